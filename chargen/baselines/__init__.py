@@ -1,0 +1,1 @@
+"""What needs no network: the numbers that a trained model is put beside."""

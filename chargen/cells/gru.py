@@ -1,0 +1,33 @@
+"""The gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), in the variant of cuDNN and torch.nn.GRU:
+
+    r = σ(W_ir x + b_ir + W_hr h + b_hr)        n = tanh(W_in x + b_in + r ∘ (W_hn h + b_hn))
+    z = σ(W_iz x + b_iz + W_hz h + b_hz)        h' = (1 − z) ∘ n + z ∘ h
+
+The reset gate stands outside the product with W_hn (arXiv 1406.1078 version 1), not on h before it, so that all of
+W_hh h is one product. Gates are stacked r, z, n.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chargen.cells.cell import Array, Cell, Params, State, sigmoid
+
+
+class GRU(Cell):
+    """An output that is kept by z and renewed by n."""
+
+    num_gates = 3
+    state_names = ("h",)
+
+    def step(self, xp: Any, params: Params, x_gates: Array, state: State) -> State:
+        (h,) = state
+        H = h.shape[-1]
+        h_gates = h @ params["weight_hh"].T + params["bias_hh"]  # [B, 3H]
+        r_z = sigmoid(xp, x_gates[..., : 2 * H] + h_gates[..., : 2 * H])
+        r, z = r_z[..., :H], r_z[..., H:]
+        n = xp.tanh(x_gates[..., 2 * H :] + r * h_gates[..., 2 * H :])
+        return (n + z * (h - n),)
+
+
+CELL = GRU()

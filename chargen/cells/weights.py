@@ -1,0 +1,57 @@
+"""Which weights a network of a given shape has: what a model file holds, whoever reads it.
+
+    embedding.weight [V, E]      layers.{l}.weight_ih [G·H, I] .weight_hh [G·H, H] .bias_ih [G·H] .bias_hh [G·H]
+    head.weight [V, H] (not with tied weights)      head.bias [V]              I is E for layer 0 and H above it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from chargen.cells import CELLS
+from chargen.config import ModelConfig
+from chargen.errors import ModelError
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight by its name, in the order of the data's way.
+
+    Raises:
+        ConfigError: no cell has the configured name.
+    """
+    cell = CELLS.get(config.cell)
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (config.vocab_size, config.embedding_dim)}
+    for layer in range(config.num_layers):
+        input_size = config.hidden_size if layer else config.embedding_dim
+        for name, shape in cell.parameter_shapes(input_size, config.hidden_size).items():
+            shapes[f"layers.{layer}.{name}"] = shape
+    if not config.tie_weights:
+        shapes["head.weight"] = (config.vocab_size, config.hidden_size)
+    shapes["head.bias"] = (config.vocab_size,)
+    return shapes
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Return how many numbers a network of this shape learns."""
+    return sum(int(np.prod(shape)) for shape in parameter_shapes(config).values())
+
+
+def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
+    """Check that the weights are those of a network of this shape.
+
+    Raises:
+        ModelError: one is missing, has another shape, is one too many, or holds NaN or infinity.
+    """
+    shapes = parameter_shapes(config)
+    for name, shape in shapes.items():
+        if name not in weights:
+            raise ModelError(f"the weight {name!r} is missing")
+        if tuple(weights[name].shape) != shape:
+            raise ModelError(f"the weight {name!r} is {list(weights[name].shape)}, but the config says {list(shape)}")
+        if not np.isfinite(weights[name]).all():
+            raise ModelError(f"the weight {name!r} holds NaN or infinity", "Train again; a lower --lr keeps it finite.")
+    for name in weights:
+        if name not in shapes:
+            raise ModelError(f"the weight {name!r} belongs to no part of the network")

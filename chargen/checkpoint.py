@@ -1,0 +1,158 @@
+"""One model, one file: weights, config and vocabulary in a .safetensors file that NumPy alone can read.
+
+    model.safetensors
+      header   {"format": "chargen", "format_version": "1", "model": JSON, "sha256": …}
+               JSON: {"config": …, "tokenizer": …, "about": what trained it, on what, how far}
+      tensors  as `cells/weights.py` names them
+
+The checksum covers the JSON and every tensor's name, type, shape and bytes, so a flipped bit is found. No pickle: what
+is opened here cannot run code. Files are written under a temporary name, flushed to the disk, then renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from chargen.cells.weights import check_weights
+from chargen.config import ModelConfig
+from chargen.errors import ChargenError, ModelError, StorageError
+from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
+
+FORMAT = "chargen"
+FORMAT_VERSION = "1"
+
+Tensors = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as a value: all that writing and scoring text need."""
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    weights: Mapping[str, np.ndarray]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a model file.
+
+    Raises:
+        StorageError: it cannot be written; an earlier file of that name stays as it was.
+    """
+    described = {
+        "config": checkpoint.config.to_json(),
+        "tokenizer": checkpoint.tokenizer.to_json(),
+        "about": dict(checkpoint.about),
+    }
+    save_tensors(path, dict(checkpoint.weights), described)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a model file.
+
+    Raises:
+        ModelError: the file is missing, damaged, or not a chargen model.
+    """
+    weights, described = load_tensors(path)
+    try:
+        config = ModelConfig.from_json(described["config"])
+        tokenizer = tokenizer_from_json(described["tokenizer"])
+        check_weights(config, weights)
+    except KeyError as error:
+        raise ModelError(f"{path} is not a chargen model: its header has no {error}") from error
+    except ChargenError as error:
+        raise ModelError(f"{path} cannot be used: {error.message}", error.hint) from error
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ModelError(f"{path}: its vocabulary has {tokenizer.vocab_size} ids, its network {config.vocab_size}")
+    return Checkpoint(config, tokenizer, weights, described.get("about", {}))
+
+
+def save_tensors(path: Path, tensors: Tensors, described: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON value into one checked file, all or nothing.
+
+    Raises:
+        StorageError: it cannot be written; an earlier file of that name stays as it was.
+    """
+    tensors = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
+    text = json.dumps(described, ensure_ascii=False, sort_keys=True)
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": text, "sha256": _checksum(text, tensors)}
+    write_atomically(path, save(tensors, metadata=header))
+
+
+def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        ModelError: the file is missing, damaged, or not chargen's.
+    """
+    if not path.is_file():
+        raise ModelError(f"no model file at {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise ModelError(f"{path} is not a chargen model", "chargen reads the files that `chargen train` writes.")
+            if header.get("format_version") != FORMAT_VERSION:
+                raise ModelError(
+                    f"{path} has format {header.get('format_version')}, but this version reads {FORMAT_VERSION}",
+                    "Update chargen: pip install --upgrade chargen.",
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        text = header["model"]
+        if _checksum(text, tensors) != header.get("sha256"):
+            raise ModelError(f"{path} is damaged: its content does not match its checksum", "Take an earlier copy, or train again.")
+        return tensors, json.loads(text)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, ChargenError):
+            raise
+        raise ModelError(f"{path} is damaged or not a model file ({error})", "Take an earlier copy, or train again.") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: temporary name, flush to the disk, rename.
+
+    Raises:
+        StorageError: the folder or disk does not take it.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        _remove(partial)
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror or error}",
+            "What was there before is untouched. Free some room, or work in another folder.",
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    """Remove a file if it is there and its folder allows it."""
+    if path.exists() and os.access(path.parent, os.W_OK):
+        path.unlink()
+
+
+def _checksum(text: str, tensors: Tensors) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode())
+        digest.update(np.ascontiguousarray(tensor).data)
+    return digest.hexdigest()

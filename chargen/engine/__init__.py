@@ -1,0 +1,1 @@
+"""What runs a trained model: NumPy for one stream at once, torch for batches and GPUs."""

@@ -1,0 +1,35 @@
+"""The contract of an engine. Everything above (sampling, scoring, evaluation) speaks to a model through it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+EngineState = Any  #: a value: keep it, give it twice, throw it away; only the engine that made it looks inside
+
+
+class Engine(Protocol):
+    """A model that reads ids and says what comes next. Time first: ids are [T, B]."""
+
+    vocab_size: int
+
+    def initial_state(self, batch_size: int) -> EngineState:
+        """Return the state before the first id."""
+
+    def step(self, ids: NDArray[Any], state: EngineState) -> tuple[NDArray[np.float32], EngineState]:
+        """Read one id a stream, [B], and return (logits of the next [B, V], the state after)."""
+
+    def read(
+        self, inputs: NDArray[Any], targets: NDArray[Any], state: EngineState
+    ) -> tuple[NDArray[np.float64], EngineState]:
+        """Read [T, B] and return (log p of each target in nats [T, B], the state after)."""
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return log probabilities in nats over the last axis, computed in float64."""
+    x = logits.astype(np.float64)
+    x -= x.max(axis=-1, keepdims=True)
+    x -= np.log(np.exp(x).sum(axis=-1, keepdims=True))
+    return x

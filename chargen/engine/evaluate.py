@@ -1,0 +1,85 @@
+"""The likelihood of a whole text, by two protocols.
+
+    carried   one stream from the first id to the last, the state carried: how a model is used
+    windows   non-overlapping windows, each begun from the initial state with only the id before it:
+              what a model of fixed context gets at best
+
+The carried protocol can run in lanes, for speed. Each lane reads `warmup` ids that the lane before it has scored, and
+so comes to its own part with the state that one stream would have there, but for what it kept from further back:
+
+    lane 0   ├──────────── scored ────────────┤
+    lane 1                        ├─ warmup ──┼──── scored ────┤
+    lane 2                                         ├─ warmup ──┼──── scored ────┤
+
+With lanes=1 it is the definition itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.engine.engine import Engine
+
+WARMUP = 512
+SPAN = 256  #: ids a lane reads between two calls of `tick`
+
+
+def carried_log_probs(
+    engine: Engine,
+    ids: NDArray[Any],
+    start: NDArray[Any],
+    lanes: int = 1,
+    warmup: int = WARMUP,
+    tick: Callable[[float], None] = lambda share: None,
+) -> NDArray[np.float64]:
+    """Return log p of each id given all before it, [N], in nats.
+
+    Args:
+        engine: the model.
+        ids: the text, [N].
+        start: what it begins after, [S], not scored.
+        lanes: how many parts are read side by side; fewer where a part would be shorter than the warm-up.
+        warmup: ids that a lane reads before its part.
+        tick: called now and then with the share that is done; raise in it to stop.
+    """
+    text = np.concatenate([start, ids]).astype(np.int64)
+    return _scored(engine, text[:-1], text[1:], lanes, warmup, tick)[len(start) - 1 :]
+
+
+def windows_log_probs(
+    engine: Engine, ids: NDArray[Any], start: NDArray[Any], window: int = 256, batch_size: int = 64
+) -> NDArray[np.float64]:
+    """Return log p of each id given the ids before it in its window and the one before that, [N], in nats."""
+    inputs = np.concatenate([start[-1:], ids[:-1]]).astype(np.int64)
+    log_probs = np.empty(len(ids))
+    begins = np.arange(0, len(ids), window)
+    for first in range(0, len(begins), batch_size):
+        places = begins[first : first + batch_size] + np.arange(window)[:, None]  # [T, B]
+        inside = np.minimum(places, len(ids) - 1)  # the last window may be short: read its last id again, unscored
+        read, _ = engine.read(inputs[inside], ids[inside], engine.initial_state(inside.shape[1]))
+        log_probs[places[places < len(ids)]] = read[places < len(ids)]
+    return log_probs
+
+
+def _scored(
+    engine: Engine, inputs: NDArray[Any], targets: NDArray[Any], lanes: int, warmup: int, tick: Callable[[float], None]
+) -> NDArray[np.float64]:
+    N = len(targets)
+    lanes = max(1, min(lanes, N // max(warmup, 1)))
+    own = -(-max(N - warmup, 1) // lanes) if lanes > 1 else N  # ids that a lane scores and no other does
+    length = own + warmup if lanes > 1 else N
+    log_probs = np.empty(N)
+    state = engine.initial_state(lanes)
+    for offset in range(0, length, SPAN):
+        steps = np.arange(offset, min(offset + SPAN, length))[:, None]  # [T, 1]
+        places = np.arange(lanes) * own + steps  # [T, B]
+        inside = np.minimum(places, N - 1)  # the last lane may be short
+        read, state = engine.read(inputs[inside], targets[inside], state)
+        counts = (places < N) & ((steps >= warmup) | (np.arange(lanes) == 0))
+        log_probs[places[counts]] = read[counts]
+        tick(min(1.0, (offset + SPAN) / length))
+    return log_probs

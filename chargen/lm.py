@@ -1,0 +1,185 @@
+"""One handle on a trained model: `load(path)` → `LanguageModel`.
+
+    >>> import chargen
+    >>> model = chargen.load("checkpoints/shakespeare")             # doctest: +SKIP
+    >>> model.sample(prompt="ROMEO:", temperature=0.8, length=80)    # doctest: +SKIP
+    >>> model.score("To be, or not to be").bits_per_char             # doctest: +SKIP
+
+Little work is done by NumPy, without torch; what is worth a matrix product goes to torch.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from chargen.config import SampleConfig
+from chargen.engine.engine import Engine
+from chargen.engine.evaluate import carried_log_probs, windows_log_probs
+from chargen.engine.numpy_engine import NumpyEngine
+from chargen.errors import CorpusError
+from chargen.runs import find_model
+from chargen.sampling.sampler import sample
+from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts
+from chargen.text.tokenizer import Ids, StreamingDecoder, start_ids
+
+MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
+LANES, WARMUP = 32, 512
+
+
+@dataclass(frozen=True)
+class TextEvaluation:
+    """The likelihood of a whole text; carried is how a model is used, windows what a fixed context of 256 gets."""
+
+    chars: int
+    bytes: int
+    unknown_chars: int
+    loss_nats_per_char: float
+    bits_per_char: float
+    bits_per_byte: float
+    perplexity_per_char: float
+    first_half_nats_per_char: float
+    second_half_nats_per_char: float
+    windows_256_nats_per_char: float
+
+
+def load(model: str | Path | None = None) -> LanguageModel:
+    """Open a model.
+
+    Args:
+        model: a file, a run's folder, a run's name under checkpoints/; None for the newest run.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    return LanguageModel(load_checkpoint(find_model(None if model is None else str(model))))
+
+
+class LanguageModel:
+    """A trained model.
+
+    Args:
+        checkpoint: its weights, config and vocabulary.
+        device: where torch works, when it is called: "cpu", "cuda", "mps".
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+        self.checkpoint = checkpoint
+        self.tokenizer = checkpoint.tokenizer
+        self.device = device
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one file.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        save_checkpoint(Path(path), self.checkpoint)
+
+    def sample(self, prompt: str = "", *, temperature: float = 1.0, length: int = 1000, seed: int | None = None) -> str:
+        """Return the prompt and `length` characters after it; see `stream`."""
+        return prompt + "".join(self.stream(prompt, temperature=temperature, length=length, seed=seed))
+
+    def stream(
+        self, prompt: str = "", *, temperature: float = 1.0, length: int = 1000, seed: int | None = None, number: int = 0
+    ) -> Iterator[str]:
+        """Yield what the model writes after the prompt, piece by piece, as it is drawn.
+
+        Args:
+            prompt: the beginning, not repeated; the model reads it after what a text begins after.
+            temperature: 0 takes the likeliest character, 1 draws from the model's own distribution.
+            length: characters to write.
+            seed: of the random numbers; None draws one.
+            number: of the sample under its seed.
+
+        Raises:
+            ConfigError: a setting is out of range.
+        """
+        config = SampleConfig(temperature, length, secrets.randbits(31) if seed is None else seed)
+        return sample(self._numpy, self.tokenizer, self._context(prompt), config, number)
+
+    @overload
+    def score(self, texts: str, *, context: str | None = None) -> Score: ...
+    @overload
+    def score(self, texts: Sequence[str], *, context: str | None = None) -> list[Score]: ...
+    def score(self, texts: str | Sequence[str], *, context: str | None = None) -> Score | list[Score]:
+        """Score one text, or several in their order.
+
+        Args:
+            texts: what to score. An empty text has log p = 0 and no value per character.
+            context: what they stand after, read but not scored; None for the beginning of a text.
+        """
+        many = [texts] if isinstance(texts, str) else list(texts)
+        engine = self._engine(sum(len(text) for text in many))
+        scores = score_texts(engine, self.tokenizer, self._context(context or ""), many)
+        return scores[0] if isinstance(texts, str) else scores
+
+    def surprisal(self, text: str, *, context: str | None = None) -> list[tuple[str, float]]:
+        """Return the text's characters (pieces, of a sentencepiece model), each with its −log₂ p in bits."""
+        ids = self.tokenizer.encode(text)
+        log_probs = id_log_probs(self._engine(len(ids)), self.tokenizer, self._context(context or ""), [ids])[0]
+        decoder, pieces, bits, place = StreamingDecoder(self.tokenizer), [], 0.0, 0
+        for token_id, log_prob in zip(ids.tolist(), log_probs.tolist(), strict=True):
+            bits -= log_prob / LN2
+            written = decoder.feed(token_id)
+            if written:  # an unknown character is shown as it stands in the text
+                pieces.append((text[place : place + len(written)], bits))
+                place, bits = place + len(written), 0.0
+        return pieces
+
+    def evaluate(self, text: str) -> TextEvaluation:
+        """Measure the likelihood of a whole text, by both protocols.
+
+        Raises:
+            CorpusError: the text is empty.
+        """
+        if not text:
+            raise CorpusError("there is nothing to evaluate: the text is empty")
+        half = max(1, len(text) // 2)
+        ids = self.tokenizer.encode(text)
+        engine, start = self._engine(2 * len(ids)), start_ids(self.tokenizer)
+        lanes = 1 if isinstance(engine, NumpyEngine) else LANES
+        carried = carried_log_probs(engine, ids, start, lanes, WARMUP)
+        windows = windows_log_probs(engine, ids, start)
+        unknown = 0
+        if self.tokenizer.unknown_id is not None:
+            share = self.tokenizer.unknown_log_prob_nats() * (ids == self.tokenizer.unknown_id)
+            unknown, carried, windows = int((share != 0).sum()), carried + share, windows + share
+        score = Score(text, float(carried.sum()), len(text), len(text.encode("utf-8", "surrogatepass")), unknown)
+        cut = len(self.tokenizer.encode(text[:half]))
+        return TextEvaluation(
+            chars=score.chars,
+            bytes=score.bytes,
+            unknown_chars=unknown,
+            loss_nats_per_char=-score.log_prob_nats / score.chars,
+            bits_per_char=score.bits_per_char or 0.0,
+            bits_per_byte=score.bits_per_byte or 0.0,
+            perplexity_per_char=score.perplexity_per_char or 1.0,
+            first_half_nats_per_char=-float(carried[:cut].sum()) / half,
+            second_half_nats_per_char=-float(carried[cut:].sum()) / max(1, len(text) - half),
+            windows_256_nats_per_char=-float(windows.sum()) / len(text),
+        )
+
+    def _context(self, text: str) -> Ids:
+        """What is read before anything is drawn or scored: what a text begins after, and then `text`."""
+        return np.concatenate([start_ids(self.tokenizer), self.tokenizer.encode(text)])
+
+    def _engine(self, num_ids: int) -> Engine:
+        return self._numpy if num_ids <= MOST_NUMPY_IDS and self.device == "cpu" else self._torch
+
+    @cached_property
+    def _numpy(self) -> NumpyEngine:
+        return NumpyEngine(self.checkpoint.config, self.checkpoint.weights)
+
+    @cached_property
+    def _torch(self) -> Engine:
+        from chargen.engine.torch_engine import TorchEngine  # seconds to import: only for what is worth it
+
+        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, self.device)

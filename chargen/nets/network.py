@@ -1,0 +1,128 @@
+"""The language model as a network: ids [T, B] → logits [T, B, V].
+
+    ids ─▶ embedding ─▶ layer 0 ─▶ … ─▶ layer L−1 ─▶ head ─▶ logits
+                         ▲ state          ▲ state
+
+The state is an argument and a result; the network remembers nothing. Time comes first, then the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chargen.cells import CELLS
+from chargen.cells.weights import check_weights, parameter_shapes
+from chargen.config import ModelConfig
+from chargen.nets.paths import Dense, Lookup, Path, State, choose_path
+
+NetworkState = tuple[State, ...]  #: one state a layer
+
+
+class Network(nn.Module):
+    """An embedding, a stack of recurrent layers, and a softmax head.
+
+    Args:
+        config: the shape.
+        generator: where the initial weights are drawn from; on the CPU, so that every device starts alike.
+    """
+
+    def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.cell = CELLS.get(config.cell)
+        for name, shape in parameter_shapes(config).items():
+            self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, config, generator)))
+
+    def forward(
+        self, ids: Tensor, state: NetworkState, dropout_generator: torch.Generator | None = None, path: Path | None = None
+    ) -> tuple[Tensor, NetworkState]:
+        """Read a window.
+
+        Args:
+            ids: [T, B].
+            state: the state before it.
+            dropout_generator: where dropout's masks are drawn from; without one nothing is dropped.
+            path: another way to run the layers than the fastest.
+
+        Returns:
+            (logits [T, B, V], the state after it).
+        """
+        path = path or choose_path(self.config.cell, ids.device)
+        embedding = self.weight("embedding.weight")
+        inputs: Dense | Lookup = Lookup(ids, embedding)
+        after = []
+        for layer in range(self.config.num_layers):
+            outputs, layer_state = path(self.cell, self.layer(layer), inputs, state[layer])
+            after.append(layer_state)
+            inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
+        head = embedding if self.config.tie_weights else self.weight("head.weight")
+        return F.linear(inputs.values(), head, self.weight("head.bias")), tuple(after)
+
+    def initial_state(self, batch_size: int) -> NetworkState:
+        """Return the state before the first character: for every layer, parts of [B, H]."""
+        bias = self.weight("head.bias")
+        shape = (batch_size, self.config.hidden_size)
+        one = self.cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device)
+        return tuple(one for _ in range(self.config.num_layers))
+
+    def weight(self, name: str) -> Tensor:
+        """Return the parameter that a model file calls `name` ("layers.0.weight_hh")."""
+        return self.get_parameter(name.replace(".", "__"))
+
+    def layer(self, index: int) -> dict[str, Tensor]:
+        """Return one layer's parameters by their short names."""
+        prefix = f"layers__{index}__"
+        return {name.removeprefix(prefix): p for name, p in self.named_parameters() if name.startswith(prefix)}
+
+    def export_weights(self) -> dict[str, np.ndarray]:
+        """Return a copy of every weight, on the CPU, by the name that a model file gives it."""
+        return {name.replace("__", "."): p.detach().cpu().numpy().copy() for name, p in self.named_parameters()}
+
+    @torch.no_grad()
+    def import_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Take the weights that `export_weights` returned.
+
+        Raises:
+            ModelError: a weight is missing, or has another shape than the config says.
+        """
+        check_weights(self.config, weights)
+        for name in parameter_shapes(self.config):
+            self.weight(name).copy_(torch.from_numpy(np.array(weights[name])))
+
+
+def restart(state: NetworkState, fresh: Tensor) -> NetworkState:
+    """Return the state with the lanes marked in `fresh` [B] put back to zero."""
+    keep = (~fresh).unsqueeze(1)
+    return tuple(tuple(part * keep for part in layer) for layer in state)
+
+
+def detach(state: NetworkState) -> NetworkState:
+    """Return the state cut off from the graph: what truncates back-propagation at a window's beginning."""
+    return tuple(tuple(part.detach() for part in layer) for layer in state)
+
+
+def locked_dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+    """Drop whole units of [T, B, H] for a window: one mask for all of its steps (Gal & Ghahramani 2016, 1512.05287).
+
+    The mask comes from `generator`, whose state a checkpoint keeps, so that a resumed run drops the same units.
+    """
+    if p == 0.0 or generator is None:
+        return x
+    keep = torch.rand(x.shape[1:], generator=generator, device=generator.device) >= p
+    return x * (keep.to(x.device, x.dtype) / (1.0 - p))
+
+
+def _initial(name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator | None) -> Tensor:
+    """Draw one weight: normal for the embedding, uniform in ±1/√(columns) for matrices, zero for biases."""
+    if name.endswith(("bias", "bias_ih", "bias_hh")):
+        return torch.zeros(shape)
+    if name == "embedding.weight":
+        scale = 1.0 / math.sqrt(config.embedding_dim) if config.tie_weights else 1.0
+        return torch.randn(shape, generator=generator) * scale
+    return (2.0 * torch.rand(shape, generator=generator) - 1.0) / math.sqrt(shape[1])

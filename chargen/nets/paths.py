@@ -1,0 +1,110 @@
+"""The ways to run one recurrent layer over a window, all of them the same function of the same parameters.
+
+    equations   the cell's own step in a loop, gradients by autograd: any cell, any device, slow; the reference
+    bptt        the hand-written back-propagation through time (`nets/bptt/`): the fastest on a CPU
+    fused       the library's whole-sequence kernel (cuDNN on a GPU)
+
+A path takes the layer's input as `Dense` values or as a `Lookup` (ids into a table). Of a lookup the first two compute
+the input gates once a table row, instead of once a character: V products where the window has T·B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from chargen.cells import Cell
+from chargen.nets.bptt.gru import GRUFunction
+from chargen.nets.bptt.lstm import LSTMFunction
+from chargen.nets.bptt.rnn import RNNFunction
+
+Params = dict[str, Tensor]
+State = tuple[Tensor, ...]  #: the parts of a layer's state, each [B, H]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Inputs as they are: [T, B, I]."""
+
+    x: Tensor
+
+    def values(self) -> Tensor:
+        return self.x
+
+    def gates(self, cell: Cell, params: Params) -> Tensor:
+        """Return the input's part of the gates, [T, B, G·H]."""
+        return F.linear(self.x, params["weight_ih"], params["bias_ih"])
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Inputs as rows of a table: ids [T, B] into table [V, I]."""
+
+    ids: Tensor
+    table: Tensor
+
+    def values(self) -> Tensor:
+        return F.embedding(self.ids, self.table)
+
+    def gates(self, cell: Cell, params: Params) -> Tensor:
+        """Return the input's part of the gates, [T, B, G·H]."""
+        if self.table.shape[0] > self.ids.numel():
+            return Dense(self.values()).gates(cell, params)
+        return F.embedding(self.ids, cell.input_gates(params, self.table))
+
+
+Path = Callable[[Cell, Params, Dense | Lookup, State], tuple[Tensor, State]]
+
+
+def equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
+    """Run the cell's step at every time: → (outputs [T, B, H], the state after the last)."""
+    outputs = []
+    for x_gates in inputs.gates(cell, params).unbind(0):
+        state = cell.step(torch, params, x_gates, state)
+        outputs.append(state[0])
+    return torch.stack(outputs), state
+
+
+_FUNCTIONS = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction}
+_KERNELS = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+
+
+def bptt(name: str) -> Path:
+    """Return the path by hand-written gradient for a cell that has one."""
+    function = _FUNCTIONS[name]
+
+    def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
+        outputs, *state_after = function.apply(
+            inputs.gates(cell, params), *state, params["weight_hh"], params["bias_hh"]
+        )
+        return outputs, tuple(state_after)
+
+    return run
+
+
+def fused(name: str) -> Path:
+    """Return the path by the library's kernel for a cell that has one."""
+    kernel = _KERNELS[name]
+
+    def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
+        weights = [params[key] for key in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        before = [part.unsqueeze(0) for part in state]
+        hx = before if name == "lstm" else before[0]
+        # has_biases, num_layers, dropout, train, bidirectional, batch_first
+        outputs, *after = kernel(inputs.values(), hx, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        return outputs, tuple(part.squeeze(0) for part in after)
+
+    return run
+
+
+def choose_path(name: str, device: torch.device) -> Path:
+    """Return the fastest path there is for a cell on a device."""
+    if device.type == "cpu" and name in _FUNCTIONS:
+        return bptt(name)
+    if device.type == "cuda" and name in _KERNELS:
+        return fused(name)
+    return equations

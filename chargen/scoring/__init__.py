@@ -1,0 +1,1 @@
+"""Numbers out of a model: how likely a text is."""

@@ -1,0 +1,1 @@
+"""Text in, ids out: reading corpora, tokenizers, and the memory-mapped store."""

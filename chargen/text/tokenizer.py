@@ -1,0 +1,135 @@
+"""The contract of every tokenizer, and the decoder that streams.
+
+Ids are whole numbers below `vocab_size`. Id 0 is the boundary: it stands before and after a document and has no text.
+A tokenizer whose `unknown_id` is None can hold any text; one that has an `unknown_id` (1) reads a character that it
+does not know as that id, and says how many there were: never as another character. It never writes one.
+
+The law: `decode(encode(x)) == x` for any x without unknown characters, whole or streamed id by id.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.errors import TokenizerError
+from chargen.registry import Registry
+
+BOUNDARY_ID = 0
+UNICODE_CHARACTERS = 0x110000 - 0x800  #: code points that can stand in a text (surrogates cannot)
+
+Ids = NDArray[np.int32]
+
+
+class Tokenizer(ABC):
+    """Text ⇄ ids."""
+
+    name: str
+    vocab_size: int
+    unknown_id: int | None = None
+
+    @classmethod
+    @abstractmethod
+    def build(cls, text: str, option: str) -> Tokenizer:
+        """Make a tokenizer for a text. `option` is what follows the colon in `--tokenizer sp:1000`.
+
+        Raises:
+            TokenizerError: the option is not one that this tokenizer takes, or the text gives no vocabulary.
+        """
+
+    @abstractmethod
+    def encode(self, text: str) -> Ids:
+        """Return the ids of a text, shape [N]."""
+
+    @abstractmethod
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return what an id writes, as UTF-8; b"" for the boundary. A character may be split over several ids."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return all that `from_json` needs, as values that `json` can write."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Tokenizer:
+        """Make the tokenizer that `to_json` described.
+
+        Raises:
+            TokenizerError: the values are damaged.
+        """
+
+    def decode(self, ids: Any) -> str:
+        """Return the text of a sequence of ids; U+FFFD for the unknown id and for a torn UTF-8 sequence."""
+        return b"".join(self.token_bytes(int(i)) for i in ids).decode("utf-8", "replace")
+
+    def unknown_log_prob_nats(self) -> float:
+        """Return log p(one given character | it is unknown): the unknown id's mass is shared out evenly.
+
+        That makes p a distribution over every character of Unicode, so an unknown one costs what it should.
+        """
+        return 0.0 if self.unknown_id is None else -math.log(UNICODE_CHARACTERS - (self.vocab_size - 2))
+
+    def never_written(self) -> list[int]:
+        """Return the ids that no running text holds: the boundary and the unknown id."""
+        return [BOUNDARY_ID] if self.unknown_id is None else [BOUNDARY_ID, self.unknown_id]
+
+
+class StreamingDecoder:
+    """Turns ids into text as they come, holding back bytes until their character is whole."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token_id: int) -> str:
+        """Return the text that this id completes; "" while a character is still torn."""
+        return self._utf8.decode(self._tokenizer.token_bytes(token_id))
+
+    def finish(self) -> str:
+        """Return what was held back: "" or one U+FFFD for a character that never became whole."""
+        return self._utf8.decode(b"", final=True)
+
+
+TOKENIZERS: Registry[type[Tokenizer]] = Registry(
+    "tokenizer",
+    {
+        "char": "chargen.text.tokenizers.char:CharTokenizer",
+        "byte": "chargen.text.tokenizers.byte:ByteTokenizer",
+        "sp": "chargen.text.tokenizers.sentencepiece:SentencePieceTokenizer",
+    },
+)
+
+
+def build_tokenizer(spec: str, text: str) -> Tokenizer:
+    """Make the tokenizer that `spec` names ("char", "byte", "sp:1000", "sp:FILE.model") for a text.
+
+    Raises:
+        ConfigError: no tokenizer has this name.
+        TokenizerError: it cannot be made for this text.
+    """
+    name, _, option = spec.partition(":")
+    return TOKENIZERS.get(name).build(text, option)
+
+
+def tokenizer_from_json(values: Mapping[str, Any]) -> Tokenizer:
+    """Make the tokenizer that a model file carries.
+
+    Raises:
+        TokenizerError: the description is damaged.
+    """
+    if not isinstance(values.get("name"), str):
+        raise TokenizerError("the description of the tokenizer has no name")
+    return TOKENIZERS.get(values["name"]).from_json(values)
+
+
+def start_ids(tokenizer: Tokenizer) -> Ids:
+    """Return what a text begins after in a model of one running stream: a newline; where none is known, the boundary."""
+    ids = tokenizer.encode("\n")
+    known = tokenizer.unknown_id is None or not bool((ids == tokenizer.unknown_id).any())
+    return ids if known else np.array([BOUNDARY_ID], dtype=np.int32)

@@ -1,0 +1,81 @@
+"""A character an id: the vocabulary is every character of the training text, in code point order.
+
+Id 0 is the boundary and id 1 the unknown character; the text's own begin at 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from chargen.errors import TokenizerError
+from chargen.text.tokenizer import Ids, Tokenizer
+
+FIRST_CHAR_ID = 2
+UNKNOWN_ID = 1
+MOST_CHARACTERS = 30_000  #: more distinct ones than any script has: the text is mis-decoded or not text
+
+
+class CharTokenizer(Tokenizer):
+    """Text ⇄ ids, one for each code point.
+
+    >>> tokenizer = CharTokenizer("abc")
+    >>> tokenizer.encode("cab!").tolist()
+    [4, 2, 3, 1]
+    >>> tokenizer.decode([4, 2, 3])
+    'cab'
+    """
+
+    name = "char"
+    unknown_id = UNKNOWN_ID
+
+    def __init__(self, characters: str) -> None:
+        codes = np.unique(_code_points(characters))
+        codes = codes[(codes < 0xD800) | (codes > 0xDFFF)]  # a lone surrogate is no character
+        if not len(codes):
+            raise TokenizerError("a vocabulary needs at least one character")
+        self._characters = codes.astype("<u4").tobytes().decode("utf-32-le")
+        self.vocab_size = FIRST_CHAR_ID + len(codes)
+        # A table from code point to id; the last row stands for every code point above the largest known one.
+        self._ids = np.full(int(codes[-1]) + 2, UNKNOWN_ID, dtype=np.int32)
+        self._ids[codes] = np.arange(FIRST_CHAR_ID, self.vocab_size)
+        self._codes = np.concatenate([[0, 0xFFFD], codes]).astype("<u4")
+
+    @classmethod
+    def build(cls, text: str, option: str) -> CharTokenizer:
+        if option:
+            raise TokenizerError(f"the char tokenizer takes no option, but {option!r} was given")
+        tokenizer = cls(text)
+        if tokenizer.vocab_size > MOST_CHARACTERS:
+            raise TokenizerError(
+                f"the text has {tokenizer.vocab_size - FIRST_CHAR_ID:,} distinct characters",
+                "Such a text is mostly mis-decoded: look at --encoding. If it is right, use --tokenizer byte or sp:8000.",
+            )
+        return tokenizer
+
+    def encode(self, text: str) -> Ids:
+        return self._ids[np.minimum(_code_points(text), len(self._ids) - 1)]
+
+    def decode(self, ids: Any) -> str:
+        ids = np.asarray(ids, dtype=np.int64)
+        return self._codes[ids[ids > 0]].tobytes().decode("utf-32-le")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return chr(int(self._codes[token_id])).encode() if token_id else b""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "characters": self._characters}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> CharTokenizer:
+        characters = values.get("characters")
+        if not isinstance(characters, str):
+            raise TokenizerError("the description of the char tokenizer has no characters")
+        return cls(characters)
+
+
+def _code_points(text: str) -> np.ndarray:
+    """The text's code points, shape [N]. A lone surrogate passes: it is a code point that no vocabulary holds."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")

@@ -1,0 +1,135 @@
+"""Pieces of words, by a sentencepiece unigram model (Kudo 2018, arXiv 1804.10959), made lossless.
+
+A piece of the model is its sentencepiece id + 1. Lossless means: no normalisation, no space put before the text, runs
+of spaces kept, newline and tab pieces of their own, and bytes for whatever else the model has not seen. One trap is
+left, that the library writes a space as '▁' (U+2581) and cannot tell it from that character: it is spelled in bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece as spm
+
+from chargen.errors import TokenizerError
+from chargen.text.tokenizer import Ids, Tokenizer
+from chargen.text.tokenizers.byte import utf8
+
+SPACE_MARK = "▁"
+LONGEST_TRAINING_LINE = 4000  #: characters; the trainer leaves out longer ones, so they are cut
+HOW_TO_MAKE_ONE = "Let chargen train one (--tokenizer sp:1000), or set byte_fallback, identity normalisation and no dummy prefix."
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """Text ⇄ the pieces of a sentencepiece model, given as its file's bytes."""
+
+    name = "sp"
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        try:
+            self._sp = spm.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise TokenizerError(f"this is not a sentencepiece model ({error})") from error
+        size = self._sp.get_piece_size()
+        self.vocab_size = 1 + size
+        self._bytes = [b"", *(self._piece_bytes(i) for i in range(size))]
+        byte_ids = {self._bytes[1 + i][0]: 1 + i for i in range(size) if self._sp.is_byte(i)}
+        self._mark_ids = [byte_ids.get(b, 0) for b in SPACE_MARK.encode()]
+        if len(byte_ids) < 256:
+            raise TokenizerError("the sentencepiece model has no byte fallback: it cannot hold every text", HOW_TO_MAKE_ONE)
+
+    @classmethod
+    def build(cls, text: str, option: str) -> SentencePieceTokenizer:
+        tokenizer = cls._read(Path(option)) if not option.isdecimal() else cls(_train(text, int(option)))
+        probe = text[:100_000] + " \n\t  ▁é\u0300\U0001f600"
+        if tokenizer.decode(tokenizer.encode(probe)) != probe:
+            raise TokenizerError(f"the sentencepiece model {option!r} does not keep this text as it is", HOW_TO_MAKE_ONE)
+        return tokenizer
+
+    @classmethod
+    def _read(cls, path: Path) -> SentencePieceTokenizer:
+        try:
+            return cls(path.read_bytes())
+        except OSError as error:
+            raise TokenizerError(
+                f"{str(path)!r} is neither a vocabulary's size nor a sentencepiece model ({error.strerror})",
+                "Say --tokenizer sp:1000 or --tokenizer sp:FILE.model.",
+            ) from error
+
+    def encode(self, text: str) -> Ids:
+        utf8(text)  # a lone surrogate is said here, not in the library
+        ids: list[int] = []
+        # Line by line: no piece crosses a newline, and a long text is never one lattice.
+        for line in text.splitlines(keepends=True) or [""]:
+            for i, part in enumerate(line.split(SPACE_MARK)):
+                if i:
+                    ids.extend(self._mark_ids)
+                ids.extend(1 + piece for piece in self._sp.encode(part))
+        return np.array(ids, dtype=np.int32)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return self._bytes[token_id]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "model": base64.b64encode(self._model).decode("ascii")}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SentencePieceTokenizer:
+        try:
+            return cls(base64.b64decode(values["model"], validate=True))
+        except (KeyError, TypeError, binascii.Error) as error:
+            raise TokenizerError("the description of the sp tokenizer has no model") from error
+
+    def _piece_bytes(self, piece: int) -> bytes:
+        text: str = self._sp.id_to_piece(piece)
+        if self._sp.is_byte(piece):
+            return bytes([int(text[1:-1], 16)])  # "<0x0A>"
+        if self._sp.is_control(piece) or self._sp.is_unknown(piece):
+            return b""
+        return text.replace(SPACE_MARK, " ").encode("utf-8")
+
+
+def _train(text: str, vocab_size: int) -> bytes:
+    """Train a unigram model of at most `vocab_size` pieces and return its file's bytes."""
+    model = io.BytesIO()
+    try:
+        spm.SentencePieceTrainer.train(
+            sentence_iterator=_training_lines(text),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            hard_vocab_limit=False,  # a small text gives fewer pieces rather than an error
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,
+            character_coverage=0.9999,
+            user_defined_symbols=["\n", "\t"],
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            minloglevel=2,
+            num_threads=1,  # the same text gives the same pieces
+        )
+    except (RuntimeError, OSError) as error:
+        reason = re.sub(r"^.*\]\s*", "", str(error).strip().splitlines()[-1]) if str(error).strip() else "no reason given"
+        raise TokenizerError(
+            f"sentencepiece cannot make {vocab_size:,} pieces of this text ({reason})",
+            "Ask for more than 260 (256 are single bytes) and fewer than the text has words, or use --tokenizer char.",
+        ) from error
+    return model.getvalue()
+
+
+def _training_lines(text: str) -> Iterator[str]:
+    for line in text.replace(SPACE_MARK, " ").splitlines():
+        for start in range(0, len(line), LONGEST_TRAINING_LINE):
+            yield line[start : start + LONGEST_TRAINING_LINE]

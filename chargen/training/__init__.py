@@ -1,0 +1,1 @@
+"""Training: `run.py` tells the story; the other files are its parts."""

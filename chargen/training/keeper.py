@@ -1,0 +1,125 @@
+"""What a run puts on disk: the best model, the training state, and a line for each report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chargen import __version__
+from chargen.checkpoint import Checkpoint, Tensors, save_checkpoint, save_tensors
+from chargen.config import ModelConfig, TrainConfig
+from chargen.errors import ModelError, StorageError
+from chargen.runs import Run
+from chargen.training.prepare import Data
+from chargen.training.reports import Finished, Report
+
+if TYPE_CHECKING:
+    from chargen.training.trainer import Trainer
+
+WITHOUT_TIMES = ("elapsed_s", "chars_per_s", "interrupted", "run", "model_path")
+
+
+class Keeper:
+    """Keeps the best weights, in memory and on disk.
+
+    What it writes into a model file holds no times and no places: the same seed and steps give the same bytes.
+    """
+
+    def __init__(self, run: Run, data: Data, model: ModelConfig, train: TrainConfig) -> None:
+        self.run, self.data, self.model, self.train = run, data, model, train
+        self.best_loss = math.inf
+        self.best_step = 0
+        self.best_weights: Tensors = {}
+
+    def offer(self, loss: float, step: int, weights: Tensors) -> bool:
+        """Keep these weights, in memory and as the model file, if their loss is the lowest so far; say whether it is.
+
+        Raises:
+            StorageError: the model file cannot be written.
+        """
+        if not loss < self.best_loss:
+            return False
+        self.best_loss, self.best_step, self.best_weights = loss, step, weights
+        self.write_best()
+        return True
+
+    def write_best(self, result: Finished | None = None) -> None:
+        """Write the best weights as the model file, with a run's numbers beside them once it has them."""
+        numbers = {} if result is None else {k: v for k, v in result.to_json().items() if k not in WITHOUT_TIMES}
+        save_checkpoint(self.run.model, self.checkpoint(self.best_weights, {"step": self.best_step, "result": numbers}))
+
+    def checkpoint(self, weights: Tensors, more: Mapping[str, Any]) -> Checkpoint:
+        """Return weights as a model, with where they come from."""
+        about = {
+            "chargen": __version__,
+            "corpus": self.data.corpus.name,
+            "corpus_sha256": self.data.corpus.sha256,
+            "train_chars": self.data.train.num_chars,
+            "choice_loss_nats_per_char": self.best_loss,
+            "data": self.data.config.to_json(),
+            "train": self.train.to_json(),
+            **more,
+        }
+        return Checkpoint(self.model, self.data.tokenizer, weights, about)
+
+    def save_state(self, trainer: Trainer, elapsed_s: float, history: list[dict[str, float]]) -> None:
+        """Write all that a resumed run needs.
+
+        Raises:
+            StorageError: it cannot be written; the state before stays as it was.
+        """
+        best = {f"best.{name}": weight for name, weight in self.best_weights.items()}
+        described = {
+            "corpus_sha256": self.data.corpus.sha256,
+            "tokenizer": self.data.tokenizer.to_json(),
+            "data": self.data.config.to_json(),
+            "model": self.model.to_json(),
+            "train": self.train.to_json(),
+            "trainer": trainer.numbers(),
+            "best": [self.best_loss if self.best_weights else None, self.best_step],
+            "elapsed_s": elapsed_s,
+            "history": history,
+        }
+        save_tensors(self.run.state, {**trainer.tensors(), **best}, described)
+
+    def restore(self, tensors: Tensors, described: Mapping[str, Any]) -> None:
+        """Put back the best of a saved state.
+
+        Raises:
+            ModelError: the corpus is another one than the state was trained on.
+        """
+        if described["corpus_sha256"] != self.data.corpus.sha256:
+            raise ModelError(
+                f"the run {self.run.name!r} was trained on another text than this one",
+                "Resume it with the text it began with, read in the same way, or start a new run.",
+            )
+        loss, step = described["best"]
+        self.best_loss, self.best_step = math.inf if loss is None else float(loss), int(step)
+        self.best_weights = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
+
+    def log(self, report: Report) -> None:
+        """Add a line to the run's metrics.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        try:
+            with open(self.run.metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps(finite(report.to_json()), ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise StorageError(f"{self.run.metrics} cannot be written: {error.strerror or error}", "Free some room.") from error
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with null for NaN and infinity, which JSON has no words for."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, (float, np.floating)) and not math.isfinite(value):
+        return None
+    return value

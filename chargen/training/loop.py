@@ -1,0 +1,150 @@
+"""The loop of a run: step after step, reports on the way, looks at validation.
+
+    steps ──▶ Progress … ──▶ a look is due ──▶ Evaluated, state saved ──▶ steps …
+                                 │
+                                 └─ due by the number of ids read, never by seconds: the same steps, the same looks
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from chargen.engine.torch_engine import TorchEngine
+from chargen.errors import DivergenceError
+from chargen.training.clock import Clock
+from chargen.training.keeper import Keeper
+from chargen.training.measure import loss_nats_per_char
+from chargen.training.reports import Evaluated, Progress
+from chargen.training.trainer import Trainer
+
+IDS_BETWEEN_LOOKS = 6  #: training ids for each id of a look: reading costs about a third of learning, so a look < 10 %
+REPORT_EVERY_S = 0.5
+
+
+class Loop:
+    """A run between its first step and its last.
+
+    Args:
+        trainer: makes the steps.
+        keeper: puts the best model and the state on disk.
+        clock: says how much is done.
+        history: the looks of earlier sittings.
+    """
+
+    def __init__(self, trainer: Trainer, keeper: Keeper, clock: Clock, history: list[dict[str, float]]) -> None:
+        self.trainer, self.keeper, self.clock, self.history = trainer, keeper, clock, history
+        self.engine = TorchEngine(trainer.network)
+        self.meter = Meter(trainer, clock, keeper.data.ids_per_char)
+        self.halted = False  #: ended before its time
+
+    def reports(self, stop: Callable[[], bool], stop_after: int | None) -> Iterator[Progress | Evaluated]:
+        """Make the steps, until the run is done, `stop()` says so, or `stop_after` steps are made.
+
+        Raises:
+            DivergenceError: the loss is not finite; the best model before that is on disk.
+            StorageError: the model or the state cannot be written.
+        """
+        trainer, clock, meter = self.trainer, self.clock, self.meter
+        done = clock.progress(trainer.step) >= 1.0
+        while not (done or self.halted):
+            looks_before = self._looks_due()
+            try:
+                trainer.train_step(clock.progress(trainer.step))
+            except DivergenceError as error:
+                yield from self._keep_last_good(error)
+            done = clock.progress(trainer.step) >= 1.0
+            self.halted = not done and (stop() or trainer.step == stop_after)
+            due = done or self._looks_due() > looks_before
+            if due or self.halted or meter.seconds() > REPORT_EVERY_S:
+                report = meter.report()
+                self.keeper.log(report)
+                yield report
+            if self.halted and not due:  # a look that only the interruption brings is no part of the state
+                self._save_state()
+            if self.halted or due:
+                yield self.look()
+            if due:
+                self._save_state()
+
+    def look(self) -> Evaluated:
+        """Measure the model as it is, keep it if it is the best so far, and report."""
+        data, trainer, before = self.keeper.data, self.trainer, self.clock.elapsed_s()
+        loss = loss_nats_per_char(self.engine, data, data.val[0])
+        weights = trainer.network.export_weights()
+        best = self.keeper.offer(loss, trainer.step, weights)
+        self.clock.looked(len(data.val[0].ids), self.clock.elapsed_s() - before)
+        report = Evaluated(
+            step=trainer.step,
+            epoch=trainer.epoch,
+            elapsed_s=self.clock.elapsed_s(),
+            train_loss_nats_per_char=self.meter.loss_since_look(),
+            val_loss_nats_per_char=loss,
+            best=best,
+            checkpoint=self.keeper.checkpoint(weights, {"step": trainer.step}),
+        )
+        self.history.append({"step": report.step, "train": report.train_loss_nats_per_char, "val": loss})
+        self.keeper.log(report)
+        self.meter.resume()
+        return report
+
+    def _looks_due(self) -> int:
+        """Return how many looks are due by now."""
+        return self.trainer.ids_seen // max(1, IDS_BETWEEN_LOOKS * len(self.keeper.data.val[0].ids))
+
+    def _save_state(self) -> None:
+        self.keeper.save_state(self.trainer, self.clock.elapsed_s(), self.history)
+        self.meter.resume()
+
+    def _keep_last_good(self, error: DivergenceError) -> Iterator[Evaluated]:
+        """Take a look at what there was before the step that diverged, then say so."""
+        if self.trainer.step:
+            yield self.look()
+        kept = f"The best model before that is {self.keeper.run.model}." if self.keeper.best_step else ""
+        raise DivergenceError(error.message, f"{kept} {error.hint}".strip()) from error
+
+
+class Meter:
+    """Training loss and speed, since the last report and since the last look."""
+
+    def __init__(self, trainer: Trainer, clock: Clock, ids_per_char: float) -> None:
+        self.trainer, self.clock, self.ids_per_char = trainer, clock, ids_per_char
+        self.first_ids, self.training_s = trainer.ids_seen, 0.0
+        self._loss_sum, self._loss_ids = 0.0, 0  # since the last look
+        self.resume()
+
+    def resume(self) -> None:
+        """Begin a new span; what a look took does not count as training."""
+        self._since, self._since_ids = self.clock.elapsed_s(), self.trainer.ids_seen
+
+    def seconds(self) -> float:
+        return self.clock.elapsed_s() - self._since
+
+    def report(self) -> Progress:
+        trainer, ids = self.trainer, self.trainer.ids_seen - self._since_ids
+        seconds = max(1e-9, self.seconds())
+        loss = trainer.recent_loss_nats() * self.ids_per_char
+        self.training_s += seconds
+        self._loss_sum, self._loss_ids = self._loss_sum + loss * ids, self._loss_ids + ids
+        self.clock.trained(ids, seconds)
+        self.resume()
+        progress = self.clock.progress(trainer.step)
+        steps_per_s = ids / seconds * trainer.stream.windows_per_epoch / trainer.stream.ids_per_epoch
+        return Progress(
+            step=trainer.step,
+            progress=progress,
+            epoch=trainer.epoch,
+            elapsed_s=self.clock.elapsed_s(),
+            remaining_s=self.clock.remaining_s(trainer.step, steps_per_s),
+            chars_per_s=ids / seconds / self.ids_per_char,
+            loss_nats_per_char=loss,
+            learning_rate=trainer.learning_rate,
+        )
+
+    def loss_since_look(self) -> float:
+        loss = self._loss_sum / self._loss_ids if self._loss_ids else math.nan
+        self._loss_sum, self._loss_ids = 0.0, 0
+        return loss
+
+    def chars_per_s(self) -> float:
+        return (self.trainer.ids_seen - self.first_ids) / max(1e-9, self.training_s) / self.ids_per_char

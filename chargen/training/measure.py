@@ -1,0 +1,77 @@
+"""The numbers at the end of a run: the best model on all of validation, and what needs no network beside it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from chargen.baselines.compression import lzma_nats
+from chargen.baselines.ngram import ngram_nats
+from chargen.engine.engine import Engine
+from chargen.engine.evaluate import carried_log_probs
+from chargen.training.prepare import Data, Part, split
+from chargen.training.reports import LN2
+
+LANES = 32  #: that validation is read in
+WARMUP = 256  #: ids that a lane reads before its part; see benchmarks/LOG.md for what that costs in accuracy
+BASELINE_CHARS = 2_000_000  #: of training text, at most, that the baselines learn from: its end
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Validation, in nats per character, by models that are not networks."""
+
+    ngram_5: float
+    lzma: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Validation by the carried protocol."""
+
+    nats_per_char: float
+    bits_per_char: float
+    bits_per_byte: float
+    perplexity_per_char: float
+    first_half_nats_per_char: float
+    second_half_nats_per_char: float
+
+
+def loss_nats_per_char(engine: Engine, data: Data, part: Part) -> float:
+    """Return the loss on one part of the text, carried from its own beginning."""
+    return -float(carried_log_probs(engine, part.ids, data.start, LANES, WARMUP).sum()) / part.num_chars
+
+
+def measure(engine: Engine, data: Data) -> Measured:
+    """Measure a model on the whole of validation."""
+    ids = np.concatenate([part.ids for part in data.val])
+    nats = -carried_log_probs(engine, ids, data.start, LANES, WARMUP)
+    half = len(data.val[0].ids) + len(data.val[1].ids)
+    first_chars = data.val[0].num_chars + data.val[1].num_chars
+    chars = first_chars + data.val[2].num_chars
+    total = float(nats.sum())
+    return Measured(
+        nats_per_char=total / chars,
+        bits_per_char=total / chars / LN2,
+        bits_per_byte=total / LN2 / sum(part.num_bytes for part in data.val),
+        perplexity_per_char=math.exp(min(700.0, total / chars)),
+        first_half_nats_per_char=float(nats[:half].sum()) / first_chars,
+        second_half_nats_per_char=float(nats[half:].sum()) / max(1, data.val[2].num_chars),
+    )
+
+
+def closing_ids(data: Data) -> int:
+    """Return how many ids are read after a run's last step: one more look, and the whole of validation."""
+    return 2 * len(data.val[0].ids) + len(data.val[1].ids) + len(data.val[2].ids) + 2 * LANES * WARMUP
+
+
+def baselines(data: Data) -> Baselines:
+    """Return what an interpolated 5-gram and LZMA make of validation."""
+    ids = np.concatenate([part.ids for part in data.val])
+    chars = sum(part.num_chars for part in data.val)
+    keep = int(BASELINE_CHARS * data.ids_per_char)
+    ngram = ngram_nats(np.asarray(data.train.ids[-keep:]), ids, data.tokenizer.vocab_size) * len(ids) / chars
+    train_text, val_text = split(data.corpus, data.val_corpus, data.config.val_fraction)
+    return Baselines(ngram, lzma_nats(train_text[-BASELINE_CHARS:], val_text))

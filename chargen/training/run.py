@@ -1,0 +1,157 @@
+"""The story of a training run, from a text to the best model on disk. Read this file first.
+
+    1. text → ids on disk, part of them held out                              prepare.py
+    2. what the person did not choose is chosen                               recipe.py
+    3. a network; or the one that was stopped, as it was                      trainer.py, keeper.py
+    4. steps until the time or the steps are over; now and then a look at
+       validation, from which on the best model so far is on disk             loop.py, clock.py
+    5. the best model is measured on the whole of validation, beside what
+       needs no network, and the numbers are put into words                   measure.py, verdict.py
+
+The run yields reports and prints nothing. Whoever wants to stop it (Ctrl-C) makes `stop()` return True: the run then
+takes one more look, keeps what is best, and ends as it would have.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from chargen.cells.weights import count_parameters
+from chargen.checkpoint import load_tensors
+from chargen.config import DataConfig, ModelConfig, TrainConfig
+from chargen.data.streams import LaneStream
+from chargen.errors import ModelError
+from chargen.runs import Run
+from chargen.text.corpus import Corpus
+from chargen.text.tokenizer import tokenizer_from_json
+from chargen.training.clock import Clock
+from chargen.training.keeper import Keeper
+from chargen.training.measure import Baselines, baselines, closing_ids, measure
+from chargen.training.prepare import Data, prepare
+from chargen.training.recipe import choose
+from chargen.training.reports import Finished, Report, Started
+from chargen.training.verdict import verdict
+
+if TYPE_CHECKING:
+    from chargen.training.loop import Loop
+
+Saved = tuple[dict[str, Any], dict[str, Any]]  #: a stopped run's tensors and the rest of its state
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a person asks for. The recipe chooses what `model` and `train` leave out."""
+
+    corpus: Corpus
+    run: Run
+    length: Mapping[str, Any]  #: one of {"budget_s": …}, {"steps": …}, {"epochs": …}
+    data: DataConfig = field(default_factory=DataConfig)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    val_corpus: Corpus | None = None
+    device: str = "cpu"
+    resume: bool = False
+    stop_after: int | None = None  #: the step after which the run ends as an interruption would end it
+    started: float = field(default_factory=time.perf_counter)  #: when its budget began to count
+
+
+def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
+    """Train a model, yielding reports; the last is `Finished`.
+
+    Raises:
+        ChargenError: the corpus, the settings or the disk do not allow the run, or the loss diverged. Whatever was
+            best before is on disk.
+    """
+    # 1, 2
+    saved = load_tensors(plan.run.state) if plan.resume else None
+    tokenizer = tokenizer_from_json(saved[1]["tokenizer"]) if saved else None
+    data = prepare(plan.corpus, plan.val_corpus, plan.data, tokenizer)
+    model, config = _settings(plan, data, saved)
+    with ThreadPoolExecutor(1) as pool:
+        # The baselines take seconds of one core: most of them pass while torch, which is imported only now, loads.
+        yardsticks = pool.submit(baselines, data)
+        from chargen.training.build import build_loop
+
+        # 3
+        stream = LaneStream(data.train.ids, int(data.start[-1]), config.batch_size, config.seq_len)
+        keeper = Keeper(plan.run, data, model, config)
+        clock = Clock(plan.started, config.budget_s, _total_steps(config, stream), closing_ids(data))
+        loop = build_loop(stream, keeper, clock, saved)
+        yield _started(plan, data, loop)
+        # 4
+        yield from loop.reports(stop, plan.stop_after)
+        # 5
+        yield _finish(loop, yardsticks.result())
+
+
+def _settings(plan: Plan, data: Data, saved: tuple[Any, Any] | None) -> tuple[ModelConfig, TrainConfig]:
+    """Return the settings that the recipe chooses, or those of the run that is resumed (its length may change)."""
+    if saved:
+        before = saved[1]["train"]
+        length = plan.length or {key: before[key] for key in ("budget_s", "steps", "epochs")}
+        train_json = {**before, "budget_s": None, "steps": None, "epochs": None, **length, "device": plan.device}
+        return ModelConfig.from_json(saved[1]["model"]), TrainConfig.from_json(train_json)
+    return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, plan.device, plan.model, plan.train)
+
+
+def _total_steps(config: TrainConfig, stream: LaneStream) -> int | None:
+    if config.epochs is not None:
+        return max(1, round(config.epochs * stream.windows_per_epoch))
+    return config.steps
+
+
+def _started(plan: Plan, data: Data, loop: Loop) -> Started:
+    train, stream, notes = loop.keeper.train, loop.trainer.stream, list(plan.corpus.notes)
+    if stream.batch_size < train.batch_size:
+        notes.append(f"a short text: {stream.batch_size} lanes instead of {train.batch_size}")
+    return Started(
+        run=plan.run.name,
+        corpus=plan.corpus.name,
+        notes=tuple(notes),
+        train_chars=data.train.num_chars,
+        val_chars=sum(part.num_chars for part in data.val),
+        parameters=count_parameters(loop.keeper.model),
+        model=loop.keeper.model,
+        data=plan.data,
+        train=train,
+        total_steps=loop.clock.total_steps,
+        first_step=loop.trainer.step,
+    )
+
+
+def _finish(loop: Loop, yardsticks: Baselines) -> Finished:
+    """Measure the best model and write the numbers into its file."""
+    keeper, trainer, clock = loop.keeper, loop.trainer, loop.clock
+    if not keeper.best_weights:
+        raise ModelError(f"the run {keeper.run.name!r} has no model: nothing was left to train", "Give more --steps or a longer --budget.")
+    trainer.network.import_weights(keeper.best_weights)
+    measured = measure(loop.engine, keeper.data)
+    result = Finished(
+        run=keeper.run.name,
+        model_path=str(keeper.run.model),
+        interrupted=loop.halted,
+        steps=trainer.step,
+        best_step=keeper.best_step,
+        epochs=trainer.epoch,
+        elapsed_s=clock.elapsed_s(),
+        chars_per_s=loop.meter.chars_per_s(),
+        train_loss_nats_per_char=loop.history[-1]["train"],
+        val_loss_nats_per_char=measured.nats_per_char,
+        val_bits_per_char=measured.bits_per_char,
+        val_bits_per_byte=measured.bits_per_byte,
+        val_perplexity_per_char=measured.perplexity_per_char,
+        val_first_half_nats_per_char=measured.first_half_nats_per_char,
+        val_second_half_nats_per_char=measured.second_half_nats_per_char,
+        ngram_5_nats_per_char=yardsticks.ngram_5,
+        lzma_nats_per_char=yardsticks.lzma,
+        entropy_nats_per_char=keeper.data.corpus.entropy_nats_per_char,
+    )
+    said, advice = verdict(result, loop.history, keeper.model.dropout)
+    result = replace(result, verdict=said, advice=advice, elapsed_s=clock.elapsed_s())
+    keeper.write_best(result)
+    keeper.log(result)
+    return result

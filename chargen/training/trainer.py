@@ -1,0 +1,163 @@
+"""One step of training after another: truncated back-propagation through time.
+
+    window k      [═══]──state──▶[═══]──state──▶[═══]        the state is carried, the gradient is cut between windows
+
+The trainer knows ids and a network; time, files and screens are `run.py`'s. All that it changes from step to step is
+in `tensors()` and `numbers()`, which put back make the next step the same, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+
+from chargen.config import TrainConfig
+from chargen.data.streams import LaneStream, Position
+from chargen.errors import DivergenceError, ModelError
+from chargen.nets.network import Network, detach, restart
+from chargen.training.schedule import rate_factor
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  #: what AdamW remembers of each weight
+SYNC_EVERY = 16  #: steps between looks at the loss on a device that runs ahead of Python
+
+
+class Trainer:
+    """A network in training on a stream.
+
+    Args:
+        network: changed in place, step by step.
+        stream: where the batches come from.
+        config: rates and clipping.
+    """
+
+    def __init__(self, network: Network, stream: LaneStream, config: TrainConfig) -> None:
+        self.network = network
+        self.stream = stream
+        self.config = config
+        self.step = 0
+        self.learning_rate = 0.0  #: of the last step
+        self.position = Position()
+        self._device = torch.device(config.device)
+        self._state = network.initial_state(stream.batch_size)
+        self._dropout = torch.Generator().manual_seed(config.seed + 1)
+        self._optimizer = make_optimizer(network, config)
+        self._recent = torch.zeros((), device=self._device)  # losses since the last look, summed
+        self._recent_steps = 0
+
+    @property
+    def ids_seen(self) -> int:
+        """How many targets the steps so far have had."""
+        return self.position.epoch * self.stream.ids_per_epoch + self.stream.ids_before(self.position)
+
+    @property
+    def epoch(self) -> float:
+        """How many times the text was read so far."""
+        return self.ids_seen / self.stream.ids_per_epoch
+
+    def train_step(self, progress: float) -> None:
+        """Learn from one window.
+
+        Args:
+            progress: how much of the run is done, 0 to 1; the learning rate follows it.
+
+        Raises:
+            DivergenceError: the loss or the gradient is not finite. On a CPU the weights are still those of before.
+        """
+        batch = self.stream.batch(self.position)
+        inputs = torch.from_numpy(batch.inputs).to(self._device)
+        targets = torch.from_numpy(batch.targets).to(self._device)
+        if batch.fresh.any():
+            self._state = restart(self._state, torch.from_numpy(batch.fresh).to(self._device))
+
+        logits, state = self.network(inputs, self._state, self._dropout)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        self._check_finite(loss.detach(), norm)
+        factor = rate_factor(progress, self.config.warmup, self.config.final_learning_rate)
+        self.learning_rate = self.config.learning_rate * factor
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        self._optimizer.step()
+
+        self._state = detach(state)
+        self._recent += loss.detach()
+        self._recent_steps += 1
+        self.step += 1
+        self.position = self.stream.after(self.position)
+
+    def recent_loss_nats(self) -> float:
+        """Return the mean training loss since the last call, in nats per id; NaN where no step was made."""
+        loss = float(self._recent) / self._recent_steps if self._recent_steps else math.nan
+        self._recent.zero_()
+        self._recent_steps = 0
+        return loss
+
+    def _check_finite(self, loss: Tensor, norm: Tensor) -> None:
+        if self._device.type != "cpu" and self.step % SYNC_EVERY:
+            return  # looking would make the device wait for Python
+        if not (math.isfinite(float(loss)) and math.isfinite(float(norm))):
+            raise DivergenceError(
+                f"the loss is {float(loss):g} and the gradient's norm {float(norm):g} at step {self.step + 1:,}",
+                "Lower the rate (--lr) or clip harder (--clip).",
+            )
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the arrays of the training state: weights, moments, carried state, random state."""
+        named = {f"weights.{name}": weight for name, weight in self.network.export_weights().items()}
+        for name, parameter in self.network.named_parameters():
+            for moment, value in self._optimizer.state.get(parameter, {}).items():
+                named[f"{moment}.{name}"] = np.atleast_1d(value.detach().cpu().numpy().copy())
+        for layer, parts in enumerate(self._state):
+            for part, value in enumerate(parts):
+                named[f"state.{layer}.{part}"] = value.cpu().numpy().copy()
+        named["dropout"] = self._dropout.get_state().numpy().copy()
+        return named
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the rest of the training state, as values that `json` can write."""
+        return {"step": self.step, "epoch": self.position.epoch, "window": self.position.window}
+
+    def restore(self, tensors: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
+        """Put back what `tensors()` and `numbers()` returned.
+
+        Raises:
+            ModelError: something is missing, or of another shape.
+        """
+        try:
+            weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
+            self.network.import_weights(weights)
+            for name, parameter in self.network.named_parameters():
+                if f"step.{name}" in tensors:
+                    moments = {m: torch.from_numpy(tensors[f"{m}.{name}"].copy()) for m in MOMENTS}
+                    moments["step"] = moments["step"].reshape(())
+                    on_device = {m: t if m == "step" else t.to(self._device) for m, t in moments.items()}
+                    self._optimizer.state[parameter] = on_device
+            self._state = tuple(
+                tuple(torch.from_numpy(tensors[f"state.{layer}.{i}"].copy()).to(self._device) for i in range(len(parts)))
+                for layer, parts in enumerate(self._state)
+            )
+            self._dropout.set_state(torch.from_numpy(tensors["dropout"].copy()))
+            self.step = int(numbers["step"])
+            self.position = Position(int(numbers["epoch"]), int(numbers["window"]))
+        except KeyError as error:
+            raise ModelError(f"the training state has no {error}", "Train anew.") from error
+
+
+def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov & Hutter 1711.05101), with weight decay on the matrices alone."""
+    matrices = [p for p in network.parameters() if p.ndim == 2]
+    vectors = [p for p in network.parameters() if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    fused = torch.device(config.device).type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)
