@@ -102,7 +102,9 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
-                raise ModelError(f"{path} is not a chargen model", "chargen reads the files that `chargen train` writes.")
+                raise ModelError(
+                    f"{path} is not a chargen model", "chargen reads the files that `chargen train` writes."
+                )
             if header.get("format_version") != FORMAT_VERSION:
                 raise ModelError(
                     f"{path} has format {header.get('format_version')}, but this version reads {FORMAT_VERSION}",
@@ -111,14 +113,18 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         text = header["model"]
         if _checksum(text, tensors) != header.get("sha256"):
-            raise ModelError(f"{path} is damaged: its content does not match its checksum", "Take an earlier copy, or train again.")
+            raise ModelError(
+                f"{path} is damaged: its content does not match its checksum", "Take an earlier copy, or train again."
+            )
         return tensors, json.loads(text)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, ChargenError):
             raise
-        raise ModelError(f"{path} is damaged or not a model file ({error})", "Take an earlier copy, or train again.") from error
+        raise ModelError(
+            f"{path} is damaged or not a model file ({error})", "Take an earlier copy, or train again."
+        ) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

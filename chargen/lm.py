@@ -11,8 +11,8 @@ Little work is done by NumPy, without torch; what is worth a matrix product goes
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -20,14 +20,15 @@ from typing import overload
 import numpy as np
 
 from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from chargen.config import SampleConfig
+from chargen.config import DataConfig, SampleConfig
 from chargen.engine.engine import Engine
 from chargen.engine.evaluate import carried_log_probs, windows_log_probs
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
 from chargen.runs import find_model
 from chargen.sampling.sampler import sample
-from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts
+from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts, utf8_size
+from chargen.text.corpus import normal_form
 from chargen.text.tokenizer import Ids, StreamingDecoder, start_ids
 
 MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
@@ -65,6 +66,9 @@ def load(model: str | Path | None = None) -> LanguageModel:
 class LanguageModel:
     """A trained model.
 
+    Texts that it is given (prompts, contexts, texts to score) are first brought into the form of its training text:
+    NFC and LF, unless it was trained with `--normalize none` or `--newline keep`.
+
     Args:
         checkpoint: its weights, config and vocabulary.
         device: where torch works, when it is called: "cpu", "cuda", "mps".
@@ -74,6 +78,7 @@ class LanguageModel:
         self.checkpoint = checkpoint
         self.tokenizer = checkpoint.tokenizer
         self.device = device
+        self._data = DataConfig.from_json(checkpoint.about["data"]) if "data" in checkpoint.about else DataConfig()
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file.
@@ -88,7 +93,13 @@ class LanguageModel:
         return prompt + "".join(self.stream(prompt, temperature=temperature, length=length, seed=seed))
 
     def stream(
-        self, prompt: str = "", *, temperature: float = 1.0, length: int = 1000, seed: int | None = None, number: int = 0
+        self,
+        prompt: str = "",
+        *,
+        temperature: float = 1.0,
+        length: int = 1000,
+        seed: int | None = None,
+        number: int = 0,
     ) -> Iterator[str]:
         """Yield what the model writes after the prompt, piece by piece, as it is drawn.
 
@@ -108,21 +119,26 @@ class LanguageModel:
     @overload
     def score(self, texts: str, *, context: str | None = None) -> Score: ...
     @overload
-    def score(self, texts: Sequence[str], *, context: str | None = None) -> list[Score]: ...
-    def score(self, texts: str | Sequence[str], *, context: str | None = None) -> Score | list[Score]:
+    def score(self, texts: list[str] | tuple[str, ...], *, context: str | None = None) -> list[Score]: ...
+    def score(self, texts: str | list[str] | tuple[str, ...], *, context: str | None = None) -> Score | list[Score]:
         """Score one text, or several in their order.
 
         Args:
-            texts: what to score. An empty text has log p = 0 and no value per character.
+            texts: what to score. An empty text has log p = 0 and no value per character. Characters are counted in
+                the training text's form, bytes in the given one.
             context: what they stand after, read but not scored; None for the beginning of a text.
         """
         many = [texts] if isinstance(texts, str) else list(texts)
         engine = self._engine(sum(len(text) for text in many))
-        scores = score_texts(engine, self.tokenizer, self._context(context or ""), many)
+        scores = score_texts(
+            engine, self.tokenizer, self._context(context or ""), [self._normal(text) for text in many]
+        )
+        scores = [replace(score, text=text, bytes=utf8_size(text)) for score, text in zip(scores, many, strict=True)]
         return scores[0] if isinstance(texts, str) else scores
 
     def surprisal(self, text: str, *, context: str | None = None) -> list[tuple[str, float]]:
         """Return the text's characters (pieces, of a sentencepiece model), each with its −log₂ p in bits."""
+        text = self._normal(text)
         ids = self.tokenizer.encode(text)
         log_probs = id_log_probs(self._engine(len(ids)), self.tokenizer, self._context(context or ""), [ids])[0]
         decoder, pieces, bits, place = StreamingDecoder(self.tokenizer), [], 0.0, 0
@@ -134,6 +150,12 @@ class LanguageModel:
                 place, bits = place + len(written), 0.0
         return pieces
 
+    def unknown_characters(self, text: str) -> str:
+        """Return the characters of a text that the model does not know, each once, in their order."""
+        text = self._normal(text)
+        unknown = [char for char in dict.fromkeys(text) if self.tokenizer.unknown(self.tokenizer.encode(char)).any()]
+        return "".join(unknown)
+
     def evaluate(self, text: str) -> TextEvaluation:
         """Measure the likelihood of a whole text, by both protocols.
 
@@ -142,17 +164,16 @@ class LanguageModel:
         """
         if not text:
             raise CorpusError("there is nothing to evaluate: the text is empty")
+        original, text = text, self._normal(text)
         half = max(1, len(text) // 2)
         ids = self.tokenizer.encode(text)
         engine, start = self._engine(2 * len(ids)), start_ids(self.tokenizer)
         lanes = 1 if isinstance(engine, NumpyEngine) else LANES
         carried = carried_log_probs(engine, ids, start, lanes, WARMUP)
         windows = windows_log_probs(engine, ids, start)
-        unknown = 0
-        if self.tokenizer.unknown_id is not None:
-            share = self.tokenizer.unknown_log_prob_nats() * (ids == self.tokenizer.unknown_id)
-            unknown, carried, windows = int((share != 0).sum()), carried + share, windows + share
-        score = Score(text, float(carried.sum()), len(text), len(text.encode("utf-8", "surrogatepass")), unknown)
+        spelling, unknown = self.tokenizer.spelling_nats(ids), int(self.tokenizer.unknown(ids).sum())
+        carried, windows = carried + spelling, windows + spelling
+        score = Score(text, float(carried.sum()), len(text), utf8_size(original), unknown)
         cut = len(self.tokenizer.encode(text[:half]))
         return TextEvaluation(
             chars=score.chars,
@@ -169,7 +190,11 @@ class LanguageModel:
 
     def _context(self, text: str) -> Ids:
         """What is read before anything is drawn or scored: what a text begins after, and then `text`."""
-        return np.concatenate([start_ids(self.tokenizer), self.tokenizer.encode(text)])
+        return np.concatenate([start_ids(self.tokenizer), self.tokenizer.encode(self._normal(text))])
+
+    def _normal(self, text: str) -> str:
+        """Bring a text into the form that the training text had: composed characters, one kind of newline."""
+        return normal_form(text, self._data)
 
     def _engine(self, num_ids: int) -> Engine:
         return self._numpy if num_ids <= MOST_NUMPY_IDS and self.device == "cpu" else self._torch

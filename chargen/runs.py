@@ -1,8 +1,8 @@
 """Where runs live on disk: `checkpoints/NAME/`, and how a model is found by name.
 
-    model.safetensors             the best model so far
-    training_state.safetensors    all that a resumed run needs
-    metrics.jsonl                 a line for each report
+model.safetensors             the best model so far
+training_state.safetensors    all that a resumed run needs
+metrics.jsonl                 a line for each report
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> R
                 continue
             return Run(folder)
     except OSError as error:
-        raise StorageError(f"{root / name} cannot be made: {error.strerror or error}", "Work in a folder that you may write to.") from error
+        raise StorageError(
+            f"{root / name} cannot be made: {error.strerror or error}", "Work in a folder that you may write to."
+        ) from error
     raise StorageError(f"{root} has 10,000 runs named {name}", "Give another --name.")
 
 
@@ -112,7 +114,13 @@ def _hint(name: str, root: Path) -> str:
 
 def _remove(run: Run) -> None:
     """Remove a run's folder, and refuse to remove a folder that holds anything else."""
-    others = [path.name for path in run.folder.iterdir() if not path.name.startswith((MODEL_FILE, STATE_FILE, METRICS_FILE, "."))]
+    others = [
+        path.name
+        for path in run.folder.iterdir()
+        if not path.name.startswith((MODEL_FILE, STATE_FILE, METRICS_FILE, "."))
+    ]
     if others:
-        raise StorageError(f"{run.folder} holds {others[0]!r}, which no run wrote", "Remove it yourself, or give another --name.")
+        raise StorageError(
+            f"{run.folder} holds {others[0]!r}, which no run wrote", "Remove it yourself, or give another --name."
+        )
     shutil.rmtree(run.folder)

@@ -34,4 +34,4 @@ def ngram_nats(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: 
         seen = n > 0
         p[seen] = ((gram_count[gram] + d * p) / np.maximum(n + d, 1))[seen]
         context[1:], context[0] = gram[:-1] + 1, 0  # at a place of order k + 1: the k-gram that ends just before it
-    return float(-np.log(p[N:]).mean())
+    return abs(float(np.log(p[N:]).mean()))

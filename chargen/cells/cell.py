@@ -1,12 +1,12 @@
 """The contract of a recurrent cell: its parameters, its state, and one step.
 
 A step is written in the part of the array API (data-apis.org) that NumPy and torch spell alike: `@`, `+`, `*`,
-`xp.tanh`, slicing. The same lines run one stream in NumPy, train in torch through autograd, and check every faster path.
+`xp.tanh`, slicing. The same lines run one stream in NumPy, train in torch by autograd, and check every faster path.
 
 The input's part of the gates does not depend on the state, so the caller computes it for all steps at once
 (`input_gates`), or looks it up: for the first layer there are only V different inputs.
 
-    B batch, I input size, H hidden size, G number of gates.  Weights are laid out as in torch.nn: gates stacked in rows.
+    B batch, I input size, H hidden size, G number of gates. Weights are laid out as in torch.nn: gates stacked in rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ class Cell(ABC):
     def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each parameter of one layer."""
         rows = self.num_gates * hidden_size
-        return {"weight_ih": (rows, input_size), "weight_hh": (rows, hidden_size), "bias_ih": (rows,), "bias_hh": (rows,)}
+        return {
+            "weight_ih": (rows, input_size),
+            "weight_hh": (rows, hidden_size),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+        }
 
     def initial_state(self, xp: Any, shape: tuple[int, ...], **kwargs: Any) -> State:
         """Return the state before the first step: zeros of `shape`, [B, H] or [H]."""

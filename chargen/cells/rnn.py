@@ -1,6 +1,6 @@
 """The plain recurrent network (Elman 1990), with tanh:
 
-    h' = tanh(W_ih x + b_ih + W_hh h + b_hh)
+h' = tanh(W_ih x + b_ih + W_hh h + b_hh)
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ class LaneStream:
         parts = (np.arange(self.batch_size) + position.epoch) % self.batch_size  # the part that each lane reads
         offsets = parts * self.lane_len + begin
         spans = [self._ids[max(0, o - 1) : o + end - begin] for o in offsets.tolist()]
-        spans = [s if o else np.concatenate([[self._start_id], s]) for s, o in zip(spans, offsets.tolist(), strict=True)]
+        spans = [
+            s if o else np.concatenate([[self._start_id], s]) for s, o in zip(spans, offsets.tolist(), strict=True)
+        ]
         window = np.stack(spans, axis=1).astype(np.int64)  # [T + 1, B]
         very_first = position == Position()
         return Batch(window[:-1], window[1:], (offsets == 0) | very_first)

@@ -47,7 +47,7 @@ class NumpyEngine:
 
     def step(self, ids: NDArray[Any], state: tuple[State, ...]) -> tuple[Float, tuple[State, ...]]:
         x_gates = self._table[ids]  # [B, G·H]
-        after = []
+        after: list[State] = []
         for layer, (params, before) in enumerate(zip(self._layers, state, strict=True)):
             if layer:
                 x_gates = self._cell.input_gates(params, after[-1][0])

@@ -40,7 +40,11 @@ class Network(nn.Module):
             self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, config, generator)))
 
     def forward(
-        self, ids: Tensor, state: NetworkState, dropout_generator: torch.Generator | None = None, path: Path | None = None
+        self,
+        ids: Tensor,
+        state: NetworkState,
+        dropout_generator: torch.Generator | None = None,
+        path: Path | None = None,
     ) -> tuple[Tensor, NetworkState]:
         """Read a window.
 

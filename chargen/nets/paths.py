@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +71,7 @@ def equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) 
 
 
 _FUNCTIONS = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction}
-_KERNELS = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+_KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
 
 
 def bptt(name: str) -> Path:
@@ -78,7 +79,7 @@ def bptt(name: str) -> Path:
     function = _FUNCTIONS[name]
 
     def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
-        outputs, *state_after = function.apply(
+        outputs, *state_after = function.apply(  # type: ignore[no-untyped-call]
             inputs.gates(cell, params), *state, params["weight_hh"], params["bias_hh"]
         )
         return outputs, tuple(state_after)

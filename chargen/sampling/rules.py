@@ -15,7 +15,7 @@ Logits = NDArray[np.float64]
 
 def forbid(logits: Logits, ids: Sequence[int]) -> Logits:
     """Return logits under which these ids are never drawn."""
-    allowed = logits.copy()
+    allowed: Logits = logits.copy()
     allowed[list(ids)] = -np.inf
     return allowed
 
@@ -29,7 +29,8 @@ def temper(logits: Logits, temperature: float) -> Logits:
         only = np.full_like(logits, -np.inf)
         only[int(np.argmax(logits))] = 0.0
         return only
-    return (logits - logits.max()) / temperature
+    tempered: Logits = (logits - logits.max()) / temperature
+    return tempered
 
 
 def draw(logits: Logits, rng: np.random.Generator) -> int:

@@ -4,7 +4,7 @@
 
 The first character counts, given the context. The end of the text does not: nothing is asked about what follows it. An
 unknown character costs what the unknown id costs, shared out over every character that the vocabulary lacks
-(`Tokenizer.unknown_log_prob_nats`), and is counted.
+(`Tokenizer.spelling_nats`), and is counted.
 """
 
 from __future__ import annotations
@@ -73,9 +73,19 @@ def score_texts(engine: Engine, tokenizer: Tokenizer, context: Ids, texts: Seque
     totals = np.zeros(len(texts))
     for begin in range(0, len(order), BATCH_SIZE):
         chosen = order[begin : begin + BATCH_SIZE]
-        for i, log_probs in zip(chosen, id_log_probs(engine, tokenizer, context, [ids[i] for i in chosen]), strict=True):
+        for i, log_probs in zip(
+            chosen, id_log_probs(engine, tokenizer, context, [ids[i] for i in chosen]), strict=True
+        ):
             totals[i] = log_probs.sum()
-    return [_score(tokenizer, text, ids[i], float(totals[i])) for i, text in enumerate(texts)]
+    return [
+        Score(text, float(totals[i]), len(text), utf8_size(text), int(tokenizer.unknown(ids[i]).sum()))
+        for i, text in enumerate(texts)
+    ]
+
+
+def utf8_size(text: str) -> int:
+    """Return the number of bytes of a text in UTF-8."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def id_log_probs(engine: Engine, tokenizer: Tokenizer, context: Ids, texts: Sequence[Ids]) -> list[NDArray[np.float64]]:
@@ -95,13 +105,5 @@ def id_log_probs(engine: Engine, tokenizer: Tokenizer, context: Ids, texts: Sequ
     for b, text in enumerate(texts):
         row[len(context) : len(context) + len(text), b] = text
     log_probs, _ = engine.read(row[:-1], row[1:], engine.initial_state(len(texts)))
-    results = [log_probs[len(context) - 1 : len(context) - 1 + len(text), b] for b, text in enumerate(texts)]
-    if tokenizer.unknown_id is None:
-        return results
-    share = tokenizer.unknown_log_prob_nats()
-    return [r + share * (text == tokenizer.unknown_id) for r, text in zip(results, texts, strict=True)]
-
-
-def _score(tokenizer: Tokenizer, text: str, ids: Ids, total: float) -> Score:
-    unknown = 0 if tokenizer.unknown_id is None else int((ids == tokenizer.unknown_id).sum())
-    return Score(text, total, len(text), len(text.encode("utf-8", "surrogatepass")), unknown)
+    first = len(context) - 1
+    return [log_probs[first : first + len(text), b] + tokenizer.spelling_nats(text) for b, text in enumerate(texts)]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import accumulate, product
 
 import numpy as np
+from numpy.typing import NDArray
 
 Edge = tuple[str, int, float]  #: character, next state, probability
 
@@ -52,7 +53,7 @@ class Automaton:
             state, total = step[0], total + math.log(step[1])
         return total
 
-    def _stationary(self) -> np.ndarray:
+    def _stationary(self) -> NDArray[np.float64]:
         """Solve π P = π, Σ π = 1; averaged over the cycle where the chain is periodic."""
         n = len(self.edges)
         transition = np.zeros((n, n))
@@ -60,7 +61,8 @@ class Automaton:
             for _, nxt, p in edges:
                 transition[state, nxt] += p
         system = np.vstack([transition.T - np.eye(n), np.ones(n)])
-        return np.linalg.lstsq(system, np.append(np.zeros(n), 1.0), rcond=None)[0]
+        solution: NDArray[np.float64] = np.linalg.lstsq(system, np.append(np.zeros(n), 1.0), rcond=None)[0]
+        return solution
 
 
 def alphabet() -> Automaton:

@@ -30,6 +30,7 @@ class Corpus:
 
     text: str
     name: str  #: short, fit for a run's name: "tinyshakespeare"
+    arguments: tuple[str, ...] = ()  #: what was read, as it was named
     files: int = 0
     entropy_nats_per_char: float | None = None  #: for made sources, where it is known exactly
     notes: tuple[str, ...] = field(default=())
@@ -78,9 +79,11 @@ def read_corpus(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO | 
             raise CorpusError(f"no file, folder or corpus named {argument!r}", _hint_for(path))
     text = "".join(t if t.endswith("\n") or t is texts[-1] else t + "\n" for t in texts if t)
     if not text:
-        raise CorpusError(f"no text in {', '.join(arguments) or 'nothing'}", "Give a file with at least two characters.")
+        raise CorpusError(
+            f"no text in {', '.join(arguments) or 'nothing'}", "Give a file with at least two characters."
+        )
     entropy = entropies[0] if len(texts) == 1 and entropies else None
-    return Corpus(text, _name(arguments), files, entropy, tuple(notes))
+    return Corpus(text, _name(arguments), tuple(arguments), files, entropy, tuple(notes))
 
 
 def clean(data: bytes, where: str, config: DataConfig, notes: list[str]) -> str:
@@ -99,22 +102,30 @@ def clean(data: bytes, where: str, config: DataConfig, notes: list[str]) -> str:
     text = _decode(data, where, config.encoding)
     if text.startswith("\ufeff"):
         text = text[1:]
+    formed = normal_form(text, config)
     if config.newline == "lf" and "\r" in text:
-        changed = text.count("\r")
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-        notes.append(f"{where}: {changed:,} CR or CRLF line ends became LF (--newline keep leaves them)")
+        notes.append(f"{where}: {text.count(chr(13)):,} CR or CRLF line ends became LF (--newline keep leaves them)")
     if config.normalize == "nfc" and not unicodedata.is_normalized("NFC", text):
-        before = len(text)
-        text = unicodedata.normalize("NFC", text)
-        notes.append(f"{where}: composed to NFC, {before:,} → {len(text):,} characters (--normalize none leaves them)")
-    return text
+        notes.append(
+            f"{where}: composed to NFC, {len(text):,} → {len(formed):,} characters (--normalize none leaves them)"
+        )
+    return formed
+
+
+def normal_form(text: str, config: DataConfig) -> str:
+    """Return the text with one kind of newline and composed characters, as far as the settings say so."""
+    if config.newline == "lf":
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", text) if config.normalize == "nfc" else text
 
 
 def _decode(data: bytes, where: str, encoding: str) -> str:
     try:
         text = data.decode(encoding)
     except LookupError as error:
-        raise CorpusError(f"no encoding named {encoding!r}", "Try utf-8, utf-16, cp1258, latin-1 or shift_jis.") from error
+        raise CorpusError(
+            f"no encoding named {encoding!r}", "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
+        ) from error
     except UnicodeDecodeError as error:
         if _looks_binary(data):
             raise CorpusError(f"{where} is a binary file, not a text", "Extract its text first.") from error

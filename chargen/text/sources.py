@@ -63,7 +63,9 @@ def read_source(argument: str) -> SourceText:
     """
     name, _, option = argument.partition(":")
     if name not in SOURCES:
-        raise CorpusError(f"no corpus named {name!r}", f"{did_you_mean(name, names())} Known: {', '.join(names())}.".strip())
+        raise CorpusError(
+            f"no corpus named {name!r}", f"{did_you_mean(name, names())} Known: {', '.join(names())}.".strip()
+        )
     return SOURCES[name].read(option)
 
 
@@ -101,12 +103,14 @@ def fetch(url: str, sha256: str, cache: Path, timeout_s: float = 30.0) -> bytes:
         DownloadError: no answer, an answer other than 200, or content whose sha256 is another one.
         StorageError: the cache cannot be written.
     """
-    if cache.exists() and hashlib.sha256(data := cache.read_bytes()).hexdigest() == sha256:
-        return data
+    if cache.exists():
+        cached = cache.read_bytes()
+        if hashlib.sha256(cached).hexdigest() == sha256:
+            return cached
     by_hand = f"With no network, put the file at {cache} yourself, or train on python-docs, which needs none."
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:
-            data = answer.read()
+            data: bytes = answer.read()
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise DownloadError(f"{url} cannot be fetched: {getattr(error, 'reason', error)}", by_hand) from error
     if (found := hashlib.sha256(data).hexdigest()) != sha256:
@@ -150,7 +154,9 @@ def _refuse_option(name: str, option: str) -> None:
 SOURCES: dict[str, Source] = {
     "python-docs": Source("the prose of Python's own help, as this Python carries it", _python_docs),
     "python-source": Source("the Python standard library's source code, as this Python carries it", _python_source),
-    "shakespeare": Source("1.1 MB of Shakespeare's plays (tinyshakespeare), downloaded and checked", _shakespeare, False),
+    "shakespeare": Source(
+        "1.1 MB of Shakespeare's plays (tinyshakespeare), downloaded and checked", _shakespeare, False
+    ),
     "alphabet": Source("a to z over and over: entropy 0", _alphabet),
     "markov": Source("a Markov chain over 8 letters, order 1 (markov:2: order 2), of known entropy", _markov),
     "reber": Source("strings of the embedded Reber grammar, a line each, of known entropy", _reber),

@@ -57,7 +57,9 @@ def write_store(path: Path, ids: NDArray[Any], vocab_size: int, about: Mapping[s
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}", "Free some room, or work in another folder.") from error
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror or error}", "Free some room, or work in another folder."
+        ) from error
     return open_store(path)
 
 

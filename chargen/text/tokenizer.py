@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import TokenizerError
+from chargen.errors import CorpusError, TokenizerError
 from chargen.registry import Registry
 
 BOUNDARY_ID = 0
@@ -68,12 +68,17 @@ class Tokenizer(ABC):
         """Return the text of a sequence of ids; U+FFFD for the unknown id and for a torn UTF-8 sequence."""
         return b"".join(self.token_bytes(int(i)) for i in ids).decode("utf-8", "replace")
 
-    def unknown_log_prob_nats(self) -> float:
-        """Return log p(one given character | it is unknown): the unknown id's mass is shared out evenly.
+    def unknown(self, ids: Ids) -> NDArray[np.bool_]:
+        """Tell which ids stand for an unknown character, shape [N]."""
+        return np.zeros(len(ids), dtype=np.bool_) if self.unknown_id is None else np.asarray(ids == self.unknown_id)
 
-        That makes p a distribution over every character of Unicode, so an unknown one costs what it should.
+    def spelling_nats(self, ids: Ids) -> NDArray[np.float64]:
+        """Return log p(the character | its id), [N]: 0, but for an unknown one.
+
+        The unknown id's mass is shared out evenly over all characters that the vocabulary lacks. So p stays a
+        distribution over every character of Unicode, and an unknown one costs what it should.
         """
-        return 0.0 if self.unknown_id is None else -math.log(UNICODE_CHARACTERS - (self.vocab_size - 2))
+        return np.where(self.unknown(ids), -math.log(UNICODE_CHARACTERS - (self.vocab_size - 2)), 0.0)
 
     def never_written(self) -> list[int]:
         """Return the ids that no running text holds: the boundary and the unknown id."""
@@ -128,8 +133,21 @@ def tokenizer_from_json(values: Mapping[str, Any]) -> Tokenizer:
     return TOKENIZERS.get(values["name"]).from_json(values)
 
 
+def check_unicode(text: str, what: str) -> None:
+    """Check that a text can be written in UTF-8.
+
+    Raises:
+        CorpusError: it holds a lone surrogate, as an argument with broken bytes does.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"{what} is not valid UTF-8 at character {error.start + 1}", "Convert it to UTF-8."
+        ) from error
+
+
 def start_ids(tokenizer: Tokenizer) -> Ids:
-    """Return what a text begins after in a model of one running stream: a newline; where none is known, the boundary."""
+    """Return what a text begins after in a model of one running stream: a newline, or, unknown, the boundary."""
     ids = tokenizer.encode("\n")
-    known = tokenizer.unknown_id is None or not bool((ids == tokenizer.unknown_id).any())
-    return ids if known else np.array([BOUNDARY_ID], dtype=np.int32)
+    return np.array([BOUNDARY_ID], dtype=np.int32) if tokenizer.unknown(ids).any() else ids

@@ -15,7 +15,27 @@ from chargen.training.loop import Loop
 from chargen.training.trainer import Trainer
 
 
-def build_loop(stream: LaneStream, keeper: Keeper, clock: Clock, saved: tuple[dict[str, Any], dict[str, Any]] | None) -> Loop:
+def resolve_device(name: str) -> str:
+    """Return the device to train on; "auto" is a CUDA GPU where there is one, else the CPU.
+
+    MPS is never chosen unasked: it has not been measured.
+
+    Raises:
+        DeviceError: this machine, or this build of torch, has no such device.
+    """
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if has["cuda"] else "cpu"
+    if not has.get(name, False):
+        raise DeviceError(
+            f"this machine has no device {name!r} that torch {torch.__version__} can use", "Say --device auto."
+        )
+    return name
+
+
+def build_loop(
+    stream: LaneStream, keeper: Keeper, clock: Clock, saved: tuple[dict[str, Any], dict[str, Any]] | None
+) -> Loop:
     """Make the loop of a run, before its next step.
 
     Raises:
@@ -26,7 +46,9 @@ def build_loop(stream: LaneStream, keeper: Keeper, clock: Clock, saved: tuple[di
     try:
         network = Network(keeper.model, generator).to(keeper.train.device)
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"the network cannot be put on {keeper.train.device!r}: {error}", "Try --device cpu.") from error
+        raise DeviceError(
+            f"the network cannot be put on {keeper.train.device!r}: {error}", "Try --device cpu."
+        ) from error
     trainer = Trainer(network, stream, keeper.train)
     history: list[dict[str, float]] = []
     if saved:

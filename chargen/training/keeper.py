@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from chargen import __version__
 from chargen.checkpoint import Checkpoint, Tensors, save_checkpoint, save_tensors
 from chargen.config import ModelConfig, TrainConfig
 from chargen.errors import ModelError, StorageError
+from chargen.jsontext import to_line
 from chargen.runs import Run
 from chargen.training.prepare import Data
 from chargen.training.reports import Finished, Report
@@ -75,6 +73,8 @@ class Keeper:
         best = {f"best.{name}": weight for name, weight in self.best_weights.items()}
         described = {
             "corpus_sha256": self.data.corpus.sha256,
+            "corpus_arguments": list(self.data.corpus.arguments),
+            "val_argument": self.data.val_corpus.arguments[0] if self.data.val_corpus else None,
             "tokenizer": self.data.tokenizer.to_json(),
             "data": self.data.config.to_json(),
             "model": self.model.to_json(),
@@ -109,17 +109,8 @@ class Keeper:
         """
         try:
             with open(self.run.metrics, "a", encoding="utf-8") as file:
-                file.write(json.dumps(finite(report.to_json()), ensure_ascii=False) + "\n")
+                file.write(to_line(report.to_json()) + "\n")
         except OSError as error:
-            raise StorageError(f"{self.run.metrics} cannot be written: {error.strerror or error}", "Free some room.") from error
-
-
-def finite(value: Any) -> Any:
-    """Return a JSON value with null for NaN and infinity, which JSON has no words for."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    if isinstance(value, (float, np.floating)) and not math.isfinite(value):
-        return None
-    return value
+            raise StorageError(
+                f"{self.run.metrics} cannot be written: {error.strerror or error}", "Free some room."
+            ) from error

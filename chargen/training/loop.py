@@ -1,8 +1,8 @@
 """The loop of a run: step after step, reports on the way, looks at validation.
 
-    steps ──▶ Progress … ──▶ a look is due ──▶ Evaluated, state saved ──▶ steps …
-                                 │
-                                 └─ due by the number of ids read, never by seconds: the same steps, the same looks
+steps ──▶ Progress … ──▶ a look is due ──▶ Evaluated, state saved ──▶ steps …
+                             │
+                             └─ due by the number of ids read, never by seconds: the same steps, the same looks
 """
 
 from __future__ import annotations

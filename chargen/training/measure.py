@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.baselines.compression import lzma_nats
 from chargen.baselines.ngram import ngram_nats
 from chargen.engine.engine import Engine
 from chargen.engine.evaluate import carried_log_probs
+from chargen.text.tokenizer import Ids
 from chargen.training.prepare import Data, Part, split
 from chargen.training.reports import LN2
 
@@ -41,13 +43,13 @@ class Measured:
 
 def loss_nats_per_char(engine: Engine, data: Data, part: Part) -> float:
     """Return the loss on one part of the text, carried from its own beginning."""
-    return -float(carried_log_probs(engine, part.ids, data.start, LANES, WARMUP).sum()) / part.num_chars
+    return float(_nats(engine, data, part.ids).sum()) / part.num_chars
 
 
 def measure(engine: Engine, data: Data) -> Measured:
     """Measure a model on the whole of validation."""
     ids = np.concatenate([part.ids for part in data.val])
-    nats = -carried_log_probs(engine, ids, data.start, LANES, WARMUP)
+    nats = _nats(engine, data, ids)
     half = len(data.val[0].ids) + len(data.val[1].ids)
     first_chars = data.val[0].num_chars + data.val[1].num_chars
     chars = first_chars + data.val[2].num_chars
@@ -60,6 +62,11 @@ def measure(engine: Engine, data: Data) -> Measured:
         first_half_nats_per_char=float(nats[:half].sum()) / first_chars,
         second_half_nats_per_char=float(nats[half:].sum()) / max(1, data.val[2].num_chars),
     )
+
+
+def _nats(engine: Engine, data: Data, ids: Ids) -> NDArray[np.float64]:
+    """Return −log p of each id, [N]; an unknown character of a validation file of its own costs what it should."""
+    return -carried_log_probs(engine, ids, data.start, LANES, WARMUP) - data.tokenizer.spelling_nats(ids)
 
 
 def closing_ids(data: Data) -> int:

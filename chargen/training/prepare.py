@@ -3,7 +3,7 @@
     text   ├────────────── training, 90 % ──────────────┤├ choice ┤├ rest of 1st half ┤├── 2nd half ──┤
                                                           looked at while training      never looked at
 
-The best model is chosen on the first of the validation parts, so the second half stays a number that no choice has seen.
+The best model is chosen on the first of the validation parts, so the second half stays a number that no choice saw.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def choose(
 
 
 def _hidden_size(num_train_ids: int, length: Mapping[str, Any], ids_per_step: int, flops: float) -> int:
-    """Return the largest size of which the run still reads enough: about 3 ids for each weight, and no tiny text's match."""
+    """Return the largest size of which the run reads enough, about 3 ids for each weight, and the text has enough."""
     for hidden in (1024, 768, 512, 384, 256, 192, 128, 96, 64):
         read = _ids_read(num_train_ids, length, ids_per_step, hidden, flops)
         if read >= 3.0 * _weights(hidden) and num_train_ids >= 0.5 * _weights(hidden):

@@ -53,7 +53,7 @@ class Plan:
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     val_corpus: Corpus | None = None
-    device: str = "cpu"
+    device: str = "auto"
     resume: bool = False
     stop_after: int | None = None  #: the step after which the run ends as an interruption would end it
     started: float = field(default_factory=time.perf_counter)  #: when its budget began to count
@@ -70,12 +70,12 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
     saved = load_tensors(plan.run.state) if plan.resume else None
     tokenizer = tokenizer_from_json(saved[1]["tokenizer"]) if saved else None
     data = prepare(plan.corpus, plan.val_corpus, plan.data, tokenizer)
-    model, config = _settings(plan, data, saved)
     with ThreadPoolExecutor(1) as pool:
         # The baselines take seconds of one core: most of them pass while torch, which is imported only now, loads.
         yardsticks = pool.submit(baselines, data)
-        from chargen.training.build import build_loop
+        from chargen.training.build import build_loop, resolve_device
 
+        model, config = _settings(plan, data, resolve_device(plan.device), saved)
         # 3
         stream = LaneStream(data.train.ids, int(data.start[-1]), config.batch_size, config.seq_len)
         keeper = Keeper(plan.run, data, model, config)
@@ -88,14 +88,14 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         yield _finish(loop, yardsticks.result())
 
 
-def _settings(plan: Plan, data: Data, saved: tuple[Any, Any] | None) -> tuple[ModelConfig, TrainConfig]:
+def _settings(plan: Plan, data: Data, device: str, saved: tuple[Any, Any] | None) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings that the recipe chooses, or those of the run that is resumed (its length may change)."""
     if saved:
         before = saved[1]["train"]
         length = plan.length or {key: before[key] for key in ("budget_s", "steps", "epochs")}
-        train_json = {**before, "budget_s": None, "steps": None, "epochs": None, **length, "device": plan.device}
+        train_json = {**before, "budget_s": None, "steps": None, "epochs": None, **length, "device": device}
         return ModelConfig.from_json(saved[1]["model"]), TrainConfig.from_json(train_json)
-    return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, plan.device, plan.model, plan.train)
+    return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, device, plan.model, plan.train)
 
 
 def _total_steps(config: TrainConfig, stream: LaneStream) -> int | None:
@@ -127,7 +127,10 @@ def _finish(loop: Loop, yardsticks: Baselines) -> Finished:
     """Measure the best model and write the numbers into its file."""
     keeper, trainer, clock = loop.keeper, loop.trainer, loop.clock
     if not keeper.best_weights:
-        raise ModelError(f"the run {keeper.run.name!r} has no model: nothing was left to train", "Give more --steps or a longer --budget.")
+        raise ModelError(
+            f"the run {keeper.run.name!r} has no model: nothing was left to train",
+            "Give more --steps or a longer --budget.",
+        )
     trainer.network.import_weights(keeper.best_weights)
     measured = measure(loop.engine, keeper.data)
     result = Finished(

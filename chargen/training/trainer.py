@@ -141,7 +141,9 @@ class Trainer:
                     on_device = {m: t if m == "step" else t.to(self._device) for m, t in moments.items()}
                     self._optimizer.state[parameter] = on_device
             self._state = tuple(
-                tuple(torch.from_numpy(tensors[f"state.{layer}.{i}"].copy()).to(self._device) for i in range(len(parts)))
+                tuple(
+                    torch.from_numpy(tensors[f"state.{layer}.{i}"].copy()).to(self._device) for i in range(len(parts))
+                )
                 for layer, parts in enumerate(self._state)
             )
             self._dropout.set_state(torch.from_numpy(tensors["dropout"].copy()))

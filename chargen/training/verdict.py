@@ -28,7 +28,7 @@ def verdict(result: Finished, history: Sequence[Mapping[str, float]], dropout: f
     if entropy is not None and result.val_loss_nats_per_char - entropy < 0.02 * entropy + 0.005:
         return "The model is as good as this source allows.", ()
     if risen > RISEN:
-        said = f"Overfitting: validation was best at step {result.best_step:,}, then rose by {risen:.3f} nats while training fell."
+        said = f"Overfitting: validation was best at step {result.best_step:,}, then rose by {risen:.3f} nats."
         advice.append(f"More dropout (--dropout {min(0.5, dropout + 0.2):.1f}), a smaller --hidden, or more text.")
         advice.append(f"Less time is enough: about {result.best_step:,} of {result.steps:,} steps.")
     elif gap > WIDE_GAP:

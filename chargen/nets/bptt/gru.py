@@ -40,7 +40,7 @@ class GRUFunction(torch.autograd.Function):
         return hs[1:], hs[T].clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_last: Tensor) -> tuple[Tensor, ...]:
         r_z, n, h_gates, hs, weight_hh = ctx.saved_tensors
         T, B, H = d_outputs.shape

@@ -1,10 +1,10 @@
 """The hand-written gradient of the LSTM (`cells/lstm.py`).
 
-    forward     c_t = f c_{t−1} + i g          h_t = o tanh(c_t)            (all products elementwise)
-    backward    ∂c_t += ∂h_t o (1 − tanh² c_t)
-                ∂i' = ∂c_t g i(1−i)      ∂f' = ∂c_t c_{t−1} f(1−f)      ∂g' = ∂c_t i (1−g²)
-                ∂o' = ∂h_t tanh(c_t) o(1−o)
-                ∂c_{t−1} = ∂c_t f        ∂h_{t−1} += Wᵀ ∂a_t            with a = [i' f' g' o'] before the gates' functions
+forward     c_t = f c_{t−1} + i g          h_t = o tanh(c_t)            (all products elementwise)
+backward    ∂c_t += ∂h_t o (1 − tanh² c_t)
+            ∂i' = ∂c_t g i(1−i)      ∂f' = ∂c_t c_{t−1} f(1−f)      ∂g' = ∂c_t i (1−g²)
+            ∂o' = ∂h_t tanh(c_t) o(1−o)
+            ∂c_{t−1} = ∂c_t f        ∂h_{t−1} += Wᵀ ∂a_t            with a = [i' f' g' o'] before the gates' functions
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LSTMFunction(torch.autograd.Function):
         return hs[1:], hs[T].clone(), cs[T].clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_h_last: Tensor, d_c_last: Tensor) -> tuple[Tensor, ...]:
         gates, hs, cs, tanh_c, weight_hh = ctx.saved_tensors
         T, B, H = d_outputs.shape

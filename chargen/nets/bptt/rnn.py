@@ -1,7 +1,7 @@
 """The hand-written gradient of the tanh RNN (`cells/rnn.py`).
 
-    forward     h_t = tanh(a_t),  a_t = x_t + b + W h_{t−1}
-    backward    ∂a_t = ∂h_t ∘ (1 − h_t²)        ∂h_{t−1} += Wᵀ ∂a_t        ∂W = Σ_t ∂a_t h_{t−1}ᵀ
+forward     h_t = tanh(a_t),  a_t = x_t + b + W h_{t−1}
+backward    ∂a_t = ∂h_t ∘ (1 − h_t²)        ∂h_{t−1} += Wᵀ ∂a_t        ∂W = Σ_t ∂a_t h_{t−1}ᵀ
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RNNFunction(torch.autograd.Function):
         return hs[1:], hs[T].clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_last: Tensor) -> tuple[Tensor, ...]:
         hs, weight_hh = ctx.saved_tensors
         T, B, H = d_outputs.shape

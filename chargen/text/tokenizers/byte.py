@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from chargen.errors import TokenizerError
-from chargen.text.tokenizer import Ids, Tokenizer
+from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
 
 FIRST_BYTE_ID = 1
 
@@ -30,7 +30,8 @@ class ByteTokenizer(Tokenizer):
         return cls()
 
     def encode(self, text: str) -> Ids:
-        return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int32) + FIRST_BYTE_ID
+        check_unicode(text, "the text")
+        return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32) + FIRST_BYTE_ID
 
     def token_bytes(self, token_id: int) -> bytes:
         return bytes([token_id - FIRST_BYTE_ID]) if token_id else b""
@@ -41,15 +42,3 @@ class ByteTokenizer(Tokenizer):
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ByteTokenizer:
         return cls()
-
-
-def utf8(text: str) -> bytes:
-    """Return the text's UTF-8 form.
-
-    Raises:
-        TokenizerError: the text holds a lone surrogate, which has none (an argument with broken bytes has them).
-    """
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise TokenizerError(f"character {error.start + 1} of the text, {text[error.start]!r}, is not valid Unicode") from error

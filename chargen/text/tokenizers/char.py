@@ -51,16 +51,18 @@ class CharTokenizer(Tokenizer):
         if tokenizer.vocab_size > MOST_CHARACTERS:
             raise TokenizerError(
                 f"the text has {tokenizer.vocab_size - FIRST_CHAR_ID:,} distinct characters",
-                "Such a text is mostly mis-decoded: look at --encoding. If it is right, use --tokenizer byte or sp:8000.",
+                "Such a text is mostly mis-decoded: look at --encoding. If it is right: --tokenizer byte or sp:8000.",
             )
         return tokenizer
 
     def encode(self, text: str) -> Ids:
-        return self._ids[np.minimum(_code_points(text), len(self._ids) - 1)]
+        ids: Ids = self._ids[np.minimum(_code_points(text), len(self._ids) - 1)]
+        return ids
 
     def decode(self, ids: Any) -> str:
         ids = np.asarray(ids, dtype=np.int64)
-        return self._codes[ids[ids > 0]].tobytes().decode("utf-32-le")
+        text: bytes = self._codes[ids[ids > 0]].tobytes()
+        return text.decode("utf-32-le")
 
     def token_bytes(self, token_id: int) -> bytes:
         return chr(int(self._codes[token_id])).encode() if token_id else b""

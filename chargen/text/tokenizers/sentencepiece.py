@@ -19,12 +19,13 @@ import numpy as np
 import sentencepiece as spm
 
 from chargen.errors import TokenizerError
-from chargen.text.tokenizer import Ids, Tokenizer
-from chargen.text.tokenizers.byte import utf8
+from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
 
 SPACE_MARK = "▁"
 LONGEST_TRAINING_LINE = 4000  #: characters; the trainer leaves out longer ones, so they are cut
-HOW_TO_MAKE_ONE = "Let chargen train one (--tokenizer sp:1000), or set byte_fallback, identity normalisation and no dummy prefix."
+HOW_TO_MAKE_ONE = (
+    "Let chargen train one (--tokenizer sp:1000), or set byte_fallback, identity normalisation and no dummy prefix."
+)
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -44,14 +45,18 @@ class SentencePieceTokenizer(Tokenizer):
         byte_ids = {self._bytes[1 + i][0]: 1 + i for i in range(size) if self._sp.is_byte(i)}
         self._mark_ids = [byte_ids.get(b, 0) for b in SPACE_MARK.encode()]
         if len(byte_ids) < 256:
-            raise TokenizerError("the sentencepiece model has no byte fallback: it cannot hold every text", HOW_TO_MAKE_ONE)
+            raise TokenizerError(
+                "the sentencepiece model has no byte fallback: it cannot hold every text", HOW_TO_MAKE_ONE
+            )
 
     @classmethod
     def build(cls, text: str, option: str) -> SentencePieceTokenizer:
         tokenizer = cls._read(Path(option)) if not option.isdecimal() else cls(_train(text, int(option)))
         probe = text[:100_000] + " \n\t  ▁é\u0300\U0001f600"
         if tokenizer.decode(tokenizer.encode(probe)) != probe:
-            raise TokenizerError(f"the sentencepiece model {option!r} does not keep this text as it is", HOW_TO_MAKE_ONE)
+            raise TokenizerError(
+                f"the sentencepiece model {option!r} does not keep this text as it is", HOW_TO_MAKE_ONE
+            )
         return tokenizer
 
     @classmethod
@@ -65,7 +70,7 @@ class SentencePieceTokenizer(Tokenizer):
             ) from error
 
     def encode(self, text: str) -> Ids:
-        utf8(text)  # a lone surrogate is said here, not in the library
+        check_unicode(text, "the text")
         ids: list[int] = []
         # Line by line: no piece crosses a newline, and a long text is never one lattice.
         for line in text.splitlines(keepends=True) or [""]:
@@ -121,7 +126,9 @@ def _train(text: str, vocab_size: int) -> bytes:
             num_threads=1,  # the same text gives the same pieces
         )
     except (RuntimeError, OSError) as error:
-        reason = re.sub(r"^.*\]\s*", "", str(error).strip().splitlines()[-1]) if str(error).strip() else "no reason given"
+        reason = (
+            re.sub(r"^.*\]\s*", "", str(error).strip().splitlines()[-1]) if str(error).strip() else "no reason given"
+        )
         raise TokenizerError(
             f"sentencepiece cannot make {vocab_size:,} pieces of this text ({reason})",
             "Ask for more than 260 (256 are single bytes) and fewer than the text has words, or use --tokenizer char.",

@@ -1,0 +1,99 @@
+"""`chargen corpora`: texts that have a name, and a look at one's own."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from chargen.cli import options
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n  chargen corpora\n  chargen corpora get markov --output markov.txt\n"
+    "  chargen corpora check my.txt",
+)
+@click.pass_context
+def corpora(ctx: click.Context) -> None:
+    """List the corpora that have a name; make one into a file; check a text."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_corpora)
+
+
+@corpora.command(name="list", epilog="\b\nExample:\n  chargen corpora list --json")
+@options.as_json
+def list_corpora(as_json: bool = False) -> None:
+    """List the corpora that `chargen train` knows by name."""
+    from chargen.text.sources import SOURCES
+    from chargen.ui.console import print_json, results
+    from chargen.ui.tables import plain_table
+
+    if as_json:
+        print_json([{"name": n, "about": s.about, "needs_network": not s.offline} for n, s in SOURCES.items()])
+    else:
+        results().print(plain_table(("name", "what it is"), [(name, source.about) for name, source in SOURCES.items()]))
+
+
+@corpora.command(
+    epilog="\b\nExamples:\n  chargen corpora get shakespeare\n  chargen corpora get markov:2 --output - | head -c 100"
+)
+@click.argument("name")
+@click.option("--output", metavar="FILE", help="Where to write it; '-' is stdout. corpora/NAME.txt if left out.")
+@options.as_json
+def get(name: str, output: str | None, as_json: bool) -> None:
+    """Make the corpus NAME into a file."""
+    from chargen.checkpoint import write_atomically
+    from chargen.text.sources import read_source
+    from chargen.ui.console import print_json
+
+    made = read_source(name)
+    data = made.text.encode("utf-8")
+    if output == "-":
+        sys.stdout.buffer.write(data)
+        return
+    path = Path(output) if output else Path("corpora") / f"{name.replace(':', '-')}.txt"
+    write_atomically(path, data)
+    if as_json:
+        print_json({"path": str(path), "chars": len(made.text), "entropy_nats_per_char": made.entropy_nats_per_char})
+    else:
+        click.echo(str(path))
+
+
+@corpora.command(epilog="\b\nExample:\n  chargen corpora check my.txt --json")
+@click.argument("corpus", nargs=-1, required=True)
+@options.encoding
+@options.newline
+@options.normalize
+@options.as_json
+def check(corpus: tuple[str, ...], encoding: str, newline: str, normalize: str, as_json: bool) -> None:
+    """Read CORPUS as `chargen train` would, and say what was found."""
+    from chargen.config import DataConfig
+    from chargen.text.corpus import read_corpus
+    from chargen.ui.console import chatter, print_json, results
+    from chargen.ui.tables import key_value_table
+
+    found = read_corpus(corpus, DataConfig(encoding=encoding, newline=newline, normalize=normalize))
+    counts = Counter(found.text)
+    rare = sorted(char for char, count in counts.items() if count < 10)
+    facts = {
+        "chars": len(found.text),
+        "bytes": len(found.text.encode("utf-8")),
+        "lines": found.text.count("\n") + (not found.text.endswith("\n")),
+        "longest_line_chars": max(len(line) for line in found.text.split("\n")),
+        "distinct_chars": len(counts),
+        "chars_seen_under_10_times": "".join(rare),
+        "sha256": found.sha256,
+    }
+    for note in found.notes:
+        chatter().print(f"note: {note}", markup=False)
+    if as_json:
+        print_json({**facts, "notes": list(found.notes)})
+        return
+    shown = [
+        (k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)[:200].replace("\n", "⏎"))
+        for k, v in facts.items()
+    ]
+    results().print(key_value_table(shown))

@@ -1,0 +1,106 @@
+"""`chargen info`: which models there are, and what one of them is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from chargen.cli import options
+
+
+@click.command(
+    epilog="\b\nExamples:\n  chargen info\n  chargen info shakespeare\n  chargen info model.safetensors --json"
+)
+@click.argument("model", required=False)
+@options.as_json
+def info(model: str | None, as_json: bool) -> None:
+    """List the models under checkpoints/, newest last; or describe MODEL."""
+    from chargen.runs import CHECKPOINTS, find_model, run_names
+
+    if model is not None:
+        _describe(_facts(str(find_model(model))), as_json)
+        return
+    from chargen.errors import ChargenError
+    from chargen.ui.console import LN2, chatter, print_json, results
+    from chargen.ui.tables import plain_table
+
+    facts = []
+    for name in run_names():
+        try:
+            facts.append({"name": name, **_facts(str(find_model(str(CHECKPOINTS / name))))})
+        except ChargenError as error:
+            chatter().print(f"note: {error.message}", markup=False)
+    if as_json:
+        print_json(facts)
+    elif not facts:
+        chatter().print(f"no model under {CHECKPOINTS}/ yet. Train one: chargen train corpus.txt")
+    else:
+        rows = []
+        for fact in facts:
+            loss = fact["val_loss_nats_per_char"]
+            shape = f"{fact['cell']} {fact['num_layers']}×{fact['hidden_size']}"
+            rows.append(
+                (
+                    fact["name"],
+                    "–" if loss is None else f"{loss / LN2:.3f}",
+                    shape,
+                    f"{fact['parameters']:,}",
+                    fact["corpus"] or "–",
+                )
+            )
+        results().print(
+            plain_table(("name", "bits/char", "network", "parameters", "corpus"), rows, ("bits/char", "parameters"))
+        )
+
+
+def _facts(path: str) -> dict[str, Any]:
+    """Return what a model file says of itself."""
+    from pathlib import Path
+
+    from chargen.cells.weights import count_parameters
+    from chargen.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(Path(path))
+    config, about = checkpoint.config, checkpoint.about
+    result = about.get("result") or {}
+    return {
+        "path": path,
+        "corpus": about.get("corpus"),
+        "cell": config.cell,
+        "num_layers": config.num_layers,
+        "hidden_size": config.hidden_size,
+        "embedding_dim": config.embedding_dim,
+        "dropout": config.dropout,
+        "tied_weights": config.tie_weights,
+        "parameters": count_parameters(config),
+        "tokenizer": checkpoint.tokenizer.name,
+        "vocab_size": config.vocab_size,
+        "train_chars": about.get("train_chars"),
+        "step": about.get("step"),
+        "epochs": result.get("epochs"),
+        "val_loss_nats_per_char": result.get("val_loss_nats_per_char", about.get("choice_loss_nats_per_char")),
+        "val_second_half_nats_per_char": result.get("val_second_half_nats_per_char"),
+        "ngram_5_nats_per_char": result.get("ngram_5_nats_per_char"),
+        "size_bytes": Path(path).stat().st_size,
+        "written_by": f"chargen {about.get('chargen', '?')}",
+    }
+
+
+def _describe(facts: dict[str, Any], as_json: bool) -> None:
+    from chargen.ui.console import print_json, results
+    from chargen.ui.tables import key_value_table
+
+    if as_json:
+        print_json(facts)
+        return
+    shown = {
+        key: f"{v:,}"
+        if isinstance(v, int) and not isinstance(v, bool)
+        else f"{v:.4f}"
+        if isinstance(v, float)
+        else str(v)
+        for key, v in facts.items()
+        if v is not None
+    }
+    results().print(key_value_table((key.replace("_", " "), value) for key, value in shown.items()))

@@ -1,0 +1,106 @@
+"""`chargen`: the group of commands, and what becomes of errors.
+
+To add a command: write `cli/mine.py` with a click command, and add its line to `COMMANDS`. A command is imported when
+it is called; `--help` of the group imports none.
+
+    exit status   0 done   1 a stated error   2 wrong usage   130 Ctrl-C   143 SIGTERM
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from typing import Any
+
+import click
+
+from chargen import __version__
+from chargen.errors import ChargenError, ConfigError
+from chargen.registry import did_you_mean
+
+STARTED = time.perf_counter()  #: when the process began, for budgets that are the whole process's
+
+COMMANDS = {
+    "train": ("chargen.cli.train:train", "Train a model on a text."),
+    "sample": ("chargen.cli.sample:sample", "Write text with a model."),
+    "score": ("chargen.cli.score:score", "Say how likely sentences are, and rank them."),
+    "eval": ("chargen.cli.eval:evaluate", "Measure a model on a whole text."),
+    "info": ("chargen.cli.info:info", "List the models, or describe one."),
+    "corpora": ("chargen.cli.corpora:corpora", "List, make and check corpora."),
+}
+
+
+class Commands(click.Group):
+    """The table of commands as a click group."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}. {did_you_mean(args[0], COMMANDS)}".strip())
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="chargen")
+def cli() -> None:
+    """Small language models of your own text: train, sample, score.
+
+    \b
+      chargen train corpus.txt        the best model it can get in five minutes
+      chargen sample --temp 0.8       writes more of it
+      chargen score "a sentence"      says how likely it is
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a test's stand-in has none
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        status = cli.main(args=arguments, prog_name="chargen", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ConfigError as error:
+        return _say(error, 2)
+    except ChargenError as error:
+        return _say(error, 1)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has left (`chargen sample | head`); Python would complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _say(ChargenError(f"{error.filename or 'output'}: {error.strerror or error}"), 1)
+
+
+def _say(error: ChargenError, status: int) -> int:
+    click.echo(f"error: {error}", err=True)
+    return status

@@ -1,0 +1,42 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+model = click.option(
+    "-m", "--model", metavar="MODEL", help="A model's file, a run's folder or its name; the newest run if left out."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, with units in the names.")
+encoding = click.option("--encoding", default="utf-8", show_default=True, help="Of the files.")
+newline = click.option(
+    "--newline",
+    type=click.Choice(["lf", "keep"]),
+    default="lf",
+    show_default=True,
+    help="Make CR and CRLF one LF, or keep them.",
+)
+normalize = click.option(
+    "--normalize",
+    type=click.Choice(["nfc", "none"]),
+    default="nfc",
+    show_default=True,
+    help="Compose characters, or leave them.",
+)
+device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+
+_SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def span(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read a span of time (90s, 5m, 1h30m, or a number of seconds) as seconds; for an option's callback."""
+    if value is None:
+        return None
+    found = _SPAN.fullmatch(value.strip())
+    parts = found.groups() if found else ()
+    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if seconds <= 0:
+        raise click.BadParameter(f"{value!r} is not a span of time above zero. Say 90s, 5m or 1h30m.", ctx, param)
+    return seconds

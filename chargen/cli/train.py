@@ -1,0 +1,174 @@
+"""`chargen train`: a text in, a model out."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chargen.cli import options
+
+if TYPE_CHECKING:
+    from chargen.checkpoint import Checkpoint
+    from chargen.training.reports import Finished
+    from chargen.training.run import Plan
+
+SAMPLE_CHARS = 240  #: of the sample that the display shows
+
+
+@click.command(
+    epilog="\b\nExamples:\n  chargen train corpus.txt\n  chargen train poems/ letters.txt --budget 20m --name mine\n"
+    "  chargen train python-docs --cell lstm --layers 2 --steps 2000 --json\n  chargen train corpus.txt --resume mine"
+)
+@click.argument("corpus", nargs=-1)
+@click.option("--name", help="Of the run; the corpus's name if left out. A taken name gets -2, -3, …")
+@click.option("--force", is_flag=True, help="Replace a run of that name.")
+@click.option(
+    "--budget", callback=options.span, metavar="TIME", help="Wall clock of the whole run: 90s, 5m, 1h30m. [default: 5m]"
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Make exactly so many steps instead.")
+@click.option("--epochs", type=float, help="Read the text so many times instead.")
+@click.option("--cell", help="rnn, lstm or gru.")
+@click.option("--layers", "num_layers", type=int)
+@click.option("--hidden", "hidden_size", type=int, help="Units a layer.")
+@click.option("--embedding", "embedding_dim", type=int, help="Size of the embedding.")
+@click.option("--dropout", type=float, help="Between layers and before the head.")
+@click.option("--tie-weights", is_flag=True, default=None, help="One matrix for embedding and head.")
+@click.option("--tokenizer", default="char", show_default=True, help="char, byte, sp:SIZE or sp:FILE.model.")
+@options.encoding
+@options.newline
+@options.normalize
+@click.option("--val", metavar="FILE", help="Validate on this text instead of the corpus's last part.")
+@click.option("--val-fraction", type=float, default=0.1, show_default=True, help="Of the characters, held out.")
+@click.option("--batch", "batch_size", type=int, help="Lanes that are read side by side.")
+@click.option("--seq-len", type=int, help="Ids that gradients flow back.")
+@click.option("--lr", "learning_rate", type=float)
+@click.option("--clip", "clip_norm", type=float, help="Largest norm of the gradient.")
+@click.option("--weight-decay", type=float)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@options.device
+@click.option("--resume", metavar="RUN", help="Go on with a run that was stopped, as if it never had been.")
+@click.option(
+    "--stop-after", type=click.IntRange(min=1), metavar="STEPS", help="End this sitting after a step, as Ctrl-C would."
+)
+@options.as_json
+def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
+    """Train a model on a text.
+
+    CORPUS is a file, a folder, '-' for standard input, or a name (`chargen corpora` lists them); several are put end to
+    end; python-docs if left out. Sizes and rates that you do not give follow from the corpus, the budget and the
+    device. The best model by validation is kept under checkpoints/; Ctrl-C ends early and keeps it too.
+    """
+    from chargen.training.run import train as run_training
+    from chargen.ui.console import chatter, print_json, results
+    from chargen.ui.training import display, summary
+
+    plan = _plan(corpus, choices)
+    console = chatter()
+    result: Finished | None = None
+    settings: dict[str, Any] = {}
+    with _signals() as caught, display(console, _sampler) as shown:
+        for report in run_training(plan, caught.is_set):
+            shown.show(report)
+            values = report.to_json()
+            if values["event"] == "started":
+                settings = {key: values[key] for key in ("model", "data", "train", "parameters", "notes")}
+            if values["event"] == "finished":
+                result = report  # type: ignore[assignment]
+    assert result is not None  # the last report of every run that raises nothing
+    if as_json:
+        print_json({**result.to_json(), **settings})
+    else:
+        results().print(summary(result))
+        if result.interrupted:
+            console.print(f"Go on with: chargen train --resume {result.run}")
+    return caught.status if result.interrupted else 0
+
+
+def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
+    """Turn what the command line says into a plan; the run's folder is made here."""
+    from chargen.checkpoint import load_tensors
+    from chargen.cli.main import STARTED
+    from chargen.config import DataConfig
+    from chargen.runs import create_run, find_run
+    from chargen.text.corpus import read_corpus
+    from chargen.training.run import Plan
+
+    length = {
+        key: choices[option]
+        for option, key in (("budget", "budget_s"), ("steps", "steps"), ("epochs", "epochs"))
+        if choices[option] is not None
+    }
+    if len(length) > 1:
+        raise click.UsageError("Give one of --budget, --steps and --epochs.")
+    data = DataConfig(
+        **{key: choices[key] for key in ("tokenizer", "encoding", "newline", "normalize", "val_fraction")}
+    )
+    model = _given(choices, "cell", "num_layers", "hidden_size", "embedding_dim", "dropout", "tie_weights")
+    training = _given(choices, "batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
+    resume = choices["resume"]
+    arguments, val = list(corpus), choices["val"]
+    if resume:
+        run = find_run(resume)
+        _, described = load_tensors(run.state)
+        data = DataConfig.from_json(described["data"])
+        arguments = arguments or described["corpus_arguments"]
+        val = val or described["val_argument"]
+    read = read_corpus(arguments or ["python-docs"], data)
+    val_read = read_corpus([val], data) if val else None
+    if not resume:
+        run = create_run(choices["name"] or read.name, force=choices["force"])
+        if run.name != (choices["name"] or read.name):
+            click.echo(f"note: the name {choices['name'] or read.name!r} is taken; this run is {run.name!r}", err=True)
+    return Plan(
+        corpus=read,
+        run=run,
+        length=length if length or resume else {"budget_s": 300.0},
+        data=data,
+        model=model,
+        train=training,
+        val_corpus=val_read,
+        device=choices["device"],
+        resume=bool(resume),
+        stop_after=choices["stop_after"],
+        started=STARTED,
+    )
+
+
+def _given(choices: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: choices[name] for name in names if choices[name] is not None}
+
+
+def _sampler(checkpoint: Checkpoint) -> str:
+    from chargen.lm import LanguageModel
+
+    return "".join(LanguageModel(checkpoint).stream(temperature=0.8, length=SAMPLE_CHARS, seed=0)).strip("\n")
+
+
+class _Caught(threading.Event):
+    """Set by the first SIGINT or SIGTERM."""
+
+    status = 130
+
+
+@contextmanager
+def _signals() -> Iterator[_Caught]:
+    """Turn the first SIGINT or SIGTERM into a request to stop; a second one stops at once."""
+    caught = _Caught()
+
+    def on_signal(number: int, frame: Any) -> None:
+        if caught.is_set():
+            raise KeyboardInterrupt
+        caught.status = 128 + number
+        caught.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""What people see: progress, tables, words. Only this floor knows of terminals."""

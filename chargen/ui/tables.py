@@ -1,0 +1,51 @@
+"""Tables of scores, models and corpora."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from chargen.scoring.scorer import Score
+
+
+def score_table(ranked: Sequence[Score]) -> Table:
+    """Return the ranked table of `chargen score`."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("rank", "bits/char", "perplexity/char", "log p (nats)", "chars", "unknown"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("text", overflow="fold")
+    for place, score in enumerate(ranked, start=1):
+        empty = score.bits_per_char is None
+        table.add_row(
+            str(place),
+            "–" if empty else f"{score.bits_per_char:.3f}",
+            "–" if empty else f"{score.perplexity_per_char:.2f}",
+            f"{score.log_prob_nats:.2f}",
+            f"{score.chars:,}",
+            f"{score.unknown_chars:,}" if score.unknown_chars else "",
+            Text(score.text),
+        )
+    return table
+
+
+def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
+    """Return names and values, a row each."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    return table
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Table:
+    """Return a table with a header; the columns named in `right` hold numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
