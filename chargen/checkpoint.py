@@ -1,11 +1,12 @@
 """One model, one file: weights, config and vocabulary in a .safetensors file that NumPy alone can read.
 
     model.safetensors
-      header   {"format": "chargen", "format_version": "1", "model": JSON, "sha256": …}
-               JSON: {"config": …, "tokenizer": …, "about": what trained it, on what, how far}
+      header   {"chargen": JSON}, one entry, so that the same model is the same bytes
+               JSON: {"format_version": 1, "sha256": …,
+                      "model": {"config": …, "tokenizer": …, "about": what trained it, on what, how far}}
       tensors  as `cells/weights.py` names them
 
-The checksum covers the JSON and every tensor's name, type, shape and bytes, so a flipped bit is found. No pickle: what
+The checksum covers "model" and every tensor's name, type, shape and bytes, so a flipped bit is found. No pickle: what
 is opened here cannot run code. Files are written under a temporary name, flushed to the disk, then renamed.
 """
 
@@ -29,7 +30,7 @@ from chargen.errors import ChargenError, ModelError, StorageError
 from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 
 FORMAT = "chargen"
-FORMAT_VERSION = "1"
+FORMAT_VERSION = 1
 
 Tensors = dict[str, np.ndarray]
 
@@ -85,9 +86,9 @@ def save_tensors(path: Path, tensors: Tensors, described: Mapping[str, Any]) -> 
         StorageError: it cannot be written; an earlier file of that name stays as it was.
     """
     tensors = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
-    text = json.dumps(described, ensure_ascii=False, sort_keys=True)
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": text, "sha256": _checksum(text, tensors)}
-    write_atomically(path, save(tensors, metadata=header))
+    header = {"format_version": FORMAT_VERSION, "sha256": _checksum(described, tensors), "model": described}
+    text = json.dumps(header, ensure_ascii=False, sort_keys=True)
+    write_atomically(path, save(tensors, metadata={FORMAT: text}))
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -100,23 +101,25 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         raise ModelError(f"no model file at {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
+            text = (file.metadata() or {}).get(FORMAT)
+            if text is None:
                 raise ModelError(
                     f"{path} is not a chargen model", "chargen reads the files that `chargen train` writes."
                 )
-            if header.get("format_version") != FORMAT_VERSION:
+            header = json.loads(text)
+            if header["format_version"] != FORMAT_VERSION:
                 raise ModelError(
-                    f"{path} has format {header.get('format_version')}, but this version reads {FORMAT_VERSION}",
+                    f"{path} has format {header['format_version']}, but this version reads {FORMAT_VERSION}",
                     "Update chargen: pip install --upgrade chargen.",
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        text = header["model"]
-        if _checksum(text, tensors) != header.get("sha256"):
+        described: dict[str, Any] = header["model"]
+        if _checksum(described, tensors) != header["sha256"]:
             raise ModelError(
-                f"{path} is damaged: its content does not match its checksum", "Take an earlier copy, or train again."
+                f"{path} is damaged: its content does not match its checksum",
+                "Take an earlier copy, or train again.",
             )
-        return tensors, json.loads(text)
+        return tensors, described
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -155,8 +158,8 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _checksum(text: str, tensors: Tensors) -> str:
-    digest = hashlib.sha256(text.encode())
+def _checksum(described: Mapping[str, Any], tensors: Tensors) -> str:
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode())

@@ -148,6 +148,6 @@ def check_unicode(text: str, what: str) -> None:
 
 
 def start_ids(tokenizer: Tokenizer) -> Ids:
-    """Return what a text begins after in a model of one running stream: a newline, or, unknown, the boundary."""
+    """Return what a text begins after in a model of one running stream: a newline; the boundary where none is known."""
     ids = tokenizer.encode("\n")
     return np.array([BOUNDARY_ID], dtype=np.int32) if tokenizer.unknown(ids).any() else ids

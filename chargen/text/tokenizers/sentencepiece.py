@@ -11,6 +11,7 @@ import base64
 import binascii
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
 
 SPACE_MARK = "▁"
 LONGEST_TRAINING_LINE = 4000  #: characters; the trainer leaves out longer ones, so they are cut
+RESERVED_PIECES = 256 + 3 + 1  #: bytes; newline, tab and the library's unknown; the space
 HOW_TO_MAKE_ONE = (
     "Let chargen train one (--tokenizer sp:1000), or set byte_fallback, identity normalisation and no dummy prefix."
 )
@@ -107,7 +109,7 @@ def _train(text: str, vocab_size: int) -> bytes:
     model = io.BytesIO()
     try:
         spm.SentencePieceTrainer.train(
-            sentence_iterator=_training_lines(text),
+            sentence_iterator=_training_lines(text, vocab_size - RESERVED_PIECES),
             model_writer=model,
             model_type="unigram",
             vocab_size=vocab_size,
@@ -117,7 +119,8 @@ def _train(text: str, vocab_size: int) -> bytes:
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
             allow_whitespace_only_pieces=True,
-            character_coverage=0.9999,
+            character_coverage=1.0,
+            required_chars=SPACE_MARK,  # also where the text has no space: a prompt may
             user_defined_symbols=["\n", "\t"],
             bos_id=-1,
             eos_id=-1,
@@ -126,17 +129,23 @@ def _train(text: str, vocab_size: int) -> bytes:
             num_threads=1,  # the same text gives the same pieces
         )
     except (RuntimeError, OSError) as error:
-        reason = (
-            re.sub(r"^.*\]\s*", "", str(error).strip().splitlines()[-1]) if str(error).strip() else "no reason given"
-        )
+        reason = str(error).strip().rpartition("] ")[2] or "no reason given"
         raise TokenizerError(
             f"sentencepiece cannot make {vocab_size:,} pieces of this text ({reason})",
-            "Ask for more than 260 (256 are single bytes) and fewer than the text has words, or use --tokenizer char.",
+            "256 pieces are single bytes: ask for more, or use --tokenizer byte or char.",
         ) from error
     return model.getvalue()
 
 
-def _training_lines(text: str) -> Iterator[str]:
-    for line in text.replace(SPACE_MARK, " ").splitlines():
+def _training_lines(text: str, room: int) -> Iterator[str]:
+    """Yield the text in pieces without the characters that are too rare for a vocabulary with this much room.
+
+    Those are spelled in bytes, so that 1,000 pieces do for a text of 5,000 different characters.
+    """
+    counts = Counter(text.replace(SPACE_MARK, " "))
+    rare = "".join(char for char, _ in counts.most_common()[max(1, room * 3 // 4) :])
+    cut = re.compile(f"[{re.escape(rare)}\n\t]") if rare else re.compile(r"[\n\t]")
+    yield " "  # a text of rare characters alone has no other line
+    for line in cut.split(text.replace(SPACE_MARK, " ")):
         for start in range(0, len(line), LONGEST_TRAINING_LINE):
             yield line[start : start + LONGEST_TRAINING_LINE]

@@ -1,0 +1,79 @@
+"""Fixtures: a small text, small models with random weights, and the command line run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chargen.cells.weights import parameter_shapes
+from chargen.checkpoint import Checkpoint
+from chargen.config import DataConfig, ModelConfig
+from chargen.text.corpus import Corpus
+from chargen.text.tokenizer import Tokenizer, build_tokenizer
+from chargen.training.reports import Finished, Report
+from chargen.training.run import Plan, train
+
+VERSE = (
+    "Trăm năm trong cõi người ta,\n"
+    "Chữ tài chữ mệnh khéo là ghét nhau.\n"
+    "The quick brown fox jumps over the lazy dog; 0123456789.\n"
+)
+
+
+@pytest.fixture
+def verse() -> str:
+    """Some lines in two scripts, long enough to train on."""
+    return VERSE * 20
+
+
+def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {n: rng.normal(0, scale, shape).astype(np.float32) for n, shape in parameter_shapes(config).items()}
+
+
+def random_model(text: str = VERSE, tokenizer: str = "char", seed: int = 0, **shape: Any) -> Checkpoint:
+    built: Tokenizer = build_tokenizer(tokenizer, text)
+    sizes = {"hidden_size": 12, "embedding_dim": 8, **shape}
+    config = ModelConfig(vocab_size=built.vocab_size, **sizes)
+    return Checkpoint(config, built, random_weights(config, seed), {"data": DataConfig().to_json()})
+
+
+@dataclass
+class Result:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def chargen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Run a command line in an empty folder and return its exit status and what it printed."""
+    from chargen.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Result:
+        capsys.readouterr()
+        status = run(list(arguments))
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    return call
+
+
+def run_plan(plan: Plan, stop: Callable[[], bool] = lambda: False) -> tuple[list[Report], Finished]:
+    reports = list(train(plan, stop))
+    finished = reports[-1]
+    assert isinstance(finished, Finished)
+    return reports, finished
+
+
+def corpus_of(text: str, **more: Any) -> Corpus:
+    return Corpus(text, "verse", ("verse.txt",), 1, **more)

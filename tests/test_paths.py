@@ -1,0 +1,86 @@
+"""Every way to run a layer is one function with one gradient: equations == by hand == fused == numeric."""
+
+import pytest
+import torch
+
+from chargen.cells import CELLS
+from chargen.nets import paths
+from chargen.nets.bptt.gru import GRUFunction
+from chargen.nets.bptt.lstm import LSTMFunction
+from chargen.nets.bptt.rnn import RNNFunction
+from chargen.nets.paths import Dense, Lookup
+
+T, B, E, H, V = 5, 3, 4, 6, 7
+
+
+def draw(name: str, seed: int = 0) -> tuple[dict[str, torch.Tensor], torch.Tensor, tuple[torch.Tensor, ...]]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    cell = CELLS.get(name)
+    params = {key: normal(*shape) for key, shape in cell.parameter_shapes(E, H).items()}
+    return params, normal(T, B, E), tuple(normal(B, H) for _ in cell.state_names)
+
+
+def gradients(name: str, path: paths.Path, lookup: bool = False) -> list[torch.Tensor]:
+    """Run a path, weigh every output and the last state by other numbers, and return values and all gradients."""
+    params, x, state = draw(name)
+    ids = torch.arange(T * B).reshape(T, B) % V
+    table = torch.randn(V, E, generator=torch.Generator().manual_seed(9), dtype=torch.float64).requires_grad_()
+    inputs = Lookup(ids, table) if lookup else Dense(x)
+    outputs, after = path(CELLS.get(name), params, inputs, state)
+    weights = torch.linspace(-1, 1, outputs.numel(), dtype=torch.float64).view_as(outputs)
+    total = (outputs * weights).sum() + sum((k + 2) * part.square().sum() for k, part in enumerate(after))
+    leaves = [*params.values(), *state, table if lookup else x]
+    return [outputs.detach(), *(part.detach() for part in after), *torch.autograd.grad(total, leaves)]
+
+
+@pytest.mark.parametrize("lookup", [False, True], ids=["dense", "lookup"])
+@pytest.mark.parametrize("kind", ["bptt", "fused"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_fast_paths_equal_the_equations_and_their_gradients(name: str, kind: str, lookup: bool) -> None:
+    fast = gradients(name, getattr(paths, kind)(name), lookup)
+    slow = gradients(name, paths.equations, lookup)
+    assert len(fast) == len(slow)
+    for a, b in zip(fast, slow, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", CELLS.names())
+def test_a_lookup_is_its_rows(name: str) -> None:
+    params, _, state = draw(name)
+    table = torch.randn(V, E, dtype=torch.float64)
+    for ids in (torch.randint(V, (T, B)), torch.randint(V, (1, 2))):  # more ids than rows, and fewer
+        before = tuple(part[: ids.shape[1]] for part in state)
+        one, _ = paths.equations(CELLS.get(name), params, Lookup(ids, table), before)
+        other, _ = paths.equations(CELLS.get(name), params, Dense(table[ids]), before)
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("function", "gates", "parts"), [(RNNFunction, 1, 1), (LSTMFunction, 4, 2), (GRUFunction, 3, 1)]
+)
+def test_hand_written_gradients_equal_numeric_ones(function: type, gates: int, parts: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(3, 2, gates * 3), *[(2, 3)] * parts, (gates * 3, 3), (gates * 3,)]
+    inputs = [torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
+    assert torch.autograd.gradcheck(function.apply, inputs)
+
+
+def test_the_path_follows_the_device() -> None:
+    assert paths.choose_path("gru", torch.device("meta")) is paths.equations
+    assert paths.choose_path("gru", torch.device("cpu")) is not paths.equations
+    assert paths.choose_path("a cell of one's own", torch.device("cpu")) is paths.equations
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_the_gpu_path_equals_the_cpu_path(name: str) -> None:
+    params, x, state = draw(name)
+    to = {key: value.detach().cuda() for key, value in params.items()}
+    expected, _ = paths.equations(CELLS.get(name), params, Dense(x), state)
+    found, _ = paths.fused(name)(CELLS.get(name), to, Dense(x.cuda()), tuple(part.cuda() for part in state))
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-7, atol=1e-9)

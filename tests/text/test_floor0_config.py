@@ -1,0 +1,174 @@
+"""Settings are checked when they are made, frozen afterwards, and go to JSON and back unchanged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chargen.config import Config, DataConfig, ModelConfig, SampleConfig, TrainConfig
+from chargen.errors import ConfigError
+
+NOT_FINITE = [math.nan, math.inf, -math.inf]
+laws = settings(deadline=None, max_examples=60)
+
+positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+share = st.floats(min_value=0, max_value=1)
+beta = st.floats(min_value=0, max_value=0.99999)
+count = st.integers(1, 10**6)
+
+models = st.builds(
+    ModelConfig,
+    vocab_size=count,
+    cell=st.text(),
+    num_layers=count,
+    hidden_size=count,
+    embedding_dim=count,
+    dropout=st.floats(0, 0.95),
+)
+data = st.builds(
+    DataConfig,
+    tokenizer=st.text(),
+    encoding=st.text(),
+    newline=st.sampled_from(["lf", "keep"]),
+    normalize=st.sampled_from(["nfc", "none"]),
+    val_fraction=st.floats(0, 0.5, exclude_min=True),
+)
+lengths = st.one_of(
+    st.fixed_dictionaries({"budget_s": positive}),
+    st.fixed_dictionaries({"steps": count}),
+    st.fixed_dictionaries({"epochs": positive}),
+)
+trains = st.builds(
+    lambda length, rest: TrainConfig(**length, **rest),
+    lengths,
+    st.fixed_dictionaries(
+        {
+            "batch_size": count,
+            "seq_len": count,
+            "learning_rate": positive,
+            "final_learning_rate": share,
+            "warmup": share,
+            "beta1": beta,
+            "beta2": beta,
+            "weight_decay": st.floats(min_value=0, allow_infinity=False),
+            "clip_norm": positive,
+            "seed": st.integers(0, 2**63),
+            "device": st.text(),
+        }
+    ),
+)
+samples = st.builds(
+    SampleConfig,
+    temperature=st.floats(min_value=0, allow_infinity=False),
+    length=st.integers(0, 10**9),
+    seed=st.integers(0, 2**63),
+)
+
+
+@laws
+@given(st.one_of(models, data, trains, samples))
+def test_settings_go_to_json_and_back_unchanged(config: Config):
+    assert type(config).from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "bad"),
+    [
+        (ModelConfig, "vocab_size", [0, -1, 2.0, True, "5", None]),
+        (ModelConfig, "num_layers", [0, -3, 1.5]),
+        (ModelConfig, "hidden_size", [0, -1]),
+        (ModelConfig, "embedding_dim", [0, -1]),
+        (ModelConfig, "dropout", [-0.1, 0.96, 1.0, True, "0.1", None, *NOT_FINITE]),
+        (DataConfig, "newline", ["crlf", "LF", ""]),
+        (DataConfig, "normalize", ["nfd", "NFC", ""]),
+        (DataConfig, "val_fraction", [0, -0.1, 0.51, 1, "0.1", *NOT_FINITE]),
+        (TrainConfig, "steps", [0, -1, 1.5, True, math.nan]),
+        (TrainConfig, "budget_s", [0, -1.0, *NOT_FINITE]),
+        (TrainConfig, "epochs", [0, -0.5, *NOT_FINITE]),
+        (TrainConfig, "batch_size", [0, -1, 2.0]),
+        (TrainConfig, "seq_len", [0, -1, 2.0]),
+        (TrainConfig, "seed", [-1, 0.5, None]),
+        (TrainConfig, "learning_rate", [0, -1e-3, *NOT_FINITE]),
+        (TrainConfig, "clip_norm", [0, -1, *NOT_FINITE]),
+        (TrainConfig, "weight_decay", [-1e-9, *NOT_FINITE]),
+        (TrainConfig, "warmup", [-0.1, 1.1, *NOT_FINITE]),
+        (TrainConfig, "final_learning_rate", [-0.1, 1.1, *NOT_FINITE]),
+        (TrainConfig, "beta1", [-0.1, 1.0, *NOT_FINITE]),
+        (TrainConfig, "beta2", [-0.1, 1.0, *NOT_FINITE]),
+        (SampleConfig, "temperature", [-0.1, "1", *NOT_FINITE]),
+        (SampleConfig, "length", [-1, 1.5]),
+        (SampleConfig, "seed", [-1, 1.5]),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused_by_name_and_value(config, name, bad):
+    needed = {ModelConfig: {"vocab_size": 5}, TrainConfig: {"steps": 5}}.get(config, {})
+    if name in ("budget_s", "epochs"):
+        needed = {}
+    for value in bad:
+        with pytest.raises(ConfigError) as caught:
+            config(**{**needed, name: value})
+        assert caught.value.message.startswith(f"{name} is "), caught.value.message
+        assert str(value) in caught.value.message
+
+
+def test_the_ends_of_a_range_belong_to_it():
+    assert ModelConfig(1, dropout=0.95).dropout == 0.95
+    assert DataConfig(val_fraction=0.5).val_fraction == 0.5
+    assert TrainConfig(steps=1, warmup=1, final_learning_rate=0, weight_decay=0, seed=0, beta1=0).steps == 1
+    assert SampleConfig(temperature=0, length=0).length == 0
+
+
+def test_a_number_too_large_for_a_float_is_refused_as_any_other():
+    with pytest.raises(ConfigError, match="learning_rate"):
+        TrainConfig(steps=1, learning_rate=10**400)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        {},
+        {"steps": 5, "epochs": 1.0},
+        {"budget_s": 5.0, "steps": 5},
+        {"budget_s": 5.0, "epochs": 1.0},
+        {"budget_s": 5.0, "steps": 5, "epochs": 1.0},
+    ],
+)
+def test_exactly_one_of_budget_steps_and_epochs_is_given(lengths):
+    with pytest.raises(ConfigError, match="exactly one of budget_s, steps and epochs") as caught:
+        TrainConfig(**lengths)
+    assert caught.value.message.endswith(f"not {list(lengths) or 'none'}")
+
+
+def test_tied_weights_want_equal_sizes():
+    assert ModelConfig(5, hidden_size=8, embedding_dim=8, tie_weights=True).tie_weights
+    with pytest.raises(ConfigError, match="not 4 and 8"):
+        ModelConfig(5, hidden_size=8, embedding_dim=4, tie_weights=True)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one():
+    with pytest.raises(ConfigError) as caught:
+        ModelConfig.from_json({"vocab_size": 5, "hiden_size": 8})
+    assert caught.value.message == "unknown setting 'hiden_size' in ModelConfig"
+    assert caught.value.hint == "Did you mean 'hidden_size'?"
+
+
+def test_a_missing_key_is_refused():
+    with pytest.raises(ConfigError, match="vocab_size"):
+        ModelConfig.from_json({"hidden_size": 8})
+
+
+def test_values_from_json_are_checked_as_all_others_are():
+    with pytest.raises(ConfigError, match="hidden_size is 0"):
+        ModelConfig.from_json({"vocab_size": 5, "hidden_size": 0})
+
+
+@pytest.mark.parametrize("config", [ModelConfig(5), DataConfig(), TrainConfig(steps=1), SampleConfig()])
+def test_settings_cannot_be_changed_once_made(config):
+    first = dataclasses.fields(config)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, first, 1)
