@@ -90,11 +90,11 @@ def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
 
 
 def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
-    """Turn what the command line says into a plan; the run's folder is made here."""
+    """Turn what the command line says into a plan."""
     from chargen.checkpoint import load_tensors
     from chargen.cli.main import STARTED
     from chargen.config import DataConfig
-    from chargen.runs import create_run, find_run
+    from chargen.runs import find_run
     from chargen.text.corpus import read_corpus
     from chargen.training.run import Plan
 
@@ -113,27 +113,23 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     resume = choices["resume"]
     arguments, val = list(corpus), choices["val"]
     if resume:
-        run = find_run(resume)
-        _, described = load_tensors(run.state)
+        _, described = load_tensors(find_run(resume).state)
         data = DataConfig.from_json(described["data"])
         arguments = arguments or described["corpus_arguments"]
         val = val or described["val_argument"]
     read = read_corpus(arguments or ["python-docs"], data)
     val_read = read_corpus([val], data) if val else None
-    if not resume:
-        run = create_run(choices["name"] or read.name, force=choices["force"])
-        if run.name != (choices["name"] or read.name):
-            click.echo(f"note: the name {choices['name'] or read.name!r} is taken; this run is {run.name!r}", err=True)
     return Plan(
         corpus=read,
-        run=run,
+        name=choices["name"] or "",
         length=length if length or resume else {"budget_s": 300.0},
         data=data,
         model=model,
         train=training,
         val_corpus=val_read,
         device=choices["device"],
-        resume=bool(resume),
+        resume=resume or "",
+        force=choices["force"],
         stop_after=choices["stop_after"],
         started=STARTED,
     )

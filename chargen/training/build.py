@@ -54,6 +54,6 @@ def build_loop(
     if saved:
         trainer.restore(saved[0], saved[1]["trainer"])
         keeper.restore(*saved)
-        clock.earlier_s = float(saved[1]["elapsed_s"])
+        clock.earlier_s, clock.first_step_s = float(saved[1]["elapsed_s"]), saved[1]["first_step_s"]
         history = list(saved[1]["history"])
     return Loop(trainer, keeper, clock, history)

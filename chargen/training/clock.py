@@ -22,8 +22,9 @@ class Clock:
         started: when the budget began, by `time.perf_counter`.
         budget_s: how long the run may take; or None and
         total_steps: how many steps it makes.
-        earlier_s: seconds that earlier sittings of a resumed run took.
         closing_ids: ids that are read after the last step.
+        earlier_s: seconds that earlier sittings of a resumed run took.
+        first_step_s: when the first step was made, by `elapsed_s`.
     """
 
     started: float

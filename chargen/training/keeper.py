@@ -12,6 +12,7 @@ from chargen.config import ModelConfig, TrainConfig
 from chargen.errors import ModelError, StorageError
 from chargen.jsontext import to_line
 from chargen.runs import Run
+from chargen.training.clock import Clock
 from chargen.training.prepare import Data
 from chargen.training.reports import Finished, Report
 
@@ -64,7 +65,7 @@ class Keeper:
         }
         return Checkpoint(self.model, self.data.tokenizer, weights, about)
 
-    def save_state(self, trainer: Trainer, elapsed_s: float, history: list[dict[str, float]]) -> None:
+    def save_state(self, trainer: Trainer, clock: Clock, history: list[dict[str, float]]) -> None:
         """Write all that a resumed run needs.
 
         Raises:
@@ -81,7 +82,8 @@ class Keeper:
             "train": self.train.to_json(),
             "trainer": trainer.numbers(),
             "best": [self.best_loss if self.best_weights else None, self.best_step],
-            "elapsed_s": elapsed_s,
+            "elapsed_s": clock.elapsed_s(),
+            "first_step_s": clock.first_step_s,
             "history": history,
         }
         save_tensors(self.run.state, {**trainer.tensors(), **best}, described)

@@ -7,7 +7,6 @@ steps ──▶ Progress … ──▶ a look is due ──▶ Evaluated, state 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 from chargen.engine.torch_engine import TorchEngine
@@ -78,7 +77,7 @@ class Loop:
             step=trainer.step,
             epoch=trainer.epoch,
             elapsed_s=self.clock.elapsed_s(),
-            train_loss_nats_per_char=self.meter.loss_since_look(),
+            train_loss_nats_per_char=trainer.since_look.take() * data.ids_per_char,
             val_loss_nats_per_char=loss,
             best=best,
             checkpoint=self.keeper.checkpoint(weights, {"step": trainer.step}),
@@ -93,7 +92,7 @@ class Loop:
         return self.trainer.ids_seen // max(1, IDS_BETWEEN_LOOKS * len(self.keeper.data.val[0].ids))
 
     def _save_state(self) -> None:
-        self.keeper.save_state(self.trainer, self.clock.elapsed_s(), self.history)
+        self.keeper.save_state(self.trainer, self.clock, self.history)
         self.meter.resume()
 
     def _keep_last_good(self, error: DivergenceError) -> Iterator[Evaluated]:
@@ -105,12 +104,11 @@ class Loop:
 
 
 class Meter:
-    """Training loss and speed, since the last report and since the last look."""
+    """Training loss and speed since the last report, and the speed of the whole sitting."""
 
     def __init__(self, trainer: Trainer, clock: Clock, ids_per_char: float) -> None:
         self.trainer, self.clock, self.ids_per_char = trainer, clock, ids_per_char
         self.first_ids, self.training_s = trainer.ids_seen, 0.0
-        self._loss_sum, self._loss_ids = 0.0, 0  # since the last look
         self.resume()
 
     def resume(self) -> None:
@@ -123,9 +121,8 @@ class Meter:
     def report(self) -> Progress:
         trainer, ids = self.trainer, self.trainer.ids_seen - self._since_ids
         seconds = max(1e-9, self.seconds())
-        loss = trainer.recent_loss_nats() * self.ids_per_char
+        loss = trainer.recent.take() * self.ids_per_char
         self.training_s += seconds
-        self._loss_sum, self._loss_ids = self._loss_sum + loss * ids, self._loss_ids + ids
         self.clock.trained(ids, seconds)
         self.resume()
         progress = self.clock.progress(trainer.step)
@@ -140,11 +137,6 @@ class Meter:
             loss_nats_per_char=loss,
             learning_rate=trainer.learning_rate,
         )
-
-    def loss_since_look(self) -> float:
-        loss = self._loss_sum / self._loss_ids if self._loss_ids else math.nan
-        self._loss_sum, self._loss_ids = 0.0, 0
-        return loss
 
     def chars_per_s(self) -> float:
         return (self.trainer.ids_seen - self.first_ids) / max(1e-9, self.training_s) / self.ids_per_char

@@ -15,8 +15,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 
+CELL = "gru"
 CPU_FLOPS = 60e9  #: a second, that training reaches on two ordinary cores; a guess that sets sizes, not results
 GPU_FLOPS = 5e12
 
@@ -40,17 +42,18 @@ def choose(
         train_choices: what the person chose of `TrainConfig`; it stands.
 
     Raises:
-        ConfigError: a choice is out of range.
+        ConfigError: a choice is out of range, or no cell has the chosen name.
     """
+    gates = CELLS.get(str(model_choices.get("cell", CELL))).num_gates
     batch_size = int(train_choices.get("batch_size", 32 if device == "cpu" else 128))
     seq_len = int(train_choices.get("seq_len", 32 if device == "cpu" else 64))
     flops = CPU_FLOPS if device == "cpu" else GPU_FLOPS
-    hidden = int(model_choices.get("hidden_size", _hidden_size(num_train_ids, length, batch_size * seq_len, flops)))
-    ids_read = _ids_read(num_train_ids, length, batch_size * seq_len, hidden, flops)
+    hidden = int(model_choices.get("hidden_size", _hidden_size(num_train_ids, length, batch_size * seq_len, gates, flops)))
+    ids_read = _ids_read(num_train_ids, length, batch_size * seq_len, gates * hidden**2, flops)
     epochs = ids_read / max(1, num_train_ids)
     model = {
         "vocab_size": vocab_size,
-        "cell": "gru",
+        "cell": CELL,
         "hidden_size": hidden,
         "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
         "dropout": round(min(0.5, 0.1 * max(0.0, math.log2(epochs / 4))), 2) if epochs > 4 else 0.0,
@@ -70,24 +73,20 @@ def choose(
     return ModelConfig(**model), TrainConfig(**train)
 
 
-def _hidden_size(num_train_ids: int, length: Mapping[str, Any], ids_per_step: int, flops: float) -> int:
+def _hidden_size(num_train_ids: int, length: Mapping[str, Any], ids_per_step: int, gates: int, flops: float) -> int:
     """Return the largest size of which the run reads enough, about 3 ids for each weight, and the text has enough."""
     for hidden in (1024, 768, 512, 384, 256, 192, 128, 96, 64):
-        read = _ids_read(num_train_ids, length, ids_per_step, hidden, flops)
-        if read >= 3.0 * _weights(hidden) and num_train_ids >= 0.5 * _weights(hidden):
+        weights = gates * hidden**2
+        read = _ids_read(num_train_ids, length, ids_per_step, weights, flops)
+        if read >= 3.0 * weights and num_train_ids >= 0.5 * weights:
             return hidden
     return 48
 
 
-def _ids_read(num_train_ids: int, length: Mapping[str, Any], ids_per_step: int, hidden: int, flops: float) -> float:
-    """Return how many ids a run of this length will read, about."""
+def _ids_read(num_train_ids: int, length: Mapping[str, Any], ids_per_step: int, weights: int, flops: float) -> float:
+    """Return how many ids a run of this length will read, about, with so many recurrent weights."""
     if length.get("steps"):
         return float(length["steps"]) * ids_per_step
     if length.get("epochs"):
         return float(length["epochs"]) * num_train_ids
-    return float(length["budget_s"]) * flops / (6 * _weights(hidden))
-
-
-def _weights(hidden: int) -> int:
-    """Return how many weights of a one-layer GRU take part in a product for every id."""
-    return 3 * hidden * hidden
+    return float(length["budget_s"]) * flops / (6 * weights)

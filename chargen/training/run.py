@@ -25,7 +25,7 @@ from chargen.checkpoint import load_tensors
 from chargen.config import DataConfig, ModelConfig, TrainConfig
 from chargen.data.streams import LaneStream
 from chargen.errors import ModelError
-from chargen.runs import Run
+from chargen.runs import create_run, find_run
 from chargen.text.corpus import Corpus
 from chargen.text.tokenizer import tokenizer_from_json
 from chargen.training.clock import Clock
@@ -47,14 +47,15 @@ class Plan:
     """What a person asks for. The recipe chooses what `model` and `train` leave out."""
 
     corpus: Corpus
-    run: Run
+    name: str  #: of the run; empty for that of the corpus
     length: Mapping[str, Any]  #: one of {"budget_s": …}, {"steps": …}, {"epochs": …}
     data: DataConfig = field(default_factory=DataConfig)
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     val_corpus: Corpus | None = None
     device: str = "auto"
-    resume: bool = False
+    resume: str = ""  #: the name of a stopped run to go on with
+    force: bool = False  #: replace a run of this name
     stop_after: int | None = None  #: the step after which the run ends as an interruption would end it
     started: float = field(default_factory=time.perf_counter)  #: when its budget began to count
 
@@ -67,7 +68,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
             best before is on disk.
     """
     # 1, 2
-    saved = load_tensors(plan.run.state) if plan.resume else None
+    saved = load_tensors(find_run(plan.resume).state) if plan.resume else None
     tokenizer = tokenizer_from_json(saved[1]["tokenizer"]) if saved else None
     data = prepare(plan.corpus, plan.val_corpus, plan.data, tokenizer)
     with ThreadPoolExecutor(1) as pool:
@@ -78,7 +79,10 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         model, config = _settings(plan, data, resolve_device(plan.device), saved)
         # 3
         stream = LaneStream(data.train.ids, int(data.start[-1]), config.batch_size, config.seq_len)
-        keeper = Keeper(plan.run, data, model, config)
+        # Only now, when nothing is left to be wrong with what was asked for, is anything put on disk.
+        name = plan.name or plan.corpus.name
+        run = find_run(plan.resume) if plan.resume else create_run(name, force=plan.force)
+        keeper = Keeper(run, data, model, config)
         clock = Clock(plan.started, config.budget_s, _total_steps(config, stream), closing_ids(data))
         loop = build_loop(stream, keeper, clock, saved)
         yield _started(plan, data, loop)
@@ -106,10 +110,13 @@ def _total_steps(config: TrainConfig, stream: LaneStream) -> int | None:
 
 def _started(plan: Plan, data: Data, loop: Loop) -> Started:
     train, stream, notes = loop.keeper.train, loop.trainer.stream, list(plan.corpus.notes)
+    name = plan.resume or plan.name or plan.corpus.name
+    if loop.keeper.run.name != name:
+        notes.append(f"the name {name!r} is taken; this run is {loop.keeper.run.name!r}")
     if stream.batch_size < train.batch_size:
         notes.append(f"a short text: {stream.batch_size} lanes instead of {train.batch_size}")
     return Started(
-        run=plan.run.name,
+        run=loop.keeper.run.name,
         corpus=plan.corpus.name,
         notes=tuple(notes),
         train_chars=data.train.num_chars,

@@ -27,6 +27,25 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")  #: what AdamW remembers of each wei
 SYNC_EVERY = 16  #: steps between looks at the loss on a device that runs ahead of Python
 
 
+class LossSum:
+    """Losses added up on their device, in float64, so that no step has to wait for one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.total = torch.zeros((), dtype=torch.float64, device=device)
+        self.steps = 0
+
+    def add(self, loss: Tensor) -> None:
+        self.total += loss
+        self.steps += 1
+
+    def take(self) -> float:
+        """Return the mean in nats per id, NaN where there is none, and begin anew."""
+        mean = float(self.total) / self.steps if self.steps else math.nan
+        self.total.zero_()
+        self.steps = 0
+        return mean
+
+
 class Trainer:
     """A network in training on a stream.
 
@@ -47,8 +66,8 @@ class Trainer:
         self._state = network.initial_state(stream.batch_size)
         self._dropout = torch.Generator().manual_seed(config.seed + 1)
         self._optimizer = make_optimizer(network, config)
-        self._recent = torch.zeros((), device=self._device)  # losses since the last look, summed
-        self._recent_steps = 0
+        self.recent = LossSum(self._device)  #: since the last report
+        self.since_look = LossSum(self._device)  #: since the last look; its steps decide, so it is part of the state
 
     @property
     def ids_seen(self) -> int:
@@ -88,17 +107,10 @@ class Trainer:
         self._optimizer.step()
 
         self._state = detach(state)
-        self._recent += loss.detach()
-        self._recent_steps += 1
+        self.recent.add(loss.detach())
+        self.since_look.add(loss.detach())
         self.step += 1
         self.position = self.stream.after(self.position)
-
-    def recent_loss_nats(self) -> float:
-        """Return the mean training loss since the last call, in nats per id; NaN where no step was made."""
-        loss = float(self._recent) / self._recent_steps if self._recent_steps else math.nan
-        self._recent.zero_()
-        self._recent_steps = 0
-        return loss
 
     def _check_finite(self, loss: Tensor, norm: Tensor) -> None:
         if self._device.type != "cpu" and self.step % SYNC_EVERY:
@@ -123,7 +135,8 @@ class Trainer:
 
     def numbers(self) -> dict[str, Any]:
         """Return the rest of the training state, as values that `json` can write."""
-        return {"step": self.step, "epoch": self.position.epoch, "window": self.position.window}
+        losses = [float(self.since_look.total), self.since_look.steps]
+        return {"step": self.step, "epoch": self.position.epoch, "window": self.position.window, "losses": losses}
 
     def restore(self, tensors: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
         """Put back what `tensors()` and `numbers()` returned.
@@ -149,6 +162,8 @@ class Trainer:
             self._dropout.set_state(torch.from_numpy(tensors["dropout"].copy()))
             self.step = int(numbers["step"])
             self.position = Position(int(numbers["epoch"]), int(numbers["window"]))
+            self.since_look.total.fill_(float(numbers["losses"][0]))
+            self.since_look.steps = int(numbers["losses"][1])
         except KeyError as error:
             raise ModelError(f"the training state has no {error}", "Train anew.") from error
 

@@ -143,7 +143,7 @@ def describe(report: Started) -> list[str]:
     else:
         length = f"{report.total_steps:,} steps" + (f", from {report.first_step:,}" if report.first_step else "")
     return [
-        *report.notes,
+        *(f"note: {note}" for note in report.notes),
         f"{report.corpus}: {report.train_chars:,} characters to learn from, {report.val_chars:,} held out",
         f"{model.cell} {layers}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
         f"dropout {model.dropout:g}; {train.batch_size} lanes × {train.seq_len}; {length} on {train.device}, "

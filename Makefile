@@ -1,0 +1,40 @@
+# make demo    set up, train for 60 seconds on a corpus that needs no network, write a sample, rank sentences
+# make test    set up, run the whole suite
+# make lint    set up, ruff and mypy
+# make bench   set up, quality for time on the corpora that need no network
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint bench clean
+demo: $(READY)
+	mkdir -p .demo
+	cd .demo && ../$(BIN)/chargen train python-docs --budget 60s --name demo --force
+	cd .demo && ../$(BIN)/chargen sample -m demo --temp 0.8 --length 500 --seed 1 --prompt "The "
+	cd .demo && ../$(BIN)/chargen score -m demo \
+	  "The method returns a new list." \
+	  "The method returns an new list." \
+	  "List new a returns method the."
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.quality
+
+clean:
+	rm -rf $(VENV) .demo build *.egg-info
+
+# torch first and by itself: named alone, the pinned build is taken and nothing newer is looked for.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@

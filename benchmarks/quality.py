@@ -1,0 +1,88 @@
+"""Quality for time: train by the command line for each budget and seed, and print the losses as a table.
+
+    python -m benchmarks.quality --corpus tinyshakespeare.txt --budgets 20s,90s --seeds 3
+
+Each run is a process of its own, timed from outside; the runs of all budgets take turns, so that a slow minute of a
+busy machine falls on all of them. Both protocols are over the whole validation text: carried (one stream) from the
+run's own report, windows (256 characters, each started cold) by `chargen eval`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from chargen import load, read_corpus
+from chargen.config import DataConfig
+from chargen.training.prepare import split
+
+
+@click.command()
+@click.option("--corpus", default="python-docs", show_default=True, help="A file or a corpus's name.")
+@click.option("--budgets", default="20s,90s", show_default=True)
+@click.option("--seeds", default=1, show_default=True)
+@click.option("--options", default="", help="More options of `chargen train`.")
+def main(corpus: str, budgets: str, seeds: int, options: str) -> None:
+    """Print a table of budget, loss (median and range over seeds) and wall clock."""
+    argument = str(Path(corpus).resolve()) if Path(corpus).exists() else corpus
+    text = read_corpus([argument], DataConfig())
+    _, val = split(text, None, DataConfig().val_fraction)
+    rows: dict[str, list[dict[str, Any]]] = {budget: [] for budget in budgets.split(",")}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(1, seeds + 1):
+            for budget, results in rows.items():
+                results.append(run(folder, [argument, "--budget", budget, "--seed", str(seed), *options.split()], val))
+    print(f"{text.name}, {len(text.text):,} characters; nats per character on the last tenth; {machine()}")
+    print("| budget | carried, median (range) | second half | windows of 256 | wall clock | network |")
+    print("|---|---|---|---|---|---|")
+    for budget, results in rows.items():
+        losses = [r["val_loss_nats_per_char"] for r in results]
+        print(
+            f"| {budget} | {statistics.median(losses):.4f} ({min(losses):.4f}–{max(losses):.4f}) "
+            f"| {statistics.median(r['val_second_half_nats_per_char'] for r in results):.4f} "
+            f"| {statistics.median(r['windows'] for r in results):.4f} "
+            f"| {statistics.median(r['wall_s'] for r in results):.1f} s | {results[0]['network']} |"
+        )
+
+
+def run(folder: str, arguments: list[str], val: str) -> dict[str, Any]:
+    """Train once in a process of its own; return its numbers, its wall clock and its loss in windows."""
+    command = [sys.executable, "-m", "chargen", "train", *arguments, "--name", "bench", "--force", "--json"]
+    begin = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    result["wall_s"] = time.perf_counter() - begin
+    result["windows"] = load(Path(folder) / result["model_path"]).evaluate(val).windows_256_nats_per_char
+    model = result["model"]
+    result["network"] = f"{model['cell']} {model['num_layers']}×{model['hidden_size']}"
+    return result
+
+
+def machine() -> str:
+    """Say what the numbers were measured on: processor, threads, versions, and how fast a matrix product is."""
+    a = torch.randn(2048, 2048)
+    times = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - begin)
+    speed = 2 * 2048**3 / statistics.median(times) / 1e9
+    return (
+        f"{torch.get_num_threads()} threads of {platform.machine()}, {speed:.0f} GFLOP/s in a 2048³ float32 product, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}"
+    )
+
+
+if __name__ == "__main__":
+    main()
