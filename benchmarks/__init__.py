@@ -1,0 +1,1 @@
+"""Measurements that anyone can run again; what they gave stands in LOG.md."""

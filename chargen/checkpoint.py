@@ -7,14 +7,13 @@
       tensors  as `cells/weights.py` names them
 
 The checksum covers "model" and every tensor's name, type, shape and bytes, so a flipped bit is found. No pickle: what
-is opened here cannot run code. Files are written under a temporary name, flushed to the disk, then renamed.
+is opened here cannot run code. A file is written whole or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,8 @@ from safetensors.numpy import save
 
 from chargen.cells.weights import check_weights
 from chargen.config import ModelConfig
-from chargen.errors import ChargenError, ModelError, StorageError
+from chargen.errors import ChargenError, ModelError
+from chargen.files import write_atomically
 from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 
 FORMAT = "chargen"
@@ -88,7 +88,7 @@ def save_tensors(path: Path, tensors: Tensors, described: Mapping[str, Any]) -> 
     tensors = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
     header = {"format_version": FORMAT_VERSION, "sha256": _checksum(described, tensors), "model": described}
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
-    write_atomically(path, save(tensors, metadata={FORMAT: text}))
+    write_atomically(path, [save(tensors, metadata={FORMAT: text})])
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -128,34 +128,6 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         raise ModelError(
             f"{path} is damaged or not a model file ({error})", "Take an earlier copy, or train again."
         ) from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: temporary name, flush to the disk, rename.
-
-    Raises:
-        StorageError: the folder or disk does not take it.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        _remove(partial)
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror or error}",
-            "What was there before is untouched. Free some room, or work in another folder.",
-        ) from error
-
-
-def _remove(path: Path) -> None:
-    """Remove a file if it is there and its folder allows it."""
-    if path.exists() and os.access(path.parent, os.W_OK):
-        path.unlink()
 
 
 def _checksum(described: Mapping[str, Any], tensors: Tensors) -> str:

@@ -6,6 +6,7 @@ They are what a model file carries, so every one of them goes to JSON and back u
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
@@ -41,13 +42,16 @@ class Config:
             raise ConfigError(f"{cls.__name__} cannot be made from {sorted(values)}: {error}") from error
 
 
+MOST = sys.float_info.max
+
+
 def check_range(name: str, value: float, low: float, high: float = math.inf, *, above: bool = False) -> None:
     """Check that `value` is a number in [low, high], or in (low, high] with `above`.
 
     Raises:
         ConfigError: it is not, or it is not finite.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MOST
     if number and (low < value if above else low <= value) and value <= high:
         return
     bounds = f"{'above' if above else 'at least'} {low:g}" + ("" if high == math.inf else f" and at most {high:g}")

@@ -28,7 +28,7 @@ from chargen.errors import CorpusError
 from chargen.runs import find_model
 from chargen.sampling.sampler import sample
 from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts, utf8_size
-from chargen.text.corpus import normal_form
+from chargen.text.decode import normal_form
 from chargen.text.tokenizer import Ids, StreamingDecoder, start_ids
 
 MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported

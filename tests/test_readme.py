@@ -1,9 +1,9 @@
 """Every block of the README is run, in its order, in one folder; budgets are cut short.
 
-    ```console            each "$ " line must exit with 0 and print something
-    ```console exact      and print exactly what stands below it
-    ```python             must run
-    ```sh                 setting up, which `make` and CI do
+```console            each "$ " line must exit with 0 and print something
+```console exact      and print exactly what stands below it
+```python             must run
+```sh                 setting up, which `make` and CI do
 """
 
 import re

@@ -280,6 +280,6 @@ def test_a_resumed_budget_goes_on_where_it_stood(verse: str) -> None:
     last = [r for r in reports if isinstance(r, Progress)][-1]
     resumed, finished = run_plan(plan(verse, length={}, resume="run"))
     first = next(r for r in resumed if isinstance(r, Progress))
-    assert first.progress > last.progress
+    assert first.progress > 0.5 * last.progress > 0.02  # from the beginning it would be a hundredth of that
     assert first.step > 60
     assert finished.elapsed_s < 4.0 * 1.05 + 1.0

@@ -45,7 +45,7 @@ def list_corpora(as_json: bool = False) -> None:
 @options.as_json
 def get(name: str, output: str | None, as_json: bool) -> None:
     """Make the corpus NAME into a file."""
-    from chargen.checkpoint import write_atomically
+    from chargen.files import write_atomically
     from chargen.text.sources import read_source
     from chargen.ui.console import print_json
 
@@ -55,7 +55,7 @@ def get(name: str, output: str | None, as_json: bool) -> None:
         sys.stdout.buffer.write(data)
         return
     path = Path(output) if output else Path("corpora") / f"{name.replace(':', '-')}.txt"
-    write_atomically(path, data)
+    write_atomically(path, [data])
     if as_json:
         print_json({"path": str(path), "chars": len(made.text), "entropy_nats_per_char": made.entropy_nats_per_char})
     else:

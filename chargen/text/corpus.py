@@ -1,16 +1,13 @@
 """Files, folders, standard input and named sources → one clean text, with a word on what was found.
 
-Bytes are decoded strictly: a byte that is not in the encoding is an error with its place, never a replacement
-character. What a clean-up changed is counted and reported in `Corpus.notes`.
+What the clean-up of a text changed (`decode.py`) is counted and reported in `Corpus.notes`.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import os
 import sys
-import unicodedata
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +17,7 @@ from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
 from chargen.registry import did_you_mean
 from chargen.text import sources
-
-GZIP_MAGIC = b"\x1f\x8b"
+from chargen.text.decode import check_encoding, clean
 
 
 @dataclass(frozen=True)
@@ -60,15 +56,17 @@ def read_corpus(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO | 
     notes: list[str] = []
     entropies: list[float | None] = []
     files = 0
+    check_encoding(config.encoding)
     for argument in arguments:
+        # os.path says no of what cannot be a file's name, where Path raises.
         path = Path(argument)
         if argument == "-":
             texts.append(clean((stdin or sys.stdin.buffer).read(), "standard input", config, notes))
-        elif path.is_dir():
+        elif argument and os.path.isdir(argument):
             found = _read_folder(path, config, notes)
             files += len(found)
             texts.extend(found)
-        elif path.exists():
+        elif argument and os.path.exists(argument):
             texts.append(_read_file(path, config, notes))
             files += 1
         elif sources.is_source(argument):
@@ -77,72 +75,14 @@ def read_corpus(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO | 
             entropies.append(made.entropy_nats_per_char)
         else:
             raise CorpusError(f"no file, folder or corpus named {argument!r}", _hint_for(path))
-    text = "".join(t if t.endswith("\n") or t is texts[-1] else t + "\n" for t in texts if t)
+    texts = [text for text in texts if text]
+    text = "".join(t if t.endswith("\n") else t + "\n" for t in texts[:-1]) + "".join(texts[-1:])
     if not text:
         raise CorpusError(
             f"no text in {', '.join(arguments) or 'nothing'}", "Give a file with at least two characters."
         )
     entropy = entropies[0] if len(texts) == 1 and entropies else None
     return Corpus(text, _name(arguments), tuple(arguments), files, entropy, tuple(notes))
-
-
-def clean(data: bytes, where: str, config: DataConfig, notes: list[str]) -> str:
-    """Decode bytes and bring newlines and composed characters to one form, as `config` says.
-
-    Appends to `notes` what it changed.
-
-    Raises:
-        CorpusError: gzip data that is damaged, binary data, or bytes outside the encoding.
-    """
-    if data.startswith(GZIP_MAGIC):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise CorpusError(f"{where} is a damaged gzip file ({error})", "Fetch or compress it again.") from error
-    text = _decode(data, where, config.encoding)
-    if text.startswith("\ufeff"):
-        text = text[1:]
-    formed = normal_form(text, config)
-    if config.newline == "lf" and "\r" in text:
-        notes.append(f"{where}: {text.count(chr(13)):,} CR or CRLF line ends became LF (--newline keep leaves them)")
-    if config.normalize == "nfc" and not unicodedata.is_normalized("NFC", text):
-        notes.append(
-            f"{where}: composed to NFC, {len(text):,} → {len(formed):,} characters (--normalize none leaves them)"
-        )
-    return formed
-
-
-def normal_form(text: str, config: DataConfig) -> str:
-    """Return the text with one kind of newline and composed characters, as far as the settings say so."""
-    if config.newline == "lf":
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return unicodedata.normalize("NFC", text) if config.normalize == "nfc" else text
-
-
-def _decode(data: bytes, where: str, encoding: str) -> str:
-    try:
-        text = data.decode(encoding)
-    except LookupError as error:
-        raise CorpusError(
-            f"no encoding named {encoding!r}", "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
-        ) from error
-    except UnicodeDecodeError as error:
-        if _looks_binary(data):
-            raise CorpusError(f"{where} is a binary file, not a text", "Extract its text first.") from error
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CorpusError(
-            f"{where} is not {encoding}: byte 0x{data[error.start]:02X} at offset {error.start:,} (line {line:,})",
-            "Name its encoding, as in --encoding cp1258 or --encoding latin-1, or convert it to UTF-8.",
-        ) from error
-    if _looks_binary(data[: 1 << 16]) and "\0" in text:
-        raise CorpusError(f"{where} is a binary file, not a text", "If it is UTF-16, say --encoding utf-16.")
-    return text
-
-
-def _looks_binary(data: bytes) -> bool:
-    """Tell whether bytes hold what no text in a one-byte or UTF-8 encoding holds: NULs, or many control codes."""
-    control = sum(data.count(bytes([code])) for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")
-    return b"\0" in data or control * 10 > len(data) > 0
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -182,8 +122,11 @@ def _read_folder(folder: Path, config: DataConfig, notes: list[str]) -> list[str
 
 
 def _hint_for(path: Path) -> str:
-    beside = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = did_you_mean(str(path), [*beside, *sources.names()])
+    beside = sorted(path.parent.iterdir()) if os.path.isdir(path.parent) else []
+    paths = {p.name: str(p) for p in beside} | {name: name for name in sources.names()}
+    near = did_you_mean(path.name, paths)
+    for name, whole in paths.items():
+        near = near.replace(repr(name), repr(whole))
     return f"{near} (`chargen corpora` lists the corpora that have a name)".strip()
 
 
@@ -192,6 +135,7 @@ def _name(arguments: Sequence[str]) -> str:
     first = arguments[0] if arguments else "run"
     if first == "-":
         return "stdin"
-    stem = Path(first).resolve().name if Path(first).exists() else first
-    stem = stem.removesuffix(".gz").rpartition(".")[0] or stem
+    stem = Path(first).resolve().name if os.path.exists(first) else first
+    stem = stem.removesuffix(".gz")
+    stem = stem.rpartition(".")[0] or stem
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-") or "run"

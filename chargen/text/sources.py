@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from chargen.errors import ConfigError, CorpusError, DownloadError, StorageError
+from chargen.errors import ConfigError, CorpusError, DownloadError
+from chargen.files import write_atomically
 from chargen.registry import did_you_mean
 from chargen.text import automata
 
@@ -103,7 +104,7 @@ def fetch(url: str, sha256: str, cache: Path, timeout_s: float = 30.0) -> bytes:
         DownloadError: no answer, an answer other than 200, or content whose sha256 is another one.
         StorageError: the cache cannot be written.
     """
-    if cache.exists():
+    if cache.is_file():
         cached = cache.read_bytes()
         if hashlib.sha256(cached).hexdigest() == sha256:
             return cached
@@ -111,17 +112,14 @@ def fetch(url: str, sha256: str, cache: Path, timeout_s: float = 30.0) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             data: bytes = answer.read()
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise DownloadError(f"{url} cannot be fetched: {error.code} {error.reason}", by_hand) from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise DownloadError(f"{url} cannot be fetched: {getattr(error, 'reason', error)}", by_hand) from error
     if (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise DownloadError(f"{url} has changed: sha256 {found[:12]}… where {sha256[:12]}… was expected", by_hand)
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_name(cache.name + ".part")
-        partial.write_bytes(data)
-        partial.replace(cache)
-    except OSError as error:
-        raise StorageError(f"{cache} cannot be written: {error.strerror or error}") from error
+    write_atomically(cache, [data])
     return data
 
 

@@ -3,15 +3,14 @@
     bytes 0–7    "chargen1"
     bytes 8–15   length of the header, little-endian
     the header   JSON, padded with spaces so that the ids begin at a multiple of 64
-    the ids      little-endian uint8, uint16 or int32: the smallest that holds the vocabulary
+    the ids      little-endian uint8, int16 or int32: the smallest that holds the vocabulary
 
-Only the pages that are looked at take memory. The file is written under a temporary name and then renamed.
+Only the pages that are looked at take memory.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import CorpusError, StorageError
+from chargen.errors import CorpusError
+from chargen.files import write_atomically
 
 MAGIC = b"chargen1"
 ALIGNMENT = 64
+DTYPES = (np.dtype("u1"), np.dtype("<i2"), np.dtype("<i4"))
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Store:
 
 def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
     """Return the smallest type of whole number that holds every id below `vocab_size` and that torch knows."""
-    return np.dtype("u1" if vocab_size <= 1 << 8 else "<i2" if vocab_size <= 1 << 15 else "<i4")
+    return DTYPES[0] if vocab_size <= 1 << 8 else DTYPES[1] if vocab_size <= 1 << 15 else DTYPES[2]
 
 
 def write_store(path: Path, ids: NDArray[Any], vocab_size: int, about: Mapping[str, Any]) -> Store:
@@ -48,18 +49,8 @@ def write_store(path: Path, ids: NDArray[Any], vocab_size: int, about: Mapping[s
     dtype = smallest_dtype(vocab_size)
     header = json.dumps({"dtype": dtype.str, "length": len(ids), "about": dict(about)}).encode()
     header += b" " * (-(len(MAGIC) + 8 + len(header)) % ALIGNMENT)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(MAGIC + len(header).to_bytes(8, "little") + header)
-            file.write(ids.astype(dtype).tobytes())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror or error}", "Free some room, or work in another folder."
-        ) from error
+    array = np.ascontiguousarray(ids, dtype=dtype)
+    write_atomically(path, [MAGIC, len(header).to_bytes(8, "little"), header, array.data])
     return open_store(path)
 
 
@@ -77,12 +68,15 @@ def open_store(path: Path) -> Store:
                 raise damaged
             header = json.loads(file.read(size))
         shape, dtype = (int(header["length"]),), np.dtype(str(header["dtype"]))
+        about = header["about"]
+        if dtype not in DTYPES:
+            raise damaged
         if path.stat().st_size != 16 + size + shape[0] * dtype.itemsize:
             raise damaged
         # An empty file cannot be mapped.
         ids = np.memmap(path, dtype, "r", 16 + size, shape) if shape[0] else np.empty(0, dtype)
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise damaged from error
-    return Store(ids, header["about"])
+    return Store(ids, about)

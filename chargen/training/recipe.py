@@ -48,7 +48,9 @@ def choose(
     batch_size = int(train_choices.get("batch_size", 32 if device == "cpu" else 128))
     seq_len = int(train_choices.get("seq_len", 32 if device == "cpu" else 64))
     flops = CPU_FLOPS if device == "cpu" else GPU_FLOPS
-    hidden = int(model_choices.get("hidden_size", _hidden_size(num_train_ids, length, batch_size * seq_len, gates, flops)))
+    hidden = int(
+        model_choices.get("hidden_size", _hidden_size(num_train_ids, length, batch_size * seq_len, gates, flops))
+    )
     ids_read = _ids_read(num_train_ids, length, batch_size * seq_len, gates * hidden**2, flops)
     epochs = ids_read / max(1, num_train_ids)
     model = {

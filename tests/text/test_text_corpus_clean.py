@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
-from chargen.text.corpus import Corpus, clean, normal_form, read_corpus
+from chargen.text.corpus import Corpus, read_corpus
+from chargen.text.decode import clean, normal_form
 
 AS_IT_IS = DataConfig(newline="keep", normalize="none")
 SCRIPTS = {

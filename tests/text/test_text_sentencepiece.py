@@ -145,7 +145,7 @@ def test_a_text_of_one_long_line_is_learned_from(words):
     draw = random.Random(0)
     line = "".join(draw.choice(words) for _ in range(12_000 // len(words[0])))
     tokenizer = build_tokenizer("sp:300", f"{line}\na b c\n")
-    assert [len(tokenizer.encode(word)) for word in words] == [1, 1, 1]
+    assert len(tokenizer.encode(line)) < len(line) / 2  # pieces of several characters
 
 
 @pytest.mark.parametrize(

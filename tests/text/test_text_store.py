@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -99,10 +100,10 @@ def test_a_file_that_is_a_folder_is_a_storage_error_and_leaves_nothing_behind(tm
 def test_a_disk_that_is_full_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     write_store(tmp_path / "x.ids", np.arange(5), 5, {})
 
-    def full(self, target):
+    def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(StorageError, match="No space left on device"):
         write_store(tmp_path / "x.ids", np.arange(3), 5, {})
     assert files_below(tmp_path) == ["x.ids"]

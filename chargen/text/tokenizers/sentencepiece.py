@@ -8,7 +8,6 @@ left, that the library writes a space as '▁' (U+2581) and cannot tell it from 
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import re
 from collections import Counter
@@ -54,7 +53,7 @@ class SentencePieceTokenizer(Tokenizer):
     @classmethod
     def build(cls, text: str, option: str) -> SentencePieceTokenizer:
         tokenizer = cls._read(Path(option)) if not option.isdecimal() else cls(_train(text, int(option)))
-        probe = text[:100_000] + " \n\t  ▁é\u0300\U0001f600"
+        probe = text[:100_000] + " \n\t  ▁Ae\u0300\U0001f600\ufb01\u2460"  # what normalisations change
         if tokenizer.decode(tokenizer.encode(probe)) != probe:
             raise TokenizerError(
                 f"the sentencepiece model {option!r} does not keep this text as it is", HOW_TO_MAKE_ONE
@@ -92,7 +91,7 @@ class SentencePieceTokenizer(Tokenizer):
     def from_json(cls, values: Mapping[str, Any]) -> SentencePieceTokenizer:
         try:
             return cls(base64.b64decode(values["model"], validate=True))
-        except (KeyError, TypeError, binascii.Error) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise TokenizerError("the description of the sp tokenizer has no model") from error
 
     def _piece_bytes(self, piece: int) -> bytes:
@@ -126,9 +125,10 @@ def _train(text: str, vocab_size: int) -> bytes:
             eos_id=-1,
             pad_id=-1,
             minloglevel=2,
+            max_sentence_length=4 * LONGEST_TRAINING_LINE,  # in bytes
             num_threads=1,  # the same text gives the same pieces
         )
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError, TypeError, OverflowError) as error:
         reason = str(error).strip().rpartition("] ")[2] or "no reason given"
         raise TokenizerError(
             f"sentencepiece cannot make {vocab_size:,} pieces of this text ({reason})",
