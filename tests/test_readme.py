@@ -44,4 +44,5 @@ def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
                 found = run(first, tmp_path)
                 assert found.strip()
                 if exact:
-                    assert [line.rstrip() for line in found.strip("\n").splitlines()] == shown.rstrip().splitlines()
+                    lines = [line.rstrip() for line in found.splitlines()]
+                    assert [line for line in lines if line] == shown.rstrip().splitlines()

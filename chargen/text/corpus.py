@@ -20,6 +20,9 @@ from chargen.text import sources
 from chargen.text.decode import check_encoding, clean
 
 
+DEFAULTS = DataConfig()
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A text and where it comes from."""
@@ -37,7 +40,7 @@ class Corpus:
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def read_corpus(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO | None = None) -> Corpus:
+def read_corpus(arguments: Sequence[str], config: DataConfig = DEFAULTS, stdin: BinaryIO | None = None) -> Corpus:
     """Read one or several texts and put them end to end.
 
     Args:

@@ -72,7 +72,7 @@ def read_source(argument: str) -> SourceText:
 
 def _python_docs(option: str) -> SourceText:
     _refuse_option("python-docs", option)
-    from pydoc_data.topics import topics  # 700 kB of prose; loaded by who asks for it
+    from pydoc_data.topics import topics  # half a megabyte; loaded by who asks for it
 
     return SourceText("\n".join(topics[name].strip("\n") + "\n" for name in sorted(topics)))
 

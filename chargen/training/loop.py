@@ -15,6 +15,7 @@ from chargen.training.clock import Clock
 from chargen.training.keeper import Keeper
 from chargen.training.measure import loss_nats_per_char
 from chargen.training.reports import Evaluated, Progress
+from chargen.training.threads import Threads
 from chargen.training.trainer import Trainer
 
 IDS_BETWEEN_LOOKS = 6  #: training ids for each id of a look: reading costs about a third of learning, so a look < 10 %
@@ -35,6 +36,7 @@ class Loop:
         self.trainer, self.keeper, self.clock, self.history = trainer, keeper, clock, history
         self.engine = TorchEngine(trainer.network)
         self.meter = Meter(trainer, clock, keeper.data.ids_per_char)
+        self.threads = Threads(adapt=clock.budget_s is not None and trainer.config.device == "cpu")
         self.halted = False  #: ended before its time
 
     def reports(self, stop: Callable[[], bool], stop_after: int | None) -> Iterator[Progress | Evaluated]:
@@ -58,6 +60,8 @@ class Loop:
             if due or self.halted or meter.seconds() > REPORT_EVERY_S:
                 report = meter.report()
                 self.keeper.log(report)
+                if not due:  # a short span says little
+                    self.threads.observe(report.chars_per_s)
                 yield report
             if self.halted and not due:  # a look that only the interruption brings is no part of the state
                 self._save_state()

@@ -1,12 +1,12 @@
 """Which network, and how it is trained, for a corpus, a budget and a device: everything the person did not choose.
 
-The rule, with the measured reasons (`benchmarks/LOG.md`):
+The rule; what was measured is in `benchmarks/LOG.md`:
 
-    cell       gru: on a CPU the best for its time
-    hidden     what the time can train: the more characters a run will read, the larger
-    batch      32 lanes × 32 ids: many steps early on matter more than wide products
-    rate       high, with a low β1: it forgets a bad direction fast
-    dropout    grows with the number of times that the text will be read
+    cell      gru: on a CPU the best for its time
+    hidden    the largest of which the run reads some ids for each weight, and that the text can fill
+    lanes     32 of 32 ids, for many steps; 64 of 24 where a step is a wide product anyway
+    rate      8e-3 with a low β1: early steps point in changing directions, and it forgets a bad one fast
+    dropout   grows with the number of times that the text will be read
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 
 CELL = "gru"
+USUAL_IDS_PER_STEP = 1024
 CPU_FLOPS = 60e9  #: a second, that training reaches on two ordinary cores; a guess that sets sizes, not results
 GPU_FLOPS = 5e12
 
@@ -45,13 +46,12 @@ def choose(
         ConfigError: a choice is out of range, or no cell has the chosen name.
     """
     gates = CELLS.get(str(model_choices.get("cell", CELL))).num_gates
-    batch_size = int(train_choices.get("batch_size", 32 if device == "cpu" else 128))
-    seq_len = int(train_choices.get("seq_len", 32 if device == "cpu" else 64))
+    layers = int(model_choices.get("num_layers", 1))
+    matrices = gates * (2 * layers - 1)  # of H × H: the first layer's input product is a table
     flops = CPU_FLOPS if device == "cpu" else GPU_FLOPS
-    hidden = int(
-        model_choices.get("hidden_size", _hidden_size(num_train_ids, length, batch_size * seq_len, gates, flops))
-    )
-    ids_read = _ids_read(num_train_ids, length, batch_size * seq_len, gates * hidden**2, flops)
+    hidden = int(model_choices.get("hidden_size", _hidden_size(num_train_ids, length, matrices, flops)))
+    batch_size, seq_len = (128, 64) if device != "cpu" else (64, 24) if hidden >= 384 else (32, 32)
+    ids_read = _ids_read(num_train_ids, length, matrices * hidden**2, flops)
     epochs = ids_read / max(1, num_train_ids)
     model = {
         "vocab_size": vocab_size,
@@ -64,8 +64,9 @@ def choose(
     train = {
         "batch_size": batch_size,
         "seq_len": seq_len,
-        "learning_rate": 6e-3,
-        "warmup": 0.1,
+        "learning_rate": 8e-3,
+        "warmup": 0.05,
+        "weight_decay": 0.1,
         "beta1": 0.5,
         "beta2": 0.99,
         "device": device,
@@ -75,20 +76,20 @@ def choose(
     return ModelConfig(**model), TrainConfig(**train)
 
 
-def _hidden_size(num_train_ids: int, length: Mapping[str, Any], ids_per_step: int, gates: int, flops: float) -> int:
+def _hidden_size(num_train_ids: int, length: Mapping[str, Any], matrices: int, flops: float) -> int:
     """Return the largest size of which the run reads enough, about 3 ids for each weight, and the text has enough."""
     for hidden in (1024, 768, 512, 384, 256, 192, 128, 96, 64):
-        weights = gates * hidden**2
-        read = _ids_read(num_train_ids, length, ids_per_step, weights, flops)
+        weights = matrices * hidden**2
+        read = _ids_read(num_train_ids, length, weights, flops)
         if read >= 3.0 * weights and num_train_ids >= 0.5 * weights:
             return hidden
     return 48
 
 
-def _ids_read(num_train_ids: int, length: Mapping[str, Any], ids_per_step: int, weights: int, flops: float) -> float:
+def _ids_read(num_train_ids: int, length: Mapping[str, Any], weights: int, flops: float) -> float:
     """Return how many ids a run of this length will read, about, with so many recurrent weights."""
     if length.get("steps"):
-        return float(length["steps"]) * ids_per_step
+        return float(length["steps"]) * USUAL_IDS_PER_STEP
     if length.get("epochs"):
         return float(length["epochs"]) * num_train_ids
-    return float(length["budget_s"]) * flops / (6 * weights)
+    return float(length["budget_s"]) * flops / (6 * max(1, weights))

@@ -86,10 +86,11 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         clock = Clock(plan.started, config.budget_s, _total_steps(config, stream), closing_ids(data))
         loop = build_loop(stream, keeper, clock, saved)
         yield _started(plan, data, loop)
-        # 4
-        yield from loop.reports(stop, plan.stop_after)
-        # 5
-        yield _finish(loop, yardsticks.result())
+        with loop.threads:
+            # 4
+            yield from loop.reports(stop, plan.stop_after)
+            # 5
+            yield _finish(loop, yardsticks.result())
 
 
 def _settings(plan: Plan, data: Data, device: str, saved: tuple[Any, Any] | None) -> tuple[ModelConfig, TrainConfig]:

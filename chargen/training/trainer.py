@@ -28,10 +28,11 @@ SYNC_EVERY = 16  #: steps between looks at the loss on a device that runs ahead 
 
 
 class LossSum:
-    """Losses added up on their device, in float64, so that no step has to wait for one."""
+    """Losses added up on their device, in float64 where it has that, so that no step has to wait for one."""
 
     def __init__(self, device: torch.device) -> None:
-        self.total = torch.zeros((), dtype=torch.float64, device=device)
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.total = torch.zeros((), dtype=dtype, device=device)
         self.steps = 0
 
     def add(self, loss: Tensor) -> None:

@@ -35,8 +35,11 @@ def verdict(result: Finished, history: Sequence[Mapping[str, float]], dropout: f
         said = f"Fits, with a gap: validation is {gap:.2f} nats above training, and was not rising yet."
         advice.append(f"More dropout (--dropout {min(0.5, dropout + 0.1):.1f}) or more text would narrow it.")
     else:
-        said = f"Underfitting: validation is only {gap:.2f} nats above training, and both were still falling."
+        above = f"only {gap:.2f} nats above" if gap >= 0.005 else "no higher than"
+        said = f"Underfitting: validation is {above} training, and both were still falling."
         advice.append("More time (--budget), then a larger --hidden: the text has more to give.")
     if result.val_loss_nats_per_char > baseline:
-        advice.append("A 5-gram or a compressor does better still: this run was too short for its text.")
+        advice.append(
+            "A 5-gram or a compressor does better still: the text repeats long passages, or the run was too short."
+        )
     return said, tuple(advice)

@@ -92,6 +92,7 @@ class LiveDisplay:
 
     def __enter__(self) -> LiveDisplay:
         self._live.__enter__()
+        self._live.update(Text("reading the text, loading torch …", style="dim"))
         return self
 
     def __exit__(
