@@ -19,7 +19,6 @@ from chargen.registry import did_you_mean
 from chargen.text import sources
 from chargen.text.decode import check_encoding, clean
 
-
 DEFAULTS = DataConfig()
 
 
