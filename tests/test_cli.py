@@ -35,7 +35,7 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def stated(result: Result, status: int, *words: str) -> None:
+def assert_stated(result: Result, status: int, *words: str) -> None:
     """Check for an error in one or two lines, with its words, nothing on stdout and no traceback."""
     assert result.status == status, result.err
     assert result.out == ""
@@ -66,7 +66,7 @@ def test_help_of_the_group_names_every_command(chargen: Chargen) -> None:
 
 
 def test_an_unknown_command_gets_a_suggestion(chargen: Chargen) -> None:
-    stated(chargen("smaple"), 2, "smaple", "'sample'")
+    assert_stated(chargen("smaple"), 2, "smaple", "'sample'")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,8 @@ def test_torch_is_not_imported_by_what_does_not_need_it(model: Path, tmp_path: P
         "import sys\nfrom chargen.cli.main import run\nstatus = run(sys.argv[1:])\n"
         "assert status == 0, status\nassert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code, *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code, *command.split()], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # ── train ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,7 +202,7 @@ def test_bad_input_to_train(
     (folder / "binary.bin").write_bytes(bytes(range(256)) * 4)
     (folder / "one.txt").write_text("x")
     length = [] if {"--budget", "--epochs", "--resume"} & set(arguments) else ["--steps", "2"]
-    stated(chargen("train", *arguments, *length), status, *words)
+    assert_stated(chargen("train", *arguments, *length), status, *words)
     assert not list(folder.glob("checkpoints/*/model.safetensors"))
     assert not list(folder.glob("checkpoints/*"))  # no empty run is left behind
 
@@ -260,13 +261,13 @@ def test_bad_input_to_sample(
     Path("torn.safetensors").write_bytes(data[: len(data) // 2])
     Path("flipped.safetensors").write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
     Path("text.txt").write_text("just words, " * 20)
-    stated(chargen("sample", *arguments), status, *words)
+    assert_stated(chargen("sample", *arguments), status, *words)
     assert model.read_bytes() == data
 
 
 def test_no_model_yet_says_how_to_get_one(chargen: Chargen) -> None:
-    stated(chargen("sample"), 1, "no model", "chargen train")
-    stated(chargen("score", "a"), 1, "no model", "chargen train")
+    assert_stated(chargen("sample"), 1, "no model", "chargen train")
+    assert_stated(chargen("score", "a"), 1, "no model", "chargen train")
 
 
 def test_a_reader_that_leaves_is_no_error(model: Path, tmp_path: Path) -> None:
@@ -348,7 +349,7 @@ def test_one_character_and_an_empty_sentence_among_others(chargen: Chargen, mode
 def test_bad_input_to_score(chargen: Chargen, model: Path, arguments: list[str], status: int, words: list[str]) -> None:
     Path("latin.txt").write_bytes("one\ncafé".encode("latin-1"))
     Path("empty.txt").write_bytes(b"")
-    stated(chargen("score", *arguments), status, *words)
+    assert_stated(chargen("score", *arguments), status, *words)
 
 
 # ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -371,7 +372,7 @@ def test_info_lists_and_describes(chargen: Chargen, model: Path) -> None:
     assert facts["size_bytes"] == model.stat().st_size
     (rows,) = [json.loads(chargen("info", "--json").out)]
     assert [row["name"] for row in rows] == ["verse"]
-    stated(chargen("info", "verze"), 1, "Did you mean 'verse'")
+    assert_stated(chargen("info", "verze"), 1, "Did you mean 'verse'")
 
 
 def test_info_lists_the_whole_models_beside_a_damaged_one(chargen: Chargen, model: Path) -> None:
@@ -392,7 +393,7 @@ def test_corpora_lists_makes_and_checks(chargen: Chargen) -> None:
     found = json.loads(chargen("corpora", "check", "corpora/reber.txt", "--json").out)
     assert found["chars"] == 1_000_000
     assert found["distinct_chars"] == len("BTPSXVE\n")
-    stated(chargen("corpora", "get", "rebber"), 1, "Did you mean 'reber'")
+    assert_stated(chargen("corpora", "get", "rebber"), 1, "Did you mean 'reber'")
 
 
 def test_the_version_is_the_packages(chargen: Chargen) -> None:

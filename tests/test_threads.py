@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from chargen.training.threads import PATIENCE, Threads
+from chargen.training.threads import LONGEST, Threads
 
 
 class Machine:
@@ -40,8 +40,8 @@ def test_a_busy_machine_is_left_with_one_thread_and_taken_up_again_when_it_is_qu
     machine = Machine()
     observe(threads, machine, 10)
     machine.busy = True
-    counts = observe(threads, machine, 60)
-    assert counts[-30:].count(1) >= 30 - 30 // PATIENCE - 1  # now and then all of them are tried
+    counts = observe(threads, machine, 200)
+    assert 0 < counts[-100:].count(2) <= 100 // LONGEST + 1  # now and then all of them are tried
     machine.busy = False
     assert set(observe(threads, machine, 60)[-20:]) == {2}
 

@@ -89,7 +89,7 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(cell: str, dropout: flo
 
 
 def test_looks_that_fall_before_and_after_the_stop_are_the_same_looks(verse: str) -> None:
-    # 426 ids are looked at, so a look is due every 40 steps of 64: before the stop, and after it.
+    # A look is due every 50 steps here: before the stop, and after it.
     _, whole = run_plan(plan(verse, "whole", 130))
     run_plan(plan(verse, "cut", 130, stop_after=70))
     run_plan(plan(verse, length={}, resume="cut"))

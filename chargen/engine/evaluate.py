@@ -16,7 +16,6 @@ With lanes=1 it is the definition itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from chargen.engine.engine import Engine
 
 WARMUP = 512
-SPAN = 256  #: ids a lane reads between two calls of `tick`
+SPAN = 256  #: ids of a lane that are read at once
 
 
 def carried_log_probs(
@@ -34,7 +33,6 @@ def carried_log_probs(
     start: NDArray[Any],
     lanes: int = 1,
     warmup: int = WARMUP,
-    tick: Callable[[float], None] = lambda share: None,
 ) -> NDArray[np.float64]:
     """Return log p of each id given all before it, [N], in nats.
 
@@ -44,10 +42,15 @@ def carried_log_probs(
         start: what it begins after, [S], not scored.
         lanes: how many parts are read side by side; fewer where a part would be shorter than the warm-up.
         warmup: ids that a lane reads before its part.
-        tick: called now and then with the share that is done; raise in it to stop.
     """
     text = np.concatenate([start, ids]).astype(np.int64)
-    return _scored(engine, text[:-1], text[1:], lanes, warmup, tick)[len(start) - 1 :]
+    return _scored(engine, text[:-1], text[1:], lanes, warmup)[len(start) - 1 :]
+
+
+def layout(num_ids: int, lanes: int, warmup: int) -> tuple[int, int, int]:
+    """Return (lanes, ids that each scores and no other does, warm-up) for a text: a short one has fewer lanes."""
+    lanes = max(1, min(lanes, num_ids // max(warmup, 1)))
+    return (lanes, -(-max(num_ids - warmup, 1) // lanes), warmup) if lanes > 1 else (1, num_ids, 0)
 
 
 def windows_log_probs(
@@ -66,12 +69,11 @@ def windows_log_probs(
 
 
 def _scored(
-    engine: Engine, inputs: NDArray[Any], targets: NDArray[Any], lanes: int, warmup: int, tick: Callable[[float], None]
+    engine: Engine, inputs: NDArray[Any], targets: NDArray[Any], lanes: int, warmup: int
 ) -> NDArray[np.float64]:
     N = len(targets)
-    lanes = max(1, min(lanes, N // max(warmup, 1)))
-    own = -(-max(N - warmup, 1) // lanes) if lanes > 1 else N  # ids that a lane scores and no other does
-    length = own + warmup if lanes > 1 else N
+    lanes, own, warmup = layout(N, lanes, warmup)
+    length = own + warmup
     log_probs = np.empty(N)
     state = engine.initial_state(lanes)
     for offset in range(0, length, SPAN):
@@ -81,5 +83,4 @@ def _scored(
         read, state = engine.read(inputs[inside], targets[inside], state)
         counts = (places < N) & ((steps >= warmup) | (np.arange(lanes) == 0))
         log_probs[places[counts]] = read[counts]
-        tick(min(1.0, (offset + SPAN) / length))
     return log_probs

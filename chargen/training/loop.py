@@ -13,12 +13,13 @@ from chargen.engine.torch_engine import TorchEngine
 from chargen.errors import DivergenceError
 from chargen.training.clock import Clock
 from chargen.training.keeper import Keeper
-from chargen.training.measure import loss_nats_per_char
+from chargen.training.measure import ids_read, loss_nats_per_char
 from chargen.training.reports import Evaluated, Progress
 from chargen.training.threads import Threads
 from chargen.training.trainer import Trainer
 
 IDS_BETWEEN_LOOKS = 6  #: training ids for each id of a look: reading costs about a third of learning, so a look < 10 %
+STEPS_BETWEEN_LOOKS = 50  #: at least: of a tiny text a look costs more than its few ids, for the files it writes
 REPORT_EVERY_S = 0.5
 
 
@@ -76,7 +77,7 @@ class Loop:
         loss = loss_nats_per_char(self.engine, data, data.val[0])
         weights = trainer.network.export_weights()
         best = self.keeper.offer(loss, trainer.step, weights)
-        self.clock.looked(len(data.val[0].ids), self.clock.elapsed_s() - before)
+        self.clock.looked(ids_read(len(data.val[0].ids)), self.clock.elapsed_s() - before)
         report = Evaluated(
             step=trainer.step,
             epoch=trainer.epoch,
@@ -93,7 +94,9 @@ class Loop:
 
     def _looks_due(self) -> int:
         """Return how many looks are due by now."""
-        return self.trainer.ids_seen // max(1, IDS_BETWEEN_LOOKS * len(self.keeper.data.val[0].ids))
+        stream = self.trainer.stream
+        fewest = STEPS_BETWEEN_LOOKS * stream.ids_per_epoch // stream.windows_per_epoch
+        return self.trainer.ids_seen // max(1, fewest, IDS_BETWEEN_LOOKS * len(self.keeper.data.val[0].ids))
 
     def _save_state(self) -> None:
         self.keeper.save_state(self.trainer, self.clock, self.history)

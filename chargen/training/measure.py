@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from chargen.baselines.compression import lzma_nats
 from chargen.baselines.ngram import ngram_nats
 from chargen.engine.engine import Engine
-from chargen.engine.evaluate import carried_log_probs
+from chargen.engine.evaluate import carried_log_probs, layout
 from chargen.text.tokenizer import Ids
 from chargen.training.prepare import Data, Part, split
 from chargen.training.reports import LN2
@@ -71,7 +71,13 @@ def _nats(engine: Engine, data: Data, ids: Ids) -> NDArray[np.float64]:
 
 def closing_ids(data: Data) -> int:
     """Return how many ids are read after a run's last step: one more look, and the whole of validation."""
-    return 2 * len(data.val[0].ids) + len(data.val[1].ids) + len(data.val[2].ids) + 2 * LANES * WARMUP
+    return ids_read(len(data.val[0].ids)) + ids_read(sum(len(part.ids) for part in data.val))
+
+
+def ids_read(num_ids: int) -> int:
+    """Return how many ids are read to measure so many, warm-ups counted."""
+    lanes, own, warmup = layout(num_ids, LANES, WARMUP)
+    return lanes * (own + warmup)
 
 
 def baselines(data: Data) -> Baselines:

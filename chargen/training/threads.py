@@ -13,7 +13,7 @@ import torch
 
 SLOWER = 0.7  #: of the best speed so far: something has changed
 FASTER = 1.1  #: by so much another number of threads must be faster to be taken
-PATIENCE = 12  #: reports between two tries at least
+SHORTEST, LONGEST = 4, 32  #: reports between two tries: twice as many after each that changed nothing
 
 
 class Threads:
@@ -30,7 +30,8 @@ class Threads:
         self._before = 0.0  # the speed before a try; 0 where none is under way
         self._peak = 0.0
         self._tried = False
-        self._since_try = PATIENCE - 3  # the first steps are slow whatever the number
+        self._patience = SHORTEST
+        self._since_try = 0
 
     def observe(self, ids_per_s: float) -> None:
         """Take note of the speed since the last call, and change the number of threads if that helps or may help."""
@@ -40,8 +41,13 @@ class Threads:
         if self._before:
             if ids_per_s < FASTER * self._before:
                 self._switch()  # back
+                self._patience = min(LONGEST, 2 * self._patience)
+            else:
+                self._patience = SHORTEST
             self._before, self._peak = 0.0, max(ids_per_s, self._before)
-        elif self._since_try > PATIENCE and (not self._tried or ids_per_s < SLOWER * self._peak or self.now == 1):
+        elif self._since_try >= self._patience and (
+            not self._tried or ids_per_s < SLOWER * self._peak or self.now == 1
+        ):
             self._before, self._since_try, self._tried = ids_per_s, 0, True
             self._switch()
         else:

@@ -212,7 +212,7 @@ def test_whatever_cannot_be_a_file_is_one_that_does_not_exist(argument):
 def test_an_empty_argument_is_not_the_current_folder():
     """`chargen train "$CORPUS"` with CORPUS unset does not learn from whatever lies around."""
     write({"a.txt": "a"})
-    refused("")
+    assert refused("").message == "no file, folder or corpus named ''"
 
 
 @pytest.mark.skipif(os.name == "nt" or (hasattr(os, "geteuid") and os.geteuid() == 0), reason="root reads any file")
