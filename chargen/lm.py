@@ -71,10 +71,10 @@ class LanguageModel:
 
     Args:
         checkpoint: its weights, config and vocabulary.
-        device: where torch works, when it is called: "cpu", "cuda", "mps".
+        device: where torch works, when it is called: "cpu", "cuda", "mps", or "auto".
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
         self.checkpoint = checkpoint
         self.tokenizer = checkpoint.tokenizer
         self.device = device
@@ -197,7 +197,7 @@ class LanguageModel:
         return normal_form(text, self._data)
 
     def _engine(self, num_ids: int) -> Engine:
-        return self._numpy if num_ids <= MOST_NUMPY_IDS and self.device == "cpu" else self._torch
+        return self._numpy if num_ids <= MOST_NUMPY_IDS and self.device in ("auto", "cpu") else self._torch
 
     @cached_property
     def _numpy(self) -> NumpyEngine:
@@ -206,5 +206,6 @@ class LanguageModel:
     @cached_property
     def _torch(self) -> Engine:
         from chargen.engine.torch_engine import TorchEngine  # seconds to import: only for what is worth it
+        from chargen.nets.device import resolve_device
 
-        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, self.device)
+        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, resolve_device(self.device))

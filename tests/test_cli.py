@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from chargen.checkpoint import save_checkpoint
 from chargen.cli.main import COMMANDS
@@ -363,6 +364,14 @@ def test_eval_says_bits_and_unknowns(chargen: Chargen, model: Path, corpus: Path
     assert found["unknown_chars"] == 1
     assert "1 of the" in result.err
     assert "windows of 256" in chargen("eval", str(corpus)).out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.parametrize("command", [["eval"], ["train", *QUICK]])
+def test_a_device_that_is_not_there_is_a_clear_error(
+    chargen: Chargen, model: Path, corpus: Path, command: list[str]
+) -> None:
+    assert_stated(chargen(*command, str(corpus), "--device", "cuda"), 1, "no device 'cuda'", "--device auto")
 
 
 def test_info_lists_and_describes(chargen: Chargen, model: Path) -> None:

@@ -30,7 +30,7 @@ def evaluate(corpus: tuple[str, ...], model: str | None, encoding: str, device: 
     from chargen.ui.tables import plain_table
 
     lm = load(model)
-    lm.device = "cpu" if device == "auto" else device
+    lm.device = device
     # Read as it is: the model brings it into the form of its training text, and counts the bytes of this one.
     text = read_corpus(corpus, DataConfig(encoding=encoding, newline="keep", normalize="none"))
     found = lm.evaluate(text.text)

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,7 +34,7 @@ class Corpus:
     entropy_nats_per_char: float | None = None  #: for made sources, where it is known exactly
     notes: tuple[str, ...] = field(default=())
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """The hash of the text's UTF-8 bytes; a lone surrogate (which no clean file holds) counts as its three."""
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()

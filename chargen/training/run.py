@@ -74,7 +74,8 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
     with ThreadPoolExecutor(1) as pool:
         # The baselines take seconds of one core: most of them pass while torch, which is imported only now, loads.
         yardsticks = pool.submit(baselines, data)
-        from chargen.training.build import build_loop, resolve_device
+        from chargen.nets.device import resolve_device
+        from chargen.training.build import build_loop
 
         model, config = _settings(plan, data, resolve_device(plan.device), saved)
         # 3

@@ -36,7 +36,7 @@ def verdict(result: Finished, history: Sequence[Mapping[str, float]], dropout: f
         advice.append(f"More dropout (--dropout {min(0.5, dropout + 0.1):.1f}) or more text would narrow it.")
     else:
         above = f"only {gap:.2f} nats above" if gap >= 0.005 else "no higher than"
-        said = f"Underfitting: validation is {above} training, and both were still falling."
+        said = f"Underfitting: validation is {above} training, and was not rising."
         advice.append("More time (--budget), then a larger --hidden: the text has more to give.")
     if result.val_loss_nats_per_char > baseline:
         advice.append(
