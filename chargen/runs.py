@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from chargen.errors import ModelError, StorageError
+from chargen.errors import ConfigError, ModelError, StorageError
 from chargen.registry import did_you_mean
 
 CHECKPOINTS = Path("checkpoints")
@@ -50,8 +50,11 @@ def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> R
         force: replace a run of that name instead.
 
     Raises:
+        ConfigError: the name is a path.
         StorageError: the folder cannot be made, or is not a run's.
     """
+    if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+        raise ConfigError(f"{name!r} cannot name a run", "Give a name, not a path: --name mine")
     try:
         root.mkdir(parents=True, exist_ok=True)
         if force and (root / name).exists():

@@ -189,6 +189,8 @@ def test_a_signal_keeps_the_best_and_says_where(corpus: Path, tmp_path: Path, nu
         (["verse.txt", "--budget", "5s", "--steps", "3"], 2, ["one of --budget, --steps and --epochs"]),
         (["verse.txt", "--encoding", "klingon"], 1, ["klingon"]),
         (["markov:9"], 2, ["markov:9"]),
+        (["verse.txt", "--name", "../verse"], 2, ["'../verse'", "not a path"]),
+        (["verse.txt", "--name", ".", "--force"], 2, ["'.'", "not a path"]),
         (["--resume", "nobody"], 1, ["no run named 'nobody'"]),
     ],
 )

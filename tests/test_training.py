@@ -16,7 +16,9 @@ from chargen.errors import CorpusError, DeviceError, DivergenceError, ModelError
 from chargen.lm import load
 from chargen.runs import create_run, find_run
 from chargen.text import automata
+from chargen.text.tokenizer import build_tokenizer
 from chargen.training.clock import Clock
+from chargen.training.prepare import prepare
 from chargen.training.recipe import choose
 from chargen.training.reports import Evaluated, Progress, Started
 from chargen.training.run import Plan
@@ -283,3 +285,13 @@ def test_a_resumed_budget_goes_on_where_it_stood(verse: str) -> None:
     assert first.progress > 0.5 * last.progress > 0.02  # from the beginning it would be a hundredth of that
     assert first.step > 60
     assert finished.elapsed_s < 4.0 * 1.05 + 1.0
+
+
+def test_pieces_are_learned_from_the_training_text_alone(verse: str) -> None:
+    held_out = "zyxwvut" * (len(verse) // 60)  # the last part of the corpus, of a piece that nothing before has
+    corpus = corpus_of(verse + held_out)
+    pieces = prepare(corpus, None, DataConfig(tokenizer="sp:320")).tokenizer
+    letters = prepare(corpus, None, DataConfig()).tokenizer
+    leaking = build_tokenizer("sp:320", corpus.text)
+    assert len(leaking.encode("zyxwvut" * 4)) <= 4 < 20 < len(pieces.encode("zyxwvut" * 4))
+    assert not letters.unknown(letters.encode("zyxwvut")).any()  # but an alphabet is the whole text's

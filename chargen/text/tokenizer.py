@@ -33,6 +33,7 @@ class Tokenizer(ABC):
     name: str
     vocab_size: int
     unknown_id: int | None = None
+    learns_counts = False  #: whether how often the text says something shapes the vocabulary, not only what it says
 
     @classmethod
     @abstractmethod
@@ -120,6 +121,15 @@ def build_tokenizer(spec: str, text: str) -> Tokenizer:
     """
     name, _, option = spec.partition(":")
     return TOKENIZERS.get(name).build(text, option)
+
+
+def learns_counts(spec: str) -> bool:
+    """Tell whether the tokenizer that `spec` names must not be built on text that a model is measured on.
+
+    Raises:
+        ConfigError: no tokenizer has this name.
+    """
+    return TOKENIZERS.get(spec.partition(":")[0]).learns_counts
 
 
 def tokenizer_from_json(values: Mapping[str, Any]) -> Tokenizer:

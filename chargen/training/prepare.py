@@ -21,7 +21,7 @@ from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus
 from chargen.text.store import open_store, write_store
-from chargen.text.tokenizer import Ids, Tokenizer, build_tokenizer, start_ids
+from chargen.text.tokenizer import Ids, Tokenizer, build_tokenizer, learns_counts, start_ids
 
 CACHE = Path("corpora/.cache")
 MOST_CHOICE_CHARS = 100_000  #: of the validation text that is looked at while training
@@ -75,7 +75,8 @@ def prepare(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, token
     """Split, tokenize, and put the training ids on disk, where an earlier run of the same text may have put them.
 
     Args:
-        tokenizer: the one to use; else it is built on the whole corpus, as `config.tokenizer` says.
+        tokenizer: the one to use; else it is built as `config.tokenizer` says: an alphabet is that of the whole corpus,
+            pieces are learned from the training text alone.
 
     Raises:
         CorpusError: the text is too short.
@@ -83,7 +84,9 @@ def prepare(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, token
         StorageError: the ids cannot be written.
     """
     train_text, val_text = split(corpus, val_corpus, config.val_fraction)
-    tokenizer = tokenizer or build_tokenizer(config.tokenizer, corpus.text)
+    if tokenizer is None:
+        seen = train_text if learns_counts(config.tokenizer) else corpus.text
+        tokenizer = build_tokenizer(config.tokenizer, seen)
     half = max(1, len(val_text) // 2)
     choice = min(half, MOST_CHOICE_CHARS)
     spans = (val_text[:choice], val_text[choice:half], val_text[half:])

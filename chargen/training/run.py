@@ -94,7 +94,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
             yield _finish(loop, yardsticks.result())
 
 
-def _settings(plan: Plan, data: Data, device: str, saved: tuple[Any, Any] | None) -> tuple[ModelConfig, TrainConfig]:
+def _settings(plan: Plan, data: Data, device: str, saved: Saved | None) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings that the recipe chooses, or those of the run that is resumed (its length may change)."""
     if saved:
         before = saved[1]["train"]

@@ -33,6 +33,7 @@ class SentencePieceTokenizer(Tokenizer):
     """Text ⇄ the pieces of a sentencepiece model, given as its file's bytes."""
 
     name = "sp"
+    learns_counts = True
 
     def __init__(self, model: bytes) -> None:
         self._model = model
