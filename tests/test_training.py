@@ -224,6 +224,13 @@ def test_a_budget_is_the_whole_runs_time(verse: str) -> None:
     assert rates[-1] < max(rates) / 5  # the decay was laid over the budget
 
 
+def test_a_budget_that_is_too_short_for_anything_makes_one_step(verse: str) -> None:
+    _, finished = run_plan(plan(verse, length={"budget_s": 0.001}))
+    assert finished.steps == 1
+    assert not finished.interrupted
+    assert load("run").score("Chữ").chars == 3
+
+
 def test_the_schedule_rises_then_falls() -> None:
     factors = [rate_factor(p / 100, 0.1, 0.02) for p in range(101)]
     assert factors[0] == 0

@@ -48,7 +48,8 @@ class Loop:
             StorageError: the model or the state cannot be written.
         """
         trainer, clock, meter = self.trainer, self.clock, self.meter
-        done = clock.progress(trainer.step) >= 1.0
+        # A budget that loading torch has used up still gives a model: of one step.
+        done = clock.progress(trainer.step) >= 1.0 and self.keeper.best_step > 0
         while not (done or self.halted):
             looks_before = self._looks_due()
             try:
