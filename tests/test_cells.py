@@ -24,6 +24,8 @@ def by_hand(name: str, p: dict[str, np.ndarray], x: np.ndarray, state: tuple[np.
     """One step for one lane, one unit at a time."""
     h = state[0]
     a = [dot(p["weight_ih"][k], x) + float(p["bias_ih"][k]) for k in range(len(p["bias_ih"]))]
+    if name == "mgru":
+        h = np.array([2 * logistic(a[2 * H + j]) * float(h[j]) for j in range(H)])
     b = [dot(p["weight_hh"][k], h) + float(p["bias_hh"][k]) for k in range(len(p["bias_hh"]))]
     if name == "rnn":
         return [[math.tanh(a[j] + b[j]) for j in range(H)]]
@@ -36,6 +38,11 @@ def by_hand(name: str, p: dict[str, np.ndarray], x: np.ndarray, state: tuple[np.
             h_new.append(o * math.tanh(c_new[-1]))
         return [h_new, c_new]
     h_new = []
+    if name == "mgru":
+        for j in range(H):
+            z, n = logistic(a[j] + b[j]), math.tanh(a[H + j] + b[H + j])
+            h_new.append((1 - z) * n + z * float(state[0][j]))
+        return [h_new]
     for j in range(H):
         r, z = logistic(a[j] + b[j]), logistic(a[H + j] + b[H + j])
         n = math.tanh(a[2 * H + j] + r * b[2 * H + j])
@@ -49,7 +56,7 @@ def draw(name: str, seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, t
     return params, rng.normal(size=(B, E)), tuple(rng.normal(size=(B, H)) for _ in cell.state_names)
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "mgru"])
 def test_a_step_is_the_equations_number_by_number(name: str) -> None:
     params, x, state = draw(name)
     cell = CELLS.get(name)

@@ -7,6 +7,7 @@ from chargen.cells import CELLS
 from chargen.nets import paths
 from chargen.nets.bptt.gru import GRUFunction
 from chargen.nets.bptt.lstm import LSTMFunction
+from chargen.nets.bptt.mgru import MGRUFunction
 from chargen.nets.bptt.rnn import RNNFunction
 from chargen.nets.paths import Dense, Lookup
 
@@ -38,9 +39,11 @@ def gradients(name: str, path: paths.Path, lookup: bool = False) -> list[torch.T
 
 
 @pytest.mark.parametrize("lookup", [False, True], ids=["dense", "lookup"])
-@pytest.mark.parametrize("kind", ["bptt", "fused"])
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
-def test_fast_paths_equal_the_equations_and_their_gradients(name: str, kind: str, lookup: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [*(("bptt", name) for name in CELLS.names()), *(("fused", name) for name in paths.MODULES)],
+)
+def test_fast_paths_equal_the_equations_and_their_gradients(kind: str, name: str, lookup: bool) -> None:
     fast = gradients(name, getattr(paths, kind)(name), lookup)
     slow = gradients(name, paths.equations, lookup)
     assert len(fast) == len(slow)
@@ -60,11 +63,14 @@ def test_a_lookup_is_its_rows(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "gates", "parts"), [(RNNFunction, 1, 1), (LSTMFunction, 4, 2), (GRUFunction, 3, 1)]
+    ("name", "function"),
+    [("rnn", RNNFunction), ("lstm", LSTMFunction), ("gru", GRUFunction), ("mgru", MGRUFunction)],
 )
-def test_hand_written_gradients_equal_numeric_ones(function: type, gates: int, parts: int) -> None:
-    generator = torch.Generator().manual_seed(3)
-    shapes = [(3, 2, gates * 3), *[(2, 3)] * parts, (gates * 3, 3), (gates * 3,)]
+def test_hand_written_gradients_equal_numeric_ones(name: str, function: type) -> None:
+    generator, cell = torch.Generator().manual_seed(3), CELLS.get(name)
+    weights = cell.parameter_shapes(1, 3)
+    before = [(2, 3)] * len(cell.state_names)
+    shapes = [(3, 2, cell.num_input_gates * 3), *before, weights["weight_hh"], weights["bias_hh"]]
     inputs = [torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
     assert torch.autograd.gradcheck(function.apply, inputs)
 
@@ -77,7 +83,7 @@ def test_the_path_follows_the_device() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("name", list(paths.MODULES))
 def test_the_gpu_path_equals_the_cpu_path(name: str) -> None:
     params, x, state = draw(name)
     to = {key: value.detach().cuda() for key, value in params.items()}

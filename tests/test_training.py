@@ -12,17 +12,20 @@ import torch
 from chargen.cells import CELLS
 from chargen.checkpoint import load_checkpoint, load_tensors
 from chargen.config import DataConfig
+from chargen.data.streams import LaneStream, Position
 from chargen.errors import CorpusError, DeviceError, DivergenceError, ModelError
 from chargen.lm import load
 from chargen.runs import create_run, find_run
 from chargen.text import automata
 from chargen.text.tokenizer import build_tokenizer
 from chargen.training.clock import Clock
+from chargen.training.feed import Feed
 from chargen.training.prepare import prepare
 from chargen.training.recipe import choose
 from chargen.training.reports import Evaluated, Progress, Started
 from chargen.training.run import Plan
 from chargen.training.schedule import rate_factor
+from chargen.training.speed import measure_flops_per_s
 from tests.conftest import corpus_of, run_plan
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "embedding_dim": 8}
@@ -254,10 +257,29 @@ def test_the_recipe_lets_what_was_chosen_stand() -> None:
 
 def test_the_recipe_gives_more_time_a_larger_network_and_a_small_text_a_smaller_one() -> None:
     def hidden(ids: int, budget_s: float) -> int:
-        return choose(ids, 67, {"budget_s": budget_s}, "cpu", {}, {})[0].hidden_size
+        return choose(ids, 67, {"budget_s": budget_s}, "cpu", {}, {}, flops=1e11 * budget_s)[0].hidden_size
 
     assert hidden(10**6, 20) <= hidden(10**6, 90) <= hidden(10**6, 600)
     assert hidden(10**4, 300) < hidden(10**6, 300)
+
+
+def test_the_measured_speed_is_that_of_the_machine() -> None:
+    begin = time.perf_counter()
+    assert 1e8 < measure_flops_per_s("mgru", "cpu") < 1e14
+    assert time.perf_counter() - begin < 10
+
+
+@pytest.mark.parametrize("windows", [0, 5, 40])
+def test_a_text_that_stays_on_the_device_gives_the_same_batches(windows: int) -> None:
+    stream = LaneStream(np.random.default_rng(0).integers(1, 60, 500).astype(np.uint8), 0, 5, 8)
+    position = Position()
+    for _ in range(windows):
+        position = stream.after(position)
+    device = torch.device("cpu")
+    here, there = (Feed(stream, device, resident=kept).batch(position) for kept in (False, True))
+    for one, other in zip(here, there, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.equal(one, other)
 
 
 def test_a_device_that_is_not_there_is_a_clear_error(verse: str) -> None:

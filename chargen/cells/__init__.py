@@ -13,6 +13,7 @@ CELLS: Registry[Cell] = Registry(
         "rnn": "chargen.cells.rnn:CELL",
         "lstm": "chargen.cells.lstm:CELL",
         "gru": "chargen.cells.gru:CELL",
+        "mgru": "chargen.cells.mgru:CELL",
     },
 )
 

@@ -6,7 +6,8 @@ A step is written in the part of the array API (data-apis.org) that NumPy and to
 The input's part of the gates does not depend on the state, so the caller computes it for all steps at once
 (`input_gates`), or looks it up: for the first layer there are only V different inputs.
 
-    B batch, I input size, H hidden size, G number of gates. Weights are laid out as in torch.nn: gates stacked in rows.
+    B batch, I input size, H hidden size, G number of gates, X of them and of what the input alone decides.
+    Weights are laid out as in torch.nn: gates stacked in rows.
 """
 
 from __future__ import annotations
@@ -22,17 +23,18 @@ Params = dict[str, Array]
 class Cell(ABC):
     """One recurrence. A leaf has no attributes beyond these: state and parameters are passed in."""
 
-    num_gates: int  #: G
+    num_gates: int  #: G, rows of H of the recurrent product
+    num_input_gates: int  #: X, rows of H of the input's product; most cells have X = G
     state_names: tuple[str, ...]  #: the first is the output
 
     def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each parameter of one layer."""
-        rows = self.num_gates * hidden_size
+        G, X = self.num_gates * hidden_size, self.num_input_gates * hidden_size
         return {
-            "weight_ih": (rows, input_size),
-            "weight_hh": (rows, hidden_size),
-            "bias_ih": (rows,),
-            "bias_hh": (rows,),
+            "weight_ih": (X, input_size),
+            "weight_hh": (G, hidden_size),
+            "bias_ih": (X,),
+            "bias_hh": (G,),
         }
 
     def initial_state(self, xp: Any, shape: tuple[int, ...], **kwargs: Any) -> State:
@@ -40,7 +42,7 @@ class Cell(ABC):
         return tuple(xp.zeros(shape, **kwargs) for _ in self.state_names)
 
     def input_gates(self, params: Params, x: Array) -> Array:
-        """Return W_ih x + b_ih for inputs of any leading shape: [..., I] → [..., G·H]."""
+        """Return W_ih x + b_ih for inputs of any leading shape: [..., I] → [..., X·H]."""
         return x @ params["weight_ih"].T + params["bias_ih"]
 
     @abstractmethod
@@ -50,7 +52,7 @@ class Cell(ABC):
         Args:
             xp: the module that the arrays belong to (numpy, torch, …).
             params: the layer's parameters.
-            x_gates: `input_gates` of this step's input, [B, G·H].
+            x_gates: `input_gates` of this step's input, [B, X·H].
             state: the state before, each part [B, H].
         """
 

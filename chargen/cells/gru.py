@@ -17,7 +17,7 @@ from chargen.cells.cell import Array, Cell, Params, State, sigmoid
 class GRU(Cell):
     """An output that is kept by z and renewed by n."""
 
-    num_gates = 3
+    num_gates = num_input_gates = 3
     state_names = ("h",)
 
     def step(self, xp: Any, params: Params, x_gates: Array, state: State) -> State:

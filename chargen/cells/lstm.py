@@ -17,7 +17,7 @@ from chargen.cells.cell import Array, Cell, Params, State, sigmoid
 class LSTM(Cell):
     """A cell c that is written to, kept and shown through three gates."""
 
-    num_gates = 4
+    num_gates = num_input_gates = 4
     state_names = ("h", "c")
 
     def step(self, xp: Any, params: Params, x_gates: Array, state: State) -> State:

@@ -13,7 +13,7 @@ from chargen.cells.cell import Array, Cell, Params, State
 class RNN(Cell):
     """One gate, which is the output itself."""
 
-    num_gates = 1
+    num_gates = num_input_gates = 1
     state_names = ("h",)
 
     def step(self, xp: Any, params: Params, x_gates: Array, state: State) -> State:

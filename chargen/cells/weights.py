@@ -1,6 +1,6 @@
 """Which weights a network of a given shape has: what a model file holds, whoever reads it.
 
-embedding.weight [V, E]      layers.{l}.weight_ih [G·H, I] .weight_hh [G·H, H] .bias_ih [G·H] .bias_hh [G·H]
+embedding.weight [V, E]      layers.{l}.weight_ih [X·H, I] .weight_hh [G·H, H] .bias_ih [X·H] .bias_hh [G·H]
 head.weight [V, H] (not with tied weights)      head.bias [V]              I is E for layer 0 and H above it
 """
 

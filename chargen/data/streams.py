@@ -76,18 +76,35 @@ class LaneStream:
         """How many targets of its epoch the windows before a position have."""
         return self._bounds[position.window] * self.batch_size
 
-    def batch(self, position: Position) -> Batch:
-        """Return the batch at a position. No position depends on the ones before it."""
+    @property
+    def num_ids(self) -> int:
+        """How many ids there are."""
+        return len(self._ids)
+
+    def text(self) -> NDArray[np.int32]:
+        """Return a copy of what the text begins after and all its ids, [N + 1]: what `window` gives places in."""
+        text = np.empty(len(self._ids) + 1, dtype=np.int32)
+        text[0], text[1:] = self._start_id, self._ids
+        return text
+
+    def window(self, position: Position) -> tuple[NDArray[np.int64], int]:
+        """Return (the place in `text()` of each lane's first input [B], how many steps long the window is)."""
         begin, end = self._bounds[position.window], self._bounds[position.window + 1]
         parts = (np.arange(self.batch_size) + position.epoch) % self.batch_size  # the part that each lane reads
-        offsets = parts * self.lane_len + begin
-        spans = [self._ids[max(0, o - 1) : o + end - begin] for o in offsets.tolist()]
-        spans = [
-            s if o else np.concatenate([[self._start_id], s]) for s, o in zip(spans, offsets.tolist(), strict=True)
-        ]
+        return parts * self.lane_len + begin, end - begin
+
+    def fresh(self, position: Position) -> NDArray[np.bool_]:
+        """Return which lanes start anew at a position, from the initial state, [B]."""
+        begins, _ = self.window(position)
+        return np.asarray((begins == 0) | (position == Position()))
+
+    def batch(self, position: Position) -> Batch:
+        """Return the batch at a position. No position depends on the ones before it."""
+        begins, length = self.window(position)
+        spans = [self._ids[max(0, o - 1) : o + length] for o in begins.tolist()]
+        spans = [s if o else np.concatenate([[self._start_id], s]) for s, o in zip(spans, begins.tolist(), strict=True)]
         window = np.stack(spans, axis=1).astype(np.int64)  # [T + 1, B]
-        very_first = position == Position()
-        return Batch(window[:-1], window[1:], (offsets == 0) | very_first)
+        return Batch(window[:-1], window[1:], self.fresh(position))
 
     def after(self, position: Position) -> Position:
         """Return the position of the batch after this one."""

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from chargen.cells import CELLS
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
-from chargen.nets.paths import Dense, Lookup, Path, State, choose_path
+from chargen.nets.paths import Dense, Lookup, Path, State, choose_path, packed
 
 NetworkState = tuple[State, ...]  #: one state a layer
 
@@ -83,6 +83,12 @@ class Network(nn.Module):
         """Return one layer's parameters by their short names."""
         prefix = f"layers__{index}__"
         return {name.removeprefix(prefix): p for name, p in self.named_parameters() if name.startswith(prefix)}
+
+    def pack(self) -> None:
+        """Lay each layer's weights in memory as a GPU's kernel wants them; to be called once they are on it."""
+        for index in range(self.config.num_layers):
+            for name, parameter in packed(self.config.cell, self.layer(index)).items():
+                self.register_parameter(f"layers__{index}__{name}", nn.Parameter(parameter))
 
     def export_weights(self) -> dict[str, np.ndarray]:
         """Return a copy of every weight, on the CPU, by the name that a model file gives it."""

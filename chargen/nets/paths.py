@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.cells import Cell
 from chargen.nets.bptt.gru import GRUFunction
 from chargen.nets.bptt.lstm import LSTMFunction
+from chargen.nets.bptt.mgru import MGRUFunction
 from chargen.nets.bptt.rnn import RNNFunction
 
 Params = dict[str, Tensor]
@@ -37,7 +38,7 @@ class Dense:
         return self.x
 
     def gates(self, cell: Cell, params: Params) -> Tensor:
-        """Return the input's part of the gates, [T, B, G·H]."""
+        """Return the input's part of the gates, [T, B, X·H]."""
         return F.linear(self.x, params["weight_ih"], params["bias_ih"])
 
 
@@ -52,7 +53,7 @@ class Lookup:
         return F.embedding(self.ids, self.table)
 
     def gates(self, cell: Cell, params: Params) -> Tensor:
-        """Return the input's part of the gates, [T, B, G·H]."""
+        """Return the input's part of the gates, [T, B, X·H]."""
         if self.table.shape[0] > self.ids.numel():
             return Dense(self.values()).gates(cell, params)
         return F.embedding(self.ids, cell.input_gates(params, self.table))
@@ -70,8 +71,10 @@ def equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) 
     return torch.stack(outputs), state
 
 
-_FUNCTIONS = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction}
+_FUNCTIONS = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction, "mgru": MGRUFunction}
 _KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}  #: of the cells that the library has
+ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  #: in which the kernels take parameters
 
 
 def bptt(name: str) -> Path:
@@ -92,7 +95,7 @@ def fused(name: str) -> Path:
     kernel = _KERNELS[name]
 
     def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
-        weights = [params[key] for key in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        weights = [params[key] for key in ORDER]
         before = [part.unsqueeze(0) for part in state]
         hx = before if name == "lstm" else before[0]
         # has_biases, num_layers, dropout, train, bidirectional, batch_first
@@ -100,6 +103,22 @@ def fused(name: str) -> Path:
         return outputs, tuple(part.squeeze(0) for part in after)
 
     return run
+
+
+def packed(name: str, params: Params) -> Params:
+    """Return a layer's parameters laid end to end in one piece of memory, as the library's own module has them.
+
+    cuDNN wants them so; else it copies all of them at every call.
+    """
+    if name not in MODULES:
+        return params
+    weight = params["weight_ih"]
+    module = MODULES[name](weight.shape[1], params["weight_hh"].shape[1], device=weight.device, dtype=weight.dtype)
+    owned = {key: module.get_parameter(f"{key}_l0") for key in ORDER}
+    with torch.no_grad():
+        for key, parameter in owned.items():
+            parameter.copy_(params[key])
+    return owned
 
 
 def choose_path(name: str, device: torch.device) -> Path:

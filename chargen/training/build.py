@@ -24,6 +24,9 @@ def build_loop(
     """
     generator = torch.Generator().manual_seed(keeper.train.seed)
     network = Network(keeper.model, generator).to(keeper.train.device)
+    if keeper.train.device == "cuda":
+        network.pack()
+        torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's kernels compute anyway
     trainer = Trainer(network, stream, keeper.train)
     history: list[dict[str, float]] = []
     if saved:

@@ -2,11 +2,13 @@
 
 The rule; what was measured is in `benchmarks/LOG.md`:
 
-    cell      gru: on a CPU the best for its time
-    hidden    the largest of which the run reads some ids for each weight, and that the text can fill
-    lanes     32 of 32 ids, for many steps; 64 of 24 where a step is a wide product anyway
-    rate      8e-3 with a low β1: early steps point in changing directions, and it forgets a bad one fast
+    cell      mgru: on a CPU the best for its time; gru on a GPU, which has a kernel for it
+    hidden    the largest size of which the run reads enough ids for each weight, and that the text can fill
+    lanes     64 of 24 to 32 ids; of a small network, whose steps are quick, 32 of 32, for more steps
+    rate      1e-2 with a low β1: early steps point in changing directions, and it forgets a bad one fast
     dropout   grows with the number of times that the text will be read
+
+How many ids a run by time will read is worked out from how fast this machine trains, measured (`speed.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from typing import Any
 from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 
-CELL = "gru"
-USUAL_IDS_PER_STEP = 1024
-CPU_FLOPS = 60e9  #: a second, that training reaches on two ordinary cores; a guess that sets sizes, not results
-GPU_FLOPS = 5e12
+FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
+IDS_PER_STEP = 2048  #: about, of a run by steps
+READ_PER_WEIGHT = 5.0  #: ids read for each recurrent weight: fewer leave a large network half taught
+TEXT_PER_WEIGHT = 0.5  #: ids of text for each recurrent weight: fewer are learned by heart
+SIZES = range(64, 2049, 32)
 
 
 def choose(
@@ -31,6 +34,7 @@ def choose(
     device: str,
     model_choices: Mapping[str, Any],
     train_choices: Mapping[str, Any],
+    flops: float = 0.0,
 ) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a run.
 
@@ -41,30 +45,38 @@ def choose(
         device: "cpu", "cuda" or "mps".
         model_choices: what the person chose of `ModelConfig`; it stands.
         train_choices: what the person chose of `TrainConfig`; it stands.
+        flops: floating-point operations that a run by time can make in its recurrent products.
 
     Raises:
         ConfigError: a choice is out of range, or no cell has the chosen name.
     """
-    gates = CELLS.get(str(model_choices.get("cell", CELL))).num_gates
+    name = str(model_choices.get("cell", default_cell(device)))
     layers = int(model_choices.get("num_layers", 1))
-    matrices = gates * (2 * layers - 1)  # of H × H: the first layer's input product is a table
-    flops = CPU_FLOPS if device == "cpu" else GPU_FLOPS
-    hidden = int(model_choices.get("hidden_size", _hidden_size(num_train_ids, length, matrices, flops)))
-    batch_size, seq_len = (128, 64) if device != "cpu" else (64, 24) if hidden >= 384 else (32, 32)
-    ids_read = _ids_read(num_train_ids, length, matrices * hidden**2, flops)
-    epochs = ids_read / max(1, num_train_ids)
+
+    def ids_read(hidden: int) -> float:
+        if length.get("steps"):
+            return float(length["steps"]) * IDS_PER_STEP
+        if length.get("epochs"):
+            return float(length["epochs"]) * num_train_ids
+        return flops / (FLOPS_PER_WEIGHT * recurrent_weights(name, layers, hidden))
+
+    def fits(hidden: int) -> bool:
+        weights = recurrent_weights(name, layers, hidden)
+        return ids_read(hidden) >= READ_PER_WEIGHT * weights and num_train_ids >= TEXT_PER_WEIGHT * weights
+
+    hidden = int(model_choices.get("hidden_size", max(filter(fits, SIZES), default=48)))
+    epochs = ids_read(hidden) / max(1, num_train_ids)
     model = {
         "vocab_size": vocab_size,
-        "cell": CELL,
+        "cell": name,
         "hidden_size": hidden,
         "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
-        "dropout": round(min(0.5, 0.1 * max(0.0, math.log2(epochs / 4))), 2) if epochs > 4 else 0.0,
+        "dropout": dropout(epochs),
         **model_choices,
     }
     train = {
-        "batch_size": batch_size,
-        "seq_len": seq_len,
-        "learning_rate": 8e-3,
+        **lanes(hidden, device),
+        "learning_rate": 1e-2,
         "warmup": 0.05,
         "weight_decay": 0.1,
         "beta1": 0.5,
@@ -76,20 +88,28 @@ def choose(
     return ModelConfig(**model), TrainConfig(**train)
 
 
-def _hidden_size(num_train_ids: int, length: Mapping[str, Any], matrices: int, flops: float) -> int:
-    """Return the largest size of which the run reads enough, about 3 ids for each weight, and the text has enough."""
-    for hidden in (1024, 768, 512, 384, 256, 192, 128, 96, 64):
-        weights = matrices * hidden**2
-        read = _ids_read(num_train_ids, length, weights, flops)
-        if read >= 3.0 * weights and num_train_ids >= 0.5 * weights:
-            return hidden
-    return 48
+def default_cell(device: str) -> str:
+    """Return the cell that learns most in its time on a device."""
+    return "gru" if device == "cuda" else "mgru"
 
 
-def _ids_read(num_train_ids: int, length: Mapping[str, Any], weights: int, flops: float) -> float:
-    """Return how many ids a run of this length will read, about, with so many recurrent weights."""
-    if length.get("steps"):
-        return float(length["steps"]) * USUAL_IDS_PER_STEP
-    if length.get("epochs"):
-        return float(length["epochs"]) * num_train_ids
-    return float(length["budget_s"]) * flops / (6 * max(1, weights))
+def recurrent_weights(cell: str, num_layers: int, hidden: int) -> int:
+    """Return how many weights every id is multiplied with; the first layer's input product is a table.
+
+    Raises:
+        ConfigError: no cell has this name.
+    """
+    kind = CELLS.get(cell)
+    return (num_layers * kind.num_gates + (num_layers - 1) * kind.num_input_gates) * hidden**2
+
+
+def lanes(hidden: int, device: str) -> dict[str, int]:
+    """Return how many streams are read side by side, and how far the gradient flows back."""
+    if device != "cpu":
+        return {"batch_size": 128, "seq_len": 64}
+    return {"batch_size": 64, "seq_len": 24} if hidden >= 384 else {"batch_size": 32, "seq_len": 32}
+
+
+def dropout(epochs: float) -> float:
+    """Return the share of units to drop when a text is read so many times."""
+    return round(min(0.5, 0.1 * math.log2(epochs / 4)), 2) if epochs > 4 else 0.0

@@ -32,7 +32,7 @@ from chargen.training.clock import Clock
 from chargen.training.keeper import Keeper
 from chargen.training.measure import Baselines, baselines, closing_ids, measure
 from chargen.training.prepare import Data, prepare
-from chargen.training.recipe import choose
+from chargen.training.recipe import choose, default_cell
 from chargen.training.reports import Finished, Report, Started
 from chargen.training.verdict import verdict
 
@@ -101,7 +101,13 @@ def _settings(plan: Plan, data: Data, device: str, saved: Saved | None) -> tuple
         length = plan.length or {key: before[key] for key in ("budget_s", "steps", "epochs")}
         train_json = {**before, "budget_s": None, "steps": None, "epochs": None, **length, "device": device}
         return ModelConfig.from_json(saved[1]["model"]), TrainConfig.from_json(train_json)
-    return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, device, plan.model, plan.train)
+    flops = 0.0
+    if "budget_s" in plan.length:
+        from chargen.training.speed import measure_flops_per_s
+
+        flops = measure_flops_per_s(str(plan.model.get("cell", default_cell(device))), device)
+        flops *= max(0.0, plan.length["budget_s"] - (time.perf_counter() - plan.started))
+    return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, device, plan.model, plan.train, flops)
 
 
 def _total_steps(config: TrainConfig, stream: LaneStream) -> int | None:

@@ -21,6 +21,7 @@ from chargen.config import TrainConfig
 from chargen.data.streams import LaneStream, Position
 from chargen.errors import DivergenceError, ModelError
 from chargen.nets.network import Network, detach, restart
+from chargen.training.feed import Feed
 from chargen.training.schedule import rate_factor
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  #: what AdamW remembers of each weight
@@ -64,8 +65,9 @@ class Trainer:
         self.learning_rate = 0.0  #: of the last step
         self.position = Position()
         self._device = torch.device(config.device)
+        self._feed = Feed(stream, self._device)
         self._state = network.initial_state(stream.batch_size)
-        self._dropout = torch.Generator().manual_seed(config.seed + 1)
+        self._dropout = torch.Generator(self._device).manual_seed(config.seed + 1)
         self._optimizer = make_optimizer(network, config)
         self.recent = LossSum(self._device)  #: since the last report
         self.since_look = LossSum(self._device)  #: since the last look; its steps decide, so it is part of the state
@@ -89,11 +91,9 @@ class Trainer:
         Raises:
             DivergenceError: the loss or the gradient is not finite. On a CPU the weights are still those of before.
         """
-        batch = self.stream.batch(self.position)
-        inputs = torch.from_numpy(batch.inputs).to(self._device)
-        targets = torch.from_numpy(batch.targets).to(self._device)
-        if batch.fresh.any():
-            self._state = restart(self._state, torch.from_numpy(batch.fresh).to(self._device))
+        inputs, targets, fresh = self._feed.batch(self.position)
+        if fresh is not None:
+            self._state = restart(self._state, fresh)
 
         logits, state = self.network(inputs, self._state, self._dropout)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
