@@ -22,9 +22,9 @@ from chargen.data.streams import LaneStream, Position
 from chargen.errors import DivergenceError, ModelError
 from chargen.nets.network import Network, detach, restart
 from chargen.training.feed import Feed
+from chargen.training.optim import AdamW
 from chargen.training.schedule import rate_factor
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")  #: what AdamW remembers of each weight
 SYNC_EVERY = 16  #: steps between looks at the loss on a device that runs ahead of Python
 
 
@@ -68,7 +68,7 @@ class Trainer:
         self._feed = Feed(stream, self._device)
         self._state = network.initial_state(stream.batch_size)
         self._dropout = torch.Generator(self._device).manual_seed(config.seed + 1)
-        self._optimizer = make_optimizer(network, config)
+        self._optimizer = AdamW(network, config)
         self.recent = LossSum(self._device)  #: since the last report
         self.since_look = LossSum(self._device)  #: since the last look; its steps decide, so it is part of the state
 
@@ -97,15 +97,13 @@ class Trainer:
 
         logits, state = self.network(inputs, self._state, self._dropout)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.clear_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self._check_finite(loss.detach(), norm)
         factor = rate_factor(progress, self.config.warmup, self.config.final_learning_rate)
         self.learning_rate = self.config.learning_rate * factor
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        self._optimizer.step()
+        self._optimizer.step(self.learning_rate)
 
         self._state = detach(state)
         self.recent.add(loss.detach())
@@ -125,9 +123,7 @@ class Trainer:
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the arrays of the training state: weights, moments, carried state, random state."""
         named = {f"weights.{name}": weight for name, weight in self.network.export_weights().items()}
-        for name, parameter in self.network.named_parameters():
-            for moment, value in self._optimizer.state.get(parameter, {}).items():
-                named[f"{moment}.{name}"] = np.atleast_1d(value.detach().cpu().numpy().copy())
+        named.update(self._optimizer.tensors())
         for layer, parts in enumerate(self._state):
             for part, value in enumerate(parts):
                 named[f"state.{layer}.{part}"] = value.cpu().numpy().copy()
@@ -148,12 +144,7 @@ class Trainer:
         try:
             weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
             self.network.import_weights(weights)
-            for name, parameter in self.network.named_parameters():
-                if f"step.{name}" in tensors:
-                    moments = {m: torch.from_numpy(tensors[f"{m}.{name}"].copy()) for m in MOMENTS}
-                    moments["step"] = moments["step"].reshape(())
-                    on_device = {m: t if m == "step" else t.to(self._device) for m, t in moments.items()}
-                    self._optimizer.state[parameter] = on_device
+            self._optimizer.restore(tensors)
             self._state = tuple(
                 tuple(
                     torch.from_numpy(tensors[f"state.{layer}.{i}"].copy()).to(self._device) for i in range(len(parts))
@@ -167,15 +158,3 @@ class Trainer:
             self.since_look.steps = int(numbers["losses"][1])
         except KeyError as error:
             raise ModelError(f"the training state has no {error}", "Train anew.") from error
-
-
-def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov & Hutter 1711.05101), with weight decay on the matrices alone."""
-    matrices = [p for p in network.parameters() if p.ndim == 2]
-    vectors = [p for p in network.parameters() if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    fused = torch.device(config.device).type in ("cpu", "cuda")
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)

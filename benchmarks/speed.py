@@ -1,0 +1,121 @@
+"""Speed of training: each cell's whole training step beside the library's, and beside a bare matrix product.
+
+    python -m benchmarks.speed --sizes 64x24x384,64x32x640
+
+A size is lanes × ids × hidden units. All that is compared takes turns in one process, and the medians are printed:
+
+    step        forward, loss, backward, clipping and the optimizer's step, of embedding → one layer → head
+    layer       forward and backward of the recurrent layer and what makes its input gates, alone
+    GFLOP/s     6 · (recurrent weights + head's weights) · ids / time of a step: what the products of a step compute
+    share       of the speed of a 2048³ float32 product, measured in the same turns
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import click
+import torch
+from torch import nn
+
+from benchmarks.quality import machine
+from chargen.cells import CELLS
+from chargen.config import ModelConfig, TrainConfig
+from chargen.data.streams import LaneStream
+from chargen.nets.network import Network
+from chargen.nets.paths import Lookup, choose_path
+from chargen.training.recipe import FLOPS_PER_WEIGHT, recurrent_weights
+from chargen.training.trainer import Trainer
+
+VOCABULARY, EMBEDDING = 67, 64
+Call = Callable[[], object]
+
+
+@click.command()
+@click.option("--sizes", default="64x24x384,64x24x480,64x32x640", show_default=True)
+@click.option("--cells", default="mgru,gru,lstm", show_default=True)
+@click.option("--turns", default=9, show_default=True)
+def main(sizes: str, cells: str, turns: int) -> None:
+    """Print a table of times, ratios and shares."""
+    print(machine())
+    print("| lanes × ids × hidden | cell | step | GFLOP/s | share | layer | nn.GRU's layer | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    for size in sizes.split(","):
+        B, T, H = (int(n) for n in size.split("x"))
+        names = cells.split(",")
+        calls: dict[str, Call] = {"ceiling": product(2048), "nn.GRU": library_layer(B, T, H)}
+        calls |= {f"step {name}": step(name, B, T, H) for name in names}
+        calls |= {f"layer {name}": layer(name, B, T, H) for name in names}
+        took = medians(calls, turns)
+        ceiling = 2 * 2048**3 / took["ceiling"]
+        for name in names:
+            weights = recurrent_weights(name, 1, H) + VOCABULARY * H
+            flops = FLOPS_PER_WEIGHT * weights * B * T / took[f"step {name}"]
+            print(
+                f"| {B} × {T} × {H} | {name} | {1e3 * took[f'step {name}']:.1f} ms | {flops / 1e9:.0f} "
+                f"| {flops / ceiling:.0%} of {ceiling / 1e9:.0f} | {1e3 * took[f'layer {name}']:.1f} ms "
+                f"| {1e3 * took['nn.GRU']:.1f} ms | {took['nn.GRU'] / took[f'layer {name}']:.2f} |"
+            )
+
+
+def medians(calls: dict[str, Call], turns: int) -> dict[str, float]:
+    """Return the median seconds of each call; they take turns, so that a slow moment falls on all of them."""
+    took: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(turns + 2):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            if turn >= 2:  # the first ones warm up
+                took[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(seconds) for name, seconds in took.items()}
+
+
+def product(n: int) -> Call:
+    """Return a call that multiplies two matrices of n × n."""
+    a = torch.randn(n, n)
+    return lambda: a @ a
+
+
+def step(cell: str, B: int, T: int, H: int) -> Call:
+    """Return a call that makes one step of training, as `chargen train` makes it."""
+    config = ModelConfig(VOCABULARY, cell, hidden_size=H, embedding_dim=EMBEDDING)
+    ids = torch.randint(VOCABULARY, (B * T * 64,)).numpy()
+    trainer = Trainer(
+        Network(config, torch.Generator().manual_seed(0)),
+        LaneStream(ids, 0, B, T),
+        TrainConfig(steps=1000, batch_size=B, seq_len=T, learning_rate=1e-4),
+    )
+    return lambda: trainer.train_step(0.5)
+
+
+def layer(cell: str, B: int, T: int, H: int) -> Call:
+    """Return a call that runs one layer forward and backward, from ids."""
+    network = Network(ModelConfig(VOCABULARY, cell, hidden_size=H, embedding_dim=EMBEDDING))
+    ids, d_outputs = torch.randint(VOCABULARY, (T, B)), torch.randn(T, B, H)
+    path, params, (state,) = choose_path(cell, ids.device), network.layer(0), network.initial_state(B)
+    leaves = [network.weight("embedding.weight"), *params.values()]
+
+    def call() -> object:
+        outputs, _ = path(CELLS.get(cell), params, Lookup(ids, leaves[0]), state)
+        return torch.autograd.grad(outputs, leaves, d_outputs)
+
+    return call
+
+
+def library_layer(B: int, T: int, H: int) -> Call:
+    """Return a call that does the same with `torch.nn.Embedding` and `torch.nn.GRU`."""
+    embedding, gru = nn.Embedding(VOCABULARY, EMBEDDING), nn.GRU(EMBEDDING, H)
+    ids, d_outputs, h = torch.randint(VOCABULARY, (T, B)), torch.randn(T, B, H), torch.zeros(1, B, H)
+    leaves = [*embedding.parameters(), *gru.parameters()]
+
+    def call() -> object:
+        outputs, _ = gru(embedding(ids), h)
+        return torch.autograd.grad(outputs, leaves, d_outputs)
+
+    return call
+
+
+if __name__ == "__main__":
+    main()
