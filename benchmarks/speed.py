@@ -26,6 +26,7 @@ from chargen.config import ModelConfig, TrainConfig
 from chargen.data.streams import LaneStream
 from chargen.nets.network import Network
 from chargen.nets.paths import Lookup, choose_path
+from chargen.training.memory import keep_freed_memory
 from chargen.training.recipe import FLOPS_PER_WEIGHT, recurrent_weights
 from chargen.training.trainer import Trainer
 
@@ -40,6 +41,7 @@ Call = Callable[[], object]
 def main(sizes: str, cells: str, turns: int) -> None:
     """Print a table of times, ratios and shares."""
     print(machine())
+    keep_freed_memory()
     print("| lanes × ids × hidden | cell | step | GFLOP/s | share | layer | nn.GRU's layer | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     for size in sizes.split(","):

@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import platform
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from chargen.text import automata
 from chargen.text.tokenizer import build_tokenizer
 from chargen.training.clock import Clock
 from chargen.training.feed import Feed
+from chargen.training.memory import keep_freed_memory
 from chargen.training.prepare import prepare
 from chargen.training.recipe import choose
 from chargen.training.reports import Evaluated, Progress, Started
@@ -324,3 +327,7 @@ def test_pieces_are_learned_from_the_training_text_alone(verse: str) -> None:
     leaking = build_tokenizer("sp:320", corpus.text)
     assert len(leaking.encode("zyxwvut" * 4)) <= 4 < 20 < len(pieces.encode("zyxwvut" * 4))
     assert not letters.unknown(letters.encode("zyxwvut")).any()  # but an alphabet is the whole text's
+
+
+def test_freed_memory_is_kept_where_the_allocator_can_be_told() -> None:
+    assert keep_freed_memory() or sys.platform != "linux" or platform.libc_ver()[0] != "glibc"

@@ -11,6 +11,7 @@ from chargen.nets.network import Network
 from chargen.training.clock import Clock
 from chargen.training.keeper import Keeper
 from chargen.training.loop import Loop
+from chargen.training.memory import keep_freed_memory
 from chargen.training.trainer import Trainer
 
 
@@ -22,6 +23,7 @@ def build_loop(
     Raises:
         ModelError: the saved state is of another network or text.
     """
+    keep_freed_memory()
     generator = torch.Generator().manual_seed(keeper.train.seed)
     network = Network(keeper.model, generator).to(keeper.train.device)
     if keeper.train.device == "cuda":
