@@ -77,13 +77,15 @@ class ModelConfig(Config):
     num_layers: int = 1
     hidden_size: int = 256
     embedding_dim: int = 256
-    dropout: float = 0.0  #: between layers and before the head, while training
+    dropout: float = 0.0  #: of units between layers and before the head, while training
+    weight_dropout: float = 0.0  #: of recurrent weights, while training
     tie_weights: bool = False  #: the head's matrix is the embedding's; wants embedding_dim == hidden_size
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "num_layers", "hidden_size", "embedding_dim"):
             check_count(name, getattr(self, name))
         check_range("dropout", self.dropout, 0.0, 0.95)
+        check_range("weight_dropout", self.weight_dropout, 0.0, 0.95)
         if self.tie_weights and self.embedding_dim != self.hidden_size:
             raise ConfigError(
                 f"tied weights want embedding_dim == hidden_size, not {self.embedding_dim} and {self.hidden_size}",

@@ -8,7 +8,7 @@ from chargen.cells import CELLS
 from chargen.cells.weights import check_weights, count_parameters, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
-from chargen.nets.network import Network, locked_dropout, restart
+from chargen.nets.network import Network, locked_dropout, restart, weight_dropout
 from chargen.nets.paths import equations
 from tests.conftest import random_weights
 
@@ -86,8 +86,21 @@ def test_dropout_is_one_mask_a_window_and_keeps_the_mean(p: float) -> None:
     assert abs(share - (1 - p)) < 5 * (p * (1 - p) / 2000) ** 0.5
 
 
-def test_dropout_follows_its_generator_and_is_off_without_one() -> None:
-    net = network(dropout=0.5, num_layers=2)
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_weight_dropout_drops_single_weights_and_keeps_the_mean(p: float) -> None:
+    weight = torch.ones(50, 40, requires_grad=True)
+    dropped = weight_dropout(weight, p, torch.Generator().manual_seed(0))
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
+    share = (dropped > 0).float().mean().item()
+    assert abs(share - (1 - p)) < 5 * (p * (1 - p) / 2000) ** 0.5
+    dropped.sum().backward()
+    assert torch.equal(weight.grad > 0, dropped > 0)  # what was dropped learns nothing
+    assert torch.equal(weight, torch.ones(50, 40))
+
+
+@pytest.mark.parametrize("kind", ["dropout", "weight_dropout"])
+def test_dropout_follows_its_generator_and_is_off_without_one(kind: str) -> None:
+    net = network(**{kind: 0.5, "num_layers": 2})
     ids = torch.randint(11, (6, 2), generator=torch.Generator().manual_seed(1))
 
     def logits(generator: torch.Generator | None) -> torch.Tensor:

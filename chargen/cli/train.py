@@ -32,11 +32,12 @@ SAMPLE_CHARS = 240  #: of the sample that the display shows
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Make exactly so many steps instead.")
 @click.option("--epochs", type=float, help="Read the text so many times instead.")
-@click.option("--cell", help="rnn, lstm or gru.")
+@click.option("--cell", help="rnn, lstm, gru or mgru (a gated unit whose transition the input scales).")
 @click.option("--layers", "num_layers", type=int)
 @click.option("--hidden", "hidden_size", type=int, help="Units a layer.")
 @click.option("--embedding", "embedding_dim", type=int, help="Size of the embedding.")
-@click.option("--dropout", type=float, help="Between layers and before the head.")
+@click.option("--dropout", type=float, help="Share of units dropped between layers and before the head.")
+@click.option("--weight-dropout", type=float, help="Share of recurrent weights dropped.")
 @click.option("--tie-weights", is_flag=True, default=None, help="One matrix for embedding and head.")
 @click.option("--tokenizer", default="char", show_default=True, help="char, byte, sp:SIZE or sp:FILE.model.")
 @options.encoding
@@ -108,7 +109,9 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     data = DataConfig(
         **{key: choices[key] for key in ("tokenizer", "encoding", "newline", "normalize", "val_fraction")}
     )
-    model = _given(choices, "cell", "num_layers", "hidden_size", "embedding_dim", "dropout", "tie_weights")
+    model = _given(
+        choices, "cell", "num_layers", "hidden_size", "embedding_dim", "dropout", "weight_dropout", "tie_weights"
+    )
     training = _given(choices, "batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
     resume = choices["resume"]
     arguments, val = list(corpus), choices["val"]

@@ -62,7 +62,9 @@ class Network(nn.Module):
         inputs: Dense | Lookup = Lookup(ids, embedding)
         after = []
         for layer in range(self.config.num_layers):
-            outputs, layer_state = path(self.cell, self.layer(layer), inputs, state[layer])
+            params = self.layer(layer)
+            params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
+            outputs, layer_state = path(self.cell, params, inputs, state[layer])
             after.append(layer_state)
             inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
         head = embedding if self.config.tie_weights else self.weight("head.weight")
@@ -126,6 +128,17 @@ def locked_dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Te
         return x
     keep = torch.rand(x.shape[1:], generator=generator, device=generator.device) >= p
     return x * (keep.to(x.device, x.dtype) / (1.0 - p))
+
+
+def weight_dropout(weight: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+    """Drop single recurrent weights for a window (DropConnect, as Merity et al. 2017, 1708.02182, use it).
+
+    It keeps a network from learning a short text by heart, which dropping units of its output does not.
+    """
+    if p == 0.0 or generator is None:
+        return weight
+    keep = torch.empty_like(weight).bernoulli_(1.0 - p, generator=generator)
+    return weight * keep.div_(1.0 - p)
 
 
 def _initial(name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator | None) -> Tensor:

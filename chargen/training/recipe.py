@@ -13,7 +13,6 @@ How many ids a run by time will read is worked out from how fast this machine tr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +21,10 @@ from chargen.config import ModelConfig, TrainConfig
 
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
 IDS_PER_STEP = 2048  #: about, of a run by steps
-READ_PER_WEIGHT = 5.0  #: ids read for each recurrent weight: fewer leave a large network half taught
-TEXT_PER_WEIGHT = 0.5  #: ids of text for each recurrent weight: fewer are learned by heart
-SIZES = range(64, 2049, 32)
+READ_PER_WEIGHT = 3.5  #: ids read for each recurrent weight: fewer leave a large network half taught
+TEXT_PER_WEIGHT = 0.33  #: ids of text for each recurrent weight: fewer are learned by heart, whatever is dropped
+SIZES = range(64, 2049, 64)
+LONG_RUN = 3_000_000  #: ids read, from which on longer windows than 24 ids pay
 
 
 def choose(
@@ -71,11 +71,12 @@ def choose(
         "cell": name,
         "hidden_size": hidden,
         "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
-        "dropout": dropout(epochs),
+        "dropout": dropout(epochs, 0.07, most=0.5),
+        "weight_dropout": dropout(epochs, 0.05, most=0.4),
         **model_choices,
     }
     train = {
-        **lanes(hidden, device),
+        **lanes(hidden, ids_read(hidden), device),
         "learning_rate": 1e-2,
         "warmup": 0.05,
         "weight_decay": 0.1,
@@ -103,13 +104,15 @@ def recurrent_weights(cell: str, num_layers: int, hidden: int) -> int:
     return (num_layers * kind.num_gates + (num_layers - 1) * kind.num_input_gates) * hidden**2
 
 
-def lanes(hidden: int, device: str) -> dict[str, int]:
+def lanes(hidden: int, ids_read: float, device: str) -> dict[str, int]:
     """Return how many streams are read side by side, and how far the gradient flows back."""
     if device != "cpu":
         return {"batch_size": 128, "seq_len": 64}
-    return {"batch_size": 64, "seq_len": 24} if hidden >= 384 else {"batch_size": 32, "seq_len": 32}
+    if hidden < 320:
+        return {"batch_size": 32, "seq_len": 32}
+    return {"batch_size": 64, "seq_len": 24 if ids_read < LONG_RUN else 32}
 
 
-def dropout(epochs: float) -> float:
-    """Return the share of units to drop when a text is read so many times."""
-    return round(min(0.5, 0.1 * math.log2(epochs / 4)), 2) if epochs > 4 else 0.0
+def dropout(epochs: float, for_each: float, most: float) -> float:
+    """Return the share to drop when a text is read so often: none up to twice, then so much for each time, at most."""
+    return round(min(most, max(0.0, for_each * (epochs - 2.0))), 2)

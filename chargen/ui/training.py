@@ -147,8 +147,8 @@ def describe(report: Started) -> list[str]:
         *(f"note: {note}" for note in report.notes),
         f"{report.corpus}: {report.train_chars:,} characters to learn from, {report.val_chars:,} held out",
         f"{model.cell} {layers}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
-        f"dropout {model.dropout:g}; {train.batch_size} lanes × {train.seq_len}; {length} on {train.device}, "
-        f"seed {train.seed}",
+        f"dropout {model.dropout:g}, of weights {model.weight_dropout:g}; {train.batch_size} lanes × {train.seq_len}; "
+        f"{length} on {train.device}, seed {train.seed}",
     ]
 
 
