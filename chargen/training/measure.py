@@ -18,7 +18,8 @@ from chargen.training.reports import LN2
 
 LANES = 32  #: that validation is read in
 WARMUP = 256  #: ids that a lane reads before its part; see benchmarks/LOG.md for what that costs in accuracy
-BASELINE_CHARS = 2_000_000  #: of training text, at most, that the baselines learn from: its end
+BASELINE_TRAIN_CHARS = 1 << 20  #: of training text, at most, that the baselines learn from: its end
+BASELINE_VAL_CHARS = 1 << 17  #: of validation, at most, that they are measured on: its beginning
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,12 @@ def ids_read(num_ids: int) -> int:
 
 
 def baselines(data: Data) -> Baselines:
-    """Return what an interpolated 5-gram and LZMA make of validation."""
-    ids = np.concatenate([part.ids for part in data.val])
-    chars = sum(part.num_chars for part in data.val)
-    keep = int(BASELINE_CHARS * data.ids_per_char)
-    ngram = ngram_nats(np.asarray(data.train.ids[-keep:]), ids, data.tokenizer.vocab_size) * len(ids) / chars
+    """Return what an interpolated 5-gram and LZMA make of validation; of long texts, of its beginning."""
     train_text, val_text = split(data.corpus, data.val_corpus, data.config.val_fraction)
-    return Baselines(ngram, lzma_nats(train_text[-BASELINE_CHARS:], val_text))
+    train_text, val_text = train_text[-BASELINE_TRAIN_CHARS:], val_text[:BASELINE_VAL_CHARS]
+    train_ids = np.asarray(data.train.ids[-int(BASELINE_TRAIN_CHARS * data.ids_per_char) :])
+    ids = data.tokenizer.encode(val_text)
+    # LZMA first: it leaves Python alone, which at that time is busy importing torch.
+    compressed = lzma_nats(train_text, val_text)
+    ngram = ngram_nats(train_ids, ids, data.tokenizer.vocab_size) * len(ids) / len(val_text)
+    return Baselines(ngram, compressed)

@@ -24,6 +24,7 @@ from chargen.text.store import open_store, write_store
 from chargen.text.tokenizer import Ids, Tokenizer, build_tokenizer, learns_counts, start_ids
 
 CACHE = Path("corpora/.cache")
+MOST_HELD_OUT_CHARS = 500_000  #: of a corpus: enough to measure on, and no more to read at the end of a run
 MOST_CHOICE_CHARS = 100_000  #: of the validation text that is looked at while training
 
 
@@ -54,7 +55,7 @@ class Data:
 
 
 def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tuple[str, str]:
-    """Return (training text, validation text): the last part of the corpus, or a text of its own.
+    """Return (training text, validation text): the last part of the corpus, within bounds, or a text of its own.
 
     Raises:
         CorpusError: the corpus has fewer than two characters.
@@ -67,7 +68,7 @@ def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tup
             f"the corpus has {N} character, but one to learn from and one to check on are the least there can be",
             "Give a longer text; a few thousand characters begin to be worth it.",
         )
-    begin = min(N - 1, max(1, int(N * (1 - val_fraction))))
+    begin = min(N - 1, max(1, int(N * (1 - val_fraction)), N - MOST_HELD_OUT_CHARS))
     return corpus.text[:begin], corpus.text[begin:]
 
 

@@ -20,7 +20,6 @@ from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
-IDS_PER_STEP = 2048  #: about, of a run by steps
 READ_PER_WEIGHT = 3.5  #: ids read for each recurrent weight: fewer leave a large network half taught
 TEXT_PER_WEIGHT = 0.33  #: ids of text for each recurrent weight: fewer are learned by heart, whatever is dropped
 SIZES = range(64, 2049, 64)
@@ -55,7 +54,7 @@ def choose(
 
     def ids_read(hidden: int) -> float:
         if length.get("steps"):
-            return float(length["steps"]) * IDS_PER_STEP
+            return float(length["steps"] * train_choices.get("batch_size", 64) * train_choices.get("seq_len", 24))
         if length.get("epochs"):
             return float(length["epochs"]) * num_train_ids
         return flops / (FLOPS_PER_WEIGHT * recurrent_weights(name, layers, hidden))
