@@ -22,6 +22,7 @@ from chargen.config import ModelConfig, TrainConfig
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
 READ_PER_WEIGHT = 3.5  #: ids read for each recurrent weight: fewer leave a large network half taught
 TEXT_PER_WEIGHT = 0.33  #: ids of text for each recurrent weight: fewer are learned by heart, whatever is dropped
+EPOCHS_WITHOUT_DROPOUT = 2.5  #: so often a text is read before a network has it by heart
 SIZES = range(64, 2049, 64)
 LONG_RUN = 3_000_000  #: ids read, from which on longer windows than 24 ids pay
 
@@ -70,8 +71,8 @@ def choose(
         "cell": name,
         "hidden_size": hidden,
         "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
-        "dropout": dropout(epochs, 0.07, most=0.5),
-        "weight_dropout": dropout(epochs, 0.05, most=0.4),
+        "dropout": dropout(epochs, 0.10, most=0.5),
+        "weight_dropout": dropout(epochs, 0.07, most=0.4),
         **model_choices,
     }
     train = {
@@ -113,5 +114,5 @@ def lanes(hidden: int, ids_read: float, device: str) -> dict[str, int]:
 
 
 def dropout(epochs: float, for_each: float, most: float) -> float:
-    """Return the share to drop when a text is read so often: none up to twice, then so much for each time, at most."""
-    return round(min(most, max(0.0, for_each * (epochs - 2.0))), 2)
+    """Return the share to drop when a text is read so often: none the first times, then so much for each, at most."""
+    return round(min(most, max(0.0, for_each * (epochs - EPOCHS_WITHOUT_DROPOUT))), 2)

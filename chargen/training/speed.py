@@ -12,10 +12,10 @@ from chargen.config import ModelConfig
 from chargen.nets.network import Network
 from chargen.training.recipe import FLOPS_PER_WEIGHT, recurrent_weights
 
-LANES, WINDOW, HIDDEN, VOCABULARY = 64, 24, 384, 64
+LANES, WINDOW, HIDDEN, VOCABULARY = 64, 24, 512, 64
 SECONDS = 0.4  #: that the steps take, and never under FEWEST steps
 FEWEST = 4
-TRAINING_SHARE = 0.8  #: of a run's time that such steps take; the rest is the optimizer, looks at validation, files
+TRAINING_SHARE = 0.9  #: of a run's time that such steps take; the rest is the optimizer, looks at validation, files
 
 
 def measure_flops_per_s(cell: str, device: str) -> float:
