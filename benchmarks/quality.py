@@ -1,10 +1,11 @@
-"""Quality for time: train by the command line for each budget and seed, and print the losses as a table.
+"""Quality for time: train by the command line for each budget and seed; print the losses as a table, and keep it.
 
-    python -m benchmarks.quality --corpus tinyshakespeare.txt --budgets 20s,90s --seeds 3
+    python -m benchmarks.quality --corpus tinyshakespeare.txt --budgets 90s,300s,600s --seeds 3
 
 Each run is a process of its own, timed from outside; the runs of all budgets take turns, so that a slow minute of a
 busy machine falls on all of them. Both protocols are over the whole validation text: carried (one stream) from the
-run's own report, windows (256 characters, each started cold) by `chargen eval`.
+run's own report, windows (256 characters, each started cold) by `chargen eval`. The table goes to standard output and
+to the end of `benchmarks/RESULTS.md`, with machine, commit and corpus.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,17 @@ from chargen import load, read_corpus
 from chargen.config import DataConfig
 from chargen.training.prepare import split
 
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
 
 @click.command()
 @click.option("--corpus", default="python-docs", show_default=True, help="A file or a corpus's name.")
-@click.option("--budgets", default="20s,90s", show_default=True)
-@click.option("--seeds", default=1, show_default=True)
+@click.option("--budgets", default="90s,300s,600s", show_default=True)
+@click.option("--seeds", default=3, show_default=True)
 @click.option("--options", default="", help="More options of `chargen train`.")
-def main(corpus: str, budgets: str, seeds: int, options: str) -> None:
-    """Print a table of budget, loss (median and range over seeds) and wall clock."""
+@click.option("--out", default=RESULTS, show_default=True, type=Path, help="The file that the table is added to.")
+def main(corpus: str, budgets: str, seeds: int, options: str, out: Path) -> None:
+    """Print and keep a table of budget, loss (median and range over seeds) and wall clock."""
     argument = str(Path(corpus).resolve()) if Path(corpus).exists() else corpus
     text = read_corpus([argument], DataConfig())
     _, val = split(text, None, DataConfig().val_fraction)
@@ -43,17 +48,26 @@ def main(corpus: str, budgets: str, seeds: int, options: str) -> None:
         for seed in range(1, seeds + 1):
             for budget, results in rows.items():
                 results.append(run(folder, [argument, "--budget", budget, "--seed", str(seed), *options.split()], val))
-    print(f"{text.name}, {len(text.text):,} characters; nats per character on the last tenth; {machine()}")
-    print("| budget | carried, median (range) | second half | windows of 256 | wall clock | network |")
-    print("|---|---|---|---|---|---|")
+    lines = [
+        f"## {date.today()} · {text.name}, {len(text.text):,} characters, sha256 {text.sha256[:8]}…",
+        "",
+        f"Commit {commit()}{', ' + options if options else ''}; {seeds} seeds; {machine()}. Nats per character on the "
+        f"last {len(val):,} characters, which are held out.",
+        "",
+        "| budget | carried, median (range) | second half | windows of 256 | wall clock, longest | network |",
+        "|---|---|---|---|---|---|",
+    ]
     for budget, results in rows.items():
         losses = [r["val_loss_nats_per_char"] for r in results]
-        print(
+        lines.append(
             f"| {budget} | {statistics.median(losses):.4f} ({min(losses):.4f}–{max(losses):.4f}) "
             f"| {statistics.median(r['val_second_half_nats_per_char'] for r in results):.4f} "
             f"| {statistics.median(r['windows'] for r in results):.4f} "
-            f"| {statistics.median(r['wall_s'] for r in results):.1f} s | {results[0]['network']} |"
+            f"| {max(r['wall_s'] for r in results):.1f} s | {results[0]['network']} |"
         )
+    print("\n".join(lines))
+    with out.open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n\n")
 
 
 def run(folder: str, arguments: list[str], val: str) -> dict[str, Any]:
@@ -67,6 +81,13 @@ def run(folder: str, arguments: list[str], val: str) -> dict[str, Any]:
     model = result["model"]
     result["network"] = f"{model['cell']} {model['num_layers']}×{model['hidden_size']}"
     return result
+
+
+def commit() -> str:
+    """Say which commit the code is of, and whether it was changed since."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    done = subprocess.run(git, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
 
 
 def machine() -> str:

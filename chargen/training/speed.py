@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from chargen.config import ModelConfig
 from chargen.nets.network import Network
-from chargen.training.recipe import FLOPS_PER_WEIGHT, recurrent_weights
+from chargen.training.recipe import FLOPS_PER_WEIGHT, lanes, recurrent_weights
 
-LANES, WINDOW, HIDDEN, VOCABULARY = 64, 24, 512, 64
+HIDDEN, VOCABULARY = 512, 64
 SECONDS = 0.4  #: that the steps take, and never under FEWEST steps
 FEWEST = 4
 TRAINING_SHARE = 0.9  #: of a run's time that such steps take; the rest is the optimizer, looks at validation, files
@@ -28,20 +28,16 @@ def measure_flops_per_s(cell: str, device: str) -> float:
     generator = torch.Generator().manual_seed(0)
     config = ModelConfig(VOCABULARY, cell, hidden_size=HIDDEN, embedding_dim=64)
     network = Network(config, generator).to(device)
-    ids = torch.randint(VOCABULARY, (WINDOW, LANES), generator=generator).to(device)
+    shape = lanes(HIDDEN, 0.0, device)
+    T, B = shape["seq_len"], shape["batch_size"]
+    ids = torch.randint(VOCABULARY, (T, B), generator=generator).to(device)
     took: list[float] = []
     while len(took) < FEWEST or sum(took) < SECONDS:
         begin = time.perf_counter()
-        logits, _ = network(ids, network.initial_state(LANES))
+        logits, _ = network(ids, network.initial_state(B))
         loss = F.cross_entropy(logits.flatten(0, 1), ids.flatten())
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         float(gradients[0].sum())  # a device that runs ahead of Python is waited for
         took.append(time.perf_counter() - begin)
-    return (
-        FLOPS_PER_WEIGHT
-        * recurrent_weights(cell, 1, HIDDEN)
-        * WINDOW
-        * LANES
-        / statistics.median(took)
-        * TRAINING_SHARE
-    )
+    flops = FLOPS_PER_WEIGHT * recurrent_weights(cell, 1, HIDDEN) * T * B
+    return TRAINING_SHARE * flops / statistics.median(took)
