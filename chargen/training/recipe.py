@@ -13,6 +13,7 @@ How many ids a run by time will read is worked out from how fast this machine tr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ from chargen.config import ModelConfig, TrainConfig
 
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
 READ_PER_WEIGHT = 3.5  #: ids read for each recurrent weight: fewer leave a large network half taught
-TEXT_PER_WEIGHT = 0.33  #: ids of text for each recurrent weight: fewer are learned by heart, whatever is dropped
+WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
 EPOCHS_WITHOUT_DROPOUT = 2.5  #: so often a text is read before a network has it by heart
 SIZES = range(64, 2049, 64)
 LONG_RUN = 3_000_000  #: ids read, from which on longer windows than 24 ids pay
@@ -62,7 +63,7 @@ def choose(
 
     def fits(hidden: int) -> bool:
         weights = recurrent_weights(name, layers, hidden)
-        return ids_read(hidden) >= READ_PER_WEIGHT * weights and num_train_ids >= TEXT_PER_WEIGHT * weights
+        return ids_read(hidden) >= READ_PER_WEIGHT * weights and weights <= WEIGHTS_PER_ROOT * math.sqrt(num_train_ids)
 
     hidden = int(model_choices.get("hidden_size", max(filter(fits, SIZES), default=48)))
     epochs = ids_read(hidden) / max(1, num_train_ids)
@@ -71,8 +72,8 @@ def choose(
         "cell": name,
         "hidden_size": hidden,
         "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
-        "dropout": dropout(epochs, 0.10, most=0.5),
-        "weight_dropout": dropout(epochs, 0.07, most=0.4),
+        "dropout": dropout(epochs, 0.20, most=0.5),
+        "weight_dropout": dropout(epochs, 0.12, most=0.35),
         **model_choices,
     }
     train = {
@@ -113,6 +114,6 @@ def lanes(hidden: int, ids_read: float, device: str) -> dict[str, int]:
     return {"batch_size": 64, "seq_len": 24 if ids_read < LONG_RUN else 32}
 
 
-def dropout(epochs: float, for_each: float, most: float) -> float:
-    """Return the share to drop when a text is read so often: none the first times, then so much for each, at most."""
-    return round(min(most, max(0.0, for_each * (epochs - EPOCHS_WITHOUT_DROPOUT))), 2)
+def dropout(epochs: float, for_twice: float, most: float) -> float:
+    """Return the share to drop when a text is read so often: none at first, then so much each time that doubles."""
+    return round(min(most, for_twice * math.log2(max(1.0, epochs / EPOCHS_WITHOUT_DROPOUT))), 2)
