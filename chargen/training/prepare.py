@@ -24,7 +24,7 @@ from chargen.text.store import open_store, write_store
 from chargen.text.tokenizer import Ids, Tokenizer, build_tokenizer, learns_counts, start_ids
 
 CACHE = Path("corpora/.cache")
-MOST_HELD_OUT_CHARS = 500_000  #: of a corpus: enough to measure on, and no more to read at the end of a run
+MOST_HELD_OUT_CHARS = 200_000  #: of a corpus: enough to measure on, and no more to read at the end of a run
 MOST_CHOICE_CHARS = 100_000  #: of the validation text that is looked at while training
 
 

@@ -46,7 +46,7 @@ def choose(
         device: "cpu", "cuda" or "mps".
         model_choices: what the person chose of `ModelConfig`; it stands.
         train_choices: what the person chose of `TrainConfig`; it stands.
-        flops: floating-point operations that a run by time can make in its recurrent products.
+        flops: floating-point operations that a run by time can make in its matrix products.
 
     Raises:
         ConfigError: a choice is out of range, or no cell has the chosen name.
@@ -54,12 +54,14 @@ def choose(
     name = str(model_choices.get("cell", default_cell(device)))
     layers = int(model_choices.get("num_layers", 1))
 
+    per_step = train_choices.get("batch_size", 64) * train_choices.get("seq_len", 24)
+    exactly = length.get("steps", 0) * per_step or length.get("epochs", 0) * num_train_ids
+
     def ids_read(hidden: int) -> float:
-        if length.get("steps"):
-            return float(length["steps"] * train_choices.get("batch_size", 64) * train_choices.get("seq_len", 24))
-        if length.get("epochs"):
-            return float(length["epochs"]) * num_train_ids
-        return flops / (FLOPS_PER_WEIGHT * recurrent_weights(name, layers, hidden))
+        if exactly:
+            return float(exactly)
+        products = recurrent_weights(name, layers, hidden) + vocab_size * hidden  # the head is one too
+        return flops / (FLOPS_PER_WEIGHT * products)
 
     def fits(hidden: int) -> bool:
         weights = recurrent_weights(name, layers, hidden)
@@ -72,8 +74,8 @@ def choose(
         "cell": name,
         "hidden_size": hidden,
         "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
-        "dropout": dropout(epochs, 0.20, most=0.5),
-        "weight_dropout": dropout(epochs, 0.12, most=0.35),
+        "dropout": dropout(epochs, 0.15, most=0.5),
+        "weight_dropout": dropout(epochs, 0.10, most=0.35),
         **model_choices,
     }
     train = {

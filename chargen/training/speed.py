@@ -19,7 +19,7 @@ TRAINING_SHARE = 0.9  #: of a run's time that such steps take; the rest is the o
 
 
 def measure_flops_per_s(cell: str, device: str) -> float:
-    """Return the floating-point operations a second that training makes in its recurrent products.
+    """Return the floating-point operations a second that training makes in its matrix products.
 
     Args:
         cell: the kind of network.
@@ -39,5 +39,5 @@ def measure_flops_per_s(cell: str, device: str) -> float:
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         float(gradients[0].sum())  # a device that runs ahead of Python is waited for
         took.append(time.perf_counter() - begin)
-    flops = FLOPS_PER_WEIGHT * recurrent_weights(cell, 1, HIDDEN) * T * B
+    flops = FLOPS_PER_WEIGHT * (recurrent_weights(cell, 1, HIDDEN) + VOCABULARY * HIDDEN) * T * B
     return TRAINING_SHARE * flops / statistics.median(took)
