@@ -54,21 +54,16 @@ def choose(
     name = str(model_choices.get("cell", default_cell(device)))
     layers = int(model_choices.get("num_layers", 1))
 
-    per_step = train_choices.get("batch_size", 64) * train_choices.get("seq_len", 24)
-    exactly = length.get("steps", 0) * per_step or length.get("epochs", 0) * num_train_ids
-
-    def ids_read(hidden: int) -> float:
-        if exactly:
-            return float(exactly)
+    def reads(hidden: int) -> float:
         products = recurrent_weights(name, layers, hidden) + vocab_size * hidden  # the head is one too
-        return flops / (FLOPS_PER_WEIGHT * products)
+        return ids_read(num_train_ids, length, train_choices, flops / (FLOPS_PER_WEIGHT * max(1, products)))
 
     def fits(hidden: int) -> bool:
         weights = recurrent_weights(name, layers, hidden)
-        return ids_read(hidden) >= READ_PER_WEIGHT * weights and weights <= WEIGHTS_PER_ROOT * math.sqrt(num_train_ids)
+        return reads(hidden) >= READ_PER_WEIGHT * weights and weights <= WEIGHTS_PER_ROOT * math.sqrt(num_train_ids)
 
     hidden = int(model_choices.get("hidden_size", max(filter(fits, SIZES), default=48)))
-    epochs = ids_read(hidden) / max(1, num_train_ids)
+    epochs = reads(hidden) / max(1, num_train_ids)
     model = {
         "vocab_size": vocab_size,
         "cell": name,
@@ -79,7 +74,7 @@ def choose(
         **model_choices,
     }
     train = {
-        **lanes(hidden, ids_read(hidden), device),
+        **lanes(hidden, reads(hidden), device),
         "learning_rate": 1e-2,
         "warmup": 0.05,
         "weight_decay": 0.1,
@@ -90,6 +85,13 @@ def choose(
         **train_choices,
     }
     return ModelConfig(**model), TrainConfig(**train)
+
+
+def ids_read(num_train_ids: int, length: Mapping[str, Any], train_choices: Mapping[str, Any], in_time: float) -> float:
+    """Return how many ids a run of a length reads, about; `in_time` of them if it is one by time."""
+    if length.get("steps"):
+        return float(length["steps"] * train_choices.get("batch_size", 64) * train_choices.get("seq_len", 24))
+    return float(length["epochs"] * num_train_ids) if length.get("epochs") else in_time
 
 
 def default_cell(device: str) -> str:
