@@ -51,8 +51,8 @@ def main(corpus: str, budgets: str, seeds: int, options: str, out: Path) -> None
     lines = [
         f"## {date.today()} · {text.name}, {len(text.text):,} characters, sha256 {text.sha256[:8]}…",
         "",
-        f"Commit {commit()}{', ' + options if options else ''}; {seeds} seeds; {machine()}. Nats per character on the "
-        f"last {len(val):,} characters, which are held out.",
+        f"Commit {commit()}{', ' + options if options else ''}; {seeds} seeds; {machine()}. Nats per character on "
+        f"{len(val):,} characters that are held out.",
         "",
         "| budget | carried, median (range) | second half | windows of 256 | wall clock, longest | network |",
         "|---|---|---|---|---|---|",

@@ -23,7 +23,7 @@ from chargen.text.tokenizer import build_tokenizer
 from chargen.training.clock import Clock
 from chargen.training.feed import Feed
 from chargen.training.memory import keep_freed_memory
-from chargen.training.prepare import prepare
+from chargen.training.prepare import prepare, split
 from chargen.training.recipe import choose
 from chargen.training.reports import Evaluated, Progress, Started
 from chargen.training.run import Plan
@@ -333,3 +333,8 @@ def test_pieces_are_learned_from_the_training_text_alone(verse: str) -> None:
 
 def test_freed_memory_is_kept_where_the_allocator_can_be_told() -> None:
     assert keep_freed_memory() or sys.platform != "linux" or platform.libc_ver()[0] != "glibc"
+
+
+def test_a_tenth_is_held_out_of_a_long_text_too_and_a_part_of_it_measured() -> None:
+    train_text, val_text = split(corpus_of("ab" * 2_000_000), None, 0.1)
+    assert (len(train_text), len(val_text)) == (3_600_000, 200_000)

@@ -44,9 +44,7 @@ SAMPLE_CHARS = 240  #: of the sample that the display shows
 @options.newline
 @options.normalize
 @click.option("--val", metavar="FILE", help="Validate on this text instead of the corpus's last part.")
-@click.option(
-    "--val-fraction", type=float, default=0.1, show_default=True, help="Of the characters, held out; 200,000 at most."
-)
+@click.option("--val-fraction", type=float, default=0.1, show_default=True, help="Of the characters, held out.")
 @click.option("--batch", "batch_size", type=int, help="Lanes that are read side by side.")
 @click.option("--seq-len", type=int, help="Ids that gradients flow back.")
 @click.option("--lr", "learning_rate", type=float)

@@ -24,7 +24,7 @@ from chargen.text.store import open_store, write_store
 from chargen.text.tokenizer import Ids, Tokenizer, build_tokenizer, learns_counts, start_ids
 
 CACHE = Path("corpora/.cache")
-MOST_HELD_OUT_CHARS = 200_000  #: of a corpus: enough to measure on, and no more to read at the end of a run
+MOST_MEASURED_CHARS = 200_000  #: of what is held out of a corpus: more would take too long at the end of a run
 MOST_CHOICE_CHARS = 100_000  #: of the validation text that is looked at while training
 
 
@@ -55,7 +55,7 @@ class Data:
 
 
 def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tuple[str, str]:
-    """Return (training text, validation text): the last part of the corpus, within bounds, or a text of its own.
+    """Return (training text, validation text): the beginning of what is held out of the corpus, or a text of its own.
 
     Raises:
         CorpusError: the corpus has fewer than two characters.
@@ -68,8 +68,8 @@ def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tup
             f"the corpus has {N} character, but one to learn from and one to check on are the least there can be",
             "Give a longer text; a few thousand characters begin to be worth it.",
         )
-    begin = min(N - 1, max(1, int(N * (1 - val_fraction)), N - MOST_HELD_OUT_CHARS))
-    return corpus.text[:begin], corpus.text[begin:]
+    begin = min(N - 1, max(1, int(N * (1 - val_fraction))))
+    return corpus.text[:begin], corpus.text[begin : begin + MOST_MEASURED_CHARS]
 
 
 def prepare(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, tokenizer: Tokenizer | None = None) -> Data:
