@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from chargen import load, read_corpus
-from chargen.config import DataConfig
+from chargen.config import DataConfig, ModelConfig
 from chargen.training.prepare import split
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -78,8 +78,7 @@ def run(folder: str, arguments: list[str], val: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(done.stdout)
     result["wall_s"] = time.perf_counter() - begin
     result["windows"] = load(Path(folder) / result["model_path"]).evaluate(val).windows_256_nats_per_char
-    model = result["model"]
-    result["network"] = f"{model['cell']} {model['num_layers']}×{model['hidden_size']}"
+    result["network"] = str(ModelConfig.from_json(result["model"]))
     return result
 
 

@@ -70,7 +70,11 @@ def check_count(name: str, value: int, low: int = 1) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig(Config):
-    """The shape of a network: embedding → `num_layers` recurrent layers → softmax head."""
+    """The shape of a network: embedding → `num_layers` recurrent layers → softmax head.
+
+    With several members, so many stacks of layers stand side by side over one embedding. Each has a head and a loss of
+    its own, and the logits that the network gives are their mean.
+    """
 
     vocab_size: int
     cell: str = "gru"
@@ -79,10 +83,11 @@ class ModelConfig(Config):
     embedding_dim: int = 256
     dropout: float = 0.0  #: of units between layers and before the head, while training
     weight_dropout: float = 0.0  #: of recurrent weights, while training
+    members: int = 1  #: stacks of layers side by side
     tie_weights: bool = False  #: the head's matrix is the embedding's; wants embedding_dim == hidden_size
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "num_layers", "hidden_size", "embedding_dim"):
+        for name in ("vocab_size", "num_layers", "hidden_size", "embedding_dim", "members"):
             check_count(name, getattr(self, name))
         check_range("dropout", self.dropout, 0.0, 0.95)
         check_range("weight_dropout", self.weight_dropout, 0.0, 0.95)
@@ -91,6 +96,11 @@ class ModelConfig(Config):
                 f"tied weights want embedding_dim == hidden_size, not {self.embedding_dim} and {self.hidden_size}",
                 "Leave out --embedding, or --tie-weights.",
             )
+
+    def __str__(self) -> str:
+        """Return the shape in short: "gru 2×512", "mgru 1×448, 2 members"."""
+        members = f", {self.members} members" if self.members > 1 else ""
+        return f"{self.cell} {self.num_layers}×{self.hidden_size}{members}"
 
 
 NEWLINE_FORMS = ("lf", "keep")

@@ -11,6 +11,13 @@ from chargen.engine.torch_engine import TorchEngine
 from tests.conftest import random_model
 
 START = np.array([3])
+SHAPES = [
+    {},
+    {"num_layers": 3},
+    {"tie_weights": True, "embedding_dim": 12},
+    {"members": 2, "num_layers": 2},
+    {"members": 3, "tie_weights": True, "embedding_dim": 12},
+]
 
 
 def engines(**shape: object) -> tuple[NumpyEngine, TorchEngine]:
@@ -31,7 +38,7 @@ def one_by_one(engine: Engine, start: np.ndarray, ids: np.ndarray) -> np.ndarray
 
 
 @pytest.mark.parametrize("name", CELLS.names())
-@pytest.mark.parametrize("shape", [{}, {"num_layers": 3}, {"tie_weights": True, "embedding_dim": 12}])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_numpy_and_torch_engines_agree(name: str, shape: dict[str, object]) -> None:
     ours, theirs = engines(cell=name, **shape)
     rng = np.random.default_rng(0)

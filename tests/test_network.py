@@ -123,8 +123,31 @@ def test_exported_weights_come_back_and_are_copies() -> None:
     assert net.export_weights()["head.bias"].max() < 99
 
 
+def test_members_are_networks_of_their_own_whose_logits_are_averaged() -> None:
+    both = network(members=2, num_layers=2)
+    weights = both.export_weights()
+    ids, targets = torch.randint(11, (2, 6, 3), generator=torch.Generator().manual_seed(1))
+    logits, losses = [], []
+    for member in range(2):
+        alone = network(num_layers=2)
+        own = {name: weight for name, weight in weights.items() if not name.startswith(("layers", "head.weight"))}
+        own["head.weight"] = weights["head.weight"][:, 8 * member : 8 * member + 8]
+        for level in range(2):
+            for name in alone.layer(level):
+                own[f"layers.{level}.{name}"] = weights[f"layers.{2 * member + level}.{name}"]
+        alone.import_weights(own)
+        logits.append(alone(ids, alone.initial_state(3))[0])
+        losses.append(torch.nn.functional.cross_entropy(logits[-1].flatten(0, 1), targets.flatten()))
+    together, _ = both(ids, both.initial_state(3))
+    torch.testing.assert_close(together, (logits[0] + logits[1]) / 2)
+    loss, _ = both.loss(ids, targets, both.initial_state(3))
+    torch.testing.assert_close(loss, (losses[0] + losses[1]) / 2)
+    assert not torch.allclose(logits[0], logits[1])
+
+
 def test_the_count_of_parameters_is_that_of_the_network() -> None:
-    for shape in ({"cell": "lstm", "num_layers": 3}, {"cell": "rnn"}, {"tie_weights": True, "embedding_dim": 8}):
+    tied = {"tie_weights": True, "embedding_dim": 8}
+    for shape in ({"cell": "lstm", "num_layers": 3}, {"cell": "rnn"}, tied, {"members": 2, **tied}, {"members": 3}):
         net = network(**shape)
         assert count_parameters(net.config) == sum(p.numel() for p in net.parameters())
 

@@ -79,7 +79,8 @@ def test_the_loss_falls_and_the_reported_one_is_that_of_the_saved_model(verse: s
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:320"])
 def test_a_resumed_run_is_the_run_that_was_never_stopped(cell: str, dropout: float, tokenizer: str, verse: str) -> None:
-    shape = {"cell": cell, "dropout": dropout, "weight_dropout": dropout, "num_layers": 2}
+    members = 2 if dropout else 1
+    shape = {"cell": cell, "dropout": dropout, "weight_dropout": dropout, "num_layers": 2, "members": members}
     data = DataConfig(tokenizer=tokenizer)
     whole, _ = run_plan(plan(verse, "whole", 30, model=shape, data=data))
     stop = int(np.random.default_rng(len(cell) + len(tokenizer)).integers(1, 30))
@@ -149,7 +150,7 @@ def test_a_diverging_run_stops_and_keeps_what_was_good(verse: str, monkeypatch: 
         training = "reduction" not in kwargs  # a look asks for the loss of each id
         return cross_entropy(*args, **kwargs) * (math.nan if training and next(calls) == 30 else 1.0)
 
-    monkeypatch.setattr("chargen.training.trainer.F.cross_entropy", poisoned)
+    monkeypatch.setattr("chargen.nets.network.F.cross_entropy", poisoned)
     with pytest.raises(DivergenceError, match="the loss is nan .* at step 31") as caught:
         run_plan(plan(verse, steps=300))
     assert "checkpoints/run/model.safetensors" in caught.value.hint

@@ -1,7 +1,9 @@
 """Which weights a network of a given shape has: what a model file holds, whoever reads it.
 
 embedding.weight [V, E]      layers.{l}.weight_ih [X·H, I] .weight_hh [G·H, H] .bias_ih [X·H] .bias_hh [G·H]
-head.weight [V, H] (not with tied weights)      head.bias [V]              I is E for layer 0 and H above it
+head.weight [V, M·H] (not with tied weights)    head.bias [V]              I is E for layer 0 and H above it
+
+Of M members, the first has layers 0 … L−1 and the first H columns of the head, the second layers L … 2L−1, and so on.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """
     cell = CELLS.get(config.cell)
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (config.vocab_size, config.embedding_dim)}
-    for layer in range(config.num_layers):
-        input_size = config.hidden_size if layer else config.embedding_dim
+    for layer in range(config.members * config.num_layers):
+        input_size = config.hidden_size if layer % config.num_layers else config.embedding_dim
         for name, shape in cell.parameter_shapes(input_size, config.hidden_size).items():
             shapes[f"layers.{layer}.{name}"] = shape
     if not config.tie_weights:
-        shapes["head.weight"] = (config.vocab_size, config.hidden_size)
+        shapes["head.weight"] = (config.vocab_size, config.members * config.hidden_size)
     shapes["head.bias"] = (config.vocab_size,)
     return shapes
 

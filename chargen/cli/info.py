@@ -39,12 +39,11 @@ def info(model: str | None, as_json: bool) -> None:
         rows = []
         for fact in facts:
             loss = fact["val_loss_nats_per_char"]
-            shape = f"{fact['cell']} {fact['num_layers']}×{fact['hidden_size']}"
             rows.append(
                 (
                     fact["name"],
                     "–" if loss is None else f"{loss / LN2:.3f}",
-                    shape,
+                    fact["network"],
                     f"{fact['parameters']:,}",
                     fact["corpus"] or "–",
                 )
@@ -67,9 +66,11 @@ def _facts(path: str) -> dict[str, Any]:
     return {
         "path": path,
         "corpus": about.get("corpus"),
+        "network": str(config),
         "cell": config.cell,
         "num_layers": config.num_layers,
         "hidden_size": config.hidden_size,
+        "members": config.members,
         "embedding_dim": config.embedding_dim,
         "dropout": config.dropout,
         "weight_dropout": config.weight_dropout,

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,6 +36,7 @@ SAMPLE_CHARS = 240  #: of the sample that the display shows
 @click.option("--cell", help="rnn, lstm, gru or mgru (a gated unit whose transition the input scales).")
 @click.option("--layers", "num_layers", type=int)
 @click.option("--hidden", "hidden_size", type=int, help="Units a layer.")
+@click.option("--members", type=int, help="Networks side by side; what they predict is averaged.")
 @click.option("--embedding", "embedding_dim", type=int, help="Size of the embedding.")
 @click.option("--dropout", type=float, help="Share of units dropped between layers and before the head.")
 @click.option("--weight-dropout", type=float, help="Share of recurrent weights dropped.")
@@ -94,7 +96,7 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     """Turn what the command line says into a plan."""
     from chargen.checkpoint import load_tensors
     from chargen.cli.main import STARTED
-    from chargen.config import DataConfig
+    from chargen.config import DataConfig, ModelConfig
     from chargen.runs import find_run
     from chargen.text.corpus import read_corpus
     from chargen.training.run import Plan
@@ -109,9 +111,7 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     data = DataConfig(
         **{key: choices[key] for key in ("tokenizer", "encoding", "newline", "normalize", "val_fraction")}
     )
-    model = _given(
-        choices, "cell", "num_layers", "hidden_size", "embedding_dim", "dropout", "weight_dropout", "tie_weights"
-    )
+    model = _given(choices, *(field.name for field in fields(ModelConfig) if field.name != "vocab_size"))
     training = _given(choices, "batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
     resume = choices["resume"]
     arguments, val = list(corpus), choices["val"]

@@ -35,10 +35,14 @@ class NumpyEngine:
         self._cell = CELLS.get(config.cell)
         self._layers = [
             {name.rpartition(".")[2]: p for name, p in w.items() if name.startswith(f"layers.{layer}.")}
-            for layer in range(config.num_layers)
+            for layer in range(config.members * config.num_layers)
         ]
-        self._table = self._cell.input_gates(self._layers[0], w["embedding.weight"])  # [V, G·H]
-        self._head = w["embedding.weight"] if config.tie_weights else w["head.weight"]  # [V, H]
+        self._depth = config.num_layers
+        self._tables = [
+            self._cell.input_gates(params, w["embedding.weight"]) for params in self._layers[:: self._depth]
+        ]
+        head = np.tile(w["embedding.weight"], config.members) if config.tie_weights else w["head.weight"]
+        self._head = head / np.float32(config.members)  # [V, M·H]: the mean of the members' logits
         self._head_bias = w["head.bias"]
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
@@ -46,13 +50,14 @@ class NumpyEngine:
         return tuple(self._cell.initial_state(np, shape, dtype=np.float32) for _ in self._layers)
 
     def step(self, ids: NDArray[Any], state: tuple[State, ...]) -> tuple[Float, tuple[State, ...]]:
-        x_gates = self._table[ids]  # [B, G·H]
         after: list[State] = []
         for layer, (params, before) in enumerate(zip(self._layers, state, strict=True)):
-            if layer:
-                x_gates = self._cell.input_gates(params, after[-1][0])
+            member, level = divmod(layer, self._depth)
+            x_gates = self._cell.input_gates(params, after[-1][0]) if level else self._tables[member][ids]  # [B, X·H]
             after.append(self._cell.step(np, params, x_gates, before))
-        return after[-1][0] @ self._head.T + self._head_bias, tuple(after)
+        tops = [layer_state[0] for layer_state in after[self._depth - 1 :: self._depth]]
+        hidden = tops[0] if len(tops) == 1 else np.concatenate(tops, axis=1)  # [B, M·H]
+        return hidden @ self._head.T + self._head_bias, tuple(after)
 
     def read(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: tuple[State, ...]

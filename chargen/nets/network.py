@@ -2,6 +2,7 @@
 
     ids ─▶ embedding ─▶ layer 0 ─▶ … ─▶ layer L−1 ─▶ head ─▶ logits
                          ▲ state          ▲ state
+             └─▶ layer L ─▶ … ─▶ layer 2L−1 ─▶ head ─▶ …      with several members: the logits are their mean
 
 The state is an argument and a result; the network remembers nothing. Time comes first, then the batch.
 """
@@ -57,25 +58,65 @@ class Network(nn.Module):
         Returns:
             (logits [T, B, V], the state after it).
         """
+        outputs, after = self.read(ids, state, dropout_generator, path)
+        members = len(outputs)
+        hidden = outputs[0] if members == 1 else torch.cat(outputs, dim=2) / members
+        head = self._heads()[0].repeat(1, members) if self.config.tie_weights else self.weight("head.weight")
+        return F.linear(hidden, head, self.weight("head.bias")), after
+
+    def loss(
+        self, ids: Tensor, targets: Tensor, state: NetworkState, dropout_generator: torch.Generator | None = None
+    ) -> tuple[Tensor, NetworkState]:
+        """Read a window of ids [T, B] to learn from it.
+
+        Members that shared a loss would share out the work; with a loss each they learn the same thing differently, and
+        their mean errs less than any of them.
+
+        Returns:
+            (the members' mean cross-entropy in nats per id, the state after the window).
+        """
+        outputs, after = self.read(ids, state, dropout_generator)
+        flat = targets.flatten()
+        losses = [
+            F.cross_entropy(F.linear(hidden, head, self.weight("head.bias")).flatten(0, 1), flat)
+            for hidden, head in zip(outputs, self._heads(), strict=True)
+        ]
+        return torch.stack(losses).mean(), after
+
+    def read(
+        self,
+        ids: Tensor,
+        state: NetworkState,
+        dropout_generator: torch.Generator | None = None,
+        path: Path | None = None,
+    ) -> tuple[list[Tensor], NetworkState]:
+        """Run the layers of every member: → (what its head reads, [T, B, H] each, the state after it)."""
         path = path or choose_path(self.config.cell, ids.device)
         embedding = self.weight("embedding.weight")
-        inputs: Dense | Lookup = Lookup(ids, embedding)
-        after = []
-        for layer in range(self.config.num_layers):
-            params = self.layer(layer)
-            params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
-            outputs, layer_state = path(self.cell, params, inputs, state[layer])
-            after.append(layer_state)
-            inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
-        head = embedding if self.config.tie_weights else self.weight("head.weight")
-        return F.linear(inputs.values(), head, self.weight("head.bias")), tuple(after)
+        tops, after, depth = [], [], self.config.num_layers
+        for first in range(0, self.config.members * depth, depth):
+            inputs: Dense | Lookup = Lookup(ids, embedding)
+            for layer in range(first, first + depth):
+                params = self.layer(layer)
+                params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
+                outputs, layer_state = path(self.cell, params, inputs, state[layer])
+                after.append(layer_state)
+                inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
+            tops.append(inputs.values())
+        return tops, tuple(after)
+
+    def _heads(self) -> list[Tensor]:
+        """Return the members' heads, [V, H] each."""
+        if self.config.tie_weights:
+            return [self.weight("embedding.weight")] * self.config.members
+        return list(torch.split(self.weight("head.weight"), self.config.hidden_size, dim=1))
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """Return the state before the first character: for every layer, parts of [B, H]."""
         bias = self.weight("head.bias")
         shape = (batch_size, self.config.hidden_size)
         one = self.cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device)
-        return tuple(one for _ in range(self.config.num_layers))
+        return tuple(one for _ in range(self.config.members * self.config.num_layers))
 
     def weight(self, name: str) -> Tensor:
         """Return the parameter that a model file calls `name` ("layers.0.weight_hh")."""
@@ -88,7 +129,7 @@ class Network(nn.Module):
 
     def pack(self) -> None:
         """Lay each layer's weights in memory as a GPU's kernel wants them; to be called once they are on it."""
-        for index in range(self.config.num_layers):
+        for index in range(self.config.members * self.config.num_layers):
             for name, parameter in packed(self.config.cell, self.layer(index)).items():
                 self.register_parameter(f"layers__{index}__{name}", nn.Parameter(parameter))
 
@@ -142,10 +183,11 @@ def weight_dropout(weight: Tensor, p: float, generator: torch.Generator | None) 
 
 
 def _initial(name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator | None) -> Tensor:
-    """Draw one weight: normal for the embedding, uniform in ±1/√(columns) for matrices, zero for biases."""
+    """Draw one weight: normal for the embedding, uniform in ±1/√(inputs) for matrices, zero for biases."""
     if name.endswith(("bias", "bias_ih", "bias_hh")):
         return torch.zeros(shape)
     if name == "embedding.weight":
         scale = 1.0 / math.sqrt(config.embedding_dim) if config.tie_weights else 1.0
         return torch.randn(shape, generator=generator) * scale
-    return (2.0 * torch.rand(shape, generator=generator) - 1.0) / math.sqrt(shape[1])
+    inputs = config.hidden_size if name == "head.weight" else shape[1]
+    return (2.0 * torch.rand(shape, generator=generator) - 1.0) / math.sqrt(inputs)

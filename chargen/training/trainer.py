@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from chargen.config import TrainConfig
@@ -95,8 +94,7 @@ class Trainer:
         if fresh is not None:
             self._state = restart(self._state, fresh)
 
-        logits, state = self.network(inputs, self._state, self._dropout)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        loss, state = self.network.loss(inputs, targets, self._state, self._dropout)
         self._optimizer.clear_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_grad_norm_(self.network.parameters(), self.config.clip_norm)

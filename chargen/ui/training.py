@@ -138,7 +138,6 @@ class LiveDisplay:
 def describe(report: Started) -> list[str]:
     """Return the lines that say what is going to be trained on what."""
     model, train = report.model, report.train
-    layers = f"{model.num_layers} × {model.hidden_size}"
     if report.total_steps is None:
         length = f"a budget of {seconds(train.budget_s or 0)}"
     else:
@@ -146,7 +145,7 @@ def describe(report: Started) -> list[str]:
     return [
         *(f"note: {note}" for note in report.notes),
         f"{report.corpus}: {report.train_chars:,} characters to learn from, {report.val_chars:,} held out",
-        f"{model.cell} {layers}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
+        f"{model}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
         f"dropout {model.dropout:g}, of weights {model.weight_dropout:g}; {train.batch_size} lanes × {train.seq_len}; "
         f"{length} on {train.device}, seed {train.seed}",
     ]
