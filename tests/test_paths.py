@@ -5,6 +5,7 @@ import torch
 
 from chargen.cells import CELLS
 from chargen.nets import paths
+from chargen.nets.bptt import num_slices
 from chargen.nets.bptt.gru import GRUFunction
 from chargen.nets.bptt.lstm import LSTMFunction
 from chargen.nets.bptt.mgru import MGRUFunction
@@ -38,6 +39,14 @@ def gradients(name: str, path: paths.Path, lookup: bool = False) -> list[torch.T
     return [outputs.detach(), *(part.detach() for part in after), *torch.autograd.grad(total, leaves)]
 
 
+@pytest.fixture(params=[1, 32], ids=["in slices", "whole"])
+def narrowest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let layers as small as those of the tests be cut into slices, or not."""
+    monkeypatch.setattr("chargen.nets.bptt.NARROWEST", request.param)
+    return int(request.param)
+
+
+@pytest.mark.usefixtures("narrowest")
 @pytest.mark.parametrize("lookup", [False, True], ids=["dense", "lookup"])
 @pytest.mark.parametrize(
     ("kind", "name"),
@@ -62,15 +71,30 @@ def test_a_lookup_is_its_rows(name: str) -> None:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+def test_units_are_cut_into_as_many_slices_as_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    for threads, hidden, slices in [
+        (1, 512, 2),
+        (2, 512, 2),
+        (8, 512, 8),
+        (6, 512, 8),
+        (8, 96, 1),
+        (8, 192, 4),
+        (2, 33, 1),
+    ]:
+        monkeypatch.setattr("torch.get_num_threads", lambda n=threads: n)
+        assert num_slices(hidden) == slices
+
+
+@pytest.mark.usefixtures("narrowest")
 @pytest.mark.parametrize(
     ("name", "function"),
     [("rnn", RNNFunction), ("lstm", LSTMFunction), ("gru", GRUFunction), ("mgru", MGRUFunction)],
 )
 def test_hand_written_gradients_equal_numeric_ones(name: str, function: type) -> None:
     generator, cell = torch.Generator().manual_seed(3), CELLS.get(name)
-    weights = cell.parameter_shapes(1, 3)
-    before = [(2, 3)] * len(cell.state_names)
-    shapes = [(3, 2, cell.num_input_gates * 3), *before, weights["weight_hh"], weights["bias_hh"]]
+    weights = cell.parameter_shapes(1, 4)
+    before = [(2, 4)] * len(cell.state_names)
+    shapes = [(3, 2, cell.num_input_gates * 4), *before, weights["weight_hh"], weights["bias_hh"]]
     inputs = [torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
     assert torch.autograd.gradcheck(function.apply, inputs)
 

@@ -4,7 +4,8 @@ The rule; what was measured is in `benchmarks/LOG.md`:
 
     cell      mgru: on a CPU the best for its time; gru on a GPU, which has a kernel for it
     hidden    the largest size of which the run reads enough ids for each weight, and that the text can fill
-    lanes     64 of 24 to 32 ids; of a small network, whose steps are quick, 32 of 32, for more steps
+    members   one more each time that the text is read four times as often; they share out the weights of one
+    lanes     64 of 24 ids; where the text is read often, of 48, and only so many that there are steps enough
     rate      1e-2 with a low β1: early steps point in changing directions, and it forgets a bad one fast
     dropout   grows with the number of times that the text will be read
 
@@ -23,9 +24,11 @@ from chargen.config import ModelConfig, TrainConfig
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
 READ_PER_WEIGHT = 3.5  #: ids read for each recurrent weight: fewer leave a large network half taught
 WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
-EPOCHS_WITHOUT_DROPOUT = 2.5  #: so often a text is read before a network has it by heart
-SIZES = range(64, 2049, 64)
-LONG_RUN = 3_000_000  #: ids read, from which on longer windows than 24 ids pay
+EPOCHS_BY_HEART = 2.5  #: so often a text is read before a network begins to have it by heart
+DROPOUT_FOR_TWICE, MOST_DROPOUT = 0.055, 0.3
+MOST_MEMBERS = 4
+SIZES = range(32, 2049, 32)
+FEWEST_STEPS = 1_200  #: that a run should have before its steps are made larger
 
 
 def choose(
@@ -54,27 +57,34 @@ def choose(
     name = str(model_choices.get("cell", default_cell(device)))
     layers = int(model_choices.get("num_layers", 1))
 
-    def reads(hidden: int) -> float:
-        products = recurrent_weights(name, layers, hidden) + vocab_size * hidden  # the head is one too
+    def reads(hidden: int, members: int) -> float:
+        products = members * (recurrent_weights(name, layers, hidden) + vocab_size * hidden)  # the head is one too
         return ids_read(num_train_ids, length, train_choices, flops / (FLOPS_PER_WEIGHT * max(1, products)))
 
-    def fits(hidden: int) -> bool:
-        weights = recurrent_weights(name, layers, hidden)
-        return reads(hidden) >= READ_PER_WEIGHT * weights and weights <= WEIGHTS_PER_ROOT * math.sqrt(num_train_ids)
+    def largest(members: int) -> int:
+        def fits(hidden: int) -> bool:
+            weights = members * recurrent_weights(name, layers, hidden)
+            enough = reads(hidden, members) >= READ_PER_WEIGHT * weights
+            return enough and weights <= WEIGHTS_PER_ROOT * math.sqrt(num_train_ids)
 
-    hidden = int(model_choices.get("hidden_size", max(filter(fits, SIZES), default=48)))
-    epochs = reads(hidden) / max(1, num_train_ids)
+        return int(model_choices.get("hidden_size", max(filter(fits, SIZES), default=SIZES[0])))
+
+    alone = reads(largest(1), 1) / max(1, num_train_ids)
+    members = int(model_choices.get("members", members_for(alone)))
+    hidden = largest(members)
+    epochs = reads(hidden, members) / max(1, num_train_ids)
     model = {
         "vocab_size": vocab_size,
         "cell": name,
         "hidden_size": hidden,
         "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
-        "dropout": dropout(epochs, 0.15, most=0.5),
-        "weight_dropout": dropout(epochs, 0.10, most=0.35),
+        "members": members,
+        "dropout": dropout(epochs),
+        "weight_dropout": dropout(epochs),
         **model_choices,
     }
     train = {
-        **lanes(hidden, reads(hidden), device),
+        **lanes(reads(hidden, members), epochs, device),
         "learning_rate": 1e-2,
         "warmup": 0.05,
         "weight_decay": 0.1,
@@ -109,15 +119,21 @@ def recurrent_weights(cell: str, num_layers: int, hidden: int) -> int:
     return (num_layers * kind.num_gates + (num_layers - 1) * kind.num_input_gates) * hidden**2
 
 
-def lanes(hidden: int, ids_read: float, device: str) -> dict[str, int]:
+def members_for(epochs: float) -> int:
+    """Return how many members a network has that is trained to read a text so often."""
+    return min(MOST_MEMBERS, 1 + int(math.log(max(1.0, epochs), 4)))
+
+
+def lanes(ids_read: float, epochs: float, device: str) -> dict[str, int]:
     """Return how many streams are read side by side, and how far the gradient flows back."""
     if device != "cpu":
         return {"batch_size": 128, "seq_len": 64}
-    if hidden < 320:
-        return {"batch_size": 32, "seq_len": 32}
-    return {"batch_size": 64, "seq_len": 24 if ids_read < LONG_RUN else 32}
+    if epochs < EPOCHS_BY_HEART:
+        return {"batch_size": 64, "seq_len": 24}
+    most = ids_read / (48 * FEWEST_STEPS)
+    return {"batch_size": max((lanes for lanes in (16, 32, 64) if lanes <= most), default=16), "seq_len": 48}
 
 
-def dropout(epochs: float, for_twice: float, most: float) -> float:
-    """Return the share to drop when a text is read so often: none at first, then so much each time that doubles."""
-    return round(min(most, for_twice * math.log2(max(1.0, epochs / EPOCHS_WITHOUT_DROPOUT))), 2)
+def dropout(epochs: float) -> float:
+    """Return the share of units and of weights to drop: none at first, then more each time that the epochs double."""
+    return round(min(MOST_DROPOUT, DROPOUT_FOR_TWICE * math.log2(max(1.0, epochs / EPOCHS_BY_HEART))), 2)

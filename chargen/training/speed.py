@@ -28,7 +28,7 @@ def measure_flops_per_s(cell: str, device: str) -> float:
     generator = torch.Generator().manual_seed(0)
     config = ModelConfig(VOCABULARY, cell, hidden_size=HIDDEN, embedding_dim=64)
     network = Network(config, generator).to(device)
-    shape = lanes(HIDDEN, 0.0, device)
+    shape = lanes(0.0, 0.0, device)
     T, B = shape["seq_len"], shape["batch_size"]
     ids = torch.randint(VOCABULARY, (T, B), generator=generator).to(device)
     took: list[float] = []

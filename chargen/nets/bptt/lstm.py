@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from chargen.nets.bptt import forward_pieces, num_slices, sigmoid_backward, sliced, tanh_backward, whole
+
 
 class LSTMFunction(torch.autograd.Function):
     """(x_gates [T,B,4H], h [B,H], c [B,H], weight_hh [4H,H], bias_hh [4H]) → (outputs [T,B,H], h, c)."""
@@ -24,46 +26,54 @@ class LSTMFunction(torch.autograd.Function):
         ctx: Any, x_gates: Tensor, h: Tensor, c: Tensor, weight_hh: Tensor, bias_hh: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         T, B, H = *x_gates.shape[:2], h.shape[1]
-        weight_t = weight_hh.t().contiguous()
-        gates = x_gates + bias_hh  # [T,B,4H], turned into i, f, g, o in place
-        hs, cs = x_gates.new_empty(T + 1, B, H), x_gates.new_empty(T + 1, B, H)
-        tanh_c = x_gates.new_empty(T, B, H)
-        hs[0], cs[0] = h, c
-        for t in range(T):
-            a = gates[t]
-            a.addmm_(hs[t], weight_t)
-            a[:, : 2 * H].sigmoid_()
-            a[:, 2 * H : 3 * H].tanh_()
-            a[:, 3 * H :].sigmoid_()
-            i, f, g, o = a.chunk(4, dim=1)
-            torch.mul(f, cs[t], out=cs[t + 1]).addcmul_(i, g)
-            torch.tanh(cs[t + 1], out=tanh_c[t])
-            torch.mul(o, tanh_c[t], out=hs[t + 1])
+        S = num_slices(H)
+        weight_t = forward_pieces(weight_hh, 4 * S)  # [4S,H,H/S]
+        gates = x_gates.new_empty(T, 4 * S, B, H // S)  # becomes i, f, g, o
+        torch.add(sliced(x_gates, 4 * S), bias_hh.view(4 * S, 1, H // S), out=gates)
+        hs, cs = x_gates.new_empty(T + 1, B, H), x_gates.new_empty(T + 1, S, B, H // S)
+        tanh_c = torch.empty_like(cs[1:])
+        hs[0], cs[0] = h, sliced(c, S)
+        to_gates = zip(hs[:-1].unsqueeze(1).expand(T, 4 * S, B, H).unbind(), gates.unbind(), strict=True)
+        four = gates.view(T, 4, S, B, H // S)
+        parts = (four[:, :2], *four.unbind(1), cs[:-1], cs[1:], tanh_c, sliced(hs[1:], S))
+        steps = zip(*(part.unbind() for part in parts), strict=True)
+        for (h, a), (i_f, i, f, g, o, c, c_next, tanh, h_next) in zip(to_gates, steps, strict=True):
+            a.baddbmm_(h, weight_t)
+            i_f.sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            torch.mul(f, c, out=c_next).addcmul_(i, g)
+            torch.tanh(c_next, out=tanh)
+            torch.mul(o, tanh, out=h_next)
         ctx.save_for_backward(gates, hs, cs, tanh_c, weight_hh)
-        return hs[1:], hs[T].clone(), cs[T].clone()
+        return hs[1:], hs[T].clone(), whole(cs[T])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_h_last: Tensor, d_c_last: Tensor) -> tuple[Tensor, ...]:
         gates, hs, cs, tanh_c, weight_hh = ctx.saved_tensors
         T, B, H = d_outputs.shape
-        i, f, g, o = gates.chunk(4, dim=2)
-        one = gates.new_ones(())
-        # d_a begins as the derivative of c (of h for o) with respect to each gate before its function.
-        d_a = gates.new_empty(T, B, 4, H)
-        torch.mul(g * i, 1 - i, out=d_a[:, :, 0])
-        torch.mul(cs[:-1] * f, 1 - f, out=d_a[:, :, 1])
-        torch.mul(i, torch.addcmul(one, g, g, value=-1), out=d_a[:, :, 2])
-        torch.mul(tanh_c * o, 1 - o, out=d_a[:, :, 3])
-        c_from_h = torch.addcmul(one, tanh_c, tanh_c, value=-1).mul_(o)
-        d_h, d_c = d_h_last + d_outputs[T - 1], d_c_last
+        S = cs.shape[1]
+        i, f, g, o = gates.view(T, 4, S, B, H // S).unbind(1)
+        d_outputs, weight = sliced(d_outputs, S), sliced(weight_hh, S).contiguous()  # [S,4H,H/S]
+        d_x_gates = gates.new_empty(T, B, 4 * H)
+        # It begins as the derivative of c (of h for o) with respect to each gate before its function.
+        blocks = sliced(d_x_gates, 4 * S).view(T, 4, S, B, H // S)
+        sigmoid_backward(g, i, out=blocks[:, 0])
+        sigmoid_backward(cs[:-1], f, out=blocks[:, 1])
+        tanh_backward(i, g, out=blocks[:, 2])
+        sigmoid_backward(tanh_c, o, out=blocks[:, 3])
+        c_from_h = torch.empty_like(tanh_c)
+        tanh_backward(o, tanh_c, out=c_from_h)
+        d_h, d_c = sliced(d_h_last, S) + d_outputs[T - 1], sliced(d_c_last, S)
+        views = (blocks, d_x_gates.unsqueeze(1).expand(T, S, B, 4 * H), f, c_from_h, d_outputs)
+        steps = list(zip(*(view.unbind() for view in views), strict=True))
         for t in range(T - 1, -1, -1):
-            d_c = torch.addcmul(d_c, d_h, c_from_h[t])
-            d_a[t, :, :3].mul_(d_c.unsqueeze(1))
-            d_a[t, :, 3].mul_(d_h)
-            d_c = d_c * f[t]
-            flat = d_a[t].view(B, 4 * H)
-            d_h = torch.addmm(d_outputs[t - 1], flat, weight_hh) if t else flat @ weight_hh
-        d_gates = d_a.view(T * B, 4 * H)
-        d_weight = d_gates.t() @ hs[:-1].reshape(T * B, H)
-        return d_gates.view(T, B, 4 * H), d_h, d_c, d_weight, d_gates.sum(0)
+            block, a, f_t, c_from_h_t, _ = steps[t]
+            d_c = torch.addcmul(d_c, d_h, c_from_h_t)
+            block[:3].mul_(d_c)
+            block[3].mul_(d_h)
+            d_c = d_c * f_t
+            d_h = torch.baddbmm(steps[t - 1][-1], a, weight) if t else torch.bmm(a, weight)
+        d_all = d_x_gates.view(T * B, 4 * H)
+        return d_x_gates, whole(d_h), whole(d_c), d_all.t() @ hs[:-1].reshape(T * B, H), d_all.sum(0)
