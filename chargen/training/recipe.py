@@ -15,7 +15,7 @@ How many ids a run by time will read is worked out from how fast this machine tr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chargen.cells import CELLS
@@ -57,21 +57,14 @@ def choose(
     name = str(model_choices.get("cell", default_cell(device)))
     layers = int(model_choices.get("num_layers", 1))
 
+    def weights(hidden: int) -> int:
+        return recurrent_weights(name, layers, hidden)
+
     def reads(hidden: int, members: int) -> float:
-        products = members * (recurrent_weights(name, layers, hidden) + vocab_size * hidden)  # the head is one too
-        return ids_read(num_train_ids, length, train_choices, flops / (FLOPS_PER_WEIGHT * max(1, products)))
+        products = max(1, members * (weights(hidden) + vocab_size * hidden))  # the head is one too
+        return ids_read(num_train_ids, length, train_choices, flops / (FLOPS_PER_WEIGHT * products))
 
-    def largest(members: int) -> int:
-        def fits(hidden: int) -> bool:
-            weights = members * recurrent_weights(name, layers, hidden)
-            enough = reads(hidden, members) >= READ_PER_WEIGHT * weights
-            return enough and weights <= WEIGHTS_PER_ROOT * math.sqrt(num_train_ids)
-
-        return int(model_choices.get("hidden_size", max(filter(fits, SIZES), default=SIZES[0])))
-
-    alone = reads(largest(1), 1) / max(1, num_train_ids)
-    members = int(model_choices.get("members", members_for(alone)))
-    hidden = largest(members)
+    hidden, members = size(reads, weights, num_train_ids, model_choices)
     epochs = reads(hidden, members) / max(1, num_train_ids)
     model = {
         "vocab_size": vocab_size,
@@ -95,6 +88,34 @@ def choose(
         **train_choices,
     }
     return ModelConfig(**model), TrainConfig(**train)
+
+
+def size(
+    reads: Callable[[int, int], float],
+    weights: Callable[[int], int],
+    num_train_ids: int,
+    choices: Mapping[str, Any],
+) -> tuple[int, int]:
+    """Return (hidden size, members).
+
+    Args:
+        reads: (hidden, members) → how many ids a run reads with them.
+        weights: hidden → recurrent weights of a member.
+        num_train_ids: how much there is to learn from.
+        choices: what the person chose.
+    """
+
+    def largest(members: int) -> int:
+        def fits(hidden: int) -> bool:
+            total = members * weights(hidden)
+            enough = reads(hidden, members) >= READ_PER_WEIGHT * total
+            return enough and total <= WEIGHTS_PER_ROOT * math.sqrt(num_train_ids)
+
+        return int(choices.get("hidden_size", max(filter(fits, SIZES), default=SIZES[0])))
+
+    epochs_alone = reads(largest(1), 1) / max(1, num_train_ids)
+    members = int(choices.get("members", members_for(epochs_alone)))
+    return largest(members), members
 
 
 def ids_read(num_train_ids: int, length: Mapping[str, Any], train_choices: Mapping[str, Any], in_time: float) -> float:
