@@ -77,7 +77,7 @@ def test_units_are_cut_into_as_many_slices_as_can_be(monkeypatch: pytest.MonkeyP
         (2, 512, 2),
         (8, 512, 8),
         (6, 512, 8),
-        (8, 96, 1),
+        (8, 96, 2),
         (8, 192, 4),
         (2, 33, 1),
     ]:

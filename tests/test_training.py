@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from chargen.cells import CELLS
+from chargen.cells.weights import count_parameters
 from chargen.checkpoint import load_checkpoint, load_tensors
 from chargen.config import DataConfig
 from chargen.data.streams import LaneStream, Position
@@ -152,7 +153,7 @@ def test_a_diverging_run_stops_and_keeps_what_was_good(verse: str, monkeypatch: 
 
     monkeypatch.setattr("chargen.nets.network.F.cross_entropy", poisoned)
     with pytest.raises(DivergenceError, match="the loss is nan .* at step 31") as caught:
-        run_plan(plan(verse, steps=300))
+        run_plan(plan(verse, steps=300, model={"members": 1}))
     assert "checkpoints/run/model.safetensors" in caught.value.hint
     saved = load_checkpoint(Path("checkpoints/run/model.safetensors"))
     assert saved.about["step"] == 30
@@ -262,11 +263,20 @@ def test_the_recipe_lets_what_was_chosen_stand() -> None:
 
 
 def test_the_recipe_gives_more_time_a_larger_network_and_a_small_text_a_smaller_one() -> None:
-    def hidden(ids: int, budget_s: float) -> int:
-        return choose(ids, 67, {"budget_s": budget_s}, "cpu", {}, {}, flops=1e11 * budget_s)[0].hidden_size
+    def parameters(ids: int, budget_s: float) -> int:
+        return count_parameters(choose(ids, 67, {"budget_s": budget_s}, "cpu", {}, {}, flops=6e10 * budget_s)[0])
 
-    assert hidden(10**6, 20) <= hidden(10**6, 90) <= hidden(10**6, 600)
-    assert hidden(10**4, 300) < hidden(10**6, 300)
+    assert parameters(10**6, 20) < parameters(10**6, 90) < parameters(10**6, 600)
+    assert parameters(10**4, 300) < parameters(10**6, 300)
+
+
+def test_the_recipe_gives_a_text_that_is_read_often_members_and_dropout() -> None:
+    models = [choose(10**6, 67, {"budget_s": s}, "cpu", {}, {}, flops=6e10 * s)[0] for s in (20, 90, 300, 600, 3000)]
+    assert [model.members for model in models] == [1, 1, 2, 3, 4]
+    rates = [model.dropout for model in models]
+    assert rates[:2] == [0.0, 0.0]
+    assert rates == sorted(rates)
+    assert 0.0 < rates[2] < rates[4] <= 0.3
 
 
 def test_the_measured_speed_is_that_of_the_machine() -> None:

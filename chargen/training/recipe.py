@@ -4,7 +4,7 @@ The rule; what was measured is in `benchmarks/LOG.md`:
 
     cell      mgru: on a CPU the best for its time; gru on a GPU, which has a kernel for it
     hidden    the largest size of which the run reads enough ids for each weight, and that the text can fill
-    members   one more each time that the text is read four times as often; they share out the weights of one
+    members   as many as leave each the text often enough: twice the time gives √2 of both; smaller than one alone
     lanes     64 of 24 ids; where the text is read often, of 48, and only so many that there are steps enough
     rate      1e-2 with a low β1: early steps point in changing directions, and it forgets a bad one fast
     dropout   grows with the number of times that the text will be read
@@ -24,11 +24,12 @@ from chargen.config import ModelConfig, TrainConfig
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
 READ_PER_WEIGHT = 3.5  #: ids read for each recurrent weight: fewer leave a large network half taught
 WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
+MEMBERS_PER_ROOT = 420  #: the same of a member, when there are several
+EPOCHS_OF_ONE, MOST_MEMBERS = 2, 4
 EPOCHS_BY_HEART = 2.5  #: so often a text is read before a network begins to have it by heart
 DROPOUT_FOR_TWICE, MOST_DROPOUT = 0.055, 0.3
-MOST_MEMBERS = 4
 SIZES = range(32, 2049, 32)
-FEWEST_STEPS = 1_200  #: that a run should have before its steps are made larger
+FEWEST_STEPS = 1_000  #: that a run should have before its steps are made larger
 
 
 def choose(
@@ -105,17 +106,17 @@ def size(
         choices: what the person chose.
     """
 
-    def largest(members: int) -> int:
+    def largest(members: int, per_root: int) -> int:
         def fits(hidden: int) -> bool:
-            total = members * weights(hidden)
-            enough = reads(hidden, members) >= READ_PER_WEIGHT * total
-            return enough and total <= WEIGHTS_PER_ROOT * math.sqrt(num_train_ids)
+            enough = reads(hidden, members) >= READ_PER_WEIGHT * weights(hidden)
+            return enough and weights(hidden) <= per_root * math.sqrt(num_train_ids)
 
         return int(choices.get("hidden_size", max(filter(fits, SIZES), default=SIZES[0])))
 
-    epochs_alone = reads(largest(1), 1) / max(1, num_train_ids)
-    members = int(choices.get("members", members_for(epochs_alone)))
-    return largest(members), members
+    epochs = reads(largest(1, MEMBERS_PER_ROOT), 1) / max(1, num_train_ids)
+    shared = math.sqrt(max(0.0, epochs / EPOCHS_OF_ONE))
+    members = int(choices.get("members", round(max(1.0, min(MOST_MEMBERS, shared)))))
+    return largest(members, WEIGHTS_PER_ROOT if members == 1 else MEMBERS_PER_ROOT), members
 
 
 def ids_read(num_train_ids: int, length: Mapping[str, Any], train_choices: Mapping[str, Any], in_time: float) -> float:
@@ -138,11 +139,6 @@ def recurrent_weights(cell: str, num_layers: int, hidden: int) -> int:
     """
     kind = CELLS.get(cell)
     return (num_layers * kind.num_gates + (num_layers - 1) * kind.num_input_gates) * hidden**2
-
-
-def members_for(epochs: float) -> int:
-    """Return how many members a network has that is trained to read a text so often."""
-    return min(MOST_MEMBERS, 1 + int(math.log(max(1.0, epochs), 4)))
 
 
 def lanes(ids_read: float, epochs: float, device: str) -> dict[str, int]:
