@@ -22,7 +22,7 @@ from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
-READ_PER_WEIGHT = 3.5  #: ids read for each recurrent weight: fewer leave a large network half taught
+READ_PER_WEIGHT = 4.5  #: ids read for each recurrent weight: fewer leave a large network half taught
 WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
 MEMBERS_PER_ROOT = 420  #: the same of a member, when there are several
 EPOCHS_OF_ONE, MOST_MEMBERS = 2, 4
