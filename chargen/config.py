@@ -97,6 +97,11 @@ class ModelConfig(Config):
                 "Leave out --embedding, or --tie-weights.",
             )
 
+    @property
+    def all_layers(self) -> int:
+        """How many recurrent layers the members have together."""
+        return self.members * self.num_layers
+
     def __str__(self) -> str:
         """Return the shape in short: "gru 2×512", "mgru 1×448, 2 members"."""
         members = f", {self.members} members" if self.members > 1 else ""

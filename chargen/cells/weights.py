@@ -25,7 +25,7 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """
     cell = CELLS.get(config.cell)
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (config.vocab_size, config.embedding_dim)}
-    for layer in range(config.members * config.num_layers):
+    for layer in range(config.all_layers):
         input_size = config.hidden_size if layer % config.num_layers else config.embedding_dim
         for name, shape in cell.parameter_shapes(input_size, config.hidden_size).items():
             shapes[f"layers.{layer}.{name}"] = shape

@@ -35,7 +35,7 @@ class NumpyEngine:
         self._cell = CELLS.get(config.cell)
         self._layers = [
             {name.rpartition(".")[2]: p for name, p in w.items() if name.startswith(f"layers.{layer}.")}
-            for layer in range(config.members * config.num_layers)
+            for layer in range(config.all_layers)
         ]
         self._depth = config.num_layers
         self._tables = [

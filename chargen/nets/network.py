@@ -94,7 +94,7 @@ class Network(nn.Module):
         path = path or choose_path(self.config.cell, ids.device)
         embedding = self.weight("embedding.weight")
         tops, after, depth = [], [], self.config.num_layers
-        for first in range(0, self.config.members * depth, depth):
+        for first in range(0, self.config.all_layers, depth):
             inputs: Dense | Lookup = Lookup(ids, embedding)
             for layer in range(first, first + depth):
                 params = self.layer(layer)
@@ -116,7 +116,7 @@ class Network(nn.Module):
         bias = self.weight("head.bias")
         shape = (batch_size, self.config.hidden_size)
         one = self.cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device)
-        return tuple(one for _ in range(self.config.members * self.config.num_layers))
+        return tuple(one for _ in range(self.config.all_layers))
 
     def weight(self, name: str) -> Tensor:
         """Return the parameter that a model file calls `name` ("layers.0.weight_hh")."""
@@ -129,7 +129,7 @@ class Network(nn.Module):
 
     def pack(self) -> None:
         """Lay each layer's weights in memory as a GPU's kernel wants them; to be called once they are on it."""
-        for index in range(self.config.members * self.config.num_layers):
+        for index in range(self.config.all_layers):
             for name, parameter in packed(self.config.cell, self.layer(index)).items():
                 self.register_parameter(f"layers__{index}__{name}", nn.Parameter(parameter))
 

@@ -25,7 +25,8 @@ FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the inpu
 READ_PER_WEIGHT = 4.5  #: ids read for each recurrent weight: fewer leave a large network half taught
 WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
 MEMBERS_PER_ROOT = 420  #: the same of a member, when there are several
-EPOCHS_OF_ONE, MOST_MEMBERS = 2, 4
+EPOCHS_OF_ONE = 2  #: members are the square root of the epochs of a single one over this
+MOST_MEMBERS = 4
 EPOCHS_BY_HEART = 2.5  #: so often a text is read before a network begins to have it by heart
 DROPOUT_FOR_TWICE, MOST_DROPOUT = 0.055, 0.3
 SIZES = range(32, 2049, 32)
@@ -148,7 +149,7 @@ def lanes(ids_read: float, epochs: float, device: str) -> dict[str, int]:
     if epochs < EPOCHS_BY_HEART:
         return {"batch_size": 64, "seq_len": 24}
     most = ids_read / (48 * FEWEST_STEPS)
-    return {"batch_size": max((lanes for lanes in (16, 32, 64) if lanes <= most), default=16), "seq_len": 48}
+    return {"batch_size": max((few for few in (16, 32, 64) if few <= most), default=16), "seq_len": 48}
 
 
 def dropout(epochs: float) -> float:

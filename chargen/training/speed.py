@@ -6,7 +6,6 @@ import statistics
 import time
 
 import torch
-from torch.nn import functional as F
 
 from chargen.config import ModelConfig
 from chargen.nets.network import Network
@@ -34,8 +33,7 @@ def measure_flops_per_s(cell: str, device: str) -> float:
     took: list[float] = []
     while len(took) < FEWEST or sum(took) < SECONDS:
         begin = time.perf_counter()
-        logits, _ = network(ids, network.initial_state(B))
-        loss = F.cross_entropy(logits.flatten(0, 1), ids.flatten())
+        loss, _ = network.loss(ids, ids, network.initial_state(B))
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         float(gradients[0].sum())  # a device that runs ahead of Python is waited for
         took.append(time.perf_counter() - begin)
