@@ -8,8 +8,9 @@ timed, as a step of training follows one of its kind. The medians are printed:
 
     step        forward, loss, backward, clipping and the optimizer's step, of embedding → one layer → head
     layer       forward and backward of the recurrent layer and what makes its input gates, alone
-    GFLOP/s     6 · (recurrent weights + head's weights) · ids / time of a step: what the products of a step compute
-    share       of the speed of a 2048³ float32 product, measured in the same turns
+    share       6 · weights · ids / time, of the speed of a 2048³ float32 product, measured in the same turns;
+                the weights are the recurrent ones and, of a step, the head's
+    ratio       to the same with `torch.nn.GRU` (and `nn.Linear`, `clip_grad_norm_`, `torch.optim.AdamW`)
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from benchmarks.quality import machine
 from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.streams import LaneStream
+from chargen.nets import jit
 from chargen.nets.network import Network
 from chargen.nets.paths import Lookup, choose_path
 from chargen.training.memory import keep_freed_memory
@@ -40,28 +42,39 @@ Call = Callable[[], object]
 @click.option("--sizes", default="64x24x352,64x24x480,64x48x448", show_default=True)
 @click.option("--cells", default="mgru,gru,lstm", show_default=True)
 @click.option("--turns", default=9, show_default=True)
-def main(sizes: str, cells: str, turns: int) -> None:
+@click.option("--plain", is_flag=True, help="Without compiled passes, also where numba is installed.")
+def main(sizes: str, cells: str, turns: int, plain: bool) -> None:
     """Print a table of times, ratios and shares."""
-    print(machine())
+    if plain:
+        jit.MOST_THREADS = 0
+    print(f"{machine()}; {'with' if jit.worth_it() else 'without'} compiled passes")
     keep_freed_memory()
-    print("| lanes × ids × hidden | cell | step | GFLOP/s | share | layer | nn.GRU's layer | ratio |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| lanes × ids × hidden | cell | step | share | nn.GRU's | ratio | layer | share | nn.GRU's | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for size in sizes.split(","):
         B, T, H = (int(n) for n in size.split("x"))
         names = cells.split(",")
-        calls: dict[str, Call] = {"ceiling": product(2048), "nn.GRU": library_layer(B, T, H)}
+        calls: dict[str, Call] = {
+            "ceiling": product(2048),
+            "nn.GRU": library_layer(B, T, H),
+            "nn.GRU step": library_step(B, T, H),
+        }
         calls |= {f"step {name}": step(name, B, T, H) for name in names}
         calls |= {f"layer {name}": layer(name, B, T, H) for name in names}
         took = medians(calls, turns)
         ceiling = 2 * 2048**3 / took["ceiling"]
         for name in names:
-            weights = recurrent_weights(name, 1, H) + VOCABULARY * H
-            flops = FLOPS_PER_WEIGHT * weights * B * T / took[f"step {name}"]
-            print(
-                f"| {B} × {T} × {H} | {name} | {1e3 * took[f'step {name}']:.1f} ms | {flops / 1e9:.0f} "
-                f"| {flops / ceiling:.0%} of {ceiling / 1e9:.0f} | {1e3 * took[f'layer {name}']:.1f} ms "
-                f"| {1e3 * took['nn.GRU']:.1f} ms | {took['nn.GRU'] / took[f'layer {name}']:.2f} |"
-            )
+            recurrent = recurrent_weights(name, 1, H)
+            cells_of_row = [f"{B} × {T} × {H}", name]
+            for part, weights, library in (
+                ("step", recurrent + VOCABULARY * H, "nn.GRU step"),
+                ("layer", recurrent, "nn.GRU"),
+            ):
+                seconds = took[f"{part} {name}"]
+                share = FLOPS_PER_WEIGHT * weights * B * T / seconds / ceiling
+                cells_of_row += [f"{1e3 * seconds:.1f} ms", f"{share:.0%} of {ceiling / 1e9:.0f} GFLOP/s"]
+                cells_of_row += [f"{1e3 * took[library]:.1f} ms", f"{took[library] / seconds:.2f}"]
+            print(f"| {' | '.join(cells_of_row)} |")
 
 
 def medians(calls: dict[str, Call], turns: int) -> dict[str, float]:
@@ -118,6 +131,25 @@ def library_layer(B: int, T: int, H: int) -> Call:
     def call() -> object:
         outputs, _ = gru(embedding(ids), h)
         return torch.autograd.grad(outputs, leaves, d_outputs)
+
+    return call
+
+
+def library_step(B: int, T: int, H: int) -> Call:
+    """Return a call that makes one step of training with what the library has for each part."""
+    embedding, gru, head = nn.Embedding(VOCABULARY, EMBEDDING), nn.GRU(EMBEDDING, H), nn.Linear(H, VOCABULARY)
+    parameters = [*embedding.parameters(), *gru.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+    ids, h = torch.randint(VOCABULARY, (T + 1, B)), torch.zeros(1, B, H)
+
+    def call() -> object:
+        outputs, _ = gru(embedding(ids[:-1]), h)
+        loss = nn.functional.cross_entropy(head(outputs).flatten(0, 1), ids[1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        return loss.item()
 
     return call
 

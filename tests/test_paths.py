@@ -114,3 +114,52 @@ def test_the_gpu_path_equals_the_cpu_path(name: str) -> None:
     expected, _ = paths.equations(CELLS.get(name), params, Dense(x), state)
     found, _ = paths.fused(name)(CELLS.get(name), to, Dense(x.cuda()), tuple(part.cuda() for part in state))
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-7, atol=1e-9)
+
+
+# ── compiled passes ───────────────────────────────────────────────────────────
+
+
+def in_float32(name: str, path: paths.Path, width: int, lookup: bool) -> list[torch.Tensor]:
+    """The same in float32, with large inputs, so that the gates reach both their ends."""
+    torch.manual_seed(0)
+    cell, sizes = CELLS.get(name), {"weight_hh": 1.0, "weight_ih": 4.0}
+    shapes = cell.parameter_shapes(E, width)
+    params = {
+        k: (sizes.get(k, 1.0) * torch.randn(shape) / shape[-1] ** 0.5).requires_grad_() for k, shape in shapes.items()
+    }
+    h = torch.randn(B, width).clamp(-1, 1).requires_grad_()
+    x, table = torch.randn(T, B, E, requires_grad=True), torch.randn(V, E, requires_grad=True)
+    ids = torch.arange(T * B).reshape(T, B) % V
+    outputs, after = path(cell, params, Lookup(ids, table) if lookup else Dense(x), (h,))
+    total = (outputs * torch.linspace(-1, 1, outputs.numel()).view_as(outputs)).sum() + after[0].square().sum()
+    return [
+        outputs.detach(),
+        after[0].detach(),
+        *torch.autograd.grad(total, [*params.values(), h, table if lookup else x]),
+    ]
+
+
+@pytest.mark.parametrize("width", [6, 7, 64])
+@pytest.mark.parametrize("lookup", [False, True], ids=["dense", "lookup"])
+@pytest.mark.parametrize("name", paths.JIT)
+def test_compiled_passes_equal_the_plain_ones(name: str, lookup: bool, width: int) -> None:
+    pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
+    for a, b in zip(*(in_float32(name, path(name), width, lookup) for path in (paths.jit, paths.bptt)), strict=True):
+        # The functions differ by up to 7e-7; five steps with large weights, and sums over 15 places, make more of it.
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_compiled_functions_are_those_of_the_library() -> None:
+    pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
+    from chargen.nets.jit.functions import sigmoid, tanh
+
+    for x in torch.cat([torch.linspace(-30, 30, 4001), torch.tensor([0.0, 1e-8, 1e30, -1e30])]).numpy():
+        assert abs(float(tanh(x)) - float(torch.tanh(torch.tensor(x)))) < 7e-7
+        assert abs(float(sigmoid(x)) - float(torch.sigmoid(torch.tensor(x)))) < 7e-7
+
+
+def test_numbers_of_another_precision_take_the_plain_way() -> None:
+    pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
+    for name in paths.JIT:
+        for a, b in zip(gradients(name, paths.jit(name)), gradients(name, paths.equations), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)

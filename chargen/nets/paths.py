@@ -2,6 +2,7 @@
 
     equations   the cell's own step in a loop, gradients by autograd: any cell, any device, slow; the reference
     bptt        the hand-written back-propagation through time (`nets/bptt/`): the fastest on a CPU
+    jit         the same with compiled passes (`nets/jit/`): faster still, where the package for it is installed
     fused       the library's whole-sequence kernel (cuDNN on a GPU)
 
 A path takes the layer's input as `Dense` values or as a `Lookup` (ids into a table). Of a lookup the first two compute
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from chargen.nets.bptt.gru import GRUFunction
 from chargen.nets.bptt.lstm import LSTMFunction
 from chargen.nets.bptt.mgru import MGRUFunction
 from chargen.nets.bptt.rnn import RNNFunction
+from chargen.nets.jit import worth_it
 
 Params = dict[str, Tensor]
 State = tuple[Tensor, ...]  #: the parts of a layer's state, each [B, H]
@@ -41,6 +44,11 @@ class Dense:
         """Return the input's part of the gates, [T, B, X·H]."""
         return F.linear(self.x, params["weight_ih"], params["bias_ih"])
 
+    def rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
+        """Return the same as rows [T·B, X·H], and which of them stands where, [T, B]."""
+        T, B = self.x.shape[:2]
+        return self.gates(cell, params).flatten(0, 1), torch.arange(T * B).view(T, B)
+
 
 @dataclass(frozen=True)
 class Lookup:
@@ -58,6 +66,12 @@ class Lookup:
             return Dense(self.values()).gates(cell, params)
         return F.embedding(self.ids, cell.input_gates(params, self.table))
 
+    def rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
+        """Return the same as rows [V, X·H], and which of them stands where, [T, B]."""
+        if self.table.shape[0] > self.ids.numel():
+            return Dense(self.values()).rows(cell, params)
+        return cell.input_gates(params, self.table), self.ids.contiguous()
+
 
 Path = Callable[[Cell, Params, Dense | Lookup, State], tuple[Tensor, State]]
 
@@ -73,10 +87,12 @@ def equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) 
 
 _FUNCTIONS = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction, "mgru": MGRUFunction}
 _KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+JIT = ("gru", "mgru")  #: cells whose passes are compiled
 MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}  #: of the cells that the library has
 ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  #: in which the kernels take parameters
 
 
+@lru_cache
 def bptt(name: str) -> Path:
     """Return the path by hand-written gradient for a cell that has one."""
     function = _FUNCTIONS[name]
@@ -84,6 +100,30 @@ def bptt(name: str) -> Path:
     def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
         outputs, *state_after = function.apply(  # type: ignore[no-untyped-call]
             inputs.gates(cell, params), *state, params["weight_hh"], params["bias_hh"]
+        )
+        return outputs, tuple(state_after)
+
+    return run
+
+
+@lru_cache
+def jit(name: str) -> Path:
+    """Return the path by hand-written gradient with compiled passes, for float32, for a cell that has them.
+
+    Raises:
+        ImportError: the package that compiles them is not installed.
+    """
+    plain = bptt(name)
+    if name == "mgru":
+        from chargen.nets.jit.mgru import MGRUFunction as Function
+    else:
+        from chargen.nets.jit.gru import GRUFunction as Function  # type: ignore[assignment]
+
+    def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
+        if params["weight_hh"].dtype != torch.float32:
+            return plain(cell, params, inputs, state)
+        outputs, *state_after = Function.apply(  # type: ignore[no-untyped-call]
+            *inputs.rows(cell, params), *state, params["weight_hh"], params["bias_hh"]
         )
         return outputs, tuple(state_after)
 
@@ -123,6 +163,8 @@ def packed(name: str, params: Params) -> Params:
 
 def choose_path(name: str, device: torch.device) -> Path:
     """Return the fastest path there is for a cell on a device."""
+    if device.type == "cpu" and name in JIT and worth_it():
+        return jit(name)
     if device.type == "cpu" and name in _FUNCTIONS:
         return bptt(name)
     if device.type == "cuda" and name in _KERNELS:

@@ -1,0 +1,133 @@
+"""The multiplicative gated unit (`nets/bptt/mgru.py` has the equations), one compiled pass between two products.
+
+Rows are taken one by one, and each loop writes one array: so the compiler can tell that nothing overlaps, and makes
+vector instructions of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numba import njit
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from chargen.nets.bptt import forward_pieces, num_slices, sliced
+from chargen.nets.jit.functions import FOUR, ONE, TWO, sigmoid
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def scale(t: int, x: Any, ids: Any, hs: Any, us: Any) -> None:
+    """u_t = σ(x_s) ∘ h_{t−1}."""
+    B, H = hs.shape[1:]
+    for b in range(B):
+        x_s, u, h = x[ids[t, b], 2 * H :], us[t, b], hs[t, b]
+        for i in range(H):
+            u[i] = sigmoid(x_s[i]) * h[i]
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def forward_step(t: int, x: Any, ids: Any, bias: Any, gates: Any, hs: Any, us: Any) -> None:
+    """From the products with u_t in gates[t] to z, q and h_t; and on to u_{t+1}."""
+    B, H = hs.shape[1:]
+    S, N = gates.shape[1] // 2, gates.shape[3]
+    for b in range(B):
+        row = x[ids[t, b]]
+        for p in range(S):
+            i = p * N
+            z, q = gates[t, p, b], gates[t, S + p, b]
+            x_z, x_n, b_z, b_n = row[i : i + N], row[H + i : H + i + N], bias[i : i + N], bias[H + i : H + i + N]
+            h, h_next = hs[t, b, i : i + N], hs[t + 1, b, i : i + N]
+            for j in range(N):
+                z[j] = sigmoid(z[j] + x_z[j] + b_z[j])
+            for j in range(N):
+                q[j] = sigmoid(TWO * (q[j] + x_n[j] + b_n[j]))
+            for j in range(N):
+                n = TWO * q[j] - ONE
+                h_next[j] = n + z[j] * (h[j] - n)
+    if t + 1 < ids.shape[0]:
+        scale(t + 1, x, ids, hs, us)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def backward_step(
+    t: int, x: Any, ids: Any, d_out: Any, d_u: Any, gates: Any, hs: Any, d_h: Any, d_a: Any, d_x: Any, sc: Any
+) -> None:
+    """End step t, whose ∂u is in d_u; begin step t − 1: ∂h_{t−1} in d_h, of its gates in d_a[t − 1].
+
+    The gradients of the input's gates are added to d_x, a row for each id; `sc` is room for σ(x_s) of a lane.
+    """
+    T, B, H = d_out.shape
+    S, N = gates.shape[1] // 2, gates.shape[3]
+    for b in range(B):
+        for p in range(S):
+            i = p * N
+            dh = d_h[b, i : i + N]
+            if t < T:
+                x_s, d_s = x[ids[t, b], 2 * H + i : 2 * H + i + N], d_x[ids[t, b], 2 * H + i : 2 * H + i + N]
+                z, du, h = gates[t, p, b], d_u[p, b], hs[t, b, i : i + N]
+                for j in range(N):
+                    sc[j] = sigmoid(x_s[j])
+                for j in range(N):
+                    d_s[j] += du[j] * h[j] * sc[j] * (ONE - sc[j])
+                for j in range(N):
+                    dh[j] = dh[j] * z[j] + du[j] * sc[j]
+            if t > 0:
+                out, z, q = d_out[t - 1, b, i : i + N], gates[t - 1, p, b], gates[t - 1, S + p, b]
+                h = hs[t - 1, b, i : i + N]
+                d_z, d_n = d_a[t - 1, b, i : i + N], d_a[t - 1, b, H + i : H + i + N]
+                for j in range(N):
+                    dh[j] += out[j]
+                for j in range(N):
+                    d_z[j] = dh[j] * (h[j] - (TWO * q[j] - ONE)) * z[j] * (ONE - z[j])
+                for j in range(N):
+                    d_n[j] = dh[j] * FOUR * (ONE - z[j]) * q[j] * (ONE - q[j])
+        if t > 0:
+            to, of = d_x[ids[t - 1, b], : 2 * H], d_a[t - 1, b]
+            for k in range(2 * H):
+                to[k] += of[k]
+
+
+class MGRUFunction(torch.autograd.Function):
+    """(x [V,3H], ids [T,B], h [B,H], weight_hh [2H,H], bias_hh [2H]) → (outputs [T,B,H], h [B,H]); all float32.
+
+    The input's gates are rows of x.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, ids: Tensor, h: Tensor, weight_hh: Tensor, bias_hh: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        (T, B), H = ids.shape, h.shape[1]
+        S = num_slices(H)
+        weight_t = forward_pieces(weight_hh, 2 * S).mul_(2.0)  # [2S,H,H/S]
+        gates, hs, us = h.new_empty(T, 2 * S, B, H // S), h.new_empty(T + 1, B, H), h.new_empty(T, B, H)
+        hs[0] = h
+        arrays = [part.detach().numpy() for part in (x, ids, bias_hh, gates, hs, us)]
+        scale(0, *arrays[:2], *arrays[4:])
+        products = zip(us.unsqueeze(1).expand(T, 2 * S, B, H).unbind(), gates.unbind(), strict=True)
+        for t, (u, a) in enumerate(products):
+            torch.bmm(u, weight_t, out=a)
+            forward_step(t, *arrays)
+        ctx.save_for_backward(x, ids, gates, us, hs, weight_hh)
+        return hs[1:], hs[T].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_outputs: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
+        x, ids, gates, us, hs, weight_hh = ctx.saved_tensors
+        T, B, H = d_outputs.shape
+        S = gates.shape[1] // 2
+        weight = (2.0 * sliced(weight_hh, S)).contiguous()  # [S,2H,H/S]
+        d_a, d_x = gates.new_empty(T, B, 2 * H), torch.zeros_like(x)
+        d_u, d_h, room = gates.new_empty(S, B, H // S), d_last.contiguous().clone(), gates.new_empty(H)
+        parts = (x.detach(), ids, d_outputs.contiguous(), d_u, gates, hs, d_h, d_a, d_x, room)
+        arrays = [part.numpy() for part in parts]
+        backward_step(T, *arrays)
+        gate_gradients = d_a.unsqueeze(1).expand(T, S, B, 2 * H).unbind()
+        for t in range(T - 1, -1, -1):
+            torch.bmm(gate_gradients[t], weight, out=d_u)
+            backward_step(t, *arrays)
+        d_all = d_a.view(T * B, 2 * H)
+        return d_x, None, d_h, (d_all.t() @ us.view(T * B, H)).mul_(2.0), d_all.sum(0)
