@@ -21,6 +21,7 @@ from chargen.cells import CELLS
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.nets.paths import Dense, Lookup, Path, State, choose_path, packed
+from chargen.nets.sampled import rows_to_compare
 
 NetworkState = tuple[State, ...]  #: one state a layer
 
@@ -67,7 +68,7 @@ class Network(nn.Module):
     def loss(
         self, ids: Tensor, targets: Tensor, state: NetworkState, dropout_generator: torch.Generator | None = None
     ) -> tuple[Tensor, NetworkState]:
-        """Read a window of ids [T, B] to learn from it.
+        """Read a window of ids [T, B] to learn from it; of a large vocabulary with a part of the head (`sampled.py`).
 
         Members that shared a loss would share out the work; with a loss each they learn the same thing differently, and
         their mean errs less than any of them.
@@ -76,10 +77,14 @@ class Network(nn.Module):
             (the members' mean cross-entropy in nats per id, the state after the window).
         """
         outputs, after = self.read(ids, state, dropout_generator)
-        flat = targets.flatten()
+        bias, heads = self.weight("head.bias"), self._heads()
+        chosen = rows_to_compare(targets, self.config.vocab_size, dropout_generator)
+        if chosen:
+            rows, targets, more = chosen
+            bias, heads = bias[rows] + more, [F.embedding(rows, head) for head in heads]
         losses = [
-            F.cross_entropy(F.linear(hidden, head, self.weight("head.bias")).flatten(0, 1), flat)
-            for hidden, head in zip(outputs, self._heads(), strict=True)
+            F.cross_entropy(F.linear(hidden, head, bias).flatten(0, 1), targets.flatten())
+            for hidden, head in zip(outputs, heads, strict=True)
         ]
         return torch.stack(losses).mean(), after
 

@@ -22,6 +22,7 @@ from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
+HEAD_ROWS = 600  #: of the head of a large vocabulary that a window is learned with, about (`nets/sampled.py`)
 READ_PER_WEIGHT = 4.5  #: ids read for each recurrent weight: fewer leave a large network half taught
 WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
 MEMBERS_PER_ROOT = 420  #: the same of a member, when there are several
@@ -63,7 +64,8 @@ def choose(
         return recurrent_weights(name, layers, hidden)
 
     def reads(hidden: int, members: int) -> float:
-        products = max(1, members * (weights(hidden) + vocab_size * hidden))  # the head is one too
+        rows = vocab_size if vocab_size <= 2 * HEAD_ROWS else HEAD_ROWS
+        products = max(1, members * (weights(hidden) + rows * hidden))  # the head is one too
         return ids_read(num_train_ids, length, train_choices, flops / (FLOPS_PER_WEIGHT * products))
 
     hidden, members = size(reads, weights, num_train_ids, model_choices)
