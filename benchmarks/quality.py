@@ -42,14 +42,14 @@ def main(corpus: str, budgets: str, seeds: int, options: str, out: Path) -> None
     """Print and keep a table of budget, loss (median and range over seeds) and wall clock."""
     argument = str(Path(corpus).resolve()) if Path(corpus).exists() else corpus
     text = read_corpus([argument], DataConfig())
-    _, val = split(text, None, DataConfig().val_fraction)
+    val = split(text, None, DataConfig().val_fraction)[1].read()
     rows: dict[str, list[dict[str, Any]]] = {budget: [] for budget in budgets.split(",")}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, seeds + 1):
             for budget, results in rows.items():
                 results.append(run(folder, [argument, "--budget", budget, "--seed", str(seed), *options.split()], val))
     lines = [
-        f"## {date.today()} · {text.name}, {len(text.text):,} characters, sha256 {text.sha256[:8]}…",
+        f"## {date.today()} · {text.name}, {text.num_chars:,} characters, sha256 {text.sha256[:8]}…",
         "",
         f"Commit {commit()}{', ' + options if options else ''}; {seeds} seeds; {machine()}. Nats per character on "
         f"{len(val):,} characters that are held out.",

@@ -120,12 +120,16 @@ class DataConfig(Config):
     encoding: str = "utf-8"
     newline: str = "lf"  #: "lf" makes CR and CRLF one LF; "keep" leaves them
     normalize: str = "nfc"  #: "nfc" or "none"
+    documents: str = "none"  #: what a document is: "none", "line", "blank", "file", or what separates them
+    text_field: str = "text"  #: of a record (JSON lines, Parquet): what is its text
     val_fraction: float = 0.1  #: the last part of the characters, held out for validation
 
     def __post_init__(self) -> None:
         for name, allowed in (("newline", NEWLINE_FORMS), ("normalize", NORMAL_FORMS)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}")
+        if not self.documents:
+            raise ConfigError("documents is empty", "Say none, line, blank, file, or what stands between them.")
         check_range("val_fraction", self.val_fraction, 0.0, 0.5, above=True)
 
 

@@ -22,13 +22,14 @@ import numpy as np
 from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import DataConfig, SampleConfig
 from chargen.engine.engine import Engine
-from chargen.engine.evaluate import carried_log_probs, windows_log_probs
+from chargen.engine.evaluate import carried_log_probs, document_log_probs, windows_log_probs
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
 from chargen.runs import find_model
 from chargen.sampling.sampler import sample
 from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts, utf8_size
 from chargen.text.decode import normal_form
+from chargen.text.documents import NONE, marked, separator
 from chargen.text.tokenizer import Ids, StreamingDecoder, start_ids
 
 MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
@@ -114,7 +115,8 @@ class LanguageModel:
             ConfigError: a setting is out of range.
         """
         config = SampleConfig(temperature, length, secrets.randbits(31) if seed is None else seed)
-        return sample(self._numpy, self.tokenizer, self._context(prompt), config, number)
+        between = separator(self._data.documents) if self._has_documents else None
+        return sample(self._numpy, self.tokenizer, self._context(prompt), config, number, between)
 
     @overload
     def score(self, texts: str, *, context: str | None = None) -> Score: ...
@@ -165,16 +167,23 @@ class LanguageModel:
         if not text:
             raise CorpusError("there is nothing to evaluate: the text is empty")
         original, text = text, self._normal(text)
+        if self._has_documents:
+            text = "".join(marked([text], self._data.documents))
         half = max(1, len(text) // 2)
-        ids = self.tokenizer.encode(text)
-        engine, start = self._engine(2 * len(ids)), start_ids(self.tokenizer)
+        ids = self.tokenizer.encode_documents(text) if self._has_documents else self.tokenizer.encode(text)
+        engine, start = self._engine(2 * len(ids)), self._start
         lanes = 1 if isinstance(engine, NumpyEngine) else LANES
-        carried = carried_log_probs(engine, ids, start, lanes, WARMUP)
+        if self._has_documents:
+            carried = document_log_probs(engine, ids)
+        else:
+            carried = carried_log_probs(engine, ids, start, lanes, WARMUP)
         windows = windows_log_probs(engine, ids, start)
         spelling, unknown = self.tokenizer.spelling_nats(ids), int(self.tokenizer.unknown(ids).sum())
         carried, windows = carried + spelling, windows + spelling
         score = Score(text, float(carried.sum()), len(text), utf8_size(original), unknown)
-        cut = len(self.tokenizer.encode(text[:half]))
+        cut = len(
+            self.tokenizer.encode_documents(text[:half]) if self._has_documents else self.tokenizer.encode(text[:half])
+        )
         return TextEvaluation(
             chars=score.chars,
             bytes=score.bytes,
@@ -190,7 +199,16 @@ class LanguageModel:
 
     def _context(self, text: str) -> Ids:
         """What is read before anything is drawn or scored: what a text begins after, and then `text`."""
-        return np.concatenate([start_ids(self.tokenizer), self.tokenizer.encode(self._normal(text))])
+        return np.concatenate([self._start, self.tokenizer.encode(self._normal(text))])
+
+    @property
+    def _has_documents(self) -> bool:
+        return self._data.documents != NONE
+
+    @property
+    def _start(self) -> Ids:
+        """What a text begins after."""
+        return start_ids(self.tokenizer, self._data.documents)
 
     def _normal(self, text: str) -> str:
         """Bring a text into the form that the training text had: composed characters, one kind of newline."""

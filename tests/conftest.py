@@ -14,6 +14,7 @@ from chargen.cells.weights import parameter_shapes
 from chargen.checkpoint import Checkpoint
 from chargen.config import DataConfig, ModelConfig
 from chargen.text.corpus import Corpus
+from chargen.text.longtext import LongText
 from chargen.text.tokenizer import Tokenizer, build_tokenizer
 from chargen.training.reports import Finished, Report
 from chargen.training.run import Plan, train
@@ -76,4 +77,4 @@ def run_plan(plan: Plan, stop: Callable[[], bool] = lambda: False) -> tuple[list
 
 
 def corpus_of(text: str, **more: Any) -> Corpus:
-    return Corpus(text, "verse", ("verse.txt",), 1, **more)
+    return Corpus(LongText.of(text), "verse", ("verse.txt",), 1, **more)

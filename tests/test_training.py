@@ -348,4 +348,4 @@ def test_freed_memory_is_kept_where_the_allocator_can_be_told() -> None:
 
 def test_a_tenth_is_held_out_of_a_long_text_too_and_a_part_of_it_measured() -> None:
     train_text, val_text = split(corpus_of("ab" * 2_000_000), None, 0.1)
-    assert (len(train_text), len(val_text)) == (3_600_000, 200_000)
+    assert (train_text.num_chars, val_text.num_chars) == (3_600_000, 200_000)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -67,33 +68,41 @@ def get(name: str, output: str | None, as_json: bool) -> None:
 @options.encoding
 @options.newline
 @options.normalize
+@options.documents
+@options.text_field
 @options.as_json
-def check(corpus: tuple[str, ...], encoding: str, newline: str, normalize: str, as_json: bool) -> None:
-    """Read CORPUS as `chargen train` would, and say what was found."""
+def check(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> None:
+    """Read CORPUS as `chargen train` would, and say what is odd about it and what to do."""
     from chargen.config import DataConfig
     from chargen.text.corpus import read_corpus
-    from chargen.ui.console import chatter, print_json, results
+    from chargen.text.doctor import examine
+    from chargen.ui.console import print_json, results
     from chargen.ui.tables import key_value_table
 
-    found = read_corpus(corpus, DataConfig(encoding=encoding, newline=newline, normalize=normalize))
-    counts = Counter(found.text)
-    rare = sorted(char for char, count in counts.items() if count < 10)
-    facts = {
-        "chars": len(found.text),
-        "bytes": len(found.text.encode("utf-8")),
-        "lines": found.text.count("\n") + (not found.text.endswith("\n")),
-        "longest_line_chars": max(len(line) for line in found.text.split("\n")),
-        "distinct_chars": len(counts),
-        "chars_seen_under_10_times": "".join(rare),
-        "sha256": found.sha256,
-    }
-    for note in found.notes:
-        chatter().print(f"note: {note}", markup=False)
+    config = DataConfig(**choices)
+    facts, findings = examine(read_corpus(corpus, config), config.val_fraction)
     if as_json:
-        print_json({**facts, "notes": list(found.notes)})
+        print_json({**asdict(facts), "findings": [asdict(finding) for finding in findings]})
         return
-    shown = [
-        (k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)[:200].replace("\n", "⏎"))
-        for k, v in facts.items()
-    ]
-    results().print(key_value_table(shown))
+    numbers = [(k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in asdict(facts).items()]
+    results().print(key_value_table(numbers))
+    for finding in findings:
+        results().print(f"\n{finding.kind}: {finding.what}\n  {finding.advice}", markup=False, highlight=False)
+        for place in finding.places:
+            results().print(f"    {place}", markup=False, highlight=False)
+    if not findings:
+        results().print("\nNothing odd was found.")
+
+
+@corpora.command(epilog="\b\nExample:\n  chargen corpora clean")
+@options.as_json
+def clean(as_json: bool) -> None:
+    """Delete the encoded texts that runs keep for the next one; they are made again when they are needed."""
+    from chargen.text.encode import CACHE, clean_cache
+    from chargen.ui.console import print_json
+
+    files, size = clean_cache()
+    if as_json:
+        print_json({"folder": str(CACHE), "files": files, "bytes": size})
+    else:
+        click.echo(f"{CACHE}: {files:,} files deleted, {size:,} bytes")

@@ -25,6 +25,17 @@ normalize = click.option(
     show_default=True,
     help="Compose characters, or leave them.",
 )
+documents = click.option(
+    "--documents",
+    default="none",
+    show_default=True,
+    metavar="KIND",
+    help="What begins anew: none (one running text), line, blank (parts between blank lines), file, or the separator "
+    "itself.",
+)
+text_field = click.option(
+    "--text-field", default="text", show_default=True, help="Of a record (.jsonl, .parquet): what is its text."
+)
 device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")

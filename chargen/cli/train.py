@@ -45,6 +45,8 @@ SAMPLE_CHARS = 240  #: of the sample that the display shows
 @options.encoding
 @options.newline
 @options.normalize
+@options.documents
+@options.text_field
 @click.option("--val", metavar="FILE", help="Validate on this text instead of the corpus's last part.")
 @click.option("--val-fraction", type=float, default=0.1, show_default=True, help="Of the characters, held out.")
 @click.option("--batch", "batch_size", type=int, help="Lanes that are read side by side.")
@@ -55,6 +57,23 @@ SAMPLE_CHARS = 240  #: of the sample that the display shows
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @options.device
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped, as if it never had been.")
+@click.option("--more", callback=options.span, metavar="TIME", help="Add so much to the budget of a resumed run.")
+@click.option("--init-from", metavar="MODEL", help="Begin a new run with the weights and the vocabulary of a model.")
+@click.option(
+    "--new-chars",
+    type=click.Choice(["grow", "error", "unknown"]),
+    default="grow",
+    show_default=True,
+    help="What becomes of characters that this model lacks.",
+)
+@click.option(
+    "--save-every",
+    callback=options.span,
+    default="60s",
+    show_default=True,
+    metavar="TIME",
+    help="So much work is lost, at most, when the machine goes away.",
+)
 @click.option(
     "--stop-after", type=click.IntRange(min=1), metavar="STEPS", help="End this sitting after a step, as Ctrl-C would."
 )
@@ -109,7 +128,10 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     if len(length) > 1:
         raise click.UsageError("Give one of --budget, --steps and --epochs.")
     data = DataConfig(
-        **{key: choices[key] for key in ("tokenizer", "encoding", "newline", "normalize", "val_fraction")}
+        **{
+            key: choices[key]
+            for key in ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
+        }
     )
     model = _given(choices, *(field.name for field in fields(ModelConfig) if field.name != "vocab_size"))
     training = _given(choices, "batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
@@ -133,6 +155,10 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
         device=choices["device"],
         resume=resume or "",
         force=choices["force"],
+        more_s=choices["more"] or 0.0,
+        init_from=choices["init_from"] or "",
+        new_chars=choices["new_chars"],
+        save_every_s=choices["save_every"],
         stop_after=choices["stop_after"],
         started=STARTED,
     )

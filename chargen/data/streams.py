@@ -13,6 +13,7 @@ short that its gradient is noise, and nothing is left over.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,31 @@ class Position:
     window: int = 0
 
 
-class LaneStream:
+class Stream(ABC):
+    """An endless stream of batches, each of which can be asked for by its position."""
+
+    batch_size: int
+    seq_len: int  #: the longest window there is
+    num_ids: int
+    ids_per_epoch: int  #: how many targets an epoch has
+    windows_per_epoch: int
+
+    @abstractmethod
+    def ids_before(self, position: Position) -> int:
+        """How many targets of its epoch the windows before a position have."""
+
+    @abstractmethod
+    def batch(self, position: Position) -> Batch:
+        """Return the batch at a position. No position depends on the ones before it."""
+
+    def after(self, position: Position) -> Position:
+        """Return the position of the batch after this one."""
+        if position.window + 1 < self.windows_per_epoch:
+            return Position(position.epoch, position.window + 1)
+        return Position(position.epoch + 1, 0)
+
+
+class LaneStream(Stream):
     """An endless stream of batches over ids.
 
     Args:
@@ -61,25 +86,13 @@ class LaneStream:
         self._ids = ids
         self._start_id = start_id
         self._bounds = [k * self.lane_len // self.windows_per_epoch for k in range(self.windows_per_epoch + 1)]
-
-    @property
-    def seq_len(self) -> int:
-        """The longest window there is."""
-        return -(-self.lane_len // self.windows_per_epoch)
-
-    @property
-    def ids_per_epoch(self) -> int:
-        """How many targets an epoch has: all ids but the N mod B at the end."""
-        return self.lane_len * self.batch_size
+        self.seq_len = -(-self.lane_len // self.windows_per_epoch)
+        self.num_ids = len(ids)
+        self.ids_per_epoch = self.lane_len * self.batch_size  # all but the N mod B at the end
 
     def ids_before(self, position: Position) -> int:
         """How many targets of its epoch the windows before a position have."""
         return self._bounds[position.window] * self.batch_size
-
-    @property
-    def num_ids(self) -> int:
-        """How many ids there are."""
-        return len(self._ids)
 
     def text(self) -> NDArray[np.int32]:
         """Return a copy of what the text begins after and all its ids, [N + 1]: what `window` gives places in."""
@@ -105,9 +118,3 @@ class LaneStream:
         spans = [s if o else np.concatenate([[self._start_id], s]) for s, o in zip(spans, begins.tolist(), strict=True)]
         window = np.stack(spans, axis=1).astype(np.int64)  # [T + 1, B]
         return Batch(window[:-1], window[1:], self.fresh(position))
-
-    def after(self, position: Position) -> Position:
-        """Return the position of the batch after this one."""
-        if position.window + 1 < self.windows_per_epoch:
-            return Position(position.epoch, position.window + 1)
-        return Position(position.epoch + 1, 0)

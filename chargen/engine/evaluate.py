@@ -11,7 +11,7 @@ so comes to its own part with the state that one stream would have there, but fo
     lane 1                        ├─ warmup ──┼──── scored ────┤
     lane 2                                         ├─ warmup ──┼──── scored ────┤
 
-With lanes=1 it is the definition itself.
+With lanes=1 it is the definition itself. Of a model of documents the carried protocol ends with each document.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.engine.engine import Engine
+from chargen.text.tokenizer import BOUNDARY_ID
 
 WARMUP = 512
 SPAN = 256  #: ids of a lane that are read at once
@@ -65,6 +66,33 @@ def windows_log_probs(
         inside = np.minimum(places, len(ids) - 1)  # the last window may be short: read its last id again, unscored
         read, _ = engine.read(inputs[inside], ids[inside], engine.initial_state(inside.shape[1]))
         log_probs[places[places < len(ids)]] = read[places < len(ids)]
+    return log_probs
+
+
+def document_log_probs(engine: Engine, ids: NDArray[Any], batch_size: int = 64) -> NDArray[np.float64]:
+    """Return log p of each id given those before it in its document, [N], in nats.
+
+    Args:
+        engine: the model.
+        ids: documents, each followed by the boundary (the last one need not be), [N]. The boundary is scored too.
+        batch_size: documents that are read side by side, those of like length together.
+    """
+    ends = np.flatnonzero(ids == BOUNDARY_ID)
+    begins = np.concatenate([[0], ends + 1])
+    lengths = np.diff(np.append(begins, len(ids)))
+    begins, lengths = begins[lengths > 0], lengths[lengths > 0]
+    order = np.argsort(lengths, kind="stable")
+    log_probs = np.empty(len(ids))
+    for first in range(0, len(order), batch_size):
+        chosen = order[first : first + batch_size]
+        state = engine.initial_state(len(chosen))
+        for offset in range(0, int(lengths[chosen].max()), SPAN):
+            steps = np.arange(offset, min(offset + SPAN, int(lengths[chosen].max())))[:, None]  # [T, 1]
+            inside = steps < lengths[chosen]  # [T, B]
+            places = begins[chosen] + np.minimum(steps, lengths[chosen] - 1)
+            inputs = np.where(steps > 0, ids[np.maximum(places - 1, 0)], BOUNDARY_ID).astype(np.int64)
+            read, state = engine.read(inputs, ids[places].astype(np.int64), state)
+            log_probs[places[inside]] = read[inside]
     return log_probs
 
 

@@ -1,100 +1,201 @@
 """Bytes → clean text: the encoding, the newlines, composed characters, each strictly and with a word on what changed.
 
-A byte that is not in the encoding is an error with its place, never a replacement character.
+    blocks of bytes ─▶ decoded ─▶ without a byte order mark ─▶ one kind of newline ─▶ composed ─▶ pieces of text
+
+Every stage takes and gives an iterator, and holds back no more than what the next block may still change, so that a
+text may be longer than memory. A byte that is not in the encoding is an error with its place, never a replacement
+character.
 """
 
 from __future__ import annotations
 
 import codecs
-import gzip
 import unicodedata
-import zlib
+from collections.abc import Iterable, Iterator
 
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
+from chargen.text.findings import Findings
 
-GZIP_MAGIC = b"\x1f\x8b"
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MOST_HELD = 1 << 20  #: characters held back to be composed with what follows: far more than any text needs
 
 
-def clean(data: bytes, where: str, config: DataConfig, notes: list[str]) -> str:
-    """Decode bytes and bring newlines and composed characters to one form, as `config` says.
+def clean(blocks: Iterable[bytes], where: str, config: DataConfig, findings: Findings) -> Iterator[str]:
+    """Decode a text and bring newlines and composed characters to one form, as `config` says.
 
-    Appends to `notes` what it changed.
+    Args:
+        blocks: the text's bytes, cut anywhere.
+        where: what to call it.
+        config: encoding, newline and normalisation.
+        findings: told what was changed.
+
+    Yields:
+        Pieces of the text; put end to end they do not depend on where the blocks were cut.
 
     Raises:
-        CorpusError: gzip data that is damaged, binary data, or bytes outside the encoding.
+        CorpusError: binary data, or bytes outside the encoding.
     """
-    if data.startswith(GZIP_MAGIC):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise CorpusError(f"{where} is a damaged gzip file ({error})", "Fetch or compress it again.") from error
-    text = _decode(data, where, config.encoding)
-    if text.startswith("\ufeff"):
-        text = text[1:]
-    formed = normal_form(text, config)
-    if config.newline == "lf" and "\r" in text:
-        notes.append(f"{where}: {text.count(chr(13)):,} CR or CRLF line ends became LF (--newline keep leaves them)")
-    if config.normalize == "nfc" and not unicodedata.is_normalized("NFC", text):
-        notes.append(
-            f"{where}: composed to NFC, {len(text):,} → {len(formed):,} characters (--normalize none leaves them)"
-        )
-    return formed
+    return clean_text(_without_mark(_decoded(blocks, where, config.encoding)), where, config, findings)
+
+
+def clean_text(pieces: Iterable[str], where: str, config: DataConfig, findings: Findings) -> Iterator[str]:
+    """Do the same with what is text already."""
+    if config.newline == "lf":
+        pieces = _with_lf(pieces, where, findings)
+    if config.normalize == "nfc":
+        pieces = _composed(pieces, where, findings)
+    return iter(pieces)
 
 
 def normal_form(text: str, config: DataConfig) -> str:
     """Return the text with one kind of newline and composed characters, as far as the settings say so."""
-    if config.newline == "lf":
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return unicodedata.normalize("NFC", text) if config.normalize == "nfc" else text
+    return "".join(clean_text([text], "", config, Findings()))
 
 
 def check_encoding(encoding: str) -> None:
-    """Check that there is an encoding of this name.
+    """Check that there is a text encoding of this name.
 
     Raises:
         CorpusError: there is none.
     """
     try:
-        codecs.lookup(encoding)
+        b" ".decode(encoding)
+        codecs.getincrementaldecoder(encoding)
+    except UnicodeError:
+        pass  # a space is too short for it, but it is one
     except (LookupError, ValueError) as error:
-        raise _no_encoding(encoding) from error
-
-
-def _decode(data: bytes, where: str, encoding: str) -> str:
-    check_encoding(encoding)
-    wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))
-    binary = not wide and not data.startswith(UTF16_MARKS) and _looks_binary(data)
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        if binary:
-            raise CorpusError(f"{where} is a binary file, not a text", _BINARY_HINT) from error
-        place = error.start + len(data) - len(error.object)  # a decoder may have taken a byte order mark off
-        line = data.count(b"\n", 0, place) + 1
-        name = "utf-16" if data.startswith(UTF16_MARKS) and not wide else "cp1258 or --encoding latin-1"
         raise CorpusError(
-            f"{where} is not {encoding}: byte 0x{data[place]:02X} at offset {place:,} (line {line:,})",
-            f"Name its encoding, as in --encoding {name}, or convert it to UTF-8.",
+            f"no encoding named {encoding!r}", "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
         ) from error
-    except LookupError as error:  # a codec, but not one of texts: "hex"
-        raise _no_encoding(encoding) from error
-    except UnicodeError as error:
-        raise CorpusError(f"{where} is not {encoding}: {error}", "Name its encoding with --encoding.") from error
-    if binary and "\0" in text:
-        raise CorpusError(f"{where} is a binary file, not a text", _BINARY_HINT)
-    return text
 
 
-_BINARY_HINT = "If it is UTF-16, say --encoding utf-16; else extract its text first."
+def _decoded(blocks: Iterable[bytes], where: str, encoding: str) -> Iterator[str]:
+    check_encoding(encoding)
+    blocks = _begun(blocks)
+    name = codecs.lookup(encoding).name
+    wide = name.startswith(("utf-16", "utf-32"))
+    decoder: codecs.IncrementalDecoder | None = None
+    marked = binary = False
+    offset = lines = 0  # of the bytes before a block
+    for block, last in _and_an_end(blocks):
+        if decoder is None:
+            marked = block.startswith(UTF16_MARKS)
+            bare = name in ("utf-16", "utf-32") and not marked and not block.startswith(codecs.BOM_UTF32_BE)
+            decoder = codecs.getincrementaldecoder(f"{name}-le" if bare else name)()
+        binary = binary or not wide and not marked and _looks_binary(block)
+        try:
+            text = decoder.decode(block, last)
+        except UnicodeDecodeError as error:
+            if binary:
+                raise _binary(where) from error
+            begin = error.start + len(block) - len(error.object)  # the decoder held bytes back, or took a mark off
+            line = lines + block.count(b"\n", 0, max(0, begin)) + 1
+            other = "utf-16" if marked and not wide else "cp1258 or --encoding latin-1"
+            raise CorpusError(
+                f"{where} is not {encoding}: byte 0x{error.object[error.start]:02X} "
+                f"at offset {offset + begin:,} (line {line:,})",
+                f"Name its encoding, as in --encoding {other}, or convert it to UTF-8.",
+            ) from error
+        except UnicodeError as error:
+            raise CorpusError(f"{where} is not {encoding}: {error}", "Name its encoding with --encoding.") from error
+        if binary and "\0" in text:
+            raise _binary(where)
+        offset += len(block)
+        lines += block.count(b"\n")
+        yield text
 
 
-def _no_encoding(encoding: str) -> CorpusError:
-    return CorpusError(f"no encoding named {encoding!r}", "Try utf-8, utf-16, cp1258, latin-1 or shift_jis.")
+def _begun(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same blocks, the first of them long enough for a byte order mark."""
+    iterator, head = iter(blocks), b""
+    for block in iterator:
+        head += block
+        if len(head) >= len(codecs.BOM_UTF32_BE):
+            break
+    yield head
+    yield from iterator
+
+
+def _and_an_end(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    for block in blocks:
+        yield block, False
+    yield b"", True
+
+
+def _binary(where: str) -> CorpusError:
+    return CorpusError(
+        f"{where} is a binary file, not a text", "If it is UTF-16, say --encoding utf-16; else extract its text first."
+    )
 
 
 def _looks_binary(data: bytes) -> bool:
     """Tell whether bytes hold what no text in a one-byte or UTF-8 encoding holds: NULs, or many control codes."""
-    control = sum(data.count(bytes([code])) for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")
+    control = len(data) - len(data.translate(None, CONTROL_CODES))
     return b"\0" in data or control * 10 > len(data) > 0
+
+
+CONTROL_CODES = bytes(code for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")
+
+
+def _without_mark(pieces: Iterable[str]) -> Iterator[str]:
+    first = True
+    for piece in pieces:
+        yield piece.removeprefix("\ufeff") if first else piece
+        first = first and not piece
+
+
+def _with_lf(pieces: Iterable[str], where: str, findings: Findings) -> Iterator[str]:
+    changed, held = 0, ""
+    for piece in pieces:
+        whole = held + piece
+        held = "\r" if whole.endswith("\r") else ""  # a "\n" may follow it
+        whole = whole.removesuffix("\r")
+        if "\r" in whole:
+            changed += whole.count("\r")
+            whole = whole.replace("\r\n", "\n").replace("\r", "\n")
+        yield whole
+    if held:
+        changed += 1
+        yield "\n"
+    if changed:
+        findings.line_ends(where, changed)
+
+
+def _composed(pieces: Iterable[str], where: str, findings: Findings) -> Iterator[str]:
+    before = after = 0
+    changed, held = False, ""
+    for piece in _and_an_empty(pieces):
+        whole = held + (piece or "")
+        cut = len(whole) if piece is None or len(whole) > MOST_HELD + len(piece) else _safe_cut(whole)
+        ready, held = whole[:cut], whole[cut:]
+        before += len(ready)
+        if not unicodedata.is_normalized("NFC", ready):
+            ready, changed = unicodedata.normalize("NFC", ready), True
+        after += len(ready)
+        yield ready
+    if changed:
+        findings.composed(where, before, after)
+
+
+def _and_an_empty(pieces: Iterable[str]) -> Iterator[str | None]:
+    yield from pieces
+    yield None
+
+
+def _safe_cut(text: str) -> int:
+    """Return the last place at which a text can be cut and its parts composed alone; 0 if there is none."""
+    for place in range(len(text) - 1, 0, -1):
+        if stands_alone(text[place]):
+            return place
+    return 0
+
+
+def stands_alone(char: str) -> bool:
+    """Tell whether a character is never composed with the one before it; of a few that are not, it also says no."""
+    if char < "\u0300":
+        return True
+    medial = (
+        "\u1160" <= char <= "\u11ff" or "\U00016d67" <= char <= "\U00016d68"
+    )  # vowels and finals: Hangul, Kirat Rai
+    return not medial and unicodedata.category(char)[0] != "M"

@@ -11,7 +11,7 @@ Only the pages that are looked at take memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
-from chargen.files import write_atomically
+from chargen.files import atomic_file
 
 MAGIC = b"chargen1"
 ALIGNMENT = 64
+MOST_IDS = 1 << 63
 DTYPES = (np.dtype("u1"), np.dtype("<i2"), np.dtype("<i4"))
 
 
@@ -40,18 +41,36 @@ def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
     return DTYPES[0] if vocab_size <= 1 << 8 else DTYPES[1] if vocab_size <= 1 << 15 else DTYPES[2]
 
 
-def write_store(path: Path, ids: NDArray[Any], vocab_size: int, about: Mapping[str, Any]) -> Store:
+def write_store(path: Path, parts: Iterable[NDArray[Any]], vocab_size: int, about: Mapping[str, Any]) -> Store:
     """Write ids and what there is to say of them, and open the result.
+
+    Args:
+        path: of the store.
+        parts: the ids, some at a time.
+        vocab_size: they are below it.
+        about: anything that `json` can write.
 
     Raises:
         StorageError: the file cannot be written.
     """
     dtype = smallest_dtype(vocab_size)
-    header = json.dumps({"dtype": dtype.str, "length": len(ids), "about": dict(about)}).encode()
-    header += b" " * (-(len(MAGIC) + 8 + len(header)) % ALIGNMENT)
-    array = np.ascontiguousarray(ids, dtype=dtype)
-    write_atomically(path, [MAGIC, len(header).to_bytes(8, "little"), header, array.data])
+    length = 0
+    with atomic_file(path) as file:
+        begin = file.write(_header(dtype, MOST_IDS, about, 0))  # as long as it can become
+        for part in parts:
+            file.write(np.ascontiguousarray(part, dtype=dtype).data)
+            length += len(part)
+        file.seek(0)
+        file.write(_header(dtype, length, about, begin))
     return open_store(path)
+
+
+def _header(dtype: np.dtype[Any], length: int, about: Mapping[str, Any], at_least: int) -> bytes:
+    """Return all that stands before the ids, padded to a multiple of ALIGNMENT of at least so many bytes."""
+    header = json.dumps({"dtype": dtype.str, "length": length, "about": dict(about)}).encode()
+    size = max(at_least, -(-(len(MAGIC) + 8 + len(header)) // ALIGNMENT) * ALIGNMENT)
+    header = header.ljust(size - len(MAGIC) - 8)
+    return MAGIC + len(header).to_bytes(8, "little") + header
 
 
 def open_store(path: Path) -> Store:

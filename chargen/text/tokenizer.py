@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from chargen.errors import CorpusError, TokenizerError
 from chargen.registry import Registry
+from chargen.text.documents import MARK, NONE
+from chargen.text.longtext import LongText, Span
 
 BOUNDARY_ID = 0
 UNICODE_CHARACTERS = 0x110000 - 0x800  #: code points that can stand in a text (surrogates cannot)
@@ -37,7 +39,7 @@ class Tokenizer(ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, text: str, option: str) -> Tokenizer:
+    def build(cls, text: Span, option: str) -> Tokenizer:
         """Make a tokenizer for a text. `option` is what follows the colon in `--tokenizer sp:1000`.
 
         Raises:
@@ -47,6 +49,12 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode(self, text: str) -> Ids:
         """Return the ids of a text, shape [N]."""
+
+    def encode_documents(self, text: str) -> Ids:
+        """Return the ids of a text of documents: the boundary for each MARK."""
+        parts = [self.encode(document) for document in text.split(MARK)]
+        ends = [np.array([BOUNDARY_ID], dtype=np.int32)] * len(parts)
+        return np.concatenate([ids for pair in zip(parts, ends, strict=True) for ids in pair])[:-1]
 
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes:
@@ -64,6 +72,10 @@ class Tokenizer(ABC):
         Raises:
             TokenizerError: the values are damaged.
         """
+
+    def grown(self, text: Span) -> Tokenizer:
+        """Return this tokenizer with an id for everything that a text holds; itself where it has that already."""
+        return self
 
     def decode(self, ids: Any) -> str:
         """Return the text of a sequence of ids; U+FFFD for the unknown id and for a torn UTF-8 sequence."""
@@ -112,7 +124,7 @@ TOKENIZERS: Registry[type[Tokenizer]] = Registry(
 )
 
 
-def build_tokenizer(spec: str, text: str) -> Tokenizer:
+def build_tokenizer(spec: str, text: str | Span) -> Tokenizer:
     """Make the tokenizer that `spec` names ("char", "byte", "sp:1000", "sp:FILE.model") for a text.
 
     Raises:
@@ -120,7 +132,7 @@ def build_tokenizer(spec: str, text: str) -> Tokenizer:
         TokenizerError: it cannot be made for this text.
     """
     name, _, option = spec.partition(":")
-    return TOKENIZERS.get(name).build(text, option)
+    return TOKENIZERS.get(name).build(LongText.of(text).span() if isinstance(text, str) else text, option)
 
 
 def learns_counts(spec: str) -> bool:
@@ -157,7 +169,12 @@ def check_unicode(text: str, what: str) -> None:
         ) from error
 
 
-def start_ids(tokenizer: Tokenizer) -> Ids:
-    """Return what a text begins after in a model of one running stream: a newline; the boundary where none is known."""
+def start_ids(tokenizer: Tokenizer, documents: str = NONE) -> Ids:
+    """Return what a text begins after.
+
+    That is the boundary in a model of documents, and a newline in one of a running stream; the boundary there too where
+    no newline is known.
+    """
     ids = tokenizer.encode("\n")
-    return np.array([BOUNDARY_ID], dtype=np.int32) if tokenizer.unknown(ids).any() else ids
+    bounded = documents != NONE or tokenizer.unknown(ids).any()
+    return np.array([BOUNDARY_ID], dtype=np.int32) if bounded else ids

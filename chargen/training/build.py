@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from chargen.data.streams import LaneStream
+from chargen.checkpoint import Tensors
+from chargen.data.streams import Stream
 from chargen.nets.network import Network
 from chargen.training.clock import Clock
 from chargen.training.keeper import Keeper
@@ -16,9 +17,22 @@ from chargen.training.trainer import Trainer
 
 
 def build_loop(
-    stream: LaneStream, keeper: Keeper, clock: Clock, saved: tuple[dict[str, Any], dict[str, Any]] | None
+    stream: Stream,
+    keeper: Keeper,
+    clock: Clock,
+    saved: tuple[dict[str, Any], dict[str, Any]] | None,
+    weights: Tensors | None,
+    save_every_s: float,
 ) -> Loop:
     """Make the loop of a run, before its next step.
+
+    Args:
+        stream: what it reads.
+        keeper: where it puts things.
+        clock: how long it takes.
+        saved: the state of the stopped run that it goes on with.
+        weights: what it begins from instead of random ones.
+        save_every_s: how often its state is put on disk, at least.
 
     Raises:
         ModelError: the saved state is of another network or text.
@@ -26,6 +40,8 @@ def build_loop(
     keep_freed_memory()
     generator = torch.Generator().manual_seed(keeper.train.seed)
     network = Network(keeper.model, generator).to(keeper.train.device)
+    if weights:
+        network.import_weights(weights)
     if keeper.train.device == "cuda":
         network.pack()
         torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's kernels compute anyway
@@ -36,4 +52,4 @@ def build_loop(
         keeper.restore(*saved)
         clock.earlier_s, clock.first_step_s = float(saved[1]["elapsed_s"]), saved[1]["first_step_s"]
         history = list(saved[1]["history"])
-    return Loop(trainer, keeper, clock, history)
+    return Loop(trainer, keeper, clock, history, save_every_s)

@@ -12,6 +12,7 @@ from chargen.config import ModelConfig, TrainConfig
 from chargen.errors import ModelError, StorageError
 from chargen.jsontext import to_line
 from chargen.runs import Run
+from chargen.training.background import Background
 from chargen.training.clock import Clock
 from chargen.training.prepare import Data
 from chargen.training.reports import Finished, Report
@@ -33,6 +34,7 @@ class Keeper:
         self.best_loss = math.inf
         self.best_step = 0
         self.best_weights: Tensors = {}
+        self.writer = Background()
 
     def offer(self, loss: float, step: int, weights: Tensors) -> bool:
         """Keep these weights, in memory and as the model file, if their loss is the lowest so far; say whether it is.
@@ -66,10 +68,10 @@ class Keeper:
         return Checkpoint(self.model, self.data.tokenizer, weights, about)
 
     def save_state(self, trainer: Trainer, clock: Clock, history: list[dict[str, float]]) -> None:
-        """Write all that a resumed run needs.
+        """Write all that a resumed run needs, on another thread; `writer.wait()` returns when it is on disk.
 
         Raises:
-            StorageError: it cannot be written; the state before stays as it was.
+            StorageError: the one before could not be written; the last that could be is as it was.
         """
         best = {f"best.{name}": weight for name, weight in self.best_weights.items()}
         described = {
@@ -84,9 +86,10 @@ class Keeper:
             "best": [self.best_loss if self.best_weights else None, self.best_step],
             "elapsed_s": clock.elapsed_s(),
             "first_step_s": clock.first_step_s,
-            "history": history,
+            "history": list(history),
         }
-        save_tensors(self.run.state, {**trainer.tensors(), **best}, described)
+        tensors = {**trainer.tensors(), **best}  # copies: the next step changes none of them
+        self.writer.start(lambda: save_tensors(self.run.state, tensors, described))
 
     def restore(self, tensors: Tensors, described: Mapping[str, Any]) -> None:
         """Put back the best of a saved state.
@@ -97,7 +100,8 @@ class Keeper:
         if described["corpus_sha256"] != self.data.corpus.sha256:
             raise ModelError(
                 f"the run {self.run.name!r} was trained on another text than this one",
-                "Resume it with the text it began with, read in the same way, or start a new run.",
+                "Resume it with the text it began with, read in the same way; to go on from its model with another, "
+                f"start a new run: --init-from {self.run.name}.",
             )
         loss, step = described["best"]
         self.best_loss, self.best_step = math.inf if loss is None else float(loss), int(step)

@@ -21,6 +21,7 @@ from chargen.training.trainer import Trainer
 IDS_BETWEEN_LOOKS = 6  #: training ids for each id of a look: reading costs about a third of learning, so a look < 10 %
 STEPS_BETWEEN_LOOKS = 50  #: at least: of a tiny text a look costs more than its few ids, for the files it writes
 REPORT_EVERY_S = 0.5
+SAVE_EVERY_S = 60.0
 
 
 class Loop:
@@ -31,14 +32,23 @@ class Loop:
         keeper: puts the best model and the state on disk.
         clock: says how much is done.
         history: the looks of earlier sittings.
+        save_every_s: seconds after which the state is on disk again, whether or not a look was due.
     """
 
-    def __init__(self, trainer: Trainer, keeper: Keeper, clock: Clock, history: list[dict[str, float]]) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        keeper: Keeper,
+        clock: Clock,
+        history: list[dict[str, float]],
+        save_every_s: float = SAVE_EVERY_S,
+    ) -> None:
         self.trainer, self.keeper, self.clock, self.history = trainer, keeper, clock, history
         self.engine = TorchEngine(trainer.network)
         self.meter = Meter(trainer, clock, keeper.data.ids_per_char)
         self.threads = Threads(adapt=clock.budget_s is not None and trainer.config.device == "cpu")
         self.halted = False  #: ended before its time
+        self.save_every_s, self._saved_at_s = save_every_s, clock.elapsed_s()
 
     def reports(self, stop: Callable[[], bool], stop_after: int | None) -> Iterator[Progress | Evaluated]:
         """Make the steps, until the run is done, `stop()` says so, or `stop_after` steps are made.
@@ -47,7 +57,15 @@ class Loop:
             DivergenceError: the loss is not finite; the best model before that is on disk.
             StorageError: the model or the state cannot be written.
         """
+        try:
+            yield from self._steps(stop, stop_after)
+        finally:
+            self.keeper.writer.wait()
+
+    def _steps(self, stop: Callable[[], bool], stop_after: int | None) -> Iterator[Progress | Evaluated]:
         trainer, clock, meter = self.trainer, self.clock, self.meter
+        if not trainer.step:
+            self._save_state()  # whoever pulls the plug from now on can go on
         # A budget that loading torch has used up still gives a model: of one step.
         done = clock.progress(trainer.step) >= 1.0 and self.keeper.best_step > 0
         while not (done or self.halted):
@@ -69,7 +87,7 @@ class Loop:
                 self._save_state()
             if self.halted or due:
                 yield self.look()
-            if due:
+            if due or clock.elapsed_s() - self._saved_at_s > self.save_every_s:
                 self._save_state()
 
     def look(self) -> Evaluated:
@@ -100,6 +118,7 @@ class Loop:
         return self.trainer.ids_seen // max(1, fewest, IDS_BETWEEN_LOOKS * len(self.keeper.data.val[0].ids))
 
     def _save_state(self) -> None:
+        self._saved_at_s = self.clock.elapsed_s()
         self.keeper.save_state(self.trainer, self.clock, self.history)
         self.meter.resume()
 

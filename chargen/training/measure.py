@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from chargen.baselines.compression import lzma_nats
 from chargen.baselines.ngram import ngram_nats
 from chargen.engine.engine import Engine
-from chargen.engine.evaluate import carried_log_probs, layout
+from chargen.engine.evaluate import carried_log_probs, document_log_probs, layout
+from chargen.text.documents import NONE
 from chargen.text.tokenizer import Ids
 from chargen.training.prepare import Data, Part, split
 from chargen.training.reports import LN2
@@ -67,7 +68,11 @@ def measure(engine: Engine, data: Data) -> Measured:
 
 def _nats(engine: Engine, data: Data, ids: Ids) -> NDArray[np.float64]:
     """Return −log p of each id, [N]; an unknown character of a validation file of its own costs what it should."""
-    return -carried_log_probs(engine, ids, data.start, LANES, WARMUP) - data.tokenizer.spelling_nats(ids)
+    if data.config.documents == NONE:
+        log_probs = carried_log_probs(engine, ids, data.start, LANES, WARMUP)
+    else:
+        log_probs = document_log_probs(engine, ids)
+    return -log_probs - data.tokenizer.spelling_nats(ids)
 
 
 def closing_ids(data: Data) -> int:
@@ -83,10 +88,10 @@ def ids_read(num_ids: int) -> int:
 
 def baselines(data: Data) -> Baselines:
     """Return what an interpolated 5-gram and LZMA make of validation; of long texts, of its beginning."""
-    train_text, val_text = split(data.corpus, data.val_corpus, data.config.val_fraction)
-    train_text, val_text = train_text[-BASELINE_TRAIN_CHARS:], val_text[:BASELINE_VAL_CHARS]
+    train, val = split(data.corpus, data.val_corpus, data.config.val_fraction)
+    train_text, val_text = train.read(-BASELINE_TRAIN_CHARS), val.read(0, BASELINE_VAL_CHARS)
     train_ids = np.asarray(data.train.ids[-int(BASELINE_TRAIN_CHARS * data.ids_per_char) :])
-    ids = data.tokenizer.encode(val_text)
+    ids = data.tokenizer.encode_documents(val_text) if val.text.documents else data.tokenizer.encode(val_text)
     # LZMA first: it leaves Python alone, which at that time is busy importing torch.
     compressed = lzma_nats(train_text, val_text)
     ngram = ngram_nats(train_ids, ids, data.tokenizer.vocab_size) * len(ids) / len(val_text)

@@ -8,22 +8,19 @@ The best model is chosen on the first of the validation parts, so the second hal
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus
-from chargen.text.store import open_store, write_store
+from chargen.text.documents import MARK, NONE, separator
+from chargen.text.encode import stored_ids
+from chargen.text.longtext import LongText, Span
 from chargen.text.tokenizer import Ids, Tokenizer, build_tokenizer, learns_counts, start_ids
 
-CACHE = Path("corpora/.cache")
 MOST_MEASURED_CHARS = 200_000  #: of what is held out of a corpus: more would take too long at the end of a run
 MOST_CHOICE_CHARS = 100_000  #: of the validation text that is looked at while training
 
@@ -34,6 +31,12 @@ class Part:
 
     ids: NDArray[Any]
     num_chars: int
+
+
+@dataclass(frozen=True)
+class ValPart(Part):
+    """A part of what is held out."""
+
     num_bytes: int  #: in UTF-8
 
 
@@ -44,7 +47,7 @@ class Data:
     tokenizer: Tokenizer
     start: Ids  #: what a text begins after
     train: Part
-    val: tuple[Part, Part, Part]  #: choice, rest of the first half, second half
+    val: tuple[ValPart, ValPart, ValPart]  #: choice, rest of the first half, second half
     corpus: Corpus
     val_corpus: Corpus | None
     config: DataConfig
@@ -54,28 +57,33 @@ class Data:
         return len(self.train.ids) / self.train.num_chars
 
 
-def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tuple[str, str]:
+def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tuple[Span, Span]:
     """Return (training text, validation text): the beginning of what is held out of the corpus, or a text of its own.
 
     Raises:
         CorpusError: the corpus has fewer than two characters.
     """
     if val_corpus is not None:
-        return corpus.text, val_corpus.text
-    N = len(corpus.text)
+        return corpus.content.span(), val_corpus.content.span()
+    N = corpus.num_chars
     if N < 2:
         raise CorpusError(
             f"the corpus has {N} character, but one to learn from and one to check on are the least there can be",
             "Give a longer text; a few thousand characters begin to be worth it.",
         )
     begin = min(N - 1, max(1, int(N * (1 - val_fraction))))
-    return corpus.text[:begin], corpus.text[begin : begin + MOST_MEASURED_CHARS]
+    if corpus.content.documents:
+        begin = _document_begin(corpus.content, begin)
+    return corpus.content.span(0, begin), corpus.content.span(begin, min(N, begin + MOST_MEASURED_CHARS))
 
 
 def prepare(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, tokenizer: Tokenizer | None = None) -> Data:
     """Split, tokenize, and put the training ids on disk, where an earlier run of the same text may have put them.
 
     Args:
+        corpus: what to learn from.
+        val_corpus: what to measure on; a part of `corpus` if None.
+        config: how.
         tokenizer: the one to use; else it is built as `config.tokenizer` says: an alphabet is that of the whole corpus,
             pieces are learned from the training text alone.
 
@@ -84,31 +92,47 @@ def prepare(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, token
         TokenizerError: it gives no vocabulary.
         StorageError: the ids cannot be written.
     """
-    train_text, val_text = split(corpus, val_corpus, config.val_fraction)
+    train, val = split(corpus, val_corpus, config.val_fraction)
     if tokenizer is None:
-        seen = train_text if learns_counts(config.tokenizer) else corpus.text
-        tokenizer = build_tokenizer(config.tokenizer, seen)
-    half = max(1, len(val_text) // 2)
-    choice = min(half, MOST_CHOICE_CHARS)
-    spans = (val_text[:choice], val_text[choice:half], val_text[half:])
-    val = tuple(_part(tokenizer.encode(text), text) for text in spans)
-    train = _part(_stored(tokenizer, train_text), train_text)
-    return Data(tokenizer, start_ids(tokenizer), train, (val[0], val[1], val[2]), corpus, val_corpus, config)
+        tokenizer = build_tokenizer(
+            config.tokenizer, train if learns_counts(config.tokenizer) else corpus.content.span()
+        )
+    learned = Part(stored_ids(tokenizer, train), train.num_chars)
+    parts = _parts(tokenizer, val, config.documents)
+    return Data(tokenizer, start_ids(tokenizer, config.documents), learned, parts, corpus, val_corpus, config)
 
 
-def _part(ids: NDArray[Any], text: str) -> Part:
-    return Part(ids, len(text), len(text.encode("utf-8", "surrogatepass")))
+def _document_begin(text: LongText, place: int) -> int:
+    """Return where the first document after a place begins; the last one of all where none does.
+
+    Raises:
+        CorpusError: there is but one document.
+    """
+    before = place
+    for piece in text.pieces(place):
+        found = piece.find(MARK) + 1
+        if found > 0 and before + found < text.survey.num_chars:
+            return before + found
+        before += len(piece)
+    found = text.read(0, place).rfind(MARK) + 1
+    if not found:
+        raise CorpusError(
+            "the corpus is one document, but one to learn from and one to check on are the least there can be",
+            "Give more documents, or a --val text, or say --documents none.",
+        )
+    return found
 
 
-def _stored(tokenizer: Tokenizer, text: str) -> NDArray[Any]:
-    """Return the text's ids, memory-mapped from the cache."""
-    key = hashlib.sha256(json.dumps(tokenizer.to_json(), sort_keys=True).encode())
-    key.update(text.encode("utf-8", "surrogatepass"))
-    path = CACHE / f"{key.hexdigest()[:32]}.ids"
-    if path.exists():
-        try:
-            return open_store(path).ids
-        except CorpusError:
-            path.unlink()  # a damaged cache is made again
-    ids = tokenizer.encode(text)
-    return write_store(path, np.asarray(ids), tokenizer.vocab_size, {"sha256": key.hexdigest()}).ids
+def _parts(tokenizer: Tokenizer, val: Span, documents: str) -> tuple[ValPart, ValPart, ValPart]:
+    """Cut what is held out into (choice, rest of the first half, second half); documents stay whole."""
+    text = val.read()
+    half = max(1, len(text) // 2)
+    cuts = [min(half, MOST_CHOICE_CHARS), half]
+    if documents != NONE:
+        cuts = [text.find(MARK, cut - 1) + 1 or len(text) for cut in cuts]
+    made = []
+    for part in (text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] :]):
+        ids = tokenizer.encode(part) if documents == NONE else tokenizer.encode_documents(part)
+        size = len(part.replace(MARK, separator(documents)).encode("utf-8", "surrogatepass"))
+        made.append(ValPart(ids, len(part), size))
+    return made[0], made[1], made[2]

@@ -21,12 +21,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from chargen.cells.weights import count_parameters
-from chargen.checkpoint import load_tensors
+from chargen.checkpoint import load_checkpoint, load_tensors
 from chargen.config import DataConfig, ModelConfig, TrainConfig
-from chargen.data.streams import LaneStream
-from chargen.errors import ModelError
-from chargen.runs import create_run, find_run
+from chargen.data.documents import DocumentStream
+from chargen.data.streams import LaneStream, Stream
+from chargen.errors import ConfigError, ModelError
+from chargen.runs import create_run, find_model, find_run
 from chargen.text.corpus import Corpus
+from chargen.text.documents import NONE
 from chargen.text.tokenizer import tokenizer_from_json
 from chargen.training.clock import Clock
 from chargen.training.keeper import Keeper
@@ -35,6 +37,7 @@ from chargen.training.prepare import Data, prepare
 from chargen.training.recipe import choose, default_cell
 from chargen.training.reports import Finished, Report, Started
 from chargen.training.verdict import verdict
+from chargen.training.warmstart import Beginning, begin_from
 
 if TYPE_CHECKING:
     from chargen.training.loop import Loop
@@ -55,6 +58,10 @@ class Plan:
     val_corpus: Corpus | None = None
     device: str = "auto"
     resume: str = ""  #: the name of a stopped run to go on with
+    more_s: float = 0.0  #: seconds to add to the budget of that run
+    init_from: str = ""  #: a model, whose weights and vocabulary a new run begins from
+    new_chars: str = "grow"  #: "grow", "error" or "unknown": what becomes of characters that it lacks
+    save_every_s: float = 60.0  #: so much work is lost, at most, if the machine goes away
     force: bool = False  #: replace a run of this name
     stop_after: int | None = None  #: the step after which the run ends as an interruption would end it
     started: float = field(default_factory=time.perf_counter)  #: when its budget began to count
@@ -69,7 +76,8 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
     """
     # 1, 2
     saved = load_tensors(find_run(plan.resume).state) if plan.resume else None
-    tokenizer = tokenizer_from_json(saved[1]["tokenizer"]) if saved else None
+    begun = _beginning(plan)
+    tokenizer = tokenizer_from_json(saved[1]["tokenizer"]) if saved else begun.tokenizer if begun else None
     data = prepare(plan.corpus, plan.val_corpus, plan.data, tokenizer)
     with ThreadPoolExecutor(1) as pool:
         # The baselines take seconds of one core: most of them pass while torch, which is imported only now, loads.
@@ -80,16 +88,16 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
 
         device = resolve_device(plan.device)
         beside = yardsticks.result()
-        model, config = _settings(plan, data, device, saved)
+        model, config = _settings(plan, data, device, saved, begun)
         # 3
-        stream = LaneStream(data.train.ids, int(data.start[-1]), config.batch_size, config.seq_len)
+        stream = _stream(data, config)
         # Only now, when nothing is left to be wrong with what was asked for, is anything put on disk.
         name = plan.name or plan.corpus.name
         run = find_run(plan.resume) if plan.resume else create_run(name, force=plan.force)
         keeper = Keeper(run, data, model, config)
         clock = Clock(plan.started, config.budget_s, _total_steps(config, stream), closing_ids(data))
-        loop = build_loop(stream, keeper, clock, saved)
-        yield _started(plan, data, loop)
+        loop = build_loop(stream, keeper, clock, saved, begun.weights if begun else None, plan.save_every_s)
+        yield _started(plan, data, loop, begun)
         with loop.threads:
             # 4
             yield from loop.reports(stop, plan.stop_after)
@@ -97,33 +105,65 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
             yield _finish(loop, beside)
 
 
-def _settings(plan: Plan, data: Data, device: str, saved: Saved | None) -> tuple[ModelConfig, TrainConfig]:
+def _beginning(plan: Plan) -> Beginning | None:
+    if not plan.init_from:
+        return None
+    if plan.resume:
+        raise ConfigError("a run is resumed or begun from a model, not both", "Leave out --resume or --init-from.")
+    checkpoint = load_checkpoint(find_model(plan.init_from))
+    return begin_from(checkpoint, plan.corpus.content.span(), plan.new_chars, plan.model)
+
+
+def _settings(
+    plan: Plan, data: Data, device: str, saved: Saved | None, begun: Beginning | None
+) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings that the recipe chooses, or those of the run that is resumed (its length may change)."""
     if saved:
         before = saved[1]["train"]
         length = plan.length or {key: before[key] for key in ("budget_s", "steps", "epochs")}
+        if plan.more_s:
+            length = _longer(length, plan.more_s)
         train_json = {**before, "budget_s": None, "steps": None, "epochs": None, **length, "device": device}
         return ModelConfig.from_json(saved[1]["model"]), TrainConfig.from_json(train_json)
+    if plan.more_s:
+        raise ConfigError("only a run that was stopped can have more time", "Say --resume RUN, or a longer --budget.")
+    chosen = {**plan.model, **begun.shape} if begun else plan.model
     flops = 0.0
     if "budget_s" in plan.length:
         from chargen.training.speed import measure_flops_per_s
 
-        flops = measure_flops_per_s(str(plan.model.get("cell", default_cell(device))), device)
+        flops = measure_flops_per_s(str(chosen.get("cell", default_cell(device))), device)
         flops *= max(0.0, plan.length["budget_s"] - (time.perf_counter() - plan.started))
-    return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, device, plan.model, plan.train, flops)
+    return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, device, chosen, plan.train, flops)
 
 
-def _total_steps(config: TrainConfig, stream: LaneStream) -> int | None:
+def _longer(length: Mapping[str, Any], more_s: float) -> dict[str, Any]:
+    if not length.get("budget_s"):
+        raise ConfigError("more time can be given to a run by time only", "Give this one more --steps or --epochs.")
+    return {"budget_s": length["budget_s"] + more_s}
+
+
+def _stream(data: Data, config: TrainConfig) -> Stream:
+    if data.config.documents == NONE:
+        return LaneStream(data.train.ids, int(data.start[-1]), config.batch_size, config.seq_len)
+    return DocumentStream(data.train.ids, config.batch_size, config.seq_len, config.seed)
+
+
+def _total_steps(config: TrainConfig, stream: Stream) -> int | None:
     if config.epochs is not None:
         return max(1, round(config.epochs * stream.windows_per_epoch))
     return config.steps
 
 
-def _started(plan: Plan, data: Data, loop: Loop) -> Started:
+def _started(plan: Plan, data: Data, loop: Loop, begun: Beginning | None) -> Started:
     train, stream, notes = loop.keeper.train, loop.trainer.stream, list(plan.corpus.notes)
     name = plan.resume or plan.name or plan.corpus.name
     if loop.keeper.run.name != name:
         notes.append(f"the name {name!r} is taken; this run is {loop.keeper.run.name!r}")
+    if isinstance(stream, DocumentStream):
+        notes.append(f"{stream.num_documents:,} documents to learn from, in windows of {stream.seq_len}")
+    if begun and begun.note:
+        notes.append(begun.note)
     if stream.batch_size < train.batch_size:
         notes.append(f"a short text: {stream.batch_size} lanes instead of {train.batch_size}")
     return Started(

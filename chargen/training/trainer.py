@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from chargen.config import TrainConfig
-from chargen.data.streams import LaneStream, Position
+from chargen.data.streams import Position, Stream
 from chargen.errors import DivergenceError, ModelError
 from chargen.nets.network import Network, detach, restart
 from chargen.training.feed import Feed
@@ -56,7 +56,7 @@ class Trainer:
         config: rates and clipping.
     """
 
-    def __init__(self, network: Network, stream: LaneStream, config: TrainConfig) -> None:
+    def __init__(self, network: Network, stream: Stream, config: TrainConfig) -> None:
         self.network = network
         self.stream = stream
         self.config = config

@@ -164,7 +164,7 @@ def test_ids_before_counts_the_targets_of_the_windows_before(stream, epoch):
 @pytest.mark.parametrize("vocab_size", [200, 30_000, 100_000])
 def test_ids_on_disk_give_the_batches_of_ids_in_memory(tmp_path, vocab_size):
     ids = np.random.default_rng(0).integers(0, vocab_size, 500)
-    mapped = write_store(tmp_path / "x.ids", ids, vocab_size, {}).ids
+    mapped = write_store(tmp_path / "x.ids", [ids], vocab_size, {}).ids
     in_memory, on_disk = (LaneStream(i, 3, 4, 7) for i in (ids, mapped))
     for place in positions(in_memory, 5):
         batch = on_disk.batch(place)

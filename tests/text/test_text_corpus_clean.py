@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import sys
 import unicodedata
 
 import pytest
@@ -13,7 +15,10 @@ from hypothesis import strategies as st
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus, read_corpus
-from chargen.text.decode import clean, normal_form
+from chargen.text.decode import normal_form, stands_alone
+from chargen.text.findings import Findings
+from chargen.text.longtext import LongText
+from chargen.text.reading import stream_texts
 
 AS_IT_IS = DataConfig(newline="keep", normalize="none")
 SCRIPTS = {
@@ -31,9 +36,25 @@ CP1258_BYTES = b"Vi\xea\xf2t Nam\r\n"
 plain_text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 
 
+def clean(data: bytes, where: str, config: DataConfig, notes: list[str], block: int = 1 << 20) -> str:
+    """The whole clean text of a file, read in blocks of a size."""
+    findings = Findings()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chargen.text.reading.BLOCK", block)
+        texts = stream_texts(io.BytesIO(data), where, config, findings)
+        text = "".join(piece for pieces in texts for piece in pieces)
+    notes.extend(findings.notes())
+    return text
+
+
 def cleaned(data: bytes, **settings_: str) -> tuple[str, list[str]]:
-    notes: list[str] = []
-    return clean(data, "poem.txt", DataConfig(**settings_), notes), notes
+    """The clean text and the notes, which do not depend on where the blocks are cut."""
+    results = []
+    for block in (1 << 20, 1, 2, 3, 7):
+        notes: list[str] = []
+        results.append((clean(data, "poem.txt", DataConfig(**settings_), notes, block), notes))
+    assert all(result == results[0] for result in results)
+    return results[0]
 
 
 def refused(data: bytes, **settings_: str) -> CorpusError:
@@ -60,6 +81,11 @@ def test_every_script_is_read_in_every_unicode_encoding(text, encoding):
     notes: list[str] = []
     assert clean(text.encode(encoding), "x", DataConfig(encoding=encoding, normalize="none"), notes) == text
     assert notes == []
+
+
+@pytest.mark.parametrize(("named", "encoding"), [("utf-16", "utf-16-le"), ("utf-32", "utf-32-le")])
+def test_a_wide_encoding_without_a_mark_is_little_endian(named, encoding):
+    assert cleaned("Trăm năm\n".encode(encoding), encoding=named) == ("Trăm năm\n", [])
 
 
 @pytest.mark.parametrize(
@@ -218,7 +244,7 @@ def test_a_torn_utf16_file_is_not_called_binary_when_its_encoding_was_named():
 
 @given(st.text())
 def test_the_hash_is_that_of_the_texts_utf8_bytes(text):
-    assert Corpus(text, "x").sha256 == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    assert Corpus(LongText.of(text), "x").sha256 == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def test_the_same_text_has_the_same_hash_however_it_was_packed(tmp_path):
@@ -230,3 +256,31 @@ def test_the_same_text_has_the_same_hash_however_it_was_packed(tmp_path):
     (tmp_path / "c.txt.gz").write_bytes(gzip.compress(text.encode()))
     hashes = {read_corpus([str(path)], DataConfig()).sha256 for path in tmp_path.iterdir()}
     assert hashes == {hashlib.sha256(text.encode()).hexdigest()}
+
+
+# ── a text cut into blocks ────────────────────────────────────────────────────
+
+
+def test_a_character_that_stands_alone_is_never_composed_with_the_one_before():
+    """Every pair that composes, of all of Unicode: the second of it, or its first part, is no place to cut at."""
+    seconds = set()
+    for code in range(sys.maxunicode + 1):
+        apart = unicodedata.decomposition(chr(code)).split()
+        if len(apart) == 2 and not apart[0].startswith("<"):
+            seconds.add(chr(int(apart[1], 16)))
+    seconds |= {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}  # Hangul, by rule
+    for code in range(sys.maxunicode + 1):
+        char = chr(code)
+        if stands_alone(char):
+            first = unicodedata.normalize("NFD", char)[0]
+            assert first not in seconds
+            assert unicodedata.combining(first) == 0
+
+
+@settings(deadline=None)
+@given(st.text("aế\u0302\u0301\u0323\u1112\u1161\u11ab\r\n각", max_size=40), st.integers(1, 6))
+def test_cutting_a_text_into_blocks_changes_nothing(text, block):
+    notes, expected = [], []
+    whole = clean(text.encode(), "x", DataConfig(), expected)
+    assert clean(text.encode(), "x", DataConfig(), notes, block) == whole == normal_form(text, DataConfig())
+    assert notes == expected

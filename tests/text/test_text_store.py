@@ -43,7 +43,7 @@ def test_what_is_written_is_what_is_read(tmp_path_factory, data, vocab_size):
     ids = np.array(data.draw(st.lists(st.integers(0, vocab_size - 1), max_size=200)), dtype=np.int32)
     about = data.draw(st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=4))
     path = tmp_path_factory.mktemp("store") / "train.ids"
-    for store in (write_store(path, ids, vocab_size, about), open_store(path)):
+    for store in (write_store(path, [ids], vocab_size, about), open_store(path)):
         assert store.ids.tolist() == ids.tolist()
         assert store.ids.dtype == smallest_dtype(vocab_size)
         assert store.about == about
@@ -51,12 +51,12 @@ def test_what_is_written_is_what_is_read(tmp_path_factory, data, vocab_size):
 
 @pytest.mark.parametrize("vocab_size", VOCAB_SIZES)
 def test_the_largest_id_of_a_vocabulary_is_kept(tmp_path, vocab_size):
-    store = write_store(tmp_path / "a.ids", np.array([0, vocab_size - 1]), vocab_size, {})
+    store = write_store(tmp_path / "a.ids", [np.array([0, vocab_size - 1])], vocab_size, {})
     assert store.ids.tolist() == [0, vocab_size - 1]
 
 
 def test_ids_are_mapped_and_cannot_be_written_to(tmp_path):
-    store = write_store(tmp_path / "a.ids", np.arange(5), 5, {})
+    store = write_store(tmp_path / "a.ids", [np.arange(5)], 5, {})
     assert isinstance(store.ids, np.memmap)
     assert not store.ids.flags.writeable
 
@@ -65,15 +65,15 @@ def test_ids_are_mapped_and_cannot_be_written_to(tmp_path):
 @given(length=st.integers(0, 200))
 def test_ids_begin_at_a_multiple_of_the_alignment_whatever_the_header(tmp_path_factory, length):
     path = tmp_path_factory.mktemp("store") / "a.ids"
-    write_store(path, np.arange(7), 7, {"x": "y" * length})
+    write_store(path, [np.arange(7)], 7, {"x": "y" * length})
     assert (path.stat().st_size - 7) % ALIGNMENT == 0
     assert path.read_bytes()[-7:] == bytes(range(7))
     assert path.read_bytes().startswith(MAGIC)
 
 
 def test_folders_are_made_and_nothing_but_the_file_is_left(tmp_path):
-    write_store(tmp_path / "a" / "b" / "x.ids", np.arange(5), 5, {})
-    write_store(tmp_path / "a" / "b" / "x.ids", np.arange(3), 5, {})  # and again, over the first
+    write_store(tmp_path / "a" / "b" / "x.ids", [np.arange(5)], 5, {})
+    write_store(tmp_path / "a" / "b" / "x.ids", [np.arange(3)], 5, {})  # and again, over the first
     assert files_below(tmp_path) == ["a", str(Path("a/b")), str(Path("a/b/x.ids"))]
     assert open_store(tmp_path / "a" / "b" / "x.ids").ids.tolist() == [0, 1, 2]
 
@@ -84,7 +84,7 @@ def test_folders_are_made_and_nothing_but_the_file_is_left(tmp_path):
 def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StorageError, match="cannot be written"):
-        write_store(tmp_path / "file" / "x.ids", np.arange(5), 5, {})
+        write_store(tmp_path / "file" / "x.ids", [np.arange(5)], 5, {})
     assert files_below(tmp_path) == ["file"]
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -92,20 +92,20 @@ def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path):
 def test_a_file_that_is_a_folder_is_a_storage_error_and_leaves_nothing_behind(tmp_path):
     (tmp_path / "x.ids").mkdir()
     with pytest.raises(StorageError, match="cannot be written") as caught:
-        write_store(tmp_path / "x.ids", np.arange(5), 5, {})
+        write_store(tmp_path / "x.ids", [np.arange(5)], 5, {})
     assert caught.value.hint
     assert files_below(tmp_path) == ["x.ids"]
 
 
 def test_a_disk_that_is_full_leaves_the_file_that_was_there(tmp_path, monkeypatch):
-    write_store(tmp_path / "x.ids", np.arange(5), 5, {})
+    write_store(tmp_path / "x.ids", [np.arange(5)], 5, {})
 
     def full(source, target):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(StorageError, match="No space left on device"):
-        write_store(tmp_path / "x.ids", np.arange(3), 5, {})
+        write_store(tmp_path / "x.ids", [np.arange(3)], 5, {})
     assert files_below(tmp_path) == ["x.ids"]
     assert open_store(tmp_path / "x.ids").ids.tolist() == [0, 1, 2, 3, 4]
 
@@ -115,7 +115,7 @@ def test_a_disk_that_is_full_leaves_the_file_that_was_there(tmp_path, monkeypatc
 
 def test_a_file_cut_at_any_byte_is_refused(tmp_path):
     whole = tmp_path / "whole.ids"
-    write_store(whole, np.arange(9), 300, {"corpus": "kiều"})
+    write_store(whole, [np.arange(9)], 300, {"corpus": "kiều"})
     data, torn = whole.read_bytes(), tmp_path / "torn.ids"
     for length in range(len(data)):
         torn.write_bytes(data[:length])
@@ -125,7 +125,7 @@ def test_a_file_cut_at_any_byte_is_refused(tmp_path):
 
 def test_a_file_with_something_after_its_end_is_refused(tmp_path):
     path = tmp_path / "x.ids"
-    write_store(path, np.arange(9), 300, {})
+    write_store(path, [np.arange(9)], 300, {})
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(CorpusError, match="not a whole chargen store"):
         open_store(path)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from chargen.errors import TokenizerError
+from chargen.text.longtext import Span
 from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
 
 FIRST_BYTE_ID = 1
@@ -24,7 +25,7 @@ class ByteTokenizer(Tokenizer):
     vocab_size = FIRST_BYTE_ID + 256
 
     @classmethod
-    def build(cls, text: str, option: str) -> ByteTokenizer:
+    def build(cls, text: Span, option: str) -> ByteTokenizer:
         if option:
             raise TokenizerError(f"the byte tokenizer takes no option, but {option!r} was given")
         return cls()

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from chargen.errors import TokenizerError
-from chargen.text.tokenizer import Ids, Tokenizer
+from chargen.text.documents import MARK
+from chargen.text.longtext import Span
+from chargen.text.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 FIRST_CHAR_ID = 2
 UNKNOWN_ID = 1
@@ -44,19 +46,32 @@ class CharTokenizer(Tokenizer):
         self._codes = np.concatenate([[0, 0xFFFD], codes]).astype("<u4")
 
     @classmethod
-    def build(cls, text: str, option: str) -> CharTokenizer:
+    def build(cls, text: Span, option: str) -> CharTokenizer:
         if option:
             raise TokenizerError(f"the char tokenizer takes no option, but {option!r} was given")
-        tokenizer = cls(text)
-        if tokenizer.vocab_size > MOST_CHARACTERS:
+        codes = np.flatnonzero(text.counts())
+        if FIRST_CHAR_ID + len(codes) > MOST_CHARACTERS:
             raise TokenizerError(
-                f"the text has {tokenizer.vocab_size - FIRST_CHAR_ID:,} distinct characters",
+                f"the text has {len(codes):,} distinct characters",
                 "Such a text is mostly mis-decoded: look at --encoding. If it is right: --tokenizer byte or sp:8000.",
             )
-        return tokenizer
+        return cls(codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"))
+
+    def grown(self, text: Span) -> CharTokenizer:
+        codes = np.flatnonzero(text.counts())
+        codes = codes[(codes < 0xD800) | (codes > 0xDFFF)]
+        new = codes[~np.isin(codes, self._codes)].astype("<u4").tobytes().decode("utf-32-le")
+        return CharTokenizer(self._characters + new) if new else self
 
     def encode(self, text: str) -> Ids:
-        ids: Ids = self._ids[np.minimum(_code_points(text), len(self._ids) - 1)]
+        codes = _code_points(text)
+        if len(codes) and codes.max() >= len(self._ids):
+            codes = np.minimum(codes, len(self._ids) - 1)
+        return np.take(self._ids, codes)
+
+    def encode_documents(self, text: str) -> Ids:
+        ids = self.encode(text)
+        ids[_code_points(text) == ord(MARK)] = BOUNDARY_ID
         return ids
 
     def decode(self, ids: Any) -> str:
@@ -80,4 +95,6 @@ class CharTokenizer(Tokenizer):
 
 def _code_points(text: str) -> np.ndarray:
     """The text's code points, shape [N]. A lone surrogate passes: it is a code point that no vocabulary holds."""
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,13 @@ import numpy as np
 import sentencepiece as spm
 
 from chargen.errors import TokenizerError
+from chargen.text.documents import MARK
+from chargen.text.longtext import Span
 from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
 
 SPACE_MARK = "▁"
 LONGEST_TRAINING_LINE = 4000  #: characters; the trainer leaves out longer ones, so they are cut
+STRETCH, MOST_STRETCHES = 1_000_000, 32  #: characters, and how many such are read to learn pieces from
 RESERVED_PIECES = 256 + 3 + 1  #: bytes; newline, tab and the library's unknown; the space
 HOW_TO_MAKE_ONE = (
     "Let chargen train one (--tokenizer sp:1000), or set byte_fallback, identity normalisation and no dummy prefix."
@@ -52,9 +54,9 @@ class SentencePieceTokenizer(Tokenizer):
             )
 
     @classmethod
-    def build(cls, text: str, option: str) -> SentencePieceTokenizer:
+    def build(cls, text: Span, option: str) -> SentencePieceTokenizer:
         tokenizer = cls._read(Path(option)) if not option.isdecimal() else cls(_train(text, int(option)))
-        probe = text[:100_000] + " \n\t  ▁Ae\u0300\U0001f600\ufb01\u2460"  # what normalisations change
+        probe = text.read(0, 100_000) + " \n\t  ▁Ae\u0300\U0001f600\ufb01\u2460"  # what normalisations change
         if tokenizer.decode(tokenizer.encode(probe)) != probe:
             raise TokenizerError(
                 f"the sentencepiece model {option!r} does not keep this text as it is", HOW_TO_MAKE_ONE
@@ -104,7 +106,7 @@ class SentencePieceTokenizer(Tokenizer):
         return text.replace(SPACE_MARK, " ").encode("utf-8")
 
 
-def _train(text: str, vocab_size: int) -> bytes:
+def _train(text: Span, vocab_size: int) -> bytes:
     """Train a unigram model of at most `vocab_size` pieces and return its file's bytes."""
     model = io.BytesIO()
     try:
@@ -138,15 +140,28 @@ def _train(text: str, vocab_size: int) -> bytes:
     return model.getvalue()
 
 
-def _training_lines(text: str, room: int) -> Iterator[str]:
+def _training_lines(text: Span, room: int) -> Iterator[str]:
     """Yield the text in pieces without the characters that are too rare for a vocabulary with this much room.
 
     Those are spelled in bytes, so that 1,000 pieces do for a text of 5,000 different characters.
     """
-    counts = Counter(text.replace(SPACE_MARK, " "))
-    rare = "".join(char for char, _ in counts.most_common()[max(1, room * 3 // 4) :])
-    cut = re.compile(f"[{re.escape(rare)}\n\t]") if rare else re.compile(r"[\n\t]")
+    counts = np.pad(text.counts(), (0, ord(SPACE_MARK) + 1))
+    counts[ord(" ")] += counts[ord(SPACE_MARK)]
+    counts[ord(SPACE_MARK)] = 0
+    common = np.argsort(-counts, kind="stable")[: max(1, room * 3 // 4)]
+    counts[common] = 0
+    rare = "".join(map(chr, np.flatnonzero(counts)))
+    cut = re.compile(f"[{re.escape(rare)}\n\t{MARK}]")
     yield " "  # a text of rare characters alone has no other line
-    for line in cut.split(text.replace(SPACE_MARK, " ")):
-        for start in range(0, len(line), LONGEST_TRAINING_LINE):
-            yield line[start : start + LONGEST_TRAINING_LINE]
+    for piece in _spread(text):
+        for line in cut.split(piece.replace(SPACE_MARK, " ")):
+            for start in range(0, len(line), LONGEST_TRAINING_LINE):
+                yield line[start : start + LONGEST_TRAINING_LINE]
+
+
+def _spread(text: Span) -> Iterator[str]:
+    """Yield a text, or of a long one stretches at even distances that a vocabulary is learned from."""
+    count = min(MOST_STRETCHES, -(-text.num_chars // STRETCH))
+    for k in range(count):
+        begin = k * text.num_chars // count
+        yield text.read(begin, min(begin + STRETCH, (k + 1) * text.num_chars // count))

@@ -1,0 +1,98 @@
+"""B lanes of documents, shuffled anew for each epoch, in windows of T.
+
+    lane 0   [doc 7 ···│··· end ‒‒‒][doc 2 ···│··· end ‒][…
+    lane 1   [doc 0 ·· end ‒‒‒‒‒‒‒‒][doc 5 ···│·········│·· end ‒‒]        ‒ is padding: no target, no loss
+
+A document begins at a window's beginning, from the initial state and the boundary, and ends with the boundary. What is
+left of its last window is padding. Lanes end with whole documents, the shorter ones with empty windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.data.streams import Batch, Position, Stream
+from chargen.errors import CorpusError
+from chargen.text.tokenizer import BOUNDARY_ID
+
+NO_TARGET = -100  #: what the cross-entropy passes over
+MOST_PADDED = 0.95  #: of the documents fit into one window, where they are shorter than a window was to be
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where an epoch's documents stand: window k of lane b is slot `lane_begins[b] + k`."""
+
+    order: NDArray[np.int64]  #: [documents], shuffled
+    slots: NDArray[np.int64]  #: [documents + 1]: the windows before each of `order`
+    lane_begins: NDArray[np.int64]  #: [B + 1], in slots
+
+
+class DocumentStream(Stream):
+    """An endless stream of batches over documents.
+
+    Args:
+        ids: [N], each document followed by the boundary.
+        batch_size: lanes wanted; fewer where there are fewer documents.
+        seq_len: T, the longest window; shorter where nearly all documents are.
+        seed: of the shuffling.
+
+    Raises:
+        CorpusError: there is no document.
+    """
+
+    def __init__(self, ids: NDArray[Any], batch_size: int, seq_len: int, seed: int) -> None:
+        ends = np.flatnonzero(ids == BOUNDARY_ID)
+        if not len(ends):
+            raise CorpusError("there is no whole document to train on", "Give more text, or --documents none.")
+        self._ids, self._seed = ids, seed
+        self._begins = np.concatenate([[0], ends[:-1] + 1])
+        self._lengths = ends + 1 - self._begins  # the boundary is the last target
+        self.seq_len = max(1, min(seq_len, int(np.quantile(self._lengths, MOST_PADDED, method="higher"))))
+        self._windows = -(-self._lengths // self.seq_len)
+        self.batch_size = max(1, min(batch_size, len(ends)))
+        self.num_ids = self.ids_per_epoch = int(ends[-1]) + 1
+        self.windows_per_epoch = int(-(-self._windows.sum() // self.batch_size))  # or a few more, as documents fall
+        self._layout = lru_cache(maxsize=2)(self._laid_out)
+
+    @property
+    def num_documents(self) -> int:
+        return len(self._begins)
+
+    def ids_before(self, position: Position) -> int:
+        """How many targets of its epoch the windows before a position have, about."""
+        return min(self.ids_per_epoch, position.window * self.ids_per_epoch // self.windows_per_epoch)
+
+    def after(self, position: Position) -> Position:
+        """Return the position of the batch after this one."""
+        longest = int(np.diff(self._layout(position.epoch).lane_begins).max())
+        more = position.window + 1 < longest
+        return Position(position.epoch, position.window + 1) if more else Position(position.epoch + 1)
+
+    def batch(self, position: Position) -> Batch:
+        """Return the batch at a position. No position depends on the ones before it."""
+        layout = self._layout(position.epoch)
+        slots = layout.lane_begins[:-1] + position.window
+        open_ = slots < layout.lane_begins[1:]
+        place = np.searchsorted(layout.slots, np.minimum(slots, layout.slots[-1] - 1), side="right") - 1
+        window = np.where(open_, slots - layout.slots[place], 0)
+        document = layout.order[place]
+        offsets = window * self.seq_len + np.arange(self.seq_len)[:, None]  # [T, B], from the document's beginning
+        inside = open_ & (offsets < self._lengths[document])
+        needed = int(inside.any(axis=1).sum())
+        offsets, inside = offsets[:needed], inside[:needed]
+        places = np.where(inside, self._begins[document] + offsets, 0)
+        found = self._ids[np.stack([np.maximum(places - 1, 0), places])].astype(np.int64)
+        inputs = np.where(inside & (offsets > 0), found[0], BOUNDARY_ID)
+        return Batch(inputs, np.where(inside, found[1], NO_TARGET), window == 0)
+
+    def _laid_out(self, epoch: int) -> Layout:
+        order = np.random.default_rng([self._seed, epoch]).permutation(self.num_documents)
+        slots = np.concatenate([[0], np.cumsum(self._windows[order])])
+        ideal = np.arange(self.batch_size + 1) * slots[-1] // self.batch_size
+        return Layout(order, slots, slots[np.searchsorted(slots, ideal)])
