@@ -19,7 +19,7 @@ from chargen.text import sources
 from chargen.text.decode import check_encoding
 from chargen.text.documents import NONE, marked
 from chargen.text.findings import Findings
-from chargen.text.longtext import LongText
+from chargen.text.longtext import IN_MEMORY, LongText
 from chargen.text.reading import PACKED, Text, is_remote, open_texts, stream_texts
 
 DEFAULTS = DataConfig()
@@ -100,6 +100,8 @@ class _Reader:
         elif argument and os.path.isdir(argument):
             self._add_folder(Path(argument))
         elif argument and (os.path.exists(argument) or is_remote(argument)):
+            if os.path.isfile(argument) and os.path.getsize(argument) > IN_MEMORY:
+                self.content.borrow(Path(argument))  # its clean form may be what it is
             if not self._add(open_texts(argument, self._config, self.findings)):
                 raise CorpusError(f"{argument} is empty", "Give a file with at least two characters.")
             self.files += 1

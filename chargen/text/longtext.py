@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 import tempfile
 import threading
@@ -17,17 +18,18 @@ import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import StorageError
+from chargen.errors import CorpusError, StorageError
 from chargen.text.documents import MARK
 from chargen.text.parallel import in_order
 
 IN_MEMORY = 1 << 26  #: bytes of a text that are kept there
-BLOCK = 1 << 20  #: bytes that are read at a time
+BLOCK = 1 << 16  #: bytes that are read at a time
 ERRORS = "surrogatepass"  #: a lone surrogate (which no clean file holds) counts as its three bytes
 
 
@@ -51,6 +53,7 @@ class LongText:
         self._file: BinaryIO = io.BytesIO()
         self._lock = threading.Lock()
         self._at_end = True  # of what was written, so that writing goes on there
+        self._lent: tuple[int, int] | None = None  # the size and time of a file that is this text as it stands
         self.num_bytes = 0
 
     @classmethod
@@ -67,6 +70,11 @@ class LongText:
             StorageError: the disk does not take it.
         """
         data = piece.encode("utf-8", ERRORS)
+        if self._lent:
+            if self._read(self.num_bytes, len(data)) == data:
+                self.num_bytes += len(data)
+                return
+            self._copy_of_its_own()
         try:
             if not self._at_end:
                 self._file.seek(self.num_bytes)
@@ -81,6 +89,21 @@ class LongText:
                 "Free some room there, or name another folder in the environment variable TMPDIR.",
             ) from error
         self.num_bytes += len(data)
+
+    def borrow(self, path: Path) -> None:
+        """Keep no copy of what is written next, as long as it is what stands in a file, byte for byte."""
+        if not self.num_bytes:
+            self._file = open(path, "rb")  # noqa: SIM115 (it closes with the text)
+            weakref.finalize(self, self._file.close)
+            self._lent = _stamp(self._file)
+
+    def _copy_of_its_own(self) -> None:
+        source, self._file, self._lent, size = self._file, io.BytesIO(), None, self.num_bytes
+        source.seek(0)
+        self._to_disk()
+        while self._file.tell() < size:
+            self._file.write(source.read(min(BLOCK, size - self._file.tell())))
+        self._at_end = True
 
     def _to_disk(self) -> None:
         memory, self._file = self._file, tempfile.TemporaryFile()  # noqa: SIM115 (it closes with the text)
@@ -153,10 +176,17 @@ class LongText:
             offset += len(block)
 
     def _read(self, offset: int, size: int) -> bytes:
+        if self._lent and self._lent != _stamp(self._file):
+            raise CorpusError("a file was changed while it was read", "Begin again.")
         with self._lock:  # one reader at a time moves the place in the file
             self._at_end = False
             self._file.seek(offset)
             return self._file.read(size)
+
+
+def _stamp(file: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 def _last_begin(block: bytes) -> int:

@@ -24,11 +24,10 @@ from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
 from chargen.text.decode import clean, clean_text
 from chargen.text.findings import Findings
-from chargen.text.longtext import BLOCK
 
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 PACKED = (".gz", ".zst")  #: endings that say nothing of what is packed
-PACKED_BLOCK = 1 << 16  #: bytes
+BLOCK = 1 << 15  #: bytes that are read at a time: few enough for the cache, and for many blocks to be plain ASCII
 JSON_LINES = (".jsonl", ".ndjson")
 ROWS = 1_000  #: of a Parquet file that are read at a time
 
@@ -117,7 +116,7 @@ def _read(stream: Any) -> Iterator[bytes]:
 def _unpacked(stream: Any, zstandard: Any) -> Iterator[bytes]:
     """Yield what Zstandard frames hold; a little is read at a time, because it may become much."""
     frame = None
-    while data := stream.read(PACKED_BLOCK):
+    while data := stream.read(BLOCK):
         while data:
             frame = frame or zstandard.ZstdDecompressor().decompressobj()
             yield frame.decompress(data)

@@ -56,6 +56,10 @@ class Tokenizer(ABC):
         ends = [np.array([BOUNDARY_ID], dtype=np.int32)] * len(parts)
         return np.concatenate([ids for pair in zip(parts, ends, strict=True) for ids in pair])[:-1]
 
+    def ascii_table(self) -> bytes | None:
+        """Return what `bytes.translate` makes ids of ASCII text with, where an id is one character and fits a byte."""
+        return None
+
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes:
         """Return what an id writes, as UTF-8; b"" for the boundary. A character may be split over several ids."""

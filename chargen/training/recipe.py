@@ -24,6 +24,7 @@ from chargen.config import ModelConfig, TrainConfig
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
 HEAD_ROWS = 600  #: of the head of a large vocabulary that a window is learned with, about (`nets/sampled.py`)
 READ_PER_WEIGHT = 4.5  #: ids read for each recurrent weight: fewer leave a large network half taught
+LETTERS, HEAD_SHARE = 256, 0.5  #: of a vocabulary larger than that, rows of the head count for half as weights to teach
 WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
 MEMBERS_PER_ROOT = 420  #: the same of a member, when there are several
 EPOCHS_OF_ONE = 2  #: members are the square root of the epochs of a single one over this
@@ -68,7 +69,7 @@ def choose(
         products = max(1, members * (weights(hidden) + rows * hidden))  # the head is one too
         return ids_read(num_train_ids, length, train_choices, flops / (FLOPS_PER_WEIGHT * products))
 
-    hidden, members = size(reads, weights, num_train_ids, model_choices)
+    hidden, members = size(reads, weights, num_train_ids, vocab_size, model_choices)
     epochs = reads(hidden, members) / max(1, num_train_ids)
     model = {
         "vocab_size": vocab_size,
@@ -98,6 +99,7 @@ def size(
     reads: Callable[[int, int], float],
     weights: Callable[[int], int],
     num_train_ids: int,
+    vocab_size: int,
     choices: Mapping[str, Any],
 ) -> tuple[int, int]:
     """Return (hidden size, members).
@@ -106,12 +108,15 @@ def size(
         reads: (hidden, members) → how many ids a run reads with them.
         weights: hidden → recurrent weights of a member.
         num_train_ids: how much there is to learn from.
+        vocab_size: of the tokenizer.
         choices: what the person chose.
     """
 
+    rows = HEAD_SHARE * max(0, vocab_size - LETTERS)
+
     def largest(members: int, per_root: int) -> int:
         def fits(hidden: int) -> bool:
-            enough = reads(hidden, members) >= READ_PER_WEIGHT * weights(hidden)
+            enough = reads(hidden, members) >= READ_PER_WEIGHT * (weights(hidden) + rows * hidden)
             return enough and weights(hidden) <= per_root * math.sqrt(num_train_ids)
 
         return int(choices.get("hidden_size", max(filter(fits, SIZES), default=SIZES[0])))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.errors import StorageError
+from chargen.errors import CorpusError, StorageError
 from chargen.text import longtext
 from chargen.text.encode import encoded
 from chargen.text.longtext import LongText
@@ -104,3 +104,27 @@ def test_work_on_all_cores_comes_back_in_order(items):
 def test_an_error_in_the_work_is_raised():
     with pytest.raises(ZeroDivisionError):
         list(in_order(lambda x: 1 // x, [1, 2, 0, 3]))
+
+
+@settings(deadline=None)
+@given(any_text, any_text, any_text)
+def test_a_file_that_is_the_text_is_read_in_place_as_far_as_it_is(tmp_path_factory, same, mine, other):
+    path = tmp_path_factory.mktemp("text") / "a.txt"
+    path.write_bytes((same + other).encode())
+    text = LongText()
+    text.borrow(path)
+    for piece in (same, mine):
+        text.write(piece)
+    assert text.read() == same + mine
+    assert text.survey.num_bytes == len((same + mine).encode())
+
+
+def test_a_file_that_changes_while_it_is_read_is_named(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("some text")
+    text = LongText()
+    text.borrow(path)
+    text.write("some ")
+    path.write_text("another text")
+    with pytest.raises(CorpusError, match="changed while it was read"):
+        text.read()

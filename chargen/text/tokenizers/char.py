@@ -69,6 +69,11 @@ class CharTokenizer(Tokenizer):
             codes = np.minimum(codes, len(self._ids) - 1)
         return np.take(self._ids, codes)
 
+    def ascii_table(self) -> bytes | None:
+        return (
+            bytes(self.encode("".join(map(chr, range(128)))).tolist()) + bytes(128) if self.vocab_size <= 256 else None
+        )
+
     def encode_documents(self, text: str) -> Ids:
         ids = self.encode(text)
         ids[_code_points(text) == ord(MARK)] = BOUNDARY_ID
