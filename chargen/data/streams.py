@@ -83,7 +83,7 @@ class LaneStream(Stream):
         self.batch_size = max(1, min(batch_size, len(ids) // seq_len))
         self.lane_len = len(ids) // self.batch_size
         self.windows_per_epoch = -(-self.lane_len // seq_len)
-        self._ids = ids
+        self._ids = np.asarray(ids)  # of a memory map: still one, but quicker to index
         self._start_id = start_id
         self._bounds = [k * self.lane_len // self.windows_per_epoch for k in range(self.windows_per_epoch + 1)]
         self.seq_len = -(-self.lane_len // self.windows_per_epoch)
@@ -114,7 +114,7 @@ class LaneStream(Stream):
     def batch(self, position: Position) -> Batch:
         """Return the batch at a position. No position depends on the ones before it."""
         begins, length = self.window(position)
-        spans = [self._ids[max(0, o - 1) : o + length] for o in begins.tolist()]
-        spans = [s if o else np.concatenate([[self._start_id], s]) for s, o in zip(spans, begins.tolist(), strict=True)]
-        window = np.stack(spans, axis=1).astype(np.int64)  # [T + 1, B]
+        places = begins + np.arange(-1, length)[:, None]  # [T + 1, B]
+        window = self._ids[np.maximum(places, 0)].astype(np.int64)
+        window[places < 0] = self._start_id
         return Batch(window[:-1], window[1:], self.fresh(position))
