@@ -30,7 +30,7 @@ from chargen.sampling.sampler import sample
 from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts, utf8_size
 from chargen.text.decode import normal_form
 from chargen.text.documents import NONE, marked, separator
-from chargen.text.tokenizer import Ids, StreamingDecoder, start_ids
+from chargen.text.tokenizer import Ids, StreamingDecoder, encoder, start_ids
 
 MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
 LANES, WARMUP = 32, 512
@@ -170,7 +170,8 @@ class LanguageModel:
         if self._has_documents:
             text = "".join(marked([text], self._data.documents))
         half = max(1, len(text) // 2)
-        ids = self.tokenizer.encode_documents(text) if self._has_documents else self.tokenizer.encode(text)
+        encode = encoder(self.tokenizer, self._data.documents)
+        ids = encode(text)
         engine, start = self._engine(2 * len(ids)), self._start
         lanes = 1 if isinstance(engine, NumpyEngine) else LANES
         if self._has_documents:
@@ -181,9 +182,7 @@ class LanguageModel:
         spelling, unknown = self.tokenizer.spelling_nats(ids), int(self.tokenizer.unknown(ids).sum())
         carried, windows = carried + spelling, windows + spelling
         score = Score(text, float(carried.sum()), len(text), utf8_size(original), unknown)
-        cut = len(
-            self.tokenizer.encode_documents(text[:half]) if self._has_documents else self.tokenizer.encode(text[:half])
-        )
+        cut = len(encode(text[:half]))
         return TextEvaluation(
             chars=score.chars,
             bytes=score.bytes,

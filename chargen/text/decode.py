@@ -63,7 +63,7 @@ def check_encoding(encoding: str) -> None:
         b" ".decode(encoding)
         codecs.getincrementaldecoder(encoding)
     except UnicodeError:
-        pass  # a space is too short for it, but it is one
+        return  # there is one, for which a space is too short a text
     except (LookupError, ValueError) as error:
         raise CorpusError(
             f"no encoding named {encoding!r}", "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."

@@ -133,7 +133,7 @@ class LongText:
                 yield block
 
         def counted() -> Iterator[NDArray[np.int64]]:
-            for found in in_order(_counted, blocks()):
+            for found in in_order(lambda block: _counted(block.decode("utf-8", ERRORS)), blocks()):
                 chars.append(int(found.sum()))
                 yield found
 
@@ -197,9 +197,9 @@ def _last_begin(block: bytes) -> int:
     return place or len(block)
 
 
-def _counted(block: bytes) -> NDArray[np.int64]:
-    """Return how often each code point stands in a block of UTF-8, [highest + 1]."""
-    counts: NDArray[np.int64] = np.bincount(code_points(block)).astype(np.int64, copy=False)
+def _counted(text: str) -> NDArray[np.int64]:
+    """Return how often each code point stands in a text, [highest + 1]."""
+    counts: NDArray[np.int64] = np.bincount(code_points(text)).astype(np.int64, copy=False)
     return counts
 
 
@@ -213,11 +213,11 @@ def summed(counts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
     return total
 
 
-def code_points(block: bytes) -> NDArray[np.uint8] | NDArray[np.uint32]:
-    """Return the code points of whole characters in UTF-8, [N]."""
-    if block.isascii():
-        return np.frombuffer(block, dtype=np.uint8)
-    return np.frombuffer(block.decode("utf-8", ERRORS).encode("utf-32-le", ERRORS), dtype="<u4")
+def code_points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
+    """Return a text's code points, [N]. A lone surrogate passes: it is a code point that no vocabulary holds."""
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
+    return np.frombuffer(text.encode("utf-32-le", ERRORS), dtype="<u4")
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ class Span:
         if self.num_chars == self.text.survey.num_chars:
             counts = self.text.survey.counts.copy()
         else:
-            counts = summed(in_order(_counted, (piece.encode("utf-8", ERRORS) for piece in self.pieces())))
+            counts = summed(in_order(_counted, self.pieces()))
         if self.text.documents:
             counts[ord(MARK) : ord(MARK) + 1] = 0  # it is no character of the text
         return counts

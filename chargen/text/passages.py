@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.text.longtext import Span
+from chargen.text.longtext import Span, code_points
 
 WIDTH = 100  #: characters of a stretch
 MOST_KEPT = 1 << 20  #: hashes
@@ -89,7 +89,7 @@ def _hashed(text: Span) -> Iterator[tuple[int, NDArray[np.uint64]]]:
 
 
 def _codes(text: str) -> NDArray[np.uint64]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
+    return code_points(text).astype(np.uint64)
 
 
 def _powers(base: int, count: int) -> NDArray[np.uint64]:

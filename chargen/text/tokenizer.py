@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -171,6 +171,11 @@ def check_unicode(text: str, what: str) -> None:
         raise CorpusError(
             f"{what} is not valid UTF-8 at character {error.start + 1}", "Convert it to UTF-8."
         ) from error
+
+
+def encoder(tokenizer: Tokenizer, documents: str) -> Callable[[str], Ids]:
+    """Return how a tokenizer encodes a clean text: with the boundary for each MARK, if it is one of documents."""
+    return tokenizer.encode if documents == NONE else tokenizer.encode_documents
 
 
 def start_ids(tokenizer: Tokenizer, documents: str = NONE) -> Ids:

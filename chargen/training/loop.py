@@ -21,7 +21,6 @@ from chargen.training.trainer import Trainer
 IDS_BETWEEN_LOOKS = 6  #: training ids for each id of a look: reading costs about a third of learning, so a look < 10 %
 STEPS_BETWEEN_LOOKS = 50  #: at least: of a tiny text a look costs more than its few ids, for the files it writes
 REPORT_EVERY_S = 0.5
-SAVE_EVERY_S = 60.0
 
 
 class Loop:
@@ -41,7 +40,7 @@ class Loop:
         keeper: Keeper,
         clock: Clock,
         history: list[dict[str, float]],
-        save_every_s: float = SAVE_EVERY_S,
+        save_every_s: float,
     ) -> None:
         self.trainer, self.keeper, self.clock, self.history = trainer, keeper, clock, history
         self.engine = TorchEngine(trainer.network)

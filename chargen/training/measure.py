@@ -13,7 +13,7 @@ from chargen.baselines.ngram import ngram_nats
 from chargen.engine.engine import Engine
 from chargen.engine.evaluate import carried_log_probs, document_log_probs, layout
 from chargen.text.documents import NONE
-from chargen.text.tokenizer import Ids
+from chargen.text.tokenizer import Ids, encoder
 from chargen.training.prepare import Data, Part, split
 from chargen.training.reports import LN2
 
@@ -91,7 +91,7 @@ def baselines(data: Data) -> Baselines:
     train, val = split(data.corpus, data.val_corpus, data.config.val_fraction)
     train_text, val_text = train.read(-BASELINE_TRAIN_CHARS), val.read(0, BASELINE_VAL_CHARS)
     train_ids = np.asarray(data.train.ids[-int(BASELINE_TRAIN_CHARS * data.ids_per_char) :])
-    ids = data.tokenizer.encode_documents(val_text) if val.text.documents else data.tokenizer.encode(val_text)
+    ids = encoder(data.tokenizer, data.config.documents)(val_text)
     # LZMA first: it leaves Python alone, which at that time is busy importing torch.
     compressed = lzma_nats(train_text, val_text)
     ngram = ngram_nats(train_ids, ids, data.tokenizer.vocab_size) * len(ids) / len(val_text)

@@ -19,7 +19,7 @@ from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK, NONE, separator
 from chargen.text.encode import stored_ids
 from chargen.text.longtext import LongText, Span
-from chargen.text.tokenizer import Ids, Tokenizer, build_tokenizer, learns_counts, start_ids
+from chargen.text.tokenizer import Ids, Tokenizer, build_tokenizer, encoder, learns_counts, start_ids
 
 MOST_MEASURED_CHARS = 200_000  #: of what is held out of a corpus: more would take too long at the end of a run
 MOST_CHOICE_CHARS = 100_000  #: of the validation text that is looked at while training
@@ -130,9 +130,8 @@ def _parts(tokenizer: Tokenizer, val: Span, documents: str) -> tuple[ValPart, Va
     cuts = [min(half, MOST_CHOICE_CHARS), half]
     if documents != NONE:
         cuts = [text.find(MARK, cut - 1) + 1 or len(text) for cut in cuts]
-    made = []
+    made, encode = [], encoder(tokenizer, documents)
     for part in (text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] :]):
-        ids = tokenizer.encode(part) if documents == NONE else tokenizer.encode_documents(part)
         size = len(part.replace(MARK, separator(documents)).encode("utf-8", "surrogatepass"))
-        made.append(ValPart(ids, len(part), size))
+        made.append(ValPart(encode(part), len(part), size))
     return made[0], made[1], made[2]

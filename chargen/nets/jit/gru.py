@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from chargen.nets.bptt import forward_pieces, num_slices, sliced
+from chargen.nets.jit import walk, walk_back
 from chargen.nets.jit.functions import ONE, sigmoid, tanh
 
 
@@ -96,10 +97,7 @@ class GRUFunction(torch.autograd.Function):
         gates, ns, hs = h.new_empty(T, 3 * S, B, H // S), h.new_empty(T, S, B, H // S), h.new_empty(T + 1, B, H)
         hs[0] = h
         arrays = [part.detach().numpy() for part in (x, ids, bias_hh, gates, ns, hs)]
-        products = zip(hs[:-1].unsqueeze(1).expand(T, 3 * S, B, H).unbind(), gates.unbind(), strict=True)
-        for t, (h_before, a) in enumerate(products):
-            torch.bmm(h_before, weight_t, out=a)
-            forward_step(t, *arrays)
+        walk(forward_step, hs[:-1], weight_t, gates, arrays)
         ctx.save_for_backward(x, ids, gates, ns, hs, weight_hh)
         return hs[1:], hs[T].clone()
 
@@ -112,11 +110,7 @@ class GRUFunction(torch.autograd.Function):
         weight = sliced(weight_hh, S).contiguous()  # [S,3H,H/S]
         d_a, d_x = gates.new_empty(T, B, 3 * H), torch.zeros_like(x)
         d_u, d_h = gates.new_empty(S, B, H // S), d_last.contiguous().clone()
-        arrays = [part.numpy() for part in (ids, d_outputs.contiguous(), d_u, gates, ns, hs, d_h, d_a, d_x)]
-        backward_step(T, *arrays)
-        gate_gradients = d_a.unsqueeze(1).expand(T, S, B, 3 * H).unbind()
-        for t in range(T - 1, -1, -1):
-            torch.bmm(gate_gradients[t], weight, out=d_u)
-            backward_step(t, *arrays)
+        parts = (ids, d_outputs.contiguous(), d_u, gates, ns, hs, d_h, d_a, d_x)
+        walk_back(backward_step, d_a, weight, d_u, [part.numpy() for part in parts])
         d_all = d_a.view(T * B, 3 * H)
         return d_x, None, d_h, d_all.t() @ hs[:-1].view(T * B, H), d_all.sum(0)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from chargen.nets.bptt import forward_pieces, num_slices, sliced
+from chargen.nets.jit import walk, walk_back
 from chargen.nets.jit.functions import FOUR, ONE, TWO, sigmoid
 
 
@@ -106,10 +107,7 @@ class MGRUFunction(torch.autograd.Function):
         hs[0] = h
         arrays = [part.detach().numpy() for part in (x, ids, bias_hh, gates, hs, us)]
         scale(0, *arrays[:2], *arrays[4:])
-        products = zip(us.unsqueeze(1).expand(T, 2 * S, B, H).unbind(), gates.unbind(), strict=True)
-        for t, (u, a) in enumerate(products):
-            torch.bmm(u, weight_t, out=a)
-            forward_step(t, *arrays)
+        walk(forward_step, us, weight_t, gates, arrays)
         ctx.save_for_backward(x, ids, gates, us, hs, weight_hh)
         return hs[1:], hs[T].clone()
 
@@ -123,11 +121,6 @@ class MGRUFunction(torch.autograd.Function):
         d_a, d_x = gates.new_empty(T, B, 2 * H), torch.zeros_like(x)
         d_u, d_h, room = gates.new_empty(S, B, H // S), d_last.contiguous().clone(), gates.new_empty(H)
         parts = (x.detach(), ids, d_outputs.contiguous(), d_u, gates, hs, d_h, d_a, d_x, room)
-        arrays = [part.numpy() for part in parts]
-        backward_step(T, *arrays)
-        gate_gradients = d_a.unsqueeze(1).expand(T, S, B, 2 * H).unbind()
-        for t in range(T - 1, -1, -1):
-            torch.bmm(gate_gradients[t], weight, out=d_u)
-            backward_step(t, *arrays)
+        walk_back(backward_step, d_a, weight, d_u, [part.numpy() for part in parts])
         d_all = d_a.view(T * B, 2 * H)
         return d_x, None, d_h, (d_all.t() @ us.view(T * B, H)).mul_(2.0), d_all.sum(0)

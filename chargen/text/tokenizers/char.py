@@ -12,7 +12,7 @@ import numpy as np
 
 from chargen.errors import TokenizerError
 from chargen.text.documents import MARK
-from chargen.text.longtext import Span
+from chargen.text.longtext import Span, code_points
 from chargen.text.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 FIRST_CHAR_ID = 2
@@ -34,7 +34,7 @@ class CharTokenizer(Tokenizer):
     unknown_id = UNKNOWN_ID
 
     def __init__(self, characters: str) -> None:
-        codes = np.unique(_code_points(characters))
+        codes = np.unique(code_points(characters).astype(np.int64))
         codes = codes[(codes < 0xD800) | (codes > 0xDFFF)]  # a lone surrogate is no character
         if not len(codes):
             raise TokenizerError("a vocabulary needs at least one character")
@@ -64,7 +64,7 @@ class CharTokenizer(Tokenizer):
         return CharTokenizer(self._characters + new) if new else self
 
     def encode(self, text: str) -> Ids:
-        codes = _code_points(text)
+        codes = code_points(text)
         if len(codes) and codes.max() >= len(self._ids):
             codes = np.minimum(codes, len(self._ids) - 1)
         return np.take(self._ids, codes)
@@ -76,7 +76,7 @@ class CharTokenizer(Tokenizer):
 
     def encode_documents(self, text: str) -> Ids:
         ids = self.encode(text)
-        ids[_code_points(text) == ord(MARK)] = BOUNDARY_ID
+        ids[code_points(text) == ord(MARK)] = BOUNDARY_ID
         return ids
 
     def decode(self, ids: Any) -> str:
@@ -96,10 +96,3 @@ class CharTokenizer(Tokenizer):
         if not isinstance(characters, str):
             raise TokenizerError("the description of the char tokenizer has no characters")
         return cls(characters)
-
-
-def _code_points(text: str) -> np.ndarray:
-    """The text's code points, shape [N]. A lone surrogate passes: it is a code point that no vocabulary holds."""
-    if text.isascii():
-        return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
