@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from chargen.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from chargen.cli.main import run as command_line
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, ModelError, StorageError, TokenizerError
-from chargen.lm import LanguageModel
+from chargen.lm import LanguageModel, load
 from chargen.text.documents import MARK
 from chargen.text.longtext import LongText
 from chargen.training.background import Background
@@ -112,6 +113,34 @@ def test_more_time_is_no_matter_of_a_run_by_steps(verse: str) -> None:
     run_plan(plan(verse))
     with pytest.raises(ConfigError, match="by time"):
         run_plan(plan(verse, length={}, resume="run", more_s=1.0))
+
+
+def test_two_runs_that_start_together_do_not_harm_each_other(verse: str) -> None:
+    Path("verse.txt").write_text(verse, encoding="utf-8")
+    command = [sys.executable, "-m", "chargen", "train", "verse.txt", "--hidden", "8", "--steps", "6"]
+    runs = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(3)]
+    assert [run.wait() for run in runs] == [0, 0, 0]
+    models = sorted(Path("checkpoints").glob("*/model.safetensors"))
+    assert [path.parent.name for path in models] == ["verse", "verse-2", "verse-3"]
+    weights = [load_checkpoint(path).weights for path in models]
+    assert all(np.array_equal(w[name], weights[0][name]) for w in weights for name in w)  # the same text and seed
+    assert not list(Path().rglob("*.part"))
+
+
+# ── files of earlier versions ─────────────────────────────────────────────────
+
+FIRST_VERSION = Path(__file__).parent / "files" / "v1"  #: of a run on `verse`, stopped after 8 of 12 steps
+
+
+def test_a_model_of_the_first_version_says_what_it_said() -> None:
+    score = load(FIRST_VERSION / "model.safetensors").score("Trăm năm")
+    assert score.log_prob_nats == pytest.approx(-30.499613787, abs=1e-5)
+
+
+def test_a_run_of_the_first_version_can_be_resumed(verse: str) -> None:
+    shutil.copytree(FIRST_VERSION, "checkpoints/v1")
+    _, finished = run_plan(Plan(corpus_of(verse), "v1", {}, resume="v1"))
+    assert finished.steps == 12
 
 
 # ── damaged files ─────────────────────────────────────────────────────────────

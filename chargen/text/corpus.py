@@ -19,8 +19,9 @@ from chargen.text import sources
 from chargen.text.decode import check_encoding
 from chargen.text.documents import NONE, marked
 from chargen.text.findings import Findings
-from chargen.text.longtext import IN_MEMORY, LongText
+from chargen.text.longtext import LongText
 from chargen.text.reading import PACKED, Text, is_remote, open_texts, stream_texts
+from chargen.text.standing import standing_text
 
 DEFAULTS = DataConfig()
 
@@ -68,8 +69,10 @@ def read_corpus(arguments: Sequence[str], config: DataConfig = DEFAULTS, stdin: 
         CorpusError: an argument cannot be found, read or decoded, or there is no text in any of them.
         StorageError: a long text finds no room on the disk.
     """
-    reader = _Reader(config, stdin)
     check_encoding(config.encoding)
+    if len(arguments) == 1 and (content := standing_text(arguments[0], config)):
+        return Corpus(content, _name(arguments), tuple(arguments), files=1)
+    reader = _Reader(config, stdin)
     for argument in arguments:
         reader.read(argument)
     if not reader.content.num_bytes:
@@ -100,8 +103,6 @@ class _Reader:
         elif argument and os.path.isdir(argument):
             self._add_folder(Path(argument))
         elif argument and (os.path.exists(argument) or is_remote(argument)):
-            if os.path.isfile(argument) and os.path.getsize(argument) > IN_MEMORY:
-                self.content.borrow(Path(argument))  # its clean form may be what it is
             if not self._add(open_texts(argument, self._config, self.findings)):
                 raise CorpusError(f"{argument} is empty", "Give a file with at least two characters.")
             self.files += 1
@@ -145,9 +146,8 @@ class _Reader:
                 self.findings.add(found)
         if left_out:
             shown = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
-            self.findings.left_out(
-                f"{folder}: left out {len(left_out):,} files that are not {self._config.encoding} text ({shown})"
-            )
+            files = "1 file that is" if len(left_out) == 1 else f"{len(left_out):,} files that are"
+            self.findings.left_out(f"{folder}: left out {files} not {self._config.encoding} text ({shown})")
         if self.files == before:
             raise CorpusError(
                 f"no text in the folder {folder}", "It is read recursively; hidden files are passed over."

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from numpy.typing import NDArray
 from chargen.errors import CorpusError
 from chargen.files import PARTIAL
 from chargen.text.documents import MARK
-from chargen.text.longtext import Span
-from chargen.text.parallel import in_order
+from chargen.text.longtext import TASK, Span
+from chargen.text.parallel import Arrays, in_order
 from chargen.text.store import open_store, smallest_dtype, write_store
-from chargen.text.tokenizer import Tokenizer
+from chargen.text.survey import ERRORS
+from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 
 CACHE = Path("corpora/.cache")
 SUFFIX = ".ids"
-LONGEST_LINE = 1 << 20  #: characters; in a longer line pieces are cut anywhere
+LONGEST_LINE = 1 << 22  #: bytes; a longer line is cut anywhere
 ABANDONED_S = 24 * 3600  #: after which a file that is still being written belongs to a run that was killed
 
 
@@ -49,30 +51,44 @@ def stored_ids(tokenizer: Tokenizer, text: Span) -> NDArray[Any]:
 
 def encoded(tokenizer: Tokenizer, text: Span) -> Iterator[NDArray[Any]]:
     """Yield a text's ids, some at a time, of the smallest type that holds them."""
+    documents = text.text.documents
+    end = MARK.encode() if documents else b"\n"
+    described = json.dumps(tokenizer.to_json(), sort_keys=True)
+    blocks = _whole_lines(text.parts(), end)
+    for (ids,) in in_order(_ids_of, blocks, text.text.num_bytes, described, "documents" if documents else ""):
+        yield ids
+
+
+def _ids_of(block: bytes, described: str, documents: str) -> Arrays:
+    """Encode whole lines, or whole documents; it may be another process that does."""
+    tokenizer, table = _tokenizer(described)
     dtype = smallest_dtype(tokenizer.vocab_size)
-    encode = tokenizer.encode_documents if text.text.documents else tokenizer.encode
-    # Letters of a byte each, as bytes: the fastest there is.
-    table = tokenizer.ascii_table() if not text.text.documents and dtype.itemsize == 1 else None
-
-    def ids_of(piece: str) -> NDArray[Any]:
-        if table and piece.isascii():
-            return np.frombuffer(piece.encode("ascii").translate(table), dtype=dtype)
-        return encode(piece).astype(dtype)
-
-    return in_order(ids_of, _whole_lines(text))
+    if table and not documents and block.isascii():
+        return [np.frombuffer(block.translate(table), dtype=dtype)]
+    text = block.decode("utf-8", ERRORS)
+    return [(tokenizer.encode_documents(text) if documents else tokenizer.encode(text)).astype(dtype)]
 
 
-def _whole_lines(text: Span) -> Iterator[str]:
-    """Yield a text in pieces that end with a line or document, because a token may cross any other place."""
-    held, end = "", MARK if text.text.documents else "\n"
-    for piece in text.pieces():
-        cut = piece.rfind(end) + 1
-        if cut or len(held) > LONGEST_LINE:
-            yield held + piece[:cut]
-            held = ""
-        held += piece[cut:]
-    if held:
-        yield held
+@lru_cache(maxsize=2)
+def _tokenizer(described: str) -> tuple[Tokenizer, bytes | None]:
+    """Return a tokenizer, and what makes ids of ASCII text fastest."""
+    tokenizer = tokenizer_from_json(json.loads(described))
+    return tokenizer, tokenizer.ascii_table()
+
+
+def _whole_lines(parts: Iterable[bytes], end: bytes) -> Iterator[bytes]:
+    """Yield a text in blocks that end with a line or document, because a token may cross any other place."""
+    held: list[bytes] = []
+    size = 0
+    for part in parts:
+        cut = part.rfind(end) + len(end) if end in part else 0
+        if cut and size + cut >= TASK or size > LONGEST_LINE:
+            yield b"".join([*held, part[:cut]])
+            held, size, part = [], 0, part[cut:]
+        held.append(part)
+        size += len(part)
+    if size:
+        yield b"".join(held)
 
 
 def clean_cache(folder: Path = CACHE) -> tuple[int, int]:

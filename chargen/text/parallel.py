@@ -1,33 +1,143 @@
-"""Work on the pieces of a long text on all cores, in the order of the pieces, with few of them in memory."""
+"""Work on the pieces of a long text on all cores, in the order of the pieces, with few of them in memory.
+
+By processes of their own: Python decodes text on one core at a time, however many threads ask it to.
+
+    here:  blocks ─▶ a thread for each process ─▶ stdin ─▶ function(block, …) ─▶ stdout ─▶ arrays, in order
+
+A process reads requests until there are no more, and so ends with the one that started it. What goes over a pipe is a
+line of JSON and plain bytes.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import TypeVar
+from importlib import import_module
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
 
-T = TypeVar("T")
-R = TypeVar("R")
+import numpy as np
+from numpy.typing import NDArray
 
-MOST_THREADS = 8
+from chargen.errors import CorpusError
+
+Arrays = list[NDArray[Any]]
+
+WORTH_PROCESSES = 1 << 26  #: bytes, from which on the half second is won back that processes take to start
+MOST_PROCESSES = 8
+PIPE = 1 << 20  #: bytes that a pipe holds, where the system lets itself be asked
+# The C library of Linux gives the memory of a block back to the system and asks for it again, page by page, for the
+# next one: half of a process's time, unless it is told to keep some.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 26)}
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield function(item) of every item; threads work ahead. A single item is done without one."""
-    iterator = iter(items)
-    first = list(islice(iterator, 2))
-    if len(first) < 2:
-        yield from map(function, first)
+def in_order(
+    function: Callable[..., Arrays], blocks: Iterable[bytes], num_bytes: int, *arguments: str
+) -> Iterator[Arrays]:
+    """Yield function(block, *arguments) for every block.
+
+    Args:
+        function: of a module's top level, since another process calls it; one-dimensional arrays come back.
+        blocks: of the text.
+        num_bytes: of all blocks, about. A few are done here and now.
+        arguments: what else it is told.
+
+    Raises:
+        CorpusError: a process was killed.
+    """
+    processes = min(MOST_PROCESSES, os.cpu_count() or 1)
+    if num_bytes < WORTH_PROCESSES or processes == 1:
+        for block in blocks:
+            yield function(block, *arguments)
         return
-    threads = min(MOST_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[R]] = deque(pool.submit(function, item) for item in first)
-        for item in iterator:
-            if len(waiting) >= 2 * threads:
+    free: SimpleQueue[_Process] = SimpleQueue()
+    started = [_Process(f"{function.__module__}:{function.__name__}", arguments) for _ in range(processes)]
+    for process in started:
+        free.put(process)
+
+    def call(block: bytes) -> Arrays:
+        process = free.get()
+        try:
+            return process.call(block)
+        finally:
+            free.put(process)
+
+    pool = ThreadPoolExecutor(processes)
+    waiting: deque[Future[Arrays]] = deque()
+    try:
+        for block in blocks:
+            waiting.append(pool.submit(call, block))
+            if len(waiting) > 2 * processes:
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(function, item))
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for process in started:
+            process.end()
+
+
+class _Process:
+    """One that works for this one."""
+
+    def __init__(self, function: str, arguments: Sequence[str]) -> None:
+        start = "from chargen.text.parallel import work; work()"
+        root = str(Path(__file__).parent.parent.parent)
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", start],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **KEEP_MEMORY, "PYTHONPATH": path},
+            pipesize=PIPE,
+        )
+        assert self._process.stdin and self._process.stdout
+        self._to, self._from = self._process.stdin, self._process.stdout
+        self._to.write(json.dumps([function, list(arguments)]).encode() + b"\n")
+
+    def call(self, block: bytes) -> Arrays:
+        try:
+            self._to.write(b"%d\n" % len(block))
+            self._to.write(block)
+            self._to.flush()
+            answer = self._from.readline()
+        except BrokenPipeError:
+            answer = b""
+        if not answer:
+            raise CorpusError("a process that reads the text was killed", "Is there memory enough? Then begin again.")
+        return [np.frombuffer(self._from.read(size), dtype) for dtype, size in json.loads(answer)]
+
+    def end(self) -> None:
+        self._process.kill()  # it holds nothing that is not said already
+        self._process.wait()
+        for pipe in (self._to, self._from):
+            _close(pipe)
+
+
+def _close(pipe: IO[bytes]) -> None:
+    try:
+        pipe.close()
+    except BrokenPipeError:
+        return  # what was not sent is wanted no more
+
+
+def work() -> None:
+    """Do what is asked on standard input until it ends; for the processes of `in_order`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
+    asked, answers = sys.stdin.buffer, sys.stdout.buffer
+    name, arguments = json.loads(asked.readline())
+    module, _, attribute = name.partition(":")
+    function: Callable[..., Arrays] = getattr(import_module(module), attribute)
+    while line := asked.readline():
+        arrays = function(asked.read(int(line)), *arguments)
+        answers.write(json.dumps([(array.dtype.str, array.nbytes) for array in arrays]).encode() + b"\n")
+        for array in arrays:
+            answers.write(np.ascontiguousarray(array).data)
+        answers.flush()

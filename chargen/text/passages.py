@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.text.longtext import Span, code_points
+from chargen.text.longtext import Span
+from chargen.text.survey import code_points
 
 WIDTH = 100  #: characters of a stretch
 MOST_KEPT = 1 << 20  #: hashes

@@ -39,6 +39,11 @@ def is_remote(argument: str) -> bool:
     return "://" in argument
 
 
+def is_plain(argument: str) -> bool:
+    """Tell whether a file's name says of no other form than text; what it holds may."""
+    return not is_remote(argument) and _kind(argument) not in (*JSON_LINES, ".parquet")
+
+
 def open_texts(argument: str, config: DataConfig, findings: Findings) -> Iterator[Text]:
     """Yield the texts of a file, or of what a URL names.
 

@@ -18,7 +18,7 @@ from chargen.text.passages import WIDTH, hashes, repeated_share, shared
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(longtext, "BLOCK", 3000)
+    monkeypatch.setattr(longtext, "TASK", 3000)
 
 
 def prose(chars: int, seed: int = 0) -> str:

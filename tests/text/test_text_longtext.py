@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import CorpusError, StorageError
-from chargen.text import longtext
+from chargen.text import longtext, survey
 from chargen.text.encode import encoded
 from chargen.text.longtext import LongText
-from chargen.text.parallel import in_order
 from chargen.text.tokenizer import build_tokenizer
 
 any_text = st.text(st.characters(codec="utf-8"), max_size=80) | st.text("aệ€😀\n", max_size=80)
@@ -23,8 +22,9 @@ any_text = st.text(st.characters(codec="utf-8"), max_size=80) | st.text("aệ€
 
 @pytest.fixture(autouse=True, params=["memory", "disk"])
 def small_blocks(request, monkeypatch):
-    """Blocks of seven bytes; in memory, or on disk from the ninth byte on."""
-    monkeypatch.setattr(longtext, "BLOCK", 7)
+    """Blocks of seven bytes, two to a task; in memory, or on disk from the ninth byte on."""
+    monkeypatch.setattr(longtext, "TASK", 14)
+    monkeypatch.setattr(survey, "BLOCK", 7)
     monkeypatch.setattr(longtext, "IN_MEMORY", 1 << 20 if request.param == "memory" else 8)
 
 
@@ -50,10 +50,10 @@ def test_what_was_written_is_read_whole_and_in_parts(pieces, data):
 @settings(deadline=None)
 @given(any_text)
 def test_the_survey_counts_what_there_is(whole):
-    survey = written([whole]).survey
-    assert (survey.num_chars, survey.num_bytes) == (len(whole), len(whole.encode()))
-    assert survey.sha256 == hashlib.sha256(whole.encode()).hexdigest()
-    assert {chr(c): int(survey.counts[c]) for c in np.flatnonzero(survey.counts)} == Counter(whole)
+    found = written([whole]).survey
+    assert (found.num_chars, found.num_bytes) == (len(whole), len(whole.encode()))
+    assert found.sha256 == hashlib.sha256(whole.encode()).hexdigest()
+    assert {chr(c): int(found.counts[c]) for c in np.flatnonzero(found.counts)} == Counter(whole)
 
 
 @settings(deadline=None)
@@ -96,35 +96,10 @@ def test_a_full_disk_is_named_with_the_way_to_another():
     assert "TMPDIR" in caught.value.hint
 
 
-@given(st.lists(st.integers(), max_size=50))
-def test_work_on_all_cores_comes_back_in_order(items):
-    assert list(in_order(lambda x: -x, items)) == [-x for x in items]
-
-
-def test_an_error_in_the_work_is_raised():
-    with pytest.raises(ZeroDivisionError):
-        list(in_order(lambda x: 1 // x, [1, 2, 0, 3]))
-
-
-@settings(deadline=None)
-@given(any_text, any_text, any_text)
-def test_a_file_that_is_the_text_is_read_in_place_as_far_as_it_is(tmp_path_factory, same, mine, other):
-    path = tmp_path_factory.mktemp("text") / "a.txt"
-    path.write_bytes((same + other).encode())
-    text = LongText()
-    text.borrow(path)
-    for piece in (same, mine):
-        text.write(piece)
-    assert text.read() == same + mine
-    assert text.survey.num_bytes == len((same + mine).encode())
-
-
 def test_a_file_that_changes_while_it_is_read_is_named(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("some text")
-    text = LongText()
-    text.borrow(path)
-    text.write("some ")
-    path.write_text("another text")
+    text = LongText.standing(path)
+    path.write_text("some other text")
     with pytest.raises(CorpusError, match="changed while it was read"):
         text.read()

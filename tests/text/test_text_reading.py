@@ -132,7 +132,7 @@ def test_a_long_text_is_the_same_through_the_disk(monkeypatch):
     Path("poems/2b.txt").write_bytes(b"good, then bad: \xff")
     found = read("poems", "-", stdin=b"more")
     assert found.text == ended([*TEXTS, "more"])
-    assert "left out 1 files" in found.notes[0]
+    assert "left out 1 file that is not utf-8 text" in found.notes[0]
 
 
 def test_a_file_that_goes_away_while_it_is_read_is_an_error_that_names_it(monkeypatch):

@@ -12,7 +12,8 @@ import numpy as np
 
 from chargen.errors import TokenizerError
 from chargen.text.documents import MARK
-from chargen.text.longtext import Span, code_points
+from chargen.text.longtext import Span
+from chargen.text.survey import code_points
 from chargen.text.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 FIRST_CHAR_ID = 2
