@@ -34,10 +34,11 @@ class Reading:
     states: tuple[EngineState, ...]  #: before the ids 0, STRIDE, 2·STRIDE, …
     state: EngineState  #: before the last id
     log_probs: NDArray[np.float64]  #: of each id but the first, in nats, [N − 1]
-    num_ids: int  #: of the whole text
+    num_start: int  #: ids that a text begins after
+    num_ids: int  #: of the whole text, those included
     num_chars: int  #: of the whole text
     unknown_chars: int  #: of the whole text
-    log_prob_nats: float  #: of the text, as far as it was read, given what it begins after
+    spelling_nats: float  #: what the unknown ones add to its log p
 
     @property
     def share(self) -> float:
@@ -47,8 +48,10 @@ class Reading:
     @property
     def bits_per_char(self) -> float | None:
         """The whole text's −log₂ p per character, as `score` gives it; None for an empty text, or one not yet read."""
-        whole = len(self.ids) == self.num_ids and self.num_chars
-        return -self.log_prob_nats / math.log(2) / self.num_chars if whole else None
+        if len(self.ids) < self.num_ids or not self.num_chars:
+            return None
+        nats = float(self.log_probs[self.num_start - 1 :].sum()) + self.spelling_nats
+        return -nats / math.log(2) / self.num_chars
 
 
 def read(
@@ -67,8 +70,9 @@ def read(
         TokenizerError: the text cannot be encoded.
     """
     encoded = tokenizer.encode(text)
-    ids, spelling = np.concatenate([start, encoded]), tokenizer.spelling_nats(encoded)
-    unknown, last = int(tokenizer.unknown(encoded).sum()), len(ids) - 1
+    ids = np.concatenate([start, encoded])
+    unknown, spelling_nats = int(tokenizer.unknown(encoded).sum()), float(tokenizer.spelling_nats(encoded).sum())
+    about, last = (len(start), len(ids), len(text), unknown, spelling_nats), len(ids) - 1
     at, state, states, log_probs = _nearest(engine, ids, before)
     while True:
         then = min(last, (at // STRIDE + 1) * STRIDE)
@@ -77,9 +81,7 @@ def read(
             found, state = engine.read(inputs, targets, state)
             log_probs = np.concatenate([log_probs, found[:, 0]])
             states = (*states, state) if then % STRIDE == 0 else states
-        scored = log_probs[len(start) - 1 :]
-        nats = float((scored + spelling[: len(scored)]).sum())
-        yield Reading(ids[: then + 1], states, state, log_probs, len(ids), len(text), unknown, nats)
+        yield Reading(ids[: then + 1], states, state, log_probs, *about)
         if then == last:
             return
         at = then

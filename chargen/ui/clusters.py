@@ -30,6 +30,9 @@ def clusters(text: str) -> Iterator[str]:
     >>> list(clusters("e\u0302!"))
     ['ê', '!']
     """
+    if text.isascii():
+        yield from text
+        return
     cluster = ""
     for char in text:
         if cluster and _joins(cluster, char):

@@ -31,7 +31,8 @@ NAMES = {
 }
 TOKEN = re.compile(
     r"(?P<text>[^\0-\x1f\x7f-\x9f]+)"
-    r"|\x1b?\x1b(?:\[\[?(?P<parameters>[0-?]*)[ -/]*(?P<csi>[@-Z\\-~])|O(?P<ss3>[ -~]))"  # an arrow; with Alt too
+    r"|\x1b\[\[[A-E]"  # F1 to F5 of a Linux console, no arrows
+    r"|\x1b?\x1b(?:\[(?P<parameters>[0-?]*)[ -/]*(?P<csi>[@-Z\\-~])|O(?P<ss3>[ -~]))"  # an arrow; with Alt too
     r"|\x1b[^\x1b\x03\x04]"  # Alt with a key
     r"|(?P<control>[\0-\x1f\x7f-\x9f])",
     re.DOTALL,

@@ -11,6 +11,7 @@ The page shows the cursor's row and, where the text is long, leaves a third of t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from chargen.ui.clusters import clusters, glyph, is_ideograph
@@ -40,9 +41,7 @@ class Page(NamedTuple):
 
 def lay_out(text: str, continuation: str, width: int, height: int) -> Page:
     """Lay a text and its continuation out on width × height cells, each at least 1."""
-    room = 2 * width * height  # of a long text only an end is laid out, from a place that moves seldom
-    begin = max(0, len(text) // room - 1) * room
-    rows = list(wrapped(_cells(text[begin:], continuation, width), width))
+    rows = list(wrapped(_cells(_end(text, width, height), continuation, width), width))
     row, column = _cursor(rows, width)
     if row == len(rows):
         rows.append([])
@@ -63,8 +62,8 @@ def wrapped(cells: Iterable[Cell], width: int) -> Iterator[list[Cell]]:
     for cell in cells:
         space = cell.breaks and cell.drawn.isspace()
         if space and used + cell.width > width:  # what does not fit of white space hangs over the edge, unseen
-            cell = cell._replace(drawn=cell.drawn[: width - used], width=width - used)
-        if used + cell.width > width:
+            cell = cell._replace(drawn=" " * (width - used), width=width - used)
+        while row and used + cell.width > width:
             yield row[: end or len(row)]
             row, end = row[end or len(row) :], 0
             used = _used(row)
@@ -78,19 +77,39 @@ def wrapped(cells: Iterable[Cell], width: int) -> Iterator[list[Cell]]:
     yield row
 
 
+def _end(text: str, width: int, height: int) -> str:
+    """Return the end of a text that no more than fills the screen, cut at a newline, or else at a place that lasts."""
+    room = 2 * width * height
+    begin = max(0, len(text) // room - 1) * room
+    newline = len(text)
+    for _ in range(height):
+        newline = text.rfind("\n", begin, newline)
+        if newline < 0:
+            return text[begin:]
+    return text[newline + 1 :]
+
+
 def _cells(text: str, continuation: str, width: int) -> Iterator[Cell]:
     column = 0  # since the newline: tabs are set as if the line were not wrapped
     for part, typed in ((text, True), (continuation, False)):
         for cluster in clusters(part):
-            if cluster == "\n":
-                yield Cell("", 0, 1, typed, False, True)
-                column = 0
-                continue
-            drawn, cells = (" " * (TAB - column % TAB), TAB - column % TAB) if cluster == "\t" else glyph(cluster)
-            if cells > width:  # a double width on a screen of one column
-                drawn, cells = "·", 1
-            yield Cell(drawn, cells, len(cluster), typed, cluster in (" ", "\t", "-") or is_ideograph(cluster))
-            column += cells
+            if cluster == "\t":
+                tab = TAB - column % TAB
+                cell = Cell(" " * tab, tab, 1, typed, True)
+            else:
+                cell = _cell(cluster, typed, width)
+            yield cell
+            column = 0 if cell.ends else column + cell.width
+
+
+@lru_cache(4096)
+def _cell(cluster: str, typed: bool, width: int) -> Cell:
+    if cluster == "\n":
+        return Cell("", 0, 1, typed, False, True)
+    drawn, cells = glyph(cluster)
+    if cells > width:  # a double width on a screen of one column
+        drawn, cells = "·", 1
+    return Cell(drawn, cells, len(cluster), typed, cluster in (" ", "-") or is_ideograph(cluster))
 
 
 def _cursor(rows: list[list[Cell]], width: int) -> tuple[int, int]:
