@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ KEYS = [Key(name) for name in [*ACTIONS, "home", "left"]] + [
 
 def written(draft: Draft) -> Draft:
     """Show 30 characters more, by a stand-in for the model that writes what draft.cause alone decides."""
-    drawn = "".join(f" w{draft.seed}-{abs(hash(draft.cause)) % 997}-{n}" for n in range(40))
+    drawn = f" word {zlib.crc32(repr(draft.cause).encode())}" * 100
     return show(draft, drawn[: len(draft.text) - draft.drawn_after + 30])
 
 
@@ -80,8 +81,7 @@ def test_after_typing_the_same_text_seed_and_temperature_have_the_same_continuat
     assert draft.continuation == after([], begin(draft.text, draft.temperature, draft.seed)).continuation
 
 
-@pytest.mark.parametrize("name", ["tab", "right", "shift-tab", "end", "ctrl-e"])
-@given(st.lists(st.sampled_from(KEYS), max_size=20))
+@given(st.sampled_from(["tab", "right", "shift-tab", "end", "ctrl-e"]), st.lists(st.sampled_from(KEYS), max_size=20))
 def test_accepting_leaves_the_rest_as_it_was(name: str, keys: list[Key]) -> None:
     draft = after(keys)
     accepted = press(draft, Key(name))
@@ -97,10 +97,7 @@ def test_keys_do_what_they_say() -> None:
     assert after([Key("backspace")], begin("", 1, 0)).text == ""
     assert after([Key("ctrl-l")], draft).text == ""
     assert after([Key("end")], draft).text == "one" + draft.continuation
-    assert (
-        after([Key("tab")], draft).text
-        == "one" + draft.continuation.split(" ", 2)[0] + " " + (draft.continuation.split(" ", 2)[1])
-    )
+    assert after([Key("tab")], draft).text == "one word"
     assert after([Key("right")], draft).text == "one "
     rerolled = after([Key("ctrl-r")], draft)
     assert (rerolled.text, rerolled.seed) == ("one", 6)
@@ -171,7 +168,6 @@ def merged(keys: list[Key]) -> list[Key]:
     return joined
 
 
-@settings(max_examples=200)
 @given(st.lists(st.sampled_from(SENT), max_size=12), st.data())
 def test_keys_are_the_same_wherever_what_was_received_is_cut(
     sent: list[tuple[str, Key | None]], data: st.DataObject
@@ -222,7 +218,7 @@ def test_clusters_put_together_are_the_text(text: str) -> None:
     assert "".join(clusters(text)) == text
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.text(SCRIPTS, max_size=120), st.text(SCRIPTS, max_size=120), st.integers(1, 40), st.integers(1, 12))
 def test_a_page_stays_on_the_screen_and_has_its_cursor_there(text: str, more: str, width: int, height: int) -> None:
     page = lay_out(text, more, width, height)
@@ -422,7 +418,9 @@ def test_a_paste_in_many_scripts_is_text_and_leaves_as_it_came(terminal: Callabl
     assert play.leave("\x04") == (0, f"Đây: {pasted}\n")
 
 
-@pytest.mark.parametrize(("keys", "number", "status"), [("\x03", 0, 130), ("", signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("keys", "number", "status"), [("\x03", 0, 130), ("", signal.SIGINT, 130), ("", signal.SIGTERM, 143)]
+)
 def test_ctrl_c_and_signals_leave_without_a_word_on_stdout(
     terminal: Callable[..., Terminal], keys: str, number: int, status: int
 ) -> None:

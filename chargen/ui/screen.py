@@ -28,7 +28,7 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._shown: list[list[Segment]] = []
-        self._size = (0, 0)
+        self._size = self._cursor = (0, 0)
 
     def __enter__(self) -> Screen:
         self._console.set_alt_screen(True)
@@ -63,11 +63,11 @@ class Screen:
         for y, segments in enumerate(new[:height]):
             if y >= len(self._shown) or segments != self._shown[y]:
                 out += [Control.move_to(0, y).segment, ERASE, *segments]
+        if not out and cursor == self._cursor:
+            return
         row, column = cursor
-        typed = rows[row][0]
-        out.append(Control.move_to(0, row).segment)
-        out += [Segment(typed)] if column else []
-        self._shown = new
+        out += [Control.move_to(0, row).segment, Segment(rows[row][0] if column else "")]
+        self._shown, self._cursor = new, cursor
         self._console.print(Segments(out), end="", crop=False)
 
     def _mode(self, sequence: str) -> None:
