@@ -59,7 +59,7 @@ def play(model: str | None, temperature: float, seed: int | None, prompt: str, l
     screen = chatter()
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or screen.is_dumb_terminal:
         raise ChargenError(
-            "play needs a terminal to read keys from and to draw on (standard input and standard error)",
+            "play needs a terminal that can move its cursor, on standard input and standard error",
             "chargen sample writes text without one.",
         )
     path = find_model(model)

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 JOINER = "\u200d"
 FLAG_LETTERS = range(0x1F1E6, 0x1F200)
+SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 # What a terminal would obey, or turn the line's direction by, is shown as a picture or not at all.
 GLYPHS: dict[int, int | str | None] = {
@@ -65,4 +66,6 @@ def _joins(cluster: str, char: str) -> bool:
         return unicodedata.category(char) == "So"
     if ord(char) in FLAG_LETTERS:
         return len(cluster) == 1 and ord(cluster) in FLAG_LETTERS
+    if ord(char) in SKIN_TONES:
+        return unicodedata.category(cluster[0]) == "So"
     return cell_len(char) == 0 and unicodedata.category(char) != "Cc"
