@@ -26,6 +26,7 @@ from chargen.engine.evaluate import carried_log_probs, document_log_probs, windo
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
 from chargen.runs import find_model
+from chargen.sampling.reading import Reading, read
 from chargen.sampling.sampler import sample
 from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts, utf8_size
 from chargen.text.decode import normal_form
@@ -101,6 +102,7 @@ class LanguageModel:
         length: int = 1000,
         seed: int | None = None,
         number: int = 0,
+        after: Reading | None = None,
     ) -> Iterator[str]:
         """Yield what the model writes after the prompt, piece by piece, as it is drawn.
 
@@ -110,13 +112,24 @@ class LanguageModel:
             length: characters to write.
             seed: of the random numbers; None draws one.
             number: of the sample under its seed.
+            after: a beginning that was read already (see `read`), in the prompt's place.
 
         Raises:
             ConfigError: a setting is out of range.
         """
         config = SampleConfig(temperature, length, secrets.randbits(31) if seed is None else seed)
         between = separator(self._data.documents) if self._has_documents else None
-        return sample(self._numpy, self.tokenizer, self._context(prompt), config, number, between)
+        context, state = (self._context(prompt), None) if after is None else (after.ids[-1:], after.state)
+        return sample(self._numpy, self.tokenizer, context, config, number, between, state)
+
+    def read(self, text: str, before: Reading | None = None) -> Iterator[Reading]:
+        """Yield readings of ever longer parts of a text, the last of the whole, to be gone on from by `stream`.
+
+        Args:
+            text: the beginning.
+            before: any reading by this model; what it shares with this text is not read again.
+        """
+        return read(self._numpy, self.tokenizer, self._start, self._normal(text), before)
 
     @overload
     def score(self, texts: str, *, context: str | None = None) -> Score: ...

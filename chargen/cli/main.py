@@ -25,6 +25,7 @@ STARTED = time.perf_counter()  #: when the process began, for budgets that are t
 COMMANDS = {
     "train": ("chargen.cli.train:train", "Train a model on a text."),
     "sample": ("chargen.cli.sample:sample", "Write text with a model."),
+    "play": ("chargen.cli.play:play", "Write with a model, live, on the terminal."),
     "score": ("chargen.cli.score:score", "Say how likely sentences are, and rank them."),
     "eval": ("chargen.cli.eval:evaluate", "Measure a model on a whole text."),
     "info": ("chargen.cli.info:info", "List the models, or describe one."),

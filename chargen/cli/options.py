@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import click
 
+
+def _temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        about = "a number of at least 0 (0 always takes the likeliest character)"
+        raise click.BadParameter(f"{value} is not a temperature: {about}.", ctx, param)
+    return value
+
+
 model = click.option(
     "-m", "--model", metavar="MODEL", help="A model's file, a run's folder or its name; the newest run if left out."
 )
+temperature = click.option(
+    "--temp", "--temperature", "temperature", type=float,
+    callback=_temperature, default=1.0, show_default=True,
+    help="Below 1 bolder, above 1 wilder; 0 always takes the likeliest character.",
+)  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, with units in the names.")
 encoding = click.option("--encoding", default="utf-8", show_default=True, help="Of the files.")
 newline = click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from typing import Any
@@ -14,24 +13,13 @@ from chargen.cli import options
 FLUSH_EVERY_S = 0.02
 
 
-def _temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
-        about = "a number of at least 0 (0 always takes the likeliest character)"
-        raise click.BadParameter(f"{value} is not a temperature: {about}.", ctx, param)
-    return value
-
-
 @click.command(
     epilog="\b\nExamples:\n  chargen sample --temp 0.8\n"
     "  chargen sample --prompt 'Once upon a time' --length 500 --seed 7\n"
     "  chargen sample -m shakespeare -n 3 --json"
 )
 @options.model
-@click.option(
-    "--temp", "--temperature", "temperature", type=float,
-    callback=_temperature, default=1.0, show_default=True,
-    help="Below 1 bolder, above 1 wilder; 0 always takes the likeliest character.",
-)  # fmt: skip
+@options.temperature
 @click.option("-n", "--number", type=click.IntRange(min=1), default=1, show_default=True, help="Samples to draw.")
 @click.option(
     "--length",

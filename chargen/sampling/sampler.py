@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from chargen.config import SampleConfig
-from chargen.engine.engine import Engine
+from chargen.engine.engine import Engine, EngineState
 from chargen.sampling.rules import draw, forbid, temper
 from chargen.text.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
 
@@ -19,6 +19,7 @@ def sample(
     config: SampleConfig,
     stream: int = 0,
     between: str | None = None,
+    state: EngineState | None = None,
 ) -> Iterator[str]:
     """Yield the text that a model writes after a context, piece by piece.
 
@@ -30,13 +31,14 @@ def sample(
         stream: the number of this sample under its seed; each has random numbers of its own, so that no sample
             depends on which others are drawn.
         between: what stands between two documents; None for a model of one running stream, which never ends one.
+        state: before the context; None for the state that a text begins with.
 
     Yields:
         Pieces that together have `config.length` characters.
     """
     never = [token_id for token_id in tokenizer.never_written() if between is None or token_id != BOUNDARY_ID]
     rng = np.random.default_rng([config.seed, stream])
-    state = engine.initial_state(1)
+    state = engine.initial_state(1) if state is None else state
     logits = np.empty((1, engine.vocab_size), dtype=np.float32)
     for token_id in context.tolist():
         logits, state = engine.step(np.array([token_id]), state)
