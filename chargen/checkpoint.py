@@ -130,6 +130,16 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         ) from error
 
 
+def load_described(path: Path) -> dict[str, Any]:
+    """Read the JSON value alone that `save_tensors` wrote, at once and unchecked; empty where there is none to read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            described = json.loads((file.metadata() or {})[FORMAT])["model"]
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return {}
+    return described if isinstance(described, dict) else {}
+
+
 def _checksum(described: Mapping[str, Any], tensors: Tensors) -> str:
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(tensors):

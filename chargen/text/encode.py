@@ -27,7 +27,7 @@ from chargen.text.survey import ERRORS
 from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 
 CACHE = Path("corpora/.cache")
-SUFFIX = ".ids"
+SUFFIX, INDEX_SUFFIX = ".ids", ".copies"  #: of encoded texts; of the hashes of what stands in them
 LONGEST_LINE = 1 << 22  #: bytes; a longer line is cut anywhere
 ABANDONED_S = 24 * 3600  #: after which a file that is still being written belongs to a run that was killed
 
@@ -38,15 +38,21 @@ def stored_ids(tokenizer: Tokenizer, text: Span) -> NDArray[Any]:
     Raises:
         StorageError: they cannot be written.
     """
-    key = hashlib.sha256(json.dumps(tokenizer.to_json(), sort_keys=True).encode())
-    key.update(f"{text.text.survey.sha256} {text.begin} {text.end}".encode())
-    path = CACHE / f"{key.hexdigest()[:32]}{SUFFIX}"
+    key = ids_key(tokenizer, text.text.survey.sha256, text.begin, text.end)
+    path = CACHE / f"{key[:32]}{SUFFIX}"
     if path.exists():
         try:
             return open_store(path).ids
         except CorpusError:
             path.unlink(missing_ok=True)  # a damaged cache is made again
-    return write_store(path, encoded(tokenizer, text), tokenizer.vocab_size, {"sha256": key.hexdigest()}).ids
+    return write_store(path, encoded(tokenizer, text), tokenizer.vocab_size, {"sha256": key}).ids
+
+
+def ids_key(tokenizer: Tokenizer, sha256: str, begin: int, end: int) -> str:
+    """Return the key of the ids of a text with this hash, from one character to another; it names their file."""
+    key = hashlib.sha256(json.dumps(tokenizer.to_json(), sort_keys=True).encode())
+    key.update(f"{sha256} {begin} {end}".encode())
+    return key.hexdigest()
 
 
 def encoded(tokenizer: Tokenizer, text: Span) -> Iterator[NDArray[Any]]:
@@ -97,7 +103,7 @@ def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
     for path in folder.glob("*") if folder.is_dir() else ():
         status = path.stat()
         stale = path.name.endswith(PARTIAL) and time.time() - status.st_mtime > ABANDONED_S
-        if path.suffix == SUFFIX or stale:
+        if path.suffix in (SUFFIX, INDEX_SUFFIX) or stale:
             path.unlink(missing_ok=True)
             count, size = count + 1, size + status.st_size
     return count, size

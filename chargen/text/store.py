@@ -3,7 +3,7 @@
     bytes 0–7    "chargen1"
     bytes 8–15   length of the header, little-endian
     the header   JSON, padded with spaces so that the ids begin at a multiple of 64
-    the ids      little-endian uint8, int16 or int32: the smallest that holds the vocabulary
+    the ids      little-endian uint8, int16, int32 or uint64: the smallest that holds the vocabulary
 
 Only the pages that are looked at take memory.
 """
@@ -25,7 +25,7 @@ from chargen.files import atomic_file
 MAGIC = b"chargen1"
 ALIGNMENT = 64
 MOST_IDS = 1 << 63
-DTYPES = (np.dtype("u1"), np.dtype("<i2"), np.dtype("<i4"))
+DTYPES = (np.dtype("u1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<u8"))
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,14 @@ class Store:
 
 
 def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
-    """Return the smallest type of whole number that holds every id below `vocab_size` and that torch knows."""
-    return DTYPES[0] if vocab_size <= 1 << 8 else DTYPES[1] if vocab_size <= 1 << 15 else DTYPES[2]
+    """Return the smallest type of whole number that holds every id below `vocab_size`.
+
+    Those of a vocabulary are such that torch knows them; hashes have the last.
+    """
+    for dtype in DTYPES[:-1]:
+        if vocab_size - 1 <= np.iinfo(dtype).max:
+            return dtype
+    return DTYPES[-1]
 
 
 def write_store(path: Path, parts: Iterable[NDArray[Any]], vocab_size: int, about: Mapping[str, Any]) -> Store:

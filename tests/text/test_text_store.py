@@ -30,7 +30,16 @@ def attacked(path: Path, header: bytes, ids: bytes = b"") -> Path:
 
 @pytest.mark.parametrize(
     ("vocab_size", "dtype"),
-    [(1, "u1"), (256, "u1"), (257, "<i2"), (1 << 15, "<i2"), ((1 << 15) + 1, "<i4"), (1 << 20, "<i4")],
+    [
+        (1, "u1"),
+        (256, "u1"),
+        (257, "<i2"),
+        (1 << 15, "<i2"),
+        ((1 << 15) + 1, "<i4"),
+        (1 << 20, "<i4"),
+        (1 << 31, "<i4"),
+        (1 << 64, "<u8"),
+    ],
 )
 def test_the_type_is_the_smallest_that_holds_every_id(vocab_size, dtype):
     assert smallest_dtype(vocab_size) == np.dtype(dtype)

@@ -1,0 +1,96 @@
+"""The hashes of all stretches of W characters of a text, sorted, on disk: what is asked whether a stretch stands in it.
+
+Eight bytes a character, in a store (`text/store.py`) whose last number is the sum of the others, modulo 2⁶⁴.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chargen.errors import CorpusError
+from chargen.text.documents import MARK
+from chargen.text.fingerprints import PRIME, Hashes, fingerprints, overlapping, wide_codes
+from chargen.text.longtext import Span
+from chargen.text.parallel import in_order
+from chargen.text.store import open_store, write_store
+
+AT_ONCE = 1 << 24  #: hashes that are sorted at a time: 128 MiB
+CODES = 0x110000  #: how many code points there are: by so much do stretches differ that share a beginning
+
+
+def write_hashes(path: Path, parts: Iterator[Hashes], about: Mapping[str, Any]) -> Hashes:
+    """Write sorted hashes, and map them into memory.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    return np.asarray(write_store(path, _with_their_sum(parts), 1 << 64, about).ids[:-1])
+
+
+def open_hashes(path: Path) -> Hashes | None:
+    """Map the hashes in a file; None where there is none, or a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        hashes = np.asarray(open_store(path).ids)
+    except CorpusError:
+        return None
+    whole = len(hashes) and hashes.dtype == np.uint64 and hashes[:-1].sum(dtype=np.uint64) == hashes[-1]
+    return hashes[:-1] if whole else None
+
+
+def stretch_hashes(text: Span, width: int) -> Iterator[Hashes]:
+    """Yield the hashes of all stretches of a text, sorted from the first to the last, each once.
+
+    Those across the end of a document are left out. The text is read once; of a long one, the hashes wait on the disk
+    to be sorted, in a file for each of as many equal ranges as it takes.
+    """
+
+    def hashed(piece: tuple[int, str]) -> Hashes:
+        return _distinct(hashes_within(piece[1], width))
+
+    count = max(1, -(-text.num_chars // AT_ONCE))
+    edges = np.array([PRIME * k // count for k in range(1, count)], dtype=np.uint64)
+    with ExitStack() as stack:
+        most_bytes = 1 if count > 1 else 8 * AT_ONCE  # that are kept in memory
+        ranges = [stack.enter_context(tempfile.SpooledTemporaryFile(most_bytes)) for _ in range(count)]
+        for found in in_order(hashed, overlapping(text, lambda: width - 1)):
+            for file, part in zip(ranges, np.split(found, np.searchsorted(found, edges)), strict=True):
+                file.write(part.tobytes())
+        small = np.zeros(0, dtype=np.uint64)
+        for file in ranges:
+            file.seek(0)
+            found = _distinct(np.frombuffer(file.read(), dtype=np.uint64))
+            small = np.concatenate([small, found[found < np.uint64(CODES)]])
+            yield found
+    yield small + np.uint64(PRIME)  # so that a range that ends beyond p finds what is next after 0
+
+
+def hashes_within(piece: str, width: int) -> Hashes:
+    """Return the hashes of a piece's stretches that hold no end of a document."""
+    codes = wide_codes(piece)
+    hashes = fingerprints(codes, [width])[0]
+    if MARK in piece and len(hashes):
+        ends = np.concatenate([[0], np.cumsum(codes == ord(MARK))])
+        hashes = hashes[ends[width:] == ends[:-width]]
+    return hashes
+
+
+def _distinct(hashes: Hashes) -> Hashes:
+    ordered = np.sort(hashes)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
+
+
+def _with_their_sum(parts: Iterator[Hashes]) -> Iterator[Hashes]:
+    """Yield parts and then one number more, by which a damaged file is known."""
+    total = np.zeros(1, dtype=np.uint64)
+    for part in parts:
+        total += part.sum(dtype=np.uint64)
+        yield part
+    yield total
