@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.text.longtext import Span, code_points
+from chargen.text.longtext import Span
+from chargen.text.survey import code_points
 
 PRIME = (1 << 61) - 1
 BASE = 0x1C7D4B5A93E6F20B  #: below PRIME

@@ -17,8 +17,9 @@ from chargen.errors import CorpusError
 from chargen.text.documents import MARK
 from chargen.text.fingerprints import PRIME, Hashes, fingerprints, overlapping, wide_codes
 from chargen.text.longtext import Span
-from chargen.text.parallel import in_order
+from chargen.text.parallel import Arrays, in_order
 from chargen.text.store import open_store, write_store
+from chargen.text.survey import ERRORS
 
 AT_ONCE = 1 << 24  #: hashes that are sorted at a time: 128 MiB
 CODES = 0x110000  #: how many code points there are: by so much do stretches differ that share a beginning
@@ -52,15 +53,13 @@ def stretch_hashes(text: Span, width: int) -> Iterator[Hashes]:
     to be sorted, in a file for each of as many equal ranges as it takes.
     """
 
-    def hashed(piece: tuple[int, str]) -> Hashes:
-        return _distinct(hashes_within(piece[1], width))
-
+    pieces = (piece.encode("utf-8", ERRORS) for _, piece in overlapping(text, lambda: width - 1))
     count = max(1, -(-text.num_chars // AT_ONCE))
     edges = np.array([PRIME * k // count for k in range(1, count)], dtype=np.uint64)
     with ExitStack() as stack:
         most_bytes = 1 if count > 1 else 8 * AT_ONCE  # that are kept in memory
         ranges = [stack.enter_context(tempfile.SpooledTemporaryFile(most_bytes)) for _ in range(count)]
-        for found in in_order(hashed, overlapping(text, lambda: width - 1)):
+        for (found,) in in_order(_hashed, pieces, text.text.num_bytes, str(width)):
             for file, part in zip(ranges, np.split(found, np.searchsorted(found, edges)), strict=True):
                 file.write(part.tobytes())
         small = np.zeros(0, dtype=np.uint64)
@@ -70,6 +69,11 @@ def stretch_hashes(text: Span, width: int) -> Iterator[Hashes]:
             small = np.concatenate([small, found[found < np.uint64(CODES)]])
             yield found
     yield small + np.uint64(PRIME)  # so that a range that ends beyond p finds what is next after 0
+
+
+def _hashed(piece: bytes, width: str) -> Arrays:
+    """Hash a piece, which may be done by another process."""
+    return [_distinct(hashes_within(piece.decode("utf-8", ERRORS), int(width)))]
 
 
 def hashes_within(piece: str, width: int) -> Hashes:
