@@ -90,14 +90,16 @@ class Constraint:
         Raises:
             ConfigError: no match has this id here.
         """
-        if isinstance(state, np.ndarray):
-            states: Ints = self.next_state[state, token_id]
-            worst = int(states.min(initial=0))
-        else:
-            worst = after = int(self.next_state.item(state, token_id))
-        if worst == DEAD:
-            raise ConfigError(f"no match of {self.pattern!r} goes on with id {token_id} from state {state}")
-        return states if isinstance(state, np.ndarray) else after
+        if not isinstance(state, np.ndarray):
+            after: int = self.next_state.item(state, token_id)
+            if after == DEAD:
+                raise ConfigError(f"no match of {self.pattern!r} goes on with id {token_id} from state {state}")
+            return after
+        states: Ints = self.next_state[state, token_id]
+        if DEAD in states:  # say which, as for one
+            lane = int(np.argmin(states))
+            self.advance(int(state[lane]), int(np.broadcast_to(token_id, states.shape)[lane]))
+        return states
 
     def accepting(self, state: int) -> bool:
         """Tell whether what led to a state is a match."""

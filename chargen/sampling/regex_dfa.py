@@ -147,7 +147,10 @@ def _build(pattern: str, alphabet: list[int], edges: array[int]) -> dict[str, An
 def _refusal(pattern: str, error: str) -> ConfigError:
     """Return the error for what the library said about a pattern."""
     if "incompatible" in error:
-        return ConfigError(f"nothing matches the regular expression {pattern!r}")
+        return ConfigError(
+            f"there is a part of the regular expression {pattern!r} that nothing can match",
+            "A match is always of the whole text: leave out $ and \\z.",
+        )
     if "start state" in error:
         return ConfigError(
             f"the regular expression {pattern!r} has a ^ inside", "A match is always of the whole text: leave out ^."
