@@ -77,7 +77,7 @@ def wider(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 LEAVES = st.sampled_from(["a", "b", r"\n", ".", "[^b]", "[ab]", "", r"\w", r"\s", "ab", "$"])
-REGEXES = wider(LEAVES | wider(LEAVES | wider(LEAVES)))  # no deeper: Python's `re` tries all ways through nested counts
+REGEXES = wider(LEAVES | wider(LEAVES))  # no deeper: of (?:(?:(?:a|)+)+)+ Python's `re` tries all ways, for 20 seconds
 
 
 @settings(max_examples=40, deadline=None)
@@ -166,8 +166,8 @@ def test_many_states_at_once_are_each_alone() -> None:
     np.testing.assert_array_equal(automaton.allowed(states, left), each)
     ids = np.array([AB.encode("a")[0]] * len(states))
     assert automaton.advance(states, ids).tolist() == [automaton.advance(s, int(ids[0])) for s in states.tolist()]
-    with pytest.raises(ConfigError, match="goes on with id 0"):
-        automaton.advance(states, 0 * ids)
+    with pytest.raises(ConfigError, match="goes on so in sample 3 of the batch"):
+        automaton.advance(states, np.where(np.arange(len(ids)) < 3, ids, 0))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A regular expression over a model's ids: which ids may come next, so that what is written ends as a match of it all.
 
-    pattern ──▶ automaton over bytes ──▶ automaton over ids, trimmed ──▶ cost of a match after each id, [S, V]
+    pattern ──▶ automaton over bytes ──▶ over ids, trimmed ──▶ characters to a match after each id, [S, V]
 
 An id of any tokenizer is walked over byte by byte, so a piece of a word, a character and a byte are all exact. Only
 states are kept from which the model's ids can still complete a match, and for each (state, id) the fewest characters
@@ -10,7 +10,6 @@ of any match after it are known: `allowed` is one comparison. A character is cou
 from __future__ import annotations
 
 import heapq
-import re
 from dataclasses import dataclass
 from typing import overload
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError
-from chargen.sampling.regex_dfa import byte_automaton, too_large
+from chargen.sampling.regex_dfa import byte_automaton, literals, too_large
 from chargen.text.tokenizer import Tokenizer, check_unicode
 
 MOST_CELLS = 1 << 24  #: states × ids, 8 bytes each
@@ -27,13 +26,6 @@ NEVER = np.iinfo(np.int32).max  #: characters to a match where there is none
 
 Ints = NDArray[np.int32]
 Bools = NDArray[np.bool_]
-
-# What a pattern holds, in this order: escapes that stand for no one character, counts, group openers; then a literal.
-PIECES = re.compile(
-    r"\\[pPxuU]\{[^}]*\}|\\[pP].|\\x..|\\u....|\\[A-Za-z0-9]|\{[\d,]*\}|\(\?[^):]*[):]?"
-    r"|\\(?P<escaped>.)|(?P<plain>[^.^$*+?{}\[\]|()\\-])",
-    re.DOTALL,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +88,10 @@ class Constraint:
                 raise ConfigError(f"no match of {self.pattern!r} goes on with id {token_id} from state {state}")
             return after
         states: Ints = self.next_state[state, token_id]
-        if DEAD in states:  # say which, as for one
-            lane = int(np.argmin(states))
-            self.advance(int(state[lane]), int(np.broadcast_to(token_id, states.shape)[lane]))
+        if DEAD in states:
+            raise ConfigError(
+                f"no match of {self.pattern!r} goes on so in sample {int(np.argmin(states))} of the batch"
+            )
         return states
 
     def accepting(self, state: int) -> bool:
@@ -136,8 +129,7 @@ def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
 
     table, words, group_of = _group(table, spellings, column)
     begun = np.array([_begun(spelling) for spelling in spellings], dtype=np.int32)
-    characters = np.zeros(len(words), dtype=np.int32)
-    characters[group_of] = begun  # of one group all begin as many
+    characters = begun[np.unique(group_of, return_index=True)[1]]  # of one group all begin as many
     states, after = _walk(table, words, automaton.start, MOST_CELLS // len(spellings), pattern)
     accepts = np.isin(states, automaton.accepting)
     fewest = _fewest(after, characters, accepts)
@@ -178,7 +170,7 @@ def _group(table: Ints, spellings: list[bytes], column: Ints) -> tuple[Ints, lis
     """
     distinct: dict[bytes, int] = {}
     of_column = np.array([distinct.setdefault(states.tobytes(), len(distinct)) for states in table.T], dtype=np.uint8)
-    columns = np.frombuffer(b"".join(distinct), dtype=table.dtype).reshape(len(distinct), len(table)).T
+    columns = np.frombuffer(b"".join(distinct), dtype=table.dtype).reshape(-1, len(table)).T
     classes = of_column[column].tobytes()
     words: dict[tuple[bytes, int], int] = {}
     group_of = [words.setdefault((word.translate(classes), _begun(word)), len(words)) for word in spellings]
@@ -199,8 +191,7 @@ def _walk(table: Ints, words: list[bytes], start: int, most: int, pattern: str) 
         letters[row, : lengths[row]] = list(words[g])
     longer = [int((lengths > k).sum()) for k in range(lengths[0])]  # words of more than k bytes: the first ones
     number = np.full(len(table), DEAD, dtype=np.int32)
-    number[start] = 0
-    frontier = np.array([start], dtype=np.int32)
+    number[start], frontier = 0, np.array([start], dtype=np.int32)
     found, rows, count = [frontier], [], 1
     while len(frontier):
         if count > most:
@@ -249,8 +240,7 @@ def _fewest(after: Ints, characters: Ints, accepts: Bools) -> Ints:
 
 def _no_match(pattern: str, tokenizer: Tokenizer) -> ConfigError:
     """Return the error for a pattern that the model's characters cannot match; it names literals that they lack."""
-    literals = dict.fromkeys(found["escaped"] or found["plain"] or "" for found in PIECES.finditer(pattern))
-    lacking = [char for char in literals if char and tokenizer.unknown(tokenizer.encode(char)).any()]
+    lacking = [char for char in literals(pattern) if tokenizer.unknown(tokenizer.encode(char)).any()]
     return ConfigError(
         f"the model's characters cannot write a match of the regular expression {pattern!r}",
         f"It does not know {', '.join(map(repr, lacking))}." if lacking else "",

@@ -34,6 +34,13 @@ PREFIX = b"aa\n"  #: what is walked over before the pattern
 RUST_ESCAPE = re.compile(r"\\(?:[pP](?:\{[^}]*\}|.)|[xuU]\{[^}]*\}|z)", re.DOTALL)  # Python's `re` has none of these
 SYNTAX = "There is no look-around, no back-reference, no \\b. A literal brace is \\{ or \\}, up to three is {0,3}."
 
+# What a pattern holds, in this order: escapes that stand for no one character, counts, group openers; then a literal.
+PIECES = re.compile(
+    r"\\[pPxuU]\{[^}]*\}|\\[pP].|\\x..|\\u....|\\[A-Za-z0-9]|\{[\d,]*\}|\(\?[^):]*[):]?"
+    r"|\\(?P<escaped>.)|(?P<plain>[^.^$*+?{}\[\]|()\\-])",
+    re.DOTALL,
+)
+
 
 class ByteAutomaton(NamedTuple):
     """States are 0 to num_states − 1. Every byte string that leads from the start to an accepting state is a match."""
@@ -63,6 +70,16 @@ def byte_automaton(pattern: str, alphabet: bytes) -> ByteAutomaton:
     if "error" in answer:
         raise _refusal(pattern, answer["error"])
     return ByteAutomaton(answer["num_states"], answer["start"], answer["accepting"], edges)
+
+
+def literals(pattern: str) -> list[str]:
+    r"""Return the characters that a pattern names as themselves, each once.
+
+    >>> literals(r"\.\d{3}(?i)[ă-z]")
+    ['.', 'ă', 'z']
+    """
+    named = (found["escaped"] or found["plain"] for found in PIECES.finditer(pattern))
+    return list(dict.fromkeys(char for char in named if char))
 
 
 def too_large(pattern: str, why: str) -> ConfigError:
