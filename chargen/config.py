@@ -175,13 +175,41 @@ class TrainConfig(Config):
 
 @dataclass(frozen=True)
 class SampleConfig(Config):
-    """How a text is drawn from a model."""
+    """How a text is drawn from a model, in the order in which it acts (`sampling/rules.py`)."""
 
-    temperature: float = 1.0  #: 0 always takes the likeliest character
-    length: int = 1000  #: characters to write, the prompt not counted
+    length: int = 1000  #: characters to write at most, the prompt not counted
     seed: int = 0
+    until: str = "length"  #: or "newline", or "boundary" (the end of a document): where a text ends that is not cut off
+    stop: tuple[str, ...] = ()  #: strings before which a text ends
+    regex: str = ""  #: that the whole text matches
+    ban: tuple[str, ...] = ()  #: strings that never stand in a text
+    max_copy: int = 0  #: characters in a row that may stand in the training text too; 0: as many as come
+    dry: float = 0.0  #: nats taken from an id that would repeat a sequence of `dry_allowed` + 1 characters
+    dry_base: float = 1.1  #: each further repeated character multiplies that
+    dry_allowed: int = 12  #: repeated characters that cost nothing
+    temperature: float = 1.0  #: 0 always takes the likeliest character
+    top_k: int = 0  #: 0: all
+    top_p: float = 1.0
+    typical: float = 1.0
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        check_range("temperature", self.temperature, 0.0)
         check_count("length", self.length, low=0)
         check_count("seed", self.seed, low=0)
+        if self.until not in UNTIL:
+            raise ConfigError(f"until is {self.until!r}, but must be one of {', '.join(UNTIL)}")
+        for name, strings in (("stop", self.stop), ("ban", self.ban)):
+            if "" in strings:
+                raise ConfigError(f"{name}: an empty string stands everywhere")
+        check_count("max_copy", self.max_copy, low=0)
+        check_range("dry", self.dry, 0.0)
+        check_range("dry_base", self.dry_base, 1.0)
+        check_count("dry_allowed", self.dry_allowed)
+        check_range("temperature", self.temperature, 0.0)
+        check_count("top_k", self.top_k, low=0)
+        check_range("top_p", self.top_p, 0.0, 1.0, above=True)
+        check_range("typical", self.typical, 0.0, 1.0, above=True)
+        check_range("min_p", self.min_p, 0.0, 1.0)
+
+
+UNTIL = ("length", "newline", "boundary")

@@ -11,46 +11,34 @@ Little work is done by NumPy, without torch; what is worth a matrix product goes
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import DataConfig, SampleConfig
 from chargen.engine.engine import Engine
-from chargen.engine.evaluate import carried_log_probs, document_log_probs, windows_log_probs
 from chargen.engine.numpy_engine import NumpyEngine
-from chargen.errors import CorpusError
 from chargen.runs import find_model
+from chargen.sampling.infill import Joined
 from chargen.sampling.reading import Reading, read
-from chargen.sampling.sampler import sample
+from chargen.sampling.writing import Sample, Writing
+from chargen.scoring.evaluation import TextEvaluation, evaluate_text
 from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts, utf8_size
 from chargen.text.decode import normal_form
 from chargen.text.documents import NONE, marked, separator
-from chargen.text.tokenizer import Ids, StreamingDecoder, encoder, start_ids
+from chargen.text.tokenizer import Ids, StreamingDecoder, start_ids
 
+if TYPE_CHECKING:
+    from chargen.sampling.originality import CopyReport
+
+MOST_NUMPY_DRAWN = 1_000_000  #: ids to draw, the same; one after another NumPy is as fast
+LANES = 32  #: parts of a long text that torch reads side by side
 MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
-LANES, WARMUP = 32, 512
-
-
-@dataclass(frozen=True)
-class TextEvaluation:
-    """The likelihood of a whole text; carried is how a model is used, windows what a fixed context of 256 gets."""
-
-    chars: int
-    bytes: int
-    unknown_chars: int
-    loss_nats_per_char: float
-    bits_per_char: float
-    bits_per_byte: float
-    perplexity_per_char: float
-    first_half_nats_per_char: float
-    second_half_nats_per_char: float
-    windows_256_nats_per_char: float
 
 
 def load(model: str | Path | None = None) -> LanguageModel:
@@ -62,7 +50,8 @@ def load(model: str | Path | None = None) -> LanguageModel:
     Raises:
         ModelError: there is none, or it is damaged.
     """
-    return LanguageModel(load_checkpoint(find_model(None if model is None else str(model))))
+    path = find_model(None if model is None else str(model))
+    return LanguageModel(load_checkpoint(path), path=path)
 
 
 class LanguageModel:
@@ -74,10 +63,11 @@ class LanguageModel:
     Args:
         checkpoint: its weights, config and vocabulary.
         device: where torch works, when it is called: "cpu", "cuda", "mps", or "auto".
+        path: of its file, beside which its training state knows where the training text was.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto", path: Path | None = None) -> None:
+        self.checkpoint, self.path = checkpoint, path
         self.tokenizer = checkpoint.tokenizer
         self.device = device
         self._data = DataConfig.from_json(checkpoint.about["data"]) if "data" in checkpoint.about else DataConfig()
@@ -90,37 +80,104 @@ class LanguageModel:
         """
         save_checkpoint(Path(path), self.checkpoint)
 
-    def sample(self, prompt: str = "", *, temperature: float = 1.0, length: int = 1000, seed: int | None = None) -> str:
-        """Return the prompt and `length` characters after it; see `stream`."""
-        return prompt + "".join(self.stream(prompt, temperature=temperature, length=length, seed=seed))
+    def sample(self, prompt: str = "", **settings: Any) -> str:
+        """Return the prompt and what the model writes after it; see `stream`."""
+        return prompt + "".join(self.stream(prompt, **settings))
 
     def stream(
         self,
         prompt: str = "",
         *,
-        temperature: float = 1.0,
-        length: int = 1000,
-        seed: int | None = None,
         number: int = 0,
         after: Reading | None = None,
+        corpus: Sequence[str] = (),
+        **settings: Any,
     ) -> Iterator[str]:
         """Yield what the model writes after the prompt, piece by piece, as it is drawn.
 
         Args:
             prompt: the beginning, not repeated; the model reads it after what a text begins after.
-            temperature: 0 takes the likeliest character, 1 draws from the model's own distribution.
-            length: characters to write.
-            seed: of the random numbers; None draws one.
             number: of the sample under its seed.
             after: a beginning that was read already (see `read`), in the prompt's place.
+            corpus: where the training text is, for `max_copy`; looked for if left out.
+            settings: of `SampleConfig`: temperature, length, seed (drawn if left out), top_k, stop, regex, ….
 
         Raises:
             ConfigError: a setting is out of range.
         """
-        config = SampleConfig(temperature, length, secrets.randbits(31) if seed is None else seed)
-        between = separator(self._data.documents) if self._has_documents else None
-        context, state = (self._context(prompt), None) if after is None else (after.ids[-1:], after.state)
-        return sample(self._numpy, self.tokenizer, context, config, number, between, state)
+        return self._writing(prompt, settings, corpus, after).stream(number)
+
+    def samples(
+        self,
+        count: int,
+        prompt: str = "",
+        *,
+        first: int = 0,
+        particles: int = 0,
+        corpus: Sequence[str] = (),
+        **settings: Any,
+    ) -> list[Sample]:
+        """Return several texts, written side by side; the first is what `stream` writes, up to rounding.
+
+        Args:
+            count: of the texts.
+            prompt: the beginning, not repeated.
+            first: number of the first under the seed.
+            particles: for each text, so many compete, and it is from the model's own distribution under `regex`, `ban`
+                and `max_copy`; 0 masks what is not allowed, which favours beginnings that lead to unlikely ends.
+            corpus, settings: as `stream` has them.
+        """
+        writing = self._writing(prompt, settings, corpus, num_texts=max(count, particles))
+        if particles:
+            return [writing.particles(number, particles) for number in range(first, first + count)]
+        return list(writing.samples(range(first, first + count)))
+
+    def beam(self, width: int, prompt: str = "", *, corpus: Sequence[str] = (), **settings: Any) -> Sample:
+        """Return the likeliest text that a beam search of this width finds; the same each time."""
+        return self._writing(prompt, settings, corpus, num_texts=width).beam(width)
+
+    def join(self, prompt: str, suffix: str, *, particles: int = 64, number: int = 0, **settings: Any) -> Joined:
+        """Return a text of at most `length` characters between a prompt and a suffix; see `sampling/infill.py`."""
+        writing = self._writing(prompt, settings, num_texts=particles)
+        return writing.join(self._normal(suffix), number, particles)
+
+    def copy_report(self, text: str, corpus: Sequence[str] = ()) -> CopyReport:
+        """Compare a text with the training text, which is looked for if `corpus` does not say where it is.
+
+        Raises:
+            CorpusError: it is not at hand.
+        """
+        from chargen.sampling.learned import training_text
+        from chargen.sampling.originality import copy_report
+
+        learned = training_text(self.checkpoint, corpus, self.path)
+        return copy_report(text, learned, self._data.documents)
+
+    def _writing(
+        self,
+        prompt: str,
+        settings: Mapping[str, Any],
+        corpus: Sequence[str] = (),
+        after: Reading | None = None,
+        num_texts: int = 1,
+    ) -> Writing:
+        config = SampleConfig(**{"seed": secrets.randbits(31), **settings})
+        few = num_texts * config.length <= MOST_NUMPY_DRAWN and self.device in ("auto", "cpu")
+        copies = None
+        if config.max_copy:
+            from chargen.sampling.copying import Copies, copy_index  # which reads corpora
+
+            copies = Copies(copy_index(self.checkpoint, config.max_copy, corpus, self.path))
+        return Writing(
+            self._numpy if few or after else self._torch,
+            self.tokenizer,
+            self._start,
+            self._normal(prompt),
+            replace(config, regex=self._normal(config.regex)),
+            separator(self._data.documents) if self._has_documents else None,
+            copies,
+            after,
+        )
 
     def read(self, text: str, before: Reading | None = None) -> Iterator[Reading]:
         """Yield readings of ever longer parts of a text, the last of the whole, to be gone on from by `stream`.
@@ -177,37 +234,12 @@ class LanguageModel:
         Raises:
             CorpusError: the text is empty.
         """
-        if not text:
-            raise CorpusError("there is nothing to evaluate: the text is empty")
-        original, text = text, self._normal(text)
+        normal = self._normal(text)
         if self._has_documents:
-            text = "".join(marked([text], self._data.documents))
-        half = max(1, len(text) // 2)
-        encode = encoder(self.tokenizer, self._data.documents)
-        ids = encode(text)
-        engine, start = self._engine(2 * len(ids)), self._start
-        lanes = 1 if isinstance(engine, NumpyEngine) else LANES
-        if self._has_documents:
-            carried = document_log_probs(engine, ids)
-        else:
-            carried = carried_log_probs(engine, ids, start, lanes, WARMUP)
-        windows = windows_log_probs(engine, ids, start)
-        spelling, unknown = self.tokenizer.spelling_nats(ids), int(self.tokenizer.unknown(ids).sum())
-        carried, windows = carried + spelling, windows + spelling
-        score = Score(text, float(carried.sum()), len(text), utf8_size(original), unknown)
-        cut = len(encode(text[:half]))
-        return TextEvaluation(
-            chars=score.chars,
-            bytes=score.bytes,
-            unknown_chars=unknown,
-            loss_nats_per_char=-score.log_prob_nats / score.chars,
-            bits_per_char=score.bits_per_char or 0.0,
-            bits_per_byte=score.bits_per_byte or 0.0,
-            perplexity_per_char=score.perplexity_per_char or 1.0,
-            first_half_nats_per_char=-float(carried[:cut].sum()) / half,
-            second_half_nats_per_char=-float(carried[cut:].sum()) / max(1, len(text) - half),
-            windows_256_nats_per_char=-float(windows.sum()) / len(text),
-        )
+            normal = "".join(marked([normal], self._data.documents))
+        engine = self._engine(2 * len(normal))
+        lanes = 1 if engine is self._numpy else LANES
+        return evaluate_text(engine, self.tokenizer, self._start, normal, utf8_size(text), self._data.documents, lanes)
 
     def _context(self, text: str) -> Ids:
         """What is read before anything is drawn or scored: what a text begins after, and then `text`."""

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.checkpoint import Checkpoint, load_checkpoint
-from chargen.config import DataConfig
+from chargen.config import DataConfig, SampleConfig
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling import copying, learned, originality
-from chargen.sampling.copying import START, CopyIndex, all_forbidden, copy_index
+from chargen.sampling.copying import START, Copies, CopyIndex, copy_index
 from chargen.sampling.learned import training_text
 from chargen.sampling.originality import copy_report
+from chargen.sampling.writer import Beginning, Writer
 from chargen.text import sources, stretches
 from chargen.text.corpus import read_corpus
 from chargen.text.documents import MARK
@@ -166,9 +167,11 @@ def test_whoever_obeys_never_copies_more() -> None:
 def test_one_who_can_only_copy_is_told() -> None:
     tokenizer = build_tokenizer("char", "a")
     index = index_of("aaaaaa", 3, tokenizer)
-    logits = np.array([-np.inf, -np.inf, 1.0])  # what is never written is out already
-    assert not all_forbidden(logits, index.forbidden(index.read("aa")))
-    assert all_forbidden(logits, index.forbidden(index.read("aaa")))
+    assert not index.forbidden(index.read("aa"))[2]
+    assert index.forbidden(index.read("aaa"))[2]
+    writer = Writer(Beginning(tokenizer, SampleConfig(), [Copies(index)], None, "aaa", np.array([0, 2, 2, 2]), None))
+    with pytest.raises(ConfigError, match="every character is forbidden"):
+        writer.guided(np.array([-np.inf, -np.inf, 1.0]))
 
 
 def test_nothing_is_copied_across_the_end_of_a_document() -> None:

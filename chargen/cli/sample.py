@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chargen.cli import options
+
+if TYPE_CHECKING:
+    from chargen.lm import LanguageModel
+    from chargen.sampling.writing import Sample
 
 FLUSH_EVERY_S = 0.02
 
@@ -16,6 +21,9 @@ FLUSH_EVERY_S = 0.02
 @click.command(
     epilog="\b\nExamples:\n  chargen sample --temp 0.8\n"
     "  chargen sample --prompt 'Once upon a time' --length 500 --seed 7\n"
+    "  chargen sample -m names --until newline -n 20\n"
+    "  chargen sample --regex '[A-Z][a-z]+, (the )?[a-z]+\\.' --particles 64\n"
+    "  chargen sample --prompt 'Once' --suffix 'the end.' --length 200\n"
     "  chargen sample -m shakespeare -n 3 --json"
 )
 @options.model
@@ -26,59 +34,160 @@ FLUSH_EVERY_S = 0.02
     type=click.IntRange(min=0),
     default=1000,
     show_default=True,
-    help="Characters a sample, the prompt not counted.",
+    help="Characters a sample at most, the prompt not counted.",
 )
-@click.option("--prompt", default="", help="The beginning; it is printed too.")
+@click.option("--prompt", default="", help="The beginning; it is printed too. '-' reads it from standard input.")
+@click.option("--prompt-file", type=click.File(encoding="utf-8"), help="The beginning, as a file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the random numbers; one is drawn, and told, if left out.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text. May be given several times.")
+@click.option(
+    "--until",
+    type=click.Choice(["length", "newline", "boundary"]),
+    default="length",
+    show_default=True,
+    help="End at the first newline, or with the document (of a model trained with --documents).",
+)
+@click.option("--top-k", type=int, default=0, help="Draw from the K likeliest characters only.")
+@click.option("--top-p", type=float, default=1.0, help="Draw from the likeliest that together have P.")
+@click.option("--typical", type=float, default=1.0, help="The same of those whose surprisal is nearest the entropy.")
+@click.option("--min-p", type=float, default=0.0, help="Only from those at least P times as likely as the likeliest.")
+@click.option(
+    "--dry", type=float, default=0.0, metavar="NATS",
+    help="Take nats from a character that would go on repeating a sequence of 12 or more (--dry-allowed), a tenth "
+    "more for each further one (--dry-base 1.1).",
+)  # fmt: skip
+@click.option("--dry-base", type=float, default=1.1, hidden=True)
+@click.option("--dry-allowed", type=int, default=12, hidden=True)
+@click.option("--ban", multiple=True, metavar="TEXT", help="Never write this text. May be given several times.")
+@click.option(
+    "--regex", default="", metavar="PATTERN",
+    help="Every sample matches this regular expression, as a whole. Characters that lead to no match are masked, so "
+    "beginnings are favoured that lead to unlikely ends; --particles mends that.",
+)  # fmt: skip
+@click.option(
+    "--particles", type=click.IntRange(min=0), default=0, metavar="N",
+    help="N texts compete for each sample, so that it is from the model's own distribution under --regex, --ban and "
+    "--max-copy.",
+)  # fmt: skip
+@click.option("--beam", type=click.IntRange(min=0), default=0, metavar="W", help="The likeliest text, by beam search.")
+@click.option(
+    "--best-of", type=click.IntRange(min=1), default=1, metavar="N", help="Of N samples the likeliest per character."
+)
+@click.option(
+    "--max-copy", type=int, default=0, metavar="N",
+    help="Never write more than N characters in a row that stand so in the training text.",
+)  # fmt: skip
+@click.option("--suffix", default="", help="Join the prompt to this end, by particles (64 if not said).")
+@click.option("--report", is_flag=True, help="Say how much of each sample stands in the training text.")
+@click.option("--corpus", multiple=True, metavar="FILE", help="Where that is, if it is not found.")
+@options.device
 @options.as_json
 def sample(
-    model: str | None, temperature: float, number: int, length: int, prompt: str, seed: int | None, as_json: bool
-) -> None:
+    model: str | None, number: int, prompt: str, prompt_file: Any, particles: int, beam: int, best_of: int,
+    suffix: str, report: bool, corpus: tuple[str, ...], device: str, as_json: bool, **settings: Any,
+) -> None:  # fmt: skip
     """Write text with a model.
 
     The text goes to stdout as it is drawn. The same seed gives the same text.
+
+    What acts on a character, in this order: --regex, --ban and --max-copy rule out; --dry takes away; --temp; --top-k,
+    --top-p, --typical, --min-p; then it is drawn.
     """
     import secrets
 
+    from chargen.errors import ConfigError
     from chargen.lm import load
     from chargen.text.tokenizer import check_unicode
 
+    if sum([beam > 0, best_of > 1, bool(suffix), particles > 0 and not suffix]) > 1:
+        raise ConfigError("--beam, --best-of, --suffix and --particles are different ways to write; choose one")
+    if prompt_file is not None or prompt == "-":
+        source: Any = click.get_text_stream("stdin", encoding="utf-8") if prompt_file is None else prompt_file
+        prompt = source.read()
     check_unicode(prompt, "the prompt")
+    check_unicode(suffix, "the suffix")
     lm = load(model)
-    if seed is None:
-        seed = secrets.randbits(31)
-        click.echo(f"seed {seed}", err=True)
-    unknown = lm.unknown_characters(prompt)
+    lm.device = device
+    if settings["seed"] is None:
+        settings["seed"] = secrets.randbits(31)
+        if not beam:
+            click.echo(f"seed {settings['seed']}", err=True)
+    unknown = lm.unknown_characters(prompt + suffix)
     if unknown:
-        click.echo(
-            f"note: the model does not know {unknown} of the prompt; it reads them as unknown characters", err=True
-        )
-    for index in range(number):
-        pieces = lm.stream(prompt, temperature=temperature, length=length, seed=seed, number=index)
+        click.echo(f"note: the model does not know {unknown}; it reads them as unknown characters", err=True)
+    ways = {"particles": particles, "corpus": corpus}
+    if number == 1 and not (particles or beam or best_of > 1 or suffix or as_json):
+        text = _write(prompt, lm.stream(prompt, corpus=corpus, **settings))
+        if report:
+            _print_report(lm, text, corpus)
+        return
+    for count, (drawn, more) in enumerate(_drawn(lm, prompt, suffix, number, beam, best_of, ways, settings), 1):
+        about = {"text": prompt + drawn.text + suffix, "prompt": prompt, "number": drawn.number}
         if as_json:
             from chargen.ui.console import print_json
 
-            about = {
-                "text": prompt + "".join(pieces),
-                "prompt": prompt,
-                "temperature": temperature,
-                "seed": seed,
-                "number": index,
-            }
-            print_json(about)
+            found = {"report": lm.copy_report(drawn.text, corpus).to_json()} if report else {}
+            ended = {"ended": drawn.ended, "log_weight_nats": drawn.log_weight_nats}
+            print_json({**about, **({"suffix": suffix} if suffix else ended), **_given(settings), **more, **found})
             continue
         if number > 1:
-            click.echo(f"{'' if index == 0 else chr(10)}── sample {index + 1} of {number} ──", err=True)
-        _write(prompt, pieces)
+            click.echo(f"{'' if count == 1 else chr(10)}── sample {count} of {number} ──", err=True)
+        _write(prompt, [drawn.text, suffix])
+        if report:
+            _print_report(lm, drawn.text, corpus)
 
 
-def _write(prompt: str, pieces: Any) -> None:
+def _drawn(
+    lm: LanguageModel, prompt: str, suffix: str, number: int, beam: int, best_of: int, ways: Any, settings: Any
+) -> Iterable[tuple[Sample, dict[str, Any]]]:
+    """Yield the samples, each with what else there is to say of it."""
+    from chargen.sampling.writing import Sample
+
+    if suffix:
+        for index in range(number):
+            joined = lm.join(prompt, suffix, particles=ways["particles"] or 64, number=index, **settings)
+            facts = {"suffix_log_prob_nats": joined.suffix_log_prob_nats, "effective_candidates": joined.effective}
+            yield Sample(joined.text, "suffix", index, 0.0), facts
+    elif beam:
+        yield lm.beam(beam, prompt, corpus=ways["corpus"], **settings), {}
+    elif best_of > 1:
+        drawn = lm.samples(number * best_of, prompt, **ways, **settings)
+        for group in range(number):
+            some = [each for each in drawn[group * best_of : (group + 1) * best_of] if each.text] or drawn[:1]
+            scores = lm.score([each.text for each in some], context=prompt)
+            best = min(range(len(some)), key=lambda k: scores[k].bits_per_char or 0.0)
+            yield some[best], {"bits_per_char": scores[best].bits_per_char}
+    elif number < 4 and not ways["particles"]:
+        for index in range(number):  # each is seen as soon as it stands
+            yield next(iter(lm.samples(1, prompt, first=index, **ways, **settings))), {}
+    else:
+        yield from ((each, {}) for each in lm.samples(number, prompt, **ways, **settings))
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that are not what they are if nothing is said, and those that a text always depends on."""
+    from dataclasses import asdict
+
+    from chargen.config import SampleConfig
+
+    plain = asdict(SampleConfig())
+    return {k: v for k, v in settings.items() if k in ("temperature", "seed") or v != plain[k]}
+
+
+def _print_report(lm: LanguageModel, text: str, corpus: tuple[str, ...]) -> None:
+    found = lm.copy_report(text, corpus)
+    novel = ", ".join(f"{share:.0%} of {n}-grams" for n, share in found.novel_ngrams.items() if share is not None)
+    click.echo(f"longest copy: {found.passage_chars} characters, {found.passage!r}\nnew: {novel}", err=True)
+
+
+def _write(prompt: str, pieces: Iterable[str]) -> str:
     """Write a prompt and what follows it, soon but not with a flush for every character; end with a newline."""
-    out, last, flushed = sys.stdout, prompt, 0.0
+    out, last, flushed, written = sys.stdout, prompt, 0.0, []
     out.write(prompt)
     for piece in pieces:
         out.write(piece)
-        last = piece
+        written.append(piece)
+        last = piece or last
         now = time.perf_counter()
         if now - flushed > FLUSH_EVERY_S:
             out.flush()
@@ -86,3 +195,4 @@ def _write(prompt: str, pieces: Any) -> None:
     if not last.endswith("\n"):
         out.write("\n")
     out.flush()
+    return "".join(written)

@@ -18,6 +18,12 @@ class Engine(Protocol):
     def initial_state(self, batch_size: int) -> EngineState:
         """Return the state before the first id."""
 
+    def select(self, state: EngineState, rows: NDArray[np.intp]) -> EngineState:
+        """Return the state of these streams, [rows]; one may stand there several times, or not at all."""
+
+    def restart(self, state: EngineState, rows: NDArray[np.intp]) -> EngineState:
+        """Return the state with these streams put back to the beginning."""
+
     def step(self, ids: NDArray[Any], state: EngineState) -> tuple[NDArray[np.float32], EngineState]:
         """Read one id a stream, [B], and return (logits of the next [B, V], the state after)."""
 
@@ -27,7 +33,7 @@ class Engine(Protocol):
         """Read [T, B] and return (log p of each target in nats [T, B], the state after)."""
 
 
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Return log probabilities in nats over the last axis, computed in float64."""
     x = logits.astype(np.float64)
     x -= x.max(axis=-1, keepdims=True)

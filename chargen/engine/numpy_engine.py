@@ -49,6 +49,14 @@ class NumpyEngine:
         shape = (batch_size, self._hidden_size)
         return tuple(self._cell.initial_state(np, shape, dtype=np.float32) for _ in self._layers)
 
+    def select(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
+        return tuple(tuple(part[rows] for part in layer) for layer in state)
+
+    def restart(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
+        keep = np.ones((len(state[0][0]), 1), dtype=np.float32)
+        keep[rows] = 0.0
+        return tuple(tuple(part * keep for part in layer) for layer in state)
+
     def step(self, ids: NDArray[Any], state: tuple[State, ...]) -> tuple[Float, tuple[State, ...]]:
         after: list[State] = []
         for layer, (params, before) in enumerate(zip(self._layers, state, strict=True)):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from chargen.config import ModelConfig
-from chargen.nets.network import Network, NetworkState
+from chargen.nets.network import Network, NetworkState, restart
 
 MOST_LOGITS = 1 << 23  #: in one piece of a window: 32 MB of float32
 
@@ -33,6 +33,14 @@ class TorchEngine:
 
     def initial_state(self, batch_size: int) -> NetworkState:
         return self.network.initial_state(batch_size)
+
+    def select(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
+        return tuple(tuple(part[torch.from_numpy(rows).to(part.device)] for part in layer) for layer in state)
+
+    def restart(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
+        fresh = torch.zeros(len(state[0][0]), dtype=torch.bool, device=self._device)
+        fresh[torch.from_numpy(rows).to(self._device)] = True
+        return restart(state, fresh)
 
     @torch.no_grad()
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[NDArray[np.float32], NetworkState]:

@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from chargen.checkpoint import Checkpoint
 from chargen.config import check_count
 from chargen.errors import ConfigError, CorpusError
+from chargen.sampling.guides import Guide, Mask
 from chargen.sampling.learned import Learned, training_text
 from chargen.text import encode
 from chargen.text.fingerprints import BASE, PRIME, Hashes, fingerprint
 from chargen.text.stretches import CODES, open_hashes, stretch_hashes, write_hashes
-from chargen.text.tokenizer import BOUNDARY_ID, Tokenizer
+from chargen.text.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 LONGEST_RUN = 10_000  #: characters that a copy may be allowed to have
 MOST_CHARS = 1 << 28  #: of a training text: an index of 2 GiB
@@ -87,7 +88,7 @@ class CopyIndex:
     def forbidden(self, state: CopyState) -> NDArray[np.bool_]:
         """Tell of each id whether it would make too long a run, [V].
 
-        All may be: of a text of one letter there is nothing else to write. `all_forbidden` tells.
+        All may be: of a text of one letter there is nothing else to write. The caller tells.
         """
         after = self._continuations(state.torn)
         mask = np.zeros(len(after.texts), dtype=np.bool_)
@@ -166,9 +167,20 @@ class _Continuations:
         self.deepest = int(self.depths[-1])
 
 
-def all_forbidden(logits: NDArray[np.float64], mask: NDArray[np.bool_]) -> bool:
-    """Tell whether every id that could be drawn is forbidden: logits [V], mask [V]."""
-    return not bool(np.isfinite(logits[~mask]).any())
+class Copies(Guide):
+    """Forbids an id that would make too long a run that stands in the training text."""
+
+    def __init__(self, index: CopyIndex) -> None:
+        self._index = index
+
+    def begin(self, prompt: str, ids: Ids) -> CopyState:
+        return self._index.read(prompt)
+
+    def advance(self, state: CopyState, token_id: int) -> CopyState:
+        return self._index.advance(state, token_id)
+
+    def forbidden(self, state: CopyState) -> Mask | None:
+        return self._index.forbidden(state)
 
 
 def copy_index(

@@ -8,7 +8,8 @@ followed as far as it goes; until there is none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,10 @@ class CopyReport:
     begin: int  #: where it begins in the sample, in characters
     training_begin: int  #: where it begins in the training text
     novel_ngrams: Mapping[int, float | None]  #: n → share of those that the text lacks; None: the sample has none
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as values that `json` can write."""
+        return {**asdict(self), "novel_ngrams": {str(n): share for n, share in self.novel_ngrams.items()}}
 
     @property
     def passage_chars(self) -> int:

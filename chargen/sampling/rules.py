@@ -1,22 +1,35 @@
-"""What is done to a model's logits before an id is drawn: pure functions, logits [V] → logits [V].
+"""What is done to a model's logits before an id is drawn: pure functions over the last axis of [V] or [B, V].
 
-The order is forbid, then temperature, then the draw.
+The order is always the same:
+
+    constrain ─▶ penalise ─▶ temper ─▶ truncate: top-k, top-p, typical, min-p ─▶ draw
+
+Each truncation sees what the one before it has left, renormalised. What is ruled out has the logit −∞.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import SampleConfig
+
 Logits = NDArray[np.float64]
+OUT = -np.inf
 
 
-def forbid(logits: Logits, ids: Sequence[int]) -> Logits:
-    """Return logits under which these ids are never drawn."""
+def forbid(logits: Logits, ids: Any) -> Logits:
+    """Return logits under which these ids are never drawn.
+
+    Args:
+        logits: [V].
+        ids: a list of them, or a mask [V].
+    """
     allowed: Logits = logits.copy()
-    allowed[list(ids)] = -np.inf
+    allowed[ids] = OUT
     return allowed
 
 
@@ -26,14 +39,92 @@ def temper(logits: Logits, temperature: float) -> Logits:
     Of several likeliest ids temperature 0 leaves the first.
     """
     if temperature == 0.0:
-        only = np.full_like(logits, -np.inf)
-        only[int(np.argmax(logits))] = 0.0
+        only = np.full_like(logits, OUT)
+        np.put_along_axis(only, np.expand_dims(logits.argmax(-1), -1), 0.0, -1)
         return only
-    tempered: Logits = (logits - logits.max()) / temperature
+    tempered: Logits = (logits - _highest(logits)) / temperature
     return tempered
 
 
+def truncate(logits: Logits, config: SampleConfig) -> Logits:
+    """Apply those of the truncations that the settings ask for, in their order."""
+    if config.top_k:
+        logits = top_k(logits, config.top_k)
+    if config.top_p < 1.0:
+        logits = top_p(logits, config.top_p)
+    if config.typical < 1.0:
+        logits = typical(logits, config.typical)
+    if config.min_p > 0.0:
+        logits = min_p(logits, config.min_p)
+    return logits
+
+
+def top_k(logits: Logits, k: int) -> Logits:
+    """Keep the k likeliest ids (Fan et al. 2018, arXiv 1805.04833); of equally likely ones the first."""
+    if k >= logits.shape[-1]:
+        return logits
+    return _keep(logits, np.argsort(-logits, axis=-1, kind="stable")[..., :k])
+
+
+def top_p(logits: Logits, p: float) -> Logits:
+    """Keep the fewest likeliest ids that together have at least p (nucleus, Holtzman et al. 2019, arXiv 1904.09751)."""
+    return _first_to_reach(logits, -logits, p)
+
+
+def typical(logits: Logits, p: float) -> Logits:
+    """Keep those ids whose surprisal is nearest to the entropy, until they have at least p together.
+
+    Locally typical sampling (Meister et al. 2022, arXiv 2202.00666).
+    """
+    probabilities = softmax(logits)
+    surprisals = -np.log(np.where(probabilities > 0, probabilities, 1.0))
+    entropy = (probabilities * surprisals).sum(-1, keepdims=True)
+    distance = np.where(probabilities > 0, np.abs(surprisals - entropy), np.inf)
+    return _first_to_reach(logits, distance, p)
+
+
+def min_p(logits: Logits, p: float) -> Logits:
+    """Keep the ids that are at least p times as likely as the likeliest (Nguyen et al. 2024, arXiv 2407.01082)."""
+    return np.where(logits >= _highest(logits) + math.log(p), logits, OUT)
+
+
+def softmax(logits: Logits) -> Logits:
+    """Return the probabilities."""
+    weights = np.exp(logits - _highest(logits))
+    probabilities: Logits = weights / weights.sum(-1, keepdims=True)
+    return probabilities
+
+
+def log_mass(logits: Logits) -> Any:
+    """Return log Σ exp(logits): a number, or [B]."""
+    highest = _highest(logits)
+    return (np.log(np.exp(logits - highest).sum(-1, keepdims=True)) + highest)[..., 0]
+
+
 def draw(logits: Logits, rng: np.random.Generator) -> int:
-    """Draw one id with probability softmax(logits)."""
-    cumulative = np.cumsum(np.exp(logits - logits.max()))
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+    """Draw one id with probability softmax(logits), [V]."""
+    cumulative = np.exp(logits - np.maximum.reduce(logits)).cumsum()
+    return int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
+
+
+def _highest(logits: Logits) -> Any:
+    return np.maximum.reduce(logits, axis=-1, keepdims=True)
+
+
+def _first_to_reach(logits: Logits, order: NDArray[np.float64], p: float) -> Logits:
+    """Keep the first ids in an order, the one that reaches p of the mass included."""
+    places = np.argsort(order, axis=-1, kind="stable")
+    cumulative = np.take_along_axis(softmax(logits), places, -1).cumsum(-1)
+    count = (cumulative < p * cumulative[..., -1:]).sum(
+        -1, keepdims=True
+    ) + 1  # so that p = 1 − ε does not miss the end
+    kept = np.full_like(logits, OUT)
+    rank = np.arange(logits.shape[-1])
+    np.put_along_axis(kept, places, np.where(rank < count, np.take_along_axis(logits, places, -1), OUT), -1)
+    return kept
+
+
+def _keep(logits: Logits, ids: NDArray[np.intp]) -> Logits:
+    kept = np.full_like(logits, OUT)
+    np.put_along_axis(kept, ids, np.take_along_axis(logits, ids, -1), -1)
+    return kept

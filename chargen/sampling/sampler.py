@@ -1,57 +1,107 @@
-"""Writing text: read the prompt, then draw one id after another, and yield each character as soon as it is whole."""
+"""Writing text: draw one id after another, in one stream or in many, and yield characters as soon as they stand.
+
+    logits [B, V] ─▶ forbid what no text holds ─▶ guides, a row each ─▶ temper, truncate ─▶ draw, a row each ─▶ ids [B]
+         ▲                                                                                                      │
+         └─────────────────────────────── engine: one step of all rows ◀────────────────────────────────────────┘
+
+Each stream has random numbers of its own, so what it says does not depend on which others are written beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from chargen.config import SampleConfig
 from chargen.engine.engine import Engine, EngineState
-from chargen.sampling.rules import draw, forbid, temper
-from chargen.text.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
+from chargen.sampling.rules import OUT, Logits, draw, temper, truncate
+from chargen.sampling.writer import Beginning, Writer
+from chargen.text.tokenizer import BOUNDARY_ID, Ids
 
 
-def sample(
+def prime(engine: Engine, ids: Ids, state: EngineState | None = None) -> tuple[Logits, EngineState]:
+    """Read ids, at least one: → (logits of the next [V], the state after)."""
+    state = engine.initial_state(1) if state is None else state
+    logits = np.empty((1, engine.vocab_size), dtype=np.float32)
+    for token_id in ids.tolist():
+        logits, state = engine.step(np.array([token_id]), state)
+    return logits[0].astype(np.float64), state
+
+
+def write(
     engine: Engine,
-    tokenizer: Tokenizer,
-    context: Ids,
-    config: SampleConfig,
-    stream: int = 0,
-    between: str | None = None,
-    state: EngineState | None = None,
-) -> Iterator[str]:
-    """Yield the text that a model writes after a context, piece by piece.
+    beginning: Beginning,
+    logits: Logits,
+    state: EngineState,
+    writers: Sequence[Writer],
+    rngs: Sequence[np.random.Generator],
+) -> Iterator[tuple[int, str]]:
+    """Write texts side by side, until all have ended.
 
     Args:
         engine: the model.
-        tokenizer: its tokenizer.
-        context: ids that are read first, at least one.
-        config: temperature, length in characters, seed.
-        stream: the number of this sample under its seed; each has random numbers of its own, so that no sample
-            depends on which others are drawn.
-        between: what stands between two documents; None for a model of one running stream, which never ends one.
-        state: before the context; None for the state that a text begins with.
+        beginning: what they share.
+        logits, state: after it, of one stream.
+        writers: a new one for each text; they say afterwards why each ended.
+        rngs: a generator for each.
 
     Yields:
-        Pieces that together have `config.length` characters.
+        (which text, what it goes on with).
     """
-    never = [token_id for token_id in tokenizer.never_written() if between is None or token_id != BOUNDARY_ID]
-    rng = np.random.default_rng([config.seed, stream])
-    state = engine.initial_state(1) if state is None else state
-    logits = np.empty((1, engine.vocab_size), dtype=np.float32)
-    for token_id in context.tolist():
-        logits, state = engine.step(np.array([token_id]), state)
-    decoder = StreamingDecoder(tokenizer)
-    left = config.length
-    while left > 0:
-        token_id = draw(temper(forbid(logits[0].astype(np.float64), never), config.temperature), rng)
-        ended = token_id == BOUNDARY_ID
-        piece = (decoder.finish() + (between or "") if ended else decoder.feed(token_id))[:left]
-        if piece:
-            left -= len(piece)
-            yield piece
-        if ended:  # the next document begins as every one does
-            state = engine.initial_state(1)
-        if left > 0:
-            logits, state = engine.step(np.array([token_id]), state)
+    never = never_drawn(beginning)
+    alive = [k for k, writer in enumerate(writers) if not writer.ended]
+    rows = np.repeat(logits[None], len(alive), axis=0)
+    state = engine.select(state, np.zeros(len(alive), dtype=np.intp))
+    while alive:
+        rows[:, never] = OUT
+        drawn = choose(rows, [writers[k] for k in alive], [rngs[k] for k in alive], beginning)
+        kept = []
+        for row, (k, token_id) in enumerate(zip(alive, drawn, strict=True)):
+            writer = writers[k]
+            writer.take(token_id)
+            piece = writer.pop()
+            if piece:
+                yield k, piece
+            if not writer.ended:
+                kept.append(row)
+        if len(kept) < len(alive):
+            alive, drawn = [alive[row] for row in kept], [drawn[row] for row in kept]
+            state = engine.select(state, np.array(kept, dtype=np.intp))
+        if alive:
+            rows, state = step(engine, drawn, state)
+
+
+def step(engine: Engine, ids: Sequence[int], state: EngineState) -> tuple[Logits, EngineState]:
+    """Read an id a stream; with the boundary a document ends, and what follows is read as every beginning is."""
+    fresh = [row for row, token_id in enumerate(ids) if token_id == BOUNDARY_ID]
+    if fresh:
+        state = engine.restart(state, np.array(fresh, dtype=np.intp))
+    logits, state = engine.step(np.array(ids), state)
+    return logits.astype(np.float64), state
+
+
+def choose(
+    rows: Logits, writers: Sequence[Writer], rngs: Sequence[np.random.Generator], beginning: Beginning
+) -> list[int]:
+    """Draw an id for each row of logits [B, V]."""
+    config = beginning.config
+    if beginning.guides:
+        rows = np.stack([writer.guided(row) for writer, row in zip(writers, rows, strict=True)])
+    if len(rows) == 1:
+        return [draw(truncate(temper(rows[0], config.temperature), config), rngs[0])]
+    weights = ruled(rows, config)
+    weights = np.exp(weights - weights.max(-1, keepdims=True)).cumsum(-1)
+    uniforms = np.array([rng.random() for rng in rngs])
+    return (weights <= (uniforms * weights[:, -1])[:, None]).sum(-1).tolist()  # type: ignore[no-any-return]
+
+
+def ruled(rows: Logits, config: SampleConfig) -> Logits:
+    """Return logits as they are drawn from."""
+    return truncate(temper(rows, config.temperature), config)
+
+
+def never_drawn(beginning: Beginning) -> list[int]:
+    """Return the ids that no text of this model holds; the boundary is one but where there are documents."""
+    never = beginning.tokenizer.never_written()
+    return [token_id for token_id in never if beginning.between is None or token_id != BOUNDARY_ID]

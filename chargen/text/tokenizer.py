@@ -109,6 +109,12 @@ class StreamingDecoder:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
+    def fork(self) -> StreamingDecoder:
+        """Return a second one that stands where this one does."""
+        other = StreamingDecoder(self._tokenizer)
+        other._utf8.setstate(self._utf8.getstate())
+        return other
+
     def feed(self, token_id: int) -> str:
         """Return the text that this id completes; "" while a character is still torn."""
         return self._utf8.decode(self._tokenizer.token_bytes(token_id))

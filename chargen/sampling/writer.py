@@ -1,0 +1,142 @@
+"""One text in the making: from drawn ids to characters, and when it ends.
+
+A text ends, with the reason as `ended` says it,
+
+    "length"    cut off after so many characters          "newline", "boundary"   where `until` says
+    "stop"      before a stop string                      "match"                 as a match of the regular expression
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+
+import numpy as np
+
+from chargen.config import SampleConfig
+from chargen.errors import ConfigError
+from chargen.sampling.guides import Guide, GuideState, Match
+from chargen.sampling.rules import OUT, Logits, log_mass
+from chargen.text.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What texts begin with, and how they go on: shared by all that are written at once."""
+
+    tokenizer: Tokenizer
+    config: SampleConfig
+    guides: Sequence[Guide]
+    match: Match | None  #: one of the guides
+    prompt: str
+    ids: Ids  #: what was read, what a text begins after included
+    between: str | None  #: what stands between two documents; None for a model of one running stream
+
+
+class Writer:
+    """A text that grows by one id after another. `fork` gives a second one that goes its own way."""
+
+    def __init__(self, beginning: Beginning) -> None:
+        config = beginning.config
+        self._beginning = beginning
+        self._decoder = StreamingDecoder(beginning.tokenizer)
+        self._states: list[GuideState] = [guide.begin(beginning.prompt, beginning.ids) for guide in beginning.guides]
+        self._stops = (*config.stop, "\n") if config.until == "newline" else config.stop
+        self._held = ""  # what may be the beginning of a stop string
+        self.left = config.length
+        self.text = ""  # what is sure to stand, but for what was taken
+        self.ended = "length" if config.length == 0 else ""
+        self.log_weight = 0.0  # of what the constraints left of the distribution, in nats
+
+    def fork(self) -> Writer:
+        """Return a copy that goes on by itself."""
+        other = copy(self)
+        other._states = list(self._states)
+        other._decoder = self._decoder.fork()
+        return other
+
+    def guided(self, logits: Logits) -> Logits:
+        """Return logits under which no guide forbids anything, and penalties are paid, [V].
+
+        Raises:
+            ConfigError: everything is forbidden.
+        """
+        masks = [guide.forbidden(state) for guide, state in zip(self._beginning.guides, self._states, strict=True)]
+        ruled_out = [mask for mask in masks if mask is not None]
+        free = logits
+        if ruled_out:
+            logits = np.where(np.logical_or.reduce(ruled_out), OUT, logits)
+        for guide, state in zip(self._beginning.guides, self._states, strict=True):
+            nats = guide.penalties(state)
+            if nats is not None:
+                logits, free = logits - nats, free - nats
+        if ruled_out:
+            if not np.isfinite(logits).any():
+                raise ConfigError(
+                    f"after {self._written()[-40:]!r} every character is forbidden",
+                    "Loosen --max-copy, --ban or --regex.",
+                )
+            self.log_weight += self._log_share(logits, free)
+        return logits
+
+    def _log_share(self, logits: Logits, free: Logits) -> float:
+        """Return log of how much of the distribution that is drawn from the constraints have left."""
+        temperature = self._beginning.config.temperature
+        if temperature == 0.0:
+            return 0.0 if logits.argmax() == free.argmax() else OUT
+        return min(0.0, float(log_mass(logits / temperature) - log_mass(free / temperature)))
+
+    def take(self, token_id: int) -> bool:
+        """Add a drawn id; say whether it was taken, which it is not where it ends the text."""
+        match = self._beginning.match
+        if match is not None:
+            at = self._states[self._beginning.guides.index(match)]
+            if not match.leads_on(at, token_id):
+                self._end("match")
+                return False
+        if token_id == BOUNDARY_ID and self._beginning.config.until == "boundary":
+            self._add(self._decoder.finish())
+            self._end("boundary")
+            return False
+        guides = self._beginning.guides
+        self._states = [guide.advance(state, token_id) for guide, state in zip(guides, self._states, strict=True)]
+        if token_id == BOUNDARY_ID:
+            self._add(self._decoder.finish() + (self._beginning.between or ""))
+        else:
+            self._add(self._decoder.feed(token_id))
+        if match is not None and not self.ended and match.is_over(self._states[guides.index(match)]):
+            self._end("match")
+        elif self.left <= 0 and not self.ended:
+            self._end("length" if match is None else "match")
+        return True
+
+    def pop(self) -> str:
+        """Return what is sure to stand and was not returned before."""
+        text, self.text = self.text, ""
+        return text
+
+    def _add(self, piece: str) -> None:
+        piece = piece[: self.left]
+        self.left -= len(piece)
+        if not self._stops:
+            self.text += piece
+            return
+        whole = self._held + piece
+        places = [(whole.find(stop), stop) for stop in self._stops if stop in whole]
+        if places:
+            place, stop = min(places)
+            self.text, self._held = self.text + whole[:place], ""
+            self.ended = "newline" if stop == "\n" and self._beginning.config.until == "newline" else "stop"
+            return
+        keep = max(
+            (size for stop in self._stops for size in range(len(stop)) if whole.endswith(stop[:size])), default=0
+        )
+        self.text += whole[: len(whole) - keep]
+        self._held = whole[len(whole) - keep :]
+
+    def _end(self, reason: str) -> None:
+        self.text, self._held, self.ended = self.text + self._held, "", reason
+
+    def _written(self) -> str:
+        return self.text + self._held

@@ -1,0 +1,147 @@
+"""What to write: a model, a beginning and settings, made ready once for as many texts as are wanted.
+
+stream      one text, piece by piece                 samples   several, side by side
+particles   one from the model's own distribution under a constraint (`particles.py`)
+beam        the likeliest (`beam.py`)                join      a text up to a given end (`infill.py`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from chargen.config import SampleConfig
+from chargen.engine.engine import Engine, EngineState
+from chargen.errors import ConfigError
+from chargen.sampling.beam import beam_search
+from chargen.sampling.guides import Bans, Guide, Match, check_spelled
+from chargen.sampling.infill import Joined, join
+from chargen.sampling.particles import sample_particles
+from chargen.sampling.reading import Reading
+from chargen.sampling.repetition import Repetition
+from chargen.sampling.rules import Logits
+from chargen.sampling.sampler import prime, write
+from chargen.sampling.writer import Beginning, Writer
+from chargen.text.tokenizer import Ids, Tokenizer
+
+FEWEST_SIDE_BY_SIDE = 4  #: texts; fewer are written one after another, sooner seen and no slower
+MOST_SIDE_BY_SIDE = 256
+MOST_READ = 20_000  #: ids of a long beginning, its last: what stands further back is forgotten
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A text that was written, and how it came to its end."""
+
+    text: str  #: without the prompt
+    ended: str  #: see `sampling/writer.py`
+    number: int  #: under its seed
+    log_weight_nats: float  #: log of the share of the model's distribution that constraints have left, along this text
+
+
+class Writing:
+    """Texts by one model after one beginning.
+
+    Args:
+        engine: the model.
+        tokenizer: its tokenizer.
+        start: what a text begins after, at least one id.
+        prompt: the beginning, in the form of the training text.
+        config: settings.
+        between: what stands between two documents; None for a model of one running stream.
+        copies: the guide of `max_copy`, where that is asked for.
+        reading: the beginning, if it was read already.
+
+    Raises:
+        ConfigError: settings do not go together, or ask for what the model cannot write.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        start: Ids,
+        prompt: str,
+        config: SampleConfig,
+        between: str | None = None,
+        copies: Guide | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        if config.until == "boundary" and between is None:
+            raise ConfigError(
+                "the model knows no end of a text: it learned from one running stream",
+                "Say --until newline, or train it with --documents.",
+            )
+        check_spelled("the stop string", config.stop, tokenizer)
+        if config.regex and (config.stop or config.until == "newline"):
+            raise ConfigError("a regular expression says itself where a text ends; leave out --stop and --until")
+        guides: list[Guide] = [copies] if copies else []
+        match = None
+        if config.regex:
+            from chargen.sampling.constraint import compile_regex
+
+            match = Match(compile_regex(config.regex, tokenizer), config.length)
+            guides.append(match)
+        if config.ban:
+            guides.append(Bans(config.ban, tokenizer))
+        if config.dry:
+            guides.append(Repetition(config.dry, config.dry_base, config.dry_allowed, tokenizer.vocab_size))
+        self._engine = engine
+        ids = np.concatenate([start, tokenizer.encode(prompt)])[-MOST_READ:] if reading is None else reading.ids
+        self.beginning = Beginning(tokenizer, config, guides, match, prompt, ids, between)
+        self._reading = reading
+
+    def stream(self, number: int = 0) -> Iterator[str]:
+        """Yield one text piece by piece."""
+        for _, piece in self._written([self._writer()], [number]):
+            yield piece
+
+    def samples(self, numbers: Sequence[int]) -> Iterator[Sample]:
+        """Yield several texts; `numbers` are theirs under the seed."""
+        size = MOST_SIDE_BY_SIDE if len(numbers) >= FEWEST_SIDE_BY_SIDE else 1
+        for first in range(0, len(numbers), size):
+            some = numbers[first : first + size]
+            writers, texts = [self._writer() for _ in some], [""] * len(some)
+            for k, piece in self._written(writers, some):
+                texts[k] += piece
+            for text, writer, number in zip(texts, writers, some, strict=True):
+                yield Sample(text, writer.ended, number, writer.log_weight)
+
+    def particles(self, number: int, count: int) -> Sample:
+        """Return a text from the model's distribution given that no constraint forbids it, by `count` particles."""
+        logits, state = self._prime()
+        writer = self._writer()
+        text, ended, weight = sample_particles(
+            self._engine, self.beginning, logits, state, writer, count, self._rng(number)
+        )
+        return Sample(text, ended, number, weight)
+
+    def beam(self, width: int) -> Sample:
+        """Return the likeliest text that a beam of so many texts finds."""
+        logits, state = self._prime()
+        text, ended = beam_search(self._engine, self.beginning, logits, state, self._writer(), width)
+        return Sample(text, ended, 0, 0.0)
+
+    def join(self, suffix: str, number: int, count: int) -> Joined:
+        """Return a text between the beginning and a suffix."""
+        logits, state = self._prime()
+        writers = [self._writer() for _ in range(count)]
+        return join(self._engine, self.beginning, logits, state, writers, suffix, self._rng(number))
+
+    def _written(self, writers: Sequence[Writer], numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
+        logits, state = self._prime()
+        rngs = [self._rng(number) for number in numbers]
+        return write(self._engine, self.beginning, logits, state, writers, rngs)
+
+    def _prime(self) -> tuple[Logits, EngineState]:
+        if self._reading is None:
+            return prime(self._engine, self.beginning.ids)
+        return prime(self._engine, self._reading.ids[-1:], self._reading.state)
+
+    def _writer(self) -> Writer:
+        return Writer(self.beginning)
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.beginning.config.seed, number])
