@@ -116,7 +116,8 @@ def test_engines_choose_streams_and_begin_them_anew(engine) -> None:  # type: ig
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.text("abă", min_size=1, max_size=3), min_size=1, max_size=3), st.sampled_from(["char", "byte", "sp:265"])
+    st.lists(st.text("abă", min_size=1, max_size=3), min_size=1, max_size=3),
+    st.sampled_from(["char", "byte", "sp:265"]),
 )
 def test_what_is_banned_is_never_written_and_all_else_is(strings: list[str], spec: str) -> None:
     tokenizer = build_tokenizer(spec, "abă bă ab aab " * 8)

@@ -37,7 +37,7 @@ FLUSH_EVERY_S = 0.02
     help="Characters a sample at most, the prompt not counted.",
 )
 @click.option("--prompt", default="", help="The beginning; it is printed too. '-' reads it from standard input.")
-@click.option("--prompt-file", type=click.File(encoding="utf-8"), help="The beginning, as a file.")
+@click.option("--prompt-file", type=click.Path(exists=True, dir_okay=False), help="The beginning, as a file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the random numbers; one is drawn, and told, if left out.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text. May be given several times.")
 @click.option(
@@ -83,7 +83,7 @@ FLUSH_EVERY_S = 0.02
 @options.device
 @options.as_json
 def sample(
-    model: str | None, number: int, prompt: str, prompt_file: Any, particles: int, beam: int, best_of: int,
+    model: str | None, number: int, prompt: str, prompt_file: str | None, particles: int, beam: int, best_of: int,
     suffix: str, report: bool, corpus: tuple[str, ...], device: str, as_json: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Write text with a model.
@@ -102,8 +102,9 @@ def sample(
     if sum([beam > 0, best_of > 1, bool(suffix), particles > 0 and not suffix]) > 1:
         raise ConfigError("--beam, --best-of, --suffix and --particles are different ways to write; choose one")
     if prompt_file is not None or prompt == "-":
-        source: Any = click.get_text_stream("stdin", encoding="utf-8") if prompt_file is None else prompt_file
-        prompt = source.read()
+        from chargen.text.corpus import read_corpus
+
+        prompt = read_corpus([prompt_file or prompt]).text
     check_unicode(prompt, "the prompt")
     check_unicode(suffix, "the suffix")
     lm = load(model)

@@ -107,6 +107,13 @@ def draw(logits: Logits, rng: np.random.Generator) -> int:
     return int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
 
 
+def draw_rows(logits: Logits, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Draw an id for each row of [B, V] with a random number of [0, 1) each, [B]: those that `draw` would."""
+    cumulative = np.exp(logits - _highest(logits)).cumsum(-1)
+    found: NDArray[np.intp] = (cumulative <= (uniforms * cumulative[:, -1])[:, None]).sum(-1)
+    return found
+
+
 def _highest(logits: Logits) -> Any:
     return np.maximum.reduce(logits, axis=-1, keepdims=True)
 

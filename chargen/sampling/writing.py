@@ -22,7 +22,7 @@ from chargen.sampling.particles import sample_particles
 from chargen.sampling.reading import Reading
 from chargen.sampling.repetition import Repetition
 from chargen.sampling.rules import Logits
-from chargen.sampling.sampler import prime, write
+from chargen.sampling.sampler import draw_ids, prime, write
 from chargen.sampling.writer import Beginning, Writer
 from chargen.text.tokenizer import Ids, Tokenizer
 
@@ -103,6 +103,11 @@ class Writing:
         size = MOST_SIDE_BY_SIDE if len(numbers) >= FEWEST_SIDE_BY_SIDE else 1
         for first in range(0, len(numbers), size):
             some = numbers[first : first + size]
+            if size > 1 and self._ends_at_its_length():
+                ids = draw_ids(self._engine, self.beginning, *self._prime(), [self._rng(number) for number in some])
+                for column, number in zip(ids.T, some, strict=True):
+                    yield Sample(self.beginning.tokenizer.decode(column), "length", number, 0.0)
+                continue
             writers, texts = [self._writer() for _ in some], [""] * len(some)
             for k, piece in self._written(writers, some):
                 texts[k] += piece
@@ -129,6 +134,12 @@ class Writing:
         logits, state = self._prime()
         writers = [self._writer() for _ in range(count)]
         return join(self._engine, self.beginning, logits, state, writers, suffix, self._rng(number))
+
+    def _ends_at_its_length(self) -> bool:
+        """Tell whether every text has as many ids as characters, and nothing to look at on its way."""
+        made, config = self.beginning, self.beginning.config
+        running = made.between is None and config.until == "length"
+        return running and made.tokenizer.one_id_a_char and not (made.guides or config.stop)
 
     def _written(self, writers: Sequence[Writer], numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
         logits, state = self._prime()

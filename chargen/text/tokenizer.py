@@ -35,6 +35,7 @@ class Tokenizer(ABC):
     name: str
     vocab_size: int
     unknown_id: int | None = None
+    one_id_a_char = False  #: whether a text has as many ids as characters, whatever it says
     learns_counts = False  #: whether how often the text says something shapes the vocabulary, not only what it says
 
     @classmethod

@@ -32,6 +32,7 @@ class CharTokenizer(Tokenizer):
     """
 
     name = "char"
+    one_id_a_char = True
     unknown_id = UNKNOWN_ID
 
     def __init__(self, characters: str) -> None:
