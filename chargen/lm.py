@@ -11,7 +11,7 @@ Little work is done by NumPy, without torch; what is worth a matrix product goes
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -84,62 +84,29 @@ class LanguageModel:
         """Return the prompt and what the model writes after it; see `stream`."""
         return prompt + "".join(self.stream(prompt, **settings))
 
-    def stream(
-        self,
-        prompt: str = "",
-        *,
-        number: int = 0,
-        after: Reading | None = None,
-        corpus: Sequence[str] = (),
-        **settings: Any,
-    ) -> Iterator[str]:
+    def stream(self, prompt: str = "", *, number: int = 0, **settings: Any) -> Iterator[str]:
         """Yield what the model writes after the prompt, piece by piece, as it is drawn.
 
         Args:
             prompt: the beginning, not repeated; the model reads it after what a text begins after.
             number: of the sample under its seed.
-            after: a beginning that was read already (see `read`), in the prompt's place.
-            corpus: where the training text is, for `max_copy`; looked for if left out.
-            settings: of `SampleConfig`: temperature, length, seed (drawn if left out), top_k, stop, regex, ….
+            settings: of `SampleConfig`: temperature, length, seed (drawn if left out), top_k, stop, regex, …; `after`,
+                a beginning that was read already (see `read`), in the prompt's place; `corpus`, where the training
+                text is, for `max_copy` (looked for if left out).
 
         Raises:
             ConfigError: a setting is out of range.
         """
-        return self._writing(prompt, settings, corpus, after).stream(number)
+        return self.writing(prompt, **settings).stream(number)
 
-    def samples(
-        self,
-        count: int,
-        prompt: str = "",
-        *,
-        first: int = 0,
-        particles: int = 0,
-        corpus: Sequence[str] = (),
-        **settings: Any,
-    ) -> list[Sample]:
-        """Return several texts, written side by side; the first is what `stream` writes, up to rounding.
+    def samples(self, count: int, prompt: str = "", **settings: Any) -> list[Sample]:
+        """Return several texts, written side by side; the first is what `stream` writes, up to rounding."""
+        return list(self.writing(prompt, num_texts=count, **settings).samples(range(count)))
 
-        Args:
-            count: of the texts.
-            prompt: the beginning, not repeated.
-            first: number of the first under the seed.
-            particles: for each text, so many compete, and it is from the model's own distribution under `regex`, `ban`
-                and `max_copy`; 0 masks what is not allowed, which favours beginnings that lead to unlikely ends.
-            corpus, settings: as `stream` has them.
-        """
-        writing = self._writing(prompt, settings, corpus, num_texts=max(count, particles))
-        if particles:
-            return [writing.particles(number, particles) for number in range(first, first + count)]
-        return list(writing.samples(range(first, first + count)))
-
-    def beam(self, width: int, prompt: str = "", *, corpus: Sequence[str] = (), **settings: Any) -> Sample:
-        """Return the likeliest text that a beam search of this width finds; the same each time."""
-        return self._writing(prompt, settings, corpus, num_texts=width).beam(width)
-
-    def join(self, prompt: str, suffix: str, *, particles: int = 64, number: int = 0, **settings: Any) -> Joined:
-        """Return a text of at most `length` characters between a prompt and a suffix; see `sampling/infill.py`."""
-        writing = self._writing(prompt, settings, num_texts=particles)
-        return writing.join(self._normal(suffix), number, particles)
+    def joins(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Joined]:
+        """Return texts of at most `length` characters between a prompt and a suffix; see `sampling/infill.py`."""
+        writing, suffix = self.writing(prompt, num_texts=particles, **settings), self._normal(suffix)
+        return [writing.join(suffix, number, particles) for number in range(count)]
 
     def copy_report(self, text: str, corpus: Sequence[str] = ()) -> CopyReport:
         """Compare a text with the training text, which is looked for if `corpus` does not say where it is.
@@ -153,14 +120,24 @@ class LanguageModel:
         learned = training_text(self.checkpoint, corpus, self.path)
         return copy_report(text, learned, self._data.documents)
 
-    def _writing(
+    def writing(
         self,
-        prompt: str,
-        settings: Mapping[str, Any],
-        corpus: Sequence[str] = (),
+        prompt: str = "",
+        *,
         after: Reading | None = None,
+        corpus: Sequence[str] = (),
         num_texts: int = 1,
+        **settings: Any,
     ) -> Writing:
+        """Make everything ready to write after a prompt, in any of the ways that `Writing` knows.
+
+        Args:
+            prompt, after, corpus, settings: as `stream` has them.
+            num_texts: that will be written at once, about: for many it is worth to wait for torch.
+
+        Raises:
+            ConfigError: a setting is out of range, or settings do not go together.
+        """
         config = SampleConfig(**{"seed": secrets.randbits(31), **settings})
         few = num_texts * config.length <= MOST_NUMPY_DRAWN and self.device in ("auto", "cpu")
         copies = None

@@ -116,13 +116,14 @@ def sample(
     unknown = lm.unknown_characters(prompt + suffix)
     if unknown:
         click.echo(f"note: the model does not know {unknown}; it reads them as unknown characters", err=True)
-    ways = {"particles": particles, "corpus": corpus}
     if number == 1 and not (particles or beam or best_of > 1 or suffix or as_json):
         text = _write(prompt, lm.stream(prompt, corpus=corpus, **settings))
         if report:
             _print_report(lm, text, corpus)
         return
-    for count, (drawn, more) in enumerate(_drawn(lm, prompt, suffix, number, beam, best_of, ways, settings), 1):
+    for count, (drawn, more) in enumerate(
+        _drawn(lm, prompt, suffix, number, beam, best_of, particles, corpus, settings), 1
+    ):
         about = {"text": prompt + drawn.text + suffix, "prompt": prompt, "number": drawn.number}
         if as_json:
             from chargen.ui.console import print_json
@@ -139,30 +140,39 @@ def sample(
 
 
 def _drawn(
-    lm: LanguageModel, prompt: str, suffix: str, number: int, beam: int, best_of: int, ways: Any, settings: Any
+    lm: LanguageModel,
+    prompt: str,
+    suffix: str,
+    number: int,
+    beam: int,
+    best_of: int,
+    particles: int,
+    corpus: Any,
+    settings: Any,
 ) -> Iterable[tuple[Sample, dict[str, Any]]]:
     """Yield the samples, each with what else there is to say of it."""
     from chargen.sampling.writing import Sample
 
     if suffix:
-        for index in range(number):
-            joined = lm.join(prompt, suffix, particles=ways["particles"] or 64, number=index, **settings)
+        joins = lm.joins(number, prompt, suffix, particles=particles or 64, corpus=corpus, **settings)
+        for index, joined in enumerate(joins):
             facts = {"suffix_log_prob_nats": joined.suffix_log_prob_nats, "effective_candidates": joined.effective}
             yield Sample(joined.text, "suffix", index, 0.0), facts
-    elif beam:
-        yield lm.beam(beam, prompt, corpus=ways["corpus"], **settings), {}
+        return
+    writing = lm.writing(prompt, num_texts=max(number * best_of, particles, beam), corpus=corpus, **settings)
+    if beam:
+        yield writing.beam(beam), {}
     elif best_of > 1:
-        drawn = lm.samples(number * best_of, prompt, **ways, **settings)
+        drawn = list(writing.samples(range(number * best_of)))
         for group in range(number):
             some = [each for each in drawn[group * best_of : (group + 1) * best_of] if each.text] or drawn[:1]
             scores = lm.score([each.text for each in some], context=prompt)
             best = min(range(len(some)), key=lambda k: scores[k].bits_per_char or 0.0)
             yield some[best], {"bits_per_char": scores[best].bits_per_char}
-    elif number < 4 and not ways["particles"]:
-        for index in range(number):  # each is seen as soon as it stands
-            yield next(iter(lm.samples(1, prompt, first=index, **ways, **settings))), {}
+    elif particles:
+        yield from ((writing.particles(index, particles), {}) for index in range(number))
     else:
-        yield from ((each, {}) for each in lm.samples(number, prompt, **ways, **settings))
+        yield from ((each, {}) for each in writing.samples(range(number)))
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
