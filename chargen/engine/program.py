@@ -15,14 +15,14 @@ Constants of an equation are arrays of one number: NumPy takes half a microsecon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chargen.engine.graph import CONSTANT, INPUT, Node
-from chargen.engine.schedule import Copy, Product, Schedule, whole
+from chargen.engine.schedule import ALIGNED, Copy, Product, Schedule
 
 Float = NDArray[np.float32]
 Step = Callable[[int], Float]
@@ -64,16 +64,15 @@ def _value(node: Node, inputs: Sequence[Float]) -> Float:
 
 def new_room(plan: Schedule) -> Float:
     """Return a stream's room, with the constants in it."""
-    line = 16  # begun at a line of the cache
-    memory = np.zeros(plan.size + line, dtype=np.float32)
-    skipped = -(memory.ctypes.data // 4) % line
+    memory = np.zeros(plan.size + ALIGNED, dtype=np.float32)
+    skipped = -(memory.ctypes.data // memory.itemsize) % ALIGNED
     room = memory[skipped : skipped + plan.size]
     for node in plan.constants:
         room[plan.place(node) : plan.place(node) + node.width] = node.value
     return room
 
 
-def begin(plan: Schedule, room: Float) -> None:
+def prime(plan: Schedule, room: Float) -> None:
     """Make the products that the first step needs; the room holds the state."""
     H = plan.hidden_size
     for product in plan.steps:
@@ -104,6 +103,16 @@ class Writer:
         name = function.__name__
         self._names[name] = function
         self.lines.append(f"{name}({', '.join(args)})")
+
+    def steps(self, steps: Iterable[Node | Product | Copy]) -> None:
+        """Write a NumPy call for each of these."""
+        for step in steps:
+            if isinstance(step, Product):
+                self.product(step)
+            elif isinstance(step, Copy):
+                self.copy(step)
+            else:
+                self.operation(step)
 
     def operation(self, node: Node) -> None:
         """Write an operation on vectors."""
@@ -156,11 +165,5 @@ class Writer:
 def numpy_step(plan: Schedule, room: Float, rows: Rows) -> Step:
     """Return a step of a stream: id → logits [V], which the next step writes over."""
     writer = Writer(plan, room, rows)
-    for step in plan.steps:
-        if isinstance(step, Product):
-            writer.product(step)
-        elif isinstance(step, Copy):
-            writer.copy(step)
-        else:
-            writer.operation(step)
+    writer.steps(plan.steps)
     return writer.finish()
