@@ -20,7 +20,7 @@ BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 CONSTANT, INPUT, STEP = range(3)  #: what a node depends on: weights alone; the id that is read too; the state too
 
 
-class Untraceable(Exception):
+class TraceError(Exception):
     """A cell does something that is not known here."""
 
 
@@ -66,8 +66,8 @@ class Builder:
     def constant(self, value: Any) -> Node:
         """Return the node of an array, or of a number."""
         array = np.asarray(value, dtype=np.float32)
-        if array.size == 1:
-            return self._node("constant", value=array.reshape(()), key=array.tobytes())
+        if array.ndim == 0:
+            return self._node("constant", value=array, key=array.tobytes())
         width = len(array) if array.ndim == 1 else 0
         key = (array.__array_interface__["data"][0], array.shape, array.strides)  # the node keeps it alive
         return self._node("constant", width=width, value=array, key=key)
@@ -78,7 +78,7 @@ class Builder:
         if vector.depends == CONSTANT:
             return self.constant(rows @ vector.value)
         if vector.width != rows.shape[1]:
-            raise Untraceable(f"a product of {rows.shape} and {vector.width}")
+            raise TraceError(f"a product of {rows.shape} and {vector.width}")
         return self._node("product", (vector,), len(rows), vector.depends, rows, key=id(matrix))
 
     def cut(self, node: Node, begin: int, width: int) -> Node:
@@ -94,12 +94,12 @@ class Builder:
     def apply(self, op: str, *args: Node) -> Node:
         """Return a function of vectors of one width, or scalars."""
         if len(args) != 1 + (op in BINARY):
-            raise Untraceable(f"{op} of {len(args)}")
+            raise TraceError(f"{op} of {len(args)}")
         if all(arg.depends == CONSTANT for arg in args):
             return self.constant(getattr(np, op)(*(arg.value for arg in args)))
         widths = {arg.width for arg in args if arg.width}
         if len(widths) != 1 or any(arg.op == "constant" and arg.value.ndim > 1 for arg in args):
-            raise Untraceable(f"{op} of widths {sorted(widths)}")
+            raise TraceError(f"{op} of widths {sorted(widths)}")
         if op == "add":
             terms = self._terms(args[0]) + self._terms(args[1])
             early = [term for term in terms if term.depends < STEP]

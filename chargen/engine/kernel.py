@@ -1,8 +1,8 @@
 """A step's elementwise operations as compiled loops, one between two products, made from the same trace.
 
 Where `program.py` has a NumPy call for each operation, and each is a walk through memory, here one loop over the units
-of a layer does all of them; a slice of H units is an offset. All numbers stand in one array at places that are known when
-the loop is compiled, so that the compiler can tell what does not overlap, and makes vector instructions of it:
+of a layer does all of them; a slice of H units is an offset. All numbers stand in one array, at places that are known
+when the loop is compiled, so that the compiler can tell what does not overlap, and makes vector instructions of it:
 
     for j in range(H):
         t0 = row[j] + room[1024 + j]
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from chargen.engine.graph import INPUT, Node, Untraceable
+from chargen.engine.graph import INPUT, Node, TraceError
 from chargen.engine.program import Float, Rows, Step, Writer
 from chargen.engine.schedule import Copy, Product, Schedule, whole
 
@@ -54,14 +54,14 @@ def compile_kernels(plan: Schedule) -> list[Kernel | None]:
     """Compile the operations between two products, for every such run in a step's order; None where there is but one.
 
     Raises:
-        Untraceable: an operation does not go unit by unit, or numba does not know it.
+        TraceError: an operation does not go unit by unit, or numba does not know it.
     """
     from numba.core.errors import NumbaError
 
     try:
         return [_compile(_Loops(plan, run).source()) if len(run) > 1 else None for run in _runs(plan)]
     except NumbaError as error:
-        raise Untraceable(str(error)) from error
+        raise TraceError(str(error)) from error
 
 
 def compiled_step(plan: Schedule, room: Float, rows: Rows, kernels: list[Kernel | None]) -> Step:
@@ -73,7 +73,9 @@ def compiled_step(plan: Schedule, room: Float, rows: Rows, kernels: list[Kernel 
             writer.steps(steps)
         else:
             name = writer.name("k", id(kernel), kernel)
-            writer.lines.append(f"{name}({'row' if plan.rows else writer.view(0, plan.size)}, {writer.view(0, plan.size)})")
+            writer.lines.append(
+                f"{name}({'row' if plan.rows else writer.view(0, plan.size)}, {writer.view(0, plan.size)})"
+            )
     return writer.finish()
 
 
@@ -95,7 +97,7 @@ def _compile(source: str) -> Kernel:
     names: dict[str, Any] = {"np": np, "tanh": tanh, "float32": np.float32, "__name__": __name__}
     exec(compile(source.replace("kernel", name, 1), __file__, "exec"), names)  # made of a trace, of no model's file
     signature = void(float32[::1], float32[::1])
-    return njit(signature, fastmath=FASTMATH, error_model="numpy", cache=True)(names[name])  # type: ignore[no-any-return]
+    return njit(signature, fastmath=FASTMATH, error_model="numpy", cache=True)(names[name])
 
 
 class _Loops:
@@ -146,7 +148,7 @@ class _Loops:
         if base not in self._group:
             return f"room[{self._plan.place(arg) + block} + j]"
         if (begin + block) % length:
-            raise Untraceable("a part that is no whole number of units")
+            raise TraceError("a part that is no whole number of units")
         return self._local(base, begin + block)
 
     def _local(self, node: Node, block: int) -> str:

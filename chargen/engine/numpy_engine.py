@@ -17,7 +17,7 @@ from chargen.cells import CELLS
 from chargen.cells.cell import State
 from chargen.config import ModelConfig
 from chargen.engine.engine import log_softmax
-from chargen.engine.graph import Untraceable
+from chargen.engine.graph import TraceError
 from chargen.engine.stream import PlainStream, Program, Stream, TracedStream
 from chargen.engine.trace import Layer, trace
 
@@ -93,6 +93,6 @@ class NumpyEngine:
         heads = np.split(self._head, members, axis=1)
         try:
             graph = trace(self._cell, layers, self._hidden_size, heads, self._head_bias)
-        except Untraceable:
+        except TraceError:
             return None
         return Program(graph, self._tables, self._hidden_size)

@@ -116,12 +116,17 @@ class Writer:
 
     def operation(self, node: Node) -> None:
         """Write an operation on vectors."""
-        self.call(getattr(np, node.op), *(self._vector(arg) for arg in node.args), self._vector(node))
+        out = self._vector(node)
+        if node.op in ("maximum", "minimum"):  # whose third argument has a meaning of its own to come
+            out = f"out={out}"
+        self.call(getattr(np, node.op), *(self._vector(arg) for arg in node.args), out)
 
     def product(self, product: Product) -> None:
         """Write a matrix–vector product."""
         out = self.view(product.begin, len(product.matrix))
-        self.call(np.dot, self.name("m", product, product.matrix), self.view(product.operand, product.matrix.shape[1]), out)
+        self.call(
+            np.dot, self.name("m", product, product.matrix), self.view(product.operand, product.matrix.shape[1]), out
+        )
 
     def copy(self, copy: Copy) -> None:
         """Write that a vector is copied."""

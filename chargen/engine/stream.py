@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from chargen.cells.cell import State
 from chargen.engine.engine import Engine
-from chargen.engine.graph import Graph, Untraceable
+from chargen.engine.graph import Graph, TraceError
 from chargen.engine.kernel import Kernel, compile_kernels, compiled_step, installed
 from chargen.engine.program import Float, Rows, new_room, numpy_step, prime
 from chargen.engine.schedule import schedule
@@ -45,7 +45,8 @@ class PlainStream:
 
     def step(self, token_id: int) -> Float:
         logits, self._state = self._engine.step(np.array([token_id]), self._state)
-        return logits[0]
+        first: Float = logits[0]
+        return first
 
     def state(self) -> tuple[State, ...]:
         return self._state
@@ -69,7 +70,7 @@ class Program:
         """Return the compiled loops.
 
         Raises:
-            Untraceable: they cannot be made.
+            TraceError: they cannot be made.
         """
         if self._kernels is None:
             self._kernels = compile_kernels(self.plan)
@@ -109,7 +110,7 @@ class TracedStream:
             if installed():
                 self._step = compiled_step(self._program.plan, self._room, self._program.rows, self._program.kernels())
                 return True
-        except Untraceable:
+        except TraceError:
             pass
         return False
 

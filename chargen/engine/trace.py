@@ -1,11 +1,11 @@
 """A step of a network as a graph, found by running the cell's own equations on symbols.
 
-A cell is given symbols in the place of its state and its input. Each operation on a symbol makes a node of the graph, so
-that the equations stay where they are (`cells/`), and faster programs are made from what they turned out to do:
+A cell is given symbols in the place of its state and its input. Each operation on a symbol makes a node of the graph.
+So the equations stay where they are (`cells/`), and faster programs are made from what they turned out to do:
 
     x_gates[..., :H] + h @ W.T     →     add(slice(x), product(W, h))
 
-What is not known here raises `Untraceable`, and the step is then run as it is written.
+What is not known here raises `TraceError`, and the step is then run as it is written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from chargen.cells.cell import Cell, Params
-from chargen.engine.graph import BINARY, STEP, UNARY, Builder, Graph, Node, Untraceable
+from chargen.engine.graph import BINARY, STEP, UNARY, Builder, Graph, Node, TraceError
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def trace(
         head_bias: [V].
 
     Raises:
-        Untraceable: the cell does something that is not known here.
+        TraceError: the cell does something that is not known here.
     """
     builder = Builder()
     states: list[Node] = []
@@ -57,11 +57,11 @@ def trace(
             before = tuple(Symbol(builder, builder.leaf("state", hidden_size, number)) for number in numbers)
             after = tuple(_checked(part, hidden_size) for part in cell.step(Functions(), params, x_gates, before))
             if len(after) != len(before):
-                raise Untraceable(f"{len(after)} parts of a state of {len(before)}")
+                raise TraceError(f"{len(after)} parts of a state of {len(before)}")
             tops.append(after[0])
             states += [part.node for part in after]
     except Exception as error:  # a newcomer's step may do anything that a symbol cannot: that is no fault of its
-        raise Untraceable(f"{type(cell).__name__}: {error}") from error
+        raise TraceError(f"{type(cell).__name__}: {error}") from error
     logits = Symbol(builder, builder.constant(head_bias))
     for top, head in zip(tops, heads, strict=True):
         logits = top @ Symbol(builder, builder.constant(head.T)) + logits
@@ -71,9 +71,9 @@ def trace(
 def _checked(part: Any, hidden_size: int) -> Symbol:
     """Check that a part of the state after is a vector that was worked out from the state before."""
     if not isinstance(part, Symbol) or part.node.width != hidden_size or part.node.depends != STEP:
-        raise Untraceable("a part of the state that is no vector of H")
+        raise TraceError("a part of the state that is no vector of H")
     if part.node.op in ("state", "slice", "product"):
-        raise Untraceable("a part of the state that is kept, cut or a product alone")
+        raise TraceError("a part of the state that is kept, cut or a product alone")
     return part
 
 
@@ -82,7 +82,7 @@ class Functions:
 
     def __getattr__(self, name: str) -> Any:
         if name not in UNARY + BINARY:
-            raise Untraceable(f"xp.{name}")
+            raise TraceError(f"xp.{name}")
         return lambda *args: _apply(name, *args)
 
 
@@ -100,24 +100,24 @@ class Symbol:
         return shape
 
     @property
-    def T(self) -> Symbol:
+    def T(self) -> Symbol:  # noqa: N802
         if self.node.op != "constant":
-            raise Untraceable("a vector is transposed")
+            raise TraceError("a vector is transposed")
         return Symbol(self.builder, self.builder.constant(self.node.value.T))
 
     def __getitem__(self, key: Any) -> Symbol:
         if self.node.op == "constant":
             return Symbol(self.builder, self.builder.constant(self.node.value[key]))
         if not (isinstance(key, tuple) and len(key) == 2 and key[0] is ... and isinstance(key[1], slice)):
-            raise Untraceable(f"[{key}]")
+            raise TraceError(f"[{key}]")
         begin, end, step = key[1].indices(self.node.width)
         if step != 1 or end <= begin:
-            raise Untraceable(f"[{key}]")
+            raise TraceError(f"[{key}]")
         return Symbol(self.builder, self.builder.cut(self.node, begin, end - begin))
 
     def __matmul__(self, other: Any) -> Symbol:
         if not isinstance(other, Symbol) or other.node.op != "constant" or other.node.value.ndim != 2:
-            raise Untraceable("a product with what is no matrix of weights")
+            raise TraceError("a product with what is no matrix of weights")
         matrix = self.builder.constant(other.node.value.T)  # [N, K]
         return Symbol(self.builder, self.builder.product(matrix, self.node))
 
@@ -149,11 +149,10 @@ class Symbol:
         return _apply("divide", other, self)
 
     def _no(self, *_: Any) -> Any:
-        raise Untraceable("an operation that asks for numbers, or changes them in place")
+        raise TraceError("an operation that asks for numbers, or changes them in place")
 
     __bool__ = __len__ = __iter__ = __iadd__ = __isub__ = __imul__ = __itruediv__ = __setitem__ = _no
-    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _no  # type: ignore[assignment]
-    __hash__ = None  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _no
 
 
 def _apply(op: str, *args: Any) -> Symbol:
