@@ -109,7 +109,7 @@ def steps(engine: NumpyEngine) -> Call:
 
 
 def stream(engine: NumpyEngine) -> Call:
-    """Return a call that writes a character by a stream's NumPy program, with as few calls for the draw as there are."""
+    """Return a call that writes a character by a stream's NumPy program, the draw in five calls."""
     inner = engine.stream(engine.initial_state(1))
     assert isinstance(inner, TracedStream)
     step = inner._step  # which does not go over to compiled loops
