@@ -22,7 +22,6 @@ from chargen.engine.stream import PlainStream, Program, Stream, TracedStream
 from chargen.engine.trace import Layer, trace
 
 Float = NDArray[np.float32]
-MANY_IDS = 16  #: to read one by one, from which a stream, made in a millisecond, is the faster way
 
 
 class NumpyEngine:
@@ -68,7 +67,7 @@ class NumpyEngine:
         self, inputs: NDArray[Any], targets: NDArray[Any], state: tuple[State, ...]
     ) -> tuple[NDArray[np.float64], tuple[State, ...]]:
         log_probs = np.empty(inputs.shape)
-        if inputs.shape[1] == 1 and len(inputs) >= MANY_IDS:
+        if inputs.shape[1] == 1:  # however few: what was read in parts is what was read at once, to the bit
             stream = self.stream(state)
             for t, token_id in enumerate(inputs[:, 0].tolist()):
                 log_probs[t] = log_softmax(stream.step(token_id))[targets[t]]

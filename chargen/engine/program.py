@@ -16,6 +16,8 @@ Constants of an equation are arrays of one number: NumPy takes half a microsecon
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -156,7 +158,7 @@ class Writer:
             ]
         )
         made: dict[str, Any] = {}
-        exec(source, made)  # names and numbers of this module's making: nothing of a model's file stands in it
+        exec(_code(source), made)  # names and numbers of this module's making: nothing of a model's file stands in it
         return made["make"](**self._names)  # type: ignore[no-any-return]
 
     def _vector(self, node: Node) -> str:
@@ -165,6 +167,12 @@ class Writer:
         if node.depends == INPUT:
             return f"r{self._plan.rows.index(node)}"
         return self.view(self._plan.place(node), node.width)
+
+
+@lru_cache(maxsize=64)
+def _code(source: str) -> CodeType:
+    """Compile a source, which is the same for all streams of a model: most of what it takes to make one."""
+    return compile(source, "<a traced step>", "exec")
 
 
 def numpy_step(plan: Schedule, room: Float, rows: Rows) -> Step:
