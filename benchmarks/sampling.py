@@ -1,155 +1,201 @@
 """How fast text is written, beside what PyTorch makes of the same weights and what reading the weights alone takes.
 
-    python -m benchmarks.sampling --seconds 3
+    python -m benchmarks.sampling --seconds 0.2 --turns 9
 
-Per character one stream has to read every recurrent weight, and the head, once: W = G·H² + H·V numbers of the first
-layer. "Limit" is how often a second a matrix–vector product of that size can be done here, by NumPy, measured in turns
-with the rest. The models have random weights: how fast text is written does not depend on what it says.
+Per character one stream has to read every recurrent weight, and the head, once: G·H² + H·V float32 numbers. All that is
+compared takes turns in one process; the medians are printed, in characters a second:
+
+    limit       a matrix–vector product over as many numbers, by NumPy
+    steps       NumpyEngine.step, and a draw
+    stream      a stream's NumPy program, and a draw
+    compiled    a stream with compiled loops, and a compiled draw (where numba is installed)
+    engine      the two streams without the draw
+    many        NumpyEngine.step of many streams at once, and their draws
+    torch       `torch.nn.LSTM` or `GRU`, stepped in eager mode, of the same shape
+
+The models have random weights: how fast text is written does not depend on what it says.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
+from itertools import cycle
 
 import click
 import numpy as np
+import torch
 
-VOCAB_SIZE = 67
-SHAPES = (("lstm", 512), ("gru", 384), ("mgru", 480))
-ROUNDS = 5
+from benchmarks.quality import machine
+from chargen.cells import CELLS
+from chargen.cells.weights import parameter_shapes
+from chargen.config import ModelConfig
+from chargen.engine.kernel import installed
+from chargen.engine.numpy_engine import NumpyEngine
+from chargen.engine.stream import TracedStream
+from chargen.sampling.rules import draw
+
+VOCABULARY, EMBEDDING, TEMPERATURE, BATCH = 67, 64, 0.8, 20
+Call = Callable[[], object]
 
 
 @click.command()
-@click.option("--seconds", default=2.0, show_default=True, help="A measurement.")
-@click.option("--streams", default=64, show_default=True)
-def main(seconds: float, streams: int) -> None:
-    """Print a line of JSON for each shape, and one for a whole process."""
-    for cell, hidden in SHAPES:
-        print(json.dumps(shape(cell, hidden, seconds, streams)), flush=True)
-    print(json.dumps(process()))
+@click.option("--shapes", default="lstm:512,gru:384,mgru:480", show_default=True, help="Cells and hidden units.")
+@click.option("--seconds", default=0.2, show_default=True, help="Of one turn of one way.")
+@click.option("--turns", default=9, show_default=True)
+@click.option("--streams", default=64, show_default=True, help="How many are many.")
+def main(shapes: str, seconds: float, turns: int, streams: int) -> None:
+    """Print a line of JSON for each shape."""
+    print(json.dumps({"machine": machine(), "threads": torch.get_num_threads(), "numba": installed()}))
+    for shape in shapes.split(","):
+        cell, hidden = shape.split(":")
+        print(json.dumps(measure(cell, int(hidden), seconds, turns, streams)), flush=True)
 
 
-def shape(cell: str, hidden: int, seconds: float, streams: int) -> dict[str, object]:
-    """Measure one shape; characters a second, each the median of several rounds that take turns."""
-    model = _model(cell, hidden)
-    ways: dict[str, Callable[[], float]] = {
-        "one": lambda: _stream(model, seconds),
-        "limit": lambda: _products(hidden * (_gates(cell) * hidden + VOCAB_SIZE), seconds),
-        "many": lambda: _streams(model, streams, seconds),
+def measure(cell: str, hidden: int, seconds: float, turns: int, streams: int) -> dict[str, object]:
+    """Measure one shape; the ratios are medians of what each turn gave, so that a slow moment falls on both sides."""
+    config = ModelConfig(VOCABULARY, cell, hidden_size=hidden, embedding_dim=EMBEDDING)
+    rng = np.random.default_rng(0)
+    shapes = parameter_shapes(config).items()
+    weights = {name: rng.normal(0, hidden**-0.5, shape).astype(np.float32) for name, shape in shapes}
+    engine = NumpyEngine(config, weights)
+    ways: dict[str, Call] = {
+        "limit": product(hidden * (CELLS.get(cell).num_gates * hidden + VOCABULARY)),
+        "steps": steps(engine),
+        "stream": stream(engine),
+        "stream_engine": reading(engine, compiled=False),
+        "many": many(engine, streams),
     }
+    if installed():
+        ways |= {"compiled": compiled(engine), "compiled_engine": reading(engine, compiled=True)}
     if cell in ("lstm", "gru"):
-        ways["torch"] = lambda: _torch(cell, hidden, seconds)
+        ways["torch"] = library(cell, hidden, weights)
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
+    for turn in range(turns + 1):
         for name, way in ways.items():
-            found[name].append(way())
-    rate = {name: statistics.median(values) for name, values in found.items()}
-    result: dict[str, object] = {
-        "cell": cell,
-        "hidden": hidden,
-        **{f"{n}_chars_per_s": round(r) for n, r in rate.items()},
-    }
-    result["share_of_limit"] = round(rate["one"] / rate["limit"], 3)
-    result["many_over_one"] = round(rate["many"] / rate["one"], 2)
-    if "torch" in rate:
-        result["over_torch"] = round(rate["one"] / rate["torch"], 2)
+            rate = calls_a_second(way, seconds) * (streams if name == "many" else 1)
+            if turn:  # the first warms up
+                found[name].append(rate)
+    result: dict[str, object] = {"cell": cell, "hidden": hidden}
+    result |= {f"{name}_per_s": round(statistics.median(rates)) for name, rates in found.items()}
+    for name in ("stream", "compiled"):
+        for other in ("limit", "torch"):
+            if name in found and other in found:
+                ratios = [a / b for a, b in zip(found[name], found[other], strict=True)]
+                result[f"{name}_over_{other}"] = round(statistics.median(ratios), 3)
     return result
 
 
-def _gates(cell: str) -> int:
-    from chargen.cells import CELLS
-
-    return CELLS.get(cell).num_gates
-
-
-def _model(cell: str, hidden: int):  # type: ignore[no-untyped-def]
-    from chargen.cells.weights import parameter_shapes
-    from chargen.checkpoint import Checkpoint
-    from chargen.config import ModelConfig
-    from chargen.lm import LanguageModel
-    from chargen.text.tokenizer import build_tokenizer
-
-    tokenizer = build_tokenizer("char", "".join(chr(48 + i) for i in range(VOCAB_SIZE - 3)) + "\n")
-    config = ModelConfig(tokenizer.vocab_size, cell, hidden_size=hidden, embedding_dim=64)
-    rng = np.random.default_rng(0)
-    weights = {n: rng.normal(0, 1 / hidden**0.5, s).astype(np.float32) for n, s in parameter_shapes(config).items()}
-    return LanguageModel(Checkpoint(config, tokenizer, weights))
+def product(numbers: int) -> Call:
+    """Return a call that reads so many numbers, in one matrix–vector product."""
+    columns = 512
+    matrix = np.random.default_rng(0).normal(size=(numbers // columns, columns)).astype(np.float32)
+    vector, out = np.ones(columns, dtype=np.float32), np.empty(len(matrix), dtype=np.float32)
+    return lambda: np.dot(matrix, vector, out=out)
 
 
-def _stream(model, seconds: float) -> float:  # type: ignore[no-untyped-def]
-    pieces = model.stream(length=10**9, seed=0, temperature=0.8)
-    for _ in range(50):
-        next(pieces)
-    return _rate(lambda: next(pieces), seconds, 100)
+def steps(engine: NumpyEngine) -> Call:
+    """Return a call that writes a character, as it is done without a stream."""
+    rng, state, token_id = np.random.default_rng(0), engine.initial_state(1), 1
+
+    def call() -> None:
+        nonlocal state, token_id
+        logits, state = engine.step(np.array([token_id]), state)
+        token_id = draw(logits[0].astype(np.float64) / TEMPERATURE, rng)
+
+    return call
 
 
-def _streams(model, streams: int, seconds: float) -> float:  # type: ignore[no-untyped-def]
-    model.samples(streams, length=5, seed=0)
-    length = max(20, round(300 * seconds))
-    begin = time.perf_counter()
-    model.samples(streams, length=length, seed=0, temperature=0.8)
-    return streams * length / (time.perf_counter() - begin)
+def stream(engine: NumpyEngine) -> Call:
+    """Return a call that writes a character by a stream's NumPy program, the draw in five calls."""
+    inner = engine.stream(engine.initial_state(1))
+    assert isinstance(inner, TracedStream)
+    step = inner._step  # which does not go over to compiled loops
+    rng, x, inverse, token_id = np.random.default_rng(0), np.empty(VOCABULARY), np.array(1 / TEMPERATURE), 1
+    multiply, subtract, exp, accumulate, random = np.multiply, np.subtract, np.exp, np.add.accumulate, rng.random
+
+    def call() -> None:
+        nonlocal token_id
+        multiply(step(token_id), inverse, x)
+        subtract(x, x[x.argmax()], x)
+        exp(x, x)
+        accumulate(x, 0, None, x)
+        token_id = int(x.searchsorted(random() * x.item(-1), "right"))
+
+    return call
 
 
-def _products(weights: int, seconds: float) -> float:
-    rows = 512
-    matrix = np.random.default_rng(0).normal(size=(weights // rows, rows)).astype(np.float32)
-    vector = np.ones(rows, dtype=np.float32)
-    out = np.empty(len(matrix), dtype=np.float32)
-    return _rate(lambda: np.dot(matrix, vector, out=out), seconds, 100)
+def compiled(engine: NumpyEngine) -> Call:
+    """Return a call that writes a character by compiled loops, the draw's among them."""
+    from chargen.sampling.drawing import draw_one
+
+    inner = engine.stream(engine.initial_state(1))
+    assert isinstance(inner, TracedStream) and inner.compile()
+    rng, added, room, token_id = np.random.default_rng(0), np.zeros(VOCABULARY), np.empty(VOCABULARY), 1
+    step, random, inverse = inner.step, rng.random, 1 / TEMPERATURE
+
+    def call() -> None:
+        nonlocal token_id
+        token_id = draw_one(step(token_id), added, room, inverse, random())
+
+    return call
 
 
-def _torch(cell: str, hidden: int, seconds: float) -> float:
-    import torch
+def reading(engine: NumpyEngine, compiled: bool) -> Call:
+    """Return a call that reads one id."""
+    inner = engine.stream(engine.initial_state(1))
+    assert isinstance(inner, TracedStream)
+    if compiled:
+        inner.compile()
+    step, ids = inner._step, cycle(range(VOCABULARY))
+    return lambda: step(next(ids))
 
-    layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell](64, hidden)
-    embedding, head = torch.nn.Embedding(VOCAB_SIZE, 64), torch.nn.Linear(hidden, VOCAB_SIZE)
+
+def many(engine: NumpyEngine, streams: int) -> Call:
+    """Return a call that writes a character of each of many streams."""
+    rng, state, ids = np.random.default_rng(0), engine.initial_state(streams), np.ones(streams, dtype=np.int64)
+
+    def call() -> None:
+        nonlocal state, ids
+        logits, state = engine.step(ids, state)
+        x = logits / np.float32(TEMPERATURE)
+        cumulative = np.cumsum(np.exp(x - x.max(axis=1, keepdims=True)), axis=1, dtype=np.float64)
+        ids = (cumulative <= rng.random((streams, 1)) * cumulative[:, -1:]).sum(axis=1)
+
+    return call
+
+
+def library(cell: str, hidden: int, weights: dict[str, np.ndarray]) -> Call:
+    """Return a call that writes a character by torch, with the same weights."""
+    layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell](EMBEDDING, hidden)
+    embedding, head = torch.nn.Embedding(VOCABULARY, EMBEDDING), torch.nn.Linear(hidden, VOCABULARY)
+    with torch.no_grad():
+        for name, parameter in [("embedding.weight", embedding.weight), ("head.weight", head.weight)]:
+            parameter.copy_(torch.from_numpy(weights[name]))
+        head.bias.copy_(torch.from_numpy(weights["head.bias"]))
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            getattr(layer, f"{name}_l0").copy_(torch.from_numpy(weights[f"layers.0.{name}"]))
     ids, state = torch.zeros(1, 1, dtype=torch.long), None
 
-    def step() -> None:
+    def call() -> None:
         nonlocal ids, state
-        output, state = layer(embedding(ids), state)
-        ids = torch.multinomial((head(output[0]) / 0.8).softmax(-1), 1)
+        with torch.inference_mode():
+            output, state = layer(embedding(ids), state)
+            ids = torch.multinomial((head(output[0]) / TEMPERATURE).softmax(-1), 1)
 
-    with torch.inference_mode():
-        return _rate(step, seconds, 20)
+    return call
 
 
-def _rate(call: Callable[[], object], seconds: float, times: int) -> float:
+def calls_a_second(call: Call, seconds: float) -> float:
     """Return how often a second a call can be made."""
     calls, begin = 0, time.perf_counter()
     while (spent := time.perf_counter() - begin) < seconds:
-        for _ in range(times):
+        for _ in range(BATCH):
             call()
-        calls += times
+        calls += BATCH
     return calls / spent
-
-
-def process() -> dict[str, float]:
-    """Measure the whole process: 1,000 characters of an LSTM 1×512, and when the first one is there."""
-    whole, first = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        _model("lstm", 512).save(path)
-        command = [sys.executable, "-m", "chargen", "sample", "-m", str(path), "--length", "1000", "--seed", "1"]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-        for _ in range(ROUNDS):
-            begin = time.perf_counter()
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as run:
-                assert run.stdout
-                run.stdout.read(1)
-                first.append(time.perf_counter() - begin)
-                run.stdout.read()
-            whole.append(time.perf_counter() - begin)
-    return {"process_1000_chars_s": statistics.median(whole), "process_first_char_s": statistics.median(first)}
 
 
 if __name__ == "__main__":

@@ -70,13 +70,13 @@ def test_a_letter_more_costs_one_step_and_a_letter_less_at_most_a_stride() -> No
     lm, text = LanguageModel(random_model()), "ab" * 500
     before, steps = whole(lm, text), []
     engine = lm._numpy
-    step = engine.step
+    read = engine.read
 
-    def counted(*arguments: object) -> object:
-        steps.append(1)
-        return step(*arguments)  # type: ignore[arg-type]
+    def counted(inputs: np.ndarray, *arguments: object) -> object:
+        steps.extend(inputs)
+        return read(inputs, *arguments)  # type: ignore[arg-type]
 
-    engine.step = counted  # type: ignore[method-assign, assignment]
+    engine.read = counted  # type: ignore[method-assign, assignment]
     whole(lm, text + "a", before)
     assert len(steps) == 1
     whole(lm, text[:-1], before)

@@ -1,12 +1,13 @@
 """A model in NumPy: it loads in milliseconds and runs one stream at the speed of a matrix–vector product.
 
 It is the cell's equations and nothing else. The first layer's input product is done once for each of the V characters,
-so that a step reads it as a table row.
+so that a step reads it as a table row. Of a single stream the same equations are run by a faster program (`stream`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from chargen.cells import CELLS
 from chargen.cells.cell import State
 from chargen.config import ModelConfig
 from chargen.engine.engine import log_softmax
+from chargen.engine.graph import TraceError
+from chargen.engine.stream import PlainStream, Program, Stream, TracedStream
+from chargen.engine.trace import Layer, trace
 
 Float = NDArray[np.float32]
 
@@ -71,8 +75,32 @@ class NumpyEngine:
         self, inputs: NDArray[Any], targets: NDArray[Any], state: tuple[State, ...]
     ) -> tuple[NDArray[np.float64], tuple[State, ...]]:
         log_probs = np.empty(inputs.shape)
+        if inputs.shape[1] == 1:  # however few: what was read in parts is what was read at once, to the bit
+            stream = self.stream(state)
+            for t, token_id in enumerate(inputs[:, 0].tolist()):
+                log_probs[t] = log_softmax(stream.step(token_id))[targets[t]]
+            return log_probs, stream.state()
         lanes = np.arange(inputs.shape[1])
         for t, ids in enumerate(inputs):
             logits, state = self.step(ids, state)
             log_probs[t] = log_softmax(logits)[lanes, targets[t]]
         return log_probs, state
+
+    def stream(self, state: tuple[State, ...]) -> Stream:
+        """Return a stream that goes on from a state of one, as `step` would with one id at a time, but faster."""
+        return PlainStream(self, state) if self._program is None else TracedStream(self._program, state)
+
+    @cached_property
+    def _program(self) -> Program | None:
+        """What a stream runs; None for a cell that does what `trace` does not know."""
+        members = len(self._tables)
+        layers = [
+            Layer(params, None if number % self._depth else number // self._depth)
+            for number, params in enumerate(self._layers)
+        ]
+        heads = np.split(self._head, members, axis=1)
+        try:
+            graph = trace(self._cell, layers, self._hidden_size, heads, self._head_bias)
+        except TraceError:
+            return None
+        return Program(graph, self._tables, self._hidden_size)

@@ -12,16 +12,18 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # who writes text with `functions.py` does so without torch
+    from torch import Tensor
 
 MOST_THREADS = 4  #: where there are more, PyTorch's own operations share out the work
 
 
 def worth_it() -> bool:
     """Tell whether the compiled passes are there, and faster than PyTorch's."""
+    import torch
+
     return _installed() and torch.get_num_threads() <= MOST_THREADS
 
 
@@ -40,6 +42,8 @@ def walk(step: Callable[..., None], inputs: Tensor, weight_t: Tensor, gates: Ten
         gates: [T,P,B,N], where the products go.
         arrays: what the pass works on.
     """
+    import torch
+
     T, P = gates.shape[:2]
     for t, (x, a) in enumerate(zip(inputs.unsqueeze(1).expand(T, P, *inputs.shape[1:]).unbind(), gates, strict=True)):
         torch.bmm(x, weight_t, out=a)
@@ -56,6 +60,8 @@ def walk_back(step: Callable[..., None], d_a: Tensor, weight: Tensor, d_u: Tenso
         d_u: [S,B,H/S], where the products go.
         arrays: what the pass works on.
     """
+    import torch
+
     T, S = len(d_a), len(weight)
     rows = d_a.unsqueeze(1).expand(T, S, *d_a.shape[1:]).unbind()
     step(T, *arrays)

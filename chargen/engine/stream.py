@@ -1,0 +1,119 @@
+"""One stream of a model, id by id, near the speed at which its weights can be read.
+
+`NumpyEngine.step` returns a new state each time and takes any number of streams. A stream here has a room of its own
+that each step writes over, and a program for one id (`program.py`), made from the cell's equations (`trace.py`). A cell
+that cannot be traced is stepped as it is written.
+
+After MANY_STEPS, and where numba is installed, the same stream goes on with compiled loops (`kernel.py`): to import
+numba and compile takes as long as they save in so many steps. It is counted for each stream by itself, as the two
+differ by rounding: so what is written does not depend on what else was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.cells.cell import State
+from chargen.engine.engine import Engine
+from chargen.engine.graph import Graph, TraceError
+from chargen.engine.kernel import Kernel, compile_kernels, compiled_step, installed
+from chargen.engine.program import Float, Rows, new_room, numpy_step, prime
+from chargen.engine.schedule import schedule
+
+MANY_STEPS = 60_000  #: about 0.7 s for 12 µs saved in each; 1.5 s more the first time, then it is kept on disk
+
+
+class Stream(Protocol):
+    """A model that reads one id after another."""
+
+    def step(self, token_id: int) -> Float:
+        """Read an id and return the logits of the next, [V]: a view that the next step writes over."""
+
+    def state(self) -> tuple[State, ...]:
+        """Return the state as a value, which `Engine.step` and other streams can go on from."""
+
+
+class PlainStream:
+    """A stream that is stepped by its engine."""
+
+    def __init__(self, engine: Engine, state: tuple[State, ...]) -> None:
+        self._engine, self._state = engine, state
+
+    def step(self, token_id: int) -> Float:
+        logits, self._state = self._engine.step(np.array([token_id]), self._state)
+        first: Float = logits[0]
+        return first
+
+    def state(self) -> tuple[State, ...]:
+        return self._state
+
+
+class Program:
+    """What the streams of one model share: the order of a step, the rows of its table, the compiled loops.
+
+    Args:
+        graph: a step.
+        tables: the input gates of every id, [V, X·H], for each member.
+        hidden_size: H.
+    """
+
+    def __init__(self, graph: Graph, tables: Sequence[Float], hidden_size: int) -> None:
+        self.plan = schedule(graph, hidden_size)
+        self.rows = Rows(self.plan, tables)
+        self._kernels: list[Kernel | None] | None = None
+
+    def kernels(self) -> list[Kernel | None]:
+        """Return the compiled loops.
+
+        Raises:
+            TraceError: they cannot be made.
+        """
+        if self._kernels is None:
+            self._kernels = compile_kernels(self.plan)
+        return self._kernels
+
+
+class TracedStream:
+    """A stream that a program steps.
+
+    Args:
+        program: of the model.
+        state: to go on from, each part [1, H].
+    """
+
+    def __init__(self, program: Program, state: tuple[State, ...]) -> None:
+        self._program, self._sizes = program, [len(layer) for layer in state]
+        self._room = new_room(program.plan)
+        for place, part in zip(self._states(), (part for layer in state for part in layer), strict=True):
+            place[:] = np.reshape(part, place.shape)
+        prime(program.plan, self._room)
+        self._step = numpy_step(program.plan, self._room, program.rows)
+        self._left = MANY_STEPS
+
+    def step(self, token_id: int) -> Float:
+        self._left -= 1
+        if not self._left:
+            self.compile()
+        return self._step(token_id)
+
+    def state(self) -> tuple[State, ...]:
+        parts = iter(self._states())
+        return tuple(tuple(next(parts)[None].copy() for _ in range(size)) for size in self._sizes)
+
+    def compile(self) -> bool:
+        """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
+        try:
+            if installed():
+                self._step = compiled_step(self._program.plan, self._room, self._program.rows, self._program.kernels())
+                return True
+        except TraceError:
+            pass
+        return False
+
+    def _states(self) -> list[NDArray[Any]]:
+        plan = self._program.plan
+        return [self._room[place : place + plan.hidden_size] for place in plan.states]
