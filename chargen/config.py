@@ -211,5 +211,10 @@ class SampleConfig(Config):
         check_range("typical", self.typical, 0.0, 1.0, above=True)
         check_range("min_p", self.min_p, 0.0, 1.0)
 
+    @property
+    def truncates(self) -> bool:
+        """Whether less is drawn from than there is."""
+        return self.top_k > 0 or self.top_p < 1.0 or self.typical < 1.0 or self.min_p > 0.0
+
 
 UNTIL = ("length", "newline", "boundary")

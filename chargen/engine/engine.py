@@ -7,6 +7,19 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+
+class Stream(Protocol):
+    """A model that reads one id after another."""
+
+    compiled: bool  #: whether it has gone over to compiled loops, so that numba is loaded
+
+    def step(self, token_id: int) -> NDArray[np.float32]:
+        """Read an id and return the logits of the next, [V]: a view that the next step writes over."""
+
+    def state(self) -> EngineState:
+        """Return the state as a value, which `Engine.step` and other streams can go on from."""
+
+
 EngineState = Any  #: a value: keep it, give it twice, throw it away; only the engine that made it looks inside
 
 
@@ -26,6 +39,9 @@ class Engine(Protocol):
 
     def step(self, ids: NDArray[Any], state: EngineState) -> tuple[NDArray[np.float32], EngineState]:
         """Read one id a stream, [B], and return (logits of the next [B, V], the state after)."""
+
+    def stream(self, state: EngineState) -> Stream:
+        """Return a stream that goes on from the state of one, id by id, as fast as can be."""
 
     def read(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: EngineState

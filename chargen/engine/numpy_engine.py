@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from chargen.cells import CELLS
 from chargen.cells.cell import State
 from chargen.config import ModelConfig
-from chargen.engine.engine import log_softmax
+from chargen.engine.engine import Stream, log_softmax
 from chargen.engine.graph import TraceError
-from chargen.engine.stream import PlainStream, Program, Stream, TracedStream
+from chargen.engine.stream import PlainStream, Program, TracedStream
 from chargen.engine.trace import Layer, trace
 
 Float = NDArray[np.float32]

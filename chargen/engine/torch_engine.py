@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from chargen.config import ModelConfig
+from chargen.engine.engine import Stream
+from chargen.engine.stream import PlainStream
 from chargen.nets.network import Network, NetworkState, restart
 
 MOST_LOGITS = 1 << 23  #: in one piece of a window: 32 MB of float32
@@ -41,6 +43,9 @@ class TorchEngine:
         fresh = torch.zeros(len(state[0][0]), dtype=torch.bool, device=self._device)
         fresh[torch.from_numpy(rows).to(self._device)] = True
         return restart(state, fresh)
+
+    def stream(self, state: NetworkState) -> Stream:
+        return PlainStream(self, state)
 
     @torch.no_grad()
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[NDArray[np.float32], NetworkState]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from chargen.engine.engine import Engine, EngineState
+from chargen.sampling.batch import step
 from chargen.sampling.rules import OUT, Logits, log_mass
-from chargen.sampling.sampler import never_drawn, step
 from chargen.sampling.writer import Beginning, Writer
 
 
@@ -26,11 +26,10 @@ def beam_search(
         writer: a new one.
         width: beginnings that are kept, W.
     """
-    never = never_drawn(beginning)
     beams, log_probs, rows = [writer], np.zeros(1), logits[None].copy()
     best: tuple[float, Writer] | None = (0.0, writer) if writer.ended else None
     while beams and best is None or beams and log_probs.max() > best[0]:  # type: ignore[index]
-        rows[:, never] = OUT
+        rows[:, beginning.never] = OUT
         rows = rows - log_mass(rows)[:, None]
         guided = np.stack([beam.guided(row) for beam, row in zip(beams, rows, strict=True)])
         totals = (log_probs[:, None] + guided).ravel()

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from chargen.engine.engine import Engine, EngineState, log_softmax
+from chargen.sampling.batch import choose, step
 from chargen.sampling.rules import OUT, Logits
-from chargen.sampling.sampler import choose, never_drawn, step
 from chargen.sampling.writer import Beginning, Writer
 
 MOST_AT_ONCE = 512  #: candidates that read the suffix side by side
@@ -51,7 +51,7 @@ def join(
         rng: random numbers.
     """
     ids = beginning.tokenizer.encode(suffix)
-    never, count = never_drawn(beginning), len(writers)
+    count = len(writers)
     rows = np.repeat(logits[None], count, axis=0)
     state = engine.select(state, np.zeros(count, dtype=np.intp))
     texts, alive = [""] * count, list(range(count))
@@ -59,7 +59,7 @@ def join(
     found = [(0, "")] if alive else []
     scores = [suffix_log_prob(engine, rows[:1], engine.select(state, np.zeros(1, dtype=np.intp)), ids)]
     while alive:
-        rows[:, never] = OUT
+        rows[:, beginning.never] = OUT
         drawn = choose(rows, [writers[k] for k in alive], [rng] * len(alive), beginning)
         for k, token_id in zip(alive, drawn, strict=True):
             writers[k].take(token_id)

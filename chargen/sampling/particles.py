@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.engine.engine import Engine, EngineState
+from chargen.sampling.batch import choose, step
 from chargen.sampling.rules import OUT, Logits
-from chargen.sampling.sampler import choose, never_drawn, step
 from chargen.sampling.writer import Beginning, Writer
 
 FEWEST_EFFECTIVE = 0.5  #: of the particles, below which they are drawn anew
@@ -47,9 +47,8 @@ def sample_particles(
     alive = [k for k in range(count) if not writers[k].ended]
     rows = np.repeat(logits[None], len(alive), axis=0)
     state = engine.select(state, np.zeros(len(alive), dtype=np.intp))
-    never = never_drawn(beginning)
     while alive:
-        rows[:, never] = OUT
+        rows[:, beginning.never] = OUT
         drawn = choose(rows, [writers[k] for k in alive], [rng] * len(alive), beginning)
         for k, token_id in zip(alive, drawn, strict=True):
             writers[k].take(token_id)

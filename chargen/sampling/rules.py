@@ -46,6 +46,11 @@ def temper(logits: Logits, temperature: float) -> Logits:
     return tempered
 
 
+def ruled(logits: Logits, config: SampleConfig) -> Logits:
+    """Return logits as they are drawn from: tempered and truncated; the highest is 0."""
+    return truncate(temper(logits, config.temperature), config)
+
+
 def truncate(logits: Logits, config: SampleConfig) -> Logits:
     """Apply those of the truncations that the settings ask for, in their order."""
     if config.top_k:

@@ -1,127 +1,107 @@
-"""Writing text: draw one id after another, in one stream or in many, and yield characters as soon as they stand.
+"""Writing one text: draw one id after another, and yield characters as soon as they stand.
 
-    logits [B, V] ─▶ forbid what no text holds ─▶ guides, a row each ─▶ temper, truncate ─▶ draw, a row each ─▶ ids [B]
-         ▲                                                                                                      │
-         └─────────────────────────────── engine: one step of all rows ◀────────────────────────────────────────┘
-
-Each stream has random numbers of its own, so what it says does not depend on which others are written beside it.
+logits [V] ─▶ forbid what no text holds ─▶ guides ─▶ temper, truncate ─▶ draw ─▶ id ─▶ characters
+     ▲                                                                          │
+     └────────────────────── the stream's next step ◀───────────────────────────┘
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from chargen.config import SampleConfig
-from chargen.engine.engine import Engine, EngineState
-from chargen.sampling.rules import OUT, Logits, draw, draw_rows, temper, truncate
+from chargen.engine.engine import Engine, EngineState, Stream
+from chargen.sampling.rules import OUT, Logits, draw, ruled
 from chargen.sampling.writer import Beginning, Writer
 from chargen.text.tokenizer import BOUNDARY_ID, Ids
 
+AT_ONCE = 512  #: random numbers
 
-def prime(engine: Engine, ids: Ids, state: EngineState | None = None) -> tuple[Logits, EngineState]:
-    """Read ids, at least one: → (logits of the next [V], the state after)."""
-    state = engine.initial_state(1) if state is None else state
-    logits = np.empty((1, engine.vocab_size), dtype=np.float32)
+Draw = Callable[[NDArray[np.float32], float], int]  #: logits [V] and a random number → an id
+
+
+def prime(engine: Engine, ids: Ids, state: EngineState | None = None) -> tuple[Stream, Logits]:
+    """Read ids, at least one: → (a stream that has read them, the logits of the next [V])."""
+    stream = engine.stream(engine.initial_state(1) if state is None else state)
     for token_id in ids.tolist():
-        logits, state = engine.step(np.array([token_id]), state)
-    return logits[0].astype(np.float64), state
+        logits = stream.step(token_id)
+    return stream, logits.astype(np.float64)
 
 
 def write(
-    engine: Engine,
-    beginning: Beginning,
-    logits: Logits,
-    state: EngineState,
-    writers: Sequence[Writer],
-    rngs: Sequence[np.random.Generator],
-) -> Iterator[tuple[int, str]]:
-    """Write texts side by side, until all have ended.
+    engine: Engine, beginning: Beginning, stream: Stream, logits: Logits, writer: Writer, rng: np.random.Generator
+) -> Iterator[str]:
+    """Write a text until it ends.
 
     Args:
         engine: the model.
-        beginning: what they share.
-        logits, state: after it, of one stream.
-        writers: a new one for each text; they say afterwards why each ended.
-        rngs: a generator for each.
+        beginning: what the text begins with, and how it goes on.
+        stream, logits: after it.
+        writer: a new one; it says afterwards why the text ended.
+        rng: random numbers.
 
     Yields:
-        (which text, what it goes on with).
+        What the text goes on with.
     """
-    never = never_drawn(beginning)
-    alive = [k for k, writer in enumerate(writers) if not writer.ended]
-    rows = np.repeat(logits[None], len(alive), axis=0)
-    state = engine.select(state, np.zeros(len(alive), dtype=np.intp))
-    while alive:
-        rows[:, never] = OUT
-        drawn = choose(rows, [writers[k] for k in alive], [rngs[k] for k in alive], beginning)
-        kept = []
-        for row, (k, token_id) in enumerate(zip(alive, drawn, strict=True)):
-            writer = writers[k]
-            writer.take(token_id)
-            piece = writer.pop()
-            if piece:
-                yield k, piece
-            if not writer.ended:
-                kept.append(row)
-        if len(kept) < len(alive):
-            alive, drawn = [alive[row] for row in kept], [drawn[row] for row in kept]
-            state = engine.select(state, np.array(kept, dtype=np.intp))
-        if alive:
-            rows, state = step(engine, drawn, state)
+    while not writer.ended:
+        logits[beginning.never] = OUT
+        if beginning.guides:
+            logits = writer.guided(logits)
+        token_id = draw(ruled(logits, beginning.config), rng)
+        writer.take(token_id)
+        piece = writer.pop()
+        if piece:
+            yield piece
+        if not writer.ended:
+            if token_id == BOUNDARY_ID:  # the next document begins as every one does
+                stream = engine.stream(engine.initial_state(1))
+            logits = stream.step(token_id).astype(np.float64)
 
 
-def draw_ids(
-    engine: Engine, beginning: Beginning, logits: Logits, state: EngineState, rngs: Sequence[np.random.Generator]
-) -> Ids:
-    """Draw as many ids for each text as it has characters, [T, B]: all there is to do where nothing else ends a text.
-
-    The same as `write`, without the work for each character.
-    """
-    config, count = beginning.config, len(rngs)
-    never = never_drawn(beginning)
-    uniforms = np.stack([rng.random(config.length) for rng in rngs], axis=1)  # [T, B]
-    ids = np.empty(uniforms.shape, dtype=np.int32)
-    rows = np.repeat(logits[None], count, axis=0)
-    state = engine.select(state, np.zeros(count, dtype=np.intp))
-    for t in range(config.length):
-        if t:
-            found, state = engine.step(ids[t - 1], state)
-            rows = found.astype(np.float64)
-        rows[:, never] = OUT
-        ids[t] = draw_rows(ruled(rows, config), uniforms[t])
-    return ids
+def write_characters(beginning: Beginning, stream: Stream, logits: Logits, rng: np.random.Generator) -> Iterator[str]:
+    """Do the same where an id is a character and nothing but its length ends a text, with less work for each."""
+    tokenizer, left = beginning.tokenizer, beginning.config.length
+    texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
+    row = logits.astype(np.float32)
+    while left > 0:
+        draw_id = _draw(beginning, stream.compiled)
+        for uniform in rng.random(min(AT_ONCE, left)).tolist():  # those that single calls would give
+            token_id = draw_id(row, uniform)
+            yield texts[token_id]
+            row = stream.step(token_id)
+        left -= AT_ONCE
 
 
-def step(engine: Engine, ids: Sequence[int], state: EngineState) -> tuple[Logits, EngineState]:
-    """Read an id a stream; with the boundary a document ends, and what follows is read as every beginning is."""
-    fresh = [row for row, token_id in enumerate(ids) if token_id == BOUNDARY_ID]
-    if fresh:
-        state = engine.restart(state, np.array(fresh, dtype=np.intp))
-    logits, state = engine.step(np.array(ids), state)
-    return logits.astype(np.float64), state
+def _draw(beginning: Beginning, compiled: bool) -> Draw:
+    """Return what draws an id: the rules in as few calls as can be, or compiled, where there are no truncations."""
+    config, size = beginning.config, beginning.tokenizer.vocab_size
+    penalty, x = np.zeros(size), np.empty(size)
+    penalty[beginning.never] = OUT
+    if config.truncates or config.temperature == 0.0:
+
+        def by_rules(logits: NDArray[np.float32], uniform: float) -> int:
+            return _first_above(uniform, np.exp(ruled(logits + penalty, config)).cumsum())
+
+        return by_rules
+    if compiled:
+        from chargen.sampling.drawing import draw_one
+
+        return lambda logits, uniform: draw_one(logits, penalty, x, 1.0 / config.temperature, uniform)
+    scale, accumulate = np.array(1.0 / config.temperature), np.add.accumulate
+
+    def by_numpy(logits: NDArray[np.float32], uniform: float) -> int:
+        np.multiply(logits, scale, x)
+        np.add(x, penalty, x)
+        np.subtract(x, x[x.argmax()], x)
+        np.exp(x, x)
+        accumulate(x, 0, None, x)
+        return _first_above(uniform, x)
+
+    return by_numpy
 
 
-def choose(
-    rows: Logits, writers: Sequence[Writer], rngs: Sequence[np.random.Generator], beginning: Beginning
-) -> list[int]:
-    """Draw an id for each row of logits [B, V]."""
-    config = beginning.config
-    if beginning.guides:
-        rows = np.stack([writer.guided(row) for writer, row in zip(writers, rows, strict=True)])
-    if len(rows) == 1:
-        return [draw(ruled(rows[0], config), rngs[0])]
-    found: list[int] = draw_rows(ruled(rows, config), np.array([rng.random() for rng in rngs])).tolist()
-    return found
-
-
-def ruled(rows: Logits, config: SampleConfig) -> Logits:
-    """Return logits as they are drawn from."""
-    return truncate(temper(rows, config.temperature), config)
-
-
-def never_drawn(beginning: Beginning) -> list[int]:
-    """Return the ids that no text of this model holds; the boundary is one but where there are documents."""
-    never = beginning.tokenizer.never_written()
-    return [token_id for token_id in never if beginning.between is None or token_id != BOUNDARY_ID]
+def _first_above(uniform: float, cumulative: Any) -> int:
+    return int(cumulative.searchsorted(uniform * cumulative[-1], "right"))

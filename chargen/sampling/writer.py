@@ -33,6 +33,12 @@ class Beginning:
     ids: Ids  #: what was read, what a text begins after included
     between: str | None  #: what stands between two documents; None for a model of one running stream
 
+    @property
+    def never(self) -> list[int]:
+        """The ids that no text of this model holds; the boundary is one but where there are documents."""
+        never = self.tokenizer.never_written()
+        return [token_id for token_id in never if self.between is None or token_id != BOUNDARY_ID]
+
 
 class Writer:
     """A text that grows by one id after another. `fork` gives a second one that goes its own way."""

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from chargen.config import SampleConfig
-from chargen.engine.engine import Engine, EngineState
+from chargen.engine.engine import Engine, EngineState, Stream
 from chargen.errors import ConfigError
+from chargen.sampling.batch import draw_ids
+from chargen.sampling.batch import write as write_many
 from chargen.sampling.beam import beam_search
 from chargen.sampling.guides import Bans, Guide, Match, check_spelled
 from chargen.sampling.infill import Joined, join
@@ -22,7 +24,7 @@ from chargen.sampling.particles import sample_particles
 from chargen.sampling.reading import Reading
 from chargen.sampling.repetition import Repetition
 from chargen.sampling.rules import Logits
-from chargen.sampling.sampler import draw_ids, prime, write
+from chargen.sampling.sampler import prime, write, write_characters
 from chargen.sampling.writer import Beginning, Writer
 from chargen.text.tokenizer import Ids, Tokenizer
 
@@ -95,45 +97,55 @@ class Writing:
 
     def stream(self, number: int = 0) -> Iterator[str]:
         """Yield one text piece by piece."""
-        for _, piece in self._written([self._writer()], [number]):
-            yield piece
+        stream, logits = self._prime()
+        if self._ends_at_its_length():
+            return write_characters(self.beginning, stream, logits, self._rng(number))
+        return write(self._engine, self.beginning, stream, logits, self._writer(), self._rng(number))
 
     def samples(self, numbers: Sequence[int]) -> Iterator[Sample]:
         """Yield several texts; `numbers` are theirs under the seed."""
-        size = MOST_SIDE_BY_SIDE if len(numbers) >= FEWEST_SIDE_BY_SIDE else 1
-        for first in range(0, len(numbers), size):
-            some = numbers[first : first + size]
-            if size > 1 and self._ends_at_its_length():
-                ids = draw_ids(self._engine, self.beginning, *self._prime(), [self._rng(number) for number in some])
-                for column, number in zip(ids.T, some, strict=True):
-                    yield Sample(self.beginning.tokenizer.decode(column), "length", number, 0.0)
-                continue
-            writers, texts = [self._writer() for _ in some], [""] * len(some)
-            for k, piece in self._written(writers, some):
-                texts[k] += piece
-            for text, writer, number in zip(texts, writers, some, strict=True):
-                yield Sample(text, writer.ended, number, writer.log_weight)
+        if len(numbers) < FEWEST_SIDE_BY_SIDE:
+            for number in numbers:
+                writer = self._writer()
+                pieces = write(self._engine, self.beginning, *self._prime(), writer, self._rng(number))
+                yield Sample("".join(pieces), writer.ended, number, writer.log_weight)
+            return
+        stream, logits = self._prime()
+        for first in range(0, len(numbers), MOST_SIDE_BY_SIDE):
+            yield from self._side_by_side(stream.state(), logits, numbers[first : first + MOST_SIDE_BY_SIDE])
+
+    def _side_by_side(self, state: EngineState, logits: Logits, numbers: Sequence[int]) -> Iterator[Sample]:
+        rngs = [self._rng(number) for number in numbers]
+        if self._ends_at_its_length():
+            ids = draw_ids(self._engine, self.beginning, logits, state, rngs)
+            for column, number in zip(ids.T, numbers, strict=True):
+                yield Sample(self.beginning.tokenizer.decode(column), "length", number, 0.0)
+            return
+        writers, texts = [self._writer() for _ in numbers], [""] * len(numbers)
+        for k, piece in write_many(self._engine, self.beginning, logits, state, writers, rngs):
+            texts[k] += piece
+        for text, writer, number in zip(texts, writers, numbers, strict=True):
+            yield Sample(text, writer.ended, number, writer.log_weight)
 
     def particles(self, number: int, count: int) -> Sample:
         """Return a text from the model's distribution given that no constraint forbids it, by `count` particles."""
-        logits, state = self._prime()
-        writer = self._writer()
+        stream, logits = self._prime()
         text, ended, weight = sample_particles(
-            self._engine, self.beginning, logits, state, writer, count, self._rng(number)
+            self._engine, self.beginning, logits, stream.state(), self._writer(), count, self._rng(number)
         )
         return Sample(text, ended, number, weight)
 
     def beam(self, width: int) -> Sample:
         """Return the likeliest text that a beam of so many texts finds."""
-        logits, state = self._prime()
-        text, ended = beam_search(self._engine, self.beginning, logits, state, self._writer(), width)
+        stream, logits = self._prime()
+        text, ended = beam_search(self._engine, self.beginning, logits, stream.state(), self._writer(), width)
         return Sample(text, ended, 0, 0.0)
 
     def join(self, suffix: str, number: int, count: int) -> Joined:
         """Return a text between the beginning and a suffix."""
-        logits, state = self._prime()
+        stream, logits = self._prime()
         writers = [self._writer() for _ in range(count)]
-        return join(self._engine, self.beginning, logits, state, writers, suffix, self._rng(number))
+        return join(self._engine, self.beginning, logits, stream.state(), writers, suffix, self._rng(number))
 
     def _ends_at_its_length(self) -> bool:
         """Tell whether every text has as many ids as characters, and nothing to look at on its way."""
@@ -141,12 +153,7 @@ class Writing:
         running = made.between is None and config.until == "length"
         return running and made.tokenizer.one_id_a_char and not (made.guides or config.stop)
 
-    def _written(self, writers: Sequence[Writer], numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
-        logits, state = self._prime()
-        rngs = [self._rng(number) for number in numbers]
-        return write(self._engine, self.beginning, logits, state, writers, rngs)
-
-    def _prime(self) -> tuple[Logits, EngineState]:
+    def _prime(self) -> tuple[Stream, Logits]:
         if self._reading is None:
             return prime(self._engine, self.beginning.ids)
         return prime(self._engine, self._reading.ids[-1:], self._reading.state)

@@ -1,0 +1,102 @@
+"""Writing many texts side by side: one step of all of them is one batch of matrix products.
+
+    logits [B, V] ─▶ forbid what no text holds ─▶ guides, a row each ─▶ temper, truncate ─▶ draw, a row each ─▶ ids [B]
+         ▲                                                                                                      │
+         └─────────────────────────────── engine: one step of all rows ◀────────────────────────────────────────┘
+
+Each text has random numbers of its own, so what it says does not depend on which others are written beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from chargen.engine.engine import Engine, EngineState
+from chargen.sampling.rules import OUT, Logits, draw_rows, ruled
+from chargen.sampling.writer import Beginning, Writer
+from chargen.text.tokenizer import BOUNDARY_ID, Ids
+
+
+def write(
+    engine: Engine,
+    beginning: Beginning,
+    logits: Logits,
+    state: EngineState,
+    writers: Sequence[Writer],
+    rngs: Sequence[np.random.Generator],
+) -> Iterator[tuple[int, str]]:
+    """Write texts side by side, until all have ended.
+
+    Args:
+        engine: the model.
+        beginning: what they share.
+        logits, state: after it, of one stream.
+        writers: a new one for each text; they say afterwards why each ended.
+        rngs: a generator for each.
+
+    Yields:
+        (which text, what it goes on with).
+    """
+    alive = [k for k, writer in enumerate(writers) if not writer.ended]
+    rows = np.repeat(logits[None], len(alive), axis=0)
+    state = engine.select(state, np.zeros(len(alive), dtype=np.intp))
+    while alive:
+        rows[:, beginning.never] = OUT
+        drawn = choose(rows, [writers[k] for k in alive], [rngs[k] for k in alive], beginning)
+        kept = []
+        for row, (k, token_id) in enumerate(zip(alive, drawn, strict=True)):
+            writer = writers[k]
+            writer.take(token_id)
+            piece = writer.pop()
+            if piece:
+                yield k, piece
+            if not writer.ended:
+                kept.append(row)
+        if len(kept) < len(alive):
+            alive, drawn = [alive[row] for row in kept], [drawn[row] for row in kept]
+            state = engine.select(state, np.array(kept, dtype=np.intp))
+        if alive:
+            rows, state = step(engine, drawn, state)
+
+
+def draw_ids(
+    engine: Engine, beginning: Beginning, logits: Logits, state: EngineState, rngs: Sequence[np.random.Generator]
+) -> Ids:
+    """Draw as many ids for each text as it has characters, [T, B]: all there is to do where nothing else ends a text.
+
+    The same as `write`, without the work for each character.
+    """
+    config, count = beginning.config, len(rngs)
+    uniforms = np.stack([rng.random(config.length) for rng in rngs], axis=1)  # [T, B]
+    ids = np.empty(uniforms.shape, dtype=np.int32)
+    rows = np.repeat(logits[None], count, axis=0)
+    state = engine.select(state, np.zeros(count, dtype=np.intp))
+    for t in range(config.length):
+        if t:
+            found, state = engine.step(ids[t - 1], state)
+            rows = found.astype(np.float64)
+        rows[:, beginning.never] = OUT
+        ids[t] = draw_rows(ruled(rows, config), uniforms[t])
+    return ids
+
+
+def step(engine: Engine, ids: Sequence[int], state: EngineState) -> tuple[Logits, EngineState]:
+    """Read an id a stream; with the boundary a document ends, and what follows is read as every beginning is."""
+    fresh = [row for row, token_id in enumerate(ids) if token_id == BOUNDARY_ID]
+    if fresh:
+        state = engine.restart(state, np.array(fresh, dtype=np.intp))
+    logits, state = engine.step(np.array(ids), state)
+    return logits.astype(np.float64), state
+
+
+def choose(
+    rows: Logits, writers: Sequence[Writer], rngs: Sequence[np.random.Generator], beginning: Beginning
+) -> list[int]:
+    """Draw an id for each row of logits [B, V]."""
+    config = beginning.config
+    if beginning.guides:
+        rows = np.stack([writer.guided(row) for writer, row in zip(writers, rows, strict=True)])
+    found: list[int] = draw_rows(ruled(rows, config), np.array([rng.random() for rng in rngs])).tolist()
+    return found
