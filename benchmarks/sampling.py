@@ -1,4 +1,4 @@
-"""How fast text is written, beside what PyTorch makes of the same weights and what reading the weights alone takes.
+r"""How fast text is written, beside what PyTorch makes of the same weights and what reading the weights alone takes.
 
     python -m benchmarks.sampling --seconds 0.2 --turns 9
 
@@ -6,12 +6,11 @@ Per character one stream has to read every recurrent weight, and the head, once:
 compared takes turns in one process; the medians are printed, in characters a second:
 
     limit       a matrix–vector product over as many numbers, by NumPy
-    steps       NumpyEngine.step, and a draw
-    stream      a stream's NumPy program, and a draw
-    compiled    a stream with compiled loops, and a compiled draw (where numba is installed)
-    engine      the two streams without the draw
-    many        NumpyEngine.step of many streams at once, and their draws
-    torch       `torch.nn.LSTM` or `GRU`, stepped in eager mode, of the same shape
+    one         `LanguageModel.stream`, as it is after its first 60,000 characters where numba is installed: "compiled"
+    many        `LanguageModel.samples` of 64 texts
+    regex       200 samples of '[A-Z][a-z]+, (the )?[a-z]+\.\n', and the same number of plain ones
+    torch       `torch.nn.LSTM` or `GRU`, stepped in eager mode with the same weights
+    process     `chargen sample --length 1000` as a whole, and its first character
 
 The models have random weights: how fast text is written does not depend on what it says.
 """
@@ -19,10 +18,14 @@ The models have random weights: how fast text is written does not depend on what
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
-from itertools import cycle
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import click
 import numpy as np
@@ -31,13 +34,15 @@ import torch
 from benchmarks.quality import machine
 from chargen.cells import CELLS
 from chargen.cells.weights import parameter_shapes
+from chargen.checkpoint import Checkpoint
 from chargen.config import ModelConfig
+from chargen.engine import stream
 from chargen.engine.kernel import installed
-from chargen.engine.numpy_engine import NumpyEngine
-from chargen.engine.stream import TracedStream
-from chargen.sampling.rules import draw
+from chargen.lm import LanguageModel
+from chargen.text.tokenizer import build_tokenizer
 
-VOCABULARY, EMBEDDING, TEMPERATURE, BATCH = 67, 64, 0.8, 20
+EMBEDDING, TEMPERATURE, BATCH = 64, 0.8, 20
+PATTERN = r"[A-Z][a-z]+, (the )?[a-z]+\.\n"
 Call = Callable[[], object]
 
 
@@ -52,40 +57,61 @@ def main(shapes: str, seconds: float, turns: int, streams: int) -> None:
     for shape in shapes.split(","):
         cell, hidden = shape.split(":")
         print(json.dumps(measure(cell, int(hidden), seconds, turns, streams)), flush=True)
+    print(json.dumps(process("lstm", 512)))
+
+
+def model(cell: str, hidden: int) -> LanguageModel:
+    """Return a model of random weights that knows letters, digits and what the pattern needs."""
+    tokenizer = build_tokenizer("char", "".join(map(chr, range(ord("A"), ord("z") + 1))) + "0123 .,\n")
+    config = ModelConfig(tokenizer.vocab_size, cell, hidden_size=hidden, embedding_dim=EMBEDDING)
+    rng = np.random.default_rng(0)
+    shapes = parameter_shapes(config).items()
+    weights = {name: rng.normal(0, hidden**-0.5, shape).astype(np.float32) for name, shape in shapes}
+    return LanguageModel(Checkpoint(config, tokenizer, weights))
 
 
 def measure(cell: str, hidden: int, seconds: float, turns: int, streams: int) -> dict[str, object]:
     """Measure one shape; the ratios are medians of what each turn gave, so that a slow moment falls on both sides."""
-    config = ModelConfig(VOCABULARY, cell, hidden_size=hidden, embedding_dim=EMBEDDING)
-    rng = np.random.default_rng(0)
-    shapes = parameter_shapes(config).items()
-    weights = {name: rng.normal(0, hidden**-0.5, shape).astype(np.float32) for name, shape in shapes}
-    engine = NumpyEngine(config, weights)
+    lm = model(cell, hidden)
+    size = lm.tokenizer.vocab_size
     ways: dict[str, Call] = {
-        "limit": product(hidden * (CELLS.get(cell).num_gates * hidden + VOCABULARY)),
-        "steps": steps(engine),
-        "stream": stream(engine),
-        "stream_engine": reading(engine, compiled=False),
-        "many": many(engine, streams),
+        "limit": product(hidden * (CELLS.get(cell).num_gates * hidden + size)),
+        "one": one(lm),
+        "torch": library(cell, hidden, lm.checkpoint.weights, size) if cell in ("lstm", "gru") else one(lm),
+        "many": lambda: lm.samples(streams, length=BATCH, seed=0, temperature=TEMPERATURE),
+        "plain": lambda: lm.samples(200, length=19, seed=0, stop=("\n",)),
+        "regex": lambda: lm.samples(200, length=20, seed=0, regex=PATTERN),
     }
     if installed():
-        ways |= {"compiled": compiled(engine), "compiled_engine": reading(engine, compiled=True)}
-    if cell in ("lstm", "gru"):
-        ways["torch"] = library(cell, hidden, weights)
+        ways["compiled"] = one(lm, compiled=True)
+    written = {"many": streams * BATCH}
+    for name in ("plain", "regex"):
+        written[name] = sum(len(each.text) for each in ways[name]())  # type: ignore[attr-defined]
     found: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(turns + 1):
         for name, way in ways.items():
-            rate = calls_a_second(way, seconds) * (streams if name == "many" else 1)
+            rate = calls_a_second(way, seconds, 1 if name in written else BATCH) * written.get(name, 1)
             if turn:  # the first warms up
                 found[name].append(rate)
     result: dict[str, object] = {"cell": cell, "hidden": hidden}
     result |= {f"{name}_per_s": round(statistics.median(rates)) for name, rates in found.items()}
-    for name in ("stream", "compiled"):
-        for other in ("limit", "torch"):
-            if name in found and other in found:
-                ratios = [a / b for a, b in zip(found[name], found[other], strict=True)]
-                result[f"{name}_over_{other}"] = round(statistics.median(ratios), 3)
+    over = [("one", "limit"), ("compiled", "limit"), ("one", "torch"), ("compiled", "torch"), ("many", "one"),
+            ("plain", "regex")]  # fmt: skip
+    for name, other in over:
+        if name in found and not (cell == "mgru" and other == "torch"):
+            ratios = [a / b for a, b in zip(found[name], found[other], strict=True)]
+            result[f"{name}_over_{other}"] = round(statistics.median(ratios), 3)
     return result
+
+
+def one(lm: LanguageModel, compiled: bool = False) -> Call:
+    """Return a call that writes a character of an endless text."""
+    before = stream.MANY_STEPS
+    stream.MANY_STEPS = 1 if compiled else 10**12
+    pieces = lm.stream(length=10**9, seed=0, temperature=TEMPERATURE)
+    next(pieces)
+    stream.MANY_STEPS = before
+    return lambda: next(pieces)
 
 
 def product(numbers: int) -> Call:
@@ -96,81 +122,10 @@ def product(numbers: int) -> Call:
     return lambda: np.dot(matrix, vector, out=out)
 
 
-def steps(engine: NumpyEngine) -> Call:
-    """Return a call that writes a character, as it is done without a stream."""
-    rng, state, token_id = np.random.default_rng(0), engine.initial_state(1), 1
-
-    def call() -> None:
-        nonlocal state, token_id
-        logits, state = engine.step(np.array([token_id]), state)
-        token_id = draw(logits[0].astype(np.float64) / TEMPERATURE, rng)
-
-    return call
-
-
-def stream(engine: NumpyEngine) -> Call:
-    """Return a call that writes a character by a stream's NumPy program, the draw in five calls."""
-    inner = engine.stream(engine.initial_state(1))
-    assert isinstance(inner, TracedStream)
-    step = inner._step  # which does not go over to compiled loops
-    rng, x, inverse, token_id = np.random.default_rng(0), np.empty(VOCABULARY), np.array(1 / TEMPERATURE), 1
-    multiply, subtract, exp, accumulate, random = np.multiply, np.subtract, np.exp, np.add.accumulate, rng.random
-
-    def call() -> None:
-        nonlocal token_id
-        multiply(step(token_id), inverse, x)
-        subtract(x, x[x.argmax()], x)
-        exp(x, x)
-        accumulate(x, 0, None, x)
-        token_id = int(x.searchsorted(random() * x.item(-1), "right"))
-
-    return call
-
-
-def compiled(engine: NumpyEngine) -> Call:
-    """Return a call that writes a character by compiled loops, the draw's among them."""
-    from chargen.sampling.drawing import draw_one
-
-    inner = engine.stream(engine.initial_state(1))
-    assert isinstance(inner, TracedStream) and inner.compile()
-    rng, added, room, token_id = np.random.default_rng(0), np.zeros(VOCABULARY), np.empty(VOCABULARY), 1
-    step, random, inverse = inner.step, rng.random, 1 / TEMPERATURE
-
-    def call() -> None:
-        nonlocal token_id
-        token_id = draw_one(step(token_id), added, room, inverse, random())
-
-    return call
-
-
-def reading(engine: NumpyEngine, compiled: bool) -> Call:
-    """Return a call that reads one id."""
-    inner = engine.stream(engine.initial_state(1))
-    assert isinstance(inner, TracedStream)
-    if compiled:
-        inner.compile()
-    step, ids = inner._step, cycle(range(VOCABULARY))
-    return lambda: step(next(ids))
-
-
-def many(engine: NumpyEngine, streams: int) -> Call:
-    """Return a call that writes a character of each of many streams."""
-    rng, state, ids = np.random.default_rng(0), engine.initial_state(streams), np.ones(streams, dtype=np.int64)
-
-    def call() -> None:
-        nonlocal state, ids
-        logits, state = engine.step(ids, state)
-        x = logits / np.float32(TEMPERATURE)
-        cumulative = np.cumsum(np.exp(x - x.max(axis=1, keepdims=True)), axis=1, dtype=np.float64)
-        ids = (cumulative <= rng.random((streams, 1)) * cumulative[:, -1:]).sum(axis=1)
-
-    return call
-
-
-def library(cell: str, hidden: int, weights: dict[str, np.ndarray]) -> Call:
+def library(cell: str, hidden: int, weights: Mapping[str, np.ndarray], vocab_size: int) -> Call:
     """Return a call that writes a character by torch, with the same weights."""
     layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell](EMBEDDING, hidden)
-    embedding, head = torch.nn.Embedding(VOCABULARY, EMBEDDING), torch.nn.Linear(hidden, VOCABULARY)
+    embedding, head = torch.nn.Embedding(vocab_size, EMBEDDING), torch.nn.Linear(hidden, vocab_size)
     with torch.no_grad():
         for name, parameter in [("embedding.weight", embedding.weight), ("head.weight", head.weight)]:
             parameter.copy_(torch.from_numpy(weights[name]))
@@ -188,14 +143,33 @@ def library(cell: str, hidden: int, weights: dict[str, np.ndarray]) -> Call:
     return call
 
 
-def calls_a_second(call: Call, seconds: float) -> float:
+def calls_a_second(call: Call, seconds: float, at_once: int) -> float:
     """Return how often a second a call can be made."""
     calls, begin = 0, time.perf_counter()
     while (spent := time.perf_counter() - begin) < seconds:
-        for _ in range(BATCH):
+        for _ in range(at_once):
             call()
-        calls += BATCH
+        calls += at_once
     return calls / spent
+
+
+def process(cell: str, hidden: int) -> dict[str, float]:
+    """Measure a whole process: seconds to 1,000 characters, and to the first."""
+    whole, first = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        model(cell, hidden).save(path)
+        command = [sys.executable, "-m", "chargen", "sample", "-m", str(path), "--length", "1000", "--seed", "1"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        for _ in range(7):
+            begin = time.perf_counter()
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as run:
+                assert run.stdout
+                run.stdout.read(1)
+                first.append(time.perf_counter() - begin)
+                run.stdout.read()
+            whole.append(time.perf_counter() - begin)
+    return {"process_1000_chars_s": statistics.median(whole), "process_first_char_s": statistics.median(first)}
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from chargen.cells.cell import sigmoid
 from chargen.cells.lstm import LSTM
 from chargen.config import ModelConfig
 from chargen.engine import stream as stream_module
-from chargen.engine.engine import log_softmax
-from chargen.engine.engine import Stream
+from chargen.engine.engine import Stream, log_softmax
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.engine.stream import PlainStream, TracedStream
 from chargen.sampling.rules import draw

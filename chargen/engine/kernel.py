@@ -64,9 +64,9 @@ def compile_kernels(plan: Schedule) -> list[Kernel | None]:
         raise TraceError(str(error)) from error
 
 
-def compiled_step(plan: Schedule, room: Float, rows: Rows, kernels: list[Kernel | None]) -> Step:
+def compiled_step(plan: Schedule, room: Float, rows: Rows, kernels: list[Kernel | None], parted: bool = False) -> Step:
     """Return a step of a stream, as `numpy_step` does, with compiled loops."""
-    writer, left = Writer(plan, room, rows), iter(kernels)
+    writer, left = Writer(plan, room, rows, parted), iter(kernels)
     for is_run, steps in groupby(plan.steps, lambda step: isinstance(step, Node)):
         kernel = next(left) if is_run else None
         if kernel is None:

@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.engine.graph import CONSTANT, INPUT, Node
-from chargen.engine.schedule import ALIGNED, Copy, Product, Schedule
+from chargen.engine.schedule import ALIGNED, FILLED, Copy, Product, Schedule
+
+MOST_OF_A_PART = 400_000  #: weights: of 460,800 and more OpenBLAS makes a product on several threads
 
 Float = NDArray[np.float32]
 Step = Callable[[int], Float]
@@ -83,6 +85,13 @@ def prime(plan: Schedule, room: Float) -> None:
             np.dot(product.matrix, room[at : at + H], out=room[product.begin : product.begin + len(product.matrix)])
 
 
+def threaded(plan: Schedule) -> bool:
+    """Tell whether a product of a step is so large that NumPy makes it on several threads, and parts would do too."""
+    products = [step.matrix for step in plan.steps if isinstance(step, Product)]
+    large = [matrix for matrix in products if matrix.size > MOST_OF_A_PART]
+    return bool(large) and all(len(matrix) % FILLED == 0 for matrix in large)
+
+
 class Writer:
     """Writes the source of a step, line by line, and keeps what its names stand for.
 
@@ -90,10 +99,11 @@ class Writer:
         plan: the step.
         room: the stream's.
         rows: those of its network.
+        parted: whether large products are made in parts, which one thread makes each, to the same bits.
     """
 
-    def __init__(self, plan: Schedule, room: Float, rows: Rows) -> None:
-        self._plan, self._room = plan, room
+    def __init__(self, plan: Schedule, room: Float, rows: Rows, parted: bool = False) -> None:
+        self._plan, self._room, self._parted = plan, room, parted
         self._names: dict[str, Any] = {"rows": rows, "dot": np.dot, "copyto": np.copyto}
         self._known: dict[Any, str] = {}
         self.lines = ["row" + "".join(f", r{n}" for n in range(len(plan.rows))) + " = rows[token_id]"]
@@ -125,10 +135,14 @@ class Writer:
 
     def product(self, product: Product) -> None:
         """Write a matrix–vector product."""
-        out = self.view(product.begin, len(product.matrix))
-        self.call(
-            np.dot, self.name("m", product, product.matrix), self.view(product.operand, product.matrix.shape[1]), out
-        )
+        size, width = product.matrix.shape
+        at_once = size
+        if self._parted and product.matrix.size > MOST_OF_A_PART:
+            at_once = MOST_OF_A_PART // width // FILLED * FILLED
+        for begin in range(0, size, at_once):
+            matrix = product.matrix[begin : begin + at_once]
+            out = self.view(product.begin + begin, len(matrix))
+            self.call(np.dot, self.name("m", (id(product), begin), matrix), self.view(product.operand, width), out)
 
     def copy(self, copy: Copy) -> None:
         """Write that a vector is copied."""
@@ -175,8 +189,8 @@ def _code(source: str) -> CodeType:
     return compile(source, "<a traced step>", "exec")
 
 
-def numpy_step(plan: Schedule, room: Float, rows: Rows) -> Step:
+def numpy_step(plan: Schedule, room: Float, rows: Rows, parted: bool = False) -> Step:
     """Return a step of a stream: id → logits [V], which the next step writes over."""
-    writer = Writer(plan, room, rows)
+    writer = Writer(plan, room, rows, parted)
     writer.steps(plan.steps)
     return writer.finish()

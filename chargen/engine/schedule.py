@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from chargen.engine.graph import CONSTANT, INPUT, STEP, Graph, Node
 
+FILLED = 32  #: rows of a matrix: so that parts of it, on few threads, give the very numbers of the whole
 ALIGNED = 16  #: float32 numbers of a line of the cache, at whose beginning each vector stands
 
 
@@ -92,6 +93,7 @@ class _Planner:
         self.products: dict[Node, list[Node]] = {}  # by what they are made of
         self.readers: dict[Node, list[Node]] = {}  # of a vector's numbers, in this step
         self.waiting: dict[int, list[Node]] = {}  # products that the next step needs, by the part of the state
+        self.ends: dict[int, int] = {}  # of products that stand together: with what fills up their place
         self.numbers = {after: number for number, after in reversed(list(enumerate(plan.graph.states)))}
         plan.states = [plan.reserve(plan.hidden_size) for _ in plan.graph.states]
         for node in reachable((*plan.graph.states, plan.graph.logits)):
@@ -160,12 +162,19 @@ class _Planner:
             self._multiply(products, self.plan.place(operand), None)
 
     def _multiply(self, products: list[Node], operand: int, state: int | None) -> None:
-        matrix = np.concatenate([product.value for product in products])
-        self.plan.steps.append(Product(matrix, operand, self.plan.place(products[0]), state))
+        begin, last = self.plan.place(products[0]), products[-1]
+        end = self.plan.place(last) + last.width
+        rows = self.ends.get(end, end) - begin  # with those that fill up the place, whose weights are zeros
+        matrix = np.zeros((rows, products[0].value.shape[1]), dtype=np.float32)
+        matrix[: end - begin] = np.concatenate([product.value for product in products])
+        self.plan.steps.append(Product(matrix, operand, begin, state))
 
     def _stand(self, products: list[Node]) -> None:
         """Give products a place, one behind the other."""
-        begin = self.plan.reserve(sum(product.width for product in products))
+        width = sum(product.width for product in products)
+        filled = -(-width // FILLED) * FILLED
+        begin = self.plan.reserve(filled)
+        self.ends[begin + width] = begin + filled
         for product in products:
             self.plan.put(product, begin)
             begin += product.width

@@ -11,6 +11,7 @@ differ by rounding: so what is written does not depend on what else was.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,10 +22,14 @@ from chargen.cells.cell import State
 from chargen.engine.engine import Engine
 from chargen.engine.graph import Graph, TraceError
 from chargen.engine.kernel import Kernel, compile_kernels, compiled_step, installed
-from chargen.engine.program import Float, Rows, new_room, numpy_step, prime
+from chargen.engine.program import Float, Rows, Step, new_room, numpy_step, prime, threaded
 from chargen.engine.schedule import schedule
 
 MANY_STEPS = 60_000  #: about 0.7 s for 12 µs saved in each; 1.5 s more the first time, then it is kept on disk
+
+LOOKS = 3  #: timed steps, of each way
+LOOK_AGAIN = 256  #: steps after which whole products are timed again; many more where parts were faster
+ENDLESS = 1 << 62
 
 
 class PlainStream:
@@ -83,7 +88,8 @@ class TracedStream:
         for place, part in zip(self._states(), (part for layer in state for part in layer), strict=True):
             place[:] = np.reshape(part, place.shape)
         prime(program.plan, self._room)
-        self._step = numpy_step(program.plan, self._room, program.rows)
+        ways = (False, True) if threaded(program.plan) else (False,)
+        self._take([numpy_step(program.plan, self._room, program.rows, parted) for parted in ways])
         self._left = MANY_STEPS
         self.compiled = False
 
@@ -91,7 +97,35 @@ class TracedStream:
         self._left -= 1
         if not self._left:
             self.compile()
-        return self._step(token_id)
+        if self._until_look:
+            self._until_look -= 1
+            return self._step(token_id)
+        return self._timed(token_id)
+
+    def _take(self, ways: list[Step]) -> None:
+        """Go on with one of several ways to make a step, all to the same bits: whole products, or in parts."""
+        self._ways, self._step = ways, ways[0]
+        self._times: list[list[float]] = [[] for _ in ways]
+        self._pause = LOOK_AGAIN
+        self._until_look = 0 if len(ways) > 1 else ENDLESS
+
+    def _timed(self, token_id: int) -> Float:
+        """Make a step in the way that was timed least; when all have been, go on with the fastest for a while.
+
+        Several threads read a matrix twice as fast as one, but where another program holds a core they wait for each
+        other a hundred times as long.
+        """
+        way = min(range(len(self._ways)), key=lambda k: len(self._times[k]))
+        begin = time.perf_counter()
+        logits = self._ways[way](token_id)
+        self._times[way].append(time.perf_counter() - begin)
+        if len(self._times[-1]) == LOOKS:
+            medians = [sorted(times)[LOOKS // 2] for times in self._times]
+            best = medians.index(min(medians))
+            self._step, self._times = self._ways[best], [[] for _ in self._ways]
+            self._pause = LOOK_AGAIN if best == 0 else min(8 * LOOK_AGAIN + self._pause, 64 * LOOK_AGAIN)
+            self._until_look = self._pause
+        return logits
 
     def state(self) -> tuple[State, ...]:
         parts = iter(self._states())
@@ -101,7 +135,9 @@ class TracedStream:
         """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
         try:
             if installed():
-                self._step = compiled_step(self._program.plan, self._room, self._program.rows, self._program.kernels())
+                plan, rows, kernels = self._program.plan, self._program.rows, self._program.kernels()
+                ways = [compiled_step(plan, self._room, rows, kernels, k > 0) for k in range(len(self._ways))]
+                self._take(ways)
                 self.compiled = True
         except TraceError:
             return False  # numba does not know one of its operations
