@@ -36,7 +36,7 @@ from chargen.text.tokenizer import Ids, StreamingDecoder, start_ids
 if TYPE_CHECKING:
     from chargen.sampling.originality import CopyReport
 
-MOST_NUMPY_DRAWN = 1_000_000  #: ids to draw, the same; one after another NumPy is as fast
+MOST_NUMPY_DRAWN = 1_000_000  #: ids of many texts side by side, up to which it is done without torch; of one, always
 LANES = 32  #: parts of a long text that torch reads side by side
 MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
 
@@ -139,7 +139,8 @@ class LanguageModel:
             ConfigError: a setting is out of range, or settings do not go together.
         """
         config = SampleConfig(**{"seed": secrets.randbits(31), **settings})
-        few = num_texts * config.length <= MOST_NUMPY_DRAWN and self.device in ("auto", "cpu")
+        few = num_texts == 1 or num_texts * config.length <= MOST_NUMPY_DRAWN
+        few = few and self.device in ("auto", "cpu")
         copies = None
         if config.max_copy:
             from chargen.sampling.copying import Copies, copy_index  # which reads corpora

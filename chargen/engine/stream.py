@@ -27,8 +27,8 @@ from chargen.engine.schedule import schedule
 
 MANY_STEPS = 60_000  #: about 0.7 s for 12 µs saved in each; 1.5 s more the first time, then it is kept on disk
 
-LOOKS = 3  #: timed steps, of each way
-LOOK_AGAIN = 256  #: steps after which whole products are timed again; many more where parts were faster
+LOOKS = 4  #: timed steps, of each way
+LOOK_AGAIN, MOST_PAUSE = 128, 1 << 14  #: steps until the next; ever more of them where parts are faster each time
 ENDLESS = 1 << 62
 
 
@@ -120,10 +120,10 @@ class TracedStream:
         logits = self._ways[way](token_id)
         self._times[way].append(time.perf_counter() - begin)
         if len(self._times[-1]) == LOOKS:
-            medians = [sorted(times)[LOOKS // 2] for times in self._times]
-            best = medians.index(min(medians))
+            totals = [sum(times) for times in self._times]  # no medians: where threads wait, most steps are quick
+            best = totals.index(min(totals))
             self._step, self._times = self._ways[best], [[] for _ in self._ways]
-            self._pause = LOOK_AGAIN if best == 0 else min(8 * LOOK_AGAIN + self._pause, 64 * LOOK_AGAIN)
+            self._pause = LOOK_AGAIN if best == 0 else min(2 * self._pause, MOST_PAUSE)
             self._until_look = self._pause
         return logits
 
