@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 EngineState = Any  #: a value: keep it, give it twice, throw it away; only the engine that made it looks inside
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Engine(Protocol):
@@ -17,6 +21,12 @@ class Engine(Protocol):
 
     def initial_state(self, batch_size: int) -> EngineState:
         """Return the state before the first id."""
+
+    def take(self, state: EngineState, lanes: NDArray[Any]) -> EngineState:
+        """Return the state of the lanes named, [B'], in that order; a lane may be named more than once."""
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield function(item) in the items' order; an engine that can works on several at once."""
 
     def step(self, ids: NDArray[Any], state: EngineState) -> tuple[NDArray[np.float32], EngineState]:
         """Read one id a stream, [B], and return (logits of the next [B, V], the state after)."""

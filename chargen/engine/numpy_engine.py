@@ -6,7 +6,7 @@ so that a step reads it as a table row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from chargen.cells import CELLS
 from chargen.cells.cell import State
 from chargen.config import ModelConfig
-from chargen.engine.engine import log_softmax
+from chargen.engine.engine import Item, Result, log_softmax
 
 Float = NDArray[np.float32]
 
@@ -48,6 +48,12 @@ class NumpyEngine:
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
         shape = (batch_size, self._hidden_size)
         return tuple(self._cell.initial_state(np, shape, dtype=np.float32) for _ in self._layers)
+
+    def take(self, state: tuple[State, ...], lanes: NDArray[Any]) -> tuple[State, ...]:
+        return tuple(tuple(part[lanes] for part in layer) for layer in state)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        return map(function, items)
 
     def step(self, ids: NDArray[Any], state: tuple[State, ...]) -> tuple[Float, tuple[State, ...]]:
         after: list[State] = []
