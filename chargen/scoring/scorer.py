@@ -13,7 +13,7 @@ An unknown character costs what the unknown id costs, shared out over every char
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -94,16 +94,15 @@ class Total:
     words: int = 0
     unknown_chars: int = 0
 
-    def plus(self, scores: Iterable[Score]) -> Total:
-        """Return the total with these scores too."""
-        scores = list(scores)
+    def plus(self, score: Score) -> Total:
+        """Return the total with this score too."""
         return Total(
-            self.texts + len(scores),
-            self.log_prob_nats + sum(score.log_prob_nats for score in scores),
-            self.chars + sum(score.chars for score in scores),
-            self.bytes + sum(score.bytes for score in scores),
-            self.words + sum(score.words for score in scores),
-            self.unknown_chars + sum(score.unknown_chars for score in scores),
+            self.texts + 1,
+            self.log_prob_nats + score.log_prob_nats,
+            self.chars + score.chars,
+            self.bytes + score.bytes,
+            self.words + score.words,
+            self.unknown_chars + score.unknown_chars,
         )
 
     def bits_per(self, number: int) -> float | None:

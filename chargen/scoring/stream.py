@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from chargen.errors import ChargenError
+
 CHUNK_TEXTS = 8192  #: so many that texts of like length are found among them
 CHUNK_CHARS = 1 << 21  #: or so many characters together
 
@@ -16,11 +18,16 @@ def chunked(texts: Iterable[str]) -> Iterator[list[str]]:
     """
     chunk: list[str] = []
     chars = 0
-    for text in texts:
-        chunk.append(text)
-        chars += len(text)
-        if len(chunk) == CHUNK_TEXTS or chars >= CHUNK_CHARS:
+    try:
+        for text in texts:
+            chunk.append(text)
+            chars += len(text)
+            if len(chunk) == CHUNK_TEXTS or chars >= CHUNK_CHARS:
+                yield chunk
+                chunk, chars = [], 0
+    except ChargenError:  # a bad line; those before it are none the worse
+        if chunk:
             yield chunk
-            chunk, chars = [], 0
+        raise
     if chunk:
         yield chunk
