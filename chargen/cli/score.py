@@ -129,7 +129,7 @@ def _print(scores: Iterator[Score], many: bool, chosen: dict[str, Any]) -> None:
         for rank, place, score in ordered:
             sys.stdout.write(to_line(show.record(rank, place, score, words)) + "\n")
     else:
-        line = show.tsv(sys.stdout.write, words) if chosen["tsv"] else show.table(results(), words)
+        line = show.tsv(sys.stdout.write, words) if chosen["tsv"] else show.table(results(), words, chosen["sort"])
         for rank, place, score in ordered:
             line(rank, place, score)
     for text in tally.notes(words):

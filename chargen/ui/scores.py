@@ -27,9 +27,15 @@ WORD_COLUMNS = ("bits/word", "words")
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
 
 
-def table(console: Console, words: bool) -> Line:
-    """Return what prints a table's rows, its header before the first. On a terminal a bar shows the bits per character."""
-    columns = ["rank", "bits/char", "perplexity/char", "log p (nats)", "chars", "unknown"]
+def table(console: Console, words: bool, ranked: bool = True) -> Line:
+    """Return what prints a table's rows, the header before the first; on a terminal with a bar for the bits per char.
+
+    Args:
+        console: where.
+        words: whether there are columns for words.
+        ranked: whether the first column is the rank, or the place among the input.
+    """
+    columns = ["rank" if ranked else "input", "bits/char", "perplexity/char", "log p (nats)", "chars", "unknown"]
     columns += WORD_COLUMNS if words else ()
     widths = [max(6, len(column)) for column in columns]
     bars = console.is_terminal
@@ -61,8 +67,7 @@ def table(console: Console, words: bool) -> Line:
 
 
 def tsv(write: Callable[[str], Any], words: bool) -> Line:
-    """Return what prints rows of tab-separated values, a header before the first. `escaped` says how texts are written."""
-
+    """Return what prints rows of tab-separated values, a header before the first; texts as `escaped` has them."""
     begun = False
 
     def line(rank: int | None, place: int, score: Score) -> None:
