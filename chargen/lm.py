@@ -30,7 +30,7 @@ from chargen.sampling.reading import Reading, read
 from chargen.sampling.sampler import sample
 from chargen.scoring.batches import id_log_probs
 from chargen.scoring.scorer import LN2, Score, pieces_of, score_texts, unknown_names, utf8_size
-from chargen.scoring.stream import chunked
+from chargen.scoring.stream import score_chunks
 from chargen.text.decode import normal_form
 from chargen.text.documents import NONE, marked, separator
 from chargen.text.tokenizer import Ids, encoder, start_ids
@@ -164,12 +164,14 @@ class LanguageModel:
         scored_end = self._start if (self.scores_end if end is None else end) else None
         before = self._context(context or "")
         engine: Engine | None = None
-        for many in chunked(texts):
+
+        def scored(many: list[str]) -> list[Score]:
+            nonlocal engine  # of a whole stream what its first chunk is worth
             engine = engine or self._engine(sum(len(text) for text in many) + len(before))
-            normal = [self._normal(text) for text in many]
-            found = score_texts(engine, self.tokenizer, before, normal, scored_end, pieces)
-            for text, given, score in zip(normal, many, found, strict=True):
-                yield score if text == given else replace(score, text=given, bytes=utf8_size(given))
+            found = score_texts(engine, self.tokenizer, before, [self._normal(t) for t in many], scored_end, pieces)
+            return [replace(score, text=text, bytes=utf8_size(text)) for text, score in zip(many, found, strict=True)]
+
+        return score_chunks(texts, scored)
 
     @property
     def scores_end(self) -> bool:

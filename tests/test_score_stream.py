@@ -229,6 +229,14 @@ def test_the_best_n_are_the_first_n_of_the_ranking_and_the_ranking_on_disk_is_th
     assert top.best() == expected[:size]
 
 
+def test_a_text_that_comes_again_has_the_same_score_to_the_last_digit() -> None:
+    texts = ["The quick brown fox", "dog", "The quick brown fox", "a", "lazy", "The quick brown fox", "dog"]
+    lm = LanguageModel(random_model(hidden_size=24))
+    with patch.object(stream, "CHUNK_TEXTS", 2), patch.object(lm, "_engine", lambda num_ids: lm._torch):
+        scores = lm.score(texts)
+    assert len({(score.text, score.log_prob_nats) for score in scores}) == 4
+
+
 def test_a_stream_is_read_a_chunk_at_a_time() -> None:
     drawn = 0
 
