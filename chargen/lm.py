@@ -11,7 +11,7 @@ Little work is done by NumPy, without torch; what is worth a matrix product goes
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +27,13 @@ from chargen.runs import find_model
 from chargen.sampling.infill import Joined
 from chargen.sampling.reading import Reading, read
 from chargen.sampling.writing import Sample, Writing
+from chargen.scoring.batches import id_log_probs
 from chargen.scoring.evaluation import TextEvaluation, evaluate_text
-from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts, utf8_size
+from chargen.scoring.scorer import LN2, Score, pieces_of, score_texts, unknown_names, utf8_size
+from chargen.scoring.stream import score_chunks
 from chargen.text.decode import normal_form
 from chargen.text.documents import NONE, marked, separator
-from chargen.text.tokenizer import Ids, StreamingDecoder, start_ids
+from chargen.text.tokenizer import Ids, start_ids
 
 if TYPE_CHECKING:
     from chargen.sampling.originality import CopyReport
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 MOST_NUMPY_DRAWN = 1_000_000  #: ids of many texts side by side, up to which it is done without torch; of one, always
 LANES = 32  #: parts of a long text that torch reads side by side
 MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
+
+Texts = list[str] | tuple[str, ...]
 
 
 def load(model: str | Path | None = None) -> LanguageModel:
@@ -167,44 +171,58 @@ class LanguageModel:
         return read(self._numpy, self.tokenizer, self._start, self._normal(text), before)
 
     @overload
-    def score(self, texts: str, *, context: str | None = None) -> Score: ...
+    def score(self, texts: str, *, context: str | None = ..., end: bool | None = ..., pieces: bool = ...) -> Score: ...
     @overload
-    def score(self, texts: list[str] | tuple[str, ...], *, context: str | None = None) -> list[Score]: ...
-    def score(self, texts: str | list[str] | tuple[str, ...], *, context: str | None = None) -> Score | list[Score]:
+    def score(
+        self, texts: Texts, *, context: str | None = ..., end: bool | None = ..., pieces: bool = ...
+    ) -> list[Score]: ...
+    def score(
+        self, texts: str | Texts, *, context: str | None = None, end: bool | None = None, pieces: bool = False
+    ) -> Score | list[Score]:
         """Score one text, or several in their order.
 
         Args:
-            texts: what to score. An empty text has log p = 0 and no value per character. Characters are counted in
-                the training text's form, bytes in the given one.
+            texts: what to score. Characters are counted in the training text's form, bytes in the given one.
             context: what they stand after, read but not scored; None for the beginning of a text.
+            end: whether the end of each text is scored too, the boundary of a model of documents or a newline of one of
+                running text; None: in a model of documents it is. Without it an empty text has log p = 0.
+            pieces: keep each character's log p in `Score.pieces`; they add up to the text's.
         """
         many = [texts] if isinstance(texts, str) else list(texts)
-        engine = self._engine(sum(len(text) for text in many))
-        scores = score_texts(
-            engine, self.tokenizer, self._context(context or ""), [self._normal(text) for text in many]
-        )
-        scores = [replace(score, text=text, bytes=utf8_size(text)) for score, text in zip(scores, many, strict=True)]
+        scores = list(self.score_stream(many, context=context, end=end, pieces=pieces))
         return scores[0] if isinstance(texts, str) else scores
+
+    def score_stream(
+        self, texts: Iterable[str], *, context: str | None = None, end: bool | None = None, pieces: bool = False
+    ) -> Iterator[Score]:
+        """Yield the scores of any number of texts in their order, of which some thousands are held at a time."""
+        scored_end = self._start if (self.scores_end if end is None else end) else None
+        before = self._context(context or "")
+        engine: Engine | None = None
+
+        def scored(many: list[str]) -> list[Score]:
+            nonlocal engine  # of a whole stream what its first chunk is worth
+            engine = engine or self._engine(sum(len(text) for text in many) + len(before))
+            found = score_texts(engine, self.tokenizer, before, [self._normal(t) for t in many], scored_end, pieces)
+            return [replace(score, text=text, bytes=utf8_size(text)) for text, score in zip(many, found, strict=True)]
+
+        return score_chunks(texts, scored)
+
+    @property
+    def scores_end(self) -> bool:
+        """Whether the end of a text is scored where nothing else is said: it is in a model of documents."""
+        return self._has_documents
 
     def surprisal(self, text: str, *, context: str | None = None) -> list[tuple[str, float]]:
         """Return the text's characters (pieces, of a sentencepiece model), each with its −log₂ p in bits."""
         text = self._normal(text)
         ids = self.tokenizer.encode(text)
         log_probs = id_log_probs(self._engine(len(ids)), self.tokenizer, self._context(context or ""), [ids])[0]
-        decoder, pieces, bits, place = StreamingDecoder(self.tokenizer), [], 0.0, 0
-        for token_id, log_prob in zip(ids.tolist(), log_probs.tolist(), strict=True):
-            bits -= log_prob / LN2
-            written = decoder.feed(token_id)
-            if written:  # an unknown character is shown as it stands in the text
-                pieces.append((text[place : place + len(written)], bits))
-                place, bits = place + len(written), 0.0
-        return pieces
+        return [(piece, -nats / LN2) for piece, nats in pieces_of(self.tokenizer, text, ids, log_probs)]
 
     def unknown_characters(self, text: str) -> str:
         """Return the characters of a text that the model does not know, each once, in their order."""
-        text = self._normal(text)
-        unknown = [char for char in dict.fromkeys(text) if self.tokenizer.unknown(self.tokenizer.encode(char)).any()]
-        return "".join(unknown)
+        return unknown_names(self._normal(text), self.tokenizer)
 
     def evaluate(self, text: str) -> TextEvaluation:
         """Measure the likelihood of a whole text, by both protocols.

@@ -312,11 +312,11 @@ def test_score_reads_lines_of_a_file_and_of_standard_input(
     chargen: Chargen, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("lines.txt").write_bytes("\ufeffThe quick\r\nChữ\n".encode())
-    from_file = json.loads(chargen("score", "--file", "lines.txt", "--json").out)
-    assert sorted(row["text"] for row in from_file["sentences"]) == ["Chữ", "The quick"]
+    from_file = [json.loads(line) for line in chargen("score", "--file", "lines.txt", "--json").out.splitlines()]
+    assert sorted(row["text"] for row in from_file) == ["Chữ", "The quick"]
     with open("lines.txt", encoding="utf-8-sig") as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        from_stdin = json.loads(chargen("score", "--file", "-", "--json").out)
+        from_stdin = [json.loads(line) for line in chargen("score", "--file", "-", "--json").out.splitlines()]
     assert from_stdin == from_file
 
 
@@ -334,7 +334,7 @@ def test_one_character_and_an_empty_sentence_among_others(chargen: Chargen, mode
     assert rows[0]["bits_per_char"] > 0
     assert rows[1] == {
         "rank": 2, "input": 2, "text": "", "bits_per_char": None, "perplexity_per_char": None, "log_prob_nats": 0.0,
-        "bits_per_byte": None, "chars": 0, "bytes": 0, "unknown_chars": 0,
+        "end_log_prob_nats": None, "bits_per_byte": None, "chars": 0, "bytes": 0, "unknown_chars": 0, "unknown": "",
     }  # fmt: skip
 
 

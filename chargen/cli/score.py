@@ -1,110 +1,156 @@
-"""`chargen score`: how likely sentences are, ranked."""
+"""`chargen score`: how likely texts are, ranked or in their order; any number of them."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chargen.cli import options
 
+if TYPE_CHECKING:
+    from chargen.scoring.scorer import Score
 
-@click.command(
-    epilog='\b\nExamples:\n  chargen score "To be, or not to be" "To be, or to not be"\n'
-    '  chargen score --file sentences.txt --tsv\n  chargen score --json "Xin chào" < /dev/null'
-)
+EXAMPLES = """\b
+Examples:
+  chargen score "To be, or not to be" "To be, or to not be"
+  chargen score --file sentences.txt --tsv
+  cat log | chargen score --top 100 --by total --json
+  chargen score --json "Xin chào" < /dev/null"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("sentences", nargs=-1, metavar="[SENTENCE]...")
 @options.model
+@click.option("--file", "files", multiple=True, metavar="FILE", help="Score each line of a file; '-': standard input.")
+@click.option("--null", "form", default=None, flag_value="null", help="A file's texts end with a NUL byte.")
 @click.option(
-    "--file", "files", multiple=True, metavar="FILE", help="Score each line of a file; '-' is standard input."
+    "--json-lines", "form", default=None, flag_value="json", help="A file's lines are JSON objects; see --field."
 )
+@click.option(
+    "--whole", "form", default=None, flag_value="whole", help="A file is one text, without the newline at its end."
+)
+@click.option("--field", default="text", show_default=True, metavar="NAME", help="Of a JSON object: what is its text.")
+@options.encoding
+@click.option(
+    "--errors", type=click.Choice(["strict", "replace"]), default="strict", show_default=True,
+    help="Of bytes outside the encoding: stop and name the line, or read U+FFFD.",
+)  # fmt: skip
 @click.option("--context", help="A text that the sentences stand after: read, not scored.")
+@click.option("--end/--no-end", default=None, help="Score the end too, or not.  [default: of a model of documents]")
+@click.option(
+    "--by", type=click.Choice(["per-char", "per-byte", "total"]), default="per-char", show_default=True,
+    help="What texts are ranked by.",
+)  # fmt: skip
+@click.option("--sort/--no-sort", default=True, help="Ranked, or in the input's order and at once.  [default: ranked]")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N likeliest; no more are kept.")
+@click.option("--words", is_flag=True, help="Bits per word too; a word is what stands between white space.")
 @click.option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
 @options.as_json
-def score(
-    sentences: tuple[str, ...], model: str | None, files: tuple[str, ...], context: str | None, tsv: bool, as_json: bool
-) -> None:
-    """Say how likely sentences are, the likeliest per character first.
+@options.device
+def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
+    """Say how likely texts are, the likeliest per character first.
 
     \b
-    bits/char         −log₂ p(sentence) over its characters: what people compare
+    bits/char         −log₂ p(text) over its characters: what people compare
     perplexity/char   2 to that power
-    log p (nats)      the natural logarithm of p(sentence), not divided by anything
+    log p (nats)      the natural logarithm of p(text), not divided by anything
 
-    A sentence begins after a newline (or after --context), and its first character counts; what follows its last one
-    does not. A character that the model does not know costs as much as any one of all that it does not know, and is
-    counted under "unknown".
+    A text begins after a newline in a model of running text, after the boundary in a model of documents (or after
+    --context), and its first character counts. Its end counts with --end: log p then has that of the boundary, or of a
+    newline, after it; the end is no character, so what is divided by stays the same. A character that the model does
+    not know costs as much as any one of all that it does not know, and is counted under "unknown". Equals stay in
+    their order; an empty text has no value per character and comes last. The total is weighted by character.
+
+    A line ends at LF, CRLF or CR. Any number of texts can be read: --no-sort and --top keep few of them; a ranking of
+    all keeps them on disk, and 16 bytes of each in memory. --json prints one document for arguments, and an object a
+    line for files.
     """
-    if tsv and as_json:
+    if chosen["tsv"] and chosen["as_json"]:
         raise click.UsageError("--tsv and --json do not go together.")
+    if chosen["top"] and not chosen["sort"]:
+        raise click.UsageError("--top is of a ranking: leave out --no-sort.")
     from chargen.errors import CorpusError
     from chargen.lm import load
-    from chargen.scoring.rank import rank
-    from chargen.text.tokenizer import check_unicode
 
-    texts = list(sentences)
-    for name in files or (() if sentences or sys.stdin.isatty() else ("-",)):
-        texts.extend(_lines(name, sys.stdin.buffer))
-    for place, text in enumerate(texts, start=1):
-        check_unicode(text, f"sentence {place}")
-    if not any(texts):
-        what = "every sentence is empty" if texts else "no sentence was given"
-        raise CorpusError(f"{what}: there is nothing to score", 'Say chargen score "a sentence", or --file FILE.')
-    empty = sum(not text for text in texts)
-    if empty:
-        click.echo(f"note: {empty} of {len(texts)} sentences are empty; they have no value per character", err=True)
+    files = chosen["files"] or (() if sentences or sys.stdin.isatty() else ("-",))
+    texts = _texts(sentences, files, chosen)
+    first = next(texts, None)
+    hint = 'Say chargen score "a sentence", or --file FILE.'
+    if first is None:
+        raise CorpusError("no sentence was given: there is nothing to score", hint)
     lm = load(model)
-    scores = lm.score(texts, context=context)
-    _print(rank(scores), scores, context, tsv, as_json)
+    lm.device = chosen["device"]
+    chosen["end"] = lm.scores_end if chosen["end"] is None else chosen["end"]
+    if not (files or chosen["end"] or any(sentences)):
+        raise CorpusError("every sentence is empty: there is nothing to score", hint)
+    scores = lm.score_stream(chain([first], texts), context=chosen["context"], end=chosen["end"])
+    _print(scores, bool(files), chosen)
 
 
-def _lines(name: str, stdin: BinaryIO) -> list[str]:
-    """Return a file's lines as texts, without their newlines.
+def _texts(sentences: tuple[str, ...], files: Iterable[str], chosen: dict[str, Any]) -> Iterator[str]:
+    """Yield the arguments, then the texts of each file.
 
     Raises:
-        CorpusError: the file cannot be read, or a line is not UTF-8.
+        CorpusError: an argument is not UTF-8, or a file cannot be read.
     """
     from chargen.errors import CorpusError
+    from chargen.text.records import read_records
+    from chargen.text.tokenizer import check_unicode
 
-    try:
-        if name == "-":
-            data = stdin.read()
-        else:
-            with open(name, "rb") as file:
-                data = file.read()
-    except OSError as error:
-        raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
-    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    texts = []
-    for number, line in enumerate(lines, start=1):
+    for place, text in enumerate(sentences, start=1):
+        check_unicode(text, f"sentence {place}")
+        yield text
+    how = (chosen["form"] or "lines", chosen["field"], chosen["encoding"], chosen["errors"])
+    for name in files:
         try:
-            texts.append(line.removesuffix(b"\r").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise CorpusError(
-                f"{name}, line {number:,} is not UTF-8 (byte {error.start + 1} of the line)",
-                "Convert the file to UTF-8.",
-            ) from error
-    return texts
+            with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
+                yield from read_records(file, "standard input" if name == "-" else name, *how)
+        except OSError as error:
+            raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _print(ranked: list[Any], scores: list[Any], context: str | None, tsv: bool, as_json: bool) -> None:
+def _print(scores: Iterator[Score], many: bool, chosen: dict[str, Any]) -> None:
+    from chargen.jsontext import to_line
+    from chargen.ui import scores as show
     from chargen.ui.console import print_json, results
 
-    place_of = {id(score): place for place, score in enumerate(scores, start=1)}
-    if as_json:
-        rows = [{"rank": r, "input": place_of[id(s)], **s.to_json()} for r, s in enumerate(ranked, start=1)]
-        print_json({"unit": "bits per character", "context": context, "sentences": rows})
-    elif tsv:
-        keys = [key for key in ranked[0].to_json() if key != "text"]
-        sys.stdout.write("\t".join(["rank", *keys, "text"]) + "\n")
-        for r, s in enumerate(ranked, start=1):
-            values = s.to_json()
-            cells = ["" if values[key] is None else str(values[key]) for key in keys]
-            sys.stdout.write("\t".join([str(r), *cells, s.text.replace("\t", " ").replace("\n", " ")]) + "\n")
+    tally, words = show.Tally(), chosen["words"]
+    ordered = _ordered(tally.watching(scores, quiet=not chosen["sort"] and sys.stdout.isatty()), chosen)
+    if chosen["as_json"] and not many:
+        rows = [show.record(rank, place, score, words) for rank, place, score in ordered]
+        about = {"unit": "bits per character", "context": chosen["context"], "end": chosen["end"], "by": chosen["by"]}
+        print_json({**about, "sentences": rows, "total": tally.total.to_json()})
+    elif chosen["as_json"]:
+        for rank, place, score in ordered:
+            sys.stdout.write(to_line(show.record(rank, place, score, words)) + "\n")
     else:
-        from chargen.ui.tables import score_table
+        line = show.tsv(sys.stdout.write, words) if chosen["tsv"] else show.table(results(), words, chosen["sort"])
+        for rank, place, score in ordered:
+            line(rank, place, score)
+    for text in tally.notes(words):
+        click.echo(text, err=True)
 
-        results().print(score_table(ranked))
+
+def _ordered(scores: Iterator[Score], chosen: dict[str, Any]) -> Iterator[tuple[int | None, int, Score]]:
+    """Yield (rank, place among the input, score); the rank is None in the input's order."""
+    from chargen.scoring.rank import Top
+    from chargen.scoring.shelf import Shelf
+
+    if not chosen["sort"]:
+        yield from ((None, place, score) for place, score in enumerate(scores, start=1))
+    elif chosen["top"]:
+        top = Top(chosen["top"], chosen["by"])
+        for place, score in enumerate(scores):
+            top.add(place, score)
+        yield from ((rank, place + 1, score) for rank, (place, score) in enumerate(top.best(), start=1))
+    else:
+        with Shelf(chosen["by"]) as shelf:
+            for score in scores:
+                shelf.add(score)
+            for rank, (place, score) in enumerate(shelf.ranked(), start=1):
+                yield rank, place + 1, score

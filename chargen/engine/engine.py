@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ class Stream(Protocol):
 
 EngineState = Any  #: a value: keep it, give it twice, throw it away; only the engine that made it looks inside
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 
 class Engine(Protocol):
     """A model that reads ids and says what comes next. Time first: ids are [T, B]."""
@@ -36,6 +40,9 @@ class Engine(Protocol):
 
     def restart(self, state: EngineState, rows: NDArray[np.intp]) -> EngineState:
         """Return the state with these streams put back to the beginning."""
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield function(item) in the items' order; an engine that can works on several at once."""
 
     def step(self, ids: NDArray[Any], state: EngineState) -> tuple[NDArray[np.float32], EngineState]:
         """Read one id a stream, [B], and return (logits of the next [B, V], the state after)."""

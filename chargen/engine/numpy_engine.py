@@ -6,7 +6,7 @@ so that a step reads it as a table row. Of a single stream the same equations ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from chargen.cells import CELLS
 from chargen.cells.cell import State
 from chargen.config import ModelConfig
-from chargen.engine.engine import Stream, log_softmax
+from chargen.engine.engine import Item, Result, Stream, log_softmax
 from chargen.engine.graph import TraceError
 from chargen.engine.stream import PlainStream, Program, TracedStream
 from chargen.engine.trace import Layer, trace
@@ -60,6 +60,9 @@ class NumpyEngine:
         keep = np.ones((len(state[0][0]), 1), dtype=np.float32)
         keep[rows] = 0.0
         return tuple(tuple(part * keep for part in layer) for layer in state)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        return map(function, items)
 
     def step(self, ids: NDArray[Any], state: tuple[State, ...]) -> tuple[Float, tuple[State, ...]]:
         after: list[State] = []

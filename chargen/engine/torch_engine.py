@@ -1,8 +1,9 @@
-"""A model in torch: many streams as one batch of matrix products, on a CPU or a GPU."""
+"""A model in torch: many streams as batches of matrix products, on a CPU or a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,39 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from chargen.config import ModelConfig
-from chargen.engine.engine import Stream
+from chargen.engine.engine import Item, Result, Stream
 from chargen.engine.stream import PlainStream
+from chargen.nets.forward import STEPS, Forward
 from chargen.nets.network import Network, NetworkState, restart
 
-MOST_LOGITS = 1 << 23  #: in one piece of a window: 32 MB of float32
+MOST_LOGITS = 1 << 21  #: in one piece of a window: 8 MB of float32, which stay in the cache
+MOST_HIDDEN = 1 << 23  #: outputs of the layers in one piece of a window: 32 MB of float32
+MOST_WORKERS = 16
 
 
 class TorchEngine:
-    """An `Engine` over a network, in whatever precision and on whatever device its weights are."""
+    """An `Engine` over a network, in whatever precision and on whatever device its weights are.
 
-    def __init__(self, network: Network) -> None:
+    Args:
+        network: its weights may change between two calls, as they do in training.
+        frozen: they will not: the engine may keep copies of them in a faster form.
+    """
+
+    def __init__(self, network: Network, frozen: bool = False) -> None:
         self.network = network
         self.vocab_size = network.config.vocab_size
-        self._device = network.weight("head.bias").device
+        bias = network.weight("head.bias")
+        self._device = bias.device
+        fast = frozen and bias.device.type == "cpu" and bias.dtype == torch.float32 and network.config.cell in STEPS
+        with torch.no_grad():
+            self._layers = Forward(network).read if fast else network.read
 
     @classmethod
     def from_weights(cls, config: ModelConfig, weights: Mapping[str, NDArray[Any]], device: str = "cpu") -> TorchEngine:
         """Make the network of a checkpoint's config and weights."""
         network = Network(config)
         network.import_weights(weights)
-        return cls(network.to(device))
+        return cls(network.to(device), frozen=True)
 
     def initial_state(self, batch_size: int) -> NetworkState:
         return self.network.initial_state(batch_size)
@@ -49,8 +62,8 @@ class TorchEngine:
 
     @torch.no_grad()
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[NDArray[np.float32], NetworkState]:
-        logits, state = self.network(self._ids(ids).unsqueeze(0), state)
-        return logits[0].float().cpu().numpy(), state
+        tops, state = self._layers(self._ids(ids).unsqueeze(0), state)
+        return self.network.head(tops)[0].float().cpu().numpy(), state
 
     @torch.no_grad()
     def read(
@@ -58,14 +71,41 @@ class TorchEngine:
     ) -> tuple[NDArray[np.float64], NetworkState]:
         T, B = inputs.shape
         log_probs = np.empty((T, B))
-        span = max(1, MOST_LOGITS // (B * self.vocab_size))
+        config = self.network.config
+        span = max(1, MOST_HIDDEN // (B * config.hidden_size * config.members))
         for begin in range(0, T, span):
             window = slice(begin, begin + span)
-            logits, state = self.network(self._ids(inputs[window]), state)
-            wanted = self._ids(targets[window])
-            losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-            log_probs[window] = -losses.view(wanted.shape).double().cpu().numpy()
+            tops, state = self._layers(self._ids(inputs[window]), state)
+            log_probs[window] = self._chosen(tops, self._ids(targets[window]))
         return log_probs, state
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield function(item) for each item, in their order; on a CPU several are worked on at once.
+
+        Each thread has its lanes and makes its products alone. Threads that share a product wait for each other after
+        every one of them, which costs much where another process takes part of a core.
+        """
+        threads = torch.get_num_threads()
+        if self._device.type != "cpu" or threads == 1:
+            yield from map(function, items)
+            return
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(min(threads, MOST_WORKERS)) as pool:
+                yield from pool.map(function, items)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _chosen(self, tops: list[torch.Tensor], targets: torch.Tensor) -> NDArray[np.float64]:
+        """Return log p of the targets [T, B], a piece of the [T·B, V] logits at a time."""
+        T, B = targets.shape
+        rows, wanted = [top.reshape(T * B, -1) for top in tops], targets.reshape(-1)
+        most = max(1, MOST_LOGITS // self.vocab_size)
+        losses = [
+            F.cross_entropy(self.network.head([r[i : i + most] for r in rows]), wanted[i : i + most], reduction="none")
+            for i in range(0, T * B, most)
+        ]
+        return -torch.cat(losses).view(T, B).double().cpu().numpy()
 
     def _ids(self, ids: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64)).to(self._device)

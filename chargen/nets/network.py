@@ -60,10 +60,14 @@ class Network(nn.Module):
             (logits [T, B, V], the state after it).
         """
         outputs, after = self.read(ids, state, dropout_generator, path)
+        return self.head(outputs), after
+
+    def head(self, outputs: list[Tensor]) -> Tensor:
+        """Return the logits [..., V] of what the members' layers gave, [..., H] each: the mean of theirs."""
         members = len(outputs)
-        hidden = outputs[0] if members == 1 else torch.cat(outputs, dim=2) / members
+        hidden = outputs[0] if members == 1 else torch.cat(outputs, dim=-1) / members
         head = self._heads()[0].repeat(1, members) if self.config.tie_weights else self.weight("head.weight")
-        return F.linear(hidden, head, self.weight("head.bias")), after
+        return F.linear(hidden, head, self.weight("head.bias"))
 
     def loss(
         self, ids: Tensor, targets: Tensor, state: NetworkState, dropout_generator: torch.Generator | None = None

@@ -50,6 +50,8 @@ def clean_text(pieces: Iterable[str], where: str, config: DataConfig, findings: 
 
 def normal_form(text: str, config: DataConfig) -> str:
     """Return the text with one kind of newline and composed characters, as far as the settings say so."""
+    if text.isascii() and "\r" not in text:
+        return text  # every form of it is this one
     return "".join(clean_text([text], "", config, Findings()))
 
 

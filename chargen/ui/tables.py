@@ -1,4 +1,4 @@
-"""Tables of scores, models and corpora."""
+"""Tables of models and corpora."""
 
 from __future__ import annotations
 
@@ -7,28 +7,6 @@ from collections.abc import Iterable, Sequence
 from rich import box
 from rich.table import Table
 from rich.text import Text
-
-from chargen.scoring.scorer import Score
-
-
-def score_table(ranked: Sequence[Score]) -> Table:
-    """Return the ranked table of `chargen score`."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("rank", "bits/char", "perplexity/char", "log p (nats)", "chars", "unknown"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("text", overflow="fold")
-    for place, score in enumerate(ranked, start=1):
-        empty = score.bits_per_char is None
-        table.add_row(
-            str(place),
-            "–" if empty else f"{score.bits_per_char:.3f}",
-            "–" if empty else f"{score.perplexity_per_char:.2f}",
-            f"{score.log_prob_nats:.2f}",
-            f"{score.chars:,}",
-            f"{score.unknown_chars:,}" if score.unknown_chars else "",
-            Text(score.text),
-        )
-    return table
 
 
 def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:

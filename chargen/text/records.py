@@ -1,0 +1,150 @@
+"""Many short texts out of one stream of bytes: lines, NUL-separated pieces, records of JSON, or the stream as one.
+
+    lines   a text ends at LF, CRLF or CR, whichever comes; the last one need not
+    null    a text ends at a NUL byte, and may hold newlines
+    json    a line is a JSON object, and one of its fields the text; blank lines are passed over
+    whole   all of it is one text, without the one newline at its end
+
+A NUL byte in a line is a character like another. A mark at the beginning (BOM) is none. The stream is read in blocks;
+of a text that has no end yet, all is held.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from chargen.errors import CorpusError
+from chargen.text.decode import check_encoding
+from chargen.text.tokenizer import check_unicode
+
+LINES, NULL, JSON, WHOLE = "lines", "null", "json", "whole"
+BLOCK_BYTES = 1 << 20
+
+
+def read_records(
+    stream: BinaryIO,
+    where: str,
+    form: str = LINES,
+    field: str = "text",
+    encoding: str = "utf-8",
+    errors: str = "strict",
+) -> Iterator[str]:
+    """Yield the texts of a stream.
+
+    Args:
+        stream: bytes.
+        where: what to call it.
+        form: one of LINES, NULL, JSON, WHOLE.
+        field: of a JSON object: which of its values is the text.
+        encoding: of the bytes.
+        errors: "strict", or "replace" to read what is not of the encoding as U+FFFD.
+
+    Raises:
+        CorpusError: bytes outside the encoding, or a line that is not such a record; it names the line.
+    """
+    check_encoding(encoding)
+    blocks = _without_mark(_blocks(stream))
+    if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):  # a newline is not one byte there
+        blocks, encoding = _transcoded(blocks, where, encoding, errors), "utf-8"
+    if form == WHOLE:
+        data = b"".join(blocks)
+        text = _decoded(data, where, encoding, errors)
+        yield text.removesuffix("\n").removesuffix("\r")
+        return
+    blocks = _with_lf(blocks) if form == LINES else blocks
+    what = "record" if form == NULL else "line"
+    for number, piece in enumerate(_split(blocks, b"\0" if form == NULL else b"\n"), start=1):
+        place = f"{where}, {what} {number:,}"
+        text = _decoded(piece, place, encoding, errors)
+        if form != JSON:
+            yield text
+        elif text.strip():
+            yield _field(text, field, place, errors)
+
+
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    while block := stream.read(BLOCK_BYTES):
+        yield block
+
+
+def _without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    head = b""
+    for block in blocks:
+        head += block
+        if len(head) >= len(codecs.BOM_UTF8):
+            break
+    yield head.removeprefix(codecs.BOM_UTF8)
+    yield from blocks
+
+
+def _transcoded(blocks: Iterator[bytes], where: str, encoding: str, errors: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    lines, first = 1, True
+    try:
+        for block in blocks:
+            text = decoder.decode(block)
+            yield (text.removeprefix("\ufeff") if first else text).encode("utf-8")
+            lines, first = lines + text.count("\n"), first and not text
+        yield decoder.decode(b"", True).encode("utf-8")
+    except UnicodeError as error:
+        raise _not_encoded(f"{where}, line {lines:,} or after it", encoding, "") from error
+
+
+def _with_lf(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Make each CRLF and CR one LF, wherever the blocks were cut."""
+    held = b""
+    for block in blocks:
+        block = held + block
+        held = b"\r" if block.endswith(b"\r") else b""  # an LF may follow
+        block = block.removesuffix(b"\r")
+        yield block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
+    if held:
+        yield b"\n"
+
+
+def _split(blocks: Iterator[bytes], end: bytes) -> Iterator[bytes]:
+    """Yield what stands before each `end`, and what is left after the last if that is anything."""
+    held: list[bytes] = []
+    for block in blocks:
+        first, *others = block.split(end)
+        held.append(first)
+        if others:
+            yield b"".join(held)
+            yield from others[:-1]
+            held = [others[-1]]
+    if last := b"".join(held):
+        yield last
+
+
+def _decoded(data: bytes, place: str, encoding: str, errors: str) -> str:
+    try:
+        return data.decode(encoding, errors)
+    except UnicodeDecodeError as error:
+        raise _not_encoded(
+            place, encoding, f" (byte {error.start + 1:,} of it is 0x{data[error.start]:02X})"
+        ) from error
+
+
+def _not_encoded(place: str, encoding: str, which: str) -> CorpusError:
+    return CorpusError(
+        f"{place} is not {encoding.upper()}{which}",
+        "Name the encoding, as in --encoding cp1258, or read what does not fit as U+FFFD: --errors replace.",
+    )
+
+
+def _field(line: str, field: str, place: str, errors: str) -> str:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{place} is not JSON: {error}", "Each line is to be an object on its own.") from error
+    text = record.get(field) if isinstance(record, dict) else None
+    if not isinstance(text, str):
+        found = f"; it has {', '.join(map(repr, list(record)[:8]))}" if isinstance(record, dict) and record else ""
+        raise CorpusError(f"{place} has no text under {field!r}{found}", "Name the field with --field NAME.")
+    if errors == "replace":
+        return text.encode("utf-8", "replace").decode("utf-8")
+    check_unicode(text, place)
+    return text

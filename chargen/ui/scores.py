@@ -1,0 +1,171 @@
+"""How scores are printed: a table with bars, tab-separated values, or JSON; a line each, as they come."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from chargen.scoring.scorer import Score, Total
+from chargen.ui.console import chatter
+
+BAR_CELLS = 8
+MOST_BITS = 8.0  #: per character: a full bar
+COLOURS = ("#0072b2", "#56b4e9", "#f0e442", "#e69f00", "#d55e00")  #: from likely to unlikely; Okabe & Ito 2008
+MOST_NAMES = 40  #: unknown characters that are named
+REPORT_EVERY = 1024  #: texts
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+Line = Callable[[int | None, int, Score], None]  #: (rank, place among the input, score), prints it
+
+WORD_COLUMNS = ("bits/word", "words")
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
+
+
+def table(console: Console, words: bool, ranked: bool = True) -> Line:
+    """Return what prints a table's rows, the header before the first; on a terminal with a bar for the bits per char.
+
+    Args:
+        console: where.
+        words: whether there are columns for words.
+        ranked: whether the first column is the rank, or the place among the input.
+    """
+    columns = ["rank" if ranked else "input", "bits/char", "perplexity/char", "log p (nats)", "chars", "unknown"]
+    columns += WORD_COLUMNS if words else ()
+    widths = [max(6, len(column)) for column in columns]
+    bars = console.is_terminal
+    header = "   ".join(column.rjust(width) for column, width in zip(columns, widths, strict=True))
+    header += f"   {'':{BAR_CELLS}}   text" if bars else "   text"
+    begun = False
+
+    def line(rank: int | None, place: int, score: Score) -> None:
+        nonlocal begun
+        if not begun:  # not before there is a row: what is read may be at fault
+            console.print(Text(header, "bold"), soft_wrap=True)
+            console.print("─" * (min(console.width, len(header) + 20)), soft_wrap=True)
+            begun = True
+        cells = [
+            f"{place if rank is None else rank}",
+            _or_dash(score.bits_per_char, ".3f"),
+            _or_dash(score.perplexity_per_char, ".2f"),
+            f"{score.log_prob_nats:.2f}",
+            f"{score.chars:,}",
+            f"{score.unknown_chars:,}" if score.unknown_chars else "",
+        ]
+        cells += [_or_dash(score.bits_per_word, ".3f"), f"{score.words:,}"] if words else []
+        row = Text("   ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + "   ")
+        if bars:
+            row.append_text(_bar(score.bits_per_char)).append("   ")
+        console.print(row.append(visible(score.text)), soft_wrap=True)
+
+    return line
+
+
+def tsv(write: Callable[[str], Any], words: bool) -> Line:
+    """Return what prints rows of tab-separated values, a header before the first; texts as `escaped` has them."""
+    begun = False
+
+    def line(rank: int | None, place: int, score: Score) -> None:
+        nonlocal begun
+        values = record(rank, place, score, words)
+        if not begun:
+            write("\t".join([*(key for key in values if key != "text"), "text"]) + "\n")
+            begun = True
+        values["text"] = escaped(values.pop("text"))
+        values["unknown"] = escaped(values["unknown"])
+        write("\t".join("" if value is None else str(value) for value in values.values()) + "\n")
+
+    return line
+
+
+def record(rank: int | None, place: int, score: Score, words: bool) -> dict[str, Any]:
+    """Return a score as JSON has it. `rank` is null where texts stand in the input's order."""
+    more = {"words": score.words, "bits_per_word": score.bits_per_word} if words else {}
+    return {"rank": rank, "input": place, **score.to_json(), **more}
+
+
+class Tally:
+    """What is said of all texts together, counted as they pass."""
+
+    def __init__(self) -> None:
+        self.total = Total()
+        self._empty = 0
+        self._unknown: dict[str, None] = {}
+
+    def watching(self, scores: Iterable[Score], quiet: bool) -> Iterator[Score]:
+        """Yield scores as they come; where stderr is a terminal, and not `quiet`, it says how many there were."""
+        console, begin = chatter(), time.perf_counter()
+        with nullcontext() if quiet or not console.is_terminal else console.status("reading …") as status:
+            for count, score in enumerate(scores, start=1):
+                self._count(score)
+                yield score
+                if status and count % REPORT_EVERY == 0:
+                    status.update(f"{count:,} texts, {count / (time.perf_counter() - begin):,.0f} a second")
+
+    def notes(self, words: bool) -> list[str]:
+        """Return what is worth saying at the end, a line each."""
+        total, lines = self.total, []
+        if self._empty:
+            lines.append(
+                f"note: {self._empty:,} of {total.texts:,} sentences are empty; they have no value per character"
+            )
+        if total.unknown_chars:
+            names = [f"{visible(char)} (U+{ord(char):04X})" for char in self._unknown]
+            more = ", …" if len(names) >= MOST_NAMES else ""
+            lines.append(
+                f"note: the model does not know {total.unknown_chars:,} of the {total.chars:,} characters: "
+                f"{', '.join(names)}{more}"
+            )
+        if total.texts > 1 and total.chars:
+            numbers = [("char", total.chars), ("byte", total.bytes)] + ([("word", total.words)] if words else [])
+            means = ", ".join(f"{total.bits_per(number) or 0.0:.3f} bits/{unit}" for unit, number in numbers)
+            lines.append(f"{total.texts:,} texts, {total.chars:,} characters, together {means}")
+        return lines
+
+    def _count(self, score: Score) -> None:
+        self.total = self.total.plus(score)
+        self._empty += not score.text
+        if score.unknown and len(self._unknown) < MOST_NAMES:
+            self._unknown.update(dict.fromkeys(score.unknown))
+
+
+def escaped(text: str) -> str:
+    r"""Return a text in one cell of tab-separated values: \t, \n, \r, \0 and \\ stand for what they are.
+
+    >>> escaped("a\tb")
+    'a\\tb'
+    """
+    return "".join(_ESCAPES.get(char, char) for char in text) if any(char in text for char in _ESCAPES) else text
+
+
+def visible(text: str) -> str:
+    """Return a text without what would move a terminal's cursor: control characters have a picture, or U+FFFD.
+
+    >>> visible("a\\nb")
+    'a␊b'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        chr(0x2400 + ord(char)) if char < " " else "\ufffd" if unicodedata.category(char) in ("Cc", "Cs") else char
+        for char in text
+    )
+
+
+def _bar(bits: float | None) -> Text:
+    """Return a bar of BAR_CELLS cells, the longer the unlikelier; its length says what its colour does."""
+    if bits is None:
+        return Text(" " * BAR_CELLS)
+    share = min(1.0, bits / MOST_BITS)
+    whole, rest = divmod(round(share * BAR_CELLS * 8), 8)
+    cells = ("█" * whole + (EIGHTHS[rest] if rest else "")).ljust(BAR_CELLS)
+    return Text(cells, COLOURS[min(len(COLOURS) - 1, int(share * len(COLOURS)))])
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

@@ -1,0 +1,88 @@
+import io
+import json
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chargen.errors import CorpusError
+from chargen.text import records
+from chargen.text.records import JSON, LINES, NULL, WHOLE, read_records
+
+LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs",)), max_size=8)
+NEWLINES = ["\n", "\r\n", "\r"]
+
+
+def read(data: bytes, form: str = LINES, block: int = 1 << 20, **more: str) -> list[str]:
+    with patch.object(records, "BLOCK_BYTES", block):
+        return list(read_records(io.BytesIO(data), "it", form, **more))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(LINE, st.sampled_from(NEWLINES)), max_size=8),
+    st.integers(1, 9),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32-le"]),
+)
+def test_lines_are_the_same_with_any_newline_encoding_and_cut(
+    lines: list[tuple[str, str]], block: int, encoding: str
+) -> None:
+    # An empty line after a CR would be taken for the rest of a CRLF, and a first U+FEFF for a mark.
+    parts = [("x" + line, newline) for line, newline in lines]
+    data = "".join(line + newline for line, newline in parts).encode(encoding)
+    assert read(data, block=block, encoding=encoding) == [line for line, _ in parts]
+
+
+def test_empty_lines_are_texts_and_the_last_newline_ends_one() -> None:
+    assert read(b"a\n\nb\n\n") == ["a", "", "b", ""]
+    assert read(b"a\nb") == ["a", "b"]
+    assert read(b"") == []
+    assert read(b"\n") == [""]
+    assert read(b"a\r\r\nb\r", block=2) == ["a", "", "b"]
+
+
+def test_a_nul_byte_is_a_character_of_a_line_and_the_end_of_a_record() -> None:
+    assert read(b"a\0b\nc") == ["a\0b", "c"]
+    assert read(b"a\nb\0c\0\0d", NULL) == ["a\nb", "c", "", "d"]
+
+
+def test_a_whole_file_is_one_text_without_its_last_newline() -> None:
+    assert read(b"\xef\xbb\xbfa\nb\r\n", WHOLE) == ["a\nb"]
+    assert read(b"a\nb\n\n", WHOLE) == ["a\nb\n"]
+
+
+def test_a_line_of_a_megabyte_is_one_text() -> None:
+    assert [len(line) for line in read(b"a" * (1 << 20) + b"\nb\n", block=4096)] == [1 << 20, 1]
+
+
+def test_records_of_json_give_their_field_and_blank_lines_nothing() -> None:
+    data = "\n\n".join(json.dumps({"id": n, "t": text}) for n, text in enumerate(["a\nb", "chữ", ""])).encode()
+    assert read(data, JSON, field="t") == ["a\nb", "chữ", ""]
+
+
+@pytest.mark.parametrize(
+    ("data", "form", "words"),
+    [
+        (b"a\nb\xffc\n", LINES, ["it, line 2 is not UTF-8", "byte 2 of it is 0xFF", "--errors replace"]),
+        (b"a\0b\xffc", NULL, ["it, record 2"]),
+        (b'{"text": "a"}\n{"text": 1}', JSON, ["line 2", "no text under 'text'"]),
+        (b'{"id": 1, "tekst": "a"}', JSON, ["'id', 'tekst'", "--field"]),
+        (b"[" * 100_000, JSON, ["line 1 is not JSON"]),
+        (b'{"text": "\\ud800"}', JSON, ["line 1 is not valid UTF-8"]),
+    ],
+)
+def test_a_bad_line_is_named(data: bytes, form: str, words: list[str]) -> None:
+    with pytest.raises(CorpusError) as found:
+        read(data, form)
+    assert all(word in str(found.value) for word in words), str(found.value)
+
+
+def test_a_torn_wide_encoding_names_where_it_was_read_to() -> None:
+    with pytest.raises(CorpusError, match="line 2 or after"):
+        read("a\nb".encode("utf-16-le") + b"\x00", encoding="utf-16-le", block=4)
+
+
+def test_what_does_not_fit_can_be_replaced() -> None:
+    assert read(b"a\nb\xffc\n", errors="replace") == ["a", "b\ufffdc"]
+    assert read(b'{"text": "\\ud800"}', JSON, errors="replace") == ["?"]
