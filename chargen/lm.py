@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -25,32 +25,19 @@ from chargen.engine.engine import Engine
 from chargen.engine.evaluate import carried_log_probs, document_log_probs, windows_log_probs
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
+from chargen.probe.surprisal import Place, places
 from chargen.runs import find_model
 from chargen.sampling.reading import Reading, read
 from chargen.sampling.sampler import sample
+from chargen.scoring.evaluation import TextEvaluation
 from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts, utf8_size
+from chargen.scoring.suggest import Suggestion, suggest
 from chargen.text.decode import normal_form
 from chargen.text.documents import NONE, marked, separator
 from chargen.text.tokenizer import Ids, StreamingDecoder, encoder, start_ids
 
 MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
 LANES, WARMUP = 32, 512
-
-
-@dataclass(frozen=True)
-class TextEvaluation:
-    """The likelihood of a whole text; carried is how a model is used, windows what a fixed context of 256 gets."""
-
-    chars: int
-    bytes: int
-    unknown_chars: int
-    loss_nats_per_char: float
-    bits_per_char: float
-    bits_per_byte: float
-    perplexity_per_char: float
-    first_half_nats_per_char: float
-    second_half_nats_per_char: float
-    windows_256_nats_per_char: float
 
 
 def load(model: str | Path | None = None) -> LanguageModel:
@@ -164,6 +151,16 @@ class LanguageModel:
                 pieces.append((text[place : place + len(written)], bits))
                 place, bits = place + len(written), 0.0
         return pieces
+
+    def places(self, text: str, *, context: str | None = None, most: int = 5) -> Iterator[Place]:
+        """Yield the characters of a text, each with its surprisal and the model's best guesses in its place."""
+        before = self._context(context or "")
+        return places(self._numpy, self.tokenizer, before, self._normal(text), most, self._has_documents)
+
+    def suggest(self, text: str, *, context: str | None = None, most: int = 5) -> list[Suggestion]:
+        """Return the single edits that raise log p of a text and its end most, the best first."""
+        before, text = self._context(context or ""), self._normal(text)
+        return suggest(self._numpy, self.tokenizer, before, self._start, text, self._normal, most)
 
     def unknown_characters(self, text: str) -> str:
         """Return the characters of a text that the model does not know, each once, in their order."""
