@@ -152,10 +152,10 @@ class LanguageModel:
                 place, bits = place + len(written), 0.0
         return pieces
 
-    def places(self, text: str, *, context: str | None = None, most: int = 5) -> Iterator[Place]:
-        """Yield the characters of a text, each with its surprisal and the model's best guesses in its place."""
-        before = self._context(context or "")
-        return places(self._numpy, self.tokenizer, before, self._normal(text), most, self._has_documents)
+    def places(self, text: str, *, context: str | None = None, most: int = 5, end: bool = False) -> Iterator[Place]:
+        """Yield a text's characters (and its end), each with its surprisal and the best guesses in its place."""
+        before, after = self._context(context or ""), self._start if end else None
+        return places(self._numpy, self.tokenizer, before, self._normal(text), most, self._has_documents, after)
 
     def suggest(self, text: str, *, context: str | None = None, most: int = 5) -> list[Suggestion]:
         """Return the single edits that raise log p of a text and its end most, the best first."""

@@ -7,12 +7,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from chargen.cli import options
+from chargen.cli import options, score_why
 
 
 @click.command(
     epilog='\b\nExamples:\n  chargen score "To be, or not to be" "To be, or to not be"\n'
-    '  chargen score --file sentences.txt --tsv\n  chargen score --json "Xin chào" < /dev/null'
+    '  chargen score --file sentences.txt --tsv\n  chargen score --chars --suggest "To be, or ont to be"\n'
+    '  chargen score --json "Xin chào" < /dev/null'
 )
 @click.argument("sentences", nargs=-1, metavar="[SENTENCE]...")
 @options.model
@@ -21,9 +22,16 @@ from chargen.cli import options
 )
 @click.option("--context", help="A text that the sentences stand after: read, not scored.")
 @click.option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
+@score_why.options
 @options.as_json
 def score(
-    sentences: tuple[str, ...], model: str | None, files: tuple[str, ...], context: str | None, tsv: bool, as_json: bool
+    sentences: tuple[str, ...],
+    model: str | None,
+    files: tuple[str, ...],
+    context: str | None,
+    tsv: bool,
+    as_json: bool,
+    **why: Any,
 ) -> None:
     """Say how likely sentences are, the likeliest per character first.
 
@@ -55,6 +63,8 @@ def score(
     if empty:
         click.echo(f"note: {empty} of {len(texts)} sentences are empty; they have no value per character", err=True)
     lm = load(model)
+    if any(why.values()) and score_why.show(lm, texts, context, as_json, **why):
+        return
     scores = lm.score(texts, context=context)
     _print(rank(scores), scores, context, tsv, as_json)
 

@@ -24,7 +24,7 @@ BLOCK = 256  #: places whose distributions and states are in memory at a time
 class Place:
     """One character of a text (a piece, of a sentencepiece model)."""
 
-    text: str
+    text: str  #: "" for the end
     surprisal_bits: float  #: −log₂ p, given all that stands before it
     unknown: bool  #: whether the model does not know it
     guesses: tuple[Guess, ...]  #: what the model held likeliest here, the best first
@@ -39,7 +39,13 @@ class Place:
 
 
 def places(
-    engine: Engine, tokenizer: Tokenizer, context: Ids, text: str, most: int = 5, with_end: bool = False
+    engine: Engine,
+    tokenizer: Tokenizer,
+    context: Ids,
+    text: str,
+    most: int = 5,
+    documents: bool = False,
+    end: Ids | None = None,
 ) -> Iterator[Place]:
     """Yield a text's characters, each with its surprisal and the model's best guesses in its place.
 
@@ -51,23 +57,24 @@ def places(
         context: what the text begins after, at least one id.
         text: in the training text's form.
         most: guesses for each place; 0 for none.
-        with_end: whether the end of the text is a guess, as in a model of documents.
+        documents: whether the model is one of documents, which may end: the end is a guess then.
+        end: what follows a text, if that counts too: the last place then is the end, without a character.
 
     Raises:
         TokenizerError: the text cannot be encoded.
     """
-    reading = _read(engine, tokenizer, context, text)
+    reading = _read(engine, tokenizer, context, text, end)
     while block := list(islice(reading, BLOCK)):
         guesses: list[list[Guess]] = [[] for _ in block]
         if most:
             log_probs, states = np.stack([b[3] for b in block]), joined([b[4] for b in block])
-            guesses = likeliest(engine, tokenizer, log_probs, states, most, with_end)
+            guesses = likeliest(engine, tokenizer, log_probs, states, most, documents)
         for (written, bits, unknown, _, _), best in zip(block, guesses, strict=True):
             yield Place(written, bits, unknown, tuple(best))
 
 
 def _read(
-    engine: Engine, tokenizer: Tokenizer, context: Ids, text: str
+    engine: Engine, tokenizer: Tokenizer, context: Ids, text: str, end: Ids | None
 ) -> Iterator[tuple[str, float, bool, NDArray[np.float64], EngineState]]:
     """Yield (character, surprisal, unknown, log p of every id in its first one's place, the state there)."""
     ids = tokenizer.encode(text)
@@ -87,3 +94,9 @@ def _read(
             shown = text[place : place + len(written)]
             yield shown, nats / LN2, bool(unknown[n]), log_probs, before
             place, nats, log_probs, before = place + len(written), 0.0, here, state
+    if end is not None:
+        for token_id in end.tolist():
+            nats -= float(here[token_id])
+            logits, state = engine.step(np.array([token_id]), state)
+            here = log_softmax(logits)[0]
+        yield "", nats / LN2, False, log_probs, before

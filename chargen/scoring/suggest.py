@@ -58,6 +58,10 @@ class Suggestion:
     log_prob_nats: float  #: of that text and its end
     gain_nats: float  #: over the text as it was
 
+    @property
+    def gain_bits(self) -> float:
+        return self.gain_nats / LN2
+
     def to_json(self) -> dict[str, Any]:
         edit = self.edit
         return {
@@ -68,7 +72,7 @@ class Suggestion:
             "text": self.text,
             "log_prob_with_end_nats": self.log_prob_nats,
             "gain_nats": self.gain_nats,
-            "gain_bits": self.gain_nats / LN2,
+            "gain_bits": self.gain_bits,
         }
 
 

@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.scoring.scorer import Score
+from chargen.scoring.suggest import Suggestion
+from chargen.ui.heat import visible
 
 
 def score_table(ranked: Sequence[Score]) -> Table:
@@ -49,3 +51,18 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
+    """Return edits with what they gain, the best first; places are counted from 1."""
+    rows = []
+    for s in suggestions:
+        old, new = (visible(part, "␣") for part in (s.edit.removed, s.edit.inserted))
+        what = {
+            "replace": f"{old} → {new}",
+            "delete": f"without {old}",
+            "insert": f"with {new}",
+            "swap": f"{old} → {new}",
+        }
+        rows.append((f"+{s.gain_bits:.1f}", str(s.edit.begin + 1), what[s.edit.kind], visible(s.text)))
+    return plain_table(("gain (bits)", "place", "edit", "text"), rows, ("gain (bits)", "place"))
