@@ -11,13 +11,14 @@ Little work is done by NumPy, without torch; what is worth a matrix product goes
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import DataConfig, SampleConfig
@@ -30,6 +31,7 @@ from chargen.runs import find_model
 from chargen.sampling.reading import Reading, read
 from chargen.sampling.sampler import sample
 from chargen.scoring.evaluation import TextEvaluation
+from chargen.scoring.lines import line_ids
 from chargen.scoring.scorer import LN2, Score, id_log_probs, score_texts, utf8_size
 from chargen.scoring.suggest import Suggestion, suggest
 from chargen.text.decode import normal_form
@@ -183,11 +185,7 @@ class LanguageModel:
         encode = encoder(self.tokenizer, self._data.documents)
         ids = encode(text)
         engine, start = self._engine(2 * len(ids)), self._start
-        lanes = 1 if isinstance(engine, NumpyEngine) else LANES
-        if self._has_documents:
-            carried = document_log_probs(engine, ids)
-        else:
-            carried = carried_log_probs(engine, ids, start, lanes, WARMUP)
+        carried = self._carried(engine, ids)
         windows = windows_log_probs(engine, ids, start)
         spelling, unknown = self.tokenizer.spelling_nats(ids), int(self.tokenizer.unknown(ids).sum())
         carried, windows = carried + spelling, windows + spelling
@@ -205,6 +203,17 @@ class LanguageModel:
             second_half_nats_per_char=-float(carried[cut:].sum()) / max(1, len(text) - half),
             windows_256_nats_per_char=-float(windows.sum()) / len(text),
         )
+
+    def line_nats(self, lines: Sequence[str]) -> NDArray[np.float64]:
+        """Return −log p of each line of a text, in nats, read as `evaluate` reads it; newlines stand in the lines."""
+        ids, numbers = line_ids(self.tokenizer, self._data.documents, [self._normal(line) for line in lines])
+        log_probs = self._carried(self._engine(len(ids)), ids) + self.tokenizer.spelling_nats(ids)
+        return np.bincount(numbers, -log_probs, len(lines)).astype(np.float64)
+
+    def _carried(self, engine: Engine, ids: Ids) -> NDArray[np.float64]:
+        if self._has_documents:
+            return document_log_probs(engine, ids)
+        return carried_log_probs(engine, ids, self._start, 1 if isinstance(engine, NumpyEngine) else LANES, WARMUP)
 
     def _context(self, text: str) -> Ids:
         """What is read before anything is drawn or scored: what a text begins after, and then `text`."""

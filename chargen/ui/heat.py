@@ -41,9 +41,9 @@ def colour(bits: float) -> Colour:
 
 
 def ink(background: Colour) -> str:
-    """Return "black" or "white", whichever has more contrast (WCAG 2's ratio) on a background."""
+    """Return black or white, whichever has more contrast on a background; never a terminal's own idea of them."""
     dark, light = contrast(background, (0, 0, 0)), contrast(background, (255, 255, 255))
-    return "black" if dark > light else "white"
+    return "#000000" if dark > light else "#ffffff"
 
 
 def contrast(one: Colour, other: Colour) -> float:

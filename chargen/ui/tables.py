@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -66,3 +67,35 @@ def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
         }
         rows.append((f"+{s.gain_bits:.1f}", str(s.edit.begin + 1), what[s.edit.kind], visible(s.text)))
     return plain_table(("gain (bits)", "place", "edit", "text"), rows, ("gain (bits)", "place"))
+
+
+def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return models and baselines, each with its difference from the first model; see `scoring/compare.py`."""
+    cells = []
+    for row in rows:
+        beside = ("", "", "")
+        if "difference_bits_per_byte" in row:
+            interval = f"{row['interval_low']:+.4f} to {row['interval_high']:+.4f}"
+            beside = (f"{row['difference_bits_per_byte']:+.4f}", interval, f"{100 * row['first_better_share']:.1f} %")
+        unknown = len(row.get("unknown_characters", ""))
+        cells.append(
+            (row["name"], f"{row['bits_per_byte']:.4f}", f"{row['bits_per_char']:.4f}", str(unknown or ""), *beside)
+        )
+    numbers = ("bits/byte", "bits/char", "unknown", "more", "interval", "first better")
+    return plain_table(("model", *numbers), cells, numbers)
+
+
+def lines_apart_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the lines that two models differ most on, in bits for the whole line."""
+    numbers = ("line", lines[0]["first"], lines[0]["other"], "difference")
+    rows = [
+        (
+            f"{r['line']:,}",
+            f"{r['first_bits']:.1f}",
+            f"{r['other_bits']:.1f}",
+            f"{r['difference_bits']:+.1f}",
+            visible(r["text"]),
+        )
+        for r in lines
+    ]
+    return plain_table((*numbers, "text"), rows, numbers)
