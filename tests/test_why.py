@@ -73,7 +73,8 @@ def test_guesses_of_a_model_of_bytes_are_the_best_of_all_its_characters(seed: in
     model = random_model(tokenizer="byte", seed=seed)
     weights = dict(model.weights)
     weights["head.bias"] = weights["head.bias"] + 7 * np.isin(np.arange(257), [0xC3 + 1, 0xE2 + 1, 0x80 + 1, 0x99 + 1])
-    lm = LanguageModel(replace(model, weights=weights))
+    raw = {"data": DataConfig(newline="keep", normalize="none").to_json()}
+    lm = LanguageModel(replace(model, weights=weights, about=raw))
     guesses = next(lm.places("x", context="ab", most=8)).guesses
     assert any(ord(g.text) > 127 for g in guesses)
     characters = [chr(c) for c in [*range(0x80), *range(0xC0, 0x180), *range(0x2000, 0x2080)]]

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from chargen.lm import LanguageModel
-    from chargen.scoring.compare import Difference
     from chargen.text.corpus import Corpus
 
 MOST_LEARNED_CHARS = 1 << 20  #: of a text that the baselines learn from: its end, as at the end of a training run
@@ -55,49 +54,63 @@ def compare(
     """
     if len(models) < 2:
         raise click.UsageError("compare wants two models or more, and then a text.")
-    import numpy as np
-
     from chargen.config import DataConfig
     from chargen.lm import load
-    from chargen.scoring.compare import differ_most, paired_bootstrap
+    from chargen.scoring.compare import differ_most
     from chargen.scoring.lines import split_lines
     from chargen.scoring.scorer import utf8_size
-    from chargen.scoring.yardsticks import lzma_text_nats, ngram_line_nats, uniform_line_nats
     from chargen.text.corpus import read_corpus
-    from chargen.ui.console import LN2
 
     # Read as it is: each model brings it into the form of its training text, and the bytes of this one are counted.
     found = read_corpus([corpus], DataConfig(encoding=encoding, newline="keep", normalize="none"))
     lines = split_lines(found.text)
-    sizes = np.array([utf8_size(line) for line in lines], dtype=np.float64)
     lms = [load(model) for model in models]
-    nats = []
     for lm in lms:
         lm.device = device
-        nats.append(lm.line_nats(lines))
+    nats = [lm.line_nats(lines) for lm in lms]
     learned, source = _learned(lms[0], models[0], learn, encoding)
-    rows = np.stack([*nats, ngram_line_nats(lines, learned), uniform_line_nats(lines)])
-    names = [*models, f"a 5-gram, learned from {source or 'the other half of this text'}"]
-    names.append(f"uniform over this text's {len(set(found.text))} characters")
-    totals = [*(float(row.sum()) for row in rows), lzma_text_nats(lines, learned)]
-    names.append(f"lzma, {f'behind {source}' if source else 'of this text alone'}")
-    differences: list[Difference | None] = [None, *paired_bootstrap(rows, sizes, resamples, seed), None]
-    table = [
-        {
-            "name": name,
-            "bits_per_byte": total / LN2 / float(sizes.sum()),
-            "bits_per_char": total / LN2 / len(found.text),
-            **(difference.to_json() if difference else {}),
-        }
-        for name, total, difference in zip(names, totals, differences, strict=True)
-    ]
+    table = _table(models, nats, lines, learned, source, resamples, seed)
     for row, lm in zip(table, lms, strict=False):
         row["unknown_characters"] = lm.unknown_characters(found.text)
     apart = [(b, line) for b in range(1, len(lms)) for line in differ_most(nats[0], nats[b], top)]
     far = [_line(lines, models, nats, b, line) for b, line in apart]
-    about = {"corpus": found.name, "chars": len(found.text), "bytes": int(sizes.sum()), "lines": len(lines)}
+    about = {"corpus": found.name, "chars": len(found.text), "bytes": utf8_size(found.text), "lines": len(lines)}
     _say(found, lms, models, len(lines))
     _print({**about, "resamples": resamples, "seed": seed, "confidence": 0.95}, table, far, len(lms), as_json)
+
+
+def _table(
+    models: Sequence[str], nats: Sequence[Any], lines: Sequence[str], learned: str | None, source: str,
+    resamples: int, seed: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return a row for each model, then for each baseline: what it costs, and how it differs from the first model."""
+    import numpy as np
+
+    from chargen.scoring.compare import paired_bootstrap
+    from chargen.scoring.scorer import utf8_size
+    from chargen.scoring.yardsticks import lzma_text_nats, ngram_line_nats, uniform_line_nats
+    from chargen.ui.console import LN2
+
+    sizes = np.array([utf8_size(line) for line in lines], dtype=np.float64)
+    chars, alphabet = sum(map(len, lines)), len(set("".join(lines)))
+    by_line = np.stack([*nats, ngram_line_nats(lines, learned), uniform_line_nats(lines)])
+    names = [
+        *models,
+        f"a 5-gram, learned from {source or 'the other half of this text'}",
+        f"uniform over this text's {alphabet} characters",
+        f"lzma, {f'behind {source}' if source else 'of this text alone'}",
+    ]
+    totals = [*(float(row.sum()) for row in by_line), lzma_text_nats(lines, learned)]  # LZMA's has no parts
+    differences = [None, *paired_bootstrap(by_line, sizes, resamples, seed), None]
+    return [
+        {
+            "name": name,
+            "bits_per_byte": total / LN2 / float(sizes.sum()),
+            "bits_per_char": total / LN2 / chars,
+            **(difference.to_json() if difference else {}),
+        }
+        for name, total, difference in zip(names, totals, differences, strict=True)
+    ]
 
 
 def _learned(lm: LanguageModel, name: str, learn: str | None, encoding: str) -> tuple[str | None, str]:
