@@ -204,11 +204,13 @@ class LanguageModel:
             windows_256_nats_per_char=-float(windows.sum()) / len(text),
         )
 
-    def line_nats(self, lines: Sequence[str]) -> NDArray[np.float64]:
-        """Return −log p of each line of a text, in nats, read as `evaluate` reads it; newlines stand in the lines."""
+    def by_line(self, lines: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (−log p of each line of a text, in nats; its unknown characters), read as `evaluate` reads it."""
         ids, numbers = line_ids(self.tokenizer, self._data.documents, [self._normal(line) for line in lines])
-        log_probs = self._carried(self._engine(len(ids)), ids) + self.tokenizer.spelling_nats(ids)
-        return np.bincount(numbers, -log_probs, len(lines)).astype(np.float64)
+        nats = -self._carried(self._engine(len(ids)), ids) - self.tokenizer.spelling_nats(ids)
+        both = (nats, self.tokenizer.unknown(ids))
+        costs, unknown = (np.bincount(numbers, values, len(lines)).astype(np.float64) for values in both)
+        return costs, unknown
 
     def _carried(self, engine: Engine, ids: Ids) -> NDArray[np.float64]:
         if self._has_documents:

@@ -63,8 +63,9 @@ def test_lines_add_up_to_the_evaluation_of_the_whole(tokenizer: str, kind: str, 
     about = {"data": DataConfig(documents=kind, normalize=normalize).to_json()}
     lm = LanguageModel(replace(model, about=about))
     text = "Chữ tài\r\nnhe\u0301, mệnh €\n\n\nlazy dog\nfox"
-    nats = lm.line_nats(split_lines(text))
-    assert len(nats) == 6
+    nats, unknown = lm.by_line(split_lines(text))
+    assert len(nats) == len(unknown) == 6
+    assert unknown.sum() == lm.evaluate(text).unknown_chars
     assert nats.sum() / math.log(2) / utf8_size(text) == pytest.approx(lm.evaluate(text).bits_per_byte, rel=1e-5)
 
 
@@ -142,7 +143,7 @@ def test_compare_says_which_is_better_beside_baselines(chargen: Callable[..., Re
     found = json.loads(result.out)
     assert [model["name"] for model in found["models"]] == list(models)
     assert len(found["baselines"]) == 3
-    assert found["models"][0]["unknown_characters"] == "€"
+    assert found["models"][0]["unknown_chars"] == 1
     second = found["models"][1]
     difference = second["bits_per_byte"] - found["models"][0]["bits_per_byte"]
     assert second["difference_bits_per_byte"] == pytest.approx(difference)
@@ -163,6 +164,17 @@ def test_compare_as_tables_takes_several_models(chargen: Callable[..., Result], 
     assert result.out.count("difference ") >= 2
     plain = chargen("compare", *models, "text.txt", "--top", "0", "--resamples", "100")
     assert "the other half of this text" in plain.out
+
+
+def test_the_baselines_learn_from_the_first_models_own_text(chargen: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "verse.txt").write_text(VERSE * 9, encoding="utf-8")
+    train = ("train", "verse.txt", "--steps", "2", "--hidden", "8", "--batch", "2", "--seq-len", "8")
+    assert chargen(*train, "--documents", "line", "--name", "lines").status == 0
+    found = json.loads(chargen("compare", "lines", "lines", "verse.txt", "--resamples", "100", "--json").out)
+    ngram = found["baselines"][0]
+    assert ngram["name"] == "a 5-gram, learned from lines’s text"
+    assert ngram["bits_per_byte"] < 0.5  # newlines included, which that model itself knows as ends of documents
+    assert found["models"][0]["unknown_chars"] == 0
 
 
 def test_compare_wants_two_models(chargen: Callable[..., Result], models: tuple[str, ...]) -> None:

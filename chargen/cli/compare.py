@@ -67,11 +67,11 @@ def compare(
     lms = [load(model) for model in models]
     for lm in lms:
         lm.device = device
-    nats = [lm.line_nats(lines) for lm in lms]
+    nats, unknown = zip(*(lm.by_line(lines) for lm in lms), strict=True)
     learned, source = _learned(lms[0], models[0], learn, encoding)
     table = _table(models, nats, lines, learned, source, resamples, seed)
-    for row, lm in zip(table, lms, strict=False):
-        row["unknown_characters"] = lm.unknown_characters(found.text)
+    for row, counts in zip(table, unknown, strict=False):
+        row["unknown_chars"] = int(counts.sum())
     apart = [(b, line) for b in range(1, len(lms)) for line in differ_most(nats[0], nats[b], top)]
     far = [_line(lines, models, nats, b, line) for b, line in apart]
     about = {"corpus": found.name, "chars": len(found.text), "bytes": utf8_size(found.text), "lines": len(lines)}
@@ -118,16 +118,19 @@ def _learned(lm: LanguageModel, name: str, learn: str | None, encoding: str) -> 
     from chargen.config import DataConfig
     from chargen.errors import CorpusError
     from chargen.runs import find_model
-    from chargen.sampling.learned import training_text
+    from chargen.sampling.learned import Learned, training_text
     from chargen.text.corpus import read_corpus
+    from chargen.text.documents import MARK, separator
 
     if learn is not None:
-        text = read_corpus([learn], DataConfig(encoding=encoding, newline="keep", normalize="none")).content
-        return text.read()[-MOST_LEARNED_CHARS:], learn
+        given = read_corpus([learn], DataConfig(encoding=encoding, newline="keep", normalize="none"))
+        return given.text[-MOST_LEARNED_CHARS:], learn
     try:
-        return training_text(lm.checkpoint, model_path=find_model(name)).read()[-MOST_LEARNED_CHARS:], f"{name}'s text"
+        text = training_text(lm.checkpoint, model_path=find_model(name))
     except CorpusError:
         return None, ""
+    between = separator(Learned.of(lm.checkpoint).data.documents)
+    return text.read()[-MOST_LEARNED_CHARS:].replace(MARK, between), f"{name}’s text"
 
 
 def _line(

@@ -77,9 +77,15 @@ def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
         if "difference_bits_per_byte" in row:
             interval = f"{row['interval_low']:+.4f} to {row['interval_high']:+.4f}"
             beside = (f"{row['difference_bits_per_byte']:+.4f}", interval, f"{100 * row['first_better_share']:.1f} %")
-        unknown = len(row.get("unknown_characters", ""))
+        unknown = row.get("unknown_chars", 0)
         cells.append(
-            (row["name"], f"{row['bits_per_byte']:.4f}", f"{row['bits_per_char']:.4f}", str(unknown or ""), *beside)
+            (
+                row["name"],
+                f"{row['bits_per_byte']:.4f}",
+                f"{row['bits_per_char']:.4f}",
+                f"{unknown:,}" if unknown else "",
+                *beside,
+            )
         )
     numbers = ("bits/byte", "bits/char", "unknown", "more", "interval", "first better")
     return plain_table(("model", *numbers), cells, numbers)
