@@ -18,22 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import DataConfig, SampleConfig
 from chargen.engine.engine import Engine
 from chargen.engine.numpy_engine import NumpyEngine
+from chargen.probe.surprisal import Place, places
 from chargen.runs import find_model
 from chargen.sampling.infill import Joined
 from chargen.sampling.reading import Reading, read
 from chargen.sampling.writing import Sample, Writing
-from chargen.scoring.batches import id_log_probs
-from chargen.scoring.evaluation import TextEvaluation, evaluate_text
-from chargen.scoring.scorer import LN2, Score, pieces_of, score_texts, unknown_names, utf8_size
-from chargen.scoring.stream import score_chunks
-from chargen.text.decode import normal_form
-from chargen.text.documents import NONE, marked, separator
-from chargen.text.tokenizer import Ids, start_ids
+from chargen.scoring.evaluation import TextEvaluation
+from chargen.scoring.scorer import Score, unknown_names
+from chargen.scoring.scoring import Scoring
+from chargen.scoring.suggest import Suggestion
+from chargen.text.documents import NONE, separator
 
 if TYPE_CHECKING:
     from chargen.sampling.originality import CopyReport
@@ -109,7 +109,7 @@ class LanguageModel:
 
     def joins(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Joined]:
         """Return texts of at most `length` characters between a prompt and a suffix; see `sampling/infill.py`."""
-        writing, suffix = self.writing(prompt, num_texts=particles, **settings), self._normal(suffix)
+        writing, suffix = self.writing(prompt, num_texts=particles, **settings), self._scoring.normal(suffix)
         return [writing.join(suffix, number, particles) for number in range(count)]
 
     def copy_report(self, text: str, corpus: Sequence[str] = ()) -> CopyReport:
@@ -153,9 +153,9 @@ class LanguageModel:
         return Writing(
             self._numpy if few or after else self._torch,
             self.tokenizer,
-            self._start,
-            self._normal(prompt),
-            replace(config, regex=self._normal(config.regex)),
+            self._scoring.start,
+            self._scoring.normal(prompt),
+            replace(config, regex=self._scoring.normal(config.regex)),
             separator(self._data.documents) if self._has_documents else None,
             copies,
             after,
@@ -168,7 +168,7 @@ class LanguageModel:
             text: the beginning.
             before: any reading by this model; what it shares with this text is not read again.
         """
-        return read(self._numpy, self.tokenizer, self._start, self._normal(text), before)
+        return read(self._numpy, self.tokenizer, self._scoring.start, self._scoring.normal(text), before)
 
     @overload
     def score(self, texts: str, *, context: str | None = ..., end: bool | None = ..., pieces: bool = ...) -> Score: ...
@@ -196,17 +196,7 @@ class LanguageModel:
         self, texts: Iterable[str], *, context: str | None = None, end: bool | None = None, pieces: bool = False
     ) -> Iterator[Score]:
         """Yield the scores of any number of texts in their order, of which some thousands are held at a time."""
-        scored_end = self._start if (self.scores_end if end is None else end) else None
-        before = self._context(context or "")
-        engine: Engine | None = None
-
-        def scored(many: list[str]) -> list[Score]:
-            nonlocal engine  # of a whole stream what its first chunk is worth
-            engine = engine or self._engine(sum(len(text) for text in many) + len(before))
-            found = score_texts(engine, self.tokenizer, before, [self._normal(t) for t in many], scored_end, pieces)
-            return [replace(score, text=text, bytes=utf8_size(text)) for text, score in zip(many, found, strict=True)]
-
-        return score_chunks(texts, scored)
+        return self._scoring.score_stream(texts, context or "", self.scores_end if end is None else end, pieces)
 
     @property
     def scores_end(self) -> bool:
@@ -215,14 +205,20 @@ class LanguageModel:
 
     def surprisal(self, text: str, *, context: str | None = None) -> list[tuple[str, float]]:
         """Return the text's characters (pieces, of a sentencepiece model), each with its −log₂ p in bits."""
-        text = self._normal(text)
-        ids = self.tokenizer.encode(text)
-        log_probs = id_log_probs(self._engine(len(ids)), self.tokenizer, self._context(context or ""), [ids])[0]
-        return [(piece, -nats / LN2) for piece, nats in pieces_of(self.tokenizer, text, ids, log_probs)]
+        return self._scoring.surprisal(text, context or "")
+
+    def places(self, text: str, *, context: str | None = None, most: int = 5, end: bool = False) -> Iterator[Place]:
+        """Yield a text's characters (and its end), each with its surprisal and the best guesses in its place."""
+        before, after = self._scoring.context(context or ""), self._scoring.start if end else None
+        return places(self._numpy, self.tokenizer, before, self._scoring.normal(text), most, self._has_documents, after)
+
+    def suggest(self, text: str, *, context: str | None = None, most: int = 5) -> list[Suggestion]:
+        """Return the single edits that raise log p of a text and its end most, the best first."""
+        return self._scoring.suggest(text, context or "", most)
 
     def unknown_characters(self, text: str) -> str:
         """Return the characters of a text that the model does not know, each once, in their order."""
-        return unknown_names(self._normal(text), self.tokenizer)
+        return unknown_names(self._scoring.normal(text), self.tokenizer)
 
     def evaluate(self, text: str) -> TextEvaluation:
         """Measure the likelihood of a whole text, by both protocols.
@@ -230,29 +226,19 @@ class LanguageModel:
         Raises:
             CorpusError: the text is empty.
         """
-        normal = self._normal(text)
-        if self._has_documents:
-            normal = "".join(marked([normal], self._data.documents))
-        engine = self._engine(2 * len(normal))
-        lanes = 1 if engine is self._numpy else LANES
-        return evaluate_text(engine, self.tokenizer, self._start, normal, utf8_size(text), self._data.documents, lanes)
+        return self._scoring.evaluate(text, LANES)
 
-    def _context(self, text: str) -> Ids:
-        """What is read before anything is drawn or scored: what a text begins after, and then `text`."""
-        return np.concatenate([self._start, self.tokenizer.encode(self._normal(text))])
+    def by_line(self, lines: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (−log p of each line of a text, in nats; its unknown characters), read as `evaluate` reads it."""
+        return self._scoring.by_line(lines, LANES)
+
+    @cached_property
+    def _scoring(self) -> Scoring:
+        return Scoring(self._engine, self.tokenizer, self._data)
 
     @property
     def _has_documents(self) -> bool:
         return self._data.documents != NONE
-
-    @property
-    def _start(self) -> Ids:
-        """What a text begins after."""
-        return start_ids(self.tokenizer, self._data.documents)
-
-    def _normal(self, text: str) -> str:
-        """Bring a text into the form that the training text had: composed characters, one kind of newline."""
-        return normal_form(text, self._data)
 
     def _engine(self, num_ids: int) -> Engine:
         return self._numpy if num_ids <= MOST_NUMPY_IDS and self.device in ("auto", "cpu") else self._torch

@@ -20,7 +20,7 @@ FLOORS: list[list[str]] = [
     ["nets"],
     ["checkpoint", "runs"],
     ["engine"],
-    ["training", "sampling", "scoring"],
+    ["training", "sampling", "scoring", "probe"],
     ["lm"],
     ["ui"],
     ["cli"],

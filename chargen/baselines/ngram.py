@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 
 def ngram_nats(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: int = 5) -> float:
-    """Return the mean −log p, in nats per id, of `test` [M] as it follows `train` [N], by a model of `train` alone.
+    """Return the mean −log p, in nats per id, of `test`; see `ngram_log_probs`."""
+    return abs(float(ngram_log_probs(train, test, vocab_size, order).mean()))
+
+
+def ngram_log_probs(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: int = 5) -> NDArray[np.float64]:
+    """Return log p, in nats, of each id of `test` [M] as it follows `train` [N], by a model of `train` alone.
 
     Args:
         order: of the longest n-grams: `order` − 1 ids of context.
@@ -34,4 +39,4 @@ def ngram_nats(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: 
         seen = n > 0
         p[seen] = ((gram_count[gram] + d * p) / np.maximum(n + d, 1))[seen]
         context[1:], context[0] = gram[:-1] + 1, 0  # at a place of order k + 1: the k-gram that ends just before it
-    return abs(float(np.log(p[N:]).mean()))
+    return np.asarray(np.log(p[N:]))

@@ -28,6 +28,7 @@ COMMANDS = {
     "play": ("chargen.cli.play:play", "Write with a model, live, on the terminal."),
     "score": ("chargen.cli.score:score", "Say how likely sentences are, and rank them."),
     "eval": ("chargen.cli.eval:evaluate", "Measure a model on a whole text."),
+    "compare": ("chargen.cli.compare:compare", "Compare models on a text."),
     "info": ("chargen.cli.info:info", "List the models, or describe one."),
     "corpora": ("chargen.cli.corpora:corpora", "List, make and check corpora."),
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargen.cli import options
+from chargen.cli import options, score_why
 
 if TYPE_CHECKING:
     from chargen.scoring.scorer import Score
@@ -19,6 +19,7 @@ EXAMPLES = """\b
 Examples:
   chargen score "To be, or not to be" "To be, or to not be"
   chargen score --file sentences.txt --tsv
+  chargen score --chars --suggest "To be, or ont to be"
   cat log | chargen score --top 100 --by total --json
   chargen score --json "Xin chào" < /dev/null"""
 
@@ -50,6 +51,7 @@ Examples:
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N likeliest; no more are kept.")
 @click.option("--words", is_flag=True, help="Bits per word too; a word is what stands between white space.")
 @click.option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
+@score_why.options
 @options.as_json
 @options.device
 def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
@@ -88,6 +90,12 @@ def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
     chosen["end"] = lm.scores_end if chosen["end"] is None else chosen["end"]
     if not (files or chosen["end"] or any(sentences)):
         raise CorpusError("every sentence is empty: there is nothing to score", hint)
+    why = {name: chosen[name] for name in ("chars", "html", "suggest")}
+    if any(why.values()):
+        whole = [first, *texts]
+        if score_why.show(lm, whole, chosen["context"], chosen["as_json"], end=chosen["end"], **why):
+            return
+        first, texts = whole[0], iter(whole[1:])
     scores = lm.score_stream(chain([first], texts), context=chosen["context"], end=chosen["end"])
     _print(scores, bool(files), chosen)
 

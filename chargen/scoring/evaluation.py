@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from chargen.engine.engine import Engine
 from chargen.engine.evaluate import carried_log_probs, document_log_probs, windows_log_probs
+from chargen.engine.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
 from chargen.scoring.scorer import Score
 from chargen.text.documents import NONE
@@ -52,10 +56,7 @@ def evaluate_text(
     half = max(1, len(text) // 2)
     encode = encoder(tokenizer, documents)
     ids = encode(text)
-    if documents == NONE:
-        carried = carried_log_probs(engine, ids, start, lanes, WARMUP)
-    else:
-        carried = document_log_probs(engine, ids)
+    carried = read_whole(engine, ids, start, documents, lanes)
     spelling, unknown = tokenizer.spelling_nats(ids), int(tokenizer.unknown(ids).sum())
     carried, windows = carried + spelling, windows_log_probs(engine, ids, start) + spelling
     score = Score(text, float(carried.sum()), len(text), num_bytes, unknown)
@@ -72,3 +73,13 @@ def evaluate_text(
         second_half_nats_per_char=-float(carried[cut:].sum()) / max(1, len(text) - half),
         windows_256_nats_per_char=-float(windows.sum()) / len(text),
     )
+
+
+def read_whole(engine: Engine, ids: Ids, start: Ids, documents: str, lanes: int) -> NDArray[np.float64]:
+    """Return log p of each id, [N], read with carried state, or document by document; arguments as above.
+
+    One id after another where the engine is NumPy's, whatever `lanes` says.
+    """
+    if documents != NONE:
+        return document_log_probs(engine, ids)
+    return carried_log_probs(engine, ids, start, 1 if isinstance(engine, NumpyEngine) else lanes, WARMUP)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
+
+from chargen.scoring.suggest import Suggestion
+from chargen.ui.heat import visible
 
 
 def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
@@ -27,3 +31,56 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
+    """Return edits with what they gain, the best first; places are counted from 1."""
+    rows = []
+    for s in suggestions:
+        old, new = (visible(part, "␣") for part in (s.edit.removed, s.edit.inserted))
+        what = {
+            "replace": f"{old} → {new}",
+            "delete": f"without {old}",
+            "insert": f"with {new}",
+            "swap": f"{old} → {new}",
+        }
+        rows.append((f"+{s.gain_bits:.1f}", str(s.edit.begin + 1), what[s.edit.kind], visible(s.text)))
+    return plain_table(("gain (bits)", "place", "edit", "text"), rows, ("gain (bits)", "place"))
+
+
+def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return models and baselines, each with its difference from the first model; see `scoring/compare.py`."""
+    cells = []
+    for row in rows:
+        beside = ("", "", "")
+        if "difference_bits_per_byte" in row:
+            interval = f"{row['interval_low']:+.4f} to {row['interval_high']:+.4f}"
+            beside = (f"{row['difference_bits_per_byte']:+.4f}", interval, f"{100 * row['first_better_share']:.1f} %")
+        unknown = row.get("unknown_chars", 0)
+        cells.append(
+            (
+                row["name"],
+                f"{row['bits_per_byte']:.4f}",
+                f"{row['bits_per_char']:.4f}",
+                f"{unknown:,}" if unknown else "",
+                *beside,
+            )
+        )
+    numbers = ("bits/byte", "bits/char", "unknown", "more", "interval", "first better")
+    return plain_table(("model", *numbers), cells, numbers)
+
+
+def lines_apart_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the lines that two models differ most on, in bits for the whole line."""
+    numbers = ("line", lines[0]["first"], lines[0]["other"], "difference")
+    rows = [
+        (
+            f"{r['line']:,}",
+            f"{r['first_bits']:.1f}",
+            f"{r['other_bits']:.1f}",
+            f"{r['difference_bits']:+.1f}",
+            visible(r["text"]),
+        )
+        for r in lines
+    ]
+    return plain_table((*numbers, "text"), rows, numbers)

@@ -1,0 +1,181 @@
+"""`chargen compare`: models against each other on one text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chargen.cli import options
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from chargen.lm import LanguageModel
+    from chargen.text.corpus import Corpus
+
+MOST_LEARNED_CHARS = 1 << 20  #: of a text that the baselines learn from: its end, as at the end of a training run
+FEW_LINES = 30
+
+
+@click.command(
+    epilog="\b\nExamples:\n  chargen compare small large held-out.txt\n"
+    "  chargen compare chars bytes pieces held-out.txt --top 10 --json"
+)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL MODEL...")
+@click.argument("corpus")
+@click.option("--top", type=click.IntRange(0), default=5, show_default=True, help="Lines to show that differ most.")
+@click.option("--resamples", type=click.IntRange(100), default=10_000, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the resamples.")
+@click.option("--learn", metavar="TEXT", help="What the baselines learn from; else the first model's text, if found.")
+@options.encoding
+@options.device
+@options.as_json
+def compare(
+    models: tuple[str, ...],
+    corpus: str,
+    top: int,
+    resamples: int,
+    seed: int,
+    learn: str | None,
+    encoding: str,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Compare models on one text: bits per byte, and whether the difference is more than chance.
+
+    MODELs are two or more; CORPUS is a file, a folder, '-' or a corpus's name, best one that no model learned from.
+    It is read with carried state, as `chargen eval` does it. Bits are counted for each byte of the text as it is given,
+    so that models of characters, bytes and pieces can be compared.
+
+    The others are compared with the first one. The interval holds 95 % of the differences on lines drawn anew from the
+    text's (a paired bootstrap). Below them: an interpolated 5-gram, lzma, and every character of the text alike.
+    """
+    if len(models) < 2:
+        raise click.UsageError("compare wants two models or more, and then a text.")
+    from chargen.config import DataConfig
+    from chargen.lm import load
+    from chargen.scoring.compare import differ_most
+    from chargen.scoring.lines import split_lines
+    from chargen.scoring.scorer import utf8_size
+    from chargen.text.corpus import read_corpus
+
+    # Read as it is: each model brings it into the form of its training text, and the bytes of this one are counted.
+    found = read_corpus([corpus], DataConfig(encoding=encoding, newline="keep", normalize="none"))
+    lines = split_lines(found.text)
+    lms = [load(model) for model in models]
+    for lm in lms:
+        lm.device = device
+    nats, unknown = zip(*(lm.by_line(lines) for lm in lms), strict=True)
+    learned, source = _learned(lms[0], models[0], learn, encoding)
+    table = _table(models, nats, lines, learned, source, resamples, seed)
+    for row, counts in zip(table, unknown, strict=False):
+        row["unknown_chars"] = int(counts.sum())
+    apart = [(b, line) for b in range(1, len(lms)) for line in differ_most(nats[0], nats[b], top)]
+    far = [_line(lines, models, nats, b, line) for b, line in apart]
+    about = {"corpus": found.name, "chars": len(found.text), "bytes": utf8_size(found.text), "lines": len(lines)}
+    _say(found, lms, models, len(lines))
+    _print({**about, "resamples": resamples, "seed": seed, "confidence": 0.95}, table, far, len(lms), as_json)
+
+
+def _table(
+    models: Sequence[str], nats: Sequence[Any], lines: Sequence[str], learned: str | None, source: str,
+    resamples: int, seed: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return a row for each model, then for each baseline: what it costs, and how it differs from the first model."""
+    import numpy as np
+
+    from chargen.scoring.compare import paired_bootstrap
+    from chargen.scoring.scorer import utf8_size
+    from chargen.scoring.yardsticks import lzma_text_nats, ngram_line_nats, uniform_line_nats
+    from chargen.ui.console import LN2
+
+    sizes = np.array([utf8_size(line) for line in lines], dtype=np.float64)
+    chars, alphabet = sum(map(len, lines)), len(set("".join(lines)))
+    by_line = np.stack([*nats, ngram_line_nats(lines, learned), uniform_line_nats(lines)])
+    names = [
+        *models,
+        f"a 5-gram, learned from {source or 'the other half of this text'}",
+        f"uniform over this text's {alphabet} characters",
+        f"lzma, {f'behind {source}' if source else 'of this text alone'}",
+    ]
+    totals = [*(float(row.sum()) for row in by_line), lzma_text_nats(lines, learned)]  # LZMA's has no parts
+    differences = [None, *paired_bootstrap(by_line, sizes, resamples, seed), None]
+    return [
+        {
+            "name": name,
+            "bits_per_byte": total / LN2 / float(sizes.sum()),
+            "bits_per_char": total / LN2 / chars,
+            **(difference.to_json() if difference else {}),
+        }
+        for name, total, difference in zip(names, totals, differences, strict=True)
+    ]
+
+
+def _learned(lm: LanguageModel, name: str, learn: str | None, encoding: str) -> tuple[str | None, str]:
+    """Return (what the baselines learn from, what to call it); (None, "") if the model's text is not at hand."""
+    from chargen.config import DataConfig
+    from chargen.errors import CorpusError
+    from chargen.runs import find_model
+    from chargen.sampling.learned import Learned, training_text
+    from chargen.text.corpus import read_corpus
+    from chargen.text.documents import MARK, separator
+
+    if learn is not None:
+        given = read_corpus([learn], DataConfig(encoding=encoding, newline="keep", normalize="none"))
+        return given.text[-MOST_LEARNED_CHARS:], learn
+    try:
+        text = training_text(lm.checkpoint, model_path=find_model(name))
+    except CorpusError:
+        return None, ""
+    between = separator(Learned.of(lm.checkpoint).data.documents)
+    return text.read()[-MOST_LEARNED_CHARS:].replace(MARK, between), f"{name}’s text"
+
+
+def _line(
+    lines: Sequence[str], models: Sequence[str], nats: Sequence[np.ndarray[Any, Any]], other: int, line: int
+) -> dict[str, Any]:
+    from chargen.ui.console import LN2
+
+    bits, other_bits = float(nats[0][line]) / LN2, float(nats[other][line]) / LN2
+    return {
+        "line": line + 1,
+        "text": lines[line].rstrip("\r\n"),
+        "first": models[0],
+        "other": models[other],
+        "first_bits": bits,
+        "other_bits": other_bits,
+        "difference_bits": other_bits - bits,
+    }
+
+
+def _say(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[str], num_lines: int) -> None:
+    """Say what makes the numbers less than they seem."""
+    from chargen.ui.console import chatter
+
+    for lm, name in zip(lms, models, strict=True):
+        if lm.checkpoint.about.get("corpus_sha256") == corpus.sha256:
+            chatter().print(f"note: {name} learned from a part of this very text", markup=False)
+    if num_lines < FEW_LINES:
+        chatter().print(f"note: {num_lines} lines are too few for the intervals to say much", markup=False)
+
+
+def _print(
+    about: dict[str, Any], table: list[dict[str, Any]], far: list[dict[str, Any]], num_models: int, as_json: bool
+) -> None:
+    from chargen.ui.console import print_json, results
+    from chargen.ui.tables import comparison_table, lines_apart_table
+
+    if as_json:
+        print_json({**about, "models": table[:num_models], "baselines": table[num_models:], "lines_apart": far})
+        return
+    first = table[0]["name"]
+    results().print(comparison_table(table))
+    results().print(
+        f"{about['chars']:,} characters, {about['bytes']:,} bytes, {about['lines']:,} lines; differences from {first}, "
+        f"95 % of {about['resamples']:,} resamples",
+        markup=False,
+    )
+    for other in dict.fromkeys(line["other"] for line in far):
+        results().print(lines_apart_table([line for line in far if line["other"] == other]))

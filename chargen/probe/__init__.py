@@ -1,0 +1,1 @@
+"""What a model saw: why a text costs what it costs."""

@@ -1,0 +1,85 @@
+"""All that one model says of texts in numbers: made ready once, asked as often as anyone likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.config import DataConfig
+from chargen.engine.engine import Engine
+from chargen.scoring.batches import id_log_probs
+from chargen.scoring.evaluation import TextEvaluation, evaluate_text, read_whole
+from chargen.scoring.lines import line_ids
+from chargen.scoring.scorer import LN2, Score, pieces_of, score_texts, utf8_size
+from chargen.scoring.stream import score_chunks
+from chargen.scoring.suggest import Suggestion, suggest
+from chargen.text.decode import normal_form
+from chargen.text.documents import NONE, marked
+from chargen.text.tokenizer import Ids, Tokenizer, start_ids
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A model's numbers; `LanguageModel` has the same methods, and says what they take."""
+
+    engine: Callable[[int], Engine]  #: which to take for so many ids
+    tokenizer: Tokenizer
+    data: DataConfig  #: of the training text: what form texts are brought into
+
+    @property
+    def start(self) -> Ids:
+        """What a text begins after."""
+        return start_ids(self.tokenizer, self.data.documents)
+
+    def normal(self, text: str) -> str:
+        """Bring a text into the form that the training text had: composed characters, one kind of newline."""
+        return normal_form(text, self.data)
+
+    def context(self, text: str) -> Ids:
+        """What is read before anything is drawn or scored: what a text begins after, and then `text`."""
+        return np.concatenate([self.start, self.tokenizer.encode(self.normal(text))])
+
+    def score_stream(self, texts: Iterable[str], context: str, end: bool, pieces: bool) -> Iterator[Score]:
+        """Yield the scores of any number of texts in their order."""
+        scored_end = self.start if end else None
+        before = self.context(context)
+        engine: Engine | None = None
+
+        def scored(many: list[str]) -> list[Score]:
+            nonlocal engine  # of a whole stream what its first chunk is worth
+            engine = engine or self.engine(sum(len(text) for text in many) + len(before))
+            found = score_texts(engine, self.tokenizer, before, [self.normal(t) for t in many], scored_end, pieces)
+            return [replace(score, text=text, bytes=utf8_size(text)) for text, score in zip(many, found, strict=True)]
+
+        return score_chunks(texts, scored)
+
+    def surprisal(self, text: str, context: str) -> list[tuple[str, float]]:
+        """Return the text's characters, each with its −log₂ p in bits."""
+        text = self.normal(text)
+        ids = self.tokenizer.encode(text)
+        log_probs = id_log_probs(self.engine(len(ids)), self.tokenizer, self.context(context), [ids])[0]
+        return [(piece, -nats / LN2) for piece, nats in pieces_of(self.tokenizer, text, ids, log_probs)]
+
+    def suggest(self, text: str, context: str, most: int) -> list[Suggestion]:
+        """Return the single edits that raise log p of a text and its end most."""
+        engine, before = self.engine(1), self.context(context)
+        return suggest(engine, self.tokenizer, before, self.start, self.normal(text), self.normal, most)
+
+    def evaluate(self, text: str, lanes: int) -> TextEvaluation:
+        """Measure the likelihood of a whole text, by both protocols."""
+        normal = self.normal(text)
+        if self.data.documents != NONE:
+            normal = "".join(marked([normal], self.data.documents))
+        engine = self.engine(2 * len(normal))
+        return evaluate_text(engine, self.tokenizer, self.start, normal, utf8_size(text), self.data.documents, lanes)
+
+    def by_line(self, lines: Sequence[str], lanes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (−log p of each line of a text, in nats; its unknown characters), read as `evaluate` reads it."""
+        ids, numbers = line_ids(self.tokenizer, self.data.documents, [self.normal(line) for line in lines])
+        carried = read_whole(self.engine(len(ids)), ids, self.start, self.data.documents, lanes)
+        both = (-carried - self.tokenizer.spelling_nats(ids), self.tokenizer.unknown(ids))
+        costs, unknown = (np.bincount(numbers, values, len(lines)).astype(np.float64) for values in both)
+        return costs, unknown
