@@ -52,7 +52,11 @@ def shape(cell: str, hidden: int, seconds: float, streams: int) -> dict[str, obj
         for name, way in ways.items():
             found[name].append(way())
     rate = {name: statistics.median(values) for name, values in found.items()}
-    result: dict[str, object] = {"cell": cell, "hidden": hidden, **{f"{n}_chars_per_s": round(r) for n, r in rate.items()}}
+    result: dict[str, object] = {
+        "cell": cell,
+        "hidden": hidden,
+        **{f"{n}_chars_per_s": round(r) for n, r in rate.items()},
+    }
     result["share_of_limit"] = round(rate["one"] / rate["limit"], 3)
     result["many_over_one"] = round(rate["many"] / rate["one"], 2)
     if "torch" in rate:

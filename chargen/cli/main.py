@@ -27,6 +27,7 @@ COMMANDS = {
     "sample": ("chargen.cli.sample:sample", "Write text with a model."),
     "play": ("chargen.cli.play:play", "Write with a model, live, on the terminal."),
     "score": ("chargen.cli.score:score", "Say how likely sentences are, and rank them."),
+    "rescore": ("chargen.cli.rescore:rescore", "Combine a model's score with those of N-best lists."),
     "eval": ("chargen.cli.eval:evaluate", "Measure a model on a whole text."),
     "info": ("chargen.cli.info:info", "List the models, or describe one."),
     "corpora": ("chargen.cli.corpora:corpora", "List, make and check corpora."),
