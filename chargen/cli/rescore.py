@@ -195,4 +195,6 @@ def _print(lists: Iterator[list[Scored]], weight: float, form: Form, choices: di
         for one in chosen:
             sys.stdout.write(form(one, weight) + "\n")
     if empty:
-        click.echo(f"note: {empty:,} empty text{'s' if empty > 1 else ''}: the model's part of the total is 0", err=True)
+        click.echo(
+            f"note: {empty:,} empty text{'s' if empty > 1 else ''}: the model's part of the total is 0", err=True
+        )
