@@ -37,9 +37,9 @@ def evaluate(
     CORPUS is a file, a folder, '-' or a corpus's name; several are put end to end. "windows" is the same text in pieces
     of 256 characters, each read without what stands before it but one character.
 
-    --adapt adds the number of dynamic evaluation (Krause et al. 2018): a copy of the model scores a segment, then learns
-    from it, then scores the next. It is labelled as that wherever it stands; the plain number stays beside it, and the
-    model's file as it is.
+    --adapt adds the number of dynamic evaluation (Krause et al. 2018): a copy of the model scores a segment, then
+    learns from it, then scores the next. It is labelled as that wherever it stands; the plain number stays beside it,
+    and the model's file as it is.
     """
     if not adapt and any(value is not None for value in how.values()):
         raise click.UsageError("--adapt-rule, --adapt-rate, --adapt-decay and --adapt-segment go with --adapt.")
@@ -83,7 +83,7 @@ def evaluate(
     if adapted:
         results().print(
             f"adapted by {adapted.rule}, rate {adapted.learning_rate:g}, decay {adapted.decay:g}, segments of "
-            f"{adapted.segment_ids}: {adapted.bits_per_byte:.3f} bits/byte; each segment was scored before it was learned"
+            f"{adapted.segment_ids}: {adapted.bits_per_byte:.3f} bits/byte; each was scored before it was learned from"
         )
 
 
