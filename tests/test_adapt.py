@@ -14,7 +14,8 @@ from chargen.engine.evaluate import carried_log_probs, document_log_probs
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError, CorpusError, DivergenceError
 from chargen.lm import LanguageModel
-from chargen.scoring.adapt import Adaptation, AdaptedEvaluation, adapted_log_probs, evaluate_adapted
+from chargen.scoring.adapt import AdaptedEvaluation, adapted_log_probs, evaluate_adapted
+from chargen.scoring.learner import Adaptation
 from chargen.text.automata import markov
 from chargen.text.tokenizer import Ids, start_ids
 from tests.conftest import VERSE, Result, random_model

@@ -92,7 +92,8 @@ def _adapted(checkpoint: Checkpoint, text: str, how: dict[str, Any], device: str
     from rich.progress import Progress
 
     from chargen.nets.device import resolve_device
-    from chargen.scoring.adapt import Adaptation, AdaptedEvaluation, evaluate_adapted
+    from chargen.scoring.adapt import AdaptedEvaluation, evaluate_adapted
+    from chargen.scoring.learner import Adaptation
     from chargen.ui.console import chatter
 
     names = {
