@@ -22,6 +22,7 @@ FLOORS: list[list[str]] = [
     ["engine"],
     ["training", "sampling", "scoring", "probe"],
     ["lm"],
+    ["classifier"],
     ["ui"],
     ["cli"],
 ]

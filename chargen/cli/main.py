@@ -29,6 +29,8 @@ COMMANDS = {
     "score": ("chargen.cli.score:score", "Say how likely sentences are, and rank them."),
     "eval": ("chargen.cli.eval:evaluate", "Measure a model on a whole text."),
     "compare": ("chargen.cli.compare:compare", "Compare models on a text."),
+    "rescore": ("chargen.cli.rescore:rescore", "Combine a model's score with those of N-best lists."),
+    "classify": ("chargen.cli.classify:classify", "Say which of several models a text fits best."),
     "info": ("chargen.cli.info:info", "List the models, or describe one."),
     "corpora": ("chargen.cli.corpora:corpora", "List, make and check corpora."),
 }

@@ -1,0 +1,193 @@
+"""Several models as one classifier of texts, and the training of one model a label.
+
+texts by label ─▶ 80 % ─▶ a model each, from an equal share of the budget       checkpoints/NAME/LABEL/
+                  10 % ─▶ the temperature                                       checkpoints/NAME/classifier.json
+                  10 % ─▶ accuracy, log loss, calibration: nothing else has seen them
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.config import DataConfig
+from chargen.errors import ConfigError, ModelError
+from chargen.files import write_atomically
+from chargen.jsontext import to_line
+from chargen.lm import LanguageModel, load
+from chargen.runs import CHECKPOINTS, create_run, find_run
+from chargen.scoring.classify import Quality, fit_temperature, log_posteriors, log_priors, parted, quality
+from chargen.text.corpus import Corpus
+from chargen.text.longtext import LongText
+from chargen.training.reports import Finished, Report
+from chargen.training.run import Plan, train
+
+FILE = "classifier.json"
+DATA = DataConfig(tokenizer="byte")  #: bytes: every model knows every character, so no label loses for a rare one
+HELD_OUT = (0.1, 0.1)  #: of the texts: for the temperature, and for the numbers
+Texts = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Models, a label each, with priors and a temperature."""
+
+    labels: tuple[str, ...]
+    models: tuple[LanguageModel, ...]
+    log_priors: NDArray[np.float64]  #: [K], in the labels' order
+    temperature: float = 1.0
+    calibrated: bool = False  #: whether the temperature was fitted to labelled texts
+
+    def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return log p(text | model), [N, K], in nats."""
+        many = list(texts)
+        scores = np.empty((len(many), len(self.models)))
+        for k, model in enumerate(self.models):
+            scores[:, k] = [score.log_prob_nats for score in model.score(many)]
+        return scores
+
+    def log_probs(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return log p(label | text), [N, K], in nats."""
+        return log_posteriors(self.scores(texts), self.log_priors, self.temperature)
+
+    def fitted(self, texts: Texts) -> Classifier:
+        """Return the classifier with the temperature that suits labelled texts."""
+        many, right = self._flat(texts)
+        return replace(self, temperature=fit_temperature(self.scores(many), right, self.log_priors), calibrated=True)
+
+    def measured(self, texts: Texts) -> Quality:
+        """Return how good it is on labelled texts."""
+        many, right = self._flat(texts)
+        return quality(self.log_probs(many), right, self.log_priors)
+
+    def _flat(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
+        for label in texts:
+            if label not in self.labels:
+                raise ConfigError(f"no model has the label {label!r}", f"There are {', '.join(self.labels)}.")
+        pairs = [(text, self.labels.index(label)) for label, many in texts.items() for text in many]
+        return [text for text, _ in pairs], np.array([place for _, place in pairs], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A classifier that was just trained."""
+
+    folder: Path
+    classifier: Classifier
+    quality: Quality  #: on texts that neither the models nor the temperature have seen
+
+
+def load_classifier(models: Sequence[str], root: Path = CHECKPOINTS) -> Classifier:
+    """Open what `train_classifier` wrote, by its name or folder; or several models, whose names are the labels.
+
+    Raises:
+        ModelError: there is no such thing, or it is damaged.
+    """
+    if len(models) > 1:
+        if len(set(models)) < len(models):
+            raise ConfigError("a model is named twice", "Give each one once.")
+        priors = log_priors([0] * len(models))
+        return Classifier(tuple(models), tuple(load(model) for model in models), priors)
+    folder = next((f for f in (Path(models[0]), root / models[0]) if (f / FILE).is_file()), None) if models else None
+    if folder is None:
+        raise ModelError(
+            f"no classifier named {models[0]!r} under {root}/" if models else "no classifier is named",
+            "Give several models (-m a -m b), or train one: chargen classify --train FOLDER --name NAME",
+        )
+    try:
+        saved = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        opened = tuple(load(folder / place) for place in saved["folders"])
+        temperature = float("inf") if saved["temperature"] is None else float(saved["temperature"])
+        return Classifier(tuple(saved["labels"]), opened, np.array(saved["log_priors"]), temperature, True)
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{folder / FILE} is damaged ({error})", "Train the classifier again.") from error
+
+
+def train_classifier(
+    texts: Texts,
+    name: str,
+    length: Mapping[str, float],
+    model: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    started: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[str, Report] | Trained]:
+    """Train a model for each label, yielding (label, report) and last what was made.
+
+    Args:
+        texts: by label.
+        name: of the folder under checkpoints/; a taken one gets -2, -3, …
+        length: {"budget_s": …}, shared out evenly; or {"steps": …} or {"epochs": …}, of each model.
+        model: settings of `ModelConfig`; the recipe chooses the others.
+        seed: of the split and of the models.
+        device: where torch works.
+        started: when the budget began, by `time.perf_counter`.
+        stop: becomes True when the training is to end; there is no classifier then.
+
+    Raises:
+        ChargenError: texts, settings or disk do not allow it, or it was stopped.
+    """
+    started = time.perf_counter() if started is None else started
+    learned, for_temperature, unseen = parted(texts, HELD_OUT, seed)
+    folder, labels, places = create_run(name).folder, tuple(learned), folder_names(learned)
+    for k, label in enumerate(labels):
+        share, begun = dict(length), started if k == 0 else time.perf_counter()
+        if "budget_s" in length:
+            share["budget_s"] = max(1.0, (length["budget_s"] - time.perf_counter() + started) / (len(labels) - k))
+            share["budget_s"] += time.perf_counter() - begun
+        plan = Plan(
+            Corpus(LongText.of("\n".join(learned[label]) + "\n"), label),
+            f"{folder.name}-{places[k]}",
+            share,
+            DATA,
+            model or {},
+            train={"seed": seed},
+            device=device,
+            started=begun,
+        )
+        yield from _train_one(plan, label, folder / places[k], stop)
+    priors = log_priors([len(learned[label]) for label in labels])
+    made = Classifier(labels, tuple(load(folder / place) for place in places), priors).fitted(for_temperature)
+    measured = made.measured(unseen)
+    values = {
+        "labels": labels,
+        "folders": places,
+        "log_priors": priors.tolist(),
+        "temperature": made.temperature,
+        "held_out": measured.to_json(),
+    }
+    write_atomically(folder / FILE, [to_line(values).encode()])
+    yield Trained(folder, made, measured)
+
+
+def _train_one(plan: Plan, label: str, folder: Path, stop: Callable[[], bool]) -> Iterator[tuple[str, Report]]:
+    finished = None
+    for report in train(plan, stop):
+        yield label, report
+        finished = report if isinstance(report, Finished) else None
+    assert finished  # the last report of every run that raises nothing
+    if finished.interrupted:
+        raise ModelError("there is no classifier: its training was stopped", "Train it again.")
+    os.replace(find_run(finished.run).folder, folder)
+
+
+def folder_names(labels: Iterable[str]) -> list[str]:
+    """Return a folder's name for each label: its letters and digits, and a number where two are alike."""
+    names: list[str] = []
+    for label in labels:
+        plain = re.sub(r"[^\w-]+", "-", label).strip("-")[:40] or "label"
+        n, taken = 1, {name.casefold() for name in names}
+        while (plain if n == 1 else f"{plain}-{n}").casefold() in taken:
+            n += 1
+        names.append(plain if n == 1 else f"{plain}-{n}")
+    return names
