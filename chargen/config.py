@@ -199,6 +199,7 @@ class SampleConfig(Config):
         if self.until not in UNTIL:
             raise ConfigError(f"until is {self.until!r}, but must be one of {', '.join(UNTIL)}")
         for name, strings in (("stop", self.stop), ("ban", self.ban)):
+            object.__setattr__(self, name, tuple(strings))  # of JSON, which knows lists only
             if "" in strings:
                 raise ConfigError(f"{name}: an empty string stands everywhere")
         check_count("max_copy", self.max_copy, low=0)

@@ -18,7 +18,7 @@ from chargen.sampling import copying, learned, originality
 from chargen.sampling.copying import START, Copies, CopyIndex, copy_index
 from chargen.sampling.learned import training_text
 from chargen.sampling.originality import copy_report
-from chargen.sampling.writer import Beginning, Writer
+from chargen.sampling.writer import Beginning, Writer, guided
 from chargen.text import sources, stretches
 from chargen.text.corpus import read_corpus
 from chargen.text.documents import MARK
@@ -171,7 +171,7 @@ def test_one_who_can_only_copy_is_told() -> None:
     assert index.forbidden(index.read("aaa"))[2]
     writer = Writer(Beginning(tokenizer, SampleConfig(), [Copies(index)], None, "aaa", np.array([0, 2, 2, 2]), None))
     with pytest.raises(ConfigError, match="every character is forbidden"):
-        writer.guided(np.array([-np.inf, -np.inf, 1.0]))
+        guided(np.array([[-np.inf, -np.inf, 1.0]]), [writer], 1.0)
 
 
 def test_nothing_is_copied_across_the_end_of_a_document() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from chargen.engine.engine import Engine, EngineState
 from chargen.sampling.rules import OUT, Logits, draw_rows, ruled
-from chargen.sampling.writer import Beginning, Writer
+from chargen.sampling.writer import Beginning, Writer, guided
 from chargen.text.tokenizer import BOUNDARY_ID, Ids
 
 
@@ -97,6 +97,6 @@ def choose(
     """Draw an id for each row of logits [B, V]."""
     config = beginning.config
     if beginning.guides:
-        rows = np.stack([writer.guided(row) for writer, row in zip(writers, rows, strict=True)])
+        rows = guided(rows, writers, config.temperature)
     found: list[int] = draw_rows(ruled(rows, config), np.array([rng.random() for rng in rngs])).tolist()
     return found

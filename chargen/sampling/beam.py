@@ -11,7 +11,7 @@ import numpy as np
 from chargen.engine.engine import Engine, EngineState
 from chargen.sampling.batch import step
 from chargen.sampling.rules import OUT, Logits, log_mass
-from chargen.sampling.writer import Beginning, Writer
+from chargen.sampling.writer import Beginning, Writer, guided
 
 
 def beam_search(
@@ -31,8 +31,7 @@ def beam_search(
     while beams and best is None or beams and log_probs.max() > best[0]:  # type: ignore[index]
         rows[:, beginning.never] = OUT
         rows = rows - log_mass(rows)[:, None]
-        guided = np.stack([beam.guided(row) for beam, row in zip(beams, rows, strict=True)])
-        totals = (log_probs[:, None] + guided).ravel()
+        totals = (log_probs[:, None] + guided(rows, beams, 1.0)).ravel()
         order = np.argsort(-totals, kind="stable")[: 2 * width]
         grown: list[Writer] = []
         parents, ids, kept = [], [], []

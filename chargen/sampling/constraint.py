@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import overload
 
 import numpy as np
@@ -103,6 +104,7 @@ class Constraint:
         return bool(self.finals[state])
 
 
+@lru_cache(maxsize=8)
 def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
     r"""Make the automaton of a regular expression over a tokenizer's ids.
 

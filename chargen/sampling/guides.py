@@ -97,6 +97,10 @@ class Match(Guide):
     def begin(self, prompt: str, ids: Ids) -> MatchState:
         return MatchState(self._constraint.start, self._length)
 
+    def may_end(self, state: MatchState) -> bool:
+        """Tell whether the text is a match as it stands."""
+        return self._constraint.accepting(state.state)
+
     def leads_on(self, state: MatchState, token_id: int) -> bool:
         """Tell whether a match can be completed after an id."""
         return bool(self._constraint.allowed(*state)[token_id])

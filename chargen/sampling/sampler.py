@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from chargen.engine.engine import Engine, EngineState, Stream
 from chargen.sampling.rules import OUT, Logits, draw, ruled
-from chargen.sampling.writer import Beginning, Writer
+from chargen.sampling.writer import Beginning, Writer, guided
 from chargen.text.tokenizer import BOUNDARY_ID, Ids
 
 AT_ONCE = 512  #: random numbers
@@ -49,7 +49,7 @@ def write(
     while not writer.ended:
         logits[beginning.never] = OUT
         if beginning.guides:
-            logits = writer.guided(logits)
+            logits = guided(logits[None], [writer], beginning.config.temperature)[0]
         token_id = draw(ruled(logits, beginning.config), rng)
         writer.take(token_id)
         piece = writer.pop()

@@ -13,11 +13,12 @@ from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.config import SampleConfig
 from chargen.errors import ConfigError
-from chargen.sampling.guides import Guide, GuideState, Match
-from chargen.sampling.rules import OUT, Logits, log_mass
+from chargen.sampling.guides import Guide, GuideState, Mask, Match
+from chargen.sampling.rules import OUT, Logits
 from chargen.text.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
 
 
@@ -62,43 +63,24 @@ class Writer:
         other._decoder = self._decoder.fork()
         return other
 
-    def guided(self, logits: Logits) -> Logits:
-        """Return logits under which no guide forbids anything, and penalties are paid, [V].
-
-        Raises:
-            ConfigError: everything is forbidden.
-        """
+    def forbidden(self) -> Mask | None:
+        """Tell which ids a guide rules out now, [V]; None if none are."""
         masks = [guide.forbidden(state) for guide, state in zip(self._beginning.guides, self._states, strict=True)]
-        ruled_out = [mask for mask in masks if mask is not None]
-        free = logits
-        if ruled_out:
-            logits = np.where(np.logical_or.reduce(ruled_out), OUT, logits)
-        for guide, state in zip(self._beginning.guides, self._states, strict=True):
-            nats = guide.penalties(state)
-            if nats is not None:
-                logits, free = logits - nats, free - nats
-        if ruled_out:
-            if not np.isfinite(logits).any():
-                raise ConfigError(
-                    f"after {self._written()[-40:]!r} every character is forbidden",
-                    "Loosen --max-copy, --ban or --regex.",
-                )
-            self.log_weight += self._log_share(logits, free)
-        return logits
+        some = [mask for mask in masks if mask is not None]
+        return np.logical_or.reduce(some) if len(some) > 1 else some[0] if some else None
 
-    def _log_share(self, logits: Logits, free: Logits) -> float:
-        """Return log of how much of the distribution that is drawn from the constraints have left."""
-        temperature = self._beginning.config.temperature
-        if temperature == 0.0:
-            return 0.0 if logits.argmax() == free.argmax() else OUT
-        return min(0.0, float(log_mass(logits / temperature) - log_mass(free / temperature)))
+    def penalties(self) -> NDArray[np.float64] | None:
+        """Return the nats that ids lose now, [V]; None if none do."""
+        nats = [guide.penalties(state) for guide, state in zip(self._beginning.guides, self._states, strict=True)]
+        some = [each for each in nats if each is not None]
+        return np.sum(some, axis=0) if some else None
 
     def take(self, token_id: int) -> bool:
         """Add a drawn id; say whether it was taken, which it is not where it ends the text."""
         match = self._beginning.match
         if match is not None:
             at = self._states[self._beginning.guides.index(match)]
-            if not match.leads_on(at, token_id):
+            if match.may_end(at) and not match.leads_on(at, token_id):
                 self._end("match")
                 return False
         if token_id == BOUNDARY_ID and self._beginning.config.until == "boundary":
@@ -144,5 +126,45 @@ class Writer:
     def _end(self, reason: str) -> None:
         self.text, self._held, self.ended = self.text + self._held, "", reason
 
-    def _written(self) -> str:
+    def written(self) -> str:
+        """Return what is not taken yet, and what is held back."""
         return self.text + self._held
+
+
+def guided(rows: Logits, writers: Sequence[Writer], temperature: float) -> Logits:
+    """Return logits [B, V] under which nothing that a writer's guides forbid is drawn, and penalties are paid.
+
+    Each writer's weight takes the share of the distribution that is drawn from, tempered, which what forbids has left.
+
+    Raises:
+        ConfigError: everything is forbidden to one of them.
+    """
+    penalties = [writer.penalties() for writer in writers]
+    if any(nats is not None for nats in penalties):
+        rows = rows - np.stack([np.zeros(rows.shape[1]) if nats is None else nats for nats in penalties])
+    masks = [writer.forbidden() for writer in writers]
+    if not any(mask is not None for mask in masks):
+        return rows
+    nothing = np.zeros(rows.shape[1], dtype=np.bool_)
+    mask = np.stack([nothing if mask is None else mask for mask in masks])
+    kept = np.where(mask, OUT, rows)
+    some_left = np.isfinite(kept).any(axis=1).tolist()
+    for writer, left, share in zip(writers, some_left, _log_shares(rows, mask, temperature), strict=True):
+        if not left:
+            raise ConfigError(
+                f"after {writer.written()[-40:]!r} every character is forbidden",
+                "Loosen --max-copy, --ban or --regex.",
+            )
+        writer.log_weight += float(share)
+    return kept
+
+
+def _log_shares(rows: Logits, mask: Mask, temperature: float) -> NDArray[np.float64]:
+    """Return log of how much of each row's distribution a mask leaves, [B]."""
+    highest = rows.max(axis=1, keepdims=True)
+    if temperature == 0.0:
+        return np.where(np.take_along_axis(mask, rows.argmax(axis=1)[:, None], 1)[:, 0], OUT, 0.0)
+    weights = np.exp((rows - highest) / temperature)
+    with np.errstate(divide="ignore"):  # nothing left is log 0
+        shares: NDArray[np.float64] = np.log(np.where(mask, 0.0, weights).sum(axis=1) / weights.sum(axis=1))
+    return np.minimum(shares, 0.0)
