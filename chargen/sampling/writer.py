@@ -148,7 +148,7 @@ def guided(rows: Logits, writers: Sequence[Writer], temperature: float) -> Logit
     nothing = np.zeros(rows.shape[1], dtype=np.bool_)
     mask = np.stack([nothing if mask is None else mask for mask in masks])
     kept = np.where(mask, OUT, rows)
-    some_left = np.isfinite(kept).any(axis=1).tolist()
+    some_left = np.asarray(np.isfinite(kept).any(axis=1))
     for writer, left, share in zip(writers, some_left, _log_shares(rows, mask, temperature), strict=True):
         if not left:
             raise ConfigError(
