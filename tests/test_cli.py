@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -255,6 +256,16 @@ def test_temperature_zero_is_greedy(chargen: Chargen, model: Path) -> None:
         (["-m", "flipped.safetensors"], 1, ["flipped.safetensors", "damaged"]),
         (["-m", "text.txt"], 1, ["text.txt", "not a model file"]),
         (["--prompt", "\udcff"], 1, ["not valid UTF-8"]),
+        (["--top-p", "0"], 2, ["top_p is 0.0", "above 0"]),
+        (["--top-p", "1.5"], 2, ["top_p is 1.5", "at most 1"]),
+        (["--stop", "東"], 2, ["the stop string '東' can never be written"]),
+        (["--until", "boundary"], 2, ["no end of a text", "--documents"]),
+        (["--regex", "[a-"], 2, ["is not valid"]),
+        (["--regex", "東+"], 2, ["cannot write a match", "東"]),
+        (["--regex", "a{99}", "--length", "9"], 2, ["99 characters", "--length 99"]),
+        (["--regex", "a", "--stop", "b"], 2, ["leave out --stop"]),
+        (["--beam", "2", "--suffix", "a"], 2, ["choose one"]),
+        (["--max-copy", "8"], 1, ["does not say what text it learned from"]),
     ],
 )
 def test_bad_input_to_sample(
@@ -266,6 +277,37 @@ def test_bad_input_to_sample(
     Path("text.txt").write_text("just words, " * 20)
     assert_stated(chargen("sample", *arguments), status, *words)
     assert model.read_bytes() == data
+
+
+def test_every_way_to_write_keeps_to_its_rules(chargen: Chargen, model: Path) -> None:
+    def sample(*arguments: str) -> Result:
+        result = chargen("sample", "--seed", "1", "--length", "30", *arguments)
+        assert result.status == 0, result.err
+        return result
+
+    lines = [json.loads(line) for line in sample("-n", "6", "--until", "newline", "--json").out.splitlines()]
+    assert len(lines) == 6 and all("\n" not in line["text"] for line in lines)
+    assert {line["ended"] for line in lines} <= {"newline", "length"}
+    matched = json.loads(sample("--regex", "[a-z]{3} [a-z]+", "--particles", "8", "--json").out)
+    assert re.fullmatch("[a-z]{3} [a-z]+", matched["text"]) and matched["log_weight_nats"] < 0
+    joined = json.loads(sample("--prompt", "Chữ", "--suffix", " nhau", "--json").out)
+    assert joined["text"].startswith("Chữ") and joined["text"].endswith(" nhau")
+    assert sample("--beam", "3").out == sample("--beam", "3", "--temp", "2").out
+    best = json.loads(sample("--best-of", "4", "--json").out)
+    assert best["bits_per_char"] > 0
+    Path("begin.txt").write_text("Trăm năm", encoding="utf-8")
+    assert sample("--prompt-file", "begin.txt").out.startswith("Trăm năm")
+
+
+def test_a_report_says_what_stands_in_the_training_text(chargen: Chargen, corpus: Path) -> None:
+    chargen("train", str(corpus), *QUICK)
+    result = chargen("sample", "--seed", "1", "--length", "50", "--report")
+    assert result.status == 0 and "longest copy: " in result.err
+    found = json.loads(chargen("sample", "--seed", "1", "--length", "50", "--report", "--json").out)["report"]
+    assert found["passage"] in corpus.read_text(encoding="utf-8")
+    corpus.write_text("another text", encoding="utf-8")
+    told = chargen("sample", "--seed", "1", "--length", "9", "--report", "--corpus", str(corpus))
+    assert told.status == 1 and "is not the text that the model learned from" in told.err
 
 
 def test_no_model_yet_says_how_to_get_one(chargen: Chargen) -> None:

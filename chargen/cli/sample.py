@@ -109,21 +109,25 @@ def sample(
     check_unicode(suffix, "the suffix")
     lm = load(model)
     lm.device = device
+    told = settings["seed"] is not None or beam > 0
     if settings["seed"] is None:
         settings["seed"] = secrets.randbits(31)
-        if not beam:
-            click.echo(f"seed {settings['seed']}", err=True)
     unknown = lm.unknown_characters(prompt + suffix)
     if unknown:
         click.echo(f"note: the model does not know {unknown}; it reads them as unknown characters", err=True)
     if number == 1 and not (particles or beam or best_of > 1 or suffix or as_json):
-        text = _write(prompt, lm.stream(prompt, corpus=corpus, **settings))
+        pieces = lm.stream(prompt, corpus=corpus, **settings)
+        if not told:
+            click.echo(f"seed {settings['seed']}", err=True)
+        text = _write(prompt, pieces)
         if report:
             _print_report(lm, text, corpus)
         return
     for count, (drawn, more) in enumerate(
         _drawn(lm, prompt, suffix, number, beam, best_of, particles, corpus, settings), 1
     ):
+        if count == 1 and not told:
+            click.echo(f"seed {settings['seed']}", err=True)
         about = {"text": prompt + drawn.text + suffix, "prompt": prompt, "number": drawn.number}
         if as_json:
             from chargen.ui.console import print_json
