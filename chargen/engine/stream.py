@@ -28,7 +28,8 @@ from chargen.engine.schedule import schedule
 MANY_STEPS = 60_000  #: about 0.7 s for 12 µs saved in each; 1.5 s more the first time, then it is kept on disk
 
 LOOKS = 4  #: timed steps, of each way
-LOOK_AGAIN, MOST_PAUSE = 128, 1 << 14  #: steps until the next; ever more of them where parts are faster each time
+LOOK_AGAIN, MOST_PAUSE = 128, 1024  #: steps until the next; ever more of them where parts are faster each time
+HOPELESS = 8  #: times slower than parts
 ENDLESS = 1 << 62
 
 
@@ -113,14 +114,14 @@ class TracedStream:
         """Make a step in the way that was timed least; when all have been, go on with the fastest for a while.
 
         Several threads read a matrix twice as fast as one, but where another program holds a core they wait for each
-        other a hundred times as long.
+        other a hundred times as long: one such step is enough to know.
         """
-        way = min(range(len(self._ways)), key=lambda k: len(self._times[k]))
+        way = max(range(len(self._ways)), key=lambda k: (-len(self._times[k]), k))  # parts first
         begin = time.perf_counter()
         logits = self._ways[way](token_id)
         self._times[way].append(time.perf_counter() - begin)
-        if len(self._times[-1]) == LOOKS:
-            totals = [sum(times) for times in self._times]  # no medians: where threads wait, most steps are quick
+        totals = [sum(times) for times in self._times]
+        if len(self._times[0]) == LOOKS or totals[0] > HOPELESS * totals[-1]:
             best = totals.index(min(totals))
             self._step, self._times = self._ways[best], [[] for _ in self._ways]
             self._pause = LOOK_AGAIN if best == 0 else min(2 * self._pause, MOST_PAUSE)
