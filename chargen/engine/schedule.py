@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from chargen.engine.graph import CONSTANT, INPUT, STEP, Graph, Node
 
-FILLED = 32  #: rows of a matrix: so that parts of it, on few threads, give the very numbers of the whole
+FILLED = 16  #: rows of a matrix: so that parts of it, on few threads, give the very numbers of the whole
 ALIGNED = 16  #: float32 numbers of a line of the cache, at whose beginning each vector stands
 
 

@@ -28,7 +28,7 @@ from chargen.engine.schedule import schedule
 MANY_STEPS = 60_000  #: about 0.7 s for 12 µs saved in each; 1.5 s more the first time, then it is kept on disk
 
 LOOKS = 4  #: timed steps, of each way
-LOOK_AGAIN, MOST_PAUSE = 128, 1024  #: steps until the next; ever more of them where parts are faster each time
+LOOK_AGAIN, MOST_PAUSE = 256, 1024  #: steps until the next; ever more of them where parts are faster each time
 HOPELESS = 8  #: times slower than parts
 ENDLESS = 1 << 62
 
@@ -97,7 +97,7 @@ class TracedStream:
     def step(self, token_id: int) -> Float:
         self._left -= 1
         if not self._left:
-            self.compile()
+            self.compile()  # always at the same step: it changes what is rounded
         if self._until_look:
             self._until_look -= 1
             return self._step(token_id)

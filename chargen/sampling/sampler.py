@@ -89,7 +89,8 @@ def _draw(beginning: Beginning, compiled: bool) -> Draw:
     if compiled:
         from chargen.sampling.drawing import draw_one
 
-        return lambda logits, uniform: draw_one(logits, penalty, x, 1.0 / config.temperature, uniform)
+        inverse = 1.0 / config.temperature
+        return lambda logits, uniform: draw_one(logits, penalty, x, inverse, uniform)
     scale, accumulate = np.array(1.0 / config.temperature), np.add.accumulate
 
     def by_numpy(logits: NDArray[np.float32], uniform: float) -> int:
