@@ -37,7 +37,11 @@ FLUSH_EVERY_S = 0.02
     help="Characters a sample at most, the prompt not counted.",
 )
 @click.option("--prompt", default="", help="The beginning; it is printed too. '-' reads it from standard input.")
-@click.option("--prompt-file", type=click.Path(exists=True, dir_okay=False), help="The beginning, as a file.")
+@click.option(
+    "--prompt-file",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The beginning, as a file; of a long one the last 20,000 ids are read.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Of the random numbers; one is drawn, and told, if left out.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text. May be given several times.")
 @click.option(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -103,7 +104,9 @@ class _Reader:
         elif argument and os.path.isdir(argument):
             self._add_folder(Path(argument))
         elif argument and (os.path.exists(argument) or is_remote(argument)):
-            if not self._add(open_texts(argument, self._config, self.findings)):
+            with closing(open_texts(argument, self._config, self.findings)) as texts:
+                some = self._add(texts)
+            if not some:
                 raise CorpusError(f"{argument} is empty", "Give a file with at least two characters.")
             self.files += 1
         elif sources.is_source(argument):
@@ -137,7 +140,8 @@ class _Reader:
             mark, texts = self.content.num_bytes, self.texts
             found = Findings()
             try:
-                self.files += self._add(open_texts(str(path), self._config, found))
+                with closing(open_texts(str(path), self._config, found)) as opened:
+                    self.files += self._add(opened)
             except CorpusError:
                 left_out.append(str(path.relative_to(folder)))
                 self.content.cut(mark)

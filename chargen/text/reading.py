@@ -14,7 +14,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePath
 from types import ModuleType
@@ -44,8 +44,8 @@ def is_plain(argument: str) -> bool:
     return not is_remote(argument) and _kind(argument) not in (*JSON_LINES, ".parquet")
 
 
-def open_texts(argument: str, config: DataConfig, findings: Findings) -> Iterator[Text]:
-    """Yield the texts of a file, or of what a URL names.
+def open_texts(argument: str, config: DataConfig, findings: Findings) -> Generator[Text, None, None]:
+    """Yield the texts of a file, or of what a URL names; the file is open until this is closed or at its end.
 
     Raises:
         CorpusError: it cannot be read, is damaged or is no text; or the package that reads it is not installed.
