@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from chargen.cells.weights import check_weights
-from chargen.config import ModelConfig
+from chargen.config import DataConfig, ModelConfig
 from chargen.errors import ChargenError, ModelError
 from chargen.files import write_atomically
 from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
@@ -43,6 +43,11 @@ class Checkpoint:
     tokenizer: Tokenizer
     weights: Mapping[str, np.ndarray]
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def data(self) -> DataConfig:
+        """How its training text was read; the defaults, if the file does not say."""
+        return DataConfig.from_json(self.about["data"]) if "data" in self.about else DataConfig()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

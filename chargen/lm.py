@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from chargen.config import DataConfig, SampleConfig
+from chargen.config import SampleConfig
 from chargen.engine.engine import Engine
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.probe.surprisal import Place, places
@@ -74,7 +74,7 @@ class LanguageModel:
         self.checkpoint, self.path = checkpoint, path
         self.tokenizer = checkpoint.tokenizer
         self.device = device
-        self._data = DataConfig.from_json(checkpoint.about["data"]) if "data" in checkpoint.about else DataConfig()
+        self._data = checkpoint.data
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file.

@@ -7,8 +7,7 @@ The number is not comparable with that of a model that stands still, and is neve
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,13 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint
-from chargen.config import DataConfig
-from chargen.errors import CorpusError
+from chargen.scoring.evaluation import WholeText
 from chargen.scoring.learner import Adaptation, Learner
-from chargen.scoring.scorer import LN2, utf8_size
-from chargen.text.decode import normal_form
-from chargen.text.documents import NONE, marked
-from chargen.text.tokenizer import BOUNDARY_ID, Ids, encoder, start_ids
+from chargen.text.documents import NONE
+from chargen.text.tokenizer import BOUNDARY_ID, Ids, start_ids
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ def adapted_log_probs(
         how: rule, rate, decay, segments.
         device: where torch works.
     """
-    documents = _data(checkpoint).documents
+    documents = checkpoint.data.documents
     before = start_ids(checkpoint.tokenizer, documents)[-1:]
     learner = Learner(checkpoint, before, how, device)
     state = learner.initial_state()
@@ -80,35 +76,17 @@ def evaluate_adapted(
         CorpusError: the text is empty.
         DivergenceError: the rate is too high for this model.
     """
-    if not text:
-        raise CorpusError("there is nothing to evaluate: the text is empty")
-    data, tokenizer, original = _data(checkpoint), checkpoint.tokenizer, text
-    text = normal_form(text, data)
-    text = text if data.documents == NONE else "".join(marked([text], data.documents))
-    encode, half = encoder(tokenizer, data.documents), max(1, len(text) // 2)
-    ids, cut = encode(text), len(encode(text[:half]))
+    whole = WholeText.of(text, checkpoint.tokenizer, checkpoint.data)
     parts, done = [], 0
-    for part in adapted_log_probs(checkpoint, ids, how, device):
+    for part in adapted_log_probs(checkpoint, whole.ids, how, device):
         parts.append(part)
         done += len(part)
-        yield done / len(ids)
-    nats = -(np.concatenate(parts) + tokenizer.spelling_nats(ids))
-    total, chars = float(nats.sum()), len(text)
+        yield done / len(whole.ids)
     yield AdaptedEvaluation(
         rule=how.rule,
         learning_rate=how.rate,
         decay=how.decay,
         segment_ids=how.segment_ids,
-        chars=chars,
-        loss_nats_per_char=total / chars,
-        bits_per_char=total / LN2 / chars,
-        bits_per_byte=total / LN2 / utf8_size(original),
-        perplexity_per_char=math.exp(min(700.0, total / chars)),
-        first_half_nats_per_char=float(nats[:cut].sum()) / half,
-        second_half_nats_per_char=float(nats[cut:].sum()) / max(1, chars - half),
+        chars=len(whole.text),
+        **whole.units(np.concatenate(parts)),
     )
-
-
-def _data(checkpoint: Checkpoint) -> DataConfig:
-    about: Mapping[str, Any] = checkpoint.about
-    return DataConfig.from_json(about["data"]) if "data" in about else DataConfig()

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import DataConfig
 from chargen.engine.engine import Engine
 from chargen.engine.evaluate import carried_log_probs, document_log_probs, windows_log_probs
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
-from chargen.scoring.scorer import Score
-from chargen.text.documents import NONE
+from chargen.scoring.scorer import Score, utf8_size
+from chargen.text.decode import normal_form
+from chargen.text.documents import NONE, marked
 from chargen.text.tokenizer import Ids, Tokenizer, encoder
 
 WARMUP = 512
@@ -34,44 +36,63 @@ class TextEvaluation:
     windows_256_nats_per_char: float
 
 
-def evaluate_text(
-    engine: Engine, tokenizer: Tokenizer, start: Ids, text: str, num_bytes: int, documents: str, lanes: int
-) -> TextEvaluation:
-    """Measure a text.
+@dataclass(frozen=True)
+class WholeText:
+    """A text to be measured, in the form of a model's training text."""
+
+    tokenizer: Tokenizer
+    text: str  #: of documents, with their marks
+    ids: Ids
+    num_bytes: int  #: of the text as it was given, in UTF-8
+    half: int  #: characters of its first half
+    cut: int  #: ids of that
+
+    @classmethod
+    def of(cls, original: str, tokenizer: Tokenizer, data: DataConfig) -> WholeText:
+        """Make one of a text as it is given.
+
+        Raises:
+            CorpusError: it is empty.
+        """
+        text = normal_form(original, data)
+        if data.documents != NONE:
+            text = "".join(marked([text], data.documents))
+        if not text:
+            raise CorpusError("there is nothing to evaluate: the text is empty")
+        encode, half = encoder(tokenizer, data.documents), max(1, len(text) // 2)
+        return cls(tokenizer, text, encode(text), utf8_size(original), half, len(encode(text[:half])))
+
+    def units(self, log_probs: NDArray[np.float64]) -> dict[str, float]:
+        """Return log p of each id, [N], in every unit, of the whole and of its halves."""
+        nats = -(log_probs + self.tokenizer.spelling_nats(self.ids))
+        score = Score(self.text, -float(nats.sum()), len(self.text), self.num_bytes, 0)
+        return {
+            "loss_nats_per_char": -score.log_prob_nats / score.chars,
+            "bits_per_char": score.bits_per_char or 0.0,
+            "bits_per_byte": score.bits_per_byte or 0.0,
+            "perplexity_per_char": score.perplexity_per_char or 1.0,
+            "first_half_nats_per_char": float(nats[: self.cut].sum()) / self.half,
+            "second_half_nats_per_char": float(nats[self.cut :].sum()) / max(1, len(self.text) - self.half),
+        }
+
+
+def evaluate_text(engine: Engine, whole: WholeText, start: Ids, documents: str, lanes: int) -> TextEvaluation:
+    """Measure a text by both protocols.
 
     Args:
         engine: the model.
-        tokenizer: its tokenizer.
+        whole: the text.
         start: what a text begins after.
-        text: in the form of the training text; of documents, with their marks.
-        num_bytes: of the text as it was given, in UTF-8.
         documents: what the model takes for one; NONE for one running stream.
         lanes: parts that are read side by side, each after the last WARMUP ids of the one before it; 1 is exact.
-
-    Raises:
-        CorpusError: the text is empty.
     """
-    if not text:
-        raise CorpusError("there is nothing to evaluate: the text is empty")
-    half = max(1, len(text) // 2)
-    encode = encoder(tokenizer, documents)
-    ids = encode(text)
-    carried = read_whole(engine, ids, start, documents, lanes)
-    spelling, unknown = tokenizer.spelling_nats(ids), int(tokenizer.unknown(ids).sum())
-    carried, windows = carried + spelling, windows_log_probs(engine, ids, start) + spelling
-    score = Score(text, float(carried.sum()), len(text), num_bytes, unknown)
-    cut = len(encode(text[:half]))
+    windows = windows_log_probs(engine, whole.ids, start) + whole.tokenizer.spelling_nats(whole.ids)
     return TextEvaluation(
-        chars=score.chars,
-        bytes=score.bytes,
-        unknown_chars=unknown,
-        loss_nats_per_char=-score.log_prob_nats / score.chars,
-        bits_per_char=score.bits_per_char or 0.0,
-        bits_per_byte=score.bits_per_byte or 0.0,
-        perplexity_per_char=score.perplexity_per_char or 1.0,
-        first_half_nats_per_char=-float(carried[:cut].sum()) / half,
-        second_half_nats_per_char=-float(carried[cut:].sum()) / max(1, len(text) - half),
-        windows_256_nats_per_char=-float(windows.sum()) / len(text),
+        chars=len(whole.text),
+        bytes=whole.num_bytes,
+        unknown_chars=int(whole.tokenizer.unknown(whole.ids).sum()),
+        windows_256_nats_per_char=-float(windows.sum()) / len(whole.text),
+        **whole.units(read_whole(engine, whole.ids, start, documents, lanes)),
     )
 
 

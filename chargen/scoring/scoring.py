@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from chargen.config import DataConfig
 from chargen.engine.engine import Engine
 from chargen.scoring.batches import id_log_probs
-from chargen.scoring.evaluation import TextEvaluation, evaluate_text, read_whole
+from chargen.scoring.evaluation import TextEvaluation, WholeText, evaluate_text, read_whole
 from chargen.scoring.lines import line_ids
 from chargen.scoring.scorer import LN2, Score, pieces_of, score_texts, utf8_size
 from chargen.scoring.stream import score_chunks
 from chargen.scoring.suggest import Suggestion, suggest
 from chargen.text.decode import normal_form
-from chargen.text.documents import NONE, marked
 from chargen.text.tokenizer import Ids, Tokenizer, start_ids
 
 
@@ -70,11 +69,8 @@ class Scoring:
 
     def evaluate(self, text: str, lanes: int) -> TextEvaluation:
         """Measure the likelihood of a whole text, by both protocols."""
-        normal = self.normal(text)
-        if self.data.documents != NONE:
-            normal = "".join(marked([normal], self.data.documents))
-        engine = self.engine(2 * len(normal))
-        return evaluate_text(engine, self.tokenizer, self.start, normal, utf8_size(text), self.data.documents, lanes)
+        whole = WholeText.of(text, self.tokenizer, self.data)
+        return evaluate_text(self.engine(2 * len(whole.ids)), whole, self.start, self.data.documents, lanes)
 
     def by_line(self, lines: Sequence[str], lanes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return (−log p of each line of a text, in nats; its unknown characters), read as `evaluate` reads it."""

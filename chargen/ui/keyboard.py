@@ -7,6 +7,7 @@ key waits, and leaves the terminal echoing between two keys.
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import sys
 import time
@@ -99,8 +100,9 @@ else:
             try:
                 termios.tcflush(self._in, termios.TCIFLUSH)  # what was pasted too late is no command for the shell
                 termios.tcsetattr(self._in, termios.TCSANOW, self._before)
-            except termios.error:
-                pass  # the terminal is gone, and its settings with it
+            except termios.error as gone:
+                if gone.args[0] not in (errno.EIO, errno.ENOTTY, errno.EBADF):
+                    raise  # in all three the terminal is gone, and its settings with it
 
         def waits(self, wait_s: float = 0.0) -> bool:
             return bool(select.select([self._in], [], [], wait_s)[0])
