@@ -116,7 +116,7 @@ def sample(
     told = settings["seed"] is not None or beam > 0
     if settings["seed"] is None:
         settings["seed"] = secrets.randbits(31)
-    unknown = lm.unknown_characters(prompt + suffix)
+    unknown = lm.unknown_characters(prompt + suffix) if prompt or suffix else ""
     if unknown:
         click.echo(f"note: the model does not know {unknown}; it reads them as unknown characters", err=True)
     if number == 1 and not (particles or beam or best_of > 1 or suffix or as_json):

@@ -8,14 +8,16 @@ To add one: a leaf of `Guide` in a file of its own, and a line in `sampling/writ
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError
-from chargen.sampling.constraint import Constraint
 from chargen.text.tokenizer import Ids, Tokenizer
+
+if TYPE_CHECKING:
+    from chargen.sampling.constraint import Constraint
 
 Mask = NDArray[np.bool_]
 GuideState = Any  #: a value, of the guide that made it

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,16 +18,15 @@ from chargen.engine.engine import Engine, EngineState, Stream
 from chargen.errors import ConfigError
 from chargen.sampling.batch import draw_ids
 from chargen.sampling.batch import write as write_many
-from chargen.sampling.beam import beam_search
 from chargen.sampling.guides import Bans, Guide, Match, check_spelled
-from chargen.sampling.infill import Joined, join
-from chargen.sampling.particles import sample_particles
 from chargen.sampling.reading import Reading
-from chargen.sampling.repetition import Repetition
 from chargen.sampling.rules import Logits
 from chargen.sampling.sampler import prime, write, write_characters
 from chargen.sampling.writer import Beginning, Writer
 from chargen.text.tokenizer import Ids, Tokenizer
+
+if TYPE_CHECKING:
+    from chargen.sampling.infill import Joined
 
 FEWEST_SIDE_BY_SIDE = 4  #: texts; fewer are written one after another, sooner seen and no slower
 MOST_SIDE_BY_SIDE = 256
@@ -89,6 +89,8 @@ class Writing:
         if config.ban:
             guides.append(Bans(config.ban, tokenizer))
         if config.dry:
+            from chargen.sampling.repetition import Repetition
+
             guides.append(Repetition(config.dry, config.dry_base, config.dry_allowed, tokenizer.vocab_size))
         self._engine = engine
         ids = np.concatenate([start, tokenizer.encode(prompt)])[-MOST_READ:] if reading is None else reading.ids
@@ -129,6 +131,8 @@ class Writing:
 
     def particles(self, number: int, count: int) -> Sample:
         """Return a text from the model's distribution given that no constraint forbids it, by `count` particles."""
+        from chargen.sampling.particles import sample_particles
+
         stream, logits = self._prime()
         text, ended, weight = sample_particles(
             self._engine, self.beginning, logits, stream.state(), self._writer(), count, self._rng(number)
@@ -137,12 +141,16 @@ class Writing:
 
     def beam(self, width: int) -> Sample:
         """Return the likeliest text that a beam of so many texts finds."""
+        from chargen.sampling.beam import beam_search
+
         stream, logits = self._prime()
         text, ended = beam_search(self._engine, self.beginning, logits, stream.state(), self._writer(), width)
         return Sample(text, ended, 0, 0.0)
 
     def join(self, suffix: str, number: int, count: int) -> Joined:
         """Return a text between the beginning and a suffix."""
+        from chargen.sampling.infill import join
+
         stream, logits = self._prime()
         writers = [self._writer() for _ in range(count)]
         return join(self._engine, self.beginning, logits, stream.state(), writers, suffix, self._rng(number))
