@@ -24,19 +24,19 @@ from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import SampleConfig
 from chargen.engine.engine import Engine
 from chargen.engine.numpy_engine import NumpyEngine
-from chargen.probe.surprisal import Place, places
 from chargen.runs import find_model
-from chargen.sampling.infill import Joined
 from chargen.sampling.reading import Reading, read
 from chargen.sampling.writing import Sample, Writing
-from chargen.scoring.evaluation import TextEvaluation
 from chargen.scoring.scorer import Score, unknown_names
 from chargen.scoring.scoring import Scoring
-from chargen.scoring.suggest import Suggestion
 from chargen.text.documents import NONE, separator
 
 if TYPE_CHECKING:
+    from chargen.probe.surprisal import Place
+    from chargen.sampling.infill import Joined
     from chargen.sampling.originality import CopyReport
+    from chargen.scoring.evaluation import TextEvaluation
+    from chargen.scoring.suggest import Suggestion
 
 MOST_NUMPY_DRAWN = 1_000_000  #: ids of many texts side by side, up to which it is done without torch; of one, always
 LANES = 32  #: parts of a long text that torch reads side by side
@@ -209,6 +209,8 @@ class LanguageModel:
 
     def places(self, text: str, *, context: str | None = None, most: int = 5, end: bool = False) -> Iterator[Place]:
         """Yield a text's characters (and its end), each with its surprisal and the best guesses in its place."""
+        from chargen.probe.surprisal import places
+
         before, after = self._scoring.context(context or ""), self._scoring.start if end else None
         return places(self._numpy, self.tokenizer, before, self._scoring.normal(text), most, self._has_documents, after)
 

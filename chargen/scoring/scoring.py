@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 from chargen.config import DataConfig
 from chargen.engine.engine import Engine
 from chargen.scoring.batches import id_log_probs
-from chargen.scoring.evaluation import TextEvaluation, WholeText, evaluate_text, read_whole
-from chargen.scoring.lines import line_ids
 from chargen.scoring.scorer import LN2, Score, pieces_of, score_texts, utf8_size
 from chargen.scoring.stream import score_chunks
-from chargen.scoring.suggest import Suggestion, suggest
 from chargen.text.decode import normal_form
 from chargen.text.tokenizer import Ids, Tokenizer, start_ids
+
+if TYPE_CHECKING:  # what reads whole texts, or mends them, is imported when it is asked for
+    from chargen.scoring.evaluation import TextEvaluation
+    from chargen.scoring.suggest import Suggestion
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,23 @@ class Scoring:
 
     def suggest(self, text: str, context: str, most: int) -> list[Suggestion]:
         """Return the single edits that raise log p of a text and its end most."""
+        from chargen.scoring.suggest import suggest
+
         engine, before = self.engine(1), self.context(context)
         return suggest(engine, self.tokenizer, before, self.start, self.normal(text), self.normal, most)
 
     def evaluate(self, text: str, lanes: int) -> TextEvaluation:
         """Measure the likelihood of a whole text, by both protocols."""
+        from chargen.scoring.evaluation import WholeText, evaluate_text
+
         whole = WholeText.of(text, self.tokenizer, self.data)
         return evaluate_text(self.engine(2 * len(whole.ids)), whole, self.start, self.data.documents, lanes)
 
     def by_line(self, lines: Sequence[str], lanes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return (−log p of each line of a text, in nats; its unknown characters), read as `evaluate` reads it."""
+        from chargen.scoring.evaluation import read_whole
+        from chargen.scoring.lines import line_ids
+
         ids, numbers = line_ids(self.tokenizer, self.data.documents, [self.normal(line) for line in lines])
         carried = read_whole(self.engine(len(ids)), ids, self.start, self.data.documents, lanes)
         both = (-carried - self.tokenizer.spelling_nats(ids), self.tokenizer.unknown(ids))
