@@ -305,6 +305,17 @@ def test_a_device_that_is_not_there_is_a_clear_error(verse: str) -> None:
         run_plan(Plan(corpus_of(verse), "g", {"steps": 1}, device="cuda"))
 
 
+def test_of_a_large_vocabulary_less_is_measured_but_of_a_text_given_for_it_all() -> None:
+    letters = "".join(chr(0x4E00 + i % 4000) for i in range(1_000_000))
+    corpus, val = corpus_of(letters), corpus_of(letters[:150_000])
+    choice, rest, last = prepare(corpus, None, DataConfig()).val
+    assert choice.num_chars == int(1e8 / 4002)
+    assert choice.num_chars + rest.num_chars == last.num_chars == int(4e8 / 4002) // 2
+    choice, rest, last = prepare(corpus, val, DataConfig()).val
+    assert choice.num_chars == int(1e8 / 4002)
+    assert choice.num_chars + rest.num_chars == last.num_chars == 75_000
+
+
 def test_the_best_model_is_kept_when_later_ones_are_worse() -> None:
     rng = np.random.default_rng(0)
     noise = "".join(rng.choice(list("abcdef"), 600))  # nothing to learn: a large network learns it by heart

@@ -21,7 +21,7 @@ from chargen.cells import CELLS
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.nets.paths import Dense, Lookup, Path, State, choose_path, packed
-from chargen.nets.sampled import rows_to_compare
+from chargen.nets.sampled import losses
 
 NetworkState = tuple[State, ...]  #: one state a layer
 
@@ -81,16 +81,8 @@ class Network(nn.Module):
             (the members' mean cross-entropy in nats per id, the state after the window).
         """
         outputs, after = self.read(ids, state, dropout_generator)
-        bias, heads = self.weight("head.bias"), self._heads()
-        chosen = rows_to_compare(targets, self.config.vocab_size, dropout_generator)
-        if chosen:
-            rows, targets, more = chosen
-            bias, heads = bias[rows] + more, [F.embedding(rows, head) for head in heads]
-        losses = [
-            F.cross_entropy(F.linear(hidden, head, bias).flatten(0, 1), targets.flatten())
-            for hidden, head in zip(outputs, heads, strict=True)
-        ]
-        return torch.stack(losses).mean(), after
+        each = losses(outputs, self._heads(), self.weight("head.bias"), targets, dropout_generator)
+        return torch.stack(each).mean(), after
 
     def read(
         self,

@@ -19,6 +19,7 @@ from chargen.training.threads import Threads
 from chargen.training.trainer import Trainer
 
 IDS_BETWEEN_LOOKS = 6  #: training ids for each id of a look: reading costs about a third of learning, so a look < 10 %
+VOCAB_LEARNED_WHOLE = 1000  #: of a larger one, learning takes a part (`nets/sampled.py`), and a look costs as much more
 STEPS_BETWEEN_LOOKS = 50  #: at least: of a tiny text a look costs more than its few ids, for the files it writes
 REPORT_EVERY_S = 0.5
 
@@ -112,9 +113,10 @@ class Loop:
 
     def _looks_due(self) -> int:
         """Return how many looks are due by now."""
-        stream = self.trainer.stream
+        stream, look = self.trainer.stream, len(self.keeper.data.val[0].ids)
         fewest = STEPS_BETWEEN_LOOKS * stream.ids_per_epoch // stream.windows_per_epoch
-        return self.trainer.ids_seen // max(1, fewest, IDS_BETWEEN_LOOKS * len(self.keeper.data.val[0].ids))
+        dearer = max(1.0, self.keeper.model.vocab_size / VOCAB_LEARNED_WHOLE)
+        return self.trainer.ids_seen // max(1, fewest, int(IDS_BETWEEN_LOOKS * look * dearer))
 
     def _save_state(self) -> None:
         self._saved_at_s = self.clock.elapsed_s()

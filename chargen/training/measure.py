@@ -19,7 +19,7 @@ from chargen.training.reports import LN2
 
 LANES = 32  #: that validation is read in
 WARMUP = 256  #: ids that a lane reads before its part; see benchmarks/LOG.md for what that costs in accuracy
-BASELINE_TRAIN_CHARS = 1 << 20  #: of training text, at most, that the baselines learn from: its end
+BASELINE_TRAIN_BYTES = 1 << 20  #: of training text, about, that the baselines learn from, at most: its end
 BASELINE_VAL_CHARS = 1 << 17  #: of validation, at most, that they are measured on: its beginning
 
 
@@ -89,8 +89,10 @@ def ids_read(num_ids: int) -> int:
 def baselines(data: Data) -> Baselines:
     """Return what an interpolated 5-gram and LZMA make of validation; of long texts, of its beginning."""
     train, val = split(data.corpus, data.val_corpus, data.config.val_fraction)
-    train_text, val_text = train.read(-BASELINE_TRAIN_CHARS), val.read(0, BASELINE_VAL_CHARS)
-    train_ids = np.asarray(data.train.ids[-int(BASELINE_TRAIN_CHARS * data.ids_per_char) :])
+    measured = sum(part.num_chars for part in data.val)
+    learned = BASELINE_TRAIN_BYTES * measured // max(1, sum(part.num_bytes for part in data.val))
+    train_text, val_text = train.read(-learned), val.read(0, min(BASELINE_VAL_CHARS, measured))
+    train_ids = np.asarray(data.train.ids[-int(learned * data.ids_per_char) :])
     ids = encoder(data.tokenizer, data.config.documents)(val_text)
     # LZMA first: it leaves Python alone, which at that time is busy importing torch.
     compressed = lzma_nats(train_text, val_text)

@@ -23,6 +23,8 @@ from chargen.text.tokenizer import Ids, Tokenizer, build_tokenizer, encoder, lea
 
 MOST_MEASURED_CHARS = 200_000  #: of what is held out of a corpus: more would take too long at the end of a run
 MOST_CHOICE_CHARS = 100_000  #: of the validation text that is looked at while training
+# A look takes the whole vocabulary, which of thousands of characters is most of its time: of such a text less is read.
+MOST_MEASURED_LOGITS, MOST_CHOICE_LOGITS = 4e8, 1e8
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ def prepare(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, token
             config.tokenizer, train if learns_counts(config.tokenizer) else corpus.content.span()
         )
     learned = Part(stored_ids(tokenizer, train), train.num_chars)
-    parts = _parts(tokenizer, val, config.documents)
+    logits_per_char = tokenizer.vocab_size * len(learned.ids) / learned.num_chars
+    measured = val.num_chars if val_corpus else int(MOST_MEASURED_LOGITS / logits_per_char)
+    parts = _parts(tokenizer, val, config.documents, measured, int(MOST_CHOICE_LOGITS / logits_per_char))
     return Data(tokenizer, start_ids(tokenizer, config.documents), learned, parts, corpus, val_corpus, config)
 
 
@@ -123,15 +127,26 @@ def _document_begin(text: LongText, place: int) -> int:
     return found
 
 
-def _parts(tokenizer: Tokenizer, val: Span, documents: str) -> tuple[ValPart, ValPart, ValPart]:
-    """Cut what is held out into (choice, rest of the first half, second half); documents stay whole."""
+def _parts(
+    tokenizer: Tokenizer, val: Span, documents: str, measured: int, choice: int
+) -> tuple[ValPart, ValPart, ValPart]:
+    """Cut what is held out into (choice, rest of the first half, second half); documents stay whole.
+
+    Args:
+        tokenizer: how it becomes ids.
+        val: what is held out.
+        documents: what a document is.
+        measured: characters, at most, of all three.
+        choice: characters, at most, of the first.
+    """
     text = val.read()
-    half = max(1, len(text) // 2)
-    cuts = [min(half, MOST_CHOICE_CHARS), half]
+    end = min(len(text), max(2, measured))
+    half = max(1, end // 2)
+    cuts = [max(1, min(half, MOST_CHOICE_CHARS, choice)), half, end]
     if documents != NONE:
         cuts = [text.find(MARK, cut - 1) + 1 or len(text) for cut in cuts]
     made, encode = [], encoder(tokenizer, documents)
-    for part in (text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] :]):
+    for part in (text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] : cuts[2]]):
         size = len(part.replace(MARK, separator(documents)).encode("utf-8", "surrogatepass"))
         made.append(ValPart(encode(part), len(part), size))
     return made[0], made[1], made[2]

@@ -22,7 +22,7 @@ from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
-HEAD_ROWS = 600  #: of the head of a large vocabulary that a window is learned with, about (`nets/sampled.py`)
+HEAD_ROWS = 500  #: of the head of a large vocabulary that an id is learned with, about (`nets/sampled.py`)
 READ_PER_WEIGHT = 4.5  #: ids read for each recurrent weight: fewer leave a large network half taught
 LETTERS, HEAD_SHARE = 256, 0.5  #: of a vocabulary larger than that, rows of the head count for half as weights to teach
 WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
