@@ -22,6 +22,7 @@ from chargen.lm import LanguageModel, load
 from chargen.text.documents import MARK
 from chargen.text.longtext import LongText
 from chargen.training.background import Background
+from chargen.training.recipe import ALL_NEW, LEAST_RATE, RATE, rate
 from chargen.training.reports import Started
 from chargen.training.run import Plan
 from chargen.training.warmstart import begin_from
@@ -209,6 +210,28 @@ def test_a_grown_model_trains_on_the_new_text(verse: str) -> None:
     reports, finished = run_plan(plan(verse.replace("e", "€"), init_from="run", model={}))
     assert any("grew by 1 characters" in note for r in reports if isinstance(r, Started) for note in r.notes)
     assert LanguageModel(load_checkpoint(Path(finished.model_path))).score("€").unknown_chars == 0
+
+
+def test_a_model_that_a_run_begins_from_is_kept_if_nothing_better_is_found(verse: str) -> None:
+    _, before = run_plan(plan(verse, length={"steps": 300}, train={"learning_rate": 1e-2}))
+    spoiled = {"learning_rate": 1.0, "clip_norm": 1e9}
+    _, after = run_plan(plan(verse, init_from="run", length={"steps": 3}, model={}, train=spoiled))
+    assert (before.best_step, after.best_step) == (300, 0)
+    assert after.val_loss_nats_per_char == pytest.approx(before.val_loss_nats_per_char, abs=1e-6)
+    assert after.verdict.startswith("Nothing gained")
+    first, kept = (load_checkpoint(Path(found.model_path)) for found in (before, after))
+    assert all(np.array_equal(kept.weights[name], weight) for name, weight in first.weights.items())
+
+
+def test_a_run_that_begins_from_a_model_is_as_fast_as_the_text_is_new_to_it(verse: str) -> None:
+    text = "the quick brown fox, and then the lazy dog. " * 400
+    run_plan(plan(text, length={"steps": 300}, train={"learning_rate": 1e-2}))
+    rates = []
+    for other in (text, text.replace("o", "x"), "".join(sorted(text))):
+        reports, _ = run_plan(plan(other, init_from="run", length={"steps": 1}, model={}))
+        rates += [r.train.learning_rate for r in reports if isinstance(r, Started)]
+    assert rates[0] == LEAST_RATE < rates[1] < rates[2] <= RATE
+    assert rate(None) == rate(ALL_NEW) == RATE
 
 
 # ── documents ─────────────────────────────────────────────────────────────────

@@ -52,4 +52,4 @@ def build_loop(
         keeper.restore(*saved)
         clock.earlier_s, clock.first_step_s = float(saved[1]["elapsed_s"]), saved[1]["first_step_s"]
         history = list(saved[1]["history"])
-    return Loop(trainer, keeper, clock, history, save_every_s)
+    return Loop(trainer, keeper, clock, history, save_every_s, keeps_beginning=weights is not None)

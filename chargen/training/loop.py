@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from chargen.checkpoint import Tensors
 from chargen.engine.torch_engine import TorchEngine
 from chargen.errors import DivergenceError
 from chargen.training.clock import Clock
@@ -33,6 +34,7 @@ class Loop:
         clock: says how much is done.
         history: the looks of earlier sittings.
         save_every_s: seconds after which the state is on disk again, whether or not a look was due.
+        keeps_beginning: whether the weights before the first step are a model that may be the best.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class Loop:
         clock: Clock,
         history: list[dict[str, float]],
         save_every_s: float,
+        keeps_beginning: bool = False,
     ) -> None:
+        self.keeps_beginning = keeps_beginning
         self.trainer, self.keeper, self.clock, self.history = trainer, keeper, clock, history
         self.engine = TorchEngine(trainer.network)
         self.meter = Meter(trainer, clock, keeper.data.ids_per_char)
@@ -65,6 +69,8 @@ class Loop:
     def _steps(self, stop: Callable[[], bool], stop_after: int | None) -> Iterator[Progress | Evaluated]:
         trainer, clock, meter = self.trainer, self.clock, self.meter
         if not trainer.step:
+            if self.keeps_beginning:
+                self._measure()
             self._save_state()  # whoever pulls the plug from now on can go on
         # A budget that loading torch has used up still gives a model: of one step.
         done = clock.progress(trainer.step) >= 1.0 and self.keeper.best_step > 0
@@ -92,16 +98,13 @@ class Loop:
 
     def look(self) -> Evaluated:
         """Measure the model as it is, keep it if it is the best so far, and report."""
-        data, trainer, before = self.keeper.data, self.trainer, self.clock.elapsed_s()
-        loss = loss_nats_per_char(self.engine, data, data.val[0])
-        weights = trainer.network.export_weights()
-        best = self.keeper.offer(loss, trainer.step, weights)
-        self.clock.looked(ids_read(len(data.val[0].ids)), self.clock.elapsed_s() - before)
+        trainer = self.trainer
+        loss, best, weights = self._measure()
         report = Evaluated(
             step=trainer.step,
             epoch=trainer.epoch,
             elapsed_s=self.clock.elapsed_s(),
-            train_loss_nats_per_char=trainer.since_look.take() * data.ids_per_char,
+            train_loss_nats_per_char=trainer.since_look.take() * self.keeper.data.ids_per_char,
             val_loss_nats_per_char=loss,
             best=best,
             checkpoint=self.keeper.checkpoint(weights, {"step": trainer.step}),
@@ -110,6 +113,15 @@ class Loop:
         self.keeper.log(report)
         self.meter.resume()
         return report
+
+    def _measure(self) -> tuple[float, bool, Tensors]:
+        """Return (loss of the model as it is, whether it is the best so far and kept, its weights)."""
+        data, before = self.keeper.data, self.clock.elapsed_s()
+        loss = loss_nats_per_char(self.engine, data, data.val[0])
+        weights = self.trainer.network.export_weights()
+        best = self.keeper.offer(loss, self.trainer.step, weights)
+        self.clock.looked(ids_read(len(data.val[0].ids)), self.clock.elapsed_s() - before)
+        return loss, best, weights
 
     def _looks_due(self) -> int:
         """Return how many looks are due by now."""
@@ -127,7 +139,7 @@ class Loop:
         """Take a look at what there was before the step that diverged, then say so."""
         if self.trainer.step:
             yield self.look()
-        kept = f"The best model before that is {self.keeper.run.model}." if self.keeper.best_step else ""
+        kept = f"The best model before that is {self.keeper.run.model}." if self.keeper.best_weights else ""
         raise DivergenceError(error.message, f"{kept} {error.hint}".strip()) from error
 
 

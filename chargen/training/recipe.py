@@ -6,7 +6,8 @@ The rule; what was measured is in `benchmarks/LOG.md`:
     hidden    the largest size of which the run reads enough ids for each weight, and that the text can fill
     members   as many as leave each the text often enough: twice the time gives √2 of both; smaller than one alone
     lanes     64 of 24 ids; where the text is read often, of 48, and only so many that there are steps enough
-    rate      1e-2 with a low β1: early steps point in changing directions, and it forgets a bad one fast
+    rate      1e-2 with a low β1: early steps point in changing directions, and it forgets a bad one fast; less for
+              a model that learns on, the less the text has to teach it
     dropout   grows with the number of times that the text will be read
 
 How many ids a run by time will read is worked out from how fast this machine trains, measured (`speed.py`).
@@ -31,6 +32,8 @@ EPOCHS_OF_ONE = 2  #: members are the square root of the epochs of a single one 
 MOST_MEMBERS = 4
 EPOCHS_BY_HEART = 2.5  #: so often a text is read before a network begins to have it by heart
 DROPOUT_FOR_TWICE, MOST_DROPOUT = 0.055, 0.3
+RATE, LEAST_RATE = 1e-2, 3e-4
+ALL_NEW = 250_000.0  #: nats that a text has to teach a model, from which on it is taught at the full rate
 SIZES = range(32, 2049, 32)
 FEWEST_STEPS = 1_000  #: that a run should have before its steps are made larger
 
@@ -43,6 +46,7 @@ def choose(
     model_choices: Mapping[str, Any],
     train_choices: Mapping[str, Any],
     flops: float = 0.0,
+    new_nats: float | None = None,
 ) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a run.
 
@@ -54,6 +58,7 @@ def choose(
         model_choices: what the person chose of `ModelConfig`; it stands.
         train_choices: what the person chose of `TrainConfig`; it stands.
         flops: floating-point operations that a run by time can make in its matrix products.
+        new_nats: that the text has to teach the model which the run begins from (`novelty.py`), if it begins from one.
 
     Raises:
         ConfigError: a choice is out of range, or no cell has the chosen name.
@@ -83,7 +88,7 @@ def choose(
     }
     train = {
         **lanes(reads(hidden, members), epochs, device),
-        "learning_rate": 1e-2,
+        "learning_rate": rate(new_nats),
         "warmup": 0.05,
         "weight_decay": 0.1,
         "beta1": 0.5,
@@ -157,6 +162,12 @@ def lanes(ids_read: float, epochs: float, device: str) -> dict[str, int]:
         return {"batch_size": 64, "seq_len": 24}
     most = ids_read / (48 * FEWEST_STEPS)
     return {"batch_size": max((few for few in (16, 32, 64) if few <= most), default=16), "seq_len": 48}
+
+
+def rate(new_nats: float | None) -> float:
+    """Return the learning rate of a new network, or of one that a text has so much to teach."""
+    share = 1.0 if new_nats is None else min(1.0, new_nats / ALL_NEW)
+    return max(LEAST_RATE, float(f"{RATE * share:.1e}"))
 
 
 def dropout(epochs: float) -> float:

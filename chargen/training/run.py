@@ -128,13 +128,18 @@ def _settings(
     if plan.more_s:
         raise ConfigError("only a run that was stopped can have more time", "Say --resume RUN, or a longer --budget.")
     chosen = {**plan.model, **begun.shape} if begun else plan.model
-    flops = 0.0
+    flops, new = 0.0, None
+    if begun:
+        from chargen.training.novelty import new_nats
+
+        config = ModelConfig(vocab_size=data.tokenizer.vocab_size, **begun.shape)
+        new = new_nats(data, config, begun.weights, device, begun.loss_nats_per_char)
     if "budget_s" in plan.length:
         from chargen.training.speed import measure_flops_per_s
 
         flops = measure_flops_per_s(str(chosen.get("cell", default_cell(device))), device)
         flops *= max(0.0, plan.length["budget_s"] - (time.perf_counter() - plan.started))
-    return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, device, chosen, plan.train, flops)
+    return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, device, chosen, plan.train, flops, new)
 
 
 def _longer(length: Mapping[str, Any], more_s: float) -> dict[str, Any]:

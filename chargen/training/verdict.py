@@ -25,6 +25,11 @@ def verdict(result: Finished, history: Sequence[Mapping[str, float]], dropout: f
     entropy = result.entropy_nats_per_char
     baseline = min(result.ngram_5_nats_per_char, result.lzma_nats_per_char)
     advice: list[str] = []
+    if result.best_step == 0:
+        return (
+            "Nothing gained: on this text the model that the run began from is the best still, and was kept.",
+            ("A lower rate (--lr), or more text.",),
+        )
     if entropy is not None and result.val_loss_nats_per_char - entropy < 0.02 * entropy + 0.005:
         return "The model is as good as this source allows.", ()
     if risen > RISEN:

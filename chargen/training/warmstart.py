@@ -29,6 +29,7 @@ class Beginning:
     tokenizer: Tokenizer
     shape: Mapping[str, Any]  #: settings of `ModelConfig` that the weights decide
     weights: Tensors
+    loss_nats_per_char: float  #: of the model on its own validation text
     note: str
 
 
@@ -54,7 +55,7 @@ def begin_from(checkpoint: Checkpoint, text: Span, new_chars: str, chosen: Mappi
             raise ConfigError(
                 f"{name} is {value}, but the model to begin from has {shape[name]}", "Leave it out, or begin anew."
             )
-    before = checkpoint.tokenizer
+    before, own_loss = checkpoint.tokenizer, float(checkpoint.about.get("choice_loss_nats_per_char", 0.0))
     grown = before.grown(text)
     count = grown.vocab_size - before.vocab_size
     if count and new_chars == "error":
@@ -64,9 +65,9 @@ def begin_from(checkpoint: Checkpoint, text: Span, new_chars: str, chosen: Mappi
             "--new-chars grow gives them a place; --new-chars unknown reads them as unknown.",
         )
     if not count or new_chars == "unknown":
-        return Beginning(before, shape, dict(checkpoint.weights), "")
+        return Beginning(before, shape, dict(checkpoint.weights), own_loss, "")
     weights = _with_rows(checkpoint, rows_of(before, grown))
-    return Beginning(grown, shape, weights, f"the vocabulary grew by {count:,} characters of this text")
+    return Beginning(grown, shape, weights, own_loss, f"the vocabulary grew by {count:,} characters of this text")
 
 
 def rows_of(before: Tokenizer, after: Tokenizer) -> np.ndarray:
