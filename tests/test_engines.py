@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.cells import CELLS
+from chargen.engine import torch_engine
 from chargen.engine.engine import Engine, log_softmax
 from chargen.engine.evaluate import carried_log_probs, windows_log_probs
 from chargen.engine.numpy_engine import NumpyEngine
@@ -49,6 +50,26 @@ def test_numpy_and_torch_engines_agree(name: str, shape: dict[str, object]) -> N
     np.testing.assert_allclose(a, b, atol=2e-5)
     again, _ = ours.read(inputs, targets, a_state)
     np.testing.assert_allclose(again, theirs.read(inputs, targets, b_state)[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", CELLS.names())
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_few_long_lanes_are_read_as_streams_of_the_same_network(
+    name: str, shape: dict[str, object], lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, engine = engines(cell=name, **shape)
+    inputs, targets = np.random.default_rng(0).integers(0, engine.vocab_size, (2, 30, lanes))
+    read: list[np.ndarray] = []
+    for long in (10, 1000):
+        monkeypatch.setattr(torch_engine, "LONG", long)
+        first, state = engine.read(inputs[:15], targets[:15], engine.initial_state(lanes))
+        again, _ = engine.read(inputs[:15], targets[:15], engine.initial_state(lanes))  # a state is a value
+        np.testing.assert_array_equal(first, again)
+        more, _ = engine.read(inputs[15:], targets[15:], state)
+        read.append(np.concatenate([first, more]))
+    assert "_streams" in vars(engine)
+    np.testing.assert_allclose(*read, atol=2e-5)
 
 
 def test_probabilities_of_all_next_characters_sum_to_one() -> None:

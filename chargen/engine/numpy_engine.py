@@ -21,6 +21,8 @@ from chargen.engine.graph import TraceError
 from chargen.engine.stream import PlainStream, Program, TracedStream
 from chargen.engine.trace import Layer, trace
 
+MOST_LOGITS = 1 << 15  #: of one stream that are kept until they are made probabilities, many at a time
+
 Float = NDArray[np.float32]
 
 
@@ -79,9 +81,11 @@ class NumpyEngine:
     ) -> tuple[NDArray[np.float64], tuple[State, ...]]:
         log_probs = np.empty(inputs.shape)
         if inputs.shape[1] == 1:  # however few: what was read in parts is what was read at once, to the bit
-            stream = self.stream(state)
-            for t, token_id in enumerate(inputs[:, 0].tolist()):
-                log_probs[t] = log_softmax(stream.step(token_id))[targets[t]]
+            stream, span = self.stream(state), max(1, MOST_LOGITS // self.vocab_size)
+            for begin in range(0, len(inputs), span):
+                window = slice(begin, begin + span)
+                logits = np.stack([stream.step(token_id).copy() for token_id in inputs[window, 0].tolist()])
+                log_probs[window] = np.take_along_axis(log_softmax(logits), targets[window], axis=1)
             return log_probs, stream.state()
         lanes = np.arange(inputs.shape[1])
         for t, ids in enumerate(inputs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from chargen.config import ModelConfig
 from chargen.engine.engine import Item, Result, Stream
+from chargen.engine.numpy_engine import NumpyEngine
 from chargen.engine.stream import PlainStream
 from chargen.nets.forward import STEPS, Forward
 from chargen.nets.network import Network, NetworkState, restart
@@ -20,6 +22,7 @@ from chargen.nets.network import Network, NetworkState, restart
 MOST_LOGITS = 1 << 21  #: in one piece of a window: 8 MB of float32, which stay in the cache
 MOST_HIDDEN = 1 << 23  #: outputs of the layers in one piece of a window: 32 MB of float32
 MOST_WORKERS = 16
+FEW_LANES, LONG = 4, 1024  #: from so many steps on so few lanes are read faster one after another, as NumPy's streams
 
 
 class TorchEngine:
@@ -35,9 +38,9 @@ class TorchEngine:
         self.vocab_size = network.config.vocab_size
         bias = network.weight("head.bias")
         self._device = bias.device
-        fast = frozen and bias.device.type == "cpu" and bias.dtype == torch.float32 and network.config.cell in STEPS
+        self._fast = frozen and bias.device.type == "cpu" and bias.dtype == torch.float32
         with torch.no_grad():
-            self._layers = Forward(network).read if fast else network.read
+            self._layers = Forward(network).read if self._fast and network.config.cell in STEPS else network.read
 
     @classmethod
     def from_weights(cls, config: ModelConfig, weights: Mapping[str, NDArray[Any]], device: str = "cpu") -> TorchEngine:
@@ -70,6 +73,8 @@ class TorchEngine:
         self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState
     ) -> tuple[NDArray[np.float64], NetworkState]:
         T, B = inputs.shape
+        if self._fast and B <= FEW_LANES and T >= LONG:
+            return self._read_streams(inputs, targets, state)
         log_probs = np.empty((T, B))
         config = self.network.config
         span = max(1, MOST_HIDDEN // (B * config.hidden_size * config.members))
@@ -78,6 +83,28 @@ class TorchEngine:
             tops, state = self._layers(self._ids(inputs[window]), state)
             log_probs[window] = self._chosen(tops, self._ids(targets[window]))
         return log_probs, state
+
+    def _read_streams(
+        self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState
+    ) -> tuple[NDArray[np.float64], NetworkState]:
+        """Read lane after lane, each as one stream of the same equations in NumPy."""
+        found = [
+            self._streams.read(
+                inputs[:, lane, None],
+                targets[:, lane, None],
+                tuple(tuple(part[lane, None].numpy() for part in layer) for layer in state),
+            )
+            for lane in range(inputs.shape[1])
+        ]
+        after = tuple(
+            tuple(torch.from_numpy(np.concatenate(parts)) for parts in zip(*layers, strict=True))
+            for layers in zip(*(lane_state for _, lane_state in found), strict=True)
+        )
+        return np.concatenate([log_probs for log_probs, _ in found], axis=1), after
+
+    @cached_property
+    def _streams(self) -> NumpyEngine:
+        return NumpyEngine(self.network.config, self.network.export_weights())
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield function(item) for each item, in their order; on a CPU several are worked on at once.
