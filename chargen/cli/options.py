@@ -6,6 +6,7 @@ import math
 import re
 
 import click
+from click.core import ParameterSource
 
 
 def _temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -53,6 +54,13 @@ text_field = click.option(
 device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def given(*names: str) -> list[str]:
+    """Return those of the names whose options stand on the command line, as they are written there."""
+    ctx = click.get_current_context()
+    ours = [name for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    return [param.opts[0] for name in ours for param in ctx.command.params if param.name == name]
 
 
 def span(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
