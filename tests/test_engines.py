@@ -1,5 +1,8 @@
+import threading
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +73,32 @@ def test_few_long_lanes_are_read_as_streams_of_the_same_network(
         read.append(np.concatenate([first, more]))
     assert "_streams" in vars(engine)
     np.testing.assert_allclose(*read, atol=2e-5)
+
+
+def test_what_nobody_waits_for_any_more_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_engine, "LONG", 2)
+    _, engine = engines()
+    ids = np.zeros((100_000, 1), dtype=np.int64)
+    ended: list[bool] = []
+
+    def read(number: int) -> int:
+        if number:  # a long text; the first one fails once this one is on its way
+            begun.set()
+            engine.read(ids, ids, engine.initial_state(1))
+            ended.append(True)
+        begun.wait()
+        raise KeyboardInterrupt
+
+    threads, begun = torch.get_num_threads(), threading.Event()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(engine.map(read, [0, 1]))
+    finally:
+        torch.set_num_threads(threads)
+    assert not ended
+    log_probs, _ = engine.read(ids[:5], ids[:5], engine.initial_state(1))
+    assert np.isfinite(log_probs).all()
 
 
 def test_probabilities_of_all_next_characters_sum_to_one() -> None:

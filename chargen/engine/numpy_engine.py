@@ -18,10 +18,8 @@ from chargen.cells.cell import State
 from chargen.config import ModelConfig
 from chargen.engine.engine import Item, Result, Stream, log_softmax
 from chargen.engine.graph import TraceError
-from chargen.engine.stream import PlainStream, Program, TracedStream
+from chargen.engine.stream import PlainStream, Program, TracedStream, read_stream
 from chargen.engine.trace import Layer, trace
-
-MOST_LOGITS = 1 << 15  #: of one stream that are kept until they are made probabilities, many at a time
 
 Float = NDArray[np.float32]
 
@@ -79,15 +77,10 @@ class NumpyEngine:
     def read(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: tuple[State, ...]
     ) -> tuple[NDArray[np.float64], tuple[State, ...]]:
-        log_probs = np.empty(inputs.shape)
         if inputs.shape[1] == 1:  # however few: what was read in parts is what was read at once, to the bit
-            stream, span = self.stream(state), max(1, MOST_LOGITS // self.vocab_size)
-            for begin in range(0, len(inputs), span):
-                window = slice(begin, begin + span)
-                logits = np.stack([stream.step(token_id).copy() for token_id in inputs[window, 0].tolist()])
-                log_probs[window] = np.take_along_axis(log_softmax(logits), targets[window], axis=1)
-            return log_probs, stream.state()
-        lanes = np.arange(inputs.shape[1])
+            stream = self.stream(state)
+            return read_stream(stream, inputs[:, 0], targets[:, 0])[:, None], stream.state()
+        log_probs, lanes = np.empty(inputs.shape), np.arange(inputs.shape[1])
         for t, ids in enumerate(inputs):
             logits, state = self.step(ids, state)
             log_probs[t] = log_softmax(logits)[lanes, targets[t]]
