@@ -25,6 +25,9 @@ temperature = click.option(
     help="Below 1 bolder, above 1 wilder; 0 always takes the likeliest character.",
 )  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, with units in the names.")
+end = click.option(
+    "--end/--no-end", default=None, help="Score the end too, or not.  [default: of a model of documents]"
+)
 encoding = click.option("--encoding", default="utf-8", show_default=True, help="Of the files.")
 newline = click.option(
     "--newline",

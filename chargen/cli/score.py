@@ -41,7 +41,7 @@ Examples:
     help="Of a line that cannot be read: stop and name it, read U+FFFD for its bytes, or go on without it.",
 )  # fmt: skip
 @click.option("--context", help="A text that the sentences stand after: read, not scored.")
-@click.option("--end/--no-end", default=None, help="Score the end too, or not.  [default: of a model of documents]")
+@options.end
 @click.option(
     "--by", type=click.Choice(["per-char", "per-byte", "total"]), default="per-char", show_default=True,
     help="What texts are ranked by.",
