@@ -17,6 +17,7 @@ import torch
 
 from chargen.checkpoint import save_checkpoint
 from chargen.cli.main import COMMANDS
+from chargen.config import DataConfig
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]
@@ -252,6 +253,8 @@ def test_temperature_zero_is_greedy(chargen: Chargen, model: Path) -> None:
         (["--length", "-3"], 2, ["length"]),
         (["-n", "0"], 2, ["0"]),
         (["-m", "vers"], 1, ["no model named 'vers'", "Did you mean 'verse'"]),
+        (["-m", "./models/none.safetensors"], 1, ["there is no file ./models/none.safetensors"]),
+        (["-m", "checkpoints"], 1, ["the folder checkpoints has no model.safetensors"]),
         (["-m", "torn.safetensors"], 1, ["torn.safetensors", "damaged"]),
         (["-m", "flipped.safetensors"], 1, ["flipped.safetensors", "damaged"]),
         (["-m", "text.txt"], 1, ["text.txt", "not a model file"]),
@@ -408,6 +411,11 @@ def test_eval_says_bits_and_unknowns(chargen: Chargen, model: Path, corpus: Path
     assert found["unknown_chars"] == 1
     assert "1 of the" in result.err
     assert "windows of 256" in chargen("eval", str(corpus)).out
+    assert "ends of documents" not in chargen("eval", str(corpus)).out
+    documents = random_model()
+    documents.about["data"] = DataConfig(documents="line").to_json()
+    save_checkpoint(model, documents)
+    assert "characters (4 of them ends of documents), " in chargen("eval", str(corpus)).out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
