@@ -195,6 +195,12 @@ def test_each_character_of_a_page_says_its_surprisal_and_five_guesses() -> None:
     assert any(tag == "table" for tag, _ in page.tags)
 
 
+def test_a_text_that_no_edit_makes_likelier_has_no_table() -> None:
+    html = "".join(heat_page([[place("a")]], "verse", [[]]))
+    assert "No single edit makes it likelier." in html
+    assert "<table" not in html
+
+
 # ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

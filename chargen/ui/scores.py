@@ -28,6 +28,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 Line = Callable[[int | None, int, Score], None]  #: (rank, place among the input, score), prints it
 
 WORD_COLUMNS = ("bits/word", "words")
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
 
 
@@ -189,7 +190,9 @@ def escaped(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return a text without what would move a terminal's cursor: control characters have a picture, or U+FFFD.
+    """Return a text without what would move a terminal's cursor, or turn the direction of what follows it.
+
+    Control characters have a picture, or U+FFFD.
 
     >>> visible("a\\nb")
     'a␊b'
@@ -197,7 +200,11 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        chr(0x2400 + ord(char)) if char < " " else "\ufffd" if unicodedata.category(char) in ("Cc", "Cs") else char
+        chr(0x2400 + ord(char))
+        if char < " "
+        else "\ufffd"
+        if char in _DIRECTIONS or unicodedata.category(char) in ("Cc", "Cs")
+        else char
         for char in text
     )
 
