@@ -107,7 +107,7 @@ def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
         if (folder / CLASSIFIER_FILE).is_file():
             raise ModelError(f"{folder} is a classifier, several models", f"Ask it: chargen classify -m {spec} …")
     if Path(spec).is_dir():
-        raise ModelError(f"the folder {spec} has no {MODEL_FILE}", _hint(spec, root))
+        raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _hint(spec, root))
     if len(Path(spec).parts) > 1:
         raise ModelError(
             f"there is no file {spec}", "Give a model's file, a run's folder or its name under checkpoints/."

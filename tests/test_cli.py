@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -254,7 +255,7 @@ def test_temperature_zero_is_greedy(chargen: Chargen, model: Path) -> None:
         (["-n", "0"], 2, ["0"]),
         (["-m", "vers"], 1, ["no model named 'vers'", "Did you mean 'verse'"]),
         (["-m", "./models/none.safetensors"], 1, ["there is no file ./models/none.safetensors"]),
-        (["-m", "checkpoints"], 1, ["the folder checkpoints has no model.safetensors"]),
+        (["-m", "checkpoints"], 1, ["the folder 'checkpoints' has no model.safetensors"]),
         (["-m", "torn.safetensors"], 1, ["torn.safetensors", "damaged"]),
         (["-m", "flipped.safetensors"], 1, ["flipped.safetensors", "damaged"]),
         (["-m", "text.txt"], 1, ["text.txt", "not a model file"]),
@@ -401,6 +402,17 @@ def test_bad_input_to_score(chargen: Chargen, model: Path, arguments: list[str],
 
 
 # ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("closed", "status", "words"),
+    [("<&-", 1, "nothing to score"), ("dog >&-", 0, ""), ("dog 2>&-", 0, ""), ("dog <&- >&- 2>&-", 0, "")],
+)
+def test_closed_streams_are_empty_ones(model: Path, tmp_path: Path, closed: str, status: int, words: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = f"{shlex.quote(sys.executable)} -m chargen score {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (status, True, False), done.stderr
 
 
 def test_eval_says_bits_and_unknowns(chargen: Chargen, model: Path, corpus: Path) -> None:

@@ -311,6 +311,7 @@ def test_options_that_contradict_each_other_are_wrong_usage(chargen: Chargen, mo
         *(["--top", "3", "--no-sort"], ["--by", "total", "--no-sort"], ["--tsv", "--json"], ["--top", "0"]),
         *(["--by", "word"], ["--null"], ["--field", "t"], ["--encoding", "cp1258"], ["--errors", "skip"]),
         *(["--null", "--whole", "--file", "-"], ["--tsv", "--suggest"], ["--tsv", "--chars", "--words"]),
+        *(["--html", ""], ["--html", "."]),
     ):
         assert chargen("score", "-m", str(model), "dog", *arguments).status == 2, arguments
 

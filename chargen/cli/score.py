@@ -116,6 +116,8 @@ def _check(chosen: dict[str, Any], files: bool) -> None:
         raise click.UsageError("--tsv has no room for suggestions; --json has.")
     if chosen["tsv"] and chosen["chars"] and chosen["words"]:
         raise click.UsageError("--tsv with --chars has rows of characters, and none of --words.")
+    if chosen["html"] == "":
+        raise click.UsageError("--html wants a file's name.")
     if chosen["field"] != "text" and not chosen["json_lines"]:
         raise click.UsageError("--field is of --json-lines.")
     of_files = [*forms, *options.given("encoding", "errors")]

@@ -30,7 +30,12 @@ def options(command: Command) -> Command:
         click.option(
             "--suggest", is_flag=True, help="Propose the single edits that raise log p most, the end counted."
         ),
-        click.option("--html", type=click.Path(), metavar="FILE", help="Write a page: a heat-map, and best guesses."),
+        click.option(
+            "--html",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="Write a page: a heat-map, and best guesses.",
+        ),
         click.option("--chars", is_flag=True, help="Show each character's surprisal: as a colour, or as a digit."),
     ):
         command = option(command)
