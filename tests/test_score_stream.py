@@ -236,6 +236,16 @@ def test_the_best_n_are_the_first_n_of_the_ranking_and_the_ranking_on_disk_is_th
     assert top.best() == expected[:size]
 
 
+def test_an_empty_text_has_no_rank_but_the_last_unless_its_end_was_scored() -> None:
+    lm = LanguageModel(MODEL)
+    texts = ["dog", "", "The quick brown fox"]
+    for by in BY:
+        assert [score.text for score in rank(lm.score(texts, end=False), by)][-1] == ""
+    ended = lm.score(texts, end=True)
+    assert rank(ended, "total") == sorted(ended, key=lambda score: -score.log_prob_nats)
+    assert rank(ended)[-1].text == ""
+
+
 def test_a_text_that_comes_again_has_the_same_score_to_the_last_digit() -> None:
     texts = ["The quick brown fox", "dog", "The quick brown fox", "a", "lazy", "The quick brown fox", "dog"]
     lm = LanguageModel(random_model(hidden_size=24))

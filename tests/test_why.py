@@ -222,6 +222,17 @@ def test_chars_in_a_pipe_are_digits_below_the_text(chargen: Callable[..., Result
     assert "\x1b" not in result.out
 
 
+def test_on_a_terminal_colours_are_explained_once(
+    chargen: Callable[..., Result], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm-256color"), ("COLORTERM", "truecolor")):
+        monkeypatch.setenv(name, value)
+    out = chargen("score", "--chars", "Chữ tài", "a b").out
+    assert out.count("bits: <1") == 1
+    assert out.index("bits: <1") < out.index("\x1b[38;2;")
+    assert len(re.findall(r"bits/char", out)) == 2
+
+
 def test_json_lists_characters_that_add_up_and_suggestions(chargen: Callable[..., Result], model: Path) -> None:
     result = chargen("score", "--chars", "--suggest", "--json", "Chữ €", "a")
     lines = [json.loads(line) for line in result.out.splitlines()]

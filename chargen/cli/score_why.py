@@ -111,9 +111,10 @@ def _line(lm: LanguageModel, chosen: dict[str, Any]) -> Why:
     from chargen.ui.console import print_json
     from chargen.ui.scores import chars_tsv, record
 
-    row = chars_tsv(sys.stdout.write)
+    row, first = chars_tsv(sys.stdout.write), True
 
     def line(rank: int | None, place: int, score: Score, found: list[Suggestion] | None) -> None:
+        nonlocal first
         places = list(lm.places(score.text, most=0, score=score)) if chosen["chars"] else []
         if chosen["tsv"]:
             row(rank, place, places)
@@ -125,13 +126,16 @@ def _line(lm: LanguageModel, chosen: dict[str, Any]) -> Why:
                 values["suggestions"] = [suggestion.to_json() for suggestion in found]
             print_json(values)
         else:
-            _print(score, places, chosen, found)
+            _print(score, places, chosen, found, first)
+        first = False
         sys.stdout.flush()
 
     return line
 
 
-def _print(score: Score, places: list[Place], chosen: dict[str, Any], found: list[Suggestion] | None) -> None:
+def _print(
+    score: Score, places: list[Place], chosen: dict[str, Any], found: list[Suggestion] | None, first: bool
+) -> None:
     from rich.text import Text
 
     from chargen.scoring.scorer import LN2
@@ -143,7 +147,7 @@ def _print(score: Score, places: list[Place], chosen: dict[str, Any], found: lis
     if not chosen["chars"]:
         console.print(Text(visible(score.text)), soft_wrap=True)
     elif console.is_terminal and console.color_system in ENOUGH_COLOURS:
-        console.print(heat_text(places), legend(), sep="\n")
+        console.print(*([legend()] if first else []), heat_text(places), sep="\n")
     else:
         sys.stdout.write("\n".join(digit_lines(places)) + "\n")
     numbers = [f"{-score.log_prob_nats / LN2:.2f} bits"]
