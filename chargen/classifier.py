@@ -24,14 +24,13 @@ from chargen.errors import ConfigError, ModelError
 from chargen.files import write_atomically
 from chargen.jsontext import to_line
 from chargen.lm import LanguageModel, load
-from chargen.runs import CHECKPOINTS, create_run, find_run
+from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, create_run, find_run
 from chargen.scoring.classify import Quality, fit_temperature, log_posteriors, log_priors, parted, quality
 from chargen.text.corpus import Corpus
 from chargen.text.longtext import LongText
 from chargen.training.reports import Finished, Report
 from chargen.training.run import Plan, train
 
-FILE = "classifier.json"
 DATA = DataConfig(tokenizer="byte")  #: bytes: every model knows every character, so no label loses for a rare one
 HELD_OUT = (0.1, 0.1)  #: of the texts: for the temperature, and for the numbers
 Texts = Mapping[str, Sequence[str]]
@@ -97,19 +96,20 @@ def load_classifier(models: Sequence[str], root: Path = CHECKPOINTS) -> Classifi
             raise ConfigError("a model is named twice", "Give each one once.")
         priors = log_priors([0] * len(models))
         return Classifier(tuple(models), tuple(load(model) for model in models), priors)
-    folder = next((f for f in (Path(models[0]), root / models[0]) if (f / FILE).is_file()), None) if models else None
+    places = (Path(models[0]), root / models[0]) if models else ()
+    folder = next((place for place in places if (place / CLASSIFIER_FILE).is_file()), None)
     if folder is None:
         raise ModelError(
             f"no classifier named {models[0]!r} under {root}/" if models else "no classifier is named",
             "Give several models (-m a -m b), or train one: chargen classify --train FOLDER --name NAME",
         )
     try:
-        saved = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        saved = json.loads((folder / CLASSIFIER_FILE).read_text(encoding="utf-8"))
         opened = tuple(load(folder / place) for place in saved["folders"])
         temperature = float("inf") if saved["temperature"] is None else float(saved["temperature"])
         return Classifier(tuple(saved["labels"]), opened, np.array(saved["log_priors"]), temperature, True)
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{folder / FILE} is damaged ({error})", "Train the classifier again.") from error
+        raise ModelError(f"{folder / CLASSIFIER_FILE} is damaged ({error})", "Train the classifier again.") from error
 
 
 def train_classifier(
@@ -166,7 +166,7 @@ def train_classifier(
         "temperature": made.temperature,
         "held_out": measured.to_json(),
     }
-    write_atomically(folder / FILE, [to_line(values).encode()])
+    write_atomically(folder / CLASSIFIER_FILE, [to_line(values).encode()])
     yield Trained(folder, made, measured)
 
 

@@ -72,8 +72,7 @@ class LanguageModel:
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto", path: Path | None = None) -> None:
         self.checkpoint, self.path = checkpoint, path
-        self.tokenizer = checkpoint.tokenizer
-        self.device = device
+        self.tokenizer, self.device = checkpoint.tokenizer, device
         self._data = checkpoint.data
 
     def save(self, path: str | Path) -> None:
@@ -205,14 +204,18 @@ class LanguageModel:
 
     def surprisal(self, text: str, *, context: str | None = None) -> list[tuple[str, float]]:
         """Return the text's characters (pieces, of a sentencepiece model), each with its −log₂ p in bits."""
-        return self._scoring.surprisal(text, context or "")
+        return [(place.text, place.surprisal_bits) for place in self.places(text, context=context, most=0)]
 
-    def places(self, text: str, *, context: str | None = None, most: int = 5, end: bool = False) -> Iterator[Place]:
-        """Yield a text's characters (and its end), each with its surprisal and the best guesses in its place."""
-        from chargen.probe.surprisal import places
+    def places(
+        self, text: str, *, context: str | None = None, most: int = 5, end: bool = False, score: Score | None = None
+    ) -> Iterator[Place]:
+        """Yield a text's characters (and its end) with surprisal and guesses; `score`: its own with pieces."""
+        from chargen.probe.surprisal import best_guesses, places
 
-        before, after = self._scoring.context(context or ""), self._scoring.start if end else None
-        return places(self._numpy, self.tokenizer, before, self._scoring.normal(text), most, self._has_documents, after)
+        score = score or self.score(text, context=context, end=end, pieces=True)
+        read = (self._scoring.context(context or ""), self._scoring.normal(text), most, self._has_documents)
+        guesses = best_guesses(self._numpy, self.tokenizer, *read) if most else None
+        return places(score.pieces or (), score.end_log_prob_nats, score.unknown, guesses)
 
     def suggest(self, text: str, *, context: str | None = None, most: int = 5) -> list[Suggestion]:
         """Return the single edits that raise log p of a text and its end most, the best first."""

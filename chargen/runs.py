@@ -18,6 +18,7 @@ CHECKPOINTS = Path("checkpoints")
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.safetensors"
 METRICS_FILE = "metrics.jsonl"
+CLASSIFIER_FILE = "classifier.json"  #: of a folder of runs, one for each label (`classifier.py`)
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,15 @@ def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
     for path in (Path(spec), Path(spec) / MODEL_FILE, root / spec / MODEL_FILE):
         if path.is_file():
             return path
+    for folder in (Path(spec), root / spec):
+        if (folder / CLASSIFIER_FILE).is_file():
+            raise ModelError(f"{folder} is a classifier, several models", f"Ask it: chargen classify -m {spec} …")
+    if Path(spec).is_dir():
+        raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _hint(spec, root))
+    if len(Path(spec).parts) > 1:
+        raise ModelError(
+            f"there is no file {spec}", "Give a model's file, a run's folder or its name under checkpoints/."
+        )
     raise ModelError(f"no model named {spec!r} under {root}/", _hint(spec, root))
 
 

@@ -159,12 +159,15 @@ def test_several_models_given_on_the_command_line(chargen: Chargen, tmp_path: Pa
     assert chargen("classify", "x").status == 2
 
 
-def test_train_then_classify(chargen: Chargen, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "train", [["classify", "--train", "two.tsv"], ["train", "--label", "two.tsv"]], ids=["classify", "train"]
+)
+def test_train_then_classify(chargen: Chargen, tmp_path: Path, train: list[str]) -> None:
     rows = [f"digits\t{n * 7919 % 10**6:06}" for n in range(60)] + [
         f"letters\t{'abcdef'[n % 6] * 3}{'xyz'[n % 3]}{chr(97 + n % 25)}" for n in range(60)
     ]
     (tmp_path / "two.tsv").write_text("\n".join(rows) + "\n")
-    result = chargen("classify", "--train", "two.tsv", "--steps", "15", "--hidden", "8", "--json")
+    result = chargen(*train, "--steps", "15", "--hidden", "8", "--json")
     assert result.status == 0, result.err
     found = json.loads(result.out)
     assert found["labels"] == ["digits", "letters"]
@@ -177,5 +180,29 @@ def test_train_then_classify(chargen: Chargen, tmp_path: Path) -> None:
     assert again.err == ""
     assert (tmp_path / "checkpoints" / "two" / "digits" / "model.safetensors").is_file()
     assert not (tmp_path / "checkpoints" / "two-digits").exists()
+    assert "two is a classifier, several models" in chargen("score", "-m", "two", "x").err
     (tmp_path / "checkpoints" / "two" / "classifier.json").write_text("{}")
     assert "is damaged" in chargen("classify", "-m", "two", "x").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "one folder or one file"),
+        (["a.tsv", "b.tsv"], "one folder or one file"),
+        (["a.tsv", "--resume", "x"], "--resume does not go with --label"),
+        (["a.tsv", "--tokenizer", "char"], "--tokenizer does not go with --label"),
+        (["a.tsv", "--steps", "3", "--epochs", "1"], "one of --budget, --steps and --epochs"),
+    ],
+)
+def test_what_does_not_go_with_labels_is_wrong_usage(chargen: Chargen, arguments: list[str], words: str) -> None:
+    result = chargen("train", "--label", *arguments)
+    assert result.status == 2
+    assert words in result.err
+
+
+def test_nothing_in_a_classified_text_can_move_the_cursor(chargen: Chargen, tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        save_checkpoint(tmp_path / "checkpoints" / name / "model.safetensors", random_model(seed=seed))
+    out = chargen("classify", "-m", "a", "-m", "b", "x\x1b[2J\x07").out
+    assert "x␛[2J␇" in out

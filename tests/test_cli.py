@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 
 from chargen.checkpoint import save_checkpoint
 from chargen.cli.main import COMMANDS
+from chargen.config import DataConfig
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]
@@ -252,6 +254,8 @@ def test_temperature_zero_is_greedy(chargen: Chargen, model: Path) -> None:
         (["--length", "-3"], 2, ["length"]),
         (["-n", "0"], 2, ["0"]),
         (["-m", "vers"], 1, ["no model named 'vers'", "Did you mean 'verse'"]),
+        (["-m", "./models/none.safetensors"], 1, ["there is no file ./models/none.safetensors"]),
+        (["-m", "checkpoints"], 1, ["the folder 'checkpoints' has no model.safetensors"]),
         (["-m", "torn.safetensors"], 1, ["torn.safetensors", "damaged"]),
         (["-m", "flipped.safetensors"], 1, ["flipped.safetensors", "damaged"]),
         (["-m", "text.txt"], 1, ["text.txt", "not a model file"]),
@@ -400,6 +404,17 @@ def test_bad_input_to_score(chargen: Chargen, model: Path, arguments: list[str],
 # ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize(
+    ("closed", "status", "words"),
+    [("<&-", 1, "nothing to score"), ("dog >&-", 0, ""), ("dog 2>&-", 0, ""), ("dog <&- >&- 2>&-", 0, "")],
+)
+def test_closed_streams_are_empty_ones(model: Path, tmp_path: Path, closed: str, status: int, words: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = f"{shlex.quote(sys.executable)} -m chargen score {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (status, True, False), done.stderr
+
+
 def test_eval_says_bits_and_unknowns(chargen: Chargen, model: Path, corpus: Path) -> None:
     corpus.write_text(VERSE + "€", encoding="utf-8")
     result = chargen("eval", str(corpus), "--json")
@@ -408,6 +423,11 @@ def test_eval_says_bits_and_unknowns(chargen: Chargen, model: Path, corpus: Path
     assert found["unknown_chars"] == 1
     assert "1 of the" in result.err
     assert "windows of 256" in chargen("eval", str(corpus)).out
+    assert "ends of documents" not in chargen("eval", str(corpus)).out
+    documents = random_model()
+    documents.about["data"] = DataConfig(documents="line").to_json()
+    save_checkpoint(model, documents)
+    assert "characters (4 of them ends of documents), " in chargen("eval", str(corpus)).out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

@@ -1,9 +1,13 @@
+import threading
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.cells import CELLS
+from chargen.engine import torch_engine
 from chargen.engine.engine import Engine, log_softmax
 from chargen.engine.evaluate import carried_log_probs, windows_log_probs
 from chargen.engine.numpy_engine import NumpyEngine
@@ -49,6 +53,52 @@ def test_numpy_and_torch_engines_agree(name: str, shape: dict[str, object]) -> N
     np.testing.assert_allclose(a, b, atol=2e-5)
     again, _ = ours.read(inputs, targets, a_state)
     np.testing.assert_allclose(again, theirs.read(inputs, targets, b_state)[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", CELLS.names())
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_few_long_lanes_are_read_as_streams_of_the_same_network(
+    name: str, shape: dict[str, object], lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, engine = engines(cell=name, **shape)
+    inputs, targets = np.random.default_rng(0).integers(0, engine.vocab_size, (2, 30, lanes))
+    read: list[np.ndarray] = []
+    for long in (10, 1000):
+        monkeypatch.setattr(torch_engine, "LONG", long)
+        first, state = engine.read(inputs[:15], targets[:15], engine.initial_state(lanes))
+        again, _ = engine.read(inputs[:15], targets[:15], engine.initial_state(lanes))  # a state is a value
+        np.testing.assert_array_equal(first, again)
+        more, _ = engine.read(inputs[15:], targets[15:], state)
+        read.append(np.concatenate([first, more]))
+    assert "_streams" in vars(engine)
+    np.testing.assert_allclose(*read, atol=2e-5)
+
+
+def test_what_nobody_waits_for_any_more_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_engine, "LONG", 2)
+    _, engine = engines()
+    ids = np.zeros((100_000, 1), dtype=np.int64)
+    ended: list[bool] = []
+
+    def read(number: int) -> int:
+        if number:  # a long text; the first one fails once this one is on its way
+            begun.set()
+            engine.read(ids, ids, engine.initial_state(1))
+            ended.append(True)
+        begun.wait()
+        raise KeyboardInterrupt
+
+    threads, begun = torch.get_num_threads(), threading.Event()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(engine.map(read, [0, 1]))
+    finally:
+        torch.set_num_threads(threads)
+    assert not ended
+    log_probs, _ = engine.read(ids[:5], ids[:5], engine.initial_state(1))
+    assert np.isfinite(log_probs).all()
 
 
 def test_probabilities_of_all_next_characters_sum_to_one() -> None:

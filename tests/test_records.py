@@ -1,5 +1,6 @@
 import io
 import json
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -14,7 +15,7 @@ LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs"
 NEWLINES = ["\n", "\r\n", "\r"]
 
 
-def read(data: bytes, form: str = LINES, block: int = 1 << 20, **more: str) -> list[str]:
+def read(data: bytes, form: str = LINES, block: int = 1 << 20, **more: Any) -> list[str]:
     with patch.object(records, "BLOCK_BYTES", block):
         return list(read_records(io.BytesIO(data), "it", form, **more))
 
@@ -86,3 +87,28 @@ def test_a_torn_wide_encoding_names_where_it_was_read_to() -> None:
 def test_what_does_not_fit_can_be_replaced() -> None:
     assert read(b"a\nb\xffc\n", errors="replace") == ["a", "b\ufffdc"]
     assert read(b'{"text": "\\ud800"}', JSON, errors="replace") == ["?"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.booleans(), max_size=9), st.sampled_from([LINES, NULL, JSON]), st.integers(1, 9))
+def test_what_cannot_be_read_is_passed_over_and_named_and_no_other_text_is_lost(
+    good: list[bool], form: str, block: int
+) -> None:
+    bad = b'{"text": 1}' if form == JSON else b"\xff"
+    texts = [f"text {n}" for n in range(len(good))]
+    lines = [json.dumps({"text": text}).encode() if form == JSON else text.encode() for text in texts]
+    data = b"".join(
+        (line if fine else bad) + (b"\0" if form == NULL else b"\n") for line, fine in zip(lines, good, strict=True)
+    )
+    errors: list[CorpusError] = []
+    found = read(data, form, block, passed_over=errors.append)
+    assert found == [text for text, fine in zip(texts, good, strict=True) if fine]
+    what = "record" if form == NULL else "line"
+    expected = [f"it, {what} {n}" for n, fine in enumerate(good, start=1) if not fine]
+    assert [" ".join(error.message.split()[:3]) for error in errors] == expected
+
+
+def test_a_whole_file_that_cannot_be_read_is_passed_over() -> None:
+    errors: list[CorpusError] = []
+    assert read(b"a\xff", WHOLE, passed_over=errors.append) == []
+    assert len(errors) == 1

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
+from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.lm import LanguageModel
 from chargen.scoring.nbest import KALDI, MOSES, read_lines, read_lists, read_references, with_feature
@@ -281,7 +282,7 @@ def model(tmp_path: Path) -> LanguageModel:
 def test_moses_lines_come_out_in_their_order_with_feature_and_total(chargen: Chargen, model: LanguageModel) -> None:
     result = chargen("rescore", "--file", "moses.txt", "--weight", "0.5")
     assert result.status == 0
-    assert "1 empty text: the model" in result.err
+    assert "1 text is empty: the model's part of the total is 0" in result.err
     lines = result.out.split("\n")
     for line, before, text in zip(lines, LIST.split("\n"), ["the quick dog", "the quick fox"], strict=False):
         log_prob = round(model.score(text).log_prob_nats, 4)
@@ -291,6 +292,26 @@ def test_moses_lines_come_out_in_their_order_with_feature_and_total(chargen: Cha
     undone = re.sub(r" chargen= \S+", "", result.out)
     strip = re.compile(r"\|\|\| -[\d.]+(?=\s)")
     assert strip.sub("", undone) == strip.sub("", LIST)
+
+
+@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize("flag", [None, "--end", "--no-end"])
+def test_an_end_is_scored_where_score_scores_it(
+    chargen: Chargen, model: LanguageModel, tmp_path: Path, documents: bool, flag: str | None
+) -> None:
+    made = model.checkpoint
+    made.about["data"] = DataConfig(documents="line" if documents else "none").to_json()
+    save_checkpoint(tmp_path / "checkpoints" / "ends" / "model.safetensors", made)
+    more = [flag] if flag else []
+    result = chargen("rescore", "-m", "ends", "--file", "kaldi.txt", "--json", *more)
+    rows = [json.loads(line) for line in result.out.splitlines()]
+    (tmp_path / "texts").write_text("\n".join(row["text"] for row in rows) + "\n", encoding="utf-8")
+    scored = chargen("score", "-m", "ends", "--file", "texts", "--json", "--no-sort", *more).out.splitlines()
+    keys = ("text", "log_prob_nats", "end_log_prob_nats")
+    assert [[row[key] for key in keys] for row in rows] == [[json.loads(line)[key] for key in keys] for line in scored]
+    ended = flag == "--end" or (documents and flag is None)
+    assert all((row["end_log_prob_nats"] is not None) == ended for row in rows)
+    assert ("is empty" in result.err) == (not ended)
 
 
 def test_a_weight_of_zero_leaves_the_totals(chargen: Chargen, model: LanguageModel) -> None:
@@ -347,6 +368,10 @@ def test_tune_lowers_the_error_and_keeps_ids(chargen: Chargen, model: LanguageMo
         (["--file", "moses.txt", "--tune", "x", "--weight", "1"], 2, "give it or --weight"),
         (["--file", "moses.txt", "--costs", "x"], 2, "Moses' lines have their total"),
         (["--file", "moses.txt", "--weight", "nan"], 2, "not a finite number"),
+        (["--file", "moses.txt", "--error", "cer"], 2, "--error is of --tune"),
+        (["--tune", "-"], 2, "cannot both come on standard input"),
+        (["--file", "moses.txt", "--feature", "a b"], 2, "cannot name one"),
+        (["--file", "moses.txt", "--feature", "a="], 2, "cannot name one"),
     ],
 )
 def test_errors_are_stated(

@@ -3,7 +3,10 @@
 import itertools
 import json
 import math
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
 from chargen.config import DataConfig
+from chargen.engine import torch_engine
 from chargen.engine.engine import Engine
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.engine.torch_engine import TorchEngine
@@ -59,18 +63,21 @@ def documents_model() -> LanguageModel:
     st.integers(1, 5),
     st.integers(1, 40),
     st.integers(1, 5),
+    st.sampled_from([2, 1024]),
     st.sampled_from(ENGINES),
     st.randoms(),
 )
 def test_lanes_pieces_chunks_order_and_engine_never_change_a_score(
-    texts: list[str], context: str, lanes: int, most_ids: int, chunk: int, engine: Engine, rng: random.Random
+    texts: list[str], context: str, lanes: int, most: int, chunk: int, long: int, engine: Engine, rng: random.Random
 ) -> None:
     lm = LanguageModel(MODEL)
     alone = {text: lm.score(text, context=context, end=True).log_prob_nats for text in texts}
     rng.shuffle(texts)
     with (
         patch.object(batches, "LANES", lanes),
-        patch.object(batches, "MOST_IDS", most_ids),
+        patch.object(batches, "MOST_IDS", most),
+        patch.object(batches, "MOST_ALONE", most),
+        patch.object(torch_engine, "LONG", long),
         patch.object(stream, "CHUNK_TEXTS", chunk),
         patch.object(lm, "_engine", lambda num_ids: engine),
     ):
@@ -229,6 +236,16 @@ def test_the_best_n_are_the_first_n_of_the_ranking_and_the_ranking_on_disk_is_th
     assert top.best() == expected[:size]
 
 
+def test_an_empty_text_has_no_rank_but_the_last_unless_its_end_was_scored() -> None:
+    lm = LanguageModel(MODEL)
+    texts = ["dog", "", "The quick brown fox"]
+    for by in BY:
+        assert [score.text for score in rank(lm.score(texts, end=False), by)][-1] == ""
+    ended = lm.score(texts, end=True)
+    assert rank(ended, "total") == sorted(ended, key=lambda score: -score.log_prob_nats)
+    assert rank(ended)[-1].text == ""
+
+
 def test_a_text_that_comes_again_has_the_same_score_to_the_last_digit() -> None:
     texts = ["The quick brown fox", "dog", "The quick brown fox", "a", "lazy", "The quick brown fox", "dog"]
     lm = LanguageModel(random_model(hidden_size=24))
@@ -300,10 +317,62 @@ def test_lines_before_a_bad_one_are_scored_and_it_is_named(chargen: Chargen, mod
 
 
 def test_options_that_contradict_each_other_are_wrong_usage(chargen: Chargen, model: Path) -> None:
-    for arguments in (["--top", "3", "--no-sort"], ["--tsv", "--json"], ["--top", "0"], ["--by", "word"]):
-        assert chargen("score", "-m", str(model), "dog", *arguments).status == 2
+    for arguments in (
+        *(["--top", "3", "--no-sort"], ["--by", "total", "--no-sort"], ["--tsv", "--json"], ["--top", "0"]),
+        *(["--by", "word"], ["--null"], ["--field", "t"], ["--encoding", "cp1258"], ["--errors", "skip"]),
+        *(["--null", "--whole", "--file", "-"], ["--tsv", "--suggest"], ["--tsv", "--chars", "--words"]),
+        *(["--html", ""], ["--html", "."]),
+    ):
+        assert chargen("score", "-m", str(model), "dog", *arguments).status == 2, arguments
+
+
+def test_lines_that_cannot_be_read_are_passed_over_named_and_counted(
+    chargen: Callable[..., Result], model: Path
+) -> None:
+    Path("bad.txt").write_bytes(b"The quick\n" + b"\xff\n" * 5 + b"dog\n")
+    score = ("score", "-m", str(model), "--file", "bad.txt", "--json", "--errors", "skip")
+    result = chargen(*score, "--no-sort")
+    assert (result.status, [json.loads(line)["text"] for line in result.out.splitlines()]) == (0, ["The quick", "dog"])
+    assert result.err.count("passed over: bad.txt, line ") == 3
+    assert "passed over: 2 more" in result.err
+    Path("bad.txt").write_bytes(b"\xff\n")
+    result = chargen(*score)
+    assert (result.status, result.out) == (1, "")
+    assert "passed over: bad.txt, line 1 is not UTF-8" in result.err
+    assert "nothing to score" in result.err
+
+
+def test_no_more_than_forty_unknown_characters_are_named(chargen: Chargen, model: Path) -> None:
+    strange = "".join(map(chr, range(0x4E00, 0x4E40)))
+    err = chargen("score", "-m", str(model), strange, strange[:3]).err
+    assert "does not know 67 of the 67 characters" in err
+    assert err.count("(U+4E") == 40
+    assert ", …" in err
+
+
+def test_a_context_that_is_not_unicode_is_an_error(chargen: Chargen, model: Path) -> None:
+    result = chargen("score", "-m", str(model), "dog", "--context", "a\udcff")
+    assert result.status == 1
+    assert "the context is not valid UTF-8 at character 2" in result.err
+
+
+@pytest.mark.parametrize("form", [[], ["--chars"], ["--json"], ["--tsv"]])
+def test_a_reader_who_leaves_early_is_no_error(form: list[str], tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "verse.safetensors", MODEL)
+    (tmp_path / "lines.txt").write_text("dog\nfox\n" * 5000, encoding="utf-8")
+    command = [sys.executable, "-m", "chargen", "score", "-m", "verse.safetensors", "--file", "lines.txt", *form]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout
+        assert run.stderr
+        run.stdout.readline()
+        run.stdout.close()
+        assert (run.stderr.read(), run.wait()) == (b"", 0)
 
 
 def test_nothing_in_a_text_can_move_the_cursor_or_end_a_cell() -> None:
     assert visible("a\x1b[2Jb\x7f\x9b\n\0") == "a␛[2Jb\ufffd\ufffd␊␀"
     assert visible("chữ 日本 😀") == "chữ 日本 😀"
+    assert visible("a\u202eb\u2066c 👨\u200d👩") == "a\ufffdb\ufffdc 👨\u200d👩"

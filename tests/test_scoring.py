@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chargen.config import DataConfig
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.engine.torch_engine import TorchEngine
 from chargen.errors import CorpusError
@@ -135,3 +136,16 @@ def test_evaluate_agrees_with_score_on_a_short_text() -> None:
     assert halves == pytest.approx(found.loss_nats_per_char, abs=0.2)
     with pytest.raises(CorpusError, match="empty"):
         lm.evaluate("")
+
+
+def test_of_documents_an_end_is_a_character_of_the_whole_text_and_of_no_text() -> None:
+    model = random_model("abcd\n")
+    model.about["data"] = DataConfig(documents="line").to_json()
+    lm = LanguageModel(model)
+    found = lm.evaluate("ab\n\ncd\nd")
+    assert (found.chars, found.document_ends, found.bytes) == (8, 3, 8)
+    scores = lm.score(["ab", "cd", "d"])
+    assert sum(score.chars for score in scores) == found.chars - found.document_ends
+    nats = -sum(score.log_prob_nats for score in scores)
+    assert found.loss_nats_per_char == pytest.approx(nats / found.chars, abs=1e-5)
+    assert LanguageModel(random_model("abcd\n")).evaluate("ab\ncd").document_ends == 0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufdd
 
 
 def place(text: str, bits: float = 1.0) -> Place:
-    return Place(text, bits, False, ())
+    return Place(text, -bits * math.log(2))
 
 
 # ── the numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -194,6 +195,12 @@ def test_each_character_of_a_page_says_its_surprisal_and_five_guesses() -> None:
     assert any(tag == "table" for tag, _ in page.tags)
 
 
+def test_a_text_that_no_edit_makes_likelier_has_no_table() -> None:
+    html = "".join(heat_page([[place("a")]], "verse", [[]]))
+    assert "No single edit makes it likelier." in html
+    assert "<table" not in html
+
+
 # ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -215,6 +222,17 @@ def test_chars_in_a_pipe_are_digits_below_the_text(chargen: Callable[..., Result
     assert "\x1b" not in result.out
 
 
+def test_on_a_terminal_colours_are_explained_once(
+    chargen: Callable[..., Result], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm-256color"), ("COLORTERM", "truecolor")):
+        monkeypatch.setenv(name, value)
+    out = chargen("score", "--chars", "Chữ tài", "a b").out
+    assert out.count("bits: <1") == 1
+    assert out.index("bits: <1") < out.index("\x1b[38;2;")
+    assert len(re.findall(r"bits/char", out)) == 2
+
+
 def test_json_lists_characters_that_add_up_and_suggestions(chargen: Callable[..., Result], model: Path) -> None:
     result = chargen("score", "--chars", "--suggest", "--json", "Chữ €", "a")
     lines = [json.loads(line) for line in result.out.splitlines()]
@@ -222,7 +240,10 @@ def test_json_lists_characters_that_add_up_and_suggestions(chargen: Callable[...
     characters = lines[0]["characters"]
     assert [c["character"] for c in characters] == list("Chữ €")
     assert characters[-1]["unknown"] is True
-    assert -math.log(2) * math.fsum(c["surprisal_bits"] for c in characters) == lines[0]["log_prob_nats"]
+    assert sum(c["log_prob_nats"] for c in characters) == lines[0]["log_prob_nats"]
+    assert [c["surprisal_bits"] * -math.log(2) for c in characters] == pytest.approx(
+        [c["log_prob_nats"] for c in characters]
+    )
     assert lines[0]["suggestions"][0]["gain_bits"] > 0
 
 
@@ -234,3 +255,58 @@ def test_html_alone_writes_the_page_and_ranks_as_ever(
     assert "page.html" in result.err
     assert (tmp_path / "page.html").read_text(encoding="utf-8").count("data-why=") == 10
     assert chargen("score", "--html", "page.html", "a" * 100_001).status == 2
+
+
+def test_characters_add_up_to_the_very_total_that_is_printed_without_them(
+    chargen: Callable[..., Result], model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "lines.txt").write_text(VERSE, encoding="utf-8")
+    score = ("score", "--file", "lines.txt", "--no-sort", "--end", "--json")
+    plain = [json.loads(line) for line in chargen(*score).out.splitlines()]
+    why = [json.loads(line) for line in chargen(*score, "--chars").out.splitlines()]
+    for row, detailed in zip(plain, why, strict=True):
+        characters = detailed.pop("characters")
+        assert detailed == row
+        assert sum(c["log_prob_nats"] for c in reversed(characters)) == row["log_prob_nats"]
+        assert characters[-1]["log_prob_nats"] == row["end_log_prob_nats"]
+
+
+def test_characters_as_rows(chargen: Callable[..., Result], model: Path) -> None:
+    result = chargen("score", "--chars", "--tsv", "--end", "a\tb", "€")
+    header, *rows = [line.split("\t") for line in result.out.splitlines()]
+    assert header == ["rank", "input", "place", "surprisal_bits", "log_prob_nats", "unknown", "character"]
+    assert [(row[1], row[2], row[5], row[6]) for row in rows] == [
+        *(("1", "1", "0", "a"), ("1", "2", "1", "\\t"), ("1", "3", "0", "b"), ("1", "4", "0", "")),
+        *(("2", "1", "1", "€"), ("2", "2", "0", "")),
+    ]
+
+
+def test_characters_can_be_ranked_and_stand_in_the_input_s_order_otherwise(
+    chargen: Callable[..., Result], model: Path
+) -> None:
+    texts = ("The quick brown", "☃☃", "T")
+    plain = [json.loads(line) for line in chargen("score", "--chars", "--json", *texts).out.splitlines()]
+    assert [(row["rank"], row["text"]) for row in plain] == [(None, text) for text in texts]
+    for more in (["--sort"], ["--top", "3"], ["--by", "per-char"]):
+        ranked = [json.loads(line) for line in chargen("score", "--chars", "--json", *more, *texts).out.splitlines()]
+        assert ranked == [
+            {**row, "rank": rank} for rank, row in enumerate(sorted(plain, key=lambda r: r["bits_per_char"]), start=1)
+        ]
+
+
+def test_a_page_has_the_input_s_order_whatever_the_ranking(
+    chargen: Callable[..., Result], model: Path, tmp_path: Path
+) -> None:
+    result = chargen("score", "--html", "page.html", "--tsv", "☃☃", "The quick")
+    assert [line.split("\t")[1] for line in result.out.splitlines()[1:]] == ["2", "1"]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.index(">☃<") < page.index(">T<")
+
+
+def test_a_text_too_long_for_suggestions_is_refused_before_it_is_read(
+    chargen: Callable[..., Result], model: Path
+) -> None:
+    with patch.object(NumpyEngine, "read", side_effect=AssertionError):
+        result = chargen("score", "--suggest", "ab" * 501)
+    assert result.status == 2
+    assert "text 1 has 1,002" in result.err

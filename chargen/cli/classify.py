@@ -55,7 +55,9 @@ def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | No
     if to_learn and (models or texts or choices["file"] or choices["labelled"]):
         raise click.UsageError("--train makes a classifier; use it afterwards: chargen classify -m NAME …")
     if to_learn:
-        _train(to_learn, choices)
+        length = {"steps": choices["steps"]} if choices["steps"] else {"budget_s": choices["budget"]}
+        model = {"hidden_size": choices["hidden_size"]} if choices["hidden_size"] else {}
+        train_labelled(to_learn, choices["name"], length, model, choices["seed"], choices["device"], choices["as_json"])
         return
     if not models:
         raise click.UsageError("Give a classifier or several models: -m NAME, or -m A -m B.")
@@ -91,19 +93,20 @@ def _lines(name: str | None, has_more: bool) -> list[str]:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _train(path: str, choices: dict[str, Any]) -> None:
+def train_labelled(
+    path: str, name: str | None, length: dict[str, float], model: dict[str, Any], seed: int, device: str, as_json: bool
+) -> None:
+    """Train a model for each label, print how good they are together; arguments as `train_classifier` has them."""
     from chargen.classifier import Trained, train_classifier
     from chargen.cli.main import STARTED
     from chargen.scoring.labelled import read_labelled
     from chargen.ui.console import print_json, results
 
     texts = read_labelled(Path(path))
-    length = {"steps": choices["steps"]} if choices["steps"] else {"budget_s": choices["budget"]}
-    name = choices["name"] or Path(path).resolve().stem
-    model = {"hidden_size": choices["hidden_size"]} if choices["hidden_size"] else {}
-    for step in train_classifier(texts, name, length, model, choices["seed"], choices["device"], STARTED):
+    name = name or Path(path).resolve().stem
+    for step in train_classifier(texts, name, length, model, seed, device, STARTED):
         if isinstance(step, Trained):
-            if choices["as_json"]:
+            if as_json:
                 print_json(_described(step))
             else:
                 results().print(_quality(step.quality, step.classifier), markup=False, soft_wrap=True)
@@ -134,6 +137,7 @@ def _quality(found: Quality, classifier: Classifier) -> str:
 
 def _print(classifier: Classifier, texts: list[str], measured: Quality | None, as_json: bool) -> None:
     from chargen.ui.console import print_json, results
+    from chargen.ui.scores import visible
     from chargen.ui.tables import plain_table
 
     if as_json:
@@ -151,6 +155,6 @@ def _print(classifier: Classifier, texts: list[str], measured: Quality | None, a
         rows = []
         for text, row in zip(texts, classifier.log_probs(texts).tolist(), strict=True):
             label = classifier.labels[max(range(len(row)), key=lambda k: row[k])]
-            rows.append((label, *(f"{math.exp(x):.3f}" for x in row), text))
+            rows.append((label, *(f"{math.exp(x):.3f}" for x in row), visible(text)))
         columns = [f"p({label})" for label in classifier.labels]
         results().print(plain_table(("label", *columns, "text"), rows, columns))

@@ -37,6 +37,9 @@ def evaluate(
     CORPUS is a file, a folder, '-' or a corpus's name; several are put end to end. "windows" is the same text in pieces
     of 256 characters, each read without what stands before it but one character.
 
+    To a model of documents the end of each is a character, as it was in training; `chargen score` divides by a
+    text's own characters.
+
     --adapt adds the number of dynamic evaluation (Krause et al. 2018): a copy of the model scores a segment, then
     learns from it, then scores the next. It is labelled as that wherever it stands; the plain number stays beside it,
     and the model's file as it is.
@@ -76,8 +79,9 @@ def evaluate(
     results().print(
         plain_table((text.name, *numbers), [(name, f"{n / LN2:.3f}", f"{n:.4f}") for name, n in rows], numbers)
     )
+    ends = f" ({found.document_ends:,} of them ends of documents)" if found.document_ends else ""
     results().print(
-        f"{found.chars:,} characters, {found.bytes:,} bytes; {found.bits_per_byte:.3f} bits/byte, "
+        f"{found.chars:,} characters{ends}, {found.bytes:,} bytes; {found.bits_per_byte:.3f} bits/byte, "
         f"perplexity {found.perplexity_per_char:.2f} per character"
     )
     if adapted:

@@ -6,6 +6,7 @@ import math
 import re
 
 import click
+from click.core import ParameterSource
 
 
 def _temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -24,6 +25,9 @@ temperature = click.option(
     help="Below 1 bolder, above 1 wilder; 0 always takes the likeliest character.",
 )  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, with units in the names.")
+end = click.option(
+    "--end/--no-end", default=None, help="Score the end too, or not.  [default: of a model of documents]"
+)
 encoding = click.option("--encoding", default="utf-8", show_default=True, help="Of the files.")
 newline = click.option(
     "--newline",
@@ -53,6 +57,13 @@ text_field = click.option(
 device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def given(*names: str) -> list[str]:
+    """Return those of the names whose options stand on the command line, as they are written there."""
+    ctx = click.get_current_context()
+    ours = [name for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    return [param.opts[0] for name in ours for param in ctx.command.params if param.name == name]
 
 
 def span(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -32,15 +33,15 @@ Form = Callable[["Scored", float], str]
 @click.option("--costs", multiple=True, metavar="FILE", help="Kaldi's `utt-id-n cost`, line by line beside the list.")
 @click.option("--weight", type=float, help="Of the model's score. [default: 1]")
 @click.option("--tune", "references", metavar="REFS", help="Find the weight that makes the fewest errors on these.")
-@click.option(
-    "--error", type=click.Choice(["wer", "cer"]), default="wer", show_default=True, help="That --tune counts."
-)
+@click.option("--error", type=click.Choice(["wer", "cer"]), help="That --tune counts. [default: wer]")
 @click.option("--by", type=click.Choice(["total", "per-char"]), default="total", show_default=True)
 @click.option("--context", help="A text that every hypothesis stands after: read, not scored.")
+@options.end
 @click.option("--best", "only_best", is_flag=True, help="Print the best of each list only.")
 @click.option("--sort/--no-sort", "sort", default=False, help="The best of each list first. [default: as given]")
 @click.option("--as-costs", is_flag=True, help="Print Kaldi's `id cost`: minus the new total.")
 @click.option("--feature", default="chargen", show_default=True, metavar="NAME", help="In Moses' features.")
+@options.device
 @options.as_json
 def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None, **choices: Any) -> None:
     """Score N-best lists with a model, and combine its score with the one that they came with.
@@ -50,9 +51,9 @@ def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None
     kaldi   utt-id[-n] text                          has no room for a score: --best, --sort, --as-costs, --json
 
     new total = given total + WEIGHT × log p(text), in nats, as `chargen score` gives it: of the whole text, after what
-    a text begins after (or --context), its end not asked for; an unknown character has its price. An empty text has
-    log p = 0: it costs nothing. --by per-char divides by the text's characters. Kaldi's given total is minus the sum
-    of its --costs; 0 without any.
+    a text begins after (or --context), and of its end with --end; an unknown character has its price. An empty text
+    costs nothing but its end. --by per-char divides by the text's characters; of an empty text it takes all. Kaldi's
+    given total is minus the sum of its --costs; 0 without any.
 
     Ids, order, features and white space stay as they are; equals keep their order. The lines of a list stand together.
 
@@ -64,10 +65,20 @@ def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None
         raise click.UsageError("--tune finds the weight: give it or --weight.")
     if choices["as_costs"] and choices["as_json"]:
         raise click.UsageError("--as-costs and --json do not go together.")
+    if choices["error"] and not references:
+        raise click.UsageError("--error is of --tune.")
+    if references == file == "-":
+        raise click.UsageError("The list and the references cannot both come on standard input.")
+    if re.search(r"[\s|=]", choices["feature"]) or not choices["feature"]:
+        raise click.UsageError(f"--feature {choices['feature']!r} cannot name one: no spaces, no = and no |.")
     if choices["weight"] is not None and not math.isfinite(choices["weight"]):
         raise click.UsageError(f"--weight {choices['weight']} is not a finite number.")
     if file == "-" and sys.stdin.isatty():
         raise click.UsageError("Give an N-best list: --file FILE, or on standard input.")
+    _run(file, form, costs, references, choices)
+
+
+def _run(file: str, form: str, costs: tuple[str, ...], references: str | None, choices: dict[str, Any]) -> None:
     from chargen.lm import load
     from chargen.scoring.nbest import KALDI, MOSES, detect, read_lines, read_lists
     from chargen.scoring.rescore import score_lists
@@ -83,11 +94,14 @@ def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None
             click.echo("note: Kaldi's form has no room for a score; --as-costs, --best or --json show it", err=True)
         lists = read_lists(lines, where, form, [(name, read_lines(_open(name, stack), name)) for name in costs])
         lm = load(choices["model"])
-        scored = score_lists(lists, lambda texts: lm.score(texts, context=choices["context"]), choices["by"])
+        lm.device = choices["device"]
+        how = {"context": choices["context"], "end": choices["end"]}
+        scored = score_lists(lists, lambda texts: lm.score(texts, **how), choices["by"])
         weight = 1.0 if choices["weight"] is None else choices["weight"]
         if references:
             kept = list(scored)
-            weight, scored = _tune(kept, references, form, choices["error"], choices["as_json"]), iter(kept)
+            weight = _tune(kept, references, form, choices["error"] or "wer", choices["as_json"])
+            scored = iter(kept)
         _print(scored, weight, _form(form, choices), choices)
 
 
@@ -156,6 +170,7 @@ def _form(form: str, choices: dict[str, Any]) -> Form:
                 "given_total": hypothesis.given,
                 "weight": weight,
                 "log_prob_nats": score.log_prob_nats,
+                "end_log_prob_nats": score.end_log_prob_nats,
                 "log_prob_nats_per_char": score.log_prob_nats / score.chars if score.chars else None,
                 "chars": score.chars,
                 "unknown_chars": score.unknown_chars,
@@ -188,13 +203,12 @@ def _print(lists: Iterator[list[Scored]], weight: float, form: Form, choices: di
 
     empty = 0
     for scored in lists:
-        empty += sum(not one.hypothesis.text for one in scored)
+        empty += sum(not one.score.text and one.score.end_log_prob_nats is None for one in scored)
         chosen = (
             [best(scored, weight)] if choices["only_best"] else ranked(scored, weight) if choices["sort"] else scored
         )
         for one in chosen:
             sys.stdout.write(form(one, weight) + "\n")
     if empty:
-        click.echo(
-            f"note: {empty:,} empty text{'s' if empty > 1 else ''}: the model's part of the total is 0", err=True
-        )
+        are = "text is" if empty == 1 else "texts are"
+        click.echo(f"note: {empty:,} {are} empty: the model's part of the total is 0 (--end scores an end)", err=True)

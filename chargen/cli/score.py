@@ -13,7 +13,10 @@ import click
 from chargen.cli import options, score_why
 
 if TYPE_CHECKING:
+    from chargen.errors import ChargenError
+    from chargen.lm import LanguageModel
     from chargen.scoring.scorer import Score
+    from chargen.ui.scores import Tally
 
 EXAMPLES = """\b
 Examples:
@@ -28,26 +31,25 @@ Examples:
 @click.argument("sentences", nargs=-1, metavar="[SENTENCE]...")
 @options.model
 @click.option("--file", "files", multiple=True, metavar="FILE", help="Score each line of a file; '-': standard input.")
-@click.option("--null", "form", default=None, flag_value="null", help="A file's texts end with a NUL byte.")
-@click.option(
-    "--json-lines", "form", default=None, flag_value="json", help="A file's lines are JSON objects; see --field."
-)
-@click.option(
-    "--whole", "form", default=None, flag_value="whole", help="A file is one text, without the newline at its end."
-)
+@click.option("--null", is_flag=True, help="A file's texts end with a NUL byte.")
+@click.option("--json-lines", is_flag=True, help="A file's lines are JSON objects; see --field.")
+@click.option("--whole", is_flag=True, help="A file is one text, without the newline at its end.")
 @click.option("--field", default="text", show_default=True, metavar="NAME", help="Of a JSON object: what is its text.")
 @options.encoding
 @click.option(
-    "--errors", type=click.Choice(["strict", "replace"]), default="strict", show_default=True,
-    help="Of bytes outside the encoding: stop and name the line, or read U+FFFD.",
+    "--errors", type=click.Choice(["strict", "replace", "skip"]), default="strict", show_default=True,
+    help="Of a line that cannot be read: stop and name it, read U+FFFD for its bytes, or go on without it.",
 )  # fmt: skip
 @click.option("--context", help="A text that the sentences stand after: read, not scored.")
-@click.option("--end/--no-end", default=None, help="Score the end too, or not.  [default: of a model of documents]")
+@options.end
 @click.option(
     "--by", type=click.Choice(["per-char", "per-byte", "total"]), default="per-char", show_default=True,
     help="What texts are ranked by.",
 )  # fmt: skip
-@click.option("--sort/--no-sort", default=True, help="Ranked, or in the input's order and at once.  [default: ranked]")
+@click.option(
+    "--sort/--no-sort", default=None,
+    help="Ranked, or in the input's order and at once.  [default: ranked; as it came with --chars, --suggest]",
+)  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N likeliest; no more are kept.")
 @click.option("--words", is_flag=True, help="Bits per word too; a word is what stands between white space.")
 @click.option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
@@ -70,76 +72,113 @@ def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
 
     A line ends at LF, CRLF or CR. Any number of texts can be read: --no-sort and --top keep few of them; a ranking of
     all keeps them on disk, and 16 bytes of each in memory. --json prints one document for arguments, and an object a
-    line for files.
+    line for files, --chars or --suggest; --tsv a row a text, with --chars a row a character.
     """
-    if chosen["tsv"] and chosen["as_json"]:
-        raise click.UsageError("--tsv and --json do not go together.")
-    if chosen["top"] and not chosen["sort"]:
-        raise click.UsageError("--top is of a ranking: leave out --no-sort.")
-    from chargen.errors import CorpusError
     from chargen.lm import load
+    from chargen.text.tokenizer import check_unicode
+    from chargen.ui.scores import Tally
 
     files = chosen["files"] or (() if sentences or sys.stdin.isatty() else ("-",))
-    texts = _texts(sentences, files, chosen)
+    _check(chosen, bool(files))
+    check_unicode(chosen["context"] or "", "the context")
+    tally = Tally()
+    texts = _texts(sentences, files, chosen, tally)
     first = next(texts, None)
-    hint = 'Say chargen score "a sentence", or --file FILE.'
     if first is None:
-        raise CorpusError("no sentence was given: there is nothing to score", hint)
+        raise _nothing("no sentence was given", tally)
     lm = load(model)
     lm.device = chosen["device"]
     chosen["end"] = lm.scores_end if chosen["end"] is None else chosen["end"]
     if not (files or chosen["end"] or any(sentences)):
-        raise CorpusError("every sentence is empty: there is nothing to score", hint)
-    why = {name: chosen[name] for name in ("chars", "html", "suggest")}
-    if any(why.values()):
-        whole = [first, *texts]
-        if score_why.show(lm, whole, chosen["context"], chosen["as_json"], end=chosen["end"], **why):
-            return
-        first, texts = whole[0], iter(whole[1:])
-    scores = lm.score_stream(chain([first], texts), context=chosen["context"], end=chosen["end"])
-    _print(scores, bool(files), chosen)
+        raise _nothing("every sentence is empty", tally)
+    texts = score_why.checked(chain([first], texts), chosen["html"], chosen["suggest"])
+    pieces = bool(chosen["chars"] or chosen["html"])
+    scores = lm.score_stream(texts, context=chosen["context"], end=chosen["end"], pieces=pieces)
+    _print(lm, scores, bool(files), chosen, tally)
 
 
-def _texts(sentences: tuple[str, ...], files: Iterable[str], chosen: dict[str, Any]) -> Iterator[str]:
+def _nothing(why: str, tally: Tally) -> ChargenError:
+    from chargen.errors import CorpusError
+
+    for note in tally.notes(words=False):
+        click.echo(note, err=True)
+    return CorpusError(f"{why}: there is nothing to score", 'Say chargen score "a sentence", or --file FILE.')
+
+
+def _check(chosen: dict[str, Any], files: bool) -> None:
+    """Decide on the order, and refuse options that contradict each other or would do nothing."""
+    forms = options.given("null", "json_lines", "whole")
+    if len(forms) > 1:
+        raise click.UsageError(f"{forms[0]} and {forms[1]} do not go together.")
+    if chosen["tsv"] and chosen["as_json"]:
+        raise click.UsageError("--tsv and --json do not go together.")
+    if chosen["tsv"] and chosen["suggest"]:
+        raise click.UsageError("--tsv has no room for suggestions; --json has.")
+    if chosen["tsv"] and chosen["chars"] and chosen["words"]:
+        raise click.UsageError("--tsv with --chars has rows of characters, and none of --words.")
+    if chosen["html"] == "":
+        raise click.UsageError("--html wants a file's name.")
+    if chosen["field"] != "text" and not chosen["json_lines"]:
+        raise click.UsageError("--field is of --json-lines.")
+    of_files = [*forms, *options.given("encoding", "errors")]
+    if of_files and not files:
+        raise click.UsageError(f"{of_files[0]} is of files: say --file FILE, or --file - for standard input.")
+    of_rankings = options.given("top", "by")
+    if chosen["sort"] is None:
+        chosen["sort"] = bool(of_rankings or not (chosen["chars"] or chosen["suggest"]))
+    if of_rankings and not chosen["sort"]:
+        raise click.UsageError(f"{of_rankings[0]} is of a ranking: leave out --no-sort.")
+
+
+def _texts(sentences: tuple[str, ...], files: Iterable[str], chosen: dict[str, Any], tally: Tally) -> Iterator[str]:
     """Yield the arguments, then the texts of each file.
 
     Raises:
         CorpusError: an argument is not UTF-8, or a file cannot be read.
     """
     from chargen.errors import CorpusError
-    from chargen.text.records import read_records
+    from chargen.text.records import JSON, LINES, NULL, WHOLE, read_records
     from chargen.text.tokenizer import check_unicode
 
     for place, text in enumerate(sentences, start=1):
         check_unicode(text, f"sentence {place}")
         yield text
-    how = (chosen["form"] or "lines", chosen["field"], chosen["encoding"], chosen["errors"])
+    form = NULL if chosen["null"] else JSON if chosen["json_lines"] else WHOLE if chosen["whole"] else LINES
+    skip = chosen["errors"] == "skip"
+    how = (form, chosen["field"], chosen["encoding"], "strict" if skip else chosen["errors"])
     for name in files:
         try:
             with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
-                yield from read_records(file, "standard input" if name == "-" else name, *how)
+                where = "standard input" if name == "-" else name
+                yield from read_records(file, where, *how, tally.pass_over if skip else None)
         except OSError as error:
             raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _print(scores: Iterator[Score], many: bool, chosen: dict[str, Any]) -> None:
-    from chargen.jsontext import to_line
+def _print(lm: LanguageModel, scores: Iterator[Score], files: bool, chosen: dict[str, Any], tally: Tally) -> None:
     from chargen.ui import scores as show
     from chargen.ui.console import print_json, results
 
-    tally, words = show.Tally(), chosen["words"]
-    ordered = _ordered(tally.watching(scores, quiet=not chosen["sort"] and sys.stdout.isatty()), chosen)
-    if chosen["as_json"] and not many:
-        rows = [show.record(rank, place, score, words) for rank, place, score in ordered]
+    rows: list[dict[str, Any]] = []  # of the one document that is printed for arguments
+    words, document = chosen["words"], chosen["as_json"] and not (files or chosen["chars"] or chosen["suggest"])
+    if document:
+        line = show.collect(rows, words)
+    elif chosen["as_json"]:
+        line = show.json_lines(sys.stdout.write, words)
+    elif chosen["tsv"]:
+        line = show.tsv(sys.stdout.write, words)
+    else:
+        line = show.table(results(), words, chosen["sort"])
+    watched = tally.watching(scores, quiet=not chosen["sort"] and sys.stdout.isatty())
+    ordered = _ordered(watched, chosen)
+    if score_why.asked(chosen):
+        score_why.show(lm, ordered, chosen, line)
+    else:
+        for row in ordered:
+            line(*row)
+    if document:
         about = {"unit": "bits per character", "context": chosen["context"], "end": chosen["end"], "by": chosen["by"]}
         print_json({**about, "sentences": rows, "total": tally.total.to_json()})
-    elif chosen["as_json"]:
-        for rank, place, score in ordered:
-            sys.stdout.write(to_line(show.record(rank, place, score, words)) + "\n")
-    else:
-        line = show.tsv(sys.stdout.write, words) if chosen["tsv"] else show.table(results(), words, chosen["sort"])
-        for rank, place, score in ordered:
-            line(rank, place, score)
     for text in tally.notes(words):
         click.echo(text, err=True)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +13,11 @@ import click
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel
     from chargen.probe.surprisal import Place
+    from chargen.scoring.scorer import Score
     from chargen.scoring.suggest import Suggestion
+    from chargen.ui.scores import Line
+
+    Why = Callable[[int | None, int, Score, list[Suggestion] | None], None]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,57 +30,71 @@ def options(command: Command) -> Command:
         click.option(
             "--suggest", is_flag=True, help="Propose the single edits that raise log p most, the end counted."
         ),
-        click.option("--html", type=click.Path(), metavar="FILE", help="Write a page: a heat-map, and best guesses."),
+        click.option(
+            "--html",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="Write a page: a heat-map, and best guesses.",
+        ),
         click.option("--chars", is_flag=True, help="Show each character's surprisal: as a colour, or as a digit."),
     ):
         command = option(command)
     return command
 
 
-def show(
-    lm: LanguageModel,
-    texts: Sequence[str],
-    context: str | None,
-    as_json: bool,
-    chars: bool,
-    html: str | None,
-    suggest: bool,
-    end: bool = False,
-) -> bool:
-    """Do what the three options ask for, text by text in the order given.
+def asked(chosen: dict[str, Any]) -> bool:
+    """Tell whether any of the three options was given."""
+    return bool(chosen["chars"] or chosen["html"] or chosen["suggest"])
 
-    Args:
-        end: whether the end of a text counts in its surprisal.
 
-    Returns:
-        Whether stdout has its result: not so after --html alone.
+def checked(texts: Iterable[str], html: str | None, suggest: bool) -> Iterator[str]:
+    """Yield texts, none of which is too long for what is asked.
 
     Raises:
-        ConfigError: too much for one page, or a text too long for suggestions.
-        StorageError: the page cannot be written.
+        ConfigError: one is too long for suggestions, or all together are for a page.
     """
     from chargen.errors import ConfigError
+    from chargen.scoring.suggest import MOST_CHARS
 
-    if html and sum(map(len, texts)) > MOST_PAGE_CHARS:
-        raise ConfigError(
-            f"a page holds at most {MOST_PAGE_CHARS:,} characters, and the texts have {sum(map(len, texts)):,}",
-            "Give fewer of them; --chars has no such limit.",
-        )
-    pages: list[list[Place]] = []
-    proposed: list[list[Suggestion]] = []
+    total = 0
     for number, text in enumerate(texts, start=1):
-        places = list(lm.places(text, context=context, most=5 if html else 0, end=end))
-        found = lm.suggest(text, context=context) if suggest else []
-        if as_json and (chars or suggest):
-            _print_json(number, text, places if chars else None, found if suggest else None)
-        elif chars or suggest:
-            _print(text, places, chars, found if suggest else None)
-        if html:
-            pages.append(places)
-            proposed.append(found)
-    if html:
-        _write(Path(html), pages, proposed if suggest else [], str(lm.checkpoint.about.get("corpus", "this model")))
-    return chars or suggest
+        total += len(text)
+        if html and total > MOST_PAGE_CHARS:
+            raise ConfigError(
+                f"a page holds at most {MOST_PAGE_CHARS:,} characters, and the first {number:,} texts have {total:,}",
+                "Give fewer of them; --chars has no such limit.",
+            )
+        if suggest and len(text) > MOST_CHARS:
+            raise ConfigError(
+                f"edits are suggested for at most {MOST_CHARS:,} characters, and text {number:,} has {len(text):,}",
+                "Give it in parts, a line each.",
+            )
+        yield text
+
+
+def show(lm: LanguageModel, rows: Iterable[tuple[int | None, int, Score]], chosen: dict[str, Any], plain: Line) -> None:
+    """Do what the three options ask for, text by text as they come; `plain` prints them where --html is alone.
+
+    The page has them in the input's order.
+
+    Raises:
+        StorageError: the page cannot be written.
+    """
+    pages: list[tuple[int, list[Place], list[Suggestion]]] = []
+    line = _line(lm, chosen) if chosen["chars"] or chosen["suggest"] else None
+    for rank, place, score in rows:
+        found = lm.suggest(score.text, context=chosen["context"]) if chosen["suggest"] else None
+        if chosen["html"]:
+            pages.append((place, list(lm.places(score.text, context=chosen["context"], score=score)), found or []))
+        if line:
+            line(rank, place, score, found)
+        else:
+            plain(rank, place, replace(score, pieces=None))
+    if chosen["html"]:
+        name = str(lm.checkpoint.about.get("corpus", "this model"))
+        in_order = sorted(pages, key=lambda page: page[0])
+        proposed = [found for _, _, found in in_order] if chosen["suggest"] else []
+        _write(Path(chosen["html"]), [places for _, places, _ in in_order], proposed, name)
 
 
 def _write(path: Path, pages: list[list[Place]], proposed: list[list[Suggestion]], name: str) -> None:
@@ -88,39 +106,56 @@ def _write(path: Path, pages: list[list[Place]], proposed: list[list[Suggestion]
     chatter().print(f"note: the page is {path}", soft_wrap=True, markup=False)
 
 
-def _print_json(number: int, text: str, places: list[Place] | None, found: list[Suggestion] | None) -> None:
-    from chargen.ui.console import LN2, print_json
+def _line(lm: LanguageModel, chosen: dict[str, Any]) -> Why:
+    """Return what prints one text."""
+    from chargen.ui.console import print_json
+    from chargen.ui.scores import chars_tsv, record
 
-    line: dict[str, Any] = {"input": number, "text": text}
-    if places is not None:
-        line["log_prob_nats"] = -LN2 * math.fsum(place.surprisal_bits for place in places)
-        line["characters"] = [place.to_json() for place in places]
-        for character in line["characters"]:
-            character.pop("guesses", None)
-    if found is not None:
-        line["suggestions"] = [suggestion.to_json() for suggestion in found]
-    print_json(line)
+    row, first = chars_tsv(sys.stdout.write), True
+
+    def line(rank: int | None, place: int, score: Score, found: list[Suggestion] | None) -> None:
+        nonlocal first
+        places = list(lm.places(score.text, most=0, score=score)) if chosen["chars"] else []
+        if chosen["tsv"]:
+            row(rank, place, places)
+        elif chosen["as_json"]:
+            values = record(rank, place, replace(score, pieces=None), chosen["words"])
+            if chosen["chars"]:
+                values["characters"] = [place.to_json() for place in places]
+            if found is not None:
+                values["suggestions"] = [suggestion.to_json() for suggestion in found]
+            print_json(values)
+        else:
+            _print(score, places, chosen, found, first)
+        first = False
+        sys.stdout.flush()
+
+    return line
 
 
-def _print(text: str, places: list[Place], chars: bool, found: list[Suggestion] | None) -> None:
+def _print(
+    score: Score, places: list[Place], chosen: dict[str, Any], found: list[Suggestion] | None, first: bool
+) -> None:
     from rich.text import Text
 
+    from chargen.scoring.scorer import LN2
     from chargen.ui.console import results
-    from chargen.ui.heat import ENOUGH_COLOURS, digit_lines, heat_text, legend
+    from chargen.ui.heat import ENOUGH_COLOURS, digit_lines, heat_text, legend, visible
     from chargen.ui.tables import suggestion_table
 
     console = results()
-    bits, size = math.fsum(place.surprisal_bits for place in places), sum(len(place.text) for place in places)
-    if chars and console.is_terminal and console.color_system in ENOUGH_COLOURS:
-        console.print(heat_text(places), legend(), sep="\n")
-    elif chars:
-        sys.stdout.write("\n".join(digit_lines(places)) + "\n")
+    if not chosen["chars"]:
+        console.print(Text(visible(score.text)), soft_wrap=True)
+    elif console.is_terminal and console.color_system in ENOUGH_COLOURS:
+        console.print(*([legend()] if first else []), heat_text(places), sep="\n")
     else:
-        console.print(Text(digit_lines(places)[0]), soft_wrap=True)
-    if size:
-        console.print(f"{bits:.2f} bits, {bits / size:.3f} bits/char", style="dim")
+        sys.stdout.write("\n".join(digit_lines(places)) + "\n")
+    numbers = [f"{-score.log_prob_nats / LN2:.2f} bits"]
+    per = [("char", score.bits_per_char), ("word", score.bits_per_word if chosen["words"] else None)]
+    numbers += [f"{value:.3f} bits/{unit}" for unit, value in per if value is not None]
+    if places or score.text:
+        console.print(", ".join(numbers), style="dim")
     if found:
         console.print(suggestion_table(found))
     elif found is not None:
         console.print("no single edit raises its probability")
-    sys.stdout.flush()

@@ -47,6 +47,7 @@ SAMPLE_CHARS = 240  #: of the sample that the display shows
 @options.normalize
 @options.documents
 @options.text_field
+@click.option("--label", is_flag=True, help="CORPUS is labelled texts: a model for each label, for `chargen classify`.")
 @click.option("--val", metavar="FILE", help="Validate on this text instead of the corpus's last part.")
 @click.option("--val-fraction", type=float, default=0.1, show_default=True, help="Of the characters, held out.")
 @click.option("--batch", "batch_size", type=int, help="Lanes that are read side by side.")
@@ -84,7 +85,13 @@ def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
     CORPUS is a file, a folder, '-' for standard input, or a name (`chargen corpora` lists them); several are put end to
     end; python-docs if left out. Sizes and rates that you do not give follow from the corpus, the budget and the
     device. The best model by validation is kept under checkpoints/; Ctrl-C ends early and keeps it too.
+
+    --label trains a classifier, as `chargen classify --train` does: CORPUS is a folder with a sub-folder or a file for
+    each label, or one file of lines label<TAB>text; --budget is that of all models together.
     """
+    if choices["label"]:
+        _train_labelled(corpus, as_json, choices)
+        return 0
     from chargen.training.run import train as run_training
     from chargen.ui.console import chatter, print_json, results
     from chargen.ui.training import display, summary
@@ -111,29 +118,46 @@ def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
     return caught.status if result.interrupted else 0
 
 
+def _train_labelled(corpus: tuple[str, ...], as_json: bool, choices: dict[str, Any]) -> None:
+    """Train a model for each label."""
+    from chargen.cli.classify import train_labelled
+
+    if len(corpus) != 1:
+        raise click.UsageError("--label wants one folder or one file of labelled texts.")
+    goes_with = {"label", "name", "budget", "steps", "epochs", "seed", "device", *_model_settings()}
+    others = options.given(*(name for name in choices if name not in goes_with))
+    if others:
+        raise click.UsageError(f"{others[0]} does not go with --label.")
+    length, model = _length(choices) or {"budget_s": 300.0}, _given(choices, *_model_settings())
+    train_labelled(corpus[0], choices["name"], length, model, choices["seed"], choices["device"], as_json)
+
+
+def _length(choices: dict[str, Any]) -> dict[str, float]:
+    """Return how long to train, in the one unit that was given; nothing where none was."""
+    units = (("budget", "budget_s"), ("steps", "steps"), ("epochs", "epochs"))
+    length = {key: choices[option] for option, key in units if choices[option] is not None}
+    if len(length) > 1:
+        raise click.UsageError("Give one of --budget, --steps and --epochs.")
+    return length
+
+
 def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     """Turn what the command line says into a plan."""
     from chargen.checkpoint import load_tensors
     from chargen.cli.main import STARTED
-    from chargen.config import DataConfig, ModelConfig
+    from chargen.config import DataConfig
     from chargen.runs import find_run
     from chargen.text.corpus import read_corpus
     from chargen.training.run import Plan
 
-    length = {
-        key: choices[option]
-        for option, key in (("budget", "budget_s"), ("steps", "steps"), ("epochs", "epochs"))
-        if choices[option] is not None
-    }
-    if len(length) > 1:
-        raise click.UsageError("Give one of --budget, --steps and --epochs.")
+    length = _length(choices)
     data = DataConfig(
         **{
             key: choices[key]
             for key in ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
         }
     )
-    model = _given(choices, *(field.name for field in fields(ModelConfig) if field.name != "vocab_size"))
+    model = _given(choices, *_model_settings())
     training = _given(choices, "batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
     resume = choices["resume"]
     arguments, val = list(corpus), choices["val"]
@@ -162,6 +186,12 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
         stop_after=choices["stop_after"],
         started=STARTED,
     )
+
+
+def _model_settings() -> list[str]:
+    from chargen.config import ModelConfig
+
+    return [field.name for field in fields(ModelConfig) if field.name != "vocab_size"]
 
 
 def _given(choices: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from chargen.cells.cell import State
 from chargen.config import ModelConfig
 from chargen.engine.engine import Item, Result, Stream, log_softmax
 from chargen.engine.graph import TraceError
-from chargen.engine.stream import PlainStream, Program, TracedStream
+from chargen.engine.stream import PlainStream, Program, TracedStream, read_stream
 from chargen.engine.trace import Layer, trace
 
 Float = NDArray[np.float32]
@@ -77,13 +77,10 @@ class NumpyEngine:
     def read(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: tuple[State, ...]
     ) -> tuple[NDArray[np.float64], tuple[State, ...]]:
-        log_probs = np.empty(inputs.shape)
         if inputs.shape[1] == 1:  # however few: what was read in parts is what was read at once, to the bit
             stream = self.stream(state)
-            for t, token_id in enumerate(inputs[:, 0].tolist()):
-                log_probs[t] = log_softmax(stream.step(token_id))[targets[t]]
-            return log_probs, stream.state()
-        lanes = np.arange(inputs.shape[1])
+            return read_stream(stream, inputs[:, 0], targets[:, 0])[:, None], stream.state()
+        log_probs, lanes = np.empty(inputs.shape), np.arange(inputs.shape[1])
         for t, ids in enumerate(inputs):
             logits, state = self.step(ids, state)
             log_probs[t] = log_softmax(logits)[lanes, targets[t]]

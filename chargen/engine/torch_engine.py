@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from torch.nn import functional as F
 
 from chargen.config import ModelConfig
 from chargen.engine.engine import Item, Result, Stream
-from chargen.engine.stream import PlainStream
+from chargen.engine.numpy_engine import NumpyEngine
+from chargen.engine.stream import PlainStream, read_stream
 from chargen.nets.forward import STEPS, Forward
 from chargen.nets.network import Network, NetworkState, restart
 
 MOST_LOGITS = 1 << 21  #: in one piece of a window: 8 MB of float32, which stay in the cache
 MOST_HIDDEN = 1 << 23  #: outputs of the layers in one piece of a window: 32 MB of float32
 MOST_WORKERS = 16
+FEW_LANES, LONG = 4, 1024  #: from so many steps on so few lanes are read faster one after another, as NumPy's streams
 
 
 class TorchEngine:
@@ -35,9 +38,10 @@ class TorchEngine:
         self.vocab_size = network.config.vocab_size
         bias = network.weight("head.bias")
         self._device = bias.device
-        fast = frozen and bias.device.type == "cpu" and bias.dtype == torch.float32 and network.config.cell in STEPS
+        self._left = False  #: whether what `map` works on is no longer wanted
+        self._fast = frozen and bias.device.type == "cpu" and bias.dtype == torch.float32
         with torch.no_grad():
-            self._layers = Forward(network).read if fast else network.read
+            self._layers = Forward(network).read if self._fast and network.config.cell in STEPS else network.read
 
     @classmethod
     def from_weights(cls, config: ModelConfig, weights: Mapping[str, NDArray[Any]], device: str = "cpu") -> TorchEngine:
@@ -70,6 +74,9 @@ class TorchEngine:
         self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState
     ) -> tuple[NDArray[np.float64], NetworkState]:
         T, B = inputs.shape
+        self._check()
+        if self._fast and B <= FEW_LANES and T >= LONG:
+            return self._read_streams(inputs, targets, state)
         log_probs = np.empty((T, B))
         config = self.network.config
         span = max(1, MOST_HIDDEN // (B * config.hidden_size * config.members))
@@ -78,6 +85,27 @@ class TorchEngine:
             tops, state = self._layers(self._ids(inputs[window]), state)
             log_probs[window] = self._chosen(tops, self._ids(targets[window]))
         return log_probs, state
+
+    def _read_streams(
+        self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState
+    ) -> tuple[NDArray[np.float64], NetworkState]:
+        """Read lane after lane, each as one stream of the same equations in NumPy."""
+        (T, B), after = inputs.shape, []
+        log_probs = np.empty((T, B))
+        for lane in range(B):
+            stream = self._streams.stream(tuple(tuple(part[lane, None].numpy() for part in layer) for layer in state))
+            for begin in range(0, T, LONG):
+                self._check()
+                window = slice(begin, begin + LONG)
+                log_probs[window, lane] = read_stream(stream, inputs[window, lane], targets[window, lane])
+            after.append(stream.state())
+        layers = zip(*after, strict=True)
+        parts = (zip(*of_lanes, strict=True) for of_lanes in layers)
+        return log_probs, tuple(tuple(torch.from_numpy(np.concatenate(part)) for part in layer) for layer in parts)
+
+    @cached_property
+    def _streams(self) -> NumpyEngine:
+        return NumpyEngine(self.network.config, self.network.export_weights())
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield function(item) for each item, in their order; on a CPU several are worked on at once.
@@ -90,11 +118,18 @@ class TorchEngine:
             yield from map(function, items)
             return
         torch.set_num_threads(1)
+        pool = ThreadPoolExecutor(min(threads, MOST_WORKERS))
         try:
-            with ThreadPoolExecutor(min(threads, MOST_WORKERS)) as pool:
-                yield from pool.map(function, items)
+            yield from pool.map(function, items)
         finally:
+            self._left = True  # all is done, or nobody waits for the rest: Ctrl-C ends a long text at once
+            pool.shutdown(cancel_futures=True)
+            self._left = False
             torch.set_num_threads(threads)
+
+    def _check(self) -> None:
+        if self._left:
+            raise CancelledError
 
     def _chosen(self, tops: list[torch.Tensor], targets: torch.Tensor) -> NDArray[np.float64]:
         """Return log p of the targets [T, B], a piece of the [T·B, V] logits at a time."""

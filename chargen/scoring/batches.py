@@ -21,6 +21,7 @@ from chargen.text.tokenizer import Ids, Tokenizer
 
 LANES = 128  #: of a batch
 MOST_IDS = 1 << 14  #: of a batch read in one piece
+MOST_ALONE = 1 << 20  #: of one text: a stream takes a while to reach its speed (`engine/stream.py`)
 GRID = 2.0**-26  #: nats: log probabilities are multiples of it, 1.5e-8
 
 
@@ -71,7 +72,7 @@ def _read_batch(
     state, offset = engine.select(context, np.zeros(len(begins), dtype=np.int64)), 0
     while len(begins):
         until = int(lengths[len(lengths) // 8])
-        until = min(until, offset + max(1, MOST_IDS // len(begins)))
+        until = min(until, offset + (max(1, MOST_IDS // len(begins)) if len(begins) > 1 else MOST_ALONE))
         steps = np.arange(offset, until)[:, None]  # [T, 1]
         places = begins + np.minimum(steps, lengths - 1)  # [T, B]: a lane that has ended reads its last id again
         inputs = ids[np.where(steps > 0, places - 1, -1)]

@@ -14,7 +14,7 @@ from chargen.engine.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
 from chargen.scoring.scorer import Score, utf8_size
 from chargen.text.decode import normal_form
-from chargen.text.documents import NONE, marked
+from chargen.text.documents import MARK, NONE, marked
 from chargen.text.tokenizer import Ids, Tokenizer, encoder
 
 WARMUP = 512
@@ -24,8 +24,9 @@ WARMUP = 512
 class TextEvaluation:
     """The likelihood of a whole text; carried is how a model is used, windows what a fixed context of 256 gets."""
 
-    chars: int
-    bytes: int
+    chars: int  #: in the training text's form, in which the end of a document is one
+    document_ends: int  #: of them; 0 of one running text
+    bytes: int  #: of the text as it was given, in UTF-8
     unknown_chars: int
     loss_nats_per_char: float
     bits_per_char: float
@@ -89,6 +90,7 @@ def evaluate_text(engine: Engine, whole: WholeText, start: Ids, documents: str, 
     windows = windows_log_probs(engine, whole.ids, start) + whole.tokenizer.spelling_nats(whole.ids)
     return TextEvaluation(
         chars=len(whole.text),
+        document_ends=whole.text.count(MARK) if documents != NONE else 0,
         bytes=whole.num_bytes,
         unknown_chars=int(whole.tokenizer.unknown(whole.ids).sum()),
         windows_256_nats_per_char=-float(windows.sum()) / len(whole.text),

@@ -1,6 +1,7 @@
 """The order of scored texts: the likeliest per character (or byte, or altogether) first.
 
-key     −log p over characters, bytes, or nothing: the smaller the likelier; without a value, last
+key     −log p over characters, bytes, or nothing: the smaller the likelier; without a value, last: so an empty text,
+        but in total where its end was scored
 ties    in the order in which they came
 """
 
@@ -18,7 +19,7 @@ BY = ("per-char", "per-byte", "total")
 def sort_key(score: Score, by: str = "per-char") -> float:
     """Return what scores are sorted by, in nats per character, per byte, or of the whole text."""
     if by == "total":
-        return -score.log_prob_nats
+        return math.inf if not score.chars and score.end_log_prob_nats is None else -score.log_prob_nats
     number = score.chars if by == "per-char" else score.bytes
     return -score.log_prob_nats / number if number else math.inf
 

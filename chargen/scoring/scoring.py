@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from chargen.config import DataConfig
 from chargen.engine.engine import Engine
-from chargen.scoring.batches import id_log_probs
-from chargen.scoring.scorer import LN2, Score, pieces_of, score_texts, utf8_size
+from chargen.scoring.scorer import Score, score_texts, utf8_size
 from chargen.scoring.stream import score_chunks
 from chargen.text.decode import normal_form
 from chargen.text.tokenizer import Ids, Tokenizer, start_ids
@@ -56,13 +55,6 @@ class Scoring:
             return [replace(score, text=text, bytes=utf8_size(text)) for text, score in zip(many, found, strict=True)]
 
         return score_chunks(texts, scored)
-
-    def surprisal(self, text: str, context: str) -> list[tuple[str, float]]:
-        """Return the text's characters, each with its −log₂ p in bits."""
-        text = self.normal(text)
-        ids = self.tokenizer.encode(text)
-        log_probs = id_log_probs(self.engine(len(ids)), self.tokenizer, self.context(context), [ids])[0]
-        return [(piece, -nats / LN2) for piece, nats in pieces_of(self.tokenizer, text, ids, log_probs)]
 
     def suggest(self, text: str, context: str, most: int) -> list[Suggestion]:
         """Return the single edits that raise log p of a text and its end most."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from chargen.errors import CorpusError
@@ -31,6 +31,7 @@ def read_records(
     field: str = "text",
     encoding: str = "utf-8",
     errors: str = "strict",
+    passed_over: Callable[[CorpusError], object] | None = None,
 ) -> Iterator[str]:
     """Yield the texts of a stream.
 
@@ -41,6 +42,8 @@ def read_records(
         field: of a JSON object: which of its values is the text.
         encoding: of the bytes.
         errors: "strict", or "replace" to read what is not of the encoding as U+FFFD.
+        passed_over: takes the error of a line that cannot be read, which is no text then. Without it such an error is
+            raised. UTF-16 and UTF-32 have no lines before they are decoded, and raise theirs.
 
     Raises:
         CorpusError: bytes outside the encoding, or a line that is not such a record; it names the line.
@@ -49,20 +52,32 @@ def read_records(
     blocks = _without_mark(_blocks(stream))
     if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):  # a newline is not one byte there
         blocks, encoding = _transcoded(blocks, where, encoding, errors), "utf-8"
+    for place, piece in _pieces(blocks, where, form):
+        try:
+            text = _decoded(piece, place, encoding, errors)
+            if form == WHOLE:
+                text = text.removesuffix("\n").removesuffix("\r")
+            elif form == JSON and not text.strip():
+                continue
+            elif form == JSON:
+                text = _field(text, field, place, errors)
+        except CorpusError as error:
+            if passed_over is None:
+                raise
+            passed_over(error)
+            continue
+        yield text
+
+
+def _pieces(blocks: Iterator[bytes], where: str, form: str) -> Iterator[tuple[str, bytes]]:
+    """Yield (what to call it, its bytes) for each text."""
     if form == WHOLE:
-        data = b"".join(blocks)
-        text = _decoded(data, where, encoding, errors)
-        yield text.removesuffix("\n").removesuffix("\r")
+        yield where, b"".join(blocks)
         return
     blocks = _with_lf(blocks) if form == LINES else blocks
     what = "record" if form == NULL else "line"
     for number, piece in enumerate(_split(blocks, b"\0" if form == NULL else b"\n"), start=1):
-        place = f"{where}, {what} {number:,}"
-        text = _decoded(piece, place, encoding, errors)
-        if form != JSON:
-            yield text
-        elif text.strip():
-            yield _field(text, field, place, errors)
+        yield f"{where}, {what} {number:,}", piece
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
@@ -131,7 +146,7 @@ def _decoded(data: bytes, place: str, encoding: str, errors: str) -> str:
 def _not_encoded(place: str, encoding: str, which: str) -> CorpusError:
     return CorpusError(
         f"{place} is not {encoding.upper()}{which}",
-        "Name the encoding, as in --encoding cp1258, or read what does not fit as U+FFFD: --errors replace.",
+        "Name the encoding, as in --encoding cp1258, or say --errors replace (read U+FFFD) or skip (go on without it).",
     )
 
 
@@ -139,11 +154,17 @@ def _field(line: str, field: str, place: str, errors: str) -> str:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{place} is not JSON: {error}", "Each line is to be an object on its own.") from error
+        raise CorpusError(
+            f"{place} is not JSON: {error}",
+            "Each line is to be an object on its own; --errors skip goes on without it.",
+        ) from error
     text = record.get(field) if isinstance(record, dict) else None
     if not isinstance(text, str):
         found = f"; it has {', '.join(map(repr, list(record)[:8]))}" if isinstance(record, dict) and record else ""
-        raise CorpusError(f"{place} has no text under {field!r}{found}", "Name the field with --field NAME.")
+        raise CorpusError(
+            f"{place} has no text under {field!r}{found}",
+            "Name the field with --field NAME; --errors skip goes on without it.",
+        )
     if errors == "replace":
         return text.encode("utf-8", "replace").decode("utf-8")
     check_unicode(text, place)

@@ -13,9 +13,16 @@ from chargen.jsontext import to_line
 LN2 = math.log(2)
 
 
+class _Results(Console):
+    """A console whose reader may leave (`chargen score | head`): rich would end the process there, with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # which `cli/main.py` takes for done
+
+
 def results() -> Console:
     """Return the console of results. Where stdout is no terminal, tables are as wide as they need to be."""
-    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160)
+    return _Results(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def chatter() -> Console:

@@ -8,7 +8,7 @@ one and from dark to light on the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from chargen.probe.surprisal import Place
@@ -26,7 +26,9 @@ body { background: var(--page); color: var(--text); font: 1rem/1.5 system-ui, sa
 .legend span { padding: .1em .5em; }
 section { border-top: 1px solid var(--line); padding: 1rem 0; }
 small, td { font-variant-numeric: tabular-nums; }
-td { padding-right: 1.5rem; vertical-align: top; }
+caption { text-align: left; font-size: small; white-space: nowrap; }
+td { padding-right: 1.5rem; vertical-align: top; white-space: nowrap; }
+td + td { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 [data-why]:hover, [data-why]:focus { outline: 2px solid var(--text); }
 [data-why]:hover::after, [data-why]:focus::after { content: attr(data-why); position: fixed; left: 1rem; bottom: 1rem;
   z-index: 1; white-space: pre; font: 1rem/1.5 ui-monospace, monospace; background: var(--page); color: var(--text);
@@ -86,8 +88,11 @@ def _name(text: str) -> str:
     return visible(text, "␣") or "the end"
 
 
-def _table(suggestions: Iterable[Suggestion]) -> Iterator[str]:
-    yield "<table>\n"
+def _table(suggestions: Sequence[Suggestion]) -> Iterator[str]:
+    if not suggestions:
+        yield "<br><small>No single edit makes it likelier.</small>\n"
+        return
+    yield "<table>\n<caption>Single edits that make it likelier, the end counted:</caption>\n"
     for s in suggestions:
         yield f'<tr><td>+{s.gain_bits:.1f} bits</td><td dir="auto">{escape(visible(s.text))}</td></tr>\n'
     yield "</table>\n"

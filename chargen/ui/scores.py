@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from chargen.errors import ChargenError
+from chargen.jsontext import to_line
+from chargen.probe.surprisal import Place
 from chargen.scoring.scorer import Score, Total
 from chargen.ui.console import chatter
 
@@ -18,12 +21,14 @@ BAR_CELLS = 8
 MOST_BITS = 8.0  #: per character: a full bar
 COLOURS = ("#0072b2", "#56b4e9", "#f0e442", "#e69f00", "#d55e00")  #: from likely to unlikely; Okabe & Ito 2008
 MOST_NAMES = 40  #: unknown characters that are named
+MOST_ERRORS = 3  #: texts that could not be read, and are told by name
 REPORT_EVERY = 1024  #: texts
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 Line = Callable[[int | None, int, Score], None]  #: (rank, place among the input, score), prints it
 
 WORD_COLUMNS = ("bits/word", "words")
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
 
 
@@ -66,6 +71,16 @@ def table(console: Console, words: bool, ranked: bool = True) -> Line:
     return line
 
 
+def json_lines(write: Callable[[str], Any], words: bool) -> Line:
+    """Return what prints a JSON object a line."""
+    return lambda rank, place, score: write(to_line(record(rank, place, score, words)) + "\n")
+
+
+def collect(rows: list[dict[str, Any]], words: bool) -> Line:
+    """Return what puts a record into a list."""
+    return lambda rank, place, score: rows.append(record(rank, place, score, words))
+
+
 def tsv(write: Callable[[str], Any], words: bool) -> Line:
     """Return what prints rows of tab-separated values, a header before the first; texts as `escaped` has them."""
     begun = False
@@ -83,6 +98,26 @@ def tsv(write: Callable[[str], Any], words: bool) -> Line:
     return line
 
 
+def chars_tsv(write: Callable[[str], Any]) -> Callable[[int | None, int, Sequence[Place]], None]:
+    """Return what prints a row for each character of a text, a header before the first; `place` counts from 1.
+
+    The end of a text, where it is scored, is a row with an empty character.
+    """
+    begun = False
+
+    def lines(rank: int | None, number: int, places: Sequence[Place]) -> None:
+        nonlocal begun
+        if not begun:
+            write("rank\tinput\tplace\tsurprisal_bits\tlog_prob_nats\tunknown\tcharacter\n")
+            begun = True
+        about = f"{'' if rank is None else rank}\t{number}"
+        for n, place in enumerate(places, start=1):
+            values = (n, place.surprisal_bits, place.log_prob_nats, int(place.unknown), escaped(place.text))
+            write("\t".join([about, *map(str, values)]) + "\n")
+
+    return lines
+
+
 def record(rank: int | None, place: int, score: Score, words: bool) -> dict[str, Any]:
     """Return a score as JSON has it. `rank` is null where texts stand in the input's order."""
     more = {"words": score.words, "bits_per_word": score.bits_per_word} if words else {}
@@ -96,6 +131,15 @@ class Tally:
         self.total = Total()
         self._empty = 0
         self._unknown: dict[str, None] = {}
+        self._passed_over: list[str] = []
+        self._more_passed_over = 0
+
+    def pass_over(self, error: ChargenError) -> None:
+        """Take note of a text that could not be read."""
+        if len(self._passed_over) < MOST_ERRORS:
+            self._passed_over.append(error.message)
+        else:
+            self._more_passed_over += 1
 
     def watching(self, scores: Iterable[Score], quiet: bool) -> Iterator[Score]:
         """Yield scores as they come; where stderr is a terminal, and not `quiet`, it says how many there were."""
@@ -110,16 +154,18 @@ class Tally:
     def notes(self, words: bool) -> list[str]:
         """Return what is worth saying at the end, a line each."""
         total, lines = self.total, []
+        lines += [f"note: passed over: {message}" for message in self._passed_over]
+        if self._more_passed_over:
+            lines.append(f"note: passed over: {self._more_passed_over:,} more")
         if self._empty:
-            lines.append(
-                f"note: {self._empty:,} of {total.texts:,} sentences are empty; they have no value per character"
-            )
+            are = "is empty and has" if self._empty == 1 else "are empty and have"
+            lines.append(f"note: {self._empty:,} of {total.texts:,} texts {are} no value per character")
         if total.unknown_chars:
             names = [f"{visible(char)} (U+{ord(char):04X})" for char in self._unknown]
-            more = ", …" if len(names) >= MOST_NAMES else ""
+            more = ", …" if len(names) > MOST_NAMES else ""
             lines.append(
                 f"note: the model does not know {total.unknown_chars:,} of the {total.chars:,} characters: "
-                f"{', '.join(names)}{more}"
+                f"{', '.join(names[:MOST_NAMES])}{more}"
             )
         if total.texts > 1 and total.chars:
             numbers = [("char", total.chars), ("byte", total.bytes)] + ([("word", total.words)] if words else [])
@@ -130,7 +176,7 @@ class Tally:
     def _count(self, score: Score) -> None:
         self.total = self.total.plus(score)
         self._empty += not score.text
-        if score.unknown and len(self._unknown) < MOST_NAMES:
+        if score.unknown and len(self._unknown) <= MOST_NAMES:
             self._unknown.update(dict.fromkeys(score.unknown))
 
 
@@ -144,7 +190,9 @@ def escaped(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return a text without what would move a terminal's cursor: control characters have a picture, or U+FFFD.
+    """Return a text without what would move a terminal's cursor, or turn the direction of what follows it.
+
+    Control characters have a picture, or U+FFFD.
 
     >>> visible("a\\nb")
     'a␊b'
@@ -152,7 +200,11 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        chr(0x2400 + ord(char)) if char < " " else "\ufffd" if unicodedata.category(char) in ("Cc", "Cs") else char
+        chr(0x2400 + ord(char))
+        if char < " "
+        else "\ufffd"
+        if char in _DIRECTIONS or unicodedata.category(char) in ("Cc", "Cs")
+        else char
         for char in text
     )
 
