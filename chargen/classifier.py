@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,7 @@ from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, create_run, find_run
 from chargen.scoring.classify import Quality, fit_temperature, log_posteriors, log_priors, parted, quality
 from chargen.text.corpus import Corpus
 from chargen.text.longtext import LongText
-from chargen.training.reports import Finished, Report
+from chargen.training.reports import Finished, Report, Started
 from chargen.training.run import Plan, train
 
 DATA = DataConfig(tokenizer="byte")  #: bytes: every model knows every character, so no label loses for a rare one
@@ -140,45 +142,75 @@ def train_classifier(
     started = time.perf_counter() if started is None else started
     learned, for_temperature, unseen = parted(texts, HELD_OUT, seed)
     folder, labels, places = create_run(name).folder, tuple(learned), folder_names(learned)
-    for k, label in enumerate(labels):
+    with _removed_if_unfinished(folder):
+        yield from _train_all(learned, folder, places, length, model or {}, seed, device, started, stop)
+        priors = log_priors([len(learned[label]) for label in labels])
+        made = Classifier(labels, tuple(load(folder / place) for place in places), priors).fitted(for_temperature)
+        measured = made.measured(unseen)
+        values = {
+            "labels": labels,
+            "folders": places,
+            "log_priors": priors.tolist(),
+            "temperature": made.temperature,
+            "held_out": measured.to_json(),
+        }
+        write_atomically(folder / CLASSIFIER_FILE, [to_line(values).encode()])
+    yield Trained(folder, made, measured)
+
+
+def _train_all(
+    learned: Texts,
+    folder: Path,
+    places: Sequence[str],
+    length: Mapping[str, float],
+    model: Mapping[str, Any],
+    seed: int,
+    device: str,
+    started: float,
+    stop: Callable[[], bool],
+) -> Iterator[tuple[str, Report]]:
+    """Train the models one after the other, in equal shares of what is left of the time."""
+    for k, (label, texts) in enumerate(learned.items()):
         share, begun = dict(length), started if k == 0 else time.perf_counter()
         if "budget_s" in length:
-            share["budget_s"] = max(1.0, (length["budget_s"] - time.perf_counter() + started) / (len(labels) - k))
+            share["budget_s"] = max(1.0, (length["budget_s"] - time.perf_counter() + started) / (len(learned) - k))
             share["budget_s"] += time.perf_counter() - begun
         plan = Plan(
-            Corpus(LongText.of("\n".join(learned[label]) + "\n"), label),
+            Corpus(LongText.of("\n".join(texts) + "\n"), label),
             f"{folder.name}-{places[k]}",
             share,
             DATA,
-            model or {},
+            model,
             train={"seed": seed},
             device=device,
             started=begun,
         )
         yield from _train_one(plan, label, folder / places[k], stop)
-    priors = log_priors([len(learned[label]) for label in labels])
-    made = Classifier(labels, tuple(load(folder / place) for place in places), priors).fitted(for_temperature)
-    measured = made.measured(unseen)
-    values = {
-        "labels": labels,
-        "folders": places,
-        "log_priors": priors.tolist(),
-        "temperature": made.temperature,
-        "held_out": measured.to_json(),
-    }
-    write_atomically(folder / CLASSIFIER_FILE, [to_line(values).encode()])
-    yield Trained(folder, made, measured)
+
+
+@contextmanager
+def _removed_if_unfinished(folder: Path) -> Iterator[None]:
+    """Leave nothing of what was not finished: half a classifier is of no use, and keeps its name from the next."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
 
 
 def _train_one(plan: Plan, label: str, folder: Path, stop: Callable[[], bool]) -> Iterator[tuple[str, Report]]:
     finished = None
-    for report in train(plan, stop):
-        yield label, report
-        finished = report if isinstance(report, Finished) else None
-    assert finished  # the last report of every run that raises nothing
-    if finished.interrupted:
-        raise ModelError("there is no classifier: its training was stopped", "Train it again.")
-    os.replace(find_run(finished.run).folder, folder)
+    with ExitStack() as unfinished:
+        with closing(cast("Generator[Report]", train(plan, stop))) as reports:
+            for report in reports:
+                if isinstance(report, Started):
+                    unfinished.enter_context(_removed_if_unfinished(find_run(report.run).folder))
+                yield label, report
+                finished = report if isinstance(report, Finished) else None
+        assert finished  # the last report of every run that raises nothing
+        if finished.interrupted:
+            raise ModelError("there is no classifier: its training was stopped", "Train it again.")
+        os.replace(find_run(finished.run).folder, folder)
 
 
 def folder_names(labels: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
-from chargen.classifier import Classifier, folder_names
-from chargen.errors import CorpusError
+from chargen.classifier import Classifier, Trained, folder_names, train_classifier
+from chargen.errors import CorpusError, ModelError
 from chargen.lm import LanguageModel
 from chargen.scoring.classify import (
     expected_calibration_error,
@@ -23,6 +24,7 @@ from chargen.scoring.classify import (
     quality,
 )
 from chargen.scoring.labelled import read_labelled
+from chargen.training.reports import Finished, Progress, Report, Started
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]
@@ -206,3 +208,27 @@ def test_nothing_in_a_classified_text_can_move_the_cursor(chargen: Chargen, tmp_
         save_checkpoint(tmp_path / "checkpoints" / name / "model.safetensors", random_model(seed=seed))
     out = chargen("classify", "-m", "a", "-m", "b", "x\x1b[2J\x07").out
     assert "x␛[2J␇" in out
+
+
+@pytest.mark.parametrize("leave_at", [Started, Progress, Finished])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_half_a_classifier_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave_at: type[Report], stopped: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = {"digits": [f"{n * 7919:06}" for n in range(60)], "letters": [f"ab{chr(97 + n)}cd" for n in range(26)]}
+    wanted = threading.Event()
+    run = train_classifier(texts, "two", {"steps": 12}, {"hidden_size": 8}, stop=wanted.is_set)
+    for step in run:
+        assert not isinstance(step, Trained)
+        if isinstance(step[1], leave_at):
+            assert any((tmp_path / "checkpoints").iterdir())
+            break
+    if stopped:  # at the second model at the latest
+        wanted.set()
+        with pytest.raises(ModelError, match="its training was stopped"):
+            list(run)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            run.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+    assert not any((tmp_path / "checkpoints").iterdir())

@@ -97,23 +97,34 @@ def train_labelled(
     path: str, name: str | None, length: dict[str, float], model: dict[str, Any], seed: int, device: str, as_json: bool
 ) -> None:
     """Train a model for each label, print how good they are together; arguments as `train_classifier` has them."""
+    from rich.progress import Progress
+
     from chargen.classifier import Trained, train_classifier
     from chargen.cli.main import STARTED
     from chargen.scoring.labelled import read_labelled
-    from chargen.ui.console import print_json, results
+    from chargen.ui.console import chatter, print_json, results
 
-    texts = read_labelled(Path(path))
+    texts, console = read_labelled(Path(path)), chatter()
     name = name or Path(path).resolve().stem
-    for step in train_classifier(texts, name, length, model, seed, device, STARTED):
-        if isinstance(step, Trained):
-            if as_json:
-                print_json(_described(step))
-            else:
-                results().print(_quality(step.quality, step.classifier), markup=False, soft_wrap=True)
-                results().print(f"The classifier is {step.folder}", markup=False)
-        elif step[1].to_json()["event"] == "finished":
-            bits = step[1].to_json()["val_bits_per_char"]
-            click.echo(f"{step[0]}: {len(texts[step[0]]):,} texts, {bits:.3f} bits/char on held-out text", err=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
+        task, done = shown.add_task("", total=len(texts)), 0
+        for step in train_classifier(texts, name, length, model, seed, device, STARTED):
+            if isinstance(step, Trained):
+                trained = step
+                continue
+            label, values = step[0], step[1].to_json()
+            if values["event"] == "progress":
+                shown.update(task, description=label, completed=done + values["progress"])
+            elif values["event"] == "finished":
+                done += 1
+                about = f"{len(texts[label]):,} texts, {values['val_bits_per_char']:.3f} bits/char on held-out text"
+                shown.console.print(f"{label}: {about}", markup=False, soft_wrap=True)
+                shown.update(task, description="measuring", completed=done)
+    if as_json:
+        print_json(_described(trained))
+    else:
+        results().print(_quality(trained.quality, trained.classifier), markup=False, soft_wrap=True)
+        results().print(f"The classifier is {trained.folder}", markup=False)
 
 
 def _described(trained: Trained) -> dict[str, Any]:

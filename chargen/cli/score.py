@@ -48,7 +48,7 @@ Examples:
 )  # fmt: skip
 @click.option(
     "--sort/--no-sort", default=None,
-    help="Ranked, or in the input's order and at once.  [default: ranked; as it came with --chars, --suggest]",
+    help="Ranked, or in the input's order, as it is read.  [default: ranked; as it came with --chars, --suggest]",
 )  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N likeliest; no more are kept.")
 @click.option("--words", is_flag=True, help="Bits per word too; a word is what stands between white space.")
