@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Draws = Callable[[Sequence[float]], Iterator[int]]  #: random numbers → as many ids
+
 
 class Stream(Protocol):
     """A model that reads one id after another."""
 
-    compiled: bool  #: whether it has gone over to compiled loops, so that numba is loaded
-
     def step(self, token_id: int) -> NDArray[np.float32]:
         """Read an id and return the logits of the next, [V]: a view that the next step writes over."""
+
+    def draws(self, added: NDArray[np.float64], inverse: float) -> Draws | None:
+        """Return what draws ids with probability softmax((logits + added) · inverse), each read before the next.
+
+        The draw is that of `sampling/rules.py`, by a random number of [0, 1). None where single steps are as fast.
+        """
 
     def state(self) -> EngineState:
         """Return the state as a value, which `Engine.step` and other streams can go on from."""
