@@ -12,7 +12,8 @@ of it:
             …
             room[j] = t9
 
-The products stay with NumPy, whose threads read a matrix faster than one loop can (`compiled.py`). Wants numba:
+Of many streams each has its room, and the loops are run for one after the other in one call. The products stay with
+NumPy, whose threads read a matrix faster than one loop can (`compiled.py`). Wants numba:
 
     pip install 'chargen[fast]'
 """
@@ -61,59 +62,72 @@ class Kernels:
 
     def __init__(self, plan: Schedule) -> None:
         self._plan = plan
-        self._known: dict[str, Kernel] = {}
+        self._known: dict[Any, Kernel] = {}
 
-    def loops(self, run: list[Node]) -> Kernel:
-        """Return the loops of a run of operations: (table [V, R], id, room) → None.
+    def loops(self, run: list[Node], many: bool = False) -> Kernel:
+        """Return the loops of a run of operations.
+
+        (table [V, R], id, room [size]) → None, or (table, ids [B], rooms [B, size]) → None.
 
         Raises:
             TraceError: an operation does not go unit by unit, or numba does not know it.
         """
-        return self._compile("table, token_id, room", ["row = table[token_id]", *_Loops(self._plan, run).lines()])
+        key = (tuple(run), many)
+        if key not in self._known:
+            lines = ["row = table[token_id]", *_Loops(self._plan, run).lines()]
+            if many:
+                lines = ["token_id, room = ids[lane], rooms[lane]", *lines]
+            self._known[key] = _compiled("table, ids, rooms" if many else "table, token_id, room", lines, many)
+        return self._known[key]
 
-    def draw(self, before: list[Node], after: list[Node]) -> Kernel:
+    def draw(self, before: list[Node], after: list[Node], many: bool = False) -> Kernel:
         """Return the loops of a run, a draw from the logits, and the loops of a run with the row of what was drawn.
 
-        (table, room, added, space, inverse, uniform) → id, the last four as `drawing.py` has them.
+        (table, room, added, space, inverse, uniform) → id, the last four as `drawing.py` has them, or
+        (table, rooms, added, space, inverse, uniforms, ids) → None.
 
         Raises:
             TraceError: as above.
         """
-        place, size = self._plan.place(self._plan.graph.logits), self._plan.graph.logits.width
-        lines = [
-            *_Loops(self._plan, before).lines(),
-            f"token_id = draw_one(room[{place} : {place + size}], added, space, inverse, uniform)",
-            "row = table[token_id]",
-            *_Loops(self._plan, after).lines(),
-            "return token_id",
-        ]
-        return self._compile("table, room, added, space, inverse, uniform", lines)
+        key = (tuple(before), tuple(after), many)
+        if key not in self._known:
+            place, size = self._plan.place(self._plan.graph.logits), self._plan.graph.logits.width
+            lines = [
+                *_Loops(self._plan, before).lines(),
+                f"token_id = draw_one(room[{place} : {place + size}], added, space, inverse, uniform)",
+                "row = table[token_id]",
+                *_Loops(self._plan, after).lines(),
+            ]
+            arguments = "table, room, added, space, inverse, uniform"
+            if many:
+                lines = ["room, uniform = rooms[lane], uniforms[lane]", *lines, "ids[lane] = token_id"]
+                arguments = "table, rooms, added, space, inverse, uniforms, ids"
+            self._known[key] = _compiled(arguments, lines if many else [*lines, "return token_id"], many)
+        return self._known[key]
 
-    def _compile(self, arguments: str, lines: list[str]) -> Kernel:
-        source = "\n".join([f"def kernel({arguments}):", *(f"    {line}" for line in lines)])
-        if source not in self._known:
-            self._known[source] = _compiled(source)
-        return self._known[source]
 
-
-def _compiled(source: str) -> Kernel:
-    """Compile a kernel, or take it from numba's cache beside this file.
+def _compiled(arguments: str, lines: list[str], many: bool) -> Kernel:
+    """Compile a kernel of a stream's room, or of those of many, or take it from numba's cache beside this file.
 
     The cache tells functions apart by their names and code, but not by the numbers in it: so the name has its hash.
     """
-    from numba import float32, float64, int64, njit, void
+    from numba import float32, float64, int64, njit
     from numba.core.errors import NumbaError
 
     from chargen.engine.drawing import draw_one
     from chargen.nets.jit.functions import tanh
 
+    types = {"table": float32[:, ::1], "token_id": int64, "ids": int64[::1], "room": float32[::1]}
+    types |= {"rooms": float32[:, ::1], "added": float64[::1], "space": float64[::1], "inverse": float64}
+    types |= {"uniform": float64, "uniforms": float64[::1]}
+    head = f"def kernel({arguments}):\n" + many * "    for lane in range(rooms.shape[0]):\n"
+    source = head + "".join(f"{(1 + many) * '    '}{line}\n" for line in lines)
     name = f"kernel_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
     names: dict[str, Any] = {"np": np, "tanh": tanh, "draw_one": draw_one, "float32": np.float32, "__name__": __name__}
     exec(compile(source.replace("kernel", name, 1), __file__, "exec"), names)  # made of a trace, of no model's file
-    table, room, draws = float32[:, ::1], float32[::1], "uniform" in source
-    types = int64(table, room, float64[::1], float64[::1], float64, float64) if draws else void(table, int64, room)
+    signature = tuple(types[argument] for argument in arguments.split(", "))
     try:
-        kernel: Kernel = njit(types, fastmath=FASTMATH, error_model="numpy", cache=True)(names[name])
+        kernel: Kernel = njit(signature, fastmath=FASTMATH, error_model="numpy", cache=True)(names[name])
     except NumbaError as error:
         raise TraceError(str(error)) from error
     return kernel

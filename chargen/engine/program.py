@@ -28,7 +28,7 @@ from chargen.engine.schedule import FILLED, Copy, Product, Schedule
 
 MOST_OF_A_PART = 400_000  #: weights: of 460,800 and more OpenBLAS makes a product on several threads
 
-Step = Callable[[int], Float]  #: an id → logits [V], which the next step writes over
+Step = Callable[[Any], Float]  #: an id → logits [V], or ids [B] → [B, V]; the next step writes over them
 
 
 def threaded(plan: Schedule) -> bool:
@@ -43,7 +43,7 @@ class Writer:
 
     Args:
         plan: the step.
-        room: the stream's.
+        room: the stream's, or those of many.
         parted: whether large products are made in parts, which one thread makes each, to the same bits.
     """
 
@@ -80,17 +80,20 @@ class Writer:
         self.call(getattr(np, node.op), *(self._vector(arg) for arg in node.args), out)
 
     def product(self, product: Product) -> None:
-        """Write a matrix–vector product."""
+        """Write a product of a matrix and a vector, or those of many streams."""
         matrix, width = product.matrix, product.matrix.shape[1]
-        at_once = len(matrix)
+        operand, at_once = self.view(product.operand, width), len(matrix)
+        if self._room.ndim > 1:
+            columns = self.name("m", id(product), product.columns)
+            self.call(np.matmul, operand, columns, self.view(product.begin, len(matrix)))
+            return
         if self._parted and matrix.size > MOST_OF_A_PART:
             at_once = MOST_OF_A_PART // width // FILLED * FILLED
         for begin in range(0, len(matrix), at_once):
             part = matrix[begin : begin + at_once]
-            out = self.view(product.begin + begin, len(part))
             # the method: numpy.dot first asks whether another library's arrays are among its arguments
             dot = self.name("m", (id(product), begin), part.dot)
-            self.line(f"{dot}({self.view(product.operand, width)}, {out})")
+            self.line(f"{dot}({operand}, {self.view(product.begin + begin, len(part))})")
 
     def copy(self, copy: Copy) -> None:
         """Write that a vector is copied."""
@@ -98,7 +101,7 @@ class Writer:
 
     def view(self, place: int, width: int) -> str:
         """Return the name of a part of the room."""
-        return self.name("b", (place, width), self._room[place : place + width])
+        return self.name("b", (place, width), self._room[..., place : place + width])
 
     def name(self, letter: str, key: Any, value: Any) -> str:
         """Return the name of a value, the same for the same key."""

@@ -12,7 +12,6 @@ differ by rounding: so what is written does not depend on what else was.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from chargen.engine.engine import Draws, Engine
 from chargen.engine.graph import Graph, TraceError
 from chargen.engine.kernel import Kernels, installed
 from chargen.engine.program import numpy_step, threaded
-from chargen.engine.room import Float, Rows, new_room, prime
+from chargen.engine.room import Float, Rows, enter, leave, new_room
 from chargen.engine.schedule import schedule
 from chargen.engine.ways import Ways
 
@@ -72,11 +71,9 @@ class TracedStream:
     """
 
     def __init__(self, program: Program, state: tuple[State, ...]) -> None:
-        self._program, self._sizes = program, [len(layer) for layer in state]
+        self._program, self._like = program, state
         self._room = new_room(program.plan)
-        for place, part in zip(self._states(), (part for layer in state for part in layer), strict=True):
-            place[:] = np.reshape(part, place.shape)
-        prime(program.plan, self._room)
+        enter(program.plan, self._room, state)
         self._parted = (False, True) if threaded(program.plan) else (False,)  # whole products, or in parts
         self._step = Ways([numpy_step(program.plan, self._room, program.rows, parted) for parted in self._parted])
         self._left = MANY_STEPS
@@ -100,8 +97,7 @@ class TracedStream:
         ).map
 
     def state(self) -> tuple[State, ...]:
-        parts = iter(self._states())
-        return tuple(tuple(next(parts)[None].copy() for _ in range(size)) for size in self._sizes)
+        return leave(self._program.plan, self._room, self._like)
 
     def compile(self) -> bool:
         """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
@@ -118,7 +114,3 @@ class TracedStream:
         except TraceError:
             return False  # numba does not know one of its operations
         return self._compiled
-
-    def _states(self) -> list[NDArray[Any]]:
-        plan = self._program.plan
-        return [self._room[place : place + plan.hidden_size] for place in plan.states]
