@@ -7,7 +7,7 @@ compared takes turns in one process; the medians are printed, in characters a se
 
     limit       a matrix–vector product over as many numbers, by NumPy
     one         `LanguageModel.stream`, as it is after its first 60,000 characters where numba is installed: "compiled"
-    many        `LanguageModel.samples` of 64 texts
+    many        `LanguageModel.samples` of 64 texts of 100 characters; "many_compiled": as it is from 100,000 on
     regex       200 samples of '[A-Z][a-z]+, (the )?[a-z]+\.\n', and the same number of plain ones
     torch       `torch.nn.LSTM` or `GRU`, stepped in eager mode with the same weights
     process     `chargen sample --length 1000` as a whole, and its first character
@@ -36,12 +36,12 @@ from chargen.cells import CELLS
 from chargen.cells.weights import parameter_shapes
 from chargen.checkpoint import Checkpoint
 from chargen.config import ModelConfig
-from chargen.engine import stream
+from chargen.engine import lanes, stream
 from chargen.engine.kernel import installed
 from chargen.lm import LanguageModel
 from chargen.text.tokenizer import build_tokenizer
 
-EMBEDDING, TEMPERATURE, BATCH = 64, 0.8, 20
+EMBEDDING, TEMPERATURE, BATCH, LENGTH = 64, 0.8, 20, 100
 PATTERN = r"[A-Z][a-z]+, (the )?[a-z]+\.\n"
 Call = Callable[[], object]
 
@@ -78,13 +78,13 @@ def measure(cell: str, hidden: int, seconds: float, turns: int, streams: int) ->
         "limit": product(hidden * (CELLS.get(cell).num_gates * hidden + size)),
         "one": one(lm),
         "torch": library(cell, hidden, lm.checkpoint.weights, size) if cell in ("lstm", "gru") else one(lm),
-        "many": lambda: lm.samples(streams, length=BATCH, seed=0, temperature=TEMPERATURE),
+        "many": many(lm, streams),
         "plain": lambda: lm.samples(200, length=19, seed=0, stop=("\n",)),
         "regex": lambda: lm.samples(200, length=20, seed=0, regex=PATTERN),
     }
     if installed():
-        ways["compiled"] = one(lm, compiled=True)
-    written = {"many": streams * BATCH}
+        ways |= {"compiled": one(lm, compiled=True), "many_compiled": many(lm, streams, compiled=True)}
+    written = {"many": streams * LENGTH, "many_compiled": streams * LENGTH}
     for name in ("plain", "regex"):
         written[name] = sum(len(each.text) for each in ways[name]())  # type: ignore[attr-defined]
     found: dict[str, list[float]] = {name: [] for name in ways}
@@ -96,7 +96,7 @@ def measure(cell: str, hidden: int, seconds: float, turns: int, streams: int) ->
     result: dict[str, object] = {"cell": cell, "hidden": hidden}
     result |= {f"{name}_per_s": round(statistics.median(rates)) for name, rates in found.items()}
     over = [("one", "limit"), ("compiled", "limit"), ("one", "torch"), ("compiled", "torch"), ("many", "one"),
-            ("plain", "regex")]  # fmt: skip
+            ("many_compiled", "one"), ("plain", "regex")]  # fmt: skip
     for name, other in over:
         if name in found and not (cell == "mgru" and other == "torch"):
             ratios = [a / b for a, b in zip(found[name], found[other], strict=True)]
@@ -112,6 +112,17 @@ def one(lm: LanguageModel, compiled: bool = False) -> Call:
     next(pieces)
     stream.MANY_STEPS = before
     return lambda: next(pieces)
+
+
+def many(lm: LanguageModel, streams: int, compiled: bool = False) -> Call:
+    """Return a call that writes texts side by side."""
+
+    def call() -> None:
+        before, lanes.MANY_IDS = lanes.MANY_IDS, 0 if compiled else 10**12
+        lm.samples(streams, length=LENGTH, seed=0, temperature=TEMPERATURE)
+        lanes.MANY_IDS = before
+
+    return call
 
 
 def product(numbers: int) -> Call:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import SampleConfig
 from chargen.engine.engine import Engine
+from chargen.engine.kernel import installed
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.runs import find_model
 from chargen.sampling.reading import Reading, read
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from chargen.scoring.evaluation import TextEvaluation
     from chargen.scoring.suggest import Suggestion
 
-MOST_NUMPY_DRAWN = 1_000_000  #: ids of many texts side by side, up to which it is done without torch; of one, always
+MOST_NUMPY_DRAWN = 1_000_000  #: ids of many texts, up to which nothing is faster than NumPy; of one, nothing ever is
 LANES = 32  #: parts of a long text that torch reads side by side
 MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
 
@@ -143,22 +144,16 @@ class LanguageModel:
         """
         config = SampleConfig(**{"seed": secrets.randbits(31), **settings})
         few = num_texts == 1 or num_texts * config.length <= MOST_NUMPY_DRAWN
-        few = few and self.device in ("auto", "cpu")
+        by_numpy = self.device in ("auto", "cpu") if few else installed() and self._device == "cpu"  # compiled loops
         copies = None
         if config.max_copy:
             from chargen.sampling.copying import Copies, copy_index  # which reads corpora
 
             copies = Copies(copy_index(self.checkpoint, config.max_copy, corpus, self.path))
-        return Writing(
-            self._numpy if few or after else self._torch,
-            self.tokenizer,
-            self._scoring.start,
-            self._scoring.normal(prompt),
-            replace(config, regex=self._scoring.normal(config.regex)),
-            separator(self._data.documents) if self._has_documents else None,
-            copies,
-            after,
-        )
+        engine = self._numpy if by_numpy or after else self._torch
+        config, prompt = replace(config, regex=self._scoring.normal(config.regex)), self._scoring.normal(prompt)
+        between = separator(self._data.documents) if self._has_documents else None
+        return Writing(engine, self.tokenizer, self._scoring.start, prompt, config, between, copies, after)
 
     def read(self, text: str, before: Reading | None = None) -> Iterator[Reading]:
         """Yield readings of ever longer parts of a text, the last of the whole, to be gone on from by `stream`.
@@ -255,6 +250,14 @@ class LanguageModel:
     @cached_property
     def _torch(self) -> Engine:
         from chargen.engine.torch_engine import TorchEngine  # seconds to import: only for what is worth it
+
+        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, self._device)
+
+    @cached_property
+    def _device(self) -> str:
+        """Where torch works: whether there is a GPU, only it can tell."""
+        if self.device == "cpu":
+            return self.device
         from chargen.nets.device import resolve_device
 
-        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, resolve_device(self.device))
+        return resolve_device(self.device)

@@ -15,11 +15,15 @@ from chargen.cells.cell import sigmoid
 from chargen.cells.lstm import LSTM
 from chargen.config import ModelConfig
 from chargen.engine import stream as stream_module
+from chargen.engine import ways as ways_module
 from chargen.engine.engine import Stream, log_softmax
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.engine.stream import PlainStream, TracedStream
+from chargen.engine.ways import LOOK_AGAIN, LOOKS, Ways
+from chargen.lm import LanguageModel
+from chargen.sampling import sampler
 from chargen.sampling.rules import draw
-from tests.conftest import random_weights
+from tests.conftest import VERSE, random_model, random_weights
 
 SHAPES = [
     {},
@@ -196,6 +200,69 @@ def test_a_long_run_goes_over_to_compiled_loops_where_it_stands(monkeypatch: pyt
     assert compiled == [True]
 
 
+@numba
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [*((name, {}) for name in CELLS.names()), ("gru", SHAPES[3]), ("crossed", {}), ("crossed", SHAPES[1])],
+)
+def test_draws_are_steps_with_a_draw_before_each(
+    name: str, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "crossed":
+        monkeypatch.setattr(CELLS, "get", lambda _: Odd(crossed))
+    ours = engine(name, scale=0.2, **shape)
+    drawn, stepped = ours.stream(random_state(ours, 1)), ours.stream(random_state(ours, 1))
+    assert isinstance(drawn, TracedStream) and isinstance(stepped, TracedStream)
+    added, uniforms, expected = np.zeros(19), np.random.default_rng(3).random(40).tolist(), []
+    added[[0, 7]] = -np.inf
+    assert drawn.draws(added, 0.8) is None  # not before there are compiled loops
+    assert drawn.compile() and stepped.compile()
+    drawn.step(4)
+    logits = stepped.step(4)
+    for uniform in uniforms:
+        weights = np.exp((logits + added - logits.max()) * 0.8).cumsum()
+        expected.append(int((weights > uniform * weights[-1]).argmax()))
+        logits = stepped.step(expected[-1])
+    draws = drawn.draws(added, 0.8)
+    assert draws and [*draws(uniforms[:15]), *draws(uniforms[15:])] == expected
+    np.testing.assert_allclose(drawn.step(5), stepped.step(5), atol=1e-5)  # and it can be stepped again
+    for found, layer in zip(drawn.state(), stepped.state(), strict=True):
+        np.testing.assert_allclose(np.array(found), np.array(layer), atol=1e-5)
+
+
+@numba
+def test_a_text_goes_over_to_compiled_draws_and_stays_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = LanguageModel(random_model(VERSE))
+    plain = lm.sample("The ", length=90, seed=3, temperature=0.7)
+    monkeypatch.setattr(stream_module, "MANY_STEPS", 30)
+    monkeypatch.setattr(sampler, "AT_ONCE", 20)
+    assert lm.sample("The ", length=90, seed=3, temperature=0.7) == plain
+
+
+def test_of_several_ways_the_fastest_is_taken_until_it_is_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, takes, called = [0.0], {"whole": 1.0, "parts": 2.0}, []
+    monkeypatch.setattr(ways_module.time, "perf_counter", lambda: now[0])
+
+    def way(name: str) -> Any:
+        def call(given: int) -> int:
+            called.append(name)
+            now[0] += takes[name]
+            return 2 * given
+
+        return call
+
+    ways = Ways([way("whole"), way("parts")])
+    looks, pause = 2 * LOOKS, LOOK_AGAIN
+    results = [ways(n) for n in range(looks)] + list(ways.map(range(looks, looks + pause)))
+    assert results == [2 * n for n in range(looks + pause)]
+    assert sorted(called[:looks]) == LOOKS * ["parts"] + LOOKS * ["whole"]
+    assert called[looks:] == pause * ["whole"]
+    takes["whole"] = 100.0  # another program has taken a core
+    called.clear()
+    list(ways.map(range(pause)))
+    assert called.count("whole") == 1  # one such call is enough to know
+
+
 def _noting(compile_stream: Any, results: list[bool]) -> Any:
     return lambda self: results.append(compile_stream(self))
 
@@ -221,7 +288,7 @@ def test_the_same_ids_give_the_same_bits() -> None:
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10**6), temperature=st.floats(0.05, 5.0))
 def test_the_compiled_draw_is_the_draw(seed: int, temperature: float) -> None:
-    from chargen.sampling.drawing import draw_one
+    from chargen.engine.drawing import draw_one
 
     logits = np.random.default_rng(seed).normal(0, 3, 19).astype(np.float32)
     added, room = np.zeros(19), np.empty(19)

@@ -1,15 +1,19 @@
 """A step's elementwise operations as compiled loops, one between two products, made from the same trace.
 
 Where `program.py` has a NumPy call for each operation, and each is a walk through memory, here one loop over the units
-of a layer does all of them; a slice of H units is an offset. All numbers stand in one array, at places that are known
-when the loop is compiled, so that the compiler can tell what does not overlap, and makes vector instructions of it:
+of a layer does all of them; a slice of H units is an offset. All numbers of a stream stand in its room, at places that
+are known when the loop is compiled, so that the compiler can tell what does not overlap, and makes vector instructions
+of it:
 
-    for j in range(H):
-        t0 = row[j] + room[1024 + j]
-        …
-        room[j] = t9
+    def kernel(table, token_id, room):
+        row = table[token_id]
+        for j in range(H):
+            t0 = row[j] + room[1024 + j]
+            …
+            room[j] = t9
 
-The products stay with NumPy, whose threads read a matrix faster than one loop can. Wants numba:
+Of many streams each has its room, and the loops are run for one after the other in one call. The products stay with
+NumPy, whose threads read a matrix faster than one loop can (`compiled.py`). Wants numba:
 
     pip install 'chargen[fast]'
 """
@@ -26,10 +30,9 @@ from typing import Any
 import numpy as np
 
 from chargen.engine.graph import INPUT, Node, TraceError
-from chargen.engine.program import Float, Rows, Step, Writer
 from chargen.engine.schedule import Copy, Product, Schedule, whole
 
-Kernel = Callable[[Float, Float], None]  #: of a row and the room
+Kernel = Callable[..., Any]
 OPERATORS = {
     "add": "{} + {}",
     "subtract": "{} - {}",
@@ -50,54 +53,84 @@ def installed() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def compile_kernels(plan: Schedule) -> list[Kernel | None]:
-    """Compile the operations between two products, for every such run in a step's order; None where there is but one.
+class Kernels:
+    """The compiled loops of a network, each compiled when it is first asked for.
 
-    Raises:
-        TraceError: an operation does not go unit by unit, or numba does not know it.
+    Args:
+        plan: a step.
     """
-    from numba.core.errors import NumbaError
 
-    try:
-        return [_compile(_Loops(plan, run).source()) if len(run) > 1 else None for run in _runs(plan)]
-    except NumbaError as error:
-        raise TraceError(str(error)) from error
+    def __init__(self, plan: Schedule) -> None:
+        self._plan = plan
+        self._known: dict[Any, Kernel] = {}
+
+    def loops(self, run: list[Node], many: bool = False) -> Kernel:
+        """Return the loops of a run of operations.
+
+        (table [V, R], id, room [size]) → None, or (table, ids [B], rooms [B, size]) → None.
+
+        Raises:
+            TraceError: an operation does not go unit by unit, or numba does not know it.
+        """
+        key = (tuple(run), many)
+        if key not in self._known:
+            lines = ["row = table[token_id]", *_Loops(self._plan, run).lines()]
+            if many:
+                lines = ["token_id, room = ids[lane], rooms[lane]", *lines]
+            self._known[key] = _compiled("table, ids, rooms" if many else "table, token_id, room", lines, many)
+        return self._known[key]
+
+    def draw(self, before: list[Node], after: list[Node], many: bool = False) -> Kernel:
+        """Return the loops of a run, a draw from the logits, and the loops of a run with the row of what was drawn.
+
+        (table, room, added, space, inverse, uniform) → id, the last four as `drawing.py` has them, or
+        (table, rooms, added, space, inverse, uniforms, ids) → None.
+
+        Raises:
+            TraceError: as above.
+        """
+        key = (tuple(before), tuple(after), many)
+        if key not in self._known:
+            place, size = self._plan.place(self._plan.graph.logits), self._plan.graph.logits.width
+            lines = [
+                *_Loops(self._plan, before).lines(),
+                f"token_id = draw_one(room[{place} : {place + size}], added, space, inverse, uniform)",
+                "row = table[token_id]",
+                *_Loops(self._plan, after).lines(),
+            ]
+            arguments = "table, room, added, space, inverse, uniform"
+            if many:
+                lines = ["room, uniform = rooms[lane], uniforms[lane]", *lines, "ids[lane] = token_id"]
+                arguments = "table, rooms, added, space, inverse, uniforms, ids"
+            self._known[key] = _compiled(arguments, lines if many else [*lines, "return token_id"], many)
+        return self._known[key]
 
 
-def compiled_step(plan: Schedule, room: Float, rows: Rows, kernels: list[Kernel | None], parted: bool = False) -> Step:
-    """Return a step of a stream, as `numpy_step` does, with compiled loops."""
-    writer, left = Writer(plan, room, rows, parted), iter(kernels)
-    for is_run, steps in groupby(plan.steps, lambda step: isinstance(step, Node)):
-        kernel = next(left) if is_run else None
-        if kernel is None:
-            writer.steps(steps)
-        else:
-            name = writer.name("k", id(kernel), kernel)
-            writer.lines.append(
-                f"{name}({'row' if plan.rows else writer.view(0, plan.size)}, {writer.view(0, plan.size)})"
-            )
-    return writer.finish()
-
-
-def _runs(plan: Schedule) -> list[list[Node]]:
-    runs = groupby(plan.steps, lambda step: isinstance(step, Node))
-    return [[step for step in steps if isinstance(step, Node)] for is_run, steps in runs if is_run]
-
-
-def _compile(source: str) -> Kernel:
-    """Compile a kernel, or take it from numba's cache beside this file.
+def _compiled(arguments: str, lines: list[str], many: bool) -> Kernel:
+    """Compile a kernel of a stream's room, or of those of many, or take it from numba's cache beside this file.
 
     The cache tells functions apart by their names and code, but not by the numbers in it: so the name has its hash.
     """
-    from numba import float32, njit, void
+    from numba import float32, float64, int64, njit
+    from numba.core.errors import NumbaError
 
+    from chargen.engine.drawing import draw_one
     from chargen.nets.jit.functions import tanh
 
+    types = {"table": float32[:, ::1], "token_id": int64, "ids": int64[::1], "room": float32[::1]}
+    types |= {"rooms": float32[:, ::1], "added": float64[::1], "space": float64[::1], "inverse": float64}
+    types |= {"uniform": float64, "uniforms": float64[::1]}
+    head = f"def kernel({arguments}):\n" + many * "    for lane in range(rooms.shape[0]):\n"
+    source = head + "".join(f"{(1 + many) * '    '}{line}\n" for line in lines)
     name = f"kernel_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
-    names: dict[str, Any] = {"np": np, "tanh": tanh, "float32": np.float32, "__name__": __name__}
+    names: dict[str, Any] = {"np": np, "tanh": tanh, "draw_one": draw_one, "float32": np.float32, "__name__": __name__}
     exec(compile(source.replace("kernel", name, 1), __file__, "exec"), names)  # made of a trace, of no model's file
-    signature = void(float32[::1], float32[::1])
-    return njit(signature, fastmath=FASTMATH, error_model="numpy", cache=True)(names[name])
+    signature = tuple(types[argument] for argument in arguments.split(", "))
+    try:
+        kernel: Kernel = njit(signature, fastmath=FASTMATH, error_model="numpy", cache=True)(names[name])
+    except NumbaError as error:
+        raise TraceError(str(error)) from error
+    return kernel
 
 
 class _Loops:
@@ -105,7 +138,7 @@ class _Loops:
 
     def __init__(self, plan: Schedule, run: list[Node]) -> None:
         self._plan, self._run = plan, run
-        self._lines = ["def kernel(row, room):"]
+        self._lines: list[str] = []
         self._group: list[Node] = []
         ends = np.cumsum([0, *(node.width for node in plan.rows)]).tolist()
         self._rows = dict(zip(plan.rows, ends, strict=False))
@@ -119,15 +152,15 @@ class _Loops:
             elif isinstance(step, Copy):
                 self._read_later.add(step.begin)
 
-    def source(self) -> str:
+    def lines(self) -> list[str]:
         """Return the source: a loop over the units, and others for vectors of other lengths (the logits)."""
         H = self._plan.hidden_size
         for length, group in groupby(self._run, lambda node: node.width if node.width % H else H):
             self._group = list(group)
-            self._lines.append(f"    for j in range({length}):")
+            self._lines.append(f"for j in range({length}):")
             for node in self._group:
                 self._operation(node, length)
-        return "\n".join(self._lines)
+        return self._lines
 
     def _operation(self, node: Node, length: int) -> None:
         place = self._plan.place(node)
@@ -135,9 +168,9 @@ class _Loops:
         for block in range(0, node.width, length):
             args = [self._argument(arg, block, length) for arg in node.args]
             value = OPERATORS[node.op].format(*args) if node.op in OPERATORS else f"np.{node.op}({args[0]})"
-            self._lines.append(f"        {self._local(node, block)} = {value}")
+            self._lines.append(f"    {self._local(node, block)} = {value}")
             if stored:
-                self._lines.append(f"        room[{place + block} + j] = {self._local(node, block)}")
+                self._lines.append(f"    room[{place + block} + j] = {self._local(node, block)}")
 
     def _argument(self, arg: Node, block: int, length: int) -> str:
         if not arg.width:

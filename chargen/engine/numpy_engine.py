@@ -18,6 +18,7 @@ from chargen.cells.cell import State
 from chargen.config import ModelConfig
 from chargen.engine.engine import Item, Result, Stream, log_softmax
 from chargen.engine.graph import TraceError
+from chargen.engine.lanes import Lanes
 from chargen.engine.stream import PlainStream, Program, TracedStream, read_stream
 from chargen.engine.trace import Layer, trace
 
@@ -89,6 +90,10 @@ class NumpyEngine:
     def stream(self, state: tuple[State, ...]) -> Stream:
         """Return a stream that goes on from a state of one, as `step` would with one id at a time, but faster."""
         return PlainStream(self, state) if self._program is None else TracedStream(self._program, state)
+
+    def lanes(self, state: tuple[State, ...], num_ids: int = 0) -> Lanes:
+        """Return many streams that go on from a state, as `step` would, but faster where they read much."""
+        return Lanes(self, state, self._program, num_ids)
 
     @cached_property
     def _program(self) -> Program | None:

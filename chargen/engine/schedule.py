@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,11 @@ class Product:
     operand: int
     begin: int
     state: int | None  #: the part of the state that the operand is, where the next step needs the product
+
+    @cached_property
+    def columns(self) -> NDArray[np.float32]:
+        """The matrix with its columns as rows: so it is multiplied with many vectors, of which each is a row."""
+        return np.ascontiguousarray(self.matrix.T)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from chargen.config import ModelConfig
 from chargen.engine.engine import Item, Result, Stream
+from chargen.engine.lanes import Lanes
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.engine.stream import PlainStream, read_stream
 from chargen.nets.forward import STEPS, Forward
@@ -63,6 +64,9 @@ class TorchEngine:
 
     def stream(self, state: NetworkState) -> Stream:
         return PlainStream(self, state)
+
+    def lanes(self, state: NetworkState, num_ids: int = 0) -> Lanes:
+        return Lanes(self, state)
 
     @torch.no_grad()
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[NDArray[np.float32], NetworkState]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.engine.engine import Engine, EngineState
 from chargen.sampling.rules import OUT, Logits, draw_rows, ruled
@@ -41,7 +42,7 @@ def write(
     """
     alive = [k for k, writer in enumerate(writers) if not writer.ended]
     rows = np.repeat(logits[None], len(alive), axis=0)
-    state = engine.select(state, np.zeros(len(alive), dtype=np.intp))
+    lanes = engine.lanes(engine.select(state, np.zeros(len(alive), dtype=np.intp)))
     while alive:
         rows[:, beginning.never] = OUT
         drawn = choose(rows, [writers[k] for k in alive], [rngs[k] for k in alive], beginning)
@@ -56,39 +57,58 @@ def write(
                 kept.append(row)
         if len(kept) < len(alive):
             alive, drawn = [alive[row] for row in kept], [drawn[row] for row in kept]
-            state = engine.select(state, np.array(kept, dtype=np.intp))
+            lanes = lanes.select(np.array(kept, dtype=np.intp))
         if alive:
-            rows, state = step(engine, drawn, state)
+            fresh = begun(drawn)
+            if len(fresh):
+                lanes.restart(fresh)
+            rows = lanes.step(np.array(drawn)).astype(np.float64)
 
 
 def draw_ids(
-    engine: Engine, beginning: Beginning, logits: Logits, state: EngineState, rngs: Sequence[np.random.Generator]
+    engine: Engine,
+    beginning: Beginning,
+    logits: Logits,
+    state: EngineState,
+    rngs: Sequence[np.random.Generator],
+    num_ids: int,
 ) -> Ids:
     """Draw as many ids for each text as it has characters, [T, B]: all there is to do where nothing else ends a text.
 
-    The same as `write`, without the work for each character.
+    The same as `write`, without the work for each character. `num_ids` is how many are drawn in all, these among them.
     """
     config, count = beginning.config, len(rngs)
     uniforms = np.stack([rng.random(config.length) for rng in rngs], axis=1)  # [T, B]
     ids = np.empty(uniforms.shape, dtype=np.int32)
-    rows = np.repeat(logits[None], count, axis=0)
-    state = engine.select(state, np.zeros(count, dtype=np.intp))
-    for t in range(config.length):
-        if t:
-            found, state = engine.step(ids[t - 1], state)
-            rows = found.astype(np.float64)
-        rows[:, beginning.never] = OUT
-        ids[t] = draw_rows(ruled(rows, config), uniforms[t])
+    if not config.length:
+        return ids
+    added = np.zeros(beginning.tokenizer.vocab_size)
+    added[beginning.never] = OUT
+    ids[0] = draw_rows(ruled(np.tile(logits + added, (count, 1)), config), uniforms[0])
+    lanes = engine.lanes(engine.select(state, np.zeros(count, dtype=np.intp)), num_ids)
+    draws = None if config.truncates or config.temperature == 0.0 else lanes.draws(added, 1.0 / config.temperature)
+    if draws:
+        lanes.step(ids[0])
+        for t, drawn in enumerate(draws(uniforms[1:]), 1):
+            ids[t] = drawn
+    else:
+        for t in range(1, config.length):
+            ids[t] = draw_rows(ruled(lanes.step(ids[t - 1]) + added, config), uniforms[t])
     return ids
 
 
 def step(engine: Engine, ids: Sequence[int], state: EngineState) -> tuple[Logits, EngineState]:
     """Read an id a stream; with the boundary a document ends, and what follows is read as every beginning is."""
-    fresh = [row for row, token_id in enumerate(ids) if token_id == BOUNDARY_ID]
-    if fresh:
-        state = engine.restart(state, np.array(fresh, dtype=np.intp))
+    fresh = begun(ids)
+    if len(fresh):
+        state = engine.restart(state, fresh)
     logits, state = engine.step(np.array(ids), state)
     return logits.astype(np.float64), state
+
+
+def begun(ids: Sequence[int]) -> NDArray[np.intp]:
+    """Return the streams whose id is the boundary: there a document has ended, and another begins."""
+    return np.array([row for row, token_id in enumerate(ids) if token_id == BOUNDARY_ID], dtype=np.intp)
 
 
 def choose(

@@ -113,8 +113,11 @@ def draw(logits: Logits, rng: np.random.Generator) -> int:
 
 
 def draw_rows(logits: Logits, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Draw an id for each row of [B, V] with a random number of [0, 1) each, [B]: those that `draw` would."""
-    cumulative = np.exp(logits - _highest(logits)).cumsum(-1)
+    """Draw an id for each row of [B, V] with a random number of [0, 1) each, [B]: those that `draw` would.
+
+    The highest of each row is 0, as `ruled` leaves it.
+    """
+    cumulative = np.exp(logits).cumsum(-1)
     found: NDArray[np.intp] = (cumulative <= (uniforms * cumulative[:, -1])[:, None]).sum(-1)
     return found
 

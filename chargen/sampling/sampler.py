@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import SampleConfig
 from chargen.engine.engine import Engine, EngineState, Stream
 from chargen.sampling.rules import OUT, Logits, draw, ruled
 from chargen.sampling.writer import Beginning, Writer, guided
@@ -63,39 +64,35 @@ def write(
 
 def write_characters(beginning: Beginning, stream: Stream, logits: Logits, rng: np.random.Generator) -> Iterator[str]:
     """Do the same where an id is a character and nothing but its length ends a text, with less work for each."""
-    tokenizer, left = beginning.tokenizer, beginning.config.length
+    tokenizer, config, left = beginning.tokenizer, beginning.config, beginning.config.length
     texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
-    row = logits.astype(np.float32)
+    added = np.zeros(tokenizer.vocab_size)
+    added[beginning.never] = OUT
+    draw_id, row = _draw(config, added), logits.astype(np.float32)
+    draws = None
     while left > 0:
-        draw_id = _draw(beginning, stream.compiled)
-        for uniform in rng.random(min(AT_ONCE, left)).tolist():  # those that single calls would give
-            token_id = draw_id(row, uniform)
-            yield texts[token_id]
-            row = stream.step(token_id)
+        uniforms = rng.random(min(AT_ONCE, left)).tolist()  # those that single calls would give
+        if not draws and not config.truncates and config.temperature > 0.0:
+            draws = stream.draws(added, 1.0 / config.temperature)
+        if draws:
+            yield from map(texts.__getitem__, draws(uniforms))
+        else:
+            for uniform in uniforms:
+                token_id = draw_id(row, uniform)
+                yield texts[token_id]
+                row = stream.step(token_id)
         left -= AT_ONCE
 
 
-def _draw(beginning: Beginning, compiled: bool) -> Draw:
-    """Return what draws an id: the rules in as few calls as can be, or compiled, where there are no truncations."""
-    config, size = beginning.config, beginning.tokenizer.vocab_size
-    penalty, x = np.zeros(size), np.empty(size)
-    penalty[beginning.never] = OUT
+def _draw(config: SampleConfig, added: NDArray[np.float64]) -> Draw:
+    """Return what draws an id: the rules in as few calls as can be."""
     if config.truncates or config.temperature == 0.0:
-
-        def by_rules(logits: NDArray[np.float32], uniform: float) -> int:
-            return _first_above(uniform, np.exp(ruled(logits + penalty, config)).cumsum())
-
-        return by_rules
-    if compiled:
-        from chargen.sampling.drawing import draw_one
-
-        inverse = 1.0 / config.temperature
-        return lambda logits, uniform: draw_one(logits, penalty, x, inverse, uniform)
-    scale, accumulate = np.array(1.0 / config.temperature), np.add.accumulate
+        return lambda logits, uniform: _first_above(uniform, np.exp(ruled(logits + added, config)).cumsum())
+    scale, accumulate, x = np.array(1.0 / config.temperature), np.add.accumulate, np.empty(len(added))
 
     def by_numpy(logits: NDArray[np.float32], uniform: float) -> int:
         np.multiply(logits, scale, x)
-        np.add(x, penalty, x)
+        np.add(x, added, x)
         np.subtract(x, x[x.argmax()], x)
         np.exp(x, x)
         accumulate(x, 0, None, x)

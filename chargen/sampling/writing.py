@@ -114,12 +114,15 @@ class Writing:
             return
         stream, logits = self._prime()
         for first in range(0, len(numbers), MOST_SIDE_BY_SIDE):
-            yield from self._side_by_side(stream.state(), logits, numbers[first : first + MOST_SIDE_BY_SIDE])
+            few = numbers[first : first + MOST_SIDE_BY_SIDE]
+            yield from self._side_by_side(stream.state(), logits, few, len(numbers) * self.beginning.config.length)
 
-    def _side_by_side(self, state: EngineState, logits: Logits, numbers: Sequence[int]) -> Iterator[Sample]:
+    def _side_by_side(
+        self, state: EngineState, logits: Logits, numbers: Sequence[int], num_ids: int
+    ) -> Iterator[Sample]:
         rngs = [self._rng(number) for number in numbers]
         if self._ends_at_its_length():
-            ids = draw_ids(self._engine, self.beginning, logits, state, rngs)
+            ids = draw_ids(self._engine, self.beginning, logits, state, rngs, num_ids)
             for column, number in zip(ids.T, numbers, strict=True):
                 yield Sample(self.beginning.tokenizer.decode(column), "length", number, 0.0)
             return

@@ -1,4 +1,4 @@
-"""The draw as one compiled loop, where numba is installed: what `rules.py` does in eight NumPy calls, in one.
+"""The draw as one compiled loop, where numba is installed: what `sampling/rules.py` does in eight NumPy calls, in one.
 
     p = softmax((logits + added) / temperature)      the first id whose cumulative p is above u
 
