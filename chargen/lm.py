@@ -1,11 +1,9 @@
 """One handle on a trained model: `load(path)` → `LanguageModel`.
 
-    >>> import chargen
-    >>> model = chargen.load("checkpoints/shakespeare")             # doctest: +SKIP
-    >>> model.sample(prompt="ROMEO:", temperature=0.8, length=80)    # doctest: +SKIP
-    >>> model.score("To be, or not to be").bits_per_char             # doctest: +SKIP
-
-Little work is done by NumPy, without torch; what is worth a matrix product goes to torch.
+>>> import chargen
+>>> model = chargen.load("checkpoints/shakespeare")             # doctest: +SKIP
+>>> model.sample(prompt="ROMEO:", temperature=0.8, length=80)    # doctest: +SKIP
+>>> model.score("To be, or not to be").bits_per_char             # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -144,7 +142,7 @@ class LanguageModel:
         """
         config = SampleConfig(**{"seed": secrets.randbits(31), **settings})
         few = num_texts == 1 or num_texts * config.length <= MOST_NUMPY_DRAWN
-        by_numpy = self.device in ("auto", "cpu") if few else installed() and self._device == "cpu"  # compiled loops
+        by_numpy = self.device in ("auto", "cpu") if few else installed() and self._device() == "cpu"  # compiled loops
         copies = None
         if config.max_copy:
             from chargen.sampling.copying import Copies, copy_index  # which reads corpora
@@ -251,13 +249,11 @@ class LanguageModel:
     def _torch(self) -> Engine:
         from chargen.engine.torch_engine import TorchEngine  # seconds to import: only for what is worth it
 
-        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, self._device)
+        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, self._device())
 
-    @cached_property
     def _device(self) -> str:
-        """Where torch works: whether there is a GPU, only it can tell."""
         if self.device == "cpu":
-            return self.device
-        from chargen.nets.device import resolve_device
+            return "cpu"
+        from chargen.nets.device import resolve_device  # with torch: only it can tell whether there is a GPU
 
         return resolve_device(self.device)

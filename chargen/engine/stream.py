@@ -12,6 +12,7 @@ differ by rounding: so what is written does not depend on what else was.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
