@@ -6,11 +6,12 @@ Per character one stream has to read every recurrent weight, and the head, once:
 compared takes turns in one process; the medians are printed, in characters a second:
 
     limit       a matrix–vector product over as many numbers, by NumPy
-    one         `LanguageModel.stream`, as it is after its first 60,000 characters where numba is installed: "compiled"
-    many        `LanguageModel.samples` of 64 texts of 100 characters; "many_compiled": as it is from 100,000 on
+    one         `LanguageModel.stream`; "compiled": as it is after its first characters where numba is installed
+    many        `LanguageModel.samples` of 64 texts of 100 characters; "many_compiled": as it is where they are long
+    products    the matrix products of 64 texts, by NumPy, and nothing else
     regex       200 samples of '[A-Z][a-z]+, (the )?[a-z]+\.\n', and the same number of plain ones
     torch       `torch.nn.LSTM` or `GRU`, stepped in eager mode with the same weights
-    process     `chargen sample --length 1000` as a whole, and its first character
+    process     `chargen sample --length 1000` as a whole, its first character, and with `-n 64`
 
 The models have random weights: how fast text is written does not depend on what it says.
 """
@@ -56,8 +57,8 @@ def main(shapes: str, seconds: float, turns: int, streams: int) -> None:
     print(json.dumps({"machine": machine(), "threads": torch.get_num_threads(), "numba": installed()}))
     for shape in shapes.split(","):
         cell, hidden = shape.split(":")
-        print(json.dumps(measure(cell, int(hidden), seconds, turns, streams)), flush=True)
-    print(json.dumps(process("lstm", 512)))
+        result = measure(cell, int(hidden), seconds, turns, streams) | process(cell, int(hidden), streams)
+        print(json.dumps(result), flush=True)
 
 
 def model(cell: str, hidden: int) -> LanguageModel:
@@ -74,8 +75,10 @@ def measure(cell: str, hidden: int, seconds: float, turns: int, streams: int) ->
     """Measure one shape; the ratios are medians of what each turn gave, so that a slow moment falls on both sides."""
     lm = model(cell, hidden)
     size = lm.tokenizer.vocab_size
+    numbers = hidden * (CELLS.get(cell).num_gates * hidden + size)
     ways: dict[str, Call] = {
-        "limit": product(hidden * (CELLS.get(cell).num_gates * hidden + size)),
+        "limit": product(numbers),
+        "products": product(numbers, hidden, streams),
         "one": one(lm),
         "torch": library(cell, hidden, lm.checkpoint.weights, size) if cell in ("lstm", "gru") else one(lm),
         "many": many(lm, streams),
@@ -84,7 +87,7 @@ def measure(cell: str, hidden: int, seconds: float, turns: int, streams: int) ->
     }
     if installed():
         ways |= {"compiled": one(lm, compiled=True), "many_compiled": many(lm, streams, compiled=True)}
-    written = {"many": streams * LENGTH, "many_compiled": streams * LENGTH}
+    written = {"products": streams, "many": streams * LENGTH, "many_compiled": streams * LENGTH}
     for name in ("plain", "regex"):
         written[name] = sum(len(each.text) for each in ways[name]())  # type: ignore[attr-defined]
     found: dict[str, list[float]] = {name: [] for name in ways}
@@ -96,7 +99,8 @@ def measure(cell: str, hidden: int, seconds: float, turns: int, streams: int) ->
     result: dict[str, object] = {"cell": cell, "hidden": hidden}
     result |= {f"{name}_per_s": round(statistics.median(rates)) for name, rates in found.items()}
     over = [("one", "limit"), ("compiled", "limit"), ("one", "torch"), ("compiled", "torch"), ("many", "one"),
-            ("many_compiled", "one"), ("plain", "regex")]  # fmt: skip
+            ("many_compiled", "one"), ("many", "products"), ("many_compiled", "products"), ("products", "limit"),
+            ("plain", "regex")]  # fmt: skip
     for name, other in over:
         if name in found and not (cell == "mgru" and other == "torch"):
             ratios = [a / b for a, b in zip(found[name], found[other], strict=True)]
@@ -125,12 +129,16 @@ def many(lm: LanguageModel, streams: int, compiled: bool = False) -> Call:
     return call
 
 
-def product(numbers: int) -> Call:
-    """Return a call that reads so many numbers, in one matrix–vector product."""
-    columns = 512
-    matrix = np.random.default_rng(0).normal(size=(numbers // columns, columns)).astype(np.float32)
-    vector, out = np.ones(columns, dtype=np.float32), np.empty(len(matrix), dtype=np.float32)
-    return lambda: np.dot(matrix, vector, out=out)
+def product(numbers: int, columns: int = 512, streams: int | None = None) -> Call:
+    """Return a call that reads so many numbers, in one product with a vector, or with as many as there are streams."""
+    rng, rows = np.random.default_rng(0), numbers // columns
+    if streams is None:
+        matrix, vector = rng.normal(size=(rows, columns)).astype(np.float32), np.ones(columns, dtype=np.float32)
+        out = np.empty(rows, dtype=np.float32)
+        return lambda: np.dot(matrix, vector, out=out)
+    vectors, matrix = np.ones((streams, columns), dtype=np.float32), rng.normal(size=(columns, rows)).astype(np.float32)
+    products = np.empty((streams, rows), dtype=np.float32)
+    return lambda: np.matmul(vectors, matrix, out=products)
 
 
 def library(cell: str, hidden: int, weights: Mapping[str, np.ndarray], vocab_size: int) -> Call:
@@ -164,23 +172,33 @@ def calls_a_second(call: Call, seconds: float, at_once: int) -> float:
     return calls / spent
 
 
-def process(cell: str, hidden: int) -> dict[str, float]:
-    """Measure a whole process: seconds to 1,000 characters, and to the first."""
-    whole, first = [], []
+def process(cell: str, hidden: int, streams: int) -> dict[str, object]:
+    """Measure whole processes: seconds to 1,000 characters, to the first, and to 1,000 of each of many texts."""
+    whole, first, many = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         model(cell, hidden).save(path)
         command = [sys.executable, "-m", "chargen", "sample", "-m", str(path), "--length", "1000", "--seed", "1"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-        for _ in range(7):
-            begin = time.perf_counter()
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as run:
-                assert run.stdout
-                run.stdout.read(1)
-                first.append(time.perf_counter() - begin)
-                run.stdout.read()
-            whole.append(time.perf_counter() - begin)
-    return {"process_1000_chars_s": statistics.median(whole), "process_first_char_s": statistics.median(first)}
+        for turn in range(8):
+            for options, found in (([], whole), (["-n", str(streams)], many)):
+                begin = time.perf_counter()
+                with subprocess.Popen(
+                    [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+                ) as run:
+                    assert run.stdout
+                    run.stdout.read(1)
+                    if turn and found is whole:  # the first warms up
+                        first.append(time.perf_counter() - begin)
+                    run.stdout.read()
+                if turn:
+                    found.append(time.perf_counter() - begin)
+    return {
+        "process_1000_chars_s": statistics.median(whole),
+        "process_first_char_s": statistics.median(first),
+        f"process_{streams}_texts_s": statistics.median(many),
+        "process_many_over_one": round(streams * statistics.median(a / b for a, b in zip(whole, many, strict=True)), 2),
+    }
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from chargen.engine.room import Float, Rows, enter, leave, new_room
 from chargen.engine.schedule import schedule
 from chargen.engine.ways import Ways
 
-MANY_STEPS = 60_000  #: about 0.7 s for 12 µs saved in each; 1.5 s more the first time, then it is kept on disk
+MANY_STEPS = 30_000  #: 0.6 s for 24 to 36 µs saved in each; 1.5 s more the first time, then it is kept on disk
 
 TOGETHER = 256  #: steps whose logits are made probabilities at once: 15 µs each alone, 1 µs together
 
