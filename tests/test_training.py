@@ -270,13 +270,17 @@ def test_the_recipe_gives_more_time_a_larger_network_and_a_small_text_a_smaller_
     assert parameters(10**4, 300) < parameters(10**6, 300)
 
 
-def test_the_recipe_gives_a_text_that_is_read_often_members_and_dropout() -> None:
-    models = [choose(10**6, 67, {"budget_s": s}, "cpu", {}, {}, flops=6e10 * s)[0] for s in (20, 90, 300, 600, 3000)]
+def test_the_recipe_gives_a_text_that_is_read_often_members_dropout_and_decay() -> None:
+    chosen = [choose(10**6, 67, {"budget_s": s}, "cpu", {}, {}, flops=6e10 * s) for s in (20, 90, 300, 600, 3000)]
+    models, decays = zip(*((model, train.weight_decay) for model, train in chosen), strict=True)
     assert [model.members for model in models] == [1, 1, 2, 3, 4]
     rates = [model.dropout for model in models]
     assert rates[:2] == [0.0, 0.0]
     assert rates == sorted(rates)
     assert 0.0 < rates[2] < rates[4] <= 0.3
+    assert decays[:4] == (0.1, 0.1, 0.1, 0.1)
+    assert 0.1 < decays[4] <= 0.3
+    assert choose(10**4, 67, {"budget_s": 60}, "cpu", {}, {}, flops=4e12)[1].weight_decay == 0.3
 
 
 def test_the_measured_speed_is_that_of_the_machine() -> None:

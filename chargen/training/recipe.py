@@ -8,7 +8,7 @@ The rule; what was measured is in `benchmarks/LOG.md`:
     lanes     64 of 24 ids; where the text is read often, of 48, and only so many that there are steps enough
     rate      1e-2 with a low β1: early steps point in changing directions, and it forgets a bad one fast; less for
               a model that learns on, the less the text has to teach it
-    dropout   grows with the number of times that the text will be read
+    dropout   grows with the number of times that the text will be read, and so does the weight decay, from ten on
 
 How many ids a run by time will read is worked out from how fast this machine trains, measured (`speed.py`).
 """
@@ -32,6 +32,7 @@ EPOCHS_OF_ONE = 2  #: members are the square root of the epochs of a single one 
 MOST_MEMBERS = 4
 EPOCHS_BY_HEART = 2.5  #: so often a text is read before a network begins to have it by heart
 DROPOUT_FOR_TWICE, MOST_DROPOUT = 0.055, 0.3
+DECAY_OF_AN_EPOCH, LEAST_DECAY, MOST_DECAY = 0.01, 0.1, 0.3
 RATE, LEAST_RATE = 1e-2, 3e-4
 ALL_NEW = 250_000.0  #: nats that a text has to teach a model, from which on it is taught at the full rate
 SIZES = range(32, 2049, 32)
@@ -90,7 +91,7 @@ def choose(
         **lanes(reads(hidden, members), epochs, device),
         "learning_rate": rate(new_nats),
         "warmup": 0.05,
-        "weight_decay": 0.1,
+        "weight_decay": round(min(MOST_DECAY, max(LEAST_DECAY, DECAY_OF_AN_EPOCH * epochs)), 2),
         "beta1": 0.5,
         "beta2": 0.99,
         "device": device,
