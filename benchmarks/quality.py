@@ -27,6 +27,7 @@ import torch
 
 from chargen import load, read_corpus
 from chargen.config import DataConfig, ModelConfig
+from chargen.engine.kernel import installed
 from chargen.training.prepare import split
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -100,7 +101,8 @@ def machine() -> str:
     speed = 2 * 2048**3 / statistics.median(times) / 1e9
     return (
         f"{torch.get_num_threads()} threads of {platform.machine()}, {speed:.0f} GFLOP/s in a 2048³ float32 product, "
-        f"Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}"
+        f"Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}, "
+        f"{'with' if installed() else 'without'} numba"
     )
 
 

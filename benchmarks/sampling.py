@@ -54,7 +54,7 @@ Call = Callable[[], object]
 @click.option("--streams", default=64, show_default=True, help="How many are many.")
 def main(shapes: str, seconds: float, turns: int, streams: int) -> None:
     """Print a line of JSON for each shape."""
-    print(json.dumps({"machine": machine(), "threads": torch.get_num_threads(), "numba": installed()}))
+    print(json.dumps({"machine": machine()}))
     for shape in shapes.split(","):
         cell, hidden = shape.split(":")
         result = measure(cell, int(hidden), seconds, turns, streams) | process(cell, int(hidden), streams)
