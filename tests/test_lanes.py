@@ -15,7 +15,7 @@ from chargen.engine.numpy_engine import NumpyEngine
 from chargen.engine.torch_engine import TorchEngine
 from chargen.lm import LanguageModel
 from tests.conftest import VERSE, random_model
-from tests.test_stream_engine import SHAPES, Odd, crossed, engine, numba
+from tests.test_stream_engine import SHAPES, engine, numba, traced
 
 B = 5
 
@@ -43,9 +43,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_lanes_with_compiled_loops_are_the_engines_steps(
     name: str, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name == "crossed":
-        monkeypatch.setattr(CELLS, "get", lambda _: Odd(crossed))
-    ours = engine(name, scale=0.2, **shape)
+    ours = traced(name, monkeypatch, **shape)
     state, rng = random_states(ours, 1), np.random.default_rng(2)
     lanes = ours.lanes(state)
     for turn in range(30):
@@ -68,9 +66,7 @@ def test_lanes_with_compiled_loops_are_the_engines_steps(
 def test_draws_of_lanes_are_those_of_each_stream(
     name: str, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name == "crossed":
-        monkeypatch.setattr(CELLS, "get", lambda _: Odd(crossed))
-    ours = engine(name, scale=0.2, **shape)
+    ours = traced(name, monkeypatch, **shape)
     state, uniforms, added = random_states(ours, 1), np.random.default_rng(3).random((20, B)), np.zeros(19)
     added[[0, 7]] = -np.inf
     begun = np.arange(B)

@@ -40,6 +40,13 @@ def engine(cell: str = "gru", seed: int = 0, scale: float = 0.5, **shape: Any) -
     return NumpyEngine(config, random_weights(config, seed, scale))
 
 
+def traced(name: str, monkeypatch: pytest.MonkeyPatch, **shape: Any) -> NumpyEngine:
+    """Return an engine whose steps stay small, of a cell by its name or of the one that is written "crossed"."""
+    if name == "crossed":
+        monkeypatch.setattr(CELLS, "get", lambda _: Odd(crossed))
+    return engine(name, scale=0.2, **shape)
+
+
 def assert_same_as_steps(ours: NumpyEngine, stream: Stream, ids: list[int], state: Any, tolerance: float) -> None:
     for token_id in ids:
         expected, state = ours.step(np.array([token_id]), state)
@@ -208,9 +215,7 @@ def test_a_long_run_goes_over_to_compiled_loops_where_it_stands(monkeypatch: pyt
 def test_draws_are_steps_with_a_draw_before_each(
     name: str, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name == "crossed":
-        monkeypatch.setattr(CELLS, "get", lambda _: Odd(crossed))
-    ours = engine(name, scale=0.2, **shape)
+    ours = traced(name, monkeypatch, **shape)
     drawn, stepped = ours.stream(random_state(ours, 1)), ours.stream(random_state(ours, 1))
     assert isinstance(drawn, TracedStream) and isinstance(stepped, TracedStream)
     added, uniforms, expected = np.zeros(19), np.random.default_rng(3).random(40).tolist(), []
