@@ -91,7 +91,7 @@ def choose(
         **lanes(reads(hidden, members), epochs, device),
         "learning_rate": rate(new_nats),
         "warmup": 0.05,
-        "weight_decay": round(min(MOST_DECAY, max(LEAST_DECAY, DECAY_OF_AN_EPOCH * epochs)), 2),
+        "weight_decay": decay(epochs),
         "beta1": 0.5,
         "beta2": 0.99,
         "device": device,
@@ -174,3 +174,8 @@ def rate(new_nats: float | None) -> float:
 def dropout(epochs: float) -> float:
     """Return the share of units and of weights to drop: none at first, then more each time that the epochs double."""
     return round(min(MOST_DROPOUT, DROPOUT_FOR_TWICE * math.log2(max(1.0, epochs / EPOCHS_BY_HEART))), 2)
+
+
+def decay(epochs: float) -> float:
+    """Return the weight decay: the same for most runs, more for a text that is read dozens of times."""
+    return round(min(MOST_DECAY, max(LEAST_DECAY, DECAY_OF_AN_EPOCH * epochs)), 2)

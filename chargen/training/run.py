@@ -129,7 +129,7 @@ def _settings(
         raise ConfigError("only a run that was stopped can have more time", "Say --resume RUN, or a longer --budget.")
     chosen = {**plan.model, **begun.shape} if begun else plan.model
     flops, new = 0.0, None
-    if begun:
+    if begun and "learning_rate" not in plan.train:
         from chargen.training.novelty import new_nats
 
         config = ModelConfig(vocab_size=data.tokenizer.vocab_size, **begun.shape)
