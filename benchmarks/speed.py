@@ -96,16 +96,21 @@ def product(n: int) -> Call:
     return lambda: a @ a
 
 
-def step(cell: str, B: int, T: int, H: int) -> Call:
+def step(cell: str, B: int, T: int, H: int, device: str = "cpu") -> Call:
     """Return a call that makes one step of training, as `chargen train` makes it."""
     config = ModelConfig(VOCABULARY, cell, hidden_size=H, embedding_dim=EMBEDDING)
     ids = torch.randint(VOCABULARY, (B * T * 64,)).numpy()
-    trainer = Trainer(
-        Network(config, torch.Generator().manual_seed(0)),
-        LaneStream(ids, 0, B, T),
-        TrainConfig(steps=1000, batch_size=B, seq_len=T, learning_rate=1e-4),
-    )
+    settings = TrainConfig(steps=1000, batch_size=B, seq_len=T, learning_rate=1e-4, device=device)
+    trainer = Trainer(placed(config, device), LaneStream(ids, 0, B, T), settings)
     return lambda: trainer.train_step(0.5)
+
+
+def placed(config: ModelConfig, device: str) -> Network:
+    """Return a network on a device, as a run has it there."""
+    network = Network(config, torch.Generator().manual_seed(0)).to(device)
+    if device == "cuda":
+        network.pack()
+    return network
 
 
 def layer(cell: str, B: int, T: int, H: int) -> Call:
@@ -135,21 +140,23 @@ def library_layer(B: int, T: int, H: int) -> Call:
     return call
 
 
-def library_step(B: int, T: int, H: int) -> Call:
+def library_step(B: int, T: int, H: int, device: str = "cpu", cell: str = "gru") -> Call:
     """Return a call that makes one step of training with what the library has for each part."""
-    embedding, gru, head = nn.Embedding(VOCABULARY, EMBEDDING), nn.GRU(EMBEDDING, H), nn.Linear(H, VOCABULARY)
-    parameters = [*embedding.parameters(), *gru.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
-    ids, h = torch.randint(VOCABULARY, (T + 1, B)), torch.zeros(1, B, H)
+    embedding, head = nn.Embedding(VOCABULARY, EMBEDDING).to(device), nn.Linear(H, VOCABULARY).to(device)
+    layer = {"gru": nn.GRU, "lstm": nn.LSTM}[cell](EMBEDDING, H).to(device)
+    parameters = [*embedding.parameters(), *layer.parameters(), *head.parameters()]
+    on_gpu = device == "cuda"
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=on_gpu)
+    ids = torch.randint(VOCABULARY, (T + 1, B), device=device)
 
     def call() -> object:
-        outputs, _ = gru(embedding(ids[:-1]), h)
+        outputs, _ = layer(embedding(ids[:-1]))
         loss = nn.functional.cross_entropy(head(outputs).flatten(0, 1), ids[1:].flatten())
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        return loss.item()
+        return None if on_gpu else loss.item()  # which would wait for it
 
     return call
 

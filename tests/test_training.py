@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,29 @@ def test_a_text_that_stays_on_the_device_gives_the_same_batches(windows: int) ->
     for one, other in zip(here, there, strict=True):
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one, other)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("cell", CELLS.names())
+def test_a_run_on_a_gpu_begins_as_one_on_a_cpu(verse: str, cell: str) -> None:
+    losses = []
+    for device in ("cpu", "cuda"):
+        given = plan(verse, device, steps=60, model={"cell": cell, "members": 2}, train={"batch_size": 8})
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            reports, _ = run_plan(replace(given, device=device))
+        losses.append([r.val_loss_nats_per_char for r in reports if isinstance(r, Evaluated)])
+    assert len(losses[0]) == 2
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_run_on_a_gpu_with_dropout_goes_on_where_it_stopped(verse: str) -> None:
+    shape = {"weight_dropout": 0.2, "dropout": 0.2}
+    run_plan(replace(plan(verse, "cut", model=shape, stop_after=20), device="cuda"))
+    _, finished = run_plan(replace(plan(verse, length={}, resume="cut"), device="cuda"))
+    assert finished.steps == 40
 
 
 def test_a_device_that_is_not_there_is_a_clear_error(verse: str) -> None:

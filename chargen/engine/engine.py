@@ -53,6 +53,7 @@ class Engine(Protocol):
     """A model that reads ids and says what comes next. Time first: ids are [T, B]."""
 
     vocab_size: int
+    most_lanes: int  #: streams, at most, that are best stepped together
 
     def initial_state(self, batch_size: int) -> EngineState:
         """Return the state before the first id."""

@@ -21,6 +21,7 @@ from chargen.engine.kernel import installed
 from chargen.engine.room import Float, enter, new_room
 from chargen.engine.stream import Program
 
+MOST_LANES = 256  #: more on a CPU are no faster, and the first text is seen later
 MANY_IDS = 50_000  #: 0.6 s for 10 to 20 µs saved with each; 2 s more the first time, then it is kept on disk
 
 

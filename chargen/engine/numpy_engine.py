@@ -18,7 +18,7 @@ from chargen.cells.cell import State
 from chargen.config import ModelConfig
 from chargen.engine.engine import Item, Result, Stream, log_softmax
 from chargen.engine.graph import TraceError
-from chargen.engine.lanes import Lanes
+from chargen.engine.lanes import MOST_LANES, Lanes
 from chargen.engine.stream import PlainStream, Program, TracedStream, read_stream
 from chargen.engine.trace import Layer, trace
 
@@ -35,7 +35,7 @@ class NumpyEngine:
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> None:
         w = {name: np.ascontiguousarray(weight, dtype=np.float32) for name, weight in weights.items()}
-        self.vocab_size = config.vocab_size
+        self.vocab_size, self.most_lanes = config.vocab_size, MOST_LANES
         self._hidden_size = config.hidden_size
         self._cell = CELLS.get(config.cell)
         self._layers = [

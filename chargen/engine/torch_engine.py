@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from chargen.config import ModelConfig
-from chargen.engine.engine import Item, Result, Stream
-from chargen.engine.lanes import Lanes
+from chargen.engine.captured import RecordedLanes, RecordedStream, Recording
+from chargen.engine.engine import Item, Lanes, Result, Stream
+from chargen.engine.lanes import MOST_LANES
+from chargen.engine.lanes import Lanes as PlainLanes
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.engine.stream import PlainStream, read_stream
 from chargen.nets.forward import STEPS, Forward
@@ -23,6 +25,7 @@ from chargen.nets.network import Network, NetworkState, restart
 MOST_LOGITS = 1 << 21  #: in one piece of a window: 8 MB of float32, which stay in the cache
 MOST_HIDDEN = 1 << 23  #: outputs of the layers in one piece of a window: 32 MB of float32
 MOST_WORKERS = 16
+MOST_LANES_OF_GPU, MOST_RECORDINGS = 4096, 2
 FEW_LANES, LONG = 4, 1024  #: from so many steps on so few lanes are read faster one after another, as NumPy's streams
 
 
@@ -32,14 +35,19 @@ class TorchEngine:
     Args:
         network: its weights may change between two calls, as they do in training.
         frozen: they will not: the engine may keep copies of them in a faster form.
+        recorded: streams are steps that were recorded (`captured.py`); if left out, those of frozen weights on a GPU.
     """
 
-    def __init__(self, network: Network, frozen: bool = False) -> None:
+    def __init__(self, network: Network, frozen: bool = False, recorded: bool | None = None) -> None:
         self.network = network
         self.vocab_size = network.config.vocab_size
         bias = network.weight("head.bias")
         self._device = bias.device
         self._left = False  #: whether what `map` works on is no longer wanted
+        on_gpu = bias.device.type == "cuda"
+        self._recorded = frozen and on_gpu if recorded is None else recorded
+        self._recordings: dict[int, Recording] = {}
+        self.most_lanes = MOST_LANES_OF_GPU if on_gpu else MOST_LANES
         self._fast = frozen and bias.device.type == "cpu" and bias.dtype == torch.float32
         with torch.no_grad():
             self._layers = Forward(network).read if self._fast and network.config.cell in STEPS else network.read
@@ -63,10 +71,20 @@ class TorchEngine:
         return restart(state, fresh)
 
     def stream(self, state: NetworkState) -> Stream:
-        return PlainStream(self, state)
+        return RecordedStream(self._recording(1), state) if self._recorded else PlainStream(self, state)
 
     def lanes(self, state: NetworkState, num_ids: int = 0) -> Lanes:
-        return Lanes(self, state)
+        if self._recorded:
+            return RecordedLanes(self, self._recording(len(state[0][0])), state)
+        return PlainLanes(self, state)
+
+    def _recording(self, batch_size: int) -> Recording:
+        """Return the recording of so many streams: the one there is, or a new one in the oldest's place."""
+        if batch_size not in self._recordings:
+            while len(self._recordings) >= MOST_RECORDINGS:
+                self._recordings.pop(next(iter(self._recordings)))
+            self._recordings[batch_size] = Recording(self.network, batch_size)
+        return self._recordings[batch_size]
 
     @torch.no_grad()
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[NDArray[np.float32], NetworkState]:

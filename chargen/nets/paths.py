@@ -4,6 +4,7 @@
     bptt        the hand-written back-propagation through time (`nets/bptt/`): the fastest on a CPU
     jit         the same with compiled passes (`nets/jit/`): faster still, where the package for it is installed
     fused       the library's whole-sequence kernel (cuDNN on a GPU)
+    one_step    its kernel for a window of one, without a gradient: what writing on a GPU is made of
 
 A path takes the layer's input as `Dense` values or as a `Lookup` (ids into a table). Of a lookup the first two compute
 the input gates once a table row, instead of once a character: V products where the window has T·B.
@@ -87,6 +88,7 @@ def equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) 
 
 _FUNCTIONS = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction, "mgru": MGRUFunction}
 _KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+_STEP_KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh_cell, "lstm": torch.lstm_cell, "gru": torch.gru_cell}
 JIT = ("gru", "mgru")  #: cells whose passes are compiled
 MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}  #: of the cells that the library has
 ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  #: in which the kernels take parameters
@@ -141,6 +143,20 @@ def fused(name: str) -> Path:
         # has_biases, num_layers, dropout, train, bidirectional, batch_first
         outputs, *after = kernel(inputs.values(), hx, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)
         return outputs, tuple(part.squeeze(0) for part in after)
+
+    return run
+
+
+def one_step(name: str) -> Path:
+    """Return the path for windows of one step with the fewest kernels: the library's, of a cell that has one."""
+    kernel = _STEP_KERNELS.get(name)
+    if kernel is None:
+        return equations
+
+    def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
+        after = kernel(inputs.values()[0], state if name == "lstm" else state[0], *[params[key] for key in ORDER])
+        after = after if name == "lstm" else (after,)
+        return after[0].unsqueeze(0), after
 
     return run
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.engine.engine import Engine, EngineState
-from chargen.sampling.rules import OUT, Logits, draw_rows, ruled
+from chargen.sampling.rules import AT_ONCE, OUT, Logits, draw_rows, ruled
 from chargen.sampling.writer import Beginning, Writer, guided
 from chargen.text.tokenizer import BOUNDARY_ID, Ids
 
@@ -78,23 +78,30 @@ def draw_ids(
     The same as `write`, without the work for each character. `num_ids` is how many are drawn in all, these among them.
     """
     config, count = beginning.config, len(rngs)
-    uniforms = np.stack([rng.random(config.length) for rng in rngs], axis=1)  # [T, B]
-    ids = np.empty(uniforms.shape, dtype=np.int32)
+    ids = np.empty((config.length, count), dtype=np.int32)
     if not config.length:
         return ids
     added = np.zeros(beginning.tokenizer.vocab_size)
     added[beginning.never] = OUT
-    ids[0] = draw_rows(ruled(np.tile(logits + added, (count, 1)), config), uniforms[0])
+    ids[0] = draw_rows(ruled(np.tile(logits + added, (count, 1)), config), _random(rngs, 1)[0])
     lanes = engine.lanes(engine.select(state, np.zeros(count, dtype=np.intp)), num_ids)
     draws = None if config.truncates or config.temperature == 0.0 else lanes.draws(added, 1.0 / config.temperature)
     if draws:
         lanes.step(ids[0])
-        for t, drawn in enumerate(draws(uniforms[1:]), 1):
-            ids[t] = drawn
-    else:
-        for t in range(1, config.length):
-            ids[t] = draw_rows(ruled(lanes.step(ids[t - 1]) + added, config), uniforms[t])
+    for begin in range(1, config.length, AT_ONCE):
+        uniforms = _random(rngs, min(AT_ONCE, config.length - begin))
+        if draws:
+            for t, drawn in enumerate(draws(uniforms), begin):
+                ids[t] = drawn
+        else:
+            for t, row in enumerate(uniforms, begin):
+                ids[t] = draw_rows(ruled(lanes.step(ids[t - 1]) + added, config), row)
     return ids
+
+
+def _random(rngs: Sequence[np.random.Generator], count: int) -> NDArray[np.float64]:
+    """Return so many random numbers of each generator, [count, B]: those that single calls would give."""
+    return np.stack([rng.random(count) for rng in rngs], axis=1)
 
 
 def step(engine: Engine, ids: Sequence[int], state: EngineState) -> tuple[Logits, EngineState]:

@@ -19,6 +19,7 @@ from chargen.config import SampleConfig
 
 Logits = NDArray[np.float64]
 OUT = -np.inf
+AT_ONCE = 512  #: random numbers of a text
 
 
 def forbid(logits: Logits, ids: Any) -> Logits:

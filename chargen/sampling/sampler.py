@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 
 from chargen.config import SampleConfig
 from chargen.engine.engine import Engine, EngineState, Stream
-from chargen.sampling.rules import OUT, Logits, draw, ruled
+from chargen.sampling.rules import AT_ONCE, OUT, Logits, draw, ruled
 from chargen.sampling.writer import Beginning, Writer, guided
 from chargen.text.tokenizer import BOUNDARY_ID, Ids
-
-AT_ONCE = 512  #: random numbers
 
 Draw = Callable[[NDArray[np.float32], float], int]  #: logits [V] and a random number → an id
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from chargen.sampling.infill import Joined
 
 FEWEST_SIDE_BY_SIDE = 4  #: texts; fewer are written one after another, sooner seen and no slower
-MOST_SIDE_BY_SIDE = 256
 MOST_READ = 20_000  #: ids of a long beginning, its last: what stands further back is forgotten
 
 
@@ -113,8 +112,9 @@ class Writing:
                 yield Sample("".join(pieces), writer.ended, number, writer.log_weight)
             return
         stream, logits = self._prime()
-        for first in range(0, len(numbers), MOST_SIDE_BY_SIDE):
-            few = numbers[first : first + MOST_SIDE_BY_SIDE]
+        most = self._engine.most_lanes
+        for first in range(0, len(numbers), most):
+            few = numbers[first : first + most]
             yield from self._side_by_side(stream.state(), logits, few, len(numbers) * self.beginning.config.length)
 
     def _side_by_side(
