@@ -68,6 +68,9 @@ def check_count(name: str, value: int, low: int = 1) -> None:
         raise ConfigError(f"{name} is {value!r}, but must be a whole number of at least {low}")
 
 
+MOST_NGRAMS, MOST_NGRAM_ROWS = 16, 1 << 24
+
+
 @dataclass(frozen=True)
 class ModelConfig(Config):
     """The shape of a network: embedding → `num_layers` recurrent layers → softmax head.
@@ -85,10 +88,20 @@ class ModelConfig(Config):
     weight_dropout: float = 0.0  #: of recurrent weights, while training
     members: int = 1  #: stacks of layers side by side
     tie_weights: bool = False  #: the head's matrix is the embedding's; wants embedding_dim == hidden_size
+    ngrams: int = 0  #: the head sees hashed n-grams of the last characters too, up to this n; 0: none
+    ngram_rows: int = 1 << 15  #: of their table for each n; a power of two
+    ngram_dim: int = 16  #: numbers in such a row
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "num_layers", "hidden_size", "embedding_dim", "members"):
+        for name in ("vocab_size", "num_layers", "hidden_size", "embedding_dim", "members", "ngram_rows", "ngram_dim"):
             check_count(name, getattr(self, name))
+        check_count("ngrams", self.ngrams, 0)
+        if self.ngrams == 1 or self.ngrams > MOST_NGRAMS:
+            raise ConfigError(f"ngrams is {self.ngrams}, but must be 0 or from 2 to {MOST_NGRAMS}")
+        if self.ngram_rows.bit_count() != 1 or self.ngram_rows > MOST_NGRAM_ROWS:
+            raise ConfigError(
+                f"ngram_rows is {self.ngram_rows:,}, but must be a power of two, at most {MOST_NGRAM_ROWS:,}"
+            )
         check_range("dropout", self.dropout, 0.0, 0.95)
         check_range("weight_dropout", self.weight_dropout, 0.0, 0.95)
         if self.tie_weights and self.embedding_dim != self.hidden_size:
@@ -105,7 +118,8 @@ class ModelConfig(Config):
     def __str__(self) -> str:
         """Return the shape in short: "gru 2×512", "mgru 1×448, 2 members"."""
         members = f", {self.members} members" if self.members > 1 else ""
-        return f"{self.cell} {self.num_layers}×{self.hidden_size}{members}"
+        ngrams = f", {self.ngrams}-grams" if self.ngrams else ""
+        return f"{self.cell} {self.num_layers}×{self.hidden_size}{members}{ngrams}"
 
 
 NEWLINE_FORMS = ("lf", "keep")

@@ -21,6 +21,7 @@ SHAPES = [
     {"tie_weights": True, "embedding_dim": 12},
     {"members": 2, "num_layers": 2},
     {"members": 3, "tie_weights": True, "embedding_dim": 12},
+    {"members": 2, "ngrams": 3, "ngram_rows": 32, "ngram_dim": 5},
 ]
 
 

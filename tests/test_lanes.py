@@ -15,16 +15,14 @@ from chargen.engine.numpy_engine import NumpyEngine
 from chargen.engine.torch_engine import TorchEngine
 from chargen.lm import LanguageModel
 from tests.conftest import VERSE, random_model
-from tests.test_stream_engine import SHAPES, engine, numba, traced
+from tests.test_stream_engine import SHAPES, drawn_like, engine, numba, traced
 
 B = 5
 
 
 def random_states(ours: NumpyEngine, seed: int) -> Any:
     rng = np.random.default_rng(seed)
-    return tuple(
-        tuple(rng.normal(size=part.shape).astype(np.float32) for part in layer) for layer in ours.initial_state(B)
-    )
+    return tuple(tuple(drawn_like(part, rng) for part in layer) for layer in ours.initial_state(B))
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
@@ -38,7 +36,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @numba
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [*((name, {}) for name in CELLS.names()), ("gru", SHAPES[3]), ("lstm", SHAPES[2]), ("crossed", SHAPES[1])],
+    [
+        *((name, {}) for name in CELLS.names()),
+        ("gru", SHAPES[3]),
+        ("lstm", SHAPES[2]),
+        ("mgru", SHAPES[5]),
+        ("crossed", SHAPES[1]),
+    ],
 )
 def test_lanes_with_compiled_loops_are_the_engines_steps(
     name: str, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch

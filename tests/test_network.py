@@ -24,11 +24,12 @@ def network(**shape: object) -> Network:
     depth=st.integers(1, 3),
     cuts=st.lists(st.integers(1, 11), max_size=3, unique=True),
     by_equations=st.booleans(),
+    ngrams=st.sampled_from([0, 2, 5]),
 )
 def test_chunks_with_carried_state_equal_the_whole_sequence(
-    name: str, depth: int, cuts: list[int], by_equations: bool
+    name: str, depth: int, cuts: list[int], by_equations: bool, ngrams: int
 ) -> None:
-    net = network(cell=name, num_layers=depth)
+    net = network(cell=name, num_layers=depth, ngrams=ngrams, ngram_rows=64, ngram_dim=4)
     path = equations if by_equations else None
     ids = torch.randint(11, (12, 3), generator=torch.Generator().manual_seed(1))
     whole, last = net(ids, net.initial_state(3), path=path)
@@ -42,8 +43,9 @@ def test_chunks_with_carried_state_equal_the_whole_sequence(
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
-def test_no_logit_depends_on_a_later_id() -> None:
-    net = network(num_layers=2)
+@pytest.mark.parametrize("ngrams", [0, 3])
+def test_no_logit_depends_on_a_later_id(ngrams: int) -> None:
+    net = network(num_layers=2, ngrams=ngrams)
     ids = torch.randint(11, (8, 1), generator=torch.Generator().manual_seed(1))
     changed = ids.clone()
     changed[5] = (ids[5] + 1) % 11

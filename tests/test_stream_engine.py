@@ -31,6 +31,8 @@ SHAPES = [
     {"members": 3, "tie_weights": True, "embedding_dim": 12},
     {"members": 2, "num_layers": 2},
     {"hidden_size": 1},
+    {"members": 2, "ngrams": 4, "ngram_rows": 16, "ngram_dim": 3},
+    {"num_layers": 2, "ngrams": 2, "ngram_rows": 1, "ngram_dim": 20},
 ]
 numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 
@@ -58,7 +60,12 @@ def assert_same_as_steps(ours: NumpyEngine, stream: Stream, ids: list[int], stat
 def random_state(ours: NumpyEngine, seed: int) -> Any:
     rng = np.random.default_rng(seed)
     empty = ours.initial_state(1)
-    return tuple(tuple(rng.normal(size=part.shape).astype(np.float32) for part in layer) for layer in empty)
+    return tuple(tuple(drawn_like(part, rng) for part in layer) for layer in empty)
+
+
+def drawn_like(part: Any, rng: np.random.Generator) -> Any:
+    """Return numbers for a part of a state: a hidden vector, or the ids read last."""
+    return rng.integers(0, 19, part.shape) if part.dtype == np.int64 else rng.normal(size=part.shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("name", CELLS.names())

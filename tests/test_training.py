@@ -83,6 +83,7 @@ def test_the_loss_falls_and_the_reported_one_is_that_of_the_saved_model(verse: s
 def test_a_resumed_run_is_the_run_that_was_never_stopped(cell: str, dropout: float, tokenizer: str, verse: str) -> None:
     members = 2 if dropout else 1
     shape = {"cell": cell, "dropout": dropout, "weight_dropout": dropout, "num_layers": 2, "members": members}
+    shape |= {"ngrams": 4, "ngram_rows": 64} if dropout else {}
     data = DataConfig(tokenizer=tokenizer)
     whole, _ = run_plan(plan(verse, "whole", 30, model=shape, data=data))
     stop = int(np.random.default_rng(len(cell) + len(tokenizer)).integers(1, 30))

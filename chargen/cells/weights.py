@@ -2,6 +2,7 @@
 
 embedding.weight [V, E]      layers.{l}.weight_ih [X·H, I] .weight_hh [G·H, H] .bias_ih [X·H] .bias_hh [G·H]
 head.weight [V, M·H] (not with tied weights)    head.bias [V]              I is E for layer 0 and H above it
+ngrams.weight [(N − 1)·R, D] ngrams.head [V, D] (where there are n-grams: `ngrams.py`)
 
 Of M members, the first has layers 0 … L−1 and the first H columns of the head, the second layers L … 2L−1, and so on.
 """
@@ -32,6 +33,9 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     if not config.tie_weights:
         shapes["head.weight"] = (config.vocab_size, config.members * config.hidden_size)
     shapes["head.bias"] = (config.vocab_size,)
+    if config.ngrams:
+        shapes["ngrams.weight"] = ((config.ngrams - 1) * config.ngram_rows, config.ngram_dim)
+        shapes["ngrams.head"] = (config.vocab_size, config.ngram_dim)
     return shapes
 
 

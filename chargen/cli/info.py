@@ -72,6 +72,7 @@ def _facts(path: str) -> dict[str, Any]:
         "hidden_size": config.hidden_size,
         "members": config.members,
         "embedding_dim": config.embedding_dim,
+        "ngrams": config.ngrams,
         "dropout": config.dropout,
         "weight_dropout": config.weight_dropout,
         "tied_weights": config.tie_weights,

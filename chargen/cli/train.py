@@ -38,6 +38,7 @@ SAMPLE_CHARS = 240  #: of the sample that the display shows
 @click.option("--hidden", "hidden_size", type=int, help="Units a layer.")
 @click.option("--members", type=int, help="Networks side by side; what they predict is averaged.")
 @click.option("--embedding", "embedding_dim", type=int, help="Size of the embedding.")
+@click.option("--ngrams", type=int, help="The head sees hashed n-grams too, up to so many characters; 0: none.")
 @click.option("--dropout", type=float, help="Share of units dropped between layers and before the head.")
 @click.option("--weight-dropout", type=float, help="Share of recurrent weights dropped.")
 @click.option("--tie-weights", is_flag=True, default=None, help="One matrix for embedding and head.")
@@ -195,7 +196,7 @@ def _model_settings() -> list[str]:
 
 
 def _given(choices: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: choices[name] for name in names if choices[name] is not None}
+    return {name: choices[name] for name in names if choices.get(name) is not None}
 
 
 def _sampler(checkpoint: Checkpoint) -> str:

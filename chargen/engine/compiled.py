@@ -18,7 +18,7 @@ import numpy as np
 
 from chargen.engine.graph import Node
 from chargen.engine.kernel import Kernels
-from chargen.engine.program import Step, Writer
+from chargen.engine.program import Read, Step, Writer
 from chargen.engine.room import Float, Rows
 from chargen.engine.schedule import Copy, Product, Schedule
 
@@ -26,7 +26,9 @@ Part = list[Node] | Product | Copy  #: of a step: a run of operations that are c
 Draw = Callable[[Any], Any]  #: a random number → an id, or [B] → [B], which the next draw writes over
 
 
-def compiled_step(plan: Schedule, room: Float, rows: Rows, kernels: Kernels, parted: bool = False) -> Step:
+def compiled_step(
+    plan: Schedule, room: Float, rows: Rows, kernels: Kernels, parted: bool = False, read: Read | None = None
+) -> Step:
     """Return a step of a stream, as `numpy_step` does, or of many: ids [B] → logits [B, V].
 
     Raises:
@@ -34,16 +36,25 @@ def compiled_step(plan: Schedule, room: Float, rows: Rows, kernels: Kernels, par
     """
     writer = _writer(plan, room, rows, parted)
     writer.line("ids[:] = given" if room.ndim > 1 else "ids = given")
+    writer.read(read, "ids")
     _write(writer, kernels, _parts(plan), room.ndim > 1)
     return writer.finish(writer.logits())
 
 
 def compiled_draw(
-    plan: Schedule, room: Float, rows: Rows, kernels: Kernels, added: Any, inverse: float, parted: bool = False
+    plan: Schedule,
+    room: Float,
+    rows: Rows,
+    kernels: Kernels,
+    added: Any,
+    inverse: float,
+    parted: bool = False,
+    read: Read | None = None,
 ) -> Draw:
     """Return what draws an id by a random number and reads it, or B ids by B numbers.
 
     Args:
+        read: as above.
         added, inverse: to the logits, and 1 / temperature: see `drawing.py`.
 
     Raises:
@@ -63,6 +74,7 @@ def compiled_draw(
         writer.line("ids = draw(table, room, added, space, inverse, given)")
     space = np.zeros(plan.graph.logits.width)
     writer.names |= {"draw": kernels.draw(before, after, many), "added": added, "space": space, "inverse": inverse}
+    writer.read(read, "ids")
     _write(writer, kernels, parts, many)
     return writer.finish("ids")
 

@@ -33,6 +33,7 @@ class Node:
         constant    `value`, of any shape; a vector or a scalar where it is an argument
         input       the gates of the id that is read, from the table `begin`
         state       part `begin` of the state before
+        ngrams      what the n-grams of the last ids stand for (`ngrams.py`)
         product     `value` [width, args[0].width] times args[0]
         slice       args[0] from `begin` on
     """
@@ -60,7 +61,7 @@ class Builder:
         self._known: dict[Any, Node] = {}
 
     def leaf(self, op: str, width: int, number: int) -> Node:
-        """Return the node of an input or a part of the state."""
+        """Return the node of an input, of n-grams, or of a part of the state."""
         return self._node(op, width=width, depends=INPUT if op == "input" else STEP, begin=number)
 
     def constant(self, value: Any) -> Node:

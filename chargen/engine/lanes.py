@@ -55,7 +55,8 @@ class Lanes:
         if self._room is None or self._program is None:
             return None
         program = self._program
-        return partial(map, compiled_draw(program.plan, self._room, program.rows, program.kernels, added, inverse))
+        shared = (program.plan, self._room, program.rows, program.kernels)
+        return partial(map, compiled_draw(*shared, added, inverse, read=self._read))
 
     def select(self, rows: NDArray[np.intp]) -> Lanes:
         lanes = copy(self)
@@ -64,7 +65,8 @@ class Lanes:
         else:
             room = new_room(self._program.plan, len(rows))
             room[:] = self._room[rows]
-            lanes._go_on_in(room, self._program)
+            history = () if self._reader is None else (self._reader.history()[rows],)
+            lanes._go_on_in(room, self._program, (history,))
         return lanes
 
     def restart(self, rows: NDArray[np.intp]) -> None:
@@ -72,6 +74,8 @@ class Lanes:
             self._state = self._engine.restart(self._state, rows)
         else:
             self._room[rows] = self._fresh
+            if self._reader is not None:
+                self._reader.history()[rows] = 0
 
     def compile(self) -> bool:
         """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
@@ -79,15 +83,18 @@ class Lanes:
         if program is None or not installed():
             return False
         room, fresh = new_room(program.plan, len(self._state[0][0])), new_room(program.plan, 1)
-        enter(program.plan, room, self._state)
-        enter(program.plan, fresh, self._engine.initial_state(1))
+        layers = slice(None if program.plan.ngrams is None else -1)
+        enter(program.plan, room, self._state[layers])
+        enter(program.plan, fresh, self._engine.initial_state(1)[layers])
         try:
-            self._go_on_in(room, program)
+            self._go_on_in(room, program, self._state)
         except TraceError:
             return False  # numba does not know one of its operations
         self._fresh, self._program, self._state = fresh, program, None
         return True
 
-    def _go_on_in(self, room: Float, program: Program) -> None:
-        self._step = compiled_step(program.plan, room, program.rows, program.kernels)
+    def _go_on_in(self, room: Float, program: Program, state: EngineState) -> None:
+        self._reader = program.reader(room, state)
+        self._read = None if self._reader is None else self._reader.read
+        self._step = compiled_step(program.plan, room, program.rows, program.kernels, read=self._read)
         self._room = room

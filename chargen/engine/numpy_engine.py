@@ -19,6 +19,7 @@ from chargen.config import ModelConfig
 from chargen.engine.engine import Item, Result, Stream, log_softmax
 from chargen.engine.graph import TraceError
 from chargen.engine.lanes import MOST_LANES, Lanes
+from chargen.engine.ngrams import NGrams
 from chargen.engine.stream import PlainStream, Program, TracedStream, read_stream
 from chargen.engine.trace import Layer, trace
 
@@ -49,31 +50,38 @@ class NumpyEngine:
         head = np.tile(w["embedding.weight"], config.members) if config.tie_weights else w["head.weight"]
         self._head = head / np.float32(config.members)  # [V, M·H]: the mean of the members' logits
         self._head_bias = w["head.bias"]
+        self._ngrams = NGrams(config, w) if config.ngrams else None
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
         shape = (batch_size, self._hidden_size)
-        return tuple(self._cell.initial_state(np, shape, dtype=np.float32) for _ in self._layers)
+        layers = tuple(self._cell.initial_state(np, shape, dtype=np.float32) for _ in self._layers)
+        return layers if self._ngrams is None else (*layers, (self._ngrams.history(batch_size),))
 
     def select(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
         return tuple(tuple(part[rows] for part in layer) for layer in state)
 
     def restart(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
-        keep = np.ones((len(state[0][0]), 1), dtype=np.float32)
-        keep[rows] = 0.0
-        return tuple(tuple(part * keep for part in layer) for layer in state)
+        keep = np.ones((len(state[0][0]), 1), dtype=np.bool_)
+        keep[rows] = False
+        return tuple(tuple(np.where(keep, part, np.zeros_like(part)) for part in layer) for layer in state)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         return map(function, items)
 
     def step(self, ids: NDArray[Any], state: tuple[State, ...]) -> tuple[Float, tuple[State, ...]]:
         after: list[State] = []
-        for layer, (params, before) in enumerate(zip(self._layers, state, strict=True)):
+        for layer, (params, before) in enumerate(zip(self._layers, state[: len(self._layers)], strict=True)):
             member, level = divmod(layer, self._depth)
             x_gates = self._cell.input_gates(params, after[-1][0]) if level else self._tables[member][ids]  # [B, X·H]
             after.append(self._cell.step(np, params, x_gates, before))
         tops = [layer_state[0] for layer_state in after[self._depth - 1 :: self._depth]]
         hidden = tops[0] if len(tops) == 1 else np.concatenate(tops, axis=1)  # [B, M·H]
-        return hidden @ self._head.T + self._head_bias, tuple(after)
+        logits = hidden @ self._head.T + self._head_bias
+        if self._ngrams is not None:
+            found, history = self._ngrams.read(ids, state[-1][0])
+            logits += found @ self._ngrams.head.T
+            after.append((history,))
+        return logits, tuple(after)
 
     def read(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: tuple[State, ...]
@@ -105,7 +113,8 @@ class NumpyEngine:
         ]
         heads = np.split(self._head, members, axis=1)
         try:
-            graph = trace(self._cell, layers, self._hidden_size, heads, self._head_bias)
+            ngrams_head = None if self._ngrams is None else self._ngrams.head
+            graph = trace(self._cell, layers, self._hidden_size, heads, self._head_bias, ngrams_head)
         except TraceError:
             return None
-        return Program(graph, self._tables, self._hidden_size)
+        return Program(graph, self._tables, self._hidden_size, self._ngrams)

@@ -56,6 +56,7 @@ class Schedule:
     hidden_size: int
     steps: list[Node | Product | Copy] = field(default_factory=list)
     states: list[int] = field(default_factory=list)  #: places of the parts of the state
+    ngrams: slice | None = None  #: the place of what the n-grams stand for, before a step
     rows: list[Node] = field(default_factory=list)  #: vectors that depend on the id alone
     constants: list[Node] = field(default_factory=list)  #: vectors of weights
     size: int = 0  #: of the room
@@ -105,6 +106,8 @@ class _Planner:
         for node in reachable((*plan.graph.states, plan.graph.logits)):
             if node.op == "state":
                 plan.put(node, plan.states[node.begin])
+            elif node.op == "ngrams":
+                plan.ngrams = slice(plan.put(node), plan.place(node) + node.width)
             elif node.op == "product" and node.depends == STEP:
                 self.products.setdefault(node.args[0], []).append(node)
                 if node.args[0].op == "state":
@@ -139,7 +142,7 @@ class _Planner:
 
     def _visit(self, node: Node) -> None:
         node = whole(node)[0]
-        if node in self.run_already or node.depends < STEP or node.op == "state":
+        if node in self.run_already or node.depends < STEP or node.op in ("state", "ngrams"):
             return
         if node.op != "product":
             for arg in node.args:

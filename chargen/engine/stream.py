@@ -22,6 +22,7 @@ from chargen.engine.compiled import compiled_draw, compiled_step
 from chargen.engine.engine import Draws, Engine, Stream, log_softmax
 from chargen.engine.graph import Graph, TraceError
 from chargen.engine.kernel import Kernels, installed
+from chargen.engine.ngrams import NGrams, Reader
 from chargen.engine.program import numpy_step, threaded
 from chargen.engine.room import Float, Rows, enter, leave, new_room
 from chargen.engine.schedule import schedule
@@ -67,12 +68,19 @@ class Program:
         graph: a step.
         tables: the input gates of every id, [V, X·H], for each member.
         hidden_size: H.
+        ngrams: that the head reads, if it does.
     """
 
-    def __init__(self, graph: Graph, tables: Sequence[Float], hidden_size: int) -> None:
-        self.plan = schedule(graph, hidden_size)
+    def __init__(self, graph: Graph, tables: Sequence[Float], hidden_size: int, ngrams: NGrams | None = None) -> None:
+        self.plan, self._ngrams = schedule(graph, hidden_size), ngrams
         self.rows = Rows(self.plan, tables)
         self.kernels = Kernels(self.plan)
+
+    def reader(self, room: Float, state: tuple[State, ...]) -> Reader | None:
+        """Return what reads the n-grams of streams, in a state, into their room."""
+        if self._ngrams is None or self.plan.ngrams is None:
+            return None
+        return self._ngrams.reader(state[-1][0], room[..., self.plan.ngrams])
 
 
 class TracedStream:
@@ -84,11 +92,15 @@ class TracedStream:
     """
 
     def __init__(self, program: Program, state: tuple[State, ...]) -> None:
-        self._program, self._like = program, state
-        self._room = new_room(program.plan)
-        enter(program.plan, self._room, state)
+        self._program, self._room = program, new_room(program.plan)
+        self._reader = program.reader(self._room, state)
+        self._read = None if self._reader is None else self._reader.read
+        self._like = state if self._reader is None else state[:-1]
+        enter(program.plan, self._room, self._like)
         self._parted = (False, True) if threaded(program.plan) else (False,)  # whole products, or in parts
-        self._step = Ways([numpy_step(program.plan, self._room, program.rows, parted) for parted in self._parted])
+        self._step = Ways(
+            [numpy_step(program.plan, self._room, program.rows, parted, self._read) for parted in self._parted]
+        )
         self._left = MANY_STEPS
         self._compiled = False
 
@@ -102,27 +114,20 @@ class TracedStream:
         if not self._compiled:
             return None
         program = self._program
-        return Ways(
-            [
-                compiled_draw(program.plan, self._room, program.rows, program.kernels, added, inverse, parted)
-                for parted in self._parted
-            ]
-        ).map
+        shared = (program.plan, self._room, program.rows, program.kernels, added, inverse)
+        return Ways([compiled_draw(*shared, parted, self._read) for parted in self._parted]).map
 
     def state(self) -> tuple[State, ...]:
-        return leave(self._program.plan, self._room, self._like)
+        layers = leave(self._program.plan, self._room, self._like)
+        return layers if self._reader is None else (*layers, (self._reader.history(),))
 
     def compile(self) -> bool:
         """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
         program = self._program
         try:
             if installed():
-                self._step = Ways(
-                    [
-                        compiled_step(program.plan, self._room, program.rows, program.kernels, parted)
-                        for parted in self._parted
-                    ]
-                )
+                shared = (program.plan, self._room, program.rows, program.kernels)
+                self._step = Ways([compiled_step(*shared, parted, self._read) for parted in self._parted])
                 self._compiled = True
         except TraceError:
             return False  # numba does not know one of its operations

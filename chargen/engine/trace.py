@@ -29,7 +29,12 @@ class Layer:
 
 
 def trace(
-    cell: Cell, layers: Sequence[Layer], hidden_size: int, heads: Sequence[NDArray[Any]], head_bias: NDArray[Any]
+    cell: Cell,
+    layers: Sequence[Layer],
+    hidden_size: int,
+    heads: Sequence[NDArray[Any]],
+    head_bias: NDArray[Any],
+    ngrams_head: NDArray[Any] | None = None,
 ) -> Graph:
     """Trace a step of one stream.
 
@@ -39,6 +44,7 @@ def trace(
         hidden_size: H.
         heads: the head of each member, [V, H].
         head_bias: [V].
+        ngrams_head: of the n-grams, [V, D], if there are any.
 
     Raises:
         TraceError: the cell does something that is not known here.
@@ -63,6 +69,9 @@ def trace(
     except Exception as error:  # a newcomer's step may do anything that a symbol cannot: that is no fault of its
         raise TraceError(f"{type(cell).__name__}: {error}") from error
     logits = Symbol(builder, builder.constant(head_bias))
+    if ngrams_head is not None:
+        found = Symbol(builder, builder.leaf("ngrams", ngrams_head.shape[1], 0))
+        logits = found @ Symbol(builder, builder.constant(ngrams_head.T)) + logits
     for top, head in zip(tops, heads, strict=True):
         logits = top @ Symbol(builder, builder.constant(head.T)) + logits
     return Graph(logits.node, tuple(states))

@@ -134,7 +134,7 @@ class Forward:
     """
 
     def __init__(self, network: Network) -> None:
-        self._depth, self._cell = network.config.num_layers, network.cell
+        self._network, self._depth, self._cell = network, network.config.num_layers, network.cell
         self._params = [network.layer(index) for index in range(network.config.all_layers)]
         self._steps = [STEPS[network.config.cell](params) for params in self._params]
         embedding = network.weight("embedding.weight")
@@ -156,6 +156,10 @@ class Forward:
                 outputs, new = _walk(steps, pieces, None if level else ids, ids.shape, state[layer])
                 after.append(new)
             tops.append(outputs)
+        if self._network.config.ngrams:
+            found, history = self._network.read_ngrams(ids, state[-1][0])
+            tops.append(found)
+            after.append((history,))
         return tops, tuple(after)
 
 

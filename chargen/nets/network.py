@@ -3,6 +3,7 @@
     ids ─▶ embedding ─▶ layer 0 ─▶ … ─▶ layer L−1 ─▶ head ─▶ logits
                          ▲ state          ▲ state
              └─▶ layer L ─▶ … ─▶ layer 2L−1 ─▶ head ─▶ …      with several members: the logits are their mean
+        └─▶ hashed n-grams, where there are any ─▲                  (`cells/ngrams.py`)
 
 The state is an argument and a result; the network remembers nothing. Time comes first, then the batch.
 """
@@ -18,12 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.cells import CELLS
+from chargen.cells.ngrams import hashing, rows_read
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.nets.paths import Dense, Lookup, Path, State, choose_path, packed
 from chargen.nets.sampled import losses
 
-NetworkState = tuple[State, ...]  #: one state a layer
+NetworkState = tuple[State, ...]  #: one state a layer, and the last ids read where there are n-grams
 
 
 class Network(nn.Module):
@@ -40,6 +42,10 @@ class Network(nn.Module):
         self.cell = CELLS.get(config.cell)
         for name, shape in parameter_shapes(config).items():
             self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, config, generator)))
+        if config.ngrams:
+            multipliers, first = hashing(config.ngrams, config.ngram_rows)
+            self.register_buffer("_multipliers", torch.from_numpy(multipliers), persistent=False)
+            self.register_buffer("_first", torch.from_numpy(first), persistent=False)
 
     def forward(
         self,
@@ -63,11 +69,11 @@ class Network(nn.Module):
         return self.head(outputs), after
 
     def head(self, outputs: list[Tensor]) -> Tensor:
-        """Return the logits [..., V] of what the members' layers gave, [..., H] each: the mean of theirs."""
-        members = len(outputs)
-        hidden = outputs[0] if members == 1 else torch.cat(outputs, dim=-1) / members
-        head = self._heads()[0].repeat(1, members) if self.config.tie_weights else self.weight("head.weight")
-        return F.linear(hidden, head, self.weight("head.bias"))
+        """Return the logits [..., V] of what `read` gave: the mean of the members'."""
+        members, tied = self.config.members, self.config.tie_weights
+        hidden = outputs[0] if members == 1 else torch.cat(outputs[:members], dim=-1) / members
+        head = self.weight("embedding.weight").repeat(1, members) if tied else self.weight("head.weight")
+        return F.linear(self._beside(hidden, outputs), self._beside_head(head), self.weight("head.bias"))
 
     def loss(
         self, ids: Tensor, targets: Tensor, state: NetworkState, dropout_generator: torch.Generator | None = None
@@ -81,7 +87,9 @@ class Network(nn.Module):
             (the members' mean cross-entropy in nats per id, the state after the window).
         """
         outputs, after = self.read(ids, state, dropout_generator)
-        each = losses(outputs, self._heads(), self.weight("head.bias"), targets, dropout_generator)
+        read = [self._beside(hidden, outputs) for hidden in outputs[: self.config.members]]
+        heads = [self._beside_head(head) for head in self._heads()]
+        each = losses(read, heads, self.weight("head.bias"), targets, dropout_generator)
         return torch.stack(each).mean(), after
 
     def read(
@@ -91,7 +99,10 @@ class Network(nn.Module):
         dropout_generator: torch.Generator | None = None,
         path: Path | None = None,
     ) -> tuple[list[Tensor], NetworkState]:
-        """Run the layers of every member: → (what its head reads, [T, B, H] each, the state after it)."""
+        """Run the layers of every member: → (what its head reads, [T, B, H] each, the state after it).
+
+        Where there are n-grams, what they stand for comes last, [T, B, D]; all heads read it.
+        """
         path = path or choose_path(self.config.cell, ids.device)
         embedding = self.weight("embedding.weight")
         tops, after, depth = [], [], self.config.num_layers
@@ -104,7 +115,26 @@ class Network(nn.Module):
                 after.append(layer_state)
                 inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
             tops.append(inputs.values())
+        if self.config.ngrams:
+            found, history = self.read_ngrams(ids, state[-1][0])
+            tops.append(found)
+            after.append((history,))
         return tops, tuple(after)
+
+    def read_ngrams(self, ids: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (the sums of the rows that a window's n-grams stand for, [T, B, D], the history after it)."""
+        hashed_by = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
+        rows, history = rows_read(torch, ids, history, hashed_by, self.config.ngram_rows)
+        table = self.weight("ngrams.weight")
+        found = F.embedding_bag(rows.flatten(0, 1), table, mode="sum", sparse=table.device.type == "cpu")
+        return found.view(*ids.shape, -1), history
+
+    def _beside(self, hidden: Tensor, outputs: list[Tensor]) -> Tensor:
+        """Return what a head reads: the top of its layers, and beside it the n-grams if there are any."""
+        return torch.cat([hidden, outputs[-1]], dim=-1) if self.config.ngrams else hidden
+
+    def _beside_head(self, head: Tensor) -> Tensor:
+        return torch.cat([head, self.weight("ngrams.head")], dim=1) if self.config.ngrams else head
 
     def _heads(self) -> list[Tensor]:
         """Return the members' heads, [V, H] each."""
@@ -117,7 +147,11 @@ class Network(nn.Module):
         bias = self.weight("head.bias")
         shape = (batch_size, self.config.hidden_size)
         one = self.cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device)
-        return tuple(one for _ in range(self.config.all_layers))
+        layers = tuple(one for _ in range(self.config.all_layers))
+        if not self.config.ngrams:
+            return layers
+        history = torch.zeros(batch_size, self.config.ngrams - 1, dtype=torch.int64, device=bias.device)
+        return (*layers, (history,))
 
     def weight(self, name: str) -> Tensor:
         """Return the parameter that a model file calls `name` ("layers.0.weight_hh")."""
@@ -184,8 +218,8 @@ def weight_dropout(weight: Tensor, p: float, generator: torch.Generator | None) 
 
 
 def _initial(name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator | None) -> Tensor:
-    """Draw one weight: normal for the embedding, uniform in ±1/√(inputs) for matrices, zero for biases."""
-    if name.endswith(("bias", "bias_ih", "bias_hh")):
+    """Draw one weight: normal for the embedding, uniform in ±1/√(inputs) for matrices, zero for biases and n-grams."""
+    if name.endswith(("bias", "bias_ih", "bias_hh", "ngrams.weight")):
         return torch.zeros(shape)
     if name == "embedding.weight":
         scale = 1.0 / math.sqrt(config.embedding_dim) if config.tie_weights else 1.0

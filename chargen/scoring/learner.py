@@ -77,7 +77,8 @@ class Learner:
         self.network.import_weights(checkpoint.weights)
         self.network.to(device)
         self._how, self._device = how, device
-        self._weights = list(self.network.parameters())
+        # A segment meets a few rows of the n-grams' table: they stay as they are.
+        self._weights = [weight for name, weight in self.network.named_parameters() if name != "ngrams__weight"]
         self._trained = [weight.detach().clone() for weight in self._weights]
         with _one_thread():
             self._scale, self._decay = self._rms(start) if how.rule == "rms" else self._plain()

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from chargen.config import TrainConfig
+from chargen.training.rows import TABLE
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  #: what is remembered of each weight
 EPSILON = 1e-8
 
 
 class AdamW:
-    """The optimizer of a network's parameters.
+    """The optimizer of a network's parameters, but for the table of n-grams (`rows.py`).
 
     Args:
         network: its parameters are changed in place by each step.
@@ -30,7 +31,7 @@ class AdamW:
     """
 
     def __init__(self, network: nn.Module, config: TrainConfig) -> None:
-        self._parameters = dict(network.named_parameters())
+        self._parameters = {name: p for name, p in network.named_parameters() if name != TABLE}
         self._config = config
         self._fused = torch.device(config.device).type in ("cpu", "cuda")
         self._moments: dict[str, dict[str, Tensor]] = {
@@ -62,6 +63,10 @@ class AdamW:
                 eps=EPSILON,
                 maximize=False,
             )
+
+    def parameters(self) -> list[Tensor]:
+        """Return what is optimized."""
+        return list(self._parameters.values())
 
     def clear_gradients(self) -> None:
         """Forget the gradients, before the next are computed."""

@@ -22,6 +22,7 @@ from chargen.errors import DivergenceError, ModelError
 from chargen.nets.network import Network, detach, restart
 from chargen.training.feed import Feed
 from chargen.training.optim import AdamW
+from chargen.training.rows import RowAdagrad
 from chargen.training.schedule import rate_factor
 
 SYNC_EVERY = 16  #: steps between looks at the loss on a device that runs ahead of Python
@@ -68,6 +69,7 @@ class Trainer:
         self._state = network.initial_state(stream.batch_size)
         self._dropout = torch.Generator(self._device).manual_seed(config.seed + 1)
         self._optimizer = AdamW(network, config)
+        self._rows = RowAdagrad(network, stream.batch_size * stream.seq_len)
         self.recent = LossSum(self._device)  #: since the last report
         self.since_look = LossSum(self._device)  #: since the last look; its steps decide, so it is part of the state
 
@@ -97,11 +99,12 @@ class Trainer:
         loss, state = self.network.loss(inputs, targets, self._state, self._dropout)
         self._optimizer.clear_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        norm = clip_grad_norm_(self._optimizer.parameters(), self.config.clip_norm)
         self._check_finite(loss.detach(), norm)
         factor = rate_factor(progress, self.config.warmup, self.config.final_learning_rate)
         self.learning_rate = self.config.learning_rate * factor
         self._optimizer.step(self.learning_rate)
+        self._rows.step(self.learning_rate)
 
         self._state = detach(state)
         self.recent.add(loss.detach())
@@ -121,7 +124,7 @@ class Trainer:
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the arrays of the training state: weights, moments, carried state, random state."""
         named = {f"weights.{name}": weight for name, weight in self.network.export_weights().items()}
-        named.update(self._optimizer.tensors())
+        named.update(self._optimizer.tensors() | self._rows.tensors())
         for layer, parts in enumerate(self._state):
             for part, value in enumerate(parts):
                 named[f"state.{layer}.{part}"] = value.cpu().numpy().copy()
@@ -143,6 +146,7 @@ class Trainer:
             weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
             self.network.import_weights(weights)
             self._optimizer.restore(tensors)
+            self._rows.restore(tensors)
             self._state = tuple(
                 tuple(
                     torch.from_numpy(tensors[f"state.{layer}.{i}"].copy()).to(self._device) for i in range(len(parts))

@@ -88,7 +88,7 @@ def _with_rows(checkpoint: Checkpoint, rows: np.ndarray) -> Tensors:
     weights = dict(checkpoint.weights)
     rng = np.random.default_rng(0)
     new = rows < 0
-    for name in ("embedding.weight", "head.weight"):
+    for name in ("embedding.weight", "head.weight", "ngrams.head"):
         if name in weights:
             old = weights[name]
             scale = float(old.std()) if name == "embedding.weight" else 0.0
