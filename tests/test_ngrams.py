@@ -17,8 +17,10 @@ from chargen.cells.ngrams import MASK, hashing, rows_read
 from chargen.checkpoint import load_checkpoint
 from chargen.config import ModelConfig
 from chargen.errors import ConfigError
+from chargen.nets.network import Network
 from chargen.scoring.learner import Adaptation, Learner
 from chargen.text.longtext import LongText
+from chargen.training.rows import RowAdagrad
 from chargen.training.warmstart import begin_from
 from tests.conftest import VERSE, random_model, run_plan
 from tests.test_training import plan
@@ -106,3 +108,34 @@ def test_a_vocabulary_that_grows_keeps_what_the_ngrams_say() -> None:
 def test_shapes_that_cannot_be_are_refused(shape: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         ModelConfig(**{"vocab_size": 5, **shape})
+
+
+def test_rows_of_a_dense_gradient_move_as_those_of_a_sparse_one() -> None:
+    config = ModelConfig(9, hidden_size=4, embedding_dim=3, ngrams=3, ngram_rows=8, ngram_dim=2)
+    networks = [Network(config, torch.Generator().manual_seed(0)) for _ in range(2)]
+    rules = [RowAdagrad(network, 10) for network in networks]
+    for step in range(4):
+        indices = torch.tensor([[3, 5, 4, (0, 6, 7, 6)[step]]])
+        gradient = torch.sparse_coo_tensor(indices, torch.randn(4, 2), (16, 2), check_invariants=True)
+        for network, rule, own in zip(networks, rules, (gradient, gradient.to_dense()), strict=True):
+            network.weight("ngrams.weight").grad = own
+            rule.step(1e-2)
+            assert network.weight("ngrams.weight").grad is None
+    sparse, dense = (network.weight("ngrams.weight").detach() for network in networks)
+    torch.testing.assert_close(sparse, dense)
+    assert torch.equal(sparse.abs().sum(1) > 0, torch.isin(torch.arange(16), torch.tensor([0, 3, 4, 5, 6, 7])))
+
+
+def test_a_row_moves_by_the_rule_as_it_is_written() -> None:
+    config = ModelConfig(9, hidden_size=4, embedding_dim=3, ngrams=2, ngram_rows=4, ngram_dim=2)
+    network = Network(config, torch.Generator().manual_seed(0))
+    rule, squares, expected = RowAdagrad(network, 5), 0.0, np.zeros(2)
+    for step in range(1, 4):
+        g = np.array([0.5 * step, -1.0])
+        gradient = torch.zeros(4, 2)
+        gradient[2] = torch.from_numpy(g)
+        network.weight("ngrams.weight").grad = gradient
+        rule.step(0.01)
+        squares += ((5 * g) ** 2).mean()
+        expected -= 5 * 0.01 * 5 * g / np.sqrt(5 + squares)
+    np.testing.assert_allclose(network.weight("ngrams.weight").detach()[2], expected, rtol=1e-5)

@@ -126,7 +126,7 @@ class Network(nn.Module):
         hashed_by = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
         rows, history = rows_read(torch, ids, history, hashed_by, self.config.ngram_rows)
         table = self.weight("ngrams.weight")
-        found = F.embedding_bag(rows.flatten(0, 1), table, mode="sum", sparse=table.device.type == "cpu")
+        found = F.embedding_bag(rows.flatten(0, 1), table, mode="sum", sparse=table.device.type != "mps")
         return found.view(*ids.shape, -1), history
 
     def _beside(self, hidden: Tensor, outputs: list[Tensor]) -> Tensor:

@@ -1,10 +1,10 @@
 """The rule for the table of n-grams, of which a window reads a few thousand rows of a hundred thousand.
 
-    G_r ← G_r + mean g_r²        w_r ← w_r − η g_r / √(δ + G_r)        g: the gradient of the window's sum of losses
-
+    G_r ← G_r + Σ mean g²        w_r ← w_r − η Σ g / √(δ + G_r)        g: the gradient of one place where r was read,
+                                                                       of the sum of the window's losses
 Adagrad (Duchi, Hazan & Singer 2011) with one G for a row, and steps made smaller until a row was read some dozens of
-times (δ). A row that was not read stays as it is, so that on a CPU the others need not be looked at. Adam would move a
-row that is seldom read by its whole rate each time: with it, n-grams were learned by heart (`benchmarks/LOG.md`).
+times (δ). A row that was not read stays as it is, so that the others need not be looked at. Adam would move a row that
+is seldom read by its whole rate each time: with it, n-grams were learned by heart (`benchmarks/LOG.md`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from chargen.nets.network import Network
 
 TABLE = "ngrams__weight"
-RATE, DAMPING = 10.0, 24.0  #: η over the rate of the other weights; δ
+RATE, DAMPING = 5.0, 5.0  #: η over the rate of the other weights; δ
 SQUARES = "squares"  #: what is remembered
 
 
@@ -38,16 +38,15 @@ class RowAdagrad:
         if self._table is None or self._table.grad is None:
             return
         gradient, self._table.grad = self._table.grad, None
-        if not gradient.is_sparse:  # of a GPU, which would have to wait for the number of rows
+        if gradient.is_sparse:
+            rows, values = gradient._indices()[0], gradient._values() * self._ids  # [N], [N, D], a row once or often
+            self._squares.index_add_(0, rows, values.square().mean(1))
+            scales = (DAMPING + self._squares[rows]).rsqrt_().mul_(-RATE * learning_rate)
+            self._table.index_put_((rows,), values * scales[:, None], accumulate=True)
+        else:  # of a device without sparse tensors, where the places of a row are one
             gradient = gradient * self._ids
             self._squares += gradient.square().mean(1)
             self._table.sub_(RATE * learning_rate * gradient / (DAMPING + self._squares).sqrt()[:, None])
-            return
-        gradient = gradient.coalesce()
-        rows, values = gradient.indices()[0], gradient.values() * self._ids  # [R], [R, D]
-        squares = self._squares[rows] + values.square().mean(1)
-        self._squares[rows] = squares
-        self._table.index_add_(0, rows, values / (DAMPING + squares).sqrt()[:, None], alpha=-RATE * learning_rate)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of what is remembered."""
