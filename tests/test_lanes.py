@@ -66,7 +66,9 @@ def test_lanes_with_compiled_loops_are_the_engines_steps(
 
 
 @numba
-@pytest.mark.parametrize(("name", "shape"), [*((name, {}) for name in CELLS.names()), ("crossed", SHAPES[1])])
+@pytest.mark.parametrize(
+    ("name", "shape"), [*((name, {}) for name in CELLS.names()), ("mgru", SHAPES[5]), ("crossed", SHAPES[1])]
+)
 def test_draws_of_lanes_are_those_of_each_stream(
     name: str, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

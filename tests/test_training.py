@@ -266,7 +266,8 @@ def test_the_recipe_lets_what_was_chosen_stand() -> None:
 
 def test_the_recipe_gives_more_time_a_larger_network_and_a_small_text_a_smaller_one() -> None:
     def parameters(ids: int, budget_s: float) -> int:
-        return count_parameters(choose(ids, 67, {"budget_s": budget_s}, "cpu", {}, {}, flops=6e10 * budget_s)[0])
+        plain = {"ngrams": 0}
+        return count_parameters(choose(ids, 67, {"budget_s": budget_s}, "cpu", plain, {}, flops=6e10 * budget_s)[0])
 
     assert parameters(10**6, 20) < parameters(10**6, 90) < parameters(10**6, 600)
     assert parameters(10**4, 300) < parameters(10**6, 300)
@@ -283,6 +284,14 @@ def test_the_recipe_gives_a_text_that_is_read_often_members_dropout_and_decay() 
     assert decays[:4] == (0.1, 0.1, 0.1, 0.1)
     assert 0.1 < decays[4] <= 0.3
     assert choose(10**4, 67, {"budget_s": 60}, "cpu", {}, {}, flops=4e12)[1].weight_decay == 0.3
+
+
+def test_the_recipe_gives_ngrams_to_what_is_not_read_often_and_rows_to_what_is_long() -> None:
+    chosen = [choose(10**6, 67, {"budget_s": s}, "cpu", {}, {}, flops=6e10 * s)[0] for s in (20, 90, 3000)]
+    assert [model.ngrams for model in chosen] == [6, 6, 0]
+    rows = [choose(n, 67, {"epochs": 1}, "cpu", {}, {})[0].ngram_rows for n in (100, 10**4, 10**5, 10**6, 10**9)]
+    assert rows == [256, 256, 4096, 32768, 32768]
+    assert choose(10**6, 67, {"epochs": 1}, "cpu", {"ngrams": 0}, {})[0].ngrams == 0
 
 
 def test_the_measured_speed_is_that_of_the_machine() -> None:

@@ -5,6 +5,7 @@ The rule; what was measured is in `benchmarks/LOG.md`:
     cell      mgru: on a CPU the best for its time; gru on a GPU, which has a kernel for it
     hidden    the largest size of which the run reads enough ids for each weight, and that the text can fill
     members   as many as leave each the text often enough: twice the time gives √2 of both; smaller than one alone
+    n-grams   of up to six characters beside the layers, unless the text is read so often that they are learned by heart
     lanes     64 of 24 ids; where the text is read often, of 48, and only so many that there are steps enough
     rate      1e-2 with a low β1: early steps point in changing directions, and it forgets a bad one fast; less for
               a model that learns on, the less the text has to teach it
@@ -33,6 +34,8 @@ MOST_MEMBERS = 4
 EPOCHS_BY_HEART = 2.5  #: so often a text is read before a network begins to have it by heart
 DROPOUT_FOR_TWICE, MOST_DROPOUT = 0.055, 0.3
 DECAY_OF_AN_EPOCH, LEAST_DECAY, MOST_DECAY = 0.01, 0.1, 0.3
+NGRAMS, EPOCHS_OF_NGRAMS = 6, 3.0  #: up to that n, and up to so many readings: then they are learned by heart
+IDS_PER_NGRAM_ROW, LEAST_NGRAM_ROWS, MOST_NGRAM_ROWS = 24, 1 << 8, 1 << 15  #: of text, for each row of each n
 RATE, LEAST_RATE = 1e-2, 3e-4
 ALL_NEW = 250_000.0  #: nats that a text has to teach a model, from which on it is taught at the full rate
 SIZES = range(32, 2049, 32)
@@ -83,6 +86,8 @@ def choose(
         "hidden_size": hidden,
         "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
         "members": members,
+        "ngrams": NGRAMS if epochs <= EPOCHS_OF_NGRAMS else 0,
+        "ngram_rows": ngram_rows(num_train_ids),
         "dropout": dropout(epochs),
         "weight_dropout": dropout(epochs),
         **model_choices,
@@ -163,6 +168,12 @@ def lanes(ids_read: float, epochs: float, device: str) -> dict[str, int]:
         return {"batch_size": 64, "seq_len": 24}
     most = ids_read / (48 * FEWEST_STEPS)
     return {"batch_size": max((few for few in (16, 32, 64) if few <= most), default=16), "seq_len": 48}
+
+
+def ngram_rows(num_train_ids: int) -> int:
+    """Return how many rows the n-grams of each length have: a short text has few of them."""
+    wanted = num_train_ids // IDS_PER_NGRAM_ROW
+    return min(MOST_NGRAM_ROWS, max(LEAST_NGRAM_ROWS, 1 << max(0, wanted.bit_length() - 1)))
 
 
 def rate(new_nats: float | None) -> float:
