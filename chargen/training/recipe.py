@@ -37,6 +37,7 @@ DECAY_OF_AN_EPOCH, LEAST_DECAY, MOST_DECAY = 0.01, 0.1, 0.3
 NGRAMS, EPOCHS_OF_NGRAMS = 6, 3.0  #: up to that n, and up to so many readings: then they are learned by heart
 IDS_PER_NGRAM_ROW, LEAST_NGRAM_ROWS, MOST_NGRAM_ROWS = 24, 1 << 8, 1 << 15  #: of text, for each row of each n
 RATE, LEAST_RATE = 1e-2, 3e-4
+BETAS = {"beta1": 0.5, "beta2": 0.99}
 ALL_NEW = 250_000.0  #: nats that a text has to teach a model, from which on it is taught at the full rate
 SIZES = range(32, 2049, 32)
 FEWEST_STEPS = 1_000  #: that a run should have before its steps are made larger
@@ -86,8 +87,7 @@ def choose(
         "hidden_size": hidden,
         "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
         "members": members,
-        "ngrams": NGRAMS if epochs <= EPOCHS_OF_NGRAMS else 0,
-        "ngram_rows": ngram_rows(num_train_ids),
+        **ngrams(num_train_ids, epochs),
         "dropout": dropout(epochs),
         "weight_dropout": dropout(epochs),
         **model_choices,
@@ -97,8 +97,7 @@ def choose(
         "learning_rate": rate(new_nats),
         "warmup": 0.05,
         "weight_decay": decay(epochs),
-        "beta1": 0.5,
-        "beta2": 0.99,
+        **BETAS,
         "device": device,
         **length,
         **train_choices,
@@ -170,10 +169,11 @@ def lanes(ids_read: float, epochs: float, device: str) -> dict[str, int]:
     return {"batch_size": max((few for few in (16, 32, 64) if few <= most), default=16), "seq_len": 48}
 
 
-def ngram_rows(num_train_ids: int) -> int:
-    """Return how many rows the n-grams of each length have: a short text has few of them."""
-    wanted = num_train_ids // IDS_PER_NGRAM_ROW
-    return min(MOST_NGRAM_ROWS, max(LEAST_NGRAM_ROWS, 1 << max(0, wanted.bit_length() - 1)))
+def ngrams(num_train_ids: int, epochs: float) -> dict[str, int]:
+    """Return how long the n-grams are that the head reads, and how many rows each length has: a short text needs few."""
+    wanted = 1 << max(0, (num_train_ids // IDS_PER_NGRAM_ROW).bit_length() - 1)
+    rows = min(MOST_NGRAM_ROWS, max(LEAST_NGRAM_ROWS, wanted))
+    return {"ngrams": NGRAMS if epochs <= EPOCHS_OF_NGRAMS else 0, "ngram_rows": rows}
 
 
 def rate(new_nats: float | None) -> float:
