@@ -170,7 +170,7 @@ def lanes(ids_read: float, epochs: float, device: str) -> dict[str, int]:
 
 
 def ngrams(num_train_ids: int, epochs: float) -> dict[str, int]:
-    """Return how long the n-grams are that the head reads, and how many rows each length has: a short text needs few."""
+    """Return how long the n-grams are that the head reads, and the rows of each length: a short text needs few."""
     wanted = 1 << max(0, (num_train_ids // IDS_PER_NGRAM_ROW).bit_length() - 1)
     rows = min(MOST_NGRAM_ROWS, max(LEAST_NGRAM_ROWS, wanted))
     return {"ngrams": NGRAMS if epochs <= EPOCHS_OF_NGRAMS else 0, "ngram_rows": rows}
