@@ -56,7 +56,12 @@ def rows_read(xp: Any, ids: Array, history: Array, hashed_by: tuple[Array, Array
     text = xp.concatenate([history.T, ids])  # [N − 1 + T, B]
     last = xp.stack([text[N - 1 - j : N - 1 - j + T] for j in range(N)], -1)  # [T, B, N], the newest first
     hashed = (last[..., None, :] * multipliers).sum(-1)  # [T, B, N − 1]; wraps around
-    return (hashed >> (BITS - rows.bit_length() + 1) & (rows - 1)) + first, text[T:].T
+    return (hashed >> shift(rows) & (rows - 1)) + first, text[T:].T
+
+
+def shift(rows: int) -> int:
+    """Return by how many bits a hash is shifted to one of so many rows."""
+    return BITS - rows.bit_length() + 1
 
 
 def _mixed(x: int) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells.ngrams import BITS, MASK, hashing, rows_read
+from chargen.cells.ngrams import hashing, rows_read, shift
 from chargen.config import ModelConfig
 
 Float = NDArray[np.float32]
@@ -25,16 +25,16 @@ class NGrams:
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Float]) -> None:
         self.head, self.table = weights["ngrams.head"], weights["ngrams.weight"]  # [V, D], [(N − 1)·R, D]
-        self._rows, self._length = config.ngram_rows, config.ngrams - 1
-        self._hashed_by = hashing(config.ngrams, config.ngram_rows)
+        self.rows, self.length = config.ngram_rows, config.ngrams - 1
+        self.hashed_by = hashing(config.ngrams, config.ngram_rows)
 
     def history(self, batch_size: int) -> History:
         """Return what there was before the first id."""
-        return np.zeros((batch_size, self._length), dtype=np.int64)
+        return np.zeros((batch_size, self.length), dtype=np.int64)
 
     def read(self, ids: NDArray[Any], history: History) -> tuple[Float, History]:
         """Read an id of each stream, [B]: → (the sum of the rows that its n-grams stand for [B, D], the history)."""
-        rows, history = rows_read(np, ids[None].astype(np.int64), history, self._hashed_by, self._rows)
+        rows, history = rows_read(np, ids[None].astype(np.int64), history, self.hashed_by, self.rows)
         found: Float = self.table[rows[0]].sum(1)
         return found, np.ascontiguousarray(history)
 
@@ -53,31 +53,36 @@ class Reader:
     """
 
     def __init__(self, ngrams: NGrams, history: History, out: Float) -> None:
-        self._ngrams, self._out = ngrams, out
-        self._history = history.copy()
-        multipliers, first = ngrams._hashed_by
-        self._last = history[0, ::-1].tolist()  # of one stream: the newest first
-        self._w = [[w & MASK for w in row if w] for row in multipliers.tolist()]
-        self._first, self._shift = first.tolist(), BITS - ngrams._rows.bit_length() + 1
-        self.read = self._read_one if out.ndim == 1 else self._read_many
+        self._ngrams, self._out, self._history = ngrams, out, history.copy()
+        self._last = np.append(history[0, ::-1], 0)  # of one stream: the newest first
+        self.read = self._one() if out.ndim == 1 else self._read_many
 
-    def _read_one(self, token_id: int) -> None:
-        last, table, out = [token_id, *self._last], self._ngrams.table, self._out
-        add, before = np.add, None
-        for row, first in zip(self._w, self._first, strict=True):
-            place = first + ((sum(map(int.__mul__, row, last)) & MASK) >> self._shift)
-            if before is None:
-                before = table[place]
-            else:
-                add(before, table[place], out)
-                before = out
-        if before is not out:
-            out[:] = before
-        self._last = last[:-1]
+    def _one(self) -> Callable[[int], None]:
+        """Return what does as `rows_read` and a sum, in calls that allocate nothing."""
+        ngrams, last, out = self._ngrams, self._last, self._out
+        (multipliers, first), take = ngrams.hashed_by, ngrams.table.take
+        bits, mask = np.array(shift(ngrams.rows)), np.array(ngrams.rows - 1)
+        places, found = np.zeros_like(first), np.zeros((len(first), len(out)), dtype=np.float32)
+        older, newer, dot, moved = last[1:], last[:-1].copy(), multipliers.dot, np.copyto
+        add_up = np.ones(len(first), dtype=np.float32).dot
+
+        def read(token_id: int) -> None:
+            moved(newer, last[:-1])
+            moved(older, newer)
+            last[0] = token_id
+            dot(last, places)
+            np.right_shift(places, bits, places)
+            np.bitwise_and(places, mask, places)
+            np.add(places, first, places)
+            take(places, 0, found, "clip")
+            add_up(found, out)
+
+        return read
 
     def _read_many(self, ids: NDArray[Any]) -> None:
         self._out[:], self._history = self._ngrams.read(ids, self._history)
 
     def history(self) -> History:
         """Return the ids read last, [B, N − 1]."""
-        return np.array([self._last[::-1]]) if self._out.ndim == 1 else self._history
+        last: History = self._last[None, -2::-1].copy() if self._out.ndim == 1 else self._history
+        return last
