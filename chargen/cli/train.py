@@ -192,11 +192,12 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
 def _model_settings() -> list[str]:
     from chargen.config import ModelConfig
 
-    return [field.name for field in fields(ModelConfig) if field.name != "vocab_size"]
+    no_options = ("vocab_size", "ngram_rows", "ngram_dim")
+    return [field.name for field in fields(ModelConfig) if field.name not in no_options]
 
 
 def _given(choices: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: choices[name] for name in names if choices.get(name) is not None}
+    return {name: choices[name] for name in names if choices[name] is not None}
 
 
 def _sampler(checkpoint: Checkpoint) -> str:

@@ -18,7 +18,8 @@ import numpy as np
 
 from chargen.engine.graph import Node
 from chargen.engine.kernel import Kernels
-from chargen.engine.program import Read, Step, Writer
+from chargen.engine.ngrams import Reader
+from chargen.engine.program import Step, Writer
 from chargen.engine.room import Float, Rows
 from chargen.engine.schedule import Copy, Product, Schedule
 
@@ -27,7 +28,7 @@ Draw = Callable[[Any], Any]  #: a random number → an id, or [B] → [B], which
 
 
 def compiled_step(
-    plan: Schedule, room: Float, rows: Rows, kernels: Kernels, parted: bool = False, read: Read | None = None
+    plan: Schedule, room: Float, rows: Rows, kernels: Kernels, parted: bool = False, reader: Reader | None = None
 ) -> Step:
     """Return a step of a stream, as `numpy_step` does, or of many: ids [B] → logits [B, V].
 
@@ -36,7 +37,7 @@ def compiled_step(
     """
     writer = _writer(plan, room, rows, parted)
     writer.line("ids[:] = given" if room.ndim > 1 else "ids = given")
-    writer.read(read, "ids")
+    writer.read(reader, "ids")
     _write(writer, kernels, _parts(plan), room.ndim > 1)
     return writer.finish(writer.logits())
 
@@ -49,12 +50,12 @@ def compiled_draw(
     added: Any,
     inverse: float,
     parted: bool = False,
-    read: Read | None = None,
+    reader: Reader | None = None,
 ) -> Draw:
     """Return what draws an id by a random number and reads it, or B ids by B numbers.
 
     Args:
-        read: as above.
+        reader: of n-grams, where there are any.
         added, inverse: to the logits, and 1 / temperature: see `drawing.py`.
 
     Raises:
@@ -74,7 +75,7 @@ def compiled_draw(
         writer.line("ids = draw(table, room, added, space, inverse, given)")
     space = np.zeros(plan.graph.logits.width)
     writer.names |= {"draw": kernels.draw(before, after, many), "added": added, "space": space, "inverse": inverse}
-    writer.read(read, "ids")
+    writer.read(reader, "ids")
     _write(writer, kernels, parts, many)
     return writer.finish("ids")
 

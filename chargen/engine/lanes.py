@@ -56,7 +56,7 @@ class Lanes:
             return None
         program = self._program
         shared = (program.plan, self._room, program.rows, program.kernels)
-        return partial(map, compiled_draw(*shared, added, inverse, read=self._read))
+        return partial(map, compiled_draw(*shared, added, inverse, reader=self._reader))
 
     def select(self, rows: NDArray[np.intp]) -> Lanes:
         lanes = copy(self)
@@ -65,8 +65,7 @@ class Lanes:
         else:
             room = new_room(self._program.plan, len(rows))
             room[:] = self._room[rows]
-            history = () if self._reader is None else (self._reader.history()[rows],)
-            lanes._go_on_in(room, self._program, (history,))
+            lanes._go_on_in(room, self._program, self._reader and self._reader.history()[rows])
         return lanes
 
     def restart(self, rows: NDArray[np.intp]) -> None:
@@ -75,7 +74,7 @@ class Lanes:
         else:
             self._room[rows] = self._fresh
             if self._reader is not None:
-                self._reader.history()[rows] = 0
+                self._reader.restart(rows)
 
     def compile(self) -> bool:
         """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
@@ -87,14 +86,13 @@ class Lanes:
         enter(program.plan, room, self._state[layers])
         enter(program.plan, fresh, self._engine.initial_state(1)[layers])
         try:
-            self._go_on_in(room, program, self._state)
+            self._go_on_in(room, program, self._state[-1][0])
         except TraceError:
             return False  # numba does not know one of its operations
         self._fresh, self._program, self._state = fresh, program, None
         return True
 
-    def _go_on_in(self, room: Float, program: Program, state: EngineState) -> None:
-        self._reader = program.reader(room, state)
-        self._read = None if self._reader is None else self._reader.read
-        self._step = compiled_step(program.plan, room, program.rows, program.kernels, read=self._read)
+    def _go_on_in(self, room: Float, program: Program, history: Any) -> None:
+        self._reader = program.reader(room, history)
+        self._step = compiled_step(program.plan, room, program.rows, program.kernels, reader=self._reader)
         self._room = room

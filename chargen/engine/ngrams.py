@@ -38,10 +38,6 @@ class NGrams:
         found: Float = self.table[rows[0]].sum(1)
         return found, np.ascontiguousarray(history)
 
-    def reader(self, history: History, out: Float) -> Reader:
-        """Return what reads one stream, or many: of one with `out` [D] by Python's numbers, of many with [B, D]."""
-        return Reader(self, history, out)
-
 
 class Reader:
     """Streams whose n-grams are read, id by id, and put where a step looks for them.
@@ -86,3 +82,7 @@ class Reader:
         """Return the ids read last, [B, N − 1]."""
         last: History = self._last[None, -2::-1].copy() if self._out.ndim == 1 else self._history
         return last
+
+    def restart(self, rows: NDArray[np.intp]) -> None:
+        """Put these of many streams back to the beginning."""
+        self._history[rows] = 0

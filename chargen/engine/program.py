@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 
 from chargen.engine.graph import CONSTANT, INPUT, Node
+from chargen.engine.ngrams import Reader
 from chargen.engine.room import Float, Rows
 from chargen.engine.schedule import FILLED, Copy, Product, Schedule
 
 MOST_OF_A_PART = 400_000  #: weights: of 460,800 and more OpenBLAS makes a product on several threads
 
-Read = Callable[[Any], None]  #: an id, or ids [B]
 Step = Callable[[Any], Float]  #: an id → logits [V], or ids [B] → [B, V]; the next step writes over them
 
 
@@ -63,10 +63,10 @@ class Writer:
         self.names[function.__name__] = function
         self.line(f"{function.__name__}({', '.join(args)})")
 
-    def read(self, read: Read | None, ids: str) -> None:
+    def read(self, reader: Reader | None, ids: str) -> None:
         """Write that the n-grams of these ids are read, where there are n-grams."""
-        if read is not None:
-            self.names["read"] = read
+        if reader is not None:
+            self.names["read"] = reader.read
             self.line(f"read({ids})")
 
     def steps(self, steps: Iterable[Node | Product | Copy]) -> None:
@@ -150,10 +150,10 @@ def _code(source: str) -> CodeType:
     return compile(source, "<a traced step>", "exec")
 
 
-def numpy_step(plan: Schedule, room: Float, rows: Rows, parted: bool = False, read: Read | None = None) -> Step:
-    """Return a step of a stream, by NumPy alone; `read` puts an id's n-grams into the room."""
+def numpy_step(plan: Schedule, room: Float, rows: Rows, parted: bool = False, reader: Reader | None = None) -> Step:
+    """Return a step of a stream, by NumPy alone; `reader` puts an id's n-grams into the room."""
     writer = Writer(plan, room, parted)
-    writer.read(read, "given")
+    writer.read(reader, "given")
     if plan.rows:
         writer.names["rows"] = rows
         writer.line("".join(f"r{n}, " for n in range(len(plan.rows))) + "= rows[given]")

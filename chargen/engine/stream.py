@@ -76,11 +76,11 @@ class Program:
         self.rows = Rows(self.plan, tables)
         self.kernels = Kernels(self.plan)
 
-    def reader(self, room: Float, state: tuple[State, ...]) -> Reader | None:
-        """Return what reads the n-grams of streams, in a state, into their room."""
+    def reader(self, room: Float, history: Any) -> Reader | None:
+        """Return what reads the n-grams of streams into their room, where there are n-grams."""
         if self._ngrams is None or self.plan.ngrams is None:
             return None
-        return self._ngrams.reader(state[-1][0], room[..., self.plan.ngrams])
+        return Reader(self._ngrams, history, room[..., self.plan.ngrams])
 
 
 class TracedStream:
@@ -93,13 +93,12 @@ class TracedStream:
 
     def __init__(self, program: Program, state: tuple[State, ...]) -> None:
         self._program, self._room = program, new_room(program.plan)
-        self._reader = program.reader(self._room, state)
-        self._read = None if self._reader is None else self._reader.read
+        self._reader = program.reader(self._room, state[-1][0])
         self._like = state if self._reader is None else state[:-1]
         enter(program.plan, self._room, self._like)
         self._parted = (False, True) if threaded(program.plan) else (False,)  # whole products, or in parts
         self._step = Ways(
-            [numpy_step(program.plan, self._room, program.rows, parted, self._read) for parted in self._parted]
+            [numpy_step(program.plan, self._room, program.rows, parted, self._reader) for parted in self._parted]
         )
         self._left = MANY_STEPS
         self._compiled = False
@@ -115,7 +114,7 @@ class TracedStream:
             return None
         program = self._program
         shared = (program.plan, self._room, program.rows, program.kernels, added, inverse)
-        return Ways([compiled_draw(*shared, parted, self._read) for parted in self._parted]).map
+        return Ways([compiled_draw(*shared, parted, self._reader) for parted in self._parted]).map
 
     def state(self) -> tuple[State, ...]:
         layers = leave(self._program.plan, self._room, self._like)
@@ -127,7 +126,7 @@ class TracedStream:
         try:
             if installed():
                 shared = (program.plan, self._room, program.rows, program.kernels)
-                self._step = Ways([compiled_step(*shared, parted, self._read) for parted in self._parted])
+                self._step = Ways([compiled_step(*shared, parted, self._reader) for parted in self._parted])
                 self._compiled = True
         except TraceError:
             return False  # numba does not know one of its operations

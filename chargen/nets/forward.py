@@ -156,10 +156,7 @@ class Forward:
                 outputs, new = _walk(steps, pieces, None if level else ids, ids.shape, state[layer])
                 after.append(new)
             tops.append(outputs)
-        if self._network.config.ngrams:
-            found, history = self._network.read_ngrams(ids, state[-1][0])
-            tops.append(found)
-            after.append((history,))
+        self._network.read_ngrams(ids, state, tops, after)
         return tops, tuple(after)
 
 

@@ -25,6 +25,7 @@ from chargen.config import ModelConfig
 from chargen.nets.paths import Dense, Lookup, Path, State, choose_path, packed
 from chargen.nets.sampled import losses
 
+NGRAM_TABLE = "ngrams__weight"  #: the parameter of which a window reads a few rows
 NetworkState = tuple[State, ...]  #: one state a layer, and the last ids read where there are n-grams
 
 
@@ -115,19 +116,19 @@ class Network(nn.Module):
                 after.append(layer_state)
                 inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
             tops.append(inputs.values())
-        if self.config.ngrams:
-            found, history = self.read_ngrams(ids, state[-1][0])
-            tops.append(found)
-            after.append((history,))
+        self.read_ngrams(ids, state, tops, after)
         return tops, tuple(after)
 
-    def read_ngrams(self, ids: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (the sums of the rows that a window's n-grams stand for, [T, B, D], the history after it)."""
+    def read_ngrams(self, ids: Tensor, state: NetworkState, tops: list[Tensor], after: list[State]) -> None:
+        """Where there are n-grams, add what a window's stand for to `tops`, and the last ids to the state after."""
+        if not self.config.ngrams:
+            return
         hashed_by = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
-        rows, history = rows_read(torch, ids, history, hashed_by, self.config.ngram_rows)
+        rows, history = rows_read(torch, ids, state[-1][0], hashed_by, self.config.ngram_rows)
         table = self.weight("ngrams.weight")
         found = F.embedding_bag(rows.flatten(0, 1), table, mode="sum", sparse=table.device.type != "mps")
-        return found.view(*ids.shape, -1), history
+        tops.append(found.view(*ids.shape, -1))
+        after.append((history,))
 
     def _beside(self, hidden: Tensor, outputs: list[Tensor]) -> Tensor:
         """Return what a head reads: the top of its layers, and beside it the n-grams if there are any."""

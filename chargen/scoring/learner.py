@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from chargen.checkpoint import Checkpoint
 from chargen.errors import ConfigError, DivergenceError
-from chargen.nets.network import Network, NetworkState, detach
+from chargen.nets.network import NGRAM_TABLE, Network, NetworkState, detach
 from chargen.text.tokenizer import Ids
 
 RULES = ("rms", "sgd")
@@ -78,7 +78,7 @@ class Learner:
         self.network.to(device)
         self._how, self._device = how, device
         # A segment meets a few rows of the n-grams' table: they stay as they are.
-        self._weights = [weight for name, weight in self.network.named_parameters() if name != "ngrams__weight"]
+        self._weights = [weight for name, weight in self.network.named_parameters() if name != NGRAM_TABLE]
         self._trained = [weight.detach().clone() for weight in self._weights]
         with _one_thread():
             self._scale, self._decay = self._rms(start) if how.rule == "rms" else self._plain()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from chargen.config import TrainConfig
-from chargen.training.rows import TABLE
+from chargen.nets.network import NGRAM_TABLE
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  #: what is remembered of each weight
 EPSILON = 1e-8
@@ -31,7 +31,7 @@ class AdamW:
     """
 
     def __init__(self, network: nn.Module, config: TrainConfig) -> None:
-        self._parameters = {name: p for name, p in network.named_parameters() if name != TABLE}
+        self._parameters = {name: p for name, p in network.named_parameters() if name != NGRAM_TABLE}
         self._config = config
         self._fused = torch.device(config.device).type in ("cpu", "cuda")
         self._moments: dict[str, dict[str, Tensor]] = {

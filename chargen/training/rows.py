@@ -12,9 +12,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from chargen.nets.network import Network
+from chargen.nets.network import NGRAM_TABLE, Network
 
-TABLE = "ngrams__weight"
 RATE, DAMPING = 5.0, 5.0  #: η over the rate of the other weights; δ
 SQUARES = "squares"  #: what is remembered
 
@@ -28,7 +27,7 @@ class RowAdagrad:
     """
 
     def __init__(self, network: Network, ids: int) -> None:
-        self._table = network.get_parameter(TABLE) if network.config.ngrams else None
+        self._table = network.get_parameter(NGRAM_TABLE) if network.config.ngrams else None
         self._ids = ids
         self._squares = torch.zeros(0) if self._table is None else self._table.new_zeros(len(self._table))
 
@@ -50,7 +49,7 @@ class RowAdagrad:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of what is remembered."""
-        return {} if self._table is None else {f"{SQUARES}.{TABLE}": self._squares.cpu().numpy().copy()}
+        return {} if self._table is None else {f"{SQUARES}.{NGRAM_TABLE}": self._squares.cpu().numpy().copy()}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, np.ndarray]) -> None:
@@ -60,4 +59,4 @@ class RowAdagrad:
             KeyError: it is missing.
         """
         if self._table is not None:
-            self._squares.copy_(torch.from_numpy(tensors[f"{SQUARES}.{TABLE}"].copy()))
+            self._squares.copy_(torch.from_numpy(tensors[f"{SQUARES}.{NGRAM_TABLE}"].copy()))
