@@ -91,6 +91,7 @@ class ModelConfig(Config):
     ngrams: int = 0  #: the head sees hashed n-grams of the last characters too, up to this n; 0: none
     ngram_rows: int = 1 << 15  #: of their table for each n; a power of two
     ngram_dim: int = 16  #: numbers in such a row
+    ngram_dropout: float = 0.0  #: of n-grams, place by place, while training
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "num_layers", "hidden_size", "embedding_dim", "members", "ngram_rows", "ngram_dim"):
@@ -104,6 +105,7 @@ class ModelConfig(Config):
             )
         check_range("dropout", self.dropout, 0.0, 0.95)
         check_range("weight_dropout", self.weight_dropout, 0.0, 0.95)
+        check_range("ngram_dropout", self.ngram_dropout, 0.0, 0.95)
         if self.tie_weights and self.embedding_dim != self.hidden_size:
             raise ConfigError(
                 f"tied weights want embedding_dim == hidden_size, not {self.embedding_dim} and {self.hidden_size}",

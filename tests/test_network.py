@@ -8,7 +8,7 @@ from chargen.cells import CELLS
 from chargen.cells.weights import check_weights, count_parameters, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
-from chargen.nets.network import Network, locked_dropout, restart, weight_dropout
+from chargen.nets.network import Network, locked_dropout, ngram_dropout, restart, weight_dropout
 from chargen.nets.paths import equations
 from tests.conftest import random_weights
 
@@ -100,9 +100,20 @@ def test_weight_dropout_drops_single_weights_and_keeps_the_mean(p: float) -> Non
     assert torch.equal(weight, torch.ones(50, 40))
 
 
-@pytest.mark.parametrize("kind", ["dropout", "weight_dropout"])
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_ngram_dropout_drops_single_places_and_keeps_the_mean(p: float) -> None:
+    rows = torch.zeros(400, 5, dtype=torch.int64)
+    kept = ngram_dropout(rows, torch.float64, p, torch.Generator().manual_seed(0))
+    assert kept.dtype == torch.float64
+    assert kept.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
+    assert abs((kept > 0).double().mean().item() - (1 - p)) < 5 * (p * (1 - p) / 2000) ** 0.5
+    assert len((kept > 0).sum(1).unique()) > 1  # the lengths of a place do not go together
+
+
+@pytest.mark.parametrize("kind", ["dropout", "weight_dropout", "ngram_dropout"])
 def test_dropout_follows_its_generator_and_is_off_without_one(kind: str) -> None:
-    net = network(**{kind: 0.5, "num_layers": 2})
+    net = network(**{kind: 0.5, "num_layers": 2, "ngrams": 3, "ngram_rows": 16})
+    torch.nn.init.normal_(net.weight("ngrams.weight"), generator=torch.Generator().manual_seed(2))
     ids = torch.randint(11, (6, 2), generator=torch.Generator().manual_seed(1))
 
     def logits(generator: torch.Generator | None) -> torch.Tensor:

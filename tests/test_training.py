@@ -83,7 +83,7 @@ def test_the_loss_falls_and_the_reported_one_is_that_of_the_saved_model(verse: s
 def test_a_resumed_run_is_the_run_that_was_never_stopped(cell: str, dropout: float, tokenizer: str, verse: str) -> None:
     members = 2 if dropout else 1
     shape = {"cell": cell, "dropout": dropout, "weight_dropout": dropout, "num_layers": 2, "members": members}
-    shape |= {"ngrams": 4, "ngram_rows": 64} if dropout else {}
+    shape |= {"ngrams": 4, "ngram_rows": 64, "ngram_dropout": dropout} if dropout else {}
     data = DataConfig(tokenizer=tokenizer)
     whole, _ = run_plan(plan(verse, "whole", 30, model=shape, data=data))
     stop = int(np.random.default_rng(len(cell) + len(tokenizer)).integers(1, 30))
@@ -286,11 +286,12 @@ def test_the_recipe_gives_a_text_that_is_read_often_members_dropout_and_decay() 
     assert choose(10**4, 67, {"budget_s": 60}, "cpu", {}, {}, flops=4e12)[1].weight_decay == 0.3
 
 
-def test_the_recipe_gives_ngrams_to_what_is_not_read_often_and_rows_to_what_is_long() -> None:
-    chosen = [choose(10**6, 67, {"budget_s": s}, "cpu", {}, {}, flops=6e10 * s)[0] for s in (20, 90, 3000)]
-    assert [model.ngrams for model in chosen] == [6, 6, 0]
+def test_the_recipe_gives_shorter_ngrams_to_what_is_read_often_and_rows_to_what_is_long() -> None:
+    chosen = [choose(10**6, 67, {"epochs": n}, "cpu", {}, {})[0] for n in (1, 3, 5, 30)]
+    assert [model.ngrams for model in chosen] == [6, 6, 6, 4]
+    assert [model.ngram_dropout for model in chosen] == [0.1, 0.3, 0.5, 0.6]
     rows = [choose(n, 67, {"epochs": 1}, "cpu", {}, {})[0].ngram_rows for n in (100, 10**4, 10**5, 10**6, 10**9)]
-    assert rows == [256, 256, 4096, 32768, 32768]
+    assert rows == [256, 1024, 8192, 65536, 65536]
     assert choose(10**6, 67, {"epochs": 1}, "cpu", {"ngrams": 0}, {})[0].ngrams == 0
 
 

@@ -75,6 +75,7 @@ def _facts(path: str) -> dict[str, Any]:
         "ngrams": config.ngrams,
         "dropout": config.dropout,
         "weight_dropout": config.weight_dropout,
+        "ngram_dropout": config.ngram_dropout,
         "tied_weights": config.tie_weights,
         "parameters": count_parameters(config),
         "tokenizer": checkpoint.tokenizer.name,

@@ -41,6 +41,7 @@ SAMPLE_CHARS = 240  #: of the sample that the display shows
 @click.option("--ngrams", type=int, help="The head sees hashed n-grams too, up to so many characters; 0: none.")
 @click.option("--dropout", type=float, help="Share of units dropped between layers and before the head.")
 @click.option("--weight-dropout", type=float, help="Share of recurrent weights dropped.")
+@click.option("--ngram-dropout", type=float, help="Share of n-grams dropped, place by place.")
 @click.option("--tie-weights", is_flag=True, default=None, help="One matrix for embedding and head.")
 @click.option("--tokenizer", default="char", show_default=True, help="char, byte, sp:SIZE or sp:FILE.model.")
 @options.encoding

@@ -116,17 +116,26 @@ class Network(nn.Module):
                 after.append(layer_state)
                 inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
             tops.append(inputs.values())
-        self.read_ngrams(ids, state, tops, after)
+        self.read_ngrams(ids, state, tops, after, dropout_generator)
         return tops, tuple(after)
 
-    def read_ngrams(self, ids: Tensor, state: NetworkState, tops: list[Tensor], after: list[State]) -> None:
+    def read_ngrams(
+        self,
+        ids: Tensor,
+        state: NetworkState,
+        tops: list[Tensor],
+        after: list[State],
+        dropout_generator: torch.Generator | None = None,
+    ) -> None:
         """Where there are n-grams, add what a window's stand for to `tops`, and the last ids to the state after."""
         if not self.config.ngrams:
             return
         hashed_by = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
         rows, history = rows_read(torch, ids, state[-1][0], hashed_by, self.config.ngram_rows)
         table = self.weight("ngrams.weight")
-        found = F.embedding_bag(rows.flatten(0, 1), table, mode="sum", sparse=table.device.type != "mps")
+        rows = rows.flatten(0, 1)  # [T·B, N − 1]
+        kept = ngram_dropout(rows, table.dtype, self.config.ngram_dropout, dropout_generator)
+        found = F.embedding_bag(rows, table, mode="sum", sparse=table.device.type != "mps", per_sample_weights=kept)
         tops.append(found.view(*ids.shape, -1))
         after.append((history,))
 
@@ -216,6 +225,18 @@ def weight_dropout(weight: Tensor, p: float, generator: torch.Generator | None) 
         return weight
     keep = torch.empty_like(weight).bernoulli_(1.0 - p, generator=generator)
     return weight * keep.div_(1.0 - p)
+
+
+def ngram_dropout(rows: Tensor, dtype: torch.dtype, p: float, generator: torch.Generator | None) -> Tensor | None:
+    """Return what each n-gram of [T·B, N − 1] counts for in a window: 0 if it is dropped, else 1 / (1 − p); None for 1.
+
+    In a text that was read before, a long n-gram gives away what followed it; at another place of a new text it is not
+    there. Each place drops its own, so that no length is relied on alone, and the layers learn what they would without.
+    """
+    if p == 0.0 or generator is None:
+        return None
+    kept = torch.rand(rows.shape, generator=generator, device=generator.device) >= p
+    return kept.to(rows.device, dtype).div_(1.0 - p)
 
 
 def _initial(name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator | None) -> Tensor:

@@ -19,7 +19,8 @@ from chargen.text.longtext import Span
 from chargen.text.tokenizer import Tokenizer
 
 NEW_CHARS = ("grow", "error", "unknown")  #: what becomes of characters that the model does not know
-SHAPE = tuple(f.name for f in fields(ModelConfig) if f.name not in ("vocab_size", "dropout", "weight_dropout"))
+NO_SHAPE = ("vocab_size", "dropout", "weight_dropout", "ngram_dropout")  #: of a network's settings
+SHAPE = tuple(f.name for f in fields(ModelConfig) if f.name not in NO_SHAPE)
 
 
 @dataclass(frozen=True)

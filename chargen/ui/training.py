@@ -142,11 +142,13 @@ def describe(report: Started) -> list[str]:
         length = f"a budget of {seconds(train.budget_s or 0)}"
     else:
         length = f"{report.total_steps:,} steps" + (f", from {report.first_step:,}" if report.first_step else "")
+    of_ngrams = f", of n-grams {model.ngram_dropout:g}" if model.ngrams else ""
     return [
         *(f"note: {note}" for note in report.notes),
         f"{report.corpus}: {report.train_chars:,} characters to learn from, {report.val_chars:,} held out",
         f"{model}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
-        f"dropout {model.dropout:g}, of weights {model.weight_dropout:g}; {train.batch_size} lanes × {train.seq_len}; "
+        f"dropout {model.dropout:g}, of weights {model.weight_dropout:g}{of_ngrams}; "
+        f"{train.batch_size} lanes × {train.seq_len}; "
         f"{length} on {train.device}, seed {train.seed}",
     ]
 

@@ -30,6 +30,7 @@ models = st.builds(
     embedding_dim=count,
     dropout=st.floats(0, 0.95),
     weight_dropout=st.floats(0, 0.95),
+    ngram_dropout=st.floats(0, 0.95),
 )
 data = st.builds(
     DataConfig,
@@ -85,6 +86,7 @@ def test_settings_go_to_json_and_back_unchanged(config: Config):
         (ModelConfig, "hidden_size", [0, -1]),
         (ModelConfig, "embedding_dim", [0, -1]),
         (ModelConfig, "weight_dropout", [-0.1, 0.96, 1.0, True, "0.1", None, *NOT_FINITE]),
+        (ModelConfig, "ngram_dropout", [-0.1, 0.96, 1.0, True, "0.1", None, *NOT_FINITE]),
         (ModelConfig, "dropout", [-0.1, 0.96, 1.0, True, "0.1", None, *NOT_FINITE]),
         (DataConfig, "newline", ["crlf", "LF", ""]),
         (DataConfig, "normalize", ["nfd", "NFC", ""]),
