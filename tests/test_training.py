@@ -67,11 +67,11 @@ def test_a_run_reports_its_way_and_leaves_its_files(verse: str) -> None:
 
 
 def test_the_loss_falls_and_the_reported_one_is_that_of_the_saved_model(verse: str) -> None:
-    reports, finished = run_plan(
+    reports, _ = run_plan(plan(verse, "first", steps=1))
+    assert next(r for r in reports if isinstance(r, Progress)).loss_nats_per_char > 3.0
+    _, finished = run_plan(
         plan(verse, steps=400, train={"learning_rate": 1e-2}, model={"dropout": 0.0, "weight_dropout": 0.0})
     )
-    first = next(r for r in reports if isinstance(r, Progress))
-    assert first.loss_nats_per_char > 3.0
     assert finished.val_loss_nats_per_char < 1.0  # the verse is the same 20 times
     val = verse[int(len(verse) * 0.9) :]
     assert load("run").evaluate(val).loss_nats_per_char == pytest.approx(finished.val_loss_nats_per_char, abs=1e-4)
@@ -274,7 +274,7 @@ def test_the_recipe_gives_more_time_a_larger_network_and_a_small_text_a_smaller_
 
 
 def test_the_recipe_gives_a_text_that_is_read_often_members_dropout_and_decay() -> None:
-    chosen = [choose(10**6, 67, {"budget_s": s}, "cpu", {}, {}, flops=6e10 * s) for s in (20, 90, 300, 600, 3000)]
+    chosen = [choose(10**6, 67, {"budget_s": s}, "cpu", {}, {}, flops=6e10 * s) for s in (20, 40, 300, 600, 3000)]
     models, decays = zip(*((model, train.weight_decay) for model, train in chosen), strict=True)
     assert [model.members for model in models] == [1, 1, 2, 3, 4]
     rates = [model.dropout for model in models]

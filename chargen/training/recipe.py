@@ -26,7 +26,8 @@ from chargen.config import ModelConfig, TrainConfig
 
 FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
 HEAD_ROWS = 500  #: of the head of a large vocabulary that an id is learned with, about (`nets/sampled.py`)
-READ_PER_WEIGHT = 4.5  #: ids read for each recurrent weight: fewer leave a large network half taught
+READ_PER_WEIGHT = 10.0  #: ids read for each recurrent weight: fewer leave a large network half taught
+READ_PER_WEIGHT_ALONE = 4.5  #: the same where no n-grams do a part of the work
 LETTERS, HEAD_SHARE = 256, 0.5  #: of a vocabulary larger than that, rows of the head count for half as weights to teach
 WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
 MEMBERS_PER_ROOT = 420  #: the same of a member, when there are several
@@ -125,10 +126,11 @@ def size(
     """
 
     rows = HEAD_SHARE * max(0, vocab_size - LETTERS)
+    needed = READ_PER_WEIGHT if choices.get("ngrams", LONG_NGRAMS) else READ_PER_WEIGHT_ALONE
 
     def largest(members: int, per_root: int) -> int:
         def fits(hidden: int) -> bool:
-            enough = reads(hidden, members) >= READ_PER_WEIGHT * (weights(hidden) + rows * hidden)
+            enough = reads(hidden, members) >= needed * (weights(hidden) + rows * hidden)
             return enough and weights(hidden) <= per_root * math.sqrt(num_train_ids)
 
         return int(choices.get("hidden_size", max(filter(fits, SIZES), default=SIZES[0])))
