@@ -287,9 +287,9 @@ def test_the_recipe_gives_a_text_that_is_read_often_members_dropout_and_decay() 
 
 
 def test_the_recipe_gives_shorter_ngrams_to_what_is_read_often_and_rows_to_what_is_long() -> None:
-    chosen = [choose(10**6, 67, {"epochs": n}, "cpu", {}, {})[0] for n in (1, 3, 5, 30)]
-    assert [model.ngrams for model in chosen] == [6, 6, 6, 4]
-    assert [model.ngram_dropout for model in chosen] == [0.1, 0.3, 0.5, 0.6]
+    chosen = [choose(10**6, 67, {"epochs": n}, "cpu", {}, {})[0] for n in (1, 3, 5, 30, 60)]
+    assert [model.ngrams for model in chosen] == [6, 6, 6, 4, 0]
+    assert [model.ngram_dropout for model in chosen] == [0.1, 0.3, 0.5, 0.6, 0.6]
     rows = [choose(n, 67, {"epochs": 1}, "cpu", {}, {})[0].ngram_rows for n in (100, 10**4, 10**5, 10**6, 10**9)]
     assert rows == [256, 1024, 8192, 65536, 65536]
     assert choose(10**6, 67, {"epochs": 1}, "cpu", {"ngrams": 0}, {})[0].ngrams == 0

@@ -6,7 +6,7 @@ The rule; what was measured is in `benchmarks/LOG.md`:
     hidden    the largest size of which the run reads enough ids for each weight, and that the text can fill
     members   as many as leave each the text often enough: twice the time gives √2 of both; smaller than one alone
     n-grams   of up to six characters beside the layers; the more often the text is read, the more of them are dropped,
-              and the shorter they are, or they would be learned by heart
+              and the shorter they are, or they would be learned by heart; none of a text that is read dozens of times
     lanes     64 of 24 ids; where the text is read often, of 48, and only so many that there are steps enough
     rate      1e-2 with a low β1: early steps point in changing directions, and it forgets a bad one fast; less for
               a model that learns on, the less the text has to teach it
@@ -36,7 +36,8 @@ MOST_MEMBERS = 4
 EPOCHS_BY_HEART = 2.5  #: so often a text is read before a network begins to have it by heart
 DROPOUT_FOR_TWICE, MOST_DROPOUT = 0.055, 0.3
 DECAY_OF_AN_EPOCH, LEAST_DECAY, MOST_DECAY = 0.01, 0.1, 0.3
-LONG_NGRAMS, SHORT_NGRAMS, EPOCHS_OF_LONG = 6, 4, 7.0  #: up to that n; and up to so many readings the long ones
+LONG_NGRAMS, EPOCHS_OF_LONG = 6, 7.0  #: up to that n, up to so many readings;
+SHORT_NGRAMS, EPOCHS_OF_SHORT = 4, 35.0  #: then up to that, and beyond so many none
 NGRAM_DROPOUT_OF_AN_EPOCH, MOST_NGRAM_DROPOUT = 0.1, 0.6
 IDS_PER_NGRAM_ROW, LEAST_NGRAM_ROWS, MOST_NGRAM_ROWS = 8, 1 << 8, 1 << 16  #: of text, for each row of each n
 RATE, LEAST_RATE = 1e-2, 3e-4
@@ -177,7 +178,7 @@ def ngrams(num_train_ids: int, epochs: float) -> dict[str, float]:
     """Return how long the n-grams are that the head reads, how many rows each length has, and how many are dropped."""
     wanted = 1 << max(0, (num_train_ids // IDS_PER_NGRAM_ROW).bit_length() - 1)
     return {
-        "ngrams": LONG_NGRAMS if epochs <= EPOCHS_OF_LONG else SHORT_NGRAMS,
+        "ngrams": LONG_NGRAMS if epochs <= EPOCHS_OF_LONG else SHORT_NGRAMS if epochs <= EPOCHS_OF_SHORT else 0,
         "ngram_rows": min(MOST_NGRAM_ROWS, max(LEAST_NGRAM_ROWS, wanted)),
         "ngram_dropout": round(min(MOST_NGRAM_DROPOUT, NGRAM_DROPOUT_OF_AN_EPOCH * epochs), 2),
     }
