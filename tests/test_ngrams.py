@@ -126,6 +126,18 @@ def test_rows_of_a_dense_gradient_move_as_those_of_a_sparse_one() -> None:
     assert torch.equal(sparse.abs().sum(1) > 0, torch.isin(torch.arange(16), torch.tensor([0, 3, 4, 5, 6, 7])))
 
 
+def test_rows_that_many_places_share_move_to_the_same_bits_each_time() -> None:
+    config = ModelConfig(9, hidden_size=4, embedding_dim=3, ngrams=2, ngram_rows=64, ngram_dim=16)
+    indices, values = torch.randint(64, (1, 40_000)), torch.randn(40_000, 16)
+    tables = []
+    for _ in range(8):
+        network = Network(config, torch.Generator().manual_seed(0))
+        network.weight("ngrams.weight").grad = torch.sparse_coo_tensor(indices, values, (64, 16), check_invariants=True)
+        RowAdagrad(network, 10).step(1e-2)
+        tables.append(network.weight("ngrams.weight").detach())
+    assert all(torch.equal(table, tables[0]) for table in tables)
+
+
 def test_a_row_moves_by_the_rule_as_it_is_written() -> None:
     config = ModelConfig(9, hidden_size=4, embedding_dim=3, ngrams=2, ngram_rows=4, ngram_dim=2)
     network = Network(config, torch.Generator().manual_seed(0))

@@ -215,7 +215,7 @@ def test_the_envelope_is_the_highest_line_everywhere(lists: list[Candidates]) ->
         begins = [begin for begin, _ in pieces]
         assert begins == sorted(set(begins))
         for (begin, line), end in zip(pieces, [*begins[1:], math.inf], strict=True):
-            for w in (max(begin, -1e3), min(end, 1e3)):
+            for w in (max(begin, min(end, -1e3)), min(end, max(begin, 1e3))):
                 top = (c.given + w * c.value).max()
                 assert c.given[line] + w * c.value[line] == pytest.approx(top, abs=1e-6)
 

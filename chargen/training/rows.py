@@ -41,7 +41,7 @@ class RowAdagrad:
             rows, values = gradient._indices()[0], gradient._values() * self._ids  # [N], [N, D], a row once or often
             self._squares.index_add_(0, rows, values.square().mean(1))
             scales = (DAMPING + self._squares[rows]).rsqrt_().mul_(-RATE * learning_rate)
-            self._table.index_put_((rows,), values * scales[:, None], accumulate=True)
+            self._table.index_add_(0, rows, values * scales[:, None])  # in order; `index_put_` adds as threads come
         else:  # of a device without sparse tensors, where the places of a row are one
             gradient = gradient * self._ids
             self._squares += gradient.square().mean(1)
