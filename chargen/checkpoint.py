@@ -93,6 +93,8 @@ def save_tensors(path: Path, tensors: Tensors, described: Mapping[str, Any]) -> 
     tensors = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
     header = {"format_version": FORMAT_VERSION, "sha256": _checksum(described, tensors), "model": described}
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        text = json.dumps(header, sort_keys=True)  # the name of a file that is not UTF-8: the same value, escaped
     write_atomically(path, [save(tensors, metadata={FORMAT: text})])
 
 

@@ -8,12 +8,11 @@ texts by label ─▶ 80 % ─▶ a model each, from an equal share of the budge
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,15 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import DataConfig
-from chargen.errors import ConfigError, ModelError
+from chargen.errors import ConfigError, ModelError, StoppedError
 from chargen.files import write_atomically
 from chargen.jsontext import to_line
 from chargen.lm import LanguageModel, load
-from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, create_run, find_run
+from chargen.run_writer import LOCKS, stage_run
+from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE
 from chargen.scoring.classify import Quality, fit_temperature, log_posteriors, log_priors, parted, quality
 from chargen.text.corpus import Corpus
 from chargen.text.longtext import LongText
-from chargen.training.reports import Finished, Report, Started
+from chargen.training.reports import Finished, Report
 from chargen.training.run import Plan, train
 
 DATA = DataConfig(tokenizer="byte")  #: bytes: every model knows every character, so no label loses for a rare one
@@ -141,8 +141,9 @@ def train_classifier(
     """
     started = time.perf_counter() if started is None else started
     learned, for_temperature, unseen = parted(texts, HELD_OUT, seed)
-    folder, labels, places = create_run(name).folder, tuple(learned), folder_names(learned)
-    with _removed_if_unfinished(folder):
+    labels, places = tuple(learned), folder_names(learned)
+    with stage_run(name) as writer:
+        folder = writer.run.folder
         yield from _train_all(learned, folder, places, length, model or {}, seed, device, started, stop)
         priors = log_priors([len(learned[label]) for label in labels])
         made = Classifier(labels, tuple(load(folder / place) for place in places), priors).fitted(for_temperature)
@@ -155,7 +156,9 @@ def train_classifier(
             "held_out": measured.to_json(),
         }
         write_atomically(folder / CLASSIFIER_FILE, [to_line(values).encode()])
-    yield Trained(folder, made, measured)
+        shutil.rmtree(folder / LOCKS)
+        writer.commit()
+        yield Trained(writer.run.folder, made, measured)
 
 
 def _train_all(
@@ -177,40 +180,27 @@ def _train_all(
             share["budget_s"] += time.perf_counter() - begun
         plan = Plan(
             Corpus(LongText.of("\n".join(texts) + "\n"), label),
-            f"{folder.name}-{places[k]}",
+            places[k],
             share,
             DATA,
             model,
             train={"seed": seed},
             device=device,
+            root=folder,
             started=begun,
         )
-        yield from _train_one(plan, label, folder / places[k], stop)
+        yield from _train_one(plan, label, stop)
 
 
-@contextmanager
-def _removed_if_unfinished(folder: Path) -> Iterator[None]:
-    """Leave nothing of what was not finished: half a classifier is of no use, and keeps its name from the next."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-
-
-def _train_one(plan: Plan, label: str, folder: Path, stop: Callable[[], bool]) -> Iterator[tuple[str, Report]]:
+def _train_one(plan: Plan, label: str, stop: Callable[[], bool]) -> Iterator[tuple[str, Report]]:
     finished = None
-    with ExitStack() as unfinished:
-        with closing(cast("Generator[Report]", train(plan, stop))) as reports:
-            for report in reports:
-                if isinstance(report, Started):
-                    unfinished.enter_context(_removed_if_unfinished(find_run(report.run).folder))
-                yield label, report
-                finished = report if isinstance(report, Finished) else None
-        assert finished  # the last report of every run that raises nothing
-        if finished.interrupted:
-            raise ModelError("there is no classifier: its training was stopped", "Train it again.")
-        os.replace(find_run(finished.run).folder, folder)
+    with closing(cast("Generator[Report]", train(plan, stop))) as reports:
+        for report in reports:
+            yield label, report
+            finished = report if isinstance(report, Finished) else None
+    assert finished  # the last report of every run that raises nothing
+    if finished.interrupted:
+        raise StoppedError("there is no classifier: its training was stopped", "Train it again.")
 
 
 def folder_names(labels: Iterable[str]) -> list[str]:

@@ -7,6 +7,8 @@
     ├── ConfigError        a setting out of its range, or an unknown name               (also a ValueError)
     ├── ModelError         a model file that is missing, damaged or of another format   (also a ValueError)
     ├── StorageError       a folder or disk that does not take what has to be written   (also an OSError)
+    │   └── RunInUseError  a run that another process is writing
+    ├── StoppedError       a run that was stopped before it had a model
     ├── DeviceError        a device that this machine does not have                     (also a RuntimeError)
     └── DivergenceError    a loss that is no longer a finite number                     (also an ArithmeticError)
 
@@ -55,6 +57,14 @@ class ModelError(ChargenError, ValueError):
 
 class StorageError(ChargenError, OSError):
     """A folder or disk that does not take what has to be written."""
+
+
+class RunInUseError(StorageError):
+    """A run that another process is writing."""
+
+
+class StoppedError(ChargenError):
+    """A run that was stopped before it had a model to keep."""
 
 
 class DeviceError(ChargenError, RuntimeError):

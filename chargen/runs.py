@@ -1,17 +1,21 @@
-"""Where runs live on disk: `checkpoints/NAME/`, and how a model is found by name.
+"""Runs on disk: one folder each, `checkpoints/NAME/`, and how a run or a model is found by name.
 
-model.safetensors             the best model so far
-training_state.safetensors    all that a resumed run needs
-metrics.jsonl                 a line for each report
+    checkpoints/NAME/
+        model.safetensors             the best model so far
+        training_state.safetensors    all that a resumed run needs
+        metrics.jsonl                 one line per report
+    checkpoints/.locks/               \
+    checkpoints/.NAME.new/             } of the process that writes a run: `run_writer.py`
+    checkpoints/.NAME.old/            /
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from chargen.errors import ConfigError, ModelError, StorageError
+from chargen.errors import ConfigError, ModelError
 from chargen.registry import did_you_mean
 
 CHECKPOINTS = Path("checkpoints")
@@ -19,6 +23,7 @@ MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.safetensors"
 METRICS_FILE = "metrics.jsonl"
 CLASSIFIER_FILE = "classifier.json"  #: of a folder of runs, one for each label (`classifier.py`)
+RUN_FILES = (MODEL_FILE, STATE_FILE, METRICS_FILE)
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,7 @@ class Run:
     """One run's folder."""
 
     folder: Path
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
+    name: str
 
     @property
     def model(self) -> Path:
@@ -44,34 +46,22 @@ class Run:
         return self.folder / METRICS_FILE
 
 
-def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> Run:
-    """Make a new run's folder: `name`, or `name-2`, `name-3`, … where that is taken.
-
-    Args:
-        force: replace a run of that name instead.
+def check_name(name: str) -> None:
+    """Check that a run can have this name.
 
     Raises:
-        ConfigError: the name is a path.
-        StorageError: the folder cannot be made, or is not a run's.
+        ConfigError: it cannot.
     """
-    if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+    is_path = name in ("", ".", "..") or Path(name).name != name or "\\" in name
+    if is_path:
         raise ConfigError(f"{name!r} cannot name a run", "Give a name, not a path: --name mine")
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        if force and (root / name).exists():
-            _remove(Run(root / name))
-        for taken in range(1, 10_000):
-            folder = root / (name if taken == 1 else f"{name}-{taken}")
-            try:
-                folder.mkdir()  # exclusive: two runs that start together get two folders
-            except FileExistsError:
-                continue
-            return Run(folder)
-    except OSError as error:
-        raise StorageError(
-            f"{root / name} cannot be made: {error.strerror or error}", "Work in a folder that you may write to."
-        ) from error
-    raise StorageError(f"{root} has 10,000 runs named {name}", "Give another --name.")
+    if not name.isprintable():  # control characters, and bytes that are not UTF-8
+        raise ConfigError(
+            f"{name!r} cannot name a run: it holds control characters or bytes that are not UTF-8",
+            "Give a name that can be printed: --name mine",
+        )
+    if name.startswith("."):
+        raise ConfigError(f"{name!r} cannot name a run: names that begin with a dot are hidden", "Leave out the dot.")
 
 
 def find_run(name: str, root: Path = CHECKPOINTS) -> Run:
@@ -80,10 +70,10 @@ def find_run(name: str, root: Path = CHECKPOINTS) -> Run:
     Raises:
         ModelError: there is none; the message says which is near.
     """
-    run = Run(root / name)
-    if not run.folder.is_dir():
+    folder = _present(root / name) if name else None
+    if folder is None:
         raise ModelError(f"no run named {name!r} under {root}/", _hint(name, root))
-    return run
+    return Run(folder, (root / name).name)
 
 
 def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
@@ -96,15 +86,20 @@ def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
         ModelError: there is none.
     """
     if spec is None:
-        models = sorted(root.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
+        models = _models(root)
         if not models:
             raise ModelError(f"no model under {root}/ yet", "Train one: chargen train corpus.txt")
-        return models[-1]
-    for path in (Path(spec), Path(spec) / MODEL_FILE, root / spec / MODEL_FILE):
-        if path.is_file():
-            return path
-    for folder in (Path(spec), root / spec):
-        if (folder / CLASSIFIER_FILE).is_file():
+        return models[-1][1]
+    if not spec or "\0" in spec:
+        raise ModelError(f"{spec!r} cannot name a model", "Give a model's file, a run's folder or a run's name.")
+    if os.path.isfile(spec):
+        return Path(spec)
+    folders = [_present(folder) for folder in (Path(spec), root / spec)]
+    for folder in folders:
+        if folder is not None and (folder / MODEL_FILE).is_file():
+            return folder / MODEL_FILE
+    for folder in folders:
+        if folder is not None and (folder / CLASSIFIER_FILE).is_file():
             raise ModelError(f"{folder} is a classifier, several models", f"Ask it: chargen classify -m {spec} …")
     if Path(spec).is_dir():
         raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _hint(spec, root))
@@ -117,23 +112,34 @@ def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
 
 def run_names(root: Path = CHECKPOINTS) -> list[str]:
     """Return the names of the runs that have a model, oldest first."""
-    models = sorted(root.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
-    return [path.parent.name for path in models]
+    return [name for name, _ in _models(root)]
+
+
+def _models(root: Path) -> list[tuple[str, Path]]:
+    """Return the names and model files of all runs, oldest first."""
+    found = []
+    for path in root.glob(f"*/{MODEL_FILE}"):
+        try:
+            if path.is_file() and not path.parent.name.startswith("."):
+                found.append((path.stat().st_mtime, path.parent.name, path))
+        except OSError:
+            continue  # it was removed or replaced since it was listed
+    return [(name, path) for _, name, path in sorted(found)]
 
 
 def _hint(name: str, root: Path) -> str:
     return f"{did_you_mean(name, run_names(root))} (`chargen info` lists them)".strip()
 
 
-def _remove(run: Run) -> None:
-    """Remove a run's folder, and refuse to remove a folder that holds anything else."""
-    others = [
-        path.name
-        for path in run.folder.iterdir()
-        if not path.name.startswith((MODEL_FILE, STATE_FILE, METRICS_FILE, "."))
-    ]
-    if others:
-        raise StorageError(
-            f"{run.folder} holds {others[0]!r}, which no run wrote", "Remove it yourself, or give another --name."
-        )
-    shutil.rmtree(run.folder)
+def hidden_folder(folder: Path, kind: str) -> Path:
+    """Return the hidden folder beside a run's: of kind "new" or "old"."""
+    real = Path(os.path.realpath(folder))
+    return real.with_name(f".{real.name}.{kind}")
+
+
+def _present(folder: Path) -> Path | None:
+    """Return a run's folder, or the one that was about to take its place when the process was killed; None if none."""
+    for candidate in (folder, hidden_folder(folder, "new"), hidden_folder(folder, "old")):
+        if candidate.is_dir() and (candidate == folder or (candidate / MODEL_FILE).is_file()):
+            return candidate
+    return None

@@ -126,9 +126,9 @@ def test_a_taken_name_gets_a_number_and_says_so(chargen: Chargen, corpus: Path) 
     chargen("train", str(corpus), *QUICK)
     second = chargen("train", str(corpus), *QUICK)
     assert "'verse-2'" in second.err
-    assert sorted(os.listdir("checkpoints")) == ["verse", "verse-2"]
+    assert sorted(os.listdir("checkpoints")) == [".locks", "verse", "verse-2"]
     chargen("train", str(corpus), *QUICK, "--force")
-    assert sorted(os.listdir("checkpoints")) == ["verse", "verse-2"]
+    assert sorted(os.listdir("checkpoints")) == [".locks", "verse", "verse-2"]
 
 
 def test_stop_after_and_resume(chargen: Chargen, corpus: Path) -> None:
@@ -148,7 +148,7 @@ def test_train_reads_standard_input_and_archives(chargen: Chargen, monkeypatch: 
         sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress((VERSE * 3).encode())), encoding="utf-8")
     )
     assert chargen("train", "-", *QUICK).status == 0
-    assert os.listdir("checkpoints") == ["stdin"]
+    assert sorted(os.listdir("checkpoints")) == [".locks", "stdin"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

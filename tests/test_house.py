@@ -19,6 +19,7 @@ FLOORS: list[list[str]] = [
     ["data", "baselines"],
     ["nets"],
     ["checkpoint", "runs"],
+    ["run_writer"],
     ["engine"],
     ["training", "sampling", "scoring", "probe"],
     ["lm"],

@@ -19,7 +19,8 @@ from chargen.config import DataConfig
 from chargen.data.streams import LaneStream, Position
 from chargen.errors import CorpusError, DeviceError, DivergenceError, ModelError
 from chargen.lm import load
-from chargen.runs import create_run, find_run
+from chargen.run_writer import create_run
+from chargen.runs import RUN_FILES, find_run
 from chargen.text import automata
 from chargen.text.tokenizer import build_tokenizer
 from chargen.training.clock import Clock
@@ -215,14 +216,12 @@ def test_the_alphabet_is_learned_by_heart() -> None:
 
 
 def test_names_that_are_taken_get_a_number_and_force_replaces(verse: str) -> None:
-    assert [create_run("x").name for _ in range(3)] == ["x", "x-2", "x-3"]
+    for name in ("x", "x-2", "x-3"):
+        with create_run("x") as writer:
+            assert writer.run.name == name
     run_plan(plan(verse, "x", force=True, steps=2))
-    assert create_run("x", force=True).name == "x"
-    assert os.listdir("checkpoints/x") == []
-    Path("checkpoints/x/letter.txt").write_text("mine")
-    with pytest.raises(OSError, match="letter.txt"):
-        create_run("x", force=True)
-    assert Path("checkpoints/x/letter.txt").read_text() == "mine"
+    assert sorted(os.listdir("checkpoints/x")) == sorted(RUN_FILES)
+    assert sorted(os.listdir("checkpoints")) == [".locks", "x", "x-2", "x-3"]
 
 
 def test_a_budget_is_the_whole_runs_time(verse: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from chargen.classifier import Classifier, Trained
@@ -106,9 +107,12 @@ def train_labelled(
 
     texts, console = read_labelled(Path(path)), chatter()
     name = name or Path(path).resolve().stem
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
+    with (
+        stop_on_signals() as stop,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as shown,
+    ):
         task, done = shown.add_task("", total=len(texts)), 0
-        for step in train_classifier(texts, name, length, model, seed, device, STARTED):
+        for step in train_classifier(texts, name, length, model, seed, device, STARTED, stop.is_set):
             if isinstance(step, Trained):
                 trained = step
                 continue

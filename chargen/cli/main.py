@@ -102,13 +102,19 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo("stopped", err=True)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has left (`chargen sample | head`); Python would complain again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from chargen.ui.console import abandon_output
+
+        abandon_output()  # whoever read our output has left (`chargen sample | head`)
         return 0
     except OSError as error:
         return _say(ChargenError(f"{error.filename or 'output'}: {error.strerror or error}"), 1)
 
 
 def _say(error: ChargenError, status: int) -> int:
-    click.echo(f"error: {error}", err=True)
+    try:
+        click.echo(f"error: {error}", err=True)
+    except OSError:  # stderr was closed, and there is no other place to say it: the exit status does
+        from chargen.ui.console import abandon_output
+
+        abandon_output()
     return status

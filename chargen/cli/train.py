@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chargen.cli import options
+from chargen.cli.signals import stop_on_signals
+from chargen.errors import ConfigError
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
@@ -19,6 +18,11 @@ if TYPE_CHECKING:
     from chargen.training.run import Plan
 
 SAMPLE_CHARS = 240  #: of the sample that the display shows
+DATA_SETTINGS = ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
+TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
+#: options that a resumed run may be given other values of
+GO_WITH_RESUME = ("resume", "budget", "steps", "epochs", "more", "device", "save_every", "stop_after", "as_json")
+RESUMED_RUN = "a resumed run keeps the settings that it began with"
 
 
 @click.command(
@@ -95,15 +99,15 @@ def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
         _train_labelled(corpus, as_json, choices)
         return 0
     from chargen.training.run import train as run_training
-    from chargen.ui.console import chatter, print_json, results
+    from chargen.ui.console import chatter, left_out_if_nobody_reads, print_json, results
     from chargen.ui.training import display, summary
 
     plan = _plan(corpus, choices)
     console = chatter()
     result: Finished | None = None
     settings: dict[str, Any] = {}
-    with _signals() as caught, display(console, _sampler) as shown:
-        for report in run_training(plan, caught.is_set):
+    with stop_on_signals() as stop, display(console, _sampler) as shown:
+        for report in run_training(plan, stop.is_set):
             shown.show(report)
             values = report.to_json()
             if values["event"] == "started":
@@ -111,13 +115,15 @@ def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
             if values["event"] == "finished":
                 result = report  # type: ignore[assignment]
     assert result is not None  # the last report of every run that raises nothing
-    if as_json:
-        print_json({**result.to_json(), **settings})
-    else:
-        results().print(summary(result))
-        if result.interrupted:
-            console.print(f"Go on with: chargen train --resume {result.run}")
-    return caught.status if result.interrupted else 0
+    with left_out_if_nobody_reads():
+        if as_json:
+            print_json({**result.to_json(), **settings})
+        else:
+            results().print(summary(result))
+            if result.interrupted:
+                console.print(f"Go on with: chargen train --resume {result.run}")
+        sys.stdout.flush()
+    return stop.status if result.interrupted else 0
 
 
 def _train_labelled(corpus: tuple[str, ...], as_json: bool, choices: dict[str, Any]) -> None:
@@ -145,41 +151,39 @@ def _length(choices: dict[str, Any]) -> dict[str, float]:
 
 def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     """Turn what the command line says into a plan."""
-    from chargen.checkpoint import load_tensors
     from chargen.cli.main import STARTED
     from chargen.config import DataConfig
-    from chargen.runs import find_run
+    from chargen.runs import check_name
     from chargen.text.corpus import read_corpus
     from chargen.training.run import Plan
 
     length = _length(choices)
-    data = DataConfig(
-        **{
-            key: choices[key]
-            for key in ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
-        }
-    )
-    model = _given(choices, *_model_settings())
-    training = _given(choices, "batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
-    resume = choices["resume"]
-    arguments, val = list(corpus), choices["val"]
-    if resume:
-        _, described = load_tensors(find_run(resume).state)
-        data = DataConfig.from_json(described["data"])
-        arguments = arguments or described["corpus_arguments"]
-        val = val or described["val_argument"]
+    if choices["name"] is not None:
+        check_name(choices["name"])
+    data = DataConfig(**{key: choices[key] for key in DATA_SETTINGS})
+    arguments, val, saved = list(corpus), choices["val"], None
+    if choices["resume"]:
+        saved = _saved(choices)
+        data = DataConfig.from_json(saved["data"])
+        arguments = arguments or saved["corpus_arguments"]
+        val = val or saved["val_argument"]
     read = read_corpus(arguments or ["python-docs"], data)
     val_read = read_corpus([val], data) if val else None
+    if saved and val_read and saved.get("val_sha256", val_read.sha256) != val_read.sha256:
+        raise ConfigError(
+            f"{val} is another validation text than the run {choices['resume']!r} has",
+            "Leave out --val, or name that one.",
+        )
     return Plan(
         corpus=read,
         name=choices["name"] or "",
-        length=length if length or resume else {"budget_s": 300.0},
+        length=length if length or saved else {"budget_s": 300.0},
         data=data,
-        model=model,
-        train=training,
+        model=_given(choices, *_model_settings()),
+        train=_given(choices, *TRAIN_SETTINGS),
         val_corpus=val_read,
         device=choices["device"],
-        resume=resume or "",
+        resume=choices["resume"] or "",
         force=choices["force"],
         more_s=choices["more"] or 0.0,
         init_from=choices["init_from"] or "",
@@ -188,6 +192,33 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
         stop_after=choices["stop_after"],
         started=STARTED,
     )
+
+
+def _saved(choices: dict[str, Any]) -> dict[str, Any]:
+    """Return the saved state of the run to resume, once no option contradicts it.
+
+    Raises:
+        ConfigError: an option has another value than the run; the message names both.
+    """
+    from chargen.checkpoint import load_tensors
+    from chargen.run_writer import resume_run
+
+    with resume_run(choices["resume"]) as writer:  # fails early if another process writes the run
+        run = writer.run
+        _, saved = load_tensors(run.state)
+    settings = {**saved["model"], **saved["data"], **saved["train"], "name": run.name}
+    for name in choices:
+        option = options.given(name)
+        if not option or name in GO_WITH_RESUME or (name == "val" and saved["val_argument"]):
+            continue
+        if name not in settings:
+            raise ConfigError(f"{option[0]} does not go with --resume", f"Leave it out: {RESUMED_RUN}.")
+        if choices[name] != settings[name]:
+            raise ConfigError(
+                f"{option[0]} {choices[name]} contradicts the run {run.name!r}, which has {settings[name]}",
+                f"Leave it out: {RESUMED_RUN}. To train its model further in another way: --init-from {run.name}.",
+            )
+    return saved
 
 
 def _model_settings() -> list[str]:
@@ -205,28 +236,3 @@ def _sampler(checkpoint: Checkpoint) -> str:
     from chargen.lm import LanguageModel
 
     return "".join(LanguageModel(checkpoint).stream(temperature=0.8, length=SAMPLE_CHARS, seed=0)).strip("\n")
-
-
-class _Caught(threading.Event):
-    """Set by the first SIGINT or SIGTERM."""
-
-    status = 130
-
-
-@contextmanager
-def _signals() -> Iterator[_Caught]:
-    """Turn the first SIGINT or SIGTERM into a request to stop; a second one stops at once."""
-    caught = _Caught()
-
-    def on_signal(number: int, frame: Any) -> None:
-        if caught.is_set():
-            raise KeyboardInterrupt
-        caught.status = 128 + number
-        caught.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

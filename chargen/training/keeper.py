@@ -10,7 +10,9 @@ from chargen import __version__
 from chargen.checkpoint import Checkpoint, Tensors, save_checkpoint, save_tensors
 from chargen.config import ModelConfig, TrainConfig
 from chargen.errors import ModelError, StorageError
+from chargen.files import storage_error
 from chargen.jsontext import to_line
+from chargen.run_writer import RunWriter
 from chargen.runs import Run
 from chargen.training.background import Background
 from chargen.training.clock import Clock
@@ -29,12 +31,22 @@ class Keeper:
     What it writes into a model file holds no times and no places: the same seed and steps give the same bytes.
     """
 
-    def __init__(self, run: Run, data: Data, model: ModelConfig, train: TrainConfig) -> None:
-        self.run, self.data, self.model, self.train = run, data, model, train
+    def __init__(self, place: RunWriter, data: Data, model: ModelConfig, train: TrainConfig) -> None:
+        self._place, self.data, self.model, self.train = place, data, model, train
         self.best_loss = math.inf
         self.best_step = 0
         self.best_weights: Tensors = {}
         self.writer = Background()
+
+    @property
+    def run(self) -> Run:
+        """Where the run is now; it moves with its first model if it replaces another run."""
+        return self._place.run
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the run that this one replaces is still in its place."""
+        return self._place.replaces
 
     def offer(self, loss: float, step: int, weights: Tensors) -> bool:
         """Keep these weights, in memory and as the model file, if their loss is the lowest so far; say whether it is.
@@ -46,11 +58,15 @@ class Keeper:
             return False
         self.best_loss, self.best_step, self.best_weights = loss, step, weights
         self.write_best()
+        if self.replaces:
+            self.writer.wait()  # for the training state, which is being written to the folder that is renamed
+            self._place.commit()
         return True
 
     def write_best(self, result: Finished | None = None) -> None:
         """Write the best weights as the model file, with a run's numbers beside them once it has them."""
         numbers = {} if result is None else {k: v for k, v in result.to_json().items() if k not in WITHOUT_TIMES}
+        self._check_folder()
         save_checkpoint(self.run.model, self.checkpoint(self.best_weights, {"step": self.best_step, "result": numbers}))
 
     def checkpoint(self, weights: Tensors, more: Mapping[str, Any]) -> Checkpoint:
@@ -78,6 +94,7 @@ class Keeper:
             "corpus_sha256": self.data.corpus.sha256,
             "corpus_arguments": list(self.data.corpus.arguments),
             "val_argument": self.data.val_corpus.arguments[0] if self.data.val_corpus else None,
+            "val_sha256": self.data.val_corpus.sha256 if self.data.val_corpus else None,
             "tokenizer": self.data.tokenizer.to_json(),
             "data": self.data.config.to_json(),
             "model": self.model.to_json(),
@@ -89,7 +106,9 @@ class Keeper:
             "history": list(history),
         }
         tensors = {**trainer.tensors(), **best}  # copies: the next step changes none of them
-        self.writer.start(lambda: save_tensors(self.run.state, tensors, described))
+        self._check_folder()
+        path = self.run.state
+        self.writer.start(lambda: save_tensors(path, tensors, described))
 
     def restore(self, tensors: Tensors, described: Mapping[str, Any]) -> None:
         """Put back the best of a saved state.
@@ -113,10 +132,16 @@ class Keeper:
         Raises:
             StorageError: the file cannot be written.
         """
+        self._check_folder()
         try:
             with open(self.run.metrics, "a", encoding="utf-8") as file:
                 file.write(to_line(report.to_json()) + "\n")
         except OSError as error:
+            raise storage_error(self.run.metrics, error) from error
+
+    def _check_folder(self) -> None:
+        if not self.run.folder.is_dir():
             raise StorageError(
-                f"{self.run.metrics} cannot be written: {error.strerror or error}", "Free some room."
-            ) from error
+                f"the run's folder {self.run.folder} was deleted or renamed during training",
+                "Begin again, and leave the folder in its place while the run is training.",
+            )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from chargen.checkpoint import Tensors
 from chargen.engine.torch_engine import TorchEngine
-from chargen.errors import DivergenceError
+from chargen.errors import DivergenceError, StoppedError
 from chargen.training.clock import Clock
 from chargen.training.keeper import Keeper
 from chargen.training.measure import ids_read, loss_nats_per_char
@@ -81,8 +81,14 @@ class Loop:
             except DivergenceError as error:
                 yield from self._keep_last_good(error)
             done = clock.progress(trainer.step) >= 1.0
-            self.halted = not done and (stop() or trainer.step == stop_after)
+            stopped = not done and stop()
+            self.halted = stopped or (not done and trainer.step == stop_after)
             due = done or self._looks_due() > looks_before
+            if stopped and not due and self.keeper.replaces:
+                raise StoppedError(
+                    f"stopped before the first validation: the run {self.keeper.run.name!r} stays as it was",
+                    "Nothing of the run that was to replace it is kept.",
+                )
             if due or self.halted or meter.seconds() > REPORT_EVERY_S:
                 report = meter.report()
                 self.keeper.log(report)

@@ -17,7 +17,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chargen.cells.weights import count_parameters
@@ -26,7 +28,8 @@ from chargen.config import DataConfig, ModelConfig, TrainConfig
 from chargen.data.documents import DocumentStream
 from chargen.data.streams import LaneStream, Stream
 from chargen.errors import ConfigError, ModelError
-from chargen.runs import create_run, find_model, find_run
+from chargen.run_writer import RunWriter, create_run, resume_run
+from chargen.runs import CHECKPOINTS, find_model
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.text.tokenizer import tokenizer_from_json
@@ -62,7 +65,8 @@ class Plan:
     init_from: str = ""  #: a model, whose weights and vocabulary a new run begins from
     new_chars: str = "grow"  #: "grow", "error" or "unknown": what becomes of characters that it lacks
     save_every_s: float = 60.0  #: so much work is lost, at most, if the machine goes away
-    force: bool = False  #: replace a run of this name
+    force: bool = False  #: replace a run of this name, once there is a model to replace its model
+    root: Path = CHECKPOINTS  #: folder of the runs
     stop_after: int | None = None  #: the step after which the run ends as an interruption would end it
     started: float = field(default_factory=time.perf_counter)  #: when its budget began to count
 
@@ -73,16 +77,18 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
     Raises:
         ChargenError: the corpus, the settings or the disk do not allow the run, or the loss diverged. Whatever was
             best before is on disk.
+        StoppedError: the run was to replace another one and was stopped before its first model; the other one stays.
     """
-    # 1, 2
-    saved = load_tensors(find_run(plan.resume).state) if plan.resume else None
-    begun = _beginning(plan)
-    tokenizer = tokenizer_from_json(saved[1]["tokenizer"]) if saved else begun.tokenizer if begun else None
-    data = prepare(plan.corpus, plan.val_corpus, plan.data, tokenizer)
-    with ThreadPoolExecutor(1) as pool:
+    with ExitStack() as held:
+        place = held.enter_context(resume_run(plan.resume, plan.root)) if plan.resume else None
+        # 1, 2
+        saved = load_tensors(place.run.state) if place else None
+        begun = _beginning(plan)
+        tokenizer = tokenizer_from_json(saved[1]["tokenizer"]) if saved else begun.tokenizer if begun else None
+        data = prepare(plan.corpus, plan.val_corpus, plan.data, tokenizer)
         # The baselines take seconds of one core: most of them pass while torch, which is imported only now, loads.
         # They are waited for: two threads that train beside a third busy one go at a quarter of their speed.
-        yardsticks = pool.submit(baselines, data)
+        yardsticks = held.enter_context(ThreadPoolExecutor(1)).submit(baselines, data)
         from chargen.nets.device import resolve_device
         from chargen.training.build import build_loop
 
@@ -92,9 +98,8 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         # 3
         stream = _stream(data, config)
         # Only now, when nothing is left to be wrong with what was asked for, is anything put on disk.
-        name = plan.name or plan.corpus.name
-        run = find_run(plan.resume) if plan.resume else create_run(name, force=plan.force)
-        keeper = Keeper(run, data, model, config)
+        place = place or held.enter_context(_new_place(plan))
+        keeper = Keeper(place, data, model, config)
         clock = Clock(plan.started, config.budget_s, _total_steps(config, stream), closing_ids(data))
         loop = build_loop(stream, keeper, clock, saved, begun.weights if begun else None, plan.save_every_s)
         yield _started(plan, data, loop, begun)
@@ -103,6 +108,10 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
             yield from loop.reports(stop, plan.stop_after)
             # 5
             yield _finish(loop, beside)
+
+
+def _new_place(plan: Plan) -> RunWriter:
+    return create_run(plan.name or plan.corpus.name, force=plan.force, root=plan.root)
 
 
 def _beginning(plan: Plan) -> Beginning | None:
@@ -120,6 +129,7 @@ def _settings(
     """Return the settings that the recipe chooses, or those of the run that is resumed (its length may change)."""
     if saved:
         before = saved[1]["train"]
+        _check_same(plan, {**saved[1]["model"], **before})
         length = plan.length or {key: before[key] for key in ("budget_s", "steps", "epochs")}
         if plan.more_s:
             length = _longer(length, plan.more_s)
@@ -140,6 +150,20 @@ def _settings(
         flops = measure_flops_per_s(str(chosen.get("cell", default_cell(device))), device)
         flops *= max(0.0, plan.length["budget_s"] - (time.perf_counter() - plan.started))
     return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, device, chosen, plan.train, flops, new)
+
+
+def _check_same(plan: Plan, saved: Mapping[str, Any]) -> None:
+    """Check that a plan asks for no other network or training than the run to resume has.
+
+    Raises:
+        ConfigError: it does.
+    """
+    for name, value in {**plan.model, **plan.train}.items():
+        if saved.get(name, value) != value:
+            raise ConfigError(
+                f"{name} is {value}, but the run {plan.resume!r} has {saved[name]}",
+                "A resumed run keeps the settings that it began with.",
+            )
 
 
 def _longer(length: Mapping[str, Any], more_s: float) -> dict[str, Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +32,31 @@ def results() -> Console:
 def chatter() -> Console:
     """Return the console of progress, notes and errors."""
     return Console(file=sys.stderr, highlight=False)
+
+
+@contextmanager
+def left_out_if_nobody_reads() -> Iterator[None]:
+    """Leave out what is printed in the block where its reader has left: a pipe or a terminal that was closed."""
+    try:
+        yield
+    except OSError as error:
+        if not is_closed(error):
+            raise
+        abandon_output()
+
+
+def is_closed(error: OSError) -> bool:
+    """Tell whether an error of writing means that nobody reads any more: a pipe or a terminal was closed."""
+    return isinstance(error, BrokenPipeError) or error.errno == errno.EIO
+
+
+def abandon_output() -> None:
+    """Send what is still to be printed nowhere, on those of stdout and stderr that cannot be written any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_json(value: Any) -> None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from chargen.checkpoint import Checkpoint
 from chargen.training.reports import Evaluated, Finished, Progress, Report, Started
-from chargen.ui.console import LN2, bits, seconds
+from chargen.ui.console import LN2, abandon_output, bits, seconds
 
 PLAIN_EVERY_S = 10.0  #: between two plain lines
 SAMPLE_EVERY_S = 5.0  #: between two samples on the live display, at least
@@ -37,8 +37,39 @@ class Display(Protocol):
 
 
 def display(console: Console, sampler: Sampler) -> Display:
-    """Return the display that fits the console."""
-    return LiveDisplay(console, sampler) if console.is_terminal else PlainDisplay(console)
+    """Return the display that fits the console; a run goes on without it where it cannot be written any more."""
+    return LastingDisplay(LiveDisplay(console, sampler) if console.is_terminal else PlainDisplay(console))
+
+
+class LastingDisplay:
+    """Another display, until it cannot be written: its pipe or terminal was closed, or its disk is full.
+
+    A run of hours is not to end because nobody looks at it.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self._display: Display | None = display
+
+    def __enter__(self) -> LastingDisplay:
+        self._try(lambda shown: shown.__enter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._try(lambda shown: shown.__exit__(kind, error, trace))
+
+    def show(self, report: Report) -> None:
+        self._try(lambda shown: shown.show(report))
+
+    def _try(self, call: Callable[[Display], object]) -> None:
+        if self._display is None:
+            return
+        try:
+            call(self._display)
+        except OSError:
+            self._display = None
+            abandon_output()
 
 
 class PlainDisplay:
