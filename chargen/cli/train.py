@@ -145,12 +145,12 @@ def _length(choices: dict[str, Any]) -> dict[str, float]:
 
 def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     """Turn what the command line says into a plan."""
-    from chargen.checkpoint import load_tensors
     from chargen.cli.main import STARTED
-    from chargen.config import DataConfig
+    from chargen.config import DataConfig, ModelConfig, TrainConfig
     from chargen.runs import find_run
     from chargen.text.corpus import read_corpus
     from chargen.training.run import Plan
+    from chargen.training.state import load_state
 
     length = _length(choices)
     data = DataConfig(
@@ -161,13 +161,15 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     )
     model = _given(choices, *_model_settings())
     training = _given(choices, "batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
+    ModelConfig.check_fields(model)  # before a long text is read
+    TrainConfig.check_fields({**length, **training})
     resume = choices["resume"]
     arguments, val = list(corpus), choices["val"]
     if resume:
-        _, described = load_tensors(find_run(resume).state)
-        data = DataConfig.from_json(described["data"])
-        arguments = arguments or described["corpus_arguments"]
-        val = val or described["val_argument"]
+        saved = load_state(find_run(resume).state)
+        data = saved.data
+        arguments = arguments or list(saved.corpus_arguments)
+        val = val or saved.val_argument
     read = read_corpus(arguments or ["python-docs"], data)
     val_read = read_corpus([val], data) if val else None
     return Plan(
