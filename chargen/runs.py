@@ -7,6 +7,7 @@ metrics.jsonl                 a line for each report
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,15 +97,15 @@ def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
         ModelError: there is none.
     """
     if spec is None:
-        models = sorted(root.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
+        models = [path for path in model_files(root) if os.path.isfile(path)]
         if not models:
             raise ModelError(f"no model under {root}/ yet", "Train one: chargen train corpus.txt")
         return models[-1]
     for path in (Path(spec), Path(spec) / MODEL_FILE, root / spec / MODEL_FILE):
-        if path.is_file():
+        if os.path.isfile(path):  # unlike `Path.is_file`, also of a folder that may not be read
             return path
     for folder in (Path(spec), root / spec):
-        if (folder / CLASSIFIER_FILE).is_file():
+        if os.path.isfile(folder / CLASSIFIER_FILE):
             raise ModelError(f"{folder} is a classifier, several models", f"Ask it: chargen classify -m {spec} …")
     if Path(spec).is_dir():
         raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _hint(spec, root))
@@ -117,8 +118,22 @@ def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
 
 def run_names(root: Path = CHECKPOINTS) -> list[str]:
     """Return the names of the runs that have a model, oldest first."""
-    models = sorted(root.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
-    return [path.parent.name for path in models]
+    return [path.parent.name for path in model_files(root) if os.path.isfile(path)]
+
+
+def model_files(root: Path = CHECKPOINTS) -> list[Path]:
+    """Return what has the name of a model file in a run's folder, oldest first; it need not be a regular file."""
+    found = []
+    for folder in sorted(root.iterdir()) if os.path.isdir(root) else []:
+        path = folder / MODEL_FILE
+        try:
+            found.append((path.stat().st_mtime, path))
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.islink(path):
+                found.append((0.0, path))
+        except OSError:  # a folder that may not be read: whoever opens the file is told so
+            found.append((0.0, path))
+    return [path for _, path in sorted(found, key=lambda item: item[0])]
 
 
 def _hint(name: str, root: Path) -> str:
