@@ -8,13 +8,19 @@
 
 The checksum covers "model" and every tensor's name, type, shape and bytes, so a flipped bit is found. No pickle: what
 is opened here cannot run code. A file is written whole or not at all.
+
+A file with a correct checksum may still be hostile. Before a tensor is read or anything is built, the header is
+checked: its JSON against a description (`schema.py`), its settings against their maxima, and the names, types and
+shapes of its tensors against the settings. That takes time and memory in proportion to the header, whatever it claims.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,16 +29,54 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from chargen.cells.weights import check_weights
-from chargen.config import DataConfig, ModelConfig
-from chargen.errors import ChargenError, ModelError
+from chargen.cells.weights import check_shapes, check_weights, table_bytes
+from chargen.config import MAX_STEPS, DataConfig, ModelConfig
+from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.files import write_atomically
+from chargen.jsontext import finite
+from chargen.memory import check_memory
+from chargen.schema import Nullable, Number, Record, Spec, Text, Whole, parse_json, shown
 from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 
 FORMAT = "chargen"
 FORMAT_VERSION = 1
+DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: of tensors, as safetensors names them; weights are F32
+WEIGHT_DTYPE = "F32"
 
 Tensors = dict[str, np.ndarray]
+
+NUMBER = Nullable(Number())
+ABOUT: Spec = Record(  # of a model; a later version may say more
+    optional={
+        "chargen": Text(100),
+        "corpus": Text(),
+        "corpus_sha256": Text(64, 64),
+        "train_chars": Whole(),
+        "choice_loss_nats_per_char": NUMBER,
+        "data": Record(),
+        "train": Record(),
+        "step": Whole(0, MAX_STEPS),
+        "result": Record(
+            optional={
+                "best_step": Whole(0, MAX_STEPS),
+                "steps": Whole(0, MAX_STEPS),
+                "epochs": NUMBER,
+                "train_loss_nats_per_char": NUMBER,
+                "val_loss_nats_per_char": NUMBER,
+                "val_bits_per_char": NUMBER,
+                "val_bits_per_byte": NUMBER,
+                "val_perplexity_per_char": NUMBER,
+                "val_first_half_nats_per_char": NUMBER,
+                "val_second_half_nats_per_char": NUMBER,
+                "ngram_5_nats_per_char": NUMBER,
+                "lzma_nats_per_char": NUMBER,
+                "entropy_nats_per_char": NUMBER,
+                "verdict": Text(),
+            }
+        ),
+    }
+)
+MODEL: Spec = Record({"config": Record(), "tokenizer": Record({"name": Text(100)})}, {"about": ABOUT})
 
 
 @dataclass(frozen=True)
@@ -70,18 +114,39 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ModelError: the file is missing, damaged, or not a chargen model.
     """
-    weights, described = load_tensors(path)
-    try:
-        config = ModelConfig.from_json(described["config"])
-        tokenizer = tokenizer_from_json(described["tokenizer"])
-        check_weights(config, weights)
-    except KeyError as error:
-        raise ModelError(f"{path} is not a chargen model: its header has no {error}") from error
-    except ChargenError as error:
-        raise ModelError(f"{path} cannot be used: {error.message}", error.hint) from error
-    if tokenizer.vocab_size != config.vocab_size:
-        raise ModelError(f"{path}: its vocabulary has {tokenizer.vocab_size} ids, its network {config.vocab_size}")
-    return Checkpoint(config, tokenizer, weights, described.get("about", {}))
+    with open_tensors(path) as file:
+        try:
+            described = file.described
+            MODEL.check(described, "header")
+            config = ModelConfig.from_json(described["config"])
+            check_model(config, file.tensors)
+            about = described.get("about", {})
+            if "data" in about:
+                DataConfig.from_json(about["data"])
+            tokenizer = tokenizer_from_json(described["tokenizer"])
+            if tokenizer.vocab_size != config.vocab_size:
+                raise ModelError(f"its vocabulary has {tokenizer.vocab_size:,} ids, its network {config.vocab_size:,}")
+            weights = file.read()
+            check_weights(config, weights)
+        except ChargenError as error:
+            if isinstance(error, DamagedError):
+                raise
+            raise ModelError(f"{path} cannot be used: {error.message}", error.hint) from error
+    return Checkpoint(config, tokenizer, weights, about)
+
+
+def check_model(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> None:
+    """Check by a file's header that its tensors are the weights of a network, and that it can be opened here.
+
+    Raises:
+        ConfigError: there is no such cell, or the machine has too little memory.
+        ModelError: a tensor is missing, one too many, or of another type or shape.
+    """
+    check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()})
+    for name, tensor in tensors.items():
+        if tensor.dtype != WEIGHT_DTYPE:
+            raise ModelError(f"the weight {name!r} is of type {tensor.dtype}, but must be {WEIGHT_DTYPE}")
+    check_memory(table_bytes(config), "the model", "Open it on a machine with more memory.")
 
 
 def save_tensors(path: Path, tensors: Tensors, described: Mapping[str, Any]) -> None:
@@ -91,11 +156,91 @@ def save_tensors(path: Path, tensors: Tensors, described: Mapping[str, Any]) -> 
         StorageError: it cannot be written; an earlier file of that name stays as it was.
     """
     tensors = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
+    described = finite(described)  # a loss that is not a number is null, as in all JSON here
     header = {"format_version": FORMAT_VERSION, "sha256": _checksum(described, tensors), "model": described}
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
-    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-        text = json.dumps(header, sort_keys=True)  # the name of a file that is not UTF-8: the same value, escaped
     write_atomically(path, [save(tensors, metadata={FORMAT: text})])
+
+
+class DamagedError(ModelError):
+    """A file that is missing, cannot be read, or is not as `save_tensors` wrote it; the message names it."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a file's header says of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class TensorFile:
+    """An open file that `save_tensors` wrote: its header, and its tensors once they are asked for.
+
+    Args:
+        path: of the file, for messages.
+        file: what `safe_open` returned.
+    """
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self._path, self._file = path, file
+        text = (file.metadata() or {}).get(FORMAT)
+        if text is None:
+            raise DamagedError(f"{path} is not a chargen model", "chargen reads the files that `chargen train` writes.")
+        header = parse_json(text)
+        Record({"format_version": Whole()}).check(header, "header")
+        if header["format_version"] != FORMAT_VERSION:
+            raise DamagedError(
+                f"{path} has format {shown(header['format_version'])}, but this version reads {FORMAT_VERSION}",
+                "Update chargen: pip install --upgrade chargen.",
+            )
+        Record({"sha256": Text(64, 64), "model": Record()}).check(header, "header")
+        self._sha256: str = header["sha256"]
+        self.described: dict[str, Any] = header["model"]
+        slices = ((name, file.get_slice(name)) for name in file.keys())  # noqa: SIM118 (not a dict)
+        self.tensors = {name: TensorInfo(s.get_dtype(), tuple(s.get_shape())) for name, s in slices}
+
+    def read(self) -> Tensors:
+        """Return all tensors.
+
+        Raises:
+            DamagedError: they or the header do not match the checksum.
+        """
+        for name, tensor in self.tensors.items():
+            if tensor.dtype not in DTYPES:
+                raise ConfigError(f"the tensor {shown(name)} has the type {shown(tensor.dtype)}")
+        tensors = {name: self._file.get_tensor(name) for name in self.tensors}
+        if _checksum(self.described, tensors) != self._sha256:
+            raise DamagedError(
+                f"{self._path} is damaged: its content does not match its checksum",
+                "Take an earlier copy, or train again.",
+            )
+        return tensors
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[TensorFile]:
+    """Open what `save_tensors` wrote and read its header.
+
+    Raises:
+        DamagedError: the file is missing, is not a regular file, cannot be read or is not chargen's.
+    """
+    if not os.path.isfile(path):  # a FIFO would be waited for, a device read for ever
+        raise DamagedError(f"{path} is not a regular file" if os.path.exists(path) else f"no model file at {path}")
+    hint = "Take an earlier copy, or train again."
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield TensorFile(path, file)
+    except ModelError:
+        raise
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DamagedError(f"{path} does not fit into memory") from error
+    except ConfigError as error:
+        raise DamagedError(f"{path} is damaged or not a model file ({error.message})", hint) from error
+    except (SafetensorError, ValueError, OverflowError) as error:
+        raise DamagedError(f"{path} is damaged or not a model file ({error})", hint) from error
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -104,47 +249,17 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
     Raises:
         ModelError: the file is missing, damaged, or not chargen's.
     """
-    if not path.is_file():
-        raise ModelError(f"no model file at {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(FORMAT)
-            if text is None:
-                raise ModelError(
-                    f"{path} is not a chargen model", "chargen reads the files that `chargen train` writes."
-                )
-            header = json.loads(text)
-            if header["format_version"] != FORMAT_VERSION:
-                raise ModelError(
-                    f"{path} has format {header['format_version']}, but this version reads {FORMAT_VERSION}",
-                    "Update chargen: pip install --upgrade chargen.",
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        described: dict[str, Any] = header["model"]
-        if _checksum(described, tensors) != header["sha256"]:
-            raise ModelError(
-                f"{path} is damaged: its content does not match its checksum",
-                "Take an earlier copy, or train again.",
-            )
-        return tensors, described
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        if isinstance(error, ChargenError):
-            raise
-        raise ModelError(
-            f"{path} is damaged or not a model file ({error})", "Take an earlier copy, or train again."
-        ) from error
+    with open_tensors(path) as file:
+        return file.read(), file.described
 
 
 def load_described(path: Path) -> dict[str, Any]:
     """Read the JSON value alone that `save_tensors` wrote, at once and unchecked; empty where there is none to read."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            described = json.loads((file.metadata() or {})[FORMAT])["model"]
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        with open_tensors(path) as file:
+            return file.described
+    except DamagedError:
         return {}
-    return described if isinstance(described, dict) else {}
 
 
 def _checksum(described: Mapping[str, Any], tensors: Tensors) -> str:

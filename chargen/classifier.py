@@ -7,7 +7,8 @@ texts by label ─▶ 80 % ─▶ a model each, from an equal share of the budge
 
 from __future__ import annotations
 
-import json
+import math
+import os
 import re
 import shutil
 import time
@@ -20,13 +21,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.checkpoint import load_checkpoint
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, ModelError, StoppedError
 from chargen.files import write_atomically
 from chargen.jsontext import to_line
 from chargen.lm import LanguageModel, load
 from chargen.run_writer import LOCKS, stage_run
-from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE
+from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, MODEL_FILE
+from chargen.schema import ListOf, Nullable, Number, Record, Spec, Text, parse_json, shown
 from chargen.scoring.classify import Quality, fit_temperature, log_posteriors, log_priors, parted, quality
 from chargen.text.corpus import Corpus
 from chargen.text.longtext import LongText
@@ -35,6 +38,19 @@ from chargen.training.run import Plan, train
 
 DATA = DataConfig(tokenizer="byte")  #: bytes: every model knows every character, so no label loses for a rare one
 HELD_OUT = (0.1, 0.1)  #: of the texts: for the temperature, and for the numbers
+MAX_LABELS = 10_000
+MAX_CLASSIFIER_BYTES = 1 << 24
+MAX_TEMPERATURE = 1e12
+PRIOR_TOLERANCE = 1e-6  #: of the sum of the priors, which are written with all their digits
+CLASSIFIER: Spec = Record(
+    {
+        "labels": ListOf(Text(), 1, MAX_LABELS),
+        "folders": ListOf(Text(255, 1), 1, MAX_LABELS),
+        "log_priors": ListOf(Number(high=0.0), 1, MAX_LABELS),
+        "temperature": Nullable(Number(0.0, MAX_TEMPERATURE, above=True)),  #: null: infinite
+    },
+    {"held_out": Record()},
+)
 Texts = Mapping[str, Sequence[str]]
 
 
@@ -99,19 +115,47 @@ def load_classifier(models: Sequence[str], root: Path = CHECKPOINTS) -> Classifi
         priors = log_priors([0] * len(models))
         return Classifier(tuple(models), tuple(load(model) for model in models), priors)
     places = (Path(models[0]), root / models[0]) if models else ()
-    folder = next((place for place in places if (place / CLASSIFIER_FILE).is_file()), None)
+    folder = next((place for place in places if os.path.isfile(place / CLASSIFIER_FILE)), None)
     if folder is None:
         raise ModelError(
             f"no classifier named {models[0]!r} under {root}/" if models else "no classifier is named",
             "Give several models (-m a -m b), or train one: chargen classify --train FOLDER --name NAME",
         )
+    saved = _read_described(folder / CLASSIFIER_FILE)
+    paths = [folder / place / MODEL_FILE for place in saved["folders"]]
+    opened = tuple(LanguageModel(load_checkpoint(path), path=path) for path in paths)
+    temperature = math.inf if saved["temperature"] is None else float(saved["temperature"])
+    return Classifier(tuple(saved["labels"]), opened, np.array(saved["log_priors"], float), temperature, True)
+
+
+def _read_described(path: Path) -> dict[str, Any]:
+    """Read and check a classifier's file.
+
+    Raises:
+        ModelError: it cannot be read, or is not as `train_classifier` writes it.
+    """
     try:
-        saved = json.loads((folder / CLASSIFIER_FILE).read_text(encoding="utf-8"))
-        opened = tuple(load(folder / place) for place in saved["folders"])
-        temperature = float("inf") if saved["temperature"] is None else float(saved["temperature"])
-        return Classifier(tuple(saved["labels"]), opened, np.array(saved["log_priors"]), temperature, True)
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{folder / CLASSIFIER_FILE} is damaged ({error})", "Train the classifier again.") from error
+        with open(path, "rb") as file:
+            content = file.read(MAX_CLASSIFIER_BYTES + 1)
+        if len(content) > MAX_CLASSIFIER_BYTES:
+            raise ConfigError(f"it has more than {MAX_CLASSIFIER_BYTES:,} bytes")
+        saved: dict[str, Any] = parse_json(content)
+        CLASSIFIER.check(saved, "its content")
+        labels, folders, priors = saved["labels"], saved["folders"], saved["log_priors"]
+        if not len(labels) == len(folders) == len(priors):
+            raise ConfigError(f"it has {len(labels)} labels, {len(folders)} folders and {len(priors)} priors")
+        if len(set(labels)) < len(labels) or len(set(folders)) < len(folders):
+            raise ConfigError("a label or a folder stands twice in it")
+        for name in folders:
+            if name in (".", "..") or any(c in name for c in "/\\\0:"):
+                raise ConfigError(f"its folder {shown(name)} is not the name of a folder beside it")
+        if abs(sum(map(math.exp, priors)) - 1.0) > PRIOR_TOLERANCE:
+            raise ConfigError(f"its priors are probabilities that add up to {sum(map(math.exp, priors)):g}, not to 1")
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ConfigError as error:
+        raise ModelError(f"{path} is damaged ({error.message})", "Train the classifier again.") from error
+    return saved
 
 
 def train_classifier(

@@ -1,25 +1,60 @@
 """The settings of a run as plain, frozen values that are checked when they are made.
 
-They are what a model file carries, so every one of them goes to JSON and back unchanged.
+They are what a model file carries, so every one of them goes to JSON and back unchanged. Each field has a description
+of its values (`schema.py`). Every number has a maximum, far above what is of use, so that no product of settings can
+overflow and no setting asks for unbounded memory.
 """
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, TypeVar
 
 from chargen.errors import ConfigError
 from chargen.registry import did_you_mean
+from chargen.schema import Flag, ListOf, Nullable, Number, Spec, Text, Whole, shown, wrong
 
 C = TypeVar("C", bound="Config")
+
+MAX_VOCAB_SIZE = 1 << 20  #: all of Unicode has 1,112,064 characters; a text rarely more than 30,000
+MAX_SIZE = 1 << 16  #: of a hidden state or an embedding; a layer of this size has 13 billion weights
+MAX_LAYERS = 256  #: recurrent layers of all members together
+MAX_NGRAMS, MAX_NGRAM_ROWS, MAX_NGRAM_DIM = 16, 1 << 24, 1 << 12
+MAX_BATCH_SIZE = MAX_SEQ_LEN = 1 << 20
+MAX_STEPS = 10**12
+MAX_SECONDS = 1e9  #: 32 years
+MAX_EPOCHS = 1e9
+MAX_LEARNING_RATE = 10.0
+MAX_WEIGHT_DECAY = 100.0
+MAX_CLIP_NORM = 1e12
+MAX_SEED = 2**63 - 1  #: torch's and NumPy's generators take it, and the seed after it
+MAX_LENGTH = 10**12  #: characters of a sample
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6  #: besides 0; outside of them nothing changes any more
+MAX_STRING = 1_000_000  #: characters of one string of a sample's settings
+MAX_DRY, MAX_DRY_BASE = 1e6, 8.0  #: 8 to the power of the 300 ids that are counted is a finite number
 
 
 @dataclass(frozen=True)
 class Config:
     """What every group of settings can do; the groups below are its only children."""
+
+    FIELDS: ClassVar[Mapping[str, Spec]]  #: what each field's value must be
+
+    def __post_init__(self) -> None:
+        self.check_fields({name: getattr(self, name) for name in self.FIELDS})
+
+    @classmethod
+    def check_fields(cls, values: Mapping[str, Any]) -> None:
+        """Check some of the settings, before the others are known.
+
+        Raises:
+            ConfigError: a name is unknown or its value out of range.
+        """
+        for key, value in values.items():
+            if key not in cls.FIELDS:
+                raise ConfigError(f"unknown setting {shown(key)} in {cls.__name__}", did_you_mean(key, cls.FIELDS))
+            cls.FIELDS[key].check(value, key)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as a dict that `json` can write."""
@@ -32,30 +67,13 @@ class Config:
         Raises:
             ConfigError: a key is unknown, missing, or its value out of range.
         """
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"unknown setting {key!r} in {cls.__name__}", did_you_mean(key, known))
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{cls.__name__} cannot be made from {shown(values)}")
+        cls.check_fields(values)
         try:
             return cls(**values)
         except TypeError as error:
-            raise ConfigError(f"{cls.__name__} cannot be made from {sorted(values)}: {error}") from error
-
-
-MOST = sys.float_info.max
-
-
-def check_range(name: str, value: float, low: float, high: float = math.inf, *, above: bool = False) -> None:
-    """Check that `value` is a number in [low, high], or in (low, high] with `above`.
-
-    Raises:
-        ConfigError: it is not, or it is not finite.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MOST
-    if number and (low < value if above else low <= value) and value <= high:
-        return
-    bounds = f"{'above' if above else 'at least'} {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
-    raise ConfigError(f"{name} is {value}, but must be a number {bounds}")
+            raise ConfigError(f"{cls.__name__} cannot be made from {shown(sorted(values))}: {error}") from error
 
 
 def check_count(name: str, value: int, low: int = 1) -> None:
@@ -64,11 +82,11 @@ def check_count(name: str, value: int, low: int = 1) -> None:
     Raises:
         ConfigError: it is not.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ConfigError(f"{name} is {value!r}, but must be a whole number of at least {low}")
+    Whole(low).check(value, name)
 
 
-MOST_NGRAMS, MOST_NGRAM_ROWS = 16, 1 << 24
+SHARE = Number(0.0, 1.0)
+DROPOUT = Number(0.0, 0.95)
 
 
 @dataclass(frozen=True)
@@ -93,19 +111,36 @@ class ModelConfig(Config):
     ngram_dim: int = 16  #: numbers in such a row
     ngram_dropout: float = 0.0  #: of n-grams, place by place, while training
 
+    FIELDS: ClassVar[Mapping[str, Spec]] = {
+        "vocab_size": Whole(1, MAX_VOCAB_SIZE),
+        "cell": Text(100),
+        "num_layers": Whole(1, MAX_LAYERS),
+        "hidden_size": Whole(1, MAX_SIZE),
+        "embedding_dim": Whole(1, MAX_SIZE),
+        "dropout": DROPOUT,
+        "weight_dropout": DROPOUT,
+        "members": Whole(1, MAX_LAYERS),
+        "tie_weights": Flag(),
+        "ngrams": Whole(0, MAX_NGRAMS),
+        "ngram_rows": Whole(1, MAX_NGRAM_ROWS),
+        "ngram_dim": Whole(1, MAX_NGRAM_DIM),
+        "ngram_dropout": DROPOUT,
+    }
+
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "num_layers", "hidden_size", "embedding_dim", "members", "ngram_rows", "ngram_dim"):
-            check_count(name, getattr(self, name))
-        check_count("ngrams", self.ngrams, 0)
-        if self.ngrams == 1 or self.ngrams > MOST_NGRAMS:
-            raise ConfigError(f"ngrams is {self.ngrams}, but must be 0 or from 2 to {MOST_NGRAMS}")
-        if self.ngram_rows.bit_count() != 1 or self.ngram_rows > MOST_NGRAM_ROWS:
+        super().__post_init__()
+        if self.ngrams == 1:
+            raise ConfigError(f"ngrams is 1, but must be 0 or from 2 to {MAX_NGRAMS}")
+        if self.ngram_rows.bit_count() != 1:
             raise ConfigError(
-                f"ngram_rows is {self.ngram_rows:,}, but must be a power of two, at most {MOST_NGRAM_ROWS:,}"
+                f"ngram_rows is {self.ngram_rows:,}, but must be a power of two, at most {MAX_NGRAM_ROWS:,}"
             )
-        check_range("dropout", self.dropout, 0.0, 0.95)
-        check_range("weight_dropout", self.weight_dropout, 0.0, 0.95)
-        check_range("ngram_dropout", self.ngram_dropout, 0.0, 0.95)
+        if self.all_layers > MAX_LAYERS:
+            raise ConfigError(
+                f"{self.members:,} members of {self.num_layers:,} layers are {self.all_layers:,} layers, but at most "
+                f"{MAX_LAYERS:,} are possible",
+                "Give fewer --members or --layers.",
+            )
         if self.tie_weights and self.embedding_dim != self.hidden_size:
             raise ConfigError(
                 f"tied weights want embedding_dim == hidden_size, not {self.embedding_dim} and {self.hidden_size}",
@@ -140,13 +175,20 @@ class DataConfig(Config):
     text_field: str = "text"  #: of a record (JSON lines, Parquet): what is its text
     val_fraction: float = 0.1  #: the last part of the characters, held out for validation
 
+    FIELDS: ClassVar[Mapping[str, Spec]] = {
+        "tokenizer": Text(),
+        "encoding": Text(100),
+        "newline": Text(choices=NEWLINE_FORMS),
+        "normalize": Text(choices=NORMAL_FORMS),
+        "documents": Text(),
+        "text_field": Text(),
+        "val_fraction": Number(0.0, 0.5, above=True),
+    }
+
     def __post_init__(self) -> None:
-        for name, allowed in (("newline", NEWLINE_FORMS), ("normalize", NORMAL_FORMS)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}")
+        super().__post_init__()
         if not self.documents:
             raise ConfigError("documents is empty", "Say none, line, blank, file, or what stands between them.")
-        check_range("val_fraction", self.val_fraction, 0.0, 0.5, above=True)
 
 
 @dataclass(frozen=True)
@@ -168,25 +210,31 @@ class TrainConfig(Config):
     seed: int = 0
     device: str = "cpu"
 
+    FIELDS: ClassVar[Mapping[str, Spec]] = {
+        "budget_s": Nullable(Number(0.0, MAX_SECONDS, above=True)),
+        "steps": Nullable(Whole(1, MAX_STEPS)),
+        "epochs": Nullable(Number(0.0, MAX_EPOCHS, above=True)),
+        "batch_size": Whole(1, MAX_BATCH_SIZE),
+        "seq_len": Whole(1, MAX_SEQ_LEN),
+        "learning_rate": Number(0.0, MAX_LEARNING_RATE, above=True),
+        "final_learning_rate": SHARE,
+        "warmup": SHARE,
+        "beta1": Number(0.0, 0.99999),
+        "beta2": Number(0.0, 0.99999),
+        "weight_decay": Number(0.0, MAX_WEIGHT_DECAY),
+        "clip_norm": Number(0.0, MAX_CLIP_NORM, above=True),
+        "seed": Whole(0, MAX_SEED),
+        "device": Text(100),
+    }
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         lengths = [name for name in ("budget_s", "steps", "epochs") if getattr(self, name) is not None]
         if len(lengths) != 1:
             raise ConfigError(f"give exactly one of budget_s, steps and epochs, not {lengths or 'none'}")
-        if self.steps is not None:
-            check_count("steps", self.steps)
-        for name in ("budget_s", "epochs"):
-            if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), 0.0, above=True)
-        check_count("batch_size", self.batch_size)
-        check_count("seq_len", self.seq_len)
-        check_count("seed", self.seed, low=0)
-        check_range("learning_rate", self.learning_rate, 0.0, above=True)
-        check_range("clip_norm", self.clip_norm, 0.0, above=True)
-        check_range("weight_decay", self.weight_decay, 0.0)
-        check_range("warmup", self.warmup, 0.0, 1.0)
-        check_range("final_learning_rate", self.final_learning_rate, 0.0, 1.0)
-        for name in ("beta1", "beta2"):
-            check_range(name, getattr(self, name), 0.0, 0.99999)
+
+
+UNTIL = ("length", "newline", "boundary")
 
 
 @dataclass(frozen=True)
@@ -209,29 +257,34 @@ class SampleConfig(Config):
     typical: float = 1.0
     min_p: float = 0.0
 
+    FIELDS: ClassVar[Mapping[str, Spec]] = {
+        "length": Whole(0, MAX_LENGTH),
+        "seed": Whole(0, MAX_SEED),
+        "until": Text(choices=UNTIL),
+        "stop": ListOf(Text(MAX_STRING), high=10_000),
+        "regex": Text(MAX_STRING),
+        "ban": ListOf(Text(MAX_STRING), high=100_000),
+        "max_copy": Whole(0, 10**9),
+        "dry": Number(0.0, MAX_DRY),
+        "dry_base": Number(1.0, MAX_DRY_BASE),
+        "dry_allowed": Whole(1, 10**9),
+        "temperature": Number(0.0, MAX_TEMPERATURE),
+        "top_k": Whole(0, 10**9),
+        "top_p": Number(0.0, 1.0, above=True),
+        "typical": Number(0.0, 1.0, above=True),
+        "min_p": SHARE,
+    }
+
     def __post_init__(self) -> None:
-        check_count("length", self.length, low=0)
-        check_count("seed", self.seed, low=0)
-        if self.until not in UNTIL:
-            raise ConfigError(f"until is {self.until!r}, but must be one of {', '.join(UNTIL)}")
+        super().__post_init__()
         for name, strings in (("stop", self.stop), ("ban", self.ban)):
             object.__setattr__(self, name, tuple(strings))  # of JSON, which knows lists only
             if "" in strings:
                 raise ConfigError(f"{name}: an empty string stands everywhere")
-        check_count("max_copy", self.max_copy, low=0)
-        check_range("dry", self.dry, 0.0)
-        check_range("dry_base", self.dry_base, 1.0)
-        check_count("dry_allowed", self.dry_allowed)
-        check_range("temperature", self.temperature, 0.0)
-        check_count("top_k", self.top_k, low=0)
-        check_range("top_p", self.top_p, 0.0, 1.0, above=True)
-        check_range("typical", self.typical, 0.0, 1.0, above=True)
-        check_range("min_p", self.min_p, 0.0, 1.0)
+        if 0 < self.temperature < MIN_TEMPERATURE:
+            wrong("temperature", self.temperature, f"must be 0 or at least {MIN_TEMPERATURE:g}")
 
     @property
     def truncates(self) -> bool:
         """Whether less is drawn from than there is."""
         return self.top_k > 0 or self.top_p < 1.0 or self.typical < 1.0 or self.min_p > 0.0
-
-
-UNTIL = ("length", "newline", "boundary")

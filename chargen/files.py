@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from chargen.errors import StorageError
 
@@ -48,6 +49,28 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     """Return the error to raise for a path that cannot be written, with a hint that fits the reason."""
     hint = HINTS.get(error.errno or 0, "")
     return StorageError(f"{path} cannot be written: {error.strerror or error}", hint)
+
+
+def portable_name(name: str) -> str:
+    """Return a file name as a string that UTF-8 can hold: itself, or where its bytes are not UTF-8, NUL and an escape.
+
+    >>> portable_name("caf\\udce9.txt")
+    '\\x00caf%E9.txt'
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "\0" + quote_from_bytes(os.fsencode(name))
+    return name
+
+
+def native_name(portable: str) -> str:
+    """Return the file name that `portable_name` was given.
+
+    >>> native_name(portable_name("caf\\udce9.txt")) == "caf\\udce9.txt"
+    True
+    """
+    return os.fsdecode(unquote_to_bytes(portable[1:])) if portable.startswith("\0") else portable
 
 
 @contextmanager

@@ -89,17 +89,17 @@ def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
         models = _models(root)
         if not models:
             raise ModelError(f"no model under {root}/ yet", "Train one: chargen train corpus.txt")
-        return models[-1][1]
+        return models[-1]
     if not spec or "\0" in spec:
         raise ModelError(f"{spec!r} cannot name a model", "Give a model's file, a run's folder or a run's name.")
     if os.path.isfile(spec):
         return Path(spec)
     folders = [_present(folder) for folder in (Path(spec), root / spec)]
     for folder in folders:
-        if folder is not None and (folder / MODEL_FILE).is_file():
+        if folder is not None and os.path.isfile(folder / MODEL_FILE):
             return folder / MODEL_FILE
     for folder in folders:
-        if folder is not None and (folder / CLASSIFIER_FILE).is_file():
+        if folder is not None and os.path.isfile(folder / CLASSIFIER_FILE):
             raise ModelError(f"{folder} is a classifier, several models", f"Ask it: chargen classify -m {spec} …")
     if Path(spec).is_dir():
         raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _hint(spec, root))
@@ -112,19 +112,28 @@ def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
 
 def run_names(root: Path = CHECKPOINTS) -> list[str]:
     """Return the names of the runs that have a model, oldest first."""
-    return [name for name, _ in _models(root)]
+    return [path.parent.name for path in _models(root)]
 
 
-def _models(root: Path) -> list[tuple[str, Path]]:
-    """Return the names and model files of all runs, oldest first."""
+def _models(root: Path) -> list[Path]:
+    return [path for path in model_files(root) if os.path.isfile(path)]
+
+
+def model_files(root: Path = CHECKPOINTS) -> list[Path]:
+    """Return what has the name of a model file in a run's folder, oldest first; it need not be a regular file."""
     found = []
-    for path in root.glob(f"*/{MODEL_FILE}"):
+    for folder in sorted(root.iterdir()) if os.path.isdir(root) else []:
+        path = folder / MODEL_FILE
+        if folder.name.startswith("."):
+            continue  # a run in the making
         try:
-            if path.is_file() and not path.parent.name.startswith("."):
-                found.append((path.stat().st_mtime, path.parent.name, path))
-        except OSError:
-            continue  # it was removed or replaced since it was listed
-    return [(name, path) for _, name, path in sorted(found)]
+            found.append((path.stat().st_mtime, path))
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.islink(path):
+                found.append((0.0, path))
+        except OSError:  # a folder that may not be read: whoever opens the file is told so
+            found.append((0.0, path))
+    return [path for _, path in sorted(found, key=lambda item: item[0])]
 
 
 def _hint(name: str, root: Path) -> str:

@@ -9,13 +9,18 @@ Of M members, the first has layers 0 … L−1 and the first H columns of the he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from chargen.cells import CELLS
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
+
+MAX_WEIGHT = 1e6  #: of the absolute value: a product of three matrices with such weights is still a finite float32
+MASKED_LOGIT = -1e30  #: the head's bias for an id that never comes; no other weight may be beyond `MAX_WEIGHT`
+FLOAT32_BYTES = 4
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -40,24 +45,86 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Return how many numbers a network of this shape learns."""
-    return sum(int(np.prod(shape)) for shape in parameter_shapes(config).values())
+    """Return how many numbers a network of this shape learns, by arithmetic alone.
+
+    Raises:
+        ConfigError: no cell has the configured name.
+    """
+    V, H, M = config.vocab_size, config.hidden_size, config.members
+    cell = CELLS.get(config.cell)
+    first, other = (
+        sum(math.prod(shape) for shape in cell.parameter_shapes(size, H).values()) for size in (config.embedding_dim, H)
+    )
+    total = V * config.embedding_dim + M * (first + (config.num_layers - 1) * other) + V
+    if not config.tie_weights:
+        total += V * M * H
+    if config.ngrams:
+        total += ((config.ngrams - 1) * config.ngram_rows + V) * config.ngram_dim
+    return total
+
+
+def count_tensors(config: ModelConfig) -> int:
+    """Return how many weights `parameter_shapes` names, by arithmetic alone.
+
+    Raises:
+        ConfigError: no cell has the configured name.
+    """
+    names = len(CELLS.get(config.cell).parameter_shapes(1, 1))
+    return config.all_layers * names + 2 + (not config.tie_weights) + 2 * bool(config.ngrams)
+
+
+def table_bytes(config: ModelConfig) -> int:
+    """Return the size of what is computed from the weights when a model is opened: input gates and head for each id."""
+    gates = CELLS.get(config.cell).num_input_gates
+    return config.vocab_size * config.members * (gates + 1) * config.hidden_size * FLOAT32_BYTES
+
+
+def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that names and shapes are those of the weights of a network, in time proportional to their number.
+
+    Raises:
+        ConfigError: no cell has the configured name.
+        ModelError: one is missing, has another shape, or is one too many.
+    """
+    wanted = count_tensors(config)
+    if wanted > 2 * len(shapes) + 100:  # do not name millions of weights to say which of them is missing
+        raise ModelError(f"there are {len(shapes):,} weights, but the config says {wanted:,}")
+    expected = parameter_shapes(config)
+    for name, shape in expected.items():
+        if name not in shapes:
+            raise ModelError(f"the weight {name!r} is missing")
+        if tuple(shapes[name]) != shape:
+            raise ModelError(f"the weight {name!r} is {list(shapes[name])}, but the config says {list(shape)}")
+    for name in shapes:
+        if name not in expected:
+            raise ModelError(f"the weight {name!r} belongs to no part of the network")
 
 
 def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
     """Check that the weights are those of a network of this shape.
 
     Raises:
-        ModelError: one is missing, has another shape, is one too many, or holds NaN or infinity.
+        ModelError: one is missing, has another shape, is one too many, holds NaN or is beyond `MAX_WEIGHT`.
     """
-    shapes = parameter_shapes(config)
-    for name, shape in shapes.items():
-        if name not in weights:
-            raise ModelError(f"the weight {name!r} is missing")
-        if tuple(weights[name].shape) != shape:
-            raise ModelError(f"the weight {name!r} is {list(weights[name].shape)}, but the config says {list(shape)}")
-        if not np.isfinite(weights[name]).all():
-            raise ModelError(f"the weight {name!r} holds NaN or infinity", "Train again; a lower --lr keeps it finite.")
-    for name in weights:
-        if name not in shapes:
-            raise ModelError(f"the weight {name!r} belongs to no part of the network")
+    check_shapes(config, {name: weight.shape for name, weight in weights.items()})
+    found = too_large(weights.items())
+    if found:
+        raise ModelError(found, "Train again; a lower --lr keeps weights small.")
+
+
+def too_large(weights: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Return which weight is NaN or beyond `MAX_WEIGHT`, as a sentence; "" if none is.
+
+    Of the head's bias `MASKED_LOGIT` is allowed, but not for all ids.
+    """
+    for name, weight in weights:
+        values = weight
+        if name == "head.bias":
+            values = weight[weight != weight.dtype.type(MASKED_LOGIT)]
+            if not values.size:
+                return f"the weight {name!r} rules out every id"
+        low, high = float(values.min()), float(values.max())
+        if not (low >= -MAX_WEIGHT and high <= MAX_WEIGHT):  # also of NaN
+            value = high if not high <= MAX_WEIGHT else low
+            return f"the weight {name!r} holds {value:g}, but weights must be within ±{MAX_WEIGHT:g}"
+    return ""

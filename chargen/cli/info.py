@@ -16,7 +16,7 @@ from chargen.cli import options
 @options.as_json
 def info(model: str | None, as_json: bool) -> None:
     """List the models under checkpoints/, newest last; or describe MODEL."""
-    from chargen.runs import CHECKPOINTS, find_model, run_names
+    from chargen.runs import CHECKPOINTS, find_model, model_files
 
     if model is not None:
         _describe(_facts(str(find_model(model))), as_json)
@@ -26,11 +26,11 @@ def info(model: str | None, as_json: bool) -> None:
     from chargen.ui.tables import plain_table
 
     facts = []
-    for name in run_names():
+    for path in model_files():
         try:
-            facts.append({"name": name, **_facts(str(find_model(str(CHECKPOINTS / name))))})
+            facts.append({"name": path.parent.name, **_facts(str(path))})
         except ChargenError as error:
-            chatter().print(f"note: {error.message}", markup=False)
+            chatter().print(f"note: {error.message}", markup=False, soft_wrap=True)
     if as_json:
         print_json(facts)
     elif not facts:
@@ -54,7 +54,11 @@ def info(model: str | None, as_json: bool) -> None:
 
 
 def _facts(path: str) -> dict[str, Any]:
-    """Return what a model file says of itself."""
+    """Return what a model file says of itself.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     from pathlib import Path
 
     from chargen.cells.weights import count_parameters
@@ -62,7 +66,7 @@ def _facts(path: str) -> dict[str, Any]:
 
     checkpoint = load_checkpoint(Path(path))
     config, about = checkpoint.config, checkpoint.about
-    result = about.get("result") or {}
+    result = about.get("result", {})
     return {
         "path": path,
         "corpus": about.get("corpus"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
     from chargen.training.reports import Finished
     from chargen.training.run import Plan
+    from chargen.training.state import State
 
 SAMPLE_CHARS = 240  #: of the sample that the display shows
 DATA_SETTINGS = ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
@@ -152,7 +153,7 @@ def _length(choices: dict[str, Any]) -> dict[str, float]:
 def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     """Turn what the command line says into a plan."""
     from chargen.cli.main import STARTED
-    from chargen.config import DataConfig
+    from chargen.config import DataConfig, ModelConfig, TrainConfig
     from chargen.runs import check_name
     from chargen.text.corpus import read_corpus
     from chargen.training.run import Plan
@@ -161,15 +162,18 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     if choices["name"] is not None:
         check_name(choices["name"])
     data = DataConfig(**{key: choices[key] for key in DATA_SETTINGS})
+    model, training = _given(choices, *_model_settings()), _given(choices, *TRAIN_SETTINGS)
+    ModelConfig.check_fields(model)  # before a long text is read
+    TrainConfig.check_fields({**length, **training})
     arguments, val, saved = list(corpus), choices["val"], None
     if choices["resume"]:
         saved = _saved(choices)
-        data = DataConfig.from_json(saved["data"])
-        arguments = arguments or saved["corpus_arguments"]
-        val = val or saved["val_argument"]
+        data = saved.data
+        arguments = arguments or list(saved.corpus_arguments)
+        val = val or saved.val_argument
     read = read_corpus(arguments or ["python-docs"], data)
     val_read = read_corpus([val], data) if val else None
-    if saved and val_read and saved.get("val_sha256", val_read.sha256) != val_read.sha256:
+    if saved and val_read and saved.val_sha256 not in (None, val_read.sha256):
         raise ConfigError(
             f"{val} is another validation text than the run {choices['resume']!r} has",
             "Leave out --val, or name that one.",
@@ -179,8 +183,8 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
         name=choices["name"] or "",
         length=length if length or saved else {"budget_s": 300.0},
         data=data,
-        model=_given(choices, *_model_settings()),
-        train=_given(choices, *TRAIN_SETTINGS),
+        model=model,
+        train=training,
         val_corpus=val_read,
         device=choices["device"],
         resume=choices["resume"] or "",
@@ -194,22 +198,22 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     )
 
 
-def _saved(choices: dict[str, Any]) -> dict[str, Any]:
+def _saved(choices: dict[str, Any]) -> State:
     """Return the saved state of the run to resume, once no option contradicts it.
 
     Raises:
         ConfigError: an option has another value than the run; the message names both.
     """
-    from chargen.checkpoint import load_tensors
     from chargen.run_writer import resume_run
+    from chargen.training.state import load_state
 
     with resume_run(choices["resume"]) as writer:  # fails early if another process writes the run
         run = writer.run
-        _, saved = load_tensors(run.state)
-    settings = {**saved["model"], **saved["data"], **saved["train"], "name": run.name}
+        saved = load_state(run.state)
+    settings = {**saved.model.to_json(), **saved.data.to_json(), **saved.train.to_json(), "name": run.name}
     for name in choices:
         option = options.given(name)
-        if not option or name in GO_WITH_RESUME or (name == "val" and saved["val_argument"]):
+        if not option or name in GO_WITH_RESUME or (name == "val" and saved.val_argument):
             continue
         if name not in settings:
             raise ConfigError(f"{option[0]} does not go with --resume", f"Leave it out: {RESUMED_RUN}.")

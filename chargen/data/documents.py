@@ -68,10 +68,13 @@ class DocumentStream(Stream):
         """How many targets of its epoch the windows before a position have, about."""
         return min(self.ids_per_epoch, position.window * self.ids_per_epoch // self.windows_per_epoch)
 
+    def has(self, position: Position) -> bool:
+        """Tell whether there is a batch at a position."""
+        return position.window < int(np.diff(self._layout(position.epoch).lane_begins).max())
+
     def after(self, position: Position) -> Position:
         """Return the position of the batch after this one."""
-        longest = int(np.diff(self._layout(position.epoch).lane_begins).max())
-        more = position.window + 1 < longest
+        more = self.has(Position(position.epoch, position.window + 1))
         return Position(position.epoch, position.window + 1) if more else Position(position.epoch + 1)
 
     def batch(self, position: Position) -> Batch:

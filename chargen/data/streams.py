@@ -57,6 +57,10 @@ class Stream(ABC):
     def batch(self, position: Position) -> Batch:
         """Return the batch at a position. No position depends on the ones before it."""
 
+    def has(self, position: Position) -> bool:
+        """Tell whether there is a batch at a position."""
+        return position.window < self.windows_per_epoch
+
     def after(self, position: Position) -> Position:
         """Return the position of the batch after this one."""
         if position.window + 1 < self.windows_per_epoch:

@@ -161,7 +161,7 @@ def tokenizer_from_json(values: Mapping[str, Any]) -> Tokenizer:
     Raises:
         TokenizerError: the description is damaged.
     """
-    if not isinstance(values.get("name"), str):
+    if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
         raise TokenizerError("the description of the tokenizer has no name")
     return TOKENIZERS.get(values["name"]).from_json(values)
 

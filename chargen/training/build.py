@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from chargen.checkpoint import Tensors
@@ -13,6 +11,7 @@ from chargen.training.clock import Clock
 from chargen.training.keeper import Keeper
 from chargen.training.loop import Loop
 from chargen.training.memory import keep_freed_memory
+from chargen.training.state import State
 from chargen.training.trainer import Trainer
 
 
@@ -20,7 +19,7 @@ def build_loop(
     stream: Stream,
     keeper: Keeper,
     clock: Clock,
-    saved: tuple[dict[str, Any], dict[str, Any]] | None,
+    saved: State | None,
     weights: Tensors | None,
     save_every_s: float,
 ) -> Loop:
@@ -48,8 +47,8 @@ def build_loop(
     trainer = Trainer(network, stream, keeper.train)
     history: list[dict[str, float]] = []
     if saved:
-        trainer.restore(saved[0], saved[1]["trainer"])
-        keeper.restore(*saved)
-        clock.earlier_s, clock.first_step_s = float(saved[1]["elapsed_s"]), saved[1]["first_step_s"]
-        history = list(saved[1]["history"])
+        trainer.restore(saved.tensors, saved.trainer)
+        keeper.restore(saved)
+        clock.earlier_s, clock.first_step_s = saved.elapsed_s, saved.first_step_s
+        history = list(saved.history)
     return Loop(trainer, keeper, clock, history, save_every_s, keeps_beginning=weights is not None)

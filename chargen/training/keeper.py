@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from chargen import __version__
+from chargen.cells.weights import too_large
 from chargen.checkpoint import Checkpoint, Tensors, save_checkpoint, save_tensors
 from chargen.config import ModelConfig, TrainConfig
-from chargen.errors import ModelError, StorageError
-from chargen.files import storage_error
+from chargen.errors import DivergenceError, ModelError, StorageError
+from chargen.files import portable_name, storage_error
 from chargen.jsontext import to_line
 from chargen.run_writer import RunWriter
 from chargen.runs import Run
@@ -18,6 +19,7 @@ from chargen.training.background import Background
 from chargen.training.clock import Clock
 from chargen.training.prepare import Data
 from chargen.training.reports import Finished, Report
+from chargen.training.state import State
 
 if TYPE_CHECKING:
     from chargen.training.trainer import Trainer
@@ -52,10 +54,12 @@ class Keeper:
         """Keep these weights, in memory and as the model file, if their loss is the lowest so far; say whether it is.
 
         Raises:
+            DivergenceError: a weight is too large for a model file.
             StorageError: the model file cannot be written.
         """
         if not loss < self.best_loss:
             return False
+        self._check_weights(weights, step)
         self.best_loss, self.best_step, self.best_weights = loss, step, weights
         self.write_best()
         if self.replaces:
@@ -87,13 +91,17 @@ class Keeper:
         """Write all that a resumed run needs, on another thread; `writer.wait()` returns when it is on disk.
 
         Raises:
+            DivergenceError: a weight is too large for a file that can be read again.
             StorageError: the one before could not be written; the last that could be is as it was.
         """
         best = {f"best.{name}": weight for name, weight in self.best_weights.items()}
+        tensors = {**trainer.tensors(), **best}  # copies: the next step changes none of them
+        weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
+        self._check_weights(weights, trainer.step)
         described = {
             "corpus_sha256": self.data.corpus.sha256,
-            "corpus_arguments": list(self.data.corpus.arguments),
-            "val_argument": self.data.val_corpus.arguments[0] if self.data.val_corpus else None,
+            "corpus_arguments": [portable_name(name) for name in self.data.corpus.arguments],
+            "val_argument": portable_name(self.data.val_corpus.arguments[0]) if self.data.val_corpus else None,
             "val_sha256": self.data.val_corpus.sha256 if self.data.val_corpus else None,
             "tokenizer": self.data.tokenizer.to_json(),
             "data": self.data.config.to_json(),
@@ -105,26 +113,31 @@ class Keeper:
             "first_step_s": clock.first_step_s,
             "history": list(history),
         }
-        tensors = {**trainer.tensors(), **best}  # copies: the next step changes none of them
         self._check_folder()
         path = self.run.state
         self.writer.start(lambda: save_tensors(path, tensors, described))
 
-    def restore(self, tensors: Tensors, described: Mapping[str, Any]) -> None:
+    def restore(self, saved: State) -> None:
         """Put back the best of a saved state.
 
         Raises:
             ModelError: the corpus is another one than the state was trained on.
         """
-        if described["corpus_sha256"] != self.data.corpus.sha256:
+        if saved.corpus_sha256 != self.data.corpus.sha256:
             raise ModelError(
                 f"the run {self.run.name!r} was trained on another text than this one",
                 "Resume it with the text it began with, read in the same way; to go on from its model with another, "
                 f"start a new run: --init-from {self.run.name}.",
             )
-        loss, step = described["best"]
-        self.best_loss, self.best_step = math.inf if loss is None else float(loss), int(step)
-        self.best_weights = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
+        self.best_loss, self.best_step = saved.best_loss, saved.best_step
+        best = {name.removeprefix("best."): t for name, t in saved.tensors.items() if name.startswith("best.")}
+        self.best_weights = best
+
+    def _check_weights(self, weights: Tensors, step: int) -> None:
+        found = too_large(weights.items())
+        if found:
+            kept = f"The best model before that is {self.run.model}. " if self.best_weights else ""
+            raise DivergenceError(f"{found} (step {step:,})", f"{kept}Lower the rate (--lr) or clip harder (--clip).")
 
     def log(self, report: Report) -> None:
         """Add a line to the run's metrics.

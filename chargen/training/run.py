@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chargen.cells.weights import count_parameters
-from chargen.checkpoint import load_checkpoint, load_tensors
+from chargen.checkpoint import load_checkpoint
 from chargen.config import DataConfig, ModelConfig, TrainConfig
 from chargen.data.documents import DocumentStream
 from chargen.data.streams import LaneStream, Stream
@@ -32,20 +32,19 @@ from chargen.run_writer import RunWriter, create_run, resume_run
 from chargen.runs import CHECKPOINTS, find_model
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
-from chargen.text.tokenizer import tokenizer_from_json
 from chargen.training.clock import Clock
 from chargen.training.keeper import Keeper
 from chargen.training.measure import Baselines, baselines, closing_ids, measure
+from chargen.training.memory import check_run_fits
 from chargen.training.prepare import Data, prepare
 from chargen.training.recipe import choose, default_cell
 from chargen.training.reports import Finished, Report, Started
+from chargen.training.state import State, load_state
 from chargen.training.verdict import verdict
 from chargen.training.warmstart import Beginning, begin_from
 
 if TYPE_CHECKING:
     from chargen.training.loop import Loop
-
-Saved = tuple[dict[str, Any], dict[str, Any]]  #: a stopped run's tensors and the rest of its state
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,10 @@ class Plan:
     stop_after: int | None = None  #: the step after which the run ends as an interruption would end it
     started: float = field(default_factory=time.perf_counter)  #: when its budget began to count
 
+    def __post_init__(self) -> None:
+        ModelConfig.check_fields(self.model)
+        TrainConfig.check_fields({**self.length, **self.train})
+
 
 def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
     """Train a model, yielding reports; the last is `Finished`.
@@ -82,9 +85,9 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
     with ExitStack() as held:
         place = held.enter_context(resume_run(plan.resume, plan.root)) if plan.resume else None
         # 1, 2
-        saved = load_tensors(place.run.state) if place else None
+        saved = load_state(place.run.state) if place else None
         begun = _beginning(plan)
-        tokenizer = tokenizer_from_json(saved[1]["tokenizer"]) if saved else begun.tokenizer if begun else None
+        tokenizer = saved.tokenizer if saved else begun.tokenizer if begun else None
         data = prepare(plan.corpus, plan.val_corpus, plan.data, tokenizer)
         # The baselines take seconds of one core: most of them pass while torch, which is imported only now, loads.
         # They are waited for: two threads that train beside a third busy one go at a quarter of their speed.
@@ -95,6 +98,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         device = resolve_device(plan.device)
         beside = yardsticks.result()
         model, config = _settings(plan, data, device, saved, begun)
+        check_run_fits(model, config, len(data.train.ids))
         # 3
         stream = _stream(data, config)
         # Only now, when nothing is left to be wrong with what was asked for, is anything put on disk.
@@ -124,17 +128,17 @@ def _beginning(plan: Plan) -> Beginning | None:
 
 
 def _settings(
-    plan: Plan, data: Data, device: str, saved: Saved | None, begun: Beginning | None
+    plan: Plan, data: Data, device: str, saved: State | None, begun: Beginning | None
 ) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings that the recipe chooses, or those of the run that is resumed (its length may change)."""
     if saved:
-        before = saved[1]["train"]
-        _check_same(plan, {**saved[1]["model"], **before})
+        before = saved.train.to_json()
+        _check_same(plan, {**saved.model.to_json(), **before})
         length = plan.length or {key: before[key] for key in ("budget_s", "steps", "epochs")}
         if plan.more_s:
             length = _longer(length, plan.more_s)
         train_json = {**before, "budget_s": None, "steps": None, "epochs": None, **length, "device": device}
-        return ModelConfig.from_json(saved[1]["model"]), TrainConfig.from_json(train_json)
+        return saved.model, TrainConfig.from_json(train_json)
     if plan.more_s:
         raise ConfigError("only a run that was stopped can have more time", "Say --resume RUN, or a longer --budget.")
     chosen = {**plan.model, **begun.shape} if begun else plan.model

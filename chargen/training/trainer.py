@@ -9,6 +9,7 @@ in `tensors()` and `numbers()`, which put back make the next step the same, bit 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -136,27 +137,39 @@ class Trainer:
         losses = [float(self.since_look.total), self.since_look.steps]
         return {"step": self.step, "epoch": self.position.epoch, "window": self.position.window, "losses": losses}
 
-    def restore(self, tensors: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
+    def restore(self, tensors: dict[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
         """Put back what `tensors()` and `numbers()` returned.
 
         Raises:
-            ModelError: something is missing, or of another shape.
+            ModelError: something is missing, of another shape, of another text or of another device.
         """
+        position = Position(int(numbers["epoch"]), int(numbers["window"]))
+        if not self.stream.has(position):
+            raise ModelError(f"the training state is at window {position.window:,}, which its text does not have")
         try:
             weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
             self.network.import_weights(weights)
             self._optimizer.restore(tensors)
             self._rows.restore(tensors)
             self._state = tuple(
-                tuple(
-                    torch.from_numpy(tensors[f"state.{layer}.{i}"].copy()).to(self._device) for i in range(len(parts))
-                )
+                tuple(self._carried(tensors[f"state.{layer}.{i}"], part) for i, part in enumerate(parts))
                 for layer, parts in enumerate(self._state)
             )
             self._dropout.set_state(torch.from_numpy(tensors["dropout"].copy()))
-            self.step = int(numbers["step"])
-            self.position = Position(int(numbers["epoch"]), int(numbers["window"]))
-            self.since_look.total.fill_(float(numbers["losses"][0]))
-            self.since_look.steps = int(numbers["losses"][1])
         except KeyError as error:
             raise ModelError(f"the training state has no {error}", "Train anew.") from error
+        except RuntimeError as error:  # torch refuses the generator's state
+            raise ModelError(
+                f"the random state of the training state does not fit a generator of the device {self._device}",
+                "Resume on the device that it was trained on.",
+            ) from error
+        self.step, self.position = int(numbers["step"]), position
+        self.since_look.total.fill_(float(numbers["losses"][0]))
+        self.since_look.steps = int(numbers["losses"][1])
+
+    def _carried(self, saved: np.ndarray, like: Tensor) -> Tensor:
+        if saved.shape != like.shape:
+            raise ModelError(
+                f"the training state carries {len(saved):,} lanes, but its text and settings make {len(like):,}"
+            )
+        return torch.from_numpy(saved.copy()).to(self._device)

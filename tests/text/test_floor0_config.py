@@ -10,13 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.config import Config, DataConfig, ModelConfig, SampleConfig, TrainConfig
+from chargen.config import (
+    MAX_LAYERS,
+    MAX_SEED,
+    MAX_SIZE,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    Config,
+    DataConfig,
+    ModelConfig,
+    SampleConfig,
+    TrainConfig,
+)
 from chargen.errors import ConfigError
 
 NOT_FINITE = [math.nan, math.inf, -math.inf]
 laws = settings(deadline=None, max_examples=60)
 
-positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+positive = st.floats(min_value=0, max_value=10, exclude_min=True)
 share = st.floats(min_value=0, max_value=1)
 beta = st.floats(min_value=0, max_value=0.99999)
 count = st.integers(1, 10**6)
@@ -25,9 +36,9 @@ models = st.builds(
     ModelConfig,
     vocab_size=count,
     cell=st.text(),
-    num_layers=count,
-    hidden_size=count,
-    embedding_dim=count,
+    num_layers=st.integers(1, MAX_LAYERS),
+    hidden_size=st.integers(1, MAX_SIZE),
+    embedding_dim=st.integers(1, MAX_SIZE),
     dropout=st.floats(0, 0.95),
     weight_dropout=st.floats(0, 0.95),
     ngram_dropout=st.floats(0, 0.95),
@@ -57,18 +68,18 @@ trains = st.builds(
             "warmup": share,
             "beta1": beta,
             "beta2": beta,
-            "weight_decay": st.floats(min_value=0, allow_infinity=False),
+            "weight_decay": st.floats(0, 100),
             "clip_norm": positive,
-            "seed": st.integers(0, 2**63),
+            "seed": st.integers(0, MAX_SEED),
             "device": st.text(),
         }
     ),
 )
 samples = st.builds(
     SampleConfig,
-    temperature=st.floats(min_value=0, allow_infinity=False),
+    temperature=st.just(0.0) | st.floats(MIN_TEMPERATURE, MAX_TEMPERATURE),
     length=st.integers(0, 10**9),
-    seed=st.integers(0, 2**63),
+    seed=st.integers(0, MAX_SEED),
 )
 
 

@@ -14,7 +14,7 @@ from chargen.errors import TokenizerError
 from chargen.text.documents import MARK
 from chargen.text.longtext import Span
 from chargen.text.survey import code_points
-from chargen.text.tokenizer import BOUNDARY_ID, Ids, Tokenizer
+from chargen.text.tokenizer import BOUNDARY_ID, UNICODE_CHARACTERS, Ids, Tokenizer
 
 FIRST_CHAR_ID = 2
 UNKNOWN_ID = 1
@@ -97,4 +97,9 @@ class CharTokenizer(Tokenizer):
         characters = values.get("characters")
         if not isinstance(characters, str):
             raise TokenizerError("the description of the char tokenizer has no characters")
-        return cls(characters)
+        if len(characters) > UNICODE_CHARACTERS:
+            raise TokenizerError(f"the description of the char tokenizer has {len(characters):,} characters")
+        made = cls(characters)
+        if made._characters != characters:  # as `to_json` wrote them they are sorted, and none is a surrogate
+            raise TokenizerError("the characters of the char tokenizer are not a sorted set of Unicode characters")
+        return made

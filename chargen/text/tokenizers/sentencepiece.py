@@ -8,7 +8,10 @@ left, that the library writes a space as '▁' (U+2581) and cannot tell it from 
 from __future__ import annotations
 
 import base64
+import errno
 import io
+import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,14 +24,13 @@ from chargen.errors import TokenizerError
 from chargen.text.documents import MARK
 from chargen.text.longtext import Span
 from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
+from chargen.text.tokenizers.sentencepiece_file import HOW_TO_MAKE_ONE, MAX_MODEL_BYTES, check_model_file
 
 SPACE_MARK = "▁"
 LONGEST_TRAINING_LINE = 4000  #: characters; the trainer leaves out longer ones, so they are cut
 STRETCH, MOST_STRETCHES = 1_000_000, 32  #: characters, and how many such are read to learn pieces from
+PROBE = " \n\t  ▁Ae\u0300\U0001f600\ufb01\u2460"  #: holds what normalisations change
 RESERVED_PIECES = 256 + 3 + 1  #: bytes; newline, tab and the library's unknown; the space
-HOW_TO_MAKE_ONE = (
-    "Let chargen train one (--tokenizer sp:1000), or set byte_fallback, identity normalisation and no dummy prefix."
-)
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -39,13 +41,16 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __init__(self, model: bytes) -> None:
         self._model = model
+        check_model_file(model)
         try:
             self._sp = spm.SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
+            size = self._sp.get_piece_size()
+            self._bytes = [b"", *(self._piece_bytes(i) for i in range(size))]
+        except (RuntimeError, ValueError, IndexError, OverflowError) as error:
             raise TokenizerError(f"this is not a sentencepiece model ({error})") from error
-        size = self._sp.get_piece_size()
         self.vocab_size = 1 + size
-        self._bytes = [b"", *(self._piece_bytes(i) for i in range(size))]
+        if not all(map(math.isfinite, map(self._sp.get_score, range(size)))):
+            raise TokenizerError("a piece of the sentencepiece model has a score that is not a finite number")
         byte_ids = {self._bytes[1 + i][0]: 1 + i for i in range(size) if self._sp.is_byte(i)}
         self._mark_ids = [byte_ids.get(b, 0) for b in SPACE_MARK.encode()]
         if len(byte_ids) < 256:
@@ -56,22 +61,32 @@ class SentencePieceTokenizer(Tokenizer):
     @classmethod
     def build(cls, text: Span, option: str) -> SentencePieceTokenizer:
         tokenizer = cls._read(Path(option)) if not option.isdecimal() else cls(_train(text, int(option)))
-        probe = text.read(0, 100_000) + " \n\t  ▁Ae\u0300\U0001f600\ufb01\u2460"  # what normalisations change
-        if tokenizer.decode(tokenizer.encode(probe)) != probe:
+        if not tokenizer._keeps(text.read(0, 100_000) + PROBE):
             raise TokenizerError(
                 f"the sentencepiece model {option!r} does not keep this text as it is", HOW_TO_MAKE_ONE
             )
         return tokenizer
 
+    def _keeps(self, text: str) -> bool:
+        try:
+            return self.decode(self.encode(text)) == text
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise TokenizerError(f"the sentencepiece model cannot encode a text ({error})") from error
+
     @classmethod
     def _read(cls, path: Path) -> SentencePieceTokenizer:
+        hint = "Say --tokenizer sp:1000 or --tokenizer sp:FILE.model."
         try:
-            return cls(path.read_bytes())
-        except OSError as error:
+            if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would be waited for, a device read for ever
+                raise OSError(errno.EINVAL, "not a regular file")
+            with open(path, "rb") as file:
+                model = file.read(MAX_MODEL_BYTES + 1)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = getattr(error, "strerror", None) or error
             raise TokenizerError(
-                f"{str(path)!r} is neither a vocabulary's size nor a sentencepiece model ({error.strerror})",
-                "Say --tokenizer sp:1000 or --tokenizer sp:FILE.model.",
+                f"{str(path)!r} is neither a vocabulary's size nor a sentencepiece model ({reason})", hint
             ) from error
+        return cls(model)
 
     def encode(self, text: str) -> Ids:
         check_unicode(text, "the text")
@@ -92,10 +107,17 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SentencePieceTokenizer:
+        model = values.get("model")
+        if not isinstance(model, str):
+            raise TokenizerError("the description of the sp tokenizer has no model")
         try:
-            return cls(base64.b64decode(values["model"], validate=True))
-        except (KeyError, TypeError, ValueError) as error:
-            raise TokenizerError("the description of the sp tokenizer has no model") from error
+            decoded = base64.b64decode(model, validate=True)
+        except ValueError as error:
+            raise TokenizerError(f"the model of the sp tokenizer is not base64 ({error})") from error
+        made = cls(decoded)
+        if not (made._keeps(PROBE) and made._keeps("\n")):
+            raise TokenizerError("the sentencepiece model does not keep a text as it is", HOW_TO_MAKE_ONE)
+        return made
 
     def _piece_bytes(self, piece: int) -> bytes:
         text: str = self._sp.id_to_piece(piece)

@@ -1,0 +1,244 @@
+"""What a JSON value must look like: types, ranges and sizes, stated as values and checked before anything is built.
+
+    RESULT = Record({"steps": Whole(0)}, optional={"loss": Nullable(Number())})
+    check(parse_json(text), RESULT, "result")
+
+Everything that comes out of a file is checked with these: model headers, training states, classifiers, settings.
+A check costs time in proportion to the JSON text, whatever the numbers in it say, and never builds what they describe.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from chargen.errors import ConfigError
+
+MAX_DEPTH = 32  #: of nested lists and objects; what chargen writes has 5
+MAX_FLOAT = sys.float_info.max
+MAX_WHOLE = 2**63 - 1  #: what a signed integer of 64 bits holds
+MAX_SHOWN = 60  #: characters of a value in an error message
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = MAX_SHOWN
+
+
+class Spec(ABC):
+    """A description of a JSON value."""
+
+    @abstractmethod
+    def check(self, value: Any, where: str) -> None:
+        """Check a value.
+
+        Args:
+            value: as `json.loads` returns it.
+            where: its name, for the message: "trainer.step".
+
+        Raises:
+            ConfigError: it is another one than described.
+        """
+
+
+@dataclass(frozen=True)
+class Number(Spec):
+    """A finite number in [low, high], or in (low, high] with `above`."""
+
+    low: float = -MAX_FLOAT
+    high: float = MAX_FLOAT
+    above: bool = False
+
+    def check(self, value: Any, where: str) -> None:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        is_finite = is_number and -MAX_FLOAT <= value <= MAX_FLOAT  # which NaN is not
+        if is_finite and (self.low < value if self.above else self.low <= value) and value <= self.high:
+            return
+        bounds = [f"{'above' if self.above else 'at least'} {self.low:g}"] if self.low > -MAX_FLOAT else []
+        bounds += [f"at most {self.high:g}"] if self.high < MAX_FLOAT else []
+        wrong(where, value, f"must be a finite number {' and '.join(bounds)}".strip())
+
+
+@dataclass(frozen=True)
+class Whole(Spec):
+    """A whole number in [low, high]."""
+
+    low: int = 0
+    high: int = MAX_WHOLE
+
+    def check(self, value: Any, where: str) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
+            wrong(where, value, f"must be a whole number of at least {self.low:,} and at most {self.high:,}")
+
+
+@dataclass(frozen=True)
+class Flag(Spec):
+    """True or false."""
+
+    def check(self, value: Any, where: str) -> None:
+        if not isinstance(value, bool):
+            wrong(where, value, "must be true or false")
+
+
+@dataclass(frozen=True)
+class Text(Spec):
+    """A string that UTF-8 can hold, of `low` to `high` characters; one of `choices`, if there are any."""
+
+    high: int = 10_000
+    low: int = 0
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: Any, where: str) -> None:
+        if not isinstance(value, str):
+            wrong(where, value, "must be a string")
+        if self.choices and value not in self.choices:
+            wrong(where, value, f"must be one of {', '.join(self.choices)}")
+        if not self.low <= len(value) <= self.high:
+            wrong(where, value, f"must have from {self.low:,} to {self.high:,} characters, not {len(value):,}")
+        if not is_unicode(value):
+            wrong(where, value, "must be valid Unicode")
+
+
+@dataclass(frozen=True)
+class Nullable(Spec):
+    """Null, or what `spec` describes."""
+
+    spec: Spec
+
+    def check(self, value: Any, where: str) -> None:
+        if value is not None:
+            self.spec.check(value, where)
+
+
+@dataclass(frozen=True)
+class ListOf(Spec):
+    """A list of `low` to `high` values that `spec` describes."""
+
+    spec: Spec
+    low: int = 0
+    high: int = 1_000_000
+
+    def check(self, value: Any, where: str) -> None:
+        if not isinstance(value, (list, tuple)):
+            wrong(where, value, "must be a list")
+        if not self.low <= len(value) <= self.high:
+            wrong(where, value, f"must have from {self.low:,} to {self.high:,} entries, not {len(value):,}")
+        for i, entry in enumerate(value):
+            self.spec.check(entry, f"{where}[{i}]")
+
+
+@dataclass(frozen=True)
+class Tuple(Spec):
+    """A list with one value for each of `specs`."""
+
+    specs: tuple[Spec, ...]
+
+    def check(self, value: Any, where: str) -> None:
+        if not isinstance(value, (list, tuple)) or len(value) != len(self.specs):
+            wrong(where, value, f"must be a list of {len(self.specs)} entries")
+        for i, (spec, entry) in enumerate(zip(self.specs, value, strict=True)):
+            spec.check(entry, f"{where}[{i}]")
+
+
+@dataclass(frozen=True)
+class Record(Spec):
+    """An object with the keys of `required` and any of those of `optional`; others are let pass: a later version's."""
+
+    required: Mapping[str, Spec] = field(default_factory=dict)
+    optional: Mapping[str, Spec] = field(default_factory=dict)
+
+    def check(self, value: Any, where: str) -> None:
+        if not isinstance(value, Mapping):
+            wrong(where, value, "must be an object")
+        for key, spec in self.required.items():
+            if key not in value:
+                raise ConfigError(f"{where} has no {key!r}")
+            spec.check(value[key], f"{where}.{key}")
+        for key, spec in self.optional.items():
+            if key in value:
+                spec.check(value[key], f"{where}.{key}")
+
+
+def wrong(where: str, value: Any, what: str) -> NoReturn:
+    """Say that a value is not what it must be.
+
+    Raises:
+        ConfigError: always.
+    """
+    raise ConfigError(f"{where} is {shown(value)}, but {what}")
+
+
+def shown(value: Any) -> str:
+    """Return a value for an error message: short, and without control characters."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
+        return f"a whole number of about {int(value.bit_length() * math.log10(2)) + 1:,} digits"
+    return _short.repr(value)
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether UTF-8 can hold a string: it has no lone surrogate."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read strict JSON.
+
+    Raises:
+        ConfigError: it is not JSON, a key stands twice in an object, a number is NaN or infinite or has thousands of
+            digits, a string holds a lone surrogate, or lists and objects are nested more than `MAX_DEPTH` deep.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ConfigError("its JSON is nested too deeply") from error
+    except ConfigError:
+        raise
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are two
+        raise ConfigError(f"its JSON cannot be read: {error}") from error
+    _check_plain(value)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1) if len(keys) < 1000 else "one"
+        raise ConfigError(f"its JSON has the key {shown(twice)} twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ConfigError(f"its JSON holds {name}, which is no number")
+
+
+def _check_plain(value: Any) -> None:
+    """Check a parsed value's depth, its strings and its numbers."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item)
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+            elif isinstance(item, str):
+                if not is_unicode(item):
+                    raise ConfigError(f"its JSON holds {shown(item)}, which is not valid Unicode")
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise ConfigError("its JSON holds a number that is too large")  # 1e999
+        if not below:
+            return
+        level = below
+    raise ConfigError(f"its JSON is nested more than {MAX_DEPTH} deep")
