@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.ui.visible import visible
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
@@ -116,7 +117,7 @@ def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
     else:
         results().print(summary(result))
         if result.interrupted:
-            console.print(f"Go on with: chargen train --resume {result.run}")
+            console.print(visible(f"Go on with: chargen train --resume {result.run}"))
     return caught.status if result.interrupted else 0
 
 
