@@ -436,9 +436,9 @@ def test_signals_end_a_run_with_its_state_saved(number: int, status: int, verse:
 def test_a_run_goes_on_when_nobody_reads_what_it_prints(verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
     read_end, write_end = os.pipe()
-    process = start_training("--steps", "300", stdout=write_end, stderr=write_end)
+    process = start_training("--steps", "60", "--batch", "4", "--seq-len", "8", stdout=write_end, stderr=write_end)
     os.close(write_end)
     os.read(read_end, 1)
     os.close(read_end)
     assert process.wait(120) == 0
-    assert load("run").checkpoint.about["result"]["steps"] == 300
+    assert load("run").checkpoint.about["result"]["steps"] == 60

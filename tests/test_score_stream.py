@@ -373,6 +373,6 @@ def test_a_reader_who_leaves_early_is_no_error(form: list[str], tmp_path: Path) 
 
 
 def test_nothing_in_a_text_can_move_the_cursor_or_end_a_cell() -> None:
-    assert visible("a\x1b[2Jb\x7f\x9b\n\0") == "a␛[2Jb\ufffd\ufffd␊␀"
+    assert visible("a\x1b[2Jb\x7f\x9b\n\0") == "a␛[2Jb␡\ufffd␊␀"
     assert visible("chữ 日本 😀") == "chữ 日本 😀"
     assert visible("a\u202eb\u2066c 👨\u200d👩") == "a\ufffdb\ufffdc 👨\u200d👩"

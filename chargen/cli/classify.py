@@ -98,37 +98,33 @@ def train_labelled(
     path: str, name: str | None, length: dict[str, float], model: dict[str, Any], seed: int, device: str, as_json: bool
 ) -> None:
     """Train a model for each label, print how good they are together; arguments as `train_classifier` has them."""
-    from rich.progress import Progress
-
     from chargen.classifier import Trained, train_classifier
     from chargen.cli.main import STARTED
     from chargen.scoring.labelled import read_labelled
-    from chargen.ui.console import chatter, print_json, results
+    from chargen.ui.console import chatter, print_json, progress_bar, results
+    from chargen.ui.visible import visible
 
     texts, console = read_labelled(Path(path)), chatter()
     name = name or Path(path).resolve().stem
-    with (
-        stop_on_signals() as stop,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as shown,
-    ):
-        task, done = shown.add_task("", total=len(texts)), 0
+    done = 0
+    with stop_on_signals() as stop, progress_bar(console, len(texts)) as show:
         for step in train_classifier(texts, name, length, model, seed, device, STARTED, stop.is_set):
             if isinstance(step, Trained):
                 trained = step
                 continue
             label, values = step[0], step[1].to_json()
             if values["event"] == "progress":
-                shown.update(task, description=label, completed=done + values["progress"])
+                show(label, done + values["progress"])
             elif values["event"] == "finished":
                 done += 1
                 about = f"{len(texts[label]):,} texts, {values['val_bits_per_char']:.3f} bits/char on held-out text"
-                shown.console.print(f"{label}: {about}", markup=False, soft_wrap=True)
-                shown.update(task, description="measuring", completed=done)
+                console.print(visible(f"{label}: {about}"), soft_wrap=True)
+                show("measuring", done)
     if as_json:
         print_json(_described(trained))
     else:
-        results().print(_quality(trained.quality, trained.classifier), markup=False, soft_wrap=True)
-        results().print(f"The classifier is {trained.folder}", markup=False)
+        results().print(_quality(trained.quality, trained.classifier), soft_wrap=True)
+        results().print(visible(f"The classifier is {trained.folder}"))
 
 
 def _described(trained: Trained) -> dict[str, Any]:
@@ -152,7 +148,6 @@ def _quality(found: Quality, classifier: Classifier) -> str:
 
 def _print(classifier: Classifier, texts: list[str], measured: Quality | None, as_json: bool) -> None:
     from chargen.ui.console import print_json, results
-    from chargen.ui.scores import visible
     from chargen.ui.tables import plain_table
 
     if as_json:
@@ -165,11 +160,11 @@ def _print(classifier: Classifier, texts: list[str], measured: Quality | None, a
             print_json({"event": "text", "text": text, "label": label, "probabilities": probabilities, **about})
         return
     if measured:
-        results().print(_quality(measured, classifier), markup=False, soft_wrap=True)
+        results().print(_quality(measured, classifier), soft_wrap=True)
     if texts:
         rows = []
         for text, row in zip(texts, classifier.log_probs(texts).tolist(), strict=True):
             label = classifier.labels[max(range(len(row)), key=lambda k: row[k])]
-            rows.append((label, *(f"{math.exp(x):.3f}" for x in row), visible(text)))
+            rows.append((label, *(f"{math.exp(x):.3f}" for x in row), text))
         columns = [f"p({label})" for label in classifier.labels]
         results().print(plain_table(("label", *columns, "text"), rows, columns))

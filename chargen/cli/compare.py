@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.ui.visible import say, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,13 +153,11 @@ def _line(
 
 def _say(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[str], num_lines: int) -> None:
     """Say what makes the numbers less than they seem."""
-    from chargen.ui.console import chatter
-
     for lm, name in zip(lms, models, strict=True):
         if lm.checkpoint.about.get("corpus_sha256") == corpus.sha256:
-            chatter().print(f"note: {name} learned from a part of this very text", markup=False)
+            say(f"note: {name} learned from a part of this very text")
     if num_lines < FEW_LINES:
-        chatter().print(f"note: {num_lines} lines are too few for the intervals to say much", markup=False)
+        say(f"note: {num_lines} lines are too few for the intervals to say much")
 
 
 def _print(
@@ -173,9 +172,8 @@ def _print(
     first = table[0]["name"]
     results().print(comparison_table(table))
     results().print(
-        f"{about['chars']:,} characters, {about['bytes']:,} bytes, {about['lines']:,} lines; differences from {first}, "
-        f"95 % of {about['resamples']:,} resamples",
-        markup=False,
+        f"{about['chars']:,} characters, {about['bytes']:,} bytes, {about['lines']:,} lines; differences from "
+        f"{visible(first)}, 95 % of {about['resamples']:,} resamples"
     )
     for other in dict.fromkeys(line["other"] for line in far):
         results().print(lines_apart_table([line for line in far if line["other"] == other]))

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
+from chargen.ui.visible import visible
 
 
 @click.group(
@@ -53,7 +54,10 @@ def get(name: str, output: str | None, as_json: bool) -> None:
     made = read_source(name)
     data = made.text.encode("utf-8")
     if output == "-":
-        sys.stdout.buffer.write(data)
+        if sys.stdout.isatty():  # which is to be shown the text, not to obey it
+            sys.stdout.write(made.text)
+        else:
+            sys.stdout.buffer.write(data)
         return
     path = Path(output) if output else Path("corpora") / f"{name.replace(':', '-')}.txt"
     write_atomically(path, [data])
@@ -87,9 +91,9 @@ def check(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> None:
     numbers = [(k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in asdict(facts).items()]
     results().print(key_value_table(numbers))
     for finding in findings:
-        results().print(f"\n{finding.kind}: {finding.what}\n  {finding.advice}", markup=False, highlight=False)
+        results().print(f"\n{visible(finding.kind)}: {visible(finding.what)}\n  {visible(finding.advice)}")
         for place in finding.places:
-            results().print(f"    {place}", markup=False, highlight=False)
+            results().print(f"    {visible(place)}")
     if not findings:
         results().print("\nNothing odd was found.")
 

@@ -93,12 +93,10 @@ def evaluate(
 
 def _adapted(checkpoint: Checkpoint, text: str, how: dict[str, Any], device: str) -> AdaptedEvaluation:
     """Run the dynamic evaluation, with its progress on a terminal."""
-    from rich.progress import Progress
-
     from chargen.nets.device import resolve_device
     from chargen.scoring.adapt import AdaptedEvaluation, evaluate_adapted
     from chargen.scoring.learner import Adaptation
-    from chargen.ui.console import chatter
+    from chargen.ui.console import chatter, progress_bar
 
     names = {
         "adapt_rule": "rule",
@@ -107,11 +105,9 @@ def _adapted(checkpoint: Checkpoint, text: str, how: dict[str, Any], device: str
         "adapt_segment": "segment_ids",
     }
     given = Adaptation(**{names[key]: value for key, value in how.items() if value is not None})
-    console = chatter()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
-        task = shown.add_task("adapting", total=1.0)
+    with progress_bar(chatter(), 1.0) as show:
         for step in evaluate_adapted(checkpoint, text, given, resolve_device(device)):
             if isinstance(step, AdaptedEvaluation):
                 return step
-            shown.update(task, completed=step)
+            show("adapting", step)
     raise AssertionError("the last step is the result")

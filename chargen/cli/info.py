@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
+from chargen.ui.visible import say
 
 
 @click.command(
@@ -22,7 +23,7 @@ def info(model: str | None, as_json: bool) -> None:
         _describe(_facts(str(find_model(model))), as_json)
         return
     from chargen.errors import ChargenError
-    from chargen.ui.console import LN2, chatter, print_json, results
+    from chargen.ui.console import LN2, print_json, results
     from chargen.ui.tables import plain_table
 
     facts = []
@@ -30,11 +31,11 @@ def info(model: str | None, as_json: bool) -> None:
         try:
             facts.append({"name": path.parent.name, **_facts(str(path))})
         except ChargenError as error:
-            chatter().print(f"note: {error.message}", markup=False, soft_wrap=True)
+            say(f"note: {error.message}")
     if as_json:
         print_json(facts)
     elif not facts:
-        chatter().print(f"no model under {CHECKPOINTS}/ yet. Train one: chargen train corpus.txt")
+        say(f"no model under {CHECKPOINTS}/ yet. Train one: chargen train corpus.txt")
     else:
         rows = []
         for fact in facts:

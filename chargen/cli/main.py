@@ -19,6 +19,7 @@ import click
 from chargen import __version__
 from chargen.errors import ChargenError, ConfigError
 from chargen.registry import did_you_mean
+from chargen.ui.visible import install, say, visible, visible_streams
 
 STARTED = time.perf_counter()  #: when the process began, for budgets that are the whole process's
 
@@ -79,11 +80,17 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a test's stand-in has none
             stream.reconfigure(encoding="utf-8", errors="replace")
+    install()
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    with visible_streams():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         with cli.make_context("chargen", list(sys.argv[1:] if arguments is None else arguments)) as context:
             status = cli.invoke(context)
@@ -92,6 +99,7 @@ def run(arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
+        vars(error).update(message=visible(error.message))  # it quotes the arguments
         error.show()
         return error.exit_code
     except ConfigError as error:
@@ -112,7 +120,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _say(error: ChargenError, status: int) -> int:
     try:
-        click.echo(f"error: {error}", err=True)
+        for line in filter(None, (f"error: {error.message}", error.hint)):
+            say(line)
     except OSError:  # stderr was closed, and there is no other place to say it: the exit status does
         from chargen.ui.console import abandon_output
 

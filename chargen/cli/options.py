@@ -8,12 +8,19 @@ import re
 import click
 from click.core import ParameterSource
 
+from chargen.ui.visible import write_raw
+
 
 def _temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
     if not (math.isfinite(value) and value >= 0):
         about = "a number of at least 0 (0 always takes the likeliest character)"
         raise click.BadParameter(f"{value} is not a temperature: {about}.", ctx, param)
     return value
+
+
+def _raw(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        write_raw()
 
 
 model = click.option(
@@ -25,6 +32,11 @@ temperature = click.option(
     help="Below 1 bolder, above 1 wilder; 0 always takes the likeliest character.",
 )  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, with units in the names.")
+raw = click.option(
+    "--raw", is_flag=True, expose_value=False, callback=_raw,
+    help="Print text exactly as it is on a terminal too. Without this option, control characters and other characters "
+    "that act on a terminal or are invisible are shown as symbols there; pipes and files always get the exact text.",
+)  # fmt: skip
 end = click.option(
     "--end/--no-end", default=None, help="Score the end too, or not.  [default: of a model of documents]"
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from chargen.cli import options
+from chargen.ui.visible import json_line
 
 if TYPE_CHECKING:
     from chargen.scoring.nbest import Hypothesis
@@ -42,6 +43,7 @@ Form = Callable[["Scored", float], str]
 @click.option("--as-costs", is_flag=True, help="Print Kaldi's `id cost`: minus the new total.")
 @click.option("--feature", default="chargen", show_default=True, metavar="NAME", help="In Moses' features.")
 @options.device
+@options.raw
 @options.as_json
 def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None, **choices: Any) -> None:
     """Score N-best lists with a model, and combine its score with the one that they came with.
@@ -56,6 +58,9 @@ def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None
     given total is minus the sum of its --costs; 0 without any.
 
     Ids, order, features and white space stay as they are; equals keep their order. The lines of a list stand together.
+
+    On a terminal, characters that would act on it are shown as symbols, and escaped in --json (--raw: as they are); a
+    pipe or a file gets exactly the text.
 
     --tune searches all weights from 0 up, exactly (Och 2003), for the fewest word (or character) errors in all; Moses'
     references are a text a line, the first for the id 0, Kaldi's are `utt-id text`. The lists are kept in memory for
@@ -155,12 +160,11 @@ def _say_tuned(tuned: Tuned, length: int, lists: int, error: str, as_json: bool)
 
 def _form(form: str, choices: dict[str, Any]) -> Form:
     """Return how a hypothesis is printed."""
-    from chargen.jsontext import to_line
     from chargen.scoring.nbest import MOSES, with_feature
 
     def as_json(one: Scored, weight: float) -> str:
         score, hypothesis = one.score, one.hypothesis
-        return to_line(
+        return json_line(
             {
                 "event": "hypothesis",
                 "line": hypothesis.number,

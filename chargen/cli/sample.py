@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.ui.visible import say
 
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel
@@ -85,6 +86,7 @@ FLUSH_EVERY_S = 0.02
 @click.option("--report", is_flag=True, help="Say how much of each sample stands in the training text.")
 @click.option("--corpus", multiple=True, metavar="FILE", help="Where that is, if it is not found.")
 @options.device
+@options.raw
 @options.as_json
 def sample(
     model: str | None, number: int, prompt: str, prompt_file: str | None, particles: int, beam: int, best_of: int,
@@ -92,7 +94,8 @@ def sample(
 ) -> None:  # fmt: skip
     """Write text with a model.
 
-    The text goes to stdout as it is drawn. The same seed gives the same text.
+    The text goes to stdout as it is drawn. The same seed gives the same text. On a terminal, characters that would act
+    on it are shown as symbols (--raw: as they are); a pipe or a file gets exactly the text.
 
     What acts on a character, in this order: --regex, --ban and --max-copy rule out; --dry takes away; --temp; --top-k,
     --top-p, --typical, --min-p; then it is drawn.
@@ -118,7 +121,7 @@ def sample(
         settings["seed"] = secrets.randbits(31)
     unknown = lm.unknown_characters(prompt + suffix) if prompt or suffix else ""
     if unknown:
-        click.echo(f"note: the model does not know {unknown}; it reads them as unknown characters", err=True)
+        say(f"note: the model does not know {unknown}; it reads them as unknown characters")
     if number == 1 and not (particles or beam or best_of > 1 or suffix or as_json):
         pieces = lm.stream(prompt, corpus=corpus, **settings)
         if not told:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options, score_why
+from chargen.ui.visible import say
 
 if TYPE_CHECKING:
     from chargen.errors import ChargenError
@@ -54,6 +55,7 @@ Examples:
 @click.option("--words", is_flag=True, help="Bits per word too; a word is what stands between white space.")
 @click.option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
 @score_why.options
+@options.raw
 @options.as_json
 @options.device
 def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
@@ -73,6 +75,9 @@ def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
     A line ends at LF, CRLF or CR. Any number of texts can be read: --no-sort and --top keep few of them; a ranking of
     all keeps them on disk, and 16 bytes of each in memory. --json prints one document for arguments, and an object a
     line for files, --chars or --suggest; --tsv a row a text, with --chars a row a character.
+
+    On a terminal, characters that would act on it are escaped in --json and shown as symbols in --tsv (--raw: as they
+    are); a pipe or a file gets them as they are. Tables show them as symbols everywhere.
     """
     from chargen.lm import load
     from chargen.text.tokenizer import check_unicode
@@ -101,7 +106,7 @@ def _nothing(why: str, tally: Tally) -> ChargenError:
     from chargen.errors import CorpusError
 
     for note in tally.notes(words=False):
-        click.echo(note, err=True)
+        say(note)
     return CorpusError(f"{why}: there is nothing to score", 'Say chargen score "a sentence", or --file FILE.')
 
 
@@ -180,7 +185,7 @@ def _print(lm: LanguageModel, scores: Iterator[Score], files: bool, chosen: dict
         about = {"unit": "bits per character", "context": chosen["context"], "end": chosen["end"], "by": chosen["by"]}
         print_json({**about, "sentences": rows, "total": tally.total.to_json()})
     for text in tally.notes(words):
-        click.echo(text, err=True)
+        say(text)
 
 
 def _ordered(scores: Iterator[Score], chosen: dict[str, Any]) -> Iterator[tuple[int | None, int, Score]]:

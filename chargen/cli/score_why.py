@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from chargen.ui.visible import say
+
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel
     from chargen.probe.surprisal import Place
@@ -99,11 +101,10 @@ def show(lm: LanguageModel, rows: Iterable[tuple[int | None, int, Score]], chose
 
 def _write(path: Path, pages: list[list[Place]], proposed: list[list[Suggestion]], name: str) -> None:
     from chargen.files import write_atomically
-    from chargen.ui.console import chatter
     from chargen.ui.heat_page import heat_page
 
     write_atomically(path, (piece.encode() for piece in heat_page(pages, f"a model of {name}", proposed)))
-    chatter().print(f"note: the page is {path}", soft_wrap=True, markup=False)
+    say(f"note: the page is {path}")
 
 
 def _line(lm: LanguageModel, chosen: dict[str, Any]) -> Why:

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from chargen.errors import StoppedError
+from chargen.ui.visible import say
 
 
 class StopRequest(threading.Event):
@@ -54,7 +55,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     try:
         yield request
     except StoppedError as error:
-        click.echo(str(error), err=True)
+        say(f"{error.message}. {error.hint}")
         raise click.exceptions.Exit(request.status) from error
     finally:
         for number, handler in before.items():

@@ -11,6 +11,7 @@ import click
 from chargen.cli import options
 from chargen.cli.signals import stop_on_signals
 from chargen.errors import ConfigError
+from chargen.ui.visible import visible
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
@@ -122,7 +123,7 @@ def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
         else:
             results().print(summary(result))
             if result.interrupted:
-                console.print(f"Go on with: chargen train --resume {result.run}")
+                console.print(visible(f"Go on with: chargen train --resume {result.run}"))
         sys.stdout.flush()
     return stop.status if result.interrupted else 0
 

@@ -12,17 +12,11 @@ from collections.abc import Iterator
 
 from rich.cells import cell_len
 
+from chargen.ui.visible import MAX_KEPT, visible
+
 JOINER = "\u200d"
 FLAG_LETTERS = range(0x1F1E6, 0x1F200)
 SKIN_TONES = range(0x1F3FB, 0x1F400)
-
-# What a terminal would obey, or turn the line's direction by, is shown as a picture or not at all.
-GLYPHS: dict[int, int | str | None] = {
-    **{code: 0x2400 + code for code in range(32)},
-    0x7F: 0x2421,
-    **dict.fromkeys([*range(0x80, 0xA0), 0x2028, 0x2029], "·"),
-    **dict.fromkeys([0x200E, 0x200F, 0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF], None),
-}
 
 
 def clusters(text: str) -> Iterator[str]:
@@ -50,7 +44,7 @@ def glyph(cluster: str) -> tuple[str, int]:
     """Return what is drawn for a cluster, and how many cells it fills: 0, 1 or 2."""
     if cluster.isascii() and cluster.isprintable():
         return cluster, 1
-    drawn = cluster.translate(GLYPHS)
+    drawn = visible(cluster)
     return drawn, min(2, cell_len(drawn))
 
 
@@ -68,4 +62,6 @@ def _joins(cluster: str, char: str) -> bool:
         return len(cluster) == 1 and ord(cluster) in FLAG_LETTERS
     if ord(char) in SKIN_TONES:
         return unicodedata.category(cluster[0]) == "So"
-    return cell_len(char) == 0 and unicodedata.category(char) != "Cc"
+    return (
+        cell_len(char) == 0 and visible(cluster[-MAX_KEPT:] + char)[-1] == char
+    )  # what is shown as a symbol stands alone

@@ -118,7 +118,7 @@ def _picture(cluster: str) -> tuple[str, int]:
     picture, width = glyph(cluster)
     if width:
         return picture, width
-    return ("◌" + picture if picture else "·"), 1  # a mark without a letter; what only turns the line's direction
+    return "◌" + picture, 1  # a mark without a letter
 
 
 def _style(bits: float) -> Style:

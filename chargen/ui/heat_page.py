@@ -46,6 +46,7 @@ def heat_page(
         model: what to call the model.
         suggestions: for each text, or none at all.
     """
+    model = visible(model)
     yield '<!doctype html>\n<html>\n<head>\n<meta charset="utf-8">\n'
     yield "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

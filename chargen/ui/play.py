@@ -16,6 +16,7 @@ from chargen.ui.draft import Draft, press, show
 from chargen.ui.keyboard import Keyboard
 from chargen.ui.page import lay_out
 from chargen.ui.screen import Screen, joined
+from chargen.ui.visible import visible
 from chargen.ui.work import Work
 
 SLICE_S = 0.025  #: of work between two pictures; the first shows some lines of the new continuation at once
@@ -79,4 +80,4 @@ def _status(draft: Draft, work: Work, name: str, width: int) -> str:
         score = score if bits is None else f"{bits:.2f} bits/char"
     facts = [f"temp {draft.temperature:g}", score, f"seed {draft.seed}"]
     facts += [f"{unknown:,} unknown"] if unknown else []
-    return joined([*facts, name, f"{len(draft.text):,} characters"], width)
+    return joined([*facts, visible(name), f"{len(draft.text):,} characters"], width)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -12,10 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from chargen.errors import ChargenError
-from chargen.jsontext import to_line
 from chargen.probe.surprisal import Place
 from chargen.scoring.scorer import Score, Total
-from chargen.ui.console import chatter
+from chargen.ui.console import chatter, status
+from chargen.ui.visible import json_line, visible
 
 BAR_CELLS = 8
 MOST_BITS = 8.0  #: per character: a full bar
@@ -28,7 +27,6 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 Line = Callable[[int | None, int, Score], None]  #: (rank, place among the input, score), prints it
 
 WORD_COLUMNS = ("bits/word", "words")
-_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
 
 
@@ -73,7 +71,7 @@ def table(console: Console, words: bool, ranked: bool = True) -> Line:
 
 def json_lines(write: Callable[[str], Any], words: bool) -> Line:
     """Return what prints a JSON object a line."""
-    return lambda rank, place, score: write(to_line(record(rank, place, score, words)) + "\n")
+    return lambda rank, place, score: write(json_line(record(rank, place, score, words)) + "\n")
 
 
 def collect(rows: list[dict[str, Any]], words: bool) -> Line:
@@ -144,12 +142,12 @@ class Tally:
     def watching(self, scores: Iterable[Score], quiet: bool) -> Iterator[Score]:
         """Yield scores as they come; where stderr is a terminal, and not `quiet`, it says how many there were."""
         console, begin = chatter(), time.perf_counter()
-        with nullcontext() if quiet or not console.is_terminal else console.status("reading …") as status:
+        with nullcontext() if quiet or not console.is_terminal else status(console, "reading …") as update:
             for count, score in enumerate(scores, start=1):
                 self._count(score)
                 yield score
-                if status and count % REPORT_EVERY == 0:
-                    status.update(f"{count:,} texts, {count / (time.perf_counter() - begin):,.0f} a second")
+                if update and count % REPORT_EVERY == 0:
+                    update(f"{count:,} texts, {count / (time.perf_counter() - begin):,.0f} a second")
 
     def notes(self, words: bool) -> list[str]:
         """Return what is worth saying at the end, a line each."""
@@ -187,26 +185,6 @@ def escaped(text: str) -> str:
     'a\\tb'
     """
     return "".join(_ESCAPES.get(char, char) for char in text) if any(char in text for char in _ESCAPES) else text
-
-
-def visible(text: str) -> str:
-    """Return a text without what would move a terminal's cursor, or turn the direction of what follows it.
-
-    Control characters have a picture, or U+FFFD.
-
-    >>> visible("a\\nb")
-    'a␊b'
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        chr(0x2400 + ord(char))
-        if char < " "
-        else "\ufffd"
-        if char in _DIRECTIONS or unicodedata.category(char) in ("Cc", "Cs")
-        else char
-        for char in text
-    )
 
 
 def _bar(bits: float | None) -> Text:

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.scoring.suggest import Suggestion
-from chargen.ui.heat import visible
+from chargen.ui import heat
+from chargen.ui.visible import visible
 
 
 def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
@@ -19,7 +20,7 @@ def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, Text(value))
+        table.add_row(Text(visible(name)), Text(visible(value)))
     return table
 
 
@@ -27,9 +28,9 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
     """Return a table with a header; the columns named in `right` hold numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+        table.add_column(Text(visible(column)), justify="right" if column in right else "left", no_wrap=column in right)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     return table
 
 
@@ -37,14 +38,14 @@ def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
     """Return edits with what they gain, the best first; places are counted from 1."""
     rows = []
     for s in suggestions:
-        old, new = (visible(part, "␣") for part in (s.edit.removed, s.edit.inserted))
+        old, new = (heat.visible(part, "␣") for part in (s.edit.removed, s.edit.inserted))
         what = {
             "replace": f"{old} → {new}",
             "delete": f"without {old}",
             "insert": f"with {new}",
             "swap": f"{old} → {new}",
         }
-        rows.append((f"+{s.gain_bits:.1f}", str(s.edit.begin + 1), what[s.edit.kind], visible(s.text)))
+        rows.append((f"+{s.gain_bits:.1f}", str(s.edit.begin + 1), what[s.edit.kind], heat.visible(s.text)))
     return plain_table(("gain (bits)", "place", "edit", "text"), rows, ("gain (bits)", "place"))
 
 
@@ -79,7 +80,7 @@ def lines_apart_table(lines: Sequence[Mapping[str, Any]]) -> Table:
             f"{r['first_bits']:.1f}",
             f"{r['other_bits']:.1f}",
             f"{r['difference_bits']:+.1f}",
-            visible(r["text"]),
+            heat.visible(r["text"]),
         )
         for r in lines
     ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -16,9 +16,11 @@ from rich.text import Text
 
 from chargen.checkpoint import Checkpoint
 from chargen.training.reports import Evaluated, Finished, Progress, Report, Started
-from chargen.ui.console import LN2, abandon_output, bits, seconds
+from chargen.ui.console import LN2, abandon_output, bits, live, seconds
+from chargen.ui.visible import visible, visible_text
 
 PLAIN_EVERY_S = 10.0  #: between two plain lines
+REFRESH_S = 0.25  #: between two pictures of the live display, at least
 SAMPLE_EVERY_S = 5.0  #: between two samples on the live display, at least
 
 Sampler = Callable[[Checkpoint], str]  #: a model as it is now → a few lines that it writes
@@ -106,7 +108,7 @@ class PlainDisplay:
             self._line(f"      step {report.step:,}  {losses}{mark}")
 
     def _line(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
 
 class LiveDisplay:
@@ -114,16 +116,16 @@ class LiveDisplay:
 
     def __init__(self, console: Console, sampler: Sampler) -> None:
         self._console, self._sampler = console, sampler
-        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        self._live = live(console)
         self._progress: Progress | None = None
         self._look: Evaluated | None = None
         self._best = math.inf
         self._sample = ""
-        self._sampled = -math.inf
+        self._sampled = self._drawn = -math.inf
 
     def __enter__(self) -> LiveDisplay:
         self._live.__enter__()
-        self._live.update(Text("reading the text, loading torch …", style="dim"))
+        self._live.update(Text("reading the text, loading torch …", style="dim"), refresh=True)
         return self
 
     def __exit__(
@@ -134,7 +136,7 @@ class LiveDisplay:
     def show(self, report: Report) -> None:
         if isinstance(report, Started):
             for line in describe(report):
-                self._console.print(line, markup=False)
+                self._console.print(line)
         elif isinstance(report, Progress):
             self._progress = report
         elif isinstance(report, Evaluated):
@@ -143,7 +145,9 @@ class LiveDisplay:
             if report.elapsed_s - self._sampled >= SAMPLE_EVERY_S:
                 self._sample, self._sampled = self._sampler(report.checkpoint), report.elapsed_s
         if self._progress is not None:
-            self._live.update(self._picture(self._progress))
+            refresh = time.monotonic() - self._drawn >= REFRESH_S
+            self._drawn = time.monotonic() if refresh else self._drawn
+            self._live.update(self._picture(self._progress), refresh=refresh)
 
     def _picture(self, now: Progress) -> Group:
         bar = Table.grid(expand=True, padding=(0, 1))
@@ -161,8 +165,11 @@ class LiveDisplay:
         )
         parts: list[Table | Panel] = [bar, losses]
         if self._sample and self._look:
-            title = f"a sample at step {self._look.step:,}"
-            parts.append(Panel(Text(self._sample), title=title, title_align="left", border_style="dim"))
+            panel = Panel(
+                Text(visible_text(self._sample)), title=Text(f"a sample at step {self._look.step:,}"),
+                title_align="left", border_style="dim",
+            )  # fmt: skip
+            parts.append(panel)
         return Group(*parts)
 
 
@@ -174,7 +181,7 @@ def describe(report: Started) -> list[str]:
     else:
         length = f"{report.total_steps:,} steps" + (f", from {report.first_step:,}" if report.first_step else "")
     of_ngrams = f", of n-grams {model.ngram_dropout:g}" if model.ngrams else ""
-    return [
+    lines = [
         *(f"note: {note}" for note in report.notes),
         f"{report.corpus}: {report.train_chars:,} characters to learn from, {report.val_chars:,} held out",
         f"{model}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
@@ -182,6 +189,7 @@ def describe(report: Started) -> list[str]:
         f"{train.batch_size} lanes × {train.seq_len}; "
         f"{length} on {train.device}, seed {train.seed}",
     ]
+    return [visible(line) for line in lines]
 
 
 def summary(report: Finished) -> Group:
@@ -208,4 +216,4 @@ def summary(report: Finished) -> Group:
         *report.advice,
         f"The best model (step {report.best_step:,}) is {report.model_path}",
     ]
-    return Group(table, Text("\n".join(lines)))
+    return Group(table, Text("\n".join(map(visible, lines))))

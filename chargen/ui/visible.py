@@ -1,0 +1,176 @@
+r"""Text from outside, made safe to look at: the only file that decides what reaches a terminal.
+
+A terminal obeys what it is sent. A model file, a corpus, a label, a file name or an argument can hold an escape
+sequence that clears the screen, sets the title or types for the user, a bidi override that shows "evil.txt" as
+something else, or a newline that begins a second, forged message. Everything from outside is therefore changed on its
+way to the terminal, one character for one character:
+
+    C0 controls, DEL                          their picture: ␛ ␇ ␡ (in one-line contexts ␊ and ␉ too)
+    C1 controls, lone surrogates (invalid     U+FFFD
+    bytes), bidi marks, embeddings, overrides
+    and isolates, line and paragraph
+    separators, invisible format characters
+    ZWJ, ZWNJ, variation selectors; U+200B    kept: scripts and emoji need them
+    and U+180E after a letter of a script
+    that needs them; tags in a flag
+
+There are two paths to a terminal, and each has one place where this happens:
+
+    click.echo, print, sys.stdout.write, warnings, tracebacks ──▶ VisibleStream ──┐
+                                                                                  ├──▶ the stream below it ──▶ terminal
+    rich: tables, live displays (ui/console.py) ──▶ each segment but rich's own ──┘
+                                                    control codes
+
+`cli/main.py` puts a `VisibleStream` in the place of stderr always, and of stdout where that is a terminal: pipes and
+files get exactly the text. Neither path can tell a newline of a message's layout from one of a file name, so code that
+puts text from outside into a line calls `visible` (or `say`, which prints such a line).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+from chargen.jsontext import to_line
+
+# Sequences in which an invisible character is part of the writing: a flag's tags, the word and vowel separators of
+# Thai, Lao, Myanmar and Khmer (U+200B), and of Mongolian (U+180E).
+_KEPT = (
+    r"(?P<kept>\U0001f3f4[\U000e0020-\U000e007f]{1,7}"
+    r"|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]\u200b|[\u1820-\u18aa]\u180e)"
+)
+_UNSAFE = (
+    r"\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\ud800-\udfff"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+)
+_IN_LINE = re.compile(rf"{_KEPT}|[\x00-\x1f{_UNSAFE}]")
+_IN_TEXT = re.compile(rf"{_KEPT}|[\x00-\x08\x0b-\x1f{_UNSAFE}]")
+MAX_KEPT = 8  #: characters of the longest sequence that is kept
+
+
+def visible(text: str) -> str:
+    r"""Return a text as one line in which nothing is hidden and nothing acts on the terminal.
+
+    >>> visible("a\nb\x1b[2J")
+    'a␊b␛[2J'
+    """
+    return text if text.isprintable() else _IN_LINE.sub(_replaced(_picture), text)
+
+
+def visible_text(text: str) -> str:
+    r"""Return the same of a text of several lines: newlines and tabs stay.
+
+    >>> visible_text("a\nb\x1b[2J")
+    'a\nb␛[2J'
+    """
+    return text if text.isprintable() else _IN_TEXT.sub(_replaced(_picture), text)
+
+
+def visible_json(line: str) -> str:
+    r"""Return a JSON document of one line with escapes for what is unsafe; its value is the same.
+
+    >>> visible_json('"a\x9bb"')
+    '"a\\u009bb"'
+    """
+    return line if line.isprintable() else _IN_LINE.sub(_replaced(_json_escape), line)
+
+
+def _replaced(picture: Callable[[str], str]) -> Callable[[re.Match[str]], str]:
+    return lambda found: found[0] if found["kept"] else picture(found[0])
+
+
+def _picture(char: str) -> str:
+    return chr(0x2400 + ord(char)) if char < " " else "\u2421" if char == "\x7f" else "\ufffd"
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+class VisibleStream(io.TextIOBase):
+    """A text stream that writes what it is given to another one, made visible.
+
+    What stands before a piece is remembered, so that a text in pieces is shown as the whole would be.
+
+    Args:
+        below: the stream that is written to.
+    """
+
+    def __init__(self, below: TextIO) -> None:
+        self.below = below
+        self._before = ""
+
+    def write(self, text: str) -> int:
+        context = self._before
+        self.below.write(visible_text(context + text)[len(context) :])
+        self._before = (context + text)[-MAX_KEPT:]
+        return len(text)
+
+    def flush(self) -> None:
+        self.below.flush()
+
+    def close(self) -> None:
+        """Do nothing: the stream below belongs to somebody else."""
+
+    def isatty(self) -> bool:
+        return self.below.isatty()
+
+    def fileno(self) -> int:
+        return self.below.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.below.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self.below.errors
+
+
+def stream_below(stream: TextIO) -> TextIO:
+    """Return the stream below a `VisibleStream`, any other as it is: for writers that make text visible themselves."""
+    return stream.below if isinstance(stream, VisibleStream) else stream
+
+
+def install() -> None:
+    """Put a `VisibleStream` in the place of stderr, and in that of stdout if it is a terminal."""
+    for name in ("stderr", *(["stdout"] if sys.stdout.isatty() else [])):
+        stream = getattr(sys, name)
+        if not isinstance(stream, VisibleStream):
+            setattr(sys, name, VisibleStream(stream))
+
+
+@contextmanager
+def visible_streams() -> Iterator[None]:
+    """Install the streams; put back those that were there before."""
+    before = sys.stdout, sys.stderr
+    install()
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def write_raw() -> None:
+    """Let stdout have exactly the text, even where it is a terminal."""
+    sys.stdout = stream_below(sys.stdout)
+
+
+def say(line: str) -> None:
+    """Print one line on stderr; a newline in it is shown as one."""
+    sys.stderr.write(visible(line) + "\n")
+    sys.stderr.flush()
+
+
+def json_line(value: Any) -> str:
+    """Return a value as one line of JSON for stdout: for a terminal with escapes for what is unsafe."""
+    line = to_line(value)
+    return visible_json(line) if isinstance(cast(object, sys.stdout), VisibleStream) else line
