@@ -23,18 +23,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from chargen.cells.weights import check_shapes, check_weights, table_bytes
+from chargen.cells.weights import FLOAT32_BYTES, check_shapes, check_weights, count_parameters, table_bytes
 from chargen.config import MAX_STEPS, DataConfig, ModelConfig
 from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.files import write_atomically
 from chargen.jsontext import finite
-from chargen.memory import check_memory
+from chargen.memory import GIB, check_memory
 from chargen.schema import Nullable, Number, Record, Spec, Text, Whole, parse_json, shown
 from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 
@@ -42,6 +42,10 @@ FORMAT = "chargen"
 FORMAT_VERSION = 1
 DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: of tensors, as safetensors names them; weights are F32
 WEIGHT_DTYPE = "F32"
+MAX_EXPANSION = (
+    64  #: tables that are made when a model is opened, over its weights; four members with one embedding: 16
+)
+SMALL_TABLES = 1 << 28  #: bytes of tables that are always allowed
 
 Tensors = dict[str, np.ndarray]
 
@@ -146,7 +150,10 @@ def check_model(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype != WEIGHT_DTYPE:
             raise ModelError(f"the weight {name!r} is of type {tensor.dtype}, but must be {WEIGHT_DTYPE}")
-    check_memory(table_bytes(config), "the model", "Open it on a machine with more memory.")
+    needed = table_bytes(config)
+    if needed > MAX_EXPANSION * FLOAT32_BYTES * count_parameters(config) + SMALL_TABLES:
+        raise ModelError(f"its settings would make tables of {needed / GIB:,.1f} GiB out of small weights")
+    check_memory(needed, "the model", "Open it on a machine with more memory.")
 
 
 def save_tensors(path: Path, tensors: Tensors, described: Mapping[str, Any]) -> None:
@@ -166,8 +173,7 @@ class DamagedError(ModelError):
     """A file that is missing, cannot be read, or is not as `save_tensors` wrote it; the message names it."""
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """What a file's header says of a tensor."""
 
     dtype: str

@@ -10,6 +10,7 @@ and refused if it holds what a lossless tokenizer has no use for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from chargen.errors import TokenizerError
@@ -23,6 +24,7 @@ MAX_PIECE_BYTES = 1 << 12  #: of a piece with its score and its type
 MAX_SPEC_BYTES = 1 << 20  #: of how it was trained, required characters and its own symbols included
 PIECE, TRAINER, NORMALIZER, SELF_TEST, DENORMALIZER = 1, 2, 3, 4, 5
 NORMALIZER_TABLE, NORMALIZER_RULES = 2, 6  #: fields of a normalizer spec
+BAD_SCORE = re.compile(rb"\x15..[\x80-\xff][\x7f\xff]", re.DOTALL)  #: field 2, a float32 of only ones in its exponent
 SHORT_PIECE = PIECE << 3 | 2  #: how a piece's field begins
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  #: types of fields
 
@@ -49,6 +51,11 @@ def check_model_file(model: bytes) -> None:
         raise TokenizerError("the sentencepiece model is damaged: it ends too early")
     if not 0 < num_pieces <= MAX_PIECES:
         raise TokenizerError(f"the sentencepiece model has {num_pieces:,} pieces, but must have 1 to {MAX_PIECES:,}")
+
+
+def may_have_bad_score(model: bytes) -> bool:
+    """Tell whether a piece may have a score that is not a finite number; to ask the library for each takes longer."""
+    return BAD_SCORE.search(model) is not None
 
 
 def _short_pieces(model: bytes) -> tuple[int, int]:
