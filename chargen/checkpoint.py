@@ -41,6 +41,8 @@ from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 FORMAT = "chargen"
 FORMAT_VERSION = 1
 DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: of tensors, as safetensors names them; weights are F32
+MAX_HEADER_BYTES = 1 << 25  #: most of them may be a sentencepiece model
+MAX_TENSORS = 1 << 15  #: a training state of `MAX_LAYERS` layers has 5,000
 WEIGHT_DTYPE = "F32"
 MAX_EXPANSION = (
     64  #: tables that are made when a model is opened, over its weights; four members with one embedding: 16
@@ -190,6 +192,9 @@ class TensorFile:
 
     def __init__(self, path: Path, file: Any) -> None:
         self._path, self._file = path, file
+        names = list(file.keys())
+        if len(names) > MAX_TENSORS:
+            raise ConfigError(f"it has {len(names):,} tensors")
         text = (file.metadata() or {}).get(FORMAT)
         if text is None:
             raise DamagedError(f"{path} is not a chargen model", "chargen reads the files that `chargen train` writes.")
@@ -203,7 +208,7 @@ class TensorFile:
         Record({"sha256": Text(64, 64), "model": Record()}).check(header, "header")
         self._sha256: str = header["sha256"]
         self.described: dict[str, Any] = header["model"]
-        slices = ((name, file.get_slice(name)) for name in file.keys())  # noqa: SIM118 (not a dict)
+        slices = ((name, file.get_slice(name)) for name in names)
         self.tensors = {name: TensorInfo(s.get_dtype(), tuple(s.get_shape())) for name, s in slices}
 
     def read(self) -> Tensors:
@@ -215,6 +220,8 @@ class TensorFile:
         for name, tensor in self.tensors.items():
             if tensor.dtype not in DTYPES:
                 raise ConfigError(f"the tensor {shown(name)} has the type {shown(tensor.dtype)}")
+        size = os.path.getsize(self._path)  # a sparse file may claim any, and be consistent
+        check_memory(size, f"{self._path}, of {size:,} bytes,", "Open it on a machine with more memory.")
         tensors = {name: self._file.get_tensor(name) for name in self.tensors}
         if _checksum(self.described, tensors) != self._sha256:
             raise DamagedError(
@@ -235,6 +242,10 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         raise DamagedError(f"{path} is not a regular file" if os.path.exists(path) else f"no model file at {path}")
     hint = "Take an earlier copy, or train again."
     try:
+        with open(path, "rb") as start:
+            header_bytes = int.from_bytes(start.read(8), "little")
+        if header_bytes > MAX_HEADER_BYTES:
+            raise ConfigError(f"its header would have {header_bytes:,} bytes")
         with safe_open(path, framework="numpy") as file:
             yield TensorFile(path, file)
     except ModelError:

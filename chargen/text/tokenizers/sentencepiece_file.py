@@ -18,7 +18,7 @@ from chargen.errors import TokenizerError
 HOW_TO_MAKE_ONE = (
     "Let chargen train one (--tokenizer sp:1000), or set byte_fallback, identity normalisation and no dummy prefix."
 )
-MAX_MODEL_BYTES = 1 << 26
+MAX_MODEL_BYTES = 1 << 24  #: 256,000 pieces take 5 MB
 MAX_PIECES = 1 << 20
 MAX_PIECE_BYTES = 1 << 12  #: of a piece with its score and its type
 MAX_SPEC_BYTES = 1 << 20  #: of how it was trained, required characters and its own symbols included
