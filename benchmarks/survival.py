@@ -1,10 +1,11 @@
 """What a run and its files survive: kills at random moments, and files with random damage.
 
-    python -m benchmarks.survival --kills 50 --mutations 10000
+    python -m benchmarks.survival --kills 50 --mutations 10000 --schema 10000
 
 A run that saves its state all the time is killed (SIGKILL) at a random moment after its folder was made; then its
 training state is opened and trained on from, and its best model opened. A model's file is damaged at random; it must
 be refused with a clear error or be the same model, bit for bit, and must not take more memory than twice its size.
+Malformed files with correct checksums are `schema_attack.py`'s.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.schema_attack import attack_all
 from chargen.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
@@ -34,8 +36,9 @@ SLOW_S = 2.0  #: longer is called a hang
 @click.command()
 @click.option("--kills", default=50, show_default=True)
 @click.option("--mutations", default=10_000, show_default=True)
+@click.option("--schema", default=0, show_default=True, help="Malformed files with correct checksums, of each kind.")
 @click.option("--seed", default=0, show_default=True)
-def main(kills: int, mutations: int, seed: int) -> None:
+def main(kills: int, mutations: int, schema: int, seed: int) -> None:
     """Kill runs and damage files; print what came of it."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -49,6 +52,11 @@ def main(kills: int, mutations: int, seed: int) -> None:
             )
         if mutations:
             print(f"{mutations:,} damaged files:", damaged(mutations, np.random.default_rng(seed)))
+        if schema:
+            for kind, outcome in attack_all(schema, seed, TEXT[:4000], Path()).items():
+                print(f"{schema:,} × {kind}: {outcome}")
+                for failure in outcome.failures[:20]:
+                    print(f"  {failure}")
 
 
 def killed(name: str, rng: random.Random) -> tuple[bool, bool]:

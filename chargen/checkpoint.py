@@ -23,25 +23,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from chargen.cells.weights import check_shapes, check_weights, table_bytes
+from chargen.cells.weights import FLOAT32_BYTES, check_shapes, check_weights, count_parameters, table_bytes
 from chargen.config import MAX_STEPS, DataConfig, ModelConfig
 from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.files import write_atomically
 from chargen.jsontext import finite
-from chargen.memory import check_memory
+from chargen.memory import GIB, check_memory
 from chargen.schema import Nullable, Number, Record, Spec, Text, Whole, parse_json, shown
 from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 
 FORMAT = "chargen"
 FORMAT_VERSION = 1
 DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: of tensors, as safetensors names them; weights are F32
+MAX_HEADER_BYTES = 1 << 25  #: most of them may be a sentencepiece model
+MAX_TENSORS = 1 << 15  #: a training state of `MAX_LAYERS` layers has 5,000
 WEIGHT_DTYPE = "F32"
+MAX_EXPANSION = (
+    64  #: tables that are made when a model is opened, over its weights; four members with one embedding: 16
+)
+SMALL_TABLES = 1 << 28  #: bytes of tables that are always allowed
 
 Tensors = dict[str, np.ndarray]
 
@@ -146,7 +152,10 @@ def check_model(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype != WEIGHT_DTYPE:
             raise ModelError(f"the weight {name!r} is of type {tensor.dtype}, but must be {WEIGHT_DTYPE}")
-    check_memory(table_bytes(config), "the model", "Open it on a machine with more memory.")
+    needed = table_bytes(config)
+    if needed > MAX_EXPANSION * FLOAT32_BYTES * count_parameters(config) + SMALL_TABLES:
+        raise ModelError(f"its settings would make tables of {needed / GIB:,.1f} GiB out of small weights")
+    check_memory(needed, "the model", "Open it on a machine with more memory.")
 
 
 def save_tensors(path: Path, tensors: Tensors, described: Mapping[str, Any]) -> None:
@@ -166,8 +175,7 @@ class DamagedError(ModelError):
     """A file that is missing, cannot be read, or is not as `save_tensors` wrote it; the message names it."""
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """What a file's header says of a tensor."""
 
     dtype: str
@@ -184,6 +192,9 @@ class TensorFile:
 
     def __init__(self, path: Path, file: Any) -> None:
         self._path, self._file = path, file
+        names = list(file.keys())
+        if len(names) > MAX_TENSORS:
+            raise ConfigError(f"it has {len(names):,} tensors")
         text = (file.metadata() or {}).get(FORMAT)
         if text is None:
             raise DamagedError(f"{path} is not a chargen model", "chargen reads the files that `chargen train` writes.")
@@ -197,7 +208,7 @@ class TensorFile:
         Record({"sha256": Text(64, 64), "model": Record()}).check(header, "header")
         self._sha256: str = header["sha256"]
         self.described: dict[str, Any] = header["model"]
-        slices = ((name, file.get_slice(name)) for name in file.keys())  # noqa: SIM118 (not a dict)
+        slices = ((name, file.get_slice(name)) for name in names)
         self.tensors = {name: TensorInfo(s.get_dtype(), tuple(s.get_shape())) for name, s in slices}
 
     def read(self) -> Tensors:
@@ -209,6 +220,8 @@ class TensorFile:
         for name, tensor in self.tensors.items():
             if tensor.dtype not in DTYPES:
                 raise ConfigError(f"the tensor {shown(name)} has the type {shown(tensor.dtype)}")
+        size = os.path.getsize(self._path)  # a sparse file may claim any, and be consistent
+        check_memory(size, f"{self._path}, of {size:,} bytes,", "Open it on a machine with more memory.")
         tensors = {name: self._file.get_tensor(name) for name in self.tensors}
         if _checksum(self.described, tensors) != self._sha256:
             raise DamagedError(
@@ -229,6 +242,10 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         raise DamagedError(f"{path} is not a regular file" if os.path.exists(path) else f"no model file at {path}")
     hint = "Take an earlier copy, or train again."
     try:
+        with open(path, "rb") as start:
+            header_bytes = int.from_bytes(start.read(8), "little")
+        if header_bytes > MAX_HEADER_BYTES:
+            raise ConfigError(f"its header would have {header_bytes:,} bytes")
         with safe_open(path, framework="numpy") as file:
             yield TensorFile(path, file)
     except ModelError:

@@ -40,14 +40,14 @@ DATA = DataConfig(tokenizer="byte")  #: bytes: every model knows every character
 HELD_OUT = (0.1, 0.1)  #: of the texts: for the temperature, and for the numbers
 MAX_LABELS = 10_000
 MAX_CLASSIFIER_BYTES = 1 << 24
-MAX_TEMPERATURE = 1e12
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: what a fit can give, without the infinite one
 PRIOR_TOLERANCE = 1e-6  #: of the sum of the priors, which are written with all their digits
 CLASSIFIER: Spec = Record(
     {
         "labels": ListOf(Text(), 1, MAX_LABELS),
         "folders": ListOf(Text(255, 1), 1, MAX_LABELS),
         "log_priors": ListOf(Number(high=0.0), 1, MAX_LABELS),
-        "temperature": Nullable(Number(0.0, MAX_TEMPERATURE, above=True)),  #: null: infinite
+        "temperature": Nullable(Number(MIN_TEMPERATURE, MAX_TEMPERATURE)),  #: null: infinite
     },
     {"held_out": Record()},
 )
@@ -135,11 +135,9 @@ def _read_described(path: Path) -> dict[str, Any]:
         ModelError: it cannot be read, or is not as `train_classifier` writes it.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_CLASSIFIER_BYTES + 1)
-        if len(content) > MAX_CLASSIFIER_BYTES:
+        if path.stat().st_size > MAX_CLASSIFIER_BYTES:
             raise ConfigError(f"it has more than {MAX_CLASSIFIER_BYTES:,} bytes")
-        saved: dict[str, Any] = parse_json(content)
+        saved: dict[str, Any] = parse_json(path.read_bytes())
         CLASSIFIER.check(saved, "its content")
         labels, folders, priors = saved["labels"], saved["folders"], saved["log_priors"]
         if not len(labels) == len(folders) == len(priors):
@@ -147,8 +145,8 @@ def _read_described(path: Path) -> dict[str, Any]:
         if len(set(labels)) < len(labels) or len(set(folders)) < len(folders):
             raise ConfigError("a label or a folder stands twice in it")
         for name in folders:
-            if name in (".", "..") or any(c in name for c in "/\\\0:"):
-                raise ConfigError(f"its folder {shown(name)} is not the name of a folder beside it")
+            if not re.fullmatch(r"[\w-]+", name):  # as `folder_names` makes them: no path, and nothing hidden
+                raise ConfigError(f"its folder {shown(name)} is not a name of letters, digits, '-' and '_'")
         if abs(sum(map(math.exp, priors)) - 1.0) > PRIOR_TOLERANCE:
             raise ConfigError(f"its priors are probabilities that add up to {sum(map(math.exp, priors)):g}, not to 1")
     except OSError as error:

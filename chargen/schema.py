@@ -15,7 +15,6 @@ import reprlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from chargen.errors import ConfigError
@@ -23,14 +22,16 @@ from chargen.errors import ConfigError
 MAX_DEPTH = 32  #: of nested lists and objects; what chargen writes has 5
 MAX_FLOAT = sys.float_info.max
 MAX_WHOLE = 2**63 - 1  #: what a signed integer of 64 bits holds
+MAX_ENTRIES = 3_000_000  #: of all lists and objects of a JSON text; a state has three for each look at validation
 MAX_SHOWN = 60  #: characters of a value in an error message
 
+NO_KEYS: Mapping[str, Any] = {}
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = MAX_SHOWN
 
 
 class Spec(ABC):
-    """A description of a JSON value."""
+    """A description of a JSON value. The children are no dataclasses, which take 5 ms to make at each start."""
 
     @abstractmethod
     def check(self, value: Any, where: str) -> None:
@@ -45,13 +46,11 @@ class Spec(ABC):
         """
 
 
-@dataclass(frozen=True)
 class Number(Spec):
     """A finite number in [low, high], or in (low, high] with `above`."""
 
-    low: float = -MAX_FLOAT
-    high: float = MAX_FLOAT
-    above: bool = False
+    def __init__(self, low: float = -MAX_FLOAT, high: float = MAX_FLOAT, *, above: bool = False) -> None:
+        self.low, self.high, self.above = low, high, above
 
     def check(self, value: Any, where: str) -> None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -63,19 +62,17 @@ class Number(Spec):
         wrong(where, value, f"must be a finite number {' and '.join(bounds)}".strip())
 
 
-@dataclass(frozen=True)
 class Whole(Spec):
     """A whole number in [low, high]."""
 
-    low: int = 0
-    high: int = MAX_WHOLE
+    def __init__(self, low: int = 0, high: int = MAX_WHOLE) -> None:
+        self.low, self.high = low, high
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
             wrong(where, value, f"must be a whole number of at least {self.low:,} and at most {self.high:,}")
 
 
-@dataclass(frozen=True)
 class Flag(Spec):
     """True or false."""
 
@@ -84,13 +81,11 @@ class Flag(Spec):
             wrong(where, value, "must be true or false")
 
 
-@dataclass(frozen=True)
 class Text(Spec):
     """A string that UTF-8 can hold, of `low` to `high` characters; one of `choices`, if there are any."""
 
-    high: int = 10_000
-    low: int = 0
-    choices: tuple[str, ...] = ()
+    def __init__(self, high: int = 10_000, low: int = 0, choices: tuple[str, ...] = ()) -> None:
+        self.high, self.low, self.choices = high, low, choices
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, str):
@@ -103,24 +98,22 @@ class Text(Spec):
             wrong(where, value, "must be valid Unicode")
 
 
-@dataclass(frozen=True)
 class Nullable(Spec):
     """Null, or what `spec` describes."""
 
-    spec: Spec
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
 
     def check(self, value: Any, where: str) -> None:
         if value is not None:
             self.spec.check(value, where)
 
 
-@dataclass(frozen=True)
 class ListOf(Spec):
     """A list of `low` to `high` values that `spec` describes."""
 
-    spec: Spec
-    low: int = 0
-    high: int = 1_000_000
+    def __init__(self, spec: Spec, low: int = 0, high: int = 1_000_000) -> None:
+        self.spec, self.low, self.high = spec, low, high
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, (list, tuple)):
@@ -131,11 +124,11 @@ class ListOf(Spec):
             self.spec.check(entry, f"{where}[{i}]")
 
 
-@dataclass(frozen=True)
 class Tuple(Spec):
     """A list with one value for each of `specs`."""
 
-    specs: tuple[Spec, ...]
+    def __init__(self, specs: tuple[Spec, ...]) -> None:
+        self.specs = specs
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, (list, tuple)) or len(value) != len(self.specs):
@@ -144,12 +137,11 @@ class Tuple(Spec):
             spec.check(entry, f"{where}[{i}]")
 
 
-@dataclass(frozen=True)
 class Record(Spec):
     """An object with the keys of `required` and any of those of `optional`; others are let pass: a later version's."""
 
-    required: Mapping[str, Spec] = field(default_factory=dict)
-    optional: Mapping[str, Spec] = field(default_factory=dict)
+    def __init__(self, required: Mapping[str, Spec] = NO_KEYS, optional: Mapping[str, Spec] = NO_KEYS) -> None:
+        self.required, self.optional = required, optional
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, Mapping):
@@ -194,9 +186,13 @@ def parse_json(text: str | bytes) -> Any:
     """Read strict JSON.
 
     Raises:
-        ConfigError: it is not JSON, a key stands twice in an object, a number is NaN or infinite or has thousands of
-            digits, a string holds a lone surrogate, or lists and objects are nested more than `MAX_DEPTH` deep.
+        ConfigError: it is not JSON, has more than `MAX_ENTRIES` values, a key stands twice in an object, a number is
+            NaN or infinite or has thousands of digits, a string holds a lone surrogate, or lists and objects are nested
+            more than `MAX_DEPTH` deep.
     """
+    commas = text.count(",") if isinstance(text, str) else text.count(b",")
+    if commas > MAX_ENTRIES:  # an empty list has 2 bytes, and takes 56 once it is read
+        raise ConfigError(f"its JSON has more than {MAX_ENTRIES:,} values")
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError as error:
@@ -228,15 +224,16 @@ def _check_plain(value: Any) -> None:
     for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
-                below.extend(item)
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-            elif isinstance(item, str):
+            kind = type(item)  # of what `json` made: quicker to tell apart than by `isinstance`
+            if kind is str:
                 if not is_unicode(item):
                     raise ConfigError(f"its JSON holds {shown(item)}, which is not valid Unicode")
-            elif isinstance(item, float) and not math.isfinite(item):
+            elif kind is dict:
+                below.extend(item)
+                below.extend(item.values())
+            elif kind is list:
+                below.extend(item)
+            elif kind is float and not math.isfinite(item):
                 raise ConfigError("its JSON holds a number that is too large")  # 1e999
         if not below:
             return

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import click
 from click.core import ParameterSource
 
+from chargen.config import MAX_TEMPERATURE, MIN_TEMPERATURE
 from chargen.ui.visible import write_raw
 
 
 def _temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
-        about = "a number of at least 0 (0 always takes the likeliest character)"
+    if value != 0 and not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:  # also of NaN
+        about = f"0, which always takes the likeliest character, or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
         raise click.BadParameter(f"{value} is not a temperature: {about}.", ctx, param)
     return value
 

@@ -56,7 +56,7 @@ def begin_from(checkpoint: Checkpoint, text: Span, new_chars: str, chosen: Mappi
             raise ConfigError(
                 f"{name} is {value}, but the model to begin from has {shape[name]}", "Leave it out, or begin anew."
             )
-    before, own_loss = checkpoint.tokenizer, float(checkpoint.about.get("choice_loss_nats_per_char", 0.0))
+    before, own_loss = checkpoint.tokenizer, float(checkpoint.about.get("choice_loss_nats_per_char") or 0.0)
     grown = before.grown(text)
     count = grown.vocab_size - before.vocab_size
     if count and new_chars == "error":

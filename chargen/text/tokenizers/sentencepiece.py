@@ -24,7 +24,12 @@ from chargen.errors import TokenizerError
 from chargen.text.documents import MARK
 from chargen.text.longtext import Span
 from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
-from chargen.text.tokenizers.sentencepiece_file import HOW_TO_MAKE_ONE, MAX_MODEL_BYTES, check_model_file
+from chargen.text.tokenizers.sentencepiece_file import (
+    HOW_TO_MAKE_ONE,
+    MAX_MODEL_BYTES,
+    check_model_file,
+    may_have_bad_score,
+)
 
 SPACE_MARK = "▁"
 LONGEST_TRAINING_LINE = 4000  #: characters; the trainer leaves out longer ones, so they are cut
@@ -49,7 +54,7 @@ class SentencePieceTokenizer(Tokenizer):
         except (RuntimeError, ValueError, IndexError, OverflowError) as error:
             raise TokenizerError(f"this is not a sentencepiece model ({error})") from error
         self.vocab_size = 1 + size
-        if not all(map(math.isfinite, map(self._sp.get_score, range(size)))):
+        if may_have_bad_score(model) and not all(map(math.isfinite, map(self._sp.get_score, range(size)))):
             raise TokenizerError("a piece of the sentencepiece model has a score that is not a finite number")
         byte_ids = {self._bytes[1 + i][0]: 1 + i for i in range(size) if self._sp.is_byte(i)}
         self._mark_ids = [byte_ids.get(b, 0) for b in SPACE_MARK.encode()]
@@ -79,8 +84,9 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would be waited for, a device read for ever
                 raise OSError(errno.EINVAL, "not a regular file")
-            with open(path, "rb") as file:
-                model = file.read(MAX_MODEL_BYTES + 1)
+            if path.stat().st_size > MAX_MODEL_BYTES:
+                raise OSError(errno.EFBIG, f"more than {MAX_MODEL_BYTES:,} bytes")
+            model = path.read_bytes()
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = getattr(error, "strerror", None) or error
             raise TokenizerError(

@@ -10,6 +10,7 @@ and refused if it holds what a lossless tokenizer has no use for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from chargen.errors import TokenizerError
@@ -17,12 +18,13 @@ from chargen.errors import TokenizerError
 HOW_TO_MAKE_ONE = (
     "Let chargen train one (--tokenizer sp:1000), or set byte_fallback, identity normalisation and no dummy prefix."
 )
-MAX_MODEL_BYTES = 1 << 26
+MAX_MODEL_BYTES = 1 << 24  #: 256,000 pieces take 5 MB
 MAX_PIECES = 1 << 20
 MAX_PIECE_BYTES = 1 << 12  #: of a piece with its score and its type
 MAX_SPEC_BYTES = 1 << 20  #: of how it was trained, required characters and its own symbols included
 PIECE, TRAINER, NORMALIZER, SELF_TEST, DENORMALIZER = 1, 2, 3, 4, 5
 NORMALIZER_TABLE, NORMALIZER_RULES = 2, 6  #: fields of a normalizer spec
+BAD_SCORE = re.compile(rb"\x15..[\x80-\xff][\x7f\xff]", re.DOTALL)  #: field 2, a float32 of only ones in its exponent
 SHORT_PIECE = PIECE << 3 | 2  #: how a piece's field begins
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  #: types of fields
 
@@ -49,6 +51,11 @@ def check_model_file(model: bytes) -> None:
         raise TokenizerError("the sentencepiece model is damaged: it ends too early")
     if not 0 < num_pieces <= MAX_PIECES:
         raise TokenizerError(f"the sentencepiece model has {num_pieces:,} pieces, but must have 1 to {MAX_PIECES:,}")
+
+
+def may_have_bad_score(model: bytes) -> bool:
+    """Tell whether a piece may have a score that is not a finite number; to ask the library for each takes longer."""
+    return BAD_SCORE.search(model) is not None
 
 
 def _short_pieces(model: bytes) -> tuple[int, int]:
