@@ -19,7 +19,15 @@ from rich.text import Text
 from chargen.ui import visible as visible_module
 from chargen.ui.console import chatter, live, progress_bar, results, status
 from chargen.ui.tables import plain_table
-from chargen.ui.visible import VisibleStream, install, json_line, visible, visible_json, visible_streams, visible_text
+from chargen.ui.visible import (
+    VisibleStream,
+    install,
+    is_shown,
+    visible,
+    visible_json,
+    visible_streams,
+    visible_text,
+)
 
 PACKAGE = Path(visible_module.__file__).parent.parent
 ALL = [chr(code) for code in range(sys.maxunicode + 1)]
@@ -102,7 +110,7 @@ def test_stdout_is_raw_unless_it_is_a_terminal_and_stderr_never_is(monkeypatch: 
             install()  # twice is once
             print("\x1b\u202e", end="")
             print("\x1b\u202e", end="", file=sys.stderr)
-            assert json_line("\x9b") == ('"\x9b"' if stdout is sys.stdout else '"\\u009b"')
+            assert is_shown() == (stdout is not sys.stdout)
         assert stdout is sys.stdout and stderr is sys.stderr
         assert stdout.getvalue() == out
         assert stderr.getvalue() == "␛\ufffd"  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from chargen.cli import options
-from chargen.ui.visible import json_line
+from chargen.ui.visible import is_shown, visible_json
 
 if TYPE_CHECKING:
     from chargen.scoring.nbest import Hypothesis
@@ -160,11 +160,14 @@ def _say_tuned(tuned: Tuned, length: int, lists: int, error: str, as_json: bool)
 
 def _form(form: str, choices: dict[str, Any]) -> Form:
     """Return how a hypothesis is printed."""
+    from chargen.jsontext import to_line
     from chargen.scoring.nbest import MOSES, with_feature
+
+    shown = is_shown()
 
     def as_json(one: Scored, weight: float) -> str:
         score, hypothesis = one.score, one.hypothesis
-        return json_line(
+        line = to_line(
             {
                 "event": "hypothesis",
                 "line": hypothesis.number,
@@ -180,6 +183,7 @@ def _form(form: str, choices: dict[str, Any]) -> Form:
                 "unknown_chars": score.unknown_chars,
             }
         )
+        return visible_json(line) if shown else line
 
     def as_costs(one: Scored, weight: float) -> str:
         return f"{_id(one.hypothesis, form)} {-one.total(weight):.9g}"

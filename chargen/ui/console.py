@@ -24,7 +24,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from chargen.ui.visible import json_line, stream_below, visible, visible_text
+from chargen.jsontext import to_line
+from chargen.ui.visible import is_shown, stream_below, visible, visible_json, visible_text
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -130,7 +131,8 @@ def abandon_output() -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document, on one line, on stdout."""
-    sys.stdout.write(json_line(value) + "\n")
+    line = to_line(value)
+    sys.stdout.write((visible_json(line) if is_shown() else line) + "\n")
 
 
 def seconds(value: float) -> str:

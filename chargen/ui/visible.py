@@ -33,9 +33,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
-
-from chargen.jsontext import to_line
+from typing import TextIO, cast
 
 # Sequences in which an invisible character is part of the writing: a flag's tags, the word and vowel separators of
 # Thai, Lao, Myanmar and Khmer (U+200B), and of Mongolian (U+180E).
@@ -47,8 +45,9 @@ _UNSAFE = (
     r"\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\ud800-\udfff"
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
 )
-_IN_LINE = re.compile(rf"{_KEPT}|[\x00-\x1f{_UNSAFE}]")
-_IN_TEXT = re.compile(rf"{_KEPT}|[\x00-\x08\x0b-\x1f{_UNSAFE}]")
+# `re` compiles them when they are first needed, and keeps them: most commands never need them.
+_IN_LINE = rf"{_KEPT}|[\x00-\x1f{_UNSAFE}]"
+_IN_TEXT = rf"{_KEPT}|[\x00-\x08\x0b-\x1f{_UNSAFE}]"
 MAX_KEPT = 8  #: characters of the longest sequence that is kept
 
 
@@ -58,7 +57,7 @@ def visible(text: str) -> str:
     >>> visible("a\nb\x1b[2J")
     'a␊b␛[2J'
     """
-    return text if text.isprintable() else _IN_LINE.sub(_replaced(_picture), text)
+    return text if text.isprintable() else re.sub(_IN_LINE, _replaced(_picture), text)
 
 
 def visible_text(text: str) -> str:
@@ -67,7 +66,7 @@ def visible_text(text: str) -> str:
     >>> visible_text("a\nb\x1b[2J")
     'a\nb␛[2J'
     """
-    return text if text.isprintable() else _IN_TEXT.sub(_replaced(_picture), text)
+    return text if text.isprintable() else re.sub(_IN_TEXT, _replaced(_picture), text)
 
 
 def visible_json(line: str) -> str:
@@ -76,7 +75,7 @@ def visible_json(line: str) -> str:
     >>> visible_json('"a\x9bb"')
     '"a\\u009bb"'
     """
-    return line if line.isprintable() else _IN_LINE.sub(_replaced(_json_escape), line)
+    return line if line.isprintable() else re.sub(_IN_LINE, _replaced(_json_escape), line)
 
 
 def _replaced(picture: Callable[[str], str]) -> Callable[[re.Match[str]], str]:
@@ -170,7 +169,6 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def json_line(value: Any) -> str:
-    """Return a value as one line of JSON for stdout: for a terminal with escapes for what is unsafe."""
-    line = to_line(value)
-    return visible_json(line) if isinstance(cast(object, sys.stdout), VisibleStream) else line
+def is_shown() -> bool:
+    """Tell whether stdout is a terminal that text is made visible for: JSON for it goes through `visible_json`."""
+    return isinstance(cast(object, sys.stdout), VisibleStream)
