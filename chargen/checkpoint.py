@@ -23,10 +23,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from chargen.cells.weights import check_weights
+from chargen.cells.weights import check_weights, masked_bias
 from chargen.config import DataConfig, ModelConfig
 from chargen.errors import ChargenError, ModelError
 from chargen.files import write_atomically
+from chargen.text.documents import NONE
 from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 
 FORMAT = "chargen"
@@ -43,6 +44,13 @@ class Checkpoint:
     tokenizer: Tokenizer
     weights: Mapping[str, np.ndarray]
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Mask the ids that can never come: models of version 1.0 and earlier did not."""
+        bias = self.weights["head.bias"]
+        masked = masked_bias(bias, self.tokenizer.masked_ids(self.data.documents != NONE))
+        if not np.array_equal(masked, bias):
+            object.__setattr__(self, "weights", {**self.weights, "head.bias": masked})
 
     @property
     def data(self) -> DataConfig:

@@ -9,13 +9,15 @@ Of M members, the first has layers 0 … L−1 and the first H columns of the he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from chargen.cells import CELLS
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
+
+MASKED_LOGIT = -1e30  #: output bias of an id that can never come: finite, and its probability is exactly 0
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -61,3 +63,16 @@ def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Non
     for name in weights:
         if name not in shapes:
             raise ModelError(f"the weight {name!r} belongs to no part of the network")
+
+
+def masked_bias(bias: np.ndarray, masked: Sequence[int]) -> np.ndarray:
+    """Return an output bias, [V], in which these ids and no others are masked.
+
+    A masked id has the bias MASKED_LOGIT. Its probability and its gradient are exactly 0, so that training leaves it
+    where it is. An id that was masked before and is not any more becomes as unlikely as the least likely of the others.
+    """
+    is_masked = np.zeros(len(bias), dtype=np.bool_)
+    is_masked[list(masked)] = True
+    was_masked = bias <= MASKED_LOGIT / 2
+    lowest = bias[~was_masked].min(initial=0.0)
+    return np.where(is_masked, MASKED_LOGIT, np.where(was_masked, lowest, bias)).astype(bias.dtype)
