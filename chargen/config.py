@@ -208,6 +208,7 @@ class SampleConfig(Config):
     top_p: float = 1.0
     typical: float = 1.0
     min_p: float = 0.0
+    allow_invalid_utf8: bool = False  #: whether a model of bytes may write what is no character (as U+FFFD)
 
     def __post_init__(self) -> None:
         check_count("length", self.length, low=0)
