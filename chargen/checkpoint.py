@@ -29,13 +29,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from chargen.cells.weights import FLOAT32_BYTES, check_shapes, check_weights, count_parameters, table_bytes
+from chargen.cells.weights import FLOAT32_BYTES, check_shapes, check_weights, count_parameters, masked_bias, table_bytes
 from chargen.config import MAX_STEPS, DataConfig, ModelConfig
 from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.files import write_atomically
 from chargen.jsontext import finite
 from chargen.memory import GIB, check_memory
 from chargen.schema import Nullable, Number, Record, Spec, Text, Whole, parse_json, shown
+from chargen.text.documents import NONE
 from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 
 FORMAT = "chargen"
@@ -93,6 +94,13 @@ class Checkpoint:
     tokenizer: Tokenizer
     weights: Mapping[str, np.ndarray]
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Mask the ids that can never come, in models that were trained without the mask too."""
+        bias = self.weights["head.bias"]
+        masked = masked_bias(bias, self.tokenizer.masked_ids(self.data.documents != NONE))
+        if not np.array_equal(masked, bias):
+            object.__setattr__(self, "weights", {**self.weights, "head.bias": masked})
 
     @property
     def data(self) -> DataConfig:

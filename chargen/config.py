@@ -256,6 +256,7 @@ class SampleConfig(Config):
     top_p: float = 1.0
     typical: float = 1.0
     min_p: float = 0.0
+    allow_invalid_utf8: bool = False  #: whether a model of bytes may write what is no character (as U+FFFD)
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
         "length": Whole(0, MAX_LENGTH),

@@ -37,11 +37,13 @@ def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> di
     return {n: rng.normal(0, scale, shape).astype(np.float32) for n, shape in parameter_shapes(config).items()}
 
 
-def random_model(text: str = VERSE, tokenizer: str = "char", seed: int = 0, **shape: Any) -> Checkpoint:
+def random_model(
+    text: str = VERSE, tokenizer: str = "char", seed: int = 0, documents: str = "none", **shape: Any
+) -> Checkpoint:
     built: Tokenizer = build_tokenizer(tokenizer, text)
     sizes = {"hidden_size": 12, "embedding_dim": 8, **shape}
     config = ModelConfig(vocab_size=built.vocab_size, **sizes)
-    return Checkpoint(config, built, random_weights(config, seed), {"data": DataConfig().to_json()})
+    return Checkpoint(config, built, random_weights(config, seed), {"data": DataConfig(documents=documents).to_json()})
 
 
 @dataclass

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from chargen.checkpoint import Checkpoint, save_checkpoint
-from chargen.config import DataConfig
 from chargen.engine.evaluate import carried_log_probs, document_log_probs
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError, CorpusError, DivergenceError
@@ -89,11 +88,10 @@ def test_the_same_text_gives_the_same_number() -> None:
 
 
 def test_a_document_begins_from_the_initial_state() -> None:
-    made = random_model()
-    model = Checkpoint(made.config, made.tokenizer, made.weights, {"data": DataConfig(documents="line").to_json()})
-    ids = np.concatenate([np.append(made.tokenizer.encode(line), 0) for line in VERSE.strip().split("\n")])
+    model = random_model(documents="line")
+    ids = np.concatenate([np.append(model.tokenizer.encode(line), 0) for line in VERSE.strip().split("\n")])
     found = adapted(model, ids.astype(np.int32), STILL)
-    assert found == pytest.approx(document_log_probs(NumpyEngine(made.config, made.weights), ids), abs=1e-5)
+    assert found == pytest.approx(document_log_probs(NumpyEngine(model.config, model.weights), ids), abs=1e-5)
 
 
 def test_unknown_characters_have_their_price() -> None:

@@ -18,7 +18,6 @@ import torch
 
 from chargen.checkpoint import save_checkpoint
 from chargen.cli.main import COMMANDS
-from chargen.config import DataConfig
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]
@@ -424,8 +423,7 @@ def test_eval_says_bits_and_unknowns(chargen: Chargen, model: Path, corpus: Path
     assert "1 of the" in result.err
     assert "windows of 256" in chargen("eval", str(corpus)).out
     assert "ends of documents" not in chargen("eval", str(corpus)).out
-    documents = random_model()
-    documents.about["data"] = DataConfig(documents="line").to_json()
+    documents = random_model(documents="line")
     save_checkpoint(model, documents)
     assert "characters (4 of them ends of documents), " in chargen("eval", str(corpus)).out
 

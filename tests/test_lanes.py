@@ -106,9 +106,7 @@ def test_many_ids_do_not_change_what_is_written(settings: dict[str, Any], monkey
 
 @numba
 def test_a_model_of_documents_goes_on_behind_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = random_model("ab\n")
-    model.about["data"]["documents"] = "line"
-    lm = LanguageModel(model)
+    lm = LanguageModel(random_model("ab\n", documents="line"))
     plain = lm.samples(9, length=80, seed=0)
     assert sum(sample.text.count("\n") for sample in plain) > 50
     compiled = counted(monkeypatch)

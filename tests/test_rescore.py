@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -299,8 +300,8 @@ def test_moses_lines_come_out_in_their_order_with_feature_and_total(chargen: Cha
 def test_an_end_is_scored_where_score_scores_it(
     chargen: Chargen, model: LanguageModel, tmp_path: Path, documents: bool, flag: str | None
 ) -> None:
-    made = model.checkpoint
-    made.about["data"] = DataConfig(documents="line" if documents else "none").to_json()
+    data = DataConfig(documents="line" if documents else "none")
+    made = replace(model.checkpoint, about={**model.checkpoint.about, "data": data.to_json()})
     save_checkpoint(tmp_path / "checkpoints" / "ends" / "model.safetensors", made)
     more = [flag] if flag else []
     result = chargen("rescore", "-m", "ends", "--file", "kaldi.txt", "--json", *more)

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
-from chargen.config import DataConfig
 from chargen.engine import torch_engine
 from chargen.engine.engine import Engine
 from chargen.engine.numpy_engine import NumpyEngine
@@ -48,9 +47,7 @@ SCORES = st.builds(
 
 
 def documents_model() -> LanguageModel:
-    model = random_model()
-    model.about["data"] = DataConfig(documents="line").to_json()
-    return LanguageModel(model)
+    return LanguageModel(random_model(documents="line"))
 
 
 # ── one score, however it is computed ─────────────────────────────────────────────────────────────────────────────────
@@ -189,9 +186,7 @@ def test_the_end_of_running_text_is_a_newline_and_of_a_document_the_boundary() -
 
 
 def test_all_documents_up_to_a_length_and_what_is_longer_have_probability_one_together() -> None:
-    model = random_model("ab\n")
-    model.about["data"] = DataConfig(documents="line").to_json()
-    lm = LanguageModel(model)
+    lm = LanguageModel(random_model("ab\n", documents="line"))
     begins = ["".join(p) for p in itertools.product("ab\n", repeat=2)]
     ended = sum(math.exp(s.log_prob_nats) for s in lm.score(["", "a", "b", "\n"]))
     longer = sum(math.exp(s.log_prob_nats) for s in lm.score(begins, end=False))

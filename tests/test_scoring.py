@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.config import DataConfig
 from chargen.engine.numpy_engine import NumpyEngine
 from chargen.engine.torch_engine import TorchEngine
 from chargen.errors import CorpusError
@@ -139,9 +138,7 @@ def test_evaluate_agrees_with_score_on_a_short_text() -> None:
 
 
 def test_of_documents_an_end_is_a_character_of_the_whole_text_and_of_no_text() -> None:
-    model = random_model("abcd\n")
-    model.about["data"] = DataConfig(documents="line").to_json()
-    lm = LanguageModel(model)
+    lm = LanguageModel(random_model("abcd\n", documents="line"))
     found = lm.evaluate("ab\n\ncd\nd")
     assert (found.chars, found.document_ends, found.bytes) == (8, 3, 8)
     scores = lm.score(["ab", "cd", "d"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,14 @@ import pytest
 from benchmarks.survival import mutated
 from chargen.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from chargen.cli.main import run as command_line
-from chargen.config import DataConfig
+from chargen.config import DataConfig, ModelConfig
+from chargen.engine.engine import log_softmax
+from chargen.engine.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError, ModelError, StorageError, TokenizerError
 from chargen.lm import LanguageModel, load
 from chargen.text.documents import MARK
 from chargen.text.longtext import LongText
+from chargen.text.tokenizer import BOUNDARY_ID
 from chargen.training.background import Background
 from chargen.training.recipe import ALL_NEW, LEAST_RATE, RATE, rate
 from chargen.training.reports import Started
@@ -133,9 +138,19 @@ def test_two_runs_that_start_together_do_not_harm_each_other(verse: str) -> None
 FIRST_VERSION = Path(__file__).parent / "files" / "v1"  #: of a run on `verse`, stopped after 8 of 12 steps
 
 
-def test_a_model_of_the_first_version_says_what_it_said() -> None:
-    score = load(FIRST_VERSION / "model.safetensors").score("Trăm năm")
-    assert score.log_prob_nats == pytest.approx(-30.499613787, abs=1e-5)
+def test_a_model_of_the_first_version_says_what_it_said_but_for_the_boundary_that_cannot_come() -> None:
+    model = load(FIRST_VERSION / "model.safetensors")
+    weights, described = load_tensors(FIRST_VERSION / "model.safetensors")
+    engine = NumpyEngine(ModelConfig.from_json(described["config"]), weights)  # with the boundary, as it was then
+    state, said, boundaries = engine.initial_state(1), 0.0, 0.0
+    ids = model.tokenizer.encode("\nTrăm năm")
+    for before, token_id in pairwise(ids.tolist()):
+        logits, state = engine.step(np.array([before]), state)
+        said += float(log_softmax(logits)[0, token_id])
+        boundaries += math.log1p(-math.exp(log_softmax(logits)[0, BOUNDARY_ID]))
+    assert said == pytest.approx(-30.499613787, abs=1e-5)
+    assert model.score("Trăm năm").log_prob_nats == pytest.approx(said - boundaries, abs=1e-5)
+    assert boundaries < -0.1
 
 
 def test_a_run_of_the_first_version_can_be_resumed(verse: str) -> None:

@@ -66,8 +66,7 @@ def test_a_model_of_a_running_stream_knows_no_boundary(lm: LanguageModel) -> Non
 
 
 def test_a_model_of_documents_ends_with_one() -> None:
-    model = random_model("ab\n")
-    model.about["data"]["documents"] = "line"
+    model = random_model("ab\n", documents="line")
     texts = LanguageModel(model).samples(30, length=200, seed=0, until="boundary")
     assert {sample.ended for sample in texts} == {"boundary"}
     assert len({sample.text for sample in texts}) > 5

@@ -10,7 +10,7 @@ Of M members, the first has layers 0 … L−1 and the first H columns of the he
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from chargen.config import ModelConfig
 from chargen.errors import ModelError
 
 MAX_WEIGHT = 1e6  #: of the absolute value: a product of three matrices with such weights is still a finite float32
-MASKED_LOGIT = -1e30  #: the head's bias for an id that never comes; no other weight may be beyond `MAX_WEIGHT`
+MASKED_LOGIT = -1e30  #: the head's bias for an id that can never come: finite, and its probability is exactly 0
 FLOAT32_BYTES = 4
 
 
@@ -128,3 +128,16 @@ def too_large(weights: Iterable[tuple[str, np.ndarray]]) -> str:
             value = high if not high <= MAX_WEIGHT else low
             return f"the weight {name!r} holds {value:g}, but weights must be within ±{MAX_WEIGHT:g}"
     return ""
+
+
+def masked_bias(bias: np.ndarray, masked: Sequence[int]) -> np.ndarray:
+    """Return an output bias, [V], in which these ids and no others are masked.
+
+    A masked id has the bias MASKED_LOGIT. Its probability and its gradient are exactly 0, so that training leaves it
+    where it is. An id that was masked before and is not any more becomes as unlikely as the least likely of the others.
+    """
+    is_masked = np.zeros(len(bias), dtype=np.bool_)
+    is_masked[list(masked)] = True
+    was_masked = bias <= MASKED_LOGIT / 2
+    lowest = bias[~was_masked].min(initial=0.0)
+    return np.where(is_masked, MASKED_LOGIT, np.where(was_masked, lowest, bias)).astype(bias.dtype)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_LEARNED_CHARS = 1 << 20  #: of a text that the baselines learn from: its end, as at the end of a training run
 FEW_LINES = 30
+MAX_RESAMPLES = 1_000_000  #: some minutes for a text of 10,000 lines
 
 
 @click.command(
@@ -27,7 +28,9 @@ FEW_LINES = 30
 @click.argument("models", nargs=-1, required=True, metavar="MODEL MODEL...")
 @click.argument("corpus")
 @click.option("--top", type=click.IntRange(0), default=5, show_default=True, help="Lines to show that differ most.")
-@click.option("--resamples", type=click.IntRange(100), default=10_000, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--resamples", type=click.IntRange(100, MAX_RESAMPLES), default=10_000, show_default=True, help="Of the bootstrap."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the resamples.")
 @click.option("--learn", metavar="TEXT", help="What the baselines learn from; else the first model's text, if found.")
 @options.encoding

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from chargen.scoring.rescore import Scored
     from chargen.scoring.tune import Tuned
 
+MAX_WEIGHT = 1e9  #: with it no total overflows
 Form = Callable[["Scored", float], str]
 
 
@@ -76,8 +76,8 @@ def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None
         raise click.UsageError("The list and the references cannot both come on standard input.")
     if re.search(r"[\s|=]", choices["feature"]) or not choices["feature"]:
         raise click.UsageError(f"--feature {choices['feature']!r} cannot name one: no spaces, no = and no |.")
-    if choices["weight"] is not None and not math.isfinite(choices["weight"]):
-        raise click.UsageError(f"--weight {choices['weight']} is not a finite number.")
+    if choices["weight"] is not None and not abs(choices["weight"]) <= MAX_WEIGHT:
+        raise click.UsageError(f"--weight {choices['weight']} is not a finite number within ±{MAX_WEIGHT:,.0f}.")
     if file == "-" and sys.stdin.isatty():
         raise click.UsageError("Give an N-best list: --file FILE, or on standard input.")
     _run(file, form, costs, references, choices)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from io import StringIO
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from chargen.sampling.writing import Sample
 
 FLUSH_EVERY_S = 0.02
+MAX_SAMPLES = 1_000_000  #: of -n, and of --best-of for all of them together
+MAX_COMPETING = 1_000_000  #: of --particles and --beam; `sampling/writing.py` looks at the memory that they need
+MAX_REPORT_CHARS = 10_000_000  #: of a sample with --report, which needs some hundred bytes for each
 
 
 @click.command(
@@ -29,7 +34,9 @@ FLUSH_EVERY_S = 0.02
 )
 @options.model
 @options.temperature
-@click.option("-n", "--number", type=click.IntRange(min=1), default=1, show_default=True, help="Samples to draw.")
+@click.option(
+    "-n", "--number", type=click.IntRange(1, MAX_SAMPLES), default=1, show_default=True, help="Samples to draw."
+)
 @click.option(
     "--length",
     type=click.IntRange(min=0),
@@ -70,18 +77,25 @@ FLUSH_EVERY_S = 0.02
     "beginnings are favoured that lead to unlikely ends; --particles mends that.",
 )  # fmt: skip
 @click.option(
-    "--particles", type=click.IntRange(min=0), default=0, metavar="N",
+    "--particles", type=click.IntRange(0, MAX_COMPETING), default=0, metavar="N",
     help="N texts compete for each sample, so that it is from the model's own distribution under --regex, --ban and "
     "--max-copy.",
 )  # fmt: skip
-@click.option("--beam", type=click.IntRange(min=0), default=0, metavar="W", help="The likeliest text, by beam search.")
 @click.option(
-    "--best-of", type=click.IntRange(min=1), default=1, metavar="N", help="Of N samples the likeliest per character."
+    "--beam", type=click.IntRange(0, MAX_COMPETING), default=0, metavar="W", help="The likeliest text, by beam search."
+)
+@click.option(
+    "--best-of",
+    type=click.IntRange(1, MAX_SAMPLES),
+    default=1,
+    metavar="N",
+    help="Of N samples the likeliest per character.",
 )
 @click.option(
     "--max-copy", type=int, default=0, metavar="N",
     help="Never write more than N characters in a row that stand so in the training text.",
 )  # fmt: skip
+@click.option("--allow-invalid-utf8", is_flag=True, help="Let a model of bytes write what is no character, as U+FFFD.")
 @click.option("--suffix", default="", help="Join the prompt to this end, by particles (64 if not said).")
 @click.option("--report", is_flag=True, help="Say how much of each sample stands in the training text.")
 @click.option("--corpus", multiple=True, metavar="FILE", help="Where that is, if it is not found.")
@@ -102,12 +116,10 @@ def sample(
     """
     import secrets
 
-    from chargen.errors import ConfigError
     from chargen.lm import load
     from chargen.text.tokenizer import check_unicode
 
-    if sum([beam > 0, best_of > 1, bool(suffix), particles > 0 and not suffix]) > 1:
-        raise ConfigError("--beam, --best-of, --suffix and --particles are different ways to write; choose one")
+    _check(number, particles, beam, best_of, suffix, settings["length"] if report else 0)
     if prompt_file is not None or prompt == "-":
         from chargen.text.corpus import read_corpus
 
@@ -126,9 +138,10 @@ def sample(
         pieces = lm.stream(prompt, corpus=corpus, **settings)
         if not told:
             click.echo(f"seed {settings['seed']}", err=True)
-        text = _write(prompt, pieces)
-        if report:
-            _print_report(lm, text, corpus)
+        kept = StringIO() if report else None
+        _write(prompt, pieces, kept)
+        if kept is not None:
+            _print_report(lm, kept.getvalue(), corpus)
         return
     for count, (drawn, more) in enumerate(
         _drawn(lm, prompt, suffix, number, beam, best_of, particles, corpus, settings), 1
@@ -148,6 +161,22 @@ def sample(
         _write(prompt, [drawn.text, suffix])
         if report:
             _print_report(lm, drawn.text, corpus)
+
+
+def _check(number: int, particles: int, beam: int, best_of: int, suffix: str, reported_chars: int) -> None:
+    """Refuse options that contradict each other, or ask for more than can be held.
+
+    Raises:
+        ConfigError: they do.
+    """
+    from chargen.errors import ConfigError
+
+    if sum([beam > 0, best_of > 1, bool(suffix), particles > 0 and not suffix]) > 1:
+        raise ConfigError("--beam, --best-of, --suffix and --particles are different ways to write; choose one")
+    if number * best_of > MAX_SAMPLES:
+        raise ConfigError(f"-n {number:,} times --best-of {best_of:,} are more than {MAX_SAMPLES:,} samples")
+    if reported_chars > MAX_REPORT_CHARS:
+        raise ConfigError(f"--report looks at samples of at most {MAX_REPORT_CHARS:,} characters; lower --length")
 
 
 def _drawn(
@@ -174,9 +203,11 @@ def _drawn(
     if beam:
         yield writing.beam(beam), {}
     elif best_of > 1:
-        drawn = list(writing.samples(range(number * best_of)))
-        for group in range(number):
-            some = [each for each in drawn[group * best_of : (group + 1) * best_of] if each.text] or drawn[:1]
+        writing.check_held(best_of)
+        samples = writing.samples(range(number * best_of))
+        for _ in range(number):
+            drawn = list(islice(samples, best_of))
+            some = [each for each in drawn if each.text] or drawn[:1]
             scores = lm.score([each.text for each in some], context=prompt)
             best = min(range(len(some)), key=lambda k: scores[k].bits_per_char or 0.0)
             yield some[best], {"bits_per_char": scores[best].bits_per_char}
@@ -202,13 +233,17 @@ def _print_report(lm: LanguageModel, text: str, corpus: tuple[str, ...]) -> None
     click.echo(f"longest copy: {found.passage_chars} characters, {found.passage!r}\nnew: {novel}", err=True)
 
 
-def _write(prompt: str, pieces: Iterable[str]) -> str:
-    """Write a prompt and what follows it, soon but not with a flush for every character; end with a newline."""
-    out, last, flushed, written = sys.stdout, prompt, 0.0, []
+def _write(prompt: str, pieces: Iterable[str], kept: StringIO | None = None) -> None:
+    """Write a prompt and what follows it, soon but not with a flush for every character; end with a newline.
+
+    What follows the prompt is put into `kept` too, if that is given.
+    """
+    out, last, flushed = sys.stdout, prompt, 0.0
     out.write(prompt)
     for piece in pieces:
         out.write(piece)
-        written.append(piece)
+        if kept is not None:
+            kept.write(piece)
         last = piece or last
         now = time.perf_counter()
         if now - flushed > FLUSH_EVERY_S:
@@ -217,4 +252,3 @@ def _write(prompt: str, pieces: Iterable[str]) -> str:
     if not last.endswith("\n"):
         out.write("\n")
     out.flush()
-    return "".join(written)

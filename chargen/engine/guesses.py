@@ -25,6 +25,8 @@ from chargen.engine.engine import Engine, EngineState, log_softmax
 from chargen.engine.states import joined
 from chargen.text.tokenizer import BOUNDARY_ID, Tokenizer
 
+IMPOSSIBLE = 1e29  #: nats: what costs more is an id that a mask rules out (`cells/weights.py`)
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -49,8 +51,8 @@ class _Search:
         """Add what one more id may make of the bytes so far, the likeliest first, until nothing can matter."""
         for token_id in np.argsort(-log_probs, kind="stable").tolist():
             cost = nats - float(log_probs[token_id])
-            if len(self.whole) == self.most and cost >= self.whole[-1][0]:
-                return
+            if cost > IMPOSSIBLE or len(self.whole) == self.most and cost >= self.whole[-1][0]:
+                return  # only masked ids are left, or nothing that is as likely as the best
             text = ends.text(spelled, token_id)
             if text is None:
                 continue

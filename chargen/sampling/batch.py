@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.engine.engine import Engine, EngineState
-from chargen.sampling.rules import AT_ONCE, OUT, Logits, draw_rows, ruled
+from chargen.sampling.rules import AT_ONCE, MIN_TEMPERATURE, OUT, Logits, draw_rows, ruled
+from chargen.sampling.spelling import WHOLE
 from chargen.sampling.writer import Beginning, Writer, guided
 from chargen.text.tokenizer import BOUNDARY_ID, Ids
+
+DEAD_END = "dead end"  #: how a particle ended to which everything was forbidden
 
 
 def write(
@@ -44,7 +47,6 @@ def write(
     rows = np.repeat(logits[None], len(alive), axis=0)
     lanes = engine.lanes(engine.select(state, np.zeros(len(alive), dtype=np.intp)))
     while alive:
-        rows[:, beginning.never] = OUT
         drawn = choose(rows, [writers[k] for k in alive], [rngs[k] for k in alive], beginning)
         kept = []
         for row, (k, token_id) in enumerate(zip(alive, drawn, strict=True)):
@@ -81,11 +83,11 @@ def draw_ids(
     ids = np.empty((config.length, count), dtype=np.int32)
     if not config.length:
         return ids
-    added = np.zeros(beginning.tokenizer.vocab_size)
-    added[beginning.never] = OUT
+    added = beginning.spelling.added[WHOLE]
     ids[0] = draw_rows(ruled(np.tile(logits + added, (count, 1)), config), _random(rngs, 1)[0])
     lanes = engine.lanes(engine.select(state, np.zeros(count, dtype=np.intp)), num_ids)
-    draws = None if config.truncates or config.temperature == 0.0 else lanes.draws(added, 1.0 / config.temperature)
+    inverse = 1.0 / max(config.temperature, MIN_TEMPERATURE)
+    draws = None if config.truncates or config.temperature == 0.0 else lanes.draws(added, inverse)
     if draws:
         lanes.step(ids[0])
     for begin in range(1, config.length, AT_ONCE):
@@ -122,8 +124,28 @@ def choose(
     rows: Logits, writers: Sequence[Writer], rngs: Sequence[np.random.Generator], beginning: Beginning
 ) -> list[int]:
     """Draw an id for each row of logits [B, V]."""
-    config = beginning.config
+    config, rows = beginning.config, beginning.spelled(rows, writers)
     if beginning.guides:
         rows = guided(rows, writers, config.temperature)
     found: list[int] = draw_rows(ruled(rows, config), np.array([rng.random() for rng in rngs])).tolist()
     return found
+
+
+def draw_particles(
+    rows: Logits, writers: Sequence[Writer], rng: np.random.Generator, beginning: Beginning
+) -> dict[int, int]:
+    """Draw an id for each row of logits [B, V]; return those that the writers took, by their rows.
+
+    A writer to which everything is forbidden gets none: it has ended, and its weight is 0.
+    """
+    rows = beginning.spelled(rows, writers)
+    if beginning.guides:
+        rows = guided(rows, writers, beginning.config.temperature, dead_ends=True)
+    live = np.flatnonzero(rows.max(axis=1) > OUT)
+    for row in set(range(len(writers))) - set(live.tolist()):
+        writers[row].ended = DEAD_END
+    if not len(live):
+        return {}
+    uniforms = np.array([rng.random() for _ in live])
+    drawn: list[int] = draw_rows(ruled(rows[live], beginning.config), uniforms).tolist()
+    return {row: token_id for row, token_id in zip(live.tolist(), drawn, strict=True) if writers[row].take(token_id)}

@@ -11,7 +11,7 @@ import numpy as np
 from chargen.engine.engine import Engine, EngineState
 from chargen.sampling.batch import step
 from chargen.sampling.rules import OUT, Logits, log_mass
-from chargen.sampling.writer import Beginning, Writer, guided
+from chargen.sampling.writer import Beginning, Writer, all_forbidden, guided
 
 
 def beam_search(
@@ -25,13 +25,15 @@ def beam_search(
         logits, state: after it, of one stream.
         writer: a new one.
         width: beginnings that are kept, W.
+
+    Raises:
+        ConfigError: all that is kept comes to a place where everything is forbidden.
     """
     beams, log_probs, rows = [writer], np.zeros(1), logits[None].copy()
     best: tuple[float, Writer] | None = (0.0, writer) if writer.ended else None
     while beams and best is None or beams and log_probs.max() > best[0]:  # type: ignore[index]
-        rows[:, beginning.never] = OUT
-        rows = rows - log_mass(rows)[:, None]
-        totals = (log_probs[:, None] + guided(rows, beams, 1.0)).ravel()
+        rows = beginning.spelled(rows - log_mass(rows)[:, None], beams)
+        totals = (log_probs[:, None] + guided(rows, beams, 1.0, dead_ends=True)).ravel()
         order = np.argsort(-totals, kind="stable")[: 2 * width]
         grown: list[Writer] = []
         parents, ids, kept = [], [], []
@@ -49,6 +51,8 @@ def beam_search(
             parents.append(parent)
             ids.append(token_id)
             kept.append(float(totals[place]))
+        if not grown and best is None:
+            raise all_forbidden(beams[0])
         beams, log_probs = grown, np.array(kept)
         if beams:
             rows, state = step(engine, ids, engine.select(state, np.array(parents, dtype=np.intp)))

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError
-from chargen.text.tokenizer import Ids, Tokenizer
+from chargen.sampling.strings import ROOT, Strings
+from chargen.text.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 if TYPE_CHECKING:
     from chargen.sampling.constraint import Constraint
@@ -49,33 +50,54 @@ class Bans(Guide):
     Args:
         strings: none of them empty.
         tokenizer: of the model. What ids write is compared as UTF-8, so a string may be torn over them anyhow.
+        between: what the boundary writes: what stands between two documents.
     """
 
-    def __init__(self, strings: tuple[str, ...], tokenizer: Tokenizer) -> None:
+    def __init__(self, strings: tuple[str, ...], tokenizer: Tokenizer, between: str = "") -> None:
         banned = [string.encode("utf-8", "surrogatepass") for string in strings]
         self._written = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
-        self._always = np.array([any(string in word for string in banned) for word in self._written])
-        after: dict[bytes, list[int]] = {}  # what must stand before an id that is then forbidden
-        for string in banned:
-            for token_id, word in enumerate(self._written):
-                for size in range(1, min(len(word), len(string) - 1) + 1):
-                    if string.endswith(word[:size]):
-                        after.setdefault(string[: len(string) - size], []).append(token_id)
-        self._after = {before: np.array(ids) for before, ids in after.items()}
-        self._longest = max(map(len, self._after), default=0)
+        self._written[BOUNDARY_ID] = between.encode()
+        self._automaton = automaton = Strings(banned)
+        self._always = np.array([self._completes(word) for word in self._written])
+        self._longest = max(map(len, banned))
+        by_prefix: dict[bytes, list[int]] = {}  # what ids write first
+        for token_id, word in enumerate(self._written):
+            for size in range(1, min(len(word), self._longest) + 1):
+                by_prefix.setdefault(word[:size], []).append(token_id)
+        longest_word = max(map(len, self._written))
+        found: dict[int, set[int]] = {}  # the ids that are forbidden after a beginning of a string
+        for string, path in zip(banned, automaton.paths, strict=True):
+            for size in range(1, min(longest_word, len(string) - 1) + 1):
+                if string[-size:] in by_prefix:
+                    found.setdefault(path[-1 - size], set()).update(by_prefix[string[-size:]])
+        self._after = {node: np.array(sorted(ids)) for node, ids in found.items()}
+        self._links = [ROOT] * len(automaton.depths)  # the longest end of a node, itself too, with ids in `_after`
+        for node in automaton.order:
+            self._links[node] = node if node in self._after else self._links[automaton.failures[node]]
 
-    def begin(self, prompt: str, ids: Ids) -> bytes:
-        return prompt.encode("utf-8", "surrogatepass")[-self._longest :] if self._longest else b""
+    def begin(self, prompt: str, ids: Ids) -> int:
+        tail = prompt[-self._longest :].encode("utf-8", "surrogatepass")
+        return self._automaton.walk(ROOT, tail[-self._longest :])
 
-    def advance(self, state: bytes, token_id: int) -> bytes:
-        return (state + self._written[token_id])[-self._longest :] if self._longest else b""
+    def advance(self, state: int, token_id: int) -> int:
+        return self._automaton.walk(state, self._written[token_id])
 
-    def forbidden(self, state: bytes) -> Mask | None:
+    def forbidden(self, state: int) -> Mask | None:
         mask: Mask = self._always.copy()
-        for before, ids in self._after.items():
-            if state.endswith(before):
-                mask[ids] = True
+        node = self._links[state]
+        while node != ROOT:
+            mask[self._after[node]] = True
+            node = self._links[self._automaton.failures[node]]
         return mask
+
+    def _completes(self, word: bytes) -> bool:
+        """Tell whether a banned string stands in a word."""
+        node = ROOT
+        for byte in word:
+            node = self._automaton.step(node, byte)
+            if self._automaton.ends[node]:
+                return True
+        return False
 
 
 class MatchState(NamedTuple):
@@ -128,9 +150,14 @@ def check_spelled(what: str, strings: tuple[str, ...], tokenizer: Tokenizer) -> 
     Raises:
         ConfigError: its alphabet lacks a character.
     """
-    for string in strings:
-        lacking = [c for c in dict.fromkeys(string) if tokenizer.unknown(tokenizer.encode(c)).any()]
+    if tokenizer.unknown_id is None:
+        return
+    characters = "".join(dict.fromkeys("".join(strings)))
+    unknown = {char for char in characters if tokenizer.unknown(tokenizer.encode(char)).any()}
+    for string in strings if unknown else ():
+        lacking = [char for char in dict.fromkeys(string) if char in unknown]
         if lacking:
             raise ConfigError(
-                f"{what} {string!r} can never be written: the model does not know {', '.join(map(repr, lacking))}"
+                f"{what} {string[:80]!r} can never be written: the model does not know "
+                f"{', '.join(map(repr, lacking[:20]))}"
             )

@@ -9,14 +9,17 @@ candidates says how well a given N serves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.engine.engine import Engine, EngineState, log_softmax
-from chargen.sampling.batch import choose, step
-from chargen.sampling.rules import OUT, Logits
+from chargen.errors import ConfigError
+from chargen.sampling.batch import draw_particles, step
+from chargen.sampling.rules import Logits
 from chargen.sampling.writer import Beginning, Writer
 
 MOST_AT_ONCE = 512  #: candidates that read the suffix side by side
@@ -49,38 +52,81 @@ def join(
         writers: a new one for each particle.
         suffix: not empty, in the form of the training text.
         rng: random numbers.
+
+    Raises:
+        ConfigError: nothing may stand before the suffix.
     """
     ids = beginning.tokenizer.encode(suffix)
-    count = len(writers)
-    rows = np.repeat(logits[None], count, axis=0)
-    state = engine.select(state, np.zeros(count, dtype=np.intp))
-    texts, alive = [""] * count, list(range(count))
-    # All begin alike, so the empty middle is one candidate for all of them.
-    found = [(0, "")] if alive else []
-    scores = [suffix_log_prob(engine, rows[:1], engine.select(state, np.zeros(1, dtype=np.intp)), ids)]
+    candidates = _Candidates(len(writers))
+    if writers[0].may_stop:  # all begin alike, so the empty middle is one candidate for all of them
+        one = engine.select(state, np.zeros(1, dtype=np.intp))
+        candidates.add_empty(suffix_log_prob(engine, logits[None], one, ids))
+    alive = [k for k, writer in enumerate(writers) if not writer.ended]
+    rows = np.repeat(logits[None], len(alive), axis=0)
+    state = engine.select(state, np.zeros(len(alive), dtype=np.intp))
     while alive:
-        rows[:, beginning.never] = OUT
-        drawn = choose(rows, [writers[k] for k in alive], [rng] * len(alive), beginning)
-        for k, token_id in zip(alive, drawn, strict=True):
-            writers[k].take(token_id)
-            texts[k] += writers[k].pop()
-        rows, state = step(engine, drawn, state)
-        taken = [row for row, k in enumerate(alive) if writers[k].ended in ("", "length")]
-        if taken:
-            at = np.array(taken, dtype=np.intp)
-            scores.append(suffix_log_prob(engine, rows[at], engine.select(state, at), ids))
-            found += [(alive[row], texts[alive[row]]) for row in taken]
-        kept = [row for row, k in enumerate(alive) if not writers[k].ended]
-        if len(kept) < len(alive):
-            alive, at = [alive[row] for row in kept], np.array(kept, dtype=np.intp)
-            rows, state = rows[at], engine.select(state, at) if kept else state
-    log_probs = np.concatenate(scores)
-    log_probs[0] += np.log(count)
-    weights = np.exp(log_probs - log_probs.max())
-    weights /= weights.sum()
-    chosen = int(rng.choice(len(weights), p=weights))
-    score = float(log_probs[chosen]) - (np.log(count) if chosen == 0 else 0.0)
-    return Joined(found[chosen][1], float(score), float(1.0 / (weights**2).sum()))
+        drawn = draw_particles(rows, [writers[k] for k in alive], rng, beginning)
+        alive = [alive[row] for row in drawn]
+        if not alive:
+            break
+        rows, state = step(engine, list(drawn.values()), engine.select(state, np.array(list(drawn), dtype=np.intp)))
+        stopping = [row for row, k in enumerate(alive) if candidates.grow(k, writers[k])]
+        if stopping:
+            at = np.array(stopping, dtype=np.intp)
+            found = suffix_log_prob(engine, rows[at], engine.select(state, at), ids)
+            candidates.add([alive[row] for row in stopping], found)
+        going = [row for row, k in enumerate(alive) if not writers[k].ended]
+        if len(going) < len(alive):
+            alive, at = [alive[row] for row in going], np.array(going, dtype=np.intp)
+            rows, state = rows[at], engine.select(state, at) if going else state
+    return candidates.draw(rng)
+
+
+class _Candidates:
+    """The middles so far: which text of N, up to which of its characters, and log p of the suffix behind it."""
+
+    def __init__(self, count: int) -> None:
+        self._texts, self._popped = [""] * count, [""] * count
+        self._places: list[tuple[int, int]] = []  #: (which text, characters of it)
+        self._scores: list[NDArray[np.float64]] = []
+        self._bonus = 0.0  #: of the first, in nats: the empty middle stands for all texts
+
+    def add_empty(self, log_prob: NDArray[np.float64]) -> None:
+        """Add the empty middle, before any other."""
+        self._places.append((0, 0))
+        self._bonus = math.log(len(self._texts))
+        self._scores.append(log_prob + self._bonus)
+
+    def grow(self, k: int, writer: Writer) -> bool:
+        """Take over what text k has by now; say whether it may stop there."""
+        self._popped[k] += writer.pop()
+        if writer.ended not in ("", "length", "match"):
+            return False  # the last id ended it, and is no part of it
+        self._texts[k] = self._popped[k] + writer.written()
+        return writer.may_stop
+
+    def add(self, texts: list[int], log_probs: NDArray[np.float64]) -> None:
+        """Add these texts as they are now, with log p of the suffix behind each."""
+        self._places += [(k, len(self._texts[k])) for k in texts]
+        self._scores.append(log_probs)
+
+    def draw(self, rng: np.random.Generator) -> Joined:
+        """Draw one in proportion to p(suffix | it).
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not self._places:
+            raise ConfigError(
+                "no text was found that may stand before the suffix", "Loosen --regex, --ban or --max-copy."
+            )
+        log_probs = np.concatenate(self._scores)
+        weights = np.exp(log_probs - log_probs.max())
+        weights /= weights.sum()
+        chosen = int(rng.choice(len(weights), p=weights))
+        k, size = self._places[chosen]
+        score = float(log_probs[chosen]) - (0.0 if chosen else self._bonus)
+        return Joined(self._texts[k][:size], score, float(1.0 / (weights**2).sum()))
 
 
 def suffix_log_prob(engine: Engine, rows: Logits, state: EngineState, ids: np.ndarray) -> np.ndarray:

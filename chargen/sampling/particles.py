@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.engine.engine import Engine, EngineState
-from chargen.sampling.batch import choose, step
+from chargen.sampling.batch import DEAD_END, draw_particles, step
 from chargen.sampling.rules import OUT, Logits
-from chargen.sampling.writer import Beginning, Writer
+from chargen.sampling.writer import Beginning, Writer, all_forbidden
 
 FEWEST_EFFECTIVE = 0.5  #: of the particles, below which they are drawn anew
 
@@ -41,6 +41,9 @@ def sample_particles(
         writer: a new one.
         count: particles, N.
         rng: random numbers.
+
+    Raises:
+        ConfigError: all particles come to a place where everything is forbidden.
     """
     writers = [writer.fork() for _ in range(count)]
     evidence = 0.0
@@ -48,10 +51,7 @@ def sample_particles(
     rows = np.repeat(logits[None], len(alive), axis=0)
     state = engine.select(state, np.zeros(len(alive), dtype=np.intp))
     while alive:
-        rows[:, beginning.never] = OUT
-        drawn = choose(rows, [writers[k] for k in alive], [rng] * len(alive), beginning)
-        for k, token_id in zip(alive, drawn, strict=True):
-            writers[k].take(token_id)
+        drawn = draw_particles(rows, [writers[k] for k in alive], rng, beginning)
         at = {k: row for row, k in enumerate(alive)}
         parents = list(range(count))
         weights, total = _normalised(writers)
@@ -74,6 +74,11 @@ def sample_particles(
 def _normalised(writers: list[Writer]) -> tuple[NDArray[np.float64], float]:
     """Return the weights, which sum to 1, and log of their mean."""
     logs = np.array([writer.log_weight for writer in writers])
+    if logs.max() == OUT:  # at temperature 0 what is left has no share; what is at a dead end is nothing all the same
+        live = np.array([writer.ended != DEAD_END for writer in writers])
+        if not live.any():
+            raise all_forbidden(writers[0])
+        return live / live.sum(), OUT
     weights = np.exp(logs - logs.max())
     return weights / weights.sum(), float(np.log(weights.mean()) + logs.max())
 
@@ -82,4 +87,7 @@ def _systematic(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArr
     """Draw as many parents as there are weights, each about N·w times: with one random number (Kitagawa 1996)."""
     count = len(weights)
     places = (np.arange(count) + rng.random()) / count
-    return np.minimum(np.searchsorted(np.cumsum(weights), places), count - 1)
+    cumulative = np.cumsum(weights)  # a weight of 0 is never drawn, not even for the rounding of the sum
+    last = np.searchsorted(cumulative, cumulative[-1])
+    parents: NDArray[np.intp] = np.minimum(np.searchsorted(cumulative, places * cumulative[-1], side="right"), last)
+    return parents

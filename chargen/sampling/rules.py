@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import SampleConfig
+from chargen.errors import ModelError
 
 Logits = NDArray[np.float64]
 OUT = -np.inf
+MIN_TEMPERATURE = 1e-30  #: lower ones are taken for it: it leaves the likeliest ids alone, and nothing overflows
 AT_ONCE = 512  #: random numbers of a text
 
 
@@ -43,7 +45,7 @@ def temper(logits: Logits, temperature: float) -> Logits:
         only = np.full_like(logits, OUT)
         np.put_along_axis(only, np.expand_dims(logits.argmax(-1), -1), 0.0, -1)
         return only
-    tempered: Logits = (logits - _highest(logits)) / temperature
+    tempered: Logits = (logits - _highest(logits)) / max(temperature, MIN_TEMPERATURE)
     return tempered
 
 
@@ -108,19 +110,51 @@ def log_mass(logits: Logits) -> Any:
 
 
 def draw(logits: Logits, rng: np.random.Generator) -> int:
-    """Draw one id with probability softmax(logits), [V]."""
-    cumulative = np.exp(logits - np.maximum.reduce(logits)).cumsum()
-    return int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
+    """Draw one id with probability softmax(logits), [V].
+
+    Raises:
+        ModelError: the logits are not finite.
+    """
+    return first_above(rng.random(), np.exp(logits - np.maximum.reduce(logits)).cumsum())
+
+
+def first_above(uniform: float, cumulative: NDArray[np.float64]) -> int:
+    """Return the first id whose cumulative weight, [V], is above this share of the sum of all.
+
+    Raises:
+        ModelError: the sum is no number.
+    """
+    found = int(cumulative.searchsorted(uniform * cumulative[-1], "right"))
+    if found == len(cumulative):  # rounding made the share 1; or the sum is NaN
+        check_finite(cumulative[-1])
+        return int(cumulative.searchsorted(cumulative[-1]))
+    return found
+
+
+def check_finite(values: Any) -> None:
+    """Check what a model gave.
+
+    Raises:
+        ModelError: there is NaN or infinity among it.
+    """
+    if not np.isfinite(values).all():
+        raise ModelError("the model's output is not a finite number", "Its weights are damaged: train it again.")
 
 
 def draw_rows(logits: Logits, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
     """Draw an id for each row of [B, V] with a random number of [0, 1) each, [B]: those that `draw` would.
 
     The highest of each row is 0, as `ruled` leaves it.
+
+    Raises:
+        ModelError: the logits are not finite.
     """
     cumulative = np.exp(logits).cumsum(-1)
-    found: NDArray[np.intp] = (cumulative <= (uniforms * cumulative[:, -1])[:, None]).sum(-1)
-    return found
+    sums = cumulative[:, -1]
+    found: NDArray[np.intp] = (cumulative <= (uniforms * sums)[:, None]).sum(-1)
+    if not sums.min() >= 1.0:
+        check_finite(sums)
+    return np.minimum(found, (cumulative < sums[:, None]).sum(-1)) if found.max() == logits.shape[1] else found
 
 
 def _highest(logits: Logits) -> Any:

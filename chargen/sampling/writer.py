@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import SampleConfig
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, ModelError
 from chargen.sampling.guides import Guide, GuideState, Mask, Match
-from chargen.sampling.rules import OUT, Logits
+from chargen.sampling.rules import MIN_TEMPERATURE, OUT, Logits
+from chargen.sampling.spelling import MAX_SILENT_IDS, WHOLE, Spelling, spelling
+from chargen.sampling.strings import ROOT, Strings
 from chargen.text.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
 
 
@@ -34,11 +37,23 @@ class Beginning:
     ids: Ids  #: what was read, what a text begins after included
     between: str | None  #: what stands between two documents; None for a model of one running stream
 
-    @property
-    def never(self) -> list[int]:
-        """The ids that no text of this model holds; the boundary is one but where there are documents."""
-        never = self.tokenizer.never_written()
-        return [token_id for token_id in never if self.between is None or token_id != BOUNDARY_ID]
+    @cached_property
+    def spelling(self) -> Spelling:
+        """The ids that may come next, by how much of a character stands."""
+        return spelling(self.tokenizer, self.between is not None, self.config.allow_invalid_utf8)
+
+    @cached_property
+    def stops(self) -> Strings | None:
+        """The strings before which a text ends; None if there are none."""
+        config = self.config
+        strings = (*config.stop, "\n") if config.until == "newline" else config.stop
+        return Strings(map(ord, string) for string in strings) if strings else None
+
+    def spelled(self, rows: Logits, writers: Sequence[Writer]) -> Logits:
+        """Return logits [B, V], a row for each writer, under which nothing is drawn that no text holds."""
+        added = self.spelling.added
+        allowed: Logits = rows + (added if len(added) == 1 else added[[writer.torn for writer in writers]])
+        return allowed
 
 
 class Writer:
@@ -49,9 +64,11 @@ class Writer:
         self._beginning = beginning
         self._decoder = StreamingDecoder(beginning.tokenizer)
         self._states: list[GuideState] = [guide.begin(beginning.prompt, beginning.ids) for guide in beginning.guides]
-        self._stops = (*config.stop, "\n") if config.until == "newline" else config.stop
+        self._stops, self._node = beginning.stops, ROOT
         self._held = ""  # what may be the beginning of a stop string
-        self.left = config.length
+        self._after, self._silent = beginning.spelling.after, 0
+        self.torn = WHOLE  #: the state of `spelling.py`: how much of a character stands
+        self.left, self._is_cut = config.length, False  # whether the last id writes more than there was room for
         self.text = ""  # what is sure to stand, but for what was taken
         self.ended = "length" if config.length == 0 else ""
         self.log_weight = 0.0  # of what the constraints left of the distribution, in nats
@@ -75,8 +92,20 @@ class Writer:
         some = [each for each in nats if each is not None]
         return np.sum(some, axis=0) if some else None
 
+    @property
+    def may_stop(self) -> bool:
+        """Whether the text may end as it stands: with a whole character, all of its last id, and as a match."""
+        match = self._beginning.match
+        if self.torn != WHOLE or self._is_cut:
+            return False
+        return match is None or match.may_end(self._states[self._beginning.guides.index(match)])
+
     def take(self, token_id: int) -> bool:
-        """Add a drawn id; say whether it was taken, which it is not where it ends the text."""
+        """Add a drawn id; say whether it was taken, which it is not where it ends the text.
+
+        Raises:
+            ModelError: many ids came in a row and completed no character.
+        """
         match = self._beginning.match
         if match is not None:
             at = self._states[self._beginning.guides.index(match)]
@@ -88,11 +117,20 @@ class Writer:
             self._end("boundary")
             return False
         guides = self._beginning.guides
-        self._states = [guide.advance(state, token_id) for guide, state in zip(guides, self._states, strict=True)]
+        if guides:
+            self._states = [guide.advance(state, token_id) for guide, state in zip(guides, self._states, strict=True)]
+        self.torn = self._after[self.torn][token_id]
         if token_id == BOUNDARY_ID:
-            self._add(self._decoder.finish() + (self._beginning.between or ""))
+            piece = self._decoder.finish() + (self._beginning.between or "")
         else:
-            self._add(self._decoder.feed(token_id))
+            piece = self._decoder.feed(token_id)
+        self._silent = 0 if piece else self._silent + 1
+        if piece:
+            self._add(piece)
+        elif self._silent > MAX_SILENT_IDS:
+            raise ModelError(
+                f"the model wrote {self._silent} ids in a row that complete no character", "Its tokenizer is damaged."
+            )
         if match is not None and not self.ended and match.is_over(self._states[guides.index(match)]):
             self._end("match")
         elif self.left <= 0 and not self.ended:
@@ -105,23 +143,25 @@ class Writer:
         return text
 
     def _add(self, piece: str) -> None:
-        piece = piece[: self.left]
+        self._is_cut = len(piece) > self.left
+        if self._is_cut:
+            piece = piece[: self.left]
         self.left -= len(piece)
-        if not self._stops:
+        if self._stops is None:
             self.text += piece
             return
-        whole = self._held + piece
-        places = [(whole.find(stop), stop) for stop in self._stops if stop in whole]
-        if places:
-            place, stop = min(places)
-            self.text, self._held = self.text + whole[:place], ""
-            self.ended = "newline" if stop == "\n" and self._beginning.config.until == "newline" else "stop"
-            return
-        keep = max(
-            (size for stop in self._stops for size in range(len(stop)) if whole.endswith(stop[:size])), default=0
-        )
-        self.text += whole[: len(whole) - keep]
-        self._held = whole[len(whole) - keep :]
+        whole, node = self._held + piece, self._node
+        for end, char in enumerate(piece, len(self._held) + 1):
+            node = self._stops.step(node, ord(char))
+            size = self._stops.ends[node]
+            if size:  # the first string to be whole; of several that end here the longest
+                is_newline = whole[end - size : end] == "\n" and self._beginning.config.until == "newline"
+                self.text, self._held = self.text + whole[: end - size], ""
+                self.ended = "newline" if is_newline else "stop"
+                return
+        kept = len(whole) - self._stops.depths[node]
+        self.text += whole[:kept]
+        self._held, self._node = whole[kept:], node
 
     def _end(self, reason: str) -> None:
         self.text, self._held, self.ended = self.text + self._held, "", reason
@@ -131,13 +171,19 @@ class Writer:
         return self.text + self._held
 
 
-def guided(rows: Logits, writers: Sequence[Writer], temperature: float) -> Logits:
+def guided(rows: Logits, writers: Sequence[Writer], temperature: float, dead_ends: bool = False) -> Logits:
     """Return logits [B, V] under which nothing that a writer's guides forbid is drawn, and penalties are paid.
 
     Each writer's weight takes the share of the distribution that is drawn from, tempered, which what forbids has left.
 
+    Args:
+        rows: logits, of which some id of each row may come.
+        writers: one for each row.
+        temperature: that the rows are drawn with.
+        dead_ends: whether everything may be forbidden to some of the writers: their rows are −∞, their weights 0.
+
     Raises:
-        ConfigError: everything is forbidden to one of them.
+        ConfigError: everything is forbidden to one of them, and there must be no dead ends.
     """
     penalties = [writer.penalties() for writer in writers]
     if any(nats is not None for nats in penalties):
@@ -149,14 +195,18 @@ def guided(rows: Logits, writers: Sequence[Writer], temperature: float) -> Logit
     mask = np.stack([nothing if mask is None else mask for mask in masks])
     kept = np.where(mask, OUT, rows)
     some_left = np.asarray(np.isfinite(kept).any(axis=1))
-    for writer, left, share in zip(writers, some_left, _log_shares(rows, mask, temperature), strict=True):
-        if not left:
-            raise ConfigError(
-                f"after {writer.written()[-40:]!r} every character is forbidden",
-                "Loosen --max-copy, --ban or --regex.",
-            )
-        writer.log_weight += float(share)
+    if not (dead_ends or some_left.all()):
+        raise all_forbidden(writers[int(np.argmin(some_left))])
+    for writer, share in zip(writers, _log_shares(rows, mask, temperature).tolist(), strict=True):
+        writer.log_weight += share
     return kept
+
+
+def all_forbidden(writer: Writer) -> ConfigError:
+    """Return the error for a text that nothing may follow."""
+    return ConfigError(
+        f"after {writer.written()[-40:]!r} every character is forbidden", "Loosen --max-copy, --ban or --regex."
+    )
 
 
 def _log_shares(rows: Logits, mask: Mask, temperature: float) -> NDArray[np.float64]:
@@ -164,7 +214,7 @@ def _log_shares(rows: Logits, mask: Mask, temperature: float) -> NDArray[np.floa
     highest = rows.max(axis=1, keepdims=True)
     if temperature == 0.0:
         return np.where(np.take_along_axis(mask, rows.argmax(axis=1)[:, None], 1)[:, 0], OUT, 0.0)
-    weights = np.exp((rows - highest) / temperature)
+    weights = np.exp((rows - highest) / max(temperature, MIN_TEMPERATURE))
     with np.errstate(divide="ignore"):  # nothing left is log 0
         shares: NDArray[np.float64] = np.log(np.where(mask, 0.0, weights).sum(axis=1) / weights.sum(axis=1))
     return np.minimum(shares, 0.0)

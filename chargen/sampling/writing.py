@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,8 @@ from chargen.sampling.batch import write as write_many
 from chargen.sampling.guides import Bans, Guide, Match, check_spelled
 from chargen.sampling.reading import Reading
 from chargen.sampling.rules import Logits
-from chargen.sampling.sampler import prime, write, write_characters
+from chargen.sampling.sampler import prime, write, write_characters, write_plainly
+from chargen.sampling.strings import check_size
 from chargen.sampling.writer import Beginning, Writer
 from chargen.text.tokenizer import Ids, Tokenizer
 
@@ -30,6 +32,20 @@ if TYPE_CHECKING:
 
 FEWEST_SIDE_BY_SIDE = 4  #: texts; fewer are written one after another, sooner seen and no slower
 MOST_READ = 20_000  #: ids of a long beginning, its last: what stands further back is forgotten
+MAX_ID_CHARS = 64  #: characters that an id stands for, as good as always: so much of a long beginning is encoded
+MAX_LENGTH = 1_000_000_000  #: characters of a text, which is written piece by piece
+MAX_HELD_CHARS = 100_000_000  #: characters of texts that have to be in memory together
+MAX_CELLS = 1 << 25  #: texts × ids of the vocabulary, 8 bytes each, where texts compete
+MAX_SUFFIX_CHARS = 10_000
+MAX_SUFFIX_READ = 10**10  #: characters of the suffix that all candidates read together: some hours
+
+
+def _last_part(prompt: str) -> str:
+    """Return so much of a long beginning that its last MOST_READ ids are those of the whole; cut at a newline."""
+    begin = len(prompt) - MOST_READ * MAX_ID_CHARS
+    if begin <= 0:
+        return prompt
+    return prompt[max(begin, prompt.find("\n", begin) + 1) :]
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,10 @@ class Writing:
                 "the model knows no end of a text: it learned from one running stream",
                 "Say --until newline, or train it with --documents.",
             )
+        if config.length > MAX_LENGTH:
+            raise ConfigError(f"length is {config.length:,}, but must be at most {MAX_LENGTH:,}")
+        check_size("stop", config.stop)
+        check_size("ban", config.ban)
         check_spelled("the stop string", config.stop, tokenizer)
         if config.regex and (config.stop or config.until == "newline"):
             raise ConfigError("a regular expression says itself where a text ends; leave out --stop and --until")
@@ -86,13 +106,17 @@ class Writing:
             match = Match(compile_regex(config.regex, tokenizer), config.length)
             guides.append(match)
         if config.ban:
-            guides.append(Bans(config.ban, tokenizer))
+            guides.append(Bans(config.ban, tokenizer, "" if config.until == "boundary" else between or ""))
         if config.dry:
             from chargen.sampling.repetition import Repetition
 
             guides.append(Repetition(config.dry, config.dry_base, config.dry_allowed, tokenizer.vocab_size))
         self._engine = engine
-        ids = np.concatenate([start, tokenizer.encode(prompt)])[-MOST_READ:] if reading is None else reading.ids
+        ids = (
+            np.concatenate([start, tokenizer.encode(_last_part(prompt))])[-MOST_READ:]
+            if reading is None
+            else reading.ids
+        )
         self.beginning = Beginning(tokenizer, config, guides, match, prompt, ids, between)
         self._reading = reading
 
@@ -100,19 +124,27 @@ class Writing:
         """Yield one text piece by piece."""
         stream, logits = self._prime()
         if self._ends_at_its_length():
-            return write_characters(self.beginning, stream, logits, self._rng(number))
+            plain = write_characters if self.beginning.tokenizer.one_id_a_char else write_plainly
+            return plain(self.beginning, stream, logits, self._rng(number))
         return write(self._engine, self.beginning, stream, logits, self._writer(), self._rng(number))
 
     def samples(self, numbers: Sequence[int]) -> Iterator[Sample]:
-        """Yield several texts; `numbers` are theirs under the seed."""
+        """Yield several texts; `numbers` are theirs under the seed.
+
+        Raises:
+            ConfigError: they are too long to be held in memory.
+        """
+        self.check_held(1)
         if len(numbers) < FEWEST_SIDE_BY_SIDE:
             for number in numbers:
                 writer = self._writer()
                 pieces = write(self._engine, self.beginning, *self._prime(), writer, self._rng(number))
-                yield Sample("".join(pieces), writer.ended, number, writer.log_weight)
+                text = StringIO()  # four bytes a character; a list of pieces has sixty
+                text.writelines(pieces)
+                yield Sample(text.getvalue(), writer.ended, number, writer.log_weight)
             return
         stream, logits = self._prime()
-        most = self._engine.most_lanes
+        most = max(1, min(self._engine.most_lanes, MAX_HELD_CHARS // max(1, self.beginning.config.length)))
         for first in range(0, len(numbers), most):
             few = numbers[first : first + most]
             yield from self._side_by_side(stream.state(), logits, few, len(numbers) * self.beginning.config.length)
@@ -121,19 +153,24 @@ class Writing:
         self, state: EngineState, logits: Logits, numbers: Sequence[int], num_ids: int
     ) -> Iterator[Sample]:
         rngs = [self._rng(number) for number in numbers]
-        if self._ends_at_its_length():
+        if self._ends_at_its_length() and self.beginning.tokenizer.one_id_a_char:
             ids = draw_ids(self._engine, self.beginning, logits, state, rngs, num_ids)
             for column, number in zip(ids.T, numbers, strict=True):
                 yield Sample(self.beginning.tokenizer.decode(column), "length", number, 0.0)
             return
-        writers, texts = [self._writer() for _ in numbers], [""] * len(numbers)
+        writers, texts = [self._writer() for _ in numbers], [StringIO() for _ in numbers]
         for k, piece in write_many(self._engine, self.beginning, logits, state, writers, rngs):
-            texts[k] += piece
+            texts[k].write(piece)
         for text, writer, number in zip(texts, writers, numbers, strict=True):
-            yield Sample(text, writer.ended, number, writer.log_weight)
+            yield Sample(text.getvalue(), writer.ended, number, writer.log_weight)
 
     def particles(self, number: int, count: int) -> Sample:
-        """Return a text from the model's distribution given that no constraint forbids it, by `count` particles."""
+        """Return a text from the model's distribution given that no constraint forbids it, by `count` particles.
+
+        Raises:
+            ConfigError: there are too many, or all come to a place where everything is forbidden.
+        """
+        self._check_competing(count)
         from chargen.sampling.particles import sample_particles
 
         stream, logits = self._prime()
@@ -143,7 +180,12 @@ class Writing:
         return Sample(text, ended, number, weight)
 
     def beam(self, width: int) -> Sample:
-        """Return the likeliest text that a beam of so many texts finds."""
+        """Return the likeliest text that a beam of so many texts finds.
+
+        Raises:
+            ConfigError: there are too many, or all come to a place where everything is forbidden.
+        """
+        self._check_competing(width)
         from chargen.sampling.beam import beam_search
 
         stream, logits = self._prime()
@@ -151,7 +193,21 @@ class Writing:
         return Sample(text, ended, 0, 0.0)
 
     def join(self, suffix: str, number: int, count: int) -> Joined:
-        """Return a text between the beginning and a suffix."""
+        """Return a text between the beginning and a suffix.
+
+        Raises:
+            ConfigError: there are too many candidates, the suffix is too long, or nothing may stand before it.
+        """
+        self._check_competing(count)
+        if len(suffix) > MAX_SUFFIX_CHARS:
+            raise ConfigError(f"the suffix has {len(suffix):,} characters, but may have at most {MAX_SUFFIX_CHARS:,}")
+        read = len(suffix) * self.beginning.config.length * count
+        if read > MAX_SUFFIX_READ:
+            raise ConfigError(
+                f"all candidates together would read {read:,} characters of the suffix, but may read at most "
+                f"{MAX_SUFFIX_READ:,}",
+                "Lower --length or --particles, or give a shorter --suffix.",
+            )
         from chargen.sampling.infill import join
 
         stream, logits = self._prime()
@@ -159,10 +215,39 @@ class Writing:
         return join(self._engine, self.beginning, logits, stream.state(), writers, suffix, self._rng(number))
 
     def _ends_at_its_length(self) -> bool:
-        """Tell whether every text has as many ids as characters, and nothing to look at on its way."""
+        """Tell whether nothing but its length ends a text, and no guide looks at it on its way."""
         made, config = self.beginning, self.beginning.config
         running = made.between is None and config.until == "length"
-        return running and made.tokenizer.one_id_a_char and not (made.guides or config.stop)
+        return running and not (made.guides or config.stop)
+
+    def check_held(self, count: int) -> None:
+        """Check that so many texts can be in memory together.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        chars = count * self.beginning.config.length
+        if chars > MAX_HELD_CHARS:
+            raise ConfigError(
+                f"{count:,} texts of {self.beginning.config.length:,} characters would be in memory together, which is "
+                f"more than {MAX_HELD_CHARS:,} characters",
+                "Lower --length, or the number of texts that are chosen from.",
+            )
+
+    def _check_competing(self, count: int) -> None:
+        """Check that so many texts can be in memory together, and a distribution for each.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        self.check_held(count)
+        vocab_size = self.beginning.tokenizer.vocab_size
+        if count * vocab_size > MAX_CELLS:
+            raise ConfigError(
+                f"{count:,} texts compete, but with a vocabulary of {vocab_size:,} at most {MAX_CELLS // vocab_size:,} "
+                "may",
+                "Lower --particles or --beam.",
+            )
 
     def _prime(self) -> tuple[Stream, Logits]:
         if self._reading is None:

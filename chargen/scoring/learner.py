@@ -35,6 +35,7 @@ from chargen.text.tokenizer import Ids
 RULES = ("rms", "sgd")
 RATES = {"rms": 1e-3, "sgd": 0.05}  #: η; see benchmarks/LOG.md for the two texts that they were tried on
 WRITTEN = 100  #: segments that the model writes, for the mean squares of its gradients
+MAX_SEGMENT_IDS = 4096  #: gradients of a whole segment are in memory, and the model first writes a hundred of them
 EPSILON = 1.0  #: ε as a share of the mean √m
 
 
@@ -54,8 +55,10 @@ class Adaptation:
             raise ConfigError(f"the learning rate is {self.rate}, but must be a number of at least 0")
         if not 0 <= self.decay <= 1:
             raise ConfigError(f"the decay is {self.decay}, but must be between 0 and 1")
-        if self.segment_ids < 1:
-            raise ConfigError(f"a segment has {self.segment_ids} ids, but must have at least one")
+        if not 1 <= self.segment_ids <= MAX_SEGMENT_IDS:
+            raise ConfigError(
+                f"a segment has {self.segment_ids} ids, but must have at least one and at most {MAX_SEGMENT_IDS:,}"
+            )
 
     @property
     def rate(self) -> float:

@@ -18,6 +18,7 @@ from chargen.errors import CorpusError
 
 MOSES, KALDI = "moses", "kaldi"
 SEPARATOR = "|||"
+MAX_TOTAL = 1e100  #: of a total or cost: no sum or product with a weight overflows
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _NTH = re.compile(r"(.+)-[1-9][0-9]*")  # Kaldi counts a list's texts from 1
 
@@ -162,8 +163,14 @@ def _two_columns(line: str, where: str, number: int) -> tuple[str, str]:
 
 def _number(text: str, where: str, number: int, what: str) -> float:
     value = float(text) if _NUMBER.fullmatch(text) else float("inf")
-    if abs(value) == float("inf"):
-        raise _malformed(where, number, f"the {what} {text!r}, which is not a finite number", "as in -12.5")
+    if abs(value) > MAX_TOTAL:
+        shown = text if len(text) <= 40 else f"{text[:40]}…"
+        raise _malformed(
+            where,
+            number,
+            f"the {what} {shown!r}, which is not a finite number within ±{MAX_TOTAL:g}",
+            "as in -12.5",
+        )
     return value
 
 

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from chargen.config import DataConfig
 from chargen.engine.engine import Engine
+from chargen.errors import ConfigError
 from chargen.scoring.scorer import Score, score_texts, utf8_size
 from chargen.scoring.stream import score_chunks
 from chargen.text.decode import normal_form
-from chargen.text.tokenizer import Ids, Tokenizer, start_ids
+from chargen.text.documents import NONE
+from chargen.text.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids
 
 if TYPE_CHECKING:  # what reads whole texts, or mends them, is imported when it is asked for
     from chargen.scoring.evaluation import TextEvaluation
@@ -34,6 +36,13 @@ class Scoring:
         """What a text begins after."""
         return start_ids(self.tokenizer, self.data.documents)
 
+    @property
+    def end(self) -> Ids | None:
+        """What ends a text: the boundary, or a newline; None for a model of running text that knows no newline."""
+        ids = self.start
+        can_come = self.data.documents != NONE or ids[-1] != BOUNDARY_ID
+        return ids if can_come else None
+
     def normal(self, text: str) -> str:
         """Bring a text into the form that the training text had: composed characters, one kind of newline."""
         return normal_form(text, self.data)
@@ -43,8 +52,17 @@ class Scoring:
         return np.concatenate([self.start, self.tokenizer.encode(self.normal(text))])
 
     def score_stream(self, texts: Iterable[str], context: str, end: bool, pieces: bool) -> Iterator[Score]:
-        """Yield the scores of any number of texts in their order."""
-        scored_end = self.start if end else None
+        """Yield the scores of any number of texts in their order.
+
+        Raises:
+            ConfigError: the end is asked for, and the model knows none.
+        """
+        scored_end = self.end if end else None
+        if end and scored_end is None:
+            raise ConfigError(
+                "the end of a text cannot be scored: the model has no newline, and it learned from one running text",
+                "Leave out --end (end=True), or train with --documents or with a text of several lines.",
+            )
         before = self.context(context)
         engine: Engine | None = None
 
@@ -57,11 +75,12 @@ class Scoring:
         return score_chunks(texts, scored)
 
     def suggest(self, text: str, context: str, most: int) -> list[Suggestion]:
-        """Return the single edits that raise log p of a text and its end most."""
+        """Return the single edits that raise log p of a text and its end most; of the text alone if it knows no end."""
         from chargen.scoring.suggest import suggest
 
         engine, before = self.engine(1), self.context(context)
-        return suggest(engine, self.tokenizer, before, self.start, self.normal(text), self.normal, most)
+        end = np.zeros(0, dtype=np.int32) if self.end is None else self.end
+        return suggest(engine, self.tokenizer, before, end, self.normal(text), self.normal, most)
 
     def evaluate(self, text: str, lanes: int) -> TextEvaluation:
         """Measure the likelihood of a whole text, by both protocols."""

@@ -105,7 +105,8 @@ def suggest(
         engine: the NumPy engine.
         tokenizer: the model's.
         context: what the text begins after, at least one id.
-        end: what follows a text: the boundary, or a newline's ids.
+        end: what follows a text: the boundary, or a newline's ids; no ids for a model that knows no end. Then edits
+            that only cut off the end of the text are left out: they raise the probability of every text.
         text: in the training text's form.
         normal: what brings a text into that form; an inserted mark may join a letter.
         most: suggestions.
@@ -125,7 +126,9 @@ def suggest(
     before = _read(engine, tokenizer, context, np.concatenate([tokenizer.encode(text), end]))
     found: dict[str, Edit] = {text: Edit("replace", 0, "", "")}  # no edit
     for edit in _edits(text, _characters(engine, tokenizer, before, text, characters)):
-        found.setdefault(normal(edit.apply(text)), edit)
+        edited = normal(edit.apply(text))
+        if len(end) or not text.startswith(edited):
+            found.setdefault(edited, edit)
     del found[text]
     texts = list(found)
     tails = [_Tail.of(before.ids, np.concatenate([tokenizer.encode(edited), end])) for edited in texts]

@@ -98,6 +98,17 @@ class Tokenizer(ABC):
         """
         return np.where(self.unknown(ids), -math.log(UNICODE_CHARACTERS - (self.vocab_size - 2)), 0.0)
 
+    def masked_ids(self, documents: bool) -> list[int]:
+        """Return the ids that can never come in a text: a model gives them the probability 0.
+
+        They are the ids that write nothing. The boundary is one of them, except in a model of documents. The unknown id
+        is not: in scoring it stands for the characters that the vocabulary lacks.
+
+        Args:
+            documents: whether the model is one of documents, which the boundary ends.
+        """
+        return [] if documents else [BOUNDARY_ID]
+
     def never_written(self) -> list[int]:
         """Return the ids that no running text holds: the boundary and the unknown id."""
         return [BOUNDARY_ID] if self.unknown_id is None else [BOUNDARY_ID, self.unknown_id]

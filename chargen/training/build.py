@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from chargen.cells.weights import masked_bias
 from chargen.checkpoint import Tensors
 from chargen.data.streams import Stream
 from chargen.nets.network import Network
+from chargen.text.documents import NONE
 from chargen.training.clock import Clock
 from chargen.training.keeper import Keeper
 from chargen.training.loop import Loop
@@ -51,4 +53,19 @@ def build_loop(
         keeper.restore(saved)
         clock.earlier_s, clock.first_step_s = saved.elapsed_s, saved.first_step_s
         history = list(saved.history)
+    _mask(network, keeper)
     return Loop(trainer, keeper, clock, history, save_every_s, keeps_beginning=weights is not None)
+
+
+@torch.no_grad()
+def _mask(network: Network, keeper: Keeper) -> None:
+    """Mask the ids that can never come, in the network and in the best weights so far.
+
+    A saved state of an earlier version has no mask. A state that has one is not changed.
+    """
+    masked = keeper.data.tokenizer.masked_ids(keeper.data.config.documents != NONE)
+    bias = network.weight("head.bias")
+    bias.copy_(torch.from_numpy(masked_bias(bias.cpu().numpy(), masked)))
+    if keeper.best_weights:
+        best = masked_bias(keeper.best_weights["head.bias"], masked)
+        keeper.best_weights = {**keeper.best_weights, "head.bias": best}

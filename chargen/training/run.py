@@ -124,7 +124,7 @@ def _beginning(plan: Plan) -> Beginning | None:
     if plan.resume:
         raise ConfigError("a run is resumed or begun from a model, not both", "Leave out --resume or --init-from.")
     checkpoint = load_checkpoint(find_model(plan.init_from))
-    return begin_from(checkpoint, plan.corpus.content.span(), plan.new_chars, plan.model)
+    return begin_from(checkpoint, plan.corpus.content.span(), plan.new_chars, plan.model, plan.data.documents != NONE)
 
 
 def _settings(

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from chargen.cells.weights import masked_bias
 from chargen.checkpoint import Checkpoint, Tensors
 from chargen.config import ModelConfig
 from chargen.errors import ConfigError, TokenizerError
+from chargen.text.documents import NONE
 from chargen.text.longtext import Span
 from chargen.text.tokenizer import Tokenizer
 
@@ -34,7 +36,9 @@ class Beginning:
     note: str
 
 
-def begin_from(checkpoint: Checkpoint, text: Span, new_chars: str, chosen: Mapping[str, Any]) -> Beginning:
+def begin_from(
+    checkpoint: Checkpoint, text: Span, new_chars: str, chosen: Mapping[str, Any], documents: bool | None = None
+) -> Beginning:
     """Return a model's weights and vocabulary for training on another text.
 
     Args:
@@ -43,6 +47,7 @@ def begin_from(checkpoint: Checkpoint, text: Span, new_chars: str, chosen: Mappi
         new_chars: "grow" gives every character that it does not know a row of its own, "unknown" reads them as the
             unknown one, "error" refuses them.
         chosen: what the person chose of `ModelConfig`.
+        documents: whether the new run is one of documents, in which the boundary can come; None: as the model is.
 
     Raises:
         ConfigError: the person chose another shape than the model has, or `new_chars` is none of these.
@@ -56,6 +61,7 @@ def begin_from(checkpoint: Checkpoint, text: Span, new_chars: str, chosen: Mappi
             raise ConfigError(
                 f"{name} is {value}, but the model to begin from has {shape[name]}", "Leave it out, or begin anew."
             )
+    documents = checkpoint.data.documents != NONE if documents is None else documents
     before, own_loss = checkpoint.tokenizer, float(checkpoint.about.get("choice_loss_nats_per_char") or 0.0)
     grown = before.grown(text)
     count = grown.vocab_size - before.vocab_size
@@ -66,8 +72,8 @@ def begin_from(checkpoint: Checkpoint, text: Span, new_chars: str, chosen: Mappi
             "--new-chars grow gives them a place; --new-chars unknown reads them as unknown.",
         )
     if not count or new_chars == "unknown":
-        return Beginning(before, shape, dict(checkpoint.weights), own_loss, "")
-    weights = _with_rows(checkpoint, rows_of(before, grown))
+        return Beginning(before, shape, _masked(checkpoint.weights, before, documents), own_loss, "")
+    weights = _masked(_with_rows(checkpoint, rows_of(before, grown)), grown, documents)
     return Beginning(grown, shape, weights, own_loss, f"the vocabulary grew by {count:,} characters of this text")
 
 
@@ -79,6 +85,11 @@ def rows_of(before: Tokenizer, after: Tokenizer) -> np.ndarray:
     return np.array(
         [i if i in special else old.get(after.token_bytes(i), -1) for i in range(after.vocab_size)], dtype=np.int64
     )
+
+
+def _masked(weights: Mapping[str, np.ndarray], tokenizer: Tokenizer, documents: bool) -> Tensors:
+    """Return weights in which the ids that can never come in the new run are masked, and no others."""
+    return {**weights, "head.bias": masked_bias(weights["head.bias"], tokenizer.masked_ids(documents))}
 
 
 def _with_rows(checkpoint: Checkpoint, rows: np.ndarray) -> Tensors:

@@ -56,6 +56,7 @@ class SentencePieceTokenizer(Tokenizer):
         self.vocab_size = 1 + size
         if may_have_bad_score(model) and not all(map(math.isfinite, map(self._sp.get_score, range(size)))):
             raise TokenizerError("a piece of the sentencepiece model has a score that is not a finite number")
+        self._empty_ids = [i for i in range(1, self.vocab_size) if not self._bytes[i]]  # <unk>, control pieces
         byte_ids = {self._bytes[1 + i][0]: 1 + i for i in range(size) if self._sp.is_byte(i)}
         self._mark_ids = [byte_ids.get(b, 0) for b in SPACE_MARK.encode()]
         if len(byte_ids) < 256:
@@ -104,6 +105,9 @@ class SentencePieceTokenizer(Tokenizer):
                     ids.extend(self._mark_ids)
                 ids.extend(1 + piece for piece in self._sp.encode(part))
         return np.array(ids, dtype=np.int32)
+
+    def masked_ids(self, documents: bool) -> list[int]:
+        return [*super().masked_ids(documents), *self._empty_ids]
 
     def token_bytes(self, token_id: int) -> bytes:
         return self._bytes[token_id]
