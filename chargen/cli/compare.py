@@ -12,6 +12,7 @@ from chargen.cli import options
 if TYPE_CHECKING:
     import numpy as np
 
+    from chargen.config import DataConfig
     from chargen.lm import LanguageModel
     from chargen.text.corpus import Corpus
 
@@ -30,6 +31,7 @@ FEW_LINES = 30
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the resamples.")
 @click.option("--learn", metavar="TEXT", help="What the baselines learn from; else the first model's text, if found.")
 @options.encoding
+@options.max_corpus_size("1GB")
 @options.device
 @options.as_json
 def compare(
@@ -40,6 +42,7 @@ def compare(
     seed: int,
     learn: str | None,
     encoding: str,
+    max_bytes: int,
     device: str,
     as_json: bool,
 ) -> None:
@@ -62,13 +65,14 @@ def compare(
     from chargen.text.corpus import read_corpus
 
     # Read as it is: each model brings it into the form of its training text, and the bytes of this one are counted.
-    found = read_corpus([corpus], DataConfig(encoding=encoding, newline="keep", normalize="none"))
+    config = DataConfig(encoding=encoding, newline="keep", normalize="none")
+    found = read_corpus([corpus], config, max_bytes=max_bytes)
     lines = split_lines(found.text)
     lms = [load(model) for model in models]
     for lm in lms:
         lm.device = device
     nats, unknown = zip(*(lm.by_line(lines) for lm in lms), strict=True)
-    learned, source = _learned(lms[0], models[0], learn, encoding)
+    learned, source = _learned(lms[0], models[0], learn, config, max_bytes)
     table = _table(models, nats, lines, learned, source, resamples, seed)
     for row, counts in zip(table, unknown, strict=False):
         row["unknown_chars"] = int(counts.sum())
@@ -113,9 +117,10 @@ def _table(
     ]
 
 
-def _learned(lm: LanguageModel, name: str, learn: str | None, encoding: str) -> tuple[str | None, str]:
+def _learned(
+    lm: LanguageModel, name: str, learn: str | None, config: DataConfig, max_bytes: int
+) -> tuple[str | None, str]:
     """Return (what the baselines learn from, what to call it); (None, "") if the model's text is not at hand."""
-    from chargen.config import DataConfig
     from chargen.errors import CorpusError
     from chargen.runs import find_model
     from chargen.sampling.learned import Learned, training_text
@@ -123,7 +128,7 @@ def _learned(lm: LanguageModel, name: str, learn: str | None, encoding: str) -> 
     from chargen.text.documents import MARK, separator
 
     if learn is not None:
-        given = read_corpus([learn], DataConfig(encoding=encoding, newline="keep", normalize="none"))
+        given = read_corpus([learn], config, max_bytes=max_bytes)
         return given.text[-MOST_LEARNED_CHARS:], learn
     try:
         text = training_text(lm.checkpoint, model_path=find_model(name))
@@ -155,7 +160,7 @@ def _say(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[str], nu
     from chargen.ui.console import chatter
 
     for lm, name in zip(lms, models, strict=True):
-        if lm.checkpoint.about.get("corpus_sha256") == corpus.sha256:
+        if corpus.has_sha256(lm.checkpoint.about.get("corpus_sha256")):
             chatter().print(f"note: {name} learned from a part of this very text", markup=False)
     if num_lines < FEW_LINES:
         chatter().print(f"note: {num_lines} lines are too few for the intervals to say much", markup=False)

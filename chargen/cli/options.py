@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -56,6 +60,7 @@ text_field = click.option(
 )
 device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?", re.ASCII | re.IGNORECASE)
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
@@ -64,6 +69,27 @@ def given(*names: str) -> list[str]:
     ctx = click.get_current_context()
     ours = [name for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     return [param.opts[0] for name in ours for param in ctx.command.params if param.name == name]
+
+
+def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Read a size (500MB, 20GB, 1.5GiB, or a number of bytes) as bytes; for an option's callback."""
+    found = _SIZE.fullmatch(value.strip())
+    num_bytes = 0
+    if found:
+        number, prefix, binary = found.groups()
+        power = "kmgt".index(prefix.lower()) + 1 if prefix else 0
+        num_bytes = int(float(number) * (1024 if binary else 1000) ** power)
+    if not 0 < num_bytes < 1 << 63:
+        raise click.BadParameter(f"{value!r} is not a size above zero. Say 500MB, 20GB or 1.5GiB.", ctx, param)
+    return num_bytes
+
+
+def max_corpus_size(default: str) -> Callable[[F], F]:
+    """Return the option that bounds how much text is read."""
+    return click.option(
+        "--max-corpus-size", "max_bytes", callback=size, default=default, show_default=True, metavar="SIZE",
+        help="Refuse a corpus with more text than this, counted as it is unpacked.",
+    )  # fmt: skip
 
 
 def span(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chargen.sampling.writing import Sample
 
 FLUSH_EVERY_S = 0.02
+MAX_PROMPT_BYTES = 1 << 28  # of a prompt that is read from a file
 
 
 @click.command(
@@ -108,11 +109,12 @@ def sample(
     if prompt_file is not None or prompt == "-":
         from chargen.text.corpus import read_corpus
 
-        prompt = read_corpus([prompt_file or prompt]).text
+        prompt = read_corpus([prompt_file or prompt], max_bytes=MAX_PROMPT_BYTES).text
     check_unicode(prompt, "the prompt")
     check_unicode(suffix, "the suffix")
     lm = load(model)
     lm.device = device
+    lm.note = _note
     told = settings["seed"] is not None or beam > 0
     if settings["seed"] is None:
         settings["seed"] = secrets.randbits(31)
@@ -145,6 +147,10 @@ def sample(
         _write(prompt, [drawn.text, suffix])
         if report:
             _print_report(lm, drawn.text, corpus)
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
 
 
 def _drawn(

@@ -49,6 +49,7 @@ SAMPLE_CHARS = 240  #: of the sample that the display shows
 @options.normalize
 @options.documents
 @options.text_field
+@options.max_corpus_size("100GB")
 @click.option("--label", is_flag=True, help="CORPUS is labelled texts: a model for each label, for `chargen classify`.")
 @click.option("--val", metavar="FILE", help="Validate on this text instead of the corpus's last part.")
 @click.option("--val-fraction", type=float, default=0.1, show_default=True, help="Of the characters, held out.")
@@ -168,8 +169,9 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
         data = DataConfig.from_json(described["data"])
         arguments = arguments or described["corpus_arguments"]
         val = val or described["val_argument"]
-    read = read_corpus(arguments or ["python-docs"], data)
-    val_read = read_corpus([val], data) if val else None
+    most = choices["max_bytes"]
+    read = read_corpus(arguments or ["python-docs"], data, max_bytes=most)
+    val_read = read_corpus([val], data, max_bytes=most) if val else None
     return Plan(
         corpus=read,
         name=choices["name"] or "",

@@ -11,7 +11,6 @@ import base64
 import io
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,15 @@ import sentencepiece as spm
 
 from chargen.errors import TokenizerError
 from chargen.text.documents import MARK
+from chargen.text.limits import open_regular
 from chargen.text.longtext import Span
 from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
 
 SPACE_MARK = "▁"
 LONGEST_TRAINING_LINE = 4000  #: characters; the trainer leaves out longer ones, so they are cut
 STRETCH, MOST_STRETCHES = 1_000_000, 32  #: characters, and how many such are read to learn pieces from
+MAX_VOCAB_SIZE, MAX_MODEL_BYTES = 1_000_000, 1 << 26  #: largest published models: 256,000 pieces, 5 MB
+HOW_TO_SIZE = "Say --tokenizer sp:1000 or --tokenizer sp:FILE.model."
 RESERVED_PIECES = 256 + 3 + 1  #: bytes; newline, tab and the library's unknown; the space
 HOW_TO_MAKE_ONE = (
     "Let chargen train one (--tokenizer sp:1000), or set byte_fallback, identity normalisation and no dummy prefix."
@@ -55,8 +57,16 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def build(cls, text: Span, option: str) -> SentencePieceTokenizer:
-        tokenizer = cls._read(Path(option)) if not option.isdecimal() else cls(_train(text, int(option)))
-        probe = text.read(0, 100_000) + " \n\t  ▁Ae\u0300\U0001f600\ufb01\u2460"  # what normalisations change
+        if option.isdecimal() and option.isascii():
+            size = int(option) if len(option) <= 9 else MAX_VOCAB_SIZE + 1
+            if size > MAX_VOCAB_SIZE:
+                raise TokenizerError(f"sp:{option[:20]} asks for more pieces than {MAX_VOCAB_SIZE:,}", HOW_TO_SIZE)
+            tokenizer = cls(_train(text, size))
+        else:
+            tokenizer = cls._read(option)
+        begin = text.read(0, 100_000)
+        begin = begin.replace(MARK, "\n") if text.text.documents else begin
+        probe = begin + " \n\t  ▁Ae\u0300\U0001f600\ufb01\u2460"  # what normalisations change
         if tokenizer.decode(tokenizer.encode(probe)) != probe:
             raise TokenizerError(
                 f"the sentencepiece model {option!r} does not keep this text as it is", HOW_TO_MAKE_ONE
@@ -64,14 +74,19 @@ class SentencePieceTokenizer(Tokenizer):
         return tokenizer
 
     @classmethod
-    def _read(cls, path: Path) -> SentencePieceTokenizer:
+    def _read(cls, path: str) -> SentencePieceTokenizer:
         try:
-            return cls(path.read_bytes())
-        except OSError as error:
+            with open_regular(path) as file:
+                model = file.read(MAX_MODEL_BYTES + 1)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in a path
             raise TokenizerError(
-                f"{str(path)!r} is neither a vocabulary's size nor a sentencepiece model ({error.strerror})",
-                "Say --tokenizer sp:1000 or --tokenizer sp:FILE.model.",
+                f"{path!r} is neither a vocabulary's size nor a sentencepiece model "
+                f"({getattr(error, 'strerror', None) or error})",
+                HOW_TO_SIZE,
             ) from error
+        if len(model) > MAX_MODEL_BYTES:
+            raise TokenizerError(f"{path!r} has more than {MAX_MODEL_BYTES:,} bytes: no sentencepiece model has")
+        return cls(model)
 
     def encode(self, text: str) -> Ids:
         check_unicode(text, "the text")
