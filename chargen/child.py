@@ -32,8 +32,15 @@ def start_child(function: str, environment: dict[str, str], pipe_bytes: int) -> 
     """
     import subprocess
 
-    command, pipe = _command(function), subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=_environment(environment), pipesize=pipe_bytes)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        _command(function),
+        stdin=pipe,
+        stdout=pipe,
+        env=_environment(environment),
+        pipesize=pipe_bytes,
+        start_new_session=True,  # Ctrl-C on the terminal is for the process that starts it
+    )
 
 
 def run_child(function: str, data: bytes, timeout_s: float) -> "subprocess.CompletedProcess[bytes]":
@@ -46,7 +53,13 @@ def run_child(function: str, data: bytes, timeout_s: float) -> "subprocess.Compl
 
     try:
         return subprocess.run(
-            _command(function), input=data, capture_output=True, timeout=timeout_s, env=_environment({}), check=False
+            _command(function),
+            input=data,
+            capture_output=True,
+            timeout=timeout_s,
+            env=_environment({}),
+            check=False,
+            start_new_session=True,
         )
     except subprocess.TimeoutExpired:
         raise TimeoutError from None

@@ -185,6 +185,17 @@ def test_a_cache_by_an_earlier_version_is_made_again_in_silence() -> None:
     assert cached_store(Path("a.ids"), KEY, 100, notes.append) is None and notes == []
 
 
+def test_cleaning_passes_over_folders_and_takes_broken_links() -> None:
+    from chargen.text.encode import clean_cache
+
+    (CACHE / "a.ids").mkdir(parents=True)
+    (CACHE / "b.ids").symlink_to("nowhere")
+    (CACHE / "mine.txt").write_text("mine")
+    store(CACHE / "c.ids", [1])
+    assert clean_cache()[0] == 2
+    assert sorted(path.name for path in CACHE.iterdir()) == ["a.ids", "mine.txt"]
+
+
 def test_a_run_says_that_its_cache_was_damaged() -> None:
     plan = Plan(read_corpus(["verse.txt"]), "mine", {"steps": 2}, model={"cell": "rnn", "hidden_size": 8})
     run_plan(plan)

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from chargen.checkpoint import Checkpoint, save_checkpoint, save_tensors
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError, DownloadError, StorageError, TokenizerError
+from chargen.lm import load
 from chargen.scoring.nbest import read_lines
 from chargen.text import limits, longtext, parquet, recorded, records
 from chargen.text.corpus import read_corpus
@@ -26,6 +28,7 @@ from chargen.text.remote import what_failed
 from chargen.text.sources import _why, fetch
 from chargen.text.tokenizer import build_tokenizer
 from chargen.text.unpack import unpacked
+from tests.conftest import random_model
 
 MIB = 1 << 20
 
@@ -330,6 +333,22 @@ def test_a_record_of_another_form_is_an_error(files: object) -> None:
     for arguments in (["a.txt"], [5], "a.txt", None, {}):
         with pytest.raises(CorpusError):
             recorded_corpus(files, arguments, 10, CONFIG)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_state_beside_a_model_leads_nowhere(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chargen.text.sources.fetch", lambda *arguments: pytest.fail("the network was asked"))
+    name = make(kind)
+    text = "some text\n" * 9
+    for corpus in ("poem", name, "../poem", "/etc/passwd"):
+        about = {"corpus": corpus, "corpus_sha256": "0" * 64, "train_chars": 50, "data": CONFIG.to_json()}
+        model = random_model(text)
+        save_checkpoint(Path("model.safetensors"), Checkpoint(model.config, model.tokenizer, model.weights, about))
+        for state in ({"corpus_arguments": [name]}, {"corpus_files": [[name, 9]]}, {"corpus_files": 5}):
+            save_tensors(Path("training_state.safetensors"), {}, state)
+            for call in (lambda lm: lm.sample(max_copy=4, length=3), lambda lm: lm.copy_report("text")):
+                with pytest.raises(CorpusError, match="not at hand"):
+                    call(load("model.safetensors"))
 
 
 def test_a_pipe_that_takes_a_files_place_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

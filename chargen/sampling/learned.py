@@ -20,7 +20,7 @@ from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.runs import STATE_FILE
 from chargen.text import encode
-from chargen.text.corpus import read_corpus
+from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, NONE
 from chargen.text.longtext import LongText, Span
 from chargen.text.recorded import recorded_corpus
@@ -60,6 +60,10 @@ class Learned:
                 "the model's file does not say what text it learned from", "Train it again with this version."
             ) from error
 
+    def is_of(self, corpus: Corpus) -> bool:
+        """Tell whether a corpus is the one that this is said of."""
+        return corpus.has_sha256(self.sha256) and corpus.num_chars >= self.num_chars
+
 
 def training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path: Path | None = None) -> Span:
     """Return the part of its corpus that a model learned from; validation is not in it.
@@ -77,7 +81,7 @@ def training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path
     learned = Learned.of(checkpoint)
     if corpus:
         found = read_corpus(corpus, learned.data)
-        if not found.has_sha256(learned.sha256):
+        if not learned.is_of(found):
             raise _changed(learned, corpus, found.sha256)
         return found.content.span(0, learned.num_chars)
     changed: CorpusError | None = None
@@ -86,7 +90,7 @@ def training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path
             found = recorded_corpus(files, arguments, learned.num_chars, learned.data)
         except CorpusError:
             continue  # no longer there, or not to be read unless a person names it
-        if found.has_sha256(learned.sha256):
+        if learned.is_of(found):
             return found.content.span(0, learned.num_chars)
         changed = changed or _changed(learned, found.arguments, found.sha256)
     text = _from_cache(checkpoint, learned)

@@ -213,7 +213,8 @@ def _check_size(path: str, limit: ReadLimit) -> int | None:
 
 
 def _hint_for(path: Path) -> str:
-    beside = sorted(path.parent.iterdir()) if os.path.isdir(path.parent) else []
+    folder = str(path.parent)
+    beside = sorted(path.parent.iterdir()) if os.path.isdir(folder) and os.access(folder, os.R_OK) else []
     paths = {p.name: str(p) for p in beside} | {name: name for name in sources.names()}
     near = did_you_mean(path.name, paths)
     for name, whole in paths.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -103,7 +104,9 @@ def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
     """Delete every cached file that nobody is writing; return (how many, their bytes)."""
     count = size = 0
     for path in folder.glob("*") if folder.is_dir() else ():
-        status = path.stat()
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            continue  # none of ours
         stale = path.name.endswith(PARTIAL) and time.time() - status.st_mtime > ABANDONED_S
         if path.suffix in (SUFFIX, INDEX_SUFFIX) or stale:
             path.unlink(missing_ok=True)

@@ -102,7 +102,10 @@ class _Process:
             answer = b""
         if not answer:
             raise CorpusError("a process that reads the text was killed", "Is there memory enough? Then begin again.")
-        return [np.frombuffer(self._from.read(size), dtype) for dtype, size in json.loads(answer)]
+        described = json.loads(answer)
+        if isinstance(described, str):
+            raise CorpusError(f"a process that reads the text failed: {described}", "Is there memory enough?")
+        return [np.frombuffer(self._from.read(size), dtype) for dtype, size in described]
 
     def end(self) -> None:
         self._process.kill()  # it holds nothing that is not said already
@@ -126,7 +129,12 @@ def work() -> None:
     module, _, attribute = name.partition(":")
     function: Callable[..., Arrays] = getattr(import_module(module), attribute)
     while line := asked.readline():
-        arrays = function(asked.read(int(line)), *arguments)
+        try:
+            arrays = function(asked.read(int(line)), *arguments)
+        except Exception as error:  # whatever it is, the process that asked says it
+            answers.write(json.dumps(f"{type(error).__name__}: {error}").encode() + b"\n")
+            answers.flush()
+            continue
         answers.write(json.dumps([(array.dtype.str, array.nbytes) for array in arrays]).encode() + b"\n")
         for array in arrays:
             answers.write(np.ascontiguousarray(array).data)
