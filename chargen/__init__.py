@@ -7,11 +7,11 @@
 The names are loaded when they are first used: importing chargen costs nothing.
 """
 
-from __future__ import annotations
-
+# Nothing else is imported, not even `typing`: `python -m chargen` has the working directory on its path until
+# `__main__.py` takes it off.
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it for true
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel, load
     from chargen.scoring.scorer import Score
@@ -33,7 +33,7 @@ _WHERE = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module 'chargen' has no attribute {name!r}")
     return getattr(importlib.import_module(_WHERE[name]), name)

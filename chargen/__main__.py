@@ -1,6 +1,17 @@
 """`python -m chargen` is `chargen`."""
 
-from chargen.cli.main import main
+# Before the working directory is off the path, nothing is imported that Python has not loaded already: `python -m`
+# would take it from there. That includes `__future__`.
+from chargen.child import leave_out_working_directory
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    from chargen.cli.main import main as run_and_exit
+
+    run_and_exit()
+
 
 if __name__ == "__main__":
+    leave_out_working_directory()
     main()

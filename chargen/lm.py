@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +72,7 @@ class LanguageModel:
     def __init__(self, checkpoint: Checkpoint, device: str = "auto", path: Path | None = None) -> None:
         self.checkpoint, self.path = checkpoint, path
         self.tokenizer, self.device = checkpoint.tokenizer, device
+        self.note: Callable[[str], object] = lambda text: None  # is told what a person should know (a damaged cache)
         self._data = checkpoint.data
 
     def save(self, path: str | Path) -> None:
@@ -147,7 +148,7 @@ class LanguageModel:
         if config.max_copy:
             from chargen.sampling.copying import Copies, copy_index  # which reads corpora
 
-            copies = Copies(copy_index(self.checkpoint, config.max_copy, corpus, self.path))
+            copies = Copies(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self.note))
         engine = self._numpy if by_numpy or after else self._torch
         config, prompt = replace(config, regex=self._scoring.normal(config.regex)), self._scoring.normal(prompt)
         between = separator(self._data.documents) if self._has_documents else None

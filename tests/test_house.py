@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up; a file may import from lower floors, and from its own folder. Siblings never import each other.
 FLOORS: list[list[str]] = [
-    ["errors", "files", "jsontext", "schema", "memory", "registry", "config"],
+    ["errors", "child", "files", "jit", "jsontext", "schema", "memory", "registry", "config"],
     ["text", "cells"],
     ["data", "baselines"],
     ["nets"],

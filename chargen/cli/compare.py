@@ -13,6 +13,7 @@ from chargen.ui.visible import say, visible
 if TYPE_CHECKING:
     import numpy as np
 
+    from chargen.config import DataConfig
     from chargen.lm import LanguageModel
     from chargen.text.corpus import Corpus
 
@@ -34,6 +35,7 @@ MAX_RESAMPLES = 1_000_000  #: some minutes for a text of 10,000 lines
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the resamples.")
 @click.option("--learn", metavar="TEXT", help="What the baselines learn from; else the first model's text, if found.")
 @options.encoding
+@options.max_corpus_size("1GB")
 @options.device
 @options.as_json
 def compare(
@@ -44,6 +46,7 @@ def compare(
     seed: int,
     learn: str | None,
     encoding: str,
+    max_bytes: int,
     device: str,
     as_json: bool,
 ) -> None:
@@ -66,13 +69,14 @@ def compare(
     from chargen.text.corpus import read_corpus
 
     # Read as it is: each model brings it into the form of its training text, and the bytes of this one are counted.
-    found = read_corpus([corpus], DataConfig(encoding=encoding, newline="keep", normalize="none"))
+    config = DataConfig(encoding=encoding, newline="keep", normalize="none")
+    found = read_corpus([corpus], config, max_bytes=max_bytes)
     lines = split_lines(found.text)
     lms = [load(model) for model in models]
     for lm in lms:
         lm.device = device
     nats, unknown = zip(*(lm.by_line(lines) for lm in lms), strict=True)
-    learned, source = _learned(lms[0], models[0], learn, encoding)
+    learned, source = _learned(lms[0], models[0], learn, config, max_bytes)
     table = _table(models, nats, lines, learned, source, resamples, seed)
     for row, counts in zip(table, unknown, strict=False):
         row["unknown_chars"] = int(counts.sum())
@@ -117,9 +121,10 @@ def _table(
     ]
 
 
-def _learned(lm: LanguageModel, name: str, learn: str | None, encoding: str) -> tuple[str | None, str]:
+def _learned(
+    lm: LanguageModel, name: str, learn: str | None, config: DataConfig, max_bytes: int
+) -> tuple[str | None, str]:
     """Return (what the baselines learn from, what to call it); (None, "") if the model's text is not at hand."""
-    from chargen.config import DataConfig
     from chargen.errors import CorpusError
     from chargen.runs import find_model
     from chargen.sampling.learned import Learned, training_text
@@ -127,7 +132,7 @@ def _learned(lm: LanguageModel, name: str, learn: str | None, encoding: str) -> 
     from chargen.text.documents import MARK, separator
 
     if learn is not None:
-        given = read_corpus([learn], DataConfig(encoding=encoding, newline="keep", normalize="none"))
+        given = read_corpus([learn], config, max_bytes=max_bytes)
         return given.text[-MOST_LEARNED_CHARS:], learn
     try:
         text = training_text(lm.checkpoint, model_path=find_model(name))
@@ -157,7 +162,7 @@ def _line(
 def _say(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[str], num_lines: int) -> None:
     """Say what makes the numbers less than they seem."""
     for lm, name in zip(lms, models, strict=True):
-        if lm.checkpoint.about.get("corpus_sha256") == corpus.sha256:
+        if corpus.has_sha256(lm.checkpoint.about.get("corpus_sha256")):
             say(f"note: {name} learned from a part of this very text")
     if num_lines < FEW_LINES:
         say(f"note: {num_lines} lines are too few for the intervals to say much")

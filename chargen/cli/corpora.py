@@ -74,8 +74,9 @@ def get(name: str, output: str | None, as_json: bool) -> None:
 @options.normalize
 @options.documents
 @options.text_field
+@options.max_corpus_size("100GB")
 @options.as_json
-def check(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> None:
+def check(corpus: tuple[str, ...], max_bytes: int, as_json: bool, **choices: Any) -> None:
     """Read CORPUS as `chargen train` would, and say what is odd about it and what to do."""
     from chargen.config import DataConfig
     from chargen.text.corpus import read_corpus
@@ -84,7 +85,7 @@ def check(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> None:
     from chargen.ui.tables import key_value_table
 
     config = DataConfig(**choices)
-    facts, findings = examine(read_corpus(corpus, config), config.val_fraction)
+    facts, findings = examine(read_corpus(corpus, config, max_bytes=max_bytes), config.val_fraction)
     if as_json:
         print_json({**asdict(facts), "findings": [asdict(finding) for finding in findings]})
         return

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.argument("corpus", nargs=-1, required=True)
 @options.model
 @options.encoding
+@options.max_corpus_size("1GB")
 @options.device
 @click.option("--adapt", is_flag=True, help="Also let a copy of the model learn from the text as it goes.")
 @click.option("--adapt-rule", type=click.Choice(["rms", "sgd"]), help="[default: rms]")
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 @click.option("--adapt-decay", type=float, help="Back towards the trained weights, a segment. [default: 0.001]")
 @click.option("--adapt-segment", type=int, help="Ids that are scored before each step. [default: 20]")
 @options.as_json
-def evaluate(
-    corpus: tuple[str, ...], model: str | None, encoding: str, device: str, adapt: bool, as_json: bool, **how: Any
-) -> None:
+def evaluate(corpus: tuple[str, ...], model: str | None, encoding: str, max_bytes: int, device: str,
+             adapt: bool, as_json: bool, **how: Any) -> None:  # fmt: skip
     """Measure a model on a whole text: bits per character, with the state carried from its beginning to its end.
 
     CORPUS is a file, a folder, '-' or a corpus's name; several are put end to end. "windows" is the same text in pieces
@@ -55,7 +55,7 @@ def evaluate(
     lm = load(model)
     lm.device = device
     # Read as it is: the model brings it into the form of its training text, and counts the bytes of this one.
-    text = read_corpus(corpus, DataConfig(encoding=encoding, newline="keep", normalize="none"))
+    text = read_corpus(corpus, DataConfig(encoding=encoding, newline="keep", normalize="none"), max_bytes=max_bytes)
     found = lm.evaluate(text.text)
     if found.unknown_chars:
         chatter().print(f"note: the model does not know {found.unknown_chars:,} of the {found.chars:,} characters")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from chargen.config import MAX_TEMPERATURE, MIN_TEMPERATURE
+from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE
 from chargen.ui.visible import write_raw
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -68,6 +72,7 @@ text_field = click.option(
 )
 device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?", re.ASCII | re.IGNORECASE)
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
@@ -78,6 +83,27 @@ def given(*names: str) -> list[str]:
     return [param.opts[0] for name in ours for param in ctx.command.params if param.name == name]
 
 
+def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Read a size (500MB, 20GB, 1.5GiB, or a number of bytes) as bytes; for an option's callback."""
+    found = _SIZE.fullmatch(value.strip())
+    num_bytes = 0
+    if found:
+        number, prefix, binary = found.groups()
+        power = "kmgt".index(prefix.lower()) + 1 if prefix else 0
+        num_bytes = int(float(number) * (1024 if binary else 1000) ** power)
+    if not 0 < num_bytes < 1 << 63:
+        raise click.BadParameter(f"{value!r} is not a size above zero. Say 500MB, 20GB or 1.5GiB.", ctx, param)
+    return num_bytes
+
+
+def max_corpus_size(default: str) -> Callable[[F], F]:
+    """Return the option that bounds how much text is read."""
+    return click.option(
+        "--max-corpus-size", "max_bytes", callback=size, default=default, show_default=True, metavar="SIZE",
+        help="Refuse a corpus with more text than this, counted as it is unpacked.",
+    )  # fmt: skip
+
+
 def span(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Read a span of time (90s, 5m, 1h30m, or a number of seconds) as seconds; for an option's callback."""
     if value is None:
@@ -85,6 +111,7 @@ def span(ctx: click.Context, param: click.Parameter, value: str | None) -> float
     found = _SPAN.fullmatch(value.strip())
     parts = found.groups() if found else ()
     seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
-    if seconds <= 0:
-        raise click.BadParameter(f"{value!r} is not a span of time above zero. Say 90s, 5m or 1h30m.", ctx, param)
+    if not 0 < seconds <= MAX_SECONDS:
+        about = f"above zero and of at most {MAX_SECONDS:g} seconds"
+        raise click.BadParameter(f"{value!r} is not a span of time {about}. Say 90s, 5m or 1h30m.", ctx, param)
     return seconds

@@ -22,6 +22,7 @@ FLUSH_EVERY_S = 0.02
 MAX_SAMPLES = 1_000_000  #: of -n, and of --best-of for all of them together
 MAX_COMPETING = 1_000_000  #: of --particles and --beam; `sampling/writing.py` looks at the memory that they need
 MAX_REPORT_CHARS = 10_000_000  #: of a sample with --report, which needs some hundred bytes for each
+MAX_PROMPT_BYTES = 1 << 28  #: of a prompt that is read from a file
 
 
 @click.command(
@@ -123,11 +124,12 @@ def sample(
     if prompt_file is not None or prompt == "-":
         from chargen.text.corpus import read_corpus
 
-        prompt = read_corpus([prompt_file or prompt]).text
+        prompt = read_corpus([prompt_file or prompt], max_bytes=MAX_PROMPT_BYTES).text
     check_unicode(prompt, "the prompt")
     check_unicode(suffix, "the suffix")
     lm = load(model)
     lm.device = device
+    lm.note = _note
     told = settings["seed"] is not None or beam > 0
     if settings["seed"] is None:
         settings["seed"] = secrets.randbits(31)
@@ -177,6 +179,10 @@ def _check(number: int, particles: int, beam: int, best_of: int, suffix: str, re
         raise ConfigError(f"-n {number:,} times --best-of {best_of:,} are more than {MAX_SAMPLES:,} samples")
     if reported_chars > MAX_REPORT_CHARS:
         raise ConfigError(f"--report looks at samples of at most {MAX_REPORT_CHARS:,} characters; lower --length")
+
+
+def _note(text: str) -> None:
+    say(f"note: {text}")
 
 
 def _drawn(

@@ -15,6 +15,8 @@ from chargen.ui.visible import visible
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
+    from chargen.config import DataConfig
+    from chargen.text.corpus import Corpus
     from chargen.training.reports import Finished
     from chargen.training.run import Plan
     from chargen.training.state import State
@@ -55,6 +57,7 @@ RESUMED_RUN = "a resumed run keeps the settings that it began with"
 @options.normalize
 @options.documents
 @options.text_field
+@options.max_corpus_size("100GB")
 @click.option("--label", is_flag=True, help="CORPUS is labelled texts: a model for each label, for `chargen classify`.")
 @click.option("--val", metavar="FILE", help="Validate on this text instead of the corpus's last part.")
 @click.option("--val-fraction", type=float, default=0.1, show_default=True, help="Of the characters, held out.")
@@ -156,7 +159,6 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     from chargen.cli.main import STARTED
     from chargen.config import DataConfig, ModelConfig, TrainConfig
     from chargen.runs import check_name
-    from chargen.text.corpus import read_corpus
     from chargen.training.run import Plan
 
     length = _length(choices)
@@ -166,19 +168,9 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     model, training = _given(choices, *_model_settings()), _given(choices, *TRAIN_SETTINGS)
     ModelConfig.check_fields(model)  # before a long text is read
     TrainConfig.check_fields({**length, **training})
-    arguments, val, saved = list(corpus), choices["val"], None
-    if choices["resume"]:
-        saved = _saved(choices)
-        data = saved.data
-        arguments = arguments or list(saved.corpus_arguments)
-        val = val or saved.val_argument
-    read = read_corpus(arguments or ["python-docs"], data)
-    val_read = read_corpus([val], data) if val else None
-    if saved and val_read and saved.val_sha256 not in (None, val_read.sha256):
-        raise ConfigError(
-            f"{val} is another validation text than the run {choices['resume']!r} has",
-            "Leave out --val, or name that one.",
-        )
+    saved = _saved(choices) if choices["resume"] else None
+    data = saved.data if saved else data
+    read, val_read = _corpora(corpus, choices, data, saved)
     return Plan(
         corpus=read,
         name=choices["name"] or "",
@@ -197,6 +189,38 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
         stop_after=choices["stop_after"],
         started=STARTED,
     )
+
+
+def _corpora(
+    corpus: tuple[str, ...], choices: dict[str, Any], data: DataConfig, saved: State | None
+) -> tuple[Corpus, Corpus | None]:
+    """Read the corpus and the validation text: those that the person names, or those of the run to resume.
+
+    Raises:
+        ConfigError: the validation text is another one than that of the run to resume.
+        CorpusError: a text cannot be read; or what the run's state says of it does not fit what is there.
+    """
+    from chargen.text.corpus import read_corpus
+    from chargen.text.recorded import recorded_corpus
+
+    val, max_bytes = choices["val"], choices["max_bytes"]
+    if saved and not corpus:
+        read = recorded_corpus(saved.corpus_files, saved.corpus_arguments, None, data)
+    else:
+        read = read_corpus(corpus or ["python-docs"], data, max_bytes=max_bytes)
+    if val:
+        val_read = read_corpus([val], data, max_bytes=max_bytes)
+    elif saved and saved.val_argument:
+        hint = "Name the validation text: --val FILE"
+        val_read = recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint)
+    else:
+        return read, None
+    if saved and saved.val_sha256 and not val_read.has_sha256(saved.val_sha256):
+        raise ConfigError(
+            f"{val or saved.val_argument} is another validation text than the run {choices['resume']!r} has",
+            "Leave out --val, or name that one.",
+        )
+    return read, val_read
 
 
 def _saved(choices: dict[str, Any]) -> State:

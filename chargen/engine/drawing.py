@@ -14,7 +14,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import float32, float64, int64, njit
+
+from chargen.jit import float32, float64, int64, njit
 
 
 @njit(int64(float32[::1], float64[::1], float64[::1], float64, float64), error_model="numpy", cache=True)

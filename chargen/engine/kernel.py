@@ -107,14 +107,12 @@ class Kernels:
 
 
 def _compiled(arguments: str, lines: list[str], many: bool) -> Kernel:
-    """Compile a kernel of a stream's room, or of those of many, or take it from numba's cache beside this file.
+    """Compile a kernel of a stream's room, or of those of many, or take it from numba's cache (`jit.py`).
 
     The cache tells functions apart by their names and code, but not by the numbers in it: so the name has its hash.
     """
-    from numba import float32, float64, int64, njit
-    from numba.core.errors import NumbaError
-
     from chargen.engine.drawing import draw_one
+    from chargen.jit import NumbaError, float32, float64, int64, njit
     from chargen.nets.jit.functions import tanh
 
     types = {"table": float32[:, ::1], "token_id": int64, "ids": int64[::1], "room": float32[::1]}

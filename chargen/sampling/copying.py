@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -184,7 +184,11 @@ class Copies(Guide):
 
 
 def copy_index(
-    checkpoint: Checkpoint, most_chars: int, corpus: Sequence[str] = (), model_path: Path | None = None
+    checkpoint: Checkpoint,
+    most_chars: int,
+    corpus: Sequence[str] = (),
+    model_path: Path | None = None,
+    note: Callable[[str], object] = lambda text: None,
 ) -> CopyIndex:
     """Return the index of the text that a model learned from, from the cache if it was made before.
 
@@ -192,6 +196,7 @@ def copy_index(
         checkpoint: the model.
         most_chars: the longest run that may be copied, 1 to LONGEST_RUN.
         corpus, model_path: where the text is; see `training_text`. A corpus that is given is looked at in any case.
+        note: is told if the index in the cache was damaged.
 
     Raises:
         ConfigError: `most_chars` is out of its range.
@@ -210,7 +215,7 @@ def copy_index(
     # The hash is of the clean text, so it says all that the data's settings do to it.
     key = hashlib.sha256(f"copies 1 {learned.sha256} {learned.num_chars} {most_chars}".encode()).hexdigest()
     path = encode.CACHE / f"{key[:32]}{encode.INDEX_SUFFIX}"
-    hashes = open_hashes(path)
+    hashes = open_hashes(path, key, note)
     if hashes is None:
         text = text or training_text(checkpoint, (), model_path)
         hashes = write_hashes(path, stretch_hashes(text, most_chars + 1), {"sha256": key})

@@ -9,25 +9,25 @@ In this order, and each only if it is the same text, character for character:
 from __future__ import annotations
 
 import codecs
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+
+import numpy as np
 
 from chargen.checkpoint import Checkpoint, load_described
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.runs import STATE_FILE
 from chargen.text import encode
-from chargen.text.corpus import read_corpus
+from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, NONE
 from chargen.text.longtext import LongText, Span
-from chargen.text.reading import is_remote
-from chargen.text.sources import SOURCES
-from chargen.text.store import open_store
+from chargen.text.recorded import recorded_corpus
+from chargen.text.store import cached_store
 from chargen.text.tokenizer import BOUNDARY_ID
 
-UNREAD = "\ufdd1"  #: stands for a character that the model's vocabulary lacks; like MARK, no text holds it
+UNREAD = "\ud801"  #: stands for a character that the model's vocabulary lacks; like MARK, no text has it
 BLOCK = 1 << 16  #: ids that are decoded at a time
 
 
@@ -50,11 +50,19 @@ class Learned:
         about = checkpoint.about
         try:
             data = DataConfig.from_json(about["data"])
-            return cls(str(about["corpus"]), str(about["corpus_sha256"]), int(about["train_chars"]), data)
+            name, sha256, num_chars = about["corpus"], about["corpus_sha256"], about["train_chars"]
+            strings = [name, sha256, *(getattr(data, field.name) for field in fields(data) if field.type == "str")]
+            if not all(isinstance(string, str) for string in strings) or type(num_chars) is not int or num_chars < 1:
+                raise ValueError("a value of another type")
+            return cls(name, sha256, num_chars, data)
         except (KeyError, TypeError, ValueError) as error:
             raise CorpusError(
                 "the model's file does not say what text it learned from", "Train it again with this version."
             ) from error
+
+    def is_of(self, corpus: Corpus) -> bool:
+        """Tell whether a corpus is the one that this is said of."""
+        return corpus.has_sha256(self.sha256) and corpus.num_chars >= self.num_chars
 
 
 def training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path: Path | None = None) -> Span:
@@ -73,18 +81,18 @@ def training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path
     learned = Learned.of(checkpoint)
     if corpus:
         found = read_corpus(corpus, learned.data)
-        if found.sha256 != learned.sha256:
+        if not learned.is_of(found):
             raise _changed(learned, corpus, found.sha256)
         return found.content.span(0, learned.num_chars)
     changed: CorpusError | None = None
-    for arguments in _places(learned, model_path):
+    for files, arguments in _places(learned, model_path):
         try:
-            found = read_corpus(arguments, learned.data)
+            found = recorded_corpus(files, arguments, learned.num_chars, learned.data)
         except CorpusError:
-            continue  # no longer there
-        if found.sha256 == learned.sha256:
+            continue  # no longer there, or not to be read unless a person names it
+        if learned.is_of(found):
             return found.content.span(0, learned.num_chars)
-        changed = changed or _changed(learned, arguments, found.sha256)
+        changed = changed or _changed(learned, found.arguments, found.sha256)
     text = _from_cache(checkpoint, learned)
     if text is None:
         raise changed or CorpusError(
@@ -103,40 +111,39 @@ def _changed(learned: Learned, corpus: Sequence[str], sha256: str) -> CorpusErro
     )
 
 
-def _places(learned: Learned, model_path: Path | None) -> Iterator[list[str]]:
-    """Yield where the corpus may be: where it was, or a file of its name. Nothing is fetched from a network for it."""
+def _places(learned: Learned, model_path: Path | None) -> Iterator[tuple[object, object]]:
+    """Yield where the corpus may be, as `recorded_corpus` takes it: where it was, or a file of its name."""
     state = load_described(model_path.parent / STATE_FILE) if model_path else {}
-    recorded = [str(argument) for argument in state.get("corpus_arguments") or ()]
-    if recorded and all(_is_at_hand(argument) for argument in recorded):
-        yield recorded
-    for guess in (f"corpora/{learned.name}.txt", f"{learned.name}.txt", learned.name):
-        if os.path.isfile(guess) or (guess in SOURCES and _is_at_hand(guess)):
-            yield [guess]
-
-
-def _is_at_hand(argument: str) -> bool:
-    if argument == "-" or is_remote(argument):
-        return False
-    source = SOURCES.get(argument.partition(":")[0])
-    return os.path.exists(argument) or (source is not None and source.offline)
+    if state.get("corpus_files") is not None or state.get("corpus_arguments"):
+        yield state.get("corpus_files"), state.get("corpus_arguments")
+    if all(char.isalnum() or char in "-_" for char in learned.name):  # else it is no corpus's name, but a path
+        for guess in (f"corpora/{learned.name}.txt", f"{learned.name}.txt", learned.name):
+            yield None, [guess]
 
 
 def _from_cache(checkpoint: Checkpoint, learned: Learned) -> Span | None:
     """Decode the ids that training left on the disk; None where there are none, or not all of them."""
     tokenizer = checkpoint.tokenizer
-    path = encode.CACHE / f"{encode.ids_key(tokenizer, learned.sha256, 0, learned.num_chars)[:32]}{encode.SUFFIX}"
-    if not path.is_file():
+    key = encode.ids_key(tokenizer, learned.sha256, 0, learned.num_chars)
+    store = cached_store(encode.CACHE / f"{key[:32]}{encode.SUFFIX}", key, tokenizer.vocab_size)
+    if store is None:
         return None
     writes = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
-    writes[BOUNDARY_ID] = MARK.encode()
+    special = {BOUNDARY_ID: MARK}
     if tokenizer.unknown_id is not None:
-        writes[tokenizer.unknown_id] = UNREAD.encode()
+        special[tokenizer.unknown_id] = UNREAD
     text, utf8 = LongText(learned.data.documents != NONE), codecs.getincrementaldecoder("utf-8")()
     try:
-        ids = open_store(path).ids
-        for begin in range(0, len(ids), BLOCK):
-            text.write(utf8.decode(b"".join([writes[i] for i in ids[begin : begin + BLOCK].tolist()])))
+        for begin in range(0, len(store.ids), BLOCK):
+            ids = store.ids[begin : begin + BLOCK]
+            done = 0
+            for place in np.flatnonzero(np.isin(ids, list(special))).tolist():
+                # Nothing of a character may be left over: these ids are none, and have no bytes.
+                text.write(utf8.decode(b"".join([writes[i] for i in ids[done:place].tolist()]), final=True))
+                text.write(special[int(ids[place])])
+                done = place + 1
+            text.write(utf8.decode(b"".join([writes[i] for i in ids[done:].tolist()])))
         text.write(utf8.decode(b"", final=True))
-    except (CorpusError, IndexError, UnicodeDecodeError):
-        return None  # a damaged file
+    except UnicodeDecodeError:
+        return None  # ids that no text has
     return text.span() if text.survey.num_chars == learned.num_chars else None

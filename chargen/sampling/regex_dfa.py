@@ -20,12 +20,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import subprocess
 import sys
 import warnings
 from array import array
 from typing import Any, NamedTuple
 
+from chargen.child import run_child
 from chargen.errors import ChargenError, ConfigError
 
 MOST_SECONDS = 10.0
@@ -108,16 +108,9 @@ def serve() -> None:
 
 
 def _ask(request: dict[str, Any], pattern: str) -> tuple[dict[str, Any], array[int]]:
-    code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", code],
-            input=json.dumps(request).encode(),
-            capture_output=True,
-            timeout=MOST_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        done = run_child(f"{__name__}:serve", json.dumps(request).encode(), MOST_SECONDS)
+    except TimeoutError:
         raise too_large(pattern, f"it is not done after {MOST_SECONDS:.0f} seconds") from None
     if done.returncode:
         reason = done.stderr.decode("utf-8", "replace").strip()

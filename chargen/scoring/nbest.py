@@ -13,8 +13,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
+from typing import BinaryIO
 
 from chargen.errors import CorpusError
+from chargen.text.limits import MAX_RECORD_BYTES, check_record
 
 MOSES, KALDI = "moses", "kaldi"
 SEPARATOR = "|||"
@@ -34,13 +36,14 @@ class Hypothesis:
     given: float  #: the total that came with it, higher is better; 0 where none did
 
 
-def read_lines(raw: Iterable[bytes], where: str) -> Iterator[str]:
+def read_lines(raw: BinaryIO, where: str) -> Iterator[str]:
     """Yield a file's lines as texts, without their newlines; only LF ends one.
 
     Raises:
-        CorpusError: a line is not UTF-8.
+        CorpusError: a line is not UTF-8, or too long to be held.
     """
-    for number, line in enumerate(raw, start=1):
+    for number, line in enumerate(iter(lambda: raw.readline(MAX_RECORD_BYTES + 1), b""), start=1):
+        check_record(len(line), f"{where}, line {number:,}")
         line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         try:
             yield line.removesuffix(b"\n").decode("utf-8")

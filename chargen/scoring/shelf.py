@@ -16,6 +16,7 @@ import numpy as np
 
 from chargen.scoring.rank import sort_key
 from chargen.scoring.scorer import Score
+from chargen.text.longtext import no_room
 
 IN_MEMORY = 1 << 24  #: bytes of records, from which on they are kept on disk
 
@@ -41,11 +42,18 @@ class Shelf:
         self._file.close()
 
     def add(self, score: Score) -> None:
-        """Keep a score. Its place is how many were kept before it."""
+        """Keep a score. Its place is how many were kept before it.
+
+        Raises:
+            StorageError: the disk does not take it.
+        """
         self._keys.append(sort_key(score, self._by))
         self._offsets.append(self._file.tell())
         record = {key: getattr(score, key) for key in Score.__dataclass_fields__}
-        self._file.write(json.dumps(record).encode() + b"\n")
+        try:
+            self._file.write(json.dumps(record).encode() + b"\n")
+        except OSError as error:
+            raise no_room(f"{len(self._keys):,} scores", error) from error
 
     def ranked(self) -> Iterator[tuple[int, Score]]:
         """Yield (place, score), the likeliest first; ties in the order they came in."""

@@ -6,10 +6,11 @@ arguments ─▶ texts (`reading.py`) ─▶ put end to end in one `LongText`, a
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
@@ -20,9 +21,12 @@ from chargen.text import sources
 from chargen.text.decode import check_encoding
 from chargen.text.documents import NONE, marked
 from chargen.text.findings import Findings
+from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
 from chargen.text.longtext import LongText
-from chargen.text.reading import PACKED, Text, is_remote, open_texts, stream_texts
+from chargen.text.reading import PACKED, Text, is_plain, open_texts, stream_texts
+from chargen.text.remote import is_remote, local_path
 from chargen.text.standing import standing_text
+from chargen.text.tokenizer import check_unicode
 
 DEFAULTS = DataConfig()
 
@@ -37,6 +41,8 @@ class Corpus:
     files: int = 0
     entropy_nats_per_char: float | None = None  #: for made sources, where it is known exactly
     notes: tuple[str, ...] = field(default=())
+    #: What was read, in its order: a regular file with its size in bytes, anything else by its name with None.
+    parts: tuple[tuple[str, int | None], ...] = field(default=())
 
     @property
     def text(self) -> str:
@@ -52,8 +58,17 @@ class Corpus:
         """The hash of the text's UTF-8 bytes."""
         return self.content.survey.sha256
 
+    def has_sha256(self, sha256: object) -> bool:
+        """Tell whether a hash that a file states is of this text; of documents also one by an earlier version."""
+        return self.content.has_sha256(sha256)
 
-def read_corpus(arguments: Sequence[str], config: DataConfig = DEFAULTS, stdin: BinaryIO | None = None) -> Corpus:
+
+def read_corpus(
+    arguments: Sequence[str],
+    config: DataConfig = DEFAULTS,
+    stdin: BinaryIO | None = None,
+    max_bytes: int = DEFAULT_MAX_CORPUS_BYTES,
+) -> Corpus:
     """Read one or several texts and put them end to end.
 
     Args:
@@ -61,19 +76,29 @@ def read_corpus(arguments: Sequence[str], config: DataConfig = DEFAULTS, stdin: 
             name. A file or folder of that name goes before a named corpus.
         config: encoding, newline, normalisation, and the field of a record that is its text.
         stdin: where "-" reads; `sys.stdin.buffer` unless given.
+        max_bytes: how much text there may be, unpacked; a device or a pipe may have no end.
 
     Returns:
         The corpus. A text that does not end with a newline gets one before the next text begins; with documents, every
         one of them ends with a mark instead.
 
     Raises:
-        CorpusError: an argument cannot be found, read or decoded, or there is no text in any of them.
+        CorpusError: an argument cannot be found, read or decoded, or there is no text in any of them, or too much.
         StorageError: a long text finds no room on the disk.
     """
+    return read_limited(arguments, config, stdin, ReadLimit(max_bytes))
+
+
+def read_limited(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO | None, limit: ReadLimit) -> Corpus:
+    """Do what `read_corpus` does, with a limit that also says which kinds of files are read."""
     check_encoding(config.encoding)
+    check_unicode(config.documents, "the separator of documents")
+    if len(arguments) == 1:
+        _check_size(arguments[0], limit)
     if len(arguments) == 1 and (content := standing_text(arguments[0], config)):
-        return Corpus(content, _name(arguments), tuple(arguments), files=1)
-    reader = _Reader(config, stdin)
+        part = (arguments[0], content.num_bytes)
+        return Corpus(content, corpus_name(arguments), tuple(arguments), files=1, parts=(part,))
+    reader = _Reader(config, stdin, limit)
     for argument in arguments:
         reader.read(argument)
     if not reader.content.num_bytes:
@@ -82,37 +107,45 @@ def read_corpus(arguments: Sequence[str], config: DataConfig = DEFAULTS, stdin: 
         )
     entropy = reader.entropies[0] if reader.texts == 1 and reader.entropies else None
     notes = reader.findings.notes()
-    return Corpus(reader.content, _name(arguments), tuple(arguments), reader.files, entropy, notes)
+    parts = tuple(reader.parts)
+    return Corpus(reader.content, corpus_name(arguments), tuple(arguments), reader.files, entropy, notes, parts)
 
 
 class _Reader:
     """Puts what arguments name end to end."""
 
-    def __init__(self, config: DataConfig, stdin: BinaryIO | None) -> None:
+    def __init__(self, config: DataConfig, stdin: BinaryIO | None, limit: ReadLimit) -> None:
         self._parted = config.documents != NONE
         self.content = LongText(self._parted)
         self.findings = Findings()
         self.entropies: list[float | None] = []
         self.texts = self.files = 0
-        self._config, self._stdin = config, stdin
+        self.parts: list[tuple[str, int | None]] = []
+        self._config, self._stdin, self._limit = config, stdin, limit
 
     def read(self, argument: str) -> None:
         # os.path says no of what cannot be a file's name, where Path raises.
+        path = argument if os.path.exists(argument) else local_path(argument) or argument
         if argument == "-":
             stream = self._stdin or sys.stdin.buffer
-            self._add(stream_texts(stream, "standard input", self._config, self.findings))
-        elif argument and os.path.isdir(argument):
-            self._add_folder(Path(argument))
+            self._add(stream_texts(stream, "standard input", self._config, self.findings, self._limit))
+            self.parts.append((argument, None))
+        elif argument and os.path.isdir(path) and not self._limit.regular_only:
+            self._add_folder(Path(path))
         elif argument and (os.path.exists(argument) or is_remote(argument)):
-            with closing(open_texts(argument, self._config, self.findings)) as texts:
+            size = _check_size(path, self._limit)
+            with closing(open_texts(argument, self._config, self.findings, self._limit)) as texts:
                 some = self._add(texts)
             if not some:
                 raise CorpusError(f"{argument} is empty", "Give a file with at least two characters.")
             self.files += 1
+            self.parts.append((argument if size is None else path, size))
         elif sources.is_source(argument):
             made = sources.read_source(argument)
+            self._limit.add(len(made.text), argument)
             self._add([iter([made.text])])
             self.entropies.append(made.entropy_nats_per_char)
+            self.parts.append((argument, None))
         else:
             raise CorpusError(f"no file, folder or corpus named {argument!r}", _hint_for(Path(argument)))
 
@@ -138,16 +171,20 @@ class _Reader:
             if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
                 continue
             mark, texts = self.content.num_bytes, self.texts
-            found = Findings()
+            found, size = Findings(), _check_size(str(path), self._limit)
             try:
-                with closing(open_texts(str(path), self._config, found)) as opened:
-                    self.files += self._add(opened)
+                with closing(open_texts(str(path), self._config, found, self._limit)) as opened:
+                    some = self._add(opened)
+            except CorpusSizeError:
+                raise
             except CorpusError:
                 left_out.append(str(path.relative_to(folder)))
                 self.content.cut(mark)
                 self.texts = texts
             else:
                 self.findings.add(found)
+                self.files += some
+                self.parts += [(str(path), size)] if some else []
         if left_out:
             shown = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
             files = "1 file that is" if len(left_out) == 1 else f"{len(left_out):,} files that are"
@@ -158,8 +195,26 @@ class _Reader:
             )
 
 
+def _check_size(path: str, limit: ReadLimit) -> int | None:
+    """Return the size of a regular file in bytes, None of anything else.
+
+    Raises:
+        CorpusSizeError: what the file holds is beyond the limit. That is known before it is read, but not of a table.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    if is_plain(path):
+        replace(limit).add(status.st_size, path)
+    return status.st_size
+
+
 def _hint_for(path: Path) -> str:
-    beside = sorted(path.parent.iterdir()) if os.path.isdir(path.parent) else []
+    folder = str(path.parent)
+    beside = sorted(path.parent.iterdir()) if os.path.isdir(folder) and os.access(folder, os.R_OK) else []
     paths = {p.name: str(p) for p in beside} | {name: name for name in sources.names()}
     near = did_you_mean(path.name, paths)
     for name, whole in paths.items():
@@ -167,7 +222,7 @@ def _hint_for(path: Path) -> str:
     return f"{near} (`chargen corpora` lists the corpora that have a name)".strip()
 
 
-def _name(arguments: Sequence[str]) -> str:
+def corpus_name(arguments: Sequence[str]) -> str:
     """A run's name for these arguments: the first one's stem, of letters, digits, '-' and '_'."""
     first = arguments[0] if arguments else "run"
     if first == "-":

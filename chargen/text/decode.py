@@ -10,14 +10,26 @@ character.
 from __future__ import annotations
 
 import codecs
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import groupby
 
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.text.findings import Findings
 
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Codecs that never give a lone surrogate; of all others what they give is looked at.
+WITHOUT_SURROGATES = ("utf-8", "utf-8-sig", "iso8859-1", "cp1252", "cp1258", "ascii") + tuple(
+    f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be")
+)
+# More marks, and letters of scripts that have some, than a text has in a row without a space or a newline.
+LONG_RUN = re.compile(
+    "[\u0300-\u036f\u0483-\u1dff\u20d0-\u20ff\u2cef-\u2cf1\u2d7f\u2de0-\u2dff\u302a-\u302f\u3099\u309a\ua66f-\uabed\ufb1e"
+    "\ufe20-\ufe2f\U000101fd-\U00016fff\U0001bc9d-\U0001e94a]{500,}"
+)
 MOST_HELD = 1 << 20  #: characters held back to be composed with what follows: far more than any text needs
 
 
@@ -101,11 +113,30 @@ def _decoded(blocks: Iterable[bytes], where: str, encoding: str) -> Iterator[str
             ) from error
         except UnicodeError as error:
             raise CorpusError(f"{where} is not {encoding}: {error}", "Name its encoding with --encoding.") from error
-        if binary and "\0" in text:
+        if (binary and "\0" in text) or (wide and _mostly_nul(text)):
             raise _binary(where)
+        if name not in WITHOUT_SURROGATES and not text.isascii():
+            _check_surrogates(text, f"{where} is not {encoding}", lines)
         offset += len(block)
         lines += block.count(b"\n")
         yield text
+
+
+def _mostly_nul(text: str) -> bool:
+    """Tell whether characters, not bytes, are NULs: a device without an end, or an image of a disk."""
+    return text.count("\0") * 10 > len(text)
+
+
+def _check_surrogates(text: str, what: str, lines: int) -> None:
+    """Refuse what some codecs give (UTF-7, escapes): halves of characters, which no text has."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        line = lines + text.count("\n", 0, error.start) + 1
+        raise CorpusError(
+            f"{what}: it gives a lone surrogate, U+{ord(text[error.start]):04X} (line {line:,}), which is no character",
+            "Convert it to UTF-8.",
+        ) from error
 
 
 def _begun(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -169,11 +200,12 @@ def _composed(pieces: Iterable[str], where: str, findings: Findings) -> Iterator
     changed, held = False, ""
     for piece in _and_an_empty(pieces):
         whole = held + (piece or "")
-        cut = len(whole) if piece is None or len(whole) > MOST_HELD + len(piece) else _safe_cut(whole)
+        cut = len(whole) if piece is None or len(whole) > MOST_HELD + len(piece) else _safe_cut(whole, len(held))
         ready, held = whole[:cut], whole[cut:]
         before += len(ready)
-        if not unicodedata.is_normalized("NFC", ready):
-            ready, changed = unicodedata.normalize("NFC", ready), True
+        composed = nfc(ready)
+        if composed != ready:
+            ready, changed = composed, True
         after += len(ready)
         yield ready
     if changed:
@@ -185,9 +217,36 @@ def _and_an_empty(pieces: Iterable[str]) -> Iterator[str | None]:
     yield None
 
 
-def _safe_cut(text: str) -> int:
-    """Return the last place at which a text can be cut and its parts composed alone; 0 if there is none."""
-    for place in range(len(text) - 1, 0, -1):
+def nfc(text: str) -> str:
+    """Return a text in Unicode's composed form NFC, in a time that is linear in its length.
+
+    Python puts a run of combining marks in order by insertion, which of a million marks takes ten minutes. So a long
+    run is sorted first, by the same rule: stable, by combining class, within what class 0 does not part.
+    """
+    if unicodedata.is_normalized("NFC", text):  # which marks out of order are not, at first sight
+        return text
+    return unicodedata.normalize("NFC", LONG_RUN.sub(_in_order, text))
+
+
+def _in_order(run: re.Match[str]) -> str:
+    decomposed = "".join(_decomposed(char) for char in run.group())
+    groups = groupby(decomposed, lambda char: unicodedata.combining(char) == 0)
+    return "".join("".join(g) if alone else "".join(sorted(g, key=unicodedata.combining)) for alone, g in groups)
+
+
+@lru_cache(maxsize=4096)
+def _decomposed(char: str) -> str:
+    return unicodedata.normalize("NFD", char)
+
+
+def _safe_cut(text: str, begin: int) -> int:
+    """Return the last place at which a text can be cut and its parts composed alone; 0 if there is none.
+
+    Args:
+        text: it.
+        begin: before this place there is none, but for 0.
+    """
+    for place in range(len(text) - 1, max(begin - 1, 0), -1):
         if stands_alone(text[place]):
             return place
     return 0

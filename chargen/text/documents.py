@@ -1,7 +1,8 @@
 """Documents: what a text is made of where it is not one stream: lines, paragraphs, files, or what a separator parts.
 
 In a clean text of documents each is followed by MARK, which stands in place of whatever parted them and becomes the
-boundary id. No document is empty.
+boundary id. No document is empty. MARK is a lone surrogate, which is no character: no encoding gives one, and text that
+comes in with one is refused. In UTF-8 it is written with `surrogatepass`, as three bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-MARK = "\ufdd0"  #: one of the code points that Unicode keeps for a program's own use; no text holds it
+from chargen.errors import CorpusError
+
+MARK = "\ud800"
+OLD_MARK = "\ufdd0"  #: the mark of earlier versions: a noncharacter, which a text may contain; some hashes are of it
 NONE, LINE, BLANK, FILE = "none", "line", "blank", "file"
 
 
@@ -24,9 +28,12 @@ def marked(pieces: Iterable[str], kind: str) -> Iterator[str]:
     Args:
         pieces: of the clean text, cut anywhere.
         kind: "line", "blank" (lines in between), "file" (the text is one), or the separator itself.
+
+    Raises:
+        CorpusError: the text has a MARK already.
     """
     inside = False  # a document
-    for piece in _parted(pieces, kind):
+    for piece in _parted(_without_marks(pieces), kind):
         text = re.sub(f"{MARK}+", MARK, piece)
         text = text if inside else text.removeprefix(MARK)
         if text:
@@ -34,6 +41,13 @@ def marked(pieces: Iterable[str], kind: str) -> Iterator[str]:
             yield text
     if inside:
         yield MARK
+
+
+def _without_marks(pieces: Iterable[str]) -> Iterator[str]:
+    for piece in pieces:
+        if MARK in piece:
+            raise CorpusError("the text has a lone surrogate (U+D800), which is no character", "Convert it to UTF-8.")
+        yield piece
 
 
 def _parted(pieces: Iterable[str], kind: str) -> Iterator[str]:

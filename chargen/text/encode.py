@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import CorpusError
 from chargen.files import PARTIAL
 from chargen.text.documents import MARK
 from chargen.text.longtext import TASK, Span
 from chargen.text.parallel import Arrays, in_order
-from chargen.text.store import open_store, smallest_dtype, write_store
+from chargen.text.store import cached_store, make_room, smallest_dtype, write_store
 from chargen.text.survey import ERRORS
 from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 
@@ -32,19 +32,22 @@ LONGEST_LINE = 1 << 22  #: bytes; a longer line is cut anywhere
 ABANDONED_S = 24 * 3600  #: after which a file that is still being written belongs to a run that was killed
 
 
-def stored_ids(tokenizer: Tokenizer, text: Span) -> NDArray[Any]:
+def stored_ids(tokenizer: Tokenizer, text: Span, note: Callable[[str], object] = lambda text: None) -> NDArray[Any]:
     """Return a text's ids, [N], memory-mapped from the cache.
+
+    Args:
+        tokenizer: how it becomes ids.
+        text: what is encoded.
+        note: is told if what the cache had was damaged.
 
     Raises:
         StorageError: they cannot be written.
     """
     key = ids_key(tokenizer, text.text.survey.sha256, text.begin, text.end)
     path = CACHE / f"{key[:32]}{SUFFIX}"
-    if path.exists():
-        try:
-            return open_store(path).ids
-        except CorpusError:
-            path.unlink(missing_ok=True)  # a damaged cache is made again
+    if store := cached_store(path, key, tokenizer.vocab_size, note):
+        return store.ids
+    make_room(path)
     return write_store(path, encoded(tokenizer, text), tokenizer.vocab_size, {"sha256": key}).ids
 
 
@@ -58,7 +61,7 @@ def ids_key(tokenizer: Tokenizer, sha256: str, begin: int, end: int) -> str:
 def encoded(tokenizer: Tokenizer, text: Span) -> Iterator[NDArray[Any]]:
     """Yield a text's ids, some at a time, of the smallest type that holds them."""
     documents = text.text.documents
-    end = MARK.encode() if documents else b"\n"
+    end = MARK.encode("utf-8", ERRORS) if documents else b"\n"
     described = json.dumps(tokenizer.to_json(), sort_keys=True)
     blocks = _whole_lines(text.parts(), end)
     for (ids,) in in_order(_ids_of, blocks, text.text.num_bytes, described, "documents" if documents else ""):
@@ -101,7 +104,9 @@ def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
     """Delete every cached file that nobody is writing; return (how many, their bytes)."""
     count = size = 0
     for path in folder.glob("*") if folder.is_dir() else ():
-        status = path.stat()
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            continue  # none of ours
         stale = path.name.endswith(PARTIAL) and time.time() - status.st_mtime > ABANDONED_S
         if path.suffix in (SUFFIX, INDEX_SUFFIX) or stale:
             path.unlink(missing_ok=True)

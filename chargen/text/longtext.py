@@ -8,6 +8,7 @@ It is written once, from its beginning to its end, and then read as often as any
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -24,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError, StorageError
-from chargen.text.documents import MARK
+from chargen.text.documents import MARK, OLD_MARK
+from chargen.text.limits import open_regular
 from chargen.text.survey import ERRORS, Survey, code_points, last_begin, summed, surveyed
 
 IN_MEMORY = 1 << 26  #: bytes of a text that are kept there
@@ -57,7 +59,7 @@ class LongText:
             OSError: it cannot be opened.
         """
         made = cls()
-        made._file = open(path, "rb")  # noqa: SIM115 (it closes with the text)
+        made._file = open_regular(str(path))
         weakref.finalize(made, made._file.close)
         made._stamp = _stamp(made._file)
         made.num_bytes = made._stamp[0]
@@ -78,11 +80,7 @@ class LongText:
             if self.num_bytes + len(data) > IN_MEMORY and isinstance(self._file, io.BytesIO):
                 self._to_disk()
         except OSError as error:
-            raise StorageError(
-                f"a text of more than {self.num_bytes:,} bytes cannot be kept in {tempfile.gettempdir()}: "
-                f"{error.strerror or error}",
-                "Free some room there, or name another folder in the environment variable TMPDIR.",
-            ) from error
+            raise no_room(f"a text of more than {self.num_bytes:,} bytes", error) from error
         self.num_bytes += len(data)
 
     def _to_disk(self) -> None:
@@ -106,6 +104,21 @@ class LongText:
         survey = surveyed(self.blocks(), self.num_bytes)
         assert survey  # every block is counted
         return survey
+
+    def has_sha256(self, sha256: object) -> bool:
+        """Tell whether a hash is of this text, as this version or, of documents, an earlier one computes it.
+
+        Earlier versions marked the end of a document with U+FDD0. A text that has this character is another one to
+        them, with more documents.
+        """
+        if sha256 == self.survey.sha256:
+            return True
+        if not self.documents or self.survey.counts[ord(OLD_MARK) : ord(OLD_MARK) + 1].any():
+            return False
+        digest, new, old = hashlib.sha256(), MARK.encode("utf-8", ERRORS), OLD_MARK.encode()
+        for block in self.blocks():
+            digest.update(block.replace(new, old))
+        return digest.hexdigest() == sha256
 
     def pieces(self, begin: int = 0, end: int | None = None) -> Iterator[str]:
         """Yield the characters from `begin` to `end`, some at a time.
@@ -165,6 +178,18 @@ class LongText:
 def _stamp(file: BinaryIO) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
+
+
+def no_room(what: str, error: OSError) -> StorageError:
+    """Return the error for what cannot be kept in the folder for temporary files."""
+    try:
+        folder = tempfile.gettempdir()
+    except OSError:  # none of those that Python tries can be written to
+        folder = "a folder for temporary files"
+    return StorageError(
+        f"{what} cannot be kept in {folder}: {error.strerror or error}",
+        "Free some room there, or name another folder in the environment variable TMPDIR.",
+    )
 
 
 @dataclass(frozen=True)

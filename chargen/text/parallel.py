@@ -5,7 +5,7 @@ By processes of their own: Python decodes text on one core at a time, however ma
     here:  blocks ─▶ a thread for each process ─▶ stdin ─▶ function(block, …) ─▶ stdout ─▶ arrays, in order
 
 A process reads requests until there are no more, and so ends with the one that started it. What goes over a pipe is a
-line of JSON and plain bytes.
+line of JSON and plain bytes. How it is started, so that it runs nothing of the working directory: `child.py`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
-from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.child import start_child
 from chargen.errors import CorpusError
 
 Arrays = list[NDArray[Any]]
@@ -88,16 +87,7 @@ class _Process:
     """One that works for this one."""
 
     def __init__(self, function: str, arguments: Sequence[str]) -> None:
-        start = "from chargen.text.parallel import work; work()"
-        root = str(Path(__file__).parent.parent.parent)
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", start],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **KEEP_MEMORY, "PYTHONPATH": path},
-            pipesize=PIPE,
-        )
+        self._process = start_child(f"{__name__}:work", KEEP_MEMORY, PIPE)
         assert self._process.stdin and self._process.stdout
         self._to, self._from = self._process.stdin, self._process.stdout
         self._to.write(json.dumps([function, list(arguments)]).encode() + b"\n")
@@ -112,7 +102,10 @@ class _Process:
             answer = b""
         if not answer:
             raise CorpusError("a process that reads the text was killed", "Is there memory enough? Then begin again.")
-        return [np.frombuffer(self._from.read(size), dtype) for dtype, size in json.loads(answer)]
+        described = json.loads(answer)
+        if isinstance(described, str):
+            raise CorpusError(f"a process that reads the text failed: {described}", "Is there memory enough?")
+        return [np.frombuffer(self._from.read(size), dtype) for dtype, size in described]
 
     def end(self) -> None:
         self._process.kill()  # it holds nothing that is not said already
@@ -136,7 +129,12 @@ def work() -> None:
     module, _, attribute = name.partition(":")
     function: Callable[..., Arrays] = getattr(import_module(module), attribute)
     while line := asked.readline():
-        arrays = function(asked.read(int(line)), *arguments)
+        try:
+            arrays = function(asked.read(int(line)), *arguments)
+        except Exception as error:  # whatever it is, the process that asked says it
+            answers.write(json.dumps(f"{type(error).__name__}: {error}").encode() + b"\n")
+            answers.flush()
+            continue
         answers.write(json.dumps([(array.dtype.str, array.nbytes) for array in arrays]).encode() + b"\n")
         for array in arrays:
             answers.write(np.ascontiguousarray(array).data)

@@ -5,23 +5,26 @@
     json    a line is a JSON object, and one of its fields the text; blank lines are passed over
     whole   all of it is one text, without the one newline at its end
 
-A NUL byte in a line is a character like another. A mark at the beginning (BOM) is none. The stream is read in blocks;
-of a text that has no end yet, all is held.
+A NUL byte in a line is a character like another. A mark at the beginning (BOM) is none. The stream is read in blocks.
+A text is held as a whole, so it has a limit; what is beyond that is not kept while its end is looked for.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from chargen.errors import CorpusError
 from chargen.text.decode import check_encoding
+from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES
 from chargen.text.tokenizer import check_unicode
 
 LINES, NULL, JSON, WHOLE = "lines", "null", "json", "whole"
 BLOCK_BYTES = 1 << 20
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_records(
@@ -52,8 +55,11 @@ def read_records(
     blocks = _without_mark(_blocks(stream))
     if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):  # a newline is not one byte there
         blocks, encoding = _transcoded(blocks, where, encoding, errors), "utf-8"
-    for place, piece in _pieces(blocks, where, form):
+    most = MAX_RECORD_BYTES if form == JSON else MAX_TEXT_BYTES
+    for place, piece in _pieces(blocks, where, form, most):
         try:
+            if len(piece) > most:
+                raise _too_long(place, most)
             text = _decoded(piece, place, encoding, errors)
             if form == WHOLE:
                 text = text.removesuffix("\n").removesuffix("\r")
@@ -69,14 +75,21 @@ def read_records(
         yield text
 
 
-def _pieces(blocks: Iterator[bytes], where: str, form: str) -> Iterator[tuple[str, bytes]]:
-    """Yield (what to call it, its bytes) for each text."""
+def _too_long(place: str, most: int) -> CorpusError:
+    return CorpusError(
+        f"{place} is a text of more than {most:,} bytes, which is the limit",
+        "Part it into lines; `chargen eval` measures a long text as a whole.",
+    )
+
+
+def _pieces(blocks: Iterator[bytes], where: str, form: str, most: int) -> Iterator[tuple[str, bytes]]:
+    """Yield (what to call it, its bytes) for each text; of one with more than `most` bytes the first `most` + 1."""
     if form == WHOLE:
-        yield where, b"".join(blocks)
+        yield where, _joined(blocks, most)
         return
     blocks = _with_lf(blocks) if form == LINES else blocks
     what = "record" if form == NULL else "line"
-    for number, piece in enumerate(_split(blocks, b"\0" if form == NULL else b"\n"), start=1):
+    for number, piece in enumerate(_split(blocks, b"\0" if form == NULL else b"\n", most), start=1):
         yield f"{where}, {what} {number:,}", piece
 
 
@@ -120,27 +133,58 @@ def _with_lf(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield b"\n"
 
 
-def _split(blocks: Iterator[bytes], end: bytes) -> Iterator[bytes]:
-    """Yield what stands before each `end`, and what is left after the last if that is anything."""
+def _joined(blocks: Iterator[bytes], most: int) -> bytes:
+    """Return the whole stream, but not more than `most` + 1 bytes of it."""
+    held, size = [], 0
+    for block in blocks:
+        held.append(block[: most + 1 - size])
+        size += len(held[-1])
+        if size > most:
+            break
+    return b"".join(held)
+
+
+def _split(blocks: Iterator[bytes], end: bytes, most: int) -> Iterator[bytes]:
+    """Yield what stands before each `end`, and what is left after the last if that is anything.
+
+    Of a piece with more than `most` bytes the first `most` + 1 are yielded.
+    """
     held: list[bytes] = []
+    size = 0
     for block in blocks:
         first, *others = block.split(end)
-        held.append(first)
+        if size <= most:
+            held.append(first[: most + 1 - size])
+            size += len(first)
         if others:
             yield b"".join(held)
             yield from others[:-1]
-            held = [others[-1]]
+            held, size = [others[-1]], len(others[-1])
     if last := b"".join(held):
         yield last
 
 
 def _decoded(data: bytes, place: str, encoding: str, errors: str) -> str:
     try:
-        return data.decode(encoding, errors)
+        return _without_surrogates(data.decode(encoding, errors), place, errors)
     except UnicodeDecodeError as error:
         raise _not_encoded(
             place, encoding, f" (byte {error.start + 1:,} of it is 0x{data[error.start]:02X})"
         ) from error
+    except UnicodeError as error:
+        raise _not_encoded(place, encoding, f" ({error})") from error
+
+
+def _without_surrogates(text: str, place: str, errors: str) -> str:
+    """Return a text, with U+FFFD for each lone surrogate if errors are replaced.
+
+    Raises:
+        CorpusError: there is one, and errors are not replaced.
+    """
+    if errors == "replace":
+        return text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text)
+    check_unicode(text, place)
+    return text
 
 
 def _not_encoded(place: str, encoding: str, which: str) -> CorpusError:
@@ -165,7 +209,4 @@ def _field(line: str, field: str, place: str, errors: str) -> str:
             f"{place} has no text under {field!r}{found}",
             "Name the field with --field NAME; --errors skip goes on without it.",
         )
-    if errors == "replace":
-        return text.encode("utf-8", "replace").decode("utf-8")
-    check_unicode(text, place)
-    return text
+    return _without_surrogates(text, place, errors)

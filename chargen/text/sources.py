@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import socket
+import ssl
 import sysconfig
+import time
 import tokenize
 import urllib.error
 import urllib.request
@@ -23,6 +26,7 @@ from chargen.registry import did_you_mean
 from chargen.text import automata
 
 MADE_LENGTH = 1_000_000  #: characters of a made source
+MAX_DOWNLOAD_BYTES, MAX_DOWNLOAD_S = 1 << 26, 600.0  #: of a download; far more than any of these takes
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
@@ -104,23 +108,56 @@ def fetch(url: str, sha256: str, cache: Path, timeout_s: float = 30.0) -> bytes:
         DownloadError: no answer, an answer other than 200, or content whose sha256 is another one.
         StorageError: the cache cannot be written.
     """
-    if cache.is_file():
+    if cache.is_file() and cache.stat().st_size <= MAX_DOWNLOAD_BYTES:
         cached = cache.read_bytes()
         if hashlib.sha256(cached).hexdigest() == sha256:
             return cached
     by_hand = f"With no network, put the file at {cache} yourself, or train on python-docs, which needs none."
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
-            data: bytes = answer.read()
+        data = _downloaded(url, timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
-        raise DownloadError(f"{url} cannot be fetched: {error.code} {error.reason}", by_hand) from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise DownloadError(f"{url} cannot be fetched: {getattr(error, 'reason', error)}", by_hand) from error
+        reason = f"the server answered {error.code} {error.reason}"
+        raise DownloadError(f"{url} cannot be fetched: {reason}", by_hand) from error
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        raise DownloadError(f"{url} cannot be fetched: {_why(error)}", by_hand) from error
     if (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise DownloadError(f"{url} has changed: sha256 {found[:12]}… where {sha256[:12]}… was expected", by_hand)
     write_atomically(cache, [data])
     return data
+
+
+def _downloaded(url: str, timeout_s: float) -> bytes:
+    """Return what a server answers, of a bounded size and in a bounded time."""
+    deadline = time.monotonic() + MAX_DOWNLOAD_S
+    data = bytearray()
+    with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+        stated = answer.headers.get("Content-Length")
+        while block := answer.read1(1 << 16):
+            data += block
+            if len(data) > MAX_DOWNLOAD_BYTES:
+                raise ValueError(f"the answer is longer than {MAX_DOWNLOAD_BYTES:,} bytes")
+            if time.monotonic() > deadline:
+                raise TimeoutError
+    if stated and stated.isdecimal() and int(stated) != len(data):
+        raise ValueError(f"the connection ended after {len(data):,} of {int(stated):,} bytes")
+    return bytes(data)
+
+
+def _why(error: Exception) -> str:
+    """Return in words why nothing was fetched."""
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, TimeoutError):
+        return "no answer came in time (timed out)"
+    if isinstance(reason, http.client.IncompleteRead):
+        return f"the connection ended after {len(reason.partial):,} bytes"
+    if isinstance(reason, socket.gaierror):
+        return f"the name of the server was not found ({reason.strerror})"
+    if isinstance(reason, ssl.SSLError):
+        return f"the connection is not secure ({getattr(reason, 'verify_message', '') or reason})"
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror
+    return str(reason) or type(reason).__name__
 
 
 def _made(automaton: automata.Automaton, seed: int = 0) -> SourceText:

@@ -1,24 +1,23 @@
 """The hashes of all stretches of W characters of a text, sorted, on disk: what is asked whether a stretch stands in it.
 
-Eight bytes a character, in a store (`text/store.py`) whose last number is the sum of the others, modulo 2⁶⁴.
+Eight bytes a character, in a store (`text/store.py`), which has checksums.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chargen.errors import CorpusError
 from chargen.text.documents import MARK
 from chargen.text.fingerprints import PRIME, Hashes, fingerprints, overlapping, wide_codes
-from chargen.text.longtext import Span
+from chargen.text.longtext import Span, no_room
 from chargen.text.parallel import Arrays, in_order
-from chargen.text.store import open_store, write_store
+from chargen.text.store import cached_store, make_room, write_store
 from chargen.text.survey import ERRORS
 
 AT_ONCE = 1 << 24  #: hashes that are sorted at a time: 128 MiB
@@ -31,19 +30,16 @@ def write_hashes(path: Path, parts: Iterator[Hashes], about: Mapping[str, Any]) 
     Raises:
         StorageError: the file cannot be written.
     """
-    return np.asarray(write_store(path, _with_their_sum(parts), 1 << 64, about).ids[:-1])
+    make_room(path)
+    return np.asarray(write_store(path, parts, 1 << 64, about).ids)
 
 
-def open_hashes(path: Path) -> Hashes | None:
-    """Map the hashes in a file; None where there is none, or a damaged one."""
-    if not path.is_file():
+def open_hashes(path: Path, key: str, note: Callable[[str], object]) -> Hashes | None:
+    """Map the hashes in a file; None where there is none, or a damaged one, of which `note` is told."""
+    store = cached_store(path, key, 1 << 64, note)
+    if store is None or store.ids.dtype != np.uint64:
         return None
-    try:
-        hashes = np.asarray(open_store(path).ids)
-    except CorpusError:
-        return None
-    whole = len(hashes) and hashes.dtype == np.uint64 and hashes[:-1].sum(dtype=np.uint64) == hashes[-1]
-    return hashes[:-1] if whole else None
+    return np.asarray(store.ids)
 
 
 def stretch_hashes(text: Span, width: int) -> Iterator[Hashes]:
@@ -61,7 +57,10 @@ def stretch_hashes(text: Span, width: int) -> Iterator[Hashes]:
         ranges = [stack.enter_context(tempfile.SpooledTemporaryFile(most_bytes)) for _ in range(count)]
         for (found,) in in_order(_hashed, pieces, text.text.num_bytes, str(width)):
             for file, part in zip(ranges, np.split(found, np.searchsorted(found, edges)), strict=True):
-                file.write(part.tobytes())
+                try:
+                    file.write(part.tobytes())
+                except OSError as error:
+                    raise no_room(f"the hashes of a text of {text.num_chars:,} characters", error) from error
         small = np.zeros(0, dtype=np.uint64)
         for file in ranges:
             file.seek(0)
@@ -89,12 +88,3 @@ def hashes_within(piece: str, width: int) -> Hashes:
 def _distinct(hashes: Hashes) -> Hashes:
     ordered = np.sort(hashes)
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
-
-
-def _with_their_sum(parts: Iterator[Hashes]) -> Iterator[Hashes]:
-    """Yield parts and then one number more, by which a damaged file is known."""
-    total = np.zeros(1, dtype=np.uint64)
-    for part in parts:
-        total += part.sum(dtype=np.uint64)
-        yield part
-    yield total

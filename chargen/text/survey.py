@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from chargen.text.parallel import Arrays, in_order
 
 BLOCK = 1 << 16  #: bytes between two places that are known
-ERRORS = "surrogatepass"  #: a lone surrogate (which no clean file holds) counts as its three bytes
+ERRORS = "surrogatepass"  #: a lone surrogate (the mark between documents, no character) counts as its three bytes
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from chargen.files import portable_name, storage_error
 from chargen.jsontext import to_line
 from chargen.run_writer import RunWriter
 from chargen.runs import Run
+from chargen.text.corpus import Corpus
 from chargen.training.background import Background
 from chargen.training.clock import Clock
 from chargen.training.prepare import Data
@@ -98,11 +99,14 @@ class Keeper:
         tensors = {**trainer.tensors(), **best}  # copies: the next step changes none of them
         weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
         self._check_weights(weights, trainer.step)
+        val = self.data.val_corpus
         described = {
             "corpus_sha256": self.data.corpus.sha256,
             "corpus_arguments": [portable_name(name) for name in self.data.corpus.arguments],
-            "val_argument": portable_name(self.data.val_corpus.arguments[0]) if self.data.val_corpus else None,
-            "val_sha256": self.data.val_corpus.sha256 if self.data.val_corpus else None,
+            "corpus_files": _files(self.data.corpus),
+            "val_argument": portable_name(val.arguments[0]) if val else None,
+            "val_files": _files(val) if val else None,
+            "val_sha256": val.sha256 if val else None,
             "tokenizer": self.data.tokenizer.to_json(),
             "data": self.data.config.to_json(),
             "model": self.model.to_json(),
@@ -123,7 +127,7 @@ class Keeper:
         Raises:
             ModelError: the corpus is another one than the state was trained on.
         """
-        if saved.corpus_sha256 != self.data.corpus.sha256:
+        if not self.data.corpus.has_sha256(saved.corpus_sha256):
             raise ModelError(
                 f"the run {self.run.name!r} was trained on another text than this one",
                 "Resume it with the text it began with, read in the same way; to go on from its model with another, "
@@ -158,3 +162,8 @@ class Keeper:
                 f"the run's folder {self.run.folder} was deleted or renamed during training",
                 "Begin again, and leave the folder in its place while the run is training.",
             )
+
+
+def _files(corpus: Corpus) -> list[tuple[str, int | None]]:
+    """Return what a corpus was read from, so that it is found again: names, and sizes of files in bytes."""
+    return [(portable_name(name), size) for name, size in corpus.parts]

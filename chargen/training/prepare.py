@@ -53,6 +53,7 @@ class Data:
     corpus: Corpus
     val_corpus: Corpus | None
     config: DataConfig
+    notes: tuple[str, ...] = ()  #: what a person should know of how it was made
 
     @property
     def ids_per_char(self) -> float:
@@ -99,11 +100,13 @@ def prepare(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, token
         tokenizer = build_tokenizer(
             config.tokenizer, train if learns_counts(config.tokenizer) else corpus.content.span()
         )
-    learned = Part(stored_ids(tokenizer, train), train.num_chars)
+    notes: list[str] = []
+    learned = Part(stored_ids(tokenizer, train, notes.append), train.num_chars)
     logits_per_char = tokenizer.vocab_size * len(learned.ids) / learned.num_chars
     measured = val.num_chars if val_corpus else int(MOST_MEASURED_LOGITS / logits_per_char)
     parts = _parts(tokenizer, val, config.documents, measured, int(MOST_CHOICE_LOGITS / logits_per_char))
-    return Data(tokenizer, start_ids(tokenizer, config.documents), learned, parts, corpus, val_corpus, config)
+    start = start_ids(tokenizer, config.documents)
+    return Data(tokenizer, start, learned, parts, corpus, val_corpus, config, tuple(notes))
 
 
 def _document_begin(text: LongText, place: int) -> int:

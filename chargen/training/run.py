@@ -189,7 +189,7 @@ def _total_steps(config: TrainConfig, stream: Stream) -> int | None:
 
 
 def _started(plan: Plan, data: Data, loop: Loop, begun: Beginning | None) -> Started:
-    train, stream, notes = loop.keeper.train, loop.trainer.stream, list(plan.corpus.notes)
+    train, stream, notes = loop.keeper.train, loop.trainer.stream, [*plan.corpus.notes, *data.notes]
     name = plan.resume or plan.name or plan.corpus.name
     if loop.keeper.run.name != name:
         notes.append(f"the name {name!r} is taken; this run is {loop.keeper.run.name!r}")

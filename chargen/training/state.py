@@ -27,6 +27,8 @@ from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 MAX_GENERATOR_BYTES = 1 << 16  #: of a random generator's state; torch's on a CPU has 5,056
 LOSS = Nullable(Number())  #: null where it was not a finite number
 
+FILES = Nullable(ListOf(Tuple((Text(), Nullable(Whole())))))  #: names, and sizes in bytes; no size: no file
+
 STATE: Spec = Record(
     {
         "corpus_sha256": Text(64, 64),
@@ -49,7 +51,7 @@ STATE: Spec = Record(
         "first_step_s": Nullable(Number(0.0, MAX_SECONDS)),
         "history": ListOf(Record({"step": Whole(0, MAX_STEPS), "train": LOSS, "val": LOSS})),
     },
-    optional={"val_sha256": Nullable(Text(64, 64))},  # which the first version did not write
+    optional={"val_sha256": Nullable(Text(64, 64)), "corpus_files": FILES, "val_files": FILES},  # new in this version
 )
 
 
@@ -59,7 +61,9 @@ class State:
 
     corpus_sha256: str
     corpus_arguments: tuple[str, ...]  #: what was read, as the person named it
+    corpus_files: list[list[Any]] | None  #: what was read: see `Corpus.parts`; None in files of the first version
     val_argument: str | None
+    val_files: list[list[Any]] | None
     val_sha256: str | None  #: of the validation text, where it is one of its own
     tokenizer: Tokenizer
     data: DataConfig
@@ -103,7 +107,9 @@ def load_state(path: Path) -> State:
         return State(
             described["corpus_sha256"],
             tuple(native_name(name) for name in described["corpus_arguments"]),
+            described.get("corpus_files"),
             native_name(described["val_argument"]) if described["val_argument"] else None,
+            described.get("val_files"),
             described.get("val_sha256"),
             tokenizer,
             DataConfig.from_json(described["data"]),

@@ -17,6 +17,7 @@ from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.decode import normal_form, stands_alone
 from chargen.text.findings import Findings
+from chargen.text.limits import ReadLimit
 from chargen.text.longtext import LongText
 from chargen.text.reading import stream_texts
 
@@ -40,8 +41,8 @@ def clean(data: bytes, where: str, config: DataConfig, notes: list[str], block: 
     """The whole clean text of a file, read in blocks of a size."""
     findings = Findings()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.reading.BLOCK", block)
-        texts = stream_texts(io.BytesIO(data), where, config, findings)
+        patch.setattr("chargen.text.unpack.BLOCK", block)
+        texts = stream_texts(io.BytesIO(data), where, config, findings, ReadLimit())
         text = "".join(piece for pieces in texts for piece in pieces)
     notes.extend(findings.notes())
     return text

@@ -49,6 +49,16 @@ def test_a_process_that_is_killed_is_an_error(processes):
         list(in_order(suicidal, [b"a"] * 5, 1000))
 
 
+def failing(block: bytes) -> list[np.ndarray]:
+    raise MemoryError("no room for it")
+
+
+def test_what_fails_in_a_process_is_said_by_the_one_that_asked(processes, capfd):
+    with pytest.raises(CorpusError, match="MemoryError: no room for it"):
+        list(in_order(failing, [b"a"] * 5, 1000))
+    assert capfd.readouterr().err == ""
+
+
 def test_processes_end_when_nobody_asks_on(processes, monkeypatch):
     started = []
     original = parallel._Process.__init__

@@ -59,7 +59,7 @@ def test_each_record_of_json_lines_is_a_text():
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1), st.integers(1, 9))
 def test_json_lines_hold_any_text_wherever_blocks_are_cut(texts, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.reading.BLOCK", block)
+        patch.setattr("chargen.text.unpack.BLOCK", block)
         Path("a.jsonl").write_bytes(json_lines(texts))
         found = read("a.jsonl", newline="keep", normalize="none")
     assert found.text == ended(texts)
@@ -113,7 +113,7 @@ def test_what_lies_elsewhere_is_read_through_fsspec():
     found = read("memory://poems/a.txt.gz")
     assert (found.text, found.name, found.files) == ("Trăm năm\n", "a", 1)
     assert "cannot be read" in refused("memory://poems/none.txt").message
-    assert "cannot be read" in refused("nowhere://a").message
+    assert "scheme 'nowhere'" in refused("nowhere://a").message
 
 
 def test_a_package_that_is_not_there_is_named_with_what_to_install(monkeypatch):
@@ -144,7 +144,7 @@ def test_a_file_that_goes_away_while_it_is_read_is_an_error_that_names_it(monkey
             return b"text"
 
     Path("a.txt").write_text("a")
-    monkeypatch.setattr("chargen.text.reading._opened", lambda argument: Gone())
+    monkeypatch.setattr("chargen.text.reading._opened", lambda argument, limit: Gone())
     assert refused("a.txt").message == "a.txt cannot be read: Input/output error"
 
 

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import random
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import numpy as np
@@ -244,7 +243,7 @@ def test_what_is_neither_a_size_nor_a_file_is_refused(tmp_path, monkeypatch, opt
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TokenizerError, match="neither a vocabulary's size nor a sentencepiece model") as caught:
         build_tokenizer(f"sp:{option}", TEXT)
-    assert repr(str(Path(option))) in caught.value.message
+    assert repr(option) in caught.value.message
 
 
 @pytest.mark.parametrize("model", [None, 5, "", "no base64!", "é", base64.b64encode(b"no model").decode()])

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from chargen.jit import njit
 
 TERMS = 12
 FLAT = np.float32(9.0)

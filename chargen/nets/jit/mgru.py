@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from chargen.jit import njit
 from chargen.nets.bptt import forward_pieces, num_slices, sigmoid_backward, sliced
 from chargen.nets.jit import walk, walk_back
 from chargen.nets.jit.functions import FOUR, ONE, TWO, sigmoid

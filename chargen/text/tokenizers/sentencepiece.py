@@ -8,13 +8,10 @@ left, that the library writes a space as '▁' (U+2581) and cannot tell it from 
 from __future__ import annotations
 
 import base64
-import errno
 import io
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ import sentencepiece as spm
 
 from chargen.errors import TokenizerError
 from chargen.text.documents import MARK
+from chargen.text.limits import open_regular
 from chargen.text.longtext import Span
 from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
 from chargen.text.tokenizers.sentencepiece_file import (
@@ -35,6 +33,8 @@ SPACE_MARK = "▁"
 LONGEST_TRAINING_LINE = 4000  #: characters; the trainer leaves out longer ones, so they are cut
 STRETCH, MOST_STRETCHES = 1_000_000, 32  #: characters, and how many such are read to learn pieces from
 PROBE = " \n\t  ▁Ae\u0300\U0001f600\ufb01\u2460"  #: holds what normalisations change
+MAX_VOCAB_SIZE = 1_000_000  #: largest published models: 256,000 pieces
+HOW_TO_SIZE = "Say --tokenizer sp:1000 or --tokenizer sp:FILE.model."
 RESERVED_PIECES = 256 + 3 + 1  #: bytes; newline, tab and the library's unknown; the space
 
 
@@ -66,8 +66,16 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def build(cls, text: Span, option: str) -> SentencePieceTokenizer:
-        tokenizer = cls._read(Path(option)) if not option.isdecimal() else cls(_train(text, int(option)))
-        if not tokenizer._keeps(text.read(0, 100_000) + PROBE):
+        if option.isdecimal() and option.isascii():
+            size = int(option) if len(option) <= 9 else MAX_VOCAB_SIZE + 1
+            if size > MAX_VOCAB_SIZE:
+                raise TokenizerError(f"sp:{option[:20]} asks for more pieces than {MAX_VOCAB_SIZE:,}", HOW_TO_SIZE)
+            tokenizer = cls(_train(text, size))
+        else:
+            tokenizer = cls._read(option)
+        begin = text.read(0, 100_000)
+        begin = begin.replace(MARK, "\n") if text.text.documents else begin
+        if not tokenizer._keeps(begin + PROBE):
             raise TokenizerError(
                 f"the sentencepiece model {option!r} does not keep this text as it is", HOW_TO_MAKE_ONE
             )
@@ -80,18 +88,15 @@ class SentencePieceTokenizer(Tokenizer):
             raise TokenizerError(f"the sentencepiece model cannot encode a text ({error})") from error
 
     @classmethod
-    def _read(cls, path: Path) -> SentencePieceTokenizer:
-        hint = "Say --tokenizer sp:1000 or --tokenizer sp:FILE.model."
+    def _read(cls, path: str) -> SentencePieceTokenizer:
         try:
-            if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would be waited for, a device read for ever
-                raise OSError(errno.EINVAL, "not a regular file")
-            if path.stat().st_size > MAX_MODEL_BYTES:
-                raise OSError(errno.EFBIG, f"more than {MAX_MODEL_BYTES:,} bytes")
-            model = path.read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            reason = getattr(error, "strerror", None) or error
+            with open_regular(path) as file:
+                model = file.read(MAX_MODEL_BYTES + 1)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in a path
             raise TokenizerError(
-                f"{str(path)!r} is neither a vocabulary's size nor a sentencepiece model ({reason})", hint
+                f"{path!r} is neither a vocabulary's size nor a sentencepiece model "
+                f"({getattr(error, 'strerror', None) or error})",
+                HOW_TO_SIZE,
             ) from error
         return cls(model)
 
