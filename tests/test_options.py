@@ -32,11 +32,9 @@ def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
 def test_every_option_that_names_something_refuses_the_empty_name() -> None:
     for path, command in commands():
         for param in command.params:
-            takes_text = isinstance(param.type, type(click.STRING) | click.Path) and not getattr(
-                param, "is_flag", False
-            )
-            if takes_text and param.name not in TEXTS and param.callback is not options.span:
-                raise AssertionError(f"{' '.join(path)}: {param.opts[0]} has the type {param.type}, not options.NAME")
+            is_text = type(param.type) is type(click.STRING)
+            if is_text and param.name not in TEXTS and param.callback not in (options.span, options.size):
+                raise AssertionError(f"{' '.join(path)}: {param.opts[0]} is not of the type options.NAME")
 
 
 @pytest.mark.parametrize(
@@ -44,8 +42,9 @@ def test_every_option_that_names_something_refuses_the_empty_name() -> None:
     [
         ("train", ""), ("train", "verse.txt", "--name", ""), ("train", "--resume", ""), ("train", "--init-from", ""),
         ("train", "verse.txt", "--val", ""), ("train", "verse.txt", "--tokenizer", ""), ("sample", "-m", ""),
-        ("sample", "--prompt-file", ""), ("sample", "--corpus", ""), ("score", "--file", ""), ("score", "x", "--html", ""),
-        ("eval", ""), ("compare", "m", "m", ""), ("compare", "m", "", "verse.txt"), ("info", ""), ("corpora", "get", ""),
+        ("sample", "--prompt-file", ""), ("sample", "--corpus", ""), ("score", "--file", ""),
+        ("score", "x", "--html", ""), ("eval", ""), ("compare", "m", "m", ""), ("compare", "m", "", "verse.txt"),
+        ("info", ""), ("corpora", "get", ""),
         ("corpora", "get", "alphabet", "--output", ""), ("classify", "--train", ""), ("classify", "-m", ""),
         ("rescore", "--file", ""), ("rescore", "--tune", ""), ("play", "-m", ""), ("train", "verse.txt", "--cell", ""),
     ],
@@ -56,22 +55,22 @@ def test_an_empty_name_is_an_error(arguments: tuple[str, ...], chargen: Chargen)
     save_checkpoint(Path("checkpoints/m/model.safetensors"), random_model())
     result = chargen(*arguments)
     assert result.status == 2
-    assert "is empty" in result.err
+    assert "empty" in result.err or "''" in result.err
     assert sorted(path.name for path in Path("checkpoints").iterdir()) == ["m"]
 
 
 EXTREMES = ("0", "-1", "1e-308", "1e308", "1" + "0" * 30, str(2**64), "nan", "inf")
 
 
-def numeric_options_of_train() -> list[str]:
+def numeric_options_of_train() -> list[tuple[str, str]]:
     command = dict(commands())[("train",)]
     numbers = click.types.IntParamType | click.types.FloatParamType
-    spans = [param for param in command.params if param.callback is options.span]
-    return [p.opts[0] for p in [*(p for p in command.params if isinstance(p.type, numbers)), *spans]]
+    found = [p for p in command.params if isinstance(p.type, numbers) or p.callback is options.span]
+    return [(param.opts[0], str(param.name)) for param in found]
 
 
-@pytest.mark.parametrize("option", numeric_options_of_train())
-def test_training_states_what_is_wrong_with_a_number(option: str, chargen: Chargen) -> None:
+@pytest.mark.parametrize(("option", "name"), numeric_options_of_train())
+def test_training_states_what_is_wrong_with_a_number(option: str, name: str, chargen: Chargen) -> None:
     Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
     small = {"--steps": "2", "--hidden": "8", "--batch": "2", "--seq-len": "8", "--embedding": "8", "--layers": "1"}
     for value in EXTREMES:
@@ -79,9 +78,9 @@ def test_training_states_what_is_wrong_with_a_number(option: str, chargen: Charg
         if option in ("--budget", "--epochs"):
             del arguments["--steps"]
         words = [word for pair in arguments.items() for word in pair]
-        result = chargen("train", "verse.txt", "--name", "x", "--force", "--stop-after", "1", *words)
+        stop = () if option == "--stop-after" else ("--stop-after", "1")
+        result = chargen("train", "verse.txt", "--name", "x", "--force", *stop, *words)
         assert result.status in (0, 1, 2, 130), (value, result.err)
         assert "Traceback" not in result.err
         if result.status in (1, 2):
-            lines = [line for line in result.err.splitlines() if not line.startswith(("Usage", "Try", "note"))]
-            assert any(option in line or option.strip("-").replace("-", "_") in line or "--" in line for line in lines)
+            assert option in result.err or name in result.err or "go on" in result.err, (value, result.err)

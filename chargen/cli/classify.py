@@ -26,16 +26,26 @@ HALVES = (0.5,)  #: of the texts that --labelled names: the second half is measu
 )
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option(
-    "-m", "--model", "models", multiple=True, metavar="MODEL", help="A trained classifier; or several models."
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    type=options.NAME,
+    metavar="MODEL",
+    help="A trained classifier; or several models.",
 )
-@click.option("--file", metavar="FILE", help="Classify each line of a file; '-' is standard input.")
-@click.option("--train", "to_learn", metavar="DATA", help="Train a model for each label of labelled texts.")
-@click.option("--name", help="Of the classifier that is trained. [default: that of DATA]")
+@click.option("--file", type=options.NAME, metavar="FILE", help="Classify each line of a file; '-' is standard input.")
+@click.option(
+    "--train", "to_learn", type=options.NAME, metavar="DATA", help="Train a model for each label of labelled texts."
+)
+@click.option("--name", type=options.NAME, help="Of the classifier that is trained. [default: that of DATA]")
 @click.option("--budget", callback=options.span, default="5m", show_default=True, metavar="TIME", help="Of all models.")
 @click.option("--steps", type=click.IntRange(min=1), help="Train each model for so many steps instead.")
 @click.option("--hidden", "hidden_size", type=int, help="Units of each model.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--labelled", metavar="DATA", help="Fit the temperature on one half of these, measure the other.")
+@click.option(
+    "--labelled", type=options.NAME, metavar="DATA", help="Fit the temperature on one half of these, measure the other."
+)
 @options.device
 @options.as_json
 def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | None, **choices: Any) -> None:

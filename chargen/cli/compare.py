@@ -26,14 +26,19 @@ MAX_RESAMPLES = 1_000_000  #: some minutes for a text of 10,000 lines
     epilog="\b\nExamples:\n  chargen compare small large held-out.txt\n"
     "  chargen compare chars bytes pieces held-out.txt --top 10 --json"
 )
-@click.argument("models", nargs=-1, required=True, metavar="MODEL MODEL...")
-@click.argument("corpus")
+@click.argument("models", nargs=-1, required=True, type=options.NAME, metavar="MODEL MODEL...")
+@click.argument("corpus", type=options.NAME)
 @click.option("--top", type=click.IntRange(0), default=5, show_default=True, help="Lines to show that differ most.")
 @click.option(
     "--resamples", type=click.IntRange(100, MAX_RESAMPLES), default=10_000, show_default=True, help="Of the bootstrap."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the resamples.")
-@click.option("--learn", metavar="TEXT", help="What the baselines learn from; else the first model's text, if found.")
+@click.option(
+    "--learn",
+    type=options.NAME,
+    metavar="TEXT",
+    help="What the baselines learn from; else the first model's text, if found.",
+)
 @options.encoding
 @options.max_corpus_size("1GB")
 @options.device

@@ -42,8 +42,13 @@ def list_corpora(as_json: bool = False) -> None:
 @corpora.command(
     epilog="\b\nExamples:\n  chargen corpora get shakespeare\n  chargen corpora get markov:2 --output - | head -c 100"
 )
-@click.argument("name")
-@click.option("--output", metavar="FILE", help="Where to write it; '-' is stdout. corpora/NAME.txt if left out.")
+@click.argument("name", type=options.NAME)
+@click.option(
+    "--output",
+    type=options.NAME,
+    metavar="FILE",
+    help="Where to write it; '-' is stdout. corpora/NAME.txt if left out.",
+)
 @options.as_json
 def get(name: str, output: str | None, as_json: bool) -> None:
     """Make the corpus NAME into a file."""
@@ -68,7 +73,7 @@ def get(name: str, output: str | None, as_json: bool) -> None:
 
 
 @corpora.command(epilog="\b\nExample:\n  chargen corpora check my.txt --json")
-@click.argument("corpus", nargs=-1, required=True)
+@click.argument("corpus", nargs=-1, required=True, type=options.NAME)
 @options.encoding
 @options.newline
 @options.normalize

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     epilog="\b\nExamples:\n  chargen eval held-out.txt\n  chargen eval -m shakespeare play.txt --json\n"
     "  chargen eval -m shakespeare play.txt --adapt",
 )
-@click.argument("corpus", nargs=-1, required=True)
+@click.argument("corpus", nargs=-1, required=True, type=options.NAME)
 @options.model
 @options.encoding
 @options.max_corpus_size("1GB")

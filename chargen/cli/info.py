@@ -13,7 +13,7 @@ from chargen.ui.visible import say
 @click.command(
     epilog="\b\nExamples:\n  chargen info\n  chargen info shakespeare\n  chargen info model.safetensors --json"
 )
-@click.argument("model", required=False)
+@click.argument("model", required=False, type=options.NAME)
 @options.as_json
 def info(model: str | None, as_json: bool) -> None:
     """List the models under checkpoints/, newest last; or describe MODEL."""

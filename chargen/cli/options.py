@@ -15,6 +15,20 @@ from chargen.ui.visible import write_raw
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Name(click.types.StringParamType):
+    """The type of an option that names something (a file, a run, a setting): any text but the empty one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("it is empty. Give a name, or leave the option out.", param, ctx)
+        if "\0" in value:
+            self.fail(f"{value!r} holds a NUL character, which no name has.", param, ctx)
+        return str(value)
+
+
+NAME = Name()
+
+
 def _temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
     if value != 0 and not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:  # also of NaN
         about = f"0, which always takes the likeliest character, or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
@@ -28,7 +42,11 @@ def _raw(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 
 model = click.option(
-    "-m", "--model", metavar="MODEL", help="A model's file, a run's folder or its name; the newest run if left out."
+    "-m",
+    "--model",
+    type=NAME,
+    metavar="MODEL",
+    help="A model's file, a run's folder or its name; the newest run if left out.",
 )
 temperature = click.option(
     "--temp", "--temperature", "temperature", type=float,
@@ -44,7 +62,7 @@ raw = click.option(
 end = click.option(
     "--end/--no-end", default=None, help="Score the end too, or not.  [default: of a model of documents]"
 )
-encoding = click.option("--encoding", default="utf-8", show_default=True, help="Of the files.")
+encoding = click.option("--encoding", type=NAME, default="utf-8", show_default=True, help="Of the files.")
 newline = click.option(
     "--newline",
     type=click.Choice(["lf", "keep"]),
@@ -61,6 +79,7 @@ normalize = click.option(
 )
 documents = click.option(
     "--documents",
+    type=NAME,
     default="none",
     show_default=True,
     metavar="KIND",
@@ -68,7 +87,11 @@ documents = click.option(
     "itself.",
 )
 text_field = click.option(
-    "--text-field", default="text", show_default=True, help="Of a record (.jsonl, .parquet): what is its text."
+    "--text-field",
+    type=NAME,
+    default="text",
+    show_default=True,
+    help="Of a record (.jsonl, .parquet): what is its text.",
 )
 device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 

@@ -29,11 +29,25 @@ Form = Callable[["Scored", float], str]
     "  moses … -n-best-list - 100 | chargen rescore --weight 0.4 --sort"
 )
 @options.model
-@click.option("--file", default="-", metavar="FILE", help="The N-best list; standard input if left out.")
+@click.option(
+    "--file", type=options.NAME, default="-", metavar="FILE", help="The N-best list; standard input if left out."
+)
 @click.option("--format", "form", type=click.Choice(["auto", "moses", "kaldi"]), default="auto", show_default=True)
-@click.option("--costs", multiple=True, metavar="FILE", help="Kaldi's `utt-id-n cost`, line by line beside the list.")
+@click.option(
+    "--costs",
+    multiple=True,
+    type=options.NAME,
+    metavar="FILE",
+    help="Kaldi's `utt-id-n cost`, line by line beside the list.",
+)
 @click.option("--weight", type=float, help="Of the model's score. [default: 1]")
-@click.option("--tune", "references", metavar="REFS", help="Find the weight that makes the fewest errors on these.")
+@click.option(
+    "--tune",
+    "references",
+    type=options.NAME,
+    metavar="REFS",
+    help="Find the weight that makes the fewest errors on these.",
+)
 @click.option("--error", type=click.Choice(["wer", "cer"]), help="That --tune counts. [default: wer]")
 @click.option("--by", type=click.Choice(["total", "per-char"]), default="total", show_default=True)
 @click.option("--context", help="A text that every hypothesis stands after: read, not scored.")
@@ -41,7 +55,9 @@ Form = Callable[["Scored", float], str]
 @click.option("--best", "only_best", is_flag=True, help="Print the best of each list only.")
 @click.option("--sort/--no-sort", "sort", default=False, help="The best of each list first. [default: as given]")
 @click.option("--as-costs", is_flag=True, help="Print Kaldi's `id cost`: minus the new total.")
-@click.option("--feature", default="chargen", show_default=True, metavar="NAME", help="In Moses' features.")
+@click.option(
+    "--feature", type=options.NAME, default="chargen", show_default=True, metavar="NAME", help="In Moses' features."
+)
 @options.device
 @options.raw
 @options.as_json

@@ -99,7 +99,7 @@ MAX_PROMPT_BYTES = 1 << 28  #: of a prompt that is read from a file
 @click.option("--allow-invalid-utf8", is_flag=True, help="Let a model of bytes write what is no character, as U+FFFD.")
 @click.option("--suffix", default="", help="Join the prompt to this end, by particles (64 if not said).")
 @click.option("--report", is_flag=True, help="Say how much of each sample stands in the training text.")
-@click.option("--corpus", multiple=True, metavar="FILE", help="Where that is, if it is not found.")
+@click.option("--corpus", multiple=True, type=options.NAME, metavar="FILE", help="Where that is, if it is not found.")
 @options.device
 @options.raw
 @options.as_json

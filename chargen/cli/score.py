@@ -31,11 +31,25 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("sentences", nargs=-1, metavar="[SENTENCE]...")
 @options.model
-@click.option("--file", "files", multiple=True, metavar="FILE", help="Score each line of a file; '-': standard input.")
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    type=options.NAME,
+    metavar="FILE",
+    help="Score each line of a file; '-': standard input.",
+)
 @click.option("--null", is_flag=True, help="A file's texts end with a NUL byte.")
 @click.option("--json-lines", is_flag=True, help="A file's lines are JSON objects; see --field.")
 @click.option("--whole", is_flag=True, help="A file is one text, without the newline at its end.")
-@click.option("--field", default="text", show_default=True, metavar="NAME", help="Of a JSON object: what is its text.")
+@click.option(
+    "--field",
+    type=options.NAME,
+    default="text",
+    show_default=True,
+    metavar="NAME",
+    help="Of a JSON object: what is its text.",
+)
 @options.encoding
 @click.option(
     "--errors", type=click.Choice(["strict", "replace", "skip"]), default="strict", show_default=True,
@@ -122,7 +136,7 @@ def _check(chosen: dict[str, Any], files: bool) -> None:
     if chosen["tsv"] and chosen["chars"] and chosen["words"]:
         raise click.UsageError("--tsv with --chars has rows of characters, and none of --words.")
     if chosen["html"] == "":
-        raise click.UsageError("--html wants a file's name.")
+        raise click.UsageError("--html is empty: give the name of a file.")
     if chosen["field"] != "text" and not chosen["json_lines"]:
         raise click.UsageError("--field is of --json-lines.")
     of_files = [*forms, *options.given("encoding", "errors")]

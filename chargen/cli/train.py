@@ -33,15 +33,19 @@ RESUMED_RUN = "a resumed run keeps the settings that it began with"
     epilog="\b\nExamples:\n  chargen train corpus.txt\n  chargen train poems/ letters.txt --budget 20m --name mine\n"
     "  chargen train python-docs --cell lstm --layers 2 --steps 2000 --json\n  chargen train corpus.txt --resume mine"
 )
-@click.argument("corpus", nargs=-1)
-@click.option("--name", help="Of the run; the corpus's name if left out. A taken name gets -2, -3, …")
+@click.argument("corpus", nargs=-1, type=options.NAME)
+@click.option(
+    "--name", type=options.NAME, help="Of the run; the corpus's name if left out. A taken name gets -2, -3, …"
+)
 @click.option("--force", is_flag=True, help="Replace a run of that name.")
 @click.option(
     "--budget", callback=options.span, metavar="TIME", help="Wall clock of the whole run: 90s, 5m, 1h30m. [default: 5m]"
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Make exactly so many steps instead.")
 @click.option("--epochs", type=float, help="Read the text so many times instead.")
-@click.option("--cell", help="rnn, lstm, gru or mgru (a gated unit whose transition the input scales).")
+@click.option(
+    "--cell", type=options.NAME, help="rnn, lstm, gru or mgru (a gated unit whose transition the input scales)."
+)
 @click.option("--layers", "num_layers", type=int)
 @click.option("--hidden", "hidden_size", type=int, help="Units a layer.")
 @click.option("--members", type=int, help="Networks side by side; what they predict is averaged.")
@@ -51,7 +55,9 @@ RESUMED_RUN = "a resumed run keeps the settings that it began with"
 @click.option("--weight-dropout", type=float, help="Share of recurrent weights dropped.")
 @click.option("--ngram-dropout", type=float, help="Share of n-grams dropped, place by place.")
 @click.option("--tie-weights", is_flag=True, default=None, help="One matrix for embedding and head.")
-@click.option("--tokenizer", default="char", show_default=True, help="char, byte, sp:SIZE or sp:FILE.model.")
+@click.option(
+    "--tokenizer", type=options.NAME, default="char", show_default=True, help="char, byte, sp:SIZE or sp:FILE.model."
+)
 @options.encoding
 @options.newline
 @options.normalize
@@ -59,7 +65,9 @@ RESUMED_RUN = "a resumed run keeps the settings that it began with"
 @options.text_field
 @options.max_corpus_size("100GB")
 @click.option("--label", is_flag=True, help="CORPUS is labelled texts: a model for each label, for `chargen classify`.")
-@click.option("--val", metavar="FILE", help="Validate on this text instead of the corpus's last part.")
+@click.option(
+    "--val", type=options.NAME, metavar="FILE", help="Validate on this text instead of the corpus's last part."
+)
 @click.option("--val-fraction", type=float, default=0.1, show_default=True, help="Of the characters, held out.")
 @click.option("--batch", "batch_size", type=int, help="Lanes that are read side by side.")
 @click.option("--seq-len", type=int, help="Ids that gradients flow back.")
@@ -68,9 +76,16 @@ RESUMED_RUN = "a resumed run keeps the settings that it began with"
 @click.option("--weight-decay", type=float)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @options.device
-@click.option("--resume", metavar="RUN", help="Go on with a run that was stopped, as if it never had been.")
+@click.option(
+    "--resume", type=options.NAME, metavar="RUN", help="Go on with a run that was stopped, as if it never had been."
+)
 @click.option("--more", callback=options.span, metavar="TIME", help="Add so much to the budget of a resumed run.")
-@click.option("--init-from", metavar="MODEL", help="Begin a new run with the weights and the vocabulary of a model.")
+@click.option(
+    "--init-from",
+    type=options.NAME,
+    metavar="MODEL",
+    help="Begin a new run with the weights and the vocabulary of a model.",
+)
 @click.option(
     "--new-chars",
     type=click.Choice(["grow", "error", "unknown"]),
