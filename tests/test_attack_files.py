@@ -25,7 +25,7 @@ from benchmarks.schema_attack import (
     write_tensors,
 )
 from chargen.cells.weights import MASKED_LOGIT, MAX_WEIGHT, count_parameters, count_tensors, parameter_shapes
-from chargen.checkpoint import Checkpoint, load_checkpoint, load_described, load_tensors, save_checkpoint
+from chargen.checkpoint import Checkpoint, load_checkpoint, load_described, load_tensors, save_checkpoint, save_tensors
 from chargen.classifier import load_classifier
 from chargen.config import MIN_TEMPERATURE, ModelConfig
 from chargen.errors import ConfigError, ModelError, TokenizerError
@@ -121,6 +121,29 @@ def test_small_weights_that_would_make_large_tables_are_refused(tmp_path: Path) 
     weights = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
     save_checkpoint(tmp_path / "m", Checkpoint(config, model.tokenizer, weights, {}))
     with pytest.raises(ModelError, match="tables of 2.0 GiB out of small weights"):
+        load_checkpoint(tmp_path / "m")
+
+
+def test_a_header_larger_than_any_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    with open(path, "wb") as file:
+        file.write((99 << 20).to_bytes(8, "little") + b"{")
+        file.truncate(100 << 20)
+    with pytest.raises(ModelError, match="its header would have 103,809,024 bytes"):
+        load_checkpoint(path)
+    with pytest.raises(ConfigError, match="more than 3,000,000 values"):
+        parse_json("[" + "[]," * 3_000_001 + "[]]")
+    weights = {f"w{i}": np.zeros(0, np.float32) for i in range((1 << 15) + 1)}
+    save_tensors(path, weights, {})
+    with pytest.raises(ModelError, match="it has 32,769 tensors"):
+        load_tensors(path)
+
+
+def test_a_sparse_file_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path / "m", random_model(hidden_size=512))  # of 3 MB: the limit is lowered instead
+    monkeypatch.setattr("chargen.memory.ALWAYS_BYTES", 1 << 20)
+    monkeypatch.setattr("chargen.memory.total_bytes", lambda: 1 << 21)
+    with pytest.raises(ModelError, match=r"m, of 3,\d+,\d+ bytes, would need at least"):
         load_checkpoint(tmp_path / "m")
 
 

@@ -125,8 +125,8 @@ def too_large(weights: Iterable[tuple[str, np.ndarray]]) -> str:
                 return f"the weight {name!r} rules out every id"
         low, high = float(values.min()), float(values.max())
         if not (low >= -MAX_WEIGHT and high <= MAX_WEIGHT):  # also of NaN
-            value = high if not high <= MAX_WEIGHT else low
-            return f"the weight {name!r} holds {value:g}, but weights must be within ±{MAX_WEIGHT:g}"
+            value = "NaN" if math.isnan(low) else f"{low if high <= MAX_WEIGHT else high:g}"
+            return f"the weight {name!r} holds {value}, but weights must be within ±{MAX_WEIGHT:g}"
     return ""
 
 
