@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from chargen.sampling.writing import Sample
 
 FLUSH_EVERY_S = 0.02
-MAX_PROMPT_BYTES = 1 << 28  # of a prompt that is read from a file
+MAX_PROMPT_BYTES = 1 << 26  # of a prompt that is read from a file
 
 
 @click.command(
