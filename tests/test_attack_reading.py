@@ -301,6 +301,7 @@ def test_a_recorded_file_is_read_if_it_is_a_regular_file_of_the_size_that_is_sta
         assert (found.sha256, found.name, found.arguments) == (corpus.sha256, corpus.name, tuple(arguments))
     assert recorded_corpus(None, ["a.txt"], 10, CONFIG).text == "some text\n"
     assert recorded_corpus(None, ["a.txt"], None, CONFIG).text == "some text\n"
+    assert recorded_corpus([], ["a.txt"], 10, CONFIG).text == "some text\n"
     with pytest.raises(CorpusError, match="had 9 bytes"):
         recorded_corpus([["a.txt", 9]], ["a.txt"], 10, CONFIG)
     with pytest.raises(CorpusError, match="do not fit"):
@@ -339,9 +340,7 @@ def test_nothing_but_a_regular_file_is_read_where_a_file_names_it(kind: str, mon
             assert "chargen train CORPUS --resume RUN" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "files", [5, "a.txt", {}, [["a.txt"]], [[1, 2]], [["a.txt", "9"]], [["a.txt", True]], [[]], []]
-)
+@pytest.mark.parametrize("files", [5, "a.txt", {}, [["a.txt"]], [[1, 2]], [["a.txt", "9"]], [["a.txt", True]], [[]]])
 def test_a_record_of_another_form_is_an_error(files: object) -> None:
     Path("a.txt").write_text("some text")
     for arguments in (["a.txt"], [5], "a.txt", None, {}):
