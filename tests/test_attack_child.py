@@ -141,7 +141,7 @@ def test_compiled_code_is_cached_in_the_users_cache_and_never_in_the_working_dir
 def test_a_cache_folder_that_is_relative_or_cannot_be_made_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jit = pytest.importorskip("chargen.jit", reason="numba is not installed", exc_type=ImportError)
+    jit = pytest.importorskip("chargen.jit", reason="numba is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", "planted")

@@ -18,6 +18,7 @@ from chargen.checkpoint import Checkpoint, save_checkpoint, save_tensors
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError, DownloadError, StorageError, TokenizerError
 from chargen.lm import load
+from chargen.scoring import labelled
 from chargen.scoring.nbest import read_lines
 from chargen.text import limits, longtext, parquet, recorded, records
 from chargen.text.corpus import read_corpus
@@ -252,12 +253,25 @@ def test_a_line_without_an_end_is_not_held(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("chargen.scoring.nbest.MAX_RECORD_BYTES", MIB)
     monkeypatch.setattr(limits, "MAX_RECORD_BYTES", MIB)
     monkeypatch.setattr(records, "MAX_TEXT_BYTES", MIB)
+    monkeypatch.setattr(records, "MAX_RECORD_BYTES", MIB)
     with pytest.raises(CorpusError, match="line 1 is a record of more than"):
         list(read_lines(io.BufferedReader(Endless()), "it"))
-    with pytest.raises(CorpusError, match="more than"):
-        list(records.read_records(io.BufferedReader(Endless()), "it", records.WHOLE))
+    for form in (records.WHOLE, records.LINES, records.NULL, records.JSON):
+        with pytest.raises(CorpusError, match="more than"):
+            list(records.read_records(io.BufferedReader(Endless()), "it", form))
     Path("a.jsonl").write_bytes(b'{"text": "' + b"a" * (2 * MIB))
     assert "line 1 is a record" in refused("a.jsonl").message
+
+
+def test_labelled_texts_are_of_regular_files_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("texts").mkdir()
+    for label in ("one", "two"):
+        Path(f"texts/{label}.txt").write_text("a text\n" * 50)
+    os.mkfifo("texts/three.txt")
+    assert list(labelled.read_labelled(Path("texts"))) == ["one", "two"]
+    monkeypatch.setattr(labelled, "MAX_HELD_BYTES", 2000)
+    with pytest.raises(CorpusError, match="more than 2,000 bytes"):
+        labelled.read_labelled(Path("texts"))
 
 
 def test_a_run_of_a_million_marks_is_composed_in_linear_time() -> None:
@@ -287,6 +301,7 @@ def test_a_recorded_file_is_read_if_it_is_a_regular_file_of_the_size_that_is_sta
         assert (found.sha256, found.name, found.arguments) == (corpus.sha256, corpus.name, tuple(arguments))
     assert recorded_corpus(None, ["a.txt"], 10, CONFIG).text == "some text\n"
     assert recorded_corpus(None, ["a.txt"], None, CONFIG).text == "some text\n"
+    assert recorded_corpus([], ["a.txt"], 10, CONFIG).text == "some text\n"
     with pytest.raises(CorpusError, match="had 9 bytes"):
         recorded_corpus([["a.txt", 9]], ["a.txt"], 10, CONFIG)
     with pytest.raises(CorpusError, match="do not fit"):
@@ -325,9 +340,7 @@ def test_nothing_but_a_regular_file_is_read_where_a_file_names_it(kind: str, mon
             assert "chargen train CORPUS --resume RUN" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "files", [5, "a.txt", {}, [["a.txt"]], [[1, 2]], [["a.txt", "9"]], [["a.txt", True]], [[]], []]
-)
+@pytest.mark.parametrize("files", [5, "a.txt", {}, [["a.txt"]], [[1, 2]], [["a.txt", "9"]], [["a.txt", True]], [[]]])
 def test_a_record_of_another_form_is_an_error(files: object) -> None:
     Path("a.txt").write_text("some text")
     for arguments in (["a.txt"], [5], "a.txt", None, {}):

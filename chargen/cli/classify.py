@@ -91,15 +91,15 @@ def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | No
 def _lines(name: str | None, has_more: bool) -> list[str]:
     """Return the texts of a file, or of standard input where nothing else is to do."""
     from chargen.errors import CorpusError
-    from chargen.scoring.nbest import read_lines
+    from chargen.scoring.labelled import held_lines
 
     if name is None and (has_more or sys.stdin.isatty()):
         return []
     try:
         if name in (None, "-"):
-            return [line.removesuffix("\r") for line in read_lines(sys.stdin.buffer, "standard input")]
+            return held_lines(sys.stdin.buffer, "standard input")
         with open(str(name), "rb") as file:
-            return [line.removesuffix("\r") for line in read_lines(file, str(name))]
+            return held_lines(file, str(name))
     except OSError as error:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 

@@ -22,7 +22,7 @@ FLUSH_EVERY_S = 0.02
 MAX_SAMPLES = 1_000_000  #: of -n, and of --best-of for all of them together
 MAX_COMPETING = 1_000_000  #: of --particles and --beam; `sampling/writing.py` looks at the memory that they need
 MAX_REPORT_CHARS = 10_000_000  #: of a sample with --report, which needs some hundred bytes for each
-MAX_PROMPT_BYTES = 1 << 28  #: of a prompt that is read from a file
+MAX_PROMPT_BYTES = 1 << 26  #: of a prompt that is read from a file
 
 
 @click.command(

@@ -8,10 +8,15 @@ file                    label<TAB>text, a line each
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 from chargen.errors import CorpusError
 from chargen.scoring.nbest import read_lines
+from chargen.text.limits import ReadLimit
 from chargen.text.tokenizer import check_unicode
+
+MAX_HELD_BYTES = 1 << 30  #: of texts that are held in memory
+LINE_BYTES = 60  #: that a line takes beside its characters
 
 
 def read_labelled(path: Path) -> dict[str, list[str]]:
@@ -40,7 +45,7 @@ def _folder(folder: Path) -> dict[str, list[str]]:
             files = sorted(p for p in entry.rglob("*") if p.is_file() and not p.name.startswith("."))
             texts = ["\n".join(_lines(file)).rstrip("\n") for file in files]
             found.setdefault(entry.name, []).extend(text for text in texts if text)
-        else:
+        elif entry.is_file():  # not a pipe or a device, which would be waited for
             found.setdefault(entry.stem, []).extend(line for line in _lines(entry) if line)
     for label in found:
         check_unicode(label, f"the name {label!a}")
@@ -59,4 +64,17 @@ def _file(path: Path) -> dict[str, list[str]]:
 
 def _lines(path: Path) -> list[str]:
     with path.open("rb") as file:
-        return [line.removesuffix("\r") for line in read_lines(file, str(path))]
+        return held_lines(file, str(path))
+
+
+def held_lines(file: BinaryIO, where: str) -> list[str]:
+    """Return the lines of a file, all of them in memory, without their ends.
+
+    Raises:
+        CorpusError: a line is not UTF-8, or they are too many to be held.
+    """
+    lines, limit = [], ReadLimit(MAX_HELD_BYTES)
+    for line in read_lines(file, where):
+        limit.add(len(line) + LINE_BYTES, where)
+        lines.append(line.removesuffix("\r"))
+    return lines

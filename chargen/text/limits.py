@@ -17,7 +17,7 @@ DEFAULT_MAX_CORPUS_BYTES = 100 * 10**9
 MAX_RATIO = 1_000  #: times the packed size; text packs 3 to 10 times smaller, logs that repeat themselves 100 times
 MIN_RATIO_BYTES = 1 << 28  #: unpacked bytes from which on the ratio counts
 MAX_RECORD_BYTES = 1 << 25  #: of a JSON record, a line or a value that is held as a whole; as JSON, 25 times this
-MAX_TEXT_BYTES = 1 << 28  #: of a text that is scored as a whole
+MAX_TEXT_BYTES = 1 << 26  #: of a text that is scored as a whole
 HOW_TO_ALLOW = "If it is meant to be this large, say --max-corpus-size SIZE, where the command has this option."
 
 

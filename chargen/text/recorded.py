@@ -36,7 +36,7 @@ def recorded_corpus(
 
     Args:
         files: what was read, as `Corpus.parts` has it: pairs of a path and its size in bytes, or of another name and
-            None. None in files by earlier versions.
+            None. None or empty where that is not known, as in files by earlier versions.
         arguments: what was named, as `Corpus.arguments` has it; read instead where `files` is None.
         max_chars: how many characters the model learned from, as far as that is known. It bounds what is read.
         config: how it is read.
@@ -46,13 +46,13 @@ def recorded_corpus(
         CorpusError: what is recorded is not of this form, is not there, or must not be read without a person naming it.
     """
     names = _names(arguments, hint)
-    parts = [(name, -1) for name in names] if files is None else list(_parts(files, hint))
+    parts = [(name, -1) for name in names] if files is None or files == [] else list(_parts(files, hint))
     if not parts:
         raise CorpusError("the saved state names no corpus", hint)
     total = 0
     for name, size in parts:
         total += _check(name, size, max_chars, hint)
-    if max_chars is None and files is None and total > MAX_BYTES_UNSTATED:
+    if max_chars is None and not files and total > MAX_BYTES_UNSTATED:
         raise CorpusError(f"the corpus that the saved state names has {total:,} bytes", hint)
     most = DEFAULT_MAX_CORPUS_BYTES
     if max_chars is not None:

@@ -147,19 +147,21 @@ def _joined(blocks: Iterator[bytes], most: int) -> bytes:
 def _split(blocks: Iterator[bytes], end: bytes, most: int) -> Iterator[bytes]:
     """Yield what stands before each `end`, and what is left after the last if that is anything.
 
-    Of a piece with more than `most` bytes the first `most` + 1 are yielded.
+    Of a piece with more than `most` bytes the first `most` + 1 are yielded, as soon as they are there.
     """
     held: list[bytes] = []
-    size = 0
+    size, dropping = 0, False
     for block in blocks:
         first, *others = block.split(end)
-        if size <= most:
+        if not dropping:
             held.append(first[: most + 1 - size])
-            size += len(first)
+            size += len(held[-1])
+            if size > most or others:
+                yield b"".join(held)
+                held, size, dropping = [], 0, size > most
         if others:
-            yield b"".join(held)
             yield from others[:-1]
-            held, size = [others[-1]], len(others[-1])
+            held, size, dropping = [others[-1]], len(others[-1]), False
     if last := b"".join(held):
         yield last
 
