@@ -34,7 +34,7 @@ from chargen.text.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 LONGEST_RUN = 10_000  #: characters that a copy may be allowed to have
 MOST_CHARS = 1 << 28  #: of a training text: an index of 2 GiB
-MOST_REMEMBERED = 256  #: torn characters whose continuations are kept
+MAX_REMEMBERED = 1 << 16  #: continuations of torn characters that are kept, some hundred bytes each
 
 
 class CopyState(NamedTuple):
@@ -134,7 +134,7 @@ class CopyIndex:
     def _continuations(self, torn: bytes) -> _Continuations:
         after = self._after.get(torn)
         if after is None:
-            if len(self._after) >= MOST_REMEMBERED:
+            if len(self._after) * self._tokenizer.vocab_size >= MAX_REMEMBERED:
                 self._after.clear()
             after = self._after[torn] = _Continuations(self._tokenizer, torn, self.most_chars)
         return after

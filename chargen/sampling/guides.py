@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError
-from chargen.sampling.strings import ROOT, Strings
 from chargen.text.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 if TYPE_CHECKING:
     from chargen.sampling.constraint import Constraint
 
 Mask = NDArray[np.bool_]
+MAX_STRING_CHARS = 1 << 18  #: of all strings of an option together: 262,144, about 30 MB
+ROOT = 0  #: where no beginning of a string stands
 GuideState = Any  #: a value, of the guide that made it
 
 
@@ -54,6 +55,8 @@ class Bans(Guide):
     """
 
     def __init__(self, strings: tuple[str, ...], tokenizer: Tokenizer, between: str = "") -> None:
+        from chargen.sampling.strings import Strings  # only for those who look for some
+
         banned = [string.encode("utf-8", "surrogatepass") for string in strings]
         self._written = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
         self._written[BOUNDARY_ID] = between.encode()
@@ -161,3 +164,17 @@ def check_spelled(what: str, strings: tuple[str, ...], tokenizer: Tokenizer) -> 
                 f"{what} {string[:80]!r} can never be written: the model does not know "
                 f"{', '.join(map(repr, lacking[:20]))}"
             )
+
+
+def check_size(what: str, strings: tuple[str, ...]) -> None:
+    """Check that strings are not too many and too long to be looked for.
+
+    Raises:
+        ConfigError: they are.
+    """
+    chars = sum(map(len, strings))
+    if chars > MAX_STRING_CHARS:
+        raise ConfigError(
+            f"all {what} strings together have {chars:,} characters, but may have at most {MAX_STRING_CHARS:,}",
+            f"Give fewer or shorter ones to --{what}.",
+        )

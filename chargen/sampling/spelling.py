@@ -13,8 +13,8 @@ of documents, where no character is torn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,7 @@ RANGES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Spelling:
+class Spelling(NamedTuple):
     """Masks over V ids for each of S states, and the state after each id."""
 
     added: NDArray[np.float64]  #: to the logits, [S, V]: 0, or −∞ for an id that must not come

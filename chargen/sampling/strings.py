@@ -10,11 +10,8 @@ Symbols are numbers: code points of text, or bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from chargen.errors import ConfigError
-
-MAX_STRING_CHARS = 1 << 18  #: of all strings together: 262,144, about 30 MB
 WIDTH = 0x110000  #: symbols, at most
 ROOT = 0  #: the node of the empty beginning
 
@@ -69,17 +66,3 @@ class Strings:
                 order.append(node)
                 queue.append(node)
         return order
-
-
-def check_size(what: str, strings: Sequence[str]) -> None:
-    """Check that strings are not too many and too long to be looked for.
-
-    Raises:
-        ConfigError: they are.
-    """
-    chars = sum(map(len, strings))
-    if chars > MAX_STRING_CHARS:
-        raise ConfigError(
-            f"all {what} strings together have {chars:,} characters, but may have at most {MAX_STRING_CHARS:,}",
-            f"Give fewer or shorter ones to --{what}.",
-        )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,10 @@ from chargen.errors import ConfigError, ModelError
 from chargen.sampling.guides import Guide, GuideState, Mask, Match
 from chargen.sampling.rules import MIN_TEMPERATURE, OUT, Logits
 from chargen.sampling.spelling import MAX_SILENT_IDS, WHOLE, Spelling, spelling
-from chargen.sampling.strings import ROOT, Strings
 from chargen.text.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
+
+if TYPE_CHECKING:
+    from chargen.sampling.strings import Strings
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,11 @@ class Beginning:
         """The strings before which a text ends; None if there are none."""
         config = self.config
         strings = (*config.stop, "\n") if config.until == "newline" else config.stop
-        return Strings(map(ord, string) for string in strings) if strings else None
+        if not strings:
+            return None
+        from chargen.sampling.strings import Strings  # only for those who look for some
+
+        return Strings(map(ord, string) for string in strings)
 
     def spelled(self, rows: Logits, writers: Sequence[Writer]) -> Logits:
         """Return logits [B, V], a row for each writer, under which nothing is drawn that no text holds."""
@@ -64,7 +71,7 @@ class Writer:
         self._beginning = beginning
         self._decoder = StreamingDecoder(beginning.tokenizer)
         self._states: list[GuideState] = [guide.begin(beginning.prompt, beginning.ids) for guide in beginning.guides]
-        self._stops, self._node = beginning.stops, ROOT
+        self._stops, self._node = beginning.stops, 0  # the automaton, and where it stands
         self._held = ""  # what may be the beginning of a stop string
         self._after, self._silent = beginning.spelling.after, 0
         self.torn = WHOLE  #: the state of `spelling.py`: how much of a character stands

@@ -19,11 +19,10 @@ from chargen.engine.engine import Engine, EngineState, Stream
 from chargen.errors import ConfigError
 from chargen.sampling.batch import draw_ids
 from chargen.sampling.batch import write as write_many
-from chargen.sampling.guides import Bans, Guide, Match, check_spelled
+from chargen.sampling.guides import Bans, Guide, Match, check_size, check_spelled
 from chargen.sampling.reading import Reading
 from chargen.sampling.rules import Logits
 from chargen.sampling.sampler import prime, write, write_characters, write_plainly
-from chargen.sampling.strings import check_size
 from chargen.sampling.writer import Beginning, Writer
 from chargen.text.tokenizer import Ids, Tokenizer
 
