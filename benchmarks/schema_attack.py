@@ -171,7 +171,8 @@ def changed_tensors(tensors: Tensors, rng: np.random.Generator) -> tuple[Tensors
     elif kind == 4:
         types = [np.float64, np.float16, np.int32, np.int64, np.uint8, np.bool_, np.uint64]
         wanted = types[int(rng.integers(len(types)))]
-        changed[name] = tensor.astype(wanted) if tensor.dtype != wanted else tensor.astype(np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # a mask of -1e30 is no whole number
+            changed[name] = tensor.astype(wanted) if tensor.dtype != wanted else tensor.astype(np.float32)
     else:
         extremes = [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e7, -1e30] if tensor.dtype.kind == "f" else [255, 0, 127]
         value = extremes[int(rng.integers(len(extremes)))]
@@ -231,6 +232,7 @@ def attack_models(count: int, rng: np.random.Generator, whole: Path) -> Outcome:
 def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) -> Outcome:
     """Change a training state in `count` ways; from an accepted one a training step must be possible."""
     from chargen.checkpoint import load_tensors
+    from chargen.run_writer import RunLock, RunWriter
     from chargen.runs import Run
     from chargen.text.corpus import Corpus
     from chargen.text.longtext import LongText
@@ -242,7 +244,7 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
     from chargen.training.state import load_state
 
     tensors, described = load_tensors(whole)
-    run = Run(whole.parent / "changed")
+    run = Run(whole.parent / "changed", "changed")
     run.folder.mkdir(exist_ok=True)
     start = load_state(whole)
     data = prepare(Corpus(LongText.of(text), "verse", ("verse.txt",), 1), None, start.data, start.tokenizer)
@@ -250,7 +252,7 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
     def step() -> Tensors:
         state = load_state(run.state)
         config = replace(state.train, device="cpu")  # as `train` replaces it by a device of this machine
-        keeper = Keeper(run, data, state.model, config)
+        keeper = Keeper(RunWriter(RunLock(run.folder), run), data, state.model, config)
         stream = _stream(data, config)
         loop = build_loop(stream, keeper, Clock(0.0, None, 100, 0), state, None, 60.0)
         loop.trainer.train_step(0.5)

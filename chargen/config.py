@@ -274,6 +274,7 @@ class SampleConfig(Config):
         "top_p": Number(0.0, 1.0, above=True),
         "typical": Number(0.0, 1.0, above=True),
         "min_p": SHARE,
+        "allow_invalid_utf8": Flag(),
     }
 
     def __post_init__(self) -> None:

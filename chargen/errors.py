@@ -8,7 +8,7 @@
     ├── ModelError         a model file that is missing, damaged or of another format   (also a ValueError)
     ├── StorageError       a folder or disk that does not take what has to be written   (also an OSError)
     │   └── RunInUseError  a run that another process is writing
-    ├── StoppedError       a run that was stopped before it had a model
+    ├── StoppedError       a run that was stopped before it had a model                 (also a RuntimeError)
     ├── DeviceError        a device that this machine does not have                     (also a RuntimeError)
     └── DivergenceError    a loss that is no longer a finite number                     (also an ArithmeticError)
 
@@ -63,7 +63,7 @@ class RunInUseError(StorageError):
     """A run that another process is writing."""
 
 
-class StoppedError(ChargenError):
+class StoppedError(ChargenError, RuntimeError):
     """A run that was stopped before it had a model to keep."""
 
 

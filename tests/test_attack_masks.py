@@ -21,6 +21,7 @@ from chargen.engine.stream import TracedStream
 from chargen.engine.torch_engine import TorchEngine
 from chargen.lm import LanguageModel
 from chargen.scoring.learner import Adaptation, Learner
+from chargen.text.documents import MARK
 from chargen.text.longtext import LongText
 from chargen.text.tokenizer import BOUNDARY_ID
 from chargen.text.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -103,7 +104,7 @@ def test_training_keeps_the_mask_and_resumes_to_the_same_bits(documents: str, to
     more: dict[str, Any] = {"data": data, "model": {"hidden_size": 8, "embedding_dim": 8}}
     more["train"] = {"batch_size": 4, "seq_len": 8, "learning_rate": 0.1}
     text = LongText(documents != "none")
-    text.write(verse.replace("\n", "\ufdd0") if documents != "none" else verse)
+    text.write(verse.replace("\n", MARK) if documents != "none" else verse)
     corpus = dataclasses.replace(corpus_of("ab"), content=text)
     run_plan(Plan(corpus, "whole", {"steps": 9}, **more))
     run_plan(Plan(corpus, "cut", {"steps": 9}, stop_after=4, **more))

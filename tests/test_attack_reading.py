@@ -456,7 +456,7 @@ def test_a_vocabulary_is_made_of_a_bounded_number_or_a_regular_file(option: str)
 
 
 def test_a_file_that_is_too_large_for_a_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chargen.text.tokenizers.sentencepiece.MAX_MODEL_BYTES", 100)
+    monkeypatch.setattr("chargen.text.tokenizers.sentencepiece_file.MAX_MODEL_BYTES", 100)
     Path("a.model").write_bytes(bytes(200))
-    with pytest.raises(TokenizerError, match="more than 100 bytes"):
+    with pytest.raises(TokenizerError, match="200 bytes, more than 100"):
         build_tokenizer("sp:a.model", "some text\n" * 100)

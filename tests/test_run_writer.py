@@ -345,7 +345,8 @@ def test_another_validation_text_than_the_runs_is_refused(chargen: Chargen, vers
     Path("same.txt").write_text(VERSE, encoding="utf-8")
     assert chargen("train", "--resume", "run", "--val", "same.txt", "--steps", "4").status == 0
     Path("same.txt").write_text(VERSE + "more\n", encoding="utf-8")
-    refused = chargen("train", "--resume", "run", "--steps", "5")
+    assert "had 138 bytes" in chargen("train", "--resume", "run", "--steps", "5").err
+    refused = chargen("train", "--resume", "run", "--steps", "5", "--val", "same.txt")
     assert refused.status == 2
     assert "same.txt is another validation text" in refused.err
 
