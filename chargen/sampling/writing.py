@@ -34,7 +34,7 @@ MOST_READ = 20_000  #: ids of a long beginning, its last: what stands further ba
 MAX_ID_CHARS = 64  #: characters that an id stands for, as good as always: so much of a long beginning is encoded
 MAX_LENGTH = 1_000_000_000  #: characters of a text, which is written piece by piece
 MAX_HELD_CHARS = 100_000_000  #: characters of texts that have to be in memory together
-MAX_CELLS = 1 << 25  #: texts × ids of the vocabulary, 8 bytes each, where texts compete
+MAX_CELLS = 1 << 23  #: texts × ids of the vocabulary, 8 bytes each, where texts compete
 MAX_SUFFIX_CHARS = 10_000
 MAX_SUFFIX_READ = 10**10  #: characters of the suffix that all candidates read together: some hours
 

@@ -65,7 +65,7 @@ def _mask(network: Network, keeper: Keeper) -> None:
     """
     masked = keeper.data.tokenizer.masked_ids(keeper.data.config.documents != NONE)
     bias = network.weight("head.bias")
-    bias.copy_(torch.from_numpy(masked_bias(bias.cpu().numpy(), masked)))
+    bias.copy_(torch.from_numpy(masked_bias(bias.detach().cpu().numpy(), masked)))
     if keeper.best_weights:
         best = masked_bias(keeper.best_weights["head.bias"], masked)
         keeper.best_weights = {**keeper.best_weights, "head.bias": best}
