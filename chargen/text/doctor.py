@@ -198,4 +198,4 @@ def _repeats(text: Span, val_fraction: float) -> Iterator[Finding]:
                 f"{both.share:.0%} of what will be held out stands in the training part too (in {WIDTH}s of characters)"
             )
             advice = "Validation will look better than it is: give a text of its own with --val."
-            yield Finding("leak", what, advice, (f"{both.example!r}",))
+            yield Finding("leak", what, advice, (repr(both.example.replace(MARK, "\n")),))
