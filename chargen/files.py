@@ -107,13 +107,13 @@ def write_atomically(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
             file.write(chunk)
 
 
-def remove_stale_parts(folder: Path) -> int:
-    """Remove the partial files that killed processes have left in a folder; return how many there were.
+def remove_stale_parts(folder: Path) -> tuple[int, int]:
+    """Remove the partial files that killed processes have left in a folder; return (how many, their bytes).
 
     A partial file is stale if its process was of this machine and no longer runs, or if it has not been written to for
     `ABANDONED_S` seconds. A process of the same number that has started since keeps it until then.
     """
-    count = 0
+    count = size_bytes = 0
     for path in folder.glob(f".*{PARTIAL}") if folder.is_dir() else ():
         found = _PART_NAME.fullmatch(path.name)
         if found is None:
@@ -123,12 +123,12 @@ def remove_stale_parts(folder: Path) -> int:
             ours = found[1] == _HOST and not _is_running(int(found[2]))
             if stat.S_ISREG(status.st_mode) and (ours or time.time() - status.st_mtime > ABANDONED_S):
                 path.unlink()
-                count += 1
+                count, size_bytes = count + 1, size_bytes + status.st_size
         except FileNotFoundError:
             continue  # another process has finished or removed it
         except OSError as error:
             raise storage_error(path, error) from error
-    return count
+    return count, size_bytes
 
 
 def _is_written_through(path: Path) -> bool:

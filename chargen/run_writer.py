@@ -138,6 +138,35 @@ class RunWriter:
             self._lock.release()
 
 
+def remove_leftovers(root: Path = CHECKPOINTS) -> None:
+    """Remove what killed processes have left: runs in the making whose lock is free, and partial files.
+
+    Raises:
+        StorageError: something cannot be removed.
+    """
+    try:
+        for folder in root.iterdir() if root.is_dir() else ():
+            found = re.fullmatch(r"\.(.+)\.(?:new|old)", folder.name, re.DOTALL)
+            if found and folder.is_dir() and not folder.is_symlink():
+                _remove_leftover(root / found[1])
+            elif folder.is_dir() and folder.name != LOCKS:
+                remove_stale_parts(folder)
+    except OSError as error:
+        raise error if isinstance(error, StorageError) else storage_error(root, error) from error
+
+
+def _remove_leftover(folder: Path) -> None:
+    lock = RunLock(folder)
+    try:
+        lock.acquire()
+    except RunInUseError:
+        return  # its process is still at work
+    try:
+        _recover(folder)
+    finally:
+        lock.release()
+
+
 def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> RunWriter:
     """Begin a run named `name`, or `name-2`, `name-3`, … where that is taken.
 
@@ -152,6 +181,7 @@ def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> R
     check_name(name)
     try:
         root.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(root)
         if force:
             return _replace_run(root / name)
         for number in range(1, MAX_RUNS_OF_A_NAME):
@@ -172,6 +202,7 @@ def stage_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
         StorageError: the folder cannot be made.
     """
     check_name(name)
+    remove_leftovers(root)
     for number in range(1, MAX_RUNS_OF_A_NAME):
         folder = root / (name if number == 1 else f"{name}-{number}")
         lock = RunLock(folder)
@@ -199,7 +230,7 @@ def resume_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
     lock.acquire()
     try:
         _recover(folder)
-        remove_stale_parts(folder)
+        remove_leftovers(root)
         return RunWriter(lock, find_run(name, root), is_new=False)
     except BaseException:
         lock.release()

@@ -163,9 +163,9 @@ def test_partial_files_that_a_kill_left_are_removed_with_the_next_run(verse: str
     assert mine.exists() or os.name != "posix"
     other_machine = Path(f"checkpoints/.x.{'0' * 8}-{number}.part")
     other_machine.write_bytes(b"half")
-    assert remove_stale_parts(Path("checkpoints")) == 0
+    assert remove_stale_parts(Path("checkpoints")) == (0, 0)
     os.utime(other_machine, (0, 0))
-    assert remove_stale_parts(Path("checkpoints")) == 1
+    assert remove_stale_parts(Path("checkpoints")) == (1, 4)
 
 
 # ── locks ─────────────────────────────────────────────────────────────────────
@@ -443,3 +443,18 @@ def test_a_run_goes_on_when_nobody_reads_what_it_prints(verse: str) -> None:
     os.close(read_end)
     assert process.wait(120) == 0
     assert load("run").checkpoint.about["result"]["steps"] == 60
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills in another way")
+def test_a_classifier_whose_training_is_killed_leaves_nothing_after_the_next_run(verse: str) -> None:
+    Path("two.tsv").write_text("".join(f"{'ab'[n % 2]}\t{verse[n * 7 : n * 7 + 40]!r}\n" for n in range(80)))
+    command = [sys.executable, "-m", "chargen", "classify", "--train", "two.tsv", "--hidden", "512", "--steps", "99999"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not Path("checkpoints/.two.new/a/training_state.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run_names() == []
+    run_plan(plan(verse))
+    assert sorted(os.listdir("checkpoints")) == [".locks", "run"]

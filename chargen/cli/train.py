@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,7 @@ def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
         else:
             results().print(summary(result))
             if result.interrupted:
-                console.print(visible(f"Go on with: chargen train --resume {result.run}"))
+                console.print(visible(f"Go on with: chargen train --resume {shlex.quote(result.run)}"))
         sys.stdout.flush()
     return stop.status if result.interrupted else 0
 

@@ -29,6 +29,7 @@ from chargen.text.standing import standing_text
 from chargen.text.tokenizer import check_unicode
 
 DEFAULTS = DataConfig()
+MAX_NAME_BYTES = 150  #: of a run's name, which gets a number and suffixes; file systems take 255
 
 
 @dataclass(frozen=True)
@@ -232,4 +233,5 @@ def corpus_name(arguments: Sequence[str]) -> str:
     if PurePath(stem).suffix in PACKED:
         stem = PurePath(stem).stem
     stem = stem.rpartition(".")[0] or stem
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-") or "run"
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-")
+    return name.encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "run"

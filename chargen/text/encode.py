@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.files import PARTIAL
+from chargen.files import remove_stale_parts
 from chargen.text.documents import MARK
 from chargen.text.longtext import TASK, Span
 from chargen.text.parallel import Arrays, in_order
@@ -29,7 +28,6 @@ from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
 CACHE = Path("corpora/.cache")
 SUFFIX, INDEX_SUFFIX = ".ids", ".copies"  #: of encoded texts; of the hashes of what stands in them
 LONGEST_LINE = 1 << 22  #: bytes; a longer line is cut anywhere
-ABANDONED_S = 24 * 3600  #: after which a file that is still being written belongs to a run that was killed
 
 
 def stored_ids(tokenizer: Tokenizer, text: Span, note: Callable[[str], object] = lambda text: None) -> NDArray[Any]:
@@ -102,13 +100,12 @@ def _whole_lines(parts: Iterable[bytes], end: bytes) -> Iterator[bytes]:
 
 def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
     """Delete every cached file that nobody is writing; return (how many, their bytes)."""
-    count = size = 0
+    count, size = remove_stale_parts(folder)
     for path in folder.glob("*") if folder.is_dir() else ():
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
             continue  # none of ours
-        stale = path.name.endswith(PARTIAL) and time.time() - status.st_mtime > ABANDONED_S
-        if path.suffix in (SUFFIX, INDEX_SUFFIX) or stale:
+        if path.suffix in (SUFFIX, INDEX_SUFFIX):
             path.unlink(missing_ok=True)
             count, size = count + 1, size + status.st_size
     return count, size

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
-from chargen.files import atomic_file
+from chargen.files import atomic_file, remove_stale_parts
 from chargen.text.limits import open_regular
 
 MAGIC, OLD_MAGIC = b"chargen2", b"chargen1"  #: the old one has no checksums
@@ -185,7 +185,11 @@ def _is_whole(ids: NDArray[Any], checksums: Sequence[Any], vocab_size: int) -> b
 
 
 def make_room(path: Path) -> None:
-    """Remove what stands where a store is to be written, unless it is a folder; a link itself, not what it names."""
+    """Remove what stands where a store is to be written, unless it is a folder; a link itself, not what it names.
+
+    What killed processes have left half written beside it goes too.
+    """
+    remove_stale_parts(path.parent)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink(missing_ok=True)
 
