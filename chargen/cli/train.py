@@ -26,7 +26,9 @@ SAMPLE_CHARS = 240  #: of the sample that the display shows
 DATA_SETTINGS = ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
 TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
 #: options that a resumed run may be given other values of
-GO_WITH_RESUME = ("resume", "budget", "steps", "epochs", "more", "device", "save_every", "stop_after", "as_json")
+GO_WITH_RESUME = (
+    "resume", "budget", "steps", "epochs", "more", "device", "save_every", "stop_after", "as_json", "max_bytes",
+)  # fmt: skip
 RESUMED_RUN = "a resumed run keeps the settings that it began with"
 
 
@@ -185,7 +187,9 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     ModelConfig.check_fields(model)  # before a long text is read
     TrainConfig.check_fields({**length, **training})
     saved = _saved(choices) if choices["resume"] else None
-    data = saved.data if saved else data
+    if saved:
+        data = saved.data
+        training = {**training, "seed": saved.train.seed}  # `_saved` has compared one that was given
     read, val_read = _corpora(corpus, choices, data, saved)
     return Plan(
         corpus=read,

@@ -1,0 +1,41 @@
+"""A stopped run goes on with the command that it printed, whatever it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Result
+
+Chargen = Callable[..., Result]
+QUICK = ("--hidden", "8", "--batch", "2", "--seq-len", "8", "--steps", "6")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verse: str) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("verse.txt").write_text(verse, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_run_with_a_seed_of_its_own_is_resumed_without_saying_it_again(chargen: Chargen) -> None:
+    for name, more in (("whole", ()), ("cut", ("--stop-after", "3"))):
+        chargen("train", "verse.txt", "--seed", "7", "--name", name, *QUICK, *more)
+    resumed = chargen("train", "--resume", "cut")
+    assert resumed.status == 0, resumed.err
+    whole, cut = (Path(f"checkpoints/{name}/model.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+    refused = chargen("train", "--resume", "cut", "--seed", "0", "--steps", "8")
+    assert refused.status == 2
+    assert "--seed 0 contradicts" in refused.err
+
+
+def test_the_bound_on_a_corpus_may_be_given_again_to_a_resumed_run(chargen: Chargen) -> None:
+    chargen("train", "verse.txt", "--name", "run", "--stop-after", "3", *QUICK)
+    refused = chargen("train", "verse.txt", "--resume", "run", "--max-corpus-size", "100")
+    assert refused.status != 0
+    assert "--max-corpus-size" in refused.err
+    assert "does not go with" not in refused.err
+    assert chargen("train", "verse.txt", "--resume", "run", "--max-corpus-size", "1MB").status == 0
