@@ -123,7 +123,7 @@ def max_corpus_size(default: str) -> Callable[[F], F]:
     """Return the option that bounds how much text is read."""
     return click.option(
         "--max-corpus-size", "max_bytes", callback=size, default=default, show_default=True, metavar="SIZE",
-        help="Refuse a corpus with more text than this, counted as it is unpacked.",
+        help="Refuse a corpus with more text than this (500MB, 20GB), counted after unpacking.",
     )  # fmt: skip
 
 

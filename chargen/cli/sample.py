@@ -96,7 +96,9 @@ MAX_PROMPT_BYTES = 1 << 26  #: of a prompt that is read from a file
     "--max-copy", type=int, default=0, metavar="N",
     help="Never write more than N characters in a row that stand so in the training text.",
 )  # fmt: skip
-@click.option("--allow-invalid-utf8", is_flag=True, help="Let a model of bytes write what is no character, as U+FFFD.")
+@click.option(
+    "--allow-invalid-utf8", is_flag=True, help="Let a model of bytes write invalid UTF-8; it is printed as U+FFFD."
+)
 @click.option("--suffix", default="", help="Join the prompt to this end, by particles (64 if not said).")
 @click.option("--report", is_flag=True, help="Say how much of each sample stands in the training text.")
 @click.option("--corpus", multiple=True, type=options.NAME, metavar="FILE", help="Where that is, if it is not found.")

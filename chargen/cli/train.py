@@ -40,7 +40,7 @@ RESUMED_RUN = "a resumed run keeps the settings that it began with"
 @click.option(
     "--name", type=options.NAME, help="Of the run; the corpus's name if left out. A taken name gets -2, -3, …"
 )
-@click.option("--force", is_flag=True, help="Replace a run of that name.")
+@click.option("--force", is_flag=True, help="Replace a run of that name, once the new one has a model.")
 @click.option(
     "--budget", callback=options.span, metavar="TIME", help="Wall clock of the whole run: 90s, 5m, 1h30m. [default: 5m]"
 )
