@@ -3,6 +3,8 @@
     checkpoints/.locks/NAME.lock      held by the process that writes the run; NAME.owner says which one that is
     checkpoints/.NAME.new/            a run that replaces another one (`--force`), until it has its first model
     checkpoints/.NAME.old/            the replaced run, while the two folders are exchanged
+    checkpoints/.locks/NAME.staged    says that these two folders are chargen's. A folder of such a name that a person
+                                      made has no such file, and is never removed
 
 The lock is the operating system's: it ends with its process, so a lock file that is left over locks nothing.
 """
@@ -111,7 +113,7 @@ class RunWriter:
                 _check_run_files(target)
                 os.rename(target, old)
             os.rename(new, target)
-            _remove_hidden(old)
+            _remove_staged(target)
         except OSError as error:
             if not target.exists() and old.exists():
                 os.rename(old, target)
@@ -131,7 +133,7 @@ class RunWriter:
         try:
             failed = kind is not None and issubclass(kind, Exception)
             if self._target is not None:
-                _remove_hidden(self.run.folder)
+                _remove_staged(self._target)
             elif failed and self._is_new and self._is_empty():
                 _remove_run(self.run.folder)
         finally:
@@ -147,7 +149,7 @@ def remove_leftovers(root: Path = CHECKPOINTS) -> None:
     try:
         for folder in root.iterdir() if root.is_dir() else ():
             found = re.fullmatch(r"\.(.+)\.(?:new|old)", folder.name, re.DOTALL)
-            if found and folder.is_dir() and not folder.is_symlink():
+            if found and _staged_mark(root / found[1]).exists():
                 _remove_leftover(root / found[1])
             elif folder.is_dir() and folder.name != LOCKS:
                 remove_stale_parts(folder)
@@ -210,9 +212,13 @@ def stage_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
             lock.acquire()
         except RunInUseError:
             continue
-        _recover(folder)
-        if not os.path.lexists(folder):
-            return _staged(lock, folder, folder)
+        try:
+            _recover(folder)
+            if not os.path.lexists(folder):
+                return _staged(lock, folder, folder)
+        except BaseException:
+            lock.release()
+            raise
         lock.release()
     raise StorageError(f"{root} has {MAX_RUNS_OF_A_NAME:,} runs named {name}", "Give another --name.")
 
@@ -277,7 +283,13 @@ def _replace_run(folder: Path) -> RunWriter:
 
 
 def _staged(lock: RunLock, target: Path, shown: Path) -> RunWriter:
-    new = hidden_folder(target, "new")
+    new, old = hidden_folder(target, "new"), hidden_folder(target, "old")
+    for folder in (new, old):
+        if os.path.lexists(folder):
+            raise StorageError(
+                f"{folder} is in the way, and no run wrote it", "Move or remove it yourself, or give another --name."
+            )
+    write_atomically(_staged_mark(target), [])  # before the folder, so that a kill leaves none without it
     new.mkdir(parents=True)
     return RunWriter(lock, Run(new, shown.name), target)
 
@@ -293,13 +305,24 @@ def _recover(folder: Path) -> None:
         kept = next((path for path in (new, old) if (path / MODEL_FILE).is_file()), None)
         if kept is not None:
             os.rename(kept, Path(os.path.realpath(folder)))
-    for left in (new, old):
-        _remove_hidden(left)
+    _remove_staged(folder)
 
 
-def _remove_hidden(folder: Path) -> None:
-    if folder.is_dir() and not folder.is_symlink():
-        shutil.rmtree(folder)
+def _staged_mark(folder: Path) -> Path:
+    """Return the file that says that the hidden folders beside a run's are chargen's."""
+    real = Path(os.path.realpath(folder))
+    return real.parent / LOCKS / f"{real.name}.staged"
+
+
+def _remove_staged(folder: Path) -> None:
+    """Remove the hidden folders beside a run's, if chargen made them, and then the file that says so."""
+    mark = _staged_mark(folder)
+    if not mark.exists():
+        return
+    for left in (hidden_folder(folder, "new"), hidden_folder(folder, "old")):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+    mark.unlink()
 
 
 def _run_files(folder: Path) -> Iterator[Path]:
