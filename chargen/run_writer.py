@@ -17,6 +17,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -143,18 +144,15 @@ class RunWriter:
 def remove_leftovers(root: Path = CHECKPOINTS) -> None:
     """Remove what killed processes have left: runs in the making whose lock is free, and partial files.
 
-    Raises:
-        StorageError: something cannot be removed.
+    What cannot be removed stays: it belongs to other runs, and is no reason not to write this one.
     """
-    try:
-        for folder in root.iterdir() if root.is_dir() else ():
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        with suppress(OSError):
             found = re.fullmatch(r"\.(.+)\.(?:new|old)", folder.name, re.DOTALL)
             if found and _staged_mark(root / found[1]).exists():
                 _remove_leftover(root / found[1])
             elif folder.is_dir() and folder.name != LOCKS:
                 remove_stale_parts(folder)
-    except OSError as error:
-        raise error if isinstance(error, StorageError) else storage_error(root, error) from error
 
 
 def _remove_leftover(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Nothing is removed that chargen did not make."""
+"""Nothing is removed that chargen did not make, and leftovers of other runs stop none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from chargen.errors import StorageError
+from chargen.files import _HOST
 from chargen.run_writer import RunLock, create_run, stage_run
+
+DEAD = 2**22 + 1  #: above the highest number that Linux gives a process
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +59,19 @@ def test_a_staged_folder_leaves_no_mark_however_it_ends() -> None:
     with pytest.raises(KeyboardInterrupt), stage_run("y"):
         raise KeyboardInterrupt
     assert sorted(os.listdir("checkpoints/.locks")) == ["x.lock", "y.lock"]
+
+
+def test_leftovers_that_cannot_be_removed_stop_no_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run("archive")
+    left = Path(f"checkpoints/archive/.model.safetensors.{_HOST}-{DEAD}.part")
+    left.write_bytes(b"half")
+
+    def refuse(path: Path, *args: object, **more: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        writer = create_run("other")
+    with writer:
+        assert writer.run.name == "other"
+    assert left.exists()
