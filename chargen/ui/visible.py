@@ -22,17 +22,19 @@ There are two paths to a terminal, and each has one place where this happens:
                                                     control codes
 
 `cli/main.py` puts a `VisibleStream` in the place of stderr always, and of stdout where that is a terminal: pipes and
-files get exactly the text. Neither path can tell a newline of a message's layout from one of a file name, so code that
-puts text from outside into a line calls `visible` (or `say`, which prints such a line).
+files get exactly the text. That of stderr stands on a `LastingStream`, which both paths write to. Neither path can tell
+a newline of a message's layout from one of a file name, so code that puts text from outside into a line calls `visible`
+(or `say`, which prints such a line).
 """
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 # Sequences in which an invisible character is part of the writing: a flag's tags, the word and vowel separators of
@@ -91,24 +93,15 @@ def _json_escape(char: str) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-class VisibleStream(io.TextIOBase):
-    """A text stream that writes what it is given to another one, made visible.
-
-    What stands before a piece is remembered, so that a text in pieces is shown as the whole would be.
+class _StreamOn(io.TextIOBase):
+    """A text stream that stands on another one.
 
     Args:
-        below: the stream that is written to.
+        below: the stream that is written to. It belongs to somebody else, and is not closed with this one.
     """
 
     def __init__(self, below: TextIO) -> None:
         self.below = below
-        self._before = ""
-
-    def write(self, text: str) -> int:
-        context = self._before
-        self.below.write(visible_text(context + text)[len(context) :])
-        self._before = (context + text)[-MAX_KEPT:]
-        return len(text)
 
     def flush(self) -> None:
         self.below.flush()
@@ -134,6 +127,50 @@ class VisibleStream(io.TextIOBase):
         return self.below.errors
 
 
+class VisibleStream(_StreamOn):
+    """A text stream that writes what it is given to another one, made visible.
+
+    What stands before a piece is remembered, so that a text in pieces is shown as the whole would be.
+    """
+
+    _before = ""
+
+    def write(self, text: str) -> int:
+        context = self._before
+        self.below.write(visible_text(context + text)[len(context) :])
+        self._before = (context + text)[-MAX_KEPT:]
+        return len(text)
+
+
+class LastingStream(_StreamOn):
+    """A text stream for stderr, which carries no results: what it does not take is dropped, and work goes on.
+
+    Its pipe or terminal may be closed, or its disk full: neither is a reason to lose a training or an exit status.
+    """
+
+    def write(self, text: str) -> int:
+        try:
+            self.below.write(text)
+        except OSError as error:
+            self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.below.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Send everything from now on nowhere, unless the other side is only slow."""
+        if isinstance(error, BlockingIOError):
+            return
+        with suppress(OSError):  # a test's stand-in has no descriptor
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.below.fileno())
+            os.close(nowhere)
+
+
 def stream_below(stream: TextIO) -> TextIO:
     """Return the stream below a `VisibleStream`, any other as it is: for writers that make text visible themselves."""
     return stream.below if isinstance(stream, VisibleStream) else stream
@@ -144,7 +181,7 @@ def install() -> None:
     for name in ("stderr", *(["stdout"] if sys.stdout.isatty() else [])):
         stream = getattr(sys, name)
         if not isinstance(stream, VisibleStream):
-            setattr(sys, name, VisibleStream(stream))
+            setattr(sys, name, VisibleStream(cast(TextIO, LastingStream(stream)) if name == "stderr" else stream))
 
 
 @contextmanager
