@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.survival import mutated
+from benchmarks.survival import damaged, mutated
 from chargen.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from chargen.cli.main import run as command_line
 from chargen.config import DataConfig, ModelConfig
@@ -284,3 +284,7 @@ def test_a_run_on_documents_resumes_byte_for_byte() -> None:
     run_plan(Plan(corpus, "cut", resume="cut", **settings))
     whole, cut = (Path(f"checkpoints/{name}/model.safetensors").read_bytes() for name in ("whole", "cut"))
     assert whole == cut
+
+
+def test_the_attack_on_damaged_files_tells_the_same_model_from_another() -> None:
+    assert "no crash" in damaged(300, np.random.default_rng(0))  # it raises if one is taken for another model
