@@ -31,7 +31,7 @@ ABANDONED_S = 24 * 3600  #: age from which a partial file of another machine cou
 OPEN_FILES = ("/dev/std", "/dev/fd/", "/proc/")  #: paths of files that are open already: these are never replaced
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-_PART_NAME = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?(\d+)\.part", re.DOTALL)
+_PART_NAME = re.compile(r"\.(?P<target>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<process>\d+)\.part", re.DOTALL)
 
 HINTS = {
     errno.ENOSPC: "The disk is full. Free some space, or work in another folder.",
@@ -107,8 +107,12 @@ def write_atomically(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
             file.write(chunk)
 
 
-def remove_stale_parts(folder: Path) -> tuple[int, int]:
+def remove_stale_parts(folder: Path, targets: str = ".+") -> tuple[int, int]:
     """Remove the partial files that killed processes have left in a folder; return (how many, their bytes).
+
+    Args:
+        folder: where they are.
+        targets: a regular expression of the names that chargen gives to files there. Others' partial files are kept.
 
     A partial file is stale if its process was of this machine and no longer runs, or if it has not been written to for
     `ABANDONED_S` seconds. A process of the same number that has started since keeps it until then.
@@ -116,11 +120,11 @@ def remove_stale_parts(folder: Path) -> tuple[int, int]:
     count = size_bytes = 0
     for path in folder.glob(f".*{PARTIAL}") if folder.is_dir() else ():
         found = _PART_NAME.fullmatch(path.name)
-        if found is None:
+        if found is None or not re.fullmatch(targets, found["target"], re.DOTALL):
             continue
         try:
             status = path.lstat()
-            ours = found[1] == _HOST and not _is_running(int(found[2]))
+            ours = found["host"] == _HOST and not _is_running(int(found["process"]))
             if stat.S_ISREG(status.st_mode) and (ours or time.time() - status.st_mtime > ABANDONED_S):
                 path.unlink()
                 count, size_bytes = count + 1, size_bytes + status.st_size
@@ -152,7 +156,8 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
     existing = _writable_status(target)
     partial = target.with_name(_part_name(target.name))
     try:
-        with open(partial, "wb") as file:
+        partial.unlink(missing_ok=True)  # its name can be foreseen: a link that was put there must not be followed
+        with open(partial, "xb") as file:
             if existing is not None:
                 os.chmod(partial, stat.S_IMODE(existing.st_mode))
                 if os.name == "posix" and os.geteuid() == 0:

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,12 +24,27 @@ from types import TracebackType
 
 import filelock
 
-from chargen.errors import RunInUseError, StorageError
+from chargen.errors import ConfigError, RunInUseError, StorageError
 from chargen.files import remove_stale_parts, storage_error, write_atomically
-from chargen.runs import CHECKPOINTS, MODEL_FILE, RUN_FILES, Run, check_name, find_run, hidden_folder
+from chargen.runs import (
+    CHECKPOINTS,
+    CLASSIFIER_FILE,
+    MODEL_FILE,
+    RUN_FILES,
+    Run,
+    check_name,
+    find_run,
+    hidden_folder,
+)
+from chargen.schema import Record, Spec, Text, Whole, parse_json
+from chargen.text.limits import open_regular
 
 LOCKS = ".locks"
 MAX_RUNS_OF_A_NAME = 10_000
+OWNER: Spec = Record({"process_id": Whole(1, 2**32), "since": Text(19)})
+MAX_OWNER_BYTES = 1_000
+_NAMES = "|".join(map(re.escape, (*RUN_FILES, CLASSIFIER_FILE)))  #: of all files in a run's folder, or a classifier's
+_PARTS = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: how the name of a partial file ends
 
 
 class RunLock:
@@ -61,20 +77,29 @@ class RunLock:
             ) from None
         except OSError as error:
             raise storage_error(self._owner.with_suffix(".lock"), error) from error
-        about = {"process_id": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        write_atomically(self._owner, [json.dumps(about).encode()])
+        self._write_owner()
 
     def release(self) -> None:
         """Give the lock back. The lock file stays: deleting it would let two processes lock two files of one name."""
-        self._owner.unlink(missing_ok=True)
+        with suppress(OSError):  # another's folder of this name stays
+            self._owner.unlink()
         self._lock.release()
+
+    def _write_owner(self) -> None:
+        """Say who has the lock. It holds without that too: what stands there is neither followed nor an error."""
+        about = {"process_id": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        with suppress(OSError):
+            self._owner.unlink(missing_ok=True)  # a link is not followed, a pipe not waited for
+            write_atomically(self._owner, [json.dumps(about).encode()])
 
     def _described_owner(self) -> str:
         try:
-            about = json.loads(self._owner.read_bytes())
-            return f"process {int(about['process_id'])} (since {str(about['since'])[:19]})"
-        except (OSError, ValueError, KeyError, TypeError):
+            with open_regular(str(self._owner)) as file:
+                about = parse_json(file.read(MAX_OWNER_BYTES))
+            OWNER.check(about, "the owner")
+        except (OSError, ConfigError):
             return "another process"  # it has the lock, and has not said yet who it is
+        return f"process {about['process_id']} (since {about['since']})"
 
 
 class RunWriter:
@@ -152,15 +177,15 @@ def remove_leftovers(root: Path = CHECKPOINTS) -> None:
             if found and _staged_mark(root / found[1]).exists():
                 _remove_leftover(root / found[1])
             elif folder.is_dir() and folder.name != LOCKS:
-                remove_stale_parts(folder)
+                remove_stale_parts(folder, _NAMES)
 
 
 def _remove_leftover(folder: Path) -> None:
     lock = RunLock(folder)
     try:
         lock.acquire()
-    except RunInUseError:
-        return  # its process is still at work
+    except (RunInUseError, StorageError):
+        return  # its process is still at work, or its name cannot be locked: then nobody can write it either
     try:
         _recover(folder)
     finally:
@@ -227,6 +252,7 @@ def resume_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
     Raises:
         ModelError: there is no such run; the message says which is near.
         RunInUseError: another process writes it.
+        StorageError: one of its files is a link, a folder or a pipe.
     """
     find_run(name, root)
     folder = root / name
@@ -235,7 +261,9 @@ def resume_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
     try:
         _recover(folder)
         remove_leftovers(root)
-        return RunWriter(lock, find_run(name, root), is_new=False)
+        run = find_run(name, root)
+        _check_own_files(run.folder)
+        return RunWriter(lock, run, is_new=False)
     except BaseException:
         lock.release()
         raise
@@ -331,12 +359,24 @@ def _run_files(folder: Path) -> Iterator[Path]:
     """
     names = "|".join(map(re.escape, RUN_FILES))
     for path in folder.iterdir():
-        is_ours = re.fullmatch(rf"(?:{names})|\.(?:{names})\.(?:[0-9a-f]{{8}}-)?\d+\.part", path.name)
+        is_ours = re.fullmatch(rf"(?:{names})|\.(?:{names})\.{_PARTS}", path.name)
         if not is_ours or path.is_dir():
             raise StorageError(
                 f"{folder} holds {path.name!r}, which no run wrote", "Remove it yourself, or give another --name."
             )
         yield path
+
+
+def _check_own_files(folder: Path) -> None:
+    """Check that what a resumed run writes to are its own files: a link leads elsewhere, a pipe is waited for.
+
+    Raises:
+        StorageError: one is anything else.
+    """
+    for path in (folder / name for name in RUN_FILES):
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            what = "is a symbolic link" if path.is_symlink() else "is not a regular file"
+            raise StorageError(f"{path} {what}, but the run writes to it", "Put a regular file in its place.")
 
 
 def _check_run_files(folder: Path) -> None:
