@@ -90,6 +90,23 @@ def test_a_zstandard_file_cut_or_changed_anywhere_is_refused() -> None:
         list(unpacked(io.BytesIO(data + b"something else"), "it", ReadLimit()))
 
 
+@pytest.mark.parametrize("kind", ["list", "struct", "number"])
+def test_a_column_that_is_not_of_strings_is_refused_before_a_row_is_read(kind: str, monkeypatch) -> None:
+    arrow, tables = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    values: dict[str, Any] = {"list": [["a" * 1000] * 1000], "struct": [{"a": "b"}], "number": [1]}
+    tables.write_table(arrow.table({"text": values[kind]}), "a.parquet")
+    monkeypatch.setattr(tables.ParquetFile, "iter_batches", None)
+    assert "holds no text" in refused("a.parquet").message
+
+
+def test_a_message_names_a_few_columns_or_fields_of_many() -> None:
+    Path("a.jsonl").write_text(json.dumps({f"{n:05}" * 100: "" for n in range(10_000)}) + "\n", encoding="utf-8")
+    assert len(refused("a.jsonl").hint) < 1000
+    arrow, tables = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    tables.write_table(arrow.table({f"{n:05}" * 100: ["a"] for n in range(100)}), "a.parquet")
+    assert len(refused("a.parquet").hint) < 1000
+
+
 @pytest.mark.parametrize("kind", ["gz", "zst", "parquet"])
 def test_what_unpacks_to_a_thousand_times_its_size_is_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(limits, "MIN_RATIO_BYTES", 1 << 16)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
 from chargen.errors import CorpusError
@@ -18,6 +20,7 @@ MAX_RATIO = 1_000  #: times the packed size; text packs 3 to 10 times smaller, l
 MIN_RATIO_BYTES = 1 << 28  #: unpacked bytes from which on the ratio counts
 MAX_RECORD_BYTES = 1 << 25  #: of a JSON record, a line or a value that is held as a whole; as JSON, 25 times this
 MAX_TEXT_BYTES = 1 << 26  #: of a text that is scored as a whole
+MAX_NAMES, MAX_SHOWN_CHARS = 8, 60  #: in a message: names of columns or fields, and characters of each
 HOW_TO_ALLOW = "If it is meant to be this large, say --max-corpus-size SIZE, where the command has this option."
 
 
@@ -70,6 +73,13 @@ def check_record(num_bytes: int, where: str) -> None:
             f"{where} is a record of more than {MAX_RECORD_BYTES:,} bytes, which is the limit",
             "Part it into several records, or give its text as a plain file.",
         )
+
+
+def some_names(names: Iterable[str]) -> str:
+    """Return the first of some names that a file gives, for a message; it may give millions."""
+    first = list(islice(names, MAX_NAMES + 1))
+    shown = ", ".join(repr(name[:MAX_SHOWN_CHARS]) for name in first[:MAX_NAMES])
+    return f"{shown}, …" if len(first) > MAX_NAMES else shown
 
 
 def open_regular(path: str) -> BinaryIO:

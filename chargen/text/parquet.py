@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from chargen.errors import CorpusError
-from chargen.text.limits import ReadLimit, check_record
+from chargen.text.limits import ReadLimit, check_record, some_names
 from chargen.text.unpack import import_extra
 
 MAX_ROWS = 1_000  #: that are read at a time
@@ -42,14 +42,7 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
         size = stream.seek(0, 2)
         stream.seek(0)
         file = parquet.ParquetFile(stream)
-        names = file.schema_arrow.names
-        if column not in names:
-            raise CorpusError(
-                f"{where} has no column {column!r}",
-                f"Name it with --text-field; there is: {', '.join(map(repr, names))}.",
-            )
-        paths = [file.schema.column(k).path for k in range(len(file.schema))]
-        leaves = [k for k, path in enumerate(paths) if path == column or path.startswith(f"{column}.")]
+        leaves = _text_leaves(file, column, where, arrow)
         largest = _largest_page(stream, size, leaves, where, limit)
         rows = max(1, min(MAX_ROWS, MAX_BATCH_BYTES // max(1, largest)))
         num_bytes = 0
@@ -67,6 +60,30 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
                     yield text
     except (arrow.lib.ArrowException, EOFError, LookupError, UnicodeDecodeError, TypeError, AttributeError) as error:
         raise CorpusError(f"{where} is a damaged Parquet file ({error})", "Fetch it again.") from error
+
+
+def _text_leaves(file: Any, column: str, where: str, arrow: Any) -> list[int]:
+    """Return the place of a column of strings, in a list.
+
+    Anything else is refused before a row is read. A row of lists can hold a page's value a million times, which pyarrow
+    makes at once: 50 kB became 20 GB.
+
+    Raises:
+        CorpusError: there is no such column, or it holds no text.
+    """
+    schema, types = file.schema_arrow, arrow.types
+    if column not in schema.names:
+        raise CorpusError(
+            f"{where} has no column {column!r}", f"Name it with --text-field; there is: {some_names(schema.names)}."
+        )
+    paths = [file.schema.column(k).path for k in range(len(file.schema))]
+    leaves = [k for k, path in enumerate(paths) if path == column or path.startswith(f"{column}.")]
+    kind = schema.types[schema.names.index(column)]
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
+    if len(leaves) != 1 or not is_text:
+        raise CorpusError(f"{where}: the column {column!r} holds no text", "Name one of strings with --text-field.")
+    return leaves
 
 
 def _largest_page(stream: BinaryIO, size: int, columns: list[int], where: str, limit: ReadLimit) -> int:

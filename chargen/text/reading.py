@@ -22,7 +22,7 @@ from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
 from chargen.text.decode import clean, clean_text
 from chargen.text.findings import Findings
-from chargen.text.limits import ReadLimit, check_record, open_regular
+from chargen.text.limits import ReadLimit, check_record, open_regular, some_names
 from chargen.text.parquet import column_values
 from chargen.text.remote import is_remote, local_path, open_remote, what_failed
 from chargen.text.tokenizer import check_unicode
@@ -110,7 +110,7 @@ def _field(line: str, where: str, config: DataConfig) -> str:
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where} is not JSON: {error}", "Each line is to be one JSON object.") from error
     if not isinstance(record, dict) or not isinstance(record.get(config.text_field), str):
-        keys = ", ".join(map(repr, record)) if isinstance(record, dict) else "no object"
+        keys = some_names(record) if isinstance(record, dict) else "no object"
         raise CorpusError(
             f"{where} has no text in a field {config.text_field!r}", f"Name it with --text-field; there is: {keys}."
         )
