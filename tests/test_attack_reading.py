@@ -477,3 +477,20 @@ def test_a_file_that_is_too_large_for_a_vocabulary_is_refused(monkeypatch: pytes
     Path("a.model").write_bytes(bytes(200))
     with pytest.raises(TokenizerError, match="200 bytes, more than 100"):
         build_tokenizer("sp:a.model", "some text\n" * 100)
+
+
+def test_a_recorded_file_is_read_once_however_often_and_by_whatever_name_it_is_recorded() -> None:
+    Path("verse.txt").write_text("verse\n", encoding="utf-8")
+    os.link("verse.txt", "same.txt")
+    for parts in ([["verse.txt", 6]] * 2, [["verse.txt", 6], ["./verse.txt", 6]], [["verse.txt", 6], ["same.txt", 6]]):
+        with pytest.raises(CorpusError, match="twice"):
+            recorded_corpus(parts, [], 10**12, DataConfig())
+    with pytest.raises(CorpusError, match="twice"):
+        recorded_corpus([["alphabet", None]] * 2, [], 10**12, DataConfig())
+
+
+def test_what_recorded_packed_files_give_is_bounded_by_their_size(monkeypatch) -> None:
+    monkeypatch.setattr(recorded, "SMALL_TEXT", 1000)
+    Path("a.txt.gz").write_bytes(gzip.compress(b"a" * MIB))
+    with pytest.raises(CorpusError, match="more than"):
+        recorded_corpus([["a.txt.gz", os.path.getsize("a.txt.gz")]], [], 10**12, DataConfig())

@@ -26,6 +26,7 @@ MIN_BYTES = 1 << 16  #: that a file may always have
 # Bytes of a file for each character that was learned from: the half of a text at least is, and a character has 4 bytes
 # at most; a record has other fields too.
 BYTES_PER_CHAR, RECORD_BYTES_PER_CHAR = 8, 64
+MAX_EXPANSION, SMALL_TEXT = 32, 1 << 28  #: of packed files: times their size, text packs 3 to 10 times smaller; bytes
 MAX_BYTES_UNSTATED = 1 << 30  #: of all files, where nothing says how long the text is
 
 
@@ -49,12 +50,16 @@ def recorded_corpus(
     parts = [(name, -1) for name in names] if files is None or files == [] else list(_parts(files, hint))
     if not parts:
         raise CorpusError("the saved state names no corpus", hint)
-    total = 0
+    total, seen = 0, set[object]()
     for name, size in parts:
-        total += _check(name, size, max_chars, hint)
+        num_bytes = _check(name, size, max_chars, hint)
+        total += num_bytes
+        if (same := _identity(name) if num_bytes else name) in seen:  # a list of a million takes a megabyte
+            raise CorpusError(f"the saved state names {name!r} twice", hint)
+        seen.add(same)
     if max_chars is None and not files and total > MAX_BYTES_UNSTATED:
         raise CorpusError(f"the corpus that the saved state names has {total:,} bytes", hint)
-    most = DEFAULT_MAX_CORPUS_BYTES
+    most = min(DEFAULT_MAX_CORPUS_BYTES, MAX_EXPANSION * total + SMALL_TEXT)
     if max_chars is not None:
         most = min(most, RECORD_BYTES_PER_CHAR * max_chars + MIN_BYTES)
     try:
@@ -62,6 +67,12 @@ def recorded_corpus(
     except ChargenError as error:
         raise CorpusError(error.message, hint) from error
     return replace(read, name=corpus_name(names or [parts[0][0]]), arguments=tuple(names) or read.arguments)
+
+
+def _identity(name: str) -> tuple[int, int]:
+    """Return what tells a file from others, whatever its name."""
+    status = os.stat(name)
+    return status.st_dev, status.st_ino
 
 
 def _names(arguments: object, hint: str) -> list[str]:
