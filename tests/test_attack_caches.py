@@ -225,3 +225,14 @@ def test_ids_that_are_damaged_are_no_text_to_compare_with() -> None:
     place("flipped", path)
     with pytest.raises(CorpusError, match="not at hand"):
         training_text(model)
+
+
+def test_ids_that_were_read_do_not_change_with_their_file() -> None:
+    path = Path("a.ids")
+    store(path, [1, 2, 3])
+    ids = open_store(path).ids
+    data = path.read_bytes()
+    with open(path, "r+b") as file:  # the same file: a mapped one would change, or end the process
+        file.write(b"\0" * len(data))
+        file.truncate(0)
+    assert ids.tolist() == [1, 2, 3]

@@ -7,7 +7,7 @@
     the end      CRC-32 of each MiB of ids, then of the header and of these; little-endian, 4 bytes each
 
 All of it is checked when it is opened (a gigabyte in 0.3 s): a text that is trained on is not to be another one in
-silence. Only the pages that are looked at take memory.
+silence. Short ones are read; long ones are mapped, and only the pages that are looked at take memory.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ ALIGNMENT = 64
 MOST_IDS = 1 << 63
 BLOCK_BYTES = 1 << 20  #: of ids, that a checksum is of
 MAX_HEADER_BYTES = 1 << 20
+IN_MEMORY = 1 << 26  #: bytes of ids that are read; more are mapped
 DTYPES = (np.dtype("u1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<u8"))
 
 
@@ -156,8 +157,13 @@ def open_store(path: Path, vocab_size: int = 1 << 64) -> Store:
             *blocks, whole = np.frombuffer(file.read(ends_bytes), dtype="<u4")
             if _crc_bytes(start, np.array(blocks, dtype="<u4").tobytes()) != whole.tobytes():
                 raise damaged
-            # An empty file cannot be mapped.
-            ids = np.memmap(file, dtype, "r", len(start), (length,)) if length else np.empty(0, dtype)
+            if num_bytes <= IN_MEMORY:  # then nothing that happens to the file later changes them
+                file.seek(len(start))
+                ids: NDArray[Any] = np.frombuffer(file.read(num_bytes), dtype)
+                if len(ids) != length:
+                    raise damaged
+            else:  # a file that is cut short later ends the process
+                ids = np.memmap(file, dtype, "r", len(start), (length,))
         if not _is_whole(ids, blocks, vocab_size):
             raise damaged
     except OSError as error:
