@@ -84,3 +84,26 @@ def test_training_states_what_is_wrong_with_a_number(option: str, name: str, cha
         assert "Traceback" not in result.err
         if result.status in (1, 2):
             assert option in result.err or name in result.err or "go on" in result.err, (value, result.err)
+
+
+@pytest.mark.parametrize(
+    ("command", "refused"),
+    [
+        (("train", "verse.txt", "--init-from", "x", "--tokenizer", "byte"), "--tokenizer does not go with --init-from"),
+        (("train", "verse.txt", "--new-chars", "error"), "--new-chars is of --init-from"),
+        (("train", "verse.txt", "--val", "verse.txt", "--val-fraction", "0.3"), "--val-fraction does not go with"),
+        (("sample", "--prompt", "a", "--prompt-file", "verse.txt"), "--prompt and --prompt-file"),
+        (("classify", "--train", "verse.txt", "--steps", "3", "--budget", "9s"), "--budget and --steps"),
+        (("classify", "-m", "a", "-m", "b", "--steps", "3", "x"), "--steps is of --train"),
+        (("classify", "-m", "a", "-m", "b", "--name", "c", "x"), "--name is of --train"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_option_that_another_leaves_without_effect_is_refused(
+    command: tuple[str, ...], refused: str, chargen: Chargen, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("verse.txt").write_text("a\tthe fox\nb\tthe dog\n" * 40)
+    result = chargen(*command)
+    assert result.status == 2
+    assert refused in result.err

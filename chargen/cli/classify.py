@@ -65,6 +65,10 @@ def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | No
     """
     if to_learn and (models or texts or choices["file"] or choices["labelled"]):
         raise click.UsageError("--train makes a classifier; use it afterwards: chargen classify -m NAME …")
+    if to_learn and choices["steps"]:
+        options.refuse(["budget"], "and --steps are two lengths; give one.")
+    if not to_learn:
+        options.refuse(["name", "budget", "steps", "hidden_size"], "is of --train.")
     if to_learn:
         length = {"steps": choices["steps"]} if choices["steps"] else {"budget_s": choices["budget"]}
         model = {"hidden_size": choices["hidden_size"]} if choices["hidden_size"] else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -104,6 +104,16 @@ def given(*names: str) -> list[str]:
     ctx = click.get_current_context()
     ours = [name for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     return [param.opts[0] for name in ours for param in ctx.command.params if param.name == name]
+
+
+def refuse(names: Iterable[str], why: str) -> None:
+    """Refuse those of the options that stand on the command line, which would be without effect.
+
+    Raises:
+        UsageError: one of them does.
+    """
+    for option in given(*names):
+        raise click.UsageError(f"{option} {why}")
 
 
 def size(ctx: click.Context, param: click.Parameter, value: str) -> int:

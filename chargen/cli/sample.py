@@ -122,7 +122,7 @@ def sample(
     from chargen.lm import load
     from chargen.text.tokenizer import check_unicode
 
-    _check(number, particles, beam, best_of, suffix, settings["length"] if report else 0)
+    _check(number, particles, beam, best_of, suffix, settings["length"] if report else 0, prompt_file)
     if prompt_file is not None or prompt == "-":
         from chargen.text.corpus import read_corpus
 
@@ -167,14 +167,19 @@ def sample(
             _print_report(lm, drawn.text, corpus)
 
 
-def _check(number: int, particles: int, beam: int, best_of: int, suffix: str, reported_chars: int) -> None:
+def _check(
+    number: int, particles: int, beam: int, best_of: int, suffix: str, reported_chars: int, prompt_file: str | None
+) -> None:
     """Refuse options that contradict each other, or ask for more than can be held.
 
     Raises:
         ConfigError: they do.
+        UsageError: there are two prompts.
     """
     from chargen.errors import ConfigError
 
+    if prompt_file is not None:
+        options.refuse(["prompt"], "and --prompt-file are two beginnings; give one.")
     if sum([beam > 0, best_of > 1, bool(suffix), particles > 0 and not suffix]) > 1:
         raise ConfigError("--beam, --best-of, --suffix and --particles are different ways to write; choose one")
     if number * best_of > MAX_SAMPLES:

@@ -172,6 +172,18 @@ def _length(choices: dict[str, Any]) -> dict[str, float]:
     return length
 
 
+def _refuse_without_effect(choices: dict[str, Any]) -> None:
+    """Refuse options that another one, or its absence, leaves without effect."""
+    if choices["resume"]:
+        return  # `_saved` compares them with the run
+    if choices["init_from"]:
+        options.refuse(["tokenizer"], "does not go with --init-from: the vocabulary is the model's.")
+    else:
+        options.refuse(["new_chars"], "is of --init-from.")
+    if choices["val"]:
+        options.refuse(["val_fraction"], "does not go with --val: nothing of the corpus is held out.")
+
+
 def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     """Turn what the command line says into a plan."""
     from chargen.cli.main import STARTED
@@ -180,6 +192,7 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     from chargen.training.run import Plan
 
     length = _length(choices)
+    _refuse_without_effect(choices)
     if choices["name"] is not None:
         check_name(choices["name"])
     data = DataConfig(**{key: choices[key] for key in DATA_SETTINGS})
