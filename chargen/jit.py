@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 __all__ = ["NumbaError", "cache_folder", "float32", "float64", "int64", "njit"]
 
@@ -52,6 +55,37 @@ import numba.core.config  # noqa: E402 - after the environment is set
 
 numba.core.config._config_fname = os.devnull  # in place of a file in the working directory
 numba.core.config.reload_config()  # type: ignore[no-untyped-call]
+
+from numba.core import caching  # noqa: E402
+
+_CacheFiles: Any = caching.IndexDataCacheFile  # type: ignore[attr-defined, unused-ignore]
+
+
+class _CheckedFiles(_CacheFiles):  # type: ignore[misc]
+    """numba's cache files with checksums: what is damaged is compiled again, instead of an exception or wrong code."""
+
+    def load(self, key: Any) -> Any:
+        with suppress(Exception):  # unpickling what is damaged raises anything
+            return super().load(key)
+        return None
+
+    def _load_index(self) -> Any:
+        with suppress(Exception):
+            return super()._load_index()
+        return {}
+
+    def _dump(self, obj: Any) -> bytes:
+        data: bytes = super()._dump(obj)
+        return data + zlib.crc32(data).to_bytes(4, "little")  # unpickling passes over what follows
+
+    def _load_data(self, name: str) -> Any:
+        data = Path(self._data_path(name)).read_bytes()
+        if zlib.crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
+            return None
+        return super()._load_data(name)
+
+
+caching.IndexDataCacheFile = _CheckedFiles  # type: ignore[attr-defined, misc, unused-ignore]
 
 from numba import float32, float64, int64, njit  # noqa: E402
 from numba.core.errors import NumbaError  # noqa: E402

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import chargen
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.sampling.copying import copy_index
@@ -236,3 +239,26 @@ def test_ids_that_were_read_do_not_change_with_their_file() -> None:
         file.write(b"\0" * len(data))
         file.truncate(0)
     assert ids.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ending", [".nbi", ".nbc"])
+def test_damaged_compiled_loops_are_compiled_again(ending: str) -> None:
+    pytest.importorskip("numba")
+    code = (
+        "from chargen.jit import njit\n@njit(cache=True)\ndef twice(a):\n    return 2 * a\n"
+        "print(twice(21), sum(twice.stats.cache_hits.values()))\n"
+    )
+    Path("loops.py").write_text(code, encoding="utf-8")
+    package = str(Path(chargen.__file__).parents[1])
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(Path("compiled").resolve()), "PYTHONPATH": package}
+
+    def run() -> str:
+        done = subprocess.run([sys.executable, "loops.py"], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert [run(), run()] == ["42 0", "42 1"]
+    (path,) = Path("compiled").rglob(f"*{ending}")
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 3 : len(whole) // 2] = os.urandom(len(whole) // 2 - len(whole) // 3)
+    path.write_bytes(whole)
+    assert [run(), run()] == ["42 0", "42 1"]
