@@ -494,3 +494,30 @@ def test_what_recorded_packed_files_give_is_bounded_by_their_size(monkeypatch) -
     Path("a.txt.gz").write_bytes(gzip.compress(b"a" * MIB))
     with pytest.raises(CorpusError, match="more than"):
         recorded_corpus([["a.txt.gz", os.path.getsize("a.txt.gz")]], [], 10**12, DataConfig())
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NONBLOCK"), reason="this system has no such flag")
+def test_what_is_found_in_a_folder_is_opened_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("texts/a/1.txt", "texts/b/1.txt", "texts/b/2.txt"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("a text\n", encoding="utf-8")
+    opened: list[str] = []
+
+    def seen(path: str) -> Any:
+        opened.append(path)
+        return open_regular(path)
+
+    monkeypatch.setattr("chargen.text.reading.open_regular", seen)
+    monkeypatch.setattr(labelled, "open_regular", seen)
+    read_corpus(["texts"])
+    assert len(opened) == 3
+    labelled.read_labelled(Path("texts"))
+    assert len(opened) == 6
+
+
+def test_a_folder_is_bounded_as_a_whole() -> None:
+    for name in "abc":
+        Path("texts").mkdir(exist_ok=True)
+        Path("texts", name).write_text("a text\n" * 10, encoding="utf-8")
+    assert "more than" in refused("texts", max_bytes=200).message
+    assert "more than" in refused("texts", "texts/a", max_bytes=220).message

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from chargen.errors import CorpusError
 from chargen.scoring.nbest import read_lines
-from chargen.text.limits import ReadLimit
+from chargen.text.limits import ReadLimit, open_regular
 from chargen.text.tokenizer import check_unicode
 
 MAX_HELD_BYTES = 1 << 30  #: of texts that are held in memory
@@ -43,10 +43,10 @@ def _folder(folder: Path) -> dict[str, list[str]]:
     for entry in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if entry.is_dir():
             files = sorted(p for p in entry.rglob("*") if p.is_file() and not p.name.startswith("."))
-            texts = ["\n".join(_lines(file)).rstrip("\n") for file in files]
+            texts = ["\n".join(_found_lines(file)).rstrip("\n") for file in files]
             found.setdefault(entry.name, []).extend(text for text in texts if text)
         elif entry.is_file():  # not a pipe or a device, which would be waited for
-            found.setdefault(entry.stem, []).extend(line for line in _lines(entry) if line)
+            found.setdefault(entry.stem, []).extend(line for line in _found_lines(entry) if line)
     for label in found:
         check_unicode(label, f"the name {label!a}")
     return found
@@ -64,6 +64,12 @@ def _file(path: Path) -> dict[str, list[str]]:
 
 def _lines(path: Path) -> list[str]:
     with path.open("rb") as file:
+        return held_lines(file, str(path))
+
+
+def _found_lines(path: Path) -> list[str]:
+    """Return the lines of a file that nobody named: a link may lead to what has no end, as some files of /proc."""
+    with open_regular(str(path)) as file:
         return held_lines(file, str(path))
 
 

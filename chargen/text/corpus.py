@@ -168,13 +168,14 @@ class _Reader:
         """Add every text below a folder, in sorted order; hidden files are passed over, others named if left out."""
         left_out: list[str] = []
         before = self.files
+        limit = replace(self._limit, regular_only=True)  # nobody named these: a link may lead to what has no end
         for path in sorted(folder.rglob("*")):
             if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
                 continue
             mark, texts = self.content.num_bytes, self.texts
-            found, size = Findings(), _check_size(str(path), self._limit)
+            found, size = Findings(), _check_size(str(path), limit)
             try:
-                with closing(open_texts(str(path), self._config, found, self._limit)) as opened:
+                with closing(open_texts(str(path), self._config, found, limit)) as opened:
                     some = self._add(opened)
             except CorpusSizeError:
                 raise
@@ -186,6 +187,7 @@ class _Reader:
                 self.findings.add(found)
                 self.files += some
                 self.parts += [(str(path), size)] if some else []
+        self._limit.num_bytes = limit.num_bytes
         if left_out:
             shown = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
             files = "1 file that is" if len(left_out) == 1 else f"{len(left_out):,} files that are"
