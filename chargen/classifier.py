@@ -27,8 +27,8 @@ from chargen.errors import ConfigError, ModelError, StoppedError
 from chargen.files import write_atomically
 from chargen.jsontext import to_line
 from chargen.lm import LanguageModel, load
-from chargen.run_writer import LOCKS, stage_run
-from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, MODEL_FILE
+from chargen.run_writer import stage_run
+from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, LOCKS, MODEL_FILE
 from chargen.schema import ListOf, Nullable, Number, Record, Spec, Text, parse_json, shown
 from chargen.scoring.classify import Quality, fit_temperature, log_posteriors, log_priors, parted, quality
 from chargen.text.corpus import Corpus

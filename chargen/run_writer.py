@@ -29,21 +29,23 @@ from chargen.files import remove_stale_parts, storage_error, write_atomically
 from chargen.runs import (
     CHECKPOINTS,
     CLASSIFIER_FILE,
+    LOCKS,
     MODEL_FILE,
     RUN_FILES,
     Run,
     check_name,
     find_run,
     hidden_folder,
+    staged_mark,
 )
 from chargen.schema import Record, Spec, Text, Whole, parse_json
 from chargen.text.limits import open_regular
 
-LOCKS = ".locks"
 MAX_RUNS_OF_A_NAME = 10_000
 OWNER: Spec = Record({"process_id": Whole(1, 2**32), "since": Text(19)})
 MAX_OWNER_BYTES = 1_000
-_NAMES = "|".join(map(re.escape, (*RUN_FILES, CLASSIFIER_FILE)))  #: of all files in a run's folder, or a classifier's
+_RUN_NAMES = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run
+_NAMES = rf"{_RUN_NAMES}|{re.escape(CLASSIFIER_FILE)}"  #: and of the file of a classifier
 _PARTS = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: how the name of a partial file ends
 
 
@@ -174,7 +176,7 @@ def remove_leftovers(root: Path = CHECKPOINTS) -> None:
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         with suppress(OSError):
             found = re.fullmatch(r"\.(.+)\.(?:new|old)", folder.name, re.DOTALL)
-            if found and _staged_mark(root / found[1]).exists():
+            if found and staged_mark(root / found[1]).exists():
                 _remove_leftover(root / found[1])
             elif folder.is_dir() and folder.name != LOCKS:
                 remove_stale_parts(folder, _NAMES)
@@ -315,7 +317,7 @@ def _staged(lock: RunLock, target: Path, shown: Path) -> RunWriter:
             raise StorageError(
                 f"{folder} is in the way, and no run wrote it", "Move or remove it yourself, or give another --name."
             )
-    write_atomically(_staged_mark(target), [])  # before the folder, so that a kill leaves none without it
+    write_atomically(staged_mark(target), [])  # before the folder, so that a kill leaves none without it
     new.mkdir(parents=True)
     return RunWriter(lock, Run(new, shown.name), target)
 
@@ -327,22 +329,16 @@ def _recover(folder: Path) -> None:
         OSError: the folders cannot be renamed or removed.
     """
     new, old = hidden_folder(folder, "new"), hidden_folder(folder, "old")
-    if not os.path.lexists(folder):
+    if staged_mark(folder).exists() and not os.path.lexists(folder):
         kept = next((path for path in (new, old) if (path / MODEL_FILE).is_file()), None)
         if kept is not None:
             os.rename(kept, Path(os.path.realpath(folder)))
     _remove_staged(folder)
 
 
-def _staged_mark(folder: Path) -> Path:
-    """Return the file that says that the hidden folders beside a run's are chargen's."""
-    real = Path(os.path.realpath(folder))
-    return real.parent / LOCKS / f"{real.name}.staged"
-
-
 def _remove_staged(folder: Path) -> None:
     """Remove the hidden folders beside a run's, if chargen made them, and then the file that says so."""
-    mark = _staged_mark(folder)
+    mark = staged_mark(folder)
     if not mark.exists():
         return
     for left in (hidden_folder(folder, "new"), hidden_folder(folder, "old")):
@@ -357,9 +353,8 @@ def _run_files(folder: Path) -> Iterator[Path]:
     Raises:
         StorageError: the folder holds anything else.
     """
-    names = "|".join(map(re.escape, RUN_FILES))
     for path in folder.iterdir():
-        is_ours = re.fullmatch(rf"(?:{names})|\.(?:{names})\.{_PARTS}", path.name)
+        is_ours = re.fullmatch(rf"(?:{_RUN_NAMES})|\.(?:{_RUN_NAMES})\.{_PARTS}", path.name)
         if not is_ours or path.is_dir():
             raise StorageError(
                 f"{folder} holds {path.name!r}, which no run wrote", "Remove it yourself, or give another --name."

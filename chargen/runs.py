@@ -23,6 +23,7 @@ MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.safetensors"
 METRICS_FILE = "metrics.jsonl"
 CLASSIFIER_FILE = "classifier.json"  #: of a folder of runs, one for each label (`classifier.py`)
+LOCKS = ".locks"  #: folder of locks, beside the runs
 RUN_FILES = (MODEL_FILE, STATE_FILE, METRICS_FILE)
 
 
@@ -146,9 +147,18 @@ def hidden_folder(folder: Path, kind: str) -> Path:
     return real.with_name(f".{real.name}.{kind}")
 
 
+def staged_mark(folder: Path) -> Path:
+    """Return the file that says that the hidden folders beside a run's are chargen's, not a person's."""
+    real = Path(os.path.realpath(folder))
+    return real.parent / LOCKS / f"{real.name}.staged"
+
+
 def _present(folder: Path) -> Path | None:
     """Return a run's folder, or the one that was about to take its place when the process was killed; None if none."""
-    for candidate in (folder, hidden_folder(folder, "new"), hidden_folder(folder, "old")):
-        if candidate.is_dir() and (candidate == folder or (candidate / MODEL_FILE).is_file()):
-            return candidate
+    if folder.is_dir():
+        return folder
+    if staged_mark(folder).exists():
+        for candidate in (hidden_folder(folder, "new"), hidden_folder(folder, "old")):
+            if (candidate / MODEL_FILE).is_file():
+                return candidate
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -118,14 +119,36 @@ def test_a_force_that_is_killed_leaves_the_old_run_and_the_next_one_tidies_up(ve
 def test_an_exchange_of_folders_that_was_cut_short_is_finished(verse: str) -> None:
     run_plan(plan(verse))
     model = files_of()["model.safetensors"]
+    mark = Path("checkpoints/.locks/run.staged")
+    mark.touch()
     os.rename("checkpoints/run", "checkpoints/.run.new")
     assert find_model("run").read_bytes() == model  # readers need no lock
     with resume_run("run") as writer:
         assert writer.run.folder == Path("checkpoints/run")
+    mark.touch()
     os.rename("checkpoints/run", "checkpoints/.run.old")
     with resume_run("run"):
         assert files_of()["model.safetensors"] == model
     assert sorted(os.listdir("checkpoints")) == [".locks", "run"]
+
+
+def test_a_hidden_backup_of_a_person_is_not_taken_for_a_run() -> None:
+    for name in (".run.old", ".run.new"):
+        save_checkpoint(Path("checkpoints", name, "model.safetensors"), random_model())
+    with pytest.raises(ModelError, match="no model named 'run'"):
+        find_model("run")
+    with create_run("run"):
+        pass
+    assert {".run.new", ".run.old"} < set(os.listdir("checkpoints"))
+
+
+def test_a_line_of_metrics_that_a_kill_has_torn_is_dropped(verse: str) -> None:
+    run_plan(plan(verse, stop_after=10))
+    with open("checkpoints/run/metrics.jsonl", "a") as file:
+        file.write('{"event": "prog')
+    run_plan(plan(verse, length={}, resume="run"))
+    lines = Path("checkpoints/run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines][-1] == "finished"
 
 
 @pytest.mark.parametrize("name", [".git/x", ".notes", "model.safetensors.backup/x", "model.safetensors2", "notes.txt"])

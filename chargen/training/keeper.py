@@ -133,6 +133,7 @@ class Keeper:
                 "Resume it with the text it began with, read in the same way; to go on from its model with another, "
                 f"start a new run: --init-from {self.run.name}.",
             )
+        self._drop_torn_line()
         self.best_loss, self.best_step = saved.best_loss, saved.best_step
         best = {name.removeprefix("best."): t for name, t in saved.tensors.items() if name.startswith("best.")}
         self.best_weights = best
@@ -153,6 +154,16 @@ class Keeper:
         try:
             with open(self.run.metrics, "a", encoding="utf-8") as file:
                 file.write(to_line(report.to_json()) + "\n")
+        except OSError as error:
+            raise storage_error(self.run.metrics, error) from error
+
+    def _drop_torn_line(self) -> None:
+        """Cut off the last line of the metrics if a kill in the middle of writing it has left it without its end."""
+        if not self.run.metrics.exists():
+            return
+        try:
+            with open(self.run.metrics, "r+b") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
         except OSError as error:
             raise storage_error(self.run.metrics, error) from error
 
