@@ -64,10 +64,13 @@ def test_the_largest_id_of_a_vocabulary_is_kept(tmp_path, vocab_size):
     assert store.ids.tolist() == [0, vocab_size - 1]
 
 
-def test_ids_are_mapped_and_cannot_be_written_to(tmp_path):
-    store = write_store(tmp_path / "a.ids", [np.arange(5)], 5, {})
-    assert isinstance(store.ids, np.memmap)
-    assert not store.ids.flags.writeable
+def test_long_ids_are_mapped_and_none_can_be_written_to(tmp_path, monkeypatch):
+    read = write_store(tmp_path / "a.ids", [np.arange(5)], 5, {})
+    monkeypatch.setattr("chargen.text.store.IN_MEMORY", 4)
+    mapped = open_store(tmp_path / "a.ids")
+    assert [isinstance(store.ids, np.memmap) for store in (read, mapped)] == [False, True]
+    assert read.ids.tolist() == mapped.ids.tolist()
+    assert not (read.ids.flags.writeable or mapped.ids.flags.writeable)
 
 
 @laws
