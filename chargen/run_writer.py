@@ -41,6 +41,7 @@ from chargen.runs import (
 from chargen.schema import Record, Spec, Text, Whole, parse_json
 from chargen.text.limits import open_regular
 
+OWNER_WAIT_S = 0.5  #: how long to wait for the owner of a lock to say who it is
 MAX_RUNS_OF_A_NAME = 10_000
 OWNER: Spec = Record({"process_id": Whole(1, 2**32), "since": Text(19)})
 MAX_OWNER_BYTES = 1_000
@@ -95,12 +96,15 @@ class RunLock:
             write_atomically(self._owner, [json.dumps(about).encode()])
 
     def _described_owner(self) -> str:
+        until = time.monotonic() + OWNER_WAIT_S
+        while not os.path.lexists(self._owner) and time.monotonic() < until:
+            time.sleep(0.01)  # a process that has just taken the lock is about to write its number
         try:
             with open_regular(str(self._owner)) as file:
                 about = parse_json(file.read(MAX_OWNER_BYTES))
             OWNER.check(about, "the owner")
         except (OSError, ConfigError):
-            return "another process"  # it has the lock, and has not said yet who it is
+            return "another process"  # which cannot write its number, or has just ended
         return f"process {about['process_id']} (since {about['since']})"
 
 

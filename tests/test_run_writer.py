@@ -230,6 +230,18 @@ def test_a_stopped_process_keeps_its_lock_and_cannot_overwrite_a_better_model(ve
     assert finished.steps == 30
 
 
+def test_an_owner_that_has_just_taken_the_lock_is_waited_for_and_named() -> None:
+    with create_run("x"):
+        owner = Path("checkpoints/.locks/x.owner")
+        about = owner.read_bytes()
+        owner.unlink()
+        late = threading.Timer(0.1, owner.write_bytes, [about])
+        late.start()
+        with pytest.raises(RunInUseError, match=rf"process {os.getpid()} \(since"):
+            RunLock(Path("checkpoints/x")).acquire()
+        late.join()
+
+
 def test_of_twenty_that_want_one_lock_one_has_it() -> None:
     got, refused = [], []
     all_tried = threading.Barrier(20)
