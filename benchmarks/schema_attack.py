@@ -2,7 +2,7 @@
 
     python -m benchmarks.survival --kills 0 --mutations 0 --schema 10000
 
-A checksum finds damage, but not malice: whoever writes a file can write its checksum too. Here a random node of the
+A checksum finds damage, but not malice: anyone who writes a file can write its checksum too. Here a random node of the
 JSON is replaced by another type, an extreme, something nested, is removed or doubled, or a tensor is renamed, reshaped,
 given another type or extreme numbers, and the file is written again with the checksum that belongs to it. Opening it
 must end in a `ModelError`, or give what the whole file gives, or (a setting with another valid value) something else

@@ -18,7 +18,7 @@ from chargen.schema import Flag, ListOf, Nullable, Number, Spec, Text, Whole, sh
 C = TypeVar("C", bound="Config")
 
 MAX_VOCAB_SIZE = 1 << 20  #: all of Unicode has 1,112,064 characters; a text rarely more than 30,000
-MAX_SIZE = 1 << 16  #: of a hidden state or an embedding; a layer of this size has 13 billion weights
+MAX_SIZE = 1 << 16  #: limit of the size of a hidden state or an embedding; a layer of this size has 13 billion weights
 MAX_LAYERS = 256  #: recurrent layers of all members together
 MAX_NGRAMS, MAX_NGRAM_ROWS, MAX_NGRAM_DIM = 16, 1 << 24, 1 << 12
 MAX_BATCH_SIZE = MAX_SEQ_LEN = 1 << 20

@@ -1,6 +1,6 @@
 """numba, the compiler of some inner loops, set up so that it takes nothing from the working directory.
 
-Compiled code is cached, and the index of that cache is a pickle: whoever can write it can run code. It stands in the
+Compiled code is cached, and the index of that cache is a pickle: anyone who can write it can run code. It stands in the
 user's own cache folder, not beside the sources. numba also reads `.numba_config.yaml` from the working directory, now
 and before each compilation; what such a file says is undone here. All who compile import from this module:
 

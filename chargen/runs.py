@@ -132,7 +132,7 @@ def model_files(root: Path = CHECKPOINTS) -> list[Path]:
         except (FileNotFoundError, NotADirectoryError):
             if os.path.islink(path):
                 found.append((0.0, path))
-        except OSError:  # a folder that may not be read: whoever opens the file is told so
+        except OSError:  # a folder without read permission: the error comes when the file is opened
             found.append((0.0, path))
     return [path for _, path in sorted(found, key=lambda item: item[0])]
 

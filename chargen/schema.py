@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 
 from chargen.errors import ConfigError
 
-MAX_DEPTH = 32  #: of nested lists and objects; what chargen writes has 5
+MAX_DEPTH = 32  #: limit of the nesting of lists and objects; files that chargen writes have 5 levels
 MAX_FLOAT = sys.float_info.max
 MAX_WHOLE = 2**63 - 1  #: what a signed integer of 64 bits holds
-MAX_ENTRIES = 3_000_000  #: of all lists and objects of a JSON text; a state has three for each look at validation
+MAX_ENTRIES = 3_000_000  #: limit of the entries of a JSON text; a training state has three per validation
 MAX_SHOWN = 60  #: characters of a value in an error message
 
 NO_KEYS: Mapping[str, Any] = {}

@@ -112,7 +112,7 @@ def _run(arguments: list[str] | None) -> int:
     except BrokenPipeError:
         from chargen.ui.console import abandon_output
 
-        abandon_output()  # whoever read our output has left (`chargen sample | head`)
+        abandon_output()  # the reader of our output has left (`chargen sample | head`)
         return 0
     except OSError as error:
         return _say(ChargenError(f"{error.filename or 'output'}: {error.strerror or error}"), 1)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from chargen.sampling.writing import Sample
 
 FLUSH_EVERY_S = 0.02
-MAX_SAMPLES = 1_000_000  #: of -n, and of --best-of for all of them together
-MAX_COMPETING = 1_000_000  #: of --particles and --beam; `sampling/writing.py` looks at the memory that they need
-MAX_REPORT_CHARS = 10_000_000  #: of a sample with --report, which needs some hundred bytes for each
-MAX_PROMPT_BYTES = 1 << 26  #: of a prompt that is read from a file
+MAX_SAMPLES = 1_000_000  #: limit of -n times --best-of
+MAX_COMPETING = 1_000_000  #: limit of --particles and --beam; `sampling/writing.py` also checks their memory
+MAX_REPORT_CHARS = 10_000_000  #: limit of --length with --report, which needs some hundred bytes per character
+MAX_PROMPT_BYTES = 1 << 26  #: size limit of a --prompt-file
 
 
 @click.command(
