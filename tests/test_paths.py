@@ -151,7 +151,7 @@ def test_compiled_passes_equal_the_plain_ones(name: str, lookup: bool, width: in
 
 def test_compiled_functions_are_those_of_the_library() -> None:
     pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
-    from chargen.nets.jit.functions import sigmoid, tanh
+    from chargen.jit import sigmoid, tanh
 
     for x in torch.cat([torch.linspace(-30, 30, 4001), torch.tensor([0.0, 1e-8, 1e30, -1e30])]).numpy():
         assert abs(float(tanh(x)) - float(torch.tanh(torch.tensor(x)))) < 7e-7

@@ -49,7 +49,7 @@ def play(model: str | None, temperature: float, seed: int | None, prompt: str, l
     from chargen.errors import ChargenError
     from chargen.lm import load
     from chargen.runs import MODEL_FILE, find_model
-    from chargen.text.tokenizer import check_unicode
+    from chargen.text.decode import check_unicode
     from chargen.ui.console import chatter
     from chargen.ui.draft import begin
     from chargen.ui.keyboard import TerminalKeyboard

@@ -120,7 +120,7 @@ def sample(
     import secrets
 
     from chargen.lm import load
-    from chargen.text.tokenizer import check_unicode
+    from chargen.text.decode import check_unicode
 
     _check(number, particles, beam, best_of, suffix, settings["length"] if report else 0, prompt_file)
     if prompt_file is not None or prompt == "-":

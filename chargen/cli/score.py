@@ -94,7 +94,7 @@ def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
     are); a pipe or a file gets them as they are. Tables show them as symbols everywhere.
     """
     from chargen.lm import load
-    from chargen.text.tokenizer import check_unicode
+    from chargen.text.decode import check_unicode
     from chargen.ui.scores import Tally
 
     files = chosen["files"] or (() if sentences or sys.stdin.isatty() else ("-",))
@@ -156,8 +156,8 @@ def _texts(sentences: tuple[str, ...], files: Iterable[str], chosen: dict[str, A
         CorpusError: an argument is not UTF-8, or a file cannot be read.
     """
     from chargen.errors import CorpusError
+    from chargen.text.decode import check_unicode
     from chargen.text.records import JSON, LINES, NULL, WHOLE, read_records
-    from chargen.text.tokenizer import check_unicode
 
     for place, text in enumerate(sentences, start=1):
         check_unicode(text, f"sentence {place}")

@@ -112,8 +112,7 @@ def _compiled(arguments: str, lines: list[str], many: bool) -> Kernel:
     The cache tells functions apart by their names and code, but not by the numbers in it: so the name has its hash.
     """
     from chargen.engine.drawing import draw_one
-    from chargen.jit import NumbaError, float32, float64, int64, njit
-    from chargen.nets.jit.functions import tanh
+    from chargen.jit import NumbaError, float32, float64, int64, njit, tanh
 
     types = {"table": float32[:, ::1], "token_id": int64, "ids": int64[::1], "room": float32[::1]}
     types |= {"rooms": float32[:, ::1], "added": float64[::1], "space": float64[::1], "inverse": float64}

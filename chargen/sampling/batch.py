@@ -23,7 +23,7 @@ from chargen.text.tokenizer import BOUNDARY_ID, Ids
 DEAD_END = "dead end"  #: how a particle ended to which everything was forbidden
 
 
-def write(
+def write_many(
     engine: Engine,
     beginning: Beginning,
     logits: Logits,
@@ -77,7 +77,7 @@ def draw_ids(
 ) -> Ids:
     """Draw as many ids for each text as it has characters, [T, B]: all there is to do where nothing else ends a text.
 
-    The same as `write`, without the work for each character. `num_ids` is how many are drawn in all, these among them.
+    The same as `write_many`, without the work for each character. `num_ids` is the number drawn in all, these included.
     """
     config, count = beginning.config, len(rngs)
     ids = np.empty((config.length, count), dtype=np.int32)

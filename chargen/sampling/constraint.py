@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from chargen.errors import ConfigError
 from chargen.sampling.regex_dfa import byte_automaton, literals, too_large
-from chargen.text.tokenizer import Tokenizer, check_unicode
+from chargen.text.decode import check_unicode
+from chargen.text.tokenizer import Tokenizer
 
 MOST_CELLS = 1 << 24  #: states × ids, 8 bytes each
 DEAD = -1  #: no state

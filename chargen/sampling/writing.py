@@ -17,8 +17,7 @@ import numpy as np
 from chargen.config import SampleConfig
 from chargen.engine.engine import Engine, EngineState, Stream
 from chargen.errors import ConfigError
-from chargen.sampling.batch import draw_ids
-from chargen.sampling.batch import write as write_many
+from chargen.sampling.batch import draw_ids, write_many
 from chargen.sampling.guides import Bans, Guide, Match, check_size, check_spelled
 from chargen.sampling.reading import Reading
 from chargen.sampling.rules import Logits

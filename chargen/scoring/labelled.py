@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from chargen.errors import CorpusError
 from chargen.scoring.nbest import read_lines
+from chargen.text.decode import check_unicode
 from chargen.text.limits import ReadLimit, open_regular
-from chargen.text.tokenizer import check_unicode
 
 MAX_HELD_BYTES = 1 << 30  #: of texts that are held in memory
 LINE_BYTES = 60  #: that a line takes beside its characters

@@ -18,7 +18,7 @@ from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.registry import did_you_mean
 from chargen.text import sources
-from chargen.text.decode import check_encoding
+from chargen.text.decode import check_encoding, check_unicode
 from chargen.text.documents import NONE, marked
 from chargen.text.findings import Findings
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
@@ -26,7 +26,6 @@ from chargen.text.longtext import LongText
 from chargen.text.reading import PACKED, Text, is_plain, open_texts, stream_texts
 from chargen.text.remote import is_remote, local_path
 from chargen.text.standing import standing_text
-from chargen.text.tokenizer import check_unicode
 
 DEFAULTS = DataConfig()
 MAX_NAME_BYTES = 150  #: of a run's name, which gets a number and suffixes; file systems take 255

@@ -260,3 +260,17 @@ def stands_alone(char: str) -> bool:
         "\u1160" <= char <= "\u11ff" or "\U00016d67" <= char <= "\U00016d68"
     )  # vowels and finals: Hangul, Kirat Rai
     return not medial and unicodedata.category(char)[0] != "M"
+
+
+def check_unicode(text: str, what: str) -> None:
+    """Check that a text can be written in UTF-8.
+
+    Raises:
+        CorpusError: it holds a lone surrogate, as an argument with broken bytes does.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"{what} is not valid UTF-8 at character {error.start + 1}", "Convert it to UTF-8."
+        ) from error

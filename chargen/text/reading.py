@@ -20,12 +20,11 @@ from typing import BinaryIO
 
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
-from chargen.text.decode import clean, clean_text
+from chargen.text.decode import check_unicode, clean, clean_text
 from chargen.text.findings import Findings
 from chargen.text.limits import ReadLimit, check_record, open_regular, some_names
 from chargen.text.parquet import column_values
 from chargen.text.remote import is_remote, local_path, open_remote, what_failed
-from chargen.text.tokenizer import check_unicode
 from chargen.text.unpack import unpacked
 
 PACKED = (".gz", ".zst")  #: endings that say nothing of what is packed

@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from chargen.errors import CorpusError
-from chargen.text.decode import check_encoding
+from chargen.text.decode import check_encoding, check_unicode
 from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES, some_names
-from chargen.text.tokenizer import check_unicode
 
 LINES, NULL, JSON, WHOLE = "lines", "null", "json", "whole"
 BLOCK_BYTES = 1 << 20

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.errors import CorpusError, TokenizerError
+from chargen.errors import TokenizerError
 from chargen.registry import Registry
 from chargen.text.documents import MARK, NONE
 from chargen.text.longtext import LongText, Span
@@ -175,20 +175,6 @@ def tokenizer_from_json(values: Mapping[str, Any]) -> Tokenizer:
     if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
         raise TokenizerError("the description of the tokenizer has no name")
     return TOKENIZERS.get(values["name"]).from_json(values)
-
-
-def check_unicode(text: str, what: str) -> None:
-    """Check that a text can be written in UTF-8.
-
-    Raises:
-        CorpusError: it holds a lone surrogate, as an argument with broken bytes does.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"{what} is not valid UTF-8 at character {error.start + 1}", "Convert it to UTF-8."
-        ) from error
 
 
 def encoder(tokenizer: Tokenizer, documents: str) -> Callable[[str], Ids]:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chargen.jit import njit
+from chargen.jit import ONE, njit, sigmoid, tanh
 from chargen.nets.bptt import forward_pieces, num_slices, sliced
 from chargen.nets.jit import walk, walk_back
-from chargen.nets.jit.functions import ONE, sigmoid, tanh
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chargen.jit import njit
+from chargen.jit import FOUR, ONE, TWO, njit, sigmoid
 from chargen.nets.bptt import forward_pieces, num_slices, sigmoid_backward, sliced
 from chargen.nets.jit import walk, walk_back
-from chargen.nets.jit.functions import FOUR, ONE, TWO, sigmoid
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")

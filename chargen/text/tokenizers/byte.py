@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from chargen.errors import TokenizerError
+from chargen.text.decode import check_unicode
 from chargen.text.longtext import Span
-from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
+from chargen.text.tokenizer import Ids, Tokenizer
 
 FIRST_BYTE_ID = 1
 

@@ -18,10 +18,11 @@ import numpy as np
 import sentencepiece as spm
 
 from chargen.errors import TokenizerError
+from chargen.text.decode import check_unicode
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
 from chargen.text.longtext import Span
-from chargen.text.tokenizer import Ids, Tokenizer, check_unicode
+from chargen.text.tokenizer import Ids, Tokenizer
 from chargen.text.tokenizers.sentencepiece_file import (
     HOW_TO_MAKE_ONE,
     MAX_MODEL_BYTES,
