@@ -26,7 +26,7 @@ from benchmarks.quality import machine
 from benchmarks.sampling import TEMPERATURE, model
 from benchmarks.speed import EMBEDDING, VOCABULARY, library_step, placed, step
 from chargen.config import ModelConfig, TrainConfig
-from chargen.data.streams import LaneStream
+from chargen.data.batches import LaneStream
 from chargen.training.trainer import Trainer
 
 AGREED_STEPS = 20

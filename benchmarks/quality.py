@@ -27,8 +27,8 @@ import torch
 
 from chargen import load, read_corpus
 from chargen.config import DataConfig, ModelConfig
-from chargen.engine.kernel import installed
-from chargen.training.prepare import split
+from chargen.data.dataset import split
+from chargen.graph.numba_backend import installed
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 

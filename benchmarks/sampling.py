@@ -37,10 +37,11 @@ from chargen.cells import CELLS
 from chargen.cells.weights import parameter_shapes
 from chargen.checkpoint import Checkpoint
 from chargen.config import ModelConfig
-from chargen.engine import lanes, stream
-from chargen.engine.kernel import installed
+from chargen.engines import streams as lanes
+from chargen.engines import streams as stream
+from chargen.graph.numba_backend import installed
 from chargen.lm import LanguageModel
-from chargen.text.tokenizer import build_tokenizer
+from chargen.tokenizers.tokenizer import build_tokenizer
 
 EMBEDDING, TEMPERATURE, BATCH, LENGTH = 64, 0.8, 20, 100
 PATTERN = r"[A-Z][a-z]+, (the )?[a-z]+\.\n"

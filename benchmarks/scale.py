@@ -47,7 +47,7 @@ def main(gigabytes: float, steps: int, files: int, parts: str, part: str | None)
 
 def make(size: int, files: int) -> None:
     """Write the texts that the parts read."""
-    from chargen.text.sources import read_source
+    from chargen.text.builtin_corpora import read_source
 
     rng = random.Random(0)
     lines = read_source("python-source").text.splitlines(keepends=True)
@@ -73,8 +73,8 @@ def peak_mb() -> float:
 def encode() -> dict[str, Any]:
     """Read the long text, survey it, encode nine tenths of it."""
     from chargen.config import DataConfig
+    from chargen.data.dataset import prepare
     from chargen.text.corpus import read_corpus
-    from chargen.training.prepare import prepare
 
     begin = time.perf_counter()
     corpus = read_corpus(["long.txt"])
@@ -88,7 +88,8 @@ def encode() -> dict[str, Any]:
 def train(steps: int) -> dict[str, Any]:
     """Train on the long text, with an eye on memory and on how long batches take."""
     from chargen.text.corpus import read_corpus
-    from chargen.training import feed, trainer
+    from chargen.training import trainer
+    from chargen.training import trainer as feed
     from chargen.training.run import Plan
     from chargen.training.run import train as run
 
@@ -160,7 +161,7 @@ def noise() -> dict[str, Any]:
     """Random bytes, called text in an encoding that takes any of them two by two, must be refused soon."""
     from chargen.errors import ChargenError
     from chargen.text.corpus import read_corpus
-    from chargen.text.tokenizer import build_tokenizer
+    from chargen.tokenizers.tokenizer import build_tokenizer
 
     data = random.Random(0).randbytes(4_000_000)
     text = "".join(

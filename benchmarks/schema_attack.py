@@ -232,15 +232,14 @@ def attack_models(count: int, rng: np.random.Generator, whole: Path) -> Outcome:
 def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) -> Outcome:
     """Change a training state in `count` ways; from an accepted one a training step must be possible."""
     from chargen.checkpoint import load_tensors
+    from chargen.data.dataset import prepare
     from chargen.run_writer import RunLock, RunWriter
     from chargen.runs import Run
     from chargen.text.corpus import Corpus
-    from chargen.text.longtext import LongText
-    from chargen.training.build import build_loop
-    from chargen.training.clock import Clock
-    from chargen.training.keeper import Keeper
-    from chargen.training.prepare import prepare
-    from chargen.training.run import _stream
+    from chargen.text.long_text import LongText
+    from chargen.training.budget import Clock
+    from chargen.training.run import _stream, build_loop
+    from chargen.training.saving import Keeper
     from chargen.training.state import load_state
 
     tensors, described = load_tensors(whole)
@@ -271,8 +270,8 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
 
 def attack_classifiers(count: int, rng: np.random.Generator, folder: Path) -> Outcome:
     """Change a classifier's file in `count` ways; an accepted one must classify."""
-    from chargen.classifier import load_classifier
     from chargen.runs import CLASSIFIER_FILE
+    from chargen.tasks.classifier import load_classifier
 
     path = folder / CLASSIFIER_FILE
     described = json.loads(path.read_text(encoding="utf-8"))
@@ -305,11 +304,10 @@ def examples(folder: Path, text: str) -> tuple[Path, Path, Path]:
     import shutil
 
     from chargen.config import DataConfig
-    from chargen.files import write_atomically
-    from chargen.jsontext import to_line
+    from chargen.io import to_line, write_atomically
     from chargen.runs import CLASSIFIER_FILE
     from chargen.text.corpus import Corpus
-    from chargen.text.longtext import LongText
+    from chargen.text.long_text import LongText
     from chargen.training.run import Plan, train
 
     corpus = Corpus(LongText.of(text), "verse", ("verse.txt",), 1)

@@ -136,7 +136,7 @@ def _model(text: str, cell: str, hidden: int):  # type: ignore[no-untyped-def]
     from chargen.checkpoint import Checkpoint
     from chargen.config import ModelConfig
     from chargen.lm import LanguageModel
-    from chargen.text.tokenizer import build_tokenizer
+    from chargen.tokenizers.tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer("char", text + "\n")
     config = ModelConfig(tokenizer.vocab_size, cell, hidden_size=hidden, embedding_dim=256)

@@ -26,11 +26,11 @@ from torch import nn
 from benchmarks.quality import machine
 from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
-from chargen.data.streams import LaneStream
-from chargen.nets import jit
-from chargen.nets.network import Network
-from chargen.nets.paths import Lookup, choose_path
-from chargen.training.memory import keep_freed_memory
+from chargen.data.batches import LaneStream
+from chargen.networks import kernels as jit
+from chargen.networks.layers import Lookup, choose_path
+from chargen.networks.network import Network
+from chargen.networks.torch_runtime import keep_freed_memory
 from chargen.training.recipe import FLOPS_PER_WEIGHT, recurrent_weights
 from chargen.training.trainer import Trainer
 

@@ -26,7 +26,7 @@ from benchmarks.schema_attack import attack_all
 from chargen.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
-from chargen.text.tokenizer import build_tokenizer
+from chargen.tokenizers.tokenizer import build_tokenizer
 
 TEXT = "Trăm năm trong cõi người ta,\nChữ tài chữ mệnh khéo là ghét nhau.\n" * 400
 OVERHEAD = 1 << 18  #: bytes that opening any file takes: parsed JSON, error messages

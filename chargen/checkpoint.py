@@ -32,12 +32,11 @@ from safetensors.numpy import save
 from chargen.cells.weights import FLOAT32_BYTES, check_shapes, check_weights, count_parameters, masked_bias, table_bytes
 from chargen.config import MAX_STEPS, DataConfig, ModelConfig
 from chargen.errors import ChargenError, ConfigError, ModelError
-from chargen.files import write_atomically
-from chargen.jsontext import finite
-from chargen.memory import GIB, check_memory
+from chargen.io import finite, write_atomically
 from chargen.schema import Nullable, Number, Record, Spec, Text, Whole, parse_json, shown
 from chargen.text.documents import NONE
-from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
+from chargen.text.limits import GIB, check_memory
+from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
 FORMAT = "chargen"
 FORMAT_VERSION = 1

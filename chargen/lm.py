@@ -20,22 +20,22 @@ from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import SampleConfig
-from chargen.engine.engine import Engine
-from chargen.engine.kernel import installed
-from chargen.engine.numpy_engine import NumpyEngine
+from chargen.engines.interface import Engine
+from chargen.engines.numpy_engine import NumpyEngine
+from chargen.graph.numba_backend import installed
 from chargen.runs import find_model
-from chargen.sampling.reading import Reading, read
-from chargen.sampling.writing import Sample, Writing
+from chargen.sampling.generate import Sample, Writing
+from chargen.sampling.prefix_cache import Reading, read
 from chargen.scoring.scorer import Score, unknown_names
-from chargen.scoring.scoring import Scoring
+from chargen.scoring.text_scorer import Scoring
 from chargen.text.documents import NONE, separator
 
 if TYPE_CHECKING:
     from chargen.probe.surprisal import Place
-    from chargen.sampling.infill import Joined
-    from chargen.sampling.originality import CopyReport
-    from chargen.scoring.evaluation import TextEvaluation
-    from chargen.scoring.suggest import Suggestion
+    from chargen.sampling.copy_report import CopyReport
+    from chargen.sampling.search import Joined
+    from chargen.scoring.edits import Suggestion
+    from chargen.scoring.whole_text import TextEvaluation
 
 MOST_NUMPY_DRAWN = 1_000_000  #: ids of many texts, up to which nothing is faster than NumPy; of one, nothing ever is
 LANES = 32  #: parts of a long text that torch reads side by side
@@ -117,8 +117,8 @@ class LanguageModel:
         Raises:
             CorpusError: it is not at hand.
         """
-        from chargen.sampling.learned import training_text
-        from chargen.sampling.originality import copy_report
+        from chargen.sampling.copy_report import copy_report
+        from chargen.sampling.training_text_index import training_text
 
         learned = training_text(self.checkpoint, corpus, self.path)
         return copy_report(text, learned, self._data.documents)
@@ -146,7 +146,7 @@ class LanguageModel:
         by_numpy = self.device in ("auto", "cpu") if few else installed() and self._device() == "cpu"  # compiled loops
         copies = None
         if config.max_copy:
-            from chargen.sampling.copying import Copies, copy_index  # which reads corpora
+            from chargen.sampling.copy_filter import Copies, copy_index  # which reads corpora
 
             copies = Copies(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self.note))
         engine = self._numpy if by_numpy or after else self._torch
@@ -248,13 +248,13 @@ class LanguageModel:
 
     @cached_property
     def _torch(self) -> Engine:
-        from chargen.engine.torch_engine import TorchEngine  # seconds to import: only for what is worth it
+        from chargen.engines.torch_engine import TorchEngine  # seconds to import: only for what is worth it
 
         return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, self._device())
 
     def _device(self) -> str:
         if self.device == "cpu":
             return "cpu"
-        from chargen.nets.device import resolve_device  # with torch: only it can tell whether there is a GPU
+        from chargen.networks.torch_runtime import resolve_device  # with torch: only it can tell whether there is a GPU
 
         return resolve_device(self.device)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Generic, TypeVar
 
-from chargen.errors import ConfigError
+from chargen.errors import ChargenError, ConfigError
 
 T = TypeVar("T")
 
@@ -66,3 +67,15 @@ class Registry(Generic[T]):
             module, _, attribute = self._where[name].partition(":")
             self._loaded[name] = getattr(importlib.import_module(module), attribute)
         return self._loaded[name]
+
+
+def import_extra(module: str, extra: str, what: str) -> ModuleType:
+    """Import what reads a kind of file.
+
+    Raises:
+        ChargenError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ChargenError(f"{what} needs a package that is not here", f"pip install 'chargen[{extra}]'") from error

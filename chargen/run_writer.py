@@ -25,7 +25,7 @@ from types import TracebackType
 import filelock
 
 from chargen.errors import ConfigError, RunInUseError, StorageError
-from chargen.files import remove_stale_parts, storage_error, write_atomically
+from chargen.io import remove_stale_parts, storage_error, write_atomically
 from chargen.runs import (
     CHECKPOINTS,
     CLASSIFIER_FILE,

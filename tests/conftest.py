@@ -14,9 +14,9 @@ from chargen.cells.weights import parameter_shapes
 from chargen.checkpoint import Checkpoint
 from chargen.config import DataConfig, ModelConfig
 from chargen.text.corpus import Corpus
-from chargen.text.longtext import LongText
-from chargen.text.tokenizer import Tokenizer, build_tokenizer
-from chargen.training.reports import Finished, Report
+from chargen.text.long_text import LongText
+from chargen.tokenizers.tokenizer import Tokenizer, build_tokenizer
+from chargen.training.events import Finished, Report
 from chargen.training.run import Plan, train
 
 VERSE = (

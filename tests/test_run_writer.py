@@ -16,11 +16,11 @@ import pytest
 
 from chargen.checkpoint import load_checkpoint, save_checkpoint
 from chargen.errors import ConfigError, DivergenceError, ModelError, RunInUseError, StoppedError, StorageError
-from chargen.files import _HOST, atomic_file, remove_stale_parts, write_atomically
+from chargen.io import _HOST, atomic_file, remove_stale_parts, write_atomically
 from chargen.lm import load
 from chargen.run_writer import RunLock, create_run, resume_run, stage_run
 from chargen.runs import RUN_FILES, find_model, find_run, run_names
-from chargen.training.reports import Progress, Started
+from chargen.training.events import Progress, Started
 from chargen.training.run import Plan, train
 from tests.conftest import VERSE, Result, corpus_of, random_model, run_plan
 
@@ -64,9 +64,7 @@ def test_force_keeps_the_old_run_until_the_new_one_has_a_model(verse: str) -> No
     assert sorted(os.listdir("checkpoints")) == [".locks", "run"]
 
 
-@pytest.mark.parametrize(
-    "fails_in", ["chargen.training.build.build_loop", "chargen.training.trainer.Trainer.train_step"]
-)
+@pytest.mark.parametrize("fails_in", ["chargen.training.run.build_loop", "chargen.training.trainer.Trainer.train_step"])
 def test_a_failing_force_leaves_the_old_run_byte_for_byte(verse: str, fails_in: str, monkeypatch) -> None:
     run_plan(plan(verse))
     before = files_of()

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
-from chargen.cli.signals import stop_on_signals
+from chargen.cli.main import stop_on_signals
 
 if TYPE_CHECKING:
-    from chargen.classifier import Classifier, Trained
-    from chargen.scoring.classify import Quality
+    from chargen.tasks.calibration import Quality
+    from chargen.tasks.classifier import Classifier, Trained
 
 HALVES = (0.5,)  #: of the texts that --labelled names: the second half is measured
 
@@ -76,9 +76,9 @@ def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | No
         return
     if not models:
         raise click.UsageError("Give a classifier or several models: -m NAME, or -m A -m B.")
-    from chargen.classifier import load_classifier
-    from chargen.scoring.classify import parted
-    from chargen.scoring.labelled import read_labelled
+    from chargen.tasks.calibration import parted
+    from chargen.tasks.classifier import load_classifier
+    from chargen.tasks.labelled_data import read_labelled
 
     classifier = load_classifier(models)
     many = [*texts, *_lines(choices["file"], bool(texts or choices["labelled"]))]
@@ -95,7 +95,7 @@ def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | No
 def _lines(name: str | None, has_more: bool) -> list[str]:
     """Return the texts of a file, or of standard input where nothing else is to do."""
     from chargen.errors import CorpusError
-    from chargen.scoring.labelled import held_lines
+    from chargen.tasks.labelled_data import held_lines
 
     if name is None and (has_more or sys.stdin.isatty()):
         return []
@@ -112,11 +112,11 @@ def train_labelled(
     path: str, name: str | None, length: dict[str, float], model: dict[str, Any], seed: int, device: str, as_json: bool
 ) -> None:
     """Train a model for each label, print how good they are together; arguments as `train_classifier` has them."""
-    from chargen.classifier import Trained, train_classifier
     from chargen.cli.main import STARTED
-    from chargen.scoring.labelled import read_labelled
+    from chargen.tasks.classifier import Trained, train_classifier
+    from chargen.tasks.labelled_data import read_labelled
     from chargen.ui.console import chatter, print_json, progress_bar, results
-    from chargen.ui.visible import visible
+    from chargen.ui.terminal_text import visible
 
     texts, console = read_labelled(Path(path)), chatter()
     name = name or Path(path).resolve().stem

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
-from chargen.ui.visible import say, visible
+from chargen.ui.terminal_text import say, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,9 +67,9 @@ def compare(
     if len(models) < 2:
         raise click.UsageError("compare wants two models or more, and then a text.")
     from chargen.config import DataConfig
+    from chargen.data.dataset import split_lines
     from chargen.lm import load
-    from chargen.scoring.compare import differ_most
-    from chargen.scoring.lines import split_lines
+    from chargen.scoring.bootstrap import differ_most
     from chargen.scoring.scorer import utf8_size
     from chargen.text.corpus import read_corpus
 
@@ -99,9 +99,9 @@ def _table(
     """Return a row for each model, then for each baseline: what it costs, and how it differs from the first model."""
     import numpy as np
 
-    from chargen.scoring.compare import paired_bootstrap
+    from chargen.data.baselines import lzma_text_nats, ngram_line_nats, uniform_line_nats
+    from chargen.scoring.bootstrap import paired_bootstrap
     from chargen.scoring.scorer import utf8_size
-    from chargen.scoring.yardsticks import lzma_text_nats, ngram_line_nats, uniform_line_nats
     from chargen.ui.console import LN2
 
     sizes = np.array([utf8_size(line) for line in lines], dtype=np.float64)
@@ -132,7 +132,7 @@ def _learned(
     """Return (what the baselines learn from, what to call it); (None, "") if the model's text is not at hand."""
     from chargen.errors import CorpusError
     from chargen.runs import find_model
-    from chargen.sampling.learned import Learned, training_text
+    from chargen.sampling.training_text_index import Learned, training_text
     from chargen.text.corpus import read_corpus
     from chargen.text.documents import MARK, separator
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
-from chargen.ui.visible import visible
+from chargen.ui.terminal_text import visible
 
 
 @click.group(
@@ -29,7 +29,7 @@ def corpora(ctx: click.Context) -> None:
 @options.as_json
 def list_corpora(as_json: bool = False) -> None:
     """List the corpora that `chargen train` knows by name."""
-    from chargen.text.sources import SOURCES
+    from chargen.text.builtin_corpora import SOURCES
     from chargen.ui.console import print_json, results
     from chargen.ui.tables import plain_table
 
@@ -52,8 +52,8 @@ def list_corpora(as_json: bool = False) -> None:
 @options.as_json
 def get(name: str, output: str | None, as_json: bool) -> None:
     """Make the corpus NAME into a file."""
-    from chargen.files import write_atomically
-    from chargen.text.sources import read_source
+    from chargen.io import write_atomically
+    from chargen.text.builtin_corpora import read_source
     from chargen.ui.console import print_json
 
     made = read_source(name)
@@ -85,7 +85,7 @@ def check(corpus: tuple[str, ...], max_bytes: int, as_json: bool, **choices: Any
     """Read CORPUS as `chargen train` would, and say what is odd about it and what to do."""
     from chargen.config import DataConfig
     from chargen.text.corpus import read_corpus
-    from chargen.text.doctor import examine
+    from chargen.text.quality import examine
     from chargen.ui.console import print_json, results
     from chargen.ui.tables import key_value_table
 
@@ -108,7 +108,7 @@ def check(corpus: tuple[str, ...], max_bytes: int, as_json: bool, **choices: Any
 @options.as_json
 def clean(as_json: bool) -> None:
     """Delete the encoded texts that runs keep for the next one; they are made again when they are needed."""
-    from chargen.text.encode import CACHE, clean_cache
+    from chargen.data.token_store import CACHE, clean_cache
     from chargen.ui.console import print_json
 
     files, size = clean_cache()

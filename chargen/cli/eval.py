@@ -11,7 +11,7 @@ from chargen.cli import options
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
-    from chargen.scoring.adapt import AdaptedEvaluation
+    from chargen.scoring.dynamic_evaluation import AdaptedEvaluation
 
 
 @click.command(
@@ -93,9 +93,8 @@ def evaluate(corpus: tuple[str, ...], model: str | None, encoding: str, max_byte
 
 def _adapted(checkpoint: Checkpoint, text: str, how: dict[str, Any], device: str) -> AdaptedEvaluation:
     """Run the dynamic evaluation, with its progress on a terminal."""
-    from chargen.nets.device import resolve_device
-    from chargen.scoring.adapt import AdaptedEvaluation, evaluate_adapted
-    from chargen.scoring.learner import Adaptation
+    from chargen.networks.torch_runtime import resolve_device
+    from chargen.scoring.dynamic_evaluation import Adaptation, AdaptedEvaluation, evaluate_adapted
     from chargen.ui.console import chatter, progress_bar
 
     names = {

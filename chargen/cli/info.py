@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
-from chargen.ui.visible import say
+from chargen.ui.terminal_text import say
 
 
 @click.command(

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE
-from chargen.ui.visible import write_raw
+from chargen.ui.terminal_text import write_raw
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -49,11 +49,11 @@ def play(model: str | None, temperature: float, seed: int | None, prompt: str, l
     from chargen.errors import ChargenError
     from chargen.lm import load
     from chargen.runs import MODEL_FILE, find_model
-    from chargen.text.decode import check_unicode
+    from chargen.text.cleaning import check_unicode
     from chargen.ui.console import chatter
-    from chargen.ui.draft import begin
-    from chargen.ui.keyboard import TerminalKeyboard
-    from chargen.ui.play import play as play_on
+    from chargen.ui.play.app import play as play_on
+    from chargen.ui.play.draft import begin
+    from chargen.ui.play.terminal import TerminalKeyboard
 
     check_unicode(prompt, "the prompt")
     screen = chatter()

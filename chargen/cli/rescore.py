@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from chargen.cli import options
-from chargen.ui.visible import is_shown, visible_json
+from chargen.ui.terminal_text import is_shown, visible_json
 
 if TYPE_CHECKING:
-    from chargen.scoring.nbest import Hypothesis
-    from chargen.scoring.rescore import Scored
-    from chargen.scoring.tune import Tuned
+    from chargen.tasks.rescoring import Hypothesis, Scored
+    from chargen.tasks.tuning import Tuned
 
 MAX_WEIGHT = 1e9  #: with it no total overflows
 Form = Callable[["Scored", float], str]
@@ -101,8 +100,7 @@ def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None
 
 def _run(file: str, form: str, costs: tuple[str, ...], references: str | None, choices: dict[str, Any]) -> None:
     from chargen.lm import load
-    from chargen.scoring.nbest import KALDI, MOSES, detect, read_lines, read_lists
-    from chargen.scoring.rescore import score_lists
+    from chargen.tasks.rescoring import KALDI, MOSES, detect, read_lines, read_lists, score_lists
 
     where = "standard input" if file == "-" else file
     with ExitStack() as stack:
@@ -137,9 +135,8 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
 
 def _tune(lists: list[list[Scored]], name: str, form: str, error: str, as_json: bool) -> float:
     """Find the weight, and say what it gains."""
-    from chargen.scoring.nbest import read_lines, read_references
-    from chargen.scoring.rescore import candidates
-    from chargen.scoring.tune import tune_weight
+    from chargen.tasks.rescoring import candidates, read_lines, read_references
+    from chargen.tasks.tuning import tune_weight
 
     with ExitStack() as stack:
         references = read_references(read_lines(_open(name, stack), name), name, form)
@@ -176,8 +173,8 @@ def _say_tuned(tuned: Tuned, length: int, lists: int, error: str, as_json: bool)
 
 def _form(form: str, choices: dict[str, Any]) -> Form:
     """Return how a hypothesis is printed."""
-    from chargen.jsontext import to_line
-    from chargen.scoring.nbest import MOSES, with_feature
+    from chargen.io import to_line
+    from chargen.tasks.rescoring import MOSES, with_feature
 
     shown = is_shown()
 
@@ -223,7 +220,7 @@ def _id(hypothesis: Hypothesis, form: str) -> str:
 
 
 def _print(lists: Iterator[list[Scored]], weight: float, form: Form, choices: dict[str, Any]) -> None:
-    from chargen.scoring.rescore import best, ranked
+    from chargen.tasks.rescoring import best, ranked
 
     empty = 0
     for scored in lists:

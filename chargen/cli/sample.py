@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
-from chargen.ui.visible import say
+from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel
-    from chargen.sampling.writing import Sample
+    from chargen.sampling.generate import Sample
 
 FLUSH_EVERY_S = 0.02
 MAX_SAMPLES = 1_000_000  #: limit of -n times --best-of
@@ -120,7 +120,7 @@ def sample(
     import secrets
 
     from chargen.lm import load
-    from chargen.text.decode import check_unicode
+    from chargen.text.cleaning import check_unicode
 
     _check(number, particles, beam, best_of, suffix, settings["length"] if report else 0, prompt_file)
     if prompt_file is not None or prompt == "-":
@@ -204,7 +204,7 @@ def _drawn(
     settings: Any,
 ) -> Iterable[tuple[Sample, dict[str, Any]]]:
     """Yield the samples, each with what else there is to say of it."""
-    from chargen.sampling.writing import Sample
+    from chargen.sampling.generate import Sample
 
     if suffix:
         joins = lm.joins(number, prompt, suffix, particles=particles or 64, corpus=corpus, **settings)

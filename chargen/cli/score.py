@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargen.cli import options, score_why
-from chargen.ui.visible import say
+from chargen.cli import options
+from chargen.cli import score_explain as score_why
+from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.errors import ChargenError
     from chargen.lm import LanguageModel
     from chargen.scoring.scorer import Score
-    from chargen.ui.scores import Tally
+    from chargen.ui.tables import Tally
 
 EXAMPLES = """\b
 Examples:
@@ -94,8 +95,8 @@ def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
     are); a pipe or a file gets them as they are. Tables show them as symbols everywhere.
     """
     from chargen.lm import load
-    from chargen.text.decode import check_unicode
-    from chargen.ui.scores import Tally
+    from chargen.text.cleaning import check_unicode
+    from chargen.ui.tables import Tally
 
     files = chosen["files"] or (() if sentences or sys.stdin.isatty() else ("-",))
     _check(chosen, bool(files))
@@ -156,7 +157,7 @@ def _texts(sentences: tuple[str, ...], files: Iterable[str], chosen: dict[str, A
         CorpusError: an argument is not UTF-8, or a file cannot be read.
     """
     from chargen.errors import CorpusError
-    from chargen.text.decode import check_unicode
+    from chargen.text.cleaning import check_unicode
     from chargen.text.records import JSON, LINES, NULL, WHOLE, read_records
 
     for place, text in enumerate(sentences, start=1):
@@ -175,7 +176,7 @@ def _texts(sentences: tuple[str, ...], files: Iterable[str], chosen: dict[str, A
 
 
 def _print(lm: LanguageModel, scores: Iterator[Score], files: bool, chosen: dict[str, Any], tally: Tally) -> None:
-    from chargen.ui import scores as show
+    from chargen.ui import tables as show
     from chargen.ui.console import print_json, results
 
     rows: list[dict[str, Any]] = []  # of the one document that is printed for arguments
@@ -204,8 +205,7 @@ def _print(lm: LanguageModel, scores: Iterator[Score], files: bool, chosen: dict
 
 def _ordered(scores: Iterator[Score], chosen: dict[str, Any]) -> Iterator[tuple[int | None, int, Score]]:
     """Yield (rank, place among the input, score); the rank is None in the input's order."""
-    from chargen.scoring.rank import Top
-    from chargen.scoring.shelf import Shelf
+    from chargen.scoring.ranking import Shelf, Top
 
     if not chosen["sort"]:
         yield from ((None, place, score) for place, score in enumerate(scores, start=1))

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
-from chargen.cli.signals import stop_on_signals
+from chargen.cli.main import stop_on_signals
 from chargen.errors import ConfigError
-from chargen.ui.visible import visible
+from chargen.ui.terminal_text import visible
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
     from chargen.config import DataConfig
     from chargen.text.corpus import Corpus
-    from chargen.training.reports import Finished
+    from chargen.training.events import Finished
     from chargen.training.run import Plan
     from chargen.training.state import State
 
@@ -234,7 +234,7 @@ def _corpora(
         CorpusError: a text cannot be read; or what the run's state says of it does not fit what is there.
     """
     from chargen.text.corpus import read_corpus
-    from chargen.text.recorded import recorded_corpus
+    from chargen.text.recorded_corpus import recorded_corpus
 
     val, max_bytes = choices["val"], choices["max_bytes"]
     if saved and not corpus:

@@ -1,13 +1,20 @@
 """Files, folders, standard input, URLs and named sources → one clean text, with a word on what was found.
 
 arguments ─▶ texts (`reading.py`) ─▶ put end to end in one `LongText`, a newline between two where it lacks
+
+A long file that is its own clean text: it is read where it stands, and no copy of it is kept.
+
+Whether it is, all cores find out in the same reading that surveys it. A file that is not goes the way of all others
+(`decode.py`), which also says what is wrong with it.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -17,15 +24,14 @@ from typing import BinaryIO
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.registry import did_you_mean
-from chargen.text import sources
-from chargen.text.decode import check_encoding, check_unicode
+from chargen.text import builtin_corpora as sources
+from chargen.text.cleaning import Findings, check_encoding, check_unicode, stands_alone
 from chargen.text.documents import NONE, marked
-from chargen.text.findings import Findings
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
-from chargen.text.longtext import LongText
-from chargen.text.reading import PACKED, Text, is_plain, open_texts, stream_texts
+from chargen.text.long_text import LongText, counted, surveyed
+from chargen.text.readers import PACKED, Text, is_plain, open_texts, stream_texts
 from chargen.text.remote import is_remote, local_path
-from chargen.text.standing import standing_text
+from chargen.text.workers import WORTH_PROCESSES, Arrays
 
 DEFAULTS = DataConfig()
 MAX_NAME_BYTES = 150  #: of a run's name, which gets a number and suffixes; file systems take 255
@@ -236,3 +242,46 @@ def corpus_name(arguments: Sequence[str]) -> str:
     stem = stem.rpartition(".")[0] or stem
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-")
     return name.encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "run"
+
+
+BOM = "\ufeff".encode()
+BEYOND_ASCII = bytes(range(128, 256))
+
+
+def standing_text(argument: str, config: DataConfig) -> LongText | None:
+    """Return a long file as the text that it is, or None: it is short, no plain UTF-8, or its clean form is another.
+
+    Raises:
+        CorpusError: it was changed while it was read.
+    """
+    plain = config.documents == NONE and codecs.lookup(config.encoding).name == "utf-8" and is_plain(argument)
+    if not plain or not os.path.isfile(argument) or os.path.getsize(argument) < WORTH_PROCESSES:
+        return None
+    try:
+        text = LongText.standing(Path(argument))
+    except OSError:
+        return None  # whoever reads it next says why
+    survey = surveyed(text.blocks(_before_ascii), text.num_bytes, _looked_at, config.newline, config.normalize)
+    if survey is None:
+        return None
+    text.survey = survey
+    return text
+
+
+def _before_ascii(block: bytes) -> int:
+    """Return where to cut a block: before an ASCII character, which is never part of what stands before it."""
+    return max(len(block.rstrip(BEYOND_ASCII)) - 1, 0) or len(block)
+
+
+def _looked_at(block: bytes, newline: str, normalize: str) -> Arrays:
+    """Count a block that cleaning leaves as it is; of another return nothing, nor of one that is cut amiss."""
+    if b"\0" in block or block.startswith(BOM) or (newline == "lf" and b"\r" in block):
+        return []
+    if not block.isascii():
+        try:
+            text = block.decode()
+        except UnicodeDecodeError:
+            return []
+        if normalize == "nfc" and not (stands_alone(text[0]) and unicodedata.is_normalized("NFC", text)):
+            return []
+    return counted(block)

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from chargen.errors import CorpusError
+from chargen.registry import import_extra
 from chargen.text.limits import ReadLimit, check_record, some_names
-from chargen.text.unpack import import_extra
 
 MAX_ROWS = 1_000  #: that are read at a time
 MAX_BATCH_BYTES = 1 << 28  #: of those rows, if each fills a page

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from chargen.errors import CorpusError
-from chargen.text.decode import check_encoding, check_unicode
+from chargen.text.cleaning import check_encoding, check_unicode
 from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES, some_names
 
 LINES, NULL, JSON, WHOLE = "lines", "null", "json", "whole"

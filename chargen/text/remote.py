@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from chargen.errors import ChargenError, CorpusError
-from chargen.text.unpack import import_extra
+from chargen.registry import import_extra
 
 # Scheme → the module that fsspec needs for it beside itself, and the package to install for that.
 SCHEMES = {

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from chargen.checkpoint import Tensors
-from chargen.engine.torch_engine import TorchEngine
+from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import DivergenceError, StoppedError
-from chargen.training.clock import Clock
-from chargen.training.keeper import Keeper
-from chargen.training.measure import ids_read, loss_nats_per_char
-from chargen.training.reports import Evaluated, Progress
-from chargen.training.threads import Threads
+from chargen.networks.torch_runtime import Threads
+from chargen.training.budget import Clock
+from chargen.training.events import Evaluated, Progress
+from chargen.training.saving import Keeper
 from chargen.training.trainer import Trainer
+from chargen.training.validation import ids_read, loss_nats_per_char
 
 IDS_BETWEEN_LOOKS = 6  #: training ids for each id of a look: reading costs about a third of learning, so a look < 10 %
 VOCAB_LEARNED_WHOLE = 1000  #: of a larger one, learning takes a part (`nets/sampled.py`), and a look costs as much more

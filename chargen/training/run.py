@@ -10,6 +10,8 @@
 
 The run yields reports and prints nothing. Whoever wants to stop it (Ctrl-C) makes `stop()` return True: the run then
 takes one more look, keeps what is best, and ends as it would have.
+
+A run's network, trainer and loop: new, or as a stopped run left them. Importing this loads torch.
 """
 
 from __future__ import annotations
@@ -22,26 +24,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chargen.cells.weights import count_parameters
-from chargen.checkpoint import load_checkpoint
+import torch
+
+from chargen.cells.weights import count_parameters, masked_bias
+from chargen.checkpoint import Tensors, load_checkpoint
 from chargen.config import DataConfig, ModelConfig, TrainConfig
-from chargen.data.documents import DocumentStream
-from chargen.data.streams import LaneStream, Stream
+from chargen.data.batches import DocumentStream, LaneStream, Stream
+from chargen.data.dataset import Data, prepare
 from chargen.errors import ConfigError, ModelError
+from chargen.networks.network import Network
+from chargen.networks.torch_runtime import check_run_fits, keep_freed_memory
 from chargen.run_writer import RunWriter, create_run, resume_run
 from chargen.runs import CHECKPOINTS, find_model
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
-from chargen.training.clock import Clock
-from chargen.training.keeper import Keeper
-from chargen.training.measure import Baselines, baselines, closing_ids, measure
-from chargen.training.memory import check_run_fits
-from chargen.training.prepare import Data, prepare
+from chargen.training.budget import Clock
+from chargen.training.events import Finished, Report, Started, verdict
+from chargen.training.init_from import Beginning, begin_from
+from chargen.training.loop import Loop
 from chargen.training.recipe import choose, default_cell
-from chargen.training.reports import Finished, Report, Started
+from chargen.training.saving import Keeper
 from chargen.training.state import State, load_state
-from chargen.training.verdict import verdict
-from chargen.training.warmstart import Beginning, begin_from
+from chargen.training.trainer import Trainer
+from chargen.training.validation import Baselines, baselines, closing_ids, measure
 
 if TYPE_CHECKING:
     from chargen.training.loop import Loop
@@ -92,8 +97,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         # The baselines take seconds of one core: most of them pass while torch, which is imported only now, loads.
         # They are waited for: two threads that train beside a third busy one go at a quarter of their speed.
         yardsticks = held.enter_context(ThreadPoolExecutor(1)).submit(baselines, data)
-        from chargen.nets.device import resolve_device
-        from chargen.training.build import build_loop
+        from chargen.networks.torch_runtime import resolve_device
 
         device = resolve_device(plan.device)
         beside = yardsticks.result()
@@ -144,12 +148,12 @@ def _settings(
     chosen = {**plan.model, **begun.shape} if begun else plan.model
     flops, new = 0.0, None
     if begun and "learning_rate" not in plan.train:
-        from chargen.training.novelty import new_nats
+        from chargen.training.budget import new_nats
 
         config = ModelConfig(vocab_size=data.tokenizer.vocab_size, **begun.shape)
         new = new_nats(data, config, begun.weights, device, begun.loss_nats_per_char)
     if "budget_s" in plan.length:
-        from chargen.training.speed import measure_flops_per_s
+        from chargen.training.budget import measure_flops_per_s
 
         flops = measure_flops_per_s(str(chosen.get("cell", default_cell(device))), device)
         flops *= max(0.0, plan.length["budget_s"] - (time.perf_counter() - plan.started))
@@ -249,3 +253,57 @@ def _finish(loop: Loop, yardsticks: Baselines) -> Finished:
     keeper.write_best(result)
     keeper.log(result)
     return result
+
+
+def build_loop(
+    stream: Stream,
+    keeper: Keeper,
+    clock: Clock,
+    saved: State | None,
+    weights: Tensors | None,
+    save_every_s: float,
+) -> Loop:
+    """Make the loop of a run, before its next step.
+
+    Args:
+        stream: what it reads.
+        keeper: where it puts things.
+        clock: how long it takes.
+        saved: the state of the stopped run that it goes on with.
+        weights: what it begins from instead of random ones.
+        save_every_s: how often its state is put on disk, at least.
+
+    Raises:
+        ModelError: the saved state is of another network or text.
+    """
+    keep_freed_memory()
+    generator = torch.Generator().manual_seed(keeper.train.seed)
+    network = Network(keeper.model, generator).to(keeper.train.device)
+    if weights:
+        network.import_weights(weights)
+    if keeper.train.device == "cuda":
+        network.pack()
+        torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's kernels compute anyway
+    trainer = Trainer(network, stream, keeper.train)
+    history: list[dict[str, float]] = []
+    if saved:
+        trainer.restore(saved.tensors, saved.trainer)
+        keeper.restore(saved)
+        clock.earlier_s, clock.first_step_s = saved.elapsed_s, saved.first_step_s
+        history = list(saved.history)
+    _mask(network, keeper)
+    return Loop(trainer, keeper, clock, history, save_every_s, keeps_beginning=weights is not None)
+
+
+@torch.no_grad()
+def _mask(network: Network, keeper: Keeper) -> None:
+    """Mask the ids that can never come, in the network and in the best weights so far.
+
+    A saved state of an earlier version has no mask. A state that has one is not changed.
+    """
+    masked = keeper.data.tokenizer.masked_ids(keeper.data.config.documents != NONE)
+    bias = network.weight("head.bias")
+    bias.copy_(torch.from_numpy(masked_bias(bias.detach().cpu().numpy(), masked)))
+    if keeper.best_weights:
+        best = masked_bias(keeper.best_weights["head.bias"], masked)
+        keeper.best_weights = {**keeper.best_weights, "head.bias": best}

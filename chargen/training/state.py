@@ -20,9 +20,9 @@ from chargen.cells.weights import count_tensors, parameter_shapes, too_large
 from chargen.checkpoint import DamagedError, TensorInfo, Tensors, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig
 from chargen.errors import ChargenError, ModelError
-from chargen.files import native_name
+from chargen.io import native_name
 from chargen.schema import ListOf, Nullable, Number, Record, Spec, Text, Tuple, Whole
-from chargen.text.tokenizer import Tokenizer, tokenizer_from_json
+from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
 MAX_GENERATOR_BYTES = 1 << 16  #: of a random generator's state; torch's on a CPU has 5,056
 LOSS = Nullable(Number())  #: null where it was not a finite number

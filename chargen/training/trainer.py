@@ -4,6 +4,12 @@
 
 The trainer knows ids and a network; time, files and screens are `run.py`'s. All that it changes from step to step is
 in `tensors()` and `numbers()`, which put back make the next step the same, bit for bit.
+
+Batches as tensors where the network is.
+
+A GPU keeps the whole text, and cuts its windows out itself: a step copies a few hundred bytes from the host and waits
+for nothing. Where the text is too large for that or made of documents, and on a CPU, windows are cut from the
+(memory-mapped) ids.
 """
 
 from __future__ import annotations
@@ -18,13 +24,10 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from chargen.config import TrainConfig
-from chargen.data.streams import Position, Stream
+from chargen.data.batches import LaneStream, Position, Stream
 from chargen.errors import DivergenceError, ModelError
-from chargen.nets.network import Network, detach, restart
-from chargen.training.feed import Feed
-from chargen.training.optim import AdamW
-from chargen.training.rows import RowAdagrad
-from chargen.training.schedule import rate_factor
+from chargen.networks.network import Network, detach, restart
+from chargen.training.optimizers import AdamW, RowAdagrad, rate_factor
 
 SYNC_EVERY = 16  #: steps between looks at the loss on a device that runs ahead of Python
 
@@ -173,3 +176,37 @@ class Trainer:
                 f"the training state carries {len(saved):,} lanes, but its text and settings make {len(like):,}"
             )
         return torch.from_numpy(saved.copy()).to(self._device)
+
+
+RESIDENT_IDS = 1 << 30  #: 4 GB as int32
+
+
+class Feed:
+    """The batches of a stream, on a device.
+
+    Args:
+        stream: where they come from.
+        device: where they go.
+        resident: keep the text there; by default, where that is not the CPU and there is room.
+    """
+
+    def __init__(self, stream: Stream, device: torch.device, resident: bool | None = None) -> None:
+        self._stream, self._device = stream, device
+        keep = device.type != "cpu" and stream.num_ids <= RESIDENT_IDS if resident is None else resident
+        self._lanes = stream if keep and isinstance(stream, LaneStream) else None
+        self._ids = torch.from_numpy(self._lanes.text()).to(device) if self._lanes else None
+        self._steps = torch.arange(stream.seq_len + 1, device=device).unsqueeze(1)
+
+    def batch(self, position: Position) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return (inputs [T, B], targets [T, B], fresh [B], or None where no lane starts anew)."""
+        if self._lanes is None or self._ids is None:
+            batch = self._stream.batch(position)
+            fresh = torch.from_numpy(batch.fresh).to(self._device) if batch.fresh.any() else None
+            return self._to(batch.inputs), self._to(batch.targets), fresh
+        begins, length = self._lanes.window(position)
+        window = self._ids[self._to(begins) + self._steps[: length + 1]].long()  # [T + 1, B]
+        starts_anew = self._lanes.fresh(position)
+        return window[:-1], window[1:], self._to(starts_anew) if starts_anew.any() else None
+
+    def _to(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._device)

@@ -24,8 +24,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from chargen.jsontext import to_line
-from chargen.ui.visible import is_shown, stream_below, visible, visible_json, visible_text
+from chargen.io import to_line
+from chargen.ui.terminal_text import is_shown, stream_below, visible, visible_json, visible_text
 
 if TYPE_CHECKING:
     from rich.live import Live

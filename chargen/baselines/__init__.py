@@ -1,1 +1,0 @@
-"""What needs no network: the numbers that a trained model is put beside."""

@@ -1,0 +1,124 @@
+"""The multiplicative gated unit (`nets/bptt/mgru.py` has the equations), one compiled pass between two products.
+
+Rows are taken one by one, and each loop writes one array: so the compiler can tell that nothing overlaps, and makes
+vector instructions of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from chargen.jit import FOUR, ONE, TWO, njit, sigmoid
+from chargen.networks.kernels import forward_pieces, num_slices, sigmoid_backward, sliced, walk, walk_back
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def scale(t: int, s: Any, ids: Any, hs: Any, us: Any) -> None:
+    """2u_t = s ∘ h_{t−1}."""
+    B, H = hs.shape[1:]
+    for b in range(B):
+        row, u, h = s[ids[t, b]], us[t, b], hs[t, b]
+        for i in range(H):
+            u[i] = row[i] * h[i]
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def forward_step(t: int, x: Any, s: Any, ids: Any, bias: Any, gates: Any, hs: Any, us: Any) -> None:
+    """From the products with 2u_t in gates[t] to z, q and h_t; and on to 2u_{t+1}."""
+    B, H = hs.shape[1:]
+    S, N = gates.shape[1] // 2, gates.shape[3]
+    for b in range(B):
+        row = x[ids[t, b]]
+        for p in range(S):
+            i = p * N
+            z, q = gates[t, p, b], gates[t, S + p, b]
+            x_z, x_n, b_z, b_n = row[i : i + N], row[H + i : H + i + N], bias[i : i + N], bias[H + i : H + i + N]
+            h, h_next = hs[t, b, i : i + N], hs[t + 1, b, i : i + N]
+            for j in range(N):
+                z[j] = sigmoid(z[j] + x_z[j] + b_z[j])
+            for j in range(N):
+                q[j] = sigmoid(TWO * (q[j] + x_n[j] + b_n[j]))
+            for j in range(N):
+                n = TWO * q[j] - ONE
+                h_next[j] = n + z[j] * (h[j] - n)
+    if t + 1 < ids.shape[0]:
+        scale(t + 1, s, ids, hs, us)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def backward_step(
+    t: int, s: Any, ids: Any, d_out: Any, d_u: Any, gates: Any, hs: Any, d_h: Any, d_a: Any, d_x: Any
+) -> None:
+    """End step t, whose ∂u is in d_u; begin step t − 1: ∂h_{t−1} in d_h, of its gates in d_a[t − 1].
+
+    The gradients of the input's gates, and of s, are added to d_x, a row for each id.
+    """
+    T, B, H = d_out.shape
+    S, N = gates.shape[1] // 2, gates.shape[3]
+    for b in range(B):
+        for p in range(S):
+            i = p * N
+            dh = d_h[b, i : i + N]
+            if t < T:
+                row, d_row = s[ids[t, b], i : i + N], d_x[ids[t, b], 2 * H + i : 2 * H + i + N]
+                z, du, h = gates[t, p, b], d_u[p, b], hs[t, b, i : i + N]
+                for j in range(N):
+                    d_row[j] += du[j] * h[j]
+                for j in range(N):
+                    dh[j] = dh[j] * z[j] + du[j] * row[j]
+            if t > 0:
+                out, z, q = d_out[t - 1, b, i : i + N], gates[t - 1, p, b], gates[t - 1, S + p, b]
+                h = hs[t - 1, b, i : i + N]
+                d_z, d_n = d_a[t - 1, b, i : i + N], d_a[t - 1, b, H + i : H + i + N]
+                for j in range(N):
+                    dh[j] += out[j]
+                for j in range(N):
+                    d_z[j] = dh[j] * (h[j] - (TWO * q[j] - ONE)) * z[j] * (ONE - z[j])
+                for j in range(N):
+                    d_n[j] = dh[j] * FOUR * (ONE - z[j]) * q[j] * (ONE - q[j])
+        if t > 0:
+            to, of = d_x[ids[t - 1, b], : 2 * H], d_a[t - 1, b]
+            for k in range(2 * H):
+                to[k] += of[k]
+
+
+class MGRUFunction(torch.autograd.Function):
+    """(x [V,3H], ids [T,B], h [B,H], weight_hh [2H,H], bias_hh [2H]) → (outputs [T,B,H], h [B,H]); all float32.
+
+    The input's gates are rows of x. Of its last H numbers s = 2σ is made once a row; `us` are 2u.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, ids: Tensor, h: Tensor, weight_hh: Tensor, bias_hh: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        (T, B), H = ids.shape, h.shape[1]
+        S = num_slices(H)
+        weight_t = forward_pieces(weight_hh, 2 * S)  # [2S,H,H/S]
+        gates, hs, us = h.new_empty(T, 2 * S, B, H // S), h.new_empty(T + 1, B, H), h.new_empty(T, B, H)
+        hs[0] = h
+        s = torch.sigmoid(x[:, 2 * H :]).mul_(2.0)
+        arrays = [part.detach().numpy() for part in (x, s, ids, bias_hh, gates, hs, us)]
+        scale(0, *arrays[1:3], *arrays[5:])
+        walk(forward_step, us, weight_t, gates, arrays)
+        ctx.save_for_backward(s, ids, gates, us, hs, weight_hh)
+        return hs[1:], hs[T].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_outputs: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
+        s, ids, gates, us, hs, weight_hh = ctx.saved_tensors
+        T, B, H = d_outputs.shape
+        S = gates.shape[1] // 2
+        weight = sliced(weight_hh, S).contiguous()  # [S,2H,H/S]
+        d_a, d_x = gates.new_empty(T, B, 2 * H), s.new_zeros(len(s), 3 * H)
+        d_u, d_h = gates.new_empty(S, B, H // S), d_last.contiguous().clone()
+        parts = (s, ids, d_outputs.contiguous(), d_u, gates, hs, d_h, d_a, d_x)
+        walk_back(backward_step, d_a, weight, d_u, [part.numpy() for part in parts])
+        sigmoid_backward(2.0 * d_x[:, 2 * H :], 0.5 * s, out=d_x[:, 2 * H :])
+        d_all = d_a.view(T * B, 2 * H)
+        return d_x, None, d_h, d_all.t() @ us.view(T * B, H), d_all.sum(0)

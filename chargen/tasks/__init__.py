@@ -1,0 +1,1 @@
+"""Applications of language models: rescoring n-best lists, and classification."""

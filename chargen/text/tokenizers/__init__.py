@@ -1,1 +1,0 @@
-"""One tokenizer a file; the contract is in `chargen.text.tokenizer`."""

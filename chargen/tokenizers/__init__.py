@@ -1,0 +1,1 @@
+"""One tokenizer a file; the contract is in `chargen.tokenizers.tokenizer`."""

@@ -1,0 +1,1 @@
+"""The live prompt of `chargen play`."""

@@ -1,0 +1,161 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chargen.cells import CELLS
+from chargen.engines import torch_engine
+from chargen.engines.interface import Engine, carried_log_probs, log_softmax, windows_log_probs
+from chargen.engines.numpy_engine import NumpyEngine
+from chargen.engines.torch_engine import TorchEngine
+from tests.conftest import random_model
+
+START = np.array([3])
+SHAPES = [
+    {},
+    {"num_layers": 3},
+    {"tie_weights": True, "embedding_dim": 12},
+    {"members": 2, "num_layers": 2},
+    {"members": 3, "tie_weights": True, "embedding_dim": 12},
+    {"members": 2, "ngrams": 3, "ngram_rows": 32, "ngram_dim": 5},
+]
+
+
+def engines(**shape: object) -> tuple[NumpyEngine, TorchEngine]:
+    model = random_model(**shape)  # type: ignore[arg-type]
+    return NumpyEngine(model.config, model.weights), TorchEngine.from_weights(model.config, model.weights)
+
+
+def one_by_one(engine: Engine, start: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The definition: read one id after another, and look up the next one's log p."""
+    state = engine.initial_state(1)
+    for i in start:
+        logits, state = engine.step(np.array([i]), state)
+    log_probs = []
+    for i in ids:
+        log_probs.append(log_softmax(logits)[0, i])
+        logits, state = engine.step(np.array([i]), state)
+    return np.array(log_probs)
+
+
+@pytest.mark.parametrize("name", CELLS.names())
+@pytest.mark.parametrize("shape", SHAPES)
+def test_numpy_and_torch_engines_agree(name: str, shape: dict[str, object]) -> None:
+    ours, theirs = engines(cell=name, **shape)
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.integers(0, ours.vocab_size, (2, 20, 5))
+    a, a_state = ours.read(inputs, targets, ours.initial_state(5))
+    b, b_state = theirs.read(inputs, targets, theirs.initial_state(5))
+    # float32, 20 steps deep, by other kernels: rounding of 1e-7 grows to some 1e-6.
+    np.testing.assert_allclose(a, b, atol=2e-5)
+    again, _ = ours.read(inputs, targets, a_state)
+    np.testing.assert_allclose(again, theirs.read(inputs, targets, b_state)[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", CELLS.names())
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_few_long_lanes_are_read_as_streams_of_the_same_network(
+    name: str, shape: dict[str, object], lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, engine = engines(cell=name, **shape)
+    inputs, targets = np.random.default_rng(0).integers(0, engine.vocab_size, (2, 30, lanes))
+    read: list[np.ndarray] = []
+    for long in (10, 1000):
+        monkeypatch.setattr(torch_engine, "LONG", long)
+        first, state = engine.read(inputs[:15], targets[:15], engine.initial_state(lanes))
+        again, _ = engine.read(inputs[:15], targets[:15], engine.initial_state(lanes))  # a state is a value
+        np.testing.assert_array_equal(first, again)
+        more, _ = engine.read(inputs[15:], targets[15:], state)
+        read.append(np.concatenate([first, more]))
+    assert "_streams" in vars(engine)
+    np.testing.assert_allclose(*read, atol=2e-5)
+
+
+def test_what_nobody_waits_for_any_more_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_engine, "LONG", 2)
+    _, engine = engines()
+    ids = np.zeros((100_000, 1), dtype=np.int64)
+    ended: list[bool] = []
+
+    def read(number: int) -> int:
+        if number:  # a long text; the first one fails once this one is on its way
+            begun.set()
+            engine.read(ids, ids, engine.initial_state(1))
+            ended.append(True)
+        begun.wait()
+        raise KeyboardInterrupt
+
+    threads, begun = torch.get_num_threads(), threading.Event()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(engine.map(read, [0, 1]))
+    finally:
+        torch.set_num_threads(threads)
+    assert not ended
+    log_probs, _ = engine.read(ids[:5], ids[:5], engine.initial_state(1))
+    assert np.isfinite(log_probs).all()
+
+
+def test_probabilities_of_all_next_characters_sum_to_one() -> None:
+    for engine in engines():
+        logits, _ = engine.step(np.arange(engine.vocab_size), engine.initial_state(engine.vocab_size))
+        np.testing.assert_allclose(np.exp(log_softmax(logits)).sum(axis=1), 1.0, rtol=1e-12)
+
+
+def test_a_state_is_a_value_that_can_be_used_twice() -> None:
+    for engine in engines(cell="lstm", num_layers=2):
+        _, state = engine.step(np.array([4]), engine.initial_state(1))
+        first, _ = engine.step(np.array([5]), state)
+        engine.step(np.array([6]), state)
+        second, _ = engine.step(np.array([5]), state)
+        np.testing.assert_array_equal(first, second)
+
+
+@settings(max_examples=25, deadline=None)
+@given(length=st.integers(1, 40), start=st.lists(st.integers(0, 5), min_size=1, max_size=3))
+def test_one_carried_lane_is_the_definition(length: int, start: list[int]) -> None:
+    engine, _ = engines()
+    ids = np.random.default_rng(length).integers(0, engine.vocab_size, length)
+    expected = one_by_one(engine, np.array(start), ids)
+    np.testing.assert_allclose(carried_log_probs(engine, ids, np.array(start)), expected, atol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(length=st.integers(1, 150), lanes=st.integers(1, 9), warmup=st.integers(0, 30))
+def test_lanes_score_every_id_once_and_after_its_warmup(length: int, lanes: int, warmup: int) -> None:
+    engine, _ = engines()
+    ids = np.random.default_rng(length).integers(0, engine.vocab_size, length)
+    found = carried_log_probs(engine, ids, START, lanes, warmup)
+    # Each id has the value it has after some number of ids before it, at least `warmup` of them or all there are.
+    for place in {0, length // 3, length // 2, length - 1}:
+        text = np.concatenate([START, ids])
+        # The context of an id at `place` begins at some earlier place, or at the text's beginning.
+        nearest = max(0, place + 1 - warmup - 1)
+        values = [one_by_one(engine, text[b : place + 1], ids[place : place + 1])[0] for b in range(nearest + 1)]
+        assert np.abs(np.array(values) - found[place]).min() < 1e-5
+
+
+def test_lanes_with_a_long_warmup_come_close_to_one_stream() -> None:
+    text = "abc" * 400
+    model = random_model(text, seed=1)
+    engine = NumpyEngine(model.config, {n: w * 0.3 for n, w in model.weights.items()})  # forgets within the warm-up
+    ids = model.tokenizer.encode(text)
+    one = carried_log_probs(engine, ids, START)
+    np.testing.assert_allclose(carried_log_probs(engine, ids, START, lanes=7, warmup=60), one, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(length=st.integers(1, 60), window=st.integers(1, 20), batch_size=st.integers(1, 4))
+def test_windows_are_each_started_cold(length: int, window: int, batch_size: int) -> None:
+    engine, _ = engines()
+    ids = np.random.default_rng(length).integers(0, engine.vocab_size, length)
+    found = windows_log_probs(engine, ids, START, window, batch_size)
+    text = np.concatenate([START, ids])
+    for begin in range(0, length, window):
+        expected = one_by_one(engine, text[begin : begin + 1], ids[begin : begin + window])
+        np.testing.assert_allclose(found[begin : begin + window], expected, atol=1e-5)

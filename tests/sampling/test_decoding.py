@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chargen.config import SampleConfig
+from chargen.engines.numpy_engine import NumpyEngine
+from chargen.errors import ConfigError
+from chargen.lm import LanguageModel
+from chargen.sampling.logits_rules import draw, forbid, temper
+from tests.conftest import random_model
+
+LOGITS = np.log(np.array([0.5, 0.2, 0.15, 0.1, 0.05]))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+def chi_squared(observed: np.ndarray, expected: np.ndarray) -> float:
+    some = expected > 0
+    assert observed[~some].sum() == 0
+    return float(((observed[some] - expected[some]) ** 2 / expected[some]).sum())
+
+
+@pytest.mark.parametrize(
+    ("logits", "p"),
+    [
+        (LOGITS, [0.5, 0.2, 0.15, 0.1, 0.05]),
+        (temper(LOGITS, 0.5), np.array([0.25, 0.04, 0.0225, 0.01, 0.0025]) / 0.325),
+        (temper(LOGITS, 2.0), np.sqrt([0.5, 0.2, 0.15, 0.1, 0.05]) / np.sqrt([0.5, 0.2, 0.15, 0.1, 0.05]).sum()),
+        (forbid(LOGITS, [0, 3]), np.array([0, 0.2, 0.15, 0, 0.05]) / 0.4),
+    ],
+)
+def test_draws_follow_the_stated_distribution(logits: np.ndarray, p: np.ndarray) -> None:
+    rng, n = np.random.default_rng(0), 50_000
+    counts = np.bincount([draw(logits, rng) for _ in range(n)], minlength=5)
+    assert chi_squared(counts, n * np.asarray(p)) < 23.5  # 4 degrees of freedom: p = 1e-4
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.floats(-30, 30), min_size=2, max_size=8), st.floats(0.01, 5), st.integers(0, 2**31), st.integers(0, 1)
+)
+def test_rules_leave_a_distribution_and_change_no_argument(
+    values: list[float], temperature: float, seed: int, banned: int
+) -> None:
+    logits = np.array(values)
+    before = logits.copy()
+    ruled = temper(forbid(logits, [banned]), temperature)
+    assert softmax(ruled).sum() == pytest.approx(1.0)
+    assert softmax(ruled)[banned] == 0
+    assert draw(ruled, np.random.default_rng(seed)) != banned
+    np.testing.assert_array_equal(logits, before)
+
+
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=8))
+def test_temperature_zero_takes_the_likeliest(values: list[float]) -> None:
+    logits = np.array(values)
+    assert draw(temper(logits, 0.0), np.random.default_rng(0)) == int(np.argmax(logits))
+
+
+def test_a_small_temperature_is_nearly_the_likeliest() -> None:
+    assert softmax(temper(LOGITS, 0.01))[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:300"])
+def test_a_sample_has_the_asked_length_and_its_pieces_join_to_it(tokenizer: str, verse: str) -> None:
+    lm = LanguageModel(random_model(verse, tokenizer))
+    for length in (0, 1, 57):
+        pieces = list(lm.stream("Chữ", length=length, seed=3))
+        assert len("".join(pieces)) == length
+        assert lm.sample("Chữ", length=length, seed=3) == "Chữ" + "".join(pieces)
+
+
+def test_the_same_seed_gives_the_same_text_and_another_seed_another(verse: str) -> None:
+    lm = LanguageModel(random_model(verse))
+    assert lm.sample(length=80, seed=1) == lm.sample(length=80, seed=1)
+    assert lm.sample(length=80, seed=1) != lm.sample(length=80, seed=2)
+    assert lm.sample(length=80) != lm.sample(length=80)  # 80 characters of a wild model: never twice the same
+
+
+def test_a_sample_does_not_depend_on_the_others_under_its_seed(verse: str) -> None:
+    lm = LanguageModel(random_model(verse))
+    third = "".join(lm.stream(length=40, seed=5, number=2))
+    together = ["".join(lm.stream(length=40, seed=5, number=n)) for n in range(4)]
+    assert together[2] == third
+    assert len(set(together)) == 4
+
+
+def test_boundary_and_unknown_are_never_written() -> None:
+    model = random_model("ab")
+    weights = dict(model.weights)
+    weights["head.bias"] = weights["head.bias"] + np.array(
+        [50, 50, 0, 0], np.float32
+    )  # the model would write nothing else
+    lm = LanguageModel(type(model)(model.config, model.tokenizer, weights, model.about))
+    assert set(lm.sample(length=100, seed=0)) <= {"a", "b"}
+
+
+def test_a_prompt_is_read() -> None:
+    lm = LanguageModel(random_model(seed=2))
+    assert "".join(lm.stream("The ", length=60, seed=0)) != "".join(lm.stream("Trăm", length=60, seed=0))
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
+def test_a_temperature_out_of_range_is_an_error(bad: float) -> None:
+    with pytest.raises(ConfigError, match="temperature"):
+        LanguageModel(random_model()).sample(temperature=bad)
+    with pytest.raises(ConfigError, match="length"):
+        SampleConfig(length=-1)
+
+
+def test_samples_follow_the_model(verse: str) -> None:
+    """The first character drawn has the distribution that the model states."""
+    model = random_model("abc", seed=4)
+    lm, engine = LanguageModel(model), NumpyEngine(model.config, model.weights)
+    logits, _ = engine.step(np.array([0]), engine.initial_state(1))  # no newline in "abc": a text begins after 0
+    p = softmax(forbid(logits[0].astype(np.float64), [0, 1]))
+    n = 4000
+    drawn = ["".join(lm.stream(length=1, seed=s)) for s in range(n)]
+    counts = np.array([0, 0, *(drawn.count(c) for c in "abc")])
+    assert chi_squared(counts, n * p) < 18.5  # 2 degrees of freedom: p = 1e-4

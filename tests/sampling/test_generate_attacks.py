@@ -1,0 +1,367 @@
+"""Samplers under attack: valid UTF-8, an end for any model, dead ends, and many and long strings to look for."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chargen.checkpoint import Checkpoint, save_checkpoint
+from chargen.cli.sample import _write
+from chargen.config import ModelConfig, SampleConfig
+from chargen.engines.interface import log_softmax
+from chargen.engines.numpy_engine import NumpyEngine
+from chargen.errors import ConfigError, ModelError
+from chargen.lm import LanguageModel
+from chargen.sampling import generate as writing
+from chargen.sampling import processors as repetition
+from chargen.sampling.generate import Writing
+from chargen.sampling.logits_rules import draw, draw_rows, ruled
+from chargen.sampling.processors import Repetition, Strings
+from chargen.sampling.sequence import Beginning, Writer
+from chargen.tokenizers.byte import ByteTokenizer
+from chargen.tokenizers.tokenizer import DEAD, WHOLE, Tokenizer, build_tokenizer, spelling
+from tests.conftest import VERSE, Result, random_model, random_weights
+from tests.sampling.test_decoding import chi_squared
+
+Chargen = Callable[..., Result]
+TOKENIZERS = ["byte", "sp:300"]
+AFTER = spelling(ByteTokenizer(), False).after
+
+
+def torn_model(tokenizer: str, documents: str = "none", bias: float = 5.0) -> LanguageModel:
+    """A model that likes the bytes of torn characters."""
+    model = random_model(VERSE, tokenizer, documents=documents)
+    words = [model.tokenizer.token_bytes(i) for i in range(model.tokenizer.vocab_size)]
+    torn = np.array([len(word) == 1 and word[0] >= 0x80 for word in words])
+    head = model.weights["head.bias"] + np.where(torn, bias, 0.0).astype(np.float32)
+    return LanguageModel(dataclasses.replace(model, weights={**model.weights, "head.bias": head}))
+
+
+# ── valid UTF-8 ───────────────────────────────────────────────────────────────
+
+
+def accepts(word: bytes) -> bool:
+    """Whether the states say that bytes are whole characters."""
+    state = WHOLE
+    for byte in word:
+        state = AFTER[state][byte + 1]
+        if state == DEAD:
+            return False
+    return state == WHOLE
+
+
+def decodes(word: bytes) -> bool:
+    try:
+        word.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def test_the_states_accept_what_is_utf8_and_nothing_else() -> None:
+    edges = [0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE]
+    edges += [0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF]
+    words = [bytes(word) for n in (1, 2, 3) for word in itertools.product(edges, repeat=n)]
+    words += [bytes([first, *rest]) for first in edges[-8:] for rest in itertools.product(edges[2:12], repeat=3)]
+    words += [bytes(pair) for pair in itertools.product(range(256), repeat=2)]
+    assert [word for word in words if accepts(word) != decodes(word)] == []
+    assert sum(map(accepts, words)) > 1000
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=8))
+def test_every_text_can_be_written(text: str) -> None:
+    assert accepts(text.encode("utf-8"))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("documents", ["none", "line"])
+def test_no_sampler_writes_a_torn_character(tokenizer: str, documents: str) -> None:
+    model = torn_model(tokenizer, documents)
+    ways: dict[str, Callable[..., list[str]]] = {
+        "stream": lambda **more: ["".join(model.stream(length=60, seed=0, **more))],
+        "one": lambda **more: [model.samples(1, length=60, seed=0, **more)[0].text],
+        "many": lambda **more: [sample.text for sample in model.samples(6, length=40, seed=0, **more)],
+        "particles": lambda **more: [model.writing(length=20, seed=0, **more).particles(0, 5).text],
+        "beam": lambda **more: [model.writing(length=8, seed=0, **more).beam(4).text],
+        "join": lambda **more: [j.text for j in model.joins(3, "é", "ü", particles=4, length=8, seed=0, **more)],
+    }
+    for name, way in ways.items():
+        for more in ({}, {"temperature": 0.0}, {"ban": ("a", "\u00e9")}, {"top_k": 3}, {"dry": 1.0}):
+            for text in way(**more):
+                assert "\ufffd" not in text, (name, more)
+    assert "\ufffd" in ways["stream"](allow_invalid_utf8=True)[0]
+    assert all(len(sample.text) == 40 for sample in model.samples(6, length=40, seed=0))
+
+
+def test_first_bytes_are_drawn_in_proportion_among_those_that_may_come() -> None:
+    checkpoint = random_model(VERSE, "byte", seed=4)
+    engine = NumpyEngine(checkpoint.config, checkpoint.weights)
+    p = np.exp(log_softmax(engine.step(np.array([11]), engine.initial_state(1))[0])[0])  # after a newline
+    expected = np.array([p[1 + c] for c in range(0x80)])
+    rest = sum(p[1 + b] for b in [*range(0xC2, 0xF5)])
+    drawn = Counter(sample.text for sample in LanguageModel(checkpoint).samples(3000, length=1, seed=0))
+    observed = np.array([drawn[chr(c)] for c in range(0x80)])
+    whole = np.append(expected, rest) / (expected.sum() + rest)
+    assert chi_squared(np.append(observed, 3000 - observed.sum()), 3000 * whole) < 128 + 5 * np.sqrt(2 * 128)
+
+
+def test_pieces_side_by_side_are_those_that_are_written_alone() -> None:
+    for tokenizer in TOKENIZERS:
+        model = torn_model(tokenizer)
+        many = [sample.text for sample in model.samples(5, length=50, seed=3)]
+        assert many == ["".join(model.stream(length=50, seed=3, number=n)) for n in range(5)]
+
+
+def test_a_join_is_no_torn_text_and_matches_its_regular_expression() -> None:
+    model = torn_model("byte")
+    for regex in ("", "[a-c]+é"):
+        for joined in model.joins(5, "a", "b", particles=8, length=6, seed=0, regex=regex):
+            assert "\ufffd" not in joined.text
+            if regex:
+                assert joined.text.endswith("é") and set(joined.text[:-1]) <= set("abc") and len(joined.text) > 1
+    with pytest.raises(ConfigError, match="may stand before the suffix"):
+        model.joins(1, "a", "b", particles=3, length=9, seed=0, ban=("x",), regex="x")
+
+
+# ── an end for any model ─────────────────────────────────────────────────────
+
+
+class Silent(ByteTokenizer):
+    """A tokenizer most of whose ids write nothing, and which does not say so."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return b"a" if token_id == 98 else b""
+
+
+def test_a_model_that_writes_no_character_ends_with_an_error() -> None:
+    config = ModelConfig(257, hidden_size=8, embedding_dim=8)
+    model = LanguageModel(Checkpoint(config, Silent(), random_weights(config)))
+    for call in (
+        lambda: model.samples(1, length=10, seed=0),
+        lambda: model.samples(5, length=10, seed=0),
+        lambda: model.writing(length=10, seed=0).particles(0, 4),
+    ):
+        with pytest.raises(ModelError, match="complete no character"):
+            call()
+
+
+def test_logits_that_are_no_numbers_are_an_error_and_no_id() -> None:
+    rng, config = np.random.default_rng(0), SampleConfig()
+    for bad in (np.nan, np.inf):
+        logits = np.array([0.0, bad, 1.0])
+        with np.errstate(invalid="ignore"), pytest.raises(ModelError, match="not a finite number"):
+            draw(logits, rng)
+        with np.errstate(invalid="ignore"), pytest.raises(ModelError, match="not a finite number"):
+            draw_rows(ruled(np.stack([np.zeros(3), logits]), config), rng.random(2))
+    model = random_model("abc")
+    weights = {**model.weights, "head.weight": np.full_like(model.weights["head.weight"], np.nan)}
+    with pytest.raises(ModelError, match="not a finite number"):
+        LanguageModel(dataclasses.replace(model, weights=weights)).sample(length=3)
+
+
+def test_a_share_that_rounds_to_all_is_the_last_id_that_may_come() -> None:
+    most = np.array([np.nextafter(1.0, 0.0)])
+    weights = np.log(np.array([0.7, 0.8, 0.0001, 1e-300]))[None]
+    assert int(draw_rows(weights - weights.max(), most)[0]) <= 2
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-5, 1e5, 1e6])
+def test_extreme_temperatures_are_their_limits(temperature: float) -> None:
+    model = LanguageModel(random_model("abc", seed=1))
+    text = model.sample(length=300, seed=0, temperature=temperature)
+    if temperature < 1:
+        assert text == model.sample(length=300, temperature=0.0)
+    else:
+        assert max(Counter(text).values()) < 150  # of three characters alike
+    assert set(model.samples(4, length=50, seed=0, temperature=temperature)[3].text) <= set("abc")
+    assert set(model.samples(1, length=50, seed=0, temperature=temperature, ban=("c",))[0].text) <= set("ab")
+
+
+@pytest.mark.parametrize("rule", [{"top_p": 1e-308}, {"typical": 1e-308}, {"min_p": 1.0}, {"top_k": 1}])
+def test_extreme_rules_leave_one_character(rule: Mapping[str, Any]) -> None:
+    logits = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))
+    left = np.isfinite(ruled(logits, SampleConfig(**rule)))
+    assert left.sum(axis=1).tolist() == [1, 1]
+    assert np.isfinite(ruled(logits, SampleConfig(top_k=10**9))).all()
+
+
+# ── dead ends ─────────────────────────────────────────────────────────────────
+
+
+def test_a_beam_and_particles_leave_dead_ends_and_say_so_where_there_is_no_other_way() -> None:
+    model = LanguageModel(random_model("abc", seed=2))
+    ban = ("aa", "ab", "ac")  # nothing may follow an a
+    for text in (
+        model.writing(length=6, ban=ban, seed=0).beam(3).text,
+        model.writing(length=6, ban=ban, seed=0).particles(0, 40).text,
+    ):
+        assert "a" not in text[:-1]
+    with pytest.raises(ConfigError, match="every character is forbidden"):
+        model.writing(length=3, ban=("a", "b", "c")).beam(3)
+    with pytest.raises(ConfigError, match="every character is forbidden"):
+        model.writing(length=3, ban=("a", "b", "c")).particles(0, 3)
+    with pytest.raises(ConfigError, match="every character is forbidden"):
+        model.samples(5, length=3, ban=("a", "b", "c"))
+    assert model.writing(length=4, temperature=0.0, ban=("a",), seed=0).particles(0, 3).text.count("a") == 0
+
+
+# ── many and long strings ─────────────────────────────────────────────────────
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=6), st.text("ab", max_size=20))
+def test_strings_are_found_where_they_end_and_beginnings_are_known(strings: list[str], text: str) -> None:
+    automaton = Strings(map(ord, string) for string in strings)
+    node = 0
+    for end in range(1, len(text) + 1):
+        node, done = automaton.step(node, ord(text[end - 1])), text[:end]
+        assert automaton.ends[node] == max((len(s) for s in strings if done.endswith(s)), default=0)
+        begun = [s[:k] for s in strings for k in range(len(s) + 1) if done.endswith(s[:k])]
+        assert automaton.depths[node] == max(map(len, begun))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=4), st.text("ab", max_size=12))
+def test_a_text_ends_before_the_first_stop_string_to_be_whole(stops: list[str], text: str) -> None:
+    tokenizer = build_tokenizer("char", "ab")
+    config = SampleConfig(stop=tuple(stops), length=len(text) or 1)
+    writer = Writer(Beginning(tokenizer, config, [], None, "", np.array([0]), None))
+    for token_id in tokenizer.encode(text).tolist():
+        if not writer.ended:
+            writer.take(token_id)
+    ends = [k for k in range(len(text) + 1) if any(text[:k].endswith(stop) for stop in stops)]
+    longest = max((len(stop) for stop in stops if ends and text[: ends[0]].endswith(stop)), default=0)
+    assert writer.written() == (text[: ends[0] - longest] if ends else text)
+
+
+def test_ten_thousand_strings_and_one_of_a_hundred_thousand_characters_cost_little() -> None:
+    model = LanguageModel(random_model("ab\n", seed=1))
+    many = tuple(format(k, "014b").replace("0", "a").replace("1", "b") + "a\n" for k in range(10_000))
+    long = ("ab" * 60_000,)
+    begun = time.perf_counter()
+    for more in ({"stop": many}, {"ban": many}, {"stop": long}, {"ban": long}):
+        text = model.samples(1, length=400, seed=0, **more)[0].text
+        assert not any(string in text for string in next(iter(more.values())))
+    assert time.perf_counter() - begun < 10  # about one second; it was minutes for each
+    with pytest.raises(ConfigError, match="all stop strings together"):
+        model.sample(stop=("a" * 300_000,))
+    with pytest.raises(ConfigError, match="all ban strings together"):
+        model.sample(ban=("a" * 300_000,))
+
+
+def test_what_stands_between_documents_can_be_banned() -> None:
+    model = LanguageModel(random_model("ab\n", documents="line"))
+    assert "\n" in model.sample(length=100, seed=0)
+    assert "\n" not in model.sample(length=100, seed=0, ban=("\n",))
+    assert "b\na" not in model.sample(length=300, seed=0, ban=("b\na",))
+    ends = model.samples(20, length=100, seed=0, ban=("\n",), until="boundary")
+    assert {sample.ended for sample in ends} == {"boundary"}
+
+
+# ── memory ────────────────────────────────────────────────────────────────────
+
+
+def test_repetition_looks_back_at_a_bounded_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repetition, "HISTORY", 50)
+    guide, plain = Repetition(0.5, 1.5, 2, 3), Repetition(0.5, 1.5, 2, 3)
+    ids = np.random.default_rng(0).integers(0, 3, 1000).tolist()
+    state = guide.begin("", np.zeros(0, dtype=np.int32))
+    for end, token_id in enumerate(ids, 1):
+        state = guide.advance(state, token_id)
+        assert state.size == len(state.texts.ids) < 100 + 1
+        assert ids[end - state.size : end] == state.texts.ids
+        if end % 97 == 0:
+            monkeypatch.setattr(repetition, "HISTORY", 10**6)
+            again = plain.begin("", np.array(ids[end - state.size : end]))
+            monkeypatch.setattr(repetition, "HISTORY", 50)
+            np.testing.assert_array_equal(guide.penalties(state), plain.penalties(again))
+
+
+@pytest.mark.parametrize(("multiplier", "base"), [(1e6, 8.0), (1.0, 8.0), (1e6, 1.0), (1e-308, 1.0)])
+def test_extreme_penalties_are_finite(multiplier: float, base: float) -> None:
+    model = LanguageModel(random_model("abc"))
+    assert len(model.sample(length=200, seed=0, dry=multiplier, dry_base=base, dry_allowed=1)) == 200
+    with pytest.raises(ConfigError, match="at most 1,000"):
+        model.sample(dry=1.0, dry_allowed=10**30)
+
+
+def test_a_long_beginning_is_read_to_its_last_ids_alone() -> None:
+    for name in ("char", "byte", "sp:300"):
+        tokenizer: Tokenizer = build_tokenizer(name, VERSE * 20)
+        prompt = VERSE * 12_000
+        ids = tokenizer.encode(VERSE * 300)[-writing.MOST_READ :]
+        kept = writing._last_part(prompt)
+        assert len(kept) <= writing.MOST_READ * writing.MAX_ID_CHARS < len(prompt)
+        assert np.array_equal(tokenizer.encode(kept[-len(VERSE) * 300 :])[-writing.MOST_READ :], ids)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda w: list(w(length=10**9).samples([0])), "in memory together"),
+        (lambda w: w(length=10**30), "at most 1,000,000,000"),
+        (lambda w: w(length=10).particles(0, 10**9), "in memory together"),
+        (lambda w: w(length=1).particles(0, 10**8), "texts compete"),
+        (lambda w: w(length=1).beam(10**8), "texts compete"),
+        (lambda w: w(length=10).join("a" * 20_000, 0, 4), "the suffix has 20,000"),
+        (lambda w: w(length=100_000).join("a" * 9_000, 0, 100), "Lower --length"),
+    ],
+)
+def test_what_would_take_all_memory_or_all_day_is_refused(call: Callable[..., object], says: str) -> None:
+    model = LanguageModel(random_model("abc"))
+
+    def write(**more: Any) -> Writing:
+        return model.writing(seed=0, **more)
+
+    with pytest.raises(ConfigError, match=says):
+        call(write)
+
+
+@pytest.mark.parametrize("more", [{}, {"ban": ("é",), "stop": ("zzz",)}, {"regex": "(?s:.*)"}], ids=str)
+@pytest.mark.parametrize("tokenizer", ["char", *TOKENIZERS])
+def test_a_text_that_is_streamed_leaves_nothing_in_memory(tokenizer: str, more: dict[str, Any]) -> None:
+    stream = torn_model(tokenizer, bias=0.0).stream(length=10**6, seed=0, **more)
+    for _ in itertools.islice(stream, 500):
+        pass
+    tracemalloc.start()
+    for _ in itertools.islice(stream, 1500):
+        pass
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert grown < 60_000  # random numbers and texts of ids that are met first; it was 100 bytes a character and more
+
+
+def test_what_is_printed_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", type("Nowhere", (), {"write": len, "flush": lambda self: None})())
+    monkeypatch.setattr("sys.stdout.write", lambda text: None, raising=False)
+    tracemalloc.start()
+    _write("", (chr(0x4E00 + k % 5000) for k in range(50_000)))
+    assert tracemalloc.get_traced_memory()[1] < 50_000
+    tracemalloc.stop()
+
+
+def test_command_line_says_what_is_too_much(chargen: Chargen) -> None:
+    save_checkpoint(Path("m"), random_model("abc\n"))
+    for more, says in (
+        (("-n", "1000000", "--best-of", "1000000"), "more than 1,000,000 samples"),
+        (("--best-of", "100000", "--length", "100000"), "in memory together"),
+        (("--report", "--length", "100000000"), "--report"),
+    ):
+        result = chargen("sample", "-m", "m", *more)
+        assert (result.status, says in result.err) == (2, True), result.err
+    torn = torn_model("byte")
+    save_checkpoint(Path("torn"), torn.checkpoint)
+    assert "\ufffd" not in chargen("sample", "-m", "torn", "--length", "50", "--seed", "0").out
+    assert "\ufffd" in chargen("sample", "-m", "torn", "--length", "50", "--seed", "0", "--allow-invalid-utf8").out

@@ -1,0 +1,123 @@
+"""Each rule is its stated distribution, a row alone or among others; the text they are applied to is none other's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chargen.config import SampleConfig
+from chargen.errors import ConfigError
+from chargen.sampling.logits_rules import (
+    draw,
+    forbid,
+    log_mass,
+    min_p,
+    softmax,
+    temper,
+    top_k,
+    top_p,
+    truncate,
+    typical,
+)
+from tests.sampling.test_decoding import LOGITS, chi_squared
+
+P = [0.5, 0.2, 0.15, 0.1, 0.05]  # what LOGITS are the logarithms of
+SURPRISALS = -np.log(P)
+ENTROPY = float((np.array(P) * SURPRISALS).sum())
+
+rows = st.integers(2, 9).flatmap(lambda v: st.lists(st.lists(st.floats(-20, 20), min_size=v, max_size=v), min_size=1))
+rules = st.sampled_from(
+    [
+        {"top_k": 1}, {"top_k": 3}, {"top_p": 0.3}, {"top_p": 0.95}, {"typical": 0.4}, {"typical": 0.9},
+        {"min_p": 0.1}, {"min_p": 1.0}, {"temperature": 0.5}, {"temperature": 3.0}, {"temperature": 0.0},
+        {"top_k": 4, "top_p": 0.9, "typical": 0.9, "min_p": 0.05, "temperature": 1.5},
+    ]
+)  # fmt: skip
+
+
+def ruled(logits: np.ndarray, **settings_: float) -> np.ndarray:
+    config = SampleConfig(**settings_)  # type: ignore[arg-type]
+    return truncate(temper(logits, config.temperature), config)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ({"top_k": 2}, [0, 1]),
+        ({"top_k": 9}, [0, 1, 2, 3, 4]),
+        ({"top_p": 0.5}, [0]),
+        ({"top_p": 0.51}, [0, 1]),
+        ({"top_p": 0.85}, [0, 1, 2]),
+        ({"min_p": 0.2}, [0, 1, 2, 3]),
+        ({"min_p": 0.25}, [0, 1, 2]),
+        ({"typical": 0.3}, [1, 2]),  # |surprisal − entropy|: .24 for .2, .53 for .15, .68 for .5, .93 for .1
+        ({"top_k": 3, "min_p": 0.35}, [0, 1]),
+    ],
+)
+def test_draws_under_each_rule_follow_the_stated_distribution(rule: dict[str, float], kept: list[int]) -> None:
+    expected = np.zeros(5)
+    expected[kept] = np.array(P)[kept] / np.array(P)[kept].sum()
+    np.testing.assert_allclose(softmax(ruled(LOGITS, **rule)), expected, atol=1e-12)
+    rng, n = np.random.default_rng(1), 100_000
+    logits = ruled(LOGITS, **rule)
+    counts = np.bincount([draw(logits, rng) for _ in range(n)], minlength=5)
+    assert chi_squared(counts, n * expected) < 23.5  # at most 4 degrees of freedom: p = 1e-4
+
+
+def test_typical_keeps_what_is_nearest_to_the_entropy() -> None:
+    order = np.argsort(np.abs(SURPRISALS - ENTROPY), kind="stable")
+    for count in range(1, 5):
+        mass = float(np.array(P)[order[:count]].sum())
+        kept = np.flatnonzero(np.isfinite(typical(LOGITS, mass - 1e-9)))
+        assert set(kept) == set(order[:count])
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows, rules)
+def test_a_row_is_ruled_alone_as_among_others_and_stays_a_distribution(
+    values: list[list[float]], rule: dict[str, float]
+) -> None:
+    logits = np.array(values)
+    before = logits.copy()
+    together = ruled(logits, **rule)
+    np.testing.assert_array_equal(logits, before)
+    for row, one in zip(logits, together, strict=True):
+        np.testing.assert_array_equal(ruled(row, **rule), one)
+        assert softmax(one).sum() == pytest.approx(1.0)
+        assert softmax(one)[row.argmax()] > 0 or "typical" in rule
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows, st.integers(1, 9), st.floats(0.01, 1))
+def test_what_is_kept_keeps_its_proportions(values: list[list[float]], k: int, p: float) -> None:
+    logits = np.array(values)
+    for kept in (top_k(logits, k), top_p(logits, p), min_p(logits, p), typical(logits, p)):
+        inside = np.isfinite(kept)
+        assert inside.any(axis=-1).all()
+        np.testing.assert_array_equal(kept[inside], logits[inside])
+    assert (np.isfinite(top_k(logits, k)).sum(-1) == min(k, logits.shape[1])).all()
+    mass = np.where(np.isfinite(top_p(logits, p)), softmax(logits), 0).sum(-1)
+    assert (mass >= p - 1e-9).all()
+
+
+def test_what_is_forbidden_stays_out_of_every_rule() -> None:
+    logits = forbid(LOGITS, [0, 4])
+    for rule in ({"top_k": 3}, {"top_p": 0.999}, {"typical": 0.999}, {"min_p": 1e-9}, {"temperature": 9.0}):
+        assert set(np.flatnonzero(softmax(ruled(logits, **rule)))) == {1, 2, 3}
+
+
+def test_log_mass_is_the_logarithm_of_the_sum() -> None:
+    assert log_mass(LOGITS) == pytest.approx(0.0, abs=1e-12)
+    np.testing.assert_allclose(log_mass(np.stack([LOGITS, LOGITS + 3])), [0.0, 3.0], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"top_p": 0}, {"top_p": 1.5}, {"top_k": -1}, {"min_p": 2}, {"typical": 0}, {"dry": -1}, {"ban": ("",)},
+     {"stop": ("",)}, {"until": "dawn"}, {"max_copy": -1}, {"dry_base": 0.5}],
+)  # fmt: skip
+def test_settings_out_of_range_are_errors(bad: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        SampleConfig(**bad)  # type: ignore[arg-type]

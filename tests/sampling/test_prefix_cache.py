@@ -1,0 +1,83 @@
+"""A beginning that is read piecemeal, and again after it changed, is as if it were read at once."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chargen.lm import LanguageModel
+from chargen.sampling.prefix_cache import STRIDE, Reading
+from tests.conftest import VERSE, random_model
+
+MODELS = {name: LanguageModel(random_model(VERSE * 20, name)) for name in ("char", "byte", "sp:300")}
+LSTM = LanguageModel(random_model(cell="lstm", num_layers=2, members=2))
+
+
+def whole(lm: LanguageModel, text: str, before: Reading | None = None) -> Reading:
+    *_, last = lm.read(text, before)
+    return last
+
+
+def assert_equal(one: Reading, other: Reading) -> None:
+    np.testing.assert_array_equal(one.ids, other.ids)
+    np.testing.assert_array_equal(one.log_probs, other.log_probs)
+    np.testing.assert_array_equal(np.array(one.state), np.array(other.state))
+    np.testing.assert_array_equal(np.array(one.states), np.array(other.states))
+    assert one.bits_per_char == other.bits_per_char
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(MODELS)),
+    st.text("Trăm nếu\u0302\u0301€\n", max_size=3 * STRIDE),
+    st.text("Trăm", max_size=70),
+    st.data(),
+)
+def test_a_changed_text_read_after_another_equals_the_text_read_alone(
+    name: str, text: str, more: str, data: st.DataObject
+) -> None:
+    lm, cut = MODELS[name], data.draw(st.integers(0, len(text)))
+    before = whole(lm, text)
+    for changed in (text, text[:cut], text + more, text[:cut] + more + text[cut:]):
+        assert_equal(whole(lm, changed, before), whole(lm, changed))
+
+
+@pytest.mark.parametrize("lm", [*MODELS.values(), LSTM])
+def test_going_on_from_a_reading_equals_going_on_from_its_text(lm: LanguageModel) -> None:
+    for text in ("", "Chữ", VERSE * 2):
+        reading = whole(lm, text)
+        for _ in range(2):  # a reading is a value
+            found = "".join(lm.stream(after=reading, length=50, seed=3))
+            assert found == "".join(lm.stream(text, length=50, seed=3))
+
+
+@pytest.mark.parametrize("lm", [*MODELS.values(), LSTM])
+def test_a_reading_has_the_score_of_its_text(lm: LanguageModel) -> None:
+    for text in ("T", "Chữ € u\u031b\u0303", VERSE * 2):
+        assert whole(lm, text).bits_per_char == pytest.approx(lm.score(text).bits_per_char, rel=1e-6)
+        assert whole(lm, text).unknown_chars == lm.score(text).unknown_chars
+    assert whole(lm, "").bits_per_char is None
+
+
+def test_parts_grow_by_a_stride_and_only_the_whole_has_a_score() -> None:
+    *parts, last = MODELS["char"].read("a" * (3 * STRIDE))
+    assert [len(part.ids) for part in parts] == [1 + STRIDE, 1 + 2 * STRIDE]
+    assert all(part.bits_per_char is None and part.share < 1 for part in parts)
+    assert last.share == 1
+
+
+def test_a_letter_more_costs_one_step_and_a_letter_less_at_most_a_stride() -> None:
+    lm, text = LanguageModel(random_model()), "ab" * 500
+    before, steps = whole(lm, text), []
+    engine = lm._numpy
+    read = engine.read
+
+    def counted(inputs: np.ndarray, *arguments: object) -> object:
+        steps.extend(inputs)
+        return read(inputs, *arguments)  # type: ignore[arg-type]
+
+    engine.read = counted  # type: ignore[method-assign, assignment]
+    whole(lm, text + "a", before)
+    assert len(steps) == 1
+    whole(lm, text[:-1], before)
+    assert len(steps) <= 1 + STRIDE

@@ -1,0 +1,64 @@
+"""A value becomes one line of strict JSON, in any script, with null for what is not a finite number."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from chargen.io import to_line
+
+text = st.text(st.characters(exclude_categories=["Cs"]))
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | text,
+    lambda inner: st.lists(inner) | st.dictionaries(text, inner) | st.lists(inner).map(tuple),
+    max_leaves=20,
+)
+
+
+def _expected(value):
+    """The value as strict JSON can hold it."""
+    match value:
+        case float():
+            return value if value - value == 0 else None
+        case list() | tuple():
+            return [_expected(item) for item in value]
+        case dict():
+            return {key: _expected(item) for key, item in value.items()}
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+@settings(deadline=None)
+@given(values)
+@example(({"a": (math.inf, [math.nan])}, -math.inf))
+def test_a_line_read_back_is_the_value_with_null_for_what_is_not_finite(value):
+    line = to_line(value)
+    assert "\n" not in line
+    assert "\r" not in line
+    assert json.loads(line, parse_constant=_refuse) == _expected(value)
+
+
+@given(text)
+def test_no_script_is_escaped(value):
+    """Only quotes, backslashes and control codes are, as JSON demands."""
+    plain = value.translate(dict.fromkeys([*range(32), ord('"'), ord("\\")]))
+    assert to_line(plain) == f'"{plain}"'
+
+
+def test_a_numpy_number_that_is_not_finite_is_null_too():
+    assert to_line({"loss_nats": np.float64("nan"), "all": [np.float64("-inf"), np.float64(0.5)]}) == (
+        '{"loss_nats": null, "all": [null, 0.5]}'
+    )
+
+
+def test_booleans_stay_booleans_and_the_value_stays_as_it_was():
+    value = {"a": [True, math.inf, {"b": math.nan}]}
+    assert to_line(value) == '{"a": [true, null, {"b": null}]}'
+    assert value["a"][1] == math.inf

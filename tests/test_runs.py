@@ -1,0 +1,148 @@
+"""Nothing is removed that chargen did not make, and leftovers of other runs stop none; a closed stderr ends no work."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chargen.errors import StorageError
+from chargen.io import _HOST
+from chargen.run_writer import RunLock, create_run, stage_run
+from chargen.tasks.classifier import load_classifier
+from chargen.ui.terminal_text import LastingStream
+
+DEAD = 2**22 + 1  #: above the highest number that Linux gives a process
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_run(name: str) -> None:
+    with create_run(name) as writer:
+        writer.run.model.write_bytes(b"model")
+
+
+@pytest.mark.parametrize("kind", ["new", "old"])
+@pytest.mark.parametrize("file", ["thesis.txt", "model.safetensors"])
+def test_a_hidden_folder_of_a_person_is_never_removed(kind: str, file: str) -> None:
+    make_run("run")
+    theirs = Path(f"checkpoints/.run.{kind}", file)
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    make_run("other")
+    assert theirs.read_text() == "mine"
+    with pytest.raises(StorageError, match=r"\.run\.\w+ is in the way, and no run wrote it"):
+        create_run("run", force=True)
+    assert theirs.read_text() == "mine"
+    assert Path("checkpoints/run/model.safetensors").read_bytes() == b"model"
+    lock = RunLock(Path("checkpoints/run"))
+    lock.acquire()  # the refused one holds it no longer
+    lock.release()
+
+
+def test_a_hidden_folder_that_chargen_made_is_removed_after_a_kill() -> None:
+    make_run("run")
+    writer = create_run("run", force=True)
+    assert Path("checkpoints/.run.new").is_dir()
+    writer._lock.release()  # as the end of the process does
+    make_run("other")
+    assert sorted(os.listdir("checkpoints")) == [".locks", "other", "run"]
+    assert sorted(os.listdir("checkpoints/.locks")) == ["other.lock", "run.lock"]
+
+
+def test_a_staged_folder_leaves_no_mark_however_it_ends() -> None:
+    with stage_run("x") as writer:
+        writer.commit()
+    with pytest.raises(KeyboardInterrupt), stage_run("y"):
+        raise KeyboardInterrupt
+    assert sorted(os.listdir("checkpoints/.locks")) == ["x.lock", "y.lock"]
+
+
+def test_leftovers_that_cannot_be_removed_stop_no_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run("archive")
+    left = Path(f"checkpoints/archive/.model.safetensors.{_HOST}-{DEAD}.part")
+    left.write_bytes(b"half")
+
+    def refuse(path: Path, *args: object, **more: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        writer = create_run("other")
+    with writer:
+        assert writer.run.name == "other"
+    assert left.exists()
+
+
+# ── output that nobody takes ──────────────────────────────────────────────────
+
+
+def chargen_process(*arguments: str, **how: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "chargen", *arguments], **how)
+
+
+def wait_for(path: str, process: subprocess.Popen[bytes]) -> None:
+    while not Path(path).exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def test_a_classifier_is_trained_to_its_end_when_nobody_reads_what_it_prints(verse: str) -> None:
+    Path("two.tsv").write_text("".join(f"{'ab'[n % 2]}\t{verse[n * 7 : n * 7 + 40]!r}\n" for n in range(80)))
+    read_end, write_end = os.pipe()
+    command = ("classify", "--train", "two.tsv", "--hidden", "8", "--steps", "3")
+    process = chargen_process(*command, stdout=write_end, stderr=write_end)
+    os.close(write_end)
+    os.close(read_end)
+    assert process.wait(120) == 0
+    assert load_classifier(["two"]).labels == ("a", "b")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no such signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_has_its_status_when_nobody_reads_its_message(number: int, status: int, verse: str) -> None:
+    make_run("run")
+    Path("verse.txt").write_text(verse, encoding="utf-8")
+    read_end, write_end = os.pipe()
+    command = ("train", "verse.txt", "--name", "run", "--force", "--hidden", "1024", "--steps", "100000")
+    process = chargen_process(*command, stdout=write_end, stderr=write_end)
+    os.close(write_end)
+    wait_for("checkpoints/.run.new/training_state.safetensors", process)
+    os.close(read_end)
+    process.send_signal(number)
+    assert process.wait(60) == status
+    assert Path("checkpoints/run/model.safetensors").read_bytes() == b"model"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_messages_that_cannot_be_written_change_neither_status_nor_result() -> None:
+    with open("/dev/full", "wb") as full:
+        assert chargen_process("train", "--no-such-option", stderr=full).wait(60) == 2
+        assert chargen_process("info", stdout=subprocess.DEVNULL, stderr=full).wait(60) == 0
+
+
+class Slow(io.StringIO):
+    def write(self, text: str) -> int:
+        if text == "lost":
+            raise BlockingIOError
+        return super().write(text)
+
+
+def test_what_a_slow_reader_does_not_take_at_once_is_all_that_is_dropped() -> None:
+    below = Slow()
+    stream = LastingStream(below)
+    for text in ("one ", "lost", "two"):
+        assert stream.write(text) == len(text)
+    stream.flush()
+    assert below.getvalue() == "one two"

@@ -1,0 +1,292 @@
+"""Files, folders, standard input and names → one text, in an order that is always the same."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from chargen.config import DataConfig
+from chargen.errors import ConfigError, CorpusError
+from chargen.text import builtin_corpora as sources
+from chargen.text.corpus import Corpus, read_corpus
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def read(*arguments: str, stdin: bytes | None = None, **settings_: str) -> Corpus:
+    return read_corpus(arguments, DataConfig(**settings_), None if stdin is None else io.BytesIO(stdin))
+
+
+def refused(*arguments: str, **settings_: str) -> CorpusError:
+    with pytest.raises(CorpusError) as caught:
+        read(*arguments, **settings_)
+    return caught.value
+
+
+# ── several texts ─────────────────────────────────────────────────────────────
+
+
+def test_texts_are_joined_in_the_order_of_the_arguments_with_a_newline_where_one_lacks():
+    write({"b.txt": "hai\n", "a.txt": "một", "c.txt": "ba"})
+    found = read("b.txt", "a.txt", "c.txt")
+    assert found.text == "hai\nmột\nba"
+    assert (found.files, found.arguments) == (3, ("b.txt", "a.txt", "c.txt"))
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.text("a\n", min_size=1, max_size=3), min_size=1, max_size=5))
+@example(texts=["a", "a"])  # CPython has one object for every "a"
+def test_every_text_but_the_last_ends_with_a_newline(tmp_path_factory, texts):
+    folder = tmp_path_factory.mktemp("texts")
+    paths = [folder / f"{i}.txt" for i in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text, newline="")
+    expected = "".join(t if t.endswith("\n") else t + "\n" for t in texts[:-1]) + texts[-1]
+    assert read(*map(str, paths)).text == expected
+    assert read(str(folder)).text == expected
+
+
+def test_no_newline_is_put_where_no_text_follows():
+    write({"a.txt": "một"})
+    assert read("a.txt", "-", stdin=b"").text == "một"
+
+
+def test_the_byte_order_mark_of_each_file_is_dropped():
+    write({"a.txt": "\ufeffmột", "b.txt": "\ufeffhai"})
+    assert read("a.txt", "b.txt").text == "một\nhai"
+
+
+def test_notes_name_the_file_that_they_are_about():
+    write({"a.txt": "một\n", "b.txt": "hai\r\n", "c.txt": unicodedata.normalize("NFD", "bảy\n")})
+    assert [note.split(":")[0] for note in read("a.txt", "b.txt", "c.txt").notes] == ["b.txt", "c.txt"]
+
+
+# ── folders ───────────────────────────────────────────────────────────────────
+
+
+def test_a_folder_is_read_recursively_and_sorted_whatever_the_order_its_files_were_made_in():
+    texts = {"poems/b.txt": "b\n", "poems/a/z.txt": "az\n", "poems/a/b/c.txt": "abc\n", "poems/c.md": "c\n"}
+    write(texts)
+    write({name.replace("poems", "again"): text for name, text in reversed(texts.items())})
+    assert read("poems").text == "abc\naz\nb\nc\n"
+    assert read("again").text == read("poems").text
+    assert (read("poems").files, read("poems").notes) == (4, ())
+
+
+def test_hidden_files_and_what_lies_in_hidden_folders_are_passed_over_in_silence():
+    write({"poems/a.txt": "a\n", "poems/.secret": "s\n", "poems/.git/config": "g\n", "poems/b/.x/y/z.txt": "z\n"})
+    found = read("poems")
+    assert (found.text, found.files, found.notes) == ("a\n", 1, ())
+
+
+def test_a_hidden_folder_is_read_when_it_is_what_was_asked_for():
+    write({".poems/a.txt": "a\n"})
+    assert read(".poems").text == "a\n"
+
+
+def test_files_of_a_folder_that_are_no_text_are_left_out_and_named():
+    write(
+        {
+            "poems/a.txt": "à\n",
+            "poems/damaged.gz": gzip.compress(b"hello")[:-4],
+            "poems/latin.txt": "caf\xe9 noir".encode("latin-1"),
+            "poems/picture.png": b"\x89PNG\0\0\0",
+            "poems/z.gz": gzip.compress("là\n".encode()),
+        }
+    )
+    found = read("poems")
+    assert (found.text, found.files) == ("à\nlà\n", 2)
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("poems: left out 3 files that are not utf-8 text")
+    assert "(damaged.gz, latin.txt, picture.png)" in found.notes[0]
+
+
+def test_a_long_list_of_files_left_out_is_cut_short():
+    write({"poems/a.txt": "a\n", **{f"poems/{i}.bin": b"\0" for i in range(5)}})
+    assert read("poems").notes[0].endswith("(0.bin, 1.bin, 2.bin, …)")
+
+
+def test_empty_files_of_a_folder_are_passed_over():
+    write({"poems/a.txt": "", "poems/b.txt": "b\n", "poems/c.txt": "\ufeff"})
+    assert (read("poems").text, read("poems").files) == ("b\n", 1)
+
+
+@pytest.mark.parametrize("files", [{}, {"poems/.hidden": "h"}, {"poems/empty.txt": ""}, {"poems/x.bin": b"\0\1"}])
+def test_a_folder_without_text_is_refused(files):
+    Path("poems").mkdir()
+    write(files)
+    assert refused("poems").message == "no text in the folder poems"
+
+
+def test_an_unknown_encoding_is_named_for_a_folder_too():
+    write({"poems/a.txt": "a\n"})
+    assert refused("poems", encoding="utf-9").message == "no encoding named 'utf-9'"
+
+
+# ── standard input ────────────────────────────────────────────────────────────
+
+
+def test_a_dash_reads_standard_input(monkeypatch):
+    found = read("-", stdin="\ufeffđầu\r\n".encode())
+    assert (found.text, found.name, found.files) == ("đầu\n", "stdin", 0)
+    assert found.notes[0].startswith("standard input: ")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress("là".encode()))))
+    assert read("-").text == "là"
+
+
+def test_standard_input_stands_among_files_where_its_dash_stands():
+    write({"a.txt": "a", "c.txt": "c"})
+    assert read("a.txt", "-", "c.txt", stdin=b"b").text == "a\nb\nc"
+
+
+def test_standard_input_that_is_no_text_is_named_as_such():
+    with pytest.raises(CorpusError, match="^standard input is not utf-8: byte 0xE9 at offset 3"):
+        read("-", stdin=b"caf\xe9 noir")
+
+
+# ── what is refused ───────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("content", ["", "\ufeff", gzip.compress(b"")])
+def test_an_empty_file_is_refused(content):
+    write({"a.txt": content, "b.txt": "b"})
+    assert refused("a.txt").message == "a.txt is empty"
+    assert refused("b.txt", "a.txt").message == "a.txt is empty"
+
+
+def test_no_text_at_all_is_refused():
+    with pytest.raises(CorpusError, match="no text in -"):
+        read("-", stdin=b"")
+    assert refused().message == "no text in nothing"
+
+
+def test_a_missing_file_is_refused_with_the_nearest_name_beside_it():
+    write({"shakespeare-works.txt": "a", "poems/truyện-kiều.txt": "a"})
+    error = refused("shakspeare-works.txt")
+    assert error.message == "no file, folder or corpus named 'shakspeare-works.txt'"
+    assert error.hint.startswith("Did you mean 'shakespeare-works.txt'?")
+    near = str(Path("poems/truyện-kiều.txt"))
+    assert f"Did you mean {near!r}?" in refused("poems/truyện-kiêu.txt").hint
+
+
+def test_a_misspelt_corpus_gets_the_nearest_name():
+    assert refused("pyton-docs").hint.startswith("Did you mean 'python-docs'?")
+
+
+def test_the_folder_that_two_names_share_does_not_make_them_near(here):
+    folder = here / "a-folder-with-a-rather-long-name" / "and-another-one-below-it"
+    write({str(folder / "shakespeare.txt"): "a"})
+    assert "Did you mean" not in refused(str(folder / "qq.md")).hint
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["x" * 5000, "a\0b", "no/such/folder/a.txt", "a.txt/below"],
+    ids=["too long", "NUL", "no folder", "below a file"],
+)
+def test_whatever_cannot_be_a_file_is_one_that_does_not_exist(argument):
+    write({"a.txt": "a"})
+    assert refused(argument).message == f"no file, folder or corpus named {argument!r}"
+
+
+def test_an_empty_argument_is_not_the_current_folder():
+    """`chargen train "$CORPUS"` with CORPUS unset does not learn from whatever lies around."""
+    write({"a.txt": "a"})
+    assert refused("").message == "no file, folder or corpus named ''"
+
+
+@pytest.mark.skipif(os.name == "nt" or (hasattr(os, "geteuid") and os.geteuid() == 0), reason="root reads any file")
+def test_a_file_that_may_not_be_read_is_named():
+    write({"a.txt": "a"})
+    Path("a.txt").chmod(0)
+    assert refused("a.txt").message == "a.txt cannot be read: Permission denied"
+
+
+# ── names ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def short_sources(monkeypatch):
+    monkeypatch.setattr(sources, "MADE_LENGTH", 30)
+
+
+def test_a_name_reads_its_corpus_and_its_entropy(short_sources):
+    found = read("alphabet")
+    assert (found.text, found.files) == ("abcdefghijklmnopqrstuvwxyzabcd", 0)
+    assert found.entropy_nats_per_char == 0.0
+
+
+def test_the_entropy_is_not_known_once_another_text_stands_beside_it(short_sources):
+    write({"a.txt": "a"})
+    assert read("markov").entropy_nats_per_char is not None
+    assert read("markov", "a.txt").entropy_nats_per_char is None
+    assert read("a.txt").entropy_nats_per_char is None
+
+
+def test_a_file_goes_before_a_corpus_of_its_name():
+    write({"alphabet": "một"})
+    assert read("alphabet").text == "một"
+
+
+def test_an_option_that_a_corpus_does_not_take_is_refused():
+    with pytest.raises(ConfigError, match="markov:3"):
+        read("markov:3")
+
+
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [
+        ("sonnets.txt", "sonnets"),
+        ("poems/sonnets.txt", "sonnets"),
+        ("sonnets.txt.gz", "sonnets"),
+        ("sonnets.gz", "sonnets"),
+        ("sonnets", "sonnets"),
+        ("truyện kiều.txt", "truyện-kiều"),
+        ("a.b.txt", "a-b"),
+        (".hidden", "hidden"),
+        ("%%.txt", "run"),
+        ("poems", "poems"),
+        ("poems/", "poems"),
+        ("markov:2", "markov-2"),
+        ("python-docs", "python-docs"),
+    ],
+)
+def test_a_run_is_named_after_its_first_argument(short_sources, argument, name):
+    files = [
+        "sonnets",
+        "sonnets.txt",
+        "sonnets.txt.gz",
+        "sonnets.gz",
+        "truyện kiều.txt",
+        "a.b.txt",
+        ".hidden",
+        "%%.txt",
+    ]
+    write(dict.fromkeys([*files, "poems/sonnets.txt", "other.txt"], "a"))
+    assert read(argument, "other.txt").name == name
+
+
+def test_the_current_folder_is_named_as_others_call_it(here, monkeypatch):
+    write({"truyện/a.txt": "a"})
+    monkeypatch.chdir(here / "truyện")
+    assert read(".").name == "truyện"

@@ -1,0 +1,433 @@
+"""`chargen play`: drafts and keys by their laws, pages by theirs, and the command itself in a pseudo-terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chargen.checkpoint import save_checkpoint
+from chargen.lm import LanguageModel
+from chargen.ui.play.draft import ACTIONS, MOST_UNDONE, Draft, begin, first_word, press, show
+from chargen.ui.play.layout import lay_out
+from chargen.ui.play.terminal import PASTE, PASTE_END, Key, decode
+from chargen.ui.terminal_text import clusters, glyph
+from tests.conftest import Result, random_model
+
+SCRIPTS = "ab Tế e\u0302\u0301ữ\u1112\u1161漢字👍🏽👨\u200d👩\u200d👧🇻🇳❤\ufe0f\t\n-\u202e\x1b\x9b"
+
+# ── drafts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+KEYS = [Key(name) for name in [*ACTIONS, "home", "left"]] + [
+    Key("text", text) for text in ("a", "Chữ tài", "\u0301", " ")
+]
+
+
+def written(draft: Draft) -> Draft:
+    """Show 30 characters more, by a stand-in for the model that writes what draft.cause alone decides."""
+    drawn = f" word {zlib.crc32(repr(draft.cause).encode())}" * 100
+    return show(draft, drawn[: len(draft.text) - draft.drawn_after + 30])
+
+
+def after(keys: list[Key], draft: Draft | None = None) -> Draft:
+    draft = written(begin("", 0.8, 5) if draft is None else draft)
+    for key in keys:
+        draft = written(press(draft, key))
+    return draft
+
+
+@given(st.lists(st.sampled_from(KEYS), max_size=30), st.sampled_from(KEYS))
+def test_undo_gives_back_the_draft_before_the_key(keys: list[Key], key: Key) -> None:
+    draft = after(keys)
+    changed = press(draft, key)
+    if key.name in ("ctrl-z", "ctrl-u"):
+        assert len(changed.history) == max(0, len(draft.history) - 1)
+    elif changed is not draft:
+        assert press(changed, Key("ctrl-z")) == draft
+        assert press(written(changed), Key("ctrl-u")) == draft
+
+
+@given(st.lists(st.sampled_from(KEYS), max_size=30))
+def test_undoing_everything_leads_to_the_beginning(keys: list[Key]) -> None:
+    draft = after(keys)
+    for _ in keys:
+        draft = press(draft, Key("ctrl-z"))
+    assert draft == written(begin("", 0.8, 5))
+
+
+@given(st.lists(st.sampled_from(KEYS), max_size=30))
+def test_what_is_shown_follows_the_text_from_where_it_was_drawn(keys: list[Key]) -> None:
+    draft = after(keys)
+    assert draft.text.startswith(draft.beginning)
+    assert draft.beginning + draft.drawn == draft.text + draft.continuation
+    assert len(draft.continuation) == 30
+    assert draft.temperature >= 0
+
+
+@given(st.lists(st.sampled_from(KEYS), max_size=20), st.text("ab ", min_size=1, max_size=4))
+def test_after_typing_the_same_text_seed_and_temperature_have_the_same_continuation(keys: list[Key], text: str) -> None:
+    draft = after([*keys, Key("text", text)])
+    assert draft.continuation == after([], begin(draft.text, draft.temperature, draft.seed)).continuation
+
+
+@given(st.sampled_from(["tab", "right", "shift-tab", "end", "ctrl-e"]), st.lists(st.sampled_from(KEYS), max_size=20))
+def test_accepting_leaves_the_rest_as_it_was(name: str, keys: list[Key]) -> None:
+    draft = after(keys)
+    accepted = press(draft, Key(name))
+    assert accepted.text + accepted.continuation == draft.text + draft.continuation
+    assert len(accepted.text) > len(draft.text)
+    assert accepted.cause == draft.cause
+
+
+def test_keys_do_what_they_say() -> None:
+    draft = after([Key("text", "one")])
+    assert after([Key("enter")], draft).text == "one\n"
+    assert after([Key("backspace")], draft).text == "on"
+    assert after([Key("backspace")], begin("", 1, 0)).text == ""
+    assert after([Key("ctrl-l")], draft).text == ""
+    assert after([Key("end")], draft).text == "one" + draft.continuation
+    assert after([Key("tab")], draft).text == "one word"
+    assert after([Key("right")], draft).text == "one "
+    rerolled = after([Key("ctrl-r")], draft)
+    assert (rerolled.text, rerolled.seed) == ("one", 6)
+    assert rerolled.continuation != draft.continuation
+
+
+def test_temperature_moves_by_tenths_and_not_below_zero() -> None:
+    up = after([Key("up")] * 3, begin("", 0.1, 0))
+    assert up.temperature == 0.4
+    assert after([Key("down")] * 9, up).temperature == 0.0
+    cold = begin("", 0.0, 0)
+    assert press(cold, Key("down")) is cold
+
+
+def test_what_is_kept_to_undo_is_bounded() -> None:
+    draft = begin("", 1.0, 0)
+    for _ in range(MOST_UNDONE + 10):
+        draft = press(draft, Key("text", "a"))
+    assert len(draft.history) == MOST_UNDONE
+
+
+@pytest.mark.parametrize(
+    ("text", "erased"),
+    [
+        ("việt", "việ"),
+        ("vie\u0323\u0302", "vi"),
+        ("a👨\u200d👩\u200d👧", "a"),
+        ("a👍🏽", "a"),
+        ("🇻🇳🇫🇷", "🇻🇳"),
+        ("漢字", "漢"),
+    ],
+)
+def test_backspace_takes_what_a_reader_calls_a_character(text: str, erased: str) -> None:
+    assert after([Key("backspace")], begin(text, 1, 0)).text == erased
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("ing the", "ing"), (" the king", " the"), ("\n\nROMEO:\n", "\n\nROMEO:"), ("  ", "  "), ("", ""), ("春眠", "春"),
+     ("nế u", "nế"), ("a春", "a"), ("한글 말", "한글")],
+)  # fmt: skip
+def test_a_word_is_taken_with_the_space_before_it(text: str, word: str) -> None:
+    assert first_word(text) == word
+
+
+# ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SENT = [
+    ("a", Key("text", "a")), ("ữ", Key("text", "ữ")), ("e\u0302\u0301", Key("text", "e\u0302\u0301")),
+    ("春👍🏽", Key("text", "春👍🏽")), ("\r", Key("enter")), ("\n", Key("enter")), ("\x7f", Key("backspace")),
+    ("\x08", Key("backspace")), ("\t", Key("tab")), ("\x1b[Z", Key("shift-tab")), ("\x1b[A", Key("up")),
+    ("\x1bOB", Key("down")), ("\x1b[1;5C", Key("right")), ("\x1b[F", Key("end")), ("\x1b[4~", Key("end")),
+    ("\x1b\x1b[D", Key("left")), ("\x12", Key("ctrl-r")), ("\x1a", Key("ctrl-z")), ("\x03", Key("ctrl-c")),
+    (f"{PASTE}Chào\r\nbạn\t\x1b\x03!{PASTE_END}", Key("text", "Chào\nbạn\t!")), (f"{PASTE}{PASTE_END}", None),
+    ("\x1b[15~", None), ("\x1b[[A", None), ("\x1bOP", None), ("\x1bx", None), ("\x1b\x7f", None), ("\0", None),
+    ("\x1b[97;5u", None),
+]  # fmt: skip
+
+
+def merged(keys: list[Key]) -> list[Key]:
+    """Join the text of neighbours: how much comes in one read is chance."""
+    joined: list[Key] = []
+    for key in keys:
+        if key.text and joined and joined[-1].text:
+            joined[-1] = Key("text", joined[-1].text + key.text)
+        else:
+            joined.append(key)
+    return joined
+
+
+@given(st.lists(st.sampled_from(SENT), max_size=12), st.data())
+def test_keys_are_the_same_wherever_what_was_received_is_cut(
+    sent: list[tuple[str, Key | None]], data: st.DataObject
+) -> None:
+    received = "".join(sequence for sequence, _ in sent)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(received)), max_size=6)))
+    keys, held = [], ""
+    for cut, end in zip([0, *cuts], [*cuts, len(received)], strict=True):
+        found, held = decode(held + received[cut:end])
+        keys += found
+    assert held == ""
+    assert merged(keys) == merged([key for _, key in sent if key])
+
+
+def test_escape_is_a_key_when_nothing_follows_it() -> None:
+    assert decode("a\x1b") == ([Key("text", "a")], "\x1b")
+    assert decode("\x1b", more=False) == ([Key("escape")], "")
+    assert decode("\x1b\x03", more=False) == ([Key("escape"), Key("ctrl-c")], "")
+
+
+@pytest.mark.parametrize("sent", ["\x1b[", "\x1bO", "\x1b[1;"])
+def test_a_torn_sequence_is_no_escape(sent: str) -> None:
+    keys, held = decode(sent, more=False)
+    assert Key("escape") not in keys
+    assert held == ""
+
+
+def test_a_paste_without_an_end_is_text_when_nothing_follows_it() -> None:
+    assert decode(f"{PASTE}Xin") == ([], f"{PASTE}Xin")
+    assert decode(f"{PASTE}Xin", more=False) == ([Key("text", "Xin")], "")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.booleans())
+def test_nothing_that_a_terminal_sends_is_an_error(received: str, more: bool) -> None:
+    _, held = decode(received, more)
+    assert more or not held
+
+
+# ── pages ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cells(text: str) -> int:
+    return sum(glyph(cluster)[1] for cluster in clusters(text))
+
+
+@given(st.text(max_size=60) | st.text(SCRIPTS))
+def test_clusters_put_together_are_the_text(text: str) -> None:
+    assert "".join(clusters(text)) == text
+
+
+@settings(max_examples=150)
+@given(st.text(SCRIPTS, max_size=120), st.text(SCRIPTS, max_size=120), st.integers(1, 40), st.integers(1, 12))
+def test_a_page_stays_on_the_screen_and_has_its_cursor_there(text: str, more: str, width: int, height: int) -> None:
+    page = lay_out(text, more, width, height)
+    assert len(page.rows) <= height
+    for typed, drawn in page.rows:
+        assert cells(typed) + cells(drawn) <= width
+        assert not set(typed + drawn) & set("\x1b\x9b\n\t\u202e")
+    row, column = page.cursor
+    assert 0 <= row < len(page.rows)
+    assert 0 <= column < width
+    assert 0 <= page.shown_chars <= len(more)
+    assert page.full or page.shown_chars == len(more)
+
+
+@given(st.text("ab -", max_size=80), st.text("ab -", max_size=80), st.integers(2, 30))
+def test_a_page_with_room_shows_everything_and_breaks_no_word_that_fits(text: str, more: str, width: int) -> None:
+    page = lay_out(text, more, width, 400)
+    assert "".join(typed for typed, _ in page.rows).replace(" ", "") == text.replace(" ", "")
+    assert "".join(drawn for _, drawn in page.rows).replace(" ", "") == more.replace(" ", "")
+    words = re.findall(r"[ab]+-?|-", text + more)
+    if all(len(word) <= width for word in words):
+        assert [word for typed, drawn in page.rows for word in re.findall(r"[ab]+-?|-", typed + drawn)] == words
+
+
+@settings(max_examples=50)
+@given(st.text("ab \n漢", max_size=900), st.integers(4, 30), st.integers(3, 10))
+def test_a_long_text_shows_its_end_and_leaves_a_third_of_the_page(text: str, width: int, height: int) -> None:
+    page = lay_out(text, "x" * 2000, width, height)
+    assert page.cursor[0] <= height - height // 3 - 1
+    shown = "".join(typed for typed, _ in page.rows).replace(" ", "")
+    assert text.replace(" ", "").replace("\n", "").endswith(shown)
+
+
+# ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_a_terminal_it_says_so(chargen: Callable[..., Result]) -> None:
+    result = chargen("play")
+    assert result.status == 1
+    assert "needs a terminal" in result.err
+    assert "chargen sample" in result.err
+    assert len(result.err.splitlines()) == 2
+    assert result.out == ""
+
+
+def test_bad_settings_are_wrong_usage(chargen: Callable[..., Result]) -> None:
+    assert chargen("play", "--temp", "-1").status == 2
+    assert chargen("play", "--length", "0").status == 2
+
+
+MOVES = re.compile(r"\x1b\[(?:(\d+);(\d+))?H|\x1b\[2K|\x1b\[2J|\x1b\[[?0-9;]*[a-zA-Z]|[^\x1b]", re.DOTALL)
+DEADLINE_S = 40
+
+
+class Terminal:
+    """`chargen play` in a pseudo-terminal, and what stands on its screen (of text without double widths)."""
+
+    def __init__(self, folder: Path, *arguments: str, size: tuple[int, int] = (80, 24)) -> None:
+        self.master, self.slave = os.openpty()
+        self.resize(*size)
+        self.before = self.settings()
+        self._lines: dict[tuple[int, int], str] = {}
+        self._received, self._row, self._column = "", 0, 0
+        environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(Path(__file__).parents[2])}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "chargen", "play", "-m", "verse", *arguments],
+            cwd=folder, env=environment, stdin=self.slave, stderr=self.slave, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def resize(self, columns: int, rows: int) -> None:
+        import fcntl
+        import struct
+        import termios
+
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def settings(self) -> list[object]:
+        import termios
+
+        return list(termios.tcgetattr(self.slave))
+
+    def press(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def screen(self) -> list[str]:
+        rows = 1 + max((row for row, _ in self._lines), default=0)
+        width = 1 + max((column for _, column in self._lines), default=0)
+        return ["".join(self._lines.get((r, c), " ") for c in range(width)).rstrip() for r in range(rows)]
+
+    def wait_for(self, seen: Callable[[list[str]], bool]) -> None:
+        """Read what is drawn until the screen is as expected."""
+        until = time.monotonic() + DEADLINE_S
+        while not seen(self.screen()):
+            assert time.monotonic() < until, "\n".join(self.screen())
+            self._read(1.0)
+
+    def leave(self, keys: str) -> tuple[int, str]:
+        """Press the last keys; return the exit status and what was printed on stdout."""
+        self.press(keys)
+        while self.process.poll() is None:
+            self._read(0.1)
+        assert self.process.stdout is not None
+        out = self.process.stdout.read().decode()
+        self._read(0.0)
+        return self.process.returncode, out
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        os.close(self.master)
+        os.close(self.slave)
+
+    def _read(self, wait_s: float) -> None:
+        if select.select([self.master], [], [], wait_s)[0]:
+            self._received += os.read(self.master, 1 << 16).decode("utf-8", "replace")
+            whole = len(self._received) - len(re.search(r"(\x1b[^a-zA-Z]*)?\Z", self._received)[0])  # type: ignore[index]
+            for move in MOVES.finditer(self._received[:whole]):
+                self._obey(move)
+            self._received = self._received[whole:]
+
+    def _obey(self, move: re.Match[str]) -> None:
+        sequence = move[0]
+        if sequence.endswith("H") and sequence[0] == "\x1b":
+            self._row, self._column = int(move[1] or 1) - 1, int(move[2] or 1) - 1
+        elif sequence == "\x1b[2J" or sequence.startswith("\x1b[?1049"):
+            self._lines = {}
+        elif sequence == "\x1b[2K":
+            self._lines = {place: char for place, char in self._lines.items() if place[0] != self._row}
+        elif sequence == "\r":
+            self._column = 0
+        elif sequence == "\n":
+            self._row += 1
+        elif sequence[0] != "\x1b":
+            self._lines[self._row, self._column] = sequence
+            self._column += 1
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+    if sys.platform == "win32":
+        pytest.skip("there are no pseudo-terminals here")
+    save_checkpoint(tmp_path / "checkpoints" / "verse" / "model.safetensors", random_model())
+    opened: list[Terminal] = []
+
+    def play(*arguments: str, size: tuple[int, int] = (80, 24)) -> Terminal:
+        opened.append(Terminal(tmp_path, *arguments, size=size))
+        return opened[-1]
+
+    yield play
+    for one in opened:
+        one.close()
+
+
+def shows(text: str, continuation: str, size: tuple[int, int] = (80, 24)) -> Callable[[list[str]], bool]:
+    rows = lay_out(text, continuation, size[0], size[1] - 2).rows
+    expected = [(typed + drawn).rstrip() for typed, drawn in rows]
+    return lambda screen: screen[: len(expected)] == expected and not any(screen[len(expected) : size[1] - 2])
+
+
+def test_typing_accepting_resizing_and_leaving_in_a_terminal(terminal: Callable[..., Terminal]) -> None:
+    lm = LanguageModel(random_model())
+    full = "".join(lm.stream("The ", length=400, seed=5, temperature=0.7))
+    word = first_word(full)
+    play = terminal("--seed", "5", "--temp", "0.7", "--length", "90")
+    play.wait_for(shows("", "".join(lm.stream(length=90, seed=5, temperature=0.7))))
+    for letter in "The ":
+        play.press(letter)
+    play.wait_for(shows("The ", full[:90]))
+    bits = lm.score("The ").bits_per_char
+    assert f"temp 0.7  {bits:.2f} bits/char  seed 5  verse  4 characters" in play.screen()[22]
+    play.press("\t")
+    play.wait_for(shows(f"The {word}", full[len(word) :][:90]))
+    play.resize(40, 12)
+    play.wait_for(shows(f"The {word}", full[len(word) :][:90], (40, 12)))
+    play.press("\x1b[A")
+    play.wait_for(lambda screen: "temp 0.8" in screen[10])
+    play.press("\x12")
+    play.wait_for(lambda screen: "seed 6" in screen[10])
+    play.wait_for(
+        shows(f"The {word}", lm.sample(f"The {word}", length=90, seed=6, temperature=0.8)[4 + len(word) :], (40, 12))
+    )
+    play.press("\x1a\x1a")
+    play.wait_for(shows(f"The {word}", full[len(word) :][:90], (40, 12)))
+    assert play.leave("\x1b") == (0, f"The {word}\n")
+    assert play.settings() == play.before
+
+
+def test_a_paste_in_many_scripts_is_text_and_leaves_as_it_came(terminal: Callable[..., Terminal]) -> None:
+    pasted = "Trăm năm\tế\n" + "chữ tài " * 700  # longer than a terminal gives at once
+    play = terminal("--seed", "1", "--prompt", "Đây: ")
+    play.wait_for(lambda screen: screen[0].startswith("Đây:"))
+    for cut in range(0, len(pasted), 500):
+        play.press((PASTE if cut == 0 else "") + pasted[cut : cut + 500].replace("\n", "\r"))
+        play._read(0.0)
+    play.press(PASTE_END)
+    play.wait_for(lambda screen: f"{5 + len(pasted):,} characters" in screen[22] and "bits/char" in screen[22])
+    assert play.leave("\x04") == (0, f"Đây: {pasted}\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "number", "status"), [("\x03", 0, 130), ("", signal.SIGINT, 130), ("", signal.SIGTERM, 143)]
+)
+def test_ctrl_c_and_signals_leave_without_a_word_on_stdout(
+    terminal: Callable[..., Terminal], keys: str, number: int, status: int
+) -> None:
+    play = terminal("--prompt", "lost", "--length", "10")
+    play.wait_for(lambda screen: screen[0].startswith("lost"))
+    if number:
+        play.process.send_signal(number)
+    assert play.leave(keys) == (status, "")
+    assert play.settings() == play.before
+    assert not any(line.startswith("lost") for line in play.screen())

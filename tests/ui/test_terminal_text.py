@@ -1,0 +1,228 @@
+"""Text from outside never acts on a terminal: characters, streams, consoles, and rules read off the source."""
+
+import ast
+import io
+import json
+import sys
+import threading
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from chargen.ui import terminal_text as visible_module
+from chargen.ui.console import chatter, live, progress_bar, results, status
+from chargen.ui.tables import plain_table
+from chargen.ui.terminal_text import (
+    VisibleStream,
+    install,
+    is_shown,
+    visible,
+    visible_json,
+    visible_streams,
+    visible_text,
+)
+
+PACKAGE = Path(visible_module.__file__).parent.parent
+ALL = [chr(code) for code in range(sys.maxunicode + 1)]
+# Format characters that can be seen or that a script needs: Arabic, Syriac, Kaithi, Egyptian; ZWJ and ZWNJ.
+NEEDED = {chr(code) for code in (*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD)}
+NEEDED |= {chr(code) for code in range(0x13430, 0x13440)} | {"\u200c", "\u200d"}
+OFTEN = "\x1b\x9b\x07\r\n\t\u202e\ud800\u200b\U0001f3f4\U000e0067ក"
+ANY = st.text(st.characters(exclude_categories=()) | st.sampled_from(OFTEN))
+
+
+def test_every_control_and_invisible_character_is_replaced_and_no_other() -> None:
+    unsafe = {c for c in ALL if unicodedata.category(c) in ("Cc", "Cs", "Cf", "Zl", "Zp")} - NEEDED
+    replaced = {c for c in ALL if visible(c) != c}
+    assert unsafe <= replaced
+    assert all(unicodedata.category(c) == "Cn" for c in replaced - unsafe)  # unassigned, and invisible by default
+    assert {c for c in ALL if visible_text(c) != c} == replaced - {"\n", "\t"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Trăm năm trong cõi người ta",
+        "e\u0302 a\u031b",
+        "سلام می\u200cخواهم",
+        "क्\u200dष क्\u200cष",
+        "👨\u200d👩\u200d👧 ❤\ufe0f 👍🏽 🇻🇳",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "ភាសា\u200bខ្មែរ ภาษา\u200bไทย",
+        "ᠭᠠᠷ\u180eᠠ",
+        "春眠不覚暁 日本\u3000語",
+    ],
+)
+def test_scripts_and_emoji_stay_as_they_are(text: str) -> None:
+    assert visible(text) == visible_text(text) == text
+    below = io.StringIO()
+    stream = VisibleStream(below)
+    for char in text:
+        stream.write(char)
+    assert below.getvalue() == text
+
+
+def test_hidden_text_in_tags_and_zero_width_characters_between_latin_letters_show() -> None:
+    assert visible("a\U000e0067\U000e0062b") == "a\ufffd\ufffdb"
+    assert visible("pay\u200bpal\u00ad\ufeff\u2060") == "pay\ufffdpal\ufffd\ufffd\ufffd"
+
+
+@given(st.lists(ANY))
+def test_a_text_in_pieces_is_shown_as_the_whole(pieces: list[str]) -> None:
+    below = io.StringIO(newline="")
+    stream = VisibleStream(below)
+    assert sum(map(stream.write, pieces)) == sum(map(len, pieces))
+    assert below.getvalue() == visible_text("".join(pieces))
+
+
+@given(ANY)
+def test_making_visible_is_one_character_for_one_and_done_once(text: str) -> None:
+    assert len(visible(text)) == len(text)
+    assert visible(visible(text)) == visible(text)
+    assert not set(visible(text)) & set("\x1b\x9b\x07\r\n\t\u202e\ud800")
+
+
+@given(st.dictionaries(ANY, ANY))
+def test_visible_json_has_the_same_value(value: dict[str, str]) -> None:
+    line = json.dumps(value, ensure_ascii=False)
+    assert json.loads(visible_json(line)) == json.loads(line)
+    assert visible(visible_json(line)) == visible_json(line)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_stdout_is_raw_unless_it_is_a_terminal_and_stderr_never_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stdout, out in ((io.StringIO(), "\x1b\u202e"), (Terminal(), "␛\ufffd")):
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        stderr = sys.stderr
+        with visible_streams():
+            install()  # twice is once
+            print("\x1b\u202e", end="")
+            print("\x1b\u202e", end="", file=sys.stderr)
+            assert is_shown() == (stdout is not sys.stdout)
+        assert stdout is sys.stdout and stderr is sys.stderr
+        assert stdout.getvalue() == out
+        assert stderr.getvalue() == "␛\ufffd"  # type: ignore[attr-defined]
+
+
+# ── rich ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    stream = Terminal()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, stream)
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    return stream
+
+
+def test_a_console_shows_markup_and_emoji_names_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    results().print("[bold]a[/x] :smile: [link=file:///etc]b", Text("[red]"), soft_wrap=True)
+    chatter().print(Panel(Text("c"), title=Text("[/]")))
+    shown = terminal.getvalue()
+    assert all(text in shown for text in ("[bold]a[/x] :smile: [link=file:///etc]b [red]", "[/]", "c"))
+    assert "\x1b" not in shown
+
+
+def test_labels_in_brackets_stay_apart_as_heads_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    results().print(plain_table(("[a]", "[/]", "x\x1b[2J\ny"), [("[b]", ":heart:", "\r\x9b")]))
+    shown = terminal.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "")
+    assert all(text in shown for text in ("[a]", "[/]", "x␛[2J␊y", "[b]", ":heart:", "␍\ufffd"))
+    assert "\x1b" not in shown
+
+
+def test_a_console_makes_text_visible_whoever_made_it_and_keeps_its_own_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    table = Table()
+    table.add_column("h\x9b")
+    table.add_row("a\x1b]0;owned\x07\u202eb")
+    console = results()
+    console.print(table, Text("c\x1b[2J\n", "bold"))
+    console.set_alt_screen(True)
+    shown = terminal.getvalue()
+    assert "\x1b]" not in shown and "\x1b[2J" not in shown and not set("\x07\x9b\u202e") & set(shown)
+    assert "␛]0;owned" in shown and "\x1b[1m" in shown and "\x1b[?1049h" in shown
+
+
+def test_displays_leave_stdout_and_stderr_alone_and_start_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    before = sys.stdout, sys.stderr, threading.active_count()
+    console = chatter()
+    assert console.is_terminal
+    with live(console), status(console, "[red]\x1b[2J") as show:
+        show("[/]")
+        assert (sys.stdout, sys.stderr, threading.active_count()) == before
+    with progress_bar(console, 2) as show_progress:
+        show_progress("[/red]\x1b]0;x\x07", 1)
+        assert (sys.stdout, sys.stderr, threading.active_count()) == before
+    assert all(text in terminal.getvalue() for text in ("[red]␛[2J", "[/]", "[/red]␛]0;x␇"))
+
+
+class Gone(Terminal):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_who_left_is_an_exception_and_not_the_end_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, console in (("stdout", results), ("stderr", chatter)):
+        monkeypatch.setattr(sys, name, Gone())
+        with pytest.raises(BrokenPipeError):
+            console().print("x")
+
+
+# ── the source ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+DISPLAYS = {"rich.live", "rich.progress", "rich.status", "rich.spinner", "rich.prompt", "rich.columns", "rich.markup"}
+PARSERS = {"from_markup", "from_ansi", "render_markup", "status"}
+TITLED = {"title", "subtitle", "caption"}
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_only_the_helper_makes_consoles_and_displays_and_nothing_is_parsed_as_markup(file: Path) -> None:
+    is_helper = file == PACKAGE / "ui" / "console.py"
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rich" and not is_helper:
+            assert node.module not in DISPLAYS, node.module
+            assert node.module != "rich" or {alias.name for alias in node.names} == {"box"}
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.split(".")[0] == "rich" for alias in node.names), "import what is used by name"
+        if not isinstance(node, ast.Call):
+            continue
+        where, keywords = f"{file}:{node.lineno}", {keyword.arg: keyword.value for keyword in node.keywords}
+        assert _name(node) not in PARSERS or (_name(node) == "status" and isinstance(node.func, ast.Name)), where
+        if not is_helper:
+            assert _name(node) != "Console", where
+            assert not {"markup", "emoji"} & set(keywords), where
+        if _name(node) in ("Panel", "Table", "Rule"):
+            for key in TITLED & set(keywords):
+                title = keywords[key]
+                assert isinstance(title, ast.Call) and _name(title) == "Text", where
+        if is_helper and _name(node) in ("Live", "Progress"):
+            for key in ("auto_refresh", "redirect_stdout", "redirect_stderr"):
+                assert isinstance(keywords[key], ast.Constant) and keywords[key].value is False, where  # type: ignore[attr-defined]
+
+
+def test_the_source_that_the_rules_are_for_is_found() -> None:
+    source = (PACKAGE / "ui" / "console.py").read_text(encoding="utf-8")
+    assert all(f"{word}(" in source for word in ("Live", "Progress", "TextColumn"))
+    assert issubclass(type(results()), Console)
