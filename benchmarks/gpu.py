@@ -26,7 +26,7 @@ from benchmarks.quality import machine
 from benchmarks.sampling import TEMPERATURE, model
 from benchmarks.speed import EMBEDDING, VOCABULARY, library_step, placed, step
 from chargen.config import ModelConfig, TrainConfig
-from chargen.data.batches import LaneStream
+from chargen.data.batches import TextBatches
 from chargen.training.trainer import Trainer
 
 AGREED_STEPS = 20
@@ -79,7 +79,7 @@ def agreement(cell: str, hidden: int, device: str) -> dict[str, object]:
         config = ModelConfig(VOCABULARY, cell, hidden_size=hidden, embedding_dim=EMBEDDING)
         network = placed(config, name)
         settings = TrainConfig(steps=AGREED_STEPS, batch_size=32, seq_len=32, learning_rate=1e-3, device=name)
-        trainer, found = Trainer(network, LaneStream(ids, 0, 32, 32), settings), []
+        trainer, found = Trainer(network, TextBatches(ids, 0, 32, 32), settings), []
         with torch.backends.cudnn.flags(allow_tf32=False):
             for number in range(AGREED_STEPS):
                 trainer.train_step(number / AGREED_STEPS)

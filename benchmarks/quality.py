@@ -28,7 +28,7 @@ import torch
 from chargen import load, read_corpus
 from chargen.config import DataConfig, ModelConfig
 from chargen.data.dataset import split
-from chargen.graph.numba_backend import installed
+from chargen.graph.numba_backend import numba_installed
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
@@ -102,7 +102,7 @@ def machine() -> str:
     return (
         f"{torch.get_num_threads()} threads of {platform.machine()}, {speed:.0f} GFLOP/s in a 2048³ float32 product, "
         f"Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}, "
-        f"{'with' if installed() else 'without'} numba"
+        f"{'with' if numba_installed() else 'without'} numba"
     )
 
 

@@ -39,7 +39,7 @@ from chargen.checkpoint import Checkpoint
 from chargen.config import ModelConfig
 from chargen.engines import streams as lanes
 from chargen.engines import streams as stream
-from chargen.graph.numba_backend import installed
+from chargen.graph.numba_backend import numba_installed
 from chargen.lm import LanguageModel
 from chargen.tokenizers.tokenizer import build_tokenizer
 
@@ -86,7 +86,7 @@ def measure(cell: str, hidden: int, seconds: float, turns: int, streams: int) ->
         "plain": lambda: lm.samples(200, length=19, seed=0, stop=("\n",)),
         "regex": lambda: lm.samples(200, length=20, seed=0, regex=PATTERN),
     }
-    if installed():
+    if numba_installed():
         ways |= {"compiled": one(lm, compiled=True), "many_compiled": many(lm, streams, compiled=True)}
     written = {"products": streams, "many": streams * LENGTH, "many_compiled": streams * LENGTH}
     for name in ("plain", "regex"):

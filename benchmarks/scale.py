@@ -73,13 +73,13 @@ def peak_mb() -> float:
 def encode() -> dict[str, Any]:
     """Read the long text, survey it, encode nine tenths of it."""
     from chargen.config import DataConfig
-    from chargen.data.dataset import prepare
+    from chargen.data.dataset import prepare_dataset
     from chargen.text.corpus import read_corpus
 
     begin = time.perf_counter()
     corpus = read_corpus(["long.txt"])
     read_s = time.perf_counter() - begin
-    data = prepare(corpus, None, DataConfig())
+    data = prepare_dataset(corpus, None, DataConfig())
     seconds = time.perf_counter() - begin
     size = os.path.getsize("long.txt") / 1e6
     return {"mb": size, "mb_per_s": size / seconds, "read_s": read_s, "peak_mb": peak_mb(), "ids": len(data.train.ids)}
@@ -107,7 +107,7 @@ def train(steps: int) -> dict[str, Any]:
 
         setattr(owner, name, call)
 
-    timed(feed.Feed, "batch", "batch")
+    timed(feed.DeviceLoader, "batch", "batch")
     timed(trainer.Trainer, "train_step", "step")
     plan = Plan(read_corpus(["long.txt"]), "long", {"steps": steps}, model={"hidden_size": 256})
     resident: list[float] = []

@@ -232,28 +232,28 @@ def attack_models(count: int, rng: np.random.Generator, whole: Path) -> Outcome:
 def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) -> Outcome:
     """Change a training state in `count` ways; from an accepted one a training step must be possible."""
     from chargen.checkpoint import load_tensors
-    from chargen.data.dataset import prepare
+    from chargen.data.dataset import prepare_dataset
     from chargen.run_writer import RunLock, RunWriter
     from chargen.runs import Run
     from chargen.text.corpus import Corpus
     from chargen.text.long_text import LongText
-    from chargen.training.budget import Clock
+    from chargen.training.budget import Budget
     from chargen.training.run import _stream, build_loop
-    from chargen.training.saving import Keeper
+    from chargen.training.saving import RunSaver
     from chargen.training.state import load_state
 
     tensors, described = load_tensors(whole)
     run = Run(whole.parent / "changed", "changed")
     run.folder.mkdir(exist_ok=True)
     start = load_state(whole)
-    data = prepare(Corpus(LongText.of(text), "verse", ("verse.txt",), 1), None, start.data, start.tokenizer)
+    data = prepare_dataset(Corpus(LongText.of(text), "verse", ("verse.txt",), 1), None, start.data, start.tokenizer)
 
     def step() -> Tensors:
         state = load_state(run.state)
         config = replace(state.train, device="cpu")  # as `train` replaces it by a device of this machine
-        keeper = Keeper(RunWriter(RunLock(run.folder), run), data, state.model, config)
+        saver = RunSaver(RunWriter(RunLock(run.folder), run), data, state.model, config)
         stream = _stream(data, config)
-        loop = build_loop(stream, keeper, Clock(0.0, None, 100, 0), state, None, 60.0)
+        loop = build_loop(stream, saver, Budget(0.0, None, 100, 0), state, None, 60.0)
         loop.trainer.train_step(0.5)
         return loop.trainer.network.export_weights()
 

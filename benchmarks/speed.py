@@ -26,9 +26,9 @@ from torch import nn
 from benchmarks.quality import machine
 from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
-from chargen.data.batches import LaneStream
+from chargen.data.batches import TextBatches
 from chargen.networks import kernels as jit
-from chargen.networks.layers import Lookup, choose_path
+from chargen.networks.layers import Lookup, choose_backend
 from chargen.networks.network import Network
 from chargen.networks.torch_runtime import keep_freed_memory
 from chargen.training.recipe import FLOPS_PER_WEIGHT, recurrent_weights
@@ -46,7 +46,7 @@ Call = Callable[[], object]
 def main(sizes: str, cells: str, turns: int, plain: bool) -> None:
     """Print a table of times, ratios and shares."""
     if plain:
-        jit.MOST_THREADS = 0
+        jit.MAX_THREADS = 0
     print(f"{machine()}; {'with' if jit.worth_it() else 'without'} compiled passes")
     keep_freed_memory()
     print("| lanes × ids × hidden | cell | step | share | nn.GRU's | ratio | layer | share | nn.GRU's | ratio |")
@@ -101,7 +101,7 @@ def step(cell: str, B: int, T: int, H: int, device: str = "cpu") -> Call:
     config = ModelConfig(VOCABULARY, cell, hidden_size=H, embedding_dim=EMBEDDING)
     ids = torch.randint(VOCABULARY, (B * T * 64,)).numpy()
     settings = TrainConfig(steps=1000, batch_size=B, seq_len=T, learning_rate=1e-4, device=device)
-    trainer = Trainer(placed(config, device), LaneStream(ids, 0, B, T), settings)
+    trainer = Trainer(placed(config, device), TextBatches(ids, 0, B, T), settings)
     return lambda: trainer.train_step(0.5)
 
 
@@ -117,7 +117,7 @@ def layer(cell: str, B: int, T: int, H: int) -> Call:
     """Return a call that runs one layer forward and backward, from ids."""
     network = Network(ModelConfig(VOCABULARY, cell, hidden_size=H, embedding_dim=EMBEDDING))
     ids, d_outputs = torch.randint(VOCABULARY, (T, B)), torch.randn(T, B, H)
-    path, params, (state,) = choose_path(cell, ids.device), network.layer(0), network.initial_state(B)
+    path, params, (state,) = choose_backend(cell, ids.device), network.layer(0), network.initial_state(B)
     leaves = [network.weight("embedding.weight"), *params.values()]
 
     def call() -> object:

@@ -22,24 +22,24 @@ from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import SampleConfig
 from chargen.engines.interface import Engine
 from chargen.engines.numpy_engine import NumpyEngine
-from chargen.graph.numba_backend import installed
+from chargen.graph.numba_backend import numba_installed
 from chargen.runs import find_model
-from chargen.sampling.generate import Sample, Writing
-from chargen.sampling.prefix_cache import Reading, read
+from chargen.sampling.generate import Generator, Sample
+from chargen.sampling.prefix_cache import PrefixCache, read
 from chargen.scoring.scorer import Score, unknown_names
 from chargen.scoring.text_scorer import Scoring
 from chargen.text.documents import NONE, separator
 
 if TYPE_CHECKING:
-    from chargen.probe.surprisal import Place
+    from chargen.probe.surprisal import CharSurprisal
     from chargen.sampling.copy_report import CopyReport
-    from chargen.sampling.search import Joined
+    from chargen.sampling.search import Infill
     from chargen.scoring.edits import Suggestion
     from chargen.scoring.whole_text import TextEvaluation
 
-MOST_NUMPY_DRAWN = 1_000_000  #: ids of many texts, up to which nothing is faster than NumPy; of one, nothing ever is
+MAX_NUMPY_DRAWN = 1_000_000  #: ids of many texts, up to which nothing is faster than NumPy; of one, nothing ever is
 LANES = 32  #: parts of a long text that torch reads side by side
-MOST_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
+MAX_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
 
 Texts = list[str] | tuple[str, ...]
 
@@ -106,7 +106,7 @@ class LanguageModel:
         """Return several texts, written side by side; the first is what `stream` writes, up to rounding."""
         return list(self.writing(prompt, num_texts=count, **settings).samples(range(count)))
 
-    def joins(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Joined]:
+    def joins(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Infill]:
         """Return texts of at most `length` characters between a prompt and a suffix; see `sampling/infill.py`."""
         writing, suffix = self.writing(prompt, num_texts=particles, **settings), self._scoring.normal(suffix)
         return [writing.join(suffix, number, particles) for number in range(count)]
@@ -127,12 +127,12 @@ class LanguageModel:
         self,
         prompt: str = "",
         *,
-        after: Reading | None = None,
+        after: PrefixCache | None = None,
         corpus: Sequence[str] = (),
         num_texts: int = 1,
         **settings: Any,
-    ) -> Writing:
-        """Make everything ready to write after a prompt, in any of the ways that `Writing` knows.
+    ) -> Generator:
+        """Make everything ready to write after a prompt, in any of the ways that `Generator` knows.
 
         Args:
             prompt, after, corpus, settings: as `stream` has them.
@@ -142,19 +142,21 @@ class LanguageModel:
             ConfigError: a setting is out of range, or settings do not go together.
         """
         config = SampleConfig(**{"seed": secrets.randbits(31), **settings})
-        few = num_texts == 1 or num_texts * config.length <= MOST_NUMPY_DRAWN
-        by_numpy = self.device in ("auto", "cpu") if few else installed() and self._device() == "cpu"  # compiled loops
+        few = num_texts == 1 or num_texts * config.length <= MAX_NUMPY_DRAWN
+        by_numpy = (
+            self.device in ("auto", "cpu") if few else numba_installed() and self._device() == "cpu"
+        )  # compiled loops
         copies = None
         if config.max_copy:
-            from chargen.sampling.copy_filter import Copies, copy_index  # which reads corpora
+            from chargen.sampling.copy_filter import CopyFilter, copy_index  # which reads corpora
 
-            copies = Copies(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self.note))
+            copies = CopyFilter(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self.note))
         engine = self._numpy if by_numpy or after else self._torch
         config, prompt = replace(config, regex=self._scoring.normal(config.regex)), self._scoring.normal(prompt)
         between = separator(self._data.documents) if self._has_documents else None
-        return Writing(engine, self.tokenizer, self._scoring.start, prompt, config, between, copies, after)
+        return Generator(engine, self.tokenizer, self._scoring.start, prompt, config, between, copies, after)
 
-    def read(self, text: str, before: Reading | None = None) -> Iterator[Reading]:
+    def read(self, text: str, before: PrefixCache | None = None) -> Iterator[PrefixCache]:
         """Yield readings of ever longer parts of a text, the last of the whole, to be gone on from by `stream`.
 
         Args:
@@ -202,7 +204,7 @@ class LanguageModel:
 
     def places(
         self, text: str, *, context: str | None = None, most: int = 5, end: bool = False, score: Score | None = None
-    ) -> Iterator[Place]:
+    ) -> Iterator[CharSurprisal]:
         """Yield a text's characters (and its end) with surprisal and guesses; `score`: its own with pieces."""
         from chargen.probe.surprisal import best_guesses, places
 
@@ -240,7 +242,7 @@ class LanguageModel:
         return self._data.documents != NONE
 
     def _engine(self, num_ids: int) -> Engine:
-        return self._numpy if num_ids <= MOST_NUMPY_IDS and self.device in ("auto", "cpu") else self._torch
+        return self._numpy if num_ids <= MAX_NUMPY_IDS and self.device in ("auto", "cpu") else self._torch
 
     @cached_property
     def _numpy(self) -> NumpyEngine:

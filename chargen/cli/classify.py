@@ -76,20 +76,20 @@ def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | No
         return
     if not models:
         raise click.UsageError("Give a classifier or several models: -m NAME, or -m A -m B.")
-    from chargen.tasks.calibration import parted
+    from chargen.tasks.calibration import split_halves
     from chargen.tasks.classifier import load_classifier
     from chargen.tasks.labelled_data import read_labelled
 
     classifier = load_classifier(models)
     many = [*texts, *_lines(choices["file"], bool(texts or choices["labelled"]))]
-    measured = None
+    evaluated = None
     if choices["labelled"]:
-        for_temperature, unseen = parted(read_labelled(Path(choices["labelled"])), HALVES, choices["seed"])
-        classifier = classifier.fitted(for_temperature)
-        measured = classifier.measured(unseen)
-    elif not classifier.calibrated:
+        for_temperature, unseen = split_halves(read_labelled(Path(choices["labelled"])), HALVES, choices["seed"])
+        classifier = classifier.calibrate(for_temperature)
+        evaluated = classifier.evaluate(unseen)
+    elif not classifier.is_calibrated:
         click.echo("note: no temperature was fitted: the probabilities are far too sure; see --labelled", err=True)
-    _print(classifier, many, measured, choices["as_json"])
+    _print(classifier, many, evaluated, choices["as_json"])
 
 
 def _lines(name: str | None, has_more: bool) -> list[str]:
@@ -115,10 +115,10 @@ def train_labelled(
     from chargen.cli.main import STARTED
     from chargen.tasks.classifier import Trained, train_classifier
     from chargen.tasks.labelled_data import read_labelled
-    from chargen.ui.console import chatter, print_json, progress_bar, results
+    from chargen.ui.console import print_json, progress_bar, stderr_console, stdout_console
     from chargen.ui.terminal_text import visible
 
-    texts, console = read_labelled(Path(path)), chatter()
+    texts, console = read_labelled(Path(path)), stderr_console()
     name = name or Path(path).resolve().stem
     done = 0
     with stop_on_signals() as stop, progress_bar(console, len(texts)) as show:
@@ -137,8 +137,8 @@ def train_labelled(
     if as_json:
         print_json(_described(trained))
     else:
-        results().print(_quality(trained.quality, trained.classifier), soft_wrap=True)
-        results().print(visible(f"The classifier is {trained.folder}"))
+        stdout_console().print(_quality(trained.quality, trained.classifier), soft_wrap=True)
+        stdout_console().print(visible(f"The classifier is {trained.folder}"))
 
 
 def _described(trained: Trained) -> dict[str, Any]:
@@ -160,25 +160,25 @@ def _quality(found: Quality, classifier: Classifier) -> str:
     )
 
 
-def _print(classifier: Classifier, texts: list[str], measured: Quality | None, as_json: bool) -> None:
-    from chargen.ui.console import print_json, results
+def _print(classifier: Classifier, texts: list[str], evaluated: Quality | None, as_json: bool) -> None:
+    from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import plain_table
 
     if as_json:
-        if measured:
-            print_json({"event": "measured", "temperature": classifier.temperature, **measured.to_json()})
+        if evaluated:
+            print_json({"event": "measured", "temperature": classifier.temperature, **evaluated.to_json()})
         for text, row in zip(texts, classifier.log_probs(texts).tolist() if texts else [], strict=True):
             probabilities = {label: math.exp(x) for label, x in zip(classifier.labels, row, strict=True)}
             label = max(probabilities, key=lambda one: probabilities[one])
-            about = {"temperature": classifier.temperature, "calibrated": classifier.calibrated}
+            about = {"temperature": classifier.temperature, "calibrated": classifier.is_calibrated}
             print_json({"event": "text", "text": text, "label": label, "probabilities": probabilities, **about})
         return
-    if measured:
-        results().print(_quality(measured, classifier), soft_wrap=True)
+    if evaluated:
+        stdout_console().print(_quality(evaluated, classifier), soft_wrap=True)
     if texts:
         rows = []
         for text, row in zip(texts, classifier.log_probs(texts).tolist(), strict=True):
             label = classifier.labels[max(range(len(row)), key=lambda k: row[k])]
             rows.append((label, *(f"{math.exp(x):.3f}" for x in row), text))
         columns = [f"p({label})" for label in classifier.labels]
-        results().print(plain_table(("label", *columns, "text"), rows, columns))
+        stdout_console().print(plain_table(("label", *columns, "text"), rows, columns))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chargen.lm import LanguageModel
     from chargen.text.corpus import Corpus
 
-MOST_LEARNED_CHARS = 1 << 20  #: of a text that the baselines learn from: its end, as at the end of a training run
+MAX_LEARNED_CHARS = 1 << 20  #: of a text that the baselines learn from: its end, as at the end of a training run
 FEW_LINES = 30
 MAX_RESAMPLES = 1_000_000  #: some minutes for a text of 10,000 lines
 
@@ -132,19 +132,19 @@ def _learned(
     """Return (what the baselines learn from, what to call it); (None, "") if the model's text is not at hand."""
     from chargen.errors import CorpusError
     from chargen.runs import find_model
-    from chargen.sampling.training_text_index import Learned, training_text
+    from chargen.sampling.training_text_index import TrainingText, training_text
     from chargen.text.corpus import read_corpus
     from chargen.text.documents import MARK, separator
 
     if learn is not None:
         given = read_corpus([learn], config, max_bytes=max_bytes)
-        return given.text[-MOST_LEARNED_CHARS:], learn
+        return given.text[-MAX_LEARNED_CHARS:], learn
     try:
         text = training_text(lm.checkpoint, model_path=find_model(name))
     except CorpusError:
         return None, ""
-    between = separator(Learned.of(lm.checkpoint).data.documents)
-    return text.read()[-MOST_LEARNED_CHARS:].replace(MARK, between), f"{name}’s text"
+    between = separator(TrainingText.of(lm.checkpoint).data.documents)
+    return text.read()[-MAX_LEARNED_CHARS:].replace(MARK, between), f"{name}’s text"
 
 
 def _line(
@@ -176,17 +176,17 @@ def _say(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[str], nu
 def _print(
     about: dict[str, Any], table: list[dict[str, Any]], far: list[dict[str, Any]], num_models: int, as_json: bool
 ) -> None:
-    from chargen.ui.console import print_json, results
+    from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import comparison_table, lines_apart_table
 
     if as_json:
         print_json({**about, "models": table[:num_models], "baselines": table[num_models:], "lines_apart": far})
         return
     first = table[0]["name"]
-    results().print(comparison_table(table))
-    results().print(
+    stdout_console().print(comparison_table(table))
+    stdout_console().print(
         f"{about['chars']:,} characters, {about['bytes']:,} bytes, {about['lines']:,} lines; differences from "
         f"{visible(first)}, 95 % of {about['resamples']:,} resamples"
     )
     for other in dict.fromkeys(line["other"] for line in far):
-        results().print(lines_apart_table([line for line in far if line["other"] == other]))
+        stdout_console().print(lines_apart_table([line for line in far if line["other"] == other]))

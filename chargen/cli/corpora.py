@@ -30,13 +30,15 @@ def corpora(ctx: click.Context) -> None:
 def list_corpora(as_json: bool = False) -> None:
     """List the corpora that `chargen train` knows by name."""
     from chargen.text.builtin_corpora import SOURCES
-    from chargen.ui.console import print_json, results
+    from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import plain_table
 
     if as_json:
         print_json([{"name": n, "about": s.about, "needs_network": not s.offline} for n, s in SOURCES.items()])
     else:
-        results().print(plain_table(("name", "what it is"), [(name, source.about) for name, source in SOURCES.items()]))
+        stdout_console().print(
+            plain_table(("name", "what it is"), [(name, source.about) for name, source in SOURCES.items()])
+        )
 
 
 @corpora.command(
@@ -86,7 +88,7 @@ def check(corpus: tuple[str, ...], max_bytes: int, as_json: bool, **choices: Any
     from chargen.config import DataConfig
     from chargen.text.corpus import read_corpus
     from chargen.text.quality import examine
-    from chargen.ui.console import print_json, results
+    from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import key_value_table
 
     config = DataConfig(**choices)
@@ -95,13 +97,13 @@ def check(corpus: tuple[str, ...], max_bytes: int, as_json: bool, **choices: Any
         print_json({**asdict(facts), "findings": [asdict(finding) for finding in findings]})
         return
     numbers = [(k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in asdict(facts).items()]
-    results().print(key_value_table(numbers))
+    stdout_console().print(key_value_table(numbers))
     for finding in findings:
-        results().print(f"\n{visible(finding.kind)}: {visible(finding.what)}\n  {visible(finding.advice)}")
+        stdout_console().print(f"\n{visible(finding.kind)}: {visible(finding.what)}\n  {visible(finding.advice)}")
         for place in finding.places:
-            results().print(f"    {visible(place)}")
+            stdout_console().print(f"    {visible(place)}")
     if not findings:
-        results().print("\nNothing odd was found.")
+        stdout_console().print("\nNothing odd was found.")
 
 
 @corpora.command(epilog="\b\nExample:\n  chargen corpora clean")

@@ -49,7 +49,7 @@ def evaluate(corpus: tuple[str, ...], model: str | None, encoding: str, max_byte
     from chargen.config import DataConfig
     from chargen.lm import load
     from chargen.text.corpus import read_corpus
-    from chargen.ui.console import LN2, chatter, print_json, results
+    from chargen.ui.console import LN2, print_json, stderr_console, stdout_console
     from chargen.ui.tables import plain_table
 
     lm = load(model)
@@ -57,8 +57,10 @@ def evaluate(corpus: tuple[str, ...], model: str | None, encoding: str, max_byte
     # Read as it is: the model brings it into the form of its training text, and counts the bytes of this one.
     text = read_corpus(corpus, DataConfig(encoding=encoding, newline="keep", normalize="none"), max_bytes=max_bytes)
     found = lm.evaluate(text.text)
+    console = stdout_console()
     if found.unknown_chars:
-        chatter().print(f"note: the model does not know {found.unknown_chars:,} of the {found.chars:,} characters")
+        note = f"note: the model does not know {found.unknown_chars:,} of the {found.chars:,} characters"
+        stderr_console().print(note)
     adapted = _adapted(lm.checkpoint, text.text, how, device) if adapt else None
     if as_json:
         print_json({"corpus": text.name, **asdict(found), **({"adapted": adapted.to_json()} if adapted else {})})
@@ -76,16 +78,16 @@ def evaluate(corpus: tuple[str, ...], model: str | None, encoding: str, max_byte
             ("  second half", adapted.second_half_nats_per_char),
         ]
     numbers = ("bits/char", "nats/char")
-    results().print(
+    console.print(
         plain_table((text.name, *numbers), [(name, f"{n / LN2:.3f}", f"{n:.4f}") for name, n in rows], numbers)
     )
     ends = f" ({found.document_ends:,} of them ends of documents)" if found.document_ends else ""
-    results().print(
+    console.print(
         f"{found.chars:,} characters{ends}, {found.bytes:,} bytes; {found.bits_per_byte:.3f} bits/byte, "
         f"perplexity {found.perplexity_per_char:.2f} per character"
     )
     if adapted:
-        results().print(
+        console.print(
             f"adapted by {adapted.rule}, rate {adapted.learning_rate:g}, decay {adapted.decay:g}, segments of "
             f"{adapted.segment_ids}: {adapted.bits_per_byte:.3f} bits/byte; each was scored before it was learned from"
         )
@@ -95,7 +97,7 @@ def _adapted(checkpoint: Checkpoint, text: str, how: dict[str, Any], device: str
     """Run the dynamic evaluation, with its progress on a terminal."""
     from chargen.networks.torch_runtime import resolve_device
     from chargen.scoring.dynamic_evaluation import Adaptation, AdaptedEvaluation, evaluate_adapted
-    from chargen.ui.console import chatter, progress_bar
+    from chargen.ui.console import progress_bar, stderr_console
 
     names = {
         "adapt_rule": "rule",
@@ -104,7 +106,7 @@ def _adapted(checkpoint: Checkpoint, text: str, how: dict[str, Any], device: str
         "adapt_segment": "segment_ids",
     }
     given = Adaptation(**{names[key]: value for key, value in how.items() if value is not None})
-    with progress_bar(chatter(), 1.0) as show:
+    with progress_bar(stderr_console(), 1.0) as show:
         for step in evaluate_adapted(checkpoint, text, given, resolve_device(device)):
             if isinstance(step, AdaptedEvaluation):
                 return step

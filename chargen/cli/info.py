@@ -23,7 +23,7 @@ def info(model: str | None, as_json: bool) -> None:
         _describe(_facts(str(find_model(model))), as_json)
         return
     from chargen.errors import ChargenError
-    from chargen.ui.console import LN2, print_json, results
+    from chargen.ui.console import LN2, print_json, stdout_console
     from chargen.ui.tables import plain_table
 
     facts = []
@@ -49,7 +49,7 @@ def info(model: str | None, as_json: bool) -> None:
                     fact["corpus"] or "–",
                 )
             )
-        results().print(
+        stdout_console().print(
             plain_table(("name", "bits/char", "network", "parameters", "corpus"), rows, ("bits/char", "parameters"))
         )
 
@@ -97,7 +97,7 @@ def _facts(path: str) -> dict[str, Any]:
 
 
 def _describe(facts: dict[str, Any], as_json: bool) -> None:
-    from chargen.ui.console import print_json, results
+    from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import key_value_table
 
     if as_json:
@@ -112,4 +112,4 @@ def _describe(facts: dict[str, Any], as_json: bool) -> None:
         for key, v in facts.items()
         if v is not None
     }
-    results().print(key_value_table((key.replace("_", " "), value) for key, value in shown.items()))
+    stdout_console().print(key_value_table((key.replace("_", " "), value) for key, value in shown.items()))

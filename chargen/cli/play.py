@@ -13,7 +13,7 @@ import click
 
 from chargen.cli import options
 
-MOST_SEED = 10_000  #: of a seed that is drawn: short enough to be typed again
+MAX_SEED = 10_000  #: of a seed that is drawn: short enough to be typed again
 
 
 @click.command(
@@ -50,13 +50,13 @@ def play(model: str | None, temperature: float, seed: int | None, prompt: str, l
     from chargen.lm import load
     from chargen.runs import MODEL_FILE, find_model
     from chargen.text.cleaning import check_unicode
-    from chargen.ui.console import chatter
+    from chargen.ui.console import stderr_console
     from chargen.ui.play.app import play as play_on
     from chargen.ui.play.draft import begin
     from chargen.ui.play.terminal import TerminalKeyboard
 
     check_unicode(prompt, "the prompt")
-    screen = chatter()
+    screen = stderr_console()
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or screen.is_dumb_terminal:
         raise ChargenError(
             "play needs a terminal that can move its cursor, on standard input and standard error",
@@ -64,7 +64,7 @@ def play(model: str | None, temperature: float, seed: int | None, prompt: str, l
         )
     path = find_model(model)
     name = path.parent.name if path.name == MODEL_FILE else path.stem
-    draft = begin(prompt, temperature, secrets.randbelow(MOST_SEED) if seed is None else seed)
+    draft = begin(prompt, temperature, secrets.randbelow(MAX_SEED) if seed is None else seed)
     with _ended_by_signals():
         text = play_on(load(path), name, draft, length, screen, TerminalKeyboard())
     sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chargen.errors import ChargenError
     from chargen.lm import LanguageModel
     from chargen.scoring.scorer import Score
-    from chargen.ui.tables import Tally
+    from chargen.ui.tables import RunningTotals
 
 EXAMPLES = """\b
 Examples:
@@ -96,12 +96,12 @@ def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
     """
     from chargen.lm import load
     from chargen.text.cleaning import check_unicode
-    from chargen.ui.tables import Tally
+    from chargen.ui.tables import RunningTotals
 
     files = chosen["files"] or (() if sentences or sys.stdin.isatty() else ("-",))
     _check(chosen, bool(files))
     check_unicode(chosen["context"] or "", "the context")
-    tally = Tally()
+    tally = RunningTotals()
     texts = _texts(sentences, files, chosen, tally)
     first = next(texts, None)
     if first is None:
@@ -117,7 +117,7 @@ def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
     _print(lm, scores, bool(files), chosen, tally)
 
 
-def _nothing(why: str, tally: Tally) -> ChargenError:
+def _nothing(why: str, tally: RunningTotals) -> ChargenError:
     from chargen.errors import CorpusError
 
     for note in tally.notes(words=False):
@@ -150,7 +150,9 @@ def _check(chosen: dict[str, Any], files: bool) -> None:
         raise click.UsageError(f"{of_rankings[0]} is of a ranking: leave out --no-sort.")
 
 
-def _texts(sentences: tuple[str, ...], files: Iterable[str], chosen: dict[str, Any], tally: Tally) -> Iterator[str]:
+def _texts(
+    sentences: tuple[str, ...], files: Iterable[str], chosen: dict[str, Any], tally: RunningTotals
+) -> Iterator[str]:
     """Yield the arguments, then the texts of each file.
 
     Raises:
@@ -175,9 +177,11 @@ def _texts(sentences: tuple[str, ...], files: Iterable[str], chosen: dict[str, A
             raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _print(lm: LanguageModel, scores: Iterator[Score], files: bool, chosen: dict[str, Any], tally: Tally) -> None:
+def _print(
+    lm: LanguageModel, scores: Iterator[Score], files: bool, chosen: dict[str, Any], tally: RunningTotals
+) -> None:
     from chargen.ui import tables as show
-    from chargen.ui.console import print_json, results
+    from chargen.ui.console import print_json, stdout_console
 
     rows: list[dict[str, Any]] = []  # of the one document that is printed for arguments
     words, document = chosen["words"], chosen["as_json"] and not (files or chosen["chars"] or chosen["suggest"])
@@ -188,7 +192,7 @@ def _print(lm: LanguageModel, scores: Iterator[Score], files: bool, chosen: dict
     elif chosen["tsv"]:
         line = show.tsv(sys.stdout.write, words)
     else:
-        line = show.table(results(), words, chosen["sort"])
+        line = show.table(stdout_console(), words, chosen["sort"])
     watched = tally.watching(scores, quiet=not chosen["sort"] and sys.stdout.isatty())
     ordered = _ordered(watched, chosen)
     if score_why.asked(chosen):
@@ -205,7 +209,7 @@ def _print(lm: LanguageModel, scores: Iterator[Score], files: bool, chosen: dict
 
 def _ordered(scores: Iterator[Score], chosen: dict[str, Any]) -> Iterator[tuple[int | None, int, Score]]:
     """Yield (rank, place among the input, score); the rank is None in the input's order."""
-    from chargen.scoring.ranking import Shelf, Top
+    from chargen.scoring.ranking import DiskRanking, Top
 
     if not chosen["sort"]:
         yield from ((None, place, score) for place, score in enumerate(scores, start=1))
@@ -215,7 +219,7 @@ def _ordered(scores: Iterator[Score], chosen: dict[str, Any]) -> Iterator[tuple[
             top.add(place, score)
         yield from ((rank, place + 1, score) for rank, (place, score) in enumerate(top.best(), start=1))
     else:
-        with Shelf(chosen["by"]) as shelf:
+        with DiskRanking(chosen["by"]) as shelf:
             for score in scores:
                 shelf.add(score)
             for rank, (place, score) in enumerate(shelf.ranked(), start=1):

@@ -14,7 +14,7 @@ from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel
-    from chargen.probe.surprisal import Place
+    from chargen.probe.surprisal import CharSurprisal
     from chargen.scoring.edits import Suggestion
     from chargen.scoring.scorer import Score
     from chargen.ui.tables import Line
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-MOST_PAGE_CHARS = 100_000  #: of all texts of a page, which then has 20 MB
+MAX_PAGE_CHARS = 100_000  #: of all texts of a page, which then has 20 MB
 
 
 def options(command: Command) -> Command:
@@ -56,19 +56,19 @@ def checked(texts: Iterable[str], html: str | None, suggest: bool) -> Iterator[s
         ConfigError: one is too long for suggestions, or all together are for a page.
     """
     from chargen.errors import ConfigError
-    from chargen.scoring.edits import MOST_CHARS
+    from chargen.scoring.edits import MAX_CHARS
 
     total = 0
     for number, text in enumerate(texts, start=1):
         total += len(text)
-        if html and total > MOST_PAGE_CHARS:
+        if html and total > MAX_PAGE_CHARS:
             raise ConfigError(
-                f"a page holds at most {MOST_PAGE_CHARS:,} characters, and the first {number:,} texts have {total:,}",
+                f"a page holds at most {MAX_PAGE_CHARS:,} characters, and the first {number:,} texts have {total:,}",
                 "Give fewer of them; --chars has no such limit.",
             )
-        if suggest and len(text) > MOST_CHARS:
+        if suggest and len(text) > MAX_CHARS:
             raise ConfigError(
-                f"edits are suggested for at most {MOST_CHARS:,} characters, and text {number:,} has {len(text):,}",
+                f"edits are suggested for at most {MAX_CHARS:,} characters, and text {number:,} has {len(text):,}",
                 "Give it in parts, a line each.",
             )
         yield text
@@ -82,7 +82,7 @@ def show(lm: LanguageModel, rows: Iterable[tuple[int | None, int, Score]], chose
     Raises:
         StorageError: the page cannot be written.
     """
-    pages: list[tuple[int, list[Place], list[Suggestion]]] = []
+    pages: list[tuple[int, list[CharSurprisal], list[Suggestion]]] = []
     line = _line(lm, chosen) if chosen["chars"] or chosen["suggest"] else None
     for rank, place, score in rows:
         found = lm.suggest(score.text, context=chosen["context"]) if chosen["suggest"] else None
@@ -99,7 +99,7 @@ def show(lm: LanguageModel, rows: Iterable[tuple[int | None, int, Score]], chose
         _write(Path(chosen["html"]), [places for _, places, _ in in_order], proposed, name)
 
 
-def _write(path: Path, pages: list[list[Place]], proposed: list[list[Suggestion]], name: str) -> None:
+def _write(path: Path, pages: list[list[CharSurprisal]], proposed: list[list[Suggestion]], name: str) -> None:
     from chargen.io import write_atomically
     from chargen.ui.heatmap import heat_page
 
@@ -135,16 +135,16 @@ def _line(lm: LanguageModel, chosen: dict[str, Any]) -> Why:
 
 
 def _print(
-    score: Score, places: list[Place], chosen: dict[str, Any], found: list[Suggestion] | None, first: bool
+    score: Score, places: list[CharSurprisal], chosen: dict[str, Any], found: list[Suggestion] | None, first: bool
 ) -> None:
     from rich.text import Text
 
     from chargen.scoring.scorer import LN2
-    from chargen.ui.console import results
+    from chargen.ui.console import stdout_console
     from chargen.ui.heatmap import ENOUGH_COLOURS, digit_lines, heat_text, legend, visible
     from chargen.ui.tables import suggestion_table
 
-    console = results()
+    console = stdout_console()
     if not chosen["chars"]:
         console.print(Text(visible(score.text)), soft_wrap=True)
     elif console.is_terminal and console.color_system in ENOUGH_COLOURS:

@@ -122,11 +122,11 @@ def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
         _train_labelled(corpus, as_json, choices)
         return 0
     from chargen.training.run import train as run_training
-    from chargen.ui.console import chatter, left_out_if_nobody_reads, print_json, results
+    from chargen.ui.console import left_out_if_nobody_reads, print_json, stderr_console, stdout_console
     from chargen.ui.training import display, summary
 
     plan = _plan(corpus, choices)
-    console = chatter()
+    console = stderr_console()
     result: Finished | None = None
     settings: dict[str, Any] = {}
     with stop_on_signals() as stop, display(console, _sampler) as shown:
@@ -142,7 +142,7 @@ def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
         if as_json:
             print_json({**result.to_json(), **settings})
         else:
-            results().print(summary(result))
+            stdout_console().print(summary(result))
             if result.interrupted:
                 console.print(visible(f"Go on with: chargen train --resume {shlex.quote(result.run)}"))
         sys.stdout.flush()

@@ -95,8 +95,8 @@ def lzma_text_nats(lines: Sequence[str], learned: str | None) -> float:
 
 
 def _ngram(learned: str, lines: Sequence[str]) -> Float:
-    """An unknown character costs what it costs a model: the unknown id's share (`Tokenizer.spelling_nats`)."""
+    """An unknown character costs what it costs a model: the unknown id's share (`Tokenizer.unk_log_prob_nats`)."""
     tokenizer = build_tokenizer("char", learned)
     ids, numbers = line_ids(tokenizer, NONE, lines)
     log_probs = ngram_log_probs(tokenizer.encode(learned), ids, tokenizer.vocab_size, ORDER)
-    return np.bincount(numbers, -log_probs - tokenizer.spelling_nats(ids), len(lines)).astype(np.float64)
+    return np.bincount(numbers, -log_probs - tokenizer.unk_log_prob_nats(ids), len(lines)).astype(np.float64)

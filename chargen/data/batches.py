@@ -50,7 +50,7 @@ class Position:
     window: int = 0
 
 
-class Stream(ABC):
+class BatchSource(ABC):
     """An endless stream of batches, each of which can be asked for by its position."""
 
     batch_size: int
@@ -78,7 +78,7 @@ class Stream(ABC):
         return Position(position.epoch + 1, 0)
 
 
-class LaneStream(Stream):
+class TextBatches(BatchSource):
     """An endless stream of batches over ids.
 
     Args:
@@ -135,7 +135,7 @@ class LaneStream(Stream):
 
 
 NO_TARGET = -100  #: what the cross-entropy passes over
-MOST_PADDED = 0.95  #: of the documents fit into one window, where they are shorter than a window was to be
+MAX_PADDED = 0.95  #: of the documents fit into one window, where they are shorter than a window was to be
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Layout:
     lane_begins: NDArray[np.int64]  #: [B + 1], in slots
 
 
-class DocumentStream(Stream):
+class DocumentBatches(BatchSource):
     """An endless stream of batches over documents.
 
     Args:
@@ -167,7 +167,7 @@ class DocumentStream(Stream):
         self._ids, self._seed = ids, seed
         self._begins = np.concatenate([[0], ends[:-1] + 1])
         self._lengths = ends + 1 - self._begins  # the boundary is the last target
-        self.seq_len = max(1, min(seq_len, int(np.quantile(self._lengths, MOST_PADDED, method="higher"))))
+        self.seq_len = max(1, min(seq_len, int(np.quantile(self._lengths, MAX_PADDED, method="higher"))))
         self._windows = -(-self._lengths // self.seq_len)
         self.batch_size = max(1, min(batch_size, len(ends)))
         self.num_ids = self.ids_per_epoch = int(ends[-1]) + 1

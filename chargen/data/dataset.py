@@ -23,12 +23,20 @@ from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK, NONE, marked, separator
 from chargen.text.long_text import LongText, Span
-from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, build_tokenizer, encoder, learns_counts, start_ids
+from chargen.tokenizers.tokenizer import (
+    BOUNDARY_ID,
+    Ids,
+    Tokenizer,
+    build_tokenizer,
+    encoder,
+    start_ids,
+    uses_frequencies,
+)
 
-MOST_MEASURED_CHARS = 200_000  #: of what is held out of a corpus: more would take too long at the end of a run
-MOST_CHOICE_CHARS = 100_000  #: of the validation text that is looked at while training
+MAX_MEASURED_CHARS = 200_000  #: of what is held out of a corpus: more would take too long at the end of a run
+MAX_CHOICE_CHARS = 100_000  #: of the validation text that is looked at while training
 # A look takes the whole vocabulary, which of thousands of characters is most of its time: of such a text less is read.
-MOST_MEASURED_LOGITS, MOST_CHOICE_LOGITS = 4e8, 1e8
+MAX_MEASURED_LOGITS, MAX_CHOICE_LOGITS = 4e8, 1e8
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class ValPart(Part):
 
 
 @dataclass(frozen=True)
-class Data:
+class Dataset:
     """What a network learns from and is measured on."""
 
     tokenizer: Tokenizer
@@ -81,10 +89,12 @@ def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tup
     begin = min(N - 1, max(1, int(N * (1 - val_fraction))))
     if corpus.content.documents:
         begin = _document_begin(corpus.content, begin)
-    return corpus.content.span(0, begin), corpus.content.span(begin, min(N, begin + MOST_MEASURED_CHARS))
+    return corpus.content.span(0, begin), corpus.content.span(begin, min(N, begin + MAX_MEASURED_CHARS))
 
 
-def prepare(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, tokenizer: Tokenizer | None = None) -> Data:
+def prepare_dataset(
+    corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, tokenizer: Tokenizer | None = None
+) -> Dataset:
     """Split, tokenize, and put the training ids on disk, where an earlier run of the same text may have put them.
 
     Args:
@@ -102,15 +112,15 @@ def prepare(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, token
     train, val = split(corpus, val_corpus, config.val_fraction)
     if tokenizer is None:
         tokenizer = build_tokenizer(
-            config.tokenizer, train if learns_counts(config.tokenizer) else corpus.content.span()
+            config.tokenizer, train if uses_frequencies(config.tokenizer) else corpus.content.span()
         )
     notes: list[str] = []
     learned = Part(stored_ids(tokenizer, train, notes.append), train.num_chars)
     logits_per_char = tokenizer.vocab_size * len(learned.ids) / learned.num_chars
-    measured = val.num_chars if val_corpus else int(MOST_MEASURED_LOGITS / logits_per_char)
-    parts = _parts(tokenizer, val, config.documents, measured, int(MOST_CHOICE_LOGITS / logits_per_char))
+    measured = val.num_chars if val_corpus else int(MAX_MEASURED_LOGITS / logits_per_char)
+    parts = _parts(tokenizer, val, config.documents, measured, int(MAX_CHOICE_LOGITS / logits_per_char))
     start = start_ids(tokenizer, config.documents)
-    return Data(tokenizer, start, learned, parts, corpus, val_corpus, config, tuple(notes))
+    return Dataset(tokenizer, start, learned, parts, corpus, val_corpus, config, tuple(notes))
 
 
 def _document_begin(text: LongText, place: int) -> int:
@@ -149,7 +159,7 @@ def _parts(
     text = val.read()
     end = min(len(text), max(2, measured))
     half = max(1, end // 2)
-    cuts = [max(1, min(half, MOST_CHOICE_CHARS, choice)), half, end]
+    cuts = [max(1, min(half, MAX_CHOICE_CHARS, choice)), half, end]
     if documents != NONE:
         cuts = [text.find(MARK, cut - 1) + 1 or len(text) for cut in cuts]
     made, encode = [], encoder(tokenizer, documents)

@@ -128,7 +128,7 @@ def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
 
 MAGIC, OLD_MAGIC = b"chargen2", b"chargen1"  #: the old one has no checksums
 ALIGNMENT = 64
-MOST_IDS = 1 << 63
+MAX_IDS = 1 << 63
 BLOCK_BYTES = 1 << 20  #: of ids, that a checksum is of
 MAX_HEADER_BYTES = 1 << 20
 IN_MEMORY = 1 << 26  #: bytes of ids that are read; more are mapped
@@ -169,7 +169,7 @@ def write_store(path: Path, parts: Iterable[NDArray[Any]], vocab_size: int, abou
     dtype = smallest_dtype(vocab_size)
     sums = _Checksums()
     with atomic_file(path) as file:
-        begin = file.write(_header(dtype, MOST_IDS, about, 0))  # as long as it can become
+        begin = file.write(_header(dtype, MAX_IDS, about, 0))  # as long as it can become
         for part in parts:
             data = np.ascontiguousarray(part, dtype=dtype).data.cast("B")
             file.write(data)

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.engines.interface import Draws, Engine, Lanes
-from chargen.engines.streams import Lanes as PlainLanes
+from chargen.engines.interface import Draws, Engine, StreamBatch
+from chargen.engines.streams import PlainStreamBatch
 from chargen.networks.layers import one_step
 from chargen.networks.network import Network, NetworkState
 
@@ -28,7 +28,7 @@ WARM_UPS = 3  #: calls before a capture: libraries make ready what they need
 Function = Callable[[], None]
 
 
-def captured(function: Function, device: torch.device) -> Function:
+def capture(function: Function, device: torch.device) -> Function:
     """Return what does the same to the same memory by one launch, where the device has graphs.
 
     Args:
@@ -71,9 +71,9 @@ class Recording:
         self.added = torch.zeros(V, device=self.device)
         self.inverse = torch.ones(1, device=self.device)
         self._network, self._path = network, one_step(network.config.cell)
-        self.read = captured(self._read, self.device)
-        self.draw_one = captured(lambda: self._draw(1), self.device)
-        self.draw_many = captured(lambda: self._draw(AT_ONCE), self.device)
+        self.read = capture(self._read, self.device)
+        self.draw_one = capture(lambda: self._draw(1), self.device)
+        self.draw_many = capture(lambda: self._draw(AT_ONCE), self.device)
 
     @torch.no_grad()
     def _read(self) -> None:
@@ -183,7 +183,7 @@ class RecordedStream:
         return draw
 
 
-class RecordedLanes:
+class RecordedStreamBatch:
     """Streams that are stepped together in a recording; those that are left when some have ended, by their engine."""
 
     def __init__(self, engine: Engine, recording: Recording, state: NetworkState) -> None:
@@ -196,8 +196,8 @@ class RecordedLanes:
     def draws(self, added: NDArray[np.float64], inverse: float) -> Draws:
         return lambda uniforms: self._places.draws(uniforms, added, inverse)
 
-    def select(self, rows: NDArray[np.intp]) -> Lanes:
-        return PlainLanes(self._engine, self._engine.select(self._places.state(), rows))
+    def select(self, rows: NDArray[np.intp]) -> StreamBatch:
+        return PlainStreamBatch(self._engine, self._engine.select(self._places.state(), rows))
 
-    def restart(self, rows: NDArray[np.intp]) -> None:
-        self._places = Places(self._recording, self._engine.restart(self._places.state(), rows))
+    def reset(self, rows: NDArray[np.intp]) -> None:
+        self._places = Places(self._recording, self._engine.reset(self._places.state(), rows))

@@ -18,7 +18,7 @@ so comes to its own part with the state that one stream would have there, but fo
     lane 1                        ├─ warmup ──┼──── scored ────┤
     lane 2                                         ├─ warmup ──┼──── scored ────┤
 
-With lanes=1 it is the definition itself. Of a model of documents the carried protocol ends with each document.
+With num_parts=1 it is the definition itself. Of a model of documents the carried protocol ends with each document.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Stream(Protocol):
         """Return the state as a value, which `Engine.step` and other streams can go on from."""
 
 
-class Lanes(Protocol):
+class StreamBatch(Protocol):
     """A model that reads an id of each of many streams after another, [B]."""
 
     def step(self, ids: NDArray[Any]) -> NDArray[np.float32]:
@@ -59,10 +59,10 @@ class Lanes(Protocol):
     def draws(self, added: NDArray[np.float64], inverse: float) -> Draws | None:
         """Return what `Stream.draws` does, for random numbers [T, B]: ids [B], T times; each is written over."""
 
-    def select(self, rows: NDArray[np.intp]) -> Lanes:
+    def select(self, rows: NDArray[np.intp]) -> StreamBatch:
         """Return these streams alone."""
 
-    def restart(self, rows: NDArray[np.intp]) -> None:
+    def reset(self, rows: NDArray[np.intp]) -> None:
         """Put these streams back to the beginning; each reads an id before anything is drawn for it."""
 
 
@@ -76,7 +76,7 @@ class Engine(Protocol):
     """A model that reads ids and says what comes next. Time first: ids are [T, B]."""
 
     vocab_size: int
-    most_lanes: int  #: streams, at most, that are best stepped together
+    max_streams: int  #: streams, at most, that are best stepped together
 
     def initial_state(self, batch_size: int) -> EngineState:
         """Return the state before the first id."""
@@ -84,7 +84,7 @@ class Engine(Protocol):
     def select(self, state: EngineState, rows: NDArray[np.intp]) -> EngineState:
         """Return the state of these streams, [rows]; one may stand there several times, or not at all."""
 
-    def restart(self, state: EngineState, rows: NDArray[np.intp]) -> EngineState:
+    def reset(self, state: EngineState, rows: NDArray[np.intp]) -> EngineState:
         """Return the state with these streams put back to the beginning."""
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -96,7 +96,7 @@ class Engine(Protocol):
     def stream(self, state: EngineState) -> Stream:
         """Return a stream that goes on from the state of one, id by id, as fast as can be."""
 
-    def lanes(self, state: EngineState, num_ids: int = 0) -> Lanes:
+    def stream_batch(self, state: EngineState, num_ids: int = 0) -> StreamBatch:
         """Return what goes on from a state, id by id; of all together so many ids are known to come."""
 
     def read(
@@ -128,7 +128,7 @@ def carried_log_probs(
     engine: Engine,
     ids: NDArray[Any],
     start: NDArray[Any],
-    lanes: int = 1,
+    num_parts: int = 1,
     warmup: int = WARMUP,
 ) -> NDArray[np.float64]:
     """Return log p of each id given all before it, [N], in nats.
@@ -137,17 +137,17 @@ def carried_log_probs(
         engine: the model.
         ids: the text, [N].
         start: what it begins after, [S], not scored.
-        lanes: how many parts are read side by side; fewer where a part would be shorter than the warm-up.
+        num_parts: how many parts are read side by side; fewer where a part would be shorter than the warm-up.
         warmup: ids that a lane reads before its part.
     """
     text = np.concatenate([start, ids]).astype(np.int64)
-    return _scored(engine, text[:-1], text[1:], lanes, warmup)[len(start) - 1 :]
+    return _scored(engine, text[:-1], text[1:], num_parts, warmup)[len(start) - 1 :]
 
 
-def layout(num_ids: int, lanes: int, warmup: int) -> tuple[int, int, int]:
+def layout(num_ids: int, num_parts: int, warmup: int) -> tuple[int, int, int]:
     """Return (lanes, ids that each scores and no other does, warm-up) for a text: a short one has fewer lanes."""
-    lanes = max(1, min(lanes, num_ids // max(warmup, 1)))
-    return (lanes, -(-max(num_ids - warmup, 1) // lanes), warmup) if lanes > 1 else (1, num_ids, 0)
+    num_parts = max(1, min(num_parts, num_ids // max(warmup, 1)))
+    return (num_parts, -(-max(num_ids - warmup, 1) // num_parts), warmup) if num_parts > 1 else (1, num_ids, 0)
 
 
 def windows_log_probs(
@@ -193,18 +193,18 @@ def document_log_probs(engine: Engine, ids: NDArray[Any], batch_size: int = 64) 
 
 
 def _scored(
-    engine: Engine, inputs: NDArray[Any], targets: NDArray[Any], lanes: int, warmup: int
+    engine: Engine, inputs: NDArray[Any], targets: NDArray[Any], num_parts: int, warmup: int
 ) -> NDArray[np.float64]:
     N = len(targets)
-    lanes, own, warmup = layout(N, lanes, warmup)
+    num_parts, own, warmup = layout(N, num_parts, warmup)
     length = own + warmup
     log_probs = np.empty(N)
-    state = engine.initial_state(lanes)
+    state = engine.initial_state(num_parts)
     for offset in range(0, length, SPAN):
         steps = np.arange(offset, min(offset + SPAN, length))[:, None]  # [T, 1]
-        places = np.arange(lanes) * own + steps  # [T, B]
+        places = np.arange(num_parts) * own + steps  # [T, B]
         inside = np.minimum(places, N - 1)  # the last lane may be short
         read, state = engine.read(inputs[inside], targets[inside], state)
-        counts = (places < N) & ((steps >= warmup) | (np.arange(lanes) == 0))
+        counts = (places < N) & ((steps >= warmup) | (np.arange(num_parts) == 0))
         log_probs[places[counts]] = read[counts]
     return log_probs

@@ -17,9 +17,9 @@ from chargen.cells import CELLS
 from chargen.cells.cell import State
 from chargen.config import ModelConfig
 from chargen.engines.interface import Item, Result, Stream, log_softmax
-from chargen.engines.streams import MOST_LANES, Lanes, PlainStream, Program, TracedStream, read_stream
+from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, Program, TracedStream, read_stream
 from chargen.graph.graph import TraceError
-from chargen.graph.numpy_backend import NGrams
+from chargen.graph.numpy_backend import NGramTable
 from chargen.graph.trace import Layer, trace
 
 Float = NDArray[np.float32]
@@ -35,7 +35,7 @@ class NumpyEngine:
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> None:
         w = {name: np.ascontiguousarray(weight, dtype=np.float32) for name, weight in weights.items()}
-        self.vocab_size, self.most_lanes = config.vocab_size, MOST_LANES
+        self.vocab_size, self.max_streams = config.vocab_size, MAX_STREAMS
         self._hidden_size = config.hidden_size
         self._cell = CELLS.get(config.cell)
         self._layers = [
@@ -49,7 +49,7 @@ class NumpyEngine:
         head = np.tile(w["embedding.weight"], config.members) if config.tie_weights else w["head.weight"]
         self._head = head / np.float32(config.members)  # [V, M·H]: the mean of the members' logits
         self._head_bias = w["head.bias"]
-        self._ngrams = NGrams(config, w) if config.ngrams else None
+        self._ngrams = NGramTable(config, w) if config.ngrams else None
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
         shape = (batch_size, self._hidden_size)
@@ -59,7 +59,7 @@ class NumpyEngine:
     def select(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
         return tuple(tuple(part[rows] for part in layer) for layer in state)
 
-    def restart(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
+    def reset(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
         keep = np.ones((len(state[0][0]), 1), dtype=np.bool_)
         keep[rows] = False
         return tuple(tuple(np.where(keep, part, np.zeros_like(part)) for part in layer) for layer in state)
@@ -98,9 +98,9 @@ class NumpyEngine:
         """Return a stream that goes on from a state of one, as `step` would with one id at a time, but faster."""
         return PlainStream(self, state) if self._program is None else TracedStream(self._program, state)
 
-    def lanes(self, state: tuple[State, ...], num_ids: int = 0) -> Lanes:
+    def stream_batch(self, state: tuple[State, ...], num_ids: int = 0) -> PlainStreamBatch:
         """Return many streams that go on from a state, as `step` would, but faster where they read much."""
-        return Lanes(self, state, self._program, num_ids)
+        return PlainStreamBatch(self, state, self._program, num_ids)
 
     @cached_property
     def _program(self) -> Program | None:

@@ -5,7 +5,7 @@ hundred times as long: one such step is enough to know.
 
 One stream of a model, id by id, near the speed at which its weights can be read.
 
-`NumpyEngine.step` returns a new state each time and takes any number of streams. A stream here has a room of its own
+`NumpyEngine.step` returns a new state each time and takes any number of streams. A stream here has a buffer of its own
 that each step writes over, and a program for one id (`program.py`), made from the cell's equations (`trace.py`). A cell
 that cannot be traced is stepped as it is written.
 
@@ -16,7 +16,7 @@ differ by rounding: so what is written does not depend on what else was.
 Many streams of a model side by side, id by id.
 
 They are stepped by their engine. After MANY_IDS, or from the beginning where so many are known to come, and where numba
-is installed, they go on in rooms of their own with compiled loops (`compiled.py`): what is between the products takes a
+is installed, they go on in buffers of their own with compiled loops: what is between the products takes a
 sixth of a step then, instead of half. It changes what is rounded.
 """
 
@@ -34,17 +34,30 @@ from numpy.typing import NDArray
 from chargen.cells.cell import State
 from chargen.engines.interface import Draws, Engine, EngineState, Stream, log_softmax
 from chargen.graph.graph import Graph, TraceError
-from chargen.graph.memory_plan import schedule
-from chargen.graph.numba_backend import Kernels, compiled_draw, compiled_step, installed
-from chargen.graph.numpy_backend import Float, NGrams, Reader, Rows, enter, leave, new_room, numpy_step, threaded
+from chargen.graph.memory_plan import plan_memory
+from chargen.graph.numba_backend import Kernels, compiled_draw, compiled_step, numba_installed
+from chargen.graph.numpy_backend import (
+    Float,
+    InputTable,
+    NGramReader,
+    NGramTable,
+    load_state,
+    new_buffer,
+    numpy_step,
+    store_state,
+    threaded,
+)
 
-LOOKS = 4  #: timed calls, of each way
-LOOK_AGAIN, MOST_PAUSE = 256, 1024  #: calls until the next; ever more of them where the last way is faster each time
-HOPELESS = 8  #: times slower than the last way
+NUM_TIMED_CALLS = 4  #: timed calls, of each way
+CALLS_BETWEEN_TIMINGS, MAX_CALLS_BETWEEN_TIMINGS = (
+    256,
+    1024,
+)  #: calls until the next; ever more of them where the last way is faster each time
+ABANDON_RATIO = 8  #: times slower than the last way
 ENDLESS = 1 << 62
 
 
-class Ways:
+class FastestOf:
     """A function of one argument that can be called in several ways.
 
     Args:
@@ -54,7 +67,7 @@ class Ways:
     def __init__(self, ways: Sequence[Callable[[Any], Any]]) -> None:
         self._ways, self._way = ways, ways[0]
         self._times: list[list[float]] = [[] for _ in ways]
-        self._pause = LOOK_AGAIN
+        self._pause = CALLS_BETWEEN_TIMINGS
         self._until_look = 0 if len(ways) > 1 else ENDLESS
 
     def __call__(self, given: Any) -> Any:
@@ -82,10 +95,10 @@ class Ways:
         result = self._ways[number](given)
         self._times[number].append(time.perf_counter() - begin)
         totals = [sum(times) for times in self._times]
-        if len(self._times[0]) == LOOKS or totals[0] > HOPELESS * totals[-1]:
+        if len(self._times[0]) == NUM_TIMED_CALLS or totals[0] > ABANDON_RATIO * totals[-1]:
             best = totals.index(min(totals))
             self._way, self._times = self._ways[best], [[] for _ in self._ways]
-            self._pause = LOOK_AGAIN if best == 0 else min(2 * self._pause, MOST_PAUSE)
+            self._pause = CALLS_BETWEEN_TIMINGS if best == 0 else min(2 * self._pause, MAX_CALLS_BETWEEN_TIMINGS)
             self._until_look = self._pause
         return result
 
@@ -133,16 +146,18 @@ class Program:
         ngrams: that the head reads, if it does.
     """
 
-    def __init__(self, graph: Graph, tables: Sequence[Float], hidden_size: int, ngrams: NGrams | None = None) -> None:
-        self.plan, self._ngrams = schedule(graph, hidden_size), ngrams
-        self.rows = Rows(self.plan, tables)
+    def __init__(
+        self, graph: Graph, tables: Sequence[Float], hidden_size: int, ngrams: NGramTable | None = None
+    ) -> None:
+        self.plan, self._ngrams = plan_memory(graph, hidden_size), ngrams
+        self.rows = InputTable(self.plan, tables)
         self.kernels = Kernels(self.plan)
 
-    def reader(self, room: Float, history: Any) -> Reader | None:
-        """Return what reads the n-grams of streams into their room, where there are n-grams."""
+    def reader(self, buffer: Float, history: Any) -> NGramReader | None:
+        """Return what reads the n-grams of streams into their buffer, where there are n-grams."""
         if self._ngrams is None or self.plan.ngrams is None:
             return None
-        return Reader(self._ngrams, history, room[..., self.plan.ngrams])
+        return NGramReader(self._ngrams, history, buffer[..., self.plan.ngrams])
 
 
 class TracedStream:
@@ -154,13 +169,16 @@ class TracedStream:
     """
 
     def __init__(self, program: Program, state: tuple[State, ...]) -> None:
-        self._program, self._room = program, new_room(program.plan)
-        self._reader = program.reader(self._room, state[-1][0])
+        self._program, self._buffer = program, new_buffer(program.plan)
+        self._reader = program.reader(self._buffer, state[-1][0])
         self._like = state if self._reader is None else state[:-1]
-        enter(program.plan, self._room, self._like)
-        self._parted = (False, True) if threaded(program.plan) else (False,)  # whole products, or in parts
-        self._step = Ways(
-            [numpy_step(program.plan, self._room, program.rows, parted, self._reader) for parted in self._parted]
+        load_state(program.plan, self._buffer, self._like)
+        self._split_products = (False, True) if threaded(program.plan) else (False,)  # whole products, or in parts
+        self._step = FastestOf(
+            [
+                numpy_step(program.plan, self._buffer, program.rows, split_products, self._reader)
+                for split_products in self._split_products
+            ]
         )
         self._left = MANY_STEPS
         self._compiled = False
@@ -175,31 +193,35 @@ class TracedStream:
         if not self._compiled:
             return None
         program = self._program
-        shared = (program.plan, self._room, program.rows, program.kernels, added, inverse)
-        return Ways([compiled_draw(*shared, parted, self._reader) for parted in self._parted]).map
+        shared = (program.plan, self._buffer, program.rows, program.kernels, added, inverse)
+        return FastestOf(
+            [compiled_draw(*shared, split_products, self._reader) for split_products in self._split_products]
+        ).map
 
     def state(self) -> tuple[State, ...]:
-        layers = leave(self._program.plan, self._room, self._like)
+        layers = store_state(self._program.plan, self._buffer, self._like)
         return layers if self._reader is None else (*layers, (self._reader.history(),))
 
     def compile(self) -> bool:
         """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
         program = self._program
         try:
-            if installed():
-                shared = (program.plan, self._room, program.rows, program.kernels)
-                self._step = Ways([compiled_step(*shared, parted, self._reader) for parted in self._parted])
+            if numba_installed():
+                shared = (program.plan, self._buffer, program.rows, program.kernels)
+                self._step = FastestOf(
+                    [compiled_step(*shared, split_products, self._reader) for split_products in self._split_products]
+                )
                 self._compiled = True
         except TraceError:
             return False  # numba does not know one of its operations
         return self._compiled
 
 
-MOST_LANES = 256  #: more on a CPU are no faster, and the first text is seen later
+MAX_STREAMS = 256  #: more on a CPU are no faster, and the first text is seen later
 MANY_IDS = 50_000  #: 0.6 s for 10 to 20 µs saved with each; 2 s more the first time, then it is kept on disk
 
 
-class Lanes:
+class PlainStreamBatch:
     """Streams that are stepped together.
 
     Args:
@@ -212,12 +234,12 @@ class Lanes:
     def __init__(self, engine: Engine, state: EngineState, program: Program | None = None, num_ids: int = 0) -> None:
         self._engine, self._state, self._program = engine, state, program
         self._left = MANY_IDS - num_ids
-        self._room: Float | None = None  # with compiled loops
+        self._buffer: Float | None = None  # with compiled loops
         if self._left <= 0:
             self.compile()
 
     def step(self, ids: NDArray[Any]) -> Float:
-        if self._room is not None:
+        if self._buffer is not None:
             return self._step(ids)
         logits, self._state = self._engine.step(ids, self._state)
         self._left -= len(ids)
@@ -226,47 +248,47 @@ class Lanes:
         return logits
 
     def draws(self, added: NDArray[np.float64], inverse: float) -> Draws | None:
-        if self._room is None or self._program is None:
+        if self._buffer is None or self._program is None:
             return None
         program = self._program
-        shared = (program.plan, self._room, program.rows, program.kernels)
+        shared = (program.plan, self._buffer, program.rows, program.kernels)
         return partial(map, compiled_draw(*shared, added, inverse, reader=self._reader))
 
-    def select(self, rows: NDArray[np.intp]) -> Lanes:
+    def select(self, rows: NDArray[np.intp]) -> PlainStreamBatch:
         lanes = copy(self)
-        if self._room is None or self._program is None:
+        if self._buffer is None or self._program is None:
             lanes._state = self._engine.select(self._state, rows)
         else:
-            room = new_room(self._program.plan, len(rows))
-            room[:] = self._room[rows]
-            lanes._go_on_in(room, self._program, self._reader and self._reader.history()[rows])
+            buffer = new_buffer(self._program.plan, len(rows))
+            buffer[:] = self._buffer[rows]
+            lanes._go_on_in(buffer, self._program, self._reader and self._reader.history()[rows])
         return lanes
 
-    def restart(self, rows: NDArray[np.intp]) -> None:
-        if self._room is None:
-            self._state = self._engine.restart(self._state, rows)
+    def reset(self, rows: NDArray[np.intp]) -> None:
+        if self._buffer is None:
+            self._state = self._engine.reset(self._state, rows)
         else:
-            self._room[rows] = self._fresh
+            self._buffer[rows] = self._fresh
             if self._reader is not None:
-                self._reader.restart(rows)
+                self._reader.reset(rows)
 
     def compile(self) -> bool:
         """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
         program, self._program = self._program, None
-        if program is None or not installed():
+        if program is None or not numba_installed():
             return False
-        room, fresh = new_room(program.plan, len(self._state[0][0])), new_room(program.plan, 1)
+        buffer, fresh = new_buffer(program.plan, len(self._state[0][0])), new_buffer(program.plan, 1)
         layers = slice(None if program.plan.ngrams is None else -1)
-        enter(program.plan, room, self._state[layers])
-        enter(program.plan, fresh, self._engine.initial_state(1)[layers])
+        load_state(program.plan, buffer, self._state[layers])
+        load_state(program.plan, fresh, self._engine.initial_state(1)[layers])
         try:
-            self._go_on_in(room, program, self._state[-1][0])
+            self._go_on_in(buffer, program, self._state[-1][0])
         except TraceError:
             return False  # numba does not know one of its operations
         self._fresh, self._program, self._state = fresh, program, None
         return True
 
-    def _go_on_in(self, room: Float, program: Program, history: Any) -> None:
-        self._reader = program.reader(room, history)
-        self._step = compiled_step(program.plan, room, program.rows, program.kernels, reader=self._reader)
-        self._room = room
+    def _go_on_in(self, buffer: Float, program: Program, history: Any) -> None:
+        self._reader = program.reader(buffer, history)
+        self._step = compiled_step(program.plan, buffer, program.rows, program.kernels, reader=self._reader)
+        self._buffer = buffer

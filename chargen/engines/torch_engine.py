@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from chargen.config import ModelConfig
-from chargen.engines.cuda_graphs import RecordedLanes, RecordedStream, Recording
-from chargen.engines.interface import Item, Lanes, Result, Stream
+from chargen.engines.cuda_graphs import RecordedStream, RecordedStreamBatch, Recording
+from chargen.engines.interface import Item, Result, Stream, StreamBatch
 from chargen.engines.numpy_engine import NumpyEngine
-from chargen.engines.streams import MOST_LANES, PlainStream, read_stream
-from chargen.engines.streams import Lanes as PlainLanes
+from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, read_stream
 from chargen.networks.fused_steps import STEPS, Forward
-from chargen.networks.network import Network, NetworkState, restart
+from chargen.networks.network import Network, NetworkState, reset
 
-MOST_LOGITS = 1 << 21  #: in one piece of a window: 8 MB of float32, which stay in the cache
-MOST_HIDDEN = 1 << 23  #: outputs of the layers in one piece of a window: 32 MB of float32
-MOST_WORKERS = 16
-MOST_LANES_OF_GPU, MOST_RECORDINGS = 4096, 2
+MAX_LOGITS = 1 << 21  #: in one piece of a window: 8 MB of float32, which stay in the cache
+MAX_HIDDEN = 1 << 23  #: outputs of the layers in one piece of a window: 32 MB of float32
+MAX_WORKERS = 16
+MAX_LANES_OF_GPU, MAX_RECORDINGS = 4096, 2
 FEW_LANES, LONG = 4, 1024  #: from so many steps on so few lanes are read faster one after another, as NumPy's streams
 
 
@@ -34,7 +33,7 @@ class TorchEngine:
     Args:
         network: its weights may change between two calls, as they do in training.
         frozen: they will not: the engine may keep copies of them in a faster form.
-        recorded: streams are steps that were recorded (`captured.py`); if left out, those of frozen weights on a GPU.
+        recorded: streams are steps that were recorded (`capture.py`); if left out, those of frozen weights on a GPU.
     """
 
     def __init__(self, network: Network, frozen: bool = False, recorded: bool | None = None) -> None:
@@ -46,7 +45,7 @@ class TorchEngine:
         on_gpu = bias.device.type == "cuda"
         self._recorded = frozen and on_gpu if recorded is None else recorded
         self._recordings: dict[int, Recording] = {}
-        self.most_lanes = MOST_LANES_OF_GPU if on_gpu else MOST_LANES
+        self.max_streams = MAX_LANES_OF_GPU if on_gpu else MAX_STREAMS
         self._fast = frozen and bias.device.type == "cpu" and bias.dtype == torch.float32
         with torch.no_grad():
             self._layers = Forward(network).read if self._fast and network.config.cell in STEPS else network.read
@@ -64,23 +63,23 @@ class TorchEngine:
     def select(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
         return tuple(tuple(part[torch.from_numpy(rows).to(part.device)] for part in layer) for layer in state)
 
-    def restart(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
+    def reset(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
         fresh = torch.zeros(len(state[0][0]), dtype=torch.bool, device=self._device)
         fresh[torch.from_numpy(rows).to(self._device)] = True
-        return restart(state, fresh)
+        return reset(state, fresh)
 
     def stream(self, state: NetworkState) -> Stream:
         return RecordedStream(self._recording(1), state) if self._recorded else PlainStream(self, state)
 
-    def lanes(self, state: NetworkState, num_ids: int = 0) -> Lanes:
+    def stream_batch(self, state: NetworkState, num_ids: int = 0) -> StreamBatch:
         if self._recorded:
-            return RecordedLanes(self, self._recording(len(state[0][0])), state)
-        return PlainLanes(self, state)
+            return RecordedStreamBatch(self, self._recording(len(state[0][0])), state)
+        return PlainStreamBatch(self, state)
 
     def _recording(self, batch_size: int) -> Recording:
         """Return the recording of so many streams: the one there is, or a new one in the oldest's place."""
         if batch_size not in self._recordings:
-            while len(self._recordings) >= MOST_RECORDINGS:
+            while len(self._recordings) >= MAX_RECORDINGS:
                 self._recordings.pop(next(iter(self._recordings)))
             self._recordings[batch_size] = Recording(self.network, batch_size)
         return self._recordings[batch_size]
@@ -100,7 +99,7 @@ class TorchEngine:
             return self._read_streams(inputs, targets, state)
         log_probs = np.empty((T, B))
         config = self.network.config
-        span = max(1, MOST_HIDDEN // (B * config.hidden_size * config.members))
+        span = max(1, MAX_HIDDEN // (B * config.hidden_size * config.members))
         for begin in range(0, T, span):
             window = slice(begin, begin + span)
             tops, state = self._layers(self._ids(inputs[window]), state)
@@ -139,7 +138,7 @@ class TorchEngine:
             yield from map(function, items)
             return
         torch.set_num_threads(1)
-        pool = ThreadPoolExecutor(min(threads, MOST_WORKERS))
+        pool = ThreadPoolExecutor(min(threads, MAX_WORKERS))
         try:
             yield from pool.map(function, items)
         finally:
@@ -156,7 +155,7 @@ class TorchEngine:
         """Return log p of the targets [T, B], a piece of the [T·B, V] logits at a time."""
         T, B = targets.shape
         rows, wanted = [top.reshape(T * B, -1) for top in tops], targets.reshape(-1)
-        most = max(1, MOST_LOGITS // self.vocab_size)
+        most = max(1, MAX_LOGITS // self.vocab_size)
         losses = [
             F.cross_entropy(self.network.head([r[i : i + most] for r in rows]), wanted[i : i + most], reduction="none")
             for i in range(0, T * B, most)

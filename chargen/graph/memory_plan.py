@@ -1,9 +1,9 @@
 """In which order a step's operations are run, and where in memory its numbers stand.
 
-All numbers of a stream stand in one array, its room. What is multiplied with the same vector is one product:
+All numbers of a stream stand in one array, its buffer. What is multiplied with the same vector is one product:
 
           [ W_hh of the next step ]          a new output is read once, for the head or the layer above, and for the
-    h' ─▶ [ W_ih of the layer above ] · h'   gates of the next step, which wait in the room until then
+    h' ─▶ [ W_ih of the layer above ] · h'   gates of the next step, which wait in the buffer until then
           [ head ]
 
 So a layer costs one product a step, with a matrix that stands in memory in one piece.
@@ -49,8 +49,8 @@ class Copy:
 
 
 @dataclass
-class Schedule:
-    """The order of a step, and the places of its numbers in the room."""
+class MemoryPlan:
+    """The order of a step, and the places of its numbers in the buffer."""
 
     graph: Graph
     hidden_size: int
@@ -59,11 +59,11 @@ class Schedule:
     ngrams: slice | None = None  #: the place of what the n-grams stand for, before a step
     rows: list[Node] = field(default_factory=list)  #: vectors that depend on the id alone
     constants: list[Node] = field(default_factory=list)  #: vectors of weights
-    size: int = 0  #: of the room
+    size: int = 0  #: of the buffer
     _places: dict[Node, int] = field(default_factory=dict)
 
     def place(self, node: Node) -> int:
-        """Return where a vector, or a part of one, stands in the room."""
+        """Return where a vector, or a part of one, stands in the buffer."""
         base, begin = whole(node)
         return self._places[base] + begin
 
@@ -73,7 +73,7 @@ class Schedule:
         return self._places[node]
 
     def reserve(self, width: int) -> int:
-        """Return the beginning of a new place in the room."""
+        """Return the beginning of a new place in the buffer."""
         begin = self.size
         self.size += -(-width // ALIGNED) * ALIGNED
         return begin
@@ -84,9 +84,9 @@ def whole(node: Node) -> tuple[Node, int]:
     return (node.args[0], node.begin) if node.op == "slice" else (node, 0)
 
 
-def schedule(graph: Graph, hidden_size: int) -> Schedule:
+def plan_memory(graph: Graph, hidden_size: int) -> MemoryPlan:
     """Lay out a step."""
-    planner = _Planner(Schedule(graph, hidden_size))
+    planner = _Planner(MemoryPlan(graph, hidden_size))
     planner.run()
     return planner.plan
 
@@ -94,7 +94,7 @@ def schedule(graph: Graph, hidden_size: int) -> Schedule:
 class _Planner:
     """Walks a graph from its ends, arguments first."""
 
-    def __init__(self, plan: Schedule) -> None:
+    def __init__(self, plan: MemoryPlan) -> None:
         self.plan = plan
         self.run_already: set[Node] = set()
         self.products: dict[Node, list[Node]] = {}  # by what they are made of
@@ -132,7 +132,7 @@ class _Planner:
             self._multiply(products, plan.states[number], number)
 
     def _read(self, arg: Node, reader: Node) -> None:
-        """Note who reads a vector; a constant gets a place in the room, what depends on the id one in its row."""
+        """Note who reads a vector; a constant gets a place in the buffer, what depends on the id one in its row."""
         self.readers.setdefault(whole(arg)[0], []).append(reader)
         if arg.depends == CONSTANT and arg.width and arg not in self.plan.constants:
             self.plan.constants.append(arg)

@@ -1,18 +1,18 @@
 """A step's elementwise operations as compiled loops, one between two products, made from the same trace.
 
 Where `program.py` has a NumPy call for each operation, and each is a walk through memory, here one loop over the units
-of a layer does all of them; a slice of H units is an offset. All numbers of a stream stand in its room, at places that
+of a layer does all of them; a slice of H units is an offset. All numbers of a stream are in its buffer, at offsets that
 are known when the loop is compiled, so that the compiler can tell what does not overlap, and makes vector instructions
 of it:
 
-    def kernel(table, token_id, room):
+    def kernel(table, token_id, buffer):
         row = table[token_id]
         for j in range(H):
-            t0 = row[j] + room[1024 + j]
+            t0 = row[j] + buffer[1024 + j]
             …
-            room[j] = t9
+            buffer[j] = t9
 
-Of many streams each has its room, and the loops are run for one after the other in one call. The products stay with
+Of many streams each has its buffer, and the loops are run for one after the other in one call. The products stay with
 NumPy, whose threads read a matrix faster than one loop can (`compiled.py`). Wants numba:
 
     pip install 'chargen[fast]'
@@ -40,8 +40,8 @@ from typing import Any
 import numpy as np
 
 from chargen.graph.graph import INPUT, Node, TraceError
-from chargen.graph.memory_plan import Copy, Product, Schedule, whole
-from chargen.graph.numpy_backend import Float, Reader, Rows, Step, Writer
+from chargen.graph.memory_plan import Copy, MemoryPlan, Product, whole
+from chargen.graph.numpy_backend import Float, InputTable, NGramReader, SourceWriter, Step
 
 Kernel = Callable[..., Any]
 OPERATORS = {
@@ -59,7 +59,7 @@ FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @lru_cache(maxsize=1)
-def installed() -> bool:
+def numba_installed() -> bool:
     """Tell whether numba is there."""
     return importlib.util.find_spec("numba") is not None
 
@@ -71,14 +71,14 @@ class Kernels:
         plan: a step.
     """
 
-    def __init__(self, plan: Schedule) -> None:
+    def __init__(self, plan: MemoryPlan) -> None:
         self._plan = plan
         self._known: dict[Any, Kernel] = {}
 
     def loops(self, run: list[Node], many: bool = False) -> Kernel:
         """Return the loops of a run of operations.
 
-        (table [V, R], id, room [size]) → None, or (table, ids [B], rooms [B, size]) → None.
+        (table [V, R], id, buffer [size]) → None, or (table, ids [B], buffers [B, size]) → None.
 
         Raises:
             TraceError: an operation does not go unit by unit, or numba does not know it.
@@ -87,15 +87,15 @@ class Kernels:
         if key not in self._known:
             lines = ["row = table[token_id]", *_Loops(self._plan, run).lines()]
             if many:
-                lines = ["token_id, room = ids[lane], rooms[lane]", *lines]
-            self._known[key] = _compiled("table, ids, rooms" if many else "table, token_id, room", lines, many)
+                lines = ["token_id, buffer = ids[lane], buffers[lane]", *lines]
+            self._known[key] = _compiled("table, ids, buffers" if many else "table, token_id, buffer", lines, many)
         return self._known[key]
 
     def draw(self, before: list[Node], after: list[Node], many: bool = False) -> Kernel:
         """Return the loops of a run, a draw from the logits, and the loops of a run with the row of what was drawn.
 
-        (table, room, added, space, inverse, uniform) → id, the last four as `drawing.py` has them, or
-        (table, rooms, added, space, inverse, uniforms, ids) → None.
+        (table, buffer, added, space, inverse, uniform) → id, the last four as `drawing.py` has them, or
+        (table, buffers, added, space, inverse, uniforms, ids) → None.
 
         Raises:
             TraceError: as above.
@@ -105,30 +105,30 @@ class Kernels:
             place, size = self._plan.place(self._plan.graph.logits), self._plan.graph.logits.width
             lines = [
                 *_Loops(self._plan, before).lines(),
-                f"token_id = draw_one(room[{place} : {place + size}], added, space, inverse, uniform)",
+                f"token_id = draw_one(buffer[{place} : {place + size}], added, space, inverse, uniform)",
                 "row = table[token_id]",
                 *_Loops(self._plan, after).lines(),
             ]
-            arguments = "table, room, added, space, inverse, uniform"
+            arguments = "table, buffer, added, space, inverse, uniform"
             if many:
-                lines = ["room, uniform = rooms[lane], uniforms[lane]", *lines, "ids[lane] = token_id"]
-                arguments = "table, rooms, added, space, inverse, uniforms, ids"
+                lines = ["buffer, uniform = buffers[lane], uniforms[lane]", *lines, "ids[lane] = token_id"]
+                arguments = "table, buffers, added, space, inverse, uniforms, ids"
             self._known[key] = _compiled(arguments, lines if many else [*lines, "return token_id"], many)
         return self._known[key]
 
 
 def _compiled(arguments: str, lines: list[str], many: bool) -> Kernel:
-    """Compile a kernel of a stream's room, or of those of many, or take it from numba's cache (`jit.py`).
+    """Compile a kernel of a stream's buffer, or of those of many, or take it from numba's cache (`jit.py`).
 
     The cache tells functions apart by their names and code, but not by the numbers in it: so the name has its hash.
     """
     from chargen.graph.numba_draw import draw_one
     from chargen.jit import NumbaError, float32, float64, int64, njit, tanh
 
-    types = {"table": float32[:, ::1], "token_id": int64, "ids": int64[::1], "room": float32[::1]}
-    types |= {"rooms": float32[:, ::1], "added": float64[::1], "space": float64[::1], "inverse": float64}
+    types = {"table": float32[:, ::1], "token_id": int64, "ids": int64[::1], "buffer": float32[::1]}
+    types |= {"buffers": float32[:, ::1], "added": float64[::1], "space": float64[::1], "inverse": float64}
     types |= {"uniform": float64, "uniforms": float64[::1]}
-    head = f"def kernel({arguments}):\n" + many * "    for lane in range(rooms.shape[0]):\n"
+    head = f"def kernel({arguments}):\n" + many * "    for lane in range(buffers.shape[0]):\n"
     source = head + "".join(f"{(1 + many) * '    '}{line}\n" for line in lines)
     name = f"kernel_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
     names: dict[str, Any] = {"np": np, "tanh": tanh, "draw_one": draw_one, "float32": np.float32, "__name__": __name__}
@@ -144,7 +144,7 @@ def _compiled(arguments: str, lines: list[str], many: bool) -> Kernel:
 class _Loops:
     """Writes the loops of a run."""
 
-    def __init__(self, plan: Schedule, run: list[Node]) -> None:
+    def __init__(self, plan: MemoryPlan, run: list[Node]) -> None:
         self._plan, self._run = plan, run
         self._lines: list[str] = []
         self._group: list[Node] = []
@@ -178,7 +178,7 @@ class _Loops:
             value = OPERATORS[node.op].format(*args) if node.op in OPERATORS else f"np.{node.op}({args[0]})"
             self._lines.append(f"    {self._local(node, block)} = {value}")
             if stored:
-                self._lines.append(f"    room[{place + block} + j] = {self._local(node, block)}")
+                self._lines.append(f"    buffer[{place + block} + j] = {self._local(node, block)}")
 
     def _argument(self, arg: Node, block: int, length: int) -> str:
         if not arg.width:
@@ -187,7 +187,7 @@ class _Loops:
             return f"row[{self._rows[arg] + block} + j]"
         base, begin = whole(arg)
         if base not in self._group:
-            return f"room[{self._plan.place(arg) + block} + j]"
+            return f"buffer[{self._plan.place(arg) + block} + j]"
         if (begin + block) % length:
             raise TraceError("a part that is no whole number of units")
         return self._local(base, begin + block)
@@ -201,29 +201,34 @@ Draw = Callable[[Any], Any]  #: a random number → an id, or [B] → [B], which
 
 
 def compiled_step(
-    plan: Schedule, room: Float, rows: Rows, kernels: Kernels, parted: bool = False, reader: Reader | None = None
+    plan: MemoryPlan,
+    buffer: Float,
+    rows: InputTable,
+    kernels: Kernels,
+    split_products: bool = False,
+    reader: NGramReader | None = None,
 ) -> Step:
     """Return a step of a stream, as `numpy_step` does, or of many: ids [B] → logits [B, V].
 
     Raises:
         TraceError: the loops cannot be compiled.
     """
-    writer = _writer(plan, room, rows, parted)
-    writer.line("ids[:] = given" if room.ndim > 1 else "ids = given")
+    writer = _writer(plan, buffer, rows, split_products)
+    writer.line("ids[:] = given" if buffer.ndim > 1 else "ids = given")
     writer.read(reader, "ids")
-    _write(writer, kernels, _parts(plan), room.ndim > 1)
+    _write(writer, kernels, _parts(plan), buffer.ndim > 1)
     return writer.finish(writer.logits())
 
 
 def compiled_draw(
-    plan: Schedule,
-    room: Float,
-    rows: Rows,
+    plan: MemoryPlan,
+    buffer: Float,
+    rows: InputTable,
     kernels: Kernels,
     added: Any,
     inverse: float,
-    parted: bool = False,
-    reader: Reader | None = None,
+    split_products: bool = False,
+    reader: NGramReader | None = None,
 ) -> Draw:
     """Return what draws an id by a random number and reads it, or B ids by B numbers.
 
@@ -234,18 +239,18 @@ def compiled_draw(
     Raises:
         TraceError: as above.
     """
-    parts, many = _parts(plan), room.ndim > 1
+    parts, many = _parts(plan), buffer.ndim > 1
     before: list[Node] = []
     # From the last product to the logits is left to the next draw. After a step it is done a second time, so nothing of
     # the state may be among it.
     if isinstance(parts[-1], list) and not any(plan.place(node) in plan.states for node in parts[-1]):
         before = parts.pop()  # type: ignore[assignment]
     after: list[Node] = parts.pop(0) if isinstance(parts[0], list) else []  # type: ignore[assignment]
-    writer = _writer(plan, room, rows, parted)
+    writer = _writer(plan, buffer, rows, split_products)
     if many:
-        writer.line("draw(table, room, added, space, inverse, given, ids)")
+        writer.line("draw(table, buffer, added, space, inverse, given, ids)")
     else:
-        writer.line("ids = draw(table, room, added, space, inverse, given)")
+        writer.line("ids = draw(table, buffer, added, space, inverse, given)")
     space = np.zeros(plan.graph.logits.width)
     writer.names |= {"draw": kernels.draw(before, after, many), "added": added, "space": space, "inverse": inverse}
     writer.read(reader, "ids")
@@ -253,24 +258,24 @@ def compiled_draw(
     return writer.finish("ids")
 
 
-def _writer(plan: Schedule, room: Float, rows: Rows, parted: bool) -> Writer:
-    writer = Writer(plan, room, parted)
-    writer.names |= {"table": rows.table, "room": room}
-    if room.ndim > 1:
-        writer.names["ids"] = np.zeros(len(room), dtype=np.int64)
+def _writer(plan: MemoryPlan, buffer: Float, rows: InputTable, split_products: bool) -> SourceWriter:
+    writer = SourceWriter(plan, buffer, split_products)
+    writer.names |= {"table": rows.table, "buffer": buffer}
+    if buffer.ndim > 1:
+        writer.names["ids"] = np.zeros(len(buffer), dtype=np.int64)
     return writer
 
 
-def _write(writer: Writer, kernels: Kernels, parts: Sequence[Part], many: bool) -> None:
+def _write(writer: SourceWriter, kernels: Kernels, parts: Sequence[Part], many: bool) -> None:
     for number, part in enumerate(parts):
         if isinstance(part, list):
             writer.names[f"k{number}"] = kernels.loops(part, many)
-            writer.line(f"k{number}(table, ids, room)")
+            writer.line(f"k{number}(table, ids, buffer)")
         else:
             writer.steps([part])
 
 
-def _parts(plan: Schedule) -> list[Part]:
+def _parts(plan: MemoryPlan) -> list[Part]:
     parts: list[Part] = []
     for step in plan.steps:
         if not isinstance(step, Node):

@@ -19,13 +19,13 @@ from chargen.jit import float32, float64, int64, njit
 
 
 @njit(int64(float32[::1], float64[::1], float64[::1], float64, float64), error_model="numpy", cache=True)
-def draw_one(logits: Any, added: Any, room: Any, inverse: float, u: float) -> int:
+def draw_one(logits: Any, added: Any, buffer: Any, inverse: float, u: float) -> int:
     """Draw an id with probability softmax((logits + added) · inverse).
 
     Args:
         logits: float32, [V].
         added: to the logits, float64, [V]: -inf forbids an id. Not all may be forbidden.
-        room: float64, [V]; afterwards the cumulative sum of exp.
+        buffer: float64, [V]; afterwards the cumulative sum of exp.
         inverse: 1 / temperature, above 0.
         u: a random number in [0, 1).
     """
@@ -36,9 +36,9 @@ def draw_one(logits: Any, added: Any, room: Any, inverse: float, u: float) -> in
     total = 0.0
     for i in range(V):
         total += math.exp((logits[i] + added[i] - best) * inverse)
-        room[i] = total
+        buffer[i] = total
     wanted = u * total
     for i in range(V):
-        if room[i] > wanted:
+        if buffer[i] > wanted:
             return i
     return int(V - 1)

@@ -1,10 +1,10 @@
-"""Where a program's numbers stand: the room of a stream, [size], those of many, [B, size], and the rows of the table.
+"""Where a program's numbers stand: the buffer of a stream, [size], those of many, [B, size], and the rows of the table.
 
-What is at a place of a room is `room[..., place : place + width]`, of one stream or of many.
+What is at a place of a buffer is `buffer[..., place : place + width]`, of one stream or of many.
 
 A step as a program of NumPy calls that allocate nothing, made from a trace of the cell's equations.
 
-The program is Python source, a line an operation, on views of one array, the stream's room (`schedule.py`):
+The program is Python source, a line an operation, on views of one array, the stream's buffer (`plan_memory.py`):
 
     def step(given):
         r0, = rows[given]
@@ -33,41 +33,41 @@ from chargen.cells.cell import State
 from chargen.cells.ngram_features import hashing, rows_read, shift
 from chargen.config import ModelConfig
 from chargen.graph.graph import CONSTANT, INPUT, Node
-from chargen.graph.memory_plan import ALIGNED, FILLED, Copy, Product, Schedule
+from chargen.graph.memory_plan import ALIGNED, FILLED, Copy, MemoryPlan, Product
 
 Float = NDArray[np.float32]
 
 
-def new_room(plan: Schedule, count: int | None = None) -> Float:
-    """Return a stream's room, or those of many, with the constants in them."""
-    room = _aligned(plan.size) if count is None else _aligned(count, _odd(plan.size))
+def new_buffer(plan: MemoryPlan, count: int | None = None) -> Float:
+    """Return a stream's buffer, or those of many, with the constants in them."""
+    buffer = _aligned(plan.size) if count is None else _aligned(count, _odd(plan.size))
     for node in plan.constants:
-        room[..., plan.place(node) : plan.place(node) + node.width] = node.value
-    return room
+        buffer[..., plan.place(node) : plan.place(node) + node.width] = node.value
+    return buffer
 
 
-def enter(plan: Schedule, room: Float, state: Iterable[State]) -> None:
-    """Put a state into a room, and make the products that the first step needs."""
+def load_state(plan: MemoryPlan, buffer: Float, state: Iterable[State]) -> None:
+    """Put a state into a buffer, and make the products that the first step needs."""
     H = plan.hidden_size
     for place, part in zip(plan.states, (part for layer in state for part in layer), strict=True):
-        room[..., place : place + H] = part
+        buffer[..., place : place + H] = part
     for product in plan.steps:
         if isinstance(product, Product) and product.state is not None:
             at = plan.states[product.state]
-            operand, out = room[..., at : at + H], room[..., product.begin : product.begin + len(product.matrix)]
-            if room.ndim == 1:
+            operand, out = buffer[..., at : at + H], buffer[..., product.begin : product.begin + len(product.matrix)]
+            if buffer.ndim == 1:
                 np.dot(product.matrix, operand, out)
             else:
                 np.matmul(operand, product.columns, out)
 
 
-def leave(plan: Schedule, room: Float, like: Iterable[State]) -> tuple[State, ...]:
-    """Return the state in a room as a value, [1, H] or [B, H], in the form of another."""
-    parts = (np.atleast_2d(room[..., place : place + plan.hidden_size]).copy() for place in plan.states)
+def store_state(plan: MemoryPlan, buffer: Float, like: Iterable[State]) -> tuple[State, ...]:
+    """Return the state in a buffer as a value, [1, H] or [B, H], in the form of another."""
+    parts = (np.atleast_2d(buffer[..., place : place + plan.hidden_size]).copy() for place in plan.states)
     return tuple(tuple(next(parts) for _ in layer) for layer in like)
 
 
-class Rows(dict[int, tuple[Float, ...]]):
+class InputTable(dict[int, tuple[Float, ...]]):
     """What depends on the id alone, in parts, worked out when an id is first read.
 
     Args:
@@ -75,7 +75,7 @@ class Rows(dict[int, tuple[Float, ...]]):
         tables: the input gates of every id, a table [V, X·H] for each member.
     """
 
-    def __init__(self, plan: Schedule, tables: Sequence[Float]) -> None:
+    def __init__(self, plan: MemoryPlan, tables: Sequence[Float]) -> None:
         super().__init__()
         self._plan, self._tables = plan, tables
 
@@ -122,29 +122,29 @@ def _odd(size: int) -> int:
     return (-(-size // ALIGNED) | 1) * ALIGNED
 
 
-MOST_OF_A_PART = 400_000  #: weights: of 460,800 and more OpenBLAS makes a product on several threads
+MAX_SERIAL_WEIGHTS = 400_000  #: weights: of 460,800 and more OpenBLAS makes a product on several threads
 
 Step = Callable[[Any], Float]  #: an id → logits [V], or ids [B] → [B, V]; the next step writes over them
 
 
-def threaded(plan: Schedule) -> bool:
+def threaded(plan: MemoryPlan) -> bool:
     """Tell whether a product of a step is so large that NumPy makes it on several threads, and parts would do too."""
     products = [step.matrix for step in plan.steps if isinstance(step, Product)]
-    large = [matrix for matrix in products if matrix.size > MOST_OF_A_PART]
+    large = [matrix for matrix in products if matrix.size > MAX_SERIAL_WEIGHTS]
     return bool(large) and all(len(matrix) % FILLED == 0 for matrix in large)
 
 
-class Writer:
+class SourceWriter:
     """Writes the source of a program, line by line, and keeps what its names stand for.
 
     Args:
         plan: the step.
-        room: the stream's, or those of many.
+        buffer: the stream's, or those of many.
         parted: whether large products are made in parts, which one thread makes each, to the same bits.
     """
 
-    def __init__(self, plan: Schedule, room: Float, parted: bool = False) -> None:
-        self._plan, self._room, self._parted = plan, room, parted
+    def __init__(self, plan: MemoryPlan, buffer: Float, split_products: bool = False) -> None:
+        self._plan, self._buffer, self._parted = plan, buffer, split_products
         self.names: dict[str, Any] = {}  #: what stands in the lines
         self._known: dict[Any, str] = {}
         self._lines: list[str] = []
@@ -158,7 +158,7 @@ class Writer:
         self.names[function.__name__] = function
         self.line(f"{function.__name__}({', '.join(args)})")
 
-    def read(self, reader: Reader | None, ids: str) -> None:
+    def read(self, reader: NGramReader | None, ids: str) -> None:
         """Write that the n-grams of these ids are read, where there are n-grams."""
         if reader is not None:
             self.names["read"] = reader.read
@@ -185,12 +185,12 @@ class Writer:
         """Write a product of a matrix and a vector, or those of many streams."""
         matrix, width = product.matrix, product.matrix.shape[1]
         operand, at_once = self.view(product.operand, width), len(matrix)
-        if self._room.ndim > 1:
+        if self._buffer.ndim > 1:
             columns = self.name("m", id(product), product.columns)
             self.call(np.matmul, operand, columns, self.view(product.begin, len(matrix)))
             return
-        if self._parted and matrix.size > MOST_OF_A_PART:
-            at_once = MOST_OF_A_PART // width // FILLED * FILLED
+        if self._parted and matrix.size > MAX_SERIAL_WEIGHTS:
+            at_once = MAX_SERIAL_WEIGHTS // width // FILLED * FILLED
         for begin in range(0, len(matrix), at_once):
             part = matrix[begin : begin + at_once]
             # the method: numpy.dot first asks whether another library's arrays are among its arguments
@@ -202,8 +202,8 @@ class Writer:
         self.call(np.copyto, self.view(copy.end, copy.width), self.view(copy.begin, copy.width))
 
     def view(self, place: int, width: int) -> str:
-        """Return the name of a part of the room."""
-        return self.name("b", (place, width), self._room[..., place : place + width])
+        """Return the name of a part of the buffer."""
+        return self.name("b", (place, width), self._buffer[..., place : place + width])
 
     def name(self, letter: str, key: Any, value: Any) -> str:
         """Return the name of a value, the same for the same key."""
@@ -245,9 +245,11 @@ def _code(source: str) -> CodeType:
     return compile(source, "<a traced step>", "exec")
 
 
-def numpy_step(plan: Schedule, room: Float, rows: Rows, parted: bool = False, reader: Reader | None = None) -> Step:
-    """Return a step of a stream, by NumPy alone; `reader` puts an id's n-grams into the room."""
-    writer = Writer(plan, room, parted)
+def numpy_step(
+    plan: MemoryPlan, buffer: Float, rows: InputTable, split_products: bool = False, reader: NGramReader | None = None
+) -> Step:
+    """Return a step of a stream, by NumPy alone; `reader` puts an id's n-grams into the buffer."""
+    writer = SourceWriter(plan, buffer, split_products)
     writer.read(reader, "given")
     if plan.rows:
         writer.names["rows"] = rows
@@ -259,7 +261,7 @@ def numpy_step(plan: Schedule, room: Float, rows: Rows, parted: bool = False, re
 History = NDArray[np.int64]  #: the last ids, [B, N − 1], the newest last
 
 
-class NGrams:
+class NGramTable:
     """The table and its head.
 
     Args:
@@ -283,7 +285,7 @@ class NGrams:
         return found, np.ascontiguousarray(history)
 
 
-class Reader:
+class NGramReader:
     """Streams whose n-grams are read, id by id, and put where a step looks for them.
 
     Args:
@@ -292,7 +294,7 @@ class Reader:
         out: where the sums of the rows go, [B, D], or [D] of one stream.
     """
 
-    def __init__(self, ngrams: NGrams, history: History, out: Float) -> None:
+    def __init__(self, ngrams: NGramTable, history: History, out: Float) -> None:
         self._ngrams, self._out, self._history = ngrams, out, history.copy()
         self._last = np.append(history[0, ::-1], 0)  # of one stream: the newest first
         self.read = self._one() if out.ndim == 1 else self._read_many
@@ -327,6 +329,6 @@ class Reader:
         last: History = self._last[None, -2::-1].copy() if self._out.ndim == 1 else self._history
         return last
 
-    def restart(self, rows: NDArray[np.intp]) -> None:
+    def reset(self, rows: NDArray[np.intp]) -> None:
         """Put these of many streams back to the beginning."""
         self._history[rows] = 0

@@ -21,7 +21,7 @@ from chargen.networks.network import Network, NetworkState
 MINUS_ONE = torch.tensor(-1.0)
 
 
-class Steps(ABC):
+class FusedStep(ABC):
     """One cell's steps in place; the equations are the cell's own (`cells/`)."""
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Steps(ABC):
         """
 
 
-class RNNSteps(Steps):
+class RNNSteps(FusedStep):
     """The plain recurrent network: one product, one σ."""
 
     def __init__(self, params: Params) -> None:
@@ -60,7 +60,7 @@ class RNNSteps(Steps):
         return (out,)
 
 
-class GRUSteps(Steps):
+class GRUSteps(FusedStep):
     """The GRU: r and z in one piece, n in another, whose product r scales."""
 
     def __init__(self, params: Params) -> None:
@@ -81,7 +81,7 @@ class GRUSteps(Steps):
         return (out,)
 
 
-class MGRUSteps(Steps):
+class MGRUSteps(FusedStep):
     """The multiplicative gated unit: z and n in one piece; the other, s, is ready in the table."""
 
     def __init__(self, params: Params) -> None:
@@ -102,7 +102,7 @@ class MGRUSteps(Steps):
         return (out,)
 
 
-class LSTMSteps(Steps):
+class LSTMSteps(FusedStep):
     """The LSTM: all gates in one piece, one σ over all of them."""
 
     def __init__(self, params: Params) -> None:
@@ -123,7 +123,7 @@ class LSTMSteps(Steps):
         return out, c
 
 
-STEPS: dict[str, type[Steps]] = {"rnn": RNNSteps, "gru": GRUSteps, "mgru": MGRUSteps, "lstm": LSTMSteps}
+STEPS: dict[str, type[FusedStep]] = {"rnn": RNNSteps, "gru": GRUSteps, "mgru": MGRUSteps, "lstm": LSTMSteps}
 
 
 class Forward:
@@ -161,7 +161,7 @@ class Forward:
 
 
 def _walk(
-    steps: Steps, pieces: tuple[Tensor, ...], ids: Tensor | None, shape: torch.Size, state: State
+    steps: FusedStep, pieces: tuple[Tensor, ...], ids: Tensor | None, shape: torch.Size, state: State
 ) -> tuple[Tensor, State]:
     (T, B), H = shape, state[0].shape[1]
     outputs, spare = state[0].new_empty(T, B, H), state[0].new_empty(B, H)

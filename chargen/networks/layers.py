@@ -74,7 +74,7 @@ class Lookup:
         return cell.input_gates(params, self.table), self.ids.contiguous()
 
 
-Path = Callable[[Cell, Params, Dense | Lookup, State], tuple[Tensor, State]]
+LayerBackend = Callable[[Cell, Params, Dense | Lookup, State], tuple[Tensor, State]]
 
 
 def equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
@@ -95,7 +95,7 @@ ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  #: in which the kernel
 
 
 @lru_cache
-def bptt(name: str) -> Path:
+def bptt(name: str) -> LayerBackend:
     """Return the path by hand-written gradient for a cell that has one."""
     function = _FUNCTIONS[name]
 
@@ -109,7 +109,7 @@ def bptt(name: str) -> Path:
 
 
 @lru_cache
-def jit(name: str) -> Path:
+def jit(name: str) -> LayerBackend:
     """Return the path by hand-written gradient with compiled passes, for float32, for a cell that has them.
 
     Raises:
@@ -132,7 +132,7 @@ def jit(name: str) -> Path:
     return run
 
 
-def fused(name: str) -> Path:
+def fused(name: str) -> LayerBackend:
     """Return the path by the library's kernel for a cell that has one."""
     kernel = _KERNELS[name]
 
@@ -147,7 +147,7 @@ def fused(name: str) -> Path:
     return run
 
 
-def one_step(name: str) -> Path:
+def one_step(name: str) -> LayerBackend:
     """Return the path for windows of one step with the fewest kernels: the library's, of a cell that has one."""
     kernel = _STEP_KERNELS.get(name)
     if kernel is None:
@@ -177,7 +177,7 @@ def packed(name: str, params: Params) -> Params:
     return owned
 
 
-def choose_path(name: str, device: torch.device) -> Path:
+def choose_backend(name: str, device: torch.device) -> LayerBackend:
     """Return the fastest path there is for a cell on a device."""
     if device.type == "cpu" and name in JIT and worth_it():
         return jit(name)

@@ -22,7 +22,7 @@ from chargen.cells import CELLS
 from chargen.cells.ngram_features import hashing, rows_read
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
-from chargen.networks.layers import Dense, Lookup, Path, State, choose_path, packed
+from chargen.networks.layers import Dense, LayerBackend, Lookup, State, choose_backend, packed
 from chargen.networks.sampled_softmax import losses
 
 NGRAM_TABLE = "ngrams__weight"  #: the parameter of which a window reads a few rows
@@ -53,7 +53,7 @@ class Network(nn.Module):
         ids: Tensor,
         state: NetworkState,
         dropout_generator: torch.Generator | None = None,
-        path: Path | None = None,
+        path: LayerBackend | None = None,
     ) -> tuple[Tensor, NetworkState]:
         """Read a window.
 
@@ -98,13 +98,13 @@ class Network(nn.Module):
         ids: Tensor,
         state: NetworkState,
         dropout_generator: torch.Generator | None = None,
-        path: Path | None = None,
+        path: LayerBackend | None = None,
     ) -> tuple[list[Tensor], NetworkState]:
         """Run the layers of every member: → (what its head reads, [T, B, H] each, the state after it).
 
         Where there are n-grams, what they stand for comes last, [T, B, D]; all heads read it.
         """
-        path = path or choose_path(self.config.cell, ids.device)
+        path = path or choose_backend(self.config.cell, ids.device)
         embedding = self.weight("embedding.weight")
         tops, after, depth = [], [], self.config.num_layers
         for first in range(0, self.config.all_layers, depth):
@@ -194,7 +194,7 @@ class Network(nn.Module):
             self.weight(name).copy_(torch.from_numpy(np.array(weights[name])))
 
 
-def restart(state: NetworkState, fresh: Tensor) -> NetworkState:
+def reset(state: NetworkState, fresh: Tensor) -> NetworkState:
     """Return the state with the lanes marked in `fresh` [B] put back to zero."""
     keep = (~fresh).unsqueeze(1)
     return tuple(tuple(part * keep for part in layer) for layer in state)

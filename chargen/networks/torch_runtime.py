@@ -51,7 +51,7 @@ FASTER = 1.1  #: by so much another number of threads must be faster to be taken
 SHORTEST, LONGEST = 4, 32  #: reports between two tries: twice as many after each that changed nothing
 
 
-class Threads:
+class ThreadTuner:
     """Tries one thread against all of them while it is entered, and keeps what is faster.
 
     Args:
@@ -88,7 +88,7 @@ class Threads:
         else:
             self._peak = max(self._peak, ids_per_s)
 
-    def __enter__(self) -> Threads:
+    def __enter__(self) -> ThreadTuner:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -137,7 +137,7 @@ BLOCK = 256  #: places whose distributions and states are in memory at a time
 
 
 @dataclass(frozen=True)
-class Place:
+class CharSurprisal:
     """One character of a text (a piece, of a sentencepiece model)."""
 
     text: str  #: "" for the end
@@ -168,7 +168,7 @@ def places(
     end_log_prob_nats: float | None,
     unknown: str,
     guesses: Iterable[tuple[Guess, ...]] | None = None,
-) -> Iterator[Place]:
+) -> Iterator[CharSurprisal]:
     """Yield a text's characters; put end to end they are the text, and their log p add up to its own, exactly.
 
     Args:
@@ -180,7 +180,7 @@ def places(
     strange = set(unknown)
     ends = [] if end_log_prob_nats is None else [("", end_log_prob_nats)]
     for (text, nats), best in zip([*pieces, *ends], repeat(()) if guesses is None else guesses, strict=False):
-        yield Place(text, nats, not strange.isdisjoint(text), best)
+        yield CharSurprisal(text, nats, not strange.isdisjoint(text), best)
 
 
 def best_guesses(

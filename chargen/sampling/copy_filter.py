@@ -26,10 +26,10 @@ from chargen.checkpoint import Checkpoint
 from chargen.config import check_count
 from chargen.data import token_store as encode
 from chargen.errors import ConfigError, CorpusError
-from chargen.sampling.processors import Guide, Mask
+from chargen.sampling.processors import LogitsProcessor, Mask
 from chargen.sampling.training_text_index import (
     CODES,
-    Learned,
+    TrainingText,
     open_hashes,
     stretch_hashes,
     training_text,
@@ -39,7 +39,7 @@ from chargen.text.hashing import BASE, PRIME, Hashes, fingerprint
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 LONGEST_RUN = 10_000  #: characters that a copy may be allowed to have
-MOST_CHARS = 1 << 28  #: of a training text: an index of 2 GiB
+MAX_CHARS = 1 << 28  #: of a training text: an index of 2 GiB
 MAX_REMEMBERED = 1 << 16  #: continuations of torn characters that are kept, some hundred bytes each
 
 
@@ -173,7 +173,7 @@ class _Continuations:
         self.deepest = int(self.depths[-1])
 
 
-class Copies(Guide):
+class CopyFilter(LogitsProcessor):
     """Forbids an id that would make too long a run that stands in the training text."""
 
     def __init__(self, index: CopyIndex) -> None:
@@ -210,11 +210,11 @@ def copy_index(
         StorageError: the index cannot be written.
     """
     check_most_chars(most_chars)
-    learned = Learned.of(checkpoint)
-    if learned.num_chars > MOST_CHARS:
+    learned = TrainingText.of(checkpoint)
+    if learned.num_chars > MAX_CHARS:
         raise CorpusError(
             f"the model learned from {learned.num_chars:,} characters, but copies can be forbidden of "
-            f"{MOST_CHARS:,} at most",
+            f"{MAX_CHARS:,} at most",
             "Leave out --max-copy.",
         )
     text = training_text(checkpoint, corpus) if corpus else None

@@ -31,9 +31,9 @@ from chargen.sampling.logits_rules import (
     draw,
     draw_rows,
     first_above,
-    ruled,
+    warp_logits,
 )
-from chargen.sampling.sequence import Beginning, Writer, guided
+from chargen.sampling.sequence import GeneratedSequence, GenerationContext, apply_processors
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, WHOLE, Ids, StreamingDecoder
 
 Draw = Callable[[NDArray[np.float32], float], int]  #: logits [V] and a random number → an id
@@ -53,7 +53,12 @@ def prime(engine: Engine, ids: Ids, state: EngineState | None = None) -> tuple[S
 
 
 def write(
-    engine: Engine, beginning: Beginning, stream: Stream, logits: Logits, writer: Writer, rng: np.random.Generator
+    engine: Engine,
+    beginning: GenerationContext,
+    stream: Stream,
+    logits: Logits,
+    writer: GeneratedSequence,
+    rng: np.random.Generator,
 ) -> Iterator[str]:
     """Write a text until it ends.
 
@@ -71,8 +76,8 @@ def write(
     while not writer.ended:
         logits += added[writer.torn]
         if beginning.guides:
-            logits = guided(logits[None], [writer], beginning.config.temperature)[0]
-        token_id = draw(ruled(logits, beginning.config), rng)
+            logits = apply_processors(logits[None], [writer], beginning.config.temperature)[0]
+        token_id = draw(warp_logits(logits, beginning.config), rng)
         writer.take(token_id)
         piece = writer.pop()
         if piece:
@@ -83,7 +88,9 @@ def write(
             logits = stream.step(token_id).astype(np.float64)
 
 
-def write_characters(beginning: Beginning, stream: Stream, logits: Logits, rng: np.random.Generator) -> Iterator[str]:
+def write_characters(
+    beginning: GenerationContext, stream: Stream, logits: Logits, rng: np.random.Generator
+) -> Iterator[str]:
     """Do the same where an id is a character and nothing but its length ends a text, with less work for each."""
     tokenizer, config, left = beginning.tokenizer, beginning.config, beginning.config.length
     texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
@@ -104,7 +111,9 @@ def write_characters(beginning: Beginning, stream: Stream, logits: Logits, rng: 
         left -= AT_ONCE
 
 
-def write_plainly(beginning: Beginning, stream: Stream, logits: Logits, rng: np.random.Generator) -> Iterator[str]:
+def write_plainly(
+    beginning: GenerationContext, stream: Stream, logits: Logits, rng: np.random.Generator
+) -> Iterator[str]:
     """Do the same where an id is a byte or a piece of text and nothing but its length ends a text."""
     tokenizer, config, left = beginning.tokenizer, beginning.config, beginning.config.length
     decoder, after, torn = StreamingDecoder(tokenizer), beginning.spelling.after, WHOLE
@@ -131,7 +140,7 @@ def write_plainly(beginning: Beginning, stream: Stream, logits: Logits, rng: np.
 def _draw(config: SampleConfig, added: NDArray[np.float64]) -> Draw:
     """Return what draws an id: the rules in as few calls as can be."""
     if config.truncates or config.temperature == 0.0:
-        return lambda logits, uniform: first_above(uniform, np.exp(ruled(logits + added, config)).cumsum())
+        return lambda logits, uniform: first_above(uniform, np.exp(warp_logits(logits + added, config)).cumsum())
     scale, accumulate, x = (
         np.array(1.0 / max(config.temperature, MIN_TEMPERATURE)),
         np.add.accumulate,
@@ -154,10 +163,10 @@ DEAD_END = "dead end"  #: how a particle ended to which everything was forbidden
 
 def write_many(
     engine: Engine,
-    beginning: Beginning,
+    beginning: GenerationContext,
     logits: Logits,
     state: EngineState,
-    writers: Sequence[Writer],
+    writers: Sequence[GeneratedSequence],
     rngs: Sequence[np.random.Generator],
 ) -> Iterator[tuple[int, str]]:
     """Write texts side by side, until all have ended.
@@ -174,7 +183,7 @@ def write_many(
     """
     alive = [k for k, writer in enumerate(writers) if not writer.ended]
     rows = np.repeat(logits[None], len(alive), axis=0)
-    lanes = engine.lanes(engine.select(state, np.zeros(len(alive), dtype=np.intp)))
+    lanes = engine.stream_batch(engine.select(state, np.zeros(len(alive), dtype=np.intp)))
     while alive:
         drawn = choose(rows, [writers[k] for k in alive], [rngs[k] for k in alive], beginning)
         kept = []
@@ -192,13 +201,13 @@ def write_many(
         if alive:
             fresh = begun(drawn)
             if len(fresh):
-                lanes.restart(fresh)
+                lanes.reset(fresh)
             rows = lanes.step(np.array(drawn)).astype(np.float64)
 
 
 def draw_ids(
     engine: Engine,
-    beginning: Beginning,
+    beginning: GenerationContext,
     logits: Logits,
     state: EngineState,
     rngs: Sequence[np.random.Generator],
@@ -213,8 +222,8 @@ def draw_ids(
     if not config.length:
         return ids
     added = beginning.spelling.added[WHOLE]
-    ids[0] = draw_rows(ruled(np.tile(logits + added, (count, 1)), config), _random(rngs, 1)[0])
-    lanes = engine.lanes(engine.select(state, np.zeros(count, dtype=np.intp)), num_ids)
+    ids[0] = draw_rows(warp_logits(np.tile(logits + added, (count, 1)), config), _random(rngs, 1)[0])
+    lanes = engine.stream_batch(engine.select(state, np.zeros(count, dtype=np.intp)), num_ids)
     inverse = 1.0 / max(config.temperature, MIN_TEMPERATURE)
     draws = None if config.truncates or config.temperature == 0.0 else lanes.draws(added, inverse)
     if draws:
@@ -226,7 +235,7 @@ def draw_ids(
                 ids[t] = drawn
         else:
             for t, row in enumerate(uniforms, begin):
-                ids[t] = draw_rows(ruled(lanes.step(ids[t - 1]) + added, config), row)
+                ids[t] = draw_rows(warp_logits(lanes.step(ids[t - 1]) + added, config), row)
     return ids
 
 
@@ -239,7 +248,7 @@ def step(engine: Engine, ids: Sequence[int], state: EngineState) -> tuple[Logits
     """Read an id a stream; with the boundary a document ends, and what follows is read as every beginning is."""
     fresh = begun(ids)
     if len(fresh):
-        state = engine.restart(state, fresh)
+        state = engine.reset(state, fresh)
     logits, state = engine.step(np.array(ids), state)
     return logits.astype(np.float64), state
 
@@ -250,18 +259,21 @@ def begun(ids: Sequence[int]) -> NDArray[np.intp]:
 
 
 def choose(
-    rows: Logits, writers: Sequence[Writer], rngs: Sequence[np.random.Generator], beginning: Beginning
+    rows: Logits,
+    writers: Sequence[GeneratedSequence],
+    rngs: Sequence[np.random.Generator],
+    beginning: GenerationContext,
 ) -> list[int]:
     """Draw an id for each row of logits [B, V]."""
     config, rows = beginning.config, beginning.spelled(rows, writers)
     if beginning.guides:
-        rows = guided(rows, writers, config.temperature)
-    found: list[int] = draw_rows(ruled(rows, config), np.array([rng.random() for rng in rngs])).tolist()
+        rows = apply_processors(rows, writers, config.temperature)
+    found: list[int] = draw_rows(warp_logits(rows, config), np.array([rng.random() for rng in rngs])).tolist()
     return found
 
 
 def draw_particles(
-    rows: Logits, writers: Sequence[Writer], rng: np.random.Generator, beginning: Beginning
+    rows: Logits, writers: Sequence[GeneratedSequence], rng: np.random.Generator, beginning: GenerationContext
 ) -> dict[int, int]:
     """Draw an id for each row of logits [B, V]; return those that the writers took, by their rows.
 
@@ -269,12 +281,12 @@ def draw_particles(
     """
     rows = beginning.spelled(rows, writers)
     if beginning.guides:
-        rows = guided(rows, writers, beginning.config.temperature, dead_ends=True)
+        rows = apply_processors(rows, writers, beginning.config.temperature, dead_ends=True)
     live = np.flatnonzero(rows.max(axis=1) > OUT)
     for row in set(range(len(writers))) - set(live.tolist()):
         writers[row].ended = DEAD_END
     if not len(live):
         return {}
     uniforms = np.array([rng.random() for _ in live])
-    drawn: list[int] = draw_rows(ruled(rows[live], beginning.config), uniforms).tolist()
+    drawn: list[int] = draw_rows(warp_logits(rows[live], beginning.config), uniforms).tolist()
     return {row: token_id for row, token_id in zip(live.tolist(), drawn, strict=True) if writers[row].take(token_id)}

@@ -19,16 +19,16 @@ from chargen.engines.interface import Engine, EngineState, Stream
 from chargen.errors import ConfigError
 from chargen.sampling.decoding import draw_ids, prime, write, write_characters, write_many, write_plainly
 from chargen.sampling.logits_rules import Logits
-from chargen.sampling.prefix_cache import Reading
-from chargen.sampling.processors import Bans, Guide, Match, check_size, check_spelled
-from chargen.sampling.sequence import Beginning, Writer
+from chargen.sampling.prefix_cache import PrefixCache
+from chargen.sampling.processors import BannedStrings, LogitsProcessor, RegexProcessor, check_size, check_spelled
+from chargen.sampling.sequence import GeneratedSequence, GenerationContext
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 if TYPE_CHECKING:
-    from chargen.sampling.search import Joined
+    from chargen.sampling.search import Infill
 
-FEWEST_SIDE_BY_SIDE = 4  #: texts; fewer are written one after another, sooner seen and no slower
-MOST_READ = 20_000  #: ids of a long beginning, its last: what stands further back is forgotten
+MIN_SIDE_BY_SIDE = 4  #: texts; fewer are written one after another, sooner seen and no slower
+MAX_READ = 20_000  #: ids of a long beginning, its last: what stands further back is forgotten
 MAX_ID_CHARS = 64  #: characters that an id stands for, as good as always: so much of a long beginning is encoded
 MAX_LENGTH = 1_000_000_000  #: characters of a text, which is written piece by piece
 MAX_HELD_CHARS = 100_000_000  #: characters of texts that have to be in memory together
@@ -39,7 +39,7 @@ MAX_SUFFIX_READ = 10**10  #: characters of the suffix that all candidates read t
 
 def _last_part(prompt: str) -> str:
     """Return so much of a long beginning that its last MOST_READ ids are those of the whole; cut at a newline."""
-    begin = len(prompt) - MOST_READ * MAX_ID_CHARS
+    begin = len(prompt) - MAX_READ * MAX_ID_CHARS
     if begin <= 0:
         return prompt
     return prompt[max(begin, prompt.find("\n", begin) + 1) :]
@@ -55,7 +55,7 @@ class Sample:
     log_weight_nats: float  #: log of the share of the model's distribution that constraints have left, along this text
 
 
-class Writing:
+class Generator:
     """Texts by one model after one beginning.
 
     Args:
@@ -80,8 +80,8 @@ class Writing:
         prompt: str,
         config: SampleConfig,
         between: str | None = None,
-        copies: Guide | None = None,
-        reading: Reading | None = None,
+        copies: LogitsProcessor | None = None,
+        reading: PrefixCache | None = None,
     ) -> None:
         if config.until == "boundary" and between is None:
             raise ConfigError(
@@ -95,33 +95,33 @@ class Writing:
         check_spelled("the stop string", config.stop, tokenizer)
         if config.regex and (config.stop or config.until == "newline"):
             raise ConfigError("a regular expression says itself where a text ends; leave out --stop and --until")
-        guides: list[Guide] = [copies] if copies else []
+        guides: list[LogitsProcessor] = [copies] if copies else []
         match = None
         if config.regex:
             from chargen.sampling.regex import compile_regex
 
-            match = Match(compile_regex(config.regex, tokenizer), config.length)
+            match = RegexProcessor(compile_regex(config.regex, tokenizer), config.length)
             guides.append(match)
         if config.ban:
-            guides.append(Bans(config.ban, tokenizer, "" if config.until == "boundary" else between or ""))
+            guides.append(BannedStrings(config.ban, tokenizer, "" if config.until == "boundary" else between or ""))
         if config.dry:
-            from chargen.sampling.processors import Repetition
+            from chargen.sampling.processors import RepetitionPenalty
 
-            guides.append(Repetition(config.dry, config.dry_base, config.dry_allowed, tokenizer.vocab_size))
+            guides.append(RepetitionPenalty(config.dry, config.dry_base, config.dry_allowed, tokenizer.vocab_size))
         self._engine = engine
         ids = (
-            np.concatenate([start, tokenizer.encode(_last_part(prompt))])[-MOST_READ:]
+            np.concatenate([start, tokenizer.encode(_last_part(prompt))])[-MAX_READ:]
             if reading is None
             else reading.ids
         )
-        self.beginning = Beginning(tokenizer, config, guides, match, prompt, ids, between)
+        self.beginning = GenerationContext(tokenizer, config, guides, match, prompt, ids, between)
         self._reading = reading
 
     def stream(self, number: int = 0) -> Iterator[str]:
         """Yield one text piece by piece."""
         stream, logits = self._prime()
         if self._ends_at_its_length():
-            plain = write_characters if self.beginning.tokenizer.one_id_a_char else write_plainly
+            plain = write_characters if self.beginning.tokenizer.is_char_level else write_plainly
             return plain(self.beginning, stream, logits, self._rng(number))
         return write(self._engine, self.beginning, stream, logits, self._writer(), self._rng(number))
 
@@ -132,7 +132,7 @@ class Writing:
             ConfigError: they are too long to be held in memory.
         """
         self.check_held(1)
-        if len(numbers) < FEWEST_SIDE_BY_SIDE:
+        if len(numbers) < MIN_SIDE_BY_SIDE:
             for number in numbers:
                 writer = self._writer()
                 pieces = write(self._engine, self.beginning, *self._prime(), writer, self._rng(number))
@@ -141,7 +141,7 @@ class Writing:
                 yield Sample(text.getvalue(), writer.ended, number, writer.log_weight)
             return
         stream, logits = self._prime()
-        most = max(1, min(self._engine.most_lanes, MAX_HELD_CHARS // max(1, self.beginning.config.length)))
+        most = max(1, min(self._engine.max_streams, MAX_HELD_CHARS // max(1, self.beginning.config.length)))
         for first in range(0, len(numbers), most):
             few = numbers[first : first + most]
             yield from self._side_by_side(stream.state(), logits, few, len(numbers) * self.beginning.config.length)
@@ -150,7 +150,7 @@ class Writing:
         self, state: EngineState, logits: Logits, numbers: Sequence[int], num_ids: int
     ) -> Iterator[Sample]:
         rngs = [self._rng(number) for number in numbers]
-        if self._ends_at_its_length() and self.beginning.tokenizer.one_id_a_char:
+        if self._ends_at_its_length() and self.beginning.tokenizer.is_char_level:
             ids = draw_ids(self._engine, self.beginning, logits, state, rngs, num_ids)
             for column, number in zip(ids.T, numbers, strict=True):
                 yield Sample(self.beginning.tokenizer.decode(column), "length", number, 0.0)
@@ -189,7 +189,7 @@ class Writing:
         text, ended = beam_search(self._engine, self.beginning, logits, stream.state(), self._writer(), width)
         return Sample(text, ended, 0, 0.0)
 
-    def join(self, suffix: str, number: int, count: int) -> Joined:
+    def join(self, suffix: str, number: int, count: int) -> Infill:
         """Return a text between the beginning and a suffix.
 
         Raises:
@@ -251,8 +251,8 @@ class Writing:
             return prime(self._engine, self.beginning.ids)
         return prime(self._engine, self._reading.ids[-1:], self._reading.state)
 
-    def _writer(self) -> Writer:
-        return Writer(self.beginning)
+    def _writer(self) -> GeneratedSequence:
+        return GeneratedSequence(self.beginning)
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng([self.beginning.config.seed, number])

@@ -36,7 +36,7 @@ def forbid(logits: Logits, ids: Any) -> Logits:
     return allowed
 
 
-def temper(logits: Logits, temperature: float) -> Logits:
+def apply_temperature(logits: Logits, temperature: float) -> Logits:
     """Return logits of the distribution p^(1/temperature): below 1 bolder, above 1 wilder, at 0 the likeliest id alone.
 
     Of several likeliest ids temperature 0 leaves the first.
@@ -49,9 +49,9 @@ def temper(logits: Logits, temperature: float) -> Logits:
     return tempered
 
 
-def ruled(logits: Logits, config: SampleConfig) -> Logits:
+def warp_logits(logits: Logits, config: SampleConfig) -> Logits:
     """Return logits as they are drawn from: tempered and truncated; the highest is 0."""
-    return truncate(temper(logits, config.temperature), config)
+    return truncate(apply_temperature(logits, config.temperature), config)
 
 
 def truncate(logits: Logits, config: SampleConfig) -> Logits:
@@ -144,7 +144,7 @@ def check_finite(values: Any) -> None:
 def draw_rows(logits: Logits, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
     """Draw an id for each row of [B, V] with a random number of [0, 1) each, [B]: those that `draw` would.
 
-    The highest of each row is 0, as `ruled` leaves it.
+    The highest of each row is 0, as `warp_logits` leaves it.
 
     Raises:
         ModelError: the logits are not finite.

@@ -24,7 +24,7 @@ STRIDE = 64  #: ids between two states that are kept: a few kilobytes each, and 
 
 
 @dataclass(frozen=True)
-class Reading:
+class PrefixCache:
     """What the model knows after a part of a text. A value: it can be gone on from more than once.
 
     `sample` goes on from it with `context=reading.ids[-1:]` and `state=reading.state`.
@@ -38,7 +38,7 @@ class Reading:
     num_ids: int  #: of the whole text, those included
     num_chars: int  #: of the whole text
     unknown_chars: int  #: of the whole text
-    spelling_nats: float  #: what the unknown ones add to its log p
+    unk_log_prob_nats: float  #: what the unknown ones add to its log p
 
     @property
     def share(self) -> float:
@@ -50,13 +50,13 @@ class Reading:
         """The whole text's −log₂ p per character, as `score` gives it; None for an empty text, or one not yet read."""
         if len(self.ids) < self.num_ids or not self.num_chars:
             return None
-        nats = float(self.log_probs[self.num_start - 1 :].sum()) + self.spelling_nats
+        nats = float(self.log_probs[self.num_start - 1 :].sum()) + self.unk_log_prob_nats
         return -nats / math.log(2) / self.num_chars
 
 
 def read(
-    engine: Engine, tokenizer: Tokenizer, start: Ids, text: str, before: Reading | None = None
-) -> Iterator[Reading]:
+    engine: Engine, tokenizer: Tokenizer, start: Ids, text: str, before: PrefixCache | None = None
+) -> Iterator[PrefixCache]:
     """Yield readings of ever longer parts of a text, STRIDE ids apart, the last of the whole.
 
     Args:
@@ -71,8 +71,11 @@ def read(
     """
     encoded = tokenizer.encode(text)
     ids = np.concatenate([start, encoded])
-    unknown, spelling_nats = int(tokenizer.unknown(encoded).sum()), float(tokenizer.spelling_nats(encoded).sum())
-    about, last = (len(start), len(ids), len(text), unknown, spelling_nats), len(ids) - 1
+    unknown, unk_log_prob_nats = (
+        int(tokenizer.unknown(encoded).sum()),
+        float(tokenizer.unk_log_prob_nats(encoded).sum()),
+    )
+    about, last = (len(start), len(ids), len(text), unknown, unk_log_prob_nats), len(ids) - 1
     at, state, states, log_probs = _nearest(engine, ids, before)
     while True:
         then = min(last, (at // STRIDE + 1) * STRIDE)
@@ -81,14 +84,14 @@ def read(
             found, state = engine.read(inputs, targets, state)
             log_probs = np.concatenate([log_probs, found[:, 0]])
             states = (*states, state) if then % STRIDE == 0 else states
-        yield Reading(ids[: then + 1], states, state, log_probs, *about)
+        yield PrefixCache(ids[: then + 1], states, state, log_probs, *about)
         if then == last:
             return
         at = then
 
 
 def _nearest(
-    engine: Engine, ids: Ids, before: Reading | None
+    engine: Engine, ids: Ids, before: PrefixCache | None
 ) -> tuple[int, EngineState, tuple[EngineState, ...], NDArray[Any]]:
     """Return (the id to read on from, the state before it, those before it that are kept, log p up to it)."""
     if before is None:

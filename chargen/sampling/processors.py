@@ -10,7 +10,7 @@ What the text so far does to its next id, each a small machine whose state is a 
 
     the ids so far ─▶ state ─▶ which ids are forbidden now, or how many nats they lose
 
-To add one: a leaf of `Guide` in a file of its own, and a line in `sampling/writing.py`.
+To add one: a leaf of `LogitsProcessor` in a file of its own, and a line in `sampling/writing.py`.
 
 A penalty on repeated sequences: DRY, "don't repeat yourself" (p-e-w 2024, text-generation-webui pull request 5677).
 
@@ -97,30 +97,30 @@ class Strings:
 
 Mask = NDArray[np.bool_]
 MAX_STRING_CHARS = 1 << 18  #: of all strings of an option together: 262,144, about 30 MB
-GuideState = Any  #: a value, of the guide that made it
+ProcessorState = Any  #: a value, of the guide that made it
 
 
-class Guide(ABC):
+class LogitsProcessor(ABC):
     """One thing that looks back."""
 
     @abstractmethod
-    def begin(self, prompt: str, ids: Ids) -> GuideState:
+    def begin(self, prompt: str, ids: Ids) -> ProcessorState:
         """Return the state after a prompt, given as text and as ids."""
 
     @abstractmethod
-    def advance(self, state: GuideState, token_id: int) -> GuideState:
+    def advance(self, state: ProcessorState, token_id: int) -> ProcessorState:
         """Return the state after one more id."""
 
-    def forbidden(self, state: GuideState) -> Mask | None:
+    def forbidden(self, state: ProcessorState) -> Mask | None:
         """Tell which ids are ruled out, [V]; None if none are."""
         return None
 
-    def penalties(self, state: GuideState) -> NDArray[np.float64] | None:
+    def penalties(self, state: ProcessorState) -> NDArray[np.float64] | None:
         """Return the nats that ids lose, [V]; None if none do."""
         return None
 
 
-class Bans(Guide):
+class BannedStrings(LogitsProcessor):
     """Forbids the id that would complete a string. The prompt may hold it, and may hold its beginning.
 
     Args:
@@ -177,14 +177,14 @@ class Bans(Guide):
         return False
 
 
-class MatchState(NamedTuple):
+class RegexState(NamedTuple):
     """Where a text stands in the automaton of a regular expression."""
 
     state: int
     left: int  #: characters that may still begin
 
 
-class Match(Guide):
+class RegexProcessor(LogitsProcessor):
     """Allows ids after which a match of the whole text can be completed within its length.
 
     In a state that is a match already nothing is forbidden: the text ends there if the id that is drawn does not lead
@@ -195,27 +195,27 @@ class Match(Guide):
         constraint.check(length)
         self._constraint, self._length = constraint, length
 
-    def begin(self, prompt: str, ids: Ids) -> MatchState:
-        return MatchState(self._constraint.start, self._length)
+    def begin(self, prompt: str, ids: Ids) -> RegexState:
+        return RegexState(self._constraint.start, self._length)
 
-    def may_end(self, state: MatchState) -> bool:
+    def may_end(self, state: RegexState) -> bool:
         """Tell whether the text is a match as it stands."""
         return self._constraint.accepting(state.state)
 
-    def leads_on(self, state: MatchState, token_id: int) -> bool:
+    def leads_on(self, state: RegexState, token_id: int) -> bool:
         """Tell whether a match can be completed after an id."""
         return bool(self._constraint.allowed(*state)[token_id])
 
-    def is_over(self, state: MatchState) -> bool:
+    def is_over(self, state: RegexState) -> bool:
         """Tell whether the text is a match and nothing can be added to it."""
         constraint = self._constraint
         return constraint.accepting(state.state) and not constraint.allowed(*state).any()
 
-    def advance(self, state: MatchState, token_id: int) -> MatchState:
+    def advance(self, state: RegexState, token_id: int) -> RegexState:
         constraint = self._constraint
-        return MatchState(constraint.advance(state.state, token_id), state.left - int(constraint.characters[token_id]))
+        return RegexState(constraint.advance(state.state, token_id), state.left - int(constraint.characters[token_id]))
 
-    def forbidden(self, state: MatchState) -> Mask | None:
+    def forbidden(self, state: RegexState) -> Mask | None:
         if self._constraint.accepting(state.state):
             return None
         return ~self._constraint.allowed(*state)
@@ -254,8 +254,8 @@ def check_size(what: str, strings: tuple[str, ...]) -> None:
         )
 
 
-MOST_PLACES = 64  #: where a sequence stood, that are looked at: the latest
-MOST_COUNTED = 300  #: repeated ids, beyond which the penalty no longer grows
+MAX_PLACES = 64  #: where a sequence stood, that are looked at: the latest
+MAX_COUNTED = 300  #: repeated ids, beyond which the penalty no longer grows
 MAX_ALLOWED = 1000  #: repeated ids that may cost nothing
 MAX_PENALTY_NATS = 1e9  #: as good as forbidden, and small enough that other differences are kept
 HISTORY = 1 << 15  #: ids that are looked back at, at least; at most twice as many: memory does not grow with a text
@@ -284,7 +284,7 @@ class History(NamedTuple):
     size: int
 
 
-class Repetition(Guide):
+class RepetitionPenalty(LogitsProcessor):
     """Takes nats from ids that would go on repeating.
 
     Args:
@@ -318,11 +318,11 @@ class Repetition(Guide):
         last = ids[size - width : size] if size >= width else []
         places = texts.places.get(hash(tuple(last)), []) if last else []
         longest: dict[int, int] = {}
-        for place in [place for place in places[-MOST_PLACES:] if place < size]:
+        for place in [place for place in places[-MAX_PLACES:] if place < size]:
             if ids[place - width : place] != last:
                 continue  # another sequence with the same hash
             n = width
-            while n < min(place, MOST_COUNTED) and ids[place - n - 1] == ids[size - n - 1]:
+            while n < min(place, MAX_COUNTED) and ids[place - n - 1] == ids[size - n - 1]:
                 n += 1
             longest[ids[place]] = max(n, longest.get(ids[place], 0))
         if not longest:

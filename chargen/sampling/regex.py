@@ -22,7 +22,7 @@ from chargen.sampling.regex_automaton import byte_automaton, literals, too_large
 from chargen.text.cleaning import check_unicode
 from chargen.tokenizers.tokenizer import Tokenizer
 
-MOST_CELLS = 1 << 24  #: states × ids, 8 bytes each
+MAX_CELLS = 1 << 24  #: states × ids, 8 bytes each
 DEAD = -1  #: no state
 NEVER = np.iinfo(np.int32).max  #: characters to a match where there is none
 
@@ -122,7 +122,7 @@ def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
         spellings[token_id] = b""
     used = bytes(sorted(set(b"".join(spellings))))
     automaton = byte_automaton(pattern, used)
-    if automaton.num_states * len(used) > MOST_CELLS:
+    if automaton.num_states * len(used) > MAX_CELLS:
         raise too_large(pattern, f"{automaton.num_states:,} states over bytes")
     edges = np.frombuffer(automaton.edges, dtype=np.int32).reshape(-1, 3)
     column = np.zeros(256, dtype=np.int32)
@@ -133,7 +133,7 @@ def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
     table, words, group_of = _group(table, spellings, column)
     begun = np.array([_begun(spelling) for spelling in spellings], dtype=np.int32)
     characters = begun[np.unique(group_of, return_index=True)[1]]  # of one group all begin as many
-    states, after = _walk(table, words, automaton.start, MOST_CELLS // len(spellings), pattern)
+    states, after = _walk(table, words, automaton.start, MAX_CELLS // len(spellings), pattern)
     accepts = np.isin(states, automaton.accepting)
     fewest = _fewest(after, characters, accepts)
     if fewest[0] == NEVER:

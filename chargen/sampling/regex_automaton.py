@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 from chargen.child import run_child
 from chargen.errors import ChargenError, ConfigError
 
-MOST_SECONDS = 10.0
-MOST_MEMORY = 1 << 30  #: bytes of address space, where the system can hold a process to it (not on Windows)
+MAX_SECONDS = 10.0
+MAX_MEMORY = 1 << 30  #: bytes of address space, where the system can hold a process to it (not on Windows)
 PREFIX = b"aa\n"  #: what is walked over before the pattern
 RUST_ESCAPE = re.compile(r"\\(?:[pP](?:\{[^}]*\}|.)|[xuU]\{[^}]*\}|z)", re.DOTALL)  # Python's `re` has none of these
 SYNTAX = "There is no look-around, no back-reference, no \\b. A literal brace is \\{ or \\}, up to three is {0,3}."
@@ -96,7 +96,7 @@ def serve() -> None:
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        most = MOST_MEMORY if hard == resource.RLIM_INFINITY else min(MOST_MEMORY, hard)
+        most = MAX_MEMORY if hard == resource.RLIM_INFINITY else min(MAX_MEMORY, hard)
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     request = json.load(sys.stdin.buffer)
     edges: array[int] = array("i")
@@ -109,13 +109,13 @@ def serve() -> None:
 
 def _ask(request: dict[str, Any], pattern: str) -> tuple[dict[str, Any], array[int]]:
     try:
-        done = run_child(f"{__name__}:serve", json.dumps(request).encode(), MOST_SECONDS)
+        done = run_child(f"{__name__}:serve", json.dumps(request).encode(), MAX_SECONDS)
     except TimeoutError:
-        raise too_large(pattern, f"it is not done after {MOST_SECONDS:.0f} seconds") from None
+        raise too_large(pattern, f"it is not done after {MAX_SECONDS:.0f} seconds") from None
     if done.returncode:
         reason = done.stderr.decode("utf-8", "replace").strip()
         if done.returncode < 0 or "memory" in reason.lower():
-            raise too_large(pattern, f"it needs more than {MOST_MEMORY >> 20:,} MB")
+            raise too_large(pattern, f"it needs more than {MAX_MEMORY >> 20:,} MB")
         raise ChargenError(f"the regular expression {pattern!r} cannot be compiled: {reason.rpartition(chr(10))[2]}")
     head, _, body = done.stdout.partition(b"\n")
     return json.loads(head), array("i", body)

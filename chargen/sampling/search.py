@@ -36,11 +36,16 @@ from chargen.engines.interface import Engine, EngineState, log_softmax
 from chargen.errors import ConfigError
 from chargen.sampling.decoding import DEAD_END, draw_particles, step
 from chargen.sampling.logits_rules import OUT, Logits, log_mass
-from chargen.sampling.sequence import Beginning, Writer, all_forbidden, guided
+from chargen.sampling.sequence import GeneratedSequence, GenerationContext, all_forbidden, apply_processors
 
 
 def beam_search(
-    engine: Engine, beginning: Beginning, logits: Logits, state: EngineState, writer: Writer, width: int
+    engine: Engine,
+    beginning: GenerationContext,
+    logits: Logits,
+    state: EngineState,
+    writer: GeneratedSequence,
+    width: int,
 ) -> tuple[str, str]:
     """Return (the likeliest text that was found, why it ended).
 
@@ -55,12 +60,12 @@ def beam_search(
         ConfigError: all that is kept comes to a place where everything is forbidden.
     """
     beams, log_probs, rows = [writer], np.zeros(1), logits[None].copy()
-    best: tuple[float, Writer] | None = (0.0, writer) if writer.ended else None
+    best: tuple[float, GeneratedSequence] | None = (0.0, writer) if writer.ended else None
     while beams and best is None or beams and log_probs.max() > best[0]:  # type: ignore[index]
         rows = beginning.spelled(rows - log_mass(rows)[:, None], beams)
-        totals = (log_probs[:, None] + guided(rows, beams, 1.0, dead_ends=True)).ravel()
+        totals = (log_probs[:, None] + apply_processors(rows, beams, 1.0, dead_ends=True)).ravel()
         order = np.argsort(-totals, kind="stable")[: 2 * width]
-        grown: list[Writer] = []
+        grown: list[GeneratedSequence] = []
         parents, ids, kept = [], [], []
         for place in order.tolist():
             if totals[place] == OUT or len(grown) == width:
@@ -85,15 +90,15 @@ def beam_search(
     return best[1].pop(), best[1].ended
 
 
-FEWEST_EFFECTIVE = 0.5  #: of the particles, below which they are drawn anew
+MIN_EFFECTIVE = 0.5  #: of the particles, below which they are drawn anew
 
 
 def sample_particles(
     engine: Engine,
-    beginning: Beginning,
+    beginning: GenerationContext,
     logits: Logits,
     state: EngineState,
-    writer: Writer,
+    writer: GeneratedSequence,
     count: int,
     rng: np.random.Generator,
 ) -> tuple[str, str, float]:
@@ -120,7 +125,7 @@ def sample_particles(
         at = {k: row for row, k in enumerate(alive)}
         parents = list(range(count))
         weights, total = _normalised(writers)
-        if 1.0 / float((weights**2).sum()) < FEWEST_EFFECTIVE * count:
+        if 1.0 / float((weights**2).sum()) < MIN_EFFECTIVE * count:
             parents = _systematic(weights, rng).tolist()
             evidence += total
             writers = [writers[parent].fork() for parent in parents]
@@ -136,7 +141,7 @@ def sample_particles(
     return chosen.pop(), chosen.ended, evidence + total
 
 
-def _normalised(writers: list[Writer]) -> tuple[NDArray[np.float64], float]:
+def _normalised(writers: list[GeneratedSequence]) -> tuple[NDArray[np.float64], float]:
     """Return the weights, which sum to 1, and log of their mean."""
     logs = np.array([writer.log_weight for writer in writers])
     if logs.max() == OUT:  # at temperature 0 what is left has no share; what is at a dead end is nothing all the same
@@ -158,11 +163,11 @@ def _systematic(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArr
     return parents
 
 
-MOST_AT_ONCE = 512  #: candidates that read the suffix side by side
+MAX_AT_ONCE = 512  #: candidates that read the suffix side by side
 
 
 @dataclass(frozen=True)
-class Joined:
+class Infill:
     """A middle, and how well it fits."""
 
     text: str  #: between prompt and suffix
@@ -172,13 +177,13 @@ class Joined:
 
 def join(
     engine: Engine,
-    beginning: Beginning,
+    beginning: GenerationContext,
     logits: Logits,
     state: EngineState,
-    writers: Sequence[Writer],
+    writers: Sequence[GeneratedSequence],
     suffix: str,
     rng: np.random.Generator,
-) -> Joined:
+) -> Infill:
     """Return a text between a beginning and a suffix.
 
     Args:
@@ -233,7 +238,7 @@ class _Candidates:
         self._bonus = math.log(len(self._texts))
         self._scores.append(log_prob + self._bonus)
 
-    def grow(self, k: int, writer: Writer) -> bool:
+    def grow(self, k: int, writer: GeneratedSequence) -> bool:
         """Take over what text k has by now; say whether it may stop there."""
         self._popped[k] += writer.pop()
         if writer.ended not in ("", "length", "match"):
@@ -246,7 +251,7 @@ class _Candidates:
         self._places += [(k, len(self._texts[k])) for k in texts]
         self._scores.append(log_probs)
 
-    def draw(self, rng: np.random.Generator) -> Joined:
+    def draw(self, rng: np.random.Generator) -> Infill:
         """Draw one in proportion to p(suffix | it).
 
         Raises:
@@ -262,7 +267,7 @@ class _Candidates:
         chosen = int(rng.choice(len(weights), p=weights))
         k, size = self._places[chosen]
         score = float(log_probs[chosen]) - (0.0 if chosen else self._bonus)
-        return Joined(self._texts[k][:size], score, float(1.0 / (weights**2).sum()))
+        return Infill(self._texts[k][:size], score, float(1.0 / (weights**2).sum()))
 
 
 def suffix_log_prob(engine: Engine, rows: Logits, state: EngineState, ids: np.ndarray) -> np.ndarray:
@@ -277,8 +282,8 @@ def suffix_log_prob(engine: Engine, rows: Logits, state: EngineState, ids: np.nd
     log_probs = log_softmax(rows)[:, ids[0]]
     if len(ids) > 1:
         B = len(rows)
-        for begin in range(0, B, MOST_AT_ONCE):
-            some = np.arange(begin, min(B, begin + MOST_AT_ONCE), dtype=np.intp)
+        for begin in range(0, B, MAX_AT_ONCE):
+            some = np.arange(begin, min(B, begin + MAX_AT_ONCE), dtype=np.intp)
             inputs = np.repeat(ids[:-1, None], len(some), axis=1)
             targets = np.repeat(ids[1:, None], len(some), axis=1)
             log_probs[some] += engine.read(inputs, targets, engine.select(state, some))[0].sum(axis=0)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from chargen.config import SampleConfig
 from chargen.errors import ConfigError, ModelError
 from chargen.sampling.logits_rules import MIN_TEMPERATURE, OUT, Logits
-from chargen.sampling.processors import Guide, GuideState, Mask, Match
+from chargen.sampling.processors import LogitsProcessor, Mask, ProcessorState, RegexProcessor
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
     MAX_SILENT_IDS,
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Beginning:
+class GenerationContext:
     """What texts begin with, and how they go on: shared by all that are written at once."""
 
     tokenizer: Tokenizer
     config: SampleConfig
-    guides: Sequence[Guide]
-    match: Match | None  #: one of the guides
+    guides: Sequence[LogitsProcessor]
+    match: RegexProcessor | None  #: one of the guides
     prompt: str
     ids: Ids  #: what was read, what a text begins after included
     between: str | None  #: what stands between two documents; None for a model of one running stream
@@ -64,21 +64,23 @@ class Beginning:
 
         return Strings(map(ord, string) for string in strings)
 
-    def spelled(self, rows: Logits, writers: Sequence[Writer]) -> Logits:
+    def spelled(self, rows: Logits, writers: Sequence[GeneratedSequence]) -> Logits:
         """Return logits [B, V], a row for each writer, under which nothing is drawn that no text holds."""
         added = self.spelling.added
         allowed: Logits = rows + (added if len(added) == 1 else added[[writer.torn for writer in writers]])
         return allowed
 
 
-class Writer:
+class GeneratedSequence:
     """A text that grows by one id after another. `fork` gives a second one that goes its own way."""
 
-    def __init__(self, beginning: Beginning) -> None:
+    def __init__(self, beginning: GenerationContext) -> None:
         config = beginning.config
         self._beginning = beginning
         self._decoder = StreamingDecoder(beginning.tokenizer)
-        self._states: list[GuideState] = [guide.begin(beginning.prompt, beginning.ids) for guide in beginning.guides]
+        self._states: list[ProcessorState] = [
+            guide.begin(beginning.prompt, beginning.ids) for guide in beginning.guides
+        ]
         self._stops, self._node = beginning.stops, 0  # the automaton, and where it stands
         self._held = ""  # what may be the beginning of a stop string
         self._after, self._silent = beginning.spelling.after, 0
@@ -88,7 +90,7 @@ class Writer:
         self.ended = "length" if config.length == 0 else ""
         self.log_weight = 0.0  # of what the constraints left of the distribution, in nats
 
-    def fork(self) -> Writer:
+    def fork(self) -> GeneratedSequence:
         """Return a copy that goes on by itself."""
         other = copy(self)
         other._states = list(self._states)
@@ -186,7 +188,9 @@ class Writer:
         return self.text + self._held
 
 
-def guided(rows: Logits, writers: Sequence[Writer], temperature: float, dead_ends: bool = False) -> Logits:
+def apply_processors(
+    rows: Logits, writers: Sequence[GeneratedSequence], temperature: float, dead_ends: bool = False
+) -> Logits:
     """Return logits [B, V] under which nothing that a writer's guides forbid is drawn, and penalties are paid.
 
     Each writer's weight takes the share of the distribution that is drawn from, tempered, which what forbids has left.
@@ -217,7 +221,7 @@ def guided(rows: Logits, writers: Sequence[Writer], temperature: float, dead_end
     return kept
 
 
-def all_forbidden(writer: Writer) -> ConfigError:
+def all_forbidden(writer: GeneratedSequence) -> ConfigError:
     """Return the error for a text that nothing may follow."""
     return ConfigError(
         f"after {writer.written()[-40:]!r} every character is forbidden", "Loosen --max-copy, --ban or --regex."

@@ -41,7 +41,7 @@ BLOCK = 1 << 16  #: ids that are decoded at a time
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainingText:
     """What a model's file says of its text."""
 
     name: str
@@ -50,7 +50,7 @@ class Learned:
     data: DataConfig
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> Learned:
+    def of(cls, checkpoint: Checkpoint) -> TrainingText:
         """Read it off a model.
 
         Raises:
@@ -87,7 +87,7 @@ def training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path
     Raises:
         CorpusError: `corpus` is another text than the model learned from; or it is not given and is not at hand.
     """
-    learned = Learned.of(checkpoint)
+    learned = TrainingText.of(checkpoint)
     if corpus:
         found = read_corpus(corpus, learned.data)
         if not learned.is_of(found):
@@ -112,7 +112,7 @@ def training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path
     return text
 
 
-def _changed(learned: Learned, corpus: Sequence[str], sha256: str) -> CorpusError:
+def _changed(learned: TrainingText, corpus: Sequence[str], sha256: str) -> CorpusError:
     return CorpusError(
         f"{', '.join(corpus)} is not the text that the model learned from: its sha256 is {sha256[:12]}…, "
         f"that of {learned.name!r} was {learned.sha256[:12]}…",
@@ -120,7 +120,7 @@ def _changed(learned: Learned, corpus: Sequence[str], sha256: str) -> CorpusErro
     )
 
 
-def _places(learned: Learned, model_path: Path | None) -> Iterator[tuple[object, object]]:
+def _places(learned: TrainingText, model_path: Path | None) -> Iterator[tuple[object, object]]:
     """Yield where the corpus may be, as `recorded_corpus` takes it: where it was, or a file of its name."""
     state = load_described(model_path.parent / STATE_FILE) if model_path else {}
     if state.get("corpus_files") is not None or state.get("corpus_arguments"):
@@ -130,7 +130,7 @@ def _places(learned: Learned, model_path: Path | None) -> Iterator[tuple[object,
             yield None, [guess]
 
 
-def _from_cache(checkpoint: Checkpoint, learned: Learned) -> Span | None:
+def _from_cache(checkpoint: Checkpoint, learned: TrainingText) -> Span | None:
     """Decode the ids that training left on the disk; None where there are none, or not all of them."""
     tokenizer = checkpoint.tokenizer
     key = encode.ids_key(tokenizer, learned.sha256, 0, learned.num_chars)

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LN2 = math.log(2)
-MOST_UNITS = 10_000  #: of more lines, runs of lines are drawn (Künsch 1989): so many
-MOST_DRAWN = 1 << 17  #: lines that are drawn at a time: their counts fit in a cache
+MAX_UNITS = 10_000  #: of more lines, runs of lines are drawn (Künsch 1989): so many
+MAX_DRAWN = 1 << 17  #: lines that are drawn at a time: their counts fit in a cache
 
 Float = NDArray[np.float64]
 
@@ -83,15 +83,15 @@ def differ_most(one: Float, other: Float, count: int) -> list[int]:
 def _in_runs(table: Float) -> Float:
     """Return the table with runs of neighbouring columns added up, if it has more than MOST_UNITS."""
     L = table.shape[1]
-    if L <= MOST_UNITS:
+    if L <= MAX_UNITS:
         return table
-    return np.add.reduceat(table, np.arange(MOST_UNITS) * L // MOST_UNITS, axis=1)
+    return np.add.reduceat(table, np.arange(MAX_UNITS) * L // MAX_UNITS, axis=1)
 
 
 def _resampled(table: Float, resamples: int, rng: np.random.Generator) -> Iterator[Float]:
     """Yield each row's sums over columns drawn with replacement, [M, R] in all."""
     L = table.shape[1]
-    step = max(1, MOST_DRAWN // L)
+    step = max(1, MAX_DRAWN // L)
     for begin in range(0, resamples, step):
         count = min(step, resamples - begin)
         drawn = rng.integers(L, size=(count, L), dtype=np.int64) + L * np.arange(count)[:, None]

@@ -74,7 +74,7 @@ class Adaptation:
         return RATES[self.rule] if self.learning_rate is None else self.learning_rate
 
 
-class Learner:
+class DynamicModel:
     """A copy of a model's network that scores segments, each before it learns from it.
 
     Args:
@@ -217,7 +217,7 @@ def adapted_log_probs(
     """
     documents = checkpoint.data.documents
     before = start_ids(checkpoint.tokenizer, documents)[-1:]
-    learner = Learner(checkpoint, before, how, device)
+    learner = DynamicModel(checkpoint, before, how, device)
     state = learner.initial_state()
     ends = np.flatnonzero(ids == BOUNDARY_ID) + 1 if documents != NONE else np.zeros(0, dtype=np.int64)
     for begin, end in [*pairwise([0, *ends.tolist()]), (int(ends[-1]) if len(ends) else 0, len(ids))]:

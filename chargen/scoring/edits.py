@@ -32,7 +32,7 @@ from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 LN2 = math.log(2)
 BATCH_SIZE = 256  #: edits that are read side by side
-MOST_CHARS = 1000  #: of a text; the work grows with the square of it
+MAX_CHARS = 1000  #: of a text; the work grows with the square of it
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def suggest(
         TokenizerError: the text cannot be encoded.
         ConfigError: the text is too long.
     """
-    if len(text) > MOST_CHARS:
+    if len(text) > MAX_CHARS:
         raise ConfigError(
-            f"a text of {len(text):,} characters is too long for suggestions: the most is {MOST_CHARS:,}",
+            f"a text of {len(text):,} characters is too long for suggestions: the most is {MAX_CHARS:,}",
             "Give it sentence by sentence, a line each.",
         )
     before = _read(engine, tokenizer, context, np.concatenate([tokenizer.encode(text), end]))
@@ -212,7 +212,7 @@ def _read(engine: Engine, tokenizer: Tokenizer, context: Ids, ids: Ids) -> _Read
         logits, state = engine.step(np.array([token_id]), state)
         states.append(state)
         log_probs.append(log_softmax(logits)[0])
-    spelling = tokenizer.spelling_nats(np.arange(engine.vocab_size, dtype=np.int32))
+    spelling = tokenizer.unk_log_prob_nats(np.arange(engine.vocab_size, dtype=np.int32))
     each = np.stack(log_probs)[np.arange(len(ids)), ids] + spelling[ids]
     return _Reading(ids, states, np.stack(log_probs), spelling, np.concatenate([[0.0], np.cumsum(each)]))
 

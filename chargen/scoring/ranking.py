@@ -69,7 +69,7 @@ class Top:
 IN_MEMORY = 1 << 24  #: bytes of records, from which on they are kept on disk
 
 
-class Shelf:
+class DiskRanking:
     """Takes scores in any order, and gives them back ranked; to be entered and left.
 
     Args:
@@ -81,7 +81,7 @@ class Shelf:
         self._keys, self._offsets = array("d"), array("q")
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed in __exit__
 
-    def __enter__(self) -> Shelf:
+    def __enter__(self) -> DiskRanking:
         return self
 
     def __exit__(

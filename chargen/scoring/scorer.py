@@ -17,7 +17,7 @@ the next text would begin after, the boundary in a model of documents and a newl
 character (byte, word) means divided by the text's own characters; the end is none.
 
 An unknown character costs what the unknown id costs, shared out over every character that the vocabulary lacks
-(`Tokenizer.spelling_nats`), and is counted and named.
+(`Tokenizer.unk_log_prob_nats`), and is counted and named.
 
 A stream of texts in chunks that fit memory.
 
@@ -40,8 +40,8 @@ from chargen.errors import ChargenError
 from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
 LANES = 128  #: of a batch
-MOST_IDS = 1 << 14  #: of a batch read in one piece
-MOST_ALONE = 1 << 20  #: of one text: a stream takes a while to reach its speed (`engine/stream.py`)
+MAX_IDS = 1 << 14  #: of a batch read in one piece
+MAX_ALONE = 1 << 20  #: of one text: a stream takes a while to reach its speed (`engine/stream.py`)
 GRID = 2.0**-26  #: nats: log probabilities are multiples of it, 1.5e-8
 
 
@@ -76,7 +76,7 @@ def id_log_probs(engine: Engine, tokenizer: Tokenizer, context: Ids, texts: Sequ
 
     for _ in engine.map(read, batches):
         pass
-    log_probs = np.rint((log_probs + tokenizer.spelling_nats(ids[:-1].astype(np.int32))) / GRID) * GRID
+    log_probs = np.rint((log_probs + tokenizer.unk_log_prob_nats(ids[:-1].astype(np.int32))) / GRID) * GRID
     return np.split(log_probs, begins[1:])
 
 
@@ -92,7 +92,7 @@ def _read_batch(
     state, offset = engine.select(context, np.zeros(len(begins), dtype=np.int64)), 0
     while len(begins):
         until = int(lengths[len(lengths) // 8])
-        until = min(until, offset + (max(1, MOST_IDS // len(begins)) if len(begins) > 1 else MOST_ALONE))
+        until = min(until, offset + (max(1, MAX_IDS // len(begins)) if len(begins) > 1 else MAX_ALONE))
         steps = np.arange(offset, until)[:, None]  # [T, 1]
         places = begins + np.minimum(steps, lengths - 1)  # [T, B]: a lane that has ended reads its last id again
         inputs = ids[np.where(steps > 0, places - 1, -1)]

@@ -95,6 +95,6 @@ class Scoring:
 
         ids, numbers = line_ids(self.tokenizer, self.data.documents, [self.normal(line) for line in lines])
         carried = read_whole(self.engine(len(ids)), ids, self.start, self.data.documents, lanes)
-        both = (-carried - self.tokenizer.spelling_nats(ids), self.tokenizer.unknown(ids))
+        both = (-carried - self.tokenizer.unk_log_prob_nats(ids), self.tokenizer.unknown(ids))
         costs, unknown = (np.bincount(numbers, values, len(lines)).astype(np.float64) for values in both)
         return costs, unknown

@@ -70,7 +70,7 @@ class WholeText:
 
     def units(self, log_probs: NDArray[np.float64]) -> dict[str, float]:
         """Return log p of each id, [N], in every unit, of the whole and of its halves."""
-        nats = -(log_probs + self.tokenizer.spelling_nats(self.ids))
+        nats = -(log_probs + self.tokenizer.unk_log_prob_nats(self.ids))
         score = Score(self.text, -float(nats.sum()), len(self.text), self.num_bytes, 0)
         return {
             "loss_nats_per_char": -score.log_prob_nats / score.chars,
@@ -92,7 +92,7 @@ def evaluate_text(engine: Engine, whole: WholeText, start: Ids, documents: str, 
         documents: what the model takes for one; NONE for one running stream.
         lanes: parts that are read side by side, each after the last WARMUP ids of the one before it; 1 is exact.
     """
-    windows = windows_log_probs(engine, whole.ids, start) + whole.tokenizer.spelling_nats(whole.ids)
+    windows = windows_log_probs(engine, whole.ids, start) + whole.tokenizer.unk_log_prob_nats(whole.ids)
     return TextEvaluation(
         chars=len(whole.text),
         document_ends=whole.text.count(MARK) if documents != NONE else 0,

@@ -107,7 +107,9 @@ def log_priors(counts: Sequence[int]) -> Float:
     return priors
 
 
-def parted(texts: Mapping[str, Sequence[str]], shares: Sequence[float], seed: int = 0) -> list[dict[str, list[str]]]:
+def split_halves(
+    texts: Mapping[str, Sequence[str]], shares: Sequence[float], seed: int = 0
+) -> list[dict[str, list[str]]]:
     """Part labelled texts at random, each label for itself; the same text twice does not come into two parts.
 
     Args:

@@ -29,7 +29,7 @@ from chargen.lm import LanguageModel, load
 from chargen.run_writer import stage_run
 from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, LOCKS, MODEL_FILE
 from chargen.schema import ListOf, Nullable, Number, Record, Spec, Text, parse_json, shown
-from chargen.tasks.calibration import Quality, fit_temperature, log_posteriors, log_priors, parted, quality
+from chargen.tasks.calibration import Quality, fit_temperature, log_posteriors, log_priors, quality, split_halves
 from chargen.text.corpus import Corpus
 from chargen.text.long_text import LongText
 from chargen.training.events import Finished, Report
@@ -61,7 +61,7 @@ class Classifier:
     models: tuple[LanguageModel, ...]
     log_priors: NDArray[np.float64]  #: [K], in the labels' order
     temperature: float = 1.0
-    calibrated: bool = False  #: whether the temperature was fitted to labelled texts
+    is_calibrated: bool = False  #: whether the temperature was fitted to labelled texts
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return log p(text | model), [N, K], in nats."""
@@ -75,12 +75,12 @@ class Classifier:
         """Return log p(label | text), [N, K], in nats."""
         return log_posteriors(self.scores(texts), self.log_priors, self.temperature)
 
-    def fitted(self, texts: Texts) -> Classifier:
+    def calibrate(self, texts: Texts) -> Classifier:
         """Return the classifier with the temperature that suits labelled texts."""
         many, right = self._flat(texts)
-        return replace(self, temperature=fit_temperature(self.scores(many), right, self.log_priors), calibrated=True)
+        return replace(self, temperature=fit_temperature(self.scores(many), right, self.log_priors), is_calibrated=True)
 
-    def measured(self, texts: Texts) -> Quality:
+    def evaluate(self, texts: Texts) -> Quality:
         """Return how good it is on labelled texts."""
         many, right = self._flat(texts)
         return quality(self.log_probs(many), right, self.log_priors)
@@ -181,25 +181,25 @@ def train_classifier(
         ChargenError: texts, settings or disk do not allow it, or it was stopped.
     """
     started = time.perf_counter() if started is None else started
-    learned, for_temperature, unseen = parted(texts, HELD_OUT, seed)
+    learned, for_temperature, unseen = split_halves(texts, HELD_OUT, seed)
     labels, places = tuple(learned), folder_names(learned)
     with stage_run(name) as writer:
         folder = writer.run.folder
         yield from _train_all(learned, folder, places, length, model or {}, seed, device, started, stop)
         priors = log_priors([len(learned[label]) for label in labels])
-        made = Classifier(labels, tuple(load(folder / place) for place in places), priors).fitted(for_temperature)
-        measured = made.measured(unseen)
+        made = Classifier(labels, tuple(load(folder / place) for place in places), priors).calibrate(for_temperature)
+        evaluated = made.evaluate(unseen)
         values = {
             "labels": labels,
             "folders": places,
             "log_priors": priors.tolist(),
             "temperature": made.temperature,
-            "held_out": measured.to_json(),
+            "held_out": evaluated.to_json(),
         }
         write_atomically(folder / CLASSIFIER_FILE, [to_line(values).encode()])
         shutil.rmtree(folder / LOCKS)
         writer.commit()
-        yield Trained(writer.run.folder, made, measured)
+        yield Trained(writer.run.folder, made, evaluated)
 
 
 def _train_all(

@@ -32,7 +32,7 @@ LONG_RUN = re.compile(
     "[\u0300-\u036f\u0483-\u1dff\u20d0-\u20ff\u2cef-\u2cf1\u2d7f\u2de0-\u2dff\u302a-\u302f\u3099\u309a\ua66f-\uabed\ufb1e"
     "\ufe20-\ufe2f\U000101fd-\U00016fff\U0001bc9d-\U0001e94a]{500,}"
 )
-MOST_HELD = 1 << 20  #: characters held back to be composed with what follows: far more than any text needs
+MAX_HELD = 1 << 20  #: characters held back to be composed with what follows: far more than any text needs
 
 
 def clean(blocks: Iterable[bytes], where: str, config: DataConfig, findings: Findings) -> Iterator[str]:
@@ -202,7 +202,7 @@ def _composed(pieces: Iterable[str], where: str, findings: Findings) -> Iterator
     changed, held = False, ""
     for piece in _and_an_empty(pieces):
         whole = held + (piece or "")
-        cut = len(whole) if piece is None or len(whole) > MOST_HELD + len(piece) else _safe_cut(whole, len(held))
+        cut = len(whole) if piece is None or len(whole) > MAX_HELD + len(piece) else _safe_cut(whole, len(held))
         ready, held = whole[:cut], whole[cut:]
         before += len(ready)
         composed = nfc(ready)
@@ -278,7 +278,7 @@ def check_unicode(text: str, what: str) -> None:
         ) from error
 
 
-MOST_NAMED = 3  #: texts that a kind of change names; of more it says how many there were
+MAX_NAMED = 3  #: texts that a kind of change names; of more it says how many there were
 
 
 @dataclass
@@ -319,7 +319,7 @@ class Findings:
 
 
 def _sentences(changes: Sequence[tuple[str, tuple[int, ...]]], form: str) -> list[str]:
-    if len(changes) <= MOST_NAMED:
+    if len(changes) <= MAX_NAMED:
         return [f"{where}: {form.format(*numbers)}" for where, numbers in changes]
     totals = (sum(column) for column in zip(*(numbers for _, numbers in changes), strict=True))
     return [f"{len(changes):,} texts: {form.format(*totals)}"]

@@ -26,11 +26,11 @@ from chargen.text.documents import MARK
 from chargen.text.long_text import Span, code_points
 
 RARE = 10  #: times: a character that stands in the text less often is hardly learned
-MOST_SHOWN = 10  #: characters or places that a finding names
+MAX_SHOWN = 10  #: characters or places that a finding names
 MUCH_REPEATED, SOME_SHARED = 0.05, 0.01  #: shares from which on they are worth a word
 ZERO_WIDTH = "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\ufeff"
 SEPARATORS = ("<|endoftext|>", "<|startoftext|>", "</s>", "[SEP]", "***", "---")  #: lines that often part documents
-FEWEST_LINES = 100  #: from which on lines are worth a word
+MIN_LINES = 100  #: from which on lines are worth a word
 SHORT_LINE = 60
 
 
@@ -138,7 +138,7 @@ def _characters(text: Span) -> Iterator[Finding]:
     for kind, found, what, advice in kinds:
         if found:
             total = int(counts[found].sum())
-            places = _first_places(text, sorted(found, key=lambda c: int(counts[c]))[:MOST_SHOWN])
+            places = _first_places(text, sorted(found, key=lambda c: int(counts[c]))[:MAX_SHOWN])
             named = [f"{_name(c)}: {int(counts[c]):,} ×, first in {place}" for c, place in places]
             yield Finding(kind, f"{len(found):,} {what}, {total:,} in all", advice, tuple(named))
     if text.text.survey.num_chars and (letters := [c for c in codes if unicodedata.combining(chr(c))]):
@@ -185,7 +185,7 @@ def _structure(facts: Facts, separators: dict[str, int], documents: bool) -> Ite
     for line, count in separators.items():
         if count > 1:
             yield Finding("documents", f"{count:,} lines are {line!r}", f"If it parts documents: --documents {line!r}.")
-    if facts.lines >= FEWEST_LINES and facts.median_line_chars <= SHORT_LINE and not facts.blank_lines:
+    if facts.lines >= MIN_LINES and facts.median_line_chars <= SHORT_LINE and not facts.blank_lines:
         what = f"{facts.lines:,} short lines and no blank one: a list, perhaps (names, words)"
         yield Finding("documents", what, "If each line is an item of its own: --documents line.")
     if facts.lines == 1 and facts.chars > 10_000:
@@ -210,7 +210,7 @@ def _repeats(text: Span, val_fraction: float) -> Iterator[Finding]:
 
 
 WIDTH = 100  #: characters of a stretch
-MOST_KEPT = 1 << 20  #: hashes
+MAX_KEPT = 1 << 20  #: hashes
 BASE = 0x9E3779B97F4A7C15  #: odd
 INVERSE = pow(BASE, -1, 1 << 64)
 
@@ -237,7 +237,7 @@ def hashes(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def repeated_share(text: Span) -> float:
     """Return the share of a text's stretches of WIDTH characters that stand in it more than once, about."""
-    keep = max(1, text.num_chars // MOST_KEPT)
+    keep = max(1, text.num_chars // MAX_KEPT)
     kept = [found[found % np.uint64(keep) == 0] for _, found in _hashed(text)]
     every = np.concatenate(kept) if kept else np.zeros(0, dtype=np.uint64)
     if not len(every):

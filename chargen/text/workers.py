@@ -30,7 +30,7 @@ from chargen.errors import CorpusError
 Arrays = list[NDArray[Any]]
 
 WORTH_PROCESSES = 1 << 26  #: bytes, from which on the half second is won back that processes take to start
-MOST_PROCESSES = 8
+MAX_PROCESSES = 8
 PIPE = 1 << 20  #: bytes that a pipe holds, where the system lets itself be asked
 # The C library of Linux gives the memory of a block back to the system and asks for it again, page by page, for the
 # next one: half of a process's time, unless it is told to keep some.
@@ -51,7 +51,7 @@ def in_order(
     Raises:
         CorpusError: a process was killed.
     """
-    processes = min(MOST_PROCESSES, os.cpu_count() or 1)
+    processes = min(MAX_PROCESSES, os.cpu_count() or 1)
     if num_bytes < WORTH_PROCESSES or processes == 1:
         for block in blocks:
             yield function(block, *arguments)

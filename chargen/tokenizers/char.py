@@ -17,7 +17,7 @@ from chargen.tokenizers.tokenizer import BOUNDARY_ID, UNICODE_CHARACTERS, Ids, T
 
 FIRST_CHAR_ID = 2
 UNKNOWN_ID = 1
-MOST_CHARACTERS = 30_000  #: more distinct ones than any script has: the text is mis-decoded or not text
+MAX_CHARACTERS = 30_000  #: more distinct ones than any script has: the text is mis-decoded or not text
 
 
 class CharTokenizer(Tokenizer):
@@ -31,7 +31,7 @@ class CharTokenizer(Tokenizer):
     """
 
     name = "char"
-    one_id_a_char = True
+    is_char_level = True
     unknown_id = UNKNOWN_ID
 
     def __init__(self, characters: str) -> None:
@@ -51,7 +51,7 @@ class CharTokenizer(Tokenizer):
         if option:
             raise TokenizerError(f"the char tokenizer takes no option, but {option!r} was given")
         codes = np.flatnonzero(text.counts())
-        if FIRST_CHAR_ID + len(codes) > MOST_CHARACTERS:
+        if FIRST_CHAR_ID + len(codes) > MAX_CHARACTERS:
             raise TokenizerError(
                 f"the text has {len(codes):,} distinct characters",
                 "Such a text is mostly mis-decoded: look at --encoding. If it is right: --tokenizer byte or sp:8000.",

@@ -35,7 +35,7 @@ from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 SPACE_MARK = "▁"
 LONGEST_TRAINING_LINE = 4000  #: characters; the trainer leaves out longer ones, so they are cut
-STRETCH, MOST_STRETCHES = 1_000_000, 32  #: characters, and how many such are read to learn pieces from
+STRETCH, MAX_STRETCHES = 1_000_000, 32  #: characters, and how many such are read to learn pieces from
 PROBE = " \n\t  ▁Ae\u0300\U0001f600\ufb01\u2460"  #: holds what normalisations change
 MAX_VOCAB_SIZE = 1_000_000  #: largest published models: 256,000 pieces
 HOW_TO_SIZE = "Say --tokenizer sp:1000 or --tokenizer sp:FILE.model."
@@ -46,7 +46,7 @@ class SentencePieceTokenizer(Tokenizer):
     """Text ⇄ the pieces of a sentencepiece model, given as its file's bytes."""
 
     name = "sp"
-    learns_counts = True
+    uses_frequencies = True
 
     def __init__(self, model: bytes) -> None:
         self._model = model
@@ -202,7 +202,7 @@ def _training_lines(text: Span, room: int) -> Iterator[str]:
 
 def _spread(text: Span) -> Iterator[str]:
     """Yield a text, or of a long one stretches at even distances that a vocabulary is learned from."""
-    count = min(MOST_STRETCHES, -(-text.num_chars // STRETCH))
+    count = min(MAX_STRETCHES, -(-text.num_chars // STRETCH))
     for k in range(count):
         begin = k * text.num_chars // count
         yield text.read(begin, min(begin + STRETCH, (k + 1) * text.num_chars // count))

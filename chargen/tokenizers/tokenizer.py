@@ -48,8 +48,8 @@ class Tokenizer(ABC):
     name: str
     vocab_size: int
     unknown_id: int | None = None
-    one_id_a_char = False  #: whether a text has as many ids as characters, whatever it says
-    learns_counts = False  #: whether how often the text says something shapes the vocabulary, not only what it says
+    is_char_level = False  #: whether a text has as many ids as characters, whatever it says
+    uses_frequencies = False  #: whether how often the text says something shapes the vocabulary, not only what it says
 
     @classmethod
     @abstractmethod
@@ -103,7 +103,7 @@ class Tokenizer(ABC):
         """Tell which ids stand for an unknown character, shape [N]."""
         return np.zeros(len(ids), dtype=np.bool_) if self.unknown_id is None else np.asarray(ids == self.unknown_id)
 
-    def spelling_nats(self, ids: Ids) -> NDArray[np.float64]:
+    def unk_log_prob_nats(self, ids: Ids) -> NDArray[np.float64]:
         """Return log p(the character | its id), [N]: 0, but for an unknown one.
 
         The unknown id's mass is shared out evenly over all characters that the vocabulary lacks. So p stays a
@@ -170,13 +170,13 @@ def build_tokenizer(spec: str, text: str | Span) -> Tokenizer:
     return TOKENIZERS.get(name).build(LongText.of(text).span() if isinstance(text, str) else text, option)
 
 
-def learns_counts(spec: str) -> bool:
+def uses_frequencies(spec: str) -> bool:
     """Tell whether the tokenizer that `spec` names must not be built on text that a model is measured on.
 
     Raises:
         ConfigError: no tokenizer has this name.
     """
-    return TOKENIZERS.get(spec.partition(":")[0]).learns_counts
+    return TOKENIZERS.get(spec.partition(":")[0]).uses_frequencies
 
 
 def tokenizer_from_json(values: Mapping[str, Any]) -> Tokenizer:
@@ -238,7 +238,7 @@ def spelling(tokenizer: Tokenizer, documents: bool, allow_invalid: bool = False)
     """
     V = tokenizer.vocab_size
     never = [*tokenizer.masked_ids(documents), *([] if tokenizer.unknown_id is None else [tokenizer.unknown_id])]
-    if allow_invalid or tokenizer.one_id_a_char:
+    if allow_invalid or tokenizer.is_char_level:
         after = np.zeros((1, V), dtype=np.int64)
     else:
         after = np.full((NUM_STATES, V), DEAD)

@@ -23,19 +23,19 @@ import torch
 
 from chargen.checkpoint import Tensors
 from chargen.config import ModelConfig
-from chargen.data.dataset import Data, Part
+from chargen.data.dataset import Dataset, Part
 from chargen.engines.torch_engine import TorchEngine
 from chargen.networks.network import Network
 from chargen.training.recipe import FLOPS_PER_WEIGHT, lanes, recurrent_weights
 from chargen.training.validation import loss_nats_per_char
 
 FORWARD_SHARE = 0.6  #: of a training step's time, that reading as many ids takes; until a look has measured it
-MOST_CLOSING = 0.25  #: of the budget
+MAX_CLOSING = 0.25  #: of the budget
 CLOSING_S = 0.3  #: writing files and leaving
 
 
 @dataclass
-class Clock:
+class Budget:
     """A run's clock.
 
     Args:
@@ -78,7 +78,7 @@ class Clock:
 
     def closing_s(self) -> float:
         """Return the seconds that the end of the run will take, about."""
-        return CLOSING_S + min(self.closing_ids * self.s_per_closing_id, MOST_CLOSING * (self.budget_s or 0.0))
+        return CLOSING_S + min(self.closing_ids * self.s_per_closing_id, MAX_CLOSING * (self.budget_s or 0.0))
 
     def trained(self, ids: int, seconds: float) -> None:
         """Learn from the fastest steps how fast ids are read, until a look says it better; the first ones are slow."""
@@ -94,7 +94,7 @@ class Clock:
 
 HIDDEN, VOCABULARY = 512, 64
 SECONDS = 0.4  #: that the steps take, and never under FEWEST steps
-FEWEST = 4
+MIN_RUNS = 4
 TRAINING_SHARE = 0.9  #: of a run's time that such steps take; the rest is the optimizer, looks at validation, files
 
 
@@ -112,7 +112,7 @@ def measure_flops_per_s(cell: str, device: str) -> float:
     T, B = shape["seq_len"], shape["batch_size"]
     ids = torch.randint(VOCABULARY, (T, B), generator=generator).to(device)
     took: list[float] = []
-    while len(took) < FEWEST or sum(took) < SECONDS:
+    while len(took) < MIN_RUNS or sum(took) < SECONDS:
         begin = time.perf_counter()
         loss, _ = network.loss(ids, ids, network.initial_state(B))
         gradients = torch.autograd.grad(loss, list(network.parameters()))
@@ -122,10 +122,10 @@ def measure_flops_per_s(cell: str, device: str) -> float:
     return TRAINING_SHARE * flops / statistics.median(took)
 
 
-MOST_IDS = 20_000  #: of validation that are read to tell
+MAX_IDS = 20_000  #: of validation that are read to tell
 
 
-def new_nats(data: Data, config: ModelConfig, weights: Tensors, device: str, own_loss: float) -> float:
+def new_nats(data: Dataset, config: ModelConfig, weights: Tensors, device: str, own_loss: float) -> float:
     """Return the nats that a text has to teach.
 
     Args:
@@ -135,7 +135,7 @@ def new_nats(data: Data, config: ModelConfig, weights: Tensors, device: str, own
         own_loss: on its own validation, in nats per character.
     """
     choice = data.val[0]
-    ids = choice.ids[:MOST_IDS]
+    ids = choice.ids[:MAX_IDS]
     part = Part(ids, max(1, choice.num_chars * len(ids) // max(1, len(choice.ids))))
     loss = loss_nats_per_char(TorchEngine.from_weights(config, weights, device), data, part)
     return max(0.0, loss - own_loss) * data.train.num_chars

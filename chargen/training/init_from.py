@@ -26,7 +26,7 @@ SHAPE = tuple(f.name for f in fields(ModelConfig) if f.name not in NO_SHAPE)
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialModel:
     """What a new run starts from instead of random weights."""
 
     tokenizer: Tokenizer
@@ -36,9 +36,9 @@ class Beginning:
     note: str
 
 
-def begin_from(
+def init_from_model(
     checkpoint: Checkpoint, text: Span, new_chars: str, chosen: Mapping[str, Any], documents: bool | None = None
-) -> Beginning:
+) -> InitialModel:
     """Return a model's weights and vocabulary for training on another text.
 
     Args:
@@ -72,9 +72,9 @@ def begin_from(
             "--new-chars grow gives them a place; --new-chars unknown reads them as unknown.",
         )
     if not count or new_chars == "unknown":
-        return Beginning(before, shape, _masked(checkpoint.weights, before, documents), own_loss, "")
+        return InitialModel(before, shape, _masked(checkpoint.weights, before, documents), own_loss, "")
     weights = _masked(_with_rows(checkpoint, rows_of(before, grown)), grown, documents)
-    return Beginning(grown, shape, weights, own_loss, f"the vocabulary grew by {count:,} characters of this text")
+    return InitialModel(grown, shape, weights, own_loss, f"the vocabulary grew by {count:,} characters of this text")
 
 
 def rows_of(before: Tokenizer, after: Tokenizer) -> np.ndarray:

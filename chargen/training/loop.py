@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator
 from chargen.checkpoint import Tensors
 from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import DivergenceError, StoppedError
-from chargen.networks.torch_runtime import Threads
-from chargen.training.budget import Clock
+from chargen.networks.torch_runtime import ThreadTuner
+from chargen.training.budget import Budget
 from chargen.training.events import Evaluated, Progress
-from chargen.training.saving import Keeper
+from chargen.training.saving import RunSaver
 from chargen.training.trainer import Trainer
 from chargen.training.validation import ids_read, loss_nats_per_char
 
-IDS_BETWEEN_LOOKS = 6  #: training ids for each id of a look: reading costs about a third of learning, so a look < 10 %
+TOKENS_BETWEEN_VALIDATIONS = (
+    6  #: training ids for each id of a look: reading costs about a third of learning, so a look < 10 %
+)
 VOCAB_LEARNED_WHOLE = 1000  #: of a larger one, learning takes a part (`nets/sampled.py`), and a look costs as much more
-STEPS_BETWEEN_LOOKS = 50  #: at least: of a tiny text a look costs more than its few ids, for the files it writes
+STEPS_BETWEEN_VALIDATIONS = 50  #: at least: of a tiny text a look costs more than its few ids, for the files it writes
 REPORT_EVERY_S = 0.5
 
 
@@ -40,17 +42,17 @@ class Loop:
     def __init__(
         self,
         trainer: Trainer,
-        keeper: Keeper,
-        clock: Clock,
+        saver: RunSaver,
+        clock: Budget,
         history: list[dict[str, float]],
         save_every_s: float,
         keeps_beginning: bool = False,
     ) -> None:
         self.keeps_beginning = keeps_beginning
-        self.trainer, self.keeper, self.clock, self.history = trainer, keeper, clock, history
+        self.trainer, self.saver, self.clock, self.history = trainer, saver, clock, history
         self.engine = TorchEngine(trainer.network)
-        self.meter = Meter(trainer, clock, keeper.data.ids_per_char)
-        self.threads = Threads(adapt=clock.budget_s is not None and trainer.config.device == "cpu")
+        self.meter = ThroughputMeter(trainer, clock, saver.data.ids_per_char)
+        self.threads = ThreadTuner(adapt=clock.budget_s is not None and trainer.config.device == "cpu")
         self.halted = False  #: ended before its time
         self.save_every_s, self._saved_at_s = save_every_s, clock.elapsed_s()
 
@@ -64,7 +66,7 @@ class Loop:
         try:
             yield from self._steps(stop, stop_after)
         finally:
-            self.keeper.writer.wait()
+            self.saver.writer.wait()
 
     def _steps(self, stop: Callable[[], bool], stop_after: int | None) -> Iterator[Progress | Evaluated]:
         trainer, clock, meter = self.trainer, self.clock, self.meter
@@ -73,7 +75,7 @@ class Loop:
                 self._measure()
             self._save_state()  # whoever pulls the plug from now on can go on
         # A budget that loading torch has used up still gives a model: of one step.
-        done = clock.progress(trainer.step) >= 1.0 and self.keeper.best_step > 0
+        done = clock.progress(trainer.step) >= 1.0 and self.saver.best_step > 0
         while not (done or self.halted):
             looks_before = self._looks_due()
             try:
@@ -84,14 +86,14 @@ class Loop:
             stopped = not done and stop()
             self.halted = stopped or (not done and trainer.step == stop_after)
             due = done or self._looks_due() > looks_before
-            if stopped and not due and self.keeper.replaces:
+            if stopped and not due and self.saver.replaces:
                 raise StoppedError(
-                    f"stopped before the first validation: the run {self.keeper.run.name!r} stays as it was",
+                    f"stopped before the first validation: the run {self.saver.run.name!r} stays as it was",
                     "Nothing of the run that was to replace it is kept.",
                 )
             if due or self.halted or meter.seconds() > REPORT_EVERY_S:
                 report = meter.report()
-                self.keeper.log(report)
+                self.saver.log(report)
                 if not due:  # a short span says little
                     self.threads.observe(report.chars_per_s)
                 yield report
@@ -110,49 +112,49 @@ class Loop:
             step=trainer.step,
             epoch=trainer.epoch,
             elapsed_s=self.clock.elapsed_s(),
-            train_loss_nats_per_char=trainer.since_look.take() * self.keeper.data.ids_per_char,
+            train_loss_nats_per_char=trainer.since_look.take() * self.saver.data.ids_per_char,
             val_loss_nats_per_char=loss,
             best=best,
-            checkpoint=self.keeper.checkpoint(weights, {"step": trainer.step}),
+            checkpoint=self.saver.checkpoint(weights, {"step": trainer.step}),
         )
         self.history.append({"step": report.step, "train": report.train_loss_nats_per_char, "val": loss})
-        self.keeper.log(report)
+        self.saver.log(report)
         self.meter.resume()
         return report
 
     def _measure(self) -> tuple[float, bool, Tensors]:
         """Return (loss of the model as it is, whether it is the best so far and kept, its weights)."""
-        data, before = self.keeper.data, self.clock.elapsed_s()
+        data, before = self.saver.data, self.clock.elapsed_s()
         loss = loss_nats_per_char(self.engine, data, data.val[0])
         weights = self.trainer.network.export_weights()
-        best = self.keeper.offer(loss, self.trainer.step, weights)
+        best = self.saver.offer(loss, self.trainer.step, weights)
         self.clock.looked(ids_read(len(data.val[0].ids)), self.clock.elapsed_s() - before)
         return loss, best, weights
 
     def _looks_due(self) -> int:
         """Return how many looks are due by now."""
-        stream, look = self.trainer.stream, len(self.keeper.data.val[0].ids)
-        fewest = STEPS_BETWEEN_LOOKS * stream.ids_per_epoch // stream.windows_per_epoch
-        dearer = max(1.0, self.keeper.model.vocab_size / VOCAB_LEARNED_WHOLE)
-        return self.trainer.ids_seen // max(1, fewest, int(IDS_BETWEEN_LOOKS * look * dearer))
+        stream, look = self.trainer.stream, len(self.saver.data.val[0].ids)
+        fewest = STEPS_BETWEEN_VALIDATIONS * stream.ids_per_epoch // stream.windows_per_epoch
+        dearer = max(1.0, self.saver.model.vocab_size / VOCAB_LEARNED_WHOLE)
+        return self.trainer.ids_seen // max(1, fewest, int(TOKENS_BETWEEN_VALIDATIONS * look * dearer))
 
     def _save_state(self) -> None:
         self._saved_at_s = self.clock.elapsed_s()
-        self.keeper.save_state(self.trainer, self.clock, self.history)
+        self.saver.save_state(self.trainer, self.clock, self.history)
         self.meter.resume()
 
     def _keep_last_good(self, error: DivergenceError) -> Iterator[Evaluated]:
         """Take a look at what there was before the step that diverged, then say so."""
         if self.trainer.step:
             yield self.look()
-        kept = f"The best model before that is {self.keeper.run.model}." if self.keeper.best_weights else ""
+        kept = f"The best model before that is {self.saver.run.model}." if self.saver.best_weights else ""
         raise DivergenceError(error.message, f"{kept} {error.hint}".strip()) from error
 
 
-class Meter:
+class ThroughputMeter:
     """Training loss and speed since the last report, and the speed of the whole sitting."""
 
-    def __init__(self, trainer: Trainer, clock: Clock, ids_per_char: float) -> None:
+    def __init__(self, trainer: Trainer, clock: Budget, ids_per_char: float) -> None:
         self.trainer, self.clock, self.ids_per_char = trainer, clock, ids_per_char
         self.first_ids, self.training_s = trainer.ids_seen, 0.0
         self.resume()

@@ -31,7 +31,7 @@ from chargen.config import TrainConfig
 from chargen.networks.network import NGRAM_TABLE, Network
 
 
-def rate_factor(progress: float, warmup: float, final: float) -> float:
+def learning_rate_factor(progress: float, warmup: float, final: float) -> float:
     """Return the share of the peak rate at a point of the run.
 
     Args:
@@ -39,7 +39,7 @@ def rate_factor(progress: float, warmup: float, final: float) -> float:
         warmup: share of the run over which the rate rises from 0, linearly.
         final: share of the peak that the decay ends at.
 
-    >>> [round(rate_factor(p, 0.1, 0.0), 2) for p in (0.05, 0.1, 0.55, 1.0)]
+    >>> [round(learning_rate_factor(p, 0.1, 0.0), 2) for p in (0.05, 0.1, 0.55, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
     if progress < warmup:
@@ -127,7 +127,7 @@ RATE, DAMPING = 5.0, 5.0  #: η over the rate of the other weights; δ
 SQUARES = "squares"  #: what is remembered
 
 
-class RowAdagrad:
+class SparseAdagrad:
     """The optimizer of a network's table, if it has one.
 
     Args:

@@ -32,19 +32,19 @@ LETTERS, HEAD_SHARE = 256, 0.5  #: of a vocabulary larger than that, rows of the
 WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
 MEMBERS_PER_ROOT = 420  #: the same of a member, when there are several
 EPOCHS_OF_ONE = 2  #: members are the square root of the epochs of a single one over this
-MOST_MEMBERS = 4
+MAX_MEMBERS = 4
 EPOCHS_BY_HEART = 2.5  #: so often a text is read before a network begins to have it by heart
-DROPOUT_FOR_TWICE, MOST_DROPOUT = 0.055, 0.3
-DECAY_OF_AN_EPOCH, LEAST_DECAY, MOST_DECAY = 0.01, 0.1, 0.3
+DROPOUT_FOR_TWICE, MAX_DROPOUT = 0.055, 0.3
+DECAY_OF_AN_EPOCH, MIN_DECAY, MAX_DECAY = 0.01, 0.1, 0.3
 LONG_NGRAMS, EPOCHS_OF_LONG = 6, 7.0  #: up to that n, up to so many readings;
 SHORT_NGRAMS, EPOCHS_OF_SHORT = 4, 35.0  #: then up to that, and beyond so many none
-NGRAM_DROPOUT_OF_AN_EPOCH, MOST_NGRAM_DROPOUT = 0.1, 0.6
-IDS_PER_NGRAM_ROW, LEAST_NGRAM_ROWS, MOST_NGRAM_ROWS = 8, 1 << 8, 1 << 16  #: of text, for each row of each n
-RATE, LEAST_RATE = 1e-2, 3e-4
+NGRAM_DROPOUT_OF_AN_EPOCH, MAX_NGRAM_DROPOUT = 0.1, 0.6
+IDS_PER_NGRAM_ROW, MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 8, 1 << 8, 1 << 16  #: of text, for each row of each n
+RATE, MIN_RATE = 1e-2, 3e-4
 BETAS = {"beta1": 0.5, "beta2": 0.99}
 ALL_NEW = 250_000.0  #: nats that a text has to teach a model, from which on it is taught at the full rate
 SIZES = range(32, 2049, 32)
-FEWEST_STEPS = 1_000  #: that a run should have before its steps are made larger
+MIN_STEPS = 1_000  #: that a run should have before its steps are made larger
 
 
 def choose(
@@ -138,7 +138,7 @@ def size(
 
     epochs = reads(largest(1, MEMBERS_PER_ROOT), 1) / max(1, num_train_ids)
     shared = math.sqrt(max(0.0, epochs / EPOCHS_OF_ONE))
-    members = int(choices.get("members", round(max(1.0, min(MOST_MEMBERS, shared)))))
+    members = int(choices.get("members", round(max(1.0, min(MAX_MEMBERS, shared)))))
     return largest(members, WEIGHTS_PER_ROOT if members == 1 else MEMBERS_PER_ROOT), members
 
 
@@ -170,7 +170,7 @@ def lanes(ids_read: float, epochs: float, device: str) -> dict[str, int]:
         return {"batch_size": 128, "seq_len": 64}
     if epochs < EPOCHS_BY_HEART:
         return {"batch_size": 64, "seq_len": 24}
-    most = ids_read / (48 * FEWEST_STEPS)
+    most = ids_read / (48 * MIN_STEPS)
     return {"batch_size": max((few for few in (16, 32, 64) if few <= most), default=16), "seq_len": 48}
 
 
@@ -179,22 +179,22 @@ def ngrams(num_train_ids: int, epochs: float) -> dict[str, float]:
     wanted = 1 << max(0, (num_train_ids // IDS_PER_NGRAM_ROW).bit_length() - 1)
     return {
         "ngrams": LONG_NGRAMS if epochs <= EPOCHS_OF_LONG else SHORT_NGRAMS if epochs <= EPOCHS_OF_SHORT else 0,
-        "ngram_rows": min(MOST_NGRAM_ROWS, max(LEAST_NGRAM_ROWS, wanted)),
-        "ngram_dropout": round(min(MOST_NGRAM_DROPOUT, NGRAM_DROPOUT_OF_AN_EPOCH * epochs), 2),
+        "ngram_rows": min(MAX_NGRAM_ROWS, max(MIN_NGRAM_ROWS, wanted)),
+        "ngram_dropout": round(min(MAX_NGRAM_DROPOUT, NGRAM_DROPOUT_OF_AN_EPOCH * epochs), 2),
     }
 
 
 def rate(new_nats: float | None) -> float:
     """Return the learning rate of a new network, or of one that a text has so much to teach."""
     share = 1.0 if new_nats is None else min(1.0, new_nats / ALL_NEW)
-    return max(LEAST_RATE, float(f"{RATE * share:.1e}"))
+    return max(MIN_RATE, float(f"{RATE * share:.1e}"))
 
 
 def dropout(epochs: float) -> float:
     """Return the share of units and of weights to drop: none at first, then more each time that the epochs double."""
-    return round(min(MOST_DROPOUT, DROPOUT_FOR_TWICE * math.log2(max(1.0, epochs / EPOCHS_BY_HEART))), 2)
+    return round(min(MAX_DROPOUT, DROPOUT_FOR_TWICE * math.log2(max(1.0, epochs / EPOCHS_BY_HEART))), 2)
 
 
 def decay(epochs: float) -> float:
     """Return the weight decay: the same for most runs, more for a text that is read dozens of times."""
-    return round(min(MOST_DECAY, max(LEAST_DECAY, DECAY_OF_AN_EPOCH * epochs)), 2)
+    return round(min(MAX_DECAY, max(MIN_DECAY, DECAY_OF_AN_EPOCH * epochs)), 2)

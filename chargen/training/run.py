@@ -29,8 +29,8 @@ import torch
 from chargen.cells.weights import count_parameters, masked_bias
 from chargen.checkpoint import Tensors, load_checkpoint
 from chargen.config import DataConfig, ModelConfig, TrainConfig
-from chargen.data.batches import DocumentStream, LaneStream, Stream
-from chargen.data.dataset import Data, prepare
+from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
+from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import ConfigError, ModelError
 from chargen.networks.network import Network
 from chargen.networks.torch_runtime import check_run_fits, keep_freed_memory
@@ -38,12 +38,12 @@ from chargen.run_writer import RunWriter, create_run, resume_run
 from chargen.runs import CHECKPOINTS, find_model
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
-from chargen.training.budget import Clock
+from chargen.training.budget import Budget
 from chargen.training.events import Finished, Report, Started, verdict
-from chargen.training.init_from import Beginning, begin_from
+from chargen.training.init_from import InitialModel, init_from_model
 from chargen.training.loop import Loop
 from chargen.training.recipe import choose, default_cell
-from chargen.training.saving import Keeper
+from chargen.training.saving import RunSaver
 from chargen.training.state import State, load_state
 from chargen.training.trainer import Trainer
 from chargen.training.validation import Baselines, baselines, closing_ids, measure
@@ -93,7 +93,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         saved = load_state(place.run.state) if place else None
         begun = _beginning(plan)
         tokenizer = saved.tokenizer if saved else begun.tokenizer if begun else None
-        data = prepare(plan.corpus, plan.val_corpus, plan.data, tokenizer)
+        data = prepare_dataset(plan.corpus, plan.val_corpus, plan.data, tokenizer)
         # The baselines take seconds of one core: most of them pass while torch, which is imported only now, loads.
         # They are waited for: two threads that train beside a third busy one go at a quarter of their speed.
         yardsticks = held.enter_context(ThreadPoolExecutor(1)).submit(baselines, data)
@@ -107,9 +107,9 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         stream = _stream(data, config)
         # Only now, when nothing is left to be wrong with what was asked for, is anything put on disk.
         place = place or held.enter_context(_new_place(plan))
-        keeper = Keeper(place, data, model, config)
-        clock = Clock(plan.started, config.budget_s, _total_steps(config, stream), closing_ids(data))
-        loop = build_loop(stream, keeper, clock, saved, begun.weights if begun else None, plan.save_every_s)
+        saver = RunSaver(place, data, model, config)
+        clock = Budget(plan.started, config.budget_s, _total_steps(config, stream), closing_ids(data))
+        loop = build_loop(stream, saver, clock, saved, begun.weights if begun else None, plan.save_every_s)
         yield _started(plan, data, loop, begun)
         with loop.threads:
             # 4
@@ -122,17 +122,19 @@ def _new_place(plan: Plan) -> RunWriter:
     return create_run(plan.name or plan.corpus.name, force=plan.force, root=plan.root)
 
 
-def _beginning(plan: Plan) -> Beginning | None:
+def _beginning(plan: Plan) -> InitialModel | None:
     if not plan.init_from:
         return None
     if plan.resume:
         raise ConfigError("a run is resumed or begun from a model, not both", "Leave out --resume or --init-from.")
     checkpoint = load_checkpoint(find_model(plan.init_from))
-    return begin_from(checkpoint, plan.corpus.content.span(), plan.new_chars, plan.model, plan.data.documents != NONE)
+    return init_from_model(
+        checkpoint, plan.corpus.content.span(), plan.new_chars, plan.model, plan.data.documents != NONE
+    )
 
 
 def _settings(
-    plan: Plan, data: Data, device: str, saved: State | None, begun: Beginning | None
+    plan: Plan, data: Dataset, device: str, saved: State | None, begun: InitialModel | None
 ) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings that the recipe chooses, or those of the run that is resumed (its length may change)."""
     if saved:
@@ -180,37 +182,37 @@ def _longer(length: Mapping[str, Any], more_s: float) -> dict[str, Any]:
     return {"budget_s": length["budget_s"] + more_s}
 
 
-def _stream(data: Data, config: TrainConfig) -> Stream:
+def _stream(data: Dataset, config: TrainConfig) -> BatchSource:
     if data.config.documents == NONE:
-        return LaneStream(data.train.ids, int(data.start[-1]), config.batch_size, config.seq_len)
-    return DocumentStream(data.train.ids, config.batch_size, config.seq_len, config.seed)
+        return TextBatches(data.train.ids, int(data.start[-1]), config.batch_size, config.seq_len)
+    return DocumentBatches(data.train.ids, config.batch_size, config.seq_len, config.seed)
 
 
-def _total_steps(config: TrainConfig, stream: Stream) -> int | None:
+def _total_steps(config: TrainConfig, stream: BatchSource) -> int | None:
     if config.epochs is not None:
         return max(1, round(config.epochs * stream.windows_per_epoch))
     return config.steps
 
 
-def _started(plan: Plan, data: Data, loop: Loop, begun: Beginning | None) -> Started:
-    train, stream, notes = loop.keeper.train, loop.trainer.stream, [*plan.corpus.notes, *data.notes]
+def _started(plan: Plan, data: Dataset, loop: Loop, begun: InitialModel | None) -> Started:
+    train, stream, notes = loop.saver.train, loop.trainer.stream, [*plan.corpus.notes, *data.notes]
     name = plan.resume or plan.name or plan.corpus.name
-    if loop.keeper.run.name != name:
-        notes.append(f"the name {name!r} is taken; this run is {loop.keeper.run.name!r}")
-    if isinstance(stream, DocumentStream):
+    if loop.saver.run.name != name:
+        notes.append(f"the name {name!r} is taken; this run is {loop.saver.run.name!r}")
+    if isinstance(stream, DocumentBatches):
         notes.append(f"{stream.num_documents:,} documents to learn from, in windows of {stream.seq_len}")
     if begun and begun.note:
         notes.append(begun.note)
     if stream.batch_size < train.batch_size:
         notes.append(f"a short text: {stream.batch_size} lanes instead of {train.batch_size}")
     return Started(
-        run=loop.keeper.run.name,
+        run=loop.saver.run.name,
         corpus=plan.corpus.name,
         notes=tuple(notes),
         train_chars=data.train.num_chars,
         val_chars=sum(part.num_chars for part in data.val),
-        parameters=count_parameters(loop.keeper.model),
-        model=loop.keeper.model,
+        parameters=count_parameters(loop.saver.model),
+        model=loop.saver.model,
         data=plan.data,
         train=train,
         total_steps=loop.clock.total_steps,
@@ -220,20 +222,20 @@ def _started(plan: Plan, data: Data, loop: Loop, begun: Beginning | None) -> Sta
 
 def _finish(loop: Loop, yardsticks: Baselines) -> Finished:
     """Measure the best model and write the numbers into its file."""
-    keeper, trainer, clock = loop.keeper, loop.trainer, loop.clock
-    if not keeper.best_weights:
+    saver, trainer, clock = loop.saver, loop.trainer, loop.clock
+    if not saver.best_weights:
         raise ModelError(
-            f"the run {keeper.run.name!r} has no model: nothing was left to train",
+            f"the run {saver.run.name!r} has no model: nothing was left to train",
             "Give more --steps or a longer --budget.",
         )
-    trainer.network.import_weights(keeper.best_weights)
-    measured = measure(loop.engine, keeper.data)
+    trainer.network.import_weights(saver.best_weights)
+    measured = measure(loop.engine, saver.data)
     result = Finished(
-        run=keeper.run.name,
-        model_path=str(keeper.run.model),
+        run=saver.run.name,
+        model_path=str(saver.run.model),
         interrupted=loop.halted,
         steps=trainer.step,
-        best_step=keeper.best_step,
+        best_step=saver.best_step,
         epochs=trainer.epoch,
         elapsed_s=clock.elapsed_s(),
         chars_per_s=loop.meter.chars_per_s(),
@@ -246,19 +248,19 @@ def _finish(loop: Loop, yardsticks: Baselines) -> Finished:
         val_second_half_nats_per_char=measured.second_half_nats_per_char,
         ngram_5_nats_per_char=yardsticks.ngram_5,
         lzma_nats_per_char=yardsticks.lzma,
-        entropy_nats_per_char=keeper.data.corpus.entropy_nats_per_char,
+        entropy_nats_per_char=saver.data.corpus.entropy_nats_per_char,
     )
-    said, advice = verdict(result, loop.history, keeper.model.dropout)
+    said, advice = verdict(result, loop.history, saver.model.dropout)
     result = replace(result, verdict=said, advice=advice, elapsed_s=clock.elapsed_s())
-    keeper.write_best(result)
-    keeper.log(result)
+    saver.write_best(result)
+    saver.log(result)
     return result
 
 
 def build_loop(
-    stream: Stream,
-    keeper: Keeper,
-    clock: Clock,
+    stream: BatchSource,
+    saver: RunSaver,
+    clock: Budget,
     saved: State | None,
     weights: Tensors | None,
     save_every_s: float,
@@ -277,33 +279,33 @@ def build_loop(
         ModelError: the saved state is of another network or text.
     """
     keep_freed_memory()
-    generator = torch.Generator().manual_seed(keeper.train.seed)
-    network = Network(keeper.model, generator).to(keeper.train.device)
+    generator = torch.Generator().manual_seed(saver.train.seed)
+    network = Network(saver.model, generator).to(saver.train.device)
     if weights:
         network.import_weights(weights)
-    if keeper.train.device == "cuda":
+    if saver.train.device == "cuda":
         network.pack()
         torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's kernels compute anyway
-    trainer = Trainer(network, stream, keeper.train)
+    trainer = Trainer(network, stream, saver.train)
     history: list[dict[str, float]] = []
     if saved:
         trainer.restore(saved.tensors, saved.trainer)
-        keeper.restore(saved)
+        saver.restore(saved)
         clock.earlier_s, clock.first_step_s = saved.elapsed_s, saved.first_step_s
         history = list(saved.history)
-    _mask(network, keeper)
-    return Loop(trainer, keeper, clock, history, save_every_s, keeps_beginning=weights is not None)
+    _mask(network, saver)
+    return Loop(trainer, saver, clock, history, save_every_s, keeps_beginning=weights is not None)
 
 
 @torch.no_grad()
-def _mask(network: Network, keeper: Keeper) -> None:
+def _mask(network: Network, saver: RunSaver) -> None:
     """Mask the ids that can never come, in the network and in the best weights so far.
 
     A saved state of an earlier version has no mask. A state that has one is not changed.
     """
-    masked = keeper.data.tokenizer.masked_ids(keeper.data.config.documents != NONE)
+    masked = saver.data.tokenizer.masked_ids(saver.data.config.documents != NONE)
     bias = network.weight("head.bias")
     bias.copy_(torch.from_numpy(masked_bias(bias.detach().cpu().numpy(), masked)))
-    if keeper.best_weights:
-        best = masked_bias(keeper.best_weights["head.bias"], masked)
-        keeper.best_weights = {**keeper.best_weights, "head.bias": best}
+    if saver.best_weights:
+        best = masked_bias(saver.best_weights["head.bias"], masked)
+        saver.best_weights = {**saver.best_weights, "head.bias": best}

@@ -14,13 +14,13 @@ from chargen import __version__
 from chargen.cells.weights import too_large
 from chargen.checkpoint import Checkpoint, Tensors, save_checkpoint, save_tensors
 from chargen.config import ModelConfig, TrainConfig
-from chargen.data.dataset import Data
+from chargen.data.dataset import Dataset
 from chargen.errors import DivergenceError, ModelError, StorageError
 from chargen.io import portable_name, storage_error, to_line
 from chargen.run_writer import RunWriter
 from chargen.runs import Run
 from chargen.text.corpus import Corpus
-from chargen.training.budget import Clock
+from chargen.training.budget import Budget
 from chargen.training.events import Finished, Report
 from chargen.training.state import State
 
@@ -50,13 +50,13 @@ class Background:
 WITHOUT_TIMES = ("elapsed_s", "chars_per_s", "interrupted", "run", "model_path")
 
 
-class Keeper:
+class RunSaver:
     """Keeps the best weights, in memory and on disk.
 
     What it writes into a model file holds no times and no places: the same seed and steps give the same bytes.
     """
 
-    def __init__(self, place: RunWriter, data: Data, model: ModelConfig, train: TrainConfig) -> None:
+    def __init__(self, place: RunWriter, data: Dataset, model: ModelConfig, train: TrainConfig) -> None:
         self._place, self.data, self.model, self.train = place, data, model, train
         self.best_loss = math.inf
         self.best_step = 0
@@ -110,7 +110,7 @@ class Keeper:
         }
         return Checkpoint(self.model, self.data.tokenizer, weights, about)
 
-    def save_state(self, trainer: Trainer, clock: Clock, history: list[dict[str, float]]) -> None:
+    def save_state(self, trainer: Trainer, clock: Budget, history: list[dict[str, float]]) -> None:
         """Write all that a resumed run needs, on another thread; `writer.wait()` returns when it is on disk.
 
         Raises:

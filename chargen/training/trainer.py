@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from chargen.config import TrainConfig
-from chargen.data.batches import LaneStream, Position, Stream
+from chargen.data.batches import BatchSource, Position, TextBatches
 from chargen.errors import DivergenceError, ModelError
-from chargen.networks.network import Network, detach, restart
-from chargen.training.optimizers import AdamW, RowAdagrad, rate_factor
+from chargen.networks.network import Network, detach, reset
+from chargen.training.optimizers import AdamW, SparseAdagrad, learning_rate_factor
 
 SYNC_EVERY = 16  #: steps between looks at the loss on a device that runs ahead of Python
 
@@ -61,7 +61,7 @@ class Trainer:
         config: rates and clipping.
     """
 
-    def __init__(self, network: Network, stream: Stream, config: TrainConfig) -> None:
+    def __init__(self, network: Network, stream: BatchSource, config: TrainConfig) -> None:
         self.network = network
         self.stream = stream
         self.config = config
@@ -69,11 +69,11 @@ class Trainer:
         self.learning_rate = 0.0  #: of the last step
         self.position = Position()
         self._device = torch.device(config.device)
-        self._feed = Feed(stream, self._device)
+        self._feed = DeviceLoader(stream, self._device)
         self._state = network.initial_state(stream.batch_size)
         self._dropout = torch.Generator(self._device).manual_seed(config.seed + 1)
         self._optimizer = AdamW(network, config)
-        self._rows = RowAdagrad(network, stream.batch_size * stream.seq_len)
+        self._rows = SparseAdagrad(network, stream.batch_size * stream.seq_len)
         self.recent = LossSum(self._device)  #: since the last report
         self.since_look = LossSum(self._device)  #: since the last look; its steps decide, so it is part of the state
 
@@ -98,14 +98,14 @@ class Trainer:
         """
         inputs, targets, fresh = self._feed.batch(self.position)
         if fresh is not None:
-            self._state = restart(self._state, fresh)
+            self._state = reset(self._state, fresh)
 
         loss, state = self.network.loss(inputs, targets, self._state, self._dropout)
         self._optimizer.clear_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_grad_norm_(self._optimizer.parameters(), self.config.clip_norm)
         self._check_finite(loss.detach(), norm)
-        factor = rate_factor(progress, self.config.warmup, self.config.final_learning_rate)
+        factor = learning_rate_factor(progress, self.config.warmup, self.config.final_learning_rate)
         self.learning_rate = self.config.learning_rate * factor
         self._optimizer.step(self.learning_rate)
         self._rows.step(self.learning_rate)
@@ -181,7 +181,7 @@ class Trainer:
 RESIDENT_IDS = 1 << 30  #: 4 GB as int32
 
 
-class Feed:
+class DeviceLoader:
     """The batches of a stream, on a device.
 
     Args:
@@ -190,10 +190,10 @@ class Feed:
         resident: keep the text there; by default, where that is not the CPU and there is room.
     """
 
-    def __init__(self, stream: Stream, device: torch.device, resident: bool | None = None) -> None:
+    def __init__(self, stream: BatchSource, device: torch.device, resident: bool | None = None) -> None:
         self._stream, self._device = stream, device
         keep = device.type != "cpu" and stream.num_ids <= RESIDENT_IDS if resident is None else resident
-        self._lanes = stream if keep and isinstance(stream, LaneStream) else None
+        self._lanes = stream if keep and isinstance(stream, TextBatches) else None
         self._ids = torch.from_numpy(self._lanes.text()).to(device) if self._lanes else None
         self._steps = torch.arange(stream.seq_len + 1, device=device).unsqueeze(1)
 

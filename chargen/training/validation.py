@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.data.baselines import lzma_nats, ngram_nats
-from chargen.data.dataset import Data, Part, split
+from chargen.data.dataset import Dataset, Part, split
 from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, layout
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import Ids, encoder
@@ -41,12 +41,12 @@ class Measured:
     second_half_nats_per_char: float
 
 
-def loss_nats_per_char(engine: Engine, data: Data, part: Part) -> float:
+def loss_nats_per_char(engine: Engine, data: Dataset, part: Part) -> float:
     """Return the loss on one part of the text, carried from its own beginning."""
     return float(_nats(engine, data, part.ids).sum()) / part.num_chars
 
 
-def measure(engine: Engine, data: Data) -> Measured:
+def measure(engine: Engine, data: Dataset) -> Measured:
     """Measure a model on the whole of validation."""
     ids = np.concatenate([part.ids for part in data.val])
     nats = _nats(engine, data, ids)
@@ -64,16 +64,16 @@ def measure(engine: Engine, data: Data) -> Measured:
     )
 
 
-def _nats(engine: Engine, data: Data, ids: Ids) -> NDArray[np.float64]:
+def _nats(engine: Engine, data: Dataset, ids: Ids) -> NDArray[np.float64]:
     """Return −log p of each id, [N]; an unknown character of a validation file of its own costs what it should."""
     if data.config.documents == NONE:
         log_probs = carried_log_probs(engine, ids, data.start, LANES, WARMUP)
     else:
         log_probs = document_log_probs(engine, ids)
-    return -log_probs - data.tokenizer.spelling_nats(ids)
+    return -log_probs - data.tokenizer.unk_log_prob_nats(ids)
 
 
-def closing_ids(data: Data) -> int:
+def closing_ids(data: Dataset) -> int:
     """Return how many ids are read after a run's last step: one more look, and the whole of validation."""
     return ids_read(len(data.val[0].ids)) + ids_read(sum(len(part.ids) for part in data.val))
 
@@ -84,7 +84,7 @@ def ids_read(num_ids: int) -> int:
     return lanes * (own + warmup)
 
 
-def baselines(data: Data) -> Baselines:
+def baselines(data: Dataset) -> Baselines:
     """Return what an interpolated 5-gram and LZMA make of validation; of long texts, of its beginning."""
     train, val = split(data.corpus, data.val_corpus, data.config.val_fraction)
     measured = sum(part.num_chars for part in data.val)

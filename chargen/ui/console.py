@@ -51,12 +51,12 @@ class _Console(Console):
         raise BrokenPipeError  # of stdout, `cli/main.py` takes it for done
 
 
-def results() -> Console:
+def stdout_console() -> Console:
     """Return the console of results. Where stdout is no terminal, tables are as wide as they need to be."""
     return _Console(sys.stdout, width=None if sys.stdout.isatty() else 160)
 
 
-def chatter() -> Console:
+def stderr_console() -> Console:
     """Return the console of progress, notes and errors."""
     return _Console(sys.stderr)
 

@@ -24,7 +24,7 @@ from html import escape
 from rich.style import Style
 from rich.text import Text
 
-from chargen.probe.surprisal import Place
+from chargen.probe.surprisal import CharSurprisal
 from chargen.scoring.edits import Suggestion
 from chargen.ui.terminal_text import clusters, glyph
 
@@ -33,7 +33,7 @@ CIVIDIS = [
     *("#00224e", "#123570", "#3b496c", "#575d6d", "#707173"),
     *("#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"),
 ]
-MOST_BITS = 10  #: from here on all is the last colour
+MAX_BITS = 10  #: from here on all is the last colour
 END = "␃"  #: the end of a text, where that is scored
 ENOUGH_COLOURS = ("256", "truecolor")  #: of a terminal; the sixteen of an old one are not a scale
 
@@ -42,7 +42,7 @@ Colour = tuple[int, int, int]
 
 def colour(bits: float) -> Colour:
     """Return the colour of a surprisal: cividis from 0 to MOST_BITS, straight lines between its ten anchors."""
-    place = min(max(bits, 0.0), MOST_BITS) / MOST_BITS * (len(CIVIDIS) - 1)
+    place = min(max(bits, 0.0), MAX_BITS) / MAX_BITS * (len(CIVIDIS) - 1)
     index = min(int(place), len(CIVIDIS) - 2)
     low, high = (tuple(bytes.fromhex(anchor[1:])) for anchor in CIVIDIS[index : index + 2])
     red, green, blue = (round(a + (b - a) * (place - index)) for a, b in zip(low, high, strict=True))
@@ -61,14 +61,14 @@ def contrast(one: Colour, other: Colour) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def in_clusters(places: Iterable[Place]) -> Iterator[list[Place]]:
+def in_clusters(places: Iterable[CharSurprisal]) -> Iterator[list[CharSurprisal]]:
     """Yield a text's places put together so far that each group is whole characters of a reader."""
     places = list(places)
     ends, at = set(), 0
     for cluster in clusters("".join(place.text for place in places)):
         at += len(cluster)
         ends.add(at)
-    group: list[Place] = []
+    group: list[CharSurprisal] = []
     at = 0
     for place in places:
         group.append(place)
@@ -78,7 +78,7 @@ def in_clusters(places: Iterable[Place]) -> Iterator[list[Place]]:
             group = []
 
 
-def drawn(group: Sequence[Place]) -> tuple[str, int]:
+def drawn(group: Sequence[CharSurprisal]) -> tuple[str, int]:
     """Return what is drawn for a group of places, and how many cells it fills, at least one."""
     parts = [_picture(cluster) for cluster in clusters("".join(place.text for place in group))] or [(END, 1)]
     return "".join(part for part, _ in parts), sum(cells for _, cells in parts)
@@ -89,12 +89,12 @@ def visible(text: str, space: str = " ") -> str:
     return "".join(_picture(cluster)[0] for cluster in clusters(text)).replace(" ", space)
 
 
-def bits_of(group: Sequence[Place]) -> float:
+def bits_of(group: Sequence[CharSurprisal]) -> float:
     """Return the surprisal of a group, in bits."""
     return sum(place.surprisal_bits for place in group)
 
 
-def heat_text(places: Iterable[Place]) -> Text:
+def heat_text(places: Iterable[CharSurprisal]) -> Text:
     """Return a text with each character on the colour of its surprisal."""
     text = Text()
     for group in in_clusters(places):
@@ -106,13 +106,13 @@ def heat_text(places: Iterable[Place]) -> Text:
 def legend() -> Text:
     """Return what the colours mean, a line."""
     text = Text("bits: <1")
-    for bits in range(1, MOST_BITS + 1):
+    for bits in range(1, MAX_BITS + 1):
         text.append(" ")
-        text.append(f" {bits}{'+' if bits == MOST_BITS else ''} ", _style(bits))
+        text.append(f" {bits}{'+' if bits == MAX_BITS else ''} ", _style(bits))
     return text
 
 
-def digit_lines(places: Iterable[Place]) -> tuple[str, str]:
+def digit_lines(places: Iterable[CharSurprisal]) -> tuple[str, str]:
     """Return a text, and below it its surprisal in whole bits: a digit a character, 9 for more, a point below one."""
     shown, digits = [], []
     for group in in_clusters(places):
@@ -162,7 +162,7 @@ td + td { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintex
 
 
 def heat_page(
-    texts: Sequence[Sequence[Place]], model: str, suggestions: Sequence[Sequence[Suggestion]] = ()
+    texts: Sequence[Sequence[CharSurprisal]], model: str, suggestions: Sequence[Sequence[Suggestion]] = ()
 ) -> Iterator[str]:
     """Yield the page, piece by piece.
 
@@ -178,7 +178,7 @@ def heat_page(
     yield f"<title>Surprisal by {escape(model)}</title>\n<style>\n{STYLE}\n{_colours()}\n</style>\n</head>\n<body>\n"
     yield f"<h1>Surprisal by {escape(model)}</h1>\n<p>How many bits each character costs, given all before it. "
     yield "Point at one, or step to it with Tab, for the model’s best guesses in its place.</p>\n"
-    shades = "".join(f' <span class="b{b}">{b}{"+" if b == MOST_BITS else ""}</span>' for b in range(1, MOST_BITS + 1))
+    shades = "".join(f' <span class="b{b}">{b}{"+" if b == MAX_BITS else ""}</span>' for b in range(1, MAX_BITS + 1))
     yield f'<p class="legend">bits: under 1{shades}</p>\n'
     for number, places in enumerate(texts):
         yield "<section>\n"
@@ -189,10 +189,10 @@ def heat_page(
     yield "</body>\n</html>\n"
 
 
-def _text(places: Sequence[Place]) -> Iterator[str]:
+def _text(places: Sequence[CharSurprisal]) -> Iterator[str]:
     yield '<p class="text" dir="auto">'
     for group in in_clusters(places):
-        shade = min(MOST_BITS, int(bits_of(group)))
+        shade = min(MAX_BITS, int(bits_of(group)))
         why = escape("\n\n".join(_why(place) for place in group)).replace("\n", "&#10;")
         picture = escape(drawn(group)[0]) + ("<br>" if group[-1].text.endswith("\n") else "")
         yield f'<span tabindex="0" class="b{shade}" data-why="{why}">{picture}</span>'
@@ -201,7 +201,7 @@ def _text(places: Sequence[Place]) -> Iterator[str]:
     yield f"</p>\n<small>{per_char}, {bits:.2f} bits, {chars:,} characters</small>\n"
 
 
-def _why(place: Place) -> str:
+def _why(place: CharSurprisal) -> str:
     """Return what is said of one character: its surprisal, and the guesses."""
     known = " (unknown to the model)" if place.unknown else ""
     lines = [f"{_name(place.text)}  {place.surprisal_bits:.2f} bits{known}"]
@@ -226,8 +226,8 @@ def _table(suggestions: Sequence[Suggestion]) -> Iterator[str]:
 
 def _colours() -> str:
     """Return the rules of the shades: b0 the page's own, b1 to b10 from near the page's lightness away from it."""
-    light = [_rule(b, colour(MOST_BITS + 1 - b)) for b in range(1, MOST_BITS + 1)]
-    dark = [_rule(b, colour(b)) for b in range(1, MOST_BITS + 1)]
+    light = [_rule(b, colour(MAX_BITS + 1 - b)) for b in range(1, MAX_BITS + 1)]
+    dark = [_rule(b, colour(b)) for b in range(1, MAX_BITS + 1)]
     return "\n".join([*light, "@media (prefers-color-scheme: dark) {", *dark, "}"])
 
 

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from chargen.errors import ChargenError
 from chargen.io import to_line
-from chargen.probe.surprisal import Place
+from chargen.probe.surprisal import CharSurprisal
 from chargen.scoring.edits import Suggestion
 from chargen.scoring.scorer import Score, Total
 from chargen.ui import heatmap as heat
-from chargen.ui.console import chatter, status
+from chargen.ui.console import status, stderr_console
 from chargen.ui.terminal_text import is_shown, visible, visible_json
 
 
@@ -99,10 +99,10 @@ def lines_apart_table(lines: Sequence[Mapping[str, Any]]) -> Table:
 
 
 BAR_CELLS = 8
-MOST_BITS = 8.0  #: per character: a full bar
+MAX_BITS = 8.0  #: per character: a full bar
 COLOURS = ("#0072b2", "#56b4e9", "#f0e442", "#e69f00", "#d55e00")  #: from likely to unlikely; Okabe & Ito 2008
-MOST_NAMES = 40  #: unknown characters that are named
-MOST_ERRORS = 3  #: texts that could not be read, and are told by name
+MAX_NAMES = 40  #: unknown characters that are named
+MAX_ERRORS = 3  #: texts that could not be read, and are told by name
 REPORT_EVERY = 1024  #: texts
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -183,14 +183,14 @@ def tsv(write: Callable[[str], Any], words: bool) -> Line:
     return line
 
 
-def chars_tsv(write: Callable[[str], Any]) -> Callable[[int | None, int, Sequence[Place]], None]:
+def chars_tsv(write: Callable[[str], Any]) -> Callable[[int | None, int, Sequence[CharSurprisal]], None]:
     """Return what prints a row for each character of a text, a header before the first; `place` counts from 1.
 
     The end of a text, where it is scored, is a row with an empty character.
     """
     begun = False
 
-    def lines(rank: int | None, number: int, places: Sequence[Place]) -> None:
+    def lines(rank: int | None, number: int, places: Sequence[CharSurprisal]) -> None:
         nonlocal begun
         if not begun:
             write("rank\tinput\tplace\tsurprisal_bits\tlog_prob_nats\tunknown\tcharacter\n")
@@ -209,7 +209,7 @@ def record(rank: int | None, place: int, score: Score, words: bool) -> dict[str,
     return {"rank": rank, "input": place, **score.to_json(), **more}
 
 
-class Tally:
+class RunningTotals:
     """What is said of all texts together, counted as they pass."""
 
     def __init__(self) -> None:
@@ -221,14 +221,14 @@ class Tally:
 
     def pass_over(self, error: ChargenError) -> None:
         """Take note of a text that could not be read."""
-        if len(self._passed_over) < MOST_ERRORS:
+        if len(self._passed_over) < MAX_ERRORS:
             self._passed_over.append(error.message)
         else:
             self._more_passed_over += 1
 
     def watching(self, scores: Iterable[Score], quiet: bool) -> Iterator[Score]:
         """Yield scores as they come; where stderr is a terminal, and not `quiet`, it says how many there were."""
-        console, begin = chatter(), time.perf_counter()
+        console, begin = stderr_console(), time.perf_counter()
         with nullcontext() if quiet or not console.is_terminal else status(console, "reading …") as update:
             for count, score in enumerate(scores, start=1):
                 self._count(score)
@@ -247,10 +247,10 @@ class Tally:
             lines.append(f"note: {self._empty:,} of {total.texts:,} texts {are} no value per character")
         if total.unknown_chars:
             names = [f"{visible(char)} (U+{ord(char):04X})" for char in self._unknown]
-            more = ", …" if len(names) > MOST_NAMES else ""
+            more = ", …" if len(names) > MAX_NAMES else ""
             lines.append(
                 f"note: the model does not know {total.unknown_chars:,} of the {total.chars:,} characters: "
-                f"{', '.join(names[:MOST_NAMES])}{more}"
+                f"{', '.join(names[:MAX_NAMES])}{more}"
             )
         if total.texts > 1 and total.chars:
             numbers = [("char", total.chars), ("byte", total.bytes)] + ([("word", total.words)] if words else [])
@@ -261,7 +261,7 @@ class Tally:
     def _count(self, score: Score) -> None:
         self.total = self.total.plus(score)
         self._empty += not score.text
-        if score.unknown and len(self._unknown) <= MOST_NAMES:
+        if score.unknown and len(self._unknown) <= MAX_NAMES:
             self._unknown.update(dict.fromkeys(score.unknown))
 
 
@@ -278,7 +278,7 @@ def _bar(bits: float | None) -> Text:
     """Return a bar of BAR_CELLS cells, the longer the unlikelier; its length says what its colour does."""
     if bits is None:
         return Text(" " * BAR_CELLS)
-    share = min(1.0, bits / MOST_BITS)
+    share = min(1.0, bits / MAX_BITS)
     whole, rest = divmod(round(share * BAR_CELLS * 8), 8)
     cells = ("█" * whole + (EIGHTHS[rest] if rest else "")).ljust(BAR_CELLS)
     return Text(cells, COLOURS[min(len(COLOURS) - 1, int(share * len(COLOURS)))])

@@ -18,10 +18,10 @@ from chargen.checkpoint import load_checkpoint
 from chargen.config import ModelConfig
 from chargen.errors import ConfigError
 from chargen.networks.network import Network
-from chargen.scoring.dynamic_evaluation import Adaptation, Learner
+from chargen.scoring.dynamic_evaluation import Adaptation, DynamicModel
 from chargen.text.long_text import LongText
-from chargen.training.init_from import begin_from
-from chargen.training.optimizers import RowAdagrad
+from chargen.training.init_from import init_from_model
+from chargen.training.optimizers import SparseAdagrad
 from tests.conftest import VERSE, random_model, run_plan
 from tests.training.test_run import plan
 
@@ -86,7 +86,7 @@ def test_a_source_of_order_two_is_learned_by_its_trigrams_at_once(tmp_path: Path
 def test_adapting_leaves_the_table_alone() -> None:
     model = random_model(ngrams=3, ngram_rows=16)
     ids = model.tokenizer.encode(VERSE)
-    learner = Learner(model, ids[:1], Adaptation("sgd", 0.3))
+    learner = DynamicModel(model, ids[:1], Adaptation("sgd", 0.3))
     before = {name: weight.clone() for name, weight in learner.network.named_parameters()}
     learner.read(ids[:20], ids[1:21], learner.initial_state())
     changed = {name for name, weight in learner.network.named_parameters() if not torch.equal(weight, before[name])}
@@ -95,7 +95,7 @@ def test_adapting_leaves_the_table_alone() -> None:
 
 def test_a_vocabulary_that_grows_keeps_what_the_ngrams_say() -> None:
     model = random_model(VERSE, ngrams=3, ngram_rows=16)
-    grown = begin_from(model, LongText.of(VERSE + "€").span(), "grow", {})
+    grown = init_from_model(model, LongText.of(VERSE + "€").span(), "grow", {})
     assert grown.shape["ngrams"] == 3
     head = grown.weights["ngrams.head"]
     np.testing.assert_array_equal(head[:-1], model.weights["ngrams.head"])
@@ -113,7 +113,7 @@ def test_shapes_that_cannot_be_are_refused(shape: dict[str, int]) -> None:
 def test_rows_of_a_dense_gradient_move_as_those_of_a_sparse_one() -> None:
     config = ModelConfig(9, hidden_size=4, embedding_dim=3, ngrams=3, ngram_rows=8, ngram_dim=2)
     networks = [Network(config, torch.Generator().manual_seed(0)) for _ in range(2)]
-    rules = [RowAdagrad(network, 10) for network in networks]
+    rules = [SparseAdagrad(network, 10) for network in networks]
     for step in range(4):
         indices = torch.tensor([[3, 5, 4, (0, 6, 7, 6)[step]]])
         gradient = torch.sparse_coo_tensor(indices, torch.randn(4, 2), (16, 2), check_invariants=True)
@@ -133,7 +133,7 @@ def test_rows_that_many_places_share_move_to_the_same_bits_each_time() -> None:
     for _ in range(8):
         network = Network(config, torch.Generator().manual_seed(0))
         network.weight("ngrams.weight").grad = torch.sparse_coo_tensor(indices, values, (64, 16), check_invariants=True)
-        RowAdagrad(network, 10).step(1e-2)
+        SparseAdagrad(network, 10).step(1e-2)
         tables.append(network.weight("ngrams.weight").detach())
     assert all(torch.equal(table, tables[0]) for table in tables)
 
@@ -141,7 +141,7 @@ def test_rows_that_many_places_share_move_to_the_same_bits_each_time() -> None:
 def test_a_row_moves_by_the_rule_as_it_is_written() -> None:
     config = ModelConfig(9, hidden_size=4, embedding_dim=3, ngrams=2, ngram_rows=4, ngram_dim=2)
     network = Network(config, torch.Generator().manual_seed(0))
-    rule, squares, expected = RowAdagrad(network, 5), 0.0, np.zeros(2)
+    rule, squares, expected = SparseAdagrad(network, 5), 0.0, np.zeros(2)
     for step in range(1, 4):
         g = np.array([0.5 * step, -1.0])
         gradient = torch.zeros(4, 2)

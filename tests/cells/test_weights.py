@@ -20,12 +20,12 @@ from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.streams import TracedStream
 from chargen.engines.torch_engine import TorchEngine
 from chargen.lm import LanguageModel
-from chargen.scoring.dynamic_evaluation import Adaptation, Learner
+from chargen.scoring.dynamic_evaluation import Adaptation, DynamicModel
 from chargen.text.documents import MARK
 from chargen.text.long_text import LongText
 from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
-from chargen.training.init_from import begin_from
+from chargen.training.init_from import init_from_model
 from chargen.training.run import Plan
 from tests.conftest import VERSE, Result, corpus_of, random_model, random_weights, run_plan
 
@@ -119,17 +119,17 @@ def test_training_keeps_the_mask_and_resumes_to_the_same_bits(documents: str, to
 def test_a_new_run_of_documents_lifts_the_mask_of_the_boundary_and_one_of_running_text_sets_it() -> None:
     running, lines = random_model("abc\n"), random_model("abc\n", documents="line")
     text = LongText.of("abc\n€").span()
-    lifted = begin_from(running, text, "grow", {}, documents=True).weights["head.bias"]
+    lifted = init_from_model(running, text, "grow", {}, documents=True).weights["head.bias"]
     assert lifted[0] == min(0.0, *running.weights["head.bias"][1:]) and (lifted > -1e3).all()
-    assert begin_from(lines, text, "grow", {}, documents=False).weights["head.bias"][0] == np.float32(MASKED_LOGIT)
-    assert begin_from(lines, text, "unknown", {}).weights["head.bias"][0] == lines.weights["head.bias"][0]
+    assert init_from_model(lines, text, "grow", {}, documents=False).weights["head.bias"][0] == np.float32(MASKED_LOGIT)
+    assert init_from_model(lines, text, "unknown", {}).weights["head.bias"][0] == lines.weights["head.bias"][0]
 
 
 @pytest.mark.parametrize("rule", ["rms", "sgd"])
 def test_a_model_that_adapts_keeps_the_mask(rule: str) -> None:
     model = random_model("abc\n")
     ids = model.tokenizer.encode("abcab\nbca" * 10)
-    learner = Learner(model, ids[:1], Adaptation(rule, 0.05, segment_ids=5))
+    learner = DynamicModel(model, ids[:1], Adaptation(rule, 0.05, segment_ids=5))
     state = learner.initial_state()
     for begin in range(0, len(ids) - 6, 5):
         _, state = learner.read(ids[begin : begin + 5], ids[begin + 1 : begin + 6], state)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.data.batches import Batch, LaneStream, Position
+from chargen.data.batches import Batch, Position, TextBatches
 from chargen.data.token_store import write_store
 from chargen.errors import CorpusError
 
@@ -18,17 +18,17 @@ START = 1_000_000  #: what the text begins after; no place of it
 
 
 @st.composite
-def streams(draw, most: int = 150) -> LaneStream:
+def streams(draw, most: int = 150) -> TextBatches:
     """A stream over ids that are their own places, so that every id says where it comes from."""
     N = draw(st.integers(1, most))
-    return LaneStream(np.arange(N), START, draw(st.integers(1, 10)), draw(st.integers(1, 25)))
+    return TextBatches(np.arange(N), START, draw(st.integers(1, 10)), draw(st.integers(1, 25)))
 
 
-def positions(stream: LaneStream, epochs: int) -> list[Position]:
+def positions(stream: TextBatches, epochs: int) -> list[Position]:
     return [Position(e, w) for e in range(epochs) for w in range(stream.windows_per_epoch)]
 
 
-def batches(stream: LaneStream, epochs: int) -> list[Batch]:
+def batches(stream: TextBatches, epochs: int) -> list[Batch]:
     return [stream.batch(position) for position in positions(stream, epochs)]
 
 
@@ -76,7 +76,7 @@ def test_window_lengths_differ_by_at_most_one_and_never_exceed_what_was_asked(st
 @laws
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 40))
 def test_no_window_is_longer_than_asked_and_there_are_no_more_of_them_than_that_takes(N, B, T):
-    stream = LaneStream(np.arange(N), START, B, T)
+    stream = TextBatches(np.arange(N), START, B, T)
     assert 1 <= stream.seq_len <= T
     assert stream.windows_per_epoch == -(-stream.lane_len // T)
 
@@ -84,7 +84,7 @@ def test_no_window_is_longer_than_asked_and_there_are_no_more_of_them_than_that_
 @laws
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 40))
 def test_there_are_as_many_lanes_as_asked_unless_the_text_is_too_short_for_them(N, B, T):
-    stream = LaneStream(np.arange(N), START, B, T)
+    stream = TextBatches(np.arange(N), START, B, T)
     if N >= B * T:
         assert stream.batch_size == B
     else:
@@ -165,7 +165,7 @@ def test_ids_before_counts_the_targets_of_the_windows_before(stream, epoch):
 def test_ids_on_disk_give_the_batches_of_ids_in_memory(tmp_path, vocab_size):
     ids = np.random.default_rng(0).integers(0, vocab_size, 500)
     mapped = write_store(tmp_path / "x.ids", [ids], vocab_size, {}).ids
-    in_memory, on_disk = (LaneStream(i, 3, 4, 7) for i in (ids, mapped))
+    in_memory, on_disk = (TextBatches(i, 3, 4, 7) for i in (ids, mapped))
     for place in positions(in_memory, 5):
         batch = on_disk.batch(place)
         assert same(batch, in_memory.batch(place))
@@ -174,7 +174,7 @@ def test_ids_on_disk_give_the_batches_of_ids_in_memory(tmp_path, vocab_size):
 
 def test_the_ids_are_not_touched_through_a_batch():
     ids = np.arange(20)
-    batch = LaneStream(ids, START, 2, 5).batch(Position(0, 1))
+    batch = TextBatches(ids, START, 2, 5).batch(Position(0, 1))
     batch.inputs[:] = -1
     batch.targets[:] = -1
     assert ids.tolist() == list(range(20))
@@ -182,10 +182,10 @@ def test_the_ids_are_not_touched_through_a_batch():
 
 def test_no_ids_are_refused():
     with pytest.raises(CorpusError, match="nothing to train on") as caught:
-        LaneStream(np.empty(0, dtype=np.int32), START, 4, 8)
+        TextBatches(np.empty(0, dtype=np.int32), START, 4, 8)
     assert caught.value.hint
 
 
 def test_one_id_is_one_window_of_one_lane():
-    batch = LaneStream(np.array([7]), START, 4, 8).batch(Position())
+    batch = TextBatches(np.array([7]), START, 4, 8).batch(Position())
     assert (batch.inputs.tolist(), batch.targets.tolist(), batch.fresh.tolist()) == ([[START]], [[7]], [True])

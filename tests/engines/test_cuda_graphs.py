@@ -56,7 +56,7 @@ def test_recorded_steps_are_the_engines(cell: str, shape: dict[str, Any], device
     ours, recorded = engines(device, cell, **shape)
     for count in (1, 4):
         rng = np.random.default_rng(1)
-        state, lanes = ours.initial_state(count), recorded.lanes(recorded.initial_state(count))
+        state, lanes = ours.initial_state(count), recorded.stream_batch(recorded.initial_state(count))
         for ids in rng.integers(0, V, (6, count)):
             expected, state = ours.step(ids, state)
             np.testing.assert_allclose(lanes.step(ids), expected, atol=1e-5)
@@ -68,7 +68,7 @@ def test_recorded_draws_are_draws_and_steps(
     cell: str, as_graph: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if as_graph and device == "cpu":
-        monkeypatch.setattr(captured, "captured", traced)
+        monkeypatch.setattr(captured, "capture", traced)
     ours, recorded = engines(device, cell)
     B, T, inverse = 3, 2 * AT_ONCE + 5, 1.25
     added, uniforms = np.zeros(V), np.random.default_rng(0).random((T, B))
@@ -80,7 +80,7 @@ def test_recorded_draws_are_draws_and_steps(
         tempered = (logits + added) * inverse
         ids = draw_rows(tempered - tempered.max(-1, keepdims=True), row)
         expected.append(ids)
-    lanes = recorded.lanes(recorded.initial_state(B))
+    lanes = recorded.stream_batch(recorded.initial_state(B))
     lanes.step(np.array([1, 2, 3]))
     draws = lanes.draws(added, inverse)
     assert draws
@@ -128,12 +128,12 @@ def test_draws_of_two_streams_do_not_mix(device: str) -> None:
 def test_lanes_that_end_or_begin_anew(device: str) -> None:
     ours, recorded = engines(device, "mgru", num_layers=2)
     rng, state = np.random.default_rng(0), ours.initial_state(4)
-    lanes = recorded.lanes(recorded.initial_state(4))
+    lanes = recorded.stream_batch(recorded.initial_state(4))
     for turn in range(12):
         if turn in (3, 9):
             rows = np.array([1])
-            lanes.restart(rows)
-            state = ours.restart(state, rows)
+            lanes.reset(rows)
+            state = ours.reset(state, rows)
         if turn == 6:
             rows = np.array([0, 1, 3])
             lanes, state = lanes.select(rows), ours.select(state, rows)
@@ -145,7 +145,7 @@ def test_lanes_that_end_or_begin_anew(device: str) -> None:
 def test_only_the_last_numbers_of_streams_are_kept(device: str) -> None:
     _, recorded = engines(device, "rnn")
     for count in (1, 2, 3, 2, 4):
-        recorded.lanes(recorded.initial_state(count))
+        recorded.stream_batch(recorded.initial_state(count))
     assert len(recorded._recordings) == 2
 
 

@@ -126,11 +126,11 @@ def test_one_carried_lane_is_the_definition(length: int, start: list[int]) -> No
 
 
 @settings(max_examples=40, deadline=None)
-@given(length=st.integers(1, 150), lanes=st.integers(1, 9), warmup=st.integers(0, 30))
-def test_lanes_score_every_id_once_and_after_its_warmup(length: int, lanes: int, warmup: int) -> None:
+@given(length=st.integers(1, 150), num_parts=st.integers(1, 9), warmup=st.integers(0, 30))
+def test_parts_score_every_id_once_and_after_its_warmup(length: int, num_parts: int, warmup: int) -> None:
     engine, _ = engines()
     ids = np.random.default_rng(length).integers(0, engine.vocab_size, length)
-    found = carried_log_probs(engine, ids, START, lanes, warmup)
+    found = carried_log_probs(engine, ids, START, num_parts, warmup)
     # Each id has the value it has after some number of ids before it, at least `warmup` of them or all there are.
     for place in {0, length // 3, length // 2, length - 1}:
         text = np.concatenate([START, ids])
@@ -140,13 +140,13 @@ def test_lanes_score_every_id_once_and_after_its_warmup(length: int, lanes: int,
         assert np.abs(np.array(values) - found[place]).min() < 1e-5
 
 
-def test_lanes_with_a_long_warmup_come_close_to_one_stream() -> None:
+def test_parts_with_a_long_warmup_come_close_to_one_stream() -> None:
     text = "abc" * 400
     model = random_model(text, seed=1)
     engine = NumpyEngine(model.config, {n: w * 0.3 for n, w in model.weights.items()})  # forgets within the warm-up
     ids = model.tokenizer.encode(text)
     one = carried_log_probs(engine, ids, START)
-    np.testing.assert_allclose(carried_log_probs(engine, ids, START, lanes=7, warmup=60), one, atol=1e-5)
+    np.testing.assert_allclose(carried_log_probs(engine, ids, START, num_parts=7, warmup=60), one, atol=1e-5)
 
 
 @settings(max_examples=20, deadline=None)

@@ -11,7 +11,7 @@ from chargen import lm as lm_module
 from chargen.cells import CELLS
 from chargen.engines import streams as lanes_module
 from chargen.engines.numpy_engine import NumpyEngine
-from chargen.engines.streams import Lanes
+from chargen.engines.streams import PlainStreamBatch
 from chargen.engines.torch_engine import TorchEngine
 from chargen.lm import LanguageModel
 from tests.conftest import VERSE, random_model
@@ -28,8 +28,8 @@ def random_states(ours: NumpyEngine, seed: int) -> Any:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Return a list to which each attempt to compile adds whether it was possible."""
     results: list[bool] = []
-    compile_lanes = Lanes.compile
-    monkeypatch.setattr(Lanes, "compile", lambda self: results.append(compile_lanes(self)))
+    compile_lanes = PlainStreamBatch.compile
+    monkeypatch.setattr(PlainStreamBatch, "compile", lambda self: results.append(compile_lanes(self)))
     return results
 
 
@@ -49,7 +49,7 @@ def test_lanes_with_compiled_loops_are_the_engines_steps(
 ) -> None:
     ours = traced(name, monkeypatch, **shape)
     state, rng = random_states(ours, 1), np.random.default_rng(2)
-    lanes = ours.lanes(state)
+    lanes = ours.stream_batch(state)
     for turn in range(30):
         if turn == 3:
             assert lanes.compile()
@@ -58,8 +58,8 @@ def test_lanes_with_compiled_loops_are_the_engines_steps(
             lanes, state = lanes.select(rows), ours.select(state, rows)
         if turn == 12:  # a document ends
             rows = np.array([1])
-            lanes.restart(rows)
-            state = ours.restart(state, rows)
+            lanes.reset(rows)
+            state = ours.reset(state, rows)
         ids = rng.integers(0, 19, len(state[0][0]))
         expected, state = ours.step(ids, state)
         np.testing.assert_allclose(lanes.step(ids), expected, rtol=1e-5, atol=1e-5)
@@ -76,7 +76,7 @@ def test_draws_of_lanes_are_those_of_each_stream(
     state, uniforms, added = random_states(ours, 1), np.random.default_rng(3).random((20, B)), np.zeros(19)
     added[[0, 7]] = -np.inf
     begun = np.arange(B)
-    lanes = ours.lanes(state)
+    lanes = ours.stream_batch(state)
     assert lanes.draws(added, 0.8) is None  # not before there are compiled loops
     assert lanes.compile()
     lanes.step(begun)
@@ -116,9 +116,9 @@ def test_a_model_of_documents_goes_on_behind_each(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_numba_lanes_go_on_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "installed", lambda: False)
+    monkeypatch.setattr(lanes_module, "numba_installed", lambda: False)
     ours = engine("gru")
-    lanes, ids = ours.lanes(ours.initial_state(B), 10**9), np.arange(B)
+    lanes, ids = ours.stream_batch(ours.initial_state(B), 10**9), np.arange(B)
     np.testing.assert_array_equal(lanes.step(ids), ours.step(ids, ours.initial_state(B))[0])
     assert lanes.draws(np.zeros(19), 1.0) is None and not lanes.compile()
 
@@ -127,20 +127,20 @@ def test_lanes_of_torch_are_its_steps() -> None:
     model = random_model(VERSE, cell="lstm", num_layers=2)
     theirs = TorchEngine.from_weights(model.config, model.weights)
     state, ids, rows = theirs.initial_state(B), np.arange(2, 2 + B), np.array([3, 1])
-    lanes = theirs.lanes(state)
+    lanes = theirs.stream_batch(state)
     logits, state = theirs.step(ids, state)
     np.testing.assert_array_equal(lanes.step(ids), logits)
     lanes, state = lanes.select(rows), theirs.select(state, rows)
-    lanes.restart(np.array([0]))
-    expected, _ = theirs.step(ids[:2], theirs.restart(state, np.array([0])))
+    lanes.reset(np.array([0]))
+    expected, _ = theirs.step(ids[:2], theirs.reset(state, np.array([0])))
     np.testing.assert_array_equal(lanes.step(ids[:2]), expected)
 
 
 def test_very_many_texts_are_written_with_compiled_loops_or_else_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = LanguageModel(random_model(VERSE), device="cpu")
-    monkeypatch.setattr(lm_module, "installed", lambda: False)
+    monkeypatch.setattr(lm_module, "numba_installed", lambda: False)
     assert isinstance(lm.writing(num_texts=9, length=100)._engine, NumpyEngine)
-    monkeypatch.setattr(lm_module, "MOST_NUMPY_DRAWN", 800)
+    monkeypatch.setattr(lm_module, "MAX_NUMPY_DRAWN", 800)
     assert isinstance(lm.writing(num_texts=9, length=100)._engine, TorchEngine)
-    monkeypatch.setattr(lm_module, "installed", lambda: True)
+    monkeypatch.setattr(lm_module, "numba_installed", lambda: True)
     assert isinstance(lm.writing(num_texts=9, length=100)._engine, NumpyEngine)

@@ -18,7 +18,7 @@ from chargen.engines import streams as stream_module
 from chargen.engines import streams as ways_module
 from chargen.engines.interface import Stream, log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
-from chargen.engines.streams import LOOK_AGAIN, LOOKS, PlainStream, TracedStream, Ways
+from chargen.engines.streams import CALLS_BETWEEN_TIMINGS, NUM_TIMED_CALLS, FastestOf, PlainStream, TracedStream
 from chargen.lm import LanguageModel
 from chargen.sampling import decoding as sampler
 from chargen.sampling.logits_rules import draw
@@ -262,11 +262,11 @@ def test_of_several_ways_the_fastest_is_taken_until_it_is_no_longer(monkeypatch:
 
         return call
 
-    ways = Ways([way("whole"), way("parts")])
-    looks, pause = 2 * LOOKS, LOOK_AGAIN
+    ways = FastestOf([way("whole"), way("parts")])
+    looks, pause = 2 * NUM_TIMED_CALLS, CALLS_BETWEEN_TIMINGS
     results = [ways(n) for n in range(looks)] + list(ways.map(range(looks, looks + pause)))
     assert results == [2 * n for n in range(looks + pause)]
-    assert sorted(called[:looks]) == LOOKS * ["parts"] + LOOKS * ["whole"]
+    assert sorted(called[:looks]) == NUM_TIMED_CALLS * ["parts"] + NUM_TIMED_CALLS * ["whole"]
     assert called[looks:] == pause * ["whole"]
     takes["whole"] = 100.0  # another program has taken a core
     called.clear()
@@ -279,7 +279,7 @@ def _noting(compile_stream: Any, results: list[bool]) -> Any:
 
 
 def test_without_numba_a_stream_goes_on_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "installed", lambda: False)
+    monkeypatch.setattr(stream_module, "numba_installed", lambda: False)
     stream = engine(cell="lstm").stream(engine(cell="lstm").initial_state(1))
     assert isinstance(stream, TracedStream)
     assert not stream.compile()
@@ -302,11 +302,11 @@ def test_the_compiled_draw_is_the_draw(seed: int, temperature: float) -> None:
     from chargen.graph.numba_draw import draw_one
 
     logits = np.random.default_rng(seed).normal(0, 3, 19).astype(np.float32)
-    added, room = np.zeros(19), np.empty(19)
+    added, buffer = np.zeros(19), np.empty(19)
     added[[0, 7]] = -np.inf
     allowed = logits + added
-    found = draw_one(logits, added, room, 1 / temperature, np.random.default_rng(seed).random())
+    found = draw_one(logits, added, buffer, 1 / temperature, np.random.default_rng(seed).random())
     assert found == draw((allowed - allowed.max()) / temperature, np.random.default_rng(seed))
     np.testing.assert_allclose(
-        np.diff(room / room[-1], prepend=0), np.exp(log_softmax(allowed / temperature)), atol=1e-12
+        np.diff(buffer / buffer[-1], prepend=0), np.exp(log_softmax(allowed / temperature)), atol=1e-12
     )

@@ -26,7 +26,7 @@ def draw(name: str, seed: int = 0) -> tuple[dict[str, torch.Tensor], torch.Tenso
     return params, normal(T, B, E), tuple(normal(B, H) for _ in cell.state_names)
 
 
-def gradients(name: str, path: paths.Path, lookup: bool = False) -> list[torch.Tensor]:
+def gradients(name: str, path: paths.LayerBackend, lookup: bool = False) -> list[torch.Tensor]:
     """Run a path, weigh every output and the last state by other numbers, and return values and all gradients."""
     params, x, state = draw(name)
     ids = torch.arange(T * B).reshape(T, B) % V
@@ -100,9 +100,9 @@ def test_hand_written_gradients_equal_numeric_ones(name: str, function: type) ->
 
 
 def test_the_path_follows_the_device() -> None:
-    assert paths.choose_path("gru", torch.device("meta")) is paths.equations
-    assert paths.choose_path("gru", torch.device("cpu")) is not paths.equations
-    assert paths.choose_path("a cell of one's own", torch.device("cpu")) is paths.equations
+    assert paths.choose_backend("gru", torch.device("meta")) is paths.equations
+    assert paths.choose_backend("gru", torch.device("cpu")) is not paths.equations
+    assert paths.choose_backend("a cell of one's own", torch.device("cpu")) is paths.equations
 
 
 @pytest.mark.gpu
@@ -119,7 +119,7 @@ def test_the_gpu_path_equals_the_cpu_path(name: str) -> None:
 # ── compiled passes ───────────────────────────────────────────────────────────
 
 
-def in_float32(name: str, path: paths.Path, width: int, lookup: bool) -> list[torch.Tensor]:
+def in_float32(name: str, path: paths.LayerBackend, width: int, lookup: bool) -> list[torch.Tensor]:
     """The same in float32, with large inputs, so that the gates reach both their ends."""
     torch.manual_seed(0)
     cell, sizes = CELLS.get(name), {"weight_hh": 1.0, "weight_ih": 4.0}

@@ -9,7 +9,7 @@ from chargen.cells.weights import check_weights, count_parameters, parameter_sha
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
 from chargen.networks.layers import equations
-from chargen.networks.network import Network, locked_dropout, ngram_dropout, restart, weight_dropout
+from chargen.networks.network import Network, locked_dropout, ngram_dropout, reset, weight_dropout
 from tests.conftest import random_weights
 
 
@@ -65,7 +65,7 @@ def test_lanes_do_not_see_each_other() -> None:
 
 def test_restart_puts_back_only_the_fresh_lanes() -> None:
     state = ((torch.ones(3, 2), torch.full((3, 2), 5.0)),)
-    ((h, c),) = restart(state, torch.tensor([False, True, False]))
+    ((h, c),) = reset(state, torch.tensor([False, True, False]))
     assert h.tolist() == [[1, 1], [0, 0], [1, 1]]
     assert c.tolist() == [[5, 5], [0, 0], [5, 5]]
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from chargen.networks.torch_runtime import LONGEST, Threads
+from chargen.networks.torch_runtime import LONGEST, ThreadTuner
 
 
 class Machine:
@@ -16,14 +16,14 @@ class Machine:
 
 
 @pytest.fixture
-def threads() -> Threads:
+def threads() -> ThreadTuner:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    yield Threads(adapt=True)
+    yield ThreadTuner(adapt=True)
     torch.set_num_threads(before)
 
 
-def observe(threads: Threads, machine: Machine, times: int) -> list[int]:
+def observe(threads: ThreadTuner, machine: Machine, times: int) -> list[int]:
     counts = []
     for _ in range(times):
         counts.append(torch.get_num_threads())
@@ -31,12 +31,12 @@ def observe(threads: Threads, machine: Machine, times: int) -> list[int]:
     return counts
 
 
-def test_a_quiet_machine_keeps_its_threads_after_one_try(threads: Threads) -> None:
+def test_a_quiet_machine_keeps_its_threads_after_one_try(threads: ThreadTuner) -> None:
     counts = observe(threads, Machine(), 100)
     assert counts.count(1) == 1
 
 
-def test_a_busy_machine_is_left_with_one_thread_and_taken_up_again_when_it_is_quiet(threads: Threads) -> None:
+def test_a_busy_machine_is_left_with_one_thread_and_taken_up_again_when_it_is_quiet(threads: ThreadTuner) -> None:
     machine = Machine()
     observe(threads, machine, 10)
     machine.busy = True
@@ -47,11 +47,11 @@ def test_a_busy_machine_is_left_with_one_thread_and_taken_up_again_when_it_is_qu
 
 
 def test_a_run_by_steps_keeps_its_threads() -> None:
-    threads, before, machine = Threads(adapt=False), torch.get_num_threads(), Machine()
+    threads, before, machine = ThreadTuner(adapt=False), torch.get_num_threads(), Machine()
     assert set(observe(threads, machine, 30)) == {before}
 
 
-def test_the_process_gets_back_its_threads(threads: Threads) -> None:
+def test_the_process_gets_back_its_threads(threads: ThreadTuner) -> None:
     machine = Machine()
     machine.busy = True
     with threads:

@@ -20,10 +20,10 @@ from chargen.config import DataConfig
 from chargen.engines.interface import joined, log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.lm import LanguageModel
-from chargen.probe.surprisal import Place, likeliest
+from chargen.probe.surprisal import CharSurprisal, likeliest
 from chargen.ui.heatmap import (
     CIVIDIS,
-    MOST_BITS,
+    MAX_BITS,
     bits_of,
     colour,
     contrast,
@@ -38,8 +38,8 @@ from tests.conftest import VERSE, Result, random_model
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
-def place(text: str, bits: float = 1.0) -> Place:
-    return Place(text, -bits * math.log(2))
+def place(text: str, bits: float = 1.0) -> CharSurprisal:
+    return CharSurprisal(text, -bits * math.log(2))
 
 
 # ── the numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,9 +121,9 @@ def test_letters_can_be_read_on_every_colour(bits: float) -> None:
 
 
 def test_colours_grow_lighter_with_surprisal_from_the_first_to_the_last_of_the_map() -> None:
-    shades = [contrast(colour(bits), (0, 0, 0)) for bits in np.linspace(0, MOST_BITS, 50)]
+    shades = [contrast(colour(bits), (0, 0, 0)) for bits in np.linspace(0, MAX_BITS, 50)]
     assert shades == sorted(shades)
-    assert [bytes(colour(bits)).hex() for bits in (0, MOST_BITS)] == [CIVIDIS[0][1:], CIVIDIS[-1][1:]]
+    assert [bytes(colour(bits)).hex() for bits in (0, MAX_BITS)] == [CIVIDIS[0][1:], CIVIDIS[-1][1:]]
 
 
 @given(ANY)
@@ -181,7 +181,7 @@ def test_a_page_holds_any_text_escaped_and_loads_nothing(text: str) -> None:
     spans = [attrs for tag, attrs in page.tags if tag == "span" and "data-why" in attrs]
     groups = list(in_clusters([place(char, 2.0) for char in text]))
     assert len(spans) == len(groups)
-    legend = MOST_BITS
+    legend = MAX_BITS
     assert "".join(page.shown[legend:]) == "".join(drawn(group)[0] for group in groups)
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "img", "iframe", "b"}

@@ -19,9 +19,9 @@ from chargen.sampling import copy_filter as copying
 from chargen.sampling import copy_report as originality
 from chargen.sampling import training_text_index as learned
 from chargen.sampling import training_text_index as stretches
-from chargen.sampling.copy_filter import START, Copies, CopyIndex, copy_index
+from chargen.sampling.copy_filter import START, CopyFilter, CopyIndex, copy_index
 from chargen.sampling.copy_report import copy_report
-from chargen.sampling.sequence import Beginning, Writer, guided
+from chargen.sampling.sequence import GeneratedSequence, GenerationContext, apply_processors
 from chargen.sampling.training_text_index import stretch_hashes, training_text
 from chargen.text import builtin_corpora as sources
 from chargen.text.corpus import read_corpus
@@ -171,9 +171,11 @@ def test_one_who_can_only_copy_is_told() -> None:
     index = index_of("aaaaaa", 3, tokenizer)
     assert not index.forbidden(index.read("aa"))[2]
     assert index.forbidden(index.read("aaa"))[2]
-    writer = Writer(Beginning(tokenizer, SampleConfig(), [Copies(index)], None, "aaa", np.array([0, 2, 2, 2]), None))
+    writer = GeneratedSequence(
+        GenerationContext(tokenizer, SampleConfig(), [CopyFilter(index)], None, "aaa", np.array([0, 2, 2, 2]), None)
+    )
     with pytest.raises(ConfigError, match="every character is forbidden"):
-        guided(np.array([[-np.inf, -np.inf, 1.0]]), [writer], 1.0)
+        apply_processors(np.array([[-np.inf, -np.inf, 1.0]]), [writer], 1.0)
 
 
 def test_nothing_is_copied_across_the_end_of_a_document() -> None:
@@ -237,7 +239,7 @@ def test_cleaning_the_cache_takes_indices_too(corpus_file: Path) -> None:
 
 
 def test_a_text_that_is_too_long_is_an_error(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "MOST_CHARS", 100)
+    monkeypatch.setattr(copying, "MAX_CHARS", 100)
     with pytest.raises(CorpusError, match="100 at most"):
         copy_index(model_of("verse.txt"), 8)
 

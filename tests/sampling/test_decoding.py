@@ -7,7 +7,7 @@ from chargen.config import SampleConfig
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError
 from chargen.lm import LanguageModel
-from chargen.sampling.logits_rules import draw, forbid, temper
+from chargen.sampling.logits_rules import apply_temperature, draw, forbid
 from tests.conftest import random_model
 
 LOGITS = np.log(np.array([0.5, 0.2, 0.15, 0.1, 0.05]))
@@ -28,8 +28,11 @@ def chi_squared(observed: np.ndarray, expected: np.ndarray) -> float:
     ("logits", "p"),
     [
         (LOGITS, [0.5, 0.2, 0.15, 0.1, 0.05]),
-        (temper(LOGITS, 0.5), np.array([0.25, 0.04, 0.0225, 0.01, 0.0025]) / 0.325),
-        (temper(LOGITS, 2.0), np.sqrt([0.5, 0.2, 0.15, 0.1, 0.05]) / np.sqrt([0.5, 0.2, 0.15, 0.1, 0.05]).sum()),
+        (apply_temperature(LOGITS, 0.5), np.array([0.25, 0.04, 0.0225, 0.01, 0.0025]) / 0.325),
+        (
+            apply_temperature(LOGITS, 2.0),
+            np.sqrt([0.5, 0.2, 0.15, 0.1, 0.05]) / np.sqrt([0.5, 0.2, 0.15, 0.1, 0.05]).sum(),
+        ),
         (forbid(LOGITS, [0, 3]), np.array([0, 0.2, 0.15, 0, 0.05]) / 0.4),
     ],
 )
@@ -48,21 +51,21 @@ def test_rules_leave_a_distribution_and_change_no_argument(
 ) -> None:
     logits = np.array(values)
     before = logits.copy()
-    ruled = temper(forbid(logits, [banned]), temperature)
-    assert softmax(ruled).sum() == pytest.approx(1.0)
-    assert softmax(ruled)[banned] == 0
-    assert draw(ruled, np.random.default_rng(seed)) != banned
+    warp_logits = apply_temperature(forbid(logits, [banned]), temperature)
+    assert softmax(warp_logits).sum() == pytest.approx(1.0)
+    assert softmax(warp_logits)[banned] == 0
+    assert draw(warp_logits, np.random.default_rng(seed)) != banned
     np.testing.assert_array_equal(logits, before)
 
 
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=8))
 def test_temperature_zero_takes_the_likeliest(values: list[float]) -> None:
     logits = np.array(values)
-    assert draw(temper(logits, 0.0), np.random.default_rng(0)) == int(np.argmax(logits))
+    assert draw(apply_temperature(logits, 0.0), np.random.default_rng(0)) == int(np.argmax(logits))
 
 
 def test_a_small_temperature_is_nearly_the_likeliest() -> None:
-    assert softmax(temper(LOGITS, 0.01))[0] == pytest.approx(1.0)
+    assert softmax(apply_temperature(LOGITS, 0.01))[0] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:300"])

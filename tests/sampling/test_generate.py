@@ -17,7 +17,7 @@ from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import ConfigError
 from chargen.lm import LanguageModel
-from chargen.sampling.processors import Bans, Repetition
+from chargen.sampling.processors import BannedStrings, RepetitionPenalty
 from chargen.tokenizers.tokenizer import build_tokenizer
 from tests.conftest import VERSE, random_model
 from tests.sampling.test_decoding import chi_squared
@@ -104,7 +104,7 @@ def test_engines_choose_streams_and_begin_them_anew(engine) -> None:  # type: ig
     again, _ = made.step(np.array([5, 5, 6]), made.select(state, np.array([2, 0, 2])))
     whole, _ = made.step(np.array([5, 6, 6]), state)
     np.testing.assert_allclose(again[2], whole[2], atol=1e-6)
-    fresh, _ = made.step(ids, made.restart(state, np.array([1])))
+    fresh, _ = made.step(ids, made.reset(state, np.array([1])))
     np.testing.assert_allclose(fresh[1], logits[1], atol=1e-6)
     assert not np.allclose(fresh[0], logits[0], atol=1e-3)
 
@@ -119,7 +119,7 @@ def test_engines_choose_streams_and_begin_them_anew(engine) -> None:  # type: ig
 )
 def test_what_is_banned_is_never_written_and_all_else_is(strings: list[str], spec: str) -> None:
     tokenizer = build_tokenizer(spec, "abă bă ab aab " * 8)
-    guide = Bans(tuple(strings), tokenizer)
+    guide = BannedStrings(tuple(strings), tokenizer)
     for text in map("".join, itertools.product("abă", repeat=4)):
         ids = tokenizer.encode(text)
         state, ruled_out = guide.begin("", ids), False
@@ -150,7 +150,7 @@ def plain_penalty(ids: list[int], multiplier: float, base: float, allowed: int, 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(0, 1), max_size=40), st.integers(1, 4), st.integers(0, 10))
 def test_a_penalty_is_what_the_equation_says_however_it_is_come_by(ids: list[int], allowed: int, begun: int) -> None:
-    guide = Repetition(0.5, 1.5, allowed, 2)
+    guide = RepetitionPenalty(0.5, 1.5, allowed, 2)
     state = guide.begin("", np.array(ids[:begun], dtype=np.int32))
     for token_id in ids[begun:]:
         guide.advance(state, 1 - token_id)  # somebody else goes another way

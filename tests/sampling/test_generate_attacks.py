@@ -25,10 +25,10 @@ from chargen.errors import ConfigError, ModelError
 from chargen.lm import LanguageModel
 from chargen.sampling import generate as writing
 from chargen.sampling import processors as repetition
-from chargen.sampling.generate import Writing
-from chargen.sampling.logits_rules import draw, draw_rows, ruled
-from chargen.sampling.processors import Repetition, Strings
-from chargen.sampling.sequence import Beginning, Writer
+from chargen.sampling.generate import Generator
+from chargen.sampling.logits_rules import draw, draw_rows, warp_logits
+from chargen.sampling.processors import RepetitionPenalty, Strings
+from chargen.sampling.sequence import GeneratedSequence, GenerationContext
 from chargen.tokenizers.byte import ByteTokenizer
 from chargen.tokenizers.tokenizer import DEAD, WHOLE, Tokenizer, build_tokenizer, spelling
 from tests.conftest import VERSE, Result, random_model, random_weights
@@ -164,7 +164,7 @@ def test_logits_that_are_no_numbers_are_an_error_and_no_id() -> None:
         with np.errstate(invalid="ignore"), pytest.raises(ModelError, match="not a finite number"):
             draw(logits, rng)
         with np.errstate(invalid="ignore"), pytest.raises(ModelError, match="not a finite number"):
-            draw_rows(ruled(np.stack([np.zeros(3), logits]), config), rng.random(2))
+            draw_rows(warp_logits(np.stack([np.zeros(3), logits]), config), rng.random(2))
     model = random_model("abc")
     weights = {**model.weights, "head.weight": np.full_like(model.weights["head.weight"], np.nan)}
     with pytest.raises(ModelError, match="not a finite number"):
@@ -192,9 +192,9 @@ def test_extreme_temperatures_are_their_limits(temperature: float) -> None:
 @pytest.mark.parametrize("rule", [{"top_p": 1e-308}, {"typical": 1e-308}, {"min_p": 1.0}, {"top_k": 1}])
 def test_extreme_rules_leave_one_character(rule: Mapping[str, Any]) -> None:
     logits = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))
-    left = np.isfinite(ruled(logits, SampleConfig(**rule)))
+    left = np.isfinite(warp_logits(logits, SampleConfig(**rule)))
     assert left.sum(axis=1).tolist() == [1, 1]
-    assert np.isfinite(ruled(logits, SampleConfig(top_k=10**9))).all()
+    assert np.isfinite(warp_logits(logits, SampleConfig(top_k=10**9))).all()
 
 
 # ── dead ends ─────────────────────────────────────────────────────────────────
@@ -237,7 +237,7 @@ def test_strings_are_found_where_they_end_and_beginnings_are_known(strings: list
 def test_a_text_ends_before_the_first_stop_string_to_be_whole(stops: list[str], text: str) -> None:
     tokenizer = build_tokenizer("char", "ab")
     config = SampleConfig(stop=tuple(stops), length=len(text) or 1)
-    writer = Writer(Beginning(tokenizer, config, [], None, "", np.array([0]), None))
+    writer = GeneratedSequence(GenerationContext(tokenizer, config, [], None, "", np.array([0]), None))
     for token_id in tokenizer.encode(text).tolist():
         if not writer.ended:
             writer.take(token_id)
@@ -275,7 +275,7 @@ def test_what_stands_between_documents_can_be_banned() -> None:
 
 def test_repetition_looks_back_at_a_bounded_history(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repetition, "HISTORY", 50)
-    guide, plain = Repetition(0.5, 1.5, 2, 3), Repetition(0.5, 1.5, 2, 3)
+    guide, plain = RepetitionPenalty(0.5, 1.5, 2, 3), RepetitionPenalty(0.5, 1.5, 2, 3)
     ids = np.random.default_rng(0).integers(0, 3, 1000).tolist()
     state = guide.begin("", np.zeros(0, dtype=np.int32))
     for end, token_id in enumerate(ids, 1):
@@ -301,10 +301,10 @@ def test_a_long_beginning_is_read_to_its_last_ids_alone() -> None:
     for name in ("char", "byte", "sp:300"):
         tokenizer: Tokenizer = build_tokenizer(name, VERSE * 20)
         prompt = VERSE * 12_000
-        ids = tokenizer.encode(VERSE * 300)[-writing.MOST_READ :]
+        ids = tokenizer.encode(VERSE * 300)[-writing.MAX_READ :]
         kept = writing._last_part(prompt)
-        assert len(kept) <= writing.MOST_READ * writing.MAX_ID_CHARS < len(prompt)
-        assert np.array_equal(tokenizer.encode(kept[-len(VERSE) * 300 :])[-writing.MOST_READ :], ids)
+        assert len(kept) <= writing.MAX_READ * writing.MAX_ID_CHARS < len(prompt)
+        assert np.array_equal(tokenizer.encode(kept[-len(VERSE) * 300 :])[-writing.MAX_READ :], ids)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_long_beginning_is_read_to_its_last_ids_alone() -> None:
 def test_what_would_take_all_memory_or_all_day_is_refused(call: Callable[..., object], says: str) -> None:
     model = LanguageModel(random_model("abc"))
 
-    def write(**more: Any) -> Writing:
+    def write(**more: Any) -> Generator:
         return model.writing(seed=0, **more)
 
     with pytest.raises(ConfigError, match=says):

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from chargen.config import SampleConfig
 from chargen.errors import ConfigError
 from chargen.sampling.logits_rules import (
+    apply_temperature,
     draw,
     forbid,
     log_mass,
     min_p,
     softmax,
-    temper,
     top_k,
     top_p,
     truncate,
@@ -37,9 +37,9 @@ rules = st.sampled_from(
 )  # fmt: skip
 
 
-def ruled(logits: np.ndarray, **settings_: float) -> np.ndarray:
+def warp_logits(logits: np.ndarray, **settings_: float) -> np.ndarray:
     config = SampleConfig(**settings_)  # type: ignore[arg-type]
-    return truncate(temper(logits, config.temperature), config)
+    return truncate(apply_temperature(logits, config.temperature), config)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def ruled(logits: np.ndarray, **settings_: float) -> np.ndarray:
 def test_draws_under_each_rule_follow_the_stated_distribution(rule: dict[str, float], kept: list[int]) -> None:
     expected = np.zeros(5)
     expected[kept] = np.array(P)[kept] / np.array(P)[kept].sum()
-    np.testing.assert_allclose(softmax(ruled(LOGITS, **rule)), expected, atol=1e-12)
+    np.testing.assert_allclose(softmax(warp_logits(LOGITS, **rule)), expected, atol=1e-12)
     rng, n = np.random.default_rng(1), 100_000
-    logits = ruled(LOGITS, **rule)
+    logits = warp_logits(LOGITS, **rule)
     counts = np.bincount([draw(logits, rng) for _ in range(n)], minlength=5)
     assert chi_squared(counts, n * expected) < 23.5  # at most 4 degrees of freedom: p = 1e-4
 
@@ -81,10 +81,10 @@ def test_a_row_is_ruled_alone_as_among_others_and_stays_a_distribution(
 ) -> None:
     logits = np.array(values)
     before = logits.copy()
-    together = ruled(logits, **rule)
+    together = warp_logits(logits, **rule)
     np.testing.assert_array_equal(logits, before)
     for row, one in zip(logits, together, strict=True):
-        np.testing.assert_array_equal(ruled(row, **rule), one)
+        np.testing.assert_array_equal(warp_logits(row, **rule), one)
         assert softmax(one).sum() == pytest.approx(1.0)
         assert softmax(one)[row.argmax()] > 0 or "typical" in rule
 
@@ -105,7 +105,7 @@ def test_what_is_kept_keeps_its_proportions(values: list[list[float]], k: int, p
 def test_what_is_forbidden_stays_out_of_every_rule() -> None:
     logits = forbid(LOGITS, [0, 4])
     for rule in ({"top_k": 3}, {"top_p": 0.999}, {"typical": 0.999}, {"min_p": 1e-9}, {"temperature": 9.0}):
-        assert set(np.flatnonzero(softmax(ruled(logits, **rule)))) == {1, 2, 3}
+        assert set(np.flatnonzero(softmax(warp_logits(logits, **rule)))) == {1, 2, 3}
 
 
 def test_log_mass_is_the_logarithm_of_the_sum() -> None:

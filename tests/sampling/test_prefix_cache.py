@@ -6,19 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.lm import LanguageModel
-from chargen.sampling.prefix_cache import STRIDE, Reading
+from chargen.sampling.prefix_cache import STRIDE, PrefixCache
 from tests.conftest import VERSE, random_model
 
 MODELS = {name: LanguageModel(random_model(VERSE * 20, name)) for name in ("char", "byte", "sp:300")}
 LSTM = LanguageModel(random_model(cell="lstm", num_layers=2, members=2))
 
 
-def whole(lm: LanguageModel, text: str, before: Reading | None = None) -> Reading:
+def whole(lm: LanguageModel, text: str, before: PrefixCache | None = None) -> PrefixCache:
     *_, last = lm.read(text, before)
     return last
 
 
-def assert_equal(one: Reading, other: Reading) -> None:
+def assert_equal(one: PrefixCache, other: PrefixCache) -> None:
     np.testing.assert_array_equal(one.ids, other.ids)
     np.testing.assert_array_equal(one.log_probs, other.log_probs)
     np.testing.assert_array_equal(np.array(one.state), np.array(other.state))

@@ -212,14 +212,14 @@ def test_a_torn_pattern_is_refused() -> None:
 
 
 def test_a_pattern_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regex_dfa, "MOST_SECONDS", 0.5)
+    monkeypatch.setattr(regex_dfa, "MAX_SECONDS", 0.5)
     with pytest.raises(ConfigError, match="too large: it is not done after"):
         compile_regex("(a|b)*a(a|b){24}", AB)
 
 
 @pytest.mark.parametrize(("cells", "states"), [(100, "more than 20 states"), (30, "31 states over bytes")])
 def test_the_table_has_a_bound(monkeypatch: pytest.MonkeyPatch, cells: int, states: str) -> None:
-    monkeypatch.setattr(constraint, "MOST_CELLS", cells)
+    monkeypatch.setattr(constraint, "MAX_CELLS", cells)
     with pytest.raises(ConfigError, match=f"too large: {states}"):
         compile_regex("a{30}", AB)
 

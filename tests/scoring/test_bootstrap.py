@@ -16,7 +16,7 @@ from chargen.config import DataConfig
 from chargen.data.baselines import lzma_text_nats, ngram_line_nats, ngram_nats, uniform_line_nats
 from chargen.data.dataset import line_ids, split_lines
 from chargen.lm import LanguageModel
-from chargen.scoring.bootstrap import MOST_UNITS, bits_per_byte, differ_most, paired_bootstrap
+from chargen.scoring.bootstrap import MAX_UNITS, bits_per_byte, differ_most, paired_bootstrap
 from chargen.scoring.scorer import utf8_size
 from chargen.text.documents import MARK, marked
 from chargen.tokenizers.tokenizer import build_tokenizer, encoder
@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_interval_and_a_model_against_itself_ties()
 
 
 def test_many_lines_are_drawn_in_runs_and_the_difference_stays_exact() -> None:
-    count = MOST_UNITS * 2 + 7
+    count = MAX_UNITS * 2 + 7
     nats = np.random.default_rng(4).random((2, count))
     (found,) = paired_bootstrap(nats, np.ones(count), 100)
     assert found.bits_per_byte == pytest.approx(float(nats[1].mean() - nats[0].mean()) / math.log(2))

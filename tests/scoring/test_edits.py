@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chargen.errors import ConfigError
 from chargen.lm import LanguageModel
-from chargen.scoring.edits import MOST_CHARS, Edit, suggest
+from chargen.scoring.edits import MAX_CHARS, Edit, suggest
 from tests.conftest import VERSE, random_model, random_weights
 
 TEXTS = st.text(alphabet=sorted(set(VERSE) - {"\n"}), min_size=1, max_size=12)
@@ -95,7 +95,7 @@ def test_the_empty_text_can_only_be_added_to_and_a_long_one_is_refused() -> None
     lm = LanguageModel(random_model())
     assert {s.edit.kind for s in lm.suggest("")} <= {"insert"}
     with pytest.raises(ConfigError, match="line"):
-        lm.suggest("a" * (MOST_CHARS + 1))
+        lm.suggest("a" * (MAX_CHARS + 1))
 
 
 def test_an_edit_says_what_it_does() -> None:

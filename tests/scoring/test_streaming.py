@@ -25,7 +25,7 @@ from chargen.lm import LanguageModel
 from chargen.networks.network import Network
 from chargen.scoring import scorer as batches
 from chargen.scoring import scorer as stream
-from chargen.scoring.ranking import BY, Shelf, Top, rank
+from chargen.scoring.ranking import BY, DiskRanking, Top, rank
 from chargen.scoring.scorer import Score, Total, id_log_probs, score_texts
 from chargen.tokenizers.tokenizer import start_ids
 from chargen.ui.tables import escaped, visible
@@ -71,8 +71,8 @@ def test_lanes_pieces_chunks_order_and_engine_never_change_a_score(
     rng.shuffle(texts)
     with (
         patch.object(batches, "LANES", lanes),
-        patch.object(batches, "MOST_IDS", most),
-        patch.object(batches, "MOST_ALONE", most),
+        patch.object(batches, "MAX_IDS", most),
+        patch.object(batches, "MAX_ALONE", most),
         patch.object(torch_engine, "LONG", long),
         patch.object(stream, "CHUNK_TEXTS", chunk),
         patch.object(lm, "_engine", lambda num_ids: engine),
@@ -165,7 +165,7 @@ def test_continuations_of_length_two_have_probability_one_together_after_any_con
 def _bare(engine: Engine, context: np.ndarray, texts: list[np.ndarray]) -> Iterator[np.ndarray]:
     """Log p of ids as the network has them, the unknown id's not shared out."""
     for ids, found in zip(texts, id_log_probs(engine, MODEL.tokenizer, context, texts), strict=True):
-        yield found - MODEL.tokenizer.spelling_nats(ids)
+        yield found - MODEL.tokenizer.unk_log_prob_nats(ids)
 
 
 def test_the_end_of_running_text_is_a_newline_and_of_a_document_the_boundary() -> None:
@@ -222,7 +222,7 @@ def test_the_best_n_are_the_first_n_of_the_ranking_and_the_ranking_on_disk_is_th
     places = {id(score): place for place, score in enumerate(scores)}
     expected = [(places[id(score)], score) for score in rank(scores, by)]
     top = Top(size, by)
-    with Shelf(by) as shelf:
+    with DiskRanking(by) as shelf:
         for place, score in enumerate(scores):
             top.add(place, score)
             shelf.add(score)

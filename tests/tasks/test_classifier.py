@@ -20,8 +20,8 @@ from chargen.tasks.calibration import (
     fit_temperature,
     log_posteriors,
     log_priors,
-    parted,
     quality,
+    split_halves,
 )
 from chargen.tasks.classifier import Classifier, Trained, folder_names, train_classifier
 from chargen.tasks.labelled_data import read_labelled
@@ -88,10 +88,10 @@ def test_quality_in_figures() -> None:
 def test_parts_are_disjoint_and_together_the_whole(texts: dict[str, list[str]]) -> None:
     if any(len(set(many)) < 3 for many in texts.values()):
         with pytest.raises(CorpusError, match="different texts"):
-            parted(texts, (0.1, 0.1))
+            split_halves(texts, (0.1, 0.1))
         return
-    parts = parted(texts, (0.1, 0.1))
-    assert parts == parted(texts, (0.1, 0.1))
+    parts = split_halves(texts, (0.1, 0.1))
+    assert parts == split_halves(texts, (0.1, 0.1))
     for label, many in texts.items():
         assert sorted(text for part in parts for text in part[label]) == sorted(set(many))
         assert all(part[label] for part in parts)
@@ -155,9 +155,11 @@ def test_several_models_given_on_the_command_line(chargen: Chargen, tmp_path: Pa
     assert found["label"] == max(found["probabilities"], key=found["probabilities"].get)
     lines = "".join(f"{'ab'[i % 2]}\t{VERSE[i : i + 9].strip()}x{i}\n" for i in range(40)).replace("\nx", "x")
     (tmp_path / "l.tsv").write_text("".join(f"{line}\n" for line in lines.split("\n") if "\t" in line))
-    measured = json.loads(chargen("classify", "-m", "a", "-m", "b", "--labelled", "l.tsv", "--json").out.split("\n")[0])
-    assert measured["event"] == "measured"
-    assert measured["temperature"] is None or measured["temperature"] >= 1
+    evaluated = json.loads(
+        chargen("classify", "-m", "a", "-m", "b", "--labelled", "l.tsv", "--json").out.split("\n")[0]
+    )
+    assert evaluated["event"] == "measured"
+    assert evaluated["temperature"] is None or evaluated["temperature"] >= 1
     assert "classifier named 'a'" in chargen("classify", "-m", "a", "x").err
     assert chargen("classify", "x").status == 2
 

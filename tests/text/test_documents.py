@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.config import DataConfig
-from chargen.data.batches import NO_TARGET, DocumentStream, Position
-from chargen.data.dataset import prepare, split
+from chargen.data.batches import NO_TARGET, DocumentBatches, Position
+from chargen.data.dataset import prepare_dataset, split
 from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, marked
@@ -73,7 +73,7 @@ def test_a_corpus_is_split_between_documents(corpus):
 
 
 def test_neither_the_mark_nor_the_separator_is_a_character_of_the_vocabulary(corpus):
-    data = prepare(corpus, None, DataConfig(documents="line"))
+    data = prepare_dataset(corpus, None, DataConfig(documents="line"))
     assert data.tokenizer.unknown(data.tokenizer.encode("\n" + MARK)).all()
     assert data.start.tolist() == [BOUNDARY_ID]
     ids = np.concatenate([data.train.ids, *(part.ids for part in data.val)])
@@ -93,7 +93,7 @@ def test_one_document_cannot_be_split(tmp_path, monkeypatch):
 lengths_of_documents = st.lists(st.integers(1, 12), min_size=1, max_size=20)
 
 
-def an_epoch(stream: DocumentStream, epoch: int) -> list[tuple[list[int], list[int]]]:
+def an_epoch(stream: DocumentBatches, epoch: int) -> list[tuple[list[int], list[int]]]:
     """Every document that the batches of an epoch hold: (inputs, targets)."""
     position, open_, found = Position(epoch), {}, []
     while position.epoch == epoch:
@@ -118,7 +118,7 @@ def an_epoch(stream: DocumentStream, epoch: int) -> list[tuple[list[int], list[i
 def test_an_epoch_reads_every_document_once_from_boundary_to_boundary(lengths, batch_size, seq_len, epoch):
     texts = [[10 * i + j + 1 for j in range(length)] for i, length in enumerate(lengths)]
     ids = np.array([i for text in texts for i in [*text, BOUNDARY_ID]], dtype=np.int32)
-    found = an_epoch(DocumentStream(ids, batch_size, seq_len, seed=1), epoch)
+    found = an_epoch(DocumentBatches(ids, batch_size, seq_len, seed=1), epoch)
     assert sorted(target[:-1] for _, target in found) == sorted(texts)
     assert all(inputs == [BOUNDARY_ID, *targets[:-1]] for inputs, targets in found)
 
@@ -127,7 +127,7 @@ def test_an_epoch_reads_every_document_once_from_boundary_to_boundary(lengths, b
 @given(lengths_of_documents, st.integers(1, 5))
 def test_no_batch_is_without_a_target_and_every_epoch_has_an_order_of_its_own(lengths, batch_size):
     ids = np.array([i for length in lengths for i in [*[1] * length, BOUNDARY_ID]], dtype=np.int32)
-    stream, position = DocumentStream(ids, batch_size, 4, seed=0), Position()
+    stream, position = DocumentBatches(ids, batch_size, 4, seed=0), Position()
     seen = 0
     while position.epoch < 2:
         assert (stream.batch(position).targets != NO_TARGET).any()
@@ -139,7 +139,7 @@ def test_no_batch_is_without_a_target_and_every_epoch_has_an_order_of_its_own(le
 
 def test_documents_are_shuffled_for_each_epoch():
     ids = np.array([i for n in range(1, 100) for i in (n, BOUNDARY_ID)], dtype=np.int32)
-    stream = DocumentStream(ids, 1, 8, seed=0)
+    stream = DocumentBatches(ids, 1, 8, seed=0)
     first, second = ([targets[0] for _, targets in an_epoch(stream, epoch)] for epoch in (0, 1))
     assert first != second != sorted(second)
     assert stream.seq_len == 2  # and a window is no longer than they are

@@ -75,7 +75,7 @@ def test_what_stands_in_a_text_twice_is_found():
 
 
 def test_a_sample_of_the_hashes_tells_the_same_share(monkeypatch):
-    monkeypatch.setattr(passages, "MOST_KEPT", 2_000)
+    monkeypatch.setattr(passages, "MAX_KEPT", 2_000)
     text = prose(60_000)
     assert repeated_share(LongText.of(text[:20_000] + text).span()) == pytest.approx(0.5, abs=0.1)
 

@@ -67,7 +67,7 @@ def test_pieces_hold_any_text(sp, text):
     assert sp.decode(ids) == text
     assert b"".join(sp.token_bytes(int(i)) for i in ids) == text.encode()
     assert not sp.unknown(ids).any()
-    assert (sp.spelling_nats(ids) == 0).all()
+    assert (sp.unk_log_prob_nats(ids) == 0).all()
 
 
 @laws

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chargen.errors import ChargenError, ConfigError, CorpusError, TokenizerError
 from chargen.tokenizers.byte import ByteTokenizer
-from chargen.tokenizers.char import MOST_CHARACTERS, UNKNOWN_ID, CharTokenizer
+from chargen.tokenizers.char import MAX_CHARACTERS, UNKNOWN_ID, CharTokenizer
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
     TOKENIZERS,
@@ -176,7 +176,7 @@ def test_the_unknown_ids_mass_is_shared_out_over_exactly_the_characters_that_are
     ids = tokenizer.encode(unicode)
     unknown = tokenizer.unknown(ids)
     assert tokenizer.decode(ids[~unknown]) == "".join(sorted(set(characters)))
-    share = np.exp(tokenizer.spelling_nats(ids))
+    share = np.exp(tokenizer.unk_log_prob_nats(ids))
     assert (share[~unknown] == 1.0).all()  # a known character is spelled by its id alone
     # A million equal summands, each exact to about 1e-15 relative, with what exp() adds to it.
     assert math.isclose(share[unknown].sum(), 1.0, rel_tol=1e-9)
@@ -186,7 +186,7 @@ def test_the_unknown_ids_mass_is_shared_out_over_exactly_the_characters_that_are
 def test_bytes_know_every_character_and_spell_nothing(text):
     ids = byte.encode(text)
     assert byte.unknown(ids).tolist() == [False] * len(ids)
-    assert byte.spelling_nats(ids).tolist() == [0.0] * len(ids)
+    assert byte.unk_log_prob_nats(ids).tolist() == [0.0] * len(ids)
 
 
 def test_what_no_running_text_holds_is_never_written():
@@ -216,12 +216,12 @@ def test_bytes_refuse_a_lone_surrogate_with_its_place(text, place):
 
 
 def test_a_text_of_too_many_distinct_characters_is_refused_with_a_way_out():
-    text = "".join(map(chr, range(0x20, 0x20 + MOST_CHARACTERS)))
+    text = "".join(map(chr, range(0x20, 0x20 + MAX_CHARACTERS)))
     with pytest.raises(TokenizerError, match="30,000 distinct characters") as caught:
         build_tokenizer("char", text)
     assert "--encoding" in caught.value.hint
     assert "byte" in caught.value.hint
-    assert build_tokenizer("char", text[2:]).vocab_size == MOST_CHARACTERS
+    assert build_tokenizer("char", text[2:]).vocab_size == MAX_CHARACTERS
 
 
 @pytest.mark.parametrize("text", ["", "\ud800"])

@@ -16,8 +16,8 @@ from chargen.cells import CELLS
 from chargen.cells.weights import count_parameters
 from chargen.checkpoint import load_checkpoint, load_tensors
 from chargen.config import DataConfig
-from chargen.data.batches import LaneStream, Position
-from chargen.data.dataset import prepare, split
+from chargen.data.batches import Position, TextBatches
+from chargen.data.dataset import prepare_dataset, split
 from chargen.errors import CorpusError, DeviceError, DivergenceError, ModelError
 from chargen.lm import load
 from chargen.networks.torch_runtime import keep_freed_memory
@@ -25,12 +25,12 @@ from chargen.run_writer import create_run
 from chargen.runs import RUN_FILES, find_run
 from chargen.text import builtin_corpora as automata
 from chargen.tokenizers.tokenizer import build_tokenizer
-from chargen.training.budget import Clock, measure_flops_per_s
+from chargen.training.budget import Budget, measure_flops_per_s
 from chargen.training.events import Evaluated, Progress, Started
-from chargen.training.optimizers import rate_factor
+from chargen.training.optimizers import learning_rate_factor
 from chargen.training.recipe import choose
 from chargen.training.run import Plan
-from chargen.training.trainer import Feed
+from chargen.training.trainer import DeviceLoader
 from tests.conftest import corpus_of, run_plan
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "embedding_dim": 8}
@@ -242,7 +242,7 @@ def test_a_budget_that_is_too_short_for_anything_makes_one_step(verse: str) -> N
 
 
 def test_the_schedule_rises_then_falls() -> None:
-    factors = [rate_factor(p / 100, 0.1, 0.02) for p in range(101)]
+    factors = [learning_rate_factor(p / 100, 0.1, 0.02) for p in range(101)]
     assert factors[0] == 0
     assert factors[10] == 1
     assert factors[100] == pytest.approx(0.02)
@@ -251,9 +251,9 @@ def test_the_schedule_rises_then_falls() -> None:
 
 
 def test_the_clock_goes_by_steps_or_by_seconds() -> None:
-    by_steps = Clock(time.perf_counter(), None, 40, 100)
+    by_steps = Budget(time.perf_counter(), None, 40, 100)
     assert [by_steps.progress(step) for step in (0, 10, 40, 50)] == [0, 0.25, 1, 1]
-    by_time = Clock(time.perf_counter() - 100, 90.0, None, 100)
+    by_time = Budget(time.perf_counter() - 100, 90.0, None, 100)
     assert by_time.progress(3) == 1.0
 
 
@@ -301,12 +301,12 @@ def test_the_measured_speed_is_that_of_the_machine() -> None:
 
 @pytest.mark.parametrize("windows", [0, 5, 40])
 def test_a_text_that_stays_on_the_device_gives_the_same_batches(windows: int) -> None:
-    stream = LaneStream(np.random.default_rng(0).integers(1, 60, 500).astype(np.uint8), 0, 5, 8)
+    stream = TextBatches(np.random.default_rng(0).integers(1, 60, 500).astype(np.uint8), 0, 5, 8)
     position = Position()
     for _ in range(windows):
         position = stream.after(position)
     device = torch.device("cpu")
-    here, there = (Feed(stream, device, resident=kept).batch(position) for kept in (False, True))
+    here, there = (DeviceLoader(stream, device, resident=kept).batch(position) for kept in (False, True))
     for one, other in zip(here, there, strict=True):
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one, other)
@@ -345,10 +345,10 @@ def test_a_device_that_is_not_there_is_a_clear_error(verse: str) -> None:
 def test_of_a_large_vocabulary_less_is_measured_but_of_a_text_given_for_it_all() -> None:
     letters = "".join(chr(0x4E00 + i % 4000) for i in range(1_000_000))
     corpus, val = corpus_of(letters), corpus_of(letters[:150_000])
-    choice, rest, last = prepare(corpus, None, DataConfig()).val
+    choice, rest, last = prepare_dataset(corpus, None, DataConfig()).val
     assert choice.num_chars == int(1e8 / 4002)
     assert choice.num_chars + rest.num_chars == last.num_chars == int(4e8 / 4002) // 2
-    choice, rest, last = prepare(corpus, val, DataConfig()).val
+    choice, rest, last = prepare_dataset(corpus, val, DataConfig()).val
     assert choice.num_chars == int(1e8 / 4002)
     assert choice.num_chars + rest.num_chars == last.num_chars == 75_000
 
@@ -383,8 +383,8 @@ def test_a_resumed_budget_goes_on_where_it_stood(verse: str) -> None:
 def test_pieces_are_learned_from_the_training_text_alone(verse: str) -> None:
     held_out = "zyxwvut" * (len(verse) // 60)  # the last part of the corpus, of a piece that nothing before has
     corpus = corpus_of(verse + held_out)
-    pieces = prepare(corpus, None, DataConfig(tokenizer="sp:320")).tokenizer
-    letters = prepare(corpus, None, DataConfig()).tokenizer
+    pieces = prepare_dataset(corpus, None, DataConfig(tokenizer="sp:320")).tokenizer
+    letters = prepare_dataset(corpus, None, DataConfig()).tokenizer
     leaking = build_tokenizer("sp:320", corpus.text)
     assert len(leaking.encode("zyxwvut" * 4)) <= 4 < 20 < len(pieces.encode("zyxwvut" * 4))
     assert not letters.unknown(letters.encode("zyxwvut")).any()  # but an alphabet is the whole text's

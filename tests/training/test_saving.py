@@ -27,8 +27,8 @@ from chargen.text.documents import MARK
 from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 from chargen.training.events import Started
-from chargen.training.init_from import begin_from
-from chargen.training.recipe import ALL_NEW, LEAST_RATE, RATE, rate
+from chargen.training.init_from import init_from_model
+from chargen.training.recipe import ALL_NEW, MIN_RATE, RATE, rate
 from chargen.training.run import Plan
 from chargen.training.saving import Background
 from tests.conftest import VERSE, corpus_of, random_model, run_plan
@@ -194,7 +194,7 @@ def test_a_new_run_begins_where_a_model_stands(verse: str) -> None:
 
 def test_new_characters_grow_the_vocabulary_and_change_nothing_that_the_model_said(verse: str) -> None:
     model = random_model(VERSE)
-    grown = begin_from(model, LongText.of(VERSE + "€Ω").span(), "grow", {})
+    grown = init_from_model(model, LongText.of(VERSE + "€Ω").span(), "grow", {})
     assert grown.tokenizer.vocab_size == model.tokenizer.vocab_size + 2
     assert "2 characters" in grown.note
     config = type(model.config)(**{**model.config.to_json(), "vocab_size": grown.tokenizer.vocab_size})
@@ -210,14 +210,14 @@ def test_new_characters_grow_the_vocabulary_and_change_nothing_that_the_model_sa
 def test_new_characters_can_be_an_error_or_stay_unknown(verse: str) -> None:
     model, text = random_model(VERSE), LongText.of(VERSE + "€Ω").span()
     with pytest.raises(TokenizerError, match="2 characters that the model does not know: '[€Ω]{2}'"):
-        begin_from(model, text, "error", {})
-    assert begin_from(model, text, "unknown", {}).tokenizer is model.tokenizer
-    assert begin_from(model, LongText.of("The fox").span(), "error", {}).tokenizer is model.tokenizer
+        init_from_model(model, text, "error", {})
+    assert init_from_model(model, text, "unknown", {}).tokenizer is model.tokenizer
+    assert init_from_model(model, LongText.of("The fox").span(), "error", {}).tokenizer is model.tokenizer
 
 
 def test_another_shape_than_the_models_is_refused(verse: str) -> None:
     with pytest.raises(ConfigError, match="hidden_size is 99, but the model to begin from has 12"):
-        begin_from(random_model(), LongText.of(VERSE).span(), "grow", {"hidden_size": 99})
+        init_from_model(random_model(), LongText.of(VERSE).span(), "grow", {"hidden_size": 99})
 
 
 def test_a_grown_model_trains_on_the_new_text(verse: str) -> None:
@@ -245,7 +245,7 @@ def test_a_run_that_begins_from_a_model_is_as_fast_as_the_text_is_new_to_it(vers
     for other in (text, text.replace("o", "x"), "".join(sorted(text))):
         reports, _ = run_plan(plan(other, init_from="run", length={"steps": 1}, model={}))
         rates += [r.train.learning_rate for r in reports if isinstance(r, Started)]
-    assert rates[0] == LEAST_RATE < rates[1] < rates[2] <= RATE
+    assert rates[0] == MIN_RATE < rates[1] < rates[2] <= RATE
     assert rate(None) == rate(ALL_NEW) == RATE
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
 from chargen.lm import LanguageModel
-from chargen.ui.play.draft import ACTIONS, MOST_UNDONE, Draft, begin, first_word, press, show
+from chargen.ui.play.draft import ACTIONS, MAX_UNDONE, Draft, begin, first_word, press, show
 from chargen.ui.play.layout import lay_out
 from chargen.ui.play.terminal import PASTE, PASTE_END, Key, decode
 from chargen.ui.terminal_text import clusters, glyph
@@ -114,9 +114,9 @@ def test_temperature_moves_by_tenths_and_not_below_zero() -> None:
 
 def test_what_is_kept_to_undo_is_bounded() -> None:
     draft = begin("", 1.0, 0)
-    for _ in range(MOST_UNDONE + 10):
+    for _ in range(MAX_UNDONE + 10):
         draft = press(draft, Key("text", "a"))
-    assert len(draft.history) == MOST_UNDONE
+    assert len(draft.history) == MAX_UNDONE
 
 
 @pytest.mark.parametrize(

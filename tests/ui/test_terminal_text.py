@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.ui import terminal_text as visible_module
-from chargen.ui.console import chatter, live, progress_bar, results, status
+from chargen.ui.console import live, progress_bar, status, stderr_console, stdout_console
 from chargen.ui.tables import plain_table
 from chargen.ui.terminal_text import (
     VisibleStream,
@@ -131,8 +131,8 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 def test_a_console_shows_markup_and_emoji_names_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_a_terminal(monkeypatch)
-    results().print("[bold]a[/x] :smile: [link=file:///etc]b", Text("[red]"), soft_wrap=True)
-    chatter().print(Panel(Text("c"), title=Text("[/]")))
+    stdout_console().print("[bold]a[/x] :smile: [link=file:///etc]b", Text("[red]"), soft_wrap=True)
+    stderr_console().print(Panel(Text("c"), title=Text("[/]")))
     shown = terminal.getvalue()
     assert all(text in shown for text in ("[bold]a[/x] :smile: [link=file:///etc]b [red]", "[/]", "c"))
     assert "\x1b" not in shown
@@ -140,7 +140,7 @@ def test_a_console_shows_markup_and_emoji_names_as_they_are_written(monkeypatch:
 
 def test_labels_in_brackets_stay_apart_as_heads_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_a_terminal(monkeypatch)
-    results().print(plain_table(("[a]", "[/]", "x\x1b[2J\ny"), [("[b]", ":heart:", "\r\x9b")]))
+    stdout_console().print(plain_table(("[a]", "[/]", "x\x1b[2J\ny"), [("[b]", ":heart:", "\r\x9b")]))
     shown = terminal.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "")
     assert all(text in shown for text in ("[a]", "[/]", "x␛[2J␊y", "[b]", ":heart:", "␍\ufffd"))
     assert "\x1b" not in shown
@@ -151,7 +151,7 @@ def test_a_console_makes_text_visible_whoever_made_it_and_keeps_its_own_codes(mo
     table = Table()
     table.add_column("h\x9b")
     table.add_row("a\x1b]0;owned\x07\u202eb")
-    console = results()
+    console = stdout_console()
     console.print(table, Text("c\x1b[2J\n", "bold"))
     console.set_alt_screen(True)
     shown = terminal.getvalue()
@@ -162,7 +162,7 @@ def test_a_console_makes_text_visible_whoever_made_it_and_keeps_its_own_codes(mo
 def test_displays_leave_stdout_and_stderr_alone_and_start_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_a_terminal(monkeypatch)
     before = sys.stdout, sys.stderr, threading.active_count()
-    console = chatter()
+    console = stderr_console()
     assert console.is_terminal
     with live(console), status(console, "[red]\x1b[2J") as show:
         show("[/]")
@@ -179,7 +179,7 @@ class Gone(Terminal):
 
 
 def test_a_reader_who_left_is_an_exception_and_not_the_end_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, console in (("stdout", results), ("stderr", chatter)):
+    for name, console in (("stdout", stdout_console), ("stderr", stderr_console)):
         monkeypatch.setattr(sys, name, Gone())
         with pytest.raises(BrokenPipeError):
             console().print("x")
@@ -225,4 +225,4 @@ def test_only_the_helper_makes_consoles_and_displays_and_nothing_is_parsed_as_ma
 def test_the_source_that_the_rules_are_for_is_found() -> None:
     source = (PACKAGE / "ui" / "console.py").read_text(encoding="utf-8")
     assert all(f"{word}(" in source for word in ("Live", "Progress", "TextColumn"))
-    assert issubclass(type(results()), Console)
+    assert issubclass(type(stdout_console()), Console)

@@ -74,14 +74,14 @@ def tanh_backward(gradient: Tensor, output: Tensor, *, out: Tensor) -> None:
     torch.ops.aten.tanh_backward.grad_input(gradient, output, grad_input=out)
 
 
-MOST_THREADS = 4  #: where there are more, PyTorch's own operations share out the work
+MAX_THREADS = 4  #: where there are more, PyTorch's own operations share out the work
 
 
 def worth_it() -> bool:
     """Tell whether the compiled passes are there, and faster than PyTorch's."""
     import torch
 
-    return _installed() and torch.get_num_threads() <= MOST_THREADS
+    return _installed() and torch.get_num_threads() <= MAX_THREADS
 
 
 @lru_cache(maxsize=1)

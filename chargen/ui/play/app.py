@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from chargen.lm import LanguageModel
-from chargen.sampling.prefix_cache import Reading
+from chargen.sampling.prefix_cache import PrefixCache
 from chargen.ui.play.draft import Draft, press, show
 from chargen.ui.play.layout import lay_out
 from chargen.ui.play.terminal import Keyboard, Screen, joined
@@ -24,7 +24,7 @@ from chargen.ui.terminal_text import visible
 ENDLESS = 1_000_000_000  #: characters: more than anyone waits for
 
 
-class Work:
+class BackgroundWork:
     """The model at work; what it has done for one draft serves the next as far as they agree."""
 
     def __init__(self, lm: LanguageModel) -> None:
@@ -35,7 +35,7 @@ class Work:
         self._stream_for: object = None  #: a draft's cause
         self._written = ""
         self._read_text: str | None = None
-        self.reading: Reading | None = None  #: the newest, of this draft's text or, for a moment, of the last one's
+        self.reading: PrefixCache | None = None  #: the newest, of this draft's text or, for a moment, of the last one's
 
     def step(self, draft: Draft) -> None:
         """Do the next few hundred microseconds or milliseconds of work for a draft."""
@@ -93,7 +93,7 @@ def play(lm: LanguageModel, name: str, draft: Draft, most: int, console: Console
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
-    work, idle = Work(lm), False
+    work, idle = BackgroundWork(lm), False
     with keyboard, Screen(console) as screen:
         while True:
             keys = keyboard.read(IDLE_S if idle else 0.0)
@@ -111,7 +111,7 @@ def play(lm: LanguageModel, name: str, draft: Draft, most: int, console: Console
             draft, idle = _picture(draft, work, name, most, screen)
 
 
-def _picture(draft: Draft, work: Work, name: str, most: int, screen: Screen) -> tuple[Draft, bool]:
+def _picture(draft: Draft, work: BackgroundWork, name: str, most: int, screen: Screen) -> tuple[Draft, bool]:
     """Draw; return the draft with what of its continuation is on the screen, and whether nothing is left to do."""
     width, height = screen.size()
     num_bars = 2 if height > 5 else 1 if height > 1 else 0
@@ -123,7 +123,7 @@ def _picture(draft: Draft, work: Work, name: str, most: int, screen: Screen) -> 
     return draft, work.has_read(draft) and (page.full or page.shown_chars >= most)
 
 
-def _status(draft: Draft, work: Work, name: str, width: int) -> str:
+def _status(draft: Draft, work: BackgroundWork, name: str, width: int) -> str:
     """Return the line about the model and the text; what matters least goes first where the line is short."""
     reading = work.reading
     score, unknown = "– bits/char", 0

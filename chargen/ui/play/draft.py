@@ -20,7 +20,7 @@ from chargen.ui.play.terminal import Key
 from chargen.ui.terminal_text import clusters, is_ideograph
 
 STEP = 0.1  #: of the temperature, for a key
-MOST_UNDONE = 1000  #: steps back that are kept
+MAX_UNDONE = 1000  #: steps back that are kept
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def press(draft: Draft, key: Key) -> Draft:
     if after is draft or key.name in UNDO:
         return after
     before = replace(draft, history=())
-    return replace(after, history=(*draft.history[1 - MOST_UNDONE :], before))
+    return replace(after, history=(*draft.history[1 - MAX_UNDONE :], before))
 
 
 def show(draft: Draft, drawn: str) -> Draft:
