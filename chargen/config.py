@@ -7,6 +7,7 @@ overflow and no setting asks for unbounded memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, TypeVar
@@ -16,6 +17,8 @@ from chargen.registry import did_you_mean
 from chargen.schema import Flag, ListOf, Nullable, Number, Spec, Text, Whole, shown, wrong
 
 C = TypeVar("C", bound="Config")
+
+LN2 = math.log(2)  #: nats in a bit
 
 MAX_VOCAB_SIZE = 1 << 20  #: all of Unicode has 1,112,064 characters; a text rarely more than 30,000
 MAX_SIZE = 1 << 16  #: limit of the size of a hidden state or an embedding; a layer of this size has 13 billion weights

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.config import LN2
 from chargen.ui.terminal_text import say, visible
 
 if TYPE_CHECKING:
@@ -102,7 +103,6 @@ def _table(
     from chargen.data.baselines import lzma_text_nats, ngram_line_nats, uniform_line_nats
     from chargen.scoring.bootstrap import paired_bootstrap
     from chargen.scoring.scorer import utf8_size
-    from chargen.ui.console import LN2
 
     sizes = np.array([utf8_size(line) for line in lines], dtype=np.float64)
     chars, alphabet = sum(map(len, lines)), len(set("".join(lines)))
@@ -150,7 +150,6 @@ def _learned(
 def _line(
     lines: Sequence[str], models: Sequence[str], nats: Sequence[np.ndarray[Any, Any]], other: int, line: int
 ) -> dict[str, Any]:
-    from chargen.ui.console import LN2
 
     bits, other_bits = float(nats[0][line]) / LN2, float(nats[other][line]) / LN2
     return {

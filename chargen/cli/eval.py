@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.config import LN2
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
@@ -49,7 +50,7 @@ def evaluate(corpus: tuple[str, ...], model: str | None, encoding: str, max_byte
     from chargen.config import DataConfig
     from chargen.lm import load
     from chargen.text.corpus import read_corpus
-    from chargen.ui.console import LN2, print_json, stderr_console, stdout_console
+    from chargen.ui.console import print_json, stderr_console, stdout_console
     from chargen.ui.tables import plain_table
 
     lm = load(model)

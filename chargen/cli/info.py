@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
+from chargen.config import LN2
 from chargen.ui.terminal_text import say
 
 
@@ -23,7 +24,7 @@ def info(model: str | None, as_json: bool) -> None:
         _describe(_facts(str(find_model(model))), as_json)
         return
     from chargen.errors import ChargenError
-    from chargen.ui.console import LN2, print_json, stdout_console
+    from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import plain_table
 
     facts = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from chargen.config import LN2
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -139,7 +140,6 @@ def _print(
 ) -> None:
     from rich.text import Text
 
-    from chargen.scoring.scorer import LN2
     from chargen.ui.console import stdout_console
     from chargen.ui.heatmap import ENOUGH_COLOURS, digit_lines, heat_text, legend, visible
     from chargen.ui.tables import suggestion_table

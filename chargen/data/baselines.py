@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import LN2
 from chargen.data.dataset import line_ids
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import build_tokenizer
@@ -31,7 +32,7 @@ def lzma_nats(train: str, test: str) -> float:
         return 0.0
     before = len(lzma.compress(train.encode("utf-8", "surrogatepass"), preset=6))
     after = len(lzma.compress((train + test).encode("utf-8", "surrogatepass"), preset=6))
-    return (after - before) * 8 * math.log(2) / len(test)
+    return (after - before) * 8 * LN2 / len(test)
 
 
 def ngram_nats(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: int = 5) -> float:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState, joined, log_softmax
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
 
@@ -132,7 +133,6 @@ def likeliest(
     return [[Guess(text, math.exp(-nats)) for nats, text in search.whole] for search in searches]
 
 
-LN2 = math.log(2)
 BLOCK = 256  #: places whose distributions and states are in memory at a time
 
 

@@ -9,7 +9,6 @@ step, a letter less at most STRIDE, whatever the text's length.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
@@ -51,7 +51,7 @@ class PrefixCache:
         if len(self.ids) < self.num_ids or not self.num_chars:
             return None
         nats = float(self.log_probs[self.num_start - 1 :].sum()) + self.unk_log_prob_nats
-        return -nats / math.log(2) / self.num_chars
+        return -nats / LN2 / self.num_chars
 
 
 def read(

@@ -11,7 +11,6 @@ independent of each other, which makes the interval somewhat too narrow.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LN2 = math.log(2)
+from chargen.config import LN2
+
 MAX_UNITS = 10_000  #: of more lines, runs of lines are drawn (Künsch 1989): so many
 MAX_DRAWN = 1 << 17  #: lines that are drawn at a time: their counts fit in a cache
 

@@ -17,7 +17,6 @@ since a mistake troubles a model for a few characters only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState, joined, log_softmax
 from chargen.errors import ConfigError
 from chargen.probe.surprisal import likeliest
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
-LN2 = math.log(2)
 BATCH_SIZE = 256  #: edits that are read side by side
 MAX_CHARS = 1000  #: of a text; the work grows with the square of it
 

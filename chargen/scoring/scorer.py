@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState
 from chargen.errors import ChargenError
 from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
@@ -103,9 +104,6 @@ def _read_batch(
         if 0 < len(left) < len(lengths):
             state = engine.select(state, left)
         begins, lengths, offset = begins[left], lengths[left], until
-
-
-LN2 = math.log(2)
 
 
 @dataclass(frozen=True)

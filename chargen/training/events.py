@@ -5,15 +5,12 @@ What a run's numbers mean, in words, and what to try next.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from chargen.checkpoint import Checkpoint
-from chargen.config import DataConfig, ModelConfig, TrainConfig
-
-LN2 = math.log(2)
+from chargen.config import LN2, DataConfig, ModelConfig, TrainConfig
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import LN2
 from chargen.data.baselines import lzma_nats, ngram_nats
 from chargen.data.dataset import Dataset, Part, split
 from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, layout
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import Ids, encoder
-from chargen.training.events import LN2
 
 LANES = 32  #: that validation is read in
 WARMUP = 256  #: ids that a lane reads before its part; see benchmarks/LOG.md for what that costs in accuracy

@@ -24,13 +24,13 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from chargen.config import LN2
 from chargen.io import to_line
 from chargen.ui.terminal_text import is_shown, stream_below, visible, visible_json, visible_text
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-LN2 = math.log(2)
 REFRESH_S = 0.1  #: between two pictures of a progress bar, at least
 
 

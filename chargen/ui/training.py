@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.checkpoint import Checkpoint
+from chargen.config import LN2
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
-from chargen.ui.console import LN2, abandon_output, bits, live, seconds
+from chargen.ui.console import abandon_output, bits, live, seconds
 from chargen.ui.terminal_text import visible, visible_text
 
 PLAIN_EVERY_S = 10.0  #: between two plain lines
