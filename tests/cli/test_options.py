@@ -33,7 +33,7 @@ def test_every_option_that_names_something_refuses_the_empty_name() -> None:
     for path, command in commands():
         for param in command.params:
             is_text = type(param.type) is type(click.STRING)
-            if is_text and param.name not in TEXTS and param.callback not in (options.span, options.size):
+            if is_text and param.name not in TEXTS and param.callback not in (options.parse_duration, options.parse_size):
                 raise AssertionError(f"{' '.join(path)}: {param.opts[0]} is not of the type options.NAME")
 
 
@@ -65,7 +65,7 @@ EXTREMES = ("0", "-1", "1e-308", "1e308", "1" + "0" * 30, str(2**64), "nan", "in
 def numeric_options_of_train() -> list[tuple[str, str]]:
     command = dict(commands())[("train",)]
     numbers = click.types.IntParamType | click.types.FloatParamType
-    found = [p for p in command.params if isinstance(p.type, numbers) or p.callback is options.span]
+    found = [p for p in command.params if isinstance(p.type, numbers) or p.callback is options.parse_duration]
     return [(param.opts[0], str(param.name)) for param in found]
 
 
@@ -90,12 +90,12 @@ def test_training_states_what_is_wrong_with_a_number(option: str, name: str, cha
     ("command", "refused"),
     [
         (("train", "verse.txt", "--init-from", "x", "--tokenizer", "byte"), "--tokenizer does not go with --init-from"),
-        (("train", "verse.txt", "--new-chars", "error"), "--new-chars is of --init-from"),
+        (("train", "verse.txt", "--new-chars", "error"), "--new-chars needs --init-from"),
         (("train", "verse.txt", "--val", "verse.txt", "--val-fraction", "0.3"), "--val-fraction does not go with"),
         (("sample", "--prompt", "a", "--prompt-file", "verse.txt"), "--prompt and --prompt-file"),
         (("classify", "--train", "verse.txt", "--steps", "3", "--budget", "9s"), "--budget and --steps"),
-        (("classify", "-m", "a", "-m", "b", "--steps", "3", "x"), "--steps is of --train"),
-        (("classify", "-m", "a", "-m", "b", "--name", "c", "x"), "--name is of --train"),
+        (("classify", "-m", "a", "-m", "b", "--steps", "3", "x"), "--steps needs --train"),
+        (("classify", "-m", "a", "-m", "b", "--name", "c", "x"), "--name needs --train"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
 from chargen.lm import LanguageModel
-from chargen.ui.play.draft import ACTIONS, MAX_UNDONE, Draft, begin, first_word, press, show
-from chargen.ui.play.layout import lay_out
+from chargen.ui.play.draft import ACTIONS, MAX_HISTORY, Draft, first_word, lay_out, new_draft, press, set_generated
 from chargen.ui.play.terminal import PASTE, PASTE_END, Key, decode
 from chargen.ui.terminal_text import clusters, glyph
 from tests.conftest import Result, random_model
@@ -35,13 +34,13 @@ KEYS = [Key(name) for name in [*ACTIONS, "home", "left"]] + [
 
 
 def written(draft: Draft) -> Draft:
-    """Show 30 characters more, by a stand-in for the model that writes what draft.cause alone decides."""
-    drawn = f" word {zlib.crc32(repr(draft.cause).encode())}" * 100
-    return show(draft, drawn[: len(draft.text) - draft.drawn_after + 30])
+    """Show 30 characters more, by a stand-in for the model that writes what draft.inputs alone decides."""
+    generated = f" word {zlib.crc32(repr(draft.inputs).encode())}" * 100
+    return set_generated(draft, generated[: len(draft.text) - draft.prompt_chars + 30])
 
 
 def after(keys: list[Key], draft: Draft | None = None) -> Draft:
-    draft = written(begin("", 0.8, 5) if draft is None else draft)
+    draft = written(new_draft("", 0.8, 5) if draft is None else draft)
     for key in keys:
         draft = written(press(draft, key))
     return draft
@@ -63,14 +62,14 @@ def test_undoing_everything_leads_to_the_beginning(keys: list[Key]) -> None:
     draft = after(keys)
     for _ in keys:
         draft = press(draft, Key("ctrl-z"))
-    assert draft == written(begin("", 0.8, 5))
+    assert draft == written(new_draft("", 0.8, 5))
 
 
 @given(st.lists(st.sampled_from(KEYS), max_size=30))
 def test_what_is_shown_follows_the_text_from_where_it_was_drawn(keys: list[Key]) -> None:
     draft = after(keys)
-    assert draft.text.startswith(draft.beginning)
-    assert draft.beginning + draft.drawn == draft.text + draft.continuation
+    assert draft.text.startswith(draft.prompt)
+    assert draft.prompt + draft.generated == draft.text + draft.continuation
     assert len(draft.continuation) == 30
     assert draft.temperature >= 0
 
@@ -78,7 +77,7 @@ def test_what_is_shown_follows_the_text_from_where_it_was_drawn(keys: list[Key])
 @given(st.lists(st.sampled_from(KEYS), max_size=20), st.text("ab ", min_size=1, max_size=4))
 def test_after_typing_the_same_text_seed_and_temperature_have_the_same_continuation(keys: list[Key], text: str) -> None:
     draft = after([*keys, Key("text", text)])
-    assert draft.continuation == after([], begin(draft.text, draft.temperature, draft.seed)).continuation
+    assert draft.continuation == after([], new_draft(draft.text, draft.temperature, draft.seed)).continuation
 
 
 @given(st.sampled_from(["tab", "right", "shift-tab", "end", "ctrl-e"]), st.lists(st.sampled_from(KEYS), max_size=20))
@@ -87,14 +86,14 @@ def test_accepting_leaves_the_rest_as_it_was(name: str, keys: list[Key]) -> None
     accepted = press(draft, Key(name))
     assert accepted.text + accepted.continuation == draft.text + draft.continuation
     assert len(accepted.text) > len(draft.text)
-    assert accepted.cause == draft.cause
+    assert accepted.inputs == draft.inputs
 
 
 def test_keys_do_what_they_say() -> None:
     draft = after([Key("text", "one")])
     assert after([Key("enter")], draft).text == "one\n"
     assert after([Key("backspace")], draft).text == "on"
-    assert after([Key("backspace")], begin("", 1, 0)).text == ""
+    assert after([Key("backspace")], new_draft("", 1, 0)).text == ""
     assert after([Key("ctrl-l")], draft).text == ""
     assert after([Key("end")], draft).text == "one" + draft.continuation
     assert after([Key("tab")], draft).text == "one word"
@@ -105,18 +104,18 @@ def test_keys_do_what_they_say() -> None:
 
 
 def test_temperature_moves_by_tenths_and_not_below_zero() -> None:
-    up = after([Key("up")] * 3, begin("", 0.1, 0))
+    up = after([Key("up")] * 3, new_draft("", 0.1, 0))
     assert up.temperature == 0.4
     assert after([Key("down")] * 9, up).temperature == 0.0
-    cold = begin("", 0.0, 0)
+    cold = new_draft("", 0.0, 0)
     assert press(cold, Key("down")) is cold
 
 
 def test_what_is_kept_to_undo_is_bounded() -> None:
-    draft = begin("", 1.0, 0)
-    for _ in range(MAX_UNDONE + 10):
+    draft = new_draft("", 1.0, 0)
+    for _ in range(MAX_HISTORY + 10):
         draft = press(draft, Key("text", "a"))
-    assert len(draft.history) == MAX_UNDONE
+    assert len(draft.history) == MAX_HISTORY
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ def test_what_is_kept_to_undo_is_bounded() -> None:
     ],
 )
 def test_backspace_takes_what_a_reader_calls_a_character(text: str, erased: str) -> None:
-    assert after([Key("backspace")], begin(text, 1, 0)).text == erased
+    assert after([Key("backspace")], new_draft(text, 1, 0)).text == erased
 
 
 @pytest.mark.parametrize(
@@ -230,7 +229,7 @@ def test_a_page_stays_on_the_screen_and_has_its_cursor_there(text: str, more: st
     assert 0 <= row < len(page.rows)
     assert 0 <= column < width
     assert 0 <= page.shown_chars <= len(more)
-    assert page.full or page.shown_chars == len(more)
+    assert page.is_full or page.shown_chars == len(more)
 
 
 @given(st.text("ab -", max_size=80), st.text("ab -", max_size=80), st.integers(2, 30))

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.ui import terminal_text as visible_module
-from chargen.ui.console import live, progress_bar, status, stderr_console, stdout_console
+from chargen.ui.console import ProgressBar, live, status, stderr_console, stdout_console
 from chargen.ui.tables import plain_table
 from chargen.ui.terminal_text import (
     VisibleStream,
@@ -167,8 +167,8 @@ def test_displays_leave_stdout_and_stderr_alone_and_start_no_thread(monkeypatch:
     with live(console), status(console, "[red]\x1b[2J") as show:
         show("[/]")
         assert (sys.stdout, sys.stderr, threading.active_count()) == before
-    with progress_bar(console, 2) as show_progress:
-        show_progress("[/red]\x1b]0;x\x07", 1)
+    with ProgressBar(console, 2) as bar:
+        bar.show("[/red]\x1b]0;x\x07", 1)
         assert (sys.stdout, sys.stderr, threading.active_count()) == before
     assert all(text in terminal.getvalue() for text in ("[red]␛[2J", "[/]", "[/red]␛]0;x␇"))
 
