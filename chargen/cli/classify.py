@@ -85,8 +85,9 @@ def classify(**values: Any) -> None:
     """Classify texts with probabilities, by one model per label; or train such a classifier.
 
     \b
-    DATA   a folder with a sub-folder for each label (one text per file) or a file for each label (one text
-           per line), or one file with lines label<TAB>text
+    DATA  a folder with a sub-folder for each label (one text per file),
+          a folder with a file for each label (one text per line), or
+          a file with lines label<TAB>text
 
     p(label | text) is proportional to p(label) · p(text | its model)^(1/temperature). The temperature is calibrated on
     texts that no model learned from. Without such texts it is 1; the probabilities are then far too sure, and a note

@@ -207,7 +207,7 @@ def _learned_text(lm: LanguageModel, args: CompareArguments, config: DataConfig)
 def _line_difference(
     lines: Sequence[str], models: Sequence[str], nats: Sequence[NDArray[np.float64]], other: int, line: int
 ) -> dict[str, Any]:
-    """Return the difference of one line (an index) between the first model and the model `other` (an index)."""
+    """Return the difference between the models 0 and `other` on the line with the index `line`."""
     first_bits = float(nats[0][line]) / LN2
     other_bits = float(nats[other][line]) / LN2
     return {

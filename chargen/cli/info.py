@@ -26,7 +26,7 @@ def info(model: str | None, as_json: bool) -> None:
 
 
 def describe_models(model: str | None = None, as_json: bool = False) -> None:
-    """Print the properties of one model on stdout, or a table of all models.
+    """Print the properties of a model on stdout, or a table of all models.
 
     Args:
         model: model file, run folder or run name; None for all models under checkpoints/.

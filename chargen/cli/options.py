@@ -37,6 +37,13 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 # ── groups ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+OLD_NAMES = {"members": "ensemble"}  # names of options that still work, but are not in the help
+
+
+def _current_name(name: str) -> str:
+    return OLD_NAMES.get(name, name)
+
+
 class GroupedOption(click.Option):
     """An option that help lists under the heading of its group."""
 
@@ -53,12 +60,16 @@ def option_group(title: str) -> Callable[..., Callable[[F], F]]:
 class GroupedCommand(click.Command):
     """A command whose help lists its options in groups, in the order of their declaration."""
 
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        settings = {"token_normalize_func": _current_name, **attributes.pop("context_settings", {})}
+        super().__init__(*args, context_settings=settings, **attributes)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group; --help is the last entry of the last one."""
         groups: dict[str, list[tuple[str, str]]] = {}
         title = "Options"
         for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
             if record is not None:
                 title = getattr(param, "group", title)
                 groups.setdefault(title, []).append(record)
@@ -273,13 +284,13 @@ class NetworkArguments:
 
 
 def network_options(command: F) -> F:
-    """Add the options that set the shape of a network to a command."""
-    by_recipe = partial(network_option, show_default="chosen by the recipe")
+    """Add the options that set the shape of a network to a command; the recipe chooses what is not given."""
+    by_recipe = partial(network_option, show_default="auto")
     declarations = [
         by_recipe("--cell", type=CELL_NAME, metavar="CELL", help="Recurrent cell: rnn, lstm, gru or mgru."),
         by_recipe("--layers", "num_layers", type=int, metavar="N", help="Number of recurrent layers."),
         by_recipe("--hidden", "hidden_size", type=int, metavar="N", help="Hidden size of each layer."),
-        by_recipe("--ensemble", "--members", "members", type=int, metavar="N",
+        by_recipe("--ensemble", "members", type=int, metavar="N",
                   help="Number of networks that are trained together; the mean of their logits is the prediction."),
         by_recipe("--embedding", "embedding_dim", type=int, metavar="N", help="Size of the embedding."),
         by_recipe("--ngrams", type=int, metavar="N",

@@ -56,11 +56,11 @@ def play(**values: Any) -> None:
     """Write with a model: type a text, and the model continues it while you type.
 
     \b
-    letters, Enter    add to the text               Backspace    removes one character
-    Tab               accepts the next word         → Shift-Tab  accepts one character
-    End, Ctrl-E       accepts all that is shown     Up, Down     temperature ±0.1
-    Ctrl-R            another continuation          Ctrl-Z, -U   undoes the last key
-    Ctrl-L            clears the text               Esc, Ctrl-D  leaves
+    letters, Enter  add to the text            Backspace    removes a character
+    Tab             accepts the next word      → Shift-Tab  accepts a character
+    End, Ctrl-E     accepts all that is shown  Up, Down     temperature ±0.1
+    Ctrl-R          another continuation       Ctrl-Z, -U   undoes the last key
+    Ctrl-L          clears the text            Esc, Ctrl-D  leaves
 
     On leaving, the typed and accepted text is printed on stdout, without the rest of the continuation; Ctrl-C prints
     nothing. The continuation is the text that `chargen sample` generates with the same --prompt, --seed and --temp.

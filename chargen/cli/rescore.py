@@ -103,8 +103,10 @@ def rescore(**values: Any) -> None:
     """Score N-best lists with a model, and combine its score with the scores that they came with.
 
     \b
-    moses   id ||| text ||| features ||| total       gets a feature `chargen= -12.3` and the new total
-    kaldi   utt-id[-n] text                          cannot hold a score: --best, --sort, --as-costs, --json
+    moses  id ||| text ||| features ||| total
+           gets a feature `chargen= -12.3` and the new total
+    kaldi  utt-id[-n] text
+           cannot hold a score; use --best, --sort, --as-costs or --json
 
     new total = given total + WEIGHT × log p(text) in nats, the same as `chargen score` prints: of the whole text, from
     its start (or after --context), and with --end including its end. Unknown characters count. An empty text has

@@ -39,12 +39,12 @@ explain_option = options.option_group("Explanations")
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreArguments:
-    """The arguments of `chargen score`, named as on the command line; None stands for a default that depends."""
+    """The arguments of `chargen score`, named as on the command line."""
 
     sentences: tuple[str, ...] = ()
     model: str | None = None
     files: tuple[str, ...] = ()
-    sort: bool | None = None
+    sort: bool | None = None  #: None: ranked, but not with chars or suggest
     top: int | None = None
     chars: bool = False
     null: bool = False
@@ -54,7 +54,7 @@ class ScoreArguments:
     encoding: str = "utf-8"
     errors: str = "strict"
     context: str | None = None
-    end: bool | None = None
+    end: bool | None = None  #: None: True for a model of documents
     words: bool = False
     by: str = "per-char"
     suggest: bool = False
@@ -118,9 +118,11 @@ def score(**values: Any) -> None:
     """Print how likely texts are, the likeliest per character first.
 
     \b
-    bits/char         −log₂ p(text) divided by its number of characters; compare texts by this
-    perplexity/char   2 to the power of bits/char
-    log p (nats)      natural logarithm of p(text), not divided by anything
+    bits/char        −log₂ p(text), divided by the number of characters
+    perplexity/char  2 to the power of bits/char
+    log p (nats)     natural logarithm of p(text), not divided by anything
+
+    Compare texts by bits/char.
 
     A model of continuous text scores a text as if it followed a newline; a model of documents, as if it started a
     document; with --context, as if it followed that text. The first character counts. With --end, log p also contains

@@ -88,7 +88,7 @@ def _write_page(path: Path, texts: list[list[CharSurprisal]], suggested: list[li
 
 
 class ExplanationPrinter:
-    """Prints the characters and the suggestions of one text after the other, in the form of the arguments."""
+    """Prints the characters and the suggestions of texts, one text after the other, in the form of the arguments."""
 
     def __init__(self, lm: LanguageModel, args: ScoreArguments) -> None:
         from chargen.ui.tables import CharRows

@@ -131,21 +131,19 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @length_option("--steps", type=click.IntRange(min=1), metavar="N", help="Train for exactly N steps instead of a time.")
 @length_option("--epochs", type=float, metavar="N", help="Train for N passes over the text instead of a time.")
 @options.network_options
+@optimization_option("--batch", "batch_size", type=int, metavar="N", show_default="auto", help="Batch size.")
 @optimization_option(
-    "--batch", "batch_size", type=int, metavar="N", show_default="chosen by the recipe", help="Batch size."
+    "--seq-len", type=int, metavar="N", show_default="auto", help="Length of a BPTT window, in tokens."
 )
 @optimization_option(
-    "--seq-len", type=int, metavar="N", show_default="chosen by the recipe", help="Length of a BPTT window, in tokens."
+    "--lr", "learning_rate", type=float, metavar="RATE", show_default="auto", help="Peak learning rate."
 )
 @optimization_option(
-    "--lr", "learning_rate", type=float, metavar="RATE", show_default="chosen by the recipe", help="Peak learning rate."
-)
-@optimization_option(
-    "--clip", "clip_norm", type=float, metavar="NORM", show_default="chosen by the recipe",
+    "--clip", "clip_norm", type=float, metavar="NORM", show_default="auto",
     help="Maximum norm of the gradient.",
 )  # fmt: skip
 @optimization_option(
-    "--weight-decay", type=float, metavar="RATE", show_default="chosen by the recipe", help="Weight decay of matrices."
+    "--weight-decay", type=float, metavar="RATE", show_default="auto", help="Weight decay of matrices."
 )
 @optimization_option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Random seed."
@@ -178,9 +176,9 @@ def train(**values: Any) -> int:
     """Train a model on a text.
 
     CORPUS is a file, a folder, '-' for standard input, or a name (`chargen corpora` lists them). Several are
-    concatenated. The default is python-docs. Sizes and rates that you leave out are chosen by a recipe from the corpus,
-    the budget and the device. The model with the lowest validation loss is saved under checkpoints/; Ctrl-C stops early
-    and keeps it.
+    concatenated. The default is python-docs. Sizes and rates with the default (auto) are chosen by a recipe from the
+    corpus, the budget and the device. The model with the lowest validation loss is saved under checkpoints/; Ctrl-C
+    stops early and keeps it.
     """
     return train_model(TrainArguments(**values), STARTED)
 

@@ -9,8 +9,9 @@ whichever has more contrast, so that the background of the terminal does not mat
 most of a likely text, have no colour.
 
 The page shows, on hover or focus, the model's best guesses for a character. It is one file that loads nothing (and
-tells the browser so) and runs no script. It follows the reader's light or dark setting: a surprising character stands
-out from the page in both, because the colours run from light to dark on the one and from dark to light on the other.
+tells the browser so) and runs no script. It follows the reader's light or dark setting. A surprising
+character has a high contrast to the page in both, because the colours run from light to dark on the light page and
+from dark to light on the dark one.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ def _page_text(chars: Sequence[CharSurprisal]) -> Iterator[str]:
 
 
 def _explain(char: CharSurprisal) -> str:
-    """Return the explanation of one character: its surprisal, and the guesses."""
+    """Return the explanation of a character: its surprisal, and the guesses."""
     unknown = " (unknown to the model)" if char.unknown else ""
     lines = [f"{_visible_name(char.text)}  {char.surprisal_bits:.2f} bits{unknown}"]
     lines += [f"{100 * guess.prob:5.1f} %  {_visible_name(guess.text)}" for guess in char.guesses]

@@ -233,7 +233,7 @@ class CharRows:
         self._has_header = False
 
     def __call__(self, rank: int | None, number: int, chars: Sequence[CharSurprisal]) -> None:
-        """Print the characters of one text."""
+        """Print the characters of a text."""
         if not self._has_header:
             self._write("rank\tinput\tplace\tsurprisal_bits\tlog_prob_nats\tunknown\tcharacter\n")
             self._has_header = True

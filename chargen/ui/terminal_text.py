@@ -80,7 +80,7 @@ def visible_text(text: str) -> str:
 
 
 def visible_json(line: str) -> str:
-    r"""Return a JSON document of one line with escapes for unsafe characters; its value is unchanged.
+    r"""Return a JSON document on one line with escapes for unsafe characters; its value is unchanged.
 
     >>> visible_json('"a\x9bb"')
     '"a\\u009bb"'

@@ -33,7 +33,11 @@ def test_every_option_that_names_something_refuses_the_empty_name() -> None:
     for path, command in commands():
         for param in command.params:
             is_text = type(param.type) is type(click.STRING)
-            if is_text and param.name not in TEXTS and param.callback not in (options.parse_duration, options.parse_size):
+            if (
+                is_text
+                and param.name not in TEXTS
+                and param.callback not in (options.parse_duration, options.parse_size)
+            ):
                 raise AssertionError(f"{' '.join(path)}: {param.opts[0]} is not of the type options.NAME")
 
 

@@ -270,7 +270,7 @@ def _cell(cluster: str, is_typed: bool, width: int) -> Cell:
     if cluster == "\n":
         return Cell("", 0, 1, is_typed, may_break=False, must_break=True)
     drawn, cells = glyph(cluster)
-    if cells > width:  # a character of double width on a screen of one column
+    if cells > width:  # a character of double width on a screen with one column
         drawn, cells = "·", 1
     return Cell(drawn, cells, len(cluster), is_typed, may_break=cluster in (" ", "-") or is_ideograph(cluster))
 
