@@ -311,7 +311,7 @@ def examples(folder: Path, text: str) -> tuple[Path, Path, Path]:
     from chargen.training.run import Plan, train
 
     corpus = Corpus(LongText.of(text), "verse", ("verse.txt",), 1)
-    model = {"cell": "lstm", "hidden_size": 8, "embedding_dim": 8, "num_layers": 2, "members": 2, "ngrams": 3,
+    model = {"cell": "lstm", "hidden_size": 8, "embedding_dim": 8, "num_layers": 2, "ensemble_size": 2, "ngrams": 3,
              "ngram_rows": 32, "ngram_dim": 4, "dropout": 0.1}  # fmt: skip
     settings = {"batch_size": 4, "seq_len": 8, "seed": 3}
     plan = Plan(corpus, "example", {"steps": 60}, DataConfig(), model, settings, device="cpu", stop_after=55)

@@ -96,8 +96,8 @@ DROPOUT = Number(0.0, 0.95)
 class ModelConfig(Config):
     """The shape of a network: embedding → `num_layers` recurrent layers → softmax head.
 
-    With several members, so many stacks of layers stand side by side over one embedding. Each has a head and a loss of
-    its own, and the logits that the network gives are their mean.
+    An ensemble has `ensemble_size` stacks of layers over one embedding. Each member has its own head and its own loss,
+    and the logits of the network are the mean of the members' logits.
     """
 
     vocab_size: int
@@ -107,7 +107,7 @@ class ModelConfig(Config):
     embedding_dim: int = 256
     dropout: float = 0.0  #: of units between layers and before the head, while training
     weight_dropout: float = 0.0  #: of recurrent weights, while training
-    members: int = 1  #: stacks of layers side by side
+    ensemble_size: int = 1  #: number of networks that are trained together and whose logits are averaged
     tie_weights: bool = False  #: the head's matrix is the embedding's; wants embedding_dim == hidden_size
     ngrams: int = 0  #: the head sees hashed n-grams of the last characters too, up to this n; 0: none
     ngram_rows: int = 1 << 15  #: of their table for each n; a power of two
@@ -122,7 +122,7 @@ class ModelConfig(Config):
         "embedding_dim": Whole(1, MAX_SIZE),
         "dropout": DROPOUT,
         "weight_dropout": DROPOUT,
-        "members": Whole(1, MAX_LAYERS),
+        "ensemble_size": Whole(1, MAX_LAYERS),
         "tie_weights": Flag(),
         "ngrams": Whole(0, MAX_NGRAMS),
         "ngram_rows": Whole(1, MAX_NGRAM_ROWS),
@@ -138,11 +138,11 @@ class ModelConfig(Config):
             raise ConfigError(
                 f"ngram_rows is {self.ngram_rows:,}, but must be a power of two, at most {MAX_NGRAM_ROWS:,}"
             )
-        if self.all_layers > MAX_LAYERS:
+        if self.total_layers > MAX_LAYERS:
             raise ConfigError(
-                f"{self.members:,} members of {self.num_layers:,} layers are {self.all_layers:,} layers, but at most "
-                f"{MAX_LAYERS:,} are possible",
-                "Give fewer --members or --layers.",
+                f"an ensemble of {self.ensemble_size:,} networks with {self.num_layers:,} layers each has "
+                f"{self.total_layers:,} layers, but at most {MAX_LAYERS:,} are possible",
+                "Reduce --ensemble or --layers.",
             )
         if self.tie_weights and self.embedding_dim != self.hidden_size:
             raise ConfigError(
@@ -150,16 +150,27 @@ class ModelConfig(Config):
                 "Leave out --embedding, or --tie-weights.",
             )
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Make the settings from `to_json`'s dict; files of earlier versions call `ensemble_size` "members".
+
+        Raises:
+            ConfigError: If a key is unknown or missing, or its value is out of range.
+        """
+        if isinstance(values, Mapping) and "members" in values and "ensemble_size" not in values:
+            values = {"ensemble_size" if key == "members" else key: value for key, value in values.items()}
+        return super().from_json(values)
+
     @property
-    def all_layers(self) -> int:
-        """How many recurrent layers the members have together."""
-        return self.members * self.num_layers
+    def total_layers(self) -> int:
+        """Number of recurrent layers of all ensemble members together."""
+        return self.ensemble_size * self.num_layers
 
     def __str__(self) -> str:
-        """Return the shape in short: "gru 2×512", "mgru 1×448, 2 members"."""
-        members = f", {self.members} members" if self.members > 1 else ""
+        """Return the shape in short: "gru 2×512", "mgru 1×448, ensemble of 2"."""
+        ensemble = f", ensemble of {self.ensemble_size}" if self.ensemble_size > 1 else ""
         ngrams = f", {self.ngrams}-grams" if self.ngrams else ""
-        return f"{self.cell} {self.num_layers}×{self.hidden_size}{members}{ngrams}"
+        return f"{self.cell} {self.num_layers}×{self.hidden_size}{ensemble}{ngrams}"
 
 
 NEWLINE_FORMS = ("lf", "keep")

@@ -172,6 +172,15 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one():
     assert caught.value.hint == "Did you mean 'hidden_size'?"
 
 
+def test_files_that_call_the_ensemble_size_members_are_read():
+    config = ModelConfig(5, ensemble_size=3)
+    earlier = {"members" if key == "ensemble_size" else key: value for key, value in config.to_json().items()}
+    assert ModelConfig.from_json(earlier) == config
+    assert "members" not in config.to_json()
+    with pytest.raises(ConfigError, match="unknown setting 'members'"):
+        ModelConfig.from_json({**config.to_json(), "members": 3})
+
+
 def test_a_missing_key_is_refused():
     with pytest.raises(ConfigError, match="vocab_size"):
         ModelConfig.from_json({"hidden_size": 8})

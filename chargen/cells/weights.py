@@ -31,12 +31,12 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """
     cell = CELLS.get(config.cell)
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (config.vocab_size, config.embedding_dim)}
-    for layer in range(config.all_layers):
+    for layer in range(config.total_layers):
         input_size = config.hidden_size if layer % config.num_layers else config.embedding_dim
         for name, shape in cell.parameter_shapes(input_size, config.hidden_size).items():
             shapes[f"layers.{layer}.{name}"] = shape
     if not config.tie_weights:
-        shapes["head.weight"] = (config.vocab_size, config.members * config.hidden_size)
+        shapes["head.weight"] = (config.vocab_size, config.ensemble_size * config.hidden_size)
     shapes["head.bias"] = (config.vocab_size,)
     if config.ngrams:
         shapes["ngrams.weight"] = ((config.ngrams - 1) * config.ngram_rows, config.ngram_dim)
@@ -50,7 +50,7 @@ def count_parameters(config: ModelConfig) -> int:
     Raises:
         ConfigError: no cell has the configured name.
     """
-    V, H, M = config.vocab_size, config.hidden_size, config.members
+    V, H, M = config.vocab_size, config.hidden_size, config.ensemble_size
     cell = CELLS.get(config.cell)
     first, other = (
         sum(math.prod(shape) for shape in cell.parameter_shapes(size, H).values()) for size in (config.embedding_dim, H)
@@ -70,13 +70,13 @@ def count_tensors(config: ModelConfig) -> int:
         ConfigError: no cell has the configured name.
     """
     names = len(CELLS.get(config.cell).parameter_shapes(1, 1))
-    return config.all_layers * names + 2 + (not config.tie_weights) + 2 * bool(config.ngrams)
+    return config.total_layers * names + 2 + (not config.tie_weights) + 2 * bool(config.ngrams)
 
 
 def table_bytes(config: ModelConfig) -> int:
     """Return the size of what is computed from the weights when a model is opened: input gates and head for each id."""
     gates = CELLS.get(config.cell).num_input_gates
-    return config.vocab_size * config.members * (gates + 1) * config.hidden_size * FLOAT32_BYTES
+    return config.vocab_size * config.ensemble_size * (gates + 1) * config.hidden_size * FLOAT32_BYTES
 
 
 def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:

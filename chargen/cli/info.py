@@ -76,7 +76,7 @@ def _facts(path: str) -> dict[str, Any]:
         "cell": config.cell,
         "num_layers": config.num_layers,
         "hidden_size": config.hidden_size,
-        "members": config.members,
+        "ensemble_size": config.ensemble_size,
         "embedding_dim": config.embedding_dim,
         "ngrams": config.ngrams,
         "dropout": config.dropout,

@@ -174,11 +174,11 @@ def _expected(model: ModelConfig, has_best: bool, lanes: int) -> dict[str, Tenso
             continue
         expected[f"exp_avg.{parameter}"] = expected[f"exp_avg_sq.{parameter}"] = TensorInfo("F32", shape)
         expected[f"step.{parameter}"] = TensorInfo("F32", (1,))
-    for layer in range(model.all_layers):
+    for layer in range(model.total_layers):
         for part, _ in enumerate(CELLS.get(model.cell).state_names):
             expected[f"state.{layer}.{part}"] = TensorInfo("F32", (lanes, model.hidden_size))
     if model.ngrams:
-        expected[f"state.{model.all_layers}.0"] = TensorInfo("I64", (lanes, model.ngrams - 1))
+        expected[f"state.{model.total_layers}.0"] = TensorInfo("I64", (lanes, model.ngrams - 1))
     return expected
 
 

@@ -30,7 +30,7 @@ from chargen.training.run import Plan
 from tests.conftest import VERSE, Result, corpus_of, random_model, random_weights, run_plan
 
 Chargen = Callable[..., Result]
-SHAPES = [{"cell": "gru"}, {"cell": "lstm", "members": 2}, {"cell": "mgru", "ngrams": 3}]
+SHAPES = [{"cell": "gru"}, {"cell": "lstm", "ensemble_size": 2}, {"cell": "mgru", "ngrams": 3}]
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def stepped(engine: Engine, token_id: int) -> np.ndarray:
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:300"])
 @pytest.mark.parametrize("documents", ["none", "line"])
 @pytest.mark.parametrize(
-    "shape", [{"cell": "gru"}, {"cell": "lstm", "members": 2}, {"cell": "mgru", "ngrams": 3}], ids=str
+    "shape", [{"cell": "gru"}, {"cell": "lstm", "ensemble_size": 2}, {"cell": "mgru", "ngrams": 3}], ids=str
 )
 def test_all_next_ids_have_probability_one_together_and_what_cannot_come_has_none(
     tokenizer: str, documents: str, shape: dict[str, Any]
