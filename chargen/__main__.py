@@ -2,7 +2,7 @@
 
 # Before the working directory is off the path, nothing is imported that Python has not loaded already: `python -m`
 # would take it from there. That includes `__future__`.
-from chargen.child import leave_out_working_directory
+from chargen.child import remove_working_directory_from_path
 
 
 def main() -> None:
@@ -13,5 +13,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    leave_out_working_directory()
+    remove_working_directory_from_path()
     main()

@@ -8,8 +8,9 @@ loads this package from the folder of this file, and looks for other packages wh
 first, and then at the places where the parent process found packages.
 """
 
-# No other imports, not even of `__future__`: these modules are loaded when Python starts, and so they are never taken
-# from the working directory that `python -m chargen` has on its path until `leave_out_working_directory` is called.
+# Nothing else is imported here, not even `__future__`. Python itself loads these modules at start-up, so they cannot
+# come from the working directory, which `python -m chargen` has on its path until
+# `remove_working_directory_from_path` runs.
 import importlib
 import importlib.util
 import os
@@ -66,7 +67,7 @@ def run_child(function: str, data: bytes, timeout_s: float) -> "subprocess.Compl
 
 
 def _command(function: str) -> list[str]:
-    return [sys.executable, "-I", os.path.join(PACKAGE, "child.py"), function, *import_paths()]
+    return [sys.executable, "-I", os.path.join(PACKAGE, "child.py"), function, *list_import_paths()]
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:
@@ -77,7 +78,7 @@ def _environment(more: dict[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}, **more}
 
 
-def import_paths() -> list[str]:
+def list_import_paths() -> list[str]:
     """Return the entries of `sys.path` from which a child may import.
 
     They are absolute and exist. The working directory is left out, unless it is where this package itself is
@@ -95,7 +96,7 @@ def _is_same(one: str, other: str) -> bool:
         return False  # one of them was removed
 
 
-def leave_out_working_directory() -> None:
+def remove_working_directory_from_path() -> None:
     """Take the entry that `python -m` puts before all others off `sys.path`, unless this package stands in it."""
     if getattr(sys.flags, "safe_path", False) or not sys.path:
         return

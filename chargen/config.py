@@ -14,14 +14,16 @@ from typing import Any, ClassVar, TypeVar
 
 from chargen.errors import ConfigError
 from chargen.registry import did_you_mean
-from chargen.schema import Flag, ListOf, Nullable, Number, Spec, Text, Whole, shown, wrong
+from chargen.schema import Boolean, Integer, ListOf, Nullable, Number, Spec, String, format_value, raise_invalid
 
 C = TypeVar("C", bound="Config")
 
 LN2 = math.log(2)  #: nats in a bit
 
 MAX_VOCAB_SIZE = 1 << 20  #: all of Unicode has 1,112,064 characters; a text rarely more than 30,000
-MAX_SIZE = 1 << 16  #: limit of the size of a hidden state or an embedding; a layer of this size has 13 billion weights
+MAX_LAYER_SIZE = (
+    1 << 16
+)  #: limit of the size of a hidden state or an embedding; a layer of this size has 13 billion weights
 MAX_LAYERS = 256  #: recurrent layers of all members together
 MAX_NGRAMS, MAX_NGRAM_ROWS, MAX_NGRAM_DIM = 16, 1 << 24, 1 << 12
 MAX_BATCH_SIZE = MAX_SEQ_LEN = 1 << 20
@@ -32,10 +34,10 @@ MAX_LEARNING_RATE = 10.0
 MAX_WEIGHT_DECAY = 100.0
 MAX_CLIP_NORM = 1e12
 MAX_SEED = 2**63 - 1  #: torch's and NumPy's generators take it, and the seed after it
-MAX_LENGTH = 10**12  #: characters of a sample
+MAX_SAMPLE_LENGTH = 10**12  #: characters of a sample
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6  #: besides 0; outside of them nothing changes any more
-MAX_STRING = 1_000_000  #: characters of one string of a sample's settings
-MAX_DRY, MAX_DRY_BASE = 1e6, 8.0  #: 8 to the power of the 300 ids that are counted is a finite number
+MAX_STRING_LENGTH = 1_000_000  #: characters of one string of a sample's settings
+MAX_DRY_PENALTY, MAX_DRY_BASE = 1e6, 8.0  #: 8 to the power of the 300 ids that are counted is a finite number
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class Config:
         """
         for key, value in values.items():
             if key not in cls.FIELDS:
-                raise ConfigError(f"unknown setting {shown(key)} in {cls.__name__}", did_you_mean(key, cls.FIELDS))
+                raise ConfigError(
+                    f"unknown setting {format_value(key)} in {cls.__name__}", did_you_mean(key, cls.FIELDS)
+                )
             cls.FIELDS[key].check(value, key)
 
     def to_json(self) -> dict[str, Any]:
@@ -71,12 +75,12 @@ class Config:
             ConfigError: a key is unknown, missing, or its value out of range.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError(f"{cls.__name__} cannot be made from {shown(values)}")
+            raise ConfigError(f"{cls.__name__} cannot be made from {format_value(values)}")
         cls.check_fields(values)
         try:
             return cls(**values)
         except TypeError as error:
-            raise ConfigError(f"{cls.__name__} cannot be made from {shown(sorted(values))}: {error}") from error
+            raise ConfigError(f"{cls.__name__} cannot be made from {format_value(sorted(values))}: {error}") from error
 
 
 def check_count(name: str, value: int, low: int = 1) -> None:
@@ -85,11 +89,11 @@ def check_count(name: str, value: int, low: int = 1) -> None:
     Raises:
         ConfigError: it is not.
     """
-    Whole(low).check(value, name)
+    Integer(low).check(value, name)
 
 
-SHARE = Number(0.0, 1.0)
-DROPOUT = Number(0.0, 0.95)
+FRACTION = Number(0.0, 1.0)
+DROPOUT_RATE = Number(0.0, 0.95)
 
 
 @dataclass(frozen=True)
@@ -115,19 +119,19 @@ class ModelConfig(Config):
     ngram_dropout: float = 0.0  #: of n-grams, place by place, while training
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
-        "vocab_size": Whole(1, MAX_VOCAB_SIZE),
-        "cell": Text(100),
-        "num_layers": Whole(1, MAX_LAYERS),
-        "hidden_size": Whole(1, MAX_SIZE),
-        "embedding_dim": Whole(1, MAX_SIZE),
-        "dropout": DROPOUT,
-        "weight_dropout": DROPOUT,
-        "ensemble_size": Whole(1, MAX_LAYERS),
-        "tie_weights": Flag(),
-        "ngrams": Whole(0, MAX_NGRAMS),
-        "ngram_rows": Whole(1, MAX_NGRAM_ROWS),
-        "ngram_dim": Whole(1, MAX_NGRAM_DIM),
-        "ngram_dropout": DROPOUT,
+        "vocab_size": Integer(1, MAX_VOCAB_SIZE),
+        "cell": String(100),
+        "num_layers": Integer(1, MAX_LAYERS),
+        "hidden_size": Integer(1, MAX_LAYER_SIZE),
+        "embedding_dim": Integer(1, MAX_LAYER_SIZE),
+        "dropout": DROPOUT_RATE,
+        "weight_dropout": DROPOUT_RATE,
+        "ensemble_size": Integer(1, MAX_LAYERS),
+        "tie_weights": Boolean(),
+        "ngrams": Integer(0, MAX_NGRAMS),
+        "ngram_rows": Integer(1, MAX_NGRAM_ROWS),
+        "ngram_dim": Integer(1, MAX_NGRAM_DIM),
+        "ngram_dropout": DROPOUT_RATE,
     }
 
     def __post_init__(self) -> None:
@@ -173,8 +177,8 @@ class ModelConfig(Config):
         return f"{self.cell} {self.num_layers}×{self.hidden_size}{ensemble}{ngrams}"
 
 
-NEWLINE_FORMS = ("lf", "keep")
-NORMAL_FORMS = ("nfc", "none")
+NEWLINE_MODES = ("lf", "keep")
+NORMALIZE_MODES = ("nfc", "none")
 
 
 @dataclass(frozen=True)
@@ -190,12 +194,12 @@ class DataConfig(Config):
     val_fraction: float = 0.1  #: the last part of the characters, held out for validation
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
-        "tokenizer": Text(),
-        "encoding": Text(100),
-        "newline": Text(choices=NEWLINE_FORMS),
-        "normalize": Text(choices=NORMAL_FORMS),
-        "documents": Text(),
-        "text_field": Text(),
+        "tokenizer": String(),
+        "encoding": String(100),
+        "newline": String(choices=NEWLINE_MODES),
+        "normalize": String(choices=NORMALIZE_MODES),
+        "documents": String(),
+        "text_field": String(),
         "val_fraction": Number(0.0, 0.5, above=True),
     }
 
@@ -226,19 +230,19 @@ class TrainConfig(Config):
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
         "budget_s": Nullable(Number(0.0, MAX_SECONDS, above=True)),
-        "steps": Nullable(Whole(1, MAX_STEPS)),
+        "steps": Nullable(Integer(1, MAX_STEPS)),
         "epochs": Nullable(Number(0.0, MAX_EPOCHS, above=True)),
-        "batch_size": Whole(1, MAX_BATCH_SIZE),
-        "seq_len": Whole(1, MAX_SEQ_LEN),
+        "batch_size": Integer(1, MAX_BATCH_SIZE),
+        "seq_len": Integer(1, MAX_SEQ_LEN),
         "learning_rate": Number(0.0, MAX_LEARNING_RATE, above=True),
-        "final_learning_rate": SHARE,
-        "warmup": SHARE,
+        "final_learning_rate": FRACTION,
+        "warmup": FRACTION,
         "beta1": Number(0.0, 0.99999),
         "beta2": Number(0.0, 0.99999),
         "weight_decay": Number(0.0, MAX_WEIGHT_DECAY),
         "clip_norm": Number(0.0, MAX_CLIP_NORM, above=True),
-        "seed": Whole(0, MAX_SEED),
-        "device": Text(100),
+        "seed": Integer(0, MAX_SEED),
+        "device": String(100),
     }
 
     def __post_init__(self) -> None:
@@ -248,7 +252,7 @@ class TrainConfig(Config):
             raise ConfigError(f"give exactly one of budget_s, steps and epochs, not {lengths or 'none'}")
 
 
-UNTIL = ("length", "newline", "boundary")
+END_CONDITIONS = ("length", "newline", "boundary")
 
 
 @dataclass(frozen=True)
@@ -273,22 +277,22 @@ class SampleConfig(Config):
     allow_invalid_utf8: bool = False  #: whether a model of bytes may write what is no character (as U+FFFD)
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
-        "length": Whole(0, MAX_LENGTH),
-        "seed": Whole(0, MAX_SEED),
-        "until": Text(choices=UNTIL),
-        "stop": ListOf(Text(MAX_STRING), high=10_000),
-        "regex": Text(MAX_STRING),
-        "ban": ListOf(Text(MAX_STRING), high=100_000),
-        "max_copy": Whole(0, 10**9),
-        "dry": Number(0.0, MAX_DRY),
+        "length": Integer(0, MAX_SAMPLE_LENGTH),
+        "seed": Integer(0, MAX_SEED),
+        "until": String(choices=END_CONDITIONS),
+        "stop": ListOf(String(MAX_STRING_LENGTH), high=10_000),
+        "regex": String(MAX_STRING_LENGTH),
+        "ban": ListOf(String(MAX_STRING_LENGTH), high=100_000),
+        "max_copy": Integer(0, 10**9),
+        "dry": Number(0.0, MAX_DRY_PENALTY),
         "dry_base": Number(1.0, MAX_DRY_BASE),
-        "dry_allowed": Whole(1, 10**9),
+        "dry_allowed": Integer(1, 10**9),
         "temperature": Number(0.0, MAX_TEMPERATURE),
-        "top_k": Whole(0, 10**9),
+        "top_k": Integer(0, 10**9),
         "top_p": Number(0.0, 1.0, above=True),
         "typical": Number(0.0, 1.0, above=True),
-        "min_p": SHARE,
-        "allow_invalid_utf8": Flag(),
+        "min_p": FRACTION,
+        "allow_invalid_utf8": Boolean(),
     }
 
     def __post_init__(self) -> None:
@@ -298,9 +302,9 @@ class SampleConfig(Config):
             if "" in strings:
                 raise ConfigError(f"{name}: an empty string stands everywhere")
         if 0 < self.temperature < MIN_TEMPERATURE:
-            wrong("temperature", self.temperature, f"must be 0 or at least {MIN_TEMPERATURE:g}")
+            raise_invalid("temperature", self.temperature, f"must be 0 or at least {MIN_TEMPERATURE:g}")
 
     @property
-    def truncates(self) -> bool:
+    def has_truncation(self) -> bool:
         """Whether less is drawn from than there is."""
         return self.top_k > 0 or self.top_p < 1.0 or self.typical < 1.0 or self.min_p > 0.0

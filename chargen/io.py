@@ -5,7 +5,7 @@
     read-only file, directory      refused
 
 The name of a partial file tells which process of which machine writes it, so that what a killed process left behind
-can be recognised and removed (`remove_stale_parts`).
+can be recognised and removed (`remove_stale_partial_files`).
 
 JSON as chargen writes it: one line, any script as it is, null for what is not a finite number.
 """
@@ -49,16 +49,16 @@ HINTS = {
 }
 
 
-def storage_error(path: Path, error: OSError) -> StorageError:
+def make_storage_error(path: Path, error: OSError) -> StorageError:
     """Return the error to raise for a path that cannot be written, with a hint that fits the reason."""
     hint = HINTS.get(error.errno or 0, "")
     return StorageError(f"{path} cannot be written: {error.strerror or error}", hint)
 
 
-def portable_name(name: str) -> str:
+def encode_file_name(name: str) -> str:
     """Return a file name as a string that UTF-8 can hold: itself, or where its bytes are not UTF-8, NUL and an escape.
 
-    >>> portable_name("caf\\udce9.txt")
+    >>> encode_file_name("caf\\udce9.txt")
     '\\x00caf%E9.txt'
     """
     try:
@@ -68,17 +68,17 @@ def portable_name(name: str) -> str:
     return name
 
 
-def native_name(portable: str) -> str:
-    """Return the file name that `portable_name` was given.
+def decode_file_name(portable: str) -> str:
+    """Return the file name that `encode_file_name` was given.
 
-    >>> native_name(portable_name("caf\\udce9.txt")) == "caf\\udce9.txt"
+    >>> decode_file_name(encode_file_name("caf\\udce9.txt")) == "caf\\udce9.txt"
     True
     """
     return os.fsdecode(unquote_to_bytes(portable[1:])) if portable.startswith("\0") else portable
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """Give a file to write to that replaces `path` once the block has ended without an exception.
 
     The folder is made if it is missing. What stood at `path` before is untouched until then, and if the block raises.
@@ -97,21 +97,21 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        raise storage_error(path, error) from error
+        raise make_storage_error(path, error) from error
 
 
 def write_atomically(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write chunks of bytes as one file, as `atomic_file` does.
+    """Write chunks of bytes as one file, as `open_atomically` does.
 
     Raises:
         StorageError: the path is read-only or a folder, or the disk does not take the file.
     """
-    with atomic_file(path) as file:
+    with open_atomically(path) as file:
         for chunk in chunks:
             file.write(chunk)
 
 
-def remove_stale_parts(folder: Path, targets: str = ".+") -> tuple[int, int]:
+def remove_stale_partial_files(folder: Path, targets: str = ".+") -> tuple[int, int]:
     """Remove the partial files that killed processes have left in a folder; return (how many, their bytes).
 
     Args:
@@ -135,7 +135,7 @@ def remove_stale_parts(folder: Path, targets: str = ".+") -> tuple[int, int]:
         except FileNotFoundError:
             continue  # another process has finished or removed it
         except OSError as error:
-            raise storage_error(path, error) from error
+            raise make_storage_error(path, error) from error
     return count, size_bytes
 
 
@@ -226,19 +226,19 @@ def _is_running(process_id: int) -> bool:
     return True
 
 
-def to_line(value: Any) -> str:
+def to_json_line(value: Any) -> str:
     """Return a value as one line of strict JSON.
 
-    >>> to_line({"loss_nats": float("nan"), "text": "là"})
+    >>> to_json_line({"loss_nats": float("nan"), "text": "là"})
     '{"loss_nats": null, "text": "là"}'
     """
-    return json.dumps(finite(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(replace_non_finite(value), ensure_ascii=False, allow_nan=False)
 
 
-def finite(value: Any) -> Any:
+def replace_non_finite(value: Any) -> Any:
     """Return a value with null in place of every float that is not finite, which JSON cannot hold."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

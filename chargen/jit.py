@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NumbaError", "cache_folder", "float32", "float64", "int64", "njit", "sigmoid", "tanh"]
+__all__ = ["NumbaError", "make_cache_folder", "float32", "float64", "int64", "njit", "sigmoid", "tanh"]
 
 
-def cache_folder() -> Path | None:
+def make_cache_folder() -> Path | None:
     """Return the folder for compiled code in the user's cache, made if it is missing; None if it cannot be made."""
     home = os.path.expanduser("~")
     if sys.platform == "win32":
@@ -47,7 +47,7 @@ def _set_up() -> None:
     if os.path.isabs(named):
         return
     os.environ.pop("NUMBA_CACHE_DIR", None)
-    if folder := cache_folder():
+    if folder := make_cache_folder():
         os.environ["NUMBA_CACHE_DIR"] = str(folder)
 
 

@@ -21,13 +21,13 @@ from chargen.errors import ConfigError
 
 MAX_DEPTH = 32  #: limit of the nesting of lists and objects; files that chargen writes have 5 levels
 MAX_FLOAT = sys.float_info.max
-MAX_WHOLE = 2**63 - 1  #: what a signed integer of 64 bits holds
-MAX_ENTRIES = 3_000_000  #: limit of the entries of a JSON text; a training state has three per validation
-MAX_SHOWN = 60  #: characters of a value in an error message
+MAX_INTEGER = 2**63 - 1  #: what a signed integer of 64 bits holds
+MAX_JSON_VALUES = 3_000_000  #: limit of the entries of a JSON text; a training state has three per validation
+MAX_SHOWN_CHARS = 60  #: characters of a value in an error message
 
 NO_KEYS: Mapping[str, Any] = {}
 _short = reprlib.Repr()
-_short.maxstring = _short.maxother = _short.maxlong = MAX_SHOWN
+_short.maxstring = _short.maxother = _short.maxlong = MAX_SHOWN_CHARS
 
 
 class Spec(ABC):
@@ -59,29 +59,29 @@ class Number(Spec):
             return
         bounds = [f"{'above' if self.above else 'at least'} {self.low:g}"] if self.low > -MAX_FLOAT else []
         bounds += [f"at most {self.high:g}"] if self.high < MAX_FLOAT else []
-        wrong(where, value, f"must be a finite number {' and '.join(bounds)}".strip())
+        raise_invalid(where, value, f"must be a finite number {' and '.join(bounds)}".strip())
 
 
-class Whole(Spec):
+class Integer(Spec):
     """A whole number in [low, high]."""
 
-    def __init__(self, low: int = 0, high: int = MAX_WHOLE) -> None:
+    def __init__(self, low: int = 0, high: int = MAX_INTEGER) -> None:
         self.low, self.high = low, high
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
-            wrong(where, value, f"must be a whole number of at least {self.low:,} and at most {self.high:,}")
+            raise_invalid(where, value, f"must be a whole number of at least {self.low:,} and at most {self.high:,}")
 
 
-class Flag(Spec):
+class Boolean(Spec):
     """True or false."""
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, bool):
-            wrong(where, value, "must be true or false")
+            raise_invalid(where, value, "must be true or false")
 
 
-class Text(Spec):
+class String(Spec):
     """A string that UTF-8 can hold, of `low` to `high` characters; one of `choices`, if there are any."""
 
     def __init__(self, high: int = 10_000, low: int = 0, choices: tuple[str, ...] = ()) -> None:
@@ -89,13 +89,13 @@ class Text(Spec):
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, str):
-            wrong(where, value, "must be a string")
+            raise_invalid(where, value, "must be a string")
         if self.choices and value not in self.choices:
-            wrong(where, value, f"must be one of {', '.join(self.choices)}")
+            raise_invalid(where, value, f"must be one of {', '.join(self.choices)}")
         if not self.low <= len(value) <= self.high:
-            wrong(where, value, f"must have from {self.low:,} to {self.high:,} characters, not {len(value):,}")
+            raise_invalid(where, value, f"must have from {self.low:,} to {self.high:,} characters, not {len(value):,}")
         if not is_unicode(value):
-            wrong(where, value, "must be valid Unicode")
+            raise_invalid(where, value, "must be valid Unicode")
 
 
 class Nullable(Spec):
@@ -117,9 +117,9 @@ class ListOf(Spec):
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, (list, tuple)):
-            wrong(where, value, "must be a list")
+            raise_invalid(where, value, "must be a list")
         if not self.low <= len(value) <= self.high:
-            wrong(where, value, f"must have from {self.low:,} to {self.high:,} entries, not {len(value):,}")
+            raise_invalid(where, value, f"must have from {self.low:,} to {self.high:,} entries, not {len(value):,}")
         for i, entry in enumerate(value):
             self.spec.check(entry, f"{where}[{i}]")
 
@@ -132,7 +132,7 @@ class Tuple(Spec):
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, (list, tuple)) or len(value) != len(self.specs):
-            wrong(where, value, f"must be a list of {len(self.specs)} entries")
+            raise_invalid(where, value, f"must be a list of {len(self.specs)} entries")
         for i, (spec, entry) in enumerate(zip(self.specs, value, strict=True)):
             spec.check(entry, f"{where}[{i}]")
 
@@ -145,7 +145,7 @@ class Record(Spec):
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, Mapping):
-            wrong(where, value, "must be an object")
+            raise_invalid(where, value, "must be an object")
         for key, spec in self.required.items():
             if key not in value:
                 raise ConfigError(f"{where} has no {key!r}")
@@ -155,16 +155,16 @@ class Record(Spec):
                 spec.check(value[key], f"{where}.{key}")
 
 
-def wrong(where: str, value: Any, what: str) -> NoReturn:
+def raise_invalid(where: str, value: Any, what: str) -> NoReturn:
     """Say that a value is not what it must be.
 
     Raises:
         ConfigError: always.
     """
-    raise ConfigError(f"{where} is {shown(value)}, but {what}")
+    raise ConfigError(f"{where} is {format_value(value)}, but {what}")
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a value for an error message: short, and without control characters."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
         return f"a whole number of about {int(value.bit_length() * math.log10(2)) + 1:,} digits"
@@ -183,16 +183,16 @@ def is_unicode(text: str) -> bool:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Read strict JSON.
+    """Parse strict JSON.
 
     Raises:
-        ConfigError: it is not JSON, has more than `MAX_ENTRIES` values, a key stands twice in an object, a number is
-            NaN or infinite or has thousands of digits, a string holds a lone surrogate, or lists and objects are nested
-            more than `MAX_DEPTH` deep.
+        ConfigError: If the text is not JSON, has more than `MAX_JSON_VALUES` values or a level of nesting beyond
+            `MAX_DEPTH`; if an object has the same key twice; if a number is NaN, infinite, too large for a float or has
+            thousands of digits; or if a string contains a lone surrogate.
     """
     commas = text.count(",") if isinstance(text, str) else text.count(b",")
-    if commas > MAX_ENTRIES:  # an empty list has 2 bytes, and takes 56 once it is read
-        raise ConfigError(f"its JSON has more than {MAX_ENTRIES:,} values")
+    if commas > MAX_JSON_VALUES:  # an empty list has 2 bytes, and takes 56 once it is read
+        raise ConfigError(f"its JSON has more than {MAX_JSON_VALUES:,} values")
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError as error:
@@ -210,7 +210,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1) if len(keys) < 1000 else "one"
-        raise ConfigError(f"its JSON has the key {shown(twice)} twice")
+        raise ConfigError(f"its JSON has the key {format_value(twice)} twice")
     return found
 
 
@@ -227,7 +227,7 @@ def _check_plain(value: Any) -> None:
             kind = type(item)  # of what `json` made: quicker to tell apart than by `isinstance`
             if kind is str:
                 if not is_unicode(item):
-                    raise ConfigError(f"its JSON holds {shown(item)}, which is not valid Unicode")
+                    raise ConfigError(f"its JSON holds {format_value(item)}, which is not valid Unicode")
             elif kind is dict:
                 below.extend(item)
                 below.extend(item.values())

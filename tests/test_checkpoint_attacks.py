@@ -25,11 +25,11 @@ from benchmarks.schema_attack import (
     write_tensors,
 )
 from chargen.cells.weights import MASKED_LOGIT, MAX_WEIGHT, count_parameters, count_tensors, parameter_shapes
-from chargen.checkpoint import Checkpoint, load_checkpoint, load_described, load_tensors, save_checkpoint, save_tensors
+from chargen.checkpoint import Checkpoint, load_checkpoint, load_metadata, load_tensors, save_checkpoint, save_tensors
 from chargen.config import MIN_TEMPERATURE, ModelConfig
 from chargen.errors import ConfigError, ModelError, TokenizerError
 from chargen.lm import LanguageModel
-from chargen.runs import find_model, run_names
+from chargen.runs import find_model, list_run_names
 from chargen.schema import MAX_DEPTH, parse_json
 from chargen.tasks.classifier import load_classifier
 from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -277,7 +277,7 @@ def test_only_regular_files_are_opened(tmp_path: Path, chargen: Chargen) -> None
         for read in (load_checkpoint, load_tensors, load_state):
             with pytest.raises(ModelError, match="not a regular file|no model file"):
                 read(tmp_path / name)
-        assert load_described(tmp_path / name) == {}
+        assert load_metadata(tmp_path / name) == {}
         assert chargen("score", "-m", str(tmp_path / name), "x").status == 1
         assert chargen("train", "x", "--tokenizer", f"sp:{tmp_path / name}").status == 1
 
@@ -407,7 +407,7 @@ def test_one_bad_run_does_not_break_the_list(chargen: Chargen) -> None:
         for name in ("result", "loss", "folder", "junk", "link", "loop"):
             assert f"note: checkpoints/{name}/" in result.err or f"at checkpoints/{name}/" in result.err, name
     assert find_model(None).parent.name in ("good", "result", "loss", "junk")
-    assert "folder" not in run_names()
+    assert "folder" not in list_run_names()
 
 
 def _parts(model: Checkpoint) -> tuple[Any, Any, Any]:

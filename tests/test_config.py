@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.config import (
+    MAX_LAYER_SIZE,
     MAX_LAYERS,
     MAX_SEED,
-    MAX_SIZE,
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     Config,
@@ -37,8 +37,8 @@ models = st.builds(
     vocab_size=count,
     cell=st.text(),
     num_layers=st.integers(1, MAX_LAYERS),
-    hidden_size=st.integers(1, MAX_SIZE),
-    embedding_dim=st.integers(1, MAX_SIZE),
+    hidden_size=st.integers(1, MAX_LAYER_SIZE),
+    embedding_dim=st.integers(1, MAX_LAYER_SIZE),
     dropout=st.floats(0, 0.95),
     weight_dropout=st.floats(0, 0.95),
     ngram_dropout=st.floats(0, 0.95),

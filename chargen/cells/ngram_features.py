@@ -28,7 +28,7 @@ MASK = (1 << BITS) - 1
 
 
 @lru_cache
-def hashing(longest: int, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def make_hash_parameters(longest: int, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return w, [N − 1, N], with a row for each n from 2 to N whose first n numbers are odd and the rest zero, and the
     first row of the table for each n, [N − 1].
     """
@@ -39,14 +39,16 @@ def hashing(longest: int, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int6
     return multipliers.view(np.int64), np.arange(longest - 1) * rows
 
 
-def rows_read(xp: Any, ids: Array, history: Array, hashed_by: tuple[Array, Array], rows: int) -> tuple[Array, Array]:
+def find_ngram_rows(
+    xp: Any, ids: Array, history: Array, hashed_by: tuple[Array, Array], rows: int
+) -> tuple[Array, Array]:
     """Return which rows a window's characters stand for.
 
     Args:
         xp: numpy or torch.
         ids: [T, B], of 64 bits.
         history: what was read before, [B, N − 1], of 64 bits.
-        hashed_by: what `hashing` gives, as arrays of `xp`.
+        hashed_by: what `make_hash_parameters` gives, as arrays of `xp`.
         rows: for each n; a power of two.
 
     Returns:
@@ -56,10 +58,10 @@ def rows_read(xp: Any, ids: Array, history: Array, hashed_by: tuple[Array, Array
     text = xp.concatenate([history.T, ids])  # [N − 1 + T, B]
     last = xp.stack([text[N - 1 - j : N - 1 - j + T] for j in range(N)], -1)  # [T, B, N], the newest first
     hashed = (last[..., None, :] * multipliers).sum(-1)  # [T, B, N − 1]; wraps around
-    return (hashed >> shift(rows) & (rows - 1)) + first, text[T:].T
+    return (hashed >> get_hash_shift(rows) & (rows - 1)) + first, text[T:].T
 
 
-def shift(rows: int) -> int:
+def get_hash_shift(rows: int) -> int:
     """Return by how many bits a hash is shifted to one of so many rows."""
     return BITS - rows.bit_length() + 1
 

@@ -73,7 +73,7 @@ def count_tensors(config: ModelConfig) -> int:
     return config.total_layers * names + 2 + (not config.tie_weights) + 2 * bool(config.ngrams)
 
 
-def table_bytes(config: ModelConfig) -> int:
+def count_table_bytes(config: ModelConfig) -> int:
     """Return the size of what is computed from the weights when a model is opened: input gates and head for each id."""
     gates = CELLS.get(config.cell).num_input_gates
     return config.vocab_size * config.ensemble_size * (gates + 1) * config.hidden_size * FLOAT32_BYTES
@@ -107,12 +107,12 @@ def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Non
         ModelError: one is missing, has another shape, is one too many, holds NaN or is beyond `MAX_WEIGHT`.
     """
     check_shapes(config, {name: weight.shape for name, weight in weights.items()})
-    found = too_large(weights.items())
+    found = find_invalid_weight(weights.items())
     if found:
         raise ModelError(found, "Train again; a lower --lr keeps weights small.")
 
 
-def too_large(weights: Iterable[tuple[str, np.ndarray]]) -> str:
+def find_invalid_weight(weights: Iterable[tuple[str, np.ndarray]]) -> str:
     """Return which weight is NaN or beyond `MAX_WEIGHT`, as a sentence; "" if none is.
 
     Of the head's bias `MASKED_LOGIT` is allowed, but not for all ids.
@@ -130,7 +130,7 @@ def too_large(weights: Iterable[tuple[str, np.ndarray]]) -> str:
     return ""
 
 
-def masked_bias(bias: np.ndarray, masked: Sequence[int]) -> np.ndarray:
+def mask_bias(bias: np.ndarray, masked: Sequence[int]) -> np.ndarray:
     """Return an output bias, [V], in which these ids and no others are masked.
 
     A masked id has the bias MASKED_LOGIT. Its probability and its gradient are exactly 0, so that training leaves it

@@ -268,7 +268,7 @@ def _saved(choices: dict[str, Any]) -> State:
 
     with resume_run(choices["resume"]) as writer:  # fails early if another process writes the run
         run = writer.run
-        saved = load_state(run.state)
+        saved = load_state(run.state_path)
     settings = {**saved.model.to_json(), **saved.data.to_json(), **saved.train.to_json(), "name": run.name}
     for name in choices:
         option = options.given(name)

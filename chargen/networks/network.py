@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.cells import CELLS
-from chargen.cells.ngram_features import hashing, rows_read
+from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.networks.layers import Dense, LayerBackend, Lookup, State, choose_backend, packed
@@ -44,7 +44,7 @@ class Network(nn.Module):
         for name, shape in parameter_shapes(config).items():
             self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, config, generator)))
         if config.ngrams:
-            multipliers, first = hashing(config.ngrams, config.ngram_rows)
+            multipliers, first = make_hash_parameters(config.ngrams, config.ngram_rows)
             self.register_buffer("_multipliers", torch.from_numpy(multipliers), persistent=False)
             self.register_buffer("_first", torch.from_numpy(first), persistent=False)
 
@@ -131,7 +131,7 @@ class Network(nn.Module):
         if not self.config.ngrams:
             return
         hashed_by = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
-        rows, history = rows_read(torch, ids, state[-1][0], hashed_by, self.config.ngram_rows)
+        rows, history = find_ngram_rows(torch, ids, state[-1][0], hashed_by, self.config.ngram_rows)
         table = self.weight("ngrams.weight")
         rows = rows.flatten(0, 1)  # [T·B, N − 1]
         kept = ngram_dropout(rows, table.dtype, self.config.ngram_dropout, dropout_generator)

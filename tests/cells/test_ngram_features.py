@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.cells.ngram_features import MASK, hashing, rows_read
+from chargen.cells.ngram_features import MASK, find_ngram_rows, make_hash_parameters
 from chargen.checkpoint import load_checkpoint
 from chargen.config import ModelConfig
 from chargen.errors import ConfigError
@@ -30,7 +30,7 @@ R = 64
 
 def rows_of(ids: np.ndarray, longest: int, rows: int = R) -> np.ndarray:
     """The definition: the highest bits of Σ w · id over the last n ids, for each place, n and lane."""
-    multipliers, _ = hashing(longest, rows)
+    multipliers, _ = make_hash_parameters(longest, rows)
     T, B = ids.shape
     found = np.zeros((T, B, longest - 1), dtype=np.int64)
     for t in range(T):
@@ -47,11 +47,11 @@ def rows_of(ids: np.ndarray, longest: int, rows: int = R) -> np.ndarray:
 def test_rows_are_those_of_the_definition_however_a_text_is_cut(longest: int, cut: int, seed: int) -> None:
     ids = np.random.default_rng(seed).integers(0, 9000, (9, 3))
     expected = rows_of(ids, longest)
-    by = hashing(longest, R)
+    by = make_hash_parameters(longest, R)
     by_torch = (torch.from_numpy(by[0]), torch.from_numpy(by[1]))
     history = np.zeros((3, longest - 1), dtype=np.int64)
-    first, history = rows_read(np, ids[:cut], history, by, R)
-    second, history = rows_read(torch, torch.from_numpy(ids[cut:]), torch.from_numpy(history.copy()), by_torch, R)
+    first, history = find_ngram_rows(np, ids[:cut], history, by, R)
+    second, history = find_ngram_rows(torch, torch.from_numpy(ids[cut:]), torch.from_numpy(history.copy()), by_torch, R)
     np.testing.assert_array_equal(np.concatenate([first, second.numpy()]), expected)
     assert np.array_equal(history, np.concatenate([np.zeros((longest, 3), int), ids])[1 - longest :].T)
 
@@ -60,7 +60,7 @@ def test_rows_are_those_of_the_definition_however_a_text_is_cut(longest: int, cu
 def test_ngrams_share_rows_as_chance_would_have_it(n: int, count: int) -> None:
     R, letters = 1 << 15, range(2, 42)
     ids = np.array(list(product(letters, repeat=n))).T
-    rows, _ = rows_read(np, ids, np.zeros((count, n - 1), dtype=np.int64), hashing(n, R), R)
+    rows, _ = find_ngram_rows(np, ids, np.zeros((count, n - 1), dtype=np.int64), make_hash_parameters(n, R), R)
     found = len(np.unique(rows[-1, :, n - 2]))
     assert found > 0.9 * R * (1 - np.exp(-count / R))
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chargen.cells.weights import MASKED_LOGIT, masked_bias
+from chargen.cells.weights import MASKED_LOGIT, mask_bias
 from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import DataConfig, ModelConfig
 from chargen.engines.interface import Engine, log_softmax
@@ -94,7 +94,7 @@ def test_a_file_without_a_mask_is_opened_with_one_and_a_wrong_mask_is_lifted() -
     opened = dataclasses.replace(model, weights={**model.weights, "head.bias": bias})
     save_checkpoint(Path("m"), opened)
     assert load_checkpoint(Path("m")).weights["head.bias"].tolist() == [np.float32(MASKED_LOGIT), 0, 0, 0, 0, 0]
-    assert masked_bias(np.array([1.0, MASKED_LOGIT, -2.0, 4.0]), [3]).tolist() == [1.0, -2.0, -2.0, MASKED_LOGIT]
+    assert mask_bias(np.array([1.0, MASKED_LOGIT, -2.0, 4.0]), [3]).tolist() == [1.0, -2.0, -2.0, MASKED_LOGIT]
 
 
 @pytest.mark.parametrize("documents", ["none", "line"])
