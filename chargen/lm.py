@@ -44,17 +44,22 @@ MAX_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch i
 Texts = list[str] | tuple[str, ...]
 
 
-def load(model: str | Path | None = None) -> LanguageModel:
-    """Open a model.
+def load(
+    model: str | Path | None = None, device: str = "auto", notify: Callable[[str], object] | None = None
+) -> LanguageModel:
+    """Open a trained model.
 
     Args:
-        model: a file, a run's folder, a run's name under checkpoints/; None for the newest run.
+        model: Path of a model file, folder of a run, or name of a run under checkpoints/; None opens the newest run.
+        device: Device for torch: "cpu", "cuda", "mps", or "auto" (a GPU if there is one).
+        notify: Function that receives messages meant for a person, for example that a damaged cache is rebuilt.
+            None drops them.
 
     Raises:
-        ModelError: there is none, or it is damaged.
+        ModelError: If there is no such model, or its file is damaged.
     """
     path = find_model(None if model is None else str(model))
-    return LanguageModel(load_checkpoint(path), path=path)
+    return LanguageModel(load_checkpoint(path), device, path, notify)
 
 
 class LanguageModel:
@@ -69,10 +74,18 @@ class LanguageModel:
         path: of its file, beside which its training state knows where the training text was.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto", path: Path | None = None) -> None:
-        self.checkpoint, self.path = checkpoint, path
-        self.tokenizer, self.device = checkpoint.tokenizer, device
-        self.note: Callable[[str], object] = lambda text: None  # is told what a person should know (a damaged cache)
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        path: Path | None = None,
+        notify: Callable[[str], object] | None = None,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.tokenizer = checkpoint.tokenizer
+        self.device = device
+        self.path = path
+        self._notify = notify or (lambda text: None)
         self._data = checkpoint.data
 
     def save(self, path: str | Path) -> None:
@@ -150,7 +163,7 @@ class LanguageModel:
         if config.max_copy:
             from chargen.sampling.copy_filter import CopyFilter, copy_index  # which reads corpora
 
-            copies = CopyFilter(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self.note))
+            copies = CopyFilter(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self._notify))
         engine = self._numpy if by_numpy or after else self._torch
         config, prompt = replace(config, regex=self._scoring.normal(config.regex)), self._scoring.normal(prompt)
         between = separator(self._data.documents) if self._has_documents else None

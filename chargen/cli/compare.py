@@ -78,9 +78,7 @@ def compare(
     config = DataConfig(encoding=encoding, newline="keep", normalize="none")
     found = read_corpus([corpus], config, max_bytes=max_bytes)
     lines = split_lines(found.text)
-    lms = [load(model) for model in models]
-    for lm in lms:
-        lm.device = device
+    lms = [load(model, device) for model in models]
     nats, unknown = zip(*(lm.by_line(lines) for lm in lms), strict=True)
     learned, source = _learned(lms[0], models[0], learn, config, max_bytes)
     table = _table(models, nats, lines, learned, source, resamples, seed)

@@ -112,8 +112,7 @@ def _run(file: str, form: str, costs: tuple[str, ...], references: str | None, c
         if form == KALDI and not any(choices[key] for key in ("only_best", "sort", "as_costs", "as_json")):
             click.echo("note: Kaldi's form has no room for a score; --as-costs, --best or --json show it", err=True)
         lists = read_lists(lines, where, form, [(name, read_lines(_open(name, stack), name)) for name in costs])
-        lm = load(choices["model"])
-        lm.device = choices["device"]
+        lm = load(choices["model"], choices["device"])
         how = {"context": choices["context"], "end": choices["end"]}
         scored = score_lists(lists, lambda texts: lm.score(texts, **how), choices["by"])
         weight = 1.0 if choices["weight"] is None else choices["weight"]
