@@ -79,7 +79,7 @@ def compare(
     found = read_corpus([corpus], config, max_bytes=max_bytes)
     lines = split_lines(found.text)
     lms = [load(model, device) for model in models]
-    nats, unknown = zip(*(lm.by_line(lines) for lm in lms), strict=True)
+    nats, unknown = zip(*(lm.evaluate_lines(lines) for lm in lms), strict=True)
     learned, source = _learned(lms[0], models[0], learn, config, max_bytes)
     table = _table(models, nats, lines, learned, source, resamples, seed)
     for row, counts in zip(table, unknown, strict=False):

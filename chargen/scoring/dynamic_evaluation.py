@@ -238,7 +238,7 @@ def evaluate_adapted(
         CorpusError: the text is empty.
         DivergenceError: the rate is too high for this model.
     """
-    whole = WholeText.of(text, checkpoint.tokenizer, checkpoint.data)
+    whole = WholeText.from_text(text, checkpoint)
     parts, done = [], 0
     for part in adapted_log_probs(checkpoint, whole.ids, how, device):
         parts.append(part)
@@ -250,5 +250,5 @@ def evaluate_adapted(
         decay=how.decay,
         segment_ids=how.segment_ids,
         chars=len(whole.text),
-        **whole.units(np.concatenate(parts)),
+        **whole.losses(np.concatenate(parts)),
     )

@@ -62,7 +62,7 @@ def test_lines_add_up_to_the_evaluation_of_the_whole(tokenizer: str, kind: str, 
     about = {"data": DataConfig(documents=kind, normalize=normalize).to_json()}
     lm = LanguageModel(replace(model, about=about))
     text = "Chữ tài\r\nnhe\u0301, mệnh €\n\n\nlazy dog\nfox"
-    nats, unknown = lm.by_line(split_lines(text))
+    nats, unknown = lm.evaluate_lines(split_lines(text))
     assert len(nats) == len(unknown) == 6
     assert unknown.sum() == lm.evaluate(text).unknown_chars
     assert nats.sum() / math.log(2) / utf8_size(text) == pytest.approx(lm.evaluate(text).bits_per_byte, rel=1e-5)
