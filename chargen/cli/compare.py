@@ -70,7 +70,7 @@ def compare(
     from chargen.config import DataConfig
     from chargen.data.dataset import split_lines
     from chargen.lm import load
-    from chargen.scoring.bootstrap import differ_most
+    from chargen.scoring.bootstrap import most_different_lines
     from chargen.scoring.scorer import utf8_size
     from chargen.text.corpus import read_corpus
 
@@ -84,7 +84,7 @@ def compare(
     table = _table(models, nats, lines, learned, source, resamples, seed)
     for row, counts in zip(table, unknown, strict=False):
         row["unknown_chars"] = int(counts.sum())
-    apart = [(b, line) for b in range(1, len(lms)) for line in differ_most(nats[0], nats[b], top)]
+    apart = [(b, line) for b in range(1, len(lms)) for line in most_different_lines(nats[0], nats[b], top)]
     far = [_line(lines, models, nats, b, line) for b, line in apart]
     about = {"corpus": found.name, "chars": len(found.text), "bytes": utf8_size(found.text), "lines": len(lines)}
     _say(found, lms, models, len(lines))

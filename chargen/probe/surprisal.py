@@ -115,7 +115,7 @@ def best_guesses(
     while block := list(islice(steps, BLOCK_SIZE)):
         log_probs = np.stack([log_softmax(step.logits)[0] for step in block])
         states = joined([step.state for step in block])
-        yield from map(tuple, most_likely_chars(engine, tokenizer, log_probs, states, num_guesses, with_end))
+        yield from map(tuple, find_likely_chars(engine, tokenizer, log_probs, states, num_guesses, with_end))
 
 
 def _char_steps(engine: Engine, tokenizer: Tokenizer, context: Ids, text: str) -> Iterator[Step]:
@@ -130,7 +130,7 @@ def _char_steps(engine: Engine, tokenizer: Tokenizer, context: Ids, text: str) -
     yield char_step
 
 
-def most_likely_chars(
+def find_likely_chars(
     engine: Engine,
     tokenizer: Tokenizer,
     log_probs: NDArray[np.float64],

@@ -36,7 +36,7 @@ from chargen.engines.interface import (
     step_through,
 )
 from chargen.errors import ConfigError
-from chargen.probe.surprisal import most_likely_chars
+from chargen.probe.surprisal import find_likely_chars
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 BATCH_SIZE = 256  #: edits that are scored together
@@ -203,7 +203,7 @@ def _likely_chars(
             next_log_probs, state = log_softmax(step.logits)[0], step.state
         log_probs.append(next_log_probs)
         states.append(state)
-    guesses = most_likely_chars(engine, tokenizer, np.stack(log_probs), joined(states), num_chars)
+    guesses = find_likely_chars(engine, tokenizer, np.stack(log_probs), joined(states), num_chars)
     excluded = {"\n", "\r"} - set(text)
     return [[c for c in dict.fromkeys(guess.text[:1] for guess in best) if c not in excluded] for best in guesses]
 

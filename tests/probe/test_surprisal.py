@@ -20,7 +20,7 @@ from chargen.config import DataConfig
 from chargen.engines.interface import joined, log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.lm import LanguageModel
-from chargen.probe.surprisal import CharSurprisal, most_likely_chars
+from chargen.probe.surprisal import CharSurprisal, find_likely_chars
 from chargen.ui.heatmap import (
     CIVIDIS,
     MAX_BITS,
@@ -107,7 +107,7 @@ def test_states_taken_apart_and_put_together_are_the_same() -> None:
     again = joined([engine.select(state, np.array([b])) for b in (2, 0, 1)])
     logits, _ = engine.step(np.array([5, 5, 5]), engine.select(again, np.array([1, 2, 0])))
     assert logits == pytest.approx(engine.step(np.array([5, 5, 5]), state)[0])
-    assert len(most_likely_chars(engine, model.tokenizer, log_softmax(logits), again, 3)) == 3
+    assert len(find_likely_chars(engine, model.tokenizer, log_softmax(logits), again, 3)) == 3
 
 
 # ── how they are shown ────────────────────────────────────────────────────────────────────────────────────────────────
