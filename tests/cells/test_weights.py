@@ -154,7 +154,7 @@ def test_a_model_without_newline_refuses_to_score_the_end(chargen: Chargen) -> N
 def test_suggestions_of_a_model_without_newline_exclude_the_end() -> None:
     model = LanguageModel(random_model("abc", seed=3))
     text = "abca"
-    found = model.suggest(text, most=9)
+    found = model.suggest(text, num_suggestions=9)
     assert found and not any(text.startswith(each.text) for each in found)
     before = model.score(text).log_prob_nats
     for each in found:
