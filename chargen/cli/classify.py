@@ -19,7 +19,7 @@ from chargen.cli.main import STARTED, stop_on_signals
 
 if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
-    from chargen.tasks.classifier import Classifier, Trained
+    from chargen.tasks.classifier import Classifier, TrainedClassifier
 
 DEFAULT_BUDGET_S = 300.0
 CALIBRATION_SHARES = (0.5,)  # of the texts of --labelled: the first half calibrates, the second half evaluates
@@ -118,7 +118,7 @@ def classify_texts(args: ClassifyArguments) -> None:
     options.refuse(TRAINING_OPTIONS, "needs --train.")
     if not args.models:
         raise click.UsageError("Give a classifier or several models: -m NAME, or -m A -m B.")
-    from chargen.tasks.calibration import split_halves
+    from chargen.tasks.calibration import split_labelled
     from chargen.tasks.classifier import load_classifier
     from chargen.tasks.labelled_data import read_labelled
 
@@ -126,7 +126,7 @@ def classify_texts(args: ClassifyArguments) -> None:
     texts = [*args.texts, *_lines(args.file, bool(args.texts or args.labelled))]
     quality = None
     if args.labelled:
-        for_temperature, unseen = split_halves(read_labelled(Path(args.labelled)), CALIBRATION_SHARES, args.seed)
+        for_temperature, unseen = split_labelled(read_labelled(Path(args.labelled)), CALIBRATION_SHARES, args.seed)
         classifier = classifier.calibrate(for_temperature)
         quality = classifier.evaluate(unseen)
     elif not classifier.is_calibrated:
@@ -153,7 +153,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     if args.models or args.texts or args.file or args.labelled:
         raise click.UsageError("--train makes a classifier; use it afterwards: chargen classify -m NAME …")
     length = _length(args)
-    from chargen.tasks.classifier import Trained, train_classifier
+    from chargen.tasks.classifier import TrainedClassifier, train_classifier
     from chargen.tasks.labelled_data import read_labelled
     from chargen.ui.console import ProgressBar, print_json, stderr_console, stdout_console
     from chargen.ui.terminal_text import visible
@@ -166,7 +166,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     num_done = 0
     with stop_on_signals() as stop, ProgressBar(console, len(texts)) as bar:
         for step in train_classifier(texts, name, length, model, args.seed, args.device, started, stop.is_set):
-            if isinstance(step, Trained):
+            if isinstance(step, TrainedClassifier):
                 trained = step
                 continue
             label, values = step[0], step[1].to_json()
@@ -206,20 +206,20 @@ def _lines(name: str | None, has_more: bool) -> list[str]:
         CorpusError: If the file cannot be read.
     """
     from chargen.errors import CorpusError
-    from chargen.tasks.labelled_data import held_lines
+    from chargen.tasks.labelled_data import read_all_lines
 
     if name is None and (has_more or sys.stdin.isatty()):
         return []
     try:
         if name in (None, "-"):
-            return held_lines(sys.stdin.buffer, "standard input")
+            return read_all_lines(sys.stdin.buffer, "standard input")
         with open(str(name), "rb") as file:
-            return held_lines(file, str(name))
+            return read_all_lines(file, str(name))
     except OSError as error:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _trained_json(trained: Trained) -> dict[str, Any]:
+def _trained_json(trained: TrainedClassifier) -> dict[str, Any]:
     classifier = trained.classifier
     return {
         "classifier": str(trained.folder),

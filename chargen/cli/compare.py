@@ -110,7 +110,7 @@ def compare_models(args: CompareArguments) -> None:
     from chargen.config import DataConfig
     from chargen.data.dataset import split_lines
     from chargen.lm import load
-    from chargen.scoring.bootstrap import differ_most
+    from chargen.scoring.bootstrap import most_different_lines
     from chargen.scoring.scorer import utf8_size
     from chargen.text.corpus import read_corpus
 
@@ -118,10 +118,8 @@ def compare_models(args: CompareArguments) -> None:
     config = DataConfig(encoding=args.encoding, newline="keep", normalize="none")
     corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
     lines = split_lines(corpus.text)
-    lms = [load(model) for model in args.models]
-    for lm in lms:
-        lm.device = args.device
-    nats, unknown = zip(*(lm.by_line(lines) for lm in lms), strict=True)
+    lms = [load(model, args.device) for model in args.models]
+    nats, unknown = zip(*(lm.evaluate_lines(lines) for lm in lms), strict=True)
     learned = _learned_text(lms[0], args, config)
     rows = _rows(args, nats, lines, learned)
     for row, counts in zip(rows, unknown, strict=False):
@@ -129,7 +127,7 @@ def compare_models(args: CompareArguments) -> None:
     line_differences = [
         _line_difference(lines, args.models, nats, other, line)
         for other in range(1, len(lms))
-        for line in differ_most(nats[0], nats[other], args.top)
+        for line in most_different_lines(nats[0], nats[other], args.top)
     ]
     about = {
         "corpus": corpus.name,

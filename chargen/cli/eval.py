@@ -101,8 +101,7 @@ def evaluate_model(args: EvalArguments) -> None:
     from chargen.text.corpus import read_corpus
     from chargen.ui.console import print_json, stderr_console
 
-    lm = load(args.model)
-    lm.device = args.device
+    lm = load(args.model, args.device)
     # The text is read unchanged: the model normalizes it like its training text, and counts the bytes of this one.
     config = DataConfig(encoding=args.encoding, newline="keep", normalize="none")
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)

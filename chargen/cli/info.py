@@ -36,7 +36,7 @@ def describe_models(model: str | None = None, as_json: bool = False) -> None:
         ModelError: If the model does not exist or cannot be read. Models of a table that cannot be read get a note.
     """
     from chargen.errors import ChargenError
-    from chargen.runs import CHECKPOINTS, find_model, model_files
+    from chargen.runs import CHECKPOINTS, find_model, list_model_files
     from chargen.ui.console import print_json
 
     if model is not None:
@@ -47,7 +47,7 @@ def describe_models(model: str | None = None, as_json: bool = False) -> None:
             _print_one(facts)
         return
     all_facts = []
-    for path in model_files():
+    for path in list_model_files():
         try:
             all_facts.append({"name": path.parent.name, **_facts(str(path))})
         except ChargenError as error:
@@ -81,7 +81,7 @@ def _facts(path: str) -> dict[str, Any]:
         "cell": config.cell,
         "num_layers": config.num_layers,
         "hidden_size": config.hidden_size,
-        "members": config.members,
+        "ensemble_size": config.ensemble_size,
         "embedding_dim": config.embedding_dim,
         "ngrams": config.ngrams,
         "dropout": config.dropout,

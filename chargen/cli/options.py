@@ -60,9 +60,9 @@ def option_group(title: str) -> Callable[..., Callable[[F], F]]:
 class GroupedCommand(click.Command):
     """A command whose help lists its options in groups, in the order of their declaration."""
 
-    def __init__(self, *args: Any, **attributes: Any) -> None:
+    def __init__(self, name: str | None, **attributes: Any) -> None:
         settings = {"token_normalize_func": _current_name, **attributes.pop("context_settings", {})}
-        super().__init__(*args, context_settings=settings, **attributes)
+        super().__init__(name, context_settings=settings, **attributes)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group; --help is the last entry of the last one."""
@@ -116,9 +116,9 @@ class Name(click.types.StringParamType):
 
 
 def _run_names() -> Sequence[str]:
-    from chargen.runs import run_names
+    from chargen.runs import list_run_names
 
-    return run_names()
+    return list_run_names()
 
 
 def _corpus_names() -> Iterable[str]:
@@ -269,7 +269,7 @@ class NetworkArguments:
     cell: str | None = None
     num_layers: int | None = None
     hidden_size: int | None = None
-    members: int | None = None
+    ensemble_size: int | None = None
     embedding_dim: int | None = None
     ngrams: int | None = None
     tie_weights: bool | None = None
@@ -290,7 +290,7 @@ def network_options(command: F) -> F:
         by_recipe("--cell", type=CELL_NAME, metavar="CELL", help="Recurrent cell: rnn, lstm, gru or mgru."),
         by_recipe("--layers", "num_layers", type=int, metavar="N", help="Number of recurrent layers."),
         by_recipe("--hidden", "hidden_size", type=int, metavar="N", help="Hidden size of each layer."),
-        by_recipe("--ensemble", "members", type=int, metavar="N",
+        by_recipe("--ensemble", "ensemble_size", type=int, metavar="N",
                   help="Number of networks that are trained together; the mean of their logits is the prediction."),
         by_recipe("--embedding", "embedding_dim", type=int, metavar="N", help="Size of the embedding."),
         by_recipe("--ngrams", type=int, metavar="N",

@@ -18,11 +18,11 @@ from chargen.cli import options
 from chargen.ui.terminal_text import is_shown, visible_json
 
 if TYPE_CHECKING:
-    from chargen.tasks.rescoring import Hypothesis, Scored
-    from chargen.tasks.tuning import Tuned
+    from chargen.tasks.rescoring import Hypothesis, ScoredHypothesis
+    from chargen.tasks.tuning import TunedWeight
 
 MAX_WEIGHT = 1e9  # no total overflows with it
-Formatter = Callable[["Scored", float], str]  # (hypothesis, weight) → the line to print
+Formatter = Callable[["ScoredHypothesis", float], str]  # (hypothesis, weight) → the line to print
 
 list_option = options.option_group("N-best lists")
 score_option = options.option_group("Combining scores")
@@ -139,20 +139,19 @@ def rescore_lists(args: RescoreArguments) -> None:
     """
     _check(args)
     from chargen.lm import load
-    from chargen.tasks.rescoring import KALDI, MOSES, detect, read_lines, read_lists, score_lists
+    from chargen.tasks.rescoring import KALDI, MOSES, detect_format, read_lines, read_lists, score_lists
 
     source = "standard input" if args.file == "-" else args.file
     with ExitStack() as stack:
         lines = read_lines(_open(args.file, stack), source)
-        detected, lines = detect(lines, source)
+        detected, lines = detect_format(lines, source)
         form = detected if args.form == "auto" else args.form
         if args.costs and form == MOSES:
             raise click.UsageError("--costs need the format of Kaldi; lines of Moses contain their total.")
         if form == KALDI and not (args.only_best or args.sort or args.as_costs or args.as_json):
             click.echo("note: the format of Kaldi cannot hold a score; --as-costs, --best or --json use it", err=True)
         lists = read_lists(lines, source, form, [(name, read_lines(_open(name, stack), name)) for name in args.costs])
-        lm = load(args.model)
-        lm.device = args.device
+        lm = load(args.model, args.device)
         scored = score_lists(lists, lambda texts: lm.score(texts, context=args.context, end=args.end), args.by)
         weight = 1.0 if args.weight is None else args.weight
         if args.references:
@@ -198,20 +197,20 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _tune(lists: list[list[Scored]], name: str, form: str, error: str, as_json: bool) -> float:
+def _tune(lists: list[list[ScoredHypothesis]], name: str, form: str, error: str, as_json: bool) -> float:
     """Find the weight for the references in the file `name`, print what it gains, and return it."""
-    from chargen.tasks.rescoring import candidates, read_lines, read_references
+    from chargen.tasks.rescoring import prepare_tuning, read_lines, read_references
     from chargen.tasks.tuning import tune_weight
 
     with ExitStack() as stack:
         references = read_references(read_lines(_open(name, stack), name), name, form)
-    numbers, num_units = candidates(lists, references, name, error)
+    numbers, num_units = prepare_tuning(lists, references, name, error)
     tuned = tune_weight(numbers)
     _print_tuned(tuned, num_units, len(lists), error, as_json)
     return tuned.weight
 
 
-def _print_tuned(tuned: Tuned, num_units: int, num_lists: int, error: str, as_json: bool) -> None:
+def _print_tuned(tuned: TunedWeight, num_units: int, num_lists: int, error: str, as_json: bool) -> None:
     """Print the weight and the error rates: as JSON on stdout, or as a line on stderr."""
     from chargen.ui.console import print_json
 
@@ -233,16 +232,16 @@ def _print_tuned(tuned: Tuned, num_units: int, num_lists: int, error: str, as_js
 
 def _formatter(form: str, args: RescoreArguments) -> Formatter:
     """Return the function that formats a hypothesis for the output."""
-    from chargen.tasks.rescoring import MOSES, with_feature
+    from chargen.tasks.rescoring import MOSES, add_feature
 
-    def costs_line(scored: Scored, weight: float) -> str:
+    def costs_line(scored: ScoredHypothesis, weight: float) -> str:
         return f"{_id(scored.hypothesis, form)} {-scored.total(weight):.9g}"
 
-    def moses_line(scored: Scored, weight: float) -> str:
+    def moses_line(scored: ScoredHypothesis, weight: float) -> str:
         value, total = f"{scored.value:.4f}", f"{scored.total(weight):.9g}"
-        return with_feature(scored.hypothesis, args.feature, value, total)
+        return add_feature(scored.hypothesis, args.feature, value, total)
 
-    def given_line(scored: Scored, weight: float) -> str:
+    def given_line(scored: ScoredHypothesis, weight: float) -> str:
         return scored.hypothesis.line
 
     if args.as_json:
@@ -252,11 +251,11 @@ def _formatter(form: str, args: RescoreArguments) -> Formatter:
     return moses_line if form == MOSES else given_line
 
 
-def _json_line(scored: Scored, weight: float) -> str:
-    from chargen.io import to_line
+def _json_line(scored: ScoredHypothesis, weight: float) -> str:
+    from chargen.io import to_json_line
 
     score, hypothesis = scored.score, scored.hypothesis
-    line = to_line(
+    line = to_json_line(
         {
             "event": "hypothesis",
             "line": hypothesis.number,
@@ -280,15 +279,17 @@ def _id(hypothesis: Hypothesis, form: str) -> str:
     return hypothesis.line.split()[0] if form == "kaldi" else hypothesis.list_id
 
 
-def _print(lists: Iterator[list[Scored]], weight: float, formatter: Formatter, args: RescoreArguments) -> None:
+def _print(
+    lists: Iterator[list[ScoredHypothesis]], weight: float, formatter: Formatter, args: RescoreArguments
+) -> None:
     """Print the hypotheses of each list, and a note about empty texts."""
-    from chargen.tasks.rescoring import best, ranked
+    from chargen.tasks.rescoring import best_hypothesis, rank_hypotheses
 
     num_empty = 0
     for scored in lists:
         num_empty += sum(not each.score.text and each.score.end_log_prob_nats is None for each in scored)
-        chosen = ranked(scored, weight) if args.sort else scored
-        for each in [best(scored, weight)] if args.only_best else chosen:
+        chosen = rank_hypotheses(scored, weight) if args.sort else scored
+        for each in [best_hypothesis(scored, weight)] if args.only_best else chosen:
             sys.stdout.write(formatter(each, weight) + "\n")
     if num_empty:
         are = "text is" if num_empty == 1 else "texts are"

@@ -198,9 +198,7 @@ def write_samples(args: SampleArguments) -> None:
 
     _check(args)
     prompt = _read_prompt(args)
-    lm = load(args.model)
-    lm.device = args.device
-    lm.note = _print_note
+    lm = load(args.model, args.device, _print_note)
     settings = dict(args.settings)
     seed_is_known = settings.get("seed") is not None or args.beam > 0
     if settings.get("seed") is None:

@@ -167,8 +167,7 @@ def score_texts(args: ScoreArguments) -> None:
     first = next(texts, None)
     if first is None:
         raise _nothing_to_score("no sentence was given", totals)
-    lm = load(args.model)
-    lm.device = args.device
+    lm = load(args.model, args.device)
     args = replace(args, end=lm.scores_end if args.end is None else args.end)
     if not (args.files or args.end or any(args.sentences)):
         raise _nothing_to_score("every sentence is empty", totals)

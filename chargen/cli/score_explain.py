@@ -66,7 +66,7 @@ def explain(
     for rank, number, score in rows:
         suggestions = lm.suggest(score.text, context=args.context) if args.suggest else None
         if args.html:
-            chars = list(lm.places(score.text, context=args.context, score=score))
+            chars = list(lm.char_surprisals(score.text, context=args.context, score=score))
             pages.append((number, chars, suggestions or []))
         if printer:
             printer.show(rank, number, score, suggestions)
@@ -100,7 +100,7 @@ class ExplanationPrinter:
 
     def show(self, rank: int | None, number: int, score: Score, suggestions: list[Suggestion] | None) -> None:
         """Print one text: `suggestions` is None without --suggest."""
-        chars = list(self._lm.places(score.text, most=0, score=score)) if self._args.chars else []
+        chars = list(self._lm.char_surprisals(score.text, num_guesses=0, score=score)) if self._args.chars else []
         if self._args.tsv:
             self._print_chars(rank, number, chars)
         elif self._args.as_json:

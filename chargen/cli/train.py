@@ -331,7 +331,7 @@ def _load_resumed(args: TrainArguments) -> State:
 
     with resume_run(args.resume or "") as writer:  # fails early if another process is writing the run
         run = writer.run
-        saved = load_state(run.state)
+        saved = load_state(run.state_path)
     settings = {**saved.model.to_json(), **saved.data.to_json(), **saved.train.to_json(), "name": run.name}
     for name in (field.name for field in fields(TrainArguments)):
         given = options.given_options(name)

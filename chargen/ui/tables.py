@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.errors import ChargenError
-from chargen.io import to_line
+from chargen.io import to_json_line
 from chargen.probe.surprisal import CharSurprisal
 from chargen.scoring.edits import Suggestion
 from chargen.scoring.scorer import Score, Total
@@ -186,7 +186,7 @@ class JsonLines:
 
     def __call__(self, rank: int | None, number: int, score: Score) -> None:
         """Print one score."""
-        line = to_line(record(rank, number, score, self._words))
+        line = to_json_line(record(rank, number, score, self._words))
         self._write((visible_json(line) if self._is_shown else line) + "\n")
 
 
