@@ -23,15 +23,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem, shell_complete
 
 from chargen import __version__
 from chargen.errors import ChargenError, ConfigError, StoppedError
 from chargen.registry import did_you_mean
 from chargen.ui.terminal_text import install, say, visible, visible_streams
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 STARTED = time.perf_counter()  # when the process started: a time budget includes the start-up of Python
 COMPLETE_VARIABLE = "_CHARGEN_COMPLETE"  # a shell sets it when it asks for completions; the name is click's convention
@@ -89,6 +91,8 @@ class CommandTable(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the commands and options that start with `incomplete`, without importing the commands."""
+        from click.shell_completion import CompletionItem
+
         commands = [CompletionItem(name, help=summary) for name, (_, summary) in COMMANDS.items()]
         return [
             *(item for item in commands if item.value.startswith(incomplete)),
@@ -121,6 +125,8 @@ def main(arguments: list[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):  # a replacement in a test has no such method
             stream.reconfigure(encoding="utf-8", errors="replace")
     if COMPLETE_VARIABLE in os.environ:
+        from click.shell_completion import shell_complete
+
         sys.exit(shell_complete(cli, {}, "chargen", COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE]))
     install()
     sys.exit(run(arguments))

@@ -18,14 +18,16 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 
 from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE
 from chargen.ui.terminal_text import write_raw
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -110,6 +112,8 @@ class Name(click.types.StringParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the names that start with `incomplete`; shells fall back on files if there are none."""
+        from click.shell_completion import CompletionItem
+
         names = self._candidates() if self._candidates else ()
         items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
         return [CompletionItem(incomplete, type="file"), *items] if self._files else items

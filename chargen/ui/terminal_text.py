@@ -43,8 +43,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
-from rich.cells import cell_len
-
 # Sequences in which an invisible character belongs to the script: the tags of a flag, the word separator of Thai, Lao,
 # Myanmar and Khmer (U+200B), and the vowel separator of Mongolian (U+180E).
 _KEPT = (
@@ -262,6 +260,8 @@ def glyph(cluster: str) -> tuple[str, int]:
     """Return what is drawn for a cluster, and its width in cells of a terminal: 0, 1 or 2."""
     if cluster.isascii() and cluster.isprintable():
         return cluster, 1
+    from rich.cells import cell_len  # 4 ms that only commands pay that draw clusters
+
     drawn = visible(cluster)
     return drawn, min(2, cell_len(drawn))
 
@@ -281,5 +281,7 @@ def _joins(cluster: str, char: str) -> bool:
         return len(cluster) == 1 and ord(cluster) in FLAG_LETTERS
     if ord(char) in SKIN_TONES:
         return unicodedata.category(cluster[0]) == "So"
+    from rich.cells import cell_len
+
     # A character that is shown as a symbol does not join.
     return cell_len(char) == 0 and visible(cluster[-MAX_KEPT_CHARS:] + char)[-1] == char
