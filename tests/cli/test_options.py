@@ -1,4 +1,4 @@
-"""Every option of every command, with values at and beyond its edges: a stated error or a result, never a traceback."""
+"""Options with extreme, empty and contradicting values: each is an error message or a result, never a traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chargen.cli.main import COMMANDS, cli
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]
-#: options and arguments whose value is a text, which may be empty
+# options and arguments whose value is a text, which may be empty
 TEXTS = {"texts", "sentences", "prompt", "suffix", "context", "stop", "ban", "regex"}
 
 
@@ -74,7 +74,7 @@ def numeric_options_of_train() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("option", "name"), numeric_options_of_train())
-def test_training_states_what_is_wrong_with_a_number(option: str, name: str, chargen: Chargen) -> None:
+def test_training_reports_what_is_wrong_with_a_number(option: str, name: str, chargen: Chargen) -> None:
     Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
     small = {"--steps": "2", "--hidden": "8", "--batch": "2", "--seq-len": "8", "--embedding": "8", "--layers": "1"}
     for value in EXTREMES:
@@ -103,7 +103,7 @@ def test_training_states_what_is_wrong_with_a_number(option: str, name: str, cha
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_option_that_another_leaves_without_effect_is_refused(
+def test_an_option_that_has_no_effect_beside_another_is_refused(
     command: tuple[str, ...], refused: str, chargen: Chargen, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
