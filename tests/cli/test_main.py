@@ -39,7 +39,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def assert_error(result: Result, status: int, *words: str) -> None:
-    """Assert that a command printed an error of one or two lines with these words, no result and no traceback."""
+    """Assert that a command printed these words in an error of at most two lines, no result and no traceback."""
     assert result.status == status, result.err
     assert result.out == ""
     assert "Traceback" not in result.err
