@@ -77,7 +77,8 @@ ABOUT: Spec = Record(  # of a model; a later version may say more
                 "ngram_5_nats_per_char": NUMBER,
                 "lzma_nats_per_char": NUMBER,
                 "entropy_nats_per_char": NUMBER,
-                "verdict": Text(),
+                "diagnosis": Text(),
+                "verdict": Text(),  # the name of `diagnosis` in earlier versions
             }
         ),
     }

@@ -26,6 +26,7 @@ MAX_LAYERS = 256  #: recurrent layers of all members together
 MAX_NGRAMS, MAX_NGRAM_ROWS, MAX_NGRAM_DIM = 16, 1 << 24, 1 << 12
 MAX_BATCH_SIZE = MAX_SEQ_LEN = 1 << 20
 MAX_STEPS = 10**12
+DEFAULT_BUDGET_S = 300.0  #: duration of a run for which the user gives no length
 MAX_SECONDS = 1e9  #: 32 years
 MAX_EPOCHS = 1e9
 MAX_LEARNING_RATE = 10.0
@@ -196,19 +197,22 @@ class DataConfig(Config):
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
-    """How long and how a network is trained. Exactly one of budget_s, steps and epochs is set."""
+    """How long and how a network is trained. Exactly one of budget_s, steps and epochs is set.
+
+    The defaults are those of the recipe (`training/recipe.py`), which adapts some of them to the run.
+    """
 
     budget_s: float | None = None  #: seconds of wall clock for the whole run, start-up included
     steps: int | None = None
     epochs: float | None = None
-    batch_size: int = 32  #: lanes
-    seq_len: int = 32  #: tokens a window: how far gradients flow back
-    learning_rate: float = 4e-3
-    final_learning_rate: float = 0.02  #: share of the peak that the decay ends at
-    warmup: float = 0.02  #: share of the run over which the rate rises
-    beta1: float = 0.9
+    batch_size: int = 64  #: batch rows
+    seq_len: int = 24  #: length of a BPTT window, in tokens
+    learning_rate: float = 1e-2  #: peak
+    final_learning_rate: float = 0.02  #: at the end of the decay, as a share of the peak
+    warmup: float = 0.05  #: share of the run during which the learning rate rises
+    beta1: float = 0.5
     beta2: float = 0.99
-    weight_decay: float = 0.0  #: on matrices only
+    weight_decay: float = 0.1  #: on matrices only
     clip_norm: float = 1.0  #: gradients above this global norm are scaled down to it
     seed: int = 0
     device: str = "cpu"

@@ -90,10 +90,10 @@ class Scoring:
 
     def by_line(self, lines: Sequence[str], lanes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return (−log p of each line of a text, in nats; its unknown characters), read as `evaluate` reads it."""
-        from chargen.data.dataset import line_ids
+        from chargen.data.dataset import encode_lines
         from chargen.scoring.whole_text import read_whole
 
-        ids, numbers = line_ids(self.tokenizer, self.data.documents, [self.normal(line) for line in lines])
+        ids, numbers = encode_lines(self.tokenizer, self.data.documents, [self.normal(line) for line in lines])
         carried = read_whole(self.engine(len(ids)), ids, self.start, self.data.documents, lanes)
         both = (-carried - self.tokenizer.unk_log_prob_nats(ids), self.tokenizer.unknown(ids))
         costs, unknown = (np.bincount(numbers, values, len(lines)).astype(np.float64) for values in both)
