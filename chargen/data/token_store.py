@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
-from chargen.io import atomic_file, remove_stale_parts
+from chargen.io import open_atomically, remove_stale_partial_files
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
 from chargen.text.long_text import ERRORS, TASK, Span
@@ -131,7 +131,7 @@ def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
     Returns:
         The number of deleted files and their total size in bytes.
     """
-    count, size = remove_stale_parts(folder)
+    count, size = remove_stale_partial_files(folder)
     for path in folder.glob("*") if folder.is_dir() else ():
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
@@ -186,7 +186,7 @@ def write_store(path: Path, parts: Iterable[NDArray[Any]], vocab_size: int, abou
     """
     dtype = smallest_dtype(vocab_size)
     sums = _Checksums()
-    with atomic_file(path) as file:
+    with open_atomically(path) as file:
         # A placeholder with the largest length: the final header is never longer.
         header_size = file.write(_header(dtype, MAX_IDS, about, 0))
         for part in parts:
@@ -316,7 +316,7 @@ def remove_old_store(path: Path) -> None:
 
     A folder is not removed. If the path is a link, the link is removed and its target is not.
     """
-    remove_stale_parts(path.parent)
+    remove_stale_partial_files(path.parent)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink(missing_ok=True)
 

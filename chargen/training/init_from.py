@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chargen.cells.weights import masked_bias
+from chargen.cells.weights import mask_bias
 from chargen.checkpoint import Checkpoint, Tensors
 from chargen.config import ModelConfig
 from chargen.errors import ConfigError, TokenizerError
@@ -93,7 +93,7 @@ def map_ids(old: Tokenizer, new: Tokenizer) -> np.ndarray:
 
 def _masked(weights: Mapping[str, np.ndarray], tokenizer: Tokenizer, has_documents: bool) -> Tensors:
     """Return the weights with a mask on exactly the ids that cannot occur in the new run."""
-    return {**weights, "head.bias": masked_bias(weights["head.bias"], tokenizer.masked_ids(has_documents))}
+    return {**weights, "head.bias": mask_bias(weights["head.bias"], tokenizer.masked_ids(has_documents))}
 
 
 def _grow_weights(checkpoint: Checkpoint, old_ids: np.ndarray) -> Tensors:

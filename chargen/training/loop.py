@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from chargen.cells.weights import masked_bias
+from chargen.cells.weights import mask_bias
 from chargen.checkpoint import Tensors
 from chargen.data.batches import BatchSource
 from chargen.engines.torch_engine import TorchEngine
@@ -102,7 +102,7 @@ class TrainingLoop:
             is_stopped = not is_done and stop()
             self.is_interrupted = is_stopped or (not is_done and trainer.step == stop_after)
             validation_due = is_done or self._num_validations_due() > validations_before
-            if is_stopped and not validation_due and self.saver.replaces:
+            if is_stopped and not validation_due and self.saver.is_replacing:
                 raise StoppedError(
                     f"stopped before the first validation: the run {self.saver.run.name!r} is unchanged",
                     "The new run that was to replace it was discarded.",
@@ -167,7 +167,7 @@ class TrainingLoop:
         """Validate the model before the step that diverged, then raise the error."""
         if self.trainer.step:
             yield self.validate()
-        saved = f"The best model before that is {self.saver.run.model}." if self.saver.best_weights else ""
+        saved = f"The best model before that is {self.saver.run.model_path}." if self.saver.best_weights else ""
         raise DivergenceError(error.message, f"{saved} {error.hint}".strip()) from error
 
 
@@ -274,7 +274,7 @@ def _mask_impossible_ids(network: Network, saver: RunSaver) -> None:
     """
     masked = saver.data.tokenizer.masked_ids(saver.data.config.documents != NONE)
     bias = network.weight("head.bias")
-    bias.copy_(torch.from_numpy(masked_bias(bias.detach().cpu().numpy(), masked)))
+    bias.copy_(torch.from_numpy(mask_bias(bias.detach().cpu().numpy(), masked)))
     if saver.best_weights:
-        best = masked_bias(saver.best_weights["head.bias"], masked)
+        best = mask_bias(saver.best_weights["head.bias"], masked)
         saver.best_weights = {**saver.best_weights, "head.bias": best}

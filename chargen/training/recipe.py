@@ -109,7 +109,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "cell": inputs.cell,
         "hidden_size": hidden_size,
         "embedding_dim": hidden_size if inputs.model.get("tie_weights") else min(MAX_EMBEDDING_DIM, hidden_size),
-        "members": num_members,
+        "ensemble_size": num_members,
         "ngrams": ngram_order(epochs),
         "ngram_rows": ngram_rows(inputs.num_train_ids),
         "ngram_dropout": ngram_dropout(epochs),
@@ -134,7 +134,7 @@ def network_size(inputs: RecipeInputs) -> tuple[int, int]:
     single = largest_hidden_size(inputs, 1, MAX_MEMBER_WEIGHTS_PER_SQRT_ID)
     epochs = inputs.num_ids_read(single, 1) / max(1, inputs.num_train_ids)
     ideal = math.sqrt(max(0.0, epochs / EPOCHS_PER_SQUARED_MEMBER))
-    num_members = int(inputs.model.get("members", round(max(1.0, min(MAX_MEMBERS, ideal)))))
+    num_members = int(inputs.model.get("ensemble_size", round(max(1.0, min(MAX_MEMBERS, ideal)))))
     weights_per_sqrt_id = MAX_WEIGHTS_PER_SQRT_ID if num_members == 1 else MAX_MEMBER_WEIGHTS_PER_SQRT_ID
     return largest_hidden_size(inputs, num_members, weights_per_sqrt_id), num_members
 

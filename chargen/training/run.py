@@ -95,7 +95,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
     """
     with ExitStack() as stack:
         run_writer = stack.enter_context(resume_run(plan.resume, plan.root)) if plan.resume else None
-        saved = load_state(run_writer.run.state) if run_writer else None
+        saved = load_state(run_writer.run.state_path) if run_writer else None
         initial = _load_initial_model(plan)
 
         # 1. Encode the text.
@@ -266,7 +266,7 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
     validation = evaluate_validation(loop.engine, saver.data)
     result = Finished(
         run=saver.run.name,
-        model_path=str(saver.run.model),
+        model_path=str(saver.run.model_path),
         interrupted=loop.is_interrupted,
         steps=trainer.step,
         best_step=saver.best_step,

@@ -11,12 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from chargen import __version__
-from chargen.cells.weights import too_large
+from chargen.cells.weights import find_invalid_weight
 from chargen.checkpoint import Checkpoint, Tensors, save_checkpoint, save_tensors
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.dataset import Dataset
 from chargen.errors import DivergenceError, ModelError, StorageError
-from chargen.io import portable_name, storage_error, to_line
+from chargen.io import encode_file_name, make_storage_error, to_json_line
 from chargen.run_writer import RunWriter
 from chargen.runs import Run
 from chargen.text.corpus import Corpus
@@ -80,9 +80,9 @@ class RunSaver:
         return self._run_writer.run
 
     @property
-    def replaces(self) -> bool:
+    def is_replacing(self) -> bool:
         """Whether this run will replace another one, which still exists."""
-        return self._run_writer.replaces
+        return self._run_writer.is_replacing
 
     def save_if_best(self, loss: float, step: int, weights: Tensors) -> bool:
         """Keep these weights and write the model file if their loss is the lowest so far.
@@ -106,7 +106,7 @@ class RunSaver:
         self.best_step = step
         self.best_weights = weights
         self.write_best()
-        if self.replaces:
+        if self.is_replacing:
             self.background.wait()  # the training state is written to the folder that is renamed
             self._run_writer.commit()
         return True
@@ -122,7 +122,9 @@ class RunSaver:
         """
         numbers = {} if result is None else {k: v for k, v in result.to_json().items() if k not in VARYING_FIELDS}
         self._check_folder()
-        save_checkpoint(self.run.model, self.checkpoint(self.best_weights, {"step": self.best_step, "result": numbers}))
+        save_checkpoint(
+            self.run.model_path, self.checkpoint(self.best_weights, {"step": self.best_step, "result": numbers})
+        )
 
     def checkpoint(self, weights: Tensors, more: Mapping[str, Any]) -> Checkpoint:
         """Return a model with these weights and a description of its training, to which `more` is added."""
@@ -152,9 +154,9 @@ class RunSaver:
         val = self.data.val_corpus
         described = {
             "corpus_sha256": self.data.corpus.sha256,
-            "corpus_arguments": [portable_name(name) for name in self.data.corpus.arguments],
+            "corpus_arguments": [encode_file_name(name) for name in self.data.corpus.arguments],
             "corpus_files": _recorded_files(self.data.corpus),
-            "val_argument": portable_name(val.arguments[0]) if val else None,
+            "val_argument": encode_file_name(val.arguments[0]) if val else None,
             "val_files": _recorded_files(val) if val else None,
             "val_sha256": val.sha256 if val else None,
             "tokenizer": self.data.tokenizer.to_json(),
@@ -168,7 +170,7 @@ class RunSaver:
             "history": list(history),
         }
         self._check_folder()
-        path = self.run.state
+        path = self.run.state_path
         self.background.start(lambda: save_tensors(path, tensors, described))
 
     def restore(self, saved: TrainingState) -> None:
@@ -191,9 +193,9 @@ class RunSaver:
         }
 
     def _check_weights(self, weights: Tensors, step: int) -> None:
-        problem = too_large(weights.items())
+        problem = find_invalid_weight(weights.items())
         if problem:
-            saved = f"The best model before that is {self.run.model}. " if self.best_weights else ""
+            saved = f"The best model before that is {self.run.model_path}. " if self.best_weights else ""
             raise DivergenceError(
                 f"{problem} (step {step:,})",
                 f"{saved}Use a lower learning rate (--lr) or a lower gradient clipping norm (--clip).",
@@ -207,20 +209,20 @@ class RunSaver:
         """
         self._check_folder()
         try:
-            with open(self.run.metrics, "a", encoding="utf-8") as file:
-                file.write(to_line(report.to_json()) + "\n")
+            with open(self.run.metrics_path, "a", encoding="utf-8") as file:
+                file.write(to_json_line(report.to_json()) + "\n")
         except OSError as error:
-            raise storage_error(self.run.metrics, error) from error
+            raise make_storage_error(self.run.metrics_path, error) from error
 
     def _drop_incomplete_line(self) -> None:
         """Remove the last line of the metrics if it is incomplete because the process was killed while writing it."""
-        if not self.run.metrics.exists():
+        if not self.run.metrics_path.exists():
             return
         try:
-            with open(self.run.metrics, "r+b") as file:
+            with open(self.run.metrics_path, "r+b") as file:
                 file.truncate(file.read().rfind(b"\n") + 1)
         except OSError as error:
-            raise storage_error(self.run.metrics, error) from error
+            raise make_storage_error(self.run.metrics_path, error) from error
 
     def _check_folder(self) -> None:
         if not self.run.folder.is_dir():
@@ -232,4 +234,4 @@ class RunSaver:
 
 def _recorded_files(corpus: Corpus) -> list[tuple[str, int | None]]:
     """Return the name and size in bytes of everything that a corpus was read from; a resumed run reads it again."""
-    return [(portable_name(name), size) for name, size in corpus.parts]
+    return [(encode_file_name(name), size) for name, size in corpus.parts]

@@ -17,43 +17,43 @@ from typing import Any
 import numpy as np
 
 from chargen.cells import CELLS
-from chargen.cells.weights import count_tensors, parameter_shapes, too_large
+from chargen.cells.weights import count_tensors, find_invalid_weight, parameter_shapes
 from chargen.checkpoint import DamagedError, TensorInfo, Tensors, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig
 from chargen.errors import ChargenError, ModelError
-from chargen.io import native_name
-from chargen.schema import ListOf, Nullable, Number, Record, Spec, Text, Tuple, Whole
+from chargen.io import decode_file_name
+from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
 MAX_GENERATOR_BYTES = 1 << 16  #: of the state of a random generator; that of torch on a CPU has 5,056
 LOSS = Nullable(Number())  #: null if it was not finite
 
-FILES = Nullable(ListOf(Tuple((Text(), Nullable(Whole())))))  #: (name, size in bytes; null if it is not a file)
+FILES = Nullable(ListOf(Tuple((String(), Nullable(Integer())))))  #: (name, size in bytes; null if it is not a file)
 
 STATE_SPEC: Spec = Record(
     {
-        "corpus_sha256": Text(64, 64),
-        "corpus_arguments": ListOf(Text()),
-        "val_argument": Nullable(Text()),
-        "tokenizer": Record({"name": Text(100)}),
+        "corpus_sha256": String(64, 64),
+        "corpus_arguments": ListOf(String()),
+        "val_argument": Nullable(String()),
+        "tokenizer": Record({"name": String(100)}),
         "data": Record(),
         "model": Record(),
         "train": Record(),
         "trainer": Record(
             {
-                "step": Whole(0, MAX_STEPS),
-                "epoch": Whole(0, MAX_STEPS),
-                "window": Whole(0, MAX_STEPS),
-                "losses": Tuple((Number(), Whole(0, MAX_STEPS))),
+                "step": Integer(0, MAX_STEPS),
+                "epoch": Integer(0, MAX_STEPS),
+                "window": Integer(0, MAX_STEPS),
+                "losses": Tuple((Number(), Integer(0, MAX_STEPS))),
             }
         ),
-        "best": Tuple((LOSS, Whole(0, MAX_STEPS))),
+        "best": Tuple((LOSS, Integer(0, MAX_STEPS))),
         "elapsed_s": Number(0.0, MAX_SECONDS),
         "first_step_s": Nullable(Number(0.0, MAX_SECONDS)),
-        "history": ListOf(Record({"step": Whole(0, MAX_STEPS), "train": LOSS, "val": LOSS})),
+        "history": ListOf(Record({"step": Integer(0, MAX_STEPS), "train": LOSS, "val": LOSS})),
     },
     optional={
-        "val_sha256": Nullable(Text(64, 64)),
+        "val_sha256": Nullable(String(64, 64)),
         "corpus_files": FILES,
         "val_files": FILES,
     },  # new since the first version
@@ -93,7 +93,7 @@ def load_state(path: Path) -> TrainingState:
     """
     with open_tensors(path) as file:
         try:
-            header = file.described
+            header = file.metadata
             STATE_SPEC.check(header, "header")
             model = ModelConfig.from_json(header["model"])
             train = TrainConfig.from_json(header["train"])
@@ -117,9 +117,9 @@ def load_state(path: Path) -> TrainingState:
         )
         return TrainingState(
             corpus_sha256=header["corpus_sha256"],
-            corpus_arguments=tuple(native_name(name) for name in header["corpus_arguments"]),
+            corpus_arguments=tuple(decode_file_name(name) for name in header["corpus_arguments"]),
             corpus_files=header.get("corpus_files"),
-            val_argument=native_name(header["val_argument"]) if header["val_argument"] else None,
+            val_argument=decode_file_name(header["val_argument"]) if header["val_argument"] else None,
             val_files=header.get("val_files"),
             val_sha256=header.get("val_sha256"),
             tokenizer=tokenizer,
@@ -186,11 +186,11 @@ def _expected_tensors(model: ModelConfig, has_best: bool, batch_size: int) -> di
             continue
         expected[f"exp_avg.{parameter}"] = expected[f"exp_avg_sq.{parameter}"] = TensorInfo("F32", shape)
         expected[f"step.{parameter}"] = TensorInfo("F32", (1,))
-    for layer in range(model.all_layers):
+    for layer in range(model.total_layers):
         for part, _ in enumerate(CELLS.get(model.cell).state_names):
             expected[f"state.{layer}.{part}"] = TensorInfo("F32", (batch_size, model.hidden_size))
     if model.ngrams:
-        expected[f"state.{model.all_layers}.0"] = TensorInfo("I64", (batch_size, model.ngrams - 1))
+        expected[f"state.{model.total_layers}.0"] = TensorInfo("I64", (batch_size, model.ngrams - 1))
     return expected
 
 
@@ -198,7 +198,7 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
     """Check the values in the tensors."""
     for kind in ("weights.", "best."):
         weights = ((name.removeprefix(kind), t) for name, t in tensors.items() if name.startswith(kind))
-        problem = too_large(weights)
+        problem = find_invalid_weight(weights)
         if problem:
             raise ModelError(problem, "Train again with a lower learning rate (--lr), which keeps the weights small.")
     for name, tensor in tensors.items():

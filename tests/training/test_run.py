@@ -105,7 +105,7 @@ def test_importing_the_module_does_not_load_torch() -> None:
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:320"])
 def test_a_resumed_run_equals_the_unstopped_run(cell: str, dropout: float, tokenizer: str, verse: str) -> None:
     members = 2 if dropout else 1
-    shape = {"cell": cell, "dropout": dropout, "weight_dropout": dropout, "num_layers": 2, "members": members}
+    shape = {"cell": cell, "dropout": dropout, "weight_dropout": dropout, "num_layers": 2, "ensemble_size": members}
     shape |= {"ngrams": 4, "ngram_rows": 64, "ngram_dropout": dropout} if dropout else {}
     data = DataConfig(tokenizer=tokenizer)
     whole, _ = run_plan(plan(verse, "whole", 30, model=shape, data=data))
@@ -130,7 +130,7 @@ def test_validations_before_and_after_a_stop_equal_those_of_an_unstopped_run(ver
     _, whole = run_plan(plan(verse, "whole", 130))
     run_plan(plan(verse, "cut", 130, stop_after=70))
     run_plan(plan(verse, length={}, resume="cut"))
-    history = [load_tensors(find_run(name).state)[1]["history"] for name in ("whole", "cut")]
+    history = [load_tensors(find_run(name).state_path)[1]["history"] for name in ("whole", "cut")]
     for key in ("step", "val"):
         assert [validation[key] for validation in history[0]] == [validation[key] for validation in history[1]]
     assert len(history[0]) > 2
@@ -178,7 +178,7 @@ def test_a_diverging_run_stops_and_keeps_its_best_model(verse: str, monkeypatch:
 
     monkeypatch.setattr("chargen.networks.network.F.cross_entropy", poisoned)
     with pytest.raises(DivergenceError, match="the loss is nan .* at step 31") as caught:
-        run_plan(plan(verse, steps=300, model={"members": 1}))
+        run_plan(plan(verse, steps=300, model={"ensemble_size": 1}))
     assert "checkpoints/run/model.safetensors" in caught.value.hint
     saved = load_checkpoint(Path("checkpoints/run/model.safetensors"))
     assert saved.about["step"] == 30
@@ -302,7 +302,7 @@ def test_the_recipe_chooses_a_larger_network_for_more_time_and_for_more_text() -
 def test_the_recipe_chooses_more_members_dropout_and_weight_decay_for_more_epochs() -> None:
     settings = [chosen({"budget_s": s}, flops=6e10 * s) for s in (20, 40, 300, 600, 3000)]
     models, decays = zip(*((model, train.weight_decay) for model, train in settings), strict=True)
-    assert [model.members for model in models] == [1, 1, 2, 3, 4]
+    assert [model.ensemble_size for model in models] == [1, 1, 2, 3, 4]
     rates = [model.dropout for model in models]
     assert rates[:2] == [0.0, 0.0]
     assert rates == sorted(rates)
@@ -348,7 +348,7 @@ def test_a_text_in_device_memory_gives_the_same_batches(windows: int) -> None:
 def test_a_run_on_a_gpu_starts_like_a_run_on_a_cpu(verse: str, cell: str) -> None:
     losses = []
     for device in ("cpu", "cuda"):
-        planned = plan(verse, device, steps=60, model={"cell": cell, "members": 2}, train={"batch_size": 8})
+        planned = plan(verse, device, steps=60, model={"cell": cell, "ensemble_size": 2}, train={"batch_size": 8})
         with torch.backends.cudnn.flags(allow_tf32=False):
             reports, _ = run_plan(replace(planned, device=device))
         losses.append([r.val_loss_nats_per_char for r in reports if isinstance(r, Evaluated)])
