@@ -16,12 +16,12 @@ import click
 
 from chargen.cli import options
 from chargen.cli.main import STARTED, stop_on_signals
+from chargen.config import DEFAULT_BUDGET_S
 
 if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
     from chargen.tasks.classifier import Classifier, TrainedClassifier
 
-DEFAULT_BUDGET_S = 300.0
 CALIBRATION_SHARES = (0.5,)  # of the texts of --labelled: the first half calibrates, the second half evaluates
 TRAINING_OPTIONS = ("name", "budget", "steps", "epochs", *(options.NetworkArguments().__dataclass_fields__))
 
@@ -69,7 +69,7 @@ class ClassifyArguments(options.NetworkArguments):
 )
 @training_option("--name", type=options.NAME, help="Name of the new classifier. Defaults to the name of DATA.")
 @training_option(
-    "--budget", callback=options.parse_duration, show_default="5m", metavar="TIME",
+    "--budget", callback=options.parse_duration, show_default=f"{DEFAULT_BUDGET_S / 60:g}m", metavar="TIME",
     help="Time limit for all models together (wall clock): 90s, 5m, 1h30m.",
 )  # fmt: skip
 @training_option("--steps", type=click.IntRange(min=1), metavar="N", help="Train each model for N steps instead.")

@@ -15,6 +15,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.main import STARTED, stop_on_signals
+from chargen.config import DEFAULT_BUDGET_S
 from chargen.errors import ConfigError
 from chargen.ui.terminal_text import visible
 
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
     from chargen.text.corpus import Corpus
     from chargen.training.events import Finished
     from chargen.training.run import Plan
-    from chargen.training.state import State
+    from chargen.training.state import TrainingState
 
 SAMPLE_CHARS = 240  # length of the sample in the live display
-DEFAULT_BUDGET_S = 300.0
 DATA_SETTINGS = ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
 TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
 # Arguments whose value may differ from that of the run that is resumed.
@@ -93,7 +93,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "--budget",
     callback=options.parse_duration,
     metavar="TIME",
-    show_default="5m",
+    show_default=f"{DEFAULT_BUDGET_S / 60:g}m",
     help="Time limit of the whole run (wall clock): 90s, 5m, 1h30m.",
 )
 @options.basic_option(
@@ -274,7 +274,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     return Plan(
         corpus=corpus,
         name=args.name or "",
-        length=length if length or saved else {"budget_s": DEFAULT_BUDGET_S},
+        length=length,
         data=data,
         model=model,
         train=training,
@@ -282,7 +282,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
         device=args.device,
         resume=args.resume or "",
         force=args.force,
-        more_s=args.more or 0.0,
+        extra_budget_s=args.more or 0.0,
         init_from=args.init_from or "",
         new_chars=args.new_chars,
         save_every_s=args.save_every,
@@ -291,7 +291,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     )
 
 
-def _read_corpora(args: TrainArguments, data: DataConfig, saved: State | None) -> tuple[Corpus, Corpus | None]:
+def _read_corpora(args: TrainArguments, data: DataConfig, saved: TrainingState | None) -> tuple[Corpus, Corpus | None]:
     """Read the corpus and the validation text: those of the arguments, or those of the run to resume.
 
     Raises:
@@ -320,7 +320,7 @@ def _read_corpora(args: TrainArguments, data: DataConfig, saved: State | None) -
     return corpus, val_corpus
 
 
-def _load_resumed(args: TrainArguments) -> State:
+def _load_resumed(args: TrainArguments) -> TrainingState:
     """Return the saved state of the run to resume, after comparing the options with it.
 
     Raises:
