@@ -113,7 +113,7 @@ def train_labelled(
 ) -> None:
     """Train a model for each label, print how good they are together; arguments as `train_classifier` has them."""
     from chargen.cli.main import STARTED
-    from chargen.tasks.classifier import TrainedClassifier, train_classifier
+    from chargen.tasks.classifier import ClassifierPlan, TrainedClassifier, train_classifier
     from chargen.tasks.labelled_data import read_labelled
     from chargen.ui.console import print_json, progress_bar, stderr_console, stdout_console
     from chargen.ui.terminal_text import visible
@@ -122,7 +122,7 @@ def train_labelled(
     name = name or Path(path).resolve().stem
     done = 0
     with stop_on_signals() as stop, progress_bar(console, len(texts)) as show:
-        for step in train_classifier(texts, name, length, model, seed, device, STARTED, stop.is_set):
+        for step in train_classifier(ClassifierPlan(texts, name, length, model, seed, device, STARTED), stop.is_set):
             if isinstance(step, TrainedClassifier):
                 trained = step
                 continue

@@ -23,7 +23,7 @@ from chargen.tasks.calibration import (
     measure_quality,
     split_labelled,
 )
-from chargen.tasks.classifier import Classifier, TrainedClassifier, folder_names, train_classifier
+from chargen.tasks.classifier import Classifier, ClassifierPlan, TrainedClassifier, folder_names, train_classifier
 from chargen.tasks.labelled_data import read_labelled
 from chargen.training.events import Finished, Progress, Report, Started
 from tests.conftest import VERSE, Result, random_model
@@ -221,7 +221,7 @@ def test_half_a_classifier_is_none(
     monkeypatch.chdir(tmp_path)
     texts = {"digits": [f"{n * 7919:06}" for n in range(60)], "letters": [f"ab{chr(97 + n)}cd" for n in range(26)]}
     wanted = threading.Event()
-    run = train_classifier(texts, "two", {"steps": 12}, {"hidden_size": 8}, stop=wanted.is_set)
+    run = train_classifier(ClassifierPlan(texts, "two", {"steps": 12}, {"hidden_size": 8}), wanted.is_set)
     for step in run:
         assert not isinstance(step, TrainedClassifier)
         if isinstance(step[1], leave_at):
