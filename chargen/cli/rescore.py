@@ -172,14 +172,14 @@ def _say_tuned(tuned: TunedWeight, length: int, lists: int, error: str, as_json:
 
 def _form(form: str, choices: dict[str, Any]) -> Form:
     """Return how a hypothesis is printed."""
-    from chargen.io import to_line
+    from chargen.io import to_json_line
     from chargen.tasks.rescoring import MOSES, add_feature
 
     shown = is_shown()
 
     def as_json(one: ScoredHypothesis, weight: float) -> str:
         score, hypothesis = one.score, one.hypothesis
-        line = to_line(
+        line = to_json_line(
             {
                 "event": "hypothesis",
                 "line": hypothesis.number,

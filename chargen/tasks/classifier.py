@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from chargen.checkpoint import load_checkpoint
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, ModelError, StoppedError
-from chargen.io import to_line, write_atomically
+from chargen.io import to_json_line, write_atomically
 from chargen.lm import LanguageModel, load
 from chargen.run_writer import stage_run
-from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, LOCKS, MODEL_FILE
-from chargen.schema import ListOf, Nullable, Number, Record, Spec, Text, parse_json, shown
+from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, LOCKS_FOLDER, MODEL_FILE
+from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_value, parse_json
 from chargen.tasks.calibration import (
     Quality,
     fit_temperature,
@@ -53,8 +53,8 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: limits of a finite temperatur
 PRIOR_TOLERANCE = 1e-6  #: of the sum of the priors, which are written with all their digits
 CLASSIFIER_SPEC: Spec = Record(
     {
-        "labels": ListOf(Text(), 1, MAX_LABELS),
-        "folders": ListOf(Text(255, 1), 1, MAX_LABELS),
+        "labels": ListOf(String(), 1, MAX_LABELS),
+        "folders": ListOf(String(255, 1), 1, MAX_LABELS),
         "log_priors": ListOf(Number(high=0.0), 1, MAX_LABELS),
         "temperature": Nullable(Number(MIN_TEMPERATURE, MAX_TEMPERATURE)),  #: null for ∞
     },
@@ -166,7 +166,7 @@ def _read_description(path: Path) -> dict[str, Any]:
             raise ConfigError("it contains a label or a folder twice")
         for name in folders:
             if not re.fullmatch(r"[\w-]+", name):  # as `folder_names` makes them: not a path, and not hidden
-                raise ConfigError(f"its folder {shown(name)} is not a name of letters, digits, '-' and '_'")
+                raise ConfigError(f"its folder {format_value(name)} is not a name of letters, digits, '-' and '_'")
         if abs(sum(map(math.exp, priors)) - 1.0) > PRIOR_TOLERANCE:
             raise ConfigError(f"its priors are probabilities that add up to {sum(map(math.exp, priors)):g}, not to 1")
     except OSError as error:
@@ -227,8 +227,8 @@ def train_classifier(
             "temperature": classifier.temperature,
             "held_out": quality.to_json(),
         }
-        write_atomically(root / CLASSIFIER_FILE, [to_line(description).encode()])
-        shutil.rmtree(root / LOCKS)
+        write_atomically(root / CLASSIFIER_FILE, [to_json_line(description).encode()])
+        shutil.rmtree(root / LOCKS_FOLDER)
         writer.commit()
         yield TrainedClassifier(writer.run.folder, classifier, quality)
 

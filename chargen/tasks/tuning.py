@@ -39,7 +39,7 @@ SAME_BREAKPOINT = 1e-9  #: breakpoints that differ by less than this fraction ar
 
 @dataclass(frozen=True)
 class Candidates:
-    """The hypotheses of one list as numbers, [N] each, in the order of the list."""
+    """The hypotheses of a list as numbers, [N] each, in the order of the list."""
 
     given: NDArray[np.float64]  #: total that came with each hypothesis
     value: NDArray[np.float64]  #: score by the model

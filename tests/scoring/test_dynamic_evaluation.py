@@ -31,7 +31,7 @@ def plain(model: Checkpoint, ids: Ids) -> np.ndarray:
     return carried_log_probs(NumpyEngine(model.config, model.weights), ids, start_ids(model.tokenizer))
 
 
-@pytest.mark.parametrize("shape", [{}, {"cell": "lstm", "num_layers": 2}, {"members": 2, "cell": "mgru"}])
+@pytest.mark.parametrize("shape", [{}, {"cell": "lstm", "num_layers": 2}, {"ensemble_size": 2, "cell": "mgru"}])
 def test_without_learning_it_is_the_plain_number(shape: dict[str, object]) -> None:
     model = random_model(**shape)
     ids = model.tokenizer.encode(VERSE)

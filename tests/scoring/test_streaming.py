@@ -83,7 +83,7 @@ def test_lanes_pieces_chunks_order_and_engine_never_change_a_score(
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("shape", [{}, {"members": 2, "num_layers": 2}])
+@pytest.mark.parametrize("shape", [{}, {"ensemble_size": 2, "num_layers": 2}])
 def test_reading_without_learning_is_the_network(cell: str, shape: dict[str, int]) -> None:
     model = random_model(cell=cell, **shape)
     network = Network(model.config)
