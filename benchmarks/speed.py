@@ -117,7 +117,7 @@ def layer(cell: str, B: int, T: int, H: int) -> Call:
     """Return a call that runs one layer forward and backward, from ids."""
     network = Network(ModelConfig(VOCABULARY, cell, hidden_size=H, embedding_dim=EMBEDDING))
     ids, d_outputs = torch.randint(VOCABULARY, (T, B)), torch.randn(T, B, H)
-    path, params, (state,) = choose_backend(cell, ids.device), network.layer(0), network.initial_state(B)
+    path, params, (state,) = choose_backend(cell, ids.device), network.layer(0), network.initial_state(B).layers
     leaves = [network.weight("embedding.weight"), *params.values()]
 
     def call() -> object:

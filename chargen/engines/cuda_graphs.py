@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from chargen.cells.network_state import NetworkState
 from chargen.engines.interface import Draws, Engine, StreamBatch
 from chargen.engines.streams import PlainStreamBatch
 from chargen.networks.layers import one_step
-from chargen.networks.network import Network, NetworkState
+from chargen.networks.network import Network
 
 AT_ONCE = 32  #: ids that are drawn by one launch: it costs 10 µs, and the look at what was drawn 20
 WARM_UPS = 3  #: calls before a capture: libraries make ready what they need
@@ -63,7 +64,7 @@ class Recording:
     def __init__(self, network: Network, batch_size: int) -> None:
         V, self.device = network.config.vocab_size, network.weight("head.bias").device
         self.owner: Places | None = None
-        self.state = tuple(tuple(part.clone() for part in layer) for layer in network.initial_state(batch_size))
+        self.state = network.initial_state(batch_size).map(Tensor.clone)
         self.logits = torch.zeros(batch_size, V, device=self.device)
         self.ids = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
         self.uniforms = torch.zeros(AT_ONCE, batch_size, dtype=torch.float64, device=self.device)
@@ -103,9 +104,7 @@ class Recording:
 
     def enter(self, state: NetworkState) -> None:
         """Take a state over."""
-        for here, given in zip(self.state, state, strict=True):
-            for part, value in zip(here, given, strict=True):
-                part.copy_(value)
+        self.state.map(Tensor.copy_, state)
 
 
 class Places:
@@ -129,7 +128,7 @@ class Places:
     def leave(self) -> None:
         """Keep what the recording holds of these streams."""
         recording, recording.owner = self._recording, None
-        self._state = tuple(tuple(part.clone() for part in layer) for layer in recording.state)
+        self._state = recording.state.map(Tensor.clone)
         self._logits = recording.logits.clone()
 
     def read(self, ids: NDArray[Any]) -> NDArray[np.float32]:

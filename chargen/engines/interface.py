@@ -29,6 +29,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.cells.network_state import NetworkState
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 
 Draws = Callable[[Any], Iterator[Any]]  #: random numbers → as many ids
@@ -66,7 +67,7 @@ class StreamBatch(Protocol):
         """Put these streams back to the beginning; each reads an id before anything is drawn for it."""
 
 
-EngineState = Any  #: a value: keep it, give it twice, throw it away; only the engine that made it looks inside
+EngineState = NetworkState  #: a value: keep it, give it twice, throw it away; only the engine that made it looks inside
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -115,9 +116,7 @@ def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 def joined(states: Sequence[EngineState]) -> EngineState:
     """Return states, at least one, as the state of all their streams side by side."""
-    if isinstance(states[0], tuple):
-        return tuple(joined(parts) for parts in zip(*states, strict=True))
-    return np.concatenate(states)
+    return states[0].map(lambda *parts: np.concatenate(parts), *states[1:])
 
 
 WARMUP = 512

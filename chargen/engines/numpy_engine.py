@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from chargen.cells import CELLS
 from chargen.cells.cell import State
+from chargen.cells.network_state import NetworkState
 from chargen.config import ModelConfig
 from chargen.engines.interface import Item, Result, Stream, log_softmax
 from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, Program, TracedStream, read_stream
@@ -51,40 +52,40 @@ class NumpyEngine:
         self._head_bias = w["head.bias"]
         self._ngrams = NGramTable(config, w) if config.ngrams else None
 
-    def initial_state(self, batch_size: int) -> tuple[State, ...]:
+    def initial_state(self, batch_size: int) -> NetworkState:
         shape = (batch_size, self._hidden_size)
         layers = tuple(self._cell.initial_state(np, shape, dtype=np.float32) for _ in self._layers)
-        return layers if self._ngrams is None else (*layers, (self._ngrams.history(batch_size),))
+        return NetworkState(layers, None if self._ngrams is None else self._ngrams.history(batch_size))
 
-    def select(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
-        return tuple(tuple(part[rows] for part in layer) for layer in state)
+    def select(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
+        return state.map(lambda part: part[rows])
 
-    def reset(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
-        keep = np.ones((len(state[0][0]), 1), dtype=np.bool_)
+    def reset(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
+        keep = np.ones((state.batch_size, 1), dtype=np.bool_)
         keep[rows] = False
-        return tuple(tuple(np.where(keep, part, np.zeros_like(part)) for part in layer) for layer in state)
+        return state.map(lambda part: np.where(keep, part, np.zeros_like(part)))
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         return map(function, items)
 
-    def step(self, ids: NDArray[Any], state: tuple[State, ...]) -> tuple[Float, tuple[State, ...]]:
+    def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[Float, NetworkState]:
         after: list[State] = []
-        for layer, (params, before) in enumerate(zip(self._layers, state[: len(self._layers)], strict=True)):
+        for layer, (params, before) in enumerate(zip(self._layers, state.layers, strict=True)):
             member, level = divmod(layer, self._depth)
             x_gates = self._cell.input_gates(params, after[-1][0]) if level else self._tables[member][ids]  # [B, X·H]
             after.append(self._cell.step(np, params, x_gates, before))
         tops = [layer_state[0] for layer_state in after[self._depth - 1 :: self._depth]]
         hidden = tops[0] if len(tops) == 1 else np.concatenate(tops, axis=1)  # [B, M·H]
         logits = hidden @ self._head.T + self._head_bias
-        if self._ngrams is not None:
-            found, history = self._ngrams.read(ids, state[-1][0])
-            logits += found @ self._ngrams.head.T
-            after.append((history,))
-        return logits, tuple(after)
+        if self._ngrams is None or state.ngram_history is None:
+            return logits, NetworkState(tuple(after))
+        found, history = self._ngrams.read(ids, state.ngram_history)
+        logits += found @ self._ngrams.head.T
+        return logits, NetworkState(tuple(after), history)
 
     def read(
-        self, inputs: NDArray[Any], targets: NDArray[Any], state: tuple[State, ...]
-    ) -> tuple[NDArray[np.float64], tuple[State, ...]]:
+        self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState
+    ) -> tuple[NDArray[np.float64], NetworkState]:
         if inputs.shape[1] == 1:  # however few: what was read in parts is what was read at once, to the bit
             stream = self.stream(state)
             return read_stream(stream, inputs[:, 0], targets[:, 0])[:, None], stream.state()
@@ -94,11 +95,11 @@ class NumpyEngine:
             log_probs[t] = log_softmax(logits)[lanes, targets[t]]
         return log_probs, state
 
-    def stream(self, state: tuple[State, ...]) -> Stream:
+    def stream(self, state: NetworkState) -> Stream:
         """Return a stream that goes on from a state of one, as `step` would with one id at a time, but faster."""
         return PlainStream(self, state) if self._program is None else TracedStream(self._program, state)
 
-    def stream_batch(self, state: tuple[State, ...], num_ids: int = 0) -> PlainStreamBatch:
+    def stream_batch(self, state: NetworkState, num_ids: int = 0) -> PlainStreamBatch:
         """Return many streams that go on from a state, as `step` would, but faster where they read much."""
         return PlainStreamBatch(self, state, self._program, num_ids)
 

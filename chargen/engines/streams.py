@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells.cell import State
+from chargen.cells.network_state import NetworkState
 from chargen.engines.interface import Draws, Engine, EngineState, Stream, log_softmax
 from chargen.graph.graph import Graph, TraceError
 from chargen.graph.memory_plan import plan_memory
@@ -121,7 +121,7 @@ def read_stream(stream: Stream, inputs: NDArray[Any], targets: NDArray[Any]) -> 
 class PlainStream:
     """A stream that is stepped by its engine."""
 
-    def __init__(self, engine: Engine, state: tuple[State, ...]) -> None:
+    def __init__(self, engine: Engine, state: NetworkState) -> None:
         self._engine, self._state = engine, state
 
     def step(self, token_id: int) -> Float:
@@ -132,7 +132,7 @@ class PlainStream:
     def draws(self, added: NDArray[np.float64], inverse: float) -> Draws | None:
         return None
 
-    def state(self) -> tuple[State, ...]:
+    def state(self) -> NetworkState:
         return self._state
 
 
@@ -168,11 +168,11 @@ class TracedStream:
         state: to go on from, each part [1, H].
     """
 
-    def __init__(self, program: Program, state: tuple[State, ...]) -> None:
+    def __init__(self, program: Program, state: NetworkState) -> None:
         self._program, self._buffer = program, new_buffer(program.plan)
-        self._reader = program.reader(self._buffer, state[-1][0])
-        self._like = state if self._reader is None else state[:-1]
-        load_state(program.plan, self._buffer, self._like)
+        self._reader = program.reader(self._buffer, state.ngram_history)
+        self._like = state.layers
+        load_state(program.plan, self._buffer, state.layers)
         self._split_products = (False, True) if threaded(program.plan) else (False,)  # whole products, or in parts
         self._step = FastestOf(
             [
@@ -198,9 +198,9 @@ class TracedStream:
             [compiled_draw(*shared, split_products, self._reader) for split_products in self._split_products]
         ).map
 
-    def state(self) -> tuple[State, ...]:
+    def state(self) -> NetworkState:
         layers = store_state(self._program.plan, self._buffer, self._like)
-        return layers if self._reader is None else (*layers, (self._reader.history(),))
+        return NetworkState(layers, None if self._reader is None else self._reader.history())
 
     def compile(self) -> bool:
         """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
@@ -277,15 +277,14 @@ class PlainStreamBatch:
         program, self._program = self._program, None
         if program is None or not numba_installed():
             return False
-        buffer, fresh = new_buffer(program.plan, len(self._state[0][0])), new_buffer(program.plan, 1)
-        layers = slice(None if program.plan.ngrams is None else -1)
-        load_state(program.plan, buffer, self._state[layers])
-        load_state(program.plan, fresh, self._engine.initial_state(1)[layers])
+        buffer, fresh = new_buffer(program.plan, self._state.batch_size), new_buffer(program.plan, 1)
+        load_state(program.plan, buffer, self._state.layers)
+        load_state(program.plan, fresh, self._engine.initial_state(1).layers)
         try:
-            self._go_on_in(buffer, program, self._state[-1][0])
+            self._go_on_in(buffer, program, self._state.ngram_history)
         except TraceError:
             return False  # numba does not know one of its operations
-        self._fresh, self._program, self._state = fresh, program, None
+        self._fresh, self._program = fresh, program
         return True
 
     def _go_on_in(self, buffer: Float, program: Program, history: Any) -> None:

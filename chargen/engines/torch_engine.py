@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from chargen.cells.network_state import NetworkState
 from chargen.config import ModelConfig
 from chargen.engines.cuda_graphs import RecordedStream, RecordedStreamBatch, Recording
-from chargen.engines.interface import Item, Result, Stream, StreamBatch
+from chargen.engines.interface import Item, Result, Stream, StreamBatch, joined
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, read_stream
 from chargen.networks.fused_steps import STEPS, Forward
-from chargen.networks.network import Network, NetworkState, reset
+from chargen.networks.network import Network, reset
 
 MAX_LOGITS = 1 << 21  #: in one piece of a window: 8 MB of float32, which stay in the cache
 MAX_HIDDEN = 1 << 23  #: outputs of the layers in one piece of a window: 32 MB of float32
@@ -61,10 +62,10 @@ class TorchEngine:
         return self.network.initial_state(batch_size)
 
     def select(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
-        return tuple(tuple(part[torch.from_numpy(rows).to(part.device)] for part in layer) for layer in state)
+        return state.map(lambda part: part[torch.from_numpy(rows).to(part.device)])
 
     def reset(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
-        fresh = torch.zeros(len(state[0][0]), dtype=torch.bool, device=self._device)
+        fresh = torch.zeros(state.batch_size, dtype=torch.bool, device=self._device)
         fresh[torch.from_numpy(rows).to(self._device)] = True
         return reset(state, fresh)
 
@@ -73,7 +74,7 @@ class TorchEngine:
 
     def stream_batch(self, state: NetworkState, num_ids: int = 0) -> StreamBatch:
         if self._recorded:
-            return RecordedStreamBatch(self, self._recording(len(state[0][0])), state)
+            return RecordedStreamBatch(self, self._recording(state.batch_size), state)
         return PlainStreamBatch(self, state)
 
     def _recording(self, batch_size: int) -> Recording:
@@ -113,15 +114,13 @@ class TorchEngine:
         (T, B), after = inputs.shape, []
         log_probs = np.empty((T, B))
         for lane in range(B):
-            stream = self._streams.stream(tuple(tuple(part[lane, None].numpy() for part in layer) for layer in state))
+            stream = self._streams.stream(state.map(lambda part: part[lane, None].numpy()))  # noqa: B023
             for begin in range(0, T, LONG):
                 self._check()
                 window = slice(begin, begin + LONG)
                 log_probs[window, lane] = read_stream(stream, inputs[window, lane], targets[window, lane])
             after.append(stream.state())
-        layers = zip(*after, strict=True)
-        parts = (zip(*of_lanes, strict=True) for of_lanes in layers)
-        return log_probs, tuple(tuple(torch.from_numpy(np.concatenate(part)) for part in layer) for layer in parts)
+        return log_probs, joined(after).map(torch.from_numpy)
 
     @cached_property
     def _streams(self) -> NumpyEngine:

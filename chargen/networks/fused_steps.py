@@ -15,8 +15,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from chargen.cells.network_state import NetworkState
 from chargen.networks.layers import Params, State
-from chargen.networks.network import Network, NetworkState
+from chargen.networks.network import Network
 
 MINUS_ONE = torch.tensor(-1.0)
 
@@ -153,11 +154,11 @@ class Forward:
                 steps = self._steps[layer]
                 # [T, B, ·] the gates of this window, or rows of the table
                 pieces = steps.split(self._cell.input_gates(self._params[layer], outputs)) if level else table
-                outputs, new = _walk(steps, pieces, None if level else ids, ids.shape, state[layer])
+                outputs, new = _walk(steps, pieces, None if level else ids, ids.shape, state.layers[layer])
                 after.append(new)
             tops.append(outputs)
-        self._network.read_ngrams(ids, state, tops, after)
-        return tops, tuple(after)
+        features, history = self._network.read_ngrams(ids, state.ngram_history)
+        return tops + features, NetworkState(tuple(after), history)
 
 
 def _walk(

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.cells import CELLS
+from chargen.cells.network_state import NetworkState
 from chargen.cells.ngram_features import hashing, rows_read
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
-from chargen.networks.layers import Dense, LayerBackend, Lookup, State, choose_backend, packed
+from chargen.networks.layers import Dense, LayerBackend, Lookup, choose_backend, packed
 from chargen.networks.sampled_softmax import losses
 
 NGRAM_TABLE = "ngrams__weight"  #: the parameter of which a window reads a few rows
-NetworkState = tuple[State, ...]  #: one state a layer, and the last ids read where there are n-grams
 
 
 class Network(nn.Module):
@@ -112,32 +112,29 @@ class Network(nn.Module):
             for layer in range(first, first + depth):
                 params = self.layer(layer)
                 params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
-                outputs, layer_state = path(self.cell, params, inputs, state[layer])
+                outputs, layer_state = path(self.cell, params, inputs, state.layers[layer])
                 after.append(layer_state)
                 inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
             tops.append(inputs.values())
-        self.read_ngrams(ids, state, tops, after, dropout_generator)
-        return tops, tuple(after)
+        features, history = self.read_ngrams(ids, state.ngram_history, dropout_generator)
+        return tops + features, NetworkState(tuple(after), history)
 
     def read_ngrams(
         self,
         ids: Tensor,
-        state: NetworkState,
-        tops: list[Tensor],
-        after: list[State],
+        history: Tensor | None,
         dropout_generator: torch.Generator | None = None,
-    ) -> None:
-        """Where there are n-grams, add what a window's stand for to `tops`, and the last ids to the state after."""
-        if not self.config.ngrams:
-            return
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Return ([the n-gram features of a window, [T, B, D]], the history after it); ([], None) without n-grams."""
+        if history is None:
+            return [], None
         hashed_by = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
-        rows, history = rows_read(torch, ids, state[-1][0], hashed_by, self.config.ngram_rows)
+        rows, history = rows_read(torch, ids, history, hashed_by, self.config.ngram_rows)
         table = self.weight("ngrams.weight")
         rows = rows.flatten(0, 1)  # [T·B, N − 1]
         kept = ngram_dropout(rows, table.dtype, self.config.ngram_dropout, dropout_generator)
         found = F.embedding_bag(rows, table, mode="sum", sparse=table.device.type != "mps", per_sample_weights=kept)
-        tops.append(found.view(*ids.shape, -1))
-        after.append((history,))
+        return [found.view(*ids.shape, -1)], history
 
     def _beside(self, hidden: Tensor, outputs: list[Tensor]) -> Tensor:
         """Return what a head reads: the top of its layers, and beside it the n-grams if there are any."""
@@ -159,9 +156,9 @@ class Network(nn.Module):
         one = self.cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device)
         layers = tuple(one for _ in range(self.config.all_layers))
         if not self.config.ngrams:
-            return layers
+            return NetworkState(layers)
         history = torch.zeros(batch_size, self.config.ngrams - 1, dtype=torch.int64, device=bias.device)
-        return (*layers, (history,))
+        return NetworkState(layers, history)
 
     def weight(self, name: str) -> Tensor:
         """Return the parameter that a model file calls `name` ("layers.0.weight_hh")."""
@@ -197,12 +194,12 @@ class Network(nn.Module):
 def reset(state: NetworkState, fresh: Tensor) -> NetworkState:
     """Return the state with the lanes marked in `fresh` [B] put back to zero."""
     keep = (~fresh).unsqueeze(1)
-    return tuple(tuple(part * keep for part in layer) for layer in state)
+    return state.map(lambda part: part * keep)
 
 
 def detach(state: NetworkState) -> NetworkState:
     """Return the state cut off from the graph: what truncates back-propagation at a window's beginning."""
-    return tuple(tuple(part.detach() for part in layer) for layer in state)
+    return state.map(torch.Tensor.detach)
 
 
 def locked_dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:

@@ -34,9 +34,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from chargen.cells.network_state import NetworkState
 from chargen.checkpoint import Checkpoint
 from chargen.errors import ConfigError, DivergenceError
-from chargen.networks.network import NGRAM_TABLE, Network, NetworkState, detach
+from chargen.networks.network import NGRAM_TABLE, Network, detach
 from chargen.scoring.whole_text import WholeText
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, start_ids

@@ -102,7 +102,7 @@ def test_streams_take_turns_in_one_recording(device: str) -> None:
         expected, states[turn] = ours.step(np.array([token_id]), states[turn])
         np.testing.assert_allclose(streams[turn].step(token_id), expected[0], atol=1e-5)
     for stream, state in zip(streams, states, strict=True):
-        (h, c), (expected_h, expected_c) = stream.state()[0], state[0]
+        (h, c), (expected_h, expected_c) = stream.state().layers[0], state.layers[0]
         np.testing.assert_allclose(h.cpu(), expected_h, atol=1e-5)
         np.testing.assert_allclose(c.cpu(), expected_c, atol=1e-5)
 
@@ -137,7 +137,7 @@ def test_lanes_that_end_or_begin_anew(device: str) -> None:
         if turn == 6:
             rows = np.array([0, 1, 3])
             lanes, state = lanes.select(rows), ours.select(state, rows)
-        ids = rng.integers(0, V, len(state[0][0]))
+        ids = rng.integers(0, V, state.batch_size)
         expected, state = ours.step(ids, state)
         np.testing.assert_allclose(lanes.step(ids), expected, atol=1e-5)
 

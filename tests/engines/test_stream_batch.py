@@ -22,7 +22,7 @@ B = 5
 
 def random_states(ours: NumpyEngine, seed: int) -> Any:
     rng = np.random.default_rng(seed)
-    return tuple(tuple(drawn_like(part, rng) for part in layer) for layer in ours.initial_state(B))
+    return ours.initial_state(B).map(lambda part: drawn_like(part, rng))
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
@@ -60,7 +60,7 @@ def test_lanes_with_compiled_loops_are_the_engines_steps(
             rows = np.array([1])
             lanes.reset(rows)
             state = ours.reset(state, rows)
-        ids = rng.integers(0, 19, len(state[0][0]))
+        ids = rng.integers(0, 19, state.batch_size)
         expected, state = ours.step(ids, state)
         np.testing.assert_allclose(lanes.step(ids), expected, rtol=1e-5, atol=1e-5)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from chargen.cells import CELLS, Cell
 from chargen.cells.cell import sigmoid
 from chargen.cells.lstm import LSTM
+from chargen.cells.network_state import NetworkState
 from chargen.config import ModelConfig
 from chargen.engines import streams as stream_module
 from chargen.engines import streams as ways_module
@@ -52,14 +53,16 @@ def assert_same_as_steps(ours: NumpyEngine, stream: Stream, ids: list[int], stat
     for token_id in ids:
         expected, state = ours.step(np.array([token_id]), state)
         np.testing.assert_allclose(stream.step(token_id), expected[0], rtol=tolerance, atol=tolerance)
-    for found, layer in zip(stream.state(), state, strict=True):
-        np.testing.assert_allclose(np.array(found), np.array(layer), rtol=tolerance, atol=tolerance)
+    assert_states_close(stream.state(), state, tolerance)
+
+
+def assert_states_close(found: NetworkState, expected: NetworkState, tolerance: float) -> None:
+    found.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), expected)
 
 
 def random_state(ours: NumpyEngine, seed: int) -> Any:
     rng = np.random.default_rng(seed)
-    empty = ours.initial_state(1)
-    return tuple(tuple(drawn_like(part, rng) for part in layer) for layer in empty)
+    return ours.initial_state(1).map(lambda part: drawn_like(part, rng))
 
 
 def drawn_like(part: Any, rng: np.random.Generator) -> Any:
@@ -95,7 +98,7 @@ def test_weights_of_any_size_give_the_same(name: str, exponent: int, seed: int) 
 def test_infinite_and_undefined_gates_give_what_the_step_gives(name: str) -> None:
     ours = engine(name)
     for value in (np.inf, -np.inf, np.nan):
-        state = tuple(tuple(np.full_like(part, value) for part in layer) for layer in ours.initial_state(1))
+        state = ours.initial_state(1).map(lambda part: np.full_like(part, value))  # noqa: B023
         with np.errstate(all="ignore"):
             expected, _ = ours.step(np.array([3]), state)
             np.testing.assert_allclose(ours.stream(state).step(3), expected[0], atol=1e-5)
@@ -121,7 +124,7 @@ def test_reading_one_stream_is_reading_it_among_others() -> None:
     alone, state = ours.read(inputs, targets, ours.initial_state(1))
     many, states = ours.read(np.tile(inputs, 3), np.tile(targets, 3), ours.initial_state(3))
     np.testing.assert_allclose(np.tile(alone, 3), many, atol=1e-5)
-    np.testing.assert_allclose(np.tile(np.array(state), (1, 1, 3, 1)), np.array(states), atol=1e-5)
+    assert_states_close(state.map(lambda part: np.tile(part, (3, 1))), states, 1e-5)
 
 
 class Odd(Cell):
@@ -194,7 +197,8 @@ def test_compiled_loops_are_the_numpy_program(name: str, shape: dict[str, Any]) 
     assert stream.compile()
     assert_same_as_steps(ours, stream, np.random.default_rng(2).integers(0, 19, 60).tolist(), state, 1e-5)
     for value in (1e30, -1e30):  # every gate shut or open
-        state = tuple((np.full_like(layer[0], value), *layer[1:]) for layer in ours.initial_state(1))
+        layers = ours.initial_state(1).layers
+        state = NetworkState(tuple((np.full_like(layer[0], value), *layer[1:]) for layer in layers))
         plain, compiled = ours.stream(state), ours.stream(state)
         assert isinstance(compiled, TracedStream)
         compiled.compile()
@@ -237,8 +241,7 @@ def test_draws_are_steps_with_a_draw_before_each(
     draws = drawn.draws(added, 0.8)
     assert draws and [*draws(uniforms[:15]), *draws(uniforms[15:])] == expected
     np.testing.assert_allclose(drawn.step(5), stepped.step(5), atol=1e-5)  # and it can be stepped again
-    for found, layer in zip(drawn.state(), stepped.state(), strict=True):
-        np.testing.assert_allclose(np.array(found), np.array(layer), atol=1e-5)
+    assert_states_close(drawn.state(), stepped.state(), 1e-5)
 
 
 @numba

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.cells import CELLS
+from chargen.cells.network_state import NetworkState
 from chargen.cells.weights import check_weights, count_parameters, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
@@ -39,8 +40,7 @@ def test_chunks_with_carried_state_equal_the_whole_sequence(
         pieces.append(logits)
     # One product over 12 steps and one over fewer may add in another order: rounding of float64, nothing more.
     torch.testing.assert_close(torch.cat(pieces), whole, rtol=1e-12, atol=1e-13)
-    for a, b in zip(state, last, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+    state.map(lambda a, b: torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13), last)
 
 
 @pytest.mark.parametrize("ngrams", [0, 3])
@@ -64,8 +64,8 @@ def test_lanes_do_not_see_each_other() -> None:
 
 
 def test_restart_puts_back_only_the_fresh_lanes() -> None:
-    state = ((torch.ones(3, 2), torch.full((3, 2), 5.0)),)
-    ((h, c),) = reset(state, torch.tensor([False, True, False]))
+    state = NetworkState(((torch.ones(3, 2), torch.full((3, 2), 5.0)),))
+    ((h, c),) = reset(state, torch.tensor([False, True, False])).layers
     assert h.tolist() == [[1, 1], [0, 0], [1, 1]]
     assert c.tolist() == [[5, 5], [0, 0], [5, 5]]
 
