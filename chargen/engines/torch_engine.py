@@ -20,6 +20,7 @@ from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, read_stream
 from chargen.networks.fused_steps import STEPS, Forward
 from chargen.networks.network import Network, reset
+from chargen.networks.torch_runtime import single_thread
 
 MAX_LOGITS = 1 << 21  #: in one piece of a window: 8 MB of float32, which stay in the cache
 MAX_HIDDEN = 1 << 23  #: outputs of the layers in one piece of a window: 32 MB of float32
@@ -136,15 +137,14 @@ class TorchEngine:
         if self._device.type != "cpu" or threads == 1:
             yield from map(function, items)
             return
-        torch.set_num_threads(1)
-        pool = ThreadPoolExecutor(min(threads, MAX_WORKERS))
-        try:
-            yield from pool.map(function, items)
-        finally:
-            self._left = True  # all is done, or nobody waits for the rest: Ctrl-C ends a long text at once
-            pool.shutdown(cancel_futures=True)
-            self._left = False
-            torch.set_num_threads(threads)
+        with single_thread():
+            pool = ThreadPoolExecutor(min(threads, MAX_WORKERS))
+            try:
+                yield from pool.map(function, items)
+            finally:
+                self._left = True  # all is done, or nobody waits for the rest: Ctrl-C ends a long text at once
+                pool.shutdown(cancel_futures=True)
+                self._left = False
 
     def _check(self) -> None:
         if self._left:

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -49,6 +51,21 @@ def resolve_device(name: str) -> str:
 SLOWER = 0.7  #: of the best speed so far: something has changed
 FASTER = 1.1  #: by so much another number of threads must be faster to be taken
 SHORTEST, LONGEST = 4, 32  #: reports between two tries: twice as many after each that changed nothing
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Limit torch to one thread inside the `with` block, and restore the number of threads afterwards.
+
+    Use it where products are small or where each worker thread computes its own products: threads that share a product
+    wait for each other after every one of them, which is expensive when another process uses one of the cores.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 class ThreadTuner:
