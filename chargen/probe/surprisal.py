@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import LN2
-from chargen.engines.interface import Engine, EngineState, joined, log_softmax
+from chargen.engines.interface import Engine, EngineState, concatenate_states, log_softmax
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
 
 IMPOSSIBLE = 1e29  #: nats: what costs more is an id that a mask rules out (`cells/weights.py`)
@@ -123,7 +123,9 @@ def likeliest(
         found = [(search, torn) for search in searches if (torn := search.next_torn())]
         if not found:
             break
-        befores = joined([engine.select(nodes[node][0], np.array([nodes[node][1]])) for _, (_, node, _, _) in found])
+        befores = concatenate_states(
+            [engine.select(nodes[node][0], np.array([nodes[node][1]])) for _, (_, node, _, _) in found]
+        )
         logits, after = engine.step(np.array([token_id for _, (_, _, _, token_id) in found]), befores)
         for row, ((search, (nats, _, spelled, _)), next_log_probs) in enumerate(
             zip(found, log_softmax(logits), strict=True)
@@ -201,7 +203,10 @@ def best_guesses(
     """
     reading = _read(engine, tokenizer, context, text)
     while block := list(islice(reading, BLOCK)):
-        log_probs, states = np.stack([log_probs for log_probs, _ in block]), joined([state for _, state in block])
+        log_probs, states = (
+            np.stack([log_probs for log_probs, _ in block]),
+            concatenate_states([state for _, state in block]),
+        )
         yield from map(tuple, likeliest(engine, tokenizer, log_probs, states, most, documents))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import LN2
-from chargen.engines.interface import Engine, EngineState, joined, log_softmax
+from chargen.engines.interface import Engine, EngineState, concatenate_states, log_softmax
 from chargen.errors import ConfigError
 from chargen.probe.surprisal import likeliest
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
@@ -164,7 +164,7 @@ def _characters(engine: Engine, tokenizer: Tokenizer, before: _Reading, text: st
             here = log_softmax(logits)[0]
         log_probs.append(here)
         states.append(state)
-    guesses = likeliest(engine, tokenizer, np.stack(log_probs), joined(states), most)
+    guesses = likeliest(engine, tokenizer, np.stack(log_probs), concatenate_states(states), most)
     unwanted = {"\n", "\r"} - set(text)
     return [[c for c in dict.fromkeys(guess.text[:1] for guess in best) if c not in unwanted] for best in guesses]
 
@@ -227,7 +227,7 @@ def _gains(engine: Engine, before: _Reading, tails: Sequence[_Tail]) -> NDArray[
         for b, i in enumerate(batch):
             ids[: lengths[b], b] = tails[i].ids
         log_probs = np.stack([before.log_probs[tails[i].begin] for i in batch])  # [B, V]
-        state = joined([before.states[tails[i].begin] for i in batch])
+        state = concatenate_states([before.states[tails[i].begin] for i in batch])
         streams = np.arange(len(batch))
         for t, now in enumerate(ids):
             inside = t < lengths

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from chargen.config import LN2
 from chargen.data.baselines import lzma_nats, ngram_nats
 from chargen.data.dataset import Dataset, Part, split
-from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, layout
+from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, split_into_parts
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import Ids, encoder
 
@@ -80,7 +80,7 @@ def closing_ids(data: Dataset) -> int:
 
 def ids_read(num_ids: int) -> int:
     """Return how many ids are read to measure so many, warm-ups counted."""
-    lanes, own, warmup = layout(num_ids, LANES, WARMUP)
+    lanes, own, warmup = split_into_parts(num_ids, LANES, WARMUP)
     return lanes * (own + warmup)
 
 

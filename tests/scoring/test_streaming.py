@@ -73,7 +73,7 @@ def test_lanes_pieces_chunks_order_and_engine_never_change_a_score(
         patch.object(batches, "LANES", lanes),
         patch.object(batches, "MAX_IDS", most),
         patch.object(batches, "MAX_ALONE", most),
-        patch.object(torch_engine, "LONG", long),
+        patch.object(torch_engine, "MIN_STEPS_ONE_BY_ONE", long),
         patch.object(stream, "CHUNK_TEXTS", chunk),
         patch.object(lm, "_engine", lambda num_ids: engine),
     ):
