@@ -24,7 +24,7 @@ document (`document_log_probs`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,40 @@ def concatenate_states(states: Sequence[EngineState]) -> EngineState:
     share a prefix that was read once.
     """
     return states[0].map(lambda *parts: np.concatenate(parts), *states[1:])
+
+
+class Step(NamedTuple):
+    """What a model says after it has read an id."""
+
+    logits: NDArray[np.float32]  #: of the next id, [1, V]
+    state: EngineState  #: after the id
+
+
+def step_through(engine: Engine, ids: NDArray[Any], state: EngineState) -> Iterator[Step]:
+    """Read ids one by one in one stream, and yield the logits and the state after each.
+
+    Args:
+        engine: Engine that runs the model.
+        ids: Ids to read, [N].
+        state: State, of batch size 1, before the first id.
+    """
+    for token_id in ids.tolist():
+        logits, state = engine.step(np.array([token_id]), state)
+        yield Step(logits, state)
+
+
+def read_context(engine: Engine, context: NDArray[Any]) -> Step:
+    """Read a context of at least one id from the initial state, and return the last step."""
+    for step in step_through(engine, context, engine.initial_state(1)):
+        last = step
+    return last
+
+
+def common_prefix_length(a: NDArray[Any], b: NDArray[Any]) -> int:
+    """Return how many ids two sequences have in common at their start, so that they need not be read again."""
+    size = min(len(a), len(b))
+    different = np.flatnonzero(a[:size] != b[:size])
+    return int(different[0]) if len(different) else size
 
 
 def carried_log_probs(

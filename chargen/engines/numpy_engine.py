@@ -43,13 +43,13 @@ class NumpyEngine:
         self._cell = CELLS.get(config.cell)
         self._layers = [
             {name.rpartition(".")[2]: p for name, p in w.items() if name.startswith(f"layers.{layer}.")}
-            for layer in range(config.all_layers)
+            for layer in range(config.total_layers)
         ]
         self._tables = [
             self._cell.input_gates(params, w["embedding.weight"]) for params in self._layers[:: self._num_layers]
         ]
-        head = np.tile(w["embedding.weight"], config.members) if config.tie_weights else w["head.weight"]
-        self._head = head / np.float32(config.members)  # [V, M·H]: gives the mean of the logits of M networks
+        head = np.tile(w["embedding.weight"], config.ensemble_size) if config.tie_weights else w["head.weight"]
+        self._head = head / np.float32(config.ensemble_size)  # [V, M·H]: gives the mean of the logits of M networks
         self._head_bias = w["head.bias"]
         self._ngrams = NGramTable(config, w) if config.ngrams else None
 

@@ -111,7 +111,7 @@ class TorchEngine:
             return self._read_one_by_one(inputs, targets, state)
         log_probs = np.empty((T, B))
         config = self.network.config
-        max_steps = max(1, MAX_OUTPUTS // (B * config.hidden_size * config.members))
+        max_steps = max(1, MAX_OUTPUTS // (B * config.hidden_size * config.ensemble_size))
         for start in range(0, T, max_steps):
             window = slice(start, start + max_steps)
             outputs, state = self._run_layers(self._to_tensor(inputs[window]), state)

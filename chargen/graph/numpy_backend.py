@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.cells.cell import State
-from chargen.cells.ngram_features import hashing, rows_read, shift
+from chargen.cells.ngram_features import find_ngram_rows, get_hash_shift, make_hash_parameters
 from chargen.config import ModelConfig
 from chargen.graph.graph import CONSTANT, TOKEN, Node
 from chargen.graph.memory_plan import CACHE_LINE_FLOATS, ROW_MULTIPLE, Copy, Instruction, MemoryPlan, Product
@@ -268,7 +268,7 @@ class NGramTable:
     def __init__(self, config: ModelConfig, weights: Mapping[str, Float]) -> None:
         self.head, self.table = weights["ngrams.head"], weights["ngrams.weight"]  # [V, D], [(N − 1)·R, D]
         self.num_rows, self.length = config.ngram_rows, config.ngrams - 1
-        self.hashing = hashing(config.ngrams, config.ngram_rows)
+        self.hashing = make_hash_parameters(config.ngrams, config.ngram_rows)
 
     def initial_history(self, batch_size: int) -> History:
         """Return the history before the first token id, [B, N − 1]."""
@@ -276,7 +276,7 @@ class NGramTable:
 
     def read(self, ids: NDArray[Any], history: History) -> tuple[Float, History]:
         """Read a token id of each stream, [B]: → (the features [B, D], the history after it)."""
-        rows, history = rows_read(np, ids[None].astype(np.int64), history, self.hashing, self.num_rows)
+        rows, history = find_ngram_rows(np, ids[None].astype(np.int64), history, self.hashing, self.num_rows)
         features: Float = self.table[rows[0]].sum(1)
         return features, np.ascontiguousarray(history)
 
@@ -296,10 +296,10 @@ class NGramReader:
         self.read = self._single_reader() if out.ndim == 1 else self._read_batch
 
     def _single_reader(self) -> Callable[[int], None]:
-        """Return a function that computes `rows_read` and the sum of the rows, with calls that allocate nothing."""
+        """Return a function that computes what `_read_batch` computes, with calls that allocate nothing."""
         ngrams, last, out = self._ngrams, self._last, self._out
         (multipliers, first), take = ngrams.hashing, ngrams.table.take
-        bits, mask = np.array(shift(ngrams.num_rows)), np.array(ngrams.num_rows - 1)
+        bits, mask = np.array(get_hash_shift(ngrams.num_rows)), np.array(ngrams.num_rows - 1)
         rows, found = np.zeros_like(first), np.zeros((len(first), len(out)), dtype=np.float32)
         older, newer, dot, copyto = last[1:], last[:-1].copy(), multipliers.dot, np.copyto
         add_up = np.ones(len(first), dtype=np.float32).dot

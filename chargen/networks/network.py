@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from chargen.cells import CELLS
 from chargen.cells.network_state import NetworkState
-from chargen.cells.ngram_features import hashing, rows_read
+from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.networks.layers import Dense, LayerBackend, Lookup, choose_backend, pack_params
@@ -44,7 +44,7 @@ class Network(nn.Module):
         for name, shape in parameter_shapes(config).items():
             self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, config, generator)))
         if config.ngrams:
-            multipliers, first = hashing(config.ngrams, config.ngram_rows)
+            multipliers, first = make_hash_parameters(config.ngrams, config.ngram_rows)
             self.register_buffer("_multipliers", torch.from_numpy(multipliers), persistent=False)
             self.register_buffer("_first", torch.from_numpy(first), persistent=False)
 
@@ -71,7 +71,7 @@ class Network(nn.Module):
 
     def head(self, outputs: list[Tensor]) -> Tensor:
         """Return the logits [..., V] for the result of `run_layers`: the mean over the networks of the ensemble."""
-        members, tied = self.config.members, self.config.tie_weights
+        members, tied = self.config.ensemble_size, self.config.tie_weights
         hidden = outputs[0] if members == 1 else torch.cat(outputs[:members], dim=-1) / members
         head = self.weight("embedding.weight").repeat(1, members) if tied else self.weight("head.weight")
         return F.linear(self._with_ngrams(hidden, outputs), self._head_with_ngrams(head), self.weight("head.bias"))
@@ -94,7 +94,7 @@ class Network(nn.Module):
             (the mean cross-entropy of the networks in nats per token, the state after the window).
         """
         outputs, after = self.run_layers(ids, state, dropout_generator)
-        inputs = [self._with_ngrams(hidden, outputs) for hidden in outputs[: self.config.members]]
+        inputs = [self._with_ngrams(hidden, outputs) for hidden in outputs[: self.config.ensemble_size]]
         heads = [self._head_with_ngrams(head) for head in self._heads()]
         network_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, dropout_generator)
         return torch.stack(network_losses).mean(), after
@@ -115,7 +115,7 @@ class Network(nn.Module):
         backend = backend or choose_backend(self.config.cell, ids.device)
         embedding = self.weight("embedding.weight")
         tops, after = [], []
-        for first in range(0, self.config.all_layers, self.config.num_layers):
+        for first in range(0, self.config.total_layers, self.config.num_layers):
             inputs: Dense | Lookup = Lookup(ids, embedding)
             for layer in range(first, first + self.config.num_layers):
                 params = self.layer(layer)
@@ -137,7 +137,7 @@ class Network(nn.Module):
         if history is None:
             return [], None
         hashing_arrays = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
-        rows, history = rows_read(torch, ids, history, hashing_arrays, self.config.ngram_rows)
+        rows, history = find_ngram_rows(torch, ids, history, hashing_arrays, self.config.ngram_rows)
         table = self.weight("ngrams.weight")
         rows = rows.flatten(0, 1)  # [T·B, N − 1]
         kept = ngram_dropout(rows, table.dtype, self.config.ngram_dropout, dropout_generator)
@@ -154,7 +154,7 @@ class Network(nn.Module):
     def _heads(self) -> list[Tensor]:
         """Return the head of each network of the ensemble, [V, H]."""
         if self.config.tie_weights:
-            return [self.weight("embedding.weight")] * self.config.members
+            return [self.weight("embedding.weight")] * self.config.ensemble_size
         return list(torch.split(self.weight("head.weight"), self.config.hidden_size, dim=1))
 
     def initial_state(self, batch_size: int) -> NetworkState:
@@ -162,7 +162,7 @@ class Network(nn.Module):
         bias = self.weight("head.bias")
         shape = (batch_size, self.config.hidden_size)
         layer_state = self.cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device)
-        layers = tuple(layer_state for _ in range(self.config.all_layers))
+        layers = tuple(layer_state for _ in range(self.config.total_layers))
         if not self.config.ngrams:
             return NetworkState(layers)
         history = torch.zeros(batch_size, self.config.ngrams - 1, dtype=torch.int64, device=bias.device)
@@ -179,7 +179,7 @@ class Network(nn.Module):
 
     def pack(self) -> None:
         """Make the weights of each layer contiguous, as cuDNN needs them. Call it when they are on the GPU."""
-        for index in range(self.config.all_layers):
+        for index in range(self.config.total_layers):
             for name, parameter in pack_params(self.config.cell, self.layer(index)).items():
                 self.register_parameter(f"layers__{index}__{name}", nn.Parameter(parameter))
 
