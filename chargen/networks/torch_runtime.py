@@ -49,6 +49,11 @@ MIN_GAIN = 1.1  # another number of threads is kept if it is this many times as 
 MIN_PATIENCE, MAX_PATIENCE = 4, 32  # reports between two trials; doubled after each trial that changed nothing
 
 
+def set_num_threads(num_threads: int) -> None:
+    """Set the number of CPU threads that torch uses in this process."""
+    torch.set_num_threads(num_threads)
+
+
 @contextmanager
 def single_thread() -> Iterator[None]:
     """Limit torch to one thread inside the `with` block, and restore the number of threads afterwards.

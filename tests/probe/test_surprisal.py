@@ -24,14 +24,14 @@ from chargen.probe.surprisal import CharSurprisal, find_likely_chars
 from chargen.ui.heatmap import (
     CIVIDIS,
     MAX_BITS,
-    bits_of,
     colour,
     contrast,
     digit_lines,
-    drawn,
+    group_bits,
+    group_by_cluster,
+    group_glyph,
     heat_page,
-    in_clusters,
-    ink,
+    text_colour,
 )
 from tests.conftest import VERSE, Result, random_model
 
@@ -116,7 +116,7 @@ def test_states_taken_apart_and_put_together_are_the_same() -> None:
 @given(st.floats(0, 40))
 def test_letters_can_be_read_on_every_colour(bits: float) -> None:
     background = colour(bits)
-    letters = tuple(bytes.fromhex(ink(background)[1:]))
+    letters = tuple(bytes.fromhex(text_colour(background)[1:]))
     assert contrast(background, letters) >= 4.5  # type: ignore[arg-type]
 
 
@@ -129,15 +129,15 @@ def test_colours_grow_lighter_with_surprisal_from_the_first_to_the_last_of_the_m
 @given(ANY)
 def test_groups_are_the_text_and_digits_stand_below_their_characters(text: str) -> None:
     places = [place(char, 3.5) for char in text]
-    groups = list(in_clusters(places))
+    groups = list(group_by_cluster(places))
     assert [p for group in groups for p in group] == places
     shown, digits = digit_lines(places)
-    widths = [drawn(group)[1] for group in groups]
+    widths = [group_glyph(group)[1] for group in groups]
     assert sum(widths) >= len(groups)
     assert len(digits.split()) <= len(groups)
     at = 0
     for group, width in zip(groups, widths, strict=True):
-        assert digits[at] == str(min(9, int(bits_of(group))))
+        assert digits[at] == str(min(9, int(group_bits(group))))
         at += width
     assert "\n" not in shown
 
@@ -179,10 +179,10 @@ def test_a_page_holds_any_text_escaped_and_loads_nothing(text: str) -> None:
     page.close()
     assert page.open == []
     spans = [attrs for tag, attrs in page.tags if tag == "span" and "data-why" in attrs]
-    groups = list(in_clusters([place(char, 2.0) for char in text]))
+    groups = list(group_by_cluster([place(char, 2.0) for char in text]))
     assert len(spans) == len(groups)
     legend = MAX_BITS
-    assert "".join(page.shown[legend:]) == "".join(drawn(group)[0] for group in groups)
+    assert "".join(page.shown[legend:]) == "".join(group_glyph(group)[0] for group in groups)
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "img", "iframe", "b"}
     assert not {"src", "href", "style", "onclick"} & {name for _, attrs in page.tags for name in attrs}

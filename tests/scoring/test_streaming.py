@@ -319,19 +319,19 @@ def test_options_that_contradict_each_other_are_wrong_usage(chargen: Chargen, mo
         assert chargen("score", "-m", str(model), "dog", *arguments).status == 2, arguments
 
 
-def test_lines_that_cannot_be_read_are_passed_over_named_and_counted(
+def test_lines_that_cannot_be_read_are_skipped_named_and_counted(
     chargen: Callable[..., Result], model: Path
 ) -> None:
     Path("bad.txt").write_bytes(b"The quick\n" + b"\xff\n" * 5 + b"dog\n")
     score = ("score", "-m", str(model), "--file", "bad.txt", "--json", "--errors", "skip")
     result = chargen(*score, "--no-sort")
     assert (result.status, [json.loads(line)["text"] for line in result.out.splitlines()]) == (0, ["The quick", "dog"])
-    assert result.err.count("passed over: bad.txt, line ") == 3
-    assert "passed over: 2 more" in result.err
+    assert result.err.count("skipped: bad.txt, line ") == 3
+    assert "skipped: 2 more" in result.err
     Path("bad.txt").write_bytes(b"\xff\n")
     result = chargen(*score)
     assert (result.status, result.out) == (1, "")
-    assert "passed over: bad.txt, line 1 is not UTF-8" in result.err
+    assert "skipped: bad.txt, line 1 is not UTF-8" in result.err
     assert "nothing to score" in result.err
 
 

@@ -148,7 +148,7 @@ def test_several_models_given_on_the_command_line(chargen: Chargen, tmp_path: Pa
         save_checkpoint(tmp_path / "checkpoints" / name / "model.safetensors", random_model(seed=seed))
     result = chargen("classify", "-m", "a", "-m", "b", "the fox", "--json")
     assert result.status == 0
-    assert "no temperature was fitted" in result.err
+    assert "the temperature is not calibrated" in result.err
     found = json.loads(result.out)
     assert found["calibrated"] is False
     assert sum(found["probabilities"].values()) == pytest.approx(1.0)
@@ -164,15 +164,12 @@ def test_several_models_given_on_the_command_line(chargen: Chargen, tmp_path: Pa
     assert chargen("classify", "x").status == 2
 
 
-@pytest.mark.parametrize(
-    "train", [["classify", "--train", "two.tsv"], ["train", "--label", "two.tsv"]], ids=["classify", "train"]
-)
-def test_train_then_classify(chargen: Chargen, tmp_path: Path, train: list[str]) -> None:
+def test_train_then_classify(chargen: Chargen, tmp_path: Path) -> None:
     rows = [f"digits\t{n * 7919 % 10**6:06}" for n in range(60)] + [
         f"letters\t{'abcdef'[n % 6] * 3}{'xyz'[n % 3]}{chr(97 + n % 25)}" for n in range(60)
     ]
     (tmp_path / "two.tsv").write_text("\n".join(rows) + "\n")
-    result = chargen(*train, "--steps", "15", "--hidden", "8", "--json")
+    result = chargen("classify", "--train", "two.tsv", "--steps", "15", "--hidden", "8", "--json")
     assert result.status == 0, result.err
     found = json.loads(result.out)
     assert found["labels"] == ["digits", "letters"]
@@ -193,15 +190,18 @@ def test_train_then_classify(chargen: Chargen, tmp_path: Path, train: list[str])
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "one folder or one file"),
-        (["a.tsv", "b.tsv"], "one folder or one file"),
-        (["a.tsv", "--resume", "x"], "--resume does not go with --label"),
-        (["a.tsv", "--tokenizer", "char"], "--tokenizer does not go with --label"),
-        (["a.tsv", "--steps", "3", "--epochs", "1"], "one of --budget, --steps and --epochs"),
+        (["classify", "--train", "a.tsv", "--steps", "3", "--epochs", "1"], "--steps and --epochs both give a length"),
+        (["classify", "--train", "a.tsv", "--cell", "gruu"], "no cell named 'gruu'"),
+        (["classify", "-m", "a", "-m", "b", "--epochs", "1", "x"], "--epochs needs --train"),
+        (["classify", "-m", "a", "-m", "b", "--cell", "gru", "x"], "--cell needs --train"),
+        (["train", "a.tsv", "--label"], "chargen classify --train DATA"),
     ],
 )
-def test_what_does_not_go_with_labels_is_wrong_usage(chargen: Chargen, arguments: list[str], words: str) -> None:
-    result = chargen("train", "--label", *arguments)
+def test_wrong_usage_of_training_options_is_stated(
+    chargen: Chargen, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    (tmp_path / "a.tsv").write_text("".join(f"{'ab'[n % 2]}\ttext number {n}\n" for n in range(80)))
+    result = chargen(*arguments)
     assert result.status == 2
     assert words in result.err
 

@@ -342,7 +342,7 @@ def test_sort_best_and_costs_agree(chargen: Chargen, model: LanguageModel) -> No
     assert [-float(line.split()[1]) for line in costs] == pytest.approx([row["total"] for row in rows], abs=1e-6)
     plain = chargen("rescore", "--file", "kaldi.txt")
     assert plain.out == KALDI_LIST
-    assert "no room for a score" in plain.err
+    assert "cannot hold a score" in plain.err
 
 
 def test_tune_lowers_the_error_and_keeps_ids(chargen: Chargen, model: LanguageModel, tmp_path: Path) -> None:
@@ -375,10 +375,10 @@ def test_tune_lowers_the_error_and_keeps_ids(chargen: Chargen, model: LanguageMo
         (["--file", "kaldi.txt", "--tune", "kaldi.txt"], 1, "no reference for the list 'spk-utt' (line 1)"),
         (["--file", "kaldi.txt", "--format", "moses"], 1, "kaldi.txt, line 1 has 1 columns"),
         (["--file", "moses.txt", "--tune", "x", "--weight", "1"], 2, "give it or --weight"),
-        (["--file", "moses.txt", "--costs", "x"], 2, "Moses' lines have their total"),
+        (["--file", "moses.txt", "--costs", "x"], 2, "lines of Moses contain their total"),
         (["--file", "moses.txt", "--weight", "nan"], 2, "not a finite number"),
-        (["--file", "moses.txt", "--error", "cer"], 2, "--error is of --tune"),
-        (["--tune", "-"], 2, "cannot both come on standard input"),
+        (["--file", "moses.txt", "--error", "cer"], 2, "--error needs --tune"),
+        (["--tune", "-"], 2, "cannot both come from standard input"),
         (["--file", "moses.txt", "--feature", "a b"], 2, "cannot name one"),
         (["--file", "moses.txt", "--feature", "a="], 2, "cannot name one"),
     ],
