@@ -30,7 +30,7 @@ from chargen.engines.interface import (
     Engine,
     EngineState,
     common_prefix_length,
-    joined,
+    concatenate_states,
     log_softmax,
     read_context,
     step_through,
@@ -203,7 +203,7 @@ def _likely_chars(
             next_log_probs, state = log_softmax(step.logits)[0], step.state
         log_probs.append(next_log_probs)
         states.append(state)
-    guesses = find_likely_chars(engine, tokenizer, np.stack(log_probs), joined(states), num_chars)
+    guesses = find_likely_chars(engine, tokenizer, np.stack(log_probs), concatenate_states(states), num_chars)
     excluded = {"\n", "\r"} - set(text)
     return [[c for c in dict.fromkeys(guess.text[:1] for guess in best) if c not in excluded] for best in guesses]
 
@@ -248,7 +248,7 @@ def _gains(engine: Engine, original: _TextStates, tails: Sequence[_Tail]) -> NDA
         for b, i in enumerate(batch):
             ids[: lengths[b], b] = tails[i].ids
         log_probs = np.stack([original.log_probs[tails[i].begin] for i in batch])  # [B, V]
-        state = joined([original.states[tails[i].begin] for i in batch])
+        state = concatenate_states([original.states[tails[i].begin] for i in batch])
         rows = np.arange(len(batch))
         for t, current in enumerate(ids):
             is_inside = t < lengths

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 
 from chargen.checkpoint import save_checkpoint
 from chargen.config import DataConfig
-from chargen.engines.interface import joined, log_softmax
+from chargen.engines.interface import concatenate_states, log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.lm import LanguageModel
 from chargen.probe.surprisal import CharSurprisal, find_likely_chars
@@ -104,7 +104,7 @@ def test_selected_and_joined_states_are_unchanged() -> None:
     model = random_model(cell="lstm", num_layers=2)
     engine = NumpyEngine(model.config, model.weights)
     _, state = engine.step(np.array([2, 3, 4]), engine.initial_state(3))
-    again = joined([engine.select(state, np.array([b])) for b in (2, 0, 1)])
+    again = concatenate_states([engine.select(state, np.array([b])) for b in (2, 0, 1)])
     logits, _ = engine.step(np.array([5, 5, 5]), engine.select(again, np.array([1, 2, 0])))
     assert logits == pytest.approx(engine.step(np.array([5, 5, 5]), state)[0])
     assert len(find_likely_chars(engine, model.tokenizer, log_softmax(logits), again, 3)) == 3

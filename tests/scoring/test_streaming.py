@@ -73,7 +73,7 @@ def test_batch_sizes_chunks_order_and_engine_never_change_a_score(
         patch.object(scorer, "BATCH_SIZE", batch_size),
         patch.object(scorer, "MAX_BATCH_IDS", max_ids),
         patch.object(scorer, "MAX_SINGLE_IDS", max_ids),
-        patch.object(torch_engine, "LONG", long),
+        patch.object(torch_engine, "MIN_STEPS_ONE_BY_ONE", long),
         patch.object(scorer, "CHUNK_TEXTS", chunk),
         patch.object(lm, "_select_engine", lambda num_ids: engine),
     ):
