@@ -463,7 +463,7 @@ def test_signals_end_a_run_with_its_state_saved(number: int, status: int, verse:
     process.send_signal(number)
     assert process.wait(60) == status
     load_checkpoint(Path("checkpoints/run/model.safetensors"))
-    assert find_run("run").state.exists()
+    assert find_run("run").state_path.exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no such signals")

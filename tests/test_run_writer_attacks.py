@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chargen.errors import RunInUseError, StorageError
-from chargen.io import _part_name, write_atomically
+from chargen.io import _partial_name, write_atomically
 from chargen.run_writer import RunLock, create_run, resume_run, stage_run
 
 LOCKS = Path("checkpoints/.locks")
@@ -51,7 +51,7 @@ def test_partial_files_of_others_are_not_removed() -> None:
 def test_a_run_is_not_replaced_through_folders_of_others() -> None:
     put("checkpoints/run/model.safetensors")
     others = put("checkpoints/.run.old/notes")
-    with pytest.raises(StorageError, match="in the way"):
+    with pytest.raises(StorageError, match="exists already, and no run wrote it"):
         create_run("run", force=True)
     assert others.exists()
     assert Path("checkpoints/run/model.safetensors").read_bytes() == PRECIOUS
@@ -120,7 +120,7 @@ def test_a_resumed_run_writes_to_its_own_files_only(name: str, kind: str) -> Non
 
 def test_a_link_under_the_name_of_a_partial_file_is_not_followed() -> None:
     others = put("others")
-    Path(_part_name("page.html")).symlink_to(others.resolve())
+    Path(_partial_name("page.html")).symlink_to(others.resolve())
     write_atomically(Path("page.html"), [b"new"])
     assert Path("page.html").read_bytes() == b"new"
     assert not Path("page.html").is_symlink()

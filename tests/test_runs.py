@@ -42,7 +42,7 @@ def test_a_hidden_folder_of_a_person_is_never_removed(kind: str, file: str) -> N
     theirs.write_text("mine")
     make_run("other")
     assert theirs.read_text() == "mine"
-    with pytest.raises(StorageError, match=r"\.run\.\w+ is in the way, and no run wrote it"):
+    with pytest.raises(StorageError, match=r"\.run\.\w+ exists already, and no run wrote it"):
         create_run("run", force=True)
     assert theirs.read_text() == "mine"
     assert Path("checkpoints/run/model.safetensors").read_bytes() == b"model"
