@@ -107,7 +107,7 @@ def test_looks_that_fall_before_and_after_the_stop_are_the_same_looks(verse: str
     _, whole = run_plan(plan(verse, "whole", 130))
     run_plan(plan(verse, "cut", 130, stop_after=70))
     run_plan(plan(verse, length={}, resume="cut"))
-    history = [load_tensors(find_run(name).state)[1]["history"] for name in ("whole", "cut")]
+    history = [load_tensors(find_run(name).state_path)[1]["history"] for name in ("whole", "cut")]
     assert [look["step"] for look in history[0]] == [look["step"] for look in history[1]]
     assert [look["val"] for look in history[0]] == [look["val"] for look in history[1]]
     assert len(history[0]) > 2
