@@ -23,6 +23,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,9 +43,10 @@ from chargen.config import MAX_STEPS, DataConfig, ModelConfig
 from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.io import replace_non_finite, write_atomically
 from chargen.schema import Integer, Nullable, Number, Record, Spec, String, format_value, parse_json
+from chargen.text.cleaning import normal_form
 from chargen.text.documents import NONE
 from chargen.text.limits import GIB, check_memory
-from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
+from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids, tokenizer_from_json
 
 FORMAT = "chargen"
 FORMAT_VERSION = 1
@@ -85,7 +87,8 @@ ABOUT_SPEC: Spec = Record(  # how a model was trained; later versions may add ke
                 "ngram_5_nats_per_char": NULLABLE_NUMBER,
                 "lzma_nats_per_char": NULLABLE_NUMBER,
                 "entropy_nats_per_char": NULLABLE_NUMBER,
-                "verdict": String(),
+                "diagnosis": String(),
+                "verdict": String(),  # the name of `diagnosis` in earlier versions
             }
         ),
     }
@@ -112,14 +115,38 @@ class Checkpoint:
     def __post_init__(self) -> None:
         """Mask the ids that can never occur. Models of earlier versions were trained without this mask."""
         bias = self.weights["head.bias"]
-        masked = mask_bias(bias, self.tokenizer.masked_ids(self.data.documents != NONE))
+        masked = mask_bias(bias, self.tokenizer.masked_ids(self.has_documents))
         if not np.array_equal(masked, bias):
             object.__setattr__(self, "weights", {**self.weights, "head.bias": masked})
 
-    @property
+    @cached_property
     def data(self) -> DataConfig:
         """How the training text was read and encoded; the defaults if the file does not say."""
         return DataConfig.from_json(self.about["data"]) if "data" in self.about else DataConfig()
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether the model was trained on separate documents, not on a continuous text."""
+        return self.data.documents != NONE
+
+    @property
+    def start_ids(self) -> Ids:
+        """Return the ids that every text starts after: the boundary in a model of documents, else a newline."""
+        return start_ids(self.tokenizer, self.data.documents)
+
+    @property
+    def end_ids(self) -> Ids | None:
+        """Return the ids that end a text: the boundary, or a newline; None if the model can generate neither."""
+        ids = self.start_ids
+        return ids if self.has_documents or ids[-1] != BOUNDARY_ID else None
+
+    def normalize(self, text: str) -> str:
+        """Return a text in the form of the training text, for example NFC with LF newlines."""
+        return normal_form(text, self.data)
+
+    def encode_context(self, context: str) -> Ids:
+        """Return the ids that are read before a text is generated or scored: `start_ids`, then the context."""
+        return np.concatenate([self.start_ids, self.tokenizer.encode(self.normalize(context))])
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -63,7 +63,9 @@ def test_force_keeps_the_old_run_until_the_new_one_has_a_model(verse: str) -> No
     assert sorted(os.listdir("checkpoints")) == [".locks", "run"]
 
 
-@pytest.mark.parametrize("fails_in", ["chargen.training.run.build_loop", "chargen.training.trainer.Trainer.train_step"])
+@pytest.mark.parametrize(
+    "fails_in", ["chargen.training.loop.build_loop", "chargen.training.trainer.Trainer.train_step"]
+)
 def test_force_leaves_the_old_run_unchanged_if_the_new_one_fails(verse: str, fails_in: str, monkeypatch) -> None:
     run_plan(plan(verse))
     before = files_of()
@@ -81,7 +83,7 @@ def test_force_leaves_the_old_run_unchanged_if_the_new_one_fails(verse: str, fai
 def test_force_leaves_the_old_run_if_the_new_one_is_stopped_before_its_first_validation(verse: str) -> None:
     run_plan(plan(verse))
     before = files_of()
-    with pytest.raises(StoppedError, match="the run 'run' stays as it was"):
+    with pytest.raises(StoppedError, match="the run 'run' is unchanged"):
         list(train(plan(verse, force=True, length={"steps": 5000}), stop=lambda: True))
     assert files_of() == before
 

@@ -29,7 +29,14 @@ from chargen.lm import LanguageModel, load
 from chargen.run_writer import stage_run
 from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, LOCKS_FOLDER, MODEL_FILE
 from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_value, parse_json
-from chargen.tasks.calibration import Quality, fit_temperature, log_posteriors, log_priors, quality, split_halves
+from chargen.tasks.calibration import (
+    Quality,
+    fit_temperature,
+    log_posteriors,
+    log_priors,
+    measure_quality,
+    split_labelled,
+)
 from chargen.text.corpus import Corpus
 from chargen.text.long_text import LongText
 from chargen.training.events import Finished, Report
@@ -83,7 +90,7 @@ class Classifier:
     def evaluate(self, texts: Texts) -> Quality:
         """Return how good it is on labelled texts."""
         many, right = self._flat(texts)
-        return quality(self.log_probs(many), right, self.log_priors)
+        return measure_quality(self.log_probs(many), right, self.log_priors)
 
     def _flat(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
         for label in texts:
@@ -94,7 +101,7 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedClassifier:
     """A classifier that was just trained."""
 
     folder: Path
@@ -164,7 +171,7 @@ def train_classifier(
     device: str = "auto",
     started: float | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[str, Report] | Trained]:
+) -> Iterator[tuple[str, Report] | TrainedClassifier]:
     """Train a model for each label, yielding (label, report) and last what was made.
 
     Args:
@@ -181,7 +188,7 @@ def train_classifier(
         ChargenError: texts, settings or disk do not allow it, or it was stopped.
     """
     started = time.perf_counter() if started is None else started
-    learned, for_temperature, unseen = split_halves(texts, HELD_OUT, seed)
+    learned, for_temperature, unseen = split_labelled(texts, HELD_OUT, seed)
     labels, places = tuple(learned), folder_names(learned)
     with stage_run(name) as writer:
         folder = writer.run.folder
@@ -199,7 +206,7 @@ def train_classifier(
         write_atomically(folder / CLASSIFIER_FILE, [to_json_line(values).encode()])
         shutil.rmtree(folder / LOCKS_FOLDER)
         writer.commit()
-        yield Trained(writer.run.folder, made, evaluated)
+        yield TrainedClassifier(writer.run.folder, made, evaluated)
 
 
 def _train_all(

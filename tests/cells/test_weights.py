@@ -119,10 +119,11 @@ def test_training_keeps_the_mask_and_resumes_to_the_same_bits(documents: str, to
 def test_init_from_masks_the_boundary_only_for_continuous_text() -> None:
     running, lines = random_model("abc\n"), random_model("abc\n", documents="line")
     text = LongText.of("abc\n€").span()
-    unmasked = init_from_model(running, text, "grow", {}, documents=True).weights["head.bias"]
+    unmasked = init_from_model(running, text, "grow", {}, has_documents=True).weights["head.bias"]
     assert unmasked[0] == min(0.0, *running.weights["head.bias"][1:])
     assert (unmasked > -1e3).all()
-    assert init_from_model(lines, text, "grow", {}, documents=False).weights["head.bias"][0] == np.float32(MASKED_LOGIT)
+    masked = init_from_model(lines, text, "grow", {}, has_documents=False).weights["head.bias"]
+    assert masked[0] == np.float32(MASKED_LOGIT)
     assert init_from_model(lines, text, "unknown", {}).weights["head.bias"][0] == lines.weights["head.bias"][0]
 
 
@@ -154,7 +155,7 @@ def test_a_model_without_newline_refuses_to_score_the_end(chargen: Chargen) -> N
 def test_suggestions_of_a_model_without_newline_exclude_the_end() -> None:
     model = LanguageModel(random_model("abc", seed=3))
     text = "abca"
-    found = model.suggest(text, most=9)
+    found = model.suggest(text, num_suggestions=9)
     assert found and not any(text.startswith(each.text) for each in found)
     before = model.score(text).log_prob_nats
     for each in found:

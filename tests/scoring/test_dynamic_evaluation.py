@@ -121,7 +121,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, object], words: s
 
 def test_a_rate_that_breaks_the_model_is_an_error() -> None:
     model = random_model()
-    with pytest.raises(DivergenceError, match="went astray"):
+    with pytest.raises(DivergenceError, match="diverged"):
         adapted(model, model.tokenizer.encode(VERSE), Adaptation("sgd", 1e38))
     with pytest.raises(CorpusError, match="empty"):
         list(evaluate_adapted(model, "", STILL))
