@@ -18,7 +18,8 @@ from pathlib import Path
 from chargen.errors import ConfigError, ModelError
 from chargen.registry import did_you_mean
 
-CHECKPOINTS = Path("checkpoints")  #: folder of all runs, relative to the working directory
+# Folder of the runs; the environment variable is read once, when this module is imported.
+CHECKPOINTS = Path(os.environ.get("CHARGEN_CHECKPOINTS") or "checkpoints")
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.safetensors"
 METRICS_FILE = "metrics.jsonl"

@@ -46,6 +46,11 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def set_num_threads(num_threads: int) -> None:
+    """Set the number of CPU threads that torch uses in this process."""
+    torch.set_num_threads(num_threads)
+
+
 SLOWER = 0.7  #: of the best speed so far: something has changed
 FASTER = 1.1  #: by so much another number of threads must be faster to be taken
 SHORTEST, LONGEST = 4, 32  #: reports between two tries: twice as many after each that changed nothing

@@ -150,7 +150,7 @@ def find_likely_chars(
     """
     spelling = _Spelling(tokenizer, with_end)
     searches = [_Search(num_guesses, spelling) for _ in log_probs]
-    nodes: list[tuple[EngineState, int]] = []  # a state of several streams, and the number of one of them
+    nodes: list[tuple[EngineState, int]] = []  # a state of several streams, and the number of a stream in it
     for n, search in enumerate(searches):
         nodes.append((states, n))
         search.extend(n, b"", 0.0, log_probs[n])

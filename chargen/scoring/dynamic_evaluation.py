@@ -187,7 +187,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _column(ids: NDArray[Any], device: str) -> Tensor:
-    """Return ids [T] as a batch of one row, [T, 1]."""
+    """Return ids [T] as a batch with a single row, [T, 1]."""
     return torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64)).unsqueeze(1).to(device)
 
 
