@@ -182,7 +182,7 @@ def test_train_then_classify(chargen: Chargen, tmp_path: Path) -> None:
     assert again.err == ""
     assert (tmp_path / "checkpoints" / "two" / "digits" / "model.safetensors").is_file()
     assert not (tmp_path / "checkpoints" / "two-digits").exists()
-    assert "two is a classifier, several models" in chargen("score", "-m", "two", "x").err
+    assert "two is a classifier, which has several models" in chargen("score", "-m", "two", "x").err
     (tmp_path / "checkpoints" / "two" / "classifier.json").write_text("{}")
     assert "is damaged" in chargen("classify", "-m", "two", "x").err
 
