@@ -27,7 +27,7 @@ from chargen.sampling.regex_automaton import byte_automaton
 from chargen.text import workers as parallel
 from chargen.text import corpus as standing
 
-parallel.WORTH_PROCESSES = standing.WORTH_PROCESSES = 1
+parallel.MIN_PARALLEL_BYTES = standing.MIN_PARALLEL_BYTES = 1
 os.cpu_count = lambda: 2
 for path in ([], ["", ".", os.getcwd(), "relative"]):
     sys.path[:0] = path

@@ -46,7 +46,7 @@ SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2d
 
 
 @dataclass(frozen=True)
-class SourceText:
+class BuiltinText:
     """A source's text, and its entropy where that is known."""
 
     text: str
@@ -58,21 +58,21 @@ class Source:
     """A corpus with a name: one line about it, and the function that reads or makes it (given what follows ':')."""
 
     about: str
-    read: Callable[[str], SourceText]
+    read: Callable[[str], BuiltinText]
     offline: bool = True
 
 
 def names() -> list[str]:
     """Return the names, the default of `chargen train` first."""
-    return list(SOURCES)
+    return list(BUILTIN_CORPORA)
 
 
-def is_source(argument: str) -> bool:
+def is_builtin(argument: str) -> bool:
     """Tell whether an argument names a corpus, with or without an option."""
-    return argument.partition(":")[0] in SOURCES
+    return argument.partition(":")[0] in BUILTIN_CORPORA
 
 
-def read_source(argument: str) -> SourceText:
+def read_builtin(argument: str) -> BuiltinText:
     """Read or make the corpus that `argument` names.
 
     Raises:
@@ -81,21 +81,21 @@ def read_source(argument: str) -> SourceText:
         DownloadError: it could not be fetched, or its content is not the expected one.
     """
     name, _, option = argument.partition(":")
-    if name not in SOURCES:
+    if name not in BUILTIN_CORPORA:
         raise CorpusError(
             f"no corpus named {name!r}", f"{did_you_mean(name, names())} Known: {', '.join(names())}.".strip()
         )
-    return SOURCES[name].read(option)
+    return BUILTIN_CORPORA[name].read(option)
 
 
-def _python_docs(option: str) -> SourceText:
+def _python_docs(option: str) -> BuiltinText:
     _refuse_option("python-docs", option)
     from pydoc_data.topics import topics  # half a megabyte; loaded by who asks for it
 
-    return SourceText("\n".join(topics[name].strip("\n") + "\n" for name in sorted(topics)))
+    return BuiltinText("\n".join(topics[name].strip("\n") + "\n" for name in sorted(topics)))
 
 
-def _python_source(option: str) -> SourceText:
+def _python_source(option: str) -> BuiltinText:
     """The standard library's own files, its tests and installed packages left out."""
     _refuse_option("python-source", option)
     root = Path(sysconfig.get_paths()["stdlib"])
@@ -107,12 +107,12 @@ def _python_source(option: str) -> SourceText:
                 texts.append(file.read())
     if not texts:
         raise CorpusError(f"this Python has no source files under {root}", "Try python-docs.")
-    return SourceText("".join(texts))
+    return BuiltinText("".join(texts))
 
 
-def _shakespeare(option: str) -> SourceText:
+def _shakespeare(option: str) -> BuiltinText:
     _refuse_option("shakespeare", option)
-    return SourceText(fetch(SHAKESPEARE_URL, SHAKESPEARE_SHA256, Path("corpora/shakespeare.txt")).decode("utf-8"))
+    return BuiltinText(fetch(SHAKESPEARE_URL, SHAKESPEARE_SHA256, Path("corpora/shakespeare.txt")).decode("utf-8"))
 
 
 def fetch(url: str, sha256: str, cache: Path, timeout_s: float = 30.0) -> bytes:
@@ -174,23 +174,23 @@ def _why(error: Exception) -> str:
     return str(reason) or type(reason).__name__
 
 
-def _made(automaton: automata.Automaton, seed: int = 0) -> SourceText:
+def _made(automaton: automata.Automaton, seed: int = 0) -> BuiltinText:
     text = automaton.generate(MADE_LENGTH, np.random.default_rng(seed))
-    return SourceText(text, automaton.entropy_nats_per_char())
+    return BuiltinText(text, automaton.entropy_nats_per_char())
 
 
-def _alphabet(option: str) -> SourceText:
+def _alphabet(option: str) -> BuiltinText:
     _refuse_option("alphabet", option)
     return _made(automata.alphabet())
 
 
-def _markov(option: str) -> SourceText:
+def _markov(option: str) -> BuiltinText:
     if option not in ("", "1", "2"):
         raise ConfigError(f"markov:{option} is not known", "Say markov:1 (the same as markov) or markov:2.")
     return _made(automata.markov(int(option or "1")))
 
 
-def _reber(option: str) -> SourceText:
+def _reber(option: str) -> BuiltinText:
     _refuse_option("reber", option)
     return _made(automata.reber())
 
@@ -200,7 +200,7 @@ def _refuse_option(name: str, option: str) -> None:
         raise ConfigError(f"{name} takes no option, but {option!r} was given", f"Say {name} alone.")
 
 
-SOURCES: dict[str, Source] = {
+BUILTIN_CORPORA: dict[str, Source] = {
     "python-docs": Source("the prose of Python's own help, as this Python carries it", _python_docs),
     "python-source": Source("the Python standard library's source code, as this Python carries it", _python_source),
     "shakespeare": Source(

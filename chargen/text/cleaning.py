@@ -35,7 +35,7 @@ LONG_RUN = re.compile(
 MAX_HELD = 1 << 20  #: characters held back to be composed with what follows: far more than any text needs
 
 
-def clean(blocks: Iterable[bytes], where: str, config: DataConfig, findings: Findings) -> Iterator[str]:
+def clean(blocks: Iterable[bytes], where: str, config: DataConfig, findings: CleaningReport) -> Iterator[str]:
     """Decode a text and bring newlines and composed characters to one form, as `config` says.
 
     Args:
@@ -53,7 +53,7 @@ def clean(blocks: Iterable[bytes], where: str, config: DataConfig, findings: Fin
     return clean_text(_without_mark(_decoded(blocks, where, config.encoding)), where, config, findings)
 
 
-def clean_text(pieces: Iterable[str], where: str, config: DataConfig, findings: Findings) -> Iterator[str]:
+def clean_text(pieces: Iterable[str], where: str, config: DataConfig, findings: CleaningReport) -> Iterator[str]:
     """Do the same with what is text already."""
     if config.newline == "lf":
         pieces = _with_lf(pieces, where, findings)
@@ -62,11 +62,11 @@ def clean_text(pieces: Iterable[str], where: str, config: DataConfig, findings: 
     return iter(pieces)
 
 
-def normal_form(text: str, config: DataConfig) -> str:
+def normalize_text(text: str, config: DataConfig) -> str:
     """Return the text with one kind of newline and composed characters, as far as the settings say so."""
     if text.isascii() and "\r" not in text:
         return text  # every form of it is this one
-    return "".join(clean_text([text], "", config, Findings()))
+    return "".join(clean_text([text], "", config, CleaningReport()))
 
 
 def check_encoding(encoding: str) -> None:
@@ -180,7 +180,7 @@ def _without_mark(pieces: Iterable[str]) -> Iterator[str]:
         first = first and not piece
 
 
-def _with_lf(pieces: Iterable[str], where: str, findings: Findings) -> Iterator[str]:
+def _with_lf(pieces: Iterable[str], where: str, findings: CleaningReport) -> Iterator[str]:
     changed, held = 0, ""
     for piece in pieces:
         whole = held + piece
@@ -197,7 +197,7 @@ def _with_lf(pieces: Iterable[str], where: str, findings: Findings) -> Iterator[
         findings.line_ends(where, changed)
 
 
-def _composed(pieces: Iterable[str], where: str, findings: Findings) -> Iterator[str]:
+def _composed(pieces: Iterable[str], where: str, findings: CleaningReport) -> Iterator[str]:
     before = after = 0
     changed, held = False, ""
     for piece in _and_an_empty(pieces):
@@ -249,12 +249,12 @@ def _safe_cut(text: str, begin: int) -> int:
         begin: before this place there is none, but for 0.
     """
     for place in range(len(text) - 1, max(begin - 1, 0), -1):
-        if stands_alone(text[place]):
+        if has_boundary_before(text[place]):
             return place
     return 0
 
 
-def stands_alone(char: str) -> bool:
+def has_boundary_before(char: str) -> bool:
     """Tell whether a character is never composed with the one before it; of a few that are not, it also says no."""
     if char < "\u0300":
         return True
@@ -282,7 +282,7 @@ MAX_NAMED = 3  #: texts that a kind of change names; of more it says how many th
 
 
 @dataclass
-class Findings:
+class CleaningReport:
     """Changes by kind, in the order of the texts."""
 
     _line_ends: list[tuple[str, int]] = field(default_factory=list)
@@ -301,7 +301,7 @@ class Findings:
         """Say what was passed over."""
         self._left_out.append(note)
 
-    def add(self, others: Findings) -> None:
+    def add(self, others: CleaningReport) -> None:
         """Add what was found of another text."""
         self._line_ends += others._line_ends
         self._composed += others._composed

@@ -25,13 +25,13 @@ from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.registry import did_you_mean
 from chargen.text import builtin_corpora as sources
-from chargen.text.cleaning import Findings, check_encoding, check_unicode, stands_alone
-from chargen.text.documents import NONE, marked
+from chargen.text.cleaning import CleaningReport, check_encoding, check_unicode, has_boundary_before
+from chargen.text.documents import NONE, split_documents
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
-from chargen.text.long_text import LongText, counted, surveyed
+from chargen.text.long_text import LongText, collect_statistics, count_characters
 from chargen.text.readers import PACKED, Text, is_plain, open_texts, stream_texts
 from chargen.text.remote import is_remote, local_path
-from chargen.text.workers import WORTH_PROCESSES, Arrays
+from chargen.text.workers import MIN_PARALLEL_BYTES, Arrays
 
 DEFAULTS = DataConfig()
 MAX_NAME_BYTES = 150  #: of a run's name, which gets a number and suffixes; file systems take 255
@@ -57,12 +57,12 @@ class Corpus:
 
     @property
     def num_chars(self) -> int:
-        return self.content.survey.num_chars
+        return self.content.statistics.num_chars
 
     @property
     def sha256(self) -> str:
         """The hash of the text's UTF-8 bytes."""
-        return self.content.survey.sha256
+        return self.content.statistics.sha256
 
     def has_sha256(self, sha256: object) -> bool:
         """Tell whether a hash that a file states is of this text; of documents also one by an earlier version."""
@@ -101,7 +101,7 @@ def read_limited(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO |
     check_unicode(config.documents, "the separator of documents")
     if len(arguments) == 1:
         _check_size(arguments[0], limit)
-    if len(arguments) == 1 and (content := standing_text(arguments[0], config)):
+    if len(arguments) == 1 and (content := open_in_place(arguments[0], config)):
         part = (arguments[0], content.num_bytes)
         return Corpus(content, corpus_name(arguments), tuple(arguments), files=1, parts=(part,))
     reader = _Reader(config, stdin, limit)
@@ -123,7 +123,7 @@ class _Reader:
     def __init__(self, config: DataConfig, stdin: BinaryIO | None, limit: ReadLimit) -> None:
         self._parted = config.documents != NONE
         self.content = LongText(self._parted)
-        self.findings = Findings()
+        self.findings = CleaningReport()
         self.entropies: list[float | None] = []
         self.texts = self.files = 0
         self.parts: list[tuple[str, int | None]] = []
@@ -146,8 +146,8 @@ class _Reader:
                 raise CorpusError(f"{argument} is empty", "Give a file with at least two characters.")
             self.files += 1
             self.parts.append((argument if size is None else path, size))
-        elif sources.is_source(argument):
-            made = sources.read_source(argument)
+        elif sources.is_builtin(argument):
+            made = sources.read_builtin(argument)
             self._limit.add(len(made.text), argument)
             self._add([iter([made.text])])
             self.entropies.append(made.entropy_nats_per_char)
@@ -160,7 +160,7 @@ class _Reader:
         before = self.texts
         for text in texts:
             empty = True
-            for piece in marked(text, self._config.documents) if self._parted else text:
+            for piece in split_documents(text, self._config.documents) if self._parted else text:
                 if empty and piece:
                     empty = False
                     self.texts += 1
@@ -178,7 +178,7 @@ class _Reader:
             if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
                 continue
             mark, texts = self.content.num_bytes, self.texts
-            found, size = Findings(), _check_size(str(path), limit)
+            found, size = CleaningReport(), _check_size(str(path), limit)
             try:
                 with closing(open_texts(str(path), self._config, found, limit)) as opened:
                     some = self._add(opened)
@@ -248,23 +248,25 @@ BOM = "\ufeff".encode()
 BEYOND_ASCII = bytes(range(128, 256))
 
 
-def standing_text(argument: str, config: DataConfig) -> LongText | None:
+def open_in_place(argument: str, config: DataConfig) -> LongText | None:
     """Return a long file as the text that it is, or None: it is short, no plain UTF-8, or its clean form is another.
 
     Raises:
         CorpusError: it was changed while it was read.
     """
     plain = config.documents == NONE and codecs.lookup(config.encoding).name == "utf-8" and is_plain(argument)
-    if not plain or not os.path.isfile(argument) or os.path.getsize(argument) < WORTH_PROCESSES:
+    if not plain or not os.path.isfile(argument) or os.path.getsize(argument) < MIN_PARALLEL_BYTES:
         return None
     try:
-        text = LongText.standing(Path(argument))
+        text = LongText.from_file(Path(argument))
     except OSError:
         return None  # whoever reads it next says why
-    survey = surveyed(text.blocks(_before_ascii), text.num_bytes, _looked_at, config.newline, config.normalize)
+    survey = collect_statistics(
+        text.blocks(_before_ascii), text.num_bytes, _looked_at, config.newline, config.normalize
+    )
     if survey is None:
         return None
-    text.survey = survey
+    text.statistics = survey
     return text
 
 
@@ -282,6 +284,6 @@ def _looked_at(block: bytes, newline: str, normalize: str) -> Arrays:
             text = block.decode()
         except UnicodeDecodeError:
             return []
-        if normalize == "nfc" and not (stands_alone(text[0]) and unicodedata.is_normalized("NFC", text)):
+        if normalize == "nfc" and not (has_boundary_before(text[0]) and unicodedata.is_normalized("NFC", text)):
             return []
-    return counted(block)
+    return count_characters(block)

@@ -22,7 +22,7 @@ def separator(kind: str) -> str:
     return {NONE: "", LINE: "\n", BLANK: "\n\n", FILE: "\n\n"}.get(kind, f"\n{kind}\n")
 
 
-def marked(pieces: Iterable[str], kind: str) -> Iterator[str]:
+def split_documents(pieces: Iterable[str], kind: str) -> Iterator[str]:
     """Yield a text with a MARK after each of its documents.
 
     Args:

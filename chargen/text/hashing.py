@@ -31,10 +31,10 @@ _LOW_31, _LOW_30 = np.uint64((1 << 31) - 1), np.uint64((1 << 30) - 1)
 _30, _31, _61 = np.uint64(30), np.uint64(31), np.uint64(61)
 
 
-def fingerprint(text: str) -> int:
+def hash_text(text: str) -> int:
     """Return the hash of one stretch.
 
-    >>> fingerprint("b") - fingerprint("a")
+    >>> hash_text("b") - hash_text("a")
     1
     """
     value = 0
@@ -43,7 +43,7 @@ def fingerprint(text: str) -> int:
     return value
 
 
-def fingerprints(codes: Hashes, widths: Sequence[int]) -> list[Hashes]:
+def hash_windows(codes: Hashes, widths: Sequence[int]) -> list[Hashes]:
     """Return, for each width, the hash of the stretch from every place on.
 
     Args:
@@ -61,7 +61,7 @@ def fingerprints(codes: Hashes, widths: Sequence[int]) -> list[Hashes]:
     return [_canonical(_of_width(levels, width)) if width <= N else np.zeros(0, np.uint64) for width in widths]
 
 
-def overlapping(text: Span, overlap: Callable[[], int]) -> Iterator[tuple[int, str]]:
+def read_overlapping(text: Span, overlap: Callable[[], int]) -> Iterator[tuple[int, str]]:
     """Yield a text in pieces that begin with the last characters of what was read before them.
 
     Args:
@@ -90,8 +90,8 @@ def _blocks(text: Span) -> Iterator[str]:
             yield piece[begin : begin + BLOCK]
 
 
-def wide_codes(text: str) -> Hashes:
-    """Return a text's code points as numbers that `fingerprints` reckons with, [N]."""
+def to_uint64_codes(text: str) -> Hashes:
+    """Return a text's code points as numbers that `hash_windows` reckons with, [N]."""
     return code_points(text).astype(np.uint64)
 
 

@@ -79,7 +79,7 @@ def check_record(num_bytes: int, where: str) -> None:
         )
 
 
-def some_names(names: Iterable[str]) -> str:
+def first_names(names: Iterable[str]) -> str:
     """Return the first of some names that a file gives, for a message; it may give millions."""
     first = list(islice(names, MAX_NAMES + 1))
     shown = ", ".join(repr(name[:MAX_SHOWN_CHARS]) for name in first[:MAX_NAMES])
@@ -106,7 +106,7 @@ def open_regular(path: str) -> BinaryIO:
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  #: versions 2 and 1
 GIB = 1 << 30
-ALWAYS_BYTES = 1 << 26  #: that any machine has
+UNCHECKED_BYTES = 1 << 26  #: that any machine has
 
 
 def check_memory(needed_bytes: int, what: str, hint: str) -> None:
@@ -120,7 +120,7 @@ def check_memory(needed_bytes: int, what: str, hint: str) -> None:
     Raises:
         ConfigError: it has less.
     """
-    if needed_bytes <= ALWAYS_BYTES:  # to look up what there is takes 0.1 ms
+    if needed_bytes <= UNCHECKED_BYTES:  # to look up what there is takes 0.1 ms
         return
     total = total_bytes()
     if needed_bytes > total:

@@ -1,6 +1,6 @@
 """What one reading of a whole text tells: its length, its hash, how often each character stands in it, and where.
 
-blocks of UTF-8 ─▶ counted, on all cores ─▶ summed ─▶ Survey
+blocks of UTF-8 ─▶ count_characters, on all cores ─▶ sum_counts ─▶ TextStatistics
 
 A text that may be longer than memory: UTF-8 in memory while it is short, in an unnamed file when it is long.
 
@@ -31,14 +31,14 @@ from numpy.typing import NDArray
 from chargen.errors import CorpusError, StorageError
 from chargen.text.documents import MARK, OLD_MARK
 from chargen.text.limits import open_regular
-from chargen.text.workers import Arrays, in_order
+from chargen.text.workers import Arrays, map_blocks
 
 BLOCK = 1 << 16  #: bytes between two places that are known
-ERRORS = "surrogatepass"  #: a lone surrogate (the mark between documents, no character) counts as its three bytes
+UTF8_ERRORS = "surrogatepass"  #: a lone surrogate (the mark between documents, no character) counts as its three bytes
 
 
 @dataclass(frozen=True)
-class Survey:
+class TextStatistics:
     """A whole text in figures."""
 
     num_chars: int
@@ -49,7 +49,7 @@ class Survey:
     offsets: NDArray[np.int64]  #: [blocks + 1]: the bytes before each block
 
 
-def counted(text: bytes) -> Arrays:
+def count_characters(text: bytes) -> Arrays:
     """Count a part of a text, which may be done by another process.
 
     Returns:
@@ -60,9 +60,9 @@ def counted(text: bytes) -> Arrays:
     while begin < len(text):
         block = text[begin : begin + BLOCK]
         if begin + len(block) < len(text):
-            block = block[: last_begin(block)]
-        codes = code_points(block.decode("utf-8", ERRORS))
-        counts = summed([counts, np.bincount(codes)])
+            block = block[: last_char_start(block)]
+        codes = code_points(block.decode("utf-8", UTF8_ERRORS))
+        counts = sum_counts([counts, np.bincount(codes)])
         chars.append(len(codes))
         sizes.append(len(block))
         begin += len(block)
@@ -70,15 +70,15 @@ def counted(text: bytes) -> Arrays:
     return [found, counts[found], np.array(chars, dtype=np.int64), np.array(sizes, dtype=np.int64)]
 
 
-def surveyed(
-    blocks: Iterable[bytes], num_bytes: int, function: Callable[..., Arrays] = counted, *arguments: str
-) -> Survey | None:
+def collect_statistics(
+    blocks: Iterable[bytes], num_bytes: int, function: Callable[..., Arrays] = count_characters, *arguments: str
+) -> TextStatistics | None:
     """Read a whole text once; None if the function found a block that it does not count.
 
     Args:
         blocks: its UTF-8, cut between characters.
         num_bytes: of all of them, about.
-        function: what is done with each; it returns what `counted` does, or nothing.
+        function: what is done with each; it returns what `count_characters` does, or nothing.
         arguments: what else it is told.
     """
     digest = hashlib.sha256()
@@ -90,7 +90,7 @@ def surveyed(
 
     counts = np.zeros(0, dtype=np.int64)
     chars, sizes = [np.zeros(1, dtype=np.int64)], [np.zeros(1, dtype=np.int64)]
-    for found in in_order(function, hashed(), num_bytes, *arguments):
+    for found in map_blocks(function, hashed(), num_bytes, *arguments):
         if not found:
             return None
         codes, often, block_chars, block_sizes = found
@@ -100,10 +100,10 @@ def surveyed(
         chars.append(block_chars)
         sizes.append(block_sizes)
     places, offsets = np.cumsum(np.concatenate(chars)), np.cumsum(np.concatenate(sizes))
-    return Survey(int(places[-1]), int(offsets[-1]), digest.hexdigest(), counts, places, offsets)
+    return TextStatistics(int(places[-1]), int(offsets[-1]), digest.hexdigest(), counts, places, offsets)
 
 
-def summed(counts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+def sum_counts(counts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Return the sum of counts of different lengths."""
     total = np.zeros(0, dtype=np.int64)
     for some in counts:
@@ -117,10 +117,10 @@ def code_points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
     """Return a text's code points, [N]. A lone surrogate passes: it is a code point that no vocabulary holds."""
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
-    return np.frombuffer(text.encode("utf-32-le", ERRORS), dtype="<u4")
+    return np.frombuffer(text.encode("utf-32-le", UTF8_ERRORS), dtype="<u4")
 
 
-def last_begin(block: bytes) -> int:
+def last_char_start(block: bytes) -> int:
     """Return where the last character of a block of UTF-8 begins, unless it is the only one."""
     place = len(block) - 1
     while place > 0 and block[place] & 0xC0 == 0x80:
@@ -128,8 +128,8 @@ def last_begin(block: bytes) -> int:
     return place or len(block)
 
 
-IN_MEMORY = 1 << 26  #: bytes of a text that are kept there
-TASK = 1 << 20  #: bytes that are worth handing to another process
+MAX_MEMORY_BYTES = 1 << 26  #: bytes of a text that are kept there
+TASK_BYTES = 1 << 20  #: bytes that are worth handing to another process
 
 
 class LongText:
@@ -144,14 +144,14 @@ class LongText:
         self.num_bytes = 0
 
     @classmethod
-    def of(cls, text: str) -> LongText:
+    def from_string(cls, text: str) -> LongText:
         """Return a text that is in memory already as one that may be long."""
         made = cls()
         made.write(text)
         return made
 
     @classmethod
-    def standing(cls, path: Path) -> LongText:
+    def from_file(cls, path: Path) -> LongText:
         """Return a file as the text that it is, byte for byte, without a copy. It is not written to.
 
         Raises:
@@ -165,21 +165,21 @@ class LongText:
         return made
 
     def write(self, piece: str) -> None:
-        """Add to the end. Not to be called once the text was surveyed.
+        """Add to the end. Not to be called once the text was collect_statistics.
 
         Raises:
             StorageError: the disk does not take it.
         """
-        data = piece.encode("utf-8", ERRORS)
+        data = piece.encode("utf-8", UTF8_ERRORS)
         try:
             if not self._at_end:
                 self._file.seek(self.num_bytes)
                 self._at_end = True
             self._file.write(data)
-            if self.num_bytes + len(data) > IN_MEMORY and isinstance(self._file, io.BytesIO):
+            if self.num_bytes + len(data) > MAX_MEMORY_BYTES and isinstance(self._file, io.BytesIO):
                 self._to_disk()
         except OSError as error:
-            raise no_room(f"a text of more than {self.num_bytes:,} bytes", error) from error
+            raise temporary_storage_error(f"a text of more than {self.num_bytes:,} bytes", error) from error
         self.num_bytes += len(data)
 
     def _to_disk(self) -> None:
@@ -198,10 +198,10 @@ class LongText:
         return self.num_bytes > 0 and self._read(self.num_bytes - 1, 1) == b"\n"
 
     @cached_property
-    def survey(self) -> Survey:
+    def statistics(self) -> TextStatistics:
         """Read the whole text once, on all cores."""
-        survey = surveyed(self.blocks(), self.num_bytes)
-        assert survey  # every block is counted
+        survey = collect_statistics(self.blocks(), self.num_bytes)
+        assert survey  # every block is count_characters
         return survey
 
     def has_sha256(self, sha256: object) -> bool:
@@ -210,11 +210,11 @@ class LongText:
         Earlier versions marked the end of a document with U+FDD0. A text that has this character is another one to
         them, with more documents.
         """
-        if sha256 == self.survey.sha256:
+        if sha256 == self.statistics.sha256:
             return True
-        if not self.documents or self.survey.counts[ord(OLD_MARK) : ord(OLD_MARK) + 1].any():
+        if not self.documents or self.statistics.counts[ord(OLD_MARK) : ord(OLD_MARK) + 1].any():
             return False
-        digest, new, old = hashlib.sha256(), MARK.encode("utf-8", ERRORS), OLD_MARK.encode()
+        digest, new, old = hashlib.sha256(), MARK.encode("utf-8", UTF8_ERRORS), OLD_MARK.encode()
         for block in self.blocks():
             digest.update(block.replace(new, old))
         return digest.hexdigest() == sha256
@@ -227,11 +227,11 @@ class LongText:
             end: the same; the whole rest if left out.
         """
         for block in self.parts(begin, end):
-            yield block.decode("utf-8", ERRORS)
+            yield block.decode("utf-8", UTF8_ERRORS)
 
     def parts(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the same as UTF-8."""
-        survey = self.survey
+        survey = self.statistics
         end = survey.num_chars if end is None else min(end, survey.num_chars)
         block = max(0, int(np.searchsorted(survey.places, begin, side="right")) - 1)
         while begin < end:
@@ -239,7 +239,7 @@ class LongText:
             offset = int(survey.offsets[block])
             part = self._read(offset, int(survey.offsets[block + 1]) - offset)
             if begin > place or end < after:
-                part = part.decode("utf-8", ERRORS)[begin - place : end - place].encode("utf-8", ERRORS)
+                part = part.decode("utf-8", UTF8_ERRORS)[begin - place : end - place].encode("utf-8", UTF8_ERRORS)
             yield part
             begin, block = after, block + 1
 
@@ -249,9 +249,9 @@ class LongText:
 
     def span(self, begin: int = 0, end: int | None = None) -> Span:
         """Return the characters from `begin` to `end` as a value that can be handed on."""
-        return Span(self, begin, self.survey.num_chars if end is None else end)
+        return Span(self, begin, self.statistics.num_chars if end is None else end)
 
-    def blocks(self, cut: Callable[[bytes], int] = last_begin) -> Iterator[bytes]:
+    def blocks(self, cut: Callable[[bytes], int] = last_char_start) -> Iterator[bytes]:
         """Yield the text's bytes, cut between characters.
 
         Args:
@@ -259,7 +259,7 @@ class LongText:
         """
         offset = 0
         while offset < self.num_bytes:
-            block = self._read(offset, min(TASK, self.num_bytes - offset))
+            block = self._read(offset, min(TASK_BYTES, self.num_bytes - offset))
             if offset + len(block) < self.num_bytes:
                 block = block[: cut(block)]
             yield block
@@ -279,7 +279,7 @@ def _stamp(file: BinaryIO) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def no_room(what: str, error: OSError) -> StorageError:
+def temporary_storage_error(what: str, error: OSError) -> StorageError:
     """Return the error for what cannot be kept in the folder for temporary files."""
     try:
         folder = tempfile.gettempdir()
@@ -319,10 +319,10 @@ class Span:
     def counts(self) -> NDArray[np.int64]:
         """Return how often each code point stands in it, [highest + 1]."""
         counts: NDArray[np.int64]
-        if self.num_chars == self.text.survey.num_chars:
-            counts = self.text.survey.counts.copy()
+        if self.num_chars == self.text.statistics.num_chars:
+            counts = self.text.statistics.counts.copy()
         else:
-            counts = summed(np.bincount(code_points(piece)) for piece in self.pieces())
+            counts = sum_counts(np.bincount(code_points(piece)) for piece in self.pieces())
         if self.text.documents:
             counts[ord(MARK) : ord(MARK) + 1] = 0  # it is no character of the text
         return counts

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from chargen.errors import CorpusError
 from chargen.registry import import_extra
-from chargen.text.limits import ReadLimit, check_record, some_names
+from chargen.text.limits import ReadLimit, check_record, first_names
 
 MAX_ROWS = 1_000  #: that are read at a time
 MAX_BATCH_BYTES = 1 << 28  #: of those rows, if each fills a page
@@ -74,7 +74,7 @@ def _text_leaves(file: Any, column: str, where: str, arrow: Any) -> list[int]:
     schema, types = file.schema_arrow, arrow.types
     if column not in schema.names:
         raise CorpusError(
-            f"{where} has no column {column!r}", f"Name it with --text-field; there is: {some_names(schema.names)}."
+            f"{where} has no column {column!r}", f"Name it with --text-field; there is: {first_names(schema.names)}."
         )
     paths = [file.schema.column(k).path for k in range(len(file.schema))]
     leaves = [k for k, path in enumerate(paths) if path == column or path.startswith(f"{column}.")]

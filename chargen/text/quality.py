@@ -58,7 +58,7 @@ class Facts:
     sha256: str
 
 
-def examine(corpus: Corpus, val_fraction: float) -> tuple[Facts, list[Finding]]:
+def check_quality(corpus: Corpus, val_fraction: float) -> tuple[Facts, list[Finding]]:
     """Look at a text from all sides.
 
     Args:
@@ -94,7 +94,7 @@ def _lines(text: Span, corpus: Corpus) -> tuple[Facts, dict[str, int]]:
     if held:
         lengths = np.pad(lengths, (0, max(0, len(held) + 1 - len(lengths))))
         lengths[len(held)] += 1
-    survey = text.text.survey
+    survey = text.text.statistics
     middle = int(np.searchsorted(np.cumsum(lengths), lengths.sum() / 2))
     facts = Facts(
         chars=survey.num_chars,
@@ -141,7 +141,7 @@ def _characters(text: Span) -> Iterator[Finding]:
             places = _first_places(text, sorted(found, key=lambda c: int(counts[c]))[:MAX_SHOWN])
             named = [f"{_name(c)}: {int(counts[c]):,} ×, first in {place}" for c, place in places]
             yield Finding(kind, f"{len(found):,} {what}, {total:,} in all", advice, tuple(named))
-    if text.text.survey.num_chars and (letters := [c for c in codes if unicodedata.combining(chr(c))]):
+    if text.text.statistics.num_chars and (letters := [c for c in codes if unicodedata.combining(chr(c))]):
         marks, base = int(counts[letters].sum()), sum(_is_composed(chr(c)) for c in codes)
         if base and marks:
             what = f"{marks:,} combining marks beside {base:,} kinds of composed letters"

@@ -31,10 +31,10 @@ from typing import Any, BinaryIO
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
 from chargen.registry import import_extra
-from chargen.text.cleaning import Findings, check_unicode, clean, clean_text
-from chargen.text.limits import ReadLimit, check_record, open_regular, some_names
+from chargen.text.cleaning import CleaningReport, check_unicode, clean, clean_text
+from chargen.text.limits import ReadLimit, check_record, first_names, open_regular
 from chargen.text.parquet import column_values
-from chargen.text.remote import is_remote, local_path, open_remote, what_failed
+from chargen.text.remote import describe_failure, is_remote, local_path, open_remote
 
 PACKED = (".gz", ".zst")  #: endings that say nothing of what is packed
 JSON_LINES = (".jsonl", ".ndjson")
@@ -47,7 +47,9 @@ def is_plain(argument: str) -> bool:
     return not is_remote(argument) and _kind(argument) not in (*JSON_LINES, ".parquet")
 
 
-def open_texts(argument: str, config: DataConfig, findings: Findings, limit: ReadLimit) -> Generator[Text, None, None]:
+def open_texts(
+    argument: str, config: DataConfig, findings: CleaningReport, limit: ReadLimit
+) -> Generator[Text, None, None]:
     """Yield the texts of a file, or of what a URL names; the file is open until this is closed or at its end.
 
     Raises:
@@ -65,16 +67,16 @@ def open_texts(argument: str, config: DataConfig, findings: Findings, limit: Rea
         if isinstance(error, ChargenError):
             raise
         hint = "Look at its name, and whether you may read it."
-        raise CorpusError(f"{argument} cannot be read: {what_failed(error, argument)}", hint) from error
+        raise CorpusError(f"{argument} cannot be read: {describe_failure(error, argument)}", hint) from error
 
 
 def stream_texts(
-    stream: BinaryIO, where: str, config: DataConfig, findings: Findings, limit: ReadLimit
+    stream: BinaryIO, where: str, config: DataConfig, findings: CleaningReport, limit: ReadLimit
 ) -> Iterator[Text]:
     """Yield the texts of an open file or of standard input, which `where` names."""
     blocks = unpacked(stream, where, limit)
     if _kind(where) in JSON_LINES:
-        as_it_is = clean(blocks, where, replace(config, newline="keep", normalize="none"), Findings())
+        as_it_is = clean(blocks, where, replace(config, newline="keep", normalize="none"), CleaningReport())
         for number, line in enumerate(_lines(as_it_is, where), 1):
             if line.strip():
                 yield clean_text([_field(line, f"{where}, line {number:,}", config)], where, config, findings)
@@ -118,7 +120,7 @@ def _field(line: str, where: str, config: DataConfig) -> str:
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where} is not JSON: {error}", "Each line is to be one JSON object.") from error
     if not isinstance(record, dict) or not isinstance(record.get(config.text_field), str):
-        keys = some_names(record) if isinstance(record, dict) else "no object"
+        keys = first_names(record) if isinstance(record, dict) else "no object"
         raise CorpusError(
             f"{where} has no text in a field {config.text_field!r}", f"Name it with --text-field; there is: {keys}."
         )

@@ -16,7 +16,7 @@ from typing import Any
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
 from chargen.io import native_name
-from chargen.text.builtin_corpora import SOURCES
+from chargen.text.builtin_corpora import BUILTIN_CORPORA
 from chargen.text.corpus import Corpus, corpus_name, read_limited
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, ReadLimit
 from chargen.text.readers import is_plain
@@ -30,7 +30,7 @@ MAX_EXPANSION, SMALL_TEXT = 32, 1 << 28  #: of packed files: times their size, t
 MAX_BYTES_UNSTATED = 1 << 30  #: of all files, where nothing says how long the text is
 
 
-def recorded_corpus(
+def read_recorded_corpus(
     files: object, arguments: object, max_chars: int | None, config: DataConfig, hint: str = HINT
 ) -> Corpus:
     """Read a corpus from where a file says that it was.
@@ -104,7 +104,7 @@ def _check(name: str, size: int | None, max_chars: int | None, hint: str) -> int
     """
     if name == "-":
         raise CorpusError("the corpus was read from standard input", hint)
-    source = SOURCES.get(name.partition(":")[0])
+    source = BUILTIN_CORPORA.get(name.partition(":")[0])
     if size is None or (size == -1 and source is not None and not os.path.lexists(name)):
         if source is None or not source.offline or os.path.lexists(name):
             raise CorpusError(f"the corpus was {name!r}, which is not read unless a person names it", hint)

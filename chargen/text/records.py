@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from chargen.errors import CorpusError
 from chargen.text.cleaning import check_encoding, check_unicode
-from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES, some_names
+from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES, first_names
 
 LINES, NULL, JSON, WHOLE = "lines", "null", "json", "whole"
 BLOCK_BYTES = 1 << 20
@@ -205,7 +205,7 @@ def _field(line: str, field: str, place: str, errors: str) -> str:
         ) from error
     text = record.get(field) if isinstance(record, dict) else None
     if not isinstance(text, str):
-        found = f"; it has {some_names(record)}" if isinstance(record, dict) and record else ""
+        found = f"; it has {first_names(record)}" if isinstance(record, dict) and record else ""
         raise CorpusError(
             f"{place} has no text under {field!r}{found}",
             "Name the field with --field NAME; --errors skip goes on without it.",

@@ -77,7 +77,7 @@ def open_remote(url: str) -> BinaryIO:
         raise _failed(error, url) from error
 
 
-def what_failed(error: BaseException, where: str) -> str:
+def describe_failure(error: BaseException, where: str) -> str:
     """Return in words why something could not be read."""
     if isinstance(error, TIMED_OUT):
         return "no answer came in time"
@@ -122,7 +122,7 @@ class _Remote(io.RawIOBase):
 
 def _failed(error: Exception, url: str) -> CorpusError:
     return CorpusError(
-        f"{url} cannot be read: {what_failed(error, url)}", "Look at the address, and whether it is open to you."
+        f"{url} cannot be read: {describe_failure(error, url)}", "Look at the address, and whether it is open to you."
     )
 
 

@@ -29,7 +29,7 @@ from chargen.errors import CorpusError
 
 Arrays = list[NDArray[Any]]
 
-WORTH_PROCESSES = 1 << 26  #: bytes, from which on the half second is won back that processes take to start
+MIN_PARALLEL_BYTES = 1 << 26  #: bytes, from which on the half second is won back that processes take to start
 MAX_PROCESSES = 8
 PIPE = 1 << 20  #: bytes that a pipe holds, where the system lets itself be asked
 # The C library of Linux gives the memory of a block back to the system and asks for it again, page by page, for the
@@ -37,7 +37,7 @@ PIPE = 1 << 20  #: bytes that a pipe holds, where the system lets itself be aske
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 26)}
 
 
-def in_order(
+def map_blocks(
     function: Callable[..., Arrays], blocks: Iterable[bytes], num_bytes: int, *arguments: str
 ) -> Iterator[Arrays]:
     """Yield function(block, *arguments) for every block.
@@ -52,7 +52,7 @@ def in_order(
         CorpusError: a process was killed.
     """
     processes = min(MAX_PROCESSES, os.cpu_count() or 1)
-    if num_bytes < WORTH_PROCESSES or processes == 1:
+    if num_bytes < MIN_PARALLEL_BYTES or processes == 1:
         for block in blocks:
             yield function(block, *arguments)
         return
@@ -122,7 +122,7 @@ def _close(pipe: IO[bytes]) -> None:
 
 
 def work() -> None:
-    """Do what is asked on standard input until it ends; for the processes of `in_order`."""
+    """Do what is asked on standard input until it ends; for the processes of `map_blocks`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
     asked, answers = sys.stdin.buffer, sys.stdout.buffer
     name, arguments = json.loads(asked.readline())

@@ -58,7 +58,7 @@ class CharTokenizer(Tokenizer):
             )
         return cls(codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"))
 
-    def grown(self, text: Span) -> CharTokenizer:
+    def extend_vocabulary(self, text: Span) -> CharTokenizer:
         codes = np.flatnonzero(text.counts())
         codes = codes[(codes < 0xD800) | (codes > 0xDFFF)]
         new = codes[~np.isin(codes, self._codes)].astype("<u4").tobytes().decode("utf-32-le")

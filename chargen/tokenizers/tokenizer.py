@@ -91,7 +91,7 @@ class Tokenizer(ABC):
             TokenizerError: the values are damaged.
         """
 
-    def grown(self, text: Span) -> Tokenizer:
+    def extend_vocabulary(self, text: Span) -> Tokenizer:
         """Return this tokenizer with an id for everything that a text holds; itself where it has that already."""
         return self
 
@@ -99,7 +99,7 @@ class Tokenizer(ABC):
         """Return the text of a sequence of ids; U+FFFD for the unknown id and for a torn UTF-8 sequence."""
         return b"".join(self.token_bytes(int(i)) for i in ids).decode("utf-8", "replace")
 
-    def unknown(self, ids: Ids) -> NDArray[np.bool_]:
+    def is_unknown(self, ids: Ids) -> NDArray[np.bool_]:
         """Tell which ids stand for an unknown character, shape [N]."""
         return np.zeros(len(ids), dtype=np.bool_) if self.unknown_id is None else np.asarray(ids == self.unknown_id)
 
@@ -109,7 +109,7 @@ class Tokenizer(ABC):
         The unknown id's mass is shared out evenly over all characters that the vocabulary lacks. So p stays a
         distribution over every character of Unicode, and an unknown one costs what it should.
         """
-        return np.where(self.unknown(ids), -math.log(UNICODE_CHARACTERS - (self.vocab_size - 2)), 0.0)
+        return np.where(self.is_unknown(ids), -math.log(UNICODE_CHARACTERS - (self.vocab_size - 2)), 0.0)
 
     def masked_ids(self, documents: bool) -> list[int]:
         """Return the ids that can never come in a text: a model gives them the probability 0.
@@ -122,7 +122,7 @@ class Tokenizer(ABC):
         """
         return [] if documents else [BOUNDARY_ID]
 
-    def never_written(self) -> list[int]:
+    def special_ids(self) -> list[int]:
         """Return the ids that no running text holds: the boundary and the unknown id."""
         return [BOUNDARY_ID] if self.unknown_id is None else [BOUNDARY_ID, self.unknown_id]
 
@@ -167,7 +167,7 @@ def build_tokenizer(spec: str, text: str | Span) -> Tokenizer:
         TokenizerError: it cannot be made for this text.
     """
     name, _, option = spec.partition(":")
-    return TOKENIZERS.get(name).build(LongText.of(text).span() if isinstance(text, str) else text, option)
+    return TOKENIZERS.get(name).build(LongText.from_string(text).span() if isinstance(text, str) else text, option)
 
 
 def uses_frequencies(spec: str) -> bool:
@@ -202,11 +202,11 @@ def start_ids(tokenizer: Tokenizer, documents: str = NONE) -> Ids:
     no newline is known.
     """
     ids = tokenizer.encode("\n")
-    bounded = documents != NONE or tokenizer.unknown(ids).any()
+    bounded = documents != NONE or tokenizer.is_unknown(ids).any()
     return np.array([BOUNDARY_ID], dtype=np.int32) if bounded else ids
 
 
-WHOLE = 0  #: the state in which no character is torn
+COMPLETE = 0  #: the state in which no character is torn
 DEAD = -1  #: no state: the bytes are not valid UTF-8
 NUM_STATES = 8
 MAX_SILENT_IDS = 8  #: ids in a row that complete no character; of valid UTF-8 there are at most three
@@ -220,15 +220,15 @@ RANGES = (
 )  # fmt: skip
 
 
-class Spelling(NamedTuple):
+class Utf8Masks(NamedTuple):
     """Masks over V ids for each of S states, and the state after each id."""
 
-    added: NDArray[np.float64]  #: to the logits, [S, V]: 0, or −∞ for an id that must not come
-    after: list[list[int]]  #: the state after an id that may come
+    logit_mask: NDArray[np.float64]  #: to the logits, [S, V]: 0, or −∞ for an id that must not come
+    next_state: list[list[int]]  #: the state after an id that may come
 
 
 @lru_cache(maxsize=4)
-def spelling(tokenizer: Tokenizer, documents: bool, allow_invalid: bool = False) -> Spelling:
+def utf8_masks(tokenizer: Tokenizer, documents: bool, allow_invalid: bool = False) -> Utf8Masks:
     """Return the masks for a tokenizer.
 
     Args:
@@ -242,15 +242,15 @@ def spelling(tokenizer: Tokenizer, documents: bool, allow_invalid: bool = False)
         after = np.zeros((1, V), dtype=np.int64)
     else:
         after = np.full((NUM_STATES, V), DEAD)
-        after[:, BOUNDARY_ID] = [WHOLE, *[DEAD] * (NUM_STATES - 1)]
+        after[:, BOUNDARY_ID] = [COMPLETE, *[DEAD] * (NUM_STATES - 1)]
         for token_id in range(1, V):
             word = tokenizer.token_bytes(token_id)
             if _is_text(word):
-                after[WHOLE, token_id] = WHOLE
+                after[COMPLETE, token_id] = COMPLETE
             else:
                 after[:, token_id] = [_walk(word, state) for state in range(NUM_STATES)]
     after[:, never] = DEAD
-    return Spelling(np.where(after == DEAD, -np.inf, 0.0), after.tolist())
+    return Utf8Masks(np.where(after == DEAD, -np.inf, 0.0), after.tolist())
 
 
 def _is_text(word: bytes) -> bool:

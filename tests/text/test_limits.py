@@ -28,8 +28,8 @@ from chargen.text.cleaning import nfc
 from chargen.text.corpus import read_corpus
 from chargen.text.limits import CorpusSizeError, ReadLimit, open_regular
 from chargen.text.readers import unpacked
-from chargen.text.recorded_corpus import recorded_corpus
-from chargen.text.remote import what_failed
+from chargen.text.recorded_corpus import read_recorded_corpus
+from chargen.text.remote import describe_failure
 from chargen.tokenizers.tokenizer import build_tokenizer
 from tests.conftest import random_model
 
@@ -316,16 +316,16 @@ def test_a_recorded_file_is_read_if_it_is_a_regular_file_of_the_size_that_is_sta
     for arguments in (["a.txt"], ["b", "a.txt"], ["a.txt", "alphabet"]):
         corpus = read_corpus(arguments)
         files = json.loads(json.dumps(corpus.parts))
-        found = recorded_corpus(files, arguments, corpus.num_chars, CONFIG)
+        found = read_recorded_corpus(files, arguments, corpus.num_chars, CONFIG)
         assert (found.sha256, found.name, found.arguments) == (corpus.sha256, corpus.name, tuple(arguments))
-    assert recorded_corpus(None, ["a.txt"], 10, CONFIG).text == "some text\n"
-    assert recorded_corpus(None, ["a.txt"], None, CONFIG).text == "some text\n"
-    assert recorded_corpus([], ["a.txt"], 10, CONFIG).text == "some text\n"
+    assert read_recorded_corpus(None, ["a.txt"], 10, CONFIG).text == "some text\n"
+    assert read_recorded_corpus(None, ["a.txt"], None, CONFIG).text == "some text\n"
+    assert read_recorded_corpus([], ["a.txt"], 10, CONFIG).text == "some text\n"
     with pytest.raises(CorpusError, match="had 9 bytes"):
-        recorded_corpus([["a.txt", 9]], ["a.txt"], 10, CONFIG)
+        read_recorded_corpus([["a.txt", 9]], ["a.txt"], 10, CONFIG)
     with pytest.raises(CorpusError, match="do not fit"):
         Path("a.txt").write_bytes(b"a" * 70_000)
-        recorded_corpus(None, ["a.txt"], 500, CONFIG)
+        read_recorded_corpus(None, ["a.txt"], 500, CONFIG)
 
 
 def make(kind: str) -> str:
@@ -355,7 +355,7 @@ def test_nothing_but_a_regular_file_is_read_where_a_file_names_it(kind: str, mon
     for files in (None, [[name, None]], [[name, 4]]):
         for max_chars in (None, 1000):
             with pytest.raises(CorpusError) as caught:
-                recorded_corpus(files, [name], max_chars, CONFIG)
+                read_recorded_corpus(files, [name], max_chars, CONFIG)
             assert "chargen train CORPUS --resume RUN" in caught.value.hint
 
 
@@ -364,7 +364,7 @@ def test_a_record_of_another_form_is_an_error(files: object) -> None:
     Path("a.txt").write_text("some text")
     for arguments in (["a.txt"], [5], "a.txt", None, {}):
         with pytest.raises(CorpusError):
-            recorded_corpus(files, arguments, 10, CONFIG)
+            read_recorded_corpus(files, arguments, 10, CONFIG)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -395,7 +395,7 @@ def test_a_pipe_that_takes_a_files_place_is_not_waited_for(monkeypatch: pytest.M
 def test_no_more_of_a_recorded_file_is_unpacked_than_the_model_can_have_learned_from() -> None:
     Path("a.txt.gz").write_bytes(gzip.compress(b"some text\n" * 200_000))
     with pytest.raises(CorpusError, match="more than 66,"):
-        recorded_corpus(None, ["a.txt.gz"], 10, CONFIG)
+        read_recorded_corpus(None, ["a.txt.gz"], 10, CONFIG)
     assert recorded.MIN_BYTES == 1 << 16
 
 
@@ -429,10 +429,10 @@ def test_what_a_server_did_wrong_is_said() -> None:
     class AnswerError(Exception):
         status, message = 404, "Not Found"
 
-    assert what_failed(AnswerError(), "https://a") == "the server answered 404 Not Found"
-    assert what_failed(TimeoutError(), "https://a") == "no answer came in time"
-    assert "nothing at this address" in what_failed(FileNotFoundError(2, "No such file"), "https://a")
-    assert what_failed(ValueError(), "https://a") == "ValueError"
+    assert describe_failure(AnswerError(), "https://a") == "the server answered 404 Not Found"
+    assert describe_failure(TimeoutError(), "https://a") == "no answer came in time"
+    assert "nothing at this address" in describe_failure(FileNotFoundError(2, "No such file"), "https://a")
+    assert describe_failure(ValueError(), "https://a") == "ValueError"
 
 
 def test_a_name_that_no_server_has_is_said() -> None:
@@ -448,7 +448,7 @@ def test_a_name_that_no_server_has_is_said() -> None:
 
 
 def test_a_folder_for_temporary_files_that_is_full_or_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(longtext, "IN_MEMORY", 10)
+    monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 10)
     Path("a.txt").write_text("some text that is longer")
 
     def full(*arguments: object, **more: object) -> None:
@@ -486,16 +486,16 @@ def test_a_recorded_file_is_read_once_however_often_and_by_whatever_name_it_is_r
     os.link("verse.txt", "same.txt")
     for parts in ([["verse.txt", 6]] * 2, [["verse.txt", 6], ["./verse.txt", 6]], [["verse.txt", 6], ["same.txt", 6]]):
         with pytest.raises(CorpusError, match="twice"):
-            recorded_corpus(parts, [], 10**12, DataConfig())
+            read_recorded_corpus(parts, [], 10**12, DataConfig())
     with pytest.raises(CorpusError, match="twice"):
-        recorded_corpus([["alphabet", None]] * 2, [], 10**12, DataConfig())
+        read_recorded_corpus([["alphabet", None]] * 2, [], 10**12, DataConfig())
 
 
 def test_what_recorded_packed_files_give_is_bounded_by_their_size(monkeypatch) -> None:
     monkeypatch.setattr(recorded, "SMALL_TEXT", 1000)
     Path("a.txt.gz").write_bytes(gzip.compress(b"a" * MIB))
     with pytest.raises(CorpusError, match="more than"):
-        recorded_corpus([["a.txt.gz", os.path.getsize("a.txt.gz")]], [], 10**12, DataConfig())
+        read_recorded_corpus([["a.txt.gz", os.path.getsize("a.txt.gz")]], [], 10**12, DataConfig())
 
 
 @pytest.mark.skipif(not hasattr(os, "O_NONBLOCK"), reason="this system has no such flag")

@@ -13,12 +13,12 @@ from chargen.text import long_text as longtext
 from chargen.text import quality as passages
 from chargen.text.corpus import Corpus
 from chargen.text.long_text import LongText
-from chargen.text.quality import WIDTH, Finding, examine, hashes, repeated_share, shared
+from chargen.text.quality import WIDTH, Finding, check_quality, hashes, repeated_share, shared
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(longtext, "TASK", 3000)
+    monkeypatch.setattr(longtext, "TASK_BYTES", 3000)
 
 
 def prose(chars: int, seed: int = 0) -> str:
@@ -31,7 +31,7 @@ def prose(chars: int, seed: int = 0) -> str:
 
 
 def findings(text: str) -> dict[str, Finding]:
-    return {finding.kind: finding for finding in examine(Corpus(LongText.of(text), "x"), 0.1)[1]}
+    return {finding.kind: finding for finding in check_quality(Corpus(LongText.from_string(text), "x"), 0.1)[1]}
 
 
 def test_a_sound_text_has_no_findings():
@@ -39,7 +39,7 @@ def test_a_sound_text_has_no_findings():
 
 
 def test_the_facts_are_those_of_the_text():
-    facts, _ = examine(Corpus(LongText.of("aé\n\nbbbb\nc"), "x"), 0.1)
+    facts, _ = check_quality(Corpus(LongText.from_string("aé\n\nbbbb\nc"), "x"), 0.1)
     assert (facts.chars, facts.bytes, facts.lines, facts.blank_lines, facts.distinct_chars) == (10, 11, 4, 1, 5)
     assert (facts.longest_line_chars, facts.median_line_chars) == (4, 1)
 
@@ -68,27 +68,27 @@ def test_a_list_and_a_separator_are_advised_to_be_documents():
 
 def test_what_stands_in_a_text_twice_is_found():
     text = prose(60_000)
-    assert repeated_share(LongText.of(text).span()) == 0.0
+    assert repeated_share(LongText.from_string(text).span()) == 0.0
     twice = text[:20_000] + text
-    assert repeated_share(LongText.of(twice).span()) == pytest.approx(0.5, abs=0.02)
+    assert repeated_share(LongText.from_string(twice).span()) == pytest.approx(0.5, abs=0.02)
     assert "50%" in findings(twice)["repeated"].what
 
 
 def test_a_sample_of_the_hashes_tells_the_same_share(monkeypatch):
     monkeypatch.setattr(passages, "MAX_KEPT", 2_000)
     text = prose(60_000)
-    assert repeated_share(LongText.of(text[:20_000] + text).span()) == pytest.approx(0.5, abs=0.1)
+    assert repeated_share(LongText.from_string(text[:20_000] + text).span()) == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("begin", [0, 37, 12_345])
 def test_a_passage_of_the_training_part_in_what_is_held_out_is_a_leak(begin):
     text = prose(50_000)
     leaking = text[:45_000] + text[begin : begin + 2 * WIDTH] + text[45_000:]
-    train, val = LongText.of(text[:45_000]).span(), LongText.of(leaking[45_000:]).span()
+    train, val = LongText.from_string(text[:45_000]).span(), LongText.from_string(leaking[45_000:]).span()
     found = shared(train, val)
     assert found.share > 0
     assert found.example in text[begin : begin + 2 * WIDTH]
-    assert shared(train, LongText.of(text[45_000:]).span()).share == 0.0
+    assert shared(train, LongText.from_string(text[45_000:]).span()).share == 0.0
 
 
 @settings(deadline=None)

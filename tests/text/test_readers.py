@@ -125,7 +125,7 @@ def test_a_package_that_is_not_there_is_named_with_what_to_install(monkeypatch):
 
 
 def test_a_long_text_is_the_same_through_the_disk(monkeypatch):
-    monkeypatch.setattr(longtext, "IN_MEMORY", 10)
+    monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 10)
     Path("poems").mkdir()
     for i, text in enumerate(TEXTS):
         Path(f"poems/{i}.txt").write_text(text, encoding="utf-8")
