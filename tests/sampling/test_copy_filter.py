@@ -99,7 +99,7 @@ def test_what_confuses_hashes_modulo_a_power_of_two_does_not_confuse_these() -> 
 @given(st.text("abc", max_size=300), st.integers(0, 40), st.integers(1, 9))
 def test_every_stretch_stands_in_one_piece(text: str, overlap: int, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.hashing.BLOCK", block)
+        patch.setattr("chargen.text.hashing.BLOCK_CHARS", block)
         pieces = list(read_overlapping(LongText.from_string(text).span(), lambda: overlap))
     places = [place + i for place, piece in pieces for i in range(len(piece) - overlap)]
     assert places == list(range(len(text) - overlap))
@@ -336,7 +336,7 @@ def longest_common(a: str, b: str) -> int:
 @given(texts, texts, st.integers(1, 70))
 def test_the_report_is_that_of_brute_force(sample: str, text: str, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.hashing.BLOCK", block)
+        patch.setattr("chargen.text.hashing.BLOCK_CHARS", block)
         report = copy_report(sample, LongText.from_string(text).span(), ngrams=(1, 2, 4, 8))
     size = report.passage_chars
     assert size == longest_common(sample, text)

@@ -101,7 +101,7 @@ def test_a_column_of_parquet_is_read():
     parquet.write_table(arrow.table({"text": [*TEXTS, None], "id": [1, 2, 3, 4, 5]}), "a.parquet")
     assert read("a.parquet").text == ended(TEXTS)
     assert "'text', 'id'" in refused("a.parquet", text_field="body").hint
-    assert "holds no text" in refused("a.parquet", text_field="id").message
+    assert "does not contain text" in refused("a.parquet", text_field="id").message
     Path("b.parquet").write_bytes(Path("a.parquet").read_bytes()[:-9])
     assert "damaged Parquet" in refused("b.parquet").message
 

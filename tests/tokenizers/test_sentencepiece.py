@@ -241,7 +241,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
 @pytest.mark.parametrize("option", ["missing.model", ".", "", "12.5"])
 def test_what_is_neither_a_size_nor_a_file_is_refused(tmp_path, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TokenizerError, match="neither a vocabulary's size nor a sentencepiece model") as caught:
+    with pytest.raises(TokenizerError, match="neither a vocabulary size nor a sentencepiece model") as caught:
         build_tokenizer(f"sp:{option}", TEXT)
     assert repr(option) in caught.value.message
 

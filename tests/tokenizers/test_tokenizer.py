@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import ChargenError, ConfigError, CorpusError, TokenizerError
+from chargen.tokenizers import TOKENIZERS
 from chargen.tokenizers.byte import ByteTokenizer
 from chargen.tokenizers.char import MAX_CHARACTERS, UNKNOWN_ID, CharTokenizer
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
-    TOKENIZERS,
     StreamingDecoder,
     Tokenizer,
     build_tokenizer,
