@@ -29,7 +29,7 @@ from chargen.text.cleaning import CleaningReport, check_encoding, check_unicode,
 from chargen.text.documents import NONE, split_documents
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
 from chargen.text.long_text import LongText, collect_statistics, count_characters
-from chargen.text.readers import PACKED, Text, is_plain, open_texts, stream_texts
+from chargen.text.readers import COMPRESSED_SUFFIXES, Text, is_plain, open_texts, read_texts
 from chargen.text.remote import is_remote, local_path
 from chargen.text.workers import MIN_PARALLEL_BYTES, Arrays
 
@@ -82,7 +82,7 @@ def read_corpus(
             name. A file or folder of that name goes before a named corpus.
         config: encoding, newline, normalisation, and the field of a record that is its text.
         stdin: where "-" reads; `sys.stdin.buffer` unless given.
-        max_bytes: how much text there may be, unpacked; a device or a pipe may have no end.
+        max_bytes: how much text there may be, decompress; a device or a pipe may have no end.
 
     Returns:
         The corpus. A text that does not end with a newline gets one before the next text begins; with documents, every
@@ -134,7 +134,7 @@ class _Reader:
         path = argument if os.path.exists(argument) else local_path(argument) or argument
         if argument == "-":
             stream = self._stdin or sys.stdin.buffer
-            self._add(stream_texts(stream, "standard input", self._config, self.findings, self._limit))
+            self._add(read_texts(stream, "standard input", self._config, self.findings, self._limit))
             self.parts.append((argument, None))
         elif argument and os.path.isdir(path) and not self._limit.regular_only:
             self._add_folder(Path(path))
@@ -189,14 +189,14 @@ class _Reader:
                 self.content.cut(mark)
                 self.texts = texts
             else:
-                self.findings.add(found)
+                self.findings.merge(found)
                 self.files += some
                 self.parts += [(str(path), size)] if some else []
         self._limit.num_bytes = limit.num_bytes
         if left_out:
             shown = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
             files = "1 file that is" if len(left_out) == 1 else f"{len(left_out):,} files that are"
-            self.findings.left_out(f"{folder}: left out {files} not {self._config.encoding} text ({shown})")
+            self.findings.add_skipped(f"{folder}: left out {files} not {self._config.encoding} text ({shown})")
         if self.files == before:
             raise CorpusError(
                 f"no text in the folder {folder}", "It is read recursively; hidden files are passed over."
@@ -237,7 +237,7 @@ def corpus_name(arguments: Sequence[str]) -> str:
         return "stdin"
     stem = first.rstrip("/").rpartition("/")[2] if is_remote(first) else first
     stem = Path(first).resolve().name if os.path.exists(first) else stem
-    if PurePath(stem).suffix in PACKED:
+    if PurePath(stem).suffix in COMPRESSED_SUFFIXES:
         stem = PurePath(stem).stem
     stem = stem.rpartition(".")[0] or stem
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-")

@@ -18,7 +18,7 @@ from chargen.text.cleaning import CleaningReport, has_boundary_before, normalize
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.limits import ReadLimit
 from chargen.text.long_text import LongText
-from chargen.text.readers import stream_texts
+from chargen.text.readers import read_texts
 
 AS_IT_IS = DataConfig(newline="keep", normalize="none")
 SCRIPTS = {
@@ -40,8 +40,8 @@ def clean(data: bytes, where: str, config: DataConfig, notes: list[str], block: 
     """The whole clean text of a file, read in blocks of a size."""
     findings = CleaningReport()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.readers.BLOCK", block)
-        texts = stream_texts(io.BytesIO(data), where, config, findings, ReadLimit())
+        patch.setattr("chargen.text.readers.BLOCK_BYTES", block)
+        texts = read_texts(io.BytesIO(data), where, config, findings, ReadLimit())
         text = "".join(piece for pieces in texts for piece in pieces)
     notes.extend(findings.notes())
     return text

@@ -19,7 +19,7 @@ from chargen.errors import ConfigError, CorpusError
 from chargen.sampling.training_text_index import UNREAD, training_text
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, OLD_MARK, split_documents
-from chargen.text.records import JSON, LINES, NULL, WHOLE, read_records
+from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, build_tokenizer
 from tests.conftest import random_model
 
@@ -110,8 +110,10 @@ def test_records_have_no_half_characters(form: str, encoding: str) -> None:
     if form == JSON:
         data = b'{"text": "a\\ud800b"}'
     with pytest.raises(CorpusError, match="it"):
-        list(read_records(io.BytesIO(data), "it", form, encoding=encoding))
-    assert list(read_records(io.BytesIO(data), "it", form, encoding=encoding, errors="replace")) == ["a\ufffdb"]
+        list(read_records(io.BytesIO(data), "it", RecordFormat(form, encoding=encoding)))
+    assert list(read_records(io.BytesIO(data), "it", RecordFormat(form, encoding=encoding, errors="replace"))) == [
+        "a\ufffdb"
+    ]
 
 
 def test_a_mark_in_a_text_or_a_separator_is_refused() -> None:

@@ -19,16 +19,16 @@ from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError, DownloadError, StorageError, TokenizerError
 from chargen.lm import load
 from chargen.tasks import labelled_data as labelled
-from chargen.tasks.rescoring import read_lines
 from chargen.text import limits, parquet, records
 from chargen.text import long_text as longtext
 from chargen.text import recorded_corpus as recorded
 from chargen.text.builtin_corpora import _why, fetch
-from chargen.text.cleaning import nfc
+from chargen.text.cleaning import to_nfc
 from chargen.text.corpus import read_corpus
 from chargen.text.limits import CorpusSizeError, ReadLimit, open_regular
-from chargen.text.readers import unpacked
+from chargen.text.readers import decompress
 from chargen.text.recorded_corpus import read_recorded_corpus
+from chargen.text.records import RecordFormat, read_lines
 from chargen.text.remote import describe_failure
 from chargen.tokenizers.tokenizer import build_tokenizer
 from tests.conftest import random_model
@@ -64,7 +64,7 @@ def test_a_packed_file_is_unpacked_a_little_at_a_time(kind: str) -> None:
     del whole
     limit = ReadLimit()
     tracemalloc.start()
-    size = max(len(block) for block in unpacked(io.BytesIO(data), "it", limit))
+    size = max(len(block) for block in decompress(io.BytesIO(data), "it", limit))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert limit.num_bytes == 64 * MIB
@@ -74,7 +74,7 @@ def test_a_packed_file_is_unpacked_a_little_at_a_time(kind: str) -> None:
 def test_frames_of_zstandard_are_put_end_to_end_and_what_is_to_be_skipped_is() -> None:
     frames = [zstd(b"one\n", write_checksum=True), b"\x5a\x2a\x4d\x18\x03\0\0\0abc", zstd(b"two\n", level=19)]
     big = zstd(os.urandom(300_000).hex().encode(), write_checksum=True, write_content_size=False)
-    found = b"".join(unpacked(io.BytesIO(b"".join([*frames, big, zstd(b"")])), "it", ReadLimit()))
+    found = b"".join(decompress(io.BytesIO(b"".join([*frames, big, zstd(b"")])), "it", ReadLimit()))
     assert found.startswith(b"one\ntwo\n") and len(found) == 600_008
 
 
@@ -82,14 +82,14 @@ def test_a_zstandard_file_cut_or_changed_anywhere_is_refused() -> None:
     data = zstd(b"".join(b"%d\n" % n for n in range(400)), write_checksum=True)
     for cut in range(4, len(data)):
         with pytest.raises(CorpusError, match="damaged zstd"):
-            list(unpacked(io.BytesIO(data[:cut]), "it", ReadLimit()))
+            list(decompress(io.BytesIO(data[:cut]), "it", ReadLimit()))
     for place in range(4, len(data), 7):
         changed = bytearray(data)
         changed[place] ^= 0x55
         with pytest.raises(CorpusError, match="damaged zstd"):
-            list(unpacked(io.BytesIO(bytes(changed)), "it", ReadLimit()))
+            list(decompress(io.BytesIO(bytes(changed)), "it", ReadLimit()))
     with pytest.raises(CorpusError, match="damaged zstd"):
-        list(unpacked(io.BytesIO(data + b"something else"), "it", ReadLimit()))
+        list(decompress(io.BytesIO(data + b"something else"), "it", ReadLimit()))
 
 
 @pytest.mark.parametrize("kind", ["list", "struct", "number"])
@@ -250,9 +250,9 @@ def test_a_text_that_is_too_long_to_be_held_is_named_and_can_be_passed_over(
     lines = [json.dumps({"text": t}) for t in texts] if form == records.JSON else texts
     data = ("\0" if form == records.NULL else "\n").join(lines).encode()
     with pytest.raises(CorpusError, match="more than 100 bytes"):
-        list(records.read_records(io.BytesIO(data), "it", form))
+        list(records.read_records(io.BytesIO(data), "it", RecordFormat(form)))
     errors: list[CorpusError] = []
-    found = list(records.read_records(io.BytesIO(data), "it", form, passed_over=errors.append))
+    found = list(records.read_records(io.BytesIO(data), "it", RecordFormat(form), errors.append))
     assert found == ([] if form == records.WHOLE else ["short", "last"]) and len(errors) == 1
 
 
@@ -269,7 +269,7 @@ def test_a_line_without_an_end_is_not_held(monkeypatch: pytest.MonkeyPatch) -> N
             buffer[:] = b"a" * len(buffer)
             return len(buffer)
 
-    monkeypatch.setattr("chargen.tasks.rescoring.MAX_RECORD_BYTES", MIB)
+    monkeypatch.setattr("chargen.text.readers.MAX_RECORD_BYTES", MIB)
     monkeypatch.setattr(limits, "MAX_RECORD_BYTES", MIB)
     monkeypatch.setattr(records, "MAX_TEXT_BYTES", MIB)
     monkeypatch.setattr(records, "MAX_RECORD_BYTES", MIB)
@@ -277,7 +277,7 @@ def test_a_line_without_an_end_is_not_held(monkeypatch: pytest.MonkeyPatch) -> N
         list(read_lines(io.BufferedReader(Endless()), "it"))
     for form in (records.WHOLE, records.LINES, records.NULL, records.JSON):
         with pytest.raises(CorpusError, match="more than"):
-            list(records.read_records(io.BufferedReader(Endless()), "it", form))
+            list(records.read_records(io.BufferedReader(Endless()), "it", RecordFormat(form)))
     Path("a.jsonl").write_bytes(b'{"text": "' + b"a" * (2 * MIB))
     assert "line 1 is a record" in refused("a.jsonl").message
 
@@ -296,7 +296,7 @@ def test_labelled_texts_are_of_regular_files_and_bounded(monkeypatch: pytest.Mon
 def test_a_run_of_a_million_marks_is_composed_in_linear_time() -> None:
     begin = time.process_time()
     text = "a" + "\u0301\u0327" * 200_000
-    found = nfc(text)
+    found = to_nfc(text)
     Path("a.txt").write_text(text, encoding="utf-8")
     assert read_corpus(["a.txt"]).text == found
     assert time.process_time() - begin < 20  # 120 s, if it is done by insertion

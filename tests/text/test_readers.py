@@ -59,7 +59,7 @@ def test_each_record_of_json_lines_is_a_text():
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1), st.integers(1, 9))
 def test_json_lines_hold_any_text_wherever_blocks_are_cut(texts, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.readers.BLOCK", block)
+        patch.setattr("chargen.text.readers.BLOCK_BYTES", block)
         Path("a.jsonl").write_bytes(json_lines(texts))
         found = read("a.jsonl", newline="keep", normalize="none")
     assert found.text == ended(texts)
@@ -144,7 +144,7 @@ def test_a_file_that_goes_away_while_it_is_read_is_an_error_that_names_it(monkey
             return b"text"
 
     Path("a.txt").write_text("a")
-    monkeypatch.setattr("chargen.text.readers._opened", lambda argument, limit: Gone())
+    monkeypatch.setattr("chargen.text.readers._open", lambda argument, limit: Gone())
     assert refused("a.txt").message == "a.txt cannot be read: Input/output error"
 
 
