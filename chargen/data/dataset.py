@@ -87,7 +87,7 @@ def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tup
             "Give a longer text; a few thousand characters begin to be worth it.",
         )
     begin = min(N - 1, max(1, int(N * (1 - val_fraction))))
-    if corpus.content.documents:
+    if corpus.content.has_documents:
         begin = _document_begin(corpus.content, begin)
     return corpus.content.span(0, begin), corpus.content.span(begin, min(N, begin + MAX_MEASURED_CHARS))
 

@@ -73,10 +73,10 @@ def ids_key(tokenizer: Tokenizer, sha256: str, begin: int, end: int) -> str:
 
 def encoded(tokenizer: Tokenizer, text: Span) -> Iterator[NDArray[Any]]:
     """Yield a text's ids, some at a time, of the smallest type that holds them."""
-    documents = text.text.documents
+    documents = text.text.has_documents
     end = MARK.encode("utf-8", UTF8_ERRORS) if documents else b"\n"
     described = json.dumps(tokenizer.to_json(), sort_keys=True)
-    blocks = _whole_lines(text.parts(), end)
+    blocks = _whole_lines(text.utf8_pieces(), end)
     for (ids,) in map_blocks(_ids_of, blocks, text.text.num_bytes, described, "documents" if documents else ""):
         yield ids
 

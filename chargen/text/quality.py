@@ -68,7 +68,7 @@ def check_quality(corpus: Corpus, val_fraction: float) -> tuple[TextSummary, lis
     summary, separators = _summarize(text, corpus)
     findings = [Finding("cleaned", note, "Training reads the changed text; nothing to do.") for note in corpus.notes]
     findings += _check_characters(text)
-    findings += _check_structure(summary, separators, text.text.documents)
+    findings += _check_structure(summary, separators, text.text.has_documents)
     findings += _check_repetition(text, val_fraction)
     return summary, findings
 

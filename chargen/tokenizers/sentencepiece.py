@@ -93,7 +93,7 @@ class SentencePieceTokenizer(Tokenizer):
         else:
             tokenizer = cls._read(option)
         start = text.read(0, CHECKED_CHARS)
-        start = start.replace(MARK, "\n") if text.text.documents else start
+        start = start.replace(MARK, "\n") if text.text.has_documents else start
         if not tokenizer._is_lossless_for(start + PROBE):
             raise TokenizerError(f"the sentencepiece model {option!r} changes this text", HOW_TO_MAKE_ONE)
         return tokenizer

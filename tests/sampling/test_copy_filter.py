@@ -271,7 +271,7 @@ def test_ids_in_the_cache_are_the_text_again(corpus_file: Path, tokenizer: str, 
     corpus_file.unlink()
     found = training_text(model)
     assert found.read() == expected.read()
-    assert found.text.documents == (documents == "line")
+    assert found.text.has_documents == (documents == "line")
     (path,) = CACHE.glob("*.ids")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CorpusError, match="not at hand"):

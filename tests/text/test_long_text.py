@@ -25,7 +25,7 @@ any_text = st.text(st.characters(codec="utf-8"), max_size=80) | st.text("aệ€
 def small_blocks(request, monkeypatch):
     """Blocks of seven bytes, two to a task; in memory, or on disk from the ninth byte on."""
     monkeypatch.setattr(longtext, "TASK_BYTES", 14)
-    monkeypatch.setattr(survey, "BLOCK", 7)
+    monkeypatch.setattr(survey, "BLOCK_BYTES", 7)
     monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 1 << 20 if request.param == "memory" else 8)
 
 
@@ -71,7 +71,7 @@ def test_what_was_cut_off_is_gone(first, second, third):
     text = written([first])
     mark = text.num_bytes
     text.write(second)
-    text.cut(mark)
+    text.truncate(mark)
     assert text.ends_with_newline() == first.endswith("\n")
     text.write(third)
     assert text.read() == first + third

@@ -11,9 +11,8 @@ import pytest
 from chargen.config import DataConfig
 from chargen.data.token_store import encoded
 from chargen.errors import CorpusError
-from chargen.text import corpus as standing
+from chargen.text import corpus, workers
 from chargen.text import long_text as longtext
-from chargen.text import workers as parallel
 from chargen.text.corpus import open_in_place, read_corpus
 from chargen.text.long_text import count_characters
 from chargen.text.workers import map_blocks
@@ -25,7 +24,7 @@ LINES = ["Ăn quả nhớ kẻ trồng cây.\n", "東京 tower\n", "plain\n", "�
 @pytest.fixture
 def processes(monkeypatch):
     """Two processes, however short the text."""
-    for module in (parallel, standing):
+    for module in (workers, corpus):
         monkeypatch.setattr(module, "MIN_PARALLEL_BYTES", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(longtext, "TASK_BYTES", 50)
@@ -62,13 +61,13 @@ def test_what_fails_in_a_process_is_said_by_the_one_that_asked(processes, capfd)
 
 def test_processes_end_when_nobody_asks_on(processes, monkeypatch):
     started = []
-    original = parallel._Process.__init__
+    original = workers._Worker.__init__
 
     def noted(self, *args):
         original(self, *args)
         started.append(self._process)
 
-    monkeypatch.setattr(parallel._Process, "__init__", noted)
+    monkeypatch.setattr(workers._Worker, "__init__", noted)
     found = map_blocks(count_characters, [b"a"] * 50, 1000)
     next(found)
     found.close()
