@@ -361,7 +361,7 @@ def test_a_passage_that_is_put_in_is_found(letters: str, before: int, cut: int) 
 
 
 def test_nothing_is_counted_across_what_parts_documents() -> None:
-    long = LongText(documents=True)
+    long = LongText(has_documents=True)
     long.write(f"Anna{MARK}Berta{MARK}Carla{MARK}")
     report = copy_report("Berta\nAnna\nCarlos\n", long.span(), "line", (4, 5, 16))
     assert (report.passage, report.begin, report.training_begin) == ("Berta", 0, 5)

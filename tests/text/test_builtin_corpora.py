@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from chargen.errors import ChargenError, ConfigError, CorpusError, DownloadError, StorageError
-from chargen.text import builtin_corpora as automata
-from chargen.text import builtin_corpora as sources
-from chargen.text.builtin_corpora import fetch, is_builtin, names, read_builtin
+from chargen.text import builtin_corpora
+from chargen.text.builtin_corpora import BUILTIN_CORPORA, alphabet, fetch, is_builtin, markov, read_builtin, reber
 
 TEXT = "Trăm năm trong cõi người ta\n".encode()
 SHA256 = hashlib.sha256(TEXT).hexdigest()
@@ -96,9 +95,9 @@ def files_below(folder: Path) -> list[str]:
 
 
 def test_the_first_name_is_a_corpus_that_needs_no_network():
-    assert names()[0] == "python-docs"
-    assert sources.BUILTIN_CORPORA["python-docs"].offline
-    assert [name for name in names() if not sources.BUILTIN_CORPORA[name].offline] == ["shakespeare"]
+    assert next(iter(BUILTIN_CORPORA)) == "python-docs"
+    assert BUILTIN_CORPORA["python-docs"].offline
+    assert [name for name in BUILTIN_CORPORA if not BUILTIN_CORPORA[name].offline] == ["shakespeare"]
 
 
 def test_a_name_counts_with_and_without_an_option():
@@ -114,7 +113,7 @@ def test_a_name_counts_with_and_without_an_option():
 def test_an_unknown_name_gets_the_nearest_and_the_list(name):
     with pytest.raises(CorpusError, match="no corpus named 'markv'") as caught:
         read_builtin(name)
-    assert caught.value.hint == f"Did you mean 'markov'? Known: {', '.join(names())}."
+    assert caught.value.hint == f"Did you mean 'markov'? Known: {', '.join(BUILTIN_CORPORA)}."
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_an_option_that_a_corpus_does_not_take_is_refused_before_anything_is_rea
     with pytest.raises(ConfigError, match=name) as caught:
         read_builtin(argument)
     assert option in caught.value.message
-    assert f"Say {name}" in caught.value.hint
+    assert f"Use {name}" in caught.value.hint
 
 
 # ── from Python itself ────────────────────────────────────────────────────────
@@ -173,15 +172,15 @@ def test_a_python_without_its_sources_says_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("argument", "source"),
     [
-        ("alphabet", automata.alphabet()),
-        ("markov", automata.markov(1)),
-        ("markov:1", automata.markov(1)),
-        ("markov:2", automata.markov(2)),
-        ("reber", automata.reber()),
+        ("alphabet", alphabet()),
+        ("markov", markov(1)),
+        ("markov:1", markov(1)),
+        ("markov:2", markov(2)),
+        ("reber", reber()),
     ],
 )
 def test_a_made_corpus_is_of_its_source_and_the_same_every_time(monkeypatch, no_network, argument, source):
-    monkeypatch.setattr(sources, "MADE_LENGTH", 5000)
+    monkeypatch.setattr(builtin_corpora, "GENERATED_CHARS", 5000)
     found = read_builtin(argument)
     assert len(found.text) == 5000
     assert source.log_prob_nats(found.text) > -math.inf
@@ -280,8 +279,8 @@ def test_a_cache_that_is_a_folder_is_one_of_our_errors(site, tmp_path):
 
 def test_shakespeare_is_downloaded_once_below_the_current_folder(site, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "SHAKESPEARE_URL", site.url())
-    monkeypatch.setattr(sources, "SHAKESPEARE_SHA256", SHA256)
+    monkeypatch.setattr(builtin_corpora, "SHAKESPEARE_URL", site.url())
+    monkeypatch.setattr(builtin_corpora, "SHAKESPEARE_SHA256", SHA256)
     assert read_builtin("shakespeare").text == TEXT.decode()
     assert files_below(tmp_path) == [str(Path("corpora/shakespeare.txt"))]
     assert read_builtin("shakespeare").text == TEXT.decode()

@@ -19,10 +19,9 @@ from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError, DownloadError, StorageError, TokenizerError
 from chargen.lm import load
 from chargen.tasks import labelled_data as labelled
-from chargen.text import limits, parquet, records
+from chargen.text import limits, parquet, recorded_corpus, records
 from chargen.text import long_text as longtext
-from chargen.text import recorded_corpus as recorded
-from chargen.text.builtin_corpora import _why, fetch
+from chargen.text.builtin_corpora import _describe_error, fetch
 from chargen.text.cleaning import to_nfc
 from chargen.text.corpus import read_corpus
 from chargen.text.limits import CorpusSizeError, ReadLimit, open_regular
@@ -396,7 +395,7 @@ def test_no_more_of_a_recorded_file_is_unpacked_than_the_model_can_have_learned_
     Path("a.txt.gz").write_bytes(gzip.compress(b"some text\n" * 200_000))
     with pytest.raises(CorpusError, match="more than 66,"):
         read_recorded_corpus(None, ["a.txt.gz"], 10, CONFIG)
-    assert recorded.MIN_BYTES == 1 << 16
+    assert recorded_corpus.ALLOWED_BYTES == 1 << 16
 
 
 # ── URLs, downloads, folders for temporary files ──────────────────────────────
@@ -430,8 +429,8 @@ def test_what_a_server_did_wrong_is_said() -> None:
         status, message = 404, "Not Found"
 
     assert describe_failure(AnswerError(), "https://a") == "the server answered 404 Not Found"
-    assert describe_failure(TimeoutError(), "https://a") == "no answer came in time"
-    assert "nothing at this address" in describe_failure(FileNotFoundError(2, "No such file"), "https://a")
+    assert describe_failure(TimeoutError(), "https://a") == "the server did not answer in time"
+    assert "no file at this address" in describe_failure(FileNotFoundError(2, "No such file"), "https://a")
     assert describe_failure(ValueError(), "https://a") == "ValueError"
 
 
@@ -440,9 +439,16 @@ def test_a_name_that_no_server_has_is_said() -> None:
     import ssl
     import urllib.error
 
-    assert "name of the server" in _why(urllib.error.URLError(socket.gaierror(-2, "Name or service not known")))
-    assert "not secure" in _why(urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed")))
-    assert _why(urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))) == "Connection refused"
+    assert "name of the server" in _describe_error(
+        urllib.error.URLError(socket.gaierror(-2, "Name or service not known"))
+    )
+    assert "not secure" in _describe_error(
+        urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed"))
+    )
+    assert (
+        _describe_error(urllib.error.URLError(ConnectionRefusedError(111, "Connection refused")))
+        == "Connection refused"
+    )
     with pytest.raises(DownloadError, match="unknown url type"):
         fetch("nowhere://a", "0" * 64, Path("a"))
 
@@ -492,7 +498,7 @@ def test_a_recorded_file_is_read_once_however_often_and_by_whatever_name_it_is_r
 
 
 def test_what_recorded_packed_files_give_is_bounded_by_their_size(monkeypatch) -> None:
-    monkeypatch.setattr(recorded, "SMALL_TEXT", 1000)
+    monkeypatch.setattr(recorded_corpus, "ALLOWED_TEXT_BYTES", 1000)
     Path("a.txt.gz").write_bytes(gzip.compress(b"a" * MIB))
     with pytest.raises(CorpusError, match="more than"):
         read_recorded_corpus([["a.txt.gz", os.path.getsize("a.txt.gz")]], [], 10**12, DataConfig())
