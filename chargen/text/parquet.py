@@ -79,7 +79,7 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
 
 
 def _text_leaves(file: Any, column: str, where: str, arrow: Any) -> list[int]:
-    """Return the index of a column of strings among the file's leaf columns, as a list of one.
+    """Return the index of a column of strings among the file's leaf columns, in a list.
 
     Other types are refused before a row is read. A row of lists can repeat the value of a page a million times, and
     pyarrow builds it at once: a file of 50 kB became 20 GB.
