@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from chargen.checkpoint import Checkpoint, load_described
+from chargen.checkpoint import Checkpoint, load_metadata
 from chargen.config import DataConfig
 from chargen.data import token_store as encode
 from chargen.data.token_store import cached_store, make_room, write_store
@@ -122,7 +122,7 @@ def _changed(learned: TrainingText, corpus: Sequence[str], sha256: str) -> Corpu
 
 def _places(learned: TrainingText, model_path: Path | None) -> Iterator[tuple[object, object]]:
     """Yield where the corpus may be, as `recorded_corpus` takes it: where it was, or a file of its name."""
-    state = load_described(model_path.parent / STATE_FILE) if model_path else {}
+    state = load_metadata(model_path.parent / STATE_FILE) if model_path else {}
     if state.get("corpus_files") is not None or state.get("corpus_arguments"):
         yield state.get("corpus_files"), state.get("corpus_arguments")
     if all(char.isalnum() or char in "-_" for char in learned.name):  # else it is no corpus's name, but a path
