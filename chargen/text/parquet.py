@@ -1,6 +1,6 @@
 """Read the texts in a column of a Parquet file, in bounded memory.
 
-pyarrow decompresses a page as a whole, of whatever size its header states. So the headers of the column's pages are
+pyarrow decompresses a page as a whole, even if its header states a huge size. So the headers of the column's pages are
 read here first: pyarrow does not expose them, and its own reader of the footer ends the process on a damaged one
 (`std::terminate`). Footer and headers are in Thrift's compact protocol (parquet.thrift):
 

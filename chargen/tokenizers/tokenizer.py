@@ -198,7 +198,7 @@ def encoder(tokenizer: Tokenizer, documents: str) -> Callable[[str], Ids]:
 def start_ids(tokenizer: Tokenizer, documents: str = NONE) -> Ids:
     """Return the ids that a model reads before the first character of a text, int32 [N].
 
-    A model of documents starts from the boundary. A model of one continuous text starts from a newline, or from the
+    A model of documents starts from the boundary. A model of continuous text starts from a newline, or from the
     boundary if the vocabulary has no newline.
     """
     ids = tokenizer.encode("\n")

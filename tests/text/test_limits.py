@@ -17,8 +17,7 @@ import pytest
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError, StorageError
 from chargen.tasks import labelled_data as labelled
-from chargen.text import limits, records
-from chargen.text import long_text as longtext
+from chargen.text import limits, long_text, records
 from chargen.text.cleaning import to_nfc
 from chargen.text.corpus import read_corpus
 from chargen.text.limits import CorpusSizeError, ReadLimit, open_regular
@@ -247,7 +246,7 @@ def test_opening_does_not_wait_for_a_pipe_that_replaced_a_file(monkeypatch: pyte
 
 
 def test_the_error_for_a_full_or_missing_temporary_folder_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 10)
+    monkeypatch.setattr(long_text, "MAX_MEMORY_BYTES", 10)
     Path("a.txt").write_text("some text that is longer")
 
     def full(*arguments: object, **more: object) -> None:

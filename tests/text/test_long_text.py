@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from chargen.data.token_store import encoded
 from chargen.errors import CorpusError, StorageError
-from chargen.text import long_text as longtext
-from chargen.text import long_text as survey
+from chargen.text import long_text
 from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import build_tokenizer
 
@@ -24,9 +23,9 @@ any_text = st.text(st.characters(codec="utf-8"), max_size=80) | st.text("aệ€
 @pytest.fixture(autouse=True, params=["memory", "disk"])
 def small_blocks(request, monkeypatch):
     """Use blocks of seven bytes, two per task, and keep the text in memory or, from the ninth byte on, on disk."""
-    monkeypatch.setattr(longtext, "TASK_BYTES", 14)
-    monkeypatch.setattr(survey, "BLOCK_BYTES", 7)
-    monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 1 << 20 if request.param == "memory" else 8)
+    monkeypatch.setattr(long_text, "TASK_BYTES", 14)
+    monkeypatch.setattr(long_text, "BLOCK_BYTES", 7)
+    monkeypatch.setattr(long_text, "MAX_MEMORY_BYTES", 1 << 20 if request.param == "memory" else 8)
 
 
 def written(pieces: list[str]) -> LongText:

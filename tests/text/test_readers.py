@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
-from chargen.text import long_text as longtext
+from chargen.text import long_text
 from chargen.text.corpus import Corpus, read_corpus
 
 TEXTS = ["Trăm năm\ntrong cõi", "người ta\n", 'a "quoted" line', "床前明月光"]
@@ -125,7 +125,7 @@ def test_the_error_for_a_missing_package_says_what_to_install(monkeypatch):
 
 
 def test_a_long_text_is_the_same_on_disk(monkeypatch):
-    monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 10)
+    monkeypatch.setattr(long_text, "MAX_MEMORY_BYTES", 10)
     Path("poems").mkdir()
     for i, text in enumerate(TEXTS):
         Path(f"poems/{i}.txt").write_text(text, encoding="utf-8")

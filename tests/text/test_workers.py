@@ -11,8 +11,7 @@ import pytest
 from chargen.config import DataConfig
 from chargen.data.token_store import encoded
 from chargen.errors import CorpusError
-from chargen.text import corpus, workers
-from chargen.text import long_text as longtext
+from chargen.text import corpus, long_text, workers
 from chargen.text.corpus import open_in_place, read_corpus
 from chargen.text.long_text import count_characters
 from chargen.text.workers import map_blocks
@@ -27,7 +26,7 @@ def processes(monkeypatch):
     for module in (workers, corpus):
         monkeypatch.setattr(module, "MIN_PARALLEL_BYTES", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(longtext, "TASK_BYTES", 50)
+    monkeypatch.setattr(long_text, "TASK_BYTES", 50)
 
 
 def kill_itself(block: bytes) -> list[np.ndarray]:
