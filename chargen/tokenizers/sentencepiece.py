@@ -7,7 +7,7 @@ as its three bytes.
 
 A model file is checked before the library reads it. The library is written in C++ and trusts the file: versions before
 0.2.1 follow offsets of the normalisation table outside of it. So this module first walks through the file, without
-building anything, and refuses everything that a lossless tokenizer does not need. The file is a Protocol Buffers message:
+building anything, and refuses all that a lossless tokenizer does not need. The file is a Protocol Buffers message:
 
     ModelProto  1 pieces (repeated)   2 trainer spec   3 normalizer spec   4 self-test data   5 denormalizer spec
     a field     varint (number << 3 | type), then a varint (type 0), 8 bytes (1), a length and bytes (2) or 4 bytes (5)
