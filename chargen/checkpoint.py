@@ -43,7 +43,7 @@ from chargen.config import MAX_STEPS, DataConfig, ModelConfig
 from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.io import replace_non_finite, write_atomically
 from chargen.schema import Integer, Nullable, Number, Record, Spec, String, format_value, parse_json
-from chargen.text.cleaning import normal_form
+from chargen.text.cleaning import normalize_text
 from chargen.text.documents import NONE
 from chargen.text.limits import GIB, check_memory
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids, tokenizer_from_json
@@ -142,7 +142,7 @@ class Checkpoint:
 
     def normalize(self, text: str) -> str:
         """Return a text in the form of the training text, for example NFC with LF newlines."""
-        return normal_form(text, self.data)
+        return normalize_text(text, self.data)
 
     def encode_context(self, context: str) -> Ids:
         """Return the ids that are read before a text is generated or scored: `start_ids`, then the context."""

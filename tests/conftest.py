@@ -93,4 +93,4 @@ def wait_for_file(path: str, process: subprocess.Popen[Any]) -> None:
 
 def corpus_of(text: str, **more: Any) -> Corpus:
     """Return a corpus with this text."""
-    return Corpus(LongText.of(text), "verse", ("verse.txt",), 1, **more)
+    return Corpus(LongText.from_string(text), "verse", ("verse.txt",), 1, **more)

@@ -43,14 +43,14 @@ def corpora(ctx: click.Context) -> None:
 @options.as_json
 def list_corpora(as_json: bool = False) -> None:
     """List the built-in corpora, which `chargen train` knows by name."""
-    from chargen.text.builtin_corpora import SOURCES
+    from chargen.text.builtin_corpora import BUILTIN_CORPORA
     from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import plain_table
 
     if as_json:
-        print_json([{"name": n, "about": s.about, "needs_network": not s.offline} for n, s in SOURCES.items()])
+        print_json([{"name": n, "about": s.about, "needs_network": not s.offline} for n, s in BUILTIN_CORPORA.items()])
     else:
-        rows = [(name, source.about) for name, source in SOURCES.items()]
+        rows = [(name, source.about) for name, source in BUILTIN_CORPORA.items()]
         stdout_console().print(plain_table(("name", "what it is"), rows))
 
 
@@ -67,10 +67,10 @@ def list_corpora(as_json: bool = False) -> None:
 def get(name: str, output: str | None = None, as_json: bool = False) -> None:
     """Write the built-in corpus NAME to a file."""
     from chargen.io import write_atomically
-    from chargen.text.builtin_corpora import read_source
+    from chargen.text.builtin_corpora import read_builtin
     from chargen.ui.console import print_json
 
-    corpus = read_source(name)
+    corpus = read_builtin(name)
     data = corpus.text.encode("utf-8")
     if output == "-":
         if sys.stdout.isatty():  # the terminal must show the text, not execute it: sys.stdout makes it visible
@@ -112,7 +112,7 @@ def check_corpus(args: CheckArguments) -> None:
     """
     from chargen.config import DataConfig
     from chargen.text.corpus import read_corpus
-    from chargen.text.quality import examine
+    from chargen.text.quality import check_quality
     from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import key_value_table
 
@@ -123,7 +123,7 @@ def check_corpus(args: CheckArguments) -> None:
         documents=args.documents,
         text_field=args.text_field,
     )
-    facts, findings = examine(read_corpus(args.corpus, config, max_bytes=args.max_bytes), config.val_fraction)
+    facts, findings = check_quality(read_corpus(args.corpus, config, max_bytes=args.max_bytes), config.val_fraction)
     if args.as_json:
         print_json({**asdict(facts), "findings": [asdict(finding) for finding in findings]})
         return

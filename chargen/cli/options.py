@@ -126,9 +126,9 @@ def _run_names() -> Sequence[str]:
 
 
 def _corpus_names() -> Iterable[str]:
-    from chargen.text.builtin_corpora import SOURCES
+    from chargen.text.builtin_corpora import BUILTIN_CORPORA
 
-    return SOURCES
+    return BUILTIN_CORPORA
 
 
 def _cell_names() -> Sequence[str]:
@@ -138,7 +138,7 @@ def _cell_names() -> Sequence[str]:
 
 
 def _tokenizer_names() -> Sequence[str]:
-    from chargen.tokenizers.tokenizer import TOKENIZERS
+    from chargen.tokenizers import TOKENIZERS
 
     return TOKENIZERS.names()
 

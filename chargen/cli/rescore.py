@@ -139,7 +139,8 @@ def rescore_lists(args: RescoreArguments) -> None:
     """
     _check(args)
     from chargen.lm import load
-    from chargen.tasks.rescoring import KALDI, MOSES, detect_format, read_lines, read_lists, score_lists
+    from chargen.tasks.rescoring import KALDI, MOSES, detect_format, read_lists, score_lists
+    from chargen.text.records import read_lines
 
     source = "standard input" if args.file == "-" else args.file
     with ExitStack() as stack:
@@ -199,8 +200,9 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
 
 def _tune(lists: list[list[ScoredHypothesis]], name: str, form: str, error: str, as_json: bool) -> float:
     """Find the weight for the references in the file `name`, print what it gains, and return it."""
-    from chargen.tasks.rescoring import prepare_tuning, read_lines, read_references
+    from chargen.tasks.rescoring import prepare_tuning, read_references
     from chargen.tasks.tuning import tune_weight
+    from chargen.text.records import read_lines
 
     with ExitStack() as stack:
         references = read_references(read_lines(_open(name, stack), name), name, form)

@@ -227,20 +227,20 @@ def _texts(args: ScoreArguments, totals: RunningTotals) -> Iterator[str]:
     """
     from chargen.errors import CorpusError
     from chargen.text.cleaning import check_unicode
-    from chargen.text.records import JSON, LINES, NULL, WHOLE, read_records
+    from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records
 
     for number, text in enumerate(args.sentences, start=1):
         check_unicode(text, f"sentence {number}")
         yield text
     form = NULL if args.null else JSON if args.json_lines else WHOLE if args.whole else LINES
     skips = args.errors == "skip"
-    errors = "strict" if skips else args.errors
+    record_format = RecordFormat(form, args.field, args.encoding, "strict" if skips else args.errors)
     on_error = totals.skip if skips else None
     for name in args.files:
         try:
             with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
                 source = "standard input" if name == "-" else name
-                yield from read_records(file, source, form, args.field, args.encoding, errors, on_error)
+                yield from read_records(file, source, record_format, on_error)
         except OSError as error:
             raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 

@@ -299,17 +299,17 @@ def _read_corpora(args: TrainArguments, data: DataConfig, saved: TrainingState |
         CorpusError: If a text cannot be read, or differs from what the run's state recorded.
     """
     from chargen.text.corpus import read_corpus
-    from chargen.text.recorded_corpus import recorded_corpus
+    from chargen.text.recorded_corpus import read_recorded_corpus
 
     if saved and not args.corpus:
-        corpus = recorded_corpus(saved.corpus_files, saved.corpus_arguments, None, data)
+        corpus = read_recorded_corpus(saved.corpus_files, saved.corpus_arguments, None, data)
     else:
         corpus = read_corpus(args.corpus or ["python-docs"], data, max_bytes=args.max_bytes)
     if args.val:
         val_corpus = read_corpus([args.val], data, max_bytes=args.max_bytes)
     elif saved and saved.val_argument:
         hint = "Name the validation text: --val FILE"
-        val_corpus = recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint)
+        val_corpus = read_recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint)
     else:
         return corpus, None
     if saved and saved.val_sha256 and not val_corpus.has_sha256(saved.val_sha256):

@@ -22,7 +22,7 @@ from chargen.config import DataConfig
 from chargen.data.token_store import load_or_encode_ids
 from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus
-from chargen.text.documents import MARK, NONE, marked, separator
+from chargen.text.documents import MARK, NONE, separator, split_documents
 from chargen.text.long_text import LongText, Span
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
@@ -96,7 +96,7 @@ def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tup
             "Give a longer text. A useful model needs at least a few thousand characters.",
         )
     cut = min(N - 1, max(1, int(N * (1 - val_fraction))))
-    if corpus.content.documents:
+    if corpus.content.has_documents:
         cut = _next_document_start(corpus.content, cut)
     return corpus.content.span(0, cut), corpus.content.span(cut, min(N, cut + MAX_VAL_CHARS))
 
@@ -151,7 +151,7 @@ def _next_document_start(text: LongText, offset: int) -> int:
     piece_start = offset
     for piece in text.pieces(offset):
         found = piece.find(MARK) + 1
-        if found > 0 and piece_start + found < text.survey.num_chars:
+        if found > 0 and piece_start + found < text.statistics.num_chars:
             return piece_start + found
         piece_start += len(piece)
     found = text.read(0, offset).rfind(MARK) + 1
@@ -223,7 +223,7 @@ def _document_parts(lines: Sequence[str], documents: str) -> Iterator[tuple[int,
     text = "".join(lines)
     line_starts = [0, *accumulate(map(len, lines))]
     offset = 0
-    for document in "".join(marked([text], documents)).split(MARK)[:-1]:
+    for document in "".join(split_documents([text], documents)).split(MARK)[:-1]:
         offset = text.index(document, offset)  # skips the separator between two documents
         end = offset + len(document)
         number = bisect_right(line_starts, offset) - 1

@@ -35,8 +35,8 @@ from chargen.errors import CorpusError
 from chargen.io import open_atomically, remove_stale_partial_files
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
-from chargen.text.long_text import ERRORS, TASK, Span
-from chargen.text.workers import Arrays, in_order
+from chargen.text.long_text import TASK_BYTES, UTF8_ERRORS, Span
+from chargen.text.workers import Arrays, map_blocks
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
 CACHE = Path("corpora/.cache")
@@ -58,7 +58,7 @@ def load_or_encode_ids(
     Raises:
         StorageError: If the ids cannot be written.
     """
-    key = store_key(tokenizer, text.text.survey.sha256, text.begin, text.end)
+    key = store_key(tokenizer, text.text.statistics.sha256, text.begin, text.end)
     path = CACHE / f"{key[:32]}{SUFFIX}"
     if store := load_cached_store(path, key, tokenizer.vocab_size, note):
         return store.ids
@@ -81,11 +81,11 @@ def store_key(tokenizer: Tokenizer, sha256: str, begin: int, end: int) -> str:
 
 def encode_span(tokenizer: Tokenizer, text: Span) -> Iterator[NDArray[Any]]:
     """Yield the token ids of a text in blocks, in the smallest type that holds the vocabulary."""
-    documents = text.text.documents
-    end = MARK.encode("utf-8", ERRORS) if documents else b"\n"
+    documents = text.text.has_documents
+    end = MARK.encode("utf-8", UTF8_ERRORS) if documents else b"\n"
     tokenizer_json = json.dumps(tokenizer.to_json(), sort_keys=True)
-    blocks = _split_blocks(text.parts(), end)
-    for (ids,) in in_order(
+    blocks = _split_blocks(text.utf8_pieces(), end)
+    for (ids,) in map_blocks(
         _encode_block, blocks, text.text.num_bytes, tokenizer_json, "documents" if documents else ""
     ):
         yield ids
@@ -97,7 +97,7 @@ def _encode_block(block: bytes, tokenizer_json: str, documents: str) -> Arrays:
     dtype = smallest_dtype(tokenizer.vocab_size)
     if table and not documents and block.isascii():
         return [np.frombuffer(block.translate(table), dtype=dtype)]
-    text = block.decode("utf-8", ERRORS)
+    text = block.decode("utf-8", UTF8_ERRORS)
     return [(tokenizer.encode_documents(text) if documents else tokenizer.encode(text)).astype(dtype)]
 
 
@@ -114,7 +114,7 @@ def _split_blocks(parts: Iterable[bytes], end: bytes) -> Iterator[bytes]:
     size = 0
     for part in parts:
         cut = part.rfind(end) + len(end) if end in part else 0
-        if cut and size + cut >= TASK or size > MAX_LINE_BYTES:
+        if cut and size + cut >= TASK_BYTES or size > MAX_LINE_BYTES:
             yield b"".join([*pending, part[:cut]])
             pending = []
             size = 0

@@ -34,7 +34,7 @@ from chargen.sampling.logits_rules import (
     warp_logits,
 )
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext, apply_processors
-from chargen.tokenizers.tokenizer import BOUNDARY_ID, WHOLE, Ids, StreamingDecoder
+from chargen.tokenizers.tokenizer import BOUNDARY_ID, COMPLETE, Ids, StreamingDecoder
 
 Draw = Callable[[NDArray[np.float32], float], int]  #: logits [V] and a random number → an id
 
@@ -72,7 +72,7 @@ def write(
     Yields:
         What the text goes on with.
     """
-    added = beginning.spelling.added
+    added = beginning.spelling.logit_mask
     while not writer.ended:
         logits += added[writer.torn]
         if beginning.guides:
@@ -94,7 +94,7 @@ def write_characters(
     """Do the same where an id is a character and nothing but its length ends a text, with less work for each."""
     tokenizer, config, left = beginning.tokenizer, beginning.config, beginning.config.length
     texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
-    added = beginning.spelling.added[WHOLE]
+    added = beginning.spelling.logit_mask[COMPLETE]
     draw_id, row = _draw(config, added), logits.astype(np.float32)
     draws = None
     while left > 0:
@@ -116,18 +116,18 @@ def write_plainly(
 ) -> Iterator[str]:
     """Do the same where an id is a byte or a piece of text and nothing but its length ends a text."""
     tokenizer, config, left = beginning.tokenizer, beginning.config, beginning.config.length
-    decoder, after, torn = StreamingDecoder(tokenizer), beginning.spelling.after, WHOLE
-    draws = [_draw(config, added) for added in beginning.spelling.added]
+    decoder, after, torn = StreamingDecoder(tokenizer), beginning.spelling.next_state, COMPLETE
+    draws = [_draw(config, added) for added in beginning.spelling.logit_mask]
     texts: dict[int, str] = {}  # of ids that are whole characters
     row = logits.astype(np.float32)
     while left > 0:
         for uniform in rng.random(AT_ONCE).tolist():  # those that single calls would give
             token_id = draws[torn](row, uniform)
             before, torn = torn, after[torn][token_id]
-            piece = texts.get(token_id) if before == torn == WHOLE else None
+            piece = texts.get(token_id) if before == torn == COMPLETE else None
             if piece is None:
                 piece = decoder.feed(token_id)
-                if before == torn == WHOLE and not config.allow_invalid_utf8:
+                if before == torn == COMPLETE and not config.allow_invalid_utf8:
                     texts[token_id] = piece
             if piece:
                 yield piece[:left]
@@ -221,7 +221,7 @@ def draw_ids(
     ids = np.empty((config.length, count), dtype=np.int32)
     if not config.length:
         return ids
-    added = beginning.spelling.added[WHOLE]
+    added = beginning.spelling.logit_mask[COMPLETE]
     ids[0] = draw_rows(warp_logits(np.tile(logits + added, (count, 1)), config), _random(rngs, 1)[0])
     lanes = engine.stream_batch(engine.select(state, np.zeros(count, dtype=np.intp)), num_ids)
     inverse = 1.0 / max(config.temperature, MIN_TEMPERATURE)

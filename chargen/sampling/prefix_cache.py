@@ -72,7 +72,7 @@ def read(
     encoded = tokenizer.encode(text)
     ids = np.concatenate([start, encoded])
     unknown, unk_log_prob_nats = (
-        int(tokenizer.unknown(encoded).sum()),
+        int(tokenizer.is_unknown(encoded).sum()),
         float(tokenizer.unk_log_prob_nats(encoded).sum()),
     )
     about, last = (len(start), len(ids), len(text), unknown, unk_log_prob_nats), len(ids) - 1

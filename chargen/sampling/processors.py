@@ -230,7 +230,7 @@ def check_spelled(what: str, strings: tuple[str, ...], tokenizer: Tokenizer) -> 
     if tokenizer.unknown_id is None:
         return
     characters = "".join(dict.fromkeys("".join(strings)))
-    unknown = {char for char in characters if tokenizer.unknown(tokenizer.encode(char)).any()}
+    unknown = {char for char in characters if tokenizer.is_unknown(tokenizer.encode(char)).any()}
     for string in strings if unknown else ():
         lacking = [char for char in dict.fromkeys(string) if char in unknown]
         if lacking:

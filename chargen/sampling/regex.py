@@ -118,7 +118,7 @@ def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
     """
     check_unicode(pattern, "the regular expression")
     spellings = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
-    for token_id in tokenizer.never_written():
+    for token_id in tokenizer.special_ids():
         spellings[token_id] = b""
     used = bytes(sorted(set(b"".join(spellings))))
     automaton = byte_automaton(pattern, used)
@@ -243,7 +243,7 @@ def _fewest(after: Ints, characters: Ints, accepts: Bools) -> Ints:
 
 def _no_match(pattern: str, tokenizer: Tokenizer) -> ConfigError:
     """Return the error for a pattern that the model's characters cannot match; it names literals that they lack."""
-    lacking = [char for char in literals(pattern) if tokenizer.unknown(tokenizer.encode(char)).any()]
+    lacking = [char for char in literals(pattern) if tokenizer.is_unknown(tokenizer.encode(char)).any()]
     return ConfigError(
         f"the model's characters cannot write a match of the regular expression {pattern!r}",
         f"It does not know {', '.join(map(repr, lacking))}." if lacking else "",

@@ -23,13 +23,13 @@ from chargen.sampling.logits_rules import MIN_TEMPERATURE, OUT, Logits
 from chargen.sampling.processors import LogitsProcessor, Mask, ProcessorState, RegexProcessor
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
+    COMPLETE,
     MAX_SILENT_IDS,
-    WHOLE,
     Ids,
-    Spelling,
     StreamingDecoder,
     Tokenizer,
-    spelling,
+    Utf8Masks,
+    utf8_masks,
 )
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ class GenerationContext:
     between: str | None  #: what stands between two documents; None for a model of one running stream
 
     @cached_property
-    def spelling(self) -> Spelling:
+    def spelling(self) -> Utf8Masks:
         """The ids that may come next, by how much of a character stands."""
-        return spelling(self.tokenizer, self.between is not None, self.config.allow_invalid_utf8)
+        return utf8_masks(self.tokenizer, self.between is not None, self.config.allow_invalid_utf8)
 
     @cached_property
     def stops(self) -> Strings | None:
@@ -66,7 +66,7 @@ class GenerationContext:
 
     def spelled(self, rows: Logits, writers: Sequence[GeneratedSequence]) -> Logits:
         """Return logits [B, V], a row for each writer, under which nothing is drawn that no text holds."""
-        added = self.spelling.added
+        added = self.spelling.logit_mask
         allowed: Logits = rows + (added if len(added) == 1 else added[[writer.torn for writer in writers]])
         return allowed
 
@@ -83,8 +83,8 @@ class GeneratedSequence:
         ]
         self._stops, self._node = beginning.stops, 0  # the automaton, and where it stands
         self._held = ""  # what may be the beginning of a stop string
-        self._after, self._silent = beginning.spelling.after, 0
-        self.torn = WHOLE  #: the state of `spelling.py`: how much of a character stands
+        self._after, self._silent = beginning.spelling.next_state, 0
+        self.torn = COMPLETE  #: the state of `spelling.py`: how much of a character stands
         self.left, self._is_cut = config.length, False  # whether the last id writes more than there was room for
         self.text = ""  # what is sure to stand, but for what was taken
         self.ended = "length" if config.length == 0 else ""
@@ -113,7 +113,7 @@ class GeneratedSequence:
     def may_stop(self) -> bool:
         """Whether the text may end as it stands: with a whole character, all of its last id, and as a match."""
         match = self._beginning.match
-        if self.torn != WHOLE or self._is_cut:
+        if self.torn != COMPLETE or self._is_cut:
             return False
         return match is None or match.may_end(self._states[self._beginning.guides.index(match)])
 

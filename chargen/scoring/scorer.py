@@ -235,7 +235,7 @@ def score_texts(
     log_probs = id_log_probs(engine, tokenizer, context, [np.concatenate([ids, end_ids]) for ids in text_ids.values()])
     scores = {}
     for (text, ids), id_nats in zip(text_ids.items(), log_probs, strict=True):
-        num_unknown = int(tokenizer.unknown(ids).sum())
+        num_unknown = int(tokenizer.is_unknown(ids).sum())
         scores[text] = Score(
             text,
             log_prob_nats=float(id_nats.sum()),
@@ -326,7 +326,7 @@ def utf8_size(text: str) -> int:
 
 def unknown_characters(text: str, tokenizer: Tokenizer) -> str:
     """Return the characters of a text that a tokenizer does not know, each once, in the order of the text."""
-    return "".join(char for char in dict.fromkeys(text) if tokenizer.unknown(tokenizer.encode(char)).any())
+    return "".join(char for char in dict.fromkeys(text) if tokenizer.is_unknown(tokenizer.encode(char)).any())
 
 
 def split_pieces(tokenizer: Tokenizer, text: str, ids: Ids, log_probs: NDArray[np.float64]) -> list[tuple[str, float]]:

@@ -22,7 +22,7 @@ from chargen.engines.interface import Engine, carried_log_probs, document_log_pr
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
 from chargen.scoring.scorer import Score, utf8_size
-from chargen.text.documents import MARK, marked
+from chargen.text.documents import MARK, split_documents
 from chargen.tokenizers.tokenizer import Ids, Tokenizer, encoder
 
 NUM_PARTS = 32  #: parts of a running text that torch reads side by side
@@ -67,7 +67,7 @@ class WholeText:
         documents = checkpoint.data.documents
         text = checkpoint.normalize(original)
         if checkpoint.has_documents:
-            text = "".join(marked([text], documents))
+            text = "".join(split_documents([text], documents))
         if not text:
             raise CorpusError("there is nothing to evaluate: the text is empty")
         encode = encoder(checkpoint.tokenizer, documents)
@@ -111,7 +111,7 @@ def evaluate_text(checkpoint: Checkpoint, select_engine: Callable[[int], Engine]
         chars=len(whole.text),
         document_ends=whole.text.count(MARK) if checkpoint.has_documents else 0,
         bytes=whole.num_bytes,
-        unknown_chars=int(whole.tokenizer.unknown(whole.ids).sum()),
+        unknown_chars=int(whole.tokenizer.is_unknown(whole.ids).sum()),
         windows_256_nats_per_char=-float(windows.sum()) / len(whole.text),
         **whole.losses(carried_protocol(engine, checkpoint, whole.ids)),
     )
@@ -134,7 +134,7 @@ def evaluate_lines(
     log_probs = carried_protocol(select_engine(len(ids)), checkpoint, ids)
     nats = -log_probs - checkpoint.tokenizer.unk_log_prob_nats(ids)
     line_nats = np.bincount(line_numbers, nats, len(lines)).astype(np.float64)
-    unknown = np.bincount(line_numbers, checkpoint.tokenizer.unknown(ids), len(lines)).astype(np.float64)
+    unknown = np.bincount(line_numbers, checkpoint.tokenizer.is_unknown(ids), len(lines)).astype(np.float64)
     return line_nats, unknown
 
 

@@ -246,7 +246,7 @@ def _train_models(
             )
             length["budget_s"] += time.perf_counter() - started
         run_plan = Plan(
-            Corpus(LongText.of("\n".join(label_texts) + "\n"), label),
+            Corpus(LongText.from_string("\n".join(label_texts) + "\n"), label),
             folders[k],
             length,
             DATA_CONFIG,

@@ -67,7 +67,7 @@ def init_from_model(
         has_documents = checkpoint.data.documents != NONE
     own_loss = float(checkpoint.about.get("choice_loss_nats_per_char") or 0.0)
     old = checkpoint.tokenizer
-    grown = old.grown(text)
+    grown = old.extend_vocabulary(text)
     num_new = grown.vocab_size - old.vocab_size
     if num_new and new_chars == "error":
         shown = "".join(grown.decode([i]) for i in np.flatnonzero(map_ids(old, grown) < 0).tolist())[:20]
@@ -83,9 +83,9 @@ def init_from_model(
 
 def map_ids(old: Tokenizer, new: Tokenizer) -> np.ndarray:
     """Return the old id of each new id, [V] int64: the one with the same bytes, or −1 if there is none."""
-    special = set(old.never_written())
+    special = set(old.special_ids())
     old_ids = {old.token_bytes(i): i for i in range(old.vocab_size) if i not in special}
-    special = set(new.never_written())
+    special = set(new.special_ids())
     return np.array(
         [i if i in special else old_ids.get(new.token_bytes(i), -1) for i in range(new.vocab_size)], dtype=np.int64
     )

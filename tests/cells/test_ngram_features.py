@@ -96,7 +96,7 @@ def test_dynamic_evaluation_does_not_change_the_ngram_table() -> None:
 
 def test_a_larger_vocabulary_keeps_the_ngram_weights_of_the_old_ids() -> None:
     model = random_model(VERSE, ngrams=3, ngram_rows=16)
-    grown = init_from_model(model, LongText.of(VERSE + "€").span(), "grow", {})
+    grown = init_from_model(model, LongText.from_string(VERSE + "€").span(), "grow", {})
     assert grown.shape["ngrams"] == 3
     head = grown.weights["ngrams.head"]
     np.testing.assert_array_equal(head[:-1], model.weights["ngrams.head"])

@@ -24,12 +24,12 @@ from chargen.tasks.rescoring import (
     add_feature,
     best_hypothesis,
     rank_hypotheses,
-    read_lines,
     read_lists,
     read_references,
     score_lists,
 )
 from chargen.tasks.tuning import Candidates, count_errors, edit_distances, split_units, tune_weight, upper_envelope
+from chargen.text.records import read_lines
 from tests.conftest import Result, random_model
 
 Chargen = Callable[..., Result]
