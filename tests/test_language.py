@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*(ROOT / "chargen").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
-PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *ROOT.glob("*.md")])
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 
 #: Words that earlier versions used in meanings of their own, with the term to use instead.
