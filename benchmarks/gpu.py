@@ -88,7 +88,7 @@ def compare_losses(cell: str, hidden: int, device: str) -> dict[str, object]:
         with torch.backends.cudnn.flags(allow_tf32=False):
             for number in range(NUM_COMPARED_STEPS):
                 trainer.train_step(number / NUM_COMPARED_STEPS)
-                step_losses.append(trainer.recent.take())
+                step_losses.append(trainer.recent.pop())
         losses.append(step_losses)
     return {"first_losses_apart_nats": max(abs(a - b) for a, b in zip(*losses, strict=True))}
 
