@@ -129,11 +129,11 @@ def measure_calls(cell: str, hidden: int, seconds: float, turns: int, num_stream
 
 def make_stream(lm: LanguageModel, compiled: bool = False) -> Call:
     """Return a call that generates one character of an endless text."""
-    default = streams.MANY_STEPS
-    streams.MANY_STEPS = 1 if compiled else NEVER
+    default = streams.COMPILE_AFTER_TOKENS
+    streams.COMPILE_AFTER_TOKENS = 1 if compiled else NEVER
     pieces = lm.stream(length=10**9, seed=0, temperature=TEMPERATURE)
     next(pieces)
-    streams.MANY_STEPS = default
+    streams.COMPILE_AFTER_TOKENS = default
     return lambda: next(pieces)
 
 
@@ -141,10 +141,10 @@ def make_batch(lm: LanguageModel, num_streams: int, compiled: bool = False) -> C
     """Return a call that generates a batch of texts."""
 
     def call() -> None:
-        default = streams.MANY_IDS
-        streams.MANY_IDS = 0 if compiled else NEVER
+        default = streams.COMPILE_BATCH_AFTER_TOKENS
+        streams.COMPILE_BATCH_AFTER_TOKENS = 0 if compiled else NEVER
         lm.samples(num_streams, length=LENGTH, seed=0, temperature=TEMPERATURE)
-        streams.MANY_IDS = default
+        streams.COMPILE_BATCH_AFTER_TOKENS = default
 
     return call
 

@@ -53,8 +53,8 @@ Call = Callable[[], object]
 def main(sizes: str, cells: str, turns: int, plain: bool) -> None:
     """Print a table of times, ratios and shares."""
     if plain:
-        kernels.MAX_THREADS = 0
-    print(f"{describe_machine()}; {'with' if kernels.worth_it() else 'without'} compiled passes")
+        kernels.MAX_NUMBA_THREADS = 0
+    print(f"{describe_machine()}; {'with' if kernels.use_numba() else 'without'} compiled passes")
     keep_freed_memory()
     print("| batch × length × hidden | cell | step | share | nn.GRU | ratio | layer | share | nn.GRU | ratio |")
     print("|---|---|---|---|---|---|---|---|---|---|")
@@ -126,7 +126,7 @@ def make_layer(cell: str, B: int, T: int, H: int) -> Call:
     ids, d_outputs = torch.randint(VOCAB_SIZE, (T, B)), torch.randn(T, B, H)
     backend = choose_backend(cell, ids.device)
     params = network.layer(0)
-    (state,) = network.initial_state(B)
+    (state,) = network.initial_state(B).layers
     leaves = [network.weight("embedding.weight"), *params.values()]
 
     def call() -> object:
