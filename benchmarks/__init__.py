@@ -1,1 +1,1 @@
-"""Measurements that anyone can run again; what they gave stands in LOG.md."""
+"""Benchmarks and checks that anyone can run again. LOG.md and RESULTS.md contain the measured results."""

@@ -1,15 +1,15 @@
-"""What a GPU gives: training beside a bare loop of the library's, the CPU's losses beside its own, and writing.
+"""Measure training and generation on a GPU, and compare training there with PyTorch's modules and with the CPU.
 
     python -m benchmarks.gpu
 
-A line of JSON each:
+Each cell and size gives one line of JSON with the results of three measurements:
 
-    training    ids a second by `Trainer`, and by a loop of nn.Embedding, nn.GRU or nn.LSTM (cuDNN), nn.Linear, the
-                loss, clipping and fused AdamW; both in TF32, in turns
-    agreement   the losses of the first steps by the same seed, on a CPU and there, and the largest difference
-    writing     characters a second of one stream and of many, through `LanguageModel`, in float32
+    training    ids per second of `Trainer`, and of a loop of nn.Embedding, nn.GRU or nn.LSTM (cuDNN), nn.Linear, the
+                loss, gradient clipping and fused AdamW; both in TF32, in turns
+    agreement   the largest difference of the losses of the first steps between the CPU and the GPU, with the same seed
+    writing     characters per second that `LanguageModel` generates in a single stream and in many, in float32
 
-`--device cpu` tries the program where there is no GPU; its figures say nothing.
+With `--device cpu` the program can be tried without a GPU; its figures then mean nothing.
 """
 
 from __future__ import annotations
@@ -22,95 +22,103 @@ from collections.abc import Callable
 import click
 import torch
 
-from benchmarks.quality import machine
-from benchmarks.sampling import TEMPERATURE, model
-from benchmarks.speed import EMBEDDING, VOCABULARY, library_step, placed, step
+from benchmarks.quality import describe_machine
+from benchmarks.sampling import TEMPERATURE, create_model
+from benchmarks.speed import EMBEDDING_DIM, VOCAB_SIZE, create_network, make_step, make_torch_step
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.batches import TextBatches
 from chargen.training.trainer import Trainer
 
-AGREED_STEPS = 20
+NUM_COMPARED_STEPS = 20  #: steps whose losses are compared between the devices
 
 
 @click.command()
-@click.option("--device", default="cuda", show_default=True, type=click.Choice(["cuda", "cpu"]))
-@click.option("--shapes", default="lstm:512,gru:384,gru:512", show_default=True, help="Cells and hidden units.")
-@click.option("--lanes", default=128, show_default=True, help="Of training, with windows of 64.")
-@click.option("--steps", default=200, show_default=True, help="Of a turn of training.")
-@click.option("--turns", default=5, show_default=True)
-@click.option("--texts", default=4096, show_default=True, help="That are written side by side.")
-@click.option("--length", default=1000, show_default=True, help="Characters of each.")
-def main(device: str, shapes: str, lanes: int, steps: int, turns: int, texts: int, length: int) -> None:
-    """Measure each shape."""
-    where = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    print(json.dumps({"machine": machine(), "device": where}))
+@click.option(
+    "--device", default="cuda", show_default=True, type=click.Choice(["cuda", "cpu"]), help="Device to measure."
+)
+@click.option("--shapes", default="lstm:512,gru:384,gru:512", show_default=True, help="Cells and hidden sizes.")
+@click.option("--batch-size", default=128, show_default=True, help="Batch size of training; a window has 64 ids.")
+@click.option("--steps", default=200, show_default=True, help="Training steps in each turn.")
+@click.option("--turns", default=5, show_default=True, help="Number of timed turns for each median.")
+@click.option("--texts", default=4096, show_default=True, help="Number of texts that are generated in parallel.")
+@click.option("--length", default=1000, show_default=True, help="Length of each text, in characters.")
+def main(device: str, shapes: str, batch_size: int, steps: int, turns: int, texts: int, length: int) -> None:
+    """Print one line of JSON for each cell and hidden size."""
+    device_name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    print(json.dumps({"machine": describe_machine(), "device": device_name}))
     for shape in shapes.split(","):
         cell, hidden = shape.split(":")[0], int(shape.split(":")[1])
         result: dict[str, object] = {"cell": cell, "hidden": hidden}
-        result |= writing(cell, hidden, device, texts, length, turns)
-        result |= agreement(cell, hidden, device)
+        result |= measure_generation(cell, hidden, device, texts, length, turns)
+        result |= compare_losses(cell, hidden, device)
         torch.set_float32_matmul_precision("high")
-        result |= training(cell, hidden, device, lanes, steps, turns)
+        result |= measure_training(cell, hidden, device, batch_size, steps, turns)
         torch.set_float32_matmul_precision("highest")
         print(json.dumps(result), flush=True)
 
 
-def training(cell: str, hidden: int, device: str, B: int, steps: int, turns: int) -> dict[str, object]:
-    """Return ids a second of both loops, and the median of their ratios."""
-    T, ours, library = 64, [], []
-    ways = [(ours, step(cell, B, T, hidden, device)), (library, library_step(B, T, hidden, device, cell))]
+def measure_training(cell: str, hidden: int, device: str, B: int, steps: int, turns: int) -> dict[str, object]:
+    """Return the ids per second of `Trainer` and of PyTorch's modules, and the median of their ratios."""
+    T = 64
+    calls = {"ours": make_step(cell, B, T, hidden, device), "torch": make_torch_step(B, T, hidden, device, cell)}
+    speeds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(turns + 1):
-        for rates, call in ways:
-            seconds = timed(lambda call=call: [call() for _ in range(steps)], device)  # type: ignore[misc]
-            if turn:  # the first warms up
-                rates.append(B * T * steps / seconds)
+        for name, call in calls.items():
+            elapsed_s = measure_time(lambda call=call: [call() for _ in range(steps)], device)  # type: ignore[misc]
+            if turn:  # the first turn is a warm-up
+                speeds[name].append(B * T * steps / elapsed_s)
+    ratios = [ours / torch_speed for ours, torch_speed in zip(speeds["ours"], speeds["torch"], strict=True)]
     return {
-        "trained_per_s": round(statistics.median(ours)),
-        "library_per_s": round(statistics.median(library)),
-        "trained_over_library": round(statistics.median(a / b for a, b in zip(ours, library, strict=True)), 3),
+        "trained_per_s": round(statistics.median(speeds["ours"])),
+        "library_per_s": round(statistics.median(speeds["torch"])),
+        "trained_over_library": round(statistics.median(ratios), 3),
     }
 
 
-def agreement(cell: str, hidden: int, device: str) -> dict[str, object]:
-    """Return how far the losses of the first steps are apart, in nats, with products in float32."""
+def compare_losses(cell: str, hidden: int, device: str) -> dict[str, object]:
+    """Return the largest difference of the losses of the first steps, in nats, with products in float32."""
     losses = []
-    ids = torch.randint(VOCABULARY, (200_000,), generator=torch.Generator().manual_seed(0)).numpy()
+    ids = torch.randint(VOCAB_SIZE, (200_000,), generator=torch.Generator().manual_seed(0)).numpy()
     for name in ("cpu", device):
-        config = ModelConfig(VOCABULARY, cell, hidden_size=hidden, embedding_dim=EMBEDDING)
-        network = placed(config, name)
-        settings = TrainConfig(steps=AGREED_STEPS, batch_size=32, seq_len=32, learning_rate=1e-3, device=name)
-        trainer, found = Trainer(network, TextBatches(ids, 0, 32, 32), settings), []
+        config = ModelConfig(VOCAB_SIZE, cell, hidden_size=hidden, embedding_dim=EMBEDDING_DIM)
+        network = create_network(config, name)
+        settings = TrainConfig(steps=NUM_COMPARED_STEPS, batch_size=32, seq_len=32, learning_rate=1e-3, device=name)
+        trainer = Trainer(network, TextBatches(ids, 0, 32, 32), settings)
+        step_losses = []
         with torch.backends.cudnn.flags(allow_tf32=False):
-            for number in range(AGREED_STEPS):
-                trainer.train_step(number / AGREED_STEPS)
-                found.append(trainer.recent.take())
-        losses.append(found)
+            for number in range(NUM_COMPARED_STEPS):
+                trainer.train_step(number / NUM_COMPARED_STEPS)
+                step_losses.append(trainer.recent.pop())
+        losses.append(step_losses)
     return {"first_losses_apart_nats": max(abs(a - b) for a, b in zip(*losses, strict=True))}
 
 
-def writing(cell: str, hidden: int, device: str, texts: int, length: int, turns: int) -> dict[str, object]:
-    """Return characters a second of one stream, of many, and seconds to the first character."""
-    lm = model(cell, hidden)
+def measure_generation(
+    cell: str, hidden: int, device: str, num_texts: int, length: int, turns: int
+) -> dict[str, object]:
+    """Return the characters per second of a single stream and of many, and the seconds to the first character."""
+    lm = create_model(cell, hidden)
     lm.device = device
     begin = time.perf_counter()
     next(iter(lm.stream(length=10, seed=0)))
-    first = time.perf_counter() - begin
-    one, many = [], []
+    first_char_s = time.perf_counter() - begin
+    single_speeds = []
+    parallel_speeds = []
     for turn in range(turns + 1):
-        alone = timed(lambda: lm.sample(length=20 * length, seed=0, temperature=TEMPERATURE), device)
-        together = timed(lambda: lm.samples(texts, length=length, seed=0, temperature=TEMPERATURE), device)
-        if turn:
-            one.append(20 * length / alone)
-            many.append(texts * length / together)
+        single_s = measure_time(lambda: lm.sample(length=20 * length, seed=0, temperature=TEMPERATURE), device)
+        parallel_s = measure_time(lambda: lm.samples(num_texts, length=length, seed=0, temperature=TEMPERATURE), device)
+        if turn:  # the first turn is a warm-up
+            single_speeds.append(20 * length / single_s)
+            parallel_speeds.append(num_texts * length / parallel_s)
     return {
-        "first_char_s": round(first, 2),
-        "one_stream_per_s": round(statistics.median(one)),
-        f"{texts}_streams_per_s": round(statistics.median(many)),
+        "first_char_s": round(first_char_s, 2),
+        "one_stream_per_s": round(statistics.median(single_speeds)),
+        f"{num_texts}_streams_per_s": round(statistics.median(parallel_speeds)),
     }
 
 
-def timed(call: Callable[[], object], device: str) -> float:
-    """Return the seconds that a call takes, to the end of what it asks of the device."""
+def measure_time(call: Callable[[], object], device: str) -> float:
+    """Return the time of a call in seconds, including the work that it launches on the device."""
     begin = time.perf_counter()
     call()
     if device == "cuda":

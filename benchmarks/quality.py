@@ -1,11 +1,11 @@
-"""Quality for time: train by the command line for each budget and seed; print the losses as a table, and keep it.
+"""Measure quality for time: train with each time budget and seed, and add a table of the losses to RESULTS.md.
 
     python -m benchmarks.quality --corpus tinyshakespeare.txt --budgets 90s,300s,600s --seeds 3
 
-Each run is a process of its own, timed from outside; the runs of all budgets take turns, so that a slow minute of a
-busy machine falls on all of them. Both protocols are over the whole validation text: carried (one stream) from the
-run's own report, windows (256 characters, each started cold) by `chargen eval`. The table goes to standard output and
-to the end of `benchmarks/RESULTS.md`, with machine, commit and corpus.
+Each run is a process of its own, which is timed from outside. The runs of all budgets take turns, so a slow period of a
+busy machine affects all budgets. Both protocols use the whole validation text: "carried" (the state is carried from the
+first character to the last) is what the run reports; "windows" (256 characters each, from the initial state) is what
+`chargen eval` reports. The table is printed and appended to `benchmarks/RESULTS.md`, with machine, commit and corpus.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 @click.command()
-@click.option("--corpus", default="python-docs", show_default=True, help="A file or a corpus's name.")
-@click.option("--budgets", default="90s,300s,600s", show_default=True)
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--options", default="", help="More options of `chargen train`.")
-@click.option("--out", default=RESULTS, show_default=True, type=Path, help="The file that the table is added to.")
+@click.option("--corpus", default="python-docs", show_default=True, help="A file, or the name of a built-in corpus.")
+@click.option("--budgets", default="90s,300s,600s", show_default=True, help="Time budgets of `chargen train`.")
+@click.option("--seeds", default=3, show_default=True, help="Number of runs for each budget.")
+@click.option("--options", default="", help="Additional options of `chargen train`.")
+@click.option("--out", default=RESULTS, show_default=True, type=Path, help="File that the table is appended to.")
 def main(corpus: str, budgets: str, seeds: int, options: str, out: Path) -> None:
-    """Print and keep a table of budget, loss (median and range over seeds) and wall clock."""
+    """Print a table of budget, loss (median and range over the seeds) and wall clock time, and append it to a file."""
     argument = str(Path(corpus).resolve()) if Path(corpus).exists() else corpus
     text = read_corpus([argument], DataConfig())
     val = split(text, None, DataConfig().val_fraction)[1].read()
@@ -48,12 +48,13 @@ def main(corpus: str, budgets: str, seeds: int, options: str, out: Path) -> None
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, seeds + 1):
             for budget, results in rows.items():
-                results.append(run(folder, [argument, "--budget", budget, "--seed", str(seed), *options.split()], val))
+                arguments = [argument, "--budget", budget, "--seed", str(seed), *options.split()]
+                results.append(run_training(folder, arguments, val))
     lines = [
         f"## {date.today()} · {text.name}, {text.num_chars:,} characters, sha256 {text.sha256[:8]}…",
         "",
-        f"Commit {commit()}{', ' + options if options else ''}; {seeds} seeds; {machine()}. Nats per character on "
-        f"{len(val):,} characters that are held out.",
+        f"Commit {describe_commit()}{', ' + options if options else ''}; {seeds} seeds; {describe_machine()}. "
+        f"Nats per character on {len(val):,} characters that are held out.",
         "",
         "| budget | carried, median (range) | second half | windows of 256 | wall clock, longest | network |",
         "|---|---|---|---|---|---|",
@@ -71,8 +72,18 @@ def main(corpus: str, budgets: str, seeds: int, options: str, out: Path) -> None
         file.write("\n".join(lines) + "\n\n")
 
 
-def run(folder: str, arguments: list[str], val: str) -> dict[str, Any]:
-    """Train once in a process of its own; return its numbers, its wall clock and its loss in windows."""
+def run_training(folder: str, arguments: list[str], val: str) -> dict[str, Any]:
+    """Train a model in a process of its own.
+
+    Args:
+        folder: Working directory of the process.
+        arguments: Arguments of `chargen train`.
+        val: Validation text.
+
+    Returns:
+        The JSON that the run prints, with three more keys: its wall clock time in seconds ("wall_s"), its loss in
+        windows ("windows") and a description of its network ("network").
+    """
     command = [sys.executable, "-m", "chargen", "train", *arguments, "--name", "bench", "--force", "--json"]
     begin = time.perf_counter()
     done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
@@ -83,15 +94,15 @@ def run(folder: str, arguments: list[str], val: str) -> dict[str, Any]:
     return result
 
 
-def commit() -> str:
-    """Say which commit the code is of, and whether it was changed since."""
+def describe_commit() -> str:
+    """Return the commit of the code, with "-dirty" if files were changed since; "unknown" without git."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     done = subprocess.run(git, capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
 
 
-def machine() -> str:
-    """Say what the numbers were measured on: processor, threads, versions, and how fast a matrix product is."""
+def describe_machine() -> str:
+    """Return the number of threads, the processor, the speed of a matrix product, and the versions of the packages."""
     a = torch.randn(2048, 2048)
     times = []
     for _ in range(7):

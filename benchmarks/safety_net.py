@@ -1,12 +1,12 @@
-"""Record what the program does in a JSON file, so that two versions of the code can be compared.
+"""Record the behaviour of the program in a JSON file, so that two versions of the code can be compared.
 
-    python -m benchmarks.safety_net record OUT.json [--keep FOLDER]     run every case
-    python -m benchmarks.safety_net reopen FOLDER OUT.json              use a copy of what `record --keep` left
+    python -m benchmarks.safety_net record OUT.json [--keep FOLDER]     run every case; keep the files in FOLDER
+    python -m benchmarks.safety_net reopen FOLDER OUT.json              use a copy of the files that were kept
     python -m benchmarks.safety_net compare BEFORE.json AFTER.json [--renamed OLD=NEW]...
 
 `compare` prints the rows that differ and exits with status 1 if there are any. Record both files on one machine with
-the same packages. A row holds an exit status and stdout; long JSON is stored as one sha256 for each key, so that keys
-can still be renamed. To check files of an older version, reopen one folder with both versions.
+the same packages. A row contains an exit status and stdout; long JSON is stored as one sha256 for each key, so that
+keys can still be renamed. To check files of an older version, reopen one folder with both versions.
 
 Not covered: --device cuda and mps (they need such a device); --raw on a terminal, and play except its exit status (they
 need a terminal); --help (its wording will change); random seeds; python-docs, python-source and shakespeare (they
@@ -37,10 +37,10 @@ from typing import Any
 
 import click
 
-NUM_THREADS = 1  # two wait for each other where other processes use a core: then 20 s for a run of 0.5 s
-MAX_FULL_CHARS, MAX_SHOWN = 3000, 6  # longer values are stored as hashes; differences that are printed for one row
+NUM_THREADS = 1  # two threads wait for each other if other processes use a core: 20 s for a run of 0.5 s
+MAX_FULL_CHARS, MAX_SHOWN = 3000, 6  # longer values are stored as hashes; number of differences printed per row
 MODEL, STATE, CACHE = "checkpoints/{}/model.safetensors", "checkpoints/{}/training_state.safetensors", "corpora/.cache"
-# Times, speeds, paths, dates, and the size of model files, whose headers contain times; the same in text.
+# Keys and text that are not recorded: times, speeds, paths, dates, and the size of model files (it contains times).
 DROPPED_KEYS = {"elapsed_s", "chars_per_s", "model_path", "path", "folder", "classifier", "created", "size_bytes"}
 MASKED_TEXT = r"after \d+:\d\d|[\d,]+ chars/s|(?<!\S)\S*checkpoints/\S+|size bytes +[\d,]+ *"
 SMALL = "--steps 60 --seed 7 --hidden 32 --batch 16 --seq-len 16"
@@ -52,7 +52,7 @@ ALIASES = {
 
 
 def cases(table: str) -> list[str]:
-    """Return the command lines of a table, which bars separate, with aliases replaced."""
+    """Return the command lines of a table. Bars separate them; aliases are replaced."""
     lines = re.split(r"\s+\|\s+", table.strip())
     return [re.sub(rf"\b({chr(124).join(ALIASES)})\b", lambda found: ALIASES[found[0]], line) for line in lines]
 
@@ -146,7 +146,7 @@ WORDS = {
 
 
 def sentences(seed: int, count: int, languages: tuple[str, ...] = tuple(WORDS)) -> list[str]:
-    """Return sentences of random words."""
+    """Return random sentences in the given languages."""
     rng, made = random.Random(seed), []
     for _ in range(count):
         language = rng.choice(languages)
@@ -194,7 +194,7 @@ def write_inputs() -> None:
 
 
 def run_cli(arguments: list[str], stdin: bytes) -> tuple[Any, bytes]:
-    """Run the command line in this process; return its exit status, or an exception's name, and its stdout."""
+    """Run the command line in this process; return (exit status or name of an exception, stdout)."""
     from chargen.cli.main import main as run_main
 
     before, out, status = sys.stdin, io.BytesIO(), None
@@ -204,7 +204,7 @@ def run_cli(arguments: list[str], stdin: bytes) -> tuple[Any, bytes]:
             run_main(arguments)
         except SystemExit as error:
             status = error.code
-        except Exception as error:  # a traceback for the user
+        except Exception as error:  # the user would see a traceback
             status = type(error).__name__
         written.flush()
     sys.stdin = before
@@ -217,7 +217,7 @@ def sha256(value: Any) -> str:
 
 
 def tensors_sha256(path: str) -> str | None:
-    """Return a hash of the names, types, shapes and bytes of a file's tensors; None where there is no file."""
+    """Return a hash of the names, types, shapes and bytes of a file's tensors; None if there is no file."""
     from safetensors.numpy import load_file
 
     tensors = sorted(load_file(path).items()) if Path(path).is_file() else []
@@ -233,8 +233,8 @@ def leaves(value: Any, path: str = "", numbered: bool = False) -> Iterator[tuple
         yield path, value
 
 
-def stored(text: str, keys_only: bool = False) -> Any:
-    """Return what is stored of JSON documents, one a line, or of other text."""
+def to_row_value(text: str, keys_only: bool = False) -> Any:
+    """Return the recorded form of stdout: of JSON documents, one per line, or of other text."""
     try:
         documents = [
             json.loads(line, object_hook=lambda found: {k: v for k, v in found.items() if k not in DROPPED_KEYS})
@@ -252,41 +252,41 @@ def stored(text: str, keys_only: bool = False) -> Any:
 
 
 class Recorder(dict[str, Any]):
-    """Rows by their names; it runs cases and keeps what they do."""
+    """A dict of rows by name, with methods that run cases and record them."""
 
     def cli(self, *lines: str) -> None:
-        """Run command lines; store the exit status, stdout and the page that was written."""
+        """Run command lines; record the exit status, stdout and the HTML page, if one is written."""
         stdin, page = Path("val.txt").read_bytes() if Path("val.txt").exists() else b"", Path("page.html")
         for line in lines:
             page.unlink(missing_ok=True)
             status, out = run_cli(shlex.split(line), stdin)
             by_time = "--budget" in line or "--more" in line
             text = "" if by_time and "--json" not in line else out.decode("utf-8", "backslashreplace")
-            self[line] = {"exit": status, "stdout": stored(text, by_time)}
+            self[line] = {"exit": status, "stdout": to_row_value(text, by_time)}
             if page.exists():
                 self[line]["page"] = sha256(page.read_bytes())
 
     def train(self, line: str, name: str) -> None:
-        """Run a training; store the hashes of the tensors of its model and its training state too."""
+        """Run `chargen train`; record also hashes of the tensors of the model and of the training state."""
         self.cli(f"train {line} --json")
         found = {"weights": tensors_sha256(MODEL.format(name)), "state": tensors_sha256(STATE.format(name))}
         self[f"train {line} --json"].update(found)
 
 
 def library_rows(rec: Recorder) -> None:
-    """Store what the public methods of the library return."""
+    """Record the return values of the public methods of the library."""
     import chargen
 
-    lm, lines, how = chargen.load(ALIASES["BASE"]), sentences(3, 200), {"seed": 3, "length": 50, "temperature": 0.8}
+    lm, lines, args = chargen.load(ALIASES["BASE"]), sentences(3, 200), {"seed": 3, "length": 50, "temperature": 0.8}
     plan: dict[str, Any] = {"length": {"steps": 20}, "model": {"hidden_size": 32}, "train": {"seed": 7}}
     found = {
         "score": lm.score(lines[:10], context="The ", end=True, pieces=True),
         "surprisal": lm.surprisal("The sea 水Ж"),
         "places": list(lm.char_surprisals("The sea 水Ж", num_guesses=3, end=True)),
         "suggest": lm.suggest("The sae", context="\n", num_suggestions=3),
-        "samples": [lm.sample("The", **how), lm.samples(5, "The", **how), list(lm.stream("The", number=2, **how))],
-        "joins": lm.joins(2, "The", "wind.", particles=8, **how),
-        "read": list(lm.stream(after=list(lm.read("The sea and "))[-1], **how)),
+        "samples": [lm.sample("The", **args), lm.samples(5, "The", **args), list(lm.stream("The", number=2, **args))],
+        "joins": lm.joins(2, "The", "wind.", particles=8, **args),
+        "read": list(lm.stream(after=list(lm.read("The sea and "))[-1], **args)),
         "evaluate": [lm.evaluate("\n".join(lines)), lm.evaluate_lines([f"{line}\n" for line in lines])],
         "characters": [lm.unknown_characters("The Ж漢"), lm.copy_report("The sea and the wind")],
         "save": [lm.save("saved.safetensors"), tensors_sha256("saved.safetensors")],
@@ -294,15 +294,15 @@ def library_rows(rec: Recorder) -> None:
     }
     for name, value in found.items():
         text = json.dumps(value, default=lambda one: one.tolist() if hasattr(one, "tolist") else asdict(one))
-        rec[f"library {name}"] = stored(text)
+        rec[f"library {name}"] = to_row_value(text)
     rec["library train, weights"] = tensors_sha256(MODEL.format("library"))
 
 
 def record_all(rec: Recorder) -> None:
-    """Run every case, in the working directory."""
+    """Run every case in the working directory."""
     write_inputs()
-    for name, given in RUNS.items():
-        rec.train(f"{given} --name {name}", name)
+    for name, arguments in RUNS.items():
+        rec.train(f"{arguments} --name {name}", name)
     for name in RESUMED:
         rec.train(f"{RUNS[name]} --name half-{name} --stop-after 30", f"half-{name}")
         shutil.copytree(f"checkpoints/half-{name}", f"checkpoints/stopped-{name}")
@@ -310,8 +310,8 @@ def record_all(rec: Recorder) -> None:
         whole, parts = (tensors_sha256(MODEL.format(run)) for run in (name, f"half-{name}"))
         rec[f"30 + 30 steps equal 60: {name}"] = whole == parts
     for name in RUNS:
-        many = "lines.txt" if f"{name}: " in "".join(GRID) else "few.txt"
-        rec.cli(f"score -m {name} --file {many} --no-sort --json", f"eval -m {name} val.txt --json")
+        file = "lines.txt" if f"{name}: " in "".join(GRID) else "few.txt"
+        rec.cli(f"score -m {name} --file {file} --no-sort --json", f"eval -m {name} val.txt --json")
     for name in SAMPLED:
         rec.cli(*(f"sample -m {name} --seed 5 --length 60 {case} --json" for case in SAMPLE_BASIC))
         rec.cli(*(f"score -m {name} {case} --json" for case in SCORE_BASIC))
@@ -325,7 +325,7 @@ def record_all(rec: Recorder) -> None:
 
 
 def reopen_all(rec: Recorder) -> None:
-    """Use the runs and the cache in the working directory, which another version of the code may have written."""
+    """Open the runs and the cache in the working directory; another version of the code may have written them."""
     runs = sorted(path.parent.name for path in Path().glob(MODEL.format("[!.]*")))
     times = {path.name: path.stat().st_mtime_ns for path in Path(CACHE).iterdir()}
     for name in runs:
@@ -337,22 +337,22 @@ def reopen_all(rec: Recorder) -> None:
     changed = [path.name for path in Path(CACHE).iterdir() if times.get(path.name) != path.stat().st_mtime_ns]
     rec["files that were written into the cache again"] = sorted(changed)
     for path in [*Path().glob("*.*"), *Path("folder").iterdir()]:
-        path.unlink()  # the texts of the models are now in the cache alone
+        path.unlink()  # from here on, only the cache has the training texts
     rec.cli(*(f"sample -m {name} --seed 3 --length 40 --report --json" for name in runs), "corpora clean --json")
 
 
-def renamed(value: Any, names: dict[str, str]) -> Any:
-    """Return a JSON value in which words of keys have new names: keys, and options and commands in names of rows."""
+def rename_keys(value: Any, names: dict[str, str]) -> Any:
+    """Rename words in the keys of a JSON value: keys, and options and commands in the names of rows."""
     if isinstance(value, dict):
         words = {key: re.split(r"([ .]+)", key) for key in value}
-        return {"".join(names.get(w, w) for w in words[key]): renamed(part, names) for key, part in value.items()}
-    return [renamed(part, names) for part in value] if isinstance(value, list) else value
+        return {"".join(names.get(w, w) for w in words[key]): rename_keys(part, names) for key, part in value.items()}
+    return [rename_keys(part, names) for part in value] if isinstance(value, list) else value
 
 
 def compare(before: str, after: str, names: dict[str, str]) -> int:
-    """Print the rows that differ, and return how many there are."""
+    """Print the rows that differ; return their number."""
     (old, new), count = (json.loads(Path(path).read_text("utf-8")) for path in (before, after)), 0
-    old = renamed(old, names)
+    old = rename_keys(old, names)
     for name in old | new:
         a, b = (dict(leaves(rows.get(name, "(no row)"), numbered=True)) for rows in (old, new))
         paths = [path for path in a | b if a.get(path, "(missing)") != b.get(path, "(missing)")]
@@ -364,7 +364,7 @@ def compare(before: str, after: str, names: dict[str, str]) -> int:
 
 
 def run(out: str, work: Callable[[Recorder], None], source: str | None = None, keep: str | None = None) -> None:
-    """Do some work in a temporary folder (a copy of `source`), and write its rows to a file."""
+    """Call `work` in a temporary folder (empty, or a copy of `source`), and write the rows to the file `out`."""
     import torch
 
     torch.set_num_threads(NUM_THREADS)
@@ -387,10 +387,10 @@ def run(out: str, work: Callable[[Recorder], None], source: str | None = None, k
 @click.command()
 @click.argument("action", type=click.Choice(["record", "reopen", "compare"]))
 @click.argument("paths", nargs=-1)
-@click.option("--keep", metavar="FOLDER", help="Where `record` leaves its files for `reopen`.")
-@click.option("--renamed", "names", multiple=True, metavar="OLD=NEW", help="A key, option or command with a new name.")
+@click.option("--keep", metavar="FOLDER", help="Folder where `record` keeps its files for `reopen`.")
+@click.option("--renamed", "names", multiple=True, metavar="OLD=NEW", help="New name of a key, option or command.")
 def main(action: str, paths: tuple[str, ...], keep: str | None, names: tuple[str, ...]) -> None:
-    """Record, reopen or compare; see the top of the file."""
+    """Record, reopen or compare; see the docstring of this file."""
     if action == "compare":
         sys.exit(compare(*paths, names=dict(name.split("=", 1) for name in names)) > 0)
     run(paths[-1], record_all if action == "record" else reopen_all, paths[0] if action == "reopen" else None, keep)

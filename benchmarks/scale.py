@@ -1,9 +1,10 @@
-"""Text of any size: how fast a long one is read and encoded, and what training on it holds in memory.
+"""Measure large corpora: how fast a long text is read and encoded, and how much memory training on it needs.
 
     python -m benchmarks.scale --gigabytes 1 --steps 3000 --files 20000
 
-Each part is a process of its own, whose peak of resident memory is its own. The text is made of the lines of Python's
-library in a random order; the vocabulary of thousands is made of Chinese, Vietnamese and other letters at random.
+Each part runs in a process of its own, so its peak of resident memory is its own. The long text consists of lines of
+Python's standard library in a random order. The text with thousands of distinct characters consists of random Chinese,
+Vietnamese and other characters.
 """
 
 from __future__ import annotations
@@ -25,37 +26,43 @@ PARTS = ("encode", "train", "folder", "vocabulary", "noise")
 
 
 @click.command()
-@click.option("--gigabytes", default=1.0, show_default=True)
-@click.option("--steps", default=3000, show_default=True)
-@click.option("--files", default=20_000, show_default=True)
-@click.option("--parts", default=",".join(PARTS), show_default=True)
-@click.option("--part", hidden=True, help="Do this one here, in the folder that stands ready.")
+@click.option("--gigabytes", default=1.0, show_default=True, help="Size of the long text.")
+@click.option("--steps", default=3000, show_default=True, help="Training steps on the long text.")
+@click.option("--files", default=20_000, show_default=True, help="Number of small files.")
+@click.option("--parts", default=",".join(PARTS), show_default=True, help="Parts to measure.")
+@click.option("--part", hidden=True, help="Measure this part in this process, in the working directory.")
 def main(gigabytes: float, steps: int, files: int, parts: str, part: str | None) -> None:
-    """Print a line of JSON for each part."""
+    """Print one line of JSON for each part."""
     if part:
-        found = {"encode": encode, "train": lambda: train(steps), "folder": folder, "vocabulary": vocabulary}
-        print(json.dumps({"part": part, **(noise() if part == "noise" else found[part]())}))
+        functions = {
+            "encode": measure_encoding,
+            "train": lambda: measure_training(steps),
+            "folder": measure_small_files,
+            "vocabulary": measure_large_vocabulary,
+            "noise": measure_refusals,
+        }
+        print(json.dumps({"part": part, **functions[part]()}))
         return
     root = str(Path(__file__).parent.parent)
-    with tempfile.TemporaryDirectory() as place:
-        os.chdir(place)
-        make(int(gigabytes * 1e9), files)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        write_texts(int(gigabytes * 1e9), files)
         for name in parts.split(","):
             command = [sys.executable, "-m", "benchmarks.scale", "--part", name, "--steps", str(steps)]
             subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": root})
 
 
-def make(size: int, files: int) -> None:
-    """Write the texts that the parts read."""
+def write_texts(size_bytes: int, num_files: int) -> None:
+    """Write the texts that the parts read into the working directory."""
     from chargen.text.builtin_corpora import read_builtin
 
     rng = random.Random(0)
     lines = read_builtin("python-source").text.splitlines(keepends=True)
     with open("long.txt", "w", encoding="utf-8") as file:
-        while file.tell() < size:
+        while file.tell() < size_bytes:
             file.write("".join(rng.choices(lines, k=20_000)))
     Path("many").mkdir()
-    for i in range(files):
+    for i in range(num_files):
         Path(f"many/{i:06}.txt").write_text("".join(rng.choices(lines, k=8)), encoding="utf-8")
     alphabet = [chr(c) for c in (*range(0x4E00, 0x4E00 + 4600), *range(0x1EA0, 0x1EFA), *range(0x1F300, 0x1F436))]
     weights = [1 / (rank + 3) for rank in range(len(alphabet))]
@@ -66,12 +73,12 @@ def make(size: int, files: int) -> None:
 
 
 def peak_mb() -> float:
-    """Return the most memory that this process ever held, in MB."""
+    """Return the peak of the resident memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def encode() -> dict[str, Any]:
-    """Read the long text, survey it, encode nine tenths of it."""
+def measure_encoding() -> dict[str, Any]:
+    """Read and check the long text, and encode it."""
     from chargen.config import DataConfig
     from chargen.data.dataset import prepare_dataset
     from chargen.text.corpus import read_corpus
@@ -85,80 +92,77 @@ def encode() -> dict[str, Any]:
     return {"mb": size, "mb_per_s": size / seconds, "read_s": read_s, "peak_mb": peak_mb(), "ids": len(data.train.ids)}
 
 
-def train(steps: int) -> dict[str, Any]:
-    """Train on the long text, with an eye on memory and on how long batches take."""
+def measure_training(steps: int) -> dict[str, Any]:
+    """Train on the long text, and measure the memory and the share of the time that batches take."""
     from chargen.text.corpus import read_corpus
-    from chargen.training import trainer
-    from chargen.training import trainer as feed
-    from chargen.training.run import Plan
-    from chargen.training.run import train as run
+    from chargen.training.run import Plan, train
+    from chargen.training.trainer import DeviceLoader, Trainer
 
-    spent = {"batch": 0.0, "step": 0.0}
+    times_s = {"batch": 0.0, "step": 0.0}
 
-    def timed(owner: Any, name: str, key: str) -> None:
-        original = getattr(owner, name)
+    def add_timer(owner: Any, method: str, key: str) -> None:
+        original = getattr(owner, method)
 
         def call(*args: Any) -> Any:
             begin = time.perf_counter()
             try:
                 return original(*args)
             finally:
-                spent[key] += time.perf_counter() - begin
+                times_s[key] += time.perf_counter() - begin
 
-        setattr(owner, name, call)
+        setattr(owner, method, call)
 
-    timed(feed.DeviceLoader, "get_batch", "batch")
-    timed(trainer.Trainer, "train_step", "step")
+    add_timer(DeviceLoader, "get_batch", "batch")
+    add_timer(Trainer, "train_step", "step")
     plan = Plan(read_corpus(["long.txt"]), "long", {"steps": steps}, model={"hidden_size": 256})
     resident: list[float] = []
-    for report in run(plan):
-        if report.to_json()["event"] == "progress":
+    for event in train(plan):
+        if event.to_json()["event"] == "progress":
             resident.append(_resident_mb())
     quarter = len(resident) // 4
     return {
-        "data_share_of_step": spent["batch"] / spent["step"],
+        "data_share_of_step": times_s["batch"] / times_s["step"],
         "resident_mb_first_quarter": max(resident[:quarter]),
         "resident_mb_last_quarter": max(resident[-quarter:]),
         "peak_mb": peak_mb(),
     }
 
 
-def folder() -> dict[str, Any]:
+def measure_small_files() -> dict[str, Any]:
     """Read a folder of small files twice."""
     from chargen.text.corpus import read_corpus
 
     begin = time.perf_counter()
     first = read_corpus(["many"])
-    seconds = time.perf_counter() - begin
-    again = read_corpus(["many"])
-    return {"files": first.files, "seconds": seconds, "same": first.sha256 == again.sha256, "peak_mb": peak_mb()}
+    elapsed_s = time.perf_counter() - begin
+    second = read_corpus(["many"])
+    return {"files": first.files, "seconds": elapsed_s, "same": first.sha256 == second.sha256, "peak_mb": peak_mb()}
 
 
-def vocabulary() -> dict[str, Any]:
-    """Train for 30 seconds on a text of about 5,000 characters; sample and score."""
+def measure_large_vocabulary() -> dict[str, Any]:
+    """Train for 30 seconds on a text with about 5,000 distinct characters; then sample and score."""
     from chargen import load
     from chargen.text.corpus import read_corpus
-    from chargen.training.run import Plan
-    from chargen.training.run import train as run
+    from chargen.training.run import Plan, train
 
-    *_, finished = run(Plan(read_corpus(["letters.txt"]), "letters", {"budget_s": 30.0}))
+    *_, finished = train(Plan(read_corpus(["letters.txt"]), "letters", {"budget_s": 30.0}))
     model = load("letters")
     begin = time.perf_counter()
     text = model.sample(length=500, seed=0)
     sample_s = time.perf_counter() - begin
     score = model.score(text[:100])
-    found = finished.to_json()
+    result = finished.to_json()
     return {
         "vocabulary": model.tokenizer.vocab_size,
-        "chars_per_s": found["chars_per_s"],
-        "loss_nats_per_char": found["val_loss_nats_per_char"],
+        "chars_per_s": result["chars_per_s"],
+        "loss_nats_per_char": result["val_loss_nats_per_char"],
         "sample_500_s": sample_s,
         "score_bits_per_char": score.bits_per_char,
     }
 
 
-def noise() -> dict[str, Any]:
-    """Random bytes, called text in an encoding that takes any of them two by two, must be refused soon."""
+def measure_refusals() -> dict[str, Any]:
+    """Read random bytes, and a text with 180,000 distinct characters; both must be refused quickly."""
     from chargen.errors import ChargenError
     from chargen.text.corpus import read_corpus
     from chargen.tokenizers.tokenizer import build_tokenizer
@@ -168,15 +172,15 @@ def noise() -> dict[str, Any]:
         chr(0x10000 + int.from_bytes(data[i : i + 3], "little") % 180_000) for i in range(0, len(data) - 3, 3)
     )
     Path("noise-letters.txt").write_text(text, encoding="utf-8")
-    said = {}
+    answers = {}
     for name in ("noise.txt", "noise-letters.txt"):
         begin = time.perf_counter()
         try:
             build_tokenizer("char", read_corpus([name]).content.span())
-            said[name] = "taken"
+            answers[name] = "accepted"
         except ChargenError as error:
-            said[name] = f"{error.message} {error.hint} ({time.perf_counter() - begin:.1f} s)"
-    return said
+            answers[name] = f"{error.message} {error.hint} ({time.perf_counter() - begin:.1f} s)"
+    return answers
 
 
 def _resident_mb() -> float:

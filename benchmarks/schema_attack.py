@@ -1,12 +1,12 @@
-"""Malformed files with correct checksums: random changes to a model's header, a training state and a classifier's file.
+"""Open malformed files with correct checksums: random changes to a model header, a training state and a classifier.
 
     python -m benchmarks.survival --kills 0 --mutations 0 --schema 10000
 
-A checksum finds damage, but not malice: anyone who writes a file can write its checksum too. Here a random node of the
-JSON is replaced by another type, an extreme, something nested, is removed or doubled, or a tensor is renamed, reshaped,
-given another type or extreme numbers, and the file is written again with the checksum that belongs to it. Opening it
-must end in a `ModelError`, or give what the whole file gives, or (a setting with another valid value) something else
-that works.
+A checksum detects damage, but not malice: whoever writes a file can also write its checksum. Here, a random node of the
+JSON is replaced by another type, an extreme value or something nested, or it is removed or doubled; or a tensor is
+renamed, reshaped, or given another type or extreme numbers. Then the file is written with the matching checksum.
+Opening it must end in a `ModelError`, or give the same result as the original file, or, if a setting has another valid
+value, something else that works.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from safetensors.numpy import save
 from chargen.checkpoint import FORMAT, Tensors, _checksum
 from chargen.errors import DivergenceError, ModelError
 
-RAW = "@@RAW@@"  #: stands for text that `json.dumps` does not write
+RAW = "@@RAW@@"  #: placeholder for text that `json.dumps` cannot write
 RAW_VALUES = ("NaN", "Infinity", "-Infinity", "1e999", "[" * 200_000, "[" * 50 + "]" * 50, "9" * 5000, "1" * 400, "01")
 EXTREMES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2, 7, 255, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, 10**9, 10**30, -(10**30), 0.5, -0.5,
@@ -36,35 +36,35 @@ EXTREMES: tuple[Any, ...] = (
     "\0", "\x1b[2J", "-", [], {}, [[]], [None], {"a": 1}, [0] * 1000, ["x"] * 1000, {"x": {"x": {"x": {}}}},
 )  # fmt: skip
 SAME, OTHER, REFUSED, DIVERGED = "the same", "another valid value", "refused", "diverged"
-SLOW_S = 2.0  #: longer is called a hang
-MAX_EXTRA_BYTES = 1 << 25  #: more than that, beside eight times the file's size, is called too much memory
+MAX_SECONDS = 2.0  #: opening a file that takes longer is a failure
+MAX_EXTRA_BYTES = 1 << 25  #: taking more memory than this plus eight times the size of the file is a failure
 
 
 @dataclass
 class Outcome:
-    """What came of many malformed files of one kind."""
+    """The outcomes for many malformed files of the same kind."""
 
-    counts: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)  #: what ended in anything else than is allowed
-    longest_s: float = 0.0
-    most_bytes: int = 0  #: allocated by Python and NumPy beyond eight times the file's size
+    counts: Counter[str] = field(default_factory=Counter)  #: number of files for each allowed outcome
+    failures: list[str] = field(default_factory=list)  #: a description of each outcome that is not allowed
+    longest_s: float = 0.0  #: time of the slowest file
+    max_extra_bytes: int = 0  #: memory that Python and NumPy allocated beyond eight times the size of the file
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.counts[name]:,} {name}" for name in (REFUSED, SAME, OTHER, DIVERGED))
         return (
             f"{counts}, {len(self.failures):,} failures; longest {self.longest_s:.3f} s, "
-            f"most memory {max(0, self.most_bytes) / 2**20:.1f} MiB"
+            f"maximum memory {max(0, self.max_extra_bytes) / 2**20:.1f} MiB"
         )
 
 
 def attack(count: int, write: Callable[[], str], size: Callable[[], int], use: Callable[[], str]) -> Outcome:
-    """Write a malformed file and use it, `count` times.
+    """Write a malformed file and open it, `count` times.
 
     Args:
-        count: how often.
-        write: writes the file and returns what was changed.
-        size: returns the file's size in bytes.
-        use: opens it and returns SAME, OTHER or DIVERGED.
+        count: Number of files.
+        write: Writes the file and returns a description of the change.
+        size: Returns the size of the file in bytes.
+        use: Opens the file and returns SAME, OTHER or DIVERGED.
     """
     outcome = Outcome()
     for _ in range(count):
@@ -73,7 +73,7 @@ def attack(count: int, write: Callable[[], str], size: Callable[[], int], use: C
         begin = time.perf_counter()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # NumPy's too: an overflow is a fault
+                warnings.simplefilter("error")  # also those of NumPy: an overflow is a failure
                 outcome.counts[use()] += 1
         except ModelError as error:
             outcome.counts[REFUSED] += 1
@@ -81,27 +81,34 @@ def attack(count: int, write: Callable[[], str], size: Callable[[], int], use: C
                 outcome.failures.append(f"{change}: an error message of {len(str(error)):,} characters")
         except DivergenceError:
             outcome.counts[DIVERGED] += 1
-        except BaseException as error:  # whatever it is, it is what is looked for
+        except BaseException as error:  # any other exception is a failure
             if isinstance(error, KeyboardInterrupt):
                 raise
             outcome.failures.append(f"{change}: {type(error).__name__}: {str(error)[:200]}")
-        seconds = time.perf_counter() - begin
-        extra = tracemalloc.get_traced_memory()[1] - 8 * size()
+        elapsed_s = time.perf_counter() - begin
+        extra_bytes = tracemalloc.get_traced_memory()[1] - 8 * size()
         tracemalloc.stop()
-        outcome.longest_s, outcome.most_bytes = max(outcome.longest_s, seconds), max(outcome.most_bytes, extra)
-        if seconds > SLOW_S:
-            outcome.failures.append(f"{change}: {seconds:.1f} s")
-        if extra > MAX_EXTRA_BYTES:
-            outcome.failures.append(f"{change}: {extra / 2**20:.0f} MiB")
+        outcome.longest_s = max(outcome.longest_s, elapsed_s)
+        outcome.max_extra_bytes = max(outcome.max_extra_bytes, extra_bytes)
+        if elapsed_s > MAX_SECONDS:
+            outcome.failures.append(f"{change}: {elapsed_s:.1f} s")
+        if extra_bytes > MAX_EXTRA_BYTES:
+            outcome.failures.append(f"{change}: {extra_bytes / 2**20:.0f} MiB")
     return outcome
 
 
 # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def changed_json(value: Any, rng: np.random.Generator) -> tuple[str, str]:
-    """Return a JSON value's text with one to three random changes, and what they were."""
-    value, raws, changes = json.loads(json.dumps(value)), [], []
+def change_json(value: Any, rng: np.random.Generator) -> tuple[str, str]:
+    """Make one to three random changes to a JSON value.
+
+    Returns:
+        (text of the changed value, description of the changes).
+    """
+    value = json.loads(json.dumps(value))
+    raws = []
+    changes = []
     for _ in range(int(rng.integers(1, 4)) if rng.random() < 0.3 else 1):
         path = _random_path(value, rng)
         if not path:
@@ -152,11 +159,17 @@ def _at(value: Any, path: list[Any]) -> Any:
     return value
 
 
-def changed_tensors(tensors: Tensors, rng: np.random.Generator) -> tuple[Tensors, str]:
-    """Return tensors of which one is changed, and how."""
-    changed, names = dict(tensors), sorted(tensors)
+def change_tensors(tensors: Tensors, rng: np.random.Generator) -> tuple[Tensors, str]:
+    """Change one random tensor.
+
+    Returns:
+        (all tensors, description of the change).
+    """
+    changed = dict(tensors)
+    names = sorted(tensors)
     name = names[int(rng.integers(len(names)))]
-    tensor, kind = changed[name].copy(), int(rng.integers(6))
+    tensor = changed[name].copy()
+    kind = int(rng.integers(6))
     if kind == 0:
         changed[f"{name}{'x' * int(rng.integers(1, 3))}"] = changed.pop(name)
     elif kind == 1:
@@ -171,19 +184,19 @@ def changed_tensors(tensors: Tensors, rng: np.random.Generator) -> tuple[Tensors
     elif kind == 4:
         types = [np.float64, np.float16, np.int32, np.int64, np.uint8, np.bool_, np.uint64]
         wanted = types[int(rng.integers(len(types)))]
-        with np.errstate(invalid="ignore", over="ignore"):  # a mask of -1e30 is no whole number
+        with np.errstate(invalid="ignore", over="ignore"):  # the masked bias of -1e30 does not fit into an integer
             changed[name] = tensor.astype(wanted) if tensor.dtype != wanted else tensor.astype(np.float32)
     else:
         extremes = [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e7, -1e30] if tensor.dtype.kind == "f" else [255, 0, 127]
         value = extremes[int(rng.integers(len(extremes)))]
-        place = slice(None) if rng.random() < 0.5 or not tensor.size else int(rng.integers(tensor.size))
-        tensor.reshape(-1)[place] = value
+        position = slice(None) if rng.random() < 0.5 or not tensor.size else int(rng.integers(tensor.size))
+        tensor.reshape(-1)[position] = value
         changed[name] = tensor
     return changed, f"tensor {name} ({kind})"
 
 
 def write_tensors(path: Path, tensors: Tensors, text: str) -> None:
-    """Write tensors and a JSON text with the checksum that belongs to them; any, where the text has none."""
+    """Write tensors and a JSON text with the matching checksum; with zeros if the text is not valid JSON."""
     try:
         sha256 = _checksum(json.loads(text), tensors)
     except (ValueError, RecursionError, TypeError):
@@ -193,44 +206,44 @@ def write_tensors(path: Path, tensors: Tensors, text: str) -> None:
 
 
 def change_file(path: Path, tensors: Tensors, described: Any, rng: np.random.Generator) -> str:
-    """Write a file as `save_tensors` does, with its JSON (three times of four) or a tensor changed; say how."""
+    """Write a file as `save_tensors` does, with a change to its JSON (3 in 4) or to a tensor; return a description."""
     if rng.random() < 0.75:
-        text, change = changed_json(described, rng)
+        text, change = change_json(described, rng)
         write_tensors(path, tensors, text)
     else:
-        other, change = changed_tensors(tensors, rng)
+        other, change = change_tensors(tensors, rng)
         write_tensors(path, other, json.dumps(described))
     return change
 
 
-# ── the three kinds of files ─────────────────────────────────────────────────────────────────────────────────────────
+# ── attacks on the kinds of files ────────────────────────────────────────────────────────────────────────────────────
 
 
-def attack_models(count: int, rng: np.random.Generator, whole: Path) -> Outcome:
-    """Change a model file in `count` ways; an accepted one must score and write."""
+def attack_models(count: int, rng: np.random.Generator, original: Path) -> Outcome:
+    """Open `count` changed copies of a model file. A model that is accepted must score and sample."""
     from chargen.checkpoint import load_checkpoint, load_tensors
     from chargen.lm import LanguageModel
 
-    tensors, described = load_tensors(whole)
-    path = whole.with_name("changed.safetensors")
+    tensors, described = load_tensors(original)
+    path = original.with_name("changed.safetensors")
 
-    def told(file: Path) -> tuple[float, str]:
+    def score_and_sample(file: Path) -> tuple[float, str]:
         model = LanguageModel(load_checkpoint(file), path=file)
         return model.score("Trăm năm").log_prob_nats, model.sample(length=20, seed=1)
 
-    expected = told(whole)
+    expected = score_and_sample(original)
 
     def use() -> str:
-        found = told(path)
+        found = score_and_sample(path)
         if not np.isfinite(found[0]):
-            raise ArithmeticError(f"log p is {found[0]}")
+            raise ArithmeticError(f"the log probability is {found[0]}")
         return SAME if found == expected else OTHER
 
     return attack(count, lambda: change_file(path, tensors, described, rng), lambda: path.stat().st_size, use)
 
 
-def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) -> Outcome:
-    """Change a training state in `count` ways; from an accepted one a training step must be possible."""
+def attack_states(count: int, rng: np.random.Generator, original: Path, text: str) -> Outcome:
+    """Open `count` changed copies of a training state. From an accepted one, a training step must be possible."""
     from chargen.checkpoint import load_tensors
     from chargen.data.dataset import prepare_dataset
     from chargen.run_writer import RunLock, RunWriter
@@ -243,24 +256,24 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
     from chargen.training.saving import RunSaver
     from chargen.training.state import load_state
 
-    tensors, described = load_tensors(whole)
-    run = Run(whole.parent / "changed", "changed")
+    tensors, described = load_tensors(original)
+    run = Run(original.parent / "changed", "changed")
     run.folder.mkdir(exist_ok=True)
-    start = load_state(whole)
+    start = load_state(original)
     data = prepare_dataset(
         Corpus(LongText.from_string(text), "verse", ("verse.txt",), 1), None, start.data, start.tokenizer
     )
 
     def step() -> Tensors:
         state = load_state(run.state_path)
-        config = replace(state.train, device="cpu")  # as `train` replaces it by a device of this machine
+        config = replace(state.train, device="cpu")  # `train`, too, chooses a device of this machine
         saver = RunSaver(RunWriter(RunLock(run.folder), run), data, state.model, config)
         batches = build_batch_source(data, config)
         loop = build_loop(batches, saver, Budget(0.0, None, 100, 0), state, None, 60.0)
         loop.trainer.train_step(0.5)
         return loop.trainer.network.export_weights()
 
-    run.state_path.write_bytes(whole.read_bytes())
+    run.state_path.write_bytes(original.read_bytes())
     expected = step()
 
     def use() -> str:
@@ -274,37 +287,41 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
 
 
 def attack_classifiers(count: int, rng: np.random.Generator, folder: Path) -> Outcome:
-    """Change a classifier's file in `count` ways; an accepted one must classify."""
+    """Open `count` changed copies of a classifier file. A classifier that is accepted must classify."""
     from chargen.runs import CLASSIFIER_FILE
     from chargen.tasks.classifier import load_classifier
 
     path = folder / CLASSIFIER_FILE
     described = json.loads(path.read_text(encoding="utf-8"))
 
-    def told() -> np.ndarray:
+    def classify() -> np.ndarray:
         return load_classifier([str(folder)]).log_probs(["Trăm năm"])
 
-    expected = told()
+    expected = classify()
 
     def write() -> str:
-        text, change = changed_json(described, rng)
+        text, change = change_json(described, rng)
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
         return change
 
     def use() -> str:
-        found = told()
+        found = classify()
         if not np.isfinite(found).all():
-            raise ArithmeticError(f"log p is {found}")
+            raise ArithmeticError(f"the log probabilities are {found}")
         return SAME if np.array_equal(found, expected) else OTHER
 
     return attack(count, write, lambda: path.stat().st_size, use)
 
 
-def examples(folder: Path, text: str) -> tuple[Path, Path, Path]:
-    """Make a model, a training state and a classifier of two models in a folder.
+def create_examples(folder: Path, text: str) -> tuple[Path, Path, Path]:
+    """Create a model, a training state, and a classifier of two models.
+
+    Args:
+        folder: Folder of the classifier. The run is created in the working directory.
+        text: Text of the corpus.
 
     Returns:
-        (the model's file, the state's file, the classifier's folder).
+        (file of the model, file of the training state, folder of the classifier).
     """
     import shutil
 
@@ -321,7 +338,7 @@ def examples(folder: Path, text: str) -> tuple[Path, Path, Path]:
     settings = {"batch_size": 4, "seq_len": 8, "seed": 3}
     plan = Plan(corpus, "example", {"steps": 60}, DataConfig(), model, settings, device="cpu", stop_after=55)
     finished = list(train(plan))[-1]
-    run = Path(getattr(finished, "model_path")).parent  # noqa: B009 (the last report is `Finished`)
+    run = Path(getattr(finished, "model_path")).parent  # noqa: B009 (the last event is `Finished`)
     classifier = folder / "classifier"
     for name in ("a", "b"):
         (classifier / name).mkdir(parents=True)
@@ -333,8 +350,8 @@ def examples(folder: Path, text: str) -> tuple[Path, Path, Path]:
 
 
 def attack_all(count: int, seed: int, text: str, folder: Path) -> dict[str, Outcome]:
-    """Attack the three kinds of files, `count` times each."""
-    model, state, classifier = examples(folder, text)
+    """Open `count` malformed files of each kind; return the outcomes by the names of the kinds."""
+    model, state, classifier = create_examples(folder, text)
     return {
         "model header": attack_models(count, np.random.default_rng([seed, 0]), model),
         "training state": attack_states(count, np.random.default_rng([seed, 1]), state, text),

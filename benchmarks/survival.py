@@ -1,11 +1,11 @@
-"""What a run and its files survive: kills at random moments, and files with random damage.
+"""Check what a training run and its files survive: kills at random moments, and random damage to files.
 
     python -m benchmarks.survival --kills 50 --mutations 10000 --schema 10000
 
-A run that saves its state all the time is killed (SIGKILL) at a random moment after its folder was made; then its
-training state is opened and trained on from, and its best model opened. A model's file is damaged at random; it must
-be refused with a clear error or be the same model, bit for bit, and must not take more memory than twice its size.
-Malformed files with correct checksums are `schema_attack.py`'s.
+Kills: a run that saves its state continuously is killed (SIGKILL) at a random moment after its first training state was
+written. Then its best model is opened, and the run is resumed for a few steps. Mutations: a model file is damaged at
+random. Opening it must end in a clear error or give the same model, bit for bit, and must not take more memory than
+twice the size of the file. `schema_attack.py` makes malformed files with correct checksums.
 """
 
 from __future__ import annotations
@@ -29,29 +29,30 @@ from chargen.errors import ModelError
 from chargen.tokenizers.tokenizer import build_tokenizer
 
 TEXT = "Trăm năm trong cõi người ta,\nChữ tài chữ mệnh khéo là ghét nhau.\n" * 400
-OVERHEAD = 1 << 18  #: bytes that opening any file takes: parsed JSON, error messages
-SLOW_S = 2.0  #: longer is called a hang
+OVERHEAD_BYTES = 1 << 18  #: memory that opening any file takes: parsed JSON, error messages
+MAX_SECONDS = 2.0  #: opening a file that takes longer counts as a hang
 
 
 @click.command()
-@click.option("--kills", default=50, show_default=True)
-@click.option("--mutations", default=10_000, show_default=True)
-@click.option("--schema", default=0, show_default=True, help="Malformed files with correct checksums, of each kind.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--kills", default=50, show_default=True, help="Number of runs to kill.")
+@click.option("--mutations", default=10_000, show_default=True, help="Number of damaged model files.")
+@click.option(
+    "--schema", default=0, show_default=True, help="Number of malformed files with correct checksums, for each kind."
+)
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
 def main(kills: int, mutations: int, schema: int, seed: int) -> None:
-    """Kill runs and damage files; print what came of it."""
+    """Kill runs and damage files; print the outcomes."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         Path("verse.txt").write_text(TEXT, encoding="utf-8")
-        results = [killed(f"run{i}", rng) for i in range(kills)]
+        results = [kill_and_resume(f"run{i}", rng) for i in range(kills)]
         if kills:
-            mid_write = sum(partial for _, partial in results)
-            print(
-                f"{kills} kills, {mid_write} of them while a file was written:", sum(ok for ok, _ in results), "resumed"
-            )
+            num_resumed = sum(is_resumed for is_resumed, _ in results)
+            num_writing = sum(was_writing for _, was_writing in results)
+            print(f"{kills} kills, {num_writing} of them while a file was written: {num_resumed} resumed")
         if mutations:
-            print(f"{mutations:,} damaged files:", damaged(mutations, np.random.default_rng(seed)))
+            print(f"{mutations:,} damaged files:", open_damaged_files(mutations, np.random.default_rng(seed)))
         if schema:
             for kind, outcome in attack_all(schema, seed, TEXT[:4000], Path()).items():
                 print(f"{schema:,} × {kind}: {outcome}")
@@ -59,8 +60,16 @@ def main(kills: int, mutations: int, schema: int, seed: int) -> None:
                     print(f"  {failure}")
 
 
-def killed(name: str, rng: random.Random) -> tuple[bool, bool]:
-    """Kill a run; return (whether it could be resumed with its best model whole, whether a file was being written)."""
+def kill_and_resume(name: str, rng: random.Random) -> tuple[bool, bool]:
+    """Kill a run, open its best model, and resume it.
+
+    Args:
+        name: Name of the run.
+        rng: Chooses the moment of the kill.
+
+    Returns:
+        (whether the model was intact and the run could be resumed, whether it was killed while it wrote a file).
+    """
     command = [sys.executable, "-m", "chargen", "train", "verse.txt", "--name", name, "--steps", "100000"]
     process = subprocess.Popen(
         [*command, "--hidden", "384", "--save-every", "0.02s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -73,78 +82,100 @@ def killed(name: str, rng: random.Random) -> tuple[bool, bool]:
     time.sleep(rng.uniform(0.0, 3.0))
     process.kill()
     process.wait()
-    partial = bool(list(run.glob(".*.part")))
+    was_writing = bool(list(run.glob(".*.part")))
     try:
         _, described = load_tensors(run / "training_state.safetensors")
         if (run / "model.safetensors").exists():
             load_checkpoint(run / "model.safetensors")
     except ModelError as error:
         print(f"{name}: {error}")
-        return False, partial
+        return False, was_writing
     steps = described["trainer"]["step"] + 3
     resumed = subprocess.run(
         [sys.executable, "-m", "chargen", "train", "--resume", name, "--stop-after", str(steps)], capture_output=True
     )
     if resumed.returncode != 130:
         print(f"{name}: {resumed.stderr.decode()}")
-    return resumed.returncode == 130, partial
+    return resumed.returncode == 130, was_writing
 
 
-def damaged(count: int, rng: np.random.Generator) -> str:
-    """Damage a model's file in `count` ways; return what came of it, in words."""
-    path, copy = Path("whole.safetensors"), Path("damaged.safetensors")
+def open_damaged_files(count: int, rng: np.random.Generator) -> str:
+    """Open damaged copies of a model file.
+
+    Args:
+        count: Number of copies.
+        rng: Chooses the damage.
+
+    Returns:
+        The outcomes in words.
+
+    Raises:
+        RuntimeError: If a damaged file gives another model.
+    """
+    path = Path("whole.safetensors")
+    copy = Path("damaged.safetensors")
     tokenizer = build_tokenizer("char", TEXT)
     config = ModelConfig(tokenizer.vocab_size, hidden_size=16, embedding_dim=8)
     from chargen.cells.weights import parameter_shapes
     from chargen.checkpoint import Checkpoint
 
     weights = {n: rng.normal(size=shape).astype(np.float32) for n, shape in parameter_shapes(config).items()}
-    checkpoint = Checkpoint(config, tokenizer, weights, {})  # masks the ids that cannot come
+    checkpoint = Checkpoint(config, tokenizer, weights, {})  # masks the ids that cannot occur
     save_checkpoint(path, checkpoint)
-    whole, same, refused, worst, slowest = path.read_bytes(), 0, 0, 0, 0.0
+    original = path.read_bytes()
+    num_same = 0
+    num_refused = 0
+    max_extra_bytes = 0
+    longest_s = 0.0
     for _ in range(count):
-        data = mutated(whole, rng)
+        data = damage(original, rng)
         copy.write_bytes(data)
         tracemalloc.start()
         begin = time.perf_counter()
         try:
             found = load_checkpoint(copy)
         except ModelError:
-            refused += 1
+            num_refused += 1
         else:
             if any(not np.array_equal(found.weights[name], weight) for name, weight in checkpoint.weights.items()):
-                raise RuntimeError("a damaged file was taken for a model")
-            same += 1
-        slowest = max(slowest, time.perf_counter() - begin)
-        worst = max(worst, tracemalloc.get_traced_memory()[1] - 2 * len(data))
+                raise RuntimeError("a damaged file was opened as another model")
+            num_same += 1
+        longest_s = max(longest_s, time.perf_counter() - begin)
+        max_extra_bytes = max(max_extra_bytes, tracemalloc.get_traced_memory()[1] - 2 * len(data))
         tracemalloc.stop()
-    hangs = "a hang" if slowest > SLOW_S else "no hang"
-    large = "too large an allocation" if worst > OVERHEAD else "no large allocation"
-    return f"{refused:,} refused, {same:,} the same model, no crash, {hangs} (longest {slowest:.3f} s), {large}"
+    hang = "a hang" if longest_s > MAX_SECONDS else "no hang"
+    memory = "too large an allocation" if max_extra_bytes > OVERHEAD_BYTES else "no large allocation"
+    return (
+        f"{num_refused:,} refused, {num_same:,} the same model, no crash, {hang} (longest {longest_s:.3f} s), {memory}"
+    )
 
 
-def mutated(whole: bytes, rng: np.random.Generator) -> bytes:
-    """Return a file's bytes with damage: bits, bytes, pieces lost, doubled or moved, numbers in the header changed."""
-    data = bytearray(whole)
-    header = int.from_bytes(whole[:8], "little")
+def damage(original: bytes, rng: np.random.Generator) -> bytes:
+    """Return the bytes of a file with one to three random kinds of damage.
+
+    A bit is flipped, bytes are overwritten, deleted or doubled, the end is cut off, or the length of the header or a
+    digit in it is changed.
+    """
+    data = bytearray(original)
+    header_size = int.from_bytes(original[:8], "little")
     for _ in range(int(rng.integers(1, 4))):
         kind = int(rng.integers(7))
-        place = int(rng.integers(8 + header if rng.random() < 0.5 else len(data)))
+        position = int(rng.integers(8 + header_size if rng.random() < 0.5 else len(data)))
         size = int(rng.integers(1, 64))
         if kind == 0:
-            data[place % len(data)] ^= 1 << int(rng.integers(8))
+            data[position % len(data)] ^= 1 << int(rng.integers(8))
         elif kind == 1:
-            data[place : place + size] = rng.bytes(size)
+            data[position : position + size] = rng.bytes(size)
         elif kind == 2:
-            del data[place : place + size]
+            del data[position : position + size]
         elif kind == 3:
-            data[place:place] = data[place : place + size]
+            data[position:position] = data[position : position + size]
         elif kind == 4:
-            del data[place:]
+            del data[position:]
         elif kind == 5:
             data[:8] = int(rng.integers(1 << 62)).to_bytes(8, "little")
         else:
-            digits = [i for i in range(8, min(8 + header, len(data))) if 48 <= data[i] <= 57]
+            digits = [i for i in range(8, min(8 + header_size, len(data))) if 48 <= data[i] <= 57]
             if digits:
                 data[digits[int(rng.integers(len(digits)))]] = int(rng.integers(48, 58))
         if not data:

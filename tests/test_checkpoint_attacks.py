@@ -20,8 +20,8 @@ from benchmarks.schema_attack import (
     attack_classifiers,
     attack_models,
     attack_states,
-    changed_json,
-    examples,
+    change_json,
+    create_examples,
     write_tensors,
 )
 from chargen.cells.weights import MASKED_LOGIT, MAX_WEIGHT, count_parameters, count_tensors, parameter_shapes
@@ -50,7 +50,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        return tuple(path.resolve() for path in examples(folder, VERSE * 25))  # type: ignore[return-value]
+        return tuple(path.resolve() for path in create_examples(folder, VERSE * 25))  # type: ignore[return-value]
     finally:
         os.chdir(before)
 
@@ -190,7 +190,7 @@ def test_strict_json_is_parsed_like_the_json_module_does() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_attacks_change_the_file(seed: int) -> None:
     rng, value = np.random.default_rng(seed), {"a": [1, 2, {"b": "c"}], "d": None, "e": 0.25}
-    texts = {changed_json(value, rng)[0] for _ in range(100)}
+    texts = {change_json(value, rng)[0] for _ in range(100)}
     assert len(texts) > 50
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*(ROOT / "chargen").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
-PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *ROOT.glob("*.md")])
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 
 #: Words that earlier versions used in meanings of their own, with the term to use instead.
@@ -33,6 +33,9 @@ PRIVATE = {
     r"nobody": "no one; or name who",
     r"whatever": "any",
 }
+#: The name of a recorded case. It stays as it is, so that recordings of earlier versions can still be compared.
+RECORDED_CASE = "lanes: PLAIN --batch 8"
+
 PATTERN = re.compile(r"(?<![\w-])(" + "|".join(f"(?:{word})" for word in PRIVATE) + r")(?![\w-])", re.IGNORECASE)
 
 
@@ -55,7 +58,10 @@ def private_words(lines: list[tuple[int, str]]) -> list[str]:
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda f: f.relative_to(ROOT).as_posix())
 def test_the_package_has_no_private_words(file: Path) -> None:
-    assert not private_words(words_of(file.read_text(encoding="utf-8")))
+    source = file.read_text(encoding="utf-8")
+    if file.name == "safety_net.py":
+        source = source.replace(RECORDED_CASE, "")
+    assert not private_words(words_of(source))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda f: f.relative_to(ROOT).as_posix())

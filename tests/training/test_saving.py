@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.survival import damaged, mutated
+from benchmarks.survival import damage, open_damaged_files
 from chargen.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from chargen.cli.main import run as command_line
 from chargen.config import DataConfig, ModelConfig, TrainConfig
@@ -170,7 +170,7 @@ def test_a_damaged_model_file_is_an_error_or_gives_the_same_model(tmp_path: Path
     whole = (tmp_path / "a.safetensors").read_bytes()
     refused = 0
     for _ in range(500):
-        (tmp_path / "b.safetensors").write_bytes(mutated(whole, rng))
+        (tmp_path / "b.safetensors").write_bytes(damage(whole, rng))
         try:
             found = load_checkpoint(tmp_path / "b.safetensors")
         except ModelError:
@@ -289,4 +289,4 @@ def test_a_resumed_run_on_documents_equals_the_unstopped_run() -> None:
 
 
 def test_no_damaged_file_is_read_as_another_model() -> None:
-    assert "no crash" in damaged(300, np.random.default_rng(0))  # it raises otherwise
+    assert "no crash" in open_damaged_files(300, np.random.default_rng(0))  # it raises otherwise
