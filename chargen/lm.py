@@ -25,7 +25,7 @@ from chargen.engines.numpy_engine import NumpyEngine
 from chargen.graph.numba_backend import numba_installed
 from chargen.runs import find_model
 from chargen.sampling.generate import Generator, Sample
-from chargen.sampling.prefix_cache import PrefixCache, read
+from chargen.sampling.prefix_cache import PrefixCache, read_prefix
 from chargen.scoring.scorer import Score, unknown_names
 from chargen.scoring.text_scorer import Scoring
 from chargen.text.documents import NONE, separator
@@ -93,23 +93,23 @@ class LanguageModel:
         Args:
             prompt: the beginning, not repeated; the model reads it after what a text begins after.
             number: of the sample under its seed.
-            settings: of `SampleConfig`: temperature, length, seed (drawn if left out), top_k, stop, regex, …; `after`,
-                a beginning that was read already (see `read`), in the prompt's place; `corpus`, where the training
-                text is, for `max_copy` (looked for if left out).
+            settings: Fields of `SampleConfig`: temperature, length, seed (drawn if missing), top_k, stop, regex, ….
+                `prefix_cache`: a prompt that was read already (see `read_prefix`); it replaces `prompt`. `corpus`:
+                the training text's files, for `max_copy`; without it they are searched for.
 
         Raises:
             ConfigError: a setting is out of range.
         """
-        return self.writing(prompt, **settings).stream(number)
+        return self.generator(prompt, **settings).stream(number)
 
     def samples(self, count: int, prompt: str = "", **settings: Any) -> list[Sample]:
         """Return several texts, written side by side; the first is what `stream` writes, up to rounding."""
-        return list(self.writing(prompt, num_texts=count, **settings).samples(range(count)))
+        return list(self.generator(prompt, num_texts=count, **settings).samples(range(count)))
 
-    def joins(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Infill]:
-        """Return texts of at most `length` characters between a prompt and a suffix; see `sampling/infill.py`."""
-        writing, suffix = self.writing(prompt, num_texts=particles, **settings), self._scoring.normal(suffix)
-        return [writing.join(suffix, number, particles) for number in range(count)]
+    def infill(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Infill]:
+        """Return texts of at most `length` characters between a prompt and a suffix; see `sampling/search.py`."""
+        generator, suffix = self.generator(prompt, num_texts=particles, **settings), self._scoring.normal(suffix)
+        return [generator.infill(suffix, number, particles) for number in range(count)]
 
     def copy_report(self, text: str, corpus: Sequence[str] = ()) -> CopyReport:
         """Compare a text with the training text, which is looked for if `corpus` does not say where it is.
@@ -123,11 +123,11 @@ class LanguageModel:
         learned = training_text(self.checkpoint, corpus, self.path)
         return copy_report(text, learned, self._data.documents)
 
-    def writing(
+    def generator(
         self,
         prompt: str = "",
         *,
-        after: PrefixCache | None = None,
+        prefix_cache: PrefixCache | None = None,
         corpus: Sequence[str] = (),
         num_texts: int = 1,
         **settings: Any,
@@ -135,7 +135,7 @@ class LanguageModel:
         """Make everything ready to write after a prompt, in any of the ways that `Generator` knows.
 
         Args:
-            prompt, after, corpus, settings: as `stream` has them.
+            prompt, prefix_cache, corpus, settings: as `stream` has them.
             num_texts: that will be written at once, about: for many it is worth to wait for torch.
 
         Raises:
@@ -151,19 +151,19 @@ class LanguageModel:
             from chargen.sampling.copy_filter import CopyFilter, copy_index  # which reads corpora
 
             copies = CopyFilter(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self.note))
-        engine = self._numpy if by_numpy or after else self._torch
+        engine = self._numpy if by_numpy or prefix_cache else self._torch
         config, prompt = replace(config, regex=self._scoring.normal(config.regex)), self._scoring.normal(prompt)
         between = separator(self._data.documents) if self._has_documents else None
-        return Generator(engine, self.tokenizer, self._scoring.start, prompt, config, between, copies, after)
+        return Generator(engine, self.tokenizer, self._scoring.start, prompt, config, between, copies, prefix_cache)
 
-    def read(self, text: str, before: PrefixCache | None = None) -> Iterator[PrefixCache]:
+    def read_prefix(self, text: str, prefix_cache: PrefixCache | None = None) -> Iterator[PrefixCache]:
         """Yield readings of ever longer parts of a text, the last of the whole, to be gone on from by `stream`.
 
         Args:
             text: the beginning.
-            before: any reading by this model; what it shares with this text is not read again.
+            prefix_cache: any reading by this model; what it shares with this text is not read again.
         """
-        return read(self._numpy, self.tokenizer, self._scoring.start, self._scoring.normal(text), before)
+        return read_prefix(self._numpy, self.tokenizer, self._scoring.start, self._scoring.normal(text), prefix_cache)
 
     @overload
     def score(self, texts: str, *, context: str | None = ..., end: bool | None = ..., pieces: bool = ...) -> Score: ...

@@ -207,17 +207,20 @@ def _drawn(
     from chargen.sampling.generate import Sample
 
     if suffix:
-        joins = lm.joins(number, prompt, suffix, particles=particles or 64, corpus=corpus, **settings)
-        for index, joined in enumerate(joins):
-            facts = {"suffix_log_prob_nats": joined.suffix_log_prob_nats, "effective_candidates": joined.effective}
-            yield Sample(joined.text, "suffix", index, 0.0), facts
+        infills = lm.infill(number, prompt, suffix, particles=particles or 64, corpus=corpus, **settings)
+        for index, infill in enumerate(infills):
+            facts = {
+                "suffix_log_prob_nats": infill.suffix_log_prob_nats,
+                "effective_candidates": infill.effective_candidates,
+            }
+            yield Sample(infill.text, "suffix", index, 0.0), facts
         return
-    writing = lm.writing(prompt, num_texts=max(number * best_of, particles, beam), corpus=corpus, **settings)
+    generator = lm.generator(prompt, num_texts=max(number * best_of, particles, beam), corpus=corpus, **settings)
     if beam:
-        yield writing.beam(beam), {}
+        yield generator.beam(beam), {}
     elif best_of > 1:
-        writing.check_held(best_of)
-        samples = writing.samples(range(number * best_of))
+        generator.check_held(best_of)
+        samples = generator.samples(range(number * best_of))
         for _ in range(number):
             drawn = list(islice(samples, best_of))
             some = [each for each in drawn if each.text] or drawn[:1]
@@ -225,9 +228,9 @@ def _drawn(
             best = min(range(len(some)), key=lambda k: scores[k].bits_per_char or 0.0)
             yield some[best], {"bits_per_char": scores[best].bits_per_char}
     elif particles:
-        yield from ((writing.particles(index, particles), {}) for index in range(number))
+        yield from ((generator.particles(index, particles), {}) for index in range(number))
     else:
-        yield from ((each, {}) for each in writing.samples(range(number)))
+        yield from ((each, {}) for each in generator.samples(range(number)))
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class Generator:
         text, ended = beam_search(self._engine, self.beginning, logits, stream.state(), self._writer(), width)
         return Sample(text, ended, 0, 0.0)
 
-    def join(self, suffix: str, number: int, count: int) -> Infill:
+    def infill(self, suffix: str, number: int, count: int) -> Infill:
         """Return a text between the beginning and a suffix.
 
         Raises:

@@ -54,7 +54,7 @@ class PrefixCache:
         return -nats / LN2 / self.num_chars
 
 
-def read(
+def read_prefix(
     engine: Engine, tokenizer: Tokenizer, start: Ids, text: str, before: PrefixCache | None = None
 ) -> Iterator[PrefixCache]:
     """Yield readings of ever longer parts of a text, STRIDE ids apart, the last of the whole.

@@ -172,7 +172,7 @@ class Infill:
 
     text: str  #: between prompt and suffix
     suffix_log_prob_nats: float  #: of the suffix after it
-    effective: float  #: how many equally good candidates there were
+    effective_candidates: float  #: how many equally good candidates there were
 
 
 def join(

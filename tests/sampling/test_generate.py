@@ -226,7 +226,7 @@ def test_particles_have_the_models_own_distribution_under_a_constraint() -> None
     exact = conditional(model, pattern, length)
     evidence = exact.pop("")
     count = 240
-    samples = [model.writing(length=length, seed=0, regex=pattern).particles(n, 30) for n in range(count)]
+    samples = [model.generator(length=length, seed=0, regex=pattern).particles(n, 30) for n in range(count)]
     drawn = Counter(sample.text for sample in samples)
     weights = np.exp([sample.log_weight_nats for sample in samples])
     # Of draws from the exact distribution the counts differ from what is expected by chance alone.
@@ -266,9 +266,9 @@ def test_a_wide_beam_finds_the_likeliest_text() -> None:
     model = LanguageModel(random_model("abc", seed=7))
     strings = ["".join(s) for s in itertools.product("abc", repeat=4)]
     scores = {s: model.score(s).log_prob_nats for s in strings}
-    found = model.writing(length=4).beam(100)
+    found = model.generator(length=4).beam(100)
     assert found.text == max(scores, key=lambda s: scores[s])
-    assert model.writing(length=4).beam(1).text == "".join(model.stream(length=4, temperature=0.0))
+    assert model.generator(length=4).beam(1).text == "".join(model.stream(length=4, temperature=0.0))
 
 
 def test_a_join_is_from_the_distribution_between_its_ends() -> None:
@@ -279,7 +279,7 @@ def test_a_join_is_from_the_distribution_between_its_ends() -> None:
     p = {m: math.exp(model.score(m + "ca", context="b").log_prob_nats - mass[m]) for m in middles}
     total = sum(p.values())
     count = 300
-    drawn = Counter(joined.text for joined in model.joins(count, "b", "ca", particles=60, length=2, seed=0))
+    drawn = Counter(joined.text for joined in model.infill(count, "b", "ca", particles=60, length=2, seed=0))
     assert set(drawn) <= set(p)
     distance = sum(abs(drawn[m] / count - p[m] / total) for m in middles) / 2
     assert distance < 0.12  # of 300 draws from the exact one: about 0.07

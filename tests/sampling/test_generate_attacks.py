@@ -93,9 +93,9 @@ def test_no_sampler_writes_a_torn_character(tokenizer: str, documents: str) -> N
         "stream": lambda **more: ["".join(model.stream(length=60, seed=0, **more))],
         "one": lambda **more: [model.samples(1, length=60, seed=0, **more)[0].text],
         "many": lambda **more: [sample.text for sample in model.samples(6, length=40, seed=0, **more)],
-        "particles": lambda **more: [model.writing(length=20, seed=0, **more).particles(0, 5).text],
-        "beam": lambda **more: [model.writing(length=8, seed=0, **more).beam(4).text],
-        "join": lambda **more: [j.text for j in model.joins(3, "é", "ü", particles=4, length=8, seed=0, **more)],
+        "particles": lambda **more: [model.generator(length=20, seed=0, **more).particles(0, 5).text],
+        "beam": lambda **more: [model.generator(length=8, seed=0, **more).beam(4).text],
+        "join": lambda **more: [j.text for j in model.infill(3, "é", "ü", particles=4, length=8, seed=0, **more)],
     }
     for name, way in ways.items():
         for more in ({}, {"temperature": 0.0}, {"ban": ("a", "\u00e9")}, {"top_k": 3}, {"dry": 1.0}):
@@ -127,12 +127,12 @@ def test_pieces_side_by_side_are_those_that_are_written_alone() -> None:
 def test_a_join_is_no_torn_text_and_matches_its_regular_expression() -> None:
     model = torn_model("byte")
     for regex in ("", "[a-c]+é"):
-        for joined in model.joins(5, "a", "b", particles=8, length=6, seed=0, regex=regex):
+        for joined in model.infill(5, "a", "b", particles=8, length=6, seed=0, regex=regex):
             assert "\ufffd" not in joined.text
             if regex:
                 assert joined.text.endswith("é") and set(joined.text[:-1]) <= set("abc") and len(joined.text) > 1
     with pytest.raises(ConfigError, match="may stand before the suffix"):
-        model.joins(1, "a", "b", particles=3, length=9, seed=0, ban=("x",), regex="x")
+        model.infill(1, "a", "b", particles=3, length=9, seed=0, ban=("x",), regex="x")
 
 
 # ── an end for any model ─────────────────────────────────────────────────────
@@ -151,7 +151,7 @@ def test_a_model_that_writes_no_character_ends_with_an_error() -> None:
     for call in (
         lambda: model.samples(1, length=10, seed=0),
         lambda: model.samples(5, length=10, seed=0),
-        lambda: model.writing(length=10, seed=0).particles(0, 4),
+        lambda: model.generator(length=10, seed=0).particles(0, 4),
     ):
         with pytest.raises(ModelError, match="complete no character"):
             call()
@@ -204,17 +204,17 @@ def test_a_beam_and_particles_leave_dead_ends_and_say_so_where_there_is_no_other
     model = LanguageModel(random_model("abc", seed=2))
     ban = ("aa", "ab", "ac")  # nothing may follow an a
     for text in (
-        model.writing(length=6, ban=ban, seed=0).beam(3).text,
-        model.writing(length=6, ban=ban, seed=0).particles(0, 40).text,
+        model.generator(length=6, ban=ban, seed=0).beam(3).text,
+        model.generator(length=6, ban=ban, seed=0).particles(0, 40).text,
     ):
         assert "a" not in text[:-1]
     with pytest.raises(ConfigError, match="every character is forbidden"):
-        model.writing(length=3, ban=("a", "b", "c")).beam(3)
+        model.generator(length=3, ban=("a", "b", "c")).beam(3)
     with pytest.raises(ConfigError, match="every character is forbidden"):
-        model.writing(length=3, ban=("a", "b", "c")).particles(0, 3)
+        model.generator(length=3, ban=("a", "b", "c")).particles(0, 3)
     with pytest.raises(ConfigError, match="every character is forbidden"):
         model.samples(5, length=3, ban=("a", "b", "c"))
-    assert model.writing(length=4, temperature=0.0, ban=("a",), seed=0).particles(0, 3).text.count("a") == 0
+    assert model.generator(length=4, temperature=0.0, ban=("a",), seed=0).particles(0, 3).text.count("a") == 0
 
 
 # ── many and long strings ─────────────────────────────────────────────────────
@@ -315,15 +315,15 @@ def test_a_long_beginning_is_read_to_its_last_ids_alone() -> None:
         (lambda w: w(length=10).particles(0, 10**9), "in memory together"),
         (lambda w: w(length=1).particles(0, 10**8), "texts compete"),
         (lambda w: w(length=1).beam(10**8), "texts compete"),
-        (lambda w: w(length=10).join("a" * 20_000, 0, 4), "the suffix has 20,000"),
-        (lambda w: w(length=100_000).join("a" * 9_000, 0, 100), "Lower --length"),
+        (lambda w: w(length=10).infill("a" * 20_000, 0, 4), "the suffix has 20,000"),
+        (lambda w: w(length=100_000).infill("a" * 9_000, 0, 100), "Lower --length"),
     ],
 )
 def test_what_would_take_all_memory_or_all_day_is_refused(call: Callable[..., object], says: str) -> None:
     model = LanguageModel(random_model("abc"))
 
     def write(**more: Any) -> Generator:
-        return model.writing(seed=0, **more)
+        return model.generator(seed=0, **more)
 
     with pytest.raises(ConfigError, match=says):
         call(write)

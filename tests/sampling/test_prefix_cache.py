@@ -14,7 +14,7 @@ LSTM = LanguageModel(random_model(cell="lstm", num_layers=2, members=2))
 
 
 def whole(lm: LanguageModel, text: str, before: PrefixCache | None = None) -> PrefixCache:
-    *_, last = lm.read(text, before)
+    *_, last = lm.read_prefix(text, before)
     return last
 
 
@@ -47,7 +47,7 @@ def test_going_on_from_a_reading_equals_going_on_from_its_text(lm: LanguageModel
     for text in ("", "Chữ", VERSE * 2):
         reading = whole(lm, text)
         for _ in range(2):  # a reading is a value
-            found = "".join(lm.stream(after=reading, length=50, seed=3))
+            found = "".join(lm.stream(prefix_cache=reading, length=50, seed=3))
             assert found == "".join(lm.stream(text, length=50, seed=3))
 
 
@@ -60,7 +60,7 @@ def test_a_reading_has_the_score_of_its_text(lm: LanguageModel) -> None:
 
 
 def test_parts_grow_by_a_stride_and_only_the_whole_has_a_score() -> None:
-    *parts, last = MODELS["char"].read("a" * (3 * STRIDE))
+    *parts, last = MODELS["char"].read_prefix("a" * (3 * STRIDE))
     assert [len(part.ids) for part in parts] == [1 + STRIDE, 1 + 2 * STRIDE]
     assert all(part.bits_per_char is None and part.share < 1 for part in parts)
     assert last.share == 1

@@ -55,7 +55,7 @@ class BackgroundWork:
         if draft.cause != self._stream_for:
             yield from self._read(draft.beginning)
             self._stream = self._lm.stream(
-                after=self.reading, temperature=draft.temperature, seed=draft.seed, length=ENDLESS
+                prefix_cache=self.reading, temperature=draft.temperature, seed=draft.seed, length=ENDLESS
             )
             self._stream_for, self._written = draft.cause, ""
         yield from self._read(draft.text)
@@ -67,7 +67,7 @@ class BackgroundWork:
         if self._read_text == text:
             return
         self._read_text = None
-        for reading in self._lm.read(text, self.reading):
+        for reading in self._lm.read_prefix(text, self.reading):
             self.reading = reading
             yield
         self._read_text = text
