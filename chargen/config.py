@@ -7,9 +7,11 @@ overflow and no setting asks for unbounded memory.
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from chargen.errors import ConfigError
@@ -237,12 +239,43 @@ class TrainConfig(Config):
             raise ConfigError(f"give exactly one of budget_s, steps and epochs, not {lengths or 'none'}")
 
 
+class SamplingRule:
+    """A rule that removes token ids before one is drawn; it is stated once, as a field of `SampleConfig`.
+
+    Args:
+        function: "module:attribute" of the function (logits [V] or [B, V], value) → logits. It is imported when the
+            rule is first used, so that the settings do not need NumPy.
+        off: The default value, with which the rule does nothing.
+        values: The allowed values.
+        metavar: Name of the value in the help of the command line.
+        help: Help of the command-line option: a full sentence.
+    """
+
+    def __init__(self, function: str, off: float, values: Whole | Number, metavar: str, help: str) -> None:
+        self.off = off
+        self.values = values
+        self.metavar = metavar
+        self.help = help
+        self._function = function
+
+    @cached_property
+    def function(self) -> Callable[[Any, Any], Any]:
+        """The function (logits, value) → logits."""
+        module, _, attribute = self._function.partition(":")
+        loaded: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), attribute)
+        return loaded
+
+    def as_field(self) -> Any:
+        """Return the dataclass field that registers this rule."""
+        return field(default=self.off, metadata={"rule": self})
+
+
 UNTIL = ("length", "newline", "boundary")
 
 
 @dataclass(frozen=True)
 class SampleConfig(Config):
-    """How a text is drawn from a model, in the order in which it acts (`sampling/rules.py`)."""
+    """How a text is drawn from a model, in the order in which it acts (`sampling/logits_rules.py`)."""
 
     length: int = 1000  #: characters to write at most, the prompt not counted
     seed: int = 0
@@ -255,10 +288,35 @@ class SampleConfig(Config):
     dry_base: float = 1.1  #: each further repeated character multiplies that
     dry_allowed: int = 12  #: repeated characters that cost nothing
     temperature: float = 1.0  #: 0 always takes the likeliest character
-    top_k: int = 0  #: 0: all
-    top_p: float = 1.0
-    typical: float = 1.0
-    min_p: float = 0.0
+    # The rules, in the order in which they act. A new rule is one more field here.
+    top_k: int = SamplingRule(
+        "chargen.sampling.logits_rules:keep_top_k",
+        0,
+        Whole(0, 10**9),
+        "K",
+        "Draw from the K most probable tokens only.",
+    ).as_field()
+    top_p: float = SamplingRule(
+        "chargen.sampling.logits_rules:keep_top_p",
+        1.0,
+        Number(0.0, 1.0, above=True),
+        "P",
+        "Draw from the smallest set of most probable tokens with a total probability of P.",
+    ).as_field()
+    typical: float = SamplingRule(
+        "chargen.sampling.logits_rules:keep_typical",
+        1.0,
+        Number(0.0, 1.0, above=True),
+        "P",
+        "Draw from the tokens whose surprisal is nearest to the entropy, with a total probability of P.",
+    ).as_field()
+    min_p: float = SamplingRule(
+        "chargen.sampling.logits_rules:keep_min_p",
+        0.0,
+        SHARE,
+        "P",
+        "Draw from the tokens that are at least P times as probable as the most probable one.",
+    ).as_field()
     allow_invalid_utf8: bool = False  #: whether a model of bytes may write what is no character (as U+FFFD)
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
@@ -273,10 +331,6 @@ class SampleConfig(Config):
         "dry_base": Number(1.0, MAX_DRY_BASE),
         "dry_allowed": Whole(1, 10**9),
         "temperature": Number(0.0, MAX_TEMPERATURE),
-        "top_k": Whole(0, 10**9),
-        "top_p": Number(0.0, 1.0, above=True),
-        "typical": Number(0.0, 1.0, above=True),
-        "min_p": SHARE,
         "allow_invalid_utf8": Flag(),
     }
 
@@ -289,7 +343,15 @@ class SampleConfig(Config):
         if 0 < self.temperature < MIN_TEMPERATURE:
             wrong("temperature", self.temperature, f"must be 0 or at least {MIN_TEMPERATURE:g}")
 
-    @property
-    def truncates(self) -> bool:
-        """Whether less is drawn from than there is."""
-        return self.top_k > 0 or self.top_p < 1.0 or self.typical < 1.0 or self.min_p > 0.0
+    @cached_property
+    def active_rules(self) -> tuple[tuple[SamplingRule, Any], ...]:
+        """The rules that are not off, each with its value, in the order in which they act."""
+        values = ((rule, getattr(self, name)) for name, rule in SAMPLING_RULES.items())
+        return tuple((rule, value) for rule, value in values if value != rule.off)
+
+
+#: Rules by the names of their fields, in the order in which they act.
+SAMPLING_RULES: dict[str, SamplingRule] = {
+    entry.name: entry.metadata["rule"] for entry in fields(SampleConfig) if "rule" in entry.metadata
+}
+SampleConfig.FIELDS = {**SampleConfig.FIELDS, **{name: rule.values for name, rule in SAMPLING_RULES.items()}}

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE
+from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE, SAMPLING_RULES
+from chargen.schema import Whole
 from chargen.ui.terminal_text import write_raw
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -94,6 +95,17 @@ text_field = click.option(
     help="Of a record (.jsonl, .parquet): what is its text.",
 )
 device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+
+
+def sampling_rules(command: F) -> F:
+    """Add an option for each sampling rule of `SampleConfig` to a command, in the order in which the rules act."""
+    for name, rule in reversed(SAMPLING_RULES.items()):
+        command = click.option(
+            f"--{name.replace('_', '-')}", type=int if isinstance(rule.values, Whole) else float, default=rule.off,
+            show_default="off", metavar=rule.metavar, help=rule.help,
+        )(command)  # fmt: skip
+    return command
+
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?", re.ASCII | re.IGNORECASE)
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")

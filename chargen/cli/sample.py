@@ -60,10 +60,7 @@ MAX_PROMPT_BYTES = 1 << 26  #: size limit of a --prompt-file
     show_default=True,
     help="End at the first newline, or with the document (of a model trained with --documents).",
 )
-@click.option("--top-k", type=int, default=0, help="Draw from the K likeliest characters only.")
-@click.option("--top-p", type=float, default=1.0, help="Draw from the likeliest that together have P.")
-@click.option("--typical", type=float, default=1.0, help="The same of those whose surprisal is nearest the entropy.")
-@click.option("--min-p", type=float, default=0.0, help="Only from those at least P times as likely as the likeliest.")
+@options.sampling_rules
 @click.option(
     "--dry", type=float, default=0.0, metavar="NATS",
     help="Take nats from a character that would go on repeating a sequence of 12 or more (--dry-allowed), a tenth "

@@ -15,28 +15,17 @@ Each text has random numbers of its own, so what it says does not depend on whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.config import SampleConfig
 from chargen.engines.interface import Engine, EngineState, Stream
-from chargen.sampling.logits_rules import (
-    AT_ONCE,
-    MIN_TEMPERATURE,
-    OUT,
-    Logits,
-    check_finite,
-    draw,
-    draw_rows,
-    first_above,
-    warp_logits,
-)
+from chargen.sampling.logits_rules import Logits, check_finite, draw, draw_batch, make_draw, warp_logits
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext, apply_processors
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, WHOLE, Ids, StreamingDecoder
 
-Draw = Callable[[NDArray[np.float32], float], int]  #: logits [V] and a random number → an id
+UNIFORMS_PER_BLOCK = 512  # random numbers that are drawn at a time for one text
 
 
 def prime(engine: Engine, ids: Ids, state: EngineState | None = None) -> tuple[Stream, Logits]:
@@ -77,7 +66,7 @@ def write(
         logits += added[writer.torn]
         if beginning.guides:
             logits = apply_processors(logits[None], [writer], beginning.config.temperature)[0]
-        token_id = draw(warp_logits(logits, beginning.config), rng)
+        token_id = draw(warp_logits(logits, beginning.config), rng.random())
         writer.take(token_id)
         piece = writer.pop()
         if piece:
@@ -95,12 +84,12 @@ def write_characters(
     tokenizer, config, left = beginning.tokenizer, beginning.config, beginning.config.length
     texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
     added = beginning.spelling.added[WHOLE]
-    draw_id, row = _draw(config, added), logits.astype(np.float32)
+    draw_id, row = make_draw(config, added), logits.astype(np.float32)
     draws = None
     while left > 0:
-        uniforms = rng.random(min(AT_ONCE, left)).tolist()  # those that single calls would give
-        if not draws and not config.truncates and config.temperature > 0.0:
-            draws = stream.draws(added, 1.0 / max(config.temperature, MIN_TEMPERATURE))
+        uniforms = rng.random(min(UNIFORMS_PER_BLOCK, left)).tolist()  # those that single calls would give
+        if not draws and not config.active_rules and config.temperature > 0.0:
+            draws = stream.draws(added, 1.0 / config.temperature)
         if draws:
             yield from map(texts.__getitem__, draws(uniforms))
         else:
@@ -108,7 +97,7 @@ def write_characters(
                 token_id = draw_id(row, uniform)
                 yield texts[token_id]
                 row = stream.step(token_id)
-        left -= AT_ONCE
+        left -= UNIFORMS_PER_BLOCK
 
 
 def write_plainly(
@@ -117,11 +106,11 @@ def write_plainly(
     """Do the same where an id is a byte or a piece of text and nothing but its length ends a text."""
     tokenizer, config, left = beginning.tokenizer, beginning.config, beginning.config.length
     decoder, after, torn = StreamingDecoder(tokenizer), beginning.spelling.after, WHOLE
-    draws = [_draw(config, added) for added in beginning.spelling.added]
+    draws = [make_draw(config, added) for added in beginning.spelling.added]
     texts: dict[int, str] = {}  # of ids that are whole characters
     row = logits.astype(np.float32)
     while left > 0:
-        for uniform in rng.random(AT_ONCE).tolist():  # those that single calls would give
+        for uniform in rng.random(UNIFORMS_PER_BLOCK).tolist():  # those that single calls would give
             token_id = draws[torn](row, uniform)
             before, torn = torn, after[torn][token_id]
             piece = texts.get(token_id) if before == torn == WHOLE else None
@@ -135,27 +124,6 @@ def write_plainly(
                 if left <= 0:
                     return
             row = stream.step(token_id)
-
-
-def _draw(config: SampleConfig, added: NDArray[np.float64]) -> Draw:
-    """Return what draws an id: the rules in as few calls as can be."""
-    if config.truncates or config.temperature == 0.0:
-        return lambda logits, uniform: first_above(uniform, np.exp(warp_logits(logits + added, config)).cumsum())
-    scale, accumulate, x = (
-        np.array(1.0 / max(config.temperature, MIN_TEMPERATURE)),
-        np.add.accumulate,
-        np.empty(len(added)),
-    )
-
-    def by_numpy(logits: NDArray[np.float32], uniform: float) -> int:
-        np.multiply(logits, scale, x)
-        np.add(x, added, x)
-        np.subtract(x, x[x.argmax()], x)
-        np.exp(x, x)
-        accumulate(x, 0, None, x)
-        return first_above(uniform, x)
-
-    return by_numpy
 
 
 DEAD_END = "dead end"  #: how a particle ended to which everything was forbidden
@@ -222,20 +190,21 @@ def draw_ids(
     if not config.length:
         return ids
     added = beginning.spelling.added[WHOLE]
-    ids[0] = draw_rows(warp_logits(np.tile(logits + added, (count, 1)), config), _random(rngs, 1)[0])
+    ids[0] = draw_batch(warp_logits(np.tile(logits + added, (count, 1)), config), _random(rngs, 1)[0])
     lanes = engine.stream_batch(engine.select(state, np.zeros(count, dtype=np.intp)), num_ids)
-    inverse = 1.0 / max(config.temperature, MIN_TEMPERATURE)
-    draws = None if config.truncates or config.temperature == 0.0 else lanes.draws(added, inverse)
+    draws = None
+    if config.temperature > 0.0 and not config.active_rules:
+        draws = lanes.draws(added, 1.0 / config.temperature)
     if draws:
         lanes.step(ids[0])
-    for begin in range(1, config.length, AT_ONCE):
-        uniforms = _random(rngs, min(AT_ONCE, config.length - begin))
+    for begin in range(1, config.length, UNIFORMS_PER_BLOCK):
+        uniforms = _random(rngs, min(UNIFORMS_PER_BLOCK, config.length - begin))
         if draws:
             for t, drawn in enumerate(draws(uniforms), begin):
                 ids[t] = drawn
         else:
             for t, row in enumerate(uniforms, begin):
-                ids[t] = draw_rows(warp_logits(lanes.step(ids[t - 1]) + added, config), row)
+                ids[t] = draw_batch(warp_logits(lanes.step(ids[t - 1]) + added, config), row)
     return ids
 
 
@@ -268,7 +237,7 @@ def choose(
     config, rows = beginning.config, beginning.spelled(rows, writers)
     if beginning.guides:
         rows = apply_processors(rows, writers, config.temperature)
-    found: list[int] = draw_rows(warp_logits(rows, config), np.array([rng.random() for rng in rngs])).tolist()
+    found: list[int] = draw_batch(warp_logits(rows, config), np.array([rng.random() for rng in rngs])).tolist()
     return found
 
 
@@ -282,11 +251,11 @@ def draw_particles(
     rows = beginning.spelled(rows, writers)
     if beginning.guides:
         rows = apply_processors(rows, writers, beginning.config.temperature, dead_ends=True)
-    live = np.flatnonzero(rows.max(axis=1) > OUT)
+    live = np.flatnonzero(rows.max(axis=1) > -np.inf)
     for row in set(range(len(writers))) - set(live.tolist()):
         writers[row].ended = DEAD_END
     if not len(live):
         return {}
     uniforms = np.array([rng.random() for _ in live])
-    drawn: list[int] = draw_rows(warp_logits(rows[live], beginning.config), uniforms).tolist()
+    drawn: list[int] = draw_batch(warp_logits(rows[live], beginning.config), uniforms).tolist()
     return {row: token_id for row, token_id in zip(live.tolist(), drawn, strict=True) if writers[row].take(token_id)}

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from chargen.engines.interface import Engine, EngineState, log_softmax
 from chargen.errors import ConfigError
 from chargen.sampling.decoding import DEAD_END, draw_particles, step
-from chargen.sampling.logits_rules import OUT, Logits, log_mass
+from chargen.sampling.logits_rules import Logits, log_sum_exp
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext, all_forbidden, apply_processors
 
 
@@ -62,13 +62,13 @@ def beam_search(
     beams, log_probs, rows = [writer], np.zeros(1), logits[None].copy()
     best: tuple[float, GeneratedSequence] | None = (0.0, writer) if writer.ended else None
     while beams and best is None or beams and log_probs.max() > best[0]:  # type: ignore[index]
-        rows = beginning.spelled(rows - log_mass(rows)[:, None], beams)
+        rows = beginning.spelled(rows - log_sum_exp(rows)[:, None], beams)
         totals = (log_probs[:, None] + apply_processors(rows, beams, 1.0, dead_ends=True)).ravel()
         order = np.argsort(-totals, kind="stable")[: 2 * width]
         grown: list[GeneratedSequence] = []
         parents, ids, kept = [], [], []
         for place in order.tolist():
-            if totals[place] == OUT or len(grown) == width:
+            if totals[place] == -np.inf or len(grown) == width:
                 break
             parent, token_id = divmod(place, rows.shape[1])
             child = beams[parent].fork()
@@ -144,11 +144,13 @@ def sample_particles(
 def _normalised(writers: list[GeneratedSequence]) -> tuple[NDArray[np.float64], float]:
     """Return the weights, which sum to 1, and log of their mean."""
     logs = np.array([writer.log_weight for writer in writers])
-    if logs.max() == OUT:  # at temperature 0 what is left has no share; what is at a dead end is nothing all the same
+    if (
+        logs.max() == -np.inf
+    ):  # at temperature 0 what is left has no share; what is at a dead end is nothing all the same
         live = np.array([writer.ended != DEAD_END for writer in writers])
         if not live.any():
             raise all_forbidden(writers[0])
-        return live / live.sum(), OUT
+        return live / live.sum(), -np.inf
     weights = np.exp(logs - logs.max())
     return weights / weights.sum(), float(np.log(weights.mean()) + logs.max())
 

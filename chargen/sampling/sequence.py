@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from chargen.config import SampleConfig
 from chargen.errors import ConfigError, ModelError
-from chargen.sampling.logits_rules import MIN_TEMPERATURE, OUT, Logits
+from chargen.sampling.logits_rules import Logits, apply_temperature
 from chargen.sampling.processors import LogitsProcessor, Mask, ProcessorState, RegexProcessor
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
@@ -212,7 +212,7 @@ def apply_processors(
         return rows
     nothing = np.zeros(rows.shape[1], dtype=np.bool_)
     mask = np.stack([nothing if mask is None else mask for mask in masks])
-    kept = np.where(mask, OUT, rows)
+    kept = np.where(mask, -np.inf, rows)
     some_left = np.asarray(np.isfinite(kept).any(axis=1))
     if not (dead_ends or some_left.all()):
         raise all_forbidden(writers[int(np.argmin(some_left))])
@@ -230,10 +230,9 @@ def all_forbidden(writer: GeneratedSequence) -> ConfigError:
 
 def _log_shares(rows: Logits, mask: Mask, temperature: float) -> NDArray[np.float64]:
     """Return log of how much of each row's distribution a mask leaves, [B]."""
-    highest = rows.max(axis=1, keepdims=True)
     if temperature == 0.0:
-        return np.where(np.take_along_axis(mask, rows.argmax(axis=1)[:, None], 1)[:, 0], OUT, 0.0)
-    weights = np.exp((rows - highest) / max(temperature, MIN_TEMPERATURE))
+        return np.where(np.take_along_axis(mask, rows.argmax(axis=1)[:, None], 1)[:, 0], -np.inf, 0.0)
+    weights = np.exp(apply_temperature(rows, temperature))
     with np.errstate(divide="ignore"):  # nothing left is log 0
         shares: NDArray[np.float64] = np.log(np.where(mask, 0.0, weights).sum(axis=1) / weights.sum(axis=1))
     return np.minimum(shares, 0.0)

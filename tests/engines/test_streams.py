@@ -246,7 +246,7 @@ def test_a_text_goes_over_to_compiled_draws_and_stays_the_same(monkeypatch: pyte
     lm = LanguageModel(random_model(VERSE))
     plain = lm.sample("The ", length=90, seed=3, temperature=0.7)
     monkeypatch.setattr(stream_module, "MANY_STEPS", 30)
-    monkeypatch.setattr(sampler, "AT_ONCE", 20)
+    monkeypatch.setattr(sampler, "UNIFORMS_PER_BLOCK", 20)
     assert lm.sample("The ", length=90, seed=3, temperature=0.7) == plain
 
 
@@ -306,7 +306,7 @@ def test_the_compiled_draw_is_the_draw(seed: int, temperature: float) -> None:
     added[[0, 7]] = -np.inf
     allowed = logits + added
     found = draw_one(logits, added, buffer, 1 / temperature, np.random.default_rng(seed).random())
-    assert found == draw((allowed - allowed.max()) / temperature, np.random.default_rng(seed))
+    assert found == draw((allowed - allowed.max()) / temperature, np.random.default_rng(seed).random())
     np.testing.assert_allclose(
         np.diff(buffer / buffer[-1], prepend=0), np.exp(log_softmax(allowed / temperature)), atol=1e-12
     )

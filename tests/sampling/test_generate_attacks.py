@@ -26,7 +26,7 @@ from chargen.lm import LanguageModel
 from chargen.sampling import generate as writing
 from chargen.sampling import processors as repetition
 from chargen.sampling.generate import Generator
-from chargen.sampling.logits_rules import draw, draw_rows, warp_logits
+from chargen.sampling.logits_rules import draw, draw_batch, warp_logits
 from chargen.sampling.processors import RepetitionPenalty, Strings
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext
 from chargen.tokenizers.byte import ByteTokenizer
@@ -162,9 +162,9 @@ def test_logits_that_are_no_numbers_are_an_error_and_no_id() -> None:
     for bad in (np.nan, np.inf):
         logits = np.array([0.0, bad, 1.0])
         with np.errstate(invalid="ignore"), pytest.raises(ModelError, match="not a finite number"):
-            draw(logits, rng)
+            draw(logits, rng.random())
         with np.errstate(invalid="ignore"), pytest.raises(ModelError, match="not a finite number"):
-            draw_rows(warp_logits(np.stack([np.zeros(3), logits]), config), rng.random(2))
+            draw_batch(warp_logits(np.stack([np.zeros(3), logits]), config), rng.random(2))
     model = random_model("abc")
     weights = {**model.weights, "head.weight": np.full_like(model.weights["head.weight"], np.nan)}
     with pytest.raises(ModelError, match="not a finite number"):
@@ -174,7 +174,7 @@ def test_logits_that_are_no_numbers_are_an_error_and_no_id() -> None:
 def test_a_share_that_rounds_to_all_is_the_last_id_that_may_come() -> None:
     most = np.array([np.nextafter(1.0, 0.0)])
     weights = np.log(np.array([0.7, 0.8, 0.0001, 1e-300]))[None]
-    assert int(draw_rows(weights - weights.max(), most)[0]) <= 2
+    assert int(draw_batch(weights - weights.max(), most)[0]) <= 2
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e-5, 1e5, 1e6])
