@@ -216,7 +216,7 @@ def _drawn(
     if beam:
         yield generator.beam(beam), {}
     elif best_of > 1:
-        generator.check_held(best_of)
+        generator.check_memory(best_of)
         samples = generator.samples(range(number * best_of))
         for _ in range(number):
             drawn = list(islice(samples, best_of))

@@ -91,7 +91,7 @@ class CopyIndex:
             window += char
         return CopyState(window, value, after.torn[token_id])
 
-    def forbidden(self, state: CopyState) -> NDArray[np.bool_]:
+    def forbidden_mask(self, state: CopyState) -> NDArray[np.bool_]:
         """Tell of each id whether it would make too long a run, [V].
 
         All may be: of a text of one letter there is nothing else to write. The caller tells.
@@ -179,14 +179,14 @@ class CopyFilter(LogitsProcessor):
     def __init__(self, index: CopyIndex) -> None:
         self._index = index
 
-    def begin(self, prompt: str, ids: Ids) -> CopyState:
+    def initial_state(self, prompt: str, prompt_ids: Ids) -> CopyState:
         return self._index.read(prompt)
 
     def advance(self, state: CopyState, token_id: int) -> CopyState:
         return self._index.advance(state, token_id)
 
-    def forbidden(self, state: CopyState) -> Mask | None:
-        return self._index.forbidden(state)
+    def forbidden_mask(self, state: CopyState) -> Mask | None:
+        return self._index.forbidden_mask(state)
 
 
 def copy_index(

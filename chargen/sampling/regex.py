@@ -42,13 +42,13 @@ class Constraint:
     pattern: str
     next_state: Ints  #: [S, V]; DEAD where an id is not allowed
     cost: Ints  #: [S, V], characters: those that an id begins and the fewest that complete a match after it, or NEVER
-    characters: Ints  #: [V], characters that begin in an id
+    num_chars: Ints  #: [V], characters that begin in an id
     accepts: Bools  #: [S], whether what is written so far is a match
     finals: Bools  #: [S], whether it is one and nothing can be added
     shortest: int  #: characters of the shortest match
     start: int = 0
 
-    def check(self, length: int) -> None:
+    def check_length(self, length: int) -> None:
         """Check that a match fits into `length` characters.
 
         Raises:
@@ -60,7 +60,7 @@ class Constraint:
                 f"Say --length {self.shortest} or more.",
             )
 
-    def allowed(self, state: int | Ints, left: int | Ints) -> Bools:
+    def allowed_mask(self, state: int | Ints, left: int | Ints) -> Bools:
         """Tell after which ids a match can still be completed.
 
         Args:
@@ -96,7 +96,7 @@ class Constraint:
             )
         return states
 
-    def accepting(self, state: int) -> bool:
+    def is_accepting(self, state: int) -> bool:
         """Tell whether what led to a state is a match."""
         return bool(self.accepts[state])
 
@@ -147,7 +147,7 @@ def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
         pattern=pattern,
         next_state=renamed[after][:, group_of],
         cost=cost[:, group_of],
-        characters=begun,
+        num_chars=begun,
         accepts=accepts[live],
         finals=accepts[live] & (cost == NEVER).all(axis=1),
         shortest=int(fewest[0]),

@@ -136,7 +136,7 @@ def test_just_those_ids_are_forbidden_that_would_copy(
         for candidate in range(tokenizer.vocab_size):
             expected.append(copies(text, sample, utf8.decode(tokenizer.token_bytes(candidate)), most_chars))
             utf8.setstate(held)
-        assert index.forbidden(state).tolist() == expected
+        assert index.forbidden_mask(state).tolist() == expected
         if token_id is not None:
             state = index.advance(state, token_id)
             sample += utf8.decode(tokenizer.token_bytes(token_id))
@@ -157,7 +157,7 @@ def test_whoever_obeys_never_copies_more() -> None:
     tokenizer, rng = build_tokenizer("char", VERSE), np.random.default_rng(0)
     index, state, ids = index_of(VERSE, 5, tokenizer), START, []
     for _ in range(400):
-        allowed = np.flatnonzero(~index.forbidden(state))
+        allowed = np.flatnonzero(~index.forbidden_mask(state))
         likely = [i for i in allowed.tolist() if tokenizer.decode([*ids[-3:], i]) in VERSE and i > 1]
         ids.append(int(rng.choice(likely or allowed[2:])))
         state = index.advance(state, ids[-1])
@@ -169,8 +169,8 @@ def test_whoever_obeys_never_copies_more() -> None:
 def test_one_who_can_only_copy_is_told() -> None:
     tokenizer = build_tokenizer("char", "a")
     index = index_of("aaaaaa", 3, tokenizer)
-    assert not index.forbidden(index.read("aa"))[2]
-    assert index.forbidden(index.read("aaa"))[2]
+    assert not index.forbidden_mask(index.read("aa"))[2]
+    assert index.forbidden_mask(index.read("aaa"))[2]
     writer = GeneratedSequence(
         GenerationContext(tokenizer, SampleConfig(), [CopyFilter(index)], None, "aaa", np.array([0, 2, 2, 2]), None)
     )
@@ -182,8 +182,8 @@ def test_nothing_is_copied_across_the_end_of_a_document() -> None:
     tokenizer = build_tokenizer("char", "abc")
     index = index_of(f"ab{MARK}ca{MARK}abc{MARK}", 2, tokenizer, documents=True)
     a, b, c = tokenizer.encode("abc").tolist()
-    assert np.flatnonzero(index.forbidden(index.read("ab"))).tolist() == [c]
-    assert not index.forbidden(index.read("bc")).any()
+    assert np.flatnonzero(index.forbidden_mask(index.read("ab"))).tolist() == [c]
+    assert not index.forbidden_mask(index.read("bc")).any()
     assert index.advance(index.read("ab"), BOUNDARY_ID) == START
 
 
@@ -195,7 +195,7 @@ def test_a_range_that_ends_beyond_p_goes_on_at_0() -> None:
 @pytest.mark.parametrize("text", ["", "a", "ab"])
 def test_a_text_that_is_too_short_forbids_nothing(text: str) -> None:
     index = index_of(text, 2, PIECES["sp:300"])
-    assert not index.forbidden(index.read("ab")).any()
+    assert not index.forbidden_mask(index.read("ab")).any()
 
 
 @pytest.mark.parametrize("most_chars", [0, -1, 10_001])
@@ -210,8 +210,8 @@ def test_a_run_out_of_range_is_an_error(most_chars: int) -> None:
 def test_only_what_was_learned_from_is_forbidden_and_the_cache_is_used_again(corpus_file: Path) -> None:
     model = model_of("verse.txt")
     index = copy_index(model, 8)
-    assert index.forbidden(index.read("quick br")).any()
-    assert not index.forbidden(index.read("black qu")).any()  # held out
+    assert index.forbidden_mask(index.read("quick br")).any()
+    assert not index.forbidden_mask(index.read("black qu")).any()  # held out
     corpus_file.unlink()
     again = copy_index(model, 8)
     np.testing.assert_array_equal(again._hashes, index._hashes)

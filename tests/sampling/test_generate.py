@@ -122,9 +122,9 @@ def test_what_is_banned_is_never_written_and_all_else_is(strings: list[str], spe
     guide = BannedStrings(tuple(strings), tokenizer)
     for text in map("".join, itertools.product("abă", repeat=4)):
         ids = tokenizer.encode(text)
-        state, ruled_out = guide.begin("", ids), False
+        state, ruled_out = guide.initial_state("", ids), False
         for token_id in ids.tolist():
-            ruled_out = ruled_out or bool(guide.forbidden(state)[token_id])
+            ruled_out = ruled_out or bool(guide.forbidden_mask(state)[token_id])
             state = guide.advance(state, token_id)
         assert ruled_out == any(string in tokenizer.decode(ids) for string in strings)
 
@@ -151,11 +151,11 @@ def plain_penalty(ids: list[int], multiplier: float, base: float, allowed: int, 
 @given(st.lists(st.integers(0, 1), max_size=40), st.integers(1, 4), st.integers(0, 10))
 def test_a_penalty_is_what_the_equation_says_however_it_is_come_by(ids: list[int], allowed: int, begun: int) -> None:
     guide = RepetitionPenalty(0.5, 1.5, allowed, 2)
-    state = guide.begin("", np.array(ids[:begun], dtype=np.int32))
+    state = guide.initial_state("", np.array(ids[:begun], dtype=np.int32))
     for token_id in ids[begun:]:
         guide.advance(state, 1 - token_id)  # somebody else goes another way
         state = guide.advance(state, token_id)
-    found = guide.penalties(state)
+    found = guide.penalties_nats(state)
     np.testing.assert_allclose(np.zeros(2) if found is None else found, plain_penalty(ids, 0.5, 1.5, allowed, 2))
 
 

@@ -27,7 +27,7 @@ from chargen.sampling import generate as writing
 from chargen.sampling import processors as repetition
 from chargen.sampling.generate import Generator
 from chargen.sampling.logits_rules import draw, draw_batch, warp_logits
-from chargen.sampling.processors import RepetitionPenalty, Strings
+from chargen.sampling.processors import RepetitionPenalty, StringMatcher
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext
 from chargen.tokenizers.byte import ByteTokenizer
 from chargen.tokenizers.tokenizer import DEAD, WHOLE, Tokenizer, build_tokenizer, spelling
@@ -223,11 +223,11 @@ def test_a_beam_and_particles_leave_dead_ends_and_say_so_where_there_is_no_other
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=6), st.text("ab", max_size=20))
 def test_strings_are_found_where_they_end_and_beginnings_are_known(strings: list[str], text: str) -> None:
-    automaton = Strings(map(ord, string) for string in strings)
+    automaton = StringMatcher(map(ord, string) for string in strings)
     node = 0
     for end in range(1, len(text) + 1):
         node, done = automaton.step(node, ord(text[end - 1])), text[:end]
-        assert automaton.ends[node] == max((len(s) for s in strings if done.endswith(s)), default=0)
+        assert automaton.match_lengths[node] == max((len(s) for s in strings if done.endswith(s)), default=0)
         begun = [s[:k] for s in strings for k in range(len(s) + 1) if done.endswith(s[:k])]
         assert automaton.depths[node] == max(map(len, begun))
 
@@ -240,10 +240,10 @@ def test_a_text_ends_before_the_first_stop_string_to_be_whole(stops: list[str], 
     writer = GeneratedSequence(GenerationContext(tokenizer, config, [], None, "", np.array([0]), None))
     for token_id in tokenizer.encode(text).tolist():
         if not writer.ended:
-            writer.take(token_id)
+            writer.append(token_id)
     ends = [k for k in range(len(text) + 1) if any(text[:k].endswith(stop) for stop in stops)]
     longest = max((len(stop) for stop in stops if ends and text[: ends[0]].endswith(stop)), default=0)
-    assert writer.written() == (text[: ends[0] - longest] if ends else text)
+    assert writer.unpopped_text() == (text[: ends[0] - longest] if ends else text)
 
 
 def test_ten_thousand_strings_and_one_of_a_hundred_thousand_characters_cost_little() -> None:
@@ -277,16 +277,16 @@ def test_repetition_looks_back_at_a_bounded_history(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(repetition, "HISTORY", 50)
     guide, plain = RepetitionPenalty(0.5, 1.5, 2, 3), RepetitionPenalty(0.5, 1.5, 2, 3)
     ids = np.random.default_rng(0).integers(0, 3, 1000).tolist()
-    state = guide.begin("", np.zeros(0, dtype=np.int32))
+    state = guide.initial_state("", np.zeros(0, dtype=np.int32))
     for end, token_id in enumerate(ids, 1):
         state = guide.advance(state, token_id)
-        assert state.size == len(state.texts.ids) < 100 + 1
-        assert ids[end - state.size : end] == state.texts.ids
+        assert state.size == len(state.sequence.ids) < 100 + 1
+        assert ids[end - state.size : end] == state.sequence.ids
         if end % 97 == 0:
             monkeypatch.setattr(repetition, "HISTORY", 10**6)
-            again = plain.begin("", np.array(ids[end - state.size : end]))
+            again = plain.initial_state("", np.array(ids[end - state.size : end]))
             monkeypatch.setattr(repetition, "HISTORY", 50)
-            np.testing.assert_array_equal(guide.penalties(state), plain.penalties(again))
+            np.testing.assert_array_equal(guide.penalties_nats(state), plain.penalties_nats(again))
 
 
 @pytest.mark.parametrize(("multiplier", "base"), [(1e6, 8.0), (1.0, 8.0), (1e6, 1.0), (1e-308, 1.0)])
@@ -301,10 +301,10 @@ def test_a_long_beginning_is_read_to_its_last_ids_alone() -> None:
     for name in ("char", "byte", "sp:300"):
         tokenizer: Tokenizer = build_tokenizer(name, VERSE * 20)
         prompt = VERSE * 12_000
-        ids = tokenizer.encode(VERSE * 300)[-writing.MAX_READ :]
+        ids = tokenizer.encode(VERSE * 300)[-writing.MAX_PROMPT_IDS :]
         kept = writing._last_part(prompt)
-        assert len(kept) <= writing.MAX_READ * writing.MAX_ID_CHARS < len(prompt)
-        assert np.array_equal(tokenizer.encode(kept[-len(VERSE) * 300 :])[-writing.MAX_READ :], ids)
+        assert len(kept) <= writing.MAX_PROMPT_IDS * writing.MAX_ID_CHARS < len(prompt)
+        assert np.array_equal(tokenizer.encode(kept[-len(VERSE) * 300 :])[-writing.MAX_PROMPT_IDS :], ids)
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,12 @@ def written(automaton: Constraint, tokenizer: Tokenizer, length: int) -> set[str
     texts, queue = set(), [(automaton.start, length, b"")]
     while queue:
         state, left, so_far = queue.pop()
-        ways = np.flatnonzero(automaton.allowed(state, left)).tolist()
-        assert ways or automaton.accepting(state), so_far
-        if automaton.accepting(state):
+        ways = np.flatnonzero(automaton.allowed_mask(state, left)).tolist()
+        assert ways or automaton.is_accepting(state), so_far
+        if automaton.is_accepting(state):
             texts.add(so_far.decode())
         for token_id in ways:
-            rest = left - int(automaton.characters[token_id])
+            rest = left - int(automaton.num_chars[token_id])
             queue.append((automaton.advance(state, token_id), rest, so_far + tokenizer.token_bytes(token_id)))
     return texts
 
@@ -116,9 +116,9 @@ def test_a_text_is_never_longer_than_it_may_be(length: int) -> None:
     automaton = compile_regex(pattern, AB)
     if length < 2:
         with pytest.raises(ConfigError, match=f"shortest match of .* has 2 characters, the length is {length}"):
-            automaton.check(length)
+            automaton.check_length(length)
     else:
-        automaton.check(length)
+        automaton.check_length(length)
         assert written(automaton, AB, length) == matched(pattern, "ab", length)
 
 
@@ -139,10 +139,10 @@ def test_a_character_of_several_bytes_is_counted_at_its_first() -> None:
     automaton = compile_regex("ệ", tokenizer)
     state, left = automaton.start, 1
     for token_id in tokenizer.encode("ệ").tolist():
-        assert not automaton.accepting(state)
-        assert not automaton.allowed(state, left - 1).any() or left == 0
-        assert np.flatnonzero(automaton.allowed(state, left)).tolist() == [token_id]
-        state, left = automaton.advance(state, token_id), left - int(automaton.characters[token_id])
+        assert not automaton.is_accepting(state)
+        assert not automaton.allowed_mask(state, left - 1).any() or left == 0
+        assert np.flatnonzero(automaton.allowed_mask(state, left)).tolist() == [token_id]
+        state, left = automaton.advance(state, token_id), left - int(automaton.num_chars[token_id])
     assert left == 0
     assert automaton.is_final(state)
 
@@ -153,7 +153,7 @@ def test_a_character_of_several_bytes_is_counted_at_its_first() -> None:
 def test_an_id_that_writes_nothing_is_never_allowed(tokenizer: Tokenizer) -> None:
     automaton = compile_regex("(?s:.)*", tokenizer)
     silent = [i for i in range(tokenizer.vocab_size) if not tokenizer.token_bytes(i)] + tokenizer.never_written()
-    allowed = automaton.allowed(np.arange(len(automaton.cost)), np.full(len(automaton.cost), 100))
+    allowed = automaton.allowed_mask(np.arange(len(automaton.cost)), np.full(len(automaton.cost), 100))
     assert not allowed[:, silent].any()
     with pytest.raises(ConfigError, match="goes on with id 0"):
         automaton.advance(automaton.start, 0)
@@ -163,8 +163,8 @@ def test_many_states_at_once_are_each_alone() -> None:
     automaton = compile_regex("(a|b)*abb", AB)
     states = np.repeat(np.arange(len(automaton.cost)), 6)
     left = np.tile(np.arange(6), len(automaton.cost))
-    each = [automaton.allowed(s, n) for s, n in zip(states.tolist(), left.tolist(), strict=True)]
-    np.testing.assert_array_equal(automaton.allowed(states, left), each)
+    each = [automaton.allowed_mask(s, n) for s, n in zip(states.tolist(), left.tolist(), strict=True)]
+    np.testing.assert_array_equal(automaton.allowed_mask(states, left), each)
     ids = np.array([AB.encode("a")[0]] * len(states))
     assert automaton.advance(states, ids).tolist() == [automaton.advance(s, int(ids[0])) for s in states.tolist()]
     with pytest.raises(ConfigError, match="goes on so in sample 3 of the batch"):
