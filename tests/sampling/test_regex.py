@@ -90,7 +90,7 @@ def test_of_any_pattern_all_matches_are_written_and_nothing_else(pattern: str) -
     except ConfigError:
         assert "$" in pattern or not matches  # what stands behind a $ is refused, even where there is another way
         return
-    assert (automaton.shortest <= LENGTH) == bool(matches)
+    assert (automaton.min_length <= LENGTH) == bool(matches)
     if matches:
         assert written(automaton, AB, LENGTH) == matches
 
@@ -98,7 +98,7 @@ def test_of_any_pattern_all_matches_are_written_and_nothing_else(pattern: str) -
 @pytest.mark.parametrize("pattern", ["(a|b)*abb", "(ab?){2}", "a{3}|b", "(aa)*b?", "a|bbbb"])
 def test_an_id_costs_the_fewest_characters_that_complete_a_match(pattern: str) -> None:
     automaton, matches = compile_regex(pattern, AB), matched(pattern, "ab\n", 2 * LENGTH - 2)
-    assert automaton.shortest == min(map(len, matches))
+    assert automaton.min_length == min(map(len, matches))
     queue = [(automaton.start, "")]
     for state, text in queue:
         for token_id in range(AB.vocab_size):
@@ -107,7 +107,9 @@ def test_an_id_costs_the_fewest_characters_that_complete_a_match(pattern: str) -
             assert automaton.cost[state, token_id] == min(costs, default=NEVER)
             if costs and len(after) < 4:
                 queue.append((automaton.advance(state, token_id), after))
-        assert automaton.is_final(state) == (text in matches and not (automaton.cost[state] < NEVER).any())
+        can_grow = any(match.startswith(text) and match != text for match in matches)
+        assert automaton.is_accepting(state) == (text in matches)
+        assert automaton.allowed_mask(state, 10**9).any() == can_grow
 
 
 @pytest.mark.parametrize("length", range(7))
@@ -144,7 +146,7 @@ def test_a_character_of_several_bytes_is_counted_at_its_first() -> None:
         assert np.flatnonzero(automaton.allowed_mask(state, left)).tolist() == [token_id]
         state, left = automaton.advance(state, token_id), left - int(automaton.num_chars[token_id])
     assert left == 0
-    assert automaton.is_final(state)
+    assert automaton.is_accepting(state) and not automaton.allowed_mask(state, 10).any()
 
 
 @pytest.mark.parametrize(
@@ -153,22 +155,10 @@ def test_a_character_of_several_bytes_is_counted_at_its_first() -> None:
 def test_an_id_that_writes_nothing_is_never_allowed(tokenizer: Tokenizer) -> None:
     automaton = compile_regex("(?s:.)*", tokenizer)
     silent = [i for i in range(tokenizer.vocab_size) if not tokenizer.token_bytes(i)] + tokenizer.never_written()
-    allowed = automaton.allowed_mask(np.arange(len(automaton.cost)), np.full(len(automaton.cost), 100))
+    allowed = np.stack([automaton.allowed_mask(state, 100) for state in range(len(automaton.cost))])
     assert not allowed[:, silent].any()
     with pytest.raises(ConfigError, match="goes on with id 0"):
         automaton.advance(automaton.start, 0)
-
-
-def test_many_states_at_once_are_each_alone() -> None:
-    automaton = compile_regex("(a|b)*abb", AB)
-    states = np.repeat(np.arange(len(automaton.cost)), 6)
-    left = np.tile(np.arange(6), len(automaton.cost))
-    each = [automaton.allowed_mask(s, n) for s, n in zip(states.tolist(), left.tolist(), strict=True)]
-    np.testing.assert_array_equal(automaton.allowed_mask(states, left), each)
-    ids = np.array([AB.encode("a")[0]] * len(states))
-    assert automaton.advance(states, ids).tolist() == [automaton.advance(s, int(ids[0])) for s in states.tolist()]
-    with pytest.raises(ConfigError, match="goes on so in sample 3 of the batch"):
-        automaton.advance(states, np.where(np.arange(len(ids)) < 3, ids, 0))
 
 
 @pytest.mark.parametrize(
