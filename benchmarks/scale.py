@@ -47,10 +47,10 @@ def main(gigabytes: float, steps: int, files: int, parts: str, part: str | None)
 
 def make(size: int, files: int) -> None:
     """Write the texts that the parts read."""
-    from chargen.text.builtin_corpora import read_source
+    from chargen.text.builtin_corpora import read_builtin
 
     rng = random.Random(0)
-    lines = read_source("python-source").text.splitlines(keepends=True)
+    lines = read_builtin("python-source").text.splitlines(keepends=True)
     with open("long.txt", "w", encoding="utf-8") as file:
         while file.tell() < size:
             file.write("".join(rng.choices(lines, k=20_000)))

@@ -246,7 +246,9 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
     run = Run(whole.parent / "changed", "changed")
     run.folder.mkdir(exist_ok=True)
     start = load_state(whole)
-    data = prepare_dataset(Corpus(LongText.of(text), "verse", ("verse.txt",), 1), None, start.data, start.tokenizer)
+    data = prepare_dataset(
+        Corpus(LongText.from_string(text), "verse", ("verse.txt",), 1), None, start.data, start.tokenizer
+    )
 
     def step() -> Tensors:
         state = load_state(run.state)
@@ -310,7 +312,7 @@ def examples(folder: Path, text: str) -> tuple[Path, Path, Path]:
     from chargen.text.long_text import LongText
     from chargen.training.run import Plan, train
 
-    corpus = Corpus(LongText.of(text), "verse", ("verse.txt",), 1)
+    corpus = Corpus(LongText.from_string(text), "verse", ("verse.txt",), 1)
     model = {"cell": "lstm", "hidden_size": 8, "embedding_dim": 8, "num_layers": 2, "members": 2, "ngrams": 3,
              "ngram_rows": 32, "ngram_dim": 4, "dropout": 0.1}  # fmt: skip
     settings = {"batch_size": 4, "seq_len": 8, "seed": 3}

@@ -79,4 +79,4 @@ def run_plan(plan: Plan, stop: Callable[[], bool] = lambda: False) -> tuple[list
 
 
 def corpus_of(text: str, **more: Any) -> Corpus:
-    return Corpus(LongText.of(text), "verse", ("verse.txt",), 1, **more)
+    return Corpus(LongText.from_string(text), "verse", ("verse.txt",), 1, **more)

@@ -141,7 +141,7 @@ def test_a_header_larger_than_any_is_refused_before_it_is_read(tmp_path: Path) -
 
 def test_a_sparse_file_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path / "m", random_model(hidden_size=512))  # of 3 MB: the limit is lowered instead
-    monkeypatch.setattr("chargen.text.limits.ALWAYS_BYTES", 1 << 20)
+    monkeypatch.setattr("chargen.text.limits.UNCHECKED_BYTES", 1 << 20)
     monkeypatch.setattr("chargen.text.limits.total_bytes", lambda: 1 << 21)
     with pytest.raises(ModelError, match=r"m, of 3,\d+,\d+ bytes, would need at least"):
         load_checkpoint(tmp_path / "m")

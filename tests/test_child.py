@@ -24,10 +24,10 @@ DRIVER = """
 import os, sys
 from chargen.cli.main import run
 from chargen.sampling.regex_automaton import byte_automaton
-from chargen.text import workers as parallel
-from chargen.text import corpus as standing
+from chargen.text import workers
+from chargen.text import corpus
 
-parallel.WORTH_PROCESSES = standing.WORTH_PROCESSES = 1
+workers.MIN_PARALLEL_BYTES = corpus.MIN_PARALLEL_BYTES = 1
 os.cpu_count = lambda: 2
 for path in ([], ["", ".", os.getcwd(), "relative"]):
     sys.path[:0] = path

@@ -29,15 +29,15 @@ def corpora(ctx: click.Context) -> None:
 @options.as_json
 def list_corpora(as_json: bool = False) -> None:
     """List the corpora that `chargen train` knows by name."""
-    from chargen.text.builtin_corpora import SOURCES
+    from chargen.text.builtin_corpora import BUILTIN_CORPORA
     from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import plain_table
 
     if as_json:
-        print_json([{"name": n, "about": s.about, "needs_network": not s.offline} for n, s in SOURCES.items()])
+        print_json([{"name": n, "about": s.about, "needs_network": not s.offline} for n, s in BUILTIN_CORPORA.items()])
     else:
         stdout_console().print(
-            plain_table(("name", "what it is"), [(name, source.about) for name, source in SOURCES.items()])
+            plain_table(("name", "what it is"), [(name, source.about) for name, source in BUILTIN_CORPORA.items()])
         )
 
 
@@ -55,10 +55,10 @@ def list_corpora(as_json: bool = False) -> None:
 def get(name: str, output: str | None, as_json: bool) -> None:
     """Make the corpus NAME into a file."""
     from chargen.io import write_atomically
-    from chargen.text.builtin_corpora import read_source
+    from chargen.text.builtin_corpora import read_builtin
     from chargen.ui.console import print_json
 
-    made = read_source(name)
+    made = read_builtin(name)
     data = made.text.encode("utf-8")
     if output == "-":
         if sys.stdout.isatty():  # which is to be shown the text, not to obey it
@@ -87,12 +87,12 @@ def check(corpus: tuple[str, ...], max_bytes: int, as_json: bool, **choices: Any
     """Read CORPUS as `chargen train` would, and say what is odd about it and what to do."""
     from chargen.config import DataConfig
     from chargen.text.corpus import read_corpus
-    from chargen.text.quality import examine
+    from chargen.text.quality import check_quality
     from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import key_value_table
 
     config = DataConfig(**choices)
-    facts, findings = examine(read_corpus(corpus, config, max_bytes=max_bytes), config.val_fraction)
+    facts, findings = check_quality(read_corpus(corpus, config, max_bytes=max_bytes), config.val_fraction)
     if as_json:
         print_json({**asdict(facts), "findings": [asdict(finding) for finding in findings]})
         return

@@ -100,7 +100,8 @@ def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None
 
 def _run(file: str, form: str, costs: tuple[str, ...], references: str | None, choices: dict[str, Any]) -> None:
     from chargen.lm import load
-    from chargen.tasks.rescoring import KALDI, MOSES, detect, read_lines, read_lists, score_lists
+    from chargen.tasks.rescoring import KALDI, MOSES, detect, read_lists, score_lists
+    from chargen.text.records import read_lines
 
     where = "standard input" if file == "-" else file
     with ExitStack() as stack:
@@ -135,8 +136,9 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
 
 def _tune(lists: list[list[Scored]], name: str, form: str, error: str, as_json: bool) -> float:
     """Find the weight, and say what it gains."""
-    from chargen.tasks.rescoring import candidates, read_lines, read_references
+    from chargen.tasks.rescoring import candidates, read_references
     from chargen.tasks.tuning import tune_weight
+    from chargen.text.records import read_lines
 
     with ExitStack() as stack:
         references = read_references(read_lines(_open(name, stack), name), name, form)

@@ -160,19 +160,19 @@ def _texts(
     """
     from chargen.errors import CorpusError
     from chargen.text.cleaning import check_unicode
-    from chargen.text.records import JSON, LINES, NULL, WHOLE, read_records
+    from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records
 
     for place, text in enumerate(sentences, start=1):
         check_unicode(text, f"sentence {place}")
         yield text
     form = NULL if chosen["null"] else JSON if chosen["json_lines"] else WHOLE if chosen["whole"] else LINES
     skip = chosen["errors"] == "skip"
-    how = (form, chosen["field"], chosen["encoding"], "strict" if skip else chosen["errors"])
+    record_format = RecordFormat(form, chosen["field"], chosen["encoding"], "strict" if skip else chosen["errors"])
     for name in files:
         try:
             with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
                 where = "standard input" if name == "-" else name
-                yield from read_records(file, where, *how, tally.pass_over if skip else None)
+                yield from read_records(file, where, record_format, tally.pass_over if skip else None)
         except OSError as error:
             raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 

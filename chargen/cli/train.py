@@ -234,18 +234,18 @@ def _corpora(
         CorpusError: a text cannot be read; or what the run's state says of it does not fit what is there.
     """
     from chargen.text.corpus import read_corpus
-    from chargen.text.recorded_corpus import recorded_corpus
+    from chargen.text.recorded_corpus import read_recorded_corpus
 
     val, max_bytes = choices["val"], choices["max_bytes"]
     if saved and not corpus:
-        read = recorded_corpus(saved.corpus_files, saved.corpus_arguments, None, data)
+        read = read_recorded_corpus(saved.corpus_files, saved.corpus_arguments, None, data)
     else:
         read = read_corpus(corpus or ["python-docs"], data, max_bytes=max_bytes)
     if val:
         val_read = read_corpus([val], data, max_bytes=max_bytes)
     elif saved and saved.val_argument:
         hint = "Name the validation text: --val FILE"
-        val_read = recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint)
+        val_read = read_recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint)
     else:
         return read, None
     if saved and saved.val_sha256 and not val_read.has_sha256(saved.val_sha256):

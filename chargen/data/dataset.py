@@ -21,7 +21,7 @@ from chargen.config import DataConfig
 from chargen.data.token_store import stored_ids
 from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus
-from chargen.text.documents import MARK, NONE, marked, separator
+from chargen.text.documents import MARK, NONE, separator, split_documents
 from chargen.text.long_text import LongText, Span
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
@@ -87,7 +87,7 @@ def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tup
             "Give a longer text; a few thousand characters begin to be worth it.",
         )
     begin = min(N - 1, max(1, int(N * (1 - val_fraction))))
-    if corpus.content.documents:
+    if corpus.content.has_documents:
         begin = _document_begin(corpus.content, begin)
     return corpus.content.span(0, begin), corpus.content.span(begin, min(N, begin + MAX_MEASURED_CHARS))
 
@@ -132,7 +132,7 @@ def _document_begin(text: LongText, place: int) -> int:
     before = place
     for piece in text.pieces(place):
         found = piece.find(MARK) + 1
-        if found > 0 and before + found < text.survey.num_chars:
+        if found > 0 and before + found < text.statistics.num_chars:
             return before + found
         before += len(piece)
     found = text.read(0, place).rfind(MARK) + 1
@@ -197,7 +197,7 @@ def _document_parts(lines: Sequence[str], documents: str) -> Iterator[tuple[int,
     text = "".join(lines)
     begins = [0, *accumulate(map(len, lines))]
     at = 0
-    for document in "".join(marked([text], documents)).split(MARK)[:-1]:
+    for document in "".join(split_documents([text], documents)).split(MARK)[:-1]:
         at = text.index(document, at)  # what stands between two is a separator
         end, number = at + len(document), bisect_right(begins, at) - 1
         while at < end:

@@ -36,8 +36,8 @@ from chargen.errors import CorpusError
 from chargen.io import atomic_file, remove_stale_parts
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
-from chargen.text.long_text import ERRORS, TASK, Span
-from chargen.text.workers import Arrays, in_order
+from chargen.text.long_text import TASK_BYTES, UTF8_ERRORS, Span
+from chargen.text.workers import Arrays, map_blocks
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
 CACHE = Path("corpora/.cache")
@@ -56,7 +56,7 @@ def stored_ids(tokenizer: Tokenizer, text: Span, note: Callable[[str], object] =
     Raises:
         StorageError: they cannot be written.
     """
-    key = ids_key(tokenizer, text.text.survey.sha256, text.begin, text.end)
+    key = ids_key(tokenizer, text.text.statistics.sha256, text.begin, text.end)
     path = CACHE / f"{key[:32]}{SUFFIX}"
     if store := cached_store(path, key, tokenizer.vocab_size, note):
         return store.ids
@@ -73,11 +73,11 @@ def ids_key(tokenizer: Tokenizer, sha256: str, begin: int, end: int) -> str:
 
 def encoded(tokenizer: Tokenizer, text: Span) -> Iterator[NDArray[Any]]:
     """Yield a text's ids, some at a time, of the smallest type that holds them."""
-    documents = text.text.documents
-    end = MARK.encode("utf-8", ERRORS) if documents else b"\n"
+    documents = text.text.has_documents
+    end = MARK.encode("utf-8", UTF8_ERRORS) if documents else b"\n"
     described = json.dumps(tokenizer.to_json(), sort_keys=True)
-    blocks = _whole_lines(text.parts(), end)
-    for (ids,) in in_order(_ids_of, blocks, text.text.num_bytes, described, "documents" if documents else ""):
+    blocks = _whole_lines(text.utf8_pieces(), end)
+    for (ids,) in map_blocks(_ids_of, blocks, text.text.num_bytes, described, "documents" if documents else ""):
         yield ids
 
 
@@ -87,7 +87,7 @@ def _ids_of(block: bytes, described: str, documents: str) -> Arrays:
     dtype = smallest_dtype(tokenizer.vocab_size)
     if table and not documents and block.isascii():
         return [np.frombuffer(block.translate(table), dtype=dtype)]
-    text = block.decode("utf-8", ERRORS)
+    text = block.decode("utf-8", UTF8_ERRORS)
     return [(tokenizer.encode_documents(text) if documents else tokenizer.encode(text)).astype(dtype)]
 
 
@@ -104,7 +104,7 @@ def _whole_lines(parts: Iterable[bytes], end: bytes) -> Iterator[bytes]:
     size = 0
     for part in parts:
         cut = part.rfind(end) + len(end) if end in part else 0
-        if cut and size + cut >= TASK or size > LONGEST_LINE:
+        if cut and size + cut >= TASK_BYTES or size > LONGEST_LINE:
             yield b"".join([*held, part[:cut]])
             held, size, part = [], 0, part[cut:]
         held.append(part)

@@ -3,7 +3,7 @@
     training text ─▶ hashes of all its stretches of N + 1 characters, sorted, in the cache ─┐
     the last N characters of the sample, extended by each character ────────────────────────┴▶ mask [V]
 
-A stretch's hash is H = B · h(first N characters) + (last character) mod p (`text/fingerprints.py`). So all extensions
+A stretch's hash is H = B · h(first N characters) + (last character) mod p (`text/hashing.py`). So all extensions
 of a sample lie in one range of 2²⁰ or so numbers out of 2⁶¹, one binary search finds those that stand in the text, and
 what H exceeds the range's beginning by is the forbidden character itself, whatever the size of the vocabulary.
 
@@ -35,7 +35,7 @@ from chargen.sampling.training_text_index import (
     training_text,
     write_hashes,
 )
-from chargen.text.hashing import BASE, PRIME, Hashes, fingerprint
+from chargen.text.hashing import BASE, PRIME, Hashes, hash_text
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 LONGEST_RUN = 10_000  #: characters that a copy may be allowed to have
@@ -75,7 +75,7 @@ class CopyIndex:
     def read(self, text: str, state: CopyState = START) -> CopyState:
         """Return the state after a text, a prompt for example."""
         window = (state.window + text)[-self.most_chars :]
-        return CopyState(window, fingerprint(window), b"")
+        return CopyState(window, hash_text(window), b"")
 
     def advance(self, state: CopyState, token_id: int) -> CopyState:
         """Return the state after one more id. With the boundary a document ends, and nothing is copied across that."""
@@ -165,7 +165,7 @@ class _Continuations:
             for end in range(1, len(text) + 1):
                 beginnings.setdefault(text[:end], []).append(token_id)
         self.ids = {text: np.array(ids) for text, ids in beginnings.items()}  #: those that write this first
-        hashes = {text[:-1]: fingerprint(text[:-1][-most_chars:]) * BASE % PRIME for text in beginnings} or {"": 0}
+        hashes = {text[:-1]: hash_text(text[:-1][-most_chars:]) * BASE % PRIME for text in beginnings} or {"": 0}
         # In an order in which numbers that rise are looked for: near ones in turn.
         self.prefixes = sorted(hashes, key=lambda prefix: (len(prefix), hashes[prefix]))
         self.hashes = np.array([hashes[prefix] for prefix in self.prefixes], dtype=np.uint64)

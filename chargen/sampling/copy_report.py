@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.text.documents import FILE, MARK, NONE, separator
-from chargen.text.hashing import Hashes, fingerprints, overlapping, wide_codes
+from chargen.text.hashing import Hashes, hash_windows, read_overlapping, to_uint64_codes
 from chargen.text.long_text import Span
 
 NGRAMS = (4, 8, 16, 32)  #: characters
@@ -59,9 +59,9 @@ def copy_report(sample: str, training: Span, documents: str = NONE, ngrams: Sequ
     counted = {n: _Ngrams(codes, n) for n in ngrams}
     longest = _Longest(sample, codes)
     overlap = max(ngrams, default=1) - 1
-    for begin, block in overlapping(training, lambda: max(longest.chars, overlap)):
-        block_codes = wide_codes(block)
-        *found, longer = fingerprints(block_codes, [*ngrams, longest.chars + 1])
+    for begin, block in read_overlapping(training, lambda: max(longest.chars, overlap)):
+        block_codes = to_uint64_codes(block)
+        *found, longer = hash_windows(block_codes, [*ngrams, longest.chars + 1])
         for n, hashes in zip(ngrams, found, strict=True):
             counted[n].look(hashes)
         longest.look(begin, block, block_codes, longer)
@@ -72,7 +72,7 @@ def copy_report(sample: str, training: Span, documents: str = NONE, ngrams: Sequ
 
 def _codes(sample: str, documents: str) -> Hashes:
     """Return a sample's code points, with MARK for every character between two documents."""
-    codes = wide_codes(sample)
+    codes = to_uint64_codes(sample)
     between = "" if documents in (NONE, FILE) else separator(documents)
     place = sample.find(between) if between else -1
     while place >= 0:
@@ -83,7 +83,7 @@ def _codes(sample: str, documents: str) -> Hashes:
 
 def _stretches(codes: Hashes, width: int) -> tuple[Hashes, NDArray[np.intp]]:
     """Return the hashes of a sample's stretches within documents, and where each begins."""
-    hashes = fingerprints(codes, [width])[0]
+    hashes = hash_windows(codes, [width])[0]
     ends = np.concatenate([[0], np.cumsum(codes == ord(MARK))])
     places = np.flatnonzero(ends[width:] == ends[:-width]) if len(hashes) else np.zeros(0, dtype=np.intp)
     return hashes[places], places
@@ -155,7 +155,7 @@ class _Longest:
             same = (self._codes[here : here + size] == codes[there : there + size]) & self._inside[here : here + size]
             self.chars = size if same.all() else int(same.argmin())
             self.begin, self.training_begin = here, begin + there
-            hashes = fingerprints(codes, [self.chars + 1])[0]
+            hashes = hash_windows(codes, [self.chars + 1])[0]
 
     def _match(self, width: int, block: str, hashes: Hashes) -> tuple[int, int] | None:
         """Return where a passage of this length stands in the sample and in the block, the first there, by letters."""

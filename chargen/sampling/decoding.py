@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from chargen.engines.interface import Engine, EngineState, Stream
 from chargen.sampling.logits_rules import Logits, check_finite, draw, draw_batch, make_draw, warp_logits
 from chargen.sampling.sequence import DEAD_END, GeneratedSequence, GenerationContext, apply_processors
-from chargen.tokenizers.tokenizer import BOUNDARY_ID, WHOLE, Ids, StreamingDecoder
+from chargen.tokenizers.tokenizer import BOUNDARY_ID, COMPLETE, Ids, StreamingDecoder
 
 UNIFORMS_PER_BLOCK = 512  # random numbers that are drawn at a time for one text; they equal those of single calls
 
@@ -87,7 +87,7 @@ def generate_text(prompt: PrimedPrompt, sequence: GeneratedSequence, rng: np.ran
         The next characters of the text.
     """
     context, stream, logits = prompt.context, prompt.stream, prompt.logits
-    masks = context.spelling.added
+    masks = context.utf8_masks.logit_mask
     while not sequence.ended:
         logits = logits + masks[sequence.utf8_state]
         if context.processors:
@@ -107,7 +107,7 @@ def generate_chars(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[s
     """Generate one text in which a token id is a character and which only its length ends."""
     tokenizer, config = prompt.context.tokenizer, prompt.context.config
     texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
-    mask = prompt.context.spelling.added[WHOLE]
+    mask = prompt.context.utf8_masks.logit_mask[COMPLETE]
     draw_id = make_draw(config, mask)
     stream, logits = prompt.stream, prompt.logits.astype(np.float32)
     use_compiled = config.temperature > 0.0 and not config.active_rules
@@ -129,18 +129,18 @@ def generate_chars(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[s
 
 def generate_tokens(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[str]:
     """Generate one text in which a token id is bytes or a piece of text and which only its length ends."""
-    tokenizer, config, spelling = prompt.context.tokenizer, prompt.context.config, prompt.context.spelling
+    tokenizer, config, utf8_masks = prompt.context.tokenizer, prompt.context.config, prompt.context.utf8_masks
     decoder = StreamingDecoder(tokenizer)
-    draw_functions = [make_draw(config, mask) for mask in spelling.added]  # one for each UTF-8 state
+    draw_functions = [make_draw(config, mask) for mask in utf8_masks.logit_mask]  # one for each UTF-8 state
     texts: dict[int, str] = {}  # texts of token ids that are complete characters
-    next_state, state = spelling.after, WHOLE
+    next_state, state = utf8_masks.next_state, COMPLETE
     stream, logits = prompt.stream, prompt.logits.astype(np.float32)
     num_left = config.length
     while num_left > 0:
         for uniform in rng.random(UNIFORMS_PER_BLOCK).tolist():
             token_id = draw_functions[state](logits, uniform)
             previous, state = state, next_state[state][token_id]
-            is_complete = previous == state == WHOLE
+            is_complete = previous == state == COMPLETE
             piece = texts.get(token_id) if is_complete else None
             if piece is None:
                 piece = decoder.feed(token_id)
@@ -206,7 +206,7 @@ def sample_ids(prompt: PrimedPrompt, rngs: Sequence[np.random.Generator], num_id
     Returns:
         Token ids, [T, B]: the ones that `generate_batch` draws.
     """
-    config, mask = prompt.context.config, prompt.context.spelling.added[WHOLE]
+    config, mask = prompt.context.config, prompt.context.utf8_masks.logit_mask[COMPLETE]
     ids = np.empty((config.length, len(rngs)), dtype=np.int32)
     if not config.length:
         return ids

@@ -83,7 +83,7 @@ def read_prefix(
         num_start_ids=len(start_ids),
         num_ids=len(ids),
         num_chars=len(text),
-        unknown_chars=int(tokenizer.unknown(text_ids).sum()),
+        unknown_chars=int(tokenizer.is_unknown(text_ids).sum()),
         unk_log_prob_nats=float(tokenizer.unk_log_prob_nats(text_ids).sum()),
     )
     last = len(ids) - 1

@@ -202,7 +202,7 @@ def check_can_write(what: str, strings: tuple[str, ...], tokenizer: Tokenizer) -
     if tokenizer.unknown_id is None:
         return
     characters = "".join(dict.fromkeys("".join(strings)))
-    unknown = {char for char in characters if tokenizer.unknown(tokenizer.encode(char)).any()}
+    unknown = {char for char in characters if tokenizer.is_unknown(tokenizer.encode(char)).any()}
     for string in strings if unknown else ():
         missing = [char for char in dict.fromkeys(string) if char in unknown]
         if missing:

@@ -128,7 +128,7 @@ def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
 def _token_words(tokenizer: Tokenizer) -> list[bytes]:
     """Return the UTF-8 bytes of each token id; b"" for those that are never generated."""
     words = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
-    for token_id in tokenizer.never_written():
+    for token_id in tokenizer.special_ids():
         words[token_id] = b""
     return words
 
@@ -252,7 +252,7 @@ def _chars_to_match(next_state: Ints, group_chars: Ints, accepts: Bools) -> Ints
 
 def _no_match_error(pattern: str, tokenizer: Tokenizer) -> ConfigError:
     """Return the error for a pattern that the model's characters cannot match. It names the missing characters."""
-    missing = [char for char in literals(pattern) if tokenizer.unknown(tokenizer.encode(char)).any()]
+    missing = [char for char in literals(pattern) if tokenizer.is_unknown(tokenizer.encode(char)).any()]
     return ConfigError(
         f"the model's characters cannot write a match of the regular expression {pattern!r}",
         f"It does not know {', '.join(map(repr, missing))}." if missing else "",

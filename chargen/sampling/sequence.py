@@ -27,13 +27,13 @@ from chargen.errors import ConfigError, ModelError
 from chargen.sampling.logits_rules import Logits, apply_temperature
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
+    COMPLETE,
     MAX_SILENT_IDS,
-    WHOLE,
     Ids,
-    Spelling,
     StreamingDecoder,
     Tokenizer,
-    spelling,
+    Utf8Masks,
+    utf8_masks,
 )
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class GenerationContext:
     document_separator: str | None  #: the text between two documents; None for a model of one continuous text
 
     @cached_property
-    def spelling(self) -> Spelling:
+    def utf8_masks(self) -> Utf8Masks:
         """The token ids that keep a text valid UTF-8, for each state of an incomplete character."""
-        return spelling(self.tokenizer, self.document_separator is not None, self.config.allow_invalid_utf8)
+        return utf8_masks(self.tokenizer, self.document_separator is not None, self.config.allow_invalid_utf8)
 
     @cached_property
     def stop_matcher(self) -> StringMatcher | None:
@@ -72,7 +72,7 @@ class GenerationContext:
 
     def mask_invalid(self, logits: Logits, sequences: Sequence[GeneratedSequence]) -> Logits:
         """Return logits [B, V], one row for each sequence, in which token ids that no valid text contains are −∞."""
-        masks = self.spelling.added
+        masks = self.utf8_masks.logit_mask
         masked: Logits = logits + (masks if len(masks) == 1 else masks[[each.utf8_state for each in sequences]])
         return masked
 
@@ -89,11 +89,11 @@ class GeneratedSequence:
         self._stop_matcher = context.stop_matcher
         self._stop_node = 0
         self._held = ""  # characters that may be the start of a stop string
-        self._next_utf8_state = context.spelling.after
+        self._next_utf8_state = context.utf8_masks.next_state
         self._num_silent_ids = 0  # consecutive token ids that completed no character
         self._is_truncated = False  # whether the last token id has more characters than the length allows
         self._ready = ""  # final characters that `pop_text` has not returned yet
-        self.utf8_state = WHOLE  #: how much of a character is incomplete; see `Spelling`
+        self.utf8_state = COMPLETE  #: how much of a character is incomplete; see `Utf8Masks`
         self.num_chars_left = context.config.length
         self.ended = "length" if context.config.length == 0 else ""  #: see the top of this file
         self.log_weight_nats = 0.0  #: log of the probability mass that the constraints left along the text
@@ -129,7 +129,7 @@ class GeneratedSequence:
     @property
     def can_end(self) -> bool:
         """Whether the text may end here: its last token id and character are complete, and it matches the regex."""
-        if self.utf8_state != WHOLE or self._is_truncated:
+        if self.utf8_state != COMPLETE or self._is_truncated:
             return False
         regex = self._context.regex
         return regex is None or regex.is_match(self._regex_state(regex))

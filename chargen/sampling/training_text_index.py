@@ -30,10 +30,10 @@ from chargen.errors import CorpusError
 from chargen.runs import STATE_FILE
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, NONE
-from chargen.text.hashing import PRIME, Hashes, fingerprints, overlapping, wide_codes
-from chargen.text.long_text import ERRORS, LongText, Span, no_room
-from chargen.text.recorded_corpus import recorded_corpus
-from chargen.text.workers import Arrays, in_order
+from chargen.text.hashing import PRIME, Hashes, hash_windows, read_overlapping, to_uint64_codes
+from chargen.text.long_text import UTF8_ERRORS, LongText, Span, temporary_storage_error
+from chargen.text.recorded_corpus import read_recorded_corpus
+from chargen.text.workers import Arrays, map_blocks
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 
 UNREAD = "\ud801"  #: stands for a character that the model's vocabulary lacks; like MARK, no text has it
@@ -96,7 +96,7 @@ def training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path
     changed: CorpusError | None = None
     for files, arguments in _places(learned, model_path):
         try:
-            found = recorded_corpus(files, arguments, learned.num_chars, learned.data)
+            found = read_recorded_corpus(files, arguments, learned.num_chars, learned.data)
         except CorpusError:
             continue  # no longer there, or not to be read unless a person names it
         if learned.is_of(found):
@@ -155,7 +155,7 @@ def _from_cache(checkpoint: Checkpoint, learned: TrainingText) -> Span | None:
         text.write(utf8.decode(b"", final=True))
     except UnicodeDecodeError:
         return None  # ids that no text has
-    return text.span() if text.survey.num_chars == learned.num_chars else None
+    return text.span() if text.statistics.num_chars == learned.num_chars else None
 
 
 AT_ONCE = 1 << 24  #: hashes that are sorted at a time: 128 MiB
@@ -187,18 +187,20 @@ def stretch_hashes(text: Span, width: int) -> Iterator[Hashes]:
     to be sorted, in a file for each of as many equal ranges as it takes.
     """
 
-    pieces = (piece.encode("utf-8", ERRORS) for _, piece in overlapping(text, lambda: width - 1))
+    pieces = (piece.encode("utf-8", UTF8_ERRORS) for _, piece in read_overlapping(text, lambda: width - 1))
     count = max(1, -(-text.num_chars // AT_ONCE))
     edges = np.array([PRIME * k // count for k in range(1, count)], dtype=np.uint64)
     with ExitStack() as stack:
         most_bytes = 1 if count > 1 else 8 * AT_ONCE  # that are kept in memory
         ranges = [stack.enter_context(tempfile.SpooledTemporaryFile(most_bytes)) for _ in range(count)]
-        for (found,) in in_order(_hashed, pieces, text.text.num_bytes, str(width)):
+        for (found,) in map_blocks(_hashed, pieces, text.text.num_bytes, str(width)):
             for file, part in zip(ranges, np.split(found, np.searchsorted(found, edges)), strict=True):
                 try:
                     file.write(part.tobytes())
                 except OSError as error:
-                    raise no_room(f"the hashes of a text of {text.num_chars:,} characters", error) from error
+                    raise temporary_storage_error(
+                        f"the hashes of a text of {text.num_chars:,} characters", error
+                    ) from error
         small = np.zeros(0, dtype=np.uint64)
         for file in ranges:
             file.seek(0)
@@ -210,13 +212,13 @@ def stretch_hashes(text: Span, width: int) -> Iterator[Hashes]:
 
 def _hashed(piece: bytes, width: str) -> Arrays:
     """Hash a piece, which may be done by another process."""
-    return [_distinct(hashes_within(piece.decode("utf-8", ERRORS), int(width)))]
+    return [_distinct(hashes_within(piece.decode("utf-8", UTF8_ERRORS), int(width)))]
 
 
 def hashes_within(piece: str, width: int) -> Hashes:
     """Return the hashes of a piece's stretches that hold no end of a document."""
-    codes = wide_codes(piece)
-    hashes = fingerprints(codes, [width])[0]
+    codes = to_uint64_codes(piece)
+    hashes = hash_windows(codes, [width])[0]
     if MARK in piece and len(hashes):
         ends = np.concatenate([[0], np.cumsum(codes == ord(MARK))])
         hashes = hashes[ends[width:] == ends[:-width]]

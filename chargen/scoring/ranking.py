@@ -23,7 +23,7 @@ from types import TracebackType
 import numpy as np
 
 from chargen.scoring.scorer import Score
-from chargen.text.long_text import no_room
+from chargen.text.long_text import temporary_storage_error
 
 BY = ("per-char", "per-byte", "total")
 
@@ -101,7 +101,7 @@ class DiskRanking:
         try:
             self._file.write(json.dumps(record).encode() + b"\n")
         except OSError as error:
-            raise no_room(f"{len(self._keys):,} scores", error) from error
+            raise temporary_storage_error(f"{len(self._keys):,} scores", error) from error
 
     def ranked(self) -> Iterator[tuple[int, Score]]:
         """Yield (place, score), the likeliest first; ties in the order they came in."""

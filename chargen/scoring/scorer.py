@@ -223,7 +223,7 @@ def score_texts(
     log_probs = id_log_probs(engine, tokenizer, context, [np.concatenate([own, last]) for own in ids.values()])
     scores = {}
     for (text, own), found in zip(ids.items(), log_probs, strict=True):
-        unknown = int(tokenizer.unknown(own).sum())
+        unknown = int(tokenizer.is_unknown(own).sum())
         scores[text] = Score(
             text,
             float(found.sum()),
@@ -244,7 +244,7 @@ def utf8_size(text: str) -> int:
 
 def unknown_names(text: str, tokenizer: Tokenizer) -> str:
     """Return the characters of a text that a tokenizer does not know, each once, in their order."""
-    return "".join(char for char in dict.fromkeys(text) if tokenizer.unknown(tokenizer.encode(char)).any())
+    return "".join(char for char in dict.fromkeys(text) if tokenizer.is_unknown(tokenizer.encode(char)).any())
 
 
 def pieces_of(tokenizer: Tokenizer, text: str, ids: Ids, log_probs: NDArray[np.float64]) -> list[tuple[str, float]]:

@@ -13,7 +13,7 @@ from chargen.config import DataConfig
 from chargen.engines.interface import Engine
 from chargen.errors import ConfigError
 from chargen.scoring.scorer import Score, score_chunks, score_texts, utf8_size
-from chargen.text.cleaning import normal_form
+from chargen.text.cleaning import normalize_text
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids
 
@@ -44,7 +44,7 @@ class Scoring:
 
     def normal(self, text: str) -> str:
         """Bring a text into the form that the training text had: composed characters, one kind of newline."""
-        return normal_form(text, self.data)
+        return normalize_text(text, self.data)
 
     def context(self, text: str) -> Ids:
         """What is read before anything is drawn or scored: what a text begins after, and then `text`."""
@@ -95,6 +95,6 @@ class Scoring:
 
         ids, numbers = line_ids(self.tokenizer, self.data.documents, [self.normal(line) for line in lines])
         carried = read_whole(self.engine(len(ids)), ids, self.start, self.data.documents, lanes)
-        both = (-carried - self.tokenizer.unk_log_prob_nats(ids), self.tokenizer.unknown(ids))
+        both = (-carried - self.tokenizer.unk_log_prob_nats(ids), self.tokenizer.is_unknown(ids))
         costs, unknown = (np.bincount(numbers, values, len(lines)).astype(np.float64) for values in both)
         return costs, unknown

@@ -18,8 +18,8 @@ from chargen.engines.interface import Engine, carried_log_probs, document_log_pr
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
 from chargen.scoring.scorer import Score, utf8_size
-from chargen.text.cleaning import normal_form
-from chargen.text.documents import MARK, NONE, marked
+from chargen.text.cleaning import normalize_text
+from chargen.text.documents import MARK, NONE, split_documents
 from chargen.tokenizers.tokenizer import Ids, Tokenizer, encoder
 
 WARMUP = 512
@@ -60,9 +60,9 @@ class WholeText:
         Raises:
             CorpusError: it is empty.
         """
-        text = normal_form(original, data)
+        text = normalize_text(original, data)
         if data.documents != NONE:
-            text = "".join(marked([text], data.documents))
+            text = "".join(split_documents([text], data.documents))
         if not text:
             raise CorpusError("there is nothing to evaluate: the text is empty")
         encode, half = encoder(tokenizer, data.documents), max(1, len(text) // 2)
@@ -97,7 +97,7 @@ def evaluate_text(engine: Engine, whole: WholeText, start: Ids, documents: str, 
         chars=len(whole.text),
         document_ends=whole.text.count(MARK) if documents != NONE else 0,
         bytes=whole.num_bytes,
-        unknown_chars=int(whole.tokenizer.unknown(whole.ids).sum()),
+        unknown_chars=int(whole.tokenizer.is_unknown(whole.ids).sum()),
         windows_256_nats_per_char=-float(windows.sum()) / len(whole.text),
         **whole.units(read_whole(engine, whole.ids, start, documents, lanes)),
     )

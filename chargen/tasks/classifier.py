@@ -220,7 +220,7 @@ def _train_all(
             share["budget_s"] = max(1.0, (length["budget_s"] - time.perf_counter() + started) / (len(learned) - k))
             share["budget_s"] += time.perf_counter() - begun
         plan = Plan(
-            Corpus(LongText.of("\n".join(texts) + "\n"), label),
+            Corpus(LongText.from_string("\n".join(texts) + "\n"), label),
             places[k],
             share,
             DATA,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from chargen.errors import CorpusError
-from chargen.tasks.rescoring import read_lines
 from chargen.text.cleaning import check_unicode
 from chargen.text.limits import ReadLimit, open_regular
+from chargen.text.records import read_lines
 
 MAX_HELD_BYTES = 1 << 30  #: of texts that are held in memory
 LINE_BYTES = 60  #: that a line takes beside its characters

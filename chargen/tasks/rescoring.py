@@ -17,14 +17,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
-from typing import BinaryIO
 
 import numpy as np
 
 from chargen.errors import CorpusError
 from chargen.scoring.scorer import Score
 from chargen.tasks.tuning import Candidates, edit_distances, units
-from chargen.text.limits import MAX_RECORD_BYTES, check_record
 
 MOSES, KALDI = "moses", "kaldi"
 SEPARATOR = "|||"
@@ -42,24 +40,6 @@ class Hypothesis:
     list_id: str
     text: str  #: without the spaces around it
     given: float  #: the total that came with it, higher is better; 0 where none did
-
-
-def read_lines(raw: BinaryIO, where: str) -> Iterator[str]:
-    """Yield a file's lines as texts, without their newlines; only LF ends one.
-
-    Raises:
-        CorpusError: a line is not UTF-8, or too long to be held.
-    """
-    for number, line in enumerate(iter(lambda: raw.readline(MAX_RECORD_BYTES + 1), b""), start=1):
-        check_record(len(line), f"{where}, line {number:,}")
-        line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        try:
-            yield line.removesuffix(b"\n").decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise CorpusError(
-                f"{where}, line {number:,} is not UTF-8 (byte {error.start + 1} of the line)",
-                "Convert the file to UTF-8.",
-            ) from error
 
 
 def detect(lines: Iterator[str], where: str) -> tuple[str, Iterator[str]]:

@@ -1,16 +1,17 @@
-"""Corpora by name: read from the running Python, downloaded and checked, or made with a known entropy.
+"""Built-in corpora, each with a name: read from the running Python, downloaded and verified, or generated.
 
-A name may carry an option after a colon, as in `markov:2`.
+A name may have an option after a colon, as in `markov:2`. To add a corpus: write a function that returns its text, here
+or in a file of its own, and add a line to BUILTIN_CORPORA. It can then be trained on, listed and saved as a file like
+the others.
 
-Sources of text whose entropy is known exactly, to test a whole chain of learning against.
-
-Each is a unifilar automaton: states, and from each state edges (character, next state, probability) of which no two
-carry the same character. Text then determines the path, so that with π the stationary distribution over states
+A generated corpus has a known entropy rate, so that a whole training run can be tested against it. Its source is a
+unifilar automaton: states, and from each state edges (character, next state, probability) with distinct characters. The
+text then determines the path through the states. With π the stationary distribution over states,
 
     entropy rate = Σ_s π(s) · −Σ_e p(e|s) log p(e|s)          [nats per character]
 
-(Shannon, A Mathematical Theory of Communication, 1948, section 7). No model scores a long text from the source below
-this, beyond the sampling error of that text; if one seems to, the future has leaked into its input.
+(Shannon, A Mathematical Theory of Communication, 1948, section 7). No model can score a long text of the source below
+this, apart from the sampling error of that text. If one seems to, information about the future is in its input.
 """
 
 from __future__ import annotations
@@ -37,66 +38,60 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, CorpusError, DownloadError
 from chargen.io import write_atomically
 from chargen.registry import did_you_mean
-from chargen.text import builtin_corpora as automata
 
-MADE_LENGTH = 1_000_000  #: characters of a made source
-MAX_DOWNLOAD_BYTES, MAX_DOWNLOAD_S = 1 << 26, 600.0  #: of a download; far more than any of these takes
+GENERATED_CHARS = 1_000_000  #: length of a generated corpus
+MAX_DOWNLOAD_BYTES, MAX_DOWNLOAD_S = 1 << 26, 600.0  #: limits of a download, far above what these corpora need
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
 @dataclass(frozen=True)
-class SourceText:
-    """A source's text, and its entropy where that is known."""
+class BuiltinText:
+    """The text of a built-in corpus, and its entropy rate if it is known."""
 
     text: str
     entropy_nats_per_char: float | None = None
 
 
 @dataclass(frozen=True)
-class Source:
-    """A corpus with a name: one line about it, and the function that reads or makes it (given what follows ':')."""
+class BuiltinCorpus:
+    """A corpus that has a name."""
 
-    about: str
-    read: Callable[[str], SourceText]
-    offline: bool = True
-
-
-def names() -> list[str]:
-    """Return the names, the default of `chargen train` first."""
-    return list(SOURCES)
+    about: str  #: one line that describes it
+    read: Callable[[str], BuiltinText]  #: reads or generates it; its argument is the option after the colon, or ""
+    offline: bool = True  #: whether it needs no network
 
 
-def is_source(argument: str) -> bool:
-    """Tell whether an argument names a corpus, with or without an option."""
-    return argument.partition(":")[0] in SOURCES
+def is_builtin(argument: str) -> bool:
+    """Return whether an argument names a built-in corpus, with or without an option."""
+    return argument.partition(":")[0] in BUILTIN_CORPORA
 
 
-def read_source(argument: str) -> SourceText:
-    """Read or make the corpus that `argument` names.
+def read_builtin(argument: str) -> BuiltinText:
+    """Read or generate the corpus that `argument` names.
 
     Raises:
-        ConfigError: the option after the colon is not one that this corpus takes.
-        CorpusError: no corpus has this name.
-        DownloadError: it could not be fetched, or its content is not the expected one.
+        ConfigError: If the corpus does not take the option after the colon.
+        CorpusError: If no corpus has this name.
+        DownloadError: If the corpus cannot be downloaded, or the content is not the expected one.
     """
     name, _, option = argument.partition(":")
-    if name not in SOURCES:
-        raise CorpusError(
-            f"no corpus named {name!r}", f"{did_you_mean(name, names())} Known: {', '.join(names())}.".strip()
-        )
-    return SOURCES[name].read(option)
+    if name not in BUILTIN_CORPORA:
+        known = ", ".join(BUILTIN_CORPORA)
+        hint = f"{did_you_mean(name, BUILTIN_CORPORA)} Known: {known}.".strip()
+        raise CorpusError(f"no corpus named {name!r}", hint)
+    return BUILTIN_CORPORA[name].read(option)
 
 
-def _python_docs(option: str) -> SourceText:
+def _python_docs(option: str) -> BuiltinText:
     _refuse_option("python-docs", option)
-    from pydoc_data.topics import topics  # half a megabyte; loaded by who asks for it
+    from pydoc_data.topics import topics  # half a megabyte, so it is imported only here
 
-    return SourceText("\n".join(topics[name].strip("\n") + "\n" for name in sorted(topics)))
+    return BuiltinText("\n".join(topics[name].strip("\n") + "\n" for name in sorted(topics)))
 
 
-def _python_source(option: str) -> SourceText:
-    """The standard library's own files, its tests and installed packages left out."""
+def _python_source(option: str) -> BuiltinText:
+    """Return the files of the standard library, without its tests and without installed packages."""
     _refuse_option("python-source", option)
     root = Path(sysconfig.get_paths()["stdlib"])
     skip = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib2to3"}
@@ -107,62 +102,68 @@ def _python_source(option: str) -> SourceText:
                 texts.append(file.read())
     if not texts:
         raise CorpusError(f"this Python has no source files under {root}", "Try python-docs.")
-    return SourceText("".join(texts))
+    return BuiltinText("".join(texts))
 
 
-def _shakespeare(option: str) -> SourceText:
+def _shakespeare(option: str) -> BuiltinText:
     _refuse_option("shakespeare", option)
-    return SourceText(fetch(SHAKESPEARE_URL, SHAKESPEARE_SHA256, Path("corpora/shakespeare.txt")).decode("utf-8"))
+    return BuiltinText(fetch(SHAKESPEARE_URL, SHAKESPEARE_SHA256, Path("corpora/shakespeare.txt")).decode("utf-8"))
 
 
 def fetch(url: str, sha256: str, cache: Path, timeout_s: float = 30.0) -> bytes:
-    """Return a file's bytes from `cache`, or download it there first.
+    """Return the bytes of a file from `cache`, after downloading it there if necessary.
+
+    Args:
+        url: Address of the file.
+        sha256: Expected hash of the content.
+        cache: Path where the file is kept.
+        timeout_s: How long to wait for the server, each time, in seconds.
 
     Raises:
-        DownloadError: no answer, an answer other than 200, or content whose sha256 is another one.
-        StorageError: the cache cannot be written.
+        DownloadError: If the server does not answer with status 200, or the content has another hash.
+        StorageError: If the cache cannot be written.
     """
     if cache.is_file() and cache.stat().st_size <= MAX_DOWNLOAD_BYTES:
         cached = cache.read_bytes()
         if hashlib.sha256(cached).hexdigest() == sha256:
             return cached
-    by_hand = f"With no network, put the file at {cache} yourself, or train on python-docs, which needs none."
+    hint = f"With no network, put the file at {cache} yourself, or train on python-docs, which needs none."
     try:
-        data = _downloaded(url, timeout_s)
+        data = _download(url, timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
         reason = f"the server answered {error.code} {error.reason}"
-        raise DownloadError(f"{url} cannot be fetched: {reason}", by_hand) from error
+        raise DownloadError(f"{url} cannot be fetched: {reason}", hint) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        raise DownloadError(f"{url} cannot be fetched: {_why(error)}", by_hand) from error
+        raise DownloadError(f"{url} cannot be fetched: {_describe_error(error)}", hint) from error
     if (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise DownloadError(f"{url} has changed: sha256 {found[:12]}… where {sha256[:12]}… was expected", by_hand)
+        raise DownloadError(f"{url} has changed: sha256 {found[:12]}… where {sha256[:12]}… was expected", hint)
     write_atomically(cache, [data])
     return data
 
 
-def _downloaded(url: str, timeout_s: float) -> bytes:
-    """Return what a server answers, of a bounded size and in a bounded time."""
+def _download(url: str, timeout_s: float) -> bytes:
+    """Return the answer of a server, with a limit of size and time."""
     deadline = time.monotonic() + MAX_DOWNLOAD_S
     data = bytearray()
-    with urllib.request.urlopen(url, timeout=timeout_s) as answer:
-        stated = answer.headers.get("Content-Length")
-        while block := answer.read1(1 << 16):
+    with urllib.request.urlopen(url, timeout=timeout_s) as response:
+        stated_size = response.headers.get("Content-Length")
+        while block := response.read1(1 << 16):
             data += block
             if len(data) > MAX_DOWNLOAD_BYTES:
                 raise ValueError(f"the answer is longer than {MAX_DOWNLOAD_BYTES:,} bytes")
             if time.monotonic() > deadline:
                 raise TimeoutError
-    if stated and stated.isdecimal() and int(stated) != len(data):
-        raise ValueError(f"the connection ended after {len(data):,} of {int(stated):,} bytes")
+    if stated_size and stated_size.isdecimal() and int(stated_size) != len(data):
+        raise ValueError(f"the connection ended after {len(data):,} of {int(stated_size):,} bytes")
     return bytes(data)
 
 
-def _why(error: Exception) -> str:
-    """Return in words why nothing was fetched."""
+def _describe_error(error: Exception) -> str:
+    """Return the reason of a download error in words."""
     reason = getattr(error, "reason", error)
     if isinstance(reason, TimeoutError):
-        return "no answer came in time (timed out)"
+        return "the server did not answer in time (timed out)"
     if isinstance(reason, http.client.IncompleteRead):
         return f"the connection ended after {len(reason.partial):,} bytes"
     if isinstance(reason, socket.gaierror):
@@ -174,41 +175,45 @@ def _why(error: Exception) -> str:
     return str(reason) or type(reason).__name__
 
 
-def _made(automaton: automata.Automaton, seed: int = 0) -> SourceText:
-    text = automaton.generate(MADE_LENGTH, np.random.default_rng(seed))
-    return SourceText(text, automaton.entropy_nats_per_char())
+def _generate(automaton: Automaton, seed: int = 0) -> BuiltinText:
+    text = automaton.generate(GENERATED_CHARS, np.random.default_rng(seed))
+    return BuiltinText(text, automaton.entropy_nats_per_char())
 
 
-def _alphabet(option: str) -> SourceText:
+def _alphabet(option: str) -> BuiltinText:
     _refuse_option("alphabet", option)
-    return _made(automata.alphabet())
+    return _generate(alphabet())
 
 
-def _markov(option: str) -> SourceText:
+def _markov(option: str) -> BuiltinText:
     if option not in ("", "1", "2"):
-        raise ConfigError(f"markov:{option} is not known", "Say markov:1 (the same as markov) or markov:2.")
-    return _made(automata.markov(int(option or "1")))
+        raise ConfigError(f"markov:{option} is not known", "Use markov:1 (the same as markov) or markov:2.")
+    return _generate(markov(int(option or "1")))
 
 
-def _reber(option: str) -> SourceText:
+def _reber(option: str) -> BuiltinText:
     _refuse_option("reber", option)
-    return _made(automata.reber())
+    return _generate(reber())
 
 
 def _refuse_option(name: str, option: str) -> None:
     if option:
-        raise ConfigError(f"{name} takes no option, but {option!r} was given", f"Say {name} alone.")
+        raise ConfigError(f"{name} takes no option, but {option!r} was given", f"Use {name} alone.")
 
 
-SOURCES: dict[str, Source] = {
-    "python-docs": Source("the prose of Python's own help, as this Python carries it", _python_docs),
-    "python-source": Source("the Python standard library's source code, as this Python carries it", _python_source),
-    "shakespeare": Source(
-        "1.1 MB of Shakespeare's plays (tinyshakespeare), downloaded and checked", _shakespeare, False
+BUILTIN_CORPORA: dict[str, BuiltinCorpus] = {
+    "python-docs": BuiltinCorpus("the help texts of Python, from the running version", _python_docs),
+    "python-source": BuiltinCorpus(
+        "the source code of Python's standard library, from the running version", _python_source
     ),
-    "alphabet": Source("a to z over and over: entropy 0", _alphabet),
-    "markov": Source("a Markov chain over 8 letters, order 1 (markov:2: order 2), of known entropy", _markov),
-    "reber": Source("strings of the embedded Reber grammar, a line each, of known entropy", _reber),
+    "shakespeare": BuiltinCorpus(
+        "1.1 MB of Shakespeare's plays (tinyshakespeare), downloaded and verified", _shakespeare, False
+    ),
+    "alphabet": BuiltinCorpus("the letters a to z, repeated: entropy 0", _alphabet),
+    "markov": BuiltinCorpus(
+        "a Markov chain over 8 letters of order 1 (markov:2: order 2), with known entropy", _markov
+    ),
+    "reber": BuiltinCorpus("strings of the embedded Reber grammar, one per line, with known entropy", _reber),
 }
 
 
@@ -217,12 +222,12 @@ Edge = tuple[str, int, float]  #: character, next state, probability
 
 @dataclass(frozen=True)
 class Automaton:
-    """A unifilar source: `edges[s]` are the ways out of state s; state 0 is where a text begins."""
+    """A unifilar source: `edges[s]` are the edges from state s. A text starts in state 0."""
 
     edges: tuple[tuple[Edge, ...], ...]
 
     def generate(self, length: int, rng: np.random.Generator) -> str:
-        """Return `length` characters drawn from the source."""
+        """Return a text of `length` characters, drawn from the source."""
         bounds = [list(accumulate(p for _, _, p in edges))[:-1] for edges in self.edges]
         chars: list[str] = []
         state = 0
@@ -232,12 +237,12 @@ class Automaton:
         return "".join(chars)
 
     def entropy_nats_per_char(self) -> float:
-        """Return the entropy rate, in nats per character."""
-        own = [-sum(p * math.log(p) for _, _, p in edges) for edges in self.edges]
-        return float(self._stationary() @ np.array(own))
+        """Return the entropy rate in nats per character."""
+        state_entropies = [-sum(p * math.log(p) for _, _, p in edges) for edges in self.edges]
+        return float(self._stationary() @ np.array(state_entropies))
 
     def log_prob_nats(self, text: str) -> float:
-        """Return log p(text) from state 0, in nats; −inf for a text that the source cannot make."""
+        """Return log p(text) from state 0, in nats; −inf for a text that the source cannot generate."""
         total, state = 0.0, 0
         for char in text:
             step = next(((nxt, p) for c, nxt, p in self.edges[state] if c == char), None)
@@ -247,7 +252,7 @@ class Automaton:
         return total
 
     def _stationary(self) -> NDArray[np.float64]:
-        """Solve π P = π, Σ π = 1; averaged over the cycle where the chain is periodic."""
+        """Solve π P = π, Σ π = 1; for a periodic chain, π is the average over a cycle."""
         n = len(self.edges)
         transition = np.zeros((n, n))
         for state, edges in enumerate(self.edges):
@@ -259,34 +264,36 @@ class Automaton:
 
 
 def alphabet() -> Automaton:
-    """The letters a to z, over and over: entropy 0."""
+    """Return the source of the letters a to z, repeated: entropy 0."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     return Automaton(tuple(((letter, (i + 1) % 26, 1.0),) for i, letter in enumerate(letters)))
 
 
 def markov(order: int, seed: int = 0, letters: str = "abcdefgh") -> Automaton:
-    """A chain of the given order: each context has its own Dirichlet(½) distribution over `letters`."""
+    """Return a Markov chain of an order: each context has its own Dirichlet(½) distribution over `letters`."""
     contexts = ["".join(c) for c in product(letters, repeat=order)]
-    place = {context: i for i, context in enumerate(contexts)}
+    state_of = {context: i for i, context in enumerate(contexts)}
     rows = np.random.default_rng(seed).dirichlet([0.5] * len(letters), size=len(contexts))
-    rows = 0.99 * rows + 0.01 / len(letters)  # no probability so small that a test corpus never shows it
+    rows = 0.99 * rows + 0.01 / len(letters)  # every letter is likely enough to occur in a test corpus
     return Automaton(
         tuple(
-            tuple((c, place[(context + c)[1:]], float(p)) for c, p in zip(letters, rows[i], strict=True))
+            tuple((c, state_of[(context + c)[1:]], float(p)) for c, p in zip(letters, rows[i], strict=True))
             for i, context in enumerate(contexts)
         )
     )
 
 
 def reber() -> Automaton:
-    """The embedded Reber grammar, a string a line (Hochreiter & Schmidhuber 1997, section 5.1).
+    """Return the source of the embedded Reber grammar, one string per line.
+
+    It is from Hochreiter & Schmidhuber 1997, section 5.1.
 
         B ─┬─ T ─ REBER ─ T ─┬─ E ⏎        REBER: B (T S* X | P T* V) … E
            └─ P ─ REBER ─ P ─┘
 
-    What makes it hard: the last but one letter repeats the second, over a string of any length between them.
+    It is hard to learn because the last letter but one equals the second, with a string of any length between them.
     """
-    # States of the inner grammar: (edges as (char, inner state)); -1 leaves it. Each way out is equally likely.
+    # The edges of each state of the inner grammar, as (char, inner state); -1 leaves it. All edges are equally likely.
     inner: list[list[tuple[str, int]]] = [
         [("B", 1)],
         [("T", 2), ("P", 3)],
@@ -299,8 +306,8 @@ def reber() -> Automaton:
     edges: list[tuple[Edge, ...]] = [(("B", 1, 1.0),), (("T", 4, 0.5), ("P", 12, 0.5))]
     edges += [(("E", 3, 1.0),), (("\n", 0, 1.0),)]
     for branch, first in (("T", 4), ("P", 12)):
-        for ways in inner:
-            p = 1.0 / len(ways)
-            edges.append(tuple((c, first + (s if s >= 0 else len(inner)), p) for c, s in ways))
+        for inner_edges in inner:
+            p = 1.0 / len(inner_edges)
+            edges.append(tuple((c, first + (s if s >= 0 else len(inner)), p) for c, s in inner_edges))
         edges.append(((branch, 2, 1.0),))
     return Automaton(tuple(edges))

@@ -1,8 +1,8 @@
-"""Documents: what a text is made of where it is not one stream: lines, paragraphs, files, or what a separator parts.
+"""Split a text into documents: lines, paragraphs, files, or what is between separators.
 
-In a clean text of documents each is followed by MARK, which stands in place of whatever parted them and becomes the
-boundary id. No document is empty. MARK is a lone surrogate, which is no character: no encoding gives one, and text that
-comes in with one is refused. In UTF-8 it is written with `surrogatepass`, as three bytes.
+In a clean text of documents, each document is followed by MARK. It replaces the separator, and becomes the boundary
+token. No document is empty. MARK is a lone surrogate, which is not a character: no encoding produces one, and text that
+contains one is refused. In UTF-8 it is written with `surrogatepass`, as three bytes.
 """
 
 from __future__ import annotations
@@ -13,66 +13,66 @@ from collections.abc import Iterable, Iterator
 from chargen.errors import CorpusError
 
 MARK = "\ud800"
-OLD_MARK = "\ufdd0"  #: the mark of earlier versions: a noncharacter, which a text may contain; some hashes are of it
+OLD_MARK = "\ufdd0"  #: the mark of earlier versions; some stored hashes contain it, although texts may contain it, too
 NONE, LINE, BLANK, FILE = "none", "line", "blank", "file"
 
 
 def separator(kind: str) -> str:
-    """Return what is put between two documents where they are written one after another."""
+    """Return the text that is written between two documents."""
     return {NONE: "", LINE: "\n", BLANK: "\n\n", FILE: "\n\n"}.get(kind, f"\n{kind}\n")
 
 
-def marked(pieces: Iterable[str], kind: str) -> Iterator[str]:
-    """Yield a text with a MARK after each of its documents.
+def split_documents(pieces: Iterable[str], kind: str) -> Iterator[str]:
+    """Yield a text with a MARK after each of its documents, and without the separators.
 
     Args:
-        pieces: of the clean text, cut anywhere.
-        kind: "line", "blank" (lines in between), "file" (the text is one), or the separator itself.
+        pieces: Pieces of the clean text, split anywhere.
+        kind: "line", "blank" (blank lines separate documents), "file" (the text is one document), or a separator.
 
     Raises:
-        CorpusError: the text has a MARK already.
+        CorpusError: If the text contains a lone surrogate.
     """
-    inside = False  # a document
-    for piece in _parted(_without_marks(pieces), kind):
+    is_inside_document = False
+    for piece in _replace_separators(_check_marks(pieces), kind):
         text = re.sub(f"{MARK}+", MARK, piece)
-        text = text if inside else text.removeprefix(MARK)
+        text = text if is_inside_document else text.removeprefix(MARK)
         if text:
-            inside = not text.endswith(MARK)
+            is_inside_document = not text.endswith(MARK)
             yield text
-    if inside:
+    if is_inside_document:
         yield MARK
 
 
-def _without_marks(pieces: Iterable[str]) -> Iterator[str]:
+def _check_marks(pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
         if MARK in piece:
             raise CorpusError("the text has a lone surrogate (U+D800), which is no character", "Convert it to UTF-8.")
         yield piece
 
 
-def _parted(pieces: Iterable[str], kind: str) -> Iterator[str]:
-    """Yield the text with MARKs in place of separators; where two follow each other there are two."""
+def _replace_separators(pieces: Iterable[str], kind: str) -> Iterator[str]:
+    """Yield the text with a MARK for each separator; consecutive separators give consecutive MARKs."""
     if kind == FILE:
         yield from pieces
         return
-    pattern, white = _pattern(kind)
-    held = ""
+    pattern, whitespace = _separator_pattern(kind)
+    pending = ""  # the end of the text so far, which may be the start of a separator
     for piece in pieces:
-        text, done = held + piece, 0
-        for found in pattern.finditer(text):
-            if found.end() == len(text):
-                break  # what comes may belong to it
-            yield text[done : found.start()] + MARK
-            done = found.end()
-        tail = len(text.rstrip(white)) if white else len(text) - len(kind) - 2
+        text, done = pending + piece, 0
+        for match in pattern.finditer(text):
+            if match.end() == len(text):
+                break  # the separator may continue in the next piece
+            yield text[done : match.start()] + MARK
+            done = match.end()
+        tail = len(text.rstrip(whitespace)) if whitespace else len(text) - len(kind) - 2
         cut = max(done, tail)
         yield text[done:cut]
-        held = text[cut:]
-    yield pattern.sub(MARK, held.rstrip(white) if white else held)
+        pending = text[cut:]
+    yield pattern.sub(MARK, pending.rstrip(whitespace) if whitespace else pending)
 
 
-def _pattern(kind: str) -> tuple[re.Pattern[str], str]:
-    """Return what parts two documents, and the white space that may be the beginning of it."""
+def _separator_pattern(kind: str) -> tuple[re.Pattern[str], str]:
+    """Return the pattern of a separator, and the white space that it can begin with."""
     if kind == LINE:
         return re.compile(r"\n+"), "\n"
     if kind == BLANK:

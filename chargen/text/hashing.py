@@ -1,12 +1,14 @@
-"""Hashes of every stretch of W characters of a text, W at will, that no text confuses.
+"""Rolling hashes: a hash of every window of W characters of a text, for any W.
 
-    h(c₀ … c₍W₋₁₎) = Σ_j c_j B^(W−1−j)  mod p,   p = 2⁶¹ − 1      (Karp & Rabin 1987; c_j code points)
+    h(c₀ … c₍W₋₁₎) = Σ_j c_j B^(W−1−j)  mod p,   p = 2⁶¹ − 1      (Karp & Rabin 1987; c_j are code points)
 
-p is prime: the difference of two stretches is a polynomial in B that has W − 1 roots at most, so of all B no more than
-W/2⁶¹ confuse them, whatever they say. Modulo 2⁶⁴, as in `passages.py`, the Thue–Morse sequence and its complement
-collide for every B. B was drawn at random once, before it saw a text.
+p is prime, so the difference of the hashes of two windows is a polynomial in B with at most W − 1 roots. A random B
+therefore gives two different windows the same hash with a probability of at most W/2⁶¹, whatever they contain. Modulo
+2⁶⁴ this does not hold: the Thue–Morse sequence and its complement collide for every B. B was drawn at random once,
+independently of any text.
 
-A hash of W = 2ᵏ + … is put together of those of the powers of two in it, all places at a time:
+The hash of a window of any width is combined from the hashes of widths that are powers of two, for all positions at
+once:
 
     h_{a+b}(i) = h_a(i) Bᵇ + h_b(i + a)
 """
@@ -22,7 +24,7 @@ from chargen.text.long_text import Span, code_points
 
 PRIME = (1 << 61) - 1
 BASE = 0x1C7D4B5A93E6F20B  #: below PRIME
-BLOCK = 1 << 14  #: characters at a time: few enough for all levels to stay in the cache, twice as fast as 2¹⁶
+BLOCK_CHARS = 1 << 14  #: characters per block: all levels stay in the cache, so it is twice as fast as 2¹⁶
 
 Hashes = NDArray[np.uint64]
 
@@ -31,10 +33,10 @@ _LOW_31, _LOW_30 = np.uint64((1 << 31) - 1), np.uint64((1 << 30) - 1)
 _30, _31, _61 = np.uint64(30), np.uint64(31), np.uint64(61)
 
 
-def fingerprint(text: str) -> int:
-    """Return the hash of one stretch.
+def hash_text(text: str) -> int:
+    """Return the hash of a text as one window.
 
-    >>> fingerprint("b") - fingerprint("a")
+    >>> hash_text("b") - hash_text("a")
     1
     """
     value = 0
@@ -43,75 +45,78 @@ def fingerprint(text: str) -> int:
     return value
 
 
-def fingerprints(codes: Hashes, widths: Sequence[int]) -> list[Hashes]:
-    """Return, for each width, the hash of the stretch from every place on.
+def hash_windows(codes: Hashes, widths: Sequence[int]) -> list[Hashes]:
+    """Return the hash of every window of each width.
 
     Args:
-        codes: code points, [N].
-        widths: characters, each at least 1.
+        codes: Code points, uint64 [N].
+        widths: Window widths in characters, each at least 1.
 
     Returns:
-        For each width an array [N − width + 1], empty where that is not above 0; values below PRIME.
+        For each width the hashes of the windows by their first character, uint64 [N − width + 1], empty if the width is
+        more than N. Values are below PRIME.
     """
-    N, levels = len(codes), [codes]
+    N, levels = len(codes), [codes]  # levels[k]: the hashes of the windows of width 2ᵏ
     while 2 << (len(levels) - 1) <= min(N, max(widths, default=0)):
         half = 1 << (len(levels) - 1)
         last = levels[-1]
-        levels.append(_times_plus(last[:-half], pow(BASE, half, PRIME), last[half:]))
-    return [_canonical(_of_width(levels, width)) if width <= N else np.zeros(0, np.uint64) for width in widths]
+        levels.append(_multiply_add(last[:-half], pow(BASE, half, PRIME), last[half:]))
+    return [_reduce(_combine_levels(levels, width)) if width <= N else np.zeros(0, np.uint64) for width in widths]
 
 
-def overlapping(text: Span, overlap: Callable[[], int]) -> Iterator[tuple[int, str]]:
-    """Yield a text in pieces that begin with the last characters of what was read before them.
+def read_overlapping(text: Span, overlap: Callable[[], int]) -> Iterator[tuple[int, str]]:
+    """Yield a text in pieces, each of which begins with the last characters of the piece before it.
 
     Args:
-        text: what to read.
-        overlap: says before each piece how many those are. Every stretch of one more stands in exactly one piece, as
-            long as that stays what it is.
+        text: The text.
+        overlap: Called before each piece; returns how many characters it shares with the piece before. While this
+            number does not change, every window that is one character longer lies in exactly one piece.
 
     Yields:
-        (the place where the piece begins, the piece).
+        (the position in the text where the piece begins, the piece).
     """
-    place, whole, fresh = 0, "", ""
+    position, piece, unread = 0, "", ""
     for block in _blocks(text):
-        fresh += block
-        if len(fresh) >= 2 * overlap():  # so that a long overlap is not read over and over
-            cut = max(0, len(whole) - overlap())
-            place, whole, fresh = place + cut, whole[cut:] + fresh, ""
-            yield place, whole
-    if fresh:
-        cut = max(0, len(whole) - overlap())
-        yield place + cut, whole[cut:] + fresh
+        unread += block
+        if len(unread) >= 2 * overlap():  # else a long overlap would be read again and again
+            cut = max(0, len(piece) - overlap())
+            position += cut
+            piece = piece[cut:] + unread
+            unread = ""
+            yield position, piece
+    if unread:
+        cut = max(0, len(piece) - overlap())
+        yield position + cut, piece[cut:] + unread
 
 
 def _blocks(text: Span) -> Iterator[str]:
     for piece in text.pieces():
-        for begin in range(0, len(piece), BLOCK):
-            yield piece[begin : begin + BLOCK]
+        for begin in range(0, len(piece), BLOCK_CHARS):
+            yield piece[begin : begin + BLOCK_CHARS]
 
 
-def wide_codes(text: str) -> Hashes:
-    """Return a text's code points as numbers that `fingerprints` reckons with, [N]."""
+def to_uint64_codes(text: str) -> Hashes:
+    """Return the code points of a text in the type that `hash_windows` computes with, uint64 [N]."""
     return code_points(text).astype(np.uint64)
 
 
-def _of_width(levels: list[Hashes], width: int) -> Hashes:
-    """Put the hash of a width together of those of the powers of two in it, the largest first."""
+def _combine_levels(levels: list[Hashes], width: int) -> Hashes:
+    """Return the hashes of a width from those of the powers of two in it, the largest first."""
     done, total = 0, levels[0]
     for k in range(width.bit_length() - 1, -1, -1):
         if width >> k & 1:
             part = levels[k]
             count = len(levels[0]) - done - (1 << k) + 1
-            total = _times_plus(total[:count], pow(BASE, 1 << k, PRIME), part[done : done + count]) if done else part
+            total = _multiply_add(total[:count], pow(BASE, 1 << k, PRIME), part[done : done + count]) if done else part
             done += 1 << k
     return total
 
 
-def _times_plus(a: Hashes, factor: int, b: Hashes) -> Hashes:
-    """Return what is a · factor + b modulo p, and p + 7 at most.
+def _multiply_add(a: Hashes, factor: int, b: Hashes) -> Hashes:
+    """Return a · factor + b modulo p as values of at most p + 7.
 
     With a = x 2³¹ + y and factor = u 2³¹ + v, as 2⁶¹ ≡ 1:  a · factor ≡ 2xu + (xv + yu) 2³¹ + yv.
-    No sum here reaches 2⁶⁴ for a and b of p + 7 at most.
+    No sum reaches 2⁶⁴ if a and b are at most p + 7.
     """
     u, v = np.uint64(factor >> 31), np.uint64(factor & ((1 << 31) - 1))
     x, y = a >> _31, a & _LOW_31
@@ -130,7 +135,7 @@ def _times_plus(a: Hashes, factor: int, b: Hashes) -> Hashes:
     return np.asarray((x & _P) + y)
 
 
-def _canonical(values: Hashes) -> Hashes:
-    """Return values of p + 7 at most modulo p."""
-    reduced: Hashes = np.minimum(values, values - _P)  # below p, the difference wraps round to a large number
+def _reduce(values: Hashes) -> Hashes:
+    """Return values of at most p + 7 modulo p."""
+    reduced: Hashes = np.minimum(values, values - _P)  # below p, the difference wraps around to a large number
     return reduced

@@ -1,9 +1,9 @@
-"""What the reading of a corpus may take: how many bytes, how many times the packed size, how long a record.
+"""Limits of reading: the size of a corpus, of a record, and of what a compressed file contains; and of memory.
 
-A packed file of 200 kB can hold gigabytes, and a device or a pipe has no end. Every step of reading says to a
-`ReadLimit` how much came out of it, before it is kept.
+A compressed file of 200 kB can contain gigabytes, and a device or a pipe may have no end. Each stage of reading reports
+to a `ReadLimit` how many bytes it produced, before they are kept.
 
-How much memory this process may take, so that what cannot fit is refused before anything is allocated.
+`check_memory` refuses what cannot fit in the memory of this process, before anything is allocated.
 """
 
 from __future__ import annotations
@@ -20,31 +20,33 @@ from typing import BinaryIO
 from chargen.errors import ConfigError, CorpusError
 
 DEFAULT_MAX_CORPUS_BYTES = 100 * 10**9
-MAX_RATIO = 1_000  #: times the packed size; text packs 3 to 10 times smaller, logs that repeat themselves 100 times
-MIN_RATIO_BYTES = 1 << 28  #: unpacked bytes from which on the ratio counts
-MAX_RECORD_BYTES = 1 << 25  #: of a JSON record, a line or a value that is held as a whole; as JSON, 25 times this
-MAX_TEXT_BYTES = 1 << 26  #: of a text that is scored as a whole
-MAX_NAMES, MAX_SHOWN_CHARS = 8, 60  #: in a message: names of columns or fields, and characters of each
-HOW_TO_ALLOW = "If it is meant to be this large, say --max-corpus-size SIZE, where the command has this option."
+MAX_RATIO = 1_000  #: limit of uncompressed to compressed size; text has 3 to 10, repetitive logs have 100
+MIN_RATIO_BYTES = 1 << 28  #: uncompressed size from which the ratio is checked
+MAX_RECORD_BYTES = (
+    1 << 25
+)  #: limit of a JSON record, a line or a value, which is held in memory; as JSON, 25 times this
+MAX_TEXT_BYTES = 1 << 26  #: limit of a text that is scored as a whole
+MAX_NAMES, MAX_SHOWN_CHARS = 8, 60  #: limits of the names of columns or fields in a message, and of their length
+HOW_TO_ALLOW = "If this size is intended, use --max-corpus-size SIZE, where the command has this option."
 
 
 class CorpusSizeError(CorpusError):
-    """A text that is longer than it may be. A folder does not pass over it as over a file that is not text."""
+    """A text is larger than its limit. Reading a folder stops with this error, but skips files that are not text."""
 
 
 @dataclass
 class ReadLimit:
-    """Counts what the reading of one corpus gives, up to a limit."""
+    """Counts the bytes of text that one corpus produces, up to a limit."""
 
     max_bytes: int = DEFAULT_MAX_CORPUS_BYTES
-    regular_only: bool = False  #: whether devices and pipes are refused: names of files that a person did not give
+    regular_only: bool = False  #: whether devices and pipes are refused, for file names that the user did not give
     num_bytes: int = 0
 
     def add(self, num_bytes: int, where: str) -> None:
-        """Count bytes that came out of a text.
+        """Count bytes of a text.
 
         Raises:
-            CorpusSizeError: they are too many.
+            CorpusSizeError: If the total exceeds the limit.
         """
         self.num_bytes += num_bytes
         if self.num_bytes > self.max_bytes:
@@ -52,48 +54,48 @@ class ReadLimit:
                 f"{where}: the corpus has more than {self.max_bytes:,} bytes of text, which is the limit", HOW_TO_ALLOW
             )
 
-    def check_ratio(self, packed_bytes: int, unpacked_bytes: int, where: str) -> None:
-        """Check that a packed file does not hold far more than packed text can.
+    def check_ratio(self, compressed_bytes: int, uncompressed_bytes: int, where: str) -> None:
+        """Check that a compressed file does not contain far more than compressed text can.
 
         Raises:
-            CorpusSizeError: it does.
+            CorpusSizeError: If it does.
         """
-        if unpacked_bytes > max(MIN_RATIO_BYTES, MAX_RATIO * packed_bytes):
+        if uncompressed_bytes > max(MIN_RATIO_BYTES, MAX_RATIO * compressed_bytes):
             raise CorpusSizeError(
-                f"{where} unpacks to more than {MAX_RATIO:,} times its size: {unpacked_bytes:,} bytes out of the first "
-                f"{packed_bytes:,}",
-                "No text packs so well. If it is meant to be so, unpack it yourself and give the unpacked file.",
+                f"{where} unpacks to more than {MAX_RATIO:,} times its size: {uncompressed_bytes:,} bytes out of the "
+                f"first {compressed_bytes:,}",
+                "No text compresses so well. If this is intended, give the uncompressed file.",
             )
 
 
 def check_record(num_bytes: int, where: str) -> None:
-    """Check that a record can be held in memory.
+    """Check that a record is small enough to be held in memory.
 
     Raises:
-        CorpusSizeError: it is too long.
+        CorpusSizeError: If it is not.
     """
     if num_bytes > MAX_RECORD_BYTES:
         raise CorpusSizeError(
             f"{where} is a record of more than {MAX_RECORD_BYTES:,} bytes, which is the limit",
-            "Part it into several records, or give its text as a plain file.",
+            "Split it into several records, or give its text as a plain file.",
         )
 
 
-def some_names(names: Iterable[str]) -> str:
-    """Return the first of some names that a file gives, for a message; it may give millions."""
+def first_names(names: Iterable[str]) -> str:
+    """Return the first of the names in a file, for a message; a file can have millions of names."""
     first = list(islice(names, MAX_NAMES + 1))
     shown = ", ".join(repr(name[:MAX_SHOWN_CHARS]) for name in first[:MAX_NAMES])
     return f"{shown}, …" if len(first) > MAX_NAMES else shown
 
 
 def open_regular(path: str) -> BinaryIO:
-    """Open a regular file to read, and nothing else: a pipe is not waited for, a device not touched.
+    """Open a regular file for reading, and nothing else: it does not wait for a pipe, or touch a device.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: If the file cannot be opened, or is not a regular file.
     """
-    # What is there is asked before it is opened, because to open a device can do something; and again after, because
-    # it may have been replaced. O_NONBLOCK keeps a pipe without a writer from being waited for.
+    # The type is checked before opening, because opening a device can have effects, and again after it, because the
+    # file may have been replaced. O_NONBLOCK avoids waiting for a pipe that has no writer.
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError("it is not a regular file")
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -106,21 +108,21 @@ def open_regular(path: str) -> BinaryIO:
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  #: versions 2 and 1
 GIB = 1 << 30
-ALWAYS_BYTES = 1 << 26  #: that any machine has
+UNCHECKED_BYTES = 1 << 26  #: every machine has this much memory
 
 
 def check_memory(needed_bytes: int, what: str, hint: str) -> None:
-    """Check that the machine has so much memory at all; whether other programs have taken it is not looked at.
+    """Check that the machine has enough memory in total; memory that other programs use is not considered.
 
     Args:
-        needed_bytes: a lower bound, so that nothing is refused that would fit.
-        what: what needs it, for the message.
-        hint: what to do.
+        needed_bytes: A lower bound, so that nothing is refused that would fit.
+        what: What needs the memory, for the message.
+        hint: What the user can do.
 
     Raises:
-        ConfigError: it has less.
+        ConfigError: If the machine has less memory.
     """
-    if needed_bytes <= ALWAYS_BYTES:  # to look up what there is takes 0.1 ms
+    if needed_bytes <= UNCHECKED_BYTES:  # finding out the total takes 0.1 ms
         return
     total = total_bytes()
     if needed_bytes > total:
@@ -131,7 +133,7 @@ def check_memory(needed_bytes: int, what: str, hint: str) -> None:
 
 
 def total_bytes() -> int:
-    """Return the memory of the machine, container or process limit, whichever is least, in bytes."""
+    """Return the memory of the machine, the container or the process limit in bytes, whichever is smallest."""
     limits = [_physical_bytes(), _address_space_bytes()]
     for name in CGROUP_LIMITS:
         try:
@@ -145,7 +147,7 @@ def _physical_bytes() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return sys.maxsize  # Windows does not tell
+        return sys.maxsize  # not available on Windows
 
 
 def _address_space_bytes() -> int:

@@ -1,13 +1,13 @@
-"""What one reading of a whole text tells: its length, its hash, how often each character stands in it, and where.
+"""A text that may be longer than memory, and its statistics: length, hash, character counts, positions of its blocks.
 
-blocks of UTF-8 ─▶ counted, on all cores ─▶ summed ─▶ Survey
+A short text is kept in memory as UTF-8, a long one in an unnamed temporary file. A text is written once, from start to
+end. It can then be read any number of times, as a whole or from any character on:
 
-A text that may be longer than memory: UTF-8 in memory while it is short, in an unnamed file when it is long.
+    write, write, …  ─▶  UTF-8 bytes  ─▶  blocks of whole characters, counted on all cores  ─▶  TextStatistics
+                                                └───────────────────────────────────────▶  pieces(begin, end)
 
-It is written once, from its beginning to its end, and then read as often as anyone likes, by place or in pieces.
-
-    write, write, …  ─▶  UTF-8 bytes  ─▶  blocks of whole characters  ─▶  survey (`survey.py`)
-                                                └───────────────────────▶  pieces(begin, end) in characters
+A position is a number of characters from the start of the text. The statistics contain the position and the byte offset
+of each block, so that any position is found without reading what is before its block.
 """
 
 from __future__ import annotations
@@ -31,269 +31,286 @@ from numpy.typing import NDArray
 from chargen.errors import CorpusError, StorageError
 from chargen.text.documents import MARK, OLD_MARK
 from chargen.text.limits import open_regular
-from chargen.text.workers import Arrays, in_order
+from chargen.text.workers import Arrays, map_blocks
 
-BLOCK = 1 << 16  #: bytes between two places that are known
-ERRORS = "surrogatepass"  #: a lone surrogate (the mark between documents, no character) counts as its three bytes
+BLOCK_BYTES = 1 << 16  #: bytes between two known positions
+TASK_BYTES = 1 << 20  #: bytes that are worth sending to another process
+MAX_MEMORY_BYTES = 1 << 26  #: a longer text is kept in a file
+UTF8_ERRORS = "surrogatepass"  #: encodes MARK, a lone surrogate, as three bytes
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A whole text in figures."""
+class TextStatistics:
+    """Length, hash and character counts of a whole text."""
 
     num_chars: int
     num_bytes: int  #: in UTF-8
-    sha256: str  #: of those
-    counts: NDArray[np.int64]  #: [highest code point + 1]: how often each stands in the text
-    places: NDArray[np.int64]  #: [blocks + 1]: the characters before each block
-    offsets: NDArray[np.int64]  #: [blocks + 1]: the bytes before each block
+    sha256: str  #: of the UTF-8 bytes
+    counts: NDArray[np.int64]  #: [highest code point + 1]: how often each code point occurs
+    char_offsets: NDArray[np.int64]  #: [blocks + 1]: characters before each block
+    byte_offsets: NDArray[np.int64]  #: [blocks + 1]: bytes before each block
 
 
-def counted(text: bytes) -> Arrays:
-    """Count a part of a text, which may be done by another process.
-
-    Returns:
-        The code points that stand in it, how often each does, and for each block its characters and its bytes.
-    """
-    counts, chars, sizes = np.zeros(0, dtype=np.int64), [], []
-    begin = 0
-    while begin < len(text):
-        block = text[begin : begin + BLOCK]
-        if begin + len(block) < len(text):
-            block = block[: last_begin(block)]
-        codes = code_points(block.decode("utf-8", ERRORS))
-        counts = summed([counts, np.bincount(codes)])
-        chars.append(len(codes))
-        sizes.append(len(block))
-        begin += len(block)
-    found = np.flatnonzero(counts)
-    return [found, counts[found], np.array(chars, dtype=np.int64), np.array(sizes, dtype=np.int64)]
-
-
-def surveyed(
-    blocks: Iterable[bytes], num_bytes: int, function: Callable[..., Arrays] = counted, *arguments: str
-) -> Survey | None:
-    """Read a whole text once; None if the function found a block that it does not count.
+def count_characters(text: bytes) -> Arrays:
+    """Count the characters of a part of a text; it may run in another process.
 
     Args:
-        blocks: its UTF-8, cut between characters.
-        num_bytes: of all of them, about.
-        function: what is done with each; it returns what `counted` does, or nothing.
-        arguments: what else it is told.
+        text: UTF-8, split between characters.
+
+    Returns:
+        The code points that occur; how often each occurs; for each block of about BLOCK_BYTES, its characters and its
+        bytes.
+    """
+    counts, num_chars, num_bytes = np.zeros(0, dtype=np.int64), [], []
+    begin = 0
+    while begin < len(text):
+        block = text[begin : begin + BLOCK_BYTES]
+        if begin + len(block) < len(text):
+            block = block[: last_char_start(block)]
+        codes = code_points(block.decode("utf-8", UTF8_ERRORS))
+        counts = sum_counts([counts, np.bincount(codes)])
+        num_chars.append(len(codes))
+        num_bytes.append(len(block))
+        begin += len(block)
+    found = np.flatnonzero(counts)
+    return [found, counts[found], np.array(num_chars, dtype=np.int64), np.array(num_bytes, dtype=np.int64)]
+
+
+def collect_statistics(
+    blocks: Iterable[bytes], num_bytes: int, function: Callable[..., Arrays] = count_characters, *arguments: str
+) -> TextStatistics | None:
+    """Read a whole text once, on all cores.
+
+    Args:
+        blocks: The text's UTF-8, split between characters.
+        num_bytes: Approximate size of all blocks.
+        function: Called with each block; returns what `count_characters` does, or nothing to refuse the text.
+        arguments: Further arguments of the function.
+
+    Returns:
+        The statistics; None if the function refused a block.
     """
     digest = hashlib.sha256()
 
-    def hashed() -> Iterator[bytes]:
+    def hash_and_yield() -> Iterator[bytes]:
         for block in blocks:
             digest.update(block)
             yield block
 
     counts = np.zeros(0, dtype=np.int64)
-    chars, sizes = [np.zeros(1, dtype=np.int64)], [np.zeros(1, dtype=np.int64)]
-    for found in in_order(function, hashed(), num_bytes, *arguments):
-        if not found:
+    num_chars, num_block_bytes = [np.zeros(1, dtype=np.int64)], [np.zeros(1, dtype=np.int64)]
+    for result in map_blocks(function, hash_and_yield(), num_bytes, *arguments):
+        if not result:
             return None
-        codes, often, block_chars, block_sizes = found
+        codes, code_counts, block_chars, block_bytes = result
         if len(codes) and codes[-1] >= len(counts):
             counts = np.pad(counts, (0, int(codes[-1]) + 1 - len(counts)))
-        counts[codes] += often
-        chars.append(block_chars)
-        sizes.append(block_sizes)
-    places, offsets = np.cumsum(np.concatenate(chars)), np.cumsum(np.concatenate(sizes))
-    return Survey(int(places[-1]), int(offsets[-1]), digest.hexdigest(), counts, places, offsets)
+        counts[codes] += code_counts
+        num_chars.append(block_chars)
+        num_block_bytes.append(block_bytes)
+    char_offsets = np.cumsum(np.concatenate(num_chars))
+    byte_offsets = np.cumsum(np.concatenate(num_block_bytes))
+    return TextStatistics(
+        num_chars=int(char_offsets[-1]),
+        num_bytes=int(byte_offsets[-1]),
+        sha256=digest.hexdigest(),
+        counts=counts,
+        char_offsets=char_offsets,
+        byte_offsets=byte_offsets,
+    )
 
 
-def summed(counts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+def sum_counts(counts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Return the sum of counts of different lengths."""
     total = np.zeros(0, dtype=np.int64)
-    for some in counts:
-        if len(some) > len(total):
-            total = np.pad(total, (0, len(some) - len(total)))
-        total[: len(some)] += some
+    for part in counts:
+        if len(part) > len(total):
+            total = np.pad(total, (0, len(part) - len(total)))
+        total[: len(part)] += part
     return total
 
 
 def code_points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
-    """Return a text's code points, [N]. A lone surrogate passes: it is a code point that no vocabulary holds."""
+    """Return the code points of a text, [N]: uint8 for ASCII, else uint32. A lone surrogate is a code point, too."""
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
-    return np.frombuffer(text.encode("utf-32-le", ERRORS), dtype="<u4")
+    return np.frombuffer(text.encode("utf-32-le", UTF8_ERRORS), dtype="<u4")
 
 
-def last_begin(block: bytes) -> int:
-    """Return where the last character of a block of UTF-8 begins, unless it is the only one."""
-    place = len(block) - 1
-    while place > 0 and block[place] & 0xC0 == 0x80:
-        place -= 1
-    return place or len(block)
-
-
-IN_MEMORY = 1 << 26  #: bytes of a text that are kept there
-TASK = 1 << 20  #: bytes that are worth handing to another process
+def last_char_start(block: bytes) -> int:
+    """Return where the last character of a block of UTF-8 begins; the length of a block of one character."""
+    position = len(block) - 1
+    while position > 0 and block[position] & 0xC0 == 0x80:
+        position -= 1
+    return position or len(block)
 
 
 class LongText:
-    """A text that is written once and read by place."""
+    """A text that is written once, and then read from any position."""
 
-    def __init__(self, documents: bool = False) -> None:
-        self.documents = documents  #: whether a MARK in it ends a document
+    def __init__(self, has_documents: bool = False) -> None:
+        self.has_documents = has_documents  #: whether a MARK in the text ends a document
+        self.num_bytes = 0
         self._file: BinaryIO = io.BytesIO()
         self._lock = threading.Lock()
-        self._at_end = True  # of what was written, so that writing goes on there
-        self._stamp: tuple[int, int] | None = None  # of a file that is this text as it stands: its size and time
-        self.num_bytes = 0
+        self._is_at_end = True  # whether the file position is where the next piece is written
+        self._file_stamp: tuple[int, int] | None = None  # size and time of a user's file that is read in place
 
     @classmethod
-    def of(cls, text: str) -> LongText:
-        """Return a text that is in memory already as one that may be long."""
-        made = cls()
-        made.write(text)
-        return made
+    def from_string(cls, text: str) -> LongText:
+        """Return a text from a string."""
+        long_text = cls()
+        long_text.write(text)
+        return long_text
 
     @classmethod
-    def standing(cls, path: Path) -> LongText:
-        """Return a file as the text that it is, byte for byte, without a copy. It is not written to.
+    def from_file(cls, path: Path) -> LongText:
+        """Return the content of a UTF-8 file as a text that is read in place, without a copy. It cannot be written to.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: If the file cannot be opened, or is not a regular file.
         """
-        made = cls()
-        made._file = open_regular(str(path))
-        weakref.finalize(made, made._file.close)
-        made._stamp = _stamp(made._file)
-        made.num_bytes = made._stamp[0]
-        return made
+        long_text = cls()
+        long_text._file = open_regular(str(path))
+        weakref.finalize(long_text, long_text._file.close)
+        long_text._file_stamp = _file_stamp(long_text._file)
+        long_text.num_bytes = long_text._file_stamp[0]
+        return long_text
 
     def write(self, piece: str) -> None:
-        """Add to the end. Not to be called once the text was surveyed.
+        """Append a piece. It must not be called after `statistics` is used.
 
         Raises:
-            StorageError: the disk does not take it.
+            StorageError: If the temporary file cannot be written.
         """
-        data = piece.encode("utf-8", ERRORS)
+        data = piece.encode("utf-8", UTF8_ERRORS)
         try:
-            if not self._at_end:
+            if not self._is_at_end:
                 self._file.seek(self.num_bytes)
-                self._at_end = True
+                self._is_at_end = True
             self._file.write(data)
-            if self.num_bytes + len(data) > IN_MEMORY and isinstance(self._file, io.BytesIO):
-                self._to_disk()
+            if self.num_bytes + len(data) > MAX_MEMORY_BYTES and isinstance(self._file, io.BytesIO):
+                self._move_to_disk()
         except OSError as error:
-            raise no_room(f"a text of more than {self.num_bytes:,} bytes", error) from error
+            raise temporary_storage_error(f"a text of more than {self.num_bytes:,} bytes", error) from error
         self.num_bytes += len(data)
 
-    def _to_disk(self) -> None:
-        memory, self._file = self._file, tempfile.TemporaryFile()  # noqa: SIM115 (it closes with the text)
+    def _move_to_disk(self) -> None:
+        memory = self._file
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the text)
         weakref.finalize(self, self._file.close)
         memory.seek(0)
         shutil.copyfileobj(memory, self._file)
 
-    def cut(self, num_bytes: int) -> None:
-        """Take back what was written after the first `num_bytes`."""
+    def truncate(self, num_bytes: int) -> None:
+        """Remove everything after the first `num_bytes`."""
         self.num_bytes = num_bytes
-        self._at_end = False
+        self._is_at_end = False
 
     def ends_with_newline(self) -> bool:
-        """Tell whether the last character is a newline."""
+        """Return whether the last character is a newline."""
         return self.num_bytes > 0 and self._read(self.num_bytes - 1, 1) == b"\n"
 
     @cached_property
-    def survey(self) -> Survey:
-        """Read the whole text once, on all cores."""
-        survey = surveyed(self.blocks(), self.num_bytes)
-        assert survey  # every block is counted
-        return survey
+    def statistics(self) -> TextStatistics:
+        """Statistics of the whole text. The first use reads the text once, on all cores."""
+        statistics = collect_statistics(self.utf8_blocks(), self.num_bytes)
+        assert statistics  # `count_characters` refuses no block
+        return statistics
 
     def has_sha256(self, sha256: object) -> bool:
-        """Tell whether a hash is of this text, as this version or, of documents, an earlier one computes it.
+        """Return whether a hash is of this text, as this version or an earlier one computes it.
 
-        Earlier versions marked the end of a document with U+FDD0. A text that has this character is another one to
-        them, with more documents.
+        Earlier versions marked the end of a document with U+FDD0. They treat a text that contains this character as
+        another text, with more documents.
         """
-        if sha256 == self.survey.sha256:
+        if sha256 == self.statistics.sha256:
             return True
-        if not self.documents or self.survey.counts[ord(OLD_MARK) : ord(OLD_MARK) + 1].any():
+        if not self.has_documents or self.statistics.counts[ord(OLD_MARK) : ord(OLD_MARK) + 1].any():
             return False
-        digest, new, old = hashlib.sha256(), MARK.encode("utf-8", ERRORS), OLD_MARK.encode()
-        for block in self.blocks():
+        digest, new, old = hashlib.sha256(), MARK.encode("utf-8", UTF8_ERRORS), OLD_MARK.encode()
+        for block in self.utf8_blocks():
             digest.update(block.replace(new, old))
         return digest.hexdigest() == sha256
 
     def pieces(self, begin: int = 0, end: int | None = None) -> Iterator[str]:
-        """Yield the characters from `begin` to `end`, some at a time.
+        """Yield the characters from `begin` to `end` in pieces of about BLOCK_BYTES.
 
         Args:
-            begin: characters from the beginning.
-            end: the same; the whole rest if left out.
+            begin: Position of the first character.
+            end: Position after the last character; the end of the text by default.
         """
-        for block in self.parts(begin, end):
-            yield block.decode("utf-8", ERRORS)
+        for block in self.utf8_pieces(begin, end):
+            yield block.decode("utf-8", UTF8_ERRORS)
 
-    def parts(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Yield the same as UTF-8."""
-        survey = self.survey
-        end = survey.num_chars if end is None else min(end, survey.num_chars)
-        block = max(0, int(np.searchsorted(survey.places, begin, side="right")) - 1)
+    def utf8_pieces(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the same as `pieces`, as UTF-8."""
+        statistics = self.statistics
+        end = statistics.num_chars if end is None else min(end, statistics.num_chars)
+        block = max(0, int(np.searchsorted(statistics.char_offsets, begin, side="right")) - 1)
         while begin < end:
-            place, after = int(survey.places[block]), int(survey.places[block + 1])
-            offset = int(survey.offsets[block])
-            part = self._read(offset, int(survey.offsets[block + 1]) - offset)
-            if begin > place or end < after:
-                part = part.decode("utf-8", ERRORS)[begin - place : end - place].encode("utf-8", ERRORS)
-            yield part
-            begin, block = after, block + 1
+            block_begin, block_end = int(statistics.char_offsets[block]), int(statistics.char_offsets[block + 1])
+            offset = int(statistics.byte_offsets[block])
+            piece = self._read(offset, int(statistics.byte_offsets[block + 1]) - offset)
+            if begin > block_begin or end < block_end:
+                chars = piece.decode("utf-8", UTF8_ERRORS)[begin - block_begin : end - block_begin]
+                piece = chars.encode("utf-8", UTF8_ERRORS)
+            yield piece
+            begin = block_end
+            block += 1
 
     def read(self, begin: int = 0, end: int | None = None) -> str:
         """Return the characters from `begin` to `end` as one string."""
         return "".join(self.pieces(begin, end))
 
     def span(self, begin: int = 0, end: int | None = None) -> Span:
-        """Return the characters from `begin` to `end` as a value that can be handed on."""
-        return Span(self, begin, self.survey.num_chars if end is None else end)
+        """Return the part from `begin` to `end` as a value, without reading it."""
+        return Span(self, begin, self.statistics.num_chars if end is None else end)
 
-    def blocks(self, cut: Callable[[bytes], int] = last_begin) -> Iterator[bytes]:
-        """Yield the text's bytes, cut between characters.
+    def utf8_blocks(self, choose_cut: Callable[[bytes], int] = last_char_start) -> Iterator[bytes]:
+        """Yield the whole text as UTF-8, in blocks of about TASK_BYTES that are split between characters.
 
         Args:
-            cut: says of a block that is not the last one how much of it to yield.
+            choose_cut: Returns how many bytes of a block to yield. It is not called for the last block.
         """
         offset = 0
         while offset < self.num_bytes:
-            block = self._read(offset, min(TASK, self.num_bytes - offset))
+            block = self._read(offset, min(TASK_BYTES, self.num_bytes - offset))
             if offset + len(block) < self.num_bytes:
-                block = block[: cut(block)]
+                block = block[: choose_cut(block)]
             yield block
             offset += len(block)
 
     def _read(self, offset: int, size: int) -> bytes:
-        if self._stamp and self._stamp != _stamp(self._file):
-            raise CorpusError("a file was changed while it was read", "Begin again.")
-        with self._lock:  # one reader at a time moves the place in the file
-            self._at_end = False
+        if self._file_stamp and self._file_stamp != _file_stamp(self._file):
+            raise CorpusError("a file was changed while it was read", "Run the command again.")
+        with self._lock:  # the threads that read share one file position
+            self._is_at_end = False
             self._file.seek(offset)
             return self._file.read(size)
 
 
-def _stamp(file: BinaryIO) -> tuple[int, int]:
+def _file_stamp(file: BinaryIO) -> tuple[int, int]:
+    """Return the size and the time of the last change of an open file."""
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
 
 
-def no_room(what: str, error: OSError) -> StorageError:
-    """Return the error for what cannot be kept in the folder for temporary files."""
+def temporary_storage_error(what: str, error: OSError) -> StorageError:
+    """Return the error for data that cannot be written to a temporary file."""
     try:
         folder = tempfile.gettempdir()
-    except OSError:  # none of those that Python tries can be written to
+    except OSError:  # Python found no folder that it can write to
         folder = "a folder for temporary files"
     return StorageError(
         f"{what} cannot be kept in {folder}: {error.strerror or error}",
-        "Free some room there, or name another folder in the environment variable TMPDIR.",
+        "Free some space there, or name another folder in the environment variable TMPDIR.",
     )
 
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a text, from one character to another."""
+    """A part of a text, from one position to another."""
 
     text: LongText
     begin: int
@@ -301,28 +318,29 @@ class Span:
 
     @property
     def num_chars(self) -> int:
+        """Number of characters of the part."""
         return self.end - self.begin
 
     def pieces(self) -> Iterator[str]:
-        """Yield the part, some characters at a time."""
+        """Yield the part in pieces."""
         return self.text.pieces(self.begin, self.end)
 
-    def parts(self) -> Iterator[bytes]:
-        """Yield the same as UTF-8."""
-        return self.text.parts(self.begin, self.end)
+    def utf8_pieces(self) -> Iterator[bytes]:
+        """Yield the part in pieces, as UTF-8."""
+        return self.text.utf8_pieces(self.begin, self.end)
 
     def read(self, begin: int = 0, end: int | None = None) -> str:
-        """Return a part of the part, by places that count from its beginning; negative ones from its end."""
+        """Return a part of this part as a string; positions count from its start, negative ones from its end."""
         first, last, _ = slice(begin, end).indices(self.num_chars)
         return self.text.read(self.begin + first, self.begin + last)
 
     def counts(self) -> NDArray[np.int64]:
-        """Return how often each code point stands in it, [highest + 1]."""
+        """Return how often each code point occurs, int64 [highest + 1]; MARK is not counted in a text of documents."""
         counts: NDArray[np.int64]
-        if self.num_chars == self.text.survey.num_chars:
-            counts = self.text.survey.counts.copy()
+        if self.num_chars == self.text.statistics.num_chars:
+            counts = self.text.statistics.counts.copy()
         else:
-            counts = summed(np.bincount(code_points(piece)) for piece in self.pieces())
-        if self.text.documents:
-            counts[ord(MARK) : ord(MARK) + 1] = 0  # it is no character of the text
+            counts = sum_counts(np.bincount(code_points(piece)) for piece in self.pieces())
+        if self.text.has_documents:
+            counts[ord(MARK) : ord(MARK) + 1] = 0
         return counts

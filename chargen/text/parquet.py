@@ -1,40 +1,56 @@
-"""The texts in a column of a Parquet file, in bounded memory.
+"""Read the texts in a column of a Parquet file, in bounded memory.
 
-pyarrow unpacks a page as a whole, of whatever size its header states. So the headers of the column's pages are read
-first, here: pyarrow does not show them, and its own view of a damaged footer ends the process (`std::terminate`). Both
-are in thrift's compact protocol (parquet.thrift):
+pyarrow decompresses a page as a whole, of whatever size its header states. So the headers of the column's pages are
+read here first: pyarrow does not expose them, and its own reader of the footer ends the process on a damaged one
+(`std::terminate`). Footer and headers are in Thrift's compact protocol (parquet.thrift):
 
-    the file       "PAR1" · pages … · footer · its bytes (4) · "PAR1"
-    the footer     4: row groups [ 1: columns [ 3: 7: packed bytes · 9: first page · 11: dictionary ] ]
-    a page header  1: type · 2: unpacked size · 3: packed size · …
-    a field        (id − last id) in 4 bits · type in 4 bits ; value          (0: the struct ends)
+    the file       "PAR1" · pages … · footer · size of the footer (4 bytes) · "PAR1"
+    the footer     4: row groups [ 1: columns [ 3: 7: compressed size · 9: first page · 11: dictionary ] ]
+    a page header  1: type · 2: uncompressed size · 3: compressed size · …
+    a field        (id − last id) in 4 bits · type in 4 bits ; value          (a 0 byte ends the struct)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from chargen.errors import CorpusError
 from chargen.registry import import_extra
-from chargen.text.limits import ReadLimit, check_record, some_names
+from chargen.text.limits import ReadLimit, check_record, first_names
 
-MAX_ROWS = 1_000  #: that are read at a time
-MAX_BATCH_BYTES = 1 << 28  #: of those rows, if each fills a page
-MAX_PAGE_BYTES = 1 << 29  #: of a page, unpacked; writers make pages of a megabyte, or of a thousand long values
-HEADER_BYTES, MAX_HEADER_BYTES = 1 << 8, 1 << 24  #: of a page, read at first and at most
-MAX_DEPTH = 16  #: of structs in a header
+MAX_ROWS = 1_000  #: number of rows that are read at a time
+MAX_BATCH_BYTES = 1 << 28  #: size limit of those rows, if each of them fills a page
+MAX_PAGE_BYTES = 1 << 29  #: size limit of a decompressed page; pages are usually 1 MB, or a thousand long values
+HEADER_BYTES, MAX_HEADER_BYTES = 1 << 8, 1 << 24  #: bytes that are read for a page header, at first and at most
+MAX_DEPTH = 16  #: nesting limit of structs in a header
 MAX_FOOTER_BYTES = 1 << 26
-#: Thrift's types. As a field, a truth value is in its type (1 or 2); in a list it is a byte.
+#: Thrift's types. The value of a boolean field is its type (1 or 2); in a list, a boolean is one byte.
 BOOLEAN, INTEGERS, BINARY, LISTS, STRUCT = 2, (4, 5, 6), 8, (9, 10), 12
-SIZES = {1: 1, 2: 1, 3: 1, 7: 8}  #: of truth values, bytes and floating-point numbers
+SIZES = {1: 1, 2: 1, 3: 1, 7: 8}  #: sizes in bytes of booleans, bytes and floating-point numbers
+
+
+class _PageHeader(NamedTuple):
+    """The sizes that the header of a page states, in bytes."""
+
+    header_bytes: int
+    uncompressed_bytes: int
+    compressed_bytes: int
 
 
 def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -> Iterator[str]:
-    """Yield the texts of a column that are not empty.
+    """Yield the texts of a column, without nulls and empty texts.
+
+    Args:
+        stream: The open file; it must be seekable.
+        where: Name of the file, for error messages.
+        column: Name of the column.
+        limit: Counts the bytes of the texts.
 
     Raises:
-        CorpusError: there is no such column, it holds no text, or the file is damaged or longer than the limit.
+        ChargenError: If pyarrow is not installed.
+        CorpusError: If there is no such column, it is not a column of text, or the file is damaged or exceeds the
+            limit.
     """
     parquet = import_extra("pyarrow.parquet", "parquet", where)
     arrow = import_extra("pyarrow", "parquet", where)
@@ -50,7 +66,7 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
             for value in batch.column(0):
                 text = value.as_py()
                 if not isinstance(text, str | None):
-                    raise CorpusError(f"{where}: the column {column!r} holds no text")
+                    raise CorpusError(f"{where}: the column {column!r} does not contain text")
                 if text:
                     length = len(text) if text.isascii() else len(text.encode("utf-8"))
                     num_bytes += length
@@ -59,22 +75,23 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
                     limit.check_ratio(size, num_bytes, where)
                     yield text
     except (arrow.lib.ArrowException, EOFError, LookupError, UnicodeDecodeError, TypeError, AttributeError) as error:
-        raise CorpusError(f"{where} is a damaged Parquet file ({error})", "Fetch it again.") from error
+        raise CorpusError(f"{where} is a damaged Parquet file ({error})", "Download or write it again.") from error
 
 
 def _text_leaves(file: Any, column: str, where: str, arrow: Any) -> list[int]:
-    """Return the place of a column of strings, in a list.
+    """Return the index of a column of strings among the file's leaf columns, as a list of one.
 
-    Anything else is refused before a row is read. A row of lists can hold a page's value a million times, which pyarrow
-    makes at once: 50 kB became 20 GB.
+    Other types are refused before a row is read. A row of lists can repeat the value of a page a million times, and
+    pyarrow builds it at once: a file of 50 kB became 20 GB.
 
     Raises:
-        CorpusError: there is no such column, or it holds no text.
+        CorpusError: If there is no such column, or it is not a column of text.
     """
     schema, types = file.schema_arrow, arrow.types
     if column not in schema.names:
         raise CorpusError(
-            f"{where} has no column {column!r}", f"Name it with --text-field; there is: {some_names(schema.names)}."
+            f"{where} has no column {column!r}",
+            f"Name the column with --text-field; there is: {first_names(schema.names)}.",
         )
     paths = [file.schema.column(k).path for k in range(len(file.schema))]
     leaves = [k for k, path in enumerate(paths) if path == column or path.startswith(f"{column}.")]
@@ -82,120 +99,141 @@ def _text_leaves(file: Any, column: str, where: str, arrow: Any) -> list[int]:
     kind = kind.value_type if types.is_dictionary(kind) else kind
     is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
     if len(leaves) != 1 or not is_text:
-        raise CorpusError(f"{where}: the column {column!r} holds no text", "Name one of strings with --text-field.")
+        raise CorpusError(
+            f"{where}: the column {column!r} does not contain text", "Name a column of strings with --text-field."
+        )
     return leaves
 
 
 def _largest_page(stream: BinaryIO, size: int, columns: list[int], where: str, limit: ReadLimit) -> int:
-    """Return the unpacked bytes of the largest page of some columns of a file of `size` bytes.
+    """Return the uncompressed size in bytes of the largest page of some columns of a file of `size` bytes.
 
     Raises:
-        CorpusError: a page is larger than it may be.
+        CorpusError: If a page is larger than MAX_PAGE_BYTES, or its compression ratio is too high.
     """
     largest = 0
-    for begin, end in _chunks(stream, size, columns):
-        while begin < end:
-            header_size, unpacked, packed = _page_header(stream, begin)
-            if unpacked > MAX_PAGE_BYTES or min(unpacked, packed) < 0:
+    for begin, end in _column_chunks(stream, size, columns):
+        position = begin
+        while position < end:
+            header = _read_page_header(stream, position)
+            if (
+                header.uncompressed_bytes > MAX_PAGE_BYTES
+                or min(header.uncompressed_bytes, header.compressed_bytes) < 0
+            ):
                 raise CorpusError(
-                    f"{where} has a page of {unpacked:,} bytes, but {MAX_PAGE_BYTES:,} is the limit",
+                    f"{where} has a page of {header.uncompressed_bytes:,} bytes, but {MAX_PAGE_BYTES:,} is the limit",
                     "Write it with smaller pages, or give its text as a plain file.",
                 )
-            limit.check_ratio(packed, unpacked, f"{where}: a page")
-            largest = max(largest, unpacked)
-            begin += header_size + packed
+            limit.check_ratio(header.compressed_bytes, header.uncompressed_bytes, f"{where}: a page")
+            largest = max(largest, header.uncompressed_bytes)
+            position += header.header_bytes + header.compressed_bytes
     return largest
 
 
-def _chunks(stream: BinaryIO, size: int, columns: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield from where to where the pages of some columns stand, for each row group."""
+def _column_chunks(stream: BinaryIO, size: int, columns: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield where the pages of each of some columns begin and end, for each row group."""
     stream.seek(size - 8)
     footer_size = int.from_bytes(stream.read(4), "little")
     if not 0 < footer_size <= min(size - 8, MAX_FOOTER_BYTES):
         raise EOFError(f"a footer of {footer_size:,} bytes")
     stream.seek(size - 8 - footer_size)
-    footer, _ = _struct(stream.read(footer_size), 0, 0)
+    footer, _ = _read_struct(stream.read(footer_size), 0, 0)
     for group in footer[4]:
         for column in columns:
-            about = group[1][column][3]
-            begin = min(about[9], about[11]) if about.get(11, 0) > 0 else about[9]
-            yield begin, begin + about[7]
+            metadata = group[1][column][3]
+            has_dictionary = metadata.get(11, 0) > 0
+            begin = min(metadata[9], metadata[11]) if has_dictionary else metadata[9]
+            yield begin, begin + metadata[7]
 
 
-def _page_header(stream: BinaryIO, place: int) -> tuple[int, int, int]:
-    """Return (its own bytes, the unpacked bytes of the page, its packed bytes) of the header of a page."""
+def _read_page_header(stream: BinaryIO, position: int) -> _PageHeader:
     size = HEADER_BYTES
     while True:
-        stream.seek(place)
+        stream.seek(position)
         data = stream.read(size)
         try:
-            numbers, end = _struct(data, 0, 0)
+            fields, end = _read_struct(data, 0, 0)
         except IndexError:
             if len(data) < size or size >= MAX_HEADER_BYTES:
                 raise EOFError("a page has no header") from None
             size *= 16
         else:
-            return end, numbers[2], numbers[3]
+            return _PageHeader(end, fields[2], fields[3])
 
 
-def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """Read a struct; return its values by field, and the place after it.
+def _read_struct(data: bytes, position: int, depth: int) -> tuple[dict[int, Any], int]:
+    """Return the values of a struct by field id, and the position after it.
 
     Raises:
-        IndexError: it is not all there.
-        EOFError: it is of no known form.
+        IndexError: If the struct is incomplete.
+        EOFError: If it does not follow the protocol.
     """
     values: dict[int, Any] = {}
     field = 0
-    while head := data[at]:
-        at += 1
+    while head := data[position]:
+        position += 1
         if head >> 4:
             field += head >> 4
         else:
-            field, at = _number(data, at)
+            field, position = _read_integer(data, position)
         kind = head & 15
         if kind > BOOLEAN:
-            values[field], at = _value(data, at, kind, depth)
-    return values, at + 1
+            values[field], position = _read_value(data, position, kind, depth)
+    return values, position + 1
 
 
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    """Read a value of a type; return it, and the place after it."""
+def _read_value(data: bytes, position: int, kind: int, depth: int) -> tuple[Any, int]:
+    """Return a value of a type, and the position after it."""
     if depth > MAX_DEPTH:
-        raise EOFError("structs in structs")
+        raise EOFError("structs are nested too deeply")
     if kind in INTEGERS:
-        return _number(data, at)
+        return _read_integer(data, position)
     if kind == STRUCT:
-        return _struct(data, at, depth + 1)
+        return _read_struct(data, position, depth + 1)
     if kind in LISTS:
-        head, at = data[at], at + 1
-        count, at = _varint(data, at) if head >> 4 == 15 else (head >> 4, at)
+        head = data[position]
+        position += 1
+        count = head >> 4
+        if count == 15:
+            count, position = read_varint(data, position)
         items = []
-        for _ in range(min(count, len(data))):  # each takes a byte at least: of more, the end of the data is met
-            item, at = _value(data, at, head & 15, depth + 1)
+        for _ in range(min(count, len(data))):  # an item has at least one byte, so a larger count is an IndexError
+            item, position = _read_value(data, position, head & 15, depth + 1)
             items.append(item)
-        return items, at
+        return items, position
     size = SIZES.get(kind)
     if kind == BINARY:
-        size, at = _varint(data, at)
+        size, position = read_varint(data, position)
     if size is None:
-        raise EOFError("a value of no known type")
-    if at + size > len(data):
+        raise EOFError("a value has an unknown type")
+    if position + size > len(data):
         raise IndexError
-    return data[at : at + size], at + size
+    return data[position : position + size], position + size
 
 
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(data, at)
-    return value >> 1 ^ -(value & 1), at
+def _read_integer(data: bytes, position: int) -> tuple[int, int]:
+    """Return a signed integer (zigzag encoding), and the position after it."""
+    value, position = read_varint(data, position)
+    return value >> 1 ^ -(value & 1), position
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return a variable-length integer, and the position after it.
+
+    The encoding (LEB128) has 7 bits per byte, the lowest first; the high bit says that another byte follows. Thrift and
+    Protocol Buffers use it.
+
+    Raises:
+        IndexError: If the data ends within the number.
+        EOFError: If the number has more than 10 bytes, so more than 64 bits.
+    """
     value = shift = 0
     while True:
-        byte = data[at]
-        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
-        if byte < 128:
-            return value, at
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position += 1
+        shift += 7
+        if byte < 0x80:
+            return value, position
         if shift > 63:
-            raise EOFError("a number has no end")
+            raise EOFError("a number does not end")

@@ -1,16 +1,15 @@
-"""What an argument names, opened: → texts, each an iterator of clean pieces.
+"""Open an input and read the texts in it; each text is an iterator of clean pieces.
 
-    a file               one text; gzip and Zstandard are seen by their first bytes
-    *.jsonl, *.ndjson    a text for each line: the field that `--text-field` names
-    *.parquet            a text for each row: the column of that name           (extra: chargen[parquet])
+    a file               one text; gzip and Zstandard are recognised by their first bytes
+    *.jsonl, *.ndjson    one text per line: the field that `--text-field` names
+    *.parquet            one text per row: the column with that name            (extra: chargen[parquet])
     file:///…            any of these
     scheme://…           any of these, read through fsspec (`remote.py`)        (extra: chargen[remote])
 
-Nothing is read before a text is iterated over, and never more than a block or a record of it at a time.
+Nothing is read before a text is iterated over, and then at most one block or record at a time, so memory is bounded.
 
-What a file holds, unpacked: gzip and Zstandard are seen by their first bytes. Memory is bounded.
-
-A block of Zstandard gives at most 128 KiB, so a frame is unpacked block by block (RFC 8878, section 3.1.1):
+A block of a Zstandard frame decompresses to at most 128 KiB, so a frame is decompressed block by block (RFC 8878,
+section 3.1.1):
 
     frame   magic · header · block, block, … · checksum (4 bytes, if the header says so)
     block   3 bytes, little-endian: last (1 bit) · type (2 bits: raw, repeated byte, compressed) · size ; content
@@ -20,10 +19,9 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import os
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, BinaryIO
@@ -31,58 +29,74 @@ from typing import Any, BinaryIO
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
 from chargen.registry import import_extra
-from chargen.text.cleaning import Findings, check_unicode, clean, clean_text
-from chargen.text.limits import ReadLimit, check_record, open_regular, some_names
+from chargen.text.cleaning import CleaningReport, check_unicode, clean, clean_text
+from chargen.text.limits import MAX_RECORD_BYTES, ReadLimit, check_record, open_regular
 from chargen.text.parquet import column_values
-from chargen.text.remote import is_remote, local_path, open_remote, what_failed
+from chargen.text.records import parse_json_text, split_pieces
+from chargen.text.remote import describe_failure, is_remote, local_path, open_remote
 
-PACKED = (".gz", ".zst")  #: endings that say nothing of what is packed
-JSON_LINES = (".jsonl", ".ndjson")
+COMPRESSED_SUFFIXES = (".gz", ".zst")  #: the format of such a file is in the suffix before this one
+JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 
 Text = Iterator[str]
 
 
 def is_plain(argument: str) -> bool:
-    """Tell whether a file's name says of no other form than text; what it holds may."""
-    return not is_remote(argument) and _kind(argument) not in (*JSON_LINES, ".parquet")
+    """Return whether a name has no suffix of another format than text; the content may still be compressed."""
+    return not is_remote(argument) and _format_suffix(argument) not in (*JSON_LINES_SUFFIXES, ".parquet")
 
 
-def open_texts(argument: str, config: DataConfig, findings: Findings, limit: ReadLimit) -> Generator[Text, None, None]:
-    """Yield the texts of a file, or of what a URL names; the file is open until this is closed or at its end.
+def open_texts(
+    argument: str, config: DataConfig, report: CleaningReport, limit: ReadLimit
+) -> Generator[Text, None, None]:
+    """Yield the texts of a file or URL, which stays open until the generator ends or is closed.
 
     Raises:
-        CorpusError: it cannot be read, is damaged or is no text, or is longer than the limit; or the package that reads
-            it is not installed.
+        ChargenError: If the package that reads this format is not installed.
+        CorpusError: If the input cannot be read, is damaged, is not text, or exceeds the limit.
     """
     try:
-        with _opened(argument, limit) as stream:
-            if _kind(argument) == ".parquet":
+        with _open(argument, limit) as stream:
+            if _format_suffix(argument) == ".parquet":
                 for value in column_values(stream, argument, config.text_field, limit):
-                    yield clean_text([value], argument, config, findings)
+                    yield clean_text([value], argument, config, report)
             else:
-                yield from stream_texts(stream, argument, config, findings, limit)
+                yield from read_texts(stream, argument, config, report, limit)
     except OSError as error:
         if isinstance(error, ChargenError):
             raise
-        hint = "Look at its name, and whether you may read it."
-        raise CorpusError(f"{argument} cannot be read: {what_failed(error, argument)}", hint) from error
+        hint = "Check its name, and whether you have permission to read it."
+        raise CorpusError(f"{argument} cannot be read: {describe_failure(error, argument)}", hint) from error
 
 
-def stream_texts(
-    stream: BinaryIO, where: str, config: DataConfig, findings: Findings, limit: ReadLimit
+def read_texts(
+    stream: BinaryIO, where: str, config: DataConfig, report: CleaningReport, limit: ReadLimit
 ) -> Iterator[Text]:
-    """Yield the texts of an open file or of standard input, which `where` names."""
-    blocks = unpacked(stream, where, limit)
-    if _kind(where) in JSON_LINES:
-        as_it_is = clean(blocks, where, replace(config, newline="keep", normalize="none"), Findings())
-        for number, line in enumerate(_lines(as_it_is, where), 1):
+    """Yield the texts of an open file or of standard input.
+
+    Args:
+        stream: The open file.
+        where: Its name, which states the format, and is used in error messages.
+        config: How the text is decoded and cleaned.
+        report: Receives what cleaning changed.
+        limit: Counts the decompressed bytes.
+    """
+    blocks = decompress(stream, where, limit)
+    if _format_suffix(where) in JSON_LINES_SUFFIXES:
+        decoded = clean(blocks, where, replace(config, newline="keep", normalize="none"), CleaningReport())
+        # Only LF ends a line: JSON may contain every other line end.
+        for number, line in enumerate(split_pieces(decoded, "\n", MAX_RECORD_BYTES), start=1):
+            place = f"{where}, line {number:,}"
+            check_record(len(line), place)
             if line.strip():
-                yield clean_text([_field(line, f"{where}, line {number:,}", config)], where, config, findings)
+                text = parse_json_text(line, place, config.text_field, "--text-field")
+                check_unicode(text, place)  # "\\ud800" in JSON is a lone surrogate
+                yield clean_text([text], where, config, report)
     else:
-        yield clean(blocks, where, config, findings)
+        yield clean(blocks, where, config, report)
 
 
-def _opened(argument: str, limit: ReadLimit) -> BinaryIO:
+def _open(argument: str, limit: ReadLimit) -> BinaryIO:
     if limit.regular_only:
         return open_regular(argument)
     if os.path.exists(argument) or not is_remote(argument):
@@ -91,51 +105,20 @@ def _opened(argument: str, limit: ReadLimit) -> BinaryIO:
     return open_remote(argument) if path is None else open(path, "rb")
 
 
-def _kind(where: str) -> str:
-    """Return the ending that says how a file is made, in small letters: ".jsonl" of "a.JSONL.gz"."""
+def _format_suffix(where: str) -> str:
+    """Return the suffix that states the format of a file, in lower case: ".jsonl" for "a.JSONL.gz"."""
     path = PurePath(where.lower())
-    return PurePath(path.stem).suffix if path.suffix in PACKED else path.suffix
-
-
-def _lines(pieces: Iterable[str], where: str) -> Iterator[str]:
-    """Yield the lines of a text, cut at "\\n" alone: JSON may hold every other line end as it is."""
-    held: list[str] = []
-    size, number = 0, 1
-    for piece in pieces:
-        *whole, rest = piece.split("\n")
-        for line in whole:
-            yield "".join([*held, line])
-            held, size, number = [], 0, number + 1
-        held.append(rest)
-        size += len(rest)
-        check_record(size, f"{where}, line {number:,}")
-    yield "".join(held)
-
-
-def _field(line: str, where: str, config: DataConfig) -> str:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{where} is not JSON: {error}", "Each line is to be one JSON object.") from error
-    if not isinstance(record, dict) or not isinstance(record.get(config.text_field), str):
-        keys = some_names(record) if isinstance(record, dict) else "no object"
-        raise CorpusError(
-            f"{where} has no text in a field {config.text_field!r}", f"Name it with --text-field; there is: {keys}."
-        )
-    text: str = record[config.text_field]
-    check_unicode(text, where)  # "\\ud800" is a half of a character
-    return text
+    return PurePath(path.stem).suffix if path.suffix in COMPRESSED_SUFFIXES else path.suffix
 
 
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-SKIPPABLE = b"\x2a\x4d\x18"  #: the last three bytes of the magic of a frame to be skipped; the first is 0x50 to 0x5F
-REPEATED_BYTE = 1  #: the type of a block whose content is one byte
-MAX_ZSTD_WINDOW = 1 << 27  #: bytes that a frame may ask to be remembered; `zstd --long=27`
-MAX_ZSTD_HEADER = 18
-BLOCK = 1 << 15  #: bytes that are read at a time: few enough for the cache, and for many blocks to be plain ASCII
+SKIPPABLE = b"\x2a\x4d\x18"  #: last three bytes of the magic of a skippable frame; the first byte is 0x50 to 0x5F
+REPEATED_BYTE = 1  #: type of a block whose content is one byte
+MAX_ZSTD_WINDOW = 1 << 27  #: window size limit in bytes, as for `zstd --long=27`
+BLOCK_BYTES = 1 << 15  #: bytes per read: small enough for the cache, and for many blocks to be plain ASCII
 
 
-class _Counted(io.RawIOBase):
+class _CountingReader(io.RawIOBase):
     """A stream that counts the bytes that are read from it."""
 
     def __init__(self, stream: Any) -> None:
@@ -151,88 +134,89 @@ class _Counted(io.RawIOBase):
         return data
 
 
-def unpacked(stream: Any, where: str, limit: ReadLimit) -> Iterator[bytes]:
-    """Yield what an open file holds.
+def decompress(stream: Any, where: str, limit: ReadLimit) -> Iterator[bytes]:
+    """Yield the content of an open file in blocks, decompressed if it is gzip or Zstandard.
 
     Raises:
-        CorpusError: it is damaged, cannot be read, or holds more than it may.
+        ChargenError: If zstandard is needed and not installed.
+        CorpusError: If the file is damaged, cannot be read, or exceeds the limit.
     """
     buffered: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
-    head = buffered.peek(4)[:4]
-    counted = _Counted(buffered)
-    damaged: tuple[type[BaseException], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
-    if head.startswith(GZIP_MAGIC):
-        kind, blocks = "gzip", _read(gzip.GzipFile(fileobj=counted))
-    elif head.startswith(ZSTD_MAGIC):
+    magic = buffered.peek(4)[:4]
+    compressed = _CountingReader(buffered)
+    errors_of_damage: tuple[type[BaseException], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
+    if magic.startswith(GZIP_MAGIC):
+        kind, blocks = "gzip", _read_blocks(gzip.GzipFile(fileobj=compressed))
+    elif magic.startswith(ZSTD_MAGIC):
         zstandard = import_extra("zstandard", "zstd", where)
-        kind, blocks = "zstd", _zstd(counted, zstandard)
-        damaged += (zstandard.ZstdError,)
+        kind, blocks = "zstd", _decompress_zstd(compressed, zstandard)
+        errors_of_damage += (zstandard.ZstdError,)
     else:
-        kind, blocks = "", _read(buffered)
+        kind, blocks = "", _read_blocks(buffered)
     num_bytes = 0
     try:
         for block in blocks:
             num_bytes += len(block)
             limit.add(len(block), where)
             if kind:
-                limit.check_ratio(counted.num_bytes, num_bytes, where)
+                limit.check_ratio(compressed.num_bytes, num_bytes, where)
             yield block
-    except damaged as error:
-        raise CorpusError(f"{where} is a damaged {kind} file ({error})", "Fetch or compress it again.") from error
+    except errors_of_damage as error:
+        raise CorpusError(f"{where} is a damaged {kind} file ({error})", "Download or compress it again.") from error
     except OSError as error:
         raise CorpusError(f"{where} cannot be read: {error.strerror or error}") from error
 
 
-def _read(stream: Any) -> Iterator[bytes]:
-    while block := stream.read(BLOCK):
+def _read_blocks(stream: Any) -> Iterator[bytes]:
+    while block := stream.read(BLOCK_BYTES):
         yield block
 
 
-def _zstd(stream: Any, zstandard: Any) -> Iterator[bytes]:
-    """Yield what Zstandard frames hold, block by block."""
-    unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
+def _decompress_zstd(stream: Any, zstandard: Any) -> Iterator[bytes]:
+    """Yield the content of Zstandard frames, block by block."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
     while magic := stream.read(len(ZSTD_MAGIC)):
         if magic[1:] == SKIPPABLE and magic[0] >> 4 == 5:
-            _skip(stream, int.from_bytes(_exactly(stream, 4), "little"))
+            _skip(stream, int.from_bytes(_read_exactly(stream, 4), "little"))
             continue
         if magic != ZSTD_MAGIC:
-            raise EOFError("something else follows a frame" if len(magic) == 4 else "it ends in the middle")
-        frame = unpacker.decompressobj()
-        header, has_checksum = _frame_header(magic, stream, zstandard)
+            raise EOFError("other data follows a frame" if len(magic) == 4 else "the file is incomplete")
+        frame = decompressor.decompressobj()
+        header, has_checksum = _read_frame_header(magic, stream, zstandard)
         yield frame.decompress(header)
-        last = False
-        while not last:
-            head = _exactly(stream, 3)
-            number = int.from_bytes(head, "little")
-            last, kind, size = bool(number & 1), number >> 1 & 3, number >> 3
-            content = _exactly(stream, 1 if kind == REPEATED_BYTE else size)
-            yield frame.decompress(head + content)
+        is_last = False
+        while not is_last:
+            block_header = _read_exactly(stream, 3)
+            bits = int.from_bytes(block_header, "little")
+            is_last, kind, size = bool(bits & 1), bits >> 1 & 3, bits >> 3
+            content = _read_exactly(stream, 1 if kind == REPEATED_BYTE else size)
+            yield frame.decompress(block_header + content)
         if has_checksum:
-            yield frame.decompress(_exactly(stream, 4))
+            yield frame.decompress(_read_exactly(stream, 4))
         if not frame.eof:
-            raise EOFError("a frame does not end where it says")
+            raise EOFError("a frame does not end where its blocks end")
 
 
-def _frame_header(magic: bytes, stream: Any, zstandard: Any) -> tuple[bytes, bool]:
-    """Read the header of a frame; return it with its magic, and whether a checksum ends the frame."""
-    header = magic + _exactly(stream, 1)
-    sizes = (0, 1, 2, 4)  # of the dictionary's number; RFC 8878, 3.1.1.1.1
-    single = header[4] >> 5 & 1
-    content = (single, 2, 4, 8)[header[4] >> 6]
-    header += _exactly(stream, (1 - single) + sizes[header[4] & 3] + content)
+def _read_frame_header(magic: bytes, stream: Any, zstandard: Any) -> tuple[bytes, bool]:
+    """Return the header of a frame with its magic, and whether a checksum ends the frame."""
+    header = magic + _read_exactly(stream, 1)
+    dictionary_id_sizes = (0, 1, 2, 4)  # RFC 8878, 3.1.1.1.1
+    single_segment = header[4] >> 5 & 1
+    content_size = (single_segment, 2, 4, 8)[header[4] >> 6]
+    header += _read_exactly(stream, (1 - single_segment) + dictionary_id_sizes[header[4] & 3] + content_size)
     return header, bool(zstandard.get_frame_parameters(header).has_checksum)
 
 
-def _exactly(stream: Any, size: int) -> bytes:
+def _read_exactly(stream: Any, size: int) -> bytes:
     data = b""
     while len(data) < size:
         part: bytes = stream.read(size - len(data))
         if not part:
-            raise EOFError("it ends in the middle")
+            raise EOFError("the file is incomplete")
         data += part
     return data
 
 
 def _skip(stream: Any, size: int) -> None:
     while size:
-        size -= len(_exactly(stream, min(size, BLOCK)))
+        size -= len(_read_exactly(stream, min(size, BLOCK_BYTES)))

@@ -1,8 +1,8 @@
-"""A corpus whose place a file states, not a person: the training state of a run does, or a model by its name.
+"""Read a corpus that a file names and not the user: the training state of a run, or a model by its corpus name.
 
-Whoever made that file may have named anything: a pipe, on which reading waits for ever; a device or a folder, which
-fills the disk; an address on the network. Only regular files of a size that fits are read, and offline corpora by name.
-Whether the text is the one that is meant, its hash says; the caller compares it.
+Such a file may come from a stranger and name anything: a pipe, for which reading waits forever; a device or a folder,
+which fills the disk; an address on the network. So only regular files of a plausible size are read, and built-in
+corpora that need no network. The caller compares the hash to check that it is the same text.
 """
 
 from __future__ import annotations
@@ -16,61 +16,67 @@ from typing import Any
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
 from chargen.io import native_name
-from chargen.text.builtin_corpora import SOURCES
+from chargen.text.builtin_corpora import BUILTIN_CORPORA
 from chargen.text.corpus import Corpus, corpus_name, read_limited
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, ReadLimit
 from chargen.text.readers import is_plain
 
 HINT = "Name the corpus: chargen train CORPUS --resume RUN"
-MIN_BYTES = 1 << 16  #: that a file may always have
-# Bytes of a file for each character that was learned from: the half of a text at least is, and a character has 4 bytes
-# at most; a record has other fields too.
+ALLOWED_BYTES = 1 << 16  #: a file up to this size is always allowed
+# Limits of a file's bytes per character of the training text. At least half of a text is used for training, and a
+# character has at most 4 bytes; records have other fields, too.
 BYTES_PER_CHAR, RECORD_BYTES_PER_CHAR = 8, 64
-MAX_EXPANSION, SMALL_TEXT = 32, 1 << 28  #: of packed files: times their size, text packs 3 to 10 times smaller; bytes
-MAX_BYTES_UNSTATED = 1 << 30  #: of all files, where nothing says how long the text is
+# A compressed file may contain ALLOWED_TEXT_BYTES, and MAX_EXPANSION times its size; text compresses 3 to 10 times.
+MAX_EXPANSION, ALLOWED_TEXT_BYTES = 32, 1 << 28
+UNKNOWN_SIZE = -1
+MAX_TOTAL_BYTES = 1 << 30  #: limit of all files together if the length of the text is not known
 
 
-def recorded_corpus(
+def read_recorded_corpus(
     files: object, arguments: object, max_chars: int | None, config: DataConfig, hint: str = HINT
 ) -> Corpus:
-    """Read a corpus from where a file says that it was.
+    """Read a corpus from the files that a training state or a model records.
 
     Args:
-        files: what was read, as `Corpus.parts` has it: pairs of a path and its size in bytes, or of another name and
-            None. None or empty where that is not known, as in files by earlier versions.
-        arguments: what was named, as `Corpus.arguments` has it; read instead where `files` is None.
-        max_chars: how many characters the model learned from, as far as that is known. It bounds what is read.
-        config: how it is read.
-        hint: what to do if this fails.
+        files: The value of `Corpus.parts`: pairs of a path and its size in bytes, or of another name and None. None or
+            empty if it is not known, as in files of earlier versions.
+        arguments: The value of `Corpus.arguments`; read instead if `files` is None or empty.
+        max_chars: Number of characters that the model was trained on, if it is known. It limits what is read.
+        config: How the text is decoded and cleaned.
+        hint: What the user can do if this fails.
 
     Raises:
-        CorpusError: what is recorded is not of this form, is not there, or must not be read without a person naming it.
+        CorpusError: If the values do not have this form, a file is missing or was changed, or it may only be read if
+            the user names it.
     """
     names = _names(arguments, hint)
-    parts = [(name, -1) for name in names] if files is None or files == [] else list(_parts(files, hint))
+    has_files = files is not None and files != []
+    parts = list(_parts(files, hint)) if has_files else [(name, UNKNOWN_SIZE) for name in names]
     if not parts:
         raise CorpusError("the saved state names no corpus", hint)
-    total, seen = 0, set[object]()
+    total_bytes = 0
+    seen: set[object] = set()
     for name, size in parts:
-        num_bytes = _check(name, size, max_chars, hint)
-        total += num_bytes
-        if (same := _identity(name) if num_bytes else name) in seen:  # a list of a million takes a megabyte
+        num_bytes = _check_part(name, size, max_chars, hint)
+        total_bytes += num_bytes
+        identity = _file_identity(name) if num_bytes else name
+        if identity in seen:  # otherwise a list of a megabyte could name one file a million times
             raise CorpusError(f"the saved state names {name!r} twice", hint)
-        seen.add(same)
-    if max_chars is None and not files and total > MAX_BYTES_UNSTATED:
-        raise CorpusError(f"the corpus that the saved state names has {total:,} bytes", hint)
-    most = min(DEFAULT_MAX_CORPUS_BYTES, MAX_EXPANSION * total + SMALL_TEXT)
+        seen.add(identity)
+    if max_chars is None and not files and total_bytes > MAX_TOTAL_BYTES:
+        raise CorpusError(f"the corpus that the saved state names has {total_bytes:,} bytes", hint)
+    max_bytes = min(DEFAULT_MAX_CORPUS_BYTES, MAX_EXPANSION * total_bytes + ALLOWED_TEXT_BYTES)
     if max_chars is not None:
-        most = min(most, RECORD_BYTES_PER_CHAR * max_chars + MIN_BYTES)
+        max_bytes = min(max_bytes, RECORD_BYTES_PER_CHAR * max_chars + ALLOWED_BYTES)
     try:
-        read = read_limited([name for name, _ in parts], config, None, ReadLimit(most, regular_only=True))
+        corpus = read_limited([name for name, _ in parts], config, None, ReadLimit(max_bytes, regular_only=True))
     except ChargenError as error:
         raise CorpusError(error.message, hint) from error
-    return replace(read, name=corpus_name(names or [parts[0][0]]), arguments=tuple(names) or read.arguments)
+    return replace(corpus, name=corpus_name(names or [parts[0][0]]), arguments=tuple(names) or corpus.arguments)
 
 
-def _identity(name: str) -> tuple[int, int]:
-    """Return what tells a file from others, whatever its name."""
+def _file_identity(name: str) -> tuple[int, int]:
+    """Return the device and inode of a file, which are the same for all of its names."""
     status = os.stat(name)
     return status.st_dev, status.st_ino
 
@@ -83,30 +89,32 @@ def _names(arguments: object, hint: str) -> list[str]:
 
 
 def _parts(files: Any, hint: str) -> Iterator[tuple[str, int | None]]:
-    wrong = CorpusError("what the saved state says of its corpus is not of the right form", hint)
+    error = CorpusError("the saved state does not describe its corpus in the right form", hint)
     if not isinstance(files, (list, tuple)):
-        raise wrong
+        raise error
     for part in files:
         if not (isinstance(part, (list, tuple)) and len(part) == 2 and isinstance(part[0], str)):
-            raise wrong
+            raise error
         name, size = part
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-            raise wrong
+            raise error
         yield native_name(name), size
 
 
-def _check(name: str, size: int | None, max_chars: int | None, hint: str) -> int:
-    """Check that what is recorded may be read; return its size in bytes, 0 of a corpus by name.
+def _check_part(name: str, size: int | None, max_chars: int | None, hint: str) -> int:
+    """Check that a part of the corpus may be read; return its size in bytes, 0 for a built-in corpus.
 
     Args:
-        name: a path, or the name of a corpus.
-        size: the bytes that the file had; None if it was no file, -1 if that is not known.
+        name: A path, or the name of a built-in corpus.
+        size: Size of the file in bytes when it was read; None if it was not a file, UNKNOWN_SIZE if it is not known.
+        max_chars: Number of characters that the model was trained on, if it is known.
+        hint: What the user can do if this fails.
     """
     if name == "-":
         raise CorpusError("the corpus was read from standard input", hint)
-    source = SOURCES.get(name.partition(":")[0])
-    if size is None or (size == -1 and source is not None and not os.path.lexists(name)):
-        if source is None or not source.offline or os.path.lexists(name):
+    builtin = BUILTIN_CORPORA.get(name.partition(":")[0])
+    if size is None or (size == UNKNOWN_SIZE and builtin is not None and not os.path.lexists(name)):
+        if builtin is None or not builtin.offline or os.path.lexists(name):
             raise CorpusError(f"the corpus was {name!r}, which is not read unless a person names it", hint)
         return 0
     try:
@@ -115,17 +123,17 @@ def _check(name: str, size: int | None, max_chars: int | None, hint: str) -> int
         reason = getattr(error, "strerror", None) or error
         raise CorpusError(f"the corpus was {name!r}, which cannot be read: {reason}", hint) from error
     if not stat.S_ISREG(status.st_mode):
-        raise CorpusError(f"the corpus was {name!r}, which is no regular file", hint)
-    if not status.st_size:  # as files of /proc say, of which some give no end of bytes
+        raise CorpusError(f"the corpus was {name!r}, which is not a regular file", hint)
+    if not status.st_size:  # files in /proc have size 0, and some of them have no end
         raise CorpusError(f"the corpus was {name!r}, which is empty", hint)
     if size >= 0 and status.st_size != size:
         raise CorpusError(f"{name!r} had {size:,} bytes when it was read, and now has {status.st_size:,}", hint)
-    if size == -1 and max_chars is not None:
+    if size == UNKNOWN_SIZE and max_chars is not None:
         factor = BYTES_PER_CHAR if is_plain(name) else RECORD_BYTES_PER_CHAR
-        if status.st_size > factor * max_chars + MIN_BYTES:
+        if status.st_size > factor * max_chars + ALLOWED_BYTES:
             raise CorpusError(
-                f"{name!r} has {status.st_size:,} bytes, which do not fit a text of which {max_chars:,} characters "
-                "were learned from",
+                f"{name!r} has {status.st_size:,} bytes, which do not fit a text with {max_chars:,} characters "
+                "of training text",
                 hint,
             )
     return status.st_size

@@ -1,11 +1,12 @@
-"""Work on the pieces of a long text on all cores, in the order of the pieces, with few of them in memory.
+"""Process the blocks of a long text on all cores, with results in the order of the blocks and few blocks in memory.
 
-By processes of their own: Python decodes text on one core at a time, however many threads ask it to.
+The work is done by processes, because Python threads decode text on one core at a time.
 
-    here:  blocks ─▶ a thread for each process ─▶ stdin ─▶ function(block, …) ─▶ stdout ─▶ arrays, in order
+    this process:  blocks ─▶ one thread per process ─▶ stdin ─▶ function(block, …) ─▶ stdout ─▶ arrays, in order
 
-A process reads requests until there are no more, and so ends with the one that started it. What goes over a pipe is a
-line of JSON and plain bytes. How it is started, so that it runs nothing of the working directory: `child.py`.
+A worker process reads requests until its stdin ends, so it ends together with the process that started it. Requests and
+results are lines of JSON, followed by plain bytes. `child.py` starts the processes so that they run nothing from the
+working directory.
 """
 
 from __future__ import annotations
@@ -29,88 +30,94 @@ from chargen.errors import CorpusError
 
 Arrays = list[NDArray[Any]]
 
-WORTH_PROCESSES = 1 << 26  #: bytes, from which on the half second is won back that processes take to start
+MIN_PARALLEL_BYTES = 1 << 26  #: for a shorter text, the half second that processes take to start does not pay off
 MAX_PROCESSES = 8
-PIPE = 1 << 20  #: bytes that a pipe holds, where the system lets itself be asked
-# The C library of Linux gives the memory of a block back to the system and asks for it again, page by page, for the
-# next one: half of a process's time, unless it is told to keep some.
+PIPE_BYTES = 1 << 20  #: capacity of a pipe, where the system lets it be set
+# By default the C library of Linux returns the memory of each block to the system and requests it again, page by page,
+# for the next block. That takes half of a process's time. These settings keep some memory.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 26)}
 
 
-def in_order(
+def map_blocks(
     function: Callable[..., Arrays], blocks: Iterable[bytes], num_bytes: int, *arguments: str
 ) -> Iterator[Arrays]:
-    """Yield function(block, *arguments) for every block.
+    """Yield function(block, *arguments) for every block, in order.
 
     Args:
-        function: of a module's top level, since another process calls it; one-dimensional arrays come back.
-        blocks: of the text.
-        num_bytes: of all blocks, about. A few are done here and now.
-        arguments: what else it is told.
+        function: A function at the top level of a module, because another process calls it. It returns one-dimensional
+            arrays.
+        blocks: Blocks of a text.
+        num_bytes: Approximate size of all blocks. A short text is processed here, without other processes.
+        arguments: Further arguments of the function.
 
     Raises:
-        CorpusError: a process was killed.
+        CorpusError: If a process was killed, or the function failed in a process.
     """
-    processes = min(MAX_PROCESSES, os.cpu_count() or 1)
-    if num_bytes < WORTH_PROCESSES or processes == 1:
+    num_processes = min(MAX_PROCESSES, os.cpu_count() or 1)
+    if num_bytes < MIN_PARALLEL_BYTES or num_processes == 1:
         for block in blocks:
             yield function(block, *arguments)
         return
-    free: SimpleQueue[_Process] = SimpleQueue()
-    started = [_Process(f"{function.__module__}:{function.__name__}", arguments) for _ in range(processes)]
-    for process in started:
-        free.put(process)
+    free: SimpleQueue[_Worker] = SimpleQueue()
+    workers = [_Worker(f"{function.__module__}:{function.__name__}", arguments) for _ in range(num_processes)]
+    for worker in workers:
+        free.put(worker)
 
     def call(block: bytes) -> Arrays:
-        process = free.get()
+        worker = free.get()
         try:
-            return process.call(block)
+            return worker.call(block)
         finally:
-            free.put(process)
+            free.put(worker)
 
-    pool = ThreadPoolExecutor(processes)
-    waiting: deque[Future[Arrays]] = deque()
+    pool = ThreadPoolExecutor(num_processes)
+    pending: deque[Future[Arrays]] = deque()
     try:
         for block in blocks:
-            waiting.append(pool.submit(call, block))
-            if len(waiting) > 2 * processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(call, block))
+            if len(pending) > 2 * num_processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        for process in started:
-            process.end()
+        for worker in workers:
+            worker.stop()
 
 
-class _Process:
-    """One that works for this one."""
+class _Worker:
+    """A process that calls one function with blocks."""
 
     def __init__(self, function: str, arguments: Sequence[str]) -> None:
-        self._process = start_child(f"{__name__}:work", KEEP_MEMORY, PIPE)
+        self._process = start_child(f"{__name__}:run_worker", KEEP_MEMORY, PIPE_BYTES)
         assert self._process.stdin and self._process.stdout
-        self._to, self._from = self._process.stdin, self._process.stdout
-        self._to.write(json.dumps([function, list(arguments)]).encode() + b"\n")
+        self._stdin = self._process.stdin
+        self._stdout = self._process.stdout
+        self._stdin.write(json.dumps([function, list(arguments)]).encode() + b"\n")
 
     def call(self, block: bytes) -> Arrays:
+        """Return what the function returns for a block."""
         try:
-            self._to.write(b"%d\n" % len(block))
-            self._to.write(block)
-            self._to.flush()
-            answer = self._from.readline()
+            self._stdin.write(b"%d\n" % len(block))
+            self._stdin.write(block)
+            self._stdin.flush()
+            answer = self._stdout.readline()
         except BrokenPipeError:
             answer = b""
         if not answer:
-            raise CorpusError("a process that reads the text was killed", "Is there memory enough? Then begin again.")
-        described = json.loads(answer)
-        if isinstance(described, str):
-            raise CorpusError(f"a process that reads the text failed: {described}", "Is there memory enough?")
-        return [np.frombuffer(self._from.read(size), dtype) for dtype, size in described]
+            hint = "Check whether there is enough memory, and run the command again."
+            raise CorpusError("a process that reads the text was killed", hint)
+        result = json.loads(answer)
+        if isinstance(result, str):
+            hint = "Check whether there is enough memory."
+            raise CorpusError(f"a process that reads the text failed: {result}", hint)
+        return [np.frombuffer(self._stdout.read(size), dtype) for dtype, size in result]
 
-    def end(self) -> None:
-        self._process.kill()  # it holds nothing that is not said already
+    def stop(self) -> None:
+        """End the process."""
+        self._process.kill()  # all of its results were read
         self._process.wait()
-        for pipe in (self._to, self._from):
+        for pipe in (self._stdin, self._stdout):
             _close(pipe)
 
 
@@ -118,20 +125,20 @@ def _close(pipe: IO[bytes]) -> None:
     try:
         pipe.close()
     except BrokenPipeError:
-        return  # what was not sent is wanted no more
+        return  # the data that was not sent is not needed any more
 
 
-def work() -> None:
-    """Do what is asked on standard input until it ends; for the processes of `in_order`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
-    asked, answers = sys.stdin.buffer, sys.stdout.buffer
-    name, arguments = json.loads(asked.readline())
+def run_worker() -> None:
+    """Answer the requests on standard input until it ends; this is what the processes of `map_blocks` run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    name, arguments = json.loads(requests.readline())
     module, _, attribute = name.partition(":")
     function: Callable[..., Arrays] = getattr(import_module(module), attribute)
-    while line := asked.readline():
+    while line := requests.readline():
         try:
-            arrays = function(asked.read(int(line)), *arguments)
-        except Exception as error:  # whatever it is, the process that asked says it
+            arrays = function(requests.read(int(line)), *arguments)
+        except Exception as error:  # the parent process reports every error
             answers.write(json.dumps(f"{type(error).__name__}: {error}").encode() + b"\n")
             answers.flush()
             continue

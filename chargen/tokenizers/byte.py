@@ -1,4 +1,4 @@
-"""A UTF-8 byte an id: byte b is id b + 1, and nothing is unknown."""
+"""Byte tokenizer: one id per UTF-8 byte. Byte b has id b + 1 (id 0 is the boundary), and no character is unknown."""
 
 from __future__ import annotations
 
@@ -27,20 +27,33 @@ class ByteTokenizer(Tokenizer):
 
     @classmethod
     def build(cls, text: Span, option: str) -> ByteTokenizer:
+        """Return the tokenizer; it is the same for every text.
+
+        Raises:
+            TokenizerError: If `option` is not empty.
+        """
         if option:
             raise TokenizerError(f"the byte tokenizer takes no option, but {option!r} was given")
         return cls()
 
     def encode(self, text: str) -> Ids:
+        """Return the ids of the text's UTF-8 bytes, int32 [number of bytes].
+
+        Raises:
+            CorpusError: If the text contains a lone surrogate.
+        """
         check_unicode(text, "the text")
         return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32) + FIRST_BYTE_ID
 
     def token_bytes(self, token_id: int) -> bytes:
+        """Return the byte of an id; b"" for the boundary."""
         return bytes([token_id - FIRST_BYTE_ID]) if token_id else b""
 
     def to_json(self) -> dict[str, Any]:
+        """Return the description that `from_json` reads: the name alone."""
         return {"name": self.name}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ByteTokenizer:
+        """Return the tokenizer; the description has no settings."""
         return cls()

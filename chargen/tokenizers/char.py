@@ -1,6 +1,6 @@
-"""A character an id: the vocabulary is every character of the training text, in code point order.
+"""Character tokenizer: one id per character. The vocabulary is the characters of the training text, by code point.
 
-Id 0 is the boundary and id 1 the unknown character; the text's own begin at 2.
+Id 0 is the boundary, id 1 is the unknown character, and the characters of the text have the ids from 2 on.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.errors import TokenizerError
 from chargen.text.documents import MARK
 from chargen.text.long_text import Span, code_points
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, UNICODE_CHARACTERS, Ids, Tokenizer
 
-FIRST_CHAR_ID = 2
 UNKNOWN_ID = 1
-MAX_CHARACTERS = 30_000  #: more distinct ones than any script has: the text is mis-decoded or not text
+FIRST_CHAR_ID = 2
+MAX_CHARACTERS = 30_000  #: a text with more distinct characters than any script has is mis-decoded, or is not text
 
 
 class CharTokenizer(Tokenizer):
-    """Text ⇄ ids, one for each code point.
+    """Text ⇄ ids, one per code point.
 
     >>> tokenizer = CharTokenizer("abc")
     >>> tokenizer.encode("cab!").tolist()
@@ -35,70 +36,92 @@ class CharTokenizer(Tokenizer):
     unknown_id = UNKNOWN_ID
 
     def __init__(self, characters: str) -> None:
-        codes = np.unique(code_points(characters).astype(np.int64))
-        codes = codes[(codes < 0xD800) | (codes > 0xDFFF)]  # a lone surrogate is no character
+        codes = _without_surrogates(np.unique(code_points(characters).astype(np.int64)))
         if not len(codes):
             raise TokenizerError("a vocabulary needs at least one character")
         self._characters = codes.astype("<u4").tobytes().decode("utf-32-le")
         self.vocab_size = FIRST_CHAR_ID + len(codes)
-        # A table from code point to id; the last row stands for every code point above the largest known one.
+        # Maps a code point to its id. The last entry is for every code point above the largest known one.
         self._ids = np.full(int(codes[-1]) + 2, UNKNOWN_ID, dtype=np.int32)
         self._ids[codes] = np.arange(FIRST_CHAR_ID, self.vocab_size)
+        # Maps an id to its code point; the unknown id is written as U+FFFD.
         self._codes = np.concatenate([[0, 0xFFFD], codes]).astype("<u4")
 
     @classmethod
     def build(cls, text: Span, option: str) -> CharTokenizer:
+        """Return a tokenizer with an id for each distinct character of the text.
+
+        Raises:
+            TokenizerError: If `option` is not empty, or the text has no character or more than MAX_CHARACTERS
+                distinct ones.
+        """
         if option:
             raise TokenizerError(f"the char tokenizer takes no option, but {option!r} was given")
         codes = np.flatnonzero(text.counts())
         if FIRST_CHAR_ID + len(codes) > MAX_CHARACTERS:
             raise TokenizerError(
                 f"the text has {len(codes):,} distinct characters",
-                "Such a text is mostly mis-decoded: look at --encoding. If it is right: --tokenizer byte or sp:8000.",
+                "Such a text is mostly mis-decoded: check --encoding. If it is right: --tokenizer byte or sp:8000.",
             )
         return cls(codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"))
 
-    def grown(self, text: Span) -> CharTokenizer:
-        codes = np.flatnonzero(text.counts())
-        codes = codes[(codes < 0xD800) | (codes > 0xDFFF)]
+    def extend_vocabulary(self, text: Span) -> CharTokenizer:
+        """Return a tokenizer that also has the characters of `text`; this one if it has them all."""
+        codes = _without_surrogates(np.flatnonzero(text.counts()))
         new = codes[~np.isin(codes, self._codes)].astype("<u4").tobytes().decode("utf-32-le")
         return CharTokenizer(self._characters + new) if new else self
 
     def encode(self, text: str) -> Ids:
+        """Return the ids of the characters, int32 [number of characters]; UNKNOWN_ID for an unknown character."""
         codes = code_points(text)
         if len(codes) and codes.max() >= len(self._ids):
             codes = np.minimum(codes, len(self._ids) - 1)
         return np.take(self._ids, codes)
 
     def ascii_table(self) -> bytes | None:
-        return (
-            bytes(self.encode("".join(map(chr, range(128)))).tolist()) + bytes(128) if self.vocab_size <= 256 else None
-        )
+        """Return the ids of the 128 ASCII characters as bytes, padded to 256; None if an id does not fit in a byte."""
+        if self.vocab_size > 256:
+            return None
+        return bytes(self.encode("".join(map(chr, range(128)))).tolist()) + bytes(128)
 
     def encode_documents(self, text: str) -> Ids:
+        """Return the ids of a text of documents; each MARK becomes the boundary."""
         ids = self.encode(text)
         ids[code_points(text) == ord(MARK)] = BOUNDARY_ID
         return ids
 
     def decode(self, ids: Any) -> str:
+        """Return the text of a sequence of ids; U+FFFD for the unknown id."""
         ids = np.asarray(ids, dtype=np.int64)
         text: bytes = self._codes[ids[ids > 0]].tobytes()
         return text.decode("utf-32-le")
 
     def token_bytes(self, token_id: int) -> bytes:
+        """Return the UTF-8 of the id's character; b"" for the boundary."""
         return chr(int(self._codes[token_id])).encode() if token_id else b""
 
     def to_json(self) -> dict[str, Any]:
+        """Return the description that `from_json` reads: the name and the characters, in code point order."""
         return {"name": self.name, "characters": self._characters}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CharTokenizer:
+        """Return the tokenizer that `to_json` described.
+
+        Raises:
+            TokenizerError: If the characters are missing, unsorted, repeated or surrogates.
+        """
         characters = values.get("characters")
         if not isinstance(characters, str):
             raise TokenizerError("the description of the char tokenizer has no characters")
         if len(characters) > UNICODE_CHARACTERS:
             raise TokenizerError(f"the description of the char tokenizer has {len(characters):,} characters")
-        made = cls(characters)
-        if made._characters != characters:  # as `to_json` wrote them they are sorted, and none is a surrogate
+        tokenizer = cls(characters)
+        if tokenizer._characters != characters:  # `to_json` writes them sorted and without surrogates
             raise TokenizerError("the characters of the char tokenizer are not a sorted set of Unicode characters")
-        return made
+        return tokenizer
+
+
+def _without_surrogates(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the code points that are characters; a lone surrogate is not one."""
+    return codes[(codes < 0xD800) | (codes > 0xDFFF)]

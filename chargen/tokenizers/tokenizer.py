@@ -1,22 +1,24 @@
-"""The contract of every tokenizer, and the decoder that streams.
+"""The interface of every tokenizer, the streaming decoder, and the masks that keep generated text valid UTF-8.
 
-Ids are whole numbers below `vocab_size`. Id 0 is the boundary: it stands before and after a document and has no text.
-A tokenizer whose `unknown_id` is None can hold any text; one that has an `unknown_id` (1) reads a character that it
-does not know as that id, and says how many there were: never as another character. It never writes one.
+Token ids are integers from 0 to `vocab_size` − 1. Id 0 is the boundary: it comes before and after each document and
+has no text. A tokenizer with `unknown_id` None can encode every text. A tokenizer with an `unknown_id` (1) encodes each
+character outside its vocabulary as this id, so that unknown characters can be counted and never become another
+character. The unknown id is never generated.
 
-The law: `decode(encode(x)) == x` for any x without unknown characters, whole or streamed id by id.
+Law: `decode(encode(x)) == x` for every x without unknown characters, decoded at once or id by id.
 
-Which ids may come next so that a text stays valid UTF-8: a few states, a mask for each, made once.
+A token can be part of a character's UTF-8 bytes. So a small automaton states which ids may come next: it has one mask
+over the vocabulary per state, computed once per tokenizer.
 
-    state   what must follow                                  state   what must follow
-    0       a character, a piece of text, or the end          4       after E0: A0–BF, then state 1
-    1       one more byte of a character, 80–BF               5       after ED: 80–9F, then state 1
+    state   bytes that must follow                            state   bytes that must follow
+    0       none: a character is complete                     4       after E0: A0–BF, then state 1
+    1       one more byte of the character, 80–BF             5       after ED: 80–9F, then state 1
     2       two more                                          6       after F0: 90–BF, then state 2
     3       three more                                        7       after F4: 80–8F, then state 2
 
 These are the byte sequences of the Unicode Standard, table 3-7: no overlong forms, no surrogates, nothing above
-U+10FFFF. An id that writes nothing (an unknown piece, a control piece) is never drawn, and the boundary only in a model
-of documents, where no character is torn.
+U+10FFFF. An id without text (an unknown piece, a control piece) is never drawn. The boundary is drawn only by a model
+of documents, and only in state 0.
 """
 
 from __future__ import annotations
@@ -32,158 +34,156 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import TokenizerError
-from chargen.registry import Registry
 from chargen.text.documents import MARK, NONE
 from chargen.text.long_text import LongText, Span
+from chargen.tokenizers import TOKENIZERS
 
 BOUNDARY_ID = 0
-UNICODE_CHARACTERS = 0x110000 - 0x800  #: code points that can stand in a text (surrogates cannot)
+UNICODE_CHARACTERS = 0x110000 - 0x800  #: number of code points that a text can contain (surrogates are excluded)
 
 Ids = NDArray[np.int32]
 
 
 class Tokenizer(ABC):
-    """Text ⇄ ids."""
+    """Text ⇄ token ids."""
 
     name: str
     vocab_size: int
     unknown_id: int | None = None
-    is_char_level = False  #: whether a text has as many ids as characters, whatever it says
-    uses_frequencies = False  #: whether how often the text says something shapes the vocabulary, not only what it says
+    is_char_level = False  #: whether every text has exactly one id per character
+    uses_frequencies = False  #: whether the vocabulary depends on how often pieces occur, not only on which occur
 
     @classmethod
     @abstractmethod
     def build(cls, text: Span, option: str) -> Tokenizer:
-        """Make a tokenizer for a text. `option` is what follows the colon in `--tokenizer sp:1000`.
+        """Return a tokenizer for a text.
+
+        Args:
+            text: The training text.
+            option: What follows the colon in `--tokenizer sp:1000`; "" without a colon.
 
         Raises:
-            TokenizerError: the option is not one that this tokenizer takes, or the text gives no vocabulary.
+            TokenizerError: If the tokenizer does not take this option, or no vocabulary can be made from the text.
         """
 
     @abstractmethod
     def encode(self, text: str) -> Ids:
-        """Return the ids of a text, shape [N]."""
+        """Return the ids of a text, int32 [N]."""
 
     def encode_documents(self, text: str) -> Ids:
-        """Return the ids of a text of documents: the boundary for each MARK."""
+        """Return the ids of a text of documents, int32 [N]; each MARK becomes the boundary."""
         parts = [self.encode(document) for document in text.split(MARK)]
         ends = [np.array([BOUNDARY_ID], dtype=np.int32)] * len(parts)
         return np.concatenate([ids for pair in zip(parts, ends, strict=True) for ids in pair])[:-1]
 
     def ascii_table(self) -> bytes | None:
-        """Return what `bytes.translate` makes ids of ASCII text with, where an id is one character and fits a byte."""
+        """Return a table for `bytes.translate` that maps ASCII text to ids, one byte per id.
+
+        Return None if an id is not always one character, or does not fit in a byte.
+        """
         return None
 
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes:
-        """Return what an id writes, as UTF-8; b"" for the boundary. A character may be split over several ids."""
+        """Return the text of an id as UTF-8; b"" for the boundary. A character may be split over several ids."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Return all that `from_json` needs, as values that `json` can write."""
+        """Return everything that `from_json` needs, as values that JSON can represent."""
 
     @classmethod
     @abstractmethod
     def from_json(cls, values: Mapping[str, Any]) -> Tokenizer:
-        """Make the tokenizer that `to_json` described.
+        """Return the tokenizer that `to_json` described.
 
         Raises:
-            TokenizerError: the values are damaged.
+            TokenizerError: If the values are damaged.
         """
 
-    def grown(self, text: Span) -> Tokenizer:
-        """Return this tokenizer with an id for everything that a text holds; itself where it has that already."""
+    def extend_vocabulary(self, text: Span) -> Tokenizer:
+        """Return a tokenizer that also has an id for everything in `text`; this one if it needs no new id."""
         return self
 
     def decode(self, ids: Any) -> str:
-        """Return the text of a sequence of ids; U+FFFD for the unknown id and for a torn UTF-8 sequence."""
+        """Return the text of a sequence of ids; U+FFFD for the unknown id and for an incomplete UTF-8 sequence."""
         return b"".join(self.token_bytes(int(i)) for i in ids).decode("utf-8", "replace")
 
-    def unknown(self, ids: Ids) -> NDArray[np.bool_]:
-        """Tell which ids stand for an unknown character, shape [N]."""
+    def is_unknown(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return which ids stand for an unknown character, bool [N]."""
         return np.zeros(len(ids), dtype=np.bool_) if self.unknown_id is None else np.asarray(ids == self.unknown_id)
 
     def unk_log_prob_nats(self, ids: Ids) -> NDArray[np.float64]:
-        """Return log p(the character | its id), [N]: 0, but for an unknown one.
+        """Return log p(character | its id) in nats, float64 [N]; 0 for every known character.
 
-        The unknown id's mass is shared out evenly over all characters that the vocabulary lacks. So p stays a
-        distribution over every character of Unicode, and an unknown one costs what it should.
+        The probability of the unknown id is divided evenly among all characters outside the vocabulary. So p is a
+        distribution over all characters of Unicode, and an unknown character is not scored better than it should be.
         """
-        return np.where(self.unknown(ids), -math.log(UNICODE_CHARACTERS - (self.vocab_size - 2)), 0.0)
+        return np.where(self.is_unknown(ids), -math.log(UNICODE_CHARACTERS - (self.vocab_size - 2)), 0.0)
 
     def masked_ids(self, documents: bool) -> list[int]:
-        """Return the ids that can never come in a text: a model gives them the probability 0.
+        """Return the ids that can never occur in a text: a model gives them probability 0.
 
-        They are the ids that write nothing. The boundary is one of them, except in a model of documents. The unknown id
-        is not: in scoring it stands for the characters that the vocabulary lacks.
+        They are the ids without text. The boundary is one of them, except in a model of documents. The unknown id is
+        not: in scoring it stands for the characters outside the vocabulary.
 
         Args:
-            documents: whether the model is one of documents, which the boundary ends.
+            documents: Whether the model is trained on documents, which the boundary ends.
         """
         return [] if documents else [BOUNDARY_ID]
 
-    def never_written(self) -> list[int]:
-        """Return the ids that no running text holds: the boundary and the unknown id."""
+    def special_ids(self) -> list[int]:
+        """Return the ids that are no part of a text's characters: the boundary, and the unknown id if there is one."""
         return [BOUNDARY_ID] if self.unknown_id is None else [BOUNDARY_ID, self.unknown_id]
 
 
 class StreamingDecoder:
-    """Turns ids into text as they come, holding back bytes until their character is whole."""
+    """Decodes ids one at a time and keeps the bytes of a character until it is complete."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def fork(self) -> StreamingDecoder:
-        """Return a second one that stands where this one does."""
+        """Return a copy that continues from the same state."""
         other = StreamingDecoder(self._tokenizer)
         other._utf8.setstate(self._utf8.getstate())
         return other
 
     def feed(self, token_id: int) -> str:
-        """Return the text that this id completes; "" while a character is still torn."""
+        """Return the text that this id completes; "" while a character is incomplete."""
         return self._utf8.decode(self._tokenizer.token_bytes(token_id))
 
     def finish(self) -> str:
-        """Return what was held back: "" or one U+FFFD for a character that never became whole."""
+        """Return the rest of the text: "", or one U+FFFD for a character that was never completed."""
         return self._utf8.decode(b"", final=True)
 
 
-TOKENIZERS: Registry[type[Tokenizer]] = Registry(
-    "tokenizer",
-    {
-        "char": "chargen.tokenizers.char:CharTokenizer",
-        "byte": "chargen.tokenizers.byte:ByteTokenizer",
-        "sp": "chargen.tokenizers.sentencepiece:SentencePieceTokenizer",
-    },
-)
-
-
 def build_tokenizer(spec: str, text: str | Span) -> Tokenizer:
-    """Make the tokenizer that `spec` names ("char", "byte", "sp:1000", "sp:FILE.model") for a text.
+    """Return the tokenizer that `spec` names ("char", "byte", "sp:1000", "sp:FILE.model"), built for a text.
 
     Raises:
-        ConfigError: no tokenizer has this name.
-        TokenizerError: it cannot be made for this text.
+        ConfigError: If no tokenizer has this name.
+        TokenizerError: If the tokenizer cannot be built for this text.
     """
     name, _, option = spec.partition(":")
-    return TOKENIZERS.get(name).build(LongText.of(text).span() if isinstance(text, str) else text, option)
+    return TOKENIZERS.get(name).build(LongText.from_string(text).span() if isinstance(text, str) else text, option)
 
 
 def uses_frequencies(spec: str) -> bool:
-    """Tell whether the tokenizer that `spec` names must not be built on text that a model is measured on.
+    """Return whether the tokenizer that `spec` names must not be built from text that the model is evaluated on.
 
     Raises:
-        ConfigError: no tokenizer has this name.
+        ConfigError: If no tokenizer has this name.
     """
     return TOKENIZERS.get(spec.partition(":")[0]).uses_frequencies
 
 
 def tokenizer_from_json(values: Mapping[str, Any]) -> Tokenizer:
-    """Make the tokenizer that a model file carries.
+    """Return the tokenizer that a model file describes.
 
     Raises:
-        TokenizerError: the description is damaged.
+        ConfigError: If no tokenizer has this name.
+        TokenizerError: If the description is damaged.
     """
     if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
         raise TokenizerError("the description of the tokenizer has no name")
@@ -191,25 +191,25 @@ def tokenizer_from_json(values: Mapping[str, Any]) -> Tokenizer:
 
 
 def encoder(tokenizer: Tokenizer, documents: str) -> Callable[[str], Ids]:
-    """Return how a tokenizer encodes a clean text: with the boundary for each MARK, if it is one of documents."""
+    """Return the function that encodes a clean text: with the boundary for each MARK if the model is of documents."""
     return tokenizer.encode if documents == NONE else tokenizer.encode_documents
 
 
 def start_ids(tokenizer: Tokenizer, documents: str = NONE) -> Ids:
-    """Return what a text begins after.
+    """Return the ids that a model reads before the first character of a text, int32 [N].
 
-    That is the boundary in a model of documents, and a newline in one of a running stream; the boundary there too where
-    no newline is known.
+    A model of documents starts from the boundary. A model of one continuous text starts from a newline, or from the
+    boundary if the vocabulary has no newline.
     """
     ids = tokenizer.encode("\n")
-    bounded = documents != NONE or tokenizer.unknown(ids).any()
-    return np.array([BOUNDARY_ID], dtype=np.int32) if bounded else ids
+    use_boundary = documents != NONE or tokenizer.is_unknown(ids).any()
+    return np.array([BOUNDARY_ID], dtype=np.int32) if use_boundary else ids
 
 
-WHOLE = 0  #: the state in which no character is torn
-DEAD = -1  #: no state: the bytes are not valid UTF-8
+COMPLETE = 0  #: the state in which no character is incomplete
+DEAD = -1  #: the state after bytes that are not valid UTF-8
 NUM_STATES = 8
-MAX_SILENT_IDS = 8  #: ids in a row that complete no character; of valid UTF-8 there are at most three
+MAX_SILENT_IDS = 8  #: limit of consecutive ids that complete no character; valid UTF-8 has at most three
 
 # (first byte, last byte, state before, state after)
 RANGES = (
@@ -220,57 +220,60 @@ RANGES = (
 )  # fmt: skip
 
 
-class Spelling(NamedTuple):
-    """Masks over V ids for each of S states, and the state after each id."""
+class Utf8Masks(NamedTuple):
+    """Which of V ids may come next in each of S states, and the state after each id."""
 
-    added: NDArray[np.float64]  #: to the logits, [S, V]: 0, or −∞ for an id that must not come
-    after: list[list[int]]  #: the state after an id that may come
+    logit_mask: NDArray[np.float64]  #: [S, V]: to be added to the logits; 0, or −∞ for an id that must not come
+    next_state: list[list[int]]  #: [S][V]: DEAD for an id that must not come
 
 
 @lru_cache(maxsize=4)
-def spelling(tokenizer: Tokenizer, documents: bool, allow_invalid: bool = False) -> Spelling:
+def utf8_masks(tokenizer: Tokenizer, documents: bool, allow_invalid: bool = False) -> Utf8Masks:
     """Return the masks for a tokenizer.
 
     Args:
-        tokenizer: the model's.
-        documents: whether the model is one of documents, in which the boundary may come.
-        allow_invalid: whether bytes may come that are not valid UTF-8; there is one state then.
+        tokenizer: The model's tokenizer.
+        documents: Whether the model is of documents, so that the boundary may come.
+        allow_invalid: Whether invalid UTF-8 is allowed. There is only one state then.
     """
     V = tokenizer.vocab_size
-    never = [*tokenizer.masked_ids(documents), *([] if tokenizer.unknown_id is None else [tokenizer.unknown_id])]
+    forbidden = tokenizer.masked_ids(documents)
+    if tokenizer.unknown_id is not None:
+        forbidden = [*forbidden, tokenizer.unknown_id]
     if allow_invalid or tokenizer.is_char_level:
-        after = np.zeros((1, V), dtype=np.int64)
+        next_state = np.zeros((1, V), dtype=np.int64)
     else:
-        after = np.full((NUM_STATES, V), DEAD)
-        after[:, BOUNDARY_ID] = [WHOLE, *[DEAD] * (NUM_STATES - 1)]
+        next_state = np.full((NUM_STATES, V), DEAD)
+        next_state[:, BOUNDARY_ID] = [COMPLETE, *[DEAD] * (NUM_STATES - 1)]
         for token_id in range(1, V):
-            word = tokenizer.token_bytes(token_id)
-            if _is_text(word):
-                after[WHOLE, token_id] = WHOLE
+            token = tokenizer.token_bytes(token_id)
+            if _is_valid_utf8(token):
+                next_state[COMPLETE, token_id] = COMPLETE
             else:
-                after[:, token_id] = [_walk(word, state) for state in range(NUM_STATES)]
-    after[:, never] = DEAD
-    return Spelling(np.where(after == DEAD, -np.inf, 0.0), after.tolist())
+                next_state[:, token_id] = [_run_automaton(token, state) for state in range(NUM_STATES)]
+    next_state[:, forbidden] = DEAD
+    return Utf8Masks(np.where(next_state == DEAD, -np.inf, 0.0), next_state.tolist())
 
 
-def _is_text(word: bytes) -> bool:
+def _is_valid_utf8(token: bytes) -> bool:
     try:
-        word.decode("utf-8")
+        token.decode("utf-8")
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _walk(word: bytes, state: int) -> int:
-    for byte in word:
+def _run_automaton(token: bytes, state: int) -> int:
+    """Return the state after the bytes of a token."""
+    for byte in token:
         if state == DEAD:
             break
-        state = _step_table()[state][byte]
+        state = _transition_table()[state][byte]
     return state
 
 
 @lru_cache(maxsize=1)
-def _step_table() -> list[list[int]]:
+def _transition_table() -> list[list[int]]:
     """Return the state after each byte in each state, [NUM_STATES][256]."""
     table = np.full((NUM_STATES, 256), DEAD)
     for first, last, before, after in RANGES:

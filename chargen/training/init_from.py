@@ -63,7 +63,7 @@ def init_from_model(
             )
     documents = checkpoint.data.documents != NONE if documents is None else documents
     before, own_loss = checkpoint.tokenizer, float(checkpoint.about.get("choice_loss_nats_per_char") or 0.0)
-    grown = before.grown(text)
+    grown = before.extend_vocabulary(text)
     count = grown.vocab_size - before.vocab_size
     if count and new_chars == "error":
         shown = "".join(grown.decode([i]) for i in range(grown.vocab_size) if rows_of(before, grown)[i] < 0)[:20]
@@ -79,9 +79,9 @@ def init_from_model(
 
 def rows_of(before: Tokenizer, after: Tokenizer) -> np.ndarray:
     """Return for each id of a vocabulary the id in another that writes the same, −1 where there is none, [V]."""
-    special = set(before.never_written())
+    special = set(before.special_ids())
     old = {before.token_bytes(i): i for i in range(before.vocab_size) if i not in special}
-    special = set(after.never_written())
+    special = set(after.special_ids())
     return np.array(
         [i if i in special else old.get(after.token_bytes(i), -1) for i in range(after.vocab_size)], dtype=np.int64
     )

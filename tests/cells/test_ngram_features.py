@@ -95,7 +95,7 @@ def test_adapting_leaves_the_table_alone() -> None:
 
 def test_a_vocabulary_that_grows_keeps_what_the_ngrams_say() -> None:
     model = random_model(VERSE, ngrams=3, ngram_rows=16)
-    grown = init_from_model(model, LongText.of(VERSE + "€").span(), "grow", {})
+    grown = init_from_model(model, LongText.from_string(VERSE + "€").span(), "grow", {})
     assert grown.shape["ngrams"] == 3
     head = grown.weights["ngrams.head"]
     np.testing.assert_array_equal(head[:-1], model.weights["ngrams.head"])

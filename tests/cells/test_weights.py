@@ -118,7 +118,7 @@ def test_training_keeps_the_mask_and_resumes_to_the_same_bits(documents: str, to
 
 def test_a_new_run_of_documents_lifts_the_mask_of_the_boundary_and_one_of_running_text_sets_it() -> None:
     running, lines = random_model("abc\n"), random_model("abc\n", documents="line")
-    text = LongText.of("abc\n€").span()
+    text = LongText.from_string("abc\n€").span()
     lifted = init_from_model(running, text, "grow", {}, documents=True).weights["head.bias"]
     assert lifted[0] == min(0.0, *running.weights["head.bias"][1:]) and (lifted > -1e3).all()
     assert init_from_model(lines, text, "grow", {}, documents=False).weights["head.bias"][0] == np.float32(MASKED_LOGIT)

@@ -71,7 +71,7 @@ def test_guesses_of_characters_are_the_top_of_the_distribution() -> None:
     for token_id in model.tokenizer.encode("\nTh").tolist():
         logits, state = engine.step(np.array([token_id]), state)
     p = np.exp(log_softmax(logits)[0])
-    p[model.tokenizer.never_written()] = 0
+    p[model.tokenizer.special_ids()] = 0
     guesses = list(lm.places("The"))[2].guesses
     assert [g.prob for g in guesses] == pytest.approx(sorted(p.tolist(), reverse=True)[:5])
     assert guesses[0].text == model.tokenizer.decode([int(p.argmax())])

@@ -26,7 +26,7 @@ from chargen.sampling.training_text_index import stretch_hashes, training_text
 from chargen.text import builtin_corpora as sources
 from chargen.text.corpus import read_corpus
 from chargen.text.documents import MARK
-from chargen.text.hashing import PRIME, fingerprint, fingerprints, overlapping, wide_codes
+from chargen.text.hashing import PRIME, hash_text, hash_windows, read_overlapping, to_uint64_codes
 from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Tokenizer, build_tokenizer
 from chargen.training.run import Plan
@@ -78,8 +78,8 @@ def corpus_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verse: str) -> 
 @laws
 @given(texts, st.lists(st.integers(1, 70), min_size=1, max_size=4))
 def test_all_places_at_a_time_give_the_hash_of_one_stretch(text: str, widths: list[int]) -> None:
-    for width, found in zip(widths, fingerprints(wide_codes(text), widths), strict=True):
-        assert found.tolist() == [fingerprint(text[i : i + width]) for i in range(len(text) - width + 1)]
+    for width, found in zip(widths, hash_windows(to_uint64_codes(text), widths), strict=True):
+        assert found.tolist() == [hash_text(text[i : i + width]) for i in range(len(text) - width + 1)]
 
 
 def test_what_confuses_hashes_modulo_a_power_of_two_does_not_confuse_these() -> None:
@@ -92,15 +92,15 @@ def test_what_confuses_hashes_modulo_a_power_of_two_does_not_confuse_these() -> 
             for value, char in zip(modulo, pair, strict=True)
         ]
     assert modulo[0] == modulo[1]
-    assert fingerprint(thue_morse) != fingerprint(other)
+    assert hash_text(thue_morse) != hash_text(other)
 
 
 @laws
 @given(st.text("abc", max_size=300), st.integers(0, 40), st.integers(1, 9))
 def test_every_stretch_stands_in_one_piece(text: str, overlap: int, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.hashing.BLOCK", block)
-        pieces = list(overlapping(LongText.of(text).span(), lambda: overlap))
+        patch.setattr("chargen.text.hashing.BLOCK_CHARS", block)
+        pieces = list(read_overlapping(LongText.from_string(text).span(), lambda: overlap))
     places = [place + i for place, piece in pieces for i in range(len(piece) - overlap)]
     assert places == list(range(len(text) - overlap))
     assert all(text[place : place + len(piece)] == piece for place, piece in pieces)
@@ -109,12 +109,12 @@ def test_every_stretch_stands_in_one_piece(text: str, overlap: int, block: int) 
 @laws
 @given(texts, st.integers(1, 9), st.integers(1, 9))
 def test_an_index_is_sorted_and_the_same_in_however_many_rounds(text: str, width: int, at_once: int) -> None:
-    span = LongText.of(text).span()
+    span = LongText.from_string(text).span()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stretches, "AT_ONCE", at_once)
         found = np.concatenate([np.zeros(0, np.uint64), *stretch_hashes(span, width)])
     real = found[found < np.uint64(PRIME)].tolist()
-    assert real == sorted({fingerprint(text[i : i + width]) for i in range(len(text) - width + 1)})
+    assert real == sorted({hash_text(text[i : i + width]) for i in range(len(text) - width + 1)})
     assert found.tolist() == sorted(found.tolist())
 
 
@@ -271,7 +271,7 @@ def test_ids_in_the_cache_are_the_text_again(corpus_file: Path, tokenizer: str, 
     corpus_file.unlink()
     found = training_text(model)
     assert found.read() == expected.read()
-    assert found.text.documents == (documents == "line")
+    assert found.text.has_documents == (documents == "line")
     (path,) = CACHE.glob("*.ids")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CorpusError, match="not at hand"):
@@ -336,8 +336,8 @@ def longest_common(a: str, b: str) -> int:
 @given(texts, texts, st.integers(1, 70))
 def test_the_report_is_that_of_brute_force(sample: str, text: str, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.hashing.BLOCK", block)
-        report = copy_report(sample, LongText.of(text).span(), ngrams=(1, 2, 4, 8))
+        patch.setattr("chargen.text.hashing.BLOCK_CHARS", block)
+        report = copy_report(sample, LongText.from_string(text).span(), ngrams=(1, 2, 4, 8))
     size = report.passage_chars
     assert size == longest_common(sample, text)
     assert sample[report.begin : report.begin + size] == report.passage
@@ -353,7 +353,7 @@ def test_the_report_is_that_of_brute_force(sample: str, text: str, block: int) -
 def test_a_passage_that_is_put_in_is_found(letters: str, before: int, cut: int) -> None:
     text = "".join(letters[i * i % len(letters)] for i in range(400)) + "0123456789" * 30
     sample = "x" * before + text[cut : cut + 200] + "y" * 7
-    report = copy_report(sample, LongText.of(text).span())
+    report = copy_report(sample, LongText.from_string(text).span())
     assert report.chars == len(sample)
     assert report.passage == text[cut : cut + 200]
     assert report.begin == before
@@ -361,7 +361,7 @@ def test_a_passage_that_is_put_in_is_found(letters: str, before: int, cut: int) 
 
 
 def test_nothing_is_counted_across_what_parts_documents() -> None:
-    long = LongText(documents=True)
+    long = LongText(has_documents=True)
     long.write(f"Anna{MARK}Berta{MARK}Carla{MARK}")
     report = copy_report("Berta\nAnna\nCarlos\n", long.span(), "line", (4, 5, 16))
     assert (report.passage, report.begin, report.training_begin) == ("Berta", 0, 5)
@@ -372,6 +372,6 @@ def test_a_large_sample_is_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(0)
     text = "".join(rng.choice(list("abcdefgh"), 40_000))
     monkeypatch.setattr(originality, "LARGEST_SIEVE", 64)
-    report = copy_report(text[5_000:35_000] + "z" + text[:100], LongText.of(text).span())
+    report = copy_report(text[5_000:35_000] + "z" + text[:100], LongText.from_string(text).span())
     assert (report.passage_chars, report.begin, report.training_begin) == (30_000, 0, 5_000)
     assert report.novel_ngrams[32] == pytest.approx(32 / (30_101 - 31))

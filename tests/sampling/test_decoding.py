@@ -14,7 +14,7 @@ LOGITS = np.log(np.array([0.5, 0.2, 0.15, 0.1, 0.05]))
 
 
 def mask(*token_ids: int, size: int = 5) -> np.ndarray:
-    """Values that are added to logits so that these token ids are never drawn, as `Spelling` has them."""
+    """Values that are added to logits so that these token ids are never drawn, as `Utf8Masks` has them."""
     return np.where(np.isin(np.arange(size), token_ids), -np.inf, 0.0)
 
 

@@ -199,7 +199,7 @@ def test_a_pattern_without_a_match_is_an_error(lm: LanguageModel, pattern: str, 
 def conditional(model: LanguageModel, pattern: str, length: int) -> dict[str, float]:
     """p(text | it matches), by writing down every text: it ends where the model would leave the pattern."""
     tokenizer, engine = model.tokenizer, NumpyEngine(model.checkpoint.config, model.checkpoint.weights)
-    alphabet = [token_id for token_id in range(tokenizer.vocab_size) if token_id not in tokenizer.never_written()]
+    alphabet = [token_id for token_id in range(tokenizer.vocab_size) if token_id not in tokenizer.special_ids()]
     found: dict[str, float] = {}
     strings = {"".join(s) for n in range(length + 1) for s in itertools.product("abc", repeat=n)}
     matches = {s for s in strings if re.fullmatch(pattern, s)}
@@ -256,7 +256,7 @@ def never_mass(model: LanguageModel, text: str) -> float:
     state = engine.initial_state(1)
     for token_id in [0, *model.tokenizer.encode(text).tolist()]:
         logits, state = engine.step(np.array([token_id]), state)
-    return float(np.exp(log_softmax(logits)[0, model.tokenizer.never_written()]).sum())
+    return float(np.exp(log_softmax(logits)[0, model.tokenizer.special_ids()]).sum())
 
 
 # ── beams and joins ───────────────────────────────────────────────────────────

@@ -30,13 +30,13 @@ from chargen.sampling.logits_rules import draw, draw_batch, warp_logits
 from chargen.sampling.processors import RepetitionPenalty, StringMatcher
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext
 from chargen.tokenizers.byte import ByteTokenizer
-from chargen.tokenizers.tokenizer import DEAD, WHOLE, Tokenizer, build_tokenizer, spelling
+from chargen.tokenizers.tokenizer import COMPLETE, DEAD, Tokenizer, build_tokenizer, utf8_masks
 from tests.conftest import VERSE, Result, random_model, random_weights
 from tests.sampling.test_decoding import chi_squared
 
 Chargen = Callable[..., Result]
 TOKENIZERS = ["byte", "sp:300"]
-AFTER = spelling(ByteTokenizer(), False).after
+AFTER = utf8_masks(ByteTokenizer(), False).next_state
 
 
 def torn_model(tokenizer: str, documents: str = "none", bias: float = 5.0) -> LanguageModel:
@@ -53,12 +53,12 @@ def torn_model(tokenizer: str, documents: str = "none", bias: float = 5.0) -> La
 
 def accepts(word: bytes) -> bool:
     """Whether the states say that bytes are whole characters."""
-    state = WHOLE
+    state = COMPLETE
     for byte in word:
         state = AFTER[state][byte + 1]
         if state == DEAD:
             return False
-    return state == WHOLE
+    return state == COMPLETE
 
 
 def decodes(word: bytes) -> bool:

@@ -154,7 +154,7 @@ def test_a_character_of_several_bytes_is_counted_at_its_first() -> None:
 )
 def test_an_id_that_writes_nothing_is_never_allowed(tokenizer: Tokenizer) -> None:
     automaton = compile_regex("(?s:.)*", tokenizer)
-    silent = [i for i in range(tokenizer.vocab_size) if not tokenizer.token_bytes(i)] + tokenizer.never_written()
+    silent = [i for i in range(tokenizer.vocab_size) if not tokenizer.token_bytes(i)] + tokenizer.special_ids()
     allowed = np.stack([automaton.allowed_mask(state, 100) for state in range(len(automaton.cost))])
     assert not allowed[:, silent].any()
     with pytest.raises(ConfigError, match="goes on with id 0"):

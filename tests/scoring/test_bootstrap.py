@@ -18,7 +18,7 @@ from chargen.data.dataset import line_ids, split_lines
 from chargen.lm import LanguageModel
 from chargen.scoring.bootstrap import MAX_UNITS, bits_per_byte, differ_most, paired_bootstrap
 from chargen.scoring.scorer import utf8_size
-from chargen.text.documents import MARK, marked
+from chargen.text.documents import MARK, split_documents
 from chargen.tokenizers.tokenizer import build_tokenizer, encoder
 from tests.conftest import VERSE, Result, random_model
 
@@ -40,7 +40,7 @@ def test_lines_put_end_to_end_are_the_text(text: str) -> None:
 @given(st.sampled_from(["char", "byte", "sp:300"]), st.sampled_from(KINDS), TEXTS)
 def test_ids_of_lines_are_the_ids_of_the_text(name: str, kind: str, text: str) -> None:
     tokenizer = build_tokenizer(name, VERSE * 20)
-    whole = text if kind == "none" else "".join(marked([text], kind))
+    whole = text if kind == "none" else "".join(split_documents([text], kind))
     lines = split_lines(text)
     if not whole:
         return

@@ -23,13 +23,13 @@ from chargen.tasks.rescoring import (
     MOSES,
     best,
     ranked,
-    read_lines,
     read_lists,
     read_references,
     score_lists,
     with_feature,
 )
 from chargen.tasks.tuning import Candidates, edit_distances, errors_at, tune_weight, units, upper_envelope
+from chargen.text.records import read_lines
 from tests.conftest import Result, random_model
 
 Chargen = Callable[..., Result]

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from chargen.errors import ChargenError, ConfigError, CorpusError, DownloadError, StorageError
-from chargen.text import builtin_corpora as automata
-from chargen.text import builtin_corpora as sources
-from chargen.text.builtin_corpora import fetch, is_source, names, read_source
+from chargen.text import builtin_corpora
+from chargen.text.builtin_corpora import BUILTIN_CORPORA, alphabet, fetch, is_builtin, markov, read_builtin, reber
 
 TEXT = "Trăm năm trong cõi người ta\n".encode()
 SHA256 = hashlib.sha256(TEXT).hexdigest()
@@ -96,25 +95,25 @@ def files_below(folder: Path) -> list[str]:
 
 
 def test_the_first_name_is_a_corpus_that_needs_no_network():
-    assert names()[0] == "python-docs"
-    assert sources.SOURCES["python-docs"].offline
-    assert [name for name in names() if not sources.SOURCES[name].offline] == ["shakespeare"]
+    assert next(iter(BUILTIN_CORPORA)) == "python-docs"
+    assert BUILTIN_CORPORA["python-docs"].offline
+    assert [name for name in BUILTIN_CORPORA if not BUILTIN_CORPORA[name].offline] == ["shakespeare"]
 
 
 def test_a_name_counts_with_and_without_an_option():
-    assert is_source("markov")
-    assert is_source("markov:2")
-    assert is_source("markov:none")
-    assert not is_source("markov2")
-    assert not is_source("")
-    assert not is_source("./markov")
+    assert is_builtin("markov")
+    assert is_builtin("markov:2")
+    assert is_builtin("markov:none")
+    assert not is_builtin("markov2")
+    assert not is_builtin("")
+    assert not is_builtin("./markov")
 
 
 @pytest.mark.parametrize("name", ["markv", "markv:2"])
 def test_an_unknown_name_gets_the_nearest_and_the_list(name):
     with pytest.raises(CorpusError, match="no corpus named 'markv'") as caught:
-        read_source(name)
-    assert caught.value.hint == f"Did you mean 'markov'? Known: {', '.join(names())}."
+        read_builtin(name)
+    assert caught.value.hint == f"Did you mean 'markov'? Known: {', '.join(BUILTIN_CORPORA)}."
 
 
 @pytest.mark.parametrize(
@@ -124,9 +123,9 @@ def test_an_unknown_name_gets_the_nearest_and_the_list(name):
 def test_an_option_that_a_corpus_does_not_take_is_refused_before_anything_is_read(argument, no_network):
     name, _, option = argument.partition(":")
     with pytest.raises(ConfigError, match=name) as caught:
-        read_source(argument)
+        read_builtin(argument)
     assert option in caught.value.message
-    assert f"Say {name}" in caught.value.hint
+    assert f"Use {name}" in caught.value.hint
 
 
 # ── from Python itself ────────────────────────────────────────────────────────
@@ -136,7 +135,7 @@ def test_an_option_that_a_corpus_does_not_take_is_refused_before_anything_is_rea
     ("name", "least", "words"), [("python-docs", 300_000, "statement"), ("python-source", 5_000_000, "def namedtuple(")]
 )
 def test_pythons_own_texts_are_read_without_a_network(no_network, name, least, words):
-    found = read_source(name)
+    found = read_builtin(name)
     assert len(found.text) > least
     assert words in found.text
     assert found.text.endswith("\n")
@@ -157,13 +156,13 @@ def test_python_source_is_the_library_alone_in_sorted_order_whatever_its_encodin
         (tmp_path / name).write_bytes(content.encode())
     (tmp_path / "l.py").write_bytes("# -*- coding: latin-1 -*-\nl = 'é'\n".encode("latin-1"))
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
-    assert read_source("python-source").text == "z = 1\nb = 1\n# -*- coding: latin-1 -*-\nl = 'é'\n"
+    assert read_builtin("python-source").text == "z = 1\nb = 1\n# -*- coding: latin-1 -*-\nl = 'é'\n"
 
 
 def test_a_python_without_its_sources_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(CorpusError, match="no source files") as caught:
-        read_source("python-source")
+        read_builtin("python-source")
     assert "python-docs" in caught.value.hint
 
 
@@ -173,20 +172,20 @@ def test_a_python_without_its_sources_says_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("argument", "source"),
     [
-        ("alphabet", automata.alphabet()),
-        ("markov", automata.markov(1)),
-        ("markov:1", automata.markov(1)),
-        ("markov:2", automata.markov(2)),
-        ("reber", automata.reber()),
+        ("alphabet", alphabet()),
+        ("markov", markov(1)),
+        ("markov:1", markov(1)),
+        ("markov:2", markov(2)),
+        ("reber", reber()),
     ],
 )
 def test_a_made_corpus_is_of_its_source_and_the_same_every_time(monkeypatch, no_network, argument, source):
-    monkeypatch.setattr(sources, "MADE_LENGTH", 5000)
-    found = read_source(argument)
+    monkeypatch.setattr(builtin_corpora, "GENERATED_CHARS", 5000)
+    found = read_builtin(argument)
     assert len(found.text) == 5000
     assert source.log_prob_nats(found.text) > -math.inf
     assert found.entropy_nats_per_char == source.entropy_nats_per_char()
-    assert read_source(argument) == found
+    assert read_builtin(argument) == found
 
 
 # ── downloaded ────────────────────────────────────────────────────────────────
@@ -280,9 +279,9 @@ def test_a_cache_that_is_a_folder_is_one_of_our_errors(site, tmp_path):
 
 def test_shakespeare_is_downloaded_once_below_the_current_folder(site, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "SHAKESPEARE_URL", site.url())
-    monkeypatch.setattr(sources, "SHAKESPEARE_SHA256", SHA256)
-    assert read_source("shakespeare").text == TEXT.decode()
+    monkeypatch.setattr(builtin_corpora, "SHAKESPEARE_URL", site.url())
+    monkeypatch.setattr(builtin_corpora, "SHAKESPEARE_SHA256", SHA256)
+    assert read_builtin("shakespeare").text == TEXT.decode()
     assert files_below(tmp_path) == [str(Path("corpora/shakespeare.txt"))]
-    assert read_source("shakespeare").text == TEXT.decode()
+    assert read_builtin("shakespeare").text == TEXT.decode()
     assert site.asked == ["/text"]

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
-from chargen.text.cleaning import Findings, normal_form, stands_alone
+from chargen.text.cleaning import CleaningReport, has_boundary_before, normalize_text
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.limits import ReadLimit
 from chargen.text.long_text import LongText
-from chargen.text.readers import stream_texts
+from chargen.text.readers import read_texts
 
 AS_IT_IS = DataConfig(newline="keep", normalize="none")
 SCRIPTS = {
@@ -38,10 +38,10 @@ plain_text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 
 def clean(data: bytes, where: str, config: DataConfig, notes: list[str], block: int = 1 << 20) -> str:
     """The whole clean text of a file, read in blocks of a size."""
-    findings = Findings()
+    findings = CleaningReport()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.readers.BLOCK", block)
-        texts = stream_texts(io.BytesIO(data), where, config, findings, ReadLimit())
+        patch.setattr("chargen.text.readers.BLOCK_BYTES", block)
+        texts = read_texts(io.BytesIO(data), where, config, findings, ReadLimit())
         text = "".join(piece for pieces in texts for piece in pieces)
     notes.extend(findings.notes())
     return text
@@ -168,8 +168,8 @@ def test_decomposed_text_is_composed_and_counted_unless_left(text):
 @given(st.text(), st.sampled_from(["lf", "keep"]), st.sampled_from(["nfc", "none"]))
 def test_the_normal_form_is_reached_in_one_step(text, newline, normalize):
     config = DataConfig(newline=newline, normalize=normalize)
-    once = normal_form(text, config)
-    assert normal_form(once, config) == once
+    once = normalize_text(text, config)
+    assert normalize_text(once, config) == once
     assert newline == "keep" or "\r" not in once
     assert normalize == "none" or unicodedata.is_normalized("NFC", once)
 
@@ -244,7 +244,10 @@ def test_a_torn_utf16_file_is_not_called_binary_when_its_encoding_was_named():
 
 @given(st.text())
 def test_the_hash_is_that_of_the_texts_utf8_bytes(text):
-    assert Corpus(LongText.of(text), "x").sha256 == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    assert (
+        Corpus(LongText.from_string(text), "x").sha256
+        == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    )
 
 
 def test_the_same_text_has_the_same_hash_however_it_was_packed(tmp_path):
@@ -271,7 +274,7 @@ def test_a_character_that_stands_alone_is_never_composed_with_the_one_before():
     seconds |= {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}  # Hangul, by rule
     for code in range(sys.maxunicode + 1):
         char = chr(code)
-        if stands_alone(char):
+        if has_boundary_before(char):
             first = unicodedata.normalize("NFD", char)[0]
             assert first not in seconds
             assert unicodedata.combining(first) == 0
@@ -282,5 +285,5 @@ def test_a_character_that_stands_alone_is_never_composed_with_the_one_before():
 def test_cutting_a_text_into_blocks_changes_nothing(text, block):
     notes, expected = [], []
     whole = clean(text.encode(), "x", DataConfig(), expected)
-    assert clean(text.encode(), "x", DataConfig(), notes, block) == whole == normal_form(text, DataConfig())
+    assert clean(text.encode(), "x", DataConfig(), notes, block) == whole == normalize_text(text, DataConfig())
     assert notes == expected

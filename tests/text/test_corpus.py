@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, CorpusError
-from chargen.text import builtin_corpora as sources
+from chargen.text import builtin_corpora
 from chargen.text.corpus import Corpus, read_corpus
 
 
@@ -227,7 +227,7 @@ def test_a_file_that_may_not_be_read_is_named():
 
 @pytest.fixture
 def short_sources(monkeypatch):
-    monkeypatch.setattr(sources, "MADE_LENGTH", 30)
+    monkeypatch.setattr(builtin_corpora, "GENERATED_CHARS", 30)
 
 
 def test_a_name_reads_its_corpus_and_its_entropy(short_sources):

@@ -18,8 +18,8 @@ from chargen.data.token_store import stored_ids
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling.training_text_index import UNREAD, training_text
 from chargen.text.corpus import Corpus, read_corpus
-from chargen.text.documents import MARK, OLD_MARK, marked
-from chargen.text.records import JSON, LINES, NULL, WHOLE, read_records
+from chargen.text.documents import MARK, OLD_MARK, split_documents
+from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, build_tokenizer
 from tests.conftest import random_model
 
@@ -72,7 +72,7 @@ def test_a_text_of_noncharacters_is_trained_sampled_scored_and_measured(
 @settings(deadline=None, max_examples=50)
 @given(st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0x10FFFF), max_size=30), st.integers(1, 5))
 def test_every_text_is_its_documents_again(text: str, block: int) -> None:
-    found = "".join(marked([text[i : i + block] for i in range(0, len(text), block)], "line"))
+    found = "".join(split_documents([text[i : i + block] for i in range(0, len(text), block)], "line"))
     assert found.split(MARK)[:-1] == [line for line in text.split("\n") if line]
 
 
@@ -110,13 +110,15 @@ def test_records_have_no_half_characters(form: str, encoding: str) -> None:
     if form == JSON:
         data = b'{"text": "a\\ud800b"}'
     with pytest.raises(CorpusError, match="it"):
-        list(read_records(io.BytesIO(data), "it", form, encoding=encoding))
-    assert list(read_records(io.BytesIO(data), "it", form, encoding=encoding, errors="replace")) == ["a\ufffdb"]
+        list(read_records(io.BytesIO(data), "it", RecordFormat(form, encoding=encoding)))
+    assert list(read_records(io.BytesIO(data), "it", RecordFormat(form, encoding=encoding, errors="replace"))) == [
+        "a\ufffdb"
+    ]
 
 
 def test_a_mark_in_a_text_or_a_separator_is_refused() -> None:
     with pytest.raises(CorpusError, match="lone surrogate"):
-        list(marked([f"a{MARK}b"], "line"))
+        list(split_documents([f"a{MARK}b"], "line"))
     with pytest.raises(ConfigError, match="must be valid Unicode"):
         DataConfig(documents=MARK)
 

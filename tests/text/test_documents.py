@@ -12,7 +12,7 @@ from chargen.data.batches import NO_TARGET, DocumentBatches, Position
 from chargen.data.dataset import prepare_dataset, split
 from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus, read_corpus
-from chargen.text.documents import MARK, marked
+from chargen.text.documents import MARK, split_documents
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, build_tokenizer
 
 NAMES = ["An", "Bình", "Châu", "Dũng", "Giang", "Hà"]
@@ -20,7 +20,7 @@ NAMES = ["An", "Bình", "Châu", "Dũng", "Giang", "Hà"]
 
 def documents(text: str, kind: str, block: int = 1000) -> list[str]:
     pieces = [text[i : i + block] for i in range(0, len(text), block)]
-    found = "".join(marked(pieces, kind))
+    found = "".join(split_documents(pieces, kind))
     assert not found or found.endswith(MARK)
     return found.split(MARK)[:-1]
 
@@ -74,7 +74,7 @@ def test_a_corpus_is_split_between_documents(corpus):
 
 def test_neither_the_mark_nor_the_separator_is_a_character_of_the_vocabulary(corpus):
     data = prepare_dataset(corpus, None, DataConfig(documents="line"))
-    assert data.tokenizer.unknown(data.tokenizer.encode("\n" + MARK)).all()
+    assert data.tokenizer.is_unknown(data.tokenizer.encode("\n" + MARK)).all()
     assert data.start.tolist() == [BOUNDARY_ID]
     ids = np.concatenate([data.train.ids, *(part.ids for part in data.val)])
     assert (ids == BOUNDARY_ID).sum() == 120

@@ -19,17 +19,16 @@ from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError, DownloadError, StorageError, TokenizerError
 from chargen.lm import load
 from chargen.tasks import labelled_data as labelled
-from chargen.tasks.rescoring import read_lines
-from chargen.text import limits, parquet, records
+from chargen.text import limits, parquet, recorded_corpus, records
 from chargen.text import long_text as longtext
-from chargen.text import recorded_corpus as recorded
-from chargen.text.builtin_corpora import _why, fetch
-from chargen.text.cleaning import nfc
+from chargen.text.builtin_corpora import _describe_error, fetch
+from chargen.text.cleaning import to_nfc
 from chargen.text.corpus import read_corpus
 from chargen.text.limits import CorpusSizeError, ReadLimit, open_regular
-from chargen.text.readers import unpacked
-from chargen.text.recorded_corpus import recorded_corpus
-from chargen.text.remote import what_failed
+from chargen.text.readers import decompress
+from chargen.text.recorded_corpus import read_recorded_corpus
+from chargen.text.records import RecordFormat, read_lines
+from chargen.text.remote import describe_failure
 from chargen.tokenizers.tokenizer import build_tokenizer
 from tests.conftest import random_model
 
@@ -64,7 +63,7 @@ def test_a_packed_file_is_unpacked_a_little_at_a_time(kind: str) -> None:
     del whole
     limit = ReadLimit()
     tracemalloc.start()
-    size = max(len(block) for block in unpacked(io.BytesIO(data), "it", limit))
+    size = max(len(block) for block in decompress(io.BytesIO(data), "it", limit))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert limit.num_bytes == 64 * MIB
@@ -74,7 +73,7 @@ def test_a_packed_file_is_unpacked_a_little_at_a_time(kind: str) -> None:
 def test_frames_of_zstandard_are_put_end_to_end_and_what_is_to_be_skipped_is() -> None:
     frames = [zstd(b"one\n", write_checksum=True), b"\x5a\x2a\x4d\x18\x03\0\0\0abc", zstd(b"two\n", level=19)]
     big = zstd(os.urandom(300_000).hex().encode(), write_checksum=True, write_content_size=False)
-    found = b"".join(unpacked(io.BytesIO(b"".join([*frames, big, zstd(b"")])), "it", ReadLimit()))
+    found = b"".join(decompress(io.BytesIO(b"".join([*frames, big, zstd(b"")])), "it", ReadLimit()))
     assert found.startswith(b"one\ntwo\n") and len(found) == 600_008
 
 
@@ -82,14 +81,14 @@ def test_a_zstandard_file_cut_or_changed_anywhere_is_refused() -> None:
     data = zstd(b"".join(b"%d\n" % n for n in range(400)), write_checksum=True)
     for cut in range(4, len(data)):
         with pytest.raises(CorpusError, match="damaged zstd"):
-            list(unpacked(io.BytesIO(data[:cut]), "it", ReadLimit()))
+            list(decompress(io.BytesIO(data[:cut]), "it", ReadLimit()))
     for place in range(4, len(data), 7):
         changed = bytearray(data)
         changed[place] ^= 0x55
         with pytest.raises(CorpusError, match="damaged zstd"):
-            list(unpacked(io.BytesIO(bytes(changed)), "it", ReadLimit()))
+            list(decompress(io.BytesIO(bytes(changed)), "it", ReadLimit()))
     with pytest.raises(CorpusError, match="damaged zstd"):
-        list(unpacked(io.BytesIO(data + b"something else"), "it", ReadLimit()))
+        list(decompress(io.BytesIO(data + b"something else"), "it", ReadLimit()))
 
 
 @pytest.mark.parametrize("kind", ["list", "struct", "number"])
@@ -98,7 +97,7 @@ def test_a_column_that_is_not_of_strings_is_refused_before_a_row_is_read(kind: s
     values: dict[str, Any] = {"list": [["a" * 1000] * 1000], "struct": [{"a": "b"}], "number": [1]}
     tables.write_table(arrow.table({"text": values[kind]}), "a.parquet")
     monkeypatch.setattr(tables.ParquetFile, "iter_batches", None)
-    assert "holds no text" in refused("a.parquet").message
+    assert "does not contain text" in refused("a.parquet").message
 
 
 def test_a_message_names_a_few_columns_or_fields_of_many() -> None:
@@ -250,9 +249,9 @@ def test_a_text_that_is_too_long_to_be_held_is_named_and_can_be_passed_over(
     lines = [json.dumps({"text": t}) for t in texts] if form == records.JSON else texts
     data = ("\0" if form == records.NULL else "\n").join(lines).encode()
     with pytest.raises(CorpusError, match="more than 100 bytes"):
-        list(records.read_records(io.BytesIO(data), "it", form))
+        list(records.read_records(io.BytesIO(data), "it", RecordFormat(form)))
     errors: list[CorpusError] = []
-    found = list(records.read_records(io.BytesIO(data), "it", form, passed_over=errors.append))
+    found = list(records.read_records(io.BytesIO(data), "it", RecordFormat(form), errors.append))
     assert found == ([] if form == records.WHOLE else ["short", "last"]) and len(errors) == 1
 
 
@@ -269,7 +268,7 @@ def test_a_line_without_an_end_is_not_held(monkeypatch: pytest.MonkeyPatch) -> N
             buffer[:] = b"a" * len(buffer)
             return len(buffer)
 
-    monkeypatch.setattr("chargen.tasks.rescoring.MAX_RECORD_BYTES", MIB)
+    monkeypatch.setattr("chargen.text.readers.MAX_RECORD_BYTES", MIB)
     monkeypatch.setattr(limits, "MAX_RECORD_BYTES", MIB)
     monkeypatch.setattr(records, "MAX_TEXT_BYTES", MIB)
     monkeypatch.setattr(records, "MAX_RECORD_BYTES", MIB)
@@ -277,7 +276,7 @@ def test_a_line_without_an_end_is_not_held(monkeypatch: pytest.MonkeyPatch) -> N
         list(read_lines(io.BufferedReader(Endless()), "it"))
     for form in (records.WHOLE, records.LINES, records.NULL, records.JSON):
         with pytest.raises(CorpusError, match="more than"):
-            list(records.read_records(io.BufferedReader(Endless()), "it", form))
+            list(records.read_records(io.BufferedReader(Endless()), "it", RecordFormat(form)))
     Path("a.jsonl").write_bytes(b'{"text": "' + b"a" * (2 * MIB))
     assert "line 1 is a record" in refused("a.jsonl").message
 
@@ -296,7 +295,7 @@ def test_labelled_texts_are_of_regular_files_and_bounded(monkeypatch: pytest.Mon
 def test_a_run_of_a_million_marks_is_composed_in_linear_time() -> None:
     begin = time.process_time()
     text = "a" + "\u0301\u0327" * 200_000
-    found = nfc(text)
+    found = to_nfc(text)
     Path("a.txt").write_text(text, encoding="utf-8")
     assert read_corpus(["a.txt"]).text == found
     assert time.process_time() - begin < 20  # 120 s, if it is done by insertion
@@ -316,16 +315,16 @@ def test_a_recorded_file_is_read_if_it_is_a_regular_file_of_the_size_that_is_sta
     for arguments in (["a.txt"], ["b", "a.txt"], ["a.txt", "alphabet"]):
         corpus = read_corpus(arguments)
         files = json.loads(json.dumps(corpus.parts))
-        found = recorded_corpus(files, arguments, corpus.num_chars, CONFIG)
+        found = read_recorded_corpus(files, arguments, corpus.num_chars, CONFIG)
         assert (found.sha256, found.name, found.arguments) == (corpus.sha256, corpus.name, tuple(arguments))
-    assert recorded_corpus(None, ["a.txt"], 10, CONFIG).text == "some text\n"
-    assert recorded_corpus(None, ["a.txt"], None, CONFIG).text == "some text\n"
-    assert recorded_corpus([], ["a.txt"], 10, CONFIG).text == "some text\n"
+    assert read_recorded_corpus(None, ["a.txt"], 10, CONFIG).text == "some text\n"
+    assert read_recorded_corpus(None, ["a.txt"], None, CONFIG).text == "some text\n"
+    assert read_recorded_corpus([], ["a.txt"], 10, CONFIG).text == "some text\n"
     with pytest.raises(CorpusError, match="had 9 bytes"):
-        recorded_corpus([["a.txt", 9]], ["a.txt"], 10, CONFIG)
+        read_recorded_corpus([["a.txt", 9]], ["a.txt"], 10, CONFIG)
     with pytest.raises(CorpusError, match="do not fit"):
         Path("a.txt").write_bytes(b"a" * 70_000)
-        recorded_corpus(None, ["a.txt"], 500, CONFIG)
+        read_recorded_corpus(None, ["a.txt"], 500, CONFIG)
 
 
 def make(kind: str) -> str:
@@ -355,7 +354,7 @@ def test_nothing_but_a_regular_file_is_read_where_a_file_names_it(kind: str, mon
     for files in (None, [[name, None]], [[name, 4]]):
         for max_chars in (None, 1000):
             with pytest.raises(CorpusError) as caught:
-                recorded_corpus(files, [name], max_chars, CONFIG)
+                read_recorded_corpus(files, [name], max_chars, CONFIG)
             assert "chargen train CORPUS --resume RUN" in caught.value.hint
 
 
@@ -364,7 +363,7 @@ def test_a_record_of_another_form_is_an_error(files: object) -> None:
     Path("a.txt").write_text("some text")
     for arguments in (["a.txt"], [5], "a.txt", None, {}):
         with pytest.raises(CorpusError):
-            recorded_corpus(files, arguments, 10, CONFIG)
+            read_recorded_corpus(files, arguments, 10, CONFIG)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -395,8 +394,8 @@ def test_a_pipe_that_takes_a_files_place_is_not_waited_for(monkeypatch: pytest.M
 def test_no_more_of_a_recorded_file_is_unpacked_than_the_model_can_have_learned_from() -> None:
     Path("a.txt.gz").write_bytes(gzip.compress(b"some text\n" * 200_000))
     with pytest.raises(CorpusError, match="more than 66,"):
-        recorded_corpus(None, ["a.txt.gz"], 10, CONFIG)
-    assert recorded.MIN_BYTES == 1 << 16
+        read_recorded_corpus(None, ["a.txt.gz"], 10, CONFIG)
+    assert recorded_corpus.ALLOWED_BYTES == 1 << 16
 
 
 # ── URLs, downloads, folders for temporary files ──────────────────────────────
@@ -429,10 +428,10 @@ def test_what_a_server_did_wrong_is_said() -> None:
     class AnswerError(Exception):
         status, message = 404, "Not Found"
 
-    assert what_failed(AnswerError(), "https://a") == "the server answered 404 Not Found"
-    assert what_failed(TimeoutError(), "https://a") == "no answer came in time"
-    assert "nothing at this address" in what_failed(FileNotFoundError(2, "No such file"), "https://a")
-    assert what_failed(ValueError(), "https://a") == "ValueError"
+    assert describe_failure(AnswerError(), "https://a") == "the server answered 404 Not Found"
+    assert describe_failure(TimeoutError(), "https://a") == "the server did not answer in time"
+    assert "no file at this address" in describe_failure(FileNotFoundError(2, "No such file"), "https://a")
+    assert describe_failure(ValueError(), "https://a") == "ValueError"
 
 
 def test_a_name_that_no_server_has_is_said() -> None:
@@ -440,15 +439,22 @@ def test_a_name_that_no_server_has_is_said() -> None:
     import ssl
     import urllib.error
 
-    assert "name of the server" in _why(urllib.error.URLError(socket.gaierror(-2, "Name or service not known")))
-    assert "not secure" in _why(urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed")))
-    assert _why(urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))) == "Connection refused"
+    assert "name of the server" in _describe_error(
+        urllib.error.URLError(socket.gaierror(-2, "Name or service not known"))
+    )
+    assert "not secure" in _describe_error(
+        urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed"))
+    )
+    assert (
+        _describe_error(urllib.error.URLError(ConnectionRefusedError(111, "Connection refused")))
+        == "Connection refused"
+    )
     with pytest.raises(DownloadError, match="unknown url type"):
         fetch("nowhere://a", "0" * 64, Path("a"))
 
 
 def test_a_folder_for_temporary_files_that_is_full_or_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(longtext, "IN_MEMORY", 10)
+    monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 10)
     Path("a.txt").write_text("some text that is longer")
 
     def full(*arguments: object, **more: object) -> None:
@@ -486,16 +492,16 @@ def test_a_recorded_file_is_read_once_however_often_and_by_whatever_name_it_is_r
     os.link("verse.txt", "same.txt")
     for parts in ([["verse.txt", 6]] * 2, [["verse.txt", 6], ["./verse.txt", 6]], [["verse.txt", 6], ["same.txt", 6]]):
         with pytest.raises(CorpusError, match="twice"):
-            recorded_corpus(parts, [], 10**12, DataConfig())
+            read_recorded_corpus(parts, [], 10**12, DataConfig())
     with pytest.raises(CorpusError, match="twice"):
-        recorded_corpus([["alphabet", None]] * 2, [], 10**12, DataConfig())
+        read_recorded_corpus([["alphabet", None]] * 2, [], 10**12, DataConfig())
 
 
 def test_what_recorded_packed_files_give_is_bounded_by_their_size(monkeypatch) -> None:
-    monkeypatch.setattr(recorded, "SMALL_TEXT", 1000)
+    monkeypatch.setattr(recorded_corpus, "ALLOWED_TEXT_BYTES", 1000)
     Path("a.txt.gz").write_bytes(gzip.compress(b"a" * MIB))
     with pytest.raises(CorpusError, match="more than"):
-        recorded_corpus([["a.txt.gz", os.path.getsize("a.txt.gz")]], [], 10**12, DataConfig())
+        read_recorded_corpus([["a.txt.gz", os.path.getsize("a.txt.gz")]], [], 10**12, DataConfig())
 
 
 @pytest.mark.skipif(not hasattr(os, "O_NONBLOCK"), reason="this system has no such flag")

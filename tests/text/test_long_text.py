@@ -24,9 +24,9 @@ any_text = st.text(st.characters(codec="utf-8"), max_size=80) | st.text("aệ€
 @pytest.fixture(autouse=True, params=["memory", "disk"])
 def small_blocks(request, monkeypatch):
     """Blocks of seven bytes, two to a task; in memory, or on disk from the ninth byte on."""
-    monkeypatch.setattr(longtext, "TASK", 14)
-    monkeypatch.setattr(survey, "BLOCK", 7)
-    monkeypatch.setattr(longtext, "IN_MEMORY", 1 << 20 if request.param == "memory" else 8)
+    monkeypatch.setattr(longtext, "TASK_BYTES", 14)
+    monkeypatch.setattr(survey, "BLOCK_BYTES", 7)
+    monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 1 << 20 if request.param == "memory" else 8)
 
 
 def written(pieces: list[str]) -> LongText:
@@ -51,7 +51,7 @@ def test_what_was_written_is_read_whole_and_in_parts(pieces, data):
 @settings(deadline=None)
 @given(any_text)
 def test_the_survey_counts_what_there_is(whole):
-    found = written([whole]).survey
+    found = written([whole]).statistics
     assert (found.num_chars, found.num_bytes) == (len(whole), len(whole.encode()))
     assert found.sha256 == hashlib.sha256(whole.encode()).hexdigest()
     assert {chr(c): int(found.counts[c]) for c in np.flatnonzero(found.counts)} == Counter(whole)
@@ -71,7 +71,7 @@ def test_what_was_cut_off_is_gone(first, second, third):
     text = written([first])
     mark = text.num_bytes
     text.write(second)
-    text.cut(mark)
+    text.truncate(mark)
     assert text.ends_with_newline() == first.endswith("\n")
     text.write(third)
     assert text.read() == first + third
@@ -100,7 +100,7 @@ def test_a_full_disk_is_named_with_the_way_to_another():
 def test_a_file_that_changes_while_it_is_read_is_named(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("some text")
-    text = LongText.standing(path)
+    text = LongText.from_file(path)
     path.write_text("some other text")
     with pytest.raises(CorpusError, match="changed while it was read"):
         text.read()

@@ -59,7 +59,7 @@ def test_each_record_of_json_lines_is_a_text():
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1), st.integers(1, 9))
 def test_json_lines_hold_any_text_wherever_blocks_are_cut(texts, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.readers.BLOCK", block)
+        patch.setattr("chargen.text.readers.BLOCK_BYTES", block)
         Path("a.jsonl").write_bytes(json_lines(texts))
         found = read("a.jsonl", newline="keep", normalize="none")
     assert found.text == ended(texts)
@@ -101,7 +101,7 @@ def test_a_column_of_parquet_is_read():
     parquet.write_table(arrow.table({"text": [*TEXTS, None], "id": [1, 2, 3, 4, 5]}), "a.parquet")
     assert read("a.parquet").text == ended(TEXTS)
     assert "'text', 'id'" in refused("a.parquet", text_field="body").hint
-    assert "holds no text" in refused("a.parquet", text_field="id").message
+    assert "does not contain text" in refused("a.parquet", text_field="id").message
     Path("b.parquet").write_bytes(Path("a.parquet").read_bytes()[:-9])
     assert "damaged Parquet" in refused("b.parquet").message
 
@@ -125,7 +125,7 @@ def test_a_package_that_is_not_there_is_named_with_what_to_install(monkeypatch):
 
 
 def test_a_long_text_is_the_same_through_the_disk(monkeypatch):
-    monkeypatch.setattr(longtext, "IN_MEMORY", 10)
+    monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 10)
     Path("poems").mkdir()
     for i, text in enumerate(TEXTS):
         Path(f"poems/{i}.txt").write_text(text, encoding="utf-8")
@@ -144,7 +144,7 @@ def test_a_file_that_goes_away_while_it_is_read_is_an_error_that_names_it(monkey
             return b"text"
 
     Path("a.txt").write_text("a")
-    monkeypatch.setattr("chargen.text.readers._opened", lambda argument, limit: Gone())
+    monkeypatch.setattr("chargen.text.readers._open", lambda argument, limit: Gone())
     assert refused("a.txt").message == "a.txt cannot be read: Input/output error"
 
 

@@ -1,5 +1,6 @@
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -9,15 +10,21 @@ from hypothesis import strategies as st
 
 from chargen.errors import CorpusError
 from chargen.text import records
-from chargen.text.records import JSON, LINES, NULL, WHOLE, read_records
+from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records
 
 LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs",)), max_size=8)
 NEWLINES = ["\n", "\r\n", "\r"]
 
 
-def read(data: bytes, form: str = LINES, block: int = 1 << 20, **more: Any) -> list[str]:
+def read(
+    data: bytes,
+    form: str = LINES,
+    block: int = 1 << 20,
+    on_error: Callable[[CorpusError], object] | None = None,
+    **settings_: Any,
+) -> list[str]:
     with patch.object(records, "BLOCK_BYTES", block):
-        return list(read_records(io.BytesIO(data), "it", form, **more))
+        return list(read_records(io.BytesIO(data), "it", RecordFormat(form, **settings_), on_error))
 
 
 @settings(max_examples=100, deadline=None)
@@ -67,7 +74,7 @@ def test_records_of_json_give_their_field_and_blank_lines_nothing() -> None:
     [
         (b"a\nb\xffc\n", LINES, ["it, line 2 is not UTF-8", "byte 2 of it is 0xFF", "--errors replace"]),
         (b"a\0b\xffc", NULL, ["it, record 2"]),
-        (b'{"text": "a"}\n{"text": 1}', JSON, ["line 2", "no text under 'text'"]),
+        (b'{"text": "a"}\n{"text": 1}', JSON, ["line 2", "no text in a field 'text'"]),
         (b'{"id": 1, "tekst": "a"}', JSON, ["'id', 'tekst'", "--field"]),
         (b"[" * 100_000, JSON, ["line 1 is not JSON"]),
         (b'{"text": "\\ud800"}', JSON, ["line 1 is not valid UTF-8"]),
@@ -101,7 +108,7 @@ def test_what_cannot_be_read_is_passed_over_and_named_and_no_other_text_is_lost(
         (line if fine else bad) + (b"\0" if form == NULL else b"\n") for line, fine in zip(lines, good, strict=True)
     )
     errors: list[CorpusError] = []
-    found = read(data, form, block, passed_over=errors.append)
+    found = read(data, form, block, on_error=errors.append)
     assert found == [text for text, fine in zip(texts, good, strict=True) if fine]
     what = "record" if form == NULL else "line"
     expected = [f"it, {what} {n}" for n, fine in enumerate(good, start=1) if not fine]
@@ -110,5 +117,5 @@ def test_what_cannot_be_read_is_passed_over_and_named_and_no_other_text_is_lost(
 
 def test_a_whole_file_that_cannot_be_read_is_passed_over() -> None:
     errors: list[CorpusError] = []
-    assert read(b"a\xff", WHOLE, passed_over=errors.append) == []
+    assert read(b"a\xff", WHOLE, on_error=errors.append) == []
     assert len(errors) == 1

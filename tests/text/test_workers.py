@@ -11,12 +11,11 @@ import pytest
 from chargen.config import DataConfig
 from chargen.data.token_store import encoded
 from chargen.errors import CorpusError
-from chargen.text import corpus as standing
+from chargen.text import corpus, workers
 from chargen.text import long_text as longtext
-from chargen.text import workers as parallel
-from chargen.text.corpus import read_corpus, standing_text
-from chargen.text.long_text import counted
-from chargen.text.workers import in_order
+from chargen.text.corpus import open_in_place, read_corpus
+from chargen.text.long_text import count_characters
+from chargen.text.workers import map_blocks
 from chargen.tokenizers.tokenizer import build_tokenizer
 
 LINES = ["Ăn quả nhớ kẻ trồng cây.\n", "東京 tower\n", "plain\n", "😀 and so on\n"]
@@ -25,10 +24,10 @@ LINES = ["Ăn quả nhớ kẻ trồng cây.\n", "東京 tower\n", "plain\n", "�
 @pytest.fixture
 def processes(monkeypatch):
     """Two processes, however short the text."""
-    for module in (parallel, standing):
-        monkeypatch.setattr(module, "WORTH_PROCESSES", 1)
+    for module in (workers, corpus):
+        monkeypatch.setattr(module, "MIN_PARALLEL_BYTES", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(longtext, "TASK", 50)
+    monkeypatch.setattr(longtext, "TASK_BYTES", 50)
 
 
 def suicidal(block: bytes) -> list[np.ndarray]:
@@ -38,16 +37,16 @@ def suicidal(block: bytes) -> list[np.ndarray]:
 
 def test_blocks_come_back_in_order_and_as_they_would_from_here(processes):
     blocks = [(line * (1 + i % 7)).encode() for i, line in enumerate(LINES * 10)]
-    found = list(in_order(counted, blocks, 1000))
+    found = list(map_blocks(count_characters, blocks, 1000))
     assert len(found) == len(blocks)
     for block, arrays in zip(blocks, found, strict=True):
-        for here, there in zip(counted(block), arrays, strict=True):
+        for here, there in zip(count_characters(block), arrays, strict=True):
             assert np.array_equal(here, there) and here.dtype == there.dtype
 
 
 def test_a_process_that_is_killed_is_an_error(processes):
     with pytest.raises(CorpusError, match="was killed"):
-        list(in_order(suicidal, [b"a"] * 5, 1000))
+        list(map_blocks(suicidal, [b"a"] * 5, 1000))
 
 
 def failing(block: bytes) -> list[np.ndarray]:
@@ -56,20 +55,20 @@ def failing(block: bytes) -> list[np.ndarray]:
 
 def test_what_fails_in_a_process_is_said_by_the_one_that_asked(processes, capfd):
     with pytest.raises(CorpusError, match="MemoryError: no room for it"):
-        list(in_order(failing, [b"a"] * 5, 1000))
+        list(map_blocks(failing, [b"a"] * 5, 1000))
     assert capfd.readouterr().err == ""
 
 
 def test_processes_end_when_nobody_asks_on(processes, monkeypatch):
     started = []
-    original = parallel._Process.__init__
+    original = workers._Worker.__init__
 
     def noted(self, *args):
         original(self, *args)
         started.append(self._process)
 
-    monkeypatch.setattr(parallel._Process, "__init__", noted)
-    found = in_order(counted, [b"a"] * 50, 1000)
+    monkeypatch.setattr(workers._Worker, "__init__", noted)
+    found = map_blocks(count_characters, [b"a"] * 50, 1000)
     next(found)
     found.close()
     assert len(started) == 2 and all(process.returncode is not None for process in started)
@@ -80,14 +79,14 @@ def test_a_long_file_is_surveyed_and_encoded_as_a_short_one(processes, monkeypat
     text = "".join(LINES) * 30
     path = tmp_path / "a.txt"
     path.write_bytes(text.encode())
-    content = standing_text(str(path), DataConfig())
+    content = open_in_place(str(path), DataConfig())
     assert content is not None and content.read() == text
     tokenizer = build_tokenizer(spec, text)
     ids = np.concatenate(list(encoded(tokenizer, content.span(3))))
     assert ids.tolist() == tokenizer.encode(text[3:]).tolist()
-    long = read_corpus([str(path)]).content.survey
+    long = read_corpus([str(path)]).content.statistics
     monkeypatch.undo()
-    short = read_corpus([str(path)]).content.survey
+    short = read_corpus([str(path)]).content.statistics
     assert (long.sha256, long.num_chars, long.counts.tolist()) == (short.sha256, short.num_chars, short.counts.tolist())
 
 
@@ -106,11 +105,11 @@ def test_a_long_file_is_surveyed_and_encoded_as_a_short_one(processes, monkeypat
 def test_a_file_that_cleaning_would_change_does_not_stand_as_it_is(processes, tmp_path, data):
     path = tmp_path / "a.txt"
     path.write_bytes(data)
-    assert standing_text(str(path), DataConfig()) is None
+    assert open_in_place(str(path), DataConfig()) is None
 
 
 def test_what_is_to_be_kept_does_not_count_as_unclean(processes, tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes("e\u0301\r\n".encode() * 40)
-    content = standing_text(str(path), DataConfig(newline="keep", normalize="none"))
+    content = open_in_place(str(path), DataConfig(newline="keep", normalize="none"))
     assert content is not None and content.read() == "e\u0301\r\n" * 40

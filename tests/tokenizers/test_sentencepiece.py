@@ -66,7 +66,7 @@ def test_pieces_hold_any_text(sp, text):
     ids = sp.encode(text)
     assert sp.decode(ids) == text
     assert b"".join(sp.token_bytes(int(i)) for i in ids) == text.encode()
-    assert not sp.unknown(ids).any()
+    assert not sp.is_unknown(ids).any()
     assert (sp.unk_log_prob_nats(ids) == 0).all()
 
 
@@ -106,7 +106,7 @@ def test_ids_are_int32_below_the_vocabulary_size_and_the_boundary_is_none_of_the
     assert ids.max() < sp.vocab_size
     assert sp.token_bytes(BOUNDARY_ID) == b""
     assert sp.decode([BOUNDARY_ID, *sp.encode("the"), BOUNDARY_ID]) == "the"
-    assert sp.never_written() == [BOUNDARY_ID]
+    assert sp.special_ids() == [BOUNDARY_ID]
 
 
 def test_a_lone_surrogate_is_refused_with_its_place(sp):
@@ -241,7 +241,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
 @pytest.mark.parametrize("option", ["missing.model", ".", "", "12.5"])
 def test_what_is_neither_a_size_nor_a_file_is_refused(tmp_path, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TokenizerError, match="neither a vocabulary's size nor a sentencepiece model") as caught:
+    with pytest.raises(TokenizerError, match="neither a vocabulary size nor a sentencepiece model") as caught:
         build_tokenizer(f"sp:{option}", TEXT)
     assert repr(option) in caught.value.message
 

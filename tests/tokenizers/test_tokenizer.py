@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import ChargenError, ConfigError, CorpusError, TokenizerError
+from chargen.tokenizers import TOKENIZERS
 from chargen.tokenizers.byte import ByteTokenizer
 from chargen.tokenizers.char import MAX_CHARACTERS, UNKNOWN_ID, CharTokenizer
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
-    TOKENIZERS,
     StreamingDecoder,
     Tokenizer,
     build_tokenizer,
@@ -61,7 +61,7 @@ def test_characters_hold_any_text_over_their_vocabulary(text):
     assert tokenizer.decode(ids) == text
     assert len(ids) == len(text)
     assert tokenizer.vocab_size == len(set(text)) + 2
-    assert not tokenizer.unknown(ids).any()
+    assert not tokenizer.is_unknown(ids).any()
 
 
 @laws
@@ -165,7 +165,7 @@ def test_an_unknown_character_is_counted_and_never_read_as_another(text):
     tokenizer = CharTokenizer("aeiou\U0001f600")
     known = [c in "aeiou\U0001f600" for c in text]
     ids = tokenizer.encode(text)
-    assert (~tokenizer.unknown(ids)).tolist() == known
+    assert (~tokenizer.is_unknown(ids)).tolist() == known
     assert tokenizer.decode(ids) == "".join(c if k else "\ufffd" for c, k in zip(text, known, strict=True))
 
 
@@ -174,7 +174,7 @@ def test_the_unknown_ids_mass_is_shared_out_over_exactly_the_characters_that_are
     tokenizer = CharTokenizer(characters)
     unicode = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
     ids = tokenizer.encode(unicode)
-    unknown = tokenizer.unknown(ids)
+    unknown = tokenizer.is_unknown(ids)
     assert tokenizer.decode(ids[~unknown]) == "".join(sorted(set(characters)))
     share = np.exp(tokenizer.unk_log_prob_nats(ids))
     assert (share[~unknown] == 1.0).all()  # a known character is spelled by its id alone
@@ -185,13 +185,13 @@ def test_the_unknown_ids_mass_is_shared_out_over_exactly_the_characters_that_are
 @pytest.mark.parametrize("text", ["", "a", VIETNAMESE])
 def test_bytes_know_every_character_and_spell_nothing(text):
     ids = byte.encode(text)
-    assert byte.unknown(ids).tolist() == [False] * len(ids)
+    assert byte.is_unknown(ids).tolist() == [False] * len(ids)
     assert byte.unk_log_prob_nats(ids).tolist() == [0.0] * len(ids)
 
 
 def test_what_no_running_text_holds_is_never_written():
-    assert char.never_written() == [BOUNDARY_ID, UNKNOWN_ID]
-    assert byte.never_written() == [BOUNDARY_ID]
+    assert char.special_ids() == [BOUNDARY_ID, UNKNOWN_ID]
+    assert byte.special_ids() == [BOUNDARY_ID]
 
 
 # ── lone surrogates ───────────────────────────────────────────────────────────

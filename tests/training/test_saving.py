@@ -194,7 +194,7 @@ def test_a_new_run_begins_where_a_model_stands(verse: str) -> None:
 
 def test_new_characters_grow_the_vocabulary_and_change_nothing_that_the_model_said(verse: str) -> None:
     model = random_model(VERSE)
-    grown = init_from_model(model, LongText.of(VERSE + "€Ω").span(), "grow", {})
+    grown = init_from_model(model, LongText.from_string(VERSE + "€Ω").span(), "grow", {})
     assert grown.tokenizer.vocab_size == model.tokenizer.vocab_size + 2
     assert "2 characters" in grown.note
     config = type(model.config)(**{**model.config.to_json(), "vocab_size": grown.tokenizer.vocab_size})
@@ -208,16 +208,16 @@ def test_new_characters_grow_the_vocabulary_and_change_nothing_that_the_model_sa
 
 
 def test_new_characters_can_be_an_error_or_stay_unknown(verse: str) -> None:
-    model, text = random_model(VERSE), LongText.of(VERSE + "€Ω").span()
+    model, text = random_model(VERSE), LongText.from_string(VERSE + "€Ω").span()
     with pytest.raises(TokenizerError, match="2 characters that the model does not know: '[€Ω]{2}'"):
         init_from_model(model, text, "error", {})
     assert init_from_model(model, text, "unknown", {}).tokenizer is model.tokenizer
-    assert init_from_model(model, LongText.of("The fox").span(), "error", {}).tokenizer is model.tokenizer
+    assert init_from_model(model, LongText.from_string("The fox").span(), "error", {}).tokenizer is model.tokenizer
 
 
 def test_another_shape_than_the_models_is_refused(verse: str) -> None:
     with pytest.raises(ConfigError, match="hidden_size is 99, but the model to begin from has 12"):
-        init_from_model(random_model(), LongText.of(VERSE).span(), "grow", {"hidden_size": 99})
+        init_from_model(random_model(), LongText.from_string(VERSE).span(), "grow", {"hidden_size": 99})
 
 
 def test_a_grown_model_trains_on_the_new_text(verse: str) -> None:
