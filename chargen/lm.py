@@ -117,11 +117,11 @@ class LanguageModel:
         Raises:
             CorpusError: it is not at hand.
         """
-        from chargen.sampling.copy_report import copy_report
-        from chargen.sampling.training_text_index import training_text
+        from chargen.sampling.copy_report import make_copy_report
+        from chargen.sampling.training_text_index import find_training_text
 
-        learned = training_text(self.checkpoint, corpus, self.path)
-        return copy_report(text, learned, self._data.documents)
+        learned = find_training_text(self.checkpoint, corpus, self.path)
+        return make_copy_report(text, learned, self._data.documents)
 
     def generator(
         self,
@@ -148,9 +148,9 @@ class LanguageModel:
         )  # compiled loops
         copies = None
         if config.max_copy:
-            from chargen.sampling.copy_filter import CopyFilter, copy_index  # which reads corpora
+            from chargen.sampling.copy_filter import CopyFilter, load_copy_index  # which reads corpora
 
-            copies = CopyFilter(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self.note))
+            copies = CopyFilter(load_copy_index(self.checkpoint, config.max_copy, corpus, self.path, self.note))
         engine = self._numpy if by_numpy or prefix_cache else self._torch
         config, prompt = replace(config, regex=self._scoring.normal(config.regex)), self._scoring.normal(prompt)
         between = separator(self._data.documents) if self._has_documents else None

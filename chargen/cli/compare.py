@@ -132,7 +132,7 @@ def _learned(
     """Return (what the baselines learn from, what to call it); (None, "") if the model's text is not at hand."""
     from chargen.errors import CorpusError
     from chargen.runs import find_model
-    from chargen.sampling.training_text_index import TrainingText, training_text
+    from chargen.sampling.training_text_index import TrainingText, find_training_text
     from chargen.text.corpus import read_corpus
     from chargen.text.documents import MARK, separator
 
@@ -140,10 +140,10 @@ def _learned(
         given = read_corpus([learn], config, max_bytes=max_bytes)
         return given.text[-MAX_LEARNED_CHARS:], learn
     try:
-        text = training_text(lm.checkpoint, model_path=find_model(name))
+        text = find_training_text(lm.checkpoint, model_path=find_model(name))
     except CorpusError:
         return None, ""
-    between = separator(TrainingText.of(lm.checkpoint).data.documents)
+    between = separator(TrainingText.from_checkpoint(lm.checkpoint).data.documents)
     return text.read()[-MAX_LEARNED_CHARS:].replace(MARK, between), f"{name}’s text"
 
 

@@ -19,10 +19,10 @@ from chargen.sampling import copy_filter as copying
 from chargen.sampling import copy_report as originality
 from chargen.sampling import training_text_index as learned
 from chargen.sampling import training_text_index as stretches
-from chargen.sampling.copy_filter import START, CopyFilter, CopyIndex, copy_index
-from chargen.sampling.copy_report import copy_report
+from chargen.sampling.copy_filter import INITIAL_STATE, CopyFilter, CopyIndex, load_copy_index
+from chargen.sampling.copy_report import make_copy_report
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext, apply_processors
-from chargen.sampling.training_text_index import stretch_hashes, training_text
+from chargen.sampling.training_text_index import find_training_text, window_hashes
 from chargen.text import builtin_corpora as sources
 from chargen.text.corpus import read_corpus
 from chargen.text.documents import MARK
@@ -41,7 +41,7 @@ PIECES = {name: build_tokenizer(name, VERSE + "".join(ALPHABETS)) for name in ("
 def index_of(text: str, most_chars: int, tokenizer: Tokenizer, documents: bool = False) -> CopyIndex:
     long = LongText(documents)
     long.write(text)
-    return CopyIndex(np.concatenate(list(stretch_hashes(long.span(), most_chars + 1))), most_chars, tokenizer)
+    return CopyIndex(np.concatenate(list(window_hashes(long.span(), most_chars + 1))), most_chars, tokenizer)
 
 
 def copies(text: str, sample: str, more: str, most_chars: int) -> bool:
@@ -111,8 +111,8 @@ def test_every_stretch_stands_in_one_piece(text: str, overlap: int, block: int) 
 def test_an_index_is_sorted_and_the_same_in_however_many_rounds(text: str, width: int, at_once: int) -> None:
     span = LongText.from_string(text).span()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stretches, "AT_ONCE", at_once)
-        found = np.concatenate([np.zeros(0, np.uint64), *stretch_hashes(span, width)])
+        patch.setattr(stretches, "MAX_SORTED_HASHES", at_once)
+        found = np.concatenate([np.zeros(0, np.uint64), *window_hashes(span, width)])
     real = found[found < np.uint64(PRIME)].tolist()
     assert real == sorted({hash_text(text[i : i + width]) for i in range(len(text) - width + 1)})
     assert found.tolist() == sorted(found.tolist())
@@ -130,7 +130,7 @@ def test_just_those_ids_are_forbidden_that_would_copy(
     index = index_of(text, most_chars, tokenizer)
     begin = data.draw(st.integers(0, len(text)))
     ids = tokenizer.encode(text[begin : begin + 8] + own[:8]).tolist()
-    state, utf8, sample = START, codecs.getincrementaldecoder("utf-8")("replace"), ""
+    state, utf8, sample = INITIAL_STATE, codecs.getincrementaldecoder("utf-8")("replace"), ""
     for token_id in [*ids, None]:
         expected, held = [], utf8.getstate()
         for candidate in range(tokenizer.vocab_size):
@@ -146,16 +146,16 @@ def test_just_those_ids_are_forbidden_that_would_copy(
 @given(texts, st.integers(1, 20))
 def test_a_text_that_is_read_gives_the_state_of_its_ids(text: str, most_chars: int) -> None:
     index = index_of(VERSE, most_chars, PIECES["char"])
-    state = START
+    state = INITIAL_STATE
     for token_id in PIECES["char"].encode(text).tolist():
         state = index.advance(state, token_id)
-    assert index.read(text) == state
-    assert index.read(text[3:], index.read(text[:3])) == state
+    assert index.state_after(text) == state
+    assert index.state_after(text[3:], index.state_after(text[:3])) == state
 
 
 def test_whoever_obeys_never_copies_more() -> None:
     tokenizer, rng = build_tokenizer("char", VERSE), np.random.default_rng(0)
-    index, state, ids = index_of(VERSE, 5, tokenizer), START, []
+    index, state, ids = index_of(VERSE, 5, tokenizer), INITIAL_STATE, []
     for _ in range(400):
         allowed = np.flatnonzero(~index.forbidden_mask(state))
         likely = [i for i in allowed.tolist() if tokenizer.decode([*ids[-3:], i]) in VERSE and i > 1]
@@ -169,8 +169,8 @@ def test_whoever_obeys_never_copies_more() -> None:
 def test_one_who_can_only_copy_is_told() -> None:
     tokenizer = build_tokenizer("char", "a")
     index = index_of("aaaaaa", 3, tokenizer)
-    assert not index.forbidden_mask(index.read("aa"))[2]
-    assert index.forbidden_mask(index.read("aaa"))[2]
+    assert not index.forbidden_mask(index.state_after("aa"))[2]
+    assert index.forbidden_mask(index.state_after("aaa"))[2]
     writer = GeneratedSequence(
         GenerationContext(tokenizer, SampleConfig(), [CopyFilter(index)], None, "aaa", np.array([0, 2, 2, 2]), None)
     )
@@ -182,9 +182,9 @@ def test_nothing_is_copied_across_the_end_of_a_document() -> None:
     tokenizer = build_tokenizer("char", "abc")
     index = index_of(f"ab{MARK}ca{MARK}abc{MARK}", 2, tokenizer, documents=True)
     a, b, c = tokenizer.encode("abc").tolist()
-    assert np.flatnonzero(index.forbidden_mask(index.read("ab"))).tolist() == [c]
-    assert not index.forbidden_mask(index.read("bc")).any()
-    assert index.advance(index.read("ab"), BOUNDARY_ID) == START
+    assert np.flatnonzero(index.forbidden_mask(index.state_after("ab"))).tolist() == [c]
+    assert not index.forbidden_mask(index.state_after("bc")).any()
+    assert index.advance(index.state_after("ab"), BOUNDARY_ID) == INITIAL_STATE
 
 
 def test_a_range_that_ends_beyond_p_goes_on_at_0() -> None:
@@ -195,7 +195,7 @@ def test_a_range_that_ends_beyond_p_goes_on_at_0() -> None:
 @pytest.mark.parametrize("text", ["", "a", "ab"])
 def test_a_text_that_is_too_short_forbids_nothing(text: str) -> None:
     index = index_of(text, 2, PIECES["sp:300"])
-    assert not index.forbidden_mask(index.read("ab")).any()
+    assert not index.forbidden_mask(index.state_after("ab")).any()
 
 
 @pytest.mark.parametrize("most_chars", [0, -1, 10_001])
@@ -209,31 +209,31 @@ def test_a_run_out_of_range_is_an_error(most_chars: int) -> None:
 
 def test_only_what_was_learned_from_is_forbidden_and_the_cache_is_used_again(corpus_file: Path) -> None:
     model = model_of("verse.txt")
-    index = copy_index(model, 8)
-    assert index.forbidden_mask(index.read("quick br")).any()
-    assert not index.forbidden_mask(index.read("black qu")).any()  # held out
+    index = load_copy_index(model, 8)
+    assert index.forbidden_mask(index.state_after("quick br")).any()
+    assert not index.forbidden_mask(index.state_after("black qu")).any()  # held out
     corpus_file.unlink()
-    again = copy_index(model, 8)
+    again = load_copy_index(model, 8)
     np.testing.assert_array_equal(again._hashes, index._hashes)
     with pytest.raises(CorpusError, match="not at hand"):
-        copy_index(model, 9)
+        load_copy_index(model, 9)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
 def test_a_damaged_index_is_made_again(corpus_file: Path, damage: str) -> None:
     model = model_of("verse.txt")
-    index = copy_index(model, 8)
+    index = load_copy_index(model, 8)
     hashes = index._hashes.copy()
     (path,) = CACHE.glob("*.copies")
     data = bytearray(path.read_bytes())
     data[-100] ^= 4
     path.unlink()
     path.write_bytes({"cut": data[:-8], "flip": data, "empty": b""}[damage])
-    np.testing.assert_array_equal(copy_index(model, 8)._hashes, hashes)
+    np.testing.assert_array_equal(load_copy_index(model, 8)._hashes, hashes)
 
 
 def test_cleaning_the_cache_takes_indices_too(corpus_file: Path) -> None:
-    copy_index(model_of("verse.txt"), 8)
+    load_copy_index(model_of("verse.txt"), 8)
     assert clean_cache()[0] == 1
     assert list(CACHE.glob("*")) == []
 
@@ -241,7 +241,7 @@ def test_cleaning_the_cache_takes_indices_too(corpus_file: Path) -> None:
 def test_a_text_that_is_too_long_is_an_error(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "MAX_CHARS", 100)
     with pytest.raises(CorpusError, match="100 at most"):
-        copy_index(model_of("verse.txt"), 8)
+        load_copy_index(model_of("verse.txt"), 8)
 
 
 # ── the training text, found again ────────────────────────────────────────────
@@ -250,11 +250,11 @@ def test_a_text_that_is_too_long_is_an_error(corpus_file: Path, monkeypatch: pyt
 def test_a_corpus_that_is_given_is_taken_if_it_is_the_same(corpus_file: Path) -> None:
     model = model_of("verse.txt")
     corpus_file.rename("moved")
-    text = training_text(model, ["moved"]).read()
+    text = find_training_text(model, ["moved"]).read()
     assert text == Path("moved").read_text(encoding="utf-8")[: len(text)]
     assert len(text) == model.about["train_chars"]
     Path("moved").write_text("another", encoding="utf-8")
-    for call in (lambda: training_text(model, ["moved"]), lambda: copy_index(model, 8, ["moved"])):
+    for call in (lambda: find_training_text(model, ["moved"]), lambda: load_copy_index(model, 8, ["moved"])):
         with pytest.raises(CorpusError, match="moved is not the text that the model learned from") as caught:
             call()
         assert "--corpus" in caught.value.hint
@@ -269,23 +269,23 @@ def test_ids_in_the_cache_are_the_text_again(corpus_file: Path, tokenizer: str, 
     expected = whole.span(0, model.about["train_chars"])
     stored_ids(model.tokenizer, expected)
     corpus_file.unlink()
-    found = training_text(model)
+    found = find_training_text(model)
     assert found.read() == expected.read()
     assert found.text.has_documents == (documents == "line")
     (path,) = CACHE.glob("*.ids")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CorpusError, match="not at hand"):
-        training_text(model)
+        find_training_text(model)
 
 
 def test_a_corpus_that_has_changed_or_gone_is_named(corpus_file: Path) -> None:
     model = model_of("verse.txt")
     corpus_file.write_text("another text", encoding="utf-8")
     with pytest.raises(CorpusError, match=r"verse\.txt is not the text"):
-        training_text(model)
+        find_training_text(model)
     corpus_file.unlink()
     with pytest.raises(CorpusError, match="'verse', of which it learned") as caught:
-        training_text(model)
+        find_training_text(model)
     assert "--corpus FILE" in caught.value.hint
 
 
@@ -295,15 +295,15 @@ def test_a_run_knows_where_its_text_was_and_a_lone_model_finds_its_ids(corpus_fi
     plan = Plan(read_corpus(["texts/poem.txt"]), "mine", {"steps": 2}, model={"cell": "rnn", "hidden_size": 8})
     path = Path(run_plan(plan)[1].model_path)
     model = load_checkpoint(path)
-    lone = training_text(model).read()
+    lone = find_training_text(model).read()
     clean_cache()
-    assert training_text(model, model_path=path).read() == lone
+    assert find_training_text(model, model_path=path).read() == lone
     assert lone == Path("texts/poem.txt").read_text(encoding="utf-8")[: len(lone)]
     with pytest.raises(CorpusError, match="not at hand"):
-        training_text(model)
+        find_training_text(model)
     path.with_name("training_state.safetensors").write_bytes(b"damaged")
     with pytest.raises(CorpusError, match="not at hand"):
-        training_text(model, model_path=path)
+        find_training_text(model, model_path=path)
 
 
 def test_nothing_is_fetched_to_find_a_text(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,13 +311,13 @@ def test_nothing_is_fetched_to_find_a_text(corpus_file: Path, monkeypatch: pytes
     about = {**model_of("verse.txt").about, "corpus": "shakespeare"}
     model = random_model()
     with pytest.raises(CorpusError, match="'shakespeare'"):
-        training_text(Checkpoint(model.config, model.tokenizer, model.weights, about))
+        find_training_text(Checkpoint(model.config, model.tokenizer, model.weights, about))
 
 
 def test_a_model_that_does_not_say_what_it_learned_from_is_an_error() -> None:
     with pytest.raises(CorpusError, match="does not say"):
-        training_text(random_model())
-    assert learned.UNREAD != MARK
+        find_training_text(random_model())
+    assert learned.UNKNOWN_CHAR != MARK
 
 
 # ── the report ────────────────────────────────────────────────────────────────
@@ -337,7 +337,7 @@ def longest_common(a: str, b: str) -> int:
 def test_the_report_is_that_of_brute_force(sample: str, text: str, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chargen.text.hashing.BLOCK_CHARS", block)
-        report = copy_report(sample, LongText.from_string(text).span(), ngrams=(1, 2, 4, 8))
+        report = make_copy_report(sample, LongText.from_string(text).span(), ngrams=(1, 2, 4, 8))
     size = report.passage_chars
     assert size == longest_common(sample, text)
     assert sample[report.begin : report.begin + size] == report.passage
@@ -353,7 +353,7 @@ def test_the_report_is_that_of_brute_force(sample: str, text: str, block: int) -
 def test_a_passage_that_is_put_in_is_found(letters: str, before: int, cut: int) -> None:
     text = "".join(letters[i * i % len(letters)] for i in range(400)) + "0123456789" * 30
     sample = "x" * before + text[cut : cut + 200] + "y" * 7
-    report = copy_report(sample, LongText.from_string(text).span())
+    report = make_copy_report(sample, LongText.from_string(text).span())
     assert report.chars == len(sample)
     assert report.passage == text[cut : cut + 200]
     assert report.begin == before
@@ -363,7 +363,7 @@ def test_a_passage_that_is_put_in_is_found(letters: str, before: int, cut: int) 
 def test_nothing_is_counted_across_what_parts_documents() -> None:
     long = LongText(has_documents=True)
     long.write(f"Anna{MARK}Berta{MARK}Carla{MARK}")
-    report = copy_report("Berta\nAnna\nCarlos\n", long.span(), "line", (4, 5, 16))
+    report = make_copy_report("Berta\nAnna\nCarlos\n", long.span(), "line", (4, 5, 16))
     assert (report.passage, report.begin, report.training_begin) == ("Berta", 0, 5)
     assert report.novel_ngrams == {4: pytest.approx(2 / 6), 5: pytest.approx(2 / 3), 16: None}
 
@@ -371,7 +371,7 @@ def test_nothing_is_counted_across_what_parts_documents() -> None:
 def test_a_large_sample_is_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     text = "".join(rng.choice(list("abcdefgh"), 40_000))
-    monkeypatch.setattr(originality, "LARGEST_SIEVE", 64)
-    report = copy_report(text[5_000:35_000] + "z" + text[:100], LongText.from_string(text).span())
+    monkeypatch.setattr(originality, "MAX_TABLE_SIZE", 64)
+    report = make_copy_report(text[5_000:35_000] + "z" + text[:100], LongText.from_string(text).span())
     assert (report.passage_chars, report.begin, report.training_begin) == (30_000, 0, 5_000)
     assert report.novel_ngrams[32] == pytest.approx(32 / (30_101 - 31))
