@@ -192,12 +192,15 @@ class CopyFilter(LogitsProcessor):
         self._index = index
 
     def initial_state(self, prompt: str, prompt_ids: Ids) -> CopyState:
+        """Return the state after the prompt, whose end counts as a part of a copied run."""
         return self._index.state_after(prompt)
 
     def advance(self, state: CopyState, token_id: int) -> CopyState:
+        """Return the state after one more token id."""
         return self._index.advance(state, token_id)
 
     def forbidden_mask(self, state: CopyState) -> Mask | None:
+        """Return which token ids would make a run that is too long, [V]."""
         return self._index.forbidden_mask(state)
 
 

@@ -115,7 +115,7 @@ class _HashSet:
 
 
 class _NgramCounter:
-    """The n-grams of one length in the generated text that the training text has not contained so far."""
+    """The n-grams (of a single length) of the generated text that were not found in the training text so far."""
 
     def __init__(self, codes: Hashes, n: int) -> None:
         values, self._counts = np.unique(_windows(codes, n)[0], return_counts=True)

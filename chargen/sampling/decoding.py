@@ -41,7 +41,7 @@ class PrimedPrompt:
 
     @property
     def state(self) -> EngineState:
-        """The state of one stream after the prompt."""
+        """The state of a single stream after the prompt."""
         return self.stream.state()
 
     def repeated_state(self, num_texts: int) -> EngineState:
@@ -60,7 +60,7 @@ def prime(engine: Engine, context: GenerationContext, ids: Ids, state: EngineSta
         engine: The model.
         context: What the texts share.
         ids: Token ids to read, at least one, [N].
-        state: The state of one stream before these ids; None for the initial state.
+        state: The state of a single stream before these ids; None for the initial state.
 
     Raises:
         ModelError: If the logits are not finite.

@@ -64,7 +64,7 @@ class Generator:
         start_ids: Token ids that a text starts after, at least one.
         prompt: The prompt, normalised like the training text.
         config: The settings.
-        document_separator: The text between two documents; None for a model of one continuous text.
+        document_separator: The text between two documents; None for a model of continuous text.
         copy_filter: The processor of `max_copy`, if that is set.
         prefix_cache: The prompt, if the model has read it before; it replaces `prompt`.
 
@@ -123,7 +123,7 @@ class Generator:
             yield from self._batch(prompt, numbers[first : first + batch_size], len(numbers) * length)
 
     def _batch(self, prompt: PrimedPrompt, numbers: Sequence[int], num_ids: int) -> Iterator[Sample]:
-        """Yield the texts of one batch; `num_ids` token ids are drawn for all batches together."""
+        """Yield the texts of a batch; `num_ids` token ids are drawn for all batches together."""
         rngs = [self._rng(number) for number in numbers]
         if self._only_length_ends_texts() and self.context.tokenizer.is_char_level:
             ids = sample_ids(prompt, rngs, num_ids)

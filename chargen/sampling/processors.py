@@ -33,7 +33,7 @@ ProcessorState = Any  # a value; only the processor that made it knows its type
 
 NUM_SYMBOLS = 0x110000  # symbols of a string matcher: code points or bytes
 ROOT = 0  # the node of the empty prefix
-MAX_STRING_CHARS = 1 << 18  # characters of all strings of one option together: 262,144, about 30 MB
+MAX_STRING_CHARS = 1 << 18  # characters of all strings of an option together: 262,144, about 30 MB
 
 
 class LogitsProcessor(ABC):
@@ -126,7 +126,7 @@ class StringMatcher:
 class BannedStrings(LogitsProcessor):
     """Forbids every token id that would complete one of several strings.
 
-    The prompt may contain a banned string, or the start of one that the generated text must then not complete.
+    The prompt may contain a banned string, or its first characters, which the generated text must then not complete.
 
     Args:
         strings: The banned strings; none of them is empty.
@@ -150,13 +150,16 @@ class BannedStrings(LogitsProcessor):
             self._next_forbidding[node] = node if node in self._forbidden_at else self._next_forbidding[failure]
 
     def initial_state(self, prompt: str, prompt_ids: Ids) -> int:
+        """Return the matcher's node after the prompt."""
         tail = prompt[-self._max_string_bytes :].encode("utf-8", "surrogatepass")
         return self._matcher.walk(ROOT, tail[-self._max_string_bytes :])
 
     def advance(self, state: int, token_id: int) -> int:
+        """Return the matcher's node after one more token id."""
         return self._matcher.walk(state, self._token_bytes[token_id])
 
     def forbidden_mask(self, state: int) -> Mask | None:
+        """Return which token ids would complete a banned string, [V]."""
         mask: Mask = self._always_forbidden.copy()
         node = self._next_forbidding[state]
         while node != ROOT:
@@ -252,13 +255,16 @@ class RegexProcessor(LogitsProcessor):
         self._length = length
 
     def initial_state(self, prompt: str, prompt_ids: Ids) -> RegexState:
+        """Return the start state; the prompt is not part of the match."""
         return RegexState(self._constraint.start, self._length)
 
     def advance(self, state: RegexState, token_id: int) -> RegexState:
+        """Return the state after one more token id, which must be allowed."""
         num_chars_left = state.num_chars_left - int(self._constraint.num_chars[token_id])
         return RegexState(self._constraint.advance(state.state, token_id), num_chars_left)
 
     def forbidden_mask(self, state: RegexState) -> Mask | None:
+        """Return which token ids lead to no match, [V]; None where the text is a match already."""
         if self.is_match(state):
             return None
         return ~self._constraint.allowed_mask(*state)
@@ -296,6 +302,7 @@ class _IndexedIds:
             self.append(token_id)
 
     def append(self, token_id: int) -> None:
+        """Add a token id."""
         if len(self.ids) >= self._width:
             self.positions.setdefault(hash(tuple(self.ids[-self._width :])), []).append(len(self.ids))
         self.ids.append(token_id)
@@ -338,9 +345,11 @@ class RepetitionPenalty(LogitsProcessor):
         self._vocab_size = vocab_size
 
     def initial_state(self, prompt: str, prompt_ids: Ids) -> RepetitionState:
+        """Return the index of the prompt, whose sequences must not be repeated either."""
         return RepetitionState(_IndexedIds(prompt_ids.tolist(), self._width), len(prompt_ids))
 
     def advance(self, state: RepetitionState, token_id: int) -> RepetitionState:
+        """Return the index with one more token id."""
         sequence, size = state
         if size >= 2 * HISTORY:
             sequence = _IndexedIds(sequence.ids[size - HISTORY : size], self._width)
@@ -351,6 +360,7 @@ class RepetitionPenalty(LogitsProcessor):
         return RepetitionState(sequence, size + 1)
 
     def penalties_nats(self, state: RepetitionState) -> NDArray[np.float64] | None:
+        """Return how many nats each token id loses, [V]; None if none would continue a repetition."""
         longest = self._longest_repetitions(state)
         if not longest:
             return None

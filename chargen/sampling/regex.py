@@ -77,7 +77,7 @@ class Constraint:
         """
         next_state: int = self.next_state.item(state, token_id)
         if next_state == DEAD:
-            raise ConfigError(f"no match of {self.pattern!r} goes on with id {token_id} from state {state}")
+            raise ConfigError(f"no match of {self.pattern!r} continues with token id {token_id} from state {state}")
         return next_state
 
     def is_accepting(self, state: int) -> bool:
@@ -109,7 +109,7 @@ def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
     if chars_to_match[0] == NEVER:
         raise _no_match_error(pattern, tokenizer)
 
-    # Drop the states from which no match can be completed, and number the others anew.
+    # Drop the states from which no match can be completed, and renumber the others.
     is_live = chars_to_match < NEVER
     new_number = np.append(np.where(is_live, np.cumsum(is_live) - 1, DEAD), DEAD).astype(np.int32)
     next_state = next_state[is_live]

@@ -220,7 +220,7 @@ class _InfillCandidates:
         self._popped = [""] * num_particles
         self._ends: list[tuple[int, int]] = []  # (particle, length of its text in characters)
         self._log_probs: list[NDArray[np.float64]] = []
-        self._first_bonus_nats = 0.0  # added to the first candidate if it stands for all particles
+        self._first_bonus_nats = 0.0  # added to the first candidate if it represents all particles
 
     def add_empty(self, log_prob: NDArray[np.float64]) -> None:
         """Add the empty text, before all other candidates. It counts once for each particle."""
@@ -248,9 +248,7 @@ class _InfillCandidates:
             ConfigError: If there is none.
         """
         if not self._ends:
-            raise ConfigError(
-                "no text was found that may stand before the suffix", "Loosen --regex, --ban or --max-copy."
-            )
+            raise ConfigError("no text was found that may precede the suffix", "Loosen --regex, --ban or --max-copy.")
         log_probs = np.concatenate(self._log_probs)
         weights = softmax(log_probs)
         chosen = first_above(weights.cumsum(), rng.random())

@@ -52,7 +52,7 @@ class GenerationContext:
     regex: RegexProcessor | None  #: one of the processors, which also decides where a text ends
     prompt: str
     prompt_ids: Ids  #: what the model has read: the start ids and the end of the prompt
-    document_separator: str | None  #: the text between two documents; None for a model of one continuous text
+    document_separator: str | None  #: the text between two documents; None for a model of continuous text
 
     @cached_property
     def utf8_masks(self) -> Utf8Masks:

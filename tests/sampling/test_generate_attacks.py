@@ -131,7 +131,7 @@ def test_a_join_is_no_torn_text_and_matches_its_regular_expression() -> None:
             assert "\ufffd" not in joined.text
             if regex:
                 assert joined.text.endswith("é") and set(joined.text[:-1]) <= set("abc") and len(joined.text) > 1
-    with pytest.raises(ConfigError, match="may stand before the suffix"):
+    with pytest.raises(ConfigError, match="may precede the suffix"):
         model.infill(1, "a", "b", particles=3, length=9, seed=0, ban=("x",), regex="x")
 
 

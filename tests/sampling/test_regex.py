@@ -157,7 +157,7 @@ def test_an_id_that_writes_nothing_is_never_allowed(tokenizer: Tokenizer) -> Non
     silent = [i for i in range(tokenizer.vocab_size) if not tokenizer.token_bytes(i)] + tokenizer.special_ids()
     allowed = np.stack([automaton.allowed_mask(state, 100) for state in range(len(automaton.cost))])
     assert not allowed[:, silent].any()
-    with pytest.raises(ConfigError, match="goes on with id 0"):
+    with pytest.raises(ConfigError, match="continues with token id 0"):
         automaton.advance(automaton.start, 0)
 
 
