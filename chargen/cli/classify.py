@@ -14,7 +14,7 @@ from chargen.cli.main import stop_on_signals
 
 if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
-    from chargen.tasks.classifier import Classifier, Trained
+    from chargen.tasks.classifier import Classifier, TrainedClassifier
 
 HALVES = (0.5,)  #: of the texts that --labelled names: the second half is measured
 
@@ -76,7 +76,7 @@ def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | No
         return
     if not models:
         raise click.UsageError("Give a classifier or several models: -m NAME, or -m A -m B.")
-    from chargen.tasks.calibration import split_halves
+    from chargen.tasks.calibration import split_labelled
     from chargen.tasks.classifier import load_classifier
     from chargen.tasks.labelled_data import read_labelled
 
@@ -84,7 +84,7 @@ def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | No
     many = [*texts, *_lines(choices["file"], bool(texts or choices["labelled"]))]
     evaluated = None
     if choices["labelled"]:
-        for_temperature, unseen = split_halves(read_labelled(Path(choices["labelled"])), HALVES, choices["seed"])
+        for_temperature, unseen = split_labelled(read_labelled(Path(choices["labelled"])), HALVES, choices["seed"])
         classifier = classifier.calibrate(for_temperature)
         evaluated = classifier.evaluate(unseen)
     elif not classifier.is_calibrated:
@@ -95,15 +95,15 @@ def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | No
 def _lines(name: str | None, has_more: bool) -> list[str]:
     """Return the texts of a file, or of standard input where nothing else is to do."""
     from chargen.errors import CorpusError
-    from chargen.tasks.labelled_data import held_lines
+    from chargen.tasks.labelled_data import read_all_lines
 
     if name is None and (has_more or sys.stdin.isatty()):
         return []
     try:
         if name in (None, "-"):
-            return held_lines(sys.stdin.buffer, "standard input")
+            return read_all_lines(sys.stdin.buffer, "standard input")
         with open(str(name), "rb") as file:
-            return held_lines(file, str(name))
+            return read_all_lines(file, str(name))
     except OSError as error:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
@@ -113,7 +113,7 @@ def train_labelled(
 ) -> None:
     """Train a model for each label, print how good they are together; arguments as `train_classifier` has them."""
     from chargen.cli.main import STARTED
-    from chargen.tasks.classifier import Trained, train_classifier
+    from chargen.tasks.classifier import TrainedClassifier, train_classifier
     from chargen.tasks.labelled_data import read_labelled
     from chargen.ui.console import print_json, progress_bar, stderr_console, stdout_console
     from chargen.ui.terminal_text import visible
@@ -123,7 +123,7 @@ def train_labelled(
     done = 0
     with stop_on_signals() as stop, progress_bar(console, len(texts)) as show:
         for step in train_classifier(texts, name, length, model, seed, device, STARTED, stop.is_set):
-            if isinstance(step, Trained):
+            if isinstance(step, TrainedClassifier):
                 trained = step
                 continue
             label, values = step[0], step[1].to_json()
@@ -141,7 +141,7 @@ def train_labelled(
         stdout_console().print(visible(f"The classifier is {trained.folder}"))
 
 
-def _described(trained: Trained) -> dict[str, Any]:
+def _described(trained: TrainedClassifier) -> dict[str, Any]:
     classifier = trained.classifier
     return {
         "classifier": str(trained.folder),

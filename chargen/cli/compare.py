@@ -70,7 +70,7 @@ def compare(
     from chargen.config import DataConfig
     from chargen.data.dataset import split_lines
     from chargen.lm import load
-    from chargen.scoring.bootstrap import differ_most
+    from chargen.scoring.bootstrap import most_different_lines
     from chargen.scoring.scorer import utf8_size
     from chargen.text.corpus import read_corpus
 
@@ -78,15 +78,13 @@ def compare(
     config = DataConfig(encoding=encoding, newline="keep", normalize="none")
     found = read_corpus([corpus], config, max_bytes=max_bytes)
     lines = split_lines(found.text)
-    lms = [load(model) for model in models]
-    for lm in lms:
-        lm.device = device
-    nats, unknown = zip(*(lm.by_line(lines) for lm in lms), strict=True)
+    lms = [load(model, device) for model in models]
+    nats, unknown = zip(*(lm.evaluate_lines(lines) for lm in lms), strict=True)
     learned, source = _learned(lms[0], models[0], learn, config, max_bytes)
     table = _table(models, nats, lines, learned, source, resamples, seed)
     for row, counts in zip(table, unknown, strict=False):
         row["unknown_chars"] = int(counts.sum())
-    apart = [(b, line) for b in range(1, len(lms)) for line in differ_most(nats[0], nats[b], top)]
+    apart = [(b, line) for b in range(1, len(lms)) for line in most_different_lines(nats[0], nats[b], top)]
     far = [_line(lines, models, nats, b, line) for b, line in apart]
     about = {"corpus": found.name, "chars": len(found.text), "bytes": utf8_size(found.text), "lines": len(lines)}
     _say(found, lms, models, len(lines))

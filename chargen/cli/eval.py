@@ -53,8 +53,7 @@ def evaluate(corpus: tuple[str, ...], model: str | None, encoding: str, max_byte
     from chargen.ui.console import print_json, stderr_console, stdout_console
     from chargen.ui.tables import plain_table
 
-    lm = load(model)
-    lm.device = device
+    lm = load(model, device)
     # Read as it is: the model brings it into the form of its training text, and counts the bytes of this one.
     text = read_corpus(corpus, DataConfig(encoding=encoding, newline="keep", normalize="none"), max_bytes=max_bytes)
     found = lm.evaluate(text.text)

@@ -18,7 +18,7 @@ from chargen.ui.terminal_text import say
 @options.as_json
 def info(model: str | None, as_json: bool) -> None:
     """List the models under checkpoints/, newest last; or describe MODEL."""
-    from chargen.runs import CHECKPOINTS, find_model, model_files
+    from chargen.runs import CHECKPOINTS, find_model, list_model_files
 
     if model is not None:
         _describe(_facts(str(find_model(model))), as_json)
@@ -28,7 +28,7 @@ def info(model: str | None, as_json: bool) -> None:
     from chargen.ui.tables import plain_table
 
     facts = []
-    for path in model_files():
+    for path in list_model_files():
         try:
             facts.append({"name": path.parent.name, **_facts(str(path))})
         except ChargenError as error:
@@ -76,7 +76,7 @@ def _facts(path: str) -> dict[str, Any]:
         "cell": config.cell,
         "num_layers": config.num_layers,
         "hidden_size": config.hidden_size,
-        "members": config.members,
+        "ensemble_size": config.ensemble_size,
         "embedding_dim": config.embedding_dim,
         "ngrams": config.ngrams,
         "dropout": config.dropout,

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE, SAMPLING_RULES
-from chargen.schema import Whole
+from chargen.schema import Integer
 from chargen.ui.terminal_text import write_raw
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,7 +101,7 @@ def sampling_rules(command: F) -> F:
     """Add an option for each sampling rule of `SampleConfig` to a command, in the order in which the rules act."""
     for name, rule in reversed(SAMPLING_RULES.items()):
         command = click.option(
-            f"--{name.replace('_', '-')}", type=int if isinstance(rule.values, Whole) else float, default=rule.off,
+            f"--{name.replace('_', '-')}", type=int if isinstance(rule.values, Integer) else float, default=rule.off,
             show_default="off", metavar=rule.metavar, help=rule.help,
         )(command)  # fmt: skip
     return command

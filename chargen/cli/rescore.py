@@ -14,11 +14,11 @@ from chargen.cli import options
 from chargen.ui.terminal_text import is_shown, visible_json
 
 if TYPE_CHECKING:
-    from chargen.tasks.rescoring import Hypothesis, Scored
-    from chargen.tasks.tuning import Tuned
+    from chargen.tasks.rescoring import Hypothesis, ScoredHypothesis
+    from chargen.tasks.tuning import TunedWeight
 
 MAX_WEIGHT = 1e9  #: with it no total overflows
-Form = Callable[["Scored", float], str]
+Form = Callable[["ScoredHypothesis", float], str]
 
 
 @click.command(
@@ -100,21 +100,20 @@ def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None
 
 def _run(file: str, form: str, costs: tuple[str, ...], references: str | None, choices: dict[str, Any]) -> None:
     from chargen.lm import load
-    from chargen.tasks.rescoring import KALDI, MOSES, detect, read_lists, score_lists
+    from chargen.tasks.rescoring import KALDI, MOSES, detect_format, read_lists, score_lists
     from chargen.text.records import read_lines
 
     where = "standard input" if file == "-" else file
     with ExitStack() as stack:
         lines = read_lines(_open(file, stack), where)
-        found, lines = detect(lines, where)
+        found, lines = detect_format(lines, where)
         form = found if form == "auto" else form
         if costs and form == MOSES:
             raise click.UsageError("--costs go with Kaldi's form; Moses' lines have their total.")
         if form == KALDI and not any(choices[key] for key in ("only_best", "sort", "as_costs", "as_json")):
             click.echo("note: Kaldi's form has no room for a score; --as-costs, --best or --json show it", err=True)
         lists = read_lists(lines, where, form, [(name, read_lines(_open(name, stack), name)) for name in costs])
-        lm = load(choices["model"])
-        lm.device = choices["device"]
+        lm = load(choices["model"], choices["device"])
         how = {"context": choices["context"], "end": choices["end"]}
         scored = score_lists(lists, lambda texts: lm.score(texts, **how), choices["by"])
         weight = 1.0 if choices["weight"] is None else choices["weight"]
@@ -134,21 +133,21 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _tune(lists: list[list[Scored]], name: str, form: str, error: str, as_json: bool) -> float:
+def _tune(lists: list[list[ScoredHypothesis]], name: str, form: str, error: str, as_json: bool) -> float:
     """Find the weight, and say what it gains."""
-    from chargen.tasks.rescoring import candidates, read_references
+    from chargen.tasks.rescoring import prepare_tuning, read_references
     from chargen.tasks.tuning import tune_weight
     from chargen.text.records import read_lines
 
     with ExitStack() as stack:
         references = read_references(read_lines(_open(name, stack), name), name, form)
-    numbers, length = candidates(lists, references, name, error)
+    numbers, length = prepare_tuning(lists, references, name, error)
     tuned = tune_weight(numbers)
     _say_tuned(tuned, length, len(lists), error, as_json)
     return tuned.weight
 
 
-def _say_tuned(tuned: Tuned, length: int, lists: int, error: str, as_json: bool) -> None:
+def _say_tuned(tuned: TunedWeight, length: int, lists: int, error: str, as_json: bool) -> None:
     from chargen.ui.console import print_json
 
     if as_json:
@@ -175,14 +174,14 @@ def _say_tuned(tuned: Tuned, length: int, lists: int, error: str, as_json: bool)
 
 def _form(form: str, choices: dict[str, Any]) -> Form:
     """Return how a hypothesis is printed."""
-    from chargen.io import to_line
-    from chargen.tasks.rescoring import MOSES, with_feature
+    from chargen.io import to_json_line
+    from chargen.tasks.rescoring import MOSES, add_feature
 
     shown = is_shown()
 
-    def as_json(one: Scored, weight: float) -> str:
+    def as_json(one: ScoredHypothesis, weight: float) -> str:
         score, hypothesis = one.score, one.hypothesis
-        line = to_line(
+        line = to_json_line(
             {
                 "event": "hypothesis",
                 "line": hypothesis.number,
@@ -200,13 +199,13 @@ def _form(form: str, choices: dict[str, Any]) -> Form:
         )
         return visible_json(line) if shown else line
 
-    def as_costs(one: Scored, weight: float) -> str:
+    def as_costs(one: ScoredHypothesis, weight: float) -> str:
         return f"{_id(one.hypothesis, form)} {-one.total(weight):.9g}"
 
-    def as_moses(one: Scored, weight: float) -> str:
-        return with_feature(one.hypothesis, choices["feature"], f"{one.value:.4f}", f"{one.total(weight):.9g}")
+    def as_moses(one: ScoredHypothesis, weight: float) -> str:
+        return add_feature(one.hypothesis, choices["feature"], f"{one.value:.4f}", f"{one.total(weight):.9g}")
 
-    def as_given(one: Scored, weight: float) -> str:
+    def as_given(one: ScoredHypothesis, weight: float) -> str:
         return one.hypothesis.line
 
     if choices["as_json"]:
@@ -221,14 +220,18 @@ def _id(hypothesis: Hypothesis, form: str) -> str:
     return hypothesis.line.split()[0] if form == "kaldi" else hypothesis.list_id
 
 
-def _print(lists: Iterator[list[Scored]], weight: float, form: Form, choices: dict[str, Any]) -> None:
-    from chargen.tasks.rescoring import best, ranked
+def _print(lists: Iterator[list[ScoredHypothesis]], weight: float, form: Form, choices: dict[str, Any]) -> None:
+    from chargen.tasks.rescoring import best_hypothesis, rank_hypotheses
 
     empty = 0
     for scored in lists:
         empty += sum(not one.score.text and one.score.end_log_prob_nats is None for one in scored)
         chosen = (
-            [best(scored, weight)] if choices["only_best"] else ranked(scored, weight) if choices["sort"] else scored
+            [best_hypothesis(scored, weight)]
+            if choices["only_best"]
+            else rank_hypotheses(scored, weight)
+            if choices["sort"]
+            else scored
         )
         for one in chosen:
             sys.stdout.write(form(one, weight) + "\n")

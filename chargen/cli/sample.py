@@ -126,9 +126,7 @@ def sample(
         prompt = read_corpus([prompt_file or prompt], max_bytes=MAX_PROMPT_BYTES).text
     check_unicode(prompt, "the prompt")
     check_unicode(suffix, "the suffix")
-    lm = load(model)
-    lm.device = device
-    lm.note = _note
+    lm = load(model, device, _note)
     told = settings["seed"] is not None or beam > 0
     if settings["seed"] is None:
         settings["seed"] = secrets.randbits(31)

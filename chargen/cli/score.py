@@ -106,8 +106,7 @@ def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
     first = next(texts, None)
     if first is None:
         raise _nothing("no sentence was given", tally)
-    lm = load(model)
-    lm.device = chosen["device"]
+    lm = load(model, chosen["device"])
     chosen["end"] = lm.scores_end if chosen["end"] is None else chosen["end"]
     if not (files or chosen["end"] or any(sentences)):
         raise _nothing("every sentence is empty", tally)

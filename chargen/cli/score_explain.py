@@ -88,7 +88,9 @@ def show(lm: LanguageModel, rows: Iterable[tuple[int | None, int, Score]], chose
     for rank, place, score in rows:
         found = lm.suggest(score.text, context=chosen["context"]) if chosen["suggest"] else None
         if chosen["html"]:
-            pages.append((place, list(lm.places(score.text, context=chosen["context"], score=score)), found or []))
+            pages.append(
+                (place, list(lm.char_surprisals(score.text, context=chosen["context"], score=score)), found or [])
+            )
         if line:
             line(rank, place, score, found)
         else:
@@ -117,7 +119,7 @@ def _line(lm: LanguageModel, chosen: dict[str, Any]) -> Why:
 
     def line(rank: int | None, place: int, score: Score, found: list[Suggestion] | None) -> None:
         nonlocal first
-        places = list(lm.places(score.text, most=0, score=score)) if chosen["chars"] else []
+        places = list(lm.char_surprisals(score.text, num_guesses=0, score=score)) if chosen["chars"] else []
         if chosen["tsv"]:
             row(rank, place, places)
         elif chosen["as_json"]:

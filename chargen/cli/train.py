@@ -33,8 +33,9 @@ RESUMED_RUN = "a resumed run keeps the settings that it began with"
 
 
 @click.command(
+    context_settings={"token_normalize_func": lambda name: "ensemble" if name == "members" else name},
     epilog="\b\nExamples:\n  chargen train corpus.txt\n  chargen train poems/ letters.txt --budget 20m --name mine\n"
-    "  chargen train python-docs --cell lstm --layers 2 --steps 2000 --json\n  chargen train corpus.txt --resume mine"
+    "  chargen train python-docs --cell lstm --layers 2 --steps 2000 --json\n  chargen train corpus.txt --resume mine",
 )
 @click.argument("corpus", nargs=-1, type=options.NAME)
 @click.option(
@@ -51,7 +52,7 @@ RESUMED_RUN = "a resumed run keeps the settings that it began with"
 )
 @click.option("--layers", "num_layers", type=int)
 @click.option("--hidden", "hidden_size", type=int, help="Units a layer.")
-@click.option("--members", type=int, help="Networks side by side; what they predict is averaged.")
+@click.option("--ensemble", "ensemble_size", type=int, help="Number of networks whose predictions are averaged.")
 @click.option("--embedding", "embedding_dim", type=int, help="Size of the embedding.")
 @click.option("--ngrams", type=int, help="The head sees hashed n-grams too, up to so many characters; 0: none.")
 @click.option("--dropout", type=float, help="Share of units dropped between layers and before the head.")
@@ -267,7 +268,7 @@ def _saved(choices: dict[str, Any]) -> State:
 
     with resume_run(choices["resume"]) as writer:  # fails early if another process writes the run
         run = writer.run
-        saved = load_state(run.state)
+        saved = load_state(run.state_path)
     settings = {**saved.model.to_json(), **saved.data.to_json(), **saved.train.to_json(), "name": run.name}
     for name in choices:
         option = options.given(name)

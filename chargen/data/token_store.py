@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
-from chargen.io import atomic_file, remove_stale_parts
+from chargen.io import open_atomically, remove_stale_partial_files
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
 from chargen.text.long_text import TASK_BYTES, UTF8_ERRORS, Span
@@ -115,7 +115,7 @@ def _whole_lines(parts: Iterable[bytes], end: bytes) -> Iterator[bytes]:
 
 def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
     """Delete every cached file that nobody is writing; return (how many, their bytes)."""
-    count, size = remove_stale_parts(folder)
+    count, size = remove_stale_partial_files(folder)
     for path in folder.glob("*") if folder.is_dir() else ():
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
@@ -168,7 +168,7 @@ def write_store(path: Path, parts: Iterable[NDArray[Any]], vocab_size: int, abou
     """
     dtype = smallest_dtype(vocab_size)
     sums = _Checksums()
-    with atomic_file(path) as file:
+    with open_atomically(path) as file:
         begin = file.write(_header(dtype, MAX_IDS, about, 0))  # as long as it can become
         for part in parts:
             data = np.ascontiguousarray(part, dtype=dtype).data.cast("B")
@@ -293,7 +293,7 @@ def make_room(path: Path) -> None:
 
     What killed processes have left half written beside it goes too.
     """
-    remove_stale_parts(path.parent)
+    remove_stale_partial_files(path.parent)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink(missing_ok=True)
 

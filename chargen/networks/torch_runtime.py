@@ -122,12 +122,12 @@ def check_run_fits(model: ModelConfig, train: TrainConfig, num_train_ids: int) -
     on_cpu = train.device == "cpu"
     needed = count_parameters(model) * (COPIES if on_cpu else COPIES_ON_HOST) * FLOAT32_BYTES
     what = f"a network of {count_parameters(model):,} parameters"
-    hint = "Make it smaller: --hidden, --layers, --members, --embedding, or a smaller vocabulary (--tokenizer)."
+    hint = "Make it smaller: --hidden, --layers, --ensemble, --embedding, or a smaller vocabulary (--tokenizer)."
     check_memory(needed, what, hint)
     if on_cpu:
         ids = min(train.batch_size * train.seq_len, num_train_ids)
         gates = CELLS.get(model.cell).num_input_gates
-        per_id = model.all_layers * (gates + 1) * model.hidden_size + min(model.vocab_size, SAMPLED_LOGITS)
+        per_id = model.total_layers * (gates + 1) * model.hidden_size + min(model.vocab_size, SAMPLED_LOGITS)
         hint = "Give a smaller --batch or --seq-len, or a smaller network."
         check_memory(needed + ids * per_id * FLOAT32_BYTES, f"{what} that reads {ids:,} ids in a step", hint)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import LN2
-from chargen.engines.interface import Engine, EngineState
+from chargen.engines.interface import Engine, EngineState, common_prefix_length
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 STRIDE = 64  # token ids between two kept states: a few kilobytes each, and a few milliseconds to read again
@@ -115,9 +115,7 @@ def _resume_point(engine: Engine, ids: Ids, previous: PrefixCache | None) -> _Re
     if previous is None:
         state = engine.initial_state(1)
         return _ResumePoint(0, state, (state,), np.empty(0))
-    size = min(len(ids), len(previous.ids))
-    differences = np.flatnonzero(ids[:size] != previous.ids[:size])
-    num_equal = int(differences[0]) if len(differences) else size
+    num_equal = common_prefix_length(ids, previous.ids)
     if num_equal == len(previous.ids):
         return _ResumePoint(num_equal - 1, previous.state, previous.states, previous.log_probs)
     # The token id at the position itself must be equal, too, as its log probability is kept.

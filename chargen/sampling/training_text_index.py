@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from chargen.checkpoint import Checkpoint, load_described
+from chargen.checkpoint import Checkpoint, load_metadata
 from chargen.config import DataConfig
 from chargen.data import token_store
 from chargen.errors import CorpusError
@@ -126,7 +126,7 @@ def _other_text_error(learned: TrainingText, corpus: Sequence[str], sha256: str)
 
 def _recorded_locations(learned: TrainingText, model_path: Path | None) -> Iterator[tuple[object, object]]:
     """Yield where the corpus may be, as (files, arguments) of `read_recorded_corpus`."""
-    state = load_described(model_path.parent / STATE_FILE) if model_path else {}
+    state = load_metadata(model_path.parent / STATE_FILE) if model_path else {}
     if state.get("corpus_files") is not None or state.get("corpus_arguments"):
         yield state.get("corpus_files"), state.get("corpus_arguments")
     if all(char.isalnum() or char in "-_" for char in learned.name):  # otherwise it is a path, not the name of a corpus

@@ -1,1 +1,1 @@
-"""Text in, ids out: reading corpora, tokenizers, and the memory-mapped store."""
+"""Files → clean Unicode text: readers, cleaning, documents, long texts, quality checks, built-in corpora."""

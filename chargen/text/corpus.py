@@ -276,7 +276,7 @@ def open_in_place(argument: str, config: DataConfig) -> LongText | None:
     try:
         text = LongText.from_file(Path(argument))
     except OSError:
-        return None  # reading it in the ordinary way gives the error message
+        return None  # the file is then read like all others, which gives the error message
     statistics = collect_statistics(
         text.utf8_blocks(_cut_before_ascii), text.num_bytes, _count_if_clean, config.newline, config.normalize
     )

@@ -3,8 +3,8 @@
     h(c₀ … c₍W₋₁₎) = Σ_j c_j B^(W−1−j)  mod p,   p = 2⁶¹ − 1      (Karp & Rabin 1987; c_j are code points)
 
 p is prime, so the difference of the hashes of two windows is a polynomial in B with at most W − 1 roots. A random B
-therefore gives two different windows the same hash with a probability of at most W/2⁶¹, whatever they contain. Modulo
-2⁶⁴ this does not hold: the Thue–Morse sequence and its complement collide for every B. B was drawn at random once,
+therefore gives two different windows the same hash with a probability of at most W/2⁶¹, for all contents. Modulo 2⁶⁴
+this does not hold: the Thue–Morse sequence and its complement collide for every B. B was drawn at random once,
 independently of any text.
 
 The hash of a window of any width is combined from the hashes of widths that are powers of two, for all positions at

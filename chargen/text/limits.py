@@ -22,9 +22,8 @@ from chargen.errors import ConfigError, CorpusError
 DEFAULT_MAX_CORPUS_BYTES = 100 * 10**9
 MAX_RATIO = 1_000  #: limit of uncompressed to compressed size; text has 3 to 10, repetitive logs have 100
 MIN_RATIO_BYTES = 1 << 28  #: uncompressed size from which the ratio is checked
-MAX_RECORD_BYTES = (
-    1 << 25
-)  #: limit of a JSON record, a line or a value, which is held in memory; as JSON, 25 times this
+# A JSON record, a line or a value is held in memory. A parsed JSON record can take 25 times its size.
+MAX_RECORD_BYTES = 1 << 25
 MAX_TEXT_BYTES = 1 << 26  #: limit of a text that is scored as a whole
 MAX_NAMES, MAX_SHOWN_CHARS = 8, 60  #: limits of the names of columns or fields in a message, and of their length
 HOW_TO_ALLOW = "If this size is intended, use --max-corpus-size SIZE, where the command has this option."

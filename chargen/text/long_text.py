@@ -138,7 +138,7 @@ def code_points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
 
 
 def last_char_start(block: bytes) -> int:
-    """Return where the last character of a block of UTF-8 begins; the length of a block of one character."""
+    """Return where the last character of a block of UTF-8 begins; the length of the block if it has only one."""
     position = len(block) - 1
     while position > 0 and block[position] & 0xC0 == 0x80:
         position -= 1

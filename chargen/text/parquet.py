@@ -1,6 +1,6 @@
 """Read the texts in a column of a Parquet file, in bounded memory.
 
-pyarrow decompresses a page as a whole, of whatever size its header states. So the headers of the column's pages are
+pyarrow decompresses a page as a whole, even if its header states a huge size. So the headers of the column's pages are
 read here first: pyarrow does not expose them, and its own reader of the footer ends the process on a damaged one
 (`std::terminate`). Footer and headers are in Thrift's compact protocol (parquet.thrift):
 
@@ -79,7 +79,7 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
 
 
 def _text_leaves(file: Any, column: str, where: str, arrow: Any) -> list[int]:
-    """Return the index of a column of strings among the file's leaf columns, as a list of one.
+    """Return the index of a column of strings among the file's leaf columns, in a list.
 
     Other types are refused before a row is read. A row of lists can repeat the value of a page a million times, and
     pyarrow builds it at once: a file of 50 kB became 20 GB.

@@ -134,7 +134,9 @@ def _character_finding(
 ) -> Finding:
     """Return a finding about some characters, which names the rarest of them with their first positions."""
     rarest = sorted(codes, key=lambda c: int(counts[c]))[:MAX_SHOWN]
-    places = [f"{_name(c)}: {int(counts[c]):,} ×, first in {place}" for c, place in _first_positions(text, rarest)]
+    places = [
+        f"{_name(c)}: {int(counts[c]):,} ×, first in {position}" for c, position in _first_positions(text, rarest)
+    ]
     return Finding(kind, f"{len(codes):,} {what}, {int(counts[codes].sum()):,} in total", advice, tuple(places))
 
 

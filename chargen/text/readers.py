@@ -86,11 +86,11 @@ def read_texts(
         decoded = clean(blocks, where, replace(config, newline="keep", normalize="none"), CleaningReport())
         # Only LF ends a line: JSON may contain every other line end.
         for number, line in enumerate(split_pieces(decoded, "\n", MAX_RECORD_BYTES), start=1):
-            place = f"{where}, line {number:,}"
-            check_record(len(line), place)
+            line_name = f"{where}, line {number:,}"
+            check_record(len(line), line_name)
             if line.strip():
-                text = parse_json_text(line, place, config.text_field, "--text-field")
-                check_unicode(text, place)  # "\\ud800" in JSON is a lone surrogate
+                text = parse_json_text(line, line_name, config.text_field, "--text-field")
+                check_unicode(text, line_name)  # "\\ud800" in JSON is a lone surrogate
                 yield clean_text([text], where, config, report)
     else:
         yield clean(blocks, where, config, report)

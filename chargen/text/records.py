@@ -72,18 +72,18 @@ def read_records(
         blocks = _transcode(blocks, where, encoding, errors)
         encoding = "utf-8"
     max_bytes = MAX_RECORD_BYTES if record_format.form == JSON else MAX_TEXT_BYTES
-    for place, record in _split_records(blocks, where, record_format.form, max_bytes):
+    for record_name, record in _split_records(blocks, where, record_format.form, max_bytes):
         try:
             if len(record) > max_bytes:
-                raise _too_long(place, max_bytes)
-            text = _decode(record, place, encoding, errors)
+                raise _too_long(record_name, max_bytes)
+            text = _decode(record, record_name, encoding, errors)
             if record_format.form == WHOLE:
                 text = text.removesuffix("\n").removesuffix("\r")
             elif record_format.form == JSON:
                 if not text.strip():
                     continue
-                text = parse_json_text(text, place, record_format.field, "--field NAME", HOW_TO_SKIP)
-                text = _replace_surrogates(text, place, errors)
+                text = parse_json_text(text, record_name, record_format.field, "--field NAME", HOW_TO_SKIP)
+                text = _replace_surrogates(text, record_name, errors)
         except CorpusError as error:
             if on_error is None:
                 raise
@@ -168,9 +168,9 @@ def parse_json_text(line: str, where: str, field: str, option: str, hint: str = 
     return text
 
 
-def _too_long(place: str, max_bytes: int) -> CorpusError:
+def _too_long(record_name: str, max_bytes: int) -> CorpusError:
     return CorpusError(
-        f"{place} is a text of more than {max_bytes:,} bytes, which is the limit",
+        f"{record_name} is a text of more than {max_bytes:,} bytes, which is the limit",
         "Split it into lines; `chargen eval` evaluates a long text as a whole.",
     )
 
@@ -221,17 +221,17 @@ def _join_limited(blocks: Iterator[bytes], max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _decode(data: bytes, place: str, encoding: str, errors: str) -> str:
+def _decode(data: bytes, record_name: str, encoding: str, errors: str) -> str:
     try:
-        return _replace_surrogates(data.decode(encoding, errors), place, errors)
+        return _replace_surrogates(data.decode(encoding, errors), record_name, errors)
     except UnicodeDecodeError as error:
         details = f" (byte {error.start + 1:,} of it is 0x{data[error.start]:02X})"
-        raise _not_encoded(place, encoding, details) from error
+        raise _not_encoded(record_name, encoding, details) from error
     except UnicodeError as error:
-        raise _not_encoded(place, encoding, f" ({error})") from error
+        raise _not_encoded(record_name, encoding, f" ({error})") from error
 
 
-def _replace_surrogates(text: str, place: str, errors: str) -> str:
+def _replace_surrogates(text: str, record_name: str, errors: str) -> str:
     """Return a text with U+FFFD for each lone surrogate if `errors` is "replace".
 
     Raises:
@@ -239,12 +239,12 @@ def _replace_surrogates(text: str, place: str, errors: str) -> str:
     """
     if errors == "replace":
         return text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text)
-    check_unicode(text, place)
+    check_unicode(text, record_name)
     return text
 
 
-def _not_encoded(place: str, encoding: str, details: str) -> CorpusError:
+def _not_encoded(record_name: str, encoding: str, details: str) -> CorpusError:
     return CorpusError(
-        f"{place} is not {encoding.upper()}{details}",
+        f"{record_name} is not {encoding.upper()}{details}",
         "Name the encoding, as in --encoding cp1258, or use --errors replace (reads U+FFFD) or skip.",
     )

@@ -1,13 +1,13 @@
 """Subword tokenizer: a sentencepiece unigram model (Kudo 2018, arXiv:1804.10959) that is lossless.
 
 The id of a piece is its sentencepiece id + 1. Lossless means: no normalisation, no space added before the text, runs of
-spaces kept, newline and tab as pieces of their own, and byte pieces for whatever the model has not seen. One problem
+spaces kept, newline and tab as pieces of their own, and byte pieces for all other characters. One problem
 remains: the library writes a space as '▁' (U+2581) and cannot tell it from that character. So this character is encoded
 as its three bytes.
 
 A model file is checked before the library reads it. The library is written in C++ and trusts the file: versions before
 0.2.1 follow offsets of the normalisation table outside of it. So this module first walks through the file, without
-building anything, and refuses whatever a lossless tokenizer does not need. The file is a Protocol Buffers message:
+building anything, and refuses all that a lossless tokenizer does not need. The file is a Protocol Buffers message:
 
     ModelProto  1 pieces (repeated)   2 trainer spec   3 normalizer spec   4 self-test data   5 denormalizer spec
     a field     varint (number << 3 | type), then a varint (type 0), 8 bytes (1), a length and bytes (2) or 4 bytes (5)

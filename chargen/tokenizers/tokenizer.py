@@ -109,7 +109,7 @@ class Tokenizer(ABC):
         return b"".join(self.token_bytes(int(i)) for i in ids).decode("utf-8", "replace")
 
     def is_unknown(self, ids: Ids) -> NDArray[np.bool_]:
-        """Return which ids stand for an unknown character, bool [N]."""
+        """Return which ids are the unknown id, bool [N]."""
         return np.zeros(len(ids), dtype=np.bool_) if self.unknown_id is None else np.asarray(ids == self.unknown_id)
 
     def unk_log_prob_nats(self, ids: Ids) -> NDArray[np.float64]:
@@ -124,7 +124,7 @@ class Tokenizer(ABC):
         """Return the ids that can never occur in a text: a model gives them probability 0.
 
         They are the ids without text. The boundary is one of them, except in a model of documents. The unknown id is
-        not: in scoring it stands for the characters outside the vocabulary.
+        not: in scoring it represents all characters outside the vocabulary.
 
         Args:
             documents: Whether the model is trained on documents, which the boundary ends.
@@ -198,7 +198,7 @@ def encoder(tokenizer: Tokenizer, documents: str) -> Callable[[str], Ids]:
 def start_ids(tokenizer: Tokenizer, documents: str = NONE) -> Ids:
     """Return the ids that a model reads before the first character of a text, int32 [N].
 
-    A model of documents starts from the boundary. A model of one continuous text starts from a newline, or from the
+    A model of documents starts from the boundary. A model of continuous text starts from a newline, or from the
     boundary if the vocabulary has no newline.
     """
     ids = tokenizer.encode("\n")

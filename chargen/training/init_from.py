@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chargen.cells.weights import masked_bias
+from chargen.cells.weights import mask_bias
 from chargen.checkpoint import Checkpoint, Tensors
 from chargen.config import ModelConfig
 from chargen.errors import ConfigError, TokenizerError
@@ -89,7 +89,7 @@ def rows_of(before: Tokenizer, after: Tokenizer) -> np.ndarray:
 
 def _masked(weights: Mapping[str, np.ndarray], tokenizer: Tokenizer, documents: bool) -> Tensors:
     """Return weights in which the ids that can never come in the new run are masked, and no others."""
-    return {**weights, "head.bias": masked_bias(weights["head.bias"], tokenizer.masked_ids(documents))}
+    return {**weights, "head.bias": mask_bias(weights["head.bias"], tokenizer.masked_ids(documents))}
 
 
 def _with_rows(checkpoint: Checkpoint, rows: np.ndarray) -> Tensors:

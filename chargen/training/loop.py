@@ -86,7 +86,7 @@ class Loop:
             stopped = not done and stop()
             self.halted = stopped or (not done and trainer.step == stop_after)
             due = done or self._looks_due() > looks_before
-            if stopped and not due and self.saver.replaces:
+            if stopped and not due and self.saver.is_replacing:
                 raise StoppedError(
                     f"stopped before the first validation: the run {self.saver.run.name!r} stays as it was",
                     "Nothing of the run that was to replace it is kept.",
@@ -147,7 +147,7 @@ class Loop:
         """Take a look at what there was before the step that diverged, then say so."""
         if self.trainer.step:
             yield self.look()
-        kept = f"The best model before that is {self.saver.run.model}." if self.saver.best_weights else ""
+        kept = f"The best model before that is {self.saver.run.model_path}." if self.saver.best_weights else ""
         raise DivergenceError(error.message, f"{kept} {error.hint}".strip()) from error
 
 

@@ -90,7 +90,7 @@ def choose(
         "cell": name,
         "hidden_size": hidden,
         "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
-        "members": members,
+        "ensemble_size": members,
         **ngrams(num_train_ids, epochs),
         "dropout": dropout(epochs),
         "weight_dropout": dropout(epochs),
@@ -138,7 +138,7 @@ def size(
 
     epochs = reads(largest(1, MEMBERS_PER_ROOT), 1) / max(1, num_train_ids)
     shared = math.sqrt(max(0.0, epochs / EPOCHS_OF_ONE))
-    members = int(choices.get("members", round(max(1.0, min(MAX_MEMBERS, shared)))))
+    members = int(choices.get("ensemble_size", round(max(1.0, min(MAX_MEMBERS, shared)))))
     return largest(members, WEIGHTS_PER_ROOT if members == 1 else MEMBERS_PER_ROOT), members
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from chargen.cells.weights import count_parameters, masked_bias
+from chargen.cells.weights import count_parameters, mask_bias
 from chargen.checkpoint import Tensors, load_checkpoint
 from chargen.config import DataConfig, ModelConfig, TrainConfig
 from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
@@ -90,7 +90,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
     with ExitStack() as held:
         place = held.enter_context(resume_run(plan.resume, plan.root)) if plan.resume else None
         # 1, 2
-        saved = load_state(place.run.state) if place else None
+        saved = load_state(place.run.state_path) if place else None
         begun = _beginning(plan)
         tokenizer = saved.tokenizer if saved else begun.tokenizer if begun else None
         data = prepare_dataset(plan.corpus, plan.val_corpus, plan.data, tokenizer)
@@ -232,7 +232,7 @@ def _finish(loop: Loop, yardsticks: Baselines) -> Finished:
     measured = measure(loop.engine, saver.data)
     result = Finished(
         run=saver.run.name,
-        model_path=str(saver.run.model),
+        model_path=str(saver.run.model_path),
         interrupted=loop.halted,
         steps=trainer.step,
         best_step=saver.best_step,
@@ -305,7 +305,7 @@ def _mask(network: Network, saver: RunSaver) -> None:
     """
     masked = saver.data.tokenizer.masked_ids(saver.data.config.documents != NONE)
     bias = network.weight("head.bias")
-    bias.copy_(torch.from_numpy(masked_bias(bias.detach().cpu().numpy(), masked)))
+    bias.copy_(torch.from_numpy(mask_bias(bias.detach().cpu().numpy(), masked)))
     if saver.best_weights:
-        best = masked_bias(saver.best_weights["head.bias"], masked)
+        best = mask_bias(saver.best_weights["head.bias"], masked)
         saver.best_weights = {**saver.best_weights, "head.bias": best}

@@ -11,12 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from chargen import __version__
-from chargen.cells.weights import too_large
+from chargen.cells.weights import find_invalid_weight
 from chargen.checkpoint import Checkpoint, Tensors, save_checkpoint, save_tensors
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.dataset import Dataset
 from chargen.errors import DivergenceError, ModelError, StorageError
-from chargen.io import portable_name, storage_error, to_line
+from chargen.io import encode_file_name, make_storage_error, to_json_line
 from chargen.run_writer import RunWriter
 from chargen.runs import Run
 from chargen.text.corpus import Corpus
@@ -69,9 +69,9 @@ class RunSaver:
         return self._place.run
 
     @property
-    def replaces(self) -> bool:
+    def is_replacing(self) -> bool:
         """Whether the run that this one replaces is still in its place."""
-        return self._place.replaces
+        return self._place.is_replacing
 
     def offer(self, loss: float, step: int, weights: Tensors) -> bool:
         """Keep these weights, in memory and as the model file, if their loss is the lowest so far; say whether it is.
@@ -85,7 +85,7 @@ class RunSaver:
         self._check_weights(weights, step)
         self.best_loss, self.best_step, self.best_weights = loss, step, weights
         self.write_best()
-        if self.replaces:
+        if self.is_replacing:
             self.writer.wait()  # for the training state, which is being written to the folder that is renamed
             self._place.commit()
         return True
@@ -94,7 +94,9 @@ class RunSaver:
         """Write the best weights as the model file, with a run's numbers beside them once it has them."""
         numbers = {} if result is None else {k: v for k, v in result.to_json().items() if k not in WITHOUT_TIMES}
         self._check_folder()
-        save_checkpoint(self.run.model, self.checkpoint(self.best_weights, {"step": self.best_step, "result": numbers}))
+        save_checkpoint(
+            self.run.model_path, self.checkpoint(self.best_weights, {"step": self.best_step, "result": numbers})
+        )
 
     def checkpoint(self, weights: Tensors, more: Mapping[str, Any]) -> Checkpoint:
         """Return weights as a model, with where they come from."""
@@ -124,9 +126,9 @@ class RunSaver:
         val = self.data.val_corpus
         described = {
             "corpus_sha256": self.data.corpus.sha256,
-            "corpus_arguments": [portable_name(name) for name in self.data.corpus.arguments],
+            "corpus_arguments": [encode_file_name(name) for name in self.data.corpus.arguments],
             "corpus_files": _files(self.data.corpus),
-            "val_argument": portable_name(val.arguments[0]) if val else None,
+            "val_argument": encode_file_name(val.arguments[0]) if val else None,
             "val_files": _files(val) if val else None,
             "val_sha256": val.sha256 if val else None,
             "tokenizer": self.data.tokenizer.to_json(),
@@ -140,7 +142,7 @@ class RunSaver:
             "history": list(history),
         }
         self._check_folder()
-        path = self.run.state
+        path = self.run.state_path
         self.writer.start(lambda: save_tensors(path, tensors, described))
 
     def restore(self, saved: State) -> None:
@@ -161,9 +163,9 @@ class RunSaver:
         self.best_weights = best
 
     def _check_weights(self, weights: Tensors, step: int) -> None:
-        found = too_large(weights.items())
+        found = find_invalid_weight(weights.items())
         if found:
-            kept = f"The best model before that is {self.run.model}. " if self.best_weights else ""
+            kept = f"The best model before that is {self.run.model_path}. " if self.best_weights else ""
             raise DivergenceError(f"{found} (step {step:,})", f"{kept}Lower the rate (--lr) or clip harder (--clip).")
 
     def log(self, report: Report) -> None:
@@ -174,20 +176,20 @@ class RunSaver:
         """
         self._check_folder()
         try:
-            with open(self.run.metrics, "a", encoding="utf-8") as file:
-                file.write(to_line(report.to_json()) + "\n")
+            with open(self.run.metrics_path, "a", encoding="utf-8") as file:
+                file.write(to_json_line(report.to_json()) + "\n")
         except OSError as error:
-            raise storage_error(self.run.metrics, error) from error
+            raise make_storage_error(self.run.metrics_path, error) from error
 
     def _drop_torn_line(self) -> None:
         """Cut off the last line of the metrics if a kill in the middle of writing it has left it without its end."""
-        if not self.run.metrics.exists():
+        if not self.run.metrics_path.exists():
             return
         try:
-            with open(self.run.metrics, "r+b") as file:
+            with open(self.run.metrics_path, "r+b") as file:
                 file.truncate(file.read().rfind(b"\n") + 1)
         except OSError as error:
-            raise storage_error(self.run.metrics, error) from error
+            raise make_storage_error(self.run.metrics_path, error) from error
 
     def _check_folder(self) -> None:
         if not self.run.folder.is_dir():
@@ -199,4 +201,4 @@ class RunSaver:
 
 def _files(corpus: Corpus) -> list[tuple[str, int | None]]:
     """Return what a corpus was read from, so that it is found again: names, and sizes of files in bytes."""
-    return [(portable_name(name), size) for name, size in corpus.parts]
+    return [(encode_file_name(name), size) for name, size in corpus.parts]

@@ -16,42 +16,42 @@ from typing import Any
 import numpy as np
 
 from chargen.cells import CELLS
-from chargen.cells.weights import count_tensors, parameter_shapes, too_large
+from chargen.cells.weights import count_tensors, find_invalid_weight, parameter_shapes
 from chargen.checkpoint import DamagedError, TensorInfo, Tensors, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig
 from chargen.errors import ChargenError, ModelError
-from chargen.io import native_name
-from chargen.schema import ListOf, Nullable, Number, Record, Spec, Text, Tuple, Whole
+from chargen.io import decode_file_name
+from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
 MAX_GENERATOR_BYTES = 1 << 16  #: of a random generator's state; torch's on a CPU has 5,056
 LOSS = Nullable(Number())  #: null where it was not a finite number
 
-FILES = Nullable(ListOf(Tuple((Text(), Nullable(Whole())))))  #: names, and sizes in bytes; no size: no file
+FILES = Nullable(ListOf(Tuple((String(), Nullable(Integer())))))  #: names, and sizes in bytes; no size: no file
 
 STATE: Spec = Record(
     {
-        "corpus_sha256": Text(64, 64),
-        "corpus_arguments": ListOf(Text()),
-        "val_argument": Nullable(Text()),
-        "tokenizer": Record({"name": Text(100)}),
+        "corpus_sha256": String(64, 64),
+        "corpus_arguments": ListOf(String()),
+        "val_argument": Nullable(String()),
+        "tokenizer": Record({"name": String(100)}),
         "data": Record(),
         "model": Record(),
         "train": Record(),
         "trainer": Record(
             {
-                "step": Whole(0, MAX_STEPS),
-                "epoch": Whole(0, MAX_STEPS),
-                "window": Whole(0, MAX_STEPS),
-                "losses": Tuple((Number(), Whole(0, MAX_STEPS))),
+                "step": Integer(0, MAX_STEPS),
+                "epoch": Integer(0, MAX_STEPS),
+                "window": Integer(0, MAX_STEPS),
+                "losses": Tuple((Number(), Integer(0, MAX_STEPS))),
             }
         ),
-        "best": Tuple((LOSS, Whole(0, MAX_STEPS))),
+        "best": Tuple((LOSS, Integer(0, MAX_STEPS))),
         "elapsed_s": Number(0.0, MAX_SECONDS),
         "first_step_s": Nullable(Number(0.0, MAX_SECONDS)),
-        "history": ListOf(Record({"step": Whole(0, MAX_STEPS), "train": LOSS, "val": LOSS})),
+        "history": ListOf(Record({"step": Integer(0, MAX_STEPS), "train": LOSS, "val": LOSS})),
     },
-    optional={"val_sha256": Nullable(Text(64, 64)), "corpus_files": FILES, "val_files": FILES},  # new in this version
+    optional={"val_sha256": Nullable(String(64, 64)), "corpus_files": FILES, "val_files": FILES},  # new in this version
 )
 
 
@@ -86,7 +86,7 @@ def load_state(path: Path) -> State:
     """
     with open_tensors(path) as file:
         try:
-            described = file.described
+            described = file.metadata
             STATE.check(described, "header")
             model = ModelConfig.from_json(described["model"])
             train = TrainConfig.from_json(described["train"])
@@ -106,9 +106,9 @@ def load_state(path: Path) -> State:
         best_loss, best_step = described["best"]
         return State(
             described["corpus_sha256"],
-            tuple(native_name(name) for name in described["corpus_arguments"]),
+            tuple(decode_file_name(name) for name in described["corpus_arguments"]),
             described.get("corpus_files"),
-            native_name(described["val_argument"]) if described["val_argument"] else None,
+            decode_file_name(described["val_argument"]) if described["val_argument"] else None,
             described.get("val_files"),
             described.get("val_sha256"),
             tokenizer,
@@ -174,11 +174,11 @@ def _expected(model: ModelConfig, has_best: bool, lanes: int) -> dict[str, Tenso
             continue
         expected[f"exp_avg.{parameter}"] = expected[f"exp_avg_sq.{parameter}"] = TensorInfo("F32", shape)
         expected[f"step.{parameter}"] = TensorInfo("F32", (1,))
-    for layer in range(model.all_layers):
+    for layer in range(model.total_layers):
         for part, _ in enumerate(CELLS.get(model.cell).state_names):
             expected[f"state.{layer}.{part}"] = TensorInfo("F32", (lanes, model.hidden_size))
     if model.ngrams:
-        expected[f"state.{model.all_layers}.0"] = TensorInfo("I64", (lanes, model.ngrams - 1))
+        expected[f"state.{model.total_layers}.0"] = TensorInfo("I64", (lanes, model.ngrams - 1))
     return expected
 
 
@@ -186,7 +186,7 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
     """Check the numbers in a state's tensors."""
     for kind in ("weights.", "best."):
         weights = ((name.removeprefix(kind), t) for name, t in tensors.items() if name.startswith(kind))
-        found = too_large(weights)
+        found = find_invalid_weight(weights)
         if found:
             raise ModelError(found, "Train again; a lower --lr keeps weights small.")
     for name, tensor in tensors.items():

@@ -25,7 +25,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from chargen.config import LN2
-from chargen.io import to_line
+from chargen.io import to_json_line
 from chargen.ui.terminal_text import is_shown, stream_below, visible, visible_json, visible_text
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def abandon_output() -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document, on one line, on stdout."""
-    line = to_line(value)
+    line = to_json_line(value)
     sys.stdout.write((visible_json(line) if is_shown() else line) + "\n")
 
 

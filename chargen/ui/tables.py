@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.errors import ChargenError
-from chargen.io import to_line
+from chargen.io import to_json_line
 from chargen.probe.surprisal import CharSurprisal
 from chargen.scoring.edits import Suggestion
 from chargen.scoring.scorer import Score, Total
@@ -157,8 +157,8 @@ def table(console: Console, words: bool, ranked: bool = True) -> Line:
 def json_lines(write: Callable[[str], Any], words: bool) -> Line:
     """Return what prints a JSON object a line."""
     if is_shown():
-        return lambda rank, place, score: write(visible_json(to_line(record(rank, place, score, words))) + "\n")
-    return lambda rank, place, score: write(to_line(record(rank, place, score, words)) + "\n")
+        return lambda rank, place, score: write(visible_json(to_json_line(record(rank, place, score, words))) + "\n")
+    return lambda rank, place, score: write(to_json_line(record(rank, place, score, words)) + "\n")
 
 
 def collect(rows: list[dict[str, Any]], words: bool) -> Line:

@@ -39,3 +39,12 @@ def test_the_bound_on_a_corpus_may_be_given_again_to_a_resumed_run(chargen: Char
     assert "--max-corpus-size" in refused.err
     assert "does not go with" not in refused.err
     assert chargen("train", "verse.txt", "--resume", "run", "--max-corpus-size", "1MB").status == 0
+
+
+def test_members_is_a_hidden_alias_of_ensemble(chargen: Chargen) -> None:
+    for name, option in (("a", "--ensemble"), ("b", "--members")):
+        trained = chargen("train", "verse.txt", "--name", name, *QUICK, option, "2", "--seed", "1")
+        assert trained.status == 0, trained.err
+    a, b = (Path(f"checkpoints/{name}/model.safetensors").read_bytes() for name in "ab")
+    assert a == b
+    assert "--members" not in chargen("train", "--help").out

@@ -21,7 +21,7 @@ from chargen.sampling.logits_rules import (
     softmax,
     warp_logits,
 )
-from chargen.schema import Whole
+from chargen.schema import Integer
 from tests.sampling.test_decoding import LOGITS, chi_squared, mask
 
 P = [0.5, 0.2, 0.15, 0.1, 0.05]  # what LOGITS are the logarithms of
@@ -94,7 +94,7 @@ def test_a_field_of_the_settings_is_all_that_registers_a_rule(name: str) -> None
     rule, options = SAMPLING_RULES[name], {param.name: param for param in sample.params}
     assert getattr(SampleConfig(), name) == rule.off == options[name].default
     assert SampleConfig.FIELDS[name] is rule.values
-    value = 2 if isinstance(rule.values, Whole) else 0.5
+    value = 2 if isinstance(rule.values, Integer) else 0.5
     (active,) = SampleConfig(**{name: value}).active_rules
     assert active == (rule, value)
     expected = rule.function(apply_temperature(LOGITS, 1.0), value)

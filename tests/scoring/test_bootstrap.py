@@ -16,7 +16,7 @@ from chargen.config import DataConfig
 from chargen.data.baselines import lzma_text_nats, ngram_line_nats, ngram_nats, uniform_line_nats
 from chargen.data.dataset import line_ids, split_lines
 from chargen.lm import LanguageModel
-from chargen.scoring.bootstrap import MAX_UNITS, bits_per_byte, differ_most, paired_bootstrap
+from chargen.scoring.bootstrap import MAX_UNITS, bits_per_byte, most_different_lines, paired_bootstrap
 from chargen.scoring.scorer import utf8_size
 from chargen.text.documents import MARK, split_documents
 from chargen.tokenizers.tokenizer import build_tokenizer, encoder
@@ -62,7 +62,7 @@ def test_lines_add_up_to_the_evaluation_of_the_whole(tokenizer: str, kind: str, 
     about = {"data": DataConfig(documents=kind, normalize=normalize).to_json()}
     lm = LanguageModel(replace(model, about=about))
     text = "Chữ tài\r\nnhe\u0301, mệnh €\n\n\nlazy dog\nfox"
-    nats, unknown = lm.by_line(split_lines(text))
+    nats, unknown = lm.evaluate_lines(split_lines(text))
     assert len(nats) == len(unknown) == 6
     assert unknown.sum() == lm.evaluate(text).unknown_chars
     assert nats.sum() / math.log(2) / utf8_size(text) == pytest.approx(lm.evaluate(text).bits_per_byte, rel=1e-5)
@@ -106,7 +106,7 @@ def test_many_lines_are_drawn_in_runs_and_the_difference_stays_exact() -> None:
 
 
 def test_lines_that_differ_most_come_first() -> None:
-    assert differ_most(np.array([1.0, 5.0, 2.0, 2.0]), np.array([2.0, 1.0, 2.0, 0.5]), 3) == [1, 3, 0]
+    assert most_different_lines(np.array([1.0, 5.0, 2.0, 2.0]), np.array([2.0, 1.0, 2.0, 0.5]), 3) == [1, 3, 0]
 
 
 def test_baselines_by_line_are_the_baselines_of_the_text() -> None:

@@ -1,4 +1,4 @@
-"""Corpora by name: read without a network, made with a known entropy, or downloaded once and checked."""
+"""Built-in corpora are read without a network, generated with a known entropy, or downloaded once and verified."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import hashlib
 import http.server
 import math
 import socket
+import ssl
 import sys
 import sysconfig
 import threading
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,25 +19,34 @@ import pytest
 
 from chargen.errors import ChargenError, ConfigError, CorpusError, DownloadError, StorageError
 from chargen.text import builtin_corpora
-from chargen.text.builtin_corpora import BUILTIN_CORPORA, alphabet, fetch, is_builtin, markov, read_builtin, reber
+from chargen.text.builtin_corpora import (
+    BUILTIN_CORPORA,
+    _describe_error,
+    alphabet,
+    fetch,
+    is_builtin,
+    markov,
+    read_builtin,
+    reber,
+)
 
 TEXT = "Trăm năm trong cõi người ta\n".encode()
 SHA256 = hashlib.sha256(TEXT).hexdigest()
 
 
 class Site:
-    """A web site on this machine: /text answers with TEXT, the other paths with one trouble each."""
+    """A web site on this machine: /text answers with TEXT, each of the other paths with one error."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         site = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                site.asked.append(self.path)
+                site.requests.append(self.path)
                 if self.path == "/text":
                     self._answer(200, TEXT, len(TEXT))
-                elif self.path == "/torn":
+                elif self.path == "/truncated":
                     self._answer(200, TEXT[:5], len(TEXT))
                 elif self.path == "/moved":
                     self.send_response(302)
@@ -52,7 +63,7 @@ class Site:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing on the screen."""
+                """Print nothing."""
 
         self._server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -81,7 +92,7 @@ def site(monkeypatch) -> Iterator[Site]:
 @pytest.fixture
 def no_network(monkeypatch) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("the network was asked")
+        raise AssertionError("the network was used")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -100,7 +111,7 @@ def test_the_first_name_is_a_corpus_that_needs_no_network():
     assert [name for name in BUILTIN_CORPORA if not BUILTIN_CORPORA[name].offline] == ["shakespeare"]
 
 
-def test_a_name_counts_with_and_without_an_option():
+def test_a_name_is_recognised_with_and_without_an_option():
     assert is_builtin("markov")
     assert is_builtin("markov:2")
     assert is_builtin("markov:none")
@@ -110,7 +121,7 @@ def test_a_name_counts_with_and_without_an_option():
 
 
 @pytest.mark.parametrize("name", ["markv", "markv:2"])
-def test_an_unknown_name_gets_the_nearest_and_the_list(name):
+def test_the_error_for_an_unknown_name_has_the_most_similar_one_and_the_list(name):
     with pytest.raises(CorpusError, match="no corpus named 'markv'") as caught:
         read_builtin(name)
     assert caught.value.hint == f"Did you mean 'markov'? Known: {', '.join(BUILTIN_CORPORA)}."
@@ -128,7 +139,7 @@ def test_an_option_that_a_corpus_does_not_take_is_refused_before_anything_is_rea
     assert f"Use {name}" in caught.value.hint
 
 
-# ── from Python itself ────────────────────────────────────────────────────────
+# ── from Python ────── ────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -143,7 +154,7 @@ def test_pythons_own_texts_are_read_without_a_network(no_network, name, least, w
     assert found.entropy_nats_per_char is None
 
 
-def test_python_source_is_the_library_alone_in_sorted_order_whatever_its_encoding(tmp_path, monkeypatch):
+def test_python_source_is_only_the_library_in_sorted_order_in_any_encoding(tmp_path, monkeypatch):
     for name, content in {
         "b.py": "b = 1\n",
         "a/z.py": "z = 1\r\n",
@@ -159,14 +170,14 @@ def test_python_source_is_the_library_alone_in_sorted_order_whatever_its_encodin
     assert read_builtin("python-source").text == "z = 1\nb = 1\n# -*- coding: latin-1 -*-\nl = 'é'\n"
 
 
-def test_a_python_without_its_sources_says_so(tmp_path, monkeypatch):
+def test_a_python_without_source_files_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(CorpusError, match="no source files") as caught:
         read_builtin("python-source")
     assert "python-docs" in caught.value.hint
 
 
-# ── made ──────────────────────────────────────────────────────────────────────
+# ── generated ──────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -179,7 +190,7 @@ def test_a_python_without_its_sources_says_so(tmp_path, monkeypatch):
         ("reber", reber()),
     ],
 )
-def test_a_made_corpus_is_of_its_source_and_the_same_every_time(monkeypatch, no_network, argument, source):
+def test_a_generated_corpus_is_from_its_source_and_reproducible(monkeypatch, no_network, argument, source):
     monkeypatch.setattr(builtin_corpora, "GENERATED_CHARS", 5000)
     found = read_builtin(argument)
     assert len(found.text) == 5000
@@ -191,22 +202,22 @@ def test_a_made_corpus_is_of_its_source_and_the_same_every_time(monkeypatch, no_
 # ── downloaded ────────────────────────────────────────────────────────────────
 
 
-def test_a_good_download_is_cached_and_read_from_the_cache_from_then_on(site, tmp_path):
+def test_a_valid_download_is_cached_and_then_read_from_the_cache(site, tmp_path):
     cache = tmp_path / "corpora" / "poem.txt"
     assert fetch(site.url(), SHA256, cache) == TEXT
     assert files_below(tmp_path) == [str(Path("corpora/poem.txt"))]
     assert cache.read_bytes() == TEXT
     site.close()
     assert fetch(site.url(), SHA256, cache) == TEXT
-    assert site.asked == ["/text"]
+    assert site.requests == ["/text"]
 
 
-def test_a_moved_file_is_followed(site, tmp_path):
+def test_a_redirect_is_followed(site, tmp_path):
     assert fetch(site.url("moved"), SHA256, tmp_path / "poem.txt") == TEXT
-    assert site.asked == ["/moved", "/text"]
+    assert site.requests == ["/moved", "/text"]
 
 
-def test_a_file_put_there_by_hand_is_taken_without_a_network(no_network, tmp_path):
+def test_a_file_that_the_user_put_into_the_cache_is_read_without_a_network(no_network, tmp_path):
     (tmp_path / "poem.txt").write_bytes(TEXT)
     assert fetch("http://127.0.0.1:1/text", SHA256, tmp_path / "poem.txt") == TEXT
 
@@ -219,7 +230,7 @@ def test_a_damaged_cache_is_downloaded_again(site, tmp_path, damaged):
     assert files_below(tmp_path) == ["poem.txt"]
 
 
-def test_content_of_another_hash_is_refused_and_not_kept(site, tmp_path):
+def test_content_with_another_hash_is_refused_and_not_cached(site, tmp_path):
     with pytest.raises(DownloadError, match="has changed") as caught:
         fetch(site.url(), "0" * 64, tmp_path / "poem.txt")
     assert f"sha256 {SHA256[:12]}… where 000000000000… was expected" in caught.value.message
@@ -229,9 +240,9 @@ def test_content_of_another_hash_is_refused_and_not_kept(site, tmp_path):
 
 @pytest.mark.parametrize(
     ("path", "reason"),
-    [("404", "Not Found"), ("500", "Internal Server Error"), ("204", ""), ("torn", "the connection ended after")],
+    [("404", "Not Found"), ("500", "Internal Server Error"), ("204", ""), ("truncated", "the connection ended after")],
 )
-def test_an_answer_that_is_not_the_file_is_a_download_error_and_its_connection_closed(
+def test_an_answer_that_is_not_the_file_is_a_download_error_and_closes_the_connection(
     site, tmp_path, monkeypatch, path, reason
 ):
     left_open: list[object] = []
@@ -251,14 +262,14 @@ def test_an_answer_that_is_not_the_file_is_a_download_error_and_its_connection_c
     assert left_open == []
 
 
-def test_a_refused_connection_is_a_download_error_with_a_way_out(site, tmp_path):
+def test_a_refused_connection_is_a_download_error_with_a_hint(site, tmp_path):
     site.close()
     with pytest.raises(DownloadError, match="cannot be fetched") as caught:
         fetch(site.url(), SHA256, tmp_path / "poem.txt")
     assert "With no network" in caught.value.hint
 
 
-def test_a_site_that_does_not_answer_is_given_up(site, tmp_path):
+def test_a_site_that_does_not_answer_is_a_time_out(site, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DownloadError, match="timed out"):
         fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/", SHA256, tmp_path / "poem.txt", timeout_s=0.05)
 
@@ -270,18 +281,33 @@ def test_a_cache_that_cannot_be_written_is_a_storage_error(site, tmp_path):
     assert files_below(tmp_path) == ["corpora"]
 
 
-def test_a_cache_that_is_a_folder_is_one_of_our_errors(site, tmp_path):
+def test_a_cache_path_that_is_a_folder_is_an_expected_error(site, tmp_path):
     (tmp_path / "poem.txt").mkdir()
     with pytest.raises(ChargenError):
         fetch(site.url(), SHA256, tmp_path / "poem.txt")
     assert files_below(tmp_path) == []
 
 
-def test_shakespeare_is_downloaded_once_below_the_current_folder(site, tmp_path, monkeypatch):
+def test_shakespeare_is_downloaded_once_into_the_current_folder(site, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(builtin_corpora, "SHAKESPEARE_URL", site.url())
     monkeypatch.setattr(builtin_corpora, "SHAKESPEARE_SHA256", SHA256)
     assert read_builtin("shakespeare").text == TEXT.decode()
     assert files_below(tmp_path) == [str(Path("corpora/shakespeare.txt"))]
     assert read_builtin("shakespeare").text == TEXT.decode()
-    assert site.asked == ["/text"]
+    assert site.requests == ["/text"]
+
+
+def test_an_error_of_a_connection_is_described() -> None:
+    assert "name of the server" in _describe_error(
+        urllib.error.URLError(socket.gaierror(-2, "Name or service not known"))
+    )
+    assert "not secure" in _describe_error(
+        urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed"))
+    )
+    assert (
+        _describe_error(urllib.error.URLError(ConnectionRefusedError(111, "Connection refused")))
+        == "Connection refused"
+    )
+    with pytest.raises(DownloadError, match="unknown url type"):
+        fetch("nowhere://a", "0" * 64, Path("a"))

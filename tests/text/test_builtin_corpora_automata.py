@@ -1,4 +1,4 @@
-"""Sources of known entropy: the entropy is what it is said to be, and the text is of that source."""
+"""Generated corpora: the stated entropy is correct, and the text is from the source."""
 
 from __future__ import annotations
 
@@ -68,19 +68,19 @@ def entropy_by_power_iteration(source: Automaton) -> float:
 # ── laws of every source ──────────────────────────────────────────────────────
 
 
-def test_the_ways_out_of_a_state_sum_to_one_and_no_two_carry_the_same_character(source):
+def test_the_edges_of_a_state_have_distinct_characters_and_probabilities_that_sum_to_one(source):
     for edges in source.edges:
         assert math.isclose(sum(p for _, _, p in edges), 1.0, rel_tol=1e-12)
         assert all(p > 0 and 0 <= nxt < len(source.edges) for _, nxt, p in edges)
         assert len({c for c, _, _ in edges}) == len(edges)
 
 
-def test_the_entropy_equals_the_one_of_power_iteration(source):
+def test_the_entropy_equals_that_from_power_iteration(source):
     # Least squares against 3,000 products of matrices: rounding alone, so far below 1e-9.
     assert math.isclose(source.entropy_nats_per_char(), entropy_by_power_iteration(source), abs_tol=1e-9)
 
 
-def test_the_surprisal_of_a_text_comes_to_the_entropy_within_four_standard_errors(source, text):
+def test_the_mean_surprisal_of_a_text_is_the_entropy_within_four_standard_errors(source, text):
     """The standard error is of 100 block means: blocks are long enough to be all but independent."""
     found = surprisals(source, text)
     blocks = found.reshape(100, -1).mean(axis=1)
@@ -96,34 +96,34 @@ def test_the_log_prob_of_a_text_is_the_sum_over_its_path(source, text):
     assert source.log_prob_nats("") == 0.0
 
 
-def test_the_texts_of_a_length_have_a_probability_of_one_together(source):
+def test_the_probabilities_of_all_texts_of_a_length_sum_to_one(source):
     letters = sorted({c for edges in source.edges for c, _, _ in edges})
     whole = sum(math.exp(source.log_prob_nats("".join(text))) for text in product(letters, repeat=3))
     assert math.isclose(whole, 1.0, rel_tol=1e-9)
 
 
-def test_the_same_seed_gives_the_same_text_and_another_seed_another(source, text):
+def test_the_text_depends_on_the_seed_only(source, text):
     assert source.generate(N, np.random.default_rng(7)) == text
     assert len(text) == N
     if source.entropy_nats_per_char() > 0.01:
         assert source.generate(100, np.random.default_rng(8)) != text[:100]
 
 
-def test_a_shorter_text_is_the_beginning_of_a_longer_one(source, text):
+def test_a_shorter_text_is_a_prefix_of_a_longer_one(source, text):
     assert source.generate(1000, np.random.default_rng(7)) == text[:1000]
     assert source.generate(0, np.random.default_rng(7)) == ""
 
 
 @pytest.mark.parametrize("impossible", ["?", "é"])
-def test_a_text_that_the_source_cannot_make_has_a_log_prob_of_minus_infinity(source, text, impossible):
+def test_a_text_that_the_source_cannot_generate_has_a_log_prob_of_minus_infinity(source, text, impossible):
     assert source.log_prob_nats(impossible) == -math.inf
     assert source.log_prob_nats(text[:50] + impossible + text[50:60]) == -math.inf
 
 
-# ── each of them ──────────────────────────────────────────────────────────────
+# ── each source ──────────────────────────────────────────────────────────────
 
 
-def test_the_alphabet_goes_round_without_surprise():
+def test_the_alphabet_repeats_with_entropy_zero():
     made = alphabet().generate(60, np.random.default_rng(0))
     assert made == ("abcdefghijklmnopqrstuvwxyz" * 3)[:60]
     assert abs(alphabet().entropy_nats_per_char()) < 1e-12
@@ -132,7 +132,7 @@ def test_the_alphabet_goes_round_without_surprise():
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
-def test_a_markov_chain_looks_back_exactly_as_far_as_its_order(order):
+def test_a_markov_chain_depends_on_exactly_as_many_characters_as_its_order(order):
     chain, letters = markov(order, seed=5, letters="abc"), "abc"
     assert len(chain.edges) == 3**order
     given_context: dict[str, set[float]] = {}
@@ -144,7 +144,7 @@ def test_a_markov_chain_looks_back_exactly_as_far_as_its_order(order):
     assert len(set.union(*given_context.values())) == 3**order
 
 
-def test_pairs_of_a_markov_text_are_as_frequent_as_its_rows_say():
+def test_the_frequencies_of_pairs_match_the_transition_probabilities():
     chain = markov(1, seed=4, letters="abcd")
     made = chain.generate(N, np.random.default_rng(0))
     pairs = list(pairwise(made))
@@ -164,7 +164,7 @@ def test_a_markov_chain_is_the_same_for_the_same_seed_and_has_no_rare_letter(ord
     assert markov(order, seed) != markov(order, seed + 1)
 
 
-#: Each branch of the inner grammar by hand, from the graph in the paper. Its ways meet where X leaves the upper one:
+#: Each branch of the inner grammar by hand, from the graph in the paper. Its paths join where X leaves the upper one:
 #: from there S ends it, or X goes down to the lower one, whose V leads to P (up again) or V (the end).
 AFTER_X = "(?:XT*VP)*(?:S|XT*VV)"
 INNER = f"(?:TS*X{AFTER_X}|PT*V(?:V|P{AFTER_X}))"
@@ -192,8 +192,8 @@ def test_every_reber_string_is_of_the_grammar_and_repeats_its_second_letter():
 
 
 @pytest.mark.parametrize("string", ["BTBTXSETE", "BPBPVVEPE", "BTBPVPSETE", "BPBTSSXXTVVEPE", "BTBPTVPXVPXVVETE"])
-def test_strings_of_the_grammar_have_the_probability_of_their_turns(string):
-    """Every place with two ways out halves it; the last but one letter and the ends are certain."""
+def test_strings_of_the_grammar_have_the_probability_of_their_choices(string):
+    """Each state with two edges halves it; the last letter but one and the ends are certain."""
     assert EMBEDDED.fullmatch(string)
     inner = string[3:-3]  # after "B?B", before "E?E": all turns of the inner grammar
     assert math.isclose(reber().log_prob_nats(string + "\n"), -(1 + len(inner)) * math.log(2), rel_tol=1e-12)

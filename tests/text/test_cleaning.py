@@ -1,4 +1,4 @@
-"""Bytes → clean text: encodings, line ends, composed characters, compression; and what is refused."""
+"""Cleaning: encodings, newlines, composed characters, compression, and data that is not text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chargen.text.limits import ReadLimit
 from chargen.text.long_text import LongText
 from chargen.text.readers import read_texts
 
-AS_IT_IS = DataConfig(newline="keep", normalize="none")
+NO_CLEANING = DataConfig(newline="keep", normalize="none")
 SCRIPTS = {
     "vietnamese": "Trăm năm trong cõi người ta,\nChữ tài chữ mệnh khéo là ghét nhau.\n",
     "greek": "Ἄνδρα μοι ἔννεπε, Μοῦσα, πολύτροπον\n",
@@ -37,7 +37,7 @@ plain_text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 
 
 def clean(data: bytes, where: str, config: DataConfig, notes: list[str], block: int = 1 << 20) -> str:
-    """The whole clean text of a file, read in blocks of a size."""
+    """The clean text of a file that is read in blocks of a size."""
     findings = CleaningReport()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chargen.text.readers.BLOCK_BYTES", block)
@@ -48,7 +48,7 @@ def clean(data: bytes, where: str, config: DataConfig, notes: list[str], block: 
 
 
 def cleaned(data: bytes, **settings_: str) -> tuple[str, list[str]]:
-    """The clean text and the notes, which do not depend on where the blocks are cut."""
+    """The clean text and the notes, which do not depend on where the blocks are split."""
     results = []
     for block in (1 << 20, 1, 2, 3, 7):
         notes: list[str] = []
@@ -69,9 +69,9 @@ def refused(data: bytes, **settings_: str) -> CorpusError:
 @settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff")))
 @example("\r\n\r \x1b[0m")
-def test_utf8_text_kept_as_it_is_comes_back_character_for_character(text):
+def test_utf8_text_without_cleaning_is_unchanged(text):
     notes: list[str] = []
-    assert clean(text.encode(), "x", AS_IT_IS, notes) == text
+    assert clean(text.encode(), "x", NO_CLEANING, notes) == text
     assert notes == []
 
 
@@ -84,7 +84,7 @@ def test_every_script_is_read_in_every_unicode_encoding(text, encoding):
 
 
 @pytest.mark.parametrize(("named", "encoding"), [("utf-16", "utf-16-le"), ("utf-32", "utf-32-le")])
-def test_a_wide_encoding_without_a_mark_is_little_endian(named, encoding):
+def test_a_wide_encoding_without_a_byte_order_mark_is_little_endian(named, encoding):
     assert cleaned("Trăm năm\n".encode(encoding), encoding=named) == ("Trăm năm\n", [])
 
 
@@ -104,7 +104,7 @@ def test_cp1258_gives_composed_vietnamese():
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_the_byte_order_mark_is_dropped_and_only_at_the_beginning(encoding):
+def test_the_byte_order_mark_is_removed_only_at_the_start(encoding):
     mark = "" if encoding in ("utf-16", "utf-8-sig") else "\ufeff"  # those two write their own
     assert cleaned(f"{mark}ab\ufeffc".encode(encoding), encoding=encoding)[0] == "ab\ufeffc"
 
@@ -117,7 +117,7 @@ def test_an_unknown_encoding_is_named(encoding):
 
 
 @pytest.mark.parametrize("encoding", ["punycode", "undefined"])
-def test_a_codec_that_fails_in_its_own_way_is_still_a_corpus_error(encoding):
+def test_every_error_of_a_codec_is_a_corpus_error(encoding):
     assert "poem.txt" in str(refused(b" +", encoding=encoding))
 
 
@@ -130,13 +130,13 @@ def test_the_message_gives_the_offset_and_the_line_of_the_first_wrong_byte(befor
     assert "--encoding" in error.hint
 
 
-def test_offsets_and_lines_of_a_long_file_are_counted_from_its_beginning():
+def test_offsets_and_lines_of_a_long_file_are_counted_from_its_start():
     error = refused("dòng\n".encode() * 2000 + b"caf\xe9\n")
     assert "byte 0xE9 at offset 12,003 (line 2,001)" in error.message
 
 
 def test_the_offset_counts_the_byte_order_mark_too():
-    """It is the place in the file, also where the codec drops the mark before it looks."""
+    """It is the offset in the file, even if the codec removes the mark before it decodes."""
     data = b"\xef\xbb\xbfab\nc\xffd"
     for encoding in ("utf-8", "utf-8-sig"):
         assert "byte 0xFF at offset 7 (line 2)" in refused(data, encoding=encoding).message
@@ -153,7 +153,7 @@ def test_cr_and_crlf_become_lf_and_are_counted():
 
 
 @pytest.mark.parametrize("text", SCRIPTS.values(), ids=SCRIPTS)
-def test_decomposed_text_is_composed_and_counted_unless_left(text):
+def test_decomposed_text_is_composed_and_counted_unless_normalize_is_none(text):
     apart = unicodedata.normalize("NFD", text)
     whole = unicodedata.normalize("NFC", text)
     found, notes = cleaned(apart.encode())
@@ -166,7 +166,7 @@ def test_decomposed_text_is_composed_and_counted_unless_left(text):
 
 
 @given(st.text(), st.sampled_from(["lf", "keep"]), st.sampled_from(["nfc", "none"]))
-def test_the_normal_form_is_reached_in_one_step(text, newline, normalize):
+def test_normalizing_twice_equals_normalizing_once(text, newline, normalize):
     config = DataConfig(newline=newline, normalize=normalize)
     once = normalize_text(text, config)
     assert normalize_text(once, config) == once
@@ -175,7 +175,7 @@ def test_the_normal_form_is_reached_in_one_step(text, newline, normalize):
 
 
 @given(plain_text)
-def test_a_clean_text_is_left_alone_without_a_word(text):
+def test_a_clean_text_is_unchanged_and_gives_no_note(text):
     text = unicodedata.normalize("NFC", text.lstrip("\ufeff"))
     assert cleaned(text.encode()) == (text, [])
 
@@ -184,16 +184,16 @@ def test_a_clean_text_is_left_alone_without_a_word(text):
 
 
 @given(plain_text)
-def test_gzip_is_seen_by_its_content_and_unpacked(text):
-    assert clean(gzip.compress(text.encode()), "x", AS_IT_IS, []) == text.removeprefix("\ufeff")
+def test_gzip_is_recognised_by_its_content_and_decompressed(text):
+    assert clean(gzip.compress(text.encode()), "x", NO_CLEANING, []) == text.removeprefix("\ufeff")
 
 
-def test_gzip_of_another_encoding_and_of_several_members_is_unpacked():
+def test_gzip_of_another_encoding_and_of_several_members_is_decompressed():
     assert cleaned(gzip.compress(CP1258_BYTES), encoding="cp1258")[0] == "Việt Nam\n"
     assert cleaned(gzip.compress(b"a\n") + gzip.compress(b"b\n"))[0] == "a\nb\n"
 
 
-def test_gzip_cut_at_any_byte_is_refused():
+def test_gzip_truncated_at_any_byte_is_refused():
     whole = gzip.compress(SCRIPTS["vietnamese"].encode())
     for length in range(2, len(whole)):
         assert "poem.txt is a damaged gzip file" in refused(whole[:length]).message
@@ -215,17 +215,17 @@ def test_gzip_with_any_byte_of_its_data_changed_is_refused(data):
     assert text == SCRIPTS["vietnamese"]
 
 
-# ── what is no text ───────────────────────────────────────────────────────────
+# ── data that is not text ───────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     "data", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"abc\0def", bytes(range(256)), b"\xff\x01\x02\x03"]
 )
-def test_a_binary_file_is_called_one(data):
+def test_a_binary_file_is_refused_as_one(data):
     assert refused(data).message == "poem.txt is a binary file, not a text"
 
 
-def test_a_one_byte_encoding_does_not_make_a_text_of_a_binary_file():
+def test_a_binary_file_is_refused_in_a_one_byte_encoding():
     assert "binary" in refused(b"\x7fELF\0\0\0", encoding="latin-1").message
 
 
@@ -234,7 +234,7 @@ def test_a_utf16_file_read_as_utf8_gets_the_hint_to_name_its_encoding(encoding):
     assert "--encoding utf-16" in refused("Hello, world\n".encode(encoding)).hint
 
 
-def test_a_torn_utf16_file_is_not_called_binary_when_its_encoding_was_named():
+def test_a_truncated_utf16_file_is_not_called_binary_if_its_encoding_is_given():
     error = refused("Hello, world\n".encode("utf-16")[:-1], encoding="utf-16")
     assert "is not utf-16" in error.message
 
@@ -243,14 +243,14 @@ def test_a_torn_utf16_file_is_not_called_binary_when_its_encoding_was_named():
 
 
 @given(st.text())
-def test_the_hash_is_that_of_the_texts_utf8_bytes(text):
+def test_the_hash_is_of_the_utf8_bytes(text):
     assert (
         Corpus(LongText.from_string(text), "x").sha256
         == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     )
 
 
-def test_the_same_text_has_the_same_hash_however_it_was_packed(tmp_path):
+def test_the_hash_does_not_depend_on_compression_or_encoding(tmp_path):
     text = SCRIPTS["vietnamese"]
     (tmp_path / "a.txt").write_bytes(text.encode())
     (tmp_path / "b.txt").write_bytes(
@@ -261,10 +261,10 @@ def test_the_same_text_has_the_same_hash_however_it_was_packed(tmp_path):
     assert hashes == {hashlib.sha256(text.encode()).hexdigest()}
 
 
-# ── a text cut into blocks ────────────────────────────────────────────────────
+# ── a text split into blocks ────────────────────────────────────────────────────
 
 
-def test_a_character_that_stands_alone_is_never_composed_with_the_one_before():
+def test_a_character_with_a_boundary_before_it_is_never_composed_with_the_one_before():
     """Every pair that composes, of all of Unicode: the second of it, or its first part, is no place to cut at."""
     seconds = set()
     for code in range(sys.maxunicode + 1):
@@ -282,7 +282,7 @@ def test_a_character_that_stands_alone_is_never_composed_with_the_one_before():
 
 @settings(deadline=None)
 @given(st.text("aế\u0302\u0301\u0323\u1112\u1161\u11ab\r\n각", max_size=40), st.integers(1, 6))
-def test_cutting_a_text_into_blocks_changes_nothing(text, block):
+def test_cleaning_does_not_depend_on_where_blocks_are_split(text, block):
     notes, expected = [], []
     whole = clean(text.encode(), "x", DataConfig(), expected)
     assert clean(text.encode(), "x", DataConfig(), notes, block) == whole == normalize_text(text, DataConfig())

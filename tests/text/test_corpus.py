@@ -1,4 +1,4 @@
-"""Files, folders, standard input and names → one text, in an order that is always the same."""
+"""Files, folders, standard input and built-in corpora are joined in a fixed order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def refused(*arguments: str, **settings_: str) -> CorpusError:
 # ── several texts ─────────────────────────────────────────────────────────────
 
 
-def test_texts_are_joined_in_the_order_of_the_arguments_with_a_newline_where_one_lacks():
+def test_texts_are_joined_in_argument_order_with_a_newline_where_it_is_missing():
     write({"b.txt": "hai\n", "a.txt": "một", "c.txt": "ba"})
     found = read("b.txt", "a.txt", "c.txt")
     assert found.text == "hai\nmột\nba"
@@ -66,12 +66,12 @@ def test_every_text_but_the_last_ends_with_a_newline(tmp_path_factory, texts):
     assert read(str(folder)).text == expected
 
 
-def test_no_newline_is_put_where_no_text_follows():
+def test_no_newline_is_added_if_no_text_follows():
     write({"a.txt": "một"})
     assert read("a.txt", "-", stdin=b"").text == "một"
 
 
-def test_the_byte_order_mark_of_each_file_is_dropped():
+def test_the_byte_order_mark_of_each_file_is_removed():
     write({"a.txt": "\ufeffmột", "b.txt": "\ufeffhai"})
     assert read("a.txt", "b.txt").text == "một\nhai"
 
@@ -84,7 +84,7 @@ def test_notes_name_the_file_that_they_are_about():
 # ── folders ───────────────────────────────────────────────────────────────────
 
 
-def test_a_folder_is_read_recursively_and_sorted_whatever_the_order_its_files_were_made_in():
+def test_a_folder_is_read_recursively_in_sorted_order():
     texts = {"poems/b.txt": "b\n", "poems/a/z.txt": "az\n", "poems/a/b/c.txt": "abc\n", "poems/c.md": "c\n"}
     write(texts)
     write({name.replace("poems", "again"): text for name, text in reversed(texts.items())})
@@ -93,18 +93,18 @@ def test_a_folder_is_read_recursively_and_sorted_whatever_the_order_its_files_we
     assert (read("poems").files, read("poems").notes) == (4, ())
 
 
-def test_hidden_files_and_what_lies_in_hidden_folders_are_passed_over_in_silence():
+def test_hidden_files_and_files_in_hidden_folders_are_skipped_without_a_note():
     write({"poems/a.txt": "a\n", "poems/.secret": "s\n", "poems/.git/config": "g\n", "poems/b/.x/y/z.txt": "z\n"})
     found = read("poems")
     assert (found.text, found.files, found.notes) == ("a\n", 1, ())
 
 
-def test_a_hidden_folder_is_read_when_it_is_what_was_asked_for():
+def test_a_hidden_folder_is_read_if_the_user_names_it():
     write({".poems/a.txt": "a\n"})
     assert read(".poems").text == "a\n"
 
 
-def test_files_of_a_folder_that_are_no_text_are_left_out_and_named():
+def test_files_of_a_folder_that_are_not_text_are_skipped_with_a_note():
     write(
         {
             "poems/a.txt": "à\n",
@@ -121,12 +121,12 @@ def test_files_of_a_folder_that_are_no_text_are_left_out_and_named():
     assert "(damaged.gz, latin.txt, picture.png)" in found.notes[0]
 
 
-def test_a_long_list_of_files_left_out_is_cut_short():
+def test_a_note_names_only_the_first_skipped_files():
     write({"poems/a.txt": "a\n", **{f"poems/{i}.bin": b"\0" for i in range(5)}})
     assert read("poems").notes[0].endswith("(0.bin, 1.bin, 2.bin, …)")
 
 
-def test_empty_files_of_a_folder_are_passed_over():
+def test_empty_files_of_a_folder_are_skipped():
     write({"poems/a.txt": "", "poems/b.txt": "b\n", "poems/c.txt": "\ufeff"})
     assert (read("poems").text, read("poems").files) == ("b\n", 1)
 
@@ -154,17 +154,17 @@ def test_a_dash_reads_standard_input(monkeypatch):
     assert read("-").text == "là"
 
 
-def test_standard_input_stands_among_files_where_its_dash_stands():
+def test_standard_input_is_joined_at_the_position_of_its_dash():
     write({"a.txt": "a", "c.txt": "c"})
     assert read("a.txt", "-", "c.txt", stdin=b"b").text == "a\nb\nc"
 
 
-def test_standard_input_that_is_no_text_is_named_as_such():
+def test_the_error_for_standard_input_that_is_not_text_names_it():
     with pytest.raises(CorpusError, match="^standard input is not utf-8: byte 0xE9 at offset 3"):
         read("-", stdin=b"caf\xe9 noir")
 
 
-# ── what is refused ───────────────────────────────────────────────────────────
+# ── errors ───────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("content", ["", "\ufeff", gzip.compress(b"")])
@@ -180,7 +180,7 @@ def test_no_text_at_all_is_refused():
     assert refused().message == "no text in nothing"
 
 
-def test_a_missing_file_is_refused_with_the_nearest_name_beside_it():
+def test_the_error_for_a_missing_file_has_the_most_similar_name_in_its_folder():
     write({"shakespeare-works.txt": "a", "poems/truyện-kiều.txt": "a"})
     error = refused("shakspeare-works.txt")
     assert error.message == "no file, folder or corpus named 'shakspeare-works.txt'"
@@ -189,11 +189,11 @@ def test_a_missing_file_is_refused_with_the_nearest_name_beside_it():
     assert f"Did you mean {near!r}?" in refused("poems/truyện-kiêu.txt").hint
 
 
-def test_a_misspelt_corpus_gets_the_nearest_name():
+def test_the_error_for_a_misspelt_corpus_has_the_most_similar_name():
     assert refused("pyton-docs").hint.startswith("Did you mean 'python-docs'?")
 
 
-def test_the_folder_that_two_names_share_does_not_make_them_near(here):
+def test_a_common_folder_does_not_make_two_names_similar(here):
     folder = here / "a-folder-with-a-rather-long-name" / "and-another-one-below-it"
     write({str(folder / "shakespeare.txt"): "a"})
     assert "Did you mean" not in refused(str(folder / "qq.md")).hint
@@ -204,19 +204,19 @@ def test_the_folder_that_two_names_share_does_not_make_them_near(here):
     ["x" * 5000, "a\0b", "no/such/folder/a.txt", "a.txt/below"],
     ids=["too long", "NUL", "no folder", "below a file"],
 )
-def test_whatever_cannot_be_a_file_is_one_that_does_not_exist(argument):
+def test_an_argument_that_cannot_be_a_file_name_is_a_missing_file(argument):
     write({"a.txt": "a"})
     assert refused(argument).message == f"no file, folder or corpus named {argument!r}"
 
 
 def test_an_empty_argument_is_not_the_current_folder():
-    """`chargen train "$CORPUS"` with CORPUS unset does not learn from whatever lies around."""
+    """`chargen train "$CORPUS"` with CORPUS unset does not train on the files of the current folder."""
     write({"a.txt": "a"})
     assert refused("").message == "no file, folder or corpus named ''"
 
 
 @pytest.mark.skipif(os.name == "nt" or (hasattr(os, "geteuid") and os.geteuid() == 0), reason="root reads any file")
-def test_a_file_that_may_not_be_read_is_named():
+def test_the_error_for_a_file_without_read_permission_names_it():
     write({"a.txt": "a"})
     Path("a.txt").chmod(0)
     assert refused("a.txt").message == "a.txt cannot be read: Permission denied"
@@ -236,14 +236,14 @@ def test_a_name_reads_its_corpus_and_its_entropy(short_sources):
     assert found.entropy_nats_per_char == 0.0
 
 
-def test_the_entropy_is_not_known_once_another_text_stands_beside_it(short_sources):
+def test_the_entropy_is_not_known_if_another_text_is_added(short_sources):
     write({"a.txt": "a"})
     assert read("markov").entropy_nats_per_char is not None
     assert read("markov", "a.txt").entropy_nats_per_char is None
     assert read("a.txt").entropy_nats_per_char is None
 
 
-def test_a_file_goes_before_a_corpus_of_its_name():
+def test_a_file_is_preferred_to_a_built_in_corpus_of_the_same_name():
     write({"alphabet": "một"})
     assert read("alphabet").text == "một"
 
@@ -286,7 +286,7 @@ def test_a_run_is_named_after_its_first_argument(short_sources, argument, name):
     assert read(argument, "other.txt").name == name
 
 
-def test_the_current_folder_is_named_as_others_call_it(here, monkeypatch):
+def test_the_current_folder_gives_its_own_name(here, monkeypatch):
     write({"truyện/a.txt": "a"})
     monkeypatch.chdir(here / "truyện")
     assert read(".").name == "truyện"

@@ -1,4 +1,4 @@
-"""The mark between documents is no character of any text: U+FDD0 is one like another, half characters are refused."""
+"""The document mark is not a character of any text: U+FDD0 is an ordinary one, and lone surrogates are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_no_encoding_can_write_the_marks() -> None:
 
 @pytest.mark.parametrize("documents", ["line", "blank", "file", "third"])
 @pytest.mark.parametrize("spec", ["char", "byte", "sp:400"])
-def test_noncharacters_are_characters_and_part_no_documents(documents: str, spec: str) -> None:
+def test_noncharacters_are_ordinary_characters_and_separate_no_documents(documents: str, spec: str) -> None:
     corpus = read_corpus(["odd.txt"], DataConfig(documents=documents))
     ends = {"line": 120, "blank": 1, "file": 1, "third": 40}[documents]
     assert corpus.text.count(MARK) == ends
@@ -71,12 +71,12 @@ def test_a_text_of_noncharacters_is_trained_sampled_scored_and_measured(
 
 @settings(deadline=None, max_examples=50)
 @given(st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0x10FFFF), max_size=30), st.integers(1, 5))
-def test_every_text_is_its_documents_again(text: str, block: int) -> None:
+def test_the_documents_of_a_text_are_its_lines(text: str, block: int) -> None:
     found = "".join(split_documents([text[i : i + block] for i in range(0, len(text), block)], "line"))
     assert found.split(MARK)[:-1] == [line for line in text.split("\n") if line]
 
 
-# ── half characters ───────────────────────────────────────────────────────────
+# ── lone surrogates ───────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_every_text_is_its_documents_again(text: str, block: int) -> None:
         ("a.txt", b"good\nab+2AA-cd\n", "utf-7"),
     ],
 )
-def test_half_characters_are_refused_with_their_line(name: str, data: bytes, encoding: str) -> None:
+def test_lone_surrogates_are_refused_with_their_line(name: str, data: bytes, encoding: str) -> None:
     Path(name).write_bytes(data)
     for documents in ("none", "line", "file"):
         with pytest.raises(CorpusError, match="line 2"):
@@ -97,7 +97,7 @@ def test_half_characters_are_refused_with_their_line(name: str, data: bytes, enc
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-32-le"])
-def test_encodings_of_unicode_give_no_half_characters(encoding: str) -> None:
+def test_unicode_encodings_produce_no_lone_surrogates(encoding: str) -> None:
     Path("a.txt").write_bytes(f"good\na{MARK}b\n".encode(encoding, "surrogatepass"))
     with pytest.raises(CorpusError):
         read_corpus(["a.txt"], DataConfig(encoding=encoding, documents="line"))
@@ -105,7 +105,7 @@ def test_encodings_of_unicode_give_no_half_characters(encoding: str) -> None:
 
 @pytest.mark.parametrize("form", [LINES, NULL, WHOLE, JSON])
 @pytest.mark.parametrize("encoding", ["raw_unicode_escape", "utf-7"])
-def test_records_have_no_half_characters(form: str, encoding: str) -> None:
+def test_records_have_no_lone_surrogates(form: str, encoding: str) -> None:
     data = b"a\\ud800b" if encoding == "raw_unicode_escape" else b"a+2AA-b"
     if form == JSON:
         data = b'{"text": "a\\ud800b"}'
@@ -123,14 +123,14 @@ def test_a_mark_in_a_text_or_a_separator_is_refused() -> None:
         DataConfig(documents=MARK)
 
 
-# ── what earlier versions wrote ───────────────────────────────────────────────
+# ── files of earlier versions ───────────────────────────────────────────────
 
 
 def old_sha256(corpus: Corpus) -> str:
     return hashlib.sha256(corpus.text.replace(MARK, OLD_MARK).encode()).hexdigest()
 
 
-def test_the_hash_of_documents_by_an_earlier_version_is_known() -> None:
+def test_the_hash_of_documents_from_an_earlier_version_is_recognised() -> None:
     Path("names.txt").write_text("An\nBình\nChâu\n" * 30, encoding="utf-8")
     corpus = read_corpus(["names.txt"], DataConfig(documents="line"))
     assert corpus.sha256 != old_sha256(corpus)
@@ -143,7 +143,7 @@ def test_the_hash_of_documents_by_an_earlier_version_is_known() -> None:
     assert not odd.has_sha256(old_sha256(odd))  # to an earlier version it had other documents
 
 
-def test_a_model_of_documents_by_an_earlier_version_finds_its_text() -> None:
+def test_a_model_of_documents_from_an_earlier_version_finds_its_text() -> None:
     Path("names.txt").write_text("An\nBình\nChâu\n" * 30, encoding="utf-8")
     config = DataConfig(documents="line")
     corpus = read_corpus(["names.txt"], config)
@@ -165,7 +165,7 @@ def test_a_model_of_documents_by_an_earlier_version_finds_its_text() -> None:
         ("data", {"encoding": ["utf-8"]}), ("data", 3),
     ],
 )  # fmt: skip
-def test_a_model_that_says_it_in_other_types_is_an_error(key: str, value: object) -> None:
+def test_a_model_that_describes_its_text_in_other_types_is_an_error(key: str, value: object) -> None:
     model = random_model()
     about = {"corpus": "names", "corpus_sha256": "0" * 64, "train_chars": 9, "data": DataConfig().to_json(), key: value}
     with pytest.raises((ConfigError, CorpusError), match="does not say|must be a string|cannot be made"):

@@ -1,4 +1,4 @@
-"""A text that may be longer than memory: whole, by place and in pieces it is the same text."""
+"""Long texts: read whole, by position and in pieces, in memory and on disk, they are the same text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from chargen.data.token_store import encoded
 from chargen.errors import CorpusError, StorageError
-from chargen.text import long_text as longtext
-from chargen.text import long_text as survey
+from chargen.text import long_text
 from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import build_tokenizer
 
@@ -23,10 +22,10 @@ any_text = st.text(st.characters(codec="utf-8"), max_size=80) | st.text("aệ€
 
 @pytest.fixture(autouse=True, params=["memory", "disk"])
 def small_blocks(request, monkeypatch):
-    """Blocks of seven bytes, two to a task; in memory, or on disk from the ninth byte on."""
-    monkeypatch.setattr(longtext, "TASK_BYTES", 14)
-    monkeypatch.setattr(survey, "BLOCK_BYTES", 7)
-    monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 1 << 20 if request.param == "memory" else 8)
+    """Use blocks of seven bytes, two per task, and keep the text in memory or, from the ninth byte on, on disk."""
+    monkeypatch.setattr(long_text, "TASK_BYTES", 14)
+    monkeypatch.setattr(long_text, "BLOCK_BYTES", 7)
+    monkeypatch.setattr(long_text, "MAX_MEMORY_BYTES", 1 << 20 if request.param == "memory" else 8)
 
 
 def written(pieces: list[str]) -> LongText:
@@ -38,7 +37,7 @@ def written(pieces: list[str]) -> LongText:
 
 @settings(deadline=None)
 @given(st.lists(any_text, max_size=4), st.data())
-def test_what_was_written_is_read_whole_and_in_parts(pieces, data):
+def test_a_written_text_is_read_whole_and_in_parts(pieces, data):
     text, whole = written(pieces), "".join(pieces)
     assert text.read() == whole
     begin = data.draw(st.integers(0, len(whole)))
@@ -50,7 +49,7 @@ def test_what_was_written_is_read_whole_and_in_parts(pieces, data):
 
 @settings(deadline=None)
 @given(any_text)
-def test_the_survey_counts_what_there_is(whole):
+def test_the_statistics_describe_the_text(whole):
     found = written([whole]).statistics
     assert (found.num_chars, found.num_bytes) == (len(whole), len(whole.encode()))
     assert found.sha256 == hashlib.sha256(whole.encode()).hexdigest()
@@ -59,7 +58,7 @@ def test_the_survey_counts_what_there_is(whole):
 
 @settings(deadline=None)
 @given(any_text, st.data())
-def test_the_counts_of_a_part_are_its_own(whole, data):
+def test_the_counts_of_a_part_are_of_that_part(whole, data):
     begin = data.draw(st.integers(0, len(whole)))
     counts = written([whole]).span(begin).counts()
     assert {chr(c): int(counts[c]) for c in np.flatnonzero(counts)} == Counter(whole[begin:])
@@ -67,7 +66,7 @@ def test_the_counts_of_a_part_are_its_own(whole, data):
 
 @settings(deadline=None)
 @given(any_text, any_text, any_text)
-def test_what_was_cut_off_is_gone(first, second, third):
+def test_truncated_text_is_gone(first, second, third):
     text = written([first])
     mark = text.num_bytes
     text.write(second)
@@ -79,13 +78,13 @@ def test_what_was_cut_off_is_gone(first, second, third):
 
 @settings(deadline=None)
 @given(any_text.filter(bool) | st.text("ab\n~\0", min_size=1), st.sampled_from(["char", "byte", "sp:300"]))
-def test_encoding_in_pieces_is_encoding(whole, spec):
+def test_encoding_in_pieces_equals_encoding_at_once(whole, spec):
     text = written([whole])
     tokenizer = build_tokenizer(spec, whole)
     assert [int(i) for ids in encoded(tokenizer, text.span()) for i in ids] == tokenizer.encode(whole).tolist()
 
 
-def test_a_full_disk_is_named_with_the_way_to_another():
+def test_the_error_for_a_full_disk_names_tmpdir():
     class Full(io.BytesIO):
         def write(self, data: bytes) -> int:
             raise OSError(28, "No space left on device")
@@ -97,7 +96,7 @@ def test_a_full_disk_is_named_with_the_way_to_another():
     assert "TMPDIR" in caught.value.hint
 
 
-def test_a_file_that_changes_while_it_is_read_is_named(tmp_path):
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("some text")
     text = LongText.from_file(path)

@@ -1,4 +1,4 @@
-"""Files that are more than plain text: compressed ones, records, what lies elsewhere; and 20,000 of them."""
+"""Readers: compressed files, JSON Lines, remote files, and many files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
-from chargen.text import long_text as longtext
+from chargen.text import long_text
 from chargen.text.corpus import Corpus, read_corpus
 
 TEXTS = ["Trăm năm\ntrong cõi", "người ta\n", 'a "quoted" line', "床前明月光"]
@@ -57,7 +57,7 @@ def test_each_record_of_json_lines_is_a_text():
 
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1), st.integers(1, 9))
-def test_json_lines_hold_any_text_wherever_blocks_are_cut(texts, block):
+def test_json_lines_contain_any_text_wherever_blocks_are_split(texts, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chargen.text.readers.BLOCK_BYTES", block)
         Path("a.jsonl").write_bytes(json_lines(texts))
@@ -75,18 +75,18 @@ def test_json_lines_hold_any_text_wherever_blocks_are_cut(texts, block):
         (b'["a"]', "line 2 has no text"),
     ],
 )
-def test_a_record_that_is_none_is_named(line, message):
+def test_the_error_for_an_invalid_record_names_its_line(line, message):
     Path("a.jsonl").write_bytes(b'{"text": "good"}\n' + line + b"\n")
     error = refused("a.jsonl")
     assert message in error.message
 
 
-def test_a_missing_field_says_which_there_are():
+def test_the_error_for_a_missing_field_names_the_fields():
     Path("a.jsonl").write_bytes(b'{"title": "a", "body": "b"}\n')
     assert "'title', 'body'" in refused("a.jsonl").hint
 
 
-def test_zstandard_is_seen_by_its_content():
+def test_zstandard_is_recognised_by_its_content():
     zstandard = pytest.importorskip("zstandard")
     data = zstandard.ZstdCompressor().compress("Trăm năm\n".encode() * 1000)
     Path("a.txt.zst").write_bytes(data)
@@ -106,7 +106,7 @@ def test_a_column_of_parquet_is_read():
     assert "damaged Parquet" in refused("b.parquet").message
 
 
-def test_what_lies_elsewhere_is_read_through_fsspec():
+def test_a_remote_file_is_read_through_fsspec():
     fsspec = pytest.importorskip("fsspec")
     with fsspec.open("memory://poems/a.txt.gz", "wb") as file:
         file.write(gzip.compress("Trăm năm\r\n".encode()))
@@ -116,7 +116,7 @@ def test_what_lies_elsewhere_is_read_through_fsspec():
     assert "scheme 'nowhere'" in refused("nowhere://a").message
 
 
-def test_a_package_that_is_not_there_is_named_with_what_to_install(monkeypatch):
+def test_the_error_for_a_missing_package_says_what_to_install(monkeypatch):
     Path("a.zst").write_bytes(b"\x28\xb5\x2f\xfd rest")
     monkeypatch.setitem(sys.modules, "zstandard", None)
     error = refused("a.zst")
@@ -124,8 +124,8 @@ def test_a_package_that_is_not_there_is_named_with_what_to_install(monkeypatch):
     assert not isinstance(error, CorpusError)  # which a folder would pass over in silence
 
 
-def test_a_long_text_is_the_same_through_the_disk(monkeypatch):
-    monkeypatch.setattr(longtext, "MAX_MEMORY_BYTES", 10)
+def test_a_long_text_is_the_same_on_disk(monkeypatch):
+    monkeypatch.setattr(long_text, "MAX_MEMORY_BYTES", 10)
     Path("poems").mkdir()
     for i, text in enumerate(TEXTS):
         Path(f"poems/{i}.txt").write_text(text, encoding="utf-8")
@@ -135,7 +135,7 @@ def test_a_long_text_is_the_same_through_the_disk(monkeypatch):
     assert "left out 1 file that is not utf-8 text" in found.notes[0]
 
 
-def test_a_file_that_goes_away_while_it_is_read_is_an_error_that_names_it(monkeypatch):
+def test_the_error_for_a_failing_read_names_the_file(monkeypatch):
     class Gone(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError(5, "Input/output error")
@@ -148,7 +148,7 @@ def test_a_file_that_goes_away_while_it_is_read_is_an_error_that_names_it(monkey
     assert refused("a.txt").message == "a.txt cannot be read: Input/output error"
 
 
-def test_many_files_give_few_notes_and_one_order():
+def test_many_files_are_read_in_sorted_order_with_one_note():
     Path("many").mkdir()
     for i in range(500):
         Path(f"many/{i:05}.txt").write_bytes(b"line %d\r\n" % i)

@@ -1,3 +1,5 @@
+"""Records: lines, NUL-separated records, JSON records and whole files, and the lines of `read_lines`."""
+
 import io
 import json
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from chargen.errors import CorpusError
 from chargen.text import records
-from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records
+from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records, split_pieces
 
 LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs",)), max_size=8)
 NEWLINES = ["\n", "\r\n", "\r"]
@@ -33,7 +35,7 @@ def read(
     st.integers(1, 9),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32-le"]),
 )
-def test_lines_are_the_same_with_any_newline_encoding_and_cut(
+def test_lines_do_not_depend_on_newline_encoding_or_block_size(
     lines: list[tuple[str, str]], block: int, encoding: str
 ) -> None:
     # An empty line after a CR would be taken for the rest of a CRLF, and a first U+FEFF for a mark.
@@ -42,7 +44,7 @@ def test_lines_are_the_same_with_any_newline_encoding_and_cut(
     assert read(data, block=block, encoding=encoding) == [line for line, _ in parts]
 
 
-def test_empty_lines_are_texts_and_the_last_newline_ends_one() -> None:
+def test_empty_lines_are_texts_and_the_last_newline_ends_a_text() -> None:
     assert read(b"a\n\nb\n\n") == ["a", "", "b", ""]
     assert read(b"a\nb") == ["a", "b"]
     assert read(b"") == []
@@ -64,7 +66,7 @@ def test_a_line_of_a_megabyte_is_one_text() -> None:
     assert [len(line) for line in read(b"a" * (1 << 20) + b"\nb\n", block=4096)] == [1 << 20, 1]
 
 
-def test_records_of_json_give_their_field_and_blank_lines_nothing() -> None:
+def test_json_records_give_their_field_and_blank_lines_are_skipped() -> None:
     data = "\n\n".join(json.dumps({"id": n, "t": text}) for n, text in enumerate(["a\nb", "chữ", ""])).encode()
     assert read(data, JSON, field="t") == ["a\nb", "chữ", ""]
 
@@ -80,25 +82,25 @@ def test_records_of_json_give_their_field_and_blank_lines_nothing() -> None:
         (b'{"text": "\\ud800"}', JSON, ["line 1 is not valid UTF-8"]),
     ],
 )
-def test_a_bad_line_is_named(data: bytes, form: str, words: list[str]) -> None:
+def test_the_error_for_an_invalid_line_names_it(data: bytes, form: str, words: list[str]) -> None:
     with pytest.raises(CorpusError) as found:
         read(data, form)
     assert all(word in str(found.value) for word in words), str(found.value)
 
 
-def test_a_torn_wide_encoding_names_where_it_was_read_to() -> None:
+def test_the_error_for_truncated_utf16_names_the_last_line() -> None:
     with pytest.raises(CorpusError, match="line 2 or after"):
         read("a\nb".encode("utf-16-le") + b"\x00", encoding="utf-16-le", block=4)
 
 
-def test_what_does_not_fit_can_be_replaced() -> None:
+def test_invalid_bytes_can_be_replaced() -> None:
     assert read(b"a\nb\xffc\n", errors="replace") == ["a", "b\ufffdc"]
     assert read(b'{"text": "\\ud800"}', JSON, errors="replace") == ["\ufffd"]
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.booleans(), max_size=9), st.sampled_from([LINES, NULL, JSON]), st.integers(1, 9))
-def test_what_cannot_be_read_is_passed_over_and_named_and_no_other_text_is_lost(
+def test_invalid_records_are_skipped_and_reported_and_no_other_text_is_lost(
     good: list[bool], form: str, block: int
 ) -> None:
     bad = b'{"text": 1}' if form == JSON else b"\xff"
@@ -115,7 +117,21 @@ def test_what_cannot_be_read_is_passed_over_and_named_and_no_other_text_is_lost(
     assert [" ".join(error.message.split()[:3]) for error in errors] == expected
 
 
-def test_a_whole_file_that_cannot_be_read_is_passed_over() -> None:
+def test_a_whole_file_that_is_invalid_can_be_skipped() -> None:
     errors: list[CorpusError] = []
     assert read(b"a\xff", WHOLE, on_error=errors.append) == []
     assert len(errors) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("ab|", max_size=20), st.integers(1, 5), st.integers(1, 4))
+def test_parts_do_not_depend_on_where_pieces_are_split_and_long_parts_are_marked_by_their_size(
+    text: str, block: int, max_size: int
+) -> None:
+    pieces = [text[i : i + block] for i in range(0, len(text), block)]
+    expected = text.split("|") if not text or text.endswith("|") else [*text.split("|"), ""]
+    found = list(split_pieces(pieces, "|", max_size))
+    assert list(split_pieces([piece.encode() for piece in pieces], b"|", max_size)) == [part.encode() for part in found]
+    assert len(found) == len(expected) - 1
+    for part, whole in zip(found, expected, strict=False):
+        assert part == whole if len(whole) <= max_size else whole.startswith(part) and len(part) > max_size

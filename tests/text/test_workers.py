@@ -1,4 +1,4 @@
-"""Work on all cores: what other processes find is what this one would have found."""
+"""Worker processes give the same results as this process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from chargen.config import DataConfig
 from chargen.data.token_store import encoded
 from chargen.errors import CorpusError
-from chargen.text import corpus, workers
-from chargen.text import long_text as longtext
+from chargen.text import corpus, long_text, workers
 from chargen.text.corpus import open_in_place, read_corpus
 from chargen.text.long_text import count_characters
 from chargen.text.workers import map_blocks
@@ -23,19 +22,19 @@ LINES = ["Ăn quả nhớ kẻ trồng cây.\n", "東京 tower\n", "plain\n", "�
 
 @pytest.fixture
 def processes(monkeypatch):
-    """Two processes, however short the text."""
+    """Use two processes even for a short text."""
     for module in (workers, corpus):
         monkeypatch.setattr(module, "MIN_PARALLEL_BYTES", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(longtext, "TASK_BYTES", 50)
+    monkeypatch.setattr(long_text, "TASK_BYTES", 50)
 
 
-def suicidal(block: bytes) -> list[np.ndarray]:
+def kill_itself(block: bytes) -> list[np.ndarray]:
     os.kill(os.getpid(), signal.SIGTERM)
     return []
 
 
-def test_blocks_come_back_in_order_and_as_they_would_from_here(processes):
+def test_results_are_in_order_and_equal_those_of_this_process(processes):
     blocks = [(line * (1 + i % 7)).encode() for i, line in enumerate(LINES * 10)]
     found = list(map_blocks(count_characters, blocks, 1000))
     assert len(found) == len(blocks)
@@ -46,20 +45,20 @@ def test_blocks_come_back_in_order_and_as_they_would_from_here(processes):
 
 def test_a_process_that_is_killed_is_an_error(processes):
     with pytest.raises(CorpusError, match="was killed"):
-        list(map_blocks(suicidal, [b"a"] * 5, 1000))
+        list(map_blocks(kill_itself, [b"a"] * 5, 1000))
 
 
-def failing(block: bytes) -> list[np.ndarray]:
-    raise MemoryError("no room for it")
+def fail(block: bytes) -> list[np.ndarray]:
+    raise MemoryError("not enough memory")
 
 
-def test_what_fails_in_a_process_is_said_by_the_one_that_asked(processes, capfd):
-    with pytest.raises(CorpusError, match="MemoryError: no room for it"):
-        list(map_blocks(failing, [b"a"] * 5, 1000))
+def test_the_parent_reports_the_error_of_a_process(processes, capfd):
+    with pytest.raises(CorpusError, match="MemoryError: not enough memory"):
+        list(map_blocks(fail, [b"a"] * 5, 1000))
     assert capfd.readouterr().err == ""
 
 
-def test_processes_end_when_nobody_asks_on(processes, monkeypatch):
+def test_processes_end_when_the_iterator_is_closed(processes, monkeypatch):
     started = []
     original = workers._Worker.__init__
 
@@ -75,7 +74,7 @@ def test_processes_end_when_nobody_asks_on(processes, monkeypatch):
 
 
 @pytest.mark.parametrize("spec", ["char", "byte", "sp:300"])
-def test_a_long_file_is_surveyed_and_encoded_as_a_short_one(processes, monkeypatch, tmp_path, spec):
+def test_a_long_file_has_the_statistics_and_ids_of_a_short_one(processes, monkeypatch, tmp_path, spec):
     text = "".join(LINES) * 30
     path = tmp_path / "a.txt"
     path.write_bytes(text.encode())
@@ -102,13 +101,13 @@ def test_a_long_file_is_surveyed_and_encoded_as_a_short_one(processes, monkeypat
         ("a" * 49 + "\u0301" * 40).encode(),
     ],
 )
-def test_a_file_that_cleaning_would_change_does_not_stand_as_it_is(processes, tmp_path, data):
+def test_a_file_that_cleaning_would_change_is_not_read_in_place(processes, tmp_path, data):
     path = tmp_path / "a.txt"
     path.write_bytes(data)
     assert open_in_place(str(path), DataConfig()) is None
 
 
-def test_what_is_to_be_kept_does_not_count_as_unclean(processes, tmp_path):
+def test_a_file_that_cleaning_would_keep_is_read_in_place(processes, tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes("e\u0301\r\n".encode() * 40)
     content = open_in_place(str(path), DataConfig(newline="keep", normalize="none"))

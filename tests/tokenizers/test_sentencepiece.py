@@ -1,11 +1,13 @@
-"""Pieces of words: what a sentencepiece model makes of a text is made into that text again, whatever it is."""
+"""The subword tokenizer: encoding any text and decoding it gives the same text."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
+import os
 import random
+from pathlib import Path
 from pydoc_data.topics import topics
 
 import numpy as np
@@ -21,7 +23,7 @@ VIETNAMESE = "Trăm năm trong cõi người ta,\nChữ tài chữ mệnh khéo 
 TEXT = VIETNAMESE * 20 + "\n".join(topics[name] for name in sorted(topics))[:20_000]
 laws = settings(deadline=None)
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
-#: What a sentencepiece model could stumble over: its marks, its names, spaces, line ends, and what it has not seen.
+#: Strings that a sentencepiece model may change: its marks, its names, spaces, newlines, and unseen characters.
 awkward = st.lists(
     st.sampled_from(
         [*"▁ \n\t\r\0▅", "  ", "▁▁", "the", " the", "người", "<0x41>", "<unk>", "<s>", " ⁇ ", "\u2028", "\x85", "\x1c"]
@@ -36,7 +38,7 @@ def sp():
 
 
 def train(**settings_) -> bytes:
-    """A model as somebody else would train it."""
+    """A model trained without chargen."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXT.lower().splitlines()),
@@ -62,7 +64,7 @@ LOSSLESS = {
 @example(text="  runs   of  spaces \n\n\n\t\ttabs\r\n")
 @example(text="▁a▁ ▁\n▁")
 @example(text=TEXT[:300])
-def test_pieces_hold_any_text(sp, text):
+def test_pieces_encode_any_text(sp, text):
     ids = sp.encode(text)
     assert sp.decode(ids) == text
     assert b"".join(sp.token_bytes(int(i)) for i in ids) == text.encode()
@@ -76,19 +78,19 @@ def test_streamed_decoding_of_any_pieces_equals_decoding_at_once(sp, data):
     ids = data.draw(st.lists(st.integers(0, sp.vocab_size - 1)))
     decoder = StreamingDecoder(sp)
     pieces = [decoder.feed(i) for i in ids]
-    held_back = decoder.finish()
-    assert "".join(pieces) + held_back == sp.decode(ids)
-    assert held_back in ("", "\ufffd")
+    rest = decoder.finish()
+    assert "".join(pieces) + rest == sp.decode(ids)
+    assert rest in ("", "\ufffd")
 
 
 @laws
 @given(text=st.one_of(any_text, awkward))
-def test_a_stream_of_a_text_is_always_a_beginning_of_it(sp, text):
-    decoder, so_far = StreamingDecoder(sp), ""
+def test_a_streamed_text_is_always_a_prefix_of_the_text(sp, text):
+    decoder, decoded = StreamingDecoder(sp), ""
     for i in sp.encode(text).tolist():
-        so_far += decoder.feed(i)
-        assert text.startswith(so_far)
-    assert (so_far, decoder.finish()) == (text, "")
+        decoded += decoder.feed(i)
+        assert text.startswith(decoded)
+    assert (decoded, decoder.finish()) == (text, "")
 
 
 @laws
@@ -99,7 +101,7 @@ def test_no_piece_crosses_a_newline(sp, lines):
     assert whole.tolist() == [int(i) for part in parts for i in part]
 
 
-def test_ids_are_int32_below_the_vocabulary_size_and_the_boundary_is_none_of_them(sp):
+def test_ids_are_int32_below_the_vocabulary_size_without_the_boundary(sp):
     ids = sp.encode(TEXT + "中文 😀")
     assert (ids.dtype, sp.encode("").dtype) == (np.int32, np.int32)
     assert ids.min() > BOUNDARY_ID
@@ -109,7 +111,7 @@ def test_ids_are_int32_below_the_vocabulary_size_and_the_boundary_is_none_of_the
     assert sp.special_ids() == [BOUNDARY_ID]
 
 
-def test_a_lone_surrogate_is_refused_with_its_place(sp):
+def test_a_lone_surrogate_is_refused_with_its_position(sp):
     with pytest.raises(CorpusError) as caught:
         sp.encode("a \udc80")
     assert caught.value.message == "the text is not valid UTF-8 at character 3"
@@ -127,7 +129,7 @@ def test_pieces_are_fewer_than_characters(sp):
     assert len(sp.encode(" the")) == 1
 
 
-# ── training one ──────────────────────────────────────────────────────────────
+# ── training a model ──────────────────────────────────────────────────────────────
 
 
 def test_the_same_text_gives_the_same_model(sp):
@@ -140,7 +142,7 @@ def test_the_same_text_gives_the_same_model(sp):
     [["moonlight", "frostbite", "headstone"], ["明月光", "地上霜", "举头望"]],
     ids=["one byte a character", "three bytes a character"],
 )
-def test_a_text_of_one_long_line_is_learned_from(words):
+def test_pieces_are_learned_from_one_long_line(words):
     draw = random.Random(0)
     line = "".join(draw.choice(words) for _ in range(12_000 // len(words[0])))
     tokenizer = build_tokenizer("sp:300", f"{line}\na b c\n")
@@ -153,7 +155,7 @@ def test_a_text_of_one_long_line_is_learned_from(words):
         "emma\nolivia\nava\nisabella\nsophia\n" * 20,
         "床前明月光，\n疑是地上霜。\n" * 20,
         "床前明月光，\n疑是地上霜。\n" * 2000 + "a b\n",  # a space, but a rare one
-        "".join(map(chr, range(0x4E00, 0x5200))),  # more different characters than there is room for
+        "".join(map(chr, range(0x4E00, 0x5200))),  # more different characters than the vocabulary has pieces
         "a",
         "▁▅",
         " \n\n\t\r\n",
@@ -162,7 +164,7 @@ def test_a_text_of_one_long_line_is_learned_from(words):
     ],
     ids=["names", "han", "han and a space", "signs", "one character", "marks", "white space", "NUL", "nothing"],
 )
-def test_a_text_of_few_words_or_spaces_gives_pieces_that_hold_any_text(text):
+def test_pieces_of_a_text_with_few_words_or_spaces_encode_any_text(text):
     tokenizer = build_tokenizer("sp:290", text)
     for other in (text, text + " và  ▁▅\0", TEXT[:200]):
         assert tokenizer.decode(tokenizer.encode(other)) == other
@@ -201,7 +203,7 @@ def test_a_model_file_is_read(sp, tmp_path):
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
-def test_a_lossless_model_of_somebody_else_is_taken(tmp_path, model_type):
+def test_a_lossless_model_from_elsewhere_is_accepted(tmp_path, model_type):
     path = tmp_path / "other.model"
     path.write_bytes(train(**LOSSLESS, model_type=model_type))
     tokenizer = build_tokenizer(f"sp:{path}", TEXT)
@@ -222,7 +224,7 @@ def test_a_lossless_model_of_somebody_else_is_taken(tmp_path, model_type):
     ],
     ids=lambda change: ",".join(f"{key}={value}" for key, value in change.items()),
 )
-def test_a_lossy_model_is_refused_with_the_settings_that_would_do(tmp_path, change):
+def test_the_error_for_a_lossy_model_names_the_necessary_settings(tmp_path, change):
     path = tmp_path / "lossy.model"
     path.write_bytes(train(**{**LOSSLESS, **change}))
     with pytest.raises(TokenizerError) as caught:
@@ -231,7 +233,7 @@ def test_a_lossy_model_is_refused_with_the_settings_that_would_do(tmp_path, chan
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", b"\n\x0e\n\x05<unk>"])
-def test_a_file_that_is_no_model_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_model_is_refused(tmp_path, content):
     path = tmp_path / "x.model"
     path.write_bytes(content)
     with pytest.raises(TokenizerError, match="sentencepiece model"):
@@ -239,7 +241,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize("option", ["missing.model", ".", "", "12.5"])
-def test_what_is_neither_a_size_nor_a_file_is_refused(tmp_path, monkeypatch, option):
+def test_an_option_that_is_neither_a_size_nor_a_file_is_refused(tmp_path, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TokenizerError, match="neither a vocabulary size nor a sentencepiece model") as caught:
         build_tokenizer(f"sp:{option}", TEXT)
@@ -250,3 +252,22 @@ def test_what_is_neither_a_size_nor_a_file_is_refused(tmp_path, monkeypatch, opt
 def test_a_damaged_description_is_refused(model):
     with pytest.raises(TokenizerError):
         tokenizer_from_json({"name": "sp"} if model is None else {"name": "sp", "model": model})
+
+
+@pytest.mark.parametrize("option", ["/dev/zero", "pipe", "folder", "1" + "0" * 30, "99999999", "a\0b", "-5", "²"])
+def test_a_vocabulary_needs_a_plausible_size_or_a_regular_file(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    with pytest.raises(TokenizerError):
+        build_tokenizer(f"sp:{option}", "some text\n" * 100)
+
+
+def test_a_file_that_is_too_large_for_a_vocabulary_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("chargen.tokenizers.sentencepiece.MAX_MODEL_BYTES", 100)
+    Path("a.model").write_bytes(bytes(200))
+    with pytest.raises(TokenizerError, match="larger than 100 bytes"):
+        build_tokenizer("sp:a.model", "some text\n" * 100)

@@ -1,4 +1,4 @@
-"""The laws of every tokenizer, and what is particular to characters and to bytes."""
+"""The laws of every tokenizer, and the properties of the character and byte tokenizers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from chargen.tokenizers.tokenizer import (
 VIETNAMESE = "Trăm năm trong cõi người ta,\nChữ tài chữ mệnh khéo là ghét nhau.\n"
 laws = settings(deadline=None)
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
-#: One id of these, and any sequence of them, including what no text has.
+#: Tokenizers with any sequence of their ids, including sequences that no text gives.
 char = CharTokenizer(VIETNAMESE + "\U0001f600\0")
 byte = ByteTokenizer()
 tokenizers_and_ids = st.sampled_from([char, byte]).flatmap(
@@ -35,7 +35,7 @@ tokenizers_and_ids = st.sampled_from([char, byte]).flatmap(
 
 
 def streamed(tokenizer: Tokenizer, ids) -> list[str]:
-    """What each id gives, and at last what was held back."""
+    """The text of each id, and the rest at the end."""
     decoder = StreamingDecoder(tokenizer)
     return [*(decoder.feed(int(i)) for i in ids), decoder.finish()]
 
@@ -46,7 +46,7 @@ def streamed(tokenizer: Tokenizer, ids) -> list[str]:
 @laws
 @given(any_text)
 @example("\0\ufeff\ufffd\r\n\U0010ffff")
-def test_bytes_hold_any_text(text):
+def test_bytes_encode_any_text(text):
     ids = byte.encode(text)
     assert byte.decode(ids) == text
     assert [int(i) - 1 for i in ids] == list(text.encode())
@@ -55,7 +55,7 @@ def test_bytes_hold_any_text(text):
 @laws
 @given(any_text.filter(bool))
 @example("\0\ufeff\ufffd\r\n\U0010ffff")
-def test_characters_hold_any_text_over_their_vocabulary(text):
+def test_characters_encode_any_text_of_their_vocabulary(text):
     tokenizer = build_tokenizer("char", text)
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
@@ -66,7 +66,7 @@ def test_characters_hold_any_text_over_their_vocabulary(text):
 
 @laws
 @given(st.text(sorted(set(VIETNAMESE))))
-def test_characters_hold_other_texts_of_the_same_letters(text):
+def test_characters_encode_other_texts_of_the_same_letters(text):
     assert CharTokenizer(VIETNAMESE).decode(CharTokenizer(VIETNAMESE).encode(text)) == text
 
 
@@ -79,7 +79,7 @@ def test_ids_are_in_code_point_order_and_do_not_depend_on_the_order_of_the_text(
 
 
 @pytest.mark.parametrize("tokenizer", [char, byte], ids=["char", "byte"])
-def test_ids_are_int32_below_the_vocabulary_size_and_nothing_gives_none(tokenizer):
+def test_ids_are_int32_below_the_vocabulary_size(tokenizer):
     ids = tokenizer.encode(VIETNAMESE)
     assert (ids.dtype, tokenizer.encode("").dtype) == (np.int32, np.int32)
     assert ids.min() > BOUNDARY_ID
@@ -105,7 +105,7 @@ def test_streamed_decoding_equals_decoding_at_once(tokenizer_and_ids):
 
 @laws
 @given(any_text)
-def test_a_character_comes_with_the_last_of_its_bytes_and_never_in_parts(text):
+def test_a_character_is_decoded_with_its_last_byte(text):
     pieces = streamed(byte, byte.encode(text))
     expected = [part for c in text for part in [*[""] * (len(c.encode()) - 1), c]]
     assert pieces == [*expected, ""]
@@ -113,8 +113,8 @@ def test_a_character_comes_with_the_last_of_its_bytes_and_never_in_parts(text):
 
 @laws
 @given(any_text, st.characters(min_codepoint=0x80, exclude_categories=["Cs"]), st.data())
-def test_a_torn_end_is_one_replacement_character_and_only_at_the_end(text, torn, data):
-    ids = byte.encode(torn)
+def test_an_incomplete_character_at_the_end_is_one_replacement_character(text, character, data):
+    ids = byte.encode(character)
     cut = ids[: data.draw(st.integers(1, len(ids) - 1))]
     pieces = streamed(byte, np.concatenate([byte.encode(text), cut]))
     assert "".join(pieces[:-1]) == text
@@ -123,7 +123,7 @@ def test_a_torn_end_is_one_replacement_character_and_only_at_the_end(text, torn,
 
 @laws
 @given(tokenizers_and_ids)
-def test_the_boundary_decodes_to_nothing_wherever_it_stands(tokenizer_and_ids):
+def test_the_boundary_decodes_to_nothing_at_any_position(tokenizer_and_ids):
     tokenizer, ids = tokenizer_and_ids
     assert tokenizer.decode([i for i in ids if i != BOUNDARY_ID]) == tokenizer.decode(ids)
     assert tokenizer.token_bytes(BOUNDARY_ID) == b""
@@ -170,26 +170,26 @@ def test_an_unknown_character_is_counted_and_never_read_as_another(text):
 
 
 @pytest.mark.parametrize("characters", ["a", VIETNAMESE, "\0", "\U0010ffff", "\ud7ff\ue000"])
-def test_the_unknown_ids_mass_is_shared_out_over_exactly_the_characters_that_are_unknown(characters):
+def test_the_probability_of_the_unknown_id_is_divided_among_exactly_the_unknown_characters(characters):
     tokenizer = CharTokenizer(characters)
     unicode = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
     ids = tokenizer.encode(unicode)
     unknown = tokenizer.is_unknown(ids)
     assert tokenizer.decode(ids[~unknown]) == "".join(sorted(set(characters)))
     share = np.exp(tokenizer.unk_log_prob_nats(ids))
-    assert (share[~unknown] == 1.0).all()  # a known character is spelled by its id alone
+    assert (share[~unknown] == 1.0).all()  # a known character has the probability of its id
     # A million equal summands, each exact to about 1e-15 relative, with what exp() adds to it.
     assert math.isclose(share[unknown].sum(), 1.0, rel_tol=1e-9)
 
 
 @pytest.mark.parametrize("text", ["", "a", VIETNAMESE])
-def test_bytes_know_every_character_and_spell_nothing(text):
+def test_bytes_have_no_unknown_characters(text):
     ids = byte.encode(text)
     assert byte.is_unknown(ids).tolist() == [False] * len(ids)
     assert byte.unk_log_prob_nats(ids).tolist() == [0.0] * len(ids)
 
 
-def test_what_no_running_text_holds_is_never_written():
+def test_the_special_ids_are_the_boundary_and_the_unknown_id():
     assert char.special_ids() == [BOUNDARY_ID, UNKNOWN_ID]
     assert byte.special_ids() == [BOUNDARY_ID]
 
@@ -205,17 +205,17 @@ def test_characters_read_a_lone_surrogate_as_unknown():
 
 
 @pytest.mark.parametrize(("text", "place"), [("\ud800", 1), ("é\udc80b", 2)])
-def test_bytes_refuse_a_lone_surrogate_with_its_place(text, place):
+def test_bytes_refuse_a_lone_surrogate_with_its_position(text, place):
     with pytest.raises(CorpusError) as caught:
         byte.encode(text)
     assert caught.value.message == f"the text is not valid UTF-8 at character {place}"
     assert caught.value.hint
 
 
-# ── making one ────────────────────────────────────────────────────────────────
+# ── building ────────────────────────────────────────────────────────────────
 
 
-def test_a_text_of_too_many_distinct_characters_is_refused_with_a_way_out():
+def test_a_text_with_too_many_distinct_characters_is_refused_with_a_hint():
     text = "".join(map(chr, range(0x20, 0x20 + MAX_CHARACTERS)))
     with pytest.raises(TokenizerError, match="30,000 distinct characters") as caught:
         build_tokenizer("char", text)
@@ -242,7 +242,12 @@ def test_an_unknown_tokenizer_is_refused_with_the_list():
     assert caught.value.hint == "Did you mean 'char'? Known: char, byte, sp."
 
 
-def test_a_tokenizer_of_your_own_is_built_and_read_by_its_name(monkeypatch):
+@pytest.mark.parametrize("name", TOKENIZERS.names())
+def test_a_tokenizer_is_registered_under_its_own_name(name):
+    assert TOKENIZERS.get(name).name == name
+
+
+def test_a_registered_tokenizer_is_built_and_read_by_its_name(monkeypatch):
     class Reversed(ByteTokenizer):
         name = "reversed"
 
@@ -255,7 +260,7 @@ def test_a_tokenizer_of_your_own_is_built_and_read_by_its_name(monkeypatch):
     assert isinstance(tokenizer_from_json({"name": "reversed"}), Reversed)
 
 
-# ── where a text begins ───────────────────────────────────────────────────────
+# ── start of a text ───────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -263,6 +268,6 @@ def test_a_tokenizer_of_your_own_is_built_and_read_by_its_name(monkeypatch):
     [(CharTokenizer("a\n"), [2]), (byte, [11]), (CharTokenizer("ab"), [BOUNDARY_ID])],
     ids=["char", "byte", "no newline"],
 )
-def test_a_text_starts_after_a_newline_or_after_the_boundary_where_none_is_known(tokenizer, start):
+def test_a_text_starts_after_a_newline_or_after_the_boundary_if_the_newline_is_unknown(tokenizer, start):
     assert start_ids(tokenizer).tolist() == start
     assert start_ids(tokenizer).dtype == np.int32

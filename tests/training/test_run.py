@@ -82,7 +82,7 @@ def test_the_loss_falls_and_the_reported_one_is_that_of_the_saved_model(verse: s
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:320"])
 def test_a_resumed_run_is_the_run_that_was_never_stopped(cell: str, dropout: float, tokenizer: str, verse: str) -> None:
     members = 2 if dropout else 1
-    shape = {"cell": cell, "dropout": dropout, "weight_dropout": dropout, "num_layers": 2, "members": members}
+    shape = {"cell": cell, "dropout": dropout, "weight_dropout": dropout, "num_layers": 2, "ensemble_size": members}
     shape |= {"ngrams": 4, "ngram_rows": 64, "ngram_dropout": dropout} if dropout else {}
     data = DataConfig(tokenizer=tokenizer)
     whole, _ = run_plan(plan(verse, "whole", 30, model=shape, data=data))
@@ -155,7 +155,7 @@ def test_a_diverging_run_stops_and_keeps_what_was_good(verse: str, monkeypatch: 
 
     monkeypatch.setattr("chargen.networks.network.F.cross_entropy", poisoned)
     with pytest.raises(DivergenceError, match="the loss is nan .* at step 31") as caught:
-        run_plan(plan(verse, steps=300, model={"members": 1}))
+        run_plan(plan(verse, steps=300, model={"ensemble_size": 1}))
     assert "checkpoints/run/model.safetensors" in caught.value.hint
     saved = load_checkpoint(Path("checkpoints/run/model.safetensors"))
     assert saved.about["step"] == 30
@@ -274,7 +274,7 @@ def test_the_recipe_gives_more_time_a_larger_network_and_a_small_text_a_smaller_
 def test_the_recipe_gives_a_text_that_is_read_often_members_dropout_and_decay() -> None:
     chosen = [choose(10**6, 67, {"budget_s": s}, "cpu", {}, {}, flops=6e10 * s) for s in (20, 40, 300, 600, 3000)]
     models, decays = zip(*((model, train.weight_decay) for model, train in chosen), strict=True)
-    assert [model.members for model in models] == [1, 1, 2, 3, 4]
+    assert [model.ensemble_size for model in models] == [1, 1, 2, 3, 4]
     rates = [model.dropout for model in models]
     assert rates[:2] == [0.0, 0.0]
     assert rates == sorted(rates)
@@ -318,7 +318,7 @@ def test_a_text_that_stays_on_the_device_gives_the_same_batches(windows: int) ->
 def test_a_run_on_a_gpu_begins_as_one_on_a_cpu(verse: str, cell: str) -> None:
     losses = []
     for device in ("cpu", "cuda"):
-        given = plan(verse, device, steps=60, model={"cell": cell, "members": 2}, train={"batch_size": 8})
+        given = plan(verse, device, steps=60, model={"cell": cell, "ensemble_size": 2}, train={"batch_size": 8})
         with torch.backends.cudnn.flags(allow_tf32=False):
             reports, _ = run_plan(replace(given, device=device))
         losses.append([r.val_loss_nats_per_char for r in reports if isinstance(r, Evaluated)])

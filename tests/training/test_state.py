@@ -128,10 +128,10 @@ def test_a_state_of_another_device_is_a_stated_error(tmp_path: Path, chargen: Ch
 @pytest.mark.parametrize(
     "options",
     [
-        ("--hidden", "1000000"), ("--layers", str(10**7)), ("--members", str(10**9)), ("--embedding", str(10**9)),
+        ("--hidden", "1000000"), ("--layers", str(10**7)), ("--ensemble", str(10**9)), ("--embedding", str(10**9)),
         ("--hidden", str(HUGE)), ("--batch", str(10**12)), ("--seq-len", str(10**12)), ("--seed", str(2**64)),
         ("--seed", str(HUGE)), ("--lr", "1e300"), ("--lr", "nan"), ("--clip", "inf"), ("--weight-decay", "1e300"),
-        ("--hidden", "60000"), ("--members", "200", "--layers", "200"), ("--ngrams", "1000"),
+        ("--hidden", "60000"), ("--ensemble", "200", "--layers", "200"), ("--ngrams", "1000"),
     ],
     ids=lambda options: " ".join(options)[:30],
 )  # fmt: skip
