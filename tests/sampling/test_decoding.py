@@ -46,7 +46,7 @@ def test_draws_follow_the_stated_distribution(logits: np.ndarray, p: np.ndarray)
 @given(
     st.lists(st.floats(-30, 30), min_size=2, max_size=8), st.floats(0.01, 5), st.integers(0, 2**31), st.integers(0, 1)
 )
-def test_rules_leave_a_distribution_and_change_no_argument(
+def test_temperature_keeps_masked_ids_at_zero_and_its_argument_unchanged(
     values: list[float], temperature: float, seed: int, banned: int
 ) -> None:
     logits = np.array(values)
@@ -59,17 +59,17 @@ def test_rules_leave_a_distribution_and_change_no_argument(
 
 
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=8))
-def test_temperature_zero_takes_the_likeliest(values: list[float]) -> None:
+def test_temperature_zero_is_argmax(values: list[float]) -> None:
     logits = np.array(values)
     assert draw(apply_temperature(logits, 0.0), np.random.default_rng(0).random()) == int(np.argmax(logits))
 
 
-def test_a_small_temperature_is_nearly_the_likeliest() -> None:
+def test_small_temperature_approaches_argmax() -> None:
     assert softmax(apply_temperature(LOGITS, 0.01))[0] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:300"])
-def test_a_sample_has_the_asked_length_and_its_pieces_join_to_it(tokenizer: str, verse: str) -> None:
+def test_sample_has_the_requested_length_and_equals_its_streamed_pieces(tokenizer: str, verse: str) -> None:
     lm = LanguageModel(random_model(verse, tokenizer))
     for length in (0, 1, 57):
         pieces = list(lm.stream("Chữ", length=length, seed=3))
@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_another(verse: str) 
     assert lm.sample(length=80) != lm.sample(length=80)  # 80 characters of a wild model: never twice the same
 
 
-def test_a_sample_does_not_depend_on_the_others_under_its_seed(verse: str) -> None:
+def test_sample_is_independent_of_other_samples_of_its_seed(verse: str) -> None:
     lm = LanguageModel(random_model(verse))
     third = "".join(lm.stream(length=40, seed=5, number=2))
     together = ["".join(lm.stream(length=40, seed=5, number=n)) for n in range(4)]
@@ -92,7 +92,7 @@ def test_a_sample_does_not_depend_on_the_others_under_its_seed(verse: str) -> No
     assert len(set(together)) == 4
 
 
-def test_boundary_and_unknown_are_never_written() -> None:
+def test_boundary_and_unknown_id_are_never_drawn() -> None:
     model = random_model("ab")
     weights = dict(model.weights)
     weights["head.bias"] = weights["head.bias"] + np.array(
@@ -102,20 +102,20 @@ def test_boundary_and_unknown_are_never_written() -> None:
     assert set(lm.sample(length=100, seed=0)) <= {"a", "b"}
 
 
-def test_a_prompt_is_read() -> None:
+def test_prompt_changes_the_text() -> None:
     lm = LanguageModel(random_model(seed=2))
     assert "".join(lm.stream("The ", length=60, seed=0)) != "".join(lm.stream("Trăm", length=60, seed=0))
 
 
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
-def test_a_temperature_out_of_range_is_an_error(bad: float) -> None:
+def test_temperature_out_of_range_is_an_error(bad: float) -> None:
     with pytest.raises(ConfigError, match="temperature"):
         LanguageModel(random_model()).sample(temperature=bad)
     with pytest.raises(ConfigError, match="length"):
         SampleConfig(length=-1)
 
 
-def test_samples_follow_the_model(verse: str) -> None:
+def test_first_character_follows_the_model_distribution(verse: str) -> None:
     """The first character drawn has the distribution that the model states."""
     model = random_model("abc", seed=4)
     lm, engine = LanguageModel(model), NumpyEngine(model.config, model.weights)

@@ -1,4 +1,4 @@
-"""Each rule is its stated distribution, a row alone or among others; the text they are applied to is none other's."""
+"""Each sampling rule leaves its stated distribution, for single rows and for batches."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_draws_under_each_rule_follow_the_stated_distribution(rule: dict[str, fl
     assert chi_squared(counts, n * expected) < 23.5  # at most 4 degrees of freedom: p = 1e-4
 
 
-def test_typical_keeps_what_is_nearest_to_the_entropy() -> None:
+def test_typical_keeps_surprisals_nearest_to_the_entropy() -> None:
     order = np.argsort(np.abs(SURPRISALS - ENTROPY), kind="stable")
     for count in range(1, 5):
         mass = float(np.array(P)[order[:count]].sum())
@@ -76,9 +76,7 @@ def test_typical_keeps_what_is_nearest_to_the_entropy() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(rows, rules)
-def test_a_row_is_ruled_alone_as_among_others_and_stays_a_distribution(
-    values: list[list[float]], rule: dict[str, float]
-) -> None:
+def test_rules_of_a_batch_equal_rules_of_single_rows(values: list[list[float]], rule: dict[str, float]) -> None:
     logits = np.array(values)
     before = logits.copy()
     together = warped(logits, **rule)
@@ -90,7 +88,7 @@ def test_a_row_is_ruled_alone_as_among_others_and_stays_a_distribution(
 
 
 @pytest.mark.parametrize("name", SAMPLING_RULES)
-def test_a_field_of_the_settings_is_all_that_registers_a_rule(name: str) -> None:
+def test_a_field_of_sample_config_registers_a_rule(name: str) -> None:
     rule, options = SAMPLING_RULES[name], {param.name: param for param in sample.params}
     assert getattr(SampleConfig(), name) == rule.off == options[name].default
     assert SampleConfig.FIELDS[name] is rule.values
@@ -111,7 +109,7 @@ def test_rules_act_in_the_order_of_their_fields() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(rows, st.integers(1, 9), st.floats(0.01, 1))
-def test_what_is_kept_keeps_its_proportions(values: list[list[float]], k: int, p: float) -> None:
+def test_rules_keep_the_logits_of_kept_ids(values: list[list[float]], k: int, p: float) -> None:
     logits = np.array(values)
     for kept in (keep_top_k(logits, k), keep_top_p(logits, p), keep_min_p(logits, p), keep_typical(logits, p)):
         inside = np.isfinite(kept)
@@ -122,7 +120,7 @@ def test_what_is_kept_keeps_its_proportions(values: list[list[float]], k: int, p
     assert (mass >= p - 1e-9).all()
 
 
-def test_what_is_forbidden_stays_out_of_every_rule() -> None:
+def test_masked_ids_stay_masked_under_every_rule() -> None:
     logits = LOGITS + mask(0, 4)
     for rule in ({"top_k": 3}, {"top_p": 0.999}, {"typical": 0.999}, {"min_p": 1e-9}, {"temperature": 9.0}):
         assert set(np.flatnonzero(softmax(warped(logits, **rule)))) == {1, 2, 3}
