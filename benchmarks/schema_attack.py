@@ -238,7 +238,8 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
     from chargen.text.corpus import Corpus
     from chargen.text.long_text import LongText
     from chargen.training.budget import Budget
-    from chargen.training.run import _stream, build_loop
+    from chargen.training.loop import build_loop
+    from chargen.training.run import build_batch_source
     from chargen.training.saving import RunSaver
     from chargen.training.state import load_state
 
@@ -254,8 +255,8 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
         state = load_state(run.state_path)
         config = replace(state.train, device="cpu")  # as `train` replaces it by a device of this machine
         saver = RunSaver(RunWriter(RunLock(run.folder), run), data, state.model, config)
-        stream = _stream(data, config)
-        loop = build_loop(stream, saver, Budget(0.0, None, 100, 0), state, None, 60.0)
+        batches = build_batch_source(data, config)
+        loop = build_loop(batches, saver, Budget(0.0, None, 100, 0), state, None, 60.0)
         loop.trainer.train_step(0.5)
         return loop.trainer.network.export_weights()
 

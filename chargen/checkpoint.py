@@ -86,7 +86,8 @@ ABOUT: Spec = Record(  # of a model; a later version may say more
                 "ngram_5_nats_per_char": NUMBER,
                 "lzma_nats_per_char": NUMBER,
                 "entropy_nats_per_char": NUMBER,
-                "verdict": String(),
+                "diagnosis": String(),
+                "verdict": String(),  # the name of `diagnosis` in earlier versions
             }
         ),
     }

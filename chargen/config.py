@@ -32,6 +32,7 @@ MAX_NGRAM_DIM = 1 << 12  #: size of an n-gram embedding
 MAX_BATCH_SIZE = 1 << 20
 MAX_SEQ_LEN = 1 << 20  #: tokens
 MAX_STEPS = 10**12
+DEFAULT_BUDGET_S = 300.0  #: duration of a run for which the user gives no length
 MAX_SECONDS = 1e9  #: 32 years
 MAX_EPOCHS = 1e9
 MAX_LEARNING_RATE = 10.0
@@ -227,19 +228,22 @@ class DataConfig(Config):
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
-    """How a network is trained, and for how long. Exactly one of budget_s, steps and epochs is set."""
+    """How a network is trained, and for how long. Exactly one of budget_s, steps and epochs is set.
+
+    The defaults are those of the recipe (`training/recipe.py`), which adapts some of them to the run.
+    """
 
     budget_s: float | None = None  #: wall-clock time of the whole run in seconds, including start-up
     steps: int | None = None  #: number of optimizer steps
     epochs: float | None = None  #: number of passes over the training text
-    batch_size: int = 32  #: number of batch rows B; each is a separate stream of text
-    seq_len: int = 32  #: length T of a BPTT window, in tokens: gradients flow back at most this far
-    learning_rate: float = 4e-3  #: peak learning rate
+    batch_size: int = 64  #: number of batch rows B; each is a separate stream of text
+    seq_len: int = 24  #: length T of a BPTT window, in tokens: gradients flow back at most this far
+    learning_rate: float = 1e-2  #: peak learning rate
     final_learning_rate: float = 0.02  #: learning rate at the end of the decay, as a fraction of the peak
-    warmup: float = 0.02  #: fraction of the run in which the learning rate rises to its peak
-    beta1: float = 0.9  #: decay rate of Adam's first moment
+    warmup: float = 0.05  #: fraction of the run in which the learning rate rises to its peak
+    beta1: float = 0.5  #: decay rate of Adam's first moment
     beta2: float = 0.99  #: decay rate of Adam's second moment
-    weight_decay: float = 0.0  #: decoupled weight decay, for matrices only
+    weight_decay: float = 0.1  #: decoupled weight decay, for matrices only
     clip_norm: float = 1.0  #: maximum global norm of the gradients; larger gradients are scaled down to it
     seed: int = 0  #: seed of all random numbers
     device: str = "cpu"  #: "cpu", "cuda" or "mps"

@@ -64,7 +64,9 @@ def test_force_keeps_the_old_run_until_the_new_one_has_a_model(verse: str) -> No
     assert sorted(os.listdir("checkpoints")) == [".locks", "run"]
 
 
-@pytest.mark.parametrize("fails_in", ["chargen.training.run.build_loop", "chargen.training.trainer.Trainer.train_step"])
+@pytest.mark.parametrize(
+    "fails_in", ["chargen.training.loop.build_loop", "chargen.training.trainer.Trainer.train_step"]
+)
 def test_a_failing_force_leaves_the_old_run_byte_for_byte(verse: str, fails_in: str, monkeypatch) -> None:
     run_plan(plan(verse))
     before = files_of()
@@ -82,7 +84,7 @@ def test_a_failing_force_leaves_the_old_run_byte_for_byte(verse: str, fails_in: 
 def test_a_force_that_is_stopped_before_its_first_validation_leaves_the_old_run(verse: str) -> None:
     run_plan(plan(verse))
     before = files_of()
-    with pytest.raises(StoppedError, match="the run 'run' stays as it was"):
+    with pytest.raises(StoppedError, match="the run 'run' is unchanged"):
         list(train(plan(verse, force=True, length={"steps": 5000}), stop=lambda: True))
     assert files_of() == before
 
@@ -463,7 +465,7 @@ def test_signals_end_a_run_with_its_state_saved(number: int, status: int, verse:
     process.send_signal(number)
     assert process.wait(60) == status
     load_checkpoint(Path("checkpoints/run/model.safetensors"))
-    assert find_run("run").state.exists()
+    assert find_run("run").state_path.exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no such signals")

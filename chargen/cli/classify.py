@@ -11,6 +11,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.main import stop_on_signals
+from chargen.config import DEFAULT_BUDGET_S
 
 if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
@@ -39,7 +40,14 @@ HALVES = (0.5,)  #: of the texts that --labelled names: the second half is measu
     "--train", "to_learn", type=options.NAME, metavar="DATA", help="Train a model for each label of labelled texts."
 )
 @click.option("--name", type=options.NAME, help="Of the classifier that is trained. [default: that of DATA]")
-@click.option("--budget", callback=options.span, default="5m", show_default=True, metavar="TIME", help="Of all models.")
+@click.option(
+    "--budget",
+    callback=options.span,
+    default=f"{DEFAULT_BUDGET_S / 60:g}m",
+    show_default=True,
+    metavar="TIME",
+    help="Of all models.",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Train each model for so many steps instead.")
 @click.option("--hidden", "hidden_size", type=int, help="Units of each model.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)

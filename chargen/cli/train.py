@@ -11,6 +11,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.main import stop_on_signals
+from chargen.config import DEFAULT_BUDGET_S
 from chargen.errors import ConfigError
 from chargen.ui.terminal_text import visible
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from chargen.text.corpus import Corpus
     from chargen.training.events import Finished
     from chargen.training.run import Plan
-    from chargen.training.state import State
+    from chargen.training.state import TrainingState
 
 SAMPLE_CHARS = 240  #: of the sample that the display shows
 DATA_SETTINGS = ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
@@ -43,7 +44,10 @@ RESUMED_RUN = "a resumed run keeps the settings that it began with"
 )
 @click.option("--force", is_flag=True, help="Replace a run of that name, once the new one has a model.")
 @click.option(
-    "--budget", callback=options.span, metavar="TIME", help="Wall clock of the whole run: 90s, 5m, 1h30m. [default: 5m]"
+    "--budget",
+    callback=options.span,
+    metavar="TIME",
+    help=f"Wall clock of the whole run: 90s, 5m, 1h30m. [default: {DEFAULT_BUDGET_S / 60:g}m]",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Make exactly so many steps instead.")
 @click.option("--epochs", type=float, help="Read the text so many times instead.")
@@ -160,7 +164,7 @@ def _train_labelled(corpus: tuple[str, ...], as_json: bool, choices: dict[str, A
     others = options.given(*(name for name in choices if name not in goes_with))
     if others:
         raise click.UsageError(f"{others[0]} does not go with --label.")
-    length, model = _length(choices) or {"budget_s": 300.0}, _given(choices, *_model_settings())
+    length, model = _length(choices) or {"budget_s": DEFAULT_BUDGET_S}, _given(choices, *_model_settings())
     train_labelled(corpus[0], choices["name"], length, model, choices["seed"], choices["device"], as_json)
 
 
@@ -208,7 +212,7 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
     return Plan(
         corpus=read,
         name=choices["name"] or "",
-        length=length if length or saved else {"budget_s": 300.0},
+        length=length,
         data=data,
         model=model,
         train=training,
@@ -216,7 +220,7 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
         device=choices["device"],
         resume=choices["resume"] or "",
         force=choices["force"],
-        more_s=choices["more"] or 0.0,
+        extra_budget_s=choices["more"] or 0.0,
         init_from=choices["init_from"] or "",
         new_chars=choices["new_chars"],
         save_every_s=choices["save_every"],
@@ -226,7 +230,7 @@ def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
 
 
 def _corpora(
-    corpus: tuple[str, ...], choices: dict[str, Any], data: DataConfig, saved: State | None
+    corpus: tuple[str, ...], choices: dict[str, Any], data: DataConfig, saved: TrainingState | None
 ) -> tuple[Corpus, Corpus | None]:
     """Read the corpus and the validation text: those that the person names, or those of the run to resume.
 
@@ -257,7 +261,7 @@ def _corpora(
     return read, val_read
 
 
-def _saved(choices: dict[str, Any]) -> State:
+def _saved(choices: dict[str, Any]) -> TrainingState:
     """Return the saved state of the run to resume, once no option contradicts it.
 
     Raises:

@@ -137,9 +137,9 @@ def _recorded_locations(learned: TrainingText, model_path: Path | None) -> Itera
 def _decode_cached_ids(checkpoint: Checkpoint, learned: TrainingText) -> Span | None:
     """Decode the token ids that training left in the cache; None if they are missing or incomplete."""
     tokenizer = checkpoint.tokenizer
-    key = token_store.ids_key(tokenizer, learned.sha256, 0, learned.num_chars)
+    key = token_store.store_key(tokenizer, learned.sha256, 0, learned.num_chars)
     path = token_store.CACHE / f"{key[:32]}{token_store.SUFFIX}"
-    store = token_store.cached_store(path, key, tokenizer.vocab_size)
+    store = token_store.load_cached_store(path, key, tokenizer.vocab_size)
     if store is None:
         return None
     token_bytes = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
@@ -173,13 +173,13 @@ def write_index(path: Path, parts: Iterator[Hashes], about: Mapping[str, Any]) -
     Raises:
         StorageError: If the file cannot be written.
     """
-    token_store.make_room(path)
+    token_store.remove_old_store(path)
     return np.asarray(token_store.write_store(path, parts, 1 << 64, about).ids)
 
 
 def open_index(path: Path, key: str, note: Callable[[str], object]) -> Hashes | None:
     """Return the hashes of a file as a memory map; None if it is missing or damaged, which is passed to `note`."""
-    store = token_store.cached_store(path, key, 1 << 64, note)
+    store = token_store.load_cached_store(path, key, 1 << 64, note)
     if store is None or store.ids.dtype != np.uint64:
         return None
     return np.asarray(store.ids)

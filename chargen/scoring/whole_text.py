@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint
-from chargen.data.dataset import line_ids
+from chargen.data.dataset import encode_lines
 from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, windows_log_probs
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
@@ -130,7 +130,7 @@ def evaluate_lines(
         lines: Lines of a text in any form, newlines included.
     """
     normalized = [checkpoint.normalize(line) for line in lines]
-    ids, line_numbers = line_ids(checkpoint.tokenizer, checkpoint.data.documents, normalized)
+    ids, line_numbers = encode_lines(checkpoint.tokenizer, checkpoint.data.documents, normalized)
     log_probs = carried_protocol(select_engine(len(ids)), checkpoint, ids)
     nats = -log_probs - checkpoint.tokenizer.unk_log_prob_nats(ids)
     line_nats = np.bincount(line_numbers, nats, len(lines)).astype(np.float64)

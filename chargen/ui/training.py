@@ -213,7 +213,7 @@ def summary(report: Finished) -> Group:
         "",
         f"{ended} after {seconds(report.elapsed_s)}: {report.steps:,} steps, {report.epochs:.1f} epochs, "
         f"{report.chars_per_s:,.0f} chars/s; perplexity {report.val_perplexity_per_char:.2f} per character.",
-        report.verdict,
+        report.diagnosis,
         *report.advice,
         f"The best model (step {report.best_step:,}) is {report.model_path}",
     ]

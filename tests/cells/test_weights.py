@@ -119,10 +119,11 @@ def test_training_keeps_the_mask_and_resumes_to_the_same_bits(documents: str, to
 def test_init_from_masks_the_boundary_only_for_continuous_text() -> None:
     running, lines = random_model("abc\n"), random_model("abc\n", documents="line")
     text = LongText.from_string("abc\n€").span()
-    unmasked = init_from_model(running, text, "grow", {}, documents=True).weights["head.bias"]
+    unmasked = init_from_model(running, text, "grow", {}, has_documents=True).weights["head.bias"]
     assert unmasked[0] == min(0.0, *running.weights["head.bias"][1:])
     assert (unmasked > -1e3).all()
-    assert init_from_model(lines, text, "grow", {}, documents=False).weights["head.bias"][0] == np.float32(MASKED_LOGIT)
+    masked = init_from_model(lines, text, "grow", {}, has_documents=False).weights["head.bias"]
+    assert masked[0] == np.float32(MASKED_LOGIT)
     assert init_from_model(lines, text, "unknown", {}).weights["head.bias"][0] == lines.weights["head.bias"][0]
 
 

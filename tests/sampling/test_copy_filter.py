@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import Checkpoint, load_checkpoint
 from chargen.config import DataConfig, SampleConfig
-from chargen.data.token_store import CACHE, clean_cache, stored_ids
+from chargen.data.token_store import CACHE, clean_cache, load_or_encode_ids
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling import copy_filter as copy_filter_module
 from chargen.sampling import copy_report as copy_report_module
@@ -264,7 +264,7 @@ def test_cached_ids_decode_to_the_training_text(corpus_file: Path, tokenizer: st
     model = model_of("verse.txt", tokenizer, documents=documents)
     whole = read_corpus(["verse.txt"], DataConfig(documents=documents)).content
     expected = whole.span(0, model.about["train_chars"])
-    stored_ids(model.tokenizer, expected)
+    load_or_encode_ids(model.tokenizer, expected)
     corpus_file.unlink()
     found = find_training_text(model)
     assert found.read() == expected.read()

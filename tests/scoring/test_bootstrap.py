@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
 from chargen.config import DataConfig
-from chargen.data.baselines import lzma_text_nats, ngram_line_nats, ngram_nats, uniform_line_nats
-from chargen.data.dataset import line_ids, split_lines
+from chargen.data.baselines import lzma_text_nats, ngram_line_nats, ngram_nats_per_id, uniform_line_nats
+from chargen.data.dataset import encode_lines, split_lines
 from chargen.lm import LanguageModel
 from chargen.scoring.bootstrap import MAX_UNITS, bits_per_byte, most_different_lines, paired_bootstrap
 from chargen.scoring.scorer import utf8_size
@@ -44,7 +44,7 @@ def test_ids_of_lines_are_the_ids_of_the_text(name: str, kind: str, text: str) -
     lines = split_lines(text)
     if not whole:
         return
-    ids, numbers = line_ids(tokenizer, kind, lines)
+    ids, numbers = encode_lines(tokenizer, kind, lines)
     assert ids.tolist() == encoder(tokenizer, kind)(whole).tolist()
     assert (np.diff(numbers) >= 0).all()
     assert numbers[-1] < len(lines)
@@ -112,7 +112,7 @@ def test_lines_that_differ_most_come_first() -> None:
 def test_baselines_by_line_are_the_baselines_of_the_text() -> None:
     lines = split_lines(VERSE)
     tokenizer = build_tokenizer("char", VERSE * 3)
-    expected = ngram_nats(tokenizer.encode(VERSE * 3), tokenizer.encode(VERSE), tokenizer.vocab_size)
+    expected = ngram_nats_per_id(tokenizer.encode(VERSE * 3), tokenizer.encode(VERSE), tokenizer.vocab_size)
     assert ngram_line_nats(lines, VERSE * 3).sum() / len(VERSE) == pytest.approx(expected)
     assert uniform_line_nats(lines).sum() == pytest.approx(len(VERSE) * math.log(len(set(VERSE))))
     assert lzma_text_nats(lines, VERSE * 3) < lzma_text_nats(lines, None)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.data.token_store import encoded
+from chargen.data.token_store import encode_span
 from chargen.errors import CorpusError, StorageError
 from chargen.text import long_text
 from chargen.text.long_text import LongText
@@ -81,7 +81,7 @@ def test_truncated_text_is_gone(first, second, third):
 def test_encoding_in_pieces_equals_encoding_at_once(whole, spec):
     text = written([whole])
     tokenizer = build_tokenizer(spec, whole)
-    assert [int(i) for ids in encoded(tokenizer, text.span()) for i in ids] == tokenizer.encode(whole).tolist()
+    assert [int(i) for ids in encode_span(tokenizer, text.span()) for i in ids] == tokenizer.encode(whole).tolist()
 
 
 def test_the_error_for_a_full_disk_names_tmpdir():
