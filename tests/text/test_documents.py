@@ -1,4 +1,4 @@
-"""Documents: cut where they end, whole in the split, each begun anew in its lane."""
+"""Documents are split at their separators, stay whole in the split, and each starts with a reset state."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def documents(text: str, kind: str, block: int = 1000) -> list[str]:
         ("%", "a%%b\n%\n", ["a", "b"]),
     ],
 )
-def test_documents_are_cut_where_their_kind_says(kind, text, expected, block):
+def test_documents_are_split_at_their_separators(kind, text, expected, block):
     assert documents(text, kind, block) == expected
 
 
 @settings(deadline=None)
 @given(st.text("ab \n", max_size=30), st.sampled_from(["line", "blank", "file", "b"]), st.integers(1, 5))
-def test_where_blocks_are_cut_changes_nothing_and_no_document_is_empty(text, kind, block):
+def test_documents_do_not_depend_on_where_blocks_are_split_and_are_not_empty(text, kind, block):
     assert documents(text, kind, block) == documents(text, kind)
     assert all(documents(text, kind))
 
 
 @pytest.mark.parametrize("spec", ["char", "byte", "sp:300"])
-def test_the_boundary_stands_for_every_mark(spec):
+def test_every_mark_becomes_the_boundary(spec):
     text = "".join(name + MARK for name in NAMES)
     tokenizer = build_tokenizer(spec, "\n".join(NAMES))
     expected = [i for name in NAMES for i in [*tokenizer.encode(name).tolist(), BOUNDARY_ID]]
@@ -88,7 +88,7 @@ def test_one_document_cannot_be_split(tmp_path, monkeypatch):
         split(read_corpus(["a.txt"], DataConfig(documents="file")), None, 0.1)
 
 
-# ── lanes ─────────────────────────────────────────────────────────────────────
+# ── batch rows ─────────────────────────────────────────────────────────────────────
 
 lengths_of_documents = st.lists(st.integers(1, 12), min_size=1, max_size=20)
 
@@ -98,16 +98,16 @@ def an_epoch(stream: DocumentBatches, epoch: int) -> list[tuple[list[int], list[
     position, open_, found = Position(epoch), {}, []
     while position.epoch == epoch:
         batch = stream.get_batch(position)
-        for lane in range(stream.batch_size):
-            inside = batch.targets[:, lane] != NO_TARGET
+        for row in range(stream.batch_size):
+            inside = batch.targets[:, row] != NO_TARGET
             assert not (np.diff(inside.astype(int)) > 0).any()  # padding comes after
-            if batch.reset[lane]:
-                assert lane not in open_
-                open_[lane] = ([], [])
-            open_[lane][0].extend(batch.inputs[inside, lane].tolist())
-            open_[lane][1].extend(batch.targets[inside, lane].tolist())
-            if not inside.any() or open_[lane][1][-1] == BOUNDARY_ID:
-                found.append(open_.pop(lane))
+            if batch.reset[row]:
+                assert row not in open_
+                open_[row] = ([], [])
+            open_[row][0].extend(batch.inputs[inside, row].tolist())
+            open_[row][1].extend(batch.targets[inside, row].tolist())
+            if not inside.any() or open_[row][1][-1] == BOUNDARY_ID:
+                found.append(open_.pop(row))
         position = stream.next_position(position)
     assert not open_
     return [document for document in found if document[1]]
@@ -125,7 +125,7 @@ def test_an_epoch_reads_every_document_once_from_boundary_to_boundary(lengths, b
 
 @settings(deadline=None)
 @given(lengths_of_documents, st.integers(1, 5))
-def test_no_batch_is_without_a_target_and_every_epoch_has_an_order_of_its_own(lengths, batch_size):
+def test_every_batch_has_a_target_and_positions_advance(lengths, batch_size):
     ids = np.array([i for length in lengths for i in [*[1] * length, BOUNDARY_ID]], dtype=np.int32)
     stream, position = DocumentBatches(ids, batch_size, 4, seed=0), Position()
     seen = 0
