@@ -125,7 +125,7 @@ OTHERS = cases("""info | compare rnn-sp-0 gru-byte-0 lines val.txt --resamples 5
     CHECK crlf.txt | CHECK latin1.txt --encoding latin-1 | CHECK nfd.txt --normalize none | eval -m lines text.txt |
     classify --train labels.tsv --steps 25 --hidden 32 --seed 3 | classify -m labels 'The sea' 'Nhà của tôi' '山水' |
     classify --train labels --name three --steps 20 --hidden 32 --device cpu | classify -m three 'The sea' 'Nhà' |
-    train labels.tsv --label --name labelled --steps 20 --hidden 32 | classify -m labelled FEW |
+    classify --train labels.tsv --name labelled --steps 20 --hidden 32 | classify -m labelled FEW |
     classify -m labels --labelled labels.tsv --seed 5 | classify -m labels | CHECK odd.txt | CHECK folder | --version |
     classify --train labels --budget 2s --name quick | train text.txt SMALL --name members --force --members 1 |
     train text.txt SMALL --name tied | train --resume BASE --steps 80 | train --resume epochs --epochs 1 | info three |

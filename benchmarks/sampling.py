@@ -112,11 +112,11 @@ def measure(cell: str, hidden: int, seconds: float, turns: int, num_texts: int) 
 
 def one(lm: LanguageModel, compiled: bool = False) -> Call:
     """Return a call that generates one character of a text without end."""
-    before = streams.MANY_STEPS
-    streams.MANY_STEPS = 1 if compiled else 10**12
+    before = streams.COMPILE_AFTER_TOKENS
+    streams.COMPILE_AFTER_TOKENS = 1 if compiled else 10**12
     pieces = lm.stream(length=10**9, seed=0, temperature=TEMPERATURE)
     next(pieces)
-    streams.MANY_STEPS = before
+    streams.COMPILE_AFTER_TOKENS = before
     return lambda: next(pieces)
 
 
@@ -124,10 +124,10 @@ def many(lm: LanguageModel, num_texts: int, compiled: bool = False) -> Call:
     """Return a call that generates several texts at once."""
 
     def call() -> None:
-        before = streams.MANY_IDS
-        streams.MANY_IDS = 0 if compiled else 10**12
+        before = streams.COMPILE_BATCH_AFTER_TOKENS
+        streams.COMPILE_BATCH_AFTER_TOKENS = 0 if compiled else 10**12
         lm.samples(num_texts, length=LENGTH, seed=0, temperature=TEMPERATURE)
-        streams.MANY_IDS = before
+        streams.COMPILE_BATCH_AFTER_TOKENS = before
 
     return call
 

@@ -355,7 +355,7 @@ def test_printing_uses_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_command_line_reports_limits(chargen: Chargen) -> None:
     save_checkpoint(Path("m"), random_model("abc\n"))
     for more, says in (
-        (("-n", "1000000", "--best-of", "1000000"), "more than 1,000,000 samples"),
+        (("-n", "1000000", "--best-of", "1000000"), "at most 1,000,000 are possible"),
         (("--best-of", "100000", "--length", "100000"), "in memory together"),
         (("--report", "--length", "100000000"), "--report"),
     ):
