@@ -8,9 +8,11 @@ program allocate unbounded memory.
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from chargen.errors import ConfigError
@@ -270,6 +272,37 @@ class TrainConfig(Config):
             raise ConfigError(f"give exactly one of budget_s, steps and epochs, not {lengths or 'none'}")
 
 
+class SamplingRule:
+    """A rule that removes token ids before one is drawn; it is stated once, as a field of `SampleConfig`.
+
+    Args:
+        function: "module:attribute" of the function (logits [V] or [B, V], value) → logits. It is imported when the
+            rule is first used, so that the settings do not need NumPy.
+        off: The default value, with which the rule does nothing.
+        values: The allowed values.
+        metavar: Name of the value in the help of the command line.
+        help: Help of the command-line option: a full sentence.
+    """
+
+    def __init__(self, function: str, off: float, values: Integer | Number, metavar: str, help: str) -> None:
+        self.off = off
+        self.values = values
+        self.metavar = metavar
+        self.help = help
+        self._function = function
+
+    @cached_property
+    def function(self) -> Callable[[Any, Any], Any]:
+        """The function (logits, value) → logits."""
+        module, _, attribute = self._function.partition(":")
+        loaded: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), attribute)
+        return loaded
+
+    def as_field(self) -> Any:
+        """Return the dataclass field that registers this rule."""
+        return field(default=self.off, metadata={"rule": self})
+
+
 END_CONDITIONS = ("length", "newline", "boundary")
 
 
@@ -290,10 +323,35 @@ class SampleConfig(Config):
     dry_base: float = 1.1  #: factor on this penalty for each further repeated character
     dry_allowed: int = 12  #: length of a repetition that has no penalty, in characters
     temperature: float = 1.0  #: divisor of the logits; 0 always takes the most probable token
-    top_k: int = 0  #: sample from the k most probable tokens only; 0: from all
-    top_p: float = 1.0  #: sample from the most probable tokens with this total probability; 1: from all
-    typical: float = 1.0  #: sample from the most typical tokens with this total probability; 1: from all
-    min_p: float = 0.0  #: remove tokens with less than this fraction of the highest probability; 0: none
+    # The rules, in the order in which they act. A new rule is one more field here.
+    top_k: int = SamplingRule(
+        "chargen.sampling.logits_rules:keep_top_k",
+        0,
+        Integer(0, 10**9),
+        "K",
+        "Draw from the K most probable tokens only.",
+    ).as_field()
+    top_p: float = SamplingRule(
+        "chargen.sampling.logits_rules:keep_top_p",
+        1.0,
+        Number(0.0, 1.0, exclusive_low=True),
+        "P",
+        "Draw from the smallest set of most probable tokens with a total probability of P.",
+    ).as_field()
+    typical: float = SamplingRule(
+        "chargen.sampling.logits_rules:keep_typical",
+        1.0,
+        Number(0.0, 1.0, exclusive_low=True),
+        "P",
+        "Draw from the tokens whose surprisal is nearest to the entropy, with a total probability of P.",
+    ).as_field()
+    min_p: float = SamplingRule(
+        "chargen.sampling.logits_rules:keep_min_p",
+        0.0,
+        FRACTION,
+        "P",
+        "Draw from the tokens that are at least P times as probable as the most probable one.",
+    ).as_field()
     allow_invalid_utf8: bool = False  #: whether byte sequences that are no UTF-8 may be generated (shown as U+FFFD)
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
@@ -308,10 +366,6 @@ class SampleConfig(Config):
         "dry_base": Number(1.0, MAX_DRY_BASE),
         "dry_allowed": Integer(1, 10**9),
         "temperature": Number(0.0, MAX_TEMPERATURE),
-        "top_k": Integer(0, 10**9),
-        "top_p": Number(0.0, 1.0, exclusive_low=True),
-        "typical": Number(0.0, 1.0, exclusive_low=True),
-        "min_p": FRACTION,
         "allow_invalid_utf8": Boolean(),
     }
 
@@ -324,7 +378,15 @@ class SampleConfig(Config):
         if 0 < self.temperature < MIN_TEMPERATURE:
             raise_invalid("temperature", self.temperature, f"must be 0 or at least {MIN_TEMPERATURE:g}")
 
-    @property
-    def has_truncation(self) -> bool:
-        """Whether top-k, top-p, typical or min-p sampling can remove tokens."""
-        return self.top_k > 0 or self.top_p < 1.0 or self.typical < 1.0 or self.min_p > 0.0
+    @cached_property
+    def active_rules(self) -> tuple[tuple[SamplingRule, Any], ...]:
+        """The rules that are not off, each with its value, in the order in which they act."""
+        values = ((rule, getattr(self, name)) for name, rule in SAMPLING_RULES.items())
+        return tuple((rule, value) for rule, value in values if value != rule.off)
+
+
+#: Rules by the names of their fields, in the order in which they act.
+SAMPLING_RULES: dict[str, SamplingRule] = {
+    entry.name: entry.metadata["rule"] for entry in fields(SampleConfig) if "rule" in entry.metadata
+}
+SampleConfig.FIELDS = {**SampleConfig.FIELDS, **{name: rule.values for name, rule in SAMPLING_RULES.items()}}

@@ -26,7 +26,7 @@ from chargen.errors import ConfigError
 from chargen.graph.numba_backend import numba_installed
 from chargen.runs import find_model
 from chargen.sampling.generate import Generator, Sample
-from chargen.sampling.prefix_cache import PrefixCache, read
+from chargen.sampling.prefix_cache import PrefixCache, read_prefix
 from chargen.scoring.scorer import Score, score_stream, unknown_characters
 from chargen.text.documents import separator
 
@@ -110,8 +110,8 @@ class LanguageModel:
             prompt: Text that the generated text continues.
             number: Number of the sample under its seed, from 0; each number gives another text.
             settings: Fields of `SampleConfig` (temperature, length in characters, seed, top_k, stop, regex, …); without
-                a seed one is drawn. `after`: a prefix that was read already (see `read`), instead of the prompt.
-                `corpus`: files of the training text, for `max_copy`; without it they are searched.
+                a seed one is drawn. `prefix_cache`: a prompt that was read already (see `read_prefix`), in place of
+                `prompt`. `corpus`: files of the training text, for `max_copy`; without it they are searched.
 
         Raises:
             ConfigError: If a setting is out of range, or settings contradict each other.
@@ -119,7 +119,7 @@ class LanguageModel:
         >>> for piece in model.stream("ROMEO:", temperature=0.8):  # doctest: +SKIP
         ...     print(piece, end="", flush=True)
         """
-        return self.writing(prompt, **settings).stream(number)
+        return self.generator(prompt, **settings).stream(number)
 
     def samples(self, count: int, prompt: str = "", **settings: Any) -> list[Sample]:
         """Return several texts (and why each ended), generated as one batch, in the order of their numbers.
@@ -136,9 +136,9 @@ class LanguageModel:
 
         >>> [sample.text for sample in model.samples(5, "ROMEO:", length=80)]  # doctest: +SKIP
         """
-        return list(self.writing(prompt, num_texts=count, **settings).samples(range(count)))
+        return list(self.generator(prompt, num_texts=count, **settings).samples(range(count)))
 
-    def joins(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Infill]:
+    def infill(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Infill]:
         """Return several texts that lead from a prompt to a suffix (infilling; `sampling/search.py`).
 
         Args:
@@ -151,11 +151,11 @@ class LanguageModel:
         Raises:
             ConfigError: If a setting is out of range, or there are too many candidates for the memory.
 
-        >>> model.joins(3, "To be, ", " is the question.", length=40)  # doctest: +SKIP
+        >>> model.infill(3, "To be, ", " is the question.", length=40)  # doctest: +SKIP
         """
-        generator = self.writing(prompt, num_texts=particles, **settings)
+        generator = self.generator(prompt, num_texts=particles, **settings)
         suffix = self.checkpoint.normalize(suffix)
-        return [generator.join(suffix, number, particles) for number in range(count)]
+        return [generator.infill(suffix, number, particles) for number in range(count)]
 
     def copy_report(self, text: str, corpus: Sequence[str] = ()) -> CopyReport:
         """Report which parts of a text are copied from the training text.
@@ -167,16 +167,17 @@ class LanguageModel:
         Raises:
             CorpusError: If the training text cannot be found.
         """
-        from chargen.sampling.copy_report import copy_report
-        from chargen.sampling.training_text_index import training_text
+        from chargen.sampling.copy_report import make_copy_report
+        from chargen.sampling.training_text_index import find_training_text
 
-        return copy_report(text, training_text(self.checkpoint, corpus, self.path), self.checkpoint.data.documents)
+        learned = find_training_text(self.checkpoint, corpus, self.path)
+        return make_copy_report(text, learned, self.checkpoint.data.documents)
 
-    def writing(
+    def generator(
         self,
         prompt: str = "",
         *,
-        after: PrefixCache | None = None,
+        prefix_cache: PrefixCache | None = None,
         corpus: Sequence[str] = (),
         num_texts: int = 1,
         **settings: Any,
@@ -184,46 +185,47 @@ class LanguageModel:
         """Prepare a generator of texts after a prompt, which offers all decoding methods.
 
         Args:
-            prompt, after, corpus, settings: As for `stream`.
+            prompt, prefix_cache, corpus, settings: As for `stream`.
             num_texts: Approximate number of texts that are generated together; torch pays off for many.
 
-        >>> model.writing("ROMEO:", length=80).beam(8).text  # doctest: +SKIP
+        >>> model.generator("ROMEO:", length=80).beam(8).text  # doctest: +SKIP
         """
         config = SampleConfig(**{"seed": secrets.randbits(31), **settings})
         copies = None
         if config.max_copy:
-            from chargen.sampling.copy_filter import CopyFilter, copy_index  # imports the corpus readers
+            from chargen.sampling.copy_filter import CopyFilter, load_copy_index  # imports the corpus readers
 
-            copies = CopyFilter(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self._notify))
+            copies = CopyFilter(load_copy_index(self.checkpoint, config.max_copy, corpus, self.path, self._notify))
         if num_texts == 1 or num_texts * config.length <= MAX_NUMPY_TOKENS:
             use_numpy = self.device in ("auto", "cpu")
         else:  # compiled loops are faster than torch on a CPU
             use_numpy = numba_installed() and self._resolved_device() == "cpu"
         normalize = self.checkpoint.normalize
         return Generator(
-            self._numpy if use_numpy or after else self._torch,
+            self._numpy if use_numpy or prefix_cache else self._torch,
             self.tokenizer,
             self.checkpoint.start_ids,
             normalize(prompt),
             replace(config, regex=normalize(config.regex)),
             separator(self.checkpoint.data.documents) if self.checkpoint.has_documents else None,
             copies,
-            after,
+            prefix_cache,
         )
 
-    def read(self, text: str, before: PrefixCache | None = None) -> Iterator[PrefixCache]:
+    def read_prefix(self, text: str, previous: PrefixCache | None = None) -> Iterator[PrefixCache]:
         """Read a text and yield caches of longer and longer prefixes; the last one holds the whole text.
 
-        `stream(after=cache)` continues from a cache without reading the prefix again.
+        `stream(prefix_cache=cache)` continues from a cache without reading the prefix again.
 
         Args:
             text: Text to read.
-            before: Cache that this model made of a similar text; the prefix that both share is not read again.
+            previous: Cache that this model made of a similar text; the prefix that both share is not read again.
 
-        >>> *_, cache = model.read("ROMEO: But soft")  # doctest: +SKIP
-        >>> cache.bits_per_char, "".join(model.stream(after=cache, length=20))  # doctest: +SKIP
+        >>> *_, cache = model.read_prefix("ROMEO: But soft")  # doctest: +SKIP
+        >>> cache.bits_per_char, "".join(model.stream(prefix_cache=cache, length=20))  # doctest: +SKIP
         """
-        return read(self._numpy, self.tokenizer, self.checkpoint.start_ids, self.checkpoint.normalize(text), before)
+        ids, text = self.checkpoint.start_ids, self.checkpoint.normalize(text)
+        return read_prefix(self._numpy, self.tokenizer, ids, text, previous)
 
     @overload
     def score(self, texts: str, *, context: str | None = ..., end: bool | None = ..., pieces: bool = ...) -> Score: ...

@@ -186,7 +186,7 @@ def _learned_text(lm: LanguageModel, args: CompareArguments, config: DataConfig)
     """Return the end of the text that the baselines learn from: --learn, or the first model's training text."""
     from chargen.errors import CorpusError
     from chargen.runs import find_model
-    from chargen.sampling.training_text_index import TrainingText, training_text
+    from chargen.sampling.training_text_index import TrainingText, find_training_text
     from chargen.text.corpus import read_corpus
     from chargen.text.documents import MARK, separator
 
@@ -195,10 +195,10 @@ def _learned_text(lm: LanguageModel, args: CompareArguments, config: DataConfig)
         return LearnedText(corpus.text[-MAX_LEARNED_CHARS:], args.learn)
     name = args.models[0]
     try:
-        text = training_text(lm.checkpoint, model_path=find_model(name))
+        text = find_training_text(lm.checkpoint, model_path=find_model(name))
     except CorpusError:
         return LearnedText(None, "")
-    mark = separator(TrainingText.of(lm.checkpoint).data.documents)
+    mark = separator(TrainingText.from_checkpoint(lm.checkpoint).data.documents)
     return LearnedText(text.read()[-MAX_LEARNED_CHARS:].replace(MARK, mark), f"{name}’s text")
 
 

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE
+from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE, SAMPLING_RULES
+from chargen.schema import Integer
 from chargen.ui.terminal_text import write_raw
 
 if TYPE_CHECKING:
@@ -151,6 +152,26 @@ CORPUS_NAME = Name(_corpus_names, files=True)
 BUILTIN_CORPUS_NAME = Name(_corpus_names)
 CELL_NAME = Name(_cell_names)
 TOKENIZER_NAME = Name(_tokenizer_names)
+
+
+def sampling_rules(rule_option: Callable[..., Callable[[F], F]]) -> Callable[[F], F]:
+    """Return a decorator that adds an option for each sampling rule of `SampleConfig`, in the order of the rules.
+
+    Args:
+        rule_option: makes an option of the group in which help lists the rules.
+    """
+
+    def add_options(command: F) -> F:
+        for name, rule in reversed(SAMPLING_RULES.items()):
+            number = int if isinstance(rule.values, Integer) else float
+            command = rule_option(
+                f"--{name.replace('_', '-')}", type=number, default=rule.off, show_default=f"{rule.off:g}, off",
+                metavar=rule.metavar, help=rule.help,
+            )(command)  # fmt: skip
+        return command
+
+    return add_options
+
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?", re.ASCII | re.IGNORECASE)
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")

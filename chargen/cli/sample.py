@@ -102,22 +102,7 @@ class SampleArguments:
     help="Where a sample ends: at --length, at the first newline, or at the end of the document (boundary; for models "
     "trained with --documents).",
 )  # fmt: skip
-@rule_option(
-    "--top-k", type=int, default=0, show_default="0, all", metavar="K", help="Sample from the K likeliest characters."
-)
-@rule_option(
-    "--top-p", type=float, default=1.0, show_default=True, metavar="P",
-    help="Sample from the likeliest characters that together have the probability P (nucleus sampling).",
-)  # fmt: skip
-@rule_option(
-    "--typical", type=float, default=1.0, show_default=True, metavar="P",
-    help="Sample from the characters whose surprisal is nearest to the entropy and that together have the "
-    "probability P (locally typical sampling).",
-)  # fmt: skip
-@rule_option(
-    "--min-p", type=float, default=0.0, show_default=True, metavar="P",
-    help="Sample only from characters that are at least P times as likely as the likeliest one.",
-)  # fmt: skip
+@options.sampling_rules(rule_option)
 @rule_option(
     "--dry", type=float, default=0.0, show_default=True, metavar="NATS",
     help="Penalty for a character that would extend a repetition of 12 or more characters (--dry-allowed); it grows "
@@ -290,17 +275,20 @@ def _draw(
 
     if args.suffix:
         particles = args.particles or DEFAULT_INFILL_PARTICLES
-        infills = lm.joins(args.number, prompt, args.suffix, particles=particles, corpus=args.corpus, **settings)
+        infills = lm.infill(args.number, prompt, args.suffix, particles=particles, corpus=args.corpus, **settings)
         for index, infill in enumerate(infills):
-            facts = {"suffix_log_prob_nats": infill.suffix_log_prob_nats, "effective_candidates": infill.effective}
+            facts = {
+                "suffix_log_prob_nats": infill.suffix_log_prob_nats,
+                "effective_candidates": infill.effective_candidates,
+            }
             yield Sample(infill.text, "suffix", index, 0.0), facts
         return
     num_texts = max(args.number * args.best_of, args.particles, args.beam)
-    generator = lm.writing(prompt, num_texts=num_texts, corpus=args.corpus, **settings)
+    generator = lm.generator(prompt, num_texts=num_texts, corpus=args.corpus, **settings)
     if args.beam:
         yield generator.beam(args.beam), {}
     elif args.best_of > 1:
-        generator.check_held(args.best_of)
+        generator.check_memory(args.best_of)
         samples = generator.samples(range(args.number * args.best_of))
         for _ in range(args.number):
             candidates = list(islice(samples, args.best_of))

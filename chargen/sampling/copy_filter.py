@@ -1,14 +1,15 @@
-"""Which next ids would make a sample copy: a run of more than N characters that stands in the training text.
+"""Forbid copies: token ids that would extend a run of characters from the training text beyond N characters.
 
-    training text ─▶ hashes of all its stretches of N + 1 characters, sorted, in the cache ─┐
-    the last N characters of the sample, extended by each character ────────────────────────┴▶ mask [V]
+    training text ─▶ sorted hashes of its windows of N + 1 characters, in the cache ─┐
+    the last N characters of the text, extended by each possible character ──────────┴▶ mask [V]
 
-A stretch's hash is H = B · h(first N characters) + (last character) mod p (`text/hashing.py`). So all extensions
-of a sample lie in one range of 2²⁰ or so numbers out of 2⁶¹, one binary search finds those that stand in the text, and
-what H exceeds the range's beginning by is the forbidden character itself, whatever the size of the vocabulary.
+The hash of a window is H = B · h(first N characters) + (last character) mod p (`text/hashing.py`). So the hashes of all
+one-character extensions of a text lie in one range of about 2²⁰ numbers out of 2⁶¹. One binary search finds those that
+occur in the training text, and the difference between H and the start of the range is the forbidden character itself,
+for a vocabulary of any size.
 
-No copy passes. Of n characters of text and V of a vocabulary, one is forbidden in error with a probability of
-nVN/2⁶¹ at most: 10⁻⁹ for a million characters, 65 letters and N = 40.
+No copy is missed. With n characters of training text and V token ids, a token id is forbidden by mistake with a
+probability of at most nVN/2⁶¹: 10⁻⁹ for a million characters, 65 token ids and N = 40.
 """
 
 from __future__ import annotations
@@ -20,220 +21,234 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint
 from chargen.config import check_count
-from chargen.data import token_store as encode
+from chargen.data import token_store
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling.processors import LogitsProcessor, Mask
 from chargen.sampling.training_text_index import (
-    CODES,
+    NUM_CODE_POINTS,
     TrainingText,
-    open_hashes,
-    stretch_hashes,
-    training_text,
-    write_hashes,
+    find_training_text,
+    open_index,
+    window_hashes,
+    write_index,
 )
 from chargen.text.hashing import BASE, PRIME, Hashes, hash_text
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
-LONGEST_RUN = 10_000  #: characters that a copy may be allowed to have
-MAX_CHARS = 1 << 28  #: of a training text: an index of 2 GiB
-MAX_REMEMBERED = 1 << 16  #: continuations of torn characters that are kept, some hundred bytes each
+MAX_COPY = 10_000  # limit of max_copy, in characters
+MAX_CHARS = 1 << 28  # limit of the training text: its index has 2 GiB
+MAX_CACHED_ENTRIES = 1 << 16  # limit of the cached continuations of incomplete characters, some hundred bytes each
 
 
 class CopyState(NamedTuple):
-    """Where a sample stands: a value, to be kept or given twice."""
+    """The end of the text so far: a value."""
 
     window: str  #: the last N characters, or all there are
-    hash: int  #: of those
-    torn: bytes  #: of a character that is not whole yet
+    hash: int  #: of the window
+    incomplete: bytes  #: the first bytes of a character that is not complete yet
 
 
-START = CopyState("", 0, b"")
+INITIAL_STATE = CopyState("", 0, b"")
 
 
 class CopyIndex:
-    """Says of each next id whether it would make a run of more than `most_chars` characters of a text.
+    """Tells which token ids would make a run of more than `max_copy` characters that occurs in a text.
+
+    A token id of several characters is forbidden if any of them would end such a run. Where a token id is a part of a
+    character, the last part is forbidden.
 
     Args:
-        hashes: of all stretches of one character more in it, sorted, each once; see `text/stretches.py`.
-        most_chars: the longest run that may be copied.
-        tokenizer: of the model. An id of several characters is forbidden if any of them would end such a run; where an
-            id is a part of a character, the last part of one is.
+        hashes: The hashes of all windows of max_copy + 1 characters of the text, sorted, without duplicates; see
+            `window_hashes`.
+        max_copy: The longest run that may be copied, in characters.
+        tokenizer: The tokenizer of the model.
+
+    Raises:
+        ConfigError: If `max_copy` is out of range.
     """
 
-    def __init__(self, hashes: Hashes, most_chars: int, tokenizer: Tokenizer) -> None:
-        check_most_chars(most_chars)
-        self.most_chars = most_chars
+    def __init__(self, hashes: Hashes, max_copy: int, tokenizer: Tokenizer) -> None:
+        check_max_copy(max_copy)
+        self.max_copy = max_copy
         self._hashes = hashes
         self._tokenizer = tokenizer
-        self._after: dict[bytes, _Continuations] = {}
-        self._powers = [pow(BASE, k, PRIME) for k in range(most_chars + 1)]
+        self._continuations_after: dict[bytes, _Continuations] = {}
+        self._powers = [pow(BASE, k, PRIME) for k in range(max_copy + 1)]
 
-    def read(self, text: str, state: CopyState = START) -> CopyState:
-        """Return the state after a text, a prompt for example."""
-        window = (state.window + text)[-self.most_chars :]
+    def state_after(self, text: str, state: CopyState = INITIAL_STATE) -> CopyState:
+        """Return the state after some text, for example a prompt."""
+        window = (state.window + text)[-self.max_copy :]
         return CopyState(window, hash_text(window), b"")
 
     def advance(self, state: CopyState, token_id: int) -> CopyState:
-        """Return the state after one more id. With the boundary a document ends, and nothing is copied across that."""
+        """Return the state after one more token id. The boundary resets it: no copy crosses the end of a document."""
         if token_id == BOUNDARY_ID:
-            return START
-        after = self._continuations(state.torn)
+            return INITIAL_STATE
+        continuations = self._continuations(state.incomplete)
         window, value = state.window, state.hash
-        for char in after.texts[token_id]:
-            if len(window) == self.most_chars:
+        for char in continuations.texts[token_id]:
+            if len(window) == self.max_copy:
                 value -= ord(window[0]) * self._powers[-2]
                 window = window[1:]
             value = (value * BASE + ord(char)) % PRIME
             window += char
-        return CopyState(window, value, after.torn[token_id])
+        return CopyState(window, value, continuations.incomplete[token_id])
 
-    def forbidden(self, state: CopyState) -> NDArray[np.bool_]:
-        """Tell of each id whether it would make too long a run, [V].
+    def forbidden_mask(self, state: CopyState) -> Mask:
+        """Return which token ids would make a run that is too long, [V].
 
-        All may be: of a text of one letter there is nothing else to write. The caller tells.
+        All of them may: after a text of a single letter nothing else can follow. The caller reports that.
         """
-        after = self._continuations(state.torn)
-        mask = np.zeros(len(after.texts), dtype=np.bool_)
-        for prefix, begin in self._ranges(state, after):
-            for char in self._characters(begin):
-                if prefix + char in after.ids:
-                    mask[after.ids[prefix + char]] = True
+        continuations = self._continuations(state.incomplete)
+        mask = np.zeros(len(continuations.texts), dtype=np.bool_)
+        for prefix, range_start in self._ranges(state, continuations):
+            for char in self._characters(range_start):
+                if prefix + char in continuations.ids:
+                    mask[continuations.ids[prefix + char]] = True
         return mask
 
-    def _ranges(self, state: CopyState, after: _Continuations) -> Iterator[tuple[str, int]]:
-        """Yield what an id may write first, with the beginning of the range of what follows it; most empty ones not."""
-        missing = self.most_chars - len(state.window)  # characters, before which there is no whole stretch
-        if not after.deepest:  # an id is a character at most: one range, and numbers are faster than arrays
-            if not missing:
+    def _ranges(self, state: CopyState, continuations: _Continuations) -> Iterator[tuple[str, int]]:
+        """Yield each prefix of a token's text with the start of the hash range of its extensions.
+
+        Most prefixes whose range contains no hash are left out.
+        """
+        num_missing = self.max_copy - len(state.window)  # characters until there is a whole window
+        if not continuations.max_depth:  # a token id is at most one character: one range; integers are faster
+            if not num_missing:
                 yield "", state.hash * BASE % PRIME
-        elif missing <= after.deepest and len(self._hashes):
-            begins = np.array(self._begins(state, after.deepest), dtype=np.uint64)[after.depths] + after.hashes
-            begins = np.minimum(begins, begins - np.uint64(PRIME))
-            places = np.minimum(self._hashes.searchsorted(begins), len(self._hashes) - 1)
-            # The last hash of all may lie below a range: then the difference is a very large number.
-            filled = (self._hashes[places] - begins < np.uint64(CODES)) & (after.depths >= missing)
-            for k in np.flatnonzero(filled).tolist():
-                yield after.prefixes[k], int(begins[k])
+        elif num_missing <= continuations.max_depth and len(self._hashes):
+            base_starts = np.array(self._range_starts(state, continuations.max_depth), dtype=np.uint64)
+            starts = base_starts[continuations.depths] + continuations.hashes
+            starts = np.minimum(starts, starts - np.uint64(PRIME))
+            indices = np.minimum(self._hashes.searchsorted(starts), len(self._hashes) - 1)
+            # The last hash may be below the start of a range: then the difference wraps to a very large number.
+            has_hash = self._hashes[indices] - starts < np.uint64(NUM_CODE_POINTS)
+            for k in np.flatnonzero(has_hash & (continuations.depths >= num_missing)).tolist():
+                yield continuations.prefixes[k], int(starts[k])
 
-    def _characters(self, begin: int) -> Iterator[str]:
-        """Yield the characters whose stretches stand in the text, of the range that begins here."""
-        place = int(self._hashes.searchsorted(np.uint64(begin)))
-        while place < len(self._hashes) and (code := int(self._hashes[place]) - begin) < CODES:
+    def _characters(self, range_start: int) -> Iterator[str]:
+        """Yield the last characters of the windows whose hashes are in the range that starts here."""
+        index = int(self._hashes.searchsorted(np.uint64(range_start)))
+        while index < len(self._hashes) and (code := int(self._hashes[index]) - range_start) < NUM_CODE_POINTS:
             yield chr(code)
-            place += 1
+            index += 1
 
-    def _begins(self, state: CopyState, deepest: int) -> list[int]:
-        """Return where the range of the next character begins, after 0, 1, … more characters that are all 0."""
-        N, window, value = self.most_chars, state.window, state.hash
-        begins = [value * BASE % PRIME]
-        for depth in range(1, deepest + 1):
-            gone = depth - 1 - (N - len(window))  # the place of the character that the next one pushes out
-            if 0 <= gone < len(window):
-                value -= ord(window[gone]) * self._powers[len(window) - 1 - gone]
-            begins.append(value * pow(BASE, depth + 1, PRIME) % PRIME)
-        return begins
+    def _range_starts(self, state: CopyState, max_depth: int) -> list[int]:
+        """Return the start of the next character's hash range after 0, 1, …, max_depth more characters of code 0."""
+        window, value = state.window, state.hash
+        starts = [value * BASE % PRIME]
+        for depth in range(1, max_depth + 1):
+            dropped = depth - 1 - (self.max_copy - len(window))  # index of the character that leaves the window
+            if 0 <= dropped < len(window):
+                value -= ord(window[dropped]) * self._powers[len(window) - 1 - dropped]
+            starts.append(value * pow(BASE, depth + 1, PRIME) % PRIME)
+        return starts
 
-    def _continuations(self, torn: bytes) -> _Continuations:
-        after = self._after.get(torn)
-        if after is None:
-            if len(self._after) * self._tokenizer.vocab_size >= MAX_REMEMBERED:
-                self._after.clear()
-            after = self._after[torn] = _Continuations(self._tokenizer, torn, self.most_chars)
-        return after
+    def _continuations(self, incomplete: bytes) -> _Continuations:
+        found = self._continuations_after.get(incomplete)
+        if found is None:
+            if len(self._continuations_after) * self._tokenizer.vocab_size >= MAX_CACHED_ENTRIES:
+                self._continuations_after.clear()
+            found = _Continuations(self._tokenizer, incomplete, self.max_copy)
+            self._continuations_after[incomplete] = found
+        return found
 
 
 class _Continuations:
-    """What every id writes after the bytes of a torn character, and the beginnings of that.
+    """The text that each token id writes after the first bytes of a character, and the prefixes of these texts.
 
-    A prefix is what an id writes before some character of it: "" for all, and of "the" also "t" and "th".
+    A prefix is the text before some character of a token: "" for all, and for "the" also "t" and "th".
     """
 
-    def __init__(self, tokenizer: Tokenizer, torn: bytes, most_chars: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, incomplete: bytes, max_copy: int) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.texts: list[str] = []
-        self.torn: list[bytes] = []
-        beginnings: dict[str, list[int]] = {}
+        self.texts: list[str] = []  #: of each token id
+        self.incomplete: list[bytes] = []  #: of each token id: the first bytes of the next character
+        ids_by_start: dict[str, list[int]] = {}
         for token_id in range(tokenizer.vocab_size):
-            decoder.setstate((torn, 0))
+            decoder.setstate((incomplete, 0))
             text = decoder.decode(tokenizer.token_bytes(token_id))
             self.texts.append(text)
-            self.torn.append(decoder.getstate()[0])
+            self.incomplete.append(decoder.getstate()[0])
             for end in range(1, len(text) + 1):
-                beginnings.setdefault(text[:end], []).append(token_id)
-        self.ids = {text: np.array(ids) for text, ids in beginnings.items()}  #: those that write this first
-        hashes = {text[:-1]: hash_text(text[:-1][-most_chars:]) * BASE % PRIME for text in beginnings} or {"": 0}
-        # In an order in which numbers that rise are looked for: near ones in turn.
+                ids_by_start.setdefault(text[:end], []).append(token_id)
+        self.ids = {start: np.array(ids) for start, ids in ids_by_start.items()}  #: token ids whose text starts so
+        prefixes = {start[:-1] for start in ids_by_start} or {""}
+        hashes = {prefix: hash_text(prefix[-max_copy:]) * BASE % PRIME for prefix in prefixes}
+        # Sorted so that the binary searches visit ascending numbers, which are near each other in memory.
         self.prefixes = sorted(hashes, key=lambda prefix: (len(prefix), hashes[prefix]))
         self.hashes = np.array([hashes[prefix] for prefix in self.prefixes], dtype=np.uint64)
         self.depths = np.array([len(prefix) for prefix in self.prefixes])
-        self.deepest = int(self.depths[-1])
+        self.max_depth = int(self.depths[-1])
 
 
 class CopyFilter(LogitsProcessor):
-    """Forbids an id that would make too long a run that stands in the training text."""
+    """Forbids the token ids that would make too long a run from the training text."""
 
     def __init__(self, index: CopyIndex) -> None:
         self._index = index
 
-    def begin(self, prompt: str, ids: Ids) -> CopyState:
-        return self._index.read(prompt)
+    def initial_state(self, prompt: str, prompt_ids: Ids) -> CopyState:
+        """Return the state after the prompt, whose end counts as a part of a copied run."""
+        return self._index.state_after(prompt)
 
     def advance(self, state: CopyState, token_id: int) -> CopyState:
+        """Return the state after one more token id."""
         return self._index.advance(state, token_id)
 
-    def forbidden(self, state: CopyState) -> Mask | None:
-        return self._index.forbidden(state)
+    def forbidden_mask(self, state: CopyState) -> Mask | None:
+        """Return which token ids would make a run that is too long, [V]."""
+        return self._index.forbidden_mask(state)
 
 
-def copy_index(
+def load_copy_index(
     checkpoint: Checkpoint,
-    most_chars: int,
+    max_copy: int,
     corpus: Sequence[str] = (),
     model_path: Path | None = None,
     note: Callable[[str], object] = lambda text: None,
 ) -> CopyIndex:
-    """Return the index of the text that a model learned from, from the cache if it was made before.
+    """Return the index of a model's training text, from the cache if it was built before.
 
     Args:
-        checkpoint: the model.
-        most_chars: the longest run that may be copied, 1 to LONGEST_RUN.
-        corpus, model_path: where the text is; see `training_text`. A corpus that is given is looked at in any case.
-        note: is told if the index in the cache was damaged.
+        checkpoint: The model.
+        max_copy: The longest run that may be copied, in characters, 1 to MAX_COPY.
+        corpus, model_path: Where the text is; see `find_training_text`. A named corpus is always checked.
+        note: Is called with a message if the index in the cache was damaged.
 
     Raises:
-        ConfigError: `most_chars` is out of its range.
-        CorpusError: the text is not at hand, another one, or longer than MOST_CHARS.
-        StorageError: the index cannot be written.
+        ConfigError: If `max_copy` is out of range.
+        CorpusError: If the text is not found, is another one, or has more than MAX_CHARS characters.
+        StorageError: If the index cannot be written.
     """
-    check_most_chars(most_chars)
-    learned = TrainingText.of(checkpoint)
+    check_max_copy(max_copy)
+    learned = TrainingText.from_checkpoint(checkpoint)
     if learned.num_chars > MAX_CHARS:
         raise CorpusError(
             f"the model learned from {learned.num_chars:,} characters, but copies can be forbidden of "
             f"{MAX_CHARS:,} at most",
             "Leave out --max-copy.",
         )
-    text = training_text(checkpoint, corpus) if corpus else None
-    # The hash is of the clean text, so it says all that the data's settings do to it.
-    key = hashlib.sha256(f"copies 1 {learned.sha256} {learned.num_chars} {most_chars}".encode()).hexdigest()
-    path = encode.CACHE / f"{key[:32]}{encode.INDEX_SUFFIX}"
-    hashes = open_hashes(path, key, note)
+    text = find_training_text(checkpoint, corpus) if corpus else None
+    # The hash is of the clean text, so it covers the effect of all data settings.
+    key = hashlib.sha256(f"copies 1 {learned.sha256} {learned.num_chars} {max_copy}".encode()).hexdigest()
+    path = token_store.CACHE / f"{key[:32]}{token_store.INDEX_SUFFIX}"
+    hashes = open_index(path, key, note)
     if hashes is None:
-        text = text or training_text(checkpoint, (), model_path)
-        hashes = write_hashes(path, stretch_hashes(text, most_chars + 1), {"sha256": key})
-    return CopyIndex(hashes, most_chars, checkpoint.tokenizer)
+        text = text or find_training_text(checkpoint, (), model_path)
+        hashes = write_index(path, window_hashes(text, max_copy + 1), {"sha256": key})
+    return CopyIndex(hashes, max_copy, checkpoint.tokenizer)
 
 
-def check_most_chars(most_chars: int) -> None:
-    """Check that a run of so many characters can be looked for.
+def check_max_copy(max_copy: int) -> None:
+    """Check the maximum length of a copy.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: If it is not a whole number from 1 to MAX_COPY.
     """
-    check_count("max_copy", most_chars)
-    if most_chars > LONGEST_RUN:
-        raise ConfigError(f"max_copy is {most_chars:,}, but must be at most {LONGEST_RUN:,}")
+    check_count("max_copy", max_copy)
+    if max_copy > MAX_COPY:
+        raise ConfigError(f"max_copy is {max_copy:,}, but must be at most {MAX_COPY:,}")

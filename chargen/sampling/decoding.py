@@ -1,292 +1,293 @@
-"""Writing one text: draw one id after another, and yield characters as soon as they stand.
+"""The generation loops: draw one token id after another, for one text or for many texts at once.
 
-logits [V] ─▶ forbid what no text holds ─▶ guides ─▶ temper, truncate ─▶ draw ─▶ id ─▶ characters
-     ▲                                                                          │
-     └────────────────────── the stream's next step ◀───────────────────────────┘
+    logits [V] ─▶ mask invalid UTF-8 ─▶ processors ─▶ temperature and rules ─▶ draw ─▶ token id ─▶ characters
+        ▲                                                                                │
+        └──────────────────────────── next step of the stream ◀──────────────────────────┘
 
-Writing many texts side by side: one step of all of them is one batch of matrix products.
+For many texts the logits are [B, V], and one step of all texts is one batch of matrix products. Each text has its own
+random numbers, so a text does not depend on the texts that are generated beside it.
 
-    logits [B, V] ─▶ forbid what no text holds ─▶ guides, a row each ─▶ temper, truncate ─▶ draw, a row each ─▶ ids [B]
-         ▲                                                                                                      │
-         └─────────────────────────────── engine: one step of all rows ◀────────────────────────────────────────┘
-
-Each text has random numbers of its own, so what it says does not depend on which others are written beside it.
+`generate_text` and `generate_batch` handle all settings. Where nothing but the length ends a text and there are no
+processors, `generate_chars`, `generate_tokens` and `sample_ids` draw the same token ids with less work for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.config import SampleConfig
 from chargen.engines.interface import Engine, EngineState, Stream
-from chargen.sampling.logits_rules import (
-    AT_ONCE,
-    MIN_TEMPERATURE,
-    OUT,
-    Logits,
-    check_finite,
-    draw,
-    draw_rows,
-    first_above,
-    warp_logits,
-)
-from chargen.sampling.sequence import GeneratedSequence, GenerationContext, apply_processors
+from chargen.sampling.logits_rules import Logits, check_finite, draw, draw_batch, make_draw, warp_logits
+from chargen.sampling.sequence import DEAD_END, GeneratedSequence, GenerationContext, apply_processors
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, COMPLETE, Ids, StreamingDecoder
 
-Draw = Callable[[NDArray[np.float32], float], int]  #: logits [V] and a random number → an id
+UNIFORMS_PER_BLOCK = 512  # random numbers that are drawn at a time for one text; they equal those of single calls
 
 
-def prime(engine: Engine, ids: Ids, state: EngineState | None = None) -> tuple[Stream, Logits]:
-    """Read ids, at least one: → (a stream that has read them, the logits of the next [V]).
+@dataclass(frozen=True)
+class PrimedPrompt:
+    """A prompt that a model has read; every generation method starts from it.
+
+    The stream is mutable: a method that steps it uses the object up.
+    """
+
+    engine: Engine
+    context: GenerationContext
+    stream: Stream  #: has read the prompt
+    logits: Logits  #: for the first token id after the prompt, [V]
+
+    @property
+    def state(self) -> EngineState:
+        """The state of a single stream after the prompt."""
+        return self.stream.state()
+
+    def repeated_state(self, num_texts: int) -> EngineState:
+        """Return the state of several streams after the prompt."""
+        return self.engine.select(self.state, np.zeros(num_texts, dtype=np.intp))
+
+    def repeated_logits(self, num_texts: int) -> Logits:
+        """Return the logits of several streams after the prompt, [B, V]."""
+        return np.repeat(self.logits[None], num_texts, axis=0)
+
+
+def prime(engine: Engine, context: GenerationContext, ids: Ids, state: EngineState | None = None) -> PrimedPrompt:
+    """Let a model read a prompt.
+
+    Args:
+        engine: The model.
+        context: What the texts share.
+        ids: Token ids to read, at least one, [N].
+        state: The state of a single stream before these ids; None for the initial state.
 
     Raises:
-        ModelError: the logits are not finite.
+        ModelError: If the logits are not finite.
     """
     stream = engine.stream(engine.initial_state(1) if state is None else state)
     for token_id in ids.tolist():
         logits = stream.step(token_id)
     check_finite(logits)
-    return stream, logits.astype(np.float64)
+    return PrimedPrompt(engine, context, stream, logits.astype(np.float64))
 
 
-def write(
-    engine: Engine,
-    beginning: GenerationContext,
-    stream: Stream,
-    logits: Logits,
-    writer: GeneratedSequence,
-    rng: np.random.Generator,
-) -> Iterator[str]:
-    """Write a text until it ends.
+# ── one text ──────────────────────────────────────────────────────────────────
+
+
+def generate_text(prompt: PrimedPrompt, sequence: GeneratedSequence, rng: np.random.Generator) -> Iterator[str]:
+    """Generate one text with all settings.
 
     Args:
-        engine: the model.
-        beginning: what the text begins with, and how it goes on.
-        stream, logits: after it.
-        writer: a new one; it says afterwards why the text ended.
-        rng: random numbers.
+        prompt: The prompt. Its stream is stepped.
+        sequence: A new sequence; afterwards it says why the text ended.
+        rng: Random numbers.
 
     Yields:
-        What the text goes on with.
+        The next characters of the text.
     """
-    added = beginning.spelling.logit_mask
-    while not writer.ended:
-        logits += added[writer.torn]
-        if beginning.guides:
-            logits = apply_processors(logits[None], [writer], beginning.config.temperature)[0]
-        token_id = draw(warp_logits(logits, beginning.config), rng)
-        writer.take(token_id)
-        piece = writer.pop()
+    context, stream, logits = prompt.context, prompt.stream, prompt.logits
+    masks = context.utf8_masks.logit_mask
+    while not sequence.ended:
+        logits = logits + masks[sequence.utf8_state]
+        if context.processors:
+            logits = apply_processors(logits[None], [sequence], context.config.temperature)[0]
+        token_id = draw(warp_logits(logits, context.config), rng.random())
+        sequence.append(token_id)
+        piece = sequence.pop_text()
         if piece:
             yield piece
-        if not writer.ended:
-            if token_id == BOUNDARY_ID:  # the next document begins as every one does
-                stream = engine.stream(engine.initial_state(1))
+        if not sequence.ended:
+            if token_id == BOUNDARY_ID:  # the next document starts from the initial state, like every document
+                stream = prompt.engine.stream(prompt.engine.initial_state(1))
             logits = stream.step(token_id).astype(np.float64)
 
 
-def write_characters(
-    beginning: GenerationContext, stream: Stream, logits: Logits, rng: np.random.Generator
-) -> Iterator[str]:
-    """Do the same where an id is a character and nothing but its length ends a text, with less work for each."""
-    tokenizer, config, left = beginning.tokenizer, beginning.config, beginning.config.length
+def generate_chars(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[str]:
+    """Generate one text in which a token id is a character and which only its length ends."""
+    tokenizer, config = prompt.context.tokenizer, prompt.context.config
     texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
-    added = beginning.spelling.logit_mask[COMPLETE]
-    draw_id, row = _draw(config, added), logits.astype(np.float32)
-    draws = None
-    while left > 0:
-        uniforms = rng.random(min(AT_ONCE, left)).tolist()  # those that single calls would give
-        if not draws and not config.has_truncation and config.temperature > 0.0:
-            draws = stream.draws(added, 1.0 / max(config.temperature, MIN_TEMPERATURE))
-        if draws:
-            yield from map(texts.__getitem__, draws(uniforms))
+    mask = prompt.context.utf8_masks.logit_mask[COMPLETE]
+    draw_id = make_draw(config, mask)
+    stream, logits = prompt.stream, prompt.logits.astype(np.float32)
+    use_compiled = config.temperature > 0.0 and not config.active_rules
+    compiled_draws = None
+    num_left = config.length
+    while num_left > 0:
+        uniforms = rng.random(min(UNIFORMS_PER_BLOCK, num_left)).tolist()
+        if use_compiled and not compiled_draws:
+            compiled_draws = stream.draws(mask, 1.0 / config.temperature)
+        if compiled_draws:
+            yield from map(texts.__getitem__, compiled_draws(uniforms))
         else:
             for uniform in uniforms:
-                token_id = draw_id(row, uniform)
+                token_id = draw_id(logits, uniform)
                 yield texts[token_id]
-                row = stream.step(token_id)
-        left -= AT_ONCE
+                logits = stream.step(token_id)
+        num_left -= UNIFORMS_PER_BLOCK
 
 
-def write_plainly(
-    beginning: GenerationContext, stream: Stream, logits: Logits, rng: np.random.Generator
-) -> Iterator[str]:
-    """Do the same where an id is a byte or a piece of text and nothing but its length ends a text."""
-    tokenizer, config, left = beginning.tokenizer, beginning.config, beginning.config.length
-    decoder, after, torn = StreamingDecoder(tokenizer), beginning.spelling.next_state, COMPLETE
-    draws = [_draw(config, added) for added in beginning.spelling.logit_mask]
-    texts: dict[int, str] = {}  # of ids that are whole characters
-    row = logits.astype(np.float32)
-    while left > 0:
-        for uniform in rng.random(AT_ONCE).tolist():  # those that single calls would give
-            token_id = draws[torn](row, uniform)
-            before, torn = torn, after[torn][token_id]
-            piece = texts.get(token_id) if before == torn == COMPLETE else None
+def generate_tokens(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[str]:
+    """Generate one text in which a token id is bytes or a piece of text and which only its length ends."""
+    tokenizer, config, utf8_masks = prompt.context.tokenizer, prompt.context.config, prompt.context.utf8_masks
+    decoder = StreamingDecoder(tokenizer)
+    draw_functions = [make_draw(config, mask) for mask in utf8_masks.logit_mask]  # one for each UTF-8 state
+    texts: dict[int, str] = {}  # texts of token ids that are complete characters
+    next_state, state = utf8_masks.next_state, COMPLETE
+    stream, logits = prompt.stream, prompt.logits.astype(np.float32)
+    num_left = config.length
+    while num_left > 0:
+        for uniform in rng.random(UNIFORMS_PER_BLOCK).tolist():
+            token_id = draw_functions[state](logits, uniform)
+            previous, state = state, next_state[state][token_id]
+            is_complete = previous == state == COMPLETE
+            piece = texts.get(token_id) if is_complete else None
             if piece is None:
                 piece = decoder.feed(token_id)
-                if before == torn == COMPLETE and not config.allow_invalid_utf8:
+                if is_complete and not config.allow_invalid_utf8:
                     texts[token_id] = piece
             if piece:
-                yield piece[:left]
-                left -= len(piece)
-                if left <= 0:
+                yield piece[:num_left]
+                num_left -= len(piece)
+                if num_left <= 0:
                     return
-            row = stream.step(token_id)
+            logits = stream.step(token_id)
 
 
-def _draw(config: SampleConfig, added: NDArray[np.float64]) -> Draw:
-    """Return what draws an id: the rules in as few calls as can be."""
-    if config.has_truncation or config.temperature == 0.0:
-        return lambda logits, uniform: first_above(uniform, np.exp(warp_logits(logits + added, config)).cumsum())
-    scale, accumulate, x = (
-        np.array(1.0 / max(config.temperature, MIN_TEMPERATURE)),
-        np.add.accumulate,
-        np.empty(len(added)),
-    )
-
-    def by_numpy(logits: NDArray[np.float32], uniform: float) -> int:
-        np.multiply(logits, scale, x)
-        np.add(x, added, x)
-        np.subtract(x, x[x.argmax()], x)
-        np.exp(x, x)
-        accumulate(x, 0, None, x)
-        return first_above(uniform, x)
-
-    return by_numpy
+# ── many texts at once ────────────────────────────────────────────────────────
 
 
-DEAD_END = "dead end"  #: how a particle ended to which everything was forbidden
-
-
-def write_many(
-    engine: Engine,
-    beginning: GenerationContext,
-    logits: Logits,
-    state: EngineState,
-    writers: Sequence[GeneratedSequence],
-    rngs: Sequence[np.random.Generator],
+def generate_batch(
+    prompt: PrimedPrompt, sequences: Sequence[GeneratedSequence], rngs: Sequence[np.random.Generator]
 ) -> Iterator[tuple[int, str]]:
-    """Write texts side by side, until all have ended.
+    """Generate several texts at once with all settings, until all have ended.
 
     Args:
-        engine: the model.
-        beginning: what they share.
-        logits, state: after it, of one stream.
-        writers: a new one for each text; they say afterwards why each ended.
-        rngs: a generator for each.
+        prompt: The prompt.
+        sequences: A new sequence for each text; afterwards they say why the texts ended.
+        rngs: A random number generator for each text.
 
     Yields:
-        (which text, what it goes on with).
+        (index of a text, its next characters).
     """
-    alive = [k for k, writer in enumerate(writers) if not writer.ended]
-    rows = np.repeat(logits[None], len(alive), axis=0)
-    lanes = engine.stream_batch(engine.select(state, np.zeros(len(alive), dtype=np.intp)))
-    while alive:
-        drawn = choose(rows, [writers[k] for k in alive], [rngs[k] for k in alive], beginning)
-        kept = []
-        for row, (k, token_id) in enumerate(zip(alive, drawn, strict=True)):
-            writer = writers[k]
-            writer.take(token_id)
-            piece = writer.pop()
+    active = [k for k, sequence in enumerate(sequences) if not sequence.ended]
+    logits = prompt.repeated_logits(len(active))
+    streams = prompt.engine.stream_batch(prompt.repeated_state(len(active)))
+    while active:
+        ids = draw_next_ids(logits, [sequences[k] for k in active], [rngs[k] for k in active], prompt.context)
+        growing = []  # rows whose texts have not ended
+        for row, (k, token_id) in enumerate(zip(active, ids, strict=True)):
+            sequence = sequences[k]
+            sequence.append(token_id)
+            piece = sequence.pop_text()
             if piece:
                 yield k, piece
-            if not writer.ended:
-                kept.append(row)
-        if len(kept) < len(alive):
-            alive, drawn = [alive[row] for row in kept], [drawn[row] for row in kept]
-            lanes = lanes.select(np.array(kept, dtype=np.intp))
-        if alive:
-            fresh = begun(drawn)
-            if len(fresh):
-                lanes.reset(fresh)
-            rows = lanes.step(np.array(drawn)).astype(np.float64)
+            if not sequence.ended:
+                growing.append(row)
+        if len(growing) < len(active):
+            active, ids = [active[row] for row in growing], [ids[row] for row in growing]
+            streams = streams.select(np.array(growing, dtype=np.intp))
+        if active:
+            document_ends = boundary_rows(ids)
+            if len(document_ends):
+                streams.reset(document_ends)
+            logits = streams.step(np.array(ids)).astype(np.float64)
 
 
-def draw_ids(
-    engine: Engine,
-    beginning: GenerationContext,
-    logits: Logits,
-    state: EngineState,
-    rngs: Sequence[np.random.Generator],
-    num_ids: int,
-) -> Ids:
-    """Draw as many ids for each text as it has characters, [T, B]: all there is to do where nothing else ends a text.
+def sample_ids(prompt: PrimedPrompt, rngs: Sequence[np.random.Generator], num_ids: int) -> Ids:
+    """Draw as many token ids for each text as its length in characters, where only the length ends a text.
 
-    The same as `write_many`, without the work for each character. `num_ids` is the number drawn in all, these included.
+    Args:
+        prompt: The prompt.
+        rngs: A random number generator for each text.
+        num_ids: How many token ids are drawn in total, for these texts and others. The engine compiles its loops if
+            that pays off.
+
+    Returns:
+        Token ids, [T, B]: the ones that `generate_batch` draws.
     """
-    config, count = beginning.config, len(rngs)
-    ids = np.empty((config.length, count), dtype=np.int32)
+    config, mask = prompt.context.config, prompt.context.utf8_masks.logit_mask[COMPLETE]
+    ids = np.empty((config.length, len(rngs)), dtype=np.int32)
     if not config.length:
         return ids
-    added = beginning.spelling.logit_mask[COMPLETE]
-    ids[0] = draw_rows(warp_logits(np.tile(logits + added, (count, 1)), config), _random(rngs, 1)[0])
-    lanes = engine.stream_batch(engine.select(state, np.zeros(count, dtype=np.intp)), num_ids)
-    inverse = 1.0 / max(config.temperature, MIN_TEMPERATURE)
-    draws = None if config.has_truncation or config.temperature == 0.0 else lanes.draws(added, inverse)
-    if draws:
-        lanes.step(ids[0])
-    for begin in range(1, config.length, AT_ONCE):
-        uniforms = _random(rngs, min(AT_ONCE, config.length - begin))
-        if draws:
-            for t, drawn in enumerate(draws(uniforms), begin):
+    first_logits = np.tile(prompt.logits + mask, (len(rngs), 1))
+    ids[0] = draw_batch(warp_logits(first_logits, config), _uniforms(rngs, 1)[0])
+    streams = prompt.engine.stream_batch(prompt.repeated_state(len(rngs)), num_ids)
+    compiled_draws = None
+    if config.temperature > 0.0 and not config.active_rules:
+        compiled_draws = streams.draws(mask, 1.0 / config.temperature)
+    if compiled_draws:
+        streams.step(ids[0])
+    for start in range(1, config.length, UNIFORMS_PER_BLOCK):
+        uniforms = _uniforms(rngs, min(UNIFORMS_PER_BLOCK, config.length - start))
+        if compiled_draws:
+            for t, drawn in enumerate(compiled_draws(uniforms), start):
                 ids[t] = drawn
         else:
-            for t, row in enumerate(uniforms, begin):
-                ids[t] = draw_rows(warp_logits(lanes.step(ids[t - 1]) + added, config), row)
+            for t, row in enumerate(uniforms, start):
+                ids[t] = draw_batch(warp_logits(streams.step(ids[t - 1]) + mask, config), row)
     return ids
 
 
-def _random(rngs: Sequence[np.random.Generator], count: int) -> NDArray[np.float64]:
-    """Return so many random numbers of each generator, [count, B]: those that single calls would give."""
+def _uniforms(rngs: Sequence[np.random.Generator], count: int) -> NDArray[np.float64]:
+    """Return the next random numbers of each generator, [count, B]: the same as by single calls."""
     return np.stack([rng.random(count) for rng in rngs], axis=1)
 
 
+# ── single steps ──────────────────────────────────────────────────────────────
+
+
 def step(engine: Engine, ids: Sequence[int], state: EngineState) -> tuple[Logits, EngineState]:
-    """Read an id a stream; with the boundary a document ends, and what follows is read as every beginning is."""
-    fresh = begun(ids)
-    if len(fresh):
-        state = engine.reset(state, fresh)
+    """Read one token id in each stream; a stream that reads the boundary starts a new document.
+
+    Returns:
+        The next logits, [B, V], and the state after the ids.
+    """
+    document_ends = boundary_rows(ids)
+    if len(document_ends):
+        state = engine.reset(state, document_ends)
     logits, state = engine.step(np.array(ids), state)
     return logits.astype(np.float64), state
 
 
-def begun(ids: Sequence[int]) -> NDArray[np.intp]:
-    """Return the streams whose id is the boundary: there a document has ended, and another begins."""
+def boundary_rows(ids: Sequence[int]) -> NDArray[np.intp]:
+    """Return the rows whose token id is the boundary, where one document ends and the next one starts."""
     return np.array([row for row, token_id in enumerate(ids) if token_id == BOUNDARY_ID], dtype=np.intp)
 
 
-def choose(
-    rows: Logits,
-    writers: Sequence[GeneratedSequence],
+def draw_next_ids(
+    logits: Logits,
+    sequences: Sequence[GeneratedSequence],
     rngs: Sequence[np.random.Generator],
-    beginning: GenerationContext,
+    context: GenerationContext,
 ) -> list[int]:
-    """Draw an id for each row of logits [B, V]."""
-    config, rows = beginning.config, beginning.spelled(rows, writers)
-    if beginning.guides:
-        rows = apply_processors(rows, writers, config.temperature)
-    found: list[int] = draw_rows(warp_logits(rows, config), np.array([rng.random() for rng in rngs])).tolist()
-    return found
+    """Draw the next token id of each sequence from logits [B, V]."""
+    logits = context.mask_invalid(logits, sequences)
+    if context.processors:
+        logits = apply_processors(logits, sequences, context.config.temperature)
+    uniforms = np.array([rng.random() for rng in rngs])
+    ids: list[int] = draw_batch(warp_logits(logits, context.config), uniforms).tolist()
+    return ids
 
 
-def draw_particles(
-    rows: Logits, writers: Sequence[GeneratedSequence], rng: np.random.Generator, beginning: GenerationContext
+def draw_particle_ids(
+    logits: Logits, particles: Sequence[GeneratedSequence], rng: np.random.Generator, context: GenerationContext
 ) -> dict[int, int]:
-    """Draw an id for each row of logits [B, V]; return those that the writers took, by their rows.
+    """Draw the next token id of each particle from logits [B, V], and append it.
 
-    A writer to which everything is forbidden gets none: it has ended, and its weight is 0.
+    A particle for which every token id is forbidden gets none: it ends with the reason DEAD_END and the weight 0.
+
+    Returns:
+        row → token id, for the particles of whose texts the token id is a part.
     """
-    rows = beginning.spelled(rows, writers)
-    if beginning.guides:
-        rows = apply_processors(rows, writers, beginning.config.temperature, dead_ends=True)
-    live = np.flatnonzero(rows.max(axis=1) > OUT)
-    for row in set(range(len(writers))) - set(live.tolist()):
-        writers[row].ended = DEAD_END
+    logits = context.mask_invalid(logits, particles)
+    if context.processors:
+        logits = apply_processors(logits, particles, context.config.temperature, allow_dead_ends=True)
+    live = np.flatnonzero(logits.max(axis=1) > -np.inf)
+    for row in set(range(len(particles))) - set(live.tolist()):
+        particles[row].ended = DEAD_END
     if not len(live):
         return {}
     uniforms = np.array([rng.random() for _ in live])
-    drawn: list[int] = draw_rows(warp_logits(rows[live], beginning.config), uniforms).tolist()
-    return {row: token_id for row, token_id in zip(live.tolist(), drawn, strict=True) if writers[row].take(token_id)}
+    ids: list[int] = draw_batch(warp_logits(logits[live], context.config), uniforms).tolist()
+    return {row: token_id for row, token_id in zip(live.tolist(), ids, strict=True) if particles[row].append(token_id)}

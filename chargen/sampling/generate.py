@@ -1,8 +1,9 @@
-"""What to write: a model, a beginning and settings, made ready once for as many texts as are wanted.
+"""Generate texts from one model, one prompt and one group of settings, by any of the methods.
 
-stream      one text, piece by piece                 samples   several, side by side
-particles   one from the model's own distribution under a constraint (`particles.py`)
-beam        the likeliest (`beam.py`)                join      a text up to a given end (`infill.py`)
+stream      one text, piece by piece           samples   many texts at once
+particles   one text from the model's own distribution under constraints (sequential Monte Carlo)
+beam        the most probable text that beam search finds
+infill      a text between a prompt and a suffix
 """
 
 from __future__ import annotations
@@ -15,244 +16,270 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chargen.config import SampleConfig
-from chargen.engines.interface import Engine, EngineState, Stream
+from chargen.engines.interface import Engine
 from chargen.errors import ConfigError
-from chargen.sampling.decoding import draw_ids, prime, write, write_characters, write_many, write_plainly
-from chargen.sampling.logits_rules import Logits
+from chargen.sampling.decoding import (
+    PrimedPrompt,
+    generate_batch,
+    generate_chars,
+    generate_text,
+    generate_tokens,
+    prime,
+    sample_ids,
+)
 from chargen.sampling.prefix_cache import PrefixCache
-from chargen.sampling.processors import BannedStrings, LogitsProcessor, RegexProcessor, check_size, check_spelled
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 if TYPE_CHECKING:
+    from chargen.sampling.processors import LogitsProcessor, RegexProcessor
     from chargen.sampling.search import Infill
 
-MIN_SIDE_BY_SIDE = 4  #: texts; fewer are written one after another, sooner seen and no slower
-MAX_READ = 20_000  #: ids of a long beginning, its last: what stands further back is forgotten
-MAX_ID_CHARS = 64  #: characters that an id stands for, as good as always: so much of a long beginning is encoded
-MAX_LENGTH = 1_000_000_000  #: characters of a text, which is written piece by piece
-MAX_HELD_CHARS = 100_000_000  #: characters of texts that have to be in memory together
-MAX_CELLS = 1 << 23  #: texts × ids of the vocabulary, 8 bytes each, where texts compete
+MIN_BATCH_SIZE = 4  # fewer texts are generated one after another: the first is shown sooner, and it is no slower
+MAX_PROMPT_IDS = 20_000  # the model reads the last token ids of a long prompt; it has forgotten what is further back
+MAX_ID_CHARS = 64  # practically no token id has more characters: only this many per id are encoded of a long prompt
+MAX_LENGTH = 1_000_000_000  # characters of a text that is streamed
+MAX_HELD_CHARS = 100_000_000  # characters of all texts that have to be in memory together
+MAX_LOGITS = 1 << 23  # texts × vocabulary size for beams and particles, 8 bytes each
 MAX_SUFFIX_CHARS = 10_000
-MAX_SUFFIX_READ = 10**10  #: characters of the suffix that all candidates read together: some hours
-
-
-def _last_part(prompt: str) -> str:
-    """Return so much of a long beginning that its last MOST_READ ids are those of the whole; cut at a newline."""
-    begin = len(prompt) - MAX_READ * MAX_ID_CHARS
-    if begin <= 0:
-        return prompt
-    return prompt[max(begin, prompt.find("\n", begin) + 1) :]
+MAX_SUFFIX_READS = 10**10  # characters of the suffix that all candidates read together: some hours
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A text that was written, and how it came to its end."""
+    """A generated text."""
 
     text: str  #: without the prompt
-    ended: str  #: see `sampling/writer.py`
-    number: int  #: under its seed
-    log_weight_nats: float  #: log of the share of the model's distribution that constraints have left, along this text
+    ended: str  #: why it ended; see `sampling/sequence.py`
+    number: int  #: which of the texts of its seed it is
+    log_weight_nats: float  #: log of the probability mass that the constraints left along this text
 
 
 class Generator:
-    """Texts by one model after one beginning.
+    """Generates texts from one model, prompt and group of settings.
 
     Args:
-        engine: the model.
-        tokenizer: its tokenizer.
-        start: what a text begins after, at least one id.
-        prompt: the beginning, in the form of the training text.
-        config: settings.
-        between: what stands between two documents; None for a model of one running stream.
-        copies: the guide of `max_copy`, where that is asked for.
-        reading: the beginning, if it was read already.
+        engine: The model.
+        tokenizer: Its tokenizer.
+        start_ids: Token ids that a text starts after, at least one.
+        prompt: The prompt, normalised like the training text.
+        config: The settings.
+        document_separator: The text between two documents; None for a model of continuous text.
+        copy_filter: The processor of `max_copy`, if that is set.
+        prefix_cache: The prompt, if the model has read it before; it replaces `prompt`.
 
     Raises:
-        ConfigError: settings do not go together, or ask for what the model cannot write.
+        ConfigError: If settings contradict each other, or the model cannot write what they demand.
     """
 
     def __init__(
         self,
         engine: Engine,
         tokenizer: Tokenizer,
-        start: Ids,
+        start_ids: Ids,
         prompt: str,
         config: SampleConfig,
-        between: str | None = None,
-        copies: LogitsProcessor | None = None,
-        reading: PrefixCache | None = None,
+        document_separator: str | None = None,
+        copy_filter: LogitsProcessor | None = None,
+        prefix_cache: PrefixCache | None = None,
     ) -> None:
-        if config.until == "boundary" and between is None:
-            raise ConfigError(
-                "the model knows no end of a text: it learned from one running stream",
-                "Say --until newline, or train it with --documents.",
-            )
-        if config.length > MAX_LENGTH:
-            raise ConfigError(f"length is {config.length:,}, but must be at most {MAX_LENGTH:,}")
-        check_size("stop", config.stop)
-        check_size("ban", config.ban)
-        check_spelled("the stop string", config.stop, tokenizer)
-        if config.regex and (config.stop or config.until == "newline"):
-            raise ConfigError("a regular expression says itself where a text ends; leave out --stop and --until")
-        guides: list[LogitsProcessor] = [copies] if copies else []
-        match = None
-        if config.regex:
-            from chargen.sampling.regex import compile_regex
-
-            match = RegexProcessor(compile_regex(config.regex, tokenizer), config.length)
-            guides.append(match)
-        if config.ban:
-            guides.append(BannedStrings(config.ban, tokenizer, "" if config.until == "boundary" else between or ""))
-        if config.dry:
-            from chargen.sampling.processors import RepetitionPenalty
-
-            guides.append(RepetitionPenalty(config.dry, config.dry_base, config.dry_allowed, tokenizer.vocab_size))
+        check_settings(config, tokenizer, document_separator)
+        processors: list[LogitsProcessor] = [copy_filter] if copy_filter else []
+        regex = _regex_processor(config, tokenizer) if config.regex else None
+        processors += [regex] if regex else []
+        processors += _string_processors(config, tokenizer, document_separator)
+        if prefix_cache is None:
+            prompt_ids = np.concatenate([start_ids, tokenizer.encode(_last_part(prompt))])[-MAX_PROMPT_IDS:]
+        else:
+            prompt_ids = prefix_cache.ids
+        self.context = GenerationContext(tokenizer, config, processors, regex, prompt, prompt_ids, document_separator)
         self._engine = engine
-        ids = (
-            np.concatenate([start, tokenizer.encode(_last_part(prompt))])[-MAX_READ:]
-            if reading is None
-            else reading.ids
-        )
-        self.beginning = GenerationContext(tokenizer, config, guides, match, prompt, ids, between)
-        self._reading = reading
+        self._prefix_cache = prefix_cache
 
     def stream(self, number: int = 0) -> Iterator[str]:
-        """Yield one text piece by piece."""
-        stream, logits = self._prime()
-        if self._ends_at_its_length():
-            plain = write_characters if self.beginning.tokenizer.is_char_level else write_plainly
-            return plain(self.beginning, stream, logits, self._rng(number))
-        return write(self._engine, self.beginning, stream, logits, self._writer(), self._rng(number))
+        """Yield one text piece by piece; `number` selects it among the texts of the seed."""
+        prompt, rng = self._prime(), self._rng(number)
+        if self._only_length_ends_texts():
+            generate = generate_chars if self.context.tokenizer.is_char_level else generate_tokens
+            return generate(prompt, rng)
+        return generate_text(prompt, self._new_sequence(), rng)
 
     def samples(self, numbers: Sequence[int]) -> Iterator[Sample]:
-        """Yield several texts; `numbers` are theirs under the seed.
+        """Yield several texts; `numbers` select them among the texts of the seed.
 
         Raises:
-            ConfigError: they are too long to be held in memory.
+            ConfigError: If a text is too long to be held in memory.
         """
-        self.check_held(1)
-        if len(numbers) < MIN_SIDE_BY_SIDE:
+        self.check_memory(1)
+        if len(numbers) < MIN_BATCH_SIZE:
             for number in numbers:
-                writer = self._writer()
-                pieces = write(self._engine, self.beginning, *self._prime(), writer, self._rng(number))
-                text = StringIO()  # four bytes a character; a list of pieces has sixty
-                text.writelines(pieces)
-                yield Sample(text.getvalue(), writer.ended, number, writer.log_weight)
+                sequence, text = self._new_sequence(), StringIO()  # 4 bytes per character; a list of pieces has 60
+                text.writelines(generate_text(self._prime(), sequence, self._rng(number)))
+                yield Sample(text.getvalue(), sequence.ended, number, sequence.log_weight_nats)
             return
-        stream, logits = self._prime()
-        most = max(1, min(self._engine.max_streams, MAX_HELD_CHARS // max(1, self.beginning.config.length)))
-        for first in range(0, len(numbers), most):
-            few = numbers[first : first + most]
-            yield from self._side_by_side(stream.state(), logits, few, len(numbers) * self.beginning.config.length)
+        prompt, length = self._prime(), self.context.config.length
+        batch_size = max(1, min(self._engine.max_streams, MAX_HELD_CHARS // max(1, length)))
+        for first in range(0, len(numbers), batch_size):
+            yield from self._batch(prompt, numbers[first : first + batch_size], len(numbers) * length)
 
-    def _side_by_side(
-        self, state: EngineState, logits: Logits, numbers: Sequence[int], num_ids: int
-    ) -> Iterator[Sample]:
+    def _batch(self, prompt: PrimedPrompt, numbers: Sequence[int], num_ids: int) -> Iterator[Sample]:
+        """Yield the texts of a batch; `num_ids` token ids are drawn for all batches together."""
         rngs = [self._rng(number) for number in numbers]
-        if self._ends_at_its_length() and self.beginning.tokenizer.is_char_level:
-            ids = draw_ids(self._engine, self.beginning, logits, state, rngs, num_ids)
+        if self._only_length_ends_texts() and self.context.tokenizer.is_char_level:
+            ids = sample_ids(prompt, rngs, num_ids)
             for column, number in zip(ids.T, numbers, strict=True):
-                yield Sample(self.beginning.tokenizer.decode(column), "length", number, 0.0)
+                yield Sample(self.context.tokenizer.decode(column), "length", number, 0.0)
             return
-        writers, texts = [self._writer() for _ in numbers], [StringIO() for _ in numbers]
-        for k, piece in write_many(self._engine, self.beginning, logits, state, writers, rngs):
+        sequences = [self._new_sequence() for _ in numbers]
+        texts = [StringIO() for _ in numbers]
+        for k, piece in generate_batch(prompt, sequences, rngs):
             texts[k].write(piece)
-        for text, writer, number in zip(texts, writers, numbers, strict=True):
-            yield Sample(text.getvalue(), writer.ended, number, writer.log_weight)
+        for text, sequence, number in zip(texts, sequences, numbers, strict=True):
+            yield Sample(text.getvalue(), sequence.ended, number, sequence.log_weight_nats)
 
-    def particles(self, number: int, count: int) -> Sample:
-        """Return a text from the model's distribution given that no constraint forbids it, by `count` particles.
+    def particles(self, number: int, num_particles: int) -> Sample:
+        """Return a text from the model's distribution under the constraints, by sequential Monte Carlo.
 
         Raises:
-            ConfigError: there are too many, or all come to a place where everything is forbidden.
+            ConfigError: If there are too many particles, or all of them reach a dead end.
         """
-        self._check_competing(count)
+        self._check_num_competing(num_particles)
         from chargen.sampling.search import sample_particles
 
-        stream, logits = self._prime()
-        text, ended, weight = sample_particles(
-            self._engine, self.beginning, logits, stream.state(), self._writer(), count, self._rng(number)
-        )
-        return Sample(text, ended, number, weight)
+        sequence, log_mass = sample_particles(self._prime(), self._new_sequence(), num_particles, self._rng(number))
+        return Sample(sequence.pop_text(), sequence.ended, number, log_mass)
 
     def beam(self, width: int) -> Sample:
-        """Return the likeliest text that a beam of so many texts finds.
+        """Return the most probable text that a beam of this width finds.
 
         Raises:
-            ConfigError: there are too many, or all come to a place where everything is forbidden.
+            ConfigError: If the beam is too wide, or all of its texts reach a dead end.
         """
-        self._check_competing(width)
+        self._check_num_competing(width)
         from chargen.sampling.search import beam_search
 
-        stream, logits = self._prime()
-        text, ended = beam_search(self._engine, self.beginning, logits, stream.state(), self._writer(), width)
-        return Sample(text, ended, 0, 0.0)
+        sequence = beam_search(self._prime(), self._new_sequence(), width)
+        return Sample(sequence.pop_text(), sequence.ended, 0, 0.0)
 
-    def join(self, suffix: str, number: int, count: int) -> Infill:
-        """Return a text between the beginning and a suffix.
+    def infill(self, suffix: str, number: int, num_particles: int) -> Infill:
+        """Return a text between the prompt and a suffix, by importance sampling.
 
         Raises:
-            ConfigError: there are too many candidates, the suffix is too long, or nothing may stand before it.
+            ConfigError: If there are too many particles, the suffix is too long, or no text may precede it.
         """
-        self._check_competing(count)
+        self._check_num_competing(num_particles)
         if len(suffix) > MAX_SUFFIX_CHARS:
             raise ConfigError(f"the suffix has {len(suffix):,} characters, but may have at most {MAX_SUFFIX_CHARS:,}")
-        read = len(suffix) * self.beginning.config.length * count
-        if read > MAX_SUFFIX_READ:
+        num_reads = len(suffix) * self.context.config.length * num_particles
+        if num_reads > MAX_SUFFIX_READS:
             raise ConfigError(
-                f"all candidates together would read {read:,} characters of the suffix, but may read at most "
-                f"{MAX_SUFFIX_READ:,}",
+                f"all candidates together would read {num_reads:,} characters of the suffix, but may read at most "
+                f"{MAX_SUFFIX_READS:,}",
                 "Lower --length or --particles, or give a shorter --suffix.",
             )
-        from chargen.sampling.search import join
+        from chargen.sampling.search import sample_infill
 
-        stream, logits = self._prime()
-        writers = [self._writer() for _ in range(count)]
-        return join(self._engine, self.beginning, logits, stream.state(), writers, suffix, self._rng(number))
+        particles = [self._new_sequence() for _ in range(num_particles)]
+        return sample_infill(self._prime(), particles, suffix, self._rng(number))
 
-    def _ends_at_its_length(self) -> bool:
-        """Tell whether nothing but its length ends a text, and no guide looks at it on its way."""
-        made, config = self.beginning, self.beginning.config
-        running = made.between is None and config.until == "length"
-        return running and not (made.guides or config.stop)
-
-    def check_held(self, count: int) -> None:
-        """Check that so many texts can be in memory together.
+    def check_memory(self, num_texts: int) -> None:
+        """Check that several texts fit into memory together.
 
         Raises:
-            ConfigError: they cannot.
+            ConfigError: If they have more than MAX_HELD_CHARS characters.
         """
-        chars = count * self.beginning.config.length
-        if chars > MAX_HELD_CHARS:
+        length = self.context.config.length
+        if num_texts * length > MAX_HELD_CHARS:
             raise ConfigError(
-                f"{count:,} texts of {self.beginning.config.length:,} characters would be in memory together, which is "
-                f"more than {MAX_HELD_CHARS:,} characters",
+                f"{num_texts:,} texts of {length:,} characters would be in memory together, which is more than "
+                f"{MAX_HELD_CHARS:,} characters",
                 "Lower --length, or the number of texts that are chosen from.",
             )
 
-    def _check_competing(self, count: int) -> None:
-        """Check that so many texts can be in memory together, and a distribution for each.
+    def _check_num_competing(self, num_texts: int) -> None:
+        """Check that several texts and their distributions fit into memory together.
 
         Raises:
-            ConfigError: they cannot.
+            ConfigError: If they do not.
         """
-        self.check_held(count)
-        vocab_size = self.beginning.tokenizer.vocab_size
-        if count * vocab_size > MAX_CELLS:
+        self.check_memory(num_texts)
+        vocab_size = self.context.tokenizer.vocab_size
+        if num_texts * vocab_size > MAX_LOGITS:
             raise ConfigError(
-                f"{count:,} texts compete, but with a vocabulary of {vocab_size:,} at most {MAX_CELLS // vocab_size:,} "
-                "may",
+                f"{num_texts:,} texts compete, but with a vocabulary of {vocab_size:,} at most "
+                f"{MAX_LOGITS // vocab_size:,} may",
                 "Lower --particles or --beam.",
             )
 
-    def _prime(self) -> tuple[Stream, Logits]:
-        if self._reading is None:
-            return prime(self._engine, self.beginning.ids)
-        return prime(self._engine, self._reading.ids[-1:], self._reading.state)
+    def _only_length_ends_texts(self) -> bool:
+        """Tell whether only the length ends a text, and no processor changes the logits."""
+        context, config = self.context, self.context.config
+        is_continuous = context.document_separator is None and config.until == "length"
+        return is_continuous and not (context.processors or config.stop)
 
-    def _writer(self) -> GeneratedSequence:
-        return GeneratedSequence(self.beginning)
+    def _prime(self) -> PrimedPrompt:
+        cache = self._prefix_cache
+        if cache is None:
+            return prime(self._engine, self.context, self.context.prompt_ids)
+        return prime(self._engine, self.context, cache.ids[-1:], cache.state)
+
+    def _new_sequence(self) -> GeneratedSequence:
+        return GeneratedSequence(self.context)
 
     def _rng(self, number: int) -> np.random.Generator:
-        return np.random.default_rng([self.beginning.config.seed, number])
+        return np.random.default_rng([self.context.config.seed, number])
+
+
+def check_settings(config: SampleConfig, tokenizer: Tokenizer, document_separator: str | None) -> None:
+    """Check that the settings do not contradict each other and that the model can write what they demand.
+
+    Raises:
+        ConfigError: If they do, or if it cannot.
+    """
+    if config.until == "boundary" and document_separator is None:
+        raise ConfigError(
+            "the model knows no end of a text: it learned from one running stream",
+            "Say --until newline, or train it with --documents.",
+        )
+    if config.length > MAX_LENGTH:
+        raise ConfigError(f"length is {config.length:,}, but must be at most {MAX_LENGTH:,}")
+    if config.regex and (config.stop or config.until == "newline"):
+        raise ConfigError("a regular expression says itself where a text ends; leave out --stop and --until")
+    if config.stop or config.ban:
+        from chargen.sampling.processors import check_can_write, check_total_size
+
+        check_total_size("stop", config.stop)
+        check_total_size("ban", config.ban)
+        check_can_write("the stop string", config.stop, tokenizer)
+
+
+def _regex_processor(config: SampleConfig, tokenizer: Tokenizer) -> RegexProcessor:
+    from chargen.sampling.processors import RegexProcessor
+    from chargen.sampling.regex import compile_regex
+
+    return RegexProcessor(compile_regex(config.regex, tokenizer), config.length)
+
+
+def _string_processors(
+    config: SampleConfig, tokenizer: Tokenizer, document_separator: str | None
+) -> list[LogitsProcessor]:
+    """Return the processors of --ban and --dry."""
+    if not (config.ban or config.dry):
+        return []
+    from chargen.sampling.processors import BannedStrings, RepetitionPenalty
+
+    processors: list[LogitsProcessor] = []
+    if config.ban:
+        separator = "" if config.until == "boundary" else document_separator or ""
+        processors.append(BannedStrings(config.ban, tokenizer, separator))
+    if config.dry:
+        processors.append(RepetitionPenalty(config.dry, config.dry_base, config.dry_allowed, tokenizer.vocab_size))
+    return processors
+
+
+def _last_part(prompt: str) -> str:
+    """Return the end of a long prompt, cut at a newline, whose last MAX_PROMPT_IDS token ids are the whole prompt's."""
+    start = len(prompt) - MAX_PROMPT_IDS * MAX_ID_CHARS
+    if start <= 0:
+        return prompt
+    return prompt[max(start, prompt.find("\n", start) + 1) :]

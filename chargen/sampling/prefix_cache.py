@@ -1,17 +1,17 @@
-"""A beginning as the model has read it, kept so that a changed beginning is not read again from its first character.
+"""A prompt that the model has read, kept so that a changed prompt is not read again from its first character.
 
-    ids      0 · · · · · · 64 · · · · · · 128 · · · · · N−1
-    states   ▲             ▲              ▲             ▲     before these ids
+    token ids   0 · · · · · · 64 · · · · · · 128 · · · · · N−1
+    states      ▲             ▲              ▲             ▲     kept: the state before each of these ids
 
-A text that differs from id k on is read again from the state before k that is nearest. So a letter more costs one
-step, a letter less at most STRIDE, whatever the text's length.
+A text that differs from the token id k on is read again from the last kept state before k. So one more character costs
+one step, and one character less at most STRIDE steps, however long the text is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,85 +20,105 @@ from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState, common_prefix_length
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
-STRIDE = 64  #: ids between two states that are kept: a few kilobytes each, and a few milliseconds to read again
+STRIDE = 64  # token ids between two kept states: a few kilobytes each, and a few milliseconds to read again
 
 
 @dataclass(frozen=True)
 class PrefixCache:
-    """What the model knows after a part of a text. A value: it can be gone on from more than once.
+    """What a model knows after reading a text or its first part. It is a value and can be continued several times.
 
-    `sample` goes on from it with `context=reading.ids[-1:]` and `state=reading.state`.
+    `LanguageModel.read_prefix` makes it, and `LanguageModel.stream(prefix_cache=…)` continues it.
     """
 
-    ids: Ids  #: what was read, what a text begins after included, [N]
-    states: tuple[EngineState, ...]  #: before the ids 0, STRIDE, 2·STRIDE, …
-    state: EngineState  #: before the last id
-    log_probs: NDArray[np.float64]  #: of each id but the first, in nats, [N − 1]
-    num_start: int  #: ids that a text begins after
-    num_ids: int  #: of the whole text, those included
+    ids: Ids  #: token ids that were read, including the start ids, [N]
+    states: tuple[EngineState, ...]  #: the states before the token ids 0, STRIDE, 2 · STRIDE, …
+    state: EngineState  #: the state before the last token id
+    log_probs: NDArray[np.float64]  #: of each token id but the first, in nats, [N − 1]
+    num_start_ids: int  #: how many of the ids a text starts after
+    num_ids: int  #: of the whole text, start ids included
     num_chars: int  #: of the whole text
-    unknown_chars: int  #: of the whole text
-    unk_log_prob_nats: float  #: what the unknown ones add to its log p
+    unknown_chars: int  #: how many characters of the whole text the model does not know
+    unk_log_prob_nats: float  #: what these characters add to the text's log probability
 
     @property
     def share(self) -> float:
-        """How much of the text was read, 0 to 1."""
+        """The part of the text that was read, from 0 to 1."""
         return len(self.ids) / self.num_ids
 
     @property
     def bits_per_char(self) -> float | None:
-        """The whole text's −log₂ p per character, as `score` gives it; None for an empty text, or one not yet read."""
+        """The whole text's −log₂ p per character, as `score` returns it; None if it is empty or not fully read."""
         if len(self.ids) < self.num_ids or not self.num_chars:
             return None
-        nats = float(self.log_probs[self.num_start - 1 :].sum()) + self.unk_log_prob_nats
+        nats = float(self.log_probs[self.num_start_ids - 1 :].sum()) + self.unk_log_prob_nats
         return -nats / LN2 / self.num_chars
 
 
-def read(
-    engine: Engine, tokenizer: Tokenizer, start: Ids, text: str, before: PrefixCache | None = None
+def read_prefix(
+    engine: Engine, tokenizer: Tokenizer, start_ids: Ids, text: str, previous: PrefixCache | None = None
 ) -> Iterator[PrefixCache]:
-    """Yield readings of ever longer parts of a text, STRIDE ids apart, the last of the whole.
+    """Read a text and yield a cache after every STRIDE token ids and at the end.
 
     Args:
-        engine: the model.
-        tokenizer: its tokenizer.
-        start: what a text begins after, at least one id.
-        text: what to read, in the training text's form.
-        before: any reading by the same model; what it shares with this text is not read again.
+        engine: The model.
+        tokenizer: Its tokenizer.
+        start_ids: Token ids that a text starts after, at least one.
+        text: The text, normalised like the training text.
+        previous: A cache of the same model. The start that both texts share is not read again.
+
+    Yields:
+        Caches of ever longer parts of the text; the last one is of the whole text.
 
     Raises:
-        TokenizerError: the text cannot be encoded.
+        TokenizerError: If the text cannot be encoded.
     """
-    encoded = tokenizer.encode(text)
-    ids = np.concatenate([start, encoded])
-    unknown, unk_log_prob_nats = (
-        int(tokenizer.is_unknown(encoded).sum()),
-        float(tokenizer.unk_log_prob_nats(encoded).sum()),
+    text_ids = tokenizer.encode(text)
+    ids = np.concatenate([start_ids, text_ids])
+    position, state, states, log_probs = _resume_point(engine, ids, previous)
+    whole = PrefixCache(
+        ids=ids,
+        states=states,
+        state=state,
+        log_probs=log_probs,
+        num_start_ids=len(start_ids),
+        num_ids=len(ids),
+        num_chars=len(text),
+        unknown_chars=int(tokenizer.is_unknown(text_ids).sum()),
+        unk_log_prob_nats=float(tokenizer.unk_log_prob_nats(text_ids).sum()),
     )
-    about, last = (len(start), len(ids), len(text), unknown, unk_log_prob_nats), len(ids) - 1
-    at, state, states, log_probs = _nearest(engine, ids, before)
+    last = len(ids) - 1
     while True:
-        then = min(last, (at // STRIDE + 1) * STRIDE)
-        if then > at:
-            inputs, targets = ids[at:then, None], ids[at + 1 : then + 1, None]  # [T, 1]
-            found, state = engine.read(inputs, targets, state)
-            log_probs = np.concatenate([log_probs, found[:, 0]])
-            states = (*states, state) if then % STRIDE == 0 else states
-        yield PrefixCache(ids[: then + 1], states, state, log_probs, *about)
-        if then == last:
+        end = min(last, (position // STRIDE + 1) * STRIDE)
+        if end > position:
+            inputs, targets = ids[position:end, None], ids[position + 1 : end + 1, None]  # [T, 1]
+            new_log_probs, state = engine.read(inputs, targets, state)
+            log_probs = np.concatenate([log_probs, new_log_probs[:, 0]])
+            if end % STRIDE == 0:
+                states = (*states, state)
+        yield replace(whole, ids=ids[: end + 1], states=states, state=state, log_probs=log_probs)
+        if end == last:
             return
-        at = then
+        position = end
 
 
-def _nearest(
-    engine: Engine, ids: Ids, before: PrefixCache | None
-) -> tuple[int, EngineState, tuple[EngineState, ...], NDArray[Any]]:
-    """Return (the id to read on from, the state before it, those before it that are kept, log p up to it)."""
-    if before is None:
+class _ResumePoint(NamedTuple):
+    """Where to continue reading."""
+
+    position: int  #: index of the next token id to read
+    state: EngineState  #: before that token id
+    states: tuple[EngineState, ...]  #: the kept states up to there
+    log_probs: NDArray[Any]  #: of the token ids up to there
+
+
+def _resume_point(engine: Engine, ids: Ids, previous: PrefixCache | None) -> _ResumePoint:
+    """Return the last point of a previous cache from which these token ids can be read."""
+    if previous is None:
         state = engine.initial_state(1)
-        return 0, state, (state,), np.empty(0)
-    same = common_prefix_length(ids, before.ids)
-    if same == len(before.ids):
-        return same - 1, before.state, before.states, before.log_probs
-    kept = max(0, same - 1) // STRIDE  # the id at the place itself must be the same: its log p is kept
-    return kept * STRIDE, before.states[kept], before.states[: kept + 1], before.log_probs[: kept * STRIDE]
+        return _ResumePoint(0, state, (state,), np.empty(0))
+    num_equal = common_prefix_length(ids, previous.ids)
+    if num_equal == len(previous.ids):
+        return _ResumePoint(num_equal - 1, previous.state, previous.states, previous.log_probs)
+    # The token id at the position itself must be equal, too, as its log probability is kept.
+    index = max(0, num_equal - 1) // STRIDE
+    position = index * STRIDE
+    return _ResumePoint(position, previous.states[index], previous.states[: index + 1], previous.log_probs[:position])

@@ -1,26 +1,26 @@
-"""Beam search: the likeliest text that keeping the W likeliest beginnings, letter by letter, finds.
+"""Methods in which several texts compete: beam search, sequential Monte Carlo, and infilling.
 
-It is no sample: the likeliest text of a model is duller than any that it would write. Texts that end by themselves are
-compared with those that go on by their whole log p, the end included.
+Beam search returns the most probable text that it finds while it keeps the W most probable prefixes of each length. It
+is not a sample: the most probable text of a model is duller than its samples. A text that ends by itself is compared
+with longer ones by its whole log probability, the end included.
 
-Sampling from a model's own distribution under a constraint: sequential Monte Carlo (Gordon et al. 1993).
-
-Masking alone draws each id from what is allowed *now*, and so favours beginnings whose continuations turn out to be
-unlikely: q(x) = p(x) / Π (allowed mass) instead of p(x | allowed). Each particle carries w = Π (allowed mass) as its
-weight; when the weights differ too much, particles are drawn anew in proportion to them, so that dead ends die out:
+Sequential Monte Carlo samples from the model's own distribution under a constraint (Gordon et al. 1993). Masking alone
+draws each token id from what is allowed *now*, so it prefers prefixes whose continuations are improbable:
+q(x) = p(x) / Π (allowed mass) instead of p(x | allowed). Each particle is a text with the weight w = Π (allowed mass).
+When the weights differ too much, the particles are resampled in proportion to them, so that dead ends disappear:
 
     draw ─▶ w ← w · allowed mass ─▶ (Σw)² / Σw² < N/2 ? ─▶ keep particle i about N · w_i / Σw times, w ← mean
 
-For N → ∞ a particle drawn by weight at the end has the distribution p(x | allowed). The mean of the weights estimates,
-without bias, the probability that the model itself would keep to the constraint.
+For N → ∞, a particle that is drawn by its weight at the end has the distribution p(x | allowed). The mean weight is an
+unbiased estimate of the probability that a text of the model satisfies the constraint.
 
-A text that joins two ends: particles write on from the first, and each place where one may stop is weighed.
+Infilling finds a text between a prompt and a suffix by importance sampling:
 
-    prompt ─▶ N texts of `length` characters ─▶ at each place t: log p(suffix | prompt, x₁…x_t) ─▶ one (text, t) drawn
+    prompt ─▶ N texts of `length` characters ─▶ log p(suffix | prompt, x₁…x_t) at each position t ─▶ draw one (text, t)
 
-With every length equally likely beforehand, (text, t) drawn in proportion to p(suffix | prompt, x₁…x_t) among what
-the model wrote is importance sampling from p(middle | prompt, suffix), exact as N grows. The effective number of
-candidates says how well a given N serves.
+If all lengths are equally probable beforehand, and (text, t) is drawn in proportion to p(suffix | prompt, x₁…x_t), the
+result is a sample from p(middle | prompt, suffix), exact as N grows. The effective number of candidates says how well
+the N texts served.
 """
 
 from __future__ import annotations
@@ -34,257 +34,244 @@ from numpy.typing import NDArray
 
 from chargen.engines.interface import Engine, EngineState, log_softmax
 from chargen.errors import ConfigError
-from chargen.sampling.decoding import DEAD_END, draw_particles, step
-from chargen.sampling.logits_rules import OUT, Logits, log_mass
-from chargen.sampling.sequence import GeneratedSequence, GenerationContext, all_forbidden, apply_processors
+from chargen.sampling.decoding import PrimedPrompt, draw_particle_ids, step
+from chargen.sampling.logits_rules import Logits, first_above, log_sum_exp, softmax
+from chargen.sampling.sequence import DEAD_END, GeneratedSequence, all_forbidden_error, apply_processors
+from chargen.tokenizers.tokenizer import Ids
+
+MIN_EFFECTIVE_SHARE = 0.5  # below this share of effective particles, the particles are resampled
+MAX_SUFFIX_BATCH = 512  # candidates that read the suffix at the same time
 
 
-def beam_search(
-    engine: Engine,
-    beginning: GenerationContext,
-    logits: Logits,
-    state: EngineState,
-    writer: GeneratedSequence,
-    width: int,
-) -> tuple[str, str]:
-    """Return (the likeliest text that was found, why it ended).
+# ── beam search ───────────────────────────────────────────────────────────────
+
+
+def beam_search(prompt: PrimedPrompt, sequence: GeneratedSequence, width: int) -> GeneratedSequence:
+    """Return the most probable text that beam search finds.
 
     Args:
-        engine: the model.
-        beginning: what the text begins with. Of its settings those count that rule out or end.
-        logits, state: after it, of one stream.
-        writer: a new one.
-        width: beginnings that are kept, W.
+        prompt: The prompt. Of the settings, only constraints and the conditions that end a text have an effect.
+        sequence: A new sequence.
+        width: How many prefixes are kept, W.
 
     Raises:
-        ConfigError: all that is kept comes to a place where everything is forbidden.
+        ConfigError: If every token id is forbidden after all kept prefixes.
     """
-    beams, log_probs, rows = [writer], np.zeros(1), logits[None].copy()
-    best: tuple[float, GeneratedSequence] | None = (0.0, writer) if writer.ended else None
-    while beams and best is None or beams and log_probs.max() > best[0]:  # type: ignore[index]
-        rows = beginning.spelled(rows - log_mass(rows)[:, None], beams)
-        totals = (log_probs[:, None] + apply_processors(rows, beams, 1.0, dead_ends=True)).ravel()
-        order = np.argsort(-totals, kind="stable")[: 2 * width]
-        grown: list[GeneratedSequence] = []
-        parents, ids, kept = [], [], []
-        for place in order.tolist():
-            if totals[place] == OUT or len(grown) == width:
+    engine, state = prompt.engine, prompt.state
+    beams = [sequence]
+    log_probs = np.zeros(1)
+    logits = prompt.repeated_logits(1)
+    best = sequence if sequence.ended else None
+    best_log_prob = 0.0
+    while beams and (best is None or log_probs.max() > best_log_prob):
+        logits = prompt.context.mask_invalid(logits - log_sum_exp(logits)[:, None], beams)
+        totals = (log_probs[:, None] + apply_processors(logits, beams, 1.0, allow_dead_ends=True)).ravel()
+        children: list[GeneratedSequence] = []
+        parents, ids, child_log_probs = [], [], []
+        for index in np.argsort(-totals, kind="stable")[: 2 * width].tolist():
+            if totals[index] == -np.inf or len(children) == width:
                 break
-            parent, token_id = divmod(place, rows.shape[1])
+            parent, token_id = divmod(index, logits.shape[1])
             child = beams[parent].fork()
-            child.take(token_id)
-            if child.ended:
-                if best is None or totals[place] > best[0]:
-                    best = float(totals[place]), child
-                continue
-            grown.append(child)
-            parents.append(parent)
-            ids.append(token_id)
-            kept.append(float(totals[place]))
-        if not grown and best is None:
-            raise all_forbidden(beams[0])
-        beams, log_probs = grown, np.array(kept)
+            child.append(token_id)
+            if not child.ended:
+                children.append(child)
+                parents.append(parent)
+                ids.append(token_id)
+                child_log_probs.append(float(totals[index]))
+            elif best is None or totals[index] > best_log_prob:
+                best, best_log_prob = child, float(totals[index])
+        if not children and best is None:
+            raise all_forbidden_error(beams[0])
+        beams, log_probs = children, np.array(child_log_probs)
         if beams:
-            rows, state = step(engine, ids, engine.select(state, np.array(parents, dtype=np.intp)))
-    assert best is not None  # a text ends at its length
-    return best[1].pop(), best[1].ended
+            logits, state = step(engine, ids, engine.select(state, np.array(parents, dtype=np.intp)))
+    assert best is not None  # every text ends at its length
+    return best
 
 
-MIN_EFFECTIVE = 0.5  #: of the particles, below which they are drawn anew
+# ── sequential Monte Carlo ────────────────────────────────────────────────────
 
 
 def sample_particles(
-    engine: Engine,
-    beginning: GenerationContext,
-    logits: Logits,
-    state: EngineState,
-    writer: GeneratedSequence,
-    count: int,
-    rng: np.random.Generator,
-) -> tuple[str, str, float]:
-    """Return (a text, why it ended, log of the estimated probability of keeping to the constraint, in nats).
+    prompt: PrimedPrompt, sequence: GeneratedSequence, num_particles: int, rng: np.random.Generator
+) -> tuple[GeneratedSequence, float]:
+    """Sample a text from the model's own distribution under the constraints.
 
     Args:
-        engine: the model.
-        beginning: what the text begins with.
-        logits, state: after it, of one stream.
-        writer: a new one.
-        count: particles, N.
-        rng: random numbers.
+        prompt: The prompt.
+        sequence: A new sequence.
+        num_particles: N.
+        rng: Random numbers.
+
+    Returns:
+        The text, and the log of the estimated probability that a text satisfies the constraints, in nats.
 
     Raises:
-        ConfigError: all particles come to a place where everything is forbidden.
+        ConfigError: If all particles reach a dead end.
     """
-    writers = [writer.fork() for _ in range(count)]
-    evidence = 0.0
-    alive = [k for k in range(count) if not writers[k].ended]
-    rows = np.repeat(logits[None], len(alive), axis=0)
-    state = engine.select(state, np.zeros(len(alive), dtype=np.intp))
-    while alive:
-        drawn = draw_particles(rows, [writers[k] for k in alive], rng, beginning)
-        at = {k: row for row, k in enumerate(alive)}
-        parents = list(range(count))
-        weights, total = _normalised(writers)
-        if 1.0 / float((weights**2).sum()) < MIN_EFFECTIVE * count:
-            parents = _systematic(weights, rng).tolist()
-            evidence += total
-            writers = [writers[parent].fork() for parent in parents]
-            for each in writers:
-                each.log_weight = 0.0
-        alive = [k for k in range(count) if not writers[k].ended]
-        if alive:
-            kept = [at[parents[k]] for k in alive]
-            state = engine.select(state, np.array(kept, dtype=np.intp))
-            rows, state = step(engine, [drawn[row] for row in kept], state)
-    weights, total = _normalised(writers)
-    chosen = writers[int(rng.choice(count, p=weights))]
-    return chosen.pop(), chosen.ended, evidence + total
+    engine = prompt.engine
+    particles = [sequence.fork() for _ in range(num_particles)]
+    log_evidence = 0.0  # in nats, of the weights before the last resampling
+    active = [k for k in range(num_particles) if not particles[k].ended]
+    logits = prompt.repeated_logits(len(active))
+    state = prompt.repeated_state(len(active))
+    while active:
+        ids = draw_particle_ids(logits, [particles[k] for k in active], rng, prompt.context)
+        row_of = {k: row for row, k in enumerate(active)}
+        parents = list(range(num_particles))
+        weights, log_mean_weight = _normalized_weights(particles)
+        if 1.0 / float((weights**2).sum()) < MIN_EFFECTIVE_SHARE * num_particles:
+            parents = _resample(weights, rng)
+            log_evidence += log_mean_weight
+            particles = [particles[parent].fork() for parent in parents]
+            for particle in particles:
+                particle.log_weight_nats = 0.0
+        active = [k for k in range(num_particles) if not particles[k].ended]
+        if active:
+            rows = [row_of[parents[k]] for k in active]
+            state = engine.select(state, np.array(rows, dtype=np.intp))
+            logits, state = step(engine, [ids[row] for row in rows], state)
+    weights, log_mean_weight = _normalized_weights(particles)
+    chosen = first_above(weights.cumsum(), rng.random())
+    return particles[chosen], log_evidence + log_mean_weight
 
 
-def _normalised(writers: list[GeneratedSequence]) -> tuple[NDArray[np.float64], float]:
-    """Return the weights, which sum to 1, and log of their mean."""
-    logs = np.array([writer.log_weight for writer in writers])
-    if logs.max() == OUT:  # at temperature 0 what is left has no share; what is at a dead end is nothing all the same
-        live = np.array([writer.ended != DEAD_END for writer in writers])
-        if not live.any():
-            raise all_forbidden(writers[0])
-        return live / live.sum(), OUT
-    weights = np.exp(logs - logs.max())
-    return weights / weights.sum(), float(np.log(weights.mean()) + logs.max())
+def _normalized_weights(particles: list[GeneratedSequence]) -> tuple[NDArray[np.float64], float]:
+    """Return the particles' weights, normalised to a sum of 1, and the log of their mean before that, in nats."""
+    log_weights = np.array([particle.log_weight_nats for particle in particles])
+    highest = log_weights.max()
+    if highest == -np.inf:  # at temperature 0, what is left may have no mass; a dead end still has the weight 0
+        is_live = np.array([particle.ended != DEAD_END for particle in particles])
+        if not is_live.any():
+            raise all_forbidden_error(particles[0])
+        return is_live / is_live.sum(), -np.inf
+    return softmax(log_weights), float(np.log(np.exp(log_weights - highest).mean()) + highest)
 
 
-def _systematic(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw as many parents as there are weights, each about N·w times: with one random number (Kitagawa 1996)."""
-    count = len(weights)
-    places = (np.arange(count) + rng.random()) / count
-    cumulative = np.cumsum(weights)  # a weight of 0 is never drawn, not even for the rounding of the sum
-    last = np.searchsorted(cumulative, cumulative[-1])
-    parents: NDArray[np.intp] = np.minimum(np.searchsorted(cumulative, places * cumulative[-1], side="right"), last)
-    return parents
+def _resample(weights: NDArray[np.float64], rng: np.random.Generator) -> list[int]:
+    """Draw N parents, each about N · weight times, with one random number (systematic resampling, Kitagawa 1996)."""
+    cumulative = np.cumsum(weights)
+    uniforms = (np.arange(len(weights)) + rng.random()) / len(weights)
+    return [first_above(cumulative, uniform) for uniform in uniforms]
 
 
-MAX_AT_ONCE = 512  #: candidates that read the suffix side by side
+# ── infilling ─────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Infill:
-    """A middle, and how well it fits."""
+    """A text between a prompt and a suffix."""
 
-    text: str  #: between prompt and suffix
-    suffix_log_prob_nats: float  #: of the suffix after it
-    effective: float  #: how many equally good candidates there were
+    text: str  #: without prompt and suffix
+    suffix_log_prob_nats: float  #: log probability of the suffix after the prompt and this text
+    effective_candidates: float  #: the number of equally good candidates that would be as informative
 
 
-def join(
-    engine: Engine,
-    beginning: GenerationContext,
-    logits: Logits,
-    state: EngineState,
-    writers: Sequence[GeneratedSequence],
-    suffix: str,
-    rng: np.random.Generator,
+def sample_infill(
+    prompt: PrimedPrompt, particles: Sequence[GeneratedSequence], suffix: str, rng: np.random.Generator
 ) -> Infill:
-    """Return a text between a beginning and a suffix.
+    """Sample a text between a prompt and a suffix.
 
     Args:
-        engine: the model.
-        beginning: what the text begins with.
-        logits, state: after it, of one stream.
-        writers: a new one for each particle.
-        suffix: not empty, in the form of the training text.
-        rng: random numbers.
+        prompt: The prompt.
+        particles: New sequences, N.
+        suffix: A string that is not empty, normalised like the training text.
+        rng: Random numbers.
 
     Raises:
-        ConfigError: nothing may stand before the suffix.
+        ConfigError: If no text may precede the suffix.
     """
-    ids = beginning.tokenizer.encode(suffix)
-    candidates = _Candidates(len(writers))
-    if writers[0].may_stop:  # all begin alike, so the empty middle is one candidate for all of them
-        one = engine.select(state, np.zeros(1, dtype=np.intp))
-        candidates.add_empty(suffix_log_prob(engine, logits[None], one, ids))
-    alive = [k for k, writer in enumerate(writers) if not writer.ended]
-    rows = np.repeat(logits[None], len(alive), axis=0)
-    state = engine.select(state, np.zeros(len(alive), dtype=np.intp))
-    while alive:
-        drawn = draw_particles(rows, [writers[k] for k in alive], rng, beginning)
-        alive = [alive[row] for row in drawn]
-        if not alive:
+    engine = prompt.engine
+    suffix_ids = prompt.context.tokenizer.encode(suffix)
+    candidates = _InfillCandidates(len(particles))
+    if particles[0].can_end:  # all particles have the same start, so the empty text is one candidate for all of them
+        log_probs = suffix_log_probs(engine, prompt.repeated_logits(1), prompt.repeated_state(1), suffix_ids)
+        candidates.add_empty(log_probs)
+    active = [k for k, particle in enumerate(particles) if not particle.ended]
+    logits = prompt.repeated_logits(len(active))
+    state = prompt.repeated_state(len(active))
+    while active:
+        ids = draw_particle_ids(logits, [particles[k] for k in active], rng, prompt.context)
+        active = [active[row] for row in ids]
+        if not active:
             break
-        rows, state = step(engine, list(drawn.values()), engine.select(state, np.array(list(drawn), dtype=np.intp)))
-        stopping = [row for row, k in enumerate(alive) if candidates.grow(k, writers[k])]
-        if stopping:
-            at = np.array(stopping, dtype=np.intp)
-            found = suffix_log_prob(engine, rows[at], engine.select(state, at), ids)
-            candidates.add([alive[row] for row in stopping], found)
-        going = [row for row, k in enumerate(alive) if not writers[k].ended]
-        if len(going) < len(alive):
-            alive, at = [alive[row] for row in going], np.array(going, dtype=np.intp)
-            rows, state = rows[at], engine.select(state, at) if going else state
+        state = engine.select(state, np.array(list(ids), dtype=np.intp))
+        logits, state = step(engine, list(ids.values()), state)
+        ending = [row for row, k in enumerate(active) if candidates.extend(k, particles[k])]
+        if ending:
+            rows = np.array(ending, dtype=np.intp)
+            log_probs = suffix_log_probs(engine, logits[rows], engine.select(state, rows), suffix_ids)
+            candidates.add([active[row] for row in ending], log_probs)
+        growing = [row for row, k in enumerate(active) if not particles[k].ended]
+        if len(growing) < len(active):
+            active = [active[row] for row in growing]
+            rows = np.array(growing, dtype=np.intp)
+            logits = logits[rows]
+            state = engine.select(state, rows) if growing else state
     return candidates.draw(rng)
 
 
-class _Candidates:
-    """The middles so far: which text of N, up to which of its characters, and log p of the suffix behind it."""
+class _InfillCandidates:
+    """The candidates so far. Each is a particle, the length of its text, and the log probability of the suffix."""
 
-    def __init__(self, count: int) -> None:
-        self._texts, self._popped = [""] * count, [""] * count
-        self._places: list[tuple[int, int]] = []  #: (which text, characters of it)
-        self._scores: list[NDArray[np.float64]] = []
-        self._bonus = 0.0  #: of the first, in nats: the empty middle stands for all texts
+    def __init__(self, num_particles: int) -> None:
+        self._texts = [""] * num_particles
+        self._popped = [""] * num_particles
+        self._ends: list[tuple[int, int]] = []  # (particle, length of its text in characters)
+        self._log_probs: list[NDArray[np.float64]] = []
+        self._first_bonus_nats = 0.0  # added to the first candidate if it represents all particles
 
     def add_empty(self, log_prob: NDArray[np.float64]) -> None:
-        """Add the empty middle, before any other."""
-        self._places.append((0, 0))
-        self._bonus = math.log(len(self._texts))
-        self._scores.append(log_prob + self._bonus)
+        """Add the empty text, before all other candidates. It counts once for each particle."""
+        self._ends.append((0, 0))
+        self._first_bonus_nats = math.log(len(self._texts))
+        self._log_probs.append(log_prob + self._first_bonus_nats)
 
-    def grow(self, k: int, writer: GeneratedSequence) -> bool:
-        """Take over what text k has by now; say whether it may stop there."""
-        self._popped[k] += writer.pop()
-        if writer.ended not in ("", "length", "match"):
-            return False  # the last id ended it, and is no part of it
-        self._texts[k] = self._popped[k] + writer.written()
-        return writer.may_stop
+    def extend(self, k: int, particle: GeneratedSequence) -> bool:
+        """Store the new text of particle k, and tell whether it may end here."""
+        self._popped[k] += particle.pop_text()
+        if particle.ended not in ("", "length", "match"):
+            return False  # the last token id ended the text and is not part of it
+        self._texts[k] = self._popped[k] + particle.unpopped_text()
+        return particle.can_end
 
-    def add(self, texts: list[int], log_probs: NDArray[np.float64]) -> None:
-        """Add these texts as they are now, with log p of the suffix behind each."""
-        self._places += [(k, len(self._texts[k])) for k in texts]
-        self._scores.append(log_probs)
+    def add(self, particles: list[int], log_probs: NDArray[np.float64]) -> None:
+        """Add the current texts of particles, with the log probability of the suffix after each."""
+        self._ends += [(k, len(self._texts[k])) for k in particles]
+        self._log_probs.append(log_probs)
 
     def draw(self, rng: np.random.Generator) -> Infill:
-        """Draw one in proportion to p(suffix | it).
+        """Draw a candidate in proportion to the probability of the suffix.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: If there is none.
         """
-        if not self._places:
-            raise ConfigError(
-                "no text was found that may stand before the suffix", "Loosen --regex, --ban or --max-copy."
-            )
-        log_probs = np.concatenate(self._scores)
-        weights = np.exp(log_probs - log_probs.max())
-        weights /= weights.sum()
-        chosen = int(rng.choice(len(weights), p=weights))
-        k, size = self._places[chosen]
-        score = float(log_probs[chosen]) - (0.0 if chosen else self._bonus)
-        return Infill(self._texts[k][:size], score, float(1.0 / (weights**2).sum()))
+        if not self._ends:
+            raise ConfigError("no text was found that may precede the suffix", "Loosen --regex, --ban or --max-copy.")
+        log_probs = np.concatenate(self._log_probs)
+        weights = softmax(log_probs)
+        chosen = first_above(weights.cumsum(), rng.random())
+        k, size = self._ends[chosen]
+        log_prob = float(log_probs[chosen]) - (0.0 if chosen else self._first_bonus_nats)
+        return Infill(self._texts[k][:size], log_prob, float(1.0 / (weights**2).sum()))
 
 
-def suffix_log_prob(engine: Engine, rows: Logits, state: EngineState, ids: np.ndarray) -> np.ndarray:
-    """Return log p of ids after each of several states, in nats [B].
+def suffix_log_probs(engine: Engine, logits: Logits, state: EngineState, suffix_ids: Ids) -> NDArray[np.float64]:
+    """Return the log probability of a suffix after each of several texts, in nats [B].
 
     Args:
-        engine: the model.
-        rows: logits after them, [B, V].
-        state: of B streams.
-        ids: what follows all of them, [N].
+        engine: The model.
+        logits: The next logits of B streams, [B, V].
+        state: The state of these streams.
+        suffix_ids: The token ids of the suffix, [N].
     """
-    log_probs = log_softmax(rows)[:, ids[0]]
-    if len(ids) > 1:
-        B = len(rows)
-        for begin in range(0, B, MAX_AT_ONCE):
-            some = np.arange(begin, min(B, begin + MAX_AT_ONCE), dtype=np.intp)
-            inputs = np.repeat(ids[:-1, None], len(some), axis=1)
-            targets = np.repeat(ids[1:, None], len(some), axis=1)
-            log_probs[some] += engine.read(inputs, targets, engine.select(state, some))[0].sum(axis=0)
+    log_probs = log_softmax(logits)[:, suffix_ids[0]]
+    if len(suffix_ids) > 1:
+        batch_size = len(logits)
+        for start in range(0, batch_size, MAX_SUFFIX_BATCH):
+            rows = np.arange(start, min(batch_size, start + MAX_SUFFIX_BATCH), dtype=np.intp)
+            inputs = np.repeat(suffix_ids[:-1, None], len(rows), axis=1)
+            targets = np.repeat(suffix_ids[1:, None], len(rows), axis=1)
+            log_probs[rows] += engine.read(inputs, targets, engine.select(state, rows))[0].sum(axis=0)
     return log_probs

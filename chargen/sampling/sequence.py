@@ -1,9 +1,14 @@
-"""One text in the making: from drawn ids to characters, and when it ends.
+"""One text that is being generated: from drawn token ids to characters, and the reason why it ends.
 
-A text ends, with the reason as `ended` says it,
+`GeneratedSequence.ended` is one of
 
-    "length"    cut off after so many characters          "newline", "boundary"   where `until` says
-    "stop"      before a stop string                      "match"                 as a match of the regular expression
+    ""           the text is still growing
+    "length"     the text has the maximum number of characters
+    "newline"    the model wrote a newline, with until = "newline"
+    "boundary"   the model ended the document, with until = "boundary"
+    "stop"       the model wrote a stop string, which is not part of the text
+    "match"      the text is a match of the regular expression
+    "dead end"   a particle for which every token id is forbidden
 """
 
 from __future__ import annotations
@@ -19,8 +24,7 @@ from numpy.typing import NDArray
 
 from chargen.config import SampleConfig
 from chargen.errors import ConfigError, ModelError
-from chargen.sampling.logits_rules import MIN_TEMPERATURE, OUT, Logits
-from chargen.sampling.processors import LogitsProcessor, Mask, ProcessorState, RegexProcessor
+from chargen.sampling.logits_rules import Logits, apply_temperature
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
     COMPLETE,
@@ -33,207 +37,247 @@ from chargen.tokenizers.tokenizer import (
 )
 
 if TYPE_CHECKING:
-    from chargen.sampling.processors import Strings
+    from chargen.sampling.processors import LogitsProcessor, Mask, ProcessorState, RegexProcessor, StringMatcher
+
+DEAD_END = "dead end"
 
 
 @dataclass(frozen=True)
 class GenerationContext:
-    """What texts begin with, and how they go on: shared by all that are written at once."""
+    """What all texts that are generated together share: the prompt, the settings and the processors."""
 
     tokenizer: Tokenizer
     config: SampleConfig
-    guides: Sequence[LogitsProcessor]
-    match: RegexProcessor | None  #: one of the guides
+    processors: Sequence[LogitsProcessor]
+    regex: RegexProcessor | None  #: one of the processors, which also decides where a text ends
     prompt: str
-    ids: Ids  #: what was read, what a text begins after included
-    between: str | None  #: what stands between two documents; None for a model of one running stream
+    prompt_ids: Ids  #: what the model has read: the start ids and the end of the prompt
+    document_separator: str | None  #: the text between two documents; None for a model of continuous text
 
     @cached_property
-    def spelling(self) -> Utf8Masks:
-        """The ids that may come next, by how much of a character stands."""
-        return utf8_masks(self.tokenizer, self.between is not None, self.config.allow_invalid_utf8)
+    def utf8_masks(self) -> Utf8Masks:
+        """The token ids that keep a text valid UTF-8, for each state of an incomplete character."""
+        return utf8_masks(self.tokenizer, self.document_separator is not None, self.config.allow_invalid_utf8)
 
     @cached_property
-    def stops(self) -> Strings | None:
+    def stop_matcher(self) -> StringMatcher | None:
         """The strings before which a text ends; None if there are none."""
         config = self.config
         strings = (*config.stop, "\n") if config.until == "newline" else config.stop
         if not strings:
             return None
-        from chargen.sampling.processors import Strings  # only for those who look for some
+        from chargen.sampling.processors import StringMatcher  # only where there are strings to find
 
-        return Strings(map(ord, string) for string in strings)
+        return StringMatcher(map(ord, string) for string in strings)
 
-    def spelled(self, rows: Logits, writers: Sequence[GeneratedSequence]) -> Logits:
-        """Return logits [B, V], a row for each writer, under which nothing is drawn that no text holds."""
-        added = self.spelling.logit_mask
-        allowed: Logits = rows + (added if len(added) == 1 else added[[writer.torn for writer in writers]])
-        return allowed
+    def mask_invalid(self, logits: Logits, sequences: Sequence[GeneratedSequence]) -> Logits:
+        """Return logits [B, V], one row for each sequence, in which token ids that no valid text contains are −∞."""
+        masks = self.utf8_masks.logit_mask
+        masked: Logits = logits + (masks if len(masks) == 1 else masks[[each.utf8_state for each in sequences]])
+        return masked
 
 
 class GeneratedSequence:
-    """A text that grows by one id after another. `fork` gives a second one that goes its own way."""
+    """A text that grows by one token id at a time. `fork` makes a copy that can be continued independently."""
 
-    def __init__(self, beginning: GenerationContext) -> None:
-        config = beginning.config
-        self._beginning = beginning
-        self._decoder = StreamingDecoder(beginning.tokenizer)
+    def __init__(self, context: GenerationContext) -> None:
+        self._context = context
+        self._decoder = StreamingDecoder(context.tokenizer)
         self._states: list[ProcessorState] = [
-            guide.begin(beginning.prompt, beginning.ids) for guide in beginning.guides
+            processor.initial_state(context.prompt, context.prompt_ids) for processor in context.processors
         ]
-        self._stops, self._node = beginning.stops, 0  # the automaton, and where it stands
-        self._held = ""  # what may be the beginning of a stop string
-        self._after, self._silent = beginning.spelling.next_state, 0
-        self.torn = COMPLETE  #: the state of `spelling.py`: how much of a character stands
-        self.left, self._is_cut = config.length, False  # whether the last id writes more than there was room for
-        self.text = ""  # what is sure to stand, but for what was taken
-        self.ended = "length" if config.length == 0 else ""
-        self.log_weight = 0.0  # of what the constraints left of the distribution, in nats
+        self._stop_matcher = context.stop_matcher
+        self._stop_node = 0
+        self._held = ""  # characters that may be the start of a stop string
+        self._next_utf8_state = context.utf8_masks.next_state
+        self._num_silent_ids = 0  # consecutive token ids that completed no character
+        self._is_truncated = False  # whether the last token id has more characters than the length allows
+        self._ready = ""  # final characters that `pop_text` has not returned yet
+        self.utf8_state = COMPLETE  #: how much of a character is incomplete; see `Utf8Masks`
+        self.num_chars_left = context.config.length
+        self.ended = "length" if context.config.length == 0 else ""  #: see the top of this file
+        self.log_weight_nats = 0.0  #: log of the probability mass that the constraints left along the text
 
     def fork(self) -> GeneratedSequence:
-        """Return a copy that goes on by itself."""
+        """Return a copy that can be continued independently."""
         other = copy(self)
         other._states = list(self._states)
         other._decoder = self._decoder.fork()
         return other
 
-    def forbidden(self) -> Mask | None:
-        """Tell which ids a guide rules out now, [V]; None if none are."""
-        masks = [guide.forbidden(state) for guide, state in zip(self._beginning.guides, self._states, strict=True)]
-        some = [mask for mask in masks if mask is not None]
-        return np.logical_or.reduce(some) if len(some) > 1 else some[0] if some else None
+    def forbidden_mask(self) -> Mask | None:
+        """Return which token ids the processors forbid next, [V]; None if they forbid none."""
+        masks = [
+            processor.forbidden_mask(state)
+            for processor, state in zip(self._context.processors, self._states, strict=True)
+        ]
+        found = [mask for mask in masks if mask is not None]
+        if len(found) <= 1:
+            return found[0] if found else None
+        union: Mask = np.logical_or.reduce(found)
+        return union
 
-    def penalties(self) -> NDArray[np.float64] | None:
-        """Return the nats that ids lose now, [V]; None if none do."""
-        nats = [guide.penalties(state) for guide, state in zip(self._beginning.guides, self._states, strict=True)]
-        some = [each for each in nats if each is not None]
-        return np.sum(some, axis=0) if some else None
+    def penalties_nats(self) -> NDArray[np.float64] | None:
+        """Return how many nats the processors take from each token id, [V]; None if they take none."""
+        penalties = [
+            processor.penalties_nats(state)
+            for processor, state in zip(self._context.processors, self._states, strict=True)
+        ]
+        found = [nats for nats in penalties if nats is not None]
+        return np.sum(found, axis=0) if found else None
 
     @property
-    def may_stop(self) -> bool:
-        """Whether the text may end as it stands: with a whole character, all of its last id, and as a match."""
-        match = self._beginning.match
-        if self.torn != COMPLETE or self._is_cut:
+    def can_end(self) -> bool:
+        """Whether the text may end here: its last token id and character are complete, and it matches the regex."""
+        if self.utf8_state != COMPLETE or self._is_truncated:
             return False
-        return match is None or match.may_end(self._states[self._beginning.guides.index(match)])
+        regex = self._context.regex
+        return regex is None or regex.is_match(self._regex_state(regex))
 
-    def take(self, token_id: int) -> bool:
-        """Add a drawn id; say whether it was taken, which it is not where it ends the text.
+    def append(self, token_id: int) -> bool:
+        """Add a drawn token id.
+
+        Returns:
+            Whether the token id is part of the text. It is not if it ends the text.
 
         Raises:
-            ModelError: many ids came in a row and completed no character.
+            ModelError: If more than MAX_SILENT_IDS consecutive token ids completed no character.
         """
-        match = self._beginning.match
-        if match is not None:
-            at = self._states[self._beginning.guides.index(match)]
-            if match.may_end(at) and not match.leads_on(at, token_id):
+        context, regex = self._context, self._context.regex
+        if regex is not None:
+            state = self._regex_state(regex)
+            if regex.is_match(state) and not regex.can_continue(state, token_id):
                 self._end("match")
                 return False
-        if token_id == BOUNDARY_ID and self._beginning.config.until == "boundary":
+        if token_id == BOUNDARY_ID and context.config.until == "boundary":
             self._add(self._decoder.finish())
             self._end("boundary")
             return False
-        guides = self._beginning.guides
-        if guides:
-            self._states = [guide.advance(state, token_id) for guide, state in zip(guides, self._states, strict=True)]
-        self.torn = self._after[self.torn][token_id]
-        if token_id == BOUNDARY_ID:
-            piece = self._decoder.finish() + (self._beginning.between or "")
-        else:
-            piece = self._decoder.feed(token_id)
-        self._silent = 0 if piece else self._silent + 1
-        if piece:
-            self._add(piece)
-        elif self._silent > MAX_SILENT_IDS:
-            raise ModelError(
-                f"the model wrote {self._silent} ids in a row that complete no character", "Its tokenizer is damaged."
-            )
-        if match is not None and not self.ended and match.is_over(self._states[guides.index(match)]):
+        if context.processors:
+            self._states = [
+                processor.advance(state, token_id)
+                for processor, state in zip(context.processors, self._states, strict=True)
+            ]
+        self.utf8_state = self._next_utf8_state[self.utf8_state][token_id]
+        self._add_decoded(token_id)
+        if regex is not None and not self.ended and regex.is_complete(self._regex_state(regex)):
             self._end("match")
-        elif self.left <= 0 and not self.ended:
-            self._end("length" if match is None else "match")
+        elif self.num_chars_left <= 0 and not self.ended:
+            self._end("length" if regex is None else "match")
         return True
 
-    def pop(self) -> str:
-        """Return what is sure to stand and was not returned before."""
-        text, self.text = self.text, ""
+    def pop_text(self) -> str:
+        """Return the characters that are final and were not returned before."""
+        text, self._ready = self._ready, ""
         return text
 
-    def _add(self, piece: str) -> None:
-        self._is_cut = len(piece) > self.left
-        if self._is_cut:
-            piece = piece[: self.left]
-        self.left -= len(piece)
-        if self._stops is None:
-            self.text += piece
+    def unpopped_text(self) -> str:
+        """Return all characters that `pop_text` has not returned, including those that may start a stop string."""
+        return self._ready + self._held
+
+    def _regex_state(self, regex: RegexProcessor) -> ProcessorState:
+        return self._states[self._context.processors.index(regex)]
+
+    def _add_decoded(self, token_id: int) -> None:
+        """Add the characters that a token id completes."""
+        if token_id == BOUNDARY_ID:
+            piece = self._decoder.finish() + (self._context.document_separator or "")
+        else:
+            piece = self._decoder.feed(token_id)
+        if piece:
+            self._num_silent_ids = 0
+            self._add(piece)
             return
-        whole, node = self._held + piece, self._node
+        self._num_silent_ids += 1
+        if self._num_silent_ids > MAX_SILENT_IDS:
+            raise ModelError(
+                f"the model wrote {self._num_silent_ids} token ids in a row that complete no character",
+                "Its tokenizer is damaged.",
+            )
+
+    def _add(self, piece: str) -> None:
+        """Add characters up to the maximum length, and end the text before the first stop string."""
+        self._is_truncated = len(piece) > self.num_chars_left
+        if self._is_truncated:
+            piece = piece[: self.num_chars_left]
+        self.num_chars_left -= len(piece)
+        matcher = self._stop_matcher
+        if matcher is None:
+            self._ready += piece
+            return
+        text, node = self._held + piece, self._stop_node
         for end, char in enumerate(piece, len(self._held) + 1):
-            node = self._stops.step(node, ord(char))
-            size = self._stops.ends[node]
-            if size:  # the first string to be whole; of several that end here the longest
-                is_newline = whole[end - size : end] == "\n" and self._beginning.config.until == "newline"
-                self.text, self._held = self.text + whole[: end - size], ""
+            node = matcher.step(node, ord(char))
+            size = matcher.match_lengths[node]
+            if size:  # the stop string that is complete first; if several end here, the longest
+                is_newline = text[end - size : end] == "\n" and self._context.config.until == "newline"
+                self._ready += text[: end - size]
+                self._held = ""
                 self.ended = "newline" if is_newline else "stop"
                 return
-        kept = len(whole) - self._stops.depths[node]
-        self.text += whole[:kept]
-        self._held, self._node = whole[kept:], node
+        num_final = len(text) - matcher.depths[node]
+        self._ready += text[:num_final]
+        self._held, self._stop_node = text[num_final:], node
 
     def _end(self, reason: str) -> None:
-        self.text, self._held, self.ended = self.text + self._held, "", reason
-
-    def written(self) -> str:
-        """Return what is not taken yet, and what is held back."""
-        return self.text + self._held
+        self._ready += self._held
+        self._held = ""
+        self.ended = reason
 
 
 def apply_processors(
-    rows: Logits, writers: Sequence[GeneratedSequence], temperature: float, dead_ends: bool = False
+    logits: Logits, sequences: Sequence[GeneratedSequence], temperature: float, allow_dead_ends: bool = False
 ) -> Logits:
-    """Return logits [B, V] under which nothing that a writer's guides forbid is drawn, and penalties are paid.
+    """Apply the penalties and masks of each sequence's processors.
 
-    Each writer's weight takes the share of the distribution that is drawn from, tempered, which what forbids has left.
+    The weight of each sequence is multiplied by the probability mass, at this temperature, that the masks leave.
 
     Args:
-        rows: logits, of which some id of each row may come.
-        writers: one for each row.
-        temperature: that the rows are drawn with.
-        dead_ends: whether everything may be forbidden to some of the writers: their rows are −∞, their weights 0.
+        logits: [B, V]; at least one token id of each row is not −∞.
+        sequences: B sequences.
+        temperature: The temperature with which token ids are drawn.
+        allow_dead_ends: Whether all token ids of a row may be forbidden. Such a row becomes −∞, its weight 0.
+
+    Returns:
+        New logits, [B, V].
 
     Raises:
-        ConfigError: everything is forbidden to one of them, and there must be no dead ends.
+        ConfigError: If all token ids of a row are forbidden and `allow_dead_ends` is False.
     """
-    penalties = [writer.penalties() for writer in writers]
+    num_rows, vocab_size = logits.shape
+    penalties = [sequence.penalties_nats() for sequence in sequences]
     if any(nats is not None for nats in penalties):
-        rows = rows - np.stack([np.zeros(rows.shape[1]) if nats is None else nats for nats in penalties])
-    masks = [writer.forbidden() for writer in writers]
+        logits = logits - np.stack([np.zeros(vocab_size) if nats is None else nats for nats in penalties])
+    masks = [sequence.forbidden_mask() for sequence in sequences]
     if not any(mask is not None for mask in masks):
-        return rows
-    nothing = np.zeros(rows.shape[1], dtype=np.bool_)
-    mask = np.stack([nothing if mask is None else mask for mask in masks])
-    kept = np.where(mask, OUT, rows)
-    some_left = np.asarray(np.isfinite(kept).any(axis=1))
-    if not (dead_ends or some_left.all()):
-        raise all_forbidden(writers[int(np.argmin(some_left))])
-    for writer, share in zip(writers, _log_shares(rows, mask, temperature).tolist(), strict=True):
-        writer.log_weight += share
-    return kept
+        return logits
+    forbidden = np.zeros((num_rows, vocab_size), dtype=np.bool_)
+    for row, mask in enumerate(masks):
+        if mask is not None:
+            forbidden[row] = mask
+    masked = np.where(forbidden, -np.inf, logits)
+    has_choice = np.asarray(np.isfinite(masked).any(axis=1))
+    if not (allow_dead_ends or has_choice.all()):
+        raise all_forbidden_error(sequences[int(np.argmin(has_choice))])
+    log_masses = _log_mass_left(logits, forbidden, temperature).tolist()
+    for sequence, log_mass in zip(sequences, log_masses, strict=True):
+        sequence.log_weight_nats += log_mass
+    return masked
 
 
-def all_forbidden(writer: GeneratedSequence) -> ConfigError:
-    """Return the error for a text that nothing may follow."""
+def all_forbidden_error(sequence: GeneratedSequence) -> ConfigError:
+    """Return the error for a text after which every token id is forbidden."""
     return ConfigError(
-        f"after {writer.written()[-40:]!r} every character is forbidden", "Loosen --max-copy, --ban or --regex."
+        f"after {sequence.unpopped_text()[-40:]!r} every character is forbidden", "Loosen --max-copy, --ban or --regex."
     )
 
 
-def _log_shares(rows: Logits, mask: Mask, temperature: float) -> NDArray[np.float64]:
-    """Return log of how much of each row's distribution a mask leaves, [B]."""
-    highest = rows.max(axis=1, keepdims=True)
+def _log_mass_left(logits: Logits, forbidden: Mask, temperature: float) -> NDArray[np.float64]:
+    """Return the log of the probability mass that a mask leaves of each row, in nats [B]."""
     if temperature == 0.0:
-        return np.where(np.take_along_axis(mask, rows.argmax(axis=1)[:, None], 1)[:, 0], OUT, 0.0)
-    weights = np.exp((rows - highest) / max(temperature, MIN_TEMPERATURE))
-    with np.errstate(divide="ignore"):  # nothing left is log 0
-        shares: NDArray[np.float64] = np.log(np.where(mask, 0.0, weights).sum(axis=1) / weights.sum(axis=1))
-    return np.minimum(shares, 0.0)
+        best_is_forbidden = np.take_along_axis(forbidden, logits.argmax(axis=1)[:, None], 1)[:, 0]
+        return np.where(best_is_forbidden, -np.inf, 0.0)
+    weights = np.exp(apply_temperature(logits, temperature))
+    with np.errstate(divide="ignore"):  # log 0 where nothing is left
+        left: NDArray[np.float64] = np.log(np.where(forbidden, 0.0, weights).sum(axis=1) / weights.sum(axis=1))
+    return np.minimum(left, 0.0)

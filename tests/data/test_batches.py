@@ -133,9 +133,9 @@ def test_every_row_reads_the_whole_text_in_order_after_its_reset(source):
 @given(sources(max_ids=60), st.randoms(use_true_random=False))
 def test_a_batch_does_not_depend_on_the_ones_read_before_it(source, draw):
     shuffled = positions(source, source.batch_size + 1)
-    in_order = {position: source.get_batch(position) for position in shuffled}
+    map_blocks = {position: source.get_batch(position) for position in shuffled}
     draw.shuffle(shuffled)
-    assert all(equal(source.get_batch(position), in_order[position]) for position in shuffled)
+    assert all(equal(source.get_batch(position), map_blocks[position]) for position in shuffled)
 
 
 @laws

@@ -28,8 +28,8 @@ from chargen.data.token_store import (
     write_store,
 )
 from chargen.errors import CorpusError
-from chargen.sampling.copy_filter import copy_index
-from chargen.sampling.training_text_index import training_text
+from chargen.sampling.copy_filter import load_copy_index
+from chargen.sampling.training_text_index import find_training_text
 from chargen.text.corpus import read_corpus
 from chargen.tokenizers.tokenizer import build_tokenizer
 from chargen.training.run import Plan
@@ -161,10 +161,10 @@ def test_damaged_ids_are_made_again_with_a_note(kind: str) -> None:
 def test_a_damaged_copy_index_is_made_again_with_a_note(kind: str) -> None:
     model = model_of()
     notes: list[str] = []
-    right = np.array(copy_index(model, 8, note=notes.append)._hashes)
+    right = np.array(load_copy_index(model, 8, note=notes.append)._hashes)
     (path,) = CACHE.glob("*.copies")
     replace_file(kind, path)
-    assert np.array_equal(copy_index(model, 8, note=notes.append)._hashes, right)
+    assert np.array_equal(load_copy_index(model, 8, note=notes.append)._hashes, right)
     assert len(notes) == 1 and "is made again" in notes[0]
 
 
@@ -180,13 +180,13 @@ def model_of() -> Any:
 
 def test_a_copy_index_of_zeros_is_made_again() -> None:
     model = model_of()
-    copy_index(model, 8)
+    load_copy_index(model, 8)
     (path,) = CACHE.glob("*.copies")
     data = path.read_bytes()
     hashes = open_store(path).ids
     start = data.index(hashes.tobytes())
     path.write_bytes(data[:start] + bytes(hashes.nbytes) + data[start + hashes.nbytes :])
-    assert np.array_equal(copy_index(model, 8)._hashes, np.frombuffer(data[start : start + hashes.nbytes], "<u8"))
+    assert np.array_equal(load_copy_index(model, 8)._hashes, np.frombuffer(data[start : start + hashes.nbytes], "<u8"))
 
 
 def test_a_cache_file_of_an_earlier_version_is_made_again_without_a_note() -> None:
@@ -232,11 +232,11 @@ def test_damaged_ids_do_not_replace_the_training_text() -> None:
     model, corpus = model_of(), read_corpus(["verse.txt"])
     load_or_encode_ids(model.tokenizer, corpus.content.span())
     Path("verse.txt").unlink()
-    assert training_text(model).read() == corpus.text
+    assert find_training_text(model).read() == corpus.text
     (path,) = CACHE.glob("*.ids")
     replace_file("flipped", path)
     with pytest.raises(CorpusError, match="not at hand"):
-        training_text(model)
+        find_training_text(model)
 
 
 def test_ids_in_memory_do_not_change_with_their_file() -> None:

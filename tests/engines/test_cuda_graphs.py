@@ -18,7 +18,7 @@ from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
 from chargen.lm import LanguageModel
 from chargen.networks.network import Network
-from chargen.sampling.logits_rules import OUT, draw_rows
+from chargen.sampling.logits_rules import draw_batch
 from tests.conftest import random_model, random_weights
 from tests.engines.test_streams import SHAPES
 
@@ -72,13 +72,13 @@ def test_recorded_draws_equal_a_draw_before_each_step(
     ours, recorded = engines(device, cell)
     B, T, inverse = 3, 2 * TOKENS_PER_LAUNCH + 5, 1.25
     added, uniforms = np.zeros(V), np.random.default_rng(0).random((T, B))
-    added[[0, 4, V - 1]] = OUT
+    added[[0, 4, V - 1]] = -np.inf
     ids, state = np.array([1, 2, 3]), ours.initial_state(B)
     expected = []
     for row in uniforms:
         logits, state = ours.step(ids, state)
         tempered = (logits + added) * inverse
-        ids = draw_rows(tempered - tempered.max(-1, keepdims=True), row)
+        ids = draw_batch(tempered - tempered.max(-1, keepdims=True), row)
         expected.append(ids)
     batch = recorded.stream_batch(recorded.initial_state(B))
     batch.step(np.array([1, 2, 3]))

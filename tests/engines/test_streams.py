@@ -253,7 +253,7 @@ def test_compiled_draws_do_not_change_a_text(monkeypatch: pytest.MonkeyPatch) ->
     lm = LanguageModel(random_model(VERSE))
     plain = lm.sample("The ", length=90, seed=3, temperature=0.7)
     monkeypatch.setattr(streams, "COMPILE_AFTER_TOKENS", 30)
-    monkeypatch.setattr(decoding, "AT_ONCE", 20)
+    monkeypatch.setattr(decoding, "UNIFORMS_PER_BLOCK", 20)
     assert lm.sample("The ", length=90, seed=3, temperature=0.7) == plain
 
 
@@ -313,7 +313,7 @@ def test_the_compiled_draw_equals_the_draw_in_numpy(seed: int, temperature: floa
     added[[0, 7]] = -np.inf
     allowed = logits + added
     found = compile_draw_one()(logits, added, buffer, 1 / temperature, np.random.default_rng(seed).random())
-    assert found == draw((allowed - allowed.max()) / temperature, np.random.default_rng(seed))
+    assert found == draw((allowed - allowed.max()) / temperature, np.random.default_rng(seed).random())
     np.testing.assert_allclose(
         np.diff(buffer / buffer[-1], prepend=0), np.exp(log_softmax(allowed / temperature)), atol=1e-12
     )

@@ -1,4 +1,4 @@
-"""Where texts end, what guides them, and that constrained ones are from the distribution that is claimed."""
+"""Conditions that end a text, processors, and the distributions of constrained methods."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def other(request: pytest.FixtureRequest) -> LanguageModel:
     return LanguageModel(random_model(VERSE * 3, request.param))
 
 
-# ── ends ──────────────────────────────────────────────────────────────────────
+# ── ends of texts ──────────────────────────────────────────────────────────────────────
 
 
-def test_a_text_ends_before_a_stop_string_and_holds_nothing_back(lm: LanguageModel) -> None:
+def test_text_ends_before_a_stop_string_and_loses_no_character(lm: LanguageModel) -> None:
     free = "".join(lm.stream(length=400, seed=3))
     for stop in (free[100:103], free[250:251]):
         sample = lm.samples(1, length=400, seed=3, stop=(stop,))[0]
@@ -48,38 +48,38 @@ def test_a_text_ends_before_a_stop_string_and_holds_nothing_back(lm: LanguageMod
     assert lm.samples(1, length=400, seed=3, stop=(never,))[0].text == free
 
 
-def test_of_two_stop_strings_the_first_to_be_whole_counts(lm: LanguageModel) -> None:
+def test_text_ends_at_the_stop_string_that_is_complete_first(lm: LanguageModel) -> None:
     free = "".join(lm.stream(length=100, seed=4))
     assert lm.samples(1, length=100, seed=4, stop=(free[50:60], free[52:54]))[0].text == free[: free.index(free[52:54])]
 
 
-def test_until_newline_writes_one_line(lm: LanguageModel) -> None:
+def test_until_newline_generates_one_line(lm: LanguageModel) -> None:
     for sample in lm.samples(20, length=300, seed=1, until="newline"):
         assert "\n" not in sample.text
         assert sample.ended == ("newline" if len(sample.text) < 300 else "length")
 
 
-def test_a_model_of_a_running_stream_knows_no_boundary(lm: LanguageModel) -> None:
+def test_until_boundary_needs_a_model_of_documents(lm: LanguageModel) -> None:
     with pytest.raises(ConfigError, match="no end of a text"):
         lm.samples(1, until="boundary")
 
 
-def test_a_model_of_documents_ends_with_one() -> None:
+def test_until_boundary_ends_with_the_document() -> None:
     model = random_model("ab\n", documents="line")
     texts = LanguageModel(model).samples(30, length=200, seed=0, until="boundary")
     assert {sample.ended for sample in texts} == {"boundary"}
     assert len({sample.text for sample in texts}) > 5
 
 
-def test_what_can_never_be_written_is_no_stop_string(lm: LanguageModel) -> None:
+def test_stop_string_with_unknown_characters_is_an_error(lm: LanguageModel) -> None:
     with pytest.raises(ConfigError, match="never be written.*'東'"):
         lm.samples(1, stop=("a東",))
 
 
-# ── side by side ──────────────────────────────────────────────────────────────
+# ── batches ──────────────────────────────────────────────────────────────
 
 
-def test_texts_side_by_side_are_those_that_are_written_alone(lm: LanguageModel, other: LanguageModel) -> None:
+def test_batched_texts_equal_single_texts(lm: LanguageModel, other: LanguageModel) -> None:
     for model in (lm, other):
         many = model.samples(9, "The ", length=60, seed=5, temperature=0.8, top_p=0.9)
         alone = [
@@ -89,14 +89,14 @@ def test_texts_side_by_side_are_those_that_are_written_alone(lm: LanguageModel, 
         assert [sample.number for sample in many] == list(range(9))
 
 
-def test_a_batch_that_shrinks_changes_nothing(lm: LanguageModel) -> None:
+def test_texts_do_not_depend_on_a_shrinking_batch(lm: LanguageModel) -> None:
     some = lm.samples(6, length=200, seed=2, until="newline")
     more = lm.samples(12, length=200, seed=2, until="newline")
     assert more[:6] == some
 
 
 @pytest.mark.parametrize("engine", [NumpyEngine, TorchEngine.from_weights])
-def test_engines_choose_streams_and_begin_them_anew(engine) -> None:  # type: ignore[no-untyped-def]
+def test_engines_select_and_reset_streams(engine) -> None:  # type: ignore[no-untyped-def]
     model = random_model(VERSE, cell="lstm", num_layers=2)
     made = engine(model.config, model.weights)
     ids = np.array([2, 3, 4])
@@ -117,49 +117,49 @@ def test_engines_choose_streams_and_begin_them_anew(engine) -> None:  # type: ig
     st.lists(st.text("abă", min_size=1, max_size=3), min_size=1, max_size=3),
     st.sampled_from(["char", "byte", "sp:265"]),
 )
-def test_what_is_banned_is_never_written_and_all_else_is(strings: list[str], spec: str) -> None:
+def test_banned_strings_forbid_exactly_the_texts_that_contain_them(strings: list[str], spec: str) -> None:
     tokenizer = build_tokenizer(spec, "abă bă ab aab " * 8)
-    guide = BannedStrings(tuple(strings), tokenizer)
+    processor = BannedStrings(tuple(strings), tokenizer)
     for text in map("".join, itertools.product("abă", repeat=4)):
         ids = tokenizer.encode(text)
-        state, ruled_out = guide.begin("", ids), False
+        state, ruled_out = processor.initial_state("", ids), False
         for token_id in ids.tolist():
-            ruled_out = ruled_out or bool(guide.forbidden(state)[token_id])
-            state = guide.advance(state, token_id)
+            ruled_out = ruled_out or bool(processor.forbidden_mask(state)[token_id])
+            state = processor.advance(state, token_id)
         assert ruled_out == any(string in tokenizer.decode(ids) for string in strings)
 
 
-def test_a_ban_holds_in_samples(lm: LanguageModel, other: LanguageModel) -> None:
+def test_samples_contain_no_banned_string(lm: LanguageModel, other: LanguageModel) -> None:
     for model in (lm, other):
         text = model.sample(length=500, seed=0, ban=("e", "qu"))
         assert "e" not in text and "qu" not in text
 
 
 def plain_penalty(ids: list[int], multiplier: float, base: float, allowed: int, size: int) -> np.ndarray:
-    """What DRY says, by looking everywhere."""
+    """The DRY penalty by brute force."""
     nats = np.zeros(size)
-    for place in range(1, len(ids)):
+    for position in range(1, len(ids)):
         n = 0
-        while n < place and ids[place - 1 - n] == ids[len(ids) - 1 - n]:
+        while n < position and ids[position - 1 - n] == ids[len(ids) - 1 - n]:
             n += 1
         if n > allowed:
-            nats[ids[place]] = max(nats[ids[place]], multiplier * base ** (n - allowed - 1))
+            nats[ids[position]] = max(nats[ids[position]], multiplier * base ** (n - allowed - 1))
     return nats
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(0, 1), max_size=40), st.integers(1, 4), st.integers(0, 10))
-def test_a_penalty_is_what_the_equation_says_however_it_is_come_by(ids: list[int], allowed: int, begun: int) -> None:
-    guide = RepetitionPenalty(0.5, 1.5, allowed, 2)
-    state = guide.begin("", np.array(ids[:begun], dtype=np.int32))
-    for token_id in ids[begun:]:
-        guide.advance(state, 1 - token_id)  # somebody else goes another way
-        state = guide.advance(state, token_id)
-    found = guide.penalties(state)
+def test_repetition_penalty_equals_its_equation_after_forks(ids: list[int], allowed: int, size: int) -> None:
+    processor = RepetitionPenalty(0.5, 1.5, allowed, 2)
+    state = processor.initial_state("", np.array(ids[:size], dtype=np.int32))
+    for token_id in ids[size:]:
+        processor.advance(state, 1 - token_id)  # another text continues from the same state
+        state = processor.advance(state, token_id)
+    found = processor.penalties_nats(state)
     np.testing.assert_allclose(np.zeros(2) if found is None else found, plain_penalty(ids, 0.5, 1.5, allowed, 2))
 
 
-def test_a_loop_is_left(lm: LanguageModel) -> None:
+def test_repetition_penalty_ends_a_loop(lm: LanguageModel) -> None:
     looping = "".join(lm.stream(length=400, temperature=0.0))
     assert looping[-100:] in looping[:-20]
     free = "".join(lm.stream(length=400, temperature=0.0, dry=3.0, dry_base=1.3, dry_allowed=8))
@@ -171,7 +171,7 @@ def test_a_loop_is_left(lm: LanguageModel) -> None:
 PATTERN = r"[A-Z][a-z]+, (the )?[a-z]+\.\n"
 
 
-def test_every_sample_matches(lm: LanguageModel, other: LanguageModel) -> None:
+def test_every_sample_matches_its_regex(lm: LanguageModel, other: LanguageModel) -> None:
     for model in (lm, other):
         texts = model.samples(40, length=30, seed=0, regex=r"(The|a) [a-z]{1,9}(, [a-z]+)*")
         assert all(re.fullmatch(r"(The|a) [a-z]{1,9}(, [a-z]+)*", sample.text) for sample in texts)
@@ -179,7 +179,7 @@ def test_every_sample_matches(lm: LanguageModel, other: LanguageModel) -> None:
         assert len({sample.text for sample in texts}) > 20
 
 
-def test_a_pattern_that_ends_nowhere_else_ends_at_its_last_character(lm: LanguageModel) -> None:
+def test_text_ends_when_nothing_can_follow_the_match(lm: LanguageModel) -> None:
     assert {sample.text for sample in lm.samples(20, length=9, seed=0, regex="fox")} == {"fox"}
 
 
@@ -191,29 +191,29 @@ def test_a_pattern_that_ends_nowhere_else_ends_at_its_last_character(lm: Languag
         ("a{20}", 9, "shortest match .* has 20 characters"),
     ],
 )
-def test_a_pattern_without_a_match_is_an_error(lm: LanguageModel, pattern: str, length: int, says: str) -> None:
+def test_regex_without_a_possible_match_is_an_error(lm: LanguageModel, pattern: str, length: int, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         lm.samples(1, length=length, regex=pattern)
 
 
 def conditional(model: LanguageModel, pattern: str, length: int) -> dict[str, float]:
-    """p(text | it matches), by writing down every text: it ends where the model would leave the pattern."""
+    """p(text | it matches), by enumerating all texts; a text ends where the model would leave the pattern."""
     tokenizer, engine = model.tokenizer, NumpyEngine(model.checkpoint.config, model.checkpoint.weights)
     alphabet = [token_id for token_id in range(tokenizer.vocab_size) if token_id not in tokenizer.special_ids()]
     found: dict[str, float] = {}
     strings = {"".join(s) for n in range(length + 1) for s in itertools.product("abc", repeat=n)}
     matches = {s for s in strings if re.fullmatch(pattern, s)}
-    begun = {s[:k] for s in matches for k in range(len(s) + 1)}
+    prefixes = {s[:k] for s in matches for k in range(len(s) + 1)}
     for text in matches:
         logits, state = engine.step(np.array([0]), engine.initial_state(1))
         log_p = 0.0
-        for place in range(len(text) + 1):
+        for position in range(len(text) + 1):
             log_probs = log_softmax(logits[0, alphabet])
-            if place == len(text):
-                left = [k for k, c in enumerate("abc") if len(text) == length or text + c not in begun]
+            if position == len(text):
+                left = [k for k, c in enumerate("abc") if len(text) == length or text + c not in prefixes]
                 log_p += float(np.log(np.exp(log_probs[left]).sum())) if len(left) < 3 else 0.0
                 break
-            k = "abc".index(text[place])
+            k = "abc".index(text[position])
             log_p += float(log_probs[k])
             logits, state = engine.step(np.array([alphabet[k]]), state)
         found[text] = float(np.exp(log_p))
@@ -221,12 +221,12 @@ def conditional(model: LanguageModel, pattern: str, length: int) -> dict[str, fl
     return {"": total} | {text: p / total for text, p in found.items()}
 
 
-def test_particles_have_the_models_own_distribution_under_a_constraint() -> None:
+def test_particles_follow_the_constrained_distribution() -> None:
     model, pattern, length = LanguageModel(random_model("abc", seed=3)), "a[ab]*c", 5
     exact = conditional(model, pattern, length)
     evidence = exact.pop("")
     count = 240
-    samples = [model.writing(length=length, seed=0, regex=pattern).particles(n, 30) for n in range(count)]
+    samples = [model.generator(length=length, seed=0, regex=pattern).particles(n, 30) for n in range(count)]
     drawn = Counter(sample.text for sample in samples)
     weights = np.exp([sample.log_weight_nats for sample in samples])
     # Of draws from the exact distribution the counts differ from what is expected by chance alone.
@@ -238,7 +238,7 @@ def test_particles_have_the_models_own_distribution_under_a_constraint() -> None
     assert weights.mean() == pytest.approx(evidence, rel=0.1)
 
 
-def test_masked_samples_weigh_what_was_masked() -> None:
+def test_weights_of_masked_samples_are_unbiased() -> None:
     model = LanguageModel(random_model("abc", seed=3))
     exact = conditional(model, "a[ab]*c", 5)
     evidence = exact.pop("")
@@ -259,19 +259,19 @@ def never_mass(model: LanguageModel, text: str) -> float:
     return float(np.exp(log_softmax(logits)[0, model.tokenizer.special_ids()]).sum())
 
 
-# ── beams and joins ───────────────────────────────────────────────────────────
+# ── beam search and infilling ───────────────────────────────────────────────────────────
 
 
-def test_a_wide_beam_finds_the_likeliest_text() -> None:
+def test_wide_beam_finds_the_most_probable_text() -> None:
     model = LanguageModel(random_model("abc", seed=7))
     strings = ["".join(s) for s in itertools.product("abc", repeat=4)]
     scores = {s: model.score(s).log_prob_nats for s in strings}
-    found = model.writing(length=4).beam(100)
+    found = model.generator(length=4).beam(100)
     assert found.text == max(scores, key=lambda s: scores[s])
-    assert model.writing(length=4).beam(1).text == "".join(model.stream(length=4, temperature=0.0))
+    assert model.generator(length=4).beam(1).text == "".join(model.stream(length=4, temperature=0.0))
 
 
-def test_a_join_is_from_the_distribution_between_its_ends() -> None:
+def test_infill_follows_the_distribution_between_prompt_and_suffix() -> None:
     model = LanguageModel(random_model("abc", seed=5))
     middles = ["".join(s) for n in range(3) for s in itertools.product("abc", repeat=n)]
     # What is written is drawn from the characters alone; what is read is scored among all ids.
@@ -279,7 +279,7 @@ def test_a_join_is_from_the_distribution_between_its_ends() -> None:
     p = {m: math.exp(model.score(m + "ca", context="b").log_prob_nats - mass[m]) for m in middles}
     total = sum(p.values())
     count = 300
-    drawn = Counter(joined.text for joined in model.joins(count, "b", "ca", particles=60, length=2, seed=0))
+    drawn = Counter(joined.text for joined in model.infill(count, "b", "ca", particles=60, length=2, seed=0))
     assert set(drawn) <= set(p)
     distance = sum(abs(drawn[m] / count - p[m] / total) for m in middles) / 2
     assert distance < 0.12  # of 300 draws from the exact one: about 0.07

@@ -1,4 +1,4 @@
-"""Each rule is its stated distribution, a row alone or among others; the text they are applied to is none other's."""
+"""Each sampling rule leaves its stated distribution, for single rows and for batches."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.config import SampleConfig
+from chargen.cli.sample import sample
+from chargen.config import SAMPLING_RULES, SampleConfig
 from chargen.errors import ConfigError
 from chargen.sampling.logits_rules import (
     apply_temperature,
     draw,
-    forbid,
-    log_mass,
-    min_p,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    keep_typical,
+    log_sum_exp,
     softmax,
-    top_k,
-    top_p,
-    truncate,
-    typical,
+    warp_logits,
 )
-from tests.sampling.test_decoding import LOGITS, chi_squared
+from chargen.schema import Integer
+from tests.sampling.test_decoding import LOGITS, chi_squared, mask
 
 P = [0.5, 0.2, 0.15, 0.1, 0.05]  # what LOGITS are the logarithms of
 SURPRISALS = -np.log(P)
@@ -37,9 +38,8 @@ rules = st.sampled_from(
 )  # fmt: skip
 
 
-def warp_logits(logits: np.ndarray, **settings_: float) -> np.ndarray:
-    config = SampleConfig(**settings_)  # type: ignore[arg-type]
-    return truncate(apply_temperature(logits, config.temperature), config)
+def warped(logits: np.ndarray, **values: float) -> np.ndarray:
+    return warp_logits(logits, SampleConfig(**values))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -59,58 +59,76 @@ def warp_logits(logits: np.ndarray, **settings_: float) -> np.ndarray:
 def test_draws_under_each_rule_follow_the_stated_distribution(rule: dict[str, float], kept: list[int]) -> None:
     expected = np.zeros(5)
     expected[kept] = np.array(P)[kept] / np.array(P)[kept].sum()
-    np.testing.assert_allclose(softmax(warp_logits(LOGITS, **rule)), expected, atol=1e-12)
+    np.testing.assert_allclose(softmax(warped(LOGITS, **rule)), expected, atol=1e-12)
     rng, n = np.random.default_rng(1), 100_000
-    logits = warp_logits(LOGITS, **rule)
-    counts = np.bincount([draw(logits, rng) for _ in range(n)], minlength=5)
+    logits = warped(LOGITS, **rule)
+    counts = np.bincount([draw(logits, rng.random()) for _ in range(n)], minlength=5)
     assert chi_squared(counts, n * expected) < 23.5  # at most 4 degrees of freedom: p = 1e-4
 
 
-def test_typical_keeps_what_is_nearest_to_the_entropy() -> None:
+def test_typical_keeps_surprisals_nearest_to_the_entropy() -> None:
     order = np.argsort(np.abs(SURPRISALS - ENTROPY), kind="stable")
     for count in range(1, 5):
         mass = float(np.array(P)[order[:count]].sum())
-        kept = np.flatnonzero(np.isfinite(typical(LOGITS, mass - 1e-9)))
+        kept = np.flatnonzero(np.isfinite(keep_typical(LOGITS, mass - 1e-9)))
         assert set(kept) == set(order[:count])
 
 
 @settings(max_examples=150, deadline=None)
 @given(rows, rules)
-def test_a_row_is_ruled_alone_as_among_others_and_stays_a_distribution(
-    values: list[list[float]], rule: dict[str, float]
-) -> None:
+def test_rules_of_a_batch_equal_rules_of_single_rows(values: list[list[float]], rule: dict[str, float]) -> None:
     logits = np.array(values)
     before = logits.copy()
-    together = warp_logits(logits, **rule)
+    together = warped(logits, **rule)
     np.testing.assert_array_equal(logits, before)
     for row, one in zip(logits, together, strict=True):
-        np.testing.assert_array_equal(warp_logits(row, **rule), one)
+        np.testing.assert_array_equal(warped(row, **rule), one)
         assert softmax(one).sum() == pytest.approx(1.0)
         assert softmax(one)[row.argmax()] > 0 or "typical" in rule
 
 
+@pytest.mark.parametrize("name", SAMPLING_RULES)
+def test_a_field_of_sample_config_registers_a_rule(name: str) -> None:
+    rule, options = SAMPLING_RULES[name], {param.name: param for param in sample.params}
+    assert getattr(SampleConfig(), name) == rule.off == options[name].default
+    assert SampleConfig.FIELDS[name] is rule.values
+    value = 2 if isinstance(rule.values, Integer) else 0.5
+    (active,) = SampleConfig(**{name: value}).active_rules
+    assert active == (rule, value)
+    expected = rule.function(apply_temperature(LOGITS, 1.0), value)
+    np.testing.assert_array_equal(warped(LOGITS, **{name: value}), expected)
+    assert not np.array_equal(expected, warped(LOGITS))
+
+
+def test_rules_act_in_the_order_of_their_fields() -> None:
+    everything = SampleConfig(min_p=0.1, typical=0.9, top_p=0.9, top_k=4)
+    assert [rule for rule, _ in everything.active_rules] == list(SAMPLING_RULES.values())
+    assert list(SAMPLING_RULES) == ["top_k", "top_p", "typical", "min_p"]
+    assert SampleConfig().active_rules == ()
+
+
 @settings(max_examples=100, deadline=None)
 @given(rows, st.integers(1, 9), st.floats(0.01, 1))
-def test_what_is_kept_keeps_its_proportions(values: list[list[float]], k: int, p: float) -> None:
+def test_rules_keep_the_logits_of_kept_ids(values: list[list[float]], k: int, p: float) -> None:
     logits = np.array(values)
-    for kept in (top_k(logits, k), top_p(logits, p), min_p(logits, p), typical(logits, p)):
+    for kept in (keep_top_k(logits, k), keep_top_p(logits, p), keep_min_p(logits, p), keep_typical(logits, p)):
         inside = np.isfinite(kept)
         assert inside.any(axis=-1).all()
         np.testing.assert_array_equal(kept[inside], logits[inside])
-    assert (np.isfinite(top_k(logits, k)).sum(-1) == min(k, logits.shape[1])).all()
-    mass = np.where(np.isfinite(top_p(logits, p)), softmax(logits), 0).sum(-1)
+    assert (np.isfinite(keep_top_k(logits, k)).sum(-1) == min(k, logits.shape[1])).all()
+    mass = np.where(np.isfinite(keep_top_p(logits, p)), softmax(logits), 0).sum(-1)
     assert (mass >= p - 1e-9).all()
 
 
-def test_what_is_forbidden_stays_out_of_every_rule() -> None:
-    logits = forbid(LOGITS, [0, 4])
+def test_masked_ids_stay_masked_under_every_rule() -> None:
+    logits = LOGITS + mask(0, 4)
     for rule in ({"top_k": 3}, {"top_p": 0.999}, {"typical": 0.999}, {"min_p": 1e-9}, {"temperature": 9.0}):
-        assert set(np.flatnonzero(softmax(warp_logits(logits, **rule)))) == {1, 2, 3}
+        assert set(np.flatnonzero(softmax(warped(logits, **rule)))) == {1, 2, 3}
 
 
-def test_log_mass_is_the_logarithm_of_the_sum() -> None:
-    assert log_mass(LOGITS) == pytest.approx(0.0, abs=1e-12)
-    np.testing.assert_allclose(log_mass(np.stack([LOGITS, LOGITS + 3])), [0.0, 3.0], atol=1e-12)
+def test_log_sum_exp_is_the_logarithm_of_the_sum() -> None:
+    assert log_sum_exp(LOGITS) == pytest.approx(0.0, abs=1e-12)
+    np.testing.assert_allclose(log_sum_exp(np.stack([LOGITS, LOGITS + 3])), [0.0, 3.0], atol=1e-12)
 
 
 @pytest.mark.parametrize(

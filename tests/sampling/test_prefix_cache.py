@@ -1,4 +1,4 @@
-"""A beginning that is read piecemeal, and again after it changed, is as if it were read at once."""
+"""Reading a text in parts, and again after a change, equals cache it at once."""
 
 import numpy as np
 import pytest
@@ -14,15 +14,17 @@ LSTM = LanguageModel(random_model(cell="lstm", num_layers=2, ensemble_size=2))
 
 
 def whole(lm: LanguageModel, text: str, before: PrefixCache | None = None) -> PrefixCache:
-    *_, last = lm.read(text, before)
+    *_, last = lm.read_prefix(text, before)
     return last
 
 
 def assert_equal(one: PrefixCache, other: PrefixCache) -> None:
     np.testing.assert_array_equal(one.ids, other.ids)
     np.testing.assert_array_equal(one.log_probs, other.log_probs)
-    np.testing.assert_array_equal(np.array(one.state), np.array(other.state))
-    np.testing.assert_array_equal(np.array(one.states), np.array(other.states))
+    assert len(one.states) == len(other.states)
+    for state, expected in zip((*one.states, one.state), (*other.states, other.state), strict=True):
+        np.testing.assert_array_equal(np.array(state.layers), np.array(expected.layers))
+        np.testing.assert_array_equal(state.ngram_history, expected.ngram_history)
     assert one.bits_per_char == other.bits_per_char
 
 
@@ -33,7 +35,7 @@ def assert_equal(one: PrefixCache, other: PrefixCache) -> None:
     st.text("Trăm", max_size=70),
     st.data(),
 )
-def test_a_changed_text_read_after_another_equals_the_text_read_alone(
+def test_reading_a_changed_text_from_a_cache_equals_reading_it_alone(
     name: str, text: str, more: str, data: st.DataObject
 ) -> None:
     lm, cut = MODELS[name], data.draw(st.integers(0, len(text)))
@@ -43,30 +45,30 @@ def test_a_changed_text_read_after_another_equals_the_text_read_alone(
 
 
 @pytest.mark.parametrize("lm", [*MODELS.values(), LSTM])
-def test_going_on_from_a_reading_equals_going_on_from_its_text(lm: LanguageModel) -> None:
+def test_continuing_a_cache_equals_continuing_its_text(lm: LanguageModel) -> None:
     for text in ("", "Chữ", VERSE * 2):
-        reading = whole(lm, text)
-        for _ in range(2):  # a reading is a value
-            found = "".join(lm.stream(after=reading, length=50, seed=3))
+        cache = whole(lm, text)
+        for _ in range(2):  # a cache is a value
+            found = "".join(lm.stream(prefix_cache=cache, length=50, seed=3))
             assert found == "".join(lm.stream(text, length=50, seed=3))
 
 
 @pytest.mark.parametrize("lm", [*MODELS.values(), LSTM])
-def test_a_reading_has_the_score_of_its_text(lm: LanguageModel) -> None:
+def test_cache_has_the_score_of_its_text(lm: LanguageModel) -> None:
     for text in ("T", "Chữ € u\u031b\u0303", VERSE * 2):
         assert whole(lm, text).bits_per_char == pytest.approx(lm.score(text).bits_per_char, rel=1e-6)
         assert whole(lm, text).unknown_chars == lm.score(text).unknown_chars
     assert whole(lm, "").bits_per_char is None
 
 
-def test_parts_grow_by_a_stride_and_only_the_whole_has_a_score() -> None:
-    *parts, last = MODELS["char"].read("a" * (3 * STRIDE))
+def test_caches_grow_by_a_stride_and_only_the_last_has_a_score() -> None:
+    *parts, last = MODELS["char"].read_prefix("a" * (3 * STRIDE))
     assert [len(part.ids) for part in parts] == [1 + STRIDE, 1 + 2 * STRIDE]
     assert all(part.bits_per_char is None and part.share < 1 for part in parts)
     assert last.share == 1
 
 
-def test_a_letter_more_costs_one_step_and_a_letter_less_at_most_a_stride() -> None:
+def test_adding_a_character_costs_one_step_and_removing_one_at_most_a_stride() -> None:
     lm, text = LanguageModel(random_model()), "ab" * 500
     before, steps = whole(lm, text), []
     engine = lm._numpy

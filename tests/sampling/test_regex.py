@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import ChargenError, ConfigError, CorpusError
-from chargen.sampling import regex as constraint
-from chargen.sampling import regex_automaton as regex_dfa
+from chargen.sampling import regex as regex_module
+from chargen.sampling import regex_automaton
 from chargen.sampling.regex import NEVER, Constraint, compile_regex
 from chargen.tokenizers.byte import ByteTokenizer
 from chargen.tokenizers.char import CharTokenizer
@@ -33,16 +33,16 @@ WORLD_PATTERNS = [
 
 
 def written(automaton: Constraint, tokenizer: Tokenizer, length: int) -> set[str]:
-    """All texts that a sampler which obeys can end with; it must never be stuck."""
+    """All texts that the constraint allows; in every state there is an allowed id or a match."""
     texts, queue = set(), [(automaton.start, length, b"")]
     while queue:
         state, left, so_far = queue.pop()
-        ways = np.flatnonzero(automaton.allowed(state, left)).tolist()
-        assert ways or automaton.accepting(state), so_far
-        if automaton.accepting(state):
+        allowed_ids = np.flatnonzero(automaton.allowed_mask(state, left)).tolist()
+        assert allowed_ids or automaton.is_accepting(state), so_far
+        if automaton.is_accepting(state):
             texts.add(so_far.decode())
-        for token_id in ways:
-            rest = left - int(automaton.characters[token_id])
+        for token_id in allowed_ids:
+            rest = left - int(automaton.num_chars[token_id])
             queue.append((automaton.advance(state, token_id), rest, so_far + tokenizer.token_bytes(token_id)))
     return texts
 
@@ -53,7 +53,7 @@ def matched(pattern: str, characters: str, length: int) -> set[str]:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_what_is_written_is_all_that_python_matches(pattern: str) -> None:
+def test_generated_texts_equal_the_matches_of_python(pattern: str) -> None:
     matches = matched(pattern, "ab\n", LENGTH)
     if matches:
         assert written(compile_regex(pattern, AB), AB, LENGTH) == matches
@@ -63,7 +63,7 @@ def test_what_is_written_is_all_that_python_matches(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", WORLD_PATTERNS)
-def test_classes_are_those_of_unicode(pattern: str) -> None:
+def test_character_classes_follow_unicode(pattern: str) -> None:
     characters = WORLD.decode(range(2, WORLD.vocab_size))
     assert written(compile_regex(pattern, WORLD), WORLD, 2) == matched(pattern, characters, 2)
 
@@ -78,27 +78,27 @@ def wider(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 LEAVES = st.sampled_from(["a", "b", r"\n", ".", "[^b]", "[ab]", "", r"\w", r"\s", "ab", "$"])
-REGEXES = wider(LEAVES | wider(LEAVES))  # no deeper: of (?:(?:(?:a|)+)+)+ Python's `re` tries all ways, for 20 seconds
+REGEXES = wider(LEAVES | wider(LEAVES))  # no deeper: of (?:(?:(?:a|)+)+)+ Python's `re` backtracks for 20 seconds
 
 
 @settings(max_examples=40, deadline=None)
 @given(REGEXES)
-def test_of_any_pattern_all_matches_are_written_and_nothing_else(pattern: str) -> None:
+def test_random_patterns_generate_exactly_their_matches(pattern: str) -> None:
     matches = matched(rf"(?:{pattern.replace('$', '(?!.|[^.])')})", "ab\n", LENGTH)  # Python's $ holds before a \n too
     try:
         automaton = compile_regex(pattern, AB)
     except ConfigError:
-        assert "$" in pattern or not matches  # what stands behind a $ is refused, even where there is another way
+        assert "$" in pattern or not matches  # a pattern with text after $ is rejected, even if an alternative matches
         return
-    assert (automaton.shortest <= LENGTH) == bool(matches)
+    assert (automaton.min_length <= LENGTH) == bool(matches)
     if matches:
         assert written(automaton, AB, LENGTH) == matches
 
 
 @pytest.mark.parametrize("pattern", ["(a|b)*abb", "(ab?){2}", "a{3}|b", "(aa)*b?", "a|bbbb"])
-def test_an_id_costs_the_fewest_characters_that_complete_a_match(pattern: str) -> None:
+def test_cost_is_the_fewest_characters_that_complete_a_match(pattern: str) -> None:
     automaton, matches = compile_regex(pattern, AB), matched(pattern, "ab\n", 2 * LENGTH - 2)
-    assert automaton.shortest == min(map(len, matches))
+    assert automaton.min_length == min(map(len, matches))
     queue = [(automaton.start, "")]
     for state, text in queue:
         for token_id in range(AB.vocab_size):
@@ -107,18 +107,20 @@ def test_an_id_costs_the_fewest_characters_that_complete_a_match(pattern: str) -
             assert automaton.cost[state, token_id] == min(costs, default=NEVER)
             if costs and len(after) < 4:
                 queue.append((automaton.advance(state, token_id), after))
-        assert automaton.is_final(state) == (text in matches and not (automaton.cost[state] < NEVER).any())
+        can_grow = any(match.startswith(text) and match != text for match in matches)
+        assert automaton.is_accepting(state) == (text in matches)
+        assert automaton.allowed_mask(state, 10**9).any() == can_grow
 
 
 @pytest.mark.parametrize("length", range(7))
-def test_a_text_is_never_longer_than_it_may_be(length: int) -> None:
+def test_matches_never_exceed_the_length(length: int) -> None:
     pattern = "(?:ab){1,2}|b{5,6}"
     automaton = compile_regex(pattern, AB)
     if length < 2:
         with pytest.raises(ConfigError, match=f"shortest match of .* has 2 characters, the length is {length}"):
-            automaton.check(length)
+            automaton.check_length(length)
     else:
-        automaton.check(length)
+        automaton.check_length(length)
         assert written(automaton, AB, length) == matched(pattern, "ab", length)
 
 
@@ -126,7 +128,7 @@ def test_a_text_is_never_longer_than_it_may_be(length: int) -> None:
 @pytest.mark.parametrize(
     "pattern", ["[ăệ]{0,2}x?", "(?:漢|🙂a|é){0,2}", r"(?:một| hai|\t|▁){1,2}", "[^\0-\U0010fffd]?"]
 )
-def test_bytes_and_pieces_write_what_characters_write(pattern: str, length: int) -> None:
+def test_bytes_and_pieces_generate_the_same_matches_as_characters(pattern: str, length: int) -> None:
     pieces = build_tokenizer("sp:400", "một hai một hai ba bốn\n" * 20)
     chars = CharTokenizer("ăệx漢🙂aéộmthi \t▁\U0010fffe\U0010ffff")
     texts = written(compile_regex(pattern, chars), chars, length)
@@ -134,48 +136,36 @@ def test_bytes_and_pieces_write_what_characters_write(pattern: str, length: int)
         assert written(compile_regex(pattern, tokenizer), tokenizer, length) == texts
 
 
-def test_a_character_of_several_bytes_is_counted_at_its_first() -> None:
+def test_character_counts_at_its_first_byte() -> None:
     tokenizer = ByteTokenizer()
     automaton = compile_regex("ệ", tokenizer)
     state, left = automaton.start, 1
     for token_id in tokenizer.encode("ệ").tolist():
-        assert not automaton.accepting(state)
-        assert not automaton.allowed(state, left - 1).any() or left == 0
-        assert np.flatnonzero(automaton.allowed(state, left)).tolist() == [token_id]
-        state, left = automaton.advance(state, token_id), left - int(automaton.characters[token_id])
+        assert not automaton.is_accepting(state)
+        assert not automaton.allowed_mask(state, left - 1).any() or left == 0
+        assert np.flatnonzero(automaton.allowed_mask(state, left)).tolist() == [token_id]
+        state, left = automaton.advance(state, token_id), left - int(automaton.num_chars[token_id])
     assert left == 0
-    assert automaton.is_final(state)
+    assert automaton.is_accepting(state) and not automaton.allowed_mask(state, 10).any()
 
 
 @pytest.mark.parametrize(
     "tokenizer", [AB, ByteTokenizer(), build_tokenizer("sp:300", "ab\n" * 50)], ids=lambda t: t.name
 )
-def test_an_id_that_writes_nothing_is_never_allowed(tokenizer: Tokenizer) -> None:
+def test_ids_without_text_are_never_allowed(tokenizer: Tokenizer) -> None:
     automaton = compile_regex("(?s:.)*", tokenizer)
     silent = [i for i in range(tokenizer.vocab_size) if not tokenizer.token_bytes(i)] + tokenizer.special_ids()
-    allowed = automaton.allowed(np.arange(len(automaton.cost)), np.full(len(automaton.cost), 100))
+    allowed = np.stack([automaton.allowed_mask(state, 100) for state in range(len(automaton.cost))])
     assert not allowed[:, silent].any()
-    with pytest.raises(ConfigError, match="goes on with id 0"):
+    with pytest.raises(ConfigError, match="continues with token id 0"):
         automaton.advance(automaton.start, 0)
-
-
-def test_many_states_at_once_are_each_alone() -> None:
-    automaton = compile_regex("(a|b)*abb", AB)
-    states = np.repeat(np.arange(len(automaton.cost)), 6)
-    left = np.tile(np.arange(6), len(automaton.cost))
-    each = [automaton.allowed(s, n) for s, n in zip(states.tolist(), left.tolist(), strict=True)]
-    np.testing.assert_array_equal(automaton.allowed(states, left), each)
-    ids = np.array([AB.encode("a")[0]] * len(states))
-    assert automaton.advance(states, ids).tolist() == [automaton.advance(s, int(ids[0])) for s in states.tolist()]
-    with pytest.raises(ConfigError, match="goes on so in sample 3 of the batch"):
-        automaton.advance(states, np.where(np.arange(len(ids)) < 3, ids, 0))
 
 
 @pytest.mark.parametrize(
     ("pattern", "states"),
     [("a[ab]{30}", 32), (".{1,300}", 301), ("(a{1,3}|b{1,4}){1,30}", None), ("[^,]{1,40}(,b){3}", 47)],
 )
-def test_long_repetitions_are_no_trouble(pattern: str, states: int | None) -> None:
+def test_long_repetitions_compile(pattern: str, states: int | None) -> None:
     automaton = compile_regex(pattern, CharTokenizer("ab,"))
     assert states is None or len(automaton.cost) == states
 
@@ -199,32 +189,32 @@ def test_long_repetitions_are_no_trouble(pattern: str, states: int | None) -> No
         (r"\.\d{3}", r"cannot write a match .*\nIt does not know '\.'."),
     ],
 )
-def test_a_pattern_that_cannot_be_is_refused_with_the_reason(pattern: str, message: str) -> None:
+def test_invalid_pattern_is_an_error_with_its_reason(pattern: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         compile_regex(pattern, AB)
     plain = message if ".*" in message else re.escape(message)
     assert re.search(plain.replace(r"\n", "\n"), str(caught.value)), str(caught.value)
 
 
-def test_a_torn_pattern_is_refused() -> None:
+def test_pattern_with_invalid_unicode_is_an_error() -> None:
     with pytest.raises(CorpusError, match="regular expression is not valid UTF-8"):
         compile_regex("a\udcff", AB)
 
 
-def test_a_pattern_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regex_dfa, "MAX_SECONDS", 0.5)
+def test_compilation_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regex_automaton, "MAX_SECONDS", 0.5)
     with pytest.raises(ConfigError, match="too large: it is not done after"):
         compile_regex("(a|b)*a(a|b){24}", AB)
 
 
 @pytest.mark.parametrize(("cells", "states"), [(100, "more than 20 states"), (30, "31 states over bytes")])
-def test_the_table_has_a_bound(monkeypatch: pytest.MonkeyPatch, cells: int, states: str) -> None:
-    monkeypatch.setattr(constraint, "MAX_CELLS", cells)
+def test_automaton_has_a_size_limit(monkeypatch: pytest.MonkeyPatch, cells: int, states: str) -> None:
+    monkeypatch.setattr(regex_module, "MAX_CELLS", cells)
     with pytest.raises(ConfigError, match=f"too large: {states}"):
         compile_regex("a{30}", AB)
 
 
-def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_error_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ChargenError, match=r"pip install 'chargen\[regex\]'"):
         compile_regex("a", AB)

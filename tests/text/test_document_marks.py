@@ -16,7 +16,7 @@ from chargen.checkpoint import Checkpoint
 from chargen.config import DataConfig
 from chargen.data.token_store import load_or_encode_ids
 from chargen.errors import ConfigError, CorpusError
-from chargen.sampling.training_text_index import UNREAD, training_text
+from chargen.sampling.training_text_index import UNKNOWN_CHAR, find_training_text
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, OLD_MARK, split_documents
 from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records
@@ -34,8 +34,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_no_encoding_can_write_the_marks() -> None:
-    assert MARK != UNREAD
-    for mark in (MARK, UNREAD):
+    assert MARK != UNKNOWN_CHAR
+    for mark in (MARK, UNKNOWN_CHAR):
         with pytest.raises(UnicodeEncodeError):
             mark.encode("utf-8")
 
@@ -153,8 +153,8 @@ def test_a_model_of_documents_from_an_earlier_version_finds_its_text() -> None:
         "data": config.to_json(),
     }  # fmt: skip
     old = Checkpoint(model.config, model.tokenizer, model.weights, about)
-    assert training_text(old).read() == corpus.text
-    assert training_text(old, ["names.txt"]).read() == corpus.text
+    assert find_training_text(old).read() == corpus.text
+    assert find_training_text(old, ["names.txt"]).read() == corpus.text
 
 
 @pytest.mark.parametrize(
@@ -169,4 +169,4 @@ def test_a_model_that_describes_its_text_in_other_types_is_an_error(key: str, va
     model = random_model()
     about = {"corpus": "names", "corpus_sha256": "0" * 64, "train_chars": 9, "data": DataConfig().to_json(), key: value}
     with pytest.raises((ConfigError, CorpusError), match="does not say|must be a string|cannot be made"):
-        training_text(Checkpoint(model.config, model.tokenizer, model.weights, about))
+        find_training_text(Checkpoint(model.config, model.tokenizer, model.weights, about))

@@ -59,7 +59,7 @@ class BackgroundWork:
         if draft.inputs != self._stream_inputs:
             yield from self._read(draft.prompt)
             self._stream = self._lm.stream(
-                after=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS
+                prefix_cache=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS
             )
             self._stream_inputs = draft.inputs
             self._generated = ""
@@ -72,7 +72,7 @@ class BackgroundWork:
         if self._read_text == text:
             return
         self._read_text = None
-        for prefix in self._lm.read(text, self.prefix):
+        for prefix in self._lm.read_prefix(text, self.prefix):
             self.prefix = prefix
             yield
         self._read_text = text
