@@ -380,7 +380,7 @@ def test_another_validation_text_is_refused_when_resuming(chargen: Chargen, vers
     assert "had 138 bytes" in chargen("train", "--resume", "run", "--steps", "5").err
     refused = chargen("train", "--resume", "run", "--steps", "5", "--val", "same.txt")
     assert refused.status == 2
-    assert "same.txt is another validation text" in refused.err
+    assert "same.txt is not the validation text" in refused.err
 
 
 # ── output files ──────────────────────────────────────────────────────────────
