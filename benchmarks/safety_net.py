@@ -89,15 +89,15 @@ SAMPLED = cases("""BASE | lstm-char-0.2 | mgru-sp-0.2 | members-gru | ngrams-byt
     layers | separator | lines-sp | members | ngrams | lines | blank | large | tied | crlf""")
 SAMPLE_BASIC = cases(r"""--beam 3 | --dry 3 --dry-base 1.5 --dry-allowed 2 | --regex '[A-Z][a-z]+( [a-z]+)*\.' -n 3 |
     -n 3 | -n 6 | --temp 0 | --prompt The --suffix n. --particles 8 | --particles 6 --regex '[a-z ]+' | --typical .8 |
-    --temperature .5 -n 2 | --allow-invalid-utf8 -n 4 | --stop e --stop 水 -n 4 | --until boundary -n 5 | --max-copy 5 |
+    --temperature .5 -n 2 | --allow-invalid-utf8 -n 4 | --stop e --stop 水 -n 4 | --until boundary -n 5 | --max-copy 2 |
     --top-k 5 | --top-p 0.7 | --until newline -n 5 | --prompt 'Nhà ' | --ban e --ban 山 | --min-p .1 | --best-of 4""")
-SAMPLE_MORE = cases(r"""--length 0 | --top-k 8 --top-p 0.9 --typical 0.95 --min-p 0.01 | --max-copy 6 --particles 4 |
+SAMPLE_MORE = cases(r"""--length 0 | --top-k 8 --top-p 0.9 --typical 0.95 --min-p 0.01 | --max-copy 3 --particles 4 |
     --temp 3 | --temp 0 -n 2 | --dry 2 --dry-base 1.5 --dry-allowed 2 --temp 0 | --beam 3 --regex '[a-z]{5,9}' --ban e |
     --top-k 1 | --regex '(The|Nhà) .{3,12}' --particles 8 -n 2 | --prompt A --suffix z --particles 9 --temp .7 |
     --prompt - | --prompt-file prompt.txt -n 5 --until newline | --best-of 3 -n 3 --prompt A --until newline | --raw |
-    --prompt-file prompt.txt | --max-copy 4 --corpus text.txt -n 5 | --ban the --ban my --particles 4 | --prompt Zß漢 |
-    --beam 4 --prompt The | --max-copy 5 --report --prompt The | --regex '\d{2} [a-z]+' --temp 0 | --suffix 水 -n 2 |
-    --device cpu | --report --corpus text.txt -n 2 | --stop '. ' --dry 1 | --report""")
+    --prompt-file prompt.txt | --max-copy 3 --corpus text.txt -n 5 | --ban the --ban my --particles 4 | --prompt Zß漢 |
+    --beam 4 --prompt The | --max-copy 3 --report --prompt The | --regex '\d{2} [a-z]+' --temp 0 | --suffix 水 -n 2 |
+    --device cpu | --report --corpus text.txt -n 2 | --stop 人 --dry 1 | --report""")
 SCORE_BASIC = cases("""FEW --end | --context 'The sea ' 'and the wind' 'wind and' '' | FEW --no-end --words |
     FEW --chars | TWO --suggest""")
 SCORE_MORE = cases("""--file lines.txt --by total | --file records.jsonl --json-lines --field body --top 4 | The 水 |
@@ -111,13 +111,13 @@ EVAL = cases("""val.txt | text.txt val.txt --device cpu | val.txt --adapt --adap
     latin1.txt --encoding latin-1 | crlf.txt | - | text.txt.gz --max-corpus-size 1MB | text.txt --max-corpus-size 9kB |
     val.txt --adapt --adapt-rule sgd --adapt-rate 0.02 --adapt-segment 40""")
 RESCORE = cases("""MOSES | MOSES --sort --weight 0.5 | MOSES --feature net --format moses --end | MOSES --as-costs |
-    MOSES --best --by per-char --weight 2 | MOSES --tune refs.txt --error cer --best | MOSES --context 'The ' --no-end |
+    MOSES --best --by per-char | MOSES --tune refs.txt --error cer --best | MOSES --context The --no-end --no-sort |
     KALDI COSTS --as-costs | KALDI COSTS COSTS --sort --device cpu | KALDI COSTS --tune kaldi-refs.txt --best | --best |
     MOSES --tune refs.txt | KALDI | KALDI --best --format kaldi --raw""")
 OTHERS = cases("""info | compare rnn-sp-0 gru-byte-0 lines val.txt --resamples 500 --seed 3 --device cpu | info BASE |
     info members | info checkpoints/lines/model.safetensors | compare BASE layers val.txt --learn large.txt | corpora |
     sample --seed 1 | compare BASE crlf latin1.txt --encoding latin-1 --max-corpus-size 1MB | eval -m large large.txt |
-    score 'The sea' | sample -m ngrams --seed 5 -n 2000 --length 600 --until newline | corpora get alphabet --output - |
+    score 'The sea' | sample -m ngrams --seed 5 -n 900 --length 90 | corpora get alphabet --output - |
     corpora list | corpora get markov | score -m members --file text.txt --top 20 | CHECK blank.txt --documents blank |
     corpora get markov:2 --output made.txt | sample -m BASE --seed 5 --length 31000 | CHECK text.txt val.txt text.txt |
     CHECK text.txt | CHECK records.jsonl --text-field body | classify -m BASE -m members 'The sea' | CHECK latin1.txt |
@@ -125,7 +125,7 @@ OTHERS = cases("""info | compare rnn-sp-0 gru-byte-0 lines val.txt --resamples 5
     CHECK crlf.txt | CHECK latin1.txt --encoding latin-1 | CHECK nfd.txt --normalize none | eval -m lines text.txt |
     classify --train labels.tsv --steps 25 --hidden 32 --seed 3 | classify -m labels 'The sea' 'Nhà của tôi' '山水' |
     classify --train labels --name three --steps 20 --hidden 32 --device cpu | classify -m three 'The sea' 'Nhà' |
-    train labels.tsv --label --name labelled --steps 20 --hidden 32 | classify -m labelled FEW |
+    classify --train labels.tsv --name labelled --steps 20 --hidden 32 | classify -m labelled FEW |
     classify -m labels --labelled labels.tsv --seed 5 | classify -m labels | CHECK odd.txt | CHECK folder | --version |
     classify --train labels --budget 2s --name quick | train text.txt SMALL --name members --force --members 1 |
     train text.txt SMALL --name tied | train --resume BASE --steps 80 | train --resume epochs --epochs 1 | info three |
@@ -282,12 +282,12 @@ def library_rows(rec: Recorder) -> None:
     found = {
         "score": lm.score(lines[:10], context="The ", end=True, pieces=True),
         "surprisal": lm.surprisal("The sea 水Ж"),
-        "places": list(lm.places("The sea 水Ж", most=3, end=True)),
-        "suggest": lm.suggest("The sae", context="\n", most=3),
+        "places": list(lm.char_surprisals("The sea 水Ж", num_guesses=3, end=True)),
+        "suggest": lm.suggest("The sae", context="\n", num_suggestions=3),
         "samples": [lm.sample("The", **how), lm.samples(5, "The", **how), list(lm.stream("The", number=2, **how))],
         "joins": lm.joins(2, "The", "wind.", particles=8, **how),
         "read": list(lm.stream(after=list(lm.read("The sea and "))[-1], **how)),
-        "evaluate": [lm.evaluate("\n".join(lines)), lm.by_line([f"{line}\n" for line in lines])],
+        "evaluate": [lm.evaluate("\n".join(lines)), lm.evaluate_lines([f"{line}\n" for line in lines])],
         "characters": [lm.unknown_characters("The Ж漢"), lm.copy_report("The sea and the wind")],
         "save": [lm.save("saved.safetensors"), tensors_sha256("saved.safetensors")],
         "train": list(chargen.train(chargen.Plan(chargen.read_corpus(["folder"]), "library", **plan)))[-1],
@@ -337,8 +337,8 @@ def reopen_all(rec: Recorder) -> None:
     changed = [path.name for path in Path(CACHE).iterdir() if times.get(path.name) != path.stat().st_mtime_ns]
     rec["files that were written into the cache again"] = sorted(changed)
     for path in [*Path().glob("*.*"), *Path("folder").iterdir()]:
-        path.unlink()
-    rec.cli(*(f"sample -m {name} --seed 3 --length 40 --report --json" for name in runs))  # reads texts from the cache
+        path.unlink()  # the texts of the models are now in the cache alone
+    rec.cli(*(f"sample -m {name} --seed 3 --length 40 --report --json" for name in runs), "corpora clean --json")
 
 
 def renamed(value: Any, names: dict[str, str]) -> Any:

@@ -107,7 +107,7 @@ def train(steps: int) -> dict[str, Any]:
 
         setattr(owner, name, call)
 
-    timed(feed.DeviceLoader, "batch", "batch")
+    timed(feed.DeviceLoader, "get_batch", "batch")
     timed(trainer.Trainer, "train_step", "step")
     plan = Plan(read_corpus(["long.txt"]), "long", {"steps": steps}, model={"hidden_size": 256})
     resident: list[float] = []

@@ -238,7 +238,8 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
     from chargen.text.corpus import Corpus
     from chargen.text.long_text import LongText
     from chargen.training.budget import Budget
-    from chargen.training.run import _stream, build_loop
+    from chargen.training.loop import build_loop
+    from chargen.training.run import build_batch_source
     from chargen.training.saving import RunSaver
     from chargen.training.state import load_state
 
@@ -249,15 +250,15 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
     data = prepare_dataset(Corpus(LongText.of(text), "verse", ("verse.txt",), 1), None, start.data, start.tokenizer)
 
     def step() -> Tensors:
-        state = load_state(run.state)
+        state = load_state(run.state_path)
         config = replace(state.train, device="cpu")  # as `train` replaces it by a device of this machine
         saver = RunSaver(RunWriter(RunLock(run.folder), run), data, state.model, config)
-        stream = _stream(data, config)
-        loop = build_loop(stream, saver, Budget(0.0, None, 100, 0), state, None, 60.0)
+        batches = build_batch_source(data, config)
+        loop = build_loop(batches, saver, Budget(0.0, None, 100, 0), state, None, 60.0)
         loop.trainer.train_step(0.5)
         return loop.trainer.network.export_weights()
 
-    run.state.write_bytes(whole.read_bytes())
+    run.state_path.write_bytes(whole.read_bytes())
     expected = step()
 
     def use() -> str:
@@ -265,7 +266,9 @@ def attack_states(count: int, rng: np.random.Generator, whole: Path, text: str) 
         same = found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in found)
         return SAME if same else OTHER
 
-    return attack(count, lambda: change_file(run.state, tensors, described, rng), lambda: run.state.stat().st_size, use)
+    return attack(
+        count, lambda: change_file(run.state_path, tensors, described, rng), lambda: run.state_path.stat().st_size, use
+    )
 
 
 def attack_classifiers(count: int, rng: np.random.Generator, folder: Path) -> Outcome:
@@ -304,14 +307,14 @@ def examples(folder: Path, text: str) -> tuple[Path, Path, Path]:
     import shutil
 
     from chargen.config import DataConfig
-    from chargen.io import to_line, write_atomically
+    from chargen.io import to_json_line, write_atomically
     from chargen.runs import CLASSIFIER_FILE
     from chargen.text.corpus import Corpus
     from chargen.text.long_text import LongText
     from chargen.training.run import Plan, train
 
     corpus = Corpus(LongText.of(text), "verse", ("verse.txt",), 1)
-    model = {"cell": "lstm", "hidden_size": 8, "embedding_dim": 8, "num_layers": 2, "members": 2, "ngrams": 3,
+    model = {"cell": "lstm", "hidden_size": 8, "embedding_dim": 8, "num_layers": 2, "ensemble_size": 2, "ngrams": 3,
              "ngram_rows": 32, "ngram_dim": 4, "dropout": 0.1}  # fmt: skip
     settings = {"batch_size": 4, "seq_len": 8, "seed": 3}
     plan = Plan(corpus, "example", {"steps": 60}, DataConfig(), model, settings, device="cpu", stop_after=55)
@@ -323,7 +326,7 @@ def examples(folder: Path, text: str) -> tuple[Path, Path, Path]:
         shutil.copy(run / "model.safetensors", classifier / name)
     priors = [float(x) for x in np.log([0.25, 0.75])]
     values = {"labels": ["a", "là"], "folders": ["a", "b"], "log_priors": priors, "temperature": 2.5, "held_out": {}}
-    write_atomically(classifier / CLASSIFIER_FILE, [to_line(values).encode()])
+    write_atomically(classifier / CLASSIFIER_FILE, [to_json_line(values).encode()])
     return run / "model.safetensors", run / "training_state.safetensors", classifier
 
 

@@ -1,17 +1,17 @@
-"""chargen: small language models of your own text.
+"""chargen: train small language models on your own text, generate text with them, and score text.
 
 >>> import chargen
 >>> model = chargen.load("shakespeare")          # doctest: +SKIP
 >>> print(model.sample(prompt="ROMEO:", temperature=0.8))   # doctest: +SKIP
 
-The names are loaded when they are first used: importing chargen costs nothing.
+Each public name is imported on first use, so `import chargen` loads neither torch nor NumPy.
 """
 
-# Nothing else is imported, not even `typing`: `python -m chargen` has the working directory on its path until
-# `__main__.py` takes it off.
+# Nothing else is imported here, not even `typing`. `python -m chargen` has the working directory on its path until
+# `__main__.py` removes it, so an import here could load a file from there.
 import importlib
 
-TYPE_CHECKING = False  # type checkers take it for true
+TYPE_CHECKING = False  # type checkers treat this name as true
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel, load
     from chargen.scoring.scorer import Score
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Corpus", "LanguageModel", "Plan", "Score", "__version__", "load", "read_corpus", "train"]
 
-_WHERE = {
+_MODULES = {
     "Corpus": "chargen.text.corpus",
     "LanguageModel": "chargen.lm",
     "Plan": "chargen.training.run",
@@ -34,9 +34,9 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module 'chargen' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
-"""`python -m chargen` is `chargen`."""
+"""Run the command line with `python -m chargen`, or with the installed script `chargen`."""
 
-# Before the working directory is off the path, nothing is imported that Python has not loaded already: `python -m`
-# would take it from there. That includes `__future__`.
-from chargen.child import leave_out_working_directory
+# `python -m` puts the working directory on the path. Until it is removed, import only modules that Python itself has
+# already loaded; others, even `__future__`, could come from the working directory.
+from chargen.child import remove_working_directory_from_path
 
 
 def main() -> None:
@@ -13,5 +13,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    leave_out_working_directory()
+    remove_working_directory_from_path()
     main()

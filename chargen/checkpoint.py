@@ -22,6 +22,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,14 +30,22 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from chargen.cells.weights import FLOAT32_BYTES, check_shapes, check_weights, count_parameters, masked_bias, table_bytes
+from chargen.cells.weights import (
+    FLOAT32_BYTES,
+    check_shapes,
+    check_weights,
+    count_parameters,
+    count_table_bytes,
+    mask_bias,
+)
 from chargen.config import MAX_STEPS, DataConfig, ModelConfig
 from chargen.errors import ChargenError, ConfigError, ModelError
-from chargen.io import finite, write_atomically
-from chargen.schema import Nullable, Number, Record, Spec, Text, Whole, parse_json, shown
+from chargen.io import replace_non_finite, write_atomically
+from chargen.schema import Integer, Nullable, Number, Record, Spec, String, format_value, parse_json
+from chargen.text.cleaning import normal_form
 from chargen.text.documents import NONE
 from chargen.text.limits import GIB, check_memory
-from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
+from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids, tokenizer_from_json
 
 FORMAT = "chargen"
 FORMAT_VERSION = 1
@@ -44,7 +53,7 @@ DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: of tensors, as safetensors names
 MAX_HEADER_BYTES = 1 << 25  #: most of them may be a sentencepiece model
 MAX_TENSORS = 1 << 15  #: a training state of `MAX_LAYERS` layers has 5,000
 WEIGHT_DTYPE = "F32"
-MAX_EXPANSION = (
+MAX_TABLE_EXPANSION = (
     64  #: tables that are made when a model is opened, over its weights; four members with one embedding: 16
 )
 SMALL_TABLES = 1 << 28  #: bytes of tables that are always allowed
@@ -54,18 +63,18 @@ Tensors = dict[str, np.ndarray]
 NUMBER = Nullable(Number())
 ABOUT: Spec = Record(  # of a model; a later version may say more
     optional={
-        "chargen": Text(100),
-        "corpus": Text(),
-        "corpus_sha256": Text(64, 64),
-        "train_chars": Whole(),
+        "chargen": String(100),
+        "corpus": String(),
+        "corpus_sha256": String(64, 64),
+        "train_chars": Integer(),
         "choice_loss_nats_per_char": NUMBER,
         "data": Record(),
         "train": Record(),
-        "step": Whole(0, MAX_STEPS),
+        "step": Integer(0, MAX_STEPS),
         "result": Record(
             optional={
-                "best_step": Whole(0, MAX_STEPS),
-                "steps": Whole(0, MAX_STEPS),
+                "best_step": Integer(0, MAX_STEPS),
+                "steps": Integer(0, MAX_STEPS),
                 "epochs": NUMBER,
                 "train_loss_nats_per_char": NUMBER,
                 "val_loss_nats_per_char": NUMBER,
@@ -77,12 +86,13 @@ ABOUT: Spec = Record(  # of a model; a later version may say more
                 "ngram_5_nats_per_char": NUMBER,
                 "lzma_nats_per_char": NUMBER,
                 "entropy_nats_per_char": NUMBER,
-                "verdict": Text(),
+                "diagnosis": String(),
+                "verdict": String(),  # the name of `diagnosis` in earlier versions
             }
         ),
     }
 )
-MODEL: Spec = Record({"config": Record(), "tokenizer": Record({"name": Text(100)})}, {"about": ABOUT})
+MODEL: Spec = Record({"config": Record(), "tokenizer": Record({"name": String(100)})}, {"about": ABOUT})
 
 
 @dataclass(frozen=True)
@@ -97,14 +107,38 @@ class Checkpoint:
     def __post_init__(self) -> None:
         """Mask the ids that can never come, in models that were trained without the mask too."""
         bias = self.weights["head.bias"]
-        masked = masked_bias(bias, self.tokenizer.masked_ids(self.data.documents != NONE))
+        masked = mask_bias(bias, self.tokenizer.masked_ids(self.has_documents))
         if not np.array_equal(masked, bias):
             object.__setattr__(self, "weights", {**self.weights, "head.bias": masked})
 
-    @property
+    @cached_property
     def data(self) -> DataConfig:
         """How its training text was read; the defaults, if the file does not say."""
         return DataConfig.from_json(self.about["data"]) if "data" in self.about else DataConfig()
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether the model learned from separate documents, and not from one running text."""
+        return self.data.documents != NONE
+
+    @property
+    def start_ids(self) -> Ids:
+        """Return the ids that every text starts after: the boundary in a model of documents, else a newline."""
+        return start_ids(self.tokenizer, self.data.documents)
+
+    @property
+    def end_ids(self) -> Ids | None:
+        """Return the ids that end a text: the boundary, or a newline; None if the model can generate neither."""
+        ids = self.start_ids
+        return ids if self.has_documents or ids[-1] != BOUNDARY_ID else None
+
+    def normalize(self, text: str) -> str:
+        """Return a text in the form of the training text, for example NFC with LF newlines."""
+        return normal_form(text, self.data)
+
+    def encode_context(self, context: str) -> Ids:
+        """Return the ids that are read before a text is generated or scored: `start_ids`, then the context."""
+        return np.concatenate([self.start_ids, self.tokenizer.encode(self.normalize(context))])
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -129,10 +163,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     with open_tensors(path) as file:
         try:
-            described = file.described
+            described = file.metadata
             MODEL.check(described, "header")
             config = ModelConfig.from_json(described["config"])
-            check_model(config, file.tensors)
+            check_header(config, file.tensors)
             about = described.get("about", {})
             if "data" in about:
                 DataConfig.from_json(about["data"])
@@ -148,7 +182,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(config, tokenizer, weights, about)
 
 
-def check_model(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> None:
+def check_header(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> None:
     """Check by a file's header that its tensors are the weights of a network, and that it can be opened here.
 
     Raises:
@@ -159,8 +193,8 @@ def check_model(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype != WEIGHT_DTYPE:
             raise ModelError(f"the weight {name!r} is of type {tensor.dtype}, but must be {WEIGHT_DTYPE}")
-    needed = table_bytes(config)
-    if needed > MAX_EXPANSION * FLOAT32_BYTES * count_parameters(config) + SMALL_TABLES:
+    needed = count_table_bytes(config)
+    if needed > MAX_TABLE_EXPANSION * FLOAT32_BYTES * count_parameters(config) + SMALL_TABLES:
         raise ModelError(f"its settings would make tables of {needed / GIB:,.1f} GiB out of small weights")
     check_memory(needed, "the model", "Open it on a machine with more memory.")
 
@@ -172,7 +206,7 @@ def save_tensors(path: Path, tensors: Tensors, described: Mapping[str, Any]) -> 
         StorageError: it cannot be written; an earlier file of that name stays as it was.
     """
     tensors = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
-    described = finite(described)  # a loss that is not a number is null, as in all JSON here
+    described = replace_non_finite(described)  # a loss that is not a number is null, as in all JSON here
     header = {"format_version": FORMAT_VERSION, "sha256": _checksum(described, tensors), "model": described}
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
     write_atomically(path, [save(tensors, metadata={FORMAT: text})])
@@ -206,15 +240,15 @@ class TensorFile:
         if text is None:
             raise DamagedError(f"{path} is not a chargen model", "chargen reads the files that `chargen train` writes.")
         header = parse_json(text)
-        Record({"format_version": Whole()}).check(header, "header")
+        Record({"format_version": Integer()}).check(header, "header")
         if header["format_version"] != FORMAT_VERSION:
             raise DamagedError(
-                f"{path} has format {shown(header['format_version'])}, but this version reads {FORMAT_VERSION}",
+                f"{path} has format {format_value(header['format_version'])}, but this version reads {FORMAT_VERSION}",
                 "Update chargen: pip install --upgrade chargen.",
             )
-        Record({"sha256": Text(64, 64), "model": Record()}).check(header, "header")
+        Record({"sha256": String(64, 64), "model": Record()}).check(header, "header")
         self._sha256: str = header["sha256"]
-        self.described: dict[str, Any] = header["model"]
+        self.metadata: dict[str, Any] = header["model"]
         slices = ((name, file.get_slice(name)) for name in names)
         self.tensors = {name: TensorInfo(s.get_dtype(), tuple(s.get_shape())) for name, s in slices}
 
@@ -226,11 +260,11 @@ class TensorFile:
         """
         for name, tensor in self.tensors.items():
             if tensor.dtype not in DTYPES:
-                raise ConfigError(f"the tensor {shown(name)} has the type {shown(tensor.dtype)}")
+                raise ConfigError(f"the tensor {format_value(name)} has the type {format_value(tensor.dtype)}")
         size = os.path.getsize(self._path)  # a sparse file may claim any, and be consistent
         check_memory(size, f"{self._path}, of {size:,} bytes,", "Open it on a machine with more memory.")
         tensors = {name: self._file.get_tensor(name) for name in self.tensors}
-        if _checksum(self.described, tensors) != self._sha256:
+        if _checksum(self.metadata, tensors) != self._sha256:
             raise DamagedError(
                 f"{self._path} is damaged: its content does not match its checksum",
                 "Take an earlier copy, or train again.",
@@ -274,14 +308,14 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         ModelError: the file is missing, damaged, or not chargen's.
     """
     with open_tensors(path) as file:
-        return file.read(), file.described
+        return file.read(), file.metadata
 
 
-def load_described(path: Path) -> dict[str, Any]:
+def load_metadata(path: Path) -> dict[str, Any]:
     """Read the JSON value alone that `save_tensors` wrote, at once and unchecked; empty where there is none to read."""
     try:
         with open_tensors(path) as file:
-            return file.described
+            return file.metadata
     except DamagedError:
         return {}
 

@@ -1,21 +1,22 @@
-"""Start a process that runs one function of this package, and nothing that the working directory contains.
+"""Start a child process that runs one function of this package and imports nothing from the working directory.
 
     start_child("module:function") ─▶ python -I child.py module:function PATH … ─▶ module.function()
 
-`python -c` and `python -m` put the working directory first on `sys.path`, so a `json.py` or `numpy/` in it would be
-imported. A child is started with `-I` instead (isolated: no PYTHON… variable, no working directory, no user site). It
-loads this package from the folder of this file, and looks for other packages where its own installation has them
-first, and then at the places where the parent process found packages.
+`python -c` and `python -m` put the working directory first on `sys.path`, so they would import a `json.py` or `numpy/`
+from there. A child process is started with `-I` instead (isolated mode: no PYTHON… variables, no working directory, no
+user site). It loads this package from the folder of this file. It searches other packages first in its own
+installation and then in the folders where the parent process finds packages.
 """
 
-# No other imports, not even of `__future__`: these modules are loaded when Python starts, and so they are never taken
-# from the working directory that `python -m chargen` has on its path until `leave_out_working_directory` is called.
+# Nothing else is imported here, not even `__future__`. Python itself loads these modules at start-up, so they cannot
+# come from the working directory, which `python -m chargen` has on its path until
+# `remove_working_directory_from_path` runs.
 import importlib
 import importlib.util
 import os
 import sys
 
-TYPE_CHECKING = False  # type checkers take it for true
+TYPE_CHECKING = False  # type checkers treat this name as true
 if TYPE_CHECKING:
     import subprocess
 
@@ -26,9 +27,9 @@ def start_child(function: str, environment: dict[str, str], pipe_bytes: int) -> 
     """Start a process that runs a function of this package, with pipes to its stdin and from its stdout.
 
     Args:
-        function: "module:name", of a function without arguments.
-        environment: variables to add.
-        pipe_bytes: how much a pipe holds, where the system lets this be set.
+        function: "module:name" of a function without parameters.
+        environment: Environment variables to add.
+        pipe_bytes: Capacity of each pipe in bytes, on systems where it can be set.
     """
     import subprocess
 
@@ -39,15 +40,23 @@ def start_child(function: str, environment: dict[str, str], pipe_bytes: int) -> 
         stdout=pipe,
         env=_environment(environment),
         pipesize=pipe_bytes,
-        start_new_session=True,  # Ctrl-C on the terminal is for the process that starts it
+        start_new_session=True,  # so Ctrl-C in the terminal reaches only the parent process
     )
 
 
 def run_child(function: str, data: bytes, timeout_s: float) -> "subprocess.CompletedProcess[bytes]":
-    """Run a function of this package in a process of its own, with `data` on its stdin, and return what it wrote.
+    """Run a function of this package in a child process and wait for its end.
+
+    Args:
+        function: "module:name" of a function without parameters.
+        data: Bytes for the stdin of the process.
+        timeout_s: Time limit in seconds.
+
+    Returns:
+        The exit status of the process, and the bytes that it wrote to stdout and stderr.
 
     Raises:
-        TimeoutError: it was not done in time, and was ended.
+        TimeoutError: If the process did not end in time; it is killed.
     """
     import subprocess
 
@@ -66,37 +75,38 @@ def run_child(function: str, data: bytes, timeout_s: float) -> "subprocess.Compl
 
 
 def _command(function: str) -> list[str]:
-    return [sys.executable, "-I", os.path.join(PACKAGE, "child.py"), function, *import_paths()]
+    """Return the command line of a child process."""
+    return [sys.executable, "-I", os.path.join(PACKAGE, "child.py"), function, *list_import_paths()]
 
 
-def _environment(more: dict[str, str]) -> dict[str, str]:
-    """Return this process's environment with more, but without Python's own variables.
+def _environment(added: dict[str, str]) -> dict[str, str]:
+    """Return this process's environment without Python's own variables, plus the added ones.
 
-    `-I` ignores those already; this also keeps them from whatever the child starts.
+    The child ignores Python's variables anyway because of `-I`; without them, the processes that it starts do, too.
     """
-    return {**{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}, **more}
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}, **added}
 
 
-def import_paths() -> list[str]:
-    """Return the entries of `sys.path` from which a child may import.
+def list_import_paths() -> list[str]:
+    """Return the entries of `sys.path` from which a child process may import: absolute paths that exist.
 
-    They are absolute and exist. The working directory is left out, unless it is where this package itself is
-    installed.
+    The working directory is not one of them, unless this package itself is in it.
     """
-    own = os.path.dirname(PACKAGE)
+    parent = os.path.dirname(PACKAGE)
     paths = [path for path in sys.path if os.path.isabs(path) and os.path.exists(path)]
-    return [path for path in dict.fromkeys(paths) if _is_same(path, own) or not _is_same(path, os.curdir)]
+    return [path for path in dict.fromkeys(paths) if _is_same(path, parent) or not _is_same(path, os.curdir)]
 
 
-def _is_same(one: str, other: str) -> bool:
+def _is_same(path: str, other: str) -> bool:
+    """Return whether two paths lead to the same folder; false if one of them was removed."""
     try:
-        return os.path.samefile(one, other)
+        return os.path.samefile(path, other)
     except OSError:
-        return False  # one of them was removed
+        return False
 
 
-def leave_out_working_directory() -> None:
-    """Take the entry that `python -m` puts before all others off `sys.path`, unless this package stands in it."""
+def remove_working_directory_from_path() -> None:
+    """Remove the entry that `python -m` puts first on `sys.path`, unless this package is in the working directory."""
     if getattr(sys.flags, "safe_path", False) or not sys.path:
         return
     if _is_same(sys.path[0] or os.curdir, os.curdir) and not _is_same(os.path.dirname(PACKAGE), os.curdir):
@@ -104,13 +114,15 @@ def leave_out_working_directory() -> None:
 
 
 def _run(function: str, paths: list[str]) -> None:
-    """Load the package by its place, and call the function; this is all that a child does."""
+    """Load this package from its folder and call a function; this is the main program of a child process."""
     init = os.path.join(PACKAGE, "__init__.py")
     spec = importlib.util.spec_from_file_location("chargen", init, submodule_search_locations=[PACKAGE])
-    assert spec and spec.loader  # of a file that ends with .py
+    assert spec and spec.loader  # true for every path that ends in .py
     sys.modules["chargen"] = package = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
-    sys.path.extend(path for path in paths if path not in sys.path)  # at the end: nothing installed is replaced
+    sys.path.extend(
+        path for path in paths if path not in sys.path
+    )  # at the end, so that they hide no installed package
     module, _, name = function.partition(":")
     getattr(importlib.import_module(module), name)()
 

@@ -1,8 +1,9 @@
-"""The settings of a run as plain, frozen values that are checked when they are made.
+"""The settings of models, corpora, training and sampling: frozen dataclasses that are checked on construction.
 
-They are what a model file carries, so every one of them goes to JSON and back unchanged. Each field has a description
-of its values (`schema.py`). Every number has a maximum, far above what is of use, so that no product of settings can
-overflow and no setting asks for unbounded memory.
+Model files and training states store these settings as JSON, so every class converts to JSON and back without loss.
+Each class has a table `FIELDS` that describes the valid values of each field with the types of `schema.py`. Every
+number has a maximum, far above any useful value. Thus no product of settings can overflow, and no file can make the
+program allocate unbounded memory.
 """
 
 from __future__ import annotations
@@ -14,120 +15,136 @@ from typing import Any, ClassVar, TypeVar
 
 from chargen.errors import ConfigError
 from chargen.registry import did_you_mean
-from chargen.schema import Flag, ListOf, Nullable, Number, Spec, Text, Whole, shown, wrong
+from chargen.schema import Boolean, Integer, ListOf, Nullable, Number, Spec, String, format_value, raise_invalid
 
 C = TypeVar("C", bound="Config")
 
-LN2 = math.log(2)  #: nats in a bit
+LN2 = math.log(2)  #: nats per bit
 
-MAX_VOCAB_SIZE = 1 << 20  #: all of Unicode has 1,112,064 characters; a text rarely more than 30,000
-MAX_SIZE = 1 << 16  #: limit of the size of a hidden state or an embedding; a layer of this size has 13 billion weights
-MAX_LAYERS = 256  #: recurrent layers of all members together
-MAX_NGRAMS, MAX_NGRAM_ROWS, MAX_NGRAM_DIM = 16, 1 << 24, 1 << 12
-MAX_BATCH_SIZE = MAX_SEQ_LEN = 1 << 20
+MAX_VOCAB_SIZE = 1 << 20  #: Unicode has 1,112,064 characters; a corpus rarely has more than 30,000
+MAX_LAYER_SIZE = 1 << 16  #: of hidden states and embeddings, in units; a layer of this size has 13 billion weights
+MAX_LAYERS = 256  #: recurrent layers of all ensemble members together
+MAX_NGRAMS = 16  #: length of the longest n-gram, in tokens
+MAX_NGRAM_ROWS = 1 << 24  #: rows of the n-gram table for each n
+MAX_NGRAM_DIM = 1 << 12  #: size of an n-gram embedding
+MAX_BATCH_SIZE = 1 << 20
+MAX_SEQ_LEN = 1 << 20  #: tokens
 MAX_STEPS = 10**12
+DEFAULT_BUDGET_S = 300.0  #: duration of a run for which the user gives no length
 MAX_SECONDS = 1e9  #: 32 years
 MAX_EPOCHS = 1e9
 MAX_LEARNING_RATE = 10.0
 MAX_WEIGHT_DECAY = 100.0
 MAX_CLIP_NORM = 1e12
-MAX_SEED = 2**63 - 1  #: torch's and NumPy's generators take it, and the seed after it
-MAX_LENGTH = 10**12  #: characters of a sample
-MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6  #: besides 0; outside of them nothing changes any more
-MAX_STRING = 1_000_000  #: characters of one string of a sample's settings
-MAX_DRY, MAX_DRY_BASE = 1e6, 8.0  #: 8 to the power of the 300 ids that are counted is a finite number
+MAX_SEED = 2**63 - 1  #: the generators of torch and NumPy accept this seed and the next one
+MAX_SAMPLE_LENGTH = 10**12  #: characters
+MIN_TEMPERATURE = 1e-6  #: smallest temperature besides 0; smaller ones give the same text as 0
+MAX_TEMPERATURE = 1e6  #: larger ones give the same uniform distribution
+MAX_STRING_LENGTH = 1_000_000  #: characters of a stop string, a banned string or a regular expression
+MAX_DRY_PENALTY = 1e6  #: nats
+MAX_DRY_BASE = 8.0  #: 8 to the power of 300, the largest number of repeated tokens that is counted, is a finite float
 
 
 @dataclass(frozen=True)
 class Config:
-    """What every group of settings can do; the groups below are its only children."""
+    """Base class of the settings: validation, and conversion to and from JSON."""
 
-    FIELDS: ClassVar[Mapping[str, Spec]]  #: what each field's value must be
+    FIELDS: ClassVar[Mapping[str, Spec]]  #: the valid values of each field
 
     def __post_init__(self) -> None:
         self.check_fields({name: getattr(self, name) for name in self.FIELDS})
 
     @classmethod
     def check_fields(cls, values: Mapping[str, Any]) -> None:
-        """Check some of the settings, before the others are known.
+        """Check some of the settings before the others are known.
+
+        Args:
+            values: Values by field name; fields may be missing.
 
         Raises:
-            ConfigError: a name is unknown or its value out of range.
+            ConfigError: If a name is unknown, or its value is out of range.
         """
         for key, value in values.items():
             if key not in cls.FIELDS:
-                raise ConfigError(f"unknown setting {shown(key)} in {cls.__name__}", did_you_mean(key, cls.FIELDS))
+                raise ConfigError(
+                    f"unknown setting {format_value(key)} in {cls.__name__}", did_you_mean(key, cls.FIELDS)
+                )
             cls.FIELDS[key].check(value, key)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a dict that `json` can write."""
+        """Return the settings as a dict of JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls: type[C], values: Mapping[str, Any]) -> C:
-        """Make the settings from `to_json`'s dict.
+        """Return the settings that a dict from `to_json` contains.
 
         Raises:
-            ConfigError: a key is unknown, missing, or its value out of range.
+            ConfigError: If a key is unknown or missing, or its value is out of range.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError(f"{cls.__name__} cannot be made from {shown(values)}")
+            raise ConfigError(f"{cls.__name__} cannot be made from {format_value(values)}")
         cls.check_fields(values)
         try:
             return cls(**values)
         except TypeError as error:
-            raise ConfigError(f"{cls.__name__} cannot be made from {shown(sorted(values))}: {error}") from error
+            raise ConfigError(f"{cls.__name__} cannot be made from {format_value(sorted(values))}: {error}") from error
 
 
 def check_count(name: str, value: int, low: int = 1) -> None:
-    """Check that `value` is a whole number of at least `low`.
+    """Check that `value` is an integer of at least `low`.
+
+    Args:
+        name: Name of the value, for the error message.
+        value: The value to check.
+        low: The smallest valid value.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: If it is not.
     """
-    Whole(low).check(value, name)
+    Integer(low).check(value, name)
 
 
-SHARE = Number(0.0, 1.0)
-DROPOUT = Number(0.0, 0.95)
+FRACTION = Number(0.0, 1.0)
+DROPOUT_RATE = Number(0.0, 0.95)
 
 
 @dataclass(frozen=True)
 class ModelConfig(Config):
-    """The shape of a network: embedding → `num_layers` recurrent layers → softmax head.
+    """The architecture of a network: embedding → `num_layers` recurrent layers → linear output layer (head) → softmax.
 
-    With several members, so many stacks of layers stand side by side over one embedding. Each has a head and a loss of
-    its own, and the logits that the network gives are their mean.
+    An ensemble has `ensemble_size` stacks of layers that share one embedding. Each member has its own head and its own
+    loss, and the logits of the network are the mean of the members' logits.
     """
 
-    vocab_size: int
-    cell: str = "gru"
-    num_layers: int = 1
-    hidden_size: int = 256
-    embedding_dim: int = 256
-    dropout: float = 0.0  #: of units between layers and before the head, while training
-    weight_dropout: float = 0.0  #: of recurrent weights, while training
-    members: int = 1  #: stacks of layers side by side
-    tie_weights: bool = False  #: the head's matrix is the embedding's; wants embedding_dim == hidden_size
-    ngrams: int = 0  #: the head sees hashed n-grams of the last characters too, up to this n; 0: none
-    ngram_rows: int = 1 << 15  #: of their table for each n; a power of two
-    ngram_dim: int = 16  #: numbers in such a row
-    ngram_dropout: float = 0.0  #: of n-grams, place by place, while training
+    vocab_size: int  #: number of token ids V
+    cell: str = "gru"  #: name of the recurrent cell in the registry `cells.CELLS`
+    num_layers: int = 1  #: recurrent layers of each ensemble member
+    hidden_size: int = 256  #: units of each layer H
+    embedding_dim: int = 256  #: size of a token embedding E
+    dropout: float = 0.0  #: dropout rate in training, between layers and before the head; 0: no dropout
+    weight_dropout: float = 0.0  #: dropout rate in training, for recurrent weights (DropConnect); 0: no dropout
+    ensemble_size: int = 1  #: number of networks that are trained together and whose logits are averaged
+    tie_weights: bool = False  #: whether the head uses the embedding matrix; requires embedding_dim == hidden_size
+    ngrams: int = 0  #: the head also reads hashed n-grams of the last tokens, from n = 2 to this n; 0: none
+    ngram_rows: int = 1 << 15  #: rows of the n-gram table for each n; a power of two
+    ngram_dim: int = 16  #: size of an n-gram embedding
+    ngram_dropout: float = 0.0  #: dropout rate in training, for whole n-grams at each position; 0: no dropout
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
-        "vocab_size": Whole(1, MAX_VOCAB_SIZE),
-        "cell": Text(100),
-        "num_layers": Whole(1, MAX_LAYERS),
-        "hidden_size": Whole(1, MAX_SIZE),
-        "embedding_dim": Whole(1, MAX_SIZE),
-        "dropout": DROPOUT,
-        "weight_dropout": DROPOUT,
-        "members": Whole(1, MAX_LAYERS),
-        "tie_weights": Flag(),
-        "ngrams": Whole(0, MAX_NGRAMS),
-        "ngram_rows": Whole(1, MAX_NGRAM_ROWS),
-        "ngram_dim": Whole(1, MAX_NGRAM_DIM),
-        "ngram_dropout": DROPOUT,
+        "vocab_size": Integer(1, MAX_VOCAB_SIZE),
+        "cell": String(100),
+        "num_layers": Integer(1, MAX_LAYERS),
+        "hidden_size": Integer(1, MAX_LAYER_SIZE),
+        "embedding_dim": Integer(1, MAX_LAYER_SIZE),
+        "dropout": DROPOUT_RATE,
+        "weight_dropout": DROPOUT_RATE,
+        "ensemble_size": Integer(1, MAX_LAYERS),
+        "tie_weights": Boolean(),
+        "ngrams": Integer(0, MAX_NGRAMS),
+        "ngram_rows": Integer(1, MAX_NGRAM_ROWS),
+        "ngram_dim": Integer(1, MAX_NGRAM_DIM),
+        "ngram_dropout": DROPOUT_RATE,
     }
 
     def __post_init__(self) -> None:
@@ -138,96 +155,112 @@ class ModelConfig(Config):
             raise ConfigError(
                 f"ngram_rows is {self.ngram_rows:,}, but must be a power of two, at most {MAX_NGRAM_ROWS:,}"
             )
-        if self.all_layers > MAX_LAYERS:
+        if self.total_layers > MAX_LAYERS:
             raise ConfigError(
-                f"{self.members:,} members of {self.num_layers:,} layers are {self.all_layers:,} layers, but at most "
-                f"{MAX_LAYERS:,} are possible",
-                "Give fewer --members or --layers.",
+                f"an ensemble of {self.ensemble_size:,} networks with {self.num_layers:,} layers each has "
+                f"{self.total_layers:,} layers, but at most {MAX_LAYERS:,} are possible",
+                "Reduce --ensemble or --layers.",
             )
         if self.tie_weights and self.embedding_dim != self.hidden_size:
             raise ConfigError(
-                f"tied weights want embedding_dim == hidden_size, not {self.embedding_dim} and {self.hidden_size}",
-                "Leave out --embedding, or --tie-weights.",
+                f"tied weights need embedding_dim == hidden_size, not {self.embedding_dim} and {self.hidden_size}",
+                "Leave out --embedding or --tie-weights.",
             )
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Return the settings that a dict from `to_json` contains.
+
+        Files of earlier versions have the key "members" for `ensemble_size`; it is still read.
+
+        Raises:
+            ConfigError: If a key is unknown or missing, or its value is out of range.
+        """
+        if isinstance(values, Mapping) and "members" in values and "ensemble_size" not in values:
+            values = {"ensemble_size" if key == "members" else key: value for key, value in values.items()}
+        return super().from_json(values)
+
     @property
-    def all_layers(self) -> int:
-        """How many recurrent layers the members have together."""
-        return self.members * self.num_layers
+    def total_layers(self) -> int:
+        """The number of recurrent layers of all ensemble members together."""
+        return self.ensemble_size * self.num_layers
 
     def __str__(self) -> str:
-        """Return the shape in short: "gru 2×512", "mgru 1×448, 2 members"."""
-        members = f", {self.members} members" if self.members > 1 else ""
+        """Return a short description: "gru 2×512", "mgru 1×448, ensemble of 2"."""
+        ensemble = f", ensemble of {self.ensemble_size}" if self.ensemble_size > 1 else ""
         ngrams = f", {self.ngrams}-grams" if self.ngrams else ""
-        return f"{self.cell} {self.num_layers}×{self.hidden_size}{members}{ngrams}"
+        return f"{self.cell} {self.num_layers}×{self.hidden_size}{ensemble}{ngrams}"
 
 
-NEWLINE_FORMS = ("lf", "keep")
-NORMAL_FORMS = ("nfc", "none")
+NEWLINE_MODES = ("lf", "keep")
+NORMALIZE_MODES = ("nfc", "none")
 
 
 @dataclass(frozen=True)
 class DataConfig(Config):
-    """How bytes become text, text becomes ids, and which part of it is held out."""
+    """How files are decoded to text, how text is encoded as token ids, and which part of it is held out."""
 
-    tokenizer: str = "char"  #: "char", "byte", "sp:SIZE", "sp:FILE.model"
-    encoding: str = "utf-8"
-    newline: str = "lf"  #: "lf" makes CR and CRLF one LF; "keep" leaves them
-    normalize: str = "nfc"  #: "nfc" or "none"
-    documents: str = "none"  #: what a document is: "none", "line", "blank", "file", or what separates them
-    text_field: str = "text"  #: of a record (JSON lines, Parquet): what is its text
-    val_fraction: float = 0.1  #: the last part of the characters, held out for validation
+    tokenizer: str = "char"  #: "char", "byte", "sp:SIZE" or "sp:FILE.model" (sentencepiece)
+    encoding: str = "utf-8"  #: text encoding of the input files
+    newline: str = "lf"  #: "lf" converts CR and CRLF to LF; "keep" keeps them
+    normalize: str = "nfc"  #: Unicode normalization: "nfc" or "none"
+    documents: str = "none"  #: how the text is split into documents: "none", "line", "blank", "file", or a separator
+    text_field: str = "text"  #: name of the field of a record (JSON lines, Parquet) that contains the text
+    val_fraction: float = 0.1  #: fraction of the characters that is held out for validation, at the end of the text
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
-        "tokenizer": Text(),
-        "encoding": Text(100),
-        "newline": Text(choices=NEWLINE_FORMS),
-        "normalize": Text(choices=NORMAL_FORMS),
-        "documents": Text(),
-        "text_field": Text(),
-        "val_fraction": Number(0.0, 0.5, above=True),
+        "tokenizer": String(),
+        "encoding": String(100),
+        "newline": String(choices=NEWLINE_MODES),
+        "normalize": String(choices=NORMALIZE_MODES),
+        "documents": String(),
+        "text_field": String(),
+        "val_fraction": Number(0.0, 0.5, exclusive_low=True),
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.documents:
-            raise ConfigError("documents is empty", "Say none, line, blank, file, or what stands between them.")
+            raise ConfigError("documents is empty", "Use none, line, blank, file, or the separator between documents.")
 
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
-    """How long and how a network is trained. Exactly one of budget_s, steps and epochs is set."""
+    """How a network is trained, and for how long. Exactly one of budget_s, steps and epochs is set.
 
-    budget_s: float | None = None  #: seconds of wall clock for the whole run, start-up included
-    steps: int | None = None
-    epochs: float | None = None
-    batch_size: int = 32  #: lanes
-    seq_len: int = 32  #: tokens a window: how far gradients flow back
-    learning_rate: float = 4e-3
-    final_learning_rate: float = 0.02  #: share of the peak that the decay ends at
-    warmup: float = 0.02  #: share of the run over which the rate rises
-    beta1: float = 0.9
-    beta2: float = 0.99
-    weight_decay: float = 0.0  #: on matrices only
-    clip_norm: float = 1.0  #: gradients above this global norm are scaled down to it
-    seed: int = 0
-    device: str = "cpu"
+    The defaults are those of the recipe (`training/recipe.py`), which adapts some of them to the run.
+    """
+
+    budget_s: float | None = None  #: wall-clock time of the whole run in seconds, including start-up
+    steps: int | None = None  #: number of optimizer steps
+    epochs: float | None = None  #: number of passes over the training text
+    batch_size: int = 64  #: number of batch rows B; each is a separate stream of text
+    seq_len: int = 24  #: length T of a BPTT window, in tokens: gradients flow back at most this far
+    learning_rate: float = 1e-2  #: peak learning rate
+    final_learning_rate: float = 0.02  #: learning rate at the end of the decay, as a fraction of the peak
+    warmup: float = 0.05  #: fraction of the run in which the learning rate rises to its peak
+    beta1: float = 0.5  #: decay rate of Adam's first moment
+    beta2: float = 0.99  #: decay rate of Adam's second moment
+    weight_decay: float = 0.1  #: decoupled weight decay, for matrices only
+    clip_norm: float = 1.0  #: maximum global norm of the gradients; larger gradients are scaled down to it
+    seed: int = 0  #: seed of all random numbers
+    device: str = "cpu"  #: "cpu", "cuda" or "mps"
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
-        "budget_s": Nullable(Number(0.0, MAX_SECONDS, above=True)),
-        "steps": Nullable(Whole(1, MAX_STEPS)),
-        "epochs": Nullable(Number(0.0, MAX_EPOCHS, above=True)),
-        "batch_size": Whole(1, MAX_BATCH_SIZE),
-        "seq_len": Whole(1, MAX_SEQ_LEN),
-        "learning_rate": Number(0.0, MAX_LEARNING_RATE, above=True),
-        "final_learning_rate": SHARE,
-        "warmup": SHARE,
+        "budget_s": Nullable(Number(0.0, MAX_SECONDS, exclusive_low=True)),
+        "steps": Nullable(Integer(1, MAX_STEPS)),
+        "epochs": Nullable(Number(0.0, MAX_EPOCHS, exclusive_low=True)),
+        "batch_size": Integer(1, MAX_BATCH_SIZE),
+        "seq_len": Integer(1, MAX_SEQ_LEN),
+        "learning_rate": Number(0.0, MAX_LEARNING_RATE, exclusive_low=True),
+        "final_learning_rate": FRACTION,
+        "warmup": FRACTION,
         "beta1": Number(0.0, 0.99999),
         "beta2": Number(0.0, 0.99999),
         "weight_decay": Number(0.0, MAX_WEIGHT_DECAY),
-        "clip_norm": Number(0.0, MAX_CLIP_NORM, above=True),
-        "seed": Whole(0, MAX_SEED),
-        "device": Text(100),
+        "clip_norm": Number(0.0, MAX_CLIP_NORM, exclusive_low=True),
+        "seed": Integer(0, MAX_SEED),
+        "device": String(100),
     }
 
     def __post_init__(self) -> None:
@@ -237,59 +270,61 @@ class TrainConfig(Config):
             raise ConfigError(f"give exactly one of budget_s, steps and epochs, not {lengths or 'none'}")
 
 
-UNTIL = ("length", "newline", "boundary")
+END_CONDITIONS = ("length", "newline", "boundary")
 
 
 @dataclass(frozen=True)
 class SampleConfig(Config):
-    """How a text is drawn from a model, in the order in which it acts (`sampling/rules.py`)."""
+    """How text is sampled from a model. The rules are listed in the order in which `sampling/` applies them."""
 
-    length: int = 1000  #: characters to write at most, the prompt not counted
-    seed: int = 0
-    until: str = "length"  #: or "newline", or "boundary" (the end of a document): where a text ends that is not cut off
-    stop: tuple[str, ...] = ()  #: strings before which a text ends
-    regex: str = ""  #: that the whole text matches
-    ban: tuple[str, ...] = ()  #: strings that never stand in a text
-    max_copy: int = 0  #: characters in a row that may stand in the training text too; 0: as many as come
-    dry: float = 0.0  #: nats taken from an id that would repeat a sequence of `dry_allowed` + 1 characters
-    dry_base: float = 1.1  #: each further repeated character multiplies that
-    dry_allowed: int = 12  #: repeated characters that cost nothing
-    temperature: float = 1.0  #: 0 always takes the likeliest character
-    top_k: int = 0  #: 0: all
-    top_p: float = 1.0
-    typical: float = 1.0
-    min_p: float = 0.0
-    allow_invalid_utf8: bool = False  #: whether a model of bytes may write what is no character (as U+FFFD)
+    length: int = 1000  #: maximum number of characters to generate, without the prompt
+    seed: int = 0  #: seed of the random numbers
+    until: str = (
+        "length"  #: where a text ends before `length`: "length" (nowhere), "newline", or "boundary" (document end)
+    )
+    stop: tuple[str, ...] = ()  #: a text ends before the first of these strings
+    regex: str = ""  #: regular expression that the whole text matches; "": no constraint
+    ban: tuple[str, ...] = ()  #: strings that never occur in a text
+    max_copy: int = 0  #: maximum length in characters of a passage that also occurs in the training text; 0: unlimited
+    dry: float = 0.0  #: penalty in nats for a token that extends a repetition beyond `dry_allowed` characters; 0: none
+    dry_base: float = 1.1  #: factor on this penalty for each further repeated character
+    dry_allowed: int = 12  #: length of a repetition that has no penalty, in characters
+    temperature: float = 1.0  #: divisor of the logits; 0 always takes the most probable token
+    top_k: int = 0  #: sample from the k most probable tokens only; 0: from all
+    top_p: float = 1.0  #: sample from the most probable tokens with this total probability; 1: from all
+    typical: float = 1.0  #: sample from the most typical tokens with this total probability; 1: from all
+    min_p: float = 0.0  #: remove tokens with less than this fraction of the highest probability; 0: none
+    allow_invalid_utf8: bool = False  #: whether byte sequences that are no UTF-8 may be generated (shown as U+FFFD)
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
-        "length": Whole(0, MAX_LENGTH),
-        "seed": Whole(0, MAX_SEED),
-        "until": Text(choices=UNTIL),
-        "stop": ListOf(Text(MAX_STRING), high=10_000),
-        "regex": Text(MAX_STRING),
-        "ban": ListOf(Text(MAX_STRING), high=100_000),
-        "max_copy": Whole(0, 10**9),
-        "dry": Number(0.0, MAX_DRY),
+        "length": Integer(0, MAX_SAMPLE_LENGTH),
+        "seed": Integer(0, MAX_SEED),
+        "until": String(choices=END_CONDITIONS),
+        "stop": ListOf(String(MAX_STRING_LENGTH), high=10_000),
+        "regex": String(MAX_STRING_LENGTH),
+        "ban": ListOf(String(MAX_STRING_LENGTH), high=100_000),
+        "max_copy": Integer(0, 10**9),
+        "dry": Number(0.0, MAX_DRY_PENALTY),
         "dry_base": Number(1.0, MAX_DRY_BASE),
-        "dry_allowed": Whole(1, 10**9),
+        "dry_allowed": Integer(1, 10**9),
         "temperature": Number(0.0, MAX_TEMPERATURE),
-        "top_k": Whole(0, 10**9),
-        "top_p": Number(0.0, 1.0, above=True),
-        "typical": Number(0.0, 1.0, above=True),
-        "min_p": SHARE,
-        "allow_invalid_utf8": Flag(),
+        "top_k": Integer(0, 10**9),
+        "top_p": Number(0.0, 1.0, exclusive_low=True),
+        "typical": Number(0.0, 1.0, exclusive_low=True),
+        "min_p": FRACTION,
+        "allow_invalid_utf8": Boolean(),
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, strings in (("stop", self.stop), ("ban", self.ban)):
-            object.__setattr__(self, name, tuple(strings))  # of JSON, which knows lists only
+            object.__setattr__(self, name, tuple(strings))  # JSON has lists only
             if "" in strings:
-                raise ConfigError(f"{name}: an empty string stands everywhere")
+                raise ConfigError(f"{name} contains an empty string, which occurs in every text", "Remove it.")
         if 0 < self.temperature < MIN_TEMPERATURE:
-            wrong("temperature", self.temperature, f"must be 0 or at least {MIN_TEMPERATURE:g}")
+            raise_invalid("temperature", self.temperature, f"must be 0 or at least {MIN_TEMPERATURE:g}")
 
     @property
-    def truncates(self) -> bool:
-        """Whether less is drawn from than there is."""
+    def has_truncation(self) -> bool:
+        """Whether top-k, top-p, typical or min-p sampling can remove tokens."""
         return self.top_k > 0 or self.top_p < 1.0 or self.typical < 1.0 or self.min_p > 0.0

@@ -1,29 +1,30 @@
-"""The errors chargen raises on purpose, each with a hint that says what to do.
+"""Every exception that chargen raises on purpose. Each carries a hint that tells the user what to do.
 
     ChargenError
-    ├── CorpusError        a text that cannot be found, read, decoded or learned from   (also a ValueError)
-    │   └── DownloadError  a corpus that could not be fetched or does not match its checksum
-    ├── TokenizerError     a vocabulary that cannot be built, read or applied           (also a ValueError)
-    ├── ConfigError        a setting out of its range, or an unknown name               (also a ValueError)
-    ├── ModelError         a model file that is missing, damaged or of another format   (also a ValueError)
-    ├── StorageError       a folder or disk that does not take what has to be written   (also an OSError)
-    │   └── RunInUseError  a run that another process is writing
-    ├── StoppedError       a run that was stopped before it had a model                 (also a RuntimeError)
-    ├── DeviceError        a device that this machine does not have                     (also a RuntimeError)
-    └── DivergenceError    a loss that is no longer a finite number                     (also an ArithmeticError)
+    ├── CorpusError        a text cannot be found, read, decoded or used for training   (also a ValueError)
+    │   └── DownloadError  a corpus cannot be downloaded, or its checksum is wrong
+    ├── TokenizerError     a vocabulary cannot be built, read or applied                (also a ValueError)
+    ├── ConfigError        a setting is out of range, or a name is unknown              (also a ValueError)
+    ├── ModelError         a model file is missing, damaged or in another format        (also a ValueError)
+    ├── StorageError       a file or folder cannot be written                           (also an OSError)
+    │   └── RunInUseError  another process is writing the run
+    ├── StoppedError       a run was stopped before its first validation                (also a RuntimeError)
+    ├── DeviceError        a device is not available on this machine, or failed         (also a RuntimeError)
+    └── DivergenceError    the training loss is not a finite number                     (also an ArithmeticError)
 
-The command line prints any of them in one or two lines and exits with status 1.
+Every class also derives from the built-in exception in brackets, so code that does not know chargen can catch it. The
+command line prints any of them in one or two lines, without a traceback, and exits with status 1.
 """
 
 from __future__ import annotations
 
 
 class ChargenError(Exception):
-    """Something that the person in front of the screen can mend.
+    """Base class of all exceptions that chargen raises on purpose: the user can fix the cause.
 
     Args:
-        message: what is wrong, with the value, and where.
-        hint: what to do about it; "" where the message already says so.
+        message: What is wrong, with the value, and where.
+        hint: What to do about it; "" if the message already says so.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -36,40 +37,40 @@ class ChargenError(Exception):
 
 
 class CorpusError(ChargenError, ValueError):
-    """A text that cannot be found, read, decoded or learned from."""
+    """A text cannot be found, read, decoded or used for training."""
 
 
 class DownloadError(CorpusError):
-    """A corpus that could not be fetched, or whose content is not the expected one."""
+    """A corpus cannot be downloaded, or its content does not match its checksum."""
 
 
 class TokenizerError(ChargenError, ValueError):
-    """A vocabulary that cannot be built, read or applied."""
+    """A vocabulary cannot be built, read or applied."""
 
 
 class ConfigError(ChargenError, ValueError):
-    """A setting out of its range, or a name that nothing is registered under."""
+    """A setting is out of its range, or nothing is registered under a name."""
 
 
 class ModelError(ChargenError, ValueError):
-    """A model file that is missing, damaged, or of a format that this version does not read."""
+    """A model file is missing, damaged, or in a format that this version does not read."""
 
 
 class StorageError(ChargenError, OSError):
-    """A folder or disk that does not take what has to be written."""
+    """A file or folder cannot be written."""
 
 
 class RunInUseError(StorageError):
-    """A run that another process is writing."""
+    """Another process is writing the run."""
 
 
 class StoppedError(ChargenError, RuntimeError):
-    """A run that was stopped before it had a model to keep."""
+    """A run was stopped before its first validation, so there is no model to keep."""
 
 
 class DeviceError(ChargenError, RuntimeError):
-    """A device that this machine does not have, or that failed."""
+    """A device is not available on this machine, or failed."""
 
 
 class DivergenceError(ChargenError, ArithmeticError):
-    """A training loss that is no longer a finite number."""
+    """The training loss is not a finite number."""

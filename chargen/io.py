@@ -1,13 +1,16 @@
-"""Files are written whole or not at all: into a partial file beside the target, flushed to the disk, then renamed.
+"""Write files atomically, and convert values to JSON.
 
-    regular file, or none yet      replaced by a rename; symbolic links are followed, the permissions are kept
-    device, FIFO, socket           written through, because a rename would put a regular file in its place
-    read-only file, directory      refused
+`open_atomically` writes to a partial file in the same folder, flushes it to the disk and then renames it. A reader sees
+either the old file or the complete new one. The path decides what happens:
 
-The name of a partial file tells which process of which machine writes it, so that what a killed process left behind
-can be recognised and removed (`remove_stale_parts`).
+    regular file, or no file yet   It is replaced by the rename. Symbolic links are followed, permissions are kept.
+    device, FIFO, socket           It is opened and written directly, because a rename would replace it by a file.
+    read-only file, folder         An error is raised.
 
-JSON as chargen writes it: one line, any script as it is, null for what is not a finite number.
+The name of a partial file contains the machine and the id of the process that writes it. Partial files of killed
+processes can therefore be recognised and removed (`remove_stale_partial_files`).
+
+JSON is written on one line, with characters of all scripts unescaped, and with null for numbers that are not finite.
 """
 
 from __future__ import annotations
@@ -29,13 +32,13 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from chargen.errors import StorageError
 
-PARTIAL = ".part"  #: suffix of a file that is being written
-MAX_PARTIAL_STEM = 100  #: characters of the target's name in the name of its partial file
-ABANDONED_S = 24 * 3600  #: age from which a partial file of another machine counts as abandoned
-OPEN_FILES = ("/dev/std", "/dev/fd/", "/proc/")  #: paths of files that are open already: these are never replaced
+PARTIAL_SUFFIX = ".part"  #: suffix of the name of a file that is being written
+MAX_PARTIAL_NAME_LENGTH = 100  #: characters of the target's name that the partial file's name may contain
+MAX_PARTIAL_AGE_S = 24 * 3600  #: an older partial file is stale, even if its process may still run
+OPEN_FILE_PREFIXES = ("/dev/std", "/dev/fd/", "/proc/")  #: paths of files that are already open; never replaced
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-_PART_NAME = re.compile(r"\.(?P<target>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<process>\d+)\.part", re.DOTALL)
+_PARTIAL_NAME = re.compile(r"\.(?P<target>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<process_id>\d+)\.part", re.DOTALL)
 
 HINTS = {
     errno.ENOSPC: "The disk is full. Free some space, or work in another folder.",
@@ -43,22 +46,24 @@ HINTS = {
     errno.EACCES: "You may not write there. Choose another folder, or change its permissions.",
     errno.EPERM: "You may not write there. Choose another folder, or change its permissions.",
     errno.EROFS: "The file system is read-only. Choose another folder.",
-    errno.ENOENT: "The folder does not exist, or was deleted meanwhile.",
+    errno.ENOENT: "The folder does not exist, or was deleted in the meantime.",
     errno.EISDIR: "Give the name of a file, not of a folder.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
 }
 
 
-def storage_error(path: Path, error: OSError) -> StorageError:
-    """Return the error to raise for a path that cannot be written, with a hint that fits the reason."""
+def make_storage_error(path: Path, error: OSError) -> StorageError:
+    """Return the error for a path that cannot be written, with a hint for its cause."""
     hint = HINTS.get(error.errno or 0, "")
     return StorageError(f"{path} cannot be written: {error.strerror or error}", hint)
 
 
-def portable_name(name: str) -> str:
-    """Return a file name as a string that UTF-8 can hold: itself, or where its bytes are not UTF-8, NUL and an escape.
+def encode_file_name(name: str) -> str:
+    """Return a file name as a string that UTF-8 can encode.
 
-    >>> portable_name("caf\\udce9.txt")
+    This is the name itself if its bytes are valid UTF-8; otherwise a NUL character and the name with percent escapes.
+
+    >>> encode_file_name("caf\\udce9.txt")
     '\\x00caf%E9.txt'
     """
     try:
@@ -68,82 +73,92 @@ def portable_name(name: str) -> str:
     return name
 
 
-def native_name(portable: str) -> str:
-    """Return the file name that `portable_name` was given.
+def decode_file_name(encoded: str) -> str:
+    """Return the file name that `encode_file_name` encoded.
 
-    >>> native_name(portable_name("caf\\udce9.txt")) == "caf\\udce9.txt"
+    >>> decode_file_name(encode_file_name("caf\\udce9.txt")) == "caf\\udce9.txt"
     True
     """
-    return os.fsdecode(unquote_to_bytes(portable[1:])) if portable.startswith("\0") else portable
+    return os.fsdecode(unquote_to_bytes(encoded[1:])) if encoded.startswith("\0") else encoded
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write to that replaces `path` once the block has ended without an exception.
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that replaces `path` when the `with` block ends without an exception.
 
-    The folder is made if it is missing. What stood at `path` before is untouched until then, and if the block raises.
-    What is not a regular file (a device, a FIFO) is opened and written through instead.
+    Missing folders are made. If the block raises an exception, the existing file stays unchanged. A device or FIFO is
+    opened and written directly instead.
 
     Raises:
-        StorageError: the path is read-only or a folder, or the disk does not take the file.
+        StorageError: If the path is read-only or a folder, or if the disk does not accept the file.
     """
     try:
         if _is_written_through(path):
             with open(path, "wb") as file:
                 yield file
         else:
-            with _replacing(Path(os.path.realpath(path))) as file:
+            with _replacement_file(Path(os.path.realpath(path))) as file:
                 yield file
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        raise storage_error(path, error) from error
+        raise make_storage_error(path, error) from error
 
 
 def write_atomically(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write chunks of bytes as one file, as `atomic_file` does.
+    """Write chunks of bytes to one file with `open_atomically`.
 
     Raises:
-        StorageError: the path is read-only or a folder, or the disk does not take the file.
+        StorageError: If the path is read-only or a folder, or if the disk does not accept the file.
     """
-    with atomic_file(path) as file:
+    with open_atomically(path) as file:
         for chunk in chunks:
             file.write(chunk)
 
 
-def remove_stale_parts(folder: Path, targets: str = ".+") -> tuple[int, int]:
-    """Remove the partial files that killed processes have left in a folder; return (how many, their bytes).
+def remove_stale_partial_files(folder: Path, targets: str = ".+") -> tuple[int, int]:
+    """Remove the partial files that killed processes left in a folder.
+
+    A partial file is stale if its process ran on this machine and no longer runs, or if nothing was written to it for
+    `MAX_PARTIAL_AGE_S` seconds. If a new process has the same id, the file is removed after that time only.
 
     Args:
-        folder: where they are.
-        targets: a regular expression of the names that chargen gives to files there. Others' partial files are kept.
+        folder: The folder to clean up; it may be missing.
+        targets: Regular expression for the names of chargen's files in this folder. Partial files of other files are
+            kept.
 
-    A partial file is stale if its process was of this machine and no longer runs, or if it has not been written to for
-    `ABANDONED_S` seconds. A process of the same number that has started since keeps it until then.
+    Returns:
+        (number of removed files, their total size in bytes).
+
+    Raises:
+        StorageError: If a stale file cannot be removed.
     """
-    count = size_bytes = 0
-    for path in folder.glob(f".*{PARTIAL}") if folder.is_dir() else ():
-        found = _PART_NAME.fullmatch(path.name)
-        if found is None or not re.fullmatch(targets, found["target"], re.DOTALL):
+    count = 0
+    size_bytes = 0
+    for path in folder.glob(f".*{PARTIAL_SUFFIX}") if folder.is_dir() else ():
+        match = _PARTIAL_NAME.fullmatch(path.name)
+        if match is None or not re.fullmatch(targets, match["target"], re.DOTALL):
             continue
         try:
             status = path.lstat()
-            ours = found["host"] == _HOST and not _is_running(int(found["process"]))
-            if stat.S_ISREG(status.st_mode) and (ours or time.time() - status.st_mtime > ABANDONED_S):
+            is_abandoned = match["host"] == _HOST and not _is_running(int(match["process_id"]))
+            is_old = time.time() - status.st_mtime > MAX_PARTIAL_AGE_S
+            if stat.S_ISREG(status.st_mode) and (is_abandoned or is_old):
                 path.unlink()
-                count, size_bytes = count + 1, size_bytes + status.st_size
+                count += 1
+                size_bytes += status.st_size
         except FileNotFoundError:
-            continue  # another process has finished or removed it
+            continue  # its process has renamed it, or another process has removed it
         except OSError as error:
-            raise storage_error(path, error) from error
+            raise make_storage_error(path, error) from error
     return count, size_bytes
 
 
 def _is_written_through(path: Path) -> bool:
-    """Tell whether a path leads to something that must not be replaced by a regular file.
+    """Return whether a path leads to something that a regular file must not replace: a device, FIFO or open file.
 
     Raises:
-        OSError: it is a folder, or cannot be looked at.
+        OSError: If the path is a folder, or its status cannot be read.
     """
     try:
         mode = os.stat(path).st_mode
@@ -151,16 +166,17 @@ def _is_written_through(path: Path) -> bool:
         return False
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    return not stat.S_ISREG(mode) or os.path.abspath(path).startswith(OPEN_FILES)
+    return not stat.S_ISREG(mode) or os.path.abspath(path).startswith(OPEN_FILE_PREFIXES)
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
+def _replacement_file(target: Path) -> Iterator[BinaryIO]:
+    """Open a partial file that replaces the regular file `target` when the `with` block ends without an exception."""
     target.parent.mkdir(parents=True, exist_ok=True)
     existing = _writable_status(target)
-    partial = target.with_name(_part_name(target.name))
+    partial = target.with_name(_partial_name(target.name))
     try:
-        partial.unlink(missing_ok=True)  # its name can be foreseen: a link that was put there must not be followed
+        partial.unlink(missing_ok=True)  # the name is predictable, so a link planted there must not be followed
         with open(partial, "xb") as file:
             if existing is not None:
                 os.chmod(partial, stat.S_IMODE(existing.st_mode))
@@ -178,10 +194,10 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
 
 
 def _writable_status(target: Path) -> os.stat_result | None:
-    """Return the permissions and owner of an existing file, None where there is none.
+    """Return the status of an existing file, with its permissions and owner; None if there is no file.
 
     Raises:
-        PermissionError: the file is read-only. A rename would replace it all the same, and so would the superuser.
+        PermissionError: If the file is read-only. A rename would replace it anyway, and so would a write as root.
     """
     try:
         status = os.stat(target)
@@ -192,29 +208,29 @@ def _writable_status(target: Path) -> os.stat_result | None:
     return status
 
 
-def _part_name(name: str) -> str:
-    """Return the name of the partial file for a target, never longer than a file system takes."""
-    if len(name) > MAX_PARTIAL_STEM or len(os.fsencode(name)) > 2 * MAX_PARTIAL_STEM:
+def _partial_name(name: str) -> str:
+    """Return the name of the partial file for a target; a long name is replaced by its checksum."""
+    if len(name) > MAX_PARTIAL_NAME_LENGTH or len(os.fsencode(name)) > 2 * MAX_PARTIAL_NAME_LENGTH:
         name = f"{zlib.crc32(os.fsencode(name)):08x}"
-    return f".{name}.{_HOST}-{os.getpid()}{PARTIAL}"
+    return f".{name}.{_HOST}-{os.getpid()}{PARTIAL_SUFFIX}"
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename last: on POSIX systems it is on the disk only when its folder is."""
+    """Make a rename durable: on POSIX systems, it is on the disk only after its folder is flushed."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot flush folders
             raise
     finally:
         os.close(descriptor)
 
 
 def _is_running(process_id: int) -> bool:
-    """Tell whether a process of this machine may be running; where that cannot be asked, it may."""
+    """Return whether a process of this machine may be running; true on systems where this is unknown."""
     if os.name != "posix":
         return True
     try:
@@ -226,19 +242,19 @@ def _is_running(process_id: int) -> bool:
     return True
 
 
-def to_line(value: Any) -> str:
+def to_json_line(value: Any) -> str:
     """Return a value as one line of strict JSON.
 
-    >>> to_line({"loss_nats": float("nan"), "text": "là"})
+    >>> to_json_line({"loss_nats": float("nan"), "text": "là"})
     '{"loss_nats": null, "text": "là"}'
     """
-    return json.dumps(finite(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(replace_non_finite(value), ensure_ascii=False, allow_nan=False)
 
 
-def finite(value: Any) -> Any:
-    """Return a value with null in place of every float that is not finite, which JSON cannot hold."""
+def replace_non_finite(value: Any) -> Any:
+    """Return a JSON value in which every float that is not finite is replaced by None, because JSON has no NaN."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

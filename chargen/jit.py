@@ -1,10 +1,11 @@
-"""numba, the compiler of some inner loops, set up so that it takes nothing from the working directory.
+"""Set up numba, the compiler of some inner loops, so that it neither reads nor runs files of the working directory.
 
-Compiled code is cached, and the index of that cache is a pickle: anyone who can write it can run code. It stands in the
-user's own cache folder, not beside the sources. numba also reads `.numba_config.yaml` from the working directory, now
-and before each compilation; what such a file says is undone here. All who compile import from this module:
+Every module that compiles code imports numba from here. numba is optional: pip install 'chargen[fast]'
 
-    pip install 'chargen[fast]'
+numba caches compiled code, and the index of the cache is a pickle: whoever can write it can run code. This module
+therefore moves the cache from the source folder to the user's own cache folder, and adds checksums to its files. numba
+also reads `.numba_config.yaml` from the working directory, at import and before each compilation; this module disables
+that file.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NumbaError", "cache_folder", "float32", "float64", "int64", "njit", "sigmoid", "tanh"]
+__all__ = ["NumbaError", "make_cache_folder", "float32", "float64", "int64", "njit", "sigmoid", "tanh"]
 
 
-def cache_folder() -> Path | None:
-    """Return the folder for compiled code in the user's cache, made if it is missing; None if it cannot be made."""
+def make_cache_folder() -> Path | None:
+    """Return the folder for compiled code in the user's cache folder, and make it if necessary.
+
+    Returns:
+        The folder, or None if it cannot be made or written.
+    """
     home = os.path.expanduser("~")
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "")
@@ -30,7 +35,7 @@ def cache_folder() -> Path | None:
         base = os.path.join(home, "Library", "Caches")
     else:
         base = os.environ.get("XDG_CACHE_HOME", "")
-        base = base if os.path.isabs(base) else os.path.join(home, ".cache")  # the XDG rule: a relative one is ignored
+        base = base if os.path.isabs(base) else os.path.join(home, ".cache")  # XDG: a relative path is ignored
     folder = Path(base, "chargen", "numba")
     try:
         if not folder.is_absolute():
@@ -41,21 +46,20 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def _set_up() -> None:
-    """Name the cache's folder in the environment, unless an absolute one is named; numba reads it when imported."""
-    named = os.environ.get("NUMBA_CACHE_DIR", "")
-    if os.path.isabs(named):
+def _set_cache_dir() -> None:
+    """Set NUMBA_CACHE_DIR, which numba reads at import, unless it is already an absolute path."""
+    if os.path.isabs(os.environ.get("NUMBA_CACHE_DIR", "")):
         return
     os.environ.pop("NUMBA_CACHE_DIR", None)
-    if folder := cache_folder():
+    if folder := make_cache_folder():
         os.environ["NUMBA_CACHE_DIR"] = str(folder)
 
 
-_set_up()
+_set_cache_dir()
 
-import numba.core.config  # noqa: E402 - after the environment is set
+import numba.core.config  # noqa: E402 - NUMBA_CACHE_DIR must be set first
 
-numba.core.config._config_fname = os.devnull  # in place of a file in the working directory
+numba.core.config._config_fname = os.devnull  # instead of .numba_config.yaml in the working directory
 numba.core.config.reload_config()  # type: ignore[no-untyped-call]
 
 from numba.core import caching  # noqa: E402
@@ -64,10 +68,10 @@ _CacheFiles: Any = caching.IndexDataCacheFile  # type: ignore[attr-defined, unus
 
 
 class _CheckedFiles(_CacheFiles):  # type: ignore[misc]
-    """numba's cache files with checksums: what is damaged is compiled again, instead of an exception or wrong code."""
+    """numba's cache files with checksums: code in a damaged file is compiled again instead of loaded."""
 
     def load(self, key: Any) -> Any:
-        with suppress(Exception):  # unpickling what is damaged raises anything
+        with suppress(Exception):  # unpickling damaged data can raise any exception
             return super().load(key)
         return None
 
@@ -78,7 +82,7 @@ class _CheckedFiles(_CacheFiles):  # type: ignore[misc]
 
     def _dump(self, obj: Any) -> bytes:
         data: bytes = super()._dump(obj)
-        return data + zlib.crc32(data).to_bytes(4, "little")  # unpickling passes over what follows
+        return data + zlib.crc32(data).to_bytes(4, "little")  # unpickling ignores trailing bytes
 
     def _load_data(self, name: str) -> Any:
         data = Path(self._data_path(name)).read_bytes()
@@ -92,41 +96,50 @@ caching.IndexDataCacheFile = _CheckedFiles  # type: ignore[attr-defined, misc, u
 from numba import float32, float64, int64, njit  # noqa: E402
 from numba.core.errors import NumbaError  # noqa: E402
 
-# σ and tanh as quotients of polynomials, which a compiler turns into vector instructions, as it does not with exp.
+# The sigmoid function and tanh are computed as quotients of polynomials, because a compiler can vectorise those but not
+# exp. tanh is a continued fraction (Lambert 1761), truncated after NUM_TERMS terms:
 #
-#   tanh x = x / (1 + x² / (3 + x² / (5 + …)))        (Lambert 1761), cut after TERMS terms;  σ(x) = (1 + tanh(x/2)) / 2
+#   tanh x = x / (1 + x² / (3 + x² / (5 + …)))          σ(x) = (1 + tanh(x/2)) / 2
 #
-# For |x| ≤ 9 the error is below 7e-7, a few units in the last place of float32; beyond, tanh is 1 to all of them.
-TERMS = 12
-FLAT = np.float32(9.0)
-HALF, ONE, TWO, FOUR = (np.float32(number) for number in (0.5, 1.0, 2.0, 4.0))
+# For |x| ≤ MAX_ABS_X, the error is below 7e-7, a few units in the last place of float32. For larger |x|, tanh x is ±1
+# to the same accuracy, so x is clipped.
+NUM_TERMS = 12
+MAX_ABS_X = np.float32(9.0)
+HALF = np.float32(0.5)
+ONE = np.float32(1.0)
+TWO = np.float32(2.0)
+FOUR = np.float32(4.0)
 
 
-def _quotient() -> tuple[tuple[np.float32, ...], tuple[np.float32, ...]]:
-    """Return the polynomials in x² above and below, lowest power first, without the factor x."""
-    above, below = [1], [2 * TERMS - 1]
-    for odd in range(2 * TERMS - 3, 0, -2):
-        longer = [odd * c for c in below] + [0] * (len(above) + 1 - len(below))
-        for power, c in enumerate(above):
-            longer[power + 1] += c
-        above, below = below, longer
-    return tuple(np.float32(c / below[0]) for c in above), tuple(np.float32(c / below[0]) for c in below)
+def _tanh_coefficients() -> tuple[tuple[np.float32, ...], tuple[np.float32, ...]]:
+    """Return the coefficients of the numerator and the denominator of tanh(x) / x, as polynomials in x².
+
+    The lowest power is first, and the constant of the denominator is 1.
+    """
+    numerator, denominator = [1], [2 * NUM_TERMS - 1]
+    for odd in range(2 * NUM_TERMS - 3, 0, -2):
+        next_denominator = [odd * c for c in denominator] + [0] * (len(numerator) + 1 - len(denominator))
+        for power, c in enumerate(numerator):
+            next_denominator[power + 1] += c
+        numerator, denominator = denominator, next_denominator
+    scale = denominator[0]
+    return tuple(np.float32(c / scale) for c in numerator), tuple(np.float32(c / scale) for c in denominator)
 
 
-(A0, A1, A2, A3, A4, A5), (B0, B1, B2, B3, B4, B5, B6) = _quotient()
+(A0, A1, A2, A3, A4, A5), (B0, B1, B2, B3, B4, B5, B6) = _tanh_coefficients()
 
 
 @njit(inline="always", fastmath=True, error_model="numpy")
 def tanh(x: Any) -> Any:
-    """Return tanh x, of a float32."""
-    x = min(max(x, -FLAT), FLAT)
+    """Return tanh x of a float32."""
+    x = min(max(x, -MAX_ABS_X), MAX_ABS_X)
     y = x * x
-    above = A0 + y * (A1 + y * (A2 + y * (A3 + y * (A4 + y * A5))))
-    below = B0 + y * (B1 + y * (B2 + y * (B3 + y * (B4 + y * (B5 + y * B6)))))
-    return x * above / below
+    numerator = A0 + y * (A1 + y * (A2 + y * (A3 + y * (A4 + y * A5))))
+    denominator = B0 + y * (B1 + y * (B2 + y * (B3 + y * (B4 + y * (B5 + y * B6)))))
+    return x * numerator / denominator
 
 
 @njit(inline="always", fastmath=True, error_model="numpy")
 def sigmoid(x: Any) -> Any:
-    """Return 1 / (1 + e⁻ˣ), of a float32."""
+    """Return σ(x) = 1 / (1 + e⁻ˣ) of a float32."""
     return HALF + HALF * tanh(HALF * x)

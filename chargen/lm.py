@@ -1,4 +1,4 @@
-"""One handle on a trained model: `load(path)` → `LanguageModel`.
+"""The public interface to a trained model: `load(path)` returns a `LanguageModel`.
 
 >>> import chargen
 >>> model = chargen.load("checkpoints/shakespeare")             # doctest: +SKIP
@@ -22,13 +22,13 @@ from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import SampleConfig
 from chargen.engines.interface import Engine
 from chargen.engines.numpy_engine import NumpyEngine
+from chargen.errors import ConfigError
 from chargen.graph.numba_backend import numba_installed
 from chargen.runs import find_model
 from chargen.sampling.generate import Generator, Sample
 from chargen.sampling.prefix_cache import PrefixCache, read
-from chargen.scoring.scorer import Score, unknown_names
-from chargen.scoring.text_scorer import Scoring
-from chargen.text.documents import NONE, separator
+from chargen.scoring.scorer import Score, score_stream, unknown_characters
+from chargen.text.documents import separator
 
 if TYPE_CHECKING:
     from chargen.probe.surprisal import CharSurprisal
@@ -37,91 +37,140 @@ if TYPE_CHECKING:
     from chargen.scoring.edits import Suggestion
     from chargen.scoring.whole_text import TextEvaluation
 
-MAX_NUMPY_DRAWN = 1_000_000  #: ids of many texts, up to which nothing is faster than NumPy; of one, nothing ever is
-LANES = 32  #: parts of a long text that torch reads side by side
-MAX_NUMPY_IDS = 20_000  #: ids to read, up to which NumPy is done before torch is imported
+MAX_NUMPY_TOKENS = 1_000_000  #: above this many tokens in total, generating several texts is faster in torch
+MAX_NUMPY_IDS = 20_000  #: NumPy reads this many ids before torch is imported
 
 Texts = list[str] | tuple[str, ...]
+Notify = Callable[[str], object]
 
 
-def load(model: str | Path | None = None) -> LanguageModel:
-    """Open a model.
+def load(model: str | Path | None = None, device: str = "auto", notify: Notify | None = None) -> LanguageModel:
+    """Open a trained model.
 
     Args:
-        model: a file, a run's folder, a run's name under checkpoints/; None for the newest run.
+        model: Path of a model file, folder of a run, or name of a run under checkpoints/; None opens the newest run.
+        device: Device for torch: "cpu", "cuda", "mps", or "auto" (a GPU if there is one).
+        notify: Function that gets messages for a person, for example that a damaged cache is rebuilt; None drops them.
 
     Raises:
-        ModelError: there is none, or it is damaged.
+        ModelError: If there is no such model, or its file is damaged.
     """
     path = find_model(None if model is None else str(model))
-    return LanguageModel(load_checkpoint(path), path=path)
+    return LanguageModel(load_checkpoint(path), device, path, notify)
 
 
 class LanguageModel:
-    """A trained model.
+    """A trained model that generates and scores text.
 
-    Texts that it is given (prompts, contexts, texts to score) are first brought into the form of its training text:
-    NFC and LF, unless it was trained with `--normalize none` or `--newline keep`.
+    Prompts, contexts and texts to score are first brought into the form of the training text: NFC with LF newlines,
+    unless the model was trained with `--normalize none` or `--newline keep`. Every method that takes a text raises
+    TokenizerError if the text cannot be encoded.
 
     Args:
-        checkpoint: its weights, config and vocabulary.
-        device: where torch works, when it is called: "cpu", "cuda", "mps", or "auto".
-        path: of its file, beside which its training state knows where the training text was.
+        checkpoint: Weights, config and vocabulary of the model.
+        device, notify: As for `load`.
+        path: Path of the model file. The training state beside it records where the training text is.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto", path: Path | None = None) -> None:
-        self.checkpoint, self.path = checkpoint, path
-        self.tokenizer, self.device = checkpoint.tokenizer, device
-        self.note: Callable[[str], object] = lambda text: None  # is told what a person should know (a damaged cache)
-        self._data = checkpoint.data
+    def __init__(
+        self, checkpoint: Checkpoint, device: str = "auto", path: Path | None = None, notify: Notify | None = None
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.tokenizer = checkpoint.tokenizer
+        self.device = device
+        self.path = path
+        self._notify = notify or (lambda text: None)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file.
 
+        Args:
+            path: Path of the file; an existing file is replaced.
+
         Raises:
-            StorageError: it cannot be written.
+            StorageError: If the file cannot be written.
         """
         save_checkpoint(Path(path), self.checkpoint)
 
     def sample(self, prompt: str = "", **settings: Any) -> str:
-        """Return the prompt and what the model writes after it; see `stream`."""
+        """Return the prompt followed by generated text.
+
+        Args:
+            prompt: Text that the generated text continues.
+            settings: As for `stream`, which also lists the errors.
+
+        >>> model.sample("ROMEO:", temperature=0.8, length=80)  # doctest: +SKIP
+        """
         return prompt + "".join(self.stream(prompt, **settings))
 
     def stream(self, prompt: str = "", *, number: int = 0, **settings: Any) -> Iterator[str]:
-        """Yield what the model writes after the prompt, piece by piece, as it is drawn.
+        """Yield the generated text piece by piece, as soon as each piece is drawn; the prompt is not repeated.
 
         Args:
-            prompt: the beginning, not repeated; the model reads it after what a text begins after.
-            number: of the sample under its seed.
-            settings: of `SampleConfig`: temperature, length, seed (drawn if left out), top_k, stop, regex, …; `after`,
-                a beginning that was read already (see `read`), in the prompt's place; `corpus`, where the training
-                text is, for `max_copy` (looked for if left out).
+            prompt: Text that the generated text continues.
+            number: Number of the sample under its seed, from 0; each number gives another text.
+            settings: Fields of `SampleConfig` (temperature, length in characters, seed, top_k, stop, regex, …); without
+                a seed one is drawn. `after`: a prefix that was read already (see `read`), instead of the prompt.
+                `corpus`: files of the training text, for `max_copy`; without it they are searched.
 
         Raises:
-            ConfigError: a setting is out of range.
+            ConfigError: If a setting is out of range, or settings contradict each other.
+
+        >>> for piece in model.stream("ROMEO:", temperature=0.8):  # doctest: +SKIP
+        ...     print(piece, end="", flush=True)
         """
         return self.writing(prompt, **settings).stream(number)
 
     def samples(self, count: int, prompt: str = "", **settings: Any) -> list[Sample]:
-        """Return several texts, written side by side; the first is what `stream` writes, up to rounding."""
+        """Return several texts (and why each ended), generated as one batch, in the order of their numbers.
+
+        The first one is the text that `stream` yields, up to rounding.
+
+        Args:
+            count: Number of texts.
+            prompt: Text that every generated text continues.
+            settings: As for `stream`.
+
+        Raises:
+            ConfigError: If a setting is out of range, or the texts are too long to be in memory together.
+
+        >>> [sample.text for sample in model.samples(5, "ROMEO:", length=80)]  # doctest: +SKIP
+        """
         return list(self.writing(prompt, num_texts=count, **settings).samples(range(count)))
 
     def joins(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Infill]:
-        """Return texts of at most `length` characters between a prompt and a suffix; see `sampling/infill.py`."""
-        writing, suffix = self.writing(prompt, num_texts=particles, **settings), self._scoring.normal(suffix)
-        return [writing.join(suffix, number, particles) for number in range(count)]
+        """Return several texts that lead from a prompt to a suffix (infilling; `sampling/search.py`).
 
-    def copy_report(self, text: str, corpus: Sequence[str] = ()) -> CopyReport:
-        """Compare a text with the training text, which is looked for if `corpus` does not say where it is.
+        Args:
+            count: Number of texts.
+            prompt: Text before the gap.
+            suffix: Text after the gap.
+            particles: Number of candidates that are generated for each text.
+            settings: As for `stream`; `length` is the most characters between prompt and suffix.
 
         Raises:
-            CorpusError: it is not at hand.
+            ConfigError: If a setting is out of range, or there are too many candidates for the memory.
+
+        >>> model.joins(3, "To be, ", " is the question.", length=40)  # doctest: +SKIP
+        """
+        generator = self.writing(prompt, num_texts=particles, **settings)
+        suffix = self.checkpoint.normalize(suffix)
+        return [generator.join(suffix, number, particles) for number in range(count)]
+
+    def copy_report(self, text: str, corpus: Sequence[str] = ()) -> CopyReport:
+        """Report which parts of a text are copied from the training text.
+
+        Args:
+            text: Text to compare with the training text.
+            corpus: Files of the training text; if empty, they are searched where the training state says.
+
+        Raises:
+            CorpusError: If the training text cannot be found.
         """
         from chargen.sampling.copy_report import copy_report
         from chargen.sampling.training_text_index import training_text
 
-        learned = training_text(self.checkpoint, corpus, self.path)
-        return copy_report(text, learned, self._data.documents)
+        return copy_report(text, training_text(self.checkpoint, corpus, self.path), self.checkpoint.data.documents)
 
     def writing(
         self,
@@ -132,38 +181,49 @@ class LanguageModel:
         num_texts: int = 1,
         **settings: Any,
     ) -> Generator:
-        """Make everything ready to write after a prompt, in any of the ways that `Generator` knows.
+        """Prepare a generator of texts after a prompt, which offers all decoding methods.
 
         Args:
-            prompt, after, corpus, settings: as `stream` has them.
-            num_texts: that will be written at once, about: for many it is worth to wait for torch.
+            prompt, after, corpus, settings: As for `stream`.
+            num_texts: Approximate number of texts that are generated together; torch pays off for many.
 
-        Raises:
-            ConfigError: a setting is out of range, or settings do not go together.
+        >>> model.writing("ROMEO:", length=80).beam(8).text  # doctest: +SKIP
         """
         config = SampleConfig(**{"seed": secrets.randbits(31), **settings})
-        few = num_texts == 1 or num_texts * config.length <= MAX_NUMPY_DRAWN
-        by_numpy = (
-            self.device in ("auto", "cpu") if few else numba_installed() and self._device() == "cpu"
-        )  # compiled loops
         copies = None
         if config.max_copy:
-            from chargen.sampling.copy_filter import CopyFilter, copy_index  # which reads corpora
+            from chargen.sampling.copy_filter import CopyFilter, copy_index  # imports the corpus readers
 
-            copies = CopyFilter(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self.note))
-        engine = self._numpy if by_numpy or after else self._torch
-        config, prompt = replace(config, regex=self._scoring.normal(config.regex)), self._scoring.normal(prompt)
-        between = separator(self._data.documents) if self._has_documents else None
-        return Generator(engine, self.tokenizer, self._scoring.start, prompt, config, between, copies, after)
+            copies = CopyFilter(copy_index(self.checkpoint, config.max_copy, corpus, self.path, self._notify))
+        if num_texts == 1 or num_texts * config.length <= MAX_NUMPY_TOKENS:
+            use_numpy = self.device in ("auto", "cpu")
+        else:  # compiled loops are faster than torch on a CPU
+            use_numpy = numba_installed() and self._resolved_device() == "cpu"
+        normalize = self.checkpoint.normalize
+        return Generator(
+            self._numpy if use_numpy or after else self._torch,
+            self.tokenizer,
+            self.checkpoint.start_ids,
+            normalize(prompt),
+            replace(config, regex=normalize(config.regex)),
+            separator(self.checkpoint.data.documents) if self.checkpoint.has_documents else None,
+            copies,
+            after,
+        )
 
     def read(self, text: str, before: PrefixCache | None = None) -> Iterator[PrefixCache]:
-        """Yield readings of ever longer parts of a text, the last of the whole, to be gone on from by `stream`.
+        """Read a text and yield caches of longer and longer prefixes; the last one holds the whole text.
+
+        `stream(after=cache)` continues from a cache without reading the prefix again.
 
         Args:
-            text: the beginning.
-            before: any reading by this model; what it shares with this text is not read again.
+            text: Text to read.
+            before: Cache that this model made of a similar text; the prefix that both share is not read again.
+
+        >>> *_, cache = model.read("ROMEO: But soft")  # doctest: +SKIP
+        >>> cache.bits_per_char, "".join(model.stream(after=cache, length=20))  # doctest: +SKIP
         """
-        return read(self._numpy, self.tokenizer, self._scoring.start, self._scoring.normal(text), before)
+        return read(self._numpy, self.tokenizer, self.checkpoint.start_ids, self.checkpoint.normalize(text), before)
 
     @overload
     def score(self, texts: str, *, context: str | None = ..., end: bool | None = ..., pieces: bool = ...) -> Score: ...
@@ -174,74 +234,150 @@ class LanguageModel:
     def score(
         self, texts: str | Texts, *, context: str | None = None, end: bool | None = None, pieces: bool = False
     ) -> Score | list[Score]:
-        """Score one text, or several in their order.
+        """Score one text, or several texts in their order.
 
         Args:
-            texts: what to score. Characters are counted in the training text's form, bytes in the given one.
-            context: what they stand after, read but not scored; None for the beginning of a text.
-            end: whether the end of each text is scored too, the boundary of a model of documents or a newline of one of
-                running text; None: in a model of documents it is. Without it an empty text has log p = 0.
-            pieces: keep each character's log p in `Score.pieces`; they add up to the text's.
+            texts: One text, or a list or tuple of texts.
+            context: Text before each of the texts: it is read but not scored. None: no context.
+            end: Whether the end of each text is scored too: the boundary in a model of documents, a newline in a model
+                of one running text. None: it is in a model of documents. If it is not, an empty text has log p = 0.
+            pieces: Whether `Score.pieces` keeps log p of each character; their sum is exactly log p of the text.
+
+        Returns:
+            One Score for a string, else a list of them. `Score.chars` counts the text in the training text's form,
+            `Score.bytes` in the given form.
+
+        Raises:
+            ConfigError: If `end` is True, but the model knows no end of a text.
+
+        >>> model.score("To be, or not to be").bits_per_char  # doctest: +SKIP
         """
-        many = [texts] if isinstance(texts, str) else list(texts)
-        scores = list(self.score_stream(many, context=context, end=end, pieces=pieces))
+        text_list = [texts] if isinstance(texts, str) else list(texts)
+        scores = list(self.score_stream(text_list, context=context, end=end, pieces=pieces))
         return scores[0] if isinstance(texts, str) else scores
 
     def score_stream(
         self, texts: Iterable[str], *, context: str | None = None, end: bool | None = None, pieces: bool = False
     ) -> Iterator[Score]:
-        """Yield the scores of any number of texts in their order, of which some thousands are held at a time."""
-        return self._scoring.score_stream(texts, context or "", self.scores_end if end is None else end, pieces)
+        """Yield the scores of any number of texts, in their order. Some thousands of texts are in memory at a time.
+
+        Args:
+            texts: Texts to score, for example the lines of a file.
+            context, end, pieces: As for `score`, which also lists the errors.
+
+        >>> for score in model.score_stream(open("lines.txt")):  # doctest: +SKIP
+        ...     print(score.bits_per_char, score.text)
+        """
+        scores_end = self.scores_end if end is None else end
+        if scores_end and self.checkpoint.end_ids is None:
+            raise ConfigError(
+                "the end of a text cannot be scored: the model has no newline, and it learned from one running text",
+                "Leave out --end (end=True), or train with --documents or with a text of several lines.",
+            )
+        context_ids = self.checkpoint.encode_context(context or "")
+        end_ids = self.checkpoint.end_ids if scores_end else None
+        return score_stream(self.checkpoint, self._select_engine, texts, context_ids, end_ids, pieces)
 
     @property
     def scores_end(self) -> bool:
-        """Whether the end of a text is scored where nothing else is said: it is in a model of documents."""
-        return self._has_documents
+        """Whether `score` scores the end of a text if `end` is None: True in a model of documents."""
+        return self.checkpoint.has_documents
 
     def surprisal(self, text: str, *, context: str | None = None) -> list[tuple[str, float]]:
-        """Return the text's characters (pieces, of a sentencepiece model), each with its −log₂ p in bits."""
-        return [(place.text, place.surprisal_bits) for place in self.places(text, context=context, most=0)]
+        """Return the characters of a text (its pieces, if the tokenizer is sentencepiece), each with −log₂ p in bits.
 
-    def places(
-        self, text: str, *, context: str | None = None, most: int = 5, end: bool = False, score: Score | None = None
+        Args:
+            text: Text to score.
+            context: Text before it, which is read but not scored.
+
+        >>> model.surprisal("To be")  # doctest: +SKIP
+        """
+        return [(c.text, c.surprisal_bits) for c in self.char_surprisals(text, context=context, num_guesses=0)]
+
+    def char_surprisals(
+        self,
+        text: str,
+        *,
+        context: str | None = None,
+        num_guesses: int = 5,
+        end: bool = False,
+        score: Score | None = None,
     ) -> Iterator[CharSurprisal]:
-        """Yield a text's characters (and its end) with surprisal and guesses; `score`: its own with pieces."""
-        from chargen.probe.surprisal import best_guesses, places
+        """Yield the characters of a text, each with its surprisal and what the model expected instead.
 
-        score = score or self.score(text, context=context, end=end, pieces=True)
-        read = (self._scoring.context(context or ""), self._scoring.normal(text), most, self._has_documents)
-        guesses = best_guesses(self._numpy, self.tokenizer, *read) if most else None
-        return places(score.pieces or (), score.end_log_prob_nats, score.unknown, guesses)
-
-    def suggest(self, text: str, *, context: str | None = None, most: int = 5) -> list[Suggestion]:
-        """Return the single edits that raise log p of a text and its end most, the best first."""
-        return self._scoring.suggest(text, context or "", most)
-
-    def unknown_characters(self, text: str) -> str:
-        """Return the characters of a text that the model does not know, each once, in their order."""
-        return unknown_names(self._scoring.normal(text), self.tokenizer)
-
-    def evaluate(self, text: str) -> TextEvaluation:
-        """Measure the likelihood of a whole text, by both protocols.
+        Args:
+            text: Text to score.
+            context: Text before it, which is read but not scored.
+            num_guesses: Number of most likely characters to add at each position; 0 saves the time to find them.
+            end: Whether the end of the text is scored and yielded last, as a character with an empty text.
+            score: Score of this text with `pieces`, if it is known already; then `end` is ignored.
 
         Raises:
-            CorpusError: the text is empty.
+            ConfigError: If `end` is True, but the model knows no end of a text.
+
+        >>> [(char.text, char.surprisal_bits) for char in model.char_surprisals("To be")]  # doctest: +SKIP
         """
-        return self._scoring.evaluate(text, LANES)
+        from chargen.probe.surprisal import best_guesses, char_surprisals
 
-    def by_line(self, lines: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (−log p of each line of a text, in nats; its unknown characters), read as `evaluate` reads it."""
-        return self._scoring.by_line(lines, LANES)
+        score = score or self.score(text, context=context, end=end, pieces=True)
+        guesses = None
+        if num_guesses:
+            context_ids, normalized = self.checkpoint.encode_context(context or ""), self.checkpoint.normalize(text)
+            with_end = self.checkpoint.has_documents
+            guesses = best_guesses(self._numpy, self.tokenizer, context_ids, normalized, num_guesses, with_end)
+        return char_surprisals(score.pieces or (), score.end_log_prob_nats, score.unknown, guesses)
 
-    @cached_property
-    def _scoring(self) -> Scoring:
-        return Scoring(self._engine, self.tokenizer, self._data)
+    def suggest(self, text: str, *, context: str | None = None, num_suggestions: int = 5) -> list[Suggestion]:
+        """Return the single edits that raise log p of a text most, which often are corrections of typing errors.
 
-    @property
-    def _has_documents(self) -> bool:
-        return self._data.documents != NONE
+        Log p includes the end of the text, so that texts of different length can be compared.
 
-    def _engine(self, num_ids: int) -> Engine:
+        Args:
+            text: Text to improve, of at most 1,000 characters.
+            context: Text before it, which is read but not scored.
+            num_suggestions: Maximum number of edits.
+
+        Returns:
+            The edits, the largest gain first; fewer if no other edit raises log p.
+
+        Raises:
+            ConfigError: If the text is too long.
+
+        >>> model.suggest("To be, or ont to be")[0].text  # doctest: +SKIP
+        """
+        from chargen.scoring.edits import suggest
+
+        return suggest(self._numpy, self.checkpoint, text, context or "", num_suggestions)
+
+    def unknown_characters(self, text: str) -> str:
+        """Return the characters of a text that the vocabulary lacks, each once, in the order of the text."""
+        return unknown_characters(self.checkpoint.normalize(text), self.tokenizer)
+
+    def evaluate(self, text: str) -> TextEvaluation:
+        """Return the loss of a whole held-out text, in several units and of each half of it.
+
+        There are two protocols: one carried state, and windows of 256 tokens (`scoring/whole_text.py`).
+
+        Raises:
+            CorpusError: If the text is empty.
+
+        >>> model.evaluate(open("held-out.txt").read()).bits_per_char  # doctest: +SKIP
+        """
+        from chargen.scoring.whole_text import evaluate_text
+
+        return evaluate_text(self.checkpoint, self._select_engine, text)
+
+    def evaluate_lines(self, lines: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (−log p of each line in nats, number of its unknown characters), both [len(lines)].
+
+        The lines, newlines included, are read as one text, with carried state as in `evaluate`.
+        """
+        from chargen.scoring.whole_text import evaluate_lines
+
+        return evaluate_lines(self.checkpoint, self._select_engine, lines)
+
+    def _select_engine(self, num_ids: int) -> Engine:
+        """Return the faster engine for reading this many ids, with the import of torch counted."""
         return self._numpy if num_ids <= MAX_NUMPY_IDS and self.device in ("auto", "cpu") else self._torch
 
     @cached_property
@@ -250,13 +386,13 @@ class LanguageModel:
 
     @cached_property
     def _torch(self) -> Engine:
-        from chargen.engines.torch_engine import TorchEngine  # seconds to import: only for what is worth it
+        from chargen.engines.torch_engine import TorchEngine  # takes seconds to import
 
-        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, self._device())
+        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, self._resolved_device())
 
-    def _device(self) -> str:
+    def _resolved_device(self) -> str:
         if self.device == "cpu":
             return "cpu"
-        from chargen.networks.torch_runtime import resolve_device  # with torch: only it can tell whether there is a GPU
+        from chargen.networks.torch_runtime import resolve_device  # imports torch, which alone can find a GPU
 
         return resolve_device(self.device)

@@ -1,7 +1,7 @@
-"""Names for the things that people choose by name: cells, tokenizers, corpora.
+"""Registries: tables that map names to objects that users choose by name (cells, tokenizers, corpora).
 
-An entry is stored as "module:attribute" and imported when it is first asked for, so that a list of names costs
-nothing and nobody pays for what they do not use.
+An entry is a string "package.module:attribute" that is imported on first use. Listing the names therefore imports
+nothing, and a program loads only the entries that it uses.
 """
 
 from __future__ import annotations
@@ -18,64 +18,70 @@ T = TypeVar("T")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "Did you mean 'x'?" for the known name nearest to `name`, or "" where none is near.
+    """Return "Did you mean 'x'?" for the known name that is most similar to `name`, or "" if none is similar.
 
     >>> did_you_mean("gruu", ["rnn", "lstm", "gru"])
     "Did you mean 'gru'?"
     """
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {near[0]!r}?" if near else ""
+    similar = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {similar[0]!r}?" if similar else ""
 
 
 class Registry(Generic[T]):
-    """A table from names to objects.
+    """A table that maps names to objects.
 
     Args:
-        kind: what the entries are, for messages ("cell").
-        entries: name → "package.module:attribute".
+        kind: What the entries are, for error messages ("cell").
+        entries: The import path "package.module:attribute" of each name.
     """
 
     def __init__(self, kind: str, entries: dict[str, str]) -> None:
         self.kind = kind
-        self._where = dict(entries)
+        self._import_paths = dict(entries)
         self._loaded: dict[str, T] = {}
 
     def register(self, name: str, entry: T) -> None:
-        """Add an entry of your own, or replace one.
+        """Add an entry, or replace one.
 
         Raises:
-            ConfigError: `name` holds a character other than letters, digits, '-' and '_'.
+            ConfigError: If `name` contains a character other than letters, digits, '-' and '_'.
         """
         if not name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"{name!r} cannot name a {self.kind}", "Use letters, digits, '-' and '_'.")
         self._loaded[name] = entry
 
     def names(self) -> list[str]:
-        """Return every registered name, those of chargen first."""
-        return [*self._where, *(name for name in self._loaded if name not in self._where)]
+        """Return all names: first those of the constructor, then those that `register` added."""
+        return [*self._import_paths, *(name for name in self._loaded if name not in self._import_paths)]
 
     def get(self, name: str) -> T:
-        """Return what is registered under `name`.
+        """Return the object with this name, and import it if necessary.
 
         Raises:
-            ConfigError: nothing is; the message lists the names and the nearest one.
+            ConfigError: If there is no such name. The hint lists the known names and suggests the most similar one.
         """
         if name not in self._loaded:
-            if name not in self._where:
+            if name not in self._import_paths:
                 hint = f"{did_you_mean(name, self.names())} Known: {', '.join(self.names())}.".strip()
                 raise ConfigError(f"no {self.kind} named {name!r}", hint)
-            module, _, attribute = self._where[name].partition(":")
+            module, _, attribute = self._import_paths[name].partition(":")
             self._loaded[name] = getattr(importlib.import_module(module), attribute)
         return self._loaded[name]
 
 
-def import_extra(module: str, extra: str, what: str) -> ModuleType:
-    """Import what reads a kind of file.
+def import_extra(module: str, extra: str, feature: str) -> ModuleType:
+    """Import a package that is an optional dependency.
+
+    Args:
+        module: Name of the module to import.
+        extra: Name of the extra of chargen that installs it.
+        feature: What needs the package, as the subject of the error message ("a Parquet file").
 
     Raises:
-        ChargenError: it is not installed.
+        ChargenError: If the package is not installed. The hint is the `pip install` command.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ChargenError(f"{what} needs a package that is not here", f"pip install 'chargen[{extra}]'") from error
+        hint = f"pip install 'chargen[{extra}]'"
+        raise ChargenError(f"{feature} needs a package that is not installed", hint) from error

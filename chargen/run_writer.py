@@ -25,25 +25,25 @@ from types import TracebackType
 import filelock
 
 from chargen.errors import ConfigError, RunInUseError, StorageError
-from chargen.io import remove_stale_parts, storage_error, write_atomically
+from chargen.io import make_storage_error, remove_stale_partial_files, write_atomically
 from chargen.runs import (
     CHECKPOINTS,
     CLASSIFIER_FILE,
-    LOCKS,
+    LOCKS_FOLDER,
     MODEL_FILE,
     RUN_FILES,
     Run,
     check_name,
     find_run,
-    hidden_folder,
-    staged_mark,
+    get_hidden_folder,
+    get_staging_marker,
 )
-from chargen.schema import Record, Spec, Text, Whole, parse_json
+from chargen.schema import Integer, Record, Spec, String, parse_json
 from chargen.text.limits import open_regular
 
 OWNER_WAIT_S = 0.5  #: how long to wait for the owner of a lock to say who it is
 MAX_RUNS_OF_A_NAME = 10_000
-OWNER: Spec = Record({"process_id": Whole(1, 2**32), "since": Text(19)})
+OWNER: Spec = Record({"process_id": Integer(1, 2**32), "since": String(19)})
 MAX_OWNER_BYTES = 1_000
 _RUN_NAMES = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run
 _NAMES = rf"{_RUN_NAMES}|{re.escape(CLASSIFIER_FILE)}"  #: and of the file of a classifier
@@ -60,8 +60,8 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         real = Path(os.path.realpath(folder))
         self._name = folder.name
-        self._owner = real.parent / LOCKS / f"{real.name}.owner"
-        self._lock = filelock.FileLock(real.parent / LOCKS / f"{real.name}.lock", timeout=0, thread_local=False)
+        self._owner = real.parent / LOCKS_FOLDER / f"{real.name}.owner"
+        self._lock = filelock.FileLock(real.parent / LOCKS_FOLDER / f"{real.name}.lock", timeout=0, thread_local=False)
 
     def acquire(self) -> None:
         """Take the lock.
@@ -79,7 +79,7 @@ class RunLock:
                 "Wait until it ends, or stop it; or give another --name. Its model can be read at any time.",
             ) from None
         except OSError as error:
-            raise storage_error(self._owner.with_suffix(".lock"), error) from error
+            raise make_storage_error(self._owner.with_suffix(".lock"), error) from error
         self._write_owner()
 
     def release(self) -> None:
@@ -126,7 +126,7 @@ class RunWriter:
         self.run = run
 
     @property
-    def replaces(self) -> bool:
+    def is_replacing(self) -> bool:
         """Whether another run is still in this one's place."""
         return self._target is not None
 
@@ -139,7 +139,7 @@ class RunWriter:
         if self._target is None:
             return
         new, target = self.run.folder, self._target
-        old = hidden_folder(target, "old")
+        old = get_hidden_folder(target, "old")
         try:
             if target.exists():
                 _check_run_files(target)
@@ -149,12 +149,12 @@ class RunWriter:
         except OSError as error:
             if not target.exists() and old.exists():
                 os.rename(old, target)
-            raise error if isinstance(error, StorageError) else storage_error(target, error) from error
+            raise error if isinstance(error, StorageError) else make_storage_error(target, error) from error
         self.run, self._target = Run(target, self.run.name), None
 
     def _is_empty(self) -> bool:
         """Tell whether nothing was learned yet: there is no model, and no report was written."""
-        return self.run.folder.is_dir() and not (self.run.model.exists() or self.run.metrics.exists())
+        return self.run.folder.is_dir() and not (self.run.model_path.exists() or self.run.metrics_path.exists())
 
     def __enter__(self) -> RunWriter:
         return self
@@ -180,10 +180,10 @@ def remove_leftovers(root: Path = CHECKPOINTS) -> None:
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         with suppress(OSError):
             found = re.fullmatch(r"\.(.+)\.(?:new|old)", folder.name, re.DOTALL)
-            if found and staged_mark(root / found[1]).exists():
+            if found and get_staging_marker(root / found[1]).exists():
                 _remove_leftover(root / found[1])
-            elif folder.is_dir() and folder.name != LOCKS:
-                remove_stale_parts(folder, _NAMES)
+            elif folder.is_dir() and folder.name != LOCKS_FOLDER:
+                remove_stale_partial_files(folder, _NAMES)
 
 
 def _remove_leftover(folder: Path) -> None:
@@ -221,7 +221,7 @@ def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> R
             if writer is not None:
                 return writer
     except OSError as error:
-        raise error if isinstance(error, StorageError) else storage_error(root / name, error) from error
+        raise error if isinstance(error, StorageError) else make_storage_error(root / name, error) from error
     raise StorageError(f"{root} has {MAX_RUNS_OF_A_NAME:,} runs named {name}", "Give another --name.")
 
 
@@ -315,13 +315,13 @@ def _replace_run(folder: Path) -> RunWriter:
 
 
 def _staged(lock: RunLock, target: Path, shown: Path) -> RunWriter:
-    new, old = hidden_folder(target, "new"), hidden_folder(target, "old")
+    new, old = get_hidden_folder(target, "new"), get_hidden_folder(target, "old")
     for folder in (new, old):
         if os.path.lexists(folder):
             raise StorageError(
                 f"{folder} is in the way, and no run wrote it", "Move or remove it yourself, or give another --name."
             )
-    write_atomically(staged_mark(target), [])  # before the folder, so that a kill leaves none without it
+    write_atomically(get_staging_marker(target), [])  # before the folder, so that a kill leaves none without it
     new.mkdir(parents=True)
     return RunWriter(lock, Run(new, shown.name), target)
 
@@ -332,8 +332,8 @@ def _recover(folder: Path) -> None:
     Raises:
         OSError: the folders cannot be renamed or removed.
     """
-    new, old = hidden_folder(folder, "new"), hidden_folder(folder, "old")
-    if staged_mark(folder).exists() and not os.path.lexists(folder):
+    new, old = get_hidden_folder(folder, "new"), get_hidden_folder(folder, "old")
+    if get_staging_marker(folder).exists() and not os.path.lexists(folder):
         kept = next((path for path in (new, old) if (path / MODEL_FILE).is_file()), None)
         if kept is not None:
             os.rename(kept, Path(os.path.realpath(folder)))
@@ -342,10 +342,10 @@ def _recover(folder: Path) -> None:
 
 def _remove_staged(folder: Path) -> None:
     """Remove the hidden folders beside a run's, if chargen made them, and then the file that says so."""
-    mark = staged_mark(folder)
+    mark = get_staging_marker(folder)
     if not mark.exists():
         return
-    for left in (hidden_folder(folder, "new"), hidden_folder(folder, "old")):
+    for left in (get_hidden_folder(folder, "new"), get_hidden_folder(folder, "old")):
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
     mark.unlink()

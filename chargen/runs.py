@@ -18,12 +18,13 @@ from pathlib import Path
 from chargen.errors import ConfigError, ModelError
 from chargen.registry import did_you_mean
 
-CHECKPOINTS = Path("checkpoints")
+# Folder of the runs; the environment variable is read once, when this module is imported.
+CHECKPOINTS = Path(os.environ.get("CHARGEN_CHECKPOINTS") or "checkpoints")
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.safetensors"
 METRICS_FILE = "metrics.jsonl"
 CLASSIFIER_FILE = "classifier.json"  #: of a folder of runs, one for each label (`classifier.py`)
-LOCKS = ".locks"  #: folder of locks, beside the runs
+LOCKS_FOLDER = ".locks"  #: folder of locks, beside the runs
 RUN_FILES = (MODEL_FILE, STATE_FILE, METRICS_FILE)
 
 
@@ -35,15 +36,15 @@ class Run:
     name: str
 
     @property
-    def model(self) -> Path:
+    def model_path(self) -> Path:
         return self.folder / MODEL_FILE
 
     @property
-    def state(self) -> Path:
+    def state_path(self) -> Path:
         return self.folder / STATE_FILE
 
     @property
-    def metrics(self) -> Path:
+    def metrics_path(self) -> Path:
         return self.folder / METRICS_FILE
 
 
@@ -111,16 +112,16 @@ def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
     raise ModelError(f"no model named {spec!r} under {root}/", _hint(spec, root))
 
 
-def run_names(root: Path = CHECKPOINTS) -> list[str]:
+def list_run_names(root: Path = CHECKPOINTS) -> list[str]:
     """Return the names of the runs that have a model, oldest first."""
     return [path.parent.name for path in _models(root)]
 
 
 def _models(root: Path) -> list[Path]:
-    return [path for path in model_files(root) if os.path.isfile(path)]
+    return [path for path in list_model_files(root) if os.path.isfile(path)]
 
 
-def model_files(root: Path = CHECKPOINTS) -> list[Path]:
+def list_model_files(root: Path = CHECKPOINTS) -> list[Path]:
     """Return what has the name of a model file in a run's folder, oldest first; it need not be a regular file."""
     found = []
     for folder in sorted(root.iterdir()) if os.path.isdir(root) else []:
@@ -138,27 +139,27 @@ def model_files(root: Path = CHECKPOINTS) -> list[Path]:
 
 
 def _hint(name: str, root: Path) -> str:
-    return f"{did_you_mean(name, run_names(root))} (`chargen info` lists them)".strip()
+    return f"{did_you_mean(name, list_run_names(root))} (`chargen info` lists them)".strip()
 
 
-def hidden_folder(folder: Path, kind: str) -> Path:
+def get_hidden_folder(folder: Path, kind: str) -> Path:
     """Return the hidden folder beside a run's: of kind "new" or "old"."""
     real = Path(os.path.realpath(folder))
     return real.with_name(f".{real.name}.{kind}")
 
 
-def staged_mark(folder: Path) -> Path:
+def get_staging_marker(folder: Path) -> Path:
     """Return the file that says that the hidden folders beside a run's are chargen's, not a person's."""
     real = Path(os.path.realpath(folder))
-    return real.parent / LOCKS / f"{real.name}.staged"
+    return real.parent / LOCKS_FOLDER / f"{real.name}.staged"
 
 
 def _present(folder: Path) -> Path | None:
     """Return a run's folder, or the one that was about to take its place when the process was killed; None if none."""
     if folder.is_dir():
         return folder
-    if staged_mark(folder).exists():
-        for candidate in (hidden_folder(folder, "new"), hidden_folder(folder, "old")):
+    if get_staging_marker(folder).exists():
+        for candidate in (get_hidden_folder(folder, "new"), get_hidden_folder(folder, "old")):
             if (candidate / MODEL_FILE).is_file():
                 return candidate
     return None

@@ -1,10 +1,10 @@
-"""What a JSON value must look like: types, ranges and sizes, stated as values and checked before anything is built.
+"""Types of JSON values: what type, range and size a value must have. They are checked before anything is built from it.
 
-    RESULT = Record({"steps": Whole(0)}, optional={"loss": Nullable(Number())})
-    check(parse_json(text), RESULT, "result")
+    RESULT = Record({"steps": Integer(0)}, optional={"loss": Nullable(Number())})
+    RESULT.check(parse_json(text), "result")
 
-Everything that comes out of a file is checked with these: model headers, training states, classifiers, settings.
-A check costs time in proportion to the JSON text, whatever the numbers in it say, and never builds what they describe.
+All data from files is checked with these types: headers of model files, training states, classifiers, settings. A check
+takes time in proportion to the length of the JSON text, for any numbers in it, and never builds what they describe.
 """
 
 from __future__ import annotations
@@ -19,160 +19,163 @@ from typing import Any, NoReturn
 
 from chargen.errors import ConfigError
 
-MAX_DEPTH = 32  #: limit of the nesting of lists and objects; files that chargen writes have 5 levels
+MAX_DEPTH = 32  #: levels of nested lists and objects; files that chargen writes have 5
 MAX_FLOAT = sys.float_info.max
-MAX_WHOLE = 2**63 - 1  #: what a signed integer of 64 bits holds
-MAX_ENTRIES = 3_000_000  #: limit of the entries of a JSON text; a training state has three per validation
-MAX_SHOWN = 60  #: characters of a value in an error message
+MAX_INTEGER = 2**63 - 1  #: the largest signed integer of 64 bits
+MAX_JSON_VALUES = 3_000_000  #: values in a JSON text; a training state has three per validation
+MAX_SHOWN_CHARS = 60  #: characters of a value in an error message
 
 NO_KEYS: Mapping[str, Any] = {}
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = _short.maxlong = MAX_SHOWN
+_value_repr = reprlib.Repr()
+_value_repr.maxstring = _value_repr.maxother = _value_repr.maxlong = MAX_SHOWN_CHARS
 
 
 class Spec(ABC):
-    """A description of a JSON value. The children are no dataclasses, which take 5 ms to make at each start."""
+    """A type of JSON value. Subclasses are plain classes, because defining dataclasses takes 5 ms at each start-up."""
 
     @abstractmethod
-    def check(self, value: Any, where: str) -> None:
-        """Check a value.
+    def check(self, value: Any, name: str) -> None:
+        """Check that a value has this type.
 
         Args:
-            value: as `json.loads` returns it.
-            where: its name, for the message: "trainer.step".
+            value: A value as `json.loads` returns it.
+            name: Name of the value, for the error message: "trainer.step".
 
         Raises:
-            ConfigError: it is another one than described.
+            ConfigError: If the value does not have this type.
         """
 
 
 class Number(Spec):
-    """A finite number in [low, high], or in (low, high] with `above`."""
+    """A finite number in [low, high], or in (low, high] with `exclusive_low`."""
 
-    def __init__(self, low: float = -MAX_FLOAT, high: float = MAX_FLOAT, *, above: bool = False) -> None:
-        self.low, self.high, self.above = low, high, above
+    def __init__(self, low: float = -MAX_FLOAT, high: float = MAX_FLOAT, *, exclusive_low: bool = False) -> None:
+        self.low, self.high, self.exclusive_low = low, high, exclusive_low
 
-    def check(self, value: Any, where: str) -> None:
+    def check(self, value: Any, name: str) -> None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        is_finite = is_number and -MAX_FLOAT <= value <= MAX_FLOAT  # which NaN is not
-        if is_finite and (self.low < value if self.above else self.low <= value) and value <= self.high:
+        is_finite = is_number and -MAX_FLOAT <= value <= MAX_FLOAT  # false for NaN
+        if is_finite and (self.low < value if self.exclusive_low else self.low <= value) and value <= self.high:
             return
-        bounds = [f"{'above' if self.above else 'at least'} {self.low:g}"] if self.low > -MAX_FLOAT else []
+        bounds = [f"{'above' if self.exclusive_low else 'at least'} {self.low:g}"] if self.low > -MAX_FLOAT else []
         bounds += [f"at most {self.high:g}"] if self.high < MAX_FLOAT else []
-        wrong(where, value, f"must be a finite number {' and '.join(bounds)}".strip())
+        raise_invalid(name, value, f"must be a finite number {' and '.join(bounds)}".strip())
 
 
-class Whole(Spec):
-    """A whole number in [low, high]."""
+class Integer(Spec):
+    """An integer in [low, high]."""
 
-    def __init__(self, low: int = 0, high: int = MAX_WHOLE) -> None:
+    def __init__(self, low: int = 0, high: int = MAX_INTEGER) -> None:
         self.low, self.high = low, high
 
-    def check(self, value: Any, where: str) -> None:
+    def check(self, value: Any, name: str) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
-            wrong(where, value, f"must be a whole number of at least {self.low:,} and at most {self.high:,}")
+            raise_invalid(name, value, f"must be a whole number of at least {self.low:,} and at most {self.high:,}")
 
 
-class Flag(Spec):
+class Boolean(Spec):
     """True or false."""
 
-    def check(self, value: Any, where: str) -> None:
+    def check(self, value: Any, name: str) -> None:
         if not isinstance(value, bool):
-            wrong(where, value, "must be true or false")
+            raise_invalid(name, value, "must be true or false")
 
 
-class Text(Spec):
-    """A string that UTF-8 can hold, of `low` to `high` characters; one of `choices`, if there are any."""
+class String(Spec):
+    """A string of `low` to `high` characters that UTF-8 can encode; one of `choices`, if they are not empty."""
 
     def __init__(self, high: int = 10_000, low: int = 0, choices: tuple[str, ...] = ()) -> None:
         self.high, self.low, self.choices = high, low, choices
 
-    def check(self, value: Any, where: str) -> None:
+    def check(self, value: Any, name: str) -> None:
         if not isinstance(value, str):
-            wrong(where, value, "must be a string")
+            raise_invalid(name, value, "must be a string")
         if self.choices and value not in self.choices:
-            wrong(where, value, f"must be one of {', '.join(self.choices)}")
+            raise_invalid(name, value, f"must be one of {', '.join(self.choices)}")
         if not self.low <= len(value) <= self.high:
-            wrong(where, value, f"must have from {self.low:,} to {self.high:,} characters, not {len(value):,}")
+            raise_invalid(name, value, f"must have from {self.low:,} to {self.high:,} characters, not {len(value):,}")
         if not is_unicode(value):
-            wrong(where, value, "must be valid Unicode")
+            raise_invalid(name, value, "must be valid Unicode")
 
 
 class Nullable(Spec):
-    """Null, or what `spec` describes."""
+    """Null, or a value of the type `spec`."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
 
-    def check(self, value: Any, where: str) -> None:
+    def check(self, value: Any, name: str) -> None:
         if value is not None:
-            self.spec.check(value, where)
+            self.spec.check(value, name)
 
 
 class ListOf(Spec):
-    """A list of `low` to `high` values that `spec` describes."""
+    """A list of `low` to `high` values of the type `spec`."""
 
     def __init__(self, spec: Spec, low: int = 0, high: int = 1_000_000) -> None:
         self.spec, self.low, self.high = spec, low, high
 
-    def check(self, value: Any, where: str) -> None:
+    def check(self, value: Any, name: str) -> None:
         if not isinstance(value, (list, tuple)):
-            wrong(where, value, "must be a list")
+            raise_invalid(name, value, "must be a list")
         if not self.low <= len(value) <= self.high:
-            wrong(where, value, f"must have from {self.low:,} to {self.high:,} entries, not {len(value):,}")
+            raise_invalid(name, value, f"must have from {self.low:,} to {self.high:,} entries, not {len(value):,}")
         for i, entry in enumerate(value):
-            self.spec.check(entry, f"{where}[{i}]")
+            self.spec.check(entry, f"{name}[{i}]")
 
 
 class Tuple(Spec):
-    """A list with one value for each of `specs`."""
+    """A list with one value for each of `specs`, of that type."""
 
     def __init__(self, specs: tuple[Spec, ...]) -> None:
         self.specs = specs
 
-    def check(self, value: Any, where: str) -> None:
+    def check(self, value: Any, name: str) -> None:
         if not isinstance(value, (list, tuple)) or len(value) != len(self.specs):
-            wrong(where, value, f"must be a list of {len(self.specs)} entries")
+            raise_invalid(name, value, f"must be a list of {len(self.specs)} entries")
         for i, (spec, entry) in enumerate(zip(self.specs, value, strict=True)):
-            spec.check(entry, f"{where}[{i}]")
+            spec.check(entry, f"{name}[{i}]")
 
 
 class Record(Spec):
-    """An object with the keys of `required` and any of those of `optional`; others are let pass: a later version's."""
+    """An object with all keys of `required` and any keys of `optional`, with values of the given types.
+
+    Other keys are ignored, because a later version may have added them.
+    """
 
     def __init__(self, required: Mapping[str, Spec] = NO_KEYS, optional: Mapping[str, Spec] = NO_KEYS) -> None:
         self.required, self.optional = required, optional
 
-    def check(self, value: Any, where: str) -> None:
+    def check(self, value: Any, name: str) -> None:
         if not isinstance(value, Mapping):
-            wrong(where, value, "must be an object")
+            raise_invalid(name, value, "must be an object")
         for key, spec in self.required.items():
             if key not in value:
-                raise ConfigError(f"{where} has no {key!r}")
-            spec.check(value[key], f"{where}.{key}")
+                raise ConfigError(f"{name} has no {key!r}")
+            spec.check(value[key], f"{name}.{key}")
         for key, spec in self.optional.items():
             if key in value:
-                spec.check(value[key], f"{where}.{key}")
+                spec.check(value[key], f"{name}.{key}")
 
 
-def wrong(where: str, value: Any, what: str) -> NoReturn:
-    """Say that a value is not what it must be.
+def raise_invalid(name: str, value: Any, requirement: str) -> NoReturn:
+    """Raise the error that a value is invalid: "NAME is VALUE, but REQUIREMENT".
 
     Raises:
-        ConfigError: always.
+        ConfigError: Always.
     """
-    raise ConfigError(f"{where} is {shown(value)}, but {what}")
+    raise ConfigError(f"{name} is {format_value(value)}, but {requirement}")
 
 
-def shown(value: Any) -> str:
-    """Return a value for an error message: short, and without control characters."""
+def format_value(value: Any) -> str:
+    """Return a short representation of a value for an error message, without control characters."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
         return f"a whole number of about {int(value.bit_length() * math.log10(2)) + 1:,} digits"
-    return _short.repr(value)
+    return _value_repr.repr(value)
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether UTF-8 can hold a string: it has no lone surrogate."""
+    """Return whether UTF-8 can encode a string: it has no lone surrogate."""
     if text.isascii():
         return True
     try:
@@ -183,59 +186,63 @@ def is_unicode(text: str) -> bool:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Read strict JSON.
+    """Parse strict JSON.
 
     Raises:
-        ConfigError: it is not JSON, has more than `MAX_ENTRIES` values, a key stands twice in an object, a number is
-            NaN or infinite or has thousands of digits, a string holds a lone surrogate, or lists and objects are nested
-            more than `MAX_DEPTH` deep.
+        ConfigError: If the text is not JSON, has more than `MAX_JSON_VALUES` values or is nested deeper than
+            `MAX_DEPTH`; if an object has the same key twice; if a number is NaN, infinite, too large for a float or has
+            thousands of digits; or if a string contains a lone surrogate.
     """
     commas = text.count(",") if isinstance(text, str) else text.count(b",")
-    if commas > MAX_ENTRIES:  # an empty list has 2 bytes, and takes 56 once it is read
-        raise ConfigError(f"its JSON has more than {MAX_ENTRIES:,} values")
+    if commas > MAX_JSON_VALUES:  # a parsed empty list takes 56 bytes, its text only 2
+        raise ConfigError(f"its JSON has more than {MAX_JSON_VALUES:,} values")
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_make_object, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ConfigError("its JSON is nested too deeply") from error
     except ConfigError:
         raise
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are two
+    except ValueError as error:  # for example UnicodeDecodeError or JSONDecodeError
         raise ConfigError(f"its JSON cannot be read: {error}") from error
     _check_plain(value)
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1) if len(keys) < 1000 else "one"
-        raise ConfigError(f"its JSON has the key {shown(twice)} twice")
-    return found
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the dict of a JSON object; raise ConfigError if a key occurs twice."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = set()
+        for key, _ in pairs:
+            if key in keys:
+                raise ConfigError(f"its JSON has the key {format_value(key)} twice")
+            keys.add(key)
+    return made
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ConfigError(f"its JSON holds {name}, which is no number")
+def _refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN, Infinity and -Infinity, which Python's parser accepts although they are not JSON."""
+    raise ConfigError(f"its JSON contains {name}, which is not a JSON number")
 
 
 def _check_plain(value: Any) -> None:
-    """Check a parsed value's depth, its strings and its numbers."""
+    """Check the depth, the strings and the numbers of a parsed value, one level of nesting after the other."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        below: list[Any] = []
+        next_level: list[Any] = []
         for item in level:
-            kind = type(item)  # of what `json` made: quicker to tell apart than by `isinstance`
+            kind = type(item)  # `json` makes exactly these types; comparing them is faster than `isinstance`
             if kind is str:
                 if not is_unicode(item):
-                    raise ConfigError(f"its JSON holds {shown(item)}, which is not valid Unicode")
+                    raise ConfigError(f"its JSON contains {format_value(item)}, which is not valid Unicode")
             elif kind is dict:
-                below.extend(item)
-                below.extend(item.values())
+                next_level.extend(item)
+                next_level.extend(item.values())
             elif kind is list:
-                below.extend(item)
-            elif kind is float and not math.isfinite(item):
-                raise ConfigError("its JSON holds a number that is too large")  # 1e999
-        if not below:
+                next_level.extend(item)
+            elif kind is float and not math.isfinite(item):  # for example 1e999
+                raise ConfigError("its JSON contains a number that is too large")
+        if not next_level:
             return
-        level = below
-    raise ConfigError(f"its JSON is nested more than {MAX_DEPTH} deep")
+        level = next_level
+    raise ConfigError(f"its JSON is nested more than {MAX_DEPTH} levels deep")

@@ -94,6 +94,13 @@ def test_a_whole_file_with_wrong_content_is_refused(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
+def test_a_model_file_that_calls_the_ensemble_size_members_is_opened(tmp_path: Path) -> None:
+    model, path = random_model(ensemble_size=2), tmp_path / "m"
+    config = {"members" if key == "ensemble_size" else key: value for key, value in model.config.to_json().items()}
+    save_tensors(path, dict(model.weights), {"config": config, "tokenizer": model.tokenizer.to_json(), "about": {}})
+    assert load_checkpoint(path).config == model.config
+
+
 def test_a_full_disk_leaves_the_earlier_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, random_model())

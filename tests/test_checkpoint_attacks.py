@@ -25,11 +25,11 @@ from benchmarks.schema_attack import (
     write_tensors,
 )
 from chargen.cells.weights import MASKED_LOGIT, MAX_WEIGHT, count_parameters, count_tensors, parameter_shapes
-from chargen.checkpoint import Checkpoint, load_checkpoint, load_described, load_tensors, save_checkpoint, save_tensors
+from chargen.checkpoint import Checkpoint, load_checkpoint, load_metadata, load_tensors, save_checkpoint, save_tensors
 from chargen.config import MIN_TEMPERATURE, ModelConfig
 from chargen.errors import ConfigError, ModelError, TokenizerError
 from chargen.lm import LanguageModel
-from chargen.runs import find_model, run_names
+from chargen.runs import find_model, list_run_names
 from chargen.schema import MAX_DEPTH, parse_json
 from chargen.tasks.classifier import load_classifier
 from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -85,16 +85,17 @@ def test_changed_classifiers_are_refused_or_classify(files: tuple[Path, Path, Pa
 @pytest.mark.parametrize(
     "claims",
     [
-        {"members": 10**9},
+        {"ensemble_size": 10**9},
         {"num_layers": 10**7},
-        {"members": 200, "num_layers": 200},
+        {"ensemble_size": 200, "num_layers": 200},
         {"hidden_size": 10**6},
         {"hidden_size": 1 << 16, "embedding_dim": 1 << 16},
         {"vocab_size": 10**9},
         {"ngrams": 16, "ngram_rows": 1 << 24, "ngram_dim": 1 << 12},
-        {"members": HUGE},
+        {"ensemble_size": HUGE},
         {"num_layers": 1 << 62},
-        {"members": 256},
+        {"ensemble_size": 256},
+        {"members": 10**9},
     ],
     ids=str,
 )
@@ -116,8 +117,8 @@ def test_a_header_that_claims_too_much_is_refused_at_once(tmp_path: Path, claims
 
 def test_small_weights_that_would_make_large_tables_are_refused(tmp_path: Path) -> None:
     # One row of an embedding stands in the tables of all members: 4 MB would become 2 GB.
-    model = random_model(tie_weights=True, hidden_size=1, embedding_dim=1, members=128)
-    config = ModelConfig(1 << 20, hidden_size=1, embedding_dim=1, members=128, tie_weights=True)
+    model = random_model(tie_weights=True, hidden_size=1, embedding_dim=1, ensemble_size=128)
+    config = ModelConfig(1 << 20, hidden_size=1, embedding_dim=1, ensemble_size=128, tie_weights=True)
     weights = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
     save_checkpoint(tmp_path / "m", Checkpoint(config, model.tokenizer, weights, {}))
     with pytest.raises(ModelError, match="tables of 2.0 GiB out of small weights"):
@@ -147,7 +148,9 @@ def test_a_sparse_file_larger_than_the_memory_is_refused(tmp_path: Path, monkeyp
         load_checkpoint(tmp_path / "m")
 
 
-@pytest.mark.parametrize("shape", [{}, {"members": 3, "num_layers": 2}, {"ngrams": 4}, {"ngrams": 2, "members": 2}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"ensemble_size": 3, "num_layers": 2}, {"ngrams": 4}, {"ngrams": 2, "ensemble_size": 2}]
+)
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "mgru"])
 @pytest.mark.parametrize("tie_weights", [False, True])
 def test_counting_by_arithmetic_counts_what_there_is(shape: dict[str, Any], cell: str, tie_weights: bool) -> None:
@@ -235,7 +238,7 @@ def test_the_mask_of_the_heads_bias_is_allowed_but_not_for_all_ids(tmp_path: Pat
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "mgru"])
 def test_the_largest_weights_overflow_nowhere(cell: str) -> None:
-    model = random_model(cell=cell, members=2, num_layers=2, ngrams=3, ngram_rows=16)
+    model = random_model(cell=cell, ensemble_size=2, num_layers=2, ngrams=3, ngram_rows=16)
     largest = {name: np.copysign(np.float32(MAX_WEIGHT), weight) for name, weight in model.weights.items()}
     lm = LanguageModel(Checkpoint(model.config, model.tokenizer, largest, model.about))
     assert np.isfinite(lm.score("Trăm năm").log_prob_nats)
@@ -274,7 +277,7 @@ def test_only_regular_files_are_opened(tmp_path: Path, chargen: Chargen) -> None
         for read in (load_checkpoint, load_tensors, load_state):
             with pytest.raises(ModelError, match="not a regular file|no model file"):
                 read(tmp_path / name)
-        assert load_described(tmp_path / name) == {}
+        assert load_metadata(tmp_path / name) == {}
         assert chargen("score", "-m", str(tmp_path / name), "x").status == 1
         assert chargen("train", "x", "--tokenizer", f"sp:{tmp_path / name}").status == 1
 
@@ -404,7 +407,7 @@ def test_one_bad_run_does_not_break_the_list(chargen: Chargen) -> None:
         for name in ("result", "loss", "folder", "junk", "link", "loop"):
             assert f"note: checkpoints/{name}/" in result.err or f"at checkpoints/{name}/" in result.err, name
     assert find_model(None).parent.name in ("good", "result", "loss", "junk")
-    assert "folder" not in run_names()
+    assert "folder" not in list_run_names()
 
 
 def _parts(model: Checkpoint) -> tuple[Any, Any, Any]:
@@ -414,7 +417,7 @@ def _parts(model: Checkpoint) -> tuple[Any, Any, Any]:
 def test_a_hostile_model_takes_no_more_address_space_than_a_whole_one(tmp_path: Path) -> None:
     pytest.importorskip("resource")
     model = random_model()
-    described = {"config": {**model.config.to_json(), "members": 10**9}, "tokenizer": model.tokenizer.to_json()}
+    described = {"config": {**model.config.to_json(), "ensemble_size": 10**9}, "tokenizer": model.tokenizer.to_json()}
     write_tensors(tmp_path / "m", dict(model.weights), json.dumps(described))
     program = (
         "import resource, sys\nfrom pathlib import Path\nimport numpy\nfrom chargen.checkpoint import load_checkpoint\n"

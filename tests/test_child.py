@@ -86,7 +86,7 @@ def test_a_child_looks_for_packages_where_the_parent_does_but_not_in_the_working
     (tmp_path / "link").symlink_to(here)
     bad = ["", ".", "libraries", here, f"{here}/", str(tmp_path / "link"), str(tmp_path / "missing")]
     monkeypatch.setattr(sys, "path", [*bad, libraries, *bad, os.__file__.rpartition("/")[0], libraries])
-    assert child.import_paths() == [libraries, os.__file__.rpartition("/")[0]]
+    assert child.list_import_paths() == [libraries, os.__file__.rpartition("/")[0]]
 
 
 def test_a_child_has_none_of_pythons_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +146,8 @@ def test_a_cache_folder_that_is_relative_or_cannot_be_made_is_not_used(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", "planted")
-    assert jit.cache_folder() == tmp_path / "home" / ".cache" / "chargen" / "numba"
+    assert jit.make_cache_folder() == tmp_path / "home" / ".cache" / "chargen" / "numba"
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert jit.cache_folder() is None
+    assert jit.make_cache_folder() is None
     assert not (tmp_path / "planted").exists()

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.config import (
+    MAX_LAYER_SIZE,
     MAX_LAYERS,
     MAX_SEED,
-    MAX_SIZE,
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     Config,
@@ -37,8 +37,8 @@ models = st.builds(
     vocab_size=count,
     cell=st.text(),
     num_layers=st.integers(1, MAX_LAYERS),
-    hidden_size=st.integers(1, MAX_SIZE),
-    embedding_dim=st.integers(1, MAX_SIZE),
+    hidden_size=st.integers(1, MAX_LAYER_SIZE),
+    embedding_dim=st.integers(1, MAX_LAYER_SIZE),
     dropout=st.floats(0, 0.95),
     weight_dropout=st.floats(0, 0.95),
     ngram_dropout=st.floats(0, 0.95),
@@ -170,6 +170,15 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one():
         ModelConfig.from_json({"vocab_size": 5, "hiden_size": 8})
     assert caught.value.message == "unknown setting 'hiden_size' in ModelConfig"
     assert caught.value.hint == "Did you mean 'hidden_size'?"
+
+
+def test_files_that_call_the_ensemble_size_members_are_read():
+    config = ModelConfig(5, ensemble_size=3)
+    earlier = {"members" if key == "ensemble_size" else key: value for key, value in config.to_json().items()}
+    assert ModelConfig.from_json(earlier) == config
+    assert "members" not in config.to_json()
+    with pytest.raises(ConfigError, match="unknown setting 'members'"):
+        ModelConfig.from_json({**config.to_json(), "members": 3})
 
 
 def test_a_missing_key_is_refused():

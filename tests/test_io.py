@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chargen.io import to_line
+from chargen.io import to_json_line
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 values = st.recursive(
@@ -39,7 +39,7 @@ def _refuse(constant: str) -> None:
 @given(values)
 @example(({"a": (math.inf, [math.nan])}, -math.inf))
 def test_a_line_read_back_is_the_value_with_null_for_what_is_not_finite(value):
-    line = to_line(value)
+    line = to_json_line(value)
     assert "\n" not in line
     assert "\r" not in line
     assert json.loads(line, parse_constant=_refuse) == _expected(value)
@@ -49,16 +49,16 @@ def test_a_line_read_back_is_the_value_with_null_for_what_is_not_finite(value):
 def test_no_script_is_escaped(value):
     """Only quotes, backslashes and control codes are, as JSON demands."""
     plain = value.translate(dict.fromkeys([*range(32), ord('"'), ord("\\")]))
-    assert to_line(plain) == f'"{plain}"'
+    assert to_json_line(plain) == f'"{plain}"'
 
 
 def test_a_numpy_number_that_is_not_finite_is_null_too():
-    assert to_line({"loss_nats": np.float64("nan"), "all": [np.float64("-inf"), np.float64(0.5)]}) == (
+    assert to_json_line({"loss_nats": np.float64("nan"), "all": [np.float64("-inf"), np.float64(0.5)]}) == (
         '{"loss_nats": null, "all": [null, 0.5]}'
     )
 
 
 def test_booleans_stay_booleans_and_the_value_stays_as_it_was():
     value = {"a": [True, math.inf, {"b": math.nan}]}
-    assert to_line(value) == '{"a": [true, null, {"b": null}]}'
+    assert to_json_line(value) == '{"a": [true, null, {"b": null}]}'
     assert value["a"][1] == math.inf

@@ -16,10 +16,10 @@ import pytest
 
 from chargen.checkpoint import load_checkpoint, save_checkpoint
 from chargen.errors import ConfigError, DivergenceError, ModelError, RunInUseError, StoppedError, StorageError
-from chargen.io import _HOST, atomic_file, remove_stale_parts, write_atomically
+from chargen.io import _HOST, open_atomically, remove_stale_partial_files, write_atomically
 from chargen.lm import load
 from chargen.run_writer import RunLock, create_run, resume_run, stage_run
-from chargen.runs import RUN_FILES, find_model, find_run, run_names
+from chargen.runs import RUN_FILES, find_model, find_run, list_run_names
 from chargen.training.events import Progress, Started
 from chargen.training.run import Plan, train
 from tests.conftest import VERSE, Result, corpus_of, random_model, run_plan
@@ -64,7 +64,9 @@ def test_force_keeps_the_old_run_until_the_new_one_has_a_model(verse: str) -> No
     assert sorted(os.listdir("checkpoints")) == [".locks", "run"]
 
 
-@pytest.mark.parametrize("fails_in", ["chargen.training.run.build_loop", "chargen.training.trainer.Trainer.train_step"])
+@pytest.mark.parametrize(
+    "fails_in", ["chargen.training.loop.build_loop", "chargen.training.trainer.Trainer.train_step"]
+)
 def test_a_failing_force_leaves_the_old_run_byte_for_byte(verse: str, fails_in: str, monkeypatch) -> None:
     run_plan(plan(verse))
     before = files_of()
@@ -82,7 +84,7 @@ def test_a_failing_force_leaves_the_old_run_byte_for_byte(verse: str, fails_in: 
 def test_a_force_that_is_stopped_before_its_first_validation_leaves_the_old_run(verse: str) -> None:
     run_plan(plan(verse))
     before = files_of()
-    with pytest.raises(StoppedError, match="the run 'run' stays as it was"):
+    with pytest.raises(StoppedError, match="the run 'run' is unchanged"):
         list(train(plan(verse, force=True, length={"steps": 5000}), stop=lambda: True))
     assert files_of() == before
 
@@ -184,9 +186,9 @@ def test_partial_files_that_a_kill_left_are_removed_with_the_next_run(verse: str
     assert mine.exists() or os.name != "posix"
     other_machine = Path(f"checkpoints/.x.{'0' * 8}-{number}.part")
     other_machine.write_bytes(b"half")
-    assert remove_stale_parts(Path("checkpoints")) == (0, 0)
+    assert remove_stale_partial_files(Path("checkpoints")) == (0, 0)
     os.utime(other_machine, (0, 0))
-    assert remove_stale_parts(Path("checkpoints")) == (1, 4)
+    assert remove_stale_partial_files(Path("checkpoints")) == (1, 4)
 
 
 # ── locks ─────────────────────────────────────────────────────────────────────
@@ -316,7 +318,7 @@ def test_what_cannot_name_a_run_is_refused_before_anything_is_made(name: str) ->
 @pytest.mark.parametrize("name", ["người", "a b", "-x", "日本語", "a.b"])
 def test_any_script_can_name_a_run(name: str, verse: str) -> None:
     save_checkpoint(Path("checkpoints", name, "model.safetensors"), random_model())
-    assert run_names() == [name]
+    assert list_run_names() == [name]
     assert find_run(name).name == name
 
 
@@ -327,7 +329,7 @@ def test_files_whose_names_are_not_utf8_train_and_resume(chargen: Chargen, verse
         Path(name).write_text(verse, encoding="utf-8")
     trained = chargen("train", corpus, "--val", held_out, *QUICK)
     assert trained.status == 0, trained.err
-    (name,) = run_names()
+    (name,) = list_run_names()
     name.encode("utf-8")
     assert chargen("train", "--resume", name, "--steps", "5").status == 0
     assert chargen("train", "x.txt", "--name", "\udcff").status == 2
@@ -439,7 +441,7 @@ def test_dev_stdout_is_the_open_file_and_not_replaced() -> None:
 
 def test_a_file_of_the_longest_name_can_be_written() -> None:
     name = "n" * 250
-    with atomic_file(Path(name)) as file:
+    with open_atomically(Path(name)) as file:
         file.write(b"x")
     assert os.listdir() == [name]
 
@@ -463,7 +465,7 @@ def test_signals_end_a_run_with_its_state_saved(number: int, status: int, verse:
     process.send_signal(number)
     assert process.wait(60) == status
     load_checkpoint(Path("checkpoints/run/model.safetensors"))
-    assert find_run("run").state.exists()
+    assert find_run("run").state_path.exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no such signals")
@@ -488,6 +490,6 @@ def test_a_classifier_whose_training_is_killed_leaves_nothing_after_the_next_run
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert run_names() == []
+    assert list_run_names() == []
     run_plan(plan(verse))
     assert sorted(os.listdir("checkpoints")) == [".locks", "run"]

@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def make_run(name: str) -> None:
     with create_run(name) as writer:
-        writer.run.model.write_bytes(b"model")
+        writer.run.model_path.write_bytes(b"model")
 
 
 @pytest.mark.parametrize("kind", ["new", "old"])

@@ -1,4 +1,4 @@
-"""The rules of the house, read off the source: floors, sizes, names, no pickle."""
+"""The structure of the package, checked in its source: layers of imports, sizes of files, who prints, no pickle."""
 
 import ast
 import re
@@ -12,8 +12,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chargen"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# From the ground up; a file may import from lower floors, and from its own folder. Siblings never import each other.
-FLOORS: list[list[str]] = [
+# From the base up. A file may import from its own folder and from earlier layers; folders of one layer do not import
+# each other.
+LAYERS: list[list[str]] = [
     ["errors", "child", "io", "jit", "schema", "registry", "config"],
     ["text"],
     ["tokenizers", "cells"],
@@ -30,27 +31,20 @@ FLOORS: list[list[str]] = [
     ["ui"],
     ["cli"],
 ]
-WITHIN_FLOOR = {
+# The base modules that build on each other.
+WITHIN_LAYER = {
     ("config", "errors"),
     ("config", "registry"),
     ("config", "schema"),
     ("schema", "errors"),
     ("registry", "errors"),
     ("io", "errors"),
-}  # the words build on each other
-FLOOR = {
-    ("config", "errors"),
-    ("config", "registry"),
-    ("config", "schema"),
-    ("schema", "errors"),
-    ("memory", "errors"),
-    ("registry", "errors"),
-    ("files", "errors"),
-}  # the words build on each other
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+}
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+MAX_FILES, MAX_FOLDER_FILES, MAX_FILE_LINES, MAX_FUNCTION_LINES = 135, 16, 400, 60
 
 
-def room_of(module: str) -> str:
+def part_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
@@ -68,27 +62,27 @@ def imports(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
-def test_imports_point_to_lower_floors(file: Path) -> None:
+def test_imports_point_to_earlier_layers(file: Path) -> None:
     here = file.relative_to(PACKAGE).with_suffix("").parts[0]
     if here in ("__init__", "__main__"):
         return
     for module in imports(file):
         if not module.startswith("chargen."):
             continue
-        there = room_of(module)
-        lower = FLOOR[there] < FLOOR[here]
-        assert there == here or lower or (here, there) in WITHIN_FLOOR, f"{here} imports {there}"
+        there = part_of(module)
+        is_earlier = LAYER[there] < LAYER[here]
+        assert there == here or is_earlier or (here, there) in WITHIN_LAYER, f"{here} imports {there}"
 
 
-def test_every_room_has_a_floor() -> None:
-    rooms = {file.relative_to(PACKAGE).with_suffix("").parts[0] for file in FILES} - {"__init__", "__main__"}
-    assert rooms == set(FLOOR)
+def test_every_part_of_the_package_has_a_layer() -> None:
+    parts = {file.relative_to(PACKAGE).with_suffix("").parts[0] for file in FILES} - {"__init__", "__main__"}
+    assert parts == set(LAYER)
 
 
-@pytest.mark.parametrize("floor", [0, 1, 2, 3])
-def test_the_lower_floors_do_not_know_torch(floor: int) -> None:
-    for room in FLOORS[floor]:
-        for file in [PACKAGE / f"{room}.py", *(PACKAGE / room).rglob("*.py")]:
+@pytest.mark.parametrize("layer", [0, 1, 2, 3])
+def test_the_first_layers_do_not_import_torch(layer: int) -> None:
+    for part in LAYERS[layer]:
+        for file in [PACKAGE / f"{part}.py", *(PACKAGE / part).rglob("*.py")]:
             if file.exists():
                 assert not any(name.split(".")[0] == "torch" for name in imports(file)), file
 
@@ -110,26 +104,35 @@ def test_nothing_here_can_unpickle() -> None:
         assert "torch.load" not in file.read_text(encoding="utf-8"), file
 
 
-def test_files_hold_one_idea_each() -> None:
+def test_files_and_folders_are_few_and_short() -> None:
+    assert len(FILES) <= MAX_FILES
+    for folder in {file.parent for file in FILES}:
+        assert len(list(folder.glob("*.py"))) <= MAX_FOLDER_FILES, folder
     for file in FILES:
-        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES, file
 
 
 def test_functions_fit_a_screen() -> None:
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
-                assert (node.end_lineno or 0) - node.lineno < 60, f"{file}: {node.name}"
+                assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION_LINES, f"{file}: {node.name}"
 
 
-def test_the_readme_maps_every_file_and_names_every_command() -> None:
+def test_the_architecture_page_lists_every_file_and_the_readme_every_command() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`([\w/]+\.py)`", page.split("## Every file")[1].split("\n## ")[0]))
+    names = {file.relative_to(PACKAGE).as_posix() for file in FILES if file.name != "__init__.py"}
+    assert listed == names
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"[\w/]+\.py", readme.split("## The files")[1]))
-    for file in FILES:
-        name = file.relative_to(PACKAGE).as_posix()
-        if not name.endswith("__init__.py"):
-            assert name in listed, f"{name} is not in README's map"
-    for name in listed:
-        assert (PACKAGE / name).exists(), f"README's map names {name}, which is not there"
     for command in COMMANDS:
-        assert f"chargen {command}" in readme
+        assert f"chargen {command}" in readme, command
+
+
+def test_tests_mirror_the_package() -> None:
+    folders = {file.parent.relative_to(PACKAGE).parts[0] for file in FILES if file.parent != PACKAGE}
+    for folder in folders:
+        assert list((ROOT / "tests" / folder).glob("test_*.py")), f"tests/{folder} has no tests"
+    for test in (ROOT / "tests").rglob("test_*.py"):
+        parts = test.relative_to(ROOT / "tests").parts
+        assert len(parts) == 1 or parts[0] in folders, test

@@ -1,7 +1,13 @@
-"""The recurrences, each written once as its equations, one file a cell.
+"""Recurrent cells: one file per cell, written as the equations of its paper.
 
-To add one: write `cells/mine.py` with a `Cell` (see `cell.py`), and add its line here. It is then trained, saved,
-sampled, scored and tested like the others.
+To add a cell:
+
+1. Write `cells/mine.py` with a subclass of `Cell` (see `cell.py`) and an instance `CELL`. The subclass sets
+   `num_gates`, `num_input_gates` and `state_names`, and implements `step`.
+2. Add the line `"mine": "chargen.cells.mine:CELL"` to `CELLS` below.
+
+`chargen train --cell mine` then trains it with PyTorch's autograd; saving, sampling, scoring and the property tests
+work for it, too. Faster back ends for single cells are in `networks/kernels/` and are optional.
 """
 
 from chargen.cells.cell import Cell

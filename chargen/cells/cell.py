@@ -1,13 +1,16 @@
-"""The contract of a recurrent cell: its parameters, its state, and one step.
+"""The interface of a recurrent cell: its parameters, its state, and one time step.
 
-A step is written in the part of the array API (data-apis.org) that NumPy and torch spell alike: `@`, `+`, `*`,
-`xp.tanh`, slicing. The same lines run one stream in NumPy, train in torch by autograd, and check every faster path.
+A step uses only the operations that NumPy and PyTorch spell alike, a part of the array API standard (data-apis.org):
+`@`, `+`, `*`, `xp.tanh` and slicing. The same lines generate text with NumPy, train in PyTorch by autograd, and serve
+as the reference for every faster implementation.
 
-The input's part of the gates does not depend on the state, so the caller computes it for all steps at once
-(`input_gates`), or looks it up: for the first layer there are only V different inputs.
+The input's contribution to the gates does not depend on the state. The caller therefore computes it for all steps at
+once (`input_gates`), or reads it from a table: the first layer has only V different inputs.
 
-    B batch, I input size, H hidden size, G number of gates, X of them and of what the input alone decides.
-    Weights are laid out as in torch.nn: gates stacked in rows.
+    B batch size, I input size, H hidden size, V vocabulary size
+    G number of recurrent gates, X number of input gates
+
+Weights have the layout of torch.nn: the gates are stacked along the first axis.
 """
 
 from __future__ import annotations
@@ -15,20 +18,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-Array = Any  #: a NumPy array, a torch tensor, or another array-API array
-State = tuple[Array, ...]  #: what a layer carries from step to step, each [B, H] (or [H] for one stream)
-Params = dict[str, Array]
+Array = Any  #: a NumPy array, a torch tensor, or an array of another array-API library
+State = tuple[Array, ...]  #: the state of one layer: one array [B, H] for each state name; [H] without a batch axis
+Params = dict[str, Array]  #: the parameters of one layer by name, see `Cell.parameter_shapes`
 
 
 class Cell(ABC):
-    """One recurrence. A leaf has no attributes beyond these: state and parameters are passed in."""
+    """One recurrence. Instances hold nothing else: parameters and state are arguments of every method."""
 
-    num_gates: int  #: G, rows of H of the recurrent product
-    num_input_gates: int  #: X, rows of H of the input's product; most cells have X = G
-    state_names: tuple[str, ...]  #: the first is the output
+    num_gates: int  #: G: `weight_hh` has G·H rows
+    num_input_gates: int  #: X: `weight_ih` has X·H rows; most cells have X = G
+    state_names: tuple[str, ...]  #: names of the parts of the state; the first part is the output of the layer
 
     def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each parameter of one layer."""
+        """Return the shape of each parameter of one layer.
+
+        Returns:
+            weight_ih [X·H, I], weight_hh [G·H, H], bias_ih [X·H] and bias_hh [G·H].
+        """
         G, X = self.num_gates * hidden_size, self.num_input_gates * hidden_size
         return {
             "weight_ih": (X, input_size),
@@ -38,22 +45,39 @@ class Cell(ABC):
         }
 
     def initial_state(self, xp: Any, shape: tuple[int, ...], **kwargs: Any) -> State:
-        """Return the state before the first step: zeros of `shape`, [B, H] or [H]."""
+        """Return the state before the first step: zeros.
+
+        Args:
+            xp: The module that the arrays belong to (numpy, torch, …).
+            shape: Shape of each part of the state: [B, H], or [H] without a batch axis.
+            **kwargs: Further arguments of `xp.zeros`: dtype, device.
+        """
         return tuple(xp.zeros(shape, **kwargs) for _ in self.state_names)
 
     def input_gates(self, params: Params, x: Array) -> Array:
-        """Return W_ih x + b_ih for inputs of any leading shape: [..., I] → [..., X·H]."""
+        """Return W_ih x + b_ih.
+
+        Args:
+            params: The parameters of the layer.
+            x: Inputs [..., I].
+
+        Returns:
+            The input's contribution to the gates, [..., X·H].
+        """
         return x @ params["weight_ih"].T + params["bias_ih"]
 
     @abstractmethod
     def step(self, xp: Any, params: Params, x_gates: Array, state: State) -> State:
-        """Return the next state, its first part the output.
+        """Compute one time step.
 
         Args:
-            xp: the module that the arrays belong to (numpy, torch, …).
-            params: the layer's parameters.
-            x_gates: `input_gates` of this step's input, [B, X·H].
-            state: the state before, each part [B, H].
+            xp: The module that the arrays belong to (numpy, torch, …).
+            params: The parameters of the layer.
+            x_gates: `input_gates` of the input of this step, [B, X·H].
+            state: The state before this step, each part [B, H].
+
+        Returns:
+            The state after this step; its first part is the output of the layer.
         """
 
 

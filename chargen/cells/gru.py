@@ -1,10 +1,12 @@
-"""The gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), in the variant of cuDNN and torch.nn.GRU:
+"""The gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), in the variant of cuDNN and torch.nn.GRU:
 
     r = σ(W_ir x + b_ir + W_hr h + b_hr)        n = tanh(W_in x + b_in + r ∘ (W_hn h + b_hn))
     z = σ(W_iz x + b_iz + W_hz h + b_hz)        h' = (1 − z) ∘ n + z ∘ h
 
-The reset gate stands outside the product with W_hn (arXiv 1406.1078 version 1), not on h before it, so that all of
-W_hh h is one product. Gates are stacked r, z, n.
+r is the reset gate, z the update gate, n the candidate state. The reset gate multiplies the product W_hn h
+(arXiv:1406.1078 version 1) instead of h itself, so that W_hh h is a single matrix product for all three gates.
+
+Shapes: weight_ih [3H, I] and weight_hh [3H, H], with the gates stacked in the order r, z, n.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from chargen.cells.cell import Array, Cell, Params, State, sigmoid
 
 
 class GRU(Cell):
-    """An output that is kept by z and renewed by n."""
+    """The gated recurrent unit: the update gate z interpolates between the old state h and the candidate n."""
 
     num_gates = num_input_gates = 3
     state_names = ("h",)
 
     def step(self, xp: Any, params: Params, x_gates: Array, state: State) -> State:
+        """Return (h',), each [B, H]; see `Cell.step`."""
         (h,) = state
         H = h.shape[-1]
         h_gates = h @ params["weight_hh"].T + params["bias_hh"]  # [B, 3H]

@@ -1,14 +1,18 @@
-"""A multiplicative gated recurrent unit: two gates, and a transition that the input scales.
+"""A multiplicative gated recurrent unit: two gates, and a recurrent matrix whose columns the input scales:
 
     s = 2 σ(W_is x + b_is)                      u = s ∘ h
     z = σ(W_iz x + b_iz + W_hz u + b_hz)        n = tanh(W_in x + b_in + W_hn u + b_hn)
     h' = (1 − z) ∘ n + z ∘ h
 
-The input character chooses how much of each unit the recurrent matrix sees, so that every character has a transition
-of its own, W_hh diag(s): the idea of the multiplicative RNN (Sutskever, Martens & Hinton 2011), in the form of one
-half round of the Mogrifier (Melis, Kočiský & Blunsom 2020, arXiv 1909.01792). With that, the GRU's reset gate is no
-longer needed (Ravanelli et al. 2018, arXiv 1803.10225, leave it out too), and two products do the work of three.
-The recurrent gates are stacked z, n; the input's part has s after them.
+The input scales each hidden unit by s, from 0 to 2, before the recurrent product. Each character thus has its own
+transition matrix W_hh diag(s). This is the idea of the multiplicative RNN (Sutskever, Martens & Hinton 2011), in the
+form of half a round of the Mogrifier (Melis, Kočiský & Blunsom 2020, arXiv:1909.01792). It makes the reset gate of the
+GRU unnecessary (Ravanelli et al. 2018, arXiv:1803.10225, omit it, too), so there are two recurrent products instead of
+three.
+
+z is the update gate, n the candidate state, u the scaled hidden state.
+
+Shapes: weight_hh [2H, H], with the gates stacked in the order z, n; weight_ih [3H, I], in the order z, n, s.
 """
 
 from __future__ import annotations
@@ -19,13 +23,14 @@ from chargen.cells.cell import Array, Cell, Params, State, sigmoid
 
 
 class MGRU(Cell):
-    """A gated unit whose recurrent matrix is scaled by the input."""
+    """The multiplicative gated recurrent unit: the input scales the columns of the recurrent matrix."""
 
     num_gates = 2
     num_input_gates = 3
     state_names = ("h",)
 
     def step(self, xp: Any, params: Params, x_gates: Array, state: State) -> State:
+        """Return (h',), each [B, H]; see `Cell.step`."""
         (h,) = state
         H = h.shape[-1]
         u = 2.0 * sigmoid(xp, x_gates[..., 2 * H :]) * h

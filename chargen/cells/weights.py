@@ -1,10 +1,17 @@
-"""Which weights a network of a given shape has: what a model file holds, whoever reads it.
+"""The weights of a network: their names, shapes and valid values. This is the content of a model file.
 
-embedding.weight [V, E]      layers.{l}.weight_ih [X·H, I] .weight_hh [G·H, H] .bias_ih [X·H] .bias_hh [G·H]
-head.weight [V, M·H] (not with tied weights)    head.bias [V]              I is E for layer 0 and H above it
-ngrams.weight [(N − 1)·R, D] ngrams.head [V, D] (where there are n-grams: `ngrams.py`)
+    embedding.weight [V, E]
+    layers.{l}.weight_ih [X·H, I]   layers.{l}.weight_hh [G·H, H]   layers.{l}.bias_ih [X·H]   layers.{l}.bias_hh [G·H]
+    head.weight [V, M·H] (missing with tied weights)                head.bias [V]
+    ngrams.weight [(N − 1)·R, D]    ngrams.head [V, D]              (only with n-grams, see `ngram_features.py`)
 
-Of M members, the first has layers 0 … L−1 and the first H columns of the head, the second layers L … 2L−1, and so on.
+    V vocabulary size, E embedding size, H hidden size, L layers per ensemble member, M ensemble size
+    I input size of a layer: E for the first layer of a member, H for the others
+    G and X: number of recurrent and input gates of the cell (`cell.py`)
+    N longest n-gram, R rows of the n-gram table for each n, D size of an n-gram embedding
+
+The first ensemble member has the layers 0 … L−1 and the first H columns of the head, the second member the layers
+L … 2L−1 and the next H columns, and so on.
 """
 
 from __future__ import annotations
@@ -18,25 +25,25 @@ from chargen.cells import CELLS
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
 
-MAX_WEIGHT = 1e6  #: of the absolute value: a product of three matrices with such weights is still a finite float32
-MASKED_LOGIT = -1e30  #: the head's bias for an id that can never come: finite, and its probability is exactly 0
+MAX_WEIGHT = 1e6  #: absolute value; a product of three matrices with such weights is still a finite float32
+MASKED_LOGIT = -1e30  #: bias of an id that can never occur: it is finite, and the probability is exactly 0
 FLOAT32_BYTES = 4
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every weight by its name, in the order of the data's way.
+    """Return the shape of every weight by name, in the order of the forward pass.
 
     Raises:
-        ConfigError: no cell has the configured name.
+        ConfigError: If no cell has the configured name.
     """
     cell = CELLS.get(config.cell)
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (config.vocab_size, config.embedding_dim)}
-    for layer in range(config.all_layers):
+    for layer in range(config.total_layers):
         input_size = config.hidden_size if layer % config.num_layers else config.embedding_dim
         for name, shape in cell.parameter_shapes(input_size, config.hidden_size).items():
             shapes[f"layers.{layer}.{name}"] = shape
     if not config.tie_weights:
-        shapes["head.weight"] = (config.vocab_size, config.members * config.hidden_size)
+        shapes["head.weight"] = (config.vocab_size, config.ensemble_size * config.hidden_size)
     shapes["head.bias"] = (config.vocab_size,)
     if config.ngrams:
         shapes["ngrams.weight"] = ((config.ngrams - 1) * config.ngram_rows, config.ngram_dim)
@@ -45,17 +52,16 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Return how many numbers a network of this shape learns, by arithmetic alone.
+    """Return the number of trainable numbers of a network, without building the table of shapes.
 
     Raises:
-        ConfigError: no cell has the configured name.
+        ConfigError: If no cell has the configured name.
     """
-    V, H, M = config.vocab_size, config.hidden_size, config.members
+    V, E, H, M = config.vocab_size, config.embedding_dim, config.hidden_size, config.ensemble_size
     cell = CELLS.get(config.cell)
-    first, other = (
-        sum(math.prod(shape) for shape in cell.parameter_shapes(size, H).values()) for size in (config.embedding_dim, H)
-    )
-    total = V * config.embedding_dim + M * (first + (config.num_layers - 1) * other) + V
+    first_layer = sum(math.prod(shape) for shape in cell.parameter_shapes(E, H).values())
+    other_layer = sum(math.prod(shape) for shape in cell.parameter_shapes(H, H).values())
+    total = V * E + M * (first_layer + (config.num_layers - 1) * other_layer) + V
     if not config.tie_weights:
         total += V * M * H
     if config.ngrams:
@@ -64,31 +70,41 @@ def count_parameters(config: ModelConfig) -> int:
 
 
 def count_tensors(config: ModelConfig) -> int:
-    """Return how many weights `parameter_shapes` names, by arithmetic alone.
+    """Return the number of weights in `parameter_shapes`, without building that table.
 
     Raises:
-        ConfigError: no cell has the configured name.
+        ConfigError: If no cell has the configured name.
     """
-    names = len(CELLS.get(config.cell).parameter_shapes(1, 1))
-    return config.all_layers * names + 2 + (not config.tie_weights) + 2 * bool(config.ngrams)
+    tensors_per_layer = len(CELLS.get(config.cell).parameter_shapes(1, 1))
+    return config.total_layers * tensors_per_layer + 2 + (not config.tie_weights) + 2 * bool(config.ngrams)
 
 
-def table_bytes(config: ModelConfig) -> int:
-    """Return the size of what is computed from the weights when a model is opened: input gates and head for each id."""
+def count_table_bytes(config: ModelConfig) -> int:
+    """Return the size of the tables that an engine computes when it opens a model: input gates and head, for each id.
+
+    Raises:
+        ConfigError: If no cell has the configured name.
+    """
     gates = CELLS.get(config.cell).num_input_gates
-    return config.vocab_size * config.members * (gates + 1) * config.hidden_size * FLOAT32_BYTES
+    return config.vocab_size * config.ensemble_size * (gates + 1) * config.hidden_size * FLOAT32_BYTES
 
 
 def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that names and shapes are those of the weights of a network, in time proportional to their number.
+    """Check that the names and shapes of some tensors are those of the weights of a network.
+
+    The time is proportional to the number of tensors, for any numbers in the settings.
+
+    Args:
+        config: The settings of the network.
+        shapes: The shape of each tensor by name.
 
     Raises:
-        ConfigError: no cell has the configured name.
-        ModelError: one is missing, has another shape, or is one too many.
+        ConfigError: If no cell has the configured name.
+        ModelError: If a weight is missing or has another shape, or if there is an unknown tensor.
     """
-    wanted = count_tensors(config)
-    if wanted > 2 * len(shapes) + 100:  # do not name millions of weights to say which of them is missing
-        raise ModelError(f"there are {len(shapes):,} weights, but the config says {wanted:,}")
+    num_expected = count_tensors(config)
+    if num_expected > 2 * len(shapes) + 100:  # avoids building millions of names only to report a missing one
+        raise ModelError(f"there are {len(shapes):,} weights, but the config says {num_expected:,}")
     expected = parameter_shapes(config)
     for name, shape in expected.items():
         if name not in shapes:
@@ -101,21 +117,23 @@ def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> 
 
 
 def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
-    """Check that the weights are those of a network of this shape.
+    """Check the names, shapes and values of the weights of a network.
 
     Raises:
-        ModelError: one is missing, has another shape, is one too many, holds NaN or is beyond `MAX_WEIGHT`.
+        ConfigError: If no cell has the configured name.
+        ModelError: If a weight is missing or unknown, has another shape, or contains NaN or an absolute value above
+            `MAX_WEIGHT`.
     """
     check_shapes(config, {name: weight.shape for name, weight in weights.items()})
-    found = too_large(weights.items())
-    if found:
-        raise ModelError(found, "Train again; a lower --lr keeps weights small.")
+    problem = find_invalid_weight(weights.items())
+    if problem:
+        raise ModelError(problem, "Train again with a lower --lr, which keeps weights small.")
 
 
-def too_large(weights: Iterable[tuple[str, np.ndarray]]) -> str:
-    """Return which weight is NaN or beyond `MAX_WEIGHT`, as a sentence; "" if none is.
+def find_invalid_weight(weights: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Return a sentence that names a weight with NaN or an absolute value above `MAX_WEIGHT`, or "" if there is none.
 
-    Of the head's bias `MASKED_LOGIT` is allowed, but not for all ids.
+    The bias of the head may contain `MASKED_LOGIT`, but not for all ids.
     """
     for name, weight in weights:
         values = weight
@@ -124,20 +142,24 @@ def too_large(weights: Iterable[tuple[str, np.ndarray]]) -> str:
             if not values.size:
                 return f"the weight {name!r} rules out every id"
         low, high = float(values.min()), float(values.max())
-        if not (low >= -MAX_WEIGHT and high <= MAX_WEIGHT):  # also of NaN
+        if not (low >= -MAX_WEIGHT and high <= MAX_WEIGHT):  # true for NaN, too
             value = "NaN" if math.isnan(low) else f"{low if high <= MAX_WEIGHT else high:g}"
             return f"the weight {name!r} holds {value}, but weights must be within ±{MAX_WEIGHT:g}"
     return ""
 
 
-def masked_bias(bias: np.ndarray, masked: Sequence[int]) -> np.ndarray:
-    """Return an output bias, [V], in which these ids and no others are masked.
+def mask_bias(bias: np.ndarray, masked_ids: Sequence[int]) -> np.ndarray:
+    """Return a copy of an output bias in which exactly the given ids are masked.
 
-    A masked id has the bias MASKED_LOGIT. Its probability and its gradient are exactly 0, so that training leaves it
-    where it is. An id that was masked before and is not any more becomes as unlikely as the least likely of the others.
+    A masked id has the bias MASKED_LOGIT. Its probability and its gradient are exactly 0, so training does not change
+    its bias. An id that is no longer masked gets the lowest bias of the unmasked ids, at most 0.
+
+    Args:
+        bias: Output bias [V].
+        masked_ids: The ids to mask.
     """
     is_masked = np.zeros(len(bias), dtype=np.bool_)
-    is_masked[list(masked)] = True
+    is_masked[list(masked_ids)] = True
     was_masked = bias <= MASKED_LOGIT / 2
     lowest = bias[~was_masked].min(initial=0.0)
     return np.where(is_masked, MASKED_LOGIT, np.where(was_masked, lowest, bias)).astype(bias.dtype)

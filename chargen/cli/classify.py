@@ -1,147 +1,225 @@
-"""`chargen classify`: which of several models a text fits best."""
+"""`chargen classify`: classify texts with one model per label, and train such classifiers.
+
+From Python: `classify_texts(ClassifyArguments(models=("letters",), texts=("Dear Sir",)))` and
+`train_classifier_on(ClassifyArguments(data="letters/", steps=1000))`.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chargen.cli import options
-from chargen.cli.main import stop_on_signals
+from chargen.cli.main import STARTED, stop_on_signals
+from chargen.config import DEFAULT_BUDGET_S
 
 if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
-    from chargen.tasks.classifier import Classifier, Trained
+    from chargen.tasks.classifier import Classifier, TrainedClassifier
 
-HALVES = (0.5,)  #: of the texts that --labelled names: the second half is measured
+CALIBRATION_SHARES = (0.5,)  # of the texts of --labelled: the first half calibrates, the second half evaluates
+TRAINING_OPTIONS = ("name", "budget", "steps", "epochs", *(options.NetworkArguments().__dataclass_fields__))
+
+training_option = options.option_group("Training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyArguments(options.NetworkArguments):
+    """The arguments of `chargen classify`, named as on the command line; durations in seconds."""
+
+    texts: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    file: str | None = None
+    labelled: str | None = None
+    data: str | None = None
+    name: str | None = None
+    budget: float | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    as_json: bool = False
 
 
 @click.command(
+    cls=options.GroupedCommand,
     epilog="\b\nExamples:\n  chargen classify --train letters/ --name letters --budget 5m\n"
     '  chargen classify -m letters "Dear Sir, I have the honour"\n  chargen classify -m letters --file inbox.txt\n'
-    '  chargen classify -m english -m french --labelled both.tsv "Bonjour"'
+    '  chargen classify -m english -m french --labelled both.tsv "Bonjour"',
 )
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    type=options.NAME,
-    metavar="MODEL",
-    help="A trained classifier; or several models.",
+@options.basic_option(
+    "-m", "--model", "models", multiple=True, type=options.MODEL_NAME, metavar="MODEL",
+    help="A trained classifier; or a model for one label. May be repeated.",
+)  # fmt: skip
+@options.basic_option(
+    "--file", type=options.FILE_NAME, metavar="FILE", help="Classify each line of a file; '-' is standard input."
 )
-@click.option("--file", type=options.NAME, metavar="FILE", help="Classify each line of a file; '-' is standard input.")
-@click.option(
-    "--train", "to_learn", type=options.NAME, metavar="DATA", help="Train a model for each label of labelled texts."
+@options.basic_option(
+    "--labelled", type=options.FILE_NAME, metavar="DATA",
+    help="Calibrate the temperature on one half of these labelled texts, and evaluate on the other half.",
+)  # fmt: skip
+@options.basic_option(
+    "--train", "data", type=options.FILE_NAME, metavar="DATA", help="Train a model for each label of labelled texts."
 )
-@click.option("--name", type=options.NAME, help="Of the classifier that is trained. [default: that of DATA]")
-@click.option("--budget", callback=options.span, default="5m", show_default=True, metavar="TIME", help="Of all models.")
-@click.option("--steps", type=click.IntRange(min=1), help="Train each model for so many steps instead.")
-@click.option("--hidden", "hidden_size", type=int, help="Units of each model.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option(
-    "--labelled", type=options.NAME, metavar="DATA", help="Fit the temperature on one half of these, measure the other."
-)
+@training_option("--name", type=options.NAME, help="Name of the new classifier. Defaults to the name of DATA.")
+@training_option(
+    "--budget", callback=options.parse_duration, show_default=f"{DEFAULT_BUDGET_S / 60:g}m", metavar="TIME",
+    help="Time limit for all models together (wall clock): 90s, 5m, 1h30m.",
+)  # fmt: skip
+@training_option("--steps", type=click.IntRange(min=1), metavar="N", help="Train each model for N steps instead.")
+@training_option("--epochs", type=float, metavar="N", help="Train each model for N passes over its texts instead.")
+@training_option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+    help="Random seed of the split into parts and of the models.",
+)  # fmt: skip
+@options.network_options
 @options.device
 @options.as_json
-def classify(texts: tuple[str, ...], models: tuple[str, ...], to_learn: str | None, **choices: Any) -> None:
-    """Say which of several models a text fits best, with probabilities.
+def classify(**values: Any) -> None:
+    """Classify texts with probabilities, by one model per label; or train such a classifier.
 
     \b
-    DATA   a folder with a sub-folder for each label (a text a file) or a file for each label (a text a line),
-           or one file of lines label<TAB>text
+    DATA  a folder with a sub-folder for each label (one text per file),
+          a folder with a file for each label (one text per line), or
+          a file with lines label<TAB>text
 
-    p(label | text) is proportional to p(label) · p(text | its model)^(1/temperature). The temperature is fitted to
-    texts that no model learned from; without any it is 1, which is said, and is far too sure. Whole texts are compared:
-    per character a long text would be no more evidence than a short one.
+    p(label | text) is proportional to p(label) · p(text | its model)^(1/temperature). The temperature is calibrated on
+    texts that no model learned from. Without such texts it is 1; the probabilities are then far too sure, and a note
+    says so. Whole texts are compared: per character, a long text would be no more evidence than a short one.
 
-    --train learns from 80 % of each label's texts, fits the temperature on 10 %, and reports accuracy, log loss and the
-    expected calibration error on the last 10 %, beside what always naming the commonest label gives. Priors are the
-    labels' shares of the texts; several models given by -m are alike probable. Measuring comes after the budget.
+    --train trains on 80 % of each label's texts and calibrates the temperature on 10 %. On the last 10 % it reports
+    accuracy, log loss and expected calibration error, together with the accuracy of always choosing the most frequent
+    label. The priors are the labels' shares of the texts; for several models given by -m they are equal. The evaluation
+    takes place after the budget.
     """
-    if to_learn and (models or texts or choices["file"] or choices["labelled"]):
-        raise click.UsageError("--train makes a classifier; use it afterwards: chargen classify -m NAME …")
-    if to_learn and choices["steps"]:
-        options.refuse(["budget"], "and --steps are two lengths; give one.")
-    if not to_learn:
-        options.refuse(["name", "budget", "steps", "hidden_size"], "is of --train.")
-    if to_learn:
-        length = {"steps": choices["steps"]} if choices["steps"] else {"budget_s": choices["budget"]}
-        model = {"hidden_size": choices["hidden_size"]} if choices["hidden_size"] else {}
-        train_labelled(to_learn, choices["name"], length, model, choices["seed"], choices["device"], choices["as_json"])
-        return
-    if not models:
+    args = ClassifyArguments(**values)
+    if args.data:
+        train_classifier_on(args, STARTED)
+    else:
+        classify_texts(args)
+
+
+def classify_texts(args: ClassifyArguments) -> None:
+    """Classify texts and print the result on stdout.
+
+    Args:
+        args: the arguments of the command. Without texts, file and labelled texts, standard input is read.
+
+    Raises:
+        ChargenError: If a model or a text cannot be read.
+        UsageError: If there is no model, or an option has no effect.
+    """
+    options.refuse(TRAINING_OPTIONS, "needs --train.")
+    if not args.models:
         raise click.UsageError("Give a classifier or several models: -m NAME, or -m A -m B.")
-    from chargen.tasks.calibration import split_halves
+    from chargen.tasks.calibration import split_labelled
     from chargen.tasks.classifier import load_classifier
     from chargen.tasks.labelled_data import read_labelled
 
-    classifier = load_classifier(models)
-    many = [*texts, *_lines(choices["file"], bool(texts or choices["labelled"]))]
-    evaluated = None
-    if choices["labelled"]:
-        for_temperature, unseen = split_halves(read_labelled(Path(choices["labelled"])), HALVES, choices["seed"])
+    classifier = load_classifier(args.models)
+    texts = [*args.texts, *_lines(args.file, bool(args.texts or args.labelled))]
+    quality = None
+    if args.labelled:
+        for_temperature, unseen = split_labelled(read_labelled(Path(args.labelled)), CALIBRATION_SHARES, args.seed)
         classifier = classifier.calibrate(for_temperature)
-        evaluated = classifier.evaluate(unseen)
+        quality = classifier.evaluate(unseen)
     elif not classifier.is_calibrated:
-        click.echo("note: no temperature was fitted: the probabilities are far too sure; see --labelled", err=True)
-    _print(classifier, many, evaluated, choices["as_json"])
+        click.echo(
+            "note: the temperature is not calibrated: the probabilities are far too sure; see --labelled", err=True
+        )
+    if args.as_json:
+        _print_json(classifier, texts, quality)
+    else:
+        _print(classifier, texts, quality)
+
+
+def train_classifier_on(args: ClassifyArguments, started: float | None = None) -> None:
+    """Train a model for each label of `args.data`, and print how good the classifier is.
+
+    Args:
+        args: the arguments of the command.
+        started: when the budget started to count, as a value of `time.perf_counter`; None for now.
+
+    Raises:
+        ChargenError: If the texts, the settings or the disk do not allow it, or a signal stopped it.
+        UsageError: If options contradict each other.
+    """
+    if args.models or args.texts or args.file or args.labelled:
+        raise click.UsageError("--train makes a classifier; use it afterwards: chargen classify -m NAME …")
+    length = _length(args)
+    from chargen.tasks.classifier import TrainedClassifier, train_classifier
+    from chargen.tasks.labelled_data import read_labelled
+    from chargen.ui.console import ProgressBar, print_json, stderr_console, stdout_console
+    from chargen.ui.terminal_text import visible
+
+    data = Path(args.data or "")
+    texts = read_labelled(data)
+    name = args.name or data.resolve().stem
+    model = args.network_settings()
+    console = stderr_console()
+    num_done = 0
+    with stop_on_signals() as stop, ProgressBar(console, len(texts)) as bar:
+        for step in train_classifier(texts, name, length, model, args.seed, args.device, started, stop.is_set):
+            if isinstance(step, TrainedClassifier):
+                trained = step
+                continue
+            label, values = step[0], step[1].to_json()
+            if values["event"] == "progress":
+                bar.show(label, num_done + values["progress"])
+            elif values["event"] == "finished":
+                num_done += 1
+                result = f"{len(texts[label]):,} texts, {values['val_bits_per_char']:.3f} bits/char on held-out text"
+                console.print(visible(f"{label}: {result}"), soft_wrap=True)
+                bar.show("evaluating", num_done)
+    if args.as_json:
+        print_json(_trained_json(trained))
+    else:
+        stdout_console().print(_describe_quality(trained.quality, trained.classifier), soft_wrap=True)
+        stdout_console().print(visible(f"The classifier is {trained.folder}"))
+
+
+def _length(args: ClassifyArguments) -> dict[str, float]:
+    """Return how long to train, in the one unit that was given; the default budget if none was.
+
+    Raises:
+        UsageError: If more than one was given.
+    """
+    options_by_key = {"budget_s": "--budget", "steps": "--steps", "epochs": "--epochs"}
+    values = {"budget_s": args.budget, "steps": args.steps, "epochs": args.epochs}
+    length = {key: value for key, value in values.items() if value is not None}
+    if len(length) > 1:
+        first, second, *_ = (options_by_key[key] for key in length)
+        raise click.UsageError(f"{first} and {second} both give a length; give only one.")
+    return length or {"budget_s": DEFAULT_BUDGET_S}
 
 
 def _lines(name: str | None, has_more: bool) -> list[str]:
-    """Return the texts of a file, or of standard input where nothing else is to do."""
+    """Return the lines of a file, or of standard input if there is nothing else to do.
+
+    Raises:
+        CorpusError: If the file cannot be read.
+    """
     from chargen.errors import CorpusError
-    from chargen.tasks.labelled_data import held_lines
+    from chargen.tasks.labelled_data import read_all_lines
 
     if name is None and (has_more or sys.stdin.isatty()):
         return []
     try:
         if name in (None, "-"):
-            return held_lines(sys.stdin.buffer, "standard input")
+            return read_all_lines(sys.stdin.buffer, "standard input")
         with open(str(name), "rb") as file:
-            return held_lines(file, str(name))
+            return read_all_lines(file, str(name))
     except OSError as error:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def train_labelled(
-    path: str, name: str | None, length: dict[str, float], model: dict[str, Any], seed: int, device: str, as_json: bool
-) -> None:
-    """Train a model for each label, print how good they are together; arguments as `train_classifier` has them."""
-    from chargen.cli.main import STARTED
-    from chargen.tasks.classifier import Trained, train_classifier
-    from chargen.tasks.labelled_data import read_labelled
-    from chargen.ui.console import print_json, progress_bar, stderr_console, stdout_console
-    from chargen.ui.terminal_text import visible
-
-    texts, console = read_labelled(Path(path)), stderr_console()
-    name = name or Path(path).resolve().stem
-    done = 0
-    with stop_on_signals() as stop, progress_bar(console, len(texts)) as show:
-        for step in train_classifier(texts, name, length, model, seed, device, STARTED, stop.is_set):
-            if isinstance(step, Trained):
-                trained = step
-                continue
-            label, values = step[0], step[1].to_json()
-            if values["event"] == "progress":
-                show(label, done + values["progress"])
-            elif values["event"] == "finished":
-                done += 1
-                about = f"{len(texts[label]):,} texts, {values['val_bits_per_char']:.3f} bits/char on held-out text"
-                console.print(visible(f"{label}: {about}"), soft_wrap=True)
-                show("measuring", done)
-    if as_json:
-        print_json(_described(trained))
-    else:
-        stdout_console().print(_quality(trained.quality, trained.classifier), soft_wrap=True)
-        stdout_console().print(visible(f"The classifier is {trained.folder}"))
-
-
-def _described(trained: Trained) -> dict[str, Any]:
+def _trained_json(trained: TrainedClassifier) -> dict[str, Any]:
     classifier = trained.classifier
     return {
         "classifier": str(trained.folder),
@@ -151,34 +229,40 @@ def _described(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _quality(found: Quality, classifier: Classifier) -> str:
+def _describe_quality(quality: Quality, classifier: Classifier) -> str:
     return (
-        f"{found.texts:,} held-out texts: accuracy {100 * found.accuracy:.1f} % (the commonest label alone: "
-        f"{100 * found.accuracy_of_the_commonest:.1f} %), log loss {found.log_loss_nats:.3f} nats (the priors alone: "
-        f"{found.log_loss_nats_of_the_priors:.3f}), expected calibration error {found.expected_calibration_error:.3f}; "
-        f"temperature {classifier.temperature:.3g}"
+        f"{quality.texts:,} held-out texts: accuracy {100 * quality.accuracy:.1f} % (the commonest label alone: "
+        f"{100 * quality.accuracy_of_the_commonest:.1f} %), log loss {quality.log_loss_nats:.3f} nats (the priors "
+        f"alone: {quality.log_loss_nats_of_the_priors:.3f}), expected calibration error "
+        f"{quality.expected_calibration_error:.3f}; temperature {classifier.temperature:.3g}"
     )
 
 
-def _print(classifier: Classifier, texts: list[str], evaluated: Quality | None, as_json: bool) -> None:
-    from chargen.ui.console import print_json, stdout_console
+def _print_json(classifier: Classifier, texts: list[str], quality: Quality | None) -> None:
+    """Print the evaluation and each text as a JSON object on a line of its own."""
+    from chargen.ui.console import print_json
+
+    if quality:
+        print_json({"event": "measured", "temperature": classifier.temperature, **quality.to_json()})
+    for text, log_probs in zip(texts, classifier.log_probs(texts).tolist() if texts else [], strict=True):
+        probabilities = {label: math.exp(x) for label, x in zip(classifier.labels, log_probs, strict=True)}
+        label = max(probabilities, key=lambda label: probabilities[label])
+        about = {"temperature": classifier.temperature, "calibrated": classifier.is_calibrated}
+        print_json({"event": "text", "text": text, "label": label, "probabilities": probabilities, **about})
+
+
+def _print(classifier: Classifier, texts: list[str], quality: Quality | None) -> None:
+    """Print the evaluation, and a table with a row for each text."""
+    from chargen.ui.console import stdout_console
     from chargen.ui.tables import plain_table
 
-    if as_json:
-        if evaluated:
-            print_json({"event": "measured", "temperature": classifier.temperature, **evaluated.to_json()})
-        for text, row in zip(texts, classifier.log_probs(texts).tolist() if texts else [], strict=True):
-            probabilities = {label: math.exp(x) for label, x in zip(classifier.labels, row, strict=True)}
-            label = max(probabilities, key=lambda one: probabilities[one])
-            about = {"temperature": classifier.temperature, "calibrated": classifier.is_calibrated}
-            print_json({"event": "text", "text": text, "label": label, "probabilities": probabilities, **about})
+    if quality:
+        stdout_console().print(_describe_quality(quality, classifier), soft_wrap=True)
+    if not texts:
         return
-    if evaluated:
-        stdout_console().print(_quality(evaluated, classifier), soft_wrap=True)
-    if texts:
-        rows = []
-        for text, row in zip(texts, classifier.log_probs(texts).tolist(), strict=True):
-            label = classifier.labels[max(range(len(row)), key=lambda k: row[k])]
-            rows.append((label, *(f"{math.exp(x):.3f}" for x in row), text))
-        columns = [f"p({label})" for label in classifier.labels]
-        stdout_console().print(plain_table(("label", *columns, "text"), rows, columns))
+    rows = []
+    for text, log_probs in zip(texts, classifier.log_probs(texts).tolist(), strict=True):
+        label = classifier.labels[max(range(len(log_probs)), key=lambda index: log_probs[index])]
+        rows.append((label, *(f"{math.exp(x):.3f}" for x in log_probs), text))
+    columns = [f"p({label})" for label in classifier.labels]
+    stdout_console().print(plain_table(("label", *columns, "text"), rows, columns))

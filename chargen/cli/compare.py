@@ -1,8 +1,12 @@
-"""`chargen compare`: models against each other on one text."""
+"""`chargen compare`: compare models on one text.
+
+From Python: `compare_models(CompareArguments(models=("small", "large"), corpus="held-out.txt"))`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,91 +17,142 @@ from chargen.ui.terminal_text import say, visible
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from chargen.config import DataConfig
     from chargen.lm import LanguageModel
     from chargen.text.corpus import Corpus
 
-MAX_LEARNED_CHARS = 1 << 20  #: of a text that the baselines learn from: its end, as at the end of a training run
-FEW_LINES = 30
-MAX_RESAMPLES = 1_000_000  #: some minutes for a text of 10,000 lines
+MAX_LEARNED_CHARS = 1 << 20  # the baselines learn from the end of a text, as at the end of a training run
+MIN_LINES = 30  # with fewer lines the intervals say little
+MAX_RESAMPLES = 1_000_000  # takes some minutes for a text of 10,000 lines
+CONFIDENCE = 0.95  # of the intervals
+
+comparison_option = options.option_group("Comparison")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareArguments:
+    """The arguments of `chargen compare`, named as on the command line; sizes in bytes."""
+
+    models: tuple[str, ...]
+    corpus: str
+    top: int = 5
+    resamples: int = 10_000
+    seed: int = 0
+    learn: str | None = None
+    encoding: str = "utf-8"
+    max_bytes: int = 10**9
+    device: str = "auto"
+    as_json: bool = False
+
+
+@dataclass(frozen=True)
+class LearnedText:
+    """The text that the baselines learn from; `text` is None if the training text of the model is not available."""
+
+    text: str | None
+    source: str  #: name of the text in the table
 
 
 @click.command(
+    cls=options.GroupedCommand,
     epilog="\b\nExamples:\n  chargen compare small large held-out.txt\n"
-    "  chargen compare chars bytes pieces held-out.txt --top 10 --json"
+    "  chargen compare chars bytes pieces held-out.txt --top 10 --json",
 )
-@click.argument("models", nargs=-1, required=True, type=options.NAME, metavar="MODEL MODEL...")
-@click.argument("corpus", type=options.NAME)
-@click.option("--top", type=click.IntRange(0), default=5, show_default=True, help="Lines to show that differ most.")
-@click.option(
-    "--resamples", type=click.IntRange(100, MAX_RESAMPLES), default=10_000, show_default=True, help="Of the bootstrap."
+@click.argument("models", nargs=-1, required=True, type=options.MODEL_NAME, metavar="MODEL MODEL...")
+@click.argument("corpus", type=options.CORPUS_NAME)
+@comparison_option(
+    "--top", type=click.IntRange(0), default=5, show_default=True, metavar="N",
+    help="Number of lines to show, those that differ most.",
+)  # fmt: skip
+@comparison_option(
+    "--resamples", type=click.IntRange(100, MAX_RESAMPLES), default=10_000, show_default=True, metavar="N",
+    help="Number of resamples of the bootstrap.",
+)  # fmt: skip
+@comparison_option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Random seed of the resamples."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the resamples.")
-@click.option(
-    "--learn",
-    type=options.NAME,
-    metavar="TEXT",
-    help="What the baselines learn from; else the first model's text, if found.",
-)
+@comparison_option(
+    "--learn", type=options.CORPUS_NAME, metavar="TEXT",
+    help="Text that the baselines learn from. Defaults to the training text of the first model, if it is available.",
+)  # fmt: skip
 @options.encoding
 @options.max_corpus_size("1GB")
 @options.device
 @options.as_json
-def compare(
-    models: tuple[str, ...],
-    corpus: str,
-    top: int,
-    resamples: int,
-    seed: int,
-    learn: str | None,
-    encoding: str,
-    max_bytes: int,
-    device: str,
-    as_json: bool,
-) -> None:
-    """Compare models on one text: bits per byte, and whether the difference is more than chance.
+def compare(**values: Any) -> None:
+    """Compare models on one text: bits per byte, and whether the differences are more than chance.
 
-    MODELs are two or more; CORPUS is a file, a folder, '-' or a corpus's name, best one that no model learned from.
-    It is read with carried state, as `chargen eval` does it. Bits are counted for each byte of the text as it is given,
-    so that models of characters, bytes and pieces can be compared.
+    Give two or more MODELs. CORPUS is a file, a folder, '-' or the name of a corpus, preferably one that no model was
+    trained on. It is read with carried state, as by `chargen eval`. Bits are counted per byte of the given text, so
+    that models of characters, bytes and pieces can be compared.
 
-    The others are compared with the first one. The interval holds 95 % of the differences on lines drawn anew from the
-    text's (a paired bootstrap). Below them: an interpolated 5-gram, lzma, and every character of the text alike.
+    Each model is compared with the first one. The interval contains 95 % of the differences on resampled lines of the
+    text (paired bootstrap). The rows below the models are baselines: an interpolated 5-gram, lzma, and a uniform
+    distribution over the characters of the text.
     """
-    if len(models) < 2:
-        raise click.UsageError("compare wants two models or more, and then a text.")
+    compare_models(CompareArguments(**values))
+
+
+def compare_models(args: CompareArguments) -> None:
+    """Compare models on a text and print the result on stdout.
+
+    Args:
+        args: the arguments of the command.
+
+    Raises:
+        ChargenError: If a model or a text cannot be read.
+        UsageError: If there is only one model.
+    """
+    if len(args.models) < 2:
+        raise click.UsageError("compare needs two models or more, and then a text.")
     from chargen.config import DataConfig
     from chargen.data.dataset import split_lines
     from chargen.lm import load
-    from chargen.scoring.bootstrap import differ_most
+    from chargen.scoring.bootstrap import most_different_lines
     from chargen.scoring.scorer import utf8_size
     from chargen.text.corpus import read_corpus
 
-    # Read as it is: each model brings it into the form of its training text, and the bytes of this one are counted.
-    config = DataConfig(encoding=encoding, newline="keep", normalize="none")
-    found = read_corpus([corpus], config, max_bytes=max_bytes)
-    lines = split_lines(found.text)
-    lms = [load(model) for model in models]
-    for lm in lms:
-        lm.device = device
-    nats, unknown = zip(*(lm.by_line(lines) for lm in lms), strict=True)
-    learned, source = _learned(lms[0], models[0], learn, config, max_bytes)
-    table = _table(models, nats, lines, learned, source, resamples, seed)
-    for row, counts in zip(table, unknown, strict=False):
+    # The text is read unchanged: each model normalizes it like its training text, and the bytes of this one count.
+    config = DataConfig(encoding=args.encoding, newline="keep", normalize="none")
+    corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
+    lines = split_lines(corpus.text)
+    lms = [load(model, args.device) for model in args.models]
+    nats, unknown = zip(*(lm.evaluate_lines(lines) for lm in lms), strict=True)
+    learned = _learned_text(lms[0], args, config)
+    rows = _rows(args, nats, lines, learned)
+    for row, counts in zip(rows, unknown, strict=False):
         row["unknown_chars"] = int(counts.sum())
-    apart = [(b, line) for b in range(1, len(lms)) for line in differ_most(nats[0], nats[b], top)]
-    far = [_line(lines, models, nats, b, line) for b, line in apart]
-    about = {"corpus": found.name, "chars": len(found.text), "bytes": utf8_size(found.text), "lines": len(lines)}
-    _say(found, lms, models, len(lines))
-    _print({**about, "resamples": resamples, "seed": seed, "confidence": 0.95}, table, far, len(lms), as_json)
+    line_differences = [
+        _line_difference(lines, args.models, nats, other, line)
+        for other in range(1, len(lms))
+        for line in most_different_lines(nats[0], nats[other], args.top)
+    ]
+    about = {
+        "corpus": corpus.name,
+        "chars": len(corpus.text),
+        "bytes": utf8_size(corpus.text),
+        "lines": len(lines),
+        "resamples": args.resamples,
+        "seed": args.seed,
+        "confidence": CONFIDENCE,
+    }
+    _print_notes(corpus, lms, args.models, len(lines))
+    _print(about, rows, line_differences, len(lms), args.as_json)
 
 
-def _table(
-    models: Sequence[str], nats: Sequence[Any], lines: Sequence[str], learned: str | None, source: str,
-    resamples: int, seed: int,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Return a row for each model, then for each baseline: what it costs, and how it differs from the first model."""
+def _rows(
+    args: CompareArguments, nats: Sequence[NDArray[np.float64]], lines: Sequence[str], learned: LearnedText
+) -> list[dict[str, Any]]:
+    """Return a row for each model and then for each baseline: its bits, and its difference from the first model.
+
+    Args:
+        args: the arguments of the command.
+        nats: for each model, −log p of each line in nats.
+        lines: of the text.
+        learned: the text for the baselines.
+    """
     import numpy as np
 
     from chargen.data.baselines import lzma_text_nats, ngram_line_nats, uniform_line_nats
@@ -105,87 +160,90 @@ def _table(
     from chargen.scoring.scorer import utf8_size
 
     sizes = np.array([utf8_size(line) for line in lines], dtype=np.float64)
-    chars, alphabet = sum(map(len, lines)), len(set("".join(lines)))
-    by_line = np.stack([*nats, ngram_line_nats(lines, learned), uniform_line_nats(lines)])
+    num_chars = sum(map(len, lines))
+    num_distinct = len(set("".join(lines)))
+    by_line = np.stack([*nats, ngram_line_nats(lines, learned.text), uniform_line_nats(lines)])
     names = [
-        *models,
-        f"a 5-gram, learned from {source or 'the other half of this text'}",
-        f"uniform over this text's {alphabet} characters",
-        f"lzma, {f'behind {source}' if source else 'of this text alone'}",
+        *args.models,
+        f"a 5-gram, learned from {learned.source or 'the other half of this text'}",
+        f"uniform over this text's {num_distinct} characters",
+        f"lzma, {f'behind {learned.source}' if learned.source else 'of this text alone'}",
     ]
-    totals = [*(float(row.sum()) for row in by_line), lzma_text_nats(lines, learned)]  # LZMA's has no parts
-    differences = [None, *paired_bootstrap(by_line, sizes, resamples, seed), None]
+    totals = [*(float(row.sum()) for row in by_line), lzma_text_nats(lines, learned.text)]
+    differences = [None, *paired_bootstrap(by_line, sizes, args.resamples, args.seed), None]  # LZMA has no lines
     return [
         {
             "name": name,
             "bits_per_byte": total / LN2 / float(sizes.sum()),
-            "bits_per_char": total / LN2 / chars,
+            "bits_per_char": total / LN2 / num_chars,
             **(difference.to_json() if difference else {}),
         }
         for name, total, difference in zip(names, totals, differences, strict=True)
     ]
 
 
-def _learned(
-    lm: LanguageModel, name: str, learn: str | None, config: DataConfig, max_bytes: int
-) -> tuple[str | None, str]:
-    """Return (what the baselines learn from, what to call it); (None, "") if the model's text is not at hand."""
+def _learned_text(lm: LanguageModel, args: CompareArguments, config: DataConfig) -> LearnedText:
+    """Return the end of the text that the baselines learn from: --learn, or the first model's training text."""
     from chargen.errors import CorpusError
     from chargen.runs import find_model
     from chargen.sampling.training_text_index import TrainingText, training_text
     from chargen.text.corpus import read_corpus
     from chargen.text.documents import MARK, separator
 
-    if learn is not None:
-        given = read_corpus([learn], config, max_bytes=max_bytes)
-        return given.text[-MAX_LEARNED_CHARS:], learn
+    if args.learn is not None:
+        corpus = read_corpus([args.learn], config, max_bytes=args.max_bytes)
+        return LearnedText(corpus.text[-MAX_LEARNED_CHARS:], args.learn)
+    name = args.models[0]
     try:
         text = training_text(lm.checkpoint, model_path=find_model(name))
     except CorpusError:
-        return None, ""
-    between = separator(TrainingText.of(lm.checkpoint).data.documents)
-    return text.read()[-MAX_LEARNED_CHARS:].replace(MARK, between), f"{name}’s text"
+        return LearnedText(None, "")
+    mark = separator(TrainingText.of(lm.checkpoint).data.documents)
+    return LearnedText(text.read()[-MAX_LEARNED_CHARS:].replace(MARK, mark), f"{name}’s text")
 
 
-def _line(
-    lines: Sequence[str], models: Sequence[str], nats: Sequence[np.ndarray[Any, Any]], other: int, line: int
+def _line_difference(
+    lines: Sequence[str], models: Sequence[str], nats: Sequence[NDArray[np.float64]], other: int, line: int
 ) -> dict[str, Any]:
-
-    bits, other_bits = float(nats[0][line]) / LN2, float(nats[other][line]) / LN2
+    """Return the difference between the models 0 and `other` on the line with the index `line`."""
+    first_bits = float(nats[0][line]) / LN2
+    other_bits = float(nats[other][line]) / LN2
     return {
         "line": line + 1,
         "text": lines[line].rstrip("\r\n"),
         "first": models[0],
         "other": models[other],
-        "first_bits": bits,
+        "first_bits": first_bits,
         "other_bits": other_bits,
-        "difference_bits": other_bits - bits,
+        "difference_bits": other_bits - first_bits,
     }
 
 
-def _say(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[str], num_lines: int) -> None:
-    """Say what makes the numbers less than they seem."""
+def _print_notes(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[str], num_lines: int) -> None:
+    """Print the reasons why the numbers say less than they seem to."""
     for lm, name in zip(lms, models, strict=True):
         if corpus.has_sha256(lm.checkpoint.about.get("corpus_sha256")):
             say(f"note: {name} learned from a part of this very text")
-    if num_lines < FEW_LINES:
+    if num_lines < MIN_LINES:
         say(f"note: {num_lines} lines are too few for the intervals to say much")
 
 
 def _print(
-    about: dict[str, Any], table: list[dict[str, Any]], far: list[dict[str, Any]], num_models: int, as_json: bool
-) -> None:
+    about: dict[str, Any], rows: list[dict[str, Any]], line_differences: list[dict[str, Any]], num_models: int,
+    as_json: bool,
+) -> None:  # fmt: skip
     from chargen.ui.console import print_json, stdout_console
-    from chargen.ui.tables import comparison_table, lines_apart_table
+    from chargen.ui.tables import comparison_table, line_difference_table
 
     if as_json:
-        print_json({**about, "models": table[:num_models], "baselines": table[num_models:], "lines_apart": far})
+        models, baselines = rows[:num_models], rows[num_models:]
+        print_json({**about, "models": models, "baselines": baselines, "lines_apart": line_differences})
         return
-    first = table[0]["name"]
-    stdout_console().print(comparison_table(table))
+    first = rows[0]["name"]
+    stdout_console().print(comparison_table(rows))
     stdout_console().print(
         f"{about['chars']:,} characters, {about['bytes']:,} bytes, {about['lines']:,} lines; differences from "
         f"{visible(first)}, 95 % of {about['resamples']:,} resamples"
     )
-    for other in dict.fromkeys(line["other"] for line in far):
-        stdout_console().print(lines_apart_table([line for line in far if line["other"] == other]))
+    for other in dict.fromkeys(line["other"] for line in line_differences):
+        stdout_console().print(line_difference_table([line for line in line_differences if line["other"] == other]))

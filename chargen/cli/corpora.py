@@ -1,9 +1,9 @@
-"""`chargen corpora`: texts that have a name, and a look at one's own."""
+"""`chargen corpora`: list and create built-in corpora, check a text, and clear the cache of encoded texts."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,20 @@ from chargen.cli import options
 from chargen.ui.terminal_text import visible
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckArguments:
+    """The arguments of `chargen corpora check`, named as on the command line; sizes in bytes."""
+
+    corpus: tuple[str, ...]
+    encoding: str = "utf-8"
+    newline: str = "lf"
+    normalize: str = "nfc"
+    documents: str = "none"
+    text_field: str = "text"
+    max_bytes: int = 100 * 10**9
+    as_json: bool = False
+
+
 @click.group(
     invoke_without_command=True,
     epilog="\b\nExamples:\n  chargen corpora\n  chargen corpora get markov --output markov.txt\n"
@@ -20,15 +34,15 @@ from chargen.ui.terminal_text import visible
 )
 @click.pass_context
 def corpora(ctx: click.Context) -> None:
-    """List the corpora that have a name; make one into a file; check a text."""
+    """List the built-in corpora, write one to a file, or check a text."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_corpora)
 
 
-@corpora.command(name="list", epilog="\b\nExample:\n  chargen corpora list --json")
+@corpora.command(name="list", cls=options.GroupedCommand, epilog="\b\nExample:\n  chargen corpora list --json")
 @options.as_json
 def list_corpora(as_json: bool = False) -> None:
-    """List the corpora that `chargen train` knows by name."""
+    """List the built-in corpora, which `chargen train` knows by name."""
     from chargen.text.builtin_corpora import SOURCES
     from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import plain_table
@@ -36,85 +50,103 @@ def list_corpora(as_json: bool = False) -> None:
     if as_json:
         print_json([{"name": n, "about": s.about, "needs_network": not s.offline} for n, s in SOURCES.items()])
     else:
-        stdout_console().print(
-            plain_table(("name", "what it is"), [(name, source.about) for name, source in SOURCES.items()])
-        )
+        rows = [(name, source.about) for name, source in SOURCES.items()]
+        stdout_console().print(plain_table(("name", "what it is"), rows))
 
 
 @corpora.command(
-    epilog="\b\nExamples:\n  chargen corpora get shakespeare\n  chargen corpora get markov:2 --output - | head -c 100"
+    cls=options.GroupedCommand,
+    epilog="\b\nExamples:\n  chargen corpora get shakespeare\n  chargen corpora get markov:2 --output - | head -c 100",
 )
-@click.argument("name", type=options.NAME)
-@click.option(
-    "--output",
-    type=options.NAME,
-    metavar="FILE",
-    help="Where to write it; '-' is stdout. corpora/NAME.txt if left out.",
-)
+@click.argument("name", type=options.BUILTIN_CORPUS_NAME)
+@options.output_option(
+    "--output", type=options.FILE_NAME, metavar="FILE", show_default="corpora/NAME.txt",
+    help="File to write; '-' is standard output.",
+)  # fmt: skip
 @options.as_json
-def get(name: str, output: str | None, as_json: bool) -> None:
-    """Make the corpus NAME into a file."""
+def get(name: str, output: str | None = None, as_json: bool = False) -> None:
+    """Write the built-in corpus NAME to a file."""
     from chargen.io import write_atomically
     from chargen.text.builtin_corpora import read_source
     from chargen.ui.console import print_json
 
-    made = read_source(name)
-    data = made.text.encode("utf-8")
+    corpus = read_source(name)
+    data = corpus.text.encode("utf-8")
     if output == "-":
-        if sys.stdout.isatty():  # which is to be shown the text, not to obey it
-            sys.stdout.write(made.text)
+        if sys.stdout.isatty():  # the terminal must show the text, not execute it: sys.stdout makes it visible
+            sys.stdout.write(corpus.text)
         else:
             sys.stdout.buffer.write(data)
         return
     path = Path(output) if output else Path("corpora") / f"{name.replace(':', '-')}.txt"
     write_atomically(path, [data])
     if as_json:
-        print_json({"path": str(path), "chars": len(made.text), "entropy_nats_per_char": made.entropy_nats_per_char})
+        entropy = corpus.entropy_nats_per_char
+        print_json({"path": str(path), "chars": len(corpus.text), "entropy_nats_per_char": entropy})
     else:
         click.echo(str(path))
 
 
-@corpora.command(epilog="\b\nExample:\n  chargen corpora check my.txt --json")
-@click.argument("corpus", nargs=-1, required=True, type=options.NAME)
+@corpora.command(cls=options.GroupedCommand, epilog="\b\nExample:\n  chargen corpora check my.txt --json")
+@click.argument("corpus", nargs=-1, required=True, type=options.CORPUS_NAME)
 @options.encoding
 @options.newline
 @options.normalize
-@options.documents
+@options.documents(options.corpus_option)
 @options.text_field
 @options.max_corpus_size("100GB")
 @options.as_json
-def check(corpus: tuple[str, ...], max_bytes: int, as_json: bool, **choices: Any) -> None:
-    """Read CORPUS as `chargen train` would, and say what is odd about it and what to do."""
+def check(**values: Any) -> None:
+    """Read CORPUS as `chargen train` does, and report unusual properties and what to do about them."""
+    check_corpus(CheckArguments(**values))
+
+
+def check_corpus(args: CheckArguments) -> None:
+    """Examine a corpus, and print its properties and findings on stdout.
+
+    Args:
+        args: the arguments of the command.
+
+    Raises:
+        ChargenError: If the corpus cannot be read, or a setting is out of range.
+    """
     from chargen.config import DataConfig
     from chargen.text.corpus import read_corpus
     from chargen.text.quality import examine
     from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import key_value_table
 
-    config = DataConfig(**choices)
-    facts, findings = examine(read_corpus(corpus, config, max_bytes=max_bytes), config.val_fraction)
-    if as_json:
+    config = DataConfig(
+        encoding=args.encoding,
+        newline=args.newline,
+        normalize=args.normalize,
+        documents=args.documents,
+        text_field=args.text_field,
+    )
+    facts, findings = examine(read_corpus(args.corpus, config, max_bytes=args.max_bytes), config.val_fraction)
+    if args.as_json:
         print_json({**asdict(facts), "findings": [asdict(finding) for finding in findings]})
         return
-    numbers = [(k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in asdict(facts).items()]
-    stdout_console().print(key_value_table(numbers))
+    rows = [(k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in asdict(facts).items()]
+    console = stdout_console()
+    console.print(key_value_table(rows))
     for finding in findings:
-        stdout_console().print(f"\n{visible(finding.kind)}: {visible(finding.what)}\n  {visible(finding.advice)}")
+        console.print(f"\n{visible(finding.kind)}: {visible(finding.what)}\n  {visible(finding.advice)}")
         for place in finding.places:
-            stdout_console().print(f"    {visible(place)}")
+            console.print(f"    {visible(place)}")
     if not findings:
-        stdout_console().print("\nNothing odd was found.")
+        console.print("\nNothing odd was found.")
 
 
-@corpora.command(epilog="\b\nExample:\n  chargen corpora clean")
+@corpora.command(cls=options.GroupedCommand, epilog="\b\nExample:\n  chargen corpora clean")
 @options.as_json
-def clean(as_json: bool) -> None:
-    """Delete the encoded texts that runs keep for the next one; they are made again when they are needed."""
+def clean(as_json: bool = False) -> None:
+    """Delete the cache of encoded texts, which runs share; they are encoded again when needed."""
     from chargen.data.token_store import CACHE, clean_cache
     from chargen.ui.console import print_json
 
-    files, size = clean_cache()
+    num_files, size_bytes = clean_cache()
     if as_json:
-        print_json({"folder": str(CACHE), "files": files, "bytes": size})
+        print_json({"folder": str(CACHE), "files": num_files, "bytes": size_bytes})
     else:
-        click.echo(f"{CACHE}: {files:,} files deleted, {size:,} bytes")
+        click.echo(f"{CACHE}: {num_files:,} files deleted, {size_bytes:,} bytes")

@@ -1,8 +1,11 @@
-"""`chargen eval`: a model measured on a whole text."""
+"""`chargen eval`: evaluate a model on a whole text.
+
+From Python: `evaluate_model(EvalArguments(corpus=("held-out.txt",)))`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,103 +16,156 @@ from chargen.config import LN2
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
     from chargen.scoring.dynamic_evaluation import AdaptedEvaluation
+    from chargen.scoring.whole_text import TextEvaluation
+
+adapt_option = options.option_group("Dynamic evaluation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalArguments:
+    """The arguments of `chargen eval`, named as on the command line; sizes in bytes."""
+
+    corpus: tuple[str, ...]
+    model: str | None = None
+    encoding: str = "utf-8"
+    max_bytes: int = 10**9
+    device: str = "auto"
+    threads: int | None = None
+    adapt: bool = False
+    adapt_rule: str | None = None
+    adapt_rate: float | None = None
+    adapt_decay: float | None = None
+    adapt_segment: int | None = None
+    as_json: bool = False
 
 
 @click.command(
     name="eval",
+    cls=options.GroupedCommand,
     epilog="\b\nExamples:\n  chargen eval held-out.txt\n  chargen eval -m shakespeare play.txt --json\n"
     "  chargen eval -m shakespeare play.txt --adapt",
 )
-@click.argument("corpus", nargs=-1, required=True, type=options.NAME)
+@click.argument("corpus", nargs=-1, required=True, type=options.CORPUS_NAME)
 @options.model
 @options.encoding
 @options.max_corpus_size("1GB")
+@adapt_option("--adapt", is_flag=True, help="Also evaluate a copy of the model that learns from the text.")
+@adapt_option(
+    "--adapt-rule", type=click.Choice(["rms", "sgd"]), show_default="rms", help="Rule that updates the weights."
+)
+@adapt_option(
+    "--adapt-rate", type=float, show_default="0.001; for sgd 0.05", metavar="RATE", help="Learning rate of the copy."
+)
+@adapt_option(
+    "--adapt-decay", type=float, show_default="0.001", metavar="RATE",
+    help="Rate at which the copy returns to the trained weights, per segment.",
+)  # fmt: skip
+@adapt_option(
+    "--adapt-segment", type=int, show_default="20", metavar="TOKENS", help="Tokens that are scored before each update."
+)
 @options.device
-@click.option("--adapt", is_flag=True, help="Also let a copy of the model learn from the text as it goes.")
-@click.option("--adapt-rule", type=click.Choice(["rms", "sgd"]), help="[default: rms]")
-@click.option("--adapt-rate", type=float, help="Learning rate. [default: 0.001; of sgd 0.05]")
-@click.option("--adapt-decay", type=float, help="Back towards the trained weights, a segment. [default: 0.001]")
-@click.option("--adapt-segment", type=int, help="Ids that are scored before each step. [default: 20]")
+@options.threads
 @options.as_json
-def evaluate(corpus: tuple[str, ...], model: str | None, encoding: str, max_bytes: int, device: str,
-             adapt: bool, as_json: bool, **how: Any) -> None:  # fmt: skip
-    """Measure a model on a whole text: bits per character, with the state carried from its beginning to its end.
+def evaluate(**values: Any) -> None:
+    """Evaluate a model on a whole text: bits per character, with the state carried from the start to the end.
 
-    CORPUS is a file, a folder, '-' or a corpus's name; several are put end to end. "windows" is the same text in pieces
-    of 256 characters, each read without what stands before it but one character.
+    CORPUS is a file, a folder, '-' or the name of a corpus; several are concatenated. "windows" is the same text in
+    pieces of 256 characters, where the model reads only one character before each piece.
 
-    To a model of documents the end of each is a character, as it was in training; `chargen score` divides by a
-    text's own characters.
+    For a model of documents the end of each document counts as a character, as it does in training; `chargen score`
+    divides by the characters of the text itself.
 
-    --adapt adds the number of dynamic evaluation (Krause et al. 2018): a copy of the model scores a segment, then
-    learns from it, then scores the next. It is labelled as that wherever it stands; the plain number stays beside it,
-    and the model's file as it is.
+    --adapt adds the result of dynamic evaluation (Krause et al. 2018): a copy of the model scores a segment, then
+    learns from it, then scores the next one. The result is always labelled as such, the result of the unchanged model
+    is printed, too, and the model file does not change.
     """
-    if not adapt and any(value is not None for value in how.values()):
-        raise click.UsageError("--adapt-rule, --adapt-rate, --adapt-decay and --adapt-segment go with --adapt.")
+    evaluate_model(EvalArguments(**values))
+
+
+def evaluate_model(args: EvalArguments) -> None:
+    """Evaluate a model on a text and print the result on stdout.
+
+    Args:
+        args: the arguments of the command.
+
+    Raises:
+        ChargenError: If the model or the text cannot be read, or a setting of --adapt is out of range.
+        UsageError: If an option of --adapt is given without it.
+    """
+    adapt_values = (args.adapt_rule, args.adapt_rate, args.adapt_decay, args.adapt_segment)
+    if not args.adapt and any(value is not None for value in adapt_values):
+        raise click.UsageError("--adapt-rule, --adapt-rate, --adapt-decay and --adapt-segment need --adapt.")
+    options.use_threads(args.threads)
     from chargen.config import DataConfig
     from chargen.lm import load
     from chargen.text.corpus import read_corpus
-    from chargen.ui.console import print_json, stderr_console, stdout_console
+    from chargen.ui.console import print_json, stderr_console
+
+    lm = load(args.model, args.device)
+    # The text is read unchanged: the model normalizes it like its training text, and counts the bytes of this one.
+    config = DataConfig(encoding=args.encoding, newline="keep", normalize="none")
+    text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
+    evaluation = lm.evaluate(text.text)
+    if evaluation.unknown_chars:
+        unknown = f"{evaluation.unknown_chars:,} of the {evaluation.chars:,} characters"
+        stderr_console().print(f"note: the model does not know {unknown}")
+    adapted = _evaluate_adapted(lm.checkpoint, text.text, args) if args.adapt else None
+    if args.as_json:
+        more = {"adapted": adapted.to_json()} if adapted else {}
+        print_json({"corpus": text.name, **asdict(evaluation), **more})
+    else:
+        _print(text.name, evaluation, adapted)
+
+
+def _evaluate_adapted(checkpoint: Checkpoint, text: str, args: EvalArguments) -> AdaptedEvaluation:
+    """Run the dynamic evaluation, with a progress bar on a terminal."""
+    from chargen.networks.torch_runtime import resolve_device
+    from chargen.scoring.dynamic_evaluation import Adaptation, AdaptedEvaluation, evaluate_adapted
+    from chargen.ui.console import ProgressBar, stderr_console
+
+    settings = {
+        "rule": args.adapt_rule,
+        "learning_rate": args.adapt_rate,
+        "decay": args.adapt_decay,
+        "segment_ids": args.adapt_segment,
+    }
+    adaptation = Adaptation(**{name: value for name, value in settings.items() if value is not None})  # type: ignore[arg-type]
+    with ProgressBar(stderr_console(), 1.0) as bar:
+        for step in evaluate_adapted(checkpoint, text, adaptation, resolve_device(args.device)):
+            if isinstance(step, AdaptedEvaluation):
+                return step
+            bar.show("adapting", step)
+    raise AssertionError("the last step is the result")
+
+
+def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | None) -> None:
+    """Print the result as a table, and the totals below it."""
+    from chargen.ui.console import stdout_console
     from chargen.ui.tables import plain_table
 
-    lm = load(model)
-    lm.device = device
-    # Read as it is: the model brings it into the form of its training text, and counts the bytes of this one.
-    text = read_corpus(corpus, DataConfig(encoding=encoding, newline="keep", normalize="none"), max_bytes=max_bytes)
-    found = lm.evaluate(text.text)
-    console = stdout_console()
-    if found.unknown_chars:
-        note = f"note: the model does not know {found.unknown_chars:,} of the {found.chars:,} characters"
-        stderr_console().print(note)
-    adapted = _adapted(lm.checkpoint, text.text, how, device) if adapt else None
-    if as_json:
-        print_json({"corpus": text.name, **asdict(found), **({"adapted": adapted.to_json()} if adapted else {})})
-        return
-    rows = [
-        ("carried, the whole text", found.loss_nats_per_char),
-        ("  first half", found.first_half_nats_per_char),
-        ("  second half", found.second_half_nats_per_char),
-        ("windows of 256", found.windows_256_nats_per_char),
+    losses = [
+        ("carried, the whole text", evaluation.loss_nats_per_char),
+        ("  first half", evaluation.first_half_nats_per_char),
+        ("  second half", evaluation.second_half_nats_per_char),
+        ("windows of 256", evaluation.windows_256_nats_per_char),
     ]
     if adapted:
-        rows += [
-            ("adapted on the way (dynamic evaluation)", adapted.loss_nats_per_char),
+        losses += [
+            ("adapted while reading (dynamic evaluation)", adapted.loss_nats_per_char),
             ("  first half", adapted.first_half_nats_per_char),
             ("  second half", adapted.second_half_nats_per_char),
         ]
+    console = stdout_console()
     numbers = ("bits/char", "nats/char")
+    rows = [(label, f"{nats / LN2:.3f}", f"{nats:.4f}") for label, nats in losses]
+    console.print(plain_table((name, *numbers), rows, numbers))
+    ends = f" ({evaluation.document_ends:,} of them ends of documents)" if evaluation.document_ends else ""
     console.print(
-        plain_table((text.name, *numbers), [(name, f"{n / LN2:.3f}", f"{n:.4f}") for name, n in rows], numbers)
-    )
-    ends = f" ({found.document_ends:,} of them ends of documents)" if found.document_ends else ""
-    console.print(
-        f"{found.chars:,} characters{ends}, {found.bytes:,} bytes; {found.bits_per_byte:.3f} bits/byte, "
-        f"perplexity {found.perplexity_per_char:.2f} per character"
+        f"{evaluation.chars:,} characters{ends}, {evaluation.bytes:,} bytes; {evaluation.bits_per_byte:.3f} bits/byte, "
+        f"perplexity {evaluation.perplexity_per_char:.2f} per character"
     )
     if adapted:
         console.print(
             f"adapted by {adapted.rule}, rate {adapted.learning_rate:g}, decay {adapted.decay:g}, segments of "
             f"{adapted.segment_ids}: {adapted.bits_per_byte:.3f} bits/byte; each was scored before it was learned from"
         )
-
-
-def _adapted(checkpoint: Checkpoint, text: str, how: dict[str, Any], device: str) -> AdaptedEvaluation:
-    """Run the dynamic evaluation, with its progress on a terminal."""
-    from chargen.networks.torch_runtime import resolve_device
-    from chargen.scoring.dynamic_evaluation import Adaptation, AdaptedEvaluation, evaluate_adapted
-    from chargen.ui.console import progress_bar, stderr_console
-
-    names = {
-        "adapt_rule": "rule",
-        "adapt_rate": "learning_rate",
-        "adapt_decay": "decay",
-        "adapt_segment": "segment_ids",
-    }
-    given = Adaptation(**{names[key]: value for key, value in how.items() if value is not None})
-    with progress_bar(stderr_console(), 1.0) as show:
-        for step in evaluate_adapted(checkpoint, text, given, resolve_device(device)):
-            if isinstance(step, AdaptedEvaluation):
-                return step
-            show("adapting", step)
-    raise AssertionError("the last step is the result")

@@ -1,4 +1,7 @@
-"""`chargen info`: which models there are, and what one of them is."""
+"""`chargen info`: list the models, or describe one.
+
+From Python: `describe_models("shakespeare", as_json=True)`.
+"""
 
 from __future__ import annotations
 
@@ -12,54 +15,56 @@ from chargen.ui.terminal_text import say
 
 
 @click.command(
-    epilog="\b\nExamples:\n  chargen info\n  chargen info shakespeare\n  chargen info model.safetensors --json"
+    cls=options.GroupedCommand,
+    epilog="\b\nExamples:\n  chargen info\n  chargen info shakespeare\n  chargen info model.safetensors --json",
 )
-@click.argument("model", required=False, type=options.NAME)
+@click.argument("model", required=False, type=options.MODEL_NAME)
 @options.as_json
 def info(model: str | None, as_json: bool) -> None:
     """List the models under checkpoints/, newest last; or describe MODEL."""
-    from chargen.runs import CHECKPOINTS, find_model, model_files
+    describe_models(model, as_json)
+
+
+def describe_models(model: str | None = None, as_json: bool = False) -> None:
+    """Print the properties of a model on stdout, or a table of all models.
+
+    Args:
+        model: model file, run folder or run name; None for all models under checkpoints/.
+        as_json: whether to print JSON.
+
+    Raises:
+        ModelError: If the model does not exist or cannot be read. Models of a table that cannot be read get a note.
+    """
+    from chargen.errors import ChargenError
+    from chargen.runs import CHECKPOINTS, find_model, list_model_files
+    from chargen.ui.console import print_json
 
     if model is not None:
-        _describe(_facts(str(find_model(model))), as_json)
+        facts = _facts(str(find_model(model)))
+        if as_json:
+            print_json(facts)
+        else:
+            _print_one(facts)
         return
-    from chargen.errors import ChargenError
-    from chargen.ui.console import print_json, stdout_console
-    from chargen.ui.tables import plain_table
-
-    facts = []
-    for path in model_files():
+    all_facts = []
+    for path in list_model_files():
         try:
-            facts.append({"name": path.parent.name, **_facts(str(path))})
+            all_facts.append({"name": path.parent.name, **_facts(str(path))})
         except ChargenError as error:
             say(f"note: {error.message}")
     if as_json:
-        print_json(facts)
-    elif not facts:
+        print_json(all_facts)
+    elif not all_facts:
         say(f"no model under {CHECKPOINTS}/ yet. Train one: chargen train corpus.txt")
     else:
-        rows = []
-        for fact in facts:
-            loss = fact["val_loss_nats_per_char"]
-            rows.append(
-                (
-                    fact["name"],
-                    "–" if loss is None else f"{loss / LN2:.3f}",
-                    fact["network"],
-                    f"{fact['parameters']:,}",
-                    fact["corpus"] or "–",
-                )
-            )
-        stdout_console().print(
-            plain_table(("name", "bits/char", "network", "parameters", "corpus"), rows, ("bits/char", "parameters"))
-        )
+        _print_table(all_facts)
 
 
 def _facts(path: str) -> dict[str, Any]:
-    """Return what a model file says of itself.
+    """Return the properties of a model file.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: If it cannot be read.
     """
     from pathlib import Path
 
@@ -76,7 +81,7 @@ def _facts(path: str) -> dict[str, Any]:
         "cell": config.cell,
         "num_layers": config.num_layers,
         "hidden_size": config.hidden_size,
-        "members": config.members,
+        "ensemble_size": config.ensemble_size,
         "embedding_dim": config.embedding_dim,
         "ngrams": config.ngrams,
         "dropout": config.dropout,
@@ -97,20 +102,30 @@ def _facts(path: str) -> dict[str, Any]:
     }
 
 
-def _describe(facts: dict[str, Any], as_json: bool) -> None:
-    from chargen.ui.console import print_json, stdout_console
+def _print_one(facts: dict[str, Any]) -> None:
+    from chargen.ui.console import stdout_console
     from chargen.ui.tables import key_value_table
 
-    if as_json:
-        print_json(facts)
-        return
-    shown = {
-        key: f"{v:,}"
-        if isinstance(v, int) and not isinstance(v, bool)
-        else f"{v:.4f}"
-        if isinstance(v, float)
-        else str(v)
-        for key, v in facts.items()
-        if v is not None
-    }
-    stdout_console().print(key_value_table((key.replace("_", " "), value) for key, value in shown.items()))
+    rows = [(name.replace("_", " "), _format(value)) for name, value in facts.items() if value is not None]
+    stdout_console().print(key_value_table(rows))
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _print_table(all_facts: list[dict[str, Any]]) -> None:
+    from chargen.ui.console import stdout_console
+    from chargen.ui.tables import plain_table
+
+    rows = []
+    for facts in all_facts:
+        loss_nats = facts["val_loss_nats_per_char"]
+        bits_per_char = "–" if loss_nats is None else f"{loss_nats / LN2:.3f}"
+        rows.append(
+            (facts["name"], bits_per_char, facts["network"], f"{facts['parameters']:,}", facts["corpus"] or "–")
+        )
+    columns = ("name", "bits/char", "network", "parameters", "corpus")
+    stdout_console().print(plain_table(columns, rows, ("bits/char", "parameters")))

@@ -1,14 +1,16 @@
-"""`chargen`: the group of commands, and what becomes of errors.
+"""`chargen`: the group of commands, exit statuses, and signals.
 
-To add a command: write `cli/mine.py` with a click command, and add its line to `COMMANDS`. A command is imported when
-it is called; `--help` of the group imports none.
+To add a command: write `cli/mine.py` with a click command, and add one line to `COMMANDS`. A command's module is
+imported when the command is called; `chargen --help` imports none of them.
 
-    exit status   0 done   1 a stated error   2 wrong usage   130 Ctrl-C   143 SIGTERM
+    exit status   0 done   1 an expected error   2 wrong usage   130 Ctrl-C   143 SIGTERM
 
-Signals of a command that trains: the first one asks it to stop, a second one stops it at once.
+A command that trains handles signals with `stop_on_signals`. The first signal asks it to stop: it saves the best model
+and the training state. A second signal ends it at once.
 
-SIGINT (Ctrl-C)    the best model and the training state are saved, exit status 130
-SIGTERM, SIGHUP    the same, 143 and 129: a machine that is shut down, a terminal that is closed
+    SIGINT (Ctrl-C)   exit status 130
+    SIGTERM           exit status 143, for instance when the machine is shut down
+    SIGHUP            exit status 129, when the terminal is closed
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,29 +32,46 @@ from chargen.errors import ChargenError, ConfigError, StoppedError
 from chargen.registry import did_you_mean
 from chargen.ui.terminal_text import install, say, visible, visible_streams
 
-STARTED = time.perf_counter()  #: when the process began, for budgets that are the whole process's
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+STARTED = time.perf_counter()  # when the process started: a time budget includes the start-up of Python
+COMPLETE_VARIABLE = "_CHARGEN_COMPLETE"  # a shell sets it when it asks for completions; the name is click's convention
 
 COMMANDS = {
     "train": ("chargen.cli.train:train", "Train a model on a text."),
-    "sample": ("chargen.cli.sample:sample", "Write text with a model."),
-    "play": ("chargen.cli.play:play", "Write with a model, live, on the terminal."),
-    "score": ("chargen.cli.score:score", "Say how likely sentences are, and rank them."),
-    "eval": ("chargen.cli.eval:evaluate", "Measure a model on a whole text."),
+    "sample": ("chargen.cli.sample:sample", "Generate text with a model."),
+    "play": ("chargen.cli.play:play", "Write with a model interactively in the terminal."),
+    "score": ("chargen.cli.score:score", "Print how likely sentences are, and rank them."),
+    "eval": ("chargen.cli.eval:evaluate", "Evaluate a model on a whole text."),
     "compare": ("chargen.cli.compare:compare", "Compare models on a text."),
-    "rescore": ("chargen.cli.rescore:rescore", "Combine a model's score with those of N-best lists."),
-    "classify": ("chargen.cli.classify:classify", "Say which of several models a text fits best."),
+    "rescore": ("chargen.cli.rescore:rescore", "Add a model's score to N-best lists."),
+    "classify": ("chargen.cli.classify:classify", "Classify texts, and train classifiers."),
     "info": ("chargen.cli.info:info", "List the models, or describe one."),
-    "corpora": ("chargen.cli.corpora:corpora", "List, make and check corpora."),
+    "corpora": ("chargen.cli.corpora:corpora", "List, create and check corpora."),
 }
 
+EPILOG = """\b
+Environment variables:
+  CHARGEN_CHECKPOINTS   folder of the runs (default: checkpoints)
+  CHARGEN_DEVICE        default of --device
+  CHARGEN_THREADS       default of --threads
 
-class Commands(click.Group):
-    """The table of commands as a click group."""
+\b
+Shell completion (bash; zsh and fish likewise, fish: … | source):
+  eval "$(_CHARGEN_COMPLETE=bash_source chargen)"
+"""
+
+
+class CommandTable(click.Group):
+    """The table `COMMANDS` as a click group."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; return None if there is no command of this name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -60,35 +79,55 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table into the help, without importing the commands."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        """Find the command that is called; for an unknown one, fail with the most similar name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             ctx.fail(f"no command {args[0]!r}. {did_you_mean(args[0], COMMANDS)}".strip())
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that start with `incomplete`, without importing the commands."""
+        from click.shell_completion import CompletionItem
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+        commands = [CompletionItem(name, help=summary) for name, (_, summary) in COMMANDS.items()]
+        return [
+            *(item for item in commands if item.value.startswith(incomplete)),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
+
+
+@click.group(
+    cls=CommandTable,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="chargen")
 def cli() -> None:
     """Small language models of your own text: train, sample, score.
 
     \b
-      chargen train corpus.txt        the best model it can get in five minutes
-      chargen sample --temp 0.8       writes more of it
-      chargen score "a sentence"      says how likely it is
+      chargen train corpus.txt        trains the best model it can in five minutes
+      chargen sample --temp 0.8       generates text with it
+      chargen score "a sentence"      prints how likely the sentence is
     """
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed, as by `<&-`: there is nothing to read, and nobody who reads
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - it is the process's
+        if getattr(sys, name) is None:  # it is closed (`<&-`): read nothing, and write to nowhere
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - it belongs to the process
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a test's stand-in has none
+        if hasattr(stream, "reconfigure"):  # a replacement in a test has no such method
             stream.reconfigure(encoding="utf-8", errors="replace")
+    if COMPLETE_VARIABLE in os.environ:
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(cli, {}, "chargen", COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE]))
     install()
     sys.exit(run(arguments))
 
@@ -100,6 +139,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
+    """Run the command line, print its error if there is one, and return its exit status."""
     try:
         with cli.make_context("chargen", list(sys.argv[1:] if arguments is None else arguments)) as context:
             status = cli.invoke(context)
@@ -108,30 +148,31 @@ def _run(arguments: list[str] | None) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        vars(error).update(message=visible(error.message))  # it quotes the arguments
+        vars(error).update(message=visible(error.message))  # the message quotes the arguments
         error.show()
         return error.exit_code
     except ConfigError as error:
-        return _say(error, 2)
+        return _print_error(error, 2)
     except ChargenError as error:
-        return _say(error, 1)
+        return _print_error(error, 1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         return 130
     except BrokenPipeError:
         from chargen.ui.console import abandon_output
 
-        abandon_output()  # the reader of our output has left (`chargen sample | head`)
+        abandon_output()  # the reader of the output has closed the pipe (`chargen sample | head`)
         return 0
     except OSError as error:
-        return _say(ChargenError(f"{error.filename or 'output'}: {error.strerror or error}"), 1)
+        return _print_error(ChargenError(f"{error.filename or 'output'}: {error.strerror or error}"), 1)
 
 
-def _say(error: ChargenError, status: int) -> int:
+def _print_error(error: ChargenError, status: int) -> int:
+    """Print an error and its hint on stderr, a line each; return the exit status."""
     try:
         for line in filter(None, (f"error: {error.message}", error.hint)):
             say(line)
-    except OSError:  # stderr was closed, and there is no other place to say it: the exit status does
+    except OSError:  # stderr is closed: only the exit status can report the error
         from chargen.ui.console import abandon_output
 
         abandon_output()
@@ -139,7 +180,7 @@ def _say(error: ChargenError, status: int) -> int:
 
 
 class StopRequest(threading.Event):
-    """Set by the first signal."""
+    """An event that the first signal sets."""
 
     status = 130  #: exit status of a command that was stopped: 128 + the signal's number
 
@@ -151,9 +192,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
     A signal that the process was started to ignore (SIGHUP under `nohup`) stays ignored.
 
     Raises:
-        click.exceptions.Exit: what was stopped had nothing to keep; its message was printed.
-        KeyboardInterrupt: at a second SIGINT.
-        SystemExit: at another second signal, with 128 + its number.
+        click.exceptions.Exit: If a run was stopped before it had a model to save. Its message has been printed.
+        KeyboardInterrupt: At a second SIGINT.
+        SystemExit: At another second signal, with the status 128 + its number.
     """
     request = StopRequest()
 
@@ -167,8 +208,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
             raise SystemExit(request.status)
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else [])]
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in before.items():
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in handlers.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, on_signal)
     try:
@@ -177,5 +218,5 @@ def stop_on_signals() -> Iterator[StopRequest]:
         say(f"{error.message}. {error.hint}")
         raise click.exceptions.Exit(request.status) from error
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,10 +1,24 @@
-"""Options that several commands share, and the types of their values."""
+"""Options that several commands share, the types of their values, and the groups that help lists them in.
+
+Each command is a `GroupedCommand`, and each of its options belongs to one group:
+
+    corpus_option = option_group("Corpus")
+
+    @corpus_option("--encoding", default="utf-8", help="Text encoding of the input files.")
+
+Help prints the groups in the order in which the command declares them. The types `ModelName`, `CorpusName`, … also
+tell the shell how to complete a value. Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -12,116 +26,142 @@ from click.core import ParameterSource
 from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE
 from chargen.ui.terminal_text import write_raw
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+MAX_THREADS = 1024
+# The variables that OpenMP (torch), OpenBLAS and MKL (NumPy, torch) and numba read when they are loaded.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+# ── groups ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+OLD_NAMES = {"members": "ensemble"}  # names of options that still work, but are not in the help
+
+
+def _current_name(name: str) -> str:
+    return OLD_NAMES.get(name, name)
+
+
+class GroupedOption(click.Option):
+    """An option that help lists under the heading of its group."""
+
+    def __init__(self, *args: Any, group: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.group = group
+
+
+def option_group(title: str) -> Callable[..., Callable[[F], F]]:
+    """Return a function like `click.option` that makes options of the group `title`."""
+    return partial(click.option, cls=GroupedOption, group=title)
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options in groups, in the order of their declaration."""
+
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        settings = {"token_normalize_func": _current_name, **attributes.pop("context_settings", {})}
+        super().__init__(name, context_settings=settings, **attributes)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group; --help is the last entry of the last one."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        title = "Options"
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                title = getattr(param, "group", title)
+                groups.setdefault(title, []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+basic_option = option_group("Options used most")
+corpus_option = option_group("Corpus")
+machine_option = option_group("Machine")
+network_option = option_group("Network")
+output_option = option_group("Output")
+
+
+# ── types of values ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Name(click.types.StringParamType):
-    """The type of an option that names something (a file, a run, a setting): any text but the empty one."""
+    """The type of an option that names something (a file, a run, a setting): any text but the empty one.
+
+    Args:
+        candidates: function that returns the names to complete; None if there are none.
+        files: whether the shell also completes file names.
+    """
+
+    def __init__(self, candidates: Callable[[], Iterable[str]] | None = None, files: bool = False) -> None:
+        self._candidates = candidates
+        self._files = files
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the value as a string; fail if it is empty or contains a NUL character."""
         if not value:
             self.fail("it is empty. Give a name, or leave the option out.", param, ctx)
         if "\0" in value:
             self.fail(f"{value!r} holds a NUL character, which no name has.", param, ctx)
         return str(value)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that start with `incomplete`; shells fall back on files if there are none."""
+        from click.shell_completion import CompletionItem
+
+        names = self._candidates() if self._candidates else ()
+        items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file"), *items] if self._files else items
+
+
+def _run_names() -> Sequence[str]:
+    from chargen.runs import list_run_names
+
+    return list_run_names()
+
+
+def _corpus_names() -> Iterable[str]:
+    from chargen.text.builtin_corpora import SOURCES
+
+    return SOURCES
+
+
+def _cell_names() -> Sequence[str]:
+    from chargen.cells import CELLS
+
+    return CELLS.names()
+
+
+def _tokenizer_names() -> Sequence[str]:
+    from chargen.tokenizers.tokenizer import TOKENIZERS
+
+    return TOKENIZERS.names()
+
 
 NAME = Name()
-
-
-def _temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if value != 0 and not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:  # also of NaN
-        about = f"0, which always takes the likeliest character, or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
-        raise click.BadParameter(f"{value} is not a temperature: {about}.", ctx, param)
-    return value
-
-
-def _raw(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value:
-        write_raw()
-
-
-model = click.option(
-    "-m",
-    "--model",
-    type=NAME,
-    metavar="MODEL",
-    help="A model's file, a run's folder or its name; the newest run if left out.",
-)
-temperature = click.option(
-    "--temp", "--temperature", "temperature", type=float,
-    callback=_temperature, default=1.0, show_default=True,
-    help="Below 1 bolder, above 1 wilder; 0 always takes the likeliest character.",
-)  # fmt: skip
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, with units in the names.")
-raw = click.option(
-    "--raw", is_flag=True, expose_value=False, callback=_raw,
-    help="Print text exactly as it is on a terminal too. Without this option, control characters and other characters "
-    "that act on a terminal or are invisible are shown as symbols there; pipes and files always get the exact text.",
-)  # fmt: skip
-end = click.option(
-    "--end/--no-end", default=None, help="Score the end too, or not.  [default: of a model of documents]"
-)
-encoding = click.option("--encoding", type=NAME, default="utf-8", show_default=True, help="Of the files.")
-newline = click.option(
-    "--newline",
-    type=click.Choice(["lf", "keep"]),
-    default="lf",
-    show_default=True,
-    help="Make CR and CRLF one LF, or keep them.",
-)
-normalize = click.option(
-    "--normalize",
-    type=click.Choice(["nfc", "none"]),
-    default="nfc",
-    show_default=True,
-    help="Compose characters, or leave them.",
-)
-documents = click.option(
-    "--documents",
-    type=NAME,
-    default="none",
-    show_default=True,
-    metavar="KIND",
-    help="What begins anew: none (one running text), line, blank (parts between blank lines), file, or the separator "
-    "itself.",
-)
-text_field = click.option(
-    "--text-field",
-    type=NAME,
-    default="text",
-    show_default=True,
-    help="Of a record (.jsonl, .parquet): what is its text.",
-)
-device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+FILE_NAME = Name(files=True)
+RUN_NAME = Name(_run_names)
+MODEL_NAME = Name(_run_names, files=True)
+CORPUS_NAME = Name(_corpus_names, files=True)
+BUILTIN_CORPUS_NAME = Name(_corpus_names)
+CELL_NAME = Name(_cell_names)
+TOKENIZER_NAME = Name(_tokenizer_names)
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?", re.ASCII | re.IGNORECASE)
-_SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
-def given(*names: str) -> list[str]:
-    """Return those of the names whose options stand on the command line, as they are written there."""
-    ctx = click.get_current_context()
-    ours = [name for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    return [param.opts[0] for name in ours for param in ctx.command.params if param.name == name]
-
-
-def refuse(names: Iterable[str], why: str) -> None:
-    """Refuse those of the options that stand on the command line, which would be without effect.
-
-    Raises:
-        UsageError: one of them does.
-    """
-    for option in given(*names):
-        raise click.UsageError(f"{option} {why}")
-
-
-def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
-    """Read a size (500MB, 20GB, 1.5GiB, or a number of bytes) as bytes; for an option's callback."""
-    found = _SIZE.fullmatch(value.strip())
+def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Return a size (500MB, 20GB, 1.5GiB, or a number of bytes) in bytes; used as an option's callback."""
+    match = _SIZE.fullmatch(value.strip())
     num_bytes = 0
-    if found:
-        number, prefix, binary = found.groups()
+    if match:
+        number, prefix, binary = match.groups()
         power = "kmgt".index(prefix.lower()) + 1 if prefix else 0
         num_bytes = int(float(number) * (1024 if binary else 1000) ** power)
     if not 0 < num_bytes < 1 << 63:
@@ -129,22 +169,187 @@ def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     return num_bytes
 
 
-def max_corpus_size(default: str) -> Callable[[F], F]:
-    """Return the option that bounds how much text is read."""
-    return click.option(
-        "--max-corpus-size", "max_bytes", callback=size, default=default, show_default=True, metavar="SIZE",
-        help="Refuse a corpus with more text than this (500MB, 20GB), counted after unpacking.",
+def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return a duration (90s, 5m, 1h30m, or a number of seconds) in seconds; used as an option's callback."""
+    if value is None:
+        return None
+    match = _DURATION.fullmatch(value.strip())
+    parts = match.groups() if match else ()
+    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if not 0 < seconds <= MAX_SECONDS:
+        limits = f"above zero and of at most {MAX_SECONDS:g} seconds"
+        raise click.BadParameter(f"{value!r} is not a duration {limits}. Say 90s, 5m or 1h30m.", ctx, param)
+    return seconds
+
+
+def _check_temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if value != 0 and not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:  # NaN is refused, too
+        limits = f"0 (always the likeliest character), or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
+        raise click.BadParameter(f"{value} is not a temperature. Give {limits}.", ctx, param)
+    return value
+
+
+def _write_raw(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        write_raw()
+
+
+# ── shared options ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+model = basic_option(
+    "-m",
+    "--model",
+    type=MODEL_NAME,
+    metavar="MODEL",
+    help="Model file, run folder or run name. Defaults to the newest run.",
+)
+temperature = basic_option(
+    "--temp", "--temperature", "temperature", type=float,
+    callback=_check_temperature, default=1.0, show_default=True,
+    help="Sampling temperature. Below 1 the text is more predictable, above 1 more random; 0 always takes the "
+    "likeliest character.",
+)  # fmt: skip
+encoding = corpus_option(
+    "--encoding", type=NAME, default="utf-8", show_default=True, help="Text encoding of the input files."
+)
+newline = corpus_option(
+    "--newline", type=click.Choice(["lf", "keep"]), default="lf", show_default=True,
+    help="Convert CR and CRLF line ends to LF, or keep them.",
+)  # fmt: skip
+normalize = corpus_option(
+    "--normalize", type=click.Choice(["nfc", "none"]), default="nfc", show_default=True,
+    help="Unicode normalization of the text: compose characters (NFC), or leave them unchanged.",
+)  # fmt: skip
+text_field = corpus_option(
+    "--text-field", type=NAME, default="text", show_default=True, metavar="NAME",
+    help="Field that contains the text of a record (.jsonl, .parquet).",
+)  # fmt: skip
+device = machine_option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+    envvar="CHARGEN_DEVICE", show_envvar=True,
+    help="Device for torch. 'auto' is a CUDA GPU if there is one, else the CPU.",
+)  # fmt: skip
+threads = machine_option(
+    "--threads", type=click.IntRange(1, MAX_THREADS), metavar="N", show_default="one per core",
+    envvar="CHARGEN_THREADS", show_envvar=True, help="Maximum number of CPU threads.",
+)  # fmt: skip
+raw = output_option(
+    "--raw", is_flag=True, expose_value=False, callback=_write_raw,
+    help="Print the exact text on a terminal, too. Without this option a terminal shows control characters and "
+    "invisible characters as symbols; pipes and files always get the exact text.",
+)  # fmt: skip
+as_json = output_option("--json", "as_json", is_flag=True, help="Print JSON. The names of the keys include units.")
+
+
+def documents(option: Callable[..., Callable[[F], F]]) -> Callable[[F], F]:
+    """Return the option for how a corpus is split into documents, in the group of `option`."""
+    return option(
+        "--documents", type=NAME, default="none", show_default=True, metavar="KIND",
+        help="How the corpus is split into documents: none (one continuous text), line, blank (blank lines), file, or "
+        "a separator string.",
     )  # fmt: skip
 
 
-def span(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Read a span of time (90s, 5m, 1h30m, or a number of seconds) as seconds; for an option's callback."""
-    if value is None:
-        return None
-    found = _SPAN.fullmatch(value.strip())
-    parts = found.groups() if found else ()
-    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
-    if not 0 < seconds <= MAX_SECONDS:
-        about = f"above zero and of at most {MAX_SECONDS:g} seconds"
-        raise click.BadParameter(f"{value!r} is not a span of time {about}. Say 90s, 5m or 1h30m.", ctx, param)
-    return seconds
+def score_end(option: Callable[..., Callable[[F], F]]) -> Callable[[F], F]:
+    """Return the option for whether the end of each text is scored, in the group of `option`."""
+    return option(
+        "--end/--no-end", default=None, show_default="--end for a model of documents, else --no-end",
+        help="Score the end of each text as well, or not.",
+    )  # fmt: skip
+
+
+def max_corpus_size(default: str) -> Callable[[F], F]:
+    """Return the option that limits how much text is read."""
+    return corpus_option(
+        "--max-corpus-size", "max_bytes", callback=parse_size, default=default, show_default=True, metavar="SIZE",
+        help="Refuse a corpus with more text than this (500MB, 20GB), counted after decompression.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkArguments:
+    """The options of `network_options`; None leaves a setting to the recipe. The names are those of `ModelConfig`."""
+
+    cell: str | None = None
+    num_layers: int | None = None
+    hidden_size: int | None = None
+    ensemble_size: int | None = None
+    embedding_dim: int | None = None
+    ngrams: int | None = None
+    tie_weights: bool | None = None
+    dropout: float | None = None
+    weight_dropout: float | None = None
+    ngram_dropout: float | None = None
+
+    def network_settings(self) -> dict[str, Any]:
+        """Return the settings that were given, by their names in `ModelConfig`."""
+        values = {field.name: getattr(self, field.name) for field in fields(NetworkArguments)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def network_options(command: F) -> F:
+    """Add the options that set the shape of a network to a command; the recipe chooses what is not given."""
+    by_recipe = partial(network_option, show_default="auto")
+    declarations = [
+        by_recipe("--cell", type=CELL_NAME, metavar="CELL", help="Recurrent cell: rnn, lstm, gru or mgru."),
+        by_recipe("--layers", "num_layers", type=int, metavar="N", help="Number of recurrent layers."),
+        by_recipe("--hidden", "hidden_size", type=int, metavar="N", help="Hidden size of each layer."),
+        by_recipe("--ensemble", "ensemble_size", type=int, metavar="N",
+                  help="Number of networks that are trained together; the mean of their logits is the prediction."),
+        by_recipe("--embedding", "embedding_dim", type=int, metavar="N", help="Size of the embedding."),
+        by_recipe("--ngrams", type=int, metavar="N",
+                  help="Longest n-gram of characters that the output layer gets as hashed features; 0 for none."),
+        network_option("--tie-weights", is_flag=True, default=None,
+                       help="Use one matrix for the embedding and the output layer."),
+        by_recipe("--dropout", type=float, metavar="RATE",
+                  help="Dropout rate for units between layers and before the output layer."),
+        by_recipe("--weight-dropout", type=float, metavar="RATE",
+                  help="Dropout rate for recurrent weights (DropConnect)."),
+        by_recipe("--ngram-dropout", type=float, metavar="RATE",
+                  help="Dropout rate for the n-gram features, independent at each position."),
+    ]  # fmt: skip
+    for declare in reversed(declarations):  # a decorator that is applied later is listed earlier
+        command = declare(command)
+    return command
+
+
+# ── what the command line says ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def given_options(*names: str) -> list[str]:
+    """Return those options among `names` that are on the command line, as they are spelled there.
+
+    Options that a default or an environment variable sets are not among them. The list is empty where no command line
+    is being processed (a command's function called from Python).
+    """
+    ctx = click.get_current_context(silent=True)
+    if ctx is None:
+        return []
+    params = {param.name: param for param in ctx.command.params}
+    return [params[name].opts[0] for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+
+
+def refuse(names: Iterable[str], reason: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        UsageError: If one of them is on the command line. The message is the option followed by `reason`.
+    """
+    for option in given_options(*names):
+        raise click.UsageError(f"{option} {reason}")
+
+
+def use_threads(num_threads: int | None) -> None:
+    """Limit the number of CPU threads of this process; None changes nothing.
+
+    A library that is not loaded yet reads its limit from the environment when it is, so that a command that needs no
+    torch does not import it for this.
+    """
+    if num_threads is None:
+        return
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(num_threads)
+    if "torch" in sys.modules:
+        from chargen.networks.torch_runtime import set_num_threads
+
+        set_num_threads(num_threads)

@@ -1,4 +1,7 @@
-"""`chargen play`: write with a model, letter by letter, on the terminal."""
+"""`chargen play`: write with a model interactively in the terminal.
+
+From Python: `play_in_terminal(PlayArguments(prompt="ROMEO:"))`.
+"""
 
 from __future__ import annotations
 
@@ -7,80 +10,113 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from chargen.cli import options
 
-MAX_SEED = 10_000  #: of a seed that is drawn: short enough to be typed again
+MAX_DRAWN_SEED = 10_000  # seeds that are drawn are below it, so that they are short enough to type
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayArguments:
+    """The arguments of `chargen play`, named as on the command line."""
+
+    model: str | None = None
+    temperature: float = 1.0
+    seed: int | None = None
+    prompt: str = ""
+    length: int = 2000
+    threads: int | None = None
 
 
 @click.command(
+    cls=options.GroupedCommand,
     epilog="\b\nExamples:\n  chargen play\n  chargen play -m shakespeare --temp 0.8 --seed 7 --prompt 'ROMEO:'\n"
-    "  chargen play > poem.txt"
+    "  chargen play > poem.txt",
 )
 @options.model
 @options.temperature
-@click.option("--seed", type=click.IntRange(min=0), help="Of the random numbers; one is drawn if left out.")
-@click.option("--prompt", default="", help="The beginning.")
-@click.option(
+@options.basic_option("--prompt", default="", metavar="TEXT", help="Text to start with.")
+@options.basic_option(
+    "--seed", type=click.IntRange(min=0), metavar="N", show_default="a random one", help="Random seed."
+)
+@options.basic_option(
     "--length",
     type=click.IntRange(min=1),
     default=2000,
     show_default=True,
-    help="Characters of the continuation that are shown, at most; the screen's end is its end too.",
+    metavar="N",
+    help="Maximum number of characters of the continuation; the end of the screen limits it, too.",
 )
-def play(model: str | None, temperature: float, seed: int | None, prompt: str, length: int) -> None:
-    """Write with a model: type a beginning, and see it continued as you type.
+@options.threads
+def play(**values: Any) -> None:
+    """Write with a model: type a text, and the model continues it while you type.
 
     \b
-    letters, Enter    are written                   Backspace    takes one back
-    Tab               accepts the next word         → Shift-Tab  one character
-    End, Ctrl-E       accepts all that is shown     Up, Down     temperature ±0.1
-    Ctrl-R            another continuation          Ctrl-Z, -U   undoes the last key
-    Ctrl-L            clears                        Esc, Ctrl-D  leaves
+    letters, Enter  add to the text            Backspace    removes a character
+    Tab             accepts the next word      → Shift-Tab  accepts a character
+    End, Ctrl-E     accepts all that is shown  Up, Down     temperature ±0.1
+    Ctrl-R          another continuation       Ctrl-Z, -U   undoes the last key
+    Ctrl-L          clears the text            Esc, Ctrl-D  leaves
 
-    On leaving, what was typed and accepted goes to stdout, without the rest of the continuation; Ctrl-C prints nothing.
-    The continuation is what `chargen sample` writes after the same --prompt, with the same --seed and --temp.
+    On leaving, the typed and accepted text is printed on stdout, without the rest of the continuation; Ctrl-C prints
+    nothing. The continuation is the text that `chargen sample` generates with the same --prompt, --seed and --temp.
+    """
+    play_in_terminal(PlayArguments(**values))
+
+
+def play_in_terminal(args: PlayArguments) -> None:
+    """Let a person write with a model in the terminal, and print the text on stdout.
+
+    Args:
+        args: the arguments of the command.
+
+    Raises:
+        ChargenError: If standard input and standard error are not a terminal, or the model cannot be read.
+        KeyboardInterrupt: If Ctrl-C is pressed.
     """
     import secrets
 
+    options.use_threads(args.threads)
     from chargen.errors import ChargenError
     from chargen.lm import load
     from chargen.runs import MODEL_FILE, find_model
     from chargen.text.cleaning import check_unicode
     from chargen.ui.console import stderr_console
     from chargen.ui.play.app import play as play_on
-    from chargen.ui.play.draft import begin
+    from chargen.ui.play.draft import new_draft
     from chargen.ui.play.terminal import TerminalKeyboard
 
-    check_unicode(prompt, "the prompt")
-    screen = stderr_console()
-    if not (sys.stdin.isatty() and sys.stderr.isatty()) or screen.is_dumb_terminal:
+    check_unicode(args.prompt, "the prompt")
+    console = stderr_console()
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or console.is_dumb_terminal:
         raise ChargenError(
             "play needs a terminal that can move its cursor, on standard input and standard error",
-            "chargen sample writes text without one.",
+            "chargen sample generates text without one.",
         )
-    path = find_model(model)
+    path = find_model(args.model)
     name = path.parent.name if path.name == MODEL_FILE else path.stem
-    draft = begin(prompt, temperature, secrets.randbelow(MAX_SEED) if seed is None else seed)
-    with _ended_by_signals():
-        text = play_on(load(path), name, draft, length, screen, TerminalKeyboard())
+    seed = secrets.randbelow(MAX_DRAWN_SEED) if args.seed is None else args.seed
+    draft = new_draft(args.prompt, args.temperature, seed)
+    with _exit_on_signals():
+        text = play_on(load(path), name, draft, args.length, console, TerminalKeyboard())
     sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM, and SIGHUP where there is one, end the program by an exception, which gives the terminal back."""
+def _exit_on_signals() -> Iterator[None]:
+    """Turn SIGTERM, and SIGHUP where it exists, into SystemExit, so that the terminal is restored."""
 
     def on_signal(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)
 
     numbers = [signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else [])]
-    before = {number: signal.signal(number, on_signal) for number in numbers}
+    handlers = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,7 @@
-"""`chargen rescore`: N-best lists with a model's score in them."""
+"""`chargen rescore`: add a model's score to N-best lists.
+
+From Python: `rescore_lists(RescoreArguments(file="nbest.txt", weight=0.4))`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -14,117 +18,177 @@ from chargen.cli import options
 from chargen.ui.terminal_text import is_shown, visible_json
 
 if TYPE_CHECKING:
-    from chargen.tasks.rescoring import Hypothesis, Scored
-    from chargen.tasks.tuning import Tuned
+    from chargen.tasks.rescoring import Hypothesis, ScoredHypothesis
+    from chargen.tasks.tuning import TunedWeight
 
-MAX_WEIGHT = 1e9  #: with it no total overflows
-Form = Callable[["Scored", float], str]
+MAX_WEIGHT = 1e9  # no total overflows with it
+Formatter = Callable[["ScoredHypothesis", float], str]  # (hypothesis, weight) → the line to print
+
+list_option = options.option_group("N-best lists")
+score_option = options.option_group("Combining scores")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RescoreArguments:
+    """The arguments of `chargen rescore`, named as on the command line."""
+
+    model: str | None = None
+    file: str = "-"
+    weight: float | None = None
+    references: str | None = None
+    only_best: bool = False
+    sort: bool = False
+    form: str = "auto"
+    costs: tuple[str, ...] = ()
+    feature: str = "chargen"
+    error: str | None = None
+    by: str = "total"
+    context: str | None = None
+    end: bool | None = None
+    device: str = "auto"
+    as_costs: bool = False
+    as_json: bool = False
 
 
 @click.command(
+    cls=options.GroupedCommand,
     epilog="\b\nExamples:\n  chargen rescore -m news --weight 0.4 --file nbest.txt > rescored.txt\n"
     "  chargen rescore -m news --tune references.txt --file dev.nbest --best\n"
     "  chargen rescore -m speech --costs lm_cost --costs ac_cost --file text --best\n"
-    "  moses … -n-best-list - 100 | chargen rescore --weight 0.4 --sort"
+    "  moses … -n-best-list - 100 | chargen rescore --weight 0.4 --sort",
 )
 @options.model
-@click.option(
-    "--file", type=options.NAME, default="-", metavar="FILE", help="The N-best list; standard input if left out."
+@options.basic_option(
+    "--file", type=options.FILE_NAME, default="-", show_default="-, standard input", metavar="FILE",
+    help="File with the N-best lists.",
+)  # fmt: skip
+@options.basic_option(
+    "--weight", type=float, show_default="1", metavar="WEIGHT", help="Weight of the model's score in the total."
 )
-@click.option("--format", "form", type=click.Choice(["auto", "moses", "kaldi"]), default="auto", show_default=True)
-@click.option(
-    "--costs",
-    multiple=True,
-    type=options.NAME,
-    metavar="FILE",
-    help="Kaldi's `utt-id-n cost`, line by line beside the list.",
+@options.basic_option(
+    "--tune", "references", type=options.FILE_NAME, metavar="REFS",
+    help="Find the weight with the fewest errors on these references.",
+)  # fmt: skip
+@options.basic_option("--best", "only_best", is_flag=True, help="Print only the best hypothesis of each list.")
+@options.basic_option(
+    "--sort/--no-sort", default=False, show_default=True, help="Print the best hypothesis of each list first."
 )
-@click.option("--weight", type=float, help="Of the model's score. [default: 1]")
-@click.option(
-    "--tune",
-    "references",
-    type=options.NAME,
-    metavar="REFS",
-    help="Find the weight that makes the fewest errors on these.",
-)
-@click.option("--error", type=click.Choice(["wer", "cer"]), help="That --tune counts. [default: wer]")
-@click.option("--by", type=click.Choice(["total", "per-char"]), default="total", show_default=True)
-@click.option("--context", help="A text that every hypothesis stands after: read, not scored.")
-@options.end
-@click.option("--best", "only_best", is_flag=True, help="Print the best of each list only.")
-@click.option("--sort/--no-sort", "sort", default=False, help="The best of each list first. [default: as given]")
-@click.option("--as-costs", is_flag=True, help="Print Kaldi's `id cost`: minus the new total.")
-@click.option(
-    "--feature", type=options.NAME, default="chargen", show_default=True, metavar="NAME", help="In Moses' features."
-)
+@list_option(
+    "--format", "form", type=click.Choice(["auto", "moses", "kaldi"]), default="auto", show_default=True,
+    help="Format of the lists; auto detects it.",
+)  # fmt: skip
+@list_option(
+    "--costs", multiple=True, type=options.FILE_NAME, metavar="FILE",
+    help="File with Kaldi's `utt-id-n cost`, line by line like the list. May be repeated.",
+)  # fmt: skip
+@list_option(
+    "--feature", type=options.NAME, default="chargen", show_default=True, metavar="NAME",
+    help="Name of the score among the features of Moses.",
+)  # fmt: skip
+@score_option(
+    "--error", type=click.Choice(["wer", "cer"]), show_default="wer",
+    help="Errors that --tune counts: word error rate or character error rate.",
+)  # fmt: skip
+@score_option(
+    "--by", type=click.Choice(["total", "per-char"]), default="total", show_default=True,
+    help="Use the log probability of the whole text, or divide it by the number of characters.",
+)  # fmt: skip
+@score_option("--context", metavar="TEXT", help="Text before every hypothesis. It is read, but not scored.")
+@options.score_end(score_option)
 @options.device
+@options.output_option("--as-costs", is_flag=True, help="Print Kaldi's `id cost`, where the cost is minus the total.")
 @options.raw
 @options.as_json
-def rescore(file: str, form: str, costs: tuple[str, ...], references: str | None, **choices: Any) -> None:
-    """Score N-best lists with a model, and combine its score with the one that they came with.
+def rescore(**values: Any) -> None:
+    """Score N-best lists with a model, and combine its score with the scores that they came with.
 
     \b
-    moses   id ||| text ||| features ||| total       gets a feature `chargen= -12.3` and the new total
-    kaldi   utt-id[-n] text                          has no room for a score: --best, --sort, --as-costs, --json
+    moses  id ||| text ||| features ||| total
+           gets a feature `chargen= -12.3` and the new total
+    kaldi  utt-id[-n] text
+           cannot hold a score; use --best, --sort, --as-costs or --json
 
-    new total = given total + WEIGHT × log p(text), in nats, as `chargen score` gives it: of the whole text, after what
-    a text begins after (or --context), and of its end with --end; an unknown character has its price. An empty text
-    costs nothing but its end. --by per-char divides by the text's characters; of an empty text it takes all. Kaldi's
-    given total is minus the sum of its --costs; 0 without any.
+    new total = given total + WEIGHT × log p(text) in nats, the same as `chargen score` prints: of the whole text, from
+    its start (or after --context), and with --end including its end. Unknown characters count. An empty text has
+    log p = 0, or that of its end. --by per-char divides by the number of characters; the score of an empty text is not
+    divided. For Kaldi the given total is minus the sum of --costs, or 0 without any.
 
-    Ids, order, features and white space stay as they are; equals keep their order. The lines of a list stand together.
+    Ids, order, features and white space do not change; hypotheses with equal totals keep their order. The lines of a
+    list must be consecutive.
 
-    On a terminal, characters that would act on it are shown as symbols, and escaped in --json (--raw: as they are); a
-    pipe or a file gets exactly the text.
+    On a terminal, control characters are shown as symbols, and escaped in --json (--raw: as they are); a pipe or a file
+    gets the exact text.
 
-    --tune searches all weights from 0 up, exactly (Och 2003), for the fewest word (or character) errors in all; Moses'
-    references are a text a line, the first for the id 0, Kaldi's are `utt-id text`. The lists are kept in memory for
-    it. The errors after tuning are of the lists that it was tuned on; use the weight on others with --weight.
+    --tune searches all weights from 0 up, exactly (Och 2003), for the fewest word (or character) errors in total.
+    References for Moses are one text per line, the first one for the id 0; for Kaldi they are `utt-id text`. The lists
+    are held in memory. The errors after tuning are those on the lists that the weight was tuned on; use the weight on
+    other lists with --weight.
     """
-    if references and choices["weight"] is not None:
-        raise click.UsageError("--tune finds the weight: give it or --weight.")
-    if choices["as_costs"] and choices["as_json"]:
-        raise click.UsageError("--as-costs and --json do not go together.")
-    if choices["error"] and not references:
-        raise click.UsageError("--error is of --tune.")
-    if references == file == "-":
-        raise click.UsageError("The list and the references cannot both come on standard input.")
-    if re.search(r"[\s|=]", choices["feature"]) or not choices["feature"]:
-        raise click.UsageError(f"--feature {choices['feature']!r} cannot name one: no spaces, no = and no |.")
-    if choices["weight"] is not None and not abs(choices["weight"]) <= MAX_WEIGHT:
-        raise click.UsageError(f"--weight {choices['weight']} is not a finite number within ±{MAX_WEIGHT:,.0f}.")
-    if file == "-" and sys.stdin.isatty():
-        raise click.UsageError("Give an N-best list: --file FILE, or on standard input.")
-    _run(file, form, costs, references, choices)
+    rescore_lists(RescoreArguments(**values))
 
 
-def _run(file: str, form: str, costs: tuple[str, ...], references: str | None, choices: dict[str, Any]) -> None:
+def rescore_lists(args: RescoreArguments) -> None:
+    """Rescore N-best lists and print them on stdout.
+
+    Args:
+        args: the arguments of the command.
+
+    Raises:
+        ChargenError: If the model, the lists, the costs or the references cannot be read.
+        UsageError: If options contradict each other or a value is out of range.
+    """
+    _check(args)
     from chargen.lm import load
-    from chargen.tasks.rescoring import KALDI, MOSES, detect, read_lines, read_lists, score_lists
+    from chargen.tasks.rescoring import KALDI, MOSES, detect_format, read_lines, read_lists, score_lists
 
-    where = "standard input" if file == "-" else file
+    source = "standard input" if args.file == "-" else args.file
     with ExitStack() as stack:
-        lines = read_lines(_open(file, stack), where)
-        found, lines = detect(lines, where)
-        form = found if form == "auto" else form
-        if costs and form == MOSES:
-            raise click.UsageError("--costs go with Kaldi's form; Moses' lines have their total.")
-        if form == KALDI and not any(choices[key] for key in ("only_best", "sort", "as_costs", "as_json")):
-            click.echo("note: Kaldi's form has no room for a score; --as-costs, --best or --json show it", err=True)
-        lists = read_lists(lines, where, form, [(name, read_lines(_open(name, stack), name)) for name in costs])
-        lm = load(choices["model"])
-        lm.device = choices["device"]
-        how = {"context": choices["context"], "end": choices["end"]}
-        scored = score_lists(lists, lambda texts: lm.score(texts, **how), choices["by"])
-        weight = 1.0 if choices["weight"] is None else choices["weight"]
-        if references:
-            kept = list(scored)
-            weight = _tune(kept, references, form, choices["error"] or "wer", choices["as_json"])
-            scored = iter(kept)
-        _print(scored, weight, _form(form, choices), choices)
+        lines = read_lines(_open(args.file, stack), source)
+        detected, lines = detect_format(lines, source)
+        form = detected if args.form == "auto" else args.form
+        if args.costs and form == MOSES:
+            raise click.UsageError("--costs need the format of Kaldi; lines of Moses contain their total.")
+        if form == KALDI and not (args.only_best or args.sort or args.as_costs or args.as_json):
+            click.echo("note: the format of Kaldi cannot hold a score; --as-costs, --best or --json use it", err=True)
+        lists = read_lists(lines, source, form, [(name, read_lines(_open(name, stack), name)) for name in args.costs])
+        lm = load(args.model, args.device)
+        scored = score_lists(lists, lambda texts: lm.score(texts, context=args.context, end=args.end), args.by)
+        weight = 1.0 if args.weight is None else args.weight
+        if args.references:
+            in_memory = list(scored)
+            weight = _tune(in_memory, args.references, form, args.error or "wer", args.as_json)
+            scored = iter(in_memory)
+        _print(scored, weight, _formatter(form, args), args)
+
+
+def _check(args: RescoreArguments) -> None:
+    """Refuse options that contradict each other, and values out of range.
+
+    Raises:
+        UsageError: If there are such options.
+    """
+    if args.references and args.weight is not None:
+        raise click.UsageError("--tune finds the weight: give it or --weight.")
+    if args.as_costs and args.as_json:
+        raise click.UsageError("--as-costs and --json do not go together.")
+    if args.error and not args.references:
+        raise click.UsageError("--error needs --tune.")
+    if args.references == args.file == "-":
+        raise click.UsageError("The list and the references cannot both come from standard input.")
+    if re.search(r"[\s|=]", args.feature) or not args.feature:
+        raise click.UsageError(f"--feature {args.feature!r} cannot name one: no spaces, no = and no |.")
+    if args.weight is not None and not abs(args.weight) <= MAX_WEIGHT:
+        raise click.UsageError(f"--weight {args.weight} is not a finite number within ±{MAX_WEIGHT:,.0f}.")
+    if args.file == "-" and sys.stdin.isatty():
+        raise click.UsageError("Give an N-best list: --file FILE, or on standard input.")
 
 
 def _open(name: str, stack: ExitStack) -> BinaryIO:
+    """Open a file for the time of the stack; '-' is standard input.
+
+    Raises:
+        CorpusError: If it cannot be read.
+    """
     from chargen.errors import CorpusError
 
     try:
@@ -133,103 +197,100 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _tune(lists: list[list[Scored]], name: str, form: str, error: str, as_json: bool) -> float:
-    """Find the weight, and say what it gains."""
-    from chargen.tasks.rescoring import candidates, read_lines, read_references
+def _tune(lists: list[list[ScoredHypothesis]], name: str, form: str, error: str, as_json: bool) -> float:
+    """Find the weight for the references in the file `name`, print what it gains, and return it."""
+    from chargen.tasks.rescoring import prepare_tuning, read_lines, read_references
     from chargen.tasks.tuning import tune_weight
 
     with ExitStack() as stack:
         references = read_references(read_lines(_open(name, stack), name), name, form)
-    numbers, length = candidates(lists, references, name, error)
+    numbers, num_units = prepare_tuning(lists, references, name, error)
     tuned = tune_weight(numbers)
-    _say_tuned(tuned, length, len(lists), error, as_json)
+    _print_tuned(tuned, num_units, len(lists), error, as_json)
     return tuned.weight
 
 
-def _say_tuned(tuned: Tuned, length: int, lists: int, error: str, as_json: bool) -> None:
+def _print_tuned(tuned: TunedWeight, num_units: int, num_lists: int, error: str, as_json: bool) -> None:
+    """Print the weight and the error rates: as JSON on stdout, or as a line on stderr."""
     from chargen.ui.console import print_json
 
+    given, oracle = tuned.errors_before / num_units, tuned.errors_at_best / num_units
+    after = tuned.errors / num_units
     if as_json:
-        rates = {
-            f"{name}_{error}": errors / length
-            for name, errors in (
-                ("given", tuned.errors_before),
-                ("tuned", tuned.errors),
-                ("oracle", tuned.errors_at_best),
-            )
-        }
+        rates = {f"given_{error}": given, f"tuned_{error}": after, f"oracle_{error}": oracle}
         interval = {"weight_low": tuned.low, "weight_high": tuned.high}
-        print_json({"event": "tuned", "weight": tuned.weight, **interval, **rates, "units": length, "lists": lists})
+        totals = {"units": num_units, "lists": num_lists}
+        print_json({"event": "tuned", "weight": tuned.weight, **interval, **rates, **totals})
     else:
-        before, after, fewest = (
-            f"{100 * n / length:.2f} %" for n in (tuned.errors_before, tuned.errors, tuned.errors_at_best)
-        )
         click.echo(
-            f"weight {tuned.weight:.6g} (alike from {tuned.low:.6g} to {tuned.high:.6g}): {error.upper()} {after} on "
-            f"these {lists:,} lists; {before} by the given totals, {fewest} by the best choice there is",
+            f"weight {tuned.weight:.6g} (the same from {tuned.low:.6g} to {tuned.high:.6g}): {error.upper()} "
+            f"{100 * after:.2f} % on these {num_lists:,} lists; {100 * given:.2f} % by the given totals, "
+            f"{100 * oracle:.2f} % by the best possible choice",
             err=True,
         )
 
 
-def _form(form: str, choices: dict[str, Any]) -> Form:
-    """Return how a hypothesis is printed."""
-    from chargen.io import to_line
-    from chargen.tasks.rescoring import MOSES, with_feature
+def _formatter(form: str, args: RescoreArguments) -> Formatter:
+    """Return the function that formats a hypothesis for the output."""
+    from chargen.tasks.rescoring import MOSES, add_feature
 
-    shown = is_shown()
+    def costs_line(scored: ScoredHypothesis, weight: float) -> str:
+        return f"{_id(scored.hypothesis, form)} {-scored.total(weight):.9g}"
 
-    def as_json(one: Scored, weight: float) -> str:
-        score, hypothesis = one.score, one.hypothesis
-        line = to_line(
-            {
-                "event": "hypothesis",
-                "line": hypothesis.number,
-                "list": hypothesis.list_id,
-                "text": hypothesis.text,
-                "total": one.total(weight),
-                "given_total": hypothesis.given,
-                "weight": weight,
-                "log_prob_nats": score.log_prob_nats,
-                "end_log_prob_nats": score.end_log_prob_nats,
-                "log_prob_nats_per_char": score.log_prob_nats / score.chars if score.chars else None,
-                "chars": score.chars,
-                "unknown_chars": score.unknown_chars,
-            }
-        )
-        return visible_json(line) if shown else line
+    def moses_line(scored: ScoredHypothesis, weight: float) -> str:
+        value, total = f"{scored.value:.4f}", f"{scored.total(weight):.9g}"
+        return add_feature(scored.hypothesis, args.feature, value, total)
 
-    def as_costs(one: Scored, weight: float) -> str:
-        return f"{_id(one.hypothesis, form)} {-one.total(weight):.9g}"
+    def given_line(scored: ScoredHypothesis, weight: float) -> str:
+        return scored.hypothesis.line
 
-    def as_moses(one: Scored, weight: float) -> str:
-        return with_feature(one.hypothesis, choices["feature"], f"{one.value:.4f}", f"{one.total(weight):.9g}")
+    if args.as_json:
+        return _json_line
+    if args.as_costs:
+        return costs_line
+    return moses_line if form == MOSES else given_line
 
-    def as_given(one: Scored, weight: float) -> str:
-        return one.hypothesis.line
 
-    if choices["as_json"]:
-        return as_json
-    if choices["as_costs"]:
-        return as_costs
-    return as_moses if form == MOSES else as_given
+def _json_line(scored: ScoredHypothesis, weight: float) -> str:
+    from chargen.io import to_json_line
+
+    score, hypothesis = scored.score, scored.hypothesis
+    line = to_json_line(
+        {
+            "event": "hypothesis",
+            "line": hypothesis.number,
+            "list": hypothesis.list_id,
+            "text": hypothesis.text,
+            "total": scored.total(weight),
+            "given_total": hypothesis.given,
+            "weight": weight,
+            "log_prob_nats": score.log_prob_nats,
+            "end_log_prob_nats": score.end_log_prob_nats,
+            "log_prob_nats_per_char": score.log_prob_nats / score.chars if score.chars else None,
+            "chars": score.chars,
+            "unknown_chars": score.unknown_chars,
+        }
+    )
+    return visible_json(line) if is_shown() else line
 
 
 def _id(hypothesis: Hypothesis, form: str) -> str:
-    """Return the id as it was given, a Kaldi one with its n."""
+    """Return the id as it was given; that of Kaldi includes n."""
     return hypothesis.line.split()[0] if form == "kaldi" else hypothesis.list_id
 
 
-def _print(lists: Iterator[list[Scored]], weight: float, form: Form, choices: dict[str, Any]) -> None:
-    from chargen.tasks.rescoring import best, ranked
+def _print(
+    lists: Iterator[list[ScoredHypothesis]], weight: float, formatter: Formatter, args: RescoreArguments
+) -> None:
+    """Print the hypotheses of each list, and a note about empty texts."""
+    from chargen.tasks.rescoring import best_hypothesis, rank_hypotheses
 
-    empty = 0
+    num_empty = 0
     for scored in lists:
-        empty += sum(not one.score.text and one.score.end_log_prob_nats is None for one in scored)
-        chosen = (
-            [best(scored, weight)] if choices["only_best"] else ranked(scored, weight) if choices["sort"] else scored
-        )
-        for one in chosen:
-            sys.stdout.write(form(one, weight) + "\n")
-    if empty:
-        are = "text is" if empty == 1 else "texts are"
-        click.echo(f"note: {empty:,} {are} empty: the model's part of the total is 0 (--end scores an end)", err=True)
+        num_empty += sum(not each.score.text and each.score.end_log_prob_nats is None for each in scored)
+        chosen = rank_hypotheses(scored, weight) if args.sort else scored
+        for each in [best_hypothesis(scored, weight)] if args.only_best else chosen:
+            sys.stdout.write(formatter(each, weight) + "\n")
+    if num_empty:
+        are = "text is" if num_empty == 1 else "texts are"
+        click.echo(f"note: {num_empty:,} {are} empty: the model's part of the total is 0 (see --end)", err=True)

@@ -1,10 +1,14 @@
-"""`chargen sample`: text out, as it is drawn."""
+"""`chargen sample`: generate text and print it while it is generated.
+
+From Python: `write_samples(SampleArguments(number=3, settings={"temperature": 0.8}))`.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from io import StringIO
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,244 +23,352 @@ if TYPE_CHECKING:
     from chargen.sampling.generate import Sample
 
 FLUSH_EVERY_S = 0.02
-MAX_SAMPLES = 1_000_000  #: limit of -n times --best-of
-MAX_COMPETING = 1_000_000  #: limit of --particles and --beam; `sampling/writing.py` also checks their memory
-MAX_REPORT_CHARS = 10_000_000  #: limit of --length with --report, which needs some hundred bytes per character
-MAX_PROMPT_BYTES = 1 << 26  #: size limit of a --prompt-file
+MAX_SAMPLES = 1_000_000  # limit of -n times --best-of
+MAX_COMPETING = 1_000_000  # limit of --particles and --beam; `sampling/generate.py` also checks their memory
+MAX_REPORT_CHARS = 10_000_000  # limit of --length with --report, which needs some hundred bytes per character
+MAX_PROMPT_BYTES = 1 << 26  # size limit of a --prompt-file
+DEFAULT_INFILL_PARTICLES = 64  # of --suffix without --particles
+
+text_option = options.option_group("Prompt and end of the text")
+rule_option = options.option_group("Sampling rules")
+constraint_option = options.option_group("Constraints")
+search_option = options.option_group("Search")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleArguments:
+    """The arguments of `chargen sample`, named as on the command line."""
+
+    model: str | None = None
+    number: int = 1
+    prompt: str = ""
+    prompt_file: str | None = None
+    suffix: str = ""
+    particles: int = 0
+    beam: int = 0
+    best_of: int = 1
+    report: bool = False
+    corpus: tuple[str, ...] = ()
+    device: str = "auto"
+    threads: int | None = None
+    as_json: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)  #: fields of `SampleConfig`; seed None draws one
+
+    @classmethod
+    def from_options(cls, values: Mapping[str, Any]) -> SampleArguments:
+        """Return the arguments from the options of the command; those that have no field here are `settings`."""
+        names = {field.name for field in fields(cls)}
+        settings = {name: value for name, value in values.items() if name not in names}
+        return cls(settings=settings, **{name: value for name, value in values.items() if name in names})
 
 
 @click.command(
+    cls=options.GroupedCommand,
     epilog="\b\nExamples:\n  chargen sample --temp 0.8\n"
     "  chargen sample --prompt 'Once upon a time' --length 500 --seed 7\n"
     "  chargen sample -m names --until newline -n 20\n"
     "  chargen sample --regex '[A-Z][a-z]+, (the )?[a-z]+\\.' --particles 64\n"
     "  chargen sample --prompt 'Once' --suffix 'the end.' --length 200\n"
-    "  chargen sample -m shakespeare -n 3 --json"
+    "  chargen sample -m shakespeare -n 3 --json",
 )
 @options.model
 @options.temperature
-@click.option(
-    "-n", "--number", type=click.IntRange(1, MAX_SAMPLES), default=1, show_default=True, help="Samples to draw."
-)
-@click.option(
-    "--length",
-    type=click.IntRange(min=0),
-    default=1000,
-    show_default=True,
-    help="Characters a sample at most, the prompt not counted.",
-)
-@click.option("--prompt", default="", help="The beginning; it is printed too. '-' reads it from standard input.")
-@click.option(
-    "--prompt-file",
-    type=click.Path(exists=True, dir_okay=False),
-    help="The beginning, as a file; of a long one the last 20,000 ids are read.",
-)
-@click.option("--seed", type=click.IntRange(min=0), help="Of the random numbers; one is drawn, and told, if left out.")
-@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text. May be given several times.")
-@click.option(
-    "--until",
-    type=click.Choice(["length", "newline", "boundary"]),
-    default="length",
-    show_default=True,
-    help="End at the first newline, or with the document (of a model trained with --documents).",
-)
-@click.option("--top-k", type=int, default=0, help="Draw from the K likeliest characters only.")
-@click.option("--top-p", type=float, default=1.0, help="Draw from the likeliest that together have P.")
-@click.option("--typical", type=float, default=1.0, help="The same of those whose surprisal is nearest the entropy.")
-@click.option("--min-p", type=float, default=0.0, help="Only from those at least P times as likely as the likeliest.")
-@click.option(
-    "--dry", type=float, default=0.0, metavar="NATS",
-    help="Take nats from a character that would go on repeating a sequence of 12 or more (--dry-allowed), a tenth "
-    "more for each further one (--dry-base 1.1).",
+@options.basic_option(
+    "-n", "--number", type=click.IntRange(1, MAX_SAMPLES), default=1, show_default=True, metavar="N",
+    help="Number of samples.",
 )  # fmt: skip
-@click.option("--dry-base", type=float, default=1.1, hidden=True)
-@click.option("--dry-allowed", type=int, default=12, hidden=True)
-@click.option("--ban", multiple=True, metavar="TEXT", help="Never write this text. May be given several times.")
-@click.option(
+@options.basic_option(
+    "--length", type=click.IntRange(min=0), default=1000, show_default=True, metavar="N",
+    help="Maximum number of characters in a sample, without the prompt.",
+)  # fmt: skip
+@options.basic_option(
+    "--prompt", default="", help="Text to continue. It is printed, too. '-' reads it from standard input."
+)
+@options.basic_option(
+    "--seed", type=click.IntRange(min=0), metavar="N", show_default="a random one, which is printed",
+    help="Random seed. The same seed gives the same text.",
+)  # fmt: skip
+@text_option(
+    "--prompt-file", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+    help="Read the prompt from a file. The model reads the last 20,000 tokens of a long one.",
+)  # fmt: skip
+@text_option(
+    "--suffix", default="", metavar="TEXT",
+    help="Fill in the text between the prompt and this text (uses 64 particles if --particles is not given).",
+)  # fmt: skip
+@text_option("--stop", multiple=True, metavar="TEXT", help="End the sample before this text. May be repeated.")
+@text_option(
+    "--until", type=click.Choice(["length", "newline", "boundary"]), default="length", show_default=True,
+    help="Where a sample ends: at --length, at the first newline, or at the end of the document (boundary; for models "
+    "trained with --documents).",
+)  # fmt: skip
+@rule_option(
+    "--top-k", type=int, default=0, show_default="0, all", metavar="K", help="Sample from the K likeliest characters."
+)
+@rule_option(
+    "--top-p", type=float, default=1.0, show_default=True, metavar="P",
+    help="Sample from the likeliest characters that together have the probability P (nucleus sampling).",
+)  # fmt: skip
+@rule_option(
+    "--typical", type=float, default=1.0, show_default=True, metavar="P",
+    help="Sample from the characters whose surprisal is nearest to the entropy and that together have the "
+    "probability P (locally typical sampling).",
+)  # fmt: skip
+@rule_option(
+    "--min-p", type=float, default=0.0, show_default=True, metavar="P",
+    help="Sample only from characters that are at least P times as likely as the likeliest one.",
+)  # fmt: skip
+@rule_option(
+    "--dry", type=float, default=0.0, show_default=True, metavar="NATS",
+    help="Penalty for a character that would extend a repetition of 12 or more characters (--dry-allowed); it grows "
+    "by a tenth for each further repeated character (--dry-base 1.1).",
+)  # fmt: skip
+@rule_option(
+    "--dry-base", type=float, default=1.1, show_default=True, hidden=True,
+    help="Factor of the --dry penalty for each further repeated character.",
+)  # fmt: skip
+@rule_option(
+    "--dry-allowed", type=int, default=12, show_default=True, hidden=True,
+    help="Number of repeated characters without a --dry penalty.",
+)  # fmt: skip
+@constraint_option(
     "--regex", default="", metavar="PATTERN",
-    help="Every sample matches this regular expression, as a whole. Characters that lead to no match are masked, so "
-    "beginnings are favoured that lead to unlikely ends; --particles mends that.",
+    help="Every sample matches this regular expression as a whole. Characters that cannot lead to a match are masked, "
+    "which favours prefixes whose completions are unlikely; --particles corrects that.",
 )  # fmt: skip
-@click.option(
-    "--particles", type=click.IntRange(0, MAX_COMPETING), default=0, metavar="N",
-    help="N texts compete for each sample, so that it is from the model's own distribution under --regex, --ban and "
-    "--max-copy.",
+@constraint_option("--ban", multiple=True, metavar="TEXT", help="Never generate this text. May be repeated.")
+@constraint_option(
+    "--max-copy", type=int, default=0, show_default="0, no limit", metavar="N",
+    help="Never generate more than N consecutive characters that also occur in the training text.",
 )  # fmt: skip
-@click.option(
-    "--beam", type=click.IntRange(0, MAX_COMPETING), default=0, metavar="W", help="The likeliest text, by beam search."
-)
-@click.option(
-    "--best-of",
-    type=click.IntRange(1, MAX_SAMPLES),
-    default=1,
-    metavar="N",
-    help="Of N samples the likeliest per character.",
-)
-@click.option(
-    "--max-copy", type=int, default=0, metavar="N",
-    help="Never write more than N characters in a row that stand so in the training text.",
+@constraint_option(
+    "--corpus", multiple=True, type=options.FILE_NAME, metavar="FILE",
+    help="The training text, for --max-copy and --report. Defaults to the files that the model was trained on. May be "
+    "repeated.",
 )  # fmt: skip
-@click.option(
-    "--allow-invalid-utf8", is_flag=True, help="Let a model of bytes write invalid UTF-8; it is printed as U+FFFD."
-)
-@click.option("--suffix", default="", help="Join the prompt to this end, by particles (64 if not said).")
-@click.option("--report", is_flag=True, help="Say how much of each sample stands in the training text.")
-@click.option("--corpus", multiple=True, type=options.NAME, metavar="FILE", help="Where that is, if it is not found.")
+@constraint_option(
+    "--allow-invalid-utf8", is_flag=True,
+    help="Allow a model of bytes to generate invalid UTF-8, which is printed as U+FFFD.",
+)  # fmt: skip
+@search_option(
+    "--particles", type=click.IntRange(0, MAX_COMPETING), default=0, show_default="0, off", metavar="N",
+    help="Draw each sample from N competing texts (sequential Monte Carlo), so that it follows the model's own "
+    "distribution under --regex, --ban and --max-copy.",
+)  # fmt: skip
+@search_option(
+    "--beam", type=click.IntRange(0, MAX_COMPETING), default=0, show_default="0, off", metavar="WIDTH",
+    help="Print the likeliest text that a beam search of this width finds.",
+)  # fmt: skip
+@search_option(
+    "--best-of", type=click.IntRange(1, MAX_SAMPLES), default=1, show_default=True, metavar="N",
+    help="Draw N samples and print the one that is likeliest per character.",
+)  # fmt: skip
 @options.device
+@options.threads
+@options.output_option("--report", is_flag=True, help="Report how much of each sample occurs in the training text.")
 @options.raw
 @options.as_json
-def sample(
-    model: str | None, number: int, prompt: str, prompt_file: str | None, particles: int, beam: int, best_of: int,
-    suffix: str, report: bool, corpus: tuple[str, ...], device: str, as_json: bool, **settings: Any,
-) -> None:  # fmt: skip
-    """Write text with a model.
+def sample(**values: Any) -> None:
+    """Generate text with a model.
 
-    The text goes to stdout as it is drawn. The same seed gives the same text. On a terminal, characters that would act
-    on it are shown as symbols (--raw: as they are); a pipe or a file gets exactly the text.
+    The text is printed on stdout while it is generated. On a terminal, control characters are shown as symbols (--raw:
+    as they are); a pipe or a file gets the exact text.
 
-    What acts on a character, in this order: --regex, --ban and --max-copy rule out; --dry takes away; --temp; --top-k,
-    --top-p, --typical, --min-p; then it is drawn.
+    The rules act on each character in this order: --regex, --ban and --max-copy exclude characters; --dry subtracts
+    its penalty; --temp scales the logits; --top-k, --top-p, --typical and --min-p exclude unlikely characters. Then the
+    character is drawn.
+    """
+    write_samples(SampleArguments.from_options(values))
+
+
+def write_samples(args: SampleArguments) -> None:
+    """Generate samples and print them on stdout.
+
+    Args:
+        args: the arguments of the command.
+
+    Raises:
+        ChargenError: If the model, the prompt or the training text cannot be read, or a setting is out of range.
+        UsageError: If there are two prompts.
     """
     import secrets
 
+    options.use_threads(args.threads)
     from chargen.lm import load
-    from chargen.text.cleaning import check_unicode
 
-    _check(number, particles, beam, best_of, suffix, settings["length"] if report else 0, prompt_file)
-    if prompt_file is not None or prompt == "-":
-        from chargen.text.corpus import read_corpus
-
-        prompt = read_corpus([prompt_file or prompt], max_bytes=MAX_PROMPT_BYTES).text
-    check_unicode(prompt, "the prompt")
-    check_unicode(suffix, "the suffix")
-    lm = load(model)
-    lm.device = device
-    lm.note = _note
-    told = settings["seed"] is not None or beam > 0
-    if settings["seed"] is None:
+    _check(args)
+    prompt = _read_prompt(args)
+    lm = load(args.model, args.device, _print_note)
+    settings = dict(args.settings)
+    seed_is_known = settings.get("seed") is not None or args.beam > 0
+    if settings.get("seed") is None:
         settings["seed"] = secrets.randbits(31)
-    unknown = lm.unknown_characters(prompt + suffix) if prompt or suffix else ""
+    seed_note = "" if seed_is_known else f"seed {settings['seed']}"
+    unknown = lm.unknown_characters(prompt + args.suffix) if prompt or args.suffix else ""
     if unknown:
-        say(f"note: the model does not know {unknown}; it reads them as unknown characters")
-    if number == 1 and not (particles or beam or best_of > 1 or suffix or as_json):
-        pieces = lm.stream(prompt, corpus=corpus, **settings)
-        if not told:
-            click.echo(f"seed {settings['seed']}", err=True)
-        kept = StringIO() if report else None
-        _write(prompt, pieces, kept)
-        if kept is not None:
-            _print_report(lm, kept.getvalue(), corpus)
-        return
-    for count, (drawn, more) in enumerate(
-        _drawn(lm, prompt, suffix, number, beam, best_of, particles, corpus, settings), 1
-    ):
-        if count == 1 and not told:
-            click.echo(f"seed {settings['seed']}", err=True)
-        about = {"text": prompt + drawn.text + suffix, "prompt": prompt, "number": drawn.number}
-        if as_json:
-            from chargen.ui.console import print_json
-
-            found = {"report": lm.copy_report(drawn.text, corpus).to_json()} if report else {}
-            ended = {"ended": drawn.ended, "log_weight_nats": drawn.log_weight_nats}
-            print_json({**about, **({"suffix": suffix} if suffix else ended), **_given(settings), **more, **found})
-            continue
-        if number > 1:
-            click.echo(f"{'' if count == 1 else chr(10)}── sample {count} of {number} ──", err=True)
-        _write(prompt, [drawn.text, suffix])
-        if report:
-            _print_report(lm, drawn.text, corpus)
+        _print_note(f"the model does not know {unknown}; it reads them as unknown characters")
+    if args.number == 1 and not (args.particles or args.beam or args.best_of > 1 or args.suffix or args.as_json):
+        _write_one(lm, args, prompt, settings, seed_note)
+    else:
+        _write_many(lm, args, prompt, settings, seed_note)
 
 
-def _check(
-    number: int, particles: int, beam: int, best_of: int, suffix: str, reported_chars: int, prompt_file: str | None
-) -> None:
-    """Refuse options that contradict each other, or ask for more than can be held.
+def _check(args: SampleArguments) -> None:
+    """Refuse options that contradict each other, or ask for more than memory can hold.
 
     Raises:
-        ConfigError: they do.
-        UsageError: there are two prompts.
+        ConfigError: If methods are combined that exclude each other, or a number is above its limit.
+        UsageError: If there are two prompts.
     """
     from chargen.errors import ConfigError
 
-    if prompt_file is not None:
-        options.refuse(["prompt"], "and --prompt-file are two beginnings; give one.")
-    if sum([beam > 0, best_of > 1, bool(suffix), particles > 0 and not suffix]) > 1:
-        raise ConfigError("--beam, --best-of, --suffix and --particles are different ways to write; choose one")
-    if number * best_of > MAX_SAMPLES:
-        raise ConfigError(f"-n {number:,} times --best-of {best_of:,} are more than {MAX_SAMPLES:,} samples")
-    if reported_chars > MAX_REPORT_CHARS:
-        raise ConfigError(f"--report looks at samples of at most {MAX_REPORT_CHARS:,} characters; lower --length")
+    if args.prompt_file is not None:
+        options.refuse(["prompt"], "and --prompt-file both give a prompt; give only one.")
+    methods = [args.beam > 0, args.best_of > 1, bool(args.suffix), args.particles > 0 and not args.suffix]
+    if sum(methods) > 1:
+        raise ConfigError("--beam, --best-of, --suffix and --particles are different methods; choose one")
+    if args.number * args.best_of > MAX_SAMPLES:
+        raise ConfigError(
+            f"-n {args.number:,} times --best-of {args.best_of:,} is {args.number * args.best_of:,} samples, but at "
+            f"most {MAX_SAMPLES:,} are possible"
+        )
+    if args.report and args.settings.get("length", 0) > MAX_REPORT_CHARS:
+        raise ConfigError(f"--report compares samples of at most {MAX_REPORT_CHARS:,} characters; lower --length")
 
 
-def _note(text: str) -> None:
+def _read_prompt(args: SampleArguments) -> str:
+    """Return the prompt: from --prompt-file, from standard input for `-`, or the text of --prompt.
+
+    Raises:
+        CorpusError: If the file cannot be read, or the prompt or the suffix is not valid UTF-8.
+    """
+    from chargen.text.cleaning import check_unicode
+
+    prompt = args.prompt
+    if args.prompt_file is not None or prompt == "-":
+        from chargen.text.corpus import read_corpus
+
+        prompt = read_corpus([args.prompt_file or prompt], max_bytes=MAX_PROMPT_BYTES).text
+    check_unicode(prompt, "the prompt")
+    check_unicode(args.suffix, "the suffix")
+    return prompt
+
+
+def _write_one(lm: LanguageModel, args: SampleArguments, prompt: str, settings: dict[str, Any], seed_note: str) -> None:
+    """Print a single sample piece by piece while it is generated."""
+    pieces = lm.stream(prompt, corpus=args.corpus, **settings)
+    if seed_note:
+        click.echo(seed_note, err=True)
+    copy = StringIO() if args.report else None
+    _write(prompt, pieces, copy)
+    if copy is not None:
+        _print_report(lm, copy.getvalue(), args.corpus)
+
+
+def _write_many(
+    lm: LanguageModel, args: SampleArguments, prompt: str, settings: dict[str, Any], seed_note: str
+) -> None:
+    """Print samples that are generated as a whole, as text or as a JSON object per line."""
+    for count, (drawn, facts) in enumerate(_draw(lm, args, prompt, settings), 1):
+        if count == 1 and seed_note:
+            click.echo(seed_note, err=True)
+        if args.as_json:
+            _print_json(lm, args, prompt, settings, drawn, facts)
+            continue
+        if args.number > 1:
+            click.echo(f"{'' if count == 1 else chr(10)}── sample {count} of {args.number} ──", err=True)
+        _write(prompt, [drawn.text, args.suffix])
+        if args.report:
+            _print_report(lm, drawn.text, args.corpus)
+
+
+def _draw(
+    lm: LanguageModel, args: SampleArguments, prompt: str, settings: dict[str, Any]
+) -> Iterator[tuple[Sample, dict[str, Any]]]:
+    """Yield the samples by the method of the arguments, each with its additional JSON values."""
+    from chargen.sampling.generate import Sample
+
+    if args.suffix:
+        particles = args.particles or DEFAULT_INFILL_PARTICLES
+        infills = lm.joins(args.number, prompt, args.suffix, particles=particles, corpus=args.corpus, **settings)
+        for index, infill in enumerate(infills):
+            facts = {"suffix_log_prob_nats": infill.suffix_log_prob_nats, "effective_candidates": infill.effective}
+            yield Sample(infill.text, "suffix", index, 0.0), facts
+        return
+    num_texts = max(args.number * args.best_of, args.particles, args.beam)
+    generator = lm.writing(prompt, num_texts=num_texts, corpus=args.corpus, **settings)
+    if args.beam:
+        yield generator.beam(args.beam), {}
+    elif args.best_of > 1:
+        generator.check_held(args.best_of)
+        samples = generator.samples(range(args.number * args.best_of))
+        for _ in range(args.number):
+            candidates = list(islice(samples, args.best_of))
+            candidates = [each for each in candidates if each.text] or candidates[:1]
+            scores = lm.score([each.text for each in candidates], context=prompt)
+            best = min(range(len(candidates)), key=lambda index: scores[index].bits_per_char or 0.0)
+            yield candidates[best], {"bits_per_char": scores[best].bits_per_char}
+    elif args.particles:
+        for index in range(args.number):
+            yield generator.particles(index, args.particles), {}
+    else:
+        for each in generator.samples(range(args.number)):
+            yield each, {}
+
+
+def _print_json(
+    lm: LanguageModel, args: SampleArguments, prompt: str, settings: dict[str, Any], drawn: Sample,
+    facts: dict[str, Any],
+) -> None:  # fmt: skip
+    from chargen.ui.console import print_json
+
+    values = {"text": prompt + drawn.text + args.suffix, "prompt": prompt, "number": drawn.number}
+    if args.suffix:
+        values["suffix"] = args.suffix
+    else:
+        values |= {"ended": drawn.ended, "log_weight_nats": drawn.log_weight_nats}
+    values |= {**_changed_settings(settings), **facts}
+    if args.report:
+        values["report"] = lm.copy_report(drawn.text, args.corpus).to_json()
+    print_json(values)
+
+
+def _changed_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that differ from their defaults, and always the temperature and the seed."""
+    from chargen.config import SampleConfig
+
+    defaults = asdict(SampleConfig())
+    return {k: v for k, v in settings.items() if k in ("temperature", "seed") or v != defaults[k]}
+
+
+def _print_note(text: str) -> None:
     say(f"note: {text}")
 
 
-def _drawn(
-    lm: LanguageModel,
-    prompt: str,
-    suffix: str,
-    number: int,
-    beam: int,
-    best_of: int,
-    particles: int,
-    corpus: Any,
-    settings: Any,
-) -> Iterable[tuple[Sample, dict[str, Any]]]:
-    """Yield the samples, each with what else there is to say of it."""
-    from chargen.sampling.generate import Sample
-
-    if suffix:
-        joins = lm.joins(number, prompt, suffix, particles=particles or 64, corpus=corpus, **settings)
-        for index, joined in enumerate(joins):
-            facts = {"suffix_log_prob_nats": joined.suffix_log_prob_nats, "effective_candidates": joined.effective}
-            yield Sample(joined.text, "suffix", index, 0.0), facts
-        return
-    writing = lm.writing(prompt, num_texts=max(number * best_of, particles, beam), corpus=corpus, **settings)
-    if beam:
-        yield writing.beam(beam), {}
-    elif best_of > 1:
-        writing.check_held(best_of)
-        samples = writing.samples(range(number * best_of))
-        for _ in range(number):
-            drawn = list(islice(samples, best_of))
-            some = [each for each in drawn if each.text] or drawn[:1]
-            scores = lm.score([each.text for each in some], context=prompt)
-            best = min(range(len(some)), key=lambda k: scores[k].bits_per_char or 0.0)
-            yield some[best], {"bits_per_char": scores[best].bits_per_char}
-    elif particles:
-        yield from ((writing.particles(index, particles), {}) for index in range(number))
-    else:
-        yield from ((each, {}) for each in writing.samples(range(number)))
-
-
-def _given(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that are not what they are if nothing is said, and those that a text always depends on."""
-    from dataclasses import asdict
-
-    from chargen.config import SampleConfig
-
-    plain = asdict(SampleConfig())
-    return {k: v for k, v in settings.items() if k in ("temperature", "seed") or v != plain[k]}
-
-
 def _print_report(lm: LanguageModel, text: str, corpus: tuple[str, ...]) -> None:
-    found = lm.copy_report(text, corpus)
-    novel = ", ".join(f"{share:.0%} of {n}-grams" for n, share in found.novel_ngrams.items() if share is not None)
-    click.echo(f"longest copy: {found.passage_chars} characters, {found.passage!r}\nnew: {novel}", err=True)
+    report = lm.copy_report(text, corpus)
+    novel = ", ".join(f"{share:.0%} of {n}-grams" for n, share in report.novel_ngrams.items() if share is not None)
+    click.echo(f"longest copy: {report.passage_chars} characters, {report.passage!r}\nnew: {novel}", err=True)
 
 
-def _write(prompt: str, pieces: Iterable[str], kept: StringIO | None = None) -> None:
-    """Write a prompt and what follows it, soon but not with a flush for every character; end with a newline.
+def _write(prompt: str, pieces: Iterable[str], copy: StringIO | None = None) -> None:
+    """Write a prompt and its continuation on stdout; end with a newline.
 
-    What follows the prompt is put into `kept` too, if that is given.
+    The output is flushed at most every `FLUSH_EVERY_S` seconds, not for every character.
+
+    Args:
+        prompt: text that is written first.
+        pieces: the continuation.
+        copy: also receives the continuation, if it is not None.
     """
-    out, last, flushed = sys.stdout, prompt, 0.0
+    out = sys.stdout
+    last = prompt
+    flushed = 0.0
     out.write(prompt)
     for piece in pieces:
         out.write(piece)
-        if kept is not None:
-            kept.write(piece)
+        if copy is not None:
+            copy.write(piece)
         last = piece or last
         now = time.perf_counter()
         if now - flushed > FLUSH_EVERY_S:

@@ -1,17 +1,20 @@
-"""`chargen score`: how likely texts are, ranked or in their order; any number of them."""
+"""`chargen score`: print how likely texts are, ranked or in the order of the input.
+
+From Python: `score_texts(ScoreArguments(sentences=("one", "two")))`. Any number of texts can be read.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargen.cli import options
-from chargen.cli import score_explain as score_why
+from chargen.cli import options, score_explain
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -28,199 +31,266 @@ Examples:
   cat log | chargen score --top 100 --by total --json
   chargen score --json "Xin chào" < /dev/null"""
 
+file_option = options.option_group("Files of texts")
+scoring_option = options.option_group("Scoring")
+ranking_option = options.option_group("Ranking")
+explain_option = options.option_group("Explanations")
 
-@click.command(epilog=EXAMPLES)
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreArguments:
+    """The arguments of `chargen score`, named as on the command line."""
+
+    sentences: tuple[str, ...] = ()
+    model: str | None = None
+    files: tuple[str, ...] = ()
+    sort: bool | None = None  #: None: ranked, but not with chars or suggest
+    top: int | None = None
+    chars: bool = False
+    null: bool = False
+    json_lines: bool = False
+    whole: bool = False
+    field: str = "text"
+    encoding: str = "utf-8"
+    errors: str = "strict"
+    context: str | None = None
+    end: bool | None = None  #: None: True for a model of documents
+    words: bool = False
+    by: str = "per-char"
+    suggest: bool = False
+    html: str | None = None
+    device: str = "auto"
+    threads: int | None = None
+    tsv: bool = False
+    as_json: bool = False
+
+
+@click.command(cls=options.GroupedCommand, epilog=EXAMPLES)
 @click.argument("sentences", nargs=-1, metavar="[SENTENCE]...")
 @options.model
-@click.option(
-    "--file",
-    "files",
-    multiple=True,
-    type=options.NAME,
-    metavar="FILE",
-    help="Score each line of a file; '-': standard input.",
+@options.basic_option(
+    "--file", "files", multiple=True, type=options.FILE_NAME, metavar="FILE",
+    help="Score each line of a file; '-' is standard input. May be repeated.",
+)  # fmt: skip
+@options.basic_option(
+    "--sort/--no-sort", default=None, show_default="--sort; with --chars or --suggest --no-sort",
+    help="Rank the texts, or print them in the order of the input, while it is read.",
+)  # fmt: skip
+@options.basic_option(
+    "--top", type=click.IntRange(min=1), metavar="N", help="Print only the N likeliest texts; only these are kept."
 )
-@click.option("--null", is_flag=True, help="A file's texts end with a NUL byte.")
-@click.option("--json-lines", is_flag=True, help="A file's lines are JSON objects; see --field.")
-@click.option("--whole", is_flag=True, help="A file is one text, without the newline at its end.")
-@click.option(
-    "--field",
-    type=options.NAME,
-    default="text",
-    show_default=True,
-    metavar="NAME",
-    help="Of a JSON object: what is its text.",
+@options.basic_option("--context", metavar="TEXT", help="Text before the sentences. It is read, but not scored.")
+@options.basic_option("--chars", is_flag=True, help="Show the surprisal of each character, as a colour or as a digit.")
+@file_option("--null", is_flag=True, help="The texts of a file end with a NUL byte.")
+@file_option("--json-lines", is_flag=True, help="The lines of a file are JSON objects; see --field.")
+@file_option("--whole", is_flag=True, help="A file is one text; the newline at its end is removed.")
+@file_option(
+    "--field", type=options.NAME, default="text", show_default=True, metavar="NAME",
+    help="Field of a JSON object that contains its text.",
+)  # fmt: skip
+@file_option(
+    "--encoding", type=options.NAME, default="utf-8", show_default=True, help="Text encoding of the input files."
 )
-@options.encoding
-@click.option(
+@file_option(
     "--errors", type=click.Choice(["strict", "replace", "skip"]), default="strict", show_default=True,
-    help="Of a line that cannot be read: stop and name it, read U+FFFD for its bytes, or go on without it.",
+    help="What to do with a line that cannot be decoded: stop and report it, replace its bytes by U+FFFD, or skip it.",
 )  # fmt: skip
-@click.option("--context", help="A text that the sentences stand after: read, not scored.")
-@options.end
-@click.option(
+@options.score_end(scoring_option)
+@scoring_option("--words", is_flag=True, help="Add bits per word; words are separated by white space.")
+@ranking_option(
     "--by", type=click.Choice(["per-char", "per-byte", "total"]), default="per-char", show_default=True,
-    help="What texts are ranked by.",
+    help="Rank by bits per character, by bits per byte, or by the log probability of the whole text.",
 )  # fmt: skip
-@click.option(
-    "--sort/--no-sort", default=None,
-    help="Ranked, or in the input's order, as it is read.  [default: ranked; as it came with --chars, --suggest]",
+@explain_option(
+    "--suggest", is_flag=True,
+    help="Suggest the single edits that raise the log probability most. The end of the text is included.",
 )  # fmt: skip
-@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N likeliest; no more are kept.")
-@click.option("--words", is_flag=True, help="Bits per word too; a word is what stands between white space.")
-@click.option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
-@score_why.options
+@explain_option(
+    "--html", type=click.Path(dir_okay=False), metavar="FILE",
+    help="Write an HTML page with a heat map and the model's best guesses.",
+)  # fmt: skip
+@options.device
+@options.threads
+@options.output_option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
 @options.raw
 @options.as_json
-@options.device
-def score(sentences: tuple[str, ...], model: str | None, **chosen: Any) -> None:
-    """Say how likely texts are, the likeliest per character first.
+def score(**values: Any) -> None:
+    """Print how likely texts are, the likeliest per character first.
 
     \b
-    bits/char         −log₂ p(text) over its characters: what people compare
-    perplexity/char   2 to that power
-    log p (nats)      the natural logarithm of p(text), not divided by anything
+    bits/char        −log₂ p(text), divided by the number of characters
+    perplexity/char  2 to the power of bits/char
+    log p (nats)     natural logarithm of p(text), not divided by anything
 
-    A text begins after a newline in a model of running text, after the boundary in a model of documents (or after
-    --context), and its first character counts. Its end counts with --end: log p then has that of the boundary, or of a
-    newline, after it; the end is no character, so what is divided by stays the same. A character that the model does
-    not know costs as much as any one of all that it does not know, and is counted under "unknown". Equals stay in
-    their order; an empty text has no value per character and comes last. The total is weighted by character.
+    Compare texts by bits/char.
 
-    A line ends at LF, CRLF or CR. Any number of texts can be read: --no-sort and --top keep few of them; a ranking of
-    all keeps them on disk, and 16 bytes of each in memory. --json prints one document for arguments, and an object a
-    line for files, --chars or --suggest; --tsv a row a text, with --chars a row a character.
+    A model of continuous text scores a text as if it followed a newline; a model of documents, as if it started a
+    document; with --context, as if it followed that text. The first character counts. With --end, log p also contains
+    the end of the text: the document boundary, or a newline. The end is not counted as a character. All characters that
+    the model does not know have the same probability; they are counted under "unknown". Texts with equal scores keep
+    their order. An empty text has no value per character and comes last. The total is weighted by character.
 
-    On a terminal, characters that would act on it are escaped in --json and shown as symbols in --tsv (--raw: as they
-    are); a pipe or a file gets them as they are. Tables show them as symbols everywhere.
+    Lines end with LF, CRLF or CR. The number of texts is not limited: --no-sort and --top keep few of them, and a
+    ranking of all keeps them on disk, with 16 bytes of memory for each. --json prints one document for sentences of the
+    command line, and one object per line for files, --chars or --suggest. --tsv prints one row per text, or with
+    --chars one row per character.
+
+    On a terminal, control characters are escaped in --json and shown as symbols in --tsv (--raw: as they are); a pipe
+    or a file gets the exact text. Tables always show them as symbols.
     """
+    score_texts(ScoreArguments(**values))
+
+
+def score_texts(args: ScoreArguments) -> None:
+    """Score texts and print the result on stdout.
+
+    Args:
+        args: the arguments of the command. Without sentences and files, standard input is read.
+
+    Raises:
+        CorpusError: If there is nothing to score, or a text cannot be read.
+        ModelError: If the model cannot be read.
+        UsageError: If options contradict each other or have no effect.
+    """
+    options.use_threads(args.threads)
     from chargen.lm import load
     from chargen.text.cleaning import check_unicode
     from chargen.ui.tables import RunningTotals
 
-    files = chosen["files"] or (() if sentences or sys.stdin.isatty() else ("-",))
-    _check(chosen, bool(files))
-    check_unicode(chosen["context"] or "", "the context")
-    tally = RunningTotals()
-    texts = _texts(sentences, files, chosen, tally)
+    if not (args.files or args.sentences or sys.stdin.isatty()):
+        args = replace(args, files=("-",))
+    _check(args)
+    args = replace(args, sort=_sorts(args))
+    check_unicode(args.context or "", "the context")
+    totals = RunningTotals()
+    texts = _texts(args, totals)
     first = next(texts, None)
     if first is None:
-        raise _nothing("no sentence was given", tally)
-    lm = load(model)
-    lm.device = chosen["device"]
-    chosen["end"] = lm.scores_end if chosen["end"] is None else chosen["end"]
-    if not (files or chosen["end"] or any(sentences)):
-        raise _nothing("every sentence is empty", tally)
-    texts = score_why.checked(chain([first], texts), chosen["html"], chosen["suggest"])
-    pieces = bool(chosen["chars"] or chosen["html"])
-    scores = lm.score_stream(texts, context=chosen["context"], end=chosen["end"], pieces=pieces)
-    _print(lm, scores, bool(files), chosen, tally)
+        raise _nothing_to_score("no sentence was given", totals)
+    lm = load(args.model, args.device)
+    args = replace(args, end=lm.scores_end if args.end is None else args.end)
+    if not (args.files or args.end or any(args.sentences)):
+        raise _nothing_to_score("every sentence is empty", totals)
+    texts = score_explain.check_lengths(chain([first], texts), args)
+    has_pieces = bool(args.chars or args.html)
+    scores = lm.score_stream(texts, context=args.context, end=args.end, pieces=has_pieces)
+    _print(lm, scores, args, totals)
 
 
-def _nothing(why: str, tally: RunningTotals) -> ChargenError:
+def _nothing_to_score(reason: str, totals: RunningTotals) -> ChargenError:
     from chargen.errors import CorpusError
 
-    for note in tally.notes(words=False):
+    for note in totals.notes(words=False):
         say(note)
-    return CorpusError(f"{why}: there is nothing to score", 'Say chargen score "a sentence", or --file FILE.')
+    return CorpusError(f"{reason}: there is nothing to score", 'Say chargen score "a sentence", or --file FILE.')
 
 
-def _check(chosen: dict[str, Any], files: bool) -> None:
-    """Decide on the order, and refuse options that contradict each other or would do nothing."""
-    forms = options.given("null", "json_lines", "whole")
-    if len(forms) > 1:
-        raise click.UsageError(f"{forms[0]} and {forms[1]} do not go together.")
-    if chosen["tsv"] and chosen["as_json"]:
-        raise click.UsageError("--tsv and --json do not go together.")
-    if chosen["tsv"] and chosen["suggest"]:
-        raise click.UsageError("--tsv has no room for suggestions; --json has.")
-    if chosen["tsv"] and chosen["chars"] and chosen["words"]:
-        raise click.UsageError("--tsv with --chars has rows of characters, and none of --words.")
-    if chosen["html"] == "":
-        raise click.UsageError("--html is empty: give the name of a file.")
-    if chosen["field"] != "text" and not chosen["json_lines"]:
-        raise click.UsageError("--field is of --json-lines.")
-    of_files = [*forms, *options.given("encoding", "errors")]
-    if of_files and not files:
-        raise click.UsageError(f"{of_files[0]} is of files: say --file FILE, or --file - for standard input.")
-    of_rankings = options.given("top", "by")
-    if chosen["sort"] is None:
-        chosen["sort"] = bool(of_rankings or not (chosen["chars"] or chosen["suggest"]))
-    if of_rankings and not chosen["sort"]:
-        raise click.UsageError(f"{of_rankings[0]} is of a ranking: leave out --no-sort.")
-
-
-def _texts(
-    sentences: tuple[str, ...], files: Iterable[str], chosen: dict[str, Any], tally: RunningTotals
-) -> Iterator[str]:
-    """Yield the arguments, then the texts of each file.
+def _check(args: ScoreArguments) -> None:
+    """Refuse options that contradict each other or have no effect.
 
     Raises:
-        CorpusError: an argument is not UTF-8, or a file cannot be read.
+        UsageError: If there are such options.
+    """
+    forms = options.given_options("null", "json_lines", "whole")
+    if len(forms) > 1:
+        raise click.UsageError(f"{forms[0]} and {forms[1]} do not go together.")
+    if args.tsv and args.as_json:
+        raise click.UsageError("--tsv and --json do not go together.")
+    if args.tsv and args.suggest:
+        raise click.UsageError("--tsv has no column for suggestions; use --json.")
+    if args.tsv and args.chars and args.words:
+        raise click.UsageError("--tsv with --chars prints a row for each character, and has no columns for --words.")
+    if args.html == "":
+        raise click.UsageError("--html is empty: give the name of a file.")
+    if args.field != "text" and not args.json_lines:
+        raise click.UsageError("--field needs --json-lines.")
+    for_files = [*forms, *options.given_options("encoding", "errors")]
+    if for_files and not args.files:
+        raise click.UsageError(f"{for_files[0]} needs files: say --file FILE, or --file - for standard input.")
+    for_rankings = options.given_options("top", "by")
+    if for_rankings and not _sorts(args):
+        raise click.UsageError(f"{for_rankings[0]} needs a ranking: leave out --no-sort.")
+
+
+def _sorts(args: ScoreArguments) -> bool:
+    """Return whether the texts are ranked."""
+    if args.sort is not None:
+        return args.sort
+    return bool(args.top or options.given_options("by") or not (args.chars or args.suggest))
+
+
+def _texts(args: ScoreArguments, totals: RunningTotals) -> Iterator[str]:
+    """Yield the sentences, then the texts of each file.
+
+    Raises:
+        CorpusError: If a sentence is not valid UTF-8, or a file cannot be read.
     """
     from chargen.errors import CorpusError
     from chargen.text.cleaning import check_unicode
     from chargen.text.records import JSON, LINES, NULL, WHOLE, read_records
 
-    for place, text in enumerate(sentences, start=1):
-        check_unicode(text, f"sentence {place}")
+    for number, text in enumerate(args.sentences, start=1):
+        check_unicode(text, f"sentence {number}")
         yield text
-    form = NULL if chosen["null"] else JSON if chosen["json_lines"] else WHOLE if chosen["whole"] else LINES
-    skip = chosen["errors"] == "skip"
-    how = (form, chosen["field"], chosen["encoding"], "strict" if skip else chosen["errors"])
-    for name in files:
+    form = NULL if args.null else JSON if args.json_lines else WHOLE if args.whole else LINES
+    skips = args.errors == "skip"
+    errors = "strict" if skips else args.errors
+    on_error = totals.skip if skips else None
+    for name in args.files:
         try:
             with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
-                where = "standard input" if name == "-" else name
-                yield from read_records(file, where, *how, tally.pass_over if skip else None)
+                source = "standard input" if name == "-" else name
+                yield from read_records(file, source, form, args.field, args.encoding, errors, on_error)
         except OSError as error:
             raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _print(
-    lm: LanguageModel, scores: Iterator[Score], files: bool, chosen: dict[str, Any], tally: RunningTotals
-) -> None:
-    from chargen.ui import tables as show
+def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, totals: RunningTotals) -> None:
+    """Print the scores in the form of the arguments, then the notes and totals on stderr."""
+    from chargen.ui import tables
     from chargen.ui.console import print_json, stdout_console
 
-    rows: list[dict[str, Any]] = []  # of the one document that is printed for arguments
-    words, document = chosen["words"], chosen["as_json"] and not (files or chosen["chars"] or chosen["suggest"])
-    if document:
-        line = show.collect(rows, words)
-    elif chosen["as_json"]:
-        line = show.json_lines(sys.stdout.write, words)
-    elif chosen["tsv"]:
-        line = show.tsv(sys.stdout.write, words)
+    records: list[dict[str, Any]] = []  # of the one JSON document that is printed for sentences
+    is_document = args.as_json and not (args.files or args.chars or args.suggest)
+    print_row: tables.RowPrinter
+    if is_document:
+        print_row = tables.RecordList(records, args.words)
+    elif args.as_json:
+        print_row = tables.JsonLines(sys.stdout.write, args.words)
+    elif args.tsv:
+        print_row = tables.TsvRows(sys.stdout.write, args.words)
     else:
-        line = show.table(stdout_console(), words, chosen["sort"])
-    watched = tally.watching(scores, quiet=not chosen["sort"] and sys.stdout.isatty())
-    ordered = _ordered(watched, chosen)
-    if score_why.asked(chosen):
-        score_why.show(lm, ordered, chosen, line)
+        print_row = tables.TableRows(stdout_console(), args.words, bool(args.sort))
+    counted = totals.count(scores, quiet=not args.sort and sys.stdout.isatty())
+    rows = _ordered(counted, args)
+    if args.chars or args.html or args.suggest:
+        score_explain.explain(lm, rows, args, print_row)
     else:
-        for row in ordered:
-            line(*row)
-    if document:
-        about = {"unit": "bits per character", "context": chosen["context"], "end": chosen["end"], "by": chosen["by"]}
-        print_json({**about, "sentences": rows, "total": tally.total.to_json()})
-    for text in tally.notes(words):
-        say(text)
+        for row in rows:
+            print_row(*row)
+    if is_document:
+        about = {"unit": "bits per character", "context": args.context, "end": args.end, "by": args.by}
+        print_json({**about, "sentences": records, "total": totals.total.to_json()})
+    for note in totals.notes(args.words):
+        say(note)
 
 
-def _ordered(scores: Iterator[Score], chosen: dict[str, Any]) -> Iterator[tuple[int | None, int, Score]]:
-    """Yield (rank, place among the input, score); the rank is None in the input's order."""
+def _ordered(scores: Iterator[Score], args: ScoreArguments) -> Iterator[tuple[int | None, int, Score]]:
+    """Yield (rank, number of the input, score), both from 1; the rank is None in the order of the input."""
     from chargen.scoring.ranking import DiskRanking, Top
 
-    if not chosen["sort"]:
-        yield from ((None, place, score) for place, score in enumerate(scores, start=1))
-    elif chosen["top"]:
-        top = Top(chosen["top"], chosen["by"])
-        for place, score in enumerate(scores):
-            top.add(place, score)
-        yield from ((rank, place + 1, score) for rank, (place, score) in enumerate(top.best(), start=1))
+    if not args.sort:
+        for number, score in enumerate(scores, start=1):
+            yield None, number, score
+    elif args.top:
+        top = Top(args.top, args.by)
+        for index, score in enumerate(scores):
+            top.add(index, score)
+        for rank, (index, score) in enumerate(top.best(), start=1):
+            yield rank, index + 1, score
     else:
-        with DiskRanking(chosen["by"]) as shelf:
+        with DiskRanking(args.by) as ranking:
             for score in scores:
-                shelf.add(score)
-            for rank, (place, score) in enumerate(shelf.ranked(), start=1):
-                yield rank, place + 1, score
+                ranking.add(score)
+            for rank, (index, score) in enumerate(ranking.ranked(), start=1):
+                yield rank, index + 1, score

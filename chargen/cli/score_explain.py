@@ -1,60 +1,32 @@
-"""Why a text scores as it does: what `chargen score` does with --chars, --html and --suggest."""
+"""The explanations of `chargen score`: --chars, --html and --suggest."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
+from typing import TYPE_CHECKING
 
 from chargen.config import LN2
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
+    from chargen.cli.score import ScoreArguments
     from chargen.lm import LanguageModel
     from chargen.probe.surprisal import CharSurprisal
     from chargen.scoring.edits import Suggestion
     from chargen.scoring.scorer import Score
-    from chargen.ui.tables import Line
+    from chargen.ui.tables import RowPrinter
 
-    Why = Callable[[int | None, int, Score, list[Suggestion] | None], None]
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-MAX_PAGE_CHARS = 100_000  #: of all texts of a page, which then has 20 MB
+MAX_PAGE_CHARS = 100_000  # of all texts on a page; such a page has 20 MB
 
 
-def options(command: Command) -> Command:
-    """Add the options to a command, which passes them on to `show`."""
-    for option in (
-        click.option(
-            "--suggest", is_flag=True, help="Propose the single edits that raise log p most, the end counted."
-        ),
-        click.option(
-            "--html",
-            type=click.Path(dir_okay=False),
-            metavar="FILE",
-            help="Write a page: a heat-map, and best guesses.",
-        ),
-        click.option("--chars", is_flag=True, help="Show each character's surprisal: as a colour, or as a digit."),
-    ):
-        command = option(command)
-    return command
-
-
-def asked(chosen: dict[str, Any]) -> bool:
-    """Tell whether any of the three options was given."""
-    return bool(chosen["chars"] or chosen["html"] or chosen["suggest"])
-
-
-def checked(texts: Iterable[str], html: str | None, suggest: bool) -> Iterator[str]:
-    """Yield texts, none of which is too long for what is asked.
+def check_lengths(texts: Iterable[str], args: ScoreArguments) -> Iterator[str]:
+    """Yield the texts, and stop at one that is too long for the requested explanations.
 
     Raises:
-        ConfigError: one is too long for suggestions, or all together are for a page.
+        ConfigError: If a text is too long for --suggest, or all texts together are too long for --html.
     """
     from chargen.errors import ConfigError
     from chargen.scoring.edits import MAX_CHARS
@@ -62,12 +34,12 @@ def checked(texts: Iterable[str], html: str | None, suggest: bool) -> Iterator[s
     total = 0
     for number, text in enumerate(texts, start=1):
         total += len(text)
-        if html and total > MAX_PAGE_CHARS:
+        if args.html and total > MAX_PAGE_CHARS:
             raise ConfigError(
                 f"a page holds at most {MAX_PAGE_CHARS:,} characters, and the first {number:,} texts have {total:,}",
                 "Give fewer of them; --chars has no such limit.",
             )
-        if suggest and len(text) > MAX_CHARS:
+        if args.suggest and len(text) > MAX_CHARS:
             raise ConfigError(
                 f"edits are suggested for at most {MAX_CHARS:,} characters, and text {number:,} has {len(text):,}",
                 "Give it in parts, a line each.",
@@ -75,88 +47,103 @@ def checked(texts: Iterable[str], html: str | None, suggest: bool) -> Iterator[s
         yield text
 
 
-def show(lm: LanguageModel, rows: Iterable[tuple[int | None, int, Score]], chosen: dict[str, Any], plain: Line) -> None:
-    """Do what the three options ask for, text by text as they come; `plain` prints them where --html is alone.
+def explain(
+    lm: LanguageModel, rows: Iterable[tuple[int | None, int, Score]], args: ScoreArguments, print_row: RowPrinter
+) -> None:
+    """Print the requested explanations, text by text, and write the page; its texts have the order of the input.
 
-    The page has them in the input's order.
+    Args:
+        lm: the model.
+        rows: (rank or None, number of the input from 1, score with pieces).
+        args: the arguments of the command.
+        print_row: prints a row where --html is the only explanation.
 
     Raises:
-        StorageError: the page cannot be written.
+        StorageError: If the page cannot be written.
     """
     pages: list[tuple[int, list[CharSurprisal], list[Suggestion]]] = []
-    line = _line(lm, chosen) if chosen["chars"] or chosen["suggest"] else None
-    for rank, place, score in rows:
-        found = lm.suggest(score.text, context=chosen["context"]) if chosen["suggest"] else None
-        if chosen["html"]:
-            pages.append((place, list(lm.places(score.text, context=chosen["context"], score=score)), found or []))
-        if line:
-            line(rank, place, score, found)
+    printer = ExplanationPrinter(lm, args) if args.chars or args.suggest else None
+    for rank, number, score in rows:
+        suggestions = lm.suggest(score.text, context=args.context) if args.suggest else None
+        if args.html:
+            chars = list(lm.char_surprisals(score.text, context=args.context, score=score))
+            pages.append((number, chars, suggestions or []))
+        if printer:
+            printer.show(rank, number, score, suggestions)
         else:
-            plain(rank, place, replace(score, pieces=None))
-    if chosen["html"]:
+            print_row(rank, number, replace(score, pieces=None))
+    if args.html:
         name = str(lm.checkpoint.about.get("corpus", "this model"))
-        in_order = sorted(pages, key=lambda page: page[0])
-        proposed = [found for _, _, found in in_order] if chosen["suggest"] else []
-        _write(Path(chosen["html"]), [places for _, places, _ in in_order], proposed, name)
+        pages.sort(key=lambda page: page[0])
+        suggested = [suggestions for _, _, suggestions in pages] if args.suggest else []
+        _write_page(Path(args.html), [chars for _, chars, _ in pages], suggested, name)
 
 
-def _write(path: Path, pages: list[list[CharSurprisal]], proposed: list[list[Suggestion]], name: str) -> None:
+def _write_page(path: Path, texts: list[list[CharSurprisal]], suggested: list[list[Suggestion]], name: str) -> None:
     from chargen.io import write_atomically
     from chargen.ui.heatmap import heat_page
 
-    write_atomically(path, (piece.encode() for piece in heat_page(pages, f"a model of {name}", proposed)))
+    write_atomically(path, (piece.encode() for piece in heat_page(texts, f"a model of {name}", suggested)))
     say(f"note: the page is {path}")
 
 
-def _line(lm: LanguageModel, chosen: dict[str, Any]) -> Why:
-    """Return what prints one text."""
-    from chargen.ui.console import print_json
-    from chargen.ui.tables import chars_tsv, record
+class ExplanationPrinter:
+    """Prints the characters and the suggestions of texts, one text after the other, in the form of the arguments."""
 
-    row, first = chars_tsv(sys.stdout.write), True
+    def __init__(self, lm: LanguageModel, args: ScoreArguments) -> None:
+        from chargen.ui.tables import CharRows
 
-    def line(rank: int | None, place: int, score: Score, found: list[Suggestion] | None) -> None:
-        nonlocal first
-        places = list(lm.places(score.text, most=0, score=score)) if chosen["chars"] else []
-        if chosen["tsv"]:
-            row(rank, place, places)
-        elif chosen["as_json"]:
-            values = record(rank, place, replace(score, pieces=None), chosen["words"])
-            if chosen["chars"]:
-                values["characters"] = [place.to_json() for place in places]
-            if found is not None:
-                values["suggestions"] = [suggestion.to_json() for suggestion in found]
-            print_json(values)
+        self._lm = lm
+        self._args = args
+        self._print_chars = CharRows(sys.stdout.write)
+        self._is_first = True
+
+    def show(self, rank: int | None, number: int, score: Score, suggestions: list[Suggestion] | None) -> None:
+        """Print one text: `suggestions` is None without --suggest."""
+        chars = list(self._lm.char_surprisals(score.text, num_guesses=0, score=score)) if self._args.chars else []
+        if self._args.tsv:
+            self._print_chars(rank, number, chars)
+        elif self._args.as_json:
+            self._print_json(rank, number, score, chars, suggestions)
         else:
-            _print(score, places, chosen, found, first)
-        first = False
+            self._print_text(score, chars, suggestions)
+        self._is_first = False
         sys.stdout.flush()
 
-    return line
+    def _print_json(
+        self, rank: int | None, number: int, score: Score, chars: list[CharSurprisal],
+        suggestions: list[Suggestion] | None,
+    ) -> None:  # fmt: skip
+        from chargen.ui.console import print_json
+        from chargen.ui.tables import record
 
+        values = record(rank, number, replace(score, pieces=None), self._args.words)
+        if self._args.chars:
+            values["characters"] = [char.to_json() for char in chars]
+        if suggestions is not None:
+            values["suggestions"] = [suggestion.to_json() for suggestion in suggestions]
+        print_json(values)
 
-def _print(
-    score: Score, places: list[CharSurprisal], chosen: dict[str, Any], found: list[Suggestion] | None, first: bool
-) -> None:
-    from rich.text import Text
+    def _print_text(self, score: Score, chars: list[CharSurprisal], suggestions: list[Suggestion] | None) -> None:
+        from rich.text import Text
 
-    from chargen.ui.console import stdout_console
-    from chargen.ui.heatmap import ENOUGH_COLOURS, digit_lines, heat_text, legend, visible
-    from chargen.ui.tables import suggestion_table
+        from chargen.ui.console import stdout_console
+        from chargen.ui.heatmap import HEAT_MAP_COLOR_SYSTEMS, digit_lines, heat_text, legend, visible
+        from chargen.ui.tables import suggestion_table
 
-    console = stdout_console()
-    if not chosen["chars"]:
-        console.print(Text(visible(score.text)), soft_wrap=True)
-    elif console.is_terminal and console.color_system in ENOUGH_COLOURS:
-        console.print(*([legend()] if first else []), heat_text(places), sep="\n")
-    else:
-        sys.stdout.write("\n".join(digit_lines(places)) + "\n")
-    numbers = [f"{-score.log_prob_nats / LN2:.2f} bits"]
-    per = [("char", score.bits_per_char), ("word", score.bits_per_word if chosen["words"] else None)]
-    numbers += [f"{value:.3f} bits/{unit}" for unit, value in per if value is not None]
-    if places or score.text:
-        console.print(", ".join(numbers), style="dim")
-    if found:
-        console.print(suggestion_table(found))
-    elif found is not None:
-        console.print("no single edit raises its probability")
+        console = stdout_console()
+        if not self._args.chars:
+            console.print(Text(visible(score.text)), soft_wrap=True)
+        elif console.is_terminal and console.color_system in HEAT_MAP_COLOR_SYSTEMS:
+            console.print(*([legend()] if self._is_first else []), heat_text(chars), sep="\n")
+        else:
+            sys.stdout.write("\n".join(digit_lines(chars)) + "\n")
+        numbers = [f"{-score.log_prob_nats / LN2:.2f} bits"]
+        rates = [("char", score.bits_per_char), ("word", score.bits_per_word if self._args.words else None)]
+        numbers += [f"{value:.3f} bits/{unit}" for unit, value in rates if value is not None]
+        if chars or score.text:
+            console.print(", ".join(numbers), style="dim")
+        if suggestions:
+            console.print(suggestion_table(suggestions))
+        elif suggestions is not None:
+            console.print("no single edit raises its probability")

@@ -1,16 +1,21 @@
-"""`chargen train`: a text in, a model out."""
+"""`chargen train`: read a corpus, train a model on it, and print how good the model is.
+
+From Python: `train_model(TrainArguments(corpus=("corpus.txt",), steps=1000))`.
+"""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import fields
+import time
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chargen.cli import options
-from chargen.cli.main import stop_on_signals
+from chargen.cli.main import STARTED, stop_on_signals
+from chargen.config import DEFAULT_BUDGET_S
 from chargen.errors import ConfigError
 from chargen.ui.terminal_text import visible
 
@@ -20,281 +25,331 @@ if TYPE_CHECKING:
     from chargen.text.corpus import Corpus
     from chargen.training.events import Finished
     from chargen.training.run import Plan
-    from chargen.training.state import State
+    from chargen.training.state import TrainingState
 
-SAMPLE_CHARS = 240  #: of the sample that the display shows
+SAMPLE_CHARS = 240  # length of the sample in the live display
 DATA_SETTINGS = ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
 TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
-#: options that a resumed run may be given other values of
-GO_WITH_RESUME = (
-    "resume", "budget", "steps", "epochs", "more", "device", "save_every", "stop_after", "as_json", "max_bytes",
+# Arguments whose value may differ from that of the run that is resumed.
+ALLOWED_WITH_RESUME = (
+    "corpus", "resume", "budget", "steps", "epochs", "more", "device", "threads", "save_every", "stop_after",
+    "as_json", "max_bytes",
 )  # fmt: skip
-RESUMED_RUN = "a resumed run keeps the settings that it began with"
+RESUMED_RUN = "a resumed run keeps the settings that it started with"
+
+length_option = options.option_group("Length of training")
+optimization_option = options.option_group("Optimization")
+resuming_option = options.option_group("Resuming and fine-tuning")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments(options.NetworkArguments):
+    """The arguments of `chargen train`, named as on the command line; durations in seconds, sizes in bytes."""
+
+    corpus: tuple[str, ...] = ()
+    budget: float | None = None
+    name: str | None = None
+    force: bool = False
+    tokenizer: str = "char"
+    documents: str = "none"
+    resume: str | None = None
+    encoding: str = "utf-8"
+    newline: str = "lf"
+    normalize: str = "nfc"
+    text_field: str = "text"
+    max_bytes: int = 100 * 10**9
+    val: str | None = None
+    val_fraction: float = 0.1
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int | None = None
+    seq_len: int | None = None
+    learning_rate: float | None = None
+    clip_norm: float | None = None
+    weight_decay: float | None = None
+    seed: int = 0
+    more: float | None = None
+    save_every: float = 60.0
+    stop_after: int | None = None
+    init_from: str | None = None
+    new_chars: str = "grow"
+    device: str = "auto"
+    threads: int | None = None
+    as_json: bool = False
+
+
+def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        raise click.UsageError("--label was removed. Train a classifier with: chargen classify --train DATA", ctx)
 
 
 @click.command(
+    cls=options.GroupedCommand,
     epilog="\b\nExamples:\n  chargen train corpus.txt\n  chargen train poems/ letters.txt --budget 20m --name mine\n"
-    "  chargen train python-docs --cell lstm --layers 2 --steps 2000 --json\n  chargen train corpus.txt --resume mine"
+    "  chargen train python-docs --cell lstm --layers 2 --steps 2000 --json\n  chargen train corpus.txt --resume mine",
 )
-@click.argument("corpus", nargs=-1, type=options.NAME)
-@click.option(
-    "--name", type=options.NAME, help="Of the run; the corpus's name if left out. A taken name gets -2, -3, …"
+@click.argument("corpus", nargs=-1, type=options.CORPUS_NAME)
+@options.basic_option(
+    "--budget",
+    callback=options.parse_duration,
+    metavar="TIME",
+    show_default=f"{DEFAULT_BUDGET_S / 60:g}m",
+    help="Time limit of the whole run (wall clock): 90s, 5m, 1h30m.",
 )
-@click.option("--force", is_flag=True, help="Replace a run of that name, once the new one has a model.")
-@click.option(
-    "--budget", callback=options.span, metavar="TIME", help="Wall clock of the whole run: 90s, 5m, 1h30m. [default: 5m]"
+@options.basic_option(
+    "--name",
+    type=options.NAME,
+    help="Name of the run. Defaults to the corpus name; if it is taken, -2, -3, … is appended.",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Make exactly so many steps instead.")
-@click.option("--epochs", type=float, help="Read the text so many times instead.")
-@click.option(
-    "--cell", type=options.NAME, help="rnn, lstm, gru or mgru (a gated unit whose transition the input scales)."
+@options.basic_option(
+    "--force", is_flag=True, help="Replace an existing run of this name, as soon as the new run has a model."
 )
-@click.option("--layers", "num_layers", type=int)
-@click.option("--hidden", "hidden_size", type=int, help="Units a layer.")
-@click.option("--members", type=int, help="Networks side by side; what they predict is averaged.")
-@click.option("--embedding", "embedding_dim", type=int, help="Size of the embedding.")
-@click.option("--ngrams", type=int, help="The head sees hashed n-grams too, up to so many characters; 0: none.")
-@click.option("--dropout", type=float, help="Share of units dropped between layers and before the head.")
-@click.option("--weight-dropout", type=float, help="Share of recurrent weights dropped.")
-@click.option("--ngram-dropout", type=float, help="Share of n-grams dropped, place by place.")
-@click.option("--tie-weights", is_flag=True, default=None, help="One matrix for embedding and head.")
-@click.option(
-    "--tokenizer", type=options.NAME, default="char", show_default=True, help="char, byte, sp:SIZE or sp:FILE.model."
-)
+@options.basic_option(
+    "--tokenizer", type=options.TOKENIZER_NAME, default="char", show_default=True, metavar="KIND",
+    help="Tokenizer: char, byte, sp:SIZE (train a SentencePiece vocabulary of SIZE pieces) or sp:FILE.model.",
+)  # fmt: skip
+@options.documents(options.basic_option)
+@options.basic_option(
+    "--resume", type=options.RUN_NAME, metavar="RUN",
+    help="Continue a stopped run. The result is the same as if it had never been stopped.",
+)  # fmt: skip
 @options.encoding
 @options.newline
 @options.normalize
-@options.documents
 @options.text_field
 @options.max_corpus_size("100GB")
-@click.option("--label", is_flag=True, help="CORPUS is labelled texts: a model for each label, for `chargen classify`.")
-@click.option(
-    "--val", type=options.NAME, metavar="FILE", help="Validate on this text instead of the corpus's last part."
+@options.corpus_option(
+    "--val",
+    type=options.CORPUS_NAME,
+    metavar="FILE",
+    help="Validate on this text instead of on the last part of the corpus.",
 )
-@click.option("--val-fraction", type=float, default=0.1, show_default=True, help="Of the characters, held out.")
-@click.option("--batch", "batch_size", type=int, help="Lanes that are read side by side.")
-@click.option("--seq-len", type=int, help="Ids that gradients flow back.")
-@click.option("--lr", "learning_rate", type=float)
-@click.option("--clip", "clip_norm", type=float, help="Largest norm of the gradient.")
-@click.option("--weight-decay", type=float)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@options.corpus_option(
+    "--val-fraction", type=float, default=0.1, show_default=True, metavar="FRACTION",
+    help="Fraction of the characters, at the end of the corpus, that is held out for validation.",
+)  # fmt: skip
+@length_option("--steps", type=click.IntRange(min=1), metavar="N", help="Train for exactly N steps instead of a time.")
+@length_option("--epochs", type=float, metavar="N", help="Train for N passes over the text instead of a time.")
+@options.network_options
+@optimization_option("--batch", "batch_size", type=int, metavar="N", show_default="auto", help="Batch size.")
+@optimization_option(
+    "--seq-len", type=int, metavar="N", show_default="auto", help="Length of a BPTT window, in tokens."
+)
+@optimization_option(
+    "--lr", "learning_rate", type=float, metavar="RATE", show_default="auto", help="Peak learning rate."
+)
+@optimization_option(
+    "--clip", "clip_norm", type=float, metavar="NORM", show_default="auto",
+    help="Maximum norm of the gradient.",
+)  # fmt: skip
+@optimization_option(
+    "--weight-decay", type=float, metavar="RATE", show_default="auto", help="Weight decay of matrices."
+)
+@optimization_option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Random seed."
+)
+@resuming_option(
+    "--more", callback=options.parse_duration, metavar="TIME", help="Add this time to the budget of a resumed run."
+)
+@resuming_option(
+    "--save-every", callback=options.parse_duration, default="60s", show_default=True, metavar="TIME",
+    help="How often to save the training state.",
+)  # fmt: skip
+@resuming_option(
+    "--stop-after", type=click.IntRange(min=1), metavar="STEP",
+    help="Stop after this step, as Ctrl-C does, so that the run can be resumed.",
+)  # fmt: skip
+@resuming_option(
+    "--init-from", type=options.MODEL_NAME, metavar="MODEL",
+    help="Start a new run from the weights and the vocabulary of a model.",
+)  # fmt: skip
+@resuming_option(
+    "--new-chars", type=click.Choice(["grow", "error", "unknown"]), default="grow", show_default=True,
+    help="What to do with characters that the model of --init-from does not know: add them to its vocabulary, stop "
+    "with an error, or read them as unknown.",
+)  # fmt: skip
 @options.device
-@click.option(
-    "--resume", type=options.NAME, metavar="RUN", help="Go on with a run that was stopped, as if it never had been."
-)
-@click.option("--more", callback=options.span, metavar="TIME", help="Add so much to the budget of a resumed run.")
-@click.option(
-    "--init-from",
-    type=options.NAME,
-    metavar="MODEL",
-    help="Begin a new run with the weights and the vocabulary of a model.",
-)
-@click.option(
-    "--new-chars",
-    type=click.Choice(["grow", "error", "unknown"]),
-    default="grow",
-    show_default=True,
-    help="What becomes of characters that this model lacks.",
-)
-@click.option(
-    "--save-every",
-    callback=options.span,
-    default="60s",
-    show_default=True,
-    metavar="TIME",
-    help="So much work is lost, at most, when the machine goes away.",
-)
-@click.option(
-    "--stop-after", type=click.IntRange(min=1), metavar="STEPS", help="End this sitting after a step, as Ctrl-C would."
-)
+@options.threads
+@options.output_option("--label", is_flag=True, hidden=True, expose_value=False, callback=_refuse_label)
 @options.as_json
-def train(corpus: tuple[str, ...], as_json: bool, **choices: Any) -> int:
+def train(**values: Any) -> int:
     """Train a model on a text.
 
-    CORPUS is a file, a folder, '-' for standard input, or a name (`chargen corpora` lists them); several are put end to
-    end; python-docs if left out. Sizes and rates that you do not give follow from the corpus, the budget and the
-    device. The best model by validation is kept under checkpoints/; Ctrl-C ends early and keeps it too.
-
-    --label trains a classifier, as `chargen classify --train` does: CORPUS is a folder with a sub-folder or a file for
-    each label, or one file of lines label<TAB>text; --budget is that of all models together.
+    CORPUS is a file, a folder, '-' for standard input, or a name (`chargen corpora` lists them). Several are
+    concatenated. The default is python-docs. Sizes and rates with the default (auto) are chosen by a recipe from the
+    corpus, the budget and the device. The model with the lowest validation loss is saved under checkpoints/; Ctrl-C
+    stops early and keeps it.
     """
-    if choices["label"]:
-        _train_labelled(corpus, as_json, choices)
-        return 0
-    from chargen.training.run import train as run_training
-    from chargen.ui.console import left_out_if_nobody_reads, print_json, stderr_console, stdout_console
-    from chargen.ui.training import display, summary
+    return train_model(TrainArguments(**values), STARTED)
 
-    plan = _plan(corpus, choices)
+
+def train_model(args: TrainArguments, started: float | None = None) -> int:
+    """Train a model, show the progress on stderr, and print the result on stdout.
+
+    Args:
+        args: the arguments of the command.
+        started: when the budget started to count, as a value of `time.perf_counter`; None for now.
+
+    Returns:
+        The exit status: 0, or 128 + the signal's number if a signal stopped the run.
+
+    Raises:
+        ChargenError: If the corpus, the settings or the disk do not allow the run, or the loss diverges.
+        UsageError: If options contradict each other.
+    """
+    options.use_threads(args.threads)
+    from chargen.training.run import train as run_training
+    from chargen.ui.console import ignore_closed_output, print_json, stderr_console, stdout_console
+    from chargen.ui.training import make_display, summary
+
+    plan = _plan(args, started)
     console = stderr_console()
     result: Finished | None = None
     settings: dict[str, Any] = {}
-    with stop_on_signals() as stop, display(console, _sampler) as shown:
+    with stop_on_signals() as stop, make_display(console, _sample_text) as display:
         for report in run_training(plan, stop.is_set):
-            shown.show(report)
+            display.show(report)
             values = report.to_json()
             if values["event"] == "started":
                 settings = {key: values[key] for key in ("model", "data", "train", "parameters", "notes")}
             if values["event"] == "finished":
                 result = report  # type: ignore[assignment]
-    assert result is not None  # the last report of every run that raises nothing
-    with left_out_if_nobody_reads():
-        if as_json:
+    assert result is not None, "the last report of a run that raises nothing is Finished"
+    with ignore_closed_output():
+        if args.as_json:
             print_json({**result.to_json(), **settings})
         else:
             stdout_console().print(summary(result))
             if result.interrupted:
-                console.print(visible(f"Go on with: chargen train --resume {shlex.quote(result.run)}"))
+                console.print(visible(f"Continue with: chargen train --resume {shlex.quote(result.run)}"))
         sys.stdout.flush()
     return stop.status if result.interrupted else 0
 
 
-def _train_labelled(corpus: tuple[str, ...], as_json: bool, choices: dict[str, Any]) -> None:
-    """Train a model for each label."""
-    from chargen.cli.classify import train_labelled
+def _length(args: TrainArguments) -> dict[str, float]:
+    """Return how long to train, in the one unit that was given; an empty dict if none was.
 
-    if len(corpus) != 1:
-        raise click.UsageError("--label wants one folder or one file of labelled texts.")
-    goes_with = {"label", "name", "budget", "steps", "epochs", "seed", "device", *_model_settings()}
-    others = options.given(*(name for name in choices if name not in goes_with))
-    if others:
-        raise click.UsageError(f"{others[0]} does not go with --label.")
-    length, model = _length(choices) or {"budget_s": 300.0}, _given(choices, *_model_settings())
-    train_labelled(corpus[0], choices["name"], length, model, choices["seed"], choices["device"], as_json)
-
-
-def _length(choices: dict[str, Any]) -> dict[str, float]:
-    """Return how long to train, in the one unit that was given; nothing where none was."""
-    units = (("budget", "budget_s"), ("steps", "steps"), ("epochs", "epochs"))
-    length = {key: choices[option] for option, key in units if choices[option] is not None}
+    Raises:
+        UsageError: If more than one was given.
+    """
+    values = {"budget_s": args.budget, "steps": args.steps, "epochs": args.epochs}
+    length = {key: value for key, value in values.items() if value is not None}
     if len(length) > 1:
-        raise click.UsageError("Give one of --budget, --steps and --epochs.")
+        raise click.UsageError("Give only one of --budget, --steps and --epochs.")
     return length
 
 
-def _refuse_without_effect(choices: dict[str, Any]) -> None:
-    """Refuse options that another one, or its absence, leaves without effect."""
-    if choices["resume"]:
-        return  # `_saved` compares them with the run
-    if choices["init_from"]:
-        options.refuse(["tokenizer"], "does not go with --init-from: the vocabulary is the model's.")
+def _refuse_without_effect(args: TrainArguments) -> None:
+    """Refuse options that have no effect because of another option, or because one is missing."""
+    if args.resume:
+        return  # `_load_resumed` compares the options with the run
+    if args.init_from:
+        options.refuse(["tokenizer"], "does not go with --init-from: the model's vocabulary is used.")
     else:
-        options.refuse(["new_chars"], "is of --init-from.")
-    if choices["val"]:
-        options.refuse(["val_fraction"], "does not go with --val: nothing of the corpus is held out.")
+        options.refuse(["new_chars"], "needs --init-from.")
+    if args.val:
+        options.refuse(["val_fraction"], "does not go with --val: no part of the corpus is held out.")
 
 
-def _plan(corpus: tuple[str, ...], choices: dict[str, Any]) -> Plan:
-    """Turn what the command line says into a plan."""
-    from chargen.cli.main import STARTED
+def _plan(args: TrainArguments, started: float | None) -> Plan:
+    """Check the arguments, read the corpus, and return the plan of the run."""
     from chargen.config import DataConfig, ModelConfig, TrainConfig
     from chargen.runs import check_name
     from chargen.training.run import Plan
 
-    length = _length(choices)
-    _refuse_without_effect(choices)
-    if choices["name"] is not None:
-        check_name(choices["name"])
-    data = DataConfig(**{key: choices[key] for key in DATA_SETTINGS})
-    model, training = _given(choices, *_model_settings()), _given(choices, *TRAIN_SETTINGS)
+    length = _length(args)
+    _refuse_without_effect(args)
+    if args.name is not None:
+        check_name(args.name)
+    data = DataConfig(**{name: getattr(args, name) for name in DATA_SETTINGS})
+    model = args.network_settings()
+    training = {name: getattr(args, name) for name in TRAIN_SETTINGS if getattr(args, name) is not None}
     ModelConfig.check_fields(model)  # before a long text is read
     TrainConfig.check_fields({**length, **training})
-    saved = _saved(choices) if choices["resume"] else None
+    saved = _load_resumed(args) if args.resume else None
     if saved:
         data = saved.data
-        training = {**training, "seed": saved.train.seed}  # `_saved` has compared one that was given
-    read, val_read = _corpora(corpus, choices, data, saved)
+        training = {**training, "seed": saved.train.seed}  # `_load_resumed` has compared a seed that was given
+    corpus, val_corpus = _read_corpora(args, data, saved)
     return Plan(
-        corpus=read,
-        name=choices["name"] or "",
-        length=length if length or saved else {"budget_s": 300.0},
+        corpus=corpus,
+        name=args.name or "",
+        length=length,
         data=data,
         model=model,
         train=training,
-        val_corpus=val_read,
-        device=choices["device"],
-        resume=choices["resume"] or "",
-        force=choices["force"],
-        more_s=choices["more"] or 0.0,
-        init_from=choices["init_from"] or "",
-        new_chars=choices["new_chars"],
-        save_every_s=choices["save_every"],
-        stop_after=choices["stop_after"],
-        started=STARTED,
+        val_corpus=val_corpus,
+        device=args.device,
+        resume=args.resume or "",
+        force=args.force,
+        extra_budget_s=args.more or 0.0,
+        init_from=args.init_from or "",
+        new_chars=args.new_chars,
+        save_every_s=args.save_every,
+        stop_after=args.stop_after,
+        started=time.perf_counter() if started is None else started,
     )
 
 
-def _corpora(
-    corpus: tuple[str, ...], choices: dict[str, Any], data: DataConfig, saved: State | None
-) -> tuple[Corpus, Corpus | None]:
-    """Read the corpus and the validation text: those that the person names, or those of the run to resume.
+def _read_corpora(args: TrainArguments, data: DataConfig, saved: TrainingState | None) -> tuple[Corpus, Corpus | None]:
+    """Read the corpus and the validation text: those of the arguments, or those of the run to resume.
 
     Raises:
-        ConfigError: the validation text is another one than that of the run to resume.
-        CorpusError: a text cannot be read; or what the run's state says of it does not fit what is there.
+        ConfigError: If the validation text is not that of the run to resume.
+        CorpusError: If a text cannot be read, or differs from what the run's state recorded.
     """
     from chargen.text.corpus import read_corpus
     from chargen.text.recorded_corpus import recorded_corpus
 
-    val, max_bytes = choices["val"], choices["max_bytes"]
-    if saved and not corpus:
-        read = recorded_corpus(saved.corpus_files, saved.corpus_arguments, None, data)
+    if saved and not args.corpus:
+        corpus = recorded_corpus(saved.corpus_files, saved.corpus_arguments, None, data)
     else:
-        read = read_corpus(corpus or ["python-docs"], data, max_bytes=max_bytes)
-    if val:
-        val_read = read_corpus([val], data, max_bytes=max_bytes)
+        corpus = read_corpus(args.corpus or ["python-docs"], data, max_bytes=args.max_bytes)
+    if args.val:
+        val_corpus = read_corpus([args.val], data, max_bytes=args.max_bytes)
     elif saved and saved.val_argument:
         hint = "Name the validation text: --val FILE"
-        val_read = recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint)
+        val_corpus = recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint)
     else:
-        return read, None
-    if saved and saved.val_sha256 and not val_read.has_sha256(saved.val_sha256):
+        return corpus, None
+    if saved and saved.val_sha256 and not val_corpus.has_sha256(saved.val_sha256):
         raise ConfigError(
-            f"{val or saved.val_argument} is another validation text than the run {choices['resume']!r} has",
-            "Leave out --val, or name that one.",
+            f"{args.val or saved.val_argument} is not the validation text of the run {args.resume!r}",
+            "Leave out --val, or name that text.",
         )
-    return read, val_read
+    return corpus, val_corpus
 
 
-def _saved(choices: dict[str, Any]) -> State:
-    """Return the saved state of the run to resume, once no option contradicts it.
+def _load_resumed(args: TrainArguments) -> TrainingState:
+    """Return the saved state of the run to resume, after comparing the options with it.
 
     Raises:
-        ConfigError: an option has another value than the run; the message names both.
+        ConfigError: If an option has a value that differs from the run's; the message names both.
     """
     from chargen.run_writer import resume_run
     from chargen.training.state import load_state
 
-    with resume_run(choices["resume"]) as writer:  # fails early if another process writes the run
+    with resume_run(args.resume or "") as writer:  # fails early if another process is writing the run
         run = writer.run
-        saved = load_state(run.state)
+        saved = load_state(run.state_path)
     settings = {**saved.model.to_json(), **saved.data.to_json(), **saved.train.to_json(), "name": run.name}
-    for name in choices:
-        option = options.given(name)
-        if not option or name in GO_WITH_RESUME or (name == "val" and saved.val_argument):
+    for name in (field.name for field in fields(TrainArguments)):
+        given = options.given_options(name)
+        if not given or name in ALLOWED_WITH_RESUME or (name == "val" and saved.val_argument):
             continue
         if name not in settings:
-            raise ConfigError(f"{option[0]} does not go with --resume", f"Leave it out: {RESUMED_RUN}.")
-        if choices[name] != settings[name]:
+            raise ConfigError(f"{given[0]} does not go with --resume", f"Leave it out: {RESUMED_RUN}.")
+        value = getattr(args, name)
+        if value != settings[name]:
             raise ConfigError(
-                f"{option[0]} {choices[name]} contradicts the run {run.name!r}, which has {settings[name]}",
-                f"Leave it out: {RESUMED_RUN}. To train its model further in another way: --init-from {run.name}.",
+                f"{given[0]} {value} contradicts the run {run.name!r}, which has {settings[name]}",
+                f"Leave it out: {RESUMED_RUN}. To train its model with other settings: --init-from {run.name}.",
             )
     return saved
 
 
-def _model_settings() -> list[str]:
-    from chargen.config import ModelConfig
-
-    no_options = ("vocab_size", "ngram_rows", "ngram_dim")
-    return [field.name for field in fields(ModelConfig) if field.name not in no_options]
-
-
-def _given(choices: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: choices[name] for name in names if choices[name] is not None}
-
-
-def _sampler(checkpoint: Checkpoint) -> str:
+def _sample_text(checkpoint: Checkpoint) -> str:
+    """Return a short sample of the model at this point of the training, for the live display."""
     from chargen.lm import LanguageModel
 
     return "".join(LanguageModel(checkpoint).stream(temperature=0.8, length=SAMPLE_CHARS, seed=0)).strip("\n")

@@ -1,1 +1,1 @@
-"""Ids in, batches out."""
+"""Turn a text into token ids on disk and into training batches."""

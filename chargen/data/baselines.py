@@ -1,13 +1,12 @@
-"""What a general compressor makes of a text: LZMA, as in .xz files.
+"""Compute baselines that need no network: an n-gram model, LZMA compression, and a uniform distribution.
 
-An interpolated n-gram model (Witten & Bell 1991), as a yardstick for networks.
+The n-gram model is interpolated as in Witten & Bell (1991):
 
     p_k(w | c) = (n(c w) + d(c) · p_{k−1}(w | c')) / (n(c) + d(c))
 
-where c' is the context c less its oldest id, n counts occurrences in the training text, d(c) is the number of different
-ids seen after c, and p_0 is uniform over the vocabulary. A context never seen passes its turn to the shorter one.
-
-What needs no network, on the lines of a text: an n-gram model, LZMA, and knowing nothing but the alphabet.
+where c' is the context c without its oldest id, n counts occurrences in the training text, d(c) is the number of
+different ids that follow c, and p_0 is uniform over the vocabulary. If a context does not occur in the training text,
+the shorter context is used alone.
 """
 
 from __future__ import annotations
@@ -21,13 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import LN2
-from chargen.data.dataset import line_ids
+from chargen.data.dataset import encode_lines
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import build_tokenizer
 
+Float = NDArray[np.float64]
 
-def lzma_nats(train: str, test: str) -> float:
-    """Return what `test` costs after `train`, in nats per character: the growth of the compressed size."""
+ORDER = 5  #: length of the longest n-grams
+
+
+def lzma_nats_per_char(train: str, test: str) -> float:
+    """Return how much an .xz file of `train` grows if `test` is appended, in nats per character of `test`."""
     if not test:
         return 0.0
     before = len(lzma.compress(train.encode("utf-8", "surrogatepass"), preset=6))
@@ -35,69 +38,74 @@ def lzma_nats(train: str, test: str) -> float:
     return (after - before) * 8 * LN2 / len(test)
 
 
-def ngram_nats(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: int = 5) -> float:
-    """Return the mean −log p, in nats per id, of `test`; see `ngram_log_probs`."""
+def ngram_nats_per_id(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: int = ORDER) -> float:
+    """Return the mean −log p of `test`, in nats per id; see `ngram_log_probs`."""
     return abs(float(ngram_log_probs(train, test, vocab_size, order).mean()))
 
 
-def ngram_log_probs(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: int = 5) -> NDArray[np.float64]:
-    """Return log p, in nats, of each id of `test` [M] as it follows `train` [N], by a model of `train` alone.
+def ngram_log_probs(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: int = ORDER) -> Float:
+    """Return log p of each id of `test` as the continuation of `train`, by an n-gram model of `train` alone.
 
     Args:
-        order: of the longest n-grams: `order` − 1 ids of context.
+        train: Token ids, [N].
+        test: Token ids, [M].
+        vocab_size: The number of different ids there can be.
+        order: Length of the longest n-grams; the context is `order` − 1 ids.
+
+    Returns:
+        Log probabilities in nats, [M].
     """
     ids = np.concatenate([train, test]).astype(np.int64)
     N = len(train)
     p = np.full(len(ids), 1.0 / vocab_size)
-    context = np.zeros(len(ids), dtype=np.int64)  # the number of the k−1 ids before each place, among all such
+    context = np.zeros(len(ids), dtype=np.int64)  # at each index, the number of the (k−1)-gram that precedes it
     for k in range(1, order + 1):
         grams, gram = np.unique(context * vocab_size + ids, return_inverse=True)
         context_of_gram = grams // vocab_size
-        # Only the training text counts; its first k−1 places have no whole context.
+        # Only the training text is counted. Its first k−1 ids have no complete context.
         gram_count = np.bincount(gram[k - 1 : N], minlength=len(grams))
         n = np.bincount(context[k - 1 : N], minlength=context_of_gram[-1] + 1)[context]
         d = np.bincount(context_of_gram[gram_count > 0], minlength=context_of_gram[-1] + 1)[context]
         seen = n > 0
         p[seen] = ((gram_count[gram] + d * p) / np.maximum(n + d, 1))[seen]
-        context[1:], context[0] = gram[:-1] + 1, 0  # at a place of order k + 1: the k-gram that ends just before it
+        # The context of order k + 1 is the k-gram that ends at the id before.
+        context[1:] = gram[:-1] + 1
+        context[0] = 0
     return np.asarray(np.log(p[N:]))
 
 
-ORDER = 5
-
-Float = NDArray[np.float64]
-
-
 def uniform_line_nats(lines: Sequence[str]) -> Float:
-    """Return what each line costs if every character that the text has is equally likely, [L]."""
+    """Return −log p of each line, in nats, [L], if all characters that occur in the text are equally likely."""
     return np.array([len(line) for line in lines]) * math.log(len(set("".join(lines))))
 
 
-def ngram_line_nats(lines: Sequence[str], learned: str | None) -> Float:
-    """Return what each line costs by an interpolated 5-gram of characters, [L].
+def ngram_line_nats(lines: Sequence[str], train_text: str | None) -> Float:
+    """Return −log p of each line, in nats, [L], by a 5-gram model of characters.
 
     Args:
-        lines: of the text, newlines included.
-        learned: what the counts are of. None: of the text's other half, for each of its halves.
+        lines: The lines of the text, with their newlines.
+        train_text: The text whose n-grams are counted. None: each half of the lines is scored by a model of the other.
     """
-    if learned is not None:
-        return _ngram(learned, lines)
+    if train_text is not None:
+        return _ngram_line_nats(train_text, lines)
     half = len(lines) // 2
-    first, second = lines[:half], lines[half:]
+    first = lines[:half]
+    second = lines[half:]
     if not first:
-        return uniform_line_nats(lines)  # there is no other half
-    return np.concatenate([_ngram("".join(second), first), _ngram("".join(first), second)])
+        return uniform_line_nats(lines)  # one line has no other half
+    return np.concatenate([_ngram_line_nats("".join(second), first), _ngram_line_nats("".join(first), second)])
 
 
-def lzma_text_nats(lines: Sequence[str], learned: str | None) -> float:
-    """Return what the whole text costs as LZMA compresses it, behind `learned` if there is such a text."""
+def lzma_text_nats(lines: Sequence[str], train_text: str | None) -> float:
+    """Return the compressed size of the whole text in nats, appended to `train_text` if there is one."""
     text = "".join(lines)
-    return lzma_nats(learned or "", text) * len(text)
+    return lzma_nats_per_char(train_text or "", text) * len(text)
 
 
-def _ngram(learned: str, lines: Sequence[str]) -> Float:
-    """An unknown character costs what it costs a model: the unknown id's share (`Tokenizer.unk_log_prob_nats`)."""
-    tokenizer = build_tokenizer("char", learned)
-    ids, numbers = line_ids(tokenizer, NONE, lines)
-    log_probs = ngram_log_probs(tokenizer.encode(learned), ids, tokenizer.vocab_size, ORDER)
-    return np.bincount(numbers, -log_probs - tokenizer.unk_log_prob_nats(ids), len(lines)).astype(np.float64)
+def _ngram_line_nats(train_text: str, lines: Sequence[str]) -> Float:
+    """Return −log p of each line; an unknown character costs as much as in a model (`Tokenizer.unk_log_prob_nats`)."""
+    tokenizer = build_tokenizer("char", train_text)
+    ids, line_numbers = encode_lines(tokenizer, NONE, lines)
+    log_probs = ngram_log_probs(tokenizer.encode(train_text), ids, tokenizer.vocab_size, ORDER)
+    nats = -log_probs - tokenizer.unk_log_prob_nats(ids)
+    return np.bincount(line_numbers, nats, len(lines)).astype(np.float64)

@@ -1,22 +1,26 @@
-"""B lanes over one long stream of ids, in windows of T: what truncated back-propagation through time reads.
+"""Cut token ids into batches for truncated back-propagation through time (BPTT).
 
-    ids      │ lane 0 ─────────▶│ lane 1 ─────────▶│ … │ lane B−1 ───────▶│ r    r = N mod B ids, left out
-    window k      [═══]              [═══]                  [═══]
-    input         start,x₀,x₁…  the id before each target;  target  x₀,x₁,x₂…
+`TextBatches` reads one continuous text. The N ids are cut into B rows of equal length; a batch is one window of at most
+T ids from every row:
 
-At the end of its part a lane goes on into the next lane's part, state carried, so that over B epochs every lane reads
-the whole text as it stands. Only the lane that begins at the beginning of the text again is fresh.
+    ids        │ row 0 ──────────▶│ row 1 ──────────▶│ … │ row B−1 ────────▶│ r    r = N mod B ids, not used
+    window k       [═══]              [═══]                  [═══]
+    inputs         start id, x₀, x₁, …  (the id before each target)          targets   x₀, x₁, x₂, …
 
-The L = N // B ids of a part are cut into windows of as equal a length as can be, none longer than T: no window is so
-short that its gradient is noise, and nothing is left over.
+At the end of its part, a batch row continues with the next row's part and carries its state over, so after B epochs
+every row has read the whole text in order. Only the row that returns to the start of the text is reset.
 
-B lanes of documents, shuffled anew for each epoch, in windows of T.
+The L = N // B ids of a part are cut into windows of nearly equal length, at most T. So no window is so short that its
+gradient is mostly noise, and no ids are left over.
 
-    lane 0   [doc 7 ···│··· end ‒‒‒][doc 2 ···│··· end ‒][…
-    lane 1   [doc 0 ·· end ‒‒‒‒‒‒‒‒][doc 5 ···│·········│·· end ‒‒]        ‒ is padding: no target, no loss
+`DocumentBatches` reads documents, in a new random order in each epoch:
 
-A document begins at a window's beginning, from the initial state and the boundary, and ends with the boundary. What is
-left of its last window is padding. Lanes end with whole documents, the shorter ones with empty windows.
+    row 0   [doc 7 ···│··· end ‒‒‒][doc 2 ···│··· end ‒][…
+    row 1   [doc 0 ·· end ‒‒‒‒‒‒‒‒][doc 5 ···│·········│·· end ‒‒]         ‒ is padding: no target, no loss
+
+A document starts at the start of a window, from the initial state and the boundary id, and ends with the boundary id.
+The rest of its last window is padding. A row always ends with a whole document; rows that end early are filled up with
+empty windows.
 """
 
 from __future__ import annotations
@@ -35,181 +39,192 @@ from chargen.tokenizers.tokenizer import BOUNDARY_ID
 
 @dataclass(frozen=True)
 class Batch:
-    """One window of every lane. Time comes first, as everywhere inside the networks."""
+    """One window of every batch row. The first axis is time, as everywhere inside the networks."""
 
     inputs: NDArray[np.int64]  #: [T, B]
-    targets: NDArray[np.int64]  #: [T, B]: the id that follows each input
-    fresh: NDArray[np.bool_]  #: [B]: the lanes that start anew here, from the initial state
+    targets: NDArray[np.int64]  #: [T, B]: the id that follows each input, or NO_TARGET
+    reset: NDArray[np.bool_]  #: [B]: whether a row starts from the initial state here
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where the next batch stands: all that a resumed run needs to know."""
+    """The position of a batch in the training run. A resumed run needs nothing else to find its next batch."""
 
     epoch: int = 0
-    window: int = 0
+    window: int = 0  #: index of the window in its epoch
 
 
 class BatchSource(ABC):
-    """An endless stream of batches, each of which can be asked for by its position."""
+    """An endless sequence of batches with random access: any batch can be computed from its position alone."""
 
     batch_size: int
-    seq_len: int  #: the longest window there is
-    num_ids: int
-    ids_per_epoch: int  #: how many targets an epoch has
+    seq_len: int  #: length of the longest window
+    num_ids: int  #: number of ids in the source
+    ids_per_epoch: int  #: number of targets in an epoch
     windows_per_epoch: int
 
     @abstractmethod
-    def ids_before(self, position: Position) -> int:
-        """How many targets of its epoch the windows before a position have."""
+    def num_ids_before(self, position: Position) -> int:
+        """Return the number of targets in the windows of this epoch that precede a position."""
 
     @abstractmethod
-    def batch(self, position: Position) -> Batch:
-        """Return the batch at a position. No position depends on the ones before it."""
+    def get_batch(self, position: Position) -> Batch:
+        """Return the batch at a position. It does not depend on the batches that were read before."""
 
-    def has(self, position: Position) -> bool:
-        """Tell whether there is a batch at a position."""
+    def has_window(self, position: Position) -> bool:
+        """Return whether the epoch of a position has a window with this index."""
         return position.window < self.windows_per_epoch
 
-    def after(self, position: Position) -> Position:
-        """Return the position of the batch after this one."""
+    def next_position(self, position: Position) -> Position:
+        """Return the position of the batch that follows: the next window, or the first one of the next epoch."""
         if position.window + 1 < self.windows_per_epoch:
             return Position(position.epoch, position.window + 1)
         return Position(position.epoch + 1, 0)
 
 
 class TextBatches(BatchSource):
-    """An endless stream of batches over ids.
+    """Batches of a continuous text.
 
     Args:
-        ids: [N], in memory or memory-mapped.
-        start_id: what the text begins after.
-        batch_size: lanes wanted; fewer where the text is short: never so many that a lane has under `seq_len` ids.
-        seq_len: T, the longest window; shorter where even one lane has fewer ids.
+        ids: Token ids, [N], in memory or memory-mapped.
+        start_id: The input id before the first id of the text.
+        batch_size: Requested number of batch rows. It is reduced for a short text, so that every row has at least
+            `seq_len` ids.
+        seq_len: T, the maximum window length. Windows are shorter if a single row already has fewer ids.
 
     Raises:
-        CorpusError: there are no ids.
+        CorpusError: If there are no ids.
     """
 
     def __init__(self, ids: NDArray[Any], start_id: int, batch_size: int, seq_len: int) -> None:
         if not len(ids):
             raise CorpusError("there is nothing to train on", "Give a text with at least two characters.")
         self.batch_size = max(1, min(batch_size, len(ids) // seq_len))
-        self.lane_len = len(ids) // self.batch_size
-        self.windows_per_epoch = -(-self.lane_len // seq_len)
-        self._ids = np.asarray(ids)  # of a memory map: still one, but quicker to index
+        self.row_len = len(ids) // self.batch_size
+        self.windows_per_epoch = -(-self.row_len // seq_len)
+        self._ids = np.asarray(ids)  # a memory map stays one; a plain array is faster to index
         self._start_id = start_id
-        self._bounds = [k * self.lane_len // self.windows_per_epoch for k in range(self.windows_per_epoch + 1)]
-        self.seq_len = -(-self.lane_len // self.windows_per_epoch)
+        self._bounds = [k * self.row_len // self.windows_per_epoch for k in range(self.windows_per_epoch + 1)]
+        self.seq_len = -(-self.row_len // self.windows_per_epoch)
         self.num_ids = len(ids)
-        self.ids_per_epoch = self.lane_len * self.batch_size  # all but the N mod B at the end
+        self.ids_per_epoch = self.row_len * self.batch_size  # without the last N mod B ids
 
-    def ids_before(self, position: Position) -> int:
-        """How many targets of its epoch the windows before a position have."""
+    def num_ids_before(self, position: Position) -> int:
+        """Return the number of targets in the windows of this epoch that precede a position."""
         return self._bounds[position.window] * self.batch_size
 
-    def text(self) -> NDArray[np.int32]:
-        """Return a copy of what the text begins after and all its ids, [N + 1]: what `window` gives places in."""
-        text = np.empty(len(self._ids) + 1, dtype=np.int32)
-        text[0], text[1:] = self._start_id, self._ids
-        return text
+    def ids_with_start(self) -> NDArray[np.int32]:
+        """Return a copy of the start id followed by all ids, [N + 1]. `window_offsets` are offsets into this array."""
+        ids = np.empty(len(self._ids) + 1, dtype=np.int32)
+        ids[0] = self._start_id
+        ids[1:] = self._ids
+        return ids
 
-    def window(self, position: Position) -> tuple[NDArray[np.int64], int]:
-        """Return (the place in `text()` of each lane's first input [B], how many steps long the window is)."""
-        begin, end = self._bounds[position.window], self._bounds[position.window + 1]
-        parts = (np.arange(self.batch_size) + position.epoch) % self.batch_size  # the part that each lane reads
-        return parts * self.lane_len + begin, end - begin
+    def window_offsets(self, position: Position) -> tuple[NDArray[np.int64], int]:
+        """Return the offset of each row's first input in `ids_with_start()`, [B], and the length of the window."""
+        start = self._bounds[position.window]
+        end = self._bounds[position.window + 1]
+        parts = (np.arange(self.batch_size) + position.epoch) % self.batch_size  # the part of the text each row reads
+        return parts * self.row_len + start, end - start
 
-    def fresh(self, position: Position) -> NDArray[np.bool_]:
-        """Return which lanes start anew at a position, from the initial state, [B]."""
-        begins, _ = self.window(position)
-        return np.asarray((begins == 0) | (position == Position()))
+    def reset_mask(self, position: Position) -> NDArray[np.bool_]:
+        """Return which rows start from the initial state at a position, [B]."""
+        offsets, _ = self.window_offsets(position)
+        return np.asarray((offsets == 0) | (position == Position()))
 
-    def batch(self, position: Position) -> Batch:
-        """Return the batch at a position. No position depends on the ones before it."""
-        begins, length = self.window(position)
-        places = begins + np.arange(-1, length)[:, None]  # [T + 1, B]
-        window = self._ids[np.maximum(places, 0)].astype(np.int64)
-        window[places < 0] = self._start_id
-        return Batch(window[:-1], window[1:], self.fresh(position))
+    def get_batch(self, position: Position) -> Batch:
+        """Return the batch at a position. It does not depend on the batches that were read before."""
+        starts, length = self.window_offsets(position)
+        offsets = starts + np.arange(-1, length)[:, None]  # [T + 1, B]; −1 is the start id
+        window = self._ids[np.maximum(offsets, 0)].astype(np.int64)
+        window[offsets < 0] = self._start_id
+        return Batch(window[:-1], window[1:], self.reset_mask(position))
 
 
-NO_TARGET = -100  #: what the cross-entropy passes over
-MAX_PADDED = 0.95  #: of the documents fit into one window, where they are shorter than a window was to be
+NO_TARGET = -100  #: target id that the cross-entropy ignores
+LENGTH_QUANTILE = 0.95  #: windows are shortened to the length below which this share of the documents is
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where an epoch's documents stand: window k of lane b is slot `lane_begins[b] + k`."""
+class EpochLayout:
+    """The order of an epoch's documents and their division into rows.
 
-    order: NDArray[np.int64]  #: [documents], shuffled
-    slots: NDArray[np.int64]  #: [documents + 1]: the windows before each of `order`
-    lane_begins: NDArray[np.int64]  #: [B + 1], in slots
+    The windows of all documents, in order, are numbered 0, 1, 2, …; these numbers are called slots. Window k of row b
+    is slot `row_starts[b] + k`.
+    """
+
+    order: NDArray[np.int64]  #: [documents]: document numbers, shuffled
+    slots: NDArray[np.int64]  #: [documents + 1]: the first slot of each document in `order`, and the number of slots
+    row_starts: NDArray[np.int64]  #: [B + 1]: the first slot of each row, and the number of slots
 
 
 class DocumentBatches(BatchSource):
-    """An endless stream of batches over documents.
+    """Batches of documents, in a new random order in each epoch.
 
     Args:
-        ids: [N], each document followed by the boundary.
-        batch_size: lanes wanted; fewer where there are fewer documents.
-        seq_len: T, the longest window; shorter where nearly all documents are.
-        seed: of the shuffling.
+        ids: Token ids, [N]; the boundary id follows each document.
+        batch_size: Requested number of batch rows; at most the number of documents is used.
+        seq_len: T, the maximum window length. It is reduced if nearly all documents are shorter.
+        seed: Seed of the shuffling.
 
     Raises:
-        CorpusError: there is no document.
+        CorpusError: If there is no complete document.
     """
 
     def __init__(self, ids: NDArray[Any], batch_size: int, seq_len: int, seed: int) -> None:
         ends = np.flatnonzero(ids == BOUNDARY_ID)
         if not len(ends):
             raise CorpusError("there is no whole document to train on", "Give more text, or --documents none.")
-        self._ids, self._seed = ids, seed
-        self._begins = np.concatenate([[0], ends[:-1] + 1])
-        self._lengths = ends + 1 - self._begins  # the boundary is the last target
-        self.seq_len = max(1, min(seq_len, int(np.quantile(self._lengths, MAX_PADDED, method="higher"))))
-        self._windows = -(-self._lengths // self.seq_len)
+        self._ids = ids
+        self._seed = seed
+        self._starts = np.concatenate([[0], ends[:-1] + 1])
+        self._lengths = ends + 1 - self._starts  # the boundary id is the last target
+        self.seq_len = max(1, min(seq_len, int(np.quantile(self._lengths, LENGTH_QUANTILE, method="higher"))))
+        self._windows = -(-self._lengths // self.seq_len)  # [documents]: the number of windows of each
         self.batch_size = max(1, min(batch_size, len(ends)))
         self.num_ids = self.ids_per_epoch = int(ends[-1]) + 1
-        self.windows_per_epoch = int(-(-self._windows.sum() // self.batch_size))  # or a few more, as documents fall
-        self._layout = lru_cache(maxsize=2)(self._laid_out)
+        # An estimate: whole documents do not divide evenly into rows, so an epoch can have a few windows more.
+        self.windows_per_epoch = int(-(-self._windows.sum() // self.batch_size))
+        self._layout = lru_cache(maxsize=2)(self._build_layout)
 
     @property
     def num_documents(self) -> int:
-        return len(self._begins)
+        """The number of complete documents."""
+        return len(self._starts)
 
-    def ids_before(self, position: Position) -> int:
-        """How many targets of its epoch the windows before a position have, about."""
+    def num_ids_before(self, position: Position) -> int:
+        """Return an estimate of the number of targets in the windows of this epoch that precede a position."""
         return min(self.ids_per_epoch, position.window * self.ids_per_epoch // self.windows_per_epoch)
 
-    def has(self, position: Position) -> bool:
-        """Tell whether there is a batch at a position."""
-        return position.window < int(np.diff(self._layout(position.epoch).lane_begins).max())
+    def has_window(self, position: Position) -> bool:
+        """Return whether the epoch of a position has a window with this index."""
+        return position.window < int(np.diff(self._layout(position.epoch).row_starts).max())
 
-    def after(self, position: Position) -> Position:
-        """Return the position of the batch after this one."""
-        more = self.has(Position(position.epoch, position.window + 1))
-        return Position(position.epoch, position.window + 1) if more else Position(position.epoch + 1)
+    def next_position(self, position: Position) -> Position:
+        """Return the position of the batch that follows: the next window, or the first one of the next epoch."""
+        following = Position(position.epoch, position.window + 1)
+        return following if self.has_window(following) else Position(position.epoch + 1)
 
-    def batch(self, position: Position) -> Batch:
-        """Return the batch at a position. No position depends on the ones before it."""
+    def get_batch(self, position: Position) -> Batch:
+        """Return the batch at a position. It does not depend on the batches that were read before."""
         layout = self._layout(position.epoch)
-        slots = layout.lane_begins[:-1] + position.window
-        open_ = slots < layout.lane_begins[1:]
-        place = np.searchsorted(layout.slots, np.minimum(slots, layout.slots[-1] - 1), side="right") - 1
-        window = np.where(open_, slots - layout.slots[place], 0)
-        document = layout.order[place]
-        offsets = window * self.seq_len + np.arange(self.seq_len)[:, None]  # [T, B], from the document's beginning
-        inside = open_ & (offsets < self._lengths[document])
-        needed = int(inside.any(axis=1).sum())
-        offsets, inside = offsets[:needed], inside[:needed]
-        places = np.where(inside, self._begins[document] + offsets, 0)
-        found = self._ids[np.stack([np.maximum(places - 1, 0), places])].astype(np.int64)
-        inputs = np.where(inside & (offsets > 0), found[0], BOUNDARY_ID)
-        return Batch(inputs, np.where(inside, found[1], NO_TARGET), window == 0)
+        slots = layout.row_starts[:-1] + position.window
+        has_slot = slots < layout.row_starts[1:]  # [B]: whether the row still has a window
+        rank = np.searchsorted(layout.slots, np.minimum(slots, layout.slots[-1] - 1), side="right") - 1
+        window = np.where(has_slot, slots - layout.slots[rank], 0)
+        document = layout.order[rank]
+        offsets = window * self.seq_len + np.arange(self.seq_len)[:, None]  # [T, B], from the start of the document
+        has_target = has_slot & (offsets < self._lengths[document])
+        length = int(has_target.any(axis=1).sum())  # steps after the last target of all rows are left out
+        offsets = offsets[:length]
+        has_target = has_target[:length]
+        target_index = np.where(has_target, self._starts[document] + offsets, 0)
+        pairs = self._ids[np.stack([np.maximum(target_index - 1, 0), target_index])].astype(np.int64)
+        inputs = np.where(has_target & (offsets > 0), pairs[0], BOUNDARY_ID)
+        return Batch(inputs, np.where(has_target, pairs[1], NO_TARGET), window == 0)
 
-    def _laid_out(self, epoch: int) -> Layout:
+    def _build_layout(self, epoch: int) -> EpochLayout:
         order = np.random.default_rng([self._seed, epoch]).permutation(self.num_documents)
         slots = np.concatenate([[0], np.cumsum(self._windows[order])])
-        ideal = np.arange(self.batch_size + 1) * slots[-1] // self.batch_size
-        return Layout(order, slots, slots[np.searchsorted(slots, ideal)])
+        ideal = np.arange(self.batch_size + 1) * slots[-1] // self.batch_size  # of rows that could split documents
+        return EpochLayout(order, slots, slots[np.searchsorted(slots, ideal)])

@@ -1,9 +1,10 @@
-"""Text → ids on disk, split into what is learned from and what is held out.
+"""Split a corpus into training and validation text and turn both into token ids.
 
-    text   ├────────────── training, 90 % ──────────────┤├ choice ┤├ rest of 1st half ┤├── 2nd half ──┤
-                                                          looked at while training      never looked at
+    text   ├────────────── training, 90 % ──────────────┤├ selection ┤├ rest of 1st half ┤├── 2nd half ──┤
+                                                           validation during training     final evaluation only
 
-The best model is chosen on the first of the validation parts, so the second half stays a number that no choice saw.
+The best model is selected by its loss on the first validation part. No decision depends on the second half, so its loss
+is an unbiased estimate.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import DataConfig
-from chargen.data.token_store import stored_ids
+from chargen.data.token_store import load_or_encode_ids
 from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK, NONE, marked, separator
@@ -33,175 +34,202 @@ from chargen.tokenizers.tokenizer import (
     uses_frequencies,
 )
 
-MAX_MEASURED_CHARS = 200_000  #: of what is held out of a corpus: more would take too long at the end of a run
-MAX_CHOICE_CHARS = 100_000  #: of the validation text that is looked at while training
-# A look takes the whole vocabulary, which of thousands of characters is most of its time: of such a text less is read.
-MAX_MEASURED_LOGITS, MAX_CHOICE_LOGITS = 4e8, 1e8
+MAX_VAL_CHARS = 200_000  #: validation characters taken from a corpus; more would take too long at the end of a run
+MAX_SELECTION_CHARS = 100_000  #: characters of the validation text that are read during training
+# Each validated id needs the logits of the whole vocabulary. With thousands of characters this is most of the time, so
+# less text is read: these are the maximum numbers of logits (ids × vocabulary size).
+MAX_VAL_LOGITS, MAX_SELECTION_LOGITS = 4e8, 1e8
 
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of text as ids, and how many characters it has."""
+    """A part of the text as token ids."""
 
-    ids: NDArray[Any]
+    ids: NDArray[Any]  #: [N]
     num_chars: int
 
 
 @dataclass(frozen=True)
 class ValPart(Part):
-    """A part of what is held out."""
+    """A part of the validation text."""
 
     num_bytes: int  #: in UTF-8
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a network learns from and is measured on."""
+    """The training and validation data of a run."""
 
     tokenizer: Tokenizer
-    start: Ids  #: what a text begins after
+    start_ids: Ids  #: the ids that a model reads before the first id of a text
     train: Part
-    val: tuple[ValPart, ValPart, ValPart]  #: choice, rest of the first half, second half
+    val: tuple[ValPart, ValPart, ValPart]  #: selection, rest of the first half, second half
     corpus: Corpus
     val_corpus: Corpus | None
     config: DataConfig
-    notes: tuple[str, ...] = ()  #: what a person should know of how it was made
+    notes: tuple[str, ...] = ()  #: messages for the user about the preparation
 
     @property
     def ids_per_char(self) -> float:
+        """The mean number of token ids per character of the training text."""
         return len(self.train.ids) / self.train.num_chars
 
 
 def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tuple[Span, Span]:
-    """Return (training text, validation text): the beginning of what is held out of the corpus, or a text of its own.
+    """Return the training text and the validation text.
+
+    Args:
+        corpus: The corpus.
+        val_corpus: A separate validation text. None: the end of the corpus is held out; at most its first
+            MAX_VAL_CHARS characters are returned.
+        val_fraction: Share of the characters of the corpus that is held out, above 0 and at most 0.5.
 
     Raises:
-        CorpusError: the corpus has fewer than two characters.
+        CorpusError: If the corpus has fewer than two characters, or fewer than two documents.
     """
     if val_corpus is not None:
         return corpus.content.span(), val_corpus.content.span()
     N = corpus.num_chars
     if N < 2:
         raise CorpusError(
-            f"the corpus has {N} character, but one to learn from and one to check on are the least there can be",
-            "Give a longer text; a few thousand characters begin to be worth it.",
+            f"the corpus has {N} character, but at least two are needed: one for training and one for validation",
+            "Give a longer text. A useful model needs at least a few thousand characters.",
         )
-    begin = min(N - 1, max(1, int(N * (1 - val_fraction))))
+    cut = min(N - 1, max(1, int(N * (1 - val_fraction))))
     if corpus.content.documents:
-        begin = _document_begin(corpus.content, begin)
-    return corpus.content.span(0, begin), corpus.content.span(begin, min(N, begin + MAX_MEASURED_CHARS))
+        cut = _next_document_start(corpus.content, cut)
+    return corpus.content.span(0, cut), corpus.content.span(cut, min(N, cut + MAX_VAL_CHARS))
 
 
 def prepare_dataset(
     corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, tokenizer: Tokenizer | None = None
 ) -> Dataset:
-    """Split, tokenize, and put the training ids on disk, where an earlier run of the same text may have put them.
+    """Split and tokenize a corpus. The training ids are cached on disk and reused by later runs on the same text.
 
     Args:
-        corpus: what to learn from.
-        val_corpus: what to measure on; a part of `corpus` if None.
-        config: how.
-        tokenizer: the one to use; else it is built as `config.tokenizer` says: an alphabet is that of the whole corpus,
-            pieces are learned from the training text alone.
+        corpus: The corpus.
+        val_corpus: A separate validation text; None holds out a part of `corpus`.
+        config: The data settings.
+        tokenizer: The tokenizer. None builds the one that `config.tokenizer` names: an alphabet is taken from the
+            whole corpus, but subword pieces are learned from the training text only.
 
     Raises:
-        CorpusError: the text is too short.
-        TokenizerError: it gives no vocabulary.
-        StorageError: the ids cannot be written.
+        CorpusError: If the text is too short.
+        TokenizerError: If no vocabulary can be built from the text.
+        StorageError: If the ids cannot be written.
     """
-    train, val = split(corpus, val_corpus, config.val_fraction)
+    train_text, val_text = split(corpus, val_corpus, config.val_fraction)
     if tokenizer is None:
-        tokenizer = build_tokenizer(
-            config.tokenizer, train if uses_frequencies(config.tokenizer) else corpus.content.span()
-        )
+        vocab_text = train_text if uses_frequencies(config.tokenizer) else corpus.content.span()
+        tokenizer = build_tokenizer(config.tokenizer, vocab_text)
     notes: list[str] = []
-    learned = Part(stored_ids(tokenizer, train, notes.append), train.num_chars)
-    logits_per_char = tokenizer.vocab_size * len(learned.ids) / learned.num_chars
-    measured = val.num_chars if val_corpus else int(MAX_MEASURED_LOGITS / logits_per_char)
-    parts = _parts(tokenizer, val, config.documents, measured, int(MAX_CHOICE_LOGITS / logits_per_char))
-    start = start_ids(tokenizer, config.documents)
-    return Dataset(tokenizer, start, learned, parts, corpus, val_corpus, config, tuple(notes))
+    train = Part(load_or_encode_ids(tokenizer, train_text, notes.append), train_text.num_chars)
+    logits_per_char = tokenizer.vocab_size * len(train.ids) / train.num_chars
+    # A validation text that the user chose is read completely.
+    max_chars = val_text.num_chars if val_corpus else int(MAX_VAL_LOGITS / logits_per_char)
+    val = _encode_validation(
+        tokenizer, val_text, config.documents, max_chars, int(MAX_SELECTION_LOGITS / logits_per_char)
+    )
+    return Dataset(
+        tokenizer=tokenizer,
+        start_ids=start_ids(tokenizer, config.documents),
+        train=train,
+        val=val,
+        corpus=corpus,
+        val_corpus=val_corpus,
+        config=config,
+        notes=tuple(notes),
+    )
 
 
-def _document_begin(text: LongText, place: int) -> int:
-    """Return where the first document after a place begins; the last one of all where none does.
+def _next_document_start(text: LongText, offset: int) -> int:
+    """Return the start of the first document after an offset, or of the last document if none starts after it.
 
     Raises:
-        CorpusError: there is but one document.
+        CorpusError: If the text has only one document.
     """
-    before = place
-    for piece in text.pieces(place):
+    piece_start = offset
+    for piece in text.pieces(offset):
         found = piece.find(MARK) + 1
-        if found > 0 and before + found < text.survey.num_chars:
-            return before + found
-        before += len(piece)
-    found = text.read(0, place).rfind(MARK) + 1
+        if found > 0 and piece_start + found < text.survey.num_chars:
+            return piece_start + found
+        piece_start += len(piece)
+    found = text.read(0, offset).rfind(MARK) + 1
     if not found:
         raise CorpusError(
-            "the corpus is one document, but one to learn from and one to check on are the least there can be",
-            "Give more documents, or a --val text, or say --documents none.",
+            "the corpus has one document, but at least two are needed: one for training and one for validation",
+            "Give more documents, or a --val text, or --documents none.",
         )
     return found
 
 
-def _parts(
-    tokenizer: Tokenizer, val: Span, documents: str, measured: int, choice: int
+def _encode_validation(
+    tokenizer: Tokenizer, val_text: Span, documents: str, max_chars: int, max_selection_chars: int
 ) -> tuple[ValPart, ValPart, ValPart]:
-    """Cut what is held out into (choice, rest of the first half, second half); documents stay whole.
+    """Cut the validation text into (selection, rest of the first half, second half) and encode the parts.
+
+    No document is split: each part is extended to the end of its last document.
 
     Args:
-        tokenizer: how it becomes ids.
-        val: what is held out.
-        documents: what a document is.
-        measured: characters, at most, of all three.
-        choice: characters, at most, of the first.
+        tokenizer: The tokenizer.
+        val_text: The validation text.
+        documents: The document setting of `DataConfig`.
+        max_chars: Maximum number of characters of the three parts together.
+        max_selection_chars: Maximum number of characters of the first part.
     """
-    text = val.read()
-    end = min(len(text), max(2, measured))
+    text = val_text.read()
+    end = min(len(text), max(2, max_chars))
     half = max(1, end // 2)
-    cuts = [max(1, min(half, MAX_CHOICE_CHARS, choice)), half, end]
+    cuts = [max(1, min(half, MAX_SELECTION_CHARS, max_selection_chars)), half, end]
     if documents != NONE:
         cuts = [text.find(MARK, cut - 1) + 1 or len(text) for cut in cuts]
-    made, encode = [], encoder(tokenizer, documents)
+    encode = encoder(tokenizer, documents)
+    parts = []
     for part in (text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] : cuts[2]]):
-        size = len(part.replace(MARK, separator(documents)).encode("utf-8", "surrogatepass"))
-        made.append(ValPart(encode(part), len(part), size))
-    return made[0], made[1], made[2]
+        num_bytes = len(part.replace(MARK, separator(documents)).encode("utf-8", "surrogatepass"))
+        parts.append(ValPart(encode(part), len(part), num_bytes))
+    return parts[0], parts[1], parts[2]
 
 
 def split_lines(text: str) -> list[str]:
-    """Return the lines of a text, each with its newline; put end to end they are the text."""
+    """Return the lines of a text, each with its newline, so that joining them gives the text back."""
     lines = text.split("\n")
     return [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
 
-def line_ids(tokenizer: Tokenizer, documents: str, lines: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
-    """Return (the ids of a text, [N]; the number of the line that each counts with, [N]).
+def encode_lines(tokenizer: Tokenizer, documents: str, lines: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
+    """Encode a text and assign each token id to a line.
 
     Args:
-        tokenizer: the model's.
-        documents: what a document is to the model, "none" for one running text.
-        lines: of the text, newlines included, in the training text's form.
+        tokenizer: The tokenizer of the model.
+        documents: The document setting of the model's `DataConfig`; "none" for one continuous text.
+        lines: The lines of the text with their newlines, normalized like the training text.
+
+    Returns:
+        The token ids, [N], and the index of the line that each id belongs to, [N].
     """
     parts = enumerate(lines) if documents == NONE else _document_parts(lines, documents)
-    ids, numbers = [], []
+    ids = []
+    line_numbers = []
     for number, part in parts:
-        found = np.array([BOUNDARY_ID], dtype=np.int32) if part == MARK else tokenizer.encode(part)
-        ids.append(found)
-        numbers.append(np.full(len(found), number))
-    return np.concatenate(ids), np.concatenate(numbers)
+        part_ids = np.array([BOUNDARY_ID], dtype=np.int32) if part == MARK else tokenizer.encode(part)
+        ids.append(part_ids)
+        line_numbers.append(np.full(len(part_ids), number))
+    return np.concatenate(ids), np.concatenate(line_numbers)
 
 
 def _document_parts(lines: Sequence[str], documents: str) -> Iterator[tuple[int, str]]:
-    """Yield (number of its line, text) for what each document has of each line, and a MARK where it ends."""
+    """Yield (line index, text) for each line of each document, and (line index, MARK) at the end of each document."""
     text = "".join(lines)
-    begins = [0, *accumulate(map(len, lines))]
-    at = 0
+    line_starts = [0, *accumulate(map(len, lines))]
+    offset = 0
     for document in "".join(marked([text], documents)).split(MARK)[:-1]:
-        at = text.index(document, at)  # what stands between two is a separator
-        end, number = at + len(document), bisect_right(begins, at) - 1
-        while at < end:
-            cut = min(end, begins[number + 1])
-            yield number, text[at:cut]
-            at, number = cut, number + 1
+        offset = text.index(document, offset)  # skips the separator between two documents
+        end = offset + len(document)
+        number = bisect_right(line_starts, offset) - 1
+        while offset < end:
+            cut = min(end, line_starts[number + 1])
+            yield number, text[offset:cut]
+            offset = cut
+            number += 1
         yield number - 1, MARK

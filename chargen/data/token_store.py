@@ -1,18 +1,17 @@
-"""A long text → ids on disk, on all cores; what was encoded once is found again.
+"""Encode a text in parallel and keep its token ids in a checked, memory-mapped cache file.
 
-The cache is keyed by what the ids depend on: the content, the part of it, and the tokenizer. Two runs that start
-together may both encode a text; each writes a file of its own, and the one that ends last names it.
-
-A memory-mapped array of ids with a JSON header and checksums: what training reads.
+Training reads its ids from this file. The cache key is a hash of everything that the ids depend on: the content of the
+text, the part of it, and the tokenizer. If two runs that start together encode the same text, each writes its own
+temporary file, and the one that finishes last gives it the final name.
 
     bytes 0–7    "chargen2"
-    bytes 8–15   length of the header, little-endian
-    the header   JSON, padded with spaces so that the ids begin at a multiple of 64
-    the ids      little-endian uint8, int16, int32 or uint64: the smallest that holds the vocabulary
-    the end      CRC-32 of each MiB of ids, then of the header and of these; little-endian, 4 bytes each
+    bytes 8–15   size of the header in bytes, little-endian
+    header       JSON, padded with spaces so that the ids start at a multiple of 64 bytes
+    ids          little-endian uint8, int16, int32 or uint64: the smallest type that holds the vocabulary
+    checksums    CRC-32 of each MiB of ids, then CRC-32 of the header and these checksums; 4 bytes each, little-endian
 
-All of it is checked when it is opened (a gigabyte in 0.3 s): a text that is trained on is not to be another one in
-silence. Short ones are read; long ones are mapped, and only the pages that are looked at take memory.
+The whole file is checked when it is opened (1 GB takes 0.3 s), so that a damaged file is never trained on unnoticed.
+Small files are read into memory. Large files are memory-mapped, so that only the pages in use take memory.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
-from chargen.io import atomic_file, remove_stale_parts
+from chargen.io import open_atomically, remove_stale_partial_files
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
 from chargen.text.long_text import ERRORS, TASK, Span
@@ -41,49 +40,60 @@ from chargen.text.workers import Arrays, in_order
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
 CACHE = Path("corpora/.cache")
-SUFFIX, INDEX_SUFFIX = ".ids", ".copies"  #: of encoded texts; of the hashes of what stands in them
-LONGEST_LINE = 1 << 22  #: bytes; a longer line is cut anywhere
+SUFFIX = ".ids"  #: file name suffix of encoded texts
+INDEX_SUFFIX = ".copies"  #: file name suffix of the n-gram hashes of encoded texts
+MAX_LINE_BYTES = 1 << 22  #: a longer line is split at an arbitrary byte
 
 
-def stored_ids(tokenizer: Tokenizer, text: Span, note: Callable[[str], object] = lambda text: None) -> NDArray[Any]:
-    """Return a text's ids, [N], memory-mapped from the cache.
+def load_or_encode_ids(
+    tokenizer: Tokenizer, text: Span, note: Callable[[str], object] = lambda text: None
+) -> NDArray[Any]:
+    """Return the token ids of a text, [N]: from the cache, or newly encoded and added to the cache.
 
     Args:
-        tokenizer: how it becomes ids.
-        text: what is encoded.
-        note: is told if what the cache had was damaged.
+        tokenizer: The tokenizer.
+        text: The text.
+        note: Called with a message if the cached file was damaged.
 
     Raises:
-        StorageError: they cannot be written.
+        StorageError: If the ids cannot be written.
     """
-    key = ids_key(tokenizer, text.text.survey.sha256, text.begin, text.end)
+    key = store_key(tokenizer, text.text.survey.sha256, text.begin, text.end)
     path = CACHE / f"{key[:32]}{SUFFIX}"
-    if store := cached_store(path, key, tokenizer.vocab_size, note):
+    if store := load_cached_store(path, key, tokenizer.vocab_size, note):
         return store.ids
-    make_room(path)
-    return write_store(path, encoded(tokenizer, text), tokenizer.vocab_size, {"sha256": key}).ids
+    remove_old_store(path)
+    return write_store(path, encode_span(tokenizer, text), tokenizer.vocab_size, {"sha256": key}).ids
 
 
-def ids_key(tokenizer: Tokenizer, sha256: str, begin: int, end: int) -> str:
-    """Return the key of the ids of a text with this hash, from one character to another; it names their file."""
+def store_key(tokenizer: Tokenizer, sha256: str, begin: int, end: int) -> str:
+    """Return the cache key of the ids of a text.
+
+    Args:
+        tokenizer: The tokenizer.
+        sha256: Hash of the whole text.
+        begin, end: The part of the text, in characters.
+    """
     key = hashlib.sha256(json.dumps(tokenizer.to_json(), sort_keys=True).encode())
     key.update(f"{sha256} {begin} {end}".encode())
     return key.hexdigest()
 
 
-def encoded(tokenizer: Tokenizer, text: Span) -> Iterator[NDArray[Any]]:
-    """Yield a text's ids, some at a time, of the smallest type that holds them."""
+def encode_span(tokenizer: Tokenizer, text: Span) -> Iterator[NDArray[Any]]:
+    """Yield the token ids of a text in blocks, in the smallest type that holds the vocabulary."""
     documents = text.text.documents
     end = MARK.encode("utf-8", ERRORS) if documents else b"\n"
-    described = json.dumps(tokenizer.to_json(), sort_keys=True)
-    blocks = _whole_lines(text.parts(), end)
-    for (ids,) in in_order(_ids_of, blocks, text.text.num_bytes, described, "documents" if documents else ""):
+    tokenizer_json = json.dumps(tokenizer.to_json(), sort_keys=True)
+    blocks = _split_blocks(text.parts(), end)
+    for (ids,) in in_order(
+        _encode_block, blocks, text.text.num_bytes, tokenizer_json, "documents" if documents else ""
+    ):
         yield ids
 
 
-def _ids_of(block: bytes, described: str, documents: str) -> Arrays:
-    """Encode whole lines, or whole documents; it may be another process that does."""
-    tokenizer, table = _tokenizer(described)
+def _encode_block(block: bytes, tokenizer_json: str, documents: str) -> Arrays:
+    """Encode complete lines, or complete documents. This can run in a worker process."""
+    tokenizer, table = _tokenizer(tokenizer_json)
     dtype = smallest_dtype(tokenizer.vocab_size)
     if table and not documents and block.isascii():
         return [np.frombuffer(block.translate(table), dtype=dtype)]
@@ -92,61 +102,69 @@ def _ids_of(block: bytes, described: str, documents: str) -> Arrays:
 
 
 @lru_cache(maxsize=2)
-def _tokenizer(described: str) -> tuple[Tokenizer, bytes | None]:
-    """Return a tokenizer, and what makes ids of ASCII text fastest."""
-    tokenizer = tokenizer_from_json(json.loads(described))
+def _tokenizer(tokenizer_json: str) -> tuple[Tokenizer, bytes | None]:
+    """Return a tokenizer and its byte table, with which ASCII text is encoded fastest."""
+    tokenizer = tokenizer_from_json(json.loads(tokenizer_json))
     return tokenizer, tokenizer.ascii_table()
 
 
-def _whole_lines(parts: Iterable[bytes], end: bytes) -> Iterator[bytes]:
-    """Yield a text in blocks that end with a line or document, because a token may cross any other place."""
-    held: list[bytes] = []
+def _split_blocks(parts: Iterable[bytes], end: bytes) -> Iterator[bytes]:
+    """Yield a text in blocks that end with a line or document: at any other position a token could be split."""
+    pending: list[bytes] = []
     size = 0
     for part in parts:
         cut = part.rfind(end) + len(end) if end in part else 0
-        if cut and size + cut >= TASK or size > LONGEST_LINE:
-            yield b"".join([*held, part[:cut]])
-            held, size, part = [], 0, part[cut:]
-        held.append(part)
+        if cut and size + cut >= TASK or size > MAX_LINE_BYTES:
+            yield b"".join([*pending, part[:cut]])
+            pending = []
+            size = 0
+            part = part[cut:]
+        pending.append(part)
         size += len(part)
     if size:
-        yield b"".join(held)
+        yield b"".join(pending)
 
 
 def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
-    """Delete every cached file that nobody is writing; return (how many, their bytes)."""
-    count, size = remove_stale_parts(folder)
+    """Delete all cache files that no process is writing.
+
+    Returns:
+        The number of deleted files and their total size in bytes.
+    """
+    count, size = remove_stale_partial_files(folder)
     for path in folder.glob("*") if folder.is_dir() else ():
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
-            continue  # none of ours
+            continue  # chargen makes no folders here
         if path.suffix in (SUFFIX, INDEX_SUFFIX):
             path.unlink(missing_ok=True)
-            count, size = count + 1, size + status.st_size
+            count += 1
+            size += status.st_size
     return count, size
 
 
-MAGIC, OLD_MAGIC = b"chargen2", b"chargen1"  #: the old one has no checksums
-ALIGNMENT = 64
+MAGIC = b"chargen2"
+OLD_MAGIC = b"chargen1"  #: of the previous format, which has no checksums
+ALIGNMENT = 64  #: bytes
 MAX_IDS = 1 << 63
-BLOCK_BYTES = 1 << 20  #: of ids, that a checksum is of
+BLOCK_BYTES = 1 << 20  #: bytes of ids per checksum
 MAX_HEADER_BYTES = 1 << 20
-IN_MEMORY = 1 << 26  #: bytes of ids that are read; more are mapped
+MAX_IN_MEMORY_BYTES = 1 << 26  #: files with more bytes of ids are memory-mapped
 DTYPES = (np.dtype("u1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<u8"))
 
 
 @dataclass(frozen=True)
 class Store:
-    """Ids on disk, shape [N], and what the header says of them."""
+    """An opened token store."""
 
-    ids: NDArray[Any]
-    about: Mapping[str, Any]
+    ids: NDArray[Any]  #: [N], read-only
+    about: Mapping[str, Any]  #: metadata from the header
 
 
 def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
-    """Return the smallest type of whole number that holds every id below `vocab_size`.
+    """Return the smallest integer type that holds every id below `vocab_size`.
 
-    Those of a vocabulary are such that torch knows them; hashes have the last.
+    Token ids get a type that torch supports. The last type, uint64, is for hashes.
     """
     for dtype in DTYPES[:-1]:
         if vocab_size - 1 <= np.iinfo(dtype).max:
@@ -155,27 +173,28 @@ def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 def write_store(path: Path, parts: Iterable[NDArray[Any]], vocab_size: int, about: Mapping[str, Any]) -> Store:
-    """Write ids and what there is to say of them, and open the result.
+    """Write ids and metadata to a store, and open it.
 
     Args:
-        path: of the store.
-        parts: the ids, some at a time.
-        vocab_size: they are below it.
-        about: anything that `json` can write.
+        path: The file to write.
+        parts: The ids, in blocks.
+        vocab_size: All ids are below this number.
+        about: Metadata; it must be serializable as JSON.
 
     Raises:
-        StorageError: the file cannot be written.
+        StorageError: If the file cannot be written.
     """
     dtype = smallest_dtype(vocab_size)
     sums = _Checksums()
-    with atomic_file(path) as file:
-        begin = file.write(_header(dtype, MAX_IDS, about, 0))  # as long as it can become
+    with open_atomically(path) as file:
+        # A placeholder with the largest length: the final header is never longer.
+        header_size = file.write(_header(dtype, MAX_IDS, about, 0))
         for part in parts:
             data = np.ascontiguousarray(part, dtype=dtype).data.cast("B")
             file.write(data)
             sums.add(data)
         blocks = sums.blocks()
-        header = _header(dtype, sums.num_bytes // dtype.itemsize, about, begin)
+        header = _header(dtype, sums.num_bytes // dtype.itemsize, about, header_size)
         file.write(blocks + _crc_bytes(header, blocks))
         file.seek(0)
         file.write(header)
@@ -183,60 +202,62 @@ def write_store(path: Path, parts: Iterable[NDArray[Any]], vocab_size: int, abou
 
 
 class _Checksums:
-    """The checksum of each block of the bytes that are added."""
+    """Computes the checksum of each block of the bytes that are added."""
 
     def __init__(self) -> None:
         self.num_bytes = 0
-        self._done: list[int] = []
-        self._last = 0  # of the block that is not full
+        self._full_blocks: list[int] = []  # checksums
+        self._last = 0  # checksum of the block that is not full yet
 
     def add(self, data: memoryview) -> None:
+        """Append bytes."""
         while len(data):
             part = data[: BLOCK_BYTES - self.num_bytes % BLOCK_BYTES]
             self._last = zlib.crc32(part, self._last)
             self.num_bytes += len(part)
             data = data[len(part) :]
             if not self.num_bytes % BLOCK_BYTES:
-                self._done.append(self._last)
+                self._full_blocks.append(self._last)
                 self._last = 0
 
     def blocks(self) -> bytes:
-        """Return the checksums, 4 bytes each."""
+        """Return the checksums of all blocks so far, 4 bytes each."""
         rest = [self._last] if self.num_bytes % BLOCK_BYTES else []
-        return np.array([*self._done, *rest], dtype="<u4").tobytes()
+        return np.array([*self._full_blocks, *rest], dtype="<u4").tobytes()
 
 
 def _crc_bytes(header: bytes, blocks: bytes) -> bytes:
     return zlib.crc32(blocks, zlib.crc32(header)).to_bytes(4, "little")
 
 
-def _header(dtype: np.dtype[Any], length: int, about: Mapping[str, Any], at_least: int) -> bytes:
-    """Return all that stands before the ids, padded to a multiple of ALIGNMENT of at least so many bytes."""
+def _header(dtype: np.dtype[Any], length: int, about: Mapping[str, Any], min_size: int) -> bytes:
+    """Return the bytes before the ids, padded to a multiple of ALIGNMENT and to at least `min_size` bytes."""
     header = json.dumps({"dtype": dtype.str, "length": length, "about": dict(about)}).encode()
-    size = max(at_least, -(-(len(MAGIC) + 8 + len(header)) // ALIGNMENT) * ALIGNMENT)
+    size = max(min_size, -(-(len(MAGIC) + 8 + len(header)) // ALIGNMENT) * ALIGNMENT)
     header = header.ljust(size - len(MAGIC) - 8)
     return MAGIC + len(header).to_bytes(8, "little") + header
 
 
 class OldStoreError(CorpusError):
-    """A store by an earlier version, which has no checksums."""
+    """A store was written by an earlier version, which had no checksums."""
 
 
 def open_store(path: Path, vocab_size: int = 1 << 64) -> Store:
-    """Map a store into memory, and check all of it.
+    """Open a store and check all of it.
 
     Args:
-        path: of the store.
-        vocab_size: every id is to be below it.
+        path: The file.
+        vocab_size: Every id must be below this number.
 
     Raises:
-        OldStoreError: an earlier version wrote it.
-        CorpusError: the file is missing, or is not a whole store, or is damaged.
+        OldStoreError: If an earlier version wrote the file.
+        CorpusError: If the file is missing, incomplete, damaged, or not a store.
     """
-    damaged = CorpusError(f"{path} is not a whole chargen store", "Delete it; it is made again from the corpus.")
+    damaged = CorpusError(f"{path} is not a whole chargen store", "Delete it; chargen makes it again from the corpus.")
     try:
         with open_regular(str(path)) as file:
-            start, file_size = file.read(16), os.fstat(file.fileno()).st_size
+            start = file.read(16)
+            file_size = os.fstat(file.fileno()).st_size
             if start[:8] == OLD_MAGIC:
                 raise OldStoreError(f"{path} was written by an earlier version", damaged.hint)
             size = int.from_bytes(start[8:], "little")
@@ -244,23 +265,25 @@ def open_store(path: Path, vocab_size: int = 1 << 64) -> Store:
                 raise damaged
             start += file.read(size)
             header = json.loads(start[16:])
-            dtype, length, about = np.dtype(str(header["dtype"])), header["length"], header["about"]
+            dtype = np.dtype(str(header["dtype"]))
+            length = header["length"]
+            about = header["about"]
             if dtype not in DTYPES or type(length) is not int or length < 0 or not isinstance(about, dict):
                 raise damaged
             num_bytes = length * dtype.itemsize
-            ends_bytes = 4 * (-(-num_bytes // BLOCK_BYTES) + 1)
-            if file_size != len(start) + num_bytes + ends_bytes:
+            checksum_bytes = 4 * (-(-num_bytes // BLOCK_BYTES) + 1)
+            if file_size != len(start) + num_bytes + checksum_bytes:
                 raise damaged
             file.seek(len(start) + num_bytes)
-            *blocks, whole = np.frombuffer(file.read(ends_bytes), dtype="<u4")
-            if _crc_bytes(start, np.array(blocks, dtype="<u4").tobytes()) != whole.tobytes():
+            *blocks, header_crc = np.frombuffer(file.read(checksum_bytes), dtype="<u4")
+            if _crc_bytes(start, np.array(blocks, dtype="<u4").tobytes()) != header_crc.tobytes():
                 raise damaged
-            if num_bytes <= IN_MEMORY:  # then nothing that happens to the file later changes them
+            if num_bytes <= MAX_IN_MEMORY_BYTES:  # later changes of the file cannot affect the ids
                 file.seek(len(start))
                 ids: NDArray[Any] = np.frombuffer(file.read(num_bytes), dtype)
                 if len(ids) != length:
                     raise damaged
-            else:  # a file that is cut short later ends the process
+            else:  # if the file is truncated later, the process crashes (SIGBUS)
                 ids = np.memmap(file, dtype, "r", len(start), (length,))
         if not _is_whole(ids, blocks, vocab_size):
             raise damaged
@@ -274,40 +297,40 @@ def open_store(path: Path, vocab_size: int = 1 << 64) -> Store:
 
 
 def _is_whole(ids: NDArray[Any], checksums: Sequence[Any], vocab_size: int) -> bool:
-    """Tell whether the ids are those that were written, and ids of the vocabulary; on two cores."""
+    """Return whether the ids match their checksums and are in the vocabulary. Large stores use two threads."""
     per_block = BLOCK_BYTES // ids.dtype.itemsize
-    most = vocab_size - 1
+    max_id = vocab_size - 1
 
-    def holds(k: int) -> bool:
+    def is_valid(k: int) -> bool:
         block = ids[k * per_block : (k + 1) * per_block]
-        return zlib.crc32(block.data) == checksums[k] and int(block.max()) <= most and int(block.min()) >= 0
+        return zlib.crc32(block.data) == checksums[k] and int(block.max()) <= max_id and int(block.min()) >= 0
 
     if len(checksums) <= 8:
-        return all(map(holds, range(len(checksums))))
+        return all(map(is_valid, range(len(checksums))))
     with ThreadPoolExecutor(2) as pool:
-        return all(pool.map(holds, range(len(checksums))))
+        return all(pool.map(is_valid, range(len(checksums))))
 
 
-def make_room(path: Path) -> None:
-    """Remove what stands where a store is to be written, unless it is a folder; a link itself, not what it names.
+def remove_old_store(path: Path) -> None:
+    """Remove a file or a link at the path of a store, and partial files that killed processes left in its folder.
 
-    What killed processes have left half written beside it goes too.
+    A folder is not removed. If the path is a link, the link is removed and its target is not.
     """
-    remove_stale_parts(path.parent)
+    remove_stale_partial_files(path.parent)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink(missing_ok=True)
 
 
-def cached_store(
+def load_cached_store(
     path: Path, key: str, vocab_size: int, note: Callable[[str], object] = lambda text: None
 ) -> Store | None:
-    """Return the store that a cache has, None where it has to be made.
+    """Return a store from the cache, or None if it must be made.
 
     Args:
-        path: where it would be.
-        key: what the header is to say under "sha256".
-        vocab_size: every id is to be below it.
-        note: is told of a file that is damaged. It is not told of one by an earlier version.
+        path: The file.
+        key: The required value of "sha256" in the metadata.
+        vocab_size: Every id must be below this number.
+        note: Called with a message if the file is damaged or has another key; not if an earlier version wrote it.
     """
     if not os.path.lexists(path):
         return None
@@ -319,6 +342,6 @@ def cached_store(
         note(f"{path} was damaged and is made again")
         return None
     if store.about.get("sha256") != key:
-        note(f"{path} was of another text or model and is made again")
+        note(f"{path} belonged to another text or model and is made again")
         return None
     return store

@@ -24,7 +24,7 @@ With num_parts=1 it is the definition itself. Of a model of documents the carrie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +118,40 @@ def joined(states: Sequence[EngineState]) -> EngineState:
     if isinstance(states[0], tuple):
         return tuple(joined(parts) for parts in zip(*states, strict=True))
     return np.concatenate(states)
+
+
+class Step(NamedTuple):
+    """What a model says after it has read an id."""
+
+    logits: NDArray[np.float32]  #: of the next id, [1, V]
+    state: EngineState  #: after the id
+
+
+def step_through(engine: Engine, ids: NDArray[Any], state: EngineState) -> Iterator[Step]:
+    """Read ids one by one in one stream, and yield the logits and the state after each.
+
+    Args:
+        engine: Engine that runs the model.
+        ids: Ids to read, [N].
+        state: State of one stream before the first id.
+    """
+    for token_id in ids.tolist():
+        logits, state = engine.step(np.array([token_id]), state)
+        yield Step(logits, state)
+
+
+def read_context(engine: Engine, context: NDArray[Any]) -> Step:
+    """Read a context of at least one id from the initial state, and return the last step."""
+    for step in step_through(engine, context, engine.initial_state(1)):
+        last = step
+    return last
+
+
+def common_prefix_length(a: NDArray[Any], b: NDArray[Any]) -> int:
+    """Return how many ids two sequences have in common at their start, so that they need not be read again."""
+    size = min(len(a), len(b))
+    different = np.flatnonzero(a[:size] != b[:size])
+    return int(different[0]) if len(different) else size
 
 
 WARMUP = 512

@@ -40,14 +40,14 @@ class NumpyEngine:
         self._cell = CELLS.get(config.cell)
         self._layers = [
             {name.rpartition(".")[2]: p for name, p in w.items() if name.startswith(f"layers.{layer}.")}
-            for layer in range(config.all_layers)
+            for layer in range(config.total_layers)
         ]
         self._depth = config.num_layers
         self._tables = [
             self._cell.input_gates(params, w["embedding.weight"]) for params in self._layers[:: self._depth]
         ]
-        head = np.tile(w["embedding.weight"], config.members) if config.tie_weights else w["head.weight"]
-        self._head = head / np.float32(config.members)  # [V, M·H]: the mean of the members' logits
+        head = np.tile(w["embedding.weight"], config.ensemble_size) if config.tie_weights else w["head.weight"]
+        self._head = head / np.float32(config.ensemble_size)  # [V, M·H]: the mean of the members' logits
         self._head_bias = w["head.bias"]
         self._ngrams = NGramTable(config, w) if config.ngrams else None
 

@@ -99,7 +99,7 @@ class TorchEngine:
             return self._read_streams(inputs, targets, state)
         log_probs = np.empty((T, B))
         config = self.network.config
-        span = max(1, MAX_HIDDEN // (B * config.hidden_size * config.members))
+        span = max(1, MAX_HIDDEN // (B * config.hidden_size * config.ensemble_size))
         for begin in range(0, T, span):
             window = slice(begin, begin + span)
             tops, state = self._layers(self._ids(inputs[window]), state)

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.cells.cell import State
-from chargen.cells.ngram_features import hashing, rows_read, shift
+from chargen.cells.ngram_features import find_ngram_rows, get_hash_shift, make_hash_parameters
 from chargen.config import ModelConfig
 from chargen.graph.graph import CONSTANT, INPUT, Node
 from chargen.graph.memory_plan import ALIGNED, FILLED, Copy, MemoryPlan, Product
@@ -272,7 +272,7 @@ class NGramTable:
     def __init__(self, config: ModelConfig, weights: Mapping[str, Float]) -> None:
         self.head, self.table = weights["ngrams.head"], weights["ngrams.weight"]  # [V, D], [(N − 1)·R, D]
         self.rows, self.length = config.ngram_rows, config.ngrams - 1
-        self.hashed_by = hashing(config.ngrams, config.ngram_rows)
+        self.hashed_by = make_hash_parameters(config.ngrams, config.ngram_rows)
 
     def history(self, batch_size: int) -> History:
         """Return what there was before the first id."""
@@ -280,7 +280,7 @@ class NGramTable:
 
     def read(self, ids: NDArray[Any], history: History) -> tuple[Float, History]:
         """Read an id of each stream, [B]: → (the sum of the rows that its n-grams stand for [B, D], the history)."""
-        rows, history = rows_read(np, ids[None].astype(np.int64), history, self.hashed_by, self.rows)
+        rows, history = find_ngram_rows(np, ids[None].astype(np.int64), history, self.hashed_by, self.rows)
         found: Float = self.table[rows[0]].sum(1)
         return found, np.ascontiguousarray(history)
 
@@ -300,10 +300,10 @@ class NGramReader:
         self.read = self._one() if out.ndim == 1 else self._read_many
 
     def _one(self) -> Callable[[int], None]:
-        """Return what does as `rows_read` and a sum, in calls that allocate nothing."""
+        """Return what does as `find_ngram_rows` and a sum, in calls that allocate nothing."""
         ngrams, last, out = self._ngrams, self._last, self._out
         (multipliers, first), take = ngrams.hashed_by, ngrams.table.take
-        bits, mask = np.array(shift(ngrams.rows)), np.array(ngrams.rows - 1)
+        bits, mask = np.array(get_hash_shift(ngrams.rows)), np.array(ngrams.rows - 1)
         places, found = np.zeros_like(first), np.zeros((len(first), len(out)), dtype=np.float32)
         older, newer, dot, moved = last[1:], last[:-1].copy(), multipliers.dot, np.copyto
         add_up = np.ones(len(first), dtype=np.float32).dot

@@ -135,7 +135,7 @@ class Forward:
 
     def __init__(self, network: Network) -> None:
         self._network, self._depth, self._cell = network, network.config.num_layers, network.cell
-        self._params = [network.layer(index) for index in range(network.config.all_layers)]
+        self._params = [network.layer(index) for index in range(network.config.total_layers)]
         self._steps = [STEPS[network.config.cell](params) for params in self._params]
         embedding = network.weight("embedding.weight")
         self._tables = [

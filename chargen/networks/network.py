@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.cells import CELLS
-from chargen.cells.ngram_features import hashing, rows_read
+from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.networks.layers import Dense, LayerBackend, Lookup, State, choose_backend, packed
@@ -44,7 +44,7 @@ class Network(nn.Module):
         for name, shape in parameter_shapes(config).items():
             self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, config, generator)))
         if config.ngrams:
-            multipliers, first = hashing(config.ngrams, config.ngram_rows)
+            multipliers, first = make_hash_parameters(config.ngrams, config.ngram_rows)
             self.register_buffer("_multipliers", torch.from_numpy(multipliers), persistent=False)
             self.register_buffer("_first", torch.from_numpy(first), persistent=False)
 
@@ -71,7 +71,7 @@ class Network(nn.Module):
 
     def head(self, outputs: list[Tensor]) -> Tensor:
         """Return the logits [..., V] of what `read` gave: the mean of the members'."""
-        members, tied = self.config.members, self.config.tie_weights
+        members, tied = self.config.ensemble_size, self.config.tie_weights
         hidden = outputs[0] if members == 1 else torch.cat(outputs[:members], dim=-1) / members
         head = self.weight("embedding.weight").repeat(1, members) if tied else self.weight("head.weight")
         return F.linear(self._beside(hidden, outputs), self._beside_head(head), self.weight("head.bias"))
@@ -88,7 +88,7 @@ class Network(nn.Module):
             (the members' mean cross-entropy in nats per id, the state after the window).
         """
         outputs, after = self.read(ids, state, dropout_generator)
-        read = [self._beside(hidden, outputs) for hidden in outputs[: self.config.members]]
+        read = [self._beside(hidden, outputs) for hidden in outputs[: self.config.ensemble_size]]
         heads = [self._beside_head(head) for head in self._heads()]
         each = losses(read, heads, self.weight("head.bias"), targets, dropout_generator)
         return torch.stack(each).mean(), after
@@ -107,7 +107,7 @@ class Network(nn.Module):
         path = path or choose_backend(self.config.cell, ids.device)
         embedding = self.weight("embedding.weight")
         tops, after, depth = [], [], self.config.num_layers
-        for first in range(0, self.config.all_layers, depth):
+        for first in range(0, self.config.total_layers, depth):
             inputs: Dense | Lookup = Lookup(ids, embedding)
             for layer in range(first, first + depth):
                 params = self.layer(layer)
@@ -131,7 +131,7 @@ class Network(nn.Module):
         if not self.config.ngrams:
             return
         hashed_by = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
-        rows, history = rows_read(torch, ids, state[-1][0], hashed_by, self.config.ngram_rows)
+        rows, history = find_ngram_rows(torch, ids, state[-1][0], hashed_by, self.config.ngram_rows)
         table = self.weight("ngrams.weight")
         rows = rows.flatten(0, 1)  # [T·B, N − 1]
         kept = ngram_dropout(rows, table.dtype, self.config.ngram_dropout, dropout_generator)
@@ -149,7 +149,7 @@ class Network(nn.Module):
     def _heads(self) -> list[Tensor]:
         """Return the members' heads, [V, H] each."""
         if self.config.tie_weights:
-            return [self.weight("embedding.weight")] * self.config.members
+            return [self.weight("embedding.weight")] * self.config.ensemble_size
         return list(torch.split(self.weight("head.weight"), self.config.hidden_size, dim=1))
 
     def initial_state(self, batch_size: int) -> NetworkState:
@@ -157,7 +157,7 @@ class Network(nn.Module):
         bias = self.weight("head.bias")
         shape = (batch_size, self.config.hidden_size)
         one = self.cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device)
-        layers = tuple(one for _ in range(self.config.all_layers))
+        layers = tuple(one for _ in range(self.config.total_layers))
         if not self.config.ngrams:
             return layers
         history = torch.zeros(batch_size, self.config.ngrams - 1, dtype=torch.int64, device=bias.device)
@@ -174,7 +174,7 @@ class Network(nn.Module):
 
     def pack(self) -> None:
         """Lay each layer's weights in memory as a GPU's kernel wants them; to be called once they are on it."""
-        for index in range(self.config.all_layers):
+        for index in range(self.config.total_layers):
             for name, parameter in packed(self.config.cell, self.layer(index)).items():
                 self.register_parameter(f"layers__{index}__{name}", nn.Parameter(parameter))
 

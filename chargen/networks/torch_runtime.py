@@ -46,6 +46,11 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def set_num_threads(num_threads: int) -> None:
+    """Set the number of CPU threads that torch uses in this process."""
+    torch.set_num_threads(num_threads)
+
+
 SLOWER = 0.7  #: of the best speed so far: something has changed
 FASTER = 1.1  #: by so much another number of threads must be faster to be taken
 SHORTEST, LONGEST = 4, 32  #: reports between two tries: twice as many after each that changed nothing
@@ -122,12 +127,12 @@ def check_run_fits(model: ModelConfig, train: TrainConfig, num_train_ids: int) -
     on_cpu = train.device == "cpu"
     needed = count_parameters(model) * (COPIES if on_cpu else COPIES_ON_HOST) * FLOAT32_BYTES
     what = f"a network of {count_parameters(model):,} parameters"
-    hint = "Make it smaller: --hidden, --layers, --members, --embedding, or a smaller vocabulary (--tokenizer)."
+    hint = "Make it smaller: --hidden, --layers, --ensemble, --embedding, or a smaller vocabulary (--tokenizer)."
     check_memory(needed, what, hint)
     if on_cpu:
         ids = min(train.batch_size * train.seq_len, num_train_ids)
         gates = CELLS.get(model.cell).num_input_gates
-        per_id = model.all_layers * (gates + 1) * model.hidden_size + min(model.vocab_size, SAMPLED_LOGITS)
+        per_id = model.total_layers * (gates + 1) * model.hidden_size + min(model.vocab_size, SAMPLED_LOGITS)
         hint = "Give a smaller --batch or --seq-len, or a smaller network."
         check_memory(needed + ids * per_id * FLOAT32_BYTES, f"{what} that reads {ids:,} ids in a step", hint)
 

@@ -1,17 +1,17 @@
-"""The likeliest next characters, whatever the ids of a model are.
+"""The surprisal of each character of a text, and the characters that the model expected instead.
 
-A character is one id, or the bytes of several. Its probability is then a product, and the search opens the likeliest
-torn character until no torn one is likelier than the last of the best whole ones:
+The surprisals are those of the text's score. The guesses beside them, the most likely next characters at each position,
+are computed here for any tokenizer.
+
+If each character is one id, the guesses are the most likely ids. A character may also be spelled by several ids, as in
+a model of bytes. Its probability is then a product, and a best-first search extends the most likely incomplete
+character until no incomplete character is more likely than the last of the best complete ones, so the result is exact:
 
     log p   −1.1  E2 ─▶ −1.9  E2 80 ─▶ −2.0  E2 80 99 = ’
             −1.7  e
-            −2.6  CC                      not opened where two are asked for: ’ and e are likelier
+            −2.6  CC                      for two guesses CC is not extended: ’ and e are more likely
 
-So what it finds are the best, exactly. Of a model of pieces a guess is a piece.
-
-Where a text surprises its model, and what the model had thought of instead.
-
-The numbers are those of the text's score, character by character; the guesses beside them are worked out here.
+In a sentencepiece model a guess is a piece.
 """
 
 from __future__ import annotations
@@ -22,128 +22,39 @@ from bisect import insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import LN2
-from chargen.engines.interface import Engine, EngineState, joined, log_softmax
+from chargen.engines.interface import Engine, EngineState, Step, joined, log_softmax, read_context, step_through
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
 
-IMPOSSIBLE = 1e29  #: nats: what costs more is an id that a mask rules out (`cells/weights.py`)
+MASKED_NATS = 1e29  #: an id with a higher −log p is one that a mask forbids (`cells/weights.py`)
+BLOCK_SIZE = 256  #: positions whose distributions and states are in memory at a time
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What may come next: a character (a piece, of a sentencepiece model), or the end of the text."""
+    """A possible next character (a piece, if the tokenizer is sentencepiece), or the end of the text."""
 
     text: str  #: "" for the end
     prob: float
 
     def to_json(self) -> dict[str, Any]:
+        """Return the guess as JSON values; the text is null for the end."""
         return {"text": self.text or None, "prob": self.prob}
-
-
-@dataclass
-class _Search:
-    """The search at one place."""
-
-    most: int
-    whole: list[tuple[float, str]] = field(default_factory=list)  #: (−log p, text), the best first
-    torn: list[tuple[float, int, bytes, int]] = field(default_factory=list)  #: heap of (−log p, node, bytes, id)
-
-    def open(self, node: int, spelled: bytes, nats: float, log_probs: NDArray[np.float64], ends: _Spelling) -> None:
-        """Add what one more id may make of the bytes so far, the likeliest first, until nothing can matter."""
-        for token_id in np.argsort(-log_probs, kind="stable").tolist():
-            cost = nats - float(log_probs[token_id])
-            if cost > IMPOSSIBLE or len(self.whole) == self.most and cost >= self.whole[-1][0]:
-                return  # only masked ids are left, or nothing that is as likely as the best
-            text = ends.text(spelled, token_id)
-            if text is None:
-                continue
-            if text or token_id == BOUNDARY_ID:
-                insort(self.whole, (cost, text))
-                del self.whole[self.most :]
-            else:
-                heapq.heappush(self.torn, (cost, node, spelled + ends.tokenizer.token_bytes(token_id), token_id))
-
-    def next_torn(self) -> tuple[float, int, bytes, int] | None:
-        """Return the likeliest torn character if it may still become one of the best."""
-        if self.torn and (len(self.whole) < self.most or self.torn[0][0] < self.whole[-1][0]):
-            return heapq.heappop(self.torn)
-        return None
-
-
-@dataclass(frozen=True)
-class _Spelling:
-    """What ids make of bytes."""
-
-    tokenizer: Tokenizer
-    with_end: bool
-
-    def text(self, spelled: bytes, token_id: int) -> str | None:
-        """Return the text that an id completes; "" for the end, and while it is torn; None where it makes none."""
-        if token_id == BOUNDARY_ID:
-            return "" if self.with_end and not spelled else None
-        if token_id == self.tokenizer.unknown_id:
-            return None
-        written = spelled + self.tokenizer.token_bytes(token_id)
-        try:
-            return written.decode("utf-8") or None
-        except UnicodeDecodeError as error:
-            return "" if error.reason == "unexpected end of data" else None
-
-
-def likeliest(
-    engine: Engine,
-    tokenizer: Tokenizer,
-    log_probs: NDArray[np.float64],
-    states: EngineState,
-    most: int,
-    with_end: bool = False,
-) -> list[list[Guess]]:
-    """Return the likeliest next characters at each of N places, the best first.
-
-    Args:
-        engine: the NumPy engine.
-        tokenizer: the model's.
-        log_probs: of every id at each place, in nats, [N, V].
-        states: after what stands before the places, of N streams.
-        most: how many for each place.
-        with_end: whether a text may end, as a model of documents says.
-    """
-    spelling = _Spelling(tokenizer, with_end)
-    searches = [_Search(most) for _ in log_probs]
-    nodes: list[tuple[EngineState, int]] = []  # a state of several streams, and which of them
-    for n, search in enumerate(searches):
-        nodes.append((states, n))
-        search.open(n, b"", 0.0, log_probs[n], spelling)
-    while True:
-        found = [(search, torn) for search in searches if (torn := search.next_torn())]
-        if not found:
-            break
-        befores = joined([engine.select(nodes[node][0], np.array([nodes[node][1]])) for _, (_, node, _, _) in found])
-        logits, after = engine.step(np.array([token_id for _, (_, _, _, token_id) in found]), befores)
-        for row, ((search, (nats, _, spelled, _)), next_log_probs) in enumerate(
-            zip(found, log_softmax(logits), strict=True)
-        ):
-            nodes.append((after, row))
-            search.open(len(nodes) - 1, spelled, nats, next_log_probs, spelling)
-    return [[Guess(text, math.exp(-nats)) for nats, text in search.whole] for search in searches]
-
-
-BLOCK = 256  #: places whose distributions and states are in memory at a time
 
 
 @dataclass(frozen=True)
 class CharSurprisal:
-    """One character of a text (a piece, of a sentencepiece model)."""
+    """One character of a text (a piece, if the tokenizer is sentencepiece), or the end of the text."""
 
     text: str  #: "" for the end
-    log_prob_nats: float  #: log p, given all that stands before it
-    unknown: bool = False  #: whether the model does not know it
-    guesses: tuple[Guess, ...] = ()  #: what the model held likeliest here, the best first
+    log_prob_nats: float  #: log p given everything before it
+    unknown: bool = False  #: whether the vocabulary lacks it
+    guesses: tuple[Guess, ...] = ()  #: what the model holds most likely here, the best first
 
     @property
     def surprisal_bits(self) -> float:
@@ -151,6 +62,7 @@ class CharSurprisal:
         return -self.log_prob_nats / LN2
 
     def to_json(self) -> dict[str, Any]:
+        """Return the character as JSON values, with units in the keys."""
         values: dict[str, Any] = {
             "character": self.text,
             "log_prob_nats": self.log_prob_nats,
@@ -163,59 +75,164 @@ class CharSurprisal:
         return values
 
 
-def places(
+def char_surprisals(
     pieces: Iterable[tuple[str, float]],
     end_log_prob_nats: float | None,
     unknown: str,
     guesses: Iterable[tuple[Guess, ...]] | None = None,
 ) -> Iterator[CharSurprisal]:
-    """Yield a text's characters; put end to end they are the text, and their log p add up to its own, exactly.
+    """Yield the characters of a text. Their texts joined are the text, and the sum of their log p is exactly its own.
 
     Args:
-        pieces: of the text's score: characters and log p, in nats.
-        end_log_prob_nats: of its end, which is the last place then, without a character; None: it was not scored.
-        unknown: the characters that the model does not know.
-        guesses: for each place, as `best_guesses` yields them.
+        pieces: Characters and their log p in nats, from the text's Score.
+        end_log_prob_nats: Log p of the end, which is yielded last; None if it was not scored.
+        unknown: Characters that the vocabulary lacks.
+        guesses: Guesses at each position, as `best_guesses` yields them.
     """
-    strange = set(unknown)
-    ends = [] if end_log_prob_nats is None else [("", end_log_prob_nats)]
-    for (text, nats), best in zip([*pieces, *ends], repeat(()) if guesses is None else guesses, strict=False):
-        yield CharSurprisal(text, nats, not strange.isdisjoint(text), best)
+    unknown_set = set(unknown)
+    end = [] if end_log_prob_nats is None else [("", end_log_prob_nats)]
+    for (text, nats), best in zip([*pieces, *end], repeat(()) if guesses is None else guesses, strict=False):
+        yield CharSurprisal(text, nats, not unknown_set.isdisjoint(text), best)
 
 
 def best_guesses(
-    engine: Engine, tokenizer: Tokenizer, context: Ids, text: str, most: int = 5, documents: bool = False
+    engine: Engine, tokenizer: Tokenizer, context: Ids, text: str, num_guesses: int = 5, with_end: bool = False
 ) -> Iterator[tuple[Guess, ...]]:
-    """Yield the model's best guesses in each character's place, and behind the last one.
+    """Yield the most likely characters at the position of each character of a text, and after the last one.
 
     Args:
-        engine: the NumPy engine.
-        tokenizer: the model's.
-        context: what the text begins after, at least one id.
-        text: in the training text's form.
-        most: guesses for each place.
-        documents: whether the model is one of documents, which may end: the end is a guess then.
+        engine: NumPy engine of the model.
+        tokenizer: Tokenizer of the model.
+        context: Ids before the text, at least one.
+        text: Text in the form of the training text.
+        num_guesses: Number of guesses at each position.
+        with_end: Whether the end of the text can be a guess, as in a model of documents.
 
     Raises:
-        TokenizerError: the text cannot be encoded.
+        TokenizerError: If the text cannot be encoded.
     """
-    reading = _read(engine, tokenizer, context, text)
-    while block := list(islice(reading, BLOCK)):
-        log_probs, states = np.stack([log_probs for log_probs, _ in block]), joined([state for _, state in block])
-        yield from map(tuple, likeliest(engine, tokenizer, log_probs, states, most, documents))
+    steps = _char_steps(engine, tokenizer, context, text)
+    while block := list(islice(steps, BLOCK_SIZE)):
+        log_probs = np.stack([log_softmax(step.logits)[0] for step in block])
+        states = joined([step.state for step in block])
+        yield from map(tuple, find_likely_chars(engine, tokenizer, log_probs, states, num_guesses, with_end))
 
 
-def _read(
-    engine: Engine, tokenizer: Tokenizer, context: Ids, text: str
-) -> Iterator[tuple[NDArray[np.float64], EngineState]]:
-    """Yield (log p of every id, the state) in the place of each character's first id, and behind the last one."""
-    state, logits = engine.initial_state(1), np.empty((1, 0), dtype=np.float32)
-    for token_id in context.tolist():
-        logits, state = engine.step(np.array([token_id]), state)
-    decoder, place = StreamingDecoder(tokenizer), (log_softmax(logits)[0], state)
-    for token_id in tokenizer.encode(text).tolist():
-        logits, state = engine.step(np.array([token_id]), state)
+def _char_steps(engine: Engine, tokenizer: Tokenizer, context: Ids, text: str) -> Iterator[Step]:
+    """Yield the step before the first id of each character, and the step after the last character."""
+    ids = tokenizer.encode(text)
+    decoder = StreamingDecoder(tokenizer)
+    char_step = read_context(engine, context)
+    for token_id, step in zip(ids.tolist(), step_through(engine, ids, char_step.state), strict=True):
         if decoder.feed(token_id):
-            yield place
-            place = (log_softmax(logits)[0], state)
-    yield place
+            yield char_step
+            char_step = step
+    yield char_step
+
+
+def find_likely_chars(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    log_probs: NDArray[np.float64],
+    states: EngineState,
+    num_guesses: int,
+    with_end: bool = False,
+) -> list[list[Guess]]:
+    """Return the most likely next characters at each of N positions, the best first.
+
+    Args:
+        engine: NumPy engine of the model.
+        tokenizer: Tokenizer of the model.
+        log_probs: Log p of every next id at each position, in nats, [N, V].
+        states: State of N streams, one before each position.
+        num_guesses: Number of characters at each position.
+        with_end: Whether the end of the text can be a guess, as in a model of documents.
+    """
+    spelling = _Spelling(tokenizer, with_end)
+    searches = [_Search(num_guesses, spelling) for _ in log_probs]
+    nodes: list[tuple[EngineState, int]] = []  # a state of several streams, and the number of one of them
+    for n, search in enumerate(searches):
+        nodes.append((states, n))
+        search.extend(n, b"", 0.0, log_probs[n])
+    while True:
+        found = [(search, partial) for search in searches if (partial := search.next_partial())]
+        if not found:
+            break
+        parents = [nodes[partial.node] for _, partial in found]
+        before = joined([engine.select(state, np.array([row])) for state, row in parents])
+        logits, after = engine.step(np.array([partial.token_id for _, partial in found]), before)
+        next_log_probs = log_softmax(logits)
+        for row, (search, partial) in enumerate(found):
+            nodes.append((after, row))
+            search.extend(len(nodes) - 1, partial.spelled, partial.nats, next_log_probs[row])
+    return [[Guess(text, math.exp(-nats)) for nats, text in search.complete] for search in searches]
+
+
+class _Partial(NamedTuple):
+    """An incomplete character. The heap orders them by their −log p."""
+
+    nats: float  #: −log p
+    node: int  #: number of the state before `token_id`
+    spelled: bytes  #: bytes so far, those of `token_id` included
+    token_id: int  #: last id, which has not been read yet
+
+
+@dataclass(frozen=True)
+class _Spelling:
+    """Tells what text ids spell."""
+
+    tokenizer: Tokenizer
+    with_end: bool
+
+    def decode(self, spelled: bytes, token_id: int) -> str | None:
+        """Return the text that an id completes; "" for the end or an incomplete character; None if it is invalid."""
+        if token_id == BOUNDARY_ID:
+            return "" if self.with_end and not spelled else None
+        if token_id == self.tokenizer.unknown_id:
+            return None
+        spelled += self.tokenizer.token_bytes(token_id)
+        try:
+            return spelled.decode("utf-8") or None
+        except UnicodeDecodeError as error:
+            return "" if error.reason == "unexpected end of data" else None
+
+
+@dataclass
+class _Search:
+    """The best-first search at one position."""
+
+    num_guesses: int
+    spelling: _Spelling
+    complete: list[tuple[float, str]] = field(default_factory=list)  #: (−log p, text), the best first
+    partial: list[_Partial] = field(default_factory=list)  #: heap, the most likely first
+
+    def extend(self, node: int, spelled: bytes, nats: float, log_probs: NDArray[np.float64]) -> None:
+        """Extend a character by each possible next id, the most likely first, until no id can change the result.
+
+        Args:
+            node: Number of the state before the next id.
+            spelled: Bytes of the character so far.
+            nats: −log p of these bytes.
+            log_probs: Log p of every next id, [V].
+        """
+        for token_id in np.argsort(-log_probs, kind="stable").tolist():
+            cost = nats - float(log_probs[token_id])
+            is_full = len(self.complete) == self.num_guesses
+            if cost > MASKED_NATS or is_full and cost >= self.complete[-1][0]:
+                return  # the other ids are masked, or less likely than the characters found so far
+            text = self.spelling.decode(spelled, token_id)
+            if text is None:
+                continue
+            if text or token_id == BOUNDARY_ID:
+                insort(self.complete, (cost, text))
+                del self.complete[self.num_guesses :]
+            else:
+                longer = spelled + self.spelling.tokenizer.token_bytes(token_id)
+                heapq.heappush(self.partial, _Partial(cost, node, longer, token_id))
+
+    def next_partial(self) -> _Partial | None:
+        """Remove and return the most likely incomplete character, if it can still become one of the best."""
+        is_full = len(self.complete) == self.num_guesses
+        if self.partial and not (is_full and self.partial[0].nats >= self.complete[-1][0]):
+            return heapq.heappop(self.partial)
+        return None

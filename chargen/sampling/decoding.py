@@ -99,7 +99,7 @@ def write_characters(
     draws = None
     while left > 0:
         uniforms = rng.random(min(AT_ONCE, left)).tolist()  # those that single calls would give
-        if not draws and not config.truncates and config.temperature > 0.0:
+        if not draws and not config.has_truncation and config.temperature > 0.0:
             draws = stream.draws(added, 1.0 / max(config.temperature, MIN_TEMPERATURE))
         if draws:
             yield from map(texts.__getitem__, draws(uniforms))
@@ -139,7 +139,7 @@ def write_plainly(
 
 def _draw(config: SampleConfig, added: NDArray[np.float64]) -> Draw:
     """Return what draws an id: the rules in as few calls as can be."""
-    if config.truncates or config.temperature == 0.0:
+    if config.has_truncation or config.temperature == 0.0:
         return lambda logits, uniform: first_above(uniform, np.exp(warp_logits(logits + added, config)).cumsum())
     scale, accumulate, x = (
         np.array(1.0 / max(config.temperature, MIN_TEMPERATURE)),
@@ -225,7 +225,7 @@ def draw_ids(
     ids[0] = draw_rows(warp_logits(np.tile(logits + added, (count, 1)), config), _random(rngs, 1)[0])
     lanes = engine.stream_batch(engine.select(state, np.zeros(count, dtype=np.intp)), num_ids)
     inverse = 1.0 / max(config.temperature, MIN_TEMPERATURE)
-    draws = None if config.truncates or config.temperature == 0.0 else lanes.draws(added, inverse)
+    draws = None if config.has_truncation or config.temperature == 0.0 else lanes.draws(added, inverse)
     if draws:
         lanes.step(ids[0])
     for begin in range(1, config.length, AT_ONCE):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import LN2
-from chargen.engines.interface import Engine, EngineState
+from chargen.engines.interface import Engine, EngineState, common_prefix_length
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 STRIDE = 64  #: ids between two states that are kept: a few kilobytes each, and a few milliseconds to read again
@@ -97,9 +97,7 @@ def _nearest(
     if before is None:
         state = engine.initial_state(1)
         return 0, state, (state,), np.empty(0)
-    size = min(len(ids), len(before.ids))
-    differ = np.flatnonzero(ids[:size] != before.ids[:size])
-    same = int(differ[0]) if len(differ) else size
+    same = common_prefix_length(ids, before.ids)
     if same == len(before.ids):
         return same - 1, before.state, before.states, before.log_probs
     kept = max(0, same - 1) // STRIDE  # the id at the place itself must be the same: its log p is kept

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from chargen.checkpoint import Checkpoint, load_described
+from chargen.checkpoint import Checkpoint, load_metadata
 from chargen.config import DataConfig
 from chargen.data import token_store as encode
-from chargen.data.token_store import cached_store, make_room, write_store
+from chargen.data.token_store import load_cached_store, remove_old_store, write_store
 from chargen.errors import CorpusError
 from chargen.runs import STATE_FILE
 from chargen.text.corpus import Corpus, read_corpus
@@ -122,7 +122,7 @@ def _changed(learned: TrainingText, corpus: Sequence[str], sha256: str) -> Corpu
 
 def _places(learned: TrainingText, model_path: Path | None) -> Iterator[tuple[object, object]]:
     """Yield where the corpus may be, as `recorded_corpus` takes it: where it was, or a file of its name."""
-    state = load_described(model_path.parent / STATE_FILE) if model_path else {}
+    state = load_metadata(model_path.parent / STATE_FILE) if model_path else {}
     if state.get("corpus_files") is not None or state.get("corpus_arguments"):
         yield state.get("corpus_files"), state.get("corpus_arguments")
     if all(char.isalnum() or char in "-_" for char in learned.name):  # else it is no corpus's name, but a path
@@ -133,8 +133,8 @@ def _places(learned: TrainingText, model_path: Path | None) -> Iterator[tuple[ob
 def _from_cache(checkpoint: Checkpoint, learned: TrainingText) -> Span | None:
     """Decode the ids that training left on the disk; None where there are none, or not all of them."""
     tokenizer = checkpoint.tokenizer
-    key = encode.ids_key(tokenizer, learned.sha256, 0, learned.num_chars)
-    store = cached_store(encode.CACHE / f"{key[:32]}{encode.SUFFIX}", key, tokenizer.vocab_size)
+    key = encode.store_key(tokenizer, learned.sha256, 0, learned.num_chars)
+    store = load_cached_store(encode.CACHE / f"{key[:32]}{encode.SUFFIX}", key, tokenizer.vocab_size)
     if store is None:
         return None
     writes = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
@@ -168,13 +168,13 @@ def write_hashes(path: Path, parts: Iterator[Hashes], about: Mapping[str, Any]) 
     Raises:
         StorageError: the file cannot be written.
     """
-    make_room(path)
+    remove_old_store(path)
     return np.asarray(write_store(path, parts, 1 << 64, about).ids)
 
 
 def open_hashes(path: Path, key: str, note: Callable[[str], object]) -> Hashes | None:
     """Map the hashes in a file; None where there is none, or a damaged one, of which `note` is told."""
-    store = cached_store(path, key, 1 << 64, note)
+    store = load_cached_store(path, key, 1 << 64, note)
     if store is None or store.ids.dtype != np.uint64:
         return None
     return np.asarray(store.ids)

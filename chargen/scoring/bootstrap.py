@@ -1,12 +1,12 @@
-"""Models against each other on one text: is the difference more than this text's luck?
+"""Compare models on one text, and tell whether their difference could be due to the choice of this text.
 
-Each model's bits for each line are what it costs when the whole text is read, with carried state. The paired bootstrap
-(Efron & Tibshirani 1993; Koehn 2004, W04-3250) draws as many lines as there are, with replacement, the same for all
-models, and takes the difference in bits per byte on them; again and again. The middle 95 % of those differences is the
-interval (percentile method).
+The loss of each line is its part of the loss of the whole text, read with carried state. The paired bootstrap (Efron &
+Tibshirani 1993; Koehn 2004, W04-3250) draws as many lines as the text has, with replacement and the same lines for all
+models, and computes the difference in bits per byte on them. This is repeated many times. The interval holds the middle
+95 % of these differences (percentile method).
 
-It answers for other lines like these, not for another training run or another kind of text. Lines of a text are not
-independent of each other, which makes the interval somewhat too narrow.
+The interval is about other lines of the same kind, not about another training run or another kind of text. It is
+somewhat too narrow, because the lines of a text are not independent of each other.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from numpy.typing import NDArray
 
 from chargen.config import LN2
 
-MAX_UNITS = 10_000  #: of more lines, runs of lines are drawn (Künsch 1989): so many
-MAX_DRAWN = 1 << 17  #: lines that are drawn at a time: their counts fit in a cache
+MAX_UNITS = 10_000  #: a text of more lines is resampled in this many runs of neighbouring lines (Künsch 1989)
+MAX_DRAWN_LINES = 1 << 17  #: lines that are drawn at a time, so that their counts fit in the CPU's cache
 
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How a model differs from the first: above zero, it costs more bits."""
+    """Difference of a model to the first one; above zero, the model needs more bits than the first one."""
 
     bits_per_byte: float
-    low: float  #: of the interval
-    high: float
-    first_better: float  #: share of resamples in which the first model costs less; ties count half
+    low: float  #: lower end of the interval, in bits per byte
+    high: float  #: upper end of the interval, in bits per byte
+    first_better: float  #: fraction of resamples in which the first model has the lower loss; a tie counts one half
 
     def to_json(self) -> dict[str, Any]:
+        """Return the difference as JSON values, with units in the keys."""
         return {
             "difference_bits_per_byte": self.bits_per_byte,
             "interval_low": self.low,
@@ -45,55 +46,68 @@ class Difference:
 
 
 def bits_per_byte(nats: Float, sizes: Float) -> float:
-    """Return what lines cost together, for each byte of theirs."""
+    """Return the total loss of lines divided by their total size.
+
+    Args:
+        nats: −log p of each line, [L].
+        sizes: Bytes of each line, [L].
+    """
     return float(nats.sum() / sizes.sum() / LN2)
 
 
 def paired_bootstrap(
     nats: Float, sizes: Float, resamples: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> list[Difference]:
-    """Compare models with the first of them.
+    """Compare each model with the first one.
 
     Args:
         nats: −log p of each line by each model, [M, L].
-        sizes: bytes of each line, [L].
-        resamples: how many are drawn.
-        seed: of the random numbers.
-        confidence: share of the resamples that lie within the interval, 0 to 1.
+        sizes: Bytes of each line, [L].
+        resamples: Number of resamples.
+        seed: Seed of the random numbers.
+        confidence: Fraction of the resamples that the interval holds, 0 to 1.
 
     Returns:
-        A difference for each model but the first, [M − 1].
+        The difference of each model but the first, [M − 1].
     """
-    table = _in_runs(np.concatenate([nats[1:] - nats[0], sizes[None]]))  # [M, L]: differences, and the sizes
-    sums = np.concatenate(list(_resampled(table, resamples, np.random.default_rng(seed))), axis=1)  # [M, R]
+    table = _merge_lines(np.concatenate([nats[1:] - nats[0], sizes[None]]))  # [M, L]: M − 1 differences, and the sizes
+    sums = np.concatenate(list(_resampled_sums(table, resamples, np.random.default_rng(seed))), axis=1)  # [M, R]
     tails = [50 * (1 - confidence), 50 * (1 + confidence)]
-    found = []
-    for own, drawn in zip(table[:-1], sums[:-1] / sums[-1] / LN2, strict=True):
-        low, high = np.percentile(drawn, tails)
-        better = float(np.mean((drawn > 0) + 0.5 * (drawn == 0)))
-        found.append(Difference(bits_per_byte(own, table[-1]), float(low), float(high), better))
-    return found
+    differences = []
+    for line_differences, resampled in zip(table[:-1], sums[:-1] / sums[-1] / LN2, strict=True):
+        low, high = np.percentile(resampled, tails)
+        first_better = float(np.mean((resampled > 0) + 0.5 * (resampled == 0)))
+        differences.append(
+            Difference(bits_per_byte(line_differences, table[-1]), float(low), float(high), first_better)
+        )
+    return differences
 
 
-def differ_most(one: Float, other: Float, count: int) -> list[int]:
-    """Return the lines, from 0, that two models' costs differ most on, in bits; the most first."""
-    return [int(line) for line in np.argsort(-np.abs(one - other), kind="stable")[:count]]
+def most_different_lines(first: Float, second: Float, count: int) -> list[int]:
+    """Return the numbers (from 0) of the lines whose loss differs most between two models, the most different first.
+
+    Args:
+        first: −log p of each line by one model, [L].
+        second: −log p of each line by the other model, [L].
+        count: Maximum number of lines.
+    """
+    return [int(line) for line in np.argsort(-np.abs(first - second), kind="stable")[:count]]
 
 
-def _in_runs(table: Float) -> Float:
-    """Return the table with runs of neighbouring columns added up, if it has more than MOST_UNITS."""
+def _merge_lines(table: Float) -> Float:
+    """Return a table [M, L] with neighbouring columns added up, so that it has at most MAX_UNITS columns."""
     L = table.shape[1]
     if L <= MAX_UNITS:
         return table
     return np.add.reduceat(table, np.arange(MAX_UNITS) * L // MAX_UNITS, axis=1)
 
 
-def _resampled(table: Float, resamples: int, rng: np.random.Generator) -> Iterator[Float]:
-    """Yield each row's sums over columns drawn with replacement, [M, R] in all."""
+def _resampled_sums(table: Float, resamples: int, rng: np.random.Generator) -> Iterator[Float]:
+    """Yield the sums of each row of a table [M, L] over columns drawn with replacement, [M, resamples] in all."""
     L = table.shape[1]
-    step = max(1, MAX_DRAWN // L)
-    for begin in range(0, resamples, step):
-        count = min(step, resamples - begin)
+    batch_size = max(1, MAX_DRAWN_LINES // L)
+    for start in range(0, resamples, batch_size):
+        count = min(batch_size, resamples - start)
         drawn = rng.integers(L, size=(count, L), dtype=np.int64) + L * np.arange(count)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=count * L).reshape(count, L)  # how often each line was drawn
-        yield table @ times.T.astype(np.float64)
+        times_drawn = np.bincount(drawn.ravel(), minlength=count * L).reshape(count, L)
+        yield table @ times_drawn.T.astype(np.float64)

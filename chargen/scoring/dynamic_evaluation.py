@@ -1,22 +1,23 @@
-"""A copy of a model that goes on learning from a text, behind the place that it predicts.
+"""Dynamic evaluation: measure a text with a copy of the model that keeps learning from it (Krause et al. 2018).
 
-    for each segment s of the text, in its order:
-        score s with the weights θ, which have learned from what stands before s       honest: first predict,
-        g = ∇ loss(s)                                                                  then learn
+    for each segment s of the text, in order:
+        score s with the weights θ, which have learned only from the segments before s
+        g = ∇ loss(s)
         θ ← θ − η · g / (√m + ε) + min(1, λ · √m / mean √m) · (θ₀ − θ)                 rule "rms"
         θ ← θ − η · g + λ · (θ₀ − θ)                                                   rule "sgd"
 
-θ₀ are the trained weights, which every step falls back to a little; m is the mean square of a weight's gradient
-(Krause, Kahembwe, Murray & Renals 2018, arXiv 1709.07432). There m is gathered over the training text. A model file
-does not hold that text, so here the model writes some of its own and m is gathered over that: of a model that predicts
-well, both are the diagonal of its Fisher information. And ε is as large as the mean √m: with a small one the weights
-of a rare character, whose m is next to nothing, would leap.
+    segment   ├── score, learn ──┤├── score, learn ──┤├── score, learn ──┤
 
-Dynamic evaluation: a whole text measured by a model that goes on learning from it (Krause et al. 2018, 1709.07432).
+A segment is scored before the model learns from it, so the loss is that of a prediction. η is the learning rate. θ₀ are
+the trained weights; every step pulls θ back to them a little, by the decay λ. m is the mean square of a weight's
+gradient (Krause, Kahembwe, Murray & Renals 2018, arXiv:1709.07432).
 
-    segment   ├── scored ──┤├── scored ──┤├── scored ──┤      then learned from (`learner.py`), each before the next
+The paper gathers m over the training text. A model file does not contain that text, so the model generates text here,
+and m is gathered over that; for a model that predicts well, both are the diagonal of its Fisher information. ε is as
+large as the mean √m, because with a small ε the weights of rare characters, whose m is almost 0, would change far too
+much in one step.
 
-The number is not comparable with that of a model that stands still, and is never given without saying so.
+The loss cannot be compared with that of a model that does not learn, so every output names the method.
 """
 
 from __future__ import annotations
@@ -38,30 +39,29 @@ from chargen.checkpoint import Checkpoint
 from chargen.errors import ConfigError, DivergenceError
 from chargen.networks.network import NGRAM_TABLE, Network, NetworkState, detach
 from chargen.scoring.whole_text import WholeText
-from chargen.text.documents import NONE
-from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, start_ids
+from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids
 
 RULES = ("rms", "sgd")
-RATES = {"rms": 1e-3, "sgd": 0.05}  #: η; see benchmarks/LOG.md for the two texts that they were tried on
-WRITTEN = 100  #: segments that the model writes, for the mean squares of its gradients
-MAX_SEGMENT_IDS = 4096  #: gradients of a whole segment are in memory, and the model first writes a hundred of them
-EPSILON = 1.0  #: ε as a share of the mean √m
+LEARNING_RATES = {"rms": 1e-3, "sgd": 0.05}  #: default η of each rule; benchmarks/LOG.md names the two texts it fits
+NUM_GENERATED = 100  #: segments that the model generates for the mean squares of its gradients
+MAX_SEGMENT_IDS = 4096  #: gradients of a whole segment are in memory, and NUM_GENERATED such segments are generated
+EPSILON = 1.0  #: ε as a fraction of the mean √m
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How a model learns while it is measured."""
+    """How a model learns while it is evaluated."""
 
     rule: str = "rms"
-    learning_rate: float | None = None  #: None for the rule's own
-    decay: float = 1e-3  #: λ: how fast what was learned is forgotten, a segment
-    segment_ids: int = 20  #: that are scored before the next step
+    learning_rate: float | None = None  #: η; None for the default of the rule
+    decay: float = 1e-3  #: λ: fraction of the difference to the trained weights that each segment takes back
+    segment_ids: int = 20  #: ids that are scored before each step
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise ConfigError(f"no rule {self.rule!r} to adapt by", f"There are {' and '.join(RULES)}.")
-        if not (math.isfinite(self.rate) and self.rate >= 0):
-            raise ConfigError(f"the learning rate is {self.rate}, but must be a number of at least 0")
+        if not (math.isfinite(self.used_learning_rate) and self.used_learning_rate >= 0):
+            raise ConfigError(f"the learning rate is {self.used_learning_rate}, but must be a number of at least 0")
         if not 0 <= self.decay <= 1:
             raise ConfigError(f"the decay is {self.decay}, but must be between 0 and 1")
         if not 1 <= self.segment_ids <= MAX_SEGMENT_IDS:
@@ -70,107 +70,113 @@ class Adaptation:
             )
 
     @property
-    def rate(self) -> float:
-        return RATES[self.rule] if self.learning_rate is None else self.learning_rate
+    def used_learning_rate(self) -> float:
+        """The learning rate that is used: the given one, or the default of the rule."""
+        return LEARNING_RATES[self.rule] if self.learning_rate is None else self.learning_rate
 
 
 class DynamicModel:
-    """A copy of a model's network that scores segments, each before it learns from it.
+    """A copy of a model's network that scores segments, and learns from each after it has scored it.
 
     Args:
-        checkpoint: the model, which is not changed.
-        start: what a text begins after.
-        how: rule, rate, decay, segments.
-        device: where torch works.
+        checkpoint: The model, which is not changed.
+        start: Ids that a text starts after.
+        adaptation: Rule, learning rate, decay and segment size.
+        device: Device for torch.
     """
 
-    def __init__(self, checkpoint: Checkpoint, start: Ids, how: Adaptation, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Checkpoint, start: Ids, adaptation: Adaptation, device: str = "cpu") -> None:
         self.network = Network(checkpoint.config)
         self.network.import_weights(checkpoint.weights)
         self.network.to(device)
-        self._how, self._device = how, device
-        # A segment meets a few rows of the n-grams' table: they stay as they are.
+        self._adaptation = adaptation
+        self._device = device
+        # The n-gram table is not adapted: a segment uses only a few of its rows.
         self._weights = [weight for name, weight in self.network.named_parameters() if name != NGRAM_TABLE]
         self._trained = [weight.detach().clone() for weight in self._weights]
         with _one_thread():
-            self._scale, self._decay = self._rms(start) if how.rule == "rms" else self._plain()
+            self._scale, self._decay = self._rms_factors(start) if adaptation.rule == "rms" else self._sgd_factors()
 
     def initial_state(self) -> NetworkState:
+        """Return the state before the first id of a text."""
         return self.network.initial_state(1)
 
     def read(self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState) -> tuple[Any, NetworkState]:
         """Score a segment, then learn from it.
 
         Args:
-            inputs: [T].
-            targets: the ids that follow them, [T].
-            state: before the segment.
+            inputs: Ids to read, [T].
+            targets: Ids that follow them, [T].
+            state: State before the segment.
 
         Returns:
-            (log p of each target by the weights as they were before, [T], the state after it).
+            (log p of each target in nats by the weights before the step, [T]; state after the segment).
 
         Raises:
-            DivergenceError: the loss is no number any more.
+            DivergenceError: If the loss is no longer a finite number.
         """
-        ids, wanted = _column(inputs, self._device), _column(targets, self._device)
+        input_column, target_column = _column(inputs, self._device), _column(targets, self._device)
         with _one_thread():
-            losses, gradients, state = self._losses(ids, wanted, state)
+            losses, gradients, state = self._losses(input_column, target_column, state)
             self._step(gradients)
         log_probs = -losses.detach().double().cpu().numpy()
         if not np.isfinite(log_probs).all():
-            raise DivergenceError("the model went astray while it adapted", "Give a lower --adapt-rate.")
+            raise DivergenceError("the model diverged while it adapted to the text", "Give a lower --adapt-rate.")
         return log_probs, state
 
     @torch.no_grad()
     def _step(self, gradients: tuple[Tensor, ...]) -> None:
+        learning_rate = self._adaptation.used_learning_rate
         for weight, g, trained, scale, decay in zip(
             self._weights, gradients, self._trained, self._scale, self._decay, strict=True
         ):
-            weight.add_((trained - weight) * decay - self._how.rate * g / scale)
+            weight.add_((trained - weight) * decay - learning_rate * g / scale)
 
     def _losses(
-        self, ids: Tensor, targets: Tensor, state: NetworkState
+        self, inputs: Tensor, targets: Tensor, state: NetworkState
     ) -> tuple[Tensor, tuple[Tensor, ...], NetworkState]:
-        logits, state = self.network(ids, state)
+        """Return (loss of each target in nats, [T]; gradients of their mean; state after them)."""
+        logits, state = self.network(inputs, state)
         losses = F.cross_entropy(logits[:, 0], targets[:, 0], reduction="none")
         return losses, torch.autograd.grad(losses.mean(), self._weights), detach(state)
 
-    def _plain(self) -> tuple[list[Tensor], list[Tensor]]:
+    def _sgd_factors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return (divisors of the gradients, decays), one of each for every weight tensor."""
         one = torch.ones((), device=self._device)
-        return [one] * len(self._weights), [one * self._how.decay] * len(self._weights)
+        return [one] * len(self._weights), [one * self._adaptation.decay] * len(self._weights)
 
-    def _rms(self, start: Ids) -> tuple[list[Tensor], list[Tensor]]:
-        """Return (what each weight's gradient is divided by, how much of the way back it goes a segment)."""
+    def _rms_factors(self, start: Ids) -> tuple[list[Tensor], list[Tensor]]:
+        """Return (divisors √m + ε of the gradients, decays min(1, λ · √m / mean √m)), for every weight tensor."""
         squares = [torch.zeros_like(weight) for weight in self._weights]
-        for ids in self._written(start):
+        for ids in self._generated_segments(start):
             _, gradients, _ = self._losses(ids[:-1], ids[1:], self.initial_state())
             for square, g in zip(squares, gradients, strict=True):
-                square.add_(g * g / WRITTEN)
+                square.add_(g * g / NUM_GENERATED)
         roots = [square.sqrt() for square in squares]
         mean = sum(float(root.sum()) for root in roots) / sum(root.numel() for root in roots)
         scale = [root + EPSILON * mean + 1e-12 for root in roots]
-        return scale, [(self._how.decay * root / (mean + 1e-12)).clamp_(max=1.0) for root in roots]
+        return scale, [(self._adaptation.decay * root / (mean + 1e-12)).clamp_(max=1.0) for root in roots]
 
     @torch.no_grad()
-    def _written(self, start: Ids) -> list[Tensor]:
-        """Return segments that the model wrote, [T + 1, 1] each; the same ones every time."""
+    def _generated_segments(self, start: Ids) -> list[Tensor]:
+        """Return segments that the model generates, [T + 1, 1] each; they are the same each time."""
         generator = torch.Generator().manual_seed(0)
-        state = self.network.initial_state(WRITTEN)
-        ids = torch.full((1, WRITTEN), int(start[-1]), device=self._device)
-        written = [ids]
-        for _ in range(self._how.segment_ids):
+        state = self.network.initial_state(NUM_GENERATED)
+        ids = torch.full((1, NUM_GENERATED), int(start[-1]), device=self._device)
+        generated = [ids]
+        for _ in range(self._adaptation.segment_ids):
             logits, state = self.network(ids, state)
             drawn = torch.multinomial(logits[0].softmax(-1).cpu(), 1, generator=generator)
             ids = drawn.T.to(self._device)
-            written.append(ids)
-        return list(torch.split(torch.cat(written), 1, dim=1))
+            generated.append(ids)
+        return list(torch.split(torch.cat(generated), 1, dim=1))
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread: where another process is busy, two that share products this small wait for each other.
+    """Let torch use one thread: if other processes are busy, two threads that share such small products wait often.
 
-    Measured on two busy cores: segments of a small network go fifteen times as fast with one.
+    Measured on two busy cores: segments of a small network are read 15 times as fast with one thread.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -181,12 +187,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def _column(ids: NDArray[Any], device: str) -> Tensor:
+    """Return ids [T] as a batch of one row, [T, 1]."""
     return torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64)).unsqueeze(1).to(device)
 
 
 @dataclass(frozen=True)
 class AdaptedEvaluation:
-    """The likelihood of a whole text by a model that learned from it on the way."""
+    """The likelihood of a whole text by a model that learned from it while it was evaluated."""
 
     rule: str
     learning_rate: float
@@ -201,54 +208,59 @@ class AdaptedEvaluation:
     second_half_nats_per_char: float
 
     def to_json(self) -> dict[str, Any]:
+        """Return the evaluation as JSON values; "method" says that it is dynamic evaluation."""
         return {"method": "dynamic evaluation", **asdict(self)}
 
 
 def adapted_log_probs(
-    checkpoint: Checkpoint, ids: Ids, how: Adaptation, device: str = "cpu"
+    checkpoint: Checkpoint, ids: Ids, adaptation: Adaptation, device: str = "cpu"
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield log p of each id given all before it, segment after segment, [T] each, in nats.
+    """Yield log p of each id given all ids before it, one segment after the other, [T] each, in nats.
 
     Args:
-        checkpoint: the model, which is not changed.
-        ids: the text, [N]; of a model of documents with the boundary after each of them, where the state begins anew.
-        how: rule, rate, decay, segments.
-        device: where torch works.
+        checkpoint: The model, which is not changed.
+        ids: Ids of the text, [N]. In a model of documents a boundary follows each document and resets the state.
+        adaptation: Rule, learning rate, decay and segment size.
+        device: Device for torch.
     """
-    documents = checkpoint.data.documents
-    before = start_ids(checkpoint.tokenizer, documents)[-1:]
-    learner = DynamicModel(checkpoint, before, how, device)
-    state = learner.initial_state()
-    ends = np.flatnonzero(ids == BOUNDARY_ID) + 1 if documents != NONE else np.zeros(0, dtype=np.int64)
-    for begin, end in [*pairwise([0, *ends.tolist()]), (int(ends[-1]) if len(ends) else 0, len(ids))]:
-        for place in range(begin, end, how.segment_ids):
-            targets = ids[place : min(end, place + how.segment_ids)]
-            log_probs, state = learner.read(np.concatenate([before, targets[:-1]]), targets, state)
+    previous = checkpoint.start_ids[-1:]
+    model = DynamicModel(checkpoint, previous, adaptation, device)
+    ends = (np.flatnonzero(ids == BOUNDARY_ID) + 1).tolist() if checkpoint.has_documents else []
+    for document_start, document_end in pairwise([0, *ends, len(ids)]):
+        state = model.initial_state()
+        for start in range(document_start, document_end, adaptation.segment_ids):
+            targets = ids[start : min(document_end, start + adaptation.segment_ids)]
+            log_probs, state = model.read(np.concatenate([previous, targets[:-1]]), targets, state)
             yield log_probs
-            before = targets[-1:]
-        state = learner.initial_state()
+            previous = targets[-1:]
 
 
 def evaluate_adapted(
-    checkpoint: Checkpoint, text: str, how: Adaptation, device: str = "cpu"
+    checkpoint: Checkpoint, text: str, adaptation: Adaptation, device: str = "cpu"
 ) -> Iterator[float | AdaptedEvaluation]:
-    """Measure a whole text by dynamic evaluation: yield the share of it that is done, now and then; last the result.
+    """Evaluate a whole text by dynamic evaluation: yield the fraction that is done, and last the result.
+
+    Args:
+        checkpoint: The model, which is not changed.
+        text: Text in any form.
+        adaptation: Rule, learning rate, decay and segment size.
+        device: Device for torch.
 
     Raises:
-        CorpusError: the text is empty.
-        DivergenceError: the rate is too high for this model.
+        CorpusError: If the text is empty.
+        DivergenceError: If the learning rate is too high for this model.
     """
-    whole = WholeText.of(text, checkpoint.tokenizer, checkpoint.data)
-    parts, done = [], 0
-    for part in adapted_log_probs(checkpoint, whole.ids, how, device):
-        parts.append(part)
-        done += len(part)
-        yield done / len(whole.ids)
+    whole = WholeText.from_text(text, checkpoint)
+    segments, num_done = [], 0
+    for log_probs in adapted_log_probs(checkpoint, whole.ids, adaptation, device):
+        segments.append(log_probs)
+        num_done += len(log_probs)
+        yield num_done / len(whole.ids)
     yield AdaptedEvaluation(
-        rule=how.rule,
-        learning_rate=how.rate,
-        decay=how.decay,
-        segment_ids=how.segment_ids,
+        rule=adaptation.rule,
+        learning_rate=adaptation.used_learning_rate,
+        decay=adaptation.decay,
+        segment_ids=adaptation.segment_ids,
         chars=len(whole.text),
-        **whole.units(np.concatenate(parts)),
+        **whole.losses(np.concatenate(segments)),
     )

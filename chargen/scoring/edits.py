@@ -1,66 +1,78 @@
-"""Single edits of a text that raise its probability most: a spelling mistake shows itself.
+"""Suggest the single edits of a text that raise its probability most, which finds typing errors.
 
     replace   a character by another            x<i · c   · x>i
     delete    a character                       x<i ·     · x>i
-    insert    one                               x<i · c   · x≥i
-    swap      two neighbours                    x<i · x_{i+1} x_i · x>i+1
+    insert    a character                       x<i · c   · x≥i
+    swap      two neighbouring characters       x<i · x_{i+1} x_i · x>i+1
 
-Texts of different length are compared by log p(text, and its end | context): a shorter text has fewer characters to pay
-for, but it has to end where it does. The end of a running stream's text is a newline. That is log p of whole texts, and
-no noisy channel (Kernighan, Church & Gale 1990): how likely each slip of a finger is plays no part.
+Texts of different length are compared by log p(text, end | context): a shorter text has fewer characters that cost
+something, but it has to end. In a model of one running text the end is a newline. Whole texts are compared by the model
+alone. This is not a noisy channel (Kernighan, Church & Gale 1990): how likely each typing error is plays no part.
 
-What is exact: every value that is returned, of a text read from the place of its edit to its end. What is not: which
-edits are tried. Of the characters that could be put in at a place, those are that the model holds likeliest there
-(`characters`); and of all edits those are read to the end that are best `lookahead` ids behind the edit (`finalists`),
-since a mistake troubles a model for a few characters only.
+Every returned value is exact: the edited text is scored from the edit to its end. The choice of the edits that are
+tried is not exhaustive. At each position only the `num_chars` most likely characters are inserted. All edits are then
+scored up to `lookahead` ids after the edit, because an error makes only the next few characters unlikely, and the best
+`num_finalists` of them are scored to the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
-from chargen.engines.interface import Engine, EngineState, joined, log_softmax
+from chargen.engines.interface import (
+    Engine,
+    EngineState,
+    common_prefix_length,
+    joined,
+    log_softmax,
+    read_context,
+    step_through,
+)
 from chargen.errors import ConfigError
-from chargen.probe.surprisal import likeliest
+from chargen.probe.surprisal import find_likely_chars
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
-BATCH_SIZE = 256  #: edits that are read side by side
-MAX_CHARS = 1000  #: of a text; the work grows with the square of it
+BATCH_SIZE = 256  #: edits that are scored together
+MAX_CHARS = 1000  #: of a text; the work grows with the square of its length
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of one place, in characters of the text in the training text's form."""
+    """A change at one position of a text in the form of the training text."""
 
     kind: str  #: "replace", "delete", "insert" or "swap"
-    begin: int
+    begin: int  #: position of the change, in characters from 0
     removed: str
     inserted: str
 
     def apply(self, text: str) -> str:
+        """Return the edited text."""
         return text[: self.begin] + self.inserted + text[self.begin + len(self.removed) :]
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """An edit and what it gains. Both log p count the end of the text."""
+    """An edit and its gain. All log probabilities include the end of the text."""
 
     edit: Edit
-    text: str  #: after the edit
-    log_prob_nats: float  #: of that text and its end
-    gain_nats: float  #: over the text as it was
+    text: str  #: the edited text
+    log_prob_nats: float  #: log p of the edited text
+    gain_nats: float  #: how much higher that is than log p of the text before the edit
 
     @property
     def gain_bits(self) -> float:
+        """The gain in bits."""
         return self.gain_nats / LN2
 
     def to_json(self) -> dict[str, Any]:
+        """Return the suggestion as JSON values, with units in the keys."""
         edit = self.edit
         return {
             "kind": edit.kind,
@@ -74,151 +86,160 @@ class Suggestion:
         }
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """A text as it was read, with the state before each of its ids kept."""
-
-    ids: Ids  #: the end included, [N]
-    states: list[EngineState]  #: after the first n ids, n = 0…N
-    log_probs: NDArray[np.float64]  #: of every id in the place of id n, [N + 1, V]
-    spelling: NDArray[np.float64]  #: what an id costs beside that, [V]
-    sums: NDArray[np.float64]  #: log p of the first n ids, [N + 1]
-
-
 def suggest(
     engine: Engine,
-    tokenizer: Tokenizer,
-    context: Ids,
-    end: Ids,
+    checkpoint: Checkpoint,
     text: str,
-    normal: Callable[[str], str] = str,
-    most: int = 5,
-    characters: int = 16,
-    finalists: int = 128,
-    lookahead: int = 8,
+    context: str = "",
+    num_suggestions: int = 5,
+    limits: SearchLimits | None = None,
 ) -> list[Suggestion]:
-    """Return the edits that raise log p of the text and its end most, the best first; fewer if no more raise it.
+    """Return the edits that raise log p of a text and its end most, the best first; fewer if no other edit raises it.
+
+    A model that knows no end of a text compares texts without their end. Edits that only cut off the last characters
+    are then left out, because they raise the probability of every text.
 
     Args:
-        engine: the NumPy engine.
-        tokenizer: the model's.
-        context: what the text begins after, at least one id.
-        end: what follows a text: the boundary, or a newline's ids; no ids for a model that knows no end. Then edits
-            that only cut off the end of the text are left out: they raise the probability of every text.
-        text: in the training text's form.
-        normal: what brings a text into that form; an inserted mark may join a letter.
-        most: suggestions.
-        characters: how many are tried in each place.
-        finalists: how many edits are read to the end.
-        lookahead: ids behind an edit after which they are chosen.
+        engine: NumPy engine of the model.
+        checkpoint: The model.
+        text: Text in any form.
+        context: Text before it, which is read but not scored.
+        num_suggestions: Maximum number of suggestions.
+        limits: How many edits are tried; None for the defaults.
 
     Raises:
-        TokenizerError: the text cannot be encoded.
-        ConfigError: the text is too long.
+        TokenizerError: If the text cannot be encoded.
+        ConfigError: If the text is too long.
     """
+    limits = limits or SearchLimits()
+    text = checkpoint.normalize(text)
     if len(text) > MAX_CHARS:
         raise ConfigError(
-            f"a text of {len(text):,} characters is too long for suggestions: the most is {MAX_CHARS:,}",
-            "Give it sentence by sentence, a line each.",
+            f"a text of {len(text):,} characters is too long for suggestions: the maximum is {MAX_CHARS:,}",
+            "Split it into lines of one sentence each.",
         )
-    before = _read(engine, tokenizer, context, np.concatenate([tokenizer.encode(text), end]))
-    found: dict[str, Edit] = {text: Edit("replace", 0, "", "")}  # no edit
-    for edit in _edits(text, _characters(engine, tokenizer, before, text, characters)):
-        edited = normal(edit.apply(text))
-        if len(end) or not text.startswith(edited):
-            found.setdefault(edited, edit)
-    del found[text]
-    texts = list(found)
-    tails = [_Tail.of(before.ids, np.concatenate([tokenizer.encode(edited), end])) for edited in texts]
-    gains = _gains(engine, before, [tail.cut(lookahead) for tail in tails])
-    chosen = np.argsort(-gains, kind="stable")[:finalists]
-    gains = _gains(engine, before, [tails[i] for i in chosen])
-    best = [k for k in np.argsort(-gains, kind="stable")[:most] if gains[k] > 0]
-    whole = float(before.sums[-1])
-    return [
-        Suggestion(found[texts[chosen[k]]], texts[chosen[k]], whole + float(gains[k]), float(gains[k])) for k in best
-    ]
+    tokenizer = checkpoint.tokenizer
+    end_ids = checkpoint.end_ids
+    end = np.zeros(0, dtype=np.int32) if end_ids is None else end_ids
+    original = _read_text(
+        engine, tokenizer, checkpoint.encode_context(context), np.concatenate([tokenizer.encode(text), end])
+    )
+    edits: dict[str, Edit] = {}
+    for edit in _possible_edits(text, _likely_chars(engine, tokenizer, original, text, limits.num_chars)):
+        edited = checkpoint.normalize(edit.apply(text))  # an inserted combining mark may change the letter before it
+        if edited != text and (len(end) or not text.startswith(edited)):
+            edits.setdefault(edited, edit)
+    texts = list(edits)
+    tails = [_Tail.between(original.ids, np.concatenate([tokenizer.encode(edited), end])) for edited in texts]
+    gains = _gains(engine, original, [tail.shortened(limits.lookahead) for tail in tails])
+    finalists = np.argsort(-gains, kind="stable")[: limits.num_finalists]
+    gains = _gains(engine, original, [tails[i] for i in finalists])
+    suggestions = []
+    for k in np.argsort(-gains, kind="stable")[:num_suggestions]:
+        if gains[k] > 0:
+            edited, gain = texts[finalists[k]], float(gains[k])
+            suggestions.append(Suggestion(edits[edited], edited, float(original.sums[-1]) + gain, gain))
+    return suggestions
 
 
-def _edits(text: str, characters: Sequence[Sequence[str]]) -> Iterator[Edit]:
-    """Yield the edits of a text; `characters` holds those to try in each place, the end included."""
+@dataclass(frozen=True)
+class SearchLimits:
+    """How many edits `suggest` tries."""
+
+    num_chars: int = 16  #: characters that are inserted at each position
+    num_finalists: int = 128  #: edits that are scored to the end of the text
+    lookahead: int = 8  #: ids after an edit that are scored to choose the finalists
+
+
+def _possible_edits(text: str, chars: Sequence[Sequence[str]]) -> Iterator[Edit]:
+    """Yield the edits of a text.
+
+    Args:
+        text: Text of N characters.
+        chars: Characters to insert at each position, the end included, [N + 1].
+    """
     for i, char in enumerate(text):
         yield Edit("delete", i, char, "")
         if i + 1 < len(text):
             yield Edit("swap", i, text[i : i + 2], text[i + 1] + char)
-        for other in characters[i]:
+        for other in chars[i]:
             yield Edit("replace", i, char, other)
-    for i, others in enumerate(characters):
+    for i, others in enumerate(chars):
         for other in others:
             yield Edit("insert", i, "", other)
 
 
-def _characters(engine: Engine, tokenizer: Tokenizer, before: _Reading, text: str, most: int) -> list[list[str]]:
-    """Return the likeliest characters in each place of a text, [len(text) + 1]; newlines only if it has some itself."""
-    prefixes = [_Tail.of(before.ids, tokenizer.encode(text[:i])) for i in range(len(text) + 1)]
+@dataclass(frozen=True)
+class _TextStates:
+    """A text of N ids, its end included, with the model's state and distribution before each id and after the last."""
+
+    ids: Ids  #: [N]
+    states: list[EngineState]  #: after the first n ids, n = 0…N
+    log_probs: NDArray[np.float64]  #: log p of every next id in these states, [N + 1, V]
+    spelling: NDArray[np.float64]  #: what each id costs in addition, because it stands for unknown characters, [V]
+    sums: NDArray[np.float64]  #: log p of the first n ids, [N + 1]
+
+
+def _read_text(engine: Engine, tokenizer: Tokenizer, context: Ids, ids: Ids) -> _TextStates:
+    first = read_context(engine, context)
+    steps = [first, *step_through(engine, ids, first.state)]
+    log_probs = np.stack([log_softmax(step.logits)[0] for step in steps])
+    spelling = tokenizer.unk_log_prob_nats(np.arange(engine.vocab_size, dtype=np.int32))
+    id_log_probs = log_probs[np.arange(len(ids)), ids] + spelling[ids]
+    sums = np.concatenate([[0.0], np.cumsum(id_log_probs)])
+    return _TextStates(ids, [step.state for step in steps], log_probs, spelling, sums)
+
+
+def _likely_chars(
+    engine: Engine, tokenizer: Tokenizer, original: _TextStates, text: str, num_chars: int
+) -> list[list[str]]:
+    """Return the likeliest characters at each position, [len(text) + 1]; newlines only if the text has any."""
     log_probs, states = [], []
-    for prefix in prefixes:  # of most tokenizers there is nothing left to read
-        state, here = before.states[prefix.begin], before.log_probs[prefix.begin]
-        for token_id in prefix.ids.tolist():
-            logits, state = engine.step(np.array([token_id]), state)
-            here = log_softmax(logits)[0]
-        log_probs.append(here)
+    for i in range(len(text) + 1):
+        ids = tokenizer.encode(text[:i])
+        num_same = common_prefix_length(original.ids, ids)
+        next_log_probs, state = original.log_probs[num_same], original.states[num_same]
+        for step in step_through(engine, ids[num_same:], state):  # no ids are left, except for sentencepiece
+            next_log_probs, state = log_softmax(step.logits)[0], step.state
+        log_probs.append(next_log_probs)
         states.append(state)
-    guesses = likeliest(engine, tokenizer, np.stack(log_probs), joined(states), most)
-    unwanted = {"\n", "\r"} - set(text)
-    return [[c for c in dict.fromkeys(guess.text[:1] for guess in best) if c not in unwanted] for best in guesses]
+    guesses = find_likely_chars(engine, tokenizer, np.stack(log_probs), joined(states), num_chars)
+    excluded = {"\n", "\r"} - set(text)
+    return [[c for c in dict.fromkeys(guess.text[:1] for guess in best) if c not in excluded] for best in guesses]
 
 
 @dataclass(frozen=True)
 class _Tail:
-    """What is left to read of an edited text behind the ids that it begins with as the text before it does.
+    """The ids of an edited text that have to be scored: those after its common prefix with the original text.
 
-    before    0 · · · begin · · · · · same · · · N
+    original  0 · · · begin · · · · · same · · · N
     edited    0 · · · begin · · · same' · · · M
-                      └── ids ──┴── as before ──┘
+                      └── ids ──┴── as in the original ──┘
     """
 
-    begin: int
-    ids: Ids
-    resumes: int  #: how many of `ids` are its own
-    old_resumes: int  #: where the text before goes on as this one does
-    old_end: int  #: the ids of the text before that `ids` stand for end here
+    begin: int  #: length of the common prefix
+    ids: Ids  #: ids after it
+    num_changed: int  #: how many of `ids` are before the common suffix
+    original_same: int  #: position in the original text where the common suffix starts
+    original_end: int  #: `ids` replace the ids of the original text from `begin` to here
 
     @classmethod
-    def of(cls, old: Ids, new: Ids) -> _Tail:
-        size = min(len(old), len(new))
-        differ = np.flatnonzero(old[:size] != new[:size])
-        begin = int(differ[0]) if len(differ) else size
-        rest = size - begin
-        differ = np.flatnonzero(old[::-1][:rest] != new[::-1][:rest])
-        same = int(differ[0]) if len(differ) else rest
-        return cls(begin, new[begin:], len(new) - begin - same, len(old) - same, len(old))
+    def between(cls, original: Ids, edited: Ids) -> _Tail:
+        """Return the tail of an edited text."""
+        begin = common_prefix_length(original, edited)
+        num_same = common_prefix_length(original[begin:][::-1], edited[begin:][::-1])
+        return cls(begin, edited[begin:], len(edited) - begin - num_same, len(original) - num_same, len(original))
 
-    def cut(self, lookahead: int) -> _Tail:
-        """Return the tail that ends so many ids after the texts are the same again."""
-        size = min(len(self.ids), self.resumes + lookahead)
-        return _Tail(
-            self.begin, self.ids[:size], self.resumes, self.old_resumes, self.old_resumes + size - self.resumes
-        )
+    def shortened(self, lookahead: int) -> _Tail:
+        """Return the tail that ends `lookahead` ids after the start of the common suffix."""
+        size = min(len(self.ids), self.num_changed + lookahead)
+        end = self.original_same + size - self.num_changed
+        return _Tail(self.begin, self.ids[:size], self.num_changed, self.original_same, end)
 
 
-def _read(engine: Engine, tokenizer: Tokenizer, context: Ids, ids: Ids) -> _Reading:
-    state, logits = engine.initial_state(1), np.empty((1, 0), dtype=np.float32)
-    for token_id in context.tolist():
-        logits, state = engine.step(np.array([token_id]), state)
-    states, log_probs = [state], [log_softmax(logits)[0]]
-    for token_id in ids.tolist():
-        logits, state = engine.step(np.array([token_id]), state)
-        states.append(state)
-        log_probs.append(log_softmax(logits)[0])
-    spelling = tokenizer.unk_log_prob_nats(np.arange(engine.vocab_size, dtype=np.int32))
-    each = np.stack(log_probs)[np.arange(len(ids)), ids] + spelling[ids]
-    return _Reading(ids, states, np.stack(log_probs), spelling, np.concatenate([[0.0], np.cumsum(each)]))
-
-
-def _gains(engine: Engine, before: _Reading, tails: Sequence[_Tail]) -> NDArray[np.float64]:
-    """Return log p of each tail less that of what stood there before, in nats, [len(tails)]."""
-    gains = np.array([before.sums[tail.begin] - before.sums[tail.old_end] for tail in tails])
+def _gains(engine: Engine, original: _TextStates, tails: Sequence[_Tail]) -> NDArray[np.float64]:
+    """Return log p of each tail minus log p of the ids that it replaces, in nats, [len(tails)]."""
+    gains = np.array([original.sums[tail.begin] - original.sums[tail.original_end] for tail in tails])
     order = sorted(range(len(tails)), key=lambda i: len(tails[i].ids))
     for first in range(0, len(order), BATCH_SIZE):
         batch = order[first : first + BATCH_SIZE]
@@ -226,13 +247,13 @@ def _gains(engine: Engine, before: _Reading, tails: Sequence[_Tail]) -> NDArray[
         ids = np.zeros((int(lengths.max()), len(batch)), dtype=np.int64)  # [T, B]
         for b, i in enumerate(batch):
             ids[: lengths[b], b] = tails[i].ids
-        log_probs = np.stack([before.log_probs[tails[i].begin] for i in batch])  # [B, V]
-        state = joined([before.states[tails[i].begin] for i in batch])
-        streams = np.arange(len(batch))
-        for t, now in enumerate(ids):
-            inside = t < lengths
-            gains[batch] += np.where(inside, log_probs[streams, now] + before.spelling[now], 0.0)
+        log_probs = np.stack([original.log_probs[tails[i].begin] for i in batch])  # [B, V]
+        state = joined([original.states[tails[i].begin] for i in batch])
+        rows = np.arange(len(batch))
+        for t, current in enumerate(ids):
+            is_inside = t < lengths
+            gains[batch] += np.where(is_inside, log_probs[rows, current] + original.spelling[current], 0.0)
             if t + 1 < len(ids):
-                logits, state = engine.step(now, state)
+                logits, state = engine.step(current, state)
                 log_probs = log_softmax(logits)
     return gains

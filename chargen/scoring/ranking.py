@@ -1,13 +1,13 @@
-"""The order of scored texts: the likeliest per character (or byte, or altogether) first.
+"""Rank scored texts: the most likely text comes first, in nats per character, per byte or in total.
 
-key     −log p over characters, bytes, or nothing: the smaller the likelier; without a value, last: so an empty text,
-        but in total where its end was scored
-ties    in the order in which they came
+A text without a value comes last: an empty text, unless it is ranked by the total and its end was scored. Ties keep the
+order in which they were added.
 
-Scores by the million in their order: the texts wait on disk, 16 bytes of each in memory.
+`rank` sorts scores in memory. `Top` keeps the N best of any number of scores. `DiskRanking` ranks millions of texts: it
+keeps the sort key of each text and the offset of its record in memory, 16 bytes, and the record in a temporary file.
 
-memory   key of 0 · key of 1 · key of 2 · …           where its record stands · …
-disk     {"text": …, "log_prob_nats": …}\n{…}\n…     a temporary file, gone when it is closed
+    memory   key 0 · key 1 · key 2 · …      offset 0 · offset 1 · offset 2 · …
+    disk     record 0 · record 1 · record 2 · …    one line of JSON each
 """
 
 from __future__ import annotations
@@ -25,61 +25,70 @@ import numpy as np
 from chargen.scoring.scorer import Score
 from chargen.text.long_text import no_room
 
-BY = ("per-char", "per-byte", "total")
+BY = ("per-char", "per-byte", "total")  #: values that texts can be ranked by
+MAX_MEMORY_BYTES = 1 << 24  #: records of a DiskRanking beyond this size are written to disk
 
 
 def sort_key(score: Score, by: str = "per-char") -> float:
-    """Return what scores are sorted by, in nats per character, per byte, or of the whole text."""
+    """Return −log p in nats per character, per byte or in total, by which scores are sorted; ∞ without a value.
+
+    Args:
+        score: Score of a text.
+        by: One of BY.
+    """
     if by == "total":
         return math.inf if not score.chars and score.end_log_prob_nats is None else -score.log_prob_nats
-    number = score.chars if by == "per-char" else score.bytes
-    return -score.log_prob_nats / number if number else math.inf
+    count = score.chars if by == "per-char" else score.bytes
+    return -score.log_prob_nats / count if count else math.inf
 
 
 def rank(scores: Sequence[Score], by: str = "per-char") -> list[Score]:
-    """Return scores from the likeliest to the least likely; equals in their order, those without a value last."""
+    """Return scores from the most to the least likely; ties keep their order, and texts without a value come last."""
     return sorted(scores, key=lambda score: sort_key(score, by))
 
 
 class Top:
-    """The best N of any number of scores, of which no more than N are kept: exact, ties in the order they came in.
+    """Finds the N best of any number of scores, and keeps at most N in memory. Ties keep the order of the input.
 
     Args:
         size: N.
-        by: one of BY.
+        by: One of BY.
     """
 
     def __init__(self, size: int, by: str = "per-char") -> None:
         self._size, self._by = size, by
-        self._worst_first: list[tuple[float, int, Score]] = []  # a heap of (−key, −place, score)
+        self._worst_first: list[tuple[float, int, Score]] = []  # a heap of (−key, −position, score)
 
-    def add(self, place: int, score: Score) -> None:
-        """Take note of a score; places are all different, and grow with the input."""
-        entry = (-sort_key(score, self._by), -place, score)
+    def add(self, position: int, score: Score) -> None:
+        """Add a score.
+
+        Args:
+            position: Position of the text in the input; it grows from call to call.
+            score: Score of the text.
+        """
+        entry = (-sort_key(score, self._by), -position, score)
         if len(self._worst_first) < self._size:
             heapq.heappush(self._worst_first, entry)
         elif entry[:2] > self._worst_first[0][:2]:
             heapq.heapreplace(self._worst_first, entry)
 
     def best(self) -> list[tuple[int, Score]]:
-        """Return (place, score) of the best so far, the likeliest first."""
-        return [(-place, score) for _, place, score in sorted(self._worst_first, key=lambda e: e[:2], reverse=True)]
-
-
-IN_MEMORY = 1 << 24  #: bytes of records, from which on they are kept on disk
+        """Return (position, score) of the best scores so far, the most likely first."""
+        best_first = sorted(self._worst_first, key=lambda entry: entry[:2], reverse=True)
+        return [(-position, score) for _, position, score in best_first]
 
 
 class DiskRanking:
-    """Takes scores in any order, and gives them back ranked; to be entered and left.
+    """Collects scores in any order and yields them ranked. It is a context manager that owns a temporary file.
 
     Args:
-        by: one of `rank.BY`.
+        by: One of BY.
     """
 
     def __init__(self, by: str = "per-char") -> None:
         self._by = by
         self._keys, self._offsets = array("d"), array("q")
-        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed in __exit__
+        self._file = tempfile.SpooledTemporaryFile(max_size=MAX_MEMORY_BYTES)  # noqa: SIM115 - closed in __exit__
 
     def __enter__(self) -> DiskRanking:
         return self
@@ -90,10 +99,10 @@ class DiskRanking:
         self._file.close()
 
     def add(self, score: Score) -> None:
-        """Keep a score. Its place is how many were kept before it.
+        """Add a score. Its position is the number of scores that were added before it.
 
         Raises:
-            StorageError: the disk does not take it.
+            StorageError: If the disk is full.
         """
         self._keys.append(sort_key(score, self._by))
         self._offsets.append(self._file.tell())
@@ -104,10 +113,10 @@ class DiskRanking:
             raise no_room(f"{len(self._keys):,} scores", error) from error
 
     def ranked(self) -> Iterator[tuple[int, Score]]:
-        """Yield (place, score), the likeliest first; ties in the order they came in."""
-        for place in np.argsort(np.frombuffer(self._keys), kind="stable") if self._keys else ():
-            self._file.seek(self._offsets[place])
+        """Yield (position, score) of all scores, the most likely first; ties keep the order of the input."""
+        for position in np.argsort(np.frombuffer(self._keys), kind="stable") if self._keys else ():
+            self._file.seek(self._offsets[position])
             record = json.loads(self._file.readline())
             if record["pieces"] is not None:
                 record["pieces"] = tuple((piece, nats) for piece, nats in record["pieces"])
-            yield int(place), Score(**record)
+            yield int(position), Score(**record)

@@ -1,150 +1,100 @@
-"""Many texts through a model: log p of every id, by batches of like length, after a context that is read once.
+"""Score many texts: log p of every token id, read in batches of texts of similar length.
 
-    sorted by length, in batches of LANES               a batch is cut where an eighth of its lanes have ended,
-                                                        and goes on without them:
+The score of a text is its log probability given the context:
+
+    log p(x₁…x_N | context) = Σ log p(x_n | context, x₁…x_{n−1})   [ + log p(end | context, x₁…x_N) ]
+
+The context starts with the ids that every text starts after (`Checkpoint.start_ids`), so the first character has a
+probability too. The caller decides whether the end of the text is scored as well: the boundary in a model of documents,
+a newline in a model of one running text. Rates per character, byte and word divide by the characters, bytes and words
+of the text itself; the end is not a character.
+
+An unknown character costs the unknown id's −log p plus the log of the number of characters that the vocabulary lacks
+(`Tokenizer.unk_log_prob_nats`). Unknown characters are counted and named.
+
+The context is read once. Then the texts are sorted by length and read in batches of BATCH_SIZE rows. A batch continues
+with fewer rows as soon as an eighth of its rows have ended:
+
     ▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕│▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕                 ├────────┤
     ▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕│▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕                 ├────────┼─────┤
                     │ ▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕▕                 ├────────┼─────┼────────────────┤
 
-So less than an eighth of what is computed is thrown away, one text of a megabyte among thousands of lines included.
+So less than an eighth of the computation is wasted, even when one text of a megabyte is among thousands of lines.
 
-How likely a text is: log p(text | what it begins after), and the same per character, per byte and per word.
-
-    log p(x₁…x_N | context) = Σ log p(x_n | context, x₁…x_{n−1})   [ + log p(end | context, x₁…x_N) ]
-
-The first character counts, given the context. Whether the end of the text does is the caller's choice: its end is what
-the next text would begin after, the boundary in a model of documents and a newline in one of running text. Per
-character (byte, word) means divided by the text's own characters; the end is none.
-
-An unknown character costs what the unknown id costs, shared out over every character that the vocabulary lacks
-(`Tokenizer.unk_log_prob_nats`), and is counted and named.
-
-A stream of texts in chunks that fit memory.
-
-A text that comes again has the score it had, to the last digit, though it is read among others: of that ties are made.
-It holds for the first REMEMBERED short texts of a stream, and for all within a chunk.
+A stream of texts is scored in chunks that fit in memory. A repeated text gets the same score as before, to the last
+bit, although it would be read in another batch, where rounding differs; otherwise equal texts would not be ties. This
+holds within a chunk, and for the first MAX_CACHED_TEXTS short texts of a stream.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState
 from chargen.errors import ChargenError
 from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
-LANES = 128  #: of a batch
-MAX_IDS = 1 << 14  #: of a batch read in one piece
-MAX_ALONE = 1 << 20  #: of one text: a stream takes a while to reach its speed (`engine/stream.py`)
-GRID = 2.0**-26  #: nats: log probabilities are multiples of it, 1.5e-8
-
-
-def id_log_probs(engine: Engine, tokenizer: Tokenizer, context: Ids, texts: Sequence[Ids]) -> list[NDArray[np.float64]]:
-    """Return log p of each id of each text, in nats, to the nearest multiple of GRID.
-
-    Sums of such numbers are exact in float64, in whatever order, up to a hundred million nats: the total of a text is
-    the sum of its parts to the last digit.
-
-    Args:
-        engine: the model.
-        tokenizer: its tokenizer.
-        context: what every text begins after, at least one id; read once, not scored.
-        texts: ids, of any lengths.
-    """
-    lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    if not lengths.sum():
-        return [np.zeros(0) for _ in texts]
-    ids = np.concatenate([*texts, context[-1:]]).astype(np.int64)  # the context's last id stands at place −1
-    begins = np.cumsum(lengths) - lengths
-    state = engine.initial_state(1)
-    if len(context) > 1:
-        _, state = engine.read(context[:-1, None], context[1:, None], state)
-    log_probs = np.empty(len(ids) - 1)
-    order = np.argsort(lengths, kind="stable")
-    order = order[lengths[order] > 0]
-    # The longest first: what is begun last is done soon, and no thread is left alone with much.
-    batches = [order[max(0, end - LANES) : end] for end in range(len(order), 0, -LANES)]
-
-    def read(batch: NDArray[np.int64]) -> None:
-        _read_batch(engine, ids, begins[batch], lengths[batch], state, log_probs)
-
-    for _ in engine.map(read, batches):
-        pass
-    log_probs = np.rint((log_probs + tokenizer.unk_log_prob_nats(ids[:-1].astype(np.int32))) / GRID) * GRID
-    return np.split(log_probs, begins[1:])
-
-
-def _read_batch(
-    engine: Engine,
-    ids: NDArray[np.int64],
-    begins: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    context: EngineState,
-    out: NDArray[np.float64],
-) -> None:
-    """Read the texts that begin at `begins`, the shortest first, and write log p of their ids to the same places."""
-    state, offset = engine.select(context, np.zeros(len(begins), dtype=np.int64)), 0
-    while len(begins):
-        until = int(lengths[len(lengths) // 8])
-        until = min(until, offset + (max(1, MAX_IDS // len(begins)) if len(begins) > 1 else MAX_ALONE))
-        steps = np.arange(offset, until)[:, None]  # [T, 1]
-        places = begins + np.minimum(steps, lengths - 1)  # [T, B]: a lane that has ended reads its last id again
-        inputs = ids[np.where(steps > 0, places - 1, -1)]
-        log_probs, state = engine.read(inputs, ids[places], state)
-        inside = steps < lengths
-        out[places[inside]] = log_probs[inside]
-        left = np.flatnonzero(lengths > until)
-        if 0 < len(left) < len(lengths):
-            state = engine.select(state, left)
-        begins, lengths, offset = begins[left], lengths[left], until
+BATCH_SIZE = 128  #: texts that are read together
+MAX_BATCH_IDS = 1 << 14  #: ids of a batch that one call of the engine reads
+MAX_SINGLE_IDS = 1 << 20  #: ids of one text that one call reads: a stream starts slowly (`engines/streams.py`)
+ROUNDING_STEP = 2.0**-26  #: nats; log probabilities are rounded to multiples of it, 1.5e-8
+CHUNK_TEXTS = 8192  #: texts of a chunk: enough to find texts of similar length among them
+CHUNK_CHARS = 1 << 21  #: characters of a chunk, whichever limit comes first
+MAX_CACHED_TEXTS = 1 << 16  #: texts of a stream whose scores are kept
+MAX_CACHED_CHARS = 200  #: characters of a text whose score is kept
 
 
 @dataclass(frozen=True)
 class Score:
-    """The likelihood of one text. Per-character values are None for the empty text."""
+    """The likelihood of one text. Rates per character, byte and word are None for a text without any."""
 
     text: str
-    log_prob_nats: float  #: the end's included, if it was scored
+    log_prob_nats: float  #: log p of the text, and of its end if that was scored
     chars: int
-    bytes: int  #: of the text's UTF-8 form
+    bytes: int  #: size in UTF-8
     unknown_chars: int
-    unknown: str = ""  #: which ones, each once
-    end_log_prob_nats: float | None = None  #: None: the end was not scored
-    pieces: tuple[tuple[str, float], ...] | None = None  #: characters (of a sentencepiece model its pieces) and nats
+    unknown: str = ""  #: the unknown characters, each once
+    end_log_prob_nats: float | None = None  #: log p of the end; None if it was not scored
+    pieces: tuple[tuple[str, float], ...] | None = None  #: (character or sentencepiece piece, log p in nats)
 
     @property
     def words(self) -> int:
-        """How many runs of characters between white space there are."""
+        """Number of words; a word is a run of characters between white space."""
         return len(self.text.split())
 
     @property
     def bits_per_char(self) -> float | None:
+        """−log₂ p divided by the number of characters."""
         return self._bits_per(self.chars)
 
     @property
     def bits_per_byte(self) -> float | None:
+        """−log₂ p divided by the number of UTF-8 bytes, which compares models with different tokenizers."""
         return self._bits_per(self.bytes)
 
     @property
     def bits_per_word(self) -> float | None:
+        """−log₂ p divided by the number of words."""
         return self._bits_per(self.words)
 
     @property
     def perplexity_per_char(self) -> float | None:
-        """2 to the bits per character: how many equally likely characters the model hesitated between."""
+        """2 to the bits per character: as uncertain as a choice among this many equally likely characters."""
         return math.exp(min(700.0, -self.log_prob_nats / self.chars)) if self.chars else None
 
-    def _bits_per(self, number: int) -> float | None:
-        return -self.log_prob_nats / LN2 / number if number else None
+    def _bits_per(self, count: int) -> float | None:
+        return -self.log_prob_nats / LN2 / count if count else None
 
     def to_json(self) -> dict[str, Any]:
+        """Return the score as JSON values, with units in the keys."""
         values: dict[str, Any] = {
             "text": self.text,
             "bits_per_char": self.bits_per_char,
@@ -164,7 +114,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Total:
-    """What several scores come to together: nats over characters, never a mean of means."""
+    """The sum of several scores. Rates divide total nats by total characters; they are never a mean of rates."""
 
     texts: int = 0
     log_prob_nats: float = 0.0
@@ -174,7 +124,7 @@ class Total:
     unknown_chars: int = 0
 
     def plus(self, score: Score) -> Total:
-        """Return the total with this score too."""
+        """Return the total with one more score."""
         return Total(
             self.texts + 1,
             self.log_prob_nats + score.log_prob_nats,
@@ -184,11 +134,12 @@ class Total:
             self.unknown_chars + score.unknown_chars,
         )
 
-    def bits_per(self, number: int) -> float | None:
-        """Return all bits over `chars`, `bytes` or `words`; None where there are none."""
-        return -self.log_prob_nats / LN2 / number if number else None
+    def bits_per(self, count: int) -> float | None:
+        """Return the total −log₂ p divided by `chars`, `bytes` or `words`; None if that count is 0."""
+        return -self.log_prob_nats / LN2 / count if count else None
 
     def to_json(self) -> dict[str, Any]:
+        """Return the total as JSON values, with units in the keys."""
         return {
             **asdict(self),
             "bits_per_char": self.bits_per(self.chars),
@@ -197,80 +148,48 @@ class Total:
         }
 
 
-def score_texts(
-    engine: Engine,
-    tokenizer: Tokenizer,
+def score_stream(
+    checkpoint: Checkpoint,
+    select_engine: Callable[[int], Engine],
+    texts: Iterable[str],
     context: Ids,
-    texts: Sequence[str],
     end: Ids | None = None,
-    pieces: bool = False,
-) -> list[Score]:
-    """Score texts, each after the same context, in the order given. A text that stands there twice is read once.
+    with_pieces: bool = False,
+) -> Iterator[Score]:
+    """Yield the scores of any number of texts, in their order; one chunk of them is in memory at a time.
 
     Args:
-        engine: the model.
-        tokenizer: its tokenizer.
-        context: what every text begins after, at least one id; not scored.
-        texts: in the training text's form.
-        end: what ends a text, scored as its last part; None: the end is not scored.
-        pieces: keep log p of each character too.
+        checkpoint: Model whose tokenizer and text form are used.
+        select_engine: Returns the engine for a number of ids to read. It is called once, with the size of the first
+            chunk, so that a whole stream uses one engine.
+        texts: Texts in any form. Characters are counted in the training text's form, bytes in the given form.
+        context: Ids that every text follows, at least one; not scored.
+        end: Ids that end a text, scored as its last part; None if the end is not scored.
+        with_pieces: Whether log p of each character is kept.
 
     Raises:
-        TokenizerError: a text cannot be encoded.
+        TokenizerError: If a text cannot be encoded.
     """
-    last = np.zeros(0, dtype=np.int32) if end is None else end
-    ids = {text: tokenizer.encode(text) for text in dict.fromkeys(texts)}
-    log_probs = id_log_probs(engine, tokenizer, context, [np.concatenate([own, last]) for own in ids.values()])
-    scores = {}
-    for (text, own), found in zip(ids.items(), log_probs, strict=True):
-        unknown = int(tokenizer.unknown(own).sum())
-        scores[text] = Score(
-            text,
-            float(found.sum()),
-            len(text),
-            utf8_size(text),
-            unknown,
-            unknown_names(text, tokenizer) if unknown else "",
-            None if end is None else float(found[len(own) :].sum()),
-            tuple(pieces_of(tokenizer, text, own, found[: len(own)])) if pieces else None,
-        )
-    return [scores[text] for text in texts]
+    cached: dict[str, Score] = {}
+    engine: Engine | None = None
+    for chunk in split_chunks(texts):
+        new_texts = [text for text in dict.fromkeys(chunk) if text not in cached]
+        engine = engine or select_engine(sum(len(text) for text in new_texts) + len(context))
+        normalized = [checkpoint.normalize(text) for text in new_texts]
+        scores = score_texts(engine, checkpoint.tokenizer, context, normalized, end, with_pieces)
+        new_scores = {
+            text: replace(score, text=text, bytes=utf8_size(text))
+            for text, score in zip(new_texts, scores, strict=True)
+        }
+        yield from (cached[text] if text in cached else new_scores[text] for text in chunk)
+        num_free = MAX_CACHED_TEXTS - len(cached)
+        cached.update([item for item in new_scores.items() if len(item[0]) <= MAX_CACHED_CHARS][:num_free])
 
 
-def utf8_size(text: str) -> int:
-    """Return the number of bytes of a text in UTF-8."""
-    return len(text.encode("utf-8", "surrogatepass"))
+def split_chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the texts in lists of at most CHUNK_TEXTS texts and not much more than CHUNK_CHARS characters.
 
-
-def unknown_names(text: str, tokenizer: Tokenizer) -> str:
-    """Return the characters of a text that a tokenizer does not know, each once, in their order."""
-    return "".join(char for char in dict.fromkeys(text) if tokenizer.unknown(tokenizer.encode(char)).any())
-
-
-def pieces_of(tokenizer: Tokenizer, text: str, ids: Ids, log_probs: NDArray[np.float64]) -> list[tuple[str, float]]:
-    """Return the text's characters (pieces, of a sentencepiece model), each with its log p in nats.
-
-    A character of several ids has their sum. An unknown character is shown as it stands in the text.
-    """
-    decoder, pieces, nats, place = StreamingDecoder(tokenizer), [], 0.0, 0
-    for token_id, log_prob in zip(ids.tolist(), log_probs.tolist(), strict=True):
-        nats += log_prob
-        written = decoder.feed(token_id)
-        if written:
-            pieces.append((text[place : place + len(written)], nats))
-            place, nats = place + len(written), 0.0
-    return pieces
-
-
-CHUNK_TEXTS = 8192  #: so many that texts of like length are found among them
-CHUNK_CHARS = 1 << 21  #: or so many characters together
-REMEMBERED, SHORT = 1 << 16, 200  #: texts, characters
-
-
-def chunked(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yield texts in lists of up to CHUNK_TEXTS texts, or somewhat above CHUNK_CHARS characters.
-
-    >>> [len(chunk) for chunk in chunked(["ab"] * 10_000)]
+    >>> [len(chunk) for chunk in split_chunks(["ab"] * 10_000)]
     [8192, 1808]
     """
     chunk: list[str] = []
@@ -282,7 +201,7 @@ def chunked(texts: Iterable[str]) -> Iterator[list[str]]:
             if len(chunk) == CHUNK_TEXTS or chars >= CHUNK_CHARS:
                 yield chunk
                 chunk, chars = [], 0
-    except ChargenError:  # a bad line; those before it are none the worse
+    except ChargenError:  # a line that cannot be read; the lines before it are still scored
         if chunk:
             yield chunk
         raise
@@ -290,17 +209,145 @@ def chunked(texts: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def score_chunks(texts: Iterable[str], score: Callable[[list[str]], list[Score]]) -> Iterator[Score]:
-    """Yield the scores of texts in their order.
+def score_texts(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    context: Ids,
+    texts: Sequence[str],
+    end: Ids | None = None,
+    with_pieces: bool = False,
+) -> list[Score]:
+    """Score texts, each after the same context, in the given order. A repeated text is read once.
 
     Args:
-        texts: any number of them.
-        score: scores a list of texts that are all different.
+        engine: Engine that runs the model.
+        tokenizer: Tokenizer of the model.
+        context: Ids that every text follows, at least one; not scored.
+        texts: Texts in the form of the training text.
+        end: Ids that end a text, scored as its last part; None if the end is not scored.
+        with_pieces: Whether log p of each character is kept.
+
+    Raises:
+        TokenizerError: If a text cannot be encoded.
     """
-    seen: dict[str, Score] = {}
-    for chunk in chunked(texts):
-        new = [text for text in dict.fromkeys(chunk) if text not in seen]
-        found = dict(zip(new, score(new), strict=True))
-        yield from (seen[text] if text in seen else found[text] for text in chunk)
-        room = REMEMBERED - len(seen)
-        seen.update([(text, it) for text, it in found.items() if len(text) <= SHORT][:room])
+    end_ids = np.zeros(0, dtype=np.int32) if end is None else end
+    text_ids = {text: tokenizer.encode(text) for text in dict.fromkeys(texts)}
+    log_probs = id_log_probs(engine, tokenizer, context, [np.concatenate([ids, end_ids]) for ids in text_ids.values()])
+    scores = {}
+    for (text, ids), id_nats in zip(text_ids.items(), log_probs, strict=True):
+        num_unknown = int(tokenizer.unknown(ids).sum())
+        scores[text] = Score(
+            text,
+            log_prob_nats=float(id_nats.sum()),
+            chars=len(text),
+            bytes=utf8_size(text),
+            unknown_chars=num_unknown,
+            unknown=unknown_characters(text, tokenizer) if num_unknown else "",
+            end_log_prob_nats=None if end is None else float(id_nats[len(ids) :].sum()),
+            pieces=tuple(split_pieces(tokenizer, text, ids, id_nats[: len(ids)])) if with_pieces else None,
+        )
+    return [scores[text] for text in texts]
+
+
+def id_log_probs(engine: Engine, tokenizer: Tokenizer, context: Ids, texts: Sequence[Ids]) -> list[NDArray[np.float64]]:
+    """Return log p of each id of each text, in nats, rounded to the nearest multiple of ROUNDING_STEP.
+
+    Sums of such numbers are exact in float64, in any order, up to a hundred million nats. So the score of a text equals
+    the sum of the scores of its parts to the last bit.
+
+    Args:
+        engine: Engine that runs the model.
+        tokenizer: Tokenizer of the model.
+        context: Ids that every text follows, at least one; read once and not scored.
+        texts: Ids of each text, of any lengths.
+    """
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    if not lengths.sum():
+        return [np.zeros(0) for _ in texts]
+    ids = np.concatenate([*texts, context[-1:]]).astype(np.int64)  # ids[-1] is the last id of the context
+    starts = np.cumsum(lengths) - lengths
+    state = engine.initial_state(1)
+    if len(context) > 1:
+        _, state = engine.read(context[:-1, None], context[1:, None], state)
+    log_probs = np.empty(len(ids) - 1)
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    # Longest batches first: the last batches are short, so no thread works alone for long at the end.
+    batches = [order[max(0, end - BATCH_SIZE) : end] for end in range(len(order), 0, -BATCH_SIZE)]
+
+    def read(batch: NDArray[np.int64]) -> None:
+        _read_batch(engine, ids, starts[batch], lengths[batch], state, log_probs)
+
+    for _ in engine.map(read, batches):
+        pass
+    spelled = tokenizer.unk_log_prob_nats(ids[:-1].astype(np.int32))
+    log_probs = np.rint((log_probs + spelled) / ROUNDING_STEP) * ROUNDING_STEP
+    return np.split(log_probs, starts[1:])
+
+
+def _read_batch(
+    engine: Engine,
+    ids: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    context: EngineState,
+    out: NDArray[np.float64],
+) -> None:
+    """Read a batch of texts and write log p of their ids to `out`.
+
+    Args:
+        engine: Engine that runs the model.
+        ids: Ids of all texts, one text after the other, then the last id of the context, [N + 1].
+        starts: Position in `ids` where each text of the batch starts, [B], the shortest text first.
+        lengths: Number of ids of each of these texts, [B], ascending.
+        context: State before the last id of the context.
+        out: Log p of each id in nats, [N]; only the positions of this batch are written.
+    """
+    state, offset = engine.select(context, np.zeros(len(starts), dtype=np.int64)), 0
+    while len(starts):
+        end = int(lengths[len(lengths) // 8])
+        end = min(end, offset + (max(1, MAX_BATCH_IDS // len(starts)) if len(starts) > 1 else MAX_SINGLE_IDS))
+        steps = np.arange(offset, end)[:, None]  # [T, 1]
+        positions = starts + np.minimum(steps, lengths - 1)  # [T, B]; a row that has ended reads its last id again
+        inputs = ids[np.where(steps > 0, positions - 1, -1)]
+        log_probs, state = engine.read(inputs, ids[positions], state)
+        is_inside = steps < lengths
+        out[positions[is_inside]] = log_probs[is_inside]
+        unfinished = np.flatnonzero(lengths > end)
+        if 0 < len(unfinished) < len(lengths):
+            state = engine.select(state, unfinished)
+        starts, lengths, offset = starts[unfinished], lengths[unfinished], end
+
+
+def utf8_size(text: str) -> int:
+    """Return the number of bytes of a text in UTF-8."""
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def unknown_characters(text: str, tokenizer: Tokenizer) -> str:
+    """Return the characters of a text that a tokenizer does not know, each once, in the order of the text."""
+    return "".join(char for char in dict.fromkeys(text) if tokenizer.unknown(tokenizer.encode(char)).any())
+
+
+def split_pieces(tokenizer: Tokenizer, text: str, ids: Ids, log_probs: NDArray[np.float64]) -> list[tuple[str, float]]:
+    """Return the characters of a text (the pieces, if the tokenizer is sentencepiece), each with its log p in nats.
+
+    A character that is split over several ids gets the sum of their log p. An unknown character keeps its own text.
+
+    Args:
+        tokenizer: Tokenizer of the model.
+        text: Text that `ids` encode.
+        ids: Ids of the text, [N].
+        log_probs: Log p of each id in nats, [N].
+    """
+    decoder = StreamingDecoder(tokenizer)
+    pieces = []
+    nats, start = 0.0, 0
+    for token_id, log_prob in zip(ids.tolist(), log_probs.tolist(), strict=True):
+        nats += log_prob
+        decoded = decoder.feed(token_id)
+        if decoded:
+            end = start + len(decoded)
+            pieces.append((text[start:end], nats))
+            nats, start = 0.0, end
+    return pieces

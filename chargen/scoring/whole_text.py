@@ -1,37 +1,41 @@
-"""The likelihood of a whole text, by two protocols, in every unit.
+"""Evaluate a whole text by two protocols, in several units: `chargen eval`, and line by line for `chargen compare`.
 
-The ids of a text, line by line: what a model gives to a line when it reads the whole text.
+    carried   the text is one stream, and the state is carried from its first id to its last
+    windows   non-overlapping windows of 256 ids, each read from the initial state: a fixed context
 
-A model of documents reads boundaries where the text has a separator. What ends a document counts with its last line,
-and a line that is only a separator costs nothing.
+In a model of documents the carried protocol resets the state at each boundary. The separators of the text are read as
+boundaries; each boundary is scored and counts with the last line of its document, and a line that is only a separator
+costs nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.config import DataConfig
+from chargen.checkpoint import Checkpoint
+from chargen.data.dataset import encode_lines
 from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, windows_log_probs
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
 from chargen.scoring.scorer import Score, utf8_size
-from chargen.text.cleaning import normal_form
-from chargen.text.documents import MARK, NONE, marked
+from chargen.text.documents import MARK, marked
 from chargen.tokenizers.tokenizer import Ids, Tokenizer, encoder
 
-WARMUP = 512
+NUM_PARTS = 32  #: parts of one running text that torch reads side by side
+WARMUP = 512  #: ids that each part but the first reads before its own, to restore the state
 
 
 @dataclass(frozen=True)
 class TextEvaluation:
-    """The likelihood of a whole text; carried is how a model is used, windows what a fixed context of 256 gets."""
+    """The likelihood of a whole text. All rates are of the carried protocol, except for windows_256_nats_per_char."""
 
-    chars: int  #: in the training text's form, in which the end of a document is one
-    document_ends: int  #: of them; 0 of one running text
-    bytes: int  #: of the text as it was given, in UTF-8
+    chars: int  #: characters in the training text's form, where the end of a document counts as one
+    document_ends: int  #: how many of these characters are ends of documents; 0 in a model of one running text
+    bytes: int  #: size in UTF-8 of the text as it was given
     unknown_chars: int
     loss_nats_per_char: float
     bits_per_char: float
@@ -44,70 +48,103 @@ class TextEvaluation:
 
 @dataclass(frozen=True)
 class WholeText:
-    """A text to be measured, in the form of a model's training text."""
+    """A text to evaluate, in the form of a model's training text."""
 
     tokenizer: Tokenizer
-    text: str  #: of documents, with their marks
-    ids: Ids
-    num_bytes: int  #: of the text as it was given, in UTF-8
-    half: int  #: characters of its first half
-    cut: int  #: ids of that
+    text: str  #: with a MARK at the end of each document, in a model of documents
+    ids: Ids  #: [N]
+    num_bytes: int  #: size in UTF-8 of the text as it was given
+    num_half_chars: int  #: characters of the first half
+    num_half_ids: int  #: ids of the first half
 
     @classmethod
-    def of(cls, original: str, tokenizer: Tokenizer, data: DataConfig) -> WholeText:
-        """Make one of a text as it is given.
+    def from_text(cls, original: str, checkpoint: Checkpoint) -> WholeText:
+        """Normalize and encode a text for a model.
 
         Raises:
-            CorpusError: it is empty.
+            CorpusError: If the text is empty.
         """
-        text = normal_form(original, data)
-        if data.documents != NONE:
-            text = "".join(marked([text], data.documents))
+        documents = checkpoint.data.documents
+        text = checkpoint.normalize(original)
+        if checkpoint.has_documents:
+            text = "".join(marked([text], documents))
         if not text:
             raise CorpusError("there is nothing to evaluate: the text is empty")
-        encode, half = encoder(tokenizer, data.documents), max(1, len(text) // 2)
-        return cls(tokenizer, text, encode(text), utf8_size(original), half, len(encode(text[:half])))
+        encode = encoder(checkpoint.tokenizer, documents)
+        half = max(1, len(text) // 2)
+        return cls(checkpoint.tokenizer, text, encode(text), utf8_size(original), half, len(encode(text[:half])))
 
-    def units(self, log_probs: NDArray[np.float64]) -> dict[str, float]:
-        """Return log p of each id, [N], in every unit, of the whole and of its halves."""
+    def losses(self, log_probs: NDArray[np.float64]) -> dict[str, float]:
+        """Return the loss of the text and of its halves, by the name of the field of TextEvaluation.
+
+        Args:
+            log_probs: Log p of each id in nats, [N].
+        """
         nats = -(log_probs + self.tokenizer.unk_log_prob_nats(self.ids))
         score = Score(self.text, -float(nats.sum()), len(self.text), self.num_bytes, 0)
+        num_second_chars = max(1, len(self.text) - self.num_half_chars)
         return {
             "loss_nats_per_char": -score.log_prob_nats / score.chars,
             "bits_per_char": score.bits_per_char or 0.0,
             "bits_per_byte": score.bits_per_byte or 0.0,
             "perplexity_per_char": score.perplexity_per_char or 1.0,
-            "first_half_nats_per_char": float(nats[: self.cut].sum()) / self.half,
-            "second_half_nats_per_char": float(nats[self.cut :].sum()) / max(1, len(self.text) - self.half),
+            "first_half_nats_per_char": float(nats[: self.num_half_ids].sum()) / self.num_half_chars,
+            "second_half_nats_per_char": float(nats[self.num_half_ids :].sum()) / num_second_chars,
         }
 
 
-def evaluate_text(engine: Engine, whole: WholeText, start: Ids, documents: str, lanes: int) -> TextEvaluation:
-    """Measure a text by both protocols.
+def evaluate_text(checkpoint: Checkpoint, select_engine: Callable[[int], Engine], text: str) -> TextEvaluation:
+    """Evaluate a text by both protocols.
 
     Args:
-        engine: the model.
-        whole: the text.
-        start: what a text begins after.
-        documents: what the model takes for one; NONE for one running stream.
-        lanes: parts that are read side by side, each after the last WARMUP ids of the one before it; 1 is exact.
+        checkpoint: The model.
+        select_engine: Returns the engine for a number of ids to read.
+        text: Text in any form.
+
+    Raises:
+        CorpusError: If the text is empty.
     """
-    windows = windows_log_probs(engine, whole.ids, start) + whole.tokenizer.unk_log_prob_nats(whole.ids)
+    whole = WholeText.from_text(text, checkpoint)
+    engine = select_engine(2 * len(whole.ids))  # both protocols read all ids
+    windows = windows_log_probs(engine, whole.ids, checkpoint.start_ids) + whole.tokenizer.unk_log_prob_nats(whole.ids)
     return TextEvaluation(
         chars=len(whole.text),
-        document_ends=whole.text.count(MARK) if documents != NONE else 0,
+        document_ends=whole.text.count(MARK) if checkpoint.has_documents else 0,
         bytes=whole.num_bytes,
         unknown_chars=int(whole.tokenizer.unknown(whole.ids).sum()),
         windows_256_nats_per_char=-float(windows.sum()) / len(whole.text),
-        **whole.units(read_whole(engine, whole.ids, start, documents, lanes)),
+        **whole.losses(carried_protocol(engine, checkpoint, whole.ids)),
     )
 
 
-def read_whole(engine: Engine, ids: Ids, start: Ids, documents: str, lanes: int) -> NDArray[np.float64]:
-    """Return log p of each id, [N], read with carried state, or document by document; arguments as above.
+def evaluate_lines(
+    checkpoint: Checkpoint, select_engine: Callable[[int], Engine], lines: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (−log p of each line in nats, its number of unknown characters), both [len(lines)].
 
-    One id after another where the engine is NumPy's, whatever `lanes` says.
+    The lines are read as one text, by the carried protocol.
+
+    Args:
+        checkpoint: The model.
+        select_engine: Returns the engine for a number of ids to read.
+        lines: Lines of a text in any form, newlines included.
     """
-    if documents != NONE:
+    normalized = [checkpoint.normalize(line) for line in lines]
+    ids, line_numbers = encode_lines(checkpoint.tokenizer, checkpoint.data.documents, normalized)
+    log_probs = carried_protocol(select_engine(len(ids)), checkpoint, ids)
+    nats = -log_probs - checkpoint.tokenizer.unk_log_prob_nats(ids)
+    line_nats = np.bincount(line_numbers, nats, len(lines)).astype(np.float64)
+    unknown = np.bincount(line_numbers, checkpoint.tokenizer.unknown(ids), len(lines)).astype(np.float64)
+    return line_nats, unknown
+
+
+def carried_protocol(engine: Engine, checkpoint: Checkpoint, ids: Ids) -> NDArray[np.float64]:
+    """Return log p of each id of a text by the carried protocol, in nats, [N].
+
+    Torch reads documents in batches, and NUM_PARTS parts of one running text side by side, each after the last WARMUP
+    ids of the part before it. The NumPy engine reads a running text as one stream, which is exact.
+    """
+    if checkpoint.has_documents:
         return document_log_probs(engine, ids)
-    return carried_log_probs(engine, ids, start, 1 if isinstance(engine, NumpyEngine) else lanes, WARMUP)
+    num_parts = 1 if isinstance(engine, NumpyEngine) else NUM_PARTS
+    return carried_log_probs(engine, ids, checkpoint.start_ids, num_parts, WARMUP)

@@ -75,7 +75,7 @@ def fit_temperature(scores: Float, labels: NDArray[np.int64], log_priors: Float)
     return 1 / high
 
 
-def quality(posteriors: Float, labels: NDArray[np.int64], log_priors: Float) -> Quality:
+def measure_quality(posteriors: Float, labels: NDArray[np.int64], log_priors: Float) -> Quality:
     """Measure log probabilities [N, K] against the right labels [N]."""
     rows = np.arange(len(labels))
     right = posteriors.argmax(axis=1) == labels
@@ -107,7 +107,7 @@ def log_priors(counts: Sequence[int]) -> Float:
     return priors
 
 
-def split_halves(
+def split_labelled(
     texts: Mapping[str, Sequence[str]], shares: Sequence[float], seed: int = 0
 ) -> list[dict[str, list[str]]]:
     """Part labelled texts at random, each label for itself; the same text twice does not come into two parts.

@@ -24,12 +24,19 @@ from numpy.typing import NDArray
 from chargen.checkpoint import load_checkpoint
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, ModelError, StoppedError
-from chargen.io import to_line, write_atomically
+from chargen.io import to_json_line, write_atomically
 from chargen.lm import LanguageModel, load
 from chargen.run_writer import stage_run
-from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, LOCKS, MODEL_FILE
-from chargen.schema import ListOf, Nullable, Number, Record, Spec, Text, parse_json, shown
-from chargen.tasks.calibration import Quality, fit_temperature, log_posteriors, log_priors, quality, split_halves
+from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, LOCKS_FOLDER, MODEL_FILE
+from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_value, parse_json
+from chargen.tasks.calibration import (
+    Quality,
+    fit_temperature,
+    log_posteriors,
+    log_priors,
+    measure_quality,
+    split_labelled,
+)
 from chargen.text.corpus import Corpus
 from chargen.text.long_text import LongText
 from chargen.training.events import Finished, Report
@@ -43,8 +50,8 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: what a fit can give, without 
 PRIOR_TOLERANCE = 1e-6  #: of the sum of the priors, which are written with all their digits
 CLASSIFIER: Spec = Record(
     {
-        "labels": ListOf(Text(), 1, MAX_LABELS),
-        "folders": ListOf(Text(255, 1), 1, MAX_LABELS),
+        "labels": ListOf(String(), 1, MAX_LABELS),
+        "folders": ListOf(String(255, 1), 1, MAX_LABELS),
         "log_priors": ListOf(Number(high=0.0), 1, MAX_LABELS),
         "temperature": Nullable(Number(MIN_TEMPERATURE, MAX_TEMPERATURE)),  #: null: infinite
     },
@@ -83,7 +90,7 @@ class Classifier:
     def evaluate(self, texts: Texts) -> Quality:
         """Return how good it is on labelled texts."""
         many, right = self._flat(texts)
-        return quality(self.log_probs(many), right, self.log_priors)
+        return measure_quality(self.log_probs(many), right, self.log_priors)
 
     def _flat(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
         for label in texts:
@@ -94,7 +101,7 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedClassifier:
     """A classifier that was just trained."""
 
     folder: Path
@@ -145,7 +152,7 @@ def _read_described(path: Path) -> dict[str, Any]:
             raise ConfigError("a label or a folder stands twice in it")
         for name in folders:
             if not re.fullmatch(r"[\w-]+", name):  # as `folder_names` makes them: no path, and nothing hidden
-                raise ConfigError(f"its folder {shown(name)} is not a name of letters, digits, '-' and '_'")
+                raise ConfigError(f"its folder {format_value(name)} is not a name of letters, digits, '-' and '_'")
         if abs(sum(map(math.exp, priors)) - 1.0) > PRIOR_TOLERANCE:
             raise ConfigError(f"its priors are probabilities that add up to {sum(map(math.exp, priors)):g}, not to 1")
     except OSError as error:
@@ -164,7 +171,7 @@ def train_classifier(
     device: str = "auto",
     started: float | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[str, Report] | Trained]:
+) -> Iterator[tuple[str, Report] | TrainedClassifier]:
     """Train a model for each label, yielding (label, report) and last what was made.
 
     Args:
@@ -181,7 +188,7 @@ def train_classifier(
         ChargenError: texts, settings or disk do not allow it, or it was stopped.
     """
     started = time.perf_counter() if started is None else started
-    learned, for_temperature, unseen = split_halves(texts, HELD_OUT, seed)
+    learned, for_temperature, unseen = split_labelled(texts, HELD_OUT, seed)
     labels, places = tuple(learned), folder_names(learned)
     with stage_run(name) as writer:
         folder = writer.run.folder
@@ -196,10 +203,10 @@ def train_classifier(
             "temperature": made.temperature,
             "held_out": evaluated.to_json(),
         }
-        write_atomically(folder / CLASSIFIER_FILE, [to_line(values).encode()])
-        shutil.rmtree(folder / LOCKS)
+        write_atomically(folder / CLASSIFIER_FILE, [to_json_line(values).encode()])
+        shutil.rmtree(folder / LOCKS_FOLDER)
         writer.commit()
-        yield Trained(writer.run.folder, made, evaluated)
+        yield TrainedClassifier(writer.run.folder, made, evaluated)
 
 
 def _train_all(

@@ -64,16 +64,16 @@ def _file(path: Path) -> dict[str, list[str]]:
 
 def _lines(path: Path) -> list[str]:
     with path.open("rb") as file:
-        return held_lines(file, str(path))
+        return read_all_lines(file, str(path))
 
 
 def _found_lines(path: Path) -> list[str]:
     """Return the lines of a file that nobody named: a link may lead to what has no end, as some files of /proc."""
     with open_regular(str(path)) as file:
-        return held_lines(file, str(path))
+        return read_all_lines(file, str(path))
 
 
-def held_lines(file: BinaryIO, where: str) -> list[str]:
+def read_all_lines(file: BinaryIO, where: str) -> list[str]:
     """Return the lines of a file, all of them in memory, without their ends.
 
     Raises:

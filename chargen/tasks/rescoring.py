@@ -23,7 +23,7 @@ import numpy as np
 
 from chargen.errors import CorpusError
 from chargen.scoring.scorer import Score
-from chargen.tasks.tuning import Candidates, edit_distances, units
+from chargen.tasks.tuning import Candidates, edit_distances, split_units
 from chargen.text.limits import MAX_RECORD_BYTES, check_record
 
 MOSES, KALDI = "moses", "kaldi"
@@ -62,7 +62,7 @@ def read_lines(raw: BinaryIO, where: str) -> Iterator[str]:
             ) from error
 
 
-def detect(lines: Iterator[str], where: str) -> tuple[str, Iterator[str]]:
+def detect_format(lines: Iterator[str], where: str) -> tuple[str, Iterator[str]]:
     """Return (the form of an N-best list by its first line, all of the lines).
 
     Raises:
@@ -113,7 +113,7 @@ def read_references(lines: Iterable[str], where: str, form: str) -> dict[str, st
     return found
 
 
-def with_feature(hypothesis: Hypothesis, name: str, value: str, total: str) -> str:
+def add_feature(hypothesis: Hypothesis, name: str, value: str, total: str) -> str:
     """Return a line of Moses' form with one more feature and another total; all else as it was given.
 
     Raises:
@@ -195,7 +195,7 @@ PLACES = 4  #: decimals of nats that a value has: as many as are the same on eve
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredHypothesis:
     """A hypothesis and what a model says of it."""
 
     hypothesis: Hypothesis
@@ -209,7 +209,7 @@ class Scored:
 
 def score_lists(
     lists: Iterable[list[Hypothesis]], score: Callable[[list[str]], list[Score]], by: str = TOTAL
-) -> Iterator[list[Scored]]:
+) -> Iterator[list[ScoredHypothesis]]:
     """Yield the lists with their scores, in their order.
 
     Args:
@@ -229,18 +229,18 @@ def score_lists(
         yield from _scored(held, score, by)
 
 
-def best(scored: Sequence[Scored], weight: float) -> Scored:
+def best_hypothesis(scored: Sequence[ScoredHypothesis], weight: float) -> ScoredHypothesis:
     """Return the hypothesis with the highest new total; of equals the first."""
     return max(scored, key=lambda one: one.total(weight))
 
 
-def ranked(scored: Sequence[Scored], weight: float) -> list[Scored]:
+def rank_hypotheses(scored: Sequence[ScoredHypothesis], weight: float) -> list[ScoredHypothesis]:
     """Return a list's hypotheses by their new total, the highest first; equals in their order."""
     return sorted(scored, key=lambda one: -one.total(weight))
 
 
-def candidates(
-    lists: Sequence[Sequence[Scored]], references: Mapping[str, str], where: str, error: str
+def prepare_tuning(
+    lists: Sequence[Sequence[ScoredHypothesis]], references: Mapping[str, str], where: str, error: str
 ) -> tuple[list[Candidates], int]:
     """Return (the lists as `tune_weight` takes them, the length of their references in words or characters).
 
@@ -266,8 +266,8 @@ def candidates(
                 f"the list {first.list_id!r} begins again at line {first.number:,}", "Put the lines of a list together."
             )
         seen.add(first.list_id)
-        reference = units(references[first.list_id], error)
-        errors = edit_distances(reference, [units(one.hypothesis.text, error) for one in scored])
+        reference = split_units(references[first.list_id], error)
+        errors = edit_distances(reference, [split_units(one.hypothesis.text, error) for one in scored])
         given, value = np.array([one.hypothesis.given for one in scored]), np.array([one.value for one in scored])
         made.append(Candidates(given, value, errors))
         length += len(reference)
@@ -278,11 +278,11 @@ def candidates(
 
 def _scored(
     lists: list[list[Hypothesis]], score: Callable[[list[str]], list[Score]], by: str
-) -> Iterator[list[Scored]]:
+) -> Iterator[list[ScoredHypothesis]]:
     texts = list(dict.fromkeys(hypothesis.text for hypotheses in lists for hypothesis in hypotheses))
     scores = dict(zip(texts, score(texts), strict=True))
     for hypotheses in lists:
-        yield [Scored(one, scores[one.text], _value(scores[one.text], by)) for one in hypotheses]
+        yield [ScoredHypothesis(one, scores[one.text], _value(scores[one.text], by)) for one in hypotheses]
 
 
 def _value(score: Score, by: str) -> float:

@@ -45,7 +45,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedWeight:
     """The best weight, and the errors that it makes."""
 
     weight: float
@@ -56,7 +56,7 @@ class Tuned:
     errors_at_best: int  #: of the best hypothesis of each list: no weight can make fewer
 
 
-def tune_weight(lists: Sequence[Candidates], low: float = 0.0, high: float = math.inf) -> Tuned:
+def tune_weight(lists: Sequence[Candidates], low: float = 0.0, high: float = math.inf) -> TunedWeight:
     """Return the weight between `low` and `high` with the fewest errors in all.
 
     Below zero a weight would prefer what the model finds unlikely; it is not looked for unless asked.
@@ -66,13 +66,13 @@ def tune_weight(lists: Sequence[Candidates], low: float = 0.0, high: float = mat
     errors = first + np.concatenate([[0], np.cumsum(changes)])
     begin, end = _widest(edges, errors)
     weight = _middle(begin, end)
-    before, after = errors_at(lists, 0.0), errors_at(lists, weight)
+    before, after = count_errors(lists, 0.0), count_errors(lists, weight)
     if before < after and low <= 0.0 <= high:  # where given totals are equal the order of the lists decides, at 0 only
         weight, begin, end, after = 0.0, 0.0, 0.0, before
-    return Tuned(weight, begin, end, after, before, sum(int(c.errors.min()) for c in lists))
+    return TunedWeight(weight, begin, end, after, before, sum(int(c.errors.min()) for c in lists))
 
 
-def errors_at(lists: Sequence[Candidates], weight: float) -> int:
+def count_errors(lists: Sequence[Candidates], weight: float) -> int:
     """Return the errors of the winners under a weight; of equals the first wins."""
     return sum(int(c.errors[int(np.argmax(c.given + weight * c.value))]) for c in lists)
 
@@ -143,10 +143,10 @@ def _middle(low: float, high: float) -> float:
 WORDS, CHARACTERS = "wer", "cer"
 
 
-def units(text: str, error: str) -> list[str]:
+def split_units(text: str, error: str) -> list[str]:
     """Return what the edits of a text are counted in.
 
-    >>> units("xin  chào", "wer"), len(units("xin  chào", "cer"))
+    >>> split_units("xin  chào", "wer"), len(split_units("xin  chào", "cer"))
     (['xin', 'chào'], 8)
     """
     words = unicodedata.normalize("NFC", text).split()

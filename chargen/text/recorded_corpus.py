@@ -15,7 +15,7 @@ from typing import Any
 
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
-from chargen.io import native_name
+from chargen.io import decode_file_name
 from chargen.text.builtin_corpora import SOURCES
 from chargen.text.corpus import Corpus, corpus_name, read_limited
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, ReadLimit
@@ -79,7 +79,7 @@ def _names(arguments: object, hint: str) -> list[str]:
     names = arguments if isinstance(arguments, (list, tuple)) else []
     if not all(isinstance(name, str) for name in names):
         raise CorpusError("the saved state does not name its corpus by strings", hint)
-    return [native_name(name) for name in names]
+    return [decode_file_name(name) for name in names]
 
 
 def _parts(files: Any, hint: str) -> Iterator[tuple[str, int | None]]:
@@ -92,7 +92,7 @@ def _parts(files: Any, hint: str) -> Iterator[tuple[str, int | None]]:
         name, size = part
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
             raise wrong
-        yield native_name(name), size
+        yield decode_file_name(name), size
 
 
 def _check(name: str, size: int | None, max_chars: int | None, hint: str) -> int:

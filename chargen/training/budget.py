@@ -1,141 +1,78 @@
-"""How much of a run is done: by steps, or by seconds of a budget.
+"""Measure how much of a run is done, by steps or by seconds of a time budget.
 
-Of a budget, what comes after the last step (measuring the best model) is kept back, so that the whole process ends in
-time. How long that takes is learned from the looks at validation that the run makes anyway.
-
-How fast this machine trains: a few steps of a throwaway network, timed, before the recipe chooses the real one.
-
-How much a text has to teach a model that a run begins from: it decides the run's learning rate.
-
-    nats = (loss on the new text − loss on the text that the model comes from) · characters to learn from
-
-A little more of what a model knows would be learned by heart at a high rate, and what it knows forgotten; another
-language needs that rate. Importing this loads torch.
+A time budget covers the whole process, including start-up and the final evaluation of the best model. So the time that
+the final evaluation will take is reserved at the end. It is estimated from the validations during training, which run
+the same code.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import dataclass
 
-import torch
-
-from chargen.checkpoint import Tensors
-from chargen.config import ModelConfig
-from chargen.data.dataset import Dataset, Part
-from chargen.engines.torch_engine import TorchEngine
-from chargen.networks.network import Network
-from chargen.training.recipe import FLOPS_PER_WEIGHT, lanes, recurrent_weights
-from chargen.training.validation import loss_nats_per_char
-
-FORWARD_SHARE = 0.6  #: of a training step's time, that reading as many ids takes; until a look has measured it
-MAX_CLOSING = 0.25  #: of the budget
-CLOSING_S = 0.3  #: writing files and leaving
+FORWARD_SHARE = 0.6  #: estimated time to evaluate ids, as a share of a training step on as many; used until measured
+MAX_FINAL_SHARE = 0.25  #: maximum share of the budget that is reserved for the final evaluation
+EXIT_S = 0.3  #: seconds to write the files and end the process
 
 
 @dataclass
 class Budget:
-    """A run's clock.
+    """The clock of a run. Exactly one of `budget_s` and `total_steps` is set.
 
     Args:
-        started: when the budget began, by `time.perf_counter`.
-        budget_s: how long the run may take; or None and
-        total_steps: how many steps it makes.
-        closing_ids: ids that are read after the last step.
-        earlier_s: seconds that earlier sittings of a resumed run took.
-        first_step_s: when the first step was made, by `elapsed_s`.
+        started: When the budget started, by `time.perf_counter`.
+        budget_s: Maximum duration of the run in seconds, or None.
+        total_steps: Number of steps of the run, or None.
+        num_final_ids: Number of ids that are evaluated after the last step.
+        previous_s: Seconds that the run took before it was resumed.
+        first_step_s: When the first step was made, by `elapsed_s`; None before it.
+        s_per_eval_id: Estimated seconds to evaluate one id.
+        has_validated: Whether `s_per_eval_id` was measured by a validation.
     """
 
     started: float
     budget_s: float | None
     total_steps: int | None
-    closing_ids: int
-    earlier_s: float = 0.0
+    num_final_ids: int
+    previous_s: float = 0.0
     first_step_s: float | None = None
-    s_per_closing_id: float = 0.0
-    has_looked: bool = False
+    s_per_eval_id: float = 0.0
+    has_validated: bool = False
 
     def elapsed_s(self) -> float:
-        """Return the seconds since the run began, earlier sittings counted, pauses between them not."""
-        return time.perf_counter() - self.started + self.earlier_s
+        """Return the seconds that the run took so far, without the pauses before it was resumed."""
+        return time.perf_counter() - self.started + self.previous_s
 
     def progress(self, step: int) -> float:
-        """Return how much of the training is done after `step` steps, 0 to 1."""
+        """Return the completed share of the training after `step` steps, 0 to 1."""
         if self.budget_s is None:
             return min(1.0, step / (self.total_steps or 1))
         now = self.elapsed_s()
-        begin = now if self.first_step_s is None else self.first_step_s
-        self.first_step_s = begin
-        end = self.budget_s - self.closing_s()
-        return 1.0 if now >= end else (now - begin) / (end - begin)
+        if self.first_step_s is None:
+            self.first_step_s = now
+        end = self.budget_s - self.final_evaluation_s()
+        return 1.0 if now >= end else (now - self.first_step_s) / (end - self.first_step_s)
 
     def remaining_s(self, step: int, steps_per_s: float) -> float:
-        """Return the seconds to the last step, about."""
+        """Return the estimated seconds until the last step."""
         if self.budget_s is None:
             return ((self.total_steps or 0) - step) / max(1e-9, steps_per_s)
-        return max(0.0, self.budget_s - self.closing_s() - self.elapsed_s())
+        return max(0.0, self.budget_s - self.final_evaluation_s() - self.elapsed_s())
 
-    def closing_s(self) -> float:
-        """Return the seconds that the end of the run will take, about."""
-        return CLOSING_S + min(self.closing_ids * self.s_per_closing_id, MAX_CLOSING * (self.budget_s or 0.0))
+    def final_evaluation_s(self) -> float:
+        """Return the estimated seconds from the last step to the end of the process."""
+        return EXIT_S + min(self.num_final_ids * self.s_per_eval_id, MAX_FINAL_SHARE * (self.budget_s or 0.0))
 
-    def trained(self, ids: int, seconds: float) -> None:
-        """Learn from the fastest steps how fast ids are read, until a look says it better; the first ones are slow."""
-        guess = FORWARD_SHARE * seconds / max(1, ids)
-        if not self.has_looked:
-            self.s_per_closing_id = min(guess, self.s_per_closing_id or guess)
+    def record_training(self, num_ids: int, seconds: float) -> None:
+        """Estimate the evaluation time from the fastest training steps; the first steps are slow.
 
-    def looked(self, ids: int, seconds: float) -> None:
-        """Learn from a look how fast ids are read."""
-        self.s_per_closing_id = seconds / max(1, ids)
-        self.has_looked = True
+        The first validation replaces this estimate.
+        """
+        estimate = FORWARD_SHARE * seconds / max(1, num_ids)
+        if not self.has_validated:
+            self.s_per_eval_id = min(estimate, self.s_per_eval_id or estimate)
 
-
-HIDDEN, VOCABULARY = 512, 64
-SECONDS = 0.4  #: that the steps take, and never under FEWEST steps
-MIN_RUNS = 4
-TRAINING_SHARE = 0.9  #: of a run's time that such steps take; the rest is the optimizer, looks at validation, files
-
-
-def measure_flops_per_s(cell: str, device: str) -> float:
-    """Return the floating-point operations a second that training makes in its matrix products.
-
-    Args:
-        cell: the kind of network.
-        device: where it is trained.
-    """
-    generator = torch.Generator().manual_seed(0)
-    config = ModelConfig(VOCABULARY, cell, hidden_size=HIDDEN, embedding_dim=64)
-    network = Network(config, generator).to(device)
-    shape = lanes(0.0, 0.0, device)
-    T, B = shape["seq_len"], shape["batch_size"]
-    ids = torch.randint(VOCABULARY, (T, B), generator=generator).to(device)
-    took: list[float] = []
-    while len(took) < MIN_RUNS or sum(took) < SECONDS:
-        begin = time.perf_counter()
-        loss, _ = network.loss(ids, ids, network.initial_state(B))
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
-        float(gradients[0].sum())  # a device that runs ahead of Python is waited for
-        took.append(time.perf_counter() - begin)
-    flops = FLOPS_PER_WEIGHT * (recurrent_weights(cell, 1, HIDDEN) + VOCABULARY * HIDDEN) * T * B
-    return TRAINING_SHARE * flops / statistics.median(took)
-
-
-MAX_IDS = 20_000  #: of validation that are read to tell
-
-
-def new_nats(data: Dataset, config: ModelConfig, weights: Tensors, device: str, own_loss: float) -> float:
-    """Return the nats that a text has to teach.
-
-    Args:
-        data: the text; its validation stands for what is learned from.
-        config, weights: of the model.
-        device: that it is measured on.
-        own_loss: on its own validation, in nats per character.
-    """
-    choice = data.val[0]
-    ids = choice.ids[:MAX_IDS]
-    part = Part(ids, max(1, choice.num_chars * len(ids) // max(1, len(choice.ids))))
-    loss = loss_nats_per_char(TorchEngine.from_weights(config, weights, device), data, part)
-    return max(0.0, loss - own_loss) * data.train.num_chars
+    def record_validation(self, num_ids: int, seconds: float) -> None:
+        """Take the evaluation time from a validation."""
+        self.s_per_eval_id = seconds / max(1, num_ids)
+        self.has_validated = True

@@ -1,6 +1,6 @@
-"""What a run says as it goes. The library yields these; an edge shows them.
+"""Define the reports that a training run yields, and the diagnosis at its end.
 
-What a run's numbers mean, in words, and what to try next.
+The library yields reports and prints nothing; the command line displays them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from chargen.config import LN2, DataConfig, ModelConfig, TrainConfig
 
 @dataclass(frozen=True)
 class Started:
-    """A run is about to make its first step."""
+    """The run is ready to make its first step."""
 
     run: str
     corpus: str
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  #: messages for the user
     train_chars: int
     val_chars: int
-    parameters: int
+    parameters: int  #: number of parameters
     model: ModelConfig
     data: DataConfig
     train: TrainConfig
-    total_steps: int | None  #: None for a run by time
-    first_step: int = 0
+    total_steps: int | None  #: None for a run with a time budget
+    first_step: int = 0  #: number of steps before the run was resumed
 
     def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
         return {"event": "started", **asdict(self)}
 
 
@@ -38,38 +39,40 @@ class Progress:
     """Some steps were made."""
 
     step: int
-    progress: float  #: 0 to 1
+    progress: float  #: completed share of the run, 0 to 1
     epoch: float
     elapsed_s: float
     remaining_s: float
     chars_per_s: float
-    loss_nats_per_char: float  #: training, mean since the last report
+    loss_nats_per_char: float  #: mean training loss since the last report
     learning_rate: float
 
     def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
         return {"event": "progress", **asdict(self), "bits_per_char": self.loss_nats_per_char / LN2}
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A look: the model was measured on the part of the validation text that choices look at."""
+    """The current model was evaluated on the selection part of the validation text."""
 
     step: int
     epoch: float
     elapsed_s: float
-    train_loss_nats_per_char: float  #: mean since the evaluation before
+    train_loss_nats_per_char: float  #: mean since the last evaluation
     val_loss_nats_per_char: float
-    best: bool
-    checkpoint: Checkpoint  #: the model as it is now
+    best: bool  #: whether this is the lowest validation loss so far
+    checkpoint: Checkpoint  #: the current model
 
     def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object, without the model."""
         values = {key: value for key, value in self.__dict__.items() if key != "checkpoint"}
         return {"event": "evaluated", **values, "val_bits_per_char": self.val_loss_nats_per_char / LN2}
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The run is over; the best model is on disk."""
+    """The run has ended, and the best model is on disk."""
 
     run: str
     model_path: str
@@ -80,64 +83,77 @@ class Finished:
     elapsed_s: float
     chars_per_s: float
     train_loss_nats_per_char: float
-    val_loss_nats_per_char: float  #: carried, the whole validation text
+    val_loss_nats_per_char: float  #: whole validation text, state carried
     val_bits_per_char: float
     val_bits_per_byte: float
     val_perplexity_per_char: float
-    val_first_half_nats_per_char: float  #: choices looked at it, or at the beginning of it
-    val_second_half_nats_per_char: float  #: no choice looked at it
+    val_first_half_nats_per_char: float  #: the model was selected by the loss on the start of this half
+    val_second_half_nats_per_char: float  #: not used for any decision
     ngram_5_nats_per_char: float
     lzma_nats_per_char: float
-    entropy_nats_per_char: float | None  #: of the source, where it is known
-    verdict: str = ""
+    entropy_nats_per_char: float | None  #: entropy of the source, if it is known
+    diagnosis: str = ""
     advice: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
         return {"event": "finished", **asdict(self)}
 
 
 Report = Started | Progress | Evaluated | Finished
 
 
-RISEN = 0.02  #: nats per character above the best that say the model has begun to learn the text by heart
-WIDE_GAP = 0.25  #: nats per character between training and validation that more regularisation can narrow
+MAX_RISE = 0.02  #: nats per character; if the last validation loss is further above the best one, the model overfits
+MAX_GAP = 0.25  #: nats per character; more regularization can reduce a larger gap between training and validation
 
 
-def verdict(result: Finished, history: Sequence[Mapping[str, float]], dropout: float) -> tuple[str, tuple[str, ...]]:
-    """Return (what happened, what to try next).
+@dataclass(frozen=True)
+class Diagnosis:
+    """What happened in a run, and what to try next."""
+
+    summary: str
+    advice: tuple[str, ...] = ()
+
+
+def diagnose(result: Finished, history: Sequence[Mapping[str, float]], dropout: float) -> Diagnosis:
+    """Explain the numbers of a run.
 
     Args:
-        result: the run's numbers.
-        history: the looks at validation in their order: {"step", "train", "val"}, losses in nats per character.
-        dropout: what the run used.
+        result: The numbers at the end of the run.
+        history: All validations in order: {"step", "train", "val"}, losses in nats per character.
+        dropout: The dropout rate of the run.
     """
     last = history[-1]
-    best = min(look["val"] for look in history)
+    best = min(validation["val"] for validation in history)
     gap = result.val_loss_nats_per_char - last["train"]
-    risen = last["val"] - best
+    rise = last["val"] - best
     entropy = result.entropy_nats_per_char
     baseline = min(result.ngram_5_nats_per_char, result.lzma_nats_per_char)
     advice: list[str] = []
     if result.best_step == 0:
-        return (
-            "Nothing gained: on this text the model that the run began from is the best still, and was kept.",
-            ("A lower rate (--lr), or more text.",),
+        return Diagnosis(
+            "No improvement: on this text the initial model is still the best one, so it was kept.",
+            ("Use a lower learning rate (--lr) or more text.",),
         )
     if entropy is not None and result.val_loss_nats_per_char - entropy < 0.02 * entropy + 0.005:
-        return "The model is as good as this source allows.", ()
-    if risen > RISEN:
-        said = f"Overfitting: validation was best at step {result.best_step:,}, then rose by {risen:.3f} nats."
-        advice.append(f"More dropout (--dropout {min(0.5, dropout + 0.2):.1f}), a smaller --hidden, or more text.")
-        advice.append(f"Less time is enough: about {result.best_step:,} of {result.steps:,} steps.")
-    elif gap > WIDE_GAP:
-        said = f"Fits, with a gap: validation is {gap:.2f} nats above training, and was not rising yet."
-        advice.append(f"More dropout (--dropout {min(0.5, dropout + 0.1):.1f}) or more text would narrow it.")
+        return Diagnosis("The model reaches the entropy of the source: no better model is possible.")
+    if rise > MAX_RISE:
+        summary = (
+            f"Overfitting: the validation loss was lowest at step {result.best_step:,}, then rose by {rise:.3f} nats."
+        )
+        advice.append(f"Use more dropout (--dropout {min(0.5, dropout + 0.2):.1f}), a smaller --hidden, or more text.")
+        advice.append(f"A shorter run is enough: about {result.best_step:,} of {result.steps:,} steps.")
+    elif gap > MAX_GAP:
+        summary = (
+            f"Some overfitting: the validation loss is {gap:.2f} nats above the training loss, but was not rising yet."
+        )
+        advice.append(f"Use more dropout (--dropout {min(0.5, dropout + 0.1):.1f}) or more text.")
     else:
-        above = f"only {gap:.2f} nats above" if gap >= 0.005 else "no higher than"
-        said = f"Underfitting: validation is {above} training, and was not rising."
-        advice.append("More time (--budget), then a larger --hidden: the text has more to give.")
+        comparison = f"only {gap:.2f} nats above" if gap >= 0.005 else "not above"
+        summary = f"Underfitting: the validation loss is {comparison} the training loss, and was not rising."
+        advice.append("Train longer (--budget), then try a larger --hidden.")
     if result.val_loss_nats_per_char > baseline:
         advice.append(
-            "A 5-gram or a compressor does better still: the text repeats long passages, or the run was too short."
+            "A 5-gram or a compressor is better than this model: the text repeats long passages, or the run was short."
         )
-    return said, tuple(advice)
+    return Diagnosis(summary, tuple(advice))

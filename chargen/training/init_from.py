@@ -1,7 +1,7 @@
-"""A model as the beginning of a new run: its weights and vocabulary, which may grow by the new text's characters.
+"""Start a new run from the weights and the vocabulary of a trained model.
 
-Vocabularies are compared by what their ids write, never by their sizes or places: an old row of the embedding or the
-head goes to wherever its character now stands.
+The vocabulary can grow by the characters of the new text. Two vocabularies are compared by the bytes that their ids
+represent, never by size or position: each row of the embedding and of the head moves to the new id of its character.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chargen.cells.weights import masked_bias
+from chargen.cells.weights import mask_bias
 from chargen.checkpoint import Checkpoint, Tensors
 from chargen.config import ModelConfig
 from chargen.errors import ConfigError, TokenizerError
@@ -20,9 +20,9 @@ from chargen.text.documents import NONE
 from chargen.text.long_text import Span
 from chargen.tokenizers.tokenizer import Tokenizer
 
-NEW_CHARS = ("grow", "error", "unknown")  #: what becomes of characters that the model does not know
-NO_SHAPE = ("vocab_size", "dropout", "weight_dropout", "ngram_dropout")  #: of a network's settings
-SHAPE = tuple(f.name for f in fields(ModelConfig) if f.name not in NO_SHAPE)
+NEW_CHARS = ("grow", "error", "unknown")  #: how to treat characters that the model does not know
+FREE_FIELDS = ("vocab_size", "dropout", "weight_dropout", "ngram_dropout")  #: fields that the new run may change
+SHAPE_FIELDS = tuple(f.name for f in fields(ModelConfig) if f.name not in FREE_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -30,83 +30,92 @@ class InitialModel:
     """What a new run starts from instead of random weights."""
 
     tokenizer: Tokenizer
-    shape: Mapping[str, Any]  #: settings of `ModelConfig` that the weights decide
+    shape: Mapping[str, Any]  #: fields of `ModelConfig` that the weights determine
     weights: Tensors
     loss_nats_per_char: float  #: of the model on its own validation text
-    note: str
+    note: str  #: message for the user, or empty
 
 
 def init_from_model(
-    checkpoint: Checkpoint, text: Span, new_chars: str, chosen: Mapping[str, Any], documents: bool | None = None
+    checkpoint: Checkpoint, text: Span, new_chars: str, choices: Mapping[str, Any], has_documents: bool | None = None
 ) -> InitialModel:
-    """Return a model's weights and vocabulary for training on another text.
+    """Prepare the weights and the vocabulary of a model for training on another text.
 
     Args:
-        checkpoint: the model.
-        text: what it is to be trained on.
-        new_chars: "grow" gives every character that it does not know a row of its own, "unknown" reads them as the
-            unknown one, "error" refuses them.
-        chosen: what the person chose of `ModelConfig`.
-        documents: whether the new run is one of documents, in which the boundary can come; None: as the model is.
+        checkpoint: The model.
+        text: The text of the new run.
+        new_chars: How to treat characters that the model does not know: "grow" adds them to the vocabulary, "unknown"
+            encodes them as the unknown character, and "error" raises an error.
+        choices: The fields of `ModelConfig` that the user chose.
+        has_documents: Whether the new run is trained on documents, in which the boundary id can occur. None: whether
+            the model was.
 
     Raises:
-        ConfigError: the person chose another shape than the model has, or `new_chars` is none of these.
-        TokenizerError: there are new characters, and they are an error.
+        ConfigError: If a choice contradicts the shape of the model, or if `new_chars` is invalid.
+        TokenizerError: If there are new characters and `new_chars` is "error".
     """
     if new_chars not in NEW_CHARS:
         raise ConfigError(f"new_chars is {new_chars!r}, but must be one of {', '.join(NEW_CHARS)}")
-    shape = {name: getattr(checkpoint.config, name) for name in SHAPE}
-    for name, value in chosen.items():
+    shape = {name: getattr(checkpoint.config, name) for name in SHAPE_FIELDS}
+    for name, value in choices.items():
         if shape.get(name, value) != value:
             raise ConfigError(
-                f"{name} is {value}, but the model to begin from has {shape[name]}", "Leave it out, or begin anew."
+                f"{name} is {value}, but the initial model has {shape[name]}",
+                "Leave it out, or train without --init-from.",
             )
-    documents = checkpoint.data.documents != NONE if documents is None else documents
-    before, own_loss = checkpoint.tokenizer, float(checkpoint.about.get("choice_loss_nats_per_char") or 0.0)
-    grown = before.grown(text)
-    count = grown.vocab_size - before.vocab_size
-    if count and new_chars == "error":
-        shown = "".join(grown.decode([i]) for i in range(grown.vocab_size) if rows_of(before, grown)[i] < 0)[:20]
+    if has_documents is None:
+        has_documents = checkpoint.data.documents != NONE
+    own_loss = float(checkpoint.about.get("choice_loss_nats_per_char") or 0.0)
+    old = checkpoint.tokenizer
+    grown = old.grown(text)
+    num_new = grown.vocab_size - old.vocab_size
+    if num_new and new_chars == "error":
+        shown = "".join(grown.decode([i]) for i in np.flatnonzero(map_ids(old, grown) < 0).tolist())[:20]
         raise TokenizerError(
-            f"the text has {count:,} characters that the model does not know: {shown!r}",
-            "--new-chars grow gives them a place; --new-chars unknown reads them as unknown.",
+            f"the text has {num_new:,} characters that the model does not know: {shown!r}",
+            "--new-chars grow adds them to the vocabulary; --new-chars unknown encodes them as the unknown character.",
         )
-    if not count or new_chars == "unknown":
-        return InitialModel(before, shape, _masked(checkpoint.weights, before, documents), own_loss, "")
-    weights = _masked(_with_rows(checkpoint, rows_of(before, grown)), grown, documents)
-    return InitialModel(grown, shape, weights, own_loss, f"the vocabulary grew by {count:,} characters of this text")
+    if not num_new or new_chars == "unknown":
+        return InitialModel(old, shape, _masked(checkpoint.weights, old, has_documents), own_loss, "")
+    weights = _masked(_grow_weights(checkpoint, map_ids(old, grown)), grown, has_documents)
+    return InitialModel(grown, shape, weights, own_loss, f"the vocabulary grew by {num_new:,} characters of this text")
 
 
-def rows_of(before: Tokenizer, after: Tokenizer) -> np.ndarray:
-    """Return for each id of a vocabulary the id in another that writes the same, −1 where there is none, [V]."""
-    special = set(before.never_written())
-    old = {before.token_bytes(i): i for i in range(before.vocab_size) if i not in special}
-    special = set(after.never_written())
+def map_ids(old: Tokenizer, new: Tokenizer) -> np.ndarray:
+    """Return the old id of each new id, [V] int64: the one with the same bytes, or −1 if there is none."""
+    special = set(old.never_written())
+    old_ids = {old.token_bytes(i): i for i in range(old.vocab_size) if i not in special}
+    special = set(new.never_written())
     return np.array(
-        [i if i in special else old.get(after.token_bytes(i), -1) for i in range(after.vocab_size)], dtype=np.int64
+        [i if i in special else old_ids.get(new.token_bytes(i), -1) for i in range(new.vocab_size)], dtype=np.int64
     )
 
 
-def _masked(weights: Mapping[str, np.ndarray], tokenizer: Tokenizer, documents: bool) -> Tensors:
-    """Return weights in which the ids that can never come in the new run are masked, and no others."""
-    return {**weights, "head.bias": masked_bias(weights["head.bias"], tokenizer.masked_ids(documents))}
+def _masked(weights: Mapping[str, np.ndarray], tokenizer: Tokenizer, has_documents: bool) -> Tensors:
+    """Return the weights with a mask on exactly the ids that cannot occur in the new run."""
+    return {**weights, "head.bias": mask_bias(weights["head.bias"], tokenizer.masked_ids(has_documents))}
 
 
-def _with_rows(checkpoint: Checkpoint, rows: np.ndarray) -> Tensors:
-    """Return the weights with a row for each new id: in the embedding one as large as the others, in the head small.
+def _grow_weights(checkpoint: Checkpoint, old_ids: np.ndarray) -> Tensors:
+    """Return the weights with a row for each new id.
 
-    A new character is as unlikely at first as the least likely one that the model knows.
+    The new rows of the embedding are random and as large as the others. The new rows of the head are zero, and their
+    bias is the lowest of the others, so a new character is as unlikely at first as the least likely known character.
+
+    Args:
+        checkpoint: The model.
+        old_ids: The old id of each id, −1 for a new one, [V].
     """
     weights = dict(checkpoint.weights)
     rng = np.random.default_rng(0)
-    new = rows < 0
+    is_new = old_ids < 0
     for name in ("embedding.weight", "head.weight", "ngrams.head"):
         if name in weights:
             old = weights[name]
             scale = float(old.std()) if name == "embedding.weight" else 0.0
-            made = rng.normal(0.0, scale, (len(rows), old.shape[1])).astype(old.dtype)
-            made[~new] = old[rows[~new]]
-            weights[name] = made
+            grown = rng.normal(0.0, scale, (len(old_ids), old.shape[1])).astype(old.dtype)
+            grown[~is_new] = old[old_ids[~is_new]]
+            weights[name] = grown
     bias = weights["head.bias"]
-    weights["head.bias"] = np.where(new, bias[2:].min(initial=0.0), bias[np.maximum(rows, 0)]).astype(bias.dtype)
+    weights["head.bias"] = np.where(is_new, bias[2:].min(initial=0.0), bias[np.maximum(old_ids, 0)]).astype(bias.dtype)
     return weights

@@ -1,190 +1,280 @@
-"""The loop of a run: step after step, reports on the way, looks at validation.
+"""Run the training loop: make steps, report the progress, and validate the model.
 
-steps ──▶ Progress … ──▶ a look is due ──▶ Evaluated, state saved ──▶ steps …
-                             │
-                             └─ due by the number of ids read, never by seconds: the same steps, the same looks
+steps ──▶ Progress … ──▶ validation is due ──▶ Evaluated, state saved ──▶ steps …
+
+A validation is due after a number of training ids, never after a time. So runs with the same steps make the same
+validations. Importing this module loads torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import torch
+
+from chargen.cells.weights import mask_bias
 from chargen.checkpoint import Tensors
+from chargen.data.batches import BatchSource
 from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import DivergenceError, StoppedError
-from chargen.networks.torch_runtime import ThreadTuner
+from chargen.networks.network import Network
+from chargen.networks.torch_runtime import ThreadTuner, keep_freed_memory
+from chargen.text.documents import NONE
 from chargen.training.budget import Budget
 from chargen.training.events import Evaluated, Progress
 from chargen.training.saving import RunSaver
+from chargen.training.state import TrainingState
 from chargen.training.trainer import Trainer
-from chargen.training.validation import ids_read, loss_nats_per_char
+from chargen.training.validation import loss_nats_per_char, num_ids_read
 
-TOKENS_BETWEEN_VALIDATIONS = (
-    6  #: training ids for each id of a look: reading costs about a third of learning, so a look < 10 %
-)
-VOCAB_LEARNED_WHOLE = 1000  #: of a larger one, learning takes a part (`nets/sampled.py`), and a look costs as much more
-STEPS_BETWEEN_VALIDATIONS = 50  #: at least: of a tiny text a look costs more than its few ids, for the files it writes
-REPORT_EVERY_S = 0.5
+# Training ids per validation id. Reading an id takes about a third of training on it, so validation takes less than
+# 10 % of the time.
+TOKENS_BETWEEN_VALIDATIONS = 6
+# With a larger vocabulary, a training step computes only a part of the softmax (`networks/sampled_softmax.py`), but
+# validation computes all of it. Validations are then rarer by the same factor.
+MAX_FULL_SOFTMAX_VOCAB = 1000
+# Minimum number of steps between validations. For a tiny text, writing the files takes longer than reading the ids.
+STEPS_BETWEEN_VALIDATIONS = 50
+REPORT_EVERY_S = 0.5  #: seconds between progress reports
 
 
-class Loop:
-    """A run between its first step and its last.
+class TrainingLoop:
+    """Runs the steps of a training run.
 
     Args:
-        trainer: makes the steps.
-        keeper: puts the best model and the state on disk.
-        clock: says how much is done.
-        history: the looks of earlier sittings.
-        save_every_s: seconds after which the state is on disk again, whether or not a look was due.
-        keeps_beginning: whether the weights before the first step are a model that may be the best.
+        trainer: Makes the steps.
+        saver: Writes the best model and the training state to disk.
+        budget: Measures how much of the run is done.
+        history: The validations before the run was resumed; new ones are appended.
+        save_every_s: Maximum number of seconds between two saves of the training state.
+        has_initial_model: Whether the initial weights come from a trained model, which may stay the best one.
     """
 
     def __init__(
         self,
         trainer: Trainer,
         saver: RunSaver,
-        clock: Budget,
+        budget: Budget,
         history: list[dict[str, float]],
         save_every_s: float,
-        keeps_beginning: bool = False,
+        has_initial_model: bool = False,
     ) -> None:
-        self.keeps_beginning = keeps_beginning
-        self.trainer, self.saver, self.clock, self.history = trainer, saver, clock, history
+        self.trainer = trainer
+        self.saver = saver
+        self.budget = budget
+        self.history = history
         self.engine = TorchEngine(trainer.network)
-        self.meter = ThroughputMeter(trainer, clock, saver.data.ids_per_char)
-        self.threads = ThreadTuner(adapt=clock.budget_s is not None and trainer.config.device == "cpu")
-        self.halted = False  #: ended before its time
-        self.save_every_s, self._saved_at_s = save_every_s, clock.elapsed_s()
+        self.meter = ThroughputMeter(trainer, budget, saver.data.ids_per_char)
+        self.threads = ThreadTuner(adapt=budget.budget_s is not None and trainer.config.device == "cpu")
+        self.is_interrupted = False  #: whether the run ended before its last step
+        self._has_initial_model = has_initial_model
+        self._save_every_s = save_every_s
+        self._saved_at_s = budget.elapsed_s()
 
     def reports(self, stop: Callable[[], bool], stop_after: int | None) -> Iterator[Progress | Evaluated]:
-        """Make the steps, until the run is done, `stop()` says so, or `stop_after` steps are made.
+        """Make steps until the run is done, `stop()` returns True, or `stop_after` steps are made.
 
         Raises:
-            DivergenceError: the loss is not finite; the best model before that is on disk.
-            StorageError: the model or the state cannot be written.
+            DivergenceError: If the loss is not finite. The best model before that is on disk.
+            StorageError: If the model or the training state cannot be written.
+            StoppedError: If the run was to replace another run and was stopped before its first validation.
         """
         try:
             yield from self._steps(stop, stop_after)
         finally:
-            self.saver.writer.wait()
+            self.saver.background.wait()
 
     def _steps(self, stop: Callable[[], bool], stop_after: int | None) -> Iterator[Progress | Evaluated]:
-        trainer, clock, meter = self.trainer, self.clock, self.meter
+        trainer, budget, meter = self.trainer, self.budget, self.meter
         if not trainer.step:
-            if self.keeps_beginning:
-                self._measure()
-            self._save_state()  # whoever pulls the plug from now on can go on
-        # A budget that loading torch has used up still gives a model: of one step.
-        done = clock.progress(trainer.step) >= 1.0 and self.saver.best_step > 0
-        while not (done or self.halted):
-            looks_before = self._looks_due()
+            if self._has_initial_model:
+                self._evaluate()
+            self._save_state()  # if the process is killed from now on, the run can be resumed
+        # If loading torch has used up the whole budget, one step is made, so that there is a model.
+        is_done = budget.progress(trainer.step) >= 1.0 and self.saver.best_step > 0
+        while not (is_done or self.is_interrupted):
+            validations_before = self._num_validations_due()
             try:
-                trainer.train_step(clock.progress(trainer.step))
+                trainer.train_step(budget.progress(trainer.step))
             except DivergenceError as error:
-                yield from self._keep_last_good(error)
-            done = clock.progress(trainer.step) >= 1.0
-            stopped = not done and stop()
-            self.halted = stopped or (not done and trainer.step == stop_after)
-            due = done or self._looks_due() > looks_before
-            if stopped and not due and self.saver.replaces:
+                yield from self._validate_and_raise(error)
+            is_done = budget.progress(trainer.step) >= 1.0
+            is_stopped = not is_done and stop()
+            self.is_interrupted = is_stopped or (not is_done and trainer.step == stop_after)
+            validation_due = is_done or self._num_validations_due() > validations_before
+            if is_stopped and not validation_due and self.saver.is_replacing:
                 raise StoppedError(
-                    f"stopped before the first validation: the run {self.saver.run.name!r} stays as it was",
-                    "Nothing of the run that was to replace it is kept.",
+                    f"stopped before the first validation: the run {self.saver.run.name!r} is unchanged",
+                    "The new run that was to replace it was discarded.",
                 )
-            if due or self.halted or meter.seconds() > REPORT_EVERY_S:
+            if validation_due or self.is_interrupted or meter.elapsed_s() > REPORT_EVERY_S:
                 report = meter.report()
                 self.saver.log(report)
-                if not due:  # a short span says little
+                if not validation_due:  # an interval that a validation ends can be too short to measure the speed
                     self.threads.observe(report.chars_per_s)
                 yield report
-            if self.halted and not due:  # a look that only the interruption brings is no part of the state
+            if self.is_interrupted and not validation_due:
+                # Saved before the extra validation: a run that is never stopped does not make it.
                 self._save_state()
-            if self.halted or due:
-                yield self.look()
-            if due or clock.elapsed_s() - self._saved_at_s > self.save_every_s:
+            if self.is_interrupted or validation_due:
+                yield self.validate()
+            if validation_due or budget.elapsed_s() - self._saved_at_s > self._save_every_s:
                 self._save_state()
 
-    def look(self) -> Evaluated:
-        """Measure the model as it is, keep it if it is the best so far, and report."""
+    def validate(self) -> Evaluated:
+        """Evaluate the current model, save it if it is the best so far, and return a report."""
         trainer = self.trainer
-        loss, best, weights = self._measure()
+        loss, is_best, weights = self._evaluate()
         report = Evaluated(
             step=trainer.step,
             epoch=trainer.epoch,
-            elapsed_s=self.clock.elapsed_s(),
-            train_loss_nats_per_char=trainer.since_look.take() * self.saver.data.ids_per_char,
+            elapsed_s=self.budget.elapsed_s(),
+            train_loss_nats_per_char=trainer.since_validation.pop() * self.saver.data.ids_per_char,
             val_loss_nats_per_char=loss,
-            best=best,
+            best=is_best,
             checkpoint=self.saver.checkpoint(weights, {"step": trainer.step}),
         )
         self.history.append({"step": report.step, "train": report.train_loss_nats_per_char, "val": loss})
         self.saver.log(report)
-        self.meter.resume()
+        self.meter.start_interval()
         return report
 
-    def _measure(self) -> tuple[float, bool, Tensors]:
-        """Return (loss of the model as it is, whether it is the best so far and kept, its weights)."""
-        data, before = self.saver.data, self.clock.elapsed_s()
+    def _evaluate(self) -> tuple[float, bool, Tensors]:
+        """Return (validation loss of the current model in nats per character, whether it is the best, its weights)."""
+        data = self.saver.data
+        start_s = self.budget.elapsed_s()
         loss = loss_nats_per_char(self.engine, data, data.val[0])
         weights = self.trainer.network.export_weights()
-        best = self.saver.offer(loss, self.trainer.step, weights)
-        self.clock.looked(ids_read(len(data.val[0].ids)), self.clock.elapsed_s() - before)
-        return loss, best, weights
+        is_best = self.saver.save_if_best(loss, self.trainer.step, weights)
+        self.budget.record_validation(num_ids_read(len(data.val[0].ids)), self.budget.elapsed_s() - start_s)
+        return loss, is_best, weights
 
-    def _looks_due(self) -> int:
-        """Return how many looks are due by now."""
-        stream, look = self.trainer.stream, len(self.saver.data.val[0].ids)
-        fewest = STEPS_BETWEEN_VALIDATIONS * stream.ids_per_epoch // stream.windows_per_epoch
-        dearer = max(1.0, self.saver.model.vocab_size / VOCAB_LEARNED_WHOLE)
-        return self.trainer.ids_seen // max(1, fewest, int(TOKENS_BETWEEN_VALIDATIONS * look * dearer))
+    def _num_validations_due(self) -> int:
+        """Return how many validations should have been made by now."""
+        batches = self.trainer.batches
+        num_val_ids = len(self.saver.data.val[0].ids)
+        min_ids = STEPS_BETWEEN_VALIDATIONS * batches.ids_per_epoch // batches.windows_per_epoch
+        cost_factor = max(1.0, self.saver.model.vocab_size / MAX_FULL_SOFTMAX_VOCAB)
+        interval = max(1, min_ids, int(TOKENS_BETWEEN_VALIDATIONS * num_val_ids * cost_factor))
+        return self.trainer.ids_seen // interval
 
     def _save_state(self) -> None:
-        self._saved_at_s = self.clock.elapsed_s()
-        self.saver.save_state(self.trainer, self.clock, self.history)
-        self.meter.resume()
+        self._saved_at_s = self.budget.elapsed_s()
+        self.saver.save_state(self.trainer, self.budget, self.history)
+        self.meter.start_interval()
 
-    def _keep_last_good(self, error: DivergenceError) -> Iterator[Evaluated]:
-        """Take a look at what there was before the step that diverged, then say so."""
+    def _validate_and_raise(self, error: DivergenceError) -> Iterator[Evaluated]:
+        """Validate the model before the step that diverged, then raise the error."""
         if self.trainer.step:
-            yield self.look()
-        kept = f"The best model before that is {self.saver.run.model}." if self.saver.best_weights else ""
-        raise DivergenceError(error.message, f"{kept} {error.hint}".strip()) from error
+            yield self.validate()
+        saved = f"The best model before that is {self.saver.run.model_path}." if self.saver.best_weights else ""
+        raise DivergenceError(error.message, f"{saved} {error.hint}".strip()) from error
 
 
 class ThroughputMeter:
-    """Training loss and speed since the last report, and the speed of the whole sitting."""
+    """Measures the training loss and the speed since the last report, and the speed since the start of the process.
 
-    def __init__(self, trainer: Trainer, clock: Budget, ids_per_char: float) -> None:
-        self.trainer, self.clock, self.ids_per_char = trainer, clock, ids_per_char
-        self.first_ids, self.training_s = trainer.ids_seen, 0.0
-        self.resume()
+    Args:
+        trainer: Counts the ids and sums the losses.
+        budget: The clock.
+        ids_per_char: Mean number of token ids per character.
+    """
 
-    def resume(self) -> None:
-        """Begin a new span; what a look took does not count as training."""
-        self._since, self._since_ids = self.clock.elapsed_s(), self.trainer.ids_seen
+    def __init__(self, trainer: Trainer, budget: Budget, ids_per_char: float) -> None:
+        self._trainer = trainer
+        self._budget = budget
+        self._ids_per_char = ids_per_char
+        self._first_ids = trainer.ids_seen
+        self._training_s = 0.0  # of all finished intervals
+        self.start_interval()
 
-    def seconds(self) -> float:
-        return self.clock.elapsed_s() - self._since
+    def start_interval(self) -> None:
+        """Start a new interval. It is called after each validation and save, whose time is not training time."""
+        self._interval_start_s = self._budget.elapsed_s()
+        self._interval_first_ids = self._trainer.ids_seen
+
+    def elapsed_s(self) -> float:
+        """Return the seconds since the start of the interval."""
+        return self._budget.elapsed_s() - self._interval_start_s
 
     def report(self) -> Progress:
-        trainer, ids = self.trainer, self.trainer.ids_seen - self._since_ids
-        seconds = max(1e-9, self.seconds())
-        loss = trainer.recent.take() * self.ids_per_char
-        self.training_s += seconds
-        self.clock.trained(ids, seconds)
-        self.resume()
-        progress = self.clock.progress(trainer.step)
-        steps_per_s = ids / seconds * trainer.stream.windows_per_epoch / trainer.stream.ids_per_epoch
+        """End the interval, start the next one, and return a report."""
+        trainer = self._trainer
+        num_ids = trainer.ids_seen - self._interval_first_ids
+        seconds = max(1e-9, self.elapsed_s())
+        loss = trainer.recent.pop() * self._ids_per_char
+        self._training_s += seconds
+        self._budget.record_training(num_ids, seconds)
+        self.start_interval()
+        progress = self._budget.progress(trainer.step)
+        steps_per_s = num_ids / seconds * trainer.batches.windows_per_epoch / trainer.batches.ids_per_epoch
         return Progress(
             step=trainer.step,
             progress=progress,
             epoch=trainer.epoch,
-            elapsed_s=self.clock.elapsed_s(),
-            remaining_s=self.clock.remaining_s(trainer.step, steps_per_s),
-            chars_per_s=ids / seconds / self.ids_per_char,
+            elapsed_s=self._budget.elapsed_s(),
+            remaining_s=self._budget.remaining_s(trainer.step, steps_per_s),
+            chars_per_s=num_ids / seconds / self._ids_per_char,
             loss_nats_per_char=loss,
             learning_rate=trainer.learning_rate,
         )
 
     def chars_per_s(self) -> float:
-        return (self.trainer.ids_seen - self.first_ids) / max(1e-9, self.training_s) / self.ids_per_char
+        """Return the mean training speed since the start of the process, in characters per second."""
+        num_ids = self._trainer.ids_seen - self._first_ids
+        return num_ids / max(1e-9, self._training_s) / self._ids_per_char
+
+
+def build_loop(
+    batches: BatchSource,
+    saver: RunSaver,
+    budget: Budget,
+    saved: TrainingState | None,
+    weights: Tensors | None,
+    save_every_s: float,
+) -> TrainingLoop:
+    """Build the network, trainer and loop of a run: new, or as they were when the run was stopped.
+
+    Args:
+        batches: The training data.
+        saver: Writes the files of the run.
+        budget: The clock of the run.
+        saved: The training state of the run to resume, or None.
+        weights: The weights of an initial model, or None for random ones.
+        save_every_s: Maximum number of seconds between two saves of the training state.
+
+    Raises:
+        ModelError: If the saved state belongs to another network or text.
+    """
+    keep_freed_memory()
+    generator = torch.Generator().manual_seed(saver.train.seed)
+    network = Network(saver.model, generator).to(saver.train.device)
+    if weights:
+        network.import_weights(weights)
+    if saver.train.device == "cuda":
+        network.pack()
+        torch.set_float32_matmul_precision("high")  # TF32, which cuDNN's kernels use by default
+    trainer = Trainer(network, batches, saver.train)
+    history: list[dict[str, float]] = []
+    if saved:
+        trainer.restore(saved.tensors, saved.trainer)
+        saver.restore(saved)
+        budget.previous_s = saved.elapsed_s
+        budget.first_step_s = saved.first_step_s
+        history = list(saved.history)
+    _mask_impossible_ids(network, saver)
+    return TrainingLoop(trainer, saver, budget, history, save_every_s, has_initial_model=weights is not None)
+
+
+@torch.no_grad()
+def _mask_impossible_ids(network: Network, saver: RunSaver) -> None:
+    """Mask the ids that cannot occur, in the network and in the best weights so far.
+
+    Training states of earlier versions have no mask. A state that has one does not change.
+    """
+    masked = saver.data.tokenizer.masked_ids(saver.data.config.documents != NONE)
+    bias = network.weight("head.bias")
+    bias.copy_(torch.from_numpy(mask_bias(bias.detach().cpu().numpy(), masked)))
+    if saver.best_weights:
+        best = mask_bias(saver.best_weights["head.bias"], masked)
+        saver.best_weights = {**saver.best_weights, "head.bias": best}

@@ -1,21 +1,24 @@
-"""The learning rate over a run: a rise over the warm-up, then half a cosine down (Loshchilov & Hutter 1608.03983).
+"""Optimize the weights: a learning rate schedule, AdamW, and a sparse Adagrad for the n-gram table.
 
-AdamW (Loshchilov & Hutter 1711.05101), with weight decay on the matrices alone.
+The schedule is a linear warm-up followed by half a cosine (Loshchilov & Hutter 2016, arXiv:1608.03983).
+
+AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) applies weight decay to the matrices only:
 
     m ← β1 m + (1 − β1) g        v ← β2 v + (1 − β2) g²        m̂, v̂: divided by 1 − βᵗ
     w ← w − η (m̂ / (√v̂ + ε) + λ w)
 
-The update is torch's fused kernel. What is ours is that the moments are plain tensors with names, to be saved and put
-back; and that the class `torch.optim.AdamW` is not needed: to make one loads torch's compiler, which takes about as
-long as importing torch (3.1 s beside 3.3 s, on a busy machine).
+The update itself is torch's fused kernel. `torch.optim.AdamW` is not used for two reasons: here the moments are plain
+tensors with names, which can be saved and restored; and creating a `torch.optim.AdamW` loads torch's compiler, which
+takes about as long as importing torch (3.1 s against 3.3 s, on a busy machine).
 
-The rule for the table of n-grams, of which a window reads a few thousand rows of a hundred thousand.
+The n-gram table has about a hundred thousand rows, of which a window reads a few thousand. Its rule is Adagrad (Duchi,
+Hazan & Singer 2011) with one accumulator G per row:
 
-    G_r ← G_r + Σ mean g²        w_r ← w_r − η Σ g / √(δ + G_r)        g: the gradient of one place where r was read,
-                                                                       of the sum of the window's losses
-Adagrad (Duchi, Hazan & Singer 2011) with one G for a row, and steps made smaller until a row was read some dozens of
-times (δ). A row that was not read stays as it is, so that the others need not be looked at. Adam would move a row that
-is seldom read by its whole rate each time: with it, n-grams were learned by heart (`benchmarks/LOG.md`).
+    G_r ← G_r + Σ mean g²        w_r ← w_r − η Σ g / √(δ + G_r)        g: gradient of the window's summed loss at
+                                                                       one position where row r was read
+The constant δ keeps the steps small until a row has been read some dozens of times. Rows that were not read do not
+change, so no step touches the whole table. Adam would move a rarely read row by its full learning rate each time; with
+Adam, the n-grams overfitted (`benchmarks/LOG.md`).
 """
 
 from __future__ import annotations
@@ -30,14 +33,20 @@ from torch.optim.adamw import adamw
 from chargen.config import TrainConfig
 from chargen.networks.network import NGRAM_TABLE, Network
 
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  #: AdamW's state for each parameter
+EPSILON = 1e-8
+NGRAM_RATE_FACTOR = 5.0  #: learning rate of the n-gram table divided by that of the other weights
+NGRAM_DAMPING = 5.0  #: δ
+SQUARES = "squares"  #: name of the accumulator G in a training state
+
 
 def learning_rate_factor(progress: float, warmup: float, final: float) -> float:
-    """Return the share of the peak rate at a point of the run.
+    """Return the learning rate at a point of the run, as a share of the peak.
 
     Args:
-        progress: how much of the run is done, 0 to 1: of its steps, or of its time.
-        warmup: share of the run over which the rate rises from 0, linearly.
-        final: share of the peak that the decay ends at.
+        progress: Completed share of the run, 0 to 1, in steps or in time.
+        warmup: Share of the run during which the learning rate rises linearly from 0.
+        final: Share of the peak at the end of the run.
 
     >>> [round(learning_rate_factor(p, 0.1, 0.0), 2) for p in (0.05, 0.1, 0.55, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
@@ -48,16 +57,12 @@ def learning_rate_factor(progress: float, warmup: float, final: float) -> float:
     return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * decayed))
 
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")  #: what is remembered of each weight
-EPSILON = 1e-8
-
-
 class AdamW:
-    """The optimizer of a network's parameters, but for the table of n-grams (`rows.py`).
+    """Optimizes all parameters of a network except the n-gram table.
 
     Args:
-        network: its parameters are changed in place by each step.
-        config: β1, β2 and the weight decay.
+        network: The network; each step changes its parameters in place.
+        config: The training settings: β1, β2, weight decay, device.
     """
 
     def __init__(self, network: nn.Module, config: TrainConfig) -> None:
@@ -74,9 +79,9 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """Move every parameter against its gradient."""
-        for matrices, weight_decay in ((True, self._config.weight_decay), (False, 0.0)):
-            names = [name for name, p in self._parameters.items() if (p.ndim == 2) == matrices]
+        """Update every parameter with its gradient."""
+        for is_matrix, weight_decay in ((True, self._config.weight_decay), (False, 0.0)):
+            names = [name for name, p in self._parameters.items() if (p.ndim == 2) == is_matrix]
             adamw(
                 params=[self._parameters[name] for name in names],
                 grads=[gradient for name in names if (gradient := self._parameters[name].grad) is not None],
@@ -95,16 +100,16 @@ class AdamW:
             )
 
     def parameters(self) -> list[Tensor]:
-        """Return what is optimized."""
+        """Return the parameters that are optimized."""
         return list(self._parameters.values())
 
     def clear_gradients(self) -> None:
-        """Forget the gradients, before the next are computed."""
+        """Remove the gradients of the last step."""
         for parameter in self._parameters.values():
             parameter.grad = None
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return a copy of every moment, as "exp_avg.head__bias"."""
+        """Return a copy of every moment under a name such as "exp_avg.head__bias"."""
         return {
             f"{moment}.{name}": np.atleast_1d(value.cpu().numpy().copy())
             for moment in MOMENTS
@@ -113,59 +118,60 @@ class AdamW:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, np.ndarray]) -> None:
-        """Put back what `tensors()` returned.
+        """Restore the moments that `tensors()` returned.
 
         Raises:
-            KeyError: a moment is missing.
+            KeyError: If a moment is missing.
         """
         for moment in MOMENTS:
             for name, value in self._moments[moment].items():
                 value.copy_(torch.from_numpy(tensors[f"{moment}.{name}"].copy()).reshape(value.shape))
 
 
-RATE, DAMPING = 5.0, 5.0  #: η over the rate of the other weights; δ
-SQUARES = "squares"  #: what is remembered
-
-
 class SparseAdagrad:
-    """The optimizer of a network's table, if it has one.
+    """Optimizes the n-gram table of a network; it does nothing if the network has none.
 
     Args:
-        network: its table is changed in place by each step.
-        ids: of a window, whose mean loss the gradient is of.
+        network: The network; each step changes its table in place.
+        num_ids: Number of ids in a window. It scales the gradient of the mean loss to that of the summed loss.
     """
 
-    def __init__(self, network: Network, ids: int) -> None:
+    def __init__(self, network: Network, num_ids: int) -> None:
         self._table = network.get_parameter(NGRAM_TABLE) if network.config.ngrams else None
-        self._ids = ids
+        self._num_ids = num_ids
         self._squares = torch.zeros(0) if self._table is None else self._table.new_zeros(len(self._table))
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """Move the rows that were read against their gradient, and forget it."""
+        """Update the rows that were read, and remove the gradient."""
         if self._table is None or self._table.grad is None:
             return
-        gradient, self._table.grad = self._table.grad, None
+        gradient = self._table.grad
+        self._table.grad = None
         if gradient.is_sparse:
-            rows, values = gradient._indices()[0], gradient._values() * self._ids  # [N], [N, D], a row once or often
+            # [N] and [N, D]; a row that was read several times occurs several times.
+            rows = gradient._indices()[0]
+            values = gradient._values() * self._num_ids
             self._squares.index_add_(0, rows, values.square().mean(1))
-            scales = (DAMPING + self._squares[rows]).rsqrt_().mul_(-RATE * learning_rate)
-            self._table.index_add_(0, rows, values * scales[:, None])  # in order; `index_put_` adds as threads come
-        else:  # of a device without sparse tensors, where the places of a row are one
-            gradient = gradient * self._ids
+            scales = (NGRAM_DAMPING + self._squares[rows]).rsqrt_().mul_(-NGRAM_RATE_FACTOR * learning_rate)
+            # `index_add_` adds in a fixed order; the order of `index_put_` depends on the threads.
+            self._table.index_add_(0, rows, values * scales[:, None])
+        else:  # a device without sparse tensors: the gradients of a row are already summed
+            gradient = gradient * self._num_ids
             self._squares += gradient.square().mean(1)
-            self._table.sub_(RATE * learning_rate * gradient / (DAMPING + self._squares).sqrt()[:, None])
+            step = NGRAM_RATE_FACTOR * learning_rate * gradient / (NGRAM_DAMPING + self._squares).sqrt()[:, None]
+            self._table.sub_(step)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return a copy of what is remembered."""
+        """Return a copy of the accumulator."""
         return {} if self._table is None else {f"{SQUARES}.{NGRAM_TABLE}": self._squares.cpu().numpy().copy()}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, np.ndarray]) -> None:
-        """Put back what `tensors()` returned.
+        """Restore the accumulator that `tensors()` returned.
 
         Raises:
-            KeyError: it is missing.
+            KeyError: If it is missing.
         """
         if self._table is not None:
             self._squares.copy_(torch.from_numpy(tensors[f"{SQUARES}.{NGRAM_TABLE}"].copy()))

@@ -1,200 +1,235 @@
-"""Which network, and how it is trained, for a corpus, a budget and a device: everything the person did not choose.
+"""Choose the settings of a run that the user left open, from the corpus, the length of the run and the device.
 
-The rule; what was measured is in `benchmarks/LOG.md`:
+The rules in short; `benchmarks/LOG.md` has the measurements behind them:
 
-    cell      mgru: on a CPU the best for its time; gru on a GPU, which has a kernel for it
-    hidden    the largest size of which the run reads enough ids for each weight, and that the text can fill
-    members   as many as leave each the text often enough: twice the time gives √2 of both; smaller than one alone
-    n-grams   of up to six characters beside the layers; the more often the text is read, the more of them are dropped,
-              and the shorter they are, or they would be learned by heart; none of a text that is read dozens of times
-    lanes     64 of 24 ids; where the text is read often, of 48, and only so many that there are steps enough
-    rate      1e-2 with a low β1: early steps point in changing directions, and it forgets a bad one fast; less for
-              a model that learns on, the less the text has to teach it
-    dropout   grows with the number of times that the text will be read, and so does the weight decay, from ten on
+    cell            mgru on a CPU, where it is the best for its time; gru on a GPU, which has a kernel for it
+    hidden size     the largest one for which the run reads enough ids per weight and the text has enough ids
+    members         ensemble members: twice the reading gives √2 times as many members, each of which reads √2 times as
+                    many ids; a member is smaller than a single network
+    n-grams         hashed n-grams of up to six characters beside the layers. The more often the text is read, the
+                    higher their dropout rate and the shorter they are, since they would overfit; none if it is read
+                    dozens of times
+    batch           64 rows of 24 ids; 48 ids if the text is read often, and fewer rows if there would be too few steps
+    learning rate   1e-2, with a low β1: the direction of early steps changes quickly, and a low β1 forgets a bad one
+                    quickly. Lower for an initial model, the less a new text differs from its own
+    dropout         rises with the number of times that the text is read; so does the weight decay, from ten times on
 
-How many ids a run by time will read is worked out from how fast this machine trains, measured (`speed.py`).
+The number of ids that a run with a time budget can read follows from the measured speed of the machine
+(`calibration.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 
-FLOPS_PER_WEIGHT = 6  #: and id: a product and a sum, each forward, for the input's gradient and for the weight's
-HEAD_ROWS = 500  #: of the head of a large vocabulary that an id is learned with, about (`nets/sampled.py`)
-READ_PER_WEIGHT = 10.0  #: ids read for each recurrent weight: fewer leave a large network half taught
-READ_PER_WEIGHT_ALONE = 4.5  #: the same where no n-grams do a part of the work
-LETTERS, HEAD_SHARE = 256, 0.5  #: of a vocabulary larger than that, rows of the head count for half as weights to teach
-WEIGHTS_PER_ROOT = 900  #: most recurrent weights for the square root of the ids of text: more learn it by heart
-MEMBERS_PER_ROOT = 420  #: the same of a member, when there are several
-EPOCHS_OF_ONE = 2  #: members are the square root of the epochs of a single one over this
+FLOPS_PER_WEIGHT = 6  #: per id: a product and a sum, each in the forward pass and in the gradients of input and weight
+SAMPLED_HEAD_ROWS = 500  #: approximate rows of a large head that a step computes (`networks/sampled_softmax.py`)
+
+# Network size
+MIN_IDS_PER_WEIGHT = 10.0  #: ids read per recurrent weight; with fewer, a large network stays undertrained
+MIN_IDS_PER_WEIGHT_NO_NGRAMS = 4.5  #: the same without n-grams, which do a part of the work
+SMALL_VOCAB, HEAD_SHARE = 256, 0.5  #: rows of the head beyond this vocabulary size count as this share of their weights
+MAX_WEIGHTS_PER_SQRT_ID = 900  #: recurrent weights per square root of the training ids; a larger network overfits
+MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble members
+HIDDEN_SIZES = range(32, 2049, 32)
+MAX_EMBEDDING_DIM = 64
+EPOCHS_PER_SQUARED_MEMBER = 2  #: the number of members is √(epochs of a single member / this)
 MAX_MEMBERS = 4
-EPOCHS_BY_HEART = 2.5  #: so often a text is read before a network begins to have it by heart
-DROPOUT_FOR_TWICE, MAX_DROPOUT = 0.055, 0.3
-DECAY_OF_AN_EPOCH, MIN_DECAY, MAX_DECAY = 0.01, 0.1, 0.3
-LONG_NGRAMS, EPOCHS_OF_LONG = 6, 7.0  #: up to that n, up to so many readings;
-SHORT_NGRAMS, EPOCHS_OF_SHORT = 4, 35.0  #: then up to that, and beyond so many none
-NGRAM_DROPOUT_OF_AN_EPOCH, MAX_NGRAM_DROPOUT = 0.1, 0.6
-IDS_PER_NGRAM_ROW, MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 8, 1 << 8, 1 << 16  #: of text, for each row of each n
-RATE, MIN_RATE = 1e-2, 3e-4
-BETAS = {"beta1": 0.5, "beta2": 0.99}
-ALL_NEW = 250_000.0  #: nats that a text has to teach a model, from which on it is taught at the full rate
-SIZES = range(32, 2049, 32)
-MIN_STEPS = 1_000  #: that a run should have before its steps are made larger
+
+# Regularization
+OVERFITTING_EPOCHS = 2.5  #: a text that is read more often than this begins to be memorized
+DROPOUT_PER_DOUBLING, MAX_DROPOUT = 0.055, 0.3
+WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.01, 0.3
+LONG_NGRAMS, MAX_LONG_NGRAM_EPOCHS = 6, 7.0  #: longest n-grams, up to this number of epochs
+SHORT_NGRAMS, MAX_SHORT_NGRAM_EPOCHS = 4, 35.0  #: the same for more epochs; beyond, there are no n-grams
+NGRAM_DROPOUT_PER_EPOCH, MAX_NGRAM_DROPOUT = 0.1, 0.6
+IDS_PER_NGRAM_ROW = 8  #: training ids per row of the hash table of each n
+MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 16
+
+# Steps
+MIN_LEARNING_RATE = 3e-4
+FULL_RATE_EXCESS_NATS = 250_000.0  #: an initial model is trained at the full learning rate from this excess loss on
+MIN_STEPS = 1_000  #: minimum number of steps of a run; smaller batches are used to reach it
+LONG_SEQ_LEN = 48  #: for a text that is read often
+GPU_BATCH_SIZE, GPU_SEQ_LEN = 128, 64
 
 
-def choose(
-    num_train_ids: int,
-    vocab_size: int,
-    length: Mapping[str, Any],
-    device: str,
-    model_choices: Mapping[str, Any],
-    train_choices: Mapping[str, Any],
-    flops: float = 0.0,
-    new_nats: float | None = None,
-) -> tuple[ModelConfig, TrainConfig]:
-    """Return the settings of a run.
+@dataclass(frozen=True)
+class RecipeInputs:
+    """What the recipe knows about a run."""
 
-    Args:
-        num_train_ids: how much there is to learn from.
-        vocab_size: of the tokenizer.
-        length: one of {"budget_s": …}, {"steps": …}, {"epochs": …}.
-        device: "cpu", "cuda" or "mps".
-        model_choices: what the person chose of `ModelConfig`; it stands.
-        train_choices: what the person chose of `TrainConfig`; it stands.
-        flops: floating-point operations that a run by time can make in its matrix products.
-        new_nats: that the text has to teach the model which the run begins from (`novelty.py`), if it begins from one.
+    num_train_ids: int
+    vocab_size: int
+    length: Mapping[str, Any]  #: one of {"budget_s": …}, {"steps": …}, {"epochs": …}
+    device: str  #: "cpu", "cuda" or "mps"
+    model: Mapping[str, Any] = field(default_factory=dict)  #: fields of `ModelConfig` that the user chose
+    train: Mapping[str, Any] = field(default_factory=dict)  #: fields of `TrainConfig` that the user chose
+    flops: float = 0.0  #: floating-point operations in matrix products that a run with a time budget can make
+    excess_loss_nats: float | None = None  #: of the initial model (`calibration.py`); None for a new network
+
+    @property
+    def cell(self) -> str:
+        """The name of the cell."""
+        return str(self.model.get("cell", default_cell(self.device)))
+
+    def recurrent_weights(self, hidden_size: int) -> int:
+        """Return the number of recurrent weights of a single ensemble member."""
+        return recurrent_weights(self.cell, int(self.model.get("num_layers", 1)), hidden_size)
+
+    def num_ids_read(self, hidden_size: int, num_members: int) -> float:
+        """Return the estimated number of ids that the run reads with a network of this size."""
+        if self.length.get("steps"):
+            batch_size = self.train.get("batch_size", TrainConfig.batch_size)
+            return float(self.length["steps"] * batch_size * self.train.get("seq_len", TrainConfig.seq_len))
+        if self.length.get("epochs"):
+            return float(self.length["epochs"] * self.num_train_ids)
+        head_rows = self.vocab_size if self.vocab_size <= 2 * SAMPLED_HEAD_ROWS else SAMPLED_HEAD_ROWS
+        weights = max(1, num_members * (self.recurrent_weights(hidden_size) + head_rows * hidden_size))
+        return self.flops / (FLOPS_PER_WEIGHT * weights)
+
+
+def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
+    """Return the settings of a run. The choices of the user are never changed.
 
     Raises:
-        ConfigError: a choice is out of range, or no cell has the chosen name.
+        ConfigError: If a choice is out of range, or if there is no cell of the chosen name.
     """
-    name = str(model_choices.get("cell", default_cell(device)))
-    layers = int(model_choices.get("num_layers", 1))
-
-    def weights(hidden: int) -> int:
-        return recurrent_weights(name, layers, hidden)
-
-    def reads(hidden: int, members: int) -> float:
-        rows = vocab_size if vocab_size <= 2 * HEAD_ROWS else HEAD_ROWS
-        products = max(1, members * (weights(hidden) + rows * hidden))  # the head is one too
-        return ids_read(num_train_ids, length, train_choices, flops / (FLOPS_PER_WEIGHT * products))
-
-    hidden, members = size(reads, weights, num_train_ids, vocab_size, model_choices)
-    epochs = reads(hidden, members) / max(1, num_train_ids)
+    CELLS.get(inputs.cell)  # raises if there is none
+    hidden_size, num_members = network_size(inputs)
+    num_ids_read = inputs.num_ids_read(hidden_size, num_members)
+    epochs = num_ids_read / max(1, inputs.num_train_ids)
     model = {
-        "vocab_size": vocab_size,
-        "cell": name,
-        "hidden_size": hidden,
-        "embedding_dim": hidden if model_choices.get("tie_weights") else min(64, hidden),
-        "members": members,
-        **ngrams(num_train_ids, epochs),
+        "vocab_size": inputs.vocab_size,
+        "cell": inputs.cell,
+        "hidden_size": hidden_size,
+        "embedding_dim": hidden_size if inputs.model.get("tie_weights") else min(MAX_EMBEDDING_DIM, hidden_size),
+        "ensemble_size": num_members,
+        "ngrams": ngram_order(epochs),
+        "ngram_rows": ngram_rows(inputs.num_train_ids),
+        "ngram_dropout": ngram_dropout(epochs),
         "dropout": dropout(epochs),
         "weight_dropout": dropout(epochs),
-        **model_choices,
+        **inputs.model,
     }
     train = {
-        **lanes(reads(hidden, members), epochs, device),
-        "learning_rate": rate(new_nats),
-        "warmup": 0.05,
-        "weight_decay": decay(epochs),
-        **BETAS,
-        "device": device,
-        **length,
-        **train_choices,
+        "batch_size": batch_size(num_ids_read, epochs, inputs.device),
+        "seq_len": seq_len(epochs, inputs.device),
+        "learning_rate": learning_rate(inputs.excess_loss_nats),
+        "weight_decay": weight_decay(epochs),
+        "device": inputs.device,
+        **inputs.length,
+        **inputs.train,
     }
     return ModelConfig(**model), TrainConfig(**train)
 
 
-def size(
-    reads: Callable[[int, int], float],
-    weights: Callable[[int], int],
-    num_train_ids: int,
-    vocab_size: int,
-    choices: Mapping[str, Any],
-) -> tuple[int, int]:
-    """Return (hidden size, members).
+def network_size(inputs: RecipeInputs) -> tuple[int, int]:
+    """Return the hidden size and the number of ensemble members."""
+    single = largest_hidden_size(inputs, 1, MAX_MEMBER_WEIGHTS_PER_SQRT_ID)
+    epochs = inputs.num_ids_read(single, 1) / max(1, inputs.num_train_ids)
+    ideal = math.sqrt(max(0.0, epochs / EPOCHS_PER_SQUARED_MEMBER))
+    num_members = int(inputs.model.get("ensemble_size", round(max(1.0, min(MAX_MEMBERS, ideal)))))
+    weights_per_sqrt_id = MAX_WEIGHTS_PER_SQRT_ID if num_members == 1 else MAX_MEMBER_WEIGHTS_PER_SQRT_ID
+    return largest_hidden_size(inputs, num_members, weights_per_sqrt_id), num_members
+
+
+def largest_hidden_size(inputs: RecipeInputs, num_members: int, weights_per_sqrt_id: int) -> int:
+    """Return the hidden size that the user chose, or the largest one that is neither undertrained nor overfits.
 
     Args:
-        reads: (hidden, members) → how many ids a run reads with them.
-        weights: hidden → recurrent weights of a member.
-        num_train_ids: how much there is to learn from.
-        vocab_size: of the tokenizer.
-        choices: what the person chose.
+        inputs: What is known about the run.
+        num_members: Number of ensemble members.
+        weights_per_sqrt_id: Maximum number of recurrent weights per square root of the training ids.
     """
-
-    rows = HEAD_SHARE * max(0, vocab_size - LETTERS)
-    needed = READ_PER_WEIGHT if choices.get("ngrams", LONG_NGRAMS) else READ_PER_WEIGHT_ALONE
-
-    def largest(members: int, per_root: int) -> int:
-        def fits(hidden: int) -> bool:
-            enough = reads(hidden, members) >= needed * (weights(hidden) + rows * hidden)
-            return enough and weights(hidden) <= per_root * math.sqrt(num_train_ids)
-
-        return int(choices.get("hidden_size", max(filter(fits, SIZES), default=SIZES[0])))
-
-    epochs = reads(largest(1, MEMBERS_PER_ROOT), 1) / max(1, num_train_ids)
-    shared = math.sqrt(max(0.0, epochs / EPOCHS_OF_ONE))
-    members = int(choices.get("members", round(max(1.0, min(MAX_MEMBERS, shared)))))
-    return largest(members, WEIGHTS_PER_ROOT if members == 1 else MEMBERS_PER_ROOT), members
-
-
-def ids_read(num_train_ids: int, length: Mapping[str, Any], train_choices: Mapping[str, Any], in_time: float) -> float:
-    """Return how many ids a run of a length reads, about; `in_time` of them if it is one by time."""
-    if length.get("steps"):
-        return float(length["steps"] * train_choices.get("batch_size", 64) * train_choices.get("seq_len", 24))
-    return float(length["epochs"] * num_train_ids) if length.get("epochs") else in_time
+    if "hidden_size" in inputs.model:
+        return int(inputs.model["hidden_size"])
+    head_rows = HEAD_SHARE * max(0, inputs.vocab_size - SMALL_VOCAB)
+    has_ngrams = inputs.model.get("ngrams", LONG_NGRAMS)
+    ids_per_weight = MIN_IDS_PER_WEIGHT if has_ngrams else MIN_IDS_PER_WEIGHT_NO_NGRAMS
+    largest = HIDDEN_SIZES[0]
+    for hidden_size in HIDDEN_SIZES:
+        weights = inputs.recurrent_weights(hidden_size)
+        needed = ids_per_weight * (weights + head_rows * hidden_size)
+        is_trained = inputs.num_ids_read(hidden_size, num_members) >= needed
+        if is_trained and weights <= weights_per_sqrt_id * math.sqrt(inputs.num_train_ids):
+            largest = hidden_size
+    return largest
 
 
 def default_cell(device: str) -> str:
-    """Return the cell that learns most in its time on a device."""
+    """Return the cell that trains best in a given time on a device."""
     return "gru" if device == "cuda" else "mgru"
 
 
-def recurrent_weights(cell: str, num_layers: int, hidden: int) -> int:
-    """Return how many weights every id is multiplied with; the first layer's input product is a table.
+def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:
+    """Return how many weights each id is multiplied with; the input product of the first layer is a table look-up.
 
     Raises:
-        ConfigError: no cell has this name.
+        ConfigError: If there is no cell of this name.
     """
     kind = CELLS.get(cell)
-    return (num_layers * kind.num_gates + (num_layers - 1) * kind.num_input_gates) * hidden**2
+    return (num_layers * kind.num_gates + (num_layers - 1) * kind.num_input_gates) * hidden_size**2
 
 
-def lanes(ids_read: float, epochs: float, device: str) -> dict[str, int]:
-    """Return how many streams are read side by side, and how far the gradient flows back."""
+def batch_size(num_ids_read: float, epochs: float, device: str) -> int:
+    """Return the number of batch rows.
+
+    Args:
+        num_ids_read: Number of ids that the run reads.
+        epochs: How many times it reads the text.
+        device: "cpu", "cuda" or "mps".
+    """
     if device != "cpu":
-        return {"batch_size": 128, "seq_len": 64}
-    if epochs < EPOCHS_BY_HEART:
-        return {"batch_size": 64, "seq_len": 24}
-    most = ids_read / (48 * MIN_STEPS)
-    return {"batch_size": max((few for few in (16, 32, 64) if few <= most), default=16), "seq_len": 48}
+        return GPU_BATCH_SIZE
+    if epochs < OVERFITTING_EPOCHS:
+        return TrainConfig.batch_size
+    limit = num_ids_read / (LONG_SEQ_LEN * MIN_STEPS)
+    return max((rows for rows in (16, 32, 64) if rows <= limit), default=16)
 
 
-def ngrams(num_train_ids: int, epochs: float) -> dict[str, float]:
-    """Return how long the n-grams are that the head reads, how many rows each length has, and how many are dropped."""
+def seq_len(epochs: float, device: str) -> int:
+    """Return the length of a BPTT window in tokens."""
+    if device != "cpu":
+        return GPU_SEQ_LEN
+    return TrainConfig.seq_len if epochs < OVERFITTING_EPOCHS else LONG_SEQ_LEN
+
+
+def ngram_order(epochs: float) -> int:
+    """Return the length of the longest n-grams that the head reads; 0 for none."""
+    if epochs <= MAX_LONG_NGRAM_EPOCHS:
+        return LONG_NGRAMS
+    return SHORT_NGRAMS if epochs <= MAX_SHORT_NGRAM_EPOCHS else 0
+
+
+def ngram_rows(num_train_ids: int) -> int:
+    """Return the number of rows of the hash table of each n: a power of two."""
     wanted = 1 << max(0, (num_train_ids // IDS_PER_NGRAM_ROW).bit_length() - 1)
-    return {
-        "ngrams": LONG_NGRAMS if epochs <= EPOCHS_OF_LONG else SHORT_NGRAMS if epochs <= EPOCHS_OF_SHORT else 0,
-        "ngram_rows": min(MAX_NGRAM_ROWS, max(MIN_NGRAM_ROWS, wanted)),
-        "ngram_dropout": round(min(MAX_NGRAM_DROPOUT, NGRAM_DROPOUT_OF_AN_EPOCH * epochs), 2),
-    }
+    return min(MAX_NGRAM_ROWS, max(MIN_NGRAM_ROWS, wanted))
 
 
-def rate(new_nats: float | None) -> float:
-    """Return the learning rate of a new network, or of one that a text has so much to teach."""
-    share = 1.0 if new_nats is None else min(1.0, new_nats / ALL_NEW)
-    return max(MIN_RATE, float(f"{RATE * share:.1e}"))
+def ngram_dropout(epochs: float) -> float:
+    """Return the dropout rate of the n-grams: proportional to the epochs, up to a maximum."""
+    return round(min(MAX_NGRAM_DROPOUT, NGRAM_DROPOUT_PER_EPOCH * epochs), 2)
+
+
+def learning_rate(excess_loss_nats: float | None) -> float:
+    """Return the learning rate: the full one for a new network (None), less for an initial model that fits the text."""
+    share = 1.0 if excess_loss_nats is None else min(1.0, excess_loss_nats / FULL_RATE_EXCESS_NATS)
+    return max(MIN_LEARNING_RATE, float(f"{TrainConfig.learning_rate * share:.1e}"))
 
 
 def dropout(epochs: float) -> float:
-    """Return the share of units and of weights to drop: none at first, then more each time that the epochs double."""
-    return round(min(MAX_DROPOUT, DROPOUT_FOR_TWICE * math.log2(max(1.0, epochs / EPOCHS_BY_HEART))), 2)
+    """Return the dropout rate of units and weights: 0 for few epochs, then a constant more per doubling of them."""
+    doublings = math.log2(max(1.0, epochs / OVERFITTING_EPOCHS))
+    return round(min(MAX_DROPOUT, DROPOUT_PER_DOUBLING * doublings), 2)
 
 
-def decay(epochs: float) -> float:
-    """Return the weight decay: the same for most runs, more for a text that is read dozens of times."""
-    return round(min(MAX_DECAY, max(MIN_DECAY, DECAY_OF_AN_EPOCH * epochs)), 2)
+def weight_decay(epochs: float) -> float:
+    """Return the weight decay: the default, or more for a text that is read dozens of times."""
+    return round(min(MAX_WEIGHT_DECAY, max(TrainConfig.weight_decay, WEIGHT_DECAY_PER_EPOCH * epochs)), 2)

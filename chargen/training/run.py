@@ -1,17 +1,17 @@
-"""The story of a training run, from a text to the best model on disk. Read this file first.
+"""Train a model, from a text to the best model on disk. Read this file first: it shows the order of all steps.
 
-    1. text → ids on disk, part of them held out                              prepare.py
-    2. what the person did not choose is chosen                               recipe.py
-    3. a network; or the one that was stopped, as it was                      trainer.py, keeper.py
-    4. steps until the time or the steps are over; now and then a look at
-       validation, from which on the best model so far is on disk             loop.py, clock.py
-    5. the best model is measured on the whole of validation, beside what
-       needs no network, and the numbers are put into words                   measure.py, verdict.py
+    1. encode the text, and hold out a part of it for validation           data/dataset.py
+    2. choose the settings that the user left open                         recipe.py, calibration.py
+    3. build a network, or restore the one of a stopped run                loop.py, trainer.py, state.py
+    4. make steps until the time or the steps are used up; validate now
+       and then, and write the best model so far to disk                   loop.py, budget.py, saving.py
+    5. evaluate the best model on the whole validation text, compare it
+       with the baselines, and explain the numbers                         validation.py, events.py
 
-The run yields reports and prints nothing. Whoever wants to stop it (Ctrl-C) makes `stop()` return True: the run then
-takes one more look, keeps what is best, and ends as it would have.
+`train` yields reports and prints nothing. To stop a run (Ctrl-C), the caller's `stop()` returns True; the run then
+validates once more, keeps the best model, and ends as usual.
 
-A run's network, trainer and loop: new, or as a stopped run left them. Importing this loads torch.
+Importing this module does not load torch. It is loaded in step 2, while the baselines are computed.
 """
 
 from __future__ import annotations
@@ -24,55 +24,56 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from chargen.cells.weights import count_parameters, masked_bias
-from chargen.checkpoint import Tensors, load_checkpoint
-from chargen.config import DataConfig, ModelConfig, TrainConfig
+from chargen.cells.weights import count_parameters
+from chargen.checkpoint import load_checkpoint
+from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig
 from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
 from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import ConfigError, ModelError
-from chargen.networks.network import Network
-from chargen.networks.torch_runtime import check_run_fits, keep_freed_memory
-from chargen.run_writer import RunWriter, create_run, resume_run
+from chargen.run_writer import create_run, resume_run
 from chargen.runs import CHECKPOINTS, find_model
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget
-from chargen.training.events import Finished, Report, Started, verdict
+from chargen.training.events import Finished, Report, Started, diagnose
 from chargen.training.init_from import InitialModel, init_from_model
-from chargen.training.loop import Loop
-from chargen.training.recipe import choose, default_cell
+from chargen.training.recipe import RecipeInputs, choose_settings, default_cell
 from chargen.training.saving import RunSaver
-from chargen.training.state import State, load_state
-from chargen.training.trainer import Trainer
-from chargen.training.validation import Baselines, baselines, closing_ids, measure
+from chargen.training.state import TrainingState, load_state
+from chargen.training.validation import Baselines, evaluate_validation, measure_baselines, num_final_ids
 
 if TYPE_CHECKING:
-    from chargen.training.loop import Loop
+    from chargen.training.loop import TrainingLoop
+
+LENGTH_UNITS = ("budget_s", "steps", "epochs")  #: the length of a run is given in one of them
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a person asks for. The recipe chooses what `model` and `train` leave out."""
+    """What the user wants to train. The recipe chooses everything that `model` and `train` leave out.
+
+    Raises:
+        ConfigError: If a setting in `length`, `model` or `train` is unknown or out of range.
+    """
 
     corpus: Corpus
-    name: str  #: of the run; empty for that of the corpus
-    length: Mapping[str, Any]  #: one of {"budget_s": …}, {"steps": …}, {"epochs": …}
+    name: str = ""  #: name of the run; empty: the name of the corpus
+    #: {"budget_s": …}, {"steps": …} or {"epochs": …}; empty: DEFAULT_BUDGET_S, or the length of the run to resume
+    length: Mapping[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
-    model: Mapping[str, Any] = field(default_factory=dict)
-    train: Mapping[str, Any] = field(default_factory=dict)
-    val_corpus: Corpus | None = None
-    device: str = "auto"
-    resume: str = ""  #: the name of a stopped run to go on with
-    more_s: float = 0.0  #: seconds to add to the budget of that run
-    init_from: str = ""  #: a model, whose weights and vocabulary a new run begins from
-    new_chars: str = "grow"  #: "grow", "error" or "unknown": what becomes of characters that it lacks
-    save_every_s: float = 60.0  #: so much work is lost, at most, if the machine goes away
-    force: bool = False  #: replace a run of this name, once there is a model to replace its model
-    root: Path = CHECKPOINTS  #: folder of the runs
-    stop_after: int | None = None  #: the step after which the run ends as an interruption would end it
-    started: float = field(default_factory=time.perf_counter)  #: when its budget began to count
+    model: Mapping[str, Any] = field(default_factory=dict)  #: fields of `ModelConfig` that the user chose
+    train: Mapping[str, Any] = field(default_factory=dict)  #: fields of `TrainConfig` that the user chose
+    val_corpus: Corpus | None = None  #: a separate validation text; None: a part of the corpus is held out
+    device: str = "auto"  #: "auto", "cpu", "cuda" or "mps"
+    resume: str = ""  #: name of the stopped run to resume
+    extra_budget_s: float = 0.0  #: seconds to add to the time budget of the resumed run
+    init_from: str = ""  #: the model whose weights and vocabulary a new run starts from
+    new_chars: str = "grow"  #: how to treat characters which that model lacks: "grow", "error" or "unknown"
+    save_every_s: float = 60.0  #: maximum time between two saves of the training state
+    force: bool = False  #: replace an existing run of this name as soon as the new one has a model
+    root: Path = CHECKPOINTS  #: the folder of all runs
+    stop_after: int | None = None  #: the step after which the run is interrupted
+    started: float = field(default_factory=time.perf_counter)  #: start of the budget, by `time.perf_counter`
 
     def __post_init__(self) -> None:
         ModelConfig.check_fields(self.model)
@@ -80,232 +81,211 @@ class Plan:
 
 
 def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
-    """Train a model, yielding reports; the last is `Finished`.
+    """Train a model and yield reports. The last report is `Finished`.
+
+    Args:
+        plan: What to train.
+        stop: Called after each step; the run ends early if it returns True.
 
     Raises:
-        ChargenError: the corpus, the settings or the disk do not allow the run, or the loss diverged. Whatever was
-            best before is on disk.
-        StoppedError: the run was to replace another one and was stopped before its first model; the other one stays.
+        ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged. The best
+            model before that is on disk.
+        StoppedError: If the run was to replace another one and was stopped before its first model. The other run is
+            unchanged.
     """
-    with ExitStack() as held:
-        place = held.enter_context(resume_run(plan.resume, plan.root)) if plan.resume else None
-        # 1, 2
-        saved = load_state(place.run.state) if place else None
-        begun = _beginning(plan)
-        tokenizer = saved.tokenizer if saved else begun.tokenizer if begun else None
+    with ExitStack() as stack:
+        run_writer = stack.enter_context(resume_run(plan.resume, plan.root)) if plan.resume else None
+        saved = load_state(run_writer.run.state_path) if run_writer else None
+        initial = _load_initial_model(plan)
+
+        # 1. Encode the text.
+        tokenizer = saved.tokenizer if saved else initial.tokenizer if initial else None
         data = prepare_dataset(plan.corpus, plan.val_corpus, plan.data, tokenizer)
-        # The baselines take seconds of one core: most of them pass while torch, which is imported only now, loads.
-        # They are waited for: two threads that train beside a third busy one go at a quarter of their speed.
-        yardsticks = held.enter_context(ThreadPoolExecutor(1)).submit(baselines, data)
-        from chargen.networks.torch_runtime import resolve_device
+        # The baselines take one core for seconds, most of which pass while this thread imports torch. They must end
+        # before training starts: next to another busy thread, training with two threads has a quarter of its speed.
+        pending_baselines = stack.enter_context(ThreadPoolExecutor(1)).submit(measure_baselines, data)
+        from chargen.networks.torch_runtime import check_run_fits, resolve_device
+        from chargen.training.loop import build_loop
 
         device = resolve_device(plan.device)
-        beside = yardsticks.result()
-        model, config = _settings(plan, data, device, saved, begun)
+        baselines = pending_baselines.result()
+
+        # 2. Choose the settings.
+        model, config = _settings(plan, data, device, saved, initial)
         check_run_fits(model, config, len(data.train.ids))
-        # 3
-        stream = _stream(data, config)
-        # Only now, when nothing is left to be wrong with what was asked for, is anything put on disk.
-        place = place or held.enter_context(_new_place(plan))
-        saver = RunSaver(place, data, model, config)
-        clock = Budget(plan.started, config.budget_s, _total_steps(config, stream), closing_ids(data))
-        loop = build_loop(stream, saver, clock, saved, begun.weights if begun else None, plan.save_every_s)
-        yield _started(plan, data, loop, begun)
+        batches = build_batch_source(data, config)
+
+        # 3. Build the network. All inputs are checked by now, so files may be written.
+        if run_writer is None:
+            name = plan.name or plan.corpus.name
+            run_writer = stack.enter_context(create_run(name, force=plan.force, root=plan.root))
+        saver = RunSaver(run_writer, data, model, config)
+        budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
+        loop = build_loop(batches, saver, budget, saved, initial.weights if initial else None, plan.save_every_s)
+        yield _started(plan, data, loop, initial)
+
         with loop.threads:
-            # 4
+            # 4. Train.
             yield from loop.reports(stop, plan.stop_after)
-            # 5
-            yield _finish(loop, beside)
+            # 5. Evaluate the best model.
+            yield _finish(loop, baselines)
 
 
-def _new_place(plan: Plan) -> RunWriter:
-    return create_run(plan.name or plan.corpus.name, force=plan.force, root=plan.root)
+def build_batch_source(data: Dataset, config: TrainConfig) -> BatchSource:
+    """Return the batches of the training text, or of its documents if the model is trained on documents."""
+    if data.config.documents == NONE:
+        return TextBatches(data.train.ids, int(data.start_ids[-1]), config.batch_size, config.seq_len)
+    return DocumentBatches(data.train.ids, config.batch_size, config.seq_len, config.seed)
 
 
-def _beginning(plan: Plan) -> InitialModel | None:
+def _load_initial_model(plan: Plan) -> InitialModel | None:
+    """Return the model that the run starts from, or None if it starts from random weights or is resumed."""
     if not plan.init_from:
         return None
     if plan.resume:
-        raise ConfigError("a run is resumed or begun from a model, not both", "Leave out --resume or --init-from.")
+        raise ConfigError("a run cannot be both resumed and started from a model", "Leave out --resume or --init-from.")
     checkpoint = load_checkpoint(find_model(plan.init_from))
-    return init_from_model(
-        checkpoint, plan.corpus.content.span(), plan.new_chars, plan.model, plan.data.documents != NONE
-    )
+    has_documents = plan.data.documents != NONE
+    return init_from_model(checkpoint, plan.corpus.content.span(), plan.new_chars, plan.model, has_documents)
 
 
 def _settings(
-    plan: Plan, data: Dataset, device: str, saved: State | None, begun: InitialModel | None
+    plan: Plan, data: Dataset, device: str, saved: TrainingState | None, initial: InitialModel | None
 ) -> tuple[ModelConfig, TrainConfig]:
-    """Return the settings that the recipe chooses, or those of the run that is resumed (its length may change)."""
+    """Return the settings of a resumed run, or choose those of a new one by the recipe."""
     if saved:
-        before = saved.train.to_json()
-        _check_same(plan, {**saved.model.to_json(), **before})
-        length = plan.length or {key: before[key] for key in ("budget_s", "steps", "epochs")}
-        if plan.more_s:
-            length = _longer(length, plan.more_s)
-        train_json = {**before, "budget_s": None, "steps": None, "epochs": None, **length, "device": device}
-        return saved.model, TrainConfig.from_json(train_json)
-    if plan.more_s:
-        raise ConfigError("only a run that was stopped can have more time", "Say --resume RUN, or a longer --budget.")
-    chosen = {**plan.model, **begun.shape} if begun else plan.model
-    flops, new = 0.0, None
-    if begun and "learning_rate" not in plan.train:
-        from chargen.training.budget import new_nats
+        return saved.model, _resumed_train_config(plan, saved, device)
+    if plan.extra_budget_s:
+        raise ConfigError(
+            "only the time budget of a stopped run can be extended", "Give --resume RUN, or a larger --budget."
+        )
+    length = plan.length or {"budget_s": DEFAULT_BUDGET_S}
+    model_choices = {**plan.model, **initial.shape} if initial else plan.model
+    excess_loss = None
+    if initial and "learning_rate" not in plan.train:
+        from chargen.training.calibration import excess_loss_nats
 
-        config = ModelConfig(vocab_size=data.tokenizer.vocab_size, **begun.shape)
-        new = new_nats(data, config, begun.weights, device, begun.loss_nats_per_char)
-    if "budget_s" in plan.length:
-        from chargen.training.budget import measure_flops_per_s
+        shape = ModelConfig(vocab_size=data.tokenizer.vocab_size, **initial.shape)
+        excess_loss = excess_loss_nats(data, shape, initial.weights, device, initial.loss_nats_per_char)
+    flops = 0.0
+    if "budget_s" in length:
+        from chargen.training.calibration import measure_flops_per_s
 
-        flops = measure_flops_per_s(str(chosen.get("cell", default_cell(device))), device)
-        flops *= max(0.0, plan.length["budget_s"] - (time.perf_counter() - plan.started))
-    return choose(len(data.train.ids), data.tokenizer.vocab_size, plan.length, device, chosen, plan.train, flops, new)
+        flops_per_s = measure_flops_per_s(str(model_choices.get("cell", default_cell(device))), device)
+        flops = flops_per_s * max(0.0, length["budget_s"] - (time.perf_counter() - plan.started))
+    inputs = RecipeInputs(
+        num_train_ids=len(data.train.ids),
+        vocab_size=data.tokenizer.vocab_size,
+        length=length,
+        device=device,
+        model=model_choices,
+        train=plan.train,
+        flops=flops,
+        excess_loss_nats=excess_loss,
+    )
+    return choose_settings(inputs)
 
 
-def _check_same(plan: Plan, saved: Mapping[str, Any]) -> None:
-    """Check that a plan asks for no other network or training than the run to resume has.
+def _resumed_train_config(plan: Plan, saved: TrainingState, device: str) -> TrainConfig:
+    """Return the training settings of a resumed run: its own, except for the length and the device.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: If the plan contradicts the settings of the run, or if its length cannot be extended.
+    """
+    settings = saved.train.to_json()
+    _check_same_settings(plan, {**saved.model.to_json(), **settings})
+    length = dict(plan.length) or {unit: settings[unit] for unit in LENGTH_UNITS}
+    if plan.extra_budget_s:
+        if not length.get("budget_s"):
+            raise ConfigError(
+                "only a run by time can be given more time", "Give this run a larger number of --steps or --epochs."
+            )
+        length = {"budget_s": length["budget_s"] + plan.extra_budget_s}
+    no_length = dict.fromkeys(LENGTH_UNITS)
+    return TrainConfig.from_json({**settings, **no_length, **length, "device": device})
+
+
+def _check_same_settings(plan: Plan, saved: Mapping[str, Any]) -> None:
+    """Check that a plan does not contradict the settings of the run to resume.
+
+    Raises:
+        ConfigError: If a setting differs.
     """
     for name, value in {**plan.model, **plan.train}.items():
         if saved.get(name, value) != value:
             raise ConfigError(
                 f"{name} is {value}, but the run {plan.resume!r} has {saved[name]}",
-                "A resumed run keeps the settings that it began with.",
+                "Leave it out: a resumed run keeps its settings.",
             )
 
 
-def _longer(length: Mapping[str, Any], more_s: float) -> dict[str, Any]:
-    if not length.get("budget_s"):
-        raise ConfigError("more time can be given to a run by time only", "Give this one more --steps or --epochs.")
-    return {"budget_s": length["budget_s"] + more_s}
-
-
-def _stream(data: Dataset, config: TrainConfig) -> BatchSource:
-    if data.config.documents == NONE:
-        return TextBatches(data.train.ids, int(data.start[-1]), config.batch_size, config.seq_len)
-    return DocumentBatches(data.train.ids, config.batch_size, config.seq_len, config.seed)
-
-
-def _total_steps(config: TrainConfig, stream: BatchSource) -> int | None:
+def _total_steps(config: TrainConfig, batches: BatchSource) -> int | None:
+    """Return the number of steps of a run, or None for a run with a time budget."""
     if config.epochs is not None:
-        return max(1, round(config.epochs * stream.windows_per_epoch))
+        return max(1, round(config.epochs * batches.windows_per_epoch))
     return config.steps
 
 
-def _started(plan: Plan, data: Dataset, loop: Loop, begun: InitialModel | None) -> Started:
-    train, stream, notes = loop.saver.train, loop.trainer.stream, [*plan.corpus.notes, *data.notes]
+def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialModel | None) -> Started:
+    """Return the first report."""
+    saver, batches = loop.saver, loop.trainer.batches
+    notes = [*plan.corpus.notes, *data.notes]
     name = plan.resume or plan.name or plan.corpus.name
-    if loop.saver.run.name != name:
-        notes.append(f"the name {name!r} is taken; this run is {loop.saver.run.name!r}")
-    if isinstance(stream, DocumentBatches):
-        notes.append(f"{stream.num_documents:,} documents to learn from, in windows of {stream.seq_len}")
-    if begun and begun.note:
-        notes.append(begun.note)
-    if stream.batch_size < train.batch_size:
-        notes.append(f"a short text: {stream.batch_size} lanes instead of {train.batch_size}")
+    if saver.run.name != name:
+        notes.append(f"the name {name!r} is taken; this run is named {saver.run.name!r}")
+    if isinstance(batches, DocumentBatches):
+        notes.append(f"{batches.num_documents:,} documents for training, in windows of {batches.seq_len} tokens")
+    if initial and initial.note:
+        notes.append(initial.note)
+    if batches.batch_size < saver.train.batch_size:
+        notes.append(f"the text is short: the batch size is {batches.batch_size} instead of {saver.train.batch_size}")
     return Started(
-        run=loop.saver.run.name,
+        run=saver.run.name,
         corpus=plan.corpus.name,
         notes=tuple(notes),
         train_chars=data.train.num_chars,
         val_chars=sum(part.num_chars for part in data.val),
-        parameters=count_parameters(loop.saver.model),
-        model=loop.saver.model,
+        parameters=count_parameters(saver.model),
+        model=saver.model,
         data=plan.data,
-        train=train,
-        total_steps=loop.clock.total_steps,
+        train=saver.train,
+        total_steps=loop.budget.total_steps,
         first_step=loop.trainer.step,
     )
 
 
-def _finish(loop: Loop, yardsticks: Baselines) -> Finished:
-    """Measure the best model and write the numbers into its file."""
-    saver, trainer, clock = loop.saver, loop.trainer, loop.clock
+def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
+    """Evaluate the best model, write the numbers into its file, and return the last report."""
+    saver, trainer, budget = loop.saver, loop.trainer, loop.budget
     if not saver.best_weights:
         raise ModelError(
-            f"the run {saver.run.name!r} has no model: nothing was left to train",
+            f"the run {saver.run.name!r} has no model: no step was left to train",
             "Give more --steps or a longer --budget.",
         )
     trainer.network.import_weights(saver.best_weights)
-    measured = measure(loop.engine, saver.data)
+    validation = evaluate_validation(loop.engine, saver.data)
     result = Finished(
         run=saver.run.name,
-        model_path=str(saver.run.model),
-        interrupted=loop.halted,
+        model_path=str(saver.run.model_path),
+        interrupted=loop.is_interrupted,
         steps=trainer.step,
         best_step=saver.best_step,
         epochs=trainer.epoch,
-        elapsed_s=clock.elapsed_s(),
+        elapsed_s=budget.elapsed_s(),
         chars_per_s=loop.meter.chars_per_s(),
         train_loss_nats_per_char=loop.history[-1]["train"],
-        val_loss_nats_per_char=measured.nats_per_char,
-        val_bits_per_char=measured.bits_per_char,
-        val_bits_per_byte=measured.bits_per_byte,
-        val_perplexity_per_char=measured.perplexity_per_char,
-        val_first_half_nats_per_char=measured.first_half_nats_per_char,
-        val_second_half_nats_per_char=measured.second_half_nats_per_char,
-        ngram_5_nats_per_char=yardsticks.ngram_5,
-        lzma_nats_per_char=yardsticks.lzma,
+        val_loss_nats_per_char=validation.nats_per_char,
+        val_bits_per_char=validation.bits_per_char,
+        val_bits_per_byte=validation.bits_per_byte,
+        val_perplexity_per_char=validation.perplexity_per_char,
+        val_first_half_nats_per_char=validation.first_half_nats_per_char,
+        val_second_half_nats_per_char=validation.second_half_nats_per_char,
+        ngram_5_nats_per_char=baselines.ngram_5_nats_per_char,
+        lzma_nats_per_char=baselines.lzma_nats_per_char,
         entropy_nats_per_char=saver.data.corpus.entropy_nats_per_char,
     )
-    said, advice = verdict(result, loop.history, saver.model.dropout)
-    result = replace(result, verdict=said, advice=advice, elapsed_s=clock.elapsed_s())
+    diagnosis = diagnose(result, loop.history, saver.model.dropout)
+    result = replace(result, diagnosis=diagnosis.summary, advice=diagnosis.advice, elapsed_s=budget.elapsed_s())
     saver.write_best(result)
     saver.log(result)
     return result
-
-
-def build_loop(
-    stream: BatchSource,
-    saver: RunSaver,
-    clock: Budget,
-    saved: State | None,
-    weights: Tensors | None,
-    save_every_s: float,
-) -> Loop:
-    """Make the loop of a run, before its next step.
-
-    Args:
-        stream: what it reads.
-        keeper: where it puts things.
-        clock: how long it takes.
-        saved: the state of the stopped run that it goes on with.
-        weights: what it begins from instead of random ones.
-        save_every_s: how often its state is put on disk, at least.
-
-    Raises:
-        ModelError: the saved state is of another network or text.
-    """
-    keep_freed_memory()
-    generator = torch.Generator().manual_seed(saver.train.seed)
-    network = Network(saver.model, generator).to(saver.train.device)
-    if weights:
-        network.import_weights(weights)
-    if saver.train.device == "cuda":
-        network.pack()
-        torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's kernels compute anyway
-    trainer = Trainer(network, stream, saver.train)
-    history: list[dict[str, float]] = []
-    if saved:
-        trainer.restore(saved.tensors, saved.trainer)
-        saver.restore(saved)
-        clock.earlier_s, clock.first_step_s = saved.elapsed_s, saved.first_step_s
-        history = list(saved.history)
-    _mask(network, saver)
-    return Loop(trainer, saver, clock, history, save_every_s, keeps_beginning=weights is not None)
-
-
-@torch.no_grad()
-def _mask(network: Network, saver: RunSaver) -> None:
-    """Mask the ids that can never come, in the network and in the best weights so far.
-
-    A saved state of an earlier version has no mask. A state that has one is not changed.
-    """
-    masked = saver.data.tokenizer.masked_ids(saver.data.config.documents != NONE)
-    bias = network.weight("head.bias")
-    bias.copy_(torch.from_numpy(masked_bias(bias.detach().cpu().numpy(), masked)))
-    if saver.best_weights:
-        best = masked_bias(saver.best_weights["head.bias"], masked)
-        saver.best_weights = {**saver.best_weights, "head.bias": best}

@@ -1,15 +1,14 @@
-"""One step of training after another: truncated back-propagation through time.
+"""Train a network step by step with truncated back-propagation through time (BPTT).
 
-    window k      [═══]──state──▶[═══]──state──▶[═══]        the state is carried, the gradient is cut between windows
+    window k      [═══]──state──▶[═══]──state──▶[═══]        the state is carried over, the gradient is cut
 
-The trainer knows ids and a network; time, files and screens are `run.py`'s. All that it changes from step to step is
-in `tensors()` and `numbers()`, which put back make the next step the same, bit for bit.
+The trainer knows only token ids and a network; `loop.py` handles time, files and reports. All values that change from
+step to step are in `Trainer.tensors()` and `Trainer.counters()`. After `Trainer.restore` with these values, the next
+step is identical, bit for bit.
 
-Batches as tensors where the network is.
-
-A GPU keeps the whole text, and cuts its windows out itself: a step copies a few hundred bytes from the host and waits
-for nothing. Where the text is too large for that or made of documents, and on a CPU, windows are cut from the
-(memory-mapped) ids.
+`DeviceLoader` puts the batches on the network's device. On a GPU it keeps the whole text in device memory and cuts the
+windows there, so that a step copies only a few hundred bytes from the host and never waits for it. Windows are cut from
+the (memory-mapped) ids on the host if the device is a CPU, if the text is too large, or if it consists of documents.
 """
 
 from __future__ import annotations
@@ -29,11 +28,14 @@ from chargen.errors import DivergenceError, ModelError
 from chargen.networks.network import Network, detach, reset
 from chargen.training.optimizers import AdamW, SparseAdagrad, learning_rate_factor
 
-SYNC_EVERY = 16  #: steps between looks at the loss on a device that runs ahead of Python
+SYNC_EVERY = 16  #: steps between checks of the loss on a GPU: reading a value makes Python wait for the device
 
 
-class LossSum:
-    """Losses added up on their device, in float64 where it has that, so that no step has to wait for one."""
+class MeanLoss:
+    """A running mean of losses, summed on their device so that no step waits for a value.
+
+    The sum is float64, or float32 on MPS, which has no float64.
+    """
 
     def __init__(self, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
@@ -41,11 +43,12 @@ class LossSum:
         self.steps = 0
 
     def add(self, loss: Tensor) -> None:
+        """Add the loss of a step."""
         self.total += loss
         self.steps += 1
 
-    def take(self) -> float:
-        """Return the mean in nats per id, NaN where there is none, and begin anew."""
+    def pop(self) -> float:
+        """Return the mean in nats per id, NaN if there is none, and reset the sum."""
         mean = float(self.total) / self.steps if self.steps else math.nan
         self.total.zero_()
         self.steps = 0
@@ -53,52 +56,52 @@ class LossSum:
 
 
 class Trainer:
-    """A network in training on a stream.
+    """Trains a network on the batches of a source.
 
     Args:
-        network: changed in place, step by step.
-        stream: where the batches come from.
-        config: rates and clipping.
+        network: The network; each step changes it in place.
+        batches: The source of the batches.
+        config: The training settings.
     """
 
-    def __init__(self, network: Network, stream: BatchSource, config: TrainConfig) -> None:
+    def __init__(self, network: Network, batches: BatchSource, config: TrainConfig) -> None:
         self.network = network
-        self.stream = stream
+        self.batches = batches
         self.config = config
-        self.step = 0
+        self.step = 0  #: number of steps so far
         self.learning_rate = 0.0  #: of the last step
-        self.position = Position()
+        self.position = Position()  #: of the next batch
         self._device = torch.device(config.device)
-        self._feed = DeviceLoader(stream, self._device)
-        self._state = network.initial_state(stream.batch_size)
+        self._loader = DeviceLoader(batches, self._device)
+        self._state = network.initial_state(batches.batch_size)
         self._dropout = torch.Generator(self._device).manual_seed(config.seed + 1)
         self._optimizer = AdamW(network, config)
-        self._rows = SparseAdagrad(network, stream.batch_size * stream.seq_len)
-        self.recent = LossSum(self._device)  #: since the last report
-        self.since_look = LossSum(self._device)  #: since the last look; its steps decide, so it is part of the state
+        self._ngram_optimizer = SparseAdagrad(network, batches.batch_size * batches.seq_len)
+        self.recent = MeanLoss(self._device)  #: since the last report
+        self.since_validation = MeanLoss(self._device)  #: since the last validation; part of the training state
 
     @property
     def ids_seen(self) -> int:
-        """How many targets the steps so far have had."""
-        return self.position.epoch * self.stream.ids_per_epoch + self.stream.ids_before(self.position)
+        """The number of targets of all steps so far."""
+        return self.position.epoch * self.batches.ids_per_epoch + self.batches.num_ids_before(self.position)
 
     @property
     def epoch(self) -> float:
-        """How many times the text was read so far."""
-        return self.ids_seen / self.stream.ids_per_epoch
+        """The number of times that the text was read so far."""
+        return self.ids_seen / self.batches.ids_per_epoch
 
     def train_step(self, progress: float) -> None:
-        """Learn from one window.
+        """Train on the next window.
 
         Args:
-            progress: how much of the run is done, 0 to 1; the learning rate follows it.
+            progress: Completed share of the run, 0 to 1; it determines the learning rate.
 
         Raises:
-            DivergenceError: the loss or the gradient is not finite. On a CPU the weights are still those of before.
+            DivergenceError: If the loss or the gradient is not finite. On a CPU the weights are not changed.
         """
-        inputs, targets, fresh = self._feed.batch(self.position)
-        if fresh is not None:
-            self._state = reset(self._state, fresh)
+        inputs, targets, reset_rows = self._loader.get_batch(self.position)
+        if reset_rows is not None:
+            self._state = reset(self._state, reset_rows)
 
         loss, state = self.network.loss(inputs, targets, self._state, self._dropout)
         self._optimizer.clear_gradients()
@@ -108,105 +111,109 @@ class Trainer:
         factor = learning_rate_factor(progress, self.config.warmup, self.config.final_learning_rate)
         self.learning_rate = self.config.learning_rate * factor
         self._optimizer.step(self.learning_rate)
-        self._rows.step(self.learning_rate)
+        self._ngram_optimizer.step(self.learning_rate)
 
         self._state = detach(state)
         self.recent.add(loss.detach())
-        self.since_look.add(loss.detach())
+        self.since_validation.add(loss.detach())
         self.step += 1
-        self.position = self.stream.after(self.position)
+        self.position = self.batches.next_position(self.position)
 
     def _check_finite(self, loss: Tensor, norm: Tensor) -> None:
         if self._device.type != "cpu" and self.step % SYNC_EVERY:
-            return  # looking would make the device wait for Python
+            return
         if not (math.isfinite(float(loss)) and math.isfinite(float(norm))):
             raise DivergenceError(
-                f"the loss is {float(loss):g} and the gradient's norm {float(norm):g} at step {self.step + 1:,}",
-                "Lower the rate (--lr) or clip harder (--clip).",
+                f"the loss is {float(loss):g} and the gradient norm is {float(norm):g} at step {self.step + 1:,}",
+                "Use a lower learning rate (--lr) or a lower gradient clipping norm (--clip).",
             )
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return the arrays of the training state: weights, moments, carried state, random state."""
+        """Return a copy of the arrays of the training state: weights, moments, carried state, random state."""
         named = {f"weights.{name}": weight for name, weight in self.network.export_weights().items()}
-        named.update(self._optimizer.tensors() | self._rows.tensors())
+        named.update(self._optimizer.tensors() | self._ngram_optimizer.tensors())
         for layer, parts in enumerate(self._state):
             for part, value in enumerate(parts):
                 named[f"state.{layer}.{part}"] = value.cpu().numpy().copy()
         named["dropout"] = self._dropout.get_state().numpy().copy()
         return named
 
-    def numbers(self) -> dict[str, Any]:
-        """Return the rest of the training state, as values that `json` can write."""
-        losses = [float(self.since_look.total), self.since_look.steps]
+    def counters(self) -> dict[str, Any]:
+        """Return the rest of the training state, as a JSON object: the position and the sum of the losses."""
+        losses = [float(self.since_validation.total), self.since_validation.steps]
         return {"step": self.step, "epoch": self.position.epoch, "window": self.position.window, "losses": losses}
 
-    def restore(self, tensors: dict[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
-        """Put back what `tensors()` and `numbers()` returned.
+    def restore(self, tensors: dict[str, np.ndarray], counters: Mapping[str, Any]) -> None:
+        """Restore the training state that `tensors()` and `counters()` returned.
 
         Raises:
-            ModelError: something is missing, of another shape, of another text or of another device.
+            ModelError: If a tensor is missing or has another shape, or if the state belongs to another text or device.
         """
-        position = Position(int(numbers["epoch"]), int(numbers["window"]))
-        if not self.stream.has(position):
+        position = Position(int(counters["epoch"]), int(counters["window"]))
+        if not self.batches.has_window(position):
             raise ModelError(f"the training state is at window {position.window:,}, which its text does not have")
         try:
             weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
             self.network.import_weights(weights)
             self._optimizer.restore(tensors)
-            self._rows.restore(tensors)
+            self._ngram_optimizer.restore(tensors)
             self._state = tuple(
-                tuple(self._carried(tensors[f"state.{layer}.{i}"], part) for i, part in enumerate(parts))
+                tuple(self._restored_state(tensors[f"state.{layer}.{i}"], part) for i, part in enumerate(parts))
                 for layer, parts in enumerate(self._state)
             )
             self._dropout.set_state(torch.from_numpy(tensors["dropout"].copy()))
         except KeyError as error:
-            raise ModelError(f"the training state has no {error}", "Train anew.") from error
-        except RuntimeError as error:  # torch refuses the generator's state
+            raise ModelError(f"the training state has no {error}", "Train again from the start.") from error
+        except RuntimeError as error:  # torch rejects the state of the generator
             raise ModelError(
                 f"the random state of the training state does not fit a generator of the device {self._device}",
                 "Resume on the device that it was trained on.",
             ) from error
-        self.step, self.position = int(numbers["step"]), position
-        self.since_look.total.fill_(float(numbers["losses"][0]))
-        self.since_look.steps = int(numbers["losses"][1])
+        self.step = int(counters["step"])
+        self.position = position
+        self.since_validation.total.fill_(float(counters["losses"][0]))
+        self.since_validation.steps = int(counters["losses"][1])
 
-    def _carried(self, saved: np.ndarray, like: Tensor) -> Tensor:
-        if saved.shape != like.shape:
+    def _restored_state(self, saved: np.ndarray, current: Tensor) -> Tensor:
+        if saved.shape != current.shape:
             raise ModelError(
-                f"the training state carries {len(saved):,} lanes, but its text and settings make {len(like):,}"
+                f"the training state has {len(saved):,} batch rows, but its text and settings need {len(current):,}"
             )
         return torch.from_numpy(saved.copy()).to(self._device)
 
 
-RESIDENT_IDS = 1 << 30  #: 4 GB as int32
+MAX_RESIDENT_IDS = 1 << 30  #: ids kept in device memory: 4 GB as int32
 
 
 class DeviceLoader:
-    """The batches of a stream, on a device.
+    """Loads the batches of a source onto a device.
 
     Args:
-        stream: where they come from.
-        device: where they go.
-        resident: keep the text there; by default, where that is not the CPU and there is room.
+        batches: The source of the batches.
+        device: The target device.
+        resident: Whether the text is kept in device memory. None: if the device is not the CPU and the text is not too
+            large. The batches of documents are always cut on the host.
     """
 
-    def __init__(self, stream: BatchSource, device: torch.device, resident: bool | None = None) -> None:
-        self._stream, self._device = stream, device
-        keep = device.type != "cpu" and stream.num_ids <= RESIDENT_IDS if resident is None else resident
-        self._lanes = stream if keep and isinstance(stream, TextBatches) else None
-        self._ids = torch.from_numpy(self._lanes.text()).to(device) if self._lanes else None
-        self._steps = torch.arange(stream.seq_len + 1, device=device).unsqueeze(1)
+    def __init__(self, batches: BatchSource, device: torch.device, resident: bool | None = None) -> None:
+        self._batches = batches
+        self._device = device
+        if resident is None:
+            resident = device.type != "cpu" and batches.num_ids <= MAX_RESIDENT_IDS
+        self._text = batches if resident and isinstance(batches, TextBatches) else None
+        self._ids = torch.from_numpy(self._text.ids_with_start()).to(device) if self._text else None
+        self._steps = torch.arange(batches.seq_len + 1, device=device).unsqueeze(1)
 
-    def batch(self, position: Position) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return (inputs [T, B], targets [T, B], fresh [B], or None where no lane starts anew)."""
-        if self._lanes is None or self._ids is None:
-            batch = self._stream.batch(position)
-            fresh = torch.from_numpy(batch.fresh).to(self._device) if batch.fresh.any() else None
-            return self._to(batch.inputs), self._to(batch.targets), fresh
-        begins, length = self._lanes.window(position)
-        window = self._ids[self._to(begins) + self._steps[: length + 1]].long()  # [T + 1, B]
-        starts_anew = self._lanes.fresh(position)
-        return window[:-1], window[1:], self._to(starts_anew) if starts_anew.any() else None
+    def get_batch(self, position: Position) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return (inputs [T, B], targets [T, B], rows to reset as a bool mask [B], or None if there are none)."""
+        if self._text is None or self._ids is None:
+            batch = self._batches.get_batch(position)
+            reset_rows = torch.from_numpy(batch.reset).to(self._device) if batch.reset.any() else None
+            return self._to_device(batch.inputs), self._to_device(batch.targets), reset_rows
+        offsets, length = self._text.window_offsets(position)
+        window = self._ids[self._to_device(offsets) + self._steps[: length + 1]].long()  # [T + 1, B]
+        mask = self._text.reset_mask(position)
+        return window[:-1], window[1:], self._to_device(mask) if mask.any() else None
 
-    def _to(self, array: np.ndarray) -> Tensor:
+    def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -1,4 +1,4 @@
-"""The numbers at the end of a run: the best model on all of validation, and what needs no network beside it."""
+"""Evaluate a model on the validation text, and compute the baselines it is compared with."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import LN2
-from chargen.data.baselines import lzma_nats, ngram_nats
+from chargen.data.baselines import lzma_nats_per_char, ngram_nats_per_id
 from chargen.data.dataset import Dataset, Part, split
 from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, layout
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import Ids, encoder
 
-LANES = 32  #: that validation is read in
-WARMUP = 256  #: ids that a lane reads before its part; see benchmarks/LOG.md for what that costs in accuracy
-BASELINE_TRAIN_BYTES = 1 << 20  #: of training text, about, that the baselines learn from, at most: its end
-BASELINE_VAL_CHARS = 1 << 17  #: of validation, at most, that they are measured on: its beginning
+NUM_STREAMS = 32  #: number of parallel streams that the validation text is divided into
+WARMUP_IDS = 256  #: ids that a stream reads before its part; benchmarks/LOG.md has the effect on accuracy
+MAX_BASELINE_TRAIN_BYTES = 1 << 20  #: approximate maximum size of the training text of the baselines (its end)
+MAX_BASELINE_VAL_CHARS = 1 << 17  #: maximum size of the validation text of the baselines (its start)
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """Validation, in nats per character, by models that are not networks."""
+    """Validation loss of methods that are not networks."""
 
-    ngram_5: float
-    lzma: float
+    ngram_5_nats_per_char: float
+    lzma_nats_per_char: float
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Validation by the carried protocol."""
+class ValidationResult:
+    """Loss on the whole validation text, with the state carried from its first character to its last."""
 
     nats_per_char: float
     bits_per_char: float
@@ -42,19 +42,19 @@ class Measured:
 
 
 def loss_nats_per_char(engine: Engine, data: Dataset, part: Part) -> float:
-    """Return the loss on one part of the text, carried from its own beginning."""
-    return float(_nats(engine, data, part.ids).sum()) / part.num_chars
+    """Return the loss on one part of the validation text, read from the initial state."""
+    return float(_id_nats(engine, data, part.ids).sum()) / part.num_chars
 
 
-def measure(engine: Engine, data: Dataset) -> Measured:
-    """Measure a model on the whole of validation."""
+def evaluate_validation(engine: Engine, data: Dataset) -> ValidationResult:
+    """Evaluate a model on the whole validation text."""
     ids = np.concatenate([part.ids for part in data.val])
-    nats = _nats(engine, data, ids)
+    nats = _id_nats(engine, data, ids)
     half = len(data.val[0].ids) + len(data.val[1].ids)
     first_chars = data.val[0].num_chars + data.val[1].num_chars
     chars = first_chars + data.val[2].num_chars
     total = float(nats.sum())
-    return Measured(
+    return ValidationResult(
         nats_per_char=total / chars,
         bits_per_char=total / chars / LN2,
         bits_per_byte=total / LN2 / sum(part.num_bytes for part in data.val),
@@ -64,35 +64,36 @@ def measure(engine: Engine, data: Dataset) -> Measured:
     )
 
 
-def _nats(engine: Engine, data: Dataset, ids: Ids) -> NDArray[np.float64]:
-    """Return −log p of each id, [N]; an unknown character of a validation file of its own costs what it should."""
+def _id_nats(engine: Engine, data: Dataset, ids: Ids) -> NDArray[np.float64]:
+    """Return −log p of each id, [N], including the cost of characters that the vocabulary does not have."""
     if data.config.documents == NONE:
-        log_probs = carried_log_probs(engine, ids, data.start, LANES, WARMUP)
+        log_probs = carried_log_probs(engine, ids, data.start_ids, NUM_STREAMS, WARMUP_IDS)
     else:
         log_probs = document_log_probs(engine, ids)
     return -log_probs - data.tokenizer.unk_log_prob_nats(ids)
 
 
-def closing_ids(data: Dataset) -> int:
-    """Return how many ids are read after a run's last step: one more look, and the whole of validation."""
-    return ids_read(len(data.val[0].ids)) + ids_read(sum(len(part.ids) for part in data.val))
+def num_final_ids(data: Dataset) -> int:
+    """Return how many ids are read after the last step: one more validation, and then the whole validation text."""
+    return num_ids_read(len(data.val[0].ids)) + num_ids_read(sum(len(part.ids) for part in data.val))
 
 
-def ids_read(num_ids: int) -> int:
-    """Return how many ids are read to measure so many, warm-ups counted."""
-    lanes, own, warmup = layout(num_ids, LANES, WARMUP)
-    return lanes * (own + warmup)
+def num_ids_read(num_ids: int) -> int:
+    """Return how many ids are read to evaluate `num_ids` ids, including the warm-up of the streams."""
+    num_streams, own, warmup = layout(num_ids, NUM_STREAMS, WARMUP_IDS)
+    return num_streams * (own + warmup)
 
 
-def baselines(data: Dataset) -> Baselines:
-    """Return what an interpolated 5-gram and LZMA make of validation; of long texts, of its beginning."""
+def measure_baselines(data: Dataset) -> Baselines:
+    """Return the loss of an interpolated 5-gram and of LZMA on the validation text, or on its start if it is long."""
     train, val = split(data.corpus, data.val_corpus, data.config.val_fraction)
-    measured = sum(part.num_chars for part in data.val)
-    learned = BASELINE_TRAIN_BYTES * measured // max(1, sum(part.num_bytes for part in data.val))
-    train_text, val_text = train.read(-learned), val.read(0, min(BASELINE_VAL_CHARS, measured))
-    train_ids = np.asarray(data.train.ids[-int(learned * data.ids_per_char) :])
-    ids = encoder(data.tokenizer, data.config.documents)(val_text)
-    # LZMA first: it leaves Python alone, which at that time is busy importing torch.
-    compressed = lzma_nats(train_text, val_text)
-    ngram = ngram_nats(train_ids, ids, data.tokenizer.vocab_size) * len(ids) / len(val_text)
-    return Baselines(ngram, compressed)
+    val_chars = sum(part.num_chars for part in data.val)
+    train_chars = MAX_BASELINE_TRAIN_BYTES * val_chars // max(1, sum(part.num_bytes for part in data.val))
+    train_text = train.read(-train_chars)
+    val_text = val.read(0, min(MAX_BASELINE_VAL_CHARS, val_chars))
+    train_ids = np.asarray(data.train.ids[-int(train_chars * data.ids_per_char) :])
+    val_ids = encoder(data.tokenizer, data.config.documents)(val_text)
+    # LZMA first: it releases Python's global lock while the main thread imports torch.
+    lzma = lzma_nats_per_char(train_text, val_text)
+    ngram = ngram_nats_per_id(train_ids, val_ids, data.tokenizer.vocab_size) * len(val_ids) / len(val_text)
+    return Baselines(ngram, lzma)

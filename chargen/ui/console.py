@@ -1,12 +1,16 @@
-"""Where things are shown: results on stdout, everything else on stderr, without colour where it is not a terminal.
+"""Consoles, live displays and progress bars: results go to stdout, everything else to stderr.
 
-Every rich console, live display and progress bar of chargen is made here, because rich's defaults are not ours:
+All rich consoles, live displays and progress bars of chargen are created here, because rich's defaults do not fit:
 
-- a string is text, never markup: a label "[bold]" or "[/]" is shown as it is written;
-- text is made visible (ui/visible.py) as the last step before it is written, and only rich's own control codes pass;
-- a display leaves sys.stdout and sys.stderr alone: rich would send what is printed meanwhile to the display's console;
-- a display is drawn when it is told something new, in the thread that tells it: rich's refresh thread would raise
-  where nobody can catch it when the terminal goes away.
+- A string is text, never markup: the label "[bold]" or "[/]" is shown as it is written.
+- Text is made visible (`ui/terminal_text.py`) as the last step before it is written; only rich's own control codes
+  pass unchanged.
+- A display leaves sys.stdout and sys.stderr unchanged. By default rich would redirect what is printed in the meantime
+  to the console of the display.
+- A display is drawn when it gets new content, in the thread that provides it. If the terminal goes away, rich's own
+  refresh thread would raise an exception that cannot be caught.
+
+There is no colour where the output is not a terminal.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -25,22 +30,24 @@ from rich.segment import Segment
 from rich.text import Text
 
 from chargen.config import LN2
-from chargen.io import to_line
+from chargen.io import to_json_line
 from chargen.ui.terminal_text import is_shown, stream_below, visible, visible_json, visible_text
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-REFRESH_S = 0.1  #: between two pictures of a progress bar, at least
+REFRESH_S = 0.1  # minimum time between two updates of a progress bar
+FILE_WIDTH = 160  # columns of a table where stdout is not a terminal
 
 
 class _Console(Console):
-    """A console on a stream that shows text as it is; it raises BrokenPipeError where rich would end the process."""
+    """A console that shows text as it is, and raises BrokenPipeError where rich would end the process."""
 
     def __init__(self, stream: TextIO, width: int | None = None) -> None:
         super().__init__(file=stream_below(stream), width=width, markup=False, emoji=False, highlight=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of a renderable, with their text made visible."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment
@@ -48,21 +55,22 @@ class _Console(Console):
                 yield Segment(visible_text(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # of stdout, `cli/main.py` takes it for done
+        """Raise BrokenPipeError; for stdout, `cli/main.py` then ends with status 0."""
+        raise BrokenPipeError
 
 
 def stdout_console() -> Console:
-    """Return the console of results. Where stdout is no terminal, tables are as wide as they need to be."""
-    return _Console(sys.stdout, width=None if sys.stdout.isatty() else 160)
+    """Return the console for results. Where stdout is not a terminal, tables are `FILE_WIDTH` columns wide."""
+    return _Console(sys.stdout, width=None if sys.stdout.isatty() else FILE_WIDTH)
 
 
 def stderr_console() -> Console:
-    """Return the console of progress, notes and errors."""
+    """Return the console for progress, notes and errors."""
     return _Console(sys.stderr)
 
 
 def live(console: Console) -> Live:
-    """Return a display that is redrawn in place, by `update(…, refresh=True)`, and leaves nothing behind."""
+    """Return a display that `update(…, refresh=True)` redraws in place, and that is erased at its end."""
     from rich.live import Live
 
     return Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
@@ -70,43 +78,57 @@ def live(console: Console) -> Live:
 
 @contextmanager
 def status(console: Console, line: str) -> Iterator[Callable[[str], None]]:
-    """Show a line while the context is entered; what it yields shows another one."""
-    with live(console) as shown:
+    """Show a line inside the context; the function that it yields replaces the line."""
+    with live(console) as display:
 
         def show(line: str) -> None:
-            shown.update(Text(visible(line)), refresh=True)
+            display.update(Text(visible(line)), refresh=True)
 
         show(line)
         yield show
 
 
+class ProgressBar:
+    """A progress bar on a terminal; nothing elsewhere. Used as a context manager.
+
+    Args:
+        console: where to draw.
+        total: value of `completed` at which the bar is full.
+    """
+
+    def __init__(self, console: Console, total: float) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        label = TextColumn("{task.description}", markup=False)
+        columns = (label, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self._progress = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal,
+            auto_refresh=False, redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
+        self._total = total
+        self._refreshed_s = -math.inf
+
+    def __enter__(self) -> ProgressBar:
+        self._progress.__enter__()
+        self._task = self._progress.add_task("", total=self._total)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.__exit__(kind, error, trace)
+
+    def show(self, label: str, completed: float) -> None:
+        """Update the bar; it is redrawn at most every `REFRESH_S` seconds."""
+        self._progress.update(self._task, description=visible(label), completed=completed)
+        if time.monotonic() - self._refreshed_s >= REFRESH_S:
+            self._progress.refresh()
+            self._refreshed_s = time.monotonic()
+
+
 @contextmanager
-def progress_bar(console: Console, total: float) -> Iterator[Callable[[str, float], None]]:
-    """Show a bar on a terminal while the context is entered; what it yields takes (label, completed of `total`)."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    label = TextColumn("{task.description}", markup=False)
-    columns = (label, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    drawn = -math.inf
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal,
-        auto_refresh=False, redirect_stdout=False, redirect_stderr=False,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("", total=total)
-
-        def show(label: str, completed: float) -> None:
-            nonlocal drawn
-            bar.update(task, description=visible(label), completed=completed)
-            if time.monotonic() - drawn >= REFRESH_S:
-                bar.refresh()
-                drawn = time.monotonic()
-
-        yield show
-
-
-@contextmanager
-def left_out_if_nobody_reads() -> Iterator[None]:
-    """Leave out what is printed in the block where its reader has left: a pipe or a terminal that was closed."""
+def ignore_closed_output() -> Iterator[None]:
+    """Ignore that the reader of the output is gone: a pipe or a terminal was closed while the block printed."""
     try:
         yield
     except OSError as error:
@@ -116,12 +138,12 @@ def left_out_if_nobody_reads() -> Iterator[None]:
 
 
 def is_closed(error: OSError) -> bool:
-    """Tell whether an error of writing means that nobody reads any more: a pipe or a terminal was closed."""
+    """Return whether a write failed because the reader is gone: a pipe or a terminal was closed."""
     return isinstance(error, BrokenPipeError) or error.errno == errno.EIO
 
 
 def abandon_output() -> None:
-    """Send what is still to be printed nowhere, on those of stdout and stderr that cannot be written any more."""
+    """Discard what is still in the buffers of stdout and stderr, for those that can no longer be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -130,22 +152,22 @@ def abandon_output() -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document, on one line, on stdout."""
-    line = to_line(value)
+    """Print a JSON document on one line of stdout."""
+    line = to_json_line(value)
     sys.stdout.write((visible_json(line) if is_shown() else line) + "\n")
 
 
-def seconds(value: float) -> str:
-    """Return a span of time as people say it.
+def format_duration(seconds: float) -> str:
+    """Return a duration as minutes and seconds, with hours if there are any.
 
-    >>> seconds(75)
+    >>> format_duration(75)
     '1:15'
     """
-    whole = max(0, round(value))
+    whole = max(0, round(seconds))
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def bits(nats: float) -> str:
-    """Return a loss in nats as bits, with three places; "–" where there is none."""
+def format_bits(nats: float) -> str:
+    """Return a loss in nats as bits, with three decimals; "–" if it is not finite."""
     return f"{nats / LN2:.3f}" if math.isfinite(nats) else "–"

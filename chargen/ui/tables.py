@@ -1,6 +1,7 @@
-"""Tables of models and corpora.
+"""Tables of models, corpora and edits; and scores, printed one row at a time in any of the output forms.
 
-How scores are printed: a table with bars, tab-separated values, or JSON; a line each, as they come.
+Scores are printed while they are computed, because there may be any number of them. A `RowPrinter` prints one score:
+`TableRows` for people, `TsvRows` and `JsonLines` for programs, `RecordList` to collect them for one JSON document.
 """
 
 from __future__ import annotations
@@ -16,17 +17,30 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.errors import ChargenError
-from chargen.io import to_line
+from chargen.io import to_json_line
 from chargen.probe.surprisal import CharSurprisal
 from chargen.scoring.edits import Suggestion
 from chargen.scoring.scorer import Score, Total
-from chargen.ui import heatmap as heat
+from chargen.ui import heatmap
 from chargen.ui.console import status, stderr_console
 from chargen.ui.terminal_text import is_shown, visible, visible_json
 
+BAR_WIDTH = 8  # cells of a terminal
+MAX_BAR_BITS = 8.0  # bits per character of a full bar
+BAR_COLOURS = ("#0072b2", "#56b4e9", "#f0e442", "#e69f00", "#d55e00")  # from likely to unlikely; Okabe & Ito (2008)
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+MAX_NAMES = 40  # unknown characters that are named in a note
+MAX_ERRORS = 3  # texts that could not be read and are named in a note
+REPORT_EVERY = 1024  # texts between two updates of the progress line
+
+RowPrinter = Callable[[int | None, int, Score], None]  #: prints (rank or None, number of the input from 1, score)
+
+WORD_COLUMNS = ("bits/word", "words")
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
+
 
 def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
-    """Return names and values, a row each."""
+    """Return a table of names and values, one row each."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -36,7 +50,7 @@ def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Table:
-    """Return a table with a header; the columns named in `right` hold numbers."""
+    """Return a table with a header. The columns named in `right` contain numbers and are aligned to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(Text(visible(column)), justify="right" if column in right else "left", no_wrap=column in right)
@@ -46,28 +60,32 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
 
 
 def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
-    """Return edits with what they gain, the best first; places are counted from 1."""
+    """Return a table of edits with their gain in bits, the best first; positions are counted from 1."""
     rows = []
-    for s in suggestions:
-        old, new = (heat.visible(part, "␣") for part in (s.edit.removed, s.edit.inserted))
-        what = {
+    for suggestion in suggestions:
+        old = heatmap.visible(suggestion.edit.removed, "␣")
+        new = heatmap.visible(suggestion.edit.inserted, "␣")
+        descriptions = {
             "replace": f"{old} → {new}",
             "delete": f"without {old}",
             "insert": f"with {new}",
             "swap": f"{old} → {new}",
         }
-        rows.append((f"+{s.gain_bits:.1f}", str(s.edit.begin + 1), what[s.edit.kind], heat.visible(s.text)))
+        position = str(suggestion.edit.begin + 1)
+        text = heatmap.visible(suggestion.text)
+        rows.append((f"+{suggestion.gain_bits:.1f}", position, descriptions[suggestion.edit.kind], text))
     return plain_table(("gain (bits)", "place", "edit", "text"), rows, ("gain (bits)", "place"))
 
 
 def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Return models and baselines, each with its difference from the first model; see `scoring/compare.py`."""
+    """Return a table of models and baselines, each with its difference from the first model (`chargen compare`)."""
     cells = []
     for row in rows:
-        beside = ("", "", "")
+        difference = ("", "", "")
         if "difference_bits_per_byte" in row:
             interval = f"{row['interval_low']:+.4f} to {row['interval_high']:+.4f}"
-            beside = (f"{row['difference_bits_per_byte']:+.4f}", interval, f"{100 * row['first_better_share']:.1f} %")
+            share = f"{100 * row['first_better_share']:.1f} %"
+            difference = (f"{row['difference_bits_per_byte']:+.4f}", interval, share)
         unknown = row.get("unknown_chars", 0)
         cells.append(
             (
@@ -75,176 +93,197 @@ def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
                 f"{row['bits_per_byte']:.4f}",
                 f"{row['bits_per_char']:.4f}",
                 f"{unknown:,}" if unknown else "",
-                *beside,
+                *difference,
             )
         )
     numbers = ("bits/byte", "bits/char", "unknown", "more", "interval", "first better")
     return plain_table(("model", *numbers), cells, numbers)
 
 
-def lines_apart_table(lines: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the lines that two models differ most on, in bits for the whole line."""
+def line_difference_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of the lines that two models differ most on, in bits for the whole line."""
     numbers = ("line", lines[0]["first"], lines[0]["other"], "difference")
     rows = [
         (
-            f"{r['line']:,}",
-            f"{r['first_bits']:.1f}",
-            f"{r['other_bits']:.1f}",
-            f"{r['difference_bits']:+.1f}",
-            heat.visible(r["text"]),
+            f"{row['line']:,}",
+            f"{row['first_bits']:.1f}",
+            f"{row['other_bits']:.1f}",
+            f"{row['difference_bits']:+.1f}",
+            heatmap.visible(row["text"]),
         )
-        for r in lines
+        for row in lines
     ]
     return plain_table((*numbers, "text"), rows, numbers)
 
 
-BAR_CELLS = 8
-MAX_BITS = 8.0  #: per character: a full bar
-COLOURS = ("#0072b2", "#56b4e9", "#f0e442", "#e69f00", "#d55e00")  #: from likely to unlikely; Okabe & Ito 2008
-MAX_NAMES = 40  #: unknown characters that are named
-MAX_ERRORS = 3  #: texts that could not be read, and are told by name
-REPORT_EVERY = 1024  #: texts
-EIGHTHS = " ▏▎▍▌▋▊▉█"
-
-Line = Callable[[int | None, int, Score], None]  #: (rank, place among the input, score), prints it
-
-WORD_COLUMNS = ("bits/word", "words")
-_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
-
-
-def table(console: Console, words: bool, ranked: bool = True) -> Line:
-    """Return what prints a table's rows, the header before the first; on a terminal with a bar for the bits per char.
+def record(rank: int | None, number: int, score: Score, words: bool) -> dict[str, Any]:
+    """Return a score as a JSON object.
 
     Args:
-        console: where.
-        words: whether there are columns for words.
-        ranked: whether the first column is the rank, or the place among the input.
+        rank: from 1; None (null) where texts are in the order of the input.
+        number: of the text in the input, from 1.
+        score: of the text.
+        words: whether to include bits per word.
     """
-    columns = ["rank" if ranked else "input", "bits/char", "perplexity/char", "log p (nats)", "chars", "unknown"]
-    columns += WORD_COLUMNS if words else ()
-    widths = [max(6, len(column)) for column in columns]
-    bars = console.is_terminal
-    header = "   ".join(column.rjust(width) for column, width in zip(columns, widths, strict=True))
-    header += f"   {'':{BAR_CELLS}}   text" if bars else "   text"
-    begun = False
+    more = {"words": score.words, "bits_per_word": score.bits_per_word} if words else {}
+    return {"rank": rank, "input": number, **score.to_json(), **more}
 
-    def line(rank: int | None, place: int, score: Score) -> None:
-        nonlocal begun
-        if not begun:  # not before there is a row: what is read may be at fault
-            console.print(Text(header, "bold"), soft_wrap=True)
-            console.print("─" * (min(console.width, len(header) + 20)), soft_wrap=True)
-            begun = True
+
+class TableRows:
+    """Prints scores as rows of a table, with a header before the first; on a terminal with a bar for bits/char.
+
+    Args:
+        console: where to print.
+        words: whether there are columns for words.
+        ranked: whether the first column is the rank, or the number of the input.
+    """
+
+    def __init__(self, console: Console, words: bool, ranked: bool = True) -> None:
+        self._console = console
+        self._words = words
+        columns = ["rank" if ranked else "input", "bits/char", "perplexity/char", "log p (nats)", "chars", "unknown"]
+        columns += WORD_COLUMNS if words else ()
+        self._widths = [max(6, len(column)) for column in columns]
+        self._has_bars = console.is_terminal
+        header = "   ".join(column.rjust(width) for column, width in zip(columns, self._widths, strict=True))
+        self._header = header + (f"   {'':{BAR_WIDTH}}   text" if self._has_bars else "   text")
+        self._has_header = False
+
+    def __call__(self, rank: int | None, number: int, score: Score) -> None:
+        """Print one score."""
+        if not self._has_header:  # only now that there is a row: reading the input may have failed
+            self._print_header()
         cells = [
-            f"{place if rank is None else rank}",
-            _or_dash(score.bits_per_char, ".3f"),
-            _or_dash(score.perplexity_per_char, ".2f"),
+            f"{number if rank is None else rank}",
+            _number_or_dash(score.bits_per_char, ".3f"),
+            _number_or_dash(score.perplexity_per_char, ".2f"),
             f"{score.log_prob_nats:.2f}",
             f"{score.chars:,}",
             f"{score.unknown_chars:,}" if score.unknown_chars else "",
         ]
-        cells += [_or_dash(score.bits_per_word, ".3f"), f"{score.words:,}"] if words else []
-        numbers = "   ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + "   "
-        if bars:
+        cells += [_number_or_dash(score.bits_per_word, ".3f"), f"{score.words:,}"] if self._words else []
+        numbers = "   ".join(cell.rjust(width) for cell, width in zip(cells, self._widths, strict=True)) + "   "
+        if self._has_bars:
             row = Text(numbers).append_text(_bar(score.bits_per_char)).append("   ").append(visible(score.text))
-            console.print(row, soft_wrap=True)
-        else:  # no colours: the same bytes without rich, which takes 50 µs a row
-            console.file.write(f"{numbers}{visible(score.text)}\n")
-            console.file.flush()
+            self._console.print(row, soft_wrap=True)
+        else:  # there are no colours: the same bytes without rich, which takes 50 µs per row
+            self._console.file.write(f"{numbers}{visible(score.text)}\n")
+            self._console.file.flush()
 
-    return line
-
-
-def json_lines(write: Callable[[str], Any], words: bool) -> Line:
-    """Return what prints a JSON object a line."""
-    if is_shown():
-        return lambda rank, place, score: write(visible_json(to_line(record(rank, place, score, words))) + "\n")
-    return lambda rank, place, score: write(to_line(record(rank, place, score, words)) + "\n")
+    def _print_header(self) -> None:
+        self._console.print(Text(self._header, "bold"), soft_wrap=True)
+        self._console.print("─" * (min(self._console.width, len(self._header) + 20)), soft_wrap=True)
+        self._has_header = True
 
 
-def collect(rows: list[dict[str, Any]], words: bool) -> Line:
-    """Return what puts a record into a list."""
-    return lambda rank, place, score: rows.append(record(rank, place, score, words))
+class JsonLines:
+    """Prints each score as a JSON object on a line of its own."""
+
+    def __init__(self, write: Callable[[str], Any], words: bool) -> None:
+        self._write = write
+        self._words = words
+        self._is_shown = is_shown()
+
+    def __call__(self, rank: int | None, number: int, score: Score) -> None:
+        """Print one score."""
+        line = to_json_line(record(rank, number, score, self._words))
+        self._write((visible_json(line) if self._is_shown else line) + "\n")
 
 
-def tsv(write: Callable[[str], Any], words: bool) -> Line:
-    """Return what prints rows of tab-separated values, a header before the first; texts as `escaped` has them."""
-    begun = False
+class RecordList:
+    """Appends each score to a list, as a JSON object."""
 
-    def line(rank: int | None, place: int, score: Score) -> None:
-        nonlocal begun
-        values = record(rank, place, score, words)
-        if not begun:
-            write("\t".join([*(key for key in values if key != "text"), "text"]) + "\n")
-            begun = True
-        values["text"] = escaped(values.pop("text"))
+    def __init__(self, records: list[dict[str, Any]], words: bool) -> None:
+        self._records = records
+        self._words = words
+
+    def __call__(self, rank: int | None, number: int, score: Score) -> None:
+        """Append one score."""
+        self._records.append(record(rank, number, score, self._words))
+
+
+class TsvRows:
+    """Prints scores as tab-separated values, with a header before the first; texts are escaped by `escaped`."""
+
+    def __init__(self, write: Callable[[str], Any], words: bool) -> None:
+        self._write = write
+        self._words = words
+        self._has_header = False
+
+    def __call__(self, rank: int | None, number: int, score: Score) -> None:
+        """Print one score."""
+        values = record(rank, number, score, self._words)
+        if not self._has_header:
+            self._write("\t".join([*(key for key in values if key != "text"), "text"]) + "\n")
+            self._has_header = True
+        values["text"] = escaped(values.pop("text"))  # moves it to the last column
         values["unknown"] = escaped(values["unknown"])
-        write("\t".join("" if value is None else str(value) for value in values.values()) + "\n")
-
-    return line
+        self._write("\t".join("" if value is None else str(value) for value in values.values()) + "\n")
 
 
-def chars_tsv(write: Callable[[str], Any]) -> Callable[[int | None, int, Sequence[CharSurprisal]], None]:
-    """Return what prints a row for each character of a text, a header before the first; `place` counts from 1.
+class CharRows:
+    """Prints a row of tab-separated values for each character of a text, with a header before the first row.
 
-    The end of a text, where it is scored, is a row with an empty character.
+    The column `place` is the position in the text, from 1. The end of a text, where it is scored, is a row with an
+    empty character.
     """
-    begun = False
 
-    def lines(rank: int | None, number: int, places: Sequence[CharSurprisal]) -> None:
-        nonlocal begun
-        if not begun:
-            write("rank\tinput\tplace\tsurprisal_bits\tlog_prob_nats\tunknown\tcharacter\n")
-            begun = True
-        about = f"{'' if rank is None else rank}\t{number}"
-        for n, place in enumerate(places, start=1):
-            values = (n, place.surprisal_bits, place.log_prob_nats, int(place.unknown), escaped(place.text))
-            write("\t".join([about, *map(str, values)]) + "\n")
+    def __init__(self, write: Callable[[str], Any]) -> None:
+        self._write = write
+        self._has_header = False
 
-    return lines
-
-
-def record(rank: int | None, place: int, score: Score, words: bool) -> dict[str, Any]:
-    """Return a score as JSON has it. `rank` is null where texts stand in the input's order."""
-    more = {"words": score.words, "bits_per_word": score.bits_per_word} if words else {}
-    return {"rank": rank, "input": place, **score.to_json(), **more}
+    def __call__(self, rank: int | None, number: int, chars: Sequence[CharSurprisal]) -> None:
+        """Print the characters of a text."""
+        if not self._has_header:
+            self._write("rank\tinput\tplace\tsurprisal_bits\tlog_prob_nats\tunknown\tcharacter\n")
+            self._has_header = True
+        prefix = f"{'' if rank is None else rank}\t{number}"
+        for position, char in enumerate(chars, start=1):
+            values = (position, char.surprisal_bits, char.log_prob_nats, int(char.unknown), escaped(char.text))
+            self._write("\t".join([prefix, *map(str, values)]) + "\n")
 
 
 class RunningTotals:
-    """What is said of all texts together, counted as they pass."""
+    """Totals over all texts, counted while the scores pass through, and the notes about them."""
 
     def __init__(self) -> None:
         self.total = Total()
-        self._empty = 0
+        self._num_empty = 0
         self._unknown: dict[str, None] = {}
-        self._passed_over: list[str] = []
-        self._more_passed_over = 0
+        self._skipped: list[str] = []
+        self._num_more_skipped = 0
 
-    def pass_over(self, error: ChargenError) -> None:
-        """Take note of a text that could not be read."""
-        if len(self._passed_over) < MAX_ERRORS:
-            self._passed_over.append(error.message)
+    def skip(self, error: ChargenError) -> None:
+        """Record a text that could not be read."""
+        if len(self._skipped) < MAX_ERRORS:
+            self._skipped.append(error.message)
         else:
-            self._more_passed_over += 1
+            self._num_more_skipped += 1
 
-    def watching(self, scores: Iterable[Score], quiet: bool) -> Iterator[Score]:
-        """Yield scores as they come; where stderr is a terminal, and not `quiet`, it says how many there were."""
-        console, begin = stderr_console(), time.perf_counter()
+    def count(self, scores: Iterable[Score], quiet: bool) -> Iterator[Score]:
+        """Yield the scores unchanged and count them; unless `quiet`, show the number on stderr if it is a terminal."""
+        console = stderr_console()
+        started = time.perf_counter()
         with nullcontext() if quiet or not console.is_terminal else status(console, "reading …") as update:
-            for count, score in enumerate(scores, start=1):
-                self._count(score)
+            for number, score in enumerate(scores, start=1):
+                self._add(score)
                 yield score
-                if update and count % REPORT_EVERY == 0:
-                    update(f"{count:,} texts, {count / (time.perf_counter() - begin):,.0f} a second")
+                if update and number % REPORT_EVERY == 0:
+                    update(f"{number:,} texts, {number / (time.perf_counter() - started):,.0f} texts/s")
 
     def notes(self, words: bool) -> list[str]:
-        """Return what is worth saying at the end, a line each."""
-        total, lines = self.total, []
-        lines += [f"note: passed over: {message}" for message in self._passed_over]
-        if self._more_passed_over:
-            lines.append(f"note: passed over: {self._more_passed_over:,} more")
-        if self._empty:
-            are = "is empty and has" if self._empty == 1 else "are empty and have"
-            lines.append(f"note: {self._empty:,} of {total.texts:,} texts {are} no value per character")
+        """Return the notes to print at the end, one line each: skipped, empty and unknown; and the means of all texts.
+
+        Args:
+            words: whether to include bits per word.
+        """
+        total = self.total
+        lines = [f"note: skipped: {message}" for message in self._skipped]
+        if self._num_more_skipped:
+            lines.append(f"note: skipped: {self._num_more_skipped:,} more")
+        if self._num_empty:
+            are = "is empty and has" if self._num_empty == 1 else "are empty and have"
+            lines.append(f"note: {self._num_empty:,} of {total.texts:,} texts {are} no value per character")
         if total.unknown_chars:
             names = [f"{visible(char)} (U+{ord(char):04X})" for char in self._unknown]
             more = ", …" if len(names) > MAX_NAMES else ""
@@ -258,15 +297,15 @@ class RunningTotals:
             lines.append(f"{total.texts:,} texts, {total.chars:,} characters, together {means}")
         return lines
 
-    def _count(self, score: Score) -> None:
+    def _add(self, score: Score) -> None:
         self.total = self.total.plus(score)
-        self._empty += not score.text
+        self._num_empty += not score.text
         if score.unknown and len(self._unknown) <= MAX_NAMES:
             self._unknown.update(dict.fromkeys(score.unknown))
 
 
 def escaped(text: str) -> str:
-    r"""Return a text in one cell of tab-separated values: \t, \n, \r, \0 and \\ stand for what they are.
+    r"""Return a text as one cell of tab-separated values, with the escapes \t, \n, \r, \0 and \\.
 
     >>> escaped("a\tb")
     'a\\tb'
@@ -275,14 +314,14 @@ def escaped(text: str) -> str:
 
 
 def _bar(bits: float | None) -> Text:
-    """Return a bar of BAR_CELLS cells, the longer the unlikelier; its length says what its colour does."""
+    """Return a bar of BAR_WIDTH cells that is longer for less likely texts; its colour shows the same as its length."""
     if bits is None:
-        return Text(" " * BAR_CELLS)
-    share = min(1.0, bits / MAX_BITS)
-    whole, rest = divmod(round(share * BAR_CELLS * 8), 8)
-    cells = ("█" * whole + (EIGHTHS[rest] if rest else "")).ljust(BAR_CELLS)
-    return Text(cells, COLOURS[min(len(COLOURS) - 1, int(share * len(COLOURS)))])
+        return Text(" " * BAR_WIDTH)
+    fraction = min(1.0, bits / MAX_BAR_BITS)
+    whole, rest = divmod(round(fraction * BAR_WIDTH * 8), 8)
+    cells = ("█" * whole + (EIGHTHS[rest] if rest else "")).ljust(BAR_WIDTH)
+    return Text(cells, BAR_COLOURS[min(len(BAR_COLOURS) - 1, int(fraction * len(BAR_COLOURS)))])
 
 
-def _or_dash(value: float | None, form: str) -> str:
+def _number_or_dash(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)

@@ -1,4 +1,4 @@
-"""How a training run looks: a live display on a terminal, plain lines elsewhere, and the words at its end."""
+"""How a training run is shown: a live display on a terminal, plain lines elsewhere, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from rich.text import Text
 from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
-from chargen.ui.console import abandon_output, bits, live, seconds
+from chargen.ui.console import abandon_output, format_bits, format_duration, live
 from chargen.ui.terminal_text import visible, visible_text
 
-PLAIN_EVERY_S = 10.0  #: between two plain lines
-REFRESH_S = 0.25  #: between two pictures of the live display, at least
-SAMPLE_EVERY_S = 5.0  #: between two samples on the live display, at least
+PLAIN_EVERY_S = 10.0  # time between two plain lines
+REFRESH_S = 0.25  # minimum time between two updates of the live display
+SAMPLE_EVERY_S = 5.0  # minimum time between two samples in the live display
 
-Sampler = Callable[[Checkpoint], str]  #: a model as it is now → a few lines that it writes
+Sampler = Callable[[Checkpoint], str]  #: returns a few lines that the model generates
 
 
 class Display(Protocol):
-    """Something that shows reports while it is entered."""
+    """Shows the reports of a run; used as a context manager."""
 
     def __enter__(self) -> Display: ...
 
@@ -36,34 +36,36 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def show(self, report: Report) -> None: ...
+    def show(self, report: Report) -> None:
+        """Show one report."""
 
 
-def display(console: Console, sampler: Sampler) -> Display:
-    """Return the display that fits the console; a run goes on without it where it cannot be written any more."""
-    return LastingDisplay(LiveDisplay(console, sampler) if console.is_terminal else PlainDisplay(console))
+def make_display(console: Console, sampler: Sampler) -> Display:
+    """Return the display that fits the console. Errors while writing it do not stop the run."""
+    return FailSafeDisplay(LiveDisplay(console, sampler) if console.is_terminal else PlainDisplay(console))
 
 
-class LastingDisplay:
-    """Another display, until it cannot be written: its pipe or terminal was closed, or its disk is full.
+class FailSafeDisplay:
+    """Forwards to another display until that cannot be written: its pipe or terminal was closed, or the disk is full.
 
-    A run of hours is not to end because nobody looks at it.
+    A run of hours must not end because its display has no reader any more.
     """
 
     def __init__(self, display: Display) -> None:
         self._display: Display | None = display
 
-    def __enter__(self) -> LastingDisplay:
-        self._try(lambda shown: shown.__enter__())
+    def __enter__(self) -> FailSafeDisplay:
+        self._try(lambda display: display.__enter__())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._try(lambda shown: shown.__exit__(kind, error, trace))
+        self._try(lambda display: display.__exit__(kind, error, trace))
 
     def show(self, report: Report) -> None:
-        self._try(lambda shown: shown.show(report))
+        """Show one report, if the display can still be written."""
+        self._try(lambda display: display.show(report))
 
     def _try(self, call: Callable[[Display], object]) -> None:
         if self._display is None:
@@ -76,12 +78,11 @@ class LastingDisplay:
 
 
 class PlainDisplay:
-    """A line now and then: for files, pipes and logs."""
+    """Prints a line from time to time: for files, pipes and logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._last = 0.0
-        self._chars_per_s = 0.0
+        self._last_line_s = 0.0
 
     def __enter__(self) -> PlainDisplay:
         return self
@@ -92,37 +93,39 @@ class PlainDisplay:
         return None
 
     def show(self, report: Report) -> None:
+        """Print a report as a line; progress at most every `PLAIN_EVERY_S` seconds."""
         if isinstance(report, Started):
             for line in describe(report):
-                self._line(line)
-        elif isinstance(report, Progress) and report.elapsed_s - self._last >= PLAIN_EVERY_S:
-            self._last = report.elapsed_s
-            self._line(
-                f"{report.progress:4.0%}  step {report.step:,}  train {bits(report.loss_nats_per_char)} bits/char  "
-                f"{report.chars_per_s:,.0f} chars/s  {seconds(report.remaining_s)} left"
+                self._print(line)
+        elif isinstance(report, Progress) and report.elapsed_s - self._last_line_s >= PLAIN_EVERY_S:
+            self._last_line_s = report.elapsed_s
+            self._print(
+                f"{report.progress:4.0%}  step {report.step:,}  train {format_bits(report.loss_nats_per_char)} "
+                f"bits/char  {report.chars_per_s:,.0f} chars/s  {format_duration(report.remaining_s)} left"
             )
         elif isinstance(report, Evaluated):
             mark = "  best so far, saved" if report.best else ""
-            losses = (
-                f"train {bits(report.train_loss_nats_per_char)}  val {bits(report.val_loss_nats_per_char)} bits/char"
-            )
-            self._line(f"      step {report.step:,}  {losses}{mark}")
+            train_bits = format_bits(report.train_loss_nats_per_char)
+            val_bits = format_bits(report.val_loss_nats_per_char)
+            self._print(f"      step {report.step:,}  train {train_bits}  val {val_bits} bits/char{mark}")
 
-    def _line(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True)
 
 
 class LiveDisplay:
-    """A bar, the losses, the speed and the newest sample, redrawn in place."""
+    """Shows a progress bar, the losses, the speed and the newest sample, redrawn in place."""
 
     def __init__(self, console: Console, sampler: Sampler) -> None:
-        self._console, self._sampler = console, sampler
+        self._console = console
+        self._sampler = sampler
         self._live = live(console)
         self._progress: Progress | None = None
-        self._look: Evaluated | None = None
-        self._best = math.inf
+        self._validation: Evaluated | None = None
+        self._best_nats = math.inf
         self._sample = ""
-        self._sampled = self._drawn = -math.inf
+        self._sampled_s = -math.inf
+        self._drawn_s = -math.inf
 
     def __enter__(self) -> LiveDisplay:
         self._live.__enter__()
@@ -135,39 +138,42 @@ class LiveDisplay:
         self._live.__exit__(kind, error, trace)
 
     def show(self, report: Report) -> None:
+        """Update the display; it is redrawn at most every `REFRESH_S` seconds."""
         if isinstance(report, Started):
             for line in describe(report):
                 self._console.print(line)
         elif isinstance(report, Progress):
             self._progress = report
         elif isinstance(report, Evaluated):
-            self._look = report
-            self._best = min(self._best, report.val_loss_nats_per_char)
-            if report.elapsed_s - self._sampled >= SAMPLE_EVERY_S:
-                self._sample, self._sampled = self._sampler(report.checkpoint), report.elapsed_s
+            self._validation = report
+            self._best_nats = min(self._best_nats, report.val_loss_nats_per_char)
+            if report.elapsed_s - self._sampled_s >= SAMPLE_EVERY_S:
+                self._sample = self._sampler(report.checkpoint)
+                self._sampled_s = report.elapsed_s
         if self._progress is not None:
-            refresh = time.monotonic() - self._drawn >= REFRESH_S
-            self._drawn = time.monotonic() if refresh else self._drawn
-            self._live.update(self._picture(self._progress), refresh=refresh)
+            refresh = time.monotonic() - self._drawn_s >= REFRESH_S
+            self._drawn_s = time.monotonic() if refresh else self._drawn_s
+            self._live.update(self._render(self._progress), refresh=refresh)
 
-    def _picture(self, now: Progress) -> Group:
+    def _render(self, progress: Progress) -> Group:
         bar = Table.grid(expand=True, padding=(0, 1))
         bar.add_column(ratio=1)
         bar.add_column(justify="right")
+        elapsed, remaining = format_duration(progress.elapsed_s), format_duration(progress.remaining_s)
         bar.add_row(
-            ProgressBar(total=1.0, completed=now.progress),
-            f"{now.progress:.0%}  {seconds(now.elapsed_s)} gone, {seconds(now.remaining_s)} left",
+            ProgressBar(total=1.0, completed=progress.progress),
+            f"{progress.progress:.0%}  {elapsed} elapsed, {remaining} left",
         )
         losses = Table.grid(padding=(0, 2))
-        losses.add_row("step", f"{now.step:,}", "epoch", f"{now.epoch:.2f}", "speed", f"{now.chars_per_s:,.0f} chars/s")
-        val = bits(self._look.val_loss_nats_per_char) if self._look else "–"
-        losses.add_row(
-            "train", f"{bits(now.loss_nats_per_char)} bits/char", "val", f"{val} bits/char", "best", bits(self._best)
-        )
+        speed = f"{progress.chars_per_s:,.0f} chars/s"
+        losses.add_row("step", f"{progress.step:,}", "epoch", f"{progress.epoch:.2f}", "speed", speed)
+        train = f"{format_bits(progress.loss_nats_per_char)} bits/char"
+        val = f"{format_bits(self._validation.val_loss_nats_per_char) if self._validation else '–'} bits/char"
+        losses.add_row("train", train, "val", val, "best", format_bits(self._best_nats))
         parts: list[Table | Panel] = [bar, losses]
-        if self._sample and self._look:
+        if self._sample and self._validation:
             panel = Panel(
-                Text(visible_text(self._sample)), title=Text(f"a sample at step {self._look.step:,}"),
+                Text(visible_text(self._sample)), title=Text(f"sample at step {self._validation.step:,}"),
                 title_align="left", border_style="dim",
             )  # fmt: skip
             parts.append(panel)
@@ -175,32 +181,32 @@ class LiveDisplay:
 
 
 def describe(report: Started) -> list[str]:
-    """Return the lines that say what is going to be trained on what."""
+    """Return lines that describe the run at its start: notes, corpus, network, length and device."""
     model, train = report.model, report.train
     if report.total_steps is None:
-        length = f"a budget of {seconds(train.budget_s or 0)}"
+        length = f"a budget of {format_duration(train.budget_s or 0)}"
     else:
         length = f"{report.total_steps:,} steps" + (f", from {report.first_step:,}" if report.first_step else "")
-    of_ngrams = f", of n-grams {model.ngram_dropout:g}" if model.ngrams else ""
+    ngram_dropout = f", n-gram dropout {model.ngram_dropout:g}" if model.ngrams else ""
     lines = [
         *(f"note: {note}" for note in report.notes),
         f"{report.corpus}: {report.train_chars:,} characters to learn from, {report.val_chars:,} held out",
         f"{model}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
-        f"dropout {model.dropout:g}, of weights {model.weight_dropout:g}{of_ngrams}; "
-        f"{train.batch_size} lanes × {train.seq_len}; "
+        f"dropout {model.dropout:g}, weight dropout {model.weight_dropout:g}{ngram_dropout}; "
+        f"batch size {train.batch_size} × {train.seq_len} tokens; "
         f"{length} on {train.device}, seed {train.seed}",
     ]
     return [visible(line) for line in lines]
 
 
 def summary(report: Finished) -> Group:
-    """Return what a run says at its end: the number, its yardsticks, what it means, where the model is."""
+    """Return the summary of a run: its loss beside the baselines, what that means, and where the model is."""
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     for column in ("", "bits/char", "nats/char"):
         table.add_column(column, justify="left" if not column else "right")
     rows = [
         ("this model, on the held-out text", report.val_loss_nats_per_char),
-        ("  its second half, which no choice looked at", report.val_second_half_nats_per_char),
+        ("  its second half, not used to choose the model", report.val_second_half_nats_per_char),
         ("an interpolated 5-gram", report.ngram_5_nats_per_char),
         ("lzma", report.lzma_nats_per_char),
     ]
@@ -208,12 +214,12 @@ def summary(report: Finished) -> Group:
         rows.append(("the source's entropy", report.entropy_nats_per_char))
     for name, nats in rows:
         table.add_row(name, f"{nats / LN2:.3f}", f"{nats:.3f}")
-    ended = "Stopped early" if report.interrupted else "Done"
+    outcome = "Stopped early" if report.interrupted else "Done"
     lines = [
         "",
-        f"{ended} after {seconds(report.elapsed_s)}: {report.steps:,} steps, {report.epochs:.1f} epochs, "
+        f"{outcome} after {format_duration(report.elapsed_s)}: {report.steps:,} steps, {report.epochs:.1f} epochs, "
         f"{report.chars_per_s:,.0f} chars/s; perplexity {report.val_perplexity_per_char:.2f} per character.",
-        report.verdict,
+        report.diagnosis,
         *report.advice,
         f"The best model (step {report.best_step:,}) is {report.model_path}",
     ]

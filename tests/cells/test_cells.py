@@ -1,4 +1,4 @@
-"""Each recurrence against its definition, written here number by number, and against torch's own."""
+"""Each cell against its equations, computed here in plain Python one unit at a time, and against torch's modules."""
 
 import math
 
@@ -20,8 +20,10 @@ def dot(row: np.ndarray, vector: np.ndarray) -> float:
     return sum(float(a) * float(b) for a, b in zip(row, vector, strict=True))
 
 
-def by_hand(name: str, p: dict[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...]) -> list[list[float]]:
-    """One step for one lane, one unit at a time."""
+def reference_step(
+    name: str, p: dict[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...]
+) -> list[list[float]]:
+    """Return one step for one batch row, one unit at a time."""
     h = state[0]
     a = [dot(p["weight_ih"][k], x) + float(p["bias_ih"][k]) for k in range(len(p["bias_ih"]))]
     if name == "mgru":
@@ -50,36 +52,36 @@ def by_hand(name: str, p: dict[str, np.ndarray], x: np.ndarray, state: tuple[np.
     return [h_new]
 
 
-def draw(name: str, seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:
+def random_inputs(name: str, seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:
     rng, cell = np.random.default_rng(seed), CELLS.get(name)
     params = {key: rng.normal(size=shape) for key, shape in cell.parameter_shapes(E, H).items()}
     return params, rng.normal(size=(B, E)), tuple(rng.normal(size=(B, H)) for _ in cell.state_names)
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "mgru"])
-def test_a_step_is_the_equations_number_by_number(name: str) -> None:
-    params, x, state = draw(name)
+def test_a_step_equals_the_equations_of_its_cell(name: str) -> None:
+    params, x, state = random_inputs(name)
     cell = CELLS.get(name)
     after = cell.step(np, params, cell.input_gates(params, x), state)
-    for lane in range(B):
-        expected = by_hand(name, params, x[lane], tuple(part[lane] for part in state))
+    for row in range(B):
+        expected = reference_step(name, params, x[row], tuple(part[row] for part in state))
         for part, numbers in zip(after, expected, strict=True):
-            np.testing.assert_allclose(part[lane], numbers, rtol=1e-12)
+            np.testing.assert_allclose(part[row], numbers, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", CELLS.names())
-def test_a_step_of_one_stream_is_a_step_of_a_batch(name: str) -> None:
-    params, x, state = draw(name)
+def test_a_step_without_batch_axis_equals_the_same_row_of_a_batch(name: str) -> None:
+    params, x, state = random_inputs(name)
     cell = CELLS.get(name)
-    together = cell.step(np, params, cell.input_gates(params, x), state)
-    alone = cell.step(np, params, cell.input_gates(params, x[1]), tuple(part[1] for part in state))
-    for whole, one in zip(together, alone, strict=True):
-        np.testing.assert_allclose(whole[1], one, rtol=1e-12)
+    batched = cell.step(np, params, cell.input_gates(params, x), state)
+    single = cell.step(np, params, cell.input_gates(params, x[1]), tuple(part[1] for part in state))
+    for batched_part, single_part in zip(batched, single, strict=True):
+        np.testing.assert_allclose(batched_part[1], single_part, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", CELLS.names())
-def test_cells_keep_to_the_array_api(name: str) -> None:
-    params, x, state = draw(name)
+def test_cells_use_only_the_array_api_standard(name: str) -> None:
+    params, x, state = random_inputs(name)
     cell = CELLS.get(name)
     expected = cell.step(np, params, cell.input_gates(params, x), state)
     strict = {key: array_api_strict.asarray(value) for key, value in params.items()}
@@ -91,7 +93,7 @@ def test_cells_keep_to_the_array_api(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "module"), [("rnn", torch.nn.RNN), ("lstm", torch.nn.LSTM), ("gru", torch.nn.GRU)])
 def test_steps_equal_torch_modules(name: str, module: type[torch.nn.Module]) -> None:
-    params, _, state = draw(name)
+    params, _, state = random_inputs(name)
     reference = module(E, H).double()
     with torch.no_grad():
         for key, value in params.items():
@@ -107,7 +109,7 @@ def test_steps_equal_torch_modules(name: str, module: type[torch.nn.Module]) -> 
 
 @pytest.mark.parametrize("name", CELLS.names())
 def test_large_inputs_stay_finite_without_warnings(name: str) -> None:
-    params, x, state = draw(name)
+    params, x, state = random_inputs(name)
     cell = CELLS.get(name)
     after = cell.step(np, params, cell.input_gates(params, 1e6 * x), state)
     assert all(np.isfinite(part).all() for part in after)

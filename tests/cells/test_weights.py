@@ -1,4 +1,4 @@
-"""Ids that can never come have the probability 0, in every engine, in training and in what is scored."""
+"""Masked ids have the probability 0 in every engine, in training and in scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chargen.cells.weights import MASKED_LOGIT, masked_bias
+from chargen.cells.weights import MASKED_LOGIT, mask_bias
 from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.config import DataConfig, ModelConfig
 from chargen.engines.interface import Engine, log_softmax
@@ -30,7 +30,7 @@ from chargen.training.run import Plan
 from tests.conftest import VERSE, Result, corpus_of, random_model, random_weights, run_plan
 
 Chargen = Callable[..., Result]
-SHAPES = [{"cell": "gru"}, {"cell": "lstm", "members": 2}, {"cell": "mgru", "ngrams": 3}]
+SHAPES = [{"cell": "gru"}, {"cell": "lstm", "ensemble_size": 2}, {"cell": "mgru", "ngrams": 3}]
 
 
 @pytest.fixture(autouse=True)
@@ -39,54 +39,54 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def writes_nothing(model: Checkpoint, documents: str) -> list[int]:
-    """The ids that can never come, by their definition."""
+def masked_ids(model: Checkpoint, documents: str) -> list[int]:
+    """Return the ids that can never occur, by definition: those without bytes, except the boundary of documents."""
     ids = [i for i in range(model.tokenizer.vocab_size) if not model.tokenizer.token_bytes(i)]
     return [i for i in ids if i != BOUNDARY_ID or documents == "none"]
 
 
-def compiled(engine: NumpyEngine, token_id: int) -> np.ndarray:
+def compiled_logits(engine: NumpyEngine, token_id: int) -> np.ndarray:
     stream = engine.stream(engine.initial_state(1))
     assert isinstance(stream, TracedStream)
     stream.compile()
     return stream.step(token_id)[None]
 
 
-def stepped(engine: Engine, token_id: int) -> np.ndarray:
+def step_logits(engine: Engine, token_id: int) -> np.ndarray:
     return engine.step(np.array([token_id]), engine.initial_state(1))[0]
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:300"])
 @pytest.mark.parametrize("documents", ["none", "line"])
 @pytest.mark.parametrize(
-    "shape", [{"cell": "gru"}, {"cell": "lstm", "members": 2}, {"cell": "mgru", "ngrams": 3}], ids=str
+    "shape", [{"cell": "gru"}, {"cell": "lstm", "ensemble_size": 2}, {"cell": "mgru", "ngrams": 3}], ids=str
 )
-def test_all_next_ids_have_probability_one_together_and_what_cannot_come_has_none(
+def test_probabilities_of_next_ids_sum_to_one_and_masked_ids_have_none(
     tokenizer: str, documents: str, shape: dict[str, Any]
 ) -> None:
     model = random_model(VERSE, tokenizer, documents=documents, **shape)
-    masked = writes_nothing(model, documents)
+    masked = masked_ids(model, documents)
     numpy = NumpyEngine(model.config, model.weights)
     torch = TorchEngine.from_weights(model.config, model.weights)
     newline = int(model.tokenizer.encode("\n")[-1])
-    for logits in (stepped(numpy, newline), stepped(torch, newline), compiled(numpy, newline)):
+    for logits in (step_logits(numpy, newline), step_logits(torch, newline), compiled_logits(numpy, newline)):
         p = np.exp(log_softmax(logits)[0])
         assert abs(math.fsum(p) - 1.0) < 1e-12
         assert not p[masked].any()
-    assert tokenizer != "sp:300" or masked[-1:] == [1] or documents == "none"  # the library's <unk>
+    assert tokenizer != "sp:300" or masked[-1:] == [1] or documents == "none"  # id 1 is sentencepiece's <unk>
 
 
 @pytest.mark.parametrize("documents", ["none", "line"])
-def test_scores_of_every_next_character_add_up_to_one(documents: str) -> None:
+def test_probabilities_of_next_characters_sum_to_one(documents: str) -> None:
     model = LanguageModel(random_model("abc\n", documents=documents))
     total = sum(math.exp(score.log_prob_nats) for score in model.score(["a", "b", "c", "\n"], context="ab", end=False))
-    number = 0x110000 - 0x800 - 4  # of characters that the vocabulary lacks, each of which costs the same
-    total += number * math.exp(model.score("é", context="ab", end=False).log_prob_nats)
+    num_unknown = 0x110000 - 0x800 - 4  # characters outside the vocabulary; each has the same probability
+    total += num_unknown * math.exp(model.score("é", context="ab", end=False).log_prob_nats)
     total += math.exp(model.score("", context="ab", end=True).log_prob_nats) if documents == "line" else 0.0
     assert total == pytest.approx(1.0, abs=1e-7)
 
 
-def test_a_file_without_a_mask_is_opened_with_one_and_a_wrong_mask_is_lifted() -> None:
+def test_opening_a_file_adds_a_missing_mask_and_removes_a_wrong_one() -> None:
     model = random_model("abc\n")
     bias = model.weights["head.bias"].copy()
     bias[:] = MASKED_LOGIT
@@ -94,7 +94,7 @@ def test_a_file_without_a_mask_is_opened_with_one_and_a_wrong_mask_is_lifted() -
     opened = dataclasses.replace(model, weights={**model.weights, "head.bias": bias})
     save_checkpoint(Path("m"), opened)
     assert load_checkpoint(Path("m")).weights["head.bias"].tolist() == [np.float32(MASKED_LOGIT), 0, 0, 0, 0, 0]
-    assert masked_bias(np.array([1.0, MASKED_LOGIT, -2.0, 4.0]), [3]).tolist() == [1.0, -2.0, -2.0, MASKED_LOGIT]
+    assert mask_bias(np.array([1.0, MASKED_LOGIT, -2.0, 4.0]), [3]).tolist() == [1.0, -2.0, -2.0, MASKED_LOGIT]
 
 
 @pytest.mark.parametrize("documents", ["none", "line"])
@@ -107,41 +107,43 @@ def test_training_keeps_the_mask_and_resumes_to_the_same_bits(documents: str, to
     text.write(verse.replace("\n", MARK) if documents != "none" else verse)
     corpus = dataclasses.replace(corpus_of("ab"), content=text)
     run_plan(Plan(corpus, "whole", {"steps": 9}, **more))
-    run_plan(Plan(corpus, "cut", {"steps": 9}, stop_after=4, **more))
-    run_plan(Plan(corpus, "cut", {"steps": 9}, resume="cut", **more))
-    whole, cut = (Path(f"checkpoints/{name}/model.safetensors").read_bytes() for name in ("whole", "cut"))
-    assert whole == cut
+    run_plan(Plan(corpus, "stopped", {"steps": 9}, stop_after=4, **more))
+    run_plan(Plan(corpus, "stopped", {"steps": 9}, resume="stopped", **more))
+    whole, resumed = (Path(f"checkpoints/{name}/model.safetensors").read_bytes() for name in ("whole", "stopped"))
+    assert whole == resumed
     model = load_checkpoint(Path("checkpoints/whole/model.safetensors"))
     masked = np.flatnonzero(model.weights["head.bias"] == np.float32(MASKED_LOGIT))
-    assert masked.tolist() == writes_nothing(model, documents)
+    assert masked.tolist() == masked_ids(model, documents)
 
 
-def test_a_new_run_of_documents_lifts_the_mask_of_the_boundary_and_one_of_running_text_sets_it() -> None:
+def test_init_from_masks_the_boundary_only_for_continuous_text() -> None:
     running, lines = random_model("abc\n"), random_model("abc\n", documents="line")
     text = LongText.of("abc\n€").span()
-    lifted = init_from_model(running, text, "grow", {}, documents=True).weights["head.bias"]
-    assert lifted[0] == min(0.0, *running.weights["head.bias"][1:]) and (lifted > -1e3).all()
-    assert init_from_model(lines, text, "grow", {}, documents=False).weights["head.bias"][0] == np.float32(MASKED_LOGIT)
+    unmasked = init_from_model(running, text, "grow", {}, has_documents=True).weights["head.bias"]
+    assert unmasked[0] == min(0.0, *running.weights["head.bias"][1:])
+    assert (unmasked > -1e3).all()
+    masked = init_from_model(lines, text, "grow", {}, has_documents=False).weights["head.bias"]
+    assert masked[0] == np.float32(MASKED_LOGIT)
     assert init_from_model(lines, text, "unknown", {}).weights["head.bias"][0] == lines.weights["head.bias"][0]
 
 
 @pytest.mark.parametrize("rule", ["rms", "sgd"])
-def test_a_model_that_adapts_keeps_the_mask(rule: str) -> None:
+def test_dynamic_evaluation_keeps_the_mask(rule: str) -> None:
     model = random_model("abc\n")
     ids = model.tokenizer.encode("abcab\nbca" * 10)
     learner = DynamicModel(model, ids[:1], Adaptation(rule, 0.05, segment_ids=5))
     state = learner.initial_state()
-    for begin in range(0, len(ids) - 6, 5):
-        _, state = learner.read(ids[begin : begin + 5], ids[begin + 1 : begin + 6], state)
+    for start in range(0, len(ids) - 6, 5):
+        _, state = learner.read(ids[start : start + 5], ids[start + 1 : start + 6], state)
     bias = learner.network.export_weights()["head.bias"]
     assert bias[0] == np.float32(MASKED_LOGIT)
-    assert np.abs(bias[1:] - model.weights["head.bias"][1:]).min() > 1e-4  # the others have learned
+    assert np.abs(bias[1:] - model.weights["head.bias"][1:]).min() > 1e-4  # the other biases have changed
 
 
-# ── the end of a text in a model that knows none ─────────────────────────────
+# ── models without a newline in their vocabulary, which cannot predict the end of a line ──
 
 
-def test_a_model_without_newline_scores_no_end_and_says_so(chargen: Chargen) -> None:
+def test_a_model_without_newline_refuses_to_score_the_end(chargen: Chargen) -> None:
     save_checkpoint(Path("m"), random_model("abc"))
     result = chargen("score", "-m", "m", "--end", "ab")
     assert (result.status, "has no newline" in result.err) == (2, True)
@@ -150,10 +152,10 @@ def test_a_model_without_newline_scores_no_end_and_says_so(chargen: Chargen) -> 
     assert chargen("score", "-m", "m", "ab").status == 0
 
 
-def test_suggestions_of_a_model_without_newline_leave_the_end_out() -> None:
+def test_suggestions_of_a_model_without_newline_exclude_the_end() -> None:
     model = LanguageModel(random_model("abc", seed=3))
     text = "abca"
-    found = model.suggest(text, most=9)
+    found = model.suggest(text, num_suggestions=9)
     assert found and not any(text.startswith(each.text) for each in found)
     before = model.score(text).log_prob_nats
     for each in found:
@@ -162,11 +164,11 @@ def test_suggestions_of_a_model_without_newline_leave_the_end_out() -> None:
         assert each.gain_nats == pytest.approx(after - before, abs=1e-4)
 
 
-# ── sentencepiece models of other hands ──────────────────────────────────────
+# ── sentencepiece models from other programs ──
 
 
 def field(number: int, value: bytes | int) -> bytes:
-    """A field of a protocol buffer: bytes, or a number below 128."""
+    """Return an encoded field of a protocol buffer: bytes, or a number below 128."""
     if isinstance(value, int):
         return bytes([*varint(number << 3), value])
     return bytes([*varint(number << 3 | 2), *varint(len(value))]) + value
@@ -177,7 +179,7 @@ def varint(number: int) -> list[int]:
 
 
 def with_pieces(*extra: tuple[str, int]) -> SentencePieceTokenizer:
-    """A sentencepiece model of <unk>, 256 bytes, a newline, "ab" and other pieces with their types."""
+    """Return a tokenizer with <unk>, the 256 bytes, a newline, "ab" and more pieces, each with its type."""
     pieces = [("<unk>", 2), *((f"<0x{b:02X}>", 6) for b in range(256)), ("\n", 4), ("ab", 1), *extra]
     made = [field(1, text.encode()) + b"\x15" + struct.pack("<f", 0.0) + field(3, kind) for text, kind in pieces]
     normalizer = field(1, b"identity") + field(3, 0) + field(4, 0)
@@ -185,14 +187,14 @@ def with_pieces(*extra: tuple[str, int]) -> SentencePieceTokenizer:
     return SentencePieceTokenizer(whole + field(3, normalizer))
 
 
-def test_control_pieces_are_masked_and_never_written() -> None:
+def test_control_pieces_are_masked_and_never_sampled() -> None:
     tokenizer = with_pieces(("<s>", 3), ("</s>", 3), ("<mask>", 3))
     config = ModelConfig(tokenizer.vocab_size, hidden_size=8, embedding_dim=8)
     weights = random_weights(config)
     empty = [i for i in range(tokenizer.vocab_size) if not tokenizer.token_bytes(i)]
     assert len(empty) == 5
-    weights["head.bias"][empty] = 60.0  # the model would write nothing else
+    weights["head.bias"][empty] = 60.0  # without the mask, the model would sample nothing else
     model = LanguageModel(Checkpoint(config, tokenizer, weights))
     assert len(model.sample(length=10, seed=0)) == 10
-    p = np.exp(log_softmax(stepped(NumpyEngine(config, model.checkpoint.weights), 5))[0])
+    p = np.exp(log_softmax(step_logits(NumpyEngine(config, model.checkpoint.weights), 5))[0])
     assert not p[empty].any() and abs(math.fsum(p) - 1.0) < 1e-12

@@ -1,4 +1,4 @@
-"""The command line as people use it: results on stdout, words on stderr, exit statuses, no traceback."""
+"""The command line as people use it: results on stdout, notes on stderr, exit statuses, no traceback."""
 
 import gzip
 import json
@@ -38,8 +38,8 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def assert_stated(result: Result, status: int, *words: str) -> None:
-    """Check for an error in one or two lines, with its words, nothing on stdout and no traceback."""
+def assert_error(result: Result, status: int, *words: str) -> None:
+    """Assert that a command printed these words in an error of at most two lines, no result and no traceback."""
     assert result.status == status, result.err
     assert result.out == ""
     assert "Traceback" not in result.err
@@ -69,7 +69,7 @@ def test_help_of_the_group_names_every_command(chargen: Chargen) -> None:
 
 
 def test_an_unknown_command_gets_a_suggestion(chargen: Chargen) -> None:
-    assert_stated(chargen("smaple"), 2, "smaple", "'sample'")
+    assert_error(chargen("smaple"), 2, "smaple", "'sample'")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_train_prints_one_json_document(chargen: Chargen, corpus: Path) -> None:
     assert found["interrupted"] is False
 
 
-def test_a_taken_name_gets_a_number_and_says_so(chargen: Chargen, corpus: Path) -> None:
+def test_a_name_that_is_taken_gets_a_number_and_a_note(chargen: Chargen, corpus: Path) -> None:
     chargen("train", str(corpus), *QUICK)
     second = chargen("train", str(corpus), *QUICK)
     assert "'verse-2'" in second.err
@@ -151,7 +151,9 @@ def test_train_reads_standard_input_and_archives(chargen: Chargen, monkeypatch: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_the_best_and_says_where(corpus: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_saves_the_best_model_and_prints_where_it_is(
+    corpus: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     command = [sys.executable, "-m", "chargen", "train", str(corpus), "--steps", "1000000", "--hidden", "8"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "checkpoints" / "verse" / "metrics.jsonl"
@@ -193,7 +195,7 @@ def test_a_signal_keeps_the_best_and_says_where(corpus: Path, tmp_path: Path, nu
         (["markov:9"], 2, ["markov:9"]),
         (["verse.txt", "--name", "../verse"], 2, ["'../verse'", "not a path"]),
         (["verse.txt", "--name", ".", "--force"], 2, ["'.'", "not a path"]),
-        (["--resume", "nobody"], 1, ["no run named 'nobody'"]),
+        (["--resume", "missing"], 1, ["no run named 'missing'"]),
     ],
 )
 def test_bad_input_to_train(
@@ -207,7 +209,7 @@ def test_bad_input_to_train(
     (folder / "binary.bin").write_bytes(bytes(range(256)) * 4)
     (folder / "one.txt").write_text("x")
     length = [] if {"--budget", "--epochs", "--resume"} & set(arguments) else ["--steps", "2"]
-    assert_stated(chargen("train", *arguments, *length), status, *words)
+    assert_error(chargen("train", *arguments, *length), status, *words)
     assert not list(folder.glob("checkpoints/*/model.safetensors"))
     assert not list(folder.glob("checkpoints/*"))  # no empty run is left behind
 
@@ -225,7 +227,7 @@ def test_samples_as_json_lines(chargen: Chargen, model: Path) -> None:
     assert alone["text"] == rows[0]["text"]
 
 
-def test_a_drawn_seed_is_told_and_repeats_the_sample(chargen: Chargen, model: Path) -> None:
+def test_a_random_seed_is_printed_and_repeats_the_sample(chargen: Chargen, model: Path) -> None:
     first = chargen("sample", "--length", "30")
     seed = first.err.split()[1]
     assert chargen("sample", "--length", "30", "--seed", seed).out == first.out
@@ -255,7 +257,7 @@ def test_temperature_zero_is_greedy(chargen: Chargen, model: Path) -> None:
         (["-m", "vers"], 1, ["no model named 'vers'", "Did you mean 'verse'"]),
         (["-m", "./models/none.safetensors"], 1, ["there is no file ./models/none.safetensors"]),
         (["-m", "checkpoints"], 1, ["the folder 'checkpoints' has no model.safetensors"]),
-        (["-m", "torn.safetensors"], 1, ["torn.safetensors", "damaged"]),
+        (["-m", "short.safetensors"], 1, ["short.safetensors", "damaged"]),
         (["-m", "flipped.safetensors"], 1, ["flipped.safetensors", "damaged"]),
         (["-m", "text.txt"], 1, ["text.txt", "not a model file"]),
         (["--prompt", "\udcff"], 1, ["not valid UTF-8"]),
@@ -275,14 +277,14 @@ def test_bad_input_to_sample(
     chargen: Chargen, model: Path, arguments: list[str], status: int, words: list[str]
 ) -> None:
     data = model.read_bytes()
-    Path("torn.safetensors").write_bytes(data[: len(data) // 2])
+    Path("short.safetensors").write_bytes(data[: len(data) // 2])
     Path("flipped.safetensors").write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
     Path("text.txt").write_text("just words, " * 20)
-    assert_stated(chargen("sample", *arguments), status, *words)
+    assert_error(chargen("sample", *arguments), status, *words)
     assert model.read_bytes() == data
 
 
-def test_every_way_to_write_keeps_to_its_rules(chargen: Chargen, model: Path) -> None:
+def test_every_method_of_generating_follows_its_rules(chargen: Chargen, model: Path) -> None:
     def sample(*arguments: str) -> Result:
         result = chargen("sample", "--seed", "1", "--length", "30", *arguments)
         assert result.status == 0, result.err
@@ -298,27 +300,27 @@ def test_every_way_to_write_keeps_to_its_rules(chargen: Chargen, model: Path) ->
     assert sample("--beam", "3").out == sample("--beam", "3", "--temp", "2").out
     best = json.loads(sample("--best-of", "4", "--json").out)
     assert best["bits_per_char"] > 0
-    Path("begin.txt").write_text("Trăm năm", encoding="utf-8")
-    assert sample("--prompt-file", "begin.txt").out.startswith("Trăm năm")
+    Path("prompt.txt").write_text("Trăm năm", encoding="utf-8")
+    assert sample("--prompt-file", "prompt.txt").out.startswith("Trăm năm")
 
 
-def test_a_report_says_what_stands_in_the_training_text(chargen: Chargen, corpus: Path) -> None:
+def test_a_report_says_what_occurs_in_the_training_text(chargen: Chargen, corpus: Path) -> None:
     chargen("train", str(corpus), *QUICK)
     result = chargen("sample", "--seed", "1", "--length", "50", "--report")
     assert result.status == 0 and "longest copy: " in result.err
     found = json.loads(chargen("sample", "--seed", "1", "--length", "50", "--report", "--json").out)["report"]
     assert found["passage"] in corpus.read_text(encoding="utf-8")
     corpus.write_text("another text", encoding="utf-8")
-    told = chargen("sample", "--seed", "1", "--length", "9", "--report", "--corpus", str(corpus))
-    assert told.status == 1 and "is not the text that the model learned from" in told.err
+    wrong = chargen("sample", "--seed", "1", "--length", "9", "--report", "--corpus", str(corpus))
+    assert wrong.status == 1 and "is not the text that the model learned from" in wrong.err
 
 
-def test_no_model_yet_says_how_to_get_one(chargen: Chargen) -> None:
-    assert_stated(chargen("sample"), 1, "no model", "chargen train")
-    assert_stated(chargen("score", "a"), 1, "no model", "chargen train")
+def test_without_a_model_the_error_says_how_to_train_one(chargen: Chargen) -> None:
+    assert_error(chargen("sample"), 1, "no model", "chargen train")
+    assert_error(chargen("score", "a"), 1, "no model", "chargen train")
 
 
-def test_a_reader_that_leaves_is_no_error(model: Path, tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_is_no_error(model: Path, tmp_path: Path) -> None:
     command = f"{sys.executable} -m chargen sample --length 200000 --seed 1 | head -c 10"
     result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=tmp_path, capture_output=True)
     assert len(result.stdout) == 10
@@ -339,7 +341,7 @@ def test_score_prints_a_ranked_table(chargen: Chargen, model: Path) -> None:
     assert rows[-1][-2:] == ["1", "€"]
 
 
-def test_score_as_json_and_tsv_says_the_same(chargen: Chargen, model: Path) -> None:
+def test_scores_as_json_and_tsv_are_equal(chargen: Chargen, model: Path) -> None:
     sentences = ["The quick", "0123", "Chữ"]
     document = json.loads(chargen("score", *sentences, "--json").out)
     rows = document["sentences"]
@@ -397,7 +399,7 @@ def test_one_character_and_an_empty_sentence_among_others(chargen: Chargen, mode
 def test_bad_input_to_score(chargen: Chargen, model: Path, arguments: list[str], status: int, words: list[str]) -> None:
     Path("latin.txt").write_bytes("one\ncafé".encode("latin-1"))
     Path("empty.txt").write_bytes(b"")
-    assert_stated(chargen("score", *arguments), status, *words)
+    assert_error(chargen("score", *arguments), status, *words)
 
 
 # ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -407,14 +409,16 @@ def test_bad_input_to_score(chargen: Chargen, model: Path, arguments: list[str],
     ("closed", "status", "words"),
     [("<&-", 1, "nothing to score"), ("dog >&-", 0, ""), ("dog 2>&-", 0, ""), ("dog <&- >&- 2>&-", 0, "")],
 )
-def test_closed_streams_are_empty_ones(model: Path, tmp_path: Path, closed: str, status: int, words: str) -> None:
+def test_closed_streams_behave_like_empty_ones(
+    model: Path, tmp_path: Path, closed: str, status: int, words: str
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = f"{shlex.quote(sys.executable)} -m chargen score {closed}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (status, True, False), done.stderr
 
 
-def test_eval_says_bits_and_unknowns(chargen: Chargen, model: Path, corpus: Path) -> None:
+def test_eval_prints_bits_and_unknown_characters(chargen: Chargen, model: Path, corpus: Path) -> None:
     corpus.write_text(VERSE + "€", encoding="utf-8")
     result = chargen("eval", str(corpus), "--json")
     found = json.loads(result.out)
@@ -430,10 +434,10 @@ def test_eval_says_bits_and_unknowns(chargen: Chargen, model: Path, corpus: Path
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 @pytest.mark.parametrize("command", [["eval"], ["train", *QUICK]])
-def test_a_device_that_is_not_there_is_a_clear_error(
+def test_a_device_that_does_not_exist_is_a_clear_error(
     chargen: Chargen, model: Path, corpus: Path, command: list[str]
 ) -> None:
-    assert_stated(chargen(*command, str(corpus), "--device", "cuda"), 1, "no device 'cuda'", "--device auto")
+    assert_error(chargen(*command, str(corpus), "--device", "cuda"), 1, "no device 'cuda'", "--device auto")
 
 
 def test_info_lists_and_describes(chargen: Chargen, model: Path) -> None:
@@ -443,20 +447,20 @@ def test_info_lists_and_describes(chargen: Chargen, model: Path) -> None:
     assert facts["size_bytes"] == model.stat().st_size
     (rows,) = [json.loads(chargen("info", "--json").out)]
     assert [row["name"] for row in rows] == ["verse"]
-    assert_stated(chargen("info", "verze"), 1, "Did you mean 'verse'")
+    assert_error(chargen("info", "verze"), 1, "Did you mean 'verse'")
 
 
-def test_info_lists_the_whole_models_beside_a_damaged_one(chargen: Chargen, model: Path) -> None:
-    other = model.parent.parent / "torn" / "model.safetensors"
+def test_info_lists_the_other_models_beside_a_damaged_one(chargen: Chargen, model: Path) -> None:
+    other = model.parent.parent / "damaged" / "model.safetensors"
     other.parent.mkdir()
     other.write_bytes(model.read_bytes()[:100])
     result = chargen("info")
     assert result.status == 0
     assert "verse" in result.out
-    assert "torn" in result.err
+    assert "damaged" in result.err
 
 
-def test_corpora_lists_makes_and_checks(chargen: Chargen) -> None:
+def test_corpora_are_listed_created_and_checked(chargen: Chargen) -> None:
     names = {row["name"] for row in json.loads(chargen("corpora", "list", "--json").out)}
     assert {"python-docs", "python-source", "shakespeare", "alphabet", "markov", "reber"} <= names
     made = chargen("corpora", "get", "reber")
@@ -464,7 +468,7 @@ def test_corpora_lists_makes_and_checks(chargen: Chargen) -> None:
     found = json.loads(chargen("corpora", "check", "corpora/reber.txt", "--json").out)
     assert found["chars"] == 1_000_000
     assert found["distinct_chars"] == len("BTPSXVE\n")
-    assert_stated(chargen("corpora", "get", "rebber"), 1, "Did you mean 'reber'")
+    assert_error(chargen("corpora", "get", "rebber"), 1, "Did you mean 'reber'")
 
 
 def test_the_version_is_the_packages(chargen: Chargen) -> None:
@@ -473,7 +477,7 @@ def test_the_version_is_the_packages(chargen: Chargen) -> None:
     assert chargen("--version").out.strip().endswith(__version__)
 
 
-def test_public_names_are_there_and_unknown_ones_are_not() -> None:
+def test_public_names_exist_and_unknown_names_are_errors() -> None:
     import chargen as package
 
     for name in package.__all__:

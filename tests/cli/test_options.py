@@ -1,4 +1,4 @@
-"""Every option of every command, with values at and beyond its edges: a stated error or a result, never a traceback."""
+"""Options with extreme, empty and contradicting values: each is an error message or a result, never a traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chargen.cli.main import COMMANDS, cli
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]
-#: options and arguments whose value is a text, which may be empty
+# options and arguments whose value is a text, which may be empty
 TEXTS = {"texts", "sentences", "prompt", "suffix", "context", "stop", "ban", "regex"}
 
 
@@ -33,7 +33,11 @@ def test_every_option_that_names_something_refuses_the_empty_name() -> None:
     for path, command in commands():
         for param in command.params:
             is_text = type(param.type) is type(click.STRING)
-            if is_text and param.name not in TEXTS and param.callback not in (options.span, options.size):
+            if (
+                is_text
+                and param.name not in TEXTS
+                and param.callback not in (options.parse_duration, options.parse_size)
+            ):
                 raise AssertionError(f"{' '.join(path)}: {param.opts[0]} is not of the type options.NAME")
 
 
@@ -65,12 +69,12 @@ EXTREMES = ("0", "-1", "1e-308", "1e308", "1" + "0" * 30, str(2**64), "nan", "in
 def numeric_options_of_train() -> list[tuple[str, str]]:
     command = dict(commands())[("train",)]
     numbers = click.types.IntParamType | click.types.FloatParamType
-    found = [p for p in command.params if isinstance(p.type, numbers) or p.callback is options.span]
+    found = [p for p in command.params if isinstance(p.type, numbers) or p.callback is options.parse_duration]
     return [(param.opts[0], str(param.name)) for param in found]
 
 
 @pytest.mark.parametrize(("option", "name"), numeric_options_of_train())
-def test_training_states_what_is_wrong_with_a_number(option: str, name: str, chargen: Chargen) -> None:
+def test_training_reports_what_is_wrong_with_a_number(option: str, name: str, chargen: Chargen) -> None:
     Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
     small = {"--steps": "2", "--hidden": "8", "--batch": "2", "--seq-len": "8", "--embedding": "8", "--layers": "1"}
     for value in EXTREMES:
@@ -90,16 +94,16 @@ def test_training_states_what_is_wrong_with_a_number(option: str, name: str, cha
     ("command", "refused"),
     [
         (("train", "verse.txt", "--init-from", "x", "--tokenizer", "byte"), "--tokenizer does not go with --init-from"),
-        (("train", "verse.txt", "--new-chars", "error"), "--new-chars is of --init-from"),
+        (("train", "verse.txt", "--new-chars", "error"), "--new-chars needs --init-from"),
         (("train", "verse.txt", "--val", "verse.txt", "--val-fraction", "0.3"), "--val-fraction does not go with"),
         (("sample", "--prompt", "a", "--prompt-file", "verse.txt"), "--prompt and --prompt-file"),
         (("classify", "--train", "verse.txt", "--steps", "3", "--budget", "9s"), "--budget and --steps"),
-        (("classify", "-m", "a", "-m", "b", "--steps", "3", "x"), "--steps is of --train"),
-        (("classify", "-m", "a", "-m", "b", "--name", "c", "x"), "--name is of --train"),
+        (("classify", "-m", "a", "-m", "b", "--steps", "3", "x"), "--steps needs --train"),
+        (("classify", "-m", "a", "-m", "b", "--name", "c", "x"), "--name needs --train"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_option_that_another_leaves_without_effect_is_refused(
+def test_an_option_that_has_no_effect_beside_another_is_refused(
     command: tuple[str, ...], refused: str, chargen: Chargen, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

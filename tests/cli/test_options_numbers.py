@@ -1,4 +1,4 @@
-"""Numeric options of the commands that use a model, with values that nobody means: a stated error, or it works."""
+"""Numeric options of the commands that use a model, with extreme values: each is an error message, or it works."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ BASE = {
     "play": ["-m", "m"],
     "classify": ["-m", "m", "-m", "m2", "ab"],
 }
-WITH = {"dry_base": ["--dry", "1"], "dry_allowed": ["--dry", "1"]}  #: what an option has an effect with
-MODES = [[], ["--suffix", "b"], ["--json", "-n", "5"]]  #: of `sample`, where they may make a difference
+WITH = {
+    "dry_base": ["--dry", "1"],
+    "dry_allowed": ["--dry", "1"],
+}  # options that another option needs to have an effect
+MODES = [[], ["--suffix", "b"], ["--json", "-n", "5"]]  # of `sample`, where they may make a difference
 NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
 
 
@@ -48,7 +51,7 @@ def test_numeric_options_are_found() -> None:
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS, ids=lambda value: getattr(value, "name", value))
-def test_an_extreme_number_works_or_is_a_stated_error(chargen: Chargen, command: str, option: click.Option) -> None:
+def test_an_extreme_number_works_or_is_an_error_message(chargen: Chargen, command: str, option: click.Option) -> None:
     save_checkpoint(Path("m"), random_model("ab\n"))
     save_checkpoint(Path("m2"), random_model("ab\n", seed=1))
     Path("text.txt").write_text("ab\nba\n" * 3)
@@ -57,9 +60,9 @@ def test_an_extreme_number_works_or_is_a_stated_error(chargen: Chargen, command:
     for value in VALUES:
         for mode in modes:
             arguments = [*BASE[command], *WITH.get(str(option.name), []), *mode, option.opts[0], value]
-            begun = time.perf_counter()
-            result = chargen(command, *arguments)  # raises what is no ChargenError
+            started = time.perf_counter()
+            result = chargen(command, *arguments)  # any error but a ChargenError is raised
             assert result.status in (0, 1, 2), arguments
-            assert time.perf_counter() - begun < 20, arguments
+            assert time.perf_counter() - started < 20, arguments
             assert bool(result.err) or not result.status, arguments
             assert "Traceback" not in result.err and "nan" not in result.out + result.err.replace(value, "")

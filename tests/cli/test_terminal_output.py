@@ -1,4 +1,4 @@
-"""Every command on a pseudo-terminal, with files, labels, names and texts that try to act on it."""
+"""No command lets files, labels, names or texts from outside control the terminal; each runs in a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from chargen.checkpoint import save_checkpoint
 from tests.conftest import VERSE, Result, random_model
 
 if sys.platform == "win32":
-    pytest.skip("there are no pseudo-terminals here", allow_module_level=True)
+    pytest.skip("this system has no pseudo-terminals", allow_module_level=True)
 
-# Colours and styles, the cursor, its line, the screen's end, and the modes that the displays switch: what rich and
-# ui/screen.py send. The attacks below are of these forms too, and are looked for as they stand.
+# What rich and ui/play/terminal.py send: colours and styles, cursor movements, erasing, and the modes of the displays.
+# Some attacks below have these forms, too; they are searched for exactly as they are written.
 OURS = re.compile(r"\x1b\[(?:[0-9;]*m|[0-9;]*[AGH]|2[JK]|\?(?:25|1049|2004|7)[hl])|\r(?=\x1b\[(?:2K|1A))")
 ATTACKS = [
     "\x1b]0;owned\x07",
@@ -88,7 +88,7 @@ def assert_harmless(shown: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that was sent by somebody else."""
+    """Return a folder with files from an attacker."""
     folder = tmp_path_factory.mktemp("terminal")
     model = random_model(VERSE + EVIL)
     data = {**model.about["data"], "newline": "keep", "normalize": "none"}
@@ -173,7 +173,7 @@ COMMANDS = {
 
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("command", COMMANDS)
-def test_nothing_from_outside_acts_on_the_terminal(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_text_from_outside_controls_the_terminal(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from chargen.cli.main import run
 
     arguments, status = COMMANDS[command]
@@ -198,7 +198,7 @@ TO_A_FILE = {
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("force_color", [False, True])
 @pytest.mark.parametrize("command", TO_A_FILE)
-def test_a_display_on_stderr_takes_nothing_from_stdout(
+def test_a_display_on_stderr_does_not_capture_stdout(
     command: str, force_color: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from chargen.cli.main import run

@@ -1,4 +1,4 @@
-"""A stopped run goes on with the command that it printed, whatever it began with."""
+"""A stopped run continues with the command that it printed, for all settings that it started with."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ QUICK = ("--hidden", "8", "--batch", "2", "--seq-len", "8", "--steps", "6")
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verse: str) -> Path:
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verse: str) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("verse.txt").write_text(verse, encoding="utf-8")
     return tmp_path
 
 
-def test_a_run_with_a_seed_of_its_own_is_resumed_without_saying_it_again(chargen: Chargen) -> None:
+def test_a_run_with_a_seed_is_resumed_without_repeating_the_seed(chargen: Chargen) -> None:
     for name, more in (("whole", ()), ("cut", ("--stop-after", "3"))):
         chargen("train", "verse.txt", "--seed", "7", "--name", name, *QUICK, *more)
     resumed = chargen("train", "--resume", "cut")
@@ -32,10 +32,19 @@ def test_a_run_with_a_seed_of_its_own_is_resumed_without_saying_it_again(chargen
     assert "--seed 0 contradicts" in refused.err
 
 
-def test_the_bound_on_a_corpus_may_be_given_again_to_a_resumed_run(chargen: Chargen) -> None:
+def test_the_size_limit_of_a_corpus_may_change_when_a_run_is_resumed(chargen: Chargen) -> None:
     chargen("train", "verse.txt", "--name", "run", "--stop-after", "3", *QUICK)
     refused = chargen("train", "verse.txt", "--resume", "run", "--max-corpus-size", "100")
     assert refused.status != 0
     assert "--max-corpus-size" in refused.err
     assert "does not go with" not in refused.err
     assert chargen("train", "verse.txt", "--resume", "run", "--max-corpus-size", "1MB").status == 0
+
+
+def test_members_is_a_hidden_alias_of_ensemble(chargen: Chargen) -> None:
+    for name, option in (("a", "--ensemble"), ("b", "--members")):
+        trained = chargen("train", "verse.txt", "--name", name, *QUICK, option, "2", "--seed", "1")
+        assert trained.status == 0, trained.err
+    a, b = (Path(f"checkpoints/{name}/model.safetensors").read_bytes() for name in "ab")
+    assert a == b
+    assert "--members" not in chargen("train", "--help").out

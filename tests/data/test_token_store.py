@@ -1,4 +1,4 @@
-"""Ids on disk: what is written is what is mapped, and a file that is not whole is never read."""
+"""Token stores: the ids that are read are those that were written, and an incomplete file is an error."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def attacked(path: Path, header: bytes, ids: bytes = b"") -> Path:
-    """A file with a header of one's own."""
+def write_header(path: Path, header: bytes, ids: bytes = b"") -> Path:
+    """Write a file with the given header."""
     path.write_bytes(MAGIC + len(header).to_bytes(8, "little") + header + ids)
     return path
 
@@ -48,7 +48,7 @@ def test_the_type_is_the_smallest_that_holds_every_id(vocab_size, dtype):
 
 @laws
 @given(data=st.data(), vocab_size=st.sampled_from(VOCAB_SIZES))
-def test_what_is_written_is_what_is_read(tmp_path_factory, data, vocab_size):
+def test_the_written_ids_and_metadata_are_read_back(tmp_path_factory, data, vocab_size):
     ids = np.array(data.draw(st.lists(st.integers(0, vocab_size - 1), max_size=200)), dtype=np.int32)
     about = data.draw(st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=4))
     path = tmp_path_factory.mktemp("store") / "train.ids"
@@ -64,9 +64,9 @@ def test_the_largest_id_of_a_vocabulary_is_kept(tmp_path, vocab_size):
     assert store.ids.tolist() == [0, vocab_size - 1]
 
 
-def test_long_ids_are_mapped_and_none_can_be_written_to(tmp_path, monkeypatch):
+def test_large_stores_are_memory_mapped_and_all_are_read_only(tmp_path, monkeypatch):
     read = write_store(tmp_path / "a.ids", [np.arange(5)], 5, {})
-    monkeypatch.setattr("chargen.data.token_store.IN_MEMORY", 4)
+    monkeypatch.setattr("chargen.data.token_store.MAX_IN_MEMORY_BYTES", 4)
     mapped = open_store(tmp_path / "a.ids")
     assert [isinstance(store.ids, np.memmap) for store in (read, mapped)] == [False, True]
     assert read.ids.tolist() == mapped.ids.tolist()
@@ -75,7 +75,7 @@ def test_long_ids_are_mapped_and_none_can_be_written_to(tmp_path, monkeypatch):
 
 @laws
 @given(length=st.integers(0, 200))
-def test_ids_begin_at_a_multiple_of_the_alignment_whatever_the_header(tmp_path_factory, length):
+def test_the_ids_are_aligned_for_every_header_size(tmp_path_factory, length):
     path = tmp_path_factory.mktemp("store") / "a.ids"
     write_store(path, [np.arange(7)], 7, {"x": "y" * length})
     data, sums = path.read_bytes()[:-8], 8
@@ -91,7 +91,7 @@ def test_folders_are_made_and_nothing_but_the_file_is_left(tmp_path):
     assert open_store(tmp_path / "a" / "b" / "x.ids").ids.tolist() == [0, 1, 2]
 
 
-# ── what cannot be written ────────────────────────────────────────────────────
+# ── files that cannot be written ────────────────────────────────────────────────────
 
 
 def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path):
@@ -123,17 +123,17 @@ def test_a_disk_that_is_full_leaves_the_file_that_was_there(tmp_path, monkeypatc
     assert open_store(tmp_path / "x.ids").ids.tolist() == [0, 1, 2, 3, 4]
 
 
-# ── what is not a whole store ─────────────────────────────────────────────────
+# ── files that are not complete stores ─────────────────────────────────────────────────
 
 
 def test_a_file_cut_at_any_byte_is_refused(tmp_path):
     whole = tmp_path / "whole.ids"
     write_store(whole, [np.arange(9)], 300, {"corpus": "kiều"})
-    data, torn = whole.read_bytes(), tmp_path / "torn.ids"
+    data, cut = whole.read_bytes(), tmp_path / "cut.ids"
     for length in range(len(data)):
-        torn.write_bytes(data[:length])
+        cut.write_bytes(data[:length])
         with pytest.raises(CorpusError, match="not a whole chargen store"):
-            open_store(torn)
+            open_store(cut)
 
 
 def test_a_file_with_something_after_its_end_is_refused(tmp_path):
@@ -165,17 +165,17 @@ def test_a_file_with_something_after_its_end_is_refused(tmp_path):
     ],
     ids=lambda header: header.decode("latin-1") or "empty",
 )
-def test_a_header_that_says_too_little_or_too_much_is_refused(tmp_path, header):
+def test_an_invalid_header_is_an_error(tmp_path, header):
     with pytest.raises(CorpusError, match="not a whole chargen store") as caught:
-        open_store(attacked(tmp_path / "x.ids", header))
+        open_store(write_header(tmp_path / "x.ids", header))
     assert "Delete it" in caught.value.hint
 
 
 def test_a_header_of_python_objects_is_refused(tmp_path):
-    """Nothing that chargen opens can run code, or reads pointers from a file."""
+    """No file that chargen opens can run code or contain pointers."""
     header = json.dumps({"dtype": "|O", "length": 2, "about": {}}).encode()
     with pytest.raises(CorpusError, match="not a whole chargen store"):
-        open_store(attacked(tmp_path / "x.ids", header, bytes(16)))
+        open_store(write_header(tmp_path / "x.ids", header, bytes(16)))
 
 
 @pytest.mark.parametrize("content", [b"", b"chargen", b"chargen2" + bytes(56), b"some text, and not so short a one"])

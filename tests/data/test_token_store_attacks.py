@@ -1,4 +1,4 @@
-"""A cache is never believed: what is damaged, of another text, old or no file is made again, and a person is told."""
+"""Cache files are checked: one that is damaged, old, of another text or no regular file is made again with a note."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from chargen.data.token_store import (
     MAGIC,
     OLD_MAGIC,
     OldStoreError,
-    cached_store,
+    load_cached_store,
+    load_or_encode_ids,
     open_store,
-    stored_ids,
     write_store,
 )
 from chargen.errors import CorpusError
@@ -50,64 +50,64 @@ def store(path: Path, ids: list[int], vocab_size: int = 100) -> bytes:
     return path.read_bytes()
 
 
-def test_every_single_byte_of_a_store_is_under_a_checksum() -> None:
+def test_a_change_of_any_byte_of_a_store_is_found() -> None:
     path = Path("a.ids")
     data = store(path, list(range(50)))
-    for place in range(len(data)):
+    for offset in range(len(data)):
         for flip in (1, 0xFF):
             changed = bytearray(data)
-            changed[place] ^= flip
+            changed[offset] ^= flip
             path.write_bytes(bytes(changed))
             with pytest.raises(CorpusError):
                 open_store(path)
 
 
-def test_blocks_that_change_places_zeros_and_a_flip_in_the_last_block_are_found() -> None:
+def test_swapped_blocks_zeros_and_a_flipped_bit_in_the_last_block_are_found() -> None:
     path = Path("a.ids")
     ids = np.random.default_rng(0).integers(1, 100, 12 * BLOCK_BYTES + 17)
     write_store(path, [ids[:1000], ids[1000:]], 100, {"sha256": KEY})
     data = np.frombuffer(path.read_bytes(), np.uint8)
-    begin = len(data) - len(ids) - 4 * 14
+    start = len(data) - len(ids) - 4 * 14
     assert np.array_equal(open_store(path).ids, ids)
     for change in ("swap", "zeros", "last"):
         changed = data.copy()
         if change == "swap":
-            changed[begin : begin + 2 * BLOCK_BYTES] = np.roll(data[begin : begin + 2 * BLOCK_BYTES], BLOCK_BYTES)
+            changed[start : start + 2 * BLOCK_BYTES] = np.roll(data[start : start + 2 * BLOCK_BYTES], BLOCK_BYTES)
         elif change == "zeros":
-            changed[begin : begin + len(ids)] = 0
+            changed[start : start + len(ids)] = 0
         else:
-            changed[begin + len(ids) - 1] ^= 4
+            changed[start + len(ids) - 1] ^= 4
         path.write_bytes(changed.tobytes())
         with pytest.raises(CorpusError, match="not a whole"):
             open_store(path)
 
 
-def made(header: dict[str, Any], ids: bytes, blocks: bytes | None = None) -> bytes:
-    """A store with a header of one's own, and right checksums."""
+def store_bytes(header: dict[str, Any], ids: bytes, blocks: bytes | None = None) -> bytes:
+    """Return a store with the given header and correct checksums."""
     text = json.dumps(header).encode()
     start = MAGIC + len(text).to_bytes(8, "little") + text
     blocks = zlib.crc32(ids).to_bytes(4, "little") if blocks is None else blocks
     return start + ids + blocks + zlib.crc32(start + blocks).to_bytes(4, "little")
 
 
-def test_ids_beyond_the_vocabulary_are_refused_though_their_checksums_are_right() -> None:
+def test_ids_outside_the_vocabulary_are_an_error_even_with_correct_checksums() -> None:
     path = Path("a.ids")
     for dtype, ids in (("|u1", [5, 200]), ("<i2", [5, -1]), ("<i4", [5, 70_000])):
         data = np.array(ids, dtype=dtype).tobytes()
-        path.write_bytes(made({"dtype": dtype, "length": 2, "about": {"sha256": KEY}}, data))
+        path.write_bytes(store_bytes({"dtype": dtype, "length": 2, "about": {"sha256": KEY}}, data))
         with pytest.raises(CorpusError, match="not a whole"):
             open_store(path, 100)
 
 
 @pytest.mark.parametrize("length", [-1, 2.0, "2", True, None, [2], 1 << 62, 10**40, 1e300])
 @pytest.mark.parametrize("about", [{}, [], None, "x"])
-def test_a_header_of_other_types_is_refused_though_its_checksums_are_right(length: Any, about: Any) -> None:
-    Path("a.ids").write_bytes(made({"dtype": "|u1", "length": length, "about": about}, b"\1\2"))
+def test_a_header_of_other_types_is_an_error_even_with_correct_checksums(length: Any, about: Any) -> None:
+    Path("a.ids").write_bytes(store_bytes({"dtype": "|u1", "length": length, "about": about}, b"\1\2"))
     with pytest.raises(CorpusError, match="not a whole"):
         open_store(Path("a.ids"))
 
 
-def test_deep_or_endless_headers_are_refused() -> None:
+def test_deep_or_huge_headers_are_errors() -> None:
     for text in (b"[" * 200_000, b'{"a":' * 200_000, b"9" * 100_000):
         start = MAGIC + len(text).to_bytes(8, "little") + text
         Path("a.ids").write_bytes(start + zlib.crc32(start).to_bytes(4, "little"))
@@ -115,8 +115,8 @@ def test_deep_or_endless_headers_are_refused() -> None:
             open_store(Path("a.ids"))
 
 
-def place(kind: str, path: Path) -> None:
-    """Put something in the place of a cached file."""
+def replace_file(kind: str, path: Path) -> None:
+    """Replace a cached file by something else."""
     data = path.read_bytes()
     if kind == "flipped":
         path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
@@ -144,16 +144,16 @@ DAMAGE = ["flipped", "cut", "empty", "other", "pipe", "broken link", "link to a 
 def test_damaged_ids_are_made_again_with_a_note(kind: str) -> None:
     corpus = read_corpus(["verse.txt"])
     tokenizer, notes = build_tokenizer("char", corpus.text), []
-    right = np.array(stored_ids(tokenizer, corpus.content.span(), notes.append))
-    assert np.array_equal(stored_ids(tokenizer, corpus.content.span(), notes.append), right)
+    right = np.array(load_or_encode_ids(tokenizer, corpus.content.span(), notes.append))
+    assert np.array_equal(load_or_encode_ids(tokenizer, corpus.content.span(), notes.append), right)
     assert notes == []
     (path,) = CACHE.glob("*.ids")
-    place(kind, path)
-    assert np.array_equal(stored_ids(tokenizer, corpus.content.span(), notes.append), right)
+    replace_file(kind, path)
+    assert np.array_equal(load_or_encode_ids(tokenizer, corpus.content.span(), notes.append), right)
     assert len(notes) == 1 and "is made again" in notes[0]
     assert path.is_file() and not path.is_symlink()
     assert kind != "link to a file" or Path("mine").read_text() == "mine"
-    assert np.array_equal(stored_ids(tokenizer, corpus.content.span(), notes.append), right)
+    assert np.array_equal(load_or_encode_ids(tokenizer, corpus.content.span(), notes.append), right)
     assert len(notes) == 1
 
 
@@ -163,7 +163,7 @@ def test_a_damaged_copy_index_is_made_again_with_a_note(kind: str) -> None:
     notes: list[str] = []
     right = np.array(copy_index(model, 8, note=notes.append)._hashes)
     (path,) = CACHE.glob("*.copies")
-    place(kind, path)
+    replace_file(kind, path)
     assert np.array_equal(copy_index(model, 8, note=notes.append)._hashes, right)
     assert len(notes) == 1 and "is made again" in notes[0]
 
@@ -178,26 +178,26 @@ def model_of() -> Any:
     return type(model)(model.config, model.tokenizer, model.weights, about)
 
 
-def test_an_index_of_zeros_with_the_right_sum_does_not_let_copies_pass() -> None:
+def test_a_copy_index_of_zeros_is_made_again() -> None:
     model = model_of()
     copy_index(model, 8)
     (path,) = CACHE.glob("*.copies")
     data = path.read_bytes()
     hashes = open_store(path).ids
-    begin = data.index(hashes.tobytes())
-    path.write_bytes(data[:begin] + bytes(hashes.nbytes) + data[begin + hashes.nbytes :])
-    assert np.array_equal(copy_index(model, 8)._hashes, np.frombuffer(data[begin : begin + hashes.nbytes], "<u8"))
+    start = data.index(hashes.tobytes())
+    path.write_bytes(data[:start] + bytes(hashes.nbytes) + data[start + hashes.nbytes :])
+    assert np.array_equal(copy_index(model, 8)._hashes, np.frombuffer(data[start : start + hashes.nbytes], "<u8"))
 
 
-def test_a_cache_by_an_earlier_version_is_made_again_in_silence() -> None:
+def test_a_cache_file_of_an_earlier_version_is_made_again_without_a_note() -> None:
     Path("a.ids").write_bytes(OLD_MAGIC + (2).to_bytes(8, "little") + b"{}")
     with pytest.raises(OldStoreError):
         open_store(Path("a.ids"))
     notes: list[str] = []
-    assert cached_store(Path("a.ids"), KEY, 100, notes.append) is None and notes == []
+    assert load_cached_store(Path("a.ids"), KEY, 100, notes.append) is None and notes == []
 
 
-def test_cleaning_passes_over_folders_and_takes_broken_links() -> None:
+def test_clean_cache_deletes_broken_links_but_no_folders() -> None:
     from chargen.data.token_store import clean_cache
 
     (CACHE / "a.ids").mkdir(parents=True)
@@ -208,43 +208,43 @@ def test_cleaning_passes_over_folders_and_takes_broken_links() -> None:
     assert sorted(path.name for path in CACHE.iterdir()) == ["a.ids", "mine.txt"]
 
 
-def test_a_run_says_that_its_cache_was_damaged() -> None:
+def test_a_run_notes_that_its_cache_was_damaged() -> None:
     plan = Plan(read_corpus(["verse.txt"]), "mine", {"steps": 2}, model={"cell": "rnn", "hidden_size": 8})
     run_plan(plan)
     (path,) = CACHE.glob("*.ids")
-    place("flipped", path)
+    replace_file("flipped", path)
     started = run_plan(plan)[0][0].to_json()
     assert any("was damaged and is made again" in note for note in started["notes"])
 
 
-def test_sampling_says_that_its_index_was_damaged(chargen: Callable[..., Any]) -> None:
+def test_sampling_notes_that_its_index_was_damaged(chargen: Callable[..., Any]) -> None:
     chargen("train", "verse.txt", "--steps", "2", "--hidden", "8", "--cell", "rnn")
     arguments = ("sample", "--length", "20", "--seed", "1", "--max-copy", "8")
     first = chargen(*arguments)
     (path,) = CACHE.glob("*.copies")
-    place("flipped", path)
+    replace_file("flipped", path)
     second = chargen(*arguments)
     assert first.status == second.status == 0 and first.out == second.out
     assert "note: " in second.err and "made again" in second.err and "made again" not in first.err
 
 
-def test_ids_that_are_damaged_are_no_text_to_compare_with() -> None:
+def test_damaged_ids_do_not_replace_the_training_text() -> None:
     model, corpus = model_of(), read_corpus(["verse.txt"])
-    stored_ids(model.tokenizer, corpus.content.span())
+    load_or_encode_ids(model.tokenizer, corpus.content.span())
     Path("verse.txt").unlink()
     assert training_text(model).read() == corpus.text
     (path,) = CACHE.glob("*.ids")
-    place("flipped", path)
+    replace_file("flipped", path)
     with pytest.raises(CorpusError, match="not at hand"):
         training_text(model)
 
 
-def test_ids_that_were_read_do_not_change_with_their_file() -> None:
+def test_ids_in_memory_do_not_change_with_their_file() -> None:
     path = Path("a.ids")
     store(path, [1, 2, 3])
     ids = open_store(path).ids
     data = path.read_bytes()
-    with open(path, "r+b") as file:  # the same file: a mapped one would change, or end the process
+    with open(path, "r+b") as file:  # in place: memory-mapped ids would change, or crash the process
         file.write(b"\0" * len(data))
         file.truncate(0)
     assert ids.tolist() == [1, 2, 3]

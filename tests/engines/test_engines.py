@@ -18,9 +18,9 @@ SHAPES = [
     {},
     {"num_layers": 3},
     {"tie_weights": True, "embedding_dim": 12},
-    {"members": 2, "num_layers": 2},
-    {"members": 3, "tie_weights": True, "embedding_dim": 12},
-    {"members": 2, "ngrams": 3, "ngram_rows": 32, "ngram_dim": 5},
+    {"ensemble_size": 2, "num_layers": 2},
+    {"ensemble_size": 3, "tie_weights": True, "embedding_dim": 12},
+    {"ensemble_size": 2, "ngrams": 3, "ngram_rows": 32, "ngram_dim": 5},
 ]
 
 

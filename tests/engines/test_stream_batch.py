@@ -140,7 +140,7 @@ def test_very_many_texts_are_written_with_compiled_loops_or_else_by_torch(monkey
     lm = LanguageModel(random_model(VERSE), device="cpu")
     monkeypatch.setattr(lm_module, "numba_installed", lambda: False)
     assert isinstance(lm.writing(num_texts=9, length=100)._engine, NumpyEngine)
-    monkeypatch.setattr(lm_module, "MAX_NUMPY_DRAWN", 800)
+    monkeypatch.setattr(lm_module, "MAX_NUMPY_TOKENS", 800)
     assert isinstance(lm.writing(num_texts=9, length=100)._engine, TorchEngine)
     monkeypatch.setattr(lm_module, "numba_installed", lambda: True)
     assert isinstance(lm.writing(num_texts=9, length=100)._engine, NumpyEngine)

@@ -27,10 +27,10 @@ from tests.conftest import VERSE, random_model, random_weights
 SHAPES = [
     {},
     {"num_layers": 3},
-    {"members": 3, "tie_weights": True, "embedding_dim": 12},
-    {"members": 2, "num_layers": 2},
+    {"ensemble_size": 3, "tie_weights": True, "embedding_dim": 12},
+    {"ensemble_size": 2, "num_layers": 2},
     {"hidden_size": 1},
-    {"members": 2, "ngrams": 4, "ngram_rows": 16, "ngram_dim": 3},
+    {"ensemble_size": 2, "ngrams": 4, "ngram_rows": 16, "ngram_dim": 3},
     {"num_layers": 2, "ngrams": 2, "ngram_rows": 1, "ngram_dim": 20},
 ]
 numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
@@ -116,7 +116,7 @@ def test_a_state_taken_from_a_stream_is_a_value() -> None:
 
 
 def test_reading_one_stream_is_reading_it_among_others() -> None:
-    ours = engine("mgru", scale=0.2, members=2)
+    ours = engine("mgru", scale=0.2, ensemble_size=2)
     inputs, targets = np.random.default_rng(0).integers(0, 19, (2, 40, 1))
     alone, state = ours.read(inputs, targets, ours.initial_state(1))
     many, states = ours.read(np.tile(inputs, 3), np.tile(targets, 3), ours.initial_state(3))

@@ -137,7 +137,7 @@ def test_exported_weights_come_back_and_are_copies() -> None:
 
 
 def test_members_are_networks_of_their_own_whose_logits_are_averaged() -> None:
-    both = network(members=2, num_layers=2)
+    both = network(ensemble_size=2, num_layers=2)
     weights = both.export_weights()
     ids, targets = torch.randint(11, (2, 6, 3), generator=torch.Generator().manual_seed(1))
     logits, losses = [], []
@@ -160,7 +160,13 @@ def test_members_are_networks_of_their_own_whose_logits_are_averaged() -> None:
 
 def test_the_count_of_parameters_is_that_of_the_network() -> None:
     tied = {"tie_weights": True, "embedding_dim": 8}
-    for shape in ({"cell": "lstm", "num_layers": 3}, {"cell": "rnn"}, tied, {"members": 2, **tied}, {"members": 3}):
+    for shape in (
+        {"cell": "lstm", "num_layers": 3},
+        {"cell": "rnn"},
+        tied,
+        {"ensemble_size": 2, **tied},
+        {"ensemble_size": 3},
+    ):
         net = network(**shape)
         assert count_parameters(net.config) == sum(p.numel() for p in net.parameters())
 

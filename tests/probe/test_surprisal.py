@@ -20,18 +20,18 @@ from chargen.config import DataConfig
 from chargen.engines.interface import joined, log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.lm import LanguageModel
-from chargen.probe.surprisal import CharSurprisal, likeliest
+from chargen.probe.surprisal import CharSurprisal, find_likely_chars
 from chargen.ui.heatmap import (
     CIVIDIS,
     MAX_BITS,
-    bits_of,
     colour,
     contrast,
     digit_lines,
-    drawn,
+    group_bits,
+    group_by_cluster,
+    group_glyph,
     heat_page,
-    in_clusters,
-    ink,
+    text_colour,
 )
 from tests.conftest import VERSE, Result, random_model
 
@@ -49,7 +49,7 @@ def place(text: str, bits: float = 1.0) -> CharSurprisal:
 @given(st.sampled_from(["char", "byte", "sp:300"]), st.text(alphabet=sorted(set(VERSE)) + ["☃", "日"], max_size=12))
 def test_surprisals_add_up_to_the_score_and_their_characters_to_the_text(tokenizer: str, text: str) -> None:
     lm = LanguageModel(random_model(VERSE * 20, tokenizer))
-    found = list(lm.places(text, context="ab"))
+    found = list(lm.char_surprisals(text, context="ab"))
     assert "".join(p.text for p in found) == text
     total = math.fsum(p.surprisal_bits for p in found)
     assert total == pytest.approx(-lm.score(text, context="ab").log_prob_nats / math.log(2), abs=1e-4)
@@ -58,7 +58,7 @@ def test_surprisals_add_up_to_the_score_and_their_characters_to_the_text(tokeniz
 
 def test_a_scored_end_is_a_place_of_its_own() -> None:
     lm = LanguageModel(random_model())
-    *_, end = lm.places("Chữ", end=True)
+    *_, end = lm.char_surprisals("Chữ", end=True)
     both = lm.score("Chữ\n").log_prob_nats - lm.score("Chữ").log_prob_nats
     assert (end.text, end.surprisal_bits) == ("", pytest.approx(-both / math.log(2), abs=1e-4))
 
@@ -72,7 +72,7 @@ def test_guesses_of_characters_are_the_top_of_the_distribution() -> None:
         logits, state = engine.step(np.array([token_id]), state)
     p = np.exp(log_softmax(logits)[0])
     p[model.tokenizer.never_written()] = 0
-    guesses = list(lm.places("The"))[2].guesses
+    guesses = list(lm.char_surprisals("The"))[2].guesses
     assert [g.prob for g in guesses] == pytest.approx(sorted(p.tolist(), reverse=True)[:5])
     assert guesses[0].text == model.tokenizer.decode([int(p.argmax())])
 
@@ -84,7 +84,7 @@ def test_guesses_of_a_model_of_bytes_are_the_best_of_all_its_characters(seed: in
     weights["head.bias"] = weights["head.bias"] + 7 * np.isin(np.arange(257), [0xC3 + 1, 0xE2 + 1, 0x80 + 1, 0x99 + 1])
     raw = {"data": DataConfig(newline="keep", normalize="none").to_json()}
     lm = LanguageModel(replace(model, weights=weights, about=raw))
-    guesses = next(lm.places("x", context="ab", most=8)).guesses
+    guesses = next(lm.char_surprisals("x", context="ab", num_guesses=8)).guesses
     assert any(ord(g.text) > 127 for g in guesses)
     characters = [chr(c) for c in [*range(0x80), *range(0xC0, 0x180), *range(0x2000, 0x2080)]]
     best = sorted((s.log_prob_nats for s in lm.score(characters, context="ab")), reverse=True)[:8]
@@ -96,8 +96,8 @@ def test_guesses_of_a_model_of_bytes_are_the_best_of_all_its_characters(seed: in
 def test_the_end_is_a_guess_of_a_model_of_documents_alone() -> None:
     model = random_model("ab")
     documents = replace(model, about={"data": DataConfig(documents="line").to_json()})
-    assert "" in [g.text for g in next(LanguageModel(documents).places("ab")).guesses]
-    assert "" not in [g.text for g in next(LanguageModel(model).places("ab")).guesses]
+    assert "" in [g.text for g in next(LanguageModel(documents).char_surprisals("ab")).guesses]
+    assert "" not in [g.text for g in next(LanguageModel(model).char_surprisals("ab")).guesses]
 
 
 def test_states_taken_apart_and_put_together_are_the_same() -> None:
@@ -107,7 +107,7 @@ def test_states_taken_apart_and_put_together_are_the_same() -> None:
     again = joined([engine.select(state, np.array([b])) for b in (2, 0, 1)])
     logits, _ = engine.step(np.array([5, 5, 5]), engine.select(again, np.array([1, 2, 0])))
     assert logits == pytest.approx(engine.step(np.array([5, 5, 5]), state)[0])
-    assert len(likeliest(engine, model.tokenizer, log_softmax(logits), again, 3)) == 3
+    assert len(find_likely_chars(engine, model.tokenizer, log_softmax(logits), again, 3)) == 3
 
 
 # ── how they are shown ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,7 +116,7 @@ def test_states_taken_apart_and_put_together_are_the_same() -> None:
 @given(st.floats(0, 40))
 def test_letters_can_be_read_on_every_colour(bits: float) -> None:
     background = colour(bits)
-    letters = tuple(bytes.fromhex(ink(background)[1:]))
+    letters = tuple(bytes.fromhex(text_colour(background)[1:]))
     assert contrast(background, letters) >= 4.5  # type: ignore[arg-type]
 
 
@@ -129,15 +129,15 @@ def test_colours_grow_lighter_with_surprisal_from_the_first_to_the_last_of_the_m
 @given(ANY)
 def test_groups_are_the_text_and_digits_stand_below_their_characters(text: str) -> None:
     places = [place(char, 3.5) for char in text]
-    groups = list(in_clusters(places))
+    groups = list(group_by_cluster(places))
     assert [p for group in groups for p in group] == places
     shown, digits = digit_lines(places)
-    widths = [drawn(group)[1] for group in groups]
+    widths = [group_glyph(group)[1] for group in groups]
     assert sum(widths) >= len(groups)
     assert len(digits.split()) <= len(groups)
     at = 0
     for group, width in zip(groups, widths, strict=True):
-        assert digits[at] == str(min(9, int(bits_of(group))))
+        assert digits[at] == str(min(9, int(group_bits(group))))
         at += width
     assert "\n" not in shown
 
@@ -179,10 +179,10 @@ def test_a_page_holds_any_text_escaped_and_loads_nothing(text: str) -> None:
     page.close()
     assert page.open == []
     spans = [attrs for tag, attrs in page.tags if tag == "span" and "data-why" in attrs]
-    groups = list(in_clusters([place(char, 2.0) for char in text]))
+    groups = list(group_by_cluster([place(char, 2.0) for char in text]))
     assert len(spans) == len(groups)
     legend = MAX_BITS
-    assert "".join(page.shown[legend:]) == "".join(drawn(group)[0] for group in groups)
+    assert "".join(page.shown[legend:]) == "".join(group_glyph(group)[0] for group in groups)
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "img", "iframe", "b"}
     assert not {"src", "href", "style", "onclick"} & {name for _, attrs in page.tags for name in attrs}
@@ -192,7 +192,7 @@ def test_a_page_holds_any_text_escaped_and_loads_nothing(text: str) -> None:
 def test_each_character_of_a_page_says_its_surprisal_and_five_guesses() -> None:
     lm = LanguageModel(random_model())
     page = Page()
-    page.feed("".join(heat_page([list(lm.places("Chữ tài"))], "verse", [lm.suggest("Chữ tài")])))
+    page.feed("".join(heat_page([list(lm.char_surprisals("Chữ tài"))], "verse", [lm.suggest("Chữ tài")])))
     spans = [attrs for tag, attrs in page.tags if tag == "span" and "data-why" in attrs]
     assert len(spans) == 7
     for span in spans:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import Checkpoint, load_checkpoint
 from chargen.config import DataConfig, SampleConfig
-from chargen.data.token_store import CACHE, clean_cache, stored_ids
+from chargen.data.token_store import CACHE, clean_cache, load_or_encode_ids
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling import copy_filter as copying
 from chargen.sampling import copy_report as originality
@@ -267,7 +267,7 @@ def test_ids_in_the_cache_are_the_text_again(corpus_file: Path, tokenizer: str, 
     model = model_of("verse.txt", tokenizer, documents=documents)
     whole = read_corpus(["verse.txt"], DataConfig(documents=documents)).content
     expected = whole.span(0, model.about["train_chars"])
-    stored_ids(model.tokenizer, expected)
+    load_or_encode_ids(model.tokenizer, expected)
     corpus_file.unlink()
     found = training_text(model)
     assert found.read() == expected.read()

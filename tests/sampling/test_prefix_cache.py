@@ -10,7 +10,7 @@ from chargen.sampling.prefix_cache import STRIDE, PrefixCache
 from tests.conftest import VERSE, random_model
 
 MODELS = {name: LanguageModel(random_model(VERSE * 20, name)) for name in ("char", "byte", "sp:300")}
-LSTM = LanguageModel(random_model(cell="lstm", num_layers=2, members=2))
+LSTM = LanguageModel(random_model(cell="lstm", num_layers=2, ensemble_size=2))
 
 
 def whole(lm: LanguageModel, text: str, before: PrefixCache | None = None) -> PrefixCache:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
 from chargen.config import DataConfig
-from chargen.data.baselines import lzma_text_nats, ngram_line_nats, ngram_nats, uniform_line_nats
-from chargen.data.dataset import line_ids, split_lines
+from chargen.data.baselines import lzma_text_nats, ngram_line_nats, ngram_nats_per_id, uniform_line_nats
+from chargen.data.dataset import encode_lines, split_lines
 from chargen.lm import LanguageModel
-from chargen.scoring.bootstrap import MAX_UNITS, bits_per_byte, differ_most, paired_bootstrap
+from chargen.scoring.bootstrap import MAX_UNITS, bits_per_byte, most_different_lines, paired_bootstrap
 from chargen.scoring.scorer import utf8_size
 from chargen.text.documents import MARK, marked
 from chargen.tokenizers.tokenizer import build_tokenizer, encoder
@@ -44,7 +44,7 @@ def test_ids_of_lines_are_the_ids_of_the_text(name: str, kind: str, text: str) -
     lines = split_lines(text)
     if not whole:
         return
-    ids, numbers = line_ids(tokenizer, kind, lines)
+    ids, numbers = encode_lines(tokenizer, kind, lines)
     assert ids.tolist() == encoder(tokenizer, kind)(whole).tolist()
     assert (np.diff(numbers) >= 0).all()
     assert numbers[-1] < len(lines)
@@ -62,7 +62,7 @@ def test_lines_add_up_to_the_evaluation_of_the_whole(tokenizer: str, kind: str, 
     about = {"data": DataConfig(documents=kind, normalize=normalize).to_json()}
     lm = LanguageModel(replace(model, about=about))
     text = "Chữ tài\r\nnhe\u0301, mệnh €\n\n\nlazy dog\nfox"
-    nats, unknown = lm.by_line(split_lines(text))
+    nats, unknown = lm.evaluate_lines(split_lines(text))
     assert len(nats) == len(unknown) == 6
     assert unknown.sum() == lm.evaluate(text).unknown_chars
     assert nats.sum() / math.log(2) / utf8_size(text) == pytest.approx(lm.evaluate(text).bits_per_byte, rel=1e-5)
@@ -106,13 +106,13 @@ def test_many_lines_are_drawn_in_runs_and_the_difference_stays_exact() -> None:
 
 
 def test_lines_that_differ_most_come_first() -> None:
-    assert differ_most(np.array([1.0, 5.0, 2.0, 2.0]), np.array([2.0, 1.0, 2.0, 0.5]), 3) == [1, 3, 0]
+    assert most_different_lines(np.array([1.0, 5.0, 2.0, 2.0]), np.array([2.0, 1.0, 2.0, 0.5]), 3) == [1, 3, 0]
 
 
 def test_baselines_by_line_are_the_baselines_of_the_text() -> None:
     lines = split_lines(VERSE)
     tokenizer = build_tokenizer("char", VERSE * 3)
-    expected = ngram_nats(tokenizer.encode(VERSE * 3), tokenizer.encode(VERSE), tokenizer.vocab_size)
+    expected = ngram_nats_per_id(tokenizer.encode(VERSE * 3), tokenizer.encode(VERSE), tokenizer.vocab_size)
     assert ngram_line_nats(lines, VERSE * 3).sum() / len(VERSE) == pytest.approx(expected)
     assert uniform_line_nats(lines).sum() == pytest.approx(len(VERSE) * math.log(len(set(VERSE))))
     assert lzma_text_nats(lines, VERSE * 3) < lzma_text_nats(lines, None)

@@ -31,7 +31,7 @@ def plain(model: Checkpoint, ids: Ids) -> np.ndarray:
     return carried_log_probs(NumpyEngine(model.config, model.weights), ids, start_ids(model.tokenizer))
 
 
-@pytest.mark.parametrize("shape", [{}, {"cell": "lstm", "num_layers": 2}, {"members": 2, "cell": "mgru"}])
+@pytest.mark.parametrize("shape", [{}, {"cell": "lstm", "num_layers": 2}, {"ensemble_size": 2, "cell": "mgru"}])
 def test_without_learning_it_is_the_plain_number(shape: dict[str, object]) -> None:
     model = random_model(**shape)
     ids = model.tokenizer.encode(VERSE)
@@ -121,7 +121,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, object], words: s
 
 def test_a_rate_that_breaks_the_model_is_an_error() -> None:
     model = random_model()
-    with pytest.raises(DivergenceError, match="went astray"):
+    with pytest.raises(DivergenceError, match="diverged"):
         adapted(model, model.tokenizer.encode(VERSE), Adaptation("sgd", 1e38))
     with pytest.raises(CorpusError, match="empty"):
         list(evaluate_adapted(model, "", STILL))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chargen.errors import ConfigError
 from chargen.lm import LanguageModel
-from chargen.scoring.edits import MAX_CHARS, Edit, suggest
+from chargen.scoring.edits import MAX_CHARS, Edit, SearchLimits, suggest
 from tests.conftest import VERSE, random_model, random_weights
 
 TEXTS = st.text(alphabet=sorted(set(VERSE) - {"\n"}), min_size=1, max_size=12)
@@ -71,8 +71,7 @@ def test_with_every_character_and_edit_tried_the_best_is_the_best_of_all(text: s
     edits |= {text[:i] + text[i + 1] + text[i] + text[i + 2 :] for i in range(len(text) - 1)}
     scores = lm.score([edited + "\n" for edited in sorted(edits - {text})])
     best = sorted((s.log_prob_nats for s in scores), reverse=True)[:5]
-    start = lm.tokenizer.encode("\n")
-    found = suggest(lm._numpy, lm.tokenizer, start, start, text, characters=99, finalists=10**6)
+    found = suggest(lm._numpy, model, text, limits=SearchLimits(num_chars=99, num_finalists=10**6))
     unchanged = lm.score(text + "\n").log_prob_nats
     expected = [value for value in best if value > unchanged + 1e-4]
     assert [s.log_prob_nats for s in found][: len(expected)] == pytest.approx(expected, abs=1e-4)

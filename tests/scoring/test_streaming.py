@@ -23,8 +23,7 @@ from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
 from chargen.lm import LanguageModel
 from chargen.networks.network import Network
-from chargen.scoring import scorer as batches
-from chargen.scoring import scorer as stream
+from chargen.scoring import scorer
 from chargen.scoring.ranking import BY, DiskRanking, Top, rank
 from chargen.scoring.scorer import Score, Total, id_log_probs, score_texts
 from chargen.tokenizers.tokenizer import start_ids
@@ -70,12 +69,12 @@ def test_lanes_pieces_chunks_order_and_engine_never_change_a_score(
     alone = {text: lm.score(text, context=context, end=True).log_prob_nats for text in texts}
     rng.shuffle(texts)
     with (
-        patch.object(batches, "LANES", lanes),
-        patch.object(batches, "MAX_IDS", most),
-        patch.object(batches, "MAX_ALONE", most),
+        patch.object(scorer, "BATCH_SIZE", lanes),
+        patch.object(scorer, "MAX_BATCH_IDS", most),
+        patch.object(scorer, "MAX_SINGLE_IDS", most),
         patch.object(torch_engine, "LONG", long),
-        patch.object(stream, "CHUNK_TEXTS", chunk),
-        patch.object(lm, "_engine", lambda num_ids: engine),
+        patch.object(scorer, "CHUNK_TEXTS", chunk),
+        patch.object(lm, "_select_engine", lambda num_ids: engine),
     ):
         scores = list(lm.score_stream(iter(texts), context=context, end=True))
     assert [score.text for score in scores] == texts
@@ -84,7 +83,7 @@ def test_lanes_pieces_chunks_order_and_engine_never_change_a_score(
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("shape", [{}, {"members": 2, "num_layers": 2}])
+@pytest.mark.parametrize("shape", [{}, {"ensemble_size": 2, "num_layers": 2}])
 def test_reading_without_learning_is_the_network(cell: str, shape: dict[str, int]) -> None:
     model = random_model(cell=cell, **shape)
     network = Network(model.config)
@@ -243,7 +242,7 @@ def test_an_empty_text_has_no_rank_but_the_last_unless_its_end_was_scored() -> N
 def test_a_text_that_comes_again_has_the_same_score_to_the_last_digit() -> None:
     texts = ["The quick brown fox", "dog", "The quick brown fox", "a", "lazy", "The quick brown fox", "dog"]
     lm = LanguageModel(random_model(hidden_size=24))
-    with patch.object(stream, "CHUNK_TEXTS", 2), patch.object(lm, "_engine", lambda num_ids: lm._torch):
+    with patch.object(scorer, "CHUNK_TEXTS", 2), patch.object(lm, "_select_engine", lambda num_ids: lm._torch):
         scores = lm.score(texts)
     assert len({(score.text, score.log_prob_nats) for score in scores}) == 4
 
@@ -257,7 +256,7 @@ def test_a_stream_is_read_a_chunk_at_a_time() -> None:
             drawn += 1
             yield "dog"
 
-    with patch.object(stream, "CHUNK_TEXTS", 10):
+    with patch.object(scorer, "CHUNK_TEXTS", 10):
         next(iter(LanguageModel(MODEL).score_stream(texts())))
     assert drawn == 10
 
@@ -320,19 +319,19 @@ def test_options_that_contradict_each_other_are_wrong_usage(chargen: Chargen, mo
         assert chargen("score", "-m", str(model), "dog", *arguments).status == 2, arguments
 
 
-def test_lines_that_cannot_be_read_are_passed_over_named_and_counted(
+def test_lines_that_cannot_be_read_are_skipped_named_and_counted(
     chargen: Callable[..., Result], model: Path
 ) -> None:
     Path("bad.txt").write_bytes(b"The quick\n" + b"\xff\n" * 5 + b"dog\n")
     score = ("score", "-m", str(model), "--file", "bad.txt", "--json", "--errors", "skip")
     result = chargen(*score, "--no-sort")
     assert (result.status, [json.loads(line)["text"] for line in result.out.splitlines()]) == (0, ["The quick", "dog"])
-    assert result.err.count("passed over: bad.txt, line ") == 3
-    assert "passed over: 2 more" in result.err
+    assert result.err.count("skipped: bad.txt, line ") == 3
+    assert "skipped: 2 more" in result.err
     Path("bad.txt").write_bytes(b"\xff\n")
     result = chargen(*score)
     assert (result.status, result.out) == (1, "")
-    assert "passed over: bad.txt, line 1 is not UTF-8" in result.err
+    assert "skipped: bad.txt, line 1 is not UTF-8" in result.err
     assert "nothing to score" in result.err
 
 

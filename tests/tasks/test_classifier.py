@@ -20,10 +20,10 @@ from chargen.tasks.calibration import (
     fit_temperature,
     log_posteriors,
     log_priors,
-    quality,
-    split_halves,
+    measure_quality,
+    split_labelled,
 )
-from chargen.tasks.classifier import Classifier, Trained, folder_names, train_classifier
+from chargen.tasks.classifier import Classifier, TrainedClassifier, folder_names, train_classifier
 from chargen.tasks.labelled_data import read_labelled
 from chargen.training.events import Finished, Progress, Report, Started
 from tests.conftest import VERSE, Result, random_model
@@ -53,7 +53,7 @@ def test_no_temperature_has_a_lower_log_loss(scores: np.ndarray, data: st.DataOb
     priors = log_priors([1, 2, 3])
 
     def loss(temperature: float) -> float:
-        return quality(log_posteriors(scores, priors, temperature), labels, priors).log_loss_nats
+        return measure_quality(log_posteriors(scores, priors, temperature), labels, priors).log_loss_nats
 
     found = fit_temperature(scores, labels, priors)
     assert found >= 1
@@ -69,13 +69,13 @@ def test_the_temperature_is_found_again() -> None:
     labels = (rng.random(len(p)) > p[:, 0]).astype(np.int64)
     temperature = fit_temperature(scores, labels, UNIFORM)
     assert temperature == pytest.approx(7.0, rel=0.05)
-    found = quality(log_posteriors(scores, UNIFORM, temperature), labels, UNIFORM)
+    found = measure_quality(log_posteriors(scores, UNIFORM, temperature), labels, UNIFORM)
     assert found.expected_calibration_error < 0.01
-    assert quality(log_posteriors(scores, UNIFORM, 1.0), labels, UNIFORM).expected_calibration_error > 0.1
+    assert measure_quality(log_posteriors(scores, UNIFORM, 1.0), labels, UNIFORM).expected_calibration_error > 0.1
 
 
 def test_quality_in_figures() -> None:
-    found = quality(np.log([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]), np.array([0, 1, 1]), np.log([0.75, 0.25]))
+    found = measure_quality(np.log([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]), np.array([0, 1, 1]), np.log([0.75, 0.25]))
     assert found.accuracy == pytest.approx(2 / 3)
     assert found.log_loss_nats == pytest.approx(-(math.log(0.8) + math.log(0.4) + math.log(0.7)) / 3)
     assert found.expected_calibration_error == pytest.approx((0.2 + 0.6 + 0.3) / 3)
@@ -88,10 +88,10 @@ def test_quality_in_figures() -> None:
 def test_parts_are_disjoint_and_together_the_whole(texts: dict[str, list[str]]) -> None:
     if any(len(set(many)) < 3 for many in texts.values()):
         with pytest.raises(CorpusError, match="different texts"):
-            split_halves(texts, (0.1, 0.1))
+            split_labelled(texts, (0.1, 0.1))
         return
-    parts = split_halves(texts, (0.1, 0.1))
-    assert parts == split_halves(texts, (0.1, 0.1))
+    parts = split_labelled(texts, (0.1, 0.1))
+    assert parts == split_labelled(texts, (0.1, 0.1))
     for label, many in texts.items():
         assert sorted(text for part in parts for text in part[label]) == sorted(set(many))
         assert all(part[label] for part in parts)
@@ -148,7 +148,7 @@ def test_several_models_given_on_the_command_line(chargen: Chargen, tmp_path: Pa
         save_checkpoint(tmp_path / "checkpoints" / name / "model.safetensors", random_model(seed=seed))
     result = chargen("classify", "-m", "a", "-m", "b", "the fox", "--json")
     assert result.status == 0
-    assert "no temperature was fitted" in result.err
+    assert "the temperature is not calibrated" in result.err
     found = json.loads(result.out)
     assert found["calibrated"] is False
     assert sum(found["probabilities"].values()) == pytest.approx(1.0)
@@ -164,15 +164,12 @@ def test_several_models_given_on_the_command_line(chargen: Chargen, tmp_path: Pa
     assert chargen("classify", "x").status == 2
 
 
-@pytest.mark.parametrize(
-    "train", [["classify", "--train", "two.tsv"], ["train", "--label", "two.tsv"]], ids=["classify", "train"]
-)
-def test_train_then_classify(chargen: Chargen, tmp_path: Path, train: list[str]) -> None:
+def test_train_then_classify(chargen: Chargen, tmp_path: Path) -> None:
     rows = [f"digits\t{n * 7919 % 10**6:06}" for n in range(60)] + [
         f"letters\t{'abcdef'[n % 6] * 3}{'xyz'[n % 3]}{chr(97 + n % 25)}" for n in range(60)
     ]
     (tmp_path / "two.tsv").write_text("\n".join(rows) + "\n")
-    result = chargen(*train, "--steps", "15", "--hidden", "8", "--json")
+    result = chargen("classify", "--train", "two.tsv", "--steps", "15", "--hidden", "8", "--json")
     assert result.status == 0, result.err
     found = json.loads(result.out)
     assert found["labels"] == ["digits", "letters"]
@@ -193,15 +190,18 @@ def test_train_then_classify(chargen: Chargen, tmp_path: Path, train: list[str])
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "one folder or one file"),
-        (["a.tsv", "b.tsv"], "one folder or one file"),
-        (["a.tsv", "--resume", "x"], "--resume does not go with --label"),
-        (["a.tsv", "--tokenizer", "char"], "--tokenizer does not go with --label"),
-        (["a.tsv", "--steps", "3", "--epochs", "1"], "one of --budget, --steps and --epochs"),
+        (["classify", "--train", "a.tsv", "--steps", "3", "--epochs", "1"], "--steps and --epochs both give a length"),
+        (["classify", "--train", "a.tsv", "--cell", "gruu"], "no cell named 'gruu'"),
+        (["classify", "-m", "a", "-m", "b", "--epochs", "1", "x"], "--epochs needs --train"),
+        (["classify", "-m", "a", "-m", "b", "--cell", "gru", "x"], "--cell needs --train"),
+        (["train", "a.tsv", "--label"], "chargen classify --train DATA"),
     ],
 )
-def test_what_does_not_go_with_labels_is_wrong_usage(chargen: Chargen, arguments: list[str], words: str) -> None:
-    result = chargen("train", "--label", *arguments)
+def test_wrong_usage_of_training_options_is_stated(
+    chargen: Chargen, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    (tmp_path / "a.tsv").write_text("".join(f"{'ab'[n % 2]}\ttext number {n}\n" for n in range(80)))
+    result = chargen(*arguments)
     assert result.status == 2
     assert words in result.err
 
@@ -223,7 +223,7 @@ def test_half_a_classifier_is_none(
     wanted = threading.Event()
     run = train_classifier(texts, "two", {"steps": 12}, {"hidden_size": 8}, stop=wanted.is_set)
     for step in run:
-        assert not isinstance(step, Trained)
+        assert not isinstance(step, TrainedClassifier)
         if isinstance(step[1], leave_at):
             assert any((tmp_path / "checkpoints").iterdir())
             break

@@ -21,15 +21,15 @@ from chargen.scoring.scorer import Score
 from chargen.tasks.rescoring import (
     KALDI,
     MOSES,
-    best,
-    ranked,
+    add_feature,
+    best_hypothesis,
+    rank_hypotheses,
     read_lines,
     read_lists,
     read_references,
     score_lists,
-    with_feature,
 )
-from chargen.tasks.tuning import Candidates, edit_distances, errors_at, tune_weight, units, upper_envelope
+from chargen.tasks.tuning import Candidates, count_errors, edit_distances, split_units, tune_weight, upper_envelope
 from tests.conftest import Result, random_model
 
 Chargen = Callable[..., Result]
@@ -78,7 +78,7 @@ def test_all_but_the_feature_and_the_total_stays_as_it_was(columns: list[tuple[s
     lines = [f"7 |||{text}|||{features}|||\t-1.50 |||{more}" for text, features, more in columns]
     (hypotheses,) = parsed("\n".join(lines) + "\n")
     for line, one, (_, features, _) in zip(lines, hypotheses, columns, strict=True):
-        written = with_feature(one, "\x00", "-2.5", "-4")
+        written = add_feature(one, "\x00", "-2.5", "-4")
         assert one.line == line
         end = len(features.rstrip())
         assert written == line.replace(
@@ -89,7 +89,7 @@ def test_all_but_the_feature_and_the_total_stays_as_it_was(columns: list[tuple[s
 def test_a_feature_is_not_added_twice() -> None:
     (one,), *_ = parsed("0 ||| a ||| chargen= -1 ||| -1\n")
     with pytest.raises(CorpusError, match="line 1 has a feature chargen= already"):
-        with_feature(one, "chargen", "-1", "-2")
+        add_feature(one, "chargen", "-1", "-2")
 
 
 @pytest.mark.parametrize(
@@ -148,15 +148,15 @@ def test_the_new_total_is_the_given_one_and_the_weighted_score() -> None:
     first, second = score_lists(parsed(LIST), flat)
     assert [one.total(0.5) for one in first] == [-7.25 - 6.5, -7.5 - 6.5, -9 - 6.5]
     assert [one.total(0.0) for one in second] == [-1, -2]
-    assert best(second, 1.0).hypothesis.text == ""  # an empty text costs nothing, as the help says
+    assert best_hypothesis(second, 1.0).hypothesis.text == ""  # an empty text costs nothing, as the help says
     by_char = next(iter(score_lists(parsed(LIST), flat, "per-char")))
     assert [one.value for one in by_char] == [-1, -1, -1]
 
 
 def test_equals_keep_their_order() -> None:
     (scored,) = score_lists(parsed("0 ||| a ||| ||| 1\n0 ||| b ||| ||| 1\n0 ||| c ||| ||| 2\n"), flat)
-    assert [one.hypothesis.text for one in ranked(scored, 3.0)] == ["c", "a", "b"]
-    assert best(scored[:2], 3.0).hypothesis.text == "a"
+    assert [one.hypothesis.text for one in rank_hypotheses(scored, 3.0)] == ["c", "a", "b"]
+    assert best_hypothesis(scored[:2], 3.0).hypothesis.text == "a"
 
 
 def test_no_more_than_some_lists_are_in_memory() -> None:
@@ -196,8 +196,8 @@ def test_edit_distances_are_those_of_the_plain_table(reference: list[str], hypot
 
 
 def test_words_and_characters_of_any_script() -> None:
-    assert units("chu\u031b\u0303  tài", "wer") == ["chữ", "tài"]
-    assert units(" 日本 😀 ", "cer") == ["日", "本", " ", "😀"]
+    assert split_units("chu\u031b\u0303  tài", "wer") == ["chữ", "tài"]
+    assert split_units(" 日本 😀 ", "cer") == ["日", "本", " ", "😀"]
 
 
 # ── the weight ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,9 +241,9 @@ def test_no_weight_makes_fewer_errors_than_the_one_that_is_found(lists: list[Can
                     crossings.add(float((c.given[i] - c.given[j]) / (c.value[j] - c.value[i])))
     places = sorted(place for place in crossings if place >= 0)
     between = [(a + b) / 2 for a, b in zip(places, [*places[1:], places[-1] * 2 + 2], strict=True) if b > a * 1.000001]
-    assert found.errors == min(errors_at(lists, w) for w in [0.0, *between])
-    assert found.errors == errors_at(lists, found.weight)
-    assert found.errors_at_best <= found.errors <= found.errors_before == errors_at(lists, 0.0)
+    assert found.errors == min(count_errors(lists, w) for w in [0.0, *between])
+    assert found.errors == count_errors(lists, found.weight)
+    assert found.errors_at_best <= found.errors <= found.errors_before == count_errors(lists, 0.0)
     assert found.low <= found.weight <= found.high
 
 
@@ -342,7 +342,7 @@ def test_sort_best_and_costs_agree(chargen: Chargen, model: LanguageModel) -> No
     assert [-float(line.split()[1]) for line in costs] == pytest.approx([row["total"] for row in rows], abs=1e-6)
     plain = chargen("rescore", "--file", "kaldi.txt")
     assert plain.out == KALDI_LIST
-    assert "no room for a score" in plain.err
+    assert "cannot hold a score" in plain.err
 
 
 def test_tune_lowers_the_error_and_keeps_ids(chargen: Chargen, model: LanguageModel, tmp_path: Path) -> None:
@@ -375,10 +375,10 @@ def test_tune_lowers_the_error_and_keeps_ids(chargen: Chargen, model: LanguageMo
         (["--file", "kaldi.txt", "--tune", "kaldi.txt"], 1, "no reference for the list 'spk-utt' (line 1)"),
         (["--file", "kaldi.txt", "--format", "moses"], 1, "kaldi.txt, line 1 has 1 columns"),
         (["--file", "moses.txt", "--tune", "x", "--weight", "1"], 2, "give it or --weight"),
-        (["--file", "moses.txt", "--costs", "x"], 2, "Moses' lines have their total"),
+        (["--file", "moses.txt", "--costs", "x"], 2, "lines of Moses contain their total"),
         (["--file", "moses.txt", "--weight", "nan"], 2, "not a finite number"),
-        (["--file", "moses.txt", "--error", "cer"], 2, "--error is of --tune"),
-        (["--tune", "-"], 2, "cannot both come on standard input"),
+        (["--file", "moses.txt", "--error", "cer"], 2, "--error needs --tune"),
+        (["--tune", "-"], 2, "cannot both come from standard input"),
         (["--file", "moses.txt", "--feature", "a b"], 2, "cannot name one"),
         (["--file", "moses.txt", "--feature", "a="], 2, "cannot name one"),
     ],

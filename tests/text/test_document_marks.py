@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import Checkpoint
 from chargen.config import DataConfig
-from chargen.data.token_store import stored_ids
+from chargen.data.token_store import load_or_encode_ids
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling.training_text_index import UNREAD, training_text
 from chargen.text.corpus import Corpus, read_corpus
@@ -48,7 +48,7 @@ def test_noncharacters_are_characters_and_part_no_documents(documents: str, spec
     assert corpus.text.count(MARK) == ends
     assert corpus.text.count("\ufdd0") == 120
     tokenizer = build_tokenizer(spec, corpus.content.span())
-    ids = stored_ids(tokenizer, corpus.content.span())
+    ids = load_or_encode_ids(tokenizer, corpus.content.span())
     assert (ids == BOUNDARY_ID).sum() == ends
     assert tokenizer.decode(ids).count("\ufdd0") == 120
 

@@ -75,7 +75,7 @@ def test_a_corpus_is_split_between_documents(corpus):
 def test_neither_the_mark_nor_the_separator_is_a_character_of_the_vocabulary(corpus):
     data = prepare_dataset(corpus, None, DataConfig(documents="line"))
     assert data.tokenizer.unknown(data.tokenizer.encode("\n" + MARK)).all()
-    assert data.start.tolist() == [BOUNDARY_ID]
+    assert data.start_ids.tolist() == [BOUNDARY_ID]
     ids = np.concatenate([data.train.ids, *(part.ids for part in data.val)])
     assert (ids == BOUNDARY_ID).sum() == 120
     assert sum(part.num_chars for part in data.val) == sum(len(part.ids) for part in data.val)
@@ -97,18 +97,18 @@ def an_epoch(stream: DocumentBatches, epoch: int) -> list[tuple[list[int], list[
     """Every document that the batches of an epoch hold: (inputs, targets)."""
     position, open_, found = Position(epoch), {}, []
     while position.epoch == epoch:
-        batch = stream.batch(position)
+        batch = stream.get_batch(position)
         for lane in range(stream.batch_size):
             inside = batch.targets[:, lane] != NO_TARGET
             assert not (np.diff(inside.astype(int)) > 0).any()  # padding comes after
-            if batch.fresh[lane]:
+            if batch.reset[lane]:
                 assert lane not in open_
                 open_[lane] = ([], [])
             open_[lane][0].extend(batch.inputs[inside, lane].tolist())
             open_[lane][1].extend(batch.targets[inside, lane].tolist())
             if not inside.any() or open_[lane][1][-1] == BOUNDARY_ID:
                 found.append(open_.pop(lane))
-        position = stream.after(position)
+        position = stream.next_position(position)
     assert not open_
     return [document for document in found if document[1]]
 
@@ -130,10 +130,10 @@ def test_no_batch_is_without_a_target_and_every_epoch_has_an_order_of_its_own(le
     stream, position = DocumentBatches(ids, batch_size, 4, seed=0), Position()
     seen = 0
     while position.epoch < 2:
-        assert (stream.batch(position).targets != NO_TARGET).any()
-        after = stream.after(position)
-        assert position.epoch < after.epoch or stream.ids_before(after) >= seen
-        seen = 0 if position.epoch < after.epoch else stream.ids_before(after)
+        assert (stream.get_batch(position).targets != NO_TARGET).any()
+        after = stream.next_position(position)
+        assert position.epoch < after.epoch or stream.num_ids_before(after) >= seen
+        seen = 0 if position.epoch < after.epoch else stream.num_ids_before(after)
         position = after
 
 

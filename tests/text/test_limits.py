@@ -212,7 +212,7 @@ def test_a_corpus_at_its_limit_is_read() -> None:
     [("1", 1), ("500MB", 500_000_000), ("2kb", 2000), ("1.5 GiB", 3 << 29), ("1T", 10**12), ("7B", 7)],
 )
 def test_sizes_are_read_in_every_unit(size: str, num_bytes: int) -> None:
-    from chargen.cli.options import size as read_size
+    from chargen.cli.options import parse_size as read_size
 
     assert read_size(None, None, size) == num_bytes  # type: ignore[arg-type]
 

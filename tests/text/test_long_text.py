@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.data.token_store import encoded
+from chargen.data.token_store import encode_span
 from chargen.errors import CorpusError, StorageError
 from chargen.text import long_text as longtext
 from chargen.text import long_text as survey
@@ -82,7 +82,7 @@ def test_what_was_cut_off_is_gone(first, second, third):
 def test_encoding_in_pieces_is_encoding(whole, spec):
     text = written([whole])
     tokenizer = build_tokenizer(spec, whole)
-    assert [int(i) for ids in encoded(tokenizer, text.span()) for i in ids] == tokenizer.encode(whole).tolist()
+    assert [int(i) for ids in encode_span(tokenizer, text.span()) for i in ids] == tokenizer.encode(whole).tolist()
 
 
 def test_a_full_disk_is_named_with_the_way_to_another():

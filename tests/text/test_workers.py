@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chargen.config import DataConfig
-from chargen.data.token_store import encoded
+from chargen.data.token_store import encode_span
 from chargen.errors import CorpusError
 from chargen.text import corpus as standing
 from chargen.text import long_text as longtext
@@ -83,7 +83,7 @@ def test_a_long_file_is_surveyed_and_encoded_as_a_short_one(processes, monkeypat
     content = standing_text(str(path), DataConfig())
     assert content is not None and content.read() == text
     tokenizer = build_tokenizer(spec, text)
-    ids = np.concatenate(list(encoded(tokenizer, content.span(3))))
+    ids = np.concatenate(list(encode_span(tokenizer, content.span(3))))
     assert ids.tolist() == tokenizer.encode(text[3:]).tolist()
     long = read_corpus([str(path)]).content.survey
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Runs that are killed, disks that are full, files that are damaged, and models that begin new runs."""
+"""Saving and restoring: killed runs, full disks, damaged files, files of earlier versions, and initial models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import pytest
 from benchmarks.survival import damaged, mutated
 from chargen.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from chargen.cli.main import run as command_line
-from chargen.config import DataConfig, ModelConfig
+from chargen.config import DataConfig, ModelConfig, TrainConfig
 from chargen.engines.interface import log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError, ModelError, StorageError, TokenizerError
@@ -28,9 +27,9 @@ from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 from chargen.training.events import Started
 from chargen.training.init_from import init_from_model
-from chargen.training.recipe import ALL_NEW, MIN_RATE, RATE, rate
+from chargen.training.recipe import FULL_RATE_EXCESS_NATS, MIN_LEARNING_RATE, learning_rate
 from chargen.training.run import Plan
-from chargen.training.saving import Background
+from chargen.training.saving import BackgroundWriter
 from tests.conftest import VERSE, corpus_of, random_model, run_plan
 
 SMALL = {"cell": "gru", "hidden_size": 16, "embedding_dim": 8}
@@ -50,7 +49,7 @@ def plan(text: str, **more) -> Plan:
 # ── killed ────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills in another way")
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_run_that_is_killed_can_be_resumed_and_its_best_model_opens(verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
     command = [sys.executable, "-m", "chargen", "train", "verse.txt", "--name", "run", "--hidden", "128"]
@@ -58,10 +57,9 @@ def test_a_run_that_is_killed_can_be_resumed_and_its_best_model_opens(verse: str
         [*command, "--steps", "100000", "--save-every", "0.02s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     state, model = Path("checkpoints/run/training_state.safetensors"), Path("checkpoints/run/model.safetensors")
-    while not model.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    time.sleep(0.3)
+    while not (model.exists() and load_tensors(state)[1]["trainer"]["step"]):
+        with pytest.raises(subprocess.TimeoutExpired):  # it must not end by itself
+            process.wait(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     load_checkpoint(model)
@@ -71,19 +69,19 @@ def test_a_run_that_is_killed_can_be_resumed_and_its_best_model_opens(verse: str
     assert load_tensors(state)[1]["trainer"]["step"] == step + 2
 
 
-def test_the_state_is_on_disk_before_the_first_step_and_every_so_often(verse: str, monkeypatch) -> None:
+def test_the_state_is_saved_before_the_first_step_and_at_the_given_interval(verse: str, monkeypatch) -> None:
     saved: list[int] = []
-    original = Background.start
-    monkeypatch.setattr(Background, "start", lambda self, work: (saved.append(1), original(self, work))[1])
+    original = BackgroundWriter.start
+    monkeypatch.setattr(BackgroundWriter, "start", lambda self, work: (saved.append(1), original(self, work))[1])
     run_plan(plan(verse, save_every_s=1e-9))
-    assert len(saved) == 31  # at the beginning and after every step
+    assert len(saved) == 31  # before the first step and after every step
     saved.clear()
     run_plan(plan(verse, force=True))
     assert len(saved) == 2
 
 
-def test_what_goes_wrong_in_the_background_is_raised() -> None:
-    background = Background()
+def test_an_error_in_the_background_is_raised() -> None:
+    background = BackgroundWriter()
     background.start(lambda: None)
     background.start(lambda: [][0])
     with pytest.raises(IndexError):
@@ -91,7 +89,7 @@ def test_what_goes_wrong_in_the_background_is_raised() -> None:
     background.wait()
 
 
-def test_a_disk_that_fills_up_is_an_error_and_earlier_files_stay(verse: str, monkeypatch) -> None:
+def test_a_full_disk_is_an_error_and_does_not_change_earlier_files(verse: str, monkeypatch) -> None:
     run_plan(plan(verse))
     files = {path: path.read_bytes() for path in Path("checkpoints/run").glob("*.safetensors")}
 
@@ -105,23 +103,25 @@ def test_a_disk_that_fills_up_is_an_error_and_earlier_files_stay(verse: str, mon
     assert not list(Path("checkpoints/run").glob(".*"))
 
 
-def test_a_resumed_run_can_be_given_more_time(verse: str) -> None:
-    run_plan(plan(verse, length={"budget_s": 2.0}))
-    _, finished = run_plan(plan(verse, length={}, resume="run", more_s=1.5))
+def test_the_budget_of_a_resumed_run_can_be_extended(verse: str) -> None:
+    _, first = run_plan(plan(verse, length={"budget_s": 2.0}))
+    extra_s = first.elapsed_s + 1.0  # a slow machine can exceed the first budget while it imports torch
+    _, finished = run_plan(plan(verse, length={}, resume="run", extra_budget_s=extra_s))
     described = load_tensors(Path("checkpoints/run/training_state.safetensors"))[1]
-    assert described["train"]["budget_s"] == 3.5
-    assert finished.elapsed_s < 3.5 * 1.05 + 1.0
+    assert described["train"]["budget_s"] == 2.0 + extra_s
+    assert finished.steps > first.steps
+    assert finished.elapsed_s < (2.0 + extra_s) * 1.05 + 1.0
     with pytest.raises(ConfigError, match="stopped"):
-        run_plan(plan(verse, more_s=1.0))
+        run_plan(plan(verse, extra_budget_s=1.0))
 
 
-def test_more_time_is_no_matter_of_a_run_by_steps(verse: str) -> None:
+def test_only_a_run_with_a_budget_can_be_given_more_time(verse: str) -> None:
     run_plan(plan(verse))
     with pytest.raises(ConfigError, match="by time"):
-        run_plan(plan(verse, length={}, resume="run", more_s=1.0))
+        run_plan(plan(verse, length={}, resume="run", extra_budget_s=1.0))
 
 
-def test_two_runs_that_start_together_do_not_harm_each_other(verse: str) -> None:
+def test_runs_that_start_together_get_different_folders_and_equal_weights(verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
     command = [sys.executable, "-m", "chargen", "train", "verse.txt", "--hidden", "8", "--steps", "6"]
     runs = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(3)]
@@ -135,21 +135,23 @@ def test_two_runs_that_start_together_do_not_harm_each_other(verse: str) -> None
 
 # ── files of earlier versions ─────────────────────────────────────────────────
 
-FIRST_VERSION = Path(__file__).parents[1] / "files" / "v1"  #: of a run on `verse`, stopped after 8 of 12 steps
+FIRST_VERSION = Path(__file__).parents[1] / "files" / "v1"  #: a run on `verse`, stopped after 8 of 12 steps
 
 
-def test_a_model_of_the_first_version_says_what_it_said_but_for_the_boundary_that_cannot_come() -> None:
+def test_a_model_of_the_first_version_scores_as_then_but_masks_the_boundary() -> None:
     model = load(FIRST_VERSION / "model.safetensors")
     weights, described = load_tensors(FIRST_VERSION / "model.safetensors")
-    engine = NumpyEngine(ModelConfig.from_json(described["config"]), weights)  # with the boundary, as it was then
-    state, said, boundaries = engine.initial_state(1), 0.0, 0.0
+    engine = NumpyEngine(
+        ModelConfig.from_json(described["config"]), weights
+    )  # without the mask of the boundary id, as in the first version
+    state, total, boundaries = engine.initial_state(1), 0.0, 0.0
     ids = model.tokenizer.encode("\nTrăm năm")
     for before, token_id in pairwise(ids.tolist()):
         logits, state = engine.step(np.array([before]), state)
-        said += float(log_softmax(logits)[0, token_id])
+        total += float(log_softmax(logits)[0, token_id])
         boundaries += math.log1p(-math.exp(log_softmax(logits)[0, BOUNDARY_ID]))
-    assert said == pytest.approx(-30.499613787, abs=1e-5)
-    assert model.score("Trăm năm").log_prob_nats == pytest.approx(said - boundaries, abs=1e-5)
+    assert total == pytest.approx(-30.499613787, abs=1e-5)
+    assert model.score("Trăm năm").log_prob_nats == pytest.approx(total - boundaries, abs=1e-5)
     assert boundaries < -0.1
 
 
@@ -162,7 +164,7 @@ def test_a_run_of_the_first_version_can_be_resumed(verse: str) -> None:
 # ── damaged files ─────────────────────────────────────────────────────────────
 
 
-def test_a_damaged_model_is_refused_or_the_same(tmp_path: Path) -> None:
+def test_a_damaged_model_file_is_an_error_or_gives_the_same_model(tmp_path: Path) -> None:
     model, rng = random_model(), np.random.default_rng(0)
     save_checkpoint(tmp_path / "a.safetensors", model)
     whole = (tmp_path / "a.safetensors").read_bytes()
@@ -178,10 +180,10 @@ def test_a_damaged_model_is_refused_or_the_same(tmp_path: Path) -> None:
     assert refused > 400
 
 
-# ── a model as a beginning ────────────────────────────────────────────────────
+# ── initial models ────────────────────────────────────────────────────────────
 
 
-def test_a_new_run_begins_where_a_model_stands(verse: str) -> None:
+def test_a_new_run_starts_with_the_weights_of_its_initial_model(verse: str) -> None:
     run_plan(plan(verse, length={"steps": 200}))
     before = load_checkpoint(Path("checkpoints/run/model.safetensors"))
     reports, _ = run_plan(plan(verse, init_from="run", length={"steps": 1}, model={}))
@@ -192,7 +194,7 @@ def test_a_new_run_begins_where_a_model_stands(verse: str) -> None:
         assert np.abs(after.weights[name] - weight).max() < 0.02  # one small step away
 
 
-def test_new_characters_grow_the_vocabulary_and_change_nothing_that_the_model_said(verse: str) -> None:
+def test_new_characters_grow_the_vocabulary_and_change_scores_only_slightly(verse: str) -> None:
     model = random_model(VERSE)
     grown = init_from_model(model, LongText.of(VERSE + "€Ω").span(), "grow", {})
     assert grown.tokenizer.vocab_size == model.tokenizer.vocab_size + 2
@@ -200,7 +202,7 @@ def test_new_characters_grow_the_vocabulary_and_change_nothing_that_the_model_sa
     config = type(model.config)(**{**model.config.to_json(), "vocab_size": grown.tokenizer.vocab_size})
     larger = LanguageModel(type(model)(config, grown.tokenizer, grown.weights, model.about))
     old, new = LanguageModel(model).surprisal("The fox"), larger.surprisal("The fox")
-    # Two characters more share the mass: every other loses the same little in a step.
+    # The two new characters take a small share of the probability mass from all others.
     assert [c for c, _ in old] == [c for c, _ in new]
     assert all(0 < b - a < 1.0 for (_, a), (_, b) in zip(old, new, strict=True))
     assert np.isfinite(larger.score("€Ω").log_prob_nats)
@@ -215,8 +217,8 @@ def test_new_characters_can_be_an_error_or_stay_unknown(verse: str) -> None:
     assert init_from_model(model, LongText.of("The fox").span(), "error", {}).tokenizer is model.tokenizer
 
 
-def test_another_shape_than_the_models_is_refused(verse: str) -> None:
-    with pytest.raises(ConfigError, match="hidden_size is 99, but the model to begin from has 12"):
+def test_another_shape_than_that_of_the_initial_model_is_an_error(verse: str) -> None:
+    with pytest.raises(ConfigError, match="hidden_size is 99, but the initial model has 12"):
         init_from_model(random_model(), LongText.of(VERSE).span(), "grow", {"hidden_size": 99})
 
 
@@ -227,32 +229,32 @@ def test_a_grown_model_trains_on_the_new_text(verse: str) -> None:
     assert LanguageModel(load_checkpoint(Path(finished.model_path))).score("€").unknown_chars == 0
 
 
-def test_a_model_that_a_run_begins_from_is_kept_if_nothing_better_is_found(verse: str) -> None:
+def test_the_initial_model_is_kept_if_training_does_not_improve_it(verse: str) -> None:
     _, before = run_plan(plan(verse, length={"steps": 300}, train={"learning_rate": 1e-2}))
     spoiled = {"learning_rate": 1.0, "clip_norm": 1e9}
     _, after = run_plan(plan(verse, init_from="run", length={"steps": 3}, model={}, train=spoiled))
     assert (before.best_step, after.best_step) == (300, 0)
     assert after.val_loss_nats_per_char == pytest.approx(before.val_loss_nats_per_char, abs=1e-6)
-    assert after.verdict.startswith("Nothing gained")
+    assert after.diagnosis.startswith("No improvement")
     first, kept = (load_checkpoint(Path(found.model_path)) for found in (before, after))
     assert all(np.array_equal(kept.weights[name], weight) for name, weight in first.weights.items())
 
 
-def test_a_run_that_begins_from_a_model_is_as_fast_as_the_text_is_new_to_it(verse: str) -> None:
+def test_the_learning_rate_of_an_initial_model_rises_with_the_excess_loss_of_the_new_text(verse: str) -> None:
     text = "the quick brown fox, and then the lazy dog. " * 400
     run_plan(plan(text, length={"steps": 300}, train={"learning_rate": 1e-2}))
     rates = []
     for other in (text, text.replace("o", "x"), "".join(sorted(text))):
         reports, _ = run_plan(plan(other, init_from="run", length={"steps": 1}, model={}))
         rates += [r.train.learning_rate for r in reports if isinstance(r, Started)]
-    assert rates[0] == MIN_RATE < rates[1] < rates[2] <= RATE
-    assert rate(None) == rate(ALL_NEW) == RATE
+    assert rates[0] == MIN_LEARNING_RATE < rates[1] < rates[2] <= TrainConfig.learning_rate
+    assert learning_rate(None) == learning_rate(FULL_RATE_EXCESS_NATS) == TrainConfig.learning_rate
 
 
 # ── documents ─────────────────────────────────────────────────────────────────
 
 
-def test_a_model_of_documents_begins_and_ends_them() -> None:
+def test_a_model_of_documents_starts_and_ends_documents() -> None:
     names = ["An", "Bình", "Châu", "Dũng", "Giang", "Hà"]
     Path("names.txt").write_text("\n".join(names * 30), encoding="utf-8")
     from chargen.text.corpus import read_corpus
@@ -260,19 +262,19 @@ def test_a_model_of_documents_begins_and_ends_them() -> None:
     data = DataConfig(documents="line")
     settings = {"train": {"batch_size": 8, "seq_len": 8, "learning_rate": 2e-2}, "length": {"steps": 300}}
     reports, finished = run_plan(Plan(read_corpus(["names.txt"], data), "names", data=data, model=SMALL, **settings))
-    assert any("documents to learn from" in n for r in reports if isinstance(r, Started) for n in r.notes)
+    assert any("documents for training" in n for r in reports if isinstance(r, Started) for n in r.notes)
     model = LanguageModel(load_checkpoint(Path(finished.model_path)))
     written = model.sample(length=200, seed=0).split("\n")[:-1]
     assert len(written) > 20
     assert sum(name in names for name in written) / len(written) > 0.9
     assert MARK not in "".join(written)
-    # The first letter is one of six: log₂ 6 bits, the rest of a name is nearly certain.
+    # There are six first letters: log₂ 6 bits. The rest of a name is almost certain.
     assert model.score("Bình").bits_per_char == pytest.approx(np.log2(6) / 4, abs=0.15)
     found = model.evaluate("\n".join(names))
     assert found.loss_nats_per_char == pytest.approx(finished.val_loss_nats_per_char, abs=0.1)
 
 
-def test_a_run_on_documents_resumes_byte_for_byte() -> None:
+def test_a_resumed_run_on_documents_equals_the_unstopped_run() -> None:
     from chargen.text.corpus import read_corpus
 
     Path("names.txt").write_text("\n".join(["An", "Bình", "Châu", "Dũng"] * 30), encoding="utf-8")
@@ -286,5 +288,5 @@ def test_a_run_on_documents_resumes_byte_for_byte() -> None:
     assert whole == cut
 
 
-def test_the_attack_on_damaged_files_tells_the_same_model_from_another() -> None:
-    assert "no crash" in damaged(300, np.random.default_rng(0))  # it raises if one is taken for another model
+def test_no_damaged_file_is_read_as_another_model() -> None:
+    assert "no crash" in damaged(300, np.random.default_rng(0))  # it raises otherwise

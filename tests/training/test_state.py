@@ -1,4 +1,4 @@
-"""Training states that are malformed, and settings beyond reason: a stated error before anything is trained."""
+"""Malformed training states and extreme settings are clear errors before anything is trained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ HUGE = 10**400
     ],
     ids=str,
 )  # fmt: skip
-def test_a_state_of_wrong_types_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_state_with_wrong_types_is_an_error(tmp_path: Path, change: dict[str, Any]) -> None:
     tensors, described = load_tensors(V1 / "training_state.safetensors")
     save_tensors(tmp_path / "state", tensors, {**described, **change})
     with pytest.raises(ModelError, match="state cannot be used"):
@@ -49,7 +49,7 @@ def test_a_state_of_wrong_types_is_refused(tmp_path: Path, change: dict[str, Any
 
 @pytest.mark.parametrize("key", ["step", "epoch", "window"])
 @pytest.mark.parametrize("value", [-1, 1.5, "8", None, HUGE, 2**63])
-def test_a_state_with_a_wrong_position_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+def test_a_state_with_a_wrong_position_is_an_error(tmp_path: Path, key: str, value: Any) -> None:
     tensors, described = load_tensors(V1 / "training_state.safetensors")
     described["trainer"][key] = value
     save_tensors(tmp_path / "state", tensors, described)
@@ -76,7 +76,7 @@ def test_a_state_with_a_wrong_position_is_refused(tmp_path: Path, key: str, valu
     ],
     ids=lambda value: value if isinstance(value, str) else str(value.shape),
 )
-def test_a_state_with_a_wrong_tensor_is_refused(tmp_path: Path, name: str, tensor: np.ndarray) -> None:
+def test_a_state_with_a_wrong_tensor_is_an_error(tmp_path: Path, name: str, tensor: np.ndarray) -> None:
     tensors, described = load_tensors(V1 / "training_state.safetensors")
     save_tensors(tmp_path / "state", {**tensors, name: tensor}, described)
     with pytest.raises(ModelError, match="state cannot be used"):
@@ -87,7 +87,7 @@ def test_a_state_with_a_wrong_tensor_is_refused(tmp_path: Path, name: str, tenso
 
 
 @pytest.mark.parametrize("documents", ["none", "line"])
-def test_a_state_that_does_not_fit_its_text_is_refused_before_training(
+def test_a_state_that_does_not_fit_its_text_is_an_error_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, documents: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -105,18 +105,18 @@ def test_a_state_that_does_not_fit_its_text_is_refused_before_training(
         ({n: t[:1] if n.startswith("state.") else t for n, t in tensors.items()}, described),
         (tensors, {**described, "corpus_sha256": "0" * 64}),
     ]
-    for changed, says in wrong:
-        save_tensors(state, changed, says)
+    for changed, header in wrong:
+        save_tensors(state, changed, header)
         with pytest.raises(ModelError):
             run_plan(Plan(corpus, "run", {}, data, resume="run"))
 
 
-def test_a_state_of_another_device_is_a_stated_error(tmp_path: Path, chargen: Chargen) -> None:
+def test_a_state_of_another_device_is_a_clear_error(tmp_path: Path, chargen: Chargen) -> None:
     Path("v.txt").write_text(VERSE * 20, encoding="utf-8")
     assert chargen("train", "v.txt", "--steps", "4", "--stop-after", "2", "--hidden", "8", "--name", "r").status == 130
     state = Path("checkpoints/r/training_state.safetensors")
     tensors, described = load_tensors(state)
-    save_tensors(state, {**tensors, "dropout": np.zeros(16, np.uint8)}, described)  # as long as a GPU's
+    save_tensors(state, {**tensors, "dropout": np.zeros(16, np.uint8)}, described)  # the size of a GPU's state
     result = chargen("train", "--resume", "r")
     assert result.status == 1
     assert "Resume on the device that it was trained on" in result.err
@@ -128,14 +128,14 @@ def test_a_state_of_another_device_is_a_stated_error(tmp_path: Path, chargen: Ch
 @pytest.mark.parametrize(
     "options",
     [
-        ("--hidden", "1000000"), ("--layers", str(10**7)), ("--members", str(10**9)), ("--embedding", str(10**9)),
+        ("--hidden", "1000000"), ("--layers", str(10**7)), ("--ensemble", str(10**9)), ("--embedding", str(10**9)),
         ("--hidden", str(HUGE)), ("--batch", str(10**12)), ("--seq-len", str(10**12)), ("--seed", str(2**64)),
         ("--seed", str(HUGE)), ("--lr", "1e300"), ("--lr", "nan"), ("--clip", "inf"), ("--weight-decay", "1e300"),
-        ("--hidden", "60000"), ("--members", "200", "--layers", "200"), ("--ngrams", "1000"),
+        ("--hidden", "60000"), ("--ensemble", "200", "--layers", "200"), ("--ngrams", "1000"),
     ],
     ids=lambda options: " ".join(options)[:30],
 )  # fmt: skip
-def test_settings_beyond_reason_are_refused_before_a_run_exists(chargen: Chargen, options: tuple[str, ...]) -> None:
+def test_extreme_settings_are_errors_before_a_run_is_created(chargen: Chargen, options: tuple[str, ...]) -> None:
     Path("v.txt").write_text(VERSE * 3, encoding="utf-8")
     result = chargen("train", "v.txt", "--steps", "2", *options)
     assert result.status == 2, result.err
@@ -143,7 +143,7 @@ def test_settings_beyond_reason_are_refused_before_a_run_exists(chargen: Chargen
     assert not Path("checkpoints").exists()
 
 
-def test_memory_that_is_not_there_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_an_error_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert total_bytes() > 1 << 28
     monkeypatch.setattr("chargen.text.limits.total_bytes", lambda: 8 << 30)
     check_memory(8 << 30, "a network", "")
@@ -151,7 +151,7 @@ def test_memory_that_is_not_there_is_refused_with_both_numbers(monkeypatch: pyte
         check_memory(9 << 30, "a network", "")
 
 
-def test_weights_too_large_to_be_read_again_end_a_run(
+def test_weights_too_large_for_a_model_file_end_a_run(
     verse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -168,7 +168,7 @@ def test_weights_too_large_to_be_read_again_end_a_run(
     with pytest.raises(DivergenceError, match=r"the weight 'head.weight' holds .*e\+.* \(step 3\)") as caught:
         run_plan(plan)
     assert "--lr" in caught.value.hint
-    load_state(Path("checkpoints/run/training_state.safetensors"))  # that of the beginning is as it was
+    load_state(Path("checkpoints/run/training_state.safetensors"))  # the state from before the first step is intact
 
 
 def test_the_largest_seed_trains_and_samples(verse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`chargen play`: drafts and keys by their laws, pages by theirs, and the command itself in a pseudo-terminal."""
+"""`chargen play`: laws of drafts, keys and the layout, and the command itself in a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
 from chargen.lm import LanguageModel
-from chargen.ui.play.draft import ACTIONS, MAX_UNDONE, Draft, begin, first_word, press, show
-from chargen.ui.play.layout import lay_out
+from chargen.ui.play.draft import ACTIONS, MAX_HISTORY, Draft, first_word, lay_out, new_draft, press, set_generated
 from chargen.ui.play.terminal import PASTE, PASTE_END, Key, decode
 from chargen.ui.terminal_text import clusters, glyph
 from tests.conftest import Result, random_model
@@ -34,16 +33,16 @@ KEYS = [Key(name) for name in [*ACTIONS, "home", "left"]] + [
 ]
 
 
-def written(draft: Draft) -> Draft:
-    """Show 30 characters more, by a stand-in for the model that writes what draft.cause alone decides."""
-    drawn = f" word {zlib.crc32(repr(draft.cause).encode())}" * 100
-    return show(draft, drawn[: len(draft.text) - draft.drawn_after + 30])
+def with_generated(draft: Draft) -> Draft:
+    """Generate 30 characters more, with a replacement for the model whose text depends only on `draft.inputs`."""
+    generated = f" word {zlib.crc32(repr(draft.inputs).encode())}" * 100
+    return set_generated(draft, generated[: len(draft.text) - draft.prompt_chars + 30])
 
 
 def after(keys: list[Key], draft: Draft | None = None) -> Draft:
-    draft = written(begin("", 0.8, 5) if draft is None else draft)
+    draft = with_generated(new_draft("", 0.8, 5) if draft is None else draft)
     for key in keys:
-        draft = written(press(draft, key))
+        draft = with_generated(press(draft, key))
     return draft
 
 
@@ -55,22 +54,22 @@ def test_undo_gives_back_the_draft_before_the_key(keys: list[Key], key: Key) -> 
         assert len(changed.history) == max(0, len(draft.history) - 1)
     elif changed is not draft:
         assert press(changed, Key("ctrl-z")) == draft
-        assert press(written(changed), Key("ctrl-u")) == draft
+        assert press(with_generated(changed), Key("ctrl-u")) == draft
 
 
 @given(st.lists(st.sampled_from(KEYS), max_size=30))
-def test_undoing_everything_leads_to_the_beginning(keys: list[Key]) -> None:
+def test_undoing_everything_leads_to_the_first_draft(keys: list[Key]) -> None:
     draft = after(keys)
     for _ in keys:
         draft = press(draft, Key("ctrl-z"))
-    assert draft == written(begin("", 0.8, 5))
+    assert draft == with_generated(new_draft("", 0.8, 5))
 
 
 @given(st.lists(st.sampled_from(KEYS), max_size=30))
-def test_what_is_shown_follows_the_text_from_where_it_was_drawn(keys: list[Key]) -> None:
+def test_prompt_and_generated_text_are_text_and_continuation(keys: list[Key]) -> None:
     draft = after(keys)
-    assert draft.text.startswith(draft.beginning)
-    assert draft.beginning + draft.drawn == draft.text + draft.continuation
+    assert draft.text.startswith(draft.prompt)
+    assert draft.prompt + draft.generated == draft.text + draft.continuation
     assert len(draft.continuation) == 30
     assert draft.temperature >= 0
 
@@ -78,7 +77,7 @@ def test_what_is_shown_follows_the_text_from_where_it_was_drawn(keys: list[Key])
 @given(st.lists(st.sampled_from(KEYS), max_size=20), st.text("ab ", min_size=1, max_size=4))
 def test_after_typing_the_same_text_seed_and_temperature_have_the_same_continuation(keys: list[Key], text: str) -> None:
     draft = after([*keys, Key("text", text)])
-    assert draft.continuation == after([], begin(draft.text, draft.temperature, draft.seed)).continuation
+    assert draft.continuation == after([], new_draft(draft.text, draft.temperature, draft.seed)).continuation
 
 
 @given(st.sampled_from(["tab", "right", "shift-tab", "end", "ctrl-e"]), st.lists(st.sampled_from(KEYS), max_size=20))
@@ -87,14 +86,14 @@ def test_accepting_leaves_the_rest_as_it_was(name: str, keys: list[Key]) -> None
     accepted = press(draft, Key(name))
     assert accepted.text + accepted.continuation == draft.text + draft.continuation
     assert len(accepted.text) > len(draft.text)
-    assert accepted.cause == draft.cause
+    assert accepted.inputs == draft.inputs
 
 
 def test_keys_do_what_they_say() -> None:
     draft = after([Key("text", "one")])
     assert after([Key("enter")], draft).text == "one\n"
     assert after([Key("backspace")], draft).text == "on"
-    assert after([Key("backspace")], begin("", 1, 0)).text == ""
+    assert after([Key("backspace")], new_draft("", 1, 0)).text == ""
     assert after([Key("ctrl-l")], draft).text == ""
     assert after([Key("end")], draft).text == "one" + draft.continuation
     assert after([Key("tab")], draft).text == "one word"
@@ -105,18 +104,18 @@ def test_keys_do_what_they_say() -> None:
 
 
 def test_temperature_moves_by_tenths_and_not_below_zero() -> None:
-    up = after([Key("up")] * 3, begin("", 0.1, 0))
+    up = after([Key("up")] * 3, new_draft("", 0.1, 0))
     assert up.temperature == 0.4
     assert after([Key("down")] * 9, up).temperature == 0.0
-    cold = begin("", 0.0, 0)
+    cold = new_draft("", 0.0, 0)
     assert press(cold, Key("down")) is cold
 
 
-def test_what_is_kept_to_undo_is_bounded() -> None:
-    draft = begin("", 1.0, 0)
-    for _ in range(MAX_UNDONE + 10):
+def test_the_history_has_a_limit() -> None:
+    draft = new_draft("", 1.0, 0)
+    for _ in range(MAX_HISTORY + 10):
         draft = press(draft, Key("text", "a"))
-    assert len(draft.history) == MAX_UNDONE
+    assert len(draft.history) == MAX_HISTORY
 
 
 @pytest.mark.parametrize(
@@ -130,8 +129,8 @@ def test_what_is_kept_to_undo_is_bounded() -> None:
         ("漢字", "漢"),
     ],
 )
-def test_backspace_takes_what_a_reader_calls_a_character(text: str, erased: str) -> None:
-    assert after([Key("backspace")], begin(text, 1, 0)).text == erased
+def test_backspace_removes_what_a_reader_calls_a_character(text: str, erased: str) -> None:
+    assert after([Key("backspace")], new_draft(text, 1, 0)).text == erased
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,7 @@ def test_backspace_takes_what_a_reader_calls_a_character(text: str, erased: str)
     [("ing the", "ing"), (" the king", " the"), ("\n\nROMEO:\n", "\n\nROMEO:"), ("  ", "  "), ("", ""), ("春眠", "春"),
      ("nế u", "nế"), ("a春", "a"), ("한글 말", "한글")],
 )  # fmt: skip
-def test_a_word_is_taken_with_the_space_before_it(text: str, word: str) -> None:
+def test_a_word_is_accepted_with_the_space_before_it(text: str, word: str) -> None:
     assert first_word(text) == word
 
 
@@ -158,7 +157,7 @@ SENT = [
 
 
 def merged(keys: list[Key]) -> list[Key]:
-    """Join the text of neighbours: how much comes in one read is chance."""
+    """Join the text of adjacent keys, because the number of characters in a read is random."""
     joined: list[Key] = []
     for key in keys:
         if key.text and joined and joined[-1].text:
@@ -169,7 +168,7 @@ def merged(keys: list[Key]) -> list[Key]:
 
 
 @given(st.lists(st.sampled_from(SENT), max_size=12), st.data())
-def test_keys_are_the_same_wherever_what_was_received_is_cut(
+def test_keys_do_not_depend_on_how_the_input_is_split_into_reads(
     sent: list[tuple[str, Key | None]], data: st.DataObject
 ) -> None:
     received = "".join(sequence for sequence, _ in sent)
@@ -189,7 +188,7 @@ def test_escape_is_a_key_when_nothing_follows_it() -> None:
 
 
 @pytest.mark.parametrize("sent", ["\x1b[", "\x1bO", "\x1b[1;"])
-def test_a_torn_sequence_is_no_escape(sent: str) -> None:
+def test_an_incomplete_sequence_is_no_escape(sent: str) -> None:
     keys, held = decode(sent, more=False)
     assert Key("escape") not in keys
     assert held == ""
@@ -230,11 +229,11 @@ def test_a_page_stays_on_the_screen_and_has_its_cursor_there(text: str, more: st
     assert 0 <= row < len(page.rows)
     assert 0 <= column < width
     assert 0 <= page.shown_chars <= len(more)
-    assert page.full or page.shown_chars == len(more)
+    assert page.is_full or page.shown_chars == len(more)
 
 
 @given(st.text("ab -", max_size=80), st.text("ab -", max_size=80), st.integers(2, 30))
-def test_a_page_with_room_shows_everything_and_breaks_no_word_that_fits(text: str, more: str, width: int) -> None:
+def test_a_high_page_shows_everything_and_breaks_no_word_that_fits(text: str, more: str, width: int) -> None:
     page = lay_out(text, more, width, 400)
     assert "".join(typed for typed, _ in page.rows).replace(" ", "") == text.replace(" ", "")
     assert "".join(drawn for _, drawn in page.rows).replace(" ", "") == more.replace(" ", "")
@@ -274,7 +273,7 @@ DEADLINE_S = 40
 
 
 class Terminal:
-    """`chargen play` in a pseudo-terminal, and what stands on its screen (of text without double widths)."""
+    """`chargen play` in a pseudo-terminal, and its screen (for text without characters of double width)."""
 
     def __init__(self, folder: Path, *arguments: str, size: tuple[int, int] = (80, 24)) -> None:
         self.master, self.slave = os.openpty()
@@ -309,7 +308,7 @@ class Terminal:
         return ["".join(self._lines.get((r, c), " ") for c in range(width)).rstrip() for r in range(rows)]
 
     def wait_for(self, seen: Callable[[list[str]], bool]) -> None:
-        """Read what is drawn until the screen is as expected."""
+        """Read the output until the screen is as expected."""
         until = time.monotonic() + DEADLINE_S
         while not seen(self.screen()):
             assert time.monotonic() < until, "\n".join(self.screen())
@@ -346,7 +345,7 @@ class Terminal:
         elif sequence == "\x1b[2J" or sequence.startswith("\x1b[?1049"):
             self._lines = {}
         elif sequence == "\x1b[2K":
-            self._lines = {place: char for place, char in self._lines.items() if place[0] != self._row}
+            self._lines = {position: char for position, char in self._lines.items() if position[0] != self._row}
         elif sequence == "\r":
             self._column = 0
         elif sequence == "\n":
@@ -359,7 +358,7 @@ class Terminal:
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     if sys.platform == "win32":
-        pytest.skip("there are no pseudo-terminals here")
+        pytest.skip("this system has no pseudo-terminals")
     save_checkpoint(tmp_path / "checkpoints" / "verse" / "model.safetensors", random_model())
     opened: list[Terminal] = []
 
@@ -406,7 +405,7 @@ def test_typing_accepting_resizing_and_leaving_in_a_terminal(terminal: Callable[
     assert play.settings() == play.before
 
 
-def test_a_paste_in_many_scripts_is_text_and_leaves_as_it_came(terminal: Callable[..., Terminal]) -> None:
+def test_a_paste_in_many_scripts_is_text_and_is_printed_unchanged(terminal: Callable[..., Terminal]) -> None:
     pasted = "Trăm năm\tế\n" + "chữ tài " * 700  # longer than a terminal gives at once
     play = terminal("--seed", "1", "--prompt", "Đây: ")
     play.wait_for(lambda screen: screen[0].startswith("Đây:"))
@@ -421,7 +420,7 @@ def test_a_paste_in_many_scripts_is_text_and_leaves_as_it_came(terminal: Callabl
 @pytest.mark.parametrize(
     ("keys", "number", "status"), [("\x03", 0, 130), ("", signal.SIGINT, 130), ("", signal.SIGTERM, 143)]
 )
-def test_ctrl_c_and_signals_leave_without_a_word_on_stdout(
+def test_ctrl_c_and_signals_leave_without_output_on_stdout(
     terminal: Callable[..., Terminal], keys: str, number: int, status: int
 ) -> None:
     play = terminal("--prompt", "lost", "--length", "10")

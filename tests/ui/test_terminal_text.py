@@ -1,4 +1,4 @@
-"""Text from outside never acts on a terminal: characters, streams, consoles, and rules read off the source."""
+"""Text from outside never controls a terminal: characters, streams, consoles, and rules that the source follows."""
 
 import ast
 import io
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.ui import terminal_text as visible_module
-from chargen.ui.console import live, progress_bar, status, stderr_console, stdout_console
+from chargen.ui.console import ProgressBar, live, status, stderr_console, stdout_console
 from chargen.ui.tables import plain_table
 from chargen.ui.terminal_text import (
     VisibleStream,
@@ -75,7 +75,7 @@ def test_hidden_text_in_tags_and_zero_width_characters_between_latin_letters_sho
 
 
 @given(st.lists(ANY))
-def test_a_text_in_pieces_is_shown_as_the_whole(pieces: list[str]) -> None:
+def test_a_text_in_pieces_is_shown_like_the_whole_text(pieces: list[str]) -> None:
     below = io.StringIO(newline="")
     stream = VisibleStream(below)
     assert sum(map(stream.write, pieces)) == sum(map(len, pieces))
@@ -167,8 +167,8 @@ def test_displays_leave_stdout_and_stderr_alone_and_start_no_thread(monkeypatch:
     with live(console), status(console, "[red]\x1b[2J") as show:
         show("[/]")
         assert (sys.stdout, sys.stderr, threading.active_count()) == before
-    with progress_bar(console, 2) as show_progress:
-        show_progress("[/red]\x1b]0;x\x07", 1)
+    with ProgressBar(console, 2) as bar:
+        bar.show("[/red]\x1b]0;x\x07", 1)
         assert (sys.stdout, sys.stderr, threading.active_count()) == before
     assert all(text in terminal.getvalue() for text in ("[red]␛[2J", "[/]", "[/red]␛]0;x␇"))
 
@@ -178,7 +178,7 @@ class Gone(Terminal):
         raise BrokenPipeError
 
 
-def test_a_reader_who_left_is_an_exception_and_not_the_end_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_is_an_exception_and_not_the_end_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, console in (("stdout", stdout_console), ("stderr", stderr_console)):
         monkeypatch.setattr(sys, name, Gone())
         with pytest.raises(BrokenPipeError):
@@ -222,7 +222,7 @@ def test_only_the_helper_makes_consoles_and_displays_and_nothing_is_parsed_as_ma
                 assert isinstance(keywords[key], ast.Constant) and keywords[key].value is False, where  # type: ignore[attr-defined]
 
 
-def test_the_source_that_the_rules_are_for_is_found() -> None:
+def test_the_source_that_the_rules_apply_to_is_found() -> None:
     source = (PACKAGE / "ui" / "console.py").read_text(encoding="utf-8")
     assert all(f"{word}(" in source for word in ("Live", "Progress", "TextColumn"))
     assert issubclass(type(stdout_console()), Console)

@@ -1,10 +1,9 @@
-"""What the model does for a draft, in small steps that can be left at any time: it reads the text, then writes on.
-
-The live prompt of `chargen play`: keys in, a draft on the screen, the model at work in between.
+"""The loop of `chargen play`: it reads keys, changes the draft, lets the model work, and draws.
 
     keys ─▶ press(draft, key) ─▶ a slice of the model's work ─▶ lay_out ─▶ the rows that changed ─▶ keys …
 
-The model stops for a key at once, so that typing never waits for it.
+The model works in small steps and stops at once for a key, so that typing never waits for it. It first reads the text
+and then generates the continuation.
 """
 
 from __future__ import annotations
@@ -16,122 +15,124 @@ from rich.console import Console
 
 from chargen.lm import LanguageModel
 from chargen.sampling.prefix_cache import PrefixCache
-from chargen.ui.play.draft import Draft, press, show
-from chargen.ui.play.layout import lay_out
-from chargen.ui.play.terminal import Keyboard, Screen, joined
+from chargen.ui.play.draft import Draft, lay_out, press, set_generated
+from chargen.ui.play.terminal import Keyboard, Screen, join_parts
 from chargen.ui.terminal_text import visible
 
-ENDLESS = 1_000_000_000  #: characters: more than anyone waits for
+MAX_GENERATED_CHARS = 1_000_000_000  # practically without a limit
+MIN_PROGRESS_TOKENS = 1000  # a text with fewer tokens is read too fast to show the progress
+SLICE_S = 0.025  # time of work between two updates: the first one shows some lines of a new continuation already
+IDLE_S = 0.2  # time between two checks of the terminal's size when there is nothing to do
+LEAVE_KEYS = ("escape", "ctrl-d")
+KEY_HELP = ["Esc leave", "Tab word", "↑↓ temp", "^R reroll", "^Z undo", "End all", "→ letter", "^L clear"]
 
 
 class BackgroundWork:
-    """The model at work; what it has done for one draft serves the next as far as they agree."""
+    """The work of the model for a draft, in small steps; results are reused for the next draft where they agree."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm
         self._steps: Iterator[None] = iter(())
-        self._steps_for: tuple[object, str] | None = None  #: a draft's cause and text
+        self._steps_key: tuple[object, str] | None = None  # inputs and text of the draft that the steps are for
         self._stream: Iterator[str] = iter(())
-        self._stream_for: object = None  #: a draft's cause
-        self._written = ""
+        self._stream_inputs: object = None  # inputs of the draft that is continued
+        self._generated = ""
         self._read_text: str | None = None
-        self.reading: PrefixCache | None = None  #: the newest, of this draft's text or, for a moment, of the last one's
+        self.prefix: PrefixCache | None = None  #: the newest one; for a moment it may be that of the previous draft
 
     def step(self, draft: Draft) -> None:
-        """Do the next few hundred microseconds or milliseconds of work for a draft."""
-        if self._steps_for != (draft.cause, draft.text):
-            self._steps_for, self._steps = (draft.cause, draft.text), self._all_steps(draft)
+        """Do the next step of the work for a draft, which takes from some hundred microseconds to milliseconds."""
+        if self._steps_key != (draft.inputs, draft.text):
+            self._steps_key = (draft.inputs, draft.text)
+            self._steps = self._all_steps(draft)
         next(self._steps)
 
-    def written(self, draft: Draft) -> str:
-        """Return what was written after the draft's beginning so far."""
-        return self._written if self._stream_for == draft.cause else ""
+    def generated(self, draft: Draft) -> str:
+        """Return the text that was generated after the draft's prompt so far."""
+        return self._generated if self._stream_inputs == draft.inputs else ""
 
     def has_read(self, draft: Draft) -> bool:
-        """Tell whether `reading` is of the draft's whole text."""
+        """Return whether `prefix` covers the whole text of the draft."""
         return self._read_text == draft.text
 
     def _all_steps(self, draft: Draft) -> Iterator[None]:
-        if draft.cause != self._stream_for:
-            yield from self._read(draft.beginning)
+        if draft.inputs != self._stream_inputs:
+            yield from self._read(draft.prompt)
             self._stream = self._lm.stream(
-                after=self.reading, temperature=draft.temperature, seed=draft.seed, length=ENDLESS
+                after=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS
             )
-            self._stream_for, self._written = draft.cause, ""
+            self._stream_inputs = draft.inputs
+            self._generated = ""
         yield from self._read(draft.text)
         for piece in self._stream:
-            self._written += piece
+            self._generated += piece
             yield
 
     def _read(self, text: str) -> Iterator[None]:
         if self._read_text == text:
             return
         self._read_text = None
-        for reading in self._lm.read(text, self.reading):
-            self.reading = reading
+        for prefix in self._lm.read(text, self.prefix):
+            self.prefix = prefix
             yield
         self._read_text = text
 
 
-SLICE_S = 0.025  #: of work between two pictures; the first shows some lines of the new continuation at once
-IDLE_S = 0.2  #: between two looks at the terminal's size, when there is nothing to do
-LEAVE = ("escape", "ctrl-d")
-KEYS = ["Esc leave", "Tab word", "↑↓ temp", "^R reroll", "^Z undo", "End all", "→ letter", "^L clear"]
-
-
-def play(lm: LanguageModel, name: str, draft: Draft, most: int, console: Console, keyboard: Keyboard) -> str:
+def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Console, keyboard: Keyboard) -> str:
     """Let a person write with a model; return the text when they leave.
 
     Args:
         lm: the model.
-        name: what to call it.
-        draft: what to begin with.
-        most: characters of the continuation that are shown, at most.
-        console: where to draw: a terminal.
+        name: name of the model in the status line.
+        draft: the draft to start with.
+        max_chars: maximum number of characters of the continuation that are shown.
+        console: where to draw; it must be a terminal.
         keyboard: where keys come from.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C.
+        KeyboardInterrupt: If Ctrl-C is pressed.
     """
-    work, idle = BackgroundWork(lm), False
+    work = BackgroundWork(lm)
+    is_idle = False
     with keyboard, Screen(console) as screen:
         while True:
-            keys = keyboard.read(IDLE_S if idle else 0.0)
+            keys = keyboard.read(IDLE_S if is_idle else 0.0)
             for key in keys:
                 if key.name == "ctrl-c":
                     raise KeyboardInterrupt
-                if key.name in LEAVE:
+                if key.name in LEAVE_KEYS:
                     return draft.text
                 draft = press(draft, key)
-            if keys or not idle:
+            if keys or not is_idle:
                 until = time.monotonic() + SLICE_S
                 work.step(draft)
-                while time.monotonic() < until and not keyboard.waits():
+                while time.monotonic() < until and not keyboard.has_key():
                     work.step(draft)
-            draft, idle = _picture(draft, work, name, most, screen)
+            draft, is_idle = _draw(draft, work, name, max_chars, screen)
 
 
-def _picture(draft: Draft, work: BackgroundWork, name: str, most: int, screen: Screen) -> tuple[Draft, bool]:
-    """Draw; return the draft with what of its continuation is on the screen, and whether nothing is left to do."""
+def _draw(draft: Draft, work: BackgroundWork, name: str, max_chars: int, screen: Screen) -> tuple[Draft, bool]:
+    """Draw; return the draft with the part of its continuation that is shown, and whether no work is left."""
     width, height = screen.size()
     num_bars = 2 if height > 5 else 1 if height > 1 else 0
-    accepted = len(draft.text) - draft.drawn_after
-    drawn = max(draft.drawn, work.written(draft), key=len)  # after an undo the longer is there already
-    page = lay_out(draft.text, drawn[accepted : accepted + most], width, height - num_bars)
-    draft = show(draft, drawn[: accepted + page.shown_chars])
-    screen.draw(page.rows, page.cursor, [_status(draft, work, name, width - 1), joined(KEYS, width - 1)][:num_bars])
-    return draft, work.has_read(draft) and (page.full or page.shown_chars >= most)
+    accepted = len(draft.text) - draft.prompt_chars
+    generated = max(draft.generated, work.generated(draft), key=len)  # after an undo the draft may have the longer one
+    page = lay_out(draft.text, generated[accepted : accepted + max_chars], width, height - num_bars)
+    draft = set_generated(draft, generated[: accepted + page.shown_chars])
+    bars = [_status_line(draft, work, name, width - 1), join_parts(KEY_HELP, width - 1)]
+    screen.draw(page.rows, page.cursor, bars[:num_bars])
+    return draft, work.has_read(draft) and (page.is_full or page.shown_chars >= max_chars)
 
 
-def _status(draft: Draft, work: BackgroundWork, name: str, width: int) -> str:
-    """Return the line about the model and the text; what matters least goes first where the line is short."""
-    reading = work.reading
+def _status_line(draft: Draft, work: BackgroundWork, name: str, width: int) -> str:
+    """Return the line about the model and the text; in a narrow terminal the least important parts are left out."""
+    prefix = work.prefix
     score, unknown = "– bits/char", 0
-    if reading is not None and not work.has_read(draft):
-        score = f"reading {reading.share:.0%}" if reading.num_ids > 1000 else score
-    elif reading is not None:
-        bits, unknown = reading.bits_per_char, reading.unknown_chars
+    if prefix is not None and not work.has_read(draft):
+        score = f"reading {prefix.share:.0%}" if prefix.num_ids > MIN_PROGRESS_TOKENS else score
+    elif prefix is not None:
+        bits, unknown = prefix.bits_per_char, prefix.unknown_chars
         score = score if bits is None else f"{bits:.2f} bits/char"
     facts = [f"temp {draft.temperature:g}", score, f"seed {draft.seed}"]
     facts += [f"{unknown:,} unknown"] if unknown else []
-    return joined([*facts, visible(name), f"{len(draft.text):,} characters"], width)
+    return join_parts([*facts, visible(name), f"{len(draft.text):,} characters"], width)

@@ -1,19 +1,20 @@
-"""What a terminal sends, as keys.
+"""The terminal of `chargen play`: the keys that it sends, the keyboard that reads them, and the screen to draw on.
+
+`decode` turns what a terminal sends into keys:
 
     "abc"          Key("text", "abc")       several characters in one read are one key, and one step to undo
     "\x1b[A"       Key("up")
     "\x1b"         Key("escape"), if nothing follows it soon
-    "\x1b[200~Xin chào\r\x1b[201~"          Key("text", "Xin chào\n"): a paste is never taken for keys
+    "\x1b[200~Xin chào\r\x1b[201~"          Key("text", "Xin chào\n"): a paste is never interpreted as keys
 
-Sequences that have no name here (function keys, Alt with a key) are read whole and dropped, so that none leaves its
-tail in the text. (ECMA-48 for their form, xterm's for their meaning.)
+Sequences without a name here (function keys, Alt with a key) are read as a whole and dropped, so that no part of them
+gets into the text. Their form is that of ECMA-48, their meaning that of xterm.
 
-The keyboard of a terminal: keys as they are pressed, and whether one waits.
+`TerminalKeyboard` reads keys, and tells whether one is waiting. `click.getchar` does not suffice: it reads 32 bytes,
+which can split a pasted letter of several bytes; it cannot tell whether a key is waiting; and between two keys it
+leaves the terminal echoing.
 
-`click.getchar` will not do here: it reads 32 bytes, which tears a pasted letter of several bytes, cannot tell whether a
-key waits, and leaves the terminal echoing between two keys.
-
-The terminal as a page to write on: its size, its rows, the cursor, and two bars below.
+`Screen` draws rows of text, the cursor, and two bars below them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from rich.style import Style
 
 
 class Key(NamedTuple):
-    """One key: its name; "text" for characters that are written, with them."""
+    """One key: its name, or "text" for characters that are typed, with these characters."""
 
     name: str
     text: str = ""
@@ -50,42 +51,43 @@ NAMES = {
 }
 TOKEN = re.compile(
     r"(?P<text>[^\0-\x1f\x7f-\x9f]+)"
-    r"|\x1b\[\[[A-E]"  # F1 to F5 of a Linux console, no arrows
-    r"|\x1b?\x1b(?:\[(?P<parameters>[0-?]*)[ -/]*(?P<csi>[@-Z\\-~])|O(?P<ss3>[ -~]))"  # an arrow; with Alt too
+    r"|\x1b\[\[[A-E]"  # F1 to F5 of a Linux console; they are no arrow keys
+    r"|\x1b?\x1b(?:\[(?P<parameters>[0-?]*)[ -/]*(?P<csi>[@-Z\\-~])|O(?P<ss3>[ -~]))"  # an arrow, also with Alt
     r"|\x1b[^\x1b\x03\x04]"  # Alt with a key
     r"|(?P<control>[\0-\x1f\x7f-\x9f])",
     re.DOTALL,
 )
-TORN = re.compile(r"\x1b?\x1b(?:\[\[?[0-?]*[ -/]*|O)?\Z")
+INCOMPLETE = re.compile(r"\x1b?\x1b(?:\[\[?[0-?]*[ -/]*|O)?\Z")
 DROPPED = {code: None for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 
 
 def decode(received: str, more: bool = True) -> tuple[list[Key], str]:
-    """Return the keys that were pressed, and what was received of one that is not whole.
+    """Return the keys in what was received, and the rest: the start of a key that is not complete.
 
     Args:
-        received: what came from the terminal, after what an earlier call left over.
-        more: whether something may follow at once; without, nothing is left over.
+        received: what the terminal sent, after the rest that the previous call returned.
+        more: whether more may follow soon; if not, the rest is empty.
     """
     keys: list[Key] = []
-    place = 0
-    while place < len(received):
-        if received.startswith(PASTE, place):
-            begin, end = place + len(PASTE), received.find(PASTE_END, place)
+    position = 0
+    while position < len(received):
+        if received.startswith(PASTE, position):
+            start = position + len(PASTE)
+            end = received.find(PASTE_END, position)
             if end < 0 and more:
                 break
-            keys.append(Key("text", _pasted(received[begin : end if end >= 0 else None])))
-            place = end + len(PASTE_END) if end >= 0 else len(received)
+            keys.append(Key("text", _pasted_text(received[start : end if end >= 0 else None])))
+            position = end + len(PASTE_END) if end >= 0 else len(received)
             continue
-        if more and TORN.match(received, place):
+        if more and INCOMPLETE.match(received, position):
             break
-        found = TOKEN.match(received, place)
-        assert found is not None, "every character begins a token"
-        place = found.end()
-        name = _name(found)
+        token = TOKEN.match(received, position)
+        assert token is not None, "every character starts a token"
+        position = token.end()
+        name = _name(token)
         if name:
-            keys.append(Key(name, found["text"] or ""))
-    return [key for key in keys if key != Key("text")], received[place:]
+            keys.append(Key(name, token["text"] or ""))
+    return [key for key in keys if key != Key("text")], received[position:]
 
 
 def _name(token: re.Match[str]) -> str | None:
@@ -98,17 +100,17 @@ def _name(token: re.Match[str]) -> str | None:
     return NAMES.get(token["csi"] or token["ss3"] or "")
 
 
-def _pasted(text: str) -> str:
+def _pasted_text(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").translate(DROPPED)
 
 
-ESCAPE_WAIT_S = 0.05  #: what a terminal needs at most to send the rest of a key's sequence
-PASTE_WAIT_S = 1.0  #: and the rest of a paste
-TICK_S = 0.02  #: between two looks, where the system cannot wait for a key
+ESCAPE_WAIT_S = 0.05  # maximum time until a terminal has sent the rest of a key's sequence
+PASTE_WAIT_S = 1.0  # and the rest of a paste
+POLL_INTERVAL_S = 0.02  # time between two checks, where the system cannot wait for a key
 
 
 class Keyboard(Protocol):
-    """Where keys come from, while it is entered."""
+    """A source of keys; used as a context manager."""
 
     def __enter__(self) -> Keyboard: ...
 
@@ -116,11 +118,11 @@ class Keyboard(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def waits(self, wait_s: float = 0.0) -> bool:
-        """Tell whether something was pressed, as soon as it was, within a span of time."""
+    def has_key(self, wait_s: float = 0.0) -> bool:
+        """Return whether a key is waiting; wait up to `wait_s` seconds for one."""
 
     def read(self, wait_s: float) -> list[Key]:
-        """Return what was pressed, as soon as it was, within a span of time."""
+        """Return the keys that are waiting; wait up to `wait_s` seconds for one."""
 
 
 if sys.platform == "win32":
@@ -129,7 +131,10 @@ if sys.platform == "win32":
     SEQUENCES = {"H": "A", "P": "B", "M": "C", "K": "D", "O": "F", "G": "H", "\x0f": "Z"}
 
     class TerminalKeyboard:
-        """The console's keys, by the C runtime, which gives UTF-16 and two units for a key without a character."""
+        """The keys of the Windows console.
+
+        The C runtime returns units of UTF-16, and two units for a key without a character.
+        """
 
         def __enter__(self) -> TerminalKeyboard:
             return self
@@ -139,21 +144,23 @@ if sys.platform == "win32":
         ) -> None:
             return None
 
-        def waits(self, wait_s: float = 0.0) -> bool:
+        def has_key(self, wait_s: float = 0.0) -> bool:
+            """Return whether a key is waiting; wait up to `wait_s` seconds for one."""
             until = time.monotonic() + wait_s
             while not msvcrt.kbhit():
                 if time.monotonic() >= until:
                     return False
-                time.sleep(TICK_S)
+                time.sleep(POLL_INTERVAL_S)
             return True
 
         def read(self, wait_s: float) -> list[Key]:
-            if not self.waits(wait_s):
+            """Return the keys that are waiting; wait up to `wait_s` seconds for one."""
+            if not self.has_key(wait_s):
                 return []
             units = ""
             while msvcrt.kbhit():
                 unit = msvcrt.getwch()
-                if unit == "\0" or (unit == "\xe0" and msvcrt.kbhit()):  # alone it is the letter à
+                if unit == "\0" or (unit == "\xe0" and msvcrt.kbhit()):  # without a second unit it is the letter à
                     unit = f"\x1b[{SEQUENCES.get(msvcrt.getwch(), '0~')}"
                 units += unit
             text = units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -164,93 +171,105 @@ else:
     import termios
 
     class TerminalKeyboard:
-        """Standard input, byte by byte: nothing echoed, and no key a signal, so that the last state is always ours."""
+        """The keys of a POSIX terminal, read from standard input.
+
+        Keys are not echoed, and no key sends a signal, so that the screen always shows what was drawn last.
+        """
 
         def __init__(self) -> None:
-            self._in = sys.stdin.fileno()
+            self._fd = sys.stdin.fileno()
             self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-            self._held = ""
+            self._rest = ""
 
         def __enter__(self) -> TerminalKeyboard:
-            self._before = termios.tcgetattr(self._in)
-            raw = termios.tcgetattr(self._in)
+            self._before = termios.tcgetattr(self._fd)
+            raw = termios.tcgetattr(self._fd)
             raw[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.IXON | termios.ISTRIP)
             raw[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG | termios.IEXTEN)
             raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
-            termios.tcsetattr(self._in, termios.TCSANOW, raw)
+            termios.tcsetattr(self._fd, termios.TCSANOW, raw)
             return self
 
         def __exit__(
             self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
         ) -> None:
             try:
-                termios.tcflush(self._in, termios.TCIFLUSH)  # what was pasted too late is no command for the shell
-                termios.tcsetattr(self._in, termios.TCSANOW, self._before)
-            except termios.error as gone:
-                if gone.args[0] not in (errno.EIO, errno.ENOTTY, errno.EBADF):
-                    raise  # in all three the terminal is gone, and its settings with it
+                # The rest of a paste that arrives too late must not become a command for the shell.
+                termios.tcflush(self._fd, termios.TCIFLUSH)
+                termios.tcsetattr(self._fd, termios.TCSANOW, self._before)
+            except termios.error as error_:
+                if error_.args[0] not in (errno.EIO, errno.ENOTTY, errno.EBADF):
+                    raise  # with these three the terminal is gone, together with its settings
 
-        def waits(self, wait_s: float = 0.0) -> bool:
-            return bool(select.select([self._in], [], [], wait_s)[0])
+        def has_key(self, wait_s: float = 0.0) -> bool:
+            """Return whether a key is waiting; wait up to `wait_s` seconds for one."""
+            return bool(select.select([self._fd], [], [], wait_s)[0])
 
         def read(self, wait_s: float) -> list[Key]:
-            if self._held:
-                wait_s = PASTE_WAIT_S if self._held.startswith(PASTE) else ESCAPE_WAIT_S
-            if not self.waits(wait_s):
-                keys, self._held = decode(self._held, more=False)
+            """Return the keys that are waiting; wait up to `wait_s` seconds for one."""
+            if self._rest:
+                wait_s = PASTE_WAIT_S if self._rest.startswith(PASTE) else ESCAPE_WAIT_S
+            if not self.has_key(wait_s):
+                keys, self._rest = decode(self._rest, more=False)
                 return keys
-            received = os.read(self._in, 1 << 16)
+            received = os.read(self._fd, 1 << 16)
             if not received:
                 return [Key("ctrl-d")]  # the terminal was closed
-            keys, self._held = decode(self._held + self._utf8.decode(received))
+            keys, self._rest = decode(self._rest + self._utf8.decode(received))
             return keys
 
 
 DIM, BAR = Style(dim=True), Style(reverse=True)
-# Pastes are marked as such; a row that the terminal finds longer than we do stays one row.
+# The terminal marks pastes, and does not wrap: a row that it finds longer than we do stays one row.
 MODES_ON, MODES_OFF = "\x1b[?2004h\x1b[?7l", "\x1b[?2004l\x1b[?7h"
 UNKNOWN_SIZE = (80, 24)
 ERASE = Control((ControlType.ERASE_IN_LINE, 2)).segment
 
 
 class Screen:
-    """The terminal's second screen, while it is entered; the first is found again as it was.
+    """The alternate screen of a terminal; at the end of the context the main screen is as it was before.
 
     Args:
-        console: a terminal.
+        console: where to draw; it must be a terminal.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._shown: list[list[Segment]] = []
-        self._size = self._cursor = (0, 0)
+        self._shown: list[list[Segment]] = []  # the rows as they are on the screen
+        self._size = (0, 0)
+        self._cursor = (0, 0)
 
     def __enter__(self) -> Screen:
         self._console.set_alt_screen(True)
-        self._mode(MODES_ON)
+        self._set_mode(MODES_ON)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._mode(MODES_OFF)
+        self._set_mode(MODES_OFF)
         self._console.set_alt_screen(False)
 
     def size(self) -> tuple[int, int]:
-        """Return the terminal's columns and rows as they are now, which a variable COLUMNS does not say."""
+        """Return the terminal's current numbers of columns and rows; the variable COLUMNS may be outdated."""
         columns, rows = os.get_terminal_size(self._console.file.fileno())
         return (columns, rows) if columns and rows else UNKNOWN_SIZE
 
     def draw(self, rows: list[tuple[str, str]], cursor: tuple[int, int], bars: list[str]) -> None:
-        """Show typed and written text, and put the cursor where the typed one ends.
+        """Draw the page: the rows, the cursor, and the bars at the bottom.
 
-        Only rows that changed are sent. The typed part of the cursor's row is sent last, so that the cursor stands
-        where the terminal thinks that it ends: of an emoji's width no two of them agree.
+        Only rows that changed are sent. The typed part of the cursor's row is sent last, so that the cursor is where
+        the terminal ends this part: terminals disagree about the width of emoji.
+
+        Args:
+            rows: the typed and the generated part of each row.
+            cursor: row and column, from 0.
+            bars: the status line, and the line about the keys.
         """
         width, height = self.size()
-        new = [[Segment(typed), Segment(written, DIM)] for typed, written in rows]
+        new = [[Segment(typed), Segment(generated, DIM)] for typed, generated in rows]
         new += [[]] * (height - len(bars) - len(new))
-        new += [[Segment(set_cell_size(bar, width - 1), BAR if at == 0 else DIM)] for at, bar in enumerate(bars)]
+        new += [[Segment(set_cell_size(bar, width - 1), BAR if index == 0 else DIM)] for index, bar in enumerate(bars)]
         out: list[Segment] = []
         if self._size != (width, height):
             self._size, self._shown = (width, height), []
@@ -265,21 +284,21 @@ class Screen:
         self._shown, self._cursor = new, cursor
         self._console.print(Segments(out), end="", crop=False)
 
-    def _mode(self, sequence: str) -> None:
+    def _set_mode(self, sequence: str) -> None:
         if not self._console.legacy_windows:
             self._console.file.write(sequence)
             self._console.file.flush()
 
 
-def joined(parts: list[str], width: int, between: str = "  ") -> str:
-    """Join the parts that fit, the first of them at least, cut short if it must be.
+def join_parts(parts: list[str], width: int, separator: str = "  ") -> str:
+    """Join the parts that fit into `width` cells. The first part is always included, cut if it is too long.
 
-    >>> joined(["temp 0.8", "seed 7", "a long name"], 20)
+    >>> join_parts(["temp 0.8", "seed 7", "a long name"], 20)
     'temp 0.8  seed 7'
     """
     line = ""
     for part in parts:
-        longer = f"{line}{between}{part}" if line else part
+        longer = f"{line}{separator}{part}" if line else part
         if line and cell_len(longer) > width:
             continue
         line = longer

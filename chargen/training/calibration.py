@@ -1,0 +1,71 @@
+"""Measure what the recipe needs to know before it chooses the settings: machine speed and excess loss.
+
+The speed is measured on a few steps of a temporary network. Importing this module loads torch.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+
+from chargen.checkpoint import Tensors
+from chargen.config import ModelConfig
+from chargen.data.dataset import Dataset, Part
+from chargen.engines.torch_engine import TorchEngine
+from chargen.networks.network import Network
+from chargen.training.recipe import FLOPS_PER_WEIGHT, batch_size, recurrent_weights, seq_len
+from chargen.training.validation import loss_nats_per_char
+
+HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 512, 64, 64  #: of the temporary network
+MIN_SECONDS = 0.4  #: minimum total duration of the timed steps
+MIN_RUNS = 4  #: minimum number of timed steps
+TRAINING_SHARE = 0.9  #: share of a run that such steps take; the rest is the optimizer, validation and files
+MAX_EXCESS_LOSS_IDS = 20_000  #: validation ids on which the excess loss is measured
+
+
+def measure_flops_per_s(cell: str, device: str) -> float:
+    """Return the speed of training on this machine: floating-point operations of the matrix products, per second.
+
+    Args:
+        cell: Name of the recurrent cell.
+        device: "cpu", "cuda" or "mps".
+    """
+    generator = torch.Generator().manual_seed(0)
+    config = ModelConfig(VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM)
+    network = Network(config, generator).to(device)
+    T = seq_len(0.0, device)
+    B = batch_size(0.0, 0.0, device)
+    ids = torch.randint(VOCAB_SIZE, (T, B), generator=generator).to(device)
+    durations: list[float] = []
+    while len(durations) < MIN_RUNS or sum(durations) < MIN_SECONDS:
+        start = time.perf_counter()
+        loss, _ = network.loss(ids, ids, network.initial_state(B))
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        float(gradients[0].sum())  # waits for an asynchronous device
+        durations.append(time.perf_counter() - start)
+    flops = FLOPS_PER_WEIGHT * (recurrent_weights(cell, 1, HIDDEN_SIZE) + VOCAB_SIZE * HIDDEN_SIZE) * T * B
+    return TRAINING_SHARE * flops / statistics.median(durations)
+
+
+def excess_loss_nats(data: Dataset, config: ModelConfig, weights: Tensors, device: str, own_loss: float) -> float:
+    """Return how much more a new text costs an initial model than its own text did, in nats over the training text.
+
+        excess loss = max(0, loss on the new text − loss on the model's own text) · characters of training text
+
+    The excess loss determines the learning rate. If it is small, a high rate would overfit the little that is new and
+    forget the rest. For a text in another language it is large, and the full rate is needed.
+
+    Args:
+        data: The new text. The loss is measured on its validation text.
+        config: Shape of the initial model.
+        weights: Weights of the initial model.
+        device: The device to measure on.
+        own_loss: Validation loss of the initial model on its own text, in nats per character.
+    """
+    selection = data.val[0]
+    ids = selection.ids[:MAX_EXCESS_LOSS_IDS]
+    part = Part(ids, max(1, selection.num_chars * len(ids) // max(1, len(selection.ids))))
+    loss = loss_nats_per_char(TorchEngine.from_weights(config, weights, device), data, part)
+    return max(0.0, loss - own_loss) * data.train.num_chars

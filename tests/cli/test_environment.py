@@ -1,0 +1,100 @@
+"""Environment variables set defaults of the command line, and --threads limits the CPU threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from chargen.checkpoint import save_checkpoint
+from chargen.cli import options
+from tests.conftest import VERSE, Result, random_model
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_process(folder: Path, code: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+RUN = "import sys\nfrom chargen.cli.main import run\nstatus = run(sys.argv[1:])\n"
+
+
+def test_the_folder_of_the_runs_can_be_elsewhere(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "models" / "verse" / "model.safetensors", random_model())
+    result = run_process(tmp_path, f"{RUN}sys.exit(status)", "info", "--json", CHARGEN_CHECKPOINTS="models")
+    assert [row["name"] for row in json.loads(result.stdout)] == ["verse"]
+    (tmp_path / "verse.txt").write_text(VERSE * 4, encoding="utf-8")
+    arguments = ("train", "verse.txt", "--name", "new", "--steps", "2", "--hidden", "8", "--batch", "2")
+    trained = run_process(tmp_path, f"{RUN}sys.exit(status)", *arguments, CHARGEN_CHECKPOINTS="models")
+    assert trained.returncode == 0, trained.stderr
+    assert (tmp_path / "models" / "new" / "model.safetensors").is_file()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_the_device_variable_is_a_default_that_the_option_overrides(
+    chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
+    save_checkpoint(Path("checkpoints/verse/model.safetensors"), random_model())
+    monkeypatch.setenv("CHARGEN_DEVICE", "cuda")
+    refused = chargen("eval", "verse.txt")
+    assert refused.status == 1
+    assert "no device 'cuda'" in refused.err
+    assert chargen("eval", "verse.txt", "--device", "cpu").status == 0
+    monkeypatch.setenv("CHARGEN_DEVICE", "gpu")
+    wrong = chargen("eval", "verse.txt")
+    assert wrong.status == 2
+    assert "'gpu' is not one of" in wrong.err
+
+
+def test_a_variable_is_not_an_option_that_contradicts_a_resumed_run(
+    chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARGEN_DEVICE", "cpu")
+    Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
+    small = ("--hidden", "8", "--batch", "2", "--seq-len", "8")
+    chargen("train", "verse.txt", "--name", "run", "--steps", "4", "--stop-after", "2", *small)
+    assert chargen("train", "--resume", "run").status == 0
+
+
+@pytest.mark.parametrize("arguments", [("--threads", "1"), ()], ids=["option", "variable"])
+def test_torch_uses_the_number_of_threads(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    save_checkpoint(tmp_path / "checkpoints" / "verse" / "model.safetensors", random_model())
+    code = f"{RUN}assert 'torch' not in sys.modules\nimport torch\nprint('threads', torch.get_num_threads())"
+    variables = {} if arguments else {"CHARGEN_THREADS": "1"}
+    result = run_process(tmp_path, code, "sample", "--seed", "1", "--length", "5", *arguments, **variables)
+    assert "threads 1\n" in result.stdout, result.stderr
+
+
+def test_threads_are_set_in_a_torch_that_is_loaded_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in options.THREAD_VARIABLES:
+        monkeypatch.setenv(variable, "2")
+    before = torch.get_num_threads()
+    try:
+        options.use_threads(3)
+        assert torch.get_num_threads() == 3
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+        options.use_threads(None)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "score", "eval"])
+@pytest.mark.parametrize("value", ["0", "-1", "1025", "two"])
+def test_a_number_of_threads_that_is_not_possible_is_refused(
+    chargen: Callable[..., Result], command: str, value: str
+) -> None:
+    result = chargen(command, "--threads", value)
+    assert result.status == 2
+    assert "--threads" in result.err

@@ -1,0 +1,139 @@
+"""The help of every command: each option in one group, described by full sentences, with its default."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable
+
+import click
+import pytest
+
+from chargen.cli import options
+from chargen.cli.classify import ClassifyArguments
+from chargen.cli.compare import CompareArguments
+from chargen.cli.corpora import CheckArguments
+from chargen.cli.eval import EvalArguments
+from chargen.cli.main import cli
+from chargen.cli.play import PlayArguments
+from chargen.cli.rescore import RescoreArguments
+from chargen.cli.sample import SampleArguments
+from chargen.cli.score import ScoreArguments
+from chargen.cli.train import TrainArguments
+from chargen.config import SampleConfig
+from tests.cli.test_options import commands
+from tests.conftest import Result
+
+COMMANDS = dict(commands())
+VISIBLE = [
+    (path, param)
+    for path, command in COMMANDS.items()
+    for param in command.params
+    if isinstance(param, click.Option) and not param.hidden
+]
+MAX_BASIC_OPTIONS = 6
+SECTION = re.compile(r"^(\S[^\n]*):\n", re.MULTILINE)
+ONE_COMMAND = [path for path, command in COMMANDS.items() if len(command.params) > 2]
+
+
+def option_id(value: object) -> str:
+    return str(value.opts[0]) if isinstance(value, click.Option) else "-".join(map(str, value))  # type: ignore[call-overload]
+
+
+def sections(text: str) -> dict[str, str]:
+    """Return the sections of a help text by their headings."""
+    parts = SECTION.split(text)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize(("path", "option"), VISIBLE, ids=option_id)
+def test_an_option_is_in_exactly_one_group(path: tuple[str, ...], option: click.Option) -> None:
+    assert isinstance(option, options.GroupedOption)
+    command = COMMANDS[path]
+    text = command.get_help(click.Context(command, info_name=path[-1], max_content_width=400, terminal_width=400))
+    record = option.get_help_record(click.Context(command))
+    assert record is not None
+    line = re.compile(rf"^  {re.escape(record[0])}(  |$)", re.MULTILINE)
+    assert [title for title, part in sections(text).items() if line.search(part)] == [option.group]
+
+
+@pytest.mark.parametrize(("path", "option"), VISIBLE, ids=option_id)
+def test_the_help_of_an_option_is_full_sentences(path: tuple[str, ...], option: click.Option) -> None:
+    assert option.help
+    assert option.help.endswith(".")
+    assert option.help[0].isupper() or option.help[0] in "'-"
+    assert len(option.help.split()) >= 2
+
+
+@pytest.mark.parametrize(("path", "option"), VISIBLE, ids=option_id)
+def test_the_help_of_an_option_shows_its_default(path: tuple[str, ...], option: click.Option) -> None:
+    has_default = option.default not in (None, False, "", ()) and not repr(option.default).startswith("Sentinel")
+    if not has_default:
+        return
+    record = option.get_help_record(click.Context(COMMANDS[path]))
+    assert record is not None
+    assert "default: " in record[1]
+
+
+@pytest.mark.parametrize("name", ["train", "sample", "score", "rescore", "classify"])
+def test_the_options_that_are_used_most_come_first(name: str) -> None:
+    command = COMMANDS[(name,)]
+    groups = [option.group for option in command.params if isinstance(option, options.GroupedOption)]
+    assert groups[0] == "Options used most"
+    assert groups.count(groups[0]) <= MAX_BASIC_OPTIONS
+
+
+def test_the_options_of_a_group_are_declared_together() -> None:
+    for path, command in COMMANDS.items():
+        shown = [o for o in command.params if isinstance(o, options.GroupedOption) and not o.hidden]
+        titles = [option.group for option in shown]
+        starts = [title for index, title in enumerate(titles) if index == 0 or titles[index - 1] != title]
+        assert len(starts) == len(set(starts)), path
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_fits_the_terminal(chargen: Callable[..., Result], columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *args: os.terminal_size((columns, 24)))
+    for path in COMMANDS:
+        for line in chargen(*path, "--help").out.splitlines():
+            is_example = re.match(r" +(chargen|moses|cat) ", line)
+            assert len(line) <= columns or is_example, line
+
+
+def test_the_help_of_the_group_names_variables_and_completion(chargen: Callable[..., Result]) -> None:
+    out = chargen("--help").out
+    for words in ("CHARGEN_CHECKPOINTS", "CHARGEN_DEVICE", "CHARGEN_THREADS", "_CHARGEN_COMPLETE=bash_source", "zsh"):
+        assert words in out
+    assert "[env var: CHARGEN_DEVICE;" in " ".join(chargen("train", "--help").out.split())
+
+
+ARGUMENTS = {
+    "train": (TrainArguments(), []),
+    "score": (ScoreArguments(), []),
+    "eval": (EvalArguments(corpus=("a",)), ["a"]),
+    "compare": (CompareArguments(models=("a", "b"), corpus="c"), ["a", "b", "c"]),
+    "rescore": (RescoreArguments(), []),
+    "classify": (ClassifyArguments(), []),
+    "play": (PlayArguments(), []),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_the_dataclass_of_a_command_has_its_options_and_their_defaults(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CHARGEN_DEVICE", raising=False)
+    arguments, words = ARGUMENTS[name]
+    with COMMANDS[(name,)].make_context(name, list(words), parent=click.Context(cli)) as context:
+        assert type(arguments)(**context.params) == arguments
+
+
+def test_the_dataclasses_of_check_and_sample_have_their_options_and_defaults() -> None:
+    with COMMANDS["corpora", "check"].make_context("check", ["a"]) as context:
+        assert CheckArguments(**context.params) == CheckArguments(corpus=("a",))
+    with COMMANDS["sample",].make_context("sample", []) as context:
+        arguments = SampleArguments.from_options(context.params)
+    assert dataclasses.replace(arguments, settings={}) == SampleArguments()
+    settings = {**arguments.settings, "seed": 0}
+    assert SampleConfig(**settings) == SampleConfig()
