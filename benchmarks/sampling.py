@@ -111,11 +111,11 @@ def measure(cell: str, hidden: int, seconds: float, turns: int, streams: int) ->
 
 def one(lm: LanguageModel, compiled: bool = False) -> Call:
     """Return a call that writes a character of an endless text."""
-    before = stream.MANY_STEPS
-    stream.MANY_STEPS = 1 if compiled else 10**12
+    before = stream.COMPILE_AFTER_TOKENS
+    stream.COMPILE_AFTER_TOKENS = 1 if compiled else 10**12
     pieces = lm.stream(length=10**9, seed=0, temperature=TEMPERATURE)
     next(pieces)
-    stream.MANY_STEPS = before
+    stream.COMPILE_AFTER_TOKENS = before
     return lambda: next(pieces)
 
 
@@ -123,9 +123,9 @@ def many(lm: LanguageModel, streams: int, compiled: bool = False) -> Call:
     """Return a call that writes texts side by side."""
 
     def call() -> None:
-        before, lanes.MANY_IDS = lanes.MANY_IDS, 0 if compiled else 10**12
+        before, lanes.COMPILE_BATCH_AFTER_TOKENS = lanes.COMPILE_BATCH_AFTER_TOKENS, 0 if compiled else 10**12
         lm.samples(streams, length=LENGTH, seed=0, temperature=TEMPERATURE)
-        lanes.MANY_IDS = before
+        lanes.COMPILE_BATCH_AFTER_TOKENS = before
 
     return call
 

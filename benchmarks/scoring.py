@@ -50,9 +50,9 @@ def speed(texts: list[str], lines: int, cell: str, hidden: int, rounds: int) -> 
     """Measure scoring of the first lines; medians of rounds."""
     texts = texts[:lines]
     lm = _model("".join(texts), cell, hidden)
-    ids = sum(map(len, set(texts)))  # a line that stands there twice is read once
+    ids = sum(map(len, set(texts)))  # a repeated line is read once
     weights = sum(w.size for name, w in lm.checkpoint.weights.items() if name.endswith(("weight_hh", "head.weight")))
-    lm.score(texts[: lines // 20])  # torch is imported, threads are begun
+    lm.score(texts[: lines // 20])  # imports torch and starts its threads
     found = []
     for _ in range(rounds):
         before, begin = _ceiling(), time.perf_counter()

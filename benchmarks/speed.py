@@ -27,7 +27,7 @@ from benchmarks.quality import machine
 from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.batches import TextBatches
-from chargen.networks import kernels as jit
+from chargen.networks import kernels
 from chargen.networks.layers import Lookup, choose_backend
 from chargen.networks.network import Network
 from chargen.networks.torch_runtime import keep_freed_memory
@@ -46,8 +46,8 @@ Call = Callable[[], object]
 def main(sizes: str, cells: str, turns: int, plain: bool) -> None:
     """Print a table of times, ratios and shares."""
     if plain:
-        jit.MAX_THREADS = 0
-    print(f"{machine()}; {'with' if jit.worth_it() else 'without'} compiled passes")
+        kernels.MAX_NUMBA_THREADS = 0
+    print(f"{machine()}; {'with' if kernels.use_numba() else 'without'} compiled passes")
     keep_freed_memory()
     print("| lanes × ids × hidden | cell | step | share | nn.GRU's | ratio | layer | share | nn.GRU's | ratio |")
     print("|---|---|---|---|---|---|---|---|---|---|")
@@ -117,7 +117,7 @@ def layer(cell: str, B: int, T: int, H: int) -> Call:
     """Return a call that runs one layer forward and backward, from ids."""
     network = Network(ModelConfig(VOCABULARY, cell, hidden_size=H, embedding_dim=EMBEDDING))
     ids, d_outputs = torch.randint(VOCABULARY, (T, B)), torch.randn(T, B, H)
-    path, params, (state,) = choose_backend(cell, ids.device), network.layer(0), network.initial_state(B)
+    path, params, (state,) = choose_backend(cell, ids.device), network.layer(0), network.initial_state(B).layers
     leaves = [network.weight("embedding.weight"), *params.values()]
 
     def call() -> object:

@@ -1,17 +1,18 @@
-"""One model, one file: weights, config and vocabulary in a .safetensors file that NumPy alone can read.
+"""Model files: one `.safetensors` file contains weights, config and vocabulary, and NumPy alone can read it.
 
     model.safetensors
-      header   {"chargen": JSON}, one entry, so that the same model is the same bytes
+      header   {"chargen": JSON}: a single entry, so that the same model always gives the same bytes
                JSON: {"format_version": 1, "sha256": …,
-                      "model": {"config": …, "tokenizer": …, "about": what trained it, on what, how far}}
-      tensors  as `cells/weights.py` names them
+                      "model": {"config": …, "tokenizer": …, "about": how the model was trained, and on which text}}
+      tensors  the weights, with the names of `cells/weights.py`
 
-The checksum covers "model" and every tensor's name, type, shape and bytes, so a flipped bit is found. No pickle: what
-is opened here cannot run code. A file is written whole or not at all.
+The checksum covers "model" and the name, dtype, shape and bytes of every tensor, so it detects any flipped bit. There
+is no pickle, so opening a file cannot run code. Files are written atomically (`io.py`).
 
-A file with a correct checksum may still be hostile. Before a tensor is read or anything is built, the header is
-checked: its JSON against a description (`schema.py`), its settings against their maxima, and the names, types and
-shapes of its tensors against the settings. That takes time and memory in proportion to the header, whatever it claims.
+A file with a correct checksum may still be hostile. Therefore the header is checked before any tensor is read or
+anything is built from it: the JSON against a type (`schema.py`), the settings against their limits, and the names,
+dtypes and shapes of the tensors against the settings. The check takes time and memory in proportion to the size of the
+header, for any numbers in it.
 """
 
 from __future__ import annotations
@@ -49,25 +50,25 @@ from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids,
 
 FORMAT = "chargen"
 FORMAT_VERSION = 1
-DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: of tensors, as safetensors names them; weights are F32
-MAX_HEADER_BYTES = 1 << 25  #: most of them may be a sentencepiece model
+DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: dtypes of tensors in any file, as safetensors names them
+WEIGHT_DTYPE = "F32"  #: dtype of the weights of a model
+MAX_HEADER_BYTES = 1 << 25  #: a sentencepiece model may be most of it
 MAX_TENSORS = 1 << 15  #: a training state of `MAX_LAYERS` layers has 5,000
-WEIGHT_DTYPE = "F32"
 MAX_TABLE_EXPANSION = (
-    64  #: tables that are made when a model is opened, over its weights; four members with one embedding: 16
+    64  #: bytes of tables per byte of weights of an opened model; 4 networks with tied weights have 16
 )
-SMALL_TABLES = 1 << 28  #: bytes of tables that are always allowed
+ALWAYS_ALLOWED_TABLE_BYTES = 1 << 28  #: tables up to this size are allowed for any size of the weights
 
-Tensors = dict[str, np.ndarray]
+Tensors = dict[str, np.ndarray]  #: arrays by name
 
-NUMBER = Nullable(Number())
-ABOUT: Spec = Record(  # of a model; a later version may say more
+NULLABLE_NUMBER = Nullable(Number())
+ABOUT_SPEC: Spec = Record(  # how a model was trained; later versions may add keys
     optional={
         "chargen": String(100),
         "corpus": String(),
         "corpus_sha256": String(64, 64),
         "train_chars": Integer(),
-        "choice_loss_nats_per_char": NUMBER,
+        "choice_loss_nats_per_char": NULLABLE_NUMBER,
         "data": Record(),
         "train": Record(),
         "step": Integer(0, MAX_STEPS),
@@ -75,29 +76,36 @@ ABOUT: Spec = Record(  # of a model; a later version may say more
             optional={
                 "best_step": Integer(0, MAX_STEPS),
                 "steps": Integer(0, MAX_STEPS),
-                "epochs": NUMBER,
-                "train_loss_nats_per_char": NUMBER,
-                "val_loss_nats_per_char": NUMBER,
-                "val_bits_per_char": NUMBER,
-                "val_bits_per_byte": NUMBER,
-                "val_perplexity_per_char": NUMBER,
-                "val_first_half_nats_per_char": NUMBER,
-                "val_second_half_nats_per_char": NUMBER,
-                "ngram_5_nats_per_char": NUMBER,
-                "lzma_nats_per_char": NUMBER,
-                "entropy_nats_per_char": NUMBER,
+                "epochs": NULLABLE_NUMBER,
+                "train_loss_nats_per_char": NULLABLE_NUMBER,
+                "val_loss_nats_per_char": NULLABLE_NUMBER,
+                "val_bits_per_char": NULLABLE_NUMBER,
+                "val_bits_per_byte": NULLABLE_NUMBER,
+                "val_perplexity_per_char": NULLABLE_NUMBER,
+                "val_first_half_nats_per_char": NULLABLE_NUMBER,
+                "val_second_half_nats_per_char": NULLABLE_NUMBER,
+                "ngram_5_nats_per_char": NULLABLE_NUMBER,
+                "lzma_nats_per_char": NULLABLE_NUMBER,
+                "entropy_nats_per_char": NULLABLE_NUMBER,
                 "diagnosis": String(),
                 "verdict": String(),  # the name of `diagnosis` in earlier versions
             }
         ),
     }
 )
-MODEL: Spec = Record({"config": Record(), "tokenizer": Record({"name": String(100)})}, {"about": ABOUT})
+MODEL_SPEC: Spec = Record({"config": Record(), "tokenizer": Record({"name": String(100)})}, {"about": ABOUT_SPEC})
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as a value: all that writing and scoring text need."""
+    """A trained model as a value: everything that is needed to generate and score text.
+
+    Args:
+        config: The architecture of the network.
+        tokenizer: The tokenizer with the vocabulary.
+        weights: float32 arrays by name, see `cells/weights.py`.
+        about: How the model was trained, as JSON: corpus, settings, steps, results. May be empty.
+    """
 
     config: ModelConfig
     tokenizer: Tokenizer
@@ -105,7 +113,7 @@ class Checkpoint:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Mask the ids that can never come, in models that were trained without the mask too."""
+        """Mask the ids that can never occur. Models of earlier versions were trained without this mask."""
         bias = self.weights["head.bias"]
         masked = mask_bias(bias, self.tokenizer.masked_ids(self.has_documents))
         if not np.array_equal(masked, bias):
@@ -113,12 +121,12 @@ class Checkpoint:
 
     @cached_property
     def data(self) -> DataConfig:
-        """How its training text was read; the defaults, if the file does not say."""
+        """How the training text was read and encoded; the defaults if the file does not say."""
         return DataConfig.from_json(self.about["data"]) if "data" in self.about else DataConfig()
 
     @property
     def has_documents(self) -> bool:
-        """Whether the model learned from separate documents, and not from one running text."""
+        """Whether the model was trained on separate documents, not on a continuous text."""
         return self.data.documents != NONE
 
     @property
@@ -142,35 +150,35 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a model file.
+    """Write a model file atomically.
 
     Raises:
-        StorageError: it cannot be written; an earlier file of that name stays as it was.
+        StorageError: If the file cannot be written. An existing file is then unchanged.
     """
-    described = {
+    metadata = {
         "config": checkpoint.config.to_json(),
         "tokenizer": checkpoint.tokenizer.to_json(),
         "about": dict(checkpoint.about),
     }
-    save_tensors(path, dict(checkpoint.weights), described)
+    save_tensors(path, dict(checkpoint.weights), metadata)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a model file.
+    """Read and check a model file.
 
     Raises:
-        ModelError: the file is missing, damaged, or not a chargen model.
+        ModelError: If the file is missing, damaged, or not a chargen model, or needs more memory than there is.
     """
     with open_tensors(path) as file:
         try:
-            described = file.metadata
-            MODEL.check(described, "header")
-            config = ModelConfig.from_json(described["config"])
+            metadata = file.metadata
+            MODEL_SPEC.check(metadata, "header")
+            config = ModelConfig.from_json(metadata["config"])
             check_header(config, file.tensors)
-            about = described.get("about", {})
+            about = metadata.get("about", {})
             if "data" in about:
                 DataConfig.from_json(about["data"])
-            tokenizer = tokenizer_from_json(described["tokenizer"])
+            tokenizer = tokenizer_from_json(metadata["tokenizer"])
             if tokenizer.vocab_size != config.vocab_size:
                 raise ModelError(f"its vocabulary has {tokenizer.vocab_size:,} ids, its network {config.vocab_size:,}")
             weights = file.read()
@@ -183,52 +191,66 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def check_header(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> None:
-    """Check by a file's header that its tensors are the weights of a network, and that it can be opened here.
+    """Check that the tensors in the header of a file are the weights of a network that this machine can open.
+
+    Args:
+        config: The settings in the header.
+        tensors: The dtype and shape of each tensor in the header.
 
     Raises:
-        ConfigError: there is no such cell, or the machine has too little memory.
-        ModelError: a tensor is missing, one too many, or of another type or shape.
+        ConfigError: If there is no such cell, or this machine has too little memory.
+        ModelError: If a tensor is missing, is unknown, or has another dtype or shape, or if the tables of the opened
+            model would be far larger than the weights.
     """
     check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()})
     for name, tensor in tensors.items():
         if tensor.dtype != WEIGHT_DTYPE:
             raise ModelError(f"the weight {name!r} is of type {tensor.dtype}, but must be {WEIGHT_DTYPE}")
-    needed = count_table_bytes(config)
-    if needed > MAX_TABLE_EXPANSION * FLOAT32_BYTES * count_parameters(config) + SMALL_TABLES:
-        raise ModelError(f"its settings would make tables of {needed / GIB:,.1f} GiB out of small weights")
-    check_memory(needed, "the model", "Open it on a machine with more memory.")
+    num_table_bytes = count_table_bytes(config)
+    if num_table_bytes > MAX_TABLE_EXPANSION * FLOAT32_BYTES * count_parameters(config) + ALWAYS_ALLOWED_TABLE_BYTES:
+        raise ModelError(f"its settings would make tables of {num_table_bytes / GIB:,.1f} GiB out of small weights")
+    check_memory(num_table_bytes, "the model", "Open it on a machine with more memory.")
 
 
-def save_tensors(path: Path, tensors: Tensors, described: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON value into one checked file, all or nothing.
+def save_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON value to one file with a checksum, atomically.
+
+    Args:
+        path: The path of the file.
+        tensors: Arrays by name.
+        metadata: A JSON object; numbers that are not finite are written as null.
 
     Raises:
-        StorageError: it cannot be written; an earlier file of that name stays as it was.
+        StorageError: If the file cannot be written. An existing file is then unchanged.
     """
     tensors = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
-    described = replace_non_finite(described)  # a loss that is not a number is null, as in all JSON here
-    header = {"format_version": FORMAT_VERSION, "sha256": _checksum(described, tensors), "model": described}
+    metadata = replace_non_finite(metadata)  # for example a loss that is NaN
+    header = {"format_version": FORMAT_VERSION, "sha256": _checksum(metadata, tensors), "model": metadata}
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
     write_atomically(path, [save(tensors, metadata={FORMAT: text})])
 
 
 class DamagedError(ModelError):
-    """A file that is missing, cannot be read, or is not as `save_tensors` wrote it; the message names it."""
+    """A file is missing, cannot be read, or was not written by `save_tensors`. The message contains its path."""
 
 
 class TensorInfo(NamedTuple):
-    """What a file's header says of a tensor."""
+    """The dtype and shape of a tensor, from the header of a file."""
 
-    dtype: str
+    dtype: str  #: as safetensors names it, see `DTYPES`
     shape: tuple[int, ...]
 
 
 class TensorFile:
-    """An open file that `save_tensors` wrote: its header, and its tensors once they are asked for.
+    """An open file of `save_tensors`: the header is read at once, the tensors are read by `read`.
+
+    Attributes:
+        metadata: The JSON object that the file contains. It is not checked against the checksum before `read`.
+        tensors: The dtype and shape of each tensor.
 
     Args:
-        path: of the file, for messages.
-        file: what `safe_open` returned.
+        path: The path of the file, for error messages.
+        file: The object that `safe_open` returned.
     """
 
     def __init__(self, path: Path, file: Any) -> None:
@@ -253,15 +275,19 @@ class TensorFile:
         self.tensors = {name: TensorInfo(s.get_dtype(), tuple(s.get_shape())) for name, s in slices}
 
     def read(self) -> Tensors:
-        """Return all tensors.
+        """Read all tensors.
+
+        Returns:
+            The arrays by name.
 
         Raises:
-            DamagedError: they or the header do not match the checksum.
+            ConfigError: If a tensor has an unexpected dtype, or this machine has too little memory.
+            DamagedError: If the content of the file does not match its checksum.
         """
         for name, tensor in self.tensors.items():
             if tensor.dtype not in DTYPES:
                 raise ConfigError(f"the tensor {format_value(name)} has the type {format_value(tensor.dtype)}")
-        size = os.path.getsize(self._path)  # a sparse file may claim any, and be consistent
+        size = os.path.getsize(self._path)  # a sparse file can have any size and still be consistent
         check_memory(size, f"{self._path}, of {size:,} bytes,", "Open it on a machine with more memory.")
         tensors = {name: self._file.get_tensor(name) for name in self.tensors}
         if _checksum(self.metadata, tensors) != self._sha256:
@@ -274,19 +300,19 @@ class TensorFile:
 
 @contextmanager
 def open_tensors(path: Path) -> Iterator[TensorFile]:
-    """Open what `save_tensors` wrote and read its header.
+    """Open a file of `save_tensors` and read its header; a context manager that gives a `TensorFile`.
 
     Raises:
-        DamagedError: the file is missing, is not a regular file, cannot be read or is not chargen's.
+        DamagedError: If the file is missing, is not a regular file, cannot be read, or is not a chargen file.
     """
-    if not os.path.isfile(path):  # a FIFO would be waited for, a device read for ever
+    if not os.path.isfile(path):  # opening a FIFO would block, and reading a device might never end
         raise DamagedError(f"{path} is not a regular file" if os.path.exists(path) else f"no model file at {path}")
     hint = "Take an earlier copy, or train again."
     try:
-        with open(path, "rb") as start:
-            header_bytes = int.from_bytes(start.read(8), "little")
-        if header_bytes > MAX_HEADER_BYTES:
-            raise ConfigError(f"its header would have {header_bytes:,} bytes")
+        with open(path, "rb") as raw_file:
+            num_header_bytes = int.from_bytes(raw_file.read(8), "little")
+        if num_header_bytes > MAX_HEADER_BYTES:
+            raise ConfigError(f"its header would have {num_header_bytes:,} bytes")
         with safe_open(path, framework="numpy") as file:
             yield TensorFile(path, file)
     except ModelError:
@@ -302,17 +328,20 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """Read what `save_tensors` wrote.
+    """Read a file of `save_tensors`.
+
+    Returns:
+        (arrays by name, the JSON object).
 
     Raises:
-        ModelError: the file is missing, damaged, or not chargen's.
+        DamagedError: If the file is missing, damaged, not a chargen file, or too large for this machine.
     """
     with open_tensors(path) as file:
         return file.read(), file.metadata
 
 
 def load_metadata(path: Path) -> dict[str, Any]:
-    """Read the JSON value alone that `save_tensors` wrote, at once and unchecked; empty where there is none to read."""
+    """Return the JSON object in a file of `save_tensors`, without checking the checksum; empty if it cannot be read."""
     try:
         with open_tensors(path) as file:
             return file.metadata
@@ -320,8 +349,9 @@ def load_metadata(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _checksum(described: Mapping[str, Any], tensors: Tensors) -> str:
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+def _checksum(metadata: Mapping[str, Any], tensors: Tensors) -> str:
+    """Return the SHA-256 of the JSON object and of the name, dtype, shape and bytes of every tensor."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode())

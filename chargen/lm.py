@@ -240,7 +240,7 @@ class LanguageModel:
             texts: One text, or a list or tuple of texts.
             context: Text before each of the texts: it is read but not scored. None: no context.
             end: Whether the end of each text is scored too: the boundary in a model of documents, a newline in a model
-                of one running text. None: it is in a model of documents. If it is not, an empty text has log p = 0.
+                of running text. None: it is in a model of documents. If it is not, an empty text has log p = 0.
             pieces: Whether `Score.pieces` keeps log p of each character; their sum is exactly log p of the text.
 
         Returns:

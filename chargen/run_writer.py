@@ -1,12 +1,13 @@
-"""Who may write a run: one process at a time, while any number read it.
+"""Write runs: one process at a time may write a run, while any number of processes read it.
 
-    checkpoints/.locks/NAME.lock      held by the process that writes the run; NAME.owner says which one that is
-    checkpoints/.NAME.new/            a run that replaces another one (`--force`), until it has its first model
-    checkpoints/.NAME.old/            the replaced run, while the two folders are exchanged
-    checkpoints/.locks/NAME.staged    says that these two folders are chargen's. A folder of such a name that a person
-                                      made has no such file, and is never removed
+    checkpoints/.locks/NAME.lock      Locked by the process that writes the run.
+    checkpoints/.locks/NAME.owner     Says which process holds the lock.
+    checkpoints/.NAME.new/            A run that replaces another one (`--force`), until it has its first model.
+    checkpoints/.NAME.old/            The replaced run, while the two folders are exchanged.
+    checkpoints/.locks/NAME.staged    Marks the two hidden folders as chargen's. A folder with such a name that the user
+                                      made has no marker, and is never removed.
 
-The lock is the operating system's: it ends with its process, so a lock file that is left over locks nothing.
+The lock belongs to the operating system and ends with its process, so a lock file of a killed process locks nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -35,26 +36,26 @@ from chargen.runs import (
     Run,
     check_name,
     find_run,
-    get_hidden_folder,
+    get_hidden_folders,
     get_staging_marker,
 )
 from chargen.schema import Integer, Record, Spec, String, parse_json
 from chargen.text.limits import open_regular
 
-OWNER_WAIT_S = 0.5  #: how long to wait for the owner of a lock to say who it is
-MAX_RUNS_OF_A_NAME = 10_000
-OWNER: Spec = Record({"process_id": Integer(1, 2**32), "since": String(19)})
+OWNER_WAIT_S = 0.5  #: how long to wait until the process that holds a lock has written its id
+MAX_NAME_SUFFIX = 10_000  #: limit of the number in NAME-2, NAME-3, …
+OWNER_SPEC: Spec = Record({"process_id": Integer(1, 2**32), "since": String(19)})
 MAX_OWNER_BYTES = 1_000
-_RUN_NAMES = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run
-_NAMES = rf"{_RUN_NAMES}|{re.escape(CLASSIFIER_FILE)}"  #: and of the file of a classifier
-_PARTS = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: how the name of a partial file ends
+_RUN_FILE_PATTERN = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run, as a regular expression
+_FILE_PATTERN = rf"{_RUN_FILE_PATTERN}|{re.escape(CLASSIFIER_FILE)}"  #: the same, and the file of a classifier
+_PARTIAL_SUFFIX_PATTERN = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: end of the name of a partial file, as a regular expression
 
 
 class RunLock:
-    """The right to write the run of a name, held by one process at a time.
+    """The lock on a run: only the process that holds it may write the run.
 
     Args:
-        folder: of the run. It need not exist.
+        folder: The folder of the run; it need not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,58 +68,63 @@ class RunLock:
         """Take the lock.
 
         Raises:
-            RunInUseError: another process, or another run of this one, holds it.
-            StorageError: the lock file cannot be made.
+            RunInUseError: If another process holds the lock, or another `RunLock` of this process.
+            StorageError: If the lock file cannot be made.
         """
         try:
             self._owner.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except filelock.Timeout:
             raise RunInUseError(
-                f"the run {self._name!r} is being written by {self._described_owner()}",
-                "Wait until it ends, or stop it; or give another --name. Its model can be read at any time.",
+                f"the run {self._name!r} is being written by {self._describe_owner()}",
+                "Wait until it ends, stop it, or give another --name. Its model can be read at any time.",
             ) from None
         except OSError as error:
             raise make_storage_error(self._owner.with_suffix(".lock"), error) from error
         self._write_owner()
 
     def release(self) -> None:
-        """Give the lock back. The lock file stays: deleting it would let two processes lock two files of one name."""
-        with suppress(OSError):  # another's folder of this name stays
+        """Release the lock.
+
+        The lock file is not removed: otherwise, two processes could each lock a different file with this name.
+        """
+        with suppress(OSError):  # for example a folder with this name, which is not chargen's
             self._owner.unlink()
         self._lock.release()
 
     def _write_owner(self) -> None:
-        """Say who has the lock. It holds without that too: what stands there is neither followed nor an error."""
-        about = {"process_id": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        """Write which process holds the lock. If this fails, the lock is held all the same."""
+        owner = {"process_id": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         with suppress(OSError):
-            self._owner.unlink(missing_ok=True)  # a link is not followed, a pipe not waited for
-            write_atomically(self._owner, [json.dumps(about).encode()])
+            self._owner.unlink(missing_ok=True)  # so that a link is not followed and a FIFO does not block
+            write_atomically(self._owner, [json.dumps(owner).encode()])
 
-    def _described_owner(self) -> str:
-        until = time.monotonic() + OWNER_WAIT_S
-        while not os.path.lexists(self._owner) and time.monotonic() < until:
-            time.sleep(0.01)  # a process that has just taken the lock is about to write its number
+    def _describe_owner(self) -> str:
+        """Return which process holds the lock and since when, or "another process" if this is unknown."""
+        deadline = time.monotonic() + OWNER_WAIT_S
+        while not os.path.lexists(self._owner) and time.monotonic() < deadline:
+            time.sleep(0.01)  # a process that has just taken the lock is about to write its id
         try:
             with open_regular(str(self._owner)) as file:
-                about = parse_json(file.read(MAX_OWNER_BYTES))
-            OWNER.check(about, "the owner")
+                owner = parse_json(file.read(MAX_OWNER_BYTES))
+            OWNER_SPEC.check(owner, "the owner")
         except (OSError, ConfigError):
-            return "another process"  # which cannot write its number, or has just ended
-        return f"process {about['process_id']} (since {about['since']})"
+            return "another process"  # it could not write its id, or has just ended
+        return f"process {owner['process_id']} (since {owner['since']})"
 
 
 class RunWriter:
-    """A run that this process writes: its folder, and the lock on it. A context manager.
+    """A context manager for a run that this process writes: its folder, and the lock on it.
 
-    A run that replaces another one is written to a hidden folder beside it. With its first model (`commit`) it takes
-    the place of the old run; if it ends before that, the old run is what it was.
+    A run that replaces another one is first written to a hidden folder next to it. When it has its first model,
+    `commit` exchanges the two folders. If the run ends earlier, the old run is unchanged.
 
     Args:
-        lock: acquired.
-        run: where to write.
-        target: the folder to take the place of; None if the run is in its place already.
-        is_new: whether the run began here, so that nothing is left of it if it fails before it has learned anything.
+        lock: The acquired lock.
+        run: The run to write.
+        target: The folder that `commit` replaces; None if the run is already in its final folder.
+        is_new: Whether this process created the run. The folder of a new run is removed if an exception ends the run
+            before its first report.
     """
 
     def __init__(self, lock: RunLock, run: Run, target: Path | None = None, is_new: bool = True) -> None:
@@ -127,34 +133,34 @@ class RunWriter:
 
     @property
     def is_replacing(self) -> bool:
-        """Whether another run is still in this one's place."""
+        """Whether the run is still in a hidden folder, from which `commit` moves it to its final folder."""
         return self._target is not None
 
     def commit(self) -> None:
-        """Take the place of the run that this one replaces. Nothing may be writing to the run's folder.
+        """Move the run to its final folder, and remove the run that it replaces.
+
+        No file in the run's folder may be open for writing at this time.
 
         Raises:
-            StorageError: the folders cannot be exchanged; the old run is in its place.
+            StorageError: If the folders cannot be exchanged; the old run is then in its folder as before.
         """
         if self._target is None:
             return
-        new, target = self.run.folder, self._target
-        old = get_hidden_folder(target, "old")
+        new = self.run.folder
+        target = self._target
+        _, old = get_hidden_folders(target)
         try:
             if target.exists():
                 _check_run_files(target)
                 os.rename(target, old)
             os.rename(new, target)
-            _remove_staged(target)
+            _remove_hidden_folders(target)
         except OSError as error:
             if not target.exists() and old.exists():
                 os.rename(old, target)
             raise error if isinstance(error, StorageError) else make_storage_error(target, error) from error
-        self.run, self._target = Run(target, self.run.name), None
-
-    def _is_empty(self) -> bool:
-        """Tell whether nothing was learned yet: there is no model, and no report was written."""
-        return self.run.folder.is_dir() and not (self.run.model_path.exists() or self.run.metrics_path.exists())
+        self.run = Run(target, self.run.name)
+        self._target = None
 
     def __enter__(self) -> RunWriter:
         return self
@@ -163,51 +169,56 @@ class RunWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            failed = kind is not None and issubclass(kind, Exception)
+            has_failed = kind is not None and issubclass(kind, Exception)
+            has_result = self.run.model_path.exists() or self.run.metrics_path.exists()
             if self._target is not None:
-                _remove_staged(self._target)
-            elif failed and self._is_new and self._is_empty():
+                _remove_hidden_folders(self._target)
+            elif has_failed and self._is_new and self.run.folder.is_dir() and not has_result:
                 _remove_run(self.run.folder)
         finally:
             self._lock.release()
 
 
-def remove_leftovers(root: Path = CHECKPOINTS) -> None:
-    """Remove what killed processes have left: runs in the making whose lock is free, and partial files.
+@contextmanager
+def _locked(folder: Path) -> Iterator[RunLock]:
+    """Take the lock on a run. It stays held after the `with` block, except if the block raises an exception."""
+    lock = RunLock(folder)
+    lock.acquire()
+    try:
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
 
-    What cannot be removed stays: it belongs to other runs, and is no reason not to write this one.
+
+def remove_leftovers(root: Path = CHECKPOINTS) -> None:
+    """Remove what killed processes left in a folder of runs: hidden folders of unlocked runs, and partial files.
+
+    Errors are ignored: the files belong to other runs, so they must not prevent this process from writing its run.
     """
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        with suppress(OSError):
-            found = re.fullmatch(r"\.(.+)\.(?:new|old)", folder.name, re.DOTALL)
-            if found and get_staging_marker(root / found[1]).exists():
-                _remove_leftover(root / found[1])
+        with suppress(OSError):  # for example a RunInUseError: a process is writing the run
+            match = re.fullmatch(r"\.(.+)\.(?:new|old)", folder.name, re.DOTALL)
+            if match and get_staging_marker(root / match[1]).exists():
+                with _locked(root / match[1]) as lock:
+                    _finish_interrupted_exchange(root / match[1])
+                    lock.release()
             elif folder.is_dir() and folder.name != LOCKS_FOLDER:
-                remove_stale_partial_files(folder, _NAMES)
-
-
-def _remove_leftover(folder: Path) -> None:
-    lock = RunLock(folder)
-    try:
-        lock.acquire()
-    except (RunInUseError, StorageError):
-        return  # its process is still at work, or its name cannot be locked: then nobody can write it either
-    try:
-        _recover(folder)
-    finally:
-        lock.release()
+                remove_stale_partial_files(folder, _FILE_PATTERN)
 
 
 def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> RunWriter:
-    """Begin a run named `name`, or `name-2`, `name-3`, … where that is taken.
+    """Create a run named `name`, or `name-2`, `name-3`, … if the name is taken, and return its writer.
 
     Args:
-        force: replace a run of that name instead.
+        name: The name of the run.
+        force: Whether to replace an existing run with this name instead.
+        root: Folder of all runs.
 
     Raises:
-        ConfigError: the name is none, or is a path.
-        RunInUseError: with `force`: another process writes the run of that name.
-        StorageError: the folder cannot be made, or is not a run's.
+        ConfigError: If the name cannot name a run.
+        RunInUseError: If `force` is true and another process is writing the run with this name.
+        StorageError: If the folder cannot be made, or contains files that no run wrote.
     """
     check_name(name)
     try:
@@ -215,179 +226,171 @@ def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> R
         remove_leftovers(root)
         if force:
             return _replace_run(root / name)
-        for number in range(1, MAX_RUNS_OF_A_NAME):
-            folder = root / (name if number == 1 else f"{name}-{number}")
-            writer = _begin_run(folder)
+        for folder in _candidate_folders(name, root):
+            writer = _create_folder(folder)
             if writer is not None:
                 return writer
     except OSError as error:
         raise error if isinstance(error, StorageError) else make_storage_error(root / name, error) from error
-    raise StorageError(f"{root} has {MAX_RUNS_OF_A_NAME:,} runs named {name}", "Give another --name.")
+    raise _too_many_runs(name, root)
 
 
 def stage_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
-    """Begin something named `name` (or `name-2`, …) in a hidden folder, which `commit` puts in its place.
+    """Create a hidden folder and return its writer, whose `commit` renames it to `name` (or `name-2`, …).
+
+    Args:
+        name: The name of the final folder.
+        root: Folder of all runs.
 
     Raises:
-        ConfigError: the name is none, or is a path.
-        StorageError: the folder cannot be made.
+        ConfigError: If the name cannot name a run.
+        StorageError: If the folder cannot be made.
     """
     check_name(name)
     remove_leftovers(root)
-    for number in range(1, MAX_RUNS_OF_A_NAME):
-        folder = root / (name if number == 1 else f"{name}-{number}")
-        lock = RunLock(folder)
-        try:
-            lock.acquire()
-        except RunInUseError:
-            continue
-        try:
-            _recover(folder)
+    for folder in _candidate_folders(name, root):
+        with suppress(RunInUseError), _locked(folder) as lock:
+            _finish_interrupted_exchange(folder)
             if not os.path.lexists(folder):
-                return _staged(lock, folder, folder)
-        except BaseException:
+                return _stage_folder(lock, folder, folder)
             lock.release()
-            raise
-        lock.release()
-    raise StorageError(f"{root} has {MAX_RUNS_OF_A_NAME:,} runs named {name}", "Give another --name.")
+    raise _too_many_runs(name, root)
 
 
 def resume_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
-    """Go on with a run.
+    """Open an existing run for writing, and return its writer.
+
+    Args:
+        name: The name of the run.
+        root: Folder of all runs.
 
     Raises:
-        ModelError: there is no such run; the message says which is near.
-        RunInUseError: another process writes it.
-        StorageError: one of its files is a link, a folder or a pipe.
+        ModelError: If there is no such run. The hint suggests the most similar name.
+        RunInUseError: If another process is writing the run.
+        StorageError: If one of its files is a link, a folder or a FIFO.
     """
     find_run(name, root)
-    folder = root / name
-    lock = RunLock(folder)
-    lock.acquire()
-    try:
-        _recover(folder)
+    with _locked(root / name) as lock:
+        _finish_interrupted_exchange(root / name)
         remove_leftovers(root)
         run = find_run(name, root)
-        _check_own_files(run.folder)
+        _check_regular_files(run.folder)
         return RunWriter(lock, run, is_new=False)
-    except BaseException:
-        lock.release()
-        raise
 
 
-# ── folders in the making ─────────────────────────────────────────────────────
+def _candidate_folders(name: str, root: Path) -> Iterator[Path]:
+    """Yield the folders NAME, NAME-2, NAME-3, …."""
+    yield root / name
+    yield from (root / f"{name}-{number}" for number in range(2, MAX_NAME_SUFFIX))
 
 
-def _begin_run(folder: Path) -> RunWriter | None:
-    """Make a new run's folder; None if a run has this name, or another process is about to make it."""
+def _too_many_runs(name: str, root: Path) -> StorageError:
+    return StorageError(f"{root} has {MAX_NAME_SUFFIX:,} runs named {name}", "Give another --name.")
+
+
+def _create_folder(folder: Path) -> RunWriter | None:
+    """Create the folder of a new run; return None if it exists already or another process is about to create it."""
     if os.path.lexists(folder):
         return None
-    lock = RunLock(folder)
     try:
-        lock.acquire()
-    except RunInUseError:
+        with _locked(folder) as lock:
+            _finish_interrupted_exchange(folder)
+            folder.mkdir()  # fails if another process has just made it
+            return RunWriter(lock, Run(folder, folder.name))
+    except (RunInUseError, FileExistsError):
         return None
-    try:
-        _recover(folder)
-        folder.mkdir()  # exclusive
-    except FileExistsError:
-        lock.release()
-        return None
-    except BaseException:
-        lock.release()
-        raise
-    return RunWriter(lock, Run(folder, folder.name))
 
 
 def _replace_run(folder: Path) -> RunWriter:
-    lock = RunLock(folder)
-    lock.acquire()
-    try:
-        _recover(folder)
+    """Create the hidden folder of a run that will replace the run in `folder`; without such a run, create `folder`."""
+    with _locked(folder) as lock:
+        _finish_interrupted_exchange(folder)
         if not os.path.lexists(folder):
             folder.mkdir()
             return RunWriter(lock, Run(folder, folder.name))
         _check_run_files(folder)
-        return _staged(lock, Path(os.path.realpath(folder)), folder)
-    except BaseException:
-        lock.release()
-        raise
+        return _stage_folder(lock, Path(os.path.realpath(folder)), folder)
 
 
-def _staged(lock: RunLock, target: Path, shown: Path) -> RunWriter:
-    new, old = get_hidden_folder(target, "new"), get_hidden_folder(target, "old")
+def _stage_folder(lock: RunLock, target: Path, named: Path) -> RunWriter:
+    """Create the hidden folder that will replace `target`, the real path of the folder that the user named."""
+    new, old = get_hidden_folders(target)
     for folder in (new, old):
         if os.path.lexists(folder):
             raise StorageError(
-                f"{folder} is in the way, and no run wrote it", "Move or remove it yourself, or give another --name."
+                f"{folder} exists already, and no run wrote it", "Move or remove it yourself, or give another --name."
             )
-    write_atomically(get_staging_marker(target), [])  # before the folder, so that a kill leaves none without it
+    write_atomically(
+        get_staging_marker(target), []
+    )  # before the folder, so that a killed process never leaves a folder without its marker
     new.mkdir(parents=True)
-    return RunWriter(lock, Run(new, shown.name), target)
+    return RunWriter(lock, Run(new, named.name), target)
 
 
-def _recover(folder: Path) -> None:
-    """Finish what a killed process has begun, once its lock is free: an exchange of folders, or a new run without one.
+def _finish_interrupted_exchange(folder: Path) -> None:
+    """Finish or undo an exchange of folders that a killed process started. The caller holds the lock.
+
+    If the run's folder is missing, a hidden folder with a model takes its place. The other hidden folders are removed.
 
     Raises:
-        OSError: the folders cannot be renamed or removed.
+        OSError: If the folders cannot be renamed or removed.
     """
-    new, old = get_hidden_folder(folder, "new"), get_hidden_folder(folder, "old")
     if get_staging_marker(folder).exists() and not os.path.lexists(folder):
-        kept = next((path for path in (new, old) if (path / MODEL_FILE).is_file()), None)
+        kept = next((path for path in get_hidden_folders(folder) if (path / MODEL_FILE).is_file()), None)
         if kept is not None:
             os.rename(kept, Path(os.path.realpath(folder)))
-    _remove_staged(folder)
+    _remove_hidden_folders(folder)
 
 
-def _remove_staged(folder: Path) -> None:
-    """Remove the hidden folders beside a run's, if chargen made them, and then the file that says so."""
-    mark = get_staging_marker(folder)
-    if not mark.exists():
+def _remove_hidden_folders(folder: Path) -> None:
+    """Remove the hidden folders of a run if chargen made them, and then their marker."""
+    marker = get_staging_marker(folder)
+    if not marker.exists():
         return
-    for left in (get_hidden_folder(folder, "new"), get_hidden_folder(folder, "old")):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-    mark.unlink()
+    for hidden in get_hidden_folders(folder):
+        if hidden.is_dir() and not hidden.is_symlink():
+            shutil.rmtree(hidden)
+    marker.unlink()
 
 
 def _run_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a run's folder that chargen writes: by their exact names, partial ones included.
+    """Yield the files in the folder of a run, including partial files.
 
     Raises:
-        StorageError: the folder holds anything else.
+        StorageError: If the folder contains anything else than the files that chargen writes, by their exact names.
     """
     for path in folder.iterdir():
-        is_ours = re.fullmatch(rf"(?:{_RUN_NAMES})|\.(?:{_RUN_NAMES})\.{_PARTS}", path.name)
+        is_ours = re.fullmatch(
+            rf"(?:{_RUN_FILE_PATTERN})|\.(?:{_RUN_FILE_PATTERN})\.{_PARTIAL_SUFFIX_PATTERN}", path.name
+        )
         if not is_ours or path.is_dir():
             raise StorageError(
-                f"{folder} holds {path.name!r}, which no run wrote", "Remove it yourself, or give another --name."
+                f"{folder} contains {path.name!r}, which no run wrote", "Remove it yourself, or give another --name."
             )
         yield path
 
 
-def _check_own_files(folder: Path) -> None:
-    """Check that what a resumed run writes to are its own files: a link leads elsewhere, a pipe is waited for.
+def _check_regular_files(folder: Path) -> None:
+    """Check that the files of a run to resume are regular files: a link leads to another file, and a FIFO blocks.
 
     Raises:
-        StorageError: one is anything else.
+        StorageError: If one of them is not a regular file.
     """
     for path in (folder / name for name in RUN_FILES):
         if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
-            what = "is a symbolic link" if path.is_symlink() else "is not a regular file"
-            raise StorageError(f"{path} {what}, but the run writes to it", "Put a regular file in its place.")
+            problem = "is a symbolic link" if path.is_symlink() else "is not a regular file"
+            raise StorageError(f"{path} {problem}, but the run writes to it", "Put a regular file in its place.")
 
 
 def _check_run_files(folder: Path) -> None:
-    """Check that a folder is a run's and holds nothing else.
+    """Check that a path is a folder with the files of a run and nothing else.
 
     Raises:
-        StorageError: it holds something that no run wrote, or is no folder.
+        StorageError: If it is not a folder, or contains something that no run wrote.
     """
     if not folder.is_dir():
-        raise StorageError(f"{folder} is no run's folder", "Remove it yourself, or give another --name.")
-    for _ in _run_files(folder):
-        pass
+        raise StorageError(f"{folder} is not the folder of a run", "Remove it yourself, or give another --name.")
+    list(_run_files(folder))
 
 
 def _remove_run(folder: Path) -> None:

@@ -1,11 +1,11 @@
-"""Runs on disk: one folder each, `checkpoints/NAME/`, and how a run or a model is found by name.
+"""Runs on disk: a run is a folder `checkpoints/NAME/`. This module finds runs and models by name.
 
     checkpoints/NAME/
         model.safetensors             the best model so far
-        training_state.safetensors    all that a resumed run needs
-        metrics.jsonl                 one line per report
+        training_state.safetensors    everything that is needed to resume the run
+        metrics.jsonl                 one line per training report
     checkpoints/.locks/               \
-    checkpoints/.NAME.new/             } of the process that writes a run: `run_writer.py`
+    checkpoints/.NAME.new/             } files of the process that writes a run: see `run_writer.py`
     checkpoints/.NAME.old/            /
 """
 
@@ -23,143 +23,155 @@ CHECKPOINTS = Path(os.environ.get("CHARGEN_CHECKPOINTS") or "checkpoints")
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.safetensors"
 METRICS_FILE = "metrics.jsonl"
-CLASSIFIER_FILE = "classifier.json"  #: of a folder of runs, one for each label (`classifier.py`)
-LOCKS_FOLDER = ".locks"  #: folder of locks, beside the runs
+CLASSIFIER_FILE = "classifier.json"  #: in a folder that contains one run per label: see `tasks/classifier.py`
+LOCKS_FOLDER = ".locks"  #: name of the folder of lock files, in the same folder as the runs
 RUN_FILES = (MODEL_FILE, STATE_FILE, METRICS_FILE)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder."""
+    """A run: its folder and its name."""
 
     folder: Path
     name: str
 
     @property
     def model_path(self) -> Path:
+        """The path of the best model so far."""
         return self.folder / MODEL_FILE
 
     @property
     def state_path(self) -> Path:
+        """The path of the training state."""
         return self.folder / STATE_FILE
 
     @property
     def metrics_path(self) -> Path:
+        """The path of the training reports."""
         return self.folder / METRICS_FILE
 
 
 def check_name(name: str) -> None:
-    """Check that a run can have this name.
+    """Check that a string can be the name of a run.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: If the name is empty, is a path, cannot be printed, or starts with a dot.
     """
     is_path = name in ("", ".", "..") or Path(name).name != name or "\\" in name
     if is_path:
         raise ConfigError(f"{name!r} cannot name a run", "Give a name, not a path: --name mine")
     if not name.isprintable():  # control characters, and bytes that are not UTF-8
         raise ConfigError(
-            f"{name!r} cannot name a run: it holds control characters or bytes that are not UTF-8",
+            f"{name!r} cannot name a run: it contains control characters or bytes that are not UTF-8",
             "Give a name that can be printed: --name mine",
         )
     if name.startswith("."):
-        raise ConfigError(f"{name!r} cannot name a run: names that begin with a dot are hidden", "Leave out the dot.")
+        raise ConfigError(f"{name!r} cannot name a run: names that start with a dot are hidden", "Leave out the dot.")
 
 
 def find_run(name: str, root: Path = CHECKPOINTS) -> Run:
-    """Return the run of this name.
+    """Return the run with this name.
 
     Raises:
-        ModelError: there is none; the message says which is near.
+        ModelError: If there is no such run. The hint suggests the most similar name.
     """
-    folder = _present(root / name) if name else None
+    folder = _find_folder(root / name) if name else None
     if folder is None:
-        raise ModelError(f"no run named {name!r} under {root}/", _hint(name, root))
+        raise ModelError(f"no run named {name!r} under {root}/", _similar_name_hint(name, root))
     return Run(folder, (root / name).name)
 
 
 def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
-    """Return the model file that a person means.
+    """Return the path of a model file.
 
     Args:
-        spec: a file's path, a run's folder or name; None for the newest run that has a model.
+        spec: Path of a model file, folder of a run, or name of a run; None for the newest run that has a model.
+        root: Folder of all runs.
 
     Raises:
-        ModelError: there is none.
+        ModelError: If there is no such model.
     """
     if spec is None:
-        models = _models(root)
+        models = _regular_model_files(root)
         if not models:
             raise ModelError(f"no model under {root}/ yet", "Train one: chargen train corpus.txt")
         return models[-1]
     if not spec or "\0" in spec:
-        raise ModelError(f"{spec!r} cannot name a model", "Give a model's file, a run's folder or a run's name.")
+        raise ModelError(f"{spec!r} cannot name a model", "Give a model file, the folder of a run or its name.")
     if os.path.isfile(spec):
         return Path(spec)
-    folders = [_present(folder) for folder in (Path(spec), root / spec)]
+    folders = [_find_folder(folder) for folder in (Path(spec), root / spec)]
     for folder in folders:
         if folder is not None and os.path.isfile(folder / MODEL_FILE):
             return folder / MODEL_FILE
     for folder in folders:
         if folder is not None and os.path.isfile(folder / CLASSIFIER_FILE):
-            raise ModelError(f"{folder} is a classifier, several models", f"Ask it: chargen classify -m {spec} …")
+            raise ModelError(
+                f"{folder} is a classifier, which has several models", f"Use: chargen classify -m {spec} …"
+            )
     if Path(spec).is_dir():
-        raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _hint(spec, root))
+        raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _similar_name_hint(spec, root))
     if len(Path(spec).parts) > 1:
         raise ModelError(
-            f"there is no file {spec}", "Give a model's file, a run's folder or its name under checkpoints/."
+            f"there is no file {spec}", "Give a model file, the folder of a run or its name under checkpoints/."
         )
-    raise ModelError(f"no model named {spec!r} under {root}/", _hint(spec, root))
+    raise ModelError(f"no model named {spec!r} under {root}/", _similar_name_hint(spec, root))
 
 
 def list_run_names(root: Path = CHECKPOINTS) -> list[str]:
-    """Return the names of the runs that have a model, oldest first."""
-    return [path.parent.name for path in _models(root)]
+    """Return the names of the runs that have a model, the oldest model first."""
+    return [path.parent.name for path in _regular_model_files(root)]
 
 
-def _models(root: Path) -> list[Path]:
+def _regular_model_files(root: Path) -> list[Path]:
     return [path for path in list_model_files(root) if os.path.isfile(path)]
 
 
 def list_model_files(root: Path = CHECKPOINTS) -> list[Path]:
-    """Return what has the name of a model file in a run's folder, oldest first; it need not be a regular file."""
+    """Return everything in a run's folder that has the name of a model file, the oldest first.
+
+    The entries need not be regular files: they may be folders, broken links or FIFOs.
+    """
     found = []
     for folder in sorted(root.iterdir()) if os.path.isdir(root) else []:
         path = folder / MODEL_FILE
         if folder.name.startswith("."):
-            continue  # a run in the making
+            continue  # a run that will replace another one
         try:
             found.append((path.stat().st_mtime, path))
         except (FileNotFoundError, NotADirectoryError):
             if os.path.islink(path):
                 found.append((0.0, path))
-        except OSError:  # a folder without read permission: the error comes when the file is opened
+        except OSError:  # a folder without read permission; the error is raised when the file is opened
             found.append((0.0, path))
     return [path for _, path in sorted(found, key=lambda item: item[0])]
 
 
-def _hint(name: str, root: Path) -> str:
+def _similar_name_hint(name: str, root: Path) -> str:
     return f"{did_you_mean(name, list_run_names(root))} (`chargen info` lists them)".strip()
 
 
-def get_hidden_folder(folder: Path, kind: str) -> Path:
-    """Return the hidden folder beside a run's: of kind "new" or "old"."""
+def get_hidden_folders(folder: Path) -> tuple[Path, Path]:
+    """Return the hidden folders next to the folder of a run: (of the run that replaces it, of the replaced run)."""
     real = Path(os.path.realpath(folder))
-    return real.with_name(f".{real.name}.{kind}")
+    return real.with_name(f".{real.name}.new"), real.with_name(f".{real.name}.old")
 
 
 def get_staging_marker(folder: Path) -> Path:
-    """Return the file that says that the hidden folders beside a run's are chargen's, not a person's."""
+    """Return the path of the file whose existence says that chargen made the hidden folders of a run, not the user."""
     real = Path(os.path.realpath(folder))
     return real.parent / LOCKS_FOLDER / f"{real.name}.staged"
 
 
-def _present(folder: Path) -> Path | None:
-    """Return a run's folder, or the one that was about to take its place when the process was killed; None if none."""
+def _find_folder(folder: Path) -> Path | None:
+    """Return the folder of a run, or None if there is none.
+
+    If a process was killed while it exchanged two folders, this is the hidden folder with the model.
+    """
     if folder.is_dir():
         return folder
     if get_staging_marker(folder).exists():
-        for candidate in (get_hidden_folder(folder, "new"), get_hidden_folder(folder, "old")):
+        for candidate in get_hidden_folders(folder):
             if (candidate / MODEL_FILE).is_file():
                 return candidate
     return None

@@ -53,6 +53,7 @@ class Number(Spec):
         self.low, self.high, self.exclusive_low = low, high, exclusive_low
 
     def check(self, value: Any, name: str) -> None:
+        """Check that a value is a finite number in the range."""
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         is_finite = is_number and -MAX_FLOAT <= value <= MAX_FLOAT  # false for NaN
         if is_finite and (self.low < value if self.exclusive_low else self.low <= value) and value <= self.high:
@@ -69,6 +70,7 @@ class Integer(Spec):
         self.low, self.high = low, high
 
     def check(self, value: Any, name: str) -> None:
+        """Check that a value is an integer in the range; true and false are not."""
         if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
             raise_invalid(name, value, f"must be a whole number of at least {self.low:,} and at most {self.high:,}")
 
@@ -77,6 +79,7 @@ class Boolean(Spec):
     """True or false."""
 
     def check(self, value: Any, name: str) -> None:
+        """Check that a value is true or false."""
         if not isinstance(value, bool):
             raise_invalid(name, value, "must be true or false")
 
@@ -88,6 +91,7 @@ class String(Spec):
         self.high, self.low, self.choices = high, low, choices
 
     def check(self, value: Any, name: str) -> None:
+        """Check that a value is a string with a valid length and content."""
         if not isinstance(value, str):
             raise_invalid(name, value, "must be a string")
         if self.choices and value not in self.choices:
@@ -105,6 +109,7 @@ class Nullable(Spec):
         self.spec = spec
 
     def check(self, value: Any, name: str) -> None:
+        """Check that a value is null or has the type."""
         if value is not None:
             self.spec.check(value, name)
 
@@ -116,6 +121,7 @@ class ListOf(Spec):
         self.spec, self.low, self.high = spec, low, high
 
     def check(self, value: Any, name: str) -> None:
+        """Check the length of a list, and the type of its entries."""
         if not isinstance(value, (list, tuple)):
             raise_invalid(name, value, "must be a list")
         if not self.low <= len(value) <= self.high:
@@ -131,6 +137,7 @@ class Tuple(Spec):
         self.specs = specs
 
     def check(self, value: Any, name: str) -> None:
+        """Check the length of a list, and the type of each entry."""
         if not isinstance(value, (list, tuple)) or len(value) != len(self.specs):
             raise_invalid(name, value, f"must be a list of {len(self.specs)} entries")
         for i, (spec, entry) in enumerate(zip(self.specs, value, strict=True)):
@@ -147,6 +154,7 @@ class Record(Spec):
         self.required, self.optional = required, optional
 
     def check(self, value: Any, name: str) -> None:
+        """Check the keys of an object, and the types of their values."""
         if not isinstance(value, Mapping):
             raise_invalid(name, value, "must be an object")
         for key, spec in self.required.items():

@@ -1,7 +1,8 @@
-"""Fixtures: a small text, small models with random weights, and the command line run in this process."""
+"""Fixtures and helpers: a small text, models with random weights, running a command line or a training."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +29,12 @@ VERSE = (
 
 @pytest.fixture
 def verse() -> str:
-    """Some lines in two scripts, long enough to train on."""
+    """Return lines in two scripts, long enough for training."""
     return VERSE * 20
 
 
 def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
+    """Return normally distributed weights for a network."""
     rng = np.random.default_rng(seed)
     return {n: rng.normal(0, scale, shape).astype(np.float32) for n, shape in parameter_shapes(config).items()}
 
@@ -40,6 +42,7 @@ def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> di
 def random_model(
     text: str = VERSE, tokenizer: str = "char", seed: int = 0, documents: str = "none", **shape: Any
 ) -> Checkpoint:
+    """Return a model with random weights, and a tokenizer built from `text`."""
     built: Tokenizer = build_tokenizer(tokenizer, text)
     sizes = {"hidden_size": 12, "embedding_dim": 8, **shape}
     config = ModelConfig(vocab_size=built.vocab_size, **sizes)
@@ -48,6 +51,8 @@ def random_model(
 
 @dataclass
 class Result:
+    """The exit status and the output of a command line."""
+
     status: int
     out: str
     err: str
@@ -57,7 +62,7 @@ class Result:
 def chargen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Result]:
-    """Run a command line in an empty folder and return its exit status and what it printed."""
+    """Return a function that runs a command line in this process, in an empty folder."""
     from chargen.cli.main import run
 
     monkeypatch.chdir(tmp_path)
@@ -72,11 +77,20 @@ def chargen(
 
 
 def run_plan(plan: Plan, stop: Callable[[], bool] = lambda: False) -> tuple[list[Report], Finished]:
+    """Run a training and return its reports and the last one."""
     reports = list(train(plan, stop))
     finished = reports[-1]
     assert isinstance(finished, Finished)
     return reports, finished
 
 
+def wait_for_file(path: str, process: subprocess.Popen[Any]) -> None:
+    """Wait until a process has made a file; fail if the process ends before that."""
+    while not Path(path).exists():
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.01)
+
+
 def corpus_of(text: str, **more: Any) -> Corpus:
+    """Return a corpus with this text."""
     return Corpus(LongText.of(text), "verse", ("verse.txt",), 1, **more)

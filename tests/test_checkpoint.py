@@ -1,3 +1,5 @@
+"""Model files: they are loaded without change, and every damaged or foreign file is refused."""
+
 import errno
 import json
 import os
@@ -15,7 +17,7 @@ from tests.conftest import random_model
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:300"])
-def test_a_saved_model_comes_back_as_it_was(tokenizer: str, tmp_path: Path, verse: str) -> None:
+def test_a_saved_model_is_loaded_without_change(tokenizer: str, tmp_path: Path, verse: str) -> None:
     model = random_model(verse, tokenizer, cell="lstm", num_layers=2)
     save_checkpoint(tmp_path / "model.safetensors", model)
     again = load_checkpoint(tmp_path / "model.safetensors")
@@ -34,7 +36,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_every_truncation_is_a_clear_error(tmp_path: Path) -> None:
+def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, random_model())
     data = path.read_bytes()
@@ -44,20 +46,20 @@ def test_every_truncation_is_a_clear_error(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
-def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, random_model())
     data = path.read_bytes()
     rng = np.random.default_rng(0)
-    for place in rng.integers(0, len(data), 150).tolist():
+    for position in rng.integers(0, len(data), 150).tolist():
         damaged = bytearray(data)
-        damaged[place] ^= 1 << int(rng.integers(8))
+        damaged[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(bytes(damaged))
         with pytest.raises(ModelError):
             load_checkpoint(path)
 
 
-def test_other_files_are_told_apart(tmp_path: Path) -> None:
+def test_files_in_other_formats_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(ModelError, match="no model file"):
         load_checkpoint(path)
@@ -73,7 +75,7 @@ def test_other_files_are_told_apart(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-def test_a_whole_file_with_wrong_content_is_refused(tmp_path: Path) -> None:
+def test_a_complete_file_with_invalid_content_is_refused(tmp_path: Path) -> None:
     model, path = random_model(), tmp_path / "m"
     described = {"config": model.config.to_json(), "tokenizer": model.tokenizer.to_json(), "about": {}}
     weights = dict(model.weights)
@@ -94,14 +96,14 @@ def test_a_whole_file_with_wrong_content_is_refused(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
-def test_a_model_file_that_calls_the_ensemble_size_members_is_opened(tmp_path: Path) -> None:
+def test_a_model_file_with_the_earlier_key_members_is_opened(tmp_path: Path) -> None:
     model, path = random_model(ensemble_size=2), tmp_path / "m"
     config = {"members" if key == "ensemble_size" else key: value for key, value in model.config.to_json().items()}
     save_tensors(path, dict(model.weights), {"config": config, "tokenizer": model.tokenizer.to_json(), "about": {}})
     assert load_checkpoint(path).config == model.config
 
 
-def test_a_full_disk_leaves_the_earlier_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_existing_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, random_model())
     before = path.read_bytes()
@@ -116,13 +118,13 @@ def test_a_full_disk_leaves_the_earlier_file_whole(tmp_path: Path, monkeypatch: 
     assert os.listdir(tmp_path) == ["model.safetensors"]
 
 
-def test_a_folder_that_cannot_be_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_path_inside_a_file_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot be written"):
         save_checkpoint(tmp_path / "file" / "model.safetensors", random_model())
 
 
-def test_tensors_of_every_kind_come_back(tmp_path: Path) -> None:
+def test_tensors_of_every_dtype_are_loaded_without_change(tmp_path: Path) -> None:
     tensors = {"a": np.arange(5, dtype=np.uint8), "b": np.zeros((0, 3), np.float32), "c": np.ones((2, 2), np.int64)}
     save_tensors(tmp_path / "t", tensors, {"n": 1, "text": "là"})
     found, described = load_tensors(tmp_path / "t")
@@ -132,6 +134,6 @@ def test_tensors_of_every_kind_come_back(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], tensor)
 
 
-def test_a_config_survives_json() -> None:
+def test_a_config_converts_to_json_and_back() -> None:
     config = ModelConfig(vocab_size=9, cell="lstm", num_layers=2, dropout=0.25)
     assert ModelConfig.from_json(json.loads(json.dumps(config.to_json()))) == config

@@ -1,4 +1,4 @@
-"""Malformed and hostile files with correct checksums: a stated error at once, or a model that works."""
+"""Malformed and hostile files with correct checksums: each is refused at once, or gives a model that works."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DEEP = "[" * 200_000
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A model, a training state and a classifier, as `benchmarks/schema_attack.py` makes them."""
+    """Return the paths of a model, a training state and a classifier that `benchmarks/schema_attack.py` makes."""
     folder = tmp_path_factory.mktemp("attack")
     before = Path.cwd()
     os.chdir(folder)
@@ -58,7 +58,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 # ── random changes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_changed_models_are_refused_or_the_same(files: tuple[Path, Path, Path]) -> None:
+def test_changed_models_are_refused_or_equivalent(files: tuple[Path, Path, Path]) -> None:
     outcome = attack_models(200, np.random.default_rng(1), files[0])
     assert outcome.failures == []
     assert outcome.counts["refused"] > 100
@@ -115,8 +115,8 @@ def test_a_header_that_claims_too_much_is_refused_at_once(tmp_path: Path, claims
     assert len(caught.value.message) < 500
 
 
-def test_small_weights_that_would_make_large_tables_are_refused(tmp_path: Path) -> None:
-    # One row of an embedding stands in the tables of all members: 4 MB would become 2 GB.
+def test_small_weights_that_would_give_large_tables_are_refused(tmp_path: Path) -> None:
+    # The tables of each ensemble member contain the whole embedding: 4 MB of weights would become 2 GB.
     model = random_model(tie_weights=True, hidden_size=1, embedding_dim=1, ensemble_size=128)
     config = ModelConfig(1 << 20, hidden_size=1, embedding_dim=1, ensemble_size=128, tie_weights=True)
     weights = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
@@ -125,7 +125,7 @@ def test_small_weights_that_would_make_large_tables_are_refused(tmp_path: Path) 
         load_checkpoint(tmp_path / "m")
 
 
-def test_a_header_larger_than_any_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_a_header_above_the_size_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "m"
     with open(path, "wb") as file:
         file.write((99 << 20).to_bytes(8, "little") + b"{")
@@ -141,7 +141,7 @@ def test_a_header_larger_than_any_is_refused_before_it_is_read(tmp_path: Path) -
 
 
 def test_a_sparse_file_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_checkpoint(tmp_path / "m", random_model(hidden_size=512))  # of 3 MB: the limit is lowered instead
+    save_checkpoint(tmp_path / "m", random_model(hidden_size=512))  # it has 3 MB, and the limits are lowered instead
     monkeypatch.setattr("chargen.text.limits.ALWAYS_BYTES", 1 << 20)
     monkeypatch.setattr("chargen.text.limits.total_bytes", lambda: 1 << 21)
     with pytest.raises(ModelError, match=r"m, of 3,\d+,\d+ bytes, would need at least"):
@@ -153,7 +153,7 @@ def test_a_sparse_file_larger_than_the_memory_is_refused(tmp_path: Path, monkeyp
 )
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "mgru"])
 @pytest.mark.parametrize("tie_weights", [False, True])
-def test_counting_by_arithmetic_counts_what_there_is(shape: dict[str, Any], cell: str, tie_weights: bool) -> None:
+def test_counts_by_arithmetic_equal_the_table_of_shapes(shape: dict[str, Any], cell: str, tie_weights: bool) -> None:
     config = ModelConfig(7, cell, hidden_size=6, embedding_dim=6, tie_weights=tie_weights, ngram_rows=8, **shape)
     shapes = parameter_shapes(config)
     assert count_tensors(config) == len(shapes)
@@ -173,12 +173,12 @@ def test_counting_by_arithmetic_counts_what_there_is(shape: dict[str, Any], cell
     ],
     ids=lambda text: text[:20].encode("unicode_escape").decode(),
 )  # fmt: skip
-def test_json_that_is_not_plain_is_refused(text: str) -> None:
+def test_json_that_is_not_strict_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="its JSON"):
         parse_json(text)
 
 
-def test_plain_json_is_read_as_json_reads_it() -> None:
+def test_strict_json_is_parsed_like_the_json_module_does() -> None:
     value = {"a": [1, -2.5, None, True, "Trăm \U0001f600"], "b": {"c": {}}, "": 2**70}
     assert parse_json(json.dumps(value)) == value
     nested = "[" * MAX_DEPTH + "]" * MAX_DEPTH
@@ -188,20 +188,20 @@ def test_plain_json_is_read_as_json_reads_it() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_changes_change_something(seed: int) -> None:
+def test_the_attacks_change_the_file(seed: int) -> None:
     rng, value = np.random.default_rng(seed), {"a": [1, 2, {"b": "c"}], "d": None, "e": 0.25}
     texts = {changed_json(value, rng)[0] for _ in range(100)}
     assert len(texts) > 50
 
 
-def test_a_loss_that_is_not_a_number_does_not_make_the_file_unreadable(tmp_path: Path) -> None:
+def test_a_file_with_a_loss_of_nan_can_be_read(tmp_path: Path) -> None:
     model = random_model()
     model.about["result"] = {"val_loss_nats_per_char": float("nan"), "epochs": float("inf")}  # type: ignore[index]
     save_checkpoint(tmp_path / "m", model)
     assert load_checkpoint(tmp_path / "m").about["result"] == {"val_loss_nats_per_char": None, "epochs": None}
 
 
-def test_a_later_version_may_say_more_about_a_model(tmp_path: Path) -> None:
+def test_unknown_keys_of_a_later_version_are_ignored(tmp_path: Path) -> None:
     model = random_model()
     model.about["colour"] = {"red": [1, 2]}  # type: ignore[index]
     save_checkpoint(tmp_path / "m", model)
@@ -213,7 +213,7 @@ def test_a_later_version_may_say_more_about_a_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38, -3e38, 2 * MAX_WEIGHT, MASKED_LOGIT])
 @pytest.mark.parametrize("name", ["embedding.weight", "layers.0.weight_hh", "head.weight"])
-def test_weights_beyond_their_bound_are_refused(tmp_path: Path, name: str, value: float) -> None:
+def test_weights_beyond_the_limit_are_refused(tmp_path: Path, name: str, value: float) -> None:
     model = random_model()
     weights = {**model.weights, name: model.weights[name].copy()}
     weights[name].flat[3] = value
@@ -222,7 +222,7 @@ def test_weights_beyond_their_bound_are_refused(tmp_path: Path, name: str, value
         load_checkpoint(tmp_path / "m")
 
 
-def test_the_mask_of_the_heads_bias_is_allowed_but_not_for_all_ids(tmp_path: Path) -> None:
+def test_masked_ids_are_allowed_but_not_all_ids(tmp_path: Path) -> None:
     model = random_model()
     bias = model.weights["head.bias"]
     assert bias[0] == np.float32(MASKED_LOGIT)
@@ -237,7 +237,7 @@ def test_the_mask_of_the_heads_bias_is_allowed_but_not_for_all_ids(tmp_path: Pat
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "mgru"])
-def test_the_largest_weights_overflow_nowhere(cell: str) -> None:
+def test_the_largest_valid_weights_do_not_overflow(cell: str) -> None:
     model = random_model(cell=cell, ensemble_size=2, num_layers=2, ngrams=3, ngram_rows=16)
     largest = {name: np.copysign(np.float32(MAX_WEIGHT), weight) for name, weight in model.weights.items()}
     lm = LanguageModel(Checkpoint(model.config, model.tokenizer, largest, model.about))
@@ -247,7 +247,7 @@ def test_the_largest_weights_overflow_nowhere(cell: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["F64", "F16", "BF16", "F4", "F8_E4M3", "I64", "BOOL", "C64"])
-def test_weights_of_another_type_are_refused(tmp_path: Path, dtype: str) -> None:
+def test_weights_of_another_dtype_are_refused(tmp_path: Path, dtype: str) -> None:
     model, path = random_model(), tmp_path / "m"
     bits = {"F64": 64, "F16": 16, "BF16": 16, "F4": 4, "F8_E4M3": 8, "I64": 64, "BOOL": 8, "C64": 64}[dtype]
     described = json.dumps({"config": model.config.to_json(), "tokenizer": model.tokenizer.to_json()})
@@ -296,7 +296,7 @@ def test_only_regular_files_are_opened(tmp_path: Path, chargen: Chargen) -> None
     ],
     ids=lambda values: str(values).encode("ascii", "backslashreplace").decode()[:50],
 )  # fmt: skip
-def test_a_damaged_description_of_a_tokenizer_is_refused(values: Any) -> None:
+def test_invalid_json_of_a_tokenizer_is_refused(values: Any) -> None:
     with pytest.raises((TokenizerError, ConfigError)):
         tokenizer_from_json(values)
 
@@ -306,7 +306,7 @@ def _field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, len(content)]) + content
 
 
-def test_a_sentencepiece_model_is_checked_before_the_library_reads_it() -> None:
+def test_a_sentencepiece_model_is_checked_before_the_library_opens_it() -> None:
     tokenizer = build_tokenizer("sp:300", VERSE * 4)
     assert isinstance(tokenizer, SentencePieceTokenizer)
     model = tokenizer._model
@@ -332,7 +332,7 @@ def test_a_sentencepiece_model_is_checked_before_the_library_reads_it() -> None:
 
 
 @pytest.mark.parametrize("flag", [3, 4])
-def test_a_sentencepiece_model_in_a_file_must_keep_a_text_as_it_is(flag: int) -> None:
+def test_a_sentencepiece_model_in_a_file_must_be_lossless(flag: int) -> None:
     tokenizer = build_tokenizer("sp:300", VERSE * 4)
     values = tokenizer.to_json()
     lossy = base64.b64decode(values["model"]) + _field(3, bytes([flag << 3, 1]))  # a dummy prefix; spaces removed
@@ -356,7 +356,7 @@ def test_a_sentencepiece_model_in_a_file_must_keep_a_text_as_it_is(flag: int) ->
     ],
     ids=str,
 )  # fmt: skip
-def test_a_classifier_that_does_not_fit_together_is_refused(files: tuple[Path, Path, Path], change: Any) -> None:
+def test_an_inconsistent_classifier_is_refused(files: tuple[Path, Path, Path], change: Any) -> None:
     path = files[2] / "classifier.json"
     original = path.read_bytes()
     try:
@@ -367,7 +367,7 @@ def test_a_classifier_that_does_not_fit_together_is_refused(files: tuple[Path, P
         path.write_bytes(original)
 
 
-def test_a_classifiers_file_must_be_a_small_regular_file(tmp_path: Path) -> None:
+def test_the_file_of_a_classifier_must_be_a_small_regular_file(tmp_path: Path) -> None:
     path = tmp_path / "classifier.json"
     with open(path, "wb") as file:
         file.truncate(1 << 33)  # 8 GiB of zeros, none of them on the disk
@@ -386,7 +386,7 @@ def test_a_classifiers_file_must_be_a_small_regular_file(tmp_path: Path) -> None
 # ── info ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_one_bad_run_does_not_break_the_list(chargen: Chargen) -> None:
+def test_info_lists_the_good_runs_among_bad_ones(chargen: Chargen) -> None:
     save_checkpoint(Path("checkpoints/good/model.safetensors"), random_model())
     for name, about in (("result", {"result": []}), ("loss", {"result": {"val_loss_nats_per_char": "x"}})):
         model = random_model()
@@ -414,7 +414,7 @@ def _parts(model: Checkpoint) -> tuple[Any, Any, Any]:
     return model.config, model.tokenizer, model.weights
 
 
-def test_a_hostile_model_takes_no_more_address_space_than_a_whole_one(tmp_path: Path) -> None:
+def test_a_hostile_model_is_refused_within_little_address_space(tmp_path: Path) -> None:
     pytest.importorskip("resource")
     model = random_model()
     described = {"config": {**model.config.to_json(), "ensemble_size": 10**9}, "tokenizer": model.tokenizer.to_json()}

@@ -1,4 +1,4 @@
-"""No process that chargen starts imports anything from the working directory."""
+"""Processes that chargen starts import nothing from the working directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = [
     "sitecustomize", "usercustomize", "outlines_core", "encodings", "site", "subprocess", "resource", "importlib",
 ]  # fmt: skip
 
-# Everything is done twice: when the folder is put on the path, the parent process has imported all that it needs.
+# Everything runs twice: first the parent process imports all that it needs, and then the folder is put on its path.
 DRIVER = """
 import os, sys
 from chargen.cli.main import run
@@ -38,7 +38,7 @@ for path in ([], ["", ".", os.getcwd(), "relative"]):
 
 @pytest.fixture
 def planted(tmp_path: Path) -> Path:
-    """A folder with modules that leave a mark when they are imported, and a text."""
+    """Return a folder with modules that leave a file when they are imported, and with a text."""
     for name in NAMES:
         code = f"import os\nopen(os.path.join({str(tmp_path)!r}, 'ran-{name}'), 'w').close()\nraise SystemExit(9)\n"
         (tmp_path / f"{name}.py").write_text(code)
@@ -48,7 +48,7 @@ def planted(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def marks(folder: Path) -> list[str]:
+def imported_modules(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("ran-*"))
 
 
@@ -64,20 +64,20 @@ def test_children_import_nothing_from_the_working_directory(planted: Path) -> No
     done = run_in(planted, str(script))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("8,400") == 2, done.stdout
-    assert marks(planted) == []
+    assert imported_modules(planted) == []
 
 
 def test_python_m_chargen_imports_nothing_from_the_working_directory(planted: Path) -> None:
-    for name in ("chargen", "runpy"):  # which Python itself looks for there
+    for name in ("chargen", "runpy"):  # Python itself searches these in the working directory
         (planted / f"{name}.py").unlink(missing_ok=True)
         for path in sorted((planted / name).glob("*")):
             path.unlink()
     done = run_in(planted, "-m", "chargen", "corpora", "check", "poem.txt")
     assert done.returncode == 0, done.stderr
-    assert marks(planted) == []
+    assert imported_modules(planted) == []
 
 
-def test_a_child_looks_for_packages_where_the_parent_does_but_not_in_the_working_directory(
+def test_a_child_searches_the_folders_of_its_parent_except_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here" / "libraries").mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_a_child_looks_for_packages_where_the_parent_does_but_not_in_the_working
     assert child.list_import_paths() == [libraries, os.__file__.rpartition("/")[0]]
 
 
-def test_a_child_has_none_of_pythons_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_a_child_has_no_python_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("PYTHONSTARTUP", "x.py")
     assert not [name for name in child._environment({"MORE": "1"}) if name.startswith("PYTHON")]
@@ -119,9 +119,7 @@ def test_only_child_py_starts_processes_and_only_jit_py_imports_numba() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 @pytest.mark.parametrize("named", ["", "planted", "absolute"])
-def test_compiled_code_is_cached_in_the_users_cache_and_never_in_the_working_directory(
-    tmp_path: Path, named: str
-) -> None:
+def test_compiled_code_is_cached_in_the_user_cache_and_not_in_the_working_directory(tmp_path: Path, named: str) -> None:
     here, cache = tmp_path / "here", tmp_path / "cache"
     here.mkdir()
     (here / ".numba_config.yaml").write_text("cache_dir: planted\n")
@@ -138,10 +136,8 @@ def test_compiled_code_is_cached_in_the_users_cache_and_never_in_the_working_dir
     assert [path.name for path in here.iterdir()] == [".numba_config.yaml"]
 
 
-@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG_CACHE_HOME is of Linux")
-def test_a_cache_folder_that_is_relative_or_cannot_be_made_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="only Linux uses XDG_CACHE_HOME")
+def test_a_relative_or_unwritable_cache_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jit = pytest.importorskip("chargen.jit", reason="numba is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

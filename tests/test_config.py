@@ -1,4 +1,4 @@
-"""Settings are checked when they are made, frozen afterwards, and go to JSON and back unchanged."""
+"""Settings are checked on construction, are frozen, and convert to JSON and back without loss."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ samples = st.builds(
 
 @laws
 @given(st.one_of(models, data, trains, samples))
-def test_settings_go_to_json_and_back_unchanged(config: Config):
+def test_settings_convert_to_json_and_back_without_loss(config: Config):
     assert type(config).from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
@@ -131,14 +131,14 @@ def test_a_setting_out_of_its_range_is_refused_by_name_and_value(config, name, b
         assert str(value) in caught.value.message
 
 
-def test_the_ends_of_a_range_belong_to_it():
+def test_the_limits_of_a_range_are_valid():
     assert ModelConfig(1, dropout=0.95).dropout == 0.95
     assert DataConfig(val_fraction=0.5).val_fraction == 0.5
     assert TrainConfig(steps=1, warmup=1, final_learning_rate=0, weight_decay=0, seed=0, beta1=0).steps == 1
     assert SampleConfig(temperature=0, length=0).length == 0
 
 
-def test_a_number_too_large_for_a_float_is_refused_as_any_other():
+def test_an_integer_too_large_for_a_float_is_refused():
     with pytest.raises(ConfigError, match="learning_rate"):
         TrainConfig(steps=1, learning_rate=10**400)
 
@@ -153,26 +153,26 @@ def test_a_number_too_large_for_a_float_is_refused_as_any_other():
         {"budget_s": 5.0, "steps": 5, "epochs": 1.0},
     ],
 )
-def test_exactly_one_of_budget_steps_and_epochs_is_given(lengths):
+def test_exactly_one_of_budget_steps_and_epochs_is_required(lengths):
     with pytest.raises(ConfigError, match="exactly one of budget_s, steps and epochs") as caught:
         TrainConfig(**lengths)
     assert caught.value.message.endswith(f"not {list(lengths) or 'none'}")
 
 
-def test_tied_weights_want_equal_sizes():
+def test_tied_weights_need_equal_sizes():
     assert ModelConfig(5, hidden_size=8, embedding_dim=8, tie_weights=True).tie_weights
     with pytest.raises(ConfigError, match="not 4 and 8"):
         ModelConfig(5, hidden_size=8, embedding_dim=4, tie_weights=True)
 
 
-def test_an_unknown_key_is_refused_with_the_nearest_known_one():
+def test_the_error_for_an_unknown_key_suggests_the_most_similar_one():
     with pytest.raises(ConfigError) as caught:
         ModelConfig.from_json({"vocab_size": 5, "hiden_size": 8})
     assert caught.value.message == "unknown setting 'hiden_size' in ModelConfig"
     assert caught.value.hint == "Did you mean 'hidden_size'?"
 
 
-def test_files_that_call_the_ensemble_size_members_are_read():
+def test_the_earlier_key_members_is_read_as_ensemble_size():
     config = ModelConfig(5, ensemble_size=3)
     earlier = {"members" if key == "ensemble_size" else key: value for key, value in config.to_json().items()}
     assert ModelConfig.from_json(earlier) == config
@@ -186,13 +186,13 @@ def test_a_missing_key_is_refused():
         ModelConfig.from_json({"hidden_size": 8})
 
 
-def test_values_from_json_are_checked_as_all_others_are():
+def test_values_from_json_are_checked():
     with pytest.raises(ConfigError, match="hidden_size is 0"):
         ModelConfig.from_json({"vocab_size": 5, "hidden_size": 0})
 
 
 @pytest.mark.parametrize("config", [ModelConfig(5), DataConfig(), TrainConfig(steps=1), SampleConfig()])
-def test_settings_cannot_be_changed_once_made(config):
+def test_settings_are_frozen(config):
     first = dataclasses.fields(config)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(config, first, 1)

@@ -1,4 +1,4 @@
-"""The tree of errors is the one that its docstring draws, and an error says what is wrong and what to do."""
+"""The docstring of `errors.py` shows the real class tree, and an error consists of a message and a hint."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ ALL = [
 IDS = [error.__name__ for error in ALL]
 
 
-def test_the_docstring_draws_every_error_and_its_builtin_family():
+def test_the_docstring_lists_every_error_and_its_builtin_base_class():
     assert errors.__doc__ is not None
-    drawn = dict(ALSO.findall(errors.__doc__))
-    families = {e.__name__: e.__bases__[1].__name__ for e in ALL if e.__bases__[0] is ChargenError}
-    assert drawn == families
+    listed = dict(ALSO.findall(errors.__doc__))
+    builtin_bases = {e.__name__: e.__bases__[1].__name__ for e in ALL if e.__bases__[0] is ChargenError}
+    assert listed == builtin_bases
     assert all(error.__name__ in errors.__doc__ for error in ALL)
     assert len(ALL) >= 9
 
 
 @pytest.mark.parametrize("error", ALL, ids=IDS)
-def test_an_error_reads_as_its_message_and_then_its_hint(error):
+def test_the_text_of_an_error_is_its_message_and_its_hint(error):
     assert str(error("it is 5", "Say 4.")) == "it is 5\nSay 4."
     assert str(error("it is 5")) == "it is 5"
     assert (error("it is 5", "Say 4.").message, error("it is 5", "Say 4.").hint) == ("it is 5", "Say 4.")
 
 
 @pytest.mark.parametrize("error", ALL, ids=IDS)
-def test_an_error_survives_the_way_to_another_process(error):
+def test_an_error_can_be_pickled(error):
     sent = error("it is 5", "Say 4.")
     received = pickle.loads(pickle.dumps(sent))
     assert type(received) is error

@@ -1,4 +1,4 @@
-"""A value becomes one line of strict JSON, in any script, with null for what is not a finite number."""
+"""A JSON value is written as one line of strict JSON, unescaped, with null for numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ values = st.recursive(
 
 
 def _expected(value):
-    """The value as strict JSON can hold it."""
+    """Return the value as strict JSON can represent it."""
     match value:
         case float():
             return value if value - value == 0 else None
@@ -38,7 +38,7 @@ def _refuse(constant: str) -> None:
 @settings(deadline=None)
 @given(values)
 @example(({"a": (math.inf, [math.nan])}, -math.inf))
-def test_a_line_read_back_is_the_value_with_null_for_what_is_not_finite(value):
+def test_parsing_a_line_gives_the_value_with_null_for_numbers_that_are_not_finite(value):
     line = to_json_line(value)
     assert "\n" not in line
     assert "\r" not in line
@@ -46,19 +46,18 @@ def test_a_line_read_back_is_the_value_with_null_for_what_is_not_finite(value):
 
 
 @given(text)
-def test_no_script_is_escaped(value):
-    """Only quotes, backslashes and control codes are, as JSON demands."""
+def test_only_quotes_backslashes_and_control_characters_are_escaped(value):
     plain = value.translate(dict.fromkeys([*range(32), ord('"'), ord("\\")]))
     assert to_json_line(plain) == f'"{plain}"'
 
 
-def test_a_numpy_number_that_is_not_finite_is_null_too():
+def test_a_numpy_number_that_is_not_finite_is_written_as_null():
     assert to_json_line({"loss_nats": np.float64("nan"), "all": [np.float64("-inf"), np.float64(0.5)]}) == (
         '{"loss_nats": null, "all": [null, 0.5]}'
     )
 
 
-def test_booleans_stay_booleans_and_the_value_stays_as_it_was():
+def test_booleans_stay_booleans_and_the_argument_is_not_changed():
     value = {"a": [True, math.inf, {"b": math.nan}]}
     assert to_json_line(value) == '{"a": [true, null, {"b": null}]}'
     assert value["a"][1] == math.inf

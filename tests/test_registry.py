@@ -1,4 +1,4 @@
-"""Names for things: found, replaced, added; an unknown one gets the list and the nearest."""
+"""A registry finds, adds and replaces entries; the error for an unknown name lists the known names."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def fruit() -> Registry[object]:
     return Registry("fruit", {"apple": "decimal:Decimal", "pear": "fractions:Fraction"})
 
 
-def test_an_entry_is_the_attribute_that_it_names(fruit):
+def test_get_returns_the_attribute_at_the_import_path(fruit):
     from decimal import Decimal
 
     assert fruit.get("apple") is Decimal
-    assert fruit.get("apple") is Decimal  # and again, from what was loaded
+    assert fruit.get("apple") is Decimal  # the second time without an import
 
 
-def test_an_entry_is_imported_only_when_it_is_asked_for(tmp_path, monkeypatch):
+def test_an_entry_is_imported_on_first_use(tmp_path, monkeypatch):
     (tmp_path / "chargen_test_lazy_entry.py").write_text("thing = [1, 2]\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     table: Registry[list[int]] = Registry("thing", {"lazy": "chargen_test_lazy_entry:thing"})
@@ -32,14 +32,14 @@ def test_an_entry_is_imported_only_when_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "chargen_test_lazy_entry")
 
 
-def test_an_unknown_name_gets_the_nearest_and_the_whole_list(fruit):
+def test_the_error_for_an_unknown_name_suggests_the_most_similar_and_lists_all(fruit):
     with pytest.raises(ConfigError) as caught:
         fruit.get("appel")
     assert caught.value.message == "no fruit named 'appel'"
     assert caught.value.hint == "Did you mean 'apple'? Known: apple, pear."
 
 
-def test_a_name_that_is_near_nothing_gets_only_the_list(fruit):
+def test_the_error_for_a_name_without_similar_ones_lists_all(fruit):
     with pytest.raises(ConfigError) as caught:
         fruit.get("zzzz")
     assert caught.value.hint == "Known: apple, pear."
@@ -54,26 +54,26 @@ def test_a_registered_entry_is_found_listed_last_and_suggested(fruit):
         fruit.get("plum_2")
 
 
-def test_registering_a_known_name_replaces_it_and_keeps_its_place(fruit):
+def test_registering_a_known_name_replaces_the_entry_and_keeps_its_position(fruit):
     fruit.register("apple", "mine")
     assert fruit.get("apple") == "mine"
     assert fruit.names() == ["apple", "pear"]
 
 
-def test_registering_does_not_touch_another_table(fruit):
+def test_registering_does_not_change_another_registry(fruit):
     other: Registry[object] = Registry("fruit", {"apple": "decimal:Decimal"})
     fruit.register("kiwi", 1)
     assert other.names() == ["apple"]
 
 
 @pytest.mark.parametrize("name", ["", "-", "_-_", "a b", "a:b", "a/b", "a.b", "a\n"])
-def test_a_name_of_other_characters_is_refused(fruit, name):
+def test_a_name_with_other_characters_is_refused(fruit, name):
     with pytest.raises(ConfigError, match="cannot name a fruit"):
         fruit.register(name, 1)
     assert name not in fruit.names()
 
 
-def test_did_you_mean_says_nothing_where_nothing_is_near():
+def test_did_you_mean_is_empty_without_a_similar_name():
     assert did_you_mean("lsmt", ["rnn", "lstm", "gru"]) == "Did you mean 'lstm'?"
     assert did_you_mean("transformer", ["rnn", "lstm", "gru"]) == ""
     assert did_you_mean("gru", []) == ""

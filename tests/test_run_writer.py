@@ -1,4 +1,4 @@
-"""Runs are written by one process at a time, and a run that is replaced is lost only to a better one."""
+"""One process at a time writes a run, and a run is replaced only by one that has a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from chargen.run_writer import RunLock, create_run, resume_run, stage_run
 from chargen.runs import RUN_FILES, find_model, find_run, list_run_names
 from chargen.training.events import Progress, Started
 from chargen.training.run import Plan, train
-from tests.conftest import VERSE, Result, corpus_of, random_model, run_plan
+from tests.conftest import VERSE, Result, corpus_of, random_model, run_plan, wait_for_file
 
 SMALL = {"cell": "gru", "hidden_size": 16, "embedding_dim": 8}
 Chargen = Callable[..., Result]
@@ -67,7 +66,7 @@ def test_force_keeps_the_old_run_until_the_new_one_has_a_model(verse: str) -> No
 @pytest.mark.parametrize(
     "fails_in", ["chargen.training.loop.build_loop", "chargen.training.trainer.Trainer.train_step"]
 )
-def test_a_failing_force_leaves_the_old_run_byte_for_byte(verse: str, fails_in: str, monkeypatch) -> None:
+def test_force_leaves_the_old_run_unchanged_if_the_new_one_fails(verse: str, fails_in: str, monkeypatch) -> None:
     run_plan(plan(verse))
     before = files_of()
 
@@ -81,7 +80,7 @@ def test_a_failing_force_leaves_the_old_run_byte_for_byte(verse: str, fails_in: 
     assert sorted(os.listdir("checkpoints")) == [".locks", "run"]
 
 
-def test_a_force_that_is_stopped_before_its_first_validation_leaves_the_old_run(verse: str) -> None:
+def test_force_leaves_the_old_run_if_the_new_one_is_stopped_before_its_first_validation(verse: str) -> None:
     run_plan(plan(verse))
     before = files_of()
     with pytest.raises(StoppedError, match="the run 'run' is unchanged"):
@@ -89,7 +88,7 @@ def test_a_force_that_is_stopped_before_its_first_validation_leaves_the_old_run(
     assert files_of() == before
 
 
-def test_a_force_that_is_left_unfinished_leaves_the_old_run(verse: str) -> None:
+def test_force_leaves_the_old_run_if_the_new_one_is_not_finished(verse: str) -> None:
     run_plan(plan(verse))
     before = files_of()
     reports = train(plan(verse, force=True, length={"steps": 5000}))
@@ -98,16 +97,14 @@ def test_a_force_that_is_left_unfinished_leaves_the_old_run(verse: str) -> None:
     assert files_of() == before
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills in another way")
-def test_a_force_that_is_killed_leaves_the_old_run_and_the_next_one_tidies_up(verse: str) -> None:
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_force_leaves_the_old_run_if_the_process_is_killed_and_the_next_run_removes_its_files(verse: str) -> None:
     run_plan(plan(verse))
     before = files_of()
     Path("verse.txt").write_text(verse, encoding="utf-8")
     command = [sys.executable, "-m", "chargen", "train", "verse.txt", "--name", "run", "--force", "--hidden", "1024"]
     process = subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.DEVNULL)
-    while not Path("checkpoints/.run.new/training_state.safetensors").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_for_file("checkpoints/.run.new/training_state.safetensors", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert files_of() == before
@@ -116,23 +113,23 @@ def test_a_force_that_is_killed_leaves_the_old_run_and_the_next_one_tidies_up(ve
     assert sorted(os.listdir("checkpoints")) == [".locks", "run"]
 
 
-def test_an_exchange_of_folders_that_was_cut_short_is_finished(verse: str) -> None:
+def test_an_interrupted_exchange_of_folders_is_finished(verse: str) -> None:
     run_plan(plan(verse))
     model = files_of()["model.safetensors"]
-    mark = Path("checkpoints/.locks/run.staged")
-    mark.touch()
+    marker = Path("checkpoints/.locks/run.staged")
+    marker.touch()
     os.rename("checkpoints/run", "checkpoints/.run.new")
     assert find_model("run").read_bytes() == model  # readers need no lock
     with resume_run("run") as writer:
         assert writer.run.folder == Path("checkpoints/run")
-    mark.touch()
+    marker.touch()
     os.rename("checkpoints/run", "checkpoints/.run.old")
     with resume_run("run"):
         assert files_of()["model.safetensors"] == model
     assert sorted(os.listdir("checkpoints")) == [".locks", "run"]
 
 
-def test_a_hidden_backup_of_a_person_is_not_taken_for_a_run() -> None:
+def test_a_hidden_folder_of_the_user_is_not_used_as_a_run() -> None:
     for name in (".run.old", ".run.new"):
         save_checkpoint(Path("checkpoints", name, "model.safetensors"), random_model())
     with pytest.raises(ModelError, match="no model named 'run'"):
@@ -142,7 +139,7 @@ def test_a_hidden_backup_of_a_person_is_not_taken_for_a_run() -> None:
     assert {".run.new", ".run.old"} < set(os.listdir("checkpoints"))
 
 
-def test_a_line_of_metrics_that_a_kill_has_torn_is_dropped(verse: str) -> None:
+def test_an_incomplete_last_line_of_the_metrics_is_removed(verse: str) -> None:
     run_plan(plan(verse, stop_after=10))
     with open("checkpoints/run/metrics.jsonl", "a") as file:
         file.write('{"event": "prog')
@@ -163,7 +160,7 @@ def test_force_refuses_a_folder_with_files_that_no_run_wrote(name: str, verse: s
     assert Path("checkpoints/run/model.safetensors").exists()
 
 
-def test_force_replaces_a_run_behind_a_symbolic_link_where_it_is(verse: str) -> None:
+def test_force_keeps_a_symbolic_link_and_replaces_its_target(verse: str) -> None:
     run_plan(plan(verse))
     Path("disk").mkdir()
     os.rename("checkpoints/run", "disk/run")
@@ -173,7 +170,7 @@ def test_force_replaces_a_run_behind_a_symbolic_link_where_it_is(verse: str) -> 
     assert set(os.listdir("disk/run")) == set(RUN_FILES)
 
 
-def test_partial_files_that_a_kill_left_are_removed_with_the_next_run(verse: str) -> None:
+def test_partial_files_of_killed_processes_are_removed_by_the_next_run(verse: str) -> None:
     run_plan(plan(verse))
     dead = python("import os; print(os.getpid())")
     number = int(dead.communicate()[0])
@@ -194,14 +191,14 @@ def test_partial_files_that_a_kill_left_are_removed_with_the_next_run(verse: str
 # ── locks ─────────────────────────────────────────────────────────────────────
 
 
-def test_a_run_that_another_process_writes_is_not_written_but_read(verse: str, chargen: Chargen) -> None:
+def test_a_run_that_another_process_writes_can_be_read_but_not_written(verse: str, chargen: Chargen) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
     run_plan(plan(verse))
     code = (
-        "from chargen.run_writer import resume_run\nimport time\n"
-        "with resume_run('run'):\n    print('held', flush=True)\n    time.sleep(60)"
+        "from chargen.run_writer import resume_run\nimport sys\n"
+        "with resume_run('run'):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
-    holder = python(code)
+    holder = python(code, stdin=subprocess.PIPE)
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
@@ -216,13 +213,13 @@ def test_a_run_that_another_process_writes_is_not_written_but_read(verse: str, c
     finally:
         holder.kill()
         holder.communicate()
-    run_plan(plan(verse, length={"steps": 40}, resume="run"))  # the lock ended with its process
+    run_plan(plan(verse, length={"steps": 40}, resume="run"))  # the lock has ended with its process
 
 
-def test_a_stopped_process_keeps_its_lock_and_cannot_overwrite_a_better_model(verse: str) -> None:
+def test_a_paused_run_keeps_its_lock(verse: str) -> None:
     run_plan(plan(verse, stop_after=10))
     reports = train(plan(verse, length={}, resume="run"))
-    next(reports)  # a run that is paused here
+    next(reports)  # the run is paused here
     with pytest.raises(RunInUseError):
         run_plan(plan(verse, length={}, resume="run"))
     reports.close()  # type: ignore[attr-defined]
@@ -230,7 +227,7 @@ def test_a_stopped_process_keeps_its_lock_and_cannot_overwrite_a_better_model(ve
     assert finished.steps == 30
 
 
-def test_an_owner_that_has_just_taken_the_lock_is_waited_for_and_named() -> None:
+def test_the_error_waits_for_a_process_that_has_just_taken_the_lock_and_names_it() -> None:
     with create_run("x"):
         owner = Path("checkpoints/.locks/x.owner")
         about = owner.read_bytes()
@@ -242,7 +239,7 @@ def test_an_owner_that_has_just_taken_the_lock_is_waited_for_and_named() -> None
         late.join()
 
 
-def test_of_twenty_that_want_one_lock_one_has_it() -> None:
+def test_only_one_of_twenty_threads_gets_a_lock() -> None:
     got, refused = [], []
     all_tried = threading.Barrier(20)
 
@@ -266,7 +263,7 @@ def test_of_twenty_that_want_one_lock_one_has_it() -> None:
     refused[0].release()
 
 
-def test_staged_folders_appear_whole_or_not_at_all() -> None:
+def test_staged_folders_appear_only_on_commit() -> None:
     with stage_run("x") as writer:
         (writer.run.folder / "a").write_text("1")
         assert not Path("checkpoints/x").exists()
@@ -284,7 +281,7 @@ def test_staged_folders_appear_whole_or_not_at_all() -> None:
 # ── a run that fails ──────────────────────────────────────────────────────────
 
 
-def test_a_run_that_fails_at_once_leaves_no_folder(verse: str, monkeypatch) -> None:
+def test_a_run_that_fails_in_its_first_step_leaves_no_folder(verse: str, monkeypatch) -> None:
     def fail(*args: object) -> None:
         raise MemoryError
 
@@ -294,7 +291,7 @@ def test_a_run_that_fails_at_once_leaves_no_folder(verse: str, monkeypatch) -> N
     assert os.listdir("checkpoints") == [".locks"]
 
 
-def test_a_folder_that_is_deleted_during_training_is_named(verse: str) -> None:
+def test_the_error_names_a_folder_that_is_deleted_during_training(verse: str) -> None:
     reports = train(plan(verse, length={"steps": 5000}))
     next(reports)
     for path in Path("checkpoints/run").iterdir():
@@ -309,7 +306,7 @@ def test_a_folder_that_is_deleted_during_training_is_named(verse: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "", "a\0b", "\x1b[31m", "caf\udce9", ".hidden", "a\nb", "a\\b"])
-def test_what_cannot_name_a_run_is_refused_before_anything_is_made(name: str) -> None:
+def test_an_invalid_name_is_refused_before_any_folder_is_made(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot name a run"):
         create_run(name)
     assert not Path("checkpoints").exists()
@@ -323,7 +320,7 @@ def test_any_script_can_name_a_run(name: str, verse: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="this system has no file names outside UTF-8")
-def test_files_whose_names_are_not_utf8_train_and_resume(chargen: Chargen, verse: str) -> None:
+def test_files_whose_names_are_not_utf8_can_be_used_for_training_and_resuming(chargen: Chargen, verse: str) -> None:
     corpus, held_out = "caf\udce9.txt", "th\udce9.txt"
     for name in (corpus, held_out):
         Path(name).write_text(verse, encoding="utf-8")
@@ -352,7 +349,7 @@ CONTRADICTIONS = [
 
 
 @pytest.mark.parametrize("option", CONTRADICTIONS, ids=lambda option: option[0])
-def test_an_option_that_contradicts_the_run_to_resume_is_refused_by_name(
+def test_the_error_names_an_option_that_contradicts_the_run_to_resume(
     option: tuple[str, ...], chargen: Chargen, verse: str
 ) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
@@ -364,7 +361,7 @@ def test_an_option_that_contradicts_the_run_to_resume_is_refused_by_name(
     assert files_of() == before
 
 
-def test_options_that_say_what_the_run_is_anyway_are_no_contradiction(chargen: Chargen, verse: str) -> None:
+def test_options_that_agree_with_the_run_to_resume_are_accepted(chargen: Chargen, verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
     run_plan(Plan(corpus_of(verse), "run", {"steps": 2}, model=SMALL, train={"batch_size": 4, "seq_len": 8}))
     same = ("--hidden", "16", "--cell", "gru", "--seed", "0", "--batch", "4", "--name", "run")
@@ -373,7 +370,7 @@ def test_options_that_say_what_the_run_is_anyway_are_no_contradiction(chargen: C
         run_plan(Plan(corpus_of(verse), "run", {"steps": 6}, model={"hidden_size": 99}, resume="run"))
 
 
-def test_another_validation_text_than_the_runs_is_refused(chargen: Chargen, verse: str) -> None:
+def test_another_validation_text_is_refused_when_resuming(chargen: Chargen, verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
     Path("val.txt").write_text(VERSE, encoding="utf-8")
     assert chargen("train", "verse.txt", "--val", "val.txt", "--name", "run", *QUICK).status == 0
@@ -415,7 +412,7 @@ def test_a_read_only_file_and_a_folder_are_refused() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no devices in its folders")
-def test_devices_and_fifos_are_written_through(chargen: Chargen) -> None:
+def test_devices_and_fifos_are_written_directly(chargen: Chargen) -> None:
     write_atomically(Path(os.devnull), [b"gone"])
     assert not Path(os.devnull).is_file()
     os.mkfifo("fifo")
@@ -439,14 +436,14 @@ def test_dev_stdout_is_the_open_file_and_not_replaced() -> None:
     assert b"abcdef" in Path("out").read_bytes()
 
 
-def test_a_file_of_the_longest_name_can_be_written() -> None:
+def test_a_file_with_the_longest_possible_name_can_be_written() -> None:
     name = "n" * 250
     with open_atomically(Path(name)) as file:
         file.write(b"x")
     assert os.listdir() == [name]
 
 
-# ── signals and closed displays ───────────────────────────────────────────────
+# ── signals and closed outputs ────────────────────────────────────────────────
 
 
 def start_training(*more: str, **how) -> subprocess.Popen[bytes]:
@@ -459,9 +456,7 @@ def start_training(*more: str, **how) -> subprocess.Popen[bytes]:
 def test_signals_end_a_run_with_its_state_saved(number: int, status: int, verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
     process = start_training("--steps", "1000000", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not Path("checkpoints/run/model.safetensors").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_for_file("checkpoints/run/model.safetensors", process)
     process.send_signal(number)
     assert process.wait(60) == status
     load_checkpoint(Path("checkpoints/run/model.safetensors"))
@@ -469,7 +464,7 @@ def test_signals_end_a_run_with_its_state_saved(number: int, status: int, verse:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no such signals")
-def test_a_run_goes_on_when_nobody_reads_what_it_prints(verse: str) -> None:
+def test_a_run_continues_when_its_output_is_closed(verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
     read_end, write_end = os.pipe()
     process = start_training("--steps", "60", "--batch", "4", "--seq-len", "8", stdout=write_end, stderr=write_end)
@@ -480,14 +475,12 @@ def test_a_run_goes_on_when_nobody_reads_what_it_prints(verse: str) -> None:
     assert load("run").checkpoint.about["result"]["steps"] == 60
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills in another way")
-def test_a_classifier_whose_training_is_killed_leaves_nothing_after_the_next_run(verse: str) -> None:
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_the_next_run_removes_the_files_of_a_killed_classifier_training(verse: str) -> None:
     Path("two.tsv").write_text("".join(f"{'ab'[n % 2]}\t{verse[n * 7 : n * 7 + 40]!r}\n" for n in range(80)))
     command = [sys.executable, "-m", "chargen", "classify", "--train", "two.tsv", "--hidden", "512", "--steps", "99999"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not Path("checkpoints/.two.new/a/training_state.safetensors").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_for_file("checkpoints/.two.new/a/training_state.safetensors", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list_run_names() == []

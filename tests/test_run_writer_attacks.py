@@ -1,4 +1,4 @@
-"""Whatever stands under the names of a run's folders, locks and files: nothing of others is lost, nothing hangs."""
+"""Foreign files with the names of a run's folders, locks and files are never removed, and never block a process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chargen.errors import RunInUseError, StorageError
-from chargen.io import _part_name, write_atomically
+from chargen.io import _partial_name, write_atomically
 from chargen.run_writer import RunLock, create_run, resume_run, stage_run
 
 LOCKS = Path("checkpoints/.locks")
@@ -31,7 +31,7 @@ def put(path: str) -> Path:
     "name",
     [".git.old/HEAD", ".git.old/objects/12", ".thesis.new/model.safetensors.txt", ".x.new/a/b/model.safetensors"],
 )
-def test_hidden_folders_of_others_are_not_removed(name: str) -> None:
+def test_hidden_folders_of_other_programs_are_not_removed(name: str) -> None:
     others = put(f"checkpoints/{name}")
     for writer in (create_run("run"), stage_run("classifier")):
         with writer:
@@ -39,7 +39,7 @@ def test_hidden_folders_of_others_are_not_removed(name: str) -> None:
     assert others.read_bytes() == PRECIOUS
 
 
-def test_partial_files_of_others_are_not_removed() -> None:
+def test_partial_files_of_other_programs_are_not_removed() -> None:
     others, ours = put("checkpoints/docs/.film.12.part"), put("checkpoints/docs/.model.safetensors.12.part")
     for path in (others, ours):
         os.utime(path, (0, 0))
@@ -48,10 +48,10 @@ def test_partial_files_of_others_are_not_removed() -> None:
         assert not ours.exists()
 
 
-def test_a_run_is_not_replaced_through_folders_of_others() -> None:
+def test_a_run_is_not_replaced_if_a_foreign_hidden_folder_exists() -> None:
     put("checkpoints/run/model.safetensors")
     others = put("checkpoints/.run.old/notes")
-    with pytest.raises(StorageError, match="in the way"):
+    with pytest.raises(StorageError, match="exists already, and no run wrote it"):
         create_run("run", force=True)
     assert others.exists()
     assert Path("checkpoints/run/model.safetensors").read_bytes() == PRECIOUS
@@ -59,7 +59,7 @@ def test_a_run_is_not_replaced_through_folders_of_others() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
-def test_what_stands_for_the_owner_of_a_lock_is_neither_followed_nor_waited_for(kind: str) -> None:
+def test_a_foreign_owner_file_is_neither_followed_nor_does_it_block(kind: str) -> None:
     others, owner = put("others"), LOCKS / "run.owner"
     LOCKS.mkdir(parents=True)
     if kind == "link":
@@ -77,7 +77,7 @@ def test_what_stands_for_the_owner_of_a_lock_is_neither_followed_nor_waited_for(
 @pytest.mark.parametrize(
     "owner", [b'{"process_id": 1e400, "since": ""}', b"[" * 100_000, b'{"process_id": Infinity}', b"[]", b"\0" * 10_000]
 )
-def test_an_owner_that_says_nothing_sensible_is_another_process(owner: bytes) -> None:
+def test_an_invalid_owner_file_is_reported_as_another_process(owner: bytes) -> None:
     with create_run("run"):
         (LOCKS / "run.owner").write_bytes(owner)
         with pytest.raises(RunInUseError, match="another process"):
@@ -85,7 +85,7 @@ def test_an_owner_that_says_nothing_sensible_is_another_process(owner: bytes) ->
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
-def test_a_pipe_for_the_owner_of_a_held_lock_is_not_waited_for() -> None:
+def test_a_fifo_as_owner_file_does_not_block() -> None:
     with create_run("run"):
         (LOCKS / "run.owner").unlink()
         os.mkfifo(LOCKS / "run.owner")
@@ -93,7 +93,7 @@ def test_a_pipe_for_the_owner_of_a_held_lock_is_not_waited_for() -> None:
             RunLock(Path("checkpoints/run")).acquire()
 
 
-def test_a_lock_that_cannot_be_taken_does_not_stop_other_runs() -> None:
+def test_a_run_that_cannot_be_locked_does_not_stop_other_runs() -> None:
     put("others")
     Path("checkpoints/.broken.new").mkdir(parents=True)
     LOCKS.mkdir()
@@ -106,7 +106,7 @@ def test_a_lock_that_cannot_be_taken_does_not_stop_other_runs() -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
 @pytest.mark.parametrize("kind", ["link", "fifo"])
 @pytest.mark.parametrize("name", ["metrics.jsonl", "model.safetensors", "training_state.safetensors"])
-def test_a_resumed_run_writes_to_its_own_files_only(name: str, kind: str) -> None:
+def test_a_run_with_links_or_fifos_as_files_is_not_resumed(name: str, kind: str) -> None:
     others, path = put("others"), Path("checkpoints/run", name)
     path.parent.mkdir(parents=True)
     if kind == "link":
@@ -118,9 +118,9 @@ def test_a_resumed_run_writes_to_its_own_files_only(name: str, kind: str) -> Non
     assert others.read_bytes() == PRECIOUS
 
 
-def test_a_link_under_the_name_of_a_partial_file_is_not_followed() -> None:
+def test_a_link_with_the_name_of_a_partial_file_is_not_followed() -> None:
     others = put("others")
-    Path(_part_name("page.html")).symlink_to(others.resolve())
+    Path(_partial_name("page.html")).symlink_to(others.resolve())
     write_atomically(Path("page.html"), [b"new"])
     assert Path("page.html").read_bytes() == b"new"
     assert not Path("page.html").is_symlink()

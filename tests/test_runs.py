@@ -1,4 +1,4 @@
-"""Nothing is removed that chargen did not make, and leftovers of other runs stop none; a closed stderr ends no work."""
+"""Only chargen's own files are removed, leftovers of other runs are no obstacle, and a closed output ends no work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from chargen.io import _HOST
 from chargen.run_writer import RunLock, create_run, stage_run
 from chargen.tasks.classifier import load_classifier
 from chargen.ui.terminal_text import LastingStream
+from tests.conftest import wait_for_file
 
-DEAD = 2**22 + 1  #: above the highest number that Linux gives a process
+DEAD = 2**22 + 1  #: above the highest process id of Linux
 
 
 @pytest.fixture(autouse=True)
@@ -35,19 +35,19 @@ def make_run(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["new", "old"])
 @pytest.mark.parametrize("file", ["thesis.txt", "model.safetensors"])
-def test_a_hidden_folder_of_a_person_is_never_removed(kind: str, file: str) -> None:
+def test_a_hidden_folder_of_the_user_is_never_removed(kind: str, file: str) -> None:
     make_run("run")
     theirs = Path(f"checkpoints/.run.{kind}", file)
     theirs.parent.mkdir()
     theirs.write_text("mine")
     make_run("other")
     assert theirs.read_text() == "mine"
-    with pytest.raises(StorageError, match=r"\.run\.\w+ is in the way, and no run wrote it"):
+    with pytest.raises(StorageError, match=r"\.run\.\w+ exists already, and no run wrote it"):
         create_run("run", force=True)
     assert theirs.read_text() == "mine"
     assert Path("checkpoints/run/model.safetensors").read_bytes() == b"model"
     lock = RunLock(Path("checkpoints/run"))
-    lock.acquire()  # the refused one holds it no longer
+    lock.acquire()  # the refused run has released it
     lock.release()
 
 
@@ -55,13 +55,13 @@ def test_a_hidden_folder_that_chargen_made_is_removed_after_a_kill() -> None:
     make_run("run")
     writer = create_run("run", force=True)
     assert Path("checkpoints/.run.new").is_dir()
-    writer._lock.release()  # as the end of the process does
+    writer._lock.release()  # as if the process had been killed
     make_run("other")
     assert sorted(os.listdir("checkpoints")) == [".locks", "other", "run"]
     assert sorted(os.listdir("checkpoints/.locks")) == ["other.lock", "run.lock"]
 
 
-def test_a_staged_folder_leaves_no_mark_however_it_ends() -> None:
+def test_a_staged_folder_leaves_no_marker() -> None:
     with stage_run("x") as writer:
         writer.commit()
     with pytest.raises(KeyboardInterrupt), stage_run("y"):
@@ -69,7 +69,7 @@ def test_a_staged_folder_leaves_no_mark_however_it_ends() -> None:
     assert sorted(os.listdir("checkpoints/.locks")) == ["x.lock", "y.lock"]
 
 
-def test_leftovers_that_cannot_be_removed_stop_no_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftovers_that_cannot_be_removed_do_not_stop_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     make_run("archive")
     left = Path(f"checkpoints/archive/.model.safetensors.{_HOST}-{DEAD}.part")
     left.write_bytes(b"half")
@@ -85,20 +85,14 @@ def test_leftovers_that_cannot_be_removed_stop_no_other_run(monkeypatch: pytest.
     assert left.exists()
 
 
-# ── output that nobody takes ──────────────────────────────────────────────────
+# ── closed pipes and full disks for the output ────────────────────────────────
 
 
 def chargen_process(*arguments: str, **how: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "chargen", *arguments], **how)
 
 
-def wait_for(path: str, process: subprocess.Popen[bytes]) -> None:
-    while not Path(path).exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-
-
-def test_a_classifier_is_trained_to_its_end_when_nobody_reads_what_it_prints(verse: str) -> None:
+def test_training_a_classifier_continues_when_its_output_is_closed(verse: str) -> None:
     Path("two.tsv").write_text("".join(f"{'ab'[n % 2]}\t{verse[n * 7 : n * 7 + 40]!r}\n" for n in range(80)))
     read_end, write_end = os.pipe()
     command = ("classify", "--train", "two.tsv", "--hidden", "8", "--steps", "3")
@@ -111,14 +105,14 @@ def test_a_classifier_is_trained_to_its_end_when_nobody_reads_what_it_prints(ver
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no such signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_run_has_its_status_when_nobody_reads_its_message(number: int, status: int, verse: str) -> None:
+def test_a_stopped_run_exits_with_its_status_when_its_output_is_closed(number: int, status: int, verse: str) -> None:
     make_run("run")
     Path("verse.txt").write_text(verse, encoding="utf-8")
     read_end, write_end = os.pipe()
     command = ("train", "verse.txt", "--name", "run", "--force", "--hidden", "1024", "--steps", "100000")
     process = chargen_process(*command, stdout=write_end, stderr=write_end)
     os.close(write_end)
-    wait_for("checkpoints/.run.new/training_state.safetensors", process)
+    wait_for_file("checkpoints/.run.new/training_state.safetensors", process)
     os.close(read_end)
     process.send_signal(number)
     assert process.wait(60) == status
@@ -126,7 +120,7 @@ def test_a_stopped_run_has_its_status_when_nobody_reads_its_message(number: int,
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_messages_that_cannot_be_written_change_neither_status_nor_result() -> None:
+def test_messages_that_cannot_be_written_do_not_change_the_exit_status() -> None:
     with open("/dev/full", "wb") as full:
         assert chargen_process("train", "--no-such-option", stderr=full).wait(60) == 2
         assert chargen_process("info", stdout=subprocess.DEVNULL, stderr=full).wait(60) == 0
@@ -139,7 +133,7 @@ class Slow(io.StringIO):
         return super().write(text)
 
 
-def test_what_a_slow_reader_does_not_take_at_once_is_all_that_is_dropped() -> None:
+def test_only_output_that_would_block_is_dropped() -> None:
     below = Slow()
     stream = LastingStream(below)
     for text in ("one ", "lost", "two"):

@@ -19,8 +19,8 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 Array = Any  #: a NumPy array, a torch tensor, or an array of another array-API library
-State = tuple[Array, ...]  #: the state of one layer: one array [B, H] for each state name; [H] without a batch axis
-Params = dict[str, Array]  #: the parameters of one layer by name, see `Cell.parameter_shapes`
+State = tuple[Array, ...]  #: the state of a layer: one array [B, H] for each state name; [H] without a batch axis
+Params = dict[str, Array]  #: the parameters of a layer by name, see `Cell.parameter_shapes`
 
 
 class Cell(ABC):
@@ -31,7 +31,7 @@ class Cell(ABC):
     state_names: tuple[str, ...]  #: names of the parts of the state; the first part is the output of the layer
 
     def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each parameter of one layer.
+        """Return the shape of each parameter of a layer.
 
         Returns:
             weight_ih [X·H, I], weight_hh [G·H, H], bias_ih [X·H] and bias_hh [G·H].

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,7 +154,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     if args.models or args.texts or args.file or args.labelled:
         raise click.UsageError("--train makes a classifier; use it afterwards: chargen classify -m NAME …")
     length = _length(args)
-    from chargen.tasks.classifier import TrainedClassifier, train_classifier
+    from chargen.tasks.classifier import ClassifierPlan, TrainedClassifier, train_classifier
     from chargen.tasks.labelled_data import read_labelled
     from chargen.ui.console import ProgressBar, print_json, stderr_console, stdout_console
     from chargen.ui.terminal_text import visible
@@ -161,11 +162,12 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     data = Path(args.data or "")
     texts = read_labelled(data)
     name = args.name or data.resolve().stem
-    model = args.network_settings()
+    begin = time.perf_counter() if started is None else started
+    plan = ClassifierPlan(texts, name, length, args.network_settings(), args.seed, args.device, begin)
     console = stderr_console()
     num_done = 0
     with stop_on_signals() as stop, ProgressBar(console, len(texts)) as bar:
-        for step in train_classifier(texts, name, length, model, args.seed, args.device, started, stop.is_set):
+        for step in train_classifier(plan, stop.is_set):
             if isinstance(step, TrainedClassifier):
                 trained = step
                 continue

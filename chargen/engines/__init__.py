@@ -1,1 +1,1 @@
-"""What runs a trained model: NumPy for one stream at once, torch for batches and GPUs."""
+"""Engines run a trained model: NumPy for one stream at a time, torch for batches and GPUs."""

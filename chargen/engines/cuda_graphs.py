@@ -1,10 +1,11 @@
-"""Steps and draws on a GPU as captured graphs: what Python asks for is one launch, and not one for every product.
+"""Steps and draws on a GPU as CUDA graphs: Python makes a single launch instead of a launch for each kernel.
 
-    logits [B, V] ─▶ temper ─▶ softmax ─▶ cumulative ─▶ first id above u ─▶ step ─▶ logits …     AT_ONCE times a launch
+    logits [B, V] ─▶ apply_temperature ─▶ softmax ─▶ cumulative sum ─▶ first id above u ─▶ step ─▶ logits …
+    └──────────────────────────── TOKENS_PER_LAUNCH times in one launch ──────────────────────────────────┘
 
-A small network's kernels take two microseconds each, to launch one from Python takes five or more. So what a step does
-is recorded once for a number of streams (a CUDA graph) and played back, reading and writing the same memory each time.
-Where there are no graphs the same functions are called as they are.
+The kernels of a small network take 2 µs each, and to launch one from Python takes 5 µs or more. So the kernels of a
+step are recorded once for a batch size and then replayed; each replay reads and writes the same memory. On a device
+without graphs the same functions are called directly.
 """
 
 from __future__ import annotations
@@ -17,32 +18,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from chargen.cells.network_state import NetworkState
 from chargen.engines.interface import Draws, Engine, StreamBatch
 from chargen.engines.streams import PlainStreamBatch
-from chargen.networks.layers import one_step
-from chargen.networks.network import Network, NetworkState
+from chargen.networks.layers import single_step_backend
+from chargen.networks.network import Network
 
-AT_ONCE = 32  #: ids that are drawn by one launch: it costs 10 µs, and the look at what was drawn 20
-WARM_UPS = 3  #: calls before a capture: libraries make ready what they need
+TOKENS_PER_LAUNCH = 32  # a launch costs 10 µs, and the copy of the drawn ids to the host 20 µs
+NUM_WARM_UP_CALLS = 3  # before a capture, so that libraries allocate their workspaces outside of it
 
 Function = Callable[[], None]
 
 
 def capture(function: Function, device: torch.device) -> Function:
-    """Return what does the same to the same memory by one launch, where the device has graphs.
+    """Return a function that repeats the work of another on the same memory in one launch, if the device has graphs.
 
     Args:
-        function: launches work on the device and waits for nothing; called a few times before it is recorded.
-        device: that it works on.
+        function: launches kernels on the device and never waits for them. It is called a few times before the capture.
+        device: the device of its tensors.
     """
     if device.type != "cuda":
         return function
-    aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UPS):
+    side_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    side_stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side_stream):
+        for _ in range(NUM_WARM_UP_CALLS):
             function()
-    torch.cuda.current_stream(device).wait_stream(aside)
+    torch.cuda.current_stream(device).wait_stream(side_stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         function()
@@ -50,70 +52,73 @@ def capture(function: Function, device: torch.device) -> Function:
 
 
 class Recording:
-    """The steps of B streams of a network, recorded, and the memory that they work in.
+    """The recorded steps and draws of a network for one batch size, and the memory in which they work.
 
-    Streams take turns in it: whose state it holds is `owner`.
+    Streams use the memory in turns. `owner` is the one whose state is in it.
 
     Args:
-        network: its weights do not change any more.
+        network: its weights must not change any more.
         batch_size: B.
     """
 
     @torch.no_grad()
     def __init__(self, network: Network, batch_size: int) -> None:
-        V, self.device = network.config.vocab_size, network.weight("head.bias").device
-        self.owner: Places | None = None
-        self.state = tuple(tuple(part.clone() for part in layer) for layer in network.initial_state(batch_size))
+        self.device = network.weight("head.bias").device
+        self.owner: RecordedState | None = None
+        V = network.config.vocab_size
+        self.state = network.initial_state(batch_size).map(Tensor.clone)
         self.logits = torch.zeros(batch_size, V, device=self.device)
         self.ids = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
-        self.uniforms = torch.zeros(AT_ONCE, batch_size, dtype=torch.float64, device=self.device)
-        self.drawn = torch.zeros(AT_ONCE, batch_size, dtype=torch.int64, device=self.device)
+        self.uniforms = torch.zeros(TOKENS_PER_LAUNCH, batch_size, dtype=torch.float64, device=self.device)
+        self.drawn = torch.zeros(TOKENS_PER_LAUNCH, batch_size, dtype=torch.int64, device=self.device)
         self.added = torch.zeros(V, device=self.device)
-        self.inverse = torch.ones(1, device=self.device)
-        self._network, self._path = network, one_step(network.config.cell)
+        self.inverse_temperature = torch.ones(1, device=self.device)
+        self._network = network
+        self._backend = single_step_backend(network.config.cell)
         self.read = capture(self._read, self.device)
         self.draw_one = capture(lambda: self._draw(1), self.device)
-        self.draw_many = capture(lambda: self._draw(AT_ONCE), self.device)
+        self.draw_many = capture(lambda: self._draw(TOKENS_PER_LAUNCH), self.device)
 
     @torch.no_grad()
     def _read(self) -> None:
         """Read `ids`."""
-        self._keep(*self._step(self.ids, self.state))
+        self._store(*self._step(self.ids, self.state))
 
     @torch.no_grad()
     def _draw(self, count: int) -> None:
-        """Draw so many ids with probability softmax((logits + added) · inverse), by `uniforms`, and read each."""
+        """Draw `count` tokens a stream with probability softmax((logits + added) · inverse_temperature); read each.
+
+        `added` is multiplied with the inverse temperature before the launch.
+        """
         logits, state = self.logits, self.state
         for k in range(count):
-            probabilities = torch.addcmul(self.added, logits, self.inverse).softmax(-1)
+            probabilities = torch.addcmul(self.added, logits, self.inverse_temperature).softmax(-1)
             cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-            wanted = cumulative[:, -1:] * self.uniforms[k, :, None]
-            ids = torch.searchsorted(cumulative, wanted, right=True)[:, 0]
+            thresholds = cumulative[:, -1:] * self.uniforms[k, :, None]
+            ids = torch.searchsorted(cumulative, thresholds, right=True)[:, 0]
             self.drawn[k].copy_(ids)
             logits, state = self._step(ids, state)
-        self._keep(logits, state)
+        self._store(logits, state)
 
     def _step(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
-        logits, state = self._network(ids[None], state, path=self._path)
+        logits, state = self._network(ids[None], state, backend=self._backend)
         return logits[0], state
 
-    def _keep(self, logits: Tensor, state: NetworkState) -> None:
+    def _store(self, logits: Tensor, state: NetworkState) -> None:
         self.logits.copy_(logits)
-        self.enter(state)
+        self.load_state(state)
 
-    def enter(self, state: NetworkState) -> None:
-        """Take a state over."""
-        for here, given in zip(self.state, state, strict=True):
-            for part, value in zip(here, given, strict=True):
-                part.copy_(value)
+    def load_state(self, state: NetworkState) -> None:
+        """Copy a state to the recording's memory."""
+        self.state.map(Tensor.copy_, state)
 
 
-class Places:
-    """Streams in a recording; when another takes their place they keep what they need to come back.
+class RecordedState:
+    """The state of streams that use a recording; it is saved when other streams take the recording's memory.
 
     Args:
-        recording: of as many streams.
-        state: to go on from, each part [B, H].
+        recording: for the same batch size.
+        state: to continue from, each part [B, H].
     """
 
     def __init__(self, recording: Recording, state: NetworkState) -> None:
@@ -123,81 +128,94 @@ class Places:
     def state(self) -> NetworkState:
         """Return the state as a value."""
         if self._recording.owner is self:
-            self.leave()
+            self.save()
         return self._state
 
-    def leave(self) -> None:
-        """Keep what the recording holds of these streams."""
-        recording, recording.owner = self._recording, None
-        self._state = tuple(tuple(part.clone() for part in layer) for layer in recording.state)
+    def save(self) -> None:
+        """Save what the recording's memory has of these streams, and give the memory up."""
+        recording = self._recording
+        recording.owner = None
+        self._state = recording.state.map(Tensor.clone)
         self._logits = recording.logits.clone()
 
     def read(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """Read an id each, [B], and return the logits of the next, [B, V]."""
-        recording = self._entered()
+        """Read one token id a stream, [B], and return the logits of the next, [B, V]."""
+        recording = self._take_recording()
         recording.ids.copy_(torch.from_numpy(ids.astype(np.int64)))
         recording.read()
         return recording.logits.cpu().numpy()
 
-    def draws(self, uniforms: NDArray[np.float64], added: NDArray[np.float64], inverse: float) -> Iterator[Any]:
-        """Yield ids [B] drawn by random numbers [T, B], each read before the next is drawn."""
-        begin, scaled = 0, torch.from_numpy(added * inverse)
-        while begin < len(uniforms):
-            recording = self._entered()  # another stream may have been there since
+    def draws(
+        self, uniforms: NDArray[np.float64], added: NDArray[np.float64], inverse_temperature: float
+    ) -> Iterator[Any]:
+        """Yield ids [B] drawn by random numbers [T, B]; each is read before the next is drawn."""
+        start = 0
+        scaled = torch.from_numpy(added * inverse_temperature)
+        while start < len(uniforms):
+            recording = self._take_recording()  # other streams may have used it since the last launch
             recording.added.copy_(scaled)
-            recording.inverse.fill_(inverse)
-            whole = len(uniforms) - begin >= AT_ONCE
-            count, draw = (AT_ONCE, recording.draw_many) if whole else (1, recording.draw_one)
-            recording.uniforms[:count].copy_(torch.from_numpy(uniforms[begin : begin + count]))
+            recording.inverse_temperature.fill_(inverse_temperature)
+            if len(uniforms) - start >= TOKENS_PER_LAUNCH:
+                count, draw = TOKENS_PER_LAUNCH, recording.draw_many
+            else:
+                count, draw = 1, recording.draw_one
+            recording.uniforms[:count].copy_(torch.from_numpy(uniforms[start : start + count]))
             draw()
             yield from recording.drawn[:count].cpu().numpy().copy()
-            begin += count
+            start += count
 
-    def _entered(self) -> Recording:
+    def _take_recording(self) -> Recording:
         recording = self._recording
         if recording.owner is not self:
             if recording.owner is not None:
-                recording.owner.leave()
-            recording.enter(self._state)
+                recording.owner.save()
+            recording.load_state(self._state)
             recording.logits.copy_(self._logits)
             recording.owner = self
         return recording
 
 
 class RecordedStream:
-    """A stream in a recording of one."""
+    """A stream in a recording for batch size 1."""
 
     def __init__(self, recording: Recording, state: NetworkState) -> None:
-        self._places = Places(recording, state)
-        self.state = self._places.state
+        self._recorded = RecordedState(recording, state)
+        self.state = self._recorded.state
 
     def step(self, token_id: int) -> NDArray[np.float32]:
-        first: NDArray[np.float32] = self._places.read(np.array([token_id]))[0]
+        """Read a token id and return the logits of the next, [V]."""
+        first: NDArray[np.float32] = self._recorded.read(np.array([token_id]))[0]
         return first
 
-    def draws(self, added: NDArray[np.float64], inverse: float) -> Draws:
+    def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws:
+        """Return the function of `Stream.draws`."""
+
         def draw(uniforms: Sequence[float]) -> Iterator[int]:
-            for drawn in self._places.draws(np.array(uniforms)[:, None], added, inverse):
+            for drawn in self._recorded.draws(np.array(uniforms)[:, None], added, inverse_temperature):
                 yield int(drawn[0])
 
         return draw
 
 
 class RecordedStreamBatch:
-    """Streams that are stepped together in a recording; those that are left when some have ended, by their engine."""
+    """Streams that are stepped together in a recording. `select` returns a batch that its engine steps instead."""
 
     def __init__(self, engine: Engine, recording: Recording, state: NetworkState) -> None:
         self._engine, self._recording = engine, recording
-        self._places = Places(recording, state)
+        self._recorded = RecordedState(recording, state)
 
     def step(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        return self._places.read(ids)
+        """Read one token id a stream, [B], and return the logits of the next, [B, V]."""
+        return self._recorded.read(ids)
 
-    def draws(self, added: NDArray[np.float64], inverse: float) -> Draws:
-        return lambda uniforms: self._places.draws(uniforms, added, inverse)
+    def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws:
+        """Return the function of `StreamBatch.draws`."""
+        return lambda uniforms: self._recorded.draws(uniforms, added, inverse_temperature)
 
     def select(self, rows: NDArray[np.intp]) -> StreamBatch:
-        return PlainStreamBatch(self._engine, self._engine.select(self._places.state(), rows))
+        """Return a batch of these streams only."""
+        return PlainStreamBatch(self._engine, self._engine.select(self._recorded.state(), rows))
 
     def reset(self, rows: NDArray[np.intp]) -> None:
-        self._places = Places(self._recording, self._engine.reset(self._places.state(), rows))
+        """Reset these streams to the initial state."""
+        self._recorded = RecordedState(self._recording, self._engine.reset(self._recorded.state(), rows))

@@ -1,24 +1,24 @@
-"""The contract of an engine. Everything above (sampling, scoring, evaluation) speaks to a model through it.
+"""The interface of an engine, through which sampling, scoring and evaluation use a model, and whole-text likelihoods.
 
-States put together: forks share a beginning that was read once; `Engine.select` takes them apart.
+A state is a value whose arrays have the stream as their first axis: keep it, use it twice, or drop it. Only this file
+and the engines use its arrays.
 
-A state is nested tuples of arrays whose first axis is the stream (`Cell.initial_state`); only this file and the engines
-know it. The arrays are NumPy's: a fork is for little work, done without torch.
+Whole texts. The likelihood of a whole text is measured by one of two protocols:
 
-The likelihood of a whole text, by two protocols.
+    carried   one stream from the first token to the last, with the state carried, as a model is used
+    windows   non-overlapping windows, each from the initial state and with one token of context:
+              the best that a model with a fixed context can do
 
-    carried   one stream from the first id to the last, the state carried: how a model is used
-    windows   non-overlapping windows, each begun from the initial state with only the id before it:
-              what a model of fixed context gets at best
+The carried protocol can read several parts of a text side by side, for speed. Each part starts with `warmup` tokens
+that the part before it scores. So it reaches its own tokens with nearly the state that one stream would have there;
+only what the state keeps from before the warm-up is missing:
 
-The carried protocol can run in lanes, for speed. Each lane reads `warmup` ids that the lane before it has scored, and
-so comes to its own part with the state that one stream would have there, but for what it kept from further back:
+    part 0   ├──────────── scored ────────────┤
+    part 1                        ├─ warmup ──┼──── scored ────┤
+    part 2                                         ├─ warmup ──┼──── scored ────┤
 
-    lane 0   ├──────────── scored ────────────┤
-    lane 1                        ├─ warmup ──┼──── scored ────┤
-    lane 2                                         ├─ warmup ──┼──── scored ────┤
-
-With num_parts=1 it is the definition itself. Of a model of documents the carried protocol ends with each document.
+With num_parts=1 it is the definition itself. For a model of documents the carried protocol resets the state after each
+document (`document_log_probs`).
 """
 
 from __future__ import annotations
@@ -29,75 +29,85 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.cells.network_state import NetworkState
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 
-Draws = Callable[[Any], Iterator[Any]]  #: random numbers → as many ids
-
-
-class Stream(Protocol):
-    """A model that reads one id after another."""
-
-    def step(self, token_id: int) -> NDArray[np.float32]:
-        """Read an id and return the logits of the next, [V]: a view that the next step writes over."""
-
-    def draws(self, added: NDArray[np.float64], inverse: float) -> Draws | None:
-        """Return what draws ids with probability softmax((logits + added) · inverse), each read before the next.
-
-        The draw is that of `sampling/rules.py`, by a random number of [0, 1). None where single steps are as fast.
-        """
-
-    def state(self) -> EngineState:
-        """Return the state as a value, which `Engine.step` and other streams can go on from."""
-
-
-class StreamBatch(Protocol):
-    """A model that reads an id of each of many streams after another, [B]."""
-
-    def step(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """Read an id a stream and return the logits of the next, [B, V]: a view that the next step writes over."""
-
-    def draws(self, added: NDArray[np.float64], inverse: float) -> Draws | None:
-        """Return what `Stream.draws` does, for random numbers [T, B]: ids [B], T times; each is written over."""
-
-    def select(self, rows: NDArray[np.intp]) -> StreamBatch:
-        """Return these streams alone."""
-
-    def reset(self, rows: NDArray[np.intp]) -> None:
-        """Put these streams back to the beginning; each reads an id before anything is drawn for it."""
-
-
-EngineState = Any  #: a value: keep it, give it twice, throw it away; only the engine that made it looks inside
-
+Draws = Callable[[Any], Iterator[Any]]  #: random numbers → as many token ids
+EngineState = NetworkState  #: the name that code above the engines uses
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+WARMUP = 512  # tokens that a part reads before its own
+READ_STEPS = 256  # steps that are read in one call
+
+
+class Stream(Protocol):
+    """A model that reads one token after another."""
+
+    def step(self, token_id: int) -> NDArray[np.float32]:
+        """Read a token id and return the logits of the next, [V]: a view that the next step overwrites."""
+
+    def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
+        """Return a function that draws token ids and reads each one before it draws the next.
+
+        The probabilities are softmax((logits + added) · inverse_temperature). The draw is that of
+        `sampling/logits_rules.py`, with one random number in [0, 1) a token. None if single steps are as fast.
+        """
+
+    def state(self) -> EngineState:
+        """Return the state as a value, from which `Engine.step` and other streams can continue."""
+
+
+class StreamBatch(Protocol):
+    """A model that reads one token after another in each of B streams."""
+
+    def step(self, ids: NDArray[Any]) -> NDArray[np.float32]:
+        """Read one token id a stream and return the logits of the next, [B, V]; the next step overwrites them."""
+
+    def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
+        """Return the function of `Stream.draws` for random numbers [T, B]: it yields ids [B], T times.
+
+        The next draw overwrites an array that was yielded.
+        """
+
+    def select(self, rows: NDArray[np.intp]) -> StreamBatch:
+        """Return a batch of these streams only."""
+
+    def reset(self, rows: NDArray[np.intp]) -> None:
+        """Reset these streams to the initial state. Each must read a token before anything is drawn for it."""
+
 
 class Engine(Protocol):
-    """A model that reads ids and says what comes next. Time first: ids are [T, B]."""
+    """A model that reads token ids and predicts the next ones. Time is the first axis: ids are [T, B]."""
 
     vocab_size: int
-    max_streams: int  #: streams, at most, that are best stepped together
+    max_streams: int  #: more streams than this are better stepped in several batches
 
     def initial_state(self, batch_size: int) -> EngineState:
-        """Return the state before the first id."""
+        """Return the state before the first token."""
 
     def select(self, state: EngineState, rows: NDArray[np.intp]) -> EngineState:
-        """Return the state of these streams, [rows]; one may stand there several times, or not at all."""
+        """Return the state of these streams, [rows]. A stream may occur several times, or not at all."""
 
     def reset(self, state: EngineState, rows: NDArray[np.intp]) -> EngineState:
-        """Return the state with these streams put back to the beginning."""
+        """Return the state with these streams reset to the initial state."""
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield function(item) in the items' order; an engine that can works on several at once."""
+        """Yield function(item) in the order of the items; an engine may compute several at once."""
 
     def step(self, ids: NDArray[Any], state: EngineState) -> tuple[NDArray[np.float32], EngineState]:
-        """Read one id a stream, [B], and return (logits of the next [B, V], the state after)."""
+        """Read one token id a stream, [B], and return (logits of the next [B, V], the state after)."""
 
     def stream(self, state: EngineState) -> Stream:
-        """Return a stream that goes on from the state of one, id by id, as fast as can be."""
+        """Return a fast stream that continues from a state of batch size 1."""
 
     def stream_batch(self, state: EngineState, num_ids: int = 0) -> StreamBatch:
-        """Return what goes on from a state, id by id; of all together so many ids are known to come."""
+        """Return a fast batch of streams that continues from a state.
+
+        Args:
+            state: the state.
+            num_ids: how many token ids all streams together are expected to read.
+        """
 
     def read(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: EngineState
@@ -113,11 +123,13 @@ def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return x
 
 
-def joined(states: Sequence[EngineState]) -> EngineState:
-    """Return states, at least one, as the state of all their streams side by side."""
-    if isinstance(states[0], tuple):
-        return tuple(joined(parts) for parts in zip(*states, strict=True))
-    return np.concatenate(states)
+def concatenate_states(states: Sequence[EngineState]) -> EngineState:
+    """Return one state with the streams of all states, at least one, in their order.
+
+    The states must have NumPy arrays. `Engine.select` takes the streams apart again. It lets several continuations
+    share a prefix that was read once.
+    """
+    return states[0].map(lambda *parts: np.concatenate(parts), *states[1:])
 
 
 class Step(NamedTuple):
@@ -133,7 +145,7 @@ def step_through(engine: Engine, ids: NDArray[Any], state: EngineState) -> Itera
     Args:
         engine: Engine that runs the model.
         ids: Ids to read, [N].
-        state: State of one stream before the first id.
+        state: State, of batch size 1, before the first id.
     """
     for token_id in ids.tolist():
         logits, state = engine.step(np.array([token_id]), state)
@@ -154,10 +166,6 @@ def common_prefix_length(a: NDArray[Any], b: NDArray[Any]) -> int:
     return int(different[0]) if len(different) else size
 
 
-WARMUP = 512
-SPAN = 256  #: ids of a lane that are read at once
-
-
 def carried_log_probs(
     engine: Engine,
     ids: NDArray[Any],
@@ -165,21 +173,21 @@ def carried_log_probs(
     num_parts: int = 1,
     warmup: int = WARMUP,
 ) -> NDArray[np.float64]:
-    """Return log p of each id given all before it, [N], in nats.
+    """Return log p of each token id given all before it, [N], in nats.
 
     Args:
         engine: the model.
         ids: the text, [N].
-        start: what it begins after, [S], not scored.
-        num_parts: how many parts are read side by side; fewer where a part would be shorter than the warm-up.
-        warmup: ids that a lane reads before its part.
+        start: the context before the text, [S], at least one id; it is not scored.
+        num_parts: how many parts are read side by side; fewer if a part would be shorter than the warm-up.
+        warmup: tokens that a part reads before its own.
     """
     text = np.concatenate([start, ids]).astype(np.int64)
-    return _scored(engine, text[:-1], text[1:], num_parts, warmup)[len(start) - 1 :]
+    return _read_in_parts(engine, text[:-1], text[1:], num_parts, warmup)[len(start) - 1 :]
 
 
-def layout(num_ids: int, num_parts: int, warmup: int) -> tuple[int, int, int]:
-    """Return (lanes, ids that each scores and no other does, warm-up) for a text: a short one has fewer lanes."""
+def split_into_parts(num_ids: int, num_parts: int, warmup: int) -> tuple[int, int, int]:
+    """Return (number of parts, tokens that each part scores, warm-up) for a text. A short text has fewer parts."""
     num_parts = max(1, min(num_parts, num_ids // max(warmup, 1)))
     return (num_parts, -(-max(num_ids - warmup, 1) // num_parts), warmup) if num_parts > 1 else (1, num_ids, 0)
 
@@ -187,58 +195,60 @@ def layout(num_ids: int, num_parts: int, warmup: int) -> tuple[int, int, int]:
 def windows_log_probs(
     engine: Engine, ids: NDArray[Any], start: NDArray[Any], window: int = 256, batch_size: int = 64
 ) -> NDArray[np.float64]:
-    """Return log p of each id given the ids before it in its window and the one before that, [N], in nats."""
+    """Return log p of each token id given those before it in its window and the one before the window, [N], in nats."""
     inputs = np.concatenate([start[-1:], ids[:-1]]).astype(np.int64)
     log_probs = np.empty(len(ids))
-    begins = np.arange(0, len(ids), window)
-    for first in range(0, len(begins), batch_size):
-        places = begins[first : first + batch_size] + np.arange(window)[:, None]  # [T, B]
-        inside = np.minimum(places, len(ids) - 1)  # the last window may be short: read its last id again, unscored
-        read, _ = engine.read(inputs[inside], ids[inside], engine.initial_state(inside.shape[1]))
-        log_probs[places[places < len(ids)]] = read[places < len(ids)]
+    window_starts = np.arange(0, len(ids), window)
+    for first in range(0, len(window_starts), batch_size):
+        positions = window_starts[first : first + batch_size] + np.arange(window)[:, None]  # [T, B]
+        readable = np.minimum(positions, len(ids) - 1)  # a short last window reads the last id again, unscored
+        found, _ = engine.read(inputs[readable], ids[readable], engine.initial_state(readable.shape[1]))
+        log_probs[positions[positions < len(ids)]] = found[positions < len(ids)]
     return log_probs
 
 
 def document_log_probs(engine: Engine, ids: NDArray[Any], batch_size: int = 64) -> NDArray[np.float64]:
-    """Return log p of each id given those before it in its document, [N], in nats.
+    """Return log p of each token id given those before it in its document, [N], in nats.
 
     Args:
         engine: the model.
-        ids: documents, each followed by the boundary (the last one need not be), [N]. The boundary is scored too.
-        batch_size: documents that are read side by side, those of like length together.
+        ids: documents, each followed by the boundary (optional after the last), [N]. The boundary is scored too.
+        batch_size: how many documents are read side by side; those of similar length are read together.
     """
     ends = np.flatnonzero(ids == BOUNDARY_ID)
-    begins = np.concatenate([[0], ends + 1])
-    lengths = np.diff(np.append(begins, len(ids)))
-    begins, lengths = begins[lengths > 0], lengths[lengths > 0]
+    starts = np.concatenate([[0], ends + 1])
+    lengths = np.diff(np.append(starts, len(ids)))
+    starts, lengths = starts[lengths > 0], lengths[lengths > 0]
     order = np.argsort(lengths, kind="stable")
     log_probs = np.empty(len(ids))
     for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
-        state = engine.initial_state(len(chosen))
-        for offset in range(0, int(lengths[chosen].max()), SPAN):
-            steps = np.arange(offset, min(offset + SPAN, int(lengths[chosen].max())))[:, None]  # [T, 1]
-            inside = steps < lengths[chosen]  # [T, B]
-            places = begins[chosen] + np.minimum(steps, lengths[chosen] - 1)
-            inputs = np.where(steps > 0, ids[np.maximum(places - 1, 0)], BOUNDARY_ID).astype(np.int64)
-            read, state = engine.read(inputs, ids[places].astype(np.int64), state)
-            log_probs[places[inside]] = read[inside]
+        batch = order[first : first + batch_size]
+        max_length = int(lengths[batch].max())
+        state = engine.initial_state(len(batch))
+        for offset in range(0, max_length, READ_STEPS):
+            steps = np.arange(offset, min(offset + READ_STEPS, max_length))[:, None]  # [T, 1]
+            is_inside = steps < lengths[batch]  # [T, B]
+            positions = starts[batch] + np.minimum(steps, lengths[batch] - 1)
+            inputs = np.where(steps > 0, ids[np.maximum(positions - 1, 0)], BOUNDARY_ID).astype(np.int64)
+            found, state = engine.read(inputs, ids[positions].astype(np.int64), state)
+            log_probs[positions[is_inside]] = found[is_inside]
     return log_probs
 
 
-def _scored(
+def _read_in_parts(
     engine: Engine, inputs: NDArray[Any], targets: NDArray[Any], num_parts: int, warmup: int
 ) -> NDArray[np.float64]:
+    """Return log p of the targets, [N], read in parts side by side."""
     N = len(targets)
-    num_parts, own, warmup = layout(N, num_parts, warmup)
-    length = own + warmup
+    num_parts, scored_per_part, warmup = split_into_parts(N, num_parts, warmup)
+    part_length = warmup + scored_per_part
     log_probs = np.empty(N)
     state = engine.initial_state(num_parts)
-    for offset in range(0, length, SPAN):
-        steps = np.arange(offset, min(offset + SPAN, length))[:, None]  # [T, 1]
-        places = np.arange(num_parts) * own + steps  # [T, B]
-        inside = np.minimum(places, N - 1)  # the last lane may be short
-        read, state = engine.read(inputs[inside], targets[inside], state)
-        counts = (places < N) & ((steps >= warmup) | (np.arange(num_parts) == 0))
-        log_probs[places[counts]] = read[counts]
+    for offset in range(0, part_length, READ_STEPS):
+        steps = np.arange(offset, min(offset + READ_STEPS, part_length))[:, None]  # [T, 1]
+        positions = np.arange(num_parts) * scored_per_part + steps  # [T, B]
+        readable = np.minimum(positions, N - 1)  # the last part may be short: it reads the last id again, unscored
+        found, state = engine.read(inputs[readable], targets[readable], state)
+        is_scored = (positions < N) & ((steps >= warmup) | (np.arange(num_parts) == 0))
+        log_probs[positions[is_scored]] = found[is_scored]
     return log_probs

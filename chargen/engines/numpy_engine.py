@@ -1,7 +1,7 @@
 """A model in NumPy: it loads in milliseconds and runs one stream at the speed of a matrix–vector product.
 
-It is the cell's equations and nothing else. The first layer's input product is done once for each of the V characters,
-so that a step reads it as a table row. Of a single stream the same equations are run by a faster program (`stream`).
+The engine calls the cell's equations. The input product of the first layer is computed once for each of the V token
+ids, so a step reads it as a row of a table. A single stream runs the same equations as generated code (`streams.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from chargen.cells import CELLS
 from chargen.cells.cell import State
+from chargen.cells.network_state import NetworkState
 from chargen.config import ModelConfig
 from chargen.engines.interface import Item, Result, Stream, log_softmax
-from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, Program, TracedStream, read_stream
+from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, TracedModel, TracedStream, read_stream
 from chargen.graph.graph import TraceError
 from chargen.graph.numpy_backend import NGramTable
 from chargen.graph.trace import Layer, trace
@@ -26,94 +27,106 @@ Float = NDArray[np.float32]
 
 
 class NumpyEngine:
-    """An `Engine` over float32 weights.
+    """An `Engine` with float32 weights.
 
     Args:
         config: the network's shape.
-        weights: as `cells/weights.py` names them.
+        weights: by the names of `cells/weights.py`.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> None:
         w = {name: np.ascontiguousarray(weight, dtype=np.float32) for name, weight in weights.items()}
-        self.vocab_size, self.max_streams = config.vocab_size, MAX_STREAMS
+        self.vocab_size = config.vocab_size
+        self.max_streams = MAX_STREAMS
         self._hidden_size = config.hidden_size
+        self._num_layers = config.num_layers  # of each network of the ensemble
         self._cell = CELLS.get(config.cell)
         self._layers = [
             {name.rpartition(".")[2]: p for name, p in w.items() if name.startswith(f"layers.{layer}.")}
             for layer in range(config.total_layers)
         ]
-        self._depth = config.num_layers
         self._tables = [
-            self._cell.input_gates(params, w["embedding.weight"]) for params in self._layers[:: self._depth]
+            self._cell.input_gates(params, w["embedding.weight"]) for params in self._layers[:: self._num_layers]
         ]
         head = np.tile(w["embedding.weight"], config.ensemble_size) if config.tie_weights else w["head.weight"]
-        self._head = head / np.float32(config.ensemble_size)  # [V, M·H]: the mean of the members' logits
+        self._head = head / np.float32(config.ensemble_size)  # [V, M·H]: gives the mean of the logits of M networks
         self._head_bias = w["head.bias"]
         self._ngrams = NGramTable(config, w) if config.ngrams else None
 
-    def initial_state(self, batch_size: int) -> tuple[State, ...]:
+    def initial_state(self, batch_size: int) -> NetworkState:
+        """Return the state before the first token."""
         shape = (batch_size, self._hidden_size)
         layers = tuple(self._cell.initial_state(np, shape, dtype=np.float32) for _ in self._layers)
-        return layers if self._ngrams is None else (*layers, (self._ngrams.history(batch_size),))
+        return NetworkState(layers, None if self._ngrams is None else self._ngrams.initial_history(batch_size))
 
-    def select(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
-        return tuple(tuple(part[rows] for part in layer) for layer in state)
+    def select(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
+        """Return the state of these streams."""
+        return state.map(lambda part: part[rows])
 
-    def reset(self, state: tuple[State, ...], rows: NDArray[np.intp]) -> tuple[State, ...]:
-        keep = np.ones((len(state[0][0]), 1), dtype=np.bool_)
+    def reset(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
+        """Return the state with these streams reset to the initial state."""
+        keep = np.ones((state.batch_size, 1), dtype=np.bool_)
         keep[rows] = False
-        return tuple(tuple(np.where(keep, part, np.zeros_like(part)) for part in layer) for layer in state)
+        return state.map(lambda part: np.where(keep, part, np.zeros_like(part)))
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield function(item) for each item, one after the other."""
         return map(function, items)
 
-    def step(self, ids: NDArray[Any], state: tuple[State, ...]) -> tuple[Float, tuple[State, ...]]:
+    def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[Float, NetworkState]:
+        """Read one token id a stream, [B], and return (logits of the next [B, V], the state after)."""
         after: list[State] = []
-        for layer, (params, before) in enumerate(zip(self._layers, state[: len(self._layers)], strict=True)):
-            member, level = divmod(layer, self._depth)
-            x_gates = self._cell.input_gates(params, after[-1][0]) if level else self._tables[member][ids]  # [B, X·H]
+        for layer, (params, before) in enumerate(zip(self._layers, state.layers, strict=True)):
+            network, level = divmod(layer, self._num_layers)
+            x_gates = self._cell.input_gates(params, after[-1][0]) if level else self._tables[network][ids]  # [B, X·H]
             after.append(self._cell.step(np, params, x_gates, before))
-        tops = [layer_state[0] for layer_state in after[self._depth - 1 :: self._depth]]
+        tops = [layer_state[0] for layer_state in after[self._num_layers - 1 :: self._num_layers]]
         hidden = tops[0] if len(tops) == 1 else np.concatenate(tops, axis=1)  # [B, M·H]
         logits = hidden @ self._head.T + self._head_bias
-        if self._ngrams is not None:
-            found, history = self._ngrams.read(ids, state[-1][0])
-            logits += found @ self._ngrams.head.T
-            after.append((history,))
-        return logits, tuple(after)
+        if self._ngrams is None or state.ngram_history is None:
+            return logits, NetworkState(tuple(after))
+        features, history = self._ngrams.read(ids, state.ngram_history)
+        logits += features @ self._ngrams.head.T
+        return logits, NetworkState(tuple(after), history)
 
     def read(
-        self, inputs: NDArray[Any], targets: NDArray[Any], state: tuple[State, ...]
-    ) -> tuple[NDArray[np.float64], tuple[State, ...]]:
-        if inputs.shape[1] == 1:  # however few: what was read in parts is what was read at once, to the bit
+        self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState
+    ) -> tuple[NDArray[np.float64], NetworkState]:
+        """Read [T, B] and return (log p of each target in nats [T, B], the state after)."""
+        if inputs.shape[1] == 1:  # for any T: a text read in parts then has the same bits as a text read at once
             stream = self.stream(state)
             return read_stream(stream, inputs[:, 0], targets[:, 0])[:, None], stream.state()
-        log_probs, lanes = np.empty(inputs.shape), np.arange(inputs.shape[1])
+        log_probs, rows = np.empty(inputs.shape), np.arange(inputs.shape[1])
         for t, ids in enumerate(inputs):
             logits, state = self.step(ids, state)
-            log_probs[t] = log_softmax(logits)[lanes, targets[t]]
+            log_probs[t] = log_softmax(logits)[rows, targets[t]]
         return log_probs, state
 
-    def stream(self, state: tuple[State, ...]) -> Stream:
-        """Return a stream that goes on from a state of one, as `step` would with one id at a time, but faster."""
-        return PlainStream(self, state) if self._program is None else TracedStream(self._program, state)
+    def stream(self, state: NetworkState) -> Stream:
+        """Return a stream that continues from a state [1, H]; it computes what `step` computes, but faster."""
+        return PlainStream(self, state) if self._traced is None else TracedStream(self._traced, state)
 
-    def stream_batch(self, state: tuple[State, ...], num_ids: int = 0) -> PlainStreamBatch:
-        """Return many streams that go on from a state, as `step` would, but faster where they read much."""
-        return PlainStreamBatch(self, state, self._program, num_ids)
+    def stream_batch(self, state: NetworkState, num_ids: int = 0) -> PlainStreamBatch:
+        """Return streams that continue from a state [B, H]; they compute what `step` computes, but faster in long runs.
+
+        Args:
+            state: the state.
+            num_ids: how many token ids all streams together are expected to read.
+        """
+        return PlainStreamBatch(self, state, self._traced, num_ids)
 
     @cached_property
-    def _program(self) -> Program | None:
-        """What a stream runs; None for a cell that does what `trace` does not know."""
-        members = len(self._tables)
+    def _traced(self) -> TracedModel | None:
+        """The traced model; None for a cell that cannot be traced."""
+        num_networks = len(self._tables)
         layers = [
-            Layer(params, None if number % self._depth else number // self._depth)
+            Layer(params, None if number % self._num_layers else number // self._num_layers)
             for number, params in enumerate(self._layers)
         ]
-        heads = np.split(self._head, members, axis=1)
+        heads = np.split(self._head, num_networks, axis=1)
+        ngrams_head = None if self._ngrams is None else self._ngrams.head
         try:
-            ngrams_head = None if self._ngrams is None else self._ngrams.head
             graph = trace(self._cell, layers, self._hidden_size, heads, self._head_bias, ngrams_head)
         except TraceError:
             return None
-        return Program(graph, self._tables, self._hidden_size, self._ngrams)
+        return TracedModel(graph, self._tables, self._hidden_size, self._ngrams)

@@ -1,23 +1,17 @@
-"""Several ways to do the same, all to the same bits: the fastest is found by doing it.
+"""Streams: a model that reads one token after another, alone or in a batch.
 
-Several threads read a matrix twice as fast as one, but where another program holds a core they wait for each other a
-hundred times as long: one such step is enough to know.
+One stream. `NumpyEngine.step` returns a new state at each step and takes any number of streams. A `TracedStream` has a
+buffer of its own, which each step overwrites, and runs code generated for a single stream (`chargen/graph/`). It is
+limited by the speed at which the weights can be read from memory. A cell that cannot be traced is stepped by the engine
+(`PlainStream`).
 
-One stream of a model, id by id, near the speed at which its weights can be read.
+Compiled loops. After COMPILE_AFTER_TOKENS tokens, if numba is installed, a stream continues with compiled loops: to
+import numba and compile takes as long as the loops save in that many steps. Each stream counts its own tokens, because
+the two back ends differ by rounding: the generated text does not depend on what else was generated.
 
-`NumpyEngine.step` returns a new state each time and takes any number of streams. A stream here has a buffer of its own
-that each step writes over, and a program for one id (`program.py`), made from the cell's equations (`trace.py`). A cell
-that cannot be traced is stepped as it is written.
-
-After MANY_STEPS, and where numba is installed, the same stream goes on with compiled loops (`compiled.py`): to import
-numba and compile takes as long as they save in so many steps. It is counted for each stream by itself, as the two
-differ by rounding: so what is written does not depend on what else was.
-
-Many streams of a model side by side, id by id.
-
-They are stepped by their engine. After MANY_IDS, or from the beginning where so many are known to come, and where numba
-is installed, they go on in buffers of their own with compiled loops: what is between the products takes a
-sixth of a step then, instead of half. It changes what is rounded.
+A batch of streams is stepped by its engine. After COMPILE_BATCH_AFTER_TOKENS tokens, or from the start if that many are
+expected, it continues in buffers of its own with compiled loops: the operators between the products then take a sixth
+of a step instead of half of it. This changes rounding, too.
 """
 
 from __future__ import annotations
@@ -31,88 +25,99 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells.cell import State
+from chargen.cells.network_state import NetworkState
 from chargen.engines.interface import Draws, Engine, EngineState, Stream, log_softmax
 from chargen.graph.graph import Graph, TraceError
 from chargen.graph.memory_plan import plan_memory
-from chargen.graph.numba_backend import Kernels, compiled_draw, compiled_step, numba_installed
+from chargen.graph.numba_backend import (
+    CompiledModel,
+    Kernels,
+    build_compiled_draw,
+    build_compiled_step,
+    numba_installed,
+)
 from chargen.graph.numpy_backend import (
     Float,
     InputTable,
     NGramReader,
     NGramTable,
+    allocate_buffer,
+    build_numpy_step,
     load_state,
-    new_buffer,
-    numpy_step,
     store_state,
-    threaded,
+    uses_threads,
 )
 
-NUM_TIMED_CALLS = 4  #: timed calls, of each way
-CALLS_BETWEEN_TIMINGS, MAX_CALLS_BETWEEN_TIMINGS = (
-    256,
-    1024,
-)  #: calls until the next; ever more of them where the last way is faster each time
-ABANDON_RATIO = 8  #: times slower than the last way
+COMPILE_AFTER_TOKENS = 30_000  # 0.6 s for 24 to 36 µs saved in each; 1.5 s more the first time
+COMPILE_BATCH_AFTER_TOKENS = 50_000  # 0.6 s for 10 to 20 µs saved with each token; 2 s more the first time
+MAX_STREAMS = 256  # more streams are no faster on a CPU, and the first text would be complete later
+SOFTMAX_BLOCK = 256  # steps whose logits become probabilities together: 15 µs for each step alone, 1 µs together
+
+NUM_TIMED_CALLS = 4  # timed calls of each variant before one is chosen
+CALLS_BETWEEN_TIMINGS = 256
+MAX_CALLS_BETWEEN_TIMINGS = 1024  # the pause doubles up to this while a variant other than the first is chosen
+ABANDON_RATIO = 8  # timing ends early when the first variant is this many times slower than the last
 ENDLESS = 1 << 62
 
 
 class FastestOf:
-    """A function of one argument that can be called in several ways.
+    """A function with a single argument and several variants that give the same bits; the fastest one is used.
+
+    Two threads read a matrix twice as fast as one. But when another process uses a core, they wait for each other up to
+    a hundred times as long as the product takes. So the variants are timed again and again: "one product on all
+    threads" comes first, "parts on one thread each" last. On two busy cores `sample --length 10000` with the first
+    variant alone took 5 times as long.
 
     Args:
-        ways: the first is the fastest where nothing is in its way, the last where something is.
+        variants: the first is the fastest on an idle machine, the last on a busy one.
     """
 
-    def __init__(self, ways: Sequence[Callable[[Any], Any]]) -> None:
-        self._ways, self._way = ways, ways[0]
-        self._times: list[list[float]] = [[] for _ in ways]
+    def __init__(self, variants: Sequence[Callable[[Any], Any]]) -> None:
+        self._variants = variants
+        self._fastest = variants[0]
+        self._times: list[list[float]] = [[] for _ in variants]
         self._pause = CALLS_BETWEEN_TIMINGS
-        self._until_look = 0 if len(ways) > 1 else ENDLESS
+        self._calls_until_timing = 0 if len(variants) > 1 else ENDLESS
 
-    def __call__(self, given: Any) -> Any:
-        if self._until_look:
-            self._until_look -= 1
-            return self._way(given)
-        return self._timed(given)
+    def __call__(self, argument: Any) -> Any:
+        if self._calls_until_timing:
+            self._calls_until_timing -= 1
+            return self._fastest(argument)
+        return self._timed_call(argument)
 
-    def map(self, givens: Sequence[Any]) -> Iterator[Any]:
-        """Yield the results of many calls, with less work for each."""
-        place = 0
-        while place < len(givens):
-            count = min(self._until_look, len(givens) - place)
-            self._until_look -= count
-            yield from map(self._way, givens[place : place + count])
-            place += count
-            if place < len(givens):
-                yield self._timed(givens[place])
-                place += 1
+    def map(self, arguments: Sequence[Any]) -> Iterator[Any]:
+        """Yield the results of many calls, with less overhead for each."""
+        position = 0
+        while position < len(arguments):
+            count = min(self._calls_until_timing, len(arguments) - position)
+            self._calls_until_timing -= count
+            yield from map(self._fastest, arguments[position : position + count])
+            position += count
+            if position < len(arguments):
+                yield self._timed_call(arguments[position])
+                position += 1
 
-    def _timed(self, given: Any) -> Any:
-        """Call the way that was timed least; when all have been, go on with the fastest for a while."""
-        number = max(range(len(self._ways)), key=lambda k: (-len(self._times[k]), k))  # the last one first
-        begin = time.perf_counter()
-        result = self._ways[number](given)
-        self._times[number].append(time.perf_counter() - begin)
+    def _timed_call(self, argument: Any) -> Any:
+        """Call the variant with the fewest timings, the last one first; choose the fastest when all have enough."""
+        number = max(range(len(self._variants)), key=lambda k: (-len(self._times[k]), k))
+        start = time.perf_counter()
+        result = self._variants[number](argument)
+        self._times[number].append(time.perf_counter() - start)
         totals = [sum(times) for times in self._times]
         if len(self._times[0]) == NUM_TIMED_CALLS or totals[0] > ABANDON_RATIO * totals[-1]:
             best = totals.index(min(totals))
-            self._way, self._times = self._ways[best], [[] for _ in self._ways]
+            self._fastest = self._variants[best]
+            self._times = [[] for _ in self._variants]
             self._pause = CALLS_BETWEEN_TIMINGS if best == 0 else min(2 * self._pause, MAX_CALLS_BETWEEN_TIMINGS)
-            self._until_look = self._pause
+            self._calls_until_timing = self._pause
         return result
 
 
-MANY_STEPS = 30_000  #: 0.6 s for 24 to 36 µs saved in each; 1.5 s more the first time, then it is kept on disk
-
-TOGETHER = 256  #: steps whose logits are made probabilities at once: 15 µs each alone, 1 µs together
-
-
 def read_stream(stream: Stream, inputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
-    """Let a stream read ids, [T], and return log p of each target, [T], in nats."""
+    """Let a stream read token ids, [T], and return log p of each target, [T], in nats."""
     log_probs = np.empty(len(inputs))
-    for begin in range(0, len(inputs), TOGETHER):
-        window = slice(begin, begin + TOGETHER)
+    for start in range(0, len(inputs), SOFTMAX_BLOCK):
+        window = slice(start, start + SOFTMAX_BLOCK)
         logits = np.stack([stream.step(token_id).copy() for token_id in inputs[window].tolist()])
         log_probs[window] = np.take_along_axis(log_softmax(logits), targets[window, None], axis=1)[:, 0]
     return log_probs
@@ -121,174 +126,186 @@ def read_stream(stream: Stream, inputs: NDArray[Any], targets: NDArray[Any]) -> 
 class PlainStream:
     """A stream that is stepped by its engine."""
 
-    def __init__(self, engine: Engine, state: tuple[State, ...]) -> None:
+    def __init__(self, engine: Engine, state: NetworkState) -> None:
         self._engine, self._state = engine, state
 
     def step(self, token_id: int) -> Float:
+        """Read a token id and return the logits of the next, [V]."""
         logits, self._state = self._engine.step(np.array([token_id]), self._state)
         first: Float = logits[0]
         return first
 
-    def draws(self, added: NDArray[np.float64], inverse: float) -> Draws | None:
+    def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
+        """Return None: single steps are as fast."""
         return None
 
-    def state(self) -> tuple[State, ...]:
+    def state(self) -> NetworkState:
+        """Return the state as a value."""
         return self._state
 
 
-class Program:
-    """What the streams of one model share: the order of a step, the rows of its table, the compiled loops.
+class TracedModel:
+    """What the streams of a model share: the memory plan, the input table, and the compiled kernels.
 
     Args:
-        graph: a step.
-        tables: the input gates of every id, [V, X·H], for each member.
+        graph: one step of the network.
+        tables: the input gates of every id, [V, X·H], for each network of the ensemble.
         hidden_size: H.
-        ngrams: that the head reads, if it does.
+        ngrams: the table of the n-gram features, if there are any.
     """
 
     def __init__(
         self, graph: Graph, tables: Sequence[Float], hidden_size: int, ngrams: NGramTable | None = None
     ) -> None:
-        self.plan, self._ngrams = plan_memory(graph, hidden_size), ngrams
-        self.rows = InputTable(self.plan, tables)
-        self.kernels = Kernels(self.plan)
+        self.plan = plan_memory(graph, hidden_size)
+        self.input_table = InputTable(self.plan, tables)
+        self.compiled = CompiledModel(self.plan, self.input_table, Kernels(self.plan))
+        self._ngrams = ngrams
 
-    def reader(self, buffer: Float, history: Any) -> NGramReader | None:
-        """Return what reads the n-grams of streams into their buffer, where there are n-grams."""
-        if self._ngrams is None or self.plan.ngrams is None:
+    def ngram_reader(self, buffer: Float, history: Any) -> NGramReader | None:
+        """Return the reader that writes n-gram features to a buffer; None without n-grams."""
+        if self._ngrams is None or self.plan.ngram_slice is None:
             return None
-        return NGramReader(self._ngrams, history, buffer[..., self.plan.ngrams])
+        return NGramReader(self._ngrams, history, buffer[..., self.plan.ngram_slice])
 
 
 class TracedStream:
-    """A stream that a program steps.
+    """A stream that runs generated code.
 
     Args:
-        program: of the model.
-        state: to go on from, each part [1, H].
+        model: the traced model.
+        state: to continue from, each part [1, H].
     """
 
-    def __init__(self, program: Program, state: tuple[State, ...]) -> None:
-        self._program, self._buffer = program, new_buffer(program.plan)
-        self._reader = program.reader(self._buffer, state[-1][0])
-        self._like = state if self._reader is None else state[:-1]
-        load_state(program.plan, self._buffer, self._like)
-        self._split_products = (False, True) if threaded(program.plan) else (False,)  # whole products, or in parts
+    def __init__(self, model: TracedModel, state: NetworkState) -> None:
+        self._model = model
+        self._buffer = allocate_buffer(model.plan)
+        self._reader = model.ngram_reader(self._buffer, state.ngram_history)
+        self._layers = state.layers
+        load_state(model.plan, self._buffer, state.layers)
+        self._split_products = (False, True) if uses_threads(model.plan) else (False,)
         self._step = FastestOf(
             [
-                numpy_step(program.plan, self._buffer, program.rows, split_products, self._reader)
+                build_numpy_step(model.plan, self._buffer, model.input_table, split_products, self._reader)
                 for split_products in self._split_products
             ]
         )
-        self._left = MANY_STEPS
-        self._compiled = False
+        self._tokens_until_compiled = COMPILE_AFTER_TOKENS
+        self._is_compiled = False
 
     def step(self, token_id: int) -> Float:
-        self._left -= 1
-        if not self._left:
-            self.compile()  # always at the same step: it changes what is rounded
+        """Read a token id and return the logits of the next, [V]: a view that the next step overwrites."""
+        self._tokens_until_compiled -= 1
+        if not self._tokens_until_compiled:
+            self.compile()  # always at the same step, because it changes rounding
         return self._step(token_id)  # type: ignore[no-any-return]
 
-    def draws(self, added: NDArray[np.float64], inverse: float) -> Draws | None:
-        if not self._compiled:
+    def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
+        """Return the function that draws token ids in compiled loops; None before the stream is compiled."""
+        if not self._is_compiled:
             return None
-        program = self._program
-        shared = (program.plan, self._buffer, program.rows, program.kernels, added, inverse)
         return FastestOf(
-            [compiled_draw(*shared, split_products, self._reader) for split_products in self._split_products]
+            [
+                build_compiled_draw(
+                    self._model.compiled, self._buffer, added, inverse_temperature, split_products, self._reader
+                )
+                for split_products in self._split_products
+            ]
         ).map
 
-    def state(self) -> tuple[State, ...]:
-        layers = store_state(self._program.plan, self._buffer, self._like)
-        return layers if self._reader is None else (*layers, (self._reader.history(),))
+    def state(self) -> NetworkState:
+        """Return the state as a value."""
+        layers = store_state(self._model.plan, self._buffer, self._layers)
+        return NetworkState(layers, None if self._reader is None else self._reader.history())
 
     def compile(self) -> bool:
-        """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
-        program = self._program
+        """Continue with compiled loops. Return whether that is possible: it needs numba."""
         try:
             if numba_installed():
-                shared = (program.plan, self._buffer, program.rows, program.kernels)
                 self._step = FastestOf(
-                    [compiled_step(*shared, split_products, self._reader) for split_products in self._split_products]
+                    [
+                        build_compiled_step(self._model.compiled, self._buffer, split_products, self._reader)
+                        for split_products in self._split_products
+                    ]
                 )
-                self._compiled = True
+                self._is_compiled = True
         except TraceError:
-            return False  # numba does not know one of its operations
-        return self._compiled
-
-
-MAX_STREAMS = 256  #: more on a CPU are no faster, and the first text is seen later
-MANY_IDS = 50_000  #: 0.6 s for 10 to 20 µs saved with each; 2 s more the first time, then it is kept on disk
+            return False  # numba cannot compile one of the operators
+        return self._is_compiled
 
 
 class PlainStreamBatch:
     """Streams that are stepped together.
 
     Args:
-        engine: theirs.
-        state: to go on from, each part [B, H].
-        program: of the model, for compiled loops; None if there are none.
-        num_ids: that are known to come.
+        engine: their engine.
+        state: to continue from, each part [B, H].
+        model: the traced model, for compiled loops; None to remain with the engine's steps.
+        num_ids: how many token ids all streams together are expected to read.
     """
 
-    def __init__(self, engine: Engine, state: EngineState, program: Program | None = None, num_ids: int = 0) -> None:
-        self._engine, self._state, self._program = engine, state, program
-        self._left = MANY_IDS - num_ids
-        self._buffer: Float | None = None  # with compiled loops
-        if self._left <= 0:
+    def __init__(self, engine: Engine, state: EngineState, model: TracedModel | None = None, num_ids: int = 0) -> None:
+        self._engine, self._state, self._model = engine, state, model
+        self._tokens_until_compiled = COMPILE_BATCH_AFTER_TOKENS - num_ids
+        self._buffer: Float | None = None  # set when the loops are compiled
+        if self._tokens_until_compiled <= 0:
             self.compile()
 
     def step(self, ids: NDArray[Any]) -> Float:
+        """Read one token id a stream, [B], and return the logits of the next, [B, V]."""
         if self._buffer is not None:
             return self._step(ids)
         logits, self._state = self._engine.step(ids, self._state)
-        self._left -= len(ids)
-        if self._left <= 0:
+        self._tokens_until_compiled -= len(ids)
+        if self._tokens_until_compiled <= 0:
             self.compile()
         return logits
 
-    def draws(self, added: NDArray[np.float64], inverse: float) -> Draws | None:
-        if self._buffer is None or self._program is None:
+    def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
+        """Return the function that draws token ids in compiled loops; None before the batch is compiled."""
+        if self._buffer is None or self._model is None:
             return None
-        program = self._program
-        shared = (program.plan, self._buffer, program.rows, program.kernels)
-        return partial(map, compiled_draw(*shared, added, inverse, reader=self._reader))
+        draw = build_compiled_draw(self._model.compiled, self._buffer, added, inverse_temperature, reader=self._reader)
+        return partial(map, draw)
 
     def select(self, rows: NDArray[np.intp]) -> PlainStreamBatch:
-        lanes = copy(self)
-        if self._buffer is None or self._program is None:
-            lanes._state = self._engine.select(self._state, rows)
+        """Return a batch of these streams only."""
+        batch = copy(self)
+        if self._buffer is None or self._model is None:
+            batch._state = self._engine.select(self._state, rows)
         else:
-            buffer = new_buffer(self._program.plan, len(rows))
+            buffer = allocate_buffer(self._model.plan, len(rows))
             buffer[:] = self._buffer[rows]
-            lanes._go_on_in(buffer, self._program, self._reader and self._reader.history()[rows])
-        return lanes
+            batch._use_buffer(buffer, self._model, self._reader and self._reader.history()[rows])
+        return batch
 
     def reset(self, rows: NDArray[np.intp]) -> None:
+        """Reset these streams to the initial state."""
         if self._buffer is None:
             self._state = self._engine.reset(self._state, rows)
         else:
-            self._buffer[rows] = self._fresh
+            self._buffer[rows] = self._initial_buffer
             if self._reader is not None:
                 self._reader.reset(rows)
 
     def compile(self) -> bool:
-        """Go on with compiled loops, and tell whether that was possible: numba may not be there."""
-        program, self._program = self._program, None
-        if program is None or not numba_installed():
+        """Continue with compiled loops. Return whether that is possible: it needs numba."""
+        model, self._model = self._model, None
+        if model is None or not numba_installed():
             return False
-        buffer, fresh = new_buffer(program.plan, len(self._state[0][0])), new_buffer(program.plan, 1)
-        layers = slice(None if program.plan.ngrams is None else -1)
-        load_state(program.plan, buffer, self._state[layers])
-        load_state(program.plan, fresh, self._engine.initial_state(1)[layers])
+        buffer = allocate_buffer(model.plan, self._state.batch_size)
+        initial_buffer = allocate_buffer(model.plan, 1)
+        load_state(model.plan, buffer, self._state.layers)
+        load_state(model.plan, initial_buffer, self._engine.initial_state(1).layers)
         try:
-            self._go_on_in(buffer, program, self._state[-1][0])
+            self._use_buffer(buffer, model, self._state.ngram_history)
         except TraceError:
-            return False  # numba does not know one of its operations
-        self._fresh, self._program, self._state = fresh, program, None
+            return False  # numba cannot compile one of the operators
+        self._initial_buffer = initial_buffer
+        self._model = model
         return True
 
-    def _go_on_in(self, buffer: Float, program: Program, history: Any) -> None:
-        self._reader = program.reader(buffer, history)
-        self._step = compiled_step(program.plan, buffer, program.rows, program.kernels, reader=self._reader)
+    def _use_buffer(self, buffer: Float, model: TracedModel, history: Any) -> None:
+        self._reader = model.ngram_reader(buffer, history)
+        self._step = build_compiled_step(model.compiled, buffer, reader=self._reader)
         self._buffer = buffer

@@ -12,28 +12,32 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from chargen.cells.network_state import NetworkState
 from chargen.config import ModelConfig
 from chargen.engines.cuda_graphs import RecordedStream, RecordedStreamBatch, Recording
-from chargen.engines.interface import Item, Result, Stream, StreamBatch
+from chargen.engines.interface import Item, Result, Stream, StreamBatch, concatenate_states
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, read_stream
-from chargen.networks.fused_steps import STEPS, Forward
-from chargen.networks.network import Network, NetworkState, reset
+from chargen.networks.fused_steps import FUSED_STEPS, FusedNetwork
+from chargen.networks.network import Network, reset
+from chargen.networks.torch_runtime import single_thread
 
-MAX_LOGITS = 1 << 21  #: in one piece of a window: 8 MB of float32, which stay in the cache
-MAX_HIDDEN = 1 << 23  #: outputs of the layers in one piece of a window: 32 MB of float32
+MAX_LOGITS = 1 << 21  # computed at once: 8 MB of float32, which stay in the cache
+MAX_OUTPUTS = 1 << 23  # outputs of the layers computed at once: 32 MB of float32
 MAX_WORKERS = 16
-MAX_LANES_OF_GPU, MAX_RECORDINGS = 4096, 2
-FEW_LANES, LONG = 4, 1024  #: from so many steps on so few lanes are read faster one after another, as NumPy's streams
+MAX_GPU_STREAMS = 4096
+MAX_RECORDINGS = 2
+# At least this many steps of at most this many streams are read faster one stream after another, in NumPy.
+MAX_STREAMS_ONE_BY_ONE, MIN_STEPS_ONE_BY_ONE = 4, 1024
 
 
 class TorchEngine:
-    """An `Engine` over a network, in whatever precision and on whatever device its weights are.
+    """An `Engine` with a network, in the precision and on the device of its weights.
 
     Args:
-        network: its weights may change between two calls, as they do in training.
-        frozen: they will not: the engine may keep copies of them in a faster form.
-        recorded: streams are steps that were recorded (`capture.py`); if left out, those of frozen weights on a GPU.
+        network: its weights may change between two calls, as in training.
+        frozen: the weights will not change. The engine may keep copies of them in a faster form.
+        recorded: run streams as recorded steps (`cuda_graphs.py`). The default is True for frozen weights on a GPU.
     """
 
     def __init__(self, network: Network, frozen: bool = False, recorded: bool | None = None) -> None:
@@ -41,43 +45,49 @@ class TorchEngine:
         self.vocab_size = network.config.vocab_size
         bias = network.weight("head.bias")
         self._device = bias.device
-        self._left = False  #: whether what `map` works on is no longer wanted
+        self._is_cancelled = False  # whether the results of `map` are no longer needed
         on_gpu = bias.device.type == "cuda"
         self._recorded = frozen and on_gpu if recorded is None else recorded
         self._recordings: dict[int, Recording] = {}
-        self.max_streams = MAX_LANES_OF_GPU if on_gpu else MAX_STREAMS
-        self._fast = frozen and bias.device.type == "cpu" and bias.dtype == torch.float32
+        self.max_streams = MAX_GPU_STREAMS if on_gpu else MAX_STREAMS
+        self._is_fast = frozen and bias.device.type == "cpu" and bias.dtype == torch.float32
+        use_fused_steps = self._is_fast and network.config.cell in FUSED_STEPS
         with torch.no_grad():
-            self._layers = Forward(network).read if self._fast and network.config.cell in STEPS else network.read
+            self._run_layers = FusedNetwork(network).run_layers if use_fused_steps else network.run_layers
 
     @classmethod
     def from_weights(cls, config: ModelConfig, weights: Mapping[str, NDArray[Any]], device: str = "cpu") -> TorchEngine:
-        """Make the network of a checkpoint's config and weights."""
+        """Create an engine from the config and the weights of a checkpoint."""
         network = Network(config)
         network.import_weights(weights)
         return cls(network.to(device), frozen=True)
 
     def initial_state(self, batch_size: int) -> NetworkState:
+        """Return the state before the first token."""
         return self.network.initial_state(batch_size)
 
     def select(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
-        return tuple(tuple(part[torch.from_numpy(rows).to(part.device)] for part in layer) for layer in state)
+        """Return the state of these streams."""
+        return state.map(lambda part: part[torch.from_numpy(rows).to(part.device)])
 
     def reset(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
-        fresh = torch.zeros(len(state[0][0]), dtype=torch.bool, device=self._device)
-        fresh[torch.from_numpy(rows).to(self._device)] = True
-        return reset(state, fresh)
+        """Return the state with these streams reset to the initial state."""
+        is_reset = torch.zeros(state.batch_size, dtype=torch.bool, device=self._device)
+        is_reset[torch.from_numpy(rows).to(self._device)] = True
+        return reset(state, is_reset)
 
     def stream(self, state: NetworkState) -> Stream:
+        """Return a stream that continues from a state of batch size 1."""
         return RecordedStream(self._recording(1), state) if self._recorded else PlainStream(self, state)
 
     def stream_batch(self, state: NetworkState, num_ids: int = 0) -> StreamBatch:
+        """Return streams that continue from a state; `num_ids` is not used."""
         if self._recorded:
-            return RecordedStreamBatch(self, self._recording(len(state[0][0])), state)
+            return RecordedStreamBatch(self, self._recording(state.batch_size), state)
         return PlainStreamBatch(self, state)
 
     def _recording(self, batch_size: int) -> Recording:
-        """Return the recording of so many streams: the one there is, or a new one in the oldest's place."""
+        """Return the recording for a batch size; a new one replaces the oldest of MAX_RECORDINGS."""
         if batch_size not in self._recordings:
             while len(self._recordings) >= MAX_RECORDINGS:
                 self._recordings.pop(next(iter(self._recordings)))
@@ -86,81 +96,83 @@ class TorchEngine:
 
     @torch.no_grad()
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[NDArray[np.float32], NetworkState]:
-        tops, state = self._layers(self._ids(ids).unsqueeze(0), state)
-        return self.network.head(tops)[0].float().cpu().numpy(), state
+        """Read one token id a stream, [B], and return (logits of the next [B, V], the state after)."""
+        outputs, state = self._run_layers(self._to_tensor(ids).unsqueeze(0), state)
+        return self.network.head(outputs)[0].float().cpu().numpy(), state
 
     @torch.no_grad()
     def read(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState
     ) -> tuple[NDArray[np.float64], NetworkState]:
+        """Read [T, B] and return (log p of each target in nats [T, B], the state after)."""
         T, B = inputs.shape
-        self._check()
-        if self._fast and B <= FEW_LANES and T >= LONG:
-            return self._read_streams(inputs, targets, state)
+        self._check_cancelled()
+        if self._is_fast and B <= MAX_STREAMS_ONE_BY_ONE and T >= MIN_STEPS_ONE_BY_ONE:
+            return self._read_one_by_one(inputs, targets, state)
         log_probs = np.empty((T, B))
         config = self.network.config
-        span = max(1, MAX_HIDDEN // (B * config.hidden_size * config.ensemble_size))
-        for begin in range(0, T, span):
-            window = slice(begin, begin + span)
-            tops, state = self._layers(self._ids(inputs[window]), state)
-            log_probs[window] = self._chosen(tops, self._ids(targets[window]))
+        max_steps = max(1, MAX_OUTPUTS // (B * config.hidden_size * config.ensemble_size))
+        for start in range(0, T, max_steps):
+            window = slice(start, start + max_steps)
+            outputs, state = self._run_layers(self._to_tensor(inputs[window]), state)
+            log_probs[window] = self._target_log_probs(outputs, self._to_tensor(targets[window]))
         return log_probs, state
 
-    def _read_streams(
+    def _read_one_by_one(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState
     ) -> tuple[NDArray[np.float64], NetworkState]:
-        """Read lane after lane, each as one stream of the same equations in NumPy."""
-        (T, B), after = inputs.shape, []
+        """Read one batch row after another, each as a NumPy stream with the same weights."""
+        T, B = inputs.shape
+        after = []
         log_probs = np.empty((T, B))
-        for lane in range(B):
-            stream = self._streams.stream(tuple(tuple(part[lane, None].numpy() for part in layer) for layer in state))
-            for begin in range(0, T, LONG):
-                self._check()
-                window = slice(begin, begin + LONG)
-                log_probs[window, lane] = read_stream(stream, inputs[window, lane], targets[window, lane])
+        for row in range(B):
+            stream = self._numpy_engine.stream(state.map(lambda part: part[row, None].numpy()))  # noqa: B023
+            for start in range(0, T, MIN_STEPS_ONE_BY_ONE):
+                self._check_cancelled()
+                window = slice(start, start + MIN_STEPS_ONE_BY_ONE)
+                log_probs[window, row] = read_stream(stream, inputs[window, row], targets[window, row])
             after.append(stream.state())
-        layers = zip(*after, strict=True)
-        parts = (zip(*of_lanes, strict=True) for of_lanes in layers)
-        return log_probs, tuple(tuple(torch.from_numpy(np.concatenate(part)) for part in layer) for layer in parts)
+        return log_probs, concatenate_states(after).map(torch.from_numpy)
 
     @cached_property
-    def _streams(self) -> NumpyEngine:
+    def _numpy_engine(self) -> NumpyEngine:
         return NumpyEngine(self.network.config, self.network.export_weights())
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield function(item) for each item, in their order; on a CPU several are worked on at once.
+        """Yield function(item) for each item in their order; on a CPU worker threads compute several at once.
 
-        Each thread has its lanes and makes its products alone. Threads that share a product wait for each other after
-        every one of them, which costs much where another process takes part of a core.
+        Each worker computes its products alone. Threads that share a product wait for each other after every one of
+        them, which is expensive when another process uses one of the cores.
         """
-        threads = torch.get_num_threads()
-        if self._device.type != "cpu" or threads == 1:
+        num_threads = torch.get_num_threads()
+        if self._device.type != "cpu" or num_threads == 1:
             yield from map(function, items)
             return
-        torch.set_num_threads(1)
-        pool = ThreadPoolExecutor(min(threads, MAX_WORKERS))
-        try:
-            yield from pool.map(function, items)
-        finally:
-            self._left = True  # all is done, or nobody waits for the rest: Ctrl-C ends a long text at once
-            pool.shutdown(cancel_futures=True)
-            self._left = False
-            torch.set_num_threads(threads)
+        with single_thread():
+            pool = ThreadPoolExecutor(min(num_threads, MAX_WORKERS))
+            try:
+                yield from pool.map(function, items)
+            finally:
+                # All items are done or the caller has stopped: Ctrl-C ends the reading of a long text at once.
+                self._is_cancelled = True
+                pool.shutdown(cancel_futures=True)
+                self._is_cancelled = False
 
-    def _check(self) -> None:
-        if self._left:
+    def _check_cancelled(self) -> None:
+        if self._is_cancelled:
             raise CancelledError
 
-    def _chosen(self, tops: list[torch.Tensor], targets: torch.Tensor) -> NDArray[np.float64]:
-        """Return log p of the targets [T, B], a piece of the [T·B, V] logits at a time."""
+    def _target_log_probs(self, outputs: list[torch.Tensor], targets: torch.Tensor) -> NDArray[np.float64]:
+        """Return log p of the targets [T, B], with a part of the logits [T·B, V] in memory at a time."""
         T, B = targets.shape
-        rows, wanted = [top.reshape(T * B, -1) for top in tops], targets.reshape(-1)
-        most = max(1, MAX_LOGITS // self.vocab_size)
-        losses = [
-            F.cross_entropy(self.network.head([r[i : i + most] for r in rows]), wanted[i : i + most], reduction="none")
-            for i in range(0, T * B, most)
-        ]
+        flat_outputs = [output.reshape(T * B, -1) for output in outputs]
+        flat_targets = targets.reshape(-1)
+        size = max(1, MAX_LOGITS // self.vocab_size)
+        losses = []
+        for start in range(0, T * B, size):
+            logits = self.network.head([output[start : start + size] for output in flat_outputs])
+            losses.append(F.cross_entropy(logits, flat_targets[start : start + size], reduction="none"))
         return -torch.cat(losses).view(T, B).double().cpu().numpy()
 
-    def _ids(self, ids: NDArray[Any]) -> torch.Tensor:
+    def _to_tensor(self, ids: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64)).to(self._device)

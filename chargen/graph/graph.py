@@ -1,15 +1,18 @@
-"""A step of a network as a graph of operations: what `trace.py` finds, and `program.py` and `kernel.py` run.
+"""The operator graph of a step of a network, and the builder that simplifies it while it grows.
 
-Constants (weights, and what is made of weights alone) are worked out at once, and what is the same is one node. In a
-sum, what depends on the input alone is put together first, as it is the same whenever the same id is read:
+The builder applies three simplifications:
 
-    (x + product(W, h)) + b     →     (x + b) + product(W, h)
+- Constant folding: a node whose arguments are all constant is computed at once.
+- Common subexpressions: the same operator with the same arguments is one node.
+- Reordered sums: the terms of a sum that do not depend on the state are added first. Their sum is the same whenever
+  the same token id is read, so it is computed once for each token id. This changes results by rounding only.
 
-This changes a result by rounding only.
+      (x + product(W, h)) + b     →     (x + b) + product(W, h)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,123 +20,146 @@ import numpy as np
 
 UNARY = ("tanh", "exp", "expm1", "log", "log1p", "sqrt", "square", "sin", "cos", "abs", "negative")
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
-CONSTANT, INPUT, STEP = range(3)  #: what a node depends on: weights alone; the id that is read too; the state too
+CONSTANT, TOKEN, STATE = range(3)  # what a value depends on: weights only; also the token id; also the state
 
 
 class TraceError(Exception):
-    """A cell does something that is not known here."""
+    """A cell uses an operation that the graph has no operator for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One value of a step.
+    """One value of a step: a vector, a scalar, or a constant matrix.
 
-    `op` is a function of UNARY or BINARY, or one of
+    `op` is an operator of UNARY or BINARY, or one of
 
         constant    `value`, of any shape; a vector or a scalar where it is an argument
-        input       the gates of the id that is read, from the table `begin`
-        state       part `begin` of the state before
-        ngrams      what the n-grams of the last ids stand for (`ngrams.py`)
-        product     `value` [width, args[0].width] times args[0]
-        slice       args[0] from `begin` on
+        input       the input gates of the token id, from the table number `index`
+        state       part number `index` of the state before the step
+        ngrams      the n-gram features of the last token ids (`cells/ngram_features.py`)
+        product     the matrix `value` [width, args[0].width] times the vector args[0]
+        slice       the elements [offset : offset + width] of args[0]
     """
 
     op: str
     args: tuple[Node, ...]
-    width: int  #: numbers; 0 for a scalar
-    depends: int
+    width: int  #: number of elements; 0 for a scalar
+    depends_on: int  #: CONSTANT, TOKEN or STATE
     value: Any = None
-    begin: int = 0
+    index: int = 0  #: of an input table or a part of the state
+    offset: int = 0  #: of a slice
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A step of a whole network."""
+    """One step of a whole network."""
 
     logits: Node
-    states: tuple[Node, ...]  #: after the step, part by part, layer by layer
+    states: tuple[Node, ...]  #: the state after the step, part by part, layer by layer
 
 
-class Builder:
-    """Makes nodes, each once."""
+class GraphBuilder:
+    """Creates nodes. Equal descriptions give the same node."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, Node] = {}
+        self._nodes: dict[Any, Node] = {}
 
-    def leaf(self, op: str, width: int, number: int) -> Node:
-        """Return the node of an input, of n-grams, or of a part of the state."""
-        return self._node(op, width=width, depends=INPUT if op == "input" else STEP, begin=number)
+    def leaf(self, op: str, width: int, index: int) -> Node:
+        """Return the node of an input, of the n-gram features, or of a part of the state."""
+        return self._node(op, width=width, depends_on=TOKEN if op == "input" else STATE, index=index)
 
     def constant(self, value: Any) -> Node:
-        """Return the node of an array, or of a number."""
+        """Return the node of an array or a number, in float32."""
         array = np.asarray(value, dtype=np.float32)
         if array.ndim == 0:
             return self._node("constant", value=array, key=array.tobytes())
         width = len(array) if array.ndim == 1 else 0
-        key = (array.__array_interface__["data"][0], array.shape, array.strides)  # the node keeps it alive
+        key = (array.__array_interface__["data"][0], array.shape, array.strides)  # unique: the node keeps the array
         return self._node("constant", width=width, value=array, key=key)
 
     def product(self, matrix: Node, vector: Node) -> Node:
-        """Return the product of a constant [N, K] and a vector [K]."""
-        rows = matrix.value
-        if vector.depends == CONSTANT:
-            return self.constant(rows @ vector.value)
-        if vector.width != rows.shape[1]:
-            raise TraceError(f"a product of {rows.shape} and {vector.width}")
-        return self._node("product", (vector,), len(rows), vector.depends, rows, key=id(matrix))
+        """Return the product of a constant matrix [N, K] and a vector [K]."""
+        weights = matrix.value
+        if vector.depends_on == CONSTANT:
+            return self.constant(weights @ vector.value)
+        if vector.width != weights.shape[1]:
+            raise TraceError(f"a product of {weights.shape} and {vector.width}")
+        return self._node("product", (vector,), len(weights), vector.depends_on, weights, key=id(matrix))
 
-    def cut(self, node: Node, begin: int, width: int) -> Node:
-        """Return a part of a vector."""
+    def slice(self, node: Node, offset: int, width: int) -> Node:
+        """Return the elements [offset : offset + width] of a vector."""
         if node.op == "slice":
-            return self.cut(node.args[0], node.begin + begin, width)
+            return self.slice(node.args[0], node.offset + offset, width)
         if node.op == "constant":
-            return node if node.width == 0 else self.constant(node.value[begin : begin + width])
-        if (begin, width) == (0, node.width):
+            return node if node.width == 0 else self.constant(node.value[offset : offset + width])
+        if (offset, width) == (0, node.width):
             return node
-        return self._node("slice", (node,), width, node.depends, begin=begin)
+        return self._node("slice", (node,), width, node.depends_on, offset=offset)
 
     def apply(self, op: str, *args: Node) -> Node:
-        """Return a function of vectors of one width, or scalars."""
+        """Return an operator applied to vectors of equal width, or to vectors and scalars."""
         if len(args) != 1 + (op in BINARY):
             raise TraceError(f"{op} of {len(args)}")
-        if all(arg.depends == CONSTANT for arg in args):
+        if all(arg.depends_on == CONSTANT for arg in args):
             return self.constant(getattr(np, op)(*(arg.value for arg in args)))
         widths = {arg.width for arg in args if arg.width}
         if len(widths) != 1 or any(arg.op == "constant" and arg.value.ndim > 1 for arg in args):
             raise TraceError(f"{op} of widths {sorted(widths)}")
         if op == "add":
             terms = self._terms(args[0]) + self._terms(args[1])
-            early = [term for term in terms if term.depends < STEP]
-            if 1 < len(early) < len(terms):
-                return self._add([self._add(early), *(term for term in terms if term.depends == STEP)])
+            known_early = [term for term in terms if term.depends_on < STATE]
+            if 1 < len(known_early) < len(terms):
+                return self._sum([self._sum(known_early), *(term for term in terms if term.depends_on == STATE)])
         (width,) = widths
-        return self._node(op, args, width, max(arg.depends for arg in args))
+        return self._node(op, args, width, max(arg.depends_on for arg in args))
 
-    def _add(self, terms: list[Node]) -> Node:
+    def _sum(self, terms: list[Node]) -> Node:
+        """Return the sum of terms; constants come first, so that they are folded."""
         total = terms[0]
-        for term in sorted(terms[1:], key=lambda term: term.depends):  # constants are added to each other
+        for term in sorted(terms[1:], key=lambda term: term.depends_on):
             total = self.apply("add", total, term)
         return total
 
     def _terms(self, node: Node) -> list[Node]:
-        """Take a sum apart, or a part of one. A sum of inputs is left as it is."""
-        of, begin = (node.args[0], node.begin) if node.op == "slice" else (node, 0)
-        if of.op != "add" or of.depends < STEP:
+        """Return the terms of a sum, or of a slice of a sum. A sum that does not depend on the state is one term."""
+        base, offset = resolve_slice(node)
+        if base.op != "add" or base.depends_on < STATE:
             return [node]
-        return [part for arg in of.args for part in self._terms(self.cut(arg, begin, node.width))]
+        return [term for arg in base.args for term in self._terms(self.slice(arg, offset, node.width))]
 
     def _node(
         self,
         op: str,
         args: tuple[Node, ...] = (),
         width: int = 0,
-        depends: int = CONSTANT,
+        depends_on: int = CONSTANT,
         value: Any = None,
-        begin: int = 0,
+        index: int = 0,
+        offset: int = 0,
         key: Any = None,
     ) -> Node:
-        """Return the node of this description: the same one for the same."""
-        description = (op, tuple(id(arg) for arg in args), width, begin, key)
-        if description not in self._known:
-            self._known[description] = Node(op, args, width, depends, value, begin)
-        return self._known[description]
+        """Return the node of this description; `key` stands for the value, which cannot be compared cheaply."""
+        description = (op, tuple(id(arg) for arg in args), width, index, offset, key)
+        if description not in self._nodes:
+            self._nodes[description] = Node(op, args, width, depends_on, value, index, offset)
+        return self._nodes[description]
+
+
+def resolve_slice(node: Node) -> tuple[Node, int]:
+    """Return (the vector that a node is a slice of, the offset in it); any other node is returned with offset 0."""
+    return (node.args[0], node.offset) if node.op == "slice" else (node, 0)
+
+
+def reachable(roots: Iterable[Node]) -> list[Node]:
+    """Return all nodes that the roots depend on, and the roots, so that each node comes after its arguments."""
+    found: dict[Node, None] = {}
+
+    def visit(node: Node) -> None:
+        if node not in found:
+            for arg in node.args:
+                visit(arg)
+            found[node] = None
+
+    for root in roots:
+        visit(root)
+    return list(found)

@@ -1,9 +1,8 @@
-"""A step's elementwise operations as compiled loops, one between two products, made from the same trace.
+"""The numba back end: the elementwise operators between two products as one compiled loop.
 
-Where `program.py` has a NumPy call for each operation, and each is a walk through memory, here one loop over the units
-of a layer does all of them; a slice of H units is an offset. All numbers of a stream are in its buffer, at offsets that
-are known when the loop is compiled, so that the compiler can tell what does not overlap, and makes vector instructions
-of it:
+The NumPy back end makes a call for each operator, and each call is a pass through memory. Here one loop over the units
+of a layer computes all of them. A slice of H units is an offset. The offsets in the buffer are known when the loop is
+compiled, so the compiler can tell that nothing overlaps and generates vector instructions:
 
     def kernel(table, token_id, buffer):
         row = table[token_id]
@@ -12,38 +11,43 @@ of it:
             …
             buffer[j] = t9
 
-Of many streams each has its buffer, and the loops are run for one after the other in one call. The products stay with
-NumPy, whose threads read a matrix faster than one loop can (`compiled.py`). Wants numba:
+For many streams, each with its own buffer, one call runs the loops for one stream after the other. NumPy computes the
+products, because its threads read a matrix faster than one loop can.
 
-    pip install 'chargen[fast]'
+When tokens are drawn one after another, the loops at the end of a step, the draw, and the loops at the start of the
+next step are one call:
 
-A step with compiled loops (`kernel.py`) between its products, and the same from one draw to the next.
+    … ─▶ product ─▶ │ logits ─▶ draw a token id ─▶ its row ─▶ gates ─▶ h' │ ─▶ product ─▶ …
+                    └───────────────────── one call ──────────────────────┘
 
-From draw to draw the loops at a step's end, the draw and the loops at the next step's beginning are one call:
+The weights evict everything else from the cache at each step, so every Python call then has to load its own code and
+data from memory. Four calls fewer save 4 µs of 34 µs, of which the product takes 24 µs (GRU 1×384).
 
-    … ─▶ product ─▶ │ logits ─▶ draw an id ─▶ its row ─▶ gates ─▶ h' │ ─▶ product ─▶ …
-                    └────────────────────── a call ──────────────────┘
-
-The weights push everything else out of the cache once for each character, and every call of Python's then looks for its
-own code and data in memory: four calls less save 4 µs of 34, where the product takes 24 (GRU 1×384).
+This back end needs numba: pip install 'chargen[fast]'. It takes 0.5 s to import and is for long runs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from chargen.graph.graph import INPUT, Node, TraceError
-from chargen.graph.memory_plan import Copy, MemoryPlan, Product, whole
+from chargen.graph.graph import TOKEN, Node, TraceError, resolve_slice
+from chargen.graph.memory_plan import Copy, MemoryPlan, Product
 from chargen.graph.numpy_backend import Float, InputTable, NGramReader, SourceWriter, Step
 
 Kernel = Callable[..., Any]
+Draw = Callable[[Any], Any]  #: a random number → a token id, or [B] → [B], which the next draw overwrites
+Segment = list[Node] | Product | Copy  # consecutive operators, which are compiled, or one instruction for NumPy
+
 OPERATORS = {
     "add": "{} + {}",
     "subtract": "{} - {}",
@@ -52,87 +56,102 @@ OPERATORS = {
     "negative": "-{}",
     "maximum": "np.maximum({}, {})",
     "minimum": "np.minimum({}, {})",
-    "tanh": "tanh({})",  # our own, which becomes vector instructions
+    "tanh": "tanh({})",  # `jit.tanh`, which compiles to vector instructions
 }
-#: What changes no result by more than rounding. Not the rest of "fastmath": infinity and NaN are results too.
+# These flags change results by rounding only. The rest of "fastmath" assumes that infinity and NaN do not occur.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @lru_cache(maxsize=1)
 def numba_installed() -> bool:
-    """Tell whether numba is there."""
+    """Tell whether numba is installed."""
     return importlib.util.find_spec("numba") is not None
 
 
+@dataclass(frozen=True)
+class CompiledModel:
+    """What the compiled steps of all streams of a model share."""
+
+    plan: MemoryPlan
+    input_table: InputTable
+    kernels: Kernels
+
+
 class Kernels:
-    """The compiled loops of a network, each compiled when it is first asked for.
+    """The compiled kernels of a network, each compiled when it is first needed.
 
     Args:
-        plan: a step.
+        plan: one step of the network.
     """
 
     def __init__(self, plan: MemoryPlan) -> None:
         self._plan = plan
-        self._known: dict[Any, Kernel] = {}
+        self._kernels: dict[Any, Kernel] = {}
 
-    def loops(self, run: list[Node], many: bool = False) -> Kernel:
-        """Return the loops of a run of operations.
+    def elementwise(self, operators: list[Node], batched: bool = False) -> Kernel:
+        """Return the kernel of consecutive operators.
 
-        (table [V, R], id, buffer [size]) → None, or (table, ids [B], buffers [B, size]) → None.
-
-        Raises:
-            TraceError: an operation does not go unit by unit, or numba does not know it.
-        """
-        key = (tuple(run), many)
-        if key not in self._known:
-            lines = ["row = table[token_id]", *_Loops(self._plan, run).lines()]
-            if many:
-                lines = ["token_id, buffer = ids[lane], buffers[lane]", *lines]
-            self._known[key] = _compiled("table, ids, buffers" if many else "table, token_id, buffer", lines, many)
-        return self._known[key]
-
-    def draw(self, before: list[Node], after: list[Node], many: bool = False) -> Kernel:
-        """Return the loops of a run, a draw from the logits, and the loops of a run with the row of what was drawn.
-
-        (table, buffer, added, space, inverse, uniform) → id, the last four as `drawing.py` has them, or
-        (table, buffers, added, space, inverse, uniforms, ids) → None.
+        Its arguments are (table [V, R], token_id, buffer [size]), or (table, ids [B], buffers [B, size]) if it is
+        batched. It returns nothing.
 
         Raises:
-            TraceError: as above.
+            TraceError: If an operator is not elementwise over the units, or numba cannot compile it.
         """
-        key = (tuple(before), tuple(after), many)
-        if key not in self._known:
-            place, size = self._plan.place(self._plan.graph.logits), self._plan.graph.logits.width
+        key = (tuple(operators), batched)
+        if key not in self._kernels:
+            lines = ["row = table[token_id]", *_LoopWriter(self._plan, operators).lines()]
+            if batched:
+                lines = ["token_id, buffer = ids[b], buffers[b]", *lines]
+            arguments = "table, ids, buffers" if batched else "table, token_id, buffer"
+            self._kernels[key] = _compile_kernel(arguments, lines, batched)
+        return self._kernels[key]
+
+    def draw(self, before: list[Node], after: list[Node], batched: bool = False) -> Kernel:
+        """Return the kernel of operators, a draw from the logits, and operators that use the row of the drawn id.
+
+        Its arguments are (table, buffer, added, cumulative, inverse_temperature, uniform), and it returns the token
+        id; see `draw_one` for the last four. If it is batched, they are (table, buffers, added, cumulative,
+        inverse_temperature, uniforms [B], ids [B]), and it writes to `ids`.
+
+        Raises:
+            TraceError: As `elementwise`.
+        """
+        key = (tuple(before), tuple(after), batched)
+        if key not in self._kernels:
+            start, size = self._plan.offset(self._plan.graph.logits), self._plan.graph.logits.width
+            logits = f"buffer[{start} : {start + size}]"
             lines = [
-                *_Loops(self._plan, before).lines(),
-                f"token_id = draw_one(buffer[{place} : {place + size}], added, space, inverse, uniform)",
+                *_LoopWriter(self._plan, before).lines(),
+                f"token_id = draw_one({logits}, added, cumulative, inverse_temperature, uniform)",
                 "row = table[token_id]",
-                *_Loops(self._plan, after).lines(),
+                *_LoopWriter(self._plan, after).lines(),
             ]
-            arguments = "table, buffer, added, space, inverse, uniform"
-            if many:
-                lines = ["buffer, uniform = buffers[lane], uniforms[lane]", *lines, "ids[lane] = token_id"]
-                arguments = "table, buffers, added, space, inverse, uniforms, ids"
-            self._known[key] = _compiled(arguments, lines if many else [*lines, "return token_id"], many)
-        return self._known[key]
+            if batched:
+                lines = ["buffer, uniform = buffers[b], uniforms[b]", *lines, "ids[b] = token_id"]
+                arguments = "table, buffers, added, cumulative, inverse_temperature, uniforms, ids"
+            else:
+                lines = [*lines, "return token_id"]
+                arguments = "table, buffer, added, cumulative, inverse_temperature, uniform"
+            self._kernels[key] = _compile_kernel(arguments, lines, batched)
+        return self._kernels[key]
 
 
-def _compiled(arguments: str, lines: list[str], many: bool) -> Kernel:
-    """Compile a kernel of a stream's buffer, or of those of many, or take it from numba's cache (`jit.py`).
+def _compile_kernel(arguments: str, lines: list[str], batched: bool) -> Kernel:
+    """Compile a kernel, or load it from numba's cache on disk (`jit.py`).
 
-    The cache tells functions apart by their names and code, but not by the numbers in it: so the name has its hash.
+    The cache tells functions apart by name and code but not by the numbers in the code, so the name has their hash.
     """
-    from chargen.graph.numba_draw import draw_one
     from chargen.jit import NumbaError, float32, float64, int64, njit, tanh
 
     types = {"table": float32[:, ::1], "token_id": int64, "ids": int64[::1], "buffer": float32[::1]}
-    types |= {"buffers": float32[:, ::1], "added": float64[::1], "space": float64[::1], "inverse": float64}
-    types |= {"uniform": float64, "uniforms": float64[::1]}
-    head = f"def kernel({arguments}):\n" + many * "    for lane in range(buffers.shape[0]):\n"
-    source = head + "".join(f"{(1 + many) * '    '}{line}\n" for line in lines)
+    types |= {"buffers": float32[:, ::1], "added": float64[::1], "cumulative": float64[::1]}
+    types |= {"inverse_temperature": float64, "uniform": float64, "uniforms": float64[::1]}
+    head = f"def kernel({arguments}):\n" + batched * "    for b in range(buffers.shape[0]):\n"
+    source = head + "".join(f"{(1 + batched) * '    '}{line}\n" for line in lines)
     name = f"kernel_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
-    names: dict[str, Any] = {"np": np, "tanh": tanh, "draw_one": draw_one, "float32": np.float32, "__name__": __name__}
-    exec(compile(source.replace("kernel", name, 1), __file__, "exec"), names)  # made of a trace, of no model's file
+    names: dict[str, Any] = {"np": np, "tanh": tanh, "draw_one": compile_draw_one(), "float32": np.float32}
+    names["__name__"] = __name__
+    exec(compile(source.replace("kernel", name, 1), __file__, "exec"), names)  # from a trace, not from a model file
     signature = tuple(types[argument] for argument in arguments.split(", "))
     try:
         kernel: Kernel = njit(signature, fastmath=FASTMATH, error_model="numpy", cache=True)(names[name])
@@ -141,147 +160,179 @@ def _compiled(arguments: str, lines: list[str], many: bool) -> Kernel:
     return kernel
 
 
-class _Loops:
-    """Writes the loops of a run."""
+def draw_one(logits: Any, added: Any, cumulative: Any, inverse_temperature: float, uniform: float) -> int:
+    """Draw a token id with probability softmax((logits + added) · inverse_temperature).
 
-    def __init__(self, plan: MemoryPlan, run: list[Node]) -> None:
-        self._plan, self._run = plan, run
+    It is the draw of `sampling/logits_rules.py` as one loop instead of eight NumPy calls: in float64, in the order of
+    NumPy's `cumsum`. The same `uniform` draws the same id, except for differences in the last bit of exp.
+
+    Args:
+        logits: float32, [V].
+        added: is added to the logits, float64, [V]; -inf forbids an id. At least one id must be allowed.
+        cumulative: float64, [V]; holds the cumulative sum of exp afterwards.
+        inverse_temperature: 1 / temperature, above 0.
+        uniform: a random number in [0, 1).
+    """
+    V = logits.shape[0]
+    largest = -np.inf
+    for i in range(V):
+        largest = max(largest, logits[i] + added[i])
+    total = 0.0
+    for i in range(V):
+        total += math.exp((logits[i] + added[i] - largest) * inverse_temperature)
+        cumulative[i] = total
+    threshold = uniform * total
+    for i in range(V):
+        if cumulative[i] > threshold:
+            return i
+    return int(V - 1)
+
+
+@lru_cache(maxsize=1)
+def compile_draw_one() -> Kernel:
+    """Return `draw_one` compiled, or loaded from numba's cache on disk."""
+    from chargen.jit import float32, float64, int64, njit
+
+    signature = int64(float32[::1], float64[::1], float64[::1], float64, float64)
+    kernel: Kernel = njit(signature, error_model="numpy", cache=True)(draw_one)
+    return kernel
+
+
+class _LoopWriter:
+    """Generates the loops of consecutive operators."""
+
+    def __init__(self, plan: MemoryPlan, operators: list[Node]) -> None:
+        self._plan, self._operators = plan, operators
         self._lines: list[str] = []
-        self._group: list[Node] = []
-        ends = np.cumsum([0, *(node.width for node in plan.rows)]).tolist()
-        self._rows = dict(zip(plan.rows, ends, strict=False))
-        nodes = [step for step in plan.steps if isinstance(step, Node)]
-        self._readers = {node: [n for n in nodes if any(whole(arg)[0] is node for arg in n.args)] for node in run}
-        # what a product reads, what is copied, and the state: places that are read by more than these loops
-        self._read_later = {plan.place(plan.graph.logits), *plan.states}
-        for step in plan.steps:
-            if isinstance(step, Product):
-                self._read_later.update(range(step.operand, step.operand + step.matrix.shape[1]))
-            elif isinstance(step, Copy):
-                self._read_later.add(step.begin)
+        self._group: list[Node] = []  # the operators of the current loop
+        starts = np.cumsum([0, *(node.width for node in plan.token_nodes)]).tolist()
+        self._row_offsets = dict(zip(plan.token_nodes, starts, strict=False))
+        nodes = [node for node in plan.instructions if isinstance(node, Node)]
+        self._readers = {
+            node: [reader for reader in nodes if any(resolve_slice(arg)[0] is node for arg in reader.args)]
+            for node in operators
+        }
+        # Offsets that products, copies or later steps read: their values must be written to the buffer.
+        self._read_elsewhere = {plan.offset(plan.graph.logits), *plan.state_offsets}
+        for instruction in plan.instructions:
+            if isinstance(instruction, Product):
+                end = instruction.operand + instruction.matrix.shape[1]
+                self._read_elsewhere.update(range(instruction.operand, end))
+            elif isinstance(instruction, Copy):
+                self._read_elsewhere.add(instruction.source)
 
     def lines(self) -> list[str]:
-        """Return the source: a loop over the units, and others for vectors of other lengths (the logits)."""
+        """Return the source: a loop over the units, and one for vectors of another length (the logits)."""
         H = self._plan.hidden_size
-        for length, group in groupby(self._run, lambda node: node.width if node.width % H else H):
+        for length, group in groupby(self._operators, lambda node: node.width if node.width % H else H):
             self._group = list(group)
             self._lines.append(f"for j in range({length}):")
             for node in self._group:
-                self._operation(node, length)
+                self._add_operator(node, length)
         return self._lines
 
-    def _operation(self, node: Node, length: int) -> None:
-        place = self._plan.place(node)
-        stored = place in self._read_later or not all(reader in self._group for reader in self._readers[node])
+    def _add_operator(self, node: Node, length: int) -> None:
+        offset = self._plan.offset(node)
+        is_stored = offset in self._read_elsewhere or not all(reader in self._group for reader in self._readers[node])
         for block in range(0, node.width, length):
             args = [self._argument(arg, block, length) for arg in node.args]
             value = OPERATORS[node.op].format(*args) if node.op in OPERATORS else f"np.{node.op}({args[0]})"
             self._lines.append(f"    {self._local(node, block)} = {value}")
-            if stored:
-                self._lines.append(f"    buffer[{place + block} + j] = {self._local(node, block)}")
+            if is_stored:
+                self._lines.append(f"    buffer[{offset + block} + j] = {self._local(node, block)}")
 
     def _argument(self, arg: Node, block: int, length: int) -> str:
         if not arg.width:
             return f"float32({float(arg.value)!r})"
-        if arg.depends == INPUT:
-            return f"row[{self._rows[arg] + block} + j]"
-        base, begin = whole(arg)
+        if arg.depends_on == TOKEN:
+            return f"row[{self._row_offsets[arg] + block} + j]"
+        base, offset = resolve_slice(arg)
         if base not in self._group:
-            return f"buffer[{self._plan.place(arg) + block} + j]"
-        if (begin + block) % length:
-            raise TraceError("a part that is no whole number of units")
-        return self._local(base, begin + block)
+            return f"buffer[{self._plan.offset(arg) + block} + j]"
+        if (offset + block) % length:
+            raise TraceError("a slice that does not start at a multiple of the loop's length")
+        return self._local(base, offset + block)
 
     def _local(self, node: Node, block: int) -> str:
-        return f"t{self._run.index(node)}_{block}"
+        return f"t{self._operators.index(node)}_{block}"
 
 
-Part = list[Node] | Product | Copy  #: of a step: a run of operations that are compiled, or what NumPy does
-Draw = Callable[[Any], Any]  #: a random number → an id, or [B] → [B], which the next draw writes over
-
-
-def compiled_step(
-    plan: MemoryPlan,
-    buffer: Float,
-    rows: InputTable,
-    kernels: Kernels,
-    split_products: bool = False,
-    reader: NGramReader | None = None,
+def build_compiled_step(
+    model: CompiledModel, buffer: Float, split_products: bool = False, reader: NGramReader | None = None
 ) -> Step:
-    """Return a step of a stream, as `numpy_step` does, or of many: ids [B] → logits [B, V].
+    """Return the step function of a single stream, as `build_numpy_step` does, or of many: ids [B] → logits [B, V].
 
     Raises:
-        TraceError: the loops cannot be compiled.
+        TraceError: If the loops cannot be compiled.
     """
-    writer = _writer(plan, buffer, rows, split_products)
-    writer.line("ids[:] = given" if buffer.ndim > 1 else "ids = given")
-    writer.read(reader, "ids")
-    _write(writer, kernels, _parts(plan), buffer.ndim > 1)
-    return writer.finish(writer.logits())
+    writer, batched = _new_writer(model, buffer, split_products), buffer.ndim > 1
+    writer.add_line("ids[:] = token_ids" if batched else "ids = token_ids")
+    writer.add_ngram_reader(reader, "ids")
+    _add_segments(writer, model.kernels, _segments(model.plan), batched)
+    return writer.build("token_ids", writer.logits())
 
 
-def compiled_draw(
-    plan: MemoryPlan,
+def build_compiled_draw(
+    model: CompiledModel,
     buffer: Float,
-    rows: InputTable,
-    kernels: Kernels,
-    added: Any,
-    inverse: float,
+    added: NDArray[np.float64],
+    inverse_temperature: float,
     split_products: bool = False,
     reader: NGramReader | None = None,
 ) -> Draw:
-    """Return what draws an id by a random number and reads it, or B ids by B numbers.
+    """Return a function that draws a token id by a random number and reads it, or B ids by B numbers.
 
     Args:
-        reader: of n-grams, where there are any.
-        added, inverse: to the logits, and 1 / temperature: see `drawing.py`.
+        model: the network.
+        buffer: of a single stream or of many.
+        added, inverse_temperature: see `draw_one`.
+        split_products: compute large products in parts, each on one thread.
+        reader: of the n-gram features, if there are any.
 
     Raises:
-        TraceError: as above.
+        TraceError: If the loops cannot be compiled.
     """
-    parts, many = _parts(plan), buffer.ndim > 1
+    plan, segments, batched = model.plan, _segments(model.plan), buffer.ndim > 1
     before: list[Node] = []
-    # From the last product to the logits is left to the next draw. After a step it is done a second time, so nothing of
-    # the state may be among it.
-    if isinstance(parts[-1], list) and not any(plan.place(node) in plan.states for node in parts[-1]):
-        before = parts.pop()  # type: ignore[assignment]
-    after: list[Node] = parts.pop(0) if isinstance(parts[0], list) else []  # type: ignore[assignment]
-    writer = _writer(plan, buffer, rows, split_products)
-    if many:
-        writer.line("draw(table, buffer, added, space, inverse, given, ids)")
-    else:
-        writer.line("ids = draw(table, buffer, added, space, inverse, given)")
-    space = np.zeros(plan.graph.logits.width)
-    writer.names |= {"draw": kernels.draw(before, after, many), "added": added, "space": space, "inverse": inverse}
-    writer.read(reader, "ids")
-    _write(writer, kernels, parts, many)
-    return writer.finish("ids")
+    # The operators between the last product and the logits are left to the next draw. After a plain step they are
+    # computed twice, so none of them may write the state.
+    if isinstance(segments[-1], list) and not any(plan.offset(node) in plan.state_offsets for node in segments[-1]):
+        before = segments.pop()  # type: ignore[assignment]
+    after: list[Node] = segments.pop(0) if isinstance(segments[0], list) else []  # type: ignore[assignment]
+    writer = _new_writer(model, buffer, split_products)
+    writer.names |= {"draw": model.kernels.draw(before, after, batched), "added": added}
+    writer.names |= {"cumulative": np.zeros(plan.graph.logits.width), "inverse_temperature": inverse_temperature}
+    arguments = "table, buffer, added, cumulative, inverse_temperature, uniform"
+    writer.add_line(f"draw({arguments}, ids)" if batched else f"ids = draw({arguments})")
+    writer.add_ngram_reader(reader, "ids")
+    _add_segments(writer, model.kernels, segments, batched)
+    return writer.build("uniform", "ids")
 
 
-def _writer(plan: MemoryPlan, buffer: Float, rows: InputTable, split_products: bool) -> SourceWriter:
-    writer = SourceWriter(plan, buffer, split_products)
-    writer.names |= {"table": rows.table, "buffer": buffer}
+def _new_writer(model: CompiledModel, buffer: Float, split_products: bool) -> SourceWriter:
+    writer = SourceWriter(model.plan, buffer, split_products)
+    writer.names |= {"table": model.input_table.table, "buffer": buffer}
     if buffer.ndim > 1:
         writer.names["ids"] = np.zeros(len(buffer), dtype=np.int64)
     return writer
 
 
-def _write(writer: SourceWriter, kernels: Kernels, parts: Sequence[Part], many: bool) -> None:
-    for number, part in enumerate(parts):
-        if isinstance(part, list):
-            writer.names[f"k{number}"] = kernels.loops(part, many)
-            writer.line(f"k{number}(table, ids, buffer)")
+def _add_segments(writer: SourceWriter, kernels: Kernels, segments: Sequence[Segment], batched: bool) -> None:
+    for number, segment in enumerate(segments):
+        if isinstance(segment, list):
+            writer.names[f"k{number}"] = kernels.elementwise(segment, batched)
+            writer.add_line(f"k{number}(table, ids, buffer)")
         else:
-            writer.steps([part])
+            writer.add_instructions([segment])
 
 
-def _parts(plan: MemoryPlan) -> list[Part]:
-    parts: list[Part] = []
-    for step in plan.steps:
-        if not isinstance(step, Node):
-            parts.append(step)
-        elif parts and isinstance(parts[-1], list):
-            parts[-1].append(step)
+def _segments(plan: MemoryPlan) -> list[Segment]:
+    segments: list[Segment] = []
+    for instruction in plan.instructions:
+        if not isinstance(instruction, Node):
+            segments.append(instruction)
+        elif segments and isinstance(segments[-1], list):
+            segments[-1].append(instruction)
         else:
-            parts.append([step])
-    return parts
+            segments.append([instruction])
+    return segments

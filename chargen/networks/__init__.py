@@ -1,1 +1,1 @@
-"""Networks of torch: embedding → recurrent layers → head. They know no text, no file and no screen."""
+"""Networks in torch: embedding → recurrent layers → head. They use no text, no files and no screen."""

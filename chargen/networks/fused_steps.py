@@ -1,11 +1,11 @@
-"""Reading without learning: a layer's steps in place, nothing kept for a gradient; the fast path of scoring on a CPU.
+"""Layers without gradients: steps that write in place and store nothing; the fast path of scoring on a CPU.
 
-What the input decides of the gates is a table with a row for each of the V characters, made once. Each step then is a
-look-up, a product that adds to what was looked up, and a few passes over [B, H] that stay in the cache. tanh x is
-2σ(2x) − 1, the inner factor in the weights: the library's σ is several times as fast as its tanh.
+The input gates of the first layer are a table with one row for each of the V token ids, computed once. Each step is
+then a lookup, a product that is added to it, and a few passes over [B, H] that stay in the cache. tanh x is computed as
+2σ(2x) − 1, with the inner factor 2 in the weights, because the library's σ is several times as fast as its tanh.
 
-With 128 lanes a step has nine tenths of the speed of the machine's large products, on one thread. Threads that share a
-product wait for each other at its end, so each is given lanes of its own instead (`engine/torch_engine.py`).
+With a batch size of 128, a step on one thread reaches nine tenths of the speed of the machine's large products. Threads
+that share a product wait for each other at its end, so each thread gets batches of its own instead (`TorchEngine.map`).
 """
 
 from __future__ import annotations
@@ -15,38 +15,39 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from chargen.cells.network_state import NetworkState
 from chargen.networks.layers import Params, State
-from chargen.networks.network import Network, NetworkState
+from chargen.networks.network import Network
 
 MINUS_ONE = torch.tensor(-1.0)
 
 
 class FusedStep(ABC):
-    """One cell's steps in place; the equations are the cell's own (`cells/`)."""
+    """One step of a cell, in place; the equations are those of the cell (`cells/`)."""
 
     @abstractmethod
     def __init__(self, params: Params) -> None: ...
 
     @abstractmethod
     def split(self, gates: Tensor) -> tuple[Tensor, ...]:
-        """Return the input's part of the gates, [..., X·H], in the pieces and scales that a step wants."""
+        """Return the input gates, [..., X·H], in the pieces and with the factors that `step` needs."""
 
     @abstractmethod
     def step(self, x: list[Tensor], state: State, spare: Tensor, out: Tensor) -> State:
-        """Do one step.
+        """Compute one step.
 
         Args:
-            x: the pieces for this step, each [B, ·], to be overwritten.
-            state: the state before; all parts but the first may be overwritten.
-            spare: room, [B, H].
-            out: where the output goes, [B, H].
+            x: the pieces of `split` for this step, each [B, ·]; they are overwritten.
+            state: the state before; all parts except the first may be overwritten.
+            spare: a buffer, [B, H].
+            out: receives the output, [B, H].
 
         Returns:
             The state after; its first part is `out`.
         """
 
 
-class RNNSteps(FusedStep):
+class FusedRNN(FusedStep):
     """The plain recurrent network: one product, one σ."""
 
     def __init__(self, params: Params) -> None:
@@ -60,8 +61,8 @@ class RNNSteps(FusedStep):
         return (out,)
 
 
-class GRUSteps(FusedStep):
-    """The GRU: r and z in one piece, n in another, whose product r scales."""
+class FusedGRU(FusedStep):
+    """The GRU: r and z in one piece; n in another, because r scales its product."""
 
     def __init__(self, params: Params) -> None:
         weight, bias = params["weight_hh"], params["bias_hh"]
@@ -81,13 +82,13 @@ class GRUSteps(FusedStep):
         return (out,)
 
 
-class MGRUSteps(FusedStep):
-    """The multiplicative gated unit: z and n in one piece; the other, s, is ready in the table."""
+class FusedMGRU(FusedStep):
+    """The multiplicative gated unit: z and n in one piece; s in another, which the table has complete."""
 
     def __init__(self, params: Params) -> None:
         weight, bias = params["weight_hh"], params["bias_hh"]
         self._H = H = weight.shape[1]
-        self._scale = torch.cat([weight.new_ones(H), weight.new_full((H,), 2.0)])  # of z, n
+        self._scale = torch.cat([weight.new_ones(H), weight.new_full((H,), 2.0)])  # the factors of z and n
         self._weight, self._bias = (weight.t() * self._scale).contiguous(), bias
 
     def split(self, gates: Tensor) -> tuple[Tensor, ...]:
@@ -102,14 +103,14 @@ class MGRUSteps(FusedStep):
         return (out,)
 
 
-class LSTMSteps(FusedStep):
+class FusedLSTM(FusedStep):
     """The LSTM: all gates in one piece, one σ over all of them."""
 
     def __init__(self, params: Params) -> None:
         weight, bias = params["weight_hh"], params["bias_hh"]
         self._H = H = weight.shape[1]
         self._scale = weight.new_ones(4 * H)
-        self._scale[2 * H : 3 * H] = 2.0  # of g
+        self._scale[2 * H : 3 * H] = 2.0  # the factor of g
         self._weight, self._bias = (weight.t() * self._scale).contiguous(), bias
 
     def split(self, gates: Tensor) -> tuple[Tensor, ...]:
@@ -123,55 +124,57 @@ class LSTMSteps(FusedStep):
         return out, c
 
 
-STEPS: dict[str, type[FusedStep]] = {"rnn": RNNSteps, "gru": GRUSteps, "mgru": MGRUSteps, "lstm": LSTMSteps}
+FUSED_STEPS: dict[str, type[FusedStep]] = {"rnn": FusedRNN, "gru": FusedGRU, "mgru": FusedMGRU, "lstm": FusedLSTM}
 
 
-class Forward:
-    """A network whose weights no longer change, made ready to be read with.
+class FusedNetwork:
+    """A network with frozen weights that runs its layers in fused steps.
 
     Args:
-        network: with a cell of STEPS, on a CPU, in float32; the weights are copied where another layout is faster.
+        network: has a cell of FUSED_STEPS, is on a CPU, in float32. Weights are copied where another layout is faster.
     """
 
     def __init__(self, network: Network) -> None:
-        self._network, self._depth, self._cell = network, network.config.num_layers, network.cell
+        self._network, self._cell = network, network.cell
+        self._num_layers = network.config.num_layers  # of each network of the ensemble
         self._params = [network.layer(index) for index in range(network.config.total_layers)]
-        self._steps = [STEPS[network.config.cell](params) for params in self._params]
+        self._steps = [FUSED_STEPS[network.config.cell](params) for params in self._params]
         embedding = network.weight("embedding.weight")
         self._tables = [
             steps.split(self._cell.input_gates(params, embedding))
-            for params, steps in list(zip(self._params, self._steps, strict=True))[:: self._depth]
+            for params, steps in list(zip(self._params, self._steps, strict=True))[:: self._num_layers]
         ]
 
-    def read(self, ids: Tensor, state: NetworkState) -> tuple[list[Tensor], NetworkState]:
-        """Run the layers of every member over ids [T, B]: → (what its head reads, [T, B, H] each, the state after)."""
+    def run_layers(self, ids: Tensor, state: NetworkState) -> tuple[list[Tensor], NetworkState]:
+        """Run the layers over ids [T, B], as `Network.run_layers` does."""
         tops, after = [], []
-        for member, table in enumerate(self._tables):
+        for number, table in enumerate(self._tables):
             outputs = torch.empty(0)
-            for level in range(self._depth):
-                layer = member * self._depth + level
+            for level in range(self._num_layers):
+                layer = number * self._num_layers + level
                 steps = self._steps[layer]
-                # [T, B, ·] the gates of this window, or rows of the table
+                # the gates of this window, [T, B, ·], or of all token ids, [V, ·]
                 pieces = steps.split(self._cell.input_gates(self._params[layer], outputs)) if level else table
-                outputs, new = _walk(steps, pieces, None if level else ids, ids.shape, state[layer])
-                after.append(new)
+                outputs, layer_state = _run_layer(steps, pieces, None if level else ids, ids.shape, state.layers[layer])
+                after.append(layer_state)
             tops.append(outputs)
-        self._network.read_ngrams(ids, state, tops, after)
-        return tops, tuple(after)
+        features, history = self._network.ngram_features(ids, state.ngram_history)
+        return tops + features, NetworkState(tuple(after), history)
 
 
-def _walk(
+def _run_layer(
     steps: FusedStep, pieces: tuple[Tensor, ...], ids: Tensor | None, shape: torch.Size, state: State
 ) -> tuple[Tensor, State]:
-    (T, B), H = shape, state[0].shape[1]
+    T, B = shape
+    H = state[0].shape[1]
     outputs, spare = state[0].new_empty(T, B, H), state[0].new_empty(B, H)
-    room = [piece.new_empty(B, piece.shape[-1]) for piece in pieces]
-    state = (state[0], *(part.clone() for part in state[1:]))  # the caller's is a value
+    buffers = [piece.new_empty(B, piece.shape[-1]) for piece in pieces]
+    state = (state[0], *(part.clone() for part in state[1:]))  # a state is a value: do not overwrite the caller's
     for t in range(T):
-        for piece, here in zip(pieces, room, strict=True):
+        for piece, buffer in zip(pieces, buffers, strict=True):
             if ids is None:
-                here.copy_(piece[t])
+                buffer.copy_(piece[t])
             else:
-                torch.index_select(piece, 0, ids[t], out=here)
-        state = steps.step(room, state, spare, outputs[t])
+                torch.index_select(piece, 0, ids[t], out=buffer)
+        state = steps.step(buffers, state, spare, outputs[t])
     return outputs, (state[0].clone(), *state[1:])

@@ -1,13 +1,15 @@
-"""The ways to run one recurrent layer over a window, all of them the same function of the same parameters.
+"""Layer back ends: functions that run one recurrent layer over a window.
 
-    equations   the cell's own step in a loop, gradients by autograd: any cell, any device, slow; the reference
-    bptt        the hand-written back-propagation through time (`nets/bptt/`): the fastest on a CPU
-    jit         the same with compiled passes (`nets/jit/`): faster still, where the package for it is installed
-    fused       the library's whole-sequence kernel (cuDNN on a GPU)
-    one_step    its kernel for a window of one, without a gradient: what writing on a GPU is made of
+All of them compute the same function of the same parameters:
 
-A path takes the layer's input as `Dense` values or as a `Lookup` (ids into a table). Of a lookup the first two compute
-the input gates once a table row, instead of once a character: V products where the window has T·B.
+    run_equations    the cell's own step in a loop, gradients by autograd: any cell, any device, slow; the reference
+    bptt             hand-written back-propagation through time (`kernels/`): the fastest without numba on a CPU
+    numba            the same with compiled passes: faster still, where numba is installed
+    fused            the library's kernel for a whole sequence (cuDNN on a GPU)
+    single_step      the library's kernel for one step, without a gradient: for generating text on a GPU
+
+A back end takes the layer's input as `Dense` values or as a `Lookup` (token ids into a table). For a lookup, the first
+three compute the input gates once for each row of the table instead of once for each token: V products instead of T·B.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.cells import Cell
-from chargen.networks.kernels import worth_it
+from chargen.networks.kernels import use_numba
 from chargen.networks.kernels.gru import GRUFunction
 from chargen.networks.kernels.lstm import LSTMFunction
 from chargen.networks.kernels.mgru import MGRUFunction
@@ -34,74 +36,76 @@ State = tuple[Tensor, ...]  #: the parts of a layer's state, each [B, H]
 
 @dataclass(frozen=True)
 class Dense:
-    """Inputs as they are: [T, B, I]."""
+    """A layer's input as values, [T, B, I]."""
 
     x: Tensor
 
     def values(self) -> Tensor:
+        """Return the input, [T, B, I]."""
         return self.x
 
-    def gates(self, cell: Cell, params: Params) -> Tensor:
-        """Return the input's part of the gates, [T, B, X·H]."""
+    def input_gates(self, cell: Cell, params: Params) -> Tensor:
+        """Return the input gates, [T, B, X·H]."""
         return F.linear(self.x, params["weight_ih"], params["bias_ih"])
 
-    def rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
-        """Return the same as rows [T·B, X·H], and which of them stands where, [T, B]."""
+    def input_gate_rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
+        """Return (the input gates as rows [T·B, X·H], the row of each step and stream [T, B])."""
         T, B = self.x.shape[:2]
-        return self.gates(cell, params).flatten(0, 1), torch.arange(T * B).view(T, B)
+        return self.input_gates(cell, params).flatten(0, 1), torch.arange(T * B).view(T, B)
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """Inputs as rows of a table: ids [T, B] into table [V, I]."""
+    """A layer's input as token ids, [T, B], into the rows of a table, [V, I]."""
 
     ids: Tensor
     table: Tensor
 
     def values(self) -> Tensor:
+        """Return the input, [T, B, I]."""
         return F.embedding(self.ids, self.table)
 
-    def gates(self, cell: Cell, params: Params) -> Tensor:
-        """Return the input's part of the gates, [T, B, X·H]."""
+    def input_gates(self, cell: Cell, params: Params) -> Tensor:
+        """Return the input gates, [T, B, X·H]."""
         if self.table.shape[0] > self.ids.numel():
-            return Dense(self.values()).gates(cell, params)
+            return Dense(self.values()).input_gates(cell, params)
         return F.embedding(self.ids, cell.input_gates(params, self.table))
 
-    def rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
-        """Return the same as rows [V, X·H], and which of them stands where, [T, B]."""
+    def input_gate_rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
+        """Return (the input gates as rows [V, X·H], the row of each step and stream [T, B])."""
         if self.table.shape[0] > self.ids.numel():
-            return Dense(self.values()).rows(cell, params)
+            return Dense(self.values()).input_gate_rows(cell, params)
         return cell.input_gates(params, self.table), self.ids.contiguous()
 
 
 LayerBackend = Callable[[Cell, Params, Dense | Lookup, State], tuple[Tensor, State]]
 
 
-def equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
-    """Run the cell's step at every time: → (outputs [T, B, H], the state after the last)."""
+def run_equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
+    """Run the cell's equations at every step: → (outputs [T, B, H], the state after the last)."""
     outputs = []
-    for x_gates in inputs.gates(cell, params).unbind(0):
+    for x_gates in inputs.input_gates(cell, params).unbind(0):
         state = cell.step(torch, params, x_gates, state)
         outputs.append(state[0])
     return torch.stack(outputs), state
 
 
 _FUNCTIONS = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction, "mgru": MGRUFunction}
-_KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+_SEQUENCE_KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
 _STEP_KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh_cell, "lstm": torch.lstm_cell, "gru": torch.gru_cell}
-JIT = ("gru", "mgru")  #: cells whose passes are compiled
-MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}  #: of the cells that the library has
-ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  #: in which the kernels take parameters
+NUMBA_CELLS = ("gru", "mgru")  #: cells with compiled passes
+MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}  #: torch's modules, for the cells that it has
+ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  #: the order in which the kernels take parameters
 
 
 @lru_cache
-def bptt(name: str) -> LayerBackend:
-    """Return the path by hand-written gradient for a cell that has one."""
+def bptt_backend(name: str) -> LayerBackend:
+    """Return the back end with the hand-written gradient of a cell."""
     function = _FUNCTIONS[name]
 
     def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
         outputs, *state_after = function.apply(  # type: ignore[no-untyped-call]
-            inputs.gates(cell, params), *state, params["weight_hh"], params["bias_hh"]
+            inputs.input_gates(cell, params), *state, params["weight_hh"], params["bias_hh"]
         )
         return outputs, tuple(state_after)
 
@@ -109,13 +113,13 @@ def bptt(name: str) -> LayerBackend:
 
 
 @lru_cache
-def jit(name: str) -> LayerBackend:
-    """Return the path by hand-written gradient with compiled passes, for float32, for a cell that has them.
+def numba_backend(name: str) -> LayerBackend:
+    """Return the back end with compiled passes of a cell of NUMBA_CELLS; other dtypes than float32 use the plain one.
 
     Raises:
-        ImportError: the package that compiles them is not installed.
+        ImportError: If numba is not installed.
     """
-    plain = bptt(name)
+    plain = bptt_backend(name)
     if name == "mgru":
         from chargen.networks.kernels.mgru_numba import MGRUFunction as Function
     else:
@@ -125,16 +129,16 @@ def jit(name: str) -> LayerBackend:
         if params["weight_hh"].dtype != torch.float32:
             return plain(cell, params, inputs, state)
         outputs, *state_after = Function.apply(  # type: ignore[no-untyped-call]
-            *inputs.rows(cell, params), *state, params["weight_hh"], params["bias_hh"]
+            *inputs.input_gate_rows(cell, params), *state, params["weight_hh"], params["bias_hh"]
         )
         return outputs, tuple(state_after)
 
     return run
 
 
-def fused(name: str) -> LayerBackend:
-    """Return the path by the library's kernel for a cell that has one."""
-    kernel = _KERNELS[name]
+def fused_backend(name: str) -> LayerBackend:
+    """Return the back end with the library's kernel for a whole sequence, for a cell of MODULES."""
+    kernel = _SEQUENCE_KERNELS[name]
 
     def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
         weights = [params[key] for key in ORDER]
@@ -147,11 +151,11 @@ def fused(name: str) -> LayerBackend:
     return run
 
 
-def one_step(name: str) -> LayerBackend:
-    """Return the path for windows of one step with the fewest kernels: the library's, of a cell that has one."""
+def single_step_backend(name: str) -> LayerBackend:
+    """Return the back end with the fewest kernels for one step; the cell's equations if the library has none."""
     kernel = _STEP_KERNELS.get(name)
     if kernel is None:
-        return equations
+        return run_equations
 
     def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
         after = kernel(inputs.values()[0], state if name == "lstm" else state[0], *[params[key] for key in ORDER])
@@ -161,28 +165,28 @@ def one_step(name: str) -> LayerBackend:
     return run
 
 
-def packed(name: str, params: Params) -> Params:
-    """Return a layer's parameters laid end to end in one piece of memory, as the library's own module has them.
+def pack_params(name: str, params: Params) -> Params:
+    """Return a copy of a layer's parameters in one contiguous piece of memory, as torch's own module has them.
 
-    cuDNN wants them so; else it copies all of them at every call.
+    cuDNN needs them in this form; otherwise it copies all of them at every call.
     """
     if name not in MODULES:
         return params
     weight = params["weight_ih"]
     module = MODULES[name](weight.shape[1], params["weight_hh"].shape[1], device=weight.device, dtype=weight.dtype)
-    owned = {key: module.get_parameter(f"{key}_l0") for key in ORDER}
+    parameters = {key: module.get_parameter(f"{key}_l0") for key in ORDER}
     with torch.no_grad():
-        for key, parameter in owned.items():
+        for key, parameter in parameters.items():
             parameter.copy_(params[key])
-    return owned
+    return parameters
 
 
 def choose_backend(name: str, device: torch.device) -> LayerBackend:
-    """Return the fastest path there is for a cell on a device."""
-    if device.type == "cpu" and name in JIT and worth_it():
-        return jit(name)
+    """Return the fastest back end for a cell on a device."""
+    if device.type == "cpu" and name in NUMBA_CELLS and use_numba():
+        return numba_backend(name)
     if device.type == "cpu" and name in _FUNCTIONS:
-        return bptt(name)
-    if device.type == "cuda" and name in _KERNELS:
-        return fused(name)
-    return equations
+        return bptt_backend(name)
+    if device.type == "cuda" and name in _SEQUENCE_KERNELS:
+        return fused_backend(name)
+    return run_equations

@@ -1,11 +1,11 @@
-"""The language model as a network: ids [T, B] → logits [T, B, V].
+"""The language model as a network: token ids [T, B] → logits [T, B, V].
 
     ids ─▶ embedding ─▶ layer 0 ─▶ … ─▶ layer L−1 ─▶ head ─▶ logits
                          ▲ state          ▲ state
-             └─▶ layer L ─▶ … ─▶ layer 2L−1 ─▶ head ─▶ …      with several members: the logits are their mean
-        └─▶ hashed n-grams, where there are any ─▲                  (`cells/ngrams.py`)
+             └─▶ layer L ─▶ … ─▶ layer 2L−1 ─▶ head ─▶ …      an ensemble: the logits are the mean of its networks
+        └─▶ hashed n-gram features (optional) ───▲                  (`cells/ngram_features.py`)
 
-The state is an argument and a result; the network remembers nothing. Time comes first, then the batch.
+The state is an argument and a result; the module keeps none. Time is the first axis, the batch the second.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.cells import CELLS
+from chargen.cells.network_state import NetworkState
 from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
-from chargen.networks.layers import Dense, LayerBackend, Lookup, State, choose_backend, packed
-from chargen.networks.sampled_softmax import losses
+from chargen.networks.layers import Dense, LayerBackend, Lookup, choose_backend, pack_params
+from chargen.networks.sampled_softmax import sampled_losses
 
-NGRAM_TABLE = "ngrams__weight"  #: the parameter of which a window reads a few rows
-NetworkState = tuple[State, ...]  #: one state a layer, and the last ids read where there are n-grams
+NGRAM_TABLE = "ngrams__weight"  #: this parameter gets sparse gradients: a window reads a few of its rows
 
 
 class Network(nn.Module):
@@ -34,7 +34,7 @@ class Network(nn.Module):
 
     Args:
         config: the shape.
-        generator: where the initial weights are drawn from; on the CPU, so that every device starts alike.
+        generator: for the initial weights; on the CPU, so that they are the same on every device.
     """
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
@@ -53,162 +53,167 @@ class Network(nn.Module):
         ids: Tensor,
         state: NetworkState,
         dropout_generator: torch.Generator | None = None,
-        path: LayerBackend | None = None,
+        backend: LayerBackend | None = None,
     ) -> tuple[Tensor, NetworkState]:
         """Read a window.
 
         Args:
             ids: [T, B].
             state: the state before it.
-            dropout_generator: where dropout's masks are drawn from; without one nothing is dropped.
-            path: another way to run the layers than the fastest.
+            dropout_generator: for the masks of dropout; without one nothing is dropped.
+            backend: runs the layers; the fastest one by default.
 
         Returns:
             (logits [T, B, V], the state after it).
         """
-        outputs, after = self.read(ids, state, dropout_generator, path)
+        outputs, after = self.run_layers(ids, state, dropout_generator, backend)
         return self.head(outputs), after
 
     def head(self, outputs: list[Tensor]) -> Tensor:
-        """Return the logits [..., V] of what `read` gave: the mean of the members'."""
+        """Return the logits [..., V] for the result of `run_layers`: the mean over the networks of the ensemble."""
         members, tied = self.config.ensemble_size, self.config.tie_weights
         hidden = outputs[0] if members == 1 else torch.cat(outputs[:members], dim=-1) / members
         head = self.weight("embedding.weight").repeat(1, members) if tied else self.weight("head.weight")
-        return F.linear(self._beside(hidden, outputs), self._beside_head(head), self.weight("head.bias"))
+        return F.linear(self._with_ngrams(hidden, outputs), self._head_with_ngrams(head), self.weight("head.bias"))
 
     def loss(
         self, ids: Tensor, targets: Tensor, state: NetworkState, dropout_generator: torch.Generator | None = None
     ) -> tuple[Tensor, NetworkState]:
-        """Read a window of ids [T, B] to learn from it; of a large vocabulary with a part of the head (`sampled.py`).
+        """Return the training loss of a window. A large vocabulary uses a sampled softmax (`sampled_softmax.py`).
 
-        Members that shared a loss would share out the work; with a loss each they learn the same thing differently, and
-        their mean errs less than any of them.
+        Each network of the ensemble has a loss of its own. With a common loss they would divide the work among them;
+        with separate losses they learn the same task differently, and their mean is better than each of them.
+
+        Args:
+            ids: [T, B].
+            targets: [T, B]; negative ones are ignored.
+            state: the state before the window.
+            dropout_generator: for the masks of dropout and the sampled softmax; without one neither is used.
 
         Returns:
-            (the members' mean cross-entropy in nats per id, the state after the window).
+            (the mean cross-entropy of the networks in nats per token, the state after the window).
         """
-        outputs, after = self.read(ids, state, dropout_generator)
-        read = [self._beside(hidden, outputs) for hidden in outputs[: self.config.ensemble_size]]
-        heads = [self._beside_head(head) for head in self._heads()]
-        each = losses(read, heads, self.weight("head.bias"), targets, dropout_generator)
-        return torch.stack(each).mean(), after
+        outputs, after = self.run_layers(ids, state, dropout_generator)
+        inputs = [self._with_ngrams(hidden, outputs) for hidden in outputs[: self.config.ensemble_size]]
+        heads = [self._head_with_ngrams(head) for head in self._heads()]
+        network_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, dropout_generator)
+        return torch.stack(network_losses).mean(), after
 
-    def read(
+    def run_layers(
         self,
         ids: Tensor,
         state: NetworkState,
         dropout_generator: torch.Generator | None = None,
-        path: LayerBackend | None = None,
+        backend: LayerBackend | None = None,
     ) -> tuple[list[Tensor], NetworkState]:
-        """Run the layers of every member: → (what its head reads, [T, B, H] each, the state after it).
+        """Run the layers of each network of the ensemble over a window.
 
-        Where there are n-grams, what they stand for comes last, [T, B, D]; all heads read it.
+        Returns:
+            (the inputs of the heads: the output of each network's top layer [T, B, H], and last the n-gram features
+            [T, B, D] if there are any, which all heads read; the state after the window).
         """
-        path = path or choose_backend(self.config.cell, ids.device)
+        backend = backend or choose_backend(self.config.cell, ids.device)
         embedding = self.weight("embedding.weight")
-        tops, after, depth = [], [], self.config.num_layers
-        for first in range(0, self.config.total_layers, depth):
+        tops, after = [], []
+        for first in range(0, self.config.total_layers, self.config.num_layers):
             inputs: Dense | Lookup = Lookup(ids, embedding)
-            for layer in range(first, first + depth):
+            for layer in range(first, first + self.config.num_layers):
                 params = self.layer(layer)
                 params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
-                outputs, layer_state = path(self.cell, params, inputs, state[layer])
+                outputs, layer_state = backend(self.cell, params, inputs, state.layers[layer])
                 after.append(layer_state)
                 inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
             tops.append(inputs.values())
-        self.read_ngrams(ids, state, tops, after, dropout_generator)
-        return tops, tuple(after)
+        features, history = self.ngram_features(ids, state.ngram_history, dropout_generator)
+        return tops + features, NetworkState(tuple(after), history)
 
-    def read_ngrams(
+    def ngram_features(
         self,
         ids: Tensor,
-        state: NetworkState,
-        tops: list[Tensor],
-        after: list[State],
+        history: Tensor | None,
         dropout_generator: torch.Generator | None = None,
-    ) -> None:
-        """Where there are n-grams, add what a window's stand for to `tops`, and the last ids to the state after."""
-        if not self.config.ngrams:
-            return
-        hashed_by = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
-        rows, history = find_ngram_rows(torch, ids, state[-1][0], hashed_by, self.config.ngram_rows)
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Return ([the n-gram features of a window, [T, B, D]], the history after it); ([], None) without n-grams."""
+        if history is None:
+            return [], None
+        hashing_arrays = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
+        rows, history = find_ngram_rows(torch, ids, history, hashing_arrays, self.config.ngram_rows)
         table = self.weight("ngrams.weight")
         rows = rows.flatten(0, 1)  # [T·B, N − 1]
         kept = ngram_dropout(rows, table.dtype, self.config.ngram_dropout, dropout_generator)
-        found = F.embedding_bag(rows, table, mode="sum", sparse=table.device.type != "mps", per_sample_weights=kept)
-        tops.append(found.view(*ids.shape, -1))
-        after.append((history,))
+        features = F.embedding_bag(rows, table, mode="sum", sparse=table.device.type != "mps", per_sample_weights=kept)
+        return [features.view(*ids.shape, -1)], history
 
-    def _beside(self, hidden: Tensor, outputs: list[Tensor]) -> Tensor:
-        """Return what a head reads: the top of its layers, and beside it the n-grams if there are any."""
+    def _with_ngrams(self, hidden: Tensor, outputs: list[Tensor]) -> Tensor:
+        """Return the input of a head: the output of its top layer, concatenated with the n-gram features if any."""
         return torch.cat([hidden, outputs[-1]], dim=-1) if self.config.ngrams else hidden
 
-    def _beside_head(self, head: Tensor) -> Tensor:
+    def _head_with_ngrams(self, head: Tensor) -> Tensor:
         return torch.cat([head, self.weight("ngrams.head")], dim=1) if self.config.ngrams else head
 
     def _heads(self) -> list[Tensor]:
-        """Return the members' heads, [V, H] each."""
+        """Return the head of each network of the ensemble, [V, H]."""
         if self.config.tie_weights:
             return [self.weight("embedding.weight")] * self.config.ensemble_size
         return list(torch.split(self.weight("head.weight"), self.config.hidden_size, dim=1))
 
     def initial_state(self, batch_size: int) -> NetworkState:
-        """Return the state before the first character: for every layer, parts of [B, H]."""
+        """Return the state before the first token: zeros."""
         bias = self.weight("head.bias")
         shape = (batch_size, self.config.hidden_size)
-        one = self.cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device)
-        layers = tuple(one for _ in range(self.config.total_layers))
+        layer_state = self.cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device)
+        layers = tuple(layer_state for _ in range(self.config.total_layers))
         if not self.config.ngrams:
-            return layers
+            return NetworkState(layers)
         history = torch.zeros(batch_size, self.config.ngrams - 1, dtype=torch.int64, device=bias.device)
-        return (*layers, (history,))
+        return NetworkState(layers, history)
 
     def weight(self, name: str) -> Tensor:
         """Return the parameter that a model file calls `name` ("layers.0.weight_hh")."""
         return self.get_parameter(name.replace(".", "__"))
 
     def layer(self, index: int) -> dict[str, Tensor]:
-        """Return one layer's parameters by their short names."""
+        """Return the parameters of a layer by their short names ("weight_hh")."""
         prefix = f"layers__{index}__"
         return {name.removeprefix(prefix): p for name, p in self.named_parameters() if name.startswith(prefix)}
 
     def pack(self) -> None:
-        """Lay each layer's weights in memory as a GPU's kernel wants them; to be called once they are on it."""
+        """Make the weights of each layer contiguous, as cuDNN needs them. Call it when they are on the GPU."""
         for index in range(self.config.total_layers):
-            for name, parameter in packed(self.config.cell, self.layer(index)).items():
+            for name, parameter in pack_params(self.config.cell, self.layer(index)).items():
                 self.register_parameter(f"layers__{index}__{name}", nn.Parameter(parameter))
 
     def export_weights(self) -> dict[str, np.ndarray]:
-        """Return a copy of every weight, on the CPU, by the name that a model file gives it."""
+        """Return a copy of every weight, on the CPU, by its name in a model file."""
         return {name.replace("__", "."): p.detach().cpu().numpy().copy() for name, p in self.named_parameters()}
 
     @torch.no_grad()
     def import_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Take the weights that `export_weights` returned.
+        """Copy weights that `export_weights` returned to the parameters.
 
         Raises:
-            ModelError: a weight is missing, or has another shape than the config says.
+            ModelError: If a weight is missing, or has another shape than the config says.
         """
         check_weights(self.config, weights)
         for name in parameter_shapes(self.config):
             self.weight(name).copy_(torch.from_numpy(np.array(weights[name])))
 
 
-def reset(state: NetworkState, fresh: Tensor) -> NetworkState:
-    """Return the state with the lanes marked in `fresh` [B] put back to zero."""
-    keep = (~fresh).unsqueeze(1)
-    return tuple(tuple(part * keep for part in layer) for layer in state)
+def reset(state: NetworkState, is_reset: Tensor) -> NetworkState:
+    """Return the state with the batch rows marked in `is_reset`, [B] of bool, set to zero."""
+    keep = (~is_reset).unsqueeze(1)
+    return state.map(lambda part: part * keep)
 
 
 def detach(state: NetworkState) -> NetworkState:
-    """Return the state cut off from the graph: what truncates back-propagation at a window's beginning."""
-    return tuple(tuple(part.detach() for part in layer) for layer in state)
+    """Return the state detached from the autograd graph: it truncates back-propagation at the start of a window."""
+    return state.map(torch.Tensor.detach)
 
 
 def locked_dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """Drop whole units of [T, B, H] for a window: one mask for all of its steps (Gal & Ghahramani 2016, 1512.05287).
+    """Drop whole units of [T, B, H] for a window: one mask for all steps (Gal & Ghahramani 2016, arXiv:1512.05287).
 
-    The mask comes from `generator`, whose state a checkpoint keeps, so that a resumed run drops the same units.
+    The mask comes from `generator`. A training state has its state, so a resumed run drops the same units.
     """
     if p == 0.0 or generator is None:
         return x
@@ -217,9 +222,9 @@ def locked_dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Te
 
 
 def weight_dropout(weight: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """Drop single recurrent weights for a window (DropConnect, as Merity et al. 2017, 1708.02182, use it).
+    """Drop single recurrent weights for a window (DropConnect, as in Merity et al. 2017, arXiv:1708.02182).
 
-    It keeps a network from learning a short text by heart, which dropping units of its output does not.
+    It prevents a network from memorising a short text, which dropout of its outputs does not.
     """
     if p == 0.0 or generator is None:
         return weight
@@ -228,10 +233,10 @@ def weight_dropout(weight: Tensor, p: float, generator: torch.Generator | None) 
 
 
 def ngram_dropout(rows: Tensor, dtype: torch.dtype, p: float, generator: torch.Generator | None) -> Tensor | None:
-    """Return what each n-gram of [T·B, N − 1] counts for in a window: 0 if it is dropped, else 1 / (1 − p); None for 1.
+    """Return the factor of each n-gram of a window, [T·B, N − 1]: 0 if it is dropped, else 1 / (1 − p); None if p = 0.
 
-    In a text that was read before, a long n-gram gives away what followed it; at another place of a new text it is not
-    there. Each place drops its own, so that no length is relied on alone, and the layers learn what they would without.
+    In a text that was read before, a long n-gram gives away the token that followed it. In a new text it is missing.
+    Each position drops its own n-grams, so the network relies on no length alone, and its layers still learn.
     """
     if p == 0.0 or generator is None:
         return None

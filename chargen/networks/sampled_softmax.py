@@ -1,13 +1,13 @@
-"""A softmax over a part of a large vocabulary, while training: the head's product and exponentials for fewer rows.
+"""Sampled softmax: while training, compute the head for a part of a large vocabulary only.
 
-    Z = Σ_v exp(l_v)  ≈  Σ_{v in the part} exp(l_v)  +  |others| / S · Σ_{S of the others} exp(l_v)
+    Z = Σ_v exp(l_v)  ≈  Σ_{v in present} exp(l_v)  +  |absent| / S · Σ_{S of the absent} exp(l_v)
 
-A window is taken apart into pieces of a few hundred ids. The characters that a piece has as targets are counted
-exactly, and a few others, drawn anew for each piece, stand for all the rest: an unbiased estimate of Z (the importance
-sampling of Jean et al. 2015, arXiv 1412.2007, with the most likely characters not left to chance). A small piece has
-few different characters, so its product is small, and over a window more of the others are seen.
+A window is split into pieces of a few hundred tokens. The token ids that a piece has as targets are counted exactly. A
+sample of the others, new for each piece, represents the rest: an unbiased estimate of Z (the importance sampling of
+Jean et al. 2015, arXiv:1412.2007, without sampling error for the most likely ids). A small piece has few different
+ids, so its product is small, and a whole window covers more of the absent ids.
 
-A model is sampled and scored with its whole vocabulary.
+Generating and scoring always use the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -19,68 +19,70 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PIECE = 384  #: ids of a window that share the rows they are compared with
-OTHERS = 256  #: drawn for each piece
-WORTH = 0.5  #: of the vocabulary: where more rows than that were needed, all are taken
+PIECE_TOKENS = 384  # tokens of a window that share the same rows of the head
+NUM_SAMPLED = 256  # absent ids that are sampled for each piece
+MAX_SHARE = 0.5  # of the vocabulary: if a piece needs more rows than that, the full softmax is used
 
 
-class Rows(NamedTuple):
-    """The rows of the head that a piece is learned with."""
+class SampledRows(NamedTuple):
+    """The rows of the head that a piece uses."""
 
     ids: Tensor  #: [R]
-    targets: Tensor  #: [t, B], as places among them; negative ones as they were
-    more: Tensor  #: [R], to be added to the logits
+    targets: Tensor  #: [t, B], as indices into `ids`; negative targets are unchanged
+    log_weights: Tensor  #: [R], is added to the logits: log(|absent| / S) for sampled ids, else 0
 
 
-def losses(
+def sampled_losses(
     outputs: list[Tensor], heads: list[Tensor], bias: Tensor, targets: Tensor, generator: torch.Generator | None
 ) -> list[Tensor]:
-    """Return the members' mean cross-entropies in nats per id.
+    """Return the mean cross-entropy of each network of the ensemble, in nats per token.
 
     Args:
-        outputs: what each member's layers gave, [T, B, H].
-        heads: each member's, [V, H].
-        bias: the heads', [V].
-        targets: [T, B]; negative ones count for nothing.
-        generator: where the others are drawn from; without one all rows are taken.
+        outputs: the inputs of the heads, [T, B, H] for each network.
+        heads: [V, H] for each network.
+        bias: of all heads, [V].
+        targets: [T, B]; negative ones are ignored.
+        generator: samples the absent ids; without one the full softmax is used.
     """
-    steps = max(1, PIECE // targets.shape[1])
-    chosen = rows_to_compare(torch.split(targets, steps), len(bias), generator)
-    if not chosen:
+    steps = max(1, PIECE_TOKENS // targets.shape[1])
+    sampled = sample_rows(torch.split(targets, steps), len(bias), generator)
+    if not sampled:
         pairs = zip(outputs, heads, strict=True)
         return [F.cross_entropy(F.linear(x, head, bias).flatten(0, 1), targets.flatten()) for x, head in pairs]
-    ids, sizes = torch.cat([rows.ids for rows in chosen]), [len(rows.ids) for rows in chosen]
-    biases = torch.split(bias[ids] + torch.cat([rows.more for rows in chosen]), sizes)
+    ids, sizes = torch.cat([rows.ids for rows in sampled]), [len(rows.ids) for rows in sampled]
+    biases = torch.split(bias[ids] + torch.cat([rows.log_weights for rows in sampled]), sizes)
     count = (targets >= 0).sum()
-    found = []
+    losses = []
     for x, head in zip(outputs, heads, strict=True):
-        pieces = zip(torch.split(x, steps), torch.split(F.embedding(ids, head), sizes), biases, chosen, strict=True)
+        pieces = zip(torch.split(x, steps), torch.split(F.embedding(ids, head), sizes), biases, sampled, strict=True)
         parts = [
-            F.cross_entropy(F.linear(inputs, rows, more).flatten(0, 1), piece.targets.flatten(), reduction="sum")
-            for inputs, rows, more, piece in pieces
+            F.cross_entropy(F.linear(inputs, rows, piece_bias).flatten(0, 1), piece.targets.flatten(), reduction="sum")
+            for inputs, rows, piece_bias, piece in pieces
         ]
-        found.append(torch.stack(parts).sum() / count)
-    return found
+        losses.append(torch.stack(parts).sum() / count)
+    return losses
 
 
-def rows_to_compare(
+def sample_rows(
     pieces: tuple[Tensor, ...], vocab_size: int, generator: torch.Generator | None
-) -> list[Rows] | None:
-    """Choose the rows that each piece's targets [t, B] are learned with; None where a part would save little."""
-    if generator is None or WORTH * vocab_size <= OTHERS or pieces[0].device.type != "cpu":
-        return None  # a GPU would have to wait for the number of rows, and has time for all of them
+) -> list[SampledRows] | None:
+    """Return the rows for the targets [t, B] of each piece; None if sampling would save little."""
+    if generator is None or MAX_SHARE * vocab_size <= NUM_SAMPLED or pieces[0].device.type != "cpu":
+        return None  # a GPU would have to wait for the number of rows, and is fast enough for all of them
     order = torch.randperm(vocab_size, generator=generator)
-    chosen = []
+    sampled = []
     for targets in pieces:
-        order = order.roll(OTHERS)
+        order = order.roll(NUM_SAMPLED)
         present = torch.unique(targets.clamp(min=0))
-        if len(present) + OTHERS >= WORTH * vocab_size:
+        if len(present) + NUM_SAMPLED >= MAX_SHARE * vocab_size:
             return None
         absent = torch.ones(vocab_size, dtype=torch.bool)
         absent[present] = False
-        others = order[absent[order]][:OTHERS]
-        more = torch.zeros(len(present) + OTHERS)
-        more[len(present) :] = math.log((vocab_size - len(present)) / OTHERS)
-        places = torch.searchsorted(present, targets.clamp(min=0))
-        chosen.append(Rows(torch.cat([present, others]), torch.where(targets < 0, targets, places), more))
-    return chosen
+        others = order[absent[order]][:NUM_SAMPLED]
+        log_weights = torch.zeros(len(present) + NUM_SAMPLED)
+        log_weights[len(present) :] = math.log((vocab_size - len(present)) / NUM_SAMPLED)
+        indices = torch.searchsorted(present, targets.clamp(min=0))
+        sampled.append(
+            SampledRows(torch.cat([present, others]), torch.where(targets < 0, targets, indices), log_weights)
+        )
+    return sampled

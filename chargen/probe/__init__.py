@@ -1,1 +1,1 @@
-"""What a model saw: why a text costs what it costs."""
+"""Explain scores: the surprisal of each character, and what the model expected instead."""

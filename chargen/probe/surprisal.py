@@ -28,7 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import LN2
-from chargen.engines.interface import Engine, EngineState, Step, joined, log_softmax, read_context, step_through
+from chargen.engines.interface import (
+    Engine,
+    EngineState,
+    Step,
+    concatenate_states,
+    log_softmax,
+    read_context,
+    step_through,
+)
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
 
 MASKED_NATS = 1e29  #: an id with a higher −log p is one that a mask forbids (`cells/weights.py`)
@@ -114,7 +122,7 @@ def best_guesses(
     steps = _char_steps(engine, tokenizer, context, text)
     while block := list(islice(steps, BLOCK_SIZE)):
         log_probs = np.stack([log_softmax(step.logits)[0] for step in block])
-        states = joined([step.state for step in block])
+        states = concatenate_states([step.state for step in block])
         yield from map(tuple, find_likely_chars(engine, tokenizer, log_probs, states, num_guesses, with_end))
 
 
@@ -150,7 +158,7 @@ def find_likely_chars(
     """
     spelling = _Spelling(tokenizer, with_end)
     searches = [_Search(num_guesses, spelling) for _ in log_probs]
-    nodes: list[tuple[EngineState, int]] = []  # a state of several streams, and the number of one of them
+    nodes: list[tuple[EngineState, int]] = []  # a state of several streams, and the number of a stream in it
     for n, search in enumerate(searches):
         nodes.append((states, n))
         search.extend(n, b"", 0.0, log_probs[n])
@@ -159,7 +167,7 @@ def find_likely_chars(
         if not found:
             break
         parents = [nodes[partial.node] for _, partial in found]
-        before = joined([engine.select(state, np.array([row])) for state, row in parents])
+        before = concatenate_states([engine.select(state, np.array([row])) for state, row in parents])
         logits, after = engine.step(np.array([partial.token_id for _, partial in found]), before)
         next_log_probs = log_softmax(logits)
         for row, (search, partial) in enumerate(found):

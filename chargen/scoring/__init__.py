@@ -1,1 +1,1 @@
-"""Numbers out of a model: how likely a text is."""
+"""Score and evaluate texts: log probabilities, rankings, comparisons of models, and corrections."""

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -35,9 +34,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from chargen.cells.network_state import NetworkState
 from chargen.checkpoint import Checkpoint
 from chargen.errors import ConfigError, DivergenceError
-from chargen.networks.network import NGRAM_TABLE, Network, NetworkState, detach
+from chargen.networks.network import NGRAM_TABLE, Network, detach
+from chargen.networks.torch_runtime import single_thread
 from chargen.scoring.whole_text import WholeText
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids
 
@@ -94,7 +95,7 @@ class DynamicModel:
         # The n-gram table is not adapted: a segment uses only a few of its rows.
         self._weights = [weight for name, weight in self.network.named_parameters() if name != NGRAM_TABLE]
         self._trained = [weight.detach().clone() for weight in self._weights]
-        with _one_thread():
+        with single_thread():  # segments of a small network are 15 times as fast on two busy cores
             self._scale, self._decay = self._rms_factors(start) if adaptation.rule == "rms" else self._sgd_factors()
 
     def initial_state(self) -> NetworkState:
@@ -116,7 +117,7 @@ class DynamicModel:
             DivergenceError: If the loss is no longer a finite number.
         """
         input_column, target_column = _column(inputs, self._device), _column(targets, self._device)
-        with _one_thread():
+        with single_thread():
             losses, gradients, state = self._losses(input_column, target_column, state)
             self._step(gradients)
         log_probs = -losses.detach().double().cpu().numpy()
@@ -172,22 +173,8 @@ class DynamicModel:
         return list(torch.split(torch.cat(generated), 1, dim=1))
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: if other processes are busy, two threads that share such small products wait often.
-
-    Measured on two busy cores: segments of a small network are read 15 times as fast with one thread.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _column(ids: NDArray[Any], device: str) -> Tensor:
-    """Return ids [T] as a batch of one row, [T, 1]."""
+    """Return ids [T] as a batch with a single row, [T, 1]."""
     return torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64)).unsqueeze(1).to(device)
 
 

@@ -6,7 +6,7 @@
     swap      two neighbouring characters       x<i · x_{i+1} x_i · x>i+1
 
 Texts of different length are compared by log p(text, end | context): a shorter text has fewer characters that cost
-something, but it has to end. In a model of one running text the end is a newline. Whole texts are compared by the model
+something, but it has to end. In a model of running text the end is a newline. Whole texts are compared by the model
 alone. This is not a noisy channel (Kernighan, Church & Gale 1990): how likely each typing error is plays no part.
 
 Every returned value is exact: the edited text is scored from the edit to its end. The choice of the edits that are
@@ -30,7 +30,7 @@ from chargen.engines.interface import (
     Engine,
     EngineState,
     common_prefix_length,
-    joined,
+    concatenate_states,
     log_softmax,
     read_context,
     step_through,
@@ -116,7 +116,7 @@ def suggest(
     if len(text) > MAX_CHARS:
         raise ConfigError(
             f"a text of {len(text):,} characters is too long for suggestions: the maximum is {MAX_CHARS:,}",
-            "Split it into lines of one sentence each.",
+            "Split it into lines with one sentence each.",
         )
     tokenizer = checkpoint.tokenizer
     end_ids = checkpoint.end_ids
@@ -203,7 +203,7 @@ def _likely_chars(
             next_log_probs, state = log_softmax(step.logits)[0], step.state
         log_probs.append(next_log_probs)
         states.append(state)
-    guesses = find_likely_chars(engine, tokenizer, np.stack(log_probs), joined(states), num_chars)
+    guesses = find_likely_chars(engine, tokenizer, np.stack(log_probs), concatenate_states(states), num_chars)
     excluded = {"\n", "\r"} - set(text)
     return [[c for c in dict.fromkeys(guess.text[:1] for guess in best) if c not in excluded] for best in guesses]
 
@@ -248,7 +248,7 @@ def _gains(engine: Engine, original: _TextStates, tails: Sequence[_Tail]) -> NDA
         for b, i in enumerate(batch):
             ids[: lengths[b], b] = tails[i].ids
         log_probs = np.stack([original.log_probs[tails[i].begin] for i in batch])  # [B, V]
-        state = joined([original.states[tails[i].begin] for i in batch])
+        state = concatenate_states([original.states[tails[i].begin] for i in batch])
         rows = np.arange(len(batch))
         for t, current in enumerate(ids):
             is_inside = t < lengths

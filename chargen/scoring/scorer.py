@@ -6,7 +6,7 @@ The score of a text is its log probability given the context:
 
 The context starts with the ids that every text starts after (`Checkpoint.start_ids`), so the first character has a
 probability too. The caller decides whether the end of the text is scored as well: the boundary in a model of documents,
-a newline in a model of one running text. Rates per character, byte and word divide by the characters, bytes and words
+a newline in a model of running text. Rates per character, byte and word divide by the characters, bytes and words
 of the text itself; the end is not a character.
 
 An unknown character costs the unknown id's −log p plus the log of the number of characters that the vocabulary lacks
@@ -44,7 +44,7 @@ from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
 BATCH_SIZE = 128  #: texts that are read together
 MAX_BATCH_IDS = 1 << 14  #: ids of a batch that one call of the engine reads
-MAX_SINGLE_IDS = 1 << 20  #: ids of one text that one call reads: a stream starts slowly (`engines/streams.py`)
+MAX_SINGLE_IDS = 1 << 20  #: ids of a single text that one call reads: a stream starts slowly (`engines/streams.py`)
 ROUNDING_STEP = 2.0**-26  #: nats; log probabilities are rounded to multiples of it, 1.5e-8
 CHUNK_TEXTS = 8192  #: texts of a chunk: enough to find texts of similar length among them
 CHUNK_CHARS = 1 << 21  #: characters of a chunk, whichever limit comes first
@@ -54,7 +54,7 @@ MAX_CACHED_CHARS = 200  #: characters of a text whose score is kept
 
 @dataclass(frozen=True)
 class Score:
-    """The likelihood of one text. Rates per character, byte and word are None for a text without any."""
+    """The likelihood of a text. Rates per character, byte and word are None for a text without any."""
 
     text: str
     log_prob_nats: float  #: log p of the text, and of its end if that was scored

@@ -1,1 +1,1 @@
-"""Applications of language models: rescoring n-best lists, and classification."""
+"""Applications of language models: rescoring N-best lists, and classifying texts."""

@@ -1,8 +1,11 @@
-"""Several models as one classifier of texts, and the training of one model a label.
+"""Classify texts with one language model for each label, and train such a classifier.
 
-texts by label ─▶ 80 % ─▶ a model each, from an equal share of the budget       checkpoints/NAME/LABEL/
-                  10 % ─▶ the temperature                                       checkpoints/NAME/classifier.json
-                  10 % ─▶ accuracy, log loss, calibration: nothing else has seen them
+    texts of each label ─▶ 80 % ─▶ train one model for each label           checkpoints/NAME/LABEL/
+                           10 % ─▶ fit the temperature                       checkpoints/NAME/classifier.json
+                           10 % ─▶ measure accuracy, log loss, calibration   (nothing else uses these texts)
+
+Every model is a model of bytes, which knows all characters, so that no label loses because of a rare character. The
+models get equal parts of the time budget.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,18 +45,18 @@ from chargen.text.long_text import LongText
 from chargen.training.events import Finished, Report
 from chargen.training.run import Plan, train
 
-DATA = DataConfig(tokenizer="byte")  #: bytes: every model knows every character, so no label loses for a rare one
-HELD_OUT = (0.1, 0.1)  #: of the texts: for the temperature, and for the numbers
+DATA_CONFIG = DataConfig(tokenizer="byte")
+HELD_OUT_FRACTIONS = (0.1, 0.1)  #: of the texts: for the temperature, and for the evaluation
 MAX_LABELS = 10_000
 MAX_CLASSIFIER_BYTES = 1 << 24
-MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: what a fit can give, without the infinite one
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: limits of a finite temperature in a file
 PRIOR_TOLERANCE = 1e-6  #: of the sum of the priors, which are written with all their digits
-CLASSIFIER: Spec = Record(
+CLASSIFIER_SPEC: Spec = Record(
     {
         "labels": ListOf(String(), 1, MAX_LABELS),
         "folders": ListOf(String(255, 1), 1, MAX_LABELS),
         "log_priors": ListOf(Number(high=0.0), 1, MAX_LABELS),
-        "temperature": Nullable(Number(MIN_TEMPERATURE, MAX_TEMPERATURE)),  #: null: infinite
+        "temperature": Nullable(Number(MIN_TEMPERATURE, MAX_TEMPERATURE)),  #: null for ∞
     },
     {"held_out": Record()},
 )
@@ -62,96 +65,107 @@ Texts = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Classifier:
-    """Models, a label each, with priors and a temperature."""
+    """One model for each label, with the prior of each label and a temperature."""
 
     labels: tuple[str, ...]
     models: tuple[LanguageModel, ...]
-    log_priors: NDArray[np.float64]  #: [K], in the labels' order
+    log_priors: NDArray[np.float64]  #: log p(label), [K], in the order of the labels
     temperature: float = 1.0
     is_calibrated: bool = False  #: whether the temperature was fitted to labelled texts
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return log p(text | model), [N, K], in nats."""
-        many = list(texts)
-        scores = np.empty((len(many), len(self.models)))
+        """Return log p(text | model of label) in nats, [N, K]."""
+        scores = np.empty((len(texts), len(self.models)))
         for k, model in enumerate(self.models):
-            scores[:, k] = [score.log_prob_nats for score in model.score(many)]
+            scores[:, k] = [score.log_prob_nats for score in model.score(list(texts))]
         return scores
 
     def log_probs(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return log p(label | text), [N, K], in nats."""
+        """Return log p(label | text) in nats, [N, K]."""
         return log_posteriors(self.scores(texts), self.log_priors, self.temperature)
 
     def calibrate(self, texts: Texts) -> Classifier:
-        """Return the classifier with the temperature that suits labelled texts."""
-        many, right = self._flat(texts)
-        return replace(self, temperature=fit_temperature(self.scores(many), right, self.log_priors), is_calibrated=True)
+        """Return the classifier with the temperature fitted to labelled texts.
+
+        Args:
+            texts: Texts of each label, which no model learned from.
+
+        Raises:
+            ConfigError: If no model has one of the labels.
+        """
+        text_list, labels = self._flatten(texts)
+        temperature = fit_temperature(self.scores(text_list), labels, self.log_priors)
+        return replace(self, temperature=temperature, is_calibrated=True)
 
     def evaluate(self, texts: Texts) -> Quality:
-        """Return how good it is on labelled texts."""
-        many, right = self._flat(texts)
-        return measure_quality(self.log_probs(many), right, self.log_priors)
+        """Return how good the probabilities are on labelled texts.
 
-    def _flat(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
+        Args:
+            texts: Texts of each label, which neither the models nor the temperature were fitted to.
+
+        Raises:
+            ConfigError: If no model has one of the labels.
+        """
+        text_list, labels = self._flatten(texts)
+        return measure_quality(self.log_probs(text_list), labels, self.log_priors)
+
+    def _flatten(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
+        """Return (all texts, [N]; the number of the label of each, [N])."""
         for label in texts:
             if label not in self.labels:
                 raise ConfigError(f"no model has the label {label!r}", f"There are {', '.join(self.labels)}.")
-        pairs = [(text, self.labels.index(label)) for label, many in texts.items() for text in many]
-        return [text for text, _ in pairs], np.array([place for _, place in pairs], dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class TrainedClassifier:
-    """A classifier that was just trained."""
-
-    folder: Path
-    classifier: Classifier
-    quality: Quality  #: on texts that neither the models nor the temperature have seen
+        pairs = [(text, self.labels.index(label)) for label, label_texts in texts.items() for text in label_texts]
+        return [text for text, _ in pairs], np.array([number for _, number in pairs], dtype=np.int64)
 
 
 def load_classifier(models: Sequence[str], root: Path = CHECKPOINTS) -> Classifier:
-    """Open what `train_classifier` wrote, by its name or folder; or several models, whose names are the labels.
+    """Open a trained classifier, or combine several models into one.
+
+    Args:
+        models: The name or folder of a trained classifier, or several models, whose names become the labels.
+        root: Folder of the runs.
 
     Raises:
-        ModelError: there is no such thing, or it is damaged.
+        ModelError: If there is no such classifier or model, or a file is damaged.
+        ConfigError: If a model is named twice.
     """
     if len(models) > 1:
         if len(set(models)) < len(models):
             raise ConfigError("a model is named twice", "Give each one once.")
         priors = log_priors([0] * len(models))
         return Classifier(tuple(models), tuple(load(model) for model in models), priors)
-    places = (Path(models[0]), root / models[0]) if models else ()
-    folder = next((place for place in places if os.path.isfile(place / CLASSIFIER_FILE)), None)
+    candidates = (Path(models[0]), root / models[0]) if models else ()
+    folder = next((path for path in candidates if os.path.isfile(path / CLASSIFIER_FILE)), None)
     if folder is None:
         raise ModelError(
             f"no classifier named {models[0]!r} under {root}/" if models else "no classifier is named",
             "Give several models (-m a -m b), or train one: chargen classify --train FOLDER --name NAME",
         )
-    saved = _read_described(folder / CLASSIFIER_FILE)
-    paths = [folder / place / MODEL_FILE for place in saved["folders"]]
+    saved = _read_description(folder / CLASSIFIER_FILE)
+    paths = [folder / name / MODEL_FILE for name in saved["folders"]]
     opened = tuple(LanguageModel(load_checkpoint(path), path=path) for path in paths)
     temperature = math.inf if saved["temperature"] is None else float(saved["temperature"])
     return Classifier(tuple(saved["labels"]), opened, np.array(saved["log_priors"], float), temperature, True)
 
 
-def _read_described(path: Path) -> dict[str, Any]:
-    """Read and check a classifier's file.
+def _read_description(path: Path) -> dict[str, Any]:
+    """Read and check the file that describes a classifier.
 
     Raises:
-        ModelError: it cannot be read, or is not as `train_classifier` writes it.
+        ModelError: If it cannot be read, or `train_classifier` did not write it like this.
     """
     try:
         if path.stat().st_size > MAX_CLASSIFIER_BYTES:
             raise ConfigError(f"it has more than {MAX_CLASSIFIER_BYTES:,} bytes")
         saved: dict[str, Any] = parse_json(path.read_bytes())
-        CLASSIFIER.check(saved, "its content")
+        CLASSIFIER_SPEC.check(saved, "its content")
         labels, folders, priors = saved["labels"], saved["folders"], saved["log_priors"]
         if not len(labels) == len(folders) == len(priors):
             raise ConfigError(f"it has {len(labels)} labels, {len(folders)} folders and {len(priors)} priors")
         if len(set(labels)) < len(labels) or len(set(folders)) < len(folders):
-            raise ConfigError("a label or a folder stands twice in it")
+            raise ConfigError("it contains a label or a folder twice")
         for name in folders:
-            if not re.fullmatch(r"[\w-]+", name):  # as `folder_names` makes them: no path, and nothing hidden
+            if not re.fullmatch(r"[\w-]+", name):  # as `folder_names` makes them: not a path, and not hidden
                 raise ConfigError(f"its folder {format_value(name)} is not a name of letters, digits, '-' and '_'")
         if abs(sum(map(math.exp, priors)) - 1.0) > PRIOR_TOLERANCE:
             raise ConfigError(f"its priors are probabilities that add up to {sum(map(math.exp, priors)):g}, not to 1")
@@ -162,82 +176,87 @@ def _read_described(path: Path) -> dict[str, Any]:
     return saved
 
 
+@dataclass(frozen=True)
+class ClassifierPlan:
+    """What to train a classifier on, and how."""
+
+    texts: Texts  #: texts of each label
+    name: str  #: of the folder under checkpoints/; if it is taken, -2, -3, … is appended
+    length: Mapping[str, float]  #: {"budget_s": …} of all models together; {"steps": …} or {"epochs": …} of each
+    model: Mapping[str, Any] = field(default_factory=dict)  #: settings of `ModelConfig`; the recipe chooses the others
+    seed: int = 0  #: of the split and of the models
+    device: str = "auto"  #: for torch
+    started: float = field(default_factory=time.perf_counter)  #: when the budget started, by `time.perf_counter`
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A classifier that was just trained."""
+
+    folder: Path
+    classifier: Classifier
+    quality: Quality  #: on texts that neither the models nor the temperature were fitted to
+
+
 def train_classifier(
-    texts: Texts,
-    name: str,
-    length: Mapping[str, float],
-    model: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    started: float | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    plan: ClassifierPlan, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[str, Report] | TrainedClassifier]:
-    """Train a model for each label, yielding (label, report) and last what was made.
+    """Train one model for each label. Yield (label, report) during the training, and last the classifier.
 
     Args:
-        texts: by label.
-        name: of the folder under checkpoints/; a taken one gets -2, -3, …
-        length: {"budget_s": …}, shared out evenly; or {"steps": …} or {"epochs": …}, of each model.
-        model: settings of `ModelConfig`; the recipe chooses the others.
-        seed: of the split and of the models.
-        device: where torch works.
-        started: when the budget began, by `time.perf_counter`.
-        stop: becomes True when the training is to end; there is no classifier then.
+        plan: Texts and settings.
+        stop: Returns True when the training is to end; then there is no classifier.
 
     Raises:
-        ChargenError: texts, settings or disk do not allow it, or it was stopped.
+        ChargenError: If the texts, the settings or the disk do not allow it, or the training was stopped.
     """
-    started = time.perf_counter() if started is None else started
-    learned, for_temperature, unseen = split_labelled(texts, HELD_OUT, seed)
-    labels, places = tuple(learned), folder_names(learned)
-    with stage_run(name) as writer:
-        folder = writer.run.folder
-        yield from _train_all(learned, folder, places, length, model or {}, seed, device, started, stop)
-        priors = log_priors([len(learned[label]) for label in labels])
-        made = Classifier(labels, tuple(load(folder / place) for place in places), priors).calibrate(for_temperature)
-        evaluated = made.evaluate(unseen)
-        values = {
+    training, calibration, held_out = split_labelled(plan.texts, HELD_OUT_FRACTIONS, plan.seed)
+    labels = tuple(training)
+    folders = folder_names(training)
+    with stage_run(plan.name) as writer:
+        root = writer.run.folder
+        yield from _train_models(plan, training, folders, root, stop)
+        priors = log_priors([len(training[label]) for label in labels])
+        models = tuple(load(root / folder) for folder in folders)
+        classifier = Classifier(labels, models, priors).calibrate(calibration)
+        quality = classifier.evaluate(held_out)
+        description = {
             "labels": labels,
-            "folders": places,
+            "folders": folders,
             "log_priors": priors.tolist(),
-            "temperature": made.temperature,
-            "held_out": evaluated.to_json(),
+            "temperature": classifier.temperature,
+            "held_out": quality.to_json(),
         }
-        write_atomically(folder / CLASSIFIER_FILE, [to_json_line(values).encode()])
-        shutil.rmtree(folder / LOCKS_FOLDER)
+        write_atomically(root / CLASSIFIER_FILE, [to_json_line(description).encode()])
+        shutil.rmtree(root / LOCKS_FOLDER)
         writer.commit()
-        yield TrainedClassifier(writer.run.folder, made, evaluated)
+        yield TrainedClassifier(writer.run.folder, classifier, quality)
 
 
-def _train_all(
-    learned: Texts,
-    folder: Path,
-    places: Sequence[str],
-    length: Mapping[str, float],
-    model: Mapping[str, Any],
-    seed: int,
-    device: str,
-    started: float,
-    stop: Callable[[], bool],
+def _train_models(
+    plan: ClassifierPlan, texts: Texts, folders: Sequence[str], root: Path, stop: Callable[[], bool]
 ) -> Iterator[tuple[str, Report]]:
-    """Train the models one after the other, in equal shares of what is left of the time."""
-    for k, (label, texts) in enumerate(learned.items()):
-        share, begun = dict(length), started if k == 0 else time.perf_counter()
+    """Train the models one after the other; each gets an equal part of the remaining time."""
+    for k, (label, label_texts) in enumerate(texts.items()):
+        started = plan.started if k == 0 else time.perf_counter()
+        length = dict(plan.length)
         if "budget_s" in length:
-            share["budget_s"] = max(1.0, (length["budget_s"] - time.perf_counter() + started) / (len(learned) - k))
-            share["budget_s"] += time.perf_counter() - begun
-        plan = Plan(
-            Corpus(LongText.of("\n".join(texts) + "\n"), label),
-            places[k],
-            share,
-            DATA,
-            model,
-            train={"seed": seed},
-            device=device,
-            root=folder,
-            started=begun,
+            length["budget_s"] = max(
+                1.0, (plan.length["budget_s"] - time.perf_counter() + plan.started) / (len(texts) - k)
+            )
+            length["budget_s"] += time.perf_counter() - started
+        run_plan = Plan(
+            Corpus(LongText.of("\n".join(label_texts) + "\n"), label),
+            folders[k],
+            length,
+            DATA_CONFIG,
+            plan.model,
+            train={"seed": plan.seed},
+            device=plan.device,
+            root=root,
+            started=started,
         )
-        yield from _train_one(plan, label, stop)
+        yield from _train_one(run_plan, label, stop)
 
 
 def _train_one(plan: Plan, label: str, stop: Callable[[], bool]) -> Iterator[tuple[str, Report]]:
@@ -246,18 +265,24 @@ def _train_one(plan: Plan, label: str, stop: Callable[[], bool]) -> Iterator[tup
         for report in reports:
             yield label, report
             finished = report if isinstance(report, Finished) else None
-    assert finished  # the last report of every run that raises nothing
+    assert finished  # the last report of every run that raises no error
     if finished.interrupted:
         raise StoppedError("there is no classifier: its training was stopped", "Train it again.")
 
 
 def folder_names(labels: Iterable[str]) -> list[str]:
-    """Return a folder's name for each label: its letters and digits, and a number where two are alike."""
+    """Return a folder name for each label: its letters and digits, with -2, -3, … if two would be equal.
+
+    Names that differ only in case count as equal, as they do on some file systems.
+    """
     names: list[str] = []
+    taken: set[str] = set()
     for label in labels:
         plain = re.sub(r"[^\w-]+", "-", label).strip("-")[:40] or "label"
-        n, taken = 1, {name.casefold() for name in names}
-        while (plain if n == 1 else f"{plain}-{n}").casefold() in taken:
+        name, n = plain, 1
+        while name.casefold() in taken:
             n += 1
-        names.append(plain if n == 1 else f"{plain}-{n}")
+            name = f"{plain}-{n}"
+        names.append(name)
+        taken.add(name.casefold())
     return names

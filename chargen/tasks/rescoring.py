@@ -1,14 +1,13 @@
-"""N-best lists: what a translator or a recogniser hesitated between, best first by its own account.
+"""Rescore N-best lists: the texts that a translator or a speech recogniser proposes, each with a total, best first.
 
-    moses   id ||| text ||| features ||| total [||| more …]     one list: lines that follow each other with one id
-    kaldi   utt-id[-n] text                                     one list: the same, but for the n
-            utt-id[-n] cost                                     beside it, in other files: −log p, lower is better
+The new total is the given total plus a weight times the model's log p of the text. Lists come in two formats:
 
-A line is kept as it was given, so that whatever is written again differs from it in nothing but what was added.
+    moses   id ||| text ||| features ||| total [||| more …]     one list: consecutive lines with the same id
+    kaldi   utt-id[-n] text                                     one list: consecutive lines with the same utt-id
+            utt-id[-n] cost                                     in other files, line by line: −log p, lower is better
 
-N-best lists scored by a model: the new total is the given one + weight × the model's value.
-
-Several lists are scored in one call, for speed; what is in memory at once does not grow with the file.
+A line is kept as it was given, so that the output differs from the input only in what was added. Several lists are
+scored in one call, for speed; the memory does not grow with the size of the file.
 """
 
 from __future__ import annotations
@@ -28,20 +27,36 @@ from chargen.text.limits import MAX_RECORD_BYTES, check_record
 
 MOSES, KALDI = "moses", "kaldi"
 SEPARATOR = "|||"
-MAX_TOTAL = 1e100  #: of a total or cost: no sum or product with a weight overflows
+MAX_TOTAL = 1e100  #: of a total or a cost, so that no sum or product with a weight overflows
+TOTAL, PER_CHAR = "total", "per-char"
+BATCH_CHARS = 1 << 16  #: approximate number of characters that are scored in one call
+NUM_DECIMALS = 4  #: of a value in nats: these are the same on every engine
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_NTH = re.compile(r"(.+)-[1-9][0-9]*")  # Kaldi counts a list's texts from 1
+_KALDI_ID = re.compile(r"(.+)-[1-9][0-9]*")  # Kaldi numbers the texts of a list from 1
 
 
 @dataclass(frozen=True)
 class Hypothesis:
     """One line of a list."""
 
-    line: str  #: as it was given, without its newline
-    number: int  #: of the line in its file, from 1
+    line: str  #: the line as it was given, without its newline
+    number: int  #: number of the line in its file, from 1
     list_id: str
-    text: str  #: without the spaces around it
-    given: float  #: the total that came with it, higher is better; 0 where none did
+    text: str  #: without white space around it
+    given: float  #: total that came with it, higher is better; 0 if there is none
+
+
+@dataclass(frozen=True)
+class ScoredHypothesis:
+    """A hypothesis and its score by a model."""
+
+    hypothesis: Hypothesis
+    score: Score
+    value: float  #: log p in nats, in total or per character, rounded to NUM_DECIMALS as it is printed
+
+    def total(self, weight: float) -> float:
+        """Return the new total: the given one plus weight × value."""
+        return self.hypothesis.given + weight * self.value
 
 
 def read_lines(raw: BinaryIO, where: str) -> Iterator[str]:
@@ -63,148 +78,54 @@ def read_lines(raw: BinaryIO, where: str) -> Iterator[str]:
 
 
 def detect_format(lines: Iterator[str], where: str) -> tuple[str, Iterator[str]]:
-    """Return (the form of an N-best list by its first line, all of the lines).
+    """Return (format of an N-best list, "moses" or "kaldi"; all of its lines). The first line tells the format.
 
     Raises:
-        CorpusError: there is none.
+        CorpusError: If there are no lines.
     """
     first = next(lines, None)
     if first is None:
-        raise CorpusError(f"{where} is empty", "Give an N-best list, a hypothesis a line.")
+        raise CorpusError(f"{where} is empty", "Give an N-best list with one hypothesis on each line.")
     return MOSES if SEPARATOR in first else KALDI, chain([first], lines)
 
 
 def read_lists(
-    lines: Iterable[str], where: str, form: str, costs: Sequence[tuple[str, Iterator[str]]] = ()
+    lines: Iterable[str], where: str, list_format: str, costs: Sequence[tuple[str, Iterator[str]]] = ()
 ) -> Iterator[list[Hypothesis]]:
-    """Yield lists, each with its hypotheses, in the order of the file; no more of it is in memory than one list.
+    """Yield the lists of a file, each with its hypotheses in their order. One list is in memory at a time.
 
     Args:
-        lines: of the file, without newlines.
-        where: what to call it.
-        form: "moses" or "kaldi".
-        costs: names and lines of files that go with one in Kaldi's form, line by line.
+        lines: Lines of the file, without newlines.
+        where: Name of the file in error messages.
+        list_format: "moses" or "kaldi".
+        costs: (name, lines) of each file of costs that belongs to a list in Kaldi's format, line by line.
 
     Raises:
-        CorpusError: a line is not of this form, or a file of costs does not go with the list.
+        CorpusError: If a line does not have this format, or a file of costs does not match the list.
     """
-    parsed = _moses(lines, where) if form == MOSES else _kaldi(lines, where, costs)
+    parsed = _parse_moses(lines, where) if list_format == MOSES else _parse_kaldi(lines, where, costs)
     for _, group in groupby(parsed, key=lambda hypothesis: hypothesis.list_id):
         yield list(group)
 
 
-def read_references(lines: Iterable[str], where: str, form: str) -> dict[str, str]:
-    """Return what each list should have said, by the list's id.
+def read_references(lines: Iterable[str], where: str, list_format: str) -> dict[str, str]:
+    """Return the reference text of each list, by the id of the list.
 
     Args:
-        lines: of Kaldi's form `utt-id text`; of Moses' the text alone, the first line for the list 0.
-        where: what to call the file.
-        form: "moses" or "kaldi".
+        lines: In Kaldi's format `utt-id text`; for Moses the text alone, where the first line belongs to the id 0.
+        where: Name of the file in error messages.
+        list_format: "moses" or "kaldi".
 
     Raises:
-        CorpusError: an id comes twice, or a line has none.
+        CorpusError: If an id occurs twice, or a line has none.
     """
-    found: dict[str, str] = {}
+    references: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        utterance, text = (str(number - 1), line) if form == MOSES else _two_columns(line, where, number)
-        if utterance in found:
-            raise CorpusError(f"{where}, line {number:,}: {utterance!r} has a reference already", "Give each one once.")
-        found[utterance] = text.strip()
-    return found
-
-
-def add_feature(hypothesis: Hypothesis, name: str, value: str, total: str) -> str:
-    """Return a line of Moses' form with one more feature and another total; all else as it was given.
-
-    Raises:
-        CorpusError: the line has a feature of this name.
-    """
-    columns = hypothesis.line.split(SEPARATOR)
-    features = columns[2]
-    if f"{name}=" in features.split():
-        raise CorpusError(
-            f"line {hypothesis.number:,} has a feature {name}= already, and its total counts it",
-            "Rescore the list as it was before, or say --feature ANOTHER.",
-        )
-    bare = features.rstrip()
-    columns[2] = f"{bare} {name}= {value}{features[len(bare) :]}"
-    columns[3] = columns[3].replace(columns[3].strip(), total)
-    return SEPARATOR.join(columns)
-
-
-def _moses(lines: Iterable[str], where: str) -> Iterator[Hypothesis]:
-    for number, line in enumerate(lines, start=1):
-        columns = line.split(SEPARATOR)
-        if len(columns) < 4:
-            raise _malformed(
-                where, number, f"{len(columns)} columns, not `id ||| text ||| features ||| total`", "or --format kaldi"
-            )
-        if not columns[0].strip():
-            raise _malformed(where, number, "no id before its first |||", "which names its list")
-        total = _number(columns[3].strip(), where, number, "total")
-        yield Hypothesis(line, number, columns[0].strip(), columns[1].strip(), total)
-
-
-def _kaldi(lines: Iterable[str], where: str, costs: Sequence[tuple[str, Iterator[str]]]) -> Iterator[Hypothesis]:
-    number = 0
-    for number, line in enumerate(lines, start=1):
-        name, text = _two_columns(line, where, number)
-        given = -sum(_cost(name, next(beside, None), file, number) for file, beside in costs)
-        yield Hypothesis(line, number, _NTH.sub(r"\1", name) if _NTH.fullmatch(name) else name, text, given)
-    for file, beside in costs:
-        if next(beside, None) is not None:
-            raise CorpusError(f"{file} has more than the {number:,} lines of {where}", "They go together line by line.")
-
-
-def _cost(name: str, line: str | None, where: str, number: int) -> float:
-    if line is None:
-        raise CorpusError(f"{where} ends before line {number:,}, {name!r}", "It goes with the list line by line.")
-    found, cost = _two_columns(line, where, number)
-    if found != name:
-        raise _malformed(where, number, f"the id {found!r}, but the list has {name!r} there", "in the same order")
-    return _number(cost, where, number, "cost")
-
-
-def _two_columns(line: str, where: str, number: int) -> tuple[str, str]:
-    name, *rest = re.split(r"[ \t\r]+", line.strip(" \t\r"), maxsplit=1)
-    if not name:
-        raise _malformed(where, number, "no id", "which is what a line begins with")
-    return name, "".join(rest).strip()
-
-
-def _number(text: str, where: str, number: int, what: str) -> float:
-    value = float(text) if _NUMBER.fullmatch(text) else float("inf")
-    if abs(value) > MAX_TOTAL:
-        shown = text if len(text) <= 40 else f"{text[:40]}…"
-        raise _malformed(
-            where,
-            number,
-            f"the {what} {shown!r}, which is not a finite number within ±{MAX_TOTAL:g}",
-            "as in -12.5",
-        )
-    return value
-
-
-def _malformed(where: str, number: int, what: str, remedy: str) -> CorpusError:
-    return CorpusError(f"{where}, line {number:,} has {what}", f"Mend that line ({remedy}).")
-
-
-TOTAL, PER_CHAR = "total", "per-char"
-CHARS = 1 << 16  #: of text, about, that are handed to the model at once
-PLACES = 4  #: decimals of nats that a value has: as many as are the same on every engine
-
-
-@dataclass(frozen=True)
-class ScoredHypothesis:
-    """A hypothesis and what a model says of it."""
-
-    hypothesis: Hypothesis
-    score: Score
-    value: float  #: log p in nats, of the whole text or for each of its characters, rounded as it is printed
-
-    def total(self, weight: float) -> float:
-        """Return the new total."""
-        return self.hypothesis.given + weight * self.value
+        list_id, text = (str(number - 1), line) if list_format == MOSES else _split_kaldi(line, where, number)
+        if list_id in references:
+            raise CorpusError(f"{where}, line {number:,}: {list_id!r} has a reference already", "Give each one once.")
+        references[list_id] = text.strip()
+    return references
 
 
 def score_lists(
@@ -213,70 +134,147 @@ def score_lists(
     """Yield the lists with their scores, in their order.
 
     Args:
-        lists: as `read_lists` yields them.
-        score: texts → scores, as `LanguageModel.score` does it. A text that comes several times is asked for once.
-        by: "total" (log p) or "per-char" (log p over the characters; 0 for an empty text).
+        lists: As `read_lists` yields them.
+        score: Returns the scores of texts, as `LanguageModel.score` does. Equal texts of a call are scored once.
+        by: "total" for log p, or "per-char" for log p divided by the number of characters (by 1 for an empty text).
     """
-    held: list[list[Hypothesis]] = []
-    chars = 0
+    batch: list[list[Hypothesis]] = []
+    num_chars = 0
     for hypotheses in lists:
-        held.append(hypotheses)
-        chars += sum(len(hypothesis.text) for hypothesis in hypotheses)
-        if chars >= CHARS:
-            yield from _scored(held, score, by)
-            held, chars = [], 0
-    if held:
-        yield from _scored(held, score, by)
+        batch.append(hypotheses)
+        num_chars += sum(len(hypothesis.text) for hypothesis in hypotheses)
+        if num_chars >= BATCH_CHARS:
+            yield from _score_batch(batch, score, by)
+            batch, num_chars = [], 0
+    if batch:
+        yield from _score_batch(batch, score, by)
 
 
 def best_hypothesis(scored: Sequence[ScoredHypothesis], weight: float) -> ScoredHypothesis:
-    """Return the hypothesis with the highest new total; of equals the first."""
+    """Return the hypothesis with the highest new total; the first one wins a tie."""
     return max(scored, key=lambda one: one.total(weight))
 
 
 def rank_hypotheses(scored: Sequence[ScoredHypothesis], weight: float) -> list[ScoredHypothesis]:
-    """Return a list's hypotheses by their new total, the highest first; equals in their order."""
+    """Return the hypotheses of a list by their new total, the highest first; ties keep their order."""
     return sorted(scored, key=lambda one: -one.total(weight))
+
+
+def add_feature(hypothesis: Hypothesis, name: str, value: str, total: str) -> str:
+    """Return a line in Moses' format with one more feature and another total; everything else is unchanged.
+
+    Raises:
+        CorpusError: If the line has a feature with this name already.
+    """
+    columns = hypothesis.line.split(SEPARATOR)
+    features = columns[2]
+    if f"{name}=" in features.split():
+        raise CorpusError(
+            f"line {hypothesis.number:,} has a feature {name}= already, and its total counts it",
+            "Rescore the list as it was before, or say --feature ANOTHER.",
+        )
+    stripped = features.rstrip()
+    columns[2] = f"{stripped} {name}= {value}{features[len(stripped) :]}"
+    columns[3] = columns[3].replace(columns[3].strip(), total)
+    return SEPARATOR.join(columns)
 
 
 def prepare_tuning(
     lists: Sequence[Sequence[ScoredHypothesis]], references: Mapping[str, str], where: str, error: str
 ) -> tuple[list[Candidates], int]:
-    """Return (the lists as `tune_weight` takes them, the length of their references in words or characters).
+    """Return (the lists as `tune_weight` takes them; the total length of their references in words or characters).
 
     Args:
-        lists: scored.
-        references: by a list's id.
-        where: what to call the references.
-        error: "wer" or "cer".
+        lists: Scored lists.
+        references: Reference of each list, by its id.
+        where: Name of the references in error messages.
+        error: "wer" for word errors, or "cer" for character errors.
 
     Raises:
-        CorpusError: a list has no reference, or comes twice, or the references have no words.
+        CorpusError: If a list has no reference or occurs twice, or all references are empty.
     """
-    made, length, seen = [], 0, set()
+    candidates = []
+    num_units = 0
+    seen = set()
     for scored in lists:
         first = scored[0].hypothesis
         if first.list_id not in references:
             raise CorpusError(
                 f"{where} has no reference for the list {first.list_id!r} (line {first.number:,})",
-                "Kaldi's are `utt-id text`; Moses' a text a line, the first for the id 0.",
+                "In Kaldi's format a reference is `utt-id text`; in Moses' format line 1 belongs to the id 0.",
             )
         if first.list_id in seen:
             raise CorpusError(
-                f"the list {first.list_id!r} begins again at line {first.number:,}", "Put the lines of a list together."
+                f"the list {first.list_id!r} starts again at line {first.number:,}",
+                "Put all lines of a list one after the other.",
             )
         seen.add(first.list_id)
         reference = split_units(references[first.list_id], error)
         errors = edit_distances(reference, [split_units(one.hypothesis.text, error) for one in scored])
-        given, value = np.array([one.hypothesis.given for one in scored]), np.array([one.value for one in scored])
-        made.append(Candidates(given, value, errors))
-        length += len(reference)
-    if not length:
-        raise CorpusError(f"the references in {where} are empty", "An error rate is of what should have been said.")
-    return made, length
+        given = np.array([one.hypothesis.given for one in scored])
+        candidates.append(Candidates(given, np.array([one.value for one in scored]), errors))
+        num_units += len(reference)
+    if not num_units:
+        raise CorpusError(f"the references in {where} are empty", "An error rate is relative to the references.")
+    return candidates, num_units
 
 
-def _scored(
+def _parse_moses(lines: Iterable[str], where: str) -> Iterator[Hypothesis]:
+    for number, line in enumerate(lines, start=1):
+        columns = line.split(SEPARATOR)
+        if len(columns) < 4:
+            raise _malformed(
+                where, number, f"{len(columns)} columns, not `id ||| text ||| features ||| total`", "or --format kaldi"
+            )
+        if not columns[0].strip():
+            raise _malformed(where, number, "no id before its first |||", "the id names the list")
+        total = _parse_number(columns[3].strip(), where, number, "total")
+        yield Hypothesis(line, number, columns[0].strip(), columns[1].strip(), total)
+
+
+def _parse_kaldi(lines: Iterable[str], where: str, costs: Sequence[tuple[str, Iterator[str]]]) -> Iterator[Hypothesis]:
+    number = 0
+    for number, line in enumerate(lines, start=1):
+        name, text = _split_kaldi(line, where, number)
+        given = -sum(_parse_cost(name, next(cost_lines, None), file, number) for file, cost_lines in costs)
+        list_id = _KALDI_ID.sub(r"\1", name) if _KALDI_ID.fullmatch(name) else name
+        yield Hypothesis(line, number, list_id, text, given)
+    for file, cost_lines in costs:
+        if next(cost_lines, None) is not None:
+            raise CorpusError(f"{file} has more than the {number:,} lines of {where}", "They must match line by line.")
+
+
+def _parse_cost(name: str, line: str | None, where: str, number: int) -> float:
+    if line is None:
+        raise CorpusError(f"{where} ends before line {number:,}, {name!r}", "It must match the list line by line.")
+    found, cost = _split_kaldi(line, where, number)
+    if found != name:
+        raise _malformed(where, number, f"the id {found!r}, but the list has {name!r} there", "in the same order")
+    return _parse_number(cost, where, number, "cost")
+
+
+def _split_kaldi(line: str, where: str, number: int) -> tuple[str, str]:
+    """Return (id, the rest) of a line in Kaldi's format."""
+    name, *rest = re.split(r"[ \t\r]+", line.strip(" \t\r"), maxsplit=1)
+    if not name:
+        raise _malformed(where, number, "no id", "a line starts with an id")
+    return name, "".join(rest).strip()
+
+
+def _parse_number(text: str, where: str, number: int, what: str) -> float:
+    value = float(text) if _NUMBER.fullmatch(text) else float("inf")
+    if abs(value) > MAX_TOTAL:
+        shown = text if len(text) <= 40 else f"{text[:40]}…"
+        problem = f"the {what} {shown!r}, which is not a finite number within ±{MAX_TOTAL:g}"
+        raise _malformed(where, number, problem, "as in -12.5")
+    return value
+
+
+def _malformed(where: str, number: int, problem: str, remedy: str) -> CorpusError:
+    return CorpusError(f"{where}, line {number:,} has {problem}", f"Correct that line ({remedy}).")
+
+
+def _score_batch(
     lists: list[list[Hypothesis]], score: Callable[[list[str]], list[Score]], by: str
 ) -> Iterator[list[ScoredHypothesis]]:
     texts = list(dict.fromkeys(hypothesis.text for hypotheses in lists for hypothesis in hypotheses))
@@ -286,5 +284,5 @@ def _scored(
 
 
 def _value(score: Score, by: str) -> float:
-    per = 1 if by == TOTAL else max(1, score.chars)
-    return round(score.log_prob_nats / per, PLACES)
+    count = 1 if by == TOTAL else max(1, score.chars)
+    return round(score.log_prob_nats / count, NUM_DECIMALS)

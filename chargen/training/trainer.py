@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from chargen.cells.network_state import NetworkState
 from chargen.config import TrainConfig
 from chargen.data.batches import BatchSource, Position, TextBatches
 from chargen.errors import DivergenceError, ModelError
@@ -132,9 +133,11 @@ class Trainer:
         """Return a copy of the arrays of the training state: weights, moments, carried state, random state."""
         named = {f"weights.{name}": weight for name, weight in self.network.export_weights().items()}
         named.update(self._optimizer.tensors() | self._ngram_optimizer.tensors())
-        for layer, parts in enumerate(self._state):
+        for layer, parts in enumerate(self._state.layers):
             for part, value in enumerate(parts):
                 named[f"state.{layer}.{part}"] = value.cpu().numpy().copy()
+        if self._state.ngram_history is not None:  # a training state has it after the layers, under the next number
+            named[f"state.{len(self._state.layers)}.0"] = self._state.ngram_history.cpu().numpy().copy()
         named["dropout"] = self._dropout.get_state().numpy().copy()
         return named
 
@@ -157,10 +160,14 @@ class Trainer:
             self.network.import_weights(weights)
             self._optimizer.restore(tensors)
             self._ngram_optimizer.restore(tensors)
-            self._state = tuple(
+            history = self._state.ngram_history
+            layers = tuple(
                 tuple(self._restored_state(tensors[f"state.{layer}.{i}"], part) for i, part in enumerate(parts))
-                for layer, parts in enumerate(self._state)
+                for layer, parts in enumerate(self._state.layers)
             )
+            if history is not None:
+                history = self._restored_state(tensors[f"state.{len(layers)}.0"], history)
+            self._state = NetworkState(layers, history)
             self._dropout.set_state(torch.from_numpy(tensors["dropout"].copy()))
         except KeyError as error:
             raise ModelError(f"the training state has no {error}", "Train again from the start.") from error

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from chargen.config import LN2
 from chargen.data.baselines import lzma_nats_per_char, ngram_nats_per_id
 from chargen.data.dataset import Dataset, Part, split
-from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, layout
+from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, split_into_parts
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import Ids, encoder
 
@@ -80,7 +80,7 @@ def num_final_ids(data: Dataset) -> int:
 
 def num_ids_read(num_ids: int) -> int:
     """Return how many ids are read to evaluate `num_ids` ids, including the warm-up of the streams."""
-    num_streams, own, warmup = layout(num_ids, NUM_STREAMS, WARMUP_IDS)
+    num_streams, own, warmup = split_into_parts(num_ids, NUM_STREAMS, WARMUP_IDS)
     return num_streams * (own + warmup)
 
 

@@ -1,4 +1,4 @@
-"""Steps recorded for a GPU, against those of NumPy: as they are on a CPU, and played back where there is a GPU."""
+"""Recorded steps and draws against those of NumPy: called directly on a CPU, replayed on a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from chargen.cells import CELLS
 from chargen.config import ModelConfig
-from chargen.engines import cuda_graphs as captured
+from chargen.engines import cuda_graphs
 from chargen.engines.cuda_graphs import Function
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
@@ -22,7 +22,7 @@ from chargen.sampling.logits_rules import OUT, draw_rows
 from tests.conftest import random_model, random_weights
 from tests.engines.test_streams import SHAPES
 
-V, AT_ONCE = 19, 3
+V, TOKENS_PER_LAUNCH = 19, 3
 on_gpu = pytest.param(
     "cuda",
     marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")],
@@ -30,20 +30,20 @@ on_gpu = pytest.param(
 
 
 def traced(function: Function, device: torch.device) -> Function:
-    """Record the operations as a GPU's graph would, which knows nothing of Python when it is played back."""
-    nothing = torch.zeros(())
-    played = make_fx(lambda _: function())(nothing)  # fails where a value is looked at
-    return torch.no_grad()(lambda: played(nothing))
+    """Record the operations as a CUDA graph does, whose replay does not run the Python code."""
+    unused = torch.zeros(())
+    replay = make_fx(lambda _: function())(unused)  # fails if Python code reads a value
+    return torch.no_grad()(lambda: replay(unused))
 
 
 @pytest.fixture(params=["cpu", on_gpu])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(captured, "AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(cuda_graphs, "TOKENS_PER_LAUNCH", TOKENS_PER_LAUNCH)
     return str(request.param)
 
 
 def engines(device: str, cell: str, **shape: Any) -> tuple[NumpyEngine, TorchEngine]:
-    """Return an engine of NumPy and one that records, of the same model."""
+    """Return a NumPy engine and a torch engine with recorded steps, of the same model."""
     config = ModelConfig(V, cell, **{"hidden_size": 12, "embedding_dim": 5, **shape})
     weights, network = random_weights(config, 0, 0.3), Network(config)
     network.import_weights(weights)
@@ -52,25 +52,25 @@ def engines(device: str, cell: str, **shape: Any) -> tuple[NumpyEngine, TorchEng
 
 @pytest.mark.parametrize("cell", CELLS.names())
 @pytest.mark.parametrize("shape", SHAPES)
-def test_recorded_steps_are_the_engines(cell: str, shape: dict[str, Any], device: str) -> None:
+def test_recorded_steps_equal_those_of_the_numpy_engine(cell: str, shape: dict[str, Any], device: str) -> None:
     ours, recorded = engines(device, cell, **shape)
     for count in (1, 4):
         rng = np.random.default_rng(1)
-        state, lanes = ours.initial_state(count), recorded.stream_batch(recorded.initial_state(count))
+        state, batch = ours.initial_state(count), recorded.stream_batch(recorded.initial_state(count))
         for ids in rng.integers(0, V, (6, count)):
             expected, state = ours.step(ids, state)
-            np.testing.assert_allclose(lanes.step(ids), expected, atol=1e-5)
+            np.testing.assert_allclose(batch.step(ids), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("as_graph", [False, True])
 @pytest.mark.parametrize("cell", CELLS.names())
-def test_recorded_draws_are_draws_and_steps(
+def test_recorded_draws_equal_a_draw_before_each_step(
     cell: str, as_graph: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if as_graph and device == "cpu":
-        monkeypatch.setattr(captured, "capture", traced)
+        monkeypatch.setattr(cuda_graphs, "capture", traced)
     ours, recorded = engines(device, cell)
-    B, T, inverse = 3, 2 * AT_ONCE + 5, 1.25
+    B, T, inverse = 3, 2 * TOKENS_PER_LAUNCH + 5, 1.25
     added, uniforms = np.zeros(V), np.random.default_rng(0).random((T, B))
     added[[0, 4, V - 1]] = OUT
     ids, state = np.array([1, 2, 3]), ours.initial_state(B)
@@ -80,9 +80,9 @@ def test_recorded_draws_are_draws_and_steps(
         tempered = (logits + added) * inverse
         ids = draw_rows(tempered - tempered.max(-1, keepdims=True), row)
         expected.append(ids)
-    lanes = recorded.stream_batch(recorded.initial_state(B))
-    lanes.step(np.array([1, 2, 3]))
-    draws = lanes.draws(added, inverse)
+    batch = recorded.stream_batch(recorded.initial_state(B))
+    batch.step(np.array([1, 2, 3]))
+    draws = batch.draws(added, inverse)
     assert draws
     np.testing.assert_array_equal([*draws(uniforms)], expected)
     stream = recorded.stream(recorded.initial_state(1))
@@ -92,7 +92,7 @@ def test_recorded_draws_are_draws_and_steps(
     assert [*draws(uniforms[:7, 1]), *draws(uniforms[7:, 1])] == np.array(expected)[:, 1].tolist()
 
 
-def test_streams_take_turns_in_one_recording(device: str) -> None:
+def test_streams_can_use_one_recording_in_turns(device: str) -> None:
     ours, recorded = engines(device, "lstm")
     rng = np.random.default_rng(0)
     states = [ours.initial_state(1) for _ in range(3)]
@@ -102,47 +102,47 @@ def test_streams_take_turns_in_one_recording(device: str) -> None:
         expected, states[turn] = ours.step(np.array([token_id]), states[turn])
         np.testing.assert_allclose(streams[turn].step(token_id), expected[0], atol=1e-5)
     for stream, state in zip(streams, states, strict=True):
-        (h, c), (expected_h, expected_c) = stream.state()[0], state[0]
+        (h, c), (expected_h, expected_c) = stream.state().layers[0], state.layers[0]
         np.testing.assert_allclose(h.cpu(), expected_h, atol=1e-5)
         np.testing.assert_allclose(c.cpu(), expected_c, atol=1e-5)
 
 
 def test_draws_of_two_streams_do_not_mix(device: str) -> None:
     _, recorded = engines(device, "gru")
-    uniforms, warm, cold = np.random.default_rng(0).random(3 * AT_ONCE), 1.0, 4.0
+    uniforms, warm, cold = np.random.default_rng(0).random(3 * TOKENS_PER_LAUNCH), 1.0, 4.0
 
-    def begun(inverse: float) -> Iterator[Any]:
+    def start_draws(inverse: float) -> Iterator[Any]:
         stream = recorded.stream(recorded.initial_state(1))
         stream.step(3)
         draws = stream.draws(np.zeros(V), inverse)
         assert draws
         return draws(uniforms)
 
-    alone = [list(begun(warm)), list(begun(cold))]
-    one, other = begun(warm), begun(cold)
+    alone = [list(start_draws(warm)), list(start_draws(cold))]
+    one, other = start_draws(warm), start_draws(cold)
     together = list(zip(one, other, strict=True))
     assert [list(drawn) for drawn in zip(*together, strict=True)] == alone
     assert alone[0] != alone[1]
 
 
-def test_lanes_that_end_or_begin_anew(device: str) -> None:
+def test_recorded_batches_can_be_selected_and_reset(device: str) -> None:
     ours, recorded = engines(device, "mgru", num_layers=2)
     rng, state = np.random.default_rng(0), ours.initial_state(4)
-    lanes = recorded.stream_batch(recorded.initial_state(4))
+    batch = recorded.stream_batch(recorded.initial_state(4))
     for turn in range(12):
         if turn in (3, 9):
             rows = np.array([1])
-            lanes.reset(rows)
+            batch.reset(rows)
             state = ours.reset(state, rows)
         if turn == 6:
             rows = np.array([0, 1, 3])
-            lanes, state = lanes.select(rows), ours.select(state, rows)
-        ids = rng.integers(0, V, len(state[0][0]))
+            batch, state = batch.select(rows), ours.select(state, rows)
+        ids = rng.integers(0, V, state.batch_size)
         expected, state = ours.step(ids, state)
-        np.testing.assert_allclose(lanes.step(ids), expected, atol=1e-5)
+        np.testing.assert_allclose(batch.step(ids), expected, atol=1e-5)
 
 
-def test_only_the_last_numbers_of_streams_are_kept(device: str) -> None:
+def test_recordings_of_the_last_two_batch_sizes_are_kept(device: str) -> None:
     _, recorded = engines(device, "rnn")
     for count in (1, 2, 3, 2, 4):
         recorded.stream_batch(recorded.initial_state(count))
@@ -150,7 +150,7 @@ def test_only_the_last_numbers_of_streams_are_kept(device: str) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_p": 0.9}, {"stop": ("e ",)}, {"temperature": 0.0}])
-def test_recorded_texts_are_those_of_numpy(
+def test_recorded_texts_equal_those_of_numpy(
     settings: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = random_model(hidden_size=16, cell="gru")

@@ -30,7 +30,7 @@ def engines(**shape: object) -> tuple[NumpyEngine, TorchEngine]:
 
 
 def one_by_one(engine: Engine, start: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The definition: read one id after another, and look up the next one's log p."""
+    """Return log p by the definition: read one token after another."""
     state = engine.initial_state(1)
     for i in start:
         logits, state = engine.step(np.array([i]), state)
@@ -49,7 +49,7 @@ def test_numpy_and_torch_engines_agree(name: str, shape: dict[str, object]) -> N
     inputs, targets = rng.integers(0, ours.vocab_size, (2, 20, 5))
     a, a_state = ours.read(inputs, targets, ours.initial_state(5))
     b, b_state = theirs.read(inputs, targets, theirs.initial_state(5))
-    # float32, 20 steps deep, by other kernels: rounding of 1e-7 grows to some 1e-6.
+    # Other float32 kernels: rounding of 1e-7 grows to about 1e-6 in 20 steps.
     np.testing.assert_allclose(a, b, atol=2e-5)
     again, _ = ours.read(inputs, targets, a_state)
     np.testing.assert_allclose(again, theirs.read(inputs, targets, b_state)[0], atol=2e-5)
@@ -57,39 +57,39 @@ def test_numpy_and_torch_engines_agree(name: str, shape: dict[str, object]) -> N
 
 @pytest.mark.parametrize("name", CELLS.names())
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_few_long_lanes_are_read_as_streams_of_the_same_network(
-    name: str, shape: dict[str, object], lanes: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_few_long_streams_are_read_one_by_one_with_the_same_result(
+    name: str, shape: dict[str, object], batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, engine = engines(cell=name, **shape)
-    inputs, targets = np.random.default_rng(0).integers(0, engine.vocab_size, (2, 30, lanes))
+    inputs, targets = np.random.default_rng(0).integers(0, engine.vocab_size, (2, 30, batch_size))
     read: list[np.ndarray] = []
-    for long in (10, 1000):
-        monkeypatch.setattr(torch_engine, "LONG", long)
-        first, state = engine.read(inputs[:15], targets[:15], engine.initial_state(lanes))
-        again, _ = engine.read(inputs[:15], targets[:15], engine.initial_state(lanes))  # a state is a value
+    for min_steps in (10, 1000):
+        monkeypatch.setattr(torch_engine, "MIN_STEPS_ONE_BY_ONE", min_steps)
+        first, state = engine.read(inputs[:15], targets[:15], engine.initial_state(batch_size))
+        again, _ = engine.read(inputs[:15], targets[:15], engine.initial_state(batch_size))  # a state is a value
         np.testing.assert_array_equal(first, again)
         more, _ = engine.read(inputs[15:], targets[15:], state)
         read.append(np.concatenate([first, more]))
-    assert "_streams" in vars(engine)
+    assert "_numpy_engine" in vars(engine)
     np.testing.assert_allclose(*read, atol=2e-5)
 
 
-def test_what_nobody_waits_for_any_more_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_engine, "LONG", 2)
+def test_reading_stops_when_the_caller_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_engine, "MIN_STEPS_ONE_BY_ONE", 2)
     _, engine = engines()
     ids = np.zeros((100_000, 1), dtype=np.int64)
     ended: list[bool] = []
 
     def read(number: int) -> int:
-        if number:  # a long text; the first one fails once this one is on its way
-            begun.set()
+        if number:  # a long text; item 0 fails after this one has started
+            started.set()
             engine.read(ids, ids, engine.initial_state(1))
             ended.append(True)
-        begun.wait()
+        started.wait()
         raise KeyboardInterrupt
 
-    threads, begun = torch.get_num_threads(), threading.Event()
+    threads, started = torch.get_num_threads(), threading.Event()
     torch.set_num_threads(2)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -118,7 +118,7 @@ def test_a_state_is_a_value_that_can_be_used_twice() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(length=st.integers(1, 40), start=st.lists(st.integers(0, 5), min_size=1, max_size=3))
-def test_one_carried_lane_is_the_definition(length: int, start: list[int]) -> None:
+def test_one_carried_stream_equals_the_definition(length: int, start: list[int]) -> None:
     engine, _ = engines()
     ids = np.random.default_rng(length).integers(0, engine.vocab_size, length)
     expected = one_by_one(engine, np.array(start), ids)
@@ -132,12 +132,14 @@ def test_parts_score_every_id_once_and_after_its_warmup(length: int, num_parts: 
     ids = np.random.default_rng(length).integers(0, engine.vocab_size, length)
     found = carried_log_probs(engine, ids, START, num_parts, warmup)
     # Each id has the value it has after some number of ids before it, at least `warmup` of them or all there are.
-    for place in {0, length // 3, length // 2, length - 1}:
+    for position in {0, length // 3, length // 2, length - 1}:
         text = np.concatenate([START, ids])
-        # The context of an id at `place` begins at some earlier place, or at the text's beginning.
-        nearest = max(0, place + 1 - warmup - 1)
-        values = [one_by_one(engine, text[b : place + 1], ids[place : place + 1])[0] for b in range(nearest + 1)]
-        assert np.abs(np.array(values) - found[place]).min() < 1e-5
+        # The context of an id at `position` starts at some earlier position, or at the start of the text.
+        nearest = max(0, position + 1 - warmup - 1)
+        values = [
+            one_by_one(engine, text[b : position + 1], ids[position : position + 1])[0] for b in range(nearest + 1)
+        ]
+        assert np.abs(np.array(values) - found[position]).min() < 1e-5
 
 
 def test_parts_with_a_long_warmup_come_close_to_one_stream() -> None:
@@ -151,7 +153,7 @@ def test_parts_with_a_long_warmup_come_close_to_one_stream() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(length=st.integers(1, 60), window=st.integers(1, 20), batch_size=st.integers(1, 4))
-def test_windows_are_each_started_cold(length: int, window: int, batch_size: int) -> None:
+def test_each_window_starts_from_the_initial_state(length: int, window: int, batch_size: int) -> None:
     engine, _ = engines()
     ids = np.random.default_rng(length).integers(0, engine.vocab_size, length)
     found = windows_log_probs(engine, ids, START, window, batch_size)

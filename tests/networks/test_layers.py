@@ -1,10 +1,10 @@
-"""Every way to run a layer is one function with one gradient: equations == by hand == fused == numeric."""
+"""Every layer back end is the same function with the same gradient: equations == bptt == fused == numerical."""
 
 import pytest
 import torch
 
 from chargen.cells import CELLS
-from chargen.networks import layers as paths
+from chargen.networks import layers
 from chargen.networks.kernels import num_slices
 from chargen.networks.kernels.gru import GRUFunction
 from chargen.networks.kernels.lstm import LSTMFunction
@@ -26,52 +26,52 @@ def draw(name: str, seed: int = 0) -> tuple[dict[str, torch.Tensor], torch.Tenso
     return params, normal(T, B, E), tuple(normal(B, H) for _ in cell.state_names)
 
 
-def gradients(name: str, path: paths.LayerBackend, lookup: bool = False) -> list[torch.Tensor]:
-    """Run a path, weigh every output and the last state by other numbers, and return values and all gradients."""
+def gradients(name: str, backend: layers.LayerBackend, lookup: bool = False) -> list[torch.Tensor]:
+    """Run a back end with a weighted sum of outputs and last state as the loss; return the values and all gradients."""
     params, x, state = draw(name)
     ids = torch.arange(T * B).reshape(T, B) % V
     table = torch.randn(V, E, generator=torch.Generator().manual_seed(9), dtype=torch.float64).requires_grad_()
     inputs = Lookup(ids, table) if lookup else Dense(x)
-    outputs, after = path(CELLS.get(name), params, inputs, state)
+    outputs, after = backend(CELLS.get(name), params, inputs, state)
     weights = torch.linspace(-1, 1, outputs.numel(), dtype=torch.float64).view_as(outputs)
     total = (outputs * weights).sum() + sum((k + 2) * part.square().sum() for k, part in enumerate(after))
     leaves = [*params.values(), *state, table if lookup else x]
     return [outputs.detach(), *(part.detach() for part in after), *torch.autograd.grad(total, leaves)]
 
 
-@pytest.fixture(params=[1, 32], ids=["in slices", "whole"])
-def narrowest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Let layers as small as those of the tests be cut into slices, or not."""
-    monkeypatch.setattr("chargen.networks.kernels.NARROWEST", request.param)
+@pytest.fixture(params=[1, 32], ids=["slices", "one slice"])
+def min_slice_width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Split the small layers of these tests into slices, or do not."""
+    monkeypatch.setattr("chargen.networks.kernels.MIN_SLICE_WIDTH", request.param)
     return int(request.param)
 
 
-@pytest.mark.usefixtures("narrowest")
+@pytest.mark.usefixtures("min_slice_width")
 @pytest.mark.parametrize("lookup", [False, True], ids=["dense", "lookup"])
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [*(("bptt", name) for name in CELLS.names()), *(("fused", name) for name in paths.MODULES)],
+    [*(("bptt", name) for name in CELLS.names()), *(("fused", name) for name in layers.MODULES)],
 )
-def test_fast_paths_equal_the_equations_and_their_gradients(kind: str, name: str, lookup: bool) -> None:
-    fast = gradients(name, getattr(paths, kind)(name), lookup)
-    slow = gradients(name, paths.equations, lookup)
+def test_back_ends_equal_the_equations_and_their_gradients(kind: str, name: str, lookup: bool) -> None:
+    fast = gradients(name, getattr(layers, f"{kind}_backend")(name), lookup)
+    slow = gradients(name, layers.run_equations, lookup)
     assert len(fast) == len(slow)
     for a, b in zip(fast, slow, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", CELLS.names())
-def test_a_lookup_is_its_rows(name: str) -> None:
+def test_a_lookup_equals_its_dense_values(name: str) -> None:
     params, _, state = draw(name)
     table = torch.randn(V, E, dtype=torch.float64)
     for ids in (torch.randint(V, (T, B)), torch.randint(V, (1, 2))):  # more ids than rows, and fewer
         before = tuple(part[: ids.shape[1]] for part in state)
-        one, _ = paths.equations(CELLS.get(name), params, Lookup(ids, table), before)
-        other, _ = paths.equations(CELLS.get(name), params, Dense(table[ids]), before)
+        one, _ = layers.run_equations(CELLS.get(name), params, Lookup(ids, table), before)
+        other, _ = layers.run_equations(CELLS.get(name), params, Dense(table[ids]), before)
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-def test_units_are_cut_into_as_many_slices_as_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_num_slices_is_at_least_the_number_of_threads_if_the_units_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     for threads, hidden, slices in [
         (1, 512, 2),
         (2, 512, 2),
@@ -85,12 +85,12 @@ def test_units_are_cut_into_as_many_slices_as_can_be(monkeypatch: pytest.MonkeyP
         assert num_slices(hidden) == slices
 
 
-@pytest.mark.usefixtures("narrowest")
+@pytest.mark.usefixtures("min_slice_width")
 @pytest.mark.parametrize(
     ("name", "function"),
     [("rnn", RNNFunction), ("lstm", LSTMFunction), ("gru", GRUFunction), ("mgru", MGRUFunction)],
 )
-def test_hand_written_gradients_equal_numeric_ones(name: str, function: type) -> None:
+def test_hand_written_gradients_equal_numerical_ones(name: str, function: type) -> None:
     generator, cell = torch.Generator().manual_seed(3), CELLS.get(name)
     weights = cell.parameter_shapes(1, 4)
     before = [(2, 4)] * len(cell.state_names)
@@ -99,28 +99,28 @@ def test_hand_written_gradients_equal_numeric_ones(name: str, function: type) ->
     assert torch.autograd.gradcheck(function.apply, inputs)
 
 
-def test_the_path_follows_the_device() -> None:
-    assert paths.choose_backend("gru", torch.device("meta")) is paths.equations
-    assert paths.choose_backend("gru", torch.device("cpu")) is not paths.equations
-    assert paths.choose_backend("a cell of one's own", torch.device("cpu")) is paths.equations
+def test_the_back_end_depends_on_the_device() -> None:
+    assert layers.choose_backend("gru", torch.device("meta")) is layers.run_equations
+    assert layers.choose_backend("gru", torch.device("cpu")) is not layers.run_equations
+    assert layers.choose_backend("unknown cell", torch.device("cpu")) is layers.run_equations
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("name", list(paths.MODULES))
-def test_the_gpu_path_equals_the_cpu_path(name: str) -> None:
+@pytest.mark.parametrize("name", list(layers.MODULES))
+def test_the_fused_back_end_on_a_gpu_equals_the_equations(name: str) -> None:
     params, x, state = draw(name)
     to = {key: value.detach().cuda() for key, value in params.items()}
-    expected, _ = paths.equations(CELLS.get(name), params, Dense(x), state)
-    found, _ = paths.fused(name)(CELLS.get(name), to, Dense(x.cuda()), tuple(part.cuda() for part in state))
+    expected, _ = layers.run_equations(CELLS.get(name), params, Dense(x), state)
+    found, _ = layers.fused_backend(name)(CELLS.get(name), to, Dense(x.cuda()), tuple(part.cuda() for part in state))
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-7, atol=1e-9)
 
 
 # ── compiled passes ───────────────────────────────────────────────────────────
 
 
-def in_float32(name: str, path: paths.LayerBackend, width: int, lookup: bool) -> list[torch.Tensor]:
-    """The same in float32, with large inputs, so that the gates reach both their ends."""
+def in_float32(name: str, backend: layers.LayerBackend, width: int, lookup: bool) -> list[torch.Tensor]:
+    """Run a back end in float32, with inputs so large that the gates saturate at both ends."""
     torch.manual_seed(0)
     cell, sizes = CELLS.get(name), {"weight_hh": 1.0, "weight_ih": 4.0}
     shapes = cell.parameter_shapes(E, width)
@@ -130,7 +130,7 @@ def in_float32(name: str, path: paths.LayerBackend, width: int, lookup: bool) ->
     h = torch.randn(B, width).clamp(-1, 1).requires_grad_()
     x, table = torch.randn(T, B, E, requires_grad=True), torch.randn(V, E, requires_grad=True)
     ids = torch.arange(T * B).reshape(T, B) % V
-    outputs, after = path(cell, params, Lookup(ids, table) if lookup else Dense(x), (h,))
+    outputs, after = backend(cell, params, Lookup(ids, table) if lookup else Dense(x), (h,))
     total = (outputs * torch.linspace(-1, 1, outputs.numel()).view_as(outputs)).sum() + after[0].square().sum()
     return [
         outputs.detach(),
@@ -141,15 +141,18 @@ def in_float32(name: str, path: paths.LayerBackend, width: int, lookup: bool) ->
 
 @pytest.mark.parametrize("width", [6, 7, 64])
 @pytest.mark.parametrize("lookup", [False, True], ids=["dense", "lookup"])
-@pytest.mark.parametrize("name", paths.JIT)
-def test_compiled_passes_equal_the_plain_ones(name: str, lookup: bool, width: int) -> None:
+@pytest.mark.parametrize("name", layers.NUMBA_CELLS)
+def test_compiled_passes_equal_the_plain_back_end(name: str, lookup: bool, width: int) -> None:
     pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
-    for a, b in zip(*(in_float32(name, path(name), width, lookup) for path in (paths.jit, paths.bptt)), strict=True):
-        # The functions differ by up to 7e-7; five steps with large weights, and sums over 15 places, make more of it.
+    for a, b in zip(
+        *(in_float32(name, backend(name), width, lookup) for backend in (layers.numba_backend, layers.bptt_backend)),
+        strict=True,
+    ):
+        # The activations differ by up to 7e-7; five steps with large weights and sums over 15 positions enlarge that.
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_compiled_functions_are_those_of_the_library() -> None:
+def test_compiled_activations_equal_torch() -> None:
     pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
     from chargen.jit import sigmoid, tanh
 
@@ -158,8 +161,10 @@ def test_compiled_functions_are_those_of_the_library() -> None:
         assert abs(float(sigmoid(x)) - float(torch.sigmoid(torch.tensor(x)))) < 7e-7
 
 
-def test_numbers_of_another_precision_take_the_plain_way() -> None:
+def test_float64_uses_the_plain_back_end() -> None:
     pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
-    for name in paths.JIT:
-        for a, b in zip(gradients(name, paths.jit(name)), gradients(name, paths.equations), strict=True):
+    for name in layers.NUMBA_CELLS:
+        for a, b in zip(
+            gradients(name, layers.numba_backend(name)), gradients(name, layers.run_equations), strict=True
+        ):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)

@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.cells import CELLS
+from chargen.cells.network_state import NetworkState
 from chargen.cells.weights import check_weights, count_parameters, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
-from chargen.networks.layers import equations
+from chargen.networks.layers import run_equations
 from chargen.networks.network import Network, locked_dropout, ngram_dropout, reset, weight_dropout
 from tests.conftest import random_weights
 
@@ -30,17 +31,16 @@ def test_chunks_with_carried_state_equal_the_whole_sequence(
     name: str, depth: int, cuts: list[int], by_equations: bool, ngrams: int
 ) -> None:
     net = network(cell=name, num_layers=depth, ngrams=ngrams, ngram_rows=64, ngram_dim=4)
-    path = equations if by_equations else None
+    backend = run_equations if by_equations else None
     ids = torch.randint(11, (12, 3), generator=torch.Generator().manual_seed(1))
-    whole, last = net(ids, net.initial_state(3), path=path)
+    whole, last = net(ids, net.initial_state(3), backend=backend)
     state, pieces = net.initial_state(3), []
     for chunk in torch.tensor_split(ids, sorted(cuts)):
-        logits, state = net(chunk, state, path=path)
+        logits, state = net(chunk, state, backend=backend)
         pieces.append(logits)
-    # One product over 12 steps and one over fewer may add in another order: rounding of float64, nothing more.
+    # A product over 12 steps and one over fewer may add in different orders, which changes float64 rounding only.
     torch.testing.assert_close(torch.cat(pieces), whole, rtol=1e-12, atol=1e-13)
-    for a, b in zip(state, last, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+    state.map(lambda a, b: torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13), last)
 
 
 @pytest.mark.parametrize("ngrams", [0, 3])
@@ -55,7 +55,7 @@ def test_no_logit_depends_on_a_later_id(ngrams: int) -> None:
     assert not torch.equal(before[5], after[5])
 
 
-def test_lanes_do_not_see_each_other() -> None:
+def test_batch_rows_are_independent() -> None:
     net = network()
     ids = torch.randint(11, (6, 4), generator=torch.Generator().manual_seed(1))
     together, _ = net(ids, net.initial_state(4))
@@ -63,9 +63,9 @@ def test_lanes_do_not_see_each_other() -> None:
     torch.testing.assert_close(together[:, 2:3], alone, rtol=1e-12, atol=1e-13)
 
 
-def test_restart_puts_back_only_the_fresh_lanes() -> None:
-    state = ((torch.ones(3, 2), torch.full((3, 2), 5.0)),)
-    ((h, c),) = reset(state, torch.tensor([False, True, False]))
+def test_reset_zeroes_only_the_marked_batch_rows() -> None:
+    state = NetworkState(((torch.ones(3, 2), torch.full((3, 2), 5.0)),))
+    ((h, c),) = reset(state, torch.tensor([False, True, False])).layers
     assert h.tolist() == [[1, 1], [0, 0], [1, 1]]
     assert c.tolist() == [[5, 5], [0, 0], [5, 5]]
 
@@ -78,7 +78,7 @@ def test_tied_weights_share_one_matrix() -> None:
 
 
 @pytest.mark.parametrize("p", [0.2, 0.5])
-def test_dropout_is_one_mask_a_window_and_keeps_the_mean(p: float) -> None:
+def test_dropout_uses_one_mask_for_a_window_and_keeps_the_mean(p: float) -> None:
     x = torch.ones(7, 50, 40)
     dropped = locked_dropout(x, p, torch.Generator().manual_seed(0))
     assert torch.equal(dropped, dropped[:1].expand_as(dropped))  # the same units at every step
@@ -96,18 +96,18 @@ def test_weight_dropout_drops_single_weights_and_keeps_the_mean(p: float) -> Non
     share = (dropped > 0).float().mean().item()
     assert abs(share - (1 - p)) < 5 * (p * (1 - p) / 2000) ** 0.5
     dropped.sum().backward()
-    assert torch.equal(weight.grad > 0, dropped > 0)  # what was dropped learns nothing
+    assert torch.equal(weight.grad > 0, dropped > 0)  # dropped weights get no gradient
     assert torch.equal(weight, torch.ones(50, 40))
 
 
 @pytest.mark.parametrize("p", [0.2, 0.5])
-def test_ngram_dropout_drops_single_places_and_keeps_the_mean(p: float) -> None:
+def test_ngram_dropout_drops_single_ngrams_and_keeps_the_mean(p: float) -> None:
     rows = torch.zeros(400, 5, dtype=torch.int64)
     kept = ngram_dropout(rows, torch.float64, p, torch.Generator().manual_seed(0))
     assert kept.dtype == torch.float64
     assert kept.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
     assert abs((kept > 0).double().mean().item() - (1 - p)) < 5 * (p * (1 - p) / 2000) ** 0.5
-    assert len((kept > 0).sum(1).unique()) > 1  # the lengths of a place do not go together
+    assert len((kept > 0).sum(1).unique()) > 1  # the n-grams of a position are dropped independently
 
 
 @pytest.mark.parametrize("kind", ["dropout", "weight_dropout", "ngram_dropout"])
@@ -124,7 +124,7 @@ def test_dropout_follows_its_generator_and_is_off_without_one(kind: str) -> None
     assert torch.equal(logits(None), logits(None))
 
 
-def test_exported_weights_come_back_and_are_copies() -> None:
+def test_exported_weights_are_copies_that_can_be_imported() -> None:
     net, other = network(cell="lstm", num_layers=2), network(cell="lstm", num_layers=2)
     weights = random_weights(net.config)
     net.import_weights(weights)
@@ -136,19 +136,19 @@ def test_exported_weights_come_back_and_are_copies() -> None:
     assert net.export_weights()["head.bias"].max() < 99
 
 
-def test_members_are_networks_of_their_own_whose_logits_are_averaged() -> None:
+def test_an_ensemble_averages_the_logits_of_independent_networks() -> None:
     both = network(ensemble_size=2, num_layers=2)
     weights = both.export_weights()
     ids, targets = torch.randint(11, (2, 6, 3), generator=torch.Generator().manual_seed(1))
     logits, losses = [], []
     for member in range(2):
         alone = network(num_layers=2)
-        own = {name: weight for name, weight in weights.items() if not name.startswith(("layers", "head.weight"))}
-        own["head.weight"] = weights["head.weight"][:, 8 * member : 8 * member + 8]
+        single = {name: weight for name, weight in weights.items() if not name.startswith(("layers", "head.weight"))}
+        single["head.weight"] = weights["head.weight"][:, 8 * member : 8 * member + 8]
         for level in range(2):
             for name in alone.layer(level):
-                own[f"layers.{level}.{name}"] = weights[f"layers.{2 * member + level}.{name}"]
-        alone.import_weights(own)
+                single[f"layers.{level}.{name}"] = weights[f"layers.{2 * member + level}.{name}"]
+        alone.import_weights(single)
         logits.append(alone(ids, alone.initial_state(3))[0])
         losses.append(torch.nn.functional.cross_entropy(logits[-1].flatten(0, 1), targets.flatten()))
     together, _ = both(ids, both.initial_state(3))
@@ -158,7 +158,7 @@ def test_members_are_networks_of_their_own_whose_logits_are_averaged() -> None:
     assert not torch.allclose(logits[0], logits[1])
 
 
-def test_the_count_of_parameters_is_that_of_the_network() -> None:
+def test_count_parameters_equals_the_size_of_the_network() -> None:
     tied = {"tie_weights": True, "embedding_dim": 8}
     for shape in (
         {"cell": "lstm", "num_layers": 3},
@@ -171,7 +171,7 @@ def test_the_count_of_parameters_is_that_of_the_network() -> None:
         assert count_parameters(net.config) == sum(p.numel() for p in net.parameters())
 
 
-def test_wrong_weights_are_named() -> None:
+def test_the_error_for_wrong_weights_names_them() -> None:
     config = ModelConfig(vocab_size=5, hidden_size=3, embedding_dim=2)
     good = random_weights(config)
     assert list(good) == list(parameter_shapes(config))
@@ -188,7 +188,7 @@ def test_wrong_weights_are_named() -> None:
 
 
 @pytest.mark.parametrize("name", CELLS.names())
-def test_a_packed_network_is_the_same_function_with_the_same_names(name: str) -> None:
+def test_packing_changes_neither_the_outputs_nor_the_names(name: str) -> None:
     config = ModelConfig(vocab_size=11, cell=name, num_layers=2, hidden_size=6, embedding_dim=4)
     network = Network(config, torch.Generator().manual_seed(0))
     ids = torch.randint(11, (7, 3))

@@ -1,4 +1,4 @@
-"""Surprisal, the guesses beside it, and how both are shown: colours, digits, a page."""
+"""Surprisals of characters, guesses, and their display as colours, digits and an HTML page."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from rich.cells import cell_len
 
 from chargen.checkpoint import save_checkpoint
 from chargen.config import DataConfig
-from chargen.engines.interface import joined, log_softmax
+from chargen.engines.interface import concatenate_states, log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.lm import LanguageModel
 from chargen.probe.surprisal import CharSurprisal, find_likely_chars
@@ -38,7 +38,7 @@ from tests.conftest import VERSE, Result, random_model
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
-def place(text: str, bits: float = 1.0) -> CharSurprisal:
+def char_with(text: str, bits: float = 1.0) -> CharSurprisal:
     return CharSurprisal(text, -bits * math.log(2))
 
 
@@ -56,14 +56,14 @@ def test_surprisals_add_up_to_the_score_and_their_characters_to_the_text(tokeniz
     assert [(p.text, pytest.approx(p.surprisal_bits, abs=1e-4)) for p in found] == lm.surprisal(text, context="ab")
 
 
-def test_a_scored_end_is_a_place_of_its_own() -> None:
+def test_a_scored_end_is_the_last_element() -> None:
     lm = LanguageModel(random_model())
     *_, end = lm.char_surprisals("Chữ", end=True)
     both = lm.score("Chữ\n").log_prob_nats - lm.score("Chữ").log_prob_nats
     assert (end.text, end.surprisal_bits) == ("", pytest.approx(-both / math.log(2), abs=1e-4))
 
 
-def test_guesses_of_characters_are_the_top_of_the_distribution() -> None:
+def test_guesses_of_a_character_model_are_the_most_likely_ids() -> None:
     model = random_model()
     lm = LanguageModel(model)
     engine = NumpyEngine(model.config, model.weights)
@@ -78,7 +78,7 @@ def test_guesses_of_characters_are_the_top_of_the_distribution() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_guesses_of_a_model_of_bytes_are_the_best_of_all_its_characters(seed: int) -> None:
+def test_guesses_of_a_byte_model_are_the_most_likely_characters(seed: int) -> None:
     model = random_model(tokenizer="byte", seed=seed)
     weights = dict(model.weights)
     weights["head.bias"] = weights["head.bias"] + 7 * np.isin(np.arange(257), [0xC3 + 1, 0xE2 + 1, 0x80 + 1, 0x99 + 1])
@@ -93,28 +93,28 @@ def test_guesses_of_a_model_of_bytes_are_the_best_of_all_its_characters(seed: in
     assert all(mine >= other - 1e-4 for mine, other in zip(scored, best, strict=True))
 
 
-def test_the_end_is_a_guess_of_a_model_of_documents_alone() -> None:
+def test_only_a_model_of_documents_guesses_the_end() -> None:
     model = random_model("ab")
     documents = replace(model, about={"data": DataConfig(documents="line").to_json()})
     assert "" in [g.text for g in next(LanguageModel(documents).char_surprisals("ab")).guesses]
     assert "" not in [g.text for g in next(LanguageModel(model).char_surprisals("ab")).guesses]
 
 
-def test_states_taken_apart_and_put_together_are_the_same() -> None:
+def test_selected_and_joined_states_are_unchanged() -> None:
     model = random_model(cell="lstm", num_layers=2)
     engine = NumpyEngine(model.config, model.weights)
     _, state = engine.step(np.array([2, 3, 4]), engine.initial_state(3))
-    again = joined([engine.select(state, np.array([b])) for b in (2, 0, 1)])
+    again = concatenate_states([engine.select(state, np.array([b])) for b in (2, 0, 1)])
     logits, _ = engine.step(np.array([5, 5, 5]), engine.select(again, np.array([1, 2, 0])))
     assert logits == pytest.approx(engine.step(np.array([5, 5, 5]), state)[0])
     assert len(find_likely_chars(engine, model.tokenizer, log_softmax(logits), again, 3)) == 3
 
 
-# ── how they are shown ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── display ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @given(st.floats(0, 40))
-def test_letters_can_be_read_on_every_colour(bits: float) -> None:
+def test_letters_have_enough_contrast_on_every_colour(bits: float) -> None:
     background = colour(bits)
     letters = tuple(bytes.fromhex(text_colour(background)[1:]))
     assert contrast(background, letters) >= 4.5  # type: ignore[arg-type]
@@ -127,11 +127,11 @@ def test_colours_grow_lighter_with_surprisal_from_the_first_to_the_last_of_the_m
 
 
 @given(ANY)
-def test_groups_are_the_text_and_digits_stand_below_their_characters(text: str) -> None:
-    places = [place(char, 3.5) for char in text]
-    groups = list(group_by_cluster(places))
-    assert [p for group in groups for p in group] == places
-    shown, digits = digit_lines(places)
+def test_clusters_join_to_the_text_and_digits_are_below_their_characters(text: str) -> None:
+    chars = [char_with(char, 3.5) for char in text]
+    groups = list(group_by_cluster(chars))
+    assert [p for group in groups for p in group] == chars
+    shown, digits = digit_lines(chars)
     widths = [group_glyph(group)[1] for group in groups]
     assert sum(widths) >= len(groups)
     assert len(digits.split()) <= len(groups)
@@ -143,13 +143,15 @@ def test_groups_are_the_text_and_digits_stand_below_their_characters(text: str) 
 
 
 def test_digits_of_wide_and_composed_characters() -> None:
-    shown, digits = digit_lines([place("e", 0.5), place("\u0301", 2.6), place("日", 12.0), place("\t", 0.2), place("")])
+    shown, digits = digit_lines(
+        [char_with("e", 0.5), char_with("\u0301", 2.6), char_with("日", 12.0), char_with("\t", 0.2), char_with("")]
+    )
     assert (shown, digits) == ("e\u0301日␉␃", "39 .1")
     assert cell_len(shown) == len(digits)
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page."""
+    """Parser that collects the tags and the visible characters of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,14 +174,14 @@ class Page(HTMLParser):
 
 @settings(max_examples=50, deadline=None)
 @given(ANY | st.just("<script>&amp;\"'</p>]]>\x00\u202e"))
-def test_a_page_holds_any_text_escaped_and_loads_nothing(text: str) -> None:
-    html = "".join(heat_page([[place(char, 2.0) for char in text]], "<b>&"))
+def test_a_page_escapes_any_text_and_loads_no_resources(text: str) -> None:
+    html = "".join(heat_page([[char_with(char, 2.0) for char in text]], "<b>&"))
     page = Page()
     page.feed(html)
     page.close()
     assert page.open == []
     spans = [attrs for tag, attrs in page.tags if tag == "span" and "data-why" in attrs]
-    groups = list(group_by_cluster([place(char, 2.0) for char in text]))
+    groups = list(group_by_cluster([char_with(char, 2.0) for char in text]))
     assert len(spans) == len(groups)
     legend = MAX_BITS
     assert "".join(page.shown[legend:]) == "".join(group_glyph(group)[0] for group in groups)
@@ -189,7 +191,7 @@ def test_a_page_holds_any_text_escaped_and_loads_nothing(text: str) -> None:
     assert not re.search(r"url\(|@import|https?:", html.split("<body>")[0])
 
 
-def test_each_character_of_a_page_says_its_surprisal_and_five_guesses() -> None:
+def test_each_character_of_a_page_has_its_surprisal_and_five_guesses() -> None:
     lm = LanguageModel(random_model())
     page = Page()
     page.feed("".join(heat_page([list(lm.char_surprisals("Chữ tài"))], "verse", [lm.suggest("Chữ tài")])))
@@ -203,8 +205,8 @@ def test_each_character_of_a_page_says_its_surprisal_and_five_guesses() -> None:
     assert any(tag == "table" for tag, _ in page.tags)
 
 
-def test_a_text_that_no_edit_makes_likelier_has_no_table() -> None:
-    html = "".join(heat_page([[place("a")]], "verse", [[]]))
+def test_a_page_without_suggestions_has_no_table() -> None:
+    html = "".join(heat_page([[char_with("a")]], "verse", [[]]))
     assert "No single edit makes it likelier." in html
     assert "<table" not in html
 
@@ -230,7 +232,7 @@ def test_chars_in_a_pipe_are_digits_below_the_text(chargen: Callable[..., Result
     assert "\x1b" not in result.out
 
 
-def test_on_a_terminal_colours_are_explained_once(
+def test_the_legend_of_colours_is_printed_once(
     chargen: Callable[..., Result], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm-256color"), ("COLORTERM", "truecolor")):
@@ -255,7 +257,7 @@ def test_json_lists_characters_that_add_up_and_suggestions(chargen: Callable[...
     assert lines[0]["suggestions"][0]["gain_bits"] > 0
 
 
-def test_html_alone_writes_the_page_and_ranks_as_ever(
+def test_html_alone_writes_the_page_and_prints_the_ranking(
     chargen: Callable[..., Result], model: Path, tmp_path: Path
 ) -> None:
     result = chargen("score", "--html", "page.html", "Chữ tài", "a b")
@@ -265,7 +267,7 @@ def test_html_alone_writes_the_page_and_ranks_as_ever(
     assert chargen("score", "--html", "page.html", "a" * 100_001).status == 2
 
 
-def test_characters_add_up_to_the_very_total_that_is_printed_without_them(
+def test_characters_sum_exactly_to_the_score_without_chars(
     chargen: Callable[..., Result], model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "lines.txt").write_text(VERSE, encoding="utf-8")
@@ -279,7 +281,7 @@ def test_characters_add_up_to_the_very_total_that_is_printed_without_them(
         assert characters[-1]["log_prob_nats"] == row["end_log_prob_nats"]
 
 
-def test_characters_as_rows(chargen: Callable[..., Result], model: Path) -> None:
+def test_chars_with_tsv_prints_a_row_for_each_character(chargen: Callable[..., Result], model: Path) -> None:
     result = chargen("score", "--chars", "--tsv", "--end", "a\tb", "€")
     header, *rows = [line.split("\t") for line in result.out.splitlines()]
     assert header == ["rank", "input", "place", "surprisal_bits", "log_prob_nats", "unknown", "character"]
@@ -289,9 +291,7 @@ def test_characters_as_rows(chargen: Callable[..., Result], model: Path) -> None
     ]
 
 
-def test_characters_can_be_ranked_and_stand_in_the_input_s_order_otherwise(
-    chargen: Callable[..., Result], model: Path
-) -> None:
+def test_chars_keep_the_input_order_unless_a_ranking_is_requested(chargen: Callable[..., Result], model: Path) -> None:
     texts = ("The quick brown", "☃☃", "T")
     plain = [json.loads(line) for line in chargen("score", "--chars", "--json", *texts).out.splitlines()]
     assert [(row["rank"], row["text"]) for row in plain] == [(None, text) for text in texts]
@@ -302,7 +302,7 @@ def test_characters_can_be_ranked_and_stand_in_the_input_s_order_otherwise(
         ]
 
 
-def test_a_page_has_the_input_s_order_whatever_the_ranking(
+def test_a_page_keeps_the_input_order_with_any_ranking(
     chargen: Callable[..., Result], model: Path, tmp_path: Path
 ) -> None:
     result = chargen("score", "--html", "page.html", "--tsv", "☃☃", "The quick")
@@ -311,7 +311,7 @@ def test_a_page_has_the_input_s_order_whatever_the_ranking(
     assert page.index(">☃<") < page.index(">T<")
 
 
-def test_a_text_too_long_for_suggestions_is_refused_before_it_is_read(
+def test_a_text_too_long_for_suggestions_is_refused_before_it_is_scored(
     chargen: Callable[..., Result], model: Path
 ) -> None:
     with patch.object(NumpyEngine, "read", side_effect=AssertionError):

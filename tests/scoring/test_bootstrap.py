@@ -1,4 +1,4 @@
-"""Models on one text: bits per line add up to the whole's, and the bootstrap knows chance from more."""
+"""Comparing models: losses of lines add up to the loss of the text, and the bootstrap finds real differences."""
 
 import json
 import math
@@ -29,7 +29,7 @@ TEXTS = st.lists(st.sampled_from(["ab", " ", "\n", "\n\n", "--", "chữ", "-", "
 
 
 @given(st.text("ab\n\r"))
-def test_lines_put_end_to_end_are_the_text(text: str) -> None:
+def test_joined_lines_are_the_text(text: str) -> None:
     lines = split_lines(text)
     assert "".join(lines) == text
     assert all(line.count("\n") == line.endswith("\n") for line in lines)
@@ -57,7 +57,7 @@ def test_ids_of_lines_are_the_ids_of_the_text(name: str, kind: str, text: str) -
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:300"])
 @pytest.mark.parametrize("kind", ["none", "line", "blank"])
 @pytest.mark.parametrize("normalize", ["nfc", "none"])
-def test_lines_add_up_to_the_evaluation_of_the_whole(tokenizer: str, kind: str, normalize: str) -> None:
+def test_losses_of_lines_add_up_to_the_loss_of_the_text(tokenizer: str, kind: str, normalize: str) -> None:
     model = random_model(VERSE * 20, tokenizer)
     about = {"data": DataConfig(documents=kind, normalize=normalize).to_json()}
     lm = LanguageModel(replace(model, about=about))
@@ -68,7 +68,7 @@ def test_lines_add_up_to_the_evaluation_of_the_whole(tokenizer: str, kind: str, 
     assert nats.sum() / math.log(2) / utf8_size(text) == pytest.approx(lm.evaluate(text).bits_per_byte, rel=1e-5)
 
 
-def test_the_interval_holds_the_difference_and_chance_alone_is_undecided() -> None:
+def test_the_interval_contains_the_difference_and_contains_zero_for_noise() -> None:
     rng = np.random.default_rng(0)
     sizes = rng.integers(10, 50, 400).astype(np.float64)
     first = sizes * rng.uniform(1.2, 1.6, 400)
@@ -83,7 +83,7 @@ def test_the_interval_holds_the_difference_and_chance_alone_is_undecided() -> No
     assert clear.bits_per_byte == pytest.approx(bits_per_byte(worse, sizes) - bits_per_byte(first, sizes))
 
 
-def test_the_interval_is_as_wide_as_theory_says() -> None:
+def test_the_interval_width_is_that_of_a_normal_distribution() -> None:
     rng = np.random.default_rng(1)
     sizes, difference = np.full(500, 20.0), rng.normal(0, 4, 500)
     (found,) = paired_bootstrap(np.stack([np.zeros(500), difference]), sizes, 4000)
@@ -98,18 +98,18 @@ def test_the_same_seed_gives_the_same_interval_and_a_model_against_itself_ties()
     assert (tie.bits_per_byte, tie.low, tie.high, tie.first_better) == (0.0, 0.0, 0.0, 0.5)
 
 
-def test_many_lines_are_drawn_in_runs_and_the_difference_stays_exact() -> None:
+def test_lines_beyond_max_units_are_merged_and_the_difference_stays_exact() -> None:
     count = MAX_UNITS * 2 + 7
     nats = np.random.default_rng(4).random((2, count))
     (found,) = paired_bootstrap(nats, np.ones(count), 100)
     assert found.bits_per_byte == pytest.approx(float(nats[1].mean() - nats[0].mean()) / math.log(2))
 
 
-def test_lines_that_differ_most_come_first() -> None:
+def test_most_different_lines_come_first() -> None:
     assert most_different_lines(np.array([1.0, 5.0, 2.0, 2.0]), np.array([2.0, 1.0, 2.0, 0.5]), 3) == [1, 3, 0]
 
 
-def test_baselines_by_line_are_the_baselines_of_the_text() -> None:
+def test_baseline_losses_of_lines_add_up_to_the_loss_of_the_text() -> None:
     lines = split_lines(VERSE)
     tokenizer = build_tokenizer("char", VERSE * 3)
     expected = ngram_nats_per_id(tokenizer.encode(VERSE * 3), tokenizer.encode(VERSE), tokenizer.vocab_size)
@@ -120,7 +120,7 @@ def test_baselines_by_line_are_the_baselines_of_the_text() -> None:
     assert halves[:3].tolist() == ngram_line_nats(lines, VERSE).tolist()
 
 
-def test_a_character_that_a_baseline_never_saw_is_dear() -> None:
+def test_an_unknown_character_costs_a_baseline_many_nats() -> None:
     known, unknown = ngram_line_nats(["ab\n", "a€\n"], "abab\n" * 9)
     assert unknown > known + math.log(1e6)
 
@@ -136,7 +136,9 @@ def models(tmp_path: Path) -> tuple[str, ...]:
     return ("one", "two")
 
 
-def test_compare_says_which_is_better_beside_baselines(chargen: Callable[..., Result], models: tuple[str, ...]) -> None:
+def test_compare_prints_differences_and_baselines_as_json(
+    chargen: Callable[..., Result], models: tuple[str, ...]
+) -> None:
     result = chargen("compare", *models, "text.txt", "--resamples", "200", "--json")
     assert result.status == 0, result.err
     found = json.loads(result.out)
@@ -155,7 +157,7 @@ def test_compare_says_which_is_better_beside_baselines(chargen: Callable[..., Re
     assert "too few" in result.err
 
 
-def test_compare_as_tables_takes_several_models(chargen: Callable[..., Result], models: tuple[str, ...]) -> None:
+def test_compare_prints_tables_for_several_models(chargen: Callable[..., Result], models: tuple[str, ...]) -> None:
     result = chargen("compare", *models, "one", "text.txt", "--resamples", "100", "--top", "1", "--learn", "text.txt")
     assert result.status == 0, result.err
     assert "a 5-gram, learned from text.txt" in result.out
@@ -165,7 +167,9 @@ def test_compare_as_tables_takes_several_models(chargen: Callable[..., Result], 
     assert "the other half of this text" in plain.out
 
 
-def test_the_baselines_learn_from_the_first_models_own_text(chargen: Callable[..., Result], tmp_path: Path) -> None:
+def test_baselines_learn_from_the_training_text_of_the_first_model(
+    chargen: Callable[..., Result], tmp_path: Path
+) -> None:
     (tmp_path / "verse.txt").write_text(VERSE * 9, encoding="utf-8")
     train = ("train", "verse.txt", "--steps", "2", "--hidden", "8", "--batch", "2", "--seq-len", "8")
     assert chargen(*train, "--documents", "line", "--name", "lines").status == 0
@@ -176,7 +180,7 @@ def test_the_baselines_learn_from_the_first_models_own_text(chargen: Callable[..
     assert found["models"][0]["unknown_chars"] == 0
 
 
-def test_compare_wants_two_models(chargen: Callable[..., Result], models: tuple[str, ...]) -> None:
+def test_compare_needs_two_models(chargen: Callable[..., Result], models: tuple[str, ...]) -> None:
     result = chargen("compare", "one", "text.txt")
     assert result.status == 2
     assert "two models" in result.err

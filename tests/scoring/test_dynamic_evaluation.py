@@ -1,4 +1,4 @@
-"""Dynamic evaluation: a segment is scored before it is learned, and the model stays as it was."""
+"""Dynamic evaluation scores a segment before it learns from it, and does not change the model."""
 
 import json
 import math
@@ -19,12 +19,12 @@ from chargen.tokenizers.tokenizer import Ids, start_ids
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]
-STILL = Adaptation(learning_rate=0.0)
+NO_LEARNING = Adaptation(learning_rate=0.0)
 RULES = [Adaptation("rms", 0.01), Adaptation("sgd", 0.3)]
 
 
-def adapted(model: Checkpoint, ids: Ids, how: Adaptation) -> np.ndarray:
-    return np.concatenate(list(adapted_log_probs(model, ids, how)))
+def adapted(model: Checkpoint, ids: Ids, adaptation: Adaptation) -> np.ndarray:
+    return np.concatenate(list(adapted_log_probs(model, ids, adaptation)))
 
 
 def plain(model: Checkpoint, ids: Ids) -> np.ndarray:
@@ -32,34 +32,36 @@ def plain(model: Checkpoint, ids: Ids) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [{}, {"cell": "lstm", "num_layers": 2}, {"ensemble_size": 2, "cell": "mgru"}])
-def test_without_learning_it_is_the_plain_number(shape: dict[str, object]) -> None:
+def test_a_learning_rate_of_zero_gives_the_static_log_probs(shape: dict[str, object]) -> None:
     model = random_model(**shape)
     ids = model.tokenizer.encode(VERSE)
-    assert adapted(model, ids, STILL) == pytest.approx(plain(model, ids), abs=1e-5)
+    assert adapted(model, ids, NO_LEARNING) == pytest.approx(plain(model, ids), abs=1e-5)
 
 
-@pytest.mark.parametrize("how", RULES, ids=lambda how: how.rule)
-def test_the_first_segment_has_the_plain_score_and_the_second_has_not(how: Adaptation) -> None:
+@pytest.mark.parametrize("adaptation", RULES, ids=lambda adaptation: adaptation.rule)
+def test_only_the_first_segment_has_the_static_log_probs(adaptation: Adaptation) -> None:
     model = random_model()
     ids = model.tokenizer.encode(VERSE)
-    found, still = adapted(model, ids, how), plain(model, ids)
+    found, still = adapted(model, ids, adaptation), plain(model, ids)
     assert found[:20] == pytest.approx(still[:20], abs=1e-5)
     assert abs(found[20:40] - still[20:40]).max() > 1e-3
 
 
-@pytest.mark.parametrize("how", RULES, ids=lambda how: how.rule)
-@pytest.mark.parametrize("place", [19, 20, 21, 47])
-def test_a_score_depends_on_nothing_that_stands_after_it(how: Adaptation, place: int) -> None:
+@pytest.mark.parametrize("adaptation", RULES, ids=lambda adaptation: adaptation.rule)
+@pytest.mark.parametrize("position", [19, 20, 21, 47])
+def test_log_probs_do_not_depend_on_later_ids(adaptation: Adaptation, position: int) -> None:
     model = random_model()
     ids = model.tokenizer.encode(VERSE)
     other = ids.copy()
-    other[place + 1 :] = other[place + 1 :][::-1]
-    assert np.array_equal(adapted(model, ids, how)[: place + 1], adapted(model, other, how)[: place + 1])
+    other[position + 1 :] = other[position + 1 :][::-1]
+    assert np.array_equal(
+        adapted(model, ids, adaptation)[: position + 1], adapted(model, other, adaptation)[: position + 1]
+    )
 
 
 @pytest.mark.parametrize(("rule", "rate"), [("rms", 0.003), ("rms", 0.03), ("sgd", 0.5)])
 @pytest.mark.parametrize("order", [0, 1])
-def test_no_code_is_shorter_than_the_sources_own(order: int, rule: str, rate: float) -> None:
+def test_adapted_loss_is_not_below_the_entropy_of_the_source(order: int, rule: str, rate: float) -> None:
     # A prequential code is a code: it beats the source's by k nats with probability e^-k at most (Barron 1985).
     source = markov(order)
     text = source.generate(1_500, np.random.default_rng(5))
@@ -70,7 +72,7 @@ def test_no_code_is_shorter_than_the_sources_own(order: int, rule: str, rate: fl
     assert total > plain(model, ids).sum()  # and it does learn
 
 
-def test_the_model_is_not_changed() -> None:
+def test_the_checkpoint_is_not_changed() -> None:
     model = random_model()
     before = {name: weight.copy() for name, weight in model.weights.items()}
     lm = LanguageModel(model)
@@ -80,22 +82,22 @@ def test_the_model_is_not_changed() -> None:
     assert lm.score(VERSE).log_prob_nats == score
 
 
-def test_the_same_text_gives_the_same_number() -> None:
+def test_two_evaluations_are_identical() -> None:
     model = random_model()
     ids = model.tokenizer.encode(VERSE)
     assert np.array_equal(adapted(model, ids, RULES[0]), adapted(model, ids, RULES[0]))
 
 
-def test_a_document_begins_from_the_initial_state() -> None:
+def test_a_boundary_resets_the_state() -> None:
     model = random_model(documents="line")
     ids = np.concatenate([np.append(model.tokenizer.encode(line), 0) for line in VERSE.strip().split("\n")])
-    found = adapted(model, ids.astype(np.int32), STILL)
+    found = adapted(model, ids.astype(np.int32), NO_LEARNING)
     assert found == pytest.approx(document_log_probs(NumpyEngine(model.config, model.weights), ids), abs=1e-5)
 
 
-def test_unknown_characters_have_their_price() -> None:
+def test_unknown_characters_cost_as_in_the_static_evaluation() -> None:
     model = random_model("ab\n")
-    *_, found = evaluate_adapted(model, "ab€ba\n", STILL)
+    *_, found = evaluate_adapted(model, "ab€ba\n", NO_LEARNING)
     assert isinstance(found, AdaptedEvaluation)
     expected = LanguageModel(model).evaluate("ab€ba\n")
     assert found.loss_nats_per_char == pytest.approx(expected.loss_nats_per_char, abs=1e-5)
@@ -119,23 +121,23 @@ def test_settings_out_of_range_are_refused(settings: dict[str, object], words: s
         Adaptation(**settings)  # type: ignore[arg-type]
 
 
-def test_a_rate_that_breaks_the_model_is_an_error() -> None:
+def test_a_learning_rate_that_diverges_is_an_error() -> None:
     model = random_model()
     with pytest.raises(DivergenceError, match="diverged"):
         adapted(model, model.tokenizer.encode(VERSE), Adaptation("sgd", 1e38))
     with pytest.raises(CorpusError, match="empty"):
-        list(evaluate_adapted(model, "", STILL))
+        list(evaluate_adapted(model, "", NO_LEARNING))
 
 
-def test_eval_prints_both_numbers_and_says_which_is_which(chargen: Chargen, tmp_path: Path) -> None:
+def test_eval_prints_and_labels_both_losses(chargen: Chargen, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "checkpoints" / "verse" / "model.safetensors", random_model())
     (tmp_path / "verse.txt").write_text(VERSE, encoding="utf-8")
     without, with_ = chargen("eval", "verse.txt"), chargen("eval", "verse.txt", "--adapt")
     assert (without.status, with_.status) == (0, 0)
     assert "adapt" not in without.out
-    for row in without.out.splitlines()[3:7]:  # the plain numbers stand there too
+    for row in without.out.splitlines()[3:7]:  # the static losses are printed too
         assert row.split() in [line.split() for line in with_.out.splitlines()]
-    assert "adapted on the way (dynamic evaluation)" in with_.out
+    assert "adapted while reading (dynamic evaluation)" in with_.out
     assert "rms, rate 0.001, decay 0.001, segments of 20" in with_.out
     found = json.loads(chargen("eval", "verse.txt", "--adapt", "--adapt-rule", "sgd", "--json").out)
     assert found["adapted"]["method"] == "dynamic evaluation"
@@ -146,5 +148,5 @@ def test_eval_prints_both_numbers_and_says_which_is_which(chargen: Chargen, tmp_
     assert plain_json["loss_nats_per_char"] == found["loss_nats_per_char"]
     refused = chargen("eval", "verse.txt", "--adapt-rate", "0.1")
     assert refused.status == 2
-    assert "go with --adapt" in refused.err
+    assert "need --adapt" in refused.err
     assert chargen("eval", "verse.txt", "--adapt", "--adapt-rate", "-1").status == 2

@@ -1,4 +1,4 @@
-"""Single edits: their values are exact, all four kinds are found, any script and tokenizer."""
+"""Suggested edits have exact log probabilities, and all four kinds are found, for any tokenizer."""
 
 import itertools
 
@@ -15,8 +15,8 @@ from tests.conftest import VERSE, random_model, random_weights
 TEXTS = st.text(alphabet=sorted(set(VERSE) - {"\n"}), min_size=1, max_size=12)
 
 
-def learned_alphabet(num_letters: int = 8) -> LanguageModel:
-    """A model made by hand, that expects after each letter of the alphabet the next one: a state that is its input."""
+def alphabet_model(num_letters: int = 8) -> LanguageModel:
+    """Return a model with weights set by hand that expects the next letter of the alphabet; its state is its input."""
     letters = "".join(chr(ord("a") + i) for i in range(num_letters))
     model = random_model(letters + "\n", cell="rnn", hidden_size=num_letters + 3, embedding_dim=num_letters + 3)
     V = model.config.vocab_size
@@ -39,19 +39,19 @@ def learned_alphabet(num_letters: int = 8) -> LanguageModel:
         ("bcdefgh", "insert"),
     ],
 )
-def test_each_kind_of_mistake_is_mended_by_its_opposite(written: str, kind: str) -> None:
-    best = learned_alphabet().suggest(written)[0]
+def test_each_kind_of_error_is_corrected_by_the_opposite_edit(written: str, kind: str) -> None:
+    best = alphabet_model().suggest(written)[0]
     assert (best.edit.kind, best.text) == (kind, "abcdefgh")
     assert best.gain_nats > 5
 
 
-def test_a_text_that_nothing_betters_has_no_suggestion() -> None:
-    assert learned_alphabet().suggest("abcdefgh") == []
+def test_the_most_likely_text_has_no_suggestions() -> None:
+    assert alphabet_model().suggest("abcdefgh") == []
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.sampled_from(["char", "byte", "sp:300"]), TEXTS, TEXTS)
-def test_values_are_the_scores_of_the_edited_texts_with_their_end(tokenizer: str, text: str, context: str) -> None:
+def test_log_probs_are_the_scores_of_the_edited_texts_with_their_end(tokenizer: str, text: str, context: str) -> None:
     lm = LanguageModel(random_model(VERSE * 20, tokenizer))
     whole = lm.score(text + "\n", context=context).log_prob_nats
     for s in lm.suggest(text, context=context):
@@ -63,7 +63,7 @@ def test_values_are_the_scores_of_the_edited_texts_with_their_end(tokenizer: str
 
 @settings(max_examples=8, deadline=None)
 @given(st.text(alphabet="abcdefgh\n", min_size=1, max_size=5))
-def test_with_every_character_and_edit_tried_the_best_is_the_best_of_all(text: str) -> None:
+def test_without_limits_the_best_edit_of_all_is_found(text: str) -> None:
     model = random_model("abcdefgh\n", seed=2)
     lm = LanguageModel(model)
     letters = sorted(set("abcdefgh" + text))
@@ -77,25 +77,25 @@ def test_with_every_character_and_edit_tried_the_best_is_the_best_of_all(text: s
     assert [s.log_prob_nats for s in found][: len(expected)] == pytest.approx(expected, abs=1e-4)
 
 
-def test_an_unknown_character_is_the_first_thing_to_go() -> None:
+def test_the_best_edit_removes_an_unknown_character() -> None:
     best = LanguageModel(random_model()).suggest("Chữ €tài")[0]
     assert "€" in best.edit.removed
     assert "€" not in best.text
 
 
-def test_a_mark_that_joins_a_letter_is_scored_as_the_letter_that_they_make() -> None:
+def test_an_inserted_combining_mark_is_scored_as_the_composed_letter() -> None:
     text = "cafe\u0301 cafe cafe\u0301"  # NFD: the model's form is composed
     lm = LanguageModel(random_model(text * 9, "byte"))
     for s in lm.suggest(text):
         assert s.log_prob_nats == pytest.approx(lm.score(s.text + "\n").log_prob_nats, abs=1e-4)
 
 
-def test_the_empty_text_can_only_be_added_to_and_a_long_one_is_refused() -> None:
+def test_the_empty_text_has_only_insertions_and_a_long_text_is_refused() -> None:
     lm = LanguageModel(random_model())
     assert {s.edit.kind for s in lm.suggest("")} <= {"insert"}
     with pytest.raises(ConfigError, match="line"):
         lm.suggest("a" * (MAX_CHARS + 1))
 
 
-def test_an_edit_says_what_it_does() -> None:
+def test_apply_returns_the_edited_text() -> None:
     assert Edit("swap", 1, "ab", "ba").apply("xabx") == "xbax"

@@ -1,3 +1,5 @@
+"""Scores of texts: they chain, have consistent units, and are the same in any batch."""
+
 import itertools
 import math
 import unicodedata
@@ -11,7 +13,6 @@ from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import CorpusError
 from chargen.lm import LanguageModel
-from chargen.scoring.ranking import rank
 from chargen.scoring.scorer import score_texts
 from chargen.tokenizers.tokenizer import UNICODE_CHARACTERS, start_ids
 from tests.conftest import VERSE, random_model
@@ -41,14 +42,14 @@ def test_batch_padding_order_and_engine_never_change_a_score(texts: list[str], r
             assert score.log_prob_nats == pytest.approx(alone[score.text], abs=1e-4)
 
 
-def test_results_stand_in_the_order_of_the_texts() -> None:
+def test_scores_keep_the_order_of_the_texts() -> None:
     texts = ["The quick", "a", "", "lazy dog; 0123"]
     scores = LanguageModel(random_model()).score(texts)
     assert [s.text for s in scores] == texts
     assert [s.chars for s in scores] == [9, 1, 0, 14]
 
 
-def test_all_texts_of_length_two_have_probability_one_together() -> None:
+def test_probabilities_of_all_texts_of_length_two_sum_to_one() -> None:
     model = random_model("ab\n", seed=3)
     lm = LanguageModel(model)
     ids = np.array(list(itertools.product(range(model.config.vocab_size), repeat=2)))
@@ -80,7 +81,7 @@ def test_the_first_character_has_a_probability() -> None:
     assert -20 < score.log_prob_nats < 0
 
 
-def test_an_unknown_character_is_counted_and_costs_its_share() -> None:
+def test_an_unknown_character_is_counted_and_shares_the_probability_of_the_unknown_id() -> None:
     model = random_model("ab\n")
     lm = LanguageModel(model)
     score = lm.score("€")
@@ -89,7 +90,7 @@ def test_an_unknown_character_is_counted_and_costs_its_share() -> None:
     assert score.unknown_chars == 1
     assert score.log_prob_nats == pytest.approx(float(log_probs[0, 0]) - math.log(UNICODE_CHARACTERS - 3), abs=1e-6)
     assert lm.score("a€b").unknown_chars == 1
-    assert lm.score("€").log_prob_nats == lm.score("ộ").log_prob_nats  # none is taken for another that is known
+    assert lm.score("€").log_prob_nats == lm.score("ộ").log_prob_nats  # neither is read as a known character
     assert lm.unknown_characters("a€b€ộ") == "€ộ"
 
 
@@ -119,14 +120,6 @@ def test_surprisals_add_up_to_the_score_and_their_pieces_to_the_text(tokenizer: 
     assert sum(bits for _, bits in pieces) == pytest.approx(-lm.score(text).log_prob_nats / math.log(2), abs=1e-4)
 
 
-def test_ranking_is_stable_and_puts_empty_texts_last() -> None:
-    lm = LanguageModel(random_model())
-    ranked = rank(lm.score(["", "dog", "The", "dog"]))
-    values = [s.bits_per_char for s in ranked[:-1]]
-    assert values == sorted(values)
-    assert ranked[-1].text == ""
-
-
 def test_evaluate_agrees_with_score_on_a_short_text() -> None:
     lm = LanguageModel(random_model())
     found = lm.evaluate(VERSE)
@@ -137,7 +130,7 @@ def test_evaluate_agrees_with_score_on_a_short_text() -> None:
         lm.evaluate("")
 
 
-def test_of_documents_an_end_is_a_character_of_the_whole_text_and_of_no_text() -> None:
+def test_an_end_of_document_is_a_character_in_evaluate_but_not_in_score() -> None:
     lm = LanguageModel(random_model("abcd\n", documents="line"))
     found = lm.evaluate("ab\n\ncd\nd")
     assert (found.chars, found.document_ends, found.bytes) == (8, 3, 8)

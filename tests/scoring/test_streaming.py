@@ -1,4 +1,4 @@
-"""Laws of scoring many texts: nothing but the text, the context and the model changes a score, or an order."""
+"""Scoring many texts: a score depends only on the text, the context and the model; and the order of ranked scores."""
 
 import itertools
 import json
@@ -24,7 +24,6 @@ from chargen.engines.torch_engine import TorchEngine
 from chargen.lm import LanguageModel
 from chargen.networks.network import Network
 from chargen.scoring import scorer
-from chargen.scoring.ranking import BY, DiskRanking, Top, rank
 from chargen.scoring.scorer import Score, Total, id_log_probs, score_texts
 from chargen.tokenizers.tokenizer import start_ids
 from chargen.ui.tables import escaped, visible
@@ -37,18 +36,13 @@ ENGINES: list[Engine] = [
     TorchEngine.from_weights(MODEL.config, MODEL.weights),
 ]
 CELLS = ["rnn", "gru", "mgru", "lstm"]
-SCORES = st.builds(
-    lambda text, nats: Score(text, -float(nats), len(text), len(text), 0),
-    st.sampled_from(["", "a", "ab"]),
-    st.integers(0, 3),
-)
 
 
 def documents_model() -> LanguageModel:
     return LanguageModel(random_model(documents="line"))
 
 
-# ── one score, however it is computed ─────────────────────────────────────────────────────────────────────────────────
+# ── batching ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @settings(max_examples=40, deadline=None)
@@ -62,17 +56,24 @@ def documents_model() -> LanguageModel:
     st.sampled_from(ENGINES),
     st.randoms(),
 )
-def test_lanes_pieces_chunks_order_and_engine_never_change_a_score(
-    texts: list[str], context: str, lanes: int, most: int, chunk: int, long: int, engine: Engine, rng: random.Random
+def test_batch_sizes_chunks_order_and_engine_never_change_a_score(
+    texts: list[str],
+    context: str,
+    batch_size: int,
+    max_ids: int,
+    chunk: int,
+    long: int,
+    engine: Engine,
+    rng: random.Random,
 ) -> None:
     lm = LanguageModel(MODEL)
     alone = {text: lm.score(text, context=context, end=True).log_prob_nats for text in texts}
     rng.shuffle(texts)
     with (
-        patch.object(scorer, "BATCH_SIZE", lanes),
-        patch.object(scorer, "MAX_BATCH_IDS", most),
-        patch.object(scorer, "MAX_SINGLE_IDS", most),
-        patch.object(torch_engine, "LONG", long),
+        patch.object(scorer, "BATCH_SIZE", batch_size),
+        patch.object(scorer, "MAX_BATCH_IDS", max_ids),
+        patch.object(scorer, "MAX_SINGLE_IDS", max_ids),
+        patch.object(torch_engine, "MIN_STEPS_ONE_BY_ONE", long),
         patch.object(scorer, "CHUNK_TEXTS", chunk),
         patch.object(lm, "_select_engine", lambda num_ids: engine),
     ):
@@ -84,23 +85,23 @@ def test_lanes_pieces_chunks_order_and_engine_never_change_a_score(
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("shape", [{}, {"ensemble_size": 2, "num_layers": 2}])
-def test_reading_without_learning_is_the_network(cell: str, shape: dict[str, int]) -> None:
+def test_the_fast_engine_agrees_with_the_network(cell: str, shape: dict[str, int]) -> None:
     model = random_model(cell=cell, **shape)
     network = Network(model.config)
     network.import_weights(model.weights)
     fast, slow = TorchEngine(network, frozen=True), TorchEngine(network)
     inputs, targets = np.random.default_rng(0).integers(0, fast.vocab_size, (2, 9, 4))
     state = fast.initial_state(4)
-    for lanes in ([0, 1, 2, 3], [2, 0, 2]):  # a state is a value: it is taken from twice
-        begun, other = fast.select(state, np.array(lanes)), slow.select(state, np.array(lanes))
-        found, after = fast.read(inputs[:, lanes], targets[:, lanes], begun)
-        expected, other_after = slow.read(inputs[:, lanes], targets[:, lanes], other)
+    for rows in ([0, 1, 2, 3], [2, 0, 2]):  # selecting from a state does not change it
+        fast_state, other = fast.select(state, np.array(rows)), slow.select(state, np.array(rows))
+        found, after = fast.read(inputs[:, rows], targets[:, rows], fast_state)
+        expected, other_after = slow.read(inputs[:, rows], targets[:, rows], other)
         np.testing.assert_allclose(found, expected, atol=1e-5)
-        again, _ = fast.read(inputs[:, lanes], targets[:, lanes], after)
-        np.testing.assert_allclose(again, slow.read(inputs[:, lanes], targets[:, lanes], other_after)[0], atol=1e-5)
+        again, _ = fast.read(inputs[:, rows], targets[:, rows], after)
+        np.testing.assert_allclose(again, slow.read(inputs[:, rows], targets[:, rows], other_after)[0], atol=1e-5)
 
 
-def test_a_context_is_read_once_whatever_the_number_of_texts() -> None:
+def test_a_context_is_read_once_for_any_number_of_texts() -> None:
     engine, shapes = NumpyEngine(MODEL.config, MODEL.weights), []
     read = engine.read
 
@@ -114,7 +115,7 @@ def test_a_context_is_read_once_whatever_the_number_of_texts() -> None:
     assert shapes == [(10, 1), (3, 3)]
 
 
-def test_a_long_text_among_short_ones_does_not_make_them_longer() -> None:
+def test_less_than_an_eighth_of_the_computation_is_padding() -> None:
     engine, steps = NumpyEngine(MODEL.config, MODEL.weights), 0
     read = engine.read
 
@@ -129,7 +130,7 @@ def test_a_long_text_among_short_ones_does_not_make_them_longer() -> None:
     assert sum(map(len, texts)) <= steps < sum(map(len, texts)) * 8 / 7
 
 
-def test_a_long_text_begins_as_its_first_half() -> None:
+def test_the_first_half_of_a_long_text_has_the_log_probs_of_the_half_alone() -> None:
     ids = np.random.default_rng(0).integers(2, MODEL.config.vocab_size, 1 << 13).astype(np.int32)
     (found,) = id_log_probs(ENGINES[1], MODEL.tokenizer, start_ids(MODEL.tokenizer), [ids])
     half, _ = np.split(ids, 2)
@@ -137,7 +138,7 @@ def test_a_long_text_begins_as_its_first_half() -> None:
     np.testing.assert_allclose(found[: len(half)], first, atol=1e-5)
 
 
-# ── what a score is ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the score of a text ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @settings(max_examples=15, deadline=None)
@@ -153,21 +154,21 @@ def test_parts_add_up_to_the_total_exactly_in_any_order(
         assert sum(parts) == math.fsum(parts) == printed["log_prob_nats"]
 
 
-def test_continuations_of_length_two_have_probability_one_together_after_any_context() -> None:
+def test_probabilities_of_all_continuations_of_length_two_sum_to_one() -> None:
     pairs = [np.array(pair) for pair in itertools.product(range(MODEL.config.vocab_size), repeat=2)]
     context = np.concatenate([start_ids(MODEL.tokenizer), MODEL.tokenizer.encode("Trăm")])
     for engine in ENGINES:
-        found = np.array([own.sum() for own in _bare(engine, context, pairs)])
+        found = np.array([own.sum() for own in _without_unknown_share(engine, context, pairs)])
         assert np.exp(found).sum() == pytest.approx(1.0, abs=1e-5)
 
 
-def _bare(engine: Engine, context: np.ndarray, texts: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Log p of ids as the network has them, the unknown id's not shared out."""
+def _without_unknown_share(engine: Engine, context: np.ndarray, texts: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield log p of ids by the network, where the unknown id counts as one character."""
     for ids, found in zip(texts, id_log_probs(engine, MODEL.tokenizer, context, texts), strict=True):
         yield found - MODEL.tokenizer.unk_log_prob_nats(ids)
 
 
-def test_the_end_of_running_text_is_a_newline_and_of_a_document_the_boundary() -> None:
+def test_the_end_is_a_newline_in_running_text_and_the_boundary_in_documents() -> None:
     running = LanguageModel(MODEL)
     for text in ("", "The quick"):
         ended = running.score(text, end=True)
@@ -183,7 +184,7 @@ def test_the_end_of_running_text_is_a_newline_and_of_a_document_the_boundary() -
     assert documents.score("").log_prob_nats < 0
 
 
-def test_all_documents_up_to_a_length_and_what_is_longer_have_probability_one_together() -> None:
+def test_probabilities_of_short_documents_and_longer_ones_sum_to_one() -> None:
     lm = LanguageModel(random_model("ab\n", documents="line"))
     begins = ["".join(p) for p in itertools.product("ab\n", repeat=2)]
     ended = sum(math.exp(s.log_prob_nats) for s in lm.score(["", "a", "b", "\n"]))
@@ -198,48 +199,22 @@ def test_all_documents_up_to_a_length_and_what_is_longer_have_probability_one_to
     assert ended + longer + unknown == pytest.approx(1.0, abs=1e-5)
 
 
-def test_unknown_characters_are_named_once_each() -> None:
+def test_unknown_characters_are_listed_once_each() -> None:
     score = LanguageModel(MODEL).score("€a☃€")
     assert (score.unknown_chars, score.unknown) == (3, "€☃")
 
 
-def test_totals_weigh_by_character_and_not_by_text() -> None:
+def test_total_rates_are_weighted_by_character() -> None:
     total = Total().plus(Score("a", -1.0, 1, 1, 0)).plus(Score("b c", -5.0, 3, 3, 1))
     assert (total.texts, total.chars, total.words, total.unknown_chars) == (2, 4, 3, 1)
     assert total.bits_per(total.chars) == pytest.approx(6 / 4 / math.log(2))
     assert Total().bits_per(0) is None
 
 
-# ── order ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── streams ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(SCORES, max_size=30), st.integers(1, 8), st.sampled_from(BY))
-def test_the_best_n_are_the_first_n_of_the_ranking_and_the_ranking_on_disk_is_the_ranking(
-    scores: list[Score], size: int, by: str
-) -> None:
-    places = {id(score): place for place, score in enumerate(scores)}
-    expected = [(places[id(score)], score) for score in rank(scores, by)]
-    top = Top(size, by)
-    with DiskRanking(by) as shelf:
-        for place, score in enumerate(scores):
-            top.add(place, score)
-            shelf.add(score)
-        assert list(shelf.ranked()) == expected
-    assert top.best() == expected[:size]
-
-
-def test_an_empty_text_has_no_rank_but_the_last_unless_its_end_was_scored() -> None:
-    lm = LanguageModel(MODEL)
-    texts = ["dog", "", "The quick brown fox"]
-    for by in BY:
-        assert [score.text for score in rank(lm.score(texts, end=False), by)][-1] == ""
-    ended = lm.score(texts, end=True)
-    assert rank(ended, "total") == sorted(ended, key=lambda score: -score.log_prob_nats)
-    assert rank(ended)[-1].text == ""
-
-
-def test_a_text_that_comes_again_has_the_same_score_to_the_last_digit() -> None:
+def test_a_repeated_text_has_exactly_the_same_score() -> None:
     texts = ["The quick brown fox", "dog", "The quick brown fox", "a", "lazy", "The quick brown fox", "dog"]
     lm = LanguageModel(random_model(hidden_size=24))
     with patch.object(scorer, "CHUNK_TEXTS", 2), patch.object(lm, "_select_engine", lambda num_ids: lm._torch):
@@ -247,7 +222,7 @@ def test_a_text_that_comes_again_has_the_same_score_to_the_last_digit() -> None:
     assert len({(score.text, score.log_prob_nats) for score in scores}) == 4
 
 
-def test_a_stream_is_read_a_chunk_at_a_time() -> None:
+def test_a_stream_is_read_in_chunks() -> None:
     drawn = 0
 
     def texts() -> Iterator[str]:
@@ -273,7 +248,7 @@ def model(chargen: Chargen) -> Path:
     return path
 
 
-def test_every_form_of_output_says_the_same_in_both_orders(chargen: Chargen, model: Path) -> None:
+def test_all_output_formats_agree_in_both_orders(chargen: Chargen, model: Path) -> None:
     Path("lines.txt").write_text("The quick\n0123\ndog\tfox\n", encoding="utf-8")
     score = ("score", "-m", str(model), "--file", "lines.txt")
     ranked = [json.loads(line) for line in chargen(*score, "--json").out.splitlines()]
@@ -290,14 +265,14 @@ def test_every_form_of_output_says_the_same_in_both_orders(chargen: Chargen, mod
     assert "3 texts, 20 characters, together" in table.err
 
 
-def test_ranking_by_the_total_is_by_log_p_alone(chargen: Chargen, model: Path) -> None:
+def test_by_total_ranks_by_log_prob(chargen: Chargen, model: Path) -> None:
     rows = json.loads(chargen("score", "-m", str(model), "The quick brown", "T", "--by", "total", "--json").out)
     values = [row["log_prob_nats"] for row in rows["sentences"]]
     assert values == sorted(values, reverse=True)
     assert rows["total"]["log_prob_nats"] == sum(values)
 
 
-def test_lines_before_a_bad_one_are_scored_and_it_is_named(chargen: Chargen, model: Path) -> None:
+def test_lines_before_an_unreadable_line_are_scored_and_it_is_named(chargen: Chargen, model: Path) -> None:
     Path("bad.txt").write_bytes(b"The quick\ndog\nca\xff\nfox\n")
     score = ("score", "-m", str(model), "--file", "bad.txt", "--json")
     result = chargen(*score, "--no-sort")
@@ -309,7 +284,7 @@ def test_lines_before_a_bad_one_are_scored_and_it_is_named(chargen: Chargen, mod
     assert rows[2]["unknown"].endswith("\ufffd")
 
 
-def test_options_that_contradict_each_other_are_wrong_usage(chargen: Chargen, model: Path) -> None:
+def test_contradicting_options_are_usage_errors(chargen: Chargen, model: Path) -> None:
     for arguments in (
         *(["--top", "3", "--no-sort"], ["--by", "total", "--no-sort"], ["--tsv", "--json"], ["--top", "0"]),
         *(["--by", "word"], ["--null"], ["--field", "t"], ["--encoding", "cp1258"], ["--errors", "skip"]),
@@ -319,9 +294,7 @@ def test_options_that_contradict_each_other_are_wrong_usage(chargen: Chargen, mo
         assert chargen("score", "-m", str(model), "dog", *arguments).status == 2, arguments
 
 
-def test_lines_that_cannot_be_read_are_skipped_named_and_counted(
-    chargen: Callable[..., Result], model: Path
-) -> None:
+def test_errors_skip_names_and_counts_unreadable_lines(chargen: Callable[..., Result], model: Path) -> None:
     Path("bad.txt").write_bytes(b"The quick\n" + b"\xff\n" * 5 + b"dog\n")
     score = ("score", "-m", str(model), "--file", "bad.txt", "--json", "--errors", "skip")
     result = chargen(*score, "--no-sort")
@@ -335,7 +308,7 @@ def test_lines_that_cannot_be_read_are_skipped_named_and_counted(
     assert "nothing to score" in result.err
 
 
-def test_no_more_than_forty_unknown_characters_are_named(chargen: Chargen, model: Path) -> None:
+def test_at_most_forty_unknown_characters_are_listed(chargen: Chargen, model: Path) -> None:
     strange = "".join(map(chr, range(0x4E00, 0x4E40)))
     err = chargen("score", "-m", str(model), strange, strange[:3]).err
     assert "does not know 67 of the 67 characters" in err
@@ -350,7 +323,7 @@ def test_a_context_that_is_not_unicode_is_an_error(chargen: Chargen, model: Path
 
 
 @pytest.mark.parametrize("form", [[], ["--chars"], ["--json"], ["--tsv"]])
-def test_a_reader_who_leaves_early_is_no_error(form: list[str], tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(form: list[str], tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "verse.safetensors", MODEL)
     (tmp_path / "lines.txt").write_text("dog\nfox\n" * 5000, encoding="utf-8")
     command = [sys.executable, "-m", "chargen", "score", "-m", "verse.safetensors", "--file", "lines.txt", *form]
@@ -365,7 +338,7 @@ def test_a_reader_who_leaves_early_is_no_error(form: list[str], tmp_path: Path) 
         assert (run.stderr.read(), run.wait()) == (b"", 0)
 
 
-def test_nothing_in_a_text_can_move_the_cursor_or_end_a_cell() -> None:
+def test_control_characters_are_shown_as_symbols() -> None:
     assert visible("a\x1b[2Jb\x7f\x9b\n\0") == "a␛[2Jb␡\ufffd␊␀"
     assert visible("chữ 日本 😀") == "chữ 日本 😀"
     assert visible("a\u202eb\u2066c 👨\u200d👩") == "a\ufffdb\ufffdc 👨\u200d👩"

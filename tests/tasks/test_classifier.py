@@ -1,4 +1,4 @@
-"""Which model a text fits best: probabilities, their temperature, and how good they are."""
+"""Classification: probabilities of labels, their temperature, and their quality."""
 
 import json
 import math
@@ -23,7 +23,7 @@ from chargen.tasks.calibration import (
     measure_quality,
     split_labelled,
 )
-from chargen.tasks.classifier import Classifier, TrainedClassifier, folder_names, train_classifier
+from chargen.tasks.classifier import Classifier, ClassifierPlan, TrainedClassifier, folder_names, train_classifier
 from chargen.tasks.labelled_data import read_labelled
 from chargen.training.events import Finished, Progress, Report, Started
 from tests.conftest import VERSE, Result, random_model
@@ -42,7 +42,7 @@ def test_posteriors_are_bayes_rule(scores: np.ndarray, temperature: float) -> No
     assert found == pytest.approx(unnormalised / unnormalised.sum(axis=1, keepdims=True), abs=1e-9)
 
 
-def test_scores_that_say_nothing_leave_the_priors() -> None:
+def test_an_infinite_temperature_gives_the_priors() -> None:
     priors = log_priors([8, 0])
     assert np.exp(log_posteriors(np.array([[-5.0, -900.0]]), priors, math.inf)) == pytest.approx(np.array([[0.9, 0.1]]))
 
@@ -61,8 +61,8 @@ def test_no_temperature_has_a_lower_log_loss(scores: np.ndarray, data: st.DataOb
         assert loss(found) <= loss(other) + 1e-9
 
 
-def test_the_temperature_is_found_again() -> None:
-    # Labels drawn from the probabilities at temperature 7 are told apart best at about 7.
+def test_the_temperature_of_generated_labels_is_recovered() -> None:
+    # For labels drawn from the probabilities at temperature 7, the log loss is lowest at about 7.
     rng = np.random.default_rng(0)
     scores = rng.normal(0, 20, (20_000, 2))
     p = np.exp(log_posteriors(scores, UNIFORM, 7.0))
@@ -74,7 +74,7 @@ def test_the_temperature_is_found_again() -> None:
     assert measure_quality(log_posteriors(scores, UNIFORM, 1.0), labels, UNIFORM).expected_calibration_error > 0.1
 
 
-def test_quality_in_figures() -> None:
+def test_measure_quality_on_an_example() -> None:
     found = measure_quality(np.log([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]), np.array([0, 1, 1]), np.log([0.75, 0.25]))
     assert found.accuracy == pytest.approx(2 / 3)
     assert found.log_loss_nats == pytest.approx(-(math.log(0.8) + math.log(0.4) + math.log(0.7)) / 3)
@@ -85,7 +85,7 @@ def test_quality_in_figures() -> None:
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.lists(st.text(max_size=3), min_size=1, max_size=30), min_size=1))
-def test_parts_are_disjoint_and_together_the_whole(texts: dict[str, list[str]]) -> None:
+def test_split_parts_are_disjoint_and_complete(texts: dict[str, list[str]]) -> None:
     if any(len(set(many)) < 3 for many in texts.values()):
         with pytest.raises(CorpusError, match="different texts"):
             split_labelled(texts, (0.1, 0.1))
@@ -97,7 +97,7 @@ def test_parts_are_disjoint_and_together_the_whole(texts: dict[str, list[str]]) 
         assert all(part[label] for part in parts)
 
 
-def test_labelled_texts_from_a_file_a_folder_of_files_and_one_of_folders(tmp_path: Path) -> None:
+def test_labelled_texts_are_read_from_a_file_and_from_folders(tmp_path: Path) -> None:
     (tmp_path / "one.tsv").write_bytes("việt\tchữ tài\nen\tthe fox\r\nen\ta\tb\n".encode())
     assert read_labelled(tmp_path / "one.tsv") == {"en": ["the fox", "a\tb"], "việt": ["chữ tài"]}
     folder = tmp_path / "folder"
@@ -112,7 +112,7 @@ def test_labelled_texts_from_a_file_a_folder_of_files_and_one_of_folders(tmp_pat
     ("text", "words"),
     [("a\tx\nb y\n", "line 2 is not label<TAB>text"), ("a\tx\n", "1 label, but two"), ("", "0 labels")],
 )
-def test_labelled_texts_that_are_none_are_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_malformed_labelled_texts_are_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "x").write_text(text)
     with pytest.raises(CorpusError, match=words):
         read_labelled(tmp_path / "x")
@@ -120,7 +120,7 @@ def test_labelled_texts_that_are_none_are_refused(tmp_path: Path, text: str, wor
         read_labelled(tmp_path / "none")
 
 
-def test_folders_of_labels_of_any_script_differ() -> None:
+def test_folder_names_are_different_for_labels_in_any_script() -> None:
     assert folder_names(["Nguyễn Du", "日本", "a/b", "a b", "A-B", "../", ""]) == [
         "Nguyễn-Du",
         "日本",
@@ -132,7 +132,7 @@ def test_folders_of_labels_of_any_script_differ() -> None:
     ]
 
 
-def test_a_text_goes_to_the_model_with_the_higher_score() -> None:
+def test_the_model_with_the_higher_score_wins() -> None:
     models = tuple(LanguageModel(random_model(seed=seed)) for seed in (1, 2))
     classifier = Classifier(("a", "b"), models, UNIFORM)
     texts = ["the quick", "chữ tài", "lazy dog; 0123"]
@@ -143,7 +143,7 @@ def test_a_text_goes_to_the_model_with_the_higher_score() -> None:
         assert row[0] - row[1] == pytest.approx(difference, abs=1e-4)
 
 
-def test_several_models_given_on_the_command_line(chargen: Chargen, tmp_path: Path) -> None:
+def test_classify_with_several_models(chargen: Chargen, tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
         save_checkpoint(tmp_path / "checkpoints" / name / "model.safetensors", random_model(seed=seed))
     result = chargen("classify", "-m", "a", "-m", "b", "the fox", "--json")
@@ -182,7 +182,7 @@ def test_train_then_classify(chargen: Chargen, tmp_path: Path) -> None:
     assert again.err == ""
     assert (tmp_path / "checkpoints" / "two" / "digits" / "model.safetensors").is_file()
     assert not (tmp_path / "checkpoints" / "two-digits").exists()
-    assert "two is a classifier, several models" in chargen("score", "-m", "two", "x").err
+    assert "two is a classifier, which has several models" in chargen("score", "-m", "two", "x").err
     (tmp_path / "checkpoints" / "two" / "classifier.json").write_text("{}")
     assert "is damaged" in chargen("classify", "-m", "two", "x").err
 
@@ -206,7 +206,7 @@ def test_wrong_usage_of_training_options_is_stated(
     assert words in result.err
 
 
-def test_nothing_in_a_classified_text_can_move_the_cursor(chargen: Chargen, tmp_path: Path) -> None:
+def test_control_characters_of_classified_texts_are_shown_as_symbols(chargen: Chargen, tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
         save_checkpoint(tmp_path / "checkpoints" / name / "model.safetensors", random_model(seed=seed))
     out = chargen("classify", "-m", "a", "-m", "b", "x\x1b[2J\x07").out
@@ -215,13 +215,13 @@ def test_nothing_in_a_classified_text_can_move_the_cursor(chargen: Chargen, tmp_
 
 @pytest.mark.parametrize("leave_at", [Started, Progress, Finished])
 @pytest.mark.parametrize("stopped", [False, True])
-def test_half_a_classifier_is_none(
+def test_a_stopped_training_leaves_no_classifier(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave_at: type[Report], stopped: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     texts = {"digits": [f"{n * 7919:06}" for n in range(60)], "letters": [f"ab{chr(97 + n)}cd" for n in range(26)]}
     wanted = threading.Event()
-    run = train_classifier(texts, "two", {"steps": 12}, {"hidden_size": 8}, stop=wanted.is_set)
+    run = train_classifier(ClassifierPlan(texts, "two", {"steps": 12}, {"hidden_size": 8}), wanted.is_set)
     for step in run:
         assert not isinstance(step, TrainedClassifier)
         if isinstance(step[1], leave_at):

@@ -1,4 +1,4 @@
-"""N-best lists: what is kept, what is added, and the weight that makes the fewest errors."""
+"""N-best lists: formats, totals, word and character errors, and the weight with the fewest errors."""
 
 import io
 import json
@@ -53,10 +53,10 @@ def flat(texts: list[str]) -> list[Score]:
     return [Score(text, -float(len(text)), len(text), len(text), 0) for text in texts]
 
 
-# ── the forms ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── formats ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_lists_are_lines_that_follow_each_other_with_one_id() -> None:
+def test_consecutive_lines_with_the_same_id_are_a_list() -> None:
     first, second = parsed(LIST)
     assert [one.text for one in first] == ["the quick dog", "the quick fox", "the  lazy dog"]
     assert [one.given for one in first] == [-7.25, -7.5, -9.0]
@@ -74,7 +74,7 @@ COLUMN = st.text(st.characters(exclude_characters="|\n", exclude_categories=["Cs
 
 
 @given(st.lists(st.tuples(COLUMN, COLUMN, COLUMN), min_size=1, max_size=5))
-def test_all_but_the_feature_and_the_total_stays_as_it_was(columns: list[tuple[str, str, str]]) -> None:
+def test_add_feature_changes_only_the_features_and_the_total(columns: list[tuple[str, str, str]]) -> None:
     lines = [f"7 |||{text}|||{features}|||\t-1.50 |||{more}" for text, features, more in columns]
     (hypotheses,) = parsed("\n".join(lines) + "\n")
     for line, one, (_, features, _) in zip(lines, hypotheses, columns, strict=True):
@@ -153,13 +153,13 @@ def test_the_new_total_is_the_given_one_and_the_weighted_score() -> None:
     assert [one.value for one in by_char] == [-1, -1, -1]
 
 
-def test_equals_keep_their_order() -> None:
+def test_ties_keep_their_order() -> None:
     (scored,) = score_lists(parsed("0 ||| a ||| ||| 1\n0 ||| b ||| ||| 1\n0 ||| c ||| ||| 2\n"), flat)
     assert [one.hypothesis.text for one in rank_hypotheses(scored, 3.0)] == ["c", "a", "b"]
     assert best_hypothesis(scored[:2], 3.0).hypothesis.text == "a"
 
 
-def test_no_more_than_some_lists_are_in_memory() -> None:
+def test_score_lists_reads_lists_in_batches() -> None:
     read = 0
 
     def lines():
@@ -177,7 +177,7 @@ def test_no_more_than_some_lists_are_in_memory() -> None:
 # ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def plain_distance(a: list[str], b: list[str]) -> int:
+def reference_distance(a: list[str], b: list[str]) -> int:
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):
         row, above = [i], row
@@ -190,12 +190,12 @@ WORDS = st.lists(st.sampled_from("abc"), max_size=7)
 
 
 @given(WORDS, st.lists(WORDS, max_size=5))
-def test_edit_distances_are_those_of_the_plain_table(reference: list[str], hypotheses: list[list[str]]) -> None:
-    expected = [plain_distance(reference, hypothesis) for hypothesis in hypotheses]
+def test_edit_distances_agree_with_the_usual_table(reference: list[str], hypotheses: list[list[str]]) -> None:
+    expected = [reference_distance(reference, hypothesis) for hypothesis in hypotheses]
     assert edit_distances(reference, hypotheses).tolist() == expected
 
 
-def test_words_and_characters_of_any_script() -> None:
+def test_units_are_words_or_characters_in_any_script() -> None:
     assert split_units("chu\u031b\u0303  tài", "wer") == ["chữ", "tài"]
     assert split_units(" 日本 😀 ", "cer") == ["日", "本", " ", "😀"]
 
@@ -218,7 +218,7 @@ LISTS = (
 
 
 @given(LISTS)
-def test_the_envelope_is_the_highest_line_everywhere(lists: list[Candidates]) -> None:
+def test_the_upper_envelope_is_the_highest_line_everywhere(lists: list[Candidates]) -> None:
     for c in lists:
         pieces = upper_envelope(c.given, c.value)
         begins = [begin for begin, _ in pieces]
@@ -231,7 +231,7 @@ def test_the_envelope_is_the_highest_line_everywhere(lists: list[Candidates]) ->
 
 @settings(max_examples=300, deadline=None)
 @given(LISTS)
-def test_no_weight_makes_fewer_errors_than_the_one_that_is_found(lists: list[Candidates]) -> None:
+def test_no_weight_makes_fewer_errors_than_the_tuned_weight(lists: list[Candidates]) -> None:
     found = tune_weight(lists)
     crossings = {0.0}
     for c in lists:
@@ -239,8 +239,10 @@ def test_no_weight_makes_fewer_errors_than_the_one_that_is_found(lists: list[Can
             for j in range(len(c.given)):
                 if c.value[i] != c.value[j]:
                     crossings.add(float((c.given[i] - c.given[j]) / (c.value[j] - c.value[i])))
-    places = sorted(place for place in crossings if place >= 0)
-    between = [(a + b) / 2 for a, b in zip(places, [*places[1:], places[-1] * 2 + 2], strict=True) if b > a * 1.000001]
+    weights = sorted(weight for weight in crossings if weight >= 0)
+    between = [
+        (a + b) / 2 for a, b in zip(weights, [*weights[1:], weights[-1] * 2 + 2], strict=True) if b > a * 1.000001
+    ]
     assert found.errors == min(count_errors(lists, w) for w in [0.0, *between])
     assert found.errors == count_errors(lists, found.weight)
     assert found.errors_at_best <= found.errors <= found.errors_before == count_errors(lists, 0.0)
@@ -252,23 +254,23 @@ def candidates(*rows: tuple[float, float, int]) -> Candidates:
     return Candidates(np.array(columns[0]), np.array(columns[1]), np.array(columns[2]))
 
 
-def test_the_middle_of_the_widest_best_stretch_is_taken() -> None:
+def test_the_middle_of_the_widest_best_interval_is_chosen() -> None:
     # The second wins from 1 on, the third from 3 on.
     found = tune_weight([candidates((0.0, 0.0, 2), (-1.0, 1.0, 0), (-4.0, 2.0, 1))])
     assert (found.low, found.high, found.weight, found.errors) == (1.0, 3.0, 2.0, 0)
-    # The same number of errors on both sides of a breakpoint: one stretch.
+    # The same number of errors on both sides of a breakpoint: one interval.
     found = tune_weight([candidates((0.0, 0.0, 2), (-1.0, 1.0, 0), (-3.0, 2.0, 0), (-9.0, 3.0, 1))])
     assert (found.low, found.high) == (1.0, 6.0)
 
 
-def test_three_lines_that_meet_leave_no_stretch_between() -> None:
-    # In 0.1, 0.2, 0.3 rounding draws one crossing apart; the middle line never wins, however few its errors are.
+def test_three_lines_through_one_point_have_no_interval_between_them() -> None:
+    # With 0.1, 0.2, 0.3 rounding separates the crossings; the middle line never wins, even with the fewest errors.
     found = tune_weight([candidates((0.3, 0.1, 5), (0.2, 0.2, 0), (0.1, 0.3, 4))])
     assert found.errors == 4
     assert found.weight == pytest.approx(2.0, abs=1e-6)
 
 
-def test_a_stretch_without_an_end_gives_a_weight_inside_it() -> None:
+def test_an_infinite_interval_gives_a_finite_weight_inside() -> None:
     found = tune_weight([candidates((0.0, 0.0, 2), (-1.0, 1.0, 0))])
     assert (found.low, found.high, found.weight) == (1.0, math.inf, 2.0)
     assert tune_weight([candidates((0.0, 0.0, 1))]).weight == 1.0
@@ -288,7 +290,7 @@ def model(tmp_path: Path) -> LanguageModel:
     return LanguageModel(made)
 
 
-def test_moses_lines_come_out_in_their_order_with_feature_and_total(chargen: Chargen, model: LanguageModel) -> None:
+def test_moses_lines_keep_their_order_and_get_a_feature_and_a_total(chargen: Chargen, model: LanguageModel) -> None:
     result = chargen("rescore", "--file", "moses.txt", "--weight", "0.5")
     assert result.status == 0
     assert "1 text is empty: the model's part of the total is 0" in result.err
@@ -305,7 +307,7 @@ def test_moses_lines_come_out_in_their_order_with_feature_and_total(chargen: Cha
 
 @pytest.mark.parametrize("documents", [False, True])
 @pytest.mark.parametrize("flag", [None, "--end", "--no-end"])
-def test_an_end_is_scored_where_score_scores_it(
+def test_rescore_scores_the_end_when_score_does(
     chargen: Chargen, model: LanguageModel, tmp_path: Path, documents: bool, flag: str | None
 ) -> None:
     data = DataConfig(documents="line" if documents else "none")
@@ -383,7 +385,7 @@ def test_tune_lowers_the_error_and_keeps_ids(chargen: Chargen, model: LanguageMo
         (["--file", "moses.txt", "--feature", "a="], 2, "cannot name one"),
     ],
 )
-def test_errors_are_stated(
+def test_wrong_arguments_are_errors_without_a_traceback(
     chargen: Chargen, model: LanguageModel, arguments: list[str], status: int, words: str
 ) -> None:
     result = chargen("rescore", *arguments)

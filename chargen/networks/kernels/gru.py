@@ -19,7 +19,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chargen.networks.kernels import forward_pieces, num_slices, sigmoid_backward, sliced, tanh_backward, whole
+from chargen.networks.kernels import (
+    join_units,
+    num_slices,
+    sigmoid_backward,
+    split_units,
+    tanh_backward,
+    transposed_slices,
+)
 
 
 class GRUFunction(torch.autograd.Function):
@@ -29,22 +36,22 @@ class GRUFunction(torch.autograd.Function):
     def forward(ctx: Any, x_gates: Tensor, h: Tensor, weight_hh: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:
         T, B, H = *x_gates.shape[:2], h.shape[1]
         S = num_slices(H)
-        weight_t = forward_pieces(weight_hh, 3 * S)  # [3S,H,H/S]
+        weight_t = transposed_slices(weight_hh, 3 * S)  # [3S,H,H/S]
         bias = bias_hh.view(3 * S, 1, H // S)
         gates = x_gates.new_empty(T, 3 * S, B, H // S)  # becomes r, z, m
-        torch.add(sliced(x_gates[:, :, : 2 * H], 2 * S), bias[: 2 * S], out=gates[:, : 2 * S])
+        torch.add(split_units(x_gates[:, :, : 2 * H], 2 * S), bias[: 2 * S], out=gates[:, : 2 * S])
         gates[:, 2 * S :] = bias[2 * S :]
         ns, hs = x_gates.new_empty(T, S, B, H // S), x_gates.new_empty(T + 1, B, H)
         hs[0] = h
-        cut, x_n = sliced(hs, S), sliced(x_gates[:, :, 2 * H :], S)
+        h_slices, x_n = split_units(hs, S), split_units(x_gates[:, :, 2 * H :], S)
         to_gates = zip(hs[:-1].unsqueeze(1).expand(T, 3 * S, B, H).unbind(), gates.unbind(), strict=True)
-        parts = (gates[:, : 2 * S], *gates.view(T, 3, S, B, H // S).unbind(1), x_n, ns, cut[:-1], cut[1:])
+        parts = (gates[:, : 2 * S], *gates.view(T, 3, S, B, H // S).unbind(1), x_n, ns, h_slices[:-1], h_slices[1:])
         steps = zip(*(part.unbind() for part in parts), strict=True)
-        for (h, a), (r_z, r, z, m, x, n, h_cut, h_next) in zip(to_gates, steps, strict=True):
+        for (h, a), (r_z, r, z, m, x, n, h_slice, h_next) in zip(to_gates, steps, strict=True):
             a.baddbmm_(h, weight_t)
             r_z.sigmoid_()
             torch.addcmul(x, r, m, out=n).tanh_()
-            torch.lerp(n, h_cut, z, out=h_next)
+            torch.lerp(n, h_slice, z, out=h_next)
         ctx.save_for_backward(gates, ns, hs, weight_hh)
         return hs[1:], hs[T].clone()
 
@@ -55,20 +62,20 @@ class GRUFunction(torch.autograd.Function):
         T, B, H = d_outputs.shape
         S = ns.shape[1]
         r, z, m = gates.view(T, 3, S, B, H // S).unbind(1)
-        d_outputs = sliced(d_outputs, S)
+        d_outputs = split_units(d_outputs, S)
         rows = torch.cat([weight_hh[2 * H :], weight_hh[: 2 * H]])  # of n, r, z
-        weight = sliced(rows, S).contiguous()  # [S,3H,H/S]
+        weight = split_units(rows, S).contiguous()  # [S,3H,H/S]
         d_x_gates = ns.new_empty(T, B, 4 * H)
-        blocks = sliced(d_x_gates, 4 * S).view(T, 4, S, B, H // S)
+        blocks = split_units(d_x_gates, 4 * S).view(T, 4, S, B, H // S)
         d_n = blocks[:, 3]
         tanh_backward(1.0 - z, ns, out=d_n)
         torch.mul(d_n, r, out=blocks[:, 0])
         torch.mul(d_n, m, out=blocks[:, 1])
-        torch.sub(sliced(hs[:-1], S), ns, out=blocks[:, 2])
+        torch.sub(split_units(hs[:-1], S), ns, out=blocks[:, 2])
         r_z = blocks[:, 1:3]
         sigmoid_backward(r_z, gates[:, : 2 * S].view(T, 2, S, B, H // S), out=r_z)
         d_a = d_x_gates[:, :, : 3 * H]
-        d_h = sliced(d_last, S) + d_outputs[T - 1]
+        d_h = split_units(d_last, S) + d_outputs[T - 1]
         views = (blocks, d_a.unsqueeze(1).expand(T, S, B, 3 * H), z, d_outputs)
         steps = list(zip(*(view.unbind() for view in views), strict=True))
         for t in range(T - 1, -1, -1):
@@ -79,4 +86,4 @@ class GRUFunction(torch.autograd.Function):
         d_all = d_a.flatten(0, 1)
         d_weight, d_bias = d_all.t() @ hs[:-1].reshape(T * B, H), d_all.sum(0)
         in_order = [torch.cat([d[H:], d[:H]]) for d in (d_weight, d_bias)]  # rows of r, z, n
-        return d_x_gates[:, :, H:], whole(d_h), *in_order
+        return d_x_gates[:, :, H:], join_units(d_h), *in_order

@@ -1,4 +1,7 @@
-"""The GRU (`nets/bptt/gru.py` has the equations), one compiled pass between two products; see `nets/jit/mgru.py`."""
+"""The gradient of the GRU with one compiled pass between two products; `gru.py` has the equations.
+
+`mgru_numba.py` explains the form of the loops.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from chargen.jit import ONE, njit, sigmoid, tanh
-from chargen.networks.kernels import forward_pieces, num_slices, sliced, walk, walk_back
+from chargen.networks.kernels import num_slices, run_backward, run_forward, split_units, transposed_slices
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def forward_step(t: int, x: Any, ids: Any, bias: Any, gates: Any, ns: Any, hs: Any) -> None:
-    """From the products with h_{t−1} in gates[t] to r, z, m and h_t."""
+    """Compute r, z, m and h_t from the products with h_{t−1} in gates[t]."""
     B, H = hs.shape[1:]
     S, N = gates.shape[1] // 3, gates.shape[3]
     for b in range(B):
@@ -41,9 +44,9 @@ def forward_step(t: int, x: Any, ids: Any, bias: Any, gates: Any, ns: Any, hs: A
 def backward_step(
     t: int, ids: Any, d_out: Any, d_u: Any, gates: Any, ns: Any, hs: Any, d_h: Any, d_a: Any, d_x: Any
 ) -> None:
-    """End step t, whose Wᵀ ∂a is in d_u; begin step t − 1: ∂h_{t−1} in d_h, of its gates in d_a[t − 1].
+    """Complete step t, whose Wᵀ ∂a is in d_u, and start step t − 1: write ∂h_{t−1} to d_h, its gates' to d_a[t − 1].
 
-    The gradients of the input's gates are added to d_x, a row for each id.
+    The gradients of the input gates are added to d_x, which has one row for each token id.
     """
     T, B, H = d_out.shape
     S, N = ns.shape[1], ns.shape[3]
@@ -63,7 +66,7 @@ def backward_step(
                 x_n = x_row[2 * H + i : 2 * H + i + N]
                 for j in range(N):
                     dh[j] += out[j]
-                for j in range(N):  # ∂n', until r is multiplied in
+                for j in range(N):  # this is ∂n'; the loop after next multiplies it with r, which gives ∂m
                     a_n[j] = dh[j] * (ONE - z[j]) * (ONE - n[j] * n[j])
                 for j in range(N):
                     x_n[j] += a_n[j]
@@ -74,15 +77,15 @@ def backward_step(
                 for j in range(N):
                     a_z[j] = dh[j] * (h[j] - n[j]) * z[j] * (ONE - z[j])
         if t > 0:
-            to, of = d_x[ids[t - 1, b], : 2 * H], d_a[t - 1, b]
+            r_z_row, a_row = d_x[ids[t - 1, b], : 2 * H], d_a[t - 1, b]
             for k in range(2 * H):
-                to[k] += of[k]
+                r_z_row[k] += a_row[k]
 
 
 class GRUFunction(torch.autograd.Function):
     """(x [V,3H], ids [T,B], h [B,H], weight_hh [3H,H], bias_hh [3H]) → (outputs [T,B,H], h [B,H]); all float32.
 
-    The input's gates are rows of x.
+    Row `ids[t, b]` of x has the input gates of stream b at step t.
     """
 
     @staticmethod
@@ -91,11 +94,11 @@ class GRUFunction(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         (T, B), H = ids.shape, h.shape[1]
         S = num_slices(H)
-        weight_t = forward_pieces(weight_hh, 3 * S)  # [3S,H,H/S]
+        weight_t = transposed_slices(weight_hh, 3 * S)  # [3S,H,H/S]
         gates, ns, hs = h.new_empty(T, 3 * S, B, H // S), h.new_empty(T, S, B, H // S), h.new_empty(T + 1, B, H)
         hs[0] = h
         arrays = [part.detach().numpy() for part in (x, ids, bias_hh, gates, ns, hs)]
-        walk(forward_step, hs[:-1], weight_t, gates, arrays)
+        run_forward(forward_step, hs[:-1], weight_t, gates, arrays)
         ctx.save_for_backward(x, ids, gates, ns, hs, weight_hh)
         return hs[1:], hs[T].clone()
 
@@ -105,10 +108,10 @@ class GRUFunction(torch.autograd.Function):
         x, ids, gates, ns, hs, weight_hh = ctx.saved_tensors
         T, B, H = d_outputs.shape
         S = ns.shape[1]
-        weight = sliced(weight_hh, S).contiguous()  # [S,3H,H/S]
+        weight = split_units(weight_hh, S).contiguous()  # [S,3H,H/S]
         d_a, d_x = gates.new_empty(T, B, 3 * H), torch.zeros_like(x)
         d_u, d_h = gates.new_empty(S, B, H // S), d_last.contiguous().clone()
         parts = (ids, d_outputs.contiguous(), d_u, gates, ns, hs, d_h, d_a, d_x)
-        walk_back(backward_step, d_a, weight, d_u, [part.numpy() for part in parts])
+        run_backward(backward_step, d_a, weight, d_u, [part.numpy() for part in parts])
         d_all = d_a.view(T * B, 3 * H)
         return d_x, None, d_h, d_all.t() @ hs[:-1].view(T * B, H), d_all.sum(0)

@@ -4,7 +4,7 @@ forward     c_t = f c_{t−1} + i g          h_t = o tanh(c_t)            (all p
 backward    ∂c_t += ∂h_t o (1 − tanh² c_t)
             ∂i' = ∂c_t g i(1−i)      ∂f' = ∂c_t c_{t−1} f(1−f)      ∂g' = ∂c_t i (1−g²)
             ∂o' = ∂h_t tanh(c_t) o(1−o)
-            ∂c_{t−1} = ∂c_t f        ∂h_{t−1} += Wᵀ ∂a_t            with a = [i' f' g' o'] before the gates' functions
+            ∂c_{t−1} = ∂c_t f        ∂h_{t−1} += Wᵀ ∂a_t            with a = [i' f' g' o'] before the activations
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chargen.networks.kernels import forward_pieces, num_slices, sigmoid_backward, sliced, tanh_backward, whole
+from chargen.networks.kernels import (
+    join_units,
+    num_slices,
+    sigmoid_backward,
+    split_units,
+    tanh_backward,
+    transposed_slices,
+)
 
 
 class LSTMFunction(torch.autograd.Function):
@@ -27,15 +34,15 @@ class LSTMFunction(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         T, B, H = *x_gates.shape[:2], h.shape[1]
         S = num_slices(H)
-        weight_t = forward_pieces(weight_hh, 4 * S)  # [4S,H,H/S]
+        weight_t = transposed_slices(weight_hh, 4 * S)  # [4S,H,H/S]
         gates = x_gates.new_empty(T, 4 * S, B, H // S)  # becomes i, f, g, o
-        torch.add(sliced(x_gates, 4 * S), bias_hh.view(4 * S, 1, H // S), out=gates)
+        torch.add(split_units(x_gates, 4 * S), bias_hh.view(4 * S, 1, H // S), out=gates)
         hs, cs = x_gates.new_empty(T + 1, B, H), x_gates.new_empty(T + 1, S, B, H // S)
         tanh_c = torch.empty_like(cs[1:])
-        hs[0], cs[0] = h, sliced(c, S)
+        hs[0], cs[0] = h, split_units(c, S)
         to_gates = zip(hs[:-1].unsqueeze(1).expand(T, 4 * S, B, H).unbind(), gates.unbind(), strict=True)
         four = gates.view(T, 4, S, B, H // S)
-        parts = (four[:, :2], *four.unbind(1), cs[:-1], cs[1:], tanh_c, sliced(hs[1:], S))
+        parts = (four[:, :2], *four.unbind(1), cs[:-1], cs[1:], tanh_c, split_units(hs[1:], S))
         steps = zip(*(part.unbind() for part in parts), strict=True)
         for (h, a), (i_f, i, f, g, o, c, c_next, tanh, h_next) in zip(to_gates, steps, strict=True):
             a.baddbmm_(h, weight_t)
@@ -46,7 +53,7 @@ class LSTMFunction(torch.autograd.Function):
             torch.tanh(c_next, out=tanh)
             torch.mul(o, tanh, out=h_next)
         ctx.save_for_backward(gates, hs, cs, tanh_c, weight_hh)
-        return hs[1:], hs[T].clone(), whole(cs[T])
+        return hs[1:], hs[T].clone(), join_units(cs[T])
 
     @staticmethod
     @once_differentiable
@@ -55,17 +62,17 @@ class LSTMFunction(torch.autograd.Function):
         T, B, H = d_outputs.shape
         S = cs.shape[1]
         i, f, g, o = gates.view(T, 4, S, B, H // S).unbind(1)
-        d_outputs, weight = sliced(d_outputs, S), sliced(weight_hh, S).contiguous()  # [S,4H,H/S]
+        d_outputs, weight = split_units(d_outputs, S), split_units(weight_hh, S).contiguous()  # [S,4H,H/S]
         d_x_gates = gates.new_empty(T, B, 4 * H)
-        # It begins as the derivative of c (of h for o) with respect to each gate before its function.
-        blocks = sliced(d_x_gates, 4 * S).view(T, 4, S, B, H // S)
+        # Until the loop: the derivative of c (of h for o) with respect to each gate before its activation function.
+        blocks = split_units(d_x_gates, 4 * S).view(T, 4, S, B, H // S)
         sigmoid_backward(g, i, out=blocks[:, 0])
         sigmoid_backward(cs[:-1], f, out=blocks[:, 1])
         tanh_backward(i, g, out=blocks[:, 2])
         sigmoid_backward(tanh_c, o, out=blocks[:, 3])
         c_from_h = torch.empty_like(tanh_c)
         tanh_backward(o, tanh_c, out=c_from_h)
-        d_h, d_c = sliced(d_h_last, S) + d_outputs[T - 1], sliced(d_c_last, S)
+        d_h, d_c = split_units(d_h_last, S) + d_outputs[T - 1], split_units(d_c_last, S)
         views = (blocks, d_x_gates.unsqueeze(1).expand(T, S, B, 4 * H), f, c_from_h, d_outputs)
         steps = list(zip(*(view.unbind() for view in views), strict=True))
         for t in range(T - 1, -1, -1):
@@ -76,4 +83,4 @@ class LSTMFunction(torch.autograd.Function):
             d_c = d_c * f_t
             d_h = torch.baddbmm(steps[t - 1][-1], a, weight) if t else torch.bmm(a, weight)
         d_all = d_x_gates.view(T * B, 4 * H)
-        return d_x_gates, whole(d_h), whole(d_c), d_all.t() @ hs[:-1].reshape(T * B, H), d_all.sum(0)
+        return d_x_gates, join_units(d_h), join_units(d_c), d_all.t() @ hs[:-1].reshape(T * B, H), d_all.sum(0)

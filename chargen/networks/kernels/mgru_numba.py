@@ -1,7 +1,7 @@
-"""The multiplicative gated unit (`nets/bptt/mgru.py` has the equations), one compiled pass between two products.
+"""The gradient of the multiplicative gated unit with one compiled pass between two products; see `mgru.py`.
 
-Rows are taken one by one, and each loop writes one array: so the compiler can tell that nothing overlaps, and makes
-vector instructions of it.
+The loops take the rows of a batch one by one, and each loop writes one array. So the compiler can tell that nothing
+overlaps, and generates vector instructions.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from chargen.jit import FOUR, ONE, TWO, njit, sigmoid
-from chargen.networks.kernels import forward_pieces, num_slices, sigmoid_backward, sliced, walk, walk_back
+from chargen.networks.kernels import (
+    num_slices,
+    run_backward,
+    run_forward,
+    sigmoid_backward,
+    split_units,
+    transposed_slices,
+)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def scale(t: int, s: Any, ids: Any, hs: Any, us: Any) -> None:
-    """2u_t = s ∘ h_{t−1}."""
+    """Compute 2u_t = s ∘ h_{t−1}."""
     B, H = hs.shape[1:]
     for b in range(B):
         row, u, h = s[ids[t, b]], us[t, b], hs[t, b]
@@ -28,7 +35,7 @@ def scale(t: int, s: Any, ids: Any, hs: Any, us: Any) -> None:
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def forward_step(t: int, x: Any, s: Any, ids: Any, bias: Any, gates: Any, hs: Any, us: Any) -> None:
-    """From the products with 2u_t in gates[t] to z, q and h_t; and on to 2u_{t+1}."""
+    """Compute z, q and h_t from the products with 2u_t in gates[t], and then 2u_{t+1}."""
     B, H = hs.shape[1:]
     S, N = gates.shape[1] // 2, gates.shape[3]
     for b in range(B):
@@ -53,9 +60,9 @@ def forward_step(t: int, x: Any, s: Any, ids: Any, bias: Any, gates: Any, hs: An
 def backward_step(
     t: int, s: Any, ids: Any, d_out: Any, d_u: Any, gates: Any, hs: Any, d_h: Any, d_a: Any, d_x: Any
 ) -> None:
-    """End step t, whose ∂u is in d_u; begin step t − 1: ∂h_{t−1} in d_h, of its gates in d_a[t − 1].
+    """Complete step t, whose ∂u is in d_u, and start step t − 1: write ∂h_{t−1} to d_h, its gates' to d_a[t − 1].
 
-    The gradients of the input's gates, and of s, are added to d_x, a row for each id.
+    The gradients of the input gates and of s are added to d_x, which has one row for each token id.
     """
     T, B, H = d_out.shape
     S, N = gates.shape[1] // 2, gates.shape[3]
@@ -81,15 +88,16 @@ def backward_step(
                 for j in range(N):
                     d_n[j] = dh[j] * FOUR * (ONE - z[j]) * q[j] * (ONE - q[j])
         if t > 0:
-            to, of = d_x[ids[t - 1, b], : 2 * H], d_a[t - 1, b]
+            x_row, a_row = d_x[ids[t - 1, b], : 2 * H], d_a[t - 1, b]
             for k in range(2 * H):
-                to[k] += of[k]
+                x_row[k] += a_row[k]
 
 
 class MGRUFunction(torch.autograd.Function):
     """(x [V,3H], ids [T,B], h [B,H], weight_hh [2H,H], bias_hh [2H]) → (outputs [T,B,H], h [B,H]); all float32.
 
-    The input's gates are rows of x. Of its last H numbers s = 2σ is made once a row; `us` are 2u.
+    Row `ids[t, b]` of x has the input gates of stream b at step t. s = 2σ(last H numbers) is computed once for each row
+    of x. `us` holds 2u.
     """
 
     @staticmethod
@@ -98,13 +106,13 @@ class MGRUFunction(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         (T, B), H = ids.shape, h.shape[1]
         S = num_slices(H)
-        weight_t = forward_pieces(weight_hh, 2 * S)  # [2S,H,H/S]
+        weight_t = transposed_slices(weight_hh, 2 * S)  # [2S,H,H/S]
         gates, hs, us = h.new_empty(T, 2 * S, B, H // S), h.new_empty(T + 1, B, H), h.new_empty(T, B, H)
         hs[0] = h
         s = torch.sigmoid(x[:, 2 * H :]).mul_(2.0)
         arrays = [part.detach().numpy() for part in (x, s, ids, bias_hh, gates, hs, us)]
         scale(0, *arrays[1:3], *arrays[5:])
-        walk(forward_step, us, weight_t, gates, arrays)
+        run_forward(forward_step, us, weight_t, gates, arrays)
         ctx.save_for_backward(s, ids, gates, us, hs, weight_hh)
         return hs[1:], hs[T].clone()
 
@@ -114,11 +122,11 @@ class MGRUFunction(torch.autograd.Function):
         s, ids, gates, us, hs, weight_hh = ctx.saved_tensors
         T, B, H = d_outputs.shape
         S = gates.shape[1] // 2
-        weight = sliced(weight_hh, S).contiguous()  # [S,2H,H/S]
+        weight = split_units(weight_hh, S).contiguous()  # [S,2H,H/S]
         d_a, d_x = gates.new_empty(T, B, 2 * H), s.new_zeros(len(s), 3 * H)
         d_u, d_h = gates.new_empty(S, B, H // S), d_last.contiguous().clone()
         parts = (s, ids, d_outputs.contiguous(), d_u, gates, hs, d_h, d_a, d_x)
-        walk_back(backward_step, d_a, weight, d_u, [part.numpy() for part in parts])
+        run_backward(backward_step, d_a, weight, d_u, [part.numpy() for part in parts])
         sigmoid_backward(2.0 * d_x[:, 2 * H :], 0.5 * s, out=d_x[:, 2 * H :])
         d_all = d_a.view(T * B, 2 * H)
         return d_x, None, d_h, d_all.t() @ us.view(T * B, H), d_all.sum(0)
