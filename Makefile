@@ -1,6 +1,8 @@
 # make demo    set up, train for 60 seconds on a corpus that needs no network, write a sample, rank sentences
 # make test    set up, run the whole suite
 # make lint    set up, ruff and mypy
+# make docs    set up, build the documentation in docs/_build, run every example in it
+# make wheel   set up, build the package, install it in an empty environment, train, sample and score with it
 # make bench   set up, quality for time on the corpora that need no network
 
 PYTHON ?= python3
@@ -8,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs wheel bench clean
 demo: $(READY)
 	mkdir -p .demo
 	cd .demo && ../$(BIN)/chargen train python-docs --budget 60s --name demo --force
@@ -26,11 +28,29 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m pytest -m docs
+
+wheel: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt build twine
+	rm -rf dist .wheel
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv .wheel
+	.wheel/bin/python -m pip install --quiet -c constraints.txt torch
+	.wheel/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	mkdir -p .wheel/run
+	cd .wheel/run && ../bin/chargen train python-docs --steps 30 --seed 1 --name wheel
+	cd .wheel/run && ../bin/chargen sample -m wheel --length 100 --seed 1
+	cd .wheel/run && ../bin/chargen score -m wheel "one sentence" "another"
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
 
 clean:
-	rm -rf $(VENV) .demo build *.egg-info
+	rm -rf $(VENV) .demo .wheel build dist docs/_build *.egg-info
 
 # torch first and by itself: named alone, the pinned build is taken and nothing newer is looked for.
 $(READY): pyproject.toml constraints.txt
