@@ -22,7 +22,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts
+)
 BLOCK = re.compile(r"^```(\w+)( exact| fails)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILES = re.compile(r"<!-- files: (.*?) -->")
 BUDGET = re.compile(r"--budget \w+")

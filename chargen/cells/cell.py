@@ -16,7 +16,8 @@ Weights have the layout of torch.nn: the gates are stacked along the first axis.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 Array = Any  #: a NumPy array, a torch tensor, or an array of another array-API library
 State = tuple[Array, ...]  #: the state of a layer: one array [B, H] for each state name; [H] without a batch axis
@@ -84,3 +85,31 @@ class Cell(ABC):
 def sigmoid(xp: Any, x: Array) -> Array:
     """Return σ(x) = (1 + tanh(x/2)) / 2, which never overflows."""
     return 0.5 * xp.tanh(0.5 * x) + 0.5
+
+
+class NetworkState(NamedTuple):
+    """The state of a whole network: the states of all layers, and the n-gram history if it has n-gram features.
+
+    NumPy and torch engines share this type. A state is a value: functions take one and return another, and nothing
+    changes its arrays in place.
+
+    The first axis of every array is the batch, B.
+    """
+
+    layers: tuple[State, ...]  #: one state a layer, each part [B, H]
+    ngram_history: Array | None = None  #: the last N − 1 token ids, [B, N − 1], the newest last; None without n-grams
+
+    @property
+    def batch_size(self) -> int:
+        """The number of streams, B."""
+        return len(self.layers[0][0])
+
+    def map(self, function: Callable[..., Array], *others: NetworkState) -> NetworkState:
+        """Return the state with each array replaced by function(array, the same array of each other state …)."""
+        layers = tuple(
+            tuple(function(*arrays) for arrays in zip(*parts, strict=True))
+            for parts in zip(self.layers, *(other.layers for other in others), strict=True)
+        )
+        if self.ngram_history is None:
+            return NetworkState(layers)
+        return NetworkState(layers, function(self.ngram_history, *(other.ngram_history for other in others)))

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chargen.cells.network_state import NetworkState
+from chargen.cells.cell import NetworkState
 from chargen.engines.interface import Draws, Engine, StreamBatch
 from chargen.engines.streams import PlainStreamBatch
 from chargen.networks.layers import single_step_backend

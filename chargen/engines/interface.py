@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells.network_state import NetworkState
+from chargen.cells.cell import NetworkState
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 
 Draws = Callable[[Any], Iterator[Any]]  #: random numbers → as many token ids

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.cells import CELLS
-from chargen.cells.cell import State
-from chargen.cells.network_state import NetworkState
+from chargen.cells.cell import NetworkState, State
 from chargen.config import ModelConfig
 from chargen.engines.interface import Item, Result, Stream, log_softmax
 from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, TracedModel, TracedStream, read_stream

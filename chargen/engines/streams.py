@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells.network_state import NetworkState
+from chargen.cells.cell import NetworkState
 from chargen.engines.interface import Draws, Engine, EngineState, Stream, log_softmax
 from chargen.graph.graph import Graph, TraceError
 from chargen.graph.memory_plan import plan_memory

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from chargen.cells.network_state import NetworkState
+from chargen.cells.cell import NetworkState
 from chargen.config import ModelConfig
 from chargen.engines.cuda_graphs import RecordedStream, RecordedStreamBatch, Recording
 from chargen.engines.interface import Item, Result, Stream, StreamBatch, concatenate_states

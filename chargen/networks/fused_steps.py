@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from chargen.cells.network_state import NetworkState
+from chargen.cells.cell import NetworkState
 from chargen.networks.layers import Params, State
 from chargen.networks.network import Network
 

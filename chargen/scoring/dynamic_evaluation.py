@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from chargen.cells.network_state import NetworkState
+from chargen.cells.cell import NetworkState
 from chargen.checkpoint import Checkpoint
 from chargen.errors import ConfigError, DivergenceError
 from chargen.networks.network import NGRAM_TABLE, Network, detach

@@ -28,8 +28,7 @@ from chargen.text.cleaning import BOM, CleaningReport, check_encoding, check_uni
 from chargen.text.documents import NONE, split_documents
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
 from chargen.text.long_text import LongText, collect_statistics, count_characters
-from chargen.text.readers import COMPRESSED_SUFFIXES, Text, is_plain, open_texts, read_texts
-from chargen.text.remote import is_remote, local_path
+from chargen.text.readers import COMPRESSED_SUFFIXES, Text, is_plain, is_remote, local_path, open_texts, read_texts
 from chargen.text.workers import MIN_PARALLEL_BYTES, Arrays
 
 DEFAULTS = DataConfig()

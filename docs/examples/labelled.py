@@ -5,7 +5,6 @@ import inspect
 import random
 import re
 import tarfile
-
 from pydoc_data.topics import topics
 
 help_text = re.sub(r"\s+", " ", " ".join(topics[name] for name in sorted(topics)))

@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.cells import CELLS, Cell
-from chargen.cells.cell import sigmoid
+from chargen.cells.cell import NetworkState, sigmoid
 from chargen.cells.lstm import LSTM
-from chargen.cells.network_state import NetworkState
 from chargen.config import ModelConfig
 from chargen.engines import streams
 from chargen.engines.interface import Stream, log_softmax

@@ -9,7 +9,7 @@ import pytest
 
 from chargen.errors import ChargenError
 from chargen.text.corpus import read_corpus
-from chargen.text.remote import describe_failure
+from chargen.text.readers import describe_failure
 
 
 @pytest.fixture(autouse=True)
