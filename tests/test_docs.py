@@ -7,9 +7,9 @@
 ```sh                 sets something up; `make` and continuous integration run these
 ```text               is output or a drawing
 
-A page runs in one folder from top to bottom, so that later commands use the models of earlier ones. A line
-`<!-- files: NAME ... -->` names files of `docs/examples/` that are copied to the folder first. The pages of `docs/` have
-the marker `docs`: `make docs` runs them, `make test` runs the README alone.
+A page runs in one folder from top to bottom: later commands use the models of earlier ones. A line
+`<!-- files: NAME ... -->` names files of `docs/examples/` that are copied to the folder first. The pages of `docs/`
+have the marker `docs`: `make docs` runs them, `make test` runs the README alone.
 """
 
 import re

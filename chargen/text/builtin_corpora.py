@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import math
+import re
 import socket
 import ssl
 import sysconfig
@@ -84,10 +85,19 @@ def read_builtin(argument: str) -> BuiltinText:
 
 
 def _python_docs(option: str) -> BuiltinText:
+    """Return the text of Python's help topics, each paragraph once.
+
+    Many topics repeat whole sections of others. These would be in the training text and in the validation text, and
+    a compressor, which only has to find the repetition, would beat every model.
+    """
     _refuse_option("python-docs", option)
     from pydoc_data.topics import topics  # half a megabyte, so it is imported only here
 
-    return BuiltinText("\n".join(topics[name].strip("\n") + "\n" for name in sorted(topics)))
+    paragraphs: dict[str, str] = {}  # by their words; the first of equal paragraphs is kept
+    for name in sorted(topics):
+        for paragraph in re.split(r"\n\s*\n", topics[name].strip("\n")):
+            paragraphs.setdefault(" ".join(paragraph.split()), paragraph.strip("\n"))
+    return BuiltinText("\n\n".join(paragraphs.values()) + "\n")
 
 
 def _python_source(option: str) -> BuiltinText:
@@ -202,7 +212,9 @@ def _refuse_option(name: str, option: str) -> None:
 
 
 BUILTIN_CORPORA: dict[str, BuiltinCorpus] = {
-    "python-docs": BuiltinCorpus("the help texts of Python, from the running version", _python_docs),
+    "python-docs": BuiltinCorpus(
+        "the help texts of Python, from the running version, each paragraph once", _python_docs
+    ),
     "python-source": BuiltinCorpus(
         "the source code of Python's standard library, from the running version", _python_source
     ),

@@ -311,3 +311,9 @@ def test_an_error_of_a_connection_is_described() -> None:
     )
     with pytest.raises(DownloadError, match="unknown url type"):
         fetch("nowhere://a", "0" * 64, Path("a"))
+
+
+def test_python_docs_contains_each_paragraph_once() -> None:
+    paragraphs = [" ".join(paragraph.split()) for paragraph in read_builtin("python-docs").text.split("\n\n")]
+    assert len(paragraphs) > 1000
+    assert len(set(paragraphs)) == len(paragraphs)
