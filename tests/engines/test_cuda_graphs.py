@@ -20,7 +20,7 @@ from chargen.lm import LanguageModel
 from chargen.networks.network import Network
 from chargen.sampling.logits_rules import draw_batch
 from tests.conftest import random_model, random_weights
-from tests.engines.test_streams import SHAPES
+from tests.graph.small_engines import SHAPES
 
 V, TOKENS_PER_LAUNCH = 19, 3
 on_gpu = pytest.param(

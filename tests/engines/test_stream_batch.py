@@ -15,14 +15,9 @@ from chargen.engines.streams import PlainStreamBatch
 from chargen.engines.torch_engine import TorchEngine
 from chargen.lm import LanguageModel
 from tests.conftest import VERSE, random_model
-from tests.engines.test_streams import SHAPES, drawn_like, engine, numba, traced
+from tests.graph.small_engines import SHAPES, engine, numba, random_state, traced
 
 B = 5
-
-
-def random_states(ours: NumpyEngine, seed: int) -> Any:
-    rng = np.random.default_rng(seed)
-    return ours.initial_state(B).map(lambda part: drawn_like(part, rng))
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
@@ -48,7 +43,7 @@ def test_a_compiled_batch_equals_the_steps_of_its_engine(
     name: str, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = traced(name, monkeypatch, **shape)
-    state, rng = random_states(ours, 1), np.random.default_rng(2)
+    state, rng = random_state(ours, 1, B), np.random.default_rng(2)
     batch = ours.stream_batch(state)
     for turn in range(30):
         if turn == 3:
@@ -63,33 +58,6 @@ def test_a_compiled_batch_equals_the_steps_of_its_engine(
         ids = rng.integers(0, 19, state.batch_size)
         expected, state = ours.step(ids, state)
         np.testing.assert_allclose(batch.step(ids), expected, rtol=1e-5, atol=1e-5)
-
-
-@numba
-@pytest.mark.parametrize(
-    ("name", "shape"), [*((name, {}) for name in CELLS.names()), ("mgru", SHAPES[5]), ("crossed", SHAPES[1])]
-)
-def test_the_draws_of_a_batch_equal_those_of_each_stream(
-    name: str, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours = traced(name, monkeypatch, **shape)
-    state, uniforms, added = random_states(ours, 1), np.random.default_rng(3).random((20, B)), np.zeros(19)
-    added[[0, 7]] = -np.inf
-    first_ids = np.arange(B)
-    batch = ours.stream_batch(state)
-    assert batch.draws(added, 0.8) is None  # not before the batch is compiled
-    assert batch.compile()
-    batch.step(first_ids)
-    draws = batch.draws(added, 0.8)
-    assert draws
-    together = np.array([ids.copy() for ids in draws(uniforms)])
-    assert not np.isin(together, [0, 7]).any()
-    for row in range(B):
-        stream = ours.stream(ours.select(state, np.array([row])))
-        assert stream.compile()  # type: ignore[attr-defined]
-        stream.step(int(first_ids[row]))
-        alone = stream.draws(added, 0.8)
-        assert alone and list(alone(uniforms[:, row].tolist())) == together[:, row].tolist()
 
 
 @numba
