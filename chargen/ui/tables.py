@@ -9,21 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from chargen.errors import ChargenError
 from chargen.io import to_json_line
-from chargen.probe.surprisal import CharSurprisal
-from chargen.scoring.edits import Suggestion
 from chargen.scoring.scorer import Score, Total
-from chargen.ui import heatmap
 from chargen.ui.console import status, stderr_console
 from chargen.ui.terminal_text import is_shown, visible, visible_json
+
+if TYPE_CHECKING:  # what prints scores loads neither rich's tables nor the heat map: 6 ms
+    from rich.table import Table
+
+    from chargen.probe.surprisal import CharSurprisal
+    from chargen.scoring.edits import Suggestion
 
 BAR_WIDTH = 8  # cells of a terminal
 MAX_BAR_BITS = 8.0  # bits per character of a full bar
@@ -41,6 +42,8 @@ _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
 
 def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
     """Return a table of names and values, one row each."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -51,6 +54,9 @@ def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Table:
     """Return a table with a header. The columns named in `right` contain numbers and are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(Text(visible(column)), justify="right" if column in right else "left", no_wrap=column in right)
@@ -61,6 +67,8 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
 
 def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
     """Return a table of edits with their gain in bits, the best first; positions are counted from 1."""
+    from chargen.ui import heatmap
+
     rows = []
     for suggestion in suggestions:
         old = heatmap.visible(suggestion.edit.removed, "␣")
@@ -102,6 +110,8 @@ def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 def line_difference_table(lines: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of the lines that two models differ most on, in bits for the whole line."""
+    from chargen.ui import heatmap
+
     numbers = ("line", lines[0]["first"], lines[0]["other"], "difference")
     rows = [
         (
