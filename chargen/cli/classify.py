@@ -29,7 +29,7 @@ TRAINING_OPTIONS = ("name", "budget", "steps", "epochs", *(options.NetworkArgume
 training_option = options.option_group("Training")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class ClassifyArguments(options.NetworkArguments):
     """The arguments of `chargen classify`, named as on the command line; durations in seconds."""
 

@@ -31,7 +31,7 @@ CONFIDENCE = 0.95  # of the intervals
 comparison_option = options.option_group("Comparison")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class CompareArguments:
     """The arguments of `chargen compare`, named as on the command line; sizes in bytes."""
 
@@ -47,7 +47,7 @@ class CompareArguments:
     as_json: bool = False
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True)
 class LearnedText:
     """The text that the baselines learn from; `text` is None if the training text of the model is not available."""
 

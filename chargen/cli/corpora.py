@@ -13,7 +13,7 @@ from chargen.cli import options
 from chargen.ui.terminal_text import visible
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class CheckArguments:
     """The arguments of `chargen corpora check`, named as on the command line; sizes in bytes."""
 

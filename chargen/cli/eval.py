@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 adapt_option = options.option_group("Dynamic evaluation")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class EvalArguments:
     """The arguments of `chargen eval`, named as on the command line; sizes in bytes."""
 

@@ -287,7 +287,7 @@ def max_corpus_size(default: str) -> Callable[[F], F]:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class NetworkArguments:
     """The options of `network_options`; None leaves a setting to the recipe. The names are those of `ModelConfig`."""
 

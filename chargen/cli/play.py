@@ -20,7 +20,7 @@ from chargen.cli import options
 MAX_DRAWN_SEED = 10_000  # seeds that are drawn are below it, so that they are short enough to type
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class PlayArguments:
     """The arguments of `chargen play`, named as on the command line."""
 

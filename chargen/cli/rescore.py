@@ -28,7 +28,7 @@ list_option = options.option_group("N-best lists")
 score_option = options.option_group("Combining scores")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class RescoreArguments:
     """The arguments of `chargen rescore`, named as on the command line."""
 

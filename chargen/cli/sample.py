@@ -35,7 +35,7 @@ constraint_option = options.option_group("Constraints")
 search_option = options.option_group("Search")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class SampleArguments:
     """The arguments of `chargen sample`, named as on the command line."""
 

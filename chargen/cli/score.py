@@ -37,7 +37,7 @@ ranking_option = options.option_group("Ranking")
 explain_option = options.option_group("Explanations")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class ScoreArguments:
     """The arguments of `chargen score`, named as on the command line."""
 

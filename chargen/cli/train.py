@@ -42,7 +42,7 @@ optimization_option = options.option_group("Optimization")
 resuming_option = options.option_group("Resuming and fine-tuning")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class TrainArguments(options.NetworkArguments):
     """The arguments of `chargen train`, named as on the command line; durations in seconds, sizes in bytes."""
 

@@ -60,7 +60,7 @@ def _replace_separators(pieces: Iterable[str], kind: str) -> Iterator[str]:
     for piece in pieces:
         text, done = pending + piece, 0
         for match in pattern.finditer(text):
-            if match.end() == len(text):
+            if not text[match.end() :].strip(whitespace):
                 break  # the separator may continue in the next piece
             yield text[done : match.start()] + MARK
             done = match.end()

@@ -33,6 +33,7 @@ def documents(text: str, kind: str, block: int = 1000) -> list[str]:
         ("line", "\n\na\n", ["a"]),
         ("blank", "a\nb\n\nc\n \t\n\nd\n", ["a\nb", "c", "d"]),
         ("blank", "\n\na", ["a"]),
+        ("blank", "\n\n \na", ["a"]),
         ("file", "a\n\nb\n", ["a\n\nb\n"]),
         ("<|end|>", "a\n<|end|>\nb<|end|>c", ["a", "b", "c"]),
         ("<|end|>", "<|end|>a <|end", ["a <|end"]),
