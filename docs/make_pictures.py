@@ -25,7 +25,7 @@ from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
 PICTURES = Path(__file__).parent / "pictures"
-COLUMNS, ROWS = 104, 40
+COLUMNS, ROWS = 116, 40
 SENTENCES = ("It returns a new list.", "It returns an new list.", "List new a returns it.")
 SESSION = [
     ["chargen", "sample", "--temp", "0.6", "--seed", "5", "--length", "230", "--prompt", "The function "],
