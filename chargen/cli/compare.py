@@ -223,9 +223,9 @@ def _print_notes(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[
     """Print the reasons why the numbers say less than they seem to."""
     for lm, name in zip(lms, models, strict=True):
         if corpus.has_sha256(lm.checkpoint.about.get("corpus_sha256")):
-            say(f"note: {name} learned from a part of this very text")
+            say(f"note: {name} was trained on a part of this text")
     if num_lines < MIN_LINES:
-        say(f"note: {num_lines} lines are too few for the intervals to say much")
+        say(f"note: {num_lines} lines are too few for reliable intervals")
 
 
 def _print(

@@ -169,15 +169,17 @@ def _check(args: RescoreArguments) -> None:
         UsageError: If there are such options.
     """
     if args.references and args.weight is not None:
-        raise click.UsageError("--tune finds the weight: give it or --weight.")
+        raise click.UsageError("--tune finds the weight: give either --tune or --weight.")
     if args.as_costs and args.as_json:
-        raise click.UsageError("--as-costs and --json do not go together.")
+        raise click.UsageError("--as-costs and --json cannot be combined.")
     if args.error and not args.references:
         raise click.UsageError("--error needs --tune.")
     if args.references == args.file == "-":
         raise click.UsageError("The list and the references cannot both come from standard input.")
     if re.search(r"[\s|=]", args.feature) or not args.feature:
-        raise click.UsageError(f"--feature {args.feature!r} cannot name one: no spaces, no = and no |.")
+        raise click.UsageError(
+            f"--feature {args.feature!r} cannot be a feature name: it must not contain spaces, = or |."
+        )
     if args.weight is not None and not abs(args.weight) <= MAX_WEIGHT:
         raise click.UsageError(f"--weight {args.weight} is not a finite number within ±{MAX_WEIGHT:,.0f}.")
     if args.file == "-" and sys.stdin.isatty():

@@ -182,7 +182,7 @@ def _nothing_to_score(reason: str, totals: RunningTotals) -> ChargenError:
 
     for note in totals.notes(words=False):
         say(note)
-    return CorpusError(f"{reason}: there is nothing to score", 'Say chargen score "a sentence", or --file FILE.')
+    return CorpusError(f"{reason}: there is nothing to score", 'Use chargen score "a sentence", or --file FILE.')
 
 
 def _check(args: ScoreArguments) -> None:
@@ -193,9 +193,9 @@ def _check(args: ScoreArguments) -> None:
     """
     forms = options.given_options("null", "json_lines", "whole")
     if len(forms) > 1:
-        raise click.UsageError(f"{forms[0]} and {forms[1]} do not go together.")
+        raise click.UsageError(f"{forms[0]} and {forms[1]} cannot be combined.")
     if args.tsv and args.as_json:
-        raise click.UsageError("--tsv and --json do not go together.")
+        raise click.UsageError("--tsv and --json cannot be combined.")
     if args.tsv and args.suggest:
         raise click.UsageError("--tsv has no column for suggestions; use --json.")
     if args.tsv and args.chars and args.words:
@@ -206,7 +206,7 @@ def _check(args: ScoreArguments) -> None:
         raise click.UsageError("--field needs --json-lines.")
     for_files = [*forms, *options.given_options("encoding", "errors")]
     if for_files and not args.files:
-        raise click.UsageError(f"{for_files[0]} needs files: say --file FILE, or --file - for standard input.")
+        raise click.UsageError(f"{for_files[0]} needs files: use --file FILE, or --file - for standard input.")
     for_rankings = options.given_options("top", "by")
     if for_rankings and not _sorts(args):
         raise click.UsageError(f"{for_rankings[0]} needs a ranking: leave out --no-sort.")

@@ -42,7 +42,7 @@ def check_lengths(texts: Iterable[str], args: ScoreArguments) -> Iterator[str]:
         if args.suggest and len(text) > MAX_CHARS:
             raise ConfigError(
                 f"edits are suggested for at most {MAX_CHARS:,} characters, and text {number:,} has {len(text):,}",
-                "Give it in parts, a line each.",
+                "Split it into parts, one per line.",
             )
         yield text
 

@@ -39,7 +39,7 @@ def resolve_device(name: str) -> str:
         return "cuda" if is_available["cuda"] else "cpu"
     if not is_available.get(name, False):
         raise DeviceError(
-            f"this machine has no device {name!r} that torch {torch.__version__} can use", "Say --device auto."
+            f"this machine has no device {name!r} that torch {torch.__version__} can use", "Use --device auto."
         )
     return name
 

@@ -228,8 +228,7 @@ def load_copy_index(
     learned = TrainingText.from_checkpoint(checkpoint)
     if learned.num_chars > MAX_CHARS:
         raise CorpusError(
-            f"the model learned from {learned.num_chars:,} characters, but copies can be forbidden of "
-            f"{MAX_CHARS:,} at most",
+            f"the model was trained on {learned.num_chars:,} characters, but --max-copy supports {MAX_CHARS:,} at most",
             "Leave out --max-copy.",
         )
     text = find_training_text(checkpoint, corpus) if corpus else None

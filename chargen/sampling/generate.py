@@ -238,13 +238,13 @@ def check_settings(config: SampleConfig, tokenizer: Tokenizer, document_separato
     """
     if config.until == "boundary" and document_separator is None:
         raise ConfigError(
-            "the model knows no end of a text: it learned from one running stream",
-            "Say --until newline, or train it with --documents.",
+            "the model knows no end of a text: it was trained on one continuous text",
+            "Use --until newline, or train the model with --documents.",
         )
     if config.length > MAX_LENGTH:
         raise ConfigError(f"length is {config.length:,}, but must be at most {MAX_LENGTH:,}")
     if config.regex and (config.stop or config.until == "newline"):
-        raise ConfigError("a regular expression says itself where a text ends; leave out --stop and --until")
+        raise ConfigError("a regular expression determines where a text ends; leave out --stop and --until")
     if config.stop or config.ban:
         from chargen.sampling.processors import check_can_write, check_total_size
 

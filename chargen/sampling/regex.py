@@ -56,7 +56,7 @@ class Constraint:
         if self.min_length > length:
             raise ConfigError(
                 f"the shortest match of {self.pattern!r} has {self.min_length:,} characters, the length is {length:,}",
-                f"Say --length {self.min_length} or more.",
+                f"Use --length {self.min_length} or more.",
             )
 
     def allowed_mask(self, state: int, num_chars_left: int) -> Bools:

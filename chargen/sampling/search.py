@@ -248,7 +248,7 @@ class _InfillCandidates:
             ConfigError: If there is none.
         """
         if not self._ends:
-            raise ConfigError("no text was found that may precede the suffix", "Loosen --regex, --ban or --max-copy.")
+            raise ConfigError("no text was found that may precede the suffix", "Relax --regex, --ban or --max-copy.")
         log_probs = np.concatenate(self._log_probs)
         weights = softmax(log_probs)
         chosen = first_above(weights.cumsum(), rng.random())

@@ -268,7 +268,7 @@ def apply_processors(
 def all_forbidden_error(sequence: GeneratedSequence) -> ConfigError:
     """Return the error for a text after which every token id is forbidden."""
     return ConfigError(
-        f"after {sequence.unpopped_text()[-40:]!r} every character is forbidden", "Loosen --max-copy, --ban or --regex."
+        f"after {sequence.unpopped_text()[-40:]!r} every character is forbidden", "Relax --max-copy, --ban or --regex."
     )
 
 

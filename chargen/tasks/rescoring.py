@@ -151,7 +151,7 @@ def add_feature(hypothesis: Hypothesis, name: str, value: str, total: str) -> st
     if f"{name}=" in features.split():
         raise CorpusError(
             f"line {hypothesis.number:,} has a feature {name}= already, and its total counts it",
-            "Rescore the list as it was before, or say --feature ANOTHER.",
+            "Rescore the original list, or give another name: --feature NAME.",
         )
     stripped = features.rstrip()
     columns[2] = f"{stripped} {name}= {value}{features[len(stripped) :]}"
