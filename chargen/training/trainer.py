@@ -33,7 +33,7 @@ SYNC_EVERY = 16  #: steps between checks of the loss on a GPU: reading a value m
 
 
 class MeanLoss:
-    """A running mean of losses, sum_counts on their device so that no step waits for a value.
+    """A running mean of losses, which are summed on their device so that no step waits for a value.
 
     The sum is float64, or float32 on MPS, which has no float64.
     """
