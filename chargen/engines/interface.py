@@ -51,7 +51,7 @@ class Stream(Protocol):
         """Return a function that draws token ids and reads each one before it draws the next.
 
         The probabilities are softmax((logits + added) · inverse_temperature). The draw is that of
-        `sampling/logits_rules.py`, with one random number in [0, 1) a token. None if single steps are as fast.
+        `sampling/logits_rules.py`, with one random number in [0, 1) per token. None if single steps are as fast.
         """
 
     def state(self) -> EngineState:
@@ -62,7 +62,7 @@ class StreamBatch(Protocol):
     """A model that reads one token after another in each of B streams."""
 
     def step(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """Read one token id a stream and return the logits of the next, [B, V]; the next step overwrites them."""
+        """Read one token id per stream and return the logits of the next, [B, V]; the next step overwrites them."""
 
     def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
         """Return the function of `Stream.draws` for random numbers [T, B]: it yields ids [B], T times.
@@ -96,7 +96,7 @@ class Engine(Protocol):
         """Yield function(item) in the order of the items; an engine may compute several at once."""
 
     def step(self, ids: NDArray[Any], state: EngineState) -> tuple[NDArray[np.float32], EngineState]:
-        """Read one token id a stream, [B], and return (logits of the next [B, V], the state after)."""
+        """Read one token id per stream, [B], and return (logits of the next [B, V], the state after)."""
 
     def stream(self, state: EngineState) -> Stream:
         """Return a fast stream that continues from a state of batch size 1."""

@@ -73,7 +73,7 @@ class NumpyEngine:
         return map(function, items)
 
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[Float, NetworkState]:
-        """Read one token id a stream, [B], and return (logits of the next [B, V], the state after)."""
+        """Read one token id per stream, [B], and return (logits of the next [B, V], the state after)."""
         after: list[State] = []
         for layer, (params, before) in enumerate(zip(self._layers, state.layers, strict=True)):
             network, level = divmod(layer, self._num_layers)

@@ -6,7 +6,7 @@ All float32 numbers of a stream are in one array, its buffer. Products with the 
     h' ─▶ [ W_ih of the layer above ] · h'   gates of the next step, whose products remain in the buffer until then
           [ head ]
 
-So a layer needs one product a step, with a matrix that is contiguous in memory.
+So a layer needs one product per step, with a matrix that is contiguous in memory.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The surprisal of each character of a text, and the characters that the model expected instead.
 
-The surprisals are those of the text's score. The guesses beside them, the most likely next characters at each position,
+The surprisals are those of the text's score. The guesses, which are the most likely next characters at each position,
 are computed here for any tokenizer.
 
 If each character is one id, the guesses are the most likely ids. A character may also be spelled by several ids, as in

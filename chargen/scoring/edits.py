@@ -6,7 +6,7 @@
     swap      two neighbouring characters       x<i · x_{i+1} x_i · x>i+1
 
 Texts of different length are compared by log p(text, end | context): a shorter text has fewer characters that cost
-something, but it has to end. In a model of running text the end is a newline. Whole texts are compared by the model
+something, but it has to end. In a model of continuous text the end is a newline. Whole texts are compared by the model
 alone. This is not a noisy channel (Kernighan, Church & Gale 1990): how likely each typing error is plays no part.
 
 Every returned value is exact: the edited text is scored from the edit to its end. The choice of the edits that are

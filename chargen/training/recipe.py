@@ -4,9 +4,9 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
 
     cell            mgru on a CPU, where it is the best for its time; gru on a GPU, which has a kernel for it
     hidden size     the largest one for which the run reads enough ids per weight and the text has enough ids
-    members         ensemble members: twice the reading gives √2 times as many members, each of which reads √2 times as
+    ensemble size   twice the reading gives √2 times as many members, each of which reads √2 times as
                     many ids; a member is smaller than a single network
-    n-grams         hashed n-grams of up to six characters beside the layers. The more often the text is read, the
+    n-grams         hashed n-grams of up to six characters next to the layers. The more often the text is read, the
                     higher their dropout rate and the shorter they are, since they would overfit; none if it is read
                     dozens of times
     batch           64 rows of 24 ids; 48 ids if the text is read often, and fewer rows if there would be too few steps

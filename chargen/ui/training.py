@@ -200,7 +200,7 @@ def describe(report: Started) -> list[str]:
 
 
 def summary(report: Finished) -> Group:
-    """Return the summary of a run: its loss beside the baselines, what that means, and where the model is."""
+    """Return the summary of a run: its loss compared with the baselines, what that means, and where the model is."""
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     for column in ("", "bits/char", "nats/char"):
         table.add_column(column, justify="left" if not column else "right")
