@@ -47,7 +47,7 @@ MAX_NAME_SUFFIX = 10_000  #: limit of the number in NAME-2, NAME-3, …
 OWNER_SPEC: Spec = Record({"process_id": Integer(1, 2**32), "since": String(19)})
 MAX_OWNER_BYTES = 1_000
 _RUN_FILE_PATTERN = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run, as a regular expression
-_FILE_PATTERN = rf"{_RUN_FILE_PATTERN}|{re.escape(CLASSIFIER_FILE)}"  #: the same, and the file of a classifier
+_FILE_PATTERN = rf"{_RUN_FILE_PATTERN}|{re.escape(CLASSIFIER_FILE)}"  #: these names, and that of a classifier
 _PARTIAL_SUFFIX_PATTERN = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: end of the name of a partial file, as a regular expression
 
 

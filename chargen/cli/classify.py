@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
     from chargen.tasks.classifier import Classifier, TrainedClassifier
 
-CALIBRATION_SHARES = (0.5,)  # of the texts of --labelled: the first half calibrates, the second half evaluates
+CALIBRATION_SHARES = (0.5,)  # share of --labelled that is evaluated; the first half calibrates
 TRAINING_OPTIONS = ("name", "budget", "steps", "epochs", *(options.NetworkArguments().__dataclass_fields__))
 
 training_option = options.option_group("Training")

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from chargen.text.corpus import Corpus
 
 MAX_LEARNED_CHARS = 1 << 20  # the baselines learn from the end of a text, as at the end of a training run
-MIN_LINES = 30  # with fewer lines the intervals say little
+MIN_LINES = 30  # with fewer lines the intervals are not reliable
 MAX_RESAMPLES = 1_000_000  # takes some minutes for a text of 10,000 lines
-CONFIDENCE = 0.95  # of the intervals
+CONFIDENCE = 0.95  # confidence level of the intervals
 
 comparison_option = options.option_group("Comparison")
 

@@ -27,7 +27,7 @@ MAX_SAMPLES = 1_000_000  # limit of -n times --best-of
 MAX_COMPETING = 1_000_000  # limit of --particles and --beam; `sampling/generate.py` also checks their memory
 MAX_REPORT_CHARS = 10_000_000  # limit of --length with --report, which needs some hundred bytes per character
 MAX_PROMPT_BYTES = 1 << 26  # size limit of a --prompt-file
-DEFAULT_INFILL_PARTICLES = 64  # of --suffix without --particles
+DEFAULT_INFILL_PARTICLES = 64  # default of --suffix without --particles
 
 text_option = options.option_group("Prompt and end of the text")
 rule_option = options.option_group("Sampling rules")

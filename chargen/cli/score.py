@@ -250,7 +250,7 @@ def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, tot
     from chargen.ui import tables
     from chargen.ui.console import print_json, stdout_console
 
-    records: list[dict[str, Any]] = []  # of the one JSON document that is printed for sentences
+    records: list[dict[str, Any]] = []  # content of the JSON document that is printed for sentences
     is_document = args.as_json and not (args.files or args.chars or args.suggest)
     print_row: tables.RowPrinter
     if is_document:

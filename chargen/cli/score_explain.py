@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chargen.scoring.scorer import Score
     from chargen.ui.tables import RowPrinter
 
-MAX_PAGE_CHARS = 100_000  # of all texts on a page; such a page has 20 MB
+MAX_PAGE_CHARS = 100_000  # limit of all texts on a page; such a page has 20 MB
 
 
 def check_lengths(texts: Iterable[str], args: ScoreArguments) -> Iterator[str]:

@@ -226,5 +226,5 @@ class DocumentBatches(BatchSource):
     def _build_layout(self, epoch: int) -> EpochLayout:
         order = np.random.default_rng([self._seed, epoch]).permutation(self.num_documents)
         slots = np.concatenate([[0], np.cumsum(self._windows[order])])
-        ideal = np.arange(self.batch_size + 1) * slots[-1] // self.batch_size  # of rows that could split documents
+        ideal = np.arange(self.batch_size + 1) * slots[-1] // self.batch_size  # rows of equal length split documents
         return EpochLayout(order, slots, slots[np.searchsorted(slots, ideal)])

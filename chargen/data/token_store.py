@@ -144,7 +144,7 @@ def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
 
 
 MAGIC = b"chargen2"
-OLD_MAGIC = b"chargen1"  #: of the previous format, which has no checksums
+OLD_MAGIC = b"chargen1"  #: first bytes of the previous format, which has no checksums
 ALIGNMENT = 64  #: bytes
 MAX_IDS = 1 << 63
 BLOCK_BYTES = 1 << 20  #: bytes of ids per checksum

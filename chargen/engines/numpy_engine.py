@@ -38,7 +38,7 @@ class NumpyEngine:
         self.vocab_size = config.vocab_size
         self.max_streams = MAX_STREAMS
         self._hidden_size = config.hidden_size
-        self._num_layers = config.num_layers  # of each network of the ensemble
+        self._num_layers = config.num_layers  # layers of each network of the ensemble
         self._cell = CELLS.get(config.cell)
         self._layers = [
             {name.rpartition(".")[2]: p for name, p in w.items() if name.startswith(f"layers.{layer}.")}

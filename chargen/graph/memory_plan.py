@@ -94,7 +94,7 @@ class _Planner:
     def __init__(self, plan: MemoryPlan) -> None:
         self.plan = plan
         self.scheduled: set[Node] = set()
-        self.products: dict[Node, list[Node]] = {}  # by their operand
+        self.products: dict[Node, list[Node]] = {}  # products by their operand
         self.readers: dict[Node, list[Node]] = {}  # the nodes of this step that read a vector
         self.next_step: dict[int, list[Node]] = {}  # products that the next step needs, by part of the state
         self.padded_ends: dict[int, int] = {}  # where a group of products ends → where its padding ends

@@ -122,7 +122,7 @@ class ThreadTuner:
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from malloc.h
 KEPT_BYTES = 1 << 30
 COPIES = 5  # arrays of the size of the weights: the weights, their gradients, two moments, the best weights so far
-COPIES_ON_HOST = 2  # of these, with a GPU
+COPIES_ON_HOST = 2  # number of these arrays in host memory if a GPU is used
 MIN_SAMPLED_LOGITS = 256  # logits that a step computes at least for a token (`sampled_softmax.py`)
 
 

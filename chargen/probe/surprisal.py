@@ -163,14 +163,14 @@ def find_likely_chars(
         nodes.append((states, n))
         search.extend(n, b"", 0.0, log_probs[n])
     while True:
-        found = [(search, partial) for search in searches if (partial := search.next_partial())]
-        if not found:
+        partials = [(search, partial) for search in searches if (partial := search.next_partial())]
+        if not partials:
             break
-        parents = [nodes[partial.node] for _, partial in found]
+        parents = [nodes[partial.node] for _, partial in partials]
         before = concatenate_states([engine.select(state, np.array([row])) for state, row in parents])
-        logits, after = engine.step(np.array([partial.token_id for _, partial in found]), before)
+        logits, after = engine.step(np.array([partial.token_id for _, partial in partials]), before)
         next_log_probs = log_softmax(logits)
-        for row, (search, partial) in enumerate(found):
+        for row, (search, partial) in enumerate(partials):
             nodes.append((after, row))
             search.extend(len(nodes) - 1, partial.spelled, partial.nats, next_log_probs[row])
     return [[Guess(text, math.exp(-nats)) for nats, text in search.complete] for search in searches]

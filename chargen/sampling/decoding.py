@@ -37,7 +37,7 @@ class PrimedPrompt:
     engine: Engine
     context: GenerationContext
     stream: Stream  #: has read the prompt
-    logits: Logits  #: for the first token id after the prompt, [V]
+    logits: Logits  #: logits of the first token id after the prompt, [V]
 
     @property
     def state(self) -> EngineState:

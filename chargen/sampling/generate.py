@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 MIN_BATCH_SIZE = 4  # fewer texts are generated one after another: the first is shown sooner, and it is no slower
 MAX_PROMPT_IDS = 20_000  # the model reads the last token ids of a long prompt; it has forgotten what is further back
-MAX_ID_CHARS = 64  # practically no token id has more characters: only this many per id are encoded of a long prompt
+MAX_ID_CHARS = 64  # almost no token id has more characters: only this many per id are encoded of a long prompt
 MAX_LENGTH = 1_000_000_000  # characters of a text that is streamed
 MAX_HELD_CHARS = 100_000_000  # characters of all texts that have to be in memory together
 MAX_LOGITS = 1 << 23  # texts × vocabulary size for beams and particles, 8 bytes each
@@ -51,7 +51,7 @@ class Sample:
 
     text: str  #: without the prompt
     ended: str  #: why it ended; see `sampling/sequence.py`
-    number: int  #: which of the texts of its seed it is
+    number: int  #: number of the text under its seed
     log_weight_nats: float  #: log of the probability mass that the constraints left along this text
 
 

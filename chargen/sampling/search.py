@@ -112,7 +112,7 @@ def sample_particles(
     """
     engine = prompt.engine
     particles = [sequence.fork() for _ in range(num_particles)]
-    log_evidence = 0.0  # in nats, of the weights before the last resampling
+    log_evidence = 0.0  # log of the mean weight before the last resampling, in nats
     active = [k for k in range(num_particles) if not particles[k].ended]
     logits = prompt.repeated_logits(len(active))
     state = prompt.repeated_state(len(active))

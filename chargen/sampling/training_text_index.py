@@ -48,9 +48,9 @@ NUM_CODE_POINTS = 0x110000  # the hashes of windows that differ in their last ch
 class TrainingText:
     """The description of the training text in a model file."""
 
-    name: str  #: of the corpus
-    sha256: str  #: of the whole clean corpus
-    num_chars: int  #: the model learned from this many characters, the first ones of the corpus
+    name: str  #: name of the corpus
+    sha256: str  #: hash of the whole clean corpus
+    num_chars: int  #: number of training characters, from the start of the corpus
     data: DataConfig
 
     @classmethod

@@ -40,7 +40,7 @@ from chargen.probe.surprisal import find_likely_chars
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 BATCH_SIZE = 256  #: edits that are scored together
-MAX_CHARS = 1000  #: of a text; the work grows with the square of its length
+MAX_CHARS = 1000  #: limit of a text; the work grows with the square of its length
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class _TextStates:
     """A text of N ids, its end included, with the model's state and distribution before each id and after the last."""
 
     ids: Ids  #: [N]
-    states: list[EngineState]  #: after the first n ids, n = 0…N
+    states: list[EngineState]  #: state after the first n ids, n = 0…N
     log_probs: NDArray[np.float64]  #: log p of every next id in these states, [N + 1, V]
     spelling: NDArray[np.float64]  #: what each id costs in addition, because it stands for unknown characters, [V]
     sums: NDArray[np.float64]  #: log p of the first n ids, [N + 1]

@@ -51,7 +51,7 @@ class WholeText:
     """A text to evaluate, in the form of a model's training text."""
 
     tokenizer: Tokenizer
-    text: str  #: with a MARK at the end of each document, in a model of documents
+    text: str  #: the text, with a MARK at the end of each document, in a model of documents
     ids: Ids  #: [N]
     num_bytes: int  #: size in UTF-8 of the text as it was given
     num_half_chars: int  #: characters of the first half

@@ -51,11 +51,11 @@ class TunedWeight:
     """The best weight, and the errors that it makes."""
 
     weight: float
-    low: float  #: from here
-    high: float  #: to here, weights make the same number of errors
+    low: float  #: from this weight
+    high: float  #: to this one, all weights make the same number of errors
     errors: int
-    errors_before: int  #: with the weight 0, that is by the given totals alone
-    errors_at_best: int  #: of the hypothesis with the fewest errors of each list; no weight makes fewer
+    errors_before: int  #: errors with the weight 0, that is by the given totals alone
+    errors_at_best: int  #: errors of the best hypothesis of each list; no weight makes fewer
 
 
 def split_units(text: str, error: str) -> list[str]:

@@ -25,7 +25,7 @@ from chargen.io import decode_file_name
 from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
-MAX_GENERATOR_BYTES = 1 << 16  #: of the state of a random generator; that of torch on a CPU has 5,056
+MAX_GENERATOR_BYTES = 1 << 16  #: size limit of the state of a random generator; torch's on a CPU has 5,056 bytes
 LOSS = Nullable(Number())  #: null if it was not finite
 
 FILES = Nullable(ListOf(Tuple((String(), Nullable(Integer())))))  #: (name, size in bytes; null if it is not a file)
@@ -71,7 +71,7 @@ class TrainingState:
     )  #: the files that were read, as in `Corpus.parts`; None in states of the first version
     val_argument: str | None
     val_files: list[list[Any]] | None
-    val_sha256: str | None  #: of a separate validation text
+    val_sha256: str | None  #: hash of a separate validation text
     tokenizer: Tokenizer
     data: DataConfig
     model: ModelConfig

@@ -260,7 +260,7 @@ def glyph(cluster: str) -> tuple[str, int]:
     """Return what is drawn for a cluster, and its width in cells of a terminal: 0, 1 or 2."""
     if cluster.isascii() and cluster.isprintable():
         return cluster, 1
-    from rich.cells import cell_len  # 4 ms that only commands pay that draw clusters
+    from rich.cells import cell_len  # takes 4 ms; only commands that draw clusters need it
 
     drawn = visible(cluster)
     return drawn, min(2, cell_len(drawn))
