@@ -82,7 +82,7 @@ class LearnedText:
 @options.device
 @options.as_json
 def compare(**values: Any) -> None:
-    """Compare models on one text: bits per byte, and whether the differences are more than chance.
+    """Compare models on one text: bits per byte, and whether the differences are statistically significant.
 
     Give two or more MODELs. CORPUS is a file, a folder, '-' or the name of a corpus, preferably one that no model was
     trained on. It is read with carried state, as by `chargen eval`. Bits are counted per byte of the given text, so

@@ -100,7 +100,7 @@ class RescoreArguments:
 @options.raw
 @options.as_json
 def rescore(**values: Any) -> None:
-    """Score N-best lists with a model, and combine its score with the scores that they came with.
+    """Score N-best lists with a model, and combine its score with their existing scores.
 
     \b
     moses  id ||| text ||| features ||| total

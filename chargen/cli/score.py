@@ -130,10 +130,10 @@ def score(**values: Any) -> None:
     the model does not know have the same probability; they are counted under "unknown". Texts with equal scores keep
     their order. An empty text has no value per character and comes last. The total is weighted by character.
 
-    Lines end with LF, CRLF or CR. The number of texts is not limited: --no-sort and --top keep few of them, and a
-    ranking of all keeps them on disk, with 16 bytes of memory for each. --json prints one document for sentences of the
-    command line, and one object per line for files, --chars or --suggest. --tsv prints one row per text, or with
-    --chars one row per character.
+    Lines end with LF, CRLF or CR. The number of texts is not limited: --no-sort and --top keep only a few of them
+    in memory, and a ranking of all keeps them on disk, with 16 bytes of memory for each. --json prints one document
+    for sentences of the command line, and one object per line for files, --chars or --suggest. --tsv prints one row
+    per text, or with --chars one row per character.
 
     On a terminal, control characters are escaped in --json and shown as symbols in --tsv (--raw: as they are); a pipe
     or a file gets the exact text. Tables always show them as symbols.

@@ -174,7 +174,7 @@ class DocumentBatches(BatchSource):
     def __init__(self, ids: NDArray[Any], batch_size: int, seq_len: int, seed: int) -> None:
         ends = np.flatnonzero(ids == BOUNDARY_ID)
         if not len(ends):
-            raise CorpusError("there is no whole document to train on", "Give more text, or --documents none.")
+            raise CorpusError("there is no complete document to train on", "Give more text, or --documents none.")
         self._ids = ids
         self._seed = seed
         self._starts = np.concatenate([[0], ends[:-1] + 1])

@@ -206,10 +206,10 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
         low = float(tensor.min())
         high = float(tensor.max())
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ModelError(f"the tensor {name!r} holds NaN or infinity")
+            raise ModelError(f"the tensor {name!r} contains NaN or infinity")
         if kind in ("exp_avg_sq", "squares", "step") and low < 0.0:
             raise ModelError(f"the tensor {name!r} holds {low:g}, but must not be negative")
         if kind == "step" and high > MAX_STEPS:
             raise ModelError(f"the tensor {name!r} holds {high:g}, but must be at most {MAX_STEPS:g}")
         if tensor.dtype == np.int64 and not 0 <= low <= high < model.vocab_size:
-            raise ModelError(f"the tensor {name!r} holds ids that are not in the vocabulary")
+            raise ModelError(f"the tensor {name!r} contains ids that are not in the vocabulary")
