@@ -69,7 +69,7 @@ class RunLock:
 
         Raises:
             RunInUseError: If another process holds the lock, or another `RunLock` of this process.
-            StorageError: If the lock file cannot be made.
+            StorageError: If the lock file cannot be created.
         """
         try:
             self._owner.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> R
     Raises:
         ConfigError: If the name cannot name a run.
         RunInUseError: If `force` is true and another process is writing the run with this name.
-        StorageError: If the folder cannot be made, or contains files that no run wrote.
+        StorageError: If the folder cannot be created, or contains files that no run wrote.
     """
     check_name(name)
     try:
@@ -244,7 +244,7 @@ def stage_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
 
     Raises:
         ConfigError: If the name cannot name a run.
-        StorageError: If the folder cannot be made.
+        StorageError: If the folder cannot be created.
     """
     check_name(name)
     remove_leftovers(root)

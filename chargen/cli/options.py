@@ -205,7 +205,7 @@ def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None
 
 def _check_temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
     if value != 0 and not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:  # NaN is refused, too
-        limits = f"0 (always the likeliest character), or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
+        limits = f"0 (always the most likely character), or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
         raise click.BadParameter(f"{value} is not a temperature. Give {limits}.", ctx, param)
     return value
 
@@ -228,7 +228,7 @@ temperature = basic_option(
     "--temp", "--temperature", "temperature", type=float,
     callback=_check_temperature, default=1.0, show_default=True,
     help="Sampling temperature. Below 1 the text is more predictable, above 1 more random; 0 always takes the "
-    "likeliest character.",
+    "most likely character.",
 )  # fmt: skip
 encoding = corpus_option(
     "--encoding", type=NAME, default="utf-8", show_default=True, help="Text encoding of the input files."

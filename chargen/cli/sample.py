@@ -142,11 +142,11 @@ class SampleArguments:
 )  # fmt: skip
 @search_option(
     "--beam", type=click.IntRange(0, MAX_COMPETING), default=0, show_default="0, off", metavar="WIDTH",
-    help="Print the likeliest text that a beam search of this width finds.",
+    help="Print the most likely text that a beam search of this width finds.",
 )  # fmt: skip
 @search_option(
     "--best-of", type=click.IntRange(1, MAX_SAMPLES), default=1, show_default=True, metavar="N",
-    help="Draw N samples and print the one that is likeliest per character.",
+    help="Draw N samples and print the one that is most likely per character.",
 )  # fmt: skip
 @options.device
 @options.threads

@@ -77,7 +77,7 @@ class ScoreArguments:
     help="Rank the texts, or print them in the order of the input, while it is read.",
 )  # fmt: skip
 @options.basic_option(
-    "--top", type=click.IntRange(min=1), metavar="N", help="Print only the N likeliest texts; only these are kept."
+    "--top", type=click.IntRange(min=1), metavar="N", help="Print only the N most likely texts; only these are kept."
 )
 @options.basic_option("--context", metavar="TEXT", help="Text before the sentences. It is read, but not scored.")
 @options.basic_option("--chars", is_flag=True, help="Show the surprisal of each character, as a colour or as a digit.")
@@ -115,7 +115,7 @@ class ScoreArguments:
 @options.raw
 @options.as_json
 def score(**values: Any) -> None:
-    """Print how likely texts are, the likeliest per character first.
+    """Print how likely texts are, the most likely per character first.
 
     \b
     bits/char        −log₂ p(text), divided by the number of characters

@@ -135,7 +135,7 @@ def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
     for path in folder.glob("*") if folder.is_dir() else ():
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
-            continue  # chargen makes no folders here
+            continue  # chargen creates no folders here
         if path.suffix in (SUFFIX, INDEX_SUFFIX):
             path.unlink(missing_ok=True)
             count += 1

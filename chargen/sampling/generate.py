@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chargen.sampling.search import Infill
 
 MIN_BATCH_SIZE = 4  # fewer texts are generated one after another: the first is shown sooner, and it is no slower
-MAX_PROMPT_IDS = 20_000  # the model reads the last token ids of a long prompt; it has forgotten what is further back
+MAX_PROMPT_IDS = 20_000  # the model reads only the last token ids of a long prompt; earlier ones have almost no effect
 MAX_ID_CHARS = 64  # almost no token id has more characters: only this many per id are encoded of a long prompt
 MAX_LENGTH = 1_000_000_000  # characters of a text that is streamed
 MAX_HELD_CHARS = 100_000_000  # characters of all texts that have to be in memory together

@@ -193,7 +193,7 @@ def _read_text(engine: Engine, tokenizer: Tokenizer, context: Ids, ids: Ids) -> 
 def _likely_chars(
     engine: Engine, tokenizer: Tokenizer, original: _TextStates, text: str, num_chars: int
 ) -> list[list[str]]:
-    """Return the likeliest characters at each position, [len(text) + 1]; newlines only if the text has any."""
+    """Return the most likely characters at each position, [len(text) + 1]; newlines only if the text has any."""
     log_probs, states = [], []
     for i in range(len(text) + 1):
         ids = tokenizer.encode(text[:i])

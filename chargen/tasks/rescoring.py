@@ -41,7 +41,7 @@ class Hypothesis:
     number: int  #: number of the line in its file, from 1
     list_id: str
     text: str  #: without white space around it
-    given: float  #: total that came with it, higher is better; 0 if there is none
+    given: float  #: its total in the list, higher is better; 0 if there is none
 
 
 @dataclass(frozen=True)

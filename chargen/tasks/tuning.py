@@ -41,7 +41,7 @@ SAME_BREAKPOINT = 1e-9  #: breakpoints that differ by less than this fraction ar
 class Candidates:
     """The hypotheses of a list as numbers, [N] each, in the order of the list."""
 
-    given: NDArray[np.float64]  #: total that came with each hypothesis
+    given: NDArray[np.float64]  #: total of each hypothesis in its list
     value: NDArray[np.float64]  #: score by the model
     errors: NDArray[np.int64]
 

@@ -48,7 +48,7 @@ def make_display(console: Console, sampler: Sampler) -> Display:
 class FailSafeDisplay:
     """Forwards to another display until that cannot be written: its pipe or terminal was closed, or the disk is full.
 
-    A run of hours must not end because its display has no reader any more.
+    A run of hours must not end because its output was closed.
     """
 
     def __init__(self, display: Display) -> None:
