@@ -1,7 +1,7 @@
 """Write runs: one process at a time may write a run, while any number of processes read it.
 
     checkpoints/.locks/NAME.lock      Locked by the process that writes the run.
-    checkpoints/.locks/NAME.owner     Says which process holds the lock.
+    checkpoints/.locks/NAME.owner     Names the process that holds the lock.
     checkpoints/.NAME.new/            A run that replaces another one (`--force`), until it has its first model.
     checkpoints/.NAME.old/            The replaced run, while the two folders are exchanged.
     checkpoints/.locks/NAME.staged    Marks the two hidden folders as chargen's. A folder with such a name that the user
@@ -93,7 +93,7 @@ class RunLock:
         self._lock.release()
 
     def _write_owner(self) -> None:
-        """Write which process holds the lock. If this fails, the lock is held all the same."""
+        """Write which process holds the lock. If this fails, the lock is still valid."""
         owner = {"process_id": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         with suppress(OSError):
             self._owner.unlink(missing_ok=True)  # so that a link is not followed and a FIFO does not block

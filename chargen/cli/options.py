@@ -334,7 +334,7 @@ def network_options(command: F) -> F:
     return command
 
 
-# ── what the command line says ────────────────────────────────────────────────────────────────────────────────────────
+# ── options on the command line ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def given_options(*names: str) -> list[str]:

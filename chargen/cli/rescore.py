@@ -201,7 +201,7 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
 
 
 def _tune(lists: list[list[ScoredHypothesis]], name: str, form: str, error: str, as_json: bool) -> float:
-    """Find the weight for the references in the file `name`, print what it gains, and return it."""
+    """Find the weight for the references in the file `name`, print the error rates, and return it."""
     from chargen.tasks.rescoring import prepare_tuning, read_references
     from chargen.tasks.tuning import tune_weight
     from chargen.text.records import read_lines

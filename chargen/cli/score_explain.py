@@ -36,7 +36,7 @@ def check_lengths(texts: Iterable[str], args: ScoreArguments) -> Iterator[str]:
         total += len(text)
         if args.html and total > MAX_PAGE_CHARS:
             raise ConfigError(
-                f"a page holds at most {MAX_PAGE_CHARS:,} characters, and the first {number:,} texts have {total:,}",
+                f"a page may have at most {MAX_PAGE_CHARS:,} characters, and the first {number:,} texts have {total:,}",
                 "Give fewer of them; --chars has no such limit.",
             )
         if args.suggest and len(text) > MAX_CHARS:

@@ -62,7 +62,7 @@ class CharSurprisal:
     text: str  #: "" for the end
     log_prob_nats: float  #: log p given everything before it
     unknown: bool = False  #: whether the vocabulary lacks it
-    guesses: tuple[Guess, ...] = ()  #: what the model holds most likely here, the best first
+    guesses: tuple[Guess, ...] = ()  #: the characters that the model expects here, the most likely first
 
     @property
     def surprisal_bits(self) -> float:

@@ -1,6 +1,6 @@
 """Read and check the training state of a stopped run.
 
-A training state names files and holds everything that training continues from, so it is checked as strictly as a model
+A training state names files and has everything that training continues from, so it is checked as strictly as a model
 file. The header is checked first: its JSON against a schema, and the names, types and shapes of the tensors against the
 settings in the header. Then the values in the tensors are checked. A state that `load_state` returns can be trained on;
 any other file gives a clear error.
@@ -208,8 +208,8 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ModelError(f"the tensor {name!r} contains NaN or infinity")
         if kind in ("exp_avg_sq", "squares", "step") and low < 0.0:
-            raise ModelError(f"the tensor {name!r} holds {low:g}, but must not be negative")
+            raise ModelError(f"the tensor {name!r} contains {low:g}, but must not be negative")
         if kind == "step" and high > MAX_STEPS:
-            raise ModelError(f"the tensor {name!r} holds {high:g}, but must be at most {MAX_STEPS:g}")
+            raise ModelError(f"the tensor {name!r} contains {high:g}, but must be at most {MAX_STEPS:g}")
         if tensor.dtype == np.int64 and not 0 <= low <= high < model.vocab_size:
             raise ModelError(f"the tensor {name!r} contains ids that are not in the vocabulary")

@@ -1,1 +1,1 @@
-"""Output for people: progress, tables and text. Only this package writes to terminals."""
+"""Output for people: progress, tables and text. Only this package depends on the terminal."""
