@@ -293,7 +293,7 @@ class TensorFile:
         if _checksum(self.metadata, tensors) != self._sha256:
             raise DamagedError(
                 f"{self._path} is damaged: its content does not match its checksum",
-                "Take an earlier copy, or train again.",
+                "Use an earlier copy, or train again.",
             )
         return tensors
 
@@ -307,7 +307,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
     """
     if not os.path.isfile(path):  # opening a FIFO would block, and reading a device might never end
         raise DamagedError(f"{path} is not a regular file" if os.path.exists(path) else f"no model file at {path}")
-    hint = "Take an earlier copy, or train again."
+    hint = "Use an earlier copy, or train again."
     try:
         with open(path, "rb") as raw_file:
             num_header_bytes = int.from_bytes(raw_file.read(8), "little")

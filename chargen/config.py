@@ -24,8 +24,8 @@ C = TypeVar("C", bound="Config")
 LN2 = math.log(2)  #: nats per bit
 
 MAX_VOCAB_SIZE = 1 << 20  #: Unicode has 1,112,064 characters; a corpus rarely has more than 30,000
-MAX_LAYER_SIZE = 1 << 16  #: of hidden states and embeddings, in units; a layer of this size has 13 billion weights
-MAX_LAYERS = 256  #: recurrent layers of all ensemble members together
+MAX_LAYER_SIZE = 1 << 16  #: limit of hidden and embedding size; a layer of this size has 13 billion weights
+MAX_LAYERS = 256  #: limit of the recurrent layers of all ensemble members together
 MAX_NGRAMS = 16  #: length of the longest n-gram, in tokens
 MAX_NGRAM_ROWS = 1 << 24  #: rows of the n-gram table for each n
 MAX_NGRAM_DIM = 1 << 12  #: size of an n-gram embedding

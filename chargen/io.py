@@ -86,7 +86,7 @@ def decode_file_name(encoded: str) -> str:
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces `path` when the `with` block ends without an exception.
 
-    Missing folders are made. If the block raises an exception, the existing file stays unchanged. A device or FIFO is
+    Missing folders are created. If the block raises an exception, the existing file is unchanged. A device or FIFO is
     opened and written directly instead.
 
     Raises:

@@ -23,10 +23,10 @@ __all__ = ["NumbaError", "make_cache_folder", "float32", "float64", "int64", "nj
 
 
 def make_cache_folder() -> Path | None:
-    """Return the folder for compiled code in the user's cache folder, and make it if necessary.
+    """Return the folder for compiled code in the user's cache folder, and create it if necessary.
 
     Returns:
-        The folder, or None if it cannot be made or written.
+        The folder, or None if it cannot be created or written.
     """
     home = os.path.expanduser("~")
     if sys.platform == "win32":

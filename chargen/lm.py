@@ -69,7 +69,7 @@ class LanguageModel:
     Args:
         checkpoint: Weights, config and vocabulary of the model.
         device, notify: As for `load`.
-        path: Path of the model file. The training state beside it records where the training text is.
+        path: Path of the model file. The training state next to it records where the training text is.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class LanguageModel:
             texts: One text, or a list or tuple of texts.
             context: Text before each of the texts: it is read but not scored. None: no context.
             end: Whether the end of each text is scored too: the boundary in a model of documents, a newline in a model
-                of running text. None: it is in a model of documents. If it is not, an empty text has log p = 0.
+                of continuous text. None: it is in a model of documents. If it is not, an empty text has log p = 0.
             pieces: Whether `Score.pieces` keeps log p of each character; their sum is exactly log p of the text.
 
         Returns:
@@ -273,7 +273,7 @@ class LanguageModel:
         scores_end = self.scores_end if end is None else end
         if scores_end and self.checkpoint.end_ids is None:
             raise ConfigError(
-                "the end of a text cannot be scored: the model has no newline, and it learned from one running text",
+                "the end of a text cannot be scored: the model has no newline, and was trained on one continuous text",
                 "Leave out --end (end=True), or train with --documents or with a text of several lines.",
             )
         context_ids = self.checkpoint.encode_context(context or "")

@@ -1,7 +1,7 @@
 """Write runs: one process at a time may write a run, while any number of processes read it.
 
     checkpoints/.locks/NAME.lock      Locked by the process that writes the run.
-    checkpoints/.locks/NAME.owner     Says which process holds the lock.
+    checkpoints/.locks/NAME.owner     Names the process that holds the lock.
     checkpoints/.NAME.new/            A run that replaces another one (`--force`), until it has its first model.
     checkpoints/.NAME.old/            The replaced run, while the two folders are exchanged.
     checkpoints/.locks/NAME.staged    Marks the two hidden folders as chargen's. A folder with such a name that the user
@@ -47,7 +47,7 @@ MAX_NAME_SUFFIX = 10_000  #: limit of the number in NAME-2, NAME-3, …
 OWNER_SPEC: Spec = Record({"process_id": Integer(1, 2**32), "since": String(19)})
 MAX_OWNER_BYTES = 1_000
 _RUN_FILE_PATTERN = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run, as a regular expression
-_FILE_PATTERN = rf"{_RUN_FILE_PATTERN}|{re.escape(CLASSIFIER_FILE)}"  #: the same, and the file of a classifier
+_FILE_PATTERN = rf"{_RUN_FILE_PATTERN}|{re.escape(CLASSIFIER_FILE)}"  #: these names, and that of a classifier
 _PARTIAL_SUFFIX_PATTERN = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: end of the name of a partial file, as a regular expression
 
 
@@ -69,7 +69,7 @@ class RunLock:
 
         Raises:
             RunInUseError: If another process holds the lock, or another `RunLock` of this process.
-            StorageError: If the lock file cannot be made.
+            StorageError: If the lock file cannot be created.
         """
         try:
             self._owner.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ class RunLock:
         self._lock.release()
 
     def _write_owner(self) -> None:
-        """Write which process holds the lock. If this fails, the lock is held all the same."""
+        """Write which process holds the lock. If this fails, the lock is still valid."""
         owner = {"process_id": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         with suppress(OSError):
             self._owner.unlink(missing_ok=True)  # so that a link is not followed and a FIFO does not block
@@ -218,7 +218,7 @@ def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> R
     Raises:
         ConfigError: If the name cannot name a run.
         RunInUseError: If `force` is true and another process is writing the run with this name.
-        StorageError: If the folder cannot be made, or contains files that no run wrote.
+        StorageError: If the folder cannot be created, or contains files that no run wrote.
     """
     check_name(name)
     try:
@@ -244,7 +244,7 @@ def stage_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
 
     Raises:
         ConfigError: If the name cannot name a run.
-        StorageError: If the folder cannot be made.
+        StorageError: If the folder cannot be created.
     """
     check_name(name)
     remove_leftovers(root)

@@ -132,19 +132,19 @@ def list_model_files(root: Path = CHECKPOINTS) -> list[Path]:
 
     The entries need not be regular files: they may be folders, broken links or FIFOs.
     """
-    found = []
+    timed_paths = []
     for folder in sorted(root.iterdir()) if os.path.isdir(root) else []:
         path = folder / MODEL_FILE
         if folder.name.startswith("."):
             continue  # a run that will replace another one
         try:
-            found.append((path.stat().st_mtime, path))
+            timed_paths.append((path.stat().st_mtime, path))
         except (FileNotFoundError, NotADirectoryError):
             if os.path.islink(path):
-                found.append((0.0, path))
+                timed_paths.append((0.0, path))
         except OSError:  # a folder without read permission; the error is raised when the file is opened
-            found.append((0.0, path))
-    return [path for _, path in sorted(found, key=lambda item: item[0])]
+            timed_paths.append((0.0, path))
+    return [path for _, path in sorted(timed_paths, key=lambda item: item[0])]
 
 
 def _similar_name_hint(name: str, root: Path) -> str:

@@ -218,14 +218,14 @@ def parse_json(text: str | bytes) -> Any:
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the dict of a JSON object; raise ConfigError if a key occurs twice."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         keys = set()
         for key, _ in pairs:
             if key in keys:
                 raise ConfigError(f"its JSON has the key {format_value(key)} twice")
             keys.add(key)
-    return made
+    return values
 
 
 def _refuse_constant(name: str) -> NoReturn:

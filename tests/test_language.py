@@ -32,6 +32,7 @@ PRIVATE = {
     r"originality": "copy report",
     r"nobody": "no one; or name who",
     r"whatever": "any",
+    r"running (?:text|stream)s?": "continuous text",
 }
 #: The name of a recorded case. It stays as it is, so that recordings of earlier versions can still be compared.
 RECORDED_CASE = "lanes: PLAIN --batch 8"

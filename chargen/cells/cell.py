@@ -96,7 +96,7 @@ class NetworkState(NamedTuple):
     The first axis of every array is the batch, B.
     """
 
-    layers: tuple[State, ...]  #: one state a layer, each part [B, H]
+    layers: tuple[State, ...]  #: one state per layer, each part [B, H]
     ngram_history: Array | None = None  #: the last N − 1 token ids, [B, N − 1], the newest last; None without n-grams
 
     @property

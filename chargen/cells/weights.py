@@ -104,13 +104,13 @@ def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> 
     """
     num_expected = count_tensors(config)
     if num_expected > 2 * len(shapes) + 100:  # avoids building millions of names only to report a missing one
-        raise ModelError(f"there are {len(shapes):,} weights, but the config says {num_expected:,}")
+        raise ModelError(f"there are {len(shapes):,} weights, but the config requires {num_expected:,}")
     expected = parameter_shapes(config)
     for name, shape in expected.items():
         if name not in shapes:
             raise ModelError(f"the weight {name!r} is missing")
         if tuple(shapes[name]) != shape:
-            raise ModelError(f"the weight {name!r} is {list(shapes[name])}, but the config says {list(shape)}")
+            raise ModelError(f"the weight {name!r} is {list(shapes[name])}, but the config requires {list(shape)}")
     for name in shapes:
         if name not in expected:
             raise ModelError(f"the weight {name!r} belongs to no part of the network")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
     from chargen.tasks.classifier import Classifier, TrainedClassifier
 
-CALIBRATION_SHARES = (0.5,)  # of the texts of --labelled: the first half calibrates, the second half evaluates
+CALIBRATION_SHARES = (0.5,)  # share of --labelled that is evaluated; the first half calibrates
 TRAINING_OPTIONS = ("name", "budget", "steps", "epochs", *(options.NetworkArguments().__dataclass_fields__))
 
 training_option = options.option_group("Training")
@@ -91,7 +91,7 @@ def classify(**values: Any) -> None:
           a file with lines label<TAB>text
 
     p(label | text) is proportional to p(label) · p(text | its model)^(1/temperature). The temperature is calibrated on
-    texts that no model learned from. Without such texts it is 1; the probabilities are then far too sure, and a note
+    texts that no model learned from. Without such texts it is 1; the probabilities are then overconfident, and a note
     says so. Whole texts are compared: per character, a long text would be no more evidence than a short one.
 
     --train trains on 80 % of each label's texts and calibrates the temperature on 10 %. On the last 10 % it reports
@@ -132,7 +132,7 @@ def classify_texts(args: ClassifyArguments) -> None:
         quality = classifier.evaluate(unseen)
     elif not classifier.is_calibrated:
         click.echo(
-            "note: the temperature is not calibrated: the probabilities are far too sure; see --labelled", err=True
+            "note: the temperature is not calibrated: the probabilities are overconfident; see --labelled", err=True
         )
     if args.as_json:
         _print_json(classifier, texts, quality)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from chargen.text.corpus import Corpus
 
 MAX_LEARNED_CHARS = 1 << 20  # the baselines learn from the end of a text, as at the end of a training run
-MIN_LINES = 30  # with fewer lines the intervals say little
+MIN_LINES = 30  # with fewer lines the intervals are not reliable
 MAX_RESAMPLES = 1_000_000  # takes some minutes for a text of 10,000 lines
-CONFIDENCE = 0.95  # of the intervals
+CONFIDENCE = 0.95  # confidence level of the intervals
 
 comparison_option = options.option_group("Comparison")
 
@@ -82,7 +82,7 @@ class LearnedText:
 @options.device
 @options.as_json
 def compare(**values: Any) -> None:
-    """Compare models on one text: bits per byte, and whether the differences are more than chance.
+    """Compare models on one text: bits per byte, and whether the differences are statistically significant.
 
     Give two or more MODELs. CORPUS is a file, a folder, '-' or the name of a corpus, preferably one that no model was
     trained on. It is read with carried state, as by `chargen eval`. Bits are counted per byte of the given text, so
@@ -223,9 +223,9 @@ def _print_notes(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[
     """Print the reasons why the numbers say less than they seem to."""
     for lm, name in zip(lms, models, strict=True):
         if corpus.has_sha256(lm.checkpoint.about.get("corpus_sha256")):
-            say(f"note: {name} learned from a part of this very text")
+            say(f"note: {name} was trained on a part of this text")
     if num_lines < MIN_LINES:
-        say(f"note: {num_lines} lines are too few for the intervals to say much")
+        say(f"note: {num_lines} lines are too few for reliable intervals")
 
 
 def _print(

@@ -135,7 +135,7 @@ def check_corpus(args: CheckArguments) -> None:
         for place in finding.places:
             console.print(f"    {visible(place)}")
     if not findings:
-        console.print("\nNothing odd was found.")
+        console.print("\nNo problems were found.")
 
 
 @corpora.command(cls=options.GroupedCommand, epilog="\b\nExample:\n  chargen corpora clean")

@@ -166,6 +166,6 @@ def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | N
     )
     if adapted:
         console.print(
-            f"adapted by {adapted.rule}, rate {adapted.learning_rate:g}, decay {adapted.decay:g}, segments of "
+            f"adapted by {adapted.rule}, learning rate {adapted.learning_rate:g}, decay {adapted.decay:g}, segments of "
             f"{adapted.segment_ids}: {adapted.bits_per_byte:.3f} bits/byte; each was scored before it was learned from"
         )

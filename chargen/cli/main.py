@@ -168,7 +168,7 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _print_error(error: ChargenError, status: int) -> int:
-    """Print an error and its hint on stderr, a line each; return the exit status."""
+    """Print an error and its hint on stderr, each on its own line; return the exit status."""
     try:
         for line in filter(None, (f"error: {error.message}", error.hint)):
             say(line)

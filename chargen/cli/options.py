@@ -108,7 +108,7 @@ class Name(click.types.StringParamType):
         if not value:
             self.fail("it is empty. Give a name, or leave the option out.", param, ctx)
         if "\0" in value:
-            self.fail(f"{value!r} holds a NUL character, which no name has.", param, ctx)
+            self.fail(f"{value!r} contains a NUL character, which a name cannot contain.", param, ctx)
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -186,7 +186,7 @@ def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
         power = "kmgt".index(prefix.lower()) + 1 if prefix else 0
         num_bytes = int(float(number) * (1024 if binary else 1000) ** power)
     if not 0 < num_bytes < 1 << 63:
-        raise click.BadParameter(f"{value!r} is not a size above zero. Say 500MB, 20GB or 1.5GiB.", ctx, param)
+        raise click.BadParameter(f"{value!r} is not a size above zero. Examples: 500MB, 20GB, 1.5GiB.", ctx, param)
     return num_bytes
 
 
@@ -199,13 +199,13 @@ def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None
     seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
     if not 0 < seconds <= MAX_SECONDS:
         limits = f"above zero and of at most {MAX_SECONDS:g} seconds"
-        raise click.BadParameter(f"{value!r} is not a duration {limits}. Say 90s, 5m or 1h30m.", ctx, param)
+        raise click.BadParameter(f"{value!r} is not a duration {limits}. Examples: 90s, 5m, 1h30m.", ctx, param)
     return seconds
 
 
 def _check_temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
     if value != 0 and not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:  # NaN is refused, too
-        limits = f"0 (always the likeliest character), or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
+        limits = f"0 (always the most likely character), or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
         raise click.BadParameter(f"{value} is not a temperature. Give {limits}.", ctx, param)
     return value
 
@@ -228,7 +228,7 @@ temperature = basic_option(
     "--temp", "--temperature", "temperature", type=float,
     callback=_check_temperature, default=1.0, show_default=True,
     help="Sampling temperature. Below 1 the text is more predictable, above 1 more random; 0 always takes the "
-    "likeliest character.",
+    "most likely character.",
 )  # fmt: skip
 encoding = corpus_option(
     "--encoding", type=NAME, default="utf-8", show_default=True, help="Text encoding of the input files."
@@ -334,7 +334,7 @@ def network_options(command: F) -> F:
     return command
 
 
-# ── what the command line says ────────────────────────────────────────────────────────────────────────────────────────
+# ── options on the command line ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def given_options(*names: str) -> list[str]:

@@ -62,8 +62,9 @@ def play(**values: Any) -> None:
     Ctrl-R          another continuation       Ctrl-Z, -U   undoes the last key
     Ctrl-L          clears the text            Esc, Ctrl-D  leaves
 
-    On leaving, the typed and accepted text is printed on stdout, without the rest of the continuation; Ctrl-C prints
-    nothing. The continuation is the text that `chargen sample` generates with the same --prompt, --seed and --temp.
+    When you leave, the typed and accepted text is printed on stdout, without the rest of the continuation; Ctrl-C
+    prints nothing. The continuation is the text that `chargen sample` generates with the same --prompt, --seed and
+    --temp.
     """
     play_in_terminal(PlayArguments(**values))
 

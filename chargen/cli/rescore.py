@@ -100,7 +100,7 @@ class RescoreArguments:
 @options.raw
 @options.as_json
 def rescore(**values: Any) -> None:
-    """Score N-best lists with a model, and combine its score with the scores that they came with.
+    """Score N-best lists with a model, and combine its score with their existing scores.
 
     \b
     moses  id ||| text ||| features ||| total
@@ -169,15 +169,17 @@ def _check(args: RescoreArguments) -> None:
         UsageError: If there are such options.
     """
     if args.references and args.weight is not None:
-        raise click.UsageError("--tune finds the weight: give it or --weight.")
+        raise click.UsageError("--tune finds the weight: give either --tune or --weight.")
     if args.as_costs and args.as_json:
-        raise click.UsageError("--as-costs and --json do not go together.")
+        raise click.UsageError("--as-costs and --json cannot be combined.")
     if args.error and not args.references:
         raise click.UsageError("--error needs --tune.")
     if args.references == args.file == "-":
         raise click.UsageError("The list and the references cannot both come from standard input.")
     if re.search(r"[\s|=]", args.feature) or not args.feature:
-        raise click.UsageError(f"--feature {args.feature!r} cannot name one: no spaces, no = and no |.")
+        raise click.UsageError(
+            f"--feature {args.feature!r} cannot be a feature name: it must not contain spaces, = or |."
+        )
     if args.weight is not None and not abs(args.weight) <= MAX_WEIGHT:
         raise click.UsageError(f"--weight {args.weight} is not a finite number within ±{MAX_WEIGHT:,.0f}.")
     if args.file == "-" and sys.stdin.isatty():
@@ -199,7 +201,7 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
 
 
 def _tune(lists: list[list[ScoredHypothesis]], name: str, form: str, error: str, as_json: bool) -> float:
-    """Find the weight for the references in the file `name`, print what it gains, and return it."""
+    """Find the weight for the references in the file `name`, print the error rates, and return it."""
     from chargen.tasks.rescoring import prepare_tuning, read_references
     from chargen.tasks.tuning import tune_weight
     from chargen.text.records import read_lines

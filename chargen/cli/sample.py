@@ -27,7 +27,7 @@ MAX_SAMPLES = 1_000_000  # limit of -n times --best-of
 MAX_COMPETING = 1_000_000  # limit of --particles and --beam; `sampling/generate.py` also checks their memory
 MAX_REPORT_CHARS = 10_000_000  # limit of --length with --report, which needs some hundred bytes per character
 MAX_PROMPT_BYTES = 1 << 26  # size limit of a --prompt-file
-DEFAULT_INFILL_PARTICLES = 64  # of --suffix without --particles
+DEFAULT_INFILL_PARTICLES = 64  # default of --suffix without --particles
 
 text_option = options.option_group("Prompt and end of the text")
 rule_option = options.option_group("Sampling rules")
@@ -142,11 +142,11 @@ class SampleArguments:
 )  # fmt: skip
 @search_option(
     "--beam", type=click.IntRange(0, MAX_COMPETING), default=0, show_default="0, off", metavar="WIDTH",
-    help="Print the likeliest text that a beam search of this width finds.",
+    help="Print the most likely text that a beam search of this width finds.",
 )  # fmt: skip
 @search_option(
     "--best-of", type=click.IntRange(1, MAX_SAMPLES), default=1, show_default=True, metavar="N",
-    help="Draw N samples and print the one that is likeliest per character.",
+    help="Draw N samples and print the one that is most likely per character.",
 )  # fmt: skip
 @options.device
 @options.threads

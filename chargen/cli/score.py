@@ -77,7 +77,7 @@ class ScoreArguments:
     help="Rank the texts, or print them in the order of the input, while it is read.",
 )  # fmt: skip
 @options.basic_option(
-    "--top", type=click.IntRange(min=1), metavar="N", help="Print only the N likeliest texts; only these are kept."
+    "--top", type=click.IntRange(min=1), metavar="N", help="Print only the N most likely texts; only these are kept."
 )
 @options.basic_option("--context", metavar="TEXT", help="Text before the sentences. It is read, but not scored.")
 @options.basic_option("--chars", is_flag=True, help="Show the surprisal of each character, as a colour or as a digit.")
@@ -115,7 +115,7 @@ class ScoreArguments:
 @options.raw
 @options.as_json
 def score(**values: Any) -> None:
-    """Print how likely texts are, the likeliest per character first.
+    """Print how likely texts are, the most likely per character first.
 
     \b
     bits/char        −log₂ p(text), divided by the number of characters
@@ -130,10 +130,10 @@ def score(**values: Any) -> None:
     the model does not know have the same probability; they are counted under "unknown". Texts with equal scores keep
     their order. An empty text has no value per character and comes last. The total is weighted by character.
 
-    Lines end with LF, CRLF or CR. The number of texts is not limited: --no-sort and --top keep few of them, and a
-    ranking of all keeps them on disk, with 16 bytes of memory for each. --json prints one document for sentences of the
-    command line, and one object per line for files, --chars or --suggest. --tsv prints one row per text, or with
-    --chars one row per character.
+    Lines end with LF, CRLF or CR. The number of texts is not limited: --no-sort and --top keep only a few of them
+    in memory, and a ranking of all keeps them on disk, with 16 bytes of memory for each. --json prints one document
+    for sentences of the command line, and one object per line for files, --chars or --suggest. --tsv prints one row
+    per text, or with --chars one row per character.
 
     On a terminal, control characters are escaped in --json and shown as symbols in --tsv (--raw: as they are); a pipe
     or a file gets the exact text. Tables always show them as symbols.
@@ -182,7 +182,7 @@ def _nothing_to_score(reason: str, totals: RunningTotals) -> ChargenError:
 
     for note in totals.notes(words=False):
         say(note)
-    return CorpusError(f"{reason}: there is nothing to score", 'Say chargen score "a sentence", or --file FILE.')
+    return CorpusError(f"{reason}: there is nothing to score", 'Use chargen score "a sentence", or --file FILE.')
 
 
 def _check(args: ScoreArguments) -> None:
@@ -193,9 +193,9 @@ def _check(args: ScoreArguments) -> None:
     """
     forms = options.given_options("null", "json_lines", "whole")
     if len(forms) > 1:
-        raise click.UsageError(f"{forms[0]} and {forms[1]} do not go together.")
+        raise click.UsageError(f"{forms[0]} and {forms[1]} cannot be combined.")
     if args.tsv and args.as_json:
-        raise click.UsageError("--tsv and --json do not go together.")
+        raise click.UsageError("--tsv and --json cannot be combined.")
     if args.tsv and args.suggest:
         raise click.UsageError("--tsv has no column for suggestions; use --json.")
     if args.tsv and args.chars and args.words:
@@ -206,7 +206,7 @@ def _check(args: ScoreArguments) -> None:
         raise click.UsageError("--field needs --json-lines.")
     for_files = [*forms, *options.given_options("encoding", "errors")]
     if for_files and not args.files:
-        raise click.UsageError(f"{for_files[0]} needs files: say --file FILE, or --file - for standard input.")
+        raise click.UsageError(f"{for_files[0]} needs files: use --file FILE, or --file - for standard input.")
     for_rankings = options.given_options("top", "by")
     if for_rankings and not _sorts(args):
         raise click.UsageError(f"{for_rankings[0]} needs a ranking: leave out --no-sort.")
@@ -250,7 +250,7 @@ def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, tot
     from chargen.ui import tables
     from chargen.ui.console import print_json, stdout_console
 
-    records: list[dict[str, Any]] = []  # of the one JSON document that is printed for sentences
+    records: list[dict[str, Any]] = []  # content of the JSON document that is printed for sentences
     is_document = args.as_json and not (args.files or args.chars or args.suggest)
     print_row: tables.RowPrinter
     if is_document:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chargen.scoring.scorer import Score
     from chargen.ui.tables import RowPrinter
 
-MAX_PAGE_CHARS = 100_000  # of all texts on a page; such a page has 20 MB
+MAX_PAGE_CHARS = 100_000  # limit of all texts on a page; such a page has 20 MB
 
 
 def check_lengths(texts: Iterable[str], args: ScoreArguments) -> Iterator[str]:
@@ -36,13 +36,13 @@ def check_lengths(texts: Iterable[str], args: ScoreArguments) -> Iterator[str]:
         total += len(text)
         if args.html and total > MAX_PAGE_CHARS:
             raise ConfigError(
-                f"a page holds at most {MAX_PAGE_CHARS:,} characters, and the first {number:,} texts have {total:,}",
+                f"a page may have at most {MAX_PAGE_CHARS:,} characters, and the first {number:,} texts have {total:,}",
                 "Give fewer of them; --chars has no such limit.",
             )
         if args.suggest and len(text) > MAX_CHARS:
             raise ConfigError(
                 f"edits are suggested for at most {MAX_CHARS:,} characters, and text {number:,} has {len(text):,}",
-                "Give it in parts, a line each.",
+                "Split it into parts, one per line.",
             )
         yield text
 

@@ -111,7 +111,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @options.documents(options.basic_option)
 @options.basic_option(
     "--resume", type=options.RUN_NAME, metavar="RUN",
-    help="Continue a stopped run. The result is the same as if it had never been stopped.",
+    help="Continue a stopped run. The result is the same as without the interruption.",
 )  # fmt: skip
 @options.encoding
 @options.newline
@@ -214,7 +214,7 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
                 settings = {key: values[key] for key in ("model", "data", "train", "parameters", "notes")}
             if values["event"] == "finished":
                 result = report  # type: ignore[assignment]
-    assert result is not None, "the last report of a run that raises nothing is Finished"
+    assert result is not None, "the last report of a run without an error is Finished"
     with ignore_closed_output():
         if args.as_json:
             print_json({**result.to_json(), **settings})
@@ -244,11 +244,11 @@ def _refuse_without_effect(args: TrainArguments) -> None:
     if args.resume:
         return  # `_load_resumed` compares the options with the run
     if args.init_from:
-        options.refuse(["tokenizer"], "does not go with --init-from: the model's vocabulary is used.")
+        options.refuse(["tokenizer"], "cannot be combined with --init-from: the model's vocabulary is used.")
     else:
         options.refuse(["new_chars"], "needs --init-from.")
     if args.val:
-        options.refuse(["val_fraction"], "does not go with --val: no part of the corpus is held out.")
+        options.refuse(["val_fraction"], "cannot be combined with --val: no part of the corpus is held out.")
 
 
 def _plan(args: TrainArguments, started: float | None) -> Plan:
@@ -338,7 +338,7 @@ def _load_resumed(args: TrainArguments) -> TrainingState:
         if not given or name in ALLOWED_WITH_RESUME or (name == "val" and saved.val_argument):
             continue
         if name not in settings:
-            raise ConfigError(f"{given[0]} does not go with --resume", f"Leave it out: {RESUMED_RUN}.")
+            raise ConfigError(f"{given[0]} cannot be combined with --resume", f"Leave it out: {RESUMED_RUN}.")
         value = getattr(args, name)
         if value != settings[name]:
             raise ConfigError(

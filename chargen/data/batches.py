@@ -174,7 +174,7 @@ class DocumentBatches(BatchSource):
     def __init__(self, ids: NDArray[Any], batch_size: int, seq_len: int, seed: int) -> None:
         ends = np.flatnonzero(ids == BOUNDARY_ID)
         if not len(ends):
-            raise CorpusError("there is no whole document to train on", "Give more text, or --documents none.")
+            raise CorpusError("there is no complete document to train on", "Give more text, or --documents none.")
         self._ids = ids
         self._seed = seed
         self._starts = np.concatenate([[0], ends[:-1] + 1])
@@ -226,5 +226,5 @@ class DocumentBatches(BatchSource):
     def _build_layout(self, epoch: int) -> EpochLayout:
         order = np.random.default_rng([self._seed, epoch]).permutation(self.num_documents)
         slots = np.concatenate([[0], np.cumsum(self._windows[order])])
-        ideal = np.arange(self.batch_size + 1) * slots[-1] // self.batch_size  # of rows that could split documents
+        ideal = np.arange(self.batch_size + 1) * slots[-1] // self.batch_size  # rows of equal length split documents
         return EpochLayout(order, slots, slots[np.searchsorted(slots, ideal)])

@@ -53,7 +53,7 @@ class Part:
 class ValPart(Part):
     """A part of the validation text."""
 
-    num_bytes: int  #: in UTF-8
+    num_bytes: int  #: size in UTF-8
 
 
 @dataclass(frozen=True)
@@ -150,17 +150,17 @@ def _next_document_start(text: LongText, offset: int) -> int:
     """
     piece_start = offset
     for piece in text.pieces(offset):
-        found = piece.find(MARK) + 1
-        if found > 0 and piece_start + found < text.statistics.num_chars:
-            return piece_start + found
+        start = piece.find(MARK) + 1
+        if start > 0 and piece_start + start < text.statistics.num_chars:
+            return piece_start + start
         piece_start += len(piece)
-    found = text.read(0, offset).rfind(MARK) + 1
-    if not found:
+    start = text.read(0, offset).rfind(MARK) + 1
+    if not start:
         raise CorpusError(
             "the corpus has one document, but at least two are needed: one for training and one for validation",
             "Give more documents, or a --val text, or --documents none.",
         )
-    return found
+    return start
 
 
 def _encode_validation(

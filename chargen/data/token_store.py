@@ -135,7 +135,7 @@ def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
     for path in folder.glob("*") if folder.is_dir() else ():
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
-            continue  # chargen makes no folders here
+            continue  # chargen creates no folders here
         if path.suffix in (SUFFIX, INDEX_SUFFIX):
             path.unlink(missing_ok=True)
             count += 1
@@ -144,7 +144,7 @@ def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
 
 
 MAGIC = b"chargen2"
-OLD_MAGIC = b"chargen1"  #: of the previous format, which has no checksums
+OLD_MAGIC = b"chargen1"  #: first bytes of the previous format, which has no checksums
 ALIGNMENT = 64  #: bytes
 MAX_IDS = 1 << 63
 BLOCK_BYTES = 1 << 20  #: bytes of ids per checksum
@@ -253,7 +253,7 @@ def open_store(path: Path, vocab_size: int = 1 << 64) -> Store:
         OldStoreError: If an earlier version wrote the file.
         CorpusError: If the file is missing, incomplete, damaged, or not a store.
     """
-    damaged = CorpusError(f"{path} is not a whole chargen store", "Delete it; chargen makes it again from the corpus.")
+    damaged = CorpusError(f"{path} is not a complete chargen store", "Delete it; chargen creates it from the corpus.")
     try:
         with open_regular(str(path)) as file:
             start = file.read(16)
@@ -339,9 +339,9 @@ def load_cached_store(
     except OldStoreError:
         return None
     except CorpusError:
-        note(f"{path} was damaged and is made again")
+        note(f"{path} was damaged and is created again")
         return None
     if store.about.get("sha256") != key:
-        note(f"{path} belonged to another text or model and is made again")
+        note(f"{path} belonged to another text or model and is created again")
         return None
     return store

@@ -86,7 +86,7 @@ class Recording:
 
     @torch.no_grad()
     def _draw(self, count: int) -> None:
-        """Draw `count` tokens a stream with probability softmax((logits + added) · inverse_temperature); read each.
+        """Draw `count` tokens per stream with probability softmax((logits + added) · inverse_temperature); read each.
 
         `added` is multiplied with the inverse temperature before the launch.
         """
@@ -139,7 +139,7 @@ class RecordedState:
         self._logits = recording.logits.clone()
 
     def read(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """Read one token id a stream, [B], and return the logits of the next, [B, V]."""
+        """Read one token id per stream, [B], and return the logits of the next, [B, V]."""
         recording = self._take_recording()
         recording.ids.copy_(torch.from_numpy(ids.astype(np.int64)))
         recording.read()
@@ -205,7 +205,7 @@ class RecordedStreamBatch:
         self._recorded = RecordedState(recording, state)
 
     def step(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """Read one token id a stream, [B], and return the logits of the next, [B, V]."""
+        """Read one token id per stream, [B], and return the logits of the next, [B, V]."""
         return self._recorded.read(ids)
 
     def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws:

@@ -51,7 +51,7 @@ class Stream(Protocol):
         """Return a function that draws token ids and reads each one before it draws the next.
 
         The probabilities are softmax((logits + added) · inverse_temperature). The draw is that of
-        `sampling/logits_rules.py`, with one random number in [0, 1) a token. None if single steps are as fast.
+        `sampling/logits_rules.py`, with one random number in [0, 1) per token. None if single steps are as fast.
         """
 
     def state(self) -> EngineState:
@@ -62,7 +62,7 @@ class StreamBatch(Protocol):
     """A model that reads one token after another in each of B streams."""
 
     def step(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """Read one token id a stream and return the logits of the next, [B, V]; the next step overwrites them."""
+        """Read one token id per stream and return the logits of the next, [B, V]; the next step overwrites them."""
 
     def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
         """Return the function of `Stream.draws` for random numbers [T, B]: it yields ids [B], T times.
@@ -96,7 +96,7 @@ class Engine(Protocol):
         """Yield function(item) in the order of the items; an engine may compute several at once."""
 
     def step(self, ids: NDArray[Any], state: EngineState) -> tuple[NDArray[np.float32], EngineState]:
-        """Read one token id a stream, [B], and return (logits of the next [B, V], the state after)."""
+        """Read one token id per stream, [B], and return (logits of the next [B, V], the state after)."""
 
     def stream(self, state: EngineState) -> Stream:
         """Return a fast stream that continues from a state of batch size 1."""
@@ -135,8 +135,8 @@ def concatenate_states(states: Sequence[EngineState]) -> EngineState:
 class Step(NamedTuple):
     """What a model says after it has read an id."""
 
-    logits: NDArray[np.float32]  #: of the next id, [1, V]
-    state: EngineState  #: after the id
+    logits: NDArray[np.float32]  #: logits of the next id, [1, V]
+    state: EngineState  #: state after the id
 
 
 def step_through(engine: Engine, ids: NDArray[Any], state: EngineState) -> Iterator[Step]:
@@ -202,8 +202,8 @@ def windows_log_probs(
     for first in range(0, len(window_starts), batch_size):
         positions = window_starts[first : first + batch_size] + np.arange(window)[:, None]  # [T, B]
         readable = np.minimum(positions, len(ids) - 1)  # a short last window reads the last id again, unscored
-        found, _ = engine.read(inputs[readable], ids[readable], engine.initial_state(readable.shape[1]))
-        log_probs[positions[positions < len(ids)]] = found[positions < len(ids)]
+        read_log_probs, _ = engine.read(inputs[readable], ids[readable], engine.initial_state(readable.shape[1]))
+        log_probs[positions[positions < len(ids)]] = read_log_probs[positions < len(ids)]
     return log_probs
 
 
@@ -230,8 +230,8 @@ def document_log_probs(engine: Engine, ids: NDArray[Any], batch_size: int = 64) 
             is_inside = steps < lengths[batch]  # [T, B]
             positions = starts[batch] + np.minimum(steps, lengths[batch] - 1)
             inputs = np.where(steps > 0, ids[np.maximum(positions - 1, 0)], BOUNDARY_ID).astype(np.int64)
-            found, state = engine.read(inputs, ids[positions].astype(np.int64), state)
-            log_probs[positions[is_inside]] = found[is_inside]
+            read_log_probs, state = engine.read(inputs, ids[positions].astype(np.int64), state)
+            log_probs[positions[is_inside]] = read_log_probs[is_inside]
     return log_probs
 
 
@@ -248,7 +248,7 @@ def _read_in_parts(
         steps = np.arange(offset, min(offset + READ_STEPS, part_length))[:, None]  # [T, 1]
         positions = np.arange(num_parts) * scored_per_part + steps  # [T, B]
         readable = np.minimum(positions, N - 1)  # the last part may be short: it reads the last id again, unscored
-        found, state = engine.read(inputs[readable], targets[readable], state)
+        read_log_probs, state = engine.read(inputs[readable], targets[readable], state)
         is_scored = (positions < N) & ((steps >= warmup) | (np.arange(num_parts) == 0))
-        log_probs[positions[is_scored]] = found[is_scored]
+        log_probs[positions[is_scored]] = read_log_probs[is_scored]
     return log_probs

@@ -38,7 +38,7 @@ class NumpyEngine:
         self.vocab_size = config.vocab_size
         self.max_streams = MAX_STREAMS
         self._hidden_size = config.hidden_size
-        self._num_layers = config.num_layers  # of each network of the ensemble
+        self._num_layers = config.num_layers  # layers of each network of the ensemble
         self._cell = CELLS.get(config.cell)
         self._layers = [
             {name.rpartition(".")[2]: p for name, p in w.items() if name.startswith(f"layers.{layer}.")}
@@ -73,7 +73,7 @@ class NumpyEngine:
         return map(function, items)
 
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[Float, NetworkState]:
-        """Read one token id a stream, [B], and return (logits of the next [B, V], the state after)."""
+        """Read one token id per stream, [B], and return (logits of the next [B, V], the state after)."""
         after: list[State] = []
         for layer, (params, before) in enumerate(zip(self._layers, state.layers, strict=True)):
             network, level = divmod(layer, self._num_layers)

@@ -252,7 +252,7 @@ class PlainStreamBatch:
             self.compile()
 
     def step(self, ids: NDArray[Any]) -> Float:
-        """Read one token id a stream, [B], and return the logits of the next, [B, V]."""
+        """Read one token id per stream, [B], and return the logits of the next, [B, V]."""
         if self._buffer is not None:
             return self._step(ids)
         logits, self._state = self._engine.step(ids, self._state)

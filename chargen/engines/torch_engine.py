@@ -96,7 +96,7 @@ class TorchEngine:
 
     @torch.no_grad()
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[NDArray[np.float32], NetworkState]:
-        """Read one token id a stream, [B], and return (logits of the next [B, V], the state after)."""
+        """Read one token id per stream, [B], and return (logits of the next [B, V], the state after)."""
         outputs, state = self._run_layers(self._to_tensor(ids).unsqueeze(0), state)
         return self.network.head(outputs)[0].float().cpu().numpy(), state
 

@@ -46,8 +46,8 @@ class Node:
     width: int  #: number of elements; 0 for a scalar
     depends_on: int  #: CONSTANT, TOKEN or STATE
     value: Any = None
-    index: int = 0  #: of an input table or a part of the state
-    offset: int = 0  #: of a slice
+    index: int = 0  #: number of the input table or of the part of the state
+    offset: int = 0  #: first element of a slice
 
 
 @dataclass(frozen=True)

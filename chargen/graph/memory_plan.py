@@ -6,7 +6,7 @@ All float32 numbers of a stream are in one array, its buffer. Products with the 
     h' ─▶ [ W_ih of the layer above ] · h'   gates of the next step, whose products remain in the buffer until then
           [ head ]
 
-So a layer needs one product a step, with a matrix that is contiguous in memory.
+So a layer needs one product per step, with a matrix that is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class _Planner:
     def __init__(self, plan: MemoryPlan) -> None:
         self.plan = plan
         self.scheduled: set[Node] = set()
-        self.products: dict[Node, list[Node]] = {}  # by their operand
+        self.products: dict[Node, list[Node]] = {}  # products by their operand
         self.readers: dict[Node, list[Node]] = {}  # the nodes of this step that read a vector
         self.next_step: dict[int, list[Node]] = {}  # products that the next step needs, by part of the state
         self.padded_ends: dict[int, int] = {}  # where a group of products ends → where its padding ends

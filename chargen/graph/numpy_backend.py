@@ -300,7 +300,7 @@ class NGramReader:
         ngrams, last, out = self._ngrams, self._last, self._out
         (multipliers, first), take = ngrams.hashing, ngrams.table.take
         bits, mask = np.array(get_hash_shift(ngrams.num_rows)), np.array(ngrams.num_rows - 1)
-        rows, found = np.zeros_like(first), np.zeros((len(first), len(out)), dtype=np.float32)
+        rows, embeddings = np.zeros_like(first), np.zeros((len(first), len(out)), dtype=np.float32)
         older, newer, dot, copyto = last[1:], last[:-1].copy(), multipliers.dot, np.copyto
         add_up = np.ones(len(first), dtype=np.float32).dot
 
@@ -312,8 +312,8 @@ class NGramReader:
             np.right_shift(rows, bits, rows)
             np.bitwise_and(rows, mask, rows)
             np.add(rows, first, rows)
-            take(rows, 0, found, "clip")
-            add_up(found, out)
+            take(rows, 0, embeddings, "clip")
+            add_up(embeddings, out)
 
         return read
 

@@ -136,7 +136,7 @@ class FusedNetwork:
 
     def __init__(self, network: Network) -> None:
         self._network, self._cell = network, network.cell
-        self._num_layers = network.config.num_layers  # of each network of the ensemble
+        self._num_layers = network.config.num_layers  # layers of each network of the ensemble
         self._params = [network.layer(index) for index in range(network.config.total_layers)]
         self._steps = [FUSED_STEPS[network.config.cell](params) for params in self._params]
         embedding = network.weight("embedding.weight")

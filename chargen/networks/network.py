@@ -192,7 +192,7 @@ class Network(nn.Module):
         """Copy weights that `export_weights` returned to the parameters.
 
         Raises:
-            ModelError: If a weight is missing, or has another shape than the config says.
+            ModelError: If a weight is missing, or has another shape than the config requires.
         """
         check_weights(self.config, weights)
         for name in parameter_shapes(self.config):

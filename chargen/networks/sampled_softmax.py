@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 PIECE_TOKENS = 384  # tokens of a window that share the same rows of the head
 NUM_SAMPLED = 256  # absent ids that are sampled for each piece
-MAX_SHARE = 0.5  # of the vocabulary: if a piece needs more rows than that, the full softmax is used
+MAX_SHARE = 0.5  # share of the vocabulary; if a piece needs more rows, the full softmax is used
 
 
 class SampledRows(NamedTuple):

@@ -39,7 +39,7 @@ def resolve_device(name: str) -> str:
         return "cuda" if is_available["cuda"] else "cpu"
     if not is_available.get(name, False):
         raise DeviceError(
-            f"this machine has no device {name!r} that torch {torch.__version__} can use", "Say --device auto."
+            f"this machine has no device {name!r} that torch {torch.__version__} can use", "Use --device auto."
         )
     return name
 
@@ -122,7 +122,7 @@ class ThreadTuner:
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from malloc.h
 KEPT_BYTES = 1 << 30
 COPIES = 5  # arrays of the size of the weights: the weights, their gradients, two moments, the best weights so far
-COPIES_ON_HOST = 2  # of these, with a GPU
+COPIES_ON_HOST = 2  # number of these arrays in host memory if a GPU is used
 MIN_SAMPLED_LOGITS = 256  # logits that a step computes at least for a token (`sampled_softmax.py`)
 
 

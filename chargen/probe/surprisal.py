@@ -1,6 +1,6 @@
 """The surprisal of each character of a text, and the characters that the model expected instead.
 
-The surprisals are those of the text's score. The guesses beside them, the most likely next characters at each position,
+The surprisals are those of the text's score. The guesses, which are the most likely next characters at each position,
 are computed here for any tokenizer.
 
 If each character is one id, the guesses are the most likely ids. A character may also be spelled by several ids, as in
@@ -62,7 +62,7 @@ class CharSurprisal:
     text: str  #: "" for the end
     log_prob_nats: float  #: log p given everything before it
     unknown: bool = False  #: whether the vocabulary lacks it
-    guesses: tuple[Guess, ...] = ()  #: what the model holds most likely here, the best first
+    guesses: tuple[Guess, ...] = ()  #: the characters that the model expects here, the most likely first
 
     @property
     def surprisal_bits(self) -> float:
@@ -163,14 +163,14 @@ def find_likely_chars(
         nodes.append((states, n))
         search.extend(n, b"", 0.0, log_probs[n])
     while True:
-        found = [(search, partial) for search in searches if (partial := search.next_partial())]
-        if not found:
+        partials = [(search, partial) for search in searches if (partial := search.next_partial())]
+        if not partials:
             break
-        parents = [nodes[partial.node] for _, partial in found]
+        parents = [nodes[partial.node] for _, partial in partials]
         before = concatenate_states([engine.select(state, np.array([row])) for state, row in parents])
-        logits, after = engine.step(np.array([partial.token_id for _, partial in found]), before)
+        logits, after = engine.step(np.array([partial.token_id for _, partial in partials]), before)
         next_log_probs = log_softmax(logits)
-        for row, (search, partial) in enumerate(found):
+        for row, (search, partial) in enumerate(partials):
             nodes.append((after, row))
             search.extend(len(nodes) - 1, partial.spelled, partial.nats, next_log_probs[row])
     return [[Guess(text, math.exp(-nats)) for nats, text in search.complete] for search in searches]

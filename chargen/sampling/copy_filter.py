@@ -47,7 +47,7 @@ class CopyState(NamedTuple):
     """The end of the text so far: a value."""
 
     window: str  #: the last N characters, or all there are
-    hash: int  #: of the window
+    hash: int  #: hash of the window
     incomplete: bytes  #: the first bytes of a character that is not complete yet
 
 
@@ -148,13 +148,13 @@ class CopyIndex:
         return starts
 
     def _continuations(self, incomplete: bytes) -> _Continuations:
-        found = self._continuations_after.get(incomplete)
-        if found is None:
+        continuations = self._continuations_after.get(incomplete)
+        if continuations is None:
             if len(self._continuations_after) * self._tokenizer.vocab_size >= MAX_CACHED_ENTRIES:
                 self._continuations_after.clear()
-            found = _Continuations(self._tokenizer, incomplete, self.max_copy)
-            self._continuations_after[incomplete] = found
-        return found
+            continuations = _Continuations(self._tokenizer, incomplete, self.max_copy)
+            self._continuations_after[incomplete] = continuations
+        return continuations
 
 
 class _Continuations:
@@ -165,8 +165,8 @@ class _Continuations:
 
     def __init__(self, tokenizer: Tokenizer, incomplete: bytes, max_copy: int) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.texts: list[str] = []  #: of each token id
-        self.incomplete: list[bytes] = []  #: of each token id: the first bytes of the next character
+        self.texts: list[str] = []  #: text of each token id
+        self.incomplete: list[bytes] = []  #: for each token id, the first bytes of the next character
         ids_by_start: dict[str, list[int]] = {}
         for token_id in range(tokenizer.vocab_size):
             decoder.setstate((incomplete, 0))
@@ -228,8 +228,7 @@ def load_copy_index(
     learned = TrainingText.from_checkpoint(checkpoint)
     if learned.num_chars > MAX_CHARS:
         raise CorpusError(
-            f"the model learned from {learned.num_chars:,} characters, but copies can be forbidden of "
-            f"{MAX_CHARS:,} at most",
+            f"the model was trained on {learned.num_chars:,} characters, but --max-copy supports {MAX_CHARS:,} at most",
             "Leave out --max-copy.",
         )
     text = find_training_text(checkpoint, corpus) if corpus else None

@@ -5,7 +5,7 @@
         └──────────────────────────── next step of the stream ◀──────────────────────────┘
 
 For many texts the logits are [B, V], and one step of all texts is one batch of matrix products. Each text has its own
-random numbers, so a text does not depend on the texts that are generated beside it.
+random numbers, so a text does not depend on the texts that are generated together with it.
 
 `generate_text` and `generate_batch` handle all settings. Where nothing but the length ends a text and there are no
 processors, `generate_chars`, `generate_tokens` and `sample_ids` draw the same token ids with less work for each.
@@ -37,7 +37,7 @@ class PrimedPrompt:
     engine: Engine
     context: GenerationContext
     stream: Stream  #: has read the prompt
-    logits: Logits  #: for the first token id after the prompt, [V]
+    logits: Logits  #: logits of the first token id after the prompt, [V]
 
     @property
     def state(self) -> EngineState:

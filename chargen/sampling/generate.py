@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from chargen.sampling.search import Infill
 
 MIN_BATCH_SIZE = 4  # fewer texts are generated one after another: the first is shown sooner, and it is no slower
-MAX_PROMPT_IDS = 20_000  # the model reads the last token ids of a long prompt; it has forgotten what is further back
-MAX_ID_CHARS = 64  # practically no token id has more characters: only this many per id are encoded of a long prompt
+MAX_PROMPT_IDS = 20_000  # the model reads only the last token ids of a long prompt; earlier ones have almost no effect
+MAX_ID_CHARS = 64  # almost no token id has more characters: only this many per id are encoded of a long prompt
 MAX_LENGTH = 1_000_000_000  # characters of a text that is streamed
 MAX_HELD_CHARS = 100_000_000  # characters of all texts that have to be in memory together
 MAX_LOGITS = 1 << 23  # texts × vocabulary size for beams and particles, 8 bytes each
@@ -51,7 +51,7 @@ class Sample:
 
     text: str  #: without the prompt
     ended: str  #: why it ended; see `sampling/sequence.py`
-    number: int  #: which of the texts of its seed it is
+    number: int  #: number of the text under its seed
     log_weight_nats: float  #: log of the probability mass that the constraints left along this text
 
 
@@ -238,13 +238,13 @@ def check_settings(config: SampleConfig, tokenizer: Tokenizer, document_separato
     """
     if config.until == "boundary" and document_separator is None:
         raise ConfigError(
-            "the model knows no end of a text: it learned from one running stream",
-            "Say --until newline, or train it with --documents.",
+            "the model knows no end of a text: it was trained on one continuous text",
+            "Use --until newline, or train the model with --documents.",
         )
     if config.length > MAX_LENGTH:
         raise ConfigError(f"length is {config.length:,}, but must be at most {MAX_LENGTH:,}")
     if config.regex and (config.stop or config.until == "newline"):
-        raise ConfigError("a regular expression says itself where a text ends; leave out --stop and --until")
+        raise ConfigError("a regular expression determines where a text ends; leave out --stop and --until")
     if config.stop or config.ban:
         from chargen.sampling.processors import check_can_write, check_total_size
 

@@ -33,10 +33,10 @@ class PrefixCache:
     ids: Ids  #: token ids that were read, including the start ids, [N]
     states: tuple[EngineState, ...]  #: the states before the token ids 0, STRIDE, 2 · STRIDE, …
     state: EngineState  #: the state before the last token id
-    log_probs: NDArray[np.float64]  #: of each token id but the first, in nats, [N − 1]
+    log_probs: NDArray[np.float64]  #: log p of each token id but the first, in nats, [N − 1]
     num_start_ids: int  #: how many of the ids a text starts after
-    num_ids: int  #: of the whole text, start ids included
-    num_chars: int  #: of the whole text
+    num_ids: int  #: token ids of the whole text, start ids included
+    num_chars: int  #: characters of the whole text
     unknown_chars: int  #: how many characters of the whole text the model does not know
     unk_log_prob_nats: float  #: what these characters add to the text's log probability
 
@@ -105,9 +105,9 @@ class _ResumePoint(NamedTuple):
     """Where to continue reading."""
 
     position: int  #: index of the next token id to read
-    state: EngineState  #: before that token id
+    state: EngineState  #: state before that token id
     states: tuple[EngineState, ...]  #: the kept states up to there
-    log_probs: NDArray[Any]  #: of the token ids up to there
+    log_probs: NDArray[Any]  #: log p of the token ids before `position`
 
 
 def _resume_point(engine: Engine, ids: Ids, previous: PrefixCache | None) -> _ResumePoint:

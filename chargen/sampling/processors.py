@@ -287,7 +287,7 @@ class RegexProcessor(LogitsProcessor):
 MAX_OCCURRENCES = 64  # earlier occurrences of a sequence that are compared: the latest ones
 MAX_COUNTED = 300  # length of a repetition, in token ids, from which on the penalty does not grow any more
 MAX_ALLOWED = 1000  # limit of `allowed`
-MAX_PENALTY_NATS = 1e9  # practically forbidden, and small enough that differences between logits are kept
+MAX_PENALTY_NATS = 1e9  # effectively forbids a token id, and is small enough that differences between logits are kept
 HISTORY = 1 << 15  # token ids that are searched for repetitions: at least these, at most twice as many (bounded memory)
 
 

@@ -22,7 +22,7 @@ from chargen.text.cleaning import check_unicode
 from chargen.tokenizers.tokenizer import Tokenizer
 
 MAX_CELLS = 1 << 24  # states × token ids, 8 bytes each
-DEAD = -1  # no state: no match is possible any more
+DEAD = -1  # marks that no match is possible
 NEVER = np.iinfo(np.int32).max  # characters to a match where there is none
 
 Ints = NDArray[np.int32]
@@ -56,7 +56,7 @@ class Constraint:
         if self.min_length > length:
             raise ConfigError(
                 f"the shortest match of {self.pattern!r} has {self.min_length:,} characters, the length is {length:,}",
-                f"Say --length {self.min_length} or more.",
+                f"Use --length {self.min_length} or more.",
             )
 
     def allowed_mask(self, state: int, num_chars_left: int) -> Bools:
@@ -203,7 +203,7 @@ def _reachable_states(table: Ints, words: list[bytes], start: int, max_states: i
     number = np.full(len(table), DEAD, dtype=np.int32)
     number[start] = 0
     frontier = np.array([start], dtype=np.int32)
-    found, rows, count = [frontier], [], 1
+    levels, rows, count = [frontier], [], 1
     while len(frontier):
         if count > max_states:
             raise too_large_error(pattern, f"more than {max_states:,} states")
@@ -216,10 +216,10 @@ def _reachable_states(table: Ints, words: list[bytes], start: int, max_states: i
         frontier = reached[(reached != dead) & (number[reached] == DEAD)]
         number[frontier] = np.arange(count, count + len(frontier))
         count += len(frontier)
-        found.append(frontier)
+        levels.append(frontier)
     next_state = np.empty((count, len(words)), dtype=np.int32)
     next_state[:, order] = number[np.concatenate(rows)]
-    return np.concatenate(found), next_state
+    return np.concatenate(levels), next_state
 
 
 def _chars_to_match(next_state: Ints, group_chars: Ints, accepts: Bools) -> Ints:

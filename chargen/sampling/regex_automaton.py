@@ -86,7 +86,7 @@ def too_large_error(pattern: str, why: str) -> ConfigError:
     """Return the error for a pattern that exceeds a limit."""
     return ConfigError(
         f"the automaton of the regular expression {pattern!r} is too large: {why}",
-        "Take smaller repetitions, or narrower classes: [a-z] instead of \\w, (?-u:\\d) instead of \\d.",
+        "Use fewer repetitions, or narrower classes: [a-z] instead of \\w, (?-u:\\d) instead of \\d.",
     )
 
 

@@ -112,7 +112,7 @@ def sample_particles(
     """
     engine = prompt.engine
     particles = [sequence.fork() for _ in range(num_particles)]
-    log_evidence = 0.0  # in nats, of the weights before the last resampling
+    log_evidence = 0.0  # log of the mean weight before the last resampling, in nats
     active = [k for k in range(num_particles) if not particles[k].ended]
     logits = prompt.repeated_logits(len(active))
     state = prompt.repeated_state(len(active))
@@ -248,7 +248,7 @@ class _InfillCandidates:
             ConfigError: If there is none.
         """
         if not self._ends:
-            raise ConfigError("no text was found that may precede the suffix", "Loosen --regex, --ban or --max-copy.")
+            raise ConfigError("no text was found that may precede the suffix", "Relax --regex, --ban or --max-copy.")
         log_probs = np.concatenate(self._log_probs)
         weights = softmax(log_probs)
         chosen = first_above(weights.cumsum(), rng.random())

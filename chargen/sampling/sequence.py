@@ -111,10 +111,10 @@ class GeneratedSequence:
             processor.forbidden_mask(state)
             for processor, state in zip(self._context.processors, self._states, strict=True)
         ]
-        found = [mask for mask in masks if mask is not None]
-        if len(found) <= 1:
-            return found[0] if found else None
-        union: Mask = np.logical_or.reduce(found)
+        forbidden = [mask for mask in masks if mask is not None]
+        if len(forbidden) <= 1:
+            return forbidden[0] if forbidden else None
+        union: Mask = np.logical_or.reduce(forbidden)
         return union
 
     def penalties_nats(self) -> NDArray[np.float64] | None:
@@ -123,8 +123,8 @@ class GeneratedSequence:
             processor.penalties_nats(state)
             for processor, state in zip(self._context.processors, self._states, strict=True)
         ]
-        found = [nats for nats in penalties if nats is not None]
-        return np.sum(found, axis=0) if found else None
+        active = [nats for nats in penalties if nats is not None]
+        return np.sum(active, axis=0) if active else None
 
     @property
     def can_end(self) -> bool:
@@ -268,7 +268,7 @@ def apply_processors(
 def all_forbidden_error(sequence: GeneratedSequence) -> ConfigError:
     """Return the error for a text after which every token id is forbidden."""
     return ConfigError(
-        f"after {sequence.unpopped_text()[-40:]!r} every character is forbidden", "Loosen --max-copy, --ban or --regex."
+        f"after {sequence.unpopped_text()[-40:]!r} every character is forbidden", "Relax --max-copy, --ban or --regex."
     )
 
 

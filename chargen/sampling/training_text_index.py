@@ -46,11 +46,11 @@ NUM_CODE_POINTS = 0x110000  # the hashes of windows that differ in their last ch
 
 @dataclass(frozen=True)
 class TrainingText:
-    """What a model's file says about its training text."""
+    """The description of the training text in a model file."""
 
-    name: str  #: of the corpus
-    sha256: str  #: of the whole clean corpus
-    num_chars: int  #: the model learned from this many characters, the first ones of the corpus
+    name: str  #: name of the corpus
+    sha256: str  #: hash of the whole clean corpus
+    num_chars: int  #: number of training characters, from the start of the corpus
     data: DataConfig
 
     @classmethod
@@ -70,7 +70,7 @@ class TrainingText:
             return cls(name, sha256, num_chars, data)
         except (KeyError, TypeError, ValueError) as error:
             raise CorpusError(
-                "the model's file does not say what text it learned from", "Train it again with this version."
+                "the model's file does not name the text that it was trained on", "Train it again with this version."
             ) from error
 
     def matches(self, corpus: Corpus) -> bool:
@@ -79,14 +79,14 @@ class TrainingText:
 
 
 def find_training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path: Path | None = None) -> Span:
-    """Return the part of the corpus that a model learned from, without the validation part.
+    """Return the part of the corpus that a model was trained on, without the validation part.
 
     For a model that was initialised from another one (`--init-from`), this is the text of the last run only.
 
     Args:
         checkpoint: The model.
         corpus: The corpus, as `chargen train` takes it; empty to search for it.
-        model_path: Path of the model's file. The training state beside it knows where the corpus was.
+        model_path: Path of the model's file. The training state next to it records where the corpus was.
 
     Raises:
         CorpusError: If `corpus` is not the text that the model learned from, or if that text is not found.
@@ -109,18 +109,18 @@ def find_training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model
     text = _decode_cached_ids(checkpoint, learned)
     if text is None:
         raise mismatch or CorpusError(
-            f"the text that the model learned from is not at hand: {learned.name!r}, of which it learned "
+            f"the text that the model was trained on was not found: {learned.name!r}, of which it was trained on "
             f"{learned.num_chars:,} characters (sha256 {learned.sha256[:12]}…)",
-            "Give it as it was given to `chargen train`: --corpus FILE.",
+            "Give the same files as for `chargen train`: --corpus FILE.",
         )
     return text
 
 
 def _other_text_error(learned: TrainingText, corpus: Sequence[str], sha256: str) -> CorpusError:
     return CorpusError(
-        f"{', '.join(corpus)} is not the text that the model learned from: its sha256 is {sha256[:12]}…, "
+        f"{', '.join(corpus)} is not the text that the model was trained on: its sha256 is {sha256[:12]}…, "
         f"that of {learned.name!r} was {learned.sha256[:12]}…",
-        "Give the text as it was then, all parts of it in their order: --corpus FILE.",
+        "Give the unchanged text, all files in the same order: --corpus FILE.",
     )
 
 

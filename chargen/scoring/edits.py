@@ -6,7 +6,7 @@
     swap      two neighbouring characters       x<i · x_{i+1} x_i · x>i+1
 
 Texts of different length are compared by log p(text, end | context): a shorter text has fewer characters that cost
-something, but it has to end. In a model of running text the end is a newline. Whole texts are compared by the model
+something, but it has to end. In a model of continuous text the end is a newline. Whole texts are compared by the model
 alone. This is not a noisy channel (Kernighan, Church & Gale 1990): how likely each typing error is plays no part.
 
 Every returned value is exact: the edited text is scored from the edit to its end. The choice of the edits that are
@@ -40,7 +40,7 @@ from chargen.probe.surprisal import find_likely_chars
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 BATCH_SIZE = 256  #: edits that are scored together
-MAX_CHARS = 1000  #: of a text; the work grows with the square of its length
+MAX_CHARS = 1000  #: limit of a text; the work grows with the square of its length
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class _TextStates:
     """A text of N ids, its end included, with the model's state and distribution before each id and after the last."""
 
     ids: Ids  #: [N]
-    states: list[EngineState]  #: after the first n ids, n = 0…N
+    states: list[EngineState]  #: state after the first n ids, n = 0…N
     log_probs: NDArray[np.float64]  #: log p of every next id in these states, [N + 1, V]
     spelling: NDArray[np.float64]  #: what each id costs in addition, because it stands for unknown characters, [V]
     sums: NDArray[np.float64]  #: log p of the first n ids, [N + 1]
@@ -193,7 +193,7 @@ def _read_text(engine: Engine, tokenizer: Tokenizer, context: Ids, ids: Ids) -> 
 def _likely_chars(
     engine: Engine, tokenizer: Tokenizer, original: _TextStates, text: str, num_chars: int
 ) -> list[list[str]]:
-    """Return the likeliest characters at each position, [len(text) + 1]; newlines only if the text has any."""
+    """Return the most likely characters at each position, [len(text) + 1]; newlines only if the text has any."""
     log_probs, states = [], []
     for i in range(len(text) + 1):
         ids = tokenizer.encode(text[:i])

@@ -6,7 +6,7 @@ The score of a text is its log probability given the context:
 
 The context starts with the ids that every text starts after (`Checkpoint.start_ids`), so the first character has a
 probability too. The caller decides whether the end of the text is scored as well: the boundary in a model of documents,
-a newline in a model of running text. Rates per character, byte and word divide by the characters, bytes and words
+a newline in a model of continuous text. Rates per character, byte and word divide by the characters, bytes and words
 of the text itself; the end is not a character.
 
 An unknown character costs the unknown id's −log p plus the log of the number of characters that the vocabulary lacks

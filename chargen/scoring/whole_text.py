@@ -25,7 +25,7 @@ from chargen.scoring.scorer import Score, utf8_size
 from chargen.text.documents import MARK, split_documents
 from chargen.tokenizers.tokenizer import Ids, Tokenizer, encoder
 
-NUM_PARTS = 32  #: parts of a running text that torch reads side by side
+NUM_PARTS = 32  #: parts of a continuous text that torch reads side by side
 WARMUP = 512  #: ids that each part but the first reads before its own, to restore the state
 
 
@@ -34,7 +34,7 @@ class TextEvaluation:
     """The likelihood of a whole text. All rates are of the carried protocol, except for windows_256_nats_per_char."""
 
     chars: int  #: characters in the training text's form, where the end of a document counts as one
-    document_ends: int  #: how many of these characters are ends of documents; 0 in a model of running text
+    document_ends: int  #: how many of these characters are ends of documents; 0 in a model of continuous text
     bytes: int  #: size in UTF-8 of the text as it was given
     unknown_chars: int
     loss_nats_per_char: float
@@ -51,7 +51,7 @@ class WholeText:
     """A text to evaluate, in the form of a model's training text."""
 
     tokenizer: Tokenizer
-    text: str  #: with a MARK at the end of each document, in a model of documents
+    text: str  #: the text, with a MARK at the end of each document, in a model of documents
     ids: Ids  #: [N]
     num_bytes: int  #: size in UTF-8 of the text as it was given
     num_half_chars: int  #: characters of the first half
@@ -141,8 +141,8 @@ def evaluate_lines(
 def carried_protocol(engine: Engine, checkpoint: Checkpoint, ids: Ids) -> NDArray[np.float64]:
     """Return log p of each id of a text by the carried protocol, in nats, [N].
 
-    Torch reads documents in batches, and NUM_PARTS parts of a running text side by side, each after the last WARMUP
-    ids of the part before it. The NumPy engine reads a running text as one stream, which is exact.
+    Torch reads documents in batches, and NUM_PARTS parts of a continuous text side by side, each after the last WARMUP
+    ids of the part before it. The NumPy engine reads a continuous text as one stream, which is exact.
     """
     if checkpoint.has_documents:
         return document_log_probs(engine, ids)

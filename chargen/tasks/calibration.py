@@ -33,8 +33,8 @@ class Quality:
     accuracy: float
     log_loss_nats: float  #: mean −log p(right label)
     expected_calibration_error: float  #: 0 to 1; see the function `expected_calibration_error`
-    accuracy_of_the_commonest: float  #: of always choosing the label with the highest prior
-    log_loss_nats_of_the_priors: float  #: of ignoring the text
+    accuracy_of_the_commonest: float  #: accuracy of always choosing the label with the highest prior
+    log_loss_nats_of_the_priors: float  #: log loss of the priors, which ignore the text
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

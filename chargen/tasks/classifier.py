@@ -46,11 +46,11 @@ from chargen.training.events import Finished, Report
 from chargen.training.run import Plan, train
 
 DATA_CONFIG = DataConfig(tokenizer="byte")
-HELD_OUT_FRACTIONS = (0.1, 0.1)  #: of the texts: for the temperature, and for the evaluation
+HELD_OUT_FRACTIONS = (0.1, 0.1)  #: fractions of the texts for the temperature and for the evaluation
 MAX_LABELS = 10_000
 MAX_CLASSIFIER_BYTES = 1 << 24
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: limits of a finite temperature in a file
-PRIOR_TOLERANCE = 1e-6  #: of the sum of the priors, which are written with all their digits
+PRIOR_TOLERANCE = 1e-6  #: tolerance for the sum of the priors, which are written with all their digits
 CLASSIFIER_SPEC: Spec = Record(
     {
         "labels": ListOf(String(), 1, MAX_LABELS),
@@ -181,11 +181,11 @@ class ClassifierPlan:
     """What to train a classifier on, and how."""
 
     texts: Texts  #: texts of each label
-    name: str  #: of the folder under checkpoints/; if it is taken, -2, -3, … is appended
+    name: str  #: name of the folder under checkpoints/; if it is taken, -2, -3, … is appended
     length: Mapping[str, float]  #: {"budget_s": …} of all models together; {"steps": …} or {"epochs": …} of each
     model: Mapping[str, Any] = field(default_factory=dict)  #: settings of `ModelConfig`; the recipe chooses the others
-    seed: int = 0  #: of the split and of the models
-    device: str = "auto"  #: for torch
+    seed: int = 0  #: seed of the split and of the models
+    device: str = "auto"  #: device for torch
     started: float = field(default_factory=time.perf_counter)  #: when the budget started, by `time.perf_counter`
 
 

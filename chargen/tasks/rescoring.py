@@ -25,10 +25,10 @@ from chargen.tasks.tuning import Candidates, edit_distances, split_units
 
 MOSES, KALDI = "moses", "kaldi"
 SEPARATOR = "|||"
-MAX_TOTAL = 1e100  #: of a total or a cost, so that no sum or product with a weight overflows
+MAX_TOTAL = 1e100  #: limit of a total or a cost, so that no sum or product with a weight overflows
 TOTAL, PER_CHAR = "total", "per-char"
 BATCH_CHARS = 1 << 16  #: approximate number of characters that are scored in one call
-NUM_DECIMALS = 4  #: of a value in nats: these are the same on every engine
+NUM_DECIMALS = 4  #: printed decimals of a value in nats: these are the same on every engine
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _KALDI_ID = re.compile(r"(.+)-[1-9][0-9]*")  # Kaldi numbers the texts of a list from 1
 
@@ -41,7 +41,7 @@ class Hypothesis:
     number: int  #: number of the line in its file, from 1
     list_id: str
     text: str  #: without white space around it
-    given: float  #: total that came with it, higher is better; 0 if there is none
+    given: float  #: its total in the list, higher is better; 0 if there is none
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def add_feature(hypothesis: Hypothesis, name: str, value: str, total: str) -> st
     if f"{name}=" in features.split():
         raise CorpusError(
             f"line {hypothesis.number:,} has a feature {name}= already, and its total counts it",
-            "Rescore the list as it was before, or say --feature ANOTHER.",
+            "Rescore the original list, or give another name: --feature NAME.",
         )
     stripped = features.rstrip()
     columns[2] = f"{stripped} {name}= {value}{features[len(stripped) :]}"
@@ -175,7 +175,7 @@ def prepare_tuning(
     """
     candidates = []
     num_units = 0
-    seen = set()
+    used_ids = set()
     for scored in lists:
         first = scored[0].hypothesis
         if first.list_id not in references:
@@ -183,12 +183,12 @@ def prepare_tuning(
                 f"{where} has no reference for the list {first.list_id!r} (line {first.number:,})",
                 "In Kaldi's format a reference is `utt-id text`; in Moses' format line 1 belongs to the id 0.",
             )
-        if first.list_id in seen:
+        if first.list_id in used_ids:
             raise CorpusError(
                 f"the list {first.list_id!r} starts again at line {first.number:,}",
                 "Put all lines of a list one after the other.",
             )
-        seen.add(first.list_id)
+        used_ids.add(first.list_id)
         reference = split_units(references[first.list_id], error)
         errors = edit_distances(reference, [split_units(one.hypothesis.text, error) for one in scored])
         given = np.array([one.hypothesis.given for one in scored])
@@ -227,9 +227,9 @@ def _parse_kaldi(lines: Iterable[str], where: str, costs: Sequence[tuple[str, It
 def _parse_cost(name: str, line: str | None, where: str, number: int) -> float:
     if line is None:
         raise CorpusError(f"{where} ends before line {number:,}, {name!r}", "It must match the list line by line.")
-    found, cost = _split_kaldi(line, where, number)
-    if found != name:
-        raise _malformed(where, number, f"the id {found!r}, but the list has {name!r} there", "in the same order")
+    cost_id, cost = _split_kaldi(line, where, number)
+    if cost_id != name:
+        raise _malformed(where, number, f"the id {cost_id!r}, but the list has {name!r} there", "in the same order")
     return _parse_number(cost, where, number, "cost")
 
 

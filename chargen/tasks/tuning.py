@@ -41,7 +41,7 @@ SAME_BREAKPOINT = 1e-9  #: breakpoints that differ by less than this fraction ar
 class Candidates:
     """The hypotheses of a list as numbers, [N] each, in the order of the list."""
 
-    given: NDArray[np.float64]  #: total that came with each hypothesis
+    given: NDArray[np.float64]  #: total of each hypothesis in its list
     value: NDArray[np.float64]  #: score by the model
     errors: NDArray[np.int64]
 
@@ -51,11 +51,11 @@ class TunedWeight:
     """The best weight, and the errors that it makes."""
 
     weight: float
-    low: float  #: from here
-    high: float  #: to here, weights make the same number of errors
+    low: float  #: from this weight
+    high: float  #: to this one, all weights make the same number of errors
     errors: int
-    errors_before: int  #: with the weight 0, that is by the given totals alone
-    errors_at_best: int  #: of the hypothesis with the fewest errors of each list; no weight makes fewer
+    errors_before: int  #: errors with the weight 0, that is by the given totals alone
+    errors_at_best: int  #: errors of the best hypothesis of each list; no weight makes fewer
 
 
 def split_units(text: str, error: str) -> list[str]:

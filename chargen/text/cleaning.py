@@ -33,7 +33,7 @@ LONG_RUN = re.compile(
     "\ufe20-\ufe2f\U000101fd-\U00016fff\U0001bc9d-\U0001e94a]{500,}"
 )
 MAX_PENDING_CHARS = 1 << 20  #: limit of characters kept back for composition with the next piece; no text needs as many
-CONTROL_CODES = bytes(code for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")  #: codes that texts do not have
+CONTROL_CODES = bytes(code for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")  #: codes that no text contains
 
 
 def clean(blocks: Iterable[bytes], where: str, config: DataConfig, report: CleaningReport) -> Iterator[str]:

@@ -44,8 +44,8 @@ class TextStatistics:
     """Length, hash and character counts of a whole text."""
 
     num_chars: int
-    num_bytes: int  #: in UTF-8
-    sha256: str  #: of the UTF-8 bytes
+    num_bytes: int  #: size in UTF-8
+    sha256: str  #: hash of the UTF-8 bytes
     counts: NDArray[np.int64]  #: [highest code point + 1]: how often each code point occurs
     char_offsets: NDArray[np.int64]  #: [blocks + 1]: characters before each block
     byte_offsets: NDArray[np.int64]  #: [blocks + 1]: bytes before each block
@@ -72,8 +72,13 @@ def count_characters(text: bytes) -> Arrays:
         num_chars.append(len(codes))
         num_bytes.append(len(block))
         begin += len(block)
-    found = np.flatnonzero(counts)
-    return [found, counts[found], np.array(num_chars, dtype=np.int64), np.array(num_bytes, dtype=np.int64)]
+    distinct_codes = np.flatnonzero(counts)
+    return [
+        distinct_codes,
+        counts[distinct_codes],
+        np.array(num_chars, dtype=np.int64),
+        np.array(num_bytes, dtype=np.int64),
+    ]
 
 
 def collect_statistics(

@@ -244,7 +244,7 @@ def find_shared(text: Span, held_out: Span) -> Shared:
     low_bits = np.uint64((1 << FILTER_BITS) - 1)
     has_low_bits = np.zeros(1 << FILTER_BITS, dtype=bool)
     has_low_bits[wanted & low_bits] = True
-    found = np.zeros(len(blocks), dtype=bool)
+    is_shared = np.zeros(len(blocks), dtype=bool)
     for position, all_hashes in _window_hashes(text):
         candidates = np.flatnonzero(has_low_bits[all_hashes & low_bits])
         hashes = all_hashes[candidates]
@@ -252,11 +252,11 @@ def find_shared(text: Span, held_out: Span) -> Shared:
         matches = np.flatnonzero(wanted[nearest] == hashes)
         for block, match in zip(*np.unique(nearest[matches], return_index=True), strict=True):
             begin = blocks[block]
-            there = position + int(candidates[matches[match]])
-            if not found[block] and text.read(there, there + WIDTH) == held_out_text[begin : begin + WIDTH]:
-                found |= wanted == wanted[block]
-    example = held_out_text[blocks[found][0] :][:WIDTH] if found.any() else ""
-    return Shared(float(found.mean()), example)
+            start = position + int(candidates[matches[match]])
+            if not is_shared[block] and text.read(start, start + WIDTH) == held_out_text[begin : begin + WIDTH]:
+                is_shared |= wanted == wanted[block]
+    example = held_out_text[blocks[is_shared][0] :][:WIDTH] if is_shared.any() else ""
+    return Shared(float(is_shared.mean()), example)
 
 
 def _window_hashes(text: Span) -> Iterator[tuple[int, Hashes]]:

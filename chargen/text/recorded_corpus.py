@@ -115,7 +115,7 @@ def _check_part(name: str, size: int | None, max_chars: int | None, hint: str) -
     builtin = BUILTIN_CORPORA.get(name.partition(":")[0])
     if size is None or (size == UNKNOWN_SIZE and builtin is not None and not os.path.lexists(name)):
         if builtin is None or not builtin.offline or os.path.lexists(name):
-            raise CorpusError(f"the corpus was {name!r}, which is not read unless a person names it", hint)
+            raise CorpusError(f"the corpus was {name!r}, which is not read unless the user names it", hint)
         return 0
     try:
         status = os.stat(name)

@@ -30,7 +30,7 @@ from chargen.errors import CorpusError
 
 Arrays = list[NDArray[Any]]
 
-MIN_PARALLEL_BYTES = 1 << 26  #: for a shorter text, the half second that processes take to start does not pay off
+MIN_PARALLEL_BYTES = 1 << 26  #: shorter texts are faster without worker processes, which take half a second to start
 MAX_PROCESSES = 8
 PIPE_BYTES = 1 << 20  #: capacity of a pipe, where the system lets it be set
 # By default the C library of Linux returns the memory of each block to the system and requests it again, page by page,

@@ -214,7 +214,7 @@ def _training_lines(text: Span, num_pieces: int) -> Iterator[str]:
 
     Args:
         text: The training text.
-        num_pieces: Number of pieces beside the reserved ones. At most three quarters of them are single characters.
+        num_pieces: Number of pieces without the reserved ones. At most three quarters of them are single characters.
     """
     counts = np.pad(text.counts(), (0, ord(SPACE_MARK) + 1))
     counts[ord(" ")] += counts[ord(SPACE_MARK)]

@@ -1,1 +1,1 @@
-"""Training: `run.py` tells the story; the other files are its parts."""
+"""Training: `run.py` shows the order of all steps; the other files implement them."""

@@ -18,7 +18,7 @@ from chargen.networks.network import Network
 from chargen.training.recipe import FLOPS_PER_WEIGHT, batch_size, recurrent_weights, seq_len
 from chargen.training.validation import loss_nats_per_char
 
-HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 512, 64, 64  #: of the temporary network
+HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 512, 64, 64  #: shape of the temporary network
 MIN_SECONDS = 0.4  #: minimum total duration of the timed steps
 MIN_RUNS = 4  #: minimum number of timed steps
 TRAINING_SHARE = 0.9  #: share of a run that such steps take; the rest is the optimizer, validation and files

@@ -32,7 +32,7 @@ class InitialModel:
     tokenizer: Tokenizer
     shape: Mapping[str, Any]  #: fields of `ModelConfig` that the weights determine
     weights: Tensors
-    loss_nats_per_char: float  #: of the model on its own validation text
+    loss_nats_per_char: float  #: loss of the model on its own validation text
     note: str  #: message for the user, or empty
 
 

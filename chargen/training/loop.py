@@ -185,7 +185,7 @@ class ThroughputMeter:
         self._budget = budget
         self._ids_per_char = ids_per_char
         self._first_ids = trainer.ids_seen
-        self._training_s = 0.0  # of all finished intervals
+        self._training_s = 0.0  # seconds of all finished intervals
         self.start_interval()
 
     def start_interval(self) -> None:

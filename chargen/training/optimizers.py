@@ -14,7 +14,7 @@ takes about as long as importing torch (3.1 s against 3.3 s, on a busy machine).
 The n-gram table has about a hundred thousand rows, of which a window reads a few thousand. Its rule is Adagrad (Duchi,
 Hazan & Singer 2011) with one accumulator G per row:
 
-    G_r ← G_r + Σ mean g²        w_r ← w_r − η Σ g / √(δ + G_r)        g: gradient of the window's sum_counts loss at
+    G_r ← G_r + Σ mean g²        w_r ← w_r − η Σ g / √(δ + G_r)        g: gradient of the window's summed loss at
                                                                        one position where row r was read
 The constant δ keeps the steps small until a row has been read some dozens of times. Rows that were not read do not
 change, so no step touches the whole table. Adam would move a rarely read row by its full learning rate each time; with
@@ -133,7 +133,7 @@ class SparseAdagrad:
 
     Args:
         network: The network; each step changes its table in place.
-        num_ids: Number of ids in a window. It scales the gradient of the mean loss to that of the sum_counts loss.
+        num_ids: Number of ids in a window. It scales the gradient of the mean loss to that of the summed loss.
     """
 
     def __init__(self, network: Network, num_ids: int) -> None:
@@ -156,7 +156,7 @@ class SparseAdagrad:
             scales = (NGRAM_DAMPING + self._squares[rows]).rsqrt_().mul_(-NGRAM_RATE_FACTOR * learning_rate)
             # `index_add_` adds in a fixed order; the order of `index_put_` depends on the threads.
             self._table.index_add_(0, rows, values * scales[:, None])
-        else:  # a device without sparse tensors: the gradients of a row are already sum_counts
+        else:  # a device without sparse tensors: the gradients of a row are already summed
             gradient = gradient * self._num_ids
             self._squares += gradient.square().mean(1)
             step = NGRAM_RATE_FACTOR * learning_rate * gradient / (NGRAM_DAMPING + self._squares).sqrt()[:, None]

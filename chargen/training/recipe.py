@@ -4,9 +4,9 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
 
     cell            mgru on a CPU, where it is the best for its time; gru on a GPU, which has a kernel for it
     hidden size     the largest one for which the run reads enough ids per weight and the text has enough ids
-    members         ensemble members: twice the reading gives √2 times as many members, each of which reads √2 times as
+    ensemble size   twice the reading gives √2 times as many members, each of which reads √2 times as
                     many ids; a member is smaller than a single network
-    n-grams         hashed n-grams of up to six characters beside the layers. The more often the text is read, the
+    n-grams         hashed n-grams of up to six characters next to the layers. The more often the text is read, the
                     higher their dropout rate and the shorter they are, since they would overfit; none if it is read
                     dozens of times
     batch           64 rows of 24 ids; 48 ids if the text is read often, and fewer rows if there would be too few steps
@@ -33,7 +33,7 @@ SAMPLED_HEAD_ROWS = 500  #: approximate rows of a large head that a step compute
 
 # Network size
 MIN_IDS_PER_WEIGHT = 10.0  #: ids read per recurrent weight; with fewer, a large network stays undertrained
-MIN_IDS_PER_WEIGHT_NO_NGRAMS = 4.5  #: the same without n-grams, which do a part of the work
+MIN_IDS_PER_WEIGHT_NO_NGRAMS = 4.5  #: the same for a network without n-grams
 SMALL_VOCAB, HEAD_SHARE = 256, 0.5  #: rows of the head beyond this vocabulary size count as this share of their weights
 MAX_WEIGHTS_PER_SQRT_ID = 900  #: recurrent weights per square root of the training ids; a larger network overfits
 MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble members
@@ -56,7 +56,7 @@ MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 16
 MIN_LEARNING_RATE = 3e-4
 FULL_RATE_EXCESS_NATS = 250_000.0  #: an initial model is trained at the full learning rate from this excess loss on
 MIN_STEPS = 1_000  #: minimum number of steps of a run; smaller batches are used to reach it
-LONG_SEQ_LEN = 48  #: for a text that is read often
+LONG_SEQ_LEN = 48  #: window length for a text that is read often
 GPU_BATCH_SIZE, GPU_SEQ_LEN = 128, 64
 
 
@@ -71,7 +71,7 @@ class RecipeInputs:
     model: Mapping[str, Any] = field(default_factory=dict)  #: fields of `ModelConfig` that the user chose
     train: Mapping[str, Any] = field(default_factory=dict)  #: fields of `TrainConfig` that the user chose
     flops: float = 0.0  #: floating-point operations in matrix products that a run with a time budget can make
-    excess_loss_nats: float | None = None  #: of the initial model (`calibration.py`); None for a new network
+    excess_loss_nats: float | None = None  #: excess loss of an initial model (`calibration.py`), or None
 
     @property
     def cell(self) -> str:

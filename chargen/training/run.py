@@ -198,7 +198,8 @@ def _resumed_train_config(plan: Plan, saved: TrainingState, device: str) -> Trai
     if plan.extra_budget_s:
         if not length.get("budget_s"):
             raise ConfigError(
-                "only a run by time can be given more time", "Give this run a larger number of --steps or --epochs."
+                "only a run with a time budget can be given more time",
+                "Give this run a larger number of --steps or --epochs.",
             )
         length = {"budget_s": length["budget_s"] + plan.extra_budget_s}
     no_length = dict.fromkeys(LENGTH_UNITS)

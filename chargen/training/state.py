@@ -1,6 +1,6 @@
 """Read and check the training state of a stopped run.
 
-A training state names files and holds everything that training continues from, so it is checked as strictly as a model
+A training state names files and has everything that training continues from, so it is checked as strictly as a model
 file. The header is checked first: its JSON against a schema, and the names, types and shapes of the tensors against the
 settings in the header. Then the values in the tensors are checked. A state that `load_state` returns can be trained on;
 any other file gives a clear error.
@@ -25,7 +25,7 @@ from chargen.io import decode_file_name
 from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
-MAX_GENERATOR_BYTES = 1 << 16  #: of the state of a random generator; that of torch on a CPU has 5,056
+MAX_GENERATOR_BYTES = 1 << 16  #: size limit of the state of a random generator; torch's on a CPU has 5,056 bytes
 LOSS = Nullable(Number())  #: null if it was not finite
 
 FILES = Nullable(ListOf(Tuple((String(), Nullable(Integer())))))  #: (name, size in bytes; null if it is not a file)
@@ -71,7 +71,7 @@ class TrainingState:
     )  #: the files that were read, as in `Corpus.parts`; None in states of the first version
     val_argument: str | None
     val_files: list[list[Any]] | None
-    val_sha256: str | None  #: of a separate validation text
+    val_sha256: str | None  #: hash of a separate validation text
     tokenizer: Tokenizer
     data: DataConfig
     model: ModelConfig
@@ -206,10 +206,10 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
         low = float(tensor.min())
         high = float(tensor.max())
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ModelError(f"the tensor {name!r} holds NaN or infinity")
+            raise ModelError(f"the tensor {name!r} contains NaN or infinity")
         if kind in ("exp_avg_sq", "squares", "step") and low < 0.0:
-            raise ModelError(f"the tensor {name!r} holds {low:g}, but must not be negative")
+            raise ModelError(f"the tensor {name!r} contains {low:g}, but must not be negative")
         if kind == "step" and high > MAX_STEPS:
-            raise ModelError(f"the tensor {name!r} holds {high:g}, but must be at most {MAX_STEPS:g}")
+            raise ModelError(f"the tensor {name!r} contains {high:g}, but must be at most {MAX_STEPS:g}")
         if tensor.dtype == np.int64 and not 0 <= low <= high < model.vocab_size:
-            raise ModelError(f"the tensor {name!r} holds ids that are not in the vocabulary")
+            raise ModelError(f"the tensor {name!r} contains ids that are not in the vocabulary")

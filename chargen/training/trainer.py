@@ -33,7 +33,7 @@ SYNC_EVERY = 16  #: steps between checks of the loss on a GPU: reading a value m
 
 
 class MeanLoss:
-    """A running mean of losses, sum_counts on their device so that no step waits for a value.
+    """A running mean of losses, which are summed on their device so that no step waits for a value.
 
     The sum is float64, or float32 on MPS, which has no float64.
     """
@@ -70,16 +70,16 @@ class Trainer:
         self.batches = batches
         self.config = config
         self.step = 0  #: number of steps so far
-        self.learning_rate = 0.0  #: of the last step
-        self.position = Position()  #: of the next batch
+        self.learning_rate = 0.0  #: learning rate of the last step
+        self.position = Position()  #: position of the next batch
         self._device = torch.device(config.device)
         self._loader = DeviceLoader(batches, self._device)
         self._state = network.initial_state(batches.batch_size)
         self._dropout = torch.Generator(self._device).manual_seed(config.seed + 1)
         self._optimizer = AdamW(network, config)
         self._ngram_optimizer = SparseAdagrad(network, batches.batch_size * batches.seq_len)
-        self.recent = MeanLoss(self._device)  #: since the last report
-        self.since_validation = MeanLoss(self._device)  #: since the last validation; part of the training state
+        self.recent = MeanLoss(self._device)  #: mean loss since the last report
+        self.since_validation = MeanLoss(self._device)  #: since the last validation; in the training state
 
     @property
     def ids_seen(self) -> int:

@@ -1,1 +1,1 @@
-"""What people see: progress, tables, words. Only this floor knows of terminals."""
+"""Output for people: progress, tables and text. Only this package depends on the terminal."""

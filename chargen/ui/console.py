@@ -128,7 +128,7 @@ class ProgressBar:
 
 @contextmanager
 def ignore_closed_output() -> Iterator[None]:
-    """Ignore that the reader of the output is gone: a pipe or a terminal was closed while the block printed."""
+    """Ignore that a pipe or a terminal was closed while the block printed."""
     try:
         yield
     except OSError as error:
@@ -138,7 +138,7 @@ def ignore_closed_output() -> Iterator[None]:
 
 
 def is_closed(error: OSError) -> bool:
-    """Return whether a write failed because the reader is gone: a pipe or a terminal was closed."""
+    """Return whether a write failed because a pipe or a terminal was closed."""
     return isinstance(error, BrokenPipeError) or error.errno == errno.EIO
 
 

@@ -228,7 +228,7 @@ def _visible_name(text: str) -> str:
 
 def _page_suggestions(suggestions: Sequence[Suggestion]) -> Iterator[str]:
     if not suggestions:
-        yield "<br><small>No single edit makes it likelier.</small>\n"
+        yield "<br><small>No single edit makes it more likely.</small>\n"
         return
     yield "<table>\n<caption>Single edits that make it more likely; its end is included:</caption>\n"
     for suggestion in suggestions:

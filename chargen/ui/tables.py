@@ -20,7 +20,7 @@ from chargen.scoring.scorer import Score, Total
 from chargen.ui.console import status, stderr_console
 from chargen.ui.terminal_text import is_shown, visible, visible_json
 
-if TYPE_CHECKING:  # what prints scores loads neither rich's tables nor the heat map: 6 ms
+if TYPE_CHECKING:  # imported when needed: printing scores needs neither rich's tables nor the heat map (6 ms)
     from rich.table import Table
 
     from chargen.probe.surprisal import CharSurprisal

@@ -1,8 +1,8 @@
-"""Text from outside on a terminal: how it is made safe, and how wide it is.
+"""Show untrusted text on a terminal: replace unsafe characters, and measure the width of text.
 
 A terminal executes what it is sent. A model file, a corpus, a label, a file name or an argument can contain an escape
 sequence that clears the screen, sets the title or types for the user; a bidi override that shows "evil.txt" as
-something else; or a newline that starts a second, forged message. Therefore all text from outside is changed on its
+something else; or a newline that starts a second, forged message. Therefore all untrusted text is changed on its
 path to the terminal, one character for one character:
 
     C0 controls, DEL                          replaced by their symbols: ␛ ␇ ␡ (in a single line ␊ and ␉, too)
@@ -23,7 +23,7 @@ There are two paths to a terminal, and on each of them this happens in one place
 
 `cli/main.py` replaces stderr by a `VisibleStream`, and stdout too if it is a terminal: pipes and files get the exact
 text. The stream below that of stderr is a `LastingStream`, which both paths write to. Neither path can distinguish a
-newline of a message's layout from one in a file name. So code that puts text from outside into a line calls `visible`
+newline of a message's layout from one in a file name. So code that puts untrusted text into a line calls `visible`
 (or `say`, which prints such a line).
 
 The second part of the file divides a text into clusters: what a reader takes for one character. A letter and its
@@ -260,7 +260,7 @@ def glyph(cluster: str) -> tuple[str, int]:
     """Return what is drawn for a cluster, and its width in cells of a terminal: 0, 1 or 2."""
     if cluster.isascii() and cluster.isprintable():
         return cluster, 1
-    from rich.cells import cell_len  # 4 ms that only commands pay that draw clusters
+    from rich.cells import cell_len  # takes 4 ms; only commands that draw clusters need it
 
     drawn = visible(cluster)
     return drawn, min(2, cell_len(drawn))

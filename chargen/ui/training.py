@@ -48,7 +48,7 @@ def make_display(console: Console, sampler: Sampler) -> Display:
 class FailSafeDisplay:
     """Forwards to another display until that cannot be written: its pipe or terminal was closed, or the disk is full.
 
-    A run of hours must not end because its display has no reader any more.
+    A run of hours must not end because its output was closed.
     """
 
     def __init__(self, display: Display) -> None:
@@ -200,7 +200,7 @@ def describe(report: Started) -> list[str]:
 
 
 def summary(report: Finished) -> Group:
-    """Return the summary of a run: its loss beside the baselines, what that means, and where the model is."""
+    """Return the summary of a run: its loss compared with the baselines, what that means, and where the model is."""
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     for column in ("", "bits/char", "nats/char"):
         table.add_column(column, justify="left" if not column else "right")

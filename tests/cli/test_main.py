@@ -270,7 +270,7 @@ def test_temperature_zero_is_greedy(chargen: Chargen, model: Path) -> None:
         (["--regex", "a{99}", "--length", "9"], 2, ["99 characters", "--length 99"]),
         (["--regex", "a", "--stop", "b"], 2, ["leave out --stop"]),
         (["--beam", "2", "--suffix", "a"], 2, ["choose one"]),
-        (["--max-copy", "8"], 1, ["does not say what text it learned from"]),
+        (["--max-copy", "8"], 1, ["does not name the text that it was trained on"]),
     ],
 )
 def test_bad_input_to_sample(
@@ -312,7 +312,7 @@ def test_a_report_says_what_occurs_in_the_training_text(chargen: Chargen, corpus
     assert found["passage"] in corpus.read_text(encoding="utf-8")
     corpus.write_text("another text", encoding="utf-8")
     wrong = chargen("sample", "--seed", "1", "--length", "9", "--report", "--corpus", str(corpus))
-    assert wrong.status == 1 and "is not the text that the model learned from" in wrong.err
+    assert wrong.status == 1 and "is not the text that the model was trained on" in wrong.err
 
 
 def test_without_a_model_the_error_says_how_to_train_one(chargen: Chargen) -> None:

@@ -93,9 +93,15 @@ def test_training_reports_what_is_wrong_with_a_number(option: str, name: str, ch
 @pytest.mark.parametrize(
     ("command", "refused"),
     [
-        (("train", "verse.txt", "--init-from", "x", "--tokenizer", "byte"), "--tokenizer does not go with --init-from"),
+        (
+            ("train", "verse.txt", "--init-from", "x", "--tokenizer", "byte"),
+            "--tokenizer cannot be combined with --init",
+        ),
         (("train", "verse.txt", "--new-chars", "error"), "--new-chars needs --init-from"),
-        (("train", "verse.txt", "--val", "verse.txt", "--val-fraction", "0.3"), "--val-fraction does not go with"),
+        (
+            ("train", "verse.txt", "--val", "verse.txt", "--val-fraction", "0.3"),
+            "--val-fraction cannot be combined",
+        ),
         (("sample", "--prompt", "a", "--prompt-file", "verse.txt"), "--prompt and --prompt-file"),
         (("classify", "--train", "verse.txt", "--steps", "3", "--budget", "9s"), "--budget and --steps"),
         (("classify", "-m", "a", "-m", "b", "--steps", "3", "x"), "--steps needs --train"),

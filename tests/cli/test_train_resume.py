@@ -37,7 +37,7 @@ def test_the_size_limit_of_a_corpus_may_change_when_a_run_is_resumed(chargen: Ch
     refused = chargen("train", "verse.txt", "--resume", "run", "--max-corpus-size", "100")
     assert refused.status != 0
     assert "--max-corpus-size" in refused.err
-    assert "does not go with" not in refused.err
+    assert "cannot be combined with" not in refused.err
     assert chargen("train", "verse.txt", "--resume", "run", "--max-corpus-size", "1MB").status == 0
 
 

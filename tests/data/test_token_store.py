@@ -132,7 +132,7 @@ def test_a_file_cut_at_any_byte_is_refused(tmp_path):
     data, cut = whole.read_bytes(), tmp_path / "cut.ids"
     for length in range(len(data)):
         cut.write_bytes(data[:length])
-        with pytest.raises(CorpusError, match="not a whole chargen store"):
+        with pytest.raises(CorpusError, match="not a complete chargen store"):
             open_store(cut)
 
 
@@ -140,7 +140,7 @@ def test_a_file_with_something_after_its_end_is_refused(tmp_path):
     path = tmp_path / "x.ids"
     write_store(path, [np.arange(9)], 300, {})
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(CorpusError, match="not a whole chargen store"):
+    with pytest.raises(CorpusError, match="not a complete chargen store"):
         open_store(path)
 
 
@@ -166,7 +166,7 @@ def test_a_file_with_something_after_its_end_is_refused(tmp_path):
     ids=lambda header: header.decode("latin-1") or "empty",
 )
 def test_an_invalid_header_is_an_error(tmp_path, header):
-    with pytest.raises(CorpusError, match="not a whole chargen store") as caught:
+    with pytest.raises(CorpusError, match="not a complete chargen store") as caught:
         open_store(write_header(tmp_path / "x.ids", header))
     assert "Delete it" in caught.value.hint
 
@@ -174,20 +174,20 @@ def test_an_invalid_header_is_an_error(tmp_path, header):
 def test_a_header_of_python_objects_is_refused(tmp_path):
     """No file that chargen opens can run code or contain pointers."""
     header = json.dumps({"dtype": "|O", "length": 2, "about": {}}).encode()
-    with pytest.raises(CorpusError, match="not a whole chargen store"):
+    with pytest.raises(CorpusError, match="not a complete chargen store"):
         open_store(write_header(tmp_path / "x.ids", header, bytes(16)))
 
 
 @pytest.mark.parametrize("content", [b"", b"chargen", b"chargen2" + bytes(56), b"some text, and not so short a one"])
 def test_a_file_of_another_kind_is_refused(tmp_path, content):
     (tmp_path / "x.ids").write_bytes(content)
-    with pytest.raises(CorpusError, match="not a whole chargen store"):
+    with pytest.raises(CorpusError, match="not a complete chargen store"):
         open_store(tmp_path / "x.ids")
 
 
 def test_a_header_longer_than_the_file_is_refused_before_it_is_read(tmp_path):
     (tmp_path / "x.ids").write_bytes(MAGIC + (1 << 62).to_bytes(8, "little") + b"{}")
-    with pytest.raises(CorpusError, match="not a whole chargen store"):
+    with pytest.raises(CorpusError, match="not a complete chargen store"):
         open_store(tmp_path / "x.ids")
 
 

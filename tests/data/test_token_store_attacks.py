@@ -1,4 +1,4 @@
-"""Cache files are checked: one that is damaged, old, of another text or no regular file is made again with a note."""
+"""Cache files are checked: one that is damaged, old, of another text or no regular file is replaced with a note."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_swapped_blocks_zeros_and_a_flipped_bit_in_the_last_block_are_found() ->
         else:
             changed[start + len(ids) - 1] ^= 4
         path.write_bytes(changed.tobytes())
-        with pytest.raises(CorpusError, match="not a whole"):
+        with pytest.raises(CorpusError, match="not a complete"):
             open_store(path)
 
 
@@ -95,7 +95,7 @@ def test_ids_outside_the_vocabulary_are_an_error_even_with_correct_checksums() -
     for dtype, ids in (("|u1", [5, 200]), ("<i2", [5, -1]), ("<i4", [5, 70_000])):
         data = np.array(ids, dtype=dtype).tobytes()
         path.write_bytes(store_bytes({"dtype": dtype, "length": 2, "about": {"sha256": KEY}}, data))
-        with pytest.raises(CorpusError, match="not a whole"):
+        with pytest.raises(CorpusError, match="not a complete"):
             open_store(path, 100)
 
 
@@ -103,7 +103,7 @@ def test_ids_outside_the_vocabulary_are_an_error_even_with_correct_checksums() -
 @pytest.mark.parametrize("about", [{}, [], None, "x"])
 def test_a_header_of_other_types_is_an_error_even_with_correct_checksums(length: Any, about: Any) -> None:
     Path("a.ids").write_bytes(store_bytes({"dtype": "|u1", "length": length, "about": about}, b"\1\2"))
-    with pytest.raises(CorpusError, match="not a whole"):
+    with pytest.raises(CorpusError, match="not a complete"):
         open_store(Path("a.ids"))
 
 
@@ -111,7 +111,7 @@ def test_deep_or_huge_headers_are_errors() -> None:
     for text in (b"[" * 200_000, b'{"a":' * 200_000, b"9" * 100_000):
         start = MAGIC + len(text).to_bytes(8, "little") + text
         Path("a.ids").write_bytes(start + zlib.crc32(start).to_bytes(4, "little"))
-        with pytest.raises(CorpusError, match="not a whole"):
+        with pytest.raises(CorpusError, match="not a complete"):
             open_store(Path("a.ids"))
 
 
@@ -150,7 +150,7 @@ def test_damaged_ids_are_made_again_with_a_note(kind: str) -> None:
     (path,) = CACHE.glob("*.ids")
     replace_file(kind, path)
     assert np.array_equal(load_or_encode_ids(tokenizer, corpus.content.span(), notes.append), right)
-    assert len(notes) == 1 and "is made again" in notes[0]
+    assert len(notes) == 1 and "is created again" in notes[0]
     assert path.is_file() and not path.is_symlink()
     assert kind != "link to a file" or Path("mine").read_text() == "mine"
     assert np.array_equal(load_or_encode_ids(tokenizer, corpus.content.span(), notes.append), right)
@@ -165,7 +165,7 @@ def test_a_damaged_copy_index_is_made_again_with_a_note(kind: str) -> None:
     (path,) = CACHE.glob("*.copies")
     replace_file(kind, path)
     assert np.array_equal(load_copy_index(model, 8, note=notes.append)._hashes, right)
-    assert len(notes) == 1 and "is made again" in notes[0]
+    assert len(notes) == 1 and "is created again" in notes[0]
 
 
 def model_of() -> Any:
@@ -214,7 +214,7 @@ def test_a_run_notes_that_its_cache_was_damaged() -> None:
     (path,) = CACHE.glob("*.ids")
     replace_file("flipped", path)
     started = run_plan(plan)[0][0].to_json()
-    assert any("was damaged and is made again" in note for note in started["notes"])
+    assert any("was damaged and is created again" in note for note in started["notes"])
 
 
 def test_sampling_notes_that_its_index_was_damaged(chargen: Callable[..., Any]) -> None:
@@ -225,7 +225,7 @@ def test_sampling_notes_that_its_index_was_damaged(chargen: Callable[..., Any]) 
     replace_file("flipped", path)
     second = chargen(*arguments)
     assert first.status == second.status == 0 and first.out == second.out
-    assert "note: " in second.err and "made again" in second.err and "made again" not in first.err
+    assert "note: " in second.err and "created again" in second.err and "created again" not in first.err
 
 
 def test_damaged_ids_do_not_replace_the_training_text() -> None:
@@ -235,7 +235,7 @@ def test_damaged_ids_do_not_replace_the_training_text() -> None:
     assert find_training_text(model).read() == corpus.text
     (path,) = CACHE.glob("*.ids")
     replace_file("flipped", path)
-    with pytest.raises(CorpusError, match="not at hand"):
+    with pytest.raises(CorpusError, match="was not found"):
         find_training_text(model)
 
 

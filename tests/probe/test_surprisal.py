@@ -207,7 +207,7 @@ def test_each_character_of_a_page_has_its_surprisal_and_five_guesses() -> None:
 
 def test_a_page_without_suggestions_has_no_table() -> None:
     html = "".join(heat_page([[char_with("a")]], "verse", [[]]))
-    assert "No single edit makes it likelier." in html
+    assert "No single edit makes it more likely." in html
     assert "<table" not in html
 
 

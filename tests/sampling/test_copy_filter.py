@@ -212,7 +212,7 @@ def test_validation_text_is_not_forbidden_and_the_cached_index_is_reused(corpus_
     corpus_file.unlink()
     again = load_copy_index(model, 8)
     np.testing.assert_array_equal(again._hashes, index._hashes)
-    with pytest.raises(CorpusError, match="not at hand"):
+    with pytest.raises(CorpusError, match="was not found"):
         load_copy_index(model, 9)
 
 
@@ -252,7 +252,7 @@ def test_named_corpus_must_be_the_training_text(corpus_file: Path) -> None:
     assert len(text) == model.about["train_chars"]
     Path("moved").write_text("another", encoding="utf-8")
     for call in (lambda: find_training_text(model, ["moved"]), lambda: load_copy_index(model, 8, ["moved"])):
-        with pytest.raises(CorpusError, match="moved is not the text that the model learned from") as caught:
+        with pytest.raises(CorpusError, match="moved is not the text that the model was trained on") as caught:
             call()
         assert "--corpus" in caught.value.hint
 
@@ -271,7 +271,7 @@ def test_cached_ids_decode_to_the_training_text(corpus_file: Path, tokenizer: st
     assert found.text.has_documents == (documents == "line")
     (path,) = CACHE.glob("*.ids")
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CorpusError, match="not at hand"):
+    with pytest.raises(CorpusError, match="was not found"):
         find_training_text(model)
 
 
@@ -281,7 +281,7 @@ def test_error_names_a_changed_or_missing_corpus(corpus_file: Path) -> None:
     with pytest.raises(CorpusError, match=r"verse\.txt is not the text"):
         find_training_text(model)
     corpus_file.unlink()
-    with pytest.raises(CorpusError, match="'verse', of which it learned") as caught:
+    with pytest.raises(CorpusError, match="'verse', of which it was trained on") as caught:
         find_training_text(model)
     assert "--corpus FILE" in caught.value.hint
 
@@ -296,10 +296,10 @@ def test_training_state_locates_the_text_and_a_model_alone_uses_cached_ids(corpu
     clean_cache()
     assert find_training_text(model, model_path=path).read() == lone
     assert lone == Path("texts/poem.txt").read_text(encoding="utf-8")[: len(lone)]
-    with pytest.raises(CorpusError, match="not at hand"):
+    with pytest.raises(CorpusError, match="was not found"):
         find_training_text(model)
     path.with_name("training_state.safetensors").write_bytes(b"damaged")
-    with pytest.raises(CorpusError, match="not at hand"):
+    with pytest.raises(CorpusError, match="was not found"):
         find_training_text(model, model_path=path)
 
 
@@ -312,7 +312,7 @@ def test_finding_the_training_text_does_not_use_the_network(corpus_file: Path, m
 
 
 def test_model_without_a_description_of_its_text_is_an_error() -> None:
-    with pytest.raises(CorpusError, match="does not say"):
+    with pytest.raises(CorpusError, match="does not name"):
         find_training_text(random_model())
     assert training_text_index.UNKNOWN_CHAR != MARK
 

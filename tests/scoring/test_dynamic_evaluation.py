@@ -138,7 +138,7 @@ def test_eval_prints_and_labels_both_losses(chargen: Chargen, tmp_path: Path) ->
     for row in without.out.splitlines()[3:7]:  # the static losses are printed too
         assert row.split() in [line.split() for line in with_.out.splitlines()]
     assert "adapted while reading (dynamic evaluation)" in with_.out
-    assert "rms, rate 0.001, decay 0.001, segments of 20" in with_.out
+    assert "rms, learning rate 0.001, decay 0.001, segments of 20" in with_.out
     found = json.loads(chargen("eval", "verse.txt", "--adapt", "--adapt-rule", "sgd", "--json").out)
     assert found["adapted"]["method"] == "dynamic evaluation"
     assert found["adapted"]["rule"] == "sgd"

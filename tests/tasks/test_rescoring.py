@@ -376,13 +376,13 @@ def test_tune_lowers_the_error_and_keeps_ids(chargen: Chargen, model: LanguageMo
         (["--file", "moses.txt", "--tune", "kaldi.txt", "--format", "moses"], 0, ""),
         (["--file", "kaldi.txt", "--tune", "kaldi.txt"], 1, "no reference for the list 'spk-utt' (line 1)"),
         (["--file", "kaldi.txt", "--format", "moses"], 1, "kaldi.txt, line 1 has 1 columns"),
-        (["--file", "moses.txt", "--tune", "x", "--weight", "1"], 2, "give it or --weight"),
+        (["--file", "moses.txt", "--tune", "x", "--weight", "1"], 2, "give either --tune or --weight"),
         (["--file", "moses.txt", "--costs", "x"], 2, "lines of Moses contain their total"),
         (["--file", "moses.txt", "--weight", "nan"], 2, "not a finite number"),
         (["--file", "moses.txt", "--error", "cer"], 2, "--error needs --tune"),
         (["--tune", "-"], 2, "cannot both come from standard input"),
-        (["--file", "moses.txt", "--feature", "a b"], 2, "cannot name one"),
-        (["--file", "moses.txt", "--feature", "a="], 2, "cannot name one"),
+        (["--file", "moses.txt", "--feature", "a b"], 2, "cannot be a feature name"),
+        (["--file", "moses.txt", "--feature", "a="], 2, "cannot be a feature name"),
     ],
 )
 def test_wrong_arguments_are_errors_without_a_traceback(

@@ -101,7 +101,7 @@ def test_a_training_state_beside_a_model_does_not_cause_reading(kind: str, monke
         for state in ({"corpus_arguments": [name]}, {"corpus_files": [[name, 9]]}, {"corpus_files": 5}):
             save_tensors(Path("training_state.safetensors"), {}, state)
             for call in (lambda lm: lm.sample(max_copy=4, length=3), lambda lm: lm.copy_report("text")):
-                with pytest.raises(CorpusError, match="not at hand"):
+                with pytest.raises(CorpusError, match="was not found"):
                     call(load("model.safetensors"))
 
 

@@ -1,8 +1,8 @@
-"""Hand-written back-propagation through time, one file a cell: the fast layer back ends on a CPU.
+"""Hand-written back-propagation through time, one file per cell: the fast layer back ends on a CPU.
 
 All cells have the same structure. The forward loop stores what the backward pass needs. The part of the backward pass
 that does not depend on later steps (the derivative of a layer's output with respect to every gate) is computed before
-the loop, for all steps at once. A few elementwise products and one matrix product a step remain in the loop. The
+the loop, for all steps at once. A few elementwise products and one matrix product per step remain in the loop. The
 gradients of the weights are one product over all steps, after the loop. The loops take the steps from `unbind()`: to
 index a tensor in every line of the loop would take as long as the arithmetic of a small layer.
 
@@ -15,7 +15,7 @@ slices, and the products become batches of smaller products, which the threads d
     backward   ∂a [B, G·H] times    S slices of W  [G·H, H/S]   =  ∂h [S, B, H/S]
 
 The numba variants (`gru_numba.py`, `mgru_numba.py`) compile the elementwise part of each step to one pass. The plain
-variants need about five small operations a step, each a pass through memory with a cost of its own. The compiled pass
+variants need about five small operations per step, each a pass through memory with a cost of its own. The compiled pass
 also does in the step, while the numbers are in the cache, what the plain variants compute before their loop. They are
 for float32 and for machines with few cores, because one thread runs the pass. They need numba:
 

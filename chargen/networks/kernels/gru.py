@@ -63,7 +63,7 @@ class GRUFunction(torch.autograd.Function):
         S = ns.shape[1]
         r, z, m = gates.view(T, 3, S, B, H // S).unbind(1)
         d_outputs = split_units(d_outputs, S)
-        rows = torch.cat([weight_hh[2 * H :], weight_hh[: 2 * H]])  # of n, r, z
+        rows = torch.cat([weight_hh[2 * H :], weight_hh[: 2 * H]])  # rows of n, r, z
         weight = split_units(rows, S).contiguous()  # [S,3H,H/S]
         d_x_gates = ns.new_empty(T, B, 4 * H)
         blocks = split_units(d_x_gates, 4 * S).view(T, 4, S, B, H // S)

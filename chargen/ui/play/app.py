@@ -19,7 +19,7 @@ from chargen.ui.play.draft import Draft, lay_out, press, set_generated
 from chargen.ui.play.terminal import Keyboard, Screen, join_parts
 from chargen.ui.terminal_text import visible
 
-MAX_GENERATED_CHARS = 1_000_000_000  # practically without a limit
+MAX_GENERATED_CHARS = 1_000_000_000  # effectively unlimited
 MIN_PROGRESS_TOKENS = 1000  # a text with fewer tokens is read too fast to show the progress
 SLICE_S = 0.025  # time of work between two updates: the first one shows some lines of a new continuation already
 IDLE_S = 0.2  # time between two checks of the terminal's size when there is nothing to do

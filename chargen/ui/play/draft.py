@@ -29,7 +29,7 @@ from typing import NamedTuple
 from chargen.ui.play.terminal import Key
 from chargen.ui.terminal_text import clusters, glyph, is_ideograph
 
-TEMPERATURE_STEP = 0.1  # for each press of Up or Down
+TEMPERATURE_STEP = 0.1  # change for each press of Up or Down
 MAX_HISTORY = 1000  # number of keys that can be undone
 TAB_WIDTH = 8
 

@@ -199,7 +199,7 @@ else:
                 termios.tcsetattr(self._fd, termios.TCSANOW, self._before)
             except termios.error as error_:
                 if error_.args[0] not in (errno.EIO, errno.ENOTTY, errno.EBADF):
-                    raise  # with these three the terminal is gone, together with its settings
+                    raise  # these three mean that the terminal was closed, so there are no settings to restore
 
         def has_key(self, wait_s: float = 0.0) -> bool:
             """Return whether a key is waiting; wait up to `wait_s` seconds for one."""
