@@ -168,5 +168,5 @@ def test_a_model_of_documents_from_an_earlier_version_finds_its_text() -> None:
 def test_a_model_that_describes_its_text_in_other_types_is_an_error(key: str, value: object) -> None:
     model = random_model()
     about = {"corpus": "names", "corpus_sha256": "0" * 64, "train_chars": 9, "data": DataConfig().to_json(), key: value}
-    with pytest.raises((ConfigError, CorpusError), match="does not say|must be a string|cannot be made"):
+    with pytest.raises((ConfigError, CorpusError), match="does not name|must be a string|cannot be made"):
         find_training_text(Checkpoint(model.config, model.tokenizer, model.weights, about))

@@ -117,7 +117,7 @@ def test_the_budget_of_a_resumed_run_can_be_extended(verse: str) -> None:
 
 def test_only_a_run_with_a_budget_can_be_given_more_time(verse: str) -> None:
     run_plan(plan(verse))
-    with pytest.raises(ConfigError, match="by time"):
+    with pytest.raises(ConfigError, match="time budget"):
         run_plan(plan(verse, length={}, resume="run", extra_budget_s=1.0))
 
 
