@@ -8,7 +8,6 @@ program allocate unbounded memory.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -16,7 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from chargen.errors import ConfigError
-from chargen.registry import did_you_mean
+from chargen.registry import did_you_mean, import_object
 from chargen.schema import Boolean, Integer, ListOf, Nullable, Number, Spec, String, format_value, raise_invalid
 
 C = TypeVar("C", bound="Config")
@@ -294,9 +293,8 @@ class SamplingRule:
     @cached_property
     def function(self) -> Callable[[Any, Any], Any]:
         """The function (logits, value) → logits."""
-        module, _, attribute = self._function.partition(":")
-        loaded: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), attribute)
-        return loaded
+        function: Callable[[Any, Any], Any] = import_object(self._function)
+        return function
 
     def as_field(self) -> Any:
         """Return the dataclass field that registers this rule."""

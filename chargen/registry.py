@@ -10,7 +10,7 @@ import difflib
 import importlib
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chargen.errors import ChargenError, ConfigError
 
@@ -64,9 +64,14 @@ class Registry(Generic[T]):
             if name not in self._import_paths:
                 hint = f"{did_you_mean(name, self.names())} Known: {', '.join(self.names())}.".strip()
                 raise ConfigError(f"no {self.kind} named {name!r}", hint)
-            module, _, attribute = self._import_paths[name].partition(":")
-            self._loaded[name] = getattr(importlib.import_module(module), attribute)
+            self._loaded[name] = import_object(self._import_paths[name])
         return self._loaded[name]
+
+
+def import_object(path: str) -> Any:
+    """Import the module of "package.module:attribute", and return the attribute."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def import_extra(module: str, extra: str, feature: str) -> ModuleType:
