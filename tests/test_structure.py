@@ -38,6 +38,7 @@ WITHIN_LAYER = {
     ("config", "schema"),
     ("schema", "errors"),
     ("registry", "errors"),
+    ("registry", "schema"),
     ("io", "errors"),
 }
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
