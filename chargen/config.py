@@ -8,15 +8,14 @@ program allocate unbounded memory.
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from chargen.errors import ConfigError
-from chargen.registry import did_you_mean
+from chargen.registry import SamplingRule, did_you_mean
 from chargen.schema import Boolean, Integer, ListOf, Nullable, Number, Spec, String, format_value, raise_invalid
 
 C = TypeVar("C", bound="Config")
@@ -270,37 +269,6 @@ class TrainConfig(Config):
         lengths = [name for name in ("budget_s", "steps", "epochs") if getattr(self, name) is not None]
         if len(lengths) != 1:
             raise ConfigError(f"give exactly one of budget_s, steps and epochs, not {lengths or 'none'}")
-
-
-class SamplingRule:
-    """A rule that removes token ids before one is drawn; it is stated once, as a field of `SampleConfig`.
-
-    Args:
-        function: "module:attribute" of the function (logits [V] or [B, V], value) → logits. It is imported when the
-            rule is first used, so that the settings do not need NumPy.
-        off: The default value, with which the rule does nothing.
-        values: The allowed values.
-        metavar: Name of the value in the help of the command line.
-        help: Help of the command-line option: a full sentence.
-    """
-
-    def __init__(self, function: str, off: float, values: Integer | Number, metavar: str, help: str) -> None:
-        self.off = off
-        self.values = values
-        self.metavar = metavar
-        self.help = help
-        self._function = function
-
-    @cached_property
-    def function(self) -> Callable[[Any, Any], Any]:
-        """The function (logits, value) → logits."""
-        module, _, attribute = self._function.partition(":")
-        loaded: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), attribute)
-        return loaded
-
-    def as_field(self) -> Any:
-        """Return the dataclass field that registers this rule."""
-        return field(default=self.off, metadata={"rule": self})
 
 
 END_CONDITIONS = ("length", "newline", "boundary")

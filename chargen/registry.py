@@ -1,18 +1,23 @@
 """Registries: tables that map names to objects that users choose by name (cells, tokenizers, corpora).
 
 An entry is a string "package.module:attribute" that is imported on first use. Listing the names therefore imports
-nothing, and a program loads only the entries that it uses.
+nothing, and a program loads only the entries that it uses. A sampling rule is registered by a field of `SampleConfig`.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import field
+from functools import cached_property
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from chargen.errors import ChargenError, ConfigError
+
+if TYPE_CHECKING:
+    from chargen.schema import Integer, Number
 
 T = TypeVar("T")
 
@@ -64,9 +69,44 @@ class Registry(Generic[T]):
             if name not in self._import_paths:
                 hint = f"{did_you_mean(name, self.names())} Known: {', '.join(self.names())}.".strip()
                 raise ConfigError(f"no {self.kind} named {name!r}", hint)
-            module, _, attribute = self._import_paths[name].partition(":")
-            self._loaded[name] = getattr(importlib.import_module(module), attribute)
+            self._loaded[name] = import_object(self._import_paths[name])
         return self._loaded[name]
+
+
+def import_object(path: str) -> Any:
+    """Import the module of "package.module:attribute", and return the attribute."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+class SamplingRule:
+    """A rule that removes token ids before one is drawn; it is stated once, as a field of `SampleConfig`.
+
+    Args:
+        function: "module:attribute" of the function (logits [V] or [B, V], value) → logits. It is imported when the
+            rule is first used, so that the settings do not need NumPy.
+        off: The default value, with which the rule does nothing.
+        values: The allowed values.
+        metavar: Name of the value in the help of the command line.
+        help: Help of the command-line option: a full sentence.
+    """
+
+    def __init__(self, function: str, off: float, values: Integer | Number, metavar: str, help: str) -> None:
+        self.off = off
+        self.values = values
+        self.metavar = metavar
+        self.help = help
+        self._function = function
+
+    @cached_property
+    def function(self) -> Callable[[Any, Any], Any]:
+        """The function (logits, value) → logits."""
+        function: Callable[[Any, Any], Any] = import_object(self._function)
+        return function
+
+    def as_field(self) -> Any:
+        """Return the dataclass field that registers this rule."""
+        return field(default=self.off, metadata={"rule": self})
 
 
 def import_extra(module: str, extra: str, feature: str) -> ModuleType:

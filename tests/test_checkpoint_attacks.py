@@ -24,6 +24,7 @@ from benchmarks.schema_attack import (
     create_examples,
     write_tensors,
 )
+from chargen.cells import CELLS
 from chargen.cells.weights import MASKED_LOGIT, MAX_WEIGHT, count_parameters, count_tensors, parameter_shapes
 from chargen.checkpoint import Checkpoint, load_checkpoint, load_metadata, load_tensors, save_checkpoint, save_tensors
 from chargen.config import MIN_TEMPERATURE, ModelConfig
@@ -151,7 +152,7 @@ def test_a_sparse_file_larger_than_the_memory_is_refused(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     "shape", [{}, {"ensemble_size": 3, "num_layers": 2}, {"ngrams": 4}, {"ngrams": 2, "ensemble_size": 2}]
 )
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "mgru"])
+@pytest.mark.parametrize("cell", CELLS.names())
 @pytest.mark.parametrize("tie_weights", [False, True])
 def test_counts_by_arithmetic_equal_the_table_of_shapes(shape: dict[str, Any], cell: str, tie_weights: bool) -> None:
     config = ModelConfig(7, cell, hidden_size=6, embedding_dim=6, tie_weights=tie_weights, ngram_rows=8, **shape)
@@ -236,7 +237,7 @@ def test_masked_ids_are_allowed_but_not_all_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "mgru"])
+@pytest.mark.parametrize("cell", CELLS.names())
 def test_the_largest_valid_weights_do_not_overflow(cell: str) -> None:
     model = random_model(cell=cell, ensemble_size=2, num_layers=2, ngrams=3, ngram_rows=16)
     largest = {name: np.copysign(np.float32(MAX_WEIGHT), weight) for name, weight in model.weights.items()}

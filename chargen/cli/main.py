@@ -15,7 +15,6 @@ and the training state. A second signal ends it at once.
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -29,7 +28,7 @@ import click
 
 from chargen import __version__
 from chargen.errors import ChargenError, ConfigError, StoppedError
-from chargen.registry import did_you_mean
+from chargen.registry import did_you_mean, import_object
 from chargen.ui.terminal_text import install, say, visible, visible_streams
 
 if TYPE_CHECKING:
@@ -74,8 +73,7 @@ class CommandTable(click.Group):
         """Import a command; return None if there is no command of this name."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = import_object(COMMANDS[cmd_name][0])
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

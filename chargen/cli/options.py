@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from chargen.cells import CELLS
 from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE, SAMPLING_RULES
 from chargen.schema import Integer
+from chargen.tokenizers import TOKENIZERS
 from chargen.ui.terminal_text import write_raw
 
 if TYPE_CHECKING:
@@ -132,26 +134,14 @@ def _corpus_names() -> Iterable[str]:
     return BUILTIN_CORPORA
 
 
-def _cell_names() -> Sequence[str]:
-    from chargen.cells import CELLS
-
-    return CELLS.names()
-
-
-def _tokenizer_names() -> Sequence[str]:
-    from chargen.tokenizers import TOKENIZERS
-
-    return TOKENIZERS.names()
-
-
 NAME = Name()
 FILE_NAME = Name(files=True)
 RUN_NAME = Name(_run_names)
 MODEL_NAME = Name(_run_names, files=True)
 CORPUS_NAME = Name(_corpus_names, files=True)
 BUILTIN_CORPUS_NAME = Name(_corpus_names)
-CELL_NAME = Name(_cell_names)
-TOKENIZER_NAME = Name(_tokenizer_names)
+CELL_NAME = Name(CELLS.names)
+TOKENIZER_NAME = Name(TOKENIZERS.names)
 
 
 def sampling_rules(rule_option: Callable[..., Callable[[F], F]]) -> Callable[[F], F]:
@@ -312,7 +302,7 @@ def network_options(command: F) -> F:
     """Add the options that set the shape of a network to a command; the recipe chooses what is not given."""
     by_recipe = partial(network_option, show_default="auto")
     declarations = [
-        by_recipe("--cell", type=CELL_NAME, metavar="CELL", help="Recurrent cell: rnn, lstm, gru or mgru."),
+        by_recipe("--cell", type=CELL_NAME, metavar="CELL", help=f"Recurrent cell: {', '.join(CELLS.names())}."),
         by_recipe("--layers", "num_layers", type=int, metavar="N", help="Number of recurrent layers."),
         by_recipe("--hidden", "hidden_size", type=int, metavar="N", help="Hidden size of each layer."),
         by_recipe("--ensemble", "ensemble_size", type=int, metavar="N",

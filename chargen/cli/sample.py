@@ -160,8 +160,8 @@ def sample(**values: Any) -> None:
     as they are); a pipe or a file gets the exact text.
 
     The rules act on each character in this order: --regex, --ban and --max-copy exclude characters; --dry subtracts
-    its penalty; --temp scales the logits; --top-k, --top-p, --typical and --min-p exclude unlikely characters. Then the
-    character is drawn.
+    its penalty; --temp scales the logits; --top-k and the rules listed after it exclude unlikely characters, in the
+    order of the list. Then the character is drawn.
     """
     write_samples(SampleArguments.from_options(values))
 

@@ -17,6 +17,7 @@ from chargen.cli import options
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
 from chargen.errors import ConfigError
+from chargen.tokenizers import TOKENIZERS
 from chargen.ui.terminal_text import visible
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )
 @options.basic_option(
     "--tokenizer", type=options.TOKENIZER_NAME, default="char", show_default=True, metavar="KIND",
-    help="Tokenizer: char, byte, sp:SIZE (train a SentencePiece vocabulary of SIZE pieces) or sp:FILE.model.",
+    help=f"Tokenizer: {', '.join(TOKENIZERS.names())}. Some take an option: sp:SIZE trains a SentencePiece vocabulary "
+    "of SIZE pieces, sp:FILE.model reads one.",
 )  # fmt: skip
 @options.documents(options.basic_option)
 @options.basic_option(

@@ -90,7 +90,8 @@ def run_equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: Sta
     return torch.stack(outputs), state
 
 
-_FUNCTIONS = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction, "mgru": MGRUFunction}
+#: Hand-written gradients, for the cells that have one; other cells are trained by automatic differentiation.
+FUNCTIONS = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction, "mgru": MGRUFunction}
 _SEQUENCE_KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
 _STEP_KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh_cell, "lstm": torch.lstm_cell, "gru": torch.gru_cell}
 NUMBA_CELLS = ("gru", "mgru")  #: cells with compiled passes
@@ -101,7 +102,7 @@ ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  #: the order in which 
 @lru_cache
 def bptt_backend(name: str) -> LayerBackend:
     """Return the back end with the hand-written gradient of a cell."""
-    function = _FUNCTIONS[name]
+    function = FUNCTIONS[name]
 
     def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
         outputs, *state_after = function.apply(  # type: ignore[no-untyped-call]
@@ -185,7 +186,7 @@ def choose_backend(name: str, device: torch.device) -> LayerBackend:
     """Return the fastest back end for a cell on a device."""
     if device.type == "cpu" and name in NUMBA_CELLS and use_numba():
         return numba_backend(name)
-    if device.type == "cpu" and name in _FUNCTIONS:
+    if device.type == "cpu" and name in FUNCTIONS:
         return bptt_backend(name)
     if device.type == "cuda" and name in _SEQUENCE_KERNELS:
         return fused_backend(name)

@@ -1,6 +1,6 @@
 """From logits to a token id, with NumPy: temperature, sampling rules, softmax and the draw.
 
-    logits ─▶ temperature ─▶ top-k ─▶ top-p ─▶ typical ─▶ min-p ─▶ draw ─▶ token id
+    logits ─▶ temperature ─▶ the sampling rules (top-k, top-p, …) ─▶ draw ─▶ token id
 
 All functions are pure and work over the last axis of [V] or [B, V]. A token id that must not be drawn has the logit −∞.
 Each rule sees the distribution that the rule before it has left, renormalised.

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import ConfigError, CorpusError, DownloadError
 from chargen.io import write_atomically
-from chargen.registry import did_you_mean
+from chargen.registry import did_you_mean, import_object
 
 GENERATED_CHARS = 1_000_000  #: length of a generated corpus
 MAX_DOWNLOAD_BYTES, MAX_DOWNLOAD_S = 1 << 26, 600.0  #: limits of a download, far above what these corpora need
@@ -59,8 +59,13 @@ class BuiltinCorpus:
     """A corpus that has a name."""
 
     about: str  #: one line that describes it
-    read: Callable[[str], BuiltinText]  #: reads or generates it; its argument is the option after the colon, or ""
+    function: str  #: "module:attribute" of the function (option) → BuiltinText; it is imported when the corpus is read
     offline: bool = True  #: whether it needs no network
+
+    def read(self, option: str) -> BuiltinText:
+        """Read or generate the text; `option` is what follows the colon of the name, or ""."""
+        function: Callable[[str], BuiltinText] = import_object(self.function)
+        return function(option)
 
 
 def is_builtin(argument: str) -> bool:
@@ -213,19 +218,30 @@ def _refuse_option(name: str, option: str) -> None:
 
 BUILTIN_CORPORA: dict[str, BuiltinCorpus] = {
     "python-docs": BuiltinCorpus(
-        "the help texts of Python, from the running version, each paragraph once", _python_docs
+        "the help texts of Python, from the running version, each paragraph once",
+        "chargen.text.builtin_corpora:_python_docs",
     ),
     "python-source": BuiltinCorpus(
-        "the source code of Python's standard library, from the running version", _python_source
+        "the source code of Python's standard library, from the running version",
+        "chargen.text.builtin_corpora:_python_source",
     ),
     "shakespeare": BuiltinCorpus(
-        "1.1 MB of Shakespeare's plays (tinyshakespeare), downloaded and verified", _shakespeare, False
+        "1.1 MB of Shakespeare's plays (tinyshakespeare), downloaded and verified",
+        "chargen.text.builtin_corpora:_shakespeare",
+        offline=False,
     ),
-    "alphabet": BuiltinCorpus("the letters a to z, repeated: entropy 0", _alphabet),
+    "alphabet": BuiltinCorpus(
+        "the letters a to z, repeated: entropy 0",
+        "chargen.text.builtin_corpora:_alphabet",
+    ),
     "markov": BuiltinCorpus(
-        "a Markov chain over 8 letters of order 1 (markov:2: order 2), with known entropy", _markov
+        "a Markov chain over 8 letters of order 1 (markov:2: order 2), with known entropy",
+        "chargen.text.builtin_corpora:_markov",
     ),
-    "reber": BuiltinCorpus("strings of the embedded Reber grammar, one per line, with known entropy", _reber),
+    "reber": BuiltinCorpus(
+        "strings of the embedded Reber grammar, one per line, with known entropy",
+        "chargen.text.builtin_corpora:_reber",
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import click
 import pytest
 
+from chargen.cells import CELLS
 from chargen.cli import options
 from chargen.cli.classify import ClassifyArguments
 from chargen.cli.compare import CompareArguments
@@ -21,7 +22,8 @@ from chargen.cli.rescore import RescoreArguments
 from chargen.cli.sample import SampleArguments
 from chargen.cli.score import ScoreArguments
 from chargen.cli.train import TrainArguments
-from chargen.config import SampleConfig
+from chargen.config import SAMPLING_RULES, SampleConfig
+from chargen.tokenizers import TOKENIZERS
 from tests.cli.test_options import commands
 from tests.conftest import Result
 
@@ -90,6 +92,14 @@ def test_the_options_of_a_group_are_declared_together() -> None:
         titles = [option.group for option in shown]
         starts = [title for index, title in enumerate(titles) if index == 0 or titles[index - 1] != title]
         assert len(starts) == len(set(starts)), path
+
+
+def test_the_help_names_every_cell_tokenizer_and_sampling_rule(chargen: Callable[..., Result]) -> None:
+    train = " ".join(chargen("train", "--help").out.split())
+    assert f"Recurrent cell: {', '.join(CELLS.names())}." in train
+    assert f"Tokenizer: {', '.join(TOKENIZERS.names())}." in train
+    sample = chargen("sample", "--help").out
+    assert all(f"--{name.replace('_', '-')} " in sample for name in SAMPLING_RULES)
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -11,6 +11,7 @@ import pytest
 
 from chargen.checkpoint import save_checkpoint
 from chargen.cli.main import cli
+from tests.cli.test_options import commands
 from tests.conftest import Result, random_model
 
 Chargen = Callable[..., Result]
@@ -48,6 +49,11 @@ OPTIONS = list(numeric_options())
 def test_numeric_options_are_found() -> None:
     assert len(OPTIONS) > 25
     assert {"length", "top", "resamples", "weight", "adapt_rate"} <= {option.name for _, option in OPTIONS}
+
+
+def test_every_command_with_a_number_is_run() -> None:
+    names = {path[0] for path, command in commands() if any(isinstance(p.type, NUMBERS) for p in command.params)}
+    assert names == {*BASE, "train"}, "add a line to BASE"  # test_options.py runs `train`
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS, ids=lambda value: getattr(value, "name", value))

@@ -6,10 +6,6 @@ import torch
 from chargen.cells import CELLS
 from chargen.networks import layers
 from chargen.networks.kernels import num_slices
-from chargen.networks.kernels.gru import GRUFunction
-from chargen.networks.kernels.lstm import LSTMFunction
-from chargen.networks.kernels.mgru import MGRUFunction
-from chargen.networks.kernels.rnn import RNNFunction
 from chargen.networks.layers import Dense, Lookup
 
 T, B, E, H, V = 5, 3, 4, 6, 7
@@ -50,7 +46,7 @@ def min_slice_width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("lookup", [False, True], ids=["dense", "lookup"])
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [*(("bptt", name) for name in CELLS.names()), *(("fused", name) for name in layers.MODULES)],
+    [*(("bptt", name) for name in layers.FUNCTIONS), *(("fused", name) for name in layers.MODULES)],
 )
 def test_back_ends_equal_the_equations_and_their_gradients(kind: str, name: str, lookup: bool) -> None:
     fast = gradients(name, getattr(layers, f"{kind}_backend")(name), lookup)
@@ -86,10 +82,7 @@ def test_num_slices_is_at_least_the_number_of_threads_if_the_units_allow(monkeyp
 
 
 @pytest.mark.usefixtures("min_slice_width")
-@pytest.mark.parametrize(
-    ("name", "function"),
-    [("rnn", RNNFunction), ("lstm", LSTMFunction), ("gru", GRUFunction), ("mgru", MGRUFunction)],
-)
+@pytest.mark.parametrize(("name", "function"), list(layers.FUNCTIONS.items()))
 def test_hand_written_gradients_equal_numerical_ones(name: str, function: type) -> None:
     generator, cell = torch.Generator().manual_seed(3), CELLS.get(name)
     weights = cell.parameter_shapes(1, 4)

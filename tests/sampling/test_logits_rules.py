@@ -13,7 +13,6 @@ from chargen.errors import ConfigError
 from chargen.sampling.logits_rules import (
     apply_temperature,
     draw,
-    keep_min_p,
     keep_top_k,
     keep_top_p,
     keep_typical,
@@ -29,8 +28,12 @@ SURPRISALS = -np.log(P)
 ENTROPY = float((np.array(P) * SURPRISALS).sum())
 
 rows = st.integers(2, 9).flatmap(lambda v: st.lists(st.lists(st.floats(-20, 20), min_size=v, max_size=v), min_size=1))
+#: A value for every rule of `SampleConfig`, with which it has an effect on LOGITS.
+VALUES = {name: 2 if isinstance(rule.values, Integer) else 0.5 for name, rule in SAMPLING_RULES.items()}
+KEEP_THE_MOST_PROBABLE = {"top_k", "top_p", "min_p", "temperature"}
 rules = st.sampled_from(
     [
+        *({name: value} for name, value in VALUES.items()),
         {"top_k": 1}, {"top_k": 3}, {"top_p": 0.3}, {"top_p": 0.95}, {"typical": 0.4}, {"typical": 0.9},
         {"min_p": 0.1}, {"min_p": 1.0}, {"temperature": 0.5}, {"temperature": 3.0}, {"temperature": 0.0},
         {"top_k": 4, "top_p": 0.9, "typical": 0.9, "min_p": 0.05, "temperature": 1.5},
@@ -84,7 +87,7 @@ def test_rules_of_a_batch_equal_rules_of_single_rows(values: list[list[float]], 
     for row, one in zip(logits, together, strict=True):
         np.testing.assert_array_equal(warped(row, **rule), one)
         assert softmax(one).sum() == pytest.approx(1.0)
-        assert softmax(one)[row.argmax()] > 0 or "typical" in rule
+        assert softmax(one)[row.argmax()] > 0 or not KEEP_THE_MOST_PROBABLE.issuperset(rule)
 
 
 @pytest.mark.parametrize("name", SAMPLING_RULES)
@@ -92,7 +95,7 @@ def test_a_field_of_sample_config_registers_a_rule(name: str) -> None:
     rule, options = SAMPLING_RULES[name], {param.name: param for param in sample.params}
     assert getattr(SampleConfig(), name) == rule.off == options[name].default
     assert SampleConfig.FIELDS[name] is rule.values
-    value = 2 if isinstance(rule.values, Integer) else 0.5
+    value = VALUES[name]
     (active,) = SampleConfig(**{name: value}).active_rules
     assert active == (rule, value)
     expected = rule.function(apply_temperature(LOGITS, 1.0), value)
@@ -101,9 +104,10 @@ def test_a_field_of_sample_config_registers_a_rule(name: str) -> None:
 
 
 def test_rules_act_in_the_order_of_their_fields() -> None:
-    everything = SampleConfig(min_p=0.1, typical=0.9, top_p=0.9, top_k=4)
+    everything = SampleConfig(**dict(reversed(VALUES.items())))  # type: ignore[arg-type]
     assert [rule for rule, _ in everything.active_rules] == list(SAMPLING_RULES.values())
-    assert list(SAMPLING_RULES) == ["top_k", "top_p", "typical", "min_p"]
+    known = [name for name in SAMPLING_RULES if name in ("top_k", "top_p", "typical", "min_p")]
+    assert known == ["top_k", "top_p", "typical", "min_p"]
     assert SampleConfig().active_rules == ()
 
 
@@ -111,7 +115,9 @@ def test_rules_act_in_the_order_of_their_fields() -> None:
 @given(rows, st.integers(1, 9), st.floats(0.01, 1))
 def test_rules_keep_the_logits_of_kept_ids(values: list[list[float]], k: int, p: float) -> None:
     logits = np.array(values)
-    for kept in (keep_top_k(logits, k), keep_top_p(logits, p), keep_min_p(logits, p), keep_typical(logits, p)):
+    values_of_rules = {**VALUES, "top_k": k, "top_p": p, "min_p": p, "typical": p}
+    for name, rule in SAMPLING_RULES.items():
+        kept = rule.function(logits, values_of_rules[name])
         inside = np.isfinite(kept)
         assert inside.any(axis=-1).all()
         np.testing.assert_array_equal(kept[inside], logits[inside])
@@ -122,6 +128,8 @@ def test_rules_keep_the_logits_of_kept_ids(values: list[list[float]], k: int, p:
 
 def test_masked_ids_stay_masked_under_every_rule() -> None:
     logits = LOGITS + mask(0, 4)
+    for name, value in VALUES.items():
+        assert set(np.flatnonzero(softmax(warped(logits, **{name: value})))) <= {1, 2, 3}
     for rule in ({"top_k": 3}, {"top_p": 0.999}, {"typical": 0.999}, {"min_p": 1e-9}, {"temperature": 9.0}):
         assert set(np.flatnonzero(softmax(warped(logits, **rule)))) == {1, 2, 3}
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chargen.cells import CELLS
 from chargen.checkpoint import save_checkpoint
 from chargen.engines import torch_engine
 from chargen.engines.interface import Engine
@@ -35,7 +36,6 @@ ENGINES: list[Engine] = [
     NumpyEngine(MODEL.config, MODEL.weights),
     TorchEngine.from_weights(MODEL.config, MODEL.weights),
 ]
-CELLS = ["rnn", "gru", "mgru", "lstm"]
 
 
 def documents_model() -> LanguageModel:
@@ -83,7 +83,7 @@ def test_batch_sizes_chunks_order_and_engine_never_change_a_score(
         assert score.log_prob_nats == pytest.approx(alone[score.text], abs=1e-4)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS.names())
 @pytest.mark.parametrize("shape", [{}, {"ensemble_size": 2, "num_layers": 2}])
 def test_the_fast_engine_agrees_with_the_network(cell: str, shape: dict[str, int]) -> None:
     model = random_model(cell=cell, **shape)

@@ -21,6 +21,7 @@ from chargen.errors import ChargenError, ConfigError, CorpusError, DownloadError
 from chargen.text import builtin_corpora
 from chargen.text.builtin_corpora import (
     BUILTIN_CORPORA,
+    BuiltinCorpus,
     _describe_error,
     alphabet,
     fetch,
@@ -137,6 +138,16 @@ def test_an_option_that_a_corpus_does_not_take_is_refused_before_anything_is_rea
         read_builtin(argument)
     assert option in caught.value.message
     assert f"Use {name}" in caught.value.hint
+
+
+def test_a_corpus_in_a_file_of_its_own_is_imported_when_it_is_read(tmp_path, monkeypatch):
+    source = "import chargen.text.builtin_corpora as b\n\n\ndef read(option):\n    return b.BuiltinText(option * 3)\n"
+    (tmp_path / "chargen_test_corpus.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(BUILTIN_CORPORA, "mine", BuiltinCorpus("a test", "chargen_test_corpus:read"))
+    assert "chargen_test_corpus" not in sys.modules
+    assert read_builtin("mine:ab").text == "ababab"
+    monkeypatch.delitem(sys.modules, "chargen_test_corpus")
 
 
 # ── from Python ────── ────────────────────────────────────────────────────────

@@ -16,11 +16,13 @@ from chargen.tokenizers.byte import ByteTokenizer
 from chargen.tokenizers.char import MAX_CHARACTERS, UNKNOWN_ID, CharTokenizer
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
+    COMPLETE,
     StreamingDecoder,
     Tokenizer,
     build_tokenizer,
     start_ids,
     tokenizer_from_json,
+    utf8_masks,
 )
 
 VIETNAMESE = "Trăm năm trong cõi người ta,\nChữ tài chữ mệnh khéo là ghét nhau.\n"
@@ -86,6 +88,40 @@ def test_ids_are_int32_below_the_vocabulary_size(tokenizer):
     assert ids.max() < tokenizer.vocab_size
     assert tokenizer.encode("").tolist() == []
     assert tokenizer.decode([]) == tokenizer.decode(np.array([], dtype=np.int32)) == ""
+
+
+# ── every tokenizer of the registry ───────────────────────────────────────────
+
+
+#: A tokenizer that has no default option has an entry here.
+OPTIONS = {"sp": ":300"}
+REGISTERED = [build_tokenizer(name + OPTIONS.get(name, ""), VIETNAMESE * 20) for name in TOKENIZERS.names()]
+
+
+@pytest.mark.parametrize("tokenizer", REGISTERED, ids=TOKENIZERS.names())
+@laws
+@given(text=st.text(sorted(set(VIETNAMESE))))
+def test_a_registered_tokenizer_is_lossless_id_by_id(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert ids.dtype == np.int32
+    assert ((ids > BOUNDARY_ID) & (ids < tokenizer.vocab_size)).all()
+    assert len(ids) == len(text) or not tokenizer.is_char_level
+    assert tokenizer.decode(ids) == "".join(streamed(tokenizer, ids)) == text
+    assert b"".join(tokenizer.token_bytes(int(i)) for i in ids) == text.encode()
+    again = tokenizer_from_json(json.loads(json.dumps(tokenizer.to_json())))
+    assert again.vocab_size == tokenizer.vocab_size
+    assert again.encode(text).tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("tokenizer", REGISTERED, ids=TOKENIZERS.names())
+def test_the_masks_allow_every_id_of_a_text(tokenizer):
+    masks, state = utf8_masks(tokenizer, documents=False), COMPLETE
+    for token_id in tokenizer.encode(VIETNAMESE):
+        assert masks.logit_mask[state, token_id] == 0
+        state = masks.next_state[state][token_id]
+    assert state == COMPLETE
+    assert tokenizer.token_bytes(BOUNDARY_ID) == b""
+    assert np.isneginf(masks.logit_mask[:, BOUNDARY_ID]).all()
 
 
 # ── streams ───────────────────────────────────────────────────────────────────
@@ -239,7 +275,7 @@ def test_an_option_that_a_tokenizer_does_not_take_is_refused(spec):
 def test_an_unknown_tokenizer_is_refused_with_the_list():
     with pytest.raises(ConfigError, match="no tokenizer named 'chars'") as caught:
         build_tokenizer("chars", "abc")
-    assert caught.value.hint == "Did you mean 'char'? Known: char, byte, sp."
+    assert caught.value.hint == f"Did you mean 'char'? Known: {', '.join(TOKENIZERS.names())}."
 
 
 @pytest.mark.parametrize("name", TOKENIZERS.names())
