@@ -80,6 +80,7 @@ class FastestOf:
         self._calls_until_timing = 0 if len(variants) > 1 else ENDLESS
 
     def __call__(self, argument: Any) -> Any:
+        """Call the function by the variant that was fastest in the last timing, or time one of them."""
         if self._calls_until_timing:
             self._calls_until_timing -= 1
             return self._fastest(argument)

@@ -54,9 +54,11 @@ class FusedRNN(FusedStep):
         self._weight, self._bias = 2.0 * params["weight_hh"].t().contiguous(), params["bias_hh"]
 
     def split(self, gates: Tensor) -> tuple[Tensor, ...]:
+        """Return the input gates in the pieces, and with the factors, that `step` reads."""
         return (2.0 * (gates + self._bias),)
 
     def step(self, x: list[Tensor], state: State, spare: Tensor, out: Tensor) -> State:
+        """Compute one step."""
         torch.add(MINUS_ONE, x[0].addmm_(state[0], self._weight).sigmoid_(), alpha=2.0, out=out)
         return (out,)
 
@@ -71,9 +73,11 @@ class FusedGRU(FusedStep):
         self._weight_n, self._bias_n = 2.0 * weight[2 * H :].t().contiguous(), 2.0 * bias[2 * H :]
 
     def split(self, gates: Tensor) -> tuple[Tensor, ...]:
+        """Return the input gates in the pieces, and with the factors, that `step` reads."""
         return gates[..., : 2 * self._H] + self._bias_rz, 2.0 * gates[..., 2 * self._H :]
 
     def step(self, x: list[Tensor], state: State, spare: Tensor, out: Tensor) -> State:
+        """Compute one step."""
         (h,), (rz, n) = state, x
         rz.addmm_(h, self._weight_rz).sigmoid_()
         torch.addmm(self._bias_n, h, self._weight_n, out=spare)
@@ -92,10 +96,12 @@ class FusedMGRU(FusedStep):
         self._weight, self._bias = (weight.t() * self._scale).contiguous(), bias
 
     def split(self, gates: Tensor) -> tuple[Tensor, ...]:
+        """Return the input gates in the pieces, and with the factors, that `step` reads."""
         H = self._H
         return (gates[..., : 2 * H] + self._bias) * self._scale, 2.0 * torch.sigmoid(gates[..., 2 * H :])
 
     def step(self, x: list[Tensor], state: State, spare: Tensor, out: Tensor) -> State:
+        """Compute one step."""
         (h,), (zn, s) = state, x
         zn.addmm_(s.mul_(h), self._weight).sigmoid_()
         torch.add(MINUS_ONE, zn[:, self._H :], alpha=2.0, out=spare)
@@ -114,9 +120,11 @@ class FusedLSTM(FusedStep):
         self._weight, self._bias = (weight.t() * self._scale).contiguous(), bias
 
     def split(self, gates: Tensor) -> tuple[Tensor, ...]:
+        """Return the input gates in the pieces, and with the factors, that `step` reads."""
         return ((gates + self._bias) * self._scale,)
 
     def step(self, x: list[Tensor], state: State, spare: Tensor, out: Tensor) -> State:
+        """Compute one step."""
         h, c = state
         i, f, g, o = torch.split(x[0].addmm_(h, self._weight).sigmoid_(), self._H, dim=1)
         c.mul_(f).addcmul_(i, torch.add(MINUS_ONE, g, alpha=2.0, out=spare))

@@ -32,6 +32,7 @@ class LSTMFunction(torch.autograd.Function):
     def forward(
         ctx: Any, x_gates: Tensor, h: Tensor, c: Tensor, weight_hh: Tensor, bias_hh: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the layer over a window, and keep what the backward pass needs."""
         T, B, H = *x_gates.shape[:2], h.shape[1]
         S = num_slices(H)
         weight_t = transposed_slices(weight_hh, 4 * S)  # [4S,H,H/S]
@@ -58,6 +59,7 @@ class LSTMFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_h_last: Tensor, d_c_last: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of the inputs of `forward`, in the same order."""
         gates, hs, cs, tanh_c, weight_hh = ctx.saved_tensors
         T, B, H = d_outputs.shape
         S = cs.shape[1]

@@ -22,6 +22,7 @@ class MGRUFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_gates: Tensor, h: Tensor, weight_hh: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the layer over a window, and keep what the backward pass needs."""
         T, B, H = *x_gates.shape[:2], h.shape[1]
         S = num_slices(H)
         pieces = (2 * S, 1, 1)
@@ -50,6 +51,7 @@ class MGRUFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_last: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of the inputs of `forward`, in the same order."""
         gates, s, us, ns, hs, weight_hh = ctx.saved_tensors
         T, B, H = d_outputs.shape
         S = ns.shape[1]

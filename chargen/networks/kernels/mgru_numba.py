@@ -104,6 +104,7 @@ class MGRUFunction(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, ids: Tensor, h: Tensor, weight_hh: Tensor, bias_hh: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Run the layer over a window, and keep what the backward pass needs."""
         (T, B), H = ids.shape, h.shape[1]
         S = num_slices(H)
         weight_t = transposed_slices(weight_hh, 2 * S)  # [2S,H,H/S]
@@ -119,6 +120,7 @@ class MGRUFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the inputs of `forward`, in the same order."""
         s, ids, gates, us, hs, weight_hh = ctx.saved_tensors
         T, B, H = d_outputs.shape
         S = gates.shape[1] // 2

@@ -20,6 +20,7 @@ class RNNFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_gates: Tensor, h: Tensor, weight_hh: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the layer over a window, and keep what the backward pass needs."""
         T, B, H = x_gates.shape
         S = num_slices(H)
         weight_t = transposed_slices(weight_hh, S)
@@ -35,6 +36,7 @@ class RNNFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_last: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of the inputs of `forward`, in the same order."""
         hs, weight_hh = ctx.saved_tensors
         T, B, H = d_outputs.shape
         S = num_slices(H)
