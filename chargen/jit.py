@@ -2,7 +2,7 @@
 
 Every module that compiles code imports numba from here. numba is optional: pip install 'chargen[fast]'
 
-numba caches compiled code, and the index of the cache is a pickle: whoever can write it can run code. This module
+numba caches compiled code, and the index of the cache is a pickle: a person who can write it can run code. This module
 therefore moves the cache from the source folder to the user's own cache folder, and adds checksums to its files. numba
 also reads `.numba_config.yaml` from the working directory, at import and before each compilation; this module disables
 that file.

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from chargen.config import DataConfig
-from chargen.errors import ChargenError, CorpusError, StorageError
+from chargen.errors import CorpusError, StorageError
 from chargen.tasks import labelled_data as labelled
 from chargen.text import limits, long_text, records
 from chargen.text.cleaning import to_nfc
@@ -23,21 +23,12 @@ from chargen.text.corpus import read_corpus
 from chargen.text.limits import CorpusSizeError, ReadLimit, open_regular
 from chargen.text.readers import decompress
 from chargen.text.records import RecordFormat, read_lines
+from tests.text.conftest import refused
 
 MIB = 1 << 20
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def refused(*arguments: str, **more: Any) -> ChargenError:
-    with pytest.raises(ChargenError) as caught:
-        read_corpus(arguments, **more)
-    assert caught.value.hint
-    return caught.value
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def zstd(data: bytes, **more: Any) -> bytes:

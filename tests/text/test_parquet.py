@@ -14,19 +14,9 @@ from chargen.text import parquet
 from chargen.text.corpus import read_corpus
 from chargen.text.limits import ReadLimit
 from chargen.text.parquet import read_varint
+from tests.text.conftest import refused
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def refused(*arguments: str, **more: Any) -> ChargenError:
-    with pytest.raises(ChargenError) as caught:
-        read_corpus(arguments, **more)
-    assert caught.value.hint
-    return caught.value
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 @pytest.mark.parametrize("kind", ["list", "struct", "number"])

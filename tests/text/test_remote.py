@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from chargen.errors import ChargenError
 from chargen.text.corpus import read_corpus
 from chargen.text.readers import describe_failure
+from tests.text.conftest import refused
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def refused(*arguments: str, **more: Any) -> ChargenError:
-    with pytest.raises(ChargenError) as caught:
-        read_corpus(arguments, **more)
-    assert caught.value.hint
-    return caught.value
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 @pytest.mark.parametrize(
