@@ -3,8 +3,8 @@
     python -m benchmarks.survival --kills 0 --mutations 0 --schema 10000
 
 A checksum detects damage, but not malice: a person who writes a file can also write its checksum. Here, a random node
-of the JSON is replaced by another type, an extreme value or something nested, or it is removed or doubled; or a tensor is
-renamed, reshaped, or given another type or extreme numbers. Then the file is written with the matching checksum.
+of the JSON is replaced by another type, an extreme value or something nested, or it is removed or doubled; or a tensor
+is renamed, reshaped, or given another type or extreme numbers. Then the file is written with the matching checksum.
 Opening it must end in a `ModelError`, or give the same result as the original file, or, if a setting has another valid
 value, something else that works.
 """
