@@ -6,7 +6,6 @@ nothing, and a program loads only the entries that it uses. A sampling rule is r
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import field
@@ -28,6 +27,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("gruu", ["rnn", "lstm", "gru"])
     "Did you mean 'gru'?"
     """
+    import difflib  # here, because only a failing command needs it
+
     similar = difflib.get_close_matches(name, list(known), n=1)
     return f"Did you mean {similar[0]!r}?" if similar else ""
 

@@ -163,13 +163,14 @@ def sampling_rules(rule_option: Callable[..., Callable[[F], F]]) -> Callable[[F]
     return add_options
 
 
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?", re.ASCII | re.IGNORECASE)
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+# Not compiled here: `re` compiles and caches them at their first use, and help never uses them.
+_SIZE = r"(?ai)(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?"
+_DURATION = r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
 
 
 def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     """Return a size (500MB, 20GB, 1.5GiB, or a number of bytes) in bytes; used as an option's callback."""
-    match = _SIZE.fullmatch(value.strip())
+    match = re.fullmatch(_SIZE, value.strip())
     num_bytes = 0
     if match:
         number, prefix, binary = match.groups()
@@ -184,7 +185,7 @@ def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None
     """Return a duration (90s, 5m, 1h30m, or a number of seconds) in seconds; used as an option's callback."""
     if value is None:
         return None
-    match = _DURATION.fullmatch(value.strip())
+    match = re.fullmatch(_DURATION, value.strip())
     parts = match.groups() if match else ()
     seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
     if not 0 < seconds <= MAX_SECONDS:
@@ -277,7 +278,7 @@ def max_corpus_size(default: str) -> Callable[[F], F]:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)  # each generated method takes start-up time
 class NetworkArguments:
     """The options of `network_options`; None leaves a setting to the recipe. The names are those of `ModelConfig`."""
 

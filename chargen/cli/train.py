@@ -43,7 +43,7 @@ optimization_option = options.option_group("Optimization")
 resuming_option = options.option_group("Resuming and fine-tuning")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TrainArguments(options.NetworkArguments):
     """The arguments of `chargen train`, named as on the command line; durations in seconds, sizes in bytes."""
 
