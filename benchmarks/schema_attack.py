@@ -246,7 +246,8 @@ def attack_states(count: int, rng: np.random.Generator, original: Path, text: st
     """Open `count` changed copies of a training state. From an accepted one, a training step must be possible."""
     from chargen.checkpoint import load_tensors
     from chargen.data.dataset import prepare_dataset
-    from chargen.run_writer import RunLock, RunWriter
+    from chargen.run_lock import RunLock
+    from chargen.run_writer import RunWriter
     from chargen.runs import Run
     from chargen.text.corpus import Corpus
     from chargen.text.long_text import LongText

@@ -11,7 +11,6 @@ that file.
 from __future__ import annotations
 
 import os
-import sys
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -19,24 +18,18 @@ from typing import Any
 
 import numpy as np
 
+from chargen.folders import cache_folder
+
 __all__ = ["NumbaError", "make_cache_folder", "float32", "float64", "int64", "njit", "sigmoid", "tanh"]
 
 
 def make_cache_folder() -> Path | None:
-    """Return the folder for compiled code in the user's cache folder, and create it if necessary.
+    """Return the folder for compiled code, and create it if necessary.
 
     Returns:
         The folder, or None if it cannot be created or written.
     """
-    home = os.path.expanduser("~")
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "")
-    elif sys.platform == "darwin":
-        base = os.path.join(home, "Library", "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        base = base if os.path.isabs(base) else os.path.join(home, ".cache")  # XDG: a relative path is ignored
-    folder = Path(base, "chargen", "numba")
+    folder = cache_folder() / "numba"
     try:
         if not folder.is_absolute():
             return None

@@ -1,34 +1,29 @@
 """Write runs: one process at a time may write a run, while any number of processes read it.
 
-    checkpoints/.locks/NAME.lock      Locked by the process that writes the run.
-    checkpoints/.locks/NAME.owner     Names the process that holds the lock.
     checkpoints/.NAME.new/            A run that replaces another one (`--force`), until it has its first model.
     checkpoints/.NAME.old/            The replaced run, while the two folders are exchanged.
     checkpoints/.locks/NAME.staged    Marks the two hidden folders as chargen's. A folder with such a name that the user
                                       made has no marker, and is never removed.
 
-The lock belongs to the operating system and ends with its process, so a lock file of a killed process locks nothing.
+Only the process that holds the lock on a run writes it (`run_lock.py`).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import stat
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-import filelock
-
-from chargen.errors import ConfigError, RunInUseError, StorageError
+from chargen.errors import RunInUseError, StorageError
+from chargen.folders import checkpoints_folder
 from chargen.io import make_storage_error, remove_stale_partial_files, write_atomically
+from chargen.run_lock import RunLock, locked
 from chargen.runs import (
-    CHECKPOINTS,
     CLASSIFIER_FILE,
     LOCKS_FOLDER,
     MODEL_FILE,
@@ -39,78 +34,11 @@ from chargen.runs import (
     get_hidden_folders,
     get_staging_marker,
 )
-from chargen.schema import Integer, Record, Spec, String, parse_json
-from chargen.text.limits import open_regular
 
-OWNER_WAIT_S = 0.5  #: how long to wait until the process that holds a lock has written its id
 MAX_NAME_SUFFIX = 10_000  #: limit of the number in NAME-2, NAME-3, …
-OWNER_SPEC: Spec = Record({"process_id": Integer(1, 2**32), "since": String(19)})
-MAX_OWNER_BYTES = 1_000
 _RUN_FILE_PATTERN = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run, as a regular expression
 _FILE_PATTERN = rf"{_RUN_FILE_PATTERN}|{re.escape(CLASSIFIER_FILE)}"  #: these names, and that of a classifier
 _PARTIAL_SUFFIX_PATTERN = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: end of the name of a partial file, as a regular expression
-
-
-class RunLock:
-    """The lock on a run: only the process that holds it may write the run.
-
-    Args:
-        folder: The folder of the run; it need not exist.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        real = Path(os.path.realpath(folder))
-        self._name = folder.name
-        self._owner = real.parent / LOCKS_FOLDER / f"{real.name}.owner"
-        self._lock = filelock.FileLock(real.parent / LOCKS_FOLDER / f"{real.name}.lock", timeout=0, thread_local=False)
-
-    def acquire(self) -> None:
-        """Take the lock.
-
-        Raises:
-            RunInUseError: If another process holds the lock, or another `RunLock` of this process.
-            StorageError: If the lock file cannot be created.
-        """
-        try:
-            self._owner.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise RunInUseError(
-                f"the run {self._name!r} is being written by {self._describe_owner()}",
-                "Wait until it ends, stop it, or give another --name. Its model can be read at any time.",
-            ) from None
-        except OSError as error:
-            raise make_storage_error(self._owner.with_suffix(".lock"), error) from error
-        self._write_owner()
-
-    def release(self) -> None:
-        """Release the lock.
-
-        The lock file is not removed: otherwise, two processes could each lock a different file with this name.
-        """
-        with suppress(OSError):  # for example a folder with this name, which is not chargen's
-            self._owner.unlink()
-        self._lock.release()
-
-    def _write_owner(self) -> None:
-        """Write which process holds the lock. If this fails, the lock is still valid."""
-        owner = {"process_id": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        with suppress(OSError):
-            self._owner.unlink(missing_ok=True)  # so that a link is not followed and a FIFO does not block
-            write_atomically(self._owner, [json.dumps(owner).encode()])
-
-    def _describe_owner(self) -> str:
-        """Return which process holds the lock and since when, or "another process" if this is unknown."""
-        deadline = time.monotonic() + OWNER_WAIT_S
-        while not os.path.lexists(self._owner) and time.monotonic() < deadline:
-            time.sleep(0.01)  # a process that has just taken the lock is about to write its id
-        try:
-            with open_regular(str(self._owner)) as file:
-                owner = parse_json(file.read(MAX_OWNER_BYTES))
-            OWNER_SPEC.check(owner, "the owner")
-        except (OSError, ConfigError):
-            return "another process"  # it could not write its id, or has just ended
-        return f"process {owner['process_id']} (since {owner['since']})"
 
 
 class RunWriter:
@@ -179,41 +107,30 @@ class RunWriter:
             self._lock.release()
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[RunLock]:
-    """Take the lock on a run. It stays held after the `with` block, except if the block raises an exception."""
-    lock = RunLock(folder)
-    lock.acquire()
-    try:
-        yield lock
-    except BaseException:
-        lock.release()
-        raise
-
-
-def remove_leftovers(root: Path = CHECKPOINTS) -> None:
+def remove_leftovers(root: Path | None = None) -> None:
     """Remove what killed processes left in a folder of runs: hidden folders of unlocked runs, and partial files.
 
     Errors are ignored: the files belong to other runs, so they must not prevent this process from writing its run.
     """
+    root = root or checkpoints_folder()
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         with suppress(OSError):  # for example a RunInUseError: a process is writing the run
             match = re.fullmatch(r"\.(.+)\.(?:new|old)", folder.name, re.DOTALL)
             if match and get_staging_marker(root / match[1]).exists():
-                with _locked(root / match[1]) as lock:
+                with locked(root / match[1]) as lock:
                     _finish_interrupted_exchange(root / match[1])
                     lock.release()
             elif folder.is_dir() and folder.name != LOCKS_FOLDER:
                 remove_stale_partial_files(folder, _FILE_PATTERN)
 
 
-def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> RunWriter:
+def create_run(name: str, *, force: bool = False, root: Path | None = None) -> RunWriter:
     """Create a run named `name`, or `name-2`, `name-3`, … if the name is taken, and return its writer.
 
     Args:
         name: The name of the run.
         force: Whether to replace an existing run with this name instead.
-        root: Folder of all runs.
+        root: Folder of all runs; None for `checkpoints_folder()`.
 
     Raises:
         ConfigError: If the name cannot name a run.
@@ -221,6 +138,7 @@ def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> R
         StorageError: If the folder cannot be created, or contains files that no run wrote.
     """
     check_name(name)
+    root = root or checkpoints_folder()
     try:
         root.mkdir(parents=True, exist_ok=True)
         remove_leftovers(root)
@@ -235,21 +153,22 @@ def create_run(name: str, *, force: bool = False, root: Path = CHECKPOINTS) -> R
     raise _too_many_runs(name, root)
 
 
-def stage_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
+def stage_run(name: str, root: Path | None = None) -> RunWriter:
     """Create a hidden folder and return its writer, whose `commit` renames it to `name` (or `name-2`, …).
 
     Args:
         name: The name of the final folder.
-        root: Folder of all runs.
+        root: Folder of all runs; None for `checkpoints_folder()`.
 
     Raises:
         ConfigError: If the name cannot name a run.
         StorageError: If the folder cannot be created.
     """
     check_name(name)
+    root = root or checkpoints_folder()
     remove_leftovers(root)
     for folder in _candidate_folders(name, root):
-        with suppress(RunInUseError), _locked(folder) as lock:
+        with suppress(RunInUseError), locked(folder) as lock:
             _finish_interrupted_exchange(folder)
             if not os.path.lexists(folder):
                 return _stage_folder(lock, folder, folder)
@@ -257,20 +176,21 @@ def stage_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
     raise _too_many_runs(name, root)
 
 
-def resume_run(name: str, root: Path = CHECKPOINTS) -> RunWriter:
+def resume_run(name: str, root: Path | None = None) -> RunWriter:
     """Open an existing run for writing, and return its writer.
 
     Args:
         name: The name of the run.
-        root: Folder of all runs.
+        root: Folder of all runs; None for `checkpoints_folder()`.
 
     Raises:
         ModelError: If there is no such run. The hint suggests the most similar name.
         RunInUseError: If another process is writing the run.
         StorageError: If one of its files is a link, a folder or a FIFO.
     """
+    root = root or checkpoints_folder()
     find_run(name, root)
-    with _locked(root / name) as lock:
+    with locked(root / name) as lock:
         _finish_interrupted_exchange(root / name)
         remove_leftovers(root)
         run = find_run(name, root)
@@ -293,7 +213,7 @@ def _create_folder(folder: Path) -> RunWriter | None:
     if os.path.lexists(folder):
         return None
     try:
-        with _locked(folder) as lock:
+        with locked(folder) as lock:
             _finish_interrupted_exchange(folder)
             folder.mkdir()  # fails if another process has just made it
             return RunWriter(lock, Run(folder, folder.name))
@@ -303,7 +223,7 @@ def _create_folder(folder: Path) -> RunWriter | None:
 
 def _replace_run(folder: Path) -> RunWriter:
     """Create the hidden folder of a run that will replace the run in `folder`; without such a run, create `folder`."""
-    with _locked(folder) as lock:
+    with locked(folder) as lock:
         _finish_interrupted_exchange(folder)
         if not os.path.lexists(folder):
             folder.mkdir()

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chargen.errors import ConfigError, ModelError
+from chargen.folders import checkpoints_folder
 from chargen.registry import did_you_mean
 
-# Folder of the runs; the environment variable is read once, when this module is imported.
-CHECKPOINTS = Path(os.environ.get("CHARGEN_CHECKPOINTS") or "checkpoints")
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.safetensors"
 METRICS_FILE = "metrics.jsonl"
@@ -69,28 +68,30 @@ def check_name(name: str) -> None:
         raise ConfigError(f"{name!r} cannot name a run: names that start with a dot are hidden", "Leave out the dot.")
 
 
-def find_run(name: str, root: Path = CHECKPOINTS) -> Run:
+def find_run(name: str, root: Path | None = None) -> Run:
     """Return the run with this name.
 
     Raises:
         ModelError: If there is no such run. The hint suggests the most similar name.
     """
+    root = root or checkpoints_folder()
     folder = _find_folder(root / name) if name else None
     if folder is None:
         raise ModelError(f"no run named {name!r} under {root}/", _similar_name_hint(name, root))
     return Run(folder, (root / name).name)
 
 
-def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
+def find_model(spec: str | None, root: Path | None = None) -> Path:
     """Return the path of a model file.
 
     Args:
         spec: Path of a model file, folder of a run, or name of a run; None for the newest run that has a model.
-        root: Folder of all runs.
+        root: Folder of all runs; None for `checkpoints_folder()`.
 
     Raises:
         ModelError: If there is no such model.
     """
+    root = root or checkpoints_folder()
     if spec is None:
         models = _regular_model_files(root)
         if not models:
@@ -118,20 +119,21 @@ def find_model(spec: str | None, root: Path = CHECKPOINTS) -> Path:
     raise ModelError(f"no model named {spec!r} under {root}/", _similar_name_hint(spec, root))
 
 
-def list_run_names(root: Path = CHECKPOINTS) -> list[str]:
+def list_run_names(root: Path | None = None) -> list[str]:
     """Return the names of the runs that have a model, the oldest model first."""
-    return [path.parent.name for path in _regular_model_files(root)]
+    return [path.parent.name for path in _regular_model_files(root or checkpoints_folder())]
 
 
 def _regular_model_files(root: Path) -> list[Path]:
     return [path for path in list_model_files(root) if os.path.isfile(path)]
 
 
-def list_model_files(root: Path = CHECKPOINTS) -> list[Path]:
+def list_model_files(root: Path | None = None) -> list[Path]:
     """Return everything in a run's folder that has the name of a model file, the oldest first.
 
     The entries need not be regular files: they may be folders, broken links or FIFOs.
     """
+    root = root or checkpoints_folder()
     timed_paths = []
     for folder in sorted(root.iterdir()) if os.path.isdir(root) else []:
         path = folder / MODEL_FILE

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,30 @@ import pytest
 from chargen.cells.weights import parameter_shapes
 from chargen.checkpoint import Checkpoint
 from chargen.config import DataConfig, ModelConfig
+from chargen.folders import cache_folder
 from chargen.text.corpus import Corpus
 from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import Tokenizer, build_tokenizer
 from chargen.training.events import Finished, Report
 from chargen.training.run import Plan, train
 
+# Compiled code is kept between the tests; encoded texts are not (see `own_cache`).
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))
+
 VERSE = (
     "Trăm năm trong cõi người ta,\n"
     "Chữ tài chữ mệnh khéo là ghét nhau.\n"
     "The quick brown fox jumps over the lazy dog; 0123456789.\n"
 )
+
+
+@pytest.fixture(autouse=True)
+def own_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let each test and its child processes use a cache folder of their own, which is created when it is needed."""
+    with pytest.MonkeyPatch.context() as patch:
+        name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
+        patch.setenv("CHARGEN_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{name}"))
+        yield
 
 
 @pytest.fixture

@@ -127,6 +127,7 @@ def test_compiled_code_is_cached_in_the_user_cache_and_not_in_the_working_direct
         "import numba.core.config as c; print(c.CACHE_DIR); c.reload_config(); print(c.CACHE_DIR)"  # fmt: skip
     named = str(tmp_path / "mine") if named == "absolute" else named
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "HOME": str(tmp_path), "LOCALAPPDATA": str(cache)}
+    environment.pop("CHARGEN_CACHE", None)
     environment |= {"NUMBA_CACHE_DIR": named, "PYTHONPATH": str(PACKAGE.parent)}
     done = subprocess.run([sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, text=True)
     found = set(done.stdout.split())
@@ -141,6 +142,7 @@ def test_a_relative_or_unwritable_cache_folder_is_not_used(tmp_path: Path, monke
     jit = pytest.importorskip("chargen.jit", reason="numba is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CHARGEN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "planted")
     assert jit.make_cache_folder() == tmp_path / "home" / ".cache" / "chargen" / "numba"
     (tmp_path / "file").write_text("")

@@ -9,7 +9,8 @@ import pytest
 
 from chargen.errors import RunInUseError, StorageError
 from chargen.io import _partial_name, write_atomically
-from chargen.run_writer import RunLock, create_run, resume_run, stage_run
+from chargen.run_lock import RunLock
+from chargen.run_writer import create_run, resume_run, stage_run
 
 LOCKS = Path("checkpoints/.locks")
 PRECIOUS = b"precious"

@@ -14,7 +14,8 @@ import pytest
 
 from chargen.errors import StorageError
 from chargen.io import _HOST
-from chargen.run_writer import RunLock, create_run, stage_run
+from chargen.run_lock import RunLock
+from chargen.run_writer import create_run, stage_run
 from chargen.tasks.classifier import load_classifier
 from chargen.ui.terminal_text import LastingStream
 from tests.conftest import wait_for_file

@@ -15,13 +15,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the base up. A file may import from its own folder and from earlier layers; folders of one layer do not import
 # each other.
 LAYERS: list[list[str]] = [
-    ["errors", "child", "io", "jit", "schema", "registry", "config"],
+    ["errors", "child", "folders", "io", "jit", "schema", "registry", "config"],
     ["text"],
     ["tokenizers", "cells"],
     ["data"],
     ["networks"],
     ["graph"],
     ["checkpoint", "runs"],
+    ["run_lock"],
     ["run_writer"],
     ["engines"],
     ["training", "sampling", "probe"],
@@ -40,6 +41,7 @@ WITHIN_LAYER = {
     ("registry", "errors"),
     ("registry", "schema"),
     ("io", "errors"),
+    ("jit", "folders"),
 }
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 MAX_FILES, MAX_FOLDER_FILES, MAX_FILE_LINES, MAX_FUNCTION_LINES = 150, 16, 400, 60

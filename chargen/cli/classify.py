@@ -81,6 +81,7 @@ class ClassifyArguments(options.NetworkArguments):
 )  # fmt: skip
 @options.network_options
 @options.device
+@options.checkpoints
 @options.as_json
 def classify(**values: Any) -> None:
     """Classify texts with probabilities, by one model per label; or train such a classifier.

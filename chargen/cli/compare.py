@@ -80,6 +80,7 @@ class LearnedText:
 @options.encoding
 @options.max_corpus_size("1GB")
 @options.device
+@options.checkpoints
 @options.as_json
 def compare(**values: Any) -> None:
     """Compare models on one text: bits per byte, and whether the differences are statistically significant.

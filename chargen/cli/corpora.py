@@ -142,11 +142,11 @@ def check_corpus(args: CheckArguments) -> None:
 @options.as_json
 def clean(as_json: bool = False) -> None:
     """Delete the cache of encoded texts, which runs share; they are encoded again when needed."""
-    from chargen.data.token_store import CACHE, clean_cache
+    from chargen.data.token_store import clean_cache, encoded_texts_folder
     from chargen.ui.console import print_json
 
     num_files, size_bytes = clean_cache()
     if as_json:
-        print_json({"folder": str(CACHE), "files": num_files, "bytes": size_bytes})
+        print_json({"folder": str(encoded_texts_folder()), "files": num_files, "bytes": size_bytes})
     else:
-        click.echo(f"{CACHE}: {num_files:,} files deleted, {size_bytes:,} bytes")
+        click.echo(f"{encoded_texts_folder()}: {num_files:,} files deleted, {size_bytes:,} bytes")

@@ -65,6 +65,7 @@ class EvalArguments:
 )
 @options.device
 @options.threads
+@options.checkpoints
 @options.as_json
 def evaluate(**values: Any) -> None:
     """Evaluate a model on a whole text: bits per character, with the state carried from the start to the end.

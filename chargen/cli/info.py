@@ -19,6 +19,7 @@ from chargen.ui.terminal_text import say
     epilog="\b\nExamples:\n  chargen info\n  chargen info shakespeare\n  chargen info model.safetensors --json",
 )
 @click.argument("model", required=False, type=options.MODEL_NAME)
+@options.checkpoints
 @options.as_json
 def info(model: str | None, as_json: bool) -> None:
     """List the models under checkpoints/, newest last; or describe MODEL."""
@@ -36,7 +37,8 @@ def describe_models(model: str | None = None, as_json: bool = False) -> None:
         ModelError: If the model does not exist or cannot be read. Models of a table that cannot be read get a note.
     """
     from chargen.errors import ChargenError
-    from chargen.runs import CHECKPOINTS, find_model, list_model_files
+    from chargen.folders import checkpoints_folder
+    from chargen.runs import find_model, list_model_files
     from chargen.ui.console import print_json
 
     if model is not None:
@@ -55,7 +57,7 @@ def describe_models(model: str | None = None, as_json: bool = False) -> None:
     if as_json:
         print_json(all_facts)
     elif not all_facts:
-        say(f"no model under {CHECKPOINTS}/ yet. Train one: chargen train corpus.txt")
+        say(f"no model under {checkpoints_folder()}/ yet. Train one: chargen train corpus.txt")
     else:
         _print_table(all_facts)
 

@@ -52,7 +52,9 @@ COMMANDS = {
 
 EPILOG = """\b
 Environment variables:
-  CHARGEN_CHECKPOINTS   folder of the runs (default: checkpoints)
+  CHARGEN_CHECKPOINTS   default of --checkpoints, the folder of the runs
+  CHARGEN_MODEL         default of --model
+  CHARGEN_CACHE         folder for encoded texts and compiled code
   CHARGEN_DEVICE        default of --device
   CHARGEN_THREADS       default of --threads
 

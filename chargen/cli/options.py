@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,6 +26,7 @@ from click.core import ParameterSource
 
 from chargen.cells import CELLS
 from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE, SAMPLING_RULES
+from chargen.folders import use_checkpoints
 from chargen.schema import Integer
 from chargen.tokenizers import TOKENIZERS
 from chargen.ui.terminal_text import write_raw
@@ -206,6 +208,11 @@ def _write_raw(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         write_raw()
 
 
+def _use_checkpoints(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.with_resource(use_checkpoints(Path(value)))
+
+
 # ── shared options ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 model = basic_option(
@@ -213,6 +220,8 @@ model = basic_option(
     "--model",
     type=MODEL_NAME,
     metavar="MODEL",
+    envvar="CHARGEN_MODEL",
+    show_envvar=True,
     help="Model file, run folder or run name. Defaults to the newest run.",
 )
 temperature = basic_option(
@@ -244,6 +253,10 @@ device = machine_option(
 threads = machine_option(
     "--threads", type=click.IntRange(1, MAX_THREADS), metavar="N", show_default="one per core",
     envvar="CHARGEN_THREADS", show_envvar=True, help="Maximum number of CPU threads.",
+)  # fmt: skip
+checkpoints = machine_option(
+    "--checkpoints", type=FILE_NAME, metavar="DIR", callback=_use_checkpoints, expose_value=False,
+    show_default="checkpoints", envvar="CHARGEN_CHECKPOINTS", show_envvar=True, help="Folder that contains the runs.",
 )  # fmt: skip
 raw = output_option(
     "--raw", is_flag=True, expose_value=False, callback=_write_raw,

@@ -52,6 +52,7 @@ class PlayArguments:
     help="Maximum number of characters of the continuation; the end of the screen limits it, too.",
 )
 @options.threads
+@options.checkpoints
 def play(**values: Any) -> None:
     """Write with a model: type a text, and the model continues it while you type.
 

@@ -96,6 +96,7 @@ class RescoreArguments:
 @score_option("--context", metavar="TEXT", help="Text before every hypothesis. It is read, but not scored.")
 @options.score_end(score_option)
 @options.device
+@options.checkpoints
 @options.output_option("--as-costs", is_flag=True, help="Print Kaldi's `id cost`, where the cost is minus the total.")
 @options.raw
 @options.as_json

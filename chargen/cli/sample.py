@@ -150,6 +150,7 @@ class SampleArguments:
 )  # fmt: skip
 @options.device
 @options.threads
+@options.checkpoints
 @options.output_option("--report", is_flag=True, help="Report how much of each sample occurs in the training text.")
 @options.raw
 @options.as_json

@@ -111,6 +111,7 @@ class ScoreArguments:
 )  # fmt: skip
 @options.device
 @options.threads
+@options.checkpoints
 @options.output_option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
 @options.raw
 @options.as_json

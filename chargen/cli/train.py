@@ -172,6 +172,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )  # fmt: skip
 @options.device
 @options.threads
+@options.checkpoints
 @options.output_option("--label", is_flag=True, hidden=True, expose_value=False, callback=_refuse_label)
 @options.as_json
 def train(**values: Any) -> int:

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
+from chargen.folders import cache_folder
 from chargen.io import open_atomically, remove_stale_partial_files
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
@@ -39,10 +40,14 @@ from chargen.text.long_text import TASK_BYTES, UTF8_ERRORS, Span
 from chargen.text.workers import Arrays, map_blocks
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
-CACHE = Path("corpora/.cache")
 SUFFIX = ".ids"  #: file name suffix of encoded texts
 INDEX_SUFFIX = ".copies"  #: file name suffix of the n-gram hashes of encoded texts
 MAX_LINE_BYTES = 1 << 22  #: a longer line is split at an arbitrary byte
+
+
+def encoded_texts_folder() -> Path:
+    """Return the folder of the cached files."""
+    return cache_folder() / "corpora"
 
 
 def load_or_encode_ids(
@@ -59,7 +64,7 @@ def load_or_encode_ids(
         StorageError: If the ids cannot be written.
     """
     key = store_key(tokenizer, text.text.statistics.sha256, text.begin, text.end)
-    path = CACHE / f"{key[:32]}{SUFFIX}"
+    path = encoded_texts_folder() / f"{key[:32]}{SUFFIX}"
     if store := load_cached_store(path, key, tokenizer.vocab_size, note):
         return store.ids
     remove_old_store(path)
@@ -125,12 +130,16 @@ def _split_blocks(parts: Iterable[bytes], end: bytes) -> Iterator[bytes]:
         yield b"".join(pending)
 
 
-def clean_cache(folder: Path = CACHE) -> tuple[int, int]:
+def clean_cache(folder: Path | None = None) -> tuple[int, int]:
     """Delete all cache files that no process is writing.
+
+    Args:
+        folder: Folder of the files; None for `encoded_texts_folder()`.
 
     Returns:
         The number of deleted files and their total size in bytes.
     """
+    folder = folder or encoded_texts_folder()
     count, size = remove_stale_partial_files(folder)
     for path in folder.glob("*") if folder.is_dir() else ():
         status = path.lstat()

@@ -234,7 +234,7 @@ def load_copy_index(
     text = find_training_text(checkpoint, corpus) if corpus else None
     # The hash is of the clean text, so it covers the effect of all data settings.
     key = hashlib.sha256(f"copies 1 {learned.sha256} {learned.num_chars} {max_copy}".encode()).hexdigest()
-    path = token_store.CACHE / f"{key[:32]}{token_store.INDEX_SUFFIX}"
+    path = token_store.encoded_texts_folder() / f"{key[:32]}{token_store.INDEX_SUFFIX}"
     hashes = open_index(path, key, note)
     if hashes is None:
         text = text or find_training_text(checkpoint, (), model_path)

@@ -138,7 +138,7 @@ def _decode_cached_ids(checkpoint: Checkpoint, learned: TrainingText) -> Span | 
     """Decode the token ids that training left in the cache; None if they are missing or incomplete."""
     tokenizer = checkpoint.tokenizer
     key = token_store.store_key(tokenizer, learned.sha256, 0, learned.num_chars)
-    path = token_store.CACHE / f"{key[:32]}{token_store.SUFFIX}"
+    path = token_store.encoded_texts_folder() / f"{key[:32]}{token_store.SUFFIX}"
     store = token_store.load_cached_store(path, key, tokenizer.vocab_size)
     if store is None:
         return None

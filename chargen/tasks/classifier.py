@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from chargen.checkpoint import load_checkpoint
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, ModelError, StoppedError
+from chargen.folders import checkpoints_folder
 from chargen.io import to_json_line, write_atomically
 from chargen.lm import LanguageModel, load
 from chargen.run_writer import stage_run
-from chargen.runs import CHECKPOINTS, CLASSIFIER_FILE, LOCKS_FOLDER, MODEL_FILE
+from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER, MODEL_FILE
 from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_value, parse_json
 from chargen.tasks.calibration import (
     Quality,
@@ -118,12 +119,12 @@ class Classifier:
         return [text for text, _ in pairs], np.array([number for _, number in pairs], dtype=np.int64)
 
 
-def load_classifier(models: Sequence[str], root: Path = CHECKPOINTS) -> Classifier:
+def load_classifier(models: Sequence[str], root: Path | None = None) -> Classifier:
     """Open a trained classifier, or combine several models into one.
 
     Args:
         models: The name or folder of a trained classifier, or several models, whose names become the labels.
-        root: Folder of the runs.
+        root: Folder of the runs; None for `checkpoints_folder()`.
 
     Raises:
         ModelError: If there is no such classifier or model, or a file is damaged.
@@ -134,6 +135,7 @@ def load_classifier(models: Sequence[str], root: Path = CHECKPOINTS) -> Classifi
             raise ConfigError("a model is named twice", "Give each one once.")
         priors = log_priors([0] * len(models))
         return Classifier(tuple(models), tuple(load(model) for model in models), priors)
+    root = root or checkpoints_folder()
     candidates = (Path(models[0]), root / models[0]) if models else ()
     folder = next((path for path in candidates if os.path.isfile(path / CLASSIFIER_FILE)), None)
     if folder is None:

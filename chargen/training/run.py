@@ -31,7 +31,7 @@ from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
 from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import ConfigError, ModelError
 from chargen.run_writer import create_run, resume_run
-from chargen.runs import CHECKPOINTS, find_model
+from chargen.runs import find_model
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget
@@ -71,7 +71,7 @@ class Plan:
     new_chars: str = "grow"  #: how to treat characters which that model lacks: "grow", "error" or "unknown"
     save_every_s: float = 60.0  #: maximum time between two saves of the training state
     force: bool = False  #: replace an existing run of this name as soon as the new one has a model
-    root: Path = CHECKPOINTS  #: the folder of all runs
+    root: Path | None = None  #: the folder of all runs; None for `checkpoints_folder()`
     stop_after: int | None = None  #: the step after which the run is interrupted
     started: float = field(default_factory=time.perf_counter)  #: start of the budget, by `time.perf_counter`
 

@@ -98,3 +98,31 @@ def test_a_number_of_threads_that_is_not_possible_is_refused(
     result = chargen(command, "--threads", value)
     assert result.status == 2
     assert "--threads" in result.err
+
+
+def test_the_option_for_the_folder_of_the_runs_overrides_the_variable(
+    chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
+    monkeypatch.setenv("CHARGEN_CHECKPOINTS", "others")
+    options = ("--name", "new", "--steps", "2", "--hidden", "8", "--batch", "2")
+    assert chargen("train", "verse.txt", *options, "--checkpoints", "models").status == 0
+    assert Path("models/new/model.safetensors").is_file()
+    assert not Path("others").exists()
+    assert not Path("corpora").exists()  # encoded texts are in the user's cache folder
+    for arguments in (["info", "new"], ["sample", "--length", "5"], ["score", "a"], ["eval", "verse.txt"]):
+        assert chargen(*arguments).status == 1
+        assert chargen(*arguments, "--checkpoints", "models").status == 0
+
+
+def test_the_model_variable_names_the_default_model(
+    chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, name in enumerate(("older", "newer")):
+        save_checkpoint(Path(f"checkpoints/{name}/model.safetensors"), random_model(seed=seed))
+        os.utime(f"checkpoints/{name}/model.safetensors", (seed, seed))
+    newer = chargen("score", "người", "--json").out
+    monkeypatch.setenv("CHARGEN_MODEL", "older")
+    older = chargen("score", "người", "--json").out
+    assert older != newer
+    assert chargen("score", "người", "--json", "-m", "newer").out == newer

@@ -113,7 +113,15 @@ def test_help_fits_the_terminal(chargen: Callable[..., Result], columns: int, mo
 
 def test_the_help_of_the_group_names_variables_and_completion(chargen: Callable[..., Result]) -> None:
     out = chargen("--help").out
-    for words in ("CHARGEN_CHECKPOINTS", "CHARGEN_DEVICE", "CHARGEN_THREADS", "_CHARGEN_COMPLETE=bash_source", "zsh"):
+    for words in (
+        "CHARGEN_CHECKPOINTS",
+        "CHARGEN_MODEL",
+        "CHARGEN_CACHE",
+        "CHARGEN_DEVICE",
+        "CHARGEN_THREADS",
+        "_CHARGEN_COMPLETE=bash_source",
+        "zsh",
+    ):
         assert words in out
     assert "[env var: CHARGEN_DEVICE;" in " ".join(chargen("train", "--help").out.split())
 
@@ -136,7 +144,7 @@ def test_the_dataclass_of_a_command_has_its_options_and_their_defaults(
     monkeypatch.delenv("CHARGEN_DEVICE", raising=False)
     arguments, words = ARGUMENTS[name]
     with COMMANDS[(name,)].make_context(name, list(words), parent=click.Context(cli)) as context:
-        assert type(arguments)(**context.params) == arguments
+        assert vars(type(arguments)(**context.params)) == vars(arguments)
 
 
 def test_the_dataclasses_of_check_and_sample_have_their_options_and_defaults() -> None:

@@ -18,10 +18,10 @@ import chargen
 from chargen.config import DataConfig
 from chargen.data.token_store import (
     BLOCK_BYTES,
-    CACHE,
     MAGIC,
     OLD_MAGIC,
     OldStoreError,
+    encoded_texts_folder,
     load_cached_store,
     load_or_encode_ids,
     open_store,
@@ -147,7 +147,7 @@ def test_damaged_ids_are_made_again_with_a_note(kind: str) -> None:
     right = np.array(load_or_encode_ids(tokenizer, corpus.content.span(), notes.append))
     assert np.array_equal(load_or_encode_ids(tokenizer, corpus.content.span(), notes.append), right)
     assert notes == []
-    (path,) = CACHE.glob("*.ids")
+    (path,) = encoded_texts_folder().glob("*.ids")
     replace_file(kind, path)
     assert np.array_equal(load_or_encode_ids(tokenizer, corpus.content.span(), notes.append), right)
     assert len(notes) == 1 and "is created again" in notes[0]
@@ -162,7 +162,7 @@ def test_a_damaged_copy_index_is_made_again_with_a_note(kind: str) -> None:
     model = model_of()
     notes: list[str] = []
     right = np.array(load_copy_index(model, 8, note=notes.append)._hashes)
-    (path,) = CACHE.glob("*.copies")
+    (path,) = encoded_texts_folder().glob("*.copies")
     replace_file(kind, path)
     assert np.array_equal(load_copy_index(model, 8, note=notes.append)._hashes, right)
     assert len(notes) == 1 and "is created again" in notes[0]
@@ -181,7 +181,7 @@ def model_of() -> Any:
 def test_a_copy_index_of_zeros_is_made_again() -> None:
     model = model_of()
     load_copy_index(model, 8)
-    (path,) = CACHE.glob("*.copies")
+    (path,) = encoded_texts_folder().glob("*.copies")
     data = path.read_bytes()
     hashes = open_store(path).ids
     start = data.index(hashes.tobytes())
@@ -200,18 +200,18 @@ def test_a_cache_file_of_an_earlier_version_is_made_again_without_a_note() -> No
 def test_clean_cache_deletes_broken_links_but_no_folders() -> None:
     from chargen.data.token_store import clean_cache
 
-    (CACHE / "a.ids").mkdir(parents=True)
-    (CACHE / "b.ids").symlink_to("nowhere")
-    (CACHE / "mine.txt").write_text("mine")
-    store(CACHE / "c.ids", [1])
+    (encoded_texts_folder() / "a.ids").mkdir(parents=True)
+    (encoded_texts_folder() / "b.ids").symlink_to("nowhere")
+    (encoded_texts_folder() / "mine.txt").write_text("mine")
+    store(encoded_texts_folder() / "c.ids", [1])
     assert clean_cache()[0] == 2
-    assert sorted(path.name for path in CACHE.iterdir()) == ["a.ids", "mine.txt"]
+    assert sorted(path.name for path in encoded_texts_folder().iterdir()) == ["a.ids", "mine.txt"]
 
 
 def test_a_run_notes_that_its_cache_was_damaged() -> None:
     plan = Plan(read_corpus(["verse.txt"]), "mine", {"steps": 2}, model={"cell": "rnn", "hidden_size": 8})
     run_plan(plan)
-    (path,) = CACHE.glob("*.ids")
+    (path,) = encoded_texts_folder().glob("*.ids")
     replace_file("flipped", path)
     started = run_plan(plan)[0][0].to_json()
     assert any("was damaged and is created again" in note for note in started["notes"])
@@ -221,7 +221,7 @@ def test_sampling_notes_that_its_index_was_damaged(chargen: Callable[..., Any]) 
     chargen("train", "verse.txt", "--steps", "2", "--hidden", "8", "--cell", "rnn")
     arguments = ("sample", "--length", "20", "--seed", "1", "--max-copy", "8")
     first = chargen(*arguments)
-    (path,) = CACHE.glob("*.copies")
+    (path,) = encoded_texts_folder().glob("*.copies")
     replace_file("flipped", path)
     second = chargen(*arguments)
     assert first.status == second.status == 0 and first.out == second.out
@@ -233,7 +233,7 @@ def test_damaged_ids_do_not_replace_the_training_text() -> None:
     load_or_encode_ids(model.tokenizer, corpus.content.span())
     Path("verse.txt").unlink()
     assert find_training_text(model).read() == corpus.text
-    (path,) = CACHE.glob("*.ids")
+    (path,) = encoded_texts_folder().glob("*.ids")
     replace_file("flipped", path)
     with pytest.raises(CorpusError, match="was not found"):
         find_training_text(model)

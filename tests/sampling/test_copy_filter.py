@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import Checkpoint, load_checkpoint
 from chargen.config import DataConfig, SampleConfig
-from chargen.data.token_store import CACHE, clean_cache, load_or_encode_ids
+from chargen.data.token_store import clean_cache, encoded_texts_folder, load_or_encode_ids
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling import copy_filter as copy_filter_module
 from chargen.sampling import copy_report as copy_report_module
@@ -221,7 +221,7 @@ def test_damaged_index_is_rebuilt(corpus_file: Path, damage: str) -> None:
     model = model_of("verse.txt")
     index = load_copy_index(model, 8)
     hashes = index._hashes.copy()
-    (path,) = CACHE.glob("*.copies")
+    (path,) = encoded_texts_folder().glob("*.copies")
     data = bytearray(path.read_bytes())
     data[-100] ^= 4
     path.unlink()
@@ -232,7 +232,7 @@ def test_damaged_index_is_rebuilt(corpus_file: Path, damage: str) -> None:
 def test_cleaning_the_cache_removes_indices(corpus_file: Path) -> None:
     load_copy_index(model_of("verse.txt"), 8)
     assert clean_cache()[0] == 1
-    assert list(CACHE.glob("*")) == []
+    assert list(encoded_texts_folder().glob("*")) == []
 
 
 def test_training_text_above_the_limit_is_an_error(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +269,7 @@ def test_cached_ids_decode_to_the_training_text(corpus_file: Path, tokenizer: st
     found = find_training_text(model)
     assert found.read() == expected.read()
     assert found.text.has_documents == (documents == "line")
-    (path,) = CACHE.glob("*.ids")
+    (path,) = encoded_texts_folder().glob("*.ids")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CorpusError, match="was not found"):
         find_training_text(model)
