@@ -278,7 +278,10 @@ def library_rows(rec: Recorder) -> None:
     import chargen
 
     lm, lines, args = chargen.load(ALIASES["BASE"]), sentences(3, 200), {"seed": 3, "length": 50, "temperature": 0.8}
-    plan: dict[str, Any] = {"length": {"steps": 20}, "model": {"hidden_size": 32}, "train": {"seed": 7}}
+    plan = chargen.Plan(
+        chargen.read_corpus(["folder"]), "library", chargen.RunLength(steps=20),
+        model=chargen.ModelChoices(hidden_size=32), train=chargen.TrainChoices(seed=7),
+    )  # fmt: skip
     found = {
         "score": lm.score(lines[:10], context="The ", end=True, pieces=True),
         "surprisal": lm.surprisal("The sea 水Ж"),
@@ -290,7 +293,7 @@ def library_rows(rec: Recorder) -> None:
         "evaluate": [lm.evaluate("\n".join(lines)), lm.evaluate_lines([f"{line}\n" for line in lines])],
         "characters": [lm.unknown_characters("The Ж漢"), lm.copy_report("The sea and the wind")],
         "save": [lm.save("saved.safetensors"), tensors_sha256("saved.safetensors")],
-        "train": list(chargen.train(chargen.Plan(chargen.read_corpus(["folder"]), "library", **plan)))[-1],
+        "train": list(chargen.train(plan))[-1],
     }
     for name, value in found.items():
         text = json.dumps(value, default=lambda one: one.tolist() if hasattr(one, "tolist") else asdict(one))
