@@ -95,6 +95,7 @@ def measure_encoding() -> dict[str, Any]:
 def measure_training(steps: int) -> dict[str, Any]:
     """Train on the long text, and measure the memory and the share of the time that batches take."""
     from chargen.text.corpus import read_corpus
+    from chargen.training.choices import ModelChoices, RunLength
     from chargen.training.run import Plan, train
     from chargen.training.trainer import DeviceLoader, Trainer
 
@@ -114,7 +115,7 @@ def measure_training(steps: int) -> dict[str, Any]:
 
     add_timer(DeviceLoader, "get_batch", "batch")
     add_timer(Trainer, "train_step", "step")
-    plan = Plan(read_corpus(["long.txt"]), "long", {"steps": steps}, model={"hidden_size": 256})
+    plan = Plan(read_corpus(["long.txt"]), "long", RunLength(steps=steps), model=ModelChoices(hidden_size=256))
     resident: list[float] = []
     for event in train(plan):
         if event.to_json()["event"] == "progress":
@@ -143,9 +144,10 @@ def measure_large_vocabulary() -> dict[str, Any]:
     """Train for 30 seconds on a text with about 5,000 distinct characters; then sample and score."""
     from chargen import load
     from chargen.text.corpus import read_corpus
+    from chargen.training.choices import RunLength
     from chargen.training.run import Plan, train
 
-    *_, finished = train(Plan(read_corpus(["letters.txt"]), "letters", {"budget_s": 30.0}))
+    *_, finished = train(Plan(read_corpus(["letters.txt"]), "letters", RunLength(budget_s=30.0)))
     model = load("letters")
     begin = time.perf_counter()
     text = model.sample(length=500, seed=0)

@@ -331,13 +331,16 @@ def create_examples(folder: Path, text: str) -> tuple[Path, Path, Path]:
     from chargen.runs import CLASSIFIER_FILE
     from chargen.text.corpus import Corpus
     from chargen.text.long_text import LongText
+    from chargen.training.choices import ModelChoices, RunLength, TrainChoices
     from chargen.training.run import Plan, train
 
     corpus = Corpus(LongText.from_string(text), "verse", ("verse.txt",), 1)
-    model = {"cell": "lstm", "hidden_size": 8, "embedding_dim": 8, "num_layers": 2, "ensemble_size": 2, "ngrams": 3,
-             "ngram_rows": 32, "ngram_dim": 4, "dropout": 0.1}  # fmt: skip
-    settings = {"batch_size": 4, "seq_len": 8, "seed": 3}
-    plan = Plan(corpus, "example", {"steps": 60}, DataConfig(), model, settings, device="cpu", stop_after=55)
+    model = ModelChoices(
+        cell="lstm", hidden_size=8, embedding_dim=8, num_layers=2, ensemble_size=2, ngrams=3, ngram_rows=32,
+        ngram_dim=4, dropout=0.1,
+    )  # fmt: skip
+    settings = TrainChoices(batch_size=4, seq_len=8, seed=3)
+    plan = Plan(corpus, "example", RunLength(steps=60), DataConfig(), model, settings, device="cpu", stop_after=55)
     finished = list(train(plan))[-1]
     run = Path(getattr(finished, "model_path")).parent  # noqa: B009 (the last event is `Finished`)
     classifier = folder / "classifier"

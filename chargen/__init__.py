@@ -16,17 +16,33 @@ if TYPE_CHECKING:
     from chargen.lm import LanguageModel, load
     from chargen.scoring.scorer import Score
     from chargen.text.corpus import Corpus, read_corpus
+    from chargen.training.choices import ModelChoices, RunLength, TrainChoices
     from chargen.training.run import Plan, train
 
 __version__ = "0.1.0"
 
-__all__ = ["Corpus", "LanguageModel", "Plan", "Score", "__version__", "load", "read_corpus", "train"]
+__all__ = [
+    "Corpus",
+    "LanguageModel",
+    "ModelChoices",
+    "Plan",
+    "RunLength",
+    "Score",
+    "TrainChoices",
+    "__version__",
+    "load",
+    "read_corpus",
+    "train",
+]
 
 _MODULES = {
     "Corpus": "chargen.text.corpus",
     "LanguageModel": "chargen.lm",
+    "ModelChoices": "chargen.training.choices",
     "Plan": "chargen.training.run",
+    "RunLength": "chargen.training.choices",
     "Score": "chargen.scoring.scorer",
+    "TrainChoices": "chargen.training.choices",
     "load": "chargen.lm",
     "read_corpus": "chargen.text.corpus",
     "train": "chargen.training.run",

@@ -20,11 +20,13 @@ from chargen.lm import load
 from chargen.run_lock import RunLock
 from chargen.run_writer import create_run, resume_run, stage_run
 from chargen.runs import RUN_FILES, find_model, find_run, list_run_names
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Progress, Started
 from chargen.training.run import Plan, train
 from tests.conftest import VERSE, Result, corpus_of, random_model, run_plan, wait_for_file
 
 SMALL = {"cell": "gru", "hidden_size": 16, "embedding_dim": 8}
+TRAIN = TrainChoices(batch_size=4, seq_len=8)
 Chargen = Callable[..., Result]
 QUICK = ("--steps", "3", "--hidden", "8", "--batch", "2", "--seq-len", "8")
 
@@ -36,8 +38,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def plan(text: str, **more) -> Plan:
-    settings = {"model": SMALL, "train": {"batch_size": 4, "seq_len": 8}, "length": {"steps": 30}, **more}
-    return Plan(corpus_of(text), "run", **settings)
+    model = ModelChoices(**more.pop("model", SMALL))
+    length = RunLength(**more.pop("length", {"steps": 30}))
+    return Plan(corpus_of(text), "run", length, model=model, train=TRAIN, **more)
 
 
 def files_of(name: str = "run") -> dict[str, bytes]:
@@ -354,7 +357,7 @@ def test_the_error_names_an_option_that_contradicts_the_run_to_resume(
     option: tuple[str, ...], chargen: Chargen, verse: str
 ) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
-    run_plan(Plan(corpus_of(verse), "run", {"steps": 2}, model=SMALL, train={"batch_size": 4, "seq_len": 8}))
+    run_plan(Plan(corpus_of(verse), "run", RunLength(steps=2), model=ModelChoices(**SMALL), train=TRAIN))
     before = files_of()
     refused = chargen("train", "verse.txt", "--resume", "run", "--steps", "4", *option)
     assert refused.status == 2
@@ -364,11 +367,11 @@ def test_the_error_names_an_option_that_contradicts_the_run_to_resume(
 
 def test_options_that_agree_with_the_run_to_resume_are_accepted(chargen: Chargen, verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
-    run_plan(Plan(corpus_of(verse), "run", {"steps": 2}, model=SMALL, train={"batch_size": 4, "seq_len": 8}))
+    run_plan(Plan(corpus_of(verse), "run", RunLength(steps=2), model=ModelChoices(**SMALL), train=TRAIN))
     same = ("--hidden", "16", "--cell", "gru", "--seed", "0", "--batch", "4", "--name", "run")
     assert chargen("train", "verse.txt", "--resume", "run", "--steps", "4", *same).status == 0
     with pytest.raises(ConfigError, match="hidden_size is 99"):
-        run_plan(Plan(corpus_of(verse), "run", {"steps": 6}, model={"hidden_size": 99}, resume="run"))
+        run_plan(Plan(corpus_of(verse), "run", RunLength(steps=6), model=ModelChoices(hidden_size=99), resume="run"))
 
 
 def test_another_validation_text_is_refused_when_resuming(chargen: Chargen, verse: str) -> None:

@@ -22,6 +22,7 @@ from chargen.config import DEFAULT_BUDGET_S
 if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
     from chargen.tasks.classifier import Classifier, TrainedClassifier
+    from chargen.training.choices import RunLength
 
 CALIBRATION_SHARES = (0.5,)  # share of --labelled that is evaluated; the first half calibrates
 TRAINING_OPTIONS = ("name", "budget", "steps", "epochs", *(options.NetworkArguments().__dataclass_fields__))
@@ -164,7 +165,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     texts = read_labelled(data)
     name = args.name or data.resolve().stem
     begin = time.perf_counter() if started is None else started
-    plan = ClassifierPlan(texts, name, length, args.network_settings(), args.seed, args.device, begin)
+    plan = ClassifierPlan(texts, name, length, args.model_choices(), args.seed, args.device, begin)
     console = stderr_console()
     num_done = 0
     with stop_on_signals() as stop, ProgressBar(console, len(texts)) as bar:
@@ -187,19 +188,22 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
         stdout_console().print(visible(f"The classifier is {trained.folder}"))
 
 
-def _length(args: ClassifyArguments) -> dict[str, float]:
+def _length(args: ClassifyArguments) -> RunLength:
     """Return how long to train, in the one unit that was given; the default budget if none was.
 
     Raises:
+        ConfigError: If it is out of range.
         UsageError: If more than one was given.
     """
-    options_by_key = {"budget_s": "--budget", "steps": "--steps", "epochs": "--epochs"}
-    values = {"budget_s": args.budget, "steps": args.steps, "epochs": args.epochs}
-    length = {key: value for key, value in values.items() if value is not None}
-    if len(length) > 1:
-        first, second, *_ = (options_by_key[key] for key in length)
-        raise click.UsageError(f"{first} and {second} both give a length; give only one.")
-    return length or {"budget_s": DEFAULT_BUDGET_S}
+    from chargen.training.choices import RunLength
+
+    values = {"--budget": args.budget, "--steps": args.steps, "--epochs": args.epochs}
+    given = [option for option, value in values.items() if value is not None]
+    if len(given) > 1:
+        raise click.UsageError(f"{given[0]} and {given[1]} both give a length; give only one.")
+    if not given:
+        return RunLength(budget_s=DEFAULT_BUDGET_S)
+    return RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
 
 
 def _lines(name: str | None, has_more: bool) -> list[str]:

@@ -34,6 +34,8 @@ from chargen.ui.terminal_text import write_raw
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from chargen.training.choices import ModelChoices
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_THREADS = 1024
@@ -306,10 +308,15 @@ class NetworkArguments:
     weight_dropout: float | None = None
     ngram_dropout: float | None = None
 
-    def network_settings(self) -> dict[str, Any]:
-        """Return the settings that were given, by their names in `ModelConfig`."""
-        values = {field.name: getattr(self, field.name) for field in fields(NetworkArguments)}
-        return {name: value for name, value in values.items() if value is not None}
+    def model_choices(self) -> ModelChoices:
+        """Return the settings that were given.
+
+        Raises:
+            ConfigError: If one is out of range.
+        """
+        from chargen.training.choices import ModelChoices
+
+        return ModelChoices(**{field.name: getattr(self, field.name) for field in fields(NetworkArguments)})
 
 
 def network_options(command: F) -> F:

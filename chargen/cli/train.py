@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
     from chargen.config import DataConfig
     from chargen.text.corpus import Corpus
+    from chargen.training.choices import RunLength
     from chargen.training.events import Finished
     from chargen.training.run import Plan
     from chargen.training.state import TrainingState
@@ -229,17 +230,18 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
     return stop.status if result.interrupted else 0
 
 
-def _length(args: TrainArguments) -> dict[str, float]:
-    """Return how long to train, in the one unit that was given; an empty dict if none was.
+def _length(args: TrainArguments) -> RunLength:
+    """Return how long to train, in the one unit that was given, if any was.
 
     Raises:
+        ConfigError: If it is out of range.
         UsageError: If more than one was given.
     """
-    values = {"budget_s": args.budget, "steps": args.steps, "epochs": args.epochs}
-    length = {key: value for key, value in values.items() if value is not None}
-    if len(length) > 1:
+    from chargen.training.choices import RunLength
+
+    if sum(value is not None for value in (args.budget, args.steps, args.epochs)) > 1:
         raise click.UsageError("Give only one of --budget, --steps and --epochs.")
-    return length
+    return RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
 
 
 def _refuse_without_effect(args: TrainArguments) -> None:
@@ -256,8 +258,9 @@ def _refuse_without_effect(args: TrainArguments) -> None:
 
 def _plan(args: TrainArguments, started: float | None) -> Plan:
     """Check the arguments, read the corpus, and return the plan of the run."""
-    from chargen.config import DataConfig, ModelConfig, TrainConfig
+    from chargen.config import DataConfig
     from chargen.runs import check_name
+    from chargen.training.choices import TrainChoices
     from chargen.training.run import Plan
 
     length = _length(args)
@@ -265,14 +268,12 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     if args.name is not None:
         check_name(args.name)
     data = DataConfig(**{name: getattr(args, name) for name in DATA_SETTINGS})
-    model = args.network_settings()
-    training = {name: getattr(args, name) for name in TRAIN_SETTINGS if getattr(args, name) is not None}
-    ModelConfig.check_fields(model)  # before a long text is read
-    TrainConfig.check_fields({**length, **training})
+    model = args.model_choices()  # checked before a long text is read
+    training = TrainChoices(**{name: getattr(args, name) for name in TRAIN_SETTINGS})
     saved = _load_resumed(args) if args.resume else None
     if saved:
         data = saved.data
-        training = {**training, "seed": saved.train.seed}  # `_load_resumed` has compared a seed that was given
+        training = replace(training, seed=saved.train.seed)  # `_load_resumed` has compared a seed that was given
     corpus, val_corpus = _read_corpora(args, data, saved)
     return Plan(
         corpus=corpus,

@@ -106,7 +106,7 @@ class Engine(Protocol):
 
         Args:
             state: the state.
-            num_ids: how many token ids all streams together are expected to read.
+            num_ids: how many token ids all streams together are expected to read; 0 if that is unknown.
         """
 
     def read(

@@ -110,7 +110,7 @@ class NumpyEngine:
 
         Args:
             state: the state.
-            num_ids: how many token ids all streams together are expected to read.
+            num_ids: how many token ids all streams together are expected to read; 0 if that is unknown.
         """
         return PlainStreamBatch(self, state, self._traced, num_ids)
 

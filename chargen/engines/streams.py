@@ -242,14 +242,14 @@ class PlainStreamBatch:
         engine: their engine.
         state: to continue from, each part [B, H].
         model: the traced model, for compiled loops; None to remain with the engine's steps.
-        num_ids: how many token ids all streams together are expected to read.
+        num_ids: how many token ids all streams together are expected to read; 0 if that is unknown.
     """
 
     def __init__(self, engine: Engine, state: EngineState, model: TracedModel | None = None, num_ids: int = 0) -> None:
         self._engine, self._state, self._model = engine, state, model
-        self._tokens_until_compiled = COMPILE_BATCH_AFTER_TOKENS - num_ids
+        self._tokens_until_compiled = COMPILE_BATCH_AFTER_TOKENS  # counts what is read, not what is expected
         self._buffer: Float | None = None  # set when the loops are compiled
-        if self._tokens_until_compiled <= 0:
+        if num_ids >= COMPILE_BATCH_AFTER_TOKENS:
             self.compile()
 
     def step(self, ids: NDArray[Any]) -> Float:

@@ -43,6 +43,7 @@ from chargen.tasks.calibration import (
 )
 from chargen.text.corpus import Corpus
 from chargen.text.long_text import LongText
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Finished, Report
 from chargen.training.run import Plan, train
 
@@ -184,8 +185,8 @@ class ClassifierPlan:
 
     texts: Texts  #: texts of each label
     name: str  #: name of the folder under checkpoints/; if it is taken, -2, -3, … is appended
-    length: Mapping[str, float]  #: {"budget_s": …} of all models together; {"steps": …} or {"epochs": …} of each
-    model: Mapping[str, Any] = field(default_factory=dict)  #: settings of `ModelConfig`; the recipe chooses the others
+    length: RunLength  #: the budget of all models together, or the steps or epochs of each
+    model: ModelChoices = field(default_factory=ModelChoices)  #: settings of the models
     seed: int = 0  #: seed of the split and of the models
     device: str = "auto"  #: device for torch
     started: float = field(default_factory=time.perf_counter)  #: when the budget started, by `time.perf_counter`
@@ -241,19 +242,17 @@ def _train_models(
     """Train the models one after the other; each gets an equal part of the remaining time."""
     for k, (label, label_texts) in enumerate(texts.items()):
         started = plan.started if k == 0 else time.perf_counter()
-        length = dict(plan.length)
-        if "budget_s" in length:
-            length["budget_s"] = max(
-                1.0, (plan.length["budget_s"] - time.perf_counter() + plan.started) / (len(texts) - k)
-            )
-            length["budget_s"] += time.perf_counter() - started
+        length = plan.length
+        if length.budget_s is not None:
+            share_s = max(1.0, (length.budget_s - time.perf_counter() + plan.started) / (len(texts) - k))
+            length = RunLength(budget_s=share_s + time.perf_counter() - started)
         run_plan = Plan(
             Corpus(LongText.from_string("\n".join(label_texts) + "\n"), label),
             folders[k],
             length,
             DATA_CONFIG,
             plan.model,
-            train={"seed": plan.seed},
+            train=TrainChoices(seed=plan.seed),
             device=plan.device,
             root=root,
             started=started,

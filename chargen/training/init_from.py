@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from chargen.errors import ConfigError, TokenizerError
 from chargen.text.documents import NONE
 from chargen.text.long_text import Span
 from chargen.tokenizers.tokenizer import Tokenizer
+from chargen.training.choices import ModelChoices
 
 NEW_CHARS = ("grow", "error", "unknown")  #: how to treat characters that the model does not know
 FREE_FIELDS = ("vocab_size", "dropout", "weight_dropout", "ngram_dropout")  #: fields that the new run may change
@@ -30,14 +30,14 @@ class InitialModel:
     """What a new run starts from instead of random weights."""
 
     tokenizer: Tokenizer
-    shape: Mapping[str, Any]  #: fields of `ModelConfig` that the weights determine
+    shape: ModelChoices  #: what the weights determine
     weights: Tensors
     loss_nats_per_char: float  #: loss of the model on its own validation text
     note: str  #: message for the user, or empty
 
 
 def init_from_model(
-    checkpoint: Checkpoint, text: Span, new_chars: str, choices: Mapping[str, Any], has_documents: bool | None = None
+    checkpoint: Checkpoint, text: Span, new_chars: str, choices: ModelChoices, has_documents: bool | None = None
 ) -> InitialModel:
     """Prepare the weights and the vocabulary of a model for training on another text.
 
@@ -46,7 +46,7 @@ def init_from_model(
         text: The text of the new run.
         new_chars: How to treat characters that the model does not know: "grow" adds them to the vocabulary, "unknown"
             encodes them as the unknown character, and "error" raises an error.
-        choices: The fields of `ModelConfig` that the user chose.
+        choices: What the user chose.
         has_documents: Whether the new run is trained on documents, in which the boundary id can occur. None: whether
             the model was.
 
@@ -57,7 +57,7 @@ def init_from_model(
     if new_chars not in NEW_CHARS:
         raise ConfigError(f"new_chars is {new_chars!r}, but must be one of {', '.join(NEW_CHARS)}")
     shape = {name: getattr(checkpoint.config, name) for name in SHAPE_FIELDS}
-    for name, value in choices.items():
+    for name, value in choices.chosen().items():
         if shape.get(name, value) != value:
             raise ConfigError(
                 f"{name} is {value}, but the initial model has {shape[name]}",
@@ -65,6 +65,7 @@ def init_from_model(
             )
     if has_documents is None:
         has_documents = checkpoint.data.documents != NONE
+    kept = ModelChoices(**shape)
     own_loss = float(checkpoint.about.get("choice_loss_nats_per_char") or 0.0)
     old = checkpoint.tokenizer
     grown = old.extend_vocabulary(text)
@@ -76,9 +77,9 @@ def init_from_model(
             "--new-chars grow adds them to the vocabulary; --new-chars unknown encodes them as the unknown character.",
         )
     if not num_new or new_chars == "unknown":
-        return InitialModel(old, shape, _masked(checkpoint.weights, old, has_documents), own_loss, "")
+        return InitialModel(old, kept, _masked(checkpoint.weights, old, has_documents), own_loss, "")
     weights = _masked(_grow_weights(checkpoint, map_ids(old, grown)), grown, has_documents)
-    return InitialModel(grown, shape, weights, own_loss, f"the vocabulary grew by {num_new:,} characters of this text")
+    return InitialModel(grown, kept, weights, own_loss, f"the vocabulary grew by {num_new:,} characters of this text")
 
 
 def map_ids(old: Tokenizer, new: Tokenizer) -> np.ndarray:

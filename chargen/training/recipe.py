@@ -21,12 +21,11 @@ The number of ids that a run with a time budget can read follows from the measur
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 
 FLOPS_PER_WEIGHT = 6  #: per id: a product and a sum, each in the forward pass and in the gradients of input and weight
 SAMPLED_HEAD_ROWS = 500  #: approximate rows of a large head that a step computes (`networks/sampled_softmax.py`)
@@ -66,29 +65,29 @@ class RecipeInputs:
 
     num_train_ids: int
     vocab_size: int
-    length: Mapping[str, Any]  #: one of {"budget_s": …}, {"steps": …}, {"epochs": …}
+    length: RunLength  #: with exactly one unit
     device: str  #: "cpu", "cuda" or "mps"
-    model: Mapping[str, Any] = field(default_factory=dict)  #: fields of `ModelConfig` that the user chose
-    train: Mapping[str, Any] = field(default_factory=dict)  #: fields of `TrainConfig` that the user chose
+    model: ModelChoices = field(default_factory=ModelChoices)
+    train: TrainChoices = field(default_factory=TrainChoices)
     flops: float = 0.0  #: floating-point operations in matrix products that a run with a time budget can make
     excess_loss_nats: float | None = None  #: excess loss of an initial model (`calibration.py`), or None
 
     @property
     def cell(self) -> str:
         """The name of the cell."""
-        return str(self.model.get("cell", default_cell(self.device)))
+        return default_cell(self.device) if self.model.cell is None else self.model.cell
 
     def recurrent_weights(self, hidden_size: int) -> int:
         """Return the number of recurrent weights of a single ensemble member."""
-        return recurrent_weights(self.cell, int(self.model.get("num_layers", 1)), hidden_size)
+        return recurrent_weights(self.cell, self.model.num_layers or 1, hidden_size)
 
     def num_ids_read(self, hidden_size: int, num_members: int) -> float:
         """Return the estimated number of ids that the run reads with a network of this size."""
-        if self.length.get("steps"):
-            batch_size = self.train.get("batch_size", TrainConfig.batch_size)
-            return float(self.length["steps"] * batch_size * self.train.get("seq_len", TrainConfig.seq_len))
-        if self.length.get("epochs"):
-            return float(self.length["epochs"] * self.num_train_ids)
+        if self.length.steps:
+            batch_size = self.train.batch_size or TrainConfig.batch_size
+            return float(self.length.steps * batch_size * (self.train.seq_len or TrainConfig.seq_len))
+        if self.length.epochs:
+            return float(self.length.epochs * self.num_train_ids)
         head_rows = self.vocab_size if self.vocab_size <= 2 * SAMPLED_HEAD_ROWS else SAMPLED_HEAD_ROWS
         weights = max(1, num_members * (self.recurrent_weights(hidden_size) + head_rows * hidden_size))
         return self.flops / (FLOPS_PER_WEIGHT * weights)
@@ -108,14 +107,14 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "vocab_size": inputs.vocab_size,
         "cell": inputs.cell,
         "hidden_size": hidden_size,
-        "embedding_dim": hidden_size if inputs.model.get("tie_weights") else min(MAX_EMBEDDING_DIM, hidden_size),
+        "embedding_dim": hidden_size if inputs.model.tie_weights else min(MAX_EMBEDDING_DIM, hidden_size),
         "ensemble_size": num_members,
         "ngrams": ngram_order(epochs),
         "ngram_rows": ngram_rows(inputs.num_train_ids),
         "ngram_dropout": ngram_dropout(epochs),
         "dropout": dropout(epochs),
         "weight_dropout": dropout(epochs),
-        **inputs.model,
+        **inputs.model.chosen(),
     }
     train = {
         "batch_size": batch_size(num_ids_read, epochs, inputs.device),
@@ -123,8 +122,8 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "learning_rate": learning_rate(inputs.excess_loss_nats),
         "weight_decay": weight_decay(epochs),
         "device": inputs.device,
-        **inputs.length,
-        **inputs.train,
+        **inputs.length.chosen(),
+        **inputs.train.chosen(),
     }
     return ModelConfig(**model), TrainConfig(**train)
 
@@ -134,7 +133,7 @@ def network_size(inputs: RecipeInputs) -> tuple[int, int]:
     single = largest_hidden_size(inputs, 1, MAX_MEMBER_WEIGHTS_PER_SQRT_ID)
     epochs = inputs.num_ids_read(single, 1) / max(1, inputs.num_train_ids)
     ideal = math.sqrt(max(0.0, epochs / EPOCHS_PER_SQUARED_MEMBER))
-    num_members = int(inputs.model.get("ensemble_size", round(max(1.0, min(MAX_MEMBERS, ideal)))))
+    num_members = inputs.model.ensemble_size or round(max(1.0, min(MAX_MEMBERS, ideal)))
     weights_per_sqrt_id = MAX_WEIGHTS_PER_SQRT_ID if num_members == 1 else MAX_MEMBER_WEIGHTS_PER_SQRT_ID
     return largest_hidden_size(inputs, num_members, weights_per_sqrt_id), num_members
 
@@ -147,11 +146,10 @@ def largest_hidden_size(inputs: RecipeInputs, num_members: int, weights_per_sqrt
         num_members: Number of ensemble members.
         weights_per_sqrt_id: Maximum number of recurrent weights per square root of the training ids.
     """
-    if "hidden_size" in inputs.model:
-        return int(inputs.model["hidden_size"])
+    if inputs.model.hidden_size is not None:
+        return inputs.model.hidden_size
     head_rows = HEAD_SHARE * max(0, inputs.vocab_size - SMALL_VOCAB)
-    has_ngrams = inputs.model.get("ngrams", LONG_NGRAMS)
-    ids_per_weight = MIN_IDS_PER_WEIGHT if has_ngrams else MIN_IDS_PER_WEIGHT_NO_NGRAMS
+    ids_per_weight = MIN_IDS_PER_WEIGHT_NO_NGRAMS if inputs.model.ngrams == 0 else MIN_IDS_PER_WEIGHT
     largest = HIDDEN_SIZES[0]
     for hidden_size in HIDDEN_SIZES:
         weights = inputs.recurrent_weights(hidden_size)

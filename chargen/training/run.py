@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +32,11 @@ from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import ConfigError, ModelError
 from chargen.run_writer import create_run, resume_run
 from chargen.runs import find_model
+from chargen.schema import format_value
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Finished, Report, Started, diagnose
 from chargen.training.init_from import InitialModel, init_from_model
 from chargen.training.recipe import RecipeInputs, choose_settings, default_cell
@@ -45,24 +47,21 @@ from chargen.training.validation import Baselines, evaluate_validation, measure_
 if TYPE_CHECKING:
     from chargen.training.loop import TrainingLoop
 
-LENGTH_UNITS = ("budget_s", "steps", "epochs")  #: the length of a run is given in one of them
-
 
 @dataclass(frozen=True)
 class Plan:
-    """What the user wants to train. The recipe chooses everything that `model` and `train` leave out.
+    """What the user wants to train. The recipe chooses everything that `model` and `train` leave open.
 
     Raises:
-        ConfigError: If a setting in `length`, `model` or `train` is unknown or out of range.
+        ConfigError: If `length`, `model` or `train` has another type.
     """
 
     corpus: Corpus
     name: str = ""  #: name of the run; empty: the name of the corpus
-    #: {"budget_s": …}, {"steps": …} or {"epochs": …}; empty: DEFAULT_BUDGET_S, or the length of the run to resume
-    length: Mapping[str, Any] = field(default_factory=dict)
+    length: RunLength = field(default_factory=RunLength)
     data: DataConfig = field(default_factory=DataConfig)
-    model: Mapping[str, Any] = field(default_factory=dict)  #: fields of `ModelConfig` that the user chose
-    train: Mapping[str, Any] = field(default_factory=dict)  #: fields of `TrainConfig` that the user chose
+    model: ModelChoices = field(default_factory=ModelChoices)
+    train: TrainChoices = field(default_factory=TrainChoices)
     val_corpus: Corpus | None = None  #: a separate validation text; None: a part of the corpus is held out
     device: str = "auto"  #: "auto", "cpu", "cuda" or "mps"
     resume: str = ""  #: name of the stopped run to resume
@@ -76,8 +75,13 @@ class Plan:
     started: float = field(default_factory=time.perf_counter)  #: start of the budget, by `time.perf_counter`
 
     def __post_init__(self) -> None:
-        ModelConfig.check_fields(self.model)
-        TrainConfig.check_fields({**self.length, **self.train})
+        for name, kind in (("length", RunLength), ("model", ModelChoices), ("train", TrainChoices)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise ConfigError(
+                    f"{name} of the plan is {format_value(value)}, but must be a {kind.__name__}",
+                    "For example: Plan(corpus, length=RunLength(steps=100), model=ModelChoices(hidden_size=64)).",
+                )
 
 
 def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
@@ -159,26 +163,26 @@ def _settings(
         raise ConfigError(
             "only the time budget of a stopped run can be extended", "Give --resume RUN, or a larger --budget."
         )
-    length = plan.length or {"budget_s": DEFAULT_BUDGET_S}
-    model_choices = {**plan.model, **initial.shape} if initial else plan.model
+    length = plan.length if plan.length.chosen() else RunLength(budget_s=DEFAULT_BUDGET_S)
+    model = replace(plan.model, **initial.shape.chosen()) if initial else plan.model
     excess_loss = None
-    if initial and "learning_rate" not in plan.train:
+    if initial and plan.train.learning_rate is None:
         from chargen.training.calibration import excess_loss_nats
 
-        shape = ModelConfig(vocab_size=data.tokenizer.vocab_size, **initial.shape)
+        shape = ModelConfig(vocab_size=data.tokenizer.vocab_size, **initial.shape.chosen())
         excess_loss = excess_loss_nats(data, shape, initial.weights, device, initial.loss_nats_per_char)
     flops = 0.0
-    if "budget_s" in length:
+    if length.budget_s is not None:
         from chargen.training.calibration import measure_flops_per_s
 
-        flops_per_s = measure_flops_per_s(str(model_choices.get("cell", default_cell(device))), device)
-        flops = flops_per_s * max(0.0, length["budget_s"] - (time.perf_counter() - plan.started))
+        flops_per_s = measure_flops_per_s(model.cell or default_cell(device), device)
+        flops = flops_per_s * max(0.0, length.budget_s - (time.perf_counter() - plan.started))
     inputs = RecipeInputs(
         num_train_ids=len(data.train.ids),
         vocab_size=data.tokenizer.vocab_size,
         length=length,
         device=device,
-        model=model_choices,
+        model=model,
         train=plan.train,
         flops=flops,
         excess_loss_nats=excess_loss,
@@ -194,16 +198,16 @@ def _resumed_train_config(plan: Plan, saved: TrainingState, device: str) -> Trai
     """
     settings = saved.train.to_json()
     _check_same_settings(plan, {**saved.model.to_json(), **settings})
-    length = dict(plan.length) or {unit: settings[unit] for unit in LENGTH_UNITS}
+    own_length = RunLength(budget_s=saved.train.budget_s, steps=saved.train.steps, epochs=saved.train.epochs)
+    length = plan.length if plan.length.chosen() else own_length
     if plan.extra_budget_s:
-        if not length.get("budget_s"):
+        if not length.budget_s:
             raise ConfigError(
                 "only a run with a time budget can be given more time",
                 "Give this run a larger number of --steps or --epochs.",
             )
-        length = {"budget_s": length["budget_s"] + plan.extra_budget_s}
-    no_length = dict.fromkeys(LENGTH_UNITS)
-    return TrainConfig.from_json({**settings, **no_length, **length, "device": device})
+        length = RunLength(budget_s=length.budget_s + plan.extra_budget_s)
+    return TrainConfig.from_json({**settings, **asdict(length), "device": device})
 
 
 def _check_same_settings(plan: Plan, saved: Mapping[str, Any]) -> None:
@@ -212,7 +216,7 @@ def _check_same_settings(plan: Plan, saved: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: If a setting differs.
     """
-    for name, value in {**plan.model, **plan.train}.items():
+    for name, value in {**plan.model.chosen(), **plan.train.chosen()}.items():
         if saved.get(name, value) != value:
             raise ConfigError(
                 f"{name} is {value}, but the run {plan.resume!r} has {saved[name]}",

@@ -20,6 +20,7 @@ from chargen.errors import ConfigError
 from chargen.networks.network import Network
 from chargen.scoring.dynamic_evaluation import Adaptation, DynamicModel
 from chargen.text.long_text import LongText
+from chargen.training.choices import ModelChoices, TrainChoices
 from chargen.training.init_from import init_from_model
 from chargen.training.optimizers import SparseAdagrad
 from tests.conftest import VERSE, random_model, run_plan
@@ -75,7 +76,7 @@ def test_trigrams_learn_a_source_of_order_two_faster(tmp_path: Path, monkeypatch
     losses = []
     for ngrams in (0, 3):
         training = plan(text, f"run{ngrams}", 150, model={"hidden_size": 8, "ngrams": ngrams, "ngram_rows": 4096})
-        train = {"learning_rate": 1e-2, "batch_size": 16, "seq_len": 16}
+        train = TrainChoices(learning_rate=1e-2, batch_size=16, seq_len=16)
         _, finished = run_plan(replace(training, train=train))
         losses.append(finished.val_loss_nats_per_char)
     assert losses[1] < losses[0] - 0.1
@@ -96,8 +97,8 @@ def test_dynamic_evaluation_does_not_change_the_ngram_table() -> None:
 
 def test_a_larger_vocabulary_keeps_the_ngram_weights_of_the_old_ids() -> None:
     model = random_model(VERSE, ngrams=3, ngram_rows=16)
-    grown = init_from_model(model, LongText.from_string(VERSE + "€").span(), "grow", {})
-    assert grown.shape["ngrams"] == 3
+    grown = init_from_model(model, LongText.from_string(VERSE + "€").span(), "grow", ModelChoices())
+    assert grown.shape.ngrams == 3
     head = grown.weights["ngrams.head"]
     np.testing.assert_array_equal(head[:-1], model.weights["ngrams.head"])
     assert not head[-1].any()

@@ -25,6 +25,7 @@ from chargen.text.documents import MARK
 from chargen.text.long_text import LongText
 from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.init_from import init_from_model
 from chargen.training.run import Plan
 from tests.conftest import VERSE, Result, corpus_of, random_model, random_weights, run_plan
@@ -101,14 +102,14 @@ def test_opening_a_file_adds_a_missing_mask_and_removes_a_wrong_one() -> None:
 @pytest.mark.parametrize("tokenizer", ["char", "sp:300"])
 def test_training_keeps_the_mask_and_resumes_to_the_same_bits(documents: str, tokenizer: str, verse: str) -> None:
     data = DataConfig(tokenizer=tokenizer, documents=documents)
-    more: dict[str, Any] = {"data": data, "model": {"hidden_size": 8, "embedding_dim": 8}}
-    more["train"] = {"batch_size": 4, "seq_len": 8, "learning_rate": 0.1}
+    more: dict[str, Any] = {"data": data, "model": ModelChoices(hidden_size=8, embedding_dim=8)}
+    more["train"] = TrainChoices(batch_size=4, seq_len=8, learning_rate=0.1)
     text = LongText(documents != "none")
     text.write(verse.replace("\n", MARK) if documents != "none" else verse)
     corpus = dataclasses.replace(corpus_of("ab"), content=text)
-    run_plan(Plan(corpus, "whole", {"steps": 9}, **more))
-    run_plan(Plan(corpus, "stopped", {"steps": 9}, stop_after=4, **more))
-    run_plan(Plan(corpus, "stopped", {"steps": 9}, resume="stopped", **more))
+    run_plan(Plan(corpus, "whole", RunLength(steps=9), **more))
+    run_plan(Plan(corpus, "stopped", RunLength(steps=9), stop_after=4, **more))
+    run_plan(Plan(corpus, "stopped", RunLength(steps=9), resume="stopped", **more))
     whole, resumed = (Path(f"checkpoints/{name}/model.safetensors").read_bytes() for name in ("whole", "stopped"))
     assert whole == resumed
     model = load_checkpoint(Path("checkpoints/whole/model.safetensors"))
@@ -119,12 +120,14 @@ def test_training_keeps_the_mask_and_resumes_to_the_same_bits(documents: str, to
 def test_init_from_masks_the_boundary_only_for_continuous_text() -> None:
     running, lines = random_model("abc\n"), random_model("abc\n", documents="line")
     text = LongText.from_string("abc\n€").span()
-    unmasked = init_from_model(running, text, "grow", {}, has_documents=True).weights["head.bias"]
+    unmasked = init_from_model(running, text, "grow", ModelChoices(), has_documents=True).weights["head.bias"]
     assert unmasked[0] == min(0.0, *running.weights["head.bias"][1:])
     assert (unmasked > -1e3).all()
-    masked = init_from_model(lines, text, "grow", {}, has_documents=False).weights["head.bias"]
+    masked = init_from_model(lines, text, "grow", ModelChoices(), has_documents=False).weights["head.bias"]
     assert masked[0] == np.float32(MASKED_LOGIT)
-    assert init_from_model(lines, text, "unknown", {}).weights["head.bias"][0] == lines.weights["head.bias"][0]
+    assert (
+        init_from_model(lines, text, "unknown", ModelChoices()).weights["head.bias"][0] == lines.weights["head.bias"][0]
+    )
 
 
 @pytest.mark.parametrize("rule", ["rms", "sgd"])

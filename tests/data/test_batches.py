@@ -1,4 +1,7 @@
-"""Batches of a continuous text: every id is read exactly once per epoch, and rows continue across windows."""
+"""Batches of a continuous text and of documents.
+
+Every id is read exactly once per epoch, rows continue across windows, and each document starts with a reset state.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.data.batches import Batch, Position, TextBatches
+from chargen.data.batches import NO_TARGET, Batch, DocumentBatches, Position, TextBatches
 from chargen.data.token_store import write_store
 from chargen.errors import CorpusError
+from chargen.tokenizers.tokenizer import BOUNDARY_ID
 
 laws = settings(deadline=None)
 START = 1_000_000  #: the start id; it is not an offset in the text
@@ -189,3 +193,60 @@ def test_an_empty_text_is_an_error():
 def test_one_id_gives_a_single_window_of_a_single_row():
     batch = TextBatches(np.array([7]), START, 4, 8).get_batch(Position())
     assert (batch.inputs.tolist(), batch.targets.tolist(), batch.reset.tolist()) == ([[START]], [[7]], [True])
+
+
+# ── documents ─────────────────────────────────────────────────────────────────
+
+lengths_of_documents = st.lists(st.integers(1, 12), min_size=1, max_size=20)
+
+
+def an_epoch(stream: DocumentBatches, epoch: int) -> list[tuple[list[int], list[int]]]:
+    """Every document that the batches of an epoch hold: (inputs, targets)."""
+    position, open_, found = Position(epoch), {}, []
+    while position.epoch == epoch:
+        batch = stream.get_batch(position)
+        for row in range(stream.batch_size):
+            inside = batch.targets[:, row] != NO_TARGET
+            assert not (np.diff(inside.astype(int)) > 0).any()  # padding comes after
+            if batch.reset[row]:
+                assert row not in open_
+                open_[row] = ([], [])
+            open_[row][0].extend(batch.inputs[inside, row].tolist())
+            open_[row][1].extend(batch.targets[inside, row].tolist())
+            if not inside.any() or open_[row][1][-1] == BOUNDARY_ID:
+                found.append(open_.pop(row))
+        position = stream.next_position(position)
+    assert not open_
+    return [document for document in found if document[1]]
+
+
+@laws
+@given(lengths_of_documents, st.integers(1, 5), st.integers(1, 6), st.integers(0, 3))
+def test_an_epoch_reads_every_document_once_from_boundary_to_boundary(lengths, batch_size, seq_len, epoch):
+    texts = [[10 * i + j + 1 for j in range(length)] for i, length in enumerate(lengths)]
+    ids = np.array([i for text in texts for i in [*text, BOUNDARY_ID]], dtype=np.int32)
+    found = an_epoch(DocumentBatches(ids, batch_size, seq_len, seed=1), epoch)
+    assert sorted(target[:-1] for _, target in found) == sorted(texts)
+    assert all(inputs == [BOUNDARY_ID, *targets[:-1]] for inputs, targets in found)
+
+
+@laws
+@given(lengths_of_documents, st.integers(1, 5))
+def test_every_batch_has_a_target_and_positions_advance(lengths, batch_size):
+    ids = np.array([i for length in lengths for i in [*[1] * length, BOUNDARY_ID]], dtype=np.int32)
+    stream, position = DocumentBatches(ids, batch_size, 4, seed=0), Position()
+    seen = 0
+    while position.epoch < 2:
+        assert (stream.get_batch(position).targets != NO_TARGET).any()
+        after = stream.next_position(position)
+        assert position.epoch < after.epoch or stream.num_ids_before(after) >= seen
+        seen = 0 if position.epoch < after.epoch else stream.num_ids_before(after)
+        position = after
+
+
+def test_documents_are_shuffled_for_each_epoch():
+    ids = np.array([i for n in range(1, 100) for i in (n, BOUNDARY_ID)], dtype=np.int32)
+    stream = DocumentBatches(ids, 1, 8, seed=0)
+    first, second = ([targets[0] for _, targets in an_epoch(stream, epoch)] for epoch in (0, 1))
+    assert first != second != sorted(second)
+    assert stream.seq_len == 2  # and a window is no longer than they are

@@ -32,6 +32,7 @@ from chargen.sampling.copy_filter import load_copy_index
 from chargen.sampling.training_text_index import find_training_text
 from chargen.text.corpus import read_corpus
 from chargen.tokenizers.tokenizer import build_tokenizer
+from chargen.training.choices import ModelChoices, RunLength
 from chargen.training.run import Plan
 from tests.conftest import VERSE, random_model, run_plan
 
@@ -209,7 +210,7 @@ def test_clean_cache_deletes_broken_links_but_no_folders() -> None:
 
 
 def test_a_run_notes_that_its_cache_was_damaged() -> None:
-    plan = Plan(read_corpus(["verse.txt"]), "mine", {"steps": 2}, model={"cell": "rnn", "hidden_size": 8})
+    plan = Plan(read_corpus(["verse.txt"]), "mine", RunLength(steps=2), model=ModelChoices(cell="rnn", hidden_size=8))
     run_plan(plan)
     (path,) = encoded_texts_folder().glob("*.ids")
     replace_file("flipped", path)

@@ -73,6 +73,43 @@ def test_compiled_loops_do_not_change_the_texts(settings: dict[str, Any], monkey
 
 
 @numba
+@pytest.mark.parametrize(
+    ("num_expected", "num_steps", "compiled_after"),
+    [
+        (0, 4, [4]),  # unknown: compiled when the limit of 20 ids has been read
+        (0, 3, []),
+        (15, 3, []),  # fewer are expected than the limit, and no more are read
+        (19, 3, []),
+        (20, 4, [0]),
+    ],
+)
+def test_a_batch_counts_each_id_once(
+    num_expected: int, num_steps: int, compiled_after: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = traced("gru", monkeypatch)
+    monkeypatch.setattr(streams, "COMPILE_BATCH_AFTER_TOKENS", 4 * B)
+    compiled, found = counted(monkeypatch), []
+    batch = ours.stream_batch(ours.initial_state(B), num_expected)
+    for num_read in range(num_steps + 1):
+        if len(compiled) > len(found):
+            found.append(num_read)
+        if num_read < num_steps:
+            batch.step(np.arange(B))
+    assert found == compiled_after
+
+
+@numba
+@pytest.mark.parametrize(("length", "expected"), [(40, []), (59, []), (60, [True])])
+def test_samples_are_compiled_from_the_start_or_not_at_all(
+    length: int, expected: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "COMPILE_BATCH_AFTER_TOKENS", 9 * 60)
+    compiled = counted(monkeypatch)
+    LanguageModel(random_model(VERSE)).samples(9, "The ", length=length, seed=5)
+    assert compiled == expected
+
+
+@numba
 def test_a_batch_of_a_document_model_continues_after_each_document(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = LanguageModel(random_model("ab\n", documents="line"))
     plain = lm.samples(9, length=80, seed=0)

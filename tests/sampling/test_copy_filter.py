@@ -28,6 +28,7 @@ from chargen.text.documents import MARK
 from chargen.text.hashing import PRIME, hash_text, hash_windows, read_overlapping, to_uint64_codes
 from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Tokenizer, build_tokenizer
+from chargen.training.choices import ModelChoices, RunLength
 from chargen.training.run import Plan
 from tests.conftest import VERSE, random_model, run_plan
 
@@ -289,7 +290,9 @@ def test_error_names_a_changed_or_missing_corpus(corpus_file: Path) -> None:
 def test_training_state_locates_the_text_and_a_model_alone_uses_cached_ids(corpus_file: Path) -> None:
     Path("texts").mkdir()
     corpus_file.rename("texts/poem.txt")
-    plan = Plan(read_corpus(["texts/poem.txt"]), "mine", {"steps": 2}, model={"cell": "rnn", "hidden_size": 8})
+    plan = Plan(
+        read_corpus(["texts/poem.txt"]), "mine", RunLength(steps=2), model=ModelChoices(cell="rnn", hidden_size=8)
+    )
     path = Path(run_plan(plan)[1].model_path)
     model = load_checkpoint(path)
     lone = find_training_text(model).read()

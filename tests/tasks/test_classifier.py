@@ -25,6 +25,7 @@ from chargen.tasks.calibration import (
 )
 from chargen.tasks.classifier import Classifier, ClassifierPlan, TrainedClassifier, folder_names, train_classifier
 from chargen.tasks.labelled_data import read_labelled
+from chargen.training.choices import ModelChoices, RunLength
 from chargen.training.events import Finished, Progress, Report, Started
 from tests.conftest import VERSE, Result, random_model
 
@@ -221,7 +222,9 @@ def test_a_stopped_training_leaves_no_classifier(
     monkeypatch.chdir(tmp_path)
     texts = {"digits": [f"{n * 7919:06}" for n in range(60)], "letters": [f"ab{chr(97 + n)}cd" for n in range(26)]}
     wanted = threading.Event()
-    run = train_classifier(ClassifierPlan(texts, "two", {"steps": 12}, {"hidden_size": 8}), wanted.is_set)
+    run = train_classifier(
+        ClassifierPlan(texts, "two", RunLength(steps=12), ModelChoices(hidden_size=8)), wanted.is_set
+    )
     for step in run:
         assert not isinstance(step, TrainedClassifier)
         if isinstance(step[1], leave_at):

@@ -35,6 +35,7 @@ from chargen.text import builtin_corpora as automata
 from chargen.tokenizers.tokenizer import build_tokenizer
 from chargen.training.budget import Budget
 from chargen.training.calibration import HIDDEN_SIZE, TRAINING_SHARE, VOCAB_SIZE, measure_flops_per_s
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Evaluated, Progress, Started
 from chargen.training.optimizers import learning_rate_factor
 from chargen.training.recipe import (
@@ -58,9 +59,9 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(text: str, name: str = "run", steps: int = 40, **more: Any) -> Plan:
-    shape = {**SMALL, **more.pop("model", {})}
-    training = {"batch_size": 4, "seq_len": 16, **more.pop("train", {})}
-    length = more.pop("length", {"steps": steps})
+    shape = ModelChoices(**{**SMALL, **more.pop("model", {})})
+    training = TrainChoices(**{"batch_size": 4, "seq_len": 16, **more.pop("train", {})})
+    length = RunLength(**more.pop("length", {"steps": steps}))
     return Plan(corpus_of(text), name, length, model=shape, train=training, device="cpu", **more)
 
 
@@ -283,7 +284,8 @@ def test_progress_is_measured_in_steps_or_in_seconds() -> None:
 
 def chosen(length: dict[str, Any], num_ids: int = 10**6, **more: Any) -> tuple[ModelConfig, TrainConfig]:
     """The settings that the recipe chooses on a CPU, for a vocabulary of 67."""
-    return choose_settings(RecipeInputs(num_ids, 67, length, "cpu", **more))
+    choices = {"model": ModelChoices(**more.pop("model", {})), "train": TrainChoices(**more.pop("train", {}))}
+    return choose_settings(RecipeInputs(num_ids, 67, RunLength(**length), "cpu", **choices, **more))
 
 
 def test_the_recipe_never_changes_the_choices_of_the_user() -> None:
@@ -370,7 +372,7 @@ def test_a_missing_device_is_an_error(verse: str) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(DeviceError, match="cuda"):
-        run_plan(Plan(corpus_of(verse), "g", {"steps": 1}, device="cuda"))
+        run_plan(Plan(corpus_of(verse), "g", RunLength(steps=1), device="cuda"))
 
 
 def test_less_is_validated_with_a_large_vocabulary_unless_the_user_chose_the_text() -> None:

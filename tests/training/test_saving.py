@@ -25,6 +25,7 @@ from chargen.lm import LanguageModel, load
 from chargen.text.documents import MARK
 from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Started
 from chargen.training.init_from import init_from_model
 from chargen.training.recipe import FULL_RATE_EXCESS_NATS, MIN_LEARNING_RATE, learning_rate
@@ -42,8 +43,10 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 def plan(text: str, **more) -> Plan:
-    settings = {"model": SMALL, "train": {"batch_size": 4, "seq_len": 8}, "length": {"steps": 30}, **more}
-    return Plan(corpus_of(text), "run", **settings)
+    model = ModelChoices(**more.pop("model", SMALL))
+    settings = TrainChoices(**more.pop("train", {"batch_size": 4, "seq_len": 8}))
+    length = RunLength(**more.pop("length", {"steps": 30}))
+    return Plan(corpus_of(text), "run", length, model=model, train=settings, **more)
 
 
 # ── killed ────────────────────────────────────────────────────────────────────
@@ -157,7 +160,7 @@ def test_a_model_of_the_first_version_scores_as_then_but_masks_the_boundary() ->
 
 def test_a_run_of_the_first_version_can_be_resumed(verse: str) -> None:
     shutil.copytree(FIRST_VERSION, "checkpoints/v1")
-    _, finished = run_plan(Plan(corpus_of(verse), "v1", {}, resume="v1"))
+    _, finished = run_plan(Plan(corpus_of(verse), "v1", resume="v1"))
     assert finished.steps == 12
 
 
@@ -196,7 +199,7 @@ def test_a_new_run_starts_with_the_weights_of_its_initial_model(verse: str) -> N
 
 def test_new_characters_grow_the_vocabulary_and_change_scores_only_slightly(verse: str) -> None:
     model = random_model(VERSE)
-    grown = init_from_model(model, LongText.from_string(VERSE + "€Ω").span(), "grow", {})
+    grown = init_from_model(model, LongText.from_string(VERSE + "€Ω").span(), "grow", ModelChoices())
     assert grown.tokenizer.vocab_size == model.tokenizer.vocab_size + 2
     assert "2 characters" in grown.note
     config = type(model.config)(**{**model.config.to_json(), "vocab_size": grown.tokenizer.vocab_size})
@@ -212,14 +215,17 @@ def test_new_characters_grow_the_vocabulary_and_change_scores_only_slightly(vers
 def test_new_characters_can_be_an_error_or_stay_unknown(verse: str) -> None:
     model, text = random_model(VERSE), LongText.from_string(VERSE + "€Ω").span()
     with pytest.raises(TokenizerError, match="2 characters that the model does not know: '[€Ω]{2}'"):
-        init_from_model(model, text, "error", {})
-    assert init_from_model(model, text, "unknown", {}).tokenizer is model.tokenizer
-    assert init_from_model(model, LongText.from_string("The fox").span(), "error", {}).tokenizer is model.tokenizer
+        init_from_model(model, text, "error", ModelChoices())
+    assert init_from_model(model, text, "unknown", ModelChoices()).tokenizer is model.tokenizer
+    assert (
+        init_from_model(model, LongText.from_string("The fox").span(), "error", ModelChoices()).tokenizer
+        is model.tokenizer
+    )
 
 
 def test_another_shape_than_that_of_the_initial_model_is_an_error(verse: str) -> None:
     with pytest.raises(ConfigError, match="hidden_size is 99, but the initial model has 12"):
-        init_from_model(random_model(), LongText.from_string(VERSE).span(), "grow", {"hidden_size": 99})
+        init_from_model(random_model(), LongText.from_string(VERSE).span(), "grow", ModelChoices(hidden_size=99))
 
 
 def test_a_grown_model_trains_on_the_new_text(verse: str) -> None:
@@ -260,8 +266,8 @@ def test_a_model_of_documents_starts_and_ends_documents() -> None:
     from chargen.text.corpus import read_corpus
 
     data = DataConfig(documents="line")
-    settings = {"train": {"batch_size": 8, "seq_len": 8, "learning_rate": 2e-2}, "length": {"steps": 300}}
-    reports, finished = run_plan(Plan(read_corpus(["names.txt"], data), "names", data=data, model=SMALL, **settings))
+    corpus, settings = read_corpus(["names.txt"], data), TrainChoices(batch_size=8, seq_len=8, learning_rate=2e-2)
+    reports, finished = run_plan(Plan(corpus, "names", RunLength(steps=300), data, ModelChoices(**SMALL), settings))
     assert any("documents for training" in n for r in reports if isinstance(r, Started) for n in r.notes)
     model = LanguageModel(load_checkpoint(Path(finished.model_path)))
     written = model.sample(length=200, seed=0).split("\n")[:-1]
@@ -279,7 +285,8 @@ def test_a_resumed_run_on_documents_equals_the_unstopped_run() -> None:
 
     Path("names.txt").write_text("\n".join(["An", "Bình", "Châu", "Dũng"] * 30), encoding="utf-8")
     data = DataConfig(documents="line")
-    settings = {"data": data, "model": SMALL, "train": {"batch_size": 4, "seq_len": 8}, "length": {"steps": 60}}
+    settings = {"data": data, "model": ModelChoices(**SMALL), "train": TrainChoices(batch_size=4, seq_len=8)}
+    settings["length"] = RunLength(steps=60)
     corpus = read_corpus(["names.txt"], data)
     run_plan(Plan(corpus, "whole", **settings))
     run_plan(Plan(corpus, "cut", stop_after=23, **settings))

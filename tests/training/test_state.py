@@ -16,6 +16,7 @@ from chargen.lm import load
 from chargen.networks.network import Network
 from chargen.text.corpus import read_corpus
 from chargen.text.limits import check_memory, total_bytes
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.run import Plan
 from chargen.training.state import load_state
 from tests.conftest import VERSE, Result, corpus_of, run_plan
@@ -94,8 +95,8 @@ def test_a_state_that_does_not_fit_its_text_is_an_error_before_training(
     Path("verse.txt").write_text(VERSE * 20, encoding="utf-8")
     data = DataConfig(documents=documents)
     corpus = read_corpus(["verse.txt"], data)
-    model, settings = {"hidden_size": 8, "embedding_dim": 8}, {"batch_size": 4, "seq_len": 8}
-    run_plan(Plan(corpus, "run", {"steps": 4}, data, model, settings, stop_after=2))
+    model, settings = ModelChoices(hidden_size=8, embedding_dim=8), TrainChoices(batch_size=4, seq_len=8)
+    run_plan(Plan(corpus, "run", RunLength(steps=4), data, model, settings, stop_after=2))
     state = Path("checkpoints/run/training_state.safetensors")
     tensors, described = load_tensors(state)
     wrong: list[tuple[dict[str, np.ndarray], dict[str, Any]]] = [
@@ -108,7 +109,7 @@ def test_a_state_that_does_not_fit_its_text_is_an_error_before_training(
     for changed, header in wrong:
         save_tensors(state, changed, header)
         with pytest.raises(ModelError):
-            run_plan(Plan(corpus, "run", {}, data, resume="run"))
+            run_plan(Plan(corpus, "run", data=data, resume="run"))
 
 
 def test_a_state_of_another_device_is_a_clear_error(tmp_path: Path, chargen: Chargen) -> None:
@@ -164,7 +165,8 @@ def test_weights_too_large_for_a_model_file_end_a_run(
         return weights
 
     monkeypatch.setattr(Network, "export_weights", exported)
-    plan = Plan(corpus_of(verse), "run", {"steps": 3}, model={"hidden_size": 8}, train={"batch_size": 4, "seq_len": 8})
+    settings = TrainChoices(batch_size=4, seq_len=8)
+    plan = Plan(corpus_of(verse), "run", RunLength(steps=3), model=ModelChoices(hidden_size=8), train=settings)
     with pytest.raises(DivergenceError, match=r"the weight 'head.weight' holds .*e\+.* \(step 3\)") as caught:
         run_plan(plan)
     assert "--lr" in caught.value.hint
@@ -173,9 +175,9 @@ def test_weights_too_large_for_a_model_file_end_a_run(
 
 def test_the_largest_seed_trains_and_samples(verse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = {"batch_size": 4, "seq_len": 8, "seed": MAX_SEED}
-    model = {"hidden_size": 8, "dropout": 0.1}
-    _, finished = run_plan(Plan(corpus_of(verse), "run", {"steps": 2}, model=model, train=settings))
+    settings = TrainChoices(batch_size=4, seq_len=8, seed=MAX_SEED)
+    model = ModelChoices(hidden_size=8, dropout=0.1)
+    _, finished = run_plan(Plan(corpus_of(verse), "run", RunLength(steps=2), model=model, train=settings))
     assert len(load(finished.model_path).sample(length=5, seed=MAX_SEED)) == 5
     for make in (lambda: TrainConfig(steps=1, seed=MAX_SEED + 1), lambda: SampleConfig(seed=MAX_SEED + 1)):
         with pytest.raises(ConfigError, match="seed is "):

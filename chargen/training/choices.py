@@ -1,0 +1,90 @@
+"""What the user chose for a run: its length, and settings of the network and of the training.
+
+A field that is None is left open; the recipe (`recipe.py`) chooses it. The fields have the names, the meanings and the
+valid values of those in `chargen/config.py`, and are checked on construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from chargen.config import Config, ModelConfig, TrainConfig
+from chargen.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Base class of the choices.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    CONFIG: ClassVar[type[Config]]  #: the settings that the fields belong to
+
+    def __post_init__(self) -> None:
+        self.CONFIG.check_fields(self.chosen())
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the fields that are not left open, by their names."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLength(Choices):
+    """The length of a run, in one unit. Without any, it is DEFAULT_BUDGET_S, or that of the run to resume.
+
+    Raises:
+        ConfigError: If a value is out of range, or more than one unit is given.
+    """
+
+    CONFIG = TrainConfig
+
+    budget_s: float | None = None  #: wall-clock time of the whole run in seconds, including start-up
+    steps: int | None = None  #: number of optimizer steps
+    epochs: float | None = None  #: number of passes over the training text
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.chosen()) > 1:
+            raise ConfigError(f"give only one of budget_s, steps and epochs, not {', '.join(self.chosen())}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoices(Choices):
+    """Settings of `ModelConfig` that the user chose."""
+
+    CONFIG = ModelConfig
+
+    cell: str | None = None  #: name of the recurrent cell
+    num_layers: int | None = None  #: recurrent layers of each ensemble member; 1 if left open
+    hidden_size: int | None = None  #: units of each layer H
+    embedding_dim: int | None = None  #: size of a token embedding E
+    dropout: float | None = None  #: dropout rate between layers and before the head
+    weight_dropout: float | None = None  #: dropout rate for recurrent weights (DropConnect)
+    ensemble_size: int | None = None  #: number of networks that are trained together and whose logits are averaged
+    tie_weights: bool | None = None  #: whether the head uses the embedding matrix; false if left open
+    ngrams: int | None = None  #: length of the longest hashed n-grams that the head reads; 0: none
+    ngram_rows: int | None = None  #: rows of the n-gram table for each n; a power of two
+    ngram_dim: int | None = None  #: size of an n-gram embedding
+    ngram_dropout: float | None = None  #: dropout rate for whole n-grams at each position
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainChoices(Choices):
+    """Settings of `TrainConfig` that the user chose, besides the length of the run and the device."""
+
+    CONFIG = TrainConfig
+
+    batch_size: int | None = None  #: number of batch rows B
+    seq_len: int | None = None  #: length T of a BPTT window, in tokens
+    learning_rate: float | None = None  #: peak learning rate
+    final_learning_rate: float | None = None  #: learning rate at the end of the decay, as a fraction of the peak
+    warmup: float | None = None  #: fraction of the run in which the learning rate rises to its peak
+    beta1: float | None = None  #: decay rate of Adam's first moment
+    beta2: float | None = None  #: decay rate of Adam's second moment
+    weight_decay: float | None = None  #: decoupled weight decay, for matrices only
+    clip_norm: float | None = None  #: maximum global norm of the gradients
+    seed: int | None = None  #: seed of all random numbers; 0 if left open
