@@ -110,7 +110,7 @@ def classify_texts(args: ClassifyArguments) -> None:
     """Classify texts and print the result on stdout.
 
     Args:
-        args: the arguments of the command. Without texts, file and labelled texts, standard input is read.
+        args: The arguments of the command. Without texts, file and labelled texts, standard input is read.
 
     Raises:
         ChargenError: If a model or a text cannot be read.
@@ -144,8 +144,8 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     """Train a model for each label of `args.data`, and print how good the classifier is.
 
     Args:
-        args: the arguments of the command.
-        started: when the budget started to count, as a value of `time.perf_counter`; None for now.
+        args: The arguments of the command.
+        started: When the budget started to count, as a value of `time.perf_counter`; None for now.
 
     Raises:
         ChargenError: If the texts, the settings or the disk do not allow it, or a signal stopped it.
@@ -233,9 +233,9 @@ def _trained_json(trained: TrainedClassifier) -> dict[str, Any]:
 
 def _describe_quality(quality: Quality, classifier: Classifier) -> str:
     return (
-        f"{quality.texts:,} held-out texts: accuracy {100 * quality.accuracy:.1f} % (the commonest label alone: "
-        f"{100 * quality.accuracy_of_the_commonest:.1f} %), log loss {quality.log_loss_nats:.3f} nats (the priors "
-        f"alone: {quality.log_loss_nats_of_the_priors:.3f}), expected calibration error "
+        f"{quality.texts:,} held-out texts: accuracy {100 * quality.accuracy:.1f} % (the most frequent label alone: "
+        f"{100 * quality.majority_class_accuracy:.1f} %), log loss {quality.log_loss_nats:.3f} nats (the priors "
+        f"alone: {quality.prior_log_loss_nats:.3f}), expected calibration error "
         f"{quality.expected_calibration_error:.3f}; temperature {classifier.temperature:.3g}"
     )
 

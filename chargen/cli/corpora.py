@@ -105,7 +105,7 @@ def check_corpus(args: CheckArguments) -> None:
     """Examine a corpus, and print its properties and findings on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If the corpus cannot be read, or a setting is out of range.
@@ -132,8 +132,8 @@ def check_corpus(args: CheckArguments) -> None:
     console.print(key_value_table(rows))
     for finding in findings:
         console.print(f"\n{visible(finding.kind)}: {visible(finding.what)}\n  {visible(finding.advice)}")
-        for place in finding.places:
-            console.print(f"    {visible(place)}")
+        for example in finding.examples:
+            console.print(f"    {visible(example)}")
     if not findings:
         console.print("\nNo problems were found.")
 

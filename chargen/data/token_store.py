@@ -285,7 +285,7 @@ def open_store(path: Path, vocab_size: int = 1 << 64) -> Store:
                     raise damaged
             else:  # if the file is truncated later, the process crashes (SIGBUS)
                 ids = np.memmap(file, dtype, "r", len(start), (length,))
-        if not _is_whole(ids, blocks, vocab_size):
+        if not _are_valid_ids(ids, blocks, vocab_size):
             raise damaged
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -296,7 +296,7 @@ def open_store(path: Path, vocab_size: int = 1 << 64) -> Store:
     return Store(ids, about)
 
 
-def _is_whole(ids: NDArray[Any], checksums: Sequence[Any], vocab_size: int) -> bool:
+def _are_valid_ids(ids: NDArray[Any], checksums: Sequence[Any], vocab_size: int) -> bool:
     """Return whether the ids match their checksums and are in the vocabulary. Large stores use two threads."""
     per_block = BLOCK_BYTES // ids.dtype.itemsize
     max_id = vocab_size - 1

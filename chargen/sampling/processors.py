@@ -183,12 +183,12 @@ class BannedStrings(LogitsProcessor):
             for size in range(1, min(len(word), self._max_string_bytes) + 1):
                 ids_by_prefix.setdefault(word[:size], []).append(token_id)
         max_token_bytes = max(map(len, self._token_bytes))
-        found: dict[int, set[int]] = {}
+        ids_by_node: dict[int, set[int]] = {}
         for string, path in zip(banned, self._matcher.paths, strict=True):
             for size in range(1, min(max_token_bytes, len(string) - 1) + 1):
                 if string[-size:] in ids_by_prefix:
-                    found.setdefault(path[-1 - size], set()).update(ids_by_prefix[string[-size:]])
-        return {node: np.array(sorted(ids)) for node, ids in found.items()}
+                    ids_by_node.setdefault(path[-1 - size], set()).update(ids_by_prefix[string[-size:]])
+        return {node: np.array(sorted(ids)) for node, ids in ids_by_node.items()}
 
 
 def check_can_write(what: str, strings: tuple[str, ...], tokenizer: Tokenizer) -> None:

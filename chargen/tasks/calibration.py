@@ -33,8 +33,8 @@ class Quality:
     accuracy: float
     log_loss_nats: float  #: mean −log p(right label)
     expected_calibration_error: float  #: 0 to 1; see the function `expected_calibration_error`
-    accuracy_of_the_commonest: float  #: accuracy of always choosing the label with the highest prior
-    log_loss_nats_of_the_priors: float  #: log loss of the priors, which ignore the text
+    majority_class_accuracy: float  #: accuracy of always choosing the label with the highest prior
+    prior_log_loss_nats: float  #: log loss of the priors, which ignore the text
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -99,8 +99,8 @@ def measure_quality(posteriors: Float, labels: NDArray[np.int64], log_priors: Fl
         accuracy=float(is_right.mean()),
         log_loss_nats=float(-posteriors[rows, labels].mean()),
         expected_calibration_error=expected_calibration_error(np.exp(posteriors.max(axis=1)), is_right),
-        accuracy_of_the_commonest=float((labels == int(log_priors.argmax())).mean()),
-        log_loss_nats_of_the_priors=float(-log_priors[labels].mean()),
+        majority_class_accuracy=float((labels == int(log_priors.argmax())).mean()),
+        prior_log_loss_nats=float(-log_priors[labels].mean()),
     )
 
 

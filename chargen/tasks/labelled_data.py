@@ -64,16 +64,16 @@ def _read_folder(folder: Path) -> dict[str, list[str]]:
     for entry in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if entry.is_dir():
             files = sorted(p for p in entry.rglob("*") if p.is_file() and not p.name.startswith("."))
-            file_texts = ["\n".join(_read_found_lines(file)).rstrip("\n") for file in files]
+            file_texts = ["\n".join(_read_regular_file(file)).rstrip("\n") for file in files]
             texts.setdefault(entry.name, []).extend(text for text in file_texts if text)
         elif entry.is_file():  # reading a pipe or a device could block
-            texts.setdefault(entry.stem, []).extend(line for line in _read_found_lines(entry) if line)
+            texts.setdefault(entry.stem, []).extend(line for line in _read_regular_file(entry) if line)
     for label in texts:
         check_unicode(label, f"the name {label!a}")
     return texts
 
 
-def _read_found_lines(path: Path) -> list[str]:
+def _read_regular_file(path: Path) -> list[str]:
     """Return the lines of a file in a folder. Only regular files are read: a link may lead to an endless one."""
     with open_regular(str(path)) as file:
         return read_all_lines(file, str(path))

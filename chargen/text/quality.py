@@ -40,7 +40,7 @@ class Finding:
     kind: str
     what: str
     advice: str
-    places: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,10 @@ def _character_finding(
 ) -> Finding:
     """Return a finding about some characters, which names the rarest of them with their first positions."""
     rarest = sorted(codes, key=lambda c: int(counts[c]))[:MAX_SHOWN]
-    places = [
+    examples = [
         f"{_name(c)}: {int(counts[c]):,} ×, first in {position}" for c, position in _first_positions(text, rarest)
     ]
-    return Finding(kind, f"{len(codes):,} {what}, {int(counts[codes].sum()):,} in total", advice, tuple(places))
+    return Finding(kind, f"{len(codes):,} {what}, {int(counts[codes].sum()):,} in total", advice, tuple(examples))
 
 
 def _is_composed(char: str) -> bool:

@@ -157,10 +157,10 @@ def _check_header(model: ModelConfig, train: TrainConfig, has_best: bool, tensor
     for name, wanted in expected.items():
         if name not in tensors:
             raise ModelError(f"the tensor {name!r} is missing")
-        found = tensors[name]
-        if found != wanted and not (name == "dropout" and _is_generator_state(found)):
+        tensor = tensors[name]
+        if tensor != wanted and not (name == "dropout" and _is_generator_state(tensor)):
             raise ModelError(
-                f"the tensor {name!r} is {found.dtype} {list(found.shape)}, but its settings need "
+                f"the tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, but its settings need "
                 f"{wanted.dtype} {list(wanted.shape)}"
             )
     for name in tensors:

@@ -82,7 +82,7 @@ def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
         position = str(suggestion.edit.begin + 1)
         text = heatmap.visible(suggestion.text)
         rows.append((f"+{suggestion.gain_bits:.1f}", position, descriptions[suggestion.edit.kind], text))
-    return plain_table(("gain (bits)", "place", "edit", "text"), rows, ("gain (bits)", "place"))
+    return plain_table(("gain (bits)", "position", "edit", "text"), rows, ("gain (bits)", "position"))
 
 
 def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -130,10 +130,10 @@ def record(rank: int | None, number: int, score: Score, words: bool) -> dict[str
     """Return a score as a JSON object.
 
     Args:
-        rank: from 1; None (null) where texts are in the order of the input.
-        number: of the text in the input, from 1.
-        score: of the text.
-        words: whether to include bits per word.
+        rank: From 1; None (null) where texts are in the order of the input.
+        number: Of the text in the input, from 1.
+        score: Of the text.
+        words: Whether to include bits per word.
     """
     more = {"words": score.words, "bits_per_word": score.bits_per_word} if words else {}
     return {"rank": rank, "input": number, **score.to_json(), **more}
@@ -143,9 +143,9 @@ class TableRows:
     """Prints scores as rows of a table, with a header before the first; on a terminal with a bar for bits/char.
 
     Args:
-        console: where to print.
-        words: whether there are columns for words.
-        ranked: whether the first column is the rank, or the number of the input.
+        console: Where to print.
+        words: Whether there are columns for words.
+        ranked: Whether the first column is the rank, or the number of the input.
     """
 
     def __init__(self, console: Console, words: bool, ranked: bool = True) -> None:
@@ -234,8 +234,8 @@ class TsvRows:
 class CharRows:
     """Prints a row of tab-separated values for each character of a text, with a header before the first row.
 
-    The column `place` is the position in the text, from 1. The end of a text, where it is scored, is a row with an
-    empty character.
+    The column `position` is the number of the character in the text, from 1. The end of a text, where it is scored, is
+    a row with an empty character.
     """
 
     def __init__(self, write: Callable[[str], Any]) -> None:
@@ -245,7 +245,7 @@ class CharRows:
     def __call__(self, rank: int | None, number: int, chars: Sequence[CharSurprisal]) -> None:
         """Print the characters of a text."""
         if not self._has_header:
-            self._write("rank\tinput\tplace\tsurprisal_bits\tlog_prob_nats\tunknown\tcharacter\n")
+            self._write("rank\tinput\tposition\tsurprisal_bits\tlog_prob_nats\tunknown\tcharacter\n")
             self._has_header = True
         prefix = f"{'' if rank is None else rank}\t{number}"
         for position, char in enumerate(chars, start=1):
@@ -285,7 +285,7 @@ class RunningTotals:
         """Return the notes to print at the end, one line each: skipped, empty and unknown; and the means of all texts.
 
         Args:
-            words: whether to include bits per word.
+            words: Whether to include bits per word.
         """
         total = self.total
         lines = [f"note: skipped: {message}" for message in self._skipped]
