@@ -114,8 +114,8 @@ DROPOUT_RATE = Number(0.0, 0.95)
 class ModelConfig(Config):
     """The architecture of a network: embedding → `num_layers` recurrent layers → linear output layer (head) → softmax.
 
-    An ensemble has `ensemble_size` stacks of layers that share one embedding. Each member has its own head and its own
-    loss, and the logits of the network are the mean of the members' logits.
+    An ensemble has `ensemble_size` members that share one embedding. Each member has its own layers, its own head and
+    its own loss, and the logits of the network are the mean of the members' logits.
     """
 
     vocab_size: int  #: number of token ids V

@@ -26,7 +26,7 @@ from chargen.config import ModelConfig
 from chargen.errors import ModelError
 
 MAX_WEIGHT = 1e6  #: absolute value; a product of three matrices with such weights is still a finite float32
-MASKED_LOGIT = -1e30  #: bias of an id that can never occur: it is finite, and the probability is exactly 0
+MASKED_LOGIT = -1e30  #: bias of a token id that can never occur: it is finite, and the probability is exactly 0
 FLOAT32_BYTES = 4
 
 
@@ -80,7 +80,8 @@ def count_tensors(config: ModelConfig) -> int:
 
 
 def count_table_bytes(config: ModelConfig) -> int:
-    """Return the size of the tables that an engine computes when it opens a model: input gates and head, for each id.
+    """Return the size of the tables that an engine computes when it opens a model: input gates and head, for each token
+    id.
 
     Raises:
         ConfigError: If no cell has the configured name.
@@ -133,7 +134,7 @@ def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Non
 def find_invalid_weight(weights: Iterable[tuple[str, np.ndarray]]) -> str:
     """Return a sentence that names a weight with NaN or an absolute value above `MAX_WEIGHT`, or "" if there is none.
 
-    The bias of the head may contain `MASKED_LOGIT`, but not for all ids.
+    The bias of the head may contain `MASKED_LOGIT`, but not for all token ids.
     """
     for name, weight in weights:
         values = weight
@@ -149,14 +150,14 @@ def find_invalid_weight(weights: Iterable[tuple[str, np.ndarray]]) -> str:
 
 
 def mask_bias(bias: np.ndarray, masked_ids: Sequence[int]) -> np.ndarray:
-    """Return a copy of an output bias in which exactly the given ids are masked.
+    """Return a copy of an output bias in which exactly the given token ids are masked.
 
     A masked id has the bias MASKED_LOGIT. Its probability and its gradient are exactly 0, so training does not change
-    its bias. An id that is no longer masked gets the lowest bias of the unmasked ids, at most 0.
+    its bias. A token id that is no longer masked gets the lowest bias of the unmasked token ids, at most 0.
 
     Args:
         bias: Output bias [V].
-        masked_ids: The ids to mask.
+        masked_ids: The token ids to mask.
     """
     is_masked = np.zeros(len(bias), dtype=np.bool_)
     is_masked[list(masked_ids)] = True

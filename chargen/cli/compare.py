@@ -99,7 +99,7 @@ def compare_models(args: CompareArguments) -> None:
     """Compare models on a text and print the result on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If a model or a text cannot be read.
@@ -148,10 +148,10 @@ def _rows(
     """Return a row for each model and then for each baseline: its bits, and its difference from the first model.
 
     Args:
-        args: the arguments of the command.
-        nats: for each model, −log p of each line in nats.
-        lines: of the text.
-        learned: the text for the baselines.
+        args: The arguments of the command.
+        nats: For each model, −log p of each line in nats.
+        lines: Lines of the text.
+        learned: Text that the baselines are trained on.
     """
     import numpy as np
 

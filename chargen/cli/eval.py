@@ -86,7 +86,7 @@ def evaluate_model(args: EvalArguments) -> None:
     """Evaluate a model on a text and print the result on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If the model or the text cannot be read, or a setting of --adapt is out of range.

@@ -131,7 +131,7 @@ def rescore_lists(args: RescoreArguments) -> None:
     """Rescore N-best lists and print them on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If the model, the lists, the costs or the references cannot be read.

@@ -170,7 +170,7 @@ def write_samples(args: SampleArguments) -> None:
     """Generate samples and print them on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If the model, the prompt or the training text cannot be read, or a setting is out of range.
@@ -345,9 +345,9 @@ def _write(prompt: str, pieces: Iterable[str], copy: StringIO | None = None) -> 
     The output is flushed at most every `FLUSH_EVERY_S` seconds, not for every character.
 
     Args:
-        prompt: text that is written first.
-        pieces: the continuation.
-        copy: also receives the continuation, if it is not None.
+        prompt: Text that is written first.
+        pieces: The continuation.
+        copy: A buffer to which the continuation is written too; None for no copy.
     """
     out = sys.stdout
     last = prompt

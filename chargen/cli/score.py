@@ -145,7 +145,7 @@ def score_texts(args: ScoreArguments) -> None:
     """Score texts and print the result on stdout.
 
     Args:
-        args: the arguments of the command. Without sentences and files, standard input is read.
+        args: The arguments of the command. Without sentences and files, standard input is read.
 
     Raises:
         CorpusError: If there is nothing to score, or a text cannot be read.

@@ -53,10 +53,10 @@ def explain(
     """Print the requested explanations, text by text, and write the page; its texts have the order of the input.
 
     Args:
-        lm: the model.
-        rows: (rank or None, number of the input from 1, score with pieces).
-        args: the arguments of the command.
-        print_row: prints a row where --html is the only explanation.
+        lm: The model.
+        rows: Tuples of the rank or None, the number of the input from 1, and the score with pieces.
+        args: The arguments of the command.
+        print_row: Function that prints a row, used where --html is the only explanation.
 
     Raises:
         StorageError: If the page cannot be written.

@@ -194,7 +194,7 @@ class _Planner:
         return next((node for node in self.readers if node.op == "state" and node.index == part), None)
 
     def _is_read(self, node: Node | None, except_by: Node | None = None) -> bool:
-        """Tell whether all nodes that read a vector in this step have been scheduled."""
+        """Return whether all nodes that read a vector in this step have been scheduled."""
         readers = self.readers.get(node, []) if node else []
         return all(reader in self.scheduled or reader is except_by for reader in readers)
 

@@ -40,12 +40,12 @@ def trace(
     """Trace one step of a single stream.
 
     Args:
-        cell: the recurrence.
-        layers: the layers of all networks of the ensemble, network by network.
-        hidden_size: H.
-        heads: the head of each network of the ensemble, [V, H].
-        head_bias: [V].
-        ngrams_head: the head of the n-gram features, [V, D], if there are any.
+        cell: The cell of all layers.
+        layers: The layers of all ensemble members, network by network.
+        hidden_size: The hidden size H.
+        heads: The head of each ensemble member, [V, H].
+        head_bias: The output bias, [V].
+        ngrams_head: The head of the n-gram features, [V, D]; None if the network has none.
 
     Raises:
         TraceError: If the cell uses an operation that has no operator.

@@ -23,7 +23,7 @@ MINUS_ONE = torch.tensor(-1.0)
 
 
 class FusedStep(ABC):
-    """One step of a cell, in place; the equations are those of the cell (`cells/`)."""
+    """One step of a cell, computed in place with the equations of the cell (`cells/`)."""
 
     @abstractmethod
     def __init__(self, params: Params) -> None: ...
@@ -37,13 +37,13 @@ class FusedStep(ABC):
         """Compute one step.
 
         Args:
-            x: the pieces of `split` for this step, each [B, ·]; they are overwritten.
-            state: the state before; all parts except the first may be overwritten.
-            spare: a buffer, [B, H].
-            out: receives the output, [B, H].
+            x: The pieces of `split` for this step, each [B, ·]; they are overwritten.
+            state: The state before the step; all its parts except the first may be overwritten.
+            spare: A buffer for intermediate results, [B, H].
+            out: The array to which the output is written, [B, H].
 
         Returns:
-            The state after; its first part is `out`.
+            The state after the step; its first part is `out`.
         """
 
 
@@ -139,12 +139,13 @@ class FusedNetwork:
     """A network with frozen weights that runs its layers in fused steps.
 
     Args:
-        network: has a cell of FUSED_STEPS, is on a CPU, in float32. Weights are copied where another layout is faster.
+        network: A network in float32 on a CPU, with a cell of FUSED_STEPS. Weights are copied where another layout is
+            faster.
     """
 
     def __init__(self, network: Network) -> None:
         self._network, self._cell = network, network.cell
-        self._num_layers = network.config.num_layers  # layers of each network of the ensemble
+        self._num_layers = network.config.num_layers  # layers of each ensemble member
         self._params = [network.layer(index) for index in range(network.config.total_layers)]
         self._steps = [FUSED_STEPS[network.config.cell](params) for params in self._params]
         embedding = network.weight("embedding.weight")

@@ -130,9 +130,9 @@ def check_run_fits(model: ModelConfig, train: TrainConfig, num_train_ids: int) -
     """Check that the machine has the minimum memory for a training run.
 
     Args:
-        model: the network.
-        train: how it is trained.
-        num_train_ids: size of the training text in tokens; a window of all batch rows never has more.
+        model: The network.
+        train: How it is trained.
+        num_train_ids: Size of the training text in tokens; a window of all batch rows never has more.
 
     Raises:
         ConfigError: If it has less memory, or there is no such cell. The message says how much is needed.

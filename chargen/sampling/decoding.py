@@ -60,7 +60,7 @@ def prime(engine: Engine, context: GenerationContext, ids: Ids, state: EngineSta
         engine: The model.
         context: What the texts share.
         ids: Token ids to read, at least one, [N].
-        state: The state of a single stream before these ids; None for the initial state.
+        state: The state of a single stream before these token ids; None for the initial state.
 
     Raises:
         ModelError: If the logits are not finite.
@@ -241,7 +241,7 @@ def step(engine: Engine, ids: Sequence[int], state: EngineState) -> tuple[Logits
     """Read one token id in each stream; a stream that reads the boundary starts a new document.
 
     Returns:
-        The next logits, [B, V], and the state after the ids.
+        The next logits, [B, V], and the state after the token ids.
     """
     document_ends = boundary_rows(ids)
     if len(document_ends):

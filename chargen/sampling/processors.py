@@ -168,7 +168,7 @@ class BannedStrings(LogitsProcessor):
         return mask
 
     def _contains_match(self, word: bytes) -> bool:
-        """Tell whether a word contains a banned string."""
+        """Return whether a word contains a banned string."""
         node = ROOT
         for byte in word:
             node = self._matcher.step(node, byte)
@@ -270,15 +270,15 @@ class RegexProcessor(LogitsProcessor):
         return ~self._constraint.allowed_mask(*state)
 
     def is_match(self, state: RegexState) -> bool:
-        """Tell whether the text is a match now."""
+        """Return whether the text is a match now."""
         return self._constraint.is_accepting(state.state)
 
     def can_continue(self, state: RegexState, token_id: int) -> bool:
-        """Tell whether a match can be completed after a token id."""
+        """Return whether a match can be completed after a token id."""
         return bool(self._constraint.allowed_mask(*state)[token_id])
 
     def is_complete(self, state: RegexState) -> bool:
-        """Tell whether the text is a match to which nothing can be added."""
+        """Return whether the text is a match to which nothing can be added."""
         return self.is_match(state) and not self._constraint.allowed_mask(*state).any()
 
 
@@ -292,7 +292,7 @@ HISTORY = 1 << 15  # token ids that are searched for repetitions: at least these
 
 
 class _IndexedIds:
-    """A sequence of token ids, with an index from each sequence of `width` ids to the positions that follow it."""
+    """A sequence of token ids, with an index from each run of `width` token ids to the positions that follow it."""
 
     def __init__(self, ids: list[int], width: int) -> None:
         self.ids: list[int] = []

@@ -1,4 +1,4 @@
-"""A regular expression as a constraint on token ids: which ids may come next so that the whole text is a match.
+"""A regular expression as a constraint on token ids: which token ids may come next so that the whole text is a match.
 
     pattern ──▶ automaton over bytes ──▶ automaton over token ids, trimmed ──▶ characters to a match, [S, V]
 
@@ -81,13 +81,13 @@ class Constraint:
         return next_state
 
     def is_accepting(self, state: int) -> bool:
-        """Tell whether the text that led to a state is a match."""
+        """Return whether the text that led to a state is a match."""
         return bool(self.accepts[state])
 
 
 @lru_cache(maxsize=8)
 def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
-    r"""Compile a regular expression to an automaton over a tokenizer's ids.
+    r"""Compile a regular expression to an automaton over a tokenizer's token ids.
 
     The syntax is that of Rust's `regex`: nearly Python's, without look-around, back-references and \b, with \p{Greek}
     and [\w&&[^_]]. \w, \d, \s and (?i) follow Unicode; `.` matches all but \n, (?s:.) matches all. The whole text

@@ -74,7 +74,7 @@ class TrainingText:
             ) from error
 
     def matches(self, corpus: Corpus) -> bool:
-        """Tell whether a corpus is the described one."""
+        """Return whether a corpus is the described one."""
         return corpus.has_sha256(self.sha256) and corpus.num_chars >= self.num_chars
 
 

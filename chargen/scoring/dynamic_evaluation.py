@@ -56,7 +56,7 @@ class Adaptation:
     rule: str = "rms"
     learning_rate: float | None = None  #: η; None for the default of the rule
     decay: float = 1e-3  #: λ: fraction of the difference to the trained weights that each segment takes back
-    segment_ids: int = 20  #: ids that are scored before each step
+    segment_ids: int = 20  #: token ids that are scored before each step
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -99,7 +99,7 @@ class DynamicModel:
             self._scale, self._decay = self._rms_factors(start) if adaptation.rule == "rms" else self._sgd_factors()
 
     def initial_state(self) -> NetworkState:
-        """Return the state before the first id of a text."""
+        """Return the state before the first token id of a text."""
         return self.network.initial_state(1)
 
     def read(self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState) -> tuple[Any, NetworkState]:
@@ -202,7 +202,7 @@ class AdaptedEvaluation:
 def adapted_log_probs(
     checkpoint: Checkpoint, ids: Ids, adaptation: Adaptation, device: str = "cpu"
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield log p of each id given all ids before it, one segment after the other, [T] each, in nats.
+    """Yield log p of each token id given all token ids before it, one segment after the other, [T] each, in nats.
 
     Args:
         checkpoint: The model, which is not changed.

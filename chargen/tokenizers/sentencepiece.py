@@ -118,7 +118,7 @@ class SentencePieceTokenizer(Tokenizer):
         return cls(model)
 
     def encode(self, text: str) -> Ids:
-        """Return the ids of the text's pieces, int32 [N].
+        """Return the token ids of the text's pieces, int32 [N].
 
         Raises:
             CorpusError: If the text contains a lone surrogate.
@@ -134,7 +134,7 @@ class SentencePieceTokenizer(Tokenizer):
         return np.array(ids, dtype=np.int32)
 
     def masked_ids(self, documents: bool) -> list[int]:
-        """Return the ids that can never occur in a text: also <unk> and the control pieces, which have no text."""
+        """Return the token ids that cannot occur in a text: also <unk> and the control pieces, which have no text."""
         return [*super().masked_ids(documents), *self._empty_ids]
 
     def token_bytes(self, token_id: int) -> bytes:

@@ -1,7 +1,8 @@
 """Start a new run from the weights and the vocabulary of a trained model.
 
-The vocabulary can grow by the characters of the new text. Two vocabularies are compared by the bytes that their ids
-represent, never by size or position: each row of the embedding and of the head moves to the new id of its character.
+The vocabulary can grow by the characters of the new text. Two vocabularies are compared by the bytes that their token
+ids represent, never by size or position: each row of the embedding and of the head moves to the new token id of its
+    character.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def init_from_model(
 
 
 def map_ids(old: Tokenizer, new: Tokenizer) -> np.ndarray:
-    """Return the old id of each new id, [V] int64: the one with the same bytes, or −1 if there is none."""
+    """Return the old id of each new token id, [V] int64: the one with the same bytes, or −1 if there is none."""
     special = set(old.special_ids())
     old_ids = {old.token_bytes(i): i for i in range(old.vocab_size) if i not in special}
     special = set(new.special_ids())
@@ -92,19 +93,19 @@ def map_ids(old: Tokenizer, new: Tokenizer) -> np.ndarray:
 
 
 def _masked(weights: Mapping[str, np.ndarray], tokenizer: Tokenizer, has_documents: bool) -> Tensors:
-    """Return the weights with a mask on exactly the ids that cannot occur in the new run."""
+    """Return the weights with a mask on exactly the token ids that cannot occur in the new run."""
     return {**weights, "head.bias": mask_bias(weights["head.bias"], tokenizer.masked_ids(has_documents))}
 
 
 def _grow_weights(checkpoint: Checkpoint, old_ids: np.ndarray) -> Tensors:
-    """Return the weights with a row for each new id.
+    """Return the weights with a row for each new token id.
 
     The new rows of the embedding are random and as large as the others. The new rows of the head are zero, and their
     bias is the lowest of the others, so a new character is as unlikely at first as the least likely known character.
 
     Args:
         checkpoint: The model.
-        old_ids: The old id of each id, −1 for a new one, [V].
+        old_ids: The old id of each token id, −1 for a new one, [V].
     """
     weights = dict(checkpoint.weights)
     rng = np.random.default_rng(0)

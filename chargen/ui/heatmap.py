@@ -177,9 +177,9 @@ def heat_page(
     """Yield an HTML page with a heat map of each text, piece by piece.
 
     Args:
-        texts: the characters of each text, with guesses.
-        model: name of the model in the title.
-        suggestions: the suggested edits of each text; empty for a page without suggestions.
+        texts: The characters of each text, with guesses.
+        model: Name of the model in the title.
+        suggestions: The suggested edits of each text; empty for a page without suggestions.
     """
     model = visible(model)
     yield '<!doctype html>\n<html>\n<head>\n<meta charset="utf-8">\n'

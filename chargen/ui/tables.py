@@ -130,9 +130,9 @@ def record(rank: int | None, number: int, score: Score, words: bool) -> dict[str
     """Return a score as a JSON object.
 
     Args:
-        rank: From 1; None (null) where texts are in the order of the input.
-        number: Of the text in the input, from 1.
-        score: Of the text.
+        rank: Rank of the text, from 1; None (null) where texts are in the order of the input.
+        number: Number of the text in the input, from 1.
+        score: Score of the text.
         words: Whether to include bits per word.
     """
     more = {"words": score.words, "bits_per_word": score.bits_per_word} if words else {}
@@ -143,7 +143,7 @@ class TableRows:
     """Prints scores as rows of a table, with a header before the first; on a terminal with a bar for bits/char.
 
     Args:
-        console: Where to print.
+        console: The console to print on.
         words: Whether there are columns for words.
         ranked: Whether the first column is the rank, or the number of the input.
     """

@@ -103,7 +103,7 @@ class _StreamOn(io.TextIOBase):
     """A text stream that writes to another one.
 
     Args:
-        below: the stream to write to. It has another owner, and is not closed together with this one.
+        below: The stream to write to. It has another owner, and is not closed together with this one.
     """
 
     def __init__(self, below: TextIO) -> None:

@@ -82,12 +82,12 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
     """Let a person write with a model; return the text when they leave.
 
     Args:
-        lm: the model.
-        name: name of the model in the status line.
-        draft: the draft to start with.
-        max_chars: maximum number of characters of the continuation that are shown.
-        console: where to draw; it must be a terminal.
-        keyboard: where keys come from.
+        lm: The model.
+        name: Name of the model in the status line.
+        draft: The draft to start with.
+        max_chars: Maximum number of characters of the continuation that are shown.
+        console: The console to draw on; it must be a terminal.
+        keyboard: The source of the keys.
 
     Raises:
         KeyboardInterrupt: If Ctrl-C is pressed.
