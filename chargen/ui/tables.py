@@ -16,6 +16,7 @@ from rich.text import Text
 
 from chargen.errors import ChargenError
 from chargen.io import to_json_line
+from chargen.schema import format_count
 from chargen.scoring.scorer import Score, Total
 from chargen.ui.console import status, stderr_console
 from chargen.ui.terminal_text import is_shown, visible, visible_json
@@ -104,7 +105,7 @@ def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
                 *difference,
             )
         )
-    numbers = ("bits/byte", "bits/char", "unknown", "more", "interval", "first better")
+    numbers = ("bits/byte", "bits/char", "unknown", "difference", "interval", "first better")
     return plain_table(("model", *numbers), cells, numbers)
 
 
@@ -293,18 +294,22 @@ class RunningTotals:
             lines.append(f"note: skipped: {self._num_more_skipped:,} more")
         if self._num_empty:
             are = "is empty and has" if self._num_empty == 1 else "are empty and have"
-            lines.append(f"note: {self._num_empty:,} of {total.texts:,} texts {are} no value per character")
+            texts = format_count(total.texts, "text")
+            lines.append(f"note: {self._num_empty:,} of {texts} {are} no value per character")
         if total.unknown_chars:
             names = [f"{visible(char)} (U+{ord(char):04X})" for char in self._unknown]
             more = ", …" if len(names) > MAX_NAMES else ""
             lines.append(
-                f"note: the model does not know {total.unknown_chars:,} of the {total.chars:,} characters: "
+                f"note: the model does not know {total.unknown_chars:,} of the "
+                f"{format_count(total.chars, 'character')}: "
                 f"{', '.join(names[:MAX_NAMES])}{more}"
             )
         if total.texts > 1 and total.chars:
             numbers = [("char", total.chars), ("byte", total.bytes)] + ([("word", total.words)] if words else [])
             means = ", ".join(f"{total.bits_per(number) or 0.0:.3f} bits/{unit}" for unit, number in numbers)
-            lines.append(f"{total.texts:,} texts, {total.chars:,} characters, together {means}")
+            lines.append(
+                f"{format_count(total.texts, 'text')}, {format_count(total.chars, 'character')}, together {means}"
+            )
         return lines
 
     def _add(self, score: Score) -> None:
