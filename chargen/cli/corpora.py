@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
+from chargen.schema import format_count
 from chargen.ui.terminal_text import visible
 
 
@@ -70,6 +71,8 @@ def get(name: str, output: str | None = None, as_json: bool = False) -> None:
     from chargen.text.builtin_corpora import read_builtin
     from chargen.ui.console import print_json
 
+    if output == "-":
+        options.refuse(["as_json"], "has no effect with --output -, which prints the corpus itself.")
     corpus = read_builtin(name)
     data = corpus.text.encode("utf-8")
     if output == "-":
@@ -149,4 +152,4 @@ def clean(as_json: bool = False) -> None:
     if as_json:
         print_json({"folder": str(CACHE), "files": num_files, "bytes": size_bytes})
     else:
-        click.echo(f"{CACHE}: {num_files:,} files deleted, {size_bytes:,} bytes")
+        click.echo(f"{CACHE}: {format_count(num_files, 'file')} deleted, {format_count(size_bytes, 'byte')}")
