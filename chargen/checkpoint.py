@@ -180,7 +180,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 DataConfig.from_json(about["data"])
             tokenizer = tokenizer_from_json(metadata["tokenizer"])
             if tokenizer.vocab_size != config.vocab_size:
-                raise ModelError(f"its vocabulary has {tokenizer.vocab_size:,} ids, its network {config.vocab_size:,}")
+                raise ModelError(
+                    f"its vocabulary has {tokenizer.vocab_size:,} token ids, its network {config.vocab_size:,}"
+                )
             weights = file.read()
             check_weights(config, weights)
         except ChargenError as error:

@@ -24,6 +24,7 @@ import numpy as np
 from chargen.cells import CELLS
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
+from chargen.schema import format_count
 
 MAX_WEIGHT = 1e6  #: absolute value; a product of three matrices with such weights is still a finite float32
 MASKED_LOGIT = -1e30  #: bias of a token id that can never occur: it is finite, and the probability is exactly 0
@@ -105,7 +106,10 @@ def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> 
     """
     num_expected = count_tensors(config)
     if num_expected > 2 * len(shapes) + 100:  # avoids building millions of names only to report a missing one
-        raise ModelError(f"there are {len(shapes):,} weights, but the config requires {num_expected:,}")
+        raise ModelError(
+            f"there {'is' if len(shapes) == 1 else 'are'} {format_count(len(shapes), 'weight')}, but the "
+            f"config requires {num_expected:,}"
+        )
     expected = parameter_shapes(config)
     for name, shape in expected.items():
         if name not in shapes:
@@ -141,7 +145,7 @@ def find_invalid_weight(weights: Iterable[tuple[str, np.ndarray]]) -> str:
         if name == "head.bias":
             values = weight[weight != weight.dtype.type(MASKED_LOGIT)]
             if not values.size:
-                return f"the weight {name!r} rules out every id"
+                return f"the weight {name!r} rules out every token id"
         low, high = float(values.min()), float(values.max())
         if not (low >= -MAX_WEIGHT and high <= MAX_WEIGHT):  # true for NaN, too
             value = "NaN" if math.isnan(low) else f"{low if high <= MAX_WEIGHT else high:g}"

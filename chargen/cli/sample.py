@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.schema import format_count
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -336,7 +337,9 @@ def _print_note(text: str) -> None:
 def _print_report(lm: LanguageModel, text: str, corpus: tuple[str, ...]) -> None:
     report = lm.copy_report(text, corpus)
     novel = ", ".join(f"{share:.0%} of {n}-grams" for n, share in report.novel_ngrams.items() if share is not None)
-    click.echo(f"longest copy: {report.passage_chars} characters, {report.passage!r}\nnew: {novel}", err=True)
+    click.echo(
+        f"longest copy: {format_count(report.passage_chars, 'character')}, {report.passage!r}\nnew: {novel}", err=True
+    )
 
 
 def _write(prompt: str, pieces: Iterable[str], copy: StringIO | None = None) -> None:

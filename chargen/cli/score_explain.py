@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chargen.config import LN2
+from chargen.schema import format_count
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def check_lengths(texts: Iterable[str], args: ScoreArguments) -> Iterator[str]:
         total += len(text)
         if args.html and total > MAX_PAGE_CHARS:
             raise ConfigError(
-                f"a page may have at most {MAX_PAGE_CHARS:,} characters, and the first {number:,} texts have {total:,}",
+                f"a page may have at most {MAX_PAGE_CHARS:,} characters, and "
+                f"{format_count(number, 'text has', 'texts have')} {total:,}",
                 "Give fewer of them; --chars has no such limit.",
             )
         if args.suggest and len(text) > MAX_CHARS:

@@ -111,7 +111,7 @@ def prepare_dataset(
         val_corpus: A separate validation text; None holds out a part of `corpus`.
         config: The data settings.
         tokenizer: The tokenizer. None builds the one that `config.tokenizer` names: an alphabet is taken from the
-            whole corpus, but subword pieces are learned from the training text only.
+            whole corpus, but subword pieces are trained on the training text only.
 
     Raises:
         CorpusError: If the text is too short.

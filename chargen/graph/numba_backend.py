@@ -81,7 +81,7 @@ class Kernels:
     """The compiled kernels of a network, each compiled when it is first needed.
 
     Args:
-        plan: The memory plan of one step of the network.
+        plan: The memory plan of a step of the network.
     """
 
     def __init__(self, plan: MemoryPlan) -> None:

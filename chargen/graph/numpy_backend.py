@@ -75,7 +75,7 @@ class InputTable(dict[int, tuple[Float, ...]]):
     Measured: `sample --length 10000` takes 1.05 (gru 1×384) to 1.16 (mgru 1×480) times as much CPU time without it.
 
     Args:
-        plan: The memory plan of one step of the network.
+        plan: The memory plan of a step of the network.
         tables: The input gates of every token id: one table, [V, X·H], for each ensemble member.
     """
 
@@ -89,7 +89,7 @@ class InputTable(dict[int, tuple[Float, ...]]):
 
     @cached_property
     def table(self) -> Float:
-        """The vectors of all token ids; those of one token id are concatenated, [V, R]."""
+        """The vectors of all token ids; the vectors of a token id are concatenated, [V, R]."""
         return np.concatenate([self._tables[0][:, :0], *self._compute(self._tables)], axis=1)
 
     def _compute(self, inputs: Sequence[Float]) -> tuple[Float, ...]:
@@ -284,7 +284,7 @@ class NGramTable:
 
 
 class NGramReader:
-    """Computes the n-gram features of one stream or of many, token by token, and writes them to a buffer.
+    """Computes the n-gram features of a single stream or of a batch, token by token, and writes them to a buffer.
 
     Args:
         ngrams: The table of the n-gram features.

@@ -155,7 +155,7 @@ class FusedNetwork:
         ]
 
     def run_layers(self, ids: Tensor, state: NetworkState) -> tuple[list[Tensor], NetworkState]:
-        """Run the layers over ids [T, B], as `Network.run_layers` does."""
+        """Run the layers over token ids, [T, B], as `Network.run_layers` does."""
         tops, after = [], []
         for number, table in enumerate(self._tables):
             outputs = torch.empty(0)

@@ -147,7 +147,7 @@ def check_run_fits(model: ModelConfig, train: TrainConfig, num_train_ids: int) -
         gates = CELLS.get(model.cell).num_input_gates
         per_id = model.total_layers * (gates + 1) * model.hidden_size + min(model.vocab_size, MIN_SAMPLED_LOGITS)
         hint = "Give a smaller --batch or --seq-len, or a smaller network."
-        check_memory(needed + ids * per_id * FLOAT32_BYTES, f"{what} that reads {ids:,} ids in a step", hint)
+        check_memory(needed + ids * per_id * FLOAT32_BYTES, f"{what} that reads {ids:,} token ids in a step", hint)
 
 
 def keep_freed_memory() -> bool:

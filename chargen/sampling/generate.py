@@ -29,6 +29,7 @@ from chargen.sampling.decoding import (
 )
 from chargen.sampling.prefix_cache import PrefixCache
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext
+from chargen.schema import format_count
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ class Generator:
         length = self.context.config.length
         if num_texts * length > MAX_HELD_CHARS:
             raise ConfigError(
-                f"{num_texts:,} texts of {length:,} characters would be in memory together, which is more than "
+                f"{format_count(num_texts, 'text')} of {format_count(length, 'character')} would be in "
+                "memory together, which is more than "
                 f"{MAX_HELD_CHARS:,} characters",
                 "Lower --length, or the number of texts that are chosen from.",
             )

@@ -8,8 +8,8 @@
 
     segment   ├── score, learn ──┤├── score, learn ──┤├── score, learn ──┤
 
-A segment is scored before the model learns from it, so the loss is that of a prediction. η is the learning rate. θ₀ are
-the trained weights; every step pulls θ back to them a little, by the decay λ. m is the mean square of a weight's
+A segment is scored before the model is trained on it, so the loss is that of a prediction. η is the learning rate. θ₀
+are the trained weights; every step pulls θ back to them a little, by the decay λ. m is the mean square of a weight's
 gradient (Krause, Kahembwe, Murray & Renals 2018, arXiv:1709.07432).
 
 The paper gathers m over the training text. A model file does not contain that text, so the model generates text here,
@@ -39,6 +39,7 @@ from chargen.checkpoint import Checkpoint
 from chargen.errors import ConfigError, DivergenceError
 from chargen.networks.network import NGRAM_TABLE, Network, detach
 from chargen.networks.torch_runtime import single_thread
+from chargen.schema import format_count
 from chargen.scoring.whole_text import WholeText
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids
 
@@ -67,7 +68,8 @@ class Adaptation:
             raise ConfigError(f"the decay is {self.decay}, but must be between 0 and 1")
         if not 1 <= self.segment_ids <= MAX_SEGMENT_IDS:
             raise ConfigError(
-                f"a segment has {self.segment_ids} ids, but must have at least one and at most {MAX_SEGMENT_IDS:,}"
+                f"a segment has {format_count(self.segment_ids, 'token')}, but must have at least one and "
+                f"at most {MAX_SEGMENT_IDS:,}"
             )
 
     @property
@@ -77,11 +79,11 @@ class Adaptation:
 
 
 class DynamicModel:
-    """A copy of a model's network that scores segments, and learns from each after it has scored it.
+    """A copy of a model's network that scores segments, and is trained on each after it has scored it.
 
     Args:
         checkpoint: The model, which is not changed.
-        start: Ids that a text starts after.
+        start: Token ids that a text starts after.
         adaptation: Rule, learning rate, decay and segment size.
         device: Device for torch.
     """
@@ -103,7 +105,7 @@ class DynamicModel:
         return self.network.initial_state(1)
 
     def read(self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState) -> tuple[Any, NetworkState]:
-        """Score a segment, then learn from it.
+        """Score a segment, then train on it.
 
         Args:
             inputs: Ids to read, [T].
@@ -174,13 +176,13 @@ class DynamicModel:
 
 
 def _column(ids: NDArray[Any], device: str) -> Tensor:
-    """Return ids [T] as a batch with a single row, [T, 1]."""
+    """Return token ids [T] as a batch with a single row, [T, 1]."""
     return torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64)).unsqueeze(1).to(device)
 
 
 @dataclass(frozen=True)
 class AdaptedEvaluation:
-    """The likelihood of a whole text by a model that learned from it while it was evaluated."""
+    """The likelihood of a whole text by a model that was trained on it while it was evaluated."""
 
     rule: str
     learning_rate: float

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from chargen.errors import CorpusError
+from chargen.schema import format_count
 from chargen.text.cleaning import check_unicode
 from chargen.text.limits import ReadLimit, open_regular
 from chargen.text.records import read_lines
@@ -35,7 +36,7 @@ def read_labelled(path: Path) -> dict[str, list[str]]:
     texts = {label: label_texts for label, label_texts in sorted(texts.items()) if label_texts}
     if len(texts) < 2:
         raise CorpusError(
-            f"{path} has texts of {len(texts)} label{'s' * (len(texts) != 1)}, but two are needed",
+            f"{path} has texts of {format_count(len(texts), 'label')}, but two are needed",
             "Give a folder with a sub-folder or a file for each label, or a file of lines label<TAB>text.",
         )
     return texts

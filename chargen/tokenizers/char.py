@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import TokenizerError
+from chargen.schema import format_count
 from chargen.text.documents import MARK
 from chargen.text.long_text import Span, code_points
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, UNICODE_CHARACTERS, Ids, Tokenizer
@@ -116,7 +117,9 @@ class CharTokenizer(Tokenizer):
         if not isinstance(characters, str):
             raise TokenizerError("the description of the char tokenizer has no characters")
         if len(characters) > UNICODE_CHARACTERS:
-            raise TokenizerError(f"the description of the char tokenizer has {len(characters):,} characters")
+            raise TokenizerError(
+                f"the description of the char tokenizer has {format_count(len(characters), 'character')}"
+            )
         tokenizer = cls(characters)
         if tokenizer._characters != characters:  # `to_json` writes them sorted and without surrogates
             raise TokenizerError("the characters of the char tokenizer are not a sorted set of Unicode characters")

@@ -11,6 +11,7 @@ from typing import Any
 
 from chargen.checkpoint import Checkpoint
 from chargen.config import LN2, DataConfig, ModelConfig, TrainConfig
+from chargen.schema import format_count
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def diagnose(result: Finished, history: Sequence[Mapping[str, float]], dropout: 
             f"Overfitting: the validation loss was lowest at step {result.best_step:,}, then rose by {rise:.3f} nats."
         )
         advice.append(f"Use more dropout (--dropout {min(0.5, dropout + 0.2):.1f}), a smaller --hidden, or more text.")
-        advice.append(f"A shorter run is enough: about {result.best_step:,} of {result.steps:,} steps.")
+        advice.append(f"A shorter run is enough: about {result.best_step:,} of {format_count(result.steps, 'step')}.")
     elif gap > MAX_GAP:
         summary = (
             f"Some overfitting: the validation loss is {gap:.2f} nats above the training loss, but was not rising yet."

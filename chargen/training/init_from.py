@@ -17,6 +17,7 @@ from chargen.cells.weights import mask_bias
 from chargen.checkpoint import Checkpoint, Tensors
 from chargen.config import ModelConfig
 from chargen.errors import ConfigError, TokenizerError
+from chargen.schema import format_count
 from chargen.text.documents import NONE
 from chargen.text.long_text import Span
 from chargen.tokenizers.tokenizer import Tokenizer
@@ -73,13 +74,15 @@ def init_from_model(
     if num_new and new_chars == "error":
         shown = "".join(grown.decode([i]) for i in np.flatnonzero(map_ids(old, grown) < 0).tolist())[:20]
         raise TokenizerError(
-            f"the text has {num_new:,} characters that the model does not know: {shown!r}",
+            f"the text has {format_count(num_new, 'character')} that the model does not know: {shown!r}",
             "--new-chars grow adds them to the vocabulary; --new-chars unknown encodes them as the unknown character.",
         )
     if not num_new or new_chars == "unknown":
         return InitialModel(old, shape, _masked(checkpoint.weights, old, has_documents), own_loss, "")
     weights = _masked(_grow_weights(checkpoint, map_ids(old, grown)), grown, has_documents)
-    return InitialModel(grown, shape, weights, own_loss, f"the vocabulary grew by {num_new:,} characters of this text")
+    return InitialModel(
+        grown, shape, weights, own_loss, f"the vocabulary grew by {format_count(num_new, 'character')} of this text"
+    )
 
 
 def map_ids(old: Tokenizer, new: Tokenizer) -> np.ndarray:

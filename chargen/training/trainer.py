@@ -27,6 +27,7 @@ from chargen.config import TrainConfig
 from chargen.data.batches import BatchSource, Position, TextBatches
 from chargen.errors import DivergenceError, ModelError
 from chargen.networks.network import Network, detach, reset
+from chargen.schema import format_count
 from chargen.training.optimizers import AdamW, SparseAdagrad, learning_rate_factor
 
 SYNC_EVERY = 16  #: steps between checks of the loss on a GPU: reading a value makes Python wait for the device
@@ -184,7 +185,8 @@ class Trainer:
     def _restored_state(self, saved: np.ndarray, current: Tensor) -> Tensor:
         if saved.shape != current.shape:
             raise ModelError(
-                f"the training state has {len(saved):,} batch rows, but its text and settings need {len(current):,}"
+                f"the training state has {format_count(len(saved), 'batch row')}, but its text and settings "
+                f"need {len(current):,}"
             )
         return torch.from_numpy(saved.copy()).to(self._device)
 

@@ -24,6 +24,7 @@ from rich.style import Style
 from rich.text import Text
 
 from chargen.probe.surprisal import CharSurprisal
+from chargen.schema import format_count
 from chargen.scoring.edits import Suggestion
 from chargen.ui.terminal_text import clusters, glyph
 
@@ -210,7 +211,7 @@ def _page_text(chars: Sequence[CharSurprisal]) -> Iterator[str]:
     bits = math.fsum(char.surprisal_bits for char in chars)
     num_chars = sum(len(char.text) for char in chars)
     per_char = f"{bits / num_chars:.3f} bits/char" if num_chars else "empty"
-    yield f"</p>\n<small>{per_char}, {bits:.2f} bits, {num_chars:,} characters</small>\n"
+    yield f"</p>\n<small>{per_char}, {bits:.2f} bits, {format_count(num_chars, 'character')}</small>\n"
 
 
 def _explain(char: CharSurprisal) -> str:

@@ -87,7 +87,7 @@ def test_measure_quality_on_an_example() -> None:
 @given(st.dictionaries(st.sampled_from("abc"), st.lists(st.text(max_size=3), min_size=1, max_size=30), min_size=1))
 def test_split_parts_are_disjoint_and_complete(texts: dict[str, list[str]]) -> None:
     if any(len(set(many)) < 3 for many in texts.values()):
-        with pytest.raises(CorpusError, match="different texts"):
+        with pytest.raises(CorpusError, match="different text"):
             split_labelled(texts, (0.1, 0.1))
         return
     parts = split_labelled(texts, (0.1, 0.1))

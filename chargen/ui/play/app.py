@@ -15,6 +15,7 @@ from rich.console import Console
 
 from chargen.lm import LanguageModel
 from chargen.sampling.prefix_cache import PrefixCache
+from chargen.schema import format_count
 from chargen.ui.play.draft import Draft, lay_out, press, set_generated
 from chargen.ui.play.terminal import Keyboard, Screen, join_parts
 from chargen.ui.terminal_text import visible
@@ -135,4 +136,4 @@ def _status_line(draft: Draft, work: BackgroundWork, name: str, width: int) -> s
         score = score if bits is None else f"{bits:.2f} bits/char"
     facts = [f"temp {draft.temperature:g}", score, f"seed {draft.seed}"]
     facts += [f"{unknown:,} unknown"] if unknown else []
-    return join_parts([*facts, visible(name), f"{len(draft.text):,} characters"], width)
+    return join_parts([*facts, visible(name), format_count(len(draft.text), "character")], width)
