@@ -136,7 +136,8 @@ def score(**values: Any) -> None:
     per text, or with --chars one row per character.
 
     On a terminal, control characters are escaped in --json and shown as symbols in --tsv (--raw: as they are); a pipe
-    or a file gets the exact text. Tables always show them as symbols.
+    or a file gets the exact text. Tables always show them as symbols. On a terminal, a table has one line per text:
+    a long text is shortened in the middle, and a narrow terminal shows fewer columns.
     """
     score_texts(ScoreArguments(**values))
 
