@@ -9,7 +9,7 @@ Whole texts. The likelihood of a whole text is measured by one of two protocols:
     windows   non-overlapping windows, each from the initial state and with one token of context:
               the best that a model with a fixed context can do
 
-The carried protocol can read several parts of a text side by side, for speed. Each part starts with `warmup` tokens
+The carried protocol can read several parts of a text as one batch, for speed. Each part starts with `warmup` tokens
 that the part before it scores. So it reaches its own tokens with nearly the state that one stream would have there;
 only what the state keeps from before the warm-up is missing:
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from chargen.cells.cell import NetworkState
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 
-Draws = Callable[[Any], Iterator[Any]]  #: random numbers → as many token ids
+Draws = Callable[[Any], Iterator[Any]]  #: random numbers → the same number of token ids
 EngineState = NetworkState  #: the name that code above the engines uses
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ class Stream(Protocol):
     """A model that reads one token after another."""
 
     def step(self, token_id: int) -> NDArray[np.float32]:
-        """Read a token id and return the logits of the next, [V]: a view that the next step overwrites."""
+        """Read a token id and return the logits of the next token, [V]: a view that the next step overwrites."""
 
     def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
         """Return a function that draws token ids and reads each one before it draws the next.
@@ -62,10 +62,10 @@ class StreamBatch(Protocol):
     """A model that reads one token after another in each of B streams."""
 
     def step(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """Read one token id per stream and return the logits of the next, [B, V]; the next step overwrites them."""
+        """Read one token id per stream and return the next logits, [B, V]; the next step overwrites them."""
 
     def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
-        """Return the function of `Stream.draws` for random numbers [T, B]: it yields ids [B], T times.
+        """Return the function of `Stream.draws` for random numbers [T, B]: it yields token ids, [B], T times.
 
         The next draw overwrites an array that was yielded.
         """

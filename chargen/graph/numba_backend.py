@@ -70,7 +70,7 @@ def numba_installed() -> bool:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """What the compiled steps of all streams of a model share."""
+    """The parts of a model that the compiled steps of all its streams share."""
 
     plan: MemoryPlan
     input_table: InputTable

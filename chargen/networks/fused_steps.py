@@ -48,7 +48,7 @@ class FusedStep(ABC):
 
 
 class FusedRNN(FusedStep):
-    """The plain recurrent network: one product, one σ."""
+    """The tanh RNN: a step is one product and one σ."""
 
     def __init__(self, params: Params) -> None:
         self._weight, self._bias = 2.0 * params["weight_hh"].t().contiguous(), params["bias_hh"]
@@ -64,7 +64,7 @@ class FusedRNN(FusedStep):
 
 
 class FusedGRU(FusedStep):
-    """The GRU: r and z in one piece; n in another, because r scales its product."""
+    """The GRU: r and z are in one piece. n is in another one, because r scales its product."""
 
     def __init__(self, params: Params) -> None:
         weight, bias = params["weight_hh"], params["bias_hh"]
@@ -87,7 +87,7 @@ class FusedGRU(FusedStep):
 
 
 class FusedMGRU(FusedStep):
-    """The multiplicative gated unit: z and n in one piece; s in another, which the table has complete."""
+    """The multiplicative gated unit: z and n are in one piece. s is in another one; the table already contains it."""
 
     def __init__(self, params: Params) -> None:
         weight, bias = params["weight_hh"], params["bias_hh"]
@@ -110,7 +110,7 @@ class FusedMGRU(FusedStep):
 
 
 class FusedLSTM(FusedStep):
-    """The LSTM: all gates in one piece, one σ over all of them."""
+    """The LSTM: all gates are in one piece, and one σ is applied to all of them."""
 
     def __init__(self, params: Params) -> None:
         weight, bias = params["weight_hh"], params["bias_hh"]

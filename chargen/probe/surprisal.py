@@ -188,7 +188,7 @@ class _Partial(NamedTuple):
 
 @dataclass(frozen=True)
 class _Spelling:
-    """Tells what text token ids spell."""
+    """Decodes the bytes of token ids to the character that they spell."""
 
     tokenizer: Tokenizer
     with_end: bool

@@ -31,7 +31,7 @@ UNIFORMS_PER_BLOCK = 512  # random numbers that are drawn at a time for one text
 class PrimedPrompt:
     """A prompt that a model has read; every generation method starts from it.
 
-    The stream is mutable: a method that steps it uses the object up.
+    The stream is mutable: after a generation method has stepped it, this object cannot be used again.
     """
 
     engine: Engine

@@ -162,7 +162,7 @@ def _count_starts(word: bytes) -> int:
 
 
 def _group_ids(table: Ints, words: list[bytes], column_of_byte: Ints) -> tuple[Ints, list[bytes], Ints]:
-    """Group the token ids that the automaton does not distinguish: `.` leaves a handful of 5,000 characters.
+    """Group the token ids that the automaton does not distinguish: for `.`, 5,000 characters are a few groups.
 
     Args:
         table: The state after each byte, [S, bytes].

@@ -43,7 +43,7 @@ PIECES = re.compile(
 
 
 class ByteAutomaton(NamedTuple):
-    """An automaton with the states 0 to num_states − 1; what leads from the start to an accepting state matches."""
+    """An automaton with the states 0 to num_states − 1. Bytes that lead from the start to an accepting state match."""
 
     num_states: int
     start: int

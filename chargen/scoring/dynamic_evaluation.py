@@ -1,23 +1,23 @@
-"""Dynamic evaluation: measure a text with a copy of the model that keeps learning from it (Krause et al. 2018).
+"""Dynamic evaluation: score a text with a copy of the model that is trained on it meanwhile (Krause et al. 2018).
 
     for each segment s of the text, in order:
-        score s with the weights θ, which have learned only from the segments before s
+        score s with the weights θ, which were trained only on the segments before s
         g = ∇ loss(s)
         θ ← θ − η · g / (√m + ε) + min(1, λ · √m / mean √m) · (θ₀ − θ)                 rule "rms"
         θ ← θ − η · g + λ · (θ₀ − θ)                                                   rule "sgd"
 
-    segment   ├── score, learn ──┤├── score, learn ──┤├── score, learn ──┤
+    segment   ├── score, train ──┤├── score, train ──┤├── score, train ──┤
 
 A segment is scored before the model is trained on it, so the loss is that of a prediction. η is the learning rate. θ₀
 are the trained weights; every step pulls θ back to them a little, by the decay λ. m is the mean square of a weight's
 gradient (Krause, Kahembwe, Murray & Renals 2018, arXiv:1709.07432).
 
-The paper gathers m over the training text. A model file does not contain that text, so the model generates text here,
-and m is gathered over that; for a model that predicts well, both are the diagonal of its Fisher information. ε is as
+The paper computes m on the training text. A model file does not contain that text, so the model generates text here,
+and m is computed on that text; for a model that predicts well, both are the diagonal of its Fisher information. ε is as
 large as the mean √m, because with a small ε the weights of rare characters, whose m is almost 0, would change far too
 much in one step.
 
-The loss cannot be compared with that of a model that does not learn, so every output names the method.
+The loss cannot be compared with that of a model that does not change, so every output names the method.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ EPSILON = 1.0  #: ε as a fraction of the mean √m
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How a model learns while it is evaluated."""
+    """The settings of dynamic evaluation: how a model is trained while it is evaluated."""
 
     rule: str = "rms"
     learning_rate: float | None = None  #: η; None for the default of the rule

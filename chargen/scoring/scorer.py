@@ -87,7 +87,7 @@ class Score:
 
     @property
     def perplexity_per_char(self) -> float | None:
-        """2 to the bits per character: as uncertain as a choice among this many equally likely characters."""
+        """2 to the power of bits per character: the number of equally likely characters that are as uncertain."""
         return math.exp(min(700.0, -self.log_prob_nats / self.chars)) if self.chars else None
 
     def _bits_per(self, count: int) -> float | None:

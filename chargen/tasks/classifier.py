@@ -198,7 +198,7 @@ class TrainedClassifier:
 
     folder: Path
     classifier: Classifier
-    quality: Quality  #: on texts that neither the models nor the temperature were fitted to
+    quality: Quality  #: measured on texts to which neither the models nor the temperature were fitted
 
 
 def train_classifier(

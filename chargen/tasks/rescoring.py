@@ -41,7 +41,7 @@ class Hypothesis:
     line: str  #: the line as it was given, without its newline
     number: int  #: number of the line in its file, from 1
     list_id: str
-    text: str  #: without white space around it
+    text: str  #: the text without white space at its start and end
     given: float  #: its total in the list, higher is better; 0 if there is none
 
 

@@ -16,7 +16,7 @@ FIRST_BYTE_ID = 1
 
 
 class ByteTokenizer(Tokenizer):
-    """Text ⇄ the bytes of its UTF-8 form.
+    """Encodes a text as the bytes of its UTF-8 form.
 
     >>> ByteTokenizer().encode("é").tolist()
     [196, 170]

@@ -1,4 +1,4 @@
-"""Character tokenizer: one token id per character. The vocabulary is the characters of the training text, by code
+"""Character tokenizer: one token per character. The vocabulary is the characters of the training text, by code
 point.
 
 Id 0 is the boundary, id 1 is the unknown character, and the characters of the text have the token ids from 2 on.
@@ -24,7 +24,7 @@ MAX_CHARACTERS = 30_000  #: a text with more distinct characters than any script
 
 
 class CharTokenizer(Tokenizer):
-    """Text ⇄ token ids, one per code point.
+    """Encodes a text as one token id per code point.
 
     >>> tokenizer = CharTokenizer("abc")
     >>> tokenizer.encode("cab!").tolist()

@@ -48,7 +48,7 @@ HOW_TO_MAKE_ONE = (
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """Text ⇄ the pieces of a sentencepiece model, which is given as the bytes of its file."""
+    """Encodes a text as pieces of a sentencepiece model, which is given as the bytes of its file."""
 
     name = "sp"
     uses_frequencies = True

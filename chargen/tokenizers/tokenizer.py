@@ -45,7 +45,7 @@ Ids = NDArray[np.int32]
 
 
 class Tokenizer(ABC):
-    """Text ⇄ token ids."""
+    """Encodes texts as token ids, and decodes token ids to texts."""
 
     name: str
     vocab_size: int
@@ -221,7 +221,7 @@ RANGES = (
 
 
 class Utf8Masks(NamedTuple):
-    """Which of V token ids may come next in each of S states, and the state after each token id."""
+    """An automaton for valid UTF-8 with S states: the token ids, of V, that may come next, and the state after each."""
 
     logit_mask: NDArray[np.float64]  #: [S, V]: to be added to the logits; 0, or −∞ for a token id that must not come
     next_state: list[list[int]]  #: [S][V]: DEAD for a token id that must not come

@@ -84,12 +84,12 @@ class Finished:
     elapsed_s: float
     chars_per_s: float
     train_loss_nats_per_char: float
-    val_loss_nats_per_char: float  #: whole validation text, state carried
+    val_loss_nats_per_char: float  #: loss on the whole validation text, read with carried state
     val_bits_per_char: float
     val_bits_per_byte: float
     val_perplexity_per_char: float
-    val_first_half_nats_per_char: float  #: the model was selected by the loss on the start of this half
-    val_second_half_nats_per_char: float  #: not used for any decision
+    val_first_half_nats_per_char: float  #: loss on the first half; the model was selected by the loss on its start
+    val_second_half_nats_per_char: float  #: loss on the second half, which is not used for any decision
     ngram_5_nats_per_char: float
     lzma_nats_per_char: float
     entropy_nats_per_char: float | None  #: entropy of the source, if it is known

@@ -29,7 +29,7 @@ SHAPE_FIELDS = tuple(f.name for f in fields(ModelConfig) if f.name not in FREE_F
 
 @dataclass(frozen=True)
 class InitialModel:
-    """What a new run starts from instead of random weights."""
+    """The weights, vocabulary and shape from which a new run starts, instead of random weights."""
 
     tokenizer: Tokenizer
     shape: Mapping[str, Any]  #: fields of `ModelConfig` that the weights determine

@@ -80,7 +80,9 @@ class Trainer:
         self._optimizer = AdamW(network, config)
         self._ngram_optimizer = SparseAdagrad(network, batches.batch_size * batches.seq_len)
         self.recent = MeanLoss(self._device)  #: mean loss since the last report
-        self.since_validation = MeanLoss(self._device)  #: since the last validation; in the training state
+        self.since_validation = MeanLoss(
+            self._device
+        )  #: mean loss since the last validation; it is part of the training state
 
     @property
     def ids_seen(self) -> int:

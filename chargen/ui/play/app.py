@@ -113,7 +113,7 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
 
 
 def _draw(draft: Draft, work: BackgroundWork, name: str, max_chars: int, screen: Screen) -> tuple[Draft, bool]:
-    """Draw; return the draft with the part of its continuation that is shown, and whether no work is left."""
+    """Draw, and return the draft with the part of its continuation that is shown, and whether no work is left."""
     width, height = screen.size()
     num_bars = 2 if height > 5 else 1 if height > 1 else 0
     accepted = len(draft.text) - draft.prompt_chars
