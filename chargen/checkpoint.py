@@ -113,7 +113,7 @@ class Checkpoint:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Mask the ids that can never occur. Models of earlier versions were trained without this mask."""
+        """Mask the token ids that can never occur. Models of earlier versions were trained without this mask."""
         bias = self.weights["head.bias"]
         masked = mask_bias(bias, self.tokenizer.masked_ids(self.has_documents))
         if not np.array_equal(masked, bias):
@@ -131,12 +131,12 @@ class Checkpoint:
 
     @property
     def start_ids(self) -> Ids:
-        """Return the ids that every text starts after: the boundary in a model of documents, else a newline."""
+        """Return the token ids that every text starts after: the boundary in a model of documents, else a newline."""
         return start_ids(self.tokenizer, self.data.documents)
 
     @property
     def end_ids(self) -> Ids | None:
-        """Return the ids that end a text: the boundary, or a newline; None if the model can generate neither."""
+        """Return the token ids that end a text: the boundary, or a newline; None if the model can generate neither."""
         ids = self.start_ids
         return ids if self.has_documents or ids[-1] != BOUNDARY_ID else None
 
@@ -145,7 +145,7 @@ class Checkpoint:
         return normalize_text(text, self.data)
 
     def encode_context(self, context: str) -> Ids:
-        """Return the ids that are read before a text is generated or scored: `start_ids`, then the context."""
+        """Return the token ids that are read before a text is generated or scored: `start_ids`, then the context."""
         return np.concatenate([self.start_ids, self.tokenizer.encode(self.normalize(context))])
 
 
@@ -180,7 +180,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 DataConfig.from_json(about["data"])
             tokenizer = tokenizer_from_json(metadata["tokenizer"])
             if tokenizer.vocab_size != config.vocab_size:
-                raise ModelError(f"its vocabulary has {tokenizer.vocab_size:,} ids, its network {config.vocab_size:,}")
+                raise ModelError(
+                    f"its vocabulary has {tokenizer.vocab_size:,} token ids, its network {config.vocab_size:,}"
+                )
             weights = file.read()
             check_weights(config, weights)
         except ChargenError as error:

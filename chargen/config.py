@@ -16,7 +16,18 @@ from typing import Any, ClassVar, TypeVar
 
 from chargen.errors import ConfigError
 from chargen.registry import SamplingRule, did_you_mean
-from chargen.schema import Boolean, Integer, ListOf, Nullable, Number, Spec, String, format_value, raise_invalid
+from chargen.schema import (
+    Boolean,
+    Integer,
+    ListOf,
+    Nullable,
+    Number,
+    Spec,
+    String,
+    format_count,
+    format_value,
+    raise_invalid,
+)
 
 C = TypeVar("C", bound="Config")
 
@@ -114,8 +125,8 @@ DROPOUT_RATE = Number(0.0, 0.95)
 class ModelConfig(Config):
     """The architecture of a network: embedding → `num_layers` recurrent layers → linear output layer (head) → softmax.
 
-    An ensemble has `ensemble_size` stacks of layers that share one embedding. Each member has its own head and its own
-    loss, and the logits of the network are the mean of the members' logits.
+    An ensemble has `ensemble_size` members that share one embedding. Each member has its own layers, its own head and
+    its own loss, and the logits of the network are the mean of the members' logits.
     """
 
     vocab_size: int  #: number of token ids V
@@ -158,7 +169,8 @@ class ModelConfig(Config):
             )
         if self.total_layers > MAX_LAYERS:
             raise ConfigError(
-                f"an ensemble of {self.ensemble_size:,} networks with {self.num_layers:,} layers each has "
+                f"an ensemble of {format_count(self.ensemble_size, 'member')} with "
+                f"{format_count(self.num_layers, 'layer')} each has "
                 f"{self.total_layers:,} layers, but at most {MAX_LAYERS:,} are possible",
                 "Reduce --ensemble or --layers.",
             )

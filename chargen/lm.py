@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from chargen.scoring.whole_text import TextEvaluation
 
 MAX_NUMPY_TOKENS = 1_000_000  #: above this many tokens in total, generating several texts is faster in torch
-MAX_NUMPY_IDS = 20_000  #: NumPy reads this many ids before torch is imported
+MAX_NUMPY_IDS = 20_000  #: NumPy reads this many tokens before torch is imported
 
 Texts = list[str] | tuple[str, ...]
 Notify = Callable[[str], object]
@@ -379,7 +379,7 @@ class LanguageModel:
         return evaluate_lines(self.checkpoint, self._select_engine, lines)
 
     def _select_engine(self, num_ids: int) -> Engine:
-        """Return the faster engine for reading this many ids, with the import of torch counted."""
+        """Return the faster engine for reading this many tokens, with the import of torch counted."""
         return self._numpy if num_ids <= MAX_NUMPY_IDS and self.device in ("auto", "cpu") else self._torch
 
     @cached_property

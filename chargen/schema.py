@@ -182,6 +182,20 @@ def format_value(value: Any) -> str:
     return _value_repr.repr(value)
 
 
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, which is in the plural unless the number is 1.
+
+    Args:
+        number: The number.
+        noun: The noun in the singular.
+        plural: The noun in the plural. Defaults to `noun` + "s".
+
+    >>> format_count(1, "file"), format_count(1_500, "file"), format_count(2, "text is", "texts are")
+    ('1 file', '1,500 files', '2 texts are')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def is_unicode(text: str) -> bool:
     """Return whether UTF-8 can encode a string: it has no lone surrogate."""
     if text.isascii():

@@ -25,7 +25,7 @@ Params = dict[str, Array]  #: the parameters of a layer by name, see `Cell.param
 
 
 class Cell(ABC):
-    """One recurrence. Instances hold nothing else: parameters and state are arguments of every method."""
+    """The equations of a recurrent cell. Instances have no data: parameters and state are arguments of every method."""
 
     num_gates: int  #: G: `weight_hh` has G·H rows
     num_input_gates: int  #: X: `weight_ih` has X·H rows; most cells have X = G

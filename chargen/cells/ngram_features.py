@@ -9,8 +9,8 @@ about 1 / num_rows. Before the start of a text, the history consists of zeros, t
 Mikolov et al. (2011, RNNME) show that a recurrent network gains from n-grams that feed its output layer directly. They
 use one weight for each n-gram and word; here, each row is a small embedding.
 
-The history is part of the network's state: the last N − 1 ids, the newest last. The code uses the part of the array API
-that NumPy and PyTorch share.
+The history is part of the network's state: the last N − 1 token ids, the newest last. The code uses the part of the
+array API that NumPy and PyTorch share.
 
     T time steps, B batch size, N length of the longest n-gram
 """
@@ -56,7 +56,7 @@ def find_ngram_rows(
     Args:
         xp: numpy or torch.
         ids: Token ids, int64 [T, B].
-        history: The ids before the window, int64 [B, N − 1], the newest last.
+        history: The token ids before the window, int64 [B, N − 1], the newest last.
         hash_parameters: The result of `make_hash_parameters`, as arrays of `xp`.
         num_rows: Rows of the table for each n; a power of two.
 

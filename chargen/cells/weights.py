@@ -24,9 +24,10 @@ import numpy as np
 from chargen.cells import CELLS
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
+from chargen.schema import format_count
 
 MAX_WEIGHT = 1e6  #: absolute value; a product of three matrices with such weights is still a finite float32
-MASKED_LOGIT = -1e30  #: bias of an id that can never occur: it is finite, and the probability is exactly 0
+MASKED_LOGIT = -1e30  #: bias of a token id that can never occur: it is finite, and the probability is exactly 0
 FLOAT32_BYTES = 4
 
 
@@ -80,7 +81,8 @@ def count_tensors(config: ModelConfig) -> int:
 
 
 def count_table_bytes(config: ModelConfig) -> int:
-    """Return the size of the tables that an engine computes when it opens a model: input gates and head, for each id.
+    """Return the size of the tables that an engine computes when it opens a model: input gates and head, for each token
+    id.
 
     Raises:
         ConfigError: If no cell has the configured name.
@@ -104,7 +106,10 @@ def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> 
     """
     num_expected = count_tensors(config)
     if num_expected > 2 * len(shapes) + 100:  # avoids building millions of names only to report a missing one
-        raise ModelError(f"there are {len(shapes):,} weights, but the config requires {num_expected:,}")
+        raise ModelError(
+            f"there {'is' if len(shapes) == 1 else 'are'} {format_count(len(shapes), 'weight')}, but the "
+            f"config requires {num_expected:,}"
+        )
     expected = parameter_shapes(config)
     for name, shape in expected.items():
         if name not in shapes:
@@ -133,14 +138,14 @@ def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Non
 def find_invalid_weight(weights: Iterable[tuple[str, np.ndarray]]) -> str:
     """Return a sentence that names a weight with NaN or an absolute value above `MAX_WEIGHT`, or "" if there is none.
 
-    The bias of the head may contain `MASKED_LOGIT`, but not for all ids.
+    The bias of the head may contain `MASKED_LOGIT`, but not for all token ids.
     """
     for name, weight in weights:
         values = weight
         if name == "head.bias":
             values = weight[weight != weight.dtype.type(MASKED_LOGIT)]
             if not values.size:
-                return f"the weight {name!r} rules out every id"
+                return f"the weight {name!r} rules out every token id"
         low, high = float(values.min()), float(values.max())
         if not (low >= -MAX_WEIGHT and high <= MAX_WEIGHT):  # true for NaN, too
             value = "NaN" if math.isnan(low) else f"{low if high <= MAX_WEIGHT else high:g}"
@@ -149,14 +154,14 @@ def find_invalid_weight(weights: Iterable[tuple[str, np.ndarray]]) -> str:
 
 
 def mask_bias(bias: np.ndarray, masked_ids: Sequence[int]) -> np.ndarray:
-    """Return a copy of an output bias in which exactly the given ids are masked.
+    """Return a copy of an output bias in which exactly the given token ids are masked.
 
     A masked id has the bias MASKED_LOGIT. Its probability and its gradient are exactly 0, so training does not change
-    its bias. An id that is no longer masked gets the lowest bias of the unmasked ids, at most 0.
+    its bias. A token id that is no longer masked gets the lowest bias of the unmasked token ids, at most 0.
 
     Args:
         bias: Output bias [V].
-        masked_ids: The ids to mask.
+        masked_ids: The token ids to mask.
     """
     is_masked = np.zeros(len(bias), dtype=np.bool_)
     is_masked[list(masked_ids)] = True

@@ -18,6 +18,7 @@ import click
 from chargen.cli import options
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
+from chargen.schema import format_count
 
 if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
@@ -93,7 +94,7 @@ def classify(**values: Any) -> None:
           a file with lines label<TAB>text
 
     p(label | text) is proportional to p(label) · p(text | its model)^(1/temperature). The temperature is calibrated on
-    texts that no model learned from. Without such texts it is 1; the probabilities are then overconfident, and a note
+    texts that no model was trained on. Without such texts it is 1; the probabilities are then overconfident, and a note
     says so. Whole texts are compared: per character, a long text would be no more evidence than a short one.
 
     --train trains on 80 % of each label's texts and calibrates the temperature on 10 %. On the last 10 % it reports
@@ -112,7 +113,7 @@ def classify_texts(args: ClassifyArguments) -> None:
     """Classify texts and print the result on stdout.
 
     Args:
-        args: the arguments of the command. Without texts, file and labelled texts, standard input is read.
+        args: The arguments of the command. Without texts, file and labelled texts, standard input is read.
 
     Raises:
         ChargenError: If a model or a text cannot be read.
@@ -146,8 +147,8 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     """Train a model for each label of `args.data`, and print how good the classifier is.
 
     Args:
-        args: the arguments of the command.
-        started: when the budget started to count, as a value of `time.perf_counter`; None for now.
+        args: The arguments of the command.
+        started: When the budget started to count, as a value of `time.perf_counter`; None for now.
 
     Raises:
         ChargenError: If the texts, the settings or the disk do not allow it, or a signal stopped it.
@@ -178,7 +179,10 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
                 bar.show(label, num_done + values["progress"])
             elif values["event"] == "finished":
                 num_done += 1
-                result = f"{len(texts[label]):,} texts, {values['val_bits_per_char']:.3f} bits/char on held-out text"
+                result = (
+                    f"{format_count(len(texts[label]), 'text')}, {values['val_bits_per_char']:.3f} bits/char on "
+                    "held-out text"
+                )
                 console.print(visible(f"{label}: {result}"), soft_wrap=True)
                 bar.show("evaluating", num_done)
     if args.as_json:
@@ -238,9 +242,10 @@ def _trained_json(trained: TrainedClassifier) -> dict[str, Any]:
 
 def _describe_quality(quality: Quality, classifier: Classifier) -> str:
     return (
-        f"{quality.texts:,} held-out texts: accuracy {100 * quality.accuracy:.1f} % (the commonest label alone: "
-        f"{100 * quality.accuracy_of_the_commonest:.1f} %), log loss {quality.log_loss_nats:.3f} nats (the priors "
-        f"alone: {quality.log_loss_nats_of_the_priors:.3f}), expected calibration error "
+        f"{format_count(quality.texts, 'held-out text')}: accuracy {100 * quality.accuracy:.1f} % (the most "
+        "frequent label alone: "
+        f"{100 * quality.majority_class_accuracy:.1f} %), log loss {quality.log_loss_nats:.3f} nats (the priors "
+        f"alone: {quality.prior_log_loss_nats:.3f}), expected calibration error "
         f"{quality.expected_calibration_error:.3f}; temperature {classifier.temperature:.3g}"
     )
 

@@ -13,6 +13,7 @@ import click
 
 from chargen.cli import options
 from chargen.config import LN2
+from chargen.schema import format_count
 from chargen.ui.terminal_text import say, visible
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from chargen.lm import LanguageModel
     from chargen.text.corpus import Corpus
 
-MAX_LEARNED_CHARS = 1 << 20  # the baselines learn from the end of a text, as at the end of a training run
+MAX_BASELINE_CHARS = 1 << 20  # the baselines are trained on the end of a text, as at the end of a training run
 MIN_LINES = 30  # with fewer lines the intervals are not reliable
 MAX_RESAMPLES = 1_000_000  # takes some minutes for a text of 10,000 lines
 CONFIDENCE = 0.95  # confidence level of the intervals
@@ -48,8 +49,8 @@ class CompareArguments:
 
 
 @dataclass(frozen=True)
-class LearnedText:
-    """The text that the baselines learn from; `text` is None if the training text of the model is not available."""
+class BaselineText:
+    """The text that the baselines are trained on; `text` is None if the training text of the model is not available."""
 
     text: str | None
     source: str  #: name of the text in the table
@@ -75,7 +76,7 @@ class LearnedText:
 )
 @comparison_option(
     "--learn", type=options.CORPUS_NAME, metavar="TEXT",
-    help="Text that the baselines learn from. Defaults to the training text of the first model, if it is available.",
+    help="Training text of the baselines. Defaults to the training text of the first model, if it is available.",
 )  # fmt: skip
 @options.encoding
 @options.max_corpus_size("1GB")
@@ -100,7 +101,7 @@ def compare_models(args: CompareArguments) -> None:
     """Compare models on a text and print the result on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If a model or a text cannot be read.
@@ -121,8 +122,8 @@ def compare_models(args: CompareArguments) -> None:
     lines = split_lines(corpus.text)
     lms = [load(model, args.device) for model in args.models]
     nats, unknown = zip(*(lm.evaluate_lines(lines) for lm in lms), strict=True)
-    learned = _learned_text(lms[0], args, config)
-    rows = _rows(args, nats, lines, learned)
+    baseline_text = _baseline_text(lms[0], args, config)
+    rows = _rows(args, nats, lines, baseline_text)
     for row, counts in zip(rows, unknown, strict=False):
         row["unknown_chars"] = int(counts.sum())
     line_differences = [
@@ -144,15 +145,15 @@ def compare_models(args: CompareArguments) -> None:
 
 
 def _rows(
-    args: CompareArguments, nats: Sequence[NDArray[np.float64]], lines: Sequence[str], learned: LearnedText
+    args: CompareArguments, nats: Sequence[NDArray[np.float64]], lines: Sequence[str], baseline_text: BaselineText
 ) -> list[dict[str, Any]]:
     """Return a row for each model and then for each baseline: its bits, and its difference from the first model.
 
     Args:
-        args: the arguments of the command.
-        nats: for each model, −log p of each line in nats.
-        lines: of the text.
-        learned: the text for the baselines.
+        args: The arguments of the command.
+        nats: For each model, −log p of each line in nats.
+        lines: Lines of the text.
+        baseline_text: Text that the baselines are trained on.
     """
     import numpy as np
 
@@ -163,14 +164,14 @@ def _rows(
     sizes = np.array([utf8_size(line) for line in lines], dtype=np.float64)
     num_chars = sum(map(len, lines))
     num_distinct = len(set("".join(lines)))
-    by_line = np.stack([*nats, ngram_line_nats(lines, learned.text), uniform_line_nats(lines)])
+    by_line = np.stack([*nats, ngram_line_nats(lines, baseline_text.text), uniform_line_nats(lines)])
     names = [
         *args.models,
-        f"a 5-gram, learned from {learned.source or 'the other half of this text'}",
-        f"uniform over this text's {num_distinct} characters",
-        f"lzma, {f'behind {learned.source}' if learned.source else 'of this text alone'}",
+        f"5-gram, trained on {baseline_text.source or 'the other half of this text'}",
+        f"uniform over the {format_count(num_distinct, 'character')} of this text",
+        f"lzma, {f'given {baseline_text.source}' if baseline_text.source else 'without a training text'}",
     ]
-    totals = [*(float(row.sum()) for row in by_line), lzma_text_nats(lines, learned.text)]
+    totals = [*(float(row.sum()) for row in by_line), lzma_text_nats(lines, baseline_text.text)]
     differences = [None, *paired_bootstrap(by_line, sizes, args.resamples, args.seed), None]  # LZMA has no lines
     return [
         {
@@ -183,8 +184,8 @@ def _rows(
     ]
 
 
-def _learned_text(lm: LanguageModel, args: CompareArguments, config: DataConfig) -> LearnedText:
-    """Return the end of the text that the baselines learn from: --learn, or the first model's training text."""
+def _baseline_text(lm: LanguageModel, args: CompareArguments, config: DataConfig) -> BaselineText:
+    """Return the end of the text that the baselines are trained on: --learn, or the first model's training text."""
     from chargen.errors import CorpusError
     from chargen.runs import find_model
     from chargen.sampling.training_text_index import TrainingText, find_training_text
@@ -193,14 +194,14 @@ def _learned_text(lm: LanguageModel, args: CompareArguments, config: DataConfig)
 
     if args.learn is not None:
         corpus = read_corpus([args.learn], config, max_bytes=args.max_bytes)
-        return LearnedText(corpus.text[-MAX_LEARNED_CHARS:], args.learn)
+        return BaselineText(corpus.text[-MAX_BASELINE_CHARS:], args.learn)
     name = args.models[0]
     try:
         text = find_training_text(lm.checkpoint, model_path=find_model(name))
     except CorpusError:
-        return LearnedText(None, "")
+        return BaselineText(None, "")
     mark = separator(TrainingText.from_checkpoint(lm.checkpoint).data.documents)
-    return LearnedText(text.read()[-MAX_LEARNED_CHARS:].replace(MARK, mark), f"{name}’s text")
+    return BaselineText(text.read()[-MAX_BASELINE_CHARS:].replace(MARK, mark), f"the training text of {name}")
 
 
 def _line_difference(
@@ -226,7 +227,7 @@ def _print_notes(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[
         if corpus.has_sha256(lm.checkpoint.about.get("corpus_sha256")):
             say(f"note: {name} was trained on a part of this text")
     if num_lines < MIN_LINES:
-        say(f"note: {num_lines} lines are too few for reliable intervals")
+        say(f"note: {format_count(num_lines, 'line is', 'lines are')} too few for reliable intervals")
 
 
 def _print(
@@ -243,7 +244,8 @@ def _print(
     first = rows[0]["name"]
     stdout_console().print(comparison_table(rows))
     stdout_console().print(
-        f"{about['chars']:,} characters, {about['bytes']:,} bytes, {about['lines']:,} lines; differences from "
+        f"{format_count(about['chars'], 'character')}, {format_count(about['bytes'], 'byte')}, "
+        f"{format_count(about['lines'], 'line')}; differences from "
         f"{visible(first)}, 95 % of {about['resamples']:,} resamples"
     )
     for other in dict.fromkeys(line["other"] for line in line_differences):

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
+from chargen.schema import format_count
 from chargen.ui.terminal_text import visible
 
 
@@ -70,6 +71,8 @@ def get(name: str, output: str | None = None, as_json: bool = False) -> None:
     from chargen.text.builtin_corpora import read_builtin
     from chargen.ui.console import print_json
 
+    if output == "-":
+        options.refuse(["as_json"], "has no effect with --output -, which prints the corpus itself.")
     corpus = read_builtin(name)
     data = corpus.text.encode("utf-8")
     if output == "-":
@@ -105,7 +108,7 @@ def check_corpus(args: CheckArguments) -> None:
     """Examine a corpus, and print its properties and findings on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If the corpus cannot be read, or a setting is out of range.
@@ -132,8 +135,8 @@ def check_corpus(args: CheckArguments) -> None:
     console.print(key_value_table(rows))
     for finding in findings:
         console.print(f"\n{visible(finding.kind)}: {visible(finding.what)}\n  {visible(finding.advice)}")
-        for place in finding.places:
-            console.print(f"    {visible(place)}")
+        for example in finding.examples:
+            console.print(f"    {visible(example)}")
     if not findings:
         console.print("\nNo problems were found.")
 
@@ -149,4 +152,6 @@ def clean(as_json: bool = False) -> None:
     if as_json:
         print_json({"folder": str(encoded_texts_folder()), "files": num_files, "bytes": size_bytes})
     else:
-        click.echo(f"{encoded_texts_folder()}: {num_files:,} files deleted, {size_bytes:,} bytes")
+        click.echo(
+            f"{encoded_texts_folder()}: {format_count(num_files, 'file')} deleted, {format_count(size_bytes, 'byte')}"
+        )

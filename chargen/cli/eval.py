@@ -12,6 +12,7 @@ import click
 
 from chargen.cli import options
 from chargen.config import LN2
+from chargen.schema import format_count
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
@@ -49,7 +50,7 @@ class EvalArguments:
 @options.model
 @options.encoding
 @options.max_corpus_size("1GB")
-@adapt_option("--adapt", is_flag=True, help="Also evaluate a copy of the model that learns from the text.")
+@adapt_option("--adapt", is_flag=True, help="Also evaluate a copy of the model that is also trained on the text.")
 @adapt_option(
     "--adapt-rule", type=click.Choice(["rms", "sgd"]), show_default="rms", help="Rule that updates the weights."
 )
@@ -77,7 +78,7 @@ def evaluate(**values: Any) -> None:
     divides by the characters of the text itself.
 
     --adapt adds the result of dynamic evaluation (Krause et al. 2018): a copy of the model scores a segment, then
-    learns from it, then scores the next one. The result is always labelled as such, the result of the unchanged model
+    is trained on it, then scores the next one. The result is always labelled as such, the result of the unchanged model
     is printed, too, and the model file does not change.
     """
     evaluate_model(EvalArguments(**values))
@@ -87,7 +88,7 @@ def evaluate_model(args: EvalArguments) -> None:
     """Evaluate a model on a text and print the result on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If the model or the text cannot be read, or a setting of --adapt is out of range.
@@ -108,7 +109,7 @@ def evaluate_model(args: EvalArguments) -> None:
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
     evaluation = lm.evaluate(text.text)
     if evaluation.unknown_chars:
-        unknown = f"{evaluation.unknown_chars:,} of the {evaluation.chars:,} characters"
+        unknown = f"{evaluation.unknown_chars:,} of the {format_count(evaluation.chars, 'character')}"
         stderr_console().print(f"note: the model does not know {unknown}")
     adapted = _evaluate_adapted(lm.checkpoint, text.text, args) if args.adapt else None
     if args.as_json:
@@ -162,11 +163,13 @@ def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | N
     console.print(plain_table((name, *numbers), rows, numbers))
     ends = f" ({evaluation.document_ends:,} of them ends of documents)" if evaluation.document_ends else ""
     console.print(
-        f"{evaluation.chars:,} characters{ends}, {evaluation.bytes:,} bytes; {evaluation.bits_per_byte:.3f} bits/byte, "
+        f"{format_count(evaluation.chars, 'character')}{ends}, {format_count(evaluation.bytes, 'byte')}; "
+        f"{evaluation.bits_per_byte:.3f} bits/byte, "
         f"perplexity {evaluation.perplexity_per_char:.2f} per character"
     )
     if adapted:
         console.print(
             f"adapted by {adapted.rule}, learning rate {adapted.learning_rate:g}, decay {adapted.decay:g}, segments of "
-            f"{adapted.segment_ids}: {adapted.bits_per_byte:.3f} bits/byte; each was scored before it was learned from"
+            f"{adapted.segment_ids}: {adapted.bits_per_byte:.3f} bits/byte; each segment was scored before "
+            "the model was trained on it"
         )

@@ -30,8 +30,8 @@ def describe_models(model: str | None = None, as_json: bool = False) -> None:
     """Print the properties of a model on stdout, or a table of all models.
 
     Args:
-        model: model file, run folder or run name; None for all models under checkpoints/.
-        as_json: whether to print JSON.
+        model: Model file, run folder or run name; None for all models under checkpoints/.
+        as_json: Whether to print JSON.
 
     Raises:
         ModelError: If the model does not exist or cannot be read. Models of a table that cannot be read get a note.

@@ -101,8 +101,8 @@ class Name(click.types.StringParamType):
     """The type of an option that names something (a file, a run, a setting): any text but the empty one.
 
     Args:
-        candidates: function that returns the names to complete; None if there are none.
-        files: whether the shell also completes file names.
+        candidates: Function that returns the names to complete; None if there are none.
+        files: Whether the shell also completes file names.
     """
 
     def __init__(self, candidates: Callable[[], Iterable[str]] | None = None, files: bool = False) -> None:
@@ -152,7 +152,7 @@ def sampling_rules(rule_option: Callable[..., Callable[[F], F]]) -> Callable[[F]
     """Return a decorator that adds an option for each sampling rule of `SampleConfig`, in the order of the rules.
 
     Args:
-        rule_option: makes an option of the group in which help lists the rules.
+        rule_option: Decorator that adds an option to the group in which the help lists the rules.
     """
 
     def add_options(command: F) -> F:

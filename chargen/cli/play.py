@@ -74,7 +74,7 @@ def play_in_terminal(args: PlayArguments) -> None:
     """Let a person write with a model in the terminal, and print the text on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If standard input and standard error are not a terminal, or the model cannot be read.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from chargen.cli import options
+from chargen.schema import format_count
 from chargen.ui.terminal_text import is_shown, visible_json
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def rescore_lists(args: RescoreArguments) -> None:
     """Rescore N-best lists and print them on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If the model, the lists, the costs or the references cannot be read.
@@ -229,7 +230,7 @@ def _print_tuned(tuned: TunedWeight, num_units: int, num_lists: int, error: str,
     else:
         click.echo(
             f"weight {tuned.weight:.6g} (the same from {tuned.low:.6g} to {tuned.high:.6g}): {error.upper()} "
-            f"{100 * after:.2f} % on these {num_lists:,} lists; {100 * given:.2f} % by the given totals, "
+            f"{100 * after:.2f} % on {format_count(num_lists, 'list')}; {100 * given:.2f} % by the given totals, "
             f"{100 * oracle:.2f} % by the best possible choice",
             err=True,
         )
@@ -297,5 +298,5 @@ def _print(
         for each in [best_hypothesis(scored, weight)] if args.only_best else chosen:
             sys.stdout.write(formatter(each, weight) + "\n")
     if num_empty:
-        are = "text is" if num_empty == 1 else "texts are"
-        click.echo(f"note: {num_empty:,} {are} empty: the model's part of the total is 0 (see --end)", err=True)
+        texts_are = format_count(num_empty, "text is", "texts are")
+        click.echo(f"note: {texts_are} empty: the model's part of the total is 0 (see --end)", err=True)

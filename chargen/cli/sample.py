@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.schema import format_count
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def write_samples(args: SampleArguments) -> None:
     """Generate samples and print them on stdout.
 
     Args:
-        args: the arguments of the command.
+        args: The arguments of the command.
 
     Raises:
         ChargenError: If the model, the prompt or the training text cannot be read, or a setting is out of range.
@@ -337,7 +338,9 @@ def _print_note(text: str) -> None:
 def _print_report(lm: LanguageModel, text: str, corpus: tuple[str, ...]) -> None:
     report = lm.copy_report(text, corpus)
     novel = ", ".join(f"{share:.0%} of {n}-grams" for n, share in report.novel_ngrams.items() if share is not None)
-    click.echo(f"longest copy: {report.passage_chars} characters, {report.passage!r}\nnew: {novel}", err=True)
+    click.echo(
+        f"longest copy: {format_count(report.passage_chars, 'character')}, {report.passage!r}\nnew: {novel}", err=True
+    )
 
 
 def _write(prompt: str, pieces: Iterable[str], copy: StringIO | None = None) -> None:
@@ -346,9 +349,9 @@ def _write(prompt: str, pieces: Iterable[str], copy: StringIO | None = None) -> 
     The output is flushed at most every `FLUSH_EVERY_S` seconds, not for every character.
 
     Args:
-        prompt: text that is written first.
-        pieces: the continuation.
-        copy: also receives the continuation, if it is not None.
+        prompt: Text that is written first.
+        pieces: The continuation.
+        copy: A buffer to which the continuation is written too; None for no copy.
     """
     out = sys.stdout
     last = prompt

@@ -137,7 +137,8 @@ def score(**values: Any) -> None:
     per text, or with --chars one row per character.
 
     On a terminal, control characters are escaped in --json and shown as symbols in --tsv (--raw: as they are); a pipe
-    or a file gets the exact text. Tables always show them as symbols.
+    or a file gets the exact text. Tables always show them as symbols. On a terminal, a table has one line per text:
+    a long text is shortened in the middle, and a narrow terminal shows fewer columns.
     """
     score_texts(ScoreArguments(**values))
 
@@ -146,7 +147,7 @@ def score_texts(args: ScoreArguments) -> None:
     """Score texts and print the result on stdout.
 
     Args:
-        args: the arguments of the command. Without sentences and files, standard input is read.
+        args: The arguments of the command. Without sentences and files, standard input is read.
 
     Raises:
         CorpusError: If there is nothing to score, or a text cannot be read.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chargen.config import LN2
+from chargen.schema import format_count
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def check_lengths(texts: Iterable[str], args: ScoreArguments) -> Iterator[str]:
         total += len(text)
         if args.html and total > MAX_PAGE_CHARS:
             raise ConfigError(
-                f"a page may have at most {MAX_PAGE_CHARS:,} characters, and the first {number:,} texts have {total:,}",
+                f"a page may have at most {MAX_PAGE_CHARS:,} characters, and "
+                f"{format_count(number, 'text has', 'texts have')} {total:,}",
                 "Give fewer of them; --chars has no such limit.",
             )
         if args.suggest and len(text) > MAX_CHARS:
@@ -53,10 +55,10 @@ def explain(
     """Print the requested explanations, text by text, and write the page; its texts have the order of the input.
 
     Args:
-        lm: the model.
-        rows: (rank or None, number of the input from 1, score with pieces).
-        args: the arguments of the command.
-        print_row: prints a row where --html is the only explanation.
+        lm: The model.
+        rows: Tuples of the rank or None, the number of the input from 1, and the score with pieces.
+        args: The arguments of the command.
+        print_row: Function that prints a row, used where --html is the only explanation.
 
     Raises:
         StorageError: If the page cannot be written.

@@ -191,8 +191,8 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
     """Train a model, show the progress on stderr, and print the result on stdout.
 
     Args:
-        args: the arguments of the command.
-        started: when the budget started to count, as a value of `time.perf_counter`; None for now.
+        args: The arguments of the command.
+        started: When the budget started to count, as a value of `time.perf_counter`; None for now.
 
     Returns:
         The exit status: 0, or 128 + the signal's number if a signal stopped the run.

@@ -5,8 +5,8 @@ The n-gram model is interpolated as in Witten & Bell (1991):
     p_k(w | c) = (n(c w) + d(c) · p_{k−1}(w | c')) / (n(c) + d(c))
 
 where c' is the context c without its oldest id, n counts occurrences in the training text, d(c) is the number of
-different ids that follow c, and p_0 is uniform over the vocabulary. If a context does not occur in the training text,
-the shorter context is used alone.
+different token ids that follow c, and p_0 is uniform over the vocabulary. If a context does not occur in the training
+text, the shorter context is used alone.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ def lzma_nats_per_char(train: str, test: str) -> float:
 
 
 def ngram_nats_per_id(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: int = ORDER) -> float:
-    """Return the mean −log p of `test`, in nats per id; see `ngram_log_probs`."""
+    """Return the mean −log p of `test`, in nats per token id; see `ngram_log_probs`."""
     return abs(float(ngram_log_probs(train, test, vocab_size, order).mean()))
 
 
 def ngram_log_probs(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: int = ORDER) -> Float:
-    """Return log p of each id of `test` as the continuation of `train`, by an n-gram model of `train` alone.
+    """Return log p of each token id of `test` as the continuation of `train`, by an n-gram model of `train` alone.
 
     Args:
         train: Token ids, [N].
         test: Token ids, [M].
-        vocab_size: The number of different ids there can be.
-        order: Length of the longest n-grams; the context is `order` − 1 ids.
+        vocab_size: The number of different token ids there can be.
+        order: Length of the longest n-grams; the context is `order` − 1 token ids.
 
     Returns:
         Log probabilities in nats, [M].
@@ -62,7 +62,7 @@ def ngram_log_probs(train: NDArray[Any], test: NDArray[Any], vocab_size: int, or
     for k in range(1, order + 1):
         grams, gram = np.unique(context * vocab_size + ids, return_inverse=True)
         context_of_gram = grams // vocab_size
-        # Only the training text is counted. Its first k−1 ids have no complete context.
+        # Only the training text is counted. Its first k−1 token ids have no complete context.
         gram_count = np.bincount(gram[k - 1 : N], minlength=len(grams))
         n = np.bincount(context[k - 1 : N], minlength=context_of_gram[-1] + 1)[context]
         d = np.bincount(context_of_gram[gram_count > 0], minlength=context_of_gram[-1] + 1)[context]

@@ -1,17 +1,17 @@
 """Cut token ids into batches for truncated back-propagation through time (BPTT).
 
-`TextBatches` reads one continuous text. The N ids are cut into B rows of equal length; a batch is one window of at most
-T ids from every row:
+`TextBatches` reads one continuous text. The N tokens are cut into B rows of equal length; a batch is one window of at
+most T tokens from every row:
 
-    ids        │ row 0 ──────────▶│ row 1 ──────────▶│ … │ row B−1 ────────▶│ r    r = N mod B ids, not used
+    tokens     │ row 0 ──────────▶│ row 1 ──────────▶│ … │ row B−1 ────────▶│ r    r = N mod B tokens, not used
     window k       [═══]              [═══]                  [═══]
-    inputs         start id, x₀, x₁, …  (the id before each target)          targets   x₀, x₁, x₂, …
+    inputs         start id, x₀, x₁, …  (the token id before each target)          targets   x₀, x₁, x₂, …
 
 At the end of its part, a batch row continues with the next row's part and carries its state over, so after B epochs
 every row has read the whole text in order. Only the row that returns to the start of the text is reset.
 
-The L = N // B ids of a part are cut into windows of nearly equal length, at most T. So no window is so short that its
-gradient is mostly noise, and no ids are left over.
+The L = N // B tokens of a part are cut into windows of nearly equal length, at most T. So no window is so short that
+its gradient is mostly noise, and no tokens are left over.
 
 `DocumentBatches` reads documents, in a new random order in each epoch:
 
@@ -59,7 +59,7 @@ class BatchSource(ABC):
 
     batch_size: int
     seq_len: int  #: length of the longest window
-    num_ids: int  #: number of ids in the source
+    num_ids: int  #: number of tokens in the source
     ids_per_epoch: int  #: number of targets in an epoch
     windows_per_epoch: int
 
@@ -87,13 +87,13 @@ class TextBatches(BatchSource):
 
     Args:
         ids: Token ids, [N], in memory or memory-mapped.
-        start_id: The input id before the first id of the text.
+        start_id: The input token id before the first token id of the text.
         batch_size: Requested number of batch rows. It is reduced for a short text, so that every row has at least
-            `seq_len` ids.
-        seq_len: T, the maximum window length. Windows are shorter if a single row already has fewer ids.
+            `seq_len` tokens.
+        seq_len: T, the maximum window length. Windows are shorter if a single row already has fewer tokens.
 
     Raises:
-        CorpusError: If there are no ids.
+        CorpusError: If there are no tokens.
     """
 
     def __init__(self, ids: NDArray[Any], start_id: int, batch_size: int, seq_len: int) -> None:
@@ -107,14 +107,14 @@ class TextBatches(BatchSource):
         self._bounds = [k * self.row_len // self.windows_per_epoch for k in range(self.windows_per_epoch + 1)]
         self.seq_len = -(-self.row_len // self.windows_per_epoch)
         self.num_ids = len(ids)
-        self.ids_per_epoch = self.row_len * self.batch_size  # without the last N mod B ids
+        self.ids_per_epoch = self.row_len * self.batch_size  # without the last N mod B tokens
 
     def num_ids_before(self, position: Position) -> int:
         """Return the number of targets in the windows of this epoch that precede a position."""
         return self._bounds[position.window] * self.batch_size
 
     def ids_with_start(self) -> NDArray[np.int32]:
-        """Return a copy of the start id followed by all ids, [N + 1]. `window_offsets` are offsets into this array."""
+        """Return a new array, [N + 1]: the start id, then all token ids. `window_offsets` are offsets into it."""
         ids = np.empty(len(self._ids) + 1, dtype=np.int32)
         ids[0] = self._start_id
         ids[1:] = self._ids

@@ -37,7 +37,7 @@ from chargen.tokenizers.tokenizer import (
 MAX_VAL_CHARS = 200_000  #: validation characters taken from a corpus; more would take too long at the end of a run
 MAX_SELECTION_CHARS = 100_000  #: characters of the validation text that are read during training
 # Each validated id needs the logits of the whole vocabulary. With thousands of characters this is most of the time, so
-# less text is read: these are the maximum numbers of logits (ids × vocabulary size).
+# less text is read: these are the maximum numbers of logits (token ids × vocabulary size).
 MAX_VAL_LOGITS, MAX_SELECTION_LOGITS = 4e8, 1e8
 
 
@@ -61,7 +61,7 @@ class Dataset:
     """The training and validation data of a run."""
 
     tokenizer: Tokenizer
-    start_ids: Ids  #: the ids that a model reads before the first id of a text
+    start_ids: Ids  #: the token ids that a model reads before the first token id of a text
     train: Part
     val: tuple[ValPart, ValPart, ValPart]  #: selection, rest of the first half, second half
     corpus: Corpus
@@ -104,19 +104,19 @@ def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tup
 def prepare_dataset(
     corpus: Corpus, val_corpus: Corpus | None, config: DataConfig, tokenizer: Tokenizer | None = None
 ) -> Dataset:
-    """Split and tokenize a corpus. The training ids are cached on disk and reused by later runs on the same text.
+    """Split and tokenize a corpus. The training token ids are cached on disk and reused by later runs on the same text.
 
     Args:
         corpus: The corpus.
         val_corpus: A separate validation text; None holds out a part of `corpus`.
         config: The data settings.
         tokenizer: The tokenizer. None builds the one that `config.tokenizer` names: an alphabet is taken from the
-            whole corpus, but subword pieces are learned from the training text only.
+            whole corpus, but subword pieces are trained on the training text only.
 
     Raises:
         CorpusError: If the text is too short.
         TokenizerError: If no vocabulary can be built from the text.
-        StorageError: If the ids cannot be written.
+        StorageError: If the token ids cannot be written.
     """
     train_text, val_text = split(corpus, val_corpus, config.val_fraction)
     if tokenizer is None:
@@ -206,7 +206,7 @@ def encode_lines(tokenizer: Tokenizer, documents: str, lines: Sequence[str]) -> 
         lines: The lines of the text with their newlines, normalized like the training text.
 
     Returns:
-        The token ids, [N], and the index of the line that each id belongs to, [N].
+        The token ids, [N], and the index of the line that each token id belongs to, [N].
     """
     parts = enumerate(lines) if documents == NONE else _document_parts(lines, documents)
     ids = []

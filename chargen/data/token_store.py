@@ -1,14 +1,15 @@
 """Encode a text in parallel and keep its token ids in a checked, memory-mapped cache file.
 
-Training reads its ids from this file. The cache key is a hash of everything that the ids depend on: the content of the
-text, the part of it, and the tokenizer. If two runs that start together encode the same text, each writes its own
-temporary file, and the one that finishes last gives it the final name.
+Training reads its token ids from this file. The cache key is a hash of everything that the token ids depend on: the
+content of the text, the part of it, and the tokenizer. If two runs that start together encode the same text, each
+writes its own temporary file, and the one that finishes last gives it the final name.
 
     bytes 0–7    "chargen2"
     bytes 8–15   size of the header in bytes, little-endian
-    header       JSON, padded with spaces so that the ids start at a multiple of 64 bytes
-    ids          little-endian uint8, int16, int32 or uint64: the smallest type that holds the vocabulary
-    checksums    CRC-32 of each MiB of ids, then CRC-32 of the header and these checksums; 4 bytes each, little-endian
+    header       JSON, padded with spaces so that the token ids start at a multiple of 64 bytes
+    token ids    little-endian uint8, int16, int32 or uint64: the smallest type that holds the vocabulary
+    checksums    CRC-32 of each MiB of token ids, then CRC-32 of the header and these checksums; 4 bytes each,
+                 little-endian
 
 The whole file is checked when it is opened (1 GB takes 0.3 s), so that a damaged file is never trained on unnoticed.
 Small files are read into memory. Large files are memory-mapped, so that only the pages in use take memory.
@@ -61,7 +62,7 @@ def load_or_encode_ids(
         note: Called with a message if the cached file was damaged.
 
     Raises:
-        StorageError: If the ids cannot be written.
+        StorageError: If the token ids cannot be written.
     """
     key = store_key(tokenizer, text.text.statistics.sha256, text.begin, text.end)
     path = encoded_texts_folder() / f"{key[:32]}{SUFFIX}"
@@ -72,7 +73,7 @@ def load_or_encode_ids(
 
 
 def store_key(tokenizer: Tokenizer, sha256: str, begin: int, end: int) -> str:
-    """Return the cache key of the ids of a text.
+    """Return the cache key of the token ids of a text.
 
     Args:
         tokenizer: The tokenizer.
@@ -156,9 +157,9 @@ MAGIC = b"chargen2"
 OLD_MAGIC = b"chargen1"  #: first bytes of the previous format, which has no checksums
 ALIGNMENT = 64  #: bytes
 MAX_IDS = 1 << 63
-BLOCK_BYTES = 1 << 20  #: bytes of ids per checksum
+BLOCK_BYTES = 1 << 20  #: bytes of token ids per checksum
 MAX_HEADER_BYTES = 1 << 20
-MAX_IN_MEMORY_BYTES = 1 << 26  #: files with more bytes of ids are memory-mapped
+MAX_IN_MEMORY_BYTES = 1 << 26  #: files with more bytes of token ids are memory-mapped
 DTYPES = (np.dtype("u1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<u8"))
 
 
@@ -171,7 +172,7 @@ class Store:
 
 
 def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
-    """Return the smallest integer type that holds every id below `vocab_size`.
+    """Return the smallest integer type that holds every token id below `vocab_size`.
 
     Token ids get a type that torch supports. The last type, uint64, is for hashes.
     """
@@ -182,12 +183,12 @@ def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 def write_store(path: Path, parts: Iterable[NDArray[Any]], vocab_size: int, about: Mapping[str, Any]) -> Store:
-    """Write ids and metadata to a store, and open it.
+    """Write token ids and metadata to a store, and open it.
 
     Args:
         path: The file to write.
-        parts: The ids, in blocks.
-        vocab_size: All ids are below this number.
+        parts: The token ids, in blocks.
+        vocab_size: All token ids are below this number.
         about: Metadata; it must be serializable as JSON.
 
     Raises:
@@ -240,7 +241,7 @@ def _crc_bytes(header: bytes, blocks: bytes) -> bytes:
 
 
 def _header(dtype: np.dtype[Any], length: int, about: Mapping[str, Any], min_size: int) -> bytes:
-    """Return the bytes before the ids, padded to a multiple of ALIGNMENT and to at least `min_size` bytes."""
+    """Return the bytes before the token ids, padded to a multiple of ALIGNMENT and to at least `min_size` bytes."""
     header = json.dumps({"dtype": dtype.str, "length": length, "about": dict(about)}).encode()
     size = max(min_size, -(-(len(MAGIC) + 8 + len(header)) // ALIGNMENT) * ALIGNMENT)
     header = header.ljust(size - len(MAGIC) - 8)
@@ -287,14 +288,14 @@ def open_store(path: Path, vocab_size: int = 1 << 64) -> Store:
             *blocks, header_crc = np.frombuffer(file.read(checksum_bytes), dtype="<u4")
             if _crc_bytes(start, np.array(blocks, dtype="<u4").tobytes()) != header_crc.tobytes():
                 raise damaged
-            if num_bytes <= MAX_IN_MEMORY_BYTES:  # later changes of the file cannot affect the ids
+            if num_bytes <= MAX_IN_MEMORY_BYTES:  # later changes of the file cannot affect the token ids
                 file.seek(len(start))
                 ids: NDArray[Any] = np.frombuffer(file.read(num_bytes), dtype)
                 if len(ids) != length:
                     raise damaged
             else:  # if the file is truncated later, the process crashes (SIGBUS)
                 ids = np.memmap(file, dtype, "r", len(start), (length,))
-        if not _is_whole(ids, blocks, vocab_size):
+        if not _are_valid_ids(ids, blocks, vocab_size):
             raise damaged
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -305,8 +306,8 @@ def open_store(path: Path, vocab_size: int = 1 << 64) -> Store:
     return Store(ids, about)
 
 
-def _is_whole(ids: NDArray[Any], checksums: Sequence[Any], vocab_size: int) -> bool:
-    """Return whether the ids match their checksums and are in the vocabulary. Large stores use two threads."""
+def _are_valid_ids(ids: NDArray[Any], checksums: Sequence[Any], vocab_size: int) -> bool:
+    """Return whether the token ids match their checksums and are in the vocabulary. Large stores use two threads."""
     per_block = BLOCK_BYTES // ids.dtype.itemsize
     max_id = vocab_size - 1
 

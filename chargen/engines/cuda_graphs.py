@@ -1,6 +1,6 @@
 """Steps and draws on a GPU as CUDA graphs: Python makes a single launch instead of a launch for each kernel.
 
-    logits [B, V] ─▶ apply_temperature ─▶ softmax ─▶ cumulative sum ─▶ first id above u ─▶ step ─▶ logits …
+    logits [B, V] ─▶ apply_temperature ─▶ softmax ─▶ cumulative sum ─▶ first token id above u ─▶ step ─▶ logits …
     └──────────────────────────── TOKENS_PER_LAUNCH times in one launch ──────────────────────────────────┘
 
 The kernels of a small network take 2 µs each, and to launch one from Python takes 5 µs or more. So the kernels of a
@@ -24,18 +24,19 @@ from chargen.engines.streams import PlainStreamBatch
 from chargen.networks.layers import single_step_backend
 from chargen.networks.network import Network
 
-TOKENS_PER_LAUNCH = 32  # a launch costs 10 µs, and the copy of the drawn ids to the host 20 µs
+TOKENS_PER_LAUNCH = 32  # a launch costs 10 µs, and the copy of the drawn token ids to the host 20 µs
 NUM_WARM_UP_CALLS = 3  # before a capture, so that libraries allocate their workspaces outside of it
 
 Function = Callable[[], None]
 
 
 def capture(function: Function, device: torch.device) -> Function:
-    """Return a function that repeats the work of another on the same memory in one launch, if the device has graphs.
+    """Return a function that repeats the kernels of another function in one launch, if the device has CUDA graphs.
 
     Args:
-        function: launches kernels on the device and never waits for them. It is called a few times before the capture.
-        device: the device of its tensors.
+        function: Function that launches kernels on the device and never waits for them. It is called a few times
+            before the capture.
+        device: The device of the tensors that `function` uses.
     """
     if device.type != "cuda":
         return function
@@ -52,13 +53,13 @@ def capture(function: Function, device: torch.device) -> Function:
 
 
 class Recording:
-    """The recorded steps and draws of a network for one batch size, and the memory in which they work.
+    """The recorded steps and draws of a network for one batch size, and the memory that they read and write.
 
-    Streams use the memory in turns. `owner` is the one whose state is in it.
+    Streams use the memory in turns. `owner` is the state of the streams that use it now.
 
     Args:
-        network: its weights must not change any more.
-        batch_size: B.
+        network: The network. Its weights must not change after the recording.
+        batch_size: The batch size B.
     """
 
     @torch.no_grad()
@@ -81,7 +82,7 @@ class Recording:
 
     @torch.no_grad()
     def _read(self) -> None:
-        """Read `ids`."""
+        """Read the token ids in `ids`, and store the state and the logits after them."""
         self._store(*self._step(self.ids, self.state))
 
     @torch.no_grad()
@@ -117,8 +118,8 @@ class RecordedState:
     """The state of streams that use a recording; it is saved when other streams take the recording's memory.
 
     Args:
-        recording: for the same batch size.
-        state: to continue from, each part [B, H].
+        recording: The recording that the streams use; it has the same batch size as `state`.
+        state: The state from which the streams continue, each part [B, H].
     """
 
     def __init__(self, recording: Recording, state: NetworkState) -> None:
@@ -132,14 +133,14 @@ class RecordedState:
         return self._state
 
     def save(self) -> None:
-        """Save what the recording's memory has of these streams, and give the memory up."""
+        """Copy the state and the logits of these streams out of the recording's memory, and release the memory."""
         recording = self._recording
         recording.owner = None
         self._state = recording.state.map(Tensor.clone)
         self._logits = recording.logits.clone()
 
     def read(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """Read one token id per stream, [B], and return the logits of the next, [B, V]."""
+        """Read one token id per stream, [B], and return the logits of the next token, [B, V]."""
         recording = self._take_recording()
         recording.ids.copy_(torch.from_numpy(ids.astype(np.int64)))
         recording.read()
@@ -148,7 +149,7 @@ class RecordedState:
     def draws(
         self, uniforms: NDArray[np.float64], added: NDArray[np.float64], inverse_temperature: float
     ) -> Iterator[Any]:
-        """Yield ids [B] drawn by random numbers [T, B]; each is read before the next is drawn."""
+        """Yield token ids, [B], drawn with random numbers, [T, B]; each is read before the next is drawn."""
         start = 0
         scaled = torch.from_numpy(added * inverse_temperature)
         while start < len(uniforms):
@@ -183,7 +184,7 @@ class RecordedStream:
         self.state = self._recorded.state
 
     def step(self, token_id: int) -> NDArray[np.float32]:
-        """Read a token id and return the logits of the next, [V]."""
+        """Read a token id and return the logits of the next token, [V]."""
         first: NDArray[np.float32] = self._recorded.read(np.array([token_id]))[0]
         return first
 
@@ -205,7 +206,7 @@ class RecordedStreamBatch:
         self._recorded = RecordedState(recording, state)
 
     def step(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """Read one token id per stream, [B], and return the logits of the next, [B, V]."""
+        """Read one token id per stream, [B], and return the logits of the next token, [B, V]."""
         return self._recorded.read(ids)
 
     def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws:

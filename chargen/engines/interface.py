@@ -9,7 +9,7 @@ Whole texts. The likelihood of a whole text is measured by one of two protocols:
     windows   non-overlapping windows, each from the initial state and with one token of context:
               the best that a model with a fixed context can do
 
-The carried protocol can read several parts of a text side by side, for speed. Each part starts with `warmup` tokens
+The carried protocol can read several parts of a text as one batch, for speed. Each part starts with `warmup` tokens
 that the part before it scores. So it reaches its own tokens with nearly the state that one stream would have there;
 only what the state keeps from before the warm-up is missing:
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from chargen.cells.cell import NetworkState
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 
-Draws = Callable[[Any], Iterator[Any]]  #: random numbers → as many token ids
+Draws = Callable[[Any], Iterator[Any]]  #: random numbers → the same number of token ids
 EngineState = NetworkState  #: the name that code above the engines uses
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ class Stream(Protocol):
     """A model that reads one token after another."""
 
     def step(self, token_id: int) -> NDArray[np.float32]:
-        """Read a token id and return the logits of the next, [V]: a view that the next step overwrites."""
+        """Read a token id and return the logits of the next token, [V]: a view that the next step overwrites."""
 
     def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
         """Return a function that draws token ids and reads each one before it draws the next.
@@ -62,10 +62,10 @@ class StreamBatch(Protocol):
     """A model that reads one token after another in each of B streams."""
 
     def step(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """Read one token id per stream and return the logits of the next, [B, V]; the next step overwrites them."""
+        """Read one token id per stream and return the next logits, [B, V]; the next step overwrites them."""
 
     def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws | None:
-        """Return the function of `Stream.draws` for random numbers [T, B]: it yields ids [B], T times.
+        """Return the function of `Stream.draws` for random numbers [T, B]: it yields token ids, [B], T times.
 
         The next draw overwrites an array that was yielded.
         """
@@ -78,7 +78,7 @@ class StreamBatch(Protocol):
 
 
 class Engine(Protocol):
-    """A model that reads token ids and predicts the next ones. Time is the first axis: ids are [T, B]."""
+    """A model that reads token ids and predicts the next ones. Time is the first axis: token ids are [T, B]."""
 
     vocab_size: int
     max_streams: int  #: more streams than this are better stepped in several batches
@@ -96,7 +96,7 @@ class Engine(Protocol):
         """Yield function(item) in the order of the items; an engine may compute several at once."""
 
     def step(self, ids: NDArray[Any], state: EngineState) -> tuple[NDArray[np.float32], EngineState]:
-        """Read one token id per stream, [B], and return (logits of the next [B, V], the state after)."""
+        """Read one token id per stream, [B], and return (the logits of the next token [B, V], the state after it)."""
 
     def stream(self, state: EngineState) -> Stream:
         """Return a fast stream that continues from a state of batch size 1."""
@@ -105,14 +105,14 @@ class Engine(Protocol):
         """Return a fast batch of streams that continues from a state.
 
         Args:
-            state: the state.
-            num_ids: how many token ids all streams together are expected to read; 0 if that is unknown.
+            state: The state from which the streams continue.
+            num_ids: Expected number of token ids that all streams together will read; 0 if that is unknown.
         """
 
     def read(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: EngineState
     ) -> tuple[NDArray[np.float64], EngineState]:
-        """Read [T, B] and return (log p of each target in nats [T, B], the state after)."""
+        """Read token ids, [T, B], and return (log p of each target in nats [T, B], the state after the last)."""
 
 
 def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
@@ -133,19 +133,19 @@ def concatenate_states(states: Sequence[EngineState]) -> EngineState:
 
 
 class Step(NamedTuple):
-    """What a model says after it has read an id."""
+    """The output of a model after it has read a token id."""
 
-    logits: NDArray[np.float32]  #: logits of the next id, [1, V]
-    state: EngineState  #: state after the id
+    logits: NDArray[np.float32]  #: logits of the next token, [1, V]
+    state: EngineState  #: state after the token id
 
 
 def step_through(engine: Engine, ids: NDArray[Any], state: EngineState) -> Iterator[Step]:
-    """Read ids one by one in one stream, and yield the logits and the state after each.
+    """Read token ids one by one in one stream, and yield the logits and the state after each.
 
     Args:
         engine: Engine that runs the model.
-        ids: Ids to read, [N].
-        state: State, of batch size 1, before the first id.
+        ids: Token ids to read, [N].
+        state: State, of batch size 1, before the first token id.
     """
     for token_id in ids.tolist():
         logits, state = engine.step(np.array([token_id]), state)
@@ -153,14 +153,14 @@ def step_through(engine: Engine, ids: NDArray[Any], state: EngineState) -> Itera
 
 
 def read_context(engine: Engine, context: NDArray[Any]) -> Step:
-    """Read a context of at least one id from the initial state, and return the last step."""
+    """Read a context of at least one token id from the initial state, and return the last step."""
     for step in step_through(engine, context, engine.initial_state(1)):
         last = step
     return last
 
 
 def common_prefix_length(a: NDArray[Any], b: NDArray[Any]) -> int:
-    """Return how many ids two sequences have in common at their start, so that they need not be read again."""
+    """Return the length of the common prefix of two sequences of token ids, which need not be read again."""
     size = min(len(a), len(b))
     different = np.flatnonzero(a[:size] != b[:size])
     return int(different[0]) if len(different) else size
@@ -176,11 +176,11 @@ def carried_log_probs(
     """Return log p of each token id given all before it, [N], in nats.
 
     Args:
-        engine: the model.
-        ids: the text, [N].
-        start: the context before the text, [S], at least one id; it is not scored.
-        num_parts: how many parts are read side by side; fewer if a part would be shorter than the warm-up.
-        warmup: tokens that a part reads before its own.
+        engine: The engine that runs the model.
+        ids: Token ids of the text, [N].
+        start: Token ids of the context before the text, [S], at least one; they are not scored.
+        num_parts: Number of parts that are read as one batch; fewer if a part would be shorter than the warm-up.
+        warmup: Number of tokens before a part that are read to warm up its state.
     """
     text = np.concatenate([start, ids]).astype(np.int64)
     return _read_in_parts(engine, text[:-1], text[1:], num_parts, warmup)[len(start) - 1 :]
@@ -201,7 +201,7 @@ def windows_log_probs(
     window_starts = np.arange(0, len(ids), window)
     for first in range(0, len(window_starts), batch_size):
         positions = window_starts[first : first + batch_size] + np.arange(window)[:, None]  # [T, B]
-        readable = np.minimum(positions, len(ids) - 1)  # a short last window reads the last id again, unscored
+        readable = np.minimum(positions, len(ids) - 1)  # a short last window reads the last token id again, unscored
         read_log_probs, _ = engine.read(inputs[readable], ids[readable], engine.initial_state(readable.shape[1]))
         log_probs[positions[positions < len(ids)]] = read_log_probs[positions < len(ids)]
     return log_probs
@@ -211,9 +211,10 @@ def document_log_probs(engine: Engine, ids: NDArray[Any], batch_size: int = 64) 
     """Return log p of each token id given those before it in its document, [N], in nats.
 
     Args:
-        engine: the model.
-        ids: documents, each followed by the boundary (optional after the last), [N]. The boundary is scored too.
-        batch_size: how many documents are read side by side; those of similar length are read together.
+        engine: The engine that runs the model.
+        ids: Token ids of documents, [N]. Each document is followed by the boundary, which is scored too; after the
+            last document it is optional.
+        batch_size: Number of documents in a batch; documents of similar length are read together.
     """
     ends = np.flatnonzero(ids == BOUNDARY_ID)
     starts = np.concatenate([[0], ends + 1])
@@ -247,7 +248,7 @@ def _read_in_parts(
     for offset in range(0, part_length, READ_STEPS):
         steps = np.arange(offset, min(offset + READ_STEPS, part_length))[:, None]  # [T, 1]
         positions = np.arange(num_parts) * scored_per_part + steps  # [T, B]
-        readable = np.minimum(positions, N - 1)  # the last part may be short: it reads the last id again, unscored
+        readable = np.minimum(positions, N - 1)  # a short last part reads the last token id again, unscored
         read_log_probs, state = engine.read(inputs[readable], targets[readable], state)
         is_scored = (positions < N) & ((steps >= warmup) | (np.arange(num_parts) == 0))
         log_probs[positions[is_scored]] = read_log_probs[is_scored]

@@ -1,7 +1,8 @@
 """A model in NumPy: it loads in milliseconds and runs one stream at the speed of a matrix–vector product.
 
 The engine calls the cell's equations. The input product of the first layer is computed once for each of the V token
-ids, so a step reads it as a row of a table. A single stream runs the same equations as generated code (`streams.py`).
+token ids, so a step reads it as a row of a table. A single stream runs the same equations as generated code
+(`streams.py`).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class NumpyEngine:
     """An `Engine` with float32 weights.
 
     Args:
-        config: the network's shape.
-        weights: by the names of `cells/weights.py`.
+        config: The shape of the network.
+        weights: The weights by the names that `cells/weights.py` defines.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> None:
@@ -38,7 +39,7 @@ class NumpyEngine:
         self.vocab_size = config.vocab_size
         self.max_streams = MAX_STREAMS
         self._hidden_size = config.hidden_size
-        self._num_layers = config.num_layers  # layers of each network of the ensemble
+        self._num_layers = config.num_layers  # layers of each ensemble member
         self._cell = CELLS.get(config.cell)
         self._layers = [
             {name.rpartition(".")[2]: p for name, p in w.items() if name.startswith(f"layers.{layer}.")}
@@ -109,8 +110,8 @@ class NumpyEngine:
         """Return streams that continue from a state [B, H]; they compute what `step` computes, but faster in long runs.
 
         Args:
-            state: the state.
-            num_ids: how many token ids all streams together are expected to read; 0 if that is unknown.
+            state: The state from which the streams continue.
+            num_ids: Expected number of token ids that all streams together will read; 0 if that is unknown.
         """
         return PlainStreamBatch(self, state, self._traced, num_ids)
 

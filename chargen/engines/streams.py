@@ -69,7 +69,7 @@ class FastestOf:
     variant alone took 5 times as long.
 
     Args:
-        variants: the first is the fastest on an idle machine, the last on a busy one.
+        variants: The variants of the function. The first is the fastest on an idle machine, the last on a busy one.
     """
 
     def __init__(self, variants: Sequence[Callable[[Any], Any]]) -> None:
@@ -131,7 +131,7 @@ class PlainStream:
         self._engine, self._state = engine, state
 
     def step(self, token_id: int) -> Float:
-        """Read a token id and return the logits of the next, [V]."""
+        """Read a token id and return the logits of the next token, [V]."""
         logits, self._state = self._engine.step(np.array([token_id]), self._state)
         first: Float = logits[0]
         return first
@@ -146,13 +146,13 @@ class PlainStream:
 
 
 class TracedModel:
-    """What the streams of a model share: the memory plan, the input table, and the compiled kernels.
+    """The parts of a model that all its streams share: the memory plan, the input table, and the compiled kernels.
 
     Args:
-        graph: one step of the network.
-        tables: the input gates of every id, [V, X·H], for each network of the ensemble.
-        hidden_size: H.
-        ngrams: the table of the n-gram features, if there are any.
+        graph: One step of the network.
+        tables: The input gates of every token id, [V, X·H], for each ensemble member.
+        hidden_size: The hidden size H.
+        ngrams: The table of the n-gram features; None if the network has none.
     """
 
     def __init__(
@@ -174,8 +174,8 @@ class TracedStream:
     """A stream that runs generated code.
 
     Args:
-        model: the traced model.
-        state: to continue from, each part [1, H].
+        model: The traced model.
+        state: The state from which the stream continues, each part [1, H].
     """
 
     def __init__(self, model: TracedModel, state: NetworkState) -> None:
@@ -195,7 +195,7 @@ class TracedStream:
         self._is_compiled = False
 
     def step(self, token_id: int) -> Float:
-        """Read a token id and return the logits of the next, [V]: a view that the next step overwrites."""
+        """Read a token id and return the logits of the next token, [V]: a view that the next step overwrites."""
         self._tokens_until_compiled -= 1
         if not self._tokens_until_compiled:
             self.compile()  # always at the same step, because it changes rounding
@@ -239,10 +239,10 @@ class PlainStreamBatch:
     """Streams that are stepped together.
 
     Args:
-        engine: their engine.
-        state: to continue from, each part [B, H].
-        model: the traced model, for compiled loops; None to remain with the engine's steps.
-        num_ids: how many token ids all streams together are expected to read; 0 if that is unknown.
+        engine: The engine that steps the streams.
+        state: The state from which the streams continue, each part [B, H].
+        model: The traced model, from which compiled loops are built; None to use only the steps of the engine.
+        num_ids: Expected number of token ids that all streams together will read; 0 if that is unknown.
     """
 
     def __init__(self, engine: Engine, state: EngineState, model: TracedModel | None = None, num_ids: int = 0) -> None:
@@ -253,7 +253,7 @@ class PlainStreamBatch:
             self.compile()
 
     def step(self, ids: NDArray[Any]) -> Float:
-        """Read one token id per stream, [B], and return the logits of the next, [B, V]."""
+        """Read one token id per stream, [B], and return the logits of the next token, [B, V]."""
         if self._buffer is not None:
             return self._step(ids)
         logits, self._state = self._engine.step(ids, self._state)

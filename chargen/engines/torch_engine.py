@@ -35,9 +35,10 @@ class TorchEngine:
     """An `Engine` with a network, in the precision and on the device of its weights.
 
     Args:
-        network: its weights may change between two calls, as in training.
-        frozen: the weights will not change. The engine may keep copies of them in a faster form.
-        recorded: run streams as recorded steps (`cuda_graphs.py`). The default is True for frozen weights on a GPU.
+        network: The network. Unless `frozen`, its weights may change between two calls, as in training.
+        frozen: Whether the weights will never change. The engine may then keep copies of them in a faster form.
+        recorded: Whether streams run as recorded steps (`cuda_graphs.py`). The default is True for frozen weights on a
+            GPU.
     """
 
     def __init__(self, network: Network, frozen: bool = False, recorded: bool | None = None) -> None:

@@ -152,14 +152,14 @@ def resolve_slice(node: Node) -> tuple[Node, int]:
 
 def reachable(roots: Iterable[Node]) -> list[Node]:
     """Return all nodes that the roots depend on, and the roots, so that each node comes after its arguments."""
-    found: dict[Node, None] = {}
+    ordered: dict[Node, None] = {}
 
     def visit(node: Node) -> None:
-        if node not in found:
+        if node not in ordered:
             for arg in node.args:
                 visit(arg)
-            found[node] = None
+            ordered[node] = None
 
     for root in roots:
         visit(root)
-    return list(found)
+    return list(ordered)

@@ -30,7 +30,7 @@ class Product:
     matrix: NDArray[np.float32]  #: [N, K]
     operand: int  #: offset of the vector, [K]
     out: int  #: offset of the result, [N]
-    state_part: int | None  #: the part of the state that the operand is, if the next step needs the product
+    state_part: int | None  #: index of the state part that is the operand, if the next step needs the product
 
     @cached_property
     def transposed(self) -> NDArray[np.float32]:
@@ -52,7 +52,7 @@ Instruction = Node | Product | Copy  # a node here is an elementwise operator
 
 @dataclass
 class MemoryPlan:
-    """What a back end needs to generate code; `chargen/graph/__init__.py` describes it."""
+    """The plan from which a back end generates code; `chargen/graph/__init__.py` describes its fields."""
 
     graph: Graph
     hidden_size: int
@@ -194,7 +194,7 @@ class _Planner:
         return next((node for node in self.readers if node.op == "state" and node.index == part), None)
 
     def _is_read(self, node: Node | None, except_by: Node | None = None) -> bool:
-        """Tell whether all nodes that read a vector in this step have been scheduled."""
+        """Return whether all nodes that read a vector in this step have been scheduled."""
         readers = self.readers.get(node, []) if node else []
         return all(reader in self.scheduled or reader is except_by for reader in readers)
 

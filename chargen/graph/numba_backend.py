@@ -64,13 +64,13 @@ FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 
 @lru_cache(maxsize=1)
 def numba_installed() -> bool:
-    """Tell whether numba is installed."""
+    """Return whether numba is installed."""
     return importlib.util.find_spec("numba") is not None
 
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """What the compiled steps of all streams of a model share."""
+    """The parts of a model that the compiled steps of all its streams share."""
 
     plan: MemoryPlan
     input_table: InputTable
@@ -81,7 +81,7 @@ class Kernels:
     """The compiled kernels of a network, each compiled when it is first needed.
 
     Args:
-        plan: one step of the network.
+        plan: The memory plan of a step of the network.
     """
 
     def __init__(self, plan: MemoryPlan) -> None:
@@ -107,7 +107,7 @@ class Kernels:
         return self._kernels[key]
 
     def draw(self, before: list[Node], after: list[Node], batched: bool = False) -> Kernel:
-        """Return the kernel of operators, a draw from the logits, and operators that use the row of the drawn id.
+        """Return the kernel of operators, a draw from the logits, and operators that use the row of the drawn token id.
 
         Its arguments are (table, buffer, added, cumulative, inverse_temperature, uniform), and it returns the token
         id; see `draw_one` for the last four. If it is batched, they are (table, buffers, added, cumulative,
@@ -164,14 +164,15 @@ def draw_one(logits: Any, added: Any, cumulative: Any, inverse_temperature: floa
     """Draw a token id with probability softmax((logits + added) · inverse_temperature).
 
     It is the draw of `sampling/logits_rules.py` as one loop instead of eight NumPy calls: in float64, in the order of
-    NumPy's `cumsum`. The same `uniform` draws the same id, except for differences in the last bit of exp.
+    NumPy's `cumsum`. The same `uniform` draws the same token id, except for differences in the last bit of exp.
 
     Args:
-        logits: float32, [V].
-        added: is added to the logits, float64, [V]; -inf forbids an id. At least one id must be allowed.
-        cumulative: float64, [V]; holds the cumulative sum of exp afterwards.
+        logits: The logits, float32, [V].
+        added: Numbers that are added to the logits, float64, [V]; -inf forbids a token id. At least one token id must
+            be allowed.
+        cumulative: A buffer, float64, [V]; afterwards it contains the cumulative sum of the exponentials.
         inverse_temperature: 1 / temperature, above 0.
-        uniform: a random number in [0, 1).
+        uniform: A random number in [0, 1).
     """
     V = logits.shape[0]
     largest = -np.inf
@@ -283,11 +284,11 @@ def build_compiled_draw(
     """Return a function that draws a token id by a random number and reads it, or B ids by B numbers.
 
     Args:
-        model: the network.
-        buffer: of a single stream or of many.
-        added, inverse_temperature: see `draw_one`.
-        split_products: compute large products in parts, each on one thread.
-        reader: of the n-gram features, if there are any.
+        model: The compiled model.
+        buffer: The buffer of a single stream or of a batch of streams.
+        added, inverse_temperature: The arguments of `draw_one`.
+        split_products: Whether large products are computed in parts, each on one thread.
+        reader: The reader of the n-gram features; None if the network has none.
 
     Raises:
         TraceError: If the loops cannot be compiled.

@@ -11,7 +11,7 @@ buffer of the stream (`memory_plan.py`), [size], or of the buffers of many strea
         m0(b4, b0)                 # a product: the bound method matrix.dot
         return b5
 
-Constants of an equation are arrays with a single number: NumPy needs 0.5 µs to convert a Python number.
+Constants of an equation are arrays with a single number, because NumPy needs 0.5 µs to convert a Python number.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ from chargen.graph.memory_plan import CACHE_LINE_FLOATS, ROW_MULTIPLE, Copy, Ins
 
 Float = NDArray[np.float32]
 History = NDArray[np.int64]  #: the last token ids, [B, N − 1], the newest last
-Step = Callable[[Any], Float]  #: a token id → logits [V], or ids [B] → [B, V]; the next step overwrites the result
+Step = Callable[
+    [Any], Float
+]  #: token id → logits [V], or token ids [B] → logits [B, V], which the next step overwrites
 
 MAX_SERIAL_WEIGHTS = 400_000  # OpenBLAS computes products of 460,800 and more weights on several threads
 
 
 def allocate_buffer(plan: MemoryPlan, batch_size: int | None = None) -> Float:
-    """Return the buffer of a single stream, [size], or of many, [B, size or more], with the constants in it."""
+    """Return a buffer that contains the constants: [size] for a single stream, [B, size or more] for a batch."""
     buffer = _aligned_zeros(plan.size) if batch_size is None else _aligned_zeros(batch_size, _odd_lines(plan.size))
     for node in plan.constant_nodes:
         buffer[..., plan.offset(node) : plan.offset(node) + node.width] = node.value
@@ -68,13 +70,13 @@ def store_state(plan: MemoryPlan, buffer: Float, like: Iterable[State]) -> tuple
 
 
 class InputTable(dict[int, tuple[Float, ...]]):
-    """The vectors that depend on the token id alone, computed when an id is first read.
+    """The vectors that depend on the token id alone; each is computed when its token id is first read.
 
     Measured: `sample --length 10000` takes 1.05 (gru 1×384) to 1.16 (mgru 1×480) times as much CPU time without it.
 
     Args:
-        plan: one step of the network.
-        tables: the input gates of every id, a table [V, X·H] for each network of the ensemble.
+        plan: The memory plan of a step of the network.
+        tables: The input gates of every token id: one table, [V, X·H], for each ensemble member.
     """
 
     def __init__(self, plan: MemoryPlan, tables: Sequence[Float]) -> None:
@@ -87,7 +89,7 @@ class InputTable(dict[int, tuple[Float, ...]]):
 
     @cached_property
     def table(self) -> Float:
-        """The vectors of all ids, those of an id concatenated, [V, R]."""
+        """The vectors of all token ids; the vectors of a token id are concatenated, [V, R]."""
         return np.concatenate([self._tables[0][:, :0], *self._compute(self._tables)], axis=1)
 
     def _compute(self, inputs: Sequence[Float]) -> tuple[Float, ...]:
@@ -95,7 +97,7 @@ class InputTable(dict[int, tuple[Float, ...]]):
 
 
 def _evaluate(node: Node, inputs: Sequence[Float]) -> Float:
-    """Compute a vector that depends on the token id alone, for one id or for all."""
+    """Compute a vector that depends on the token id alone, for one token id or for all."""
     if node.op == "constant":
         return node.value  # type: ignore[no-any-return]
     if node.op == "input":
@@ -125,7 +127,7 @@ def _odd_lines(size: int) -> int:
 
 
 def uses_threads(plan: MemoryPlan) -> bool:
-    """Tell whether NumPy computes a product of the step on several threads and the product can be split instead."""
+    """Return whether NumPy computes a product of the step on several threads, and each such product can be split."""
     matrices = [product.matrix for product in plan.instructions if isinstance(product, Product)]
     large = [matrix for matrix in matrices if matrix.size > MAX_SERIAL_WEIGHTS]
     return bool(large) and all(len(matrix) % ROW_MULTIPLE == 0 for matrix in large)
@@ -135,9 +137,9 @@ class SourceWriter:
     """Generates the source of a step line by line, and collects the values of its names.
 
     Args:
-        plan: the step.
-        buffer: of a single stream or of many.
-        split_products: compute large products in parts, each on one thread. The result has the same bits.
+        plan: The memory plan of the step.
+        buffer: The buffer of a single stream or of a batch of streams.
+        split_products: Whether large products are computed in parts, each on one thread. The result has the same bits.
     """
 
     def __init__(self, plan: MemoryPlan, buffer: Float, split_products: bool = False) -> None:
@@ -236,7 +238,7 @@ class SourceWriter:
 
 @lru_cache(maxsize=64)
 def _compile_source(source: str) -> CodeType:
-    """Compile source, which is the same for all streams of a model; it is most of the time that a new stream takes."""
+    """Compile source code. It is cached, because compiling takes most of the time that a new stream needs."""
     return compile(source, "<a traced step>", "exec")
 
 
@@ -261,8 +263,8 @@ class NGramTable:
     """The table of the n-gram features, and the part of the head that reads them.
 
     Args:
-        config: of a network with n-gram features.
-        weights: its weights in float32.
+        config: The config of a network with n-gram features.
+        weights: The weights of the network, in float32, by name.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Float]) -> None:
@@ -275,19 +277,19 @@ class NGramTable:
         return np.zeros((batch_size, self.length), dtype=np.int64)
 
     def read(self, ids: NDArray[Any], history: History) -> tuple[Float, History]:
-        """Read a token id of each stream, [B]: → (the features [B, D], the history after it)."""
+        """Read one token id per stream, [B], and return (the features [B, D], the history after it)."""
         rows, history = find_ngram_rows(np, ids[None].astype(np.int64), history, self.hashing, self.num_rows)
         features: Float = self.table[rows[0]].sum(1)
         return features, np.ascontiguousarray(history)
 
 
 class NGramReader:
-    """Computes the n-gram features of a single stream or of many, token by token, and writes them to their buffer.
+    """Computes the n-gram features of a single stream or of a batch, token by token, and writes them to a buffer.
 
     Args:
-        ngrams: the table.
-        history: the token ids before, [B, N − 1].
-        out: where the features are written, [B, D], or [D] for one stream.
+        ngrams: The table of the n-gram features.
+        history: The token ids before the first step, [B, N − 1].
+        out: The part of the buffer to which the features are written, [B, D], or [D] for a single stream.
     """
 
     def __init__(self, ngrams: NGramTable, history: History, out: Float) -> None:
@@ -326,5 +328,5 @@ class NGramReader:
         return last
 
     def reset(self, rows: NDArray[np.intp]) -> None:
-        """Reset these streams of many to the initial history."""
+        """Reset the history of these streams, which are rows of a batch, to the initial one."""
         self._history[rows] = 0

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from chargen.cells.cell import Cell, Params
 from chargen.graph.graph import BINARY, STATE, UNARY, Graph, GraphBuilder, Node, TraceError
+from chargen.schema import format_count
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ def trace(
     """Trace one step of a single stream.
 
     Args:
-        cell: the recurrence.
-        layers: the layers of all networks of the ensemble, network by network.
-        hidden_size: H.
-        heads: the head of each network of the ensemble, [V, H].
-        head_bias: [V].
-        ngrams_head: the head of the n-gram features, [V, D], if there are any.
+        cell: The cell of all layers.
+        layers: The layers of all ensemble members, network by network.
+        hidden_size: The hidden size H.
+        heads: The head of each ensemble member, [V, H].
+        head_bias: The output bias, [V].
+        ngrams_head: The head of the n-gram features, [V, D]; None if the network has none.
 
     Raises:
         TraceError: If the cell uses an operation that has no operator.
@@ -64,7 +65,9 @@ def trace(
             before = tuple(Symbol(builder, builder.leaf("state", hidden_size, index)) for index in indices)
             after = tuple(_check_state(part, hidden_size) for part in cell.step(Namespace(), params, x_gates, before))
             if len(after) != len(before):
-                raise TraceError(f"{len(after)} parts of a state of {len(before)}")
+                raise TraceError(
+                    f"a step returned a state of {format_count(len(after), 'part')} for a state of {len(before)}"
+                )
             tops.append(after[0])
             states += [part.node for part in after]
     except Exception as error:  # the step of a new cell may raise anything when it meets a symbol

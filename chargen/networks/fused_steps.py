@@ -23,7 +23,7 @@ MINUS_ONE = torch.tensor(-1.0)
 
 
 class FusedStep(ABC):
-    """One step of a cell, in place; the equations are those of the cell (`cells/`)."""
+    """One step of a cell, computed in place with the equations of the cell (`cells/`)."""
 
     @abstractmethod
     def __init__(self, params: Params) -> None: ...
@@ -37,18 +37,18 @@ class FusedStep(ABC):
         """Compute one step.
 
         Args:
-            x: the pieces of `split` for this step, each [B, ·]; they are overwritten.
-            state: the state before; all parts except the first may be overwritten.
-            spare: a buffer, [B, H].
-            out: receives the output, [B, H].
+            x: The pieces of `split` for this step, each [B, ·]; they are overwritten.
+            state: The state before the step; all its parts except the first may be overwritten.
+            spare: A buffer for intermediate results, [B, H].
+            out: The array to which the output is written, [B, H].
 
         Returns:
-            The state after; its first part is `out`.
+            The state after the step; its first part is `out`.
         """
 
 
 class FusedRNN(FusedStep):
-    """The plain recurrent network: one product, one σ."""
+    """The tanh RNN: a step is one product and one σ."""
 
     def __init__(self, params: Params) -> None:
         self._weight, self._bias = 2.0 * params["weight_hh"].t().contiguous(), params["bias_hh"]
@@ -64,7 +64,7 @@ class FusedRNN(FusedStep):
 
 
 class FusedGRU(FusedStep):
-    """The GRU: r and z in one piece; n in another, because r scales its product."""
+    """The GRU: r and z are in one piece. n is in another one, because r scales its product."""
 
     def __init__(self, params: Params) -> None:
         weight, bias = params["weight_hh"], params["bias_hh"]
@@ -87,7 +87,7 @@ class FusedGRU(FusedStep):
 
 
 class FusedMGRU(FusedStep):
-    """The multiplicative gated unit: z and n in one piece; s in another, which the table has complete."""
+    """The multiplicative gated unit: z and n are in one piece. s is in another one; the table already contains it."""
 
     def __init__(self, params: Params) -> None:
         weight, bias = params["weight_hh"], params["bias_hh"]
@@ -110,7 +110,7 @@ class FusedMGRU(FusedStep):
 
 
 class FusedLSTM(FusedStep):
-    """The LSTM: all gates in one piece, one σ over all of them."""
+    """The LSTM: all gates are in one piece, and one σ is applied to all of them."""
 
     def __init__(self, params: Params) -> None:
         weight, bias = params["weight_hh"], params["bias_hh"]
@@ -139,12 +139,13 @@ class FusedNetwork:
     """A network with frozen weights that runs its layers in fused steps.
 
     Args:
-        network: has a cell of FUSED_STEPS, is on a CPU, in float32. Weights are copied where another layout is faster.
+        network: A network in float32 on a CPU, with a cell of FUSED_STEPS. Weights are copied where another layout is
+            faster.
     """
 
     def __init__(self, network: Network) -> None:
         self._network, self._cell = network, network.cell
-        self._num_layers = network.config.num_layers  # layers of each network of the ensemble
+        self._num_layers = network.config.num_layers  # layers of each ensemble member
         self._params = [network.layer(index) for index in range(network.config.total_layers)]
         self._steps = [FUSED_STEPS[network.config.cell](params) for params in self._params]
         embedding = network.weight("embedding.weight")
@@ -154,7 +155,7 @@ class FusedNetwork:
         ]
 
     def run_layers(self, ids: Tensor, state: NetworkState) -> tuple[list[Tensor], NetworkState]:
-        """Run the layers over ids [T, B], as `Network.run_layers` does."""
+        """Run the layers over token ids, [T, B], as `Network.run_layers` does."""
         tops, after = [], []
         for number, table in enumerate(self._tables):
             outputs = torch.empty(0)

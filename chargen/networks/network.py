@@ -1,9 +1,10 @@
 """The language model as a network: token ids [T, B] → logits [T, B, V].
 
-    ids ─▶ embedding ─▶ layer 0 ─▶ … ─▶ layer L−1 ─▶ head ─▶ logits
-                         ▲ state          ▲ state
-             └─▶ layer L ─▶ … ─▶ layer 2L−1 ─▶ head ─▶ …      an ensemble: the logits are the mean of its networks
-        └─▶ hashed n-gram features (optional) ───▲                  (`cells/ngram_features.py`)
+    token ids ─▶ embedding ─▶ layer 0 ─▶ … ─▶ layer L−1 ─▶ head ─▶ logits
+        │            │           ▲ state         ▲ state     ▲
+        │            └──────▶ layer L ─▶ … ─▶ layer 2L−1 ─▶ head ─▶ …     an ensemble: the logits are the mean over
+        └─▶ hashed n-gram features (optional) ───────────────┘              its members
+            (`cells/ngram_features.py`)
 
 The state is an argument and a result; the module keeps none. Time is the first axis, the batch the second.
 """
@@ -30,11 +31,12 @@ NGRAM_TABLE = "ngrams__weight"  #: this parameter gets sparse gradients: a windo
 
 
 class Network(nn.Module):
-    """An embedding, a stack of recurrent layers, and a softmax head.
+    """An embedding, recurrent layers and a softmax head. An ensemble has layers and a head for each of its members.
 
     Args:
-        config: the shape.
-        generator: for the initial weights; on the CPU, so that they are the same on every device.
+        config: The shape of the network.
+        generator: The random generator of the initial weights. It is on the CPU, so that they are the same on every
+            device.
     """
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
@@ -55,25 +57,25 @@ class Network(nn.Module):
         dropout_generator: torch.Generator | None = None,
         backend: LayerBackend | None = None,
     ) -> tuple[Tensor, NetworkState]:
-        """Read a window.
+        """Read a window of token ids.
 
         Args:
-            ids: [T, B].
-            state: the state before it.
-            dropout_generator: for the masks of dropout; without one nothing is dropped.
-            backend: runs the layers; the fastest one by default.
+            ids: The token ids of the window, [T, B].
+            state: The state before the window.
+            dropout_generator: The random generator of the dropout masks; without it nothing is dropped.
+            backend: The backend that runs the layers; None chooses the fastest one.
 
         Returns:
-            (logits [T, B, V], the state after it).
+            (logits [T, B, V], the state after the window).
         """
         outputs, after = self.run_layers(ids, state, dropout_generator, backend)
         return self.head(outputs), after
 
     def head(self, outputs: list[Tensor]) -> Tensor:
-        """Return the logits [..., V] for the result of `run_layers`: the mean over the networks of the ensemble."""
-        members, tied = self.config.ensemble_size, self.config.tie_weights
-        hidden = outputs[0] if members == 1 else torch.cat(outputs[:members], dim=-1) / members
-        head = self.weight("embedding.weight").repeat(1, members) if tied else self.weight("head.weight")
+        """Return the logits [..., V] for the result of `run_layers`: the mean over the ensemble members."""
+        num_members, tied = self.config.ensemble_size, self.config.tie_weights
+        hidden = outputs[0] if num_members == 1 else torch.cat(outputs[:num_members], dim=-1) / num_members
+        head = self.weight("embedding.weight").repeat(1, num_members) if tied else self.weight("head.weight")
         return F.linear(self._with_ngrams(hidden, outputs), self._head_with_ngrams(head), self.weight("head.bias"))
 
     def loss(
@@ -81,23 +83,24 @@ class Network(nn.Module):
     ) -> tuple[Tensor, NetworkState]:
         """Return the training loss of a window. A large vocabulary uses a sampled softmax (`sampled_softmax.py`).
 
-        Each network of the ensemble has a loss of its own. With a common loss they would divide the work among them;
+        Each ensemble member has a loss of its own. With a common loss the members would divide the work among them;
         with separate losses they learn the same task differently, and their mean is better than each of them.
 
         Args:
-            ids: [T, B].
-            targets: [T, B]; negative ones are ignored.
-            state: the state before the window.
-            dropout_generator: for the masks of dropout and the sampled softmax; without one neither is used.
+            ids: The token ids of the window, [T, B].
+            targets: The token id that follows each of them, [T, B]; negative targets are ignored.
+            state: The state before the window.
+            dropout_generator: The random generator of the dropout masks and of the sampled softmax; without it neither
+                is used.
 
         Returns:
-            (the mean cross-entropy of the networks in nats per token, the state after the window).
+            (the mean cross-entropy of the members in nats per token, the state after the window).
         """
         outputs, after = self.run_layers(ids, state, dropout_generator)
         inputs = [self._with_ngrams(hidden, outputs) for hidden in outputs[: self.config.ensemble_size]]
         heads = [self._head_with_ngrams(head) for head in self._heads()]
-        network_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, dropout_generator)
-        return torch.stack(network_losses).mean(), after
+        member_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, dropout_generator)
+        return torch.stack(member_losses).mean(), after
 
     def run_layers(
         self,
@@ -106,11 +109,11 @@ class Network(nn.Module):
         dropout_generator: torch.Generator | None = None,
         backend: LayerBackend | None = None,
     ) -> tuple[list[Tensor], NetworkState]:
-        """Run the layers of each network of the ensemble over a window.
+        """Run the layers of each ensemble member over a window.
 
         Returns:
-            (the inputs of the heads: the output of each network's top layer [T, B, H], and last the n-gram features
-            [T, B, D] if there are any, which all heads read; the state after the window).
+            (the inputs of the heads, the state after the window). The inputs are the output of each member's top layer,
+            [T, B, H], and then, if there are any, the n-gram features, [T, B, D], which all heads read.
         """
         backend = backend or choose_backend(self.config.cell, ids.device)
         embedding = self.weight("embedding.weight")
@@ -152,7 +155,7 @@ class Network(nn.Module):
         return torch.cat([head, self.weight("ngrams.head")], dim=1) if self.config.ngrams else head
 
     def _heads(self) -> list[Tensor]:
-        """Return the head of each network of the ensemble, [V, H]."""
+        """Return the head of each ensemble member, [V, H]."""
         if self.config.tie_weights:
             return [self.weight("embedding.weight")] * self.config.ensemble_size
         return list(torch.split(self.weight("head.weight"), self.config.hidden_size, dim=1))

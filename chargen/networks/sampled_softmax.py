@@ -4,8 +4,8 @@
 
 A window is split into pieces of a few hundred tokens. The token ids that a piece has as targets are counted exactly. A
 sample of the others, new for each piece, represents the rest: an unbiased estimate of Z (the importance sampling of
-Jean et al. 2015, arXiv:1412.2007, without sampling error for the most likely ids). A small piece has few different
-ids, so its product is small, and a whole window covers more of the absent ids.
+Jean et al. 2015, arXiv:1412.2007, without sampling error for the most likely token ids). A small piece has few
+different token ids, so its product is small, and a whole window covers more of the absent token ids.
 
 Generating and scoring always use the whole vocabulary.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PIECE_TOKENS = 384  # tokens of a window that share the same rows of the head
-NUM_SAMPLED = 256  # absent ids that are sampled for each piece
+NUM_SAMPLED = 256  # absent token ids that are sampled for each piece
 MAX_SHARE = 0.5  # share of the vocabulary; if a piece needs more rows, the full softmax is used
 
 
@@ -29,20 +29,20 @@ class SampledRows(NamedTuple):
 
     ids: Tensor  #: [R]
     targets: Tensor  #: [t, B], as indices into `ids`; negative targets are unchanged
-    log_weights: Tensor  #: [R], is added to the logits: log(|absent| / S) for sampled ids, else 0
+    log_weights: Tensor  #: [R], is added to the logits: log(|absent| / S) for sampled token ids, else 0
 
 
 def sampled_losses(
     outputs: list[Tensor], heads: list[Tensor], bias: Tensor, targets: Tensor, generator: torch.Generator | None
 ) -> list[Tensor]:
-    """Return the mean cross-entropy of each network of the ensemble, in nats per token.
+    """Return the mean cross-entropy of each ensemble member, in nats per token.
 
     Args:
-        outputs: the inputs of the heads, [T, B, H] for each network.
-        heads: [V, H] for each network.
-        bias: of all heads, [V].
-        targets: [T, B]; negative ones are ignored.
-        generator: samples the absent ids; without one the full softmax is used.
+        outputs: The input of each member's head, [T, B, H].
+        heads: The head of each member, [V, H].
+        bias: The output bias, which all heads share, [V].
+        targets: The token ids to predict, [T, B]; negative targets are ignored.
+        generator: The random generator that samples the absent token ids; None for the full softmax.
     """
     steps = max(1, PIECE_TOKENS // targets.shape[1])
     sampled = sample_rows(torch.split(targets, steps), len(bias), generator)

@@ -130,9 +130,9 @@ def check_run_fits(model: ModelConfig, train: TrainConfig, num_train_ids: int) -
     """Check that the machine has the minimum memory for a training run.
 
     Args:
-        model: the network.
-        train: how it is trained.
-        num_train_ids: size of the training text in tokens; a window of all batch rows never has more.
+        model: The network.
+        train: How it is trained.
+        num_train_ids: Size of the training text in tokens; a window of all batch rows never has more.
 
     Raises:
         ConfigError: If it has less memory, or there is no such cell. The message says how much is needed.
@@ -147,7 +147,7 @@ def check_run_fits(model: ModelConfig, train: TrainConfig, num_train_ids: int) -
         gates = CELLS.get(model.cell).num_input_gates
         per_id = model.total_layers * (gates + 1) * model.hidden_size + min(model.vocab_size, MIN_SAMPLED_LOGITS)
         hint = "Give a smaller --batch or --seq-len, or a smaller network."
-        check_memory(needed + ids * per_id * FLOAT32_BYTES, f"{what} that reads {ids:,} ids in a step", hint)
+        check_memory(needed + ids * per_id * FLOAT32_BYTES, f"{what} that reads {ids:,} token ids in a step", hint)
 
 
 def keep_freed_memory() -> bool:

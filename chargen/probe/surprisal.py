@@ -3,9 +3,10 @@
 The surprisals are those of the text's score. The guesses, which are the most likely next characters at each position,
 are computed here for any tokenizer.
 
-If each character is one id, the guesses are the most likely ids. A character may also be spelled by several ids, as in
-a model of bytes. Its probability is then a product, and a best-first search extends the most likely incomplete
-character until no incomplete character is more likely than the last of the best complete ones, so the result is exact:
+If each character is one token id, the guesses are the most likely token ids. A character may also be spelled by several
+token ids, as in a model of bytes. Its probability is then a product, and a best-first search extends the most likely
+incomplete character until no incomplete character is more likely than the last of the best complete ones, so the result
+is exact:
 
     log p   −1.1  E2 ─▶ −1.9  E2 80 ─▶ −2.0  E2 80 99 = ’
             −1.7  e
@@ -39,7 +40,7 @@ from chargen.engines.interface import (
 )
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
 
-MASKED_NATS = 1e29  #: an id with a higher −log p is one that a mask forbids (`cells/weights.py`)
+MASKED_NATS = 1e29  #: a token id with a higher −log p is one that a mask forbids (`cells/weights.py`)
 BLOCK_SIZE = 256  #: positions whose distributions and states are in memory at a time
 
 
@@ -127,7 +128,7 @@ def best_guesses(
 
 
 def _char_steps(engine: Engine, tokenizer: Tokenizer, context: Ids, text: str) -> Iterator[Step]:
-    """Yield the step before the first id of each character, and the step after the last character."""
+    """Yield the step before the first token id of each character, and the step after the last character."""
     ids = tokenizer.encode(text)
     decoder = StreamingDecoder(tokenizer)
     char_step = read_context(engine, context)
@@ -151,7 +152,7 @@ def find_likely_chars(
     Args:
         engine: NumPy engine of the model.
         tokenizer: Tokenizer of the model.
-        log_probs: Log p of every next id at each position, in nats, [N, V].
+        log_probs: Log p of every next token id at each position, in nats, [N, V].
         states: State of N streams, one before each position.
         num_guesses: Number of characters at each position.
         with_end: Whether the end of the text can be a guess, as in a model of documents.
@@ -182,18 +183,18 @@ class _Partial(NamedTuple):
     nats: float  #: −log p
     node: int  #: number of the state before `token_id`
     spelled: bytes  #: bytes so far, those of `token_id` included
-    token_id: int  #: last id, which has not been read yet
+    token_id: int  #: last token id, which has not been read yet
 
 
 @dataclass(frozen=True)
 class _Spelling:
-    """Tells what text ids spell."""
+    """Decodes the bytes of token ids to the character that they spell."""
 
     tokenizer: Tokenizer
     with_end: bool
 
     def decode(self, spelled: bytes, token_id: int) -> str | None:
-        """Return the text that an id completes; "" for the end or an incomplete character; None if it is invalid."""
+        """Return the text that a token id completes; "" for the end or a part of a character; None if it is invalid."""
         if token_id == BOUNDARY_ID:
             return "" if self.with_end and not spelled else None
         if token_id == self.tokenizer.unknown_id:
@@ -215,19 +216,19 @@ class _Search:
     partial: list[_Partial] = field(default_factory=list)  #: heap, the most likely first
 
     def extend(self, node: int, spelled: bytes, nats: float, log_probs: NDArray[np.float64]) -> None:
-        """Extend a character by each possible next id, the most likely first, until no id can change the result.
+        """Extend a character by each possible next token id, the most likely first, until no id can change the result.
 
         Args:
-            node: Number of the state before the next id.
+            node: Number of the state before the next token id.
             spelled: Bytes of the character so far.
             nats: −log p of these bytes.
-            log_probs: Log p of every next id, [V].
+            log_probs: Log p of every next token id, [V].
         """
         for token_id in np.argsort(-log_probs, kind="stable").tolist():
             cost = nats - float(log_probs[token_id])
             is_full = len(self.complete) == self.num_guesses
             if cost > MASKED_NATS or is_full and cost >= self.complete[-1][0]:
-                return  # the other ids are masked, or less likely than the characters found so far
+                return  # the other token ids are masked, or less likely than the characters found so far
             text = self.spelling.decode(spelled, token_id)
             if text is None:
                 continue

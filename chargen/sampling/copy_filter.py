@@ -44,7 +44,7 @@ MAX_CACHED_ENTRIES = 1 << 16  # limit of the cached continuations of incomplete 
 
 
 class CopyState(NamedTuple):
-    """The end of the text so far: a value."""
+    """The end of the text so far. It is a value: a new state is made for each token id."""
 
     window: str  #: the last N characters, or all there are
     hash: int  #: hash of the window
@@ -55,7 +55,7 @@ INITIAL_STATE = CopyState("", 0, b"")
 
 
 class CopyIndex:
-    """Tells which token ids would make a run of more than `max_copy` characters that occurs in a text.
+    """Finds the token ids that would make a run of more than `max_copy` characters that occurs in a text.
 
     A token id of several characters is forbidden if any of them would end such a run. Where a token id is a part of a
     character, the last part is forbidden.

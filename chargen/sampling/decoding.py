@@ -31,7 +31,7 @@ UNIFORMS_PER_BLOCK = 512  # random numbers that are drawn at a time for one text
 class PrimedPrompt:
     """A prompt that a model has read; every generation method starts from it.
 
-    The stream is mutable: a method that steps it uses the object up.
+    The stream is mutable: after a generation method has stepped it, this object cannot be used again.
     """
 
     engine: Engine
@@ -60,7 +60,7 @@ def prime(engine: Engine, context: GenerationContext, ids: Ids, state: EngineSta
         engine: The model.
         context: What the texts share.
         ids: Token ids to read, at least one, [N].
-        state: The state of a single stream before these ids; None for the initial state.
+        state: The state of a single stream before these token ids; None for the initial state.
 
     Raises:
         ModelError: If the logits are not finite.
@@ -241,7 +241,7 @@ def step(engine: Engine, ids: Sequence[int], state: EngineState) -> tuple[Logits
     """Read one token id in each stream; a stream that reads the boundary starts a new document.
 
     Returns:
-        The next logits, [B, V], and the state after the ids.
+        The next logits, [B, V], and the state after the token ids.
     """
     document_ends = boundary_rows(ids)
     if len(document_ends):

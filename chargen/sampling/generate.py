@@ -29,6 +29,7 @@ from chargen.sampling.decoding import (
 )
 from chargen.sampling.prefix_cache import PrefixCache
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext
+from chargen.schema import format_count
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 MIN_BATCH_SIZE = 4  # fewer texts are generated one after another: the first is shown sooner, and it is no slower
 MAX_PROMPT_IDS = 20_000  # the model reads only the last token ids of a long prompt; earlier ones have almost no effect
-MAX_ID_CHARS = 64  # almost no token id has more characters: only this many per id are encoded of a long prompt
+MAX_ID_CHARS = 64  # almost no token id has more characters: only this many per token id are encoded of a long prompt
 MAX_LENGTH = 1_000_000_000  # characters of a text that is streamed
 MAX_HELD_CHARS = 100_000_000  # characters of all texts that have to be in memory together
 MAX_LOGITS = 1 << 23  # texts × vocabulary size for beams and particles, 8 bytes each
@@ -191,7 +192,8 @@ class Generator:
         length = self.context.config.length
         if num_texts * length > MAX_HELD_CHARS:
             raise ConfigError(
-                f"{num_texts:,} texts of {length:,} characters would be in memory together, which is more than "
+                f"{format_count(num_texts, 'text')} of {format_count(length, 'character')} would be in "
+                "memory together, which is more than "
                 f"{MAX_HELD_CHARS:,} characters",
                 "Lower --length, or the number of texts that are chosen from.",
             )
@@ -212,7 +214,7 @@ class Generator:
             )
 
     def _only_length_ends_texts(self) -> bool:
-        """Tell whether only the length ends a text, and no processor changes the logits."""
+        """Return whether only the length ends a text, and no processor changes the logits."""
         context, config = self.context, self.context.config
         is_continuous = context.document_separator is None and config.until == "length"
         return is_continuous and not (context.processors or config.stop)

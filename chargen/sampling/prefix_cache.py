@@ -1,7 +1,7 @@
 """A prompt that the model has read, kept so that a changed prompt is not read again from its first character.
 
     token ids   0 · · · · · · 64 · · · · · · 128 · · · · · N−1
-    states      ▲             ▲              ▲             ▲     kept: the state before each of these ids
+    states      ▲             ▲              ▲             ▲     kept: the state before each of these token ids
 
 A text that differs from the token id k on is read again from the last kept state before k. So one more character costs
 one step, and one character less at most STRIDE steps, however long the text is.
@@ -25,7 +25,7 @@ STRIDE = 64  # token ids between two kept states: a few kilobytes each, and a fe
 
 @dataclass(frozen=True)
 class PrefixCache:
-    """What a model knows after reading a text or its first part. It is a value and can be continued several times.
+    """The states of a model that has read a text or its first part. It is a value and can be continued several times.
 
     `LanguageModel.read_prefix` makes it, and `LanguageModel.stream(prefix_cache=…)` continues it.
     """
@@ -34,7 +34,7 @@ class PrefixCache:
     states: tuple[EngineState, ...]  #: the states before the token ids 0, STRIDE, 2 · STRIDE, …
     state: EngineState  #: the state before the last token id
     log_probs: NDArray[np.float64]  #: log p of each token id but the first, in nats, [N − 1]
-    num_start_ids: int  #: how many of the ids a text starts after
+    num_start_ids: int  #: number of start ids: the token ids that every text starts after
     num_ids: int  #: token ids of the whole text, start ids included
     num_chars: int  #: characters of the whole text
     unknown_chars: int  #: how many characters of the whole text the model does not know

@@ -168,7 +168,7 @@ class BannedStrings(LogitsProcessor):
         return mask
 
     def _contains_match(self, word: bytes) -> bool:
-        """Tell whether a word contains a banned string."""
+        """Return whether a word contains a banned string."""
         node = ROOT
         for byte in word:
             node = self._matcher.step(node, byte)
@@ -183,12 +183,12 @@ class BannedStrings(LogitsProcessor):
             for size in range(1, min(len(word), self._max_string_bytes) + 1):
                 ids_by_prefix.setdefault(word[:size], []).append(token_id)
         max_token_bytes = max(map(len, self._token_bytes))
-        found: dict[int, set[int]] = {}
+        ids_by_node: dict[int, set[int]] = {}
         for string, path in zip(banned, self._matcher.paths, strict=True):
             for size in range(1, min(max_token_bytes, len(string) - 1) + 1):
                 if string[-size:] in ids_by_prefix:
-                    found.setdefault(path[-1 - size], set()).update(ids_by_prefix[string[-size:]])
-        return {node: np.array(sorted(ids)) for node, ids in found.items()}
+                    ids_by_node.setdefault(path[-1 - size], set()).update(ids_by_prefix[string[-size:]])
+        return {node: np.array(sorted(ids)) for node, ids in ids_by_node.items()}
 
 
 def check_can_write(what: str, strings: tuple[str, ...], tokenizer: Tokenizer) -> None:
@@ -270,15 +270,15 @@ class RegexProcessor(LogitsProcessor):
         return ~self._constraint.allowed_mask(*state)
 
     def is_match(self, state: RegexState) -> bool:
-        """Tell whether the text is a match now."""
+        """Return whether the text is a match now."""
         return self._constraint.is_accepting(state.state)
 
     def can_continue(self, state: RegexState, token_id: int) -> bool:
-        """Tell whether a match can be completed after a token id."""
+        """Return whether a match can be completed after a token id."""
         return bool(self._constraint.allowed_mask(*state)[token_id])
 
     def is_complete(self, state: RegexState) -> bool:
-        """Tell whether the text is a match to which nothing can be added."""
+        """Return whether the text is a match to which nothing can be added."""
         return self.is_match(state) and not self._constraint.allowed_mask(*state).any()
 
 
@@ -292,7 +292,7 @@ HISTORY = 1 << 15  # token ids that are searched for repetitions: at least these
 
 
 class _IndexedIds:
-    """A sequence of token ids, with an index from each sequence of `width` ids to the positions that follow it."""
+    """A sequence of token ids, with an index from each run of `width` token ids to the positions that follow it."""
 
     def __init__(self, ids: list[int], width: int) -> None:
         self.ids: list[int] = []

@@ -1,4 +1,4 @@
-"""A regular expression as a constraint on token ids: which ids may come next so that the whole text is a match.
+"""A regular expression as a constraint on token ids: which token ids may come next so that the whole text is a match.
 
     pattern ──▶ automaton over bytes ──▶ automaton over token ids, trimmed ──▶ characters to a match, [S, V]
 
@@ -81,13 +81,13 @@ class Constraint:
         return next_state
 
     def is_accepting(self, state: int) -> bool:
-        """Tell whether the text that led to a state is a match."""
+        """Return whether the text that led to a state is a match."""
         return bool(self.accepts[state])
 
 
 @lru_cache(maxsize=8)
 def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
-    r"""Compile a regular expression to an automaton over a tokenizer's ids.
+    r"""Compile a regular expression to an automaton over a tokenizer's token ids.
 
     The syntax is that of Rust's `regex`: nearly Python's, without look-around, back-references and \b, with \p{Greek}
     and [\w&&[^_]]. \w, \d, \s and (?i) follow Unicode; `.` matches all but \n, (?s:.) matches all. The whole text
@@ -162,7 +162,7 @@ def _count_starts(word: bytes) -> int:
 
 
 def _group_ids(table: Ints, words: list[bytes], column_of_byte: Ints) -> tuple[Ints, list[bytes], Ints]:
-    """Group the token ids that the automaton does not distinguish: `.` leaves a handful of 5,000 characters.
+    """Group the token ids that the automaton does not distinguish: for `.`, 5,000 characters are a few groups.
 
     Args:
         table: The state after each byte, [S, bytes].

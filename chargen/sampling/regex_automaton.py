@@ -43,7 +43,7 @@ PIECES = re.compile(
 
 
 class ByteAutomaton(NamedTuple):
-    """An automaton with the states 0 to num_states − 1; what leads from the start to an accepting state matches."""
+    """An automaton with the states 0 to num_states − 1. Bytes that lead from the start to an accepting state match."""
 
     num_states: int
     start: int
@@ -78,7 +78,7 @@ def literals(pattern: str) -> list[str]:
     >>> literals(r"\.\d{3}(?i)[ă-z]")
     ['.', 'ă', 'z']
     """
-    characters = (found["escaped"] or found["plain"] for found in PIECES.finditer(pattern))
+    characters = (match["escaped"] or match["plain"] for match in PIECES.finditer(pattern))
     return list(dict.fromkeys(char for char in characters if char))
 
 
@@ -178,7 +178,7 @@ def _reason(pattern: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            re.compile(RUST_ESCAPE.sub(lambda found: "." * len(found[0]), pattern))
+            re.compile(RUST_ESCAPE.sub(lambda match: "." * len(match[0]), pattern))
         except (re.error, OverflowError, RecursionError) as error:
             return str(error)
     return ""

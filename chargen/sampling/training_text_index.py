@@ -74,7 +74,7 @@ class TrainingText:
             ) from error
 
     def matches(self, corpus: Corpus) -> bool:
-        """Tell whether a corpus is the described one."""
+        """Return whether a corpus is the described one."""
         return corpus.has_sha256(self.sha256) and corpus.num_chars >= self.num_chars
 
 
@@ -89,23 +89,23 @@ def find_training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model
         model_path: Path of the model's file. The training state next to it records where the corpus was.
 
     Raises:
-        CorpusError: If `corpus` is not the text that the model learned from, or if that text is not found.
+        CorpusError: If `corpus` is not the text that the model was trained on, or if that text is not found.
     """
     learned = TrainingText.from_checkpoint(checkpoint)
     if corpus:
-        found = read_corpus(corpus, learned.data)
-        if not learned.matches(found):
-            raise _other_text_error(learned, corpus, found.sha256)
-        return found.content.span(0, learned.num_chars)
+        candidate = read_corpus(corpus, learned.data)
+        if not learned.matches(candidate):
+            raise _other_text_error(learned, corpus, candidate.sha256)
+        return candidate.content.span(0, learned.num_chars)
     mismatch: CorpusError | None = None
     for files, arguments in _recorded_locations(learned, model_path):
         try:
-            found = read_recorded_corpus(files, arguments, learned.num_chars, learned.data)
+            candidate = read_recorded_corpus(files, arguments, learned.num_chars, learned.data)
         except CorpusError:
             continue  # it is no longer there, or must not be read unless the user names it
-        if learned.matches(found):
-            return found.content.span(0, learned.num_chars)
-        mismatch = mismatch or _other_text_error(learned, found.arguments, found.sha256)
+        if learned.matches(candidate):
+            return candidate.content.span(0, learned.num_chars)
+        mismatch = mismatch or _other_text_error(learned, candidate.arguments, candidate.sha256)
     text = _decode_cached_ids(checkpoint, learned)
     if text is None:
         raise mismatch or CorpusError(

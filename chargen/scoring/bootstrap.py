@@ -1,4 +1,4 @@
-"""Compare models on one text, and tell whether their difference could be due to the choice of this text.
+"""Compare models on one text, and test whether their difference could be due to the choice of this text.
 
 The loss of each line is its part of the loss of the whole text, read with carried state. The paired bootstrap (Efron &
 Tibshirani 1993; Koehn 2004, W04-3250) draws as many lines as the text has, with replacement and the same lines for all
@@ -28,7 +28,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of a model to the first one; above zero, the model needs more bits than the first one."""
+    """The difference between a model and the first one. Above zero, the model needs more bits than the first one."""
 
     bits_per_byte: float
     low: float  #: lower end of the interval, in bits per byte

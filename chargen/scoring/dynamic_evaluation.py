@@ -1,23 +1,23 @@
-"""Dynamic evaluation: measure a text with a copy of the model that keeps learning from it (Krause et al. 2018).
+"""Dynamic evaluation: score a text with a copy of the model that is trained on it meanwhile (Krause et al. 2018).
 
     for each segment s of the text, in order:
-        score s with the weights θ, which have learned only from the segments before s
+        score s with the weights θ, which were trained only on the segments before s
         g = ∇ loss(s)
         θ ← θ − η · g / (√m + ε) + min(1, λ · √m / mean √m) · (θ₀ − θ)                 rule "rms"
         θ ← θ − η · g + λ · (θ₀ − θ)                                                   rule "sgd"
 
-    segment   ├── score, learn ──┤├── score, learn ──┤├── score, learn ──┤
+    segment   ├── score, train ──┤├── score, train ──┤├── score, train ──┤
 
-A segment is scored before the model learns from it, so the loss is that of a prediction. η is the learning rate. θ₀ are
-the trained weights; every step pulls θ back to them a little, by the decay λ. m is the mean square of a weight's
+A segment is scored before the model is trained on it, so the loss is that of a prediction. η is the learning rate. θ₀
+are the trained weights; every step pulls θ back to them a little, by the decay λ. m is the mean square of a weight's
 gradient (Krause, Kahembwe, Murray & Renals 2018, arXiv:1709.07432).
 
-The paper gathers m over the training text. A model file does not contain that text, so the model generates text here,
-and m is gathered over that; for a model that predicts well, both are the diagonal of its Fisher information. ε is as
+The paper computes m on the training text. A model file does not contain that text, so the model generates text here,
+and m is computed on that text; for a model that predicts well, both are the diagonal of its Fisher information. ε is as
 large as the mean √m, because with a small ε the weights of rare characters, whose m is almost 0, would change far too
 much in one step.
 
-The loss cannot be compared with that of a model that does not learn, so every output names the method.
+The loss cannot be compared with that of a model that does not change, so every output names the method.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from chargen.checkpoint import Checkpoint
 from chargen.errors import ConfigError, DivergenceError
 from chargen.networks.network import NGRAM_TABLE, Network, detach
 from chargen.networks.torch_runtime import single_thread
+from chargen.schema import format_count
 from chargen.scoring.whole_text import WholeText
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids
 
@@ -51,12 +52,12 @@ EPSILON = 1.0  #: ε as a fraction of the mean √m
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How a model learns while it is evaluated."""
+    """The settings of dynamic evaluation: how a model is trained while it is evaluated."""
 
     rule: str = "rms"
     learning_rate: float | None = None  #: η; None for the default of the rule
     decay: float = 1e-3  #: λ: fraction of the difference to the trained weights that each segment takes back
-    segment_ids: int = 20  #: ids that are scored before each step
+    segment_ids: int = 20  #: token ids that are scored before each step
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -67,7 +68,8 @@ class Adaptation:
             raise ConfigError(f"the decay is {self.decay}, but must be between 0 and 1")
         if not 1 <= self.segment_ids <= MAX_SEGMENT_IDS:
             raise ConfigError(
-                f"a segment has {self.segment_ids} ids, but must have at least one and at most {MAX_SEGMENT_IDS:,}"
+                f"a segment has {format_count(self.segment_ids, 'token')}, but must have at least one and "
+                f"at most {MAX_SEGMENT_IDS:,}"
             )
 
     @property
@@ -77,11 +79,11 @@ class Adaptation:
 
 
 class DynamicModel:
-    """A copy of a model's network that scores segments, and learns from each after it has scored it.
+    """A copy of a model's network that scores segments, and is trained on each after it has scored it.
 
     Args:
         checkpoint: The model, which is not changed.
-        start: Ids that a text starts after.
+        start: Token ids that a text starts after.
         adaptation: Rule, learning rate, decay and segment size.
         device: Device for torch.
     """
@@ -99,11 +101,11 @@ class DynamicModel:
             self._scale, self._decay = self._rms_factors(start) if adaptation.rule == "rms" else self._sgd_factors()
 
     def initial_state(self) -> NetworkState:
-        """Return the state before the first id of a text."""
+        """Return the state before the first token id of a text."""
         return self.network.initial_state(1)
 
     def read(self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState) -> tuple[Any, NetworkState]:
-        """Score a segment, then learn from it.
+        """Score a segment, then train on it.
 
         Args:
             inputs: Ids to read, [T].
@@ -174,13 +176,13 @@ class DynamicModel:
 
 
 def _column(ids: NDArray[Any], device: str) -> Tensor:
-    """Return ids [T] as a batch with a single row, [T, 1]."""
+    """Return token ids [T] as a batch with a single row, [T, 1]."""
     return torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64)).unsqueeze(1).to(device)
 
 
 @dataclass(frozen=True)
 class AdaptedEvaluation:
-    """The likelihood of a whole text by a model that learned from it while it was evaluated."""
+    """The likelihood of a whole text by a model that was trained on it while it was evaluated."""
 
     rule: str
     learning_rate: float
@@ -202,7 +204,7 @@ class AdaptedEvaluation:
 def adapted_log_probs(
     checkpoint: Checkpoint, ids: Ids, adaptation: Adaptation, device: str = "cpu"
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield log p of each id given all ids before it, one segment after the other, [T] each, in nats.
+    """Yield log p of each token id given all token ids before it, one segment after the other, [T] each, in nats.
 
     Args:
         checkpoint: The model, which is not changed.

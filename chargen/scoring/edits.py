@@ -11,8 +11,8 @@ alone. This is not a noisy channel (Kernighan, Church & Gale 1990): how likely e
 
 Every returned value is exact: the edited text is scored from the edit to its end. The choice of the edits that are
 tried is not exhaustive. At each position only the `num_chars` most likely characters are inserted. All edits are then
-scored up to `lookahead` ids after the edit, because an error makes only the next few characters unlikely, and the best
-`num_finalists` of them are scored to the end.
+scored up to `lookahead` token ids after the edit, because an error makes only the next few characters unlikely, and the
+best `num_finalists` of them are scored to the end.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class SearchLimits:
 
     num_chars: int = 16  #: characters that are inserted at each position
     num_finalists: int = 128  #: edits that are scored to the end of the text
-    lookahead: int = 8  #: ids after an edit that are scored to choose the finalists
+    lookahead: int = 8  #: token ids after an edit that are scored to choose the finalists
 
 
 def _possible_edits(text: str, chars: Sequence[Sequence[str]]) -> Iterator[Edit]:
@@ -171,13 +171,13 @@ def _possible_edits(text: str, chars: Sequence[Sequence[str]]) -> Iterator[Edit]
 
 @dataclass(frozen=True)
 class _TextStates:
-    """A text of N ids, its end included, with the model's state and distribution before each id and after the last."""
+    """A text of N token ids, its end included, with the state and the distribution before each and after the last."""
 
     ids: Ids  #: [N]
-    states: list[EngineState]  #: state after the first n ids, n = 0…N
-    log_probs: NDArray[np.float64]  #: log p of every next id in these states, [N + 1, V]
-    spelling: NDArray[np.float64]  #: what each id costs in addition, because it stands for unknown characters, [V]
-    sums: NDArray[np.float64]  #: log p of the first n ids, [N + 1]
+    states: list[EngineState]  #: state after the first n token ids, n = 0…N
+    log_probs: NDArray[np.float64]  #: log p of every next token id in these states, [N + 1, V]
+    spelling: NDArray[np.float64]  #: additional cost of each token id that stands for unknown characters, [V]
+    sums: NDArray[np.float64]  #: log p of the first n token ids, [N + 1]
 
 
 def _read_text(engine: Engine, tokenizer: Tokenizer, context: Ids, ids: Ids) -> _TextStates:
@@ -199,7 +199,7 @@ def _likely_chars(
         ids = tokenizer.encode(text[:i])
         num_same = common_prefix_length(original.ids, ids)
         next_log_probs, state = original.log_probs[num_same], original.states[num_same]
-        for step in step_through(engine, ids[num_same:], state):  # no ids are left, except for sentencepiece
+        for step in step_through(engine, ids[num_same:], state):  # no token ids are left, except for sentencepiece
             next_log_probs, state = log_softmax(step.logits)[0], step.state
         log_probs.append(next_log_probs)
         states.append(state)
@@ -210,18 +210,18 @@ def _likely_chars(
 
 @dataclass(frozen=True)
 class _Tail:
-    """The ids of an edited text that have to be scored: those after its common prefix with the original text.
+    """The token ids of an edited text that have to be scored: those after its common prefix with the original text.
 
     original  0 · · · begin · · · · · same · · · N
     edited    0 · · · begin · · · same' · · · M
-                      └── ids ──┴── as in the original ──┘
+                      └─── ids ───┴── as in the original ──┘
     """
 
     begin: int  #: length of the common prefix
-    ids: Ids  #: ids after it
+    ids: Ids  #: token ids after it
     num_changed: int  #: how many of `ids` are before the common suffix
     original_same: int  #: position in the original text where the common suffix starts
-    original_end: int  #: `ids` replace the ids of the original text from `begin` to here
+    original_end: int  #: `ids` replace the token ids of the original text from `begin` to here
 
     @classmethod
     def between(cls, original: Ids, edited: Ids) -> _Tail:
@@ -231,14 +231,14 @@ class _Tail:
         return cls(begin, edited[begin:], len(edited) - begin - num_same, len(original) - num_same, len(original))
 
     def shortened(self, lookahead: int) -> _Tail:
-        """Return the tail that ends `lookahead` ids after the start of the common suffix."""
+        """Return the tail that ends `lookahead` token ids after the start of the common suffix."""
         size = min(len(self.ids), self.num_changed + lookahead)
         end = self.original_same + size - self.num_changed
         return _Tail(self.begin, self.ids[:size], self.num_changed, self.original_same, end)
 
 
 def _gains(engine: Engine, original: _TextStates, tails: Sequence[_Tail]) -> NDArray[np.float64]:
-    """Return log p of each tail minus log p of the ids that it replaces, in nats, [len(tails)]."""
+    """Return log p of each tail minus log p of the token ids that it replaces, in nats, [len(tails)]."""
     gains = np.array([original.sums[tail.begin] - original.sums[tail.original_end] for tail in tails])
     order = sorted(range(len(tails)), key=lambda i: len(tails[i].ids))
     for first in range(0, len(order), BATCH_SIZE):

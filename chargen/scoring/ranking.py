@@ -22,6 +22,7 @@ from types import TracebackType
 
 import numpy as np
 
+from chargen.schema import format_count
 from chargen.scoring.scorer import Score
 from chargen.text.long_text import temporary_storage_error
 
@@ -110,7 +111,7 @@ class DiskRanking:
         try:
             self._file.write(json.dumps(record).encode() + b"\n")
         except OSError as error:
-            raise temporary_storage_error(f"{len(self._keys):,} scores", error) from error
+            raise temporary_storage_error(format_count(len(self._keys), "score"), error) from error
 
     def ranked(self) -> Iterator[tuple[int, Score]]:
         """Yield (position, score) of all scores, the most likely first; ties keep the order of the input."""

@@ -4,10 +4,10 @@ The score of a text is its log probability given the context:
 
     log p(x₁…x_N | context) = Σ log p(x_n | context, x₁…x_{n−1})   [ + log p(end | context, x₁…x_N) ]
 
-The context starts with the ids that every text starts after (`Checkpoint.start_ids`), so the first character has a
-probability too. The caller decides whether the end of the text is scored as well: the boundary in a model of documents,
-a newline in a model of continuous text. Rates per character, byte and word divide by the characters, bytes and words
-of the text itself; the end is not a character.
+The context starts with the token ids that every text starts after (`Checkpoint.start_ids`), so the first character has
+a probability too. The caller decides whether the end of the text is scored as well: the boundary in a model of
+documents, a newline in a model of continuous text. Rates per character, byte and word divide by the characters, bytes
+and words of the text itself; the end is not a character.
 
 An unknown character costs the unknown id's −log p plus the log of the number of characters that the vocabulary lacks
 (`Tokenizer.unk_log_prob_nats`). Unknown characters are counted and named.
@@ -43,8 +43,8 @@ from chargen.errors import ChargenError
 from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
 BATCH_SIZE = 128  #: texts that are read together
-MAX_BATCH_IDS = 1 << 14  #: ids of a batch that one call of the engine reads
-MAX_SINGLE_IDS = 1 << 20  #: ids of a single text that one call reads: a stream starts slowly (`engines/streams.py`)
+MAX_BATCH_IDS = 1 << 14  #: token ids of a batch that one call of the engine reads
+MAX_SINGLE_IDS = 1 << 20  #: the same for a single text: a stream starts slowly (`engines/streams.py`)
 ROUNDING_STEP = 2.0**-26  #: nats; log probabilities are rounded to multiples of it, 1.5e-8
 CHUNK_TEXTS = 8192  #: texts of a chunk: enough to find texts of similar length among them
 CHUNK_CHARS = 1 << 21  #: characters of a chunk, whichever limit comes first
@@ -87,7 +87,7 @@ class Score:
 
     @property
     def perplexity_per_char(self) -> float | None:
-        """2 to the bits per character: as uncertain as a choice among this many equally likely characters."""
+        """2 to the power of bits per character: the number of equally likely characters that are as uncertain."""
         return math.exp(min(700.0, -self.log_prob_nats / self.chars)) if self.chars else None
 
     def _bits_per(self, count: int) -> float | None:
@@ -160,8 +160,8 @@ def score_stream(
 
     Args:
         checkpoint: Model whose tokenizer and text form are used.
-        select_engine: Returns the engine for a number of ids to read. It is called once, with the size of the first
-            chunk, so that a whole stream uses one engine.
+        select_engine: Returns the engine for a number of token ids to read. It is called once, with the size of the
+            first chunk, so that a whole stream uses one engine.
         texts: Texts in any form. Characters are counted in the training text's form, bytes in the given form.
         context: Ids that every text follows, at least one; not scored.
         end: Ids that end a text, scored as its last part; None if the end is not scored.
@@ -250,7 +250,7 @@ def score_texts(
 
 
 def id_log_probs(engine: Engine, tokenizer: Tokenizer, context: Ids, texts: Sequence[Ids]) -> list[NDArray[np.float64]]:
-    """Return log p of each id of each text, in nats, rounded to the nearest multiple of ROUNDING_STEP.
+    """Return log p of each token id of each text, in nats, rounded to the nearest multiple of ROUNDING_STEP.
 
     Sums of such numbers are exact in float64, in any order, up to a hundred million nats. So the score of a text equals
     the sum of the scores of its parts to the last bit.
@@ -264,7 +264,7 @@ def id_log_probs(engine: Engine, tokenizer: Tokenizer, context: Ids, texts: Sequ
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     if not lengths.sum():
         return [np.zeros(0) for _ in texts]
-    ids = np.concatenate([*texts, context[-1:]]).astype(np.int64)  # ids[-1] is the last id of the context
+    ids = np.concatenate([*texts, context[-1:]]).astype(np.int64)  # ids[-1] is the last token id of the context
     starts = np.cumsum(lengths) - lengths
     state = engine.initial_state(1)
     if len(context) > 1:
@@ -293,22 +293,22 @@ def _read_batch(
     context: EngineState,
     out: NDArray[np.float64],
 ) -> None:
-    """Read a batch of texts and write log p of their ids to `out`.
+    """Read a batch of texts and write log p of their token ids to `out`.
 
     Args:
         engine: Engine that runs the model.
-        ids: Ids of all texts, one text after the other, then the last id of the context, [N + 1].
+        ids: Ids of all texts, one text after the other, then the last token id of the context, [N + 1].
         starts: Position in `ids` where each text of the batch starts, [B], the shortest text first.
-        lengths: Number of ids of each of these texts, [B], ascending.
-        context: State before the last id of the context.
-        out: Log p of each id in nats, [N]; only the positions of this batch are written.
+        lengths: Number of token ids of each of these texts, [B], ascending.
+        context: State before the last token id of the context.
+        out: Log p of each token id in nats, [N]; only the positions of this batch are written.
     """
     state, offset = engine.select(context, np.zeros(len(starts), dtype=np.int64)), 0
     while len(starts):
         end = int(lengths[len(lengths) // 8])
         end = min(end, offset + (max(1, MAX_BATCH_IDS // len(starts)) if len(starts) > 1 else MAX_SINGLE_IDS))
         steps = np.arange(offset, end)[:, None]  # [T, 1]
-        positions = starts + np.minimum(steps, lengths - 1)  # [T, B]; a row that has ended reads its last id again
+        positions = starts + np.minimum(steps, lengths - 1)  # [T, B]; an ended row reads its last token id again
         inputs = ids[np.where(steps > 0, positions - 1, -1)]
         log_probs, state = engine.read(inputs, ids[positions], state)
         is_inside = steps < lengths
@@ -332,13 +332,14 @@ def unknown_characters(text: str, tokenizer: Tokenizer) -> str:
 def split_pieces(tokenizer: Tokenizer, text: str, ids: Ids, log_probs: NDArray[np.float64]) -> list[tuple[str, float]]:
     """Return the characters of a text (the pieces, if the tokenizer is sentencepiece), each with its log p in nats.
 
-    A character that is split over several ids gets the sum of their log p. An unknown character keeps its own text.
+    A character that is split over several token ids gets the sum of their log p. An unknown character keeps its own
+    text.
 
     Args:
         tokenizer: Tokenizer of the model.
         text: Text that `ids` encode.
         ids: Ids of the text, [N].
-        log_probs: Log p of each id in nats, [N].
+        log_probs: Log p of each token id in nats, [N].
     """
     decoder = StreamingDecoder(tokenizer)
     pieces = []

@@ -1,7 +1,7 @@
 """Evaluate a whole text by two protocols, in several units: `chargen eval`, and line by line for `chargen compare`.
 
-    carried   the text is one stream, and the state is carried from its first id to its last
-    windows   non-overlapping windows of 256 ids, each read from the initial state: a fixed context
+    carried   the text is one stream, and the state is carried from its first token id to its last
+    windows   non-overlapping windows of 256 tokens, each read from the initial state: a fixed context
 
 In a model of documents the carried protocol resets the state at each boundary. The separators of the text are read as
 boundaries; each boundary is scored and counts with the last line of its document, and a line that is only a separator
@@ -26,7 +26,7 @@ from chargen.text.documents import MARK, split_documents
 from chargen.tokenizers.tokenizer import Ids, Tokenizer, encoder
 
 NUM_PARTS = 32  #: parts of a continuous text that torch reads side by side
-WARMUP = 512  #: ids that each part but the first reads before its own, to restore the state
+WARMUP = 512  #: tokens that each part but the first reads before its own, to restore the state
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class WholeText:
     ids: Ids  #: [N]
     num_bytes: int  #: size in UTF-8 of the text as it was given
     num_half_chars: int  #: characters of the first half
-    num_half_ids: int  #: ids of the first half
+    num_half_ids: int  #: tokens of the first half
 
     @classmethod
     def from_text(cls, original: str, checkpoint: Checkpoint) -> WholeText:
@@ -78,7 +78,7 @@ class WholeText:
         """Return the loss of the text and of its halves, by the name of the field of TextEvaluation.
 
         Args:
-            log_probs: Log p of each id in nats, [N].
+            log_probs: Log p of each token id in nats, [N].
         """
         nats = -(log_probs + self.tokenizer.unk_log_prob_nats(self.ids))
         score = Score(self.text, -float(nats.sum()), len(self.text), self.num_bytes, 0)
@@ -98,14 +98,14 @@ def evaluate_text(checkpoint: Checkpoint, select_engine: Callable[[int], Engine]
 
     Args:
         checkpoint: The model.
-        select_engine: Returns the engine for a number of ids to read.
+        select_engine: Returns the engine for a number of tokens to read.
         text: Text in any form.
 
     Raises:
         CorpusError: If the text is empty.
     """
     whole = WholeText.from_text(text, checkpoint)
-    engine = select_engine(2 * len(whole.ids))  # both protocols read all ids
+    engine = select_engine(2 * len(whole.ids))  # both protocols read all tokens
     windows = windows_log_probs(engine, whole.ids, checkpoint.start_ids) + whole.tokenizer.unk_log_prob_nats(whole.ids)
     return TextEvaluation(
         chars=len(whole.text),
@@ -126,7 +126,7 @@ def evaluate_lines(
 
     Args:
         checkpoint: The model.
-        select_engine: Returns the engine for a number of ids to read.
+        select_engine: Returns the engine for a number of tokens to read.
         lines: Lines of a text in any form, newlines included.
     """
     normalized = [checkpoint.normalize(line) for line in lines]
@@ -139,10 +139,10 @@ def evaluate_lines(
 
 
 def carried_protocol(engine: Engine, checkpoint: Checkpoint, ids: Ids) -> NDArray[np.float64]:
-    """Return log p of each id of a text by the carried protocol, in nats, [N].
+    """Return log p of each token id of a text by the carried protocol, in nats, [N].
 
     Torch reads documents in batches, and NUM_PARTS parts of a continuous text side by side, each after the last WARMUP
-    ids of the part before it. The NumPy engine reads a continuous text as one stream, which is exact.
+    tokens of the part before it. The NumPy engine reads a continuous text as one stream, which is exact.
     """
     if checkpoint.has_documents:
         return document_log_probs(engine, ids)

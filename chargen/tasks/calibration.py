@@ -3,8 +3,8 @@
     p(label | text) ∝ p(label) · p(text | model of label)^(1/τ)
 
 With τ = 1 this is Bayes' rule, and its probabilities are far too close to 0 and 1: a model treats every character as
-new evidence, but its errors on neighbouring characters depend on each other. So τ is fitted to texts that no model
-learned from, to minimise their log loss (temperature scaling; Guo et al. 2017, arXiv:1706.04599, section 4.2). The loss
+new evidence, but its errors on neighbouring characters depend on each other. So τ is fitted to texts that no model was
+trained on, to minimise their log loss (temperature scaling; Guo et al. 2017, arXiv:1706.04599, section 4.2). The loss
 is convex in 1/τ, so its minimum is found by bisection. Total log probabilities are compared, not rates per character,
 because a long text is more evidence than a short one.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
+from chargen.schema import format_count
 
 Float = NDArray[np.float64]
 NUM_BISECTIONS = 60  #: more than float64 can distinguish
@@ -33,8 +34,8 @@ class Quality:
     accuracy: float
     log_loss_nats: float  #: mean −log p(right label)
     expected_calibration_error: float  #: 0 to 1; see the function `expected_calibration_error`
-    accuracy_of_the_commonest: float  #: accuracy of always choosing the label with the highest prior
-    log_loss_nats_of_the_priors: float  #: log loss of the priors, which ignore the text
+    majority_class_accuracy: float  #: accuracy of always choosing the label with the highest prior
+    prior_log_loss_nats: float  #: log loss of the priors, which ignore the text
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -99,8 +100,8 @@ def measure_quality(posteriors: Float, labels: NDArray[np.int64], log_priors: Fl
         accuracy=float(is_right.mean()),
         log_loss_nats=float(-posteriors[rows, labels].mean()),
         expected_calibration_error=expected_calibration_error(np.exp(posteriors.max(axis=1)), is_right),
-        accuracy_of_the_commonest=float((labels == int(log_priors.argmax())).mean()),
-        log_loss_nats_of_the_priors=float(-log_priors[labels].mean()),
+        majority_class_accuracy=float((labels == int(log_priors.argmax())).mean()),
+        prior_log_loss_nats=float(-log_priors[labels].mean()),
     )
 
 
@@ -149,7 +150,8 @@ def split_labelled(
         different = list(dict.fromkeys(label_texts))
         if len(different) <= len(fractions):
             raise CorpusError(
-                f"the label {label!r} has {len(different)} different texts, but needs at least {len(fractions) + 1}",
+                f"the label {label!r} has {format_count(len(different), 'different text')}, but needs at "
+                f"least {len(fractions) + 1}",
                 "Add texts with this label, or leave the label out.",
             )
         order = np.random.default_rng(seed).permutation(len(different)).tolist()

@@ -32,7 +32,7 @@ from chargen.io import to_json_line, write_atomically
 from chargen.lm import LanguageModel, load
 from chargen.run_writer import stage_run
 from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER, MODEL_FILE
-from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_value, parse_json
+from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_count, format_value, parse_json
 from chargen.tasks.calibration import (
     Quality,
     fit_temperature,
@@ -90,7 +90,7 @@ class Classifier:
         """Return the classifier with the temperature fitted to labelled texts.
 
         Args:
-            texts: Texts of each label, which no model learned from.
+            texts: Texts of each label, which no model was trained on.
 
         Raises:
             ConfigError: If no model has one of the labels.
@@ -164,7 +164,10 @@ def _read_description(path: Path) -> dict[str, Any]:
         CLASSIFIER_SPEC.check(saved, "its content")
         labels, folders, priors = saved["labels"], saved["folders"], saved["log_priors"]
         if not len(labels) == len(folders) == len(priors):
-            raise ConfigError(f"it has {len(labels)} labels, {len(folders)} folders and {len(priors)} priors")
+            raise ConfigError(
+                f"it has {format_count(len(labels), 'label')}, {format_count(len(folders), 'folder')} and "
+                f"{format_count(len(priors), 'prior')}"
+            )
         if len(set(labels)) < len(labels) or len(set(folders)) < len(folders):
             raise ConfigError("it contains a label or a folder twice")
         for name in folders:
@@ -198,7 +201,7 @@ class TrainedClassifier:
 
     folder: Path
     classifier: Classifier
-    quality: Quality  #: on texts that neither the models nor the temperature were fitted to
+    quality: Quality  #: measured on texts to which neither the models nor the temperature were fitted
 
 
 def train_classifier(

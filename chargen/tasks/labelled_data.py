@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from chargen.errors import CorpusError
+from chargen.schema import format_count
 from chargen.text.cleaning import check_unicode
 from chargen.text.limits import ReadLimit, open_regular
 from chargen.text.records import read_lines
@@ -35,7 +36,7 @@ def read_labelled(path: Path) -> dict[str, list[str]]:
     texts = {label: label_texts for label, label_texts in sorted(texts.items()) if label_texts}
     if len(texts) < 2:
         raise CorpusError(
-            f"{path} has texts of {len(texts)} label{'s' * (len(texts) != 1)}, but two are needed",
+            f"{path} has texts of {format_count(len(texts), 'label')}, but two are needed",
             "Give a folder with a sub-folder or a file for each label, or a file of lines label<TAB>text.",
         )
     return texts
@@ -64,16 +65,16 @@ def _read_folder(folder: Path) -> dict[str, list[str]]:
     for entry in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if entry.is_dir():
             files = sorted(p for p in entry.rglob("*") if p.is_file() and not p.name.startswith("."))
-            file_texts = ["\n".join(_read_found_lines(file)).rstrip("\n") for file in files]
+            file_texts = ["\n".join(_read_regular_file(file)).rstrip("\n") for file in files]
             texts.setdefault(entry.name, []).extend(text for text in file_texts if text)
         elif entry.is_file():  # reading a pipe or a device could block
-            texts.setdefault(entry.stem, []).extend(line for line in _read_found_lines(entry) if line)
+            texts.setdefault(entry.stem, []).extend(line for line in _read_regular_file(entry) if line)
     for label in texts:
         check_unicode(label, f"the name {label!a}")
     return texts
 
 
-def _read_found_lines(path: Path) -> list[str]:
+def _read_regular_file(path: Path) -> list[str]:
     """Return the lines of a file in a folder. Only regular files are read: a link may lead to an endless one."""
     with open_regular(str(path)) as file:
         return read_all_lines(file, str(path))

@@ -20,6 +20,7 @@ from itertools import chain, groupby
 import numpy as np
 
 from chargen.errors import CorpusError
+from chargen.schema import format_count
 from chargen.scoring.scorer import Score
 from chargen.tasks.tuning import Candidates, edit_distances, split_units
 
@@ -40,7 +41,7 @@ class Hypothesis:
     line: str  #: the line as it was given, without its newline
     number: int  #: number of the line in its file, from 1
     list_id: str
-    text: str  #: without white space around it
+    text: str  #: the text without white space at its start and end
     given: float  #: its total in the list, higher is better; 0 if there is none
 
 
@@ -204,7 +205,10 @@ def _parse_moses(lines: Iterable[str], where: str) -> Iterator[Hypothesis]:
         columns = line.split(SEPARATOR)
         if len(columns) < 4:
             raise _malformed(
-                where, number, f"{len(columns)} columns, not `id ||| text ||| features ||| total`", "or --format kaldi"
+                where,
+                number,
+                f"{format_count(len(columns), 'column')}, not `id ||| text ||| features ||| total`",
+                "or --format kaldi",
             )
         if not columns[0].strip():
             raise _malformed(where, number, "no id before its first |||", "the id names the list")

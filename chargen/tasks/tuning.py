@@ -51,10 +51,10 @@ class TunedWeight:
     """The best weight, and the errors that it makes."""
 
     weight: float
-    low: float  #: from this weight
-    high: float  #: to this one, all weights make the same number of errors
+    low: float  #: lowest weight that makes this number of errors
+    high: float  #: highest weight; all weights between the two make the same number of errors
     errors: int
-    errors_before: int  #: errors with the weight 0, that is by the given totals alone
+    errors_before: int  #: errors with the weight 0, which uses the given totals alone
     errors_at_best: int  #: errors of the best hypothesis of each list; no weight makes fewer
 
 

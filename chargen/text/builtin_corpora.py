@@ -151,8 +151,8 @@ def fetch(url: str, sha256: str, cache: Path, timeout_s: float = 30.0) -> bytes:
         raise DownloadError(f"{url} cannot be fetched: {reason}", hint) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise DownloadError(f"{url} cannot be fetched: {_describe_error(error)}", hint) from error
-    if (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise DownloadError(f"{url} has changed: sha256 {found[:12]}… where {sha256[:12]}… was expected", hint)
+    if (actual_sha256 := hashlib.sha256(data).hexdigest()) != sha256:
+        raise DownloadError(f"{url} has changed: sha256 {actual_sha256[:12]}… where {sha256[:12]}… was expected", hint)
     write_atomically(cache, [data])
     return data
 

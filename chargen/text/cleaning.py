@@ -20,6 +20,7 @@ from typing import AnyStr
 
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
+from chargen.schema import format_count
 
 BOM = "\ufeff"
 UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -331,14 +332,24 @@ class CleaningReport:
         newlines = [(where, (count,)) for where, count in self._newlines]
         composed = [(where, (before, after)) for where, before, after in self._composed]
         return (
-            *_describe(newlines, "{:,} CR or CRLF line ends became LF (--newline keep leaves them)"),
-            *_describe(composed, "composed to NFC, {:,} → {:,} characters (--normalize none leaves them)"),
+            *_describe(newlines, _describe_newlines),
+            *_describe(composed, _describe_composed),
             *self._skipped,
         )
 
 
-def _describe(changes: Sequence[tuple[str, tuple[int, ...]]], template: str) -> list[str]:
+def _describe_newlines(count: int) -> str:
+    line_ends = format_count(count, "CR or CRLF line end")
+    return f"{line_ends} became LF (--newline keep leaves them)"
+
+
+def _describe_composed(before: int, after: int) -> str:
+    return f"composed to NFC, {before:,} → {format_count(after, 'character')} (--normalize none leaves them)"
+
+
+def _describe(changes: Sequence[tuple[str, tuple[int, ...]]], describe: Callable[..., str]) -> list[str]:
+    """Return a note for each text, or a single note about all of them if they are more than MAX_NAMED."""
     if len(changes) <= MAX_NAMED:
-        return [f"{where}: {template.format(*numbers)}" for where, numbers in changes]
+        return [f"{where}: {describe(*numbers)}" for where, numbers in changes]
     totals = (sum(column) for column in zip(*(numbers for _, numbers in changes), strict=True))
-    return [f"{len(changes):,} texts: {template.format(*totals)}"]
+    return [f"{len(changes):,} texts: {describe(*totals)}"]

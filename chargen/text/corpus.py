@@ -23,6 +23,7 @@ from typing import BinaryIO
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
 from chargen.registry import did_you_mean
+from chargen.schema import format_count
 from chargen.text.builtin_corpora import BUILTIN_CORPORA, is_builtin, read_builtin
 from chargen.text.cleaning import BOM, CleaningReport, check_encoding, check_unicode, has_boundary_before
 from chargen.text.documents import NONE, split_documents
@@ -209,7 +210,7 @@ class _Reader:
         self._limit.num_bytes = limit.num_bytes
         if skipped:
             shown = ", ".join(skipped[:MAX_NAMED_FILES]) + (", …" if len(skipped) > MAX_NAMED_FILES else "")
-            files = "1 file that is" if len(skipped) == 1 else f"{len(skipped):,} files that are"
+            files = format_count(len(skipped), "file that is", "files that are")
             self.report.add_skipped(f"{folder}: left out {files} not {self._config.encoding} text ({shown})")
         if self.num_files == num_files:
             raise CorpusError(f"no text in the folder {folder}", "It is read recursively; hidden files are ignored.")

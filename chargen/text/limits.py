@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from chargen.errors import ConfigError, CorpusError
+from chargen.schema import format_count
 
 DEFAULT_MAX_CORPUS_BYTES = 100 * 10**9
 MAX_RATIO = 1_000  #: limit of uncompressed to compressed size; text has 3 to 10, repetitive logs have 100
@@ -50,7 +51,8 @@ class ReadLimit:
         self.num_bytes += num_bytes
         if self.num_bytes > self.max_bytes:
             raise CorpusSizeError(
-                f"{where}: the corpus has more than {self.max_bytes:,} bytes of text, which is the limit", HOW_TO_ALLOW
+                f"{where}: the corpus has more than {format_count(self.max_bytes, 'byte')} of text, which is the limit",
+                HOW_TO_ALLOW,
             )
 
     def check_ratio(self, compressed_bytes: int, uncompressed_bytes: int, where: str) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.schema import format_count
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK
 from chargen.text.hashing import Hashes, hash_windows, read_overlapping, to_uint64_codes
@@ -40,7 +41,7 @@ class Finding:
     kind: str
     what: str
     advice: str
-    places: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,32 +113,40 @@ def _check_characters(text: Span) -> Iterator[Finding]:
     zero_width = [c for c in codes if chr(c) in ZERO_WIDTH]
     rare = [c for c in codes if counts[c] < RARE_COUNT and c not in control and c not in zero_width]
     if control:
-        what, advice = "control or unassigned characters", "Remove them if the text does not need them."
+        what = ("control or unassigned character", "control or unassigned characters")
+        advice = "Remove them if the text does not need them."
         yield _character_finding("control", text, counts, control, what, advice)
     if zero_width:
-        what, advice = "characters without width", "They are invisible, but the model learns them: remove them."
+        what, advice = (
+            ("character without width", "characters without width"),
+            "They are invisible, but the model learns them: remove them.",
+        )
         yield _character_finding("zero-width", text, counts, zero_width, what, advice)
     if rare:
-        what = f"characters that occur fewer than {RARE_COUNT} times"
+        times = f"fewer than {RARE_COUNT} times"
+        what = (f"character that occurs {times}", f"characters that occur {times}")
         advice = "A model learns little from so few examples: replace errors and stray symbols."
         yield _character_finding("rare", text, counts, rare, what, advice)
     combining = [c for c in codes if unicodedata.combining(chr(c))]
     num_combining, num_composed = int(counts[combining].sum()), sum(_is_composed(chr(c)) for c in codes)
     if num_combining and num_composed:
-        what = f"{num_combining:,} combining marks, and {num_composed:,} distinct composed letters"
+        counted = format_count(num_combining, "combining mark")
+        letters = format_count(num_composed, "distinct composed letter")
         advice = "The same letter may have two forms. --normalize nfc, the default, makes them one."
-        yield Finding("mixture", what, advice)
+        yield Finding("mixture", f"{counted}, and {letters}", advice)
 
 
 def _character_finding(
-    kind: str, text: Span, counts: NDArray[np.int64], codes: list[int], what: str, advice: str
+    kind: str, text: Span, counts: NDArray[np.int64], codes: list[int], what: tuple[str, str], advice: str
 ) -> Finding:
     """Return a finding about some characters, which names the rarest of them with their first positions."""
     rarest = sorted(codes, key=lambda c: int(counts[c]))[:MAX_SHOWN]
-    places = [
+    examples = [
         f"{_name(c)}: {int(counts[c]):,} ×, first in {position}" for c, position in _first_positions(text, rarest)
     ]
-    return Finding(kind, f"{len(codes):,} {what}, {int(counts[codes].sum()):,} in total", advice, tuple(places))
+    return Finding(
+        kind, f"{format_count(len(codes), *what)}, {int(counts[codes].sum()):,} in total", advice, tuple(examples)
+    )
 
 
 def _is_composed(char: str) -> bool:

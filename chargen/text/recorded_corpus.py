@@ -16,6 +16,7 @@ from typing import Any
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
 from chargen.io import decode_file_name
+from chargen.schema import format_count
 from chargen.text.builtin_corpora import BUILTIN_CORPORA
 from chargen.text.corpus import Corpus, corpus_name, read_limited
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, ReadLimit
@@ -64,7 +65,7 @@ def read_recorded_corpus(
             raise CorpusError(f"the saved state names {name!r} twice", hint)
         seen.add(identity)
     if max_chars is None and not files and total_bytes > MAX_TOTAL_BYTES:
-        raise CorpusError(f"the corpus that the saved state names has {total_bytes:,} bytes", hint)
+        raise CorpusError(f"the corpus that the saved state names has {format_count(total_bytes, 'byte')}", hint)
     max_bytes = min(DEFAULT_MAX_CORPUS_BYTES, MAX_EXPANSION * total_bytes + ALLOWED_TEXT_BYTES)
     if max_chars is not None:
         max_bytes = min(max_bytes, RECORD_BYTES_PER_CHAR * max_chars + ALLOWED_BYTES)
@@ -127,7 +128,9 @@ def _check_part(name: str, size: int | None, max_chars: int | None, hint: str) -
     if not status.st_size:  # files in /proc have size 0, and some of them have no end
         raise CorpusError(f"the corpus was {name!r}, which is empty", hint)
     if size >= 0 and status.st_size != size:
-        raise CorpusError(f"{name!r} had {size:,} bytes when it was read, and now has {status.st_size:,}", hint)
+        raise CorpusError(
+            f"{name!r} had {format_count(size, 'byte')} when it was read, and now has {status.st_size:,}", hint
+        )
     if size == UNKNOWN_SIZE and max_chars is not None:
         factor = BYTES_PER_CHAR if is_plain(name) else RECORD_BYTES_PER_CHAR
         if status.st_size > factor * max_chars + ALLOWED_BYTES:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import AnyStr, BinaryIO
 
 from chargen.errors import CorpusError
+from chargen.schema import format_count
 from chargen.text.cleaning import BOM, check_encoding, check_unicode, remove_bom, unify_newlines
 from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES, check_record, first_names
 
@@ -170,7 +171,7 @@ def parse_json_text(line: str, where: str, field: str, option: str, hint: str = 
 
 def _too_long(record_name: str, max_bytes: int) -> CorpusError:
     return CorpusError(
-        f"{record_name} is a text of more than {max_bytes:,} bytes, which is the limit",
+        f"{record_name} is a text of more than {format_count(max_bytes, 'byte')}, which is the limit",
         "Split it into lines; `chargen eval` evaluates a long text as a whole.",
     )
 

@@ -1,4 +1,4 @@
-"""Byte tokenizer: one id per UTF-8 byte. Byte b has id b + 1 (id 0 is the boundary), and no character is unknown."""
+"""Byte tokenizer: one token per UTF-8 byte. Byte b has token id b + 1 (0 is the boundary); no character is unknown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIRST_BYTE_ID = 1
 
 
 class ByteTokenizer(Tokenizer):
-    """Text ⇄ the bytes of its UTF-8 form.
+    """Encodes a text as the bytes of its UTF-8 form.
 
     >>> ByteTokenizer().encode("é").tolist()
     [196, 170]
@@ -37,7 +37,7 @@ class ByteTokenizer(Tokenizer):
         return cls()
 
     def encode(self, text: str) -> Ids:
-        """Return the ids of the text's UTF-8 bytes, int32 [number of bytes].
+        """Return the token ids of the text's UTF-8 bytes, int32 [number of bytes].
 
         Raises:
             CorpusError: If the text contains a lone surrogate.
@@ -46,7 +46,7 @@ class ByteTokenizer(Tokenizer):
         return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32) + FIRST_BYTE_ID
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the byte of an id; b"" for the boundary."""
+        """Return the byte of a token id; b"" for the boundary."""
         return bytes([token_id - FIRST_BYTE_ID]) if token_id else b""
 
     def to_json(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Character tokenizer: one id per character. The vocabulary is the characters of the training text, by code point.
+"""Character tokenizer: one token per character. The vocabulary is the characters of the training text, by code
+point.
 
-Id 0 is the boundary, id 1 is the unknown character, and the characters of the text have the ids from 2 on.
+Id 0 is the boundary, id 1 is the unknown character, and the characters of the text have the token ids from 2 on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import TokenizerError
+from chargen.schema import format_count
 from chargen.text.documents import MARK
 from chargen.text.long_text import Span, code_points
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, UNICODE_CHARACTERS, Ids, Tokenizer
@@ -22,7 +24,7 @@ MAX_CHARACTERS = 30_000  #: a text with more distinct characters than any script
 
 
 class CharTokenizer(Tokenizer):
-    """Text ⇄ ids, one per code point.
+    """Encodes a text as one token id per code point.
 
     >>> tokenizer = CharTokenizer("abc")
     >>> tokenizer.encode("cab!").tolist()
@@ -44,12 +46,12 @@ class CharTokenizer(Tokenizer):
         # Maps a code point to its id. The last entry is for every code point above the largest known one.
         self._ids = np.full(int(codes[-1]) + 2, UNKNOWN_ID, dtype=np.int32)
         self._ids[codes] = np.arange(FIRST_CHAR_ID, self.vocab_size)
-        # Maps an id to its code point; the unknown id is written as U+FFFD.
+        # Maps a token id to its code point; the unknown id is written as U+FFFD.
         self._codes = np.concatenate([[0, 0xFFFD], codes]).astype("<u4")
 
     @classmethod
     def build(cls, text: Span, option: str) -> CharTokenizer:
-        """Return a tokenizer with an id for each distinct character of the text.
+        """Return a tokenizer with a token id for each distinct character of the text.
 
         Raises:
             TokenizerError: If `option` is not empty, or the text has no character or more than MAX_CHARACTERS
@@ -72,26 +74,26 @@ class CharTokenizer(Tokenizer):
         return CharTokenizer(self._characters + new) if new else self
 
     def encode(self, text: str) -> Ids:
-        """Return the ids of the characters, int32 [number of characters]; UNKNOWN_ID for an unknown character."""
+        """Return the token ids of the characters, int32 [number of characters]; UNKNOWN_ID for an unknown character."""
         codes = code_points(text)
         if len(codes) and codes.max() >= len(self._ids):
             codes = np.minimum(codes, len(self._ids) - 1)
         return np.take(self._ids, codes)
 
     def ascii_table(self) -> bytes | None:
-        """Return the ids of the 128 ASCII characters as bytes, padded to 256; None if an id does not fit in a byte."""
+        """Return the token ids of the ASCII characters as bytes, padded to 256; None if one needs more than a byte."""
         if self.vocab_size > 256:
             return None
         return bytes(self.encode("".join(map(chr, range(128)))).tolist()) + bytes(128)
 
     def encode_documents(self, text: str) -> Ids:
-        """Return the ids of a text of documents; each MARK becomes the boundary."""
+        """Return the token ids of a text of documents; each MARK becomes the boundary."""
         ids = self.encode(text)
         ids[code_points(text) == ord(MARK)] = BOUNDARY_ID
         return ids
 
     def decode(self, ids: Any) -> str:
-        """Return the text of a sequence of ids; U+FFFD for the unknown id."""
+        """Return the text of token ids; U+FFFD for the unknown id."""
         ids = np.asarray(ids, dtype=np.int64)
         text: bytes = self._codes[ids[ids > 0]].tobytes()
         return text.decode("utf-32-le")
@@ -115,7 +117,9 @@ class CharTokenizer(Tokenizer):
         if not isinstance(characters, str):
             raise TokenizerError("the description of the char tokenizer has no characters")
         if len(characters) > UNICODE_CHARACTERS:
-            raise TokenizerError(f"the description of the char tokenizer has {len(characters):,} characters")
+            raise TokenizerError(
+                f"the description of the char tokenizer has {format_count(len(characters), 'character')}"
+            )
         tokenizer = cls(characters)
         if tokenizer._characters != characters:  # `to_json` writes them sorted and without surrogates
             raise TokenizerError("the characters of the char tokenizer are not a sorted set of Unicode characters")

@@ -26,6 +26,7 @@ import numpy as np
 import sentencepiece as spm
 
 from chargen.errors import TokenizerError
+from chargen.schema import format_count
 from chargen.text.cleaning import check_unicode
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
@@ -35,7 +36,7 @@ from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 SPACE_MARK = "▁"
 MAX_TRAINING_LINE_CHARS = 4000  #: longer lines are cut, because the trainer ignores them
-SAMPLE_CHARS, MAX_SAMPLES = 1_000_000, 32  #: size and number of the samples of a long text that pieces are learned from
+SAMPLE_CHARS, MAX_SAMPLES = 1_000_000, 32  #: size and number of the samples of a long text on which pieces are trained
 PROBE = " \n\t  ▁Ae\u0300\U0001f600\ufb01\u2460"  #: contains what normalisations change
 CHECKED_CHARS = 100_000  #: characters of the text on which a new tokenizer is tested
 MAX_VOCAB_SIZE = 1_000_000  #: the largest published models have 256,000 pieces
@@ -47,7 +48,7 @@ HOW_TO_MAKE_ONE = (
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """Text ⇄ the pieces of a sentencepiece model, which is given as the bytes of its file."""
+    """Encodes a text as pieces of a sentencepiece model, which is given as the bytes of its file."""
 
     name = "sp"
     uses_frequencies = True
@@ -118,7 +119,7 @@ class SentencePieceTokenizer(Tokenizer):
         return cls(model)
 
     def encode(self, text: str) -> Ids:
-        """Return the ids of the text's pieces, int32 [N].
+        """Return the token ids of the text's pieces, int32 [N].
 
         Raises:
             CorpusError: If the text contains a lone surrogate.
@@ -134,7 +135,7 @@ class SentencePieceTokenizer(Tokenizer):
         return np.array(ids, dtype=np.int32)
 
     def masked_ids(self, documents: bool) -> list[int]:
-        """Return the ids that can never occur in a text: also <unk> and the control pieces, which have no text."""
+        """Return the token ids that cannot occur in a text: also <unk> and the control pieces, which have no text."""
         return [*super().masked_ids(documents), *self._empty_ids]
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -201,7 +202,7 @@ def _train(text: Span, vocab_size: int) -> bytes:
     except (RuntimeError, OSError, ValueError, TypeError, OverflowError) as error:
         reason = str(error).strip().rpartition("] ")[2] or "no reason given"
         raise TokenizerError(
-            f"sentencepiece cannot make {vocab_size:,} pieces of this text ({reason})",
+            f"sentencepiece cannot make {format_count(vocab_size, 'piece')} of this text ({reason})",
             "256 pieces are single bytes: choose a larger size, or use --tokenizer byte or char.",
         ) from error
     return model.getvalue()

@@ -2,13 +2,13 @@
 
 Token ids are integers from 0 to `vocab_size` − 1. Id 0 is the boundary: it comes before and after each document and
 has no text. A tokenizer with `unknown_id` None can encode every text. A tokenizer with an `unknown_id` (1) encodes each
-character outside its vocabulary as this id, so that unknown characters can be counted and never become another
+character outside its vocabulary as this token id, so that unknown characters can be counted and never become another
 character. The unknown id is never generated.
 
 Law: `decode(encode(x)) == x` for every x without unknown characters, decoded at once or id by id.
 
-A token can be part of a character's UTF-8 bytes. So a small automaton states which ids may come next: it has one mask
-over the vocabulary per state, computed once per tokenizer.
+A token can be part of a character's UTF-8 bytes. So a small automaton states which token ids may come next: it has one
+mask over the vocabulary per state, computed once per tokenizer.
 
     state   bytes that must follow                            state   bytes that must follow
     0       none: a character is complete                     4       after E0: A0–BF, then state 1
@@ -17,8 +17,8 @@ over the vocabulary per state, computed once per tokenizer.
     3       three more                                        7       after F4: 80–8F, then state 2
 
 These are the byte sequences of the Unicode Standard, table 3-7: no overlong forms, no surrogates, nothing above
-U+10FFFF. An id without text (an unknown piece, a control piece) is never drawn. The boundary is drawn only by a model
-of documents, and only in state 0.
+U+10FFFF. A token id without text (an unknown piece, a control piece) is never drawn. The boundary is drawn only by a
+model of documents, and only in state 0.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ Ids = NDArray[np.int32]
 
 
 class Tokenizer(ABC):
-    """Text ⇄ token ids."""
+    """Encodes texts as token ids, and decodes token ids to texts."""
 
     name: str
     vocab_size: int
     unknown_id: int | None = None
-    is_char_level = False  #: whether every text has exactly one id per character
+    is_char_level = False  #: whether every text has exactly one token id per character
     uses_frequencies = False  #: whether the vocabulary depends on how often pieces occur, not only on which occur
 
     @classmethod
@@ -68,24 +68,24 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> Ids:
-        """Return the ids of a text, int32 [N]."""
+        """Return the token ids of a text, int32 [N]."""
 
     def encode_documents(self, text: str) -> Ids:
-        """Return the ids of a text of documents, int32 [N]; each MARK becomes the boundary."""
+        """Return the token ids of a text of documents, int32 [N]; each MARK becomes the boundary."""
         parts = [self.encode(document) for document in text.split(MARK)]
         ends = [np.array([BOUNDARY_ID], dtype=np.int32)] * len(parts)
         return np.concatenate([ids for pair in zip(parts, ends, strict=True) for ids in pair])[:-1]
 
     def ascii_table(self) -> bytes | None:
-        """Return a table for `bytes.translate` that maps ASCII text to ids, one byte per id.
+        """Return a table for `bytes.translate` that maps ASCII text to token ids, one byte per token id.
 
-        Return None if an id is not always one character, or does not fit in a byte.
+        Return None if a token id is not always one character, or does not fit in a byte.
         """
         return None
 
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the text of an id as UTF-8; b"" for the boundary. A character may be split over several ids."""
+        """Return the text of a token id as UTF-8; b"" for the boundary. A character may have several token ids."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -101,15 +101,15 @@ class Tokenizer(ABC):
         """
 
     def extend_vocabulary(self, text: Span) -> Tokenizer:
-        """Return a tokenizer that also has an id for everything in `text`; this one if it needs no new id."""
+        """Return a tokenizer that also has token ids for everything in `text`; this one if it needs none."""
         return self
 
     def decode(self, ids: Any) -> str:
-        """Return the text of a sequence of ids; U+FFFD for the unknown id and for an incomplete UTF-8 sequence."""
+        """Return the text of token ids; U+FFFD for the unknown id and for an incomplete UTF-8 sequence."""
         return b"".join(self.token_bytes(int(i)) for i in ids).decode("utf-8", "replace")
 
     def is_unknown(self, ids: Ids) -> NDArray[np.bool_]:
-        """Return which ids are the unknown id, bool [N]."""
+        """Return which token ids are the unknown id, bool [N]."""
         return np.zeros(len(ids), dtype=np.bool_) if self.unknown_id is None else np.asarray(ids == self.unknown_id)
 
     def unk_log_prob_nats(self, ids: Ids) -> NDArray[np.float64]:
@@ -121,10 +121,10 @@ class Tokenizer(ABC):
         return np.where(self.is_unknown(ids), -math.log(UNICODE_CHARACTERS - (self.vocab_size - 2)), 0.0)
 
     def masked_ids(self, documents: bool) -> list[int]:
-        """Return the ids that can never occur in a text: a model gives them probability 0.
+        """Return the token ids that can never occur in a text: a model gives them probability 0.
 
-        They are the ids without text. The boundary is one of them, except in a model of documents. The unknown id is
-        not: in scoring it represents all characters outside the vocabulary.
+        They are the token ids without text. The boundary is one of them, except in a model of documents. The unknown id
+        is not: in scoring it represents all characters outside the vocabulary.
 
         Args:
             documents: Whether the model is trained on documents, which the boundary ends.
@@ -132,12 +132,12 @@ class Tokenizer(ABC):
         return [] if documents else [BOUNDARY_ID]
 
     def special_ids(self) -> list[int]:
-        """Return the ids that are no part of a text's characters: the boundary, and the unknown id if there is one."""
+        """Return the token ids that are part of no character: the boundary, and the unknown id if there is one."""
         return [BOUNDARY_ID] if self.unknown_id is None else [BOUNDARY_ID, self.unknown_id]
 
 
 class StreamingDecoder:
-    """Decodes ids one at a time and keeps the bytes of a character until it is complete."""
+    """Decodes token ids one at a time and keeps the bytes of a character until it is complete."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -150,7 +150,7 @@ class StreamingDecoder:
         return other
 
     def feed(self, token_id: int) -> str:
-        """Return the text that this id completes; "" while a character is incomplete."""
+        """Return the text that this token id completes; "" while a character is incomplete."""
         return self._utf8.decode(self._tokenizer.token_bytes(token_id))
 
     def finish(self) -> str:
@@ -196,7 +196,7 @@ def encoder(tokenizer: Tokenizer, documents: str) -> Callable[[str], Ids]:
 
 
 def start_ids(tokenizer: Tokenizer, documents: str = NONE) -> Ids:
-    """Return the ids that a model reads before the first character of a text, int32 [N].
+    """Return the token ids that a model reads before the first character of a text, int32 [N].
 
     A model of documents starts from the boundary. A model of continuous text starts from a newline, or from the
     boundary if the vocabulary has no newline.
@@ -209,7 +209,7 @@ def start_ids(tokenizer: Tokenizer, documents: str = NONE) -> Ids:
 COMPLETE = 0  #: the state in which no character is incomplete
 DEAD = -1  #: the state after bytes that are not valid UTF-8
 NUM_STATES = 8
-MAX_SILENT_IDS = 8  #: limit of consecutive ids that complete no character; valid UTF-8 has at most three
+MAX_SILENT_IDS = 8  #: limit of consecutive token ids that complete no character; valid UTF-8 has at most three
 
 # (first byte, last byte, state before, state after)
 RANGES = (
@@ -221,10 +221,10 @@ RANGES = (
 
 
 class Utf8Masks(NamedTuple):
-    """Which of V ids may come next in each of S states, and the state after each id."""
+    """An automaton for valid UTF-8 with S states: the token ids, of V, that may come next, and the state after each."""
 
-    logit_mask: NDArray[np.float64]  #: [S, V]: to be added to the logits; 0, or −∞ for an id that must not come
-    next_state: list[list[int]]  #: [S][V]: DEAD for an id that must not come
+    logit_mask: NDArray[np.float64]  #: [S, V]: to be added to the logits; 0, or −∞ for a token id that must not come
+    next_state: list[list[int]]  #: [S][V]: DEAD for a token id that must not come
 
 
 @lru_cache(maxsize=4)

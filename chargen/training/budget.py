@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-FORWARD_SHARE = 0.6  #: estimated time to evaluate ids, as a share of a training step on as many; used until measured
+FORWARD_SHARE = 0.6  #: estimated time to evaluate tokens, as a share of a training step on as many; used until measured
 MAX_FINAL_SHARE = 0.25  #: maximum share of the budget that is reserved for the final evaluation
 EXIT_S = 0.3  #: seconds to write the files and end the process
 
@@ -23,10 +23,10 @@ class Budget:
         started: When the budget started, by `time.perf_counter`.
         budget_s: Maximum duration of the run in seconds, or None.
         total_steps: Number of steps of the run, or None.
-        num_final_ids: Number of ids that are evaluated after the last step.
+        num_final_ids: Number of tokens that are evaluated after the last step.
         previous_s: Seconds that the run took before it was resumed.
         first_step_s: When the first step was made, by `elapsed_s`; None before it.
-        s_per_eval_id: Estimated seconds to evaluate one id.
+        s_per_eval_id: Estimated seconds to evaluate one token id.
         has_validated: Whether `s_per_eval_id` was measured by a validation.
     """
 

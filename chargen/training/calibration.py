@@ -22,7 +22,7 @@ HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 512, 64, 64  #: shape of the temporary 
 MIN_SECONDS = 0.4  #: minimum total duration of the timed steps
 MIN_RUNS = 4  #: minimum number of timed steps
 TRAINING_SHARE = 0.9  #: share of a run that such steps take; the rest is the optimizer, validation and files
-MAX_EXCESS_LOSS_IDS = 20_000  #: validation ids on which the excess loss is measured
+MAX_EXCESS_LOSS_IDS = 20_000  #: validation tokens on which the excess loss is measured
 
 
 def measure_flops_per_s(cell: str, device: str) -> float:

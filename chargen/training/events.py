@@ -11,6 +11,7 @@ from typing import Any
 
 from chargen.checkpoint import Checkpoint
 from chargen.config import LN2, DataConfig, ModelConfig, TrainConfig
+from chargen.schema import format_count
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ class Finished:
     elapsed_s: float
     chars_per_s: float
     train_loss_nats_per_char: float
-    val_loss_nats_per_char: float  #: whole validation text, state carried
+    val_loss_nats_per_char: float  #: loss on the whole validation text, read with carried state
     val_bits_per_char: float
     val_bits_per_byte: float
     val_perplexity_per_char: float
-    val_first_half_nats_per_char: float  #: the model was selected by the loss on the start of this half
-    val_second_half_nats_per_char: float  #: not used for any decision
+    val_first_half_nats_per_char: float  #: loss on the first half; the model was selected by the loss on its start
+    val_second_half_nats_per_char: float  #: loss on the second half, which is not used for any decision
     ngram_5_nats_per_char: float
     lzma_nats_per_char: float
     entropy_nats_per_char: float | None  #: entropy of the source, if it is known
@@ -142,7 +143,7 @@ def diagnose(result: Finished, history: Sequence[Mapping[str, float]], dropout: 
             f"Overfitting: the validation loss was lowest at step {result.best_step:,}, then rose by {rise:.3f} nats."
         )
         advice.append(f"Use more dropout (--dropout {min(0.5, dropout + 0.2):.1f}), a smaller --hidden, or more text.")
-        advice.append(f"A shorter run is enough: about {result.best_step:,} of {result.steps:,} steps.")
+        advice.append(f"A shorter run is enough: about {result.best_step:,} of {format_count(result.steps, 'step')}.")
     elif gap > MAX_GAP:
         summary = (
             f"Some overfitting: the validation loss is {gap:.2f} nats above the training loss, but was not rising yet."

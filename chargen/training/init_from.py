@@ -1,7 +1,8 @@
 """Start a new run from the weights and the vocabulary of a trained model.
 
-The vocabulary can grow by the characters of the new text. Two vocabularies are compared by the bytes that their ids
-represent, never by size or position: each row of the embedding and of the head moves to the new id of its character.
+The vocabulary can grow by the characters of the new text. Two vocabularies are compared by the bytes that their token
+ids represent, never by size or position: each row of the embedding and of the head moves to the new token id of its
+    character.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from chargen.cells.weights import mask_bias
 from chargen.checkpoint import Checkpoint, Tensors
 from chargen.config import ModelConfig
 from chargen.errors import ConfigError, TokenizerError
+from chargen.schema import format_count
 from chargen.text.documents import NONE
 from chargen.text.long_text import Span
 from chargen.tokenizers.tokenizer import Tokenizer
@@ -27,7 +29,7 @@ SHAPE_FIELDS = tuple(f.name for f in fields(ModelConfig) if f.name not in FREE_F
 
 @dataclass(frozen=True)
 class InitialModel:
-    """What a new run starts from instead of random weights."""
+    """The weights, vocabulary and shape from which a new run starts, instead of random weights."""
 
     tokenizer: Tokenizer
     shape: ModelChoices  #: what the weights determine
@@ -73,17 +75,19 @@ def init_from_model(
     if num_new and new_chars == "error":
         shown = "".join(grown.decode([i]) for i in np.flatnonzero(map_ids(old, grown) < 0).tolist())[:20]
         raise TokenizerError(
-            f"the text has {num_new:,} characters that the model does not know: {shown!r}",
+            f"the text has {format_count(num_new, 'character')} that the model does not know: {shown!r}",
             "--new-chars grow adds them to the vocabulary; --new-chars unknown encodes them as the unknown character.",
         )
     if not num_new or new_chars == "unknown":
         return InitialModel(old, kept, _masked(checkpoint.weights, old, has_documents), own_loss, "")
     weights = _masked(_grow_weights(checkpoint, map_ids(old, grown)), grown, has_documents)
-    return InitialModel(grown, kept, weights, own_loss, f"the vocabulary grew by {num_new:,} characters of this text")
+    return InitialModel(
+        grown, kept, weights, own_loss, f"the vocabulary grew by {format_count(num_new, 'character')} of this text"
+    )
 
 
 def map_ids(old: Tokenizer, new: Tokenizer) -> np.ndarray:
-    """Return the old id of each new id, [V] int64: the one with the same bytes, or −1 if there is none."""
+    """Return the old id of each new token id, [V] int64: the one with the same bytes, or −1 if there is none."""
     special = set(old.special_ids())
     old_ids = {old.token_bytes(i): i for i in range(old.vocab_size) if i not in special}
     special = set(new.special_ids())
@@ -93,19 +97,19 @@ def map_ids(old: Tokenizer, new: Tokenizer) -> np.ndarray:
 
 
 def _masked(weights: Mapping[str, np.ndarray], tokenizer: Tokenizer, has_documents: bool) -> Tensors:
-    """Return the weights with a mask on exactly the ids that cannot occur in the new run."""
+    """Return the weights with a mask on exactly the token ids that cannot occur in the new run."""
     return {**weights, "head.bias": mask_bias(weights["head.bias"], tokenizer.masked_ids(has_documents))}
 
 
 def _grow_weights(checkpoint: Checkpoint, old_ids: np.ndarray) -> Tensors:
-    """Return the weights with a row for each new id.
+    """Return the weights with a row for each new token id.
 
     The new rows of the embedding are random and as large as the others. The new rows of the head are zero, and their
     bias is the lowest of the others, so a new character is as unlikely at first as the least likely known character.
 
     Args:
         checkpoint: The model.
-        old_ids: The old id of each id, −1 for a new one, [V].
+        old_ids: The old id of each token id, −1 for a new one, [V].
     """
     weights = dict(checkpoint.weights)
     rng = np.random.default_rng(0)

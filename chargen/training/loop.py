@@ -2,7 +2,7 @@
 
 steps ──▶ Progress … ──▶ validation is due ──▶ Evaluated, state saved ──▶ steps …
 
-A validation is due after a number of training ids, never after a time. So runs with the same steps make the same
+A validation is due after a number of training tokens, never after a time. So runs with the same steps make the same
 validations. Importing this module loads torch.
 """
 
@@ -27,13 +27,13 @@ from chargen.training.state import TrainingState
 from chargen.training.trainer import Trainer
 from chargen.training.validation import loss_nats_per_char, num_ids_read
 
-# Training ids per validation id. Reading an id takes about a third of training on it, so validation takes less than
-# 10 % of the time.
+# Training tokens per validation token. Reading a token id takes about a third of training on it, so validation takes
+# less than 10 % of the time.
 TOKENS_BETWEEN_VALIDATIONS = 6
 # With a larger vocabulary, a training step computes only a part of the softmax (`networks/sampled_softmax.py`), but
 # validation computes all of it. Validations are then rarer by the same factor.
 MAX_FULL_SOFTMAX_VOCAB = 1000
-# Minimum number of steps between validations. For a tiny text, writing the files takes longer than reading the ids.
+# Minimum number of steps between validations. For a tiny text, writing the files takes longer than reading the tokens.
 STEPS_BETWEEN_VALIDATIONS = 50
 REPORT_EVERY_S = 0.5  #: seconds between progress reports
 
@@ -175,7 +175,7 @@ class ThroughputMeter:
     """Measures the training loss and the speed since the last report, and the speed since the start of the process.
 
     Args:
-        trainer: Counts the ids and sums the losses.
+        trainer: Counts the tokens and sums the losses.
         budget: The clock.
         ids_per_char: Mean number of token ids per character.
     """
@@ -268,7 +268,7 @@ def build_loop(
 
 @torch.no_grad()
 def _mask_impossible_ids(network: Network, saver: RunSaver) -> None:
-    """Mask the ids that cannot occur, in the network and in the best weights so far.
+    """Mask the token ids that cannot occur, in the network and in the best weights so far.
 
     Training states of earlier versions have no mask. A state that has one does not change.
     """

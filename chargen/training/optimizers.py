@@ -133,7 +133,7 @@ class SparseAdagrad:
 
     Args:
         network: The network; each step changes its table in place.
-        num_ids: Number of ids in a window. It scales the gradient of the mean loss to that of the summed loss.
+        num_ids: Number of tokens in a window. It scales the gradient of the mean loss to that of the summed loss.
     """
 
     def __init__(self, network: Network, num_ids: int) -> None:

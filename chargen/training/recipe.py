@@ -3,18 +3,19 @@
 The rules in short; `benchmarks/LOG.md` has the measurements behind them:
 
     cell            mgru on a CPU, where it is the best for its time; gru on a GPU, which has a kernel for it
-    hidden size     the largest one for which the run reads enough ids per weight and the text has enough ids
+    hidden size     the largest one for which the run reads enough tokens per weight and the text has enough tokens
     ensemble size   twice the reading gives √2 times as many members, each of which reads √2 times as
-                    many ids; a member is smaller than a single network
+                    many tokens; a member is smaller than a single network
     n-grams         hashed n-grams of up to six characters next to the layers. The more often the text is read, the
                     higher their dropout rate and the shorter they are, since they would overfit; none if it is read
                     dozens of times
-    batch           64 rows of 24 ids; 48 ids if the text is read often, and fewer rows if there would be too few steps
+    batch           64 rows of 24 tokens; 48 tokens if the text is read often; fewer rows if there would be too few
+                    steps
     learning rate   1e-2, with a low β1: the direction of early steps changes quickly, and a low β1 forgets a bad one
                     quickly. Lower for an initial model, the less a new text differs from its own
     dropout         rises with the number of times that the text is read; so does the weight decay, from ten times on
 
-The number of ids that a run with a time budget can read follows from the measured speed of the machine
+The number of tokens that a run with a time budget can read follows from the measured speed of the machine
 (`calibration.py`).
 """
 
@@ -27,14 +28,14 @@ from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 
-FLOPS_PER_WEIGHT = 6  #: per id: a product and a sum, each in the forward pass and in the gradients of input and weight
+FLOPS_PER_WEIGHT = 6  #: per token: multiply and add, in the forward pass, the input gradient and the weight gradient
 SAMPLED_HEAD_ROWS = 500  #: approximate rows of a large head that a step computes (`networks/sampled_softmax.py`)
 
 # Network size
-MIN_IDS_PER_WEIGHT = 10.0  #: ids read per recurrent weight; with fewer, a large network stays undertrained
+MIN_IDS_PER_WEIGHT = 10.0  #: tokens read per recurrent weight; with fewer, a large network stays undertrained
 MIN_IDS_PER_WEIGHT_NO_NGRAMS = 4.5  #: the same for a network without n-grams
 SMALL_VOCAB, HEAD_SHARE = 256, 0.5  #: rows of the head beyond this vocabulary size count as this share of their weights
-MAX_WEIGHTS_PER_SQRT_ID = 900  #: recurrent weights per square root of the training ids; a larger network overfits
+MAX_WEIGHTS_PER_SQRT_ID = 900  #: recurrent weights per square root of the training tokens; a larger network overfits
 MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble members
 HIDDEN_SIZES = range(32, 2049, 32)
 MAX_EMBEDDING_DIM = 64
@@ -48,7 +49,7 @@ WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.01, 0.3
 LONG_NGRAMS, MAX_LONG_NGRAM_EPOCHS = 6, 7.0  #: longest n-grams, up to this number of epochs
 SHORT_NGRAMS, MAX_SHORT_NGRAM_EPOCHS = 4, 35.0  #: the same for more epochs; beyond, there are no n-grams
 NGRAM_DROPOUT_PER_EPOCH, MAX_NGRAM_DROPOUT = 0.1, 0.6
-IDS_PER_NGRAM_ROW = 8  #: training ids per row of the hash table of each n
+IDS_PER_NGRAM_ROW = 8  #: training tokens per row of the hash table of each n
 MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 16
 
 # Steps
@@ -82,7 +83,7 @@ class RecipeInputs:
         return recurrent_weights(self.cell, self.model.num_layers or 1, hidden_size)
 
     def num_ids_read(self, hidden_size: int, num_members: int) -> float:
-        """Return the estimated number of ids that the run reads with a network of this size."""
+        """Return the estimated number of tokens that the run reads with a network of this size."""
         if self.length.steps:
             batch_size = self.train.batch_size or TrainConfig.batch_size
             return float(self.length.steps * batch_size * (self.train.seq_len or TrainConfig.seq_len))
@@ -144,7 +145,7 @@ def largest_hidden_size(inputs: RecipeInputs, num_members: int, weights_per_sqrt
     Args:
         inputs: What is known about the run.
         num_members: Number of ensemble members.
-        weights_per_sqrt_id: Maximum number of recurrent weights per square root of the training ids.
+        weights_per_sqrt_id: Maximum number of recurrent weights per square root of the training tokens.
     """
     if inputs.model.hidden_size is not None:
         return inputs.model.hidden_size
@@ -166,7 +167,8 @@ def default_cell(device: str) -> str:
 
 
 def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:
-    """Return how many weights each id is multiplied with; the input product of the first layer is a table look-up.
+    """Return how many weights each token id is multiplied with; the input product of the first layer is a table
+    look-up.
 
     Raises:
         ConfigError: If there is no cell of this name.
@@ -179,7 +181,7 @@ def batch_size(num_ids_read: float, epochs: float, device: str) -> int:
     """Return the number of batch rows.
 
     Args:
-        num_ids_read: Number of ids that the run reads.
+        num_ids_read: Number of tokens that the run reads.
         epochs: How many times it reads the text.
         device: "cpu", "cuda" or "mps".
     """

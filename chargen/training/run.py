@@ -32,7 +32,7 @@ from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import ConfigError, ModelError
 from chargen.run_writer import create_run, resume_run
 from chargen.runs import find_model
-from chargen.schema import format_value
+from chargen.schema import format_count, format_value
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget
@@ -239,7 +239,10 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
     if saver.run.name != name:
         notes.append(f"the name {name!r} is taken; this run is named {saver.run.name!r}")
     if isinstance(batches, DocumentBatches):
-        notes.append(f"{batches.num_documents:,} documents for training, in windows of {batches.seq_len} tokens")
+        notes.append(
+            f"{format_count(batches.num_documents, 'document')} for training, in windows of "
+            f"{format_count(batches.seq_len, 'token')}"
+        )
     if initial and initial.note:
         notes.append(initial.note)
     if batches.batch_size < saver.train.batch_size:

@@ -22,7 +22,7 @@ from chargen.checkpoint import DamagedError, TensorInfo, Tensors, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig
 from chargen.errors import ChargenError, ModelError
 from chargen.io import decode_file_name
-from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple
+from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple, format_count
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
 MAX_GENERATOR_BYTES = 1 << 16  #: size limit of the state of a random generator; torch's on a CPU has 5,056 bytes
@@ -101,7 +101,9 @@ def load_state(path: Path) -> TrainingState:
             _check_header(model, train, header["best"][0] is not None, file.tensors)
             tokenizer = tokenizer_from_json(header["tokenizer"])
             if tokenizer.vocab_size != model.vocab_size:
-                raise ModelError(f"its vocabulary has {tokenizer.vocab_size:,} ids, its network {model.vocab_size:,}")
+                raise ModelError(
+                    f"its vocabulary has {tokenizer.vocab_size:,} token ids, its network {model.vocab_size:,}"
+                )
             tensors = file.read()
             _check_values(model, tensors)
         except ChargenError as error:
@@ -149,7 +151,7 @@ def _check_numbers(header: Mapping[str, Any]) -> None:
 def _check_header(model: ModelConfig, train: TrainConfig, has_best: bool, tensors: Mapping[str, TensorInfo]) -> None:
     """Check the names, types and shapes of the tensors, in time proportional to their number."""
     if count_tensors(model) > len(tensors):  # cheaper than building the names of a huge network
-        raise ModelError(f"it has {len(tensors):,} tensors, fewer than its network has weights")
+        raise ModelError(f"it has {format_count(len(tensors), 'tensor')}, fewer than its network has weights")
     first_axis = tensors["state.0.0"].shape[:1] if "state.0.0" in tensors else ()
     if not first_axis or not 1 <= first_axis[0] <= train.batch_size:
         raise ModelError("its carried state does not fit its batch size")
@@ -157,10 +159,10 @@ def _check_header(model: ModelConfig, train: TrainConfig, has_best: bool, tensor
     for name, wanted in expected.items():
         if name not in tensors:
             raise ModelError(f"the tensor {name!r} is missing")
-        found = tensors[name]
-        if found != wanted and not (name == "dropout" and _is_generator_state(found)):
+        tensor = tensors[name]
+        if tensor != wanted and not (name == "dropout" and _is_generator_state(tensor)):
             raise ModelError(
-                f"the tensor {name!r} is {found.dtype} {list(found.shape)}, but its settings need "
+                f"the tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, but its settings need "
                 f"{wanted.dtype} {list(wanted.shape)}"
             )
     for name in tensors:
@@ -212,4 +214,4 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
         if kind == "step" and high > MAX_STEPS:
             raise ModelError(f"the tensor {name!r} contains {high:g}, but must be at most {MAX_STEPS:g}")
         if tensor.dtype == np.int64 and not 0 <= low <= high < model.vocab_size:
-            raise ModelError(f"the tensor {name!r} contains ids that are not in the vocabulary")
+            raise ModelError(f"the tensor {name!r} contains token ids that are not in the vocabulary")

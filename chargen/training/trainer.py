@@ -8,7 +8,7 @@ step is identical, bit for bit.
 
 `DeviceLoader` puts the batches on the network's device. On a GPU it keeps the whole text in device memory and cuts the
 windows there, so that a step copies only a few hundred bytes from the host and never waits for it. Windows are cut from
-the (memory-mapped) ids on the host if the device is a CPU, if the text is too large, or if it consists of documents.
+the (memory-mapped) tokens on the host if the device is a CPU, if the text is too large, or if it consists of documents.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from chargen.config import TrainConfig
 from chargen.data.batches import BatchSource, Position, TextBatches
 from chargen.errors import DivergenceError, ModelError
 from chargen.networks.network import Network, detach, reset
+from chargen.schema import format_count
 from chargen.training.optimizers import AdamW, SparseAdagrad, learning_rate_factor
 
 SYNC_EVERY = 16  #: steps between checks of the loss on a GPU: reading a value makes Python wait for the device
@@ -49,7 +50,7 @@ class MeanLoss:
         self.steps += 1
 
     def pop(self) -> float:
-        """Return the mean in nats per id, NaN if there is none, and reset the sum."""
+        """Return the mean in nats per token id, NaN if there is none, and reset the sum."""
         mean = float(self.total) / self.steps if self.steps else math.nan
         self.total.zero_()
         self.steps = 0
@@ -79,7 +80,9 @@ class Trainer:
         self._optimizer = AdamW(network, config)
         self._ngram_optimizer = SparseAdagrad(network, batches.batch_size * batches.seq_len)
         self.recent = MeanLoss(self._device)  #: mean loss since the last report
-        self.since_validation = MeanLoss(self._device)  #: since the last validation; in the training state
+        self.since_validation = MeanLoss(
+            self._device
+        )  #: mean loss since the last validation; it is part of the training state
 
     @property
     def ids_seen(self) -> int:
@@ -184,12 +187,13 @@ class Trainer:
     def _restored_state(self, saved: np.ndarray, current: Tensor) -> Tensor:
         if saved.shape != current.shape:
             raise ModelError(
-                f"the training state has {len(saved):,} batch rows, but its text and settings need {len(current):,}"
+                f"the training state has {format_count(len(saved), 'batch row')}, but its text and settings "
+                f"need {len(current):,}"
             )
         return torch.from_numpy(saved.copy()).to(self._device)
 
 
-MAX_RESIDENT_IDS = 1 << 30  #: ids kept in device memory: 4 GB as int32
+MAX_RESIDENT_IDS = 1 << 30  #: tokens kept in device memory: 4 GB as int32
 
 
 class DeviceLoader:

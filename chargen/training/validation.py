@@ -16,7 +16,7 @@ from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import Ids, encoder
 
 NUM_STREAMS = 32  #: number of parallel streams that the validation text is divided into
-WARMUP_IDS = 256  #: ids that a stream reads before its part; benchmarks/LOG.md has the effect on accuracy
+WARMUP_IDS = 256  #: tokens that a stream reads before its part; benchmarks/LOG.md has the effect on accuracy
 MAX_BASELINE_TRAIN_BYTES = 1 << 20  #: approximate maximum size of the training text of the baselines (its end)
 MAX_BASELINE_VAL_CHARS = 1 << 17  #: maximum size of the validation text of the baselines (its start)
 
@@ -65,7 +65,7 @@ def evaluate_validation(engine: Engine, data: Dataset) -> ValidationResult:
 
 
 def _id_nats(engine: Engine, data: Dataset, ids: Ids) -> NDArray[np.float64]:
-    """Return −log p of each id, [N], including the cost of characters that the vocabulary does not have."""
+    """Return −log p of each token id, [N], including the cost of characters that the vocabulary does not have."""
     if data.config.documents == NONE:
         log_probs = carried_log_probs(engine, ids, data.start_ids, NUM_STREAMS, WARMUP_IDS)
     else:
@@ -74,12 +74,12 @@ def _id_nats(engine: Engine, data: Dataset, ids: Ids) -> NDArray[np.float64]:
 
 
 def num_final_ids(data: Dataset) -> int:
-    """Return how many ids are read after the last step: one more validation, and then the whole validation text."""
+    """Return how many tokens are read after the last step: one more validation, and then the whole validation text."""
     return num_ids_read(len(data.val[0].ids)) + num_ids_read(sum(len(part.ids) for part in data.val))
 
 
 def num_ids_read(num_ids: int) -> int:
-    """Return how many ids are read to evaluate `num_ids` ids, including the warm-up of the streams."""
+    """Return how many tokens are read to evaluate `num_ids` tokens, including the warm-up of the streams."""
     num_streams, own, warmup = split_into_parts(num_ids, NUM_STREAMS, WARMUP_IDS)
     return num_streams * (own + warmup)
 

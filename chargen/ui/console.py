@@ -92,8 +92,8 @@ class ProgressBar:
     """A progress bar on a terminal; nothing elsewhere. Used as a context manager.
 
     Args:
-        console: where to draw.
-        total: value of `completed` at which the bar is full.
+        console: The console on which the bar is drawn.
+        total: Value of `completed` at which the bar is full.
     """
 
     def __init__(self, console: Console, total: float) -> None:

@@ -24,6 +24,7 @@ from rich.style import Style
 from rich.text import Text
 
 from chargen.probe.surprisal import CharSurprisal
+from chargen.schema import format_count
 from chargen.scoring.edits import Suggestion
 from chargen.ui.terminal_text import clusters, glyph
 
@@ -177,9 +178,9 @@ def heat_page(
     """Yield an HTML page with a heat map of each text, piece by piece.
 
     Args:
-        texts: the characters of each text, with guesses.
-        model: name of the model in the title.
-        suggestions: the suggested edits of each text; empty for a page without suggestions.
+        texts: The characters of each text, with guesses.
+        model: Name of the model in the title.
+        suggestions: The suggested edits of each text; empty for a page without suggestions.
     """
     model = visible(model)
     yield '<!doctype html>\n<html>\n<head>\n<meta charset="utf-8">\n'
@@ -210,7 +211,7 @@ def _page_text(chars: Sequence[CharSurprisal]) -> Iterator[str]:
     bits = math.fsum(char.surprisal_bits for char in chars)
     num_chars = sum(len(char.text) for char in chars)
     per_char = f"{bits / num_chars:.3f} bits/char" if num_chars else "empty"
-    yield f"</p>\n<small>{per_char}, {bits:.2f} bits, {num_chars:,} characters</small>\n"
+    yield f"</p>\n<small>{per_char}, {bits:.2f} bits, {format_count(num_chars, 'character')}</small>\n"
 
 
 def _explain(char: CharSurprisal) -> str:

@@ -16,9 +16,10 @@ from rich.text import Text
 
 from chargen.errors import ChargenError
 from chargen.io import to_json_line
+from chargen.schema import format_count
 from chargen.scoring.scorer import Score, Total
 from chargen.ui.console import status, stderr_console
-from chargen.ui.terminal_text import is_shown, visible, visible_json
+from chargen.ui.terminal_text import is_shown, shorten, visible, visible_json
 
 if TYPE_CHECKING:  # imported when needed: printing scores needs neither rich's tables nor the heat map (6 ms)
     from rich.table import Table
@@ -37,6 +38,10 @@ REPORT_EVERY = 1024  # texts between two updates of the progress line
 RowPrinter = Callable[[int | None, int, Score], None]  #: prints (rank or None, number of the input from 1, score)
 
 WORD_COLUMNS = ("bits/word", "words")
+SEPARATOR = "   "  # between two columns of the table of scores
+MIN_TEXT_WIDTH = 24  # cells; a terminal on which the text would have fewer shows fewer columns
+#: The order in which columns are left out on a narrow terminal. The first two repeat bits/char in another form.
+OPTIONAL_COLUMNS = ("perplexity/char", "bar", "unknown", "chars", "words", "log p (nats)")
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
 
 
@@ -82,7 +87,7 @@ def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
         position = str(suggestion.edit.begin + 1)
         text = heatmap.visible(suggestion.text)
         rows.append((f"+{suggestion.gain_bits:.1f}", position, descriptions[suggestion.edit.kind], text))
-    return plain_table(("gain (bits)", "place", "edit", "text"), rows, ("gain (bits)", "place"))
+    return plain_table(("gain (bits)", "position", "edit", "text"), rows, ("gain (bits)", "position"))
 
 
 def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -104,7 +109,7 @@ def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
                 *difference,
             )
         )
-    numbers = ("bits/byte", "bits/char", "unknown", "more", "interval", "first better")
+    numbers = ("bits/byte", "bits/char", "unknown", "difference", "interval", "first better")
     return plain_table(("model", *numbers), cells, numbers)
 
 
@@ -130,22 +135,25 @@ def record(rank: int | None, number: int, score: Score, words: bool) -> dict[str
     """Return a score as a JSON object.
 
     Args:
-        rank: from 1; None (null) where texts are in the order of the input.
-        number: of the text in the input, from 1.
-        score: of the text.
-        words: whether to include bits per word.
+        rank: Rank of the text, from 1; None (null) where texts are in the order of the input.
+        number: Number of the text in the input, from 1.
+        score: Score of the text.
+        words: Whether to include bits per word.
     """
     more = {"words": score.words, "bits_per_word": score.bits_per_word} if words else {}
     return {"rank": rank, "input": number, **score.to_json(), **more}
 
 
 class TableRows:
-    """Prints scores as rows of a table, with a header before the first; on a terminal with a bar for bits/char.
+    """Prints scores as rows of a table, with a header before the first row.
+
+    On a terminal, there is also a bar for bits/char, and each row is a single line: a long text is shortened in the
+    middle, and a narrow terminal shows fewer columns. Elsewhere texts and columns are complete.
 
     Args:
-        console: where to print.
-        words: whether there are columns for words.
-        ranked: whether the first column is the rank, or the number of the input.
+        console: The console to print on.
+        words: Whether there are columns for words.
+        ranked: Whether the first column is the rank, or the number of the input.
     """
 
     def __init__(self, console: Console, words: bool, ranked: bool = True) -> None:
@@ -153,28 +161,36 @@ class TableRows:
         self._words = words
         columns = ["rank" if ranked else "input", "bits/char", "perplexity/char", "log p (nats)", "chars", "unknown"]
         columns += WORD_COLUMNS if words else ()
-        self._widths = [max(6, len(column)) for column in columns]
-        self._has_bars = console.is_terminal
-        header = "   ".join(column.rjust(width) for column, width in zip(columns, self._widths, strict=True))
-        self._header = header + (f"   {'':{BAR_WIDTH}}   text" if self._has_bars else "   text")
+        widths = {column: max(6, len(column)) for column in columns}
+        if console.is_terminal:
+            widths = _fitting_columns({**widths, "bar": BAR_WIDTH}, console.width)
+        self._has_bars = widths.pop("bar", 0) > 0
+        self._widths = widths
+        header = [column.rjust(width) for column, width in widths.items()] + [" " * BAR_WIDTH] * self._has_bars
+        self._header = SEPARATOR.join([*header, "text"])
         self._has_header = False
 
     def __call__(self, rank: int | None, number: int, score: Score) -> None:
         """Print one score."""
         if not self._has_header:  # only now that there is a row: reading the input may have failed
             self._print_header()
-        cells = [
-            f"{number if rank is None else rank}",
-            _number_or_dash(score.bits_per_char, ".3f"),
-            _number_or_dash(score.perplexity_per_char, ".2f"),
-            f"{score.log_prob_nats:.2f}",
-            f"{score.chars:,}",
-            f"{score.unknown_chars:,}" if score.unknown_chars else "",
-        ]
-        cells += [_number_or_dash(score.bits_per_word, ".3f"), f"{score.words:,}"] if self._words else []
-        numbers = "   ".join(cell.rjust(width) for cell, width in zip(cells, self._widths, strict=True)) + "   "
-        if self._has_bars:
-            row = Text(numbers).append_text(_bar(score.bits_per_char)).append("   ").append(visible(score.text))
+        cells = {
+            "rank": f"{rank}",
+            "input": f"{number}",
+            "bits/char": _number_or_dash(score.bits_per_char, ".3f"),
+            "perplexity/char": _number_or_dash(score.perplexity_per_char, ".2f"),
+            "log p (nats)": f"{score.log_prob_nats:.2f}",
+            "chars": f"{score.chars:,}",
+            "unknown": f"{score.unknown_chars:,}" if score.unknown_chars else "",
+        }
+        if self._words:
+            cells |= {"bits/word": _number_or_dash(score.bits_per_word, ".3f"), "words": f"{score.words:,}"}
+        numbers = "".join(cells[column].rjust(width) + SEPARATOR for column, width in self._widths.items())
+        if self._console.is_terminal:
+            row = Text(numbers)
+            if self._has_bars:
+                row.append_text(_bar(score.bits_per_char)).append(SEPARATOR)
+            row.append(shorten(score.text, max(1, self._console.width - row.cell_len)))
             self._console.print(row, soft_wrap=True)
         else:  # there are no colours: the same bytes without rich, which takes 50 µs per row
             self._console.file.write(f"{numbers}{visible(score.text)}\n")
@@ -234,8 +250,8 @@ class TsvRows:
 class CharRows:
     """Prints a row of tab-separated values for each character of a text, with a header before the first row.
 
-    The column `place` is the position in the text, from 1. The end of a text, where it is scored, is a row with an
-    empty character.
+    The column `position` is the number of the character in the text, from 1. The end of a text, where it is scored, is
+    a row with an empty character.
     """
 
     def __init__(self, write: Callable[[str], Any]) -> None:
@@ -245,7 +261,7 @@ class CharRows:
     def __call__(self, rank: int | None, number: int, chars: Sequence[CharSurprisal]) -> None:
         """Print the characters of a text."""
         if not self._has_header:
-            self._write("rank\tinput\tplace\tsurprisal_bits\tlog_prob_nats\tunknown\tcharacter\n")
+            self._write("rank\tinput\tposition\tsurprisal_bits\tlog_prob_nats\tunknown\tcharacter\n")
             self._has_header = True
         prefix = f"{'' if rank is None else rank}\t{number}"
         for position, char in enumerate(chars, start=1):
@@ -285,7 +301,7 @@ class RunningTotals:
         """Return the notes to print at the end, one line each: skipped, empty and unknown; and the means of all texts.
 
         Args:
-            words: whether to include bits per word.
+            words: Whether to include bits per word.
         """
         total = self.total
         lines = [f"note: skipped: {message}" for message in self._skipped]
@@ -293,18 +309,22 @@ class RunningTotals:
             lines.append(f"note: skipped: {self._num_more_skipped:,} more")
         if self._num_empty:
             are = "is empty and has" if self._num_empty == 1 else "are empty and have"
-            lines.append(f"note: {self._num_empty:,} of {total.texts:,} texts {are} no value per character")
+            texts = format_count(total.texts, "text")
+            lines.append(f"note: {self._num_empty:,} of {texts} {are} no value per character")
         if total.unknown_chars:
             names = [f"{visible(char)} (U+{ord(char):04X})" for char in self._unknown]
             more = ", …" if len(names) > MAX_NAMES else ""
             lines.append(
-                f"note: the model does not know {total.unknown_chars:,} of the {total.chars:,} characters: "
+                f"note: the model does not know {total.unknown_chars:,} of the "
+                f"{format_count(total.chars, 'character')}: "
                 f"{', '.join(names[:MAX_NAMES])}{more}"
             )
         if total.texts > 1 and total.chars:
             numbers = [("char", total.chars), ("byte", total.bytes)] + ([("word", total.words)] if words else [])
             means = ", ".join(f"{total.bits_per(number) or 0.0:.3f} bits/{unit}" for unit, number in numbers)
-            lines.append(f"{total.texts:,} texts, {total.chars:,} characters, together {means}")
+            lines.append(
+                f"{format_count(total.texts, 'text')}, {format_count(total.chars, 'character')}, together {means}"
+            )
         return lines
 
     def _add(self, score: Score) -> None:
@@ -321,6 +341,16 @@ def escaped(text: str) -> str:
     'a\\tb'
     """
     return "".join(_ESCAPES.get(char, char) for char in text) if any(char in text for char in _ESCAPES) else text
+
+
+def _fitting_columns(widths: Mapping[str, int], width: int) -> dict[str, int]:
+    """Return the columns that leave the text MIN_TEXT_WIDTH cells of a terminal, with their widths, if possible."""
+    kept = dict(widths)
+    for column in OPTIONAL_COLUMNS:
+        if sum(kept.values()) + len(SEPARATOR) * len(kept) + MIN_TEXT_WIDTH <= width:
+            break
+        kept.pop(column, None)
+    return kept
 
 
 def _bar(bits: float | None) -> Text:

@@ -39,7 +39,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
@@ -103,7 +103,7 @@ class _StreamOn(io.TextIOBase):
     """A text stream that writes to another one.
 
     Args:
-        below: the stream to write to. It has another owner, and is not closed together with this one.
+        below: The stream to write to. It has another owner, and is not closed together with this one.
     """
 
     def __init__(self, below: TextIO) -> None:
@@ -233,6 +233,7 @@ def is_shown() -> bool:
 JOINER = "\u200d"
 FLAG_LETTERS = range(0x1F1E6, 0x1F200)
 SKIN_TONES = range(0x1F3FB, 0x1F400)
+MAX_CLUSTER_CHARS = 16  # of a cluster at the end of a text that is shortened
 
 
 def clusters(text: str) -> Iterator[str]:
@@ -264,6 +265,50 @@ def glyph(cluster: str) -> tuple[str, int]:
 
     drawn = visible(cluster)
     return drawn, min(2, cell_len(drawn))
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a text as one visible line of at most `width` cells; "…" replaces the middle of a longer one.
+
+    >>> shorten("The quick brown fox", 10)
+    'The q… fox'
+    """
+    if not _takes_more(text, width):
+        return "".join(map(visible, clusters(text)))
+    tail_width = (width - 1) // 2
+    head = _fitting(clusters(text), width - 1 - tail_width)
+    tail = _fitting(reversed([*clusters(text[-MAX_CLUSTER_CHARS * (tail_width + 1) :])]), tail_width)
+    return "".join([*head, "…", *reversed(tail)])
+
+
+def _takes_more(text: str, width: int) -> bool:
+    """Return whether a text takes more than `width` cells; of a long text, only the start is measured."""
+    cells = 0
+    for cluster in clusters(text):
+        cells += _cluster_width(cluster)
+        if cells > width:
+            return True
+    return False
+
+
+def _fitting(parts: Iterable[str], width: int) -> list[str]:
+    """Return the first clusters that take at most `width` cells together, made visible."""
+    kept: list[str] = []
+    for cluster in parts:
+        width -= _cluster_width(cluster)
+        if width < 0:
+            break
+        kept.append(visible(cluster))
+    return kept
+
+
+def _cluster_width(cluster: str) -> int:
+    """Return the width of a cluster on a terminal that draws each character of it: an upper bound for all terminals."""
+    if cluster.isascii():
+        return len(cluster)
+    from rich.cells import cell_len
+
+    return sum(map(cell_len, visible(cluster)))
 
 
 def is_ideograph(cluster: str) -> bool:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
+from chargen.schema import format_count
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
 from chargen.ui.console import abandon_output, format_bits, format_duration, live
 from chargen.ui.terminal_text import visible, visible_text
@@ -186,14 +187,16 @@ def describe(report: Started) -> list[str]:
     if report.total_steps is None:
         length = f"a budget of {format_duration(train.budget_s or 0)}"
     else:
-        length = f"{report.total_steps:,} steps" + (f", from {report.first_step:,}" if report.first_step else "")
+        length = format_count(report.total_steps, "step") + (
+            f", from {report.first_step:,}" if report.first_step else ""
+        )
     ngram_dropout = f", n-gram dropout {model.ngram_dropout:g}" if model.ngrams else ""
     lines = [
         *(f"note: {note}" for note in report.notes),
-        f"{report.corpus}: {report.train_chars:,} characters to learn from, {report.val_chars:,} held out",
+        f"{report.corpus}: {format_count(report.train_chars, 'character')} for training, {report.val_chars:,} held out",
         f"{model}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
         f"dropout {model.dropout:g}, weight dropout {model.weight_dropout:g}{ngram_dropout}; "
-        f"batch size {train.batch_size} × {train.seq_len} tokens; "
+        f"batch size {train.batch_size} × {format_count(train.seq_len, 'token')}; "
         f"{length} on {train.device}, seed {train.seed}",
     ]
     return [visible(line) for line in lines]
@@ -217,7 +220,8 @@ def summary(report: Finished) -> Group:
     outcome = "Stopped early" if report.interrupted else "Done"
     lines = [
         "",
-        f"{outcome} after {format_duration(report.elapsed_s)}: {report.steps:,} steps, {report.epochs:.1f} epochs, "
+        f"{outcome} after {format_duration(report.elapsed_s)}: {format_count(report.steps, 'step')}, "
+        f"{report.epochs:.1f} epochs, "
         f"{report.chars_per_s:,.0f} chars/s; perplexity {report.val_perplexity_per_char:.2f} per character.",
         report.diagnosis,
         *report.advice,

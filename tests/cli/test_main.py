@@ -94,7 +94,7 @@ def test_train_then_use_what_was_trained(chargen: Chargen, corpus: Path) -> None
     assert "this model, on the held-out text" in trained.out
     assert "5-gram" in trained.out
     assert "checkpoints/verse/model.safetensors" in trained.out
-    assert "characters to learn from" in trained.err
+    assert "characters for training" in trained.err
     sampled = chargen("sample", "--length", "20", "--seed", "1")
     assert len(sampled.out.removesuffix("\n")) in (19, 20)  # a sample that ends with a newline gets no second one
     assert chargen("sample", "--length", "20", "--seed", "1").out == sampled.out
@@ -469,6 +469,19 @@ def test_corpora_are_listed_created_and_checked(chargen: Chargen) -> None:
     assert found["chars"] == 1_000_000
     assert found["distinct_chars"] == len("BTPSXVE\n")
     assert_error(chargen("corpora", "get", "rebber"), 1, "Did you mean 'reber'")
+
+
+def test_a_corpus_on_standard_output_refuses_json(chargen: Chargen) -> None:
+    result = chargen("corpora", "get", "reber", "--output", "-", "--json")
+    assert_error(result, 2, "--json has no effect with --output -")
+    assert result.out == ""
+
+
+def test_one_deleted_file_is_not_a_plural(chargen: Chargen) -> None:
+    assert "cache: 0 files deleted, 0 bytes" in chargen("corpora", "clean").out
+    Path("corpora/.cache").mkdir(parents=True, exist_ok=True)
+    Path("corpora/.cache/a.ids").write_bytes(b"x")
+    assert "cache: 1 file deleted, 1 byte\n" in chargen("corpora", "clean").out
 
 
 def test_the_version_is_the_packages(chargen: Chargen) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from chargen.checkpoint import save_checkpoint
 from tests.conftest import VERSE, Result, random_model
@@ -183,6 +184,34 @@ def test_no_text_from_outside_controls_the_terminal(command: str, monkeypatch: p
     assert_harmless(shown)
     assert status is None or found == status, shown
     assert len(shown) > 20
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("width", [40, 80, 100, 200])
+@pytest.mark.parametrize("words", [[], ["--words"]], ids=["", "--words"])
+def test_each_score_is_one_line_that_fits_the_terminal(
+    width: int, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from chargen.cli.main import run
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    texts = ["start " + "quick brown fox " * 20 + "end", "chữ " * 80, "short"]
+    screen = Screen(monkeypatch)
+    assert run(["score", *MODEL, *texts, *words]) == 0
+    lines = OURS.sub("", screen.close()).splitlines()
+    start = next(number for number, line in enumerate(lines) if "bits/char" in line)
+    table = lines[start : start + 5]
+    assert all(cell_len(line) <= width for line in table), table
+    header, _, *rows = table
+    assert header.endswith("text")
+    assert any("…" in row and row.endswith("end") for row in rows)
+    assert any(row.endswith("   short") for row in rows)
+    out = tmp_path / "out.txt"
+    screen = Screen(monkeypatch, out)
+    assert run(["score", *MODEL, *texts, *words]) == 0
+    screen.close()
+    written = out.read_text(encoding="utf-8")
+    assert all(f"   {text}\n" in written for text in texts)
 
 
 MODEL = ("-m", "evil.safetensors")

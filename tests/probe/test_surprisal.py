@@ -284,7 +284,7 @@ def test_characters_sum_exactly_to_the_score_without_chars(
 def test_chars_with_tsv_prints_a_row_for_each_character(chargen: Callable[..., Result], model: Path) -> None:
     result = chargen("score", "--chars", "--tsv", "--end", "a\tb", "€")
     header, *rows = [line.split("\t") for line in result.out.splitlines()]
-    assert header == ["rank", "input", "place", "surprisal_bits", "log_prob_nats", "unknown", "character"]
+    assert header == ["rank", "input", "position", "surprisal_bits", "log_prob_nats", "unknown", "character"]
     assert [(row[1], row[2], row[5], row[6]) for row in rows] == [
         *(("1", "1", "0", "a"), ("1", "2", "1", "\\t"), ("1", "3", "0", "b"), ("1", "4", "0", "")),
         *(("2", "1", "1", "€"), ("2", "2", "0", "")),

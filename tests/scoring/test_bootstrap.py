@@ -160,8 +160,8 @@ def test_compare_prints_differences_and_baselines_as_json(
 def test_compare_prints_tables_for_several_models(chargen: Callable[..., Result], models: tuple[str, ...]) -> None:
     result = chargen("compare", *models, "one", "text.txt", "--resamples", "100", "--top", "1", "--learn", "text.txt")
     assert result.status == 0, result.err
-    assert "a 5-gram, learned from text.txt" in result.out
-    assert "lzma, behind text.txt" in result.out
+    assert "5-gram, trained on text.txt" in result.out
+    assert "lzma, given text.txt" in result.out
     assert result.out.count("difference ") >= 2
     plain = chargen("compare", *models, "text.txt", "--top", "0", "--resamples", "100")
     assert "the other half of this text" in plain.out
@@ -175,7 +175,7 @@ def test_baselines_learn_from_the_training_text_of_the_first_model(
     assert chargen(*train, "--documents", "line", "--name", "lines").status == 0
     found = json.loads(chargen("compare", "lines", "lines", "verse.txt", "--resamples", "100", "--json").out)
     ngram = found["baselines"][0]
-    assert ngram["name"] == "a 5-gram, learned from lines’s text"
+    assert ngram["name"] == "5-gram, trained on the training text of lines"
     assert ngram["bits_per_byte"] < 0.5  # newlines included, which that model itself knows as ends of documents
     assert found["models"][0]["unknown_chars"] == 0
 

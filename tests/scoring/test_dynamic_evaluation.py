@@ -113,7 +113,7 @@ def test_unknown_characters_cost_as_in_the_static_evaluation() -> None:
         ({"learning_rate": math.nan}, "learning rate is nan"),
         ({"learning_rate": -1.0}, "at least 0"),
         ({"decay": 2.0}, "decay is 2.0"),
-        ({"segment_ids": 0}, "segment has 0 ids"),
+        ({"segment_ids": 0}, "segment has 0 tokens"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, object], words: str) -> None:

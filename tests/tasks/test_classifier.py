@@ -80,15 +80,15 @@ def test_measure_quality_on_an_example() -> None:
     assert found.accuracy == pytest.approx(2 / 3)
     assert found.log_loss_nats == pytest.approx(-(math.log(0.8) + math.log(0.4) + math.log(0.7)) / 3)
     assert found.expected_calibration_error == pytest.approx((0.2 + 0.6 + 0.3) / 3)
-    assert found.accuracy_of_the_commonest == pytest.approx(1 / 3)
-    assert found.log_loss_nats_of_the_priors == pytest.approx(-(math.log(0.75) + 2 * math.log(0.25)) / 3)
+    assert found.majority_class_accuracy == pytest.approx(1 / 3)
+    assert found.prior_log_loss_nats == pytest.approx(-(math.log(0.75) + 2 * math.log(0.25)) / 3)
     assert expected_calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0.0
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.lists(st.text(max_size=3), min_size=1, max_size=30), min_size=1))
 def test_split_parts_are_disjoint_and_complete(texts: dict[str, list[str]]) -> None:
     if any(len(set(many)) < 3 for many in texts.values()):
-        with pytest.raises(CorpusError, match="different texts"):
+        with pytest.raises(CorpusError, match="different text"):
             split_labelled(texts, (0.1, 0.1))
         return
     parts = split_labelled(texts, (0.1, 0.1))
@@ -175,7 +175,7 @@ def test_train_then_classify(chargen: Chargen, tmp_path: Path) -> None:
     found = json.loads(result.out)
     assert found["labels"] == ["digits", "letters"]
     assert found["held_out"]["accuracy"] == 1.0
-    assert found["held_out"]["log_loss_nats"] < found["held_out"]["log_loss_nats_of_the_priors"]
+    assert found["held_out"]["log_loss_nats"] < found["held_out"]["prior_log_loss_nats"]
     used = json.loads(chargen("classify", "-m", "two", "314159", "--json").out)
     assert (used["label"], used["calibrated"]) == ("digits", True)
     again = chargen("classify", "-m", "two", "aaax")

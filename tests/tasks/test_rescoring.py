@@ -355,7 +355,7 @@ def test_tune_lowers_the_error_and_keeps_ids(chargen: Chargen, model: LanguageMo
     (tmp_path / "list").write_text("\n".join(lines) + "\n")
     (tmp_path / "refs").write_text(f"{favourite}\n" * 3)
     result = chargen("rescore", "--file", "list", "--tune", "refs")
-    assert "WER 0.00 % on these 3 lists" in result.err
+    assert "WER 0.00 % on 3 lists" in result.err
     assert [line.split(" ||| ")[:2] for line in result.out.splitlines()] == [line.split(" ||| ")[:2] for line in lines]
     rows = [
         json.loads(line) for line in chargen("rescore", "--file", "list", "--tune", "refs", "--json").out.splitlines()
@@ -375,7 +375,7 @@ def test_tune_lowers_the_error_and_keeps_ids(chargen: Chargen, model: LanguageMo
         (["--file", "moses.txt", "--tune", "none.txt"], 1, "none.txt cannot be read"),
         (["--file", "moses.txt", "--tune", "kaldi.txt", "--format", "moses"], 0, ""),
         (["--file", "kaldi.txt", "--tune", "kaldi.txt"], 1, "no reference for the list 'spk-utt' (line 1)"),
-        (["--file", "kaldi.txt", "--format", "moses"], 1, "kaldi.txt, line 1 has 1 columns"),
+        (["--file", "kaldi.txt", "--format", "moses"], 1, "kaldi.txt, line 1 has 1 column"),
         (["--file", "moses.txt", "--tune", "x", "--weight", "1"], 2, "give either --tune or --weight"),
         (["--file", "moses.txt", "--costs", "x"], 2, "lines of Moses contain their total"),
         (["--file", "moses.txt", "--weight", "nan"], 2, "not a finite number"),

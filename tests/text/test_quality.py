@@ -52,9 +52,9 @@ def test_unusual_characters_are_named_with_their_first_position():
     position = text.index("\n", 6000) + 5
     found = findings(text[:position] + "\x07\u200b€" + text[position:])
     line = text.count("\n", 0, position) + 1
-    assert found["control"].places == (f"U+0007: 1 ×, first in line {line}, column 5",)
-    assert f"ZERO WIDTH SPACE: 1 ×, first in line {line}, column 6" in found["zero-width"].places[0]
-    assert f"'€' U+20AC EURO SIGN: 1 ×, first in line {line}, column 7" in found["rare"].places[0]
+    assert found["control"].examples == (f"U+0007: 1 ×, first in line {line}, column 5",)
+    assert f"ZERO WIDTH SPACE: 1 ×, first in line {line}, column 6" in found["zero-width"].examples[0]
+    assert f"'€' U+20AC EURO SIGN: 1 ×, first in line {line}, column 7" in found["rare"].examples[0]
 
 
 def test_composed_and_decomposed_letters_in_one_text_are_a_mixture():

@@ -231,7 +231,7 @@ def test_another_shape_than_that_of_the_initial_model_is_an_error(verse: str) ->
 def test_a_grown_model_trains_on_the_new_text(verse: str) -> None:
     run_plan(plan(verse))
     reports, finished = run_plan(plan(verse.replace("e", "€"), init_from="run", model={}))
-    assert any("grew by 1 characters" in note for r in reports if isinstance(r, Started) for note in r.notes)
+    assert any("grew by 1 character" in note for r in reports if isinstance(r, Started) for note in r.notes)
     assert LanguageModel(load_checkpoint(Path(finished.model_path))).score("€").unknown_chars == 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -23,6 +24,7 @@ from chargen.ui.terminal_text import (
     VisibleStream,
     install,
     is_shown,
+    shorten,
     visible,
     visible_json,
     visible_streams,
@@ -36,6 +38,22 @@ NEEDED = {chr(code) for code in (*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x89
 NEEDED |= {chr(code) for code in range(0x13430, 0x13440)} | {"\u200c", "\u200d"}
 OFTEN = "\x1b\x9b\x07\r\n\t\u202e\ud800\u200b\U0001f3f4\U000e0067ក"
 ANY = st.text(st.characters(exclude_categories=()) | st.sampled_from(OFTEN))
+
+
+@given(ANY | st.text("ab水e\u0302👍\u200d🇻🇳", max_size=60), st.integers(1, 30))
+def test_a_shortened_text_fits_and_keeps_its_start_and_its_end(text: str, width: int) -> None:
+    shown = shorten(text, width)
+    assert cell_len(shown) <= width
+    assert shown.isprintable() or visible(shown) == shown
+    if cell_len(visible(text)) > width:
+        head, _, tail = shown.rpartition("…") if text.count("…") == 0 else ("", "", "")
+        assert visible(text).startswith(head) and visible(text).endswith(tail)
+
+
+def test_a_text_is_shortened_only_if_it_is_too_long() -> None:
+    assert [shorten("abcdef", width) for width in (1, 2, 3, 4, 5, 6)] == ["…", "a…", "a…f", "ab…f", "ab…ef", "abcdef"]
+    assert shorten("水水水水", 7) == "水…水"
+    assert shorten("a\nb" * 1_000_000, 5) == "a␊…␊b"
 
 
 def test_every_control_and_invisible_character_is_replaced_and_no_other() -> None:

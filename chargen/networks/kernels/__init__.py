@@ -73,7 +73,7 @@ def tanh_backward(gradient: Tensor, output: Tensor, *, out: Tensor) -> None:
 
 
 def use_numba() -> bool:
-    """Tell whether the compiled passes are installed and faster than PyTorch's operations."""
+    """Return whether the compiled passes are installed and faster than PyTorch's operations."""
     return _numba_installed() and torch.get_num_threads() <= MAX_NUMBA_THREADS
 
 
@@ -88,11 +88,11 @@ def run_forward(
     """Run a layer forward: at each step, the products of `inputs` with `weight_t`, then the compiled pass.
 
     Args:
-        step: the compiled pass, a function of (t, *arrays). It also computes the next step's inputs.
-        inputs: the vectors that the recurrent matrix is multiplied with, [T, B, H].
-        weight_t: the transposed recurrent matrix in slices, [P, H, N].
-        gates: receives the products, [T, P, B, N].
-        arrays: the arguments of the pass.
+        step: The compiled pass, a function of (t, *arrays). It also computes the next step's inputs.
+        inputs: The vectors that the recurrent matrix is multiplied with, [T, B, H].
+        weight_t: The transposed recurrent matrix in slices, [P, H, N].
+        gates: Receives the products, [T, P, B, N].
+        arrays: The arguments of the pass.
     """
     T, P = gates.shape[:2]
     operands = inputs.unsqueeze(1).expand(T, P, *inputs.shape[1:]).unbind()
@@ -105,12 +105,12 @@ def run_backward(step: Callable[..., None], d_a: Tensor, weight: Tensor, d_u: Te
     """Run a layer backward: one pass for the last step, then the products and the pass of each step.
 
     Args:
-        step: the compiled pass, a function of (t, *arrays). It completes step t and starts step t − 1, for which it
+        step: The compiled pass, a function of (t, *arrays). It completes step t and starts step t − 1, for which it
             computes the row of `d_a`.
-        d_a: the gradients of the gates, [T, B, G·H].
-        weight: the recurrent matrix in slices, [S, G·H, H/S].
-        d_u: receives the products, [S, B, H/S].
-        arrays: the arguments of the pass.
+        d_a: The gradients of the gates, [T, B, G·H].
+        weight: The recurrent matrix in slices, [S, G·H, H/S].
+        d_u: Receives the products, [S, B, H/S].
+        arrays: The arguments of the pass.
     """
     T, S = len(d_a), len(weight)
     rows = d_a.unsqueeze(1).expand(T, S, *d_a.shape[1:]).unbind()

@@ -30,7 +30,10 @@ from chargen.networks.kernels import (
 
 
 class GRUFunction(torch.autograd.Function):
-    """(x_gates [T,B,3H], h [B,H], weight_hh [3H,H], bias_hh [3H]) → (outputs [T,B,H], h [B,H])."""
+    """A layer of the GRU over a window, with its hand-written gradient.
+
+    (x_gates [T,B,3H], h [B,H], weight_hh [3H,H], bias_hh [3H]) → (outputs [T,B,H], h [B,H]).
+    """
 
     @staticmethod
     def forward(ctx: Any, x_gates: Tensor, h: Tensor, weight_hh: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:

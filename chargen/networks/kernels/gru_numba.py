@@ -83,7 +83,9 @@ def backward_step(
 
 
 class GRUFunction(torch.autograd.Function):
-    """(x [V,3H], ids [T,B], h [B,H], weight_hh [3H,H], bias_hh [3H]) → (outputs [T,B,H], h [B,H]); all float32.
+    """A layer of the GRU over a window, with its hand-written gradient in compiled passes.
+
+    (x [V,3H], ids [T,B], h [B,H], weight_hh [3H,H], bias_hh [3H]) → (outputs [T,B,H], h [B,H]); all float32.
 
     Row `ids[t, b]` of x has the input gates of stream b at step t.
     """

@@ -26,7 +26,10 @@ from chargen.networks.kernels import (
 
 
 class LSTMFunction(torch.autograd.Function):
-    """(x_gates [T,B,4H], h [B,H], c [B,H], weight_hh [4H,H], bias_hh [4H]) → (outputs [T,B,H], h, c)."""
+    """A layer of the LSTM over a window, with its hand-written gradient.
+
+    (x_gates [T,B,4H], h [B,H], c [B,H], weight_hh [4H,H], bias_hh [4H]) → (outputs [T,B,H], h, c).
+    """
 
     @staticmethod
     def forward(

@@ -18,7 +18,10 @@ from chargen.networks.kernels import join_units, num_slices, sigmoid_backward, s
 
 
 class MGRUFunction(torch.autograd.Function):
-    """(x_gates [T,B,3H], h [B,H], weight_hh [2H,H], bias_hh [2H]) → (outputs [T,B,H], h [B,H])."""
+    """A layer of the multiplicative gated unit over a window, with its hand-written gradient.
+
+    (x_gates [T,B,3H], h [B,H], weight_hh [2H,H], bias_hh [2H]) → (outputs [T,B,H], h [B,H]).
+    """
 
     @staticmethod
     def forward(ctx: Any, x_gates: Tensor, h: Tensor, weight_hh: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:

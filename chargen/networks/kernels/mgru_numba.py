@@ -94,7 +94,9 @@ def backward_step(
 
 
 class MGRUFunction(torch.autograd.Function):
-    """(x [V,3H], ids [T,B], h [B,H], weight_hh [2H,H], bias_hh [2H]) → (outputs [T,B,H], h [B,H]); all float32.
+    """A layer of the multiplicative gated unit over a window, with its hand-written gradient in compiled passes.
+
+    (x [V,3H], ids [T,B], h [B,H], weight_hh [2H,H], bias_hh [2H]) → (outputs [T,B,H], h [B,H]); all float32.
 
     Row `ids[t, b]` of x has the input gates of stream b at step t. s = 2σ(last H numbers) is computed once for each row
     of x. `us` holds 2u.

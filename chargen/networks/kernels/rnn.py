@@ -16,7 +16,10 @@ from chargen.networks.kernels import join_units, num_slices, split_units, transp
 
 
 class RNNFunction(torch.autograd.Function):
-    """(x_gates [T,B,H], h [B,H], weight_hh [H,H], bias_hh [H]) → (outputs [T,B,H], h [B,H])."""
+    """A layer of the tanh RNN over a window, with its hand-written gradient.
+
+    (x_gates [T,B,H], h [B,H], weight_hh [H,H], bias_hh [H]) → (outputs [T,B,H], h [B,H]).
+    """
 
     @staticmethod
     def forward(ctx: Any, x_gates: Tensor, h: Tensor, weight_hh: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:

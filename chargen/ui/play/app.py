@@ -15,6 +15,7 @@ from rich.console import Console
 
 from chargen.lm import LanguageModel
 from chargen.sampling.prefix_cache import PrefixCache
+from chargen.schema import format_count
 from chargen.ui.play.draft import Draft, lay_out, press, set_generated
 from chargen.ui.play.terminal import Keyboard, Screen, join_parts
 from chargen.ui.terminal_text import visible
@@ -82,12 +83,12 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
     """Let a person write with a model; return the text when they leave.
 
     Args:
-        lm: the model.
-        name: name of the model in the status line.
-        draft: the draft to start with.
-        max_chars: maximum number of characters of the continuation that are shown.
-        console: where to draw; it must be a terminal.
-        keyboard: where keys come from.
+        lm: The model.
+        name: Name of the model in the status line.
+        draft: The draft to start with.
+        max_chars: Maximum number of characters of the continuation that are shown.
+        console: The console to draw on; it must be a terminal.
+        keyboard: The source of the keys.
 
     Raises:
         KeyboardInterrupt: If Ctrl-C is pressed.
@@ -112,7 +113,7 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
 
 
 def _draw(draft: Draft, work: BackgroundWork, name: str, max_chars: int, screen: Screen) -> tuple[Draft, bool]:
-    """Draw; return the draft with the part of its continuation that is shown, and whether no work is left."""
+    """Draw, and return the draft with the part of its continuation that is shown, and whether no work is left."""
     width, height = screen.size()
     num_bars = 2 if height > 5 else 1 if height > 1 else 0
     accepted = len(draft.text) - draft.prompt_chars
@@ -135,4 +136,4 @@ def _status_line(draft: Draft, work: BackgroundWork, name: str, width: int) -> s
         score = score if bits is None else f"{bits:.2f} bits/char"
     facts = [f"temp {draft.temperature:g}", score, f"seed {draft.seed}"]
     facts += [f"{unknown:,} unknown"] if unknown else []
-    return join_parts([*facts, visible(name), f"{len(draft.text):,} characters"], width)
+    return join_parts([*facts, visible(name), format_count(len(draft.text), "character")], width)

@@ -65,8 +65,8 @@ def decode(received: str, more: bool = True) -> tuple[list[Key], str]:
     """Return the keys in what was received, and the rest: the start of a key that is not complete.
 
     Args:
-        received: what the terminal sent, after the rest that the previous call returned.
-        more: whether more may follow soon; if not, the rest is empty.
+        received: The rest that the previous call returned, followed by what the terminal sent since.
+        more: Whether more bytes may follow soon; if not, the returned rest is empty.
     """
     keys: list[Key] = []
     position = 0
@@ -230,7 +230,7 @@ class Screen:
     """The alternate screen of a terminal; at the end of the context the main screen is as it was before.
 
     Args:
-        console: where to draw; it must be a terminal.
+        console: The console to draw on; it must be a terminal.
     """
 
     def __init__(self, console: Console) -> None:
@@ -262,9 +262,9 @@ class Screen:
         the terminal ends this part: terminals disagree about the width of emoji.
 
         Args:
-            rows: the typed and the generated part of each row.
-            cursor: row and column, from 0.
-            bars: the status line, and the line about the keys.
+            rows: The typed and the generated part of each row.
+            cursor: Row and column, from 0.
+            bars: The status line, and the line about the keys.
         """
         width, height = self.size()
         new = [[Segment(typed), Segment(generated, DIM)] for typed, generated in rows]
