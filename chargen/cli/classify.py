@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
 
@@ -24,9 +25,18 @@ if TYPE_CHECKING:
     from chargen.tasks.classifier import Classifier, TrainedClassifier
 
 CALIBRATION_SHARES = (0.5,)  # share of --labelled that is evaluated; the first half calibrates
-TRAINING_OPTIONS = ("name", "budget", "steps", "epochs", *(options.NetworkArguments().__dataclass_fields__))
 
 training_option = options.option_group("Training")
+
+EFFECTS = [
+    only_one("--budget --steps --epochs"),
+    needs(f"--name --budget --steps --epochs {options.NETWORK_OPTIONS}", "--train"),
+    needs("--seed", "--train --labelled"),
+    no_effect(
+        "texts --model --file --labelled", beside="--train",
+        why="--train makes a classifier; use it afterwards: chargen classify -m NAME …",
+    ),
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +59,7 @@ class ClassifyArguments(options.NetworkArguments):
 
 @click.command(
     cls=options.GroupedCommand,
+    effects=EFFECTS,
     epilog="\b\nExamples:\n  chargen classify --train letters/ --name letters --budget 5m\n"
     '  chargen classify -m letters "Dear Sir, I have the honour"\n  chargen classify -m letters --file inbox.txt\n'
     '  chargen classify -m english -m french --labelled both.tsv "Bonjour"',
@@ -114,9 +125,8 @@ def classify_texts(args: ClassifyArguments) -> None:
 
     Raises:
         ChargenError: If a model or a text cannot be read.
-        UsageError: If there is no model, or an option has no effect.
+        UsageError: If there is no model.
     """
-    options.refuse(TRAINING_OPTIONS, "needs --train.")
     if not args.models:
         raise click.UsageError("Give a classifier or several models: -m NAME, or -m A -m B.")
     from chargen.tasks.calibration import split_labelled
@@ -149,11 +159,9 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
 
     Raises:
         ChargenError: If the texts, the settings or the disk do not allow it, or a signal stopped it.
-        UsageError: If options contradict each other.
     """
-    if args.models or args.texts or args.file or args.labelled:
-        raise click.UsageError("--train makes a classifier; use it afterwards: chargen classify -m NAME …")
-    length = _length(args)
+    lengths = {"budget_s": args.budget, "steps": args.steps, "epochs": args.epochs}
+    length = {key: value for key, value in lengths.items() if value is not None} or {"budget_s": DEFAULT_BUDGET_S}
     from chargen.tasks.classifier import ClassifierPlan, TrainedClassifier, train_classifier
     from chargen.tasks.labelled_data import read_labelled
     from chargen.ui.console import ProgressBar, print_json, stderr_console, stdout_console
@@ -184,21 +192,6 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     else:
         stdout_console().print(_describe_quality(trained.quality, trained.classifier), soft_wrap=True)
         stdout_console().print(visible(f"The classifier is {trained.folder}"))
-
-
-def _length(args: ClassifyArguments) -> dict[str, float]:
-    """Return how long to train, in the one unit that was given; the default budget if none was.
-
-    Raises:
-        UsageError: If more than one was given.
-    """
-    options_by_key = {"budget_s": "--budget", "steps": "--steps", "epochs": "--epochs"}
-    values = {"budget_s": args.budget, "steps": args.steps, "epochs": args.epochs}
-    length = {key: value for key, value in values.items() if value is not None}
-    if len(length) > 1:
-        first, second, *_ = (options_by_key[key] for key in length)
-        raise click.UsageError(f"{first} and {second} both give a length; give only one.")
-    return length or {"budget_s": DEFAULT_BUDGET_S}
 
 
 def _lines(name: str | None, has_more: bool) -> list[str]:

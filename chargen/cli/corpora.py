@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
+from chargen.cli.effects import no_effect
 from chargen.ui.terminal_text import visible
 
 
@@ -56,6 +57,7 @@ def list_corpora(as_json: bool = False) -> None:
 
 @corpora.command(
     cls=options.GroupedCommand,
+    effects=[no_effect("--json", beside="--output=-", why="the text itself is printed")],
     epilog="\b\nExamples:\n  chargen corpora get shakespeare\n  chargen corpora get markov:2 --output - | head -c 100",
 )
 @click.argument("name", type=options.BUILTIN_CORPUS_NAME)
