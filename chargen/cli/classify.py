@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
 from chargen.schema import format_count
@@ -23,12 +24,20 @@ from chargen.schema import format_count
 if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
     from chargen.tasks.classifier import Classifier, TrainedClassifier
-    from chargen.training.choices import RunLength
 
 CALIBRATION_SHARES = (0.5,)  # share of --labelled that is evaluated; the first half calibrates
-TRAINING_OPTIONS = ("name", "budget", "steps", "epochs", *(options.NetworkArguments().__dataclass_fields__))
 
 training_option = options.option_group("Training")
+
+EFFECTS = [
+    only_one("--budget --steps --epochs"),
+    needs(f"--name --budget --steps --epochs {options.NETWORK_OPTIONS}", "--train"),
+    needs("--seed", "--train --labelled"),
+    no_effect(
+        "texts --model --file --labelled", beside="--train",
+        why="--train makes a classifier; use it afterwards: chargen classify -m NAME …",
+    ),
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +60,7 @@ class ClassifyArguments(options.NetworkArguments):
 
 @click.command(
     cls=options.GroupedCommand,
+    effects=EFFECTS,
     epilog="\b\nExamples:\n  chargen classify --train letters/ --name letters --budget 5m\n"
     '  chargen classify -m letters "Dear Sir, I have the honour"\n  chargen classify -m letters --file inbox.txt\n'
     '  chargen classify -m english -m french --labelled both.tsv "Bonjour"',
@@ -117,9 +127,8 @@ def classify_texts(args: ClassifyArguments) -> None:
 
     Raises:
         ChargenError: If a model or a text cannot be read.
-        UsageError: If there is no model, or an option has no effect.
+        UsageError: If there is no model.
     """
-    options.refuse(TRAINING_OPTIONS, "needs --train.")
     if not args.models:
         raise click.UsageError("Give a classifier or several models: -m NAME, or -m A -m B.")
     from chargen.tasks.calibration import split_labelled
@@ -152,16 +161,16 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
 
     Raises:
         ChargenError: If the texts, the settings or the disk do not allow it, or a signal stopped it.
-        UsageError: If options contradict each other.
     """
-    if args.models or args.texts or args.file or args.labelled:
-        raise click.UsageError("--train makes a classifier; use it afterwards: chargen classify -m NAME …")
-    length = _length(args)
     from chargen.tasks.classifier import ClassifierPlan, TrainedClassifier, train_classifier
     from chargen.tasks.labelled_data import read_labelled
+    from chargen.training.choices import RunLength
     from chargen.ui.console import ProgressBar, print_json, stderr_console, stdout_console
     from chargen.ui.terminal_text import visible
 
+    length = RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
+    if not length.chosen():
+        length = RunLength(budget_s=DEFAULT_BUDGET_S)
     data = Path(args.data or "")
     texts = read_labelled(data)
     name = args.name or data.resolve().stem
@@ -190,24 +199,6 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     else:
         stdout_console().print(_describe_quality(trained.quality, trained.classifier), soft_wrap=True)
         stdout_console().print(visible(f"The classifier is {trained.folder}"))
-
-
-def _length(args: ClassifyArguments) -> RunLength:
-    """Return how long to train, in the one unit that was given; the default budget if none was.
-
-    Raises:
-        ConfigError: If it is out of range.
-        UsageError: If more than one was given.
-    """
-    from chargen.training.choices import RunLength
-
-    values = {"--budget": args.budget, "--steps": args.steps, "--epochs": args.epochs}
-    given = [option for option, value in values.items() if value is not None]
-    if len(given) > 1:
-        raise click.UsageError(f"{given[0]} and {given[1]} both give a length; give only one.")
-    if not given:
-        return RunLength(budget_s=DEFAULT_BUDGET_S)
-    return RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
 
 
 def _lines(name: str | None, has_more: bool) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
+from chargen.cli.effects import no_effect
 from chargen.schema import format_count
 from chargen.ui.terminal_text import visible
 
@@ -57,6 +58,7 @@ def list_corpora(as_json: bool = False) -> None:
 
 @corpora.command(
     cls=options.GroupedCommand,
+    effects=[no_effect("--json", beside="--output=-", why="it prints the corpus itself")],
     epilog="\b\nExamples:\n  chargen corpora get shakespeare\n  chargen corpora get markov:2 --output - | head -c 100",
 )
 @click.argument("name", type=options.BUILTIN_CORPUS_NAME)
@@ -71,8 +73,6 @@ def get(name: str, output: str | None = None, as_json: bool = False) -> None:
     from chargen.text.builtin_corpora import read_builtin
     from chargen.ui.console import print_json
 
-    if output == "-":
-        options.refuse(["as_json"], "has no effect with --output -, which prints the corpus itself.")
     corpus = read_builtin(name)
     data = corpus.text.encode("utf-8")
     if output == "-":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.cli.effects import needs
 from chargen.config import LN2
 from chargen.schema import format_count
 
@@ -43,6 +44,7 @@ class EvalArguments:
 @click.command(
     name="eval",
     cls=options.GroupedCommand,
+    effects=[needs("--adapt-rule --adapt-rate --adapt-decay --adapt-segment", "--adapt")],
     epilog="\b\nExamples:\n  chargen eval held-out.txt\n  chargen eval -m shakespeare play.txt --json\n"
     "  chargen eval -m shakespeare play.txt --adapt",
 )
@@ -92,11 +94,7 @@ def evaluate_model(args: EvalArguments) -> None:
 
     Raises:
         ChargenError: If the model or the text cannot be read, or a setting of --adapt is out of range.
-        UsageError: If an option of --adapt is given without it.
     """
-    adapt_values = (args.adapt_rule, args.adapt_rate, args.adapt_decay, args.adapt_segment)
-    if not args.adapt and any(value is not None for value in adapt_values):
-        raise click.UsageError("--adapt-rule, --adapt-rate, --adapt-decay and --adapt-segment need --adapt.")
     options.use_threads(args.threads)
     from chargen.config import DataConfig
     from chargen.lm import load

@@ -25,6 +25,7 @@ import click
 from click.core import ParameterSource
 
 from chargen.cells import CELLS
+from chargen.cli.effects import Effect, check, check_repetitions, flatten
 from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE, SAMPLING_RULES
 from chargen.folders import use_checkpoints
 from chargen.schema import Integer
@@ -67,11 +68,27 @@ def option_group(title: str) -> Callable[..., Callable[[F], F]]:
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options in groups, in the order of their declaration."""
+    """A command whose help lists its options in groups, and which refuses options that have no effect.
 
-    def __init__(self, name: str | None, **attributes: Any) -> None:
+    Args:
+        name: the name of the command.
+        effects: which options have no effect beside others, or without them: see `effects.py`.
+        attributes: the other arguments of `click.Command`.
+    """
+
+    def __init__(self, name: str | None, *, effects: Iterable[Effect | list[Effect]] = (), **attributes: Any) -> None:
         settings = {"token_normalize_func": _current_name, **attributes.pop("context_settings", {})}
         super().__init__(name, context_settings=settings, **attributes)
+        self.effects = flatten(effects)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options and arguments, and refuse those that have no effect."""
+        words = list(args)
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            check_repetitions(ctx, self.make_parser(ctx).parse_args(words)[2])
+            check(ctx, self.effects)
+        return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group; --help is the last entry of the last one."""
@@ -319,6 +336,10 @@ class NetworkArguments:
         return ModelChoices(**{field.name: getattr(self, field.name) for field in fields(NetworkArguments)})
 
 
+SHAPE_OPTIONS = "--cell --layers --hidden --ensemble --embedding --ngrams --tie-weights"  # for tables of `effects.py`
+NETWORK_OPTIONS = f"{SHAPE_OPTIONS} --dropout --weight-dropout --ngram-dropout"
+
+
 def network_options(command: F) -> F:
     """Add the options that set the shape of a network to a command; the recipe chooses what is not given."""
     by_recipe = partial(network_option, show_default="auto")
@@ -359,16 +380,6 @@ def given_options(*names: str) -> list[str]:
         return []
     params = {param.name: param for param in ctx.command.params}
     return [params[name].opts[0] for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-
-
-def refuse(names: Iterable[str], reason: str) -> None:
-    """Refuse options that would have no effect.
-
-    Raises:
-        UsageError: If one of them is on the command line. The message is the option followed by `reason`.
-    """
-    for option in given_options(*names):
-        raise click.UsageError(f"{option} {reason}")
 
 
 def use_threads(num_threads: int | None) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from chargen.cli import options
+from chargen.cli.effects import needs, no_effect, only_one
 from chargen.schema import format_count
 from chargen.ui.terminal_text import is_shown, visible_json
 
@@ -27,6 +28,15 @@ Formatter = Callable[["ScoredHypothesis", float], str]  # (hypothesis, weight) â
 
 list_option = options.option_group("N-best lists")
 score_option = options.option_group("Combining scores")
+
+EFFECTS = [
+    only_one("--tune --weight", why="--tune finds the weight"),
+    only_one("--as-costs --json"),
+    needs("--error", "--tune"),
+    no_effect("--sort --no-sort", beside="--best", why="only one hypothesis of each list is printed"),
+    no_effect("--feature", beside="--as-costs --json --format=kaldi", why="only lines of Moses contain features"),
+    no_effect("--costs", beside="--format=moses", why="lines of Moses contain their total"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +63,7 @@ class RescoreArguments:
 
 @click.command(
     cls=options.GroupedCommand,
+    effects=EFFECTS,
     epilog="\b\nExamples:\n  chargen rescore -m news --weight 0.4 --file nbest.txt > rescored.txt\n"
     "  chargen rescore -m news --tune references.txt --file dev.nbest --best\n"
     "  chargen rescore -m speech --costs lm_cost --costs ac_cost --file text --best\n"
@@ -165,17 +176,11 @@ def rescore_lists(args: RescoreArguments) -> None:
 
 
 def _check(args: RescoreArguments) -> None:
-    """Refuse options that contradict each other, and values out of range.
+    """Refuse values out of range, and two inputs from the same stream.
 
     Raises:
-        UsageError: If there are such options.
+        UsageError: If there are such values.
     """
-    if args.references and args.weight is not None:
-        raise click.UsageError("--tune finds the weight: give either --tune or --weight.")
-    if args.as_costs and args.as_json:
-        raise click.UsageError("--as-costs and --json cannot be combined.")
-    if args.error and not args.references:
-        raise click.UsageError("--error needs --tune.")
     if args.references == args.file == "-":
         raise click.UsageError("The list and the references cannot both come from standard input.")
     if re.search(r"[\s|=]", args.feature) or not args.feature:

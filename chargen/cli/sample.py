@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.cli.effects import keeps_promise, needs, no_effect, only_one
+from chargen.config import SAMPLING_RULES
 from chargen.schema import format_count
 from chargen.ui.terminal_text import say
 
@@ -34,6 +36,25 @@ text_option = options.option_group("Prompt and end of the text")
 rule_option = options.option_group("Sampling rules")
 constraint_option = options.option_group("Constraints")
 search_option = options.option_group("Search")
+
+RULE_OPTIONS = " ".join(f"--{name.replace('_', '-')}" for name in SAMPLING_RULES)
+EFFECTS = [
+    only_one("--prompt --prompt-file", why="both give a prompt; give only one"),
+    only_one("--beam --best-of --suffix", why="these are different methods; choose one"),
+    only_one("--beam --particles", why="these are different methods; choose one"),
+    only_one("--best-of --particles", why="these are different methods; choose one"),
+    needs("--dry-base --dry-allowed", "--dry"),
+    needs("--corpus", "--max-copy --report"),
+    no_effect(f"--temp {RULE_OPTIONS}", beside="--beam", why="a beam search draws nothing at random"),
+    no_effect(
+        f"--number --best-of --particles {RULE_OPTIONS}", beside="--temp=0",
+        why="each character is the most likely one, so there is only one text",
+    ),
+    keeps_promise("--seed", beside="--beam --temp=0", why="nothing is drawn at random"),
+    no_effect(
+        "--stop --until", beside="--regex", why="it determines where a text ends; leave out --stop and --until"
+    ),
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +86,7 @@ class SampleArguments:
 
 @click.command(
     cls=options.GroupedCommand,
+    effects=EFFECTS,
     epilog="\b\nExamples:\n  chargen sample --temp 0.8\n"
     "  chargen sample --prompt 'Once upon a time' --length 500 --seed 7\n"
     "  chargen sample -m names --until newline -n 20\n"
@@ -176,7 +198,6 @@ def write_samples(args: SampleArguments) -> None:
 
     Raises:
         ChargenError: If the model, the prompt or the training text cannot be read, or a setting is out of range.
-        UsageError: If there are two prompts.
     """
     import secrets
 
@@ -201,16 +222,13 @@ def write_samples(args: SampleArguments) -> None:
 
 
 def _check(args: SampleArguments) -> None:
-    """Refuse options that contradict each other, or ask for more than memory can hold.
+    """Refuse methods that exclude each other, and numbers that ask for more than memory can hold.
 
     Raises:
-        ConfigError: If methods are combined that exclude each other, or a number is above its limit.
-        UsageError: If there are two prompts.
+        ConfigError: If there are such methods or numbers.
     """
     from chargen.errors import ConfigError
 
-    if args.prompt_file is not None:
-        options.refuse(["prompt"], "and --prompt-file both give a prompt; give only one.")
     methods = [args.beam > 0, args.best_of > 1, bool(args.suffix), args.particles > 0 and not args.suffix]
     if sum(methods) > 1:
         raise ConfigError("--beam, --best-of, --suffix and --particles are different methods; choose one")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options, score_explain
+from chargen.cli.effects import needs, no_effect, only_one
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -35,6 +36,18 @@ file_option = options.option_group("Files of texts")
 scoring_option = options.option_group("Scoring")
 ranking_option = options.option_group("Ranking")
 explain_option = options.option_group("Explanations")
+
+EFFECTS = [
+    only_one("--null --json-lines --whole"),
+    only_one("--tsv --json"),
+    needs("--field", "--json-lines"),
+    no_effect("--suggest", beside="--tsv", why="there is no column for suggestions; use --json"),
+    no_effect("--top --by", beside="--no-sort", why="it needs a ranking"),
+    no_effect(
+        "--null --json-lines --whole --field --encoding --errors", beside="sentences", unless="--file",
+        why="it needs files: use --file FILE, or --file - for standard input",
+    ),
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +78,7 @@ class ScoreArguments:
     as_json: bool = False
 
 
-@click.command(cls=options.GroupedCommand, epilog=EXAMPLES)
+@click.command(cls=options.GroupedCommand, effects=EFFECTS, epilog=EXAMPLES)
 @click.argument("sentences", nargs=-1, metavar="[SENTENCE]...")
 @options.model
 @options.basic_option(
@@ -188,30 +201,15 @@ def _nothing_to_score(reason: str, totals: RunningTotals) -> ChargenError:
 
 
 def _check(args: ScoreArguments) -> None:
-    """Refuse options that contradict each other or have no effect.
+    """Refuse what `EFFECTS` cannot express.
 
     Raises:
-        UsageError: If there are such options.
+        UsageError: If the columns of three options contradict each other, or the page has no name.
     """
-    forms = options.given_options("null", "json_lines", "whole")
-    if len(forms) > 1:
-        raise click.UsageError(f"{forms[0]} and {forms[1]} cannot be combined.")
-    if args.tsv and args.as_json:
-        raise click.UsageError("--tsv and --json cannot be combined.")
-    if args.tsv and args.suggest:
-        raise click.UsageError("--tsv has no column for suggestions; use --json.")
     if args.tsv and args.chars and args.words:
         raise click.UsageError("--tsv with --chars prints a row for each character, and has no columns for --words.")
     if args.html == "":
         raise click.UsageError("--html is empty: give the name of a file.")
-    if args.field != "text" and not args.json_lines:
-        raise click.UsageError("--field needs --json-lines.")
-    for_files = [*forms, *options.given_options("encoding", "errors")]
-    if for_files and not args.files:
-        raise click.UsageError(f"{for_files[0]} needs files: use --file FILE, or --file - for standard input.")
-    for_rankings = options.given_options("top", "by")
-    if for_rankings and not _sorts(args):
-        raise click.UsageError(f"{for_rankings[0]} needs a ranking: leave out --no-sort.")
 
 
 def _sorts(args: ScoreArguments) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
 from chargen.errors import ConfigError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
     from chargen.config import DataConfig
     from chargen.text.corpus import Corpus
-    from chargen.training.choices import RunLength
     from chargen.training.events import Finished
     from chargen.training.run import Plan
     from chargen.training.state import TrainingState
@@ -37,6 +37,18 @@ ALLOWED_WITH_RESUME = (
     "corpus", "resume", "budget", "steps", "epochs", "more", "device", "threads", "save_every", "stop_after",
     "as_json", "max_bytes",
 )  # fmt: skip
+EFFECTS = [
+    only_one("--budget --steps --epochs"),
+    only_one("--resume --init-from", why="a resumed run continues with its own model"),
+    needs("--more", "--resume"),
+    needs("--new-chars", "--init-from"),
+    no_effect("--more", beside="--steps --epochs", why="only a time budget can be extended"),
+    no_effect("--tokenizer", beside="--init-from", why="the model's vocabulary is used"),
+    no_effect(options.SHAPE_OPTIONS, beside="--init-from", why="the model's weights determine it"),
+    no_effect("--val-fraction", beside="--val", why="no part of the corpus is held out"),
+    no_effect("--force", beside="--resume", why="the run is continued, not replaced"),
+    no_effect("--max-corpus-size", beside="--resume", unless="corpus --val", why="the corpus is that of the run"),
+]
 RESUMED_RUN = "a resumed run keeps the settings that it started with"
 
 length_option = options.option_group("Length of training")
@@ -87,6 +99,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 
 @click.command(
     cls=options.GroupedCommand,
+    effects=EFFECTS,
     epilog="\b\nExamples:\n  chargen train corpus.txt\n  chargen train poems/ letters.txt --budget 20m --name mine\n"
     "  chargen train python-docs --cell lstm --layers 2 --steps 2000 --json\n  chargen train corpus.txt --resume mine",
 )
@@ -199,7 +212,6 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
 
     Raises:
         ChargenError: If the corpus, the settings or the disk do not allow the run, or the loss diverges.
-        UsageError: If options contradict each other.
     """
     options.use_threads(args.threads)
     from chargen.training.run import train as run_training
@@ -230,41 +242,14 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
     return stop.status if result.interrupted else 0
 
 
-def _length(args: TrainArguments) -> RunLength:
-    """Return how long to train, in the one unit that was given, if any was.
-
-    Raises:
-        ConfigError: If it is out of range.
-        UsageError: If more than one was given.
-    """
-    from chargen.training.choices import RunLength
-
-    if sum(value is not None for value in (args.budget, args.steps, args.epochs)) > 1:
-        raise click.UsageError("Give only one of --budget, --steps and --epochs.")
-    return RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
-
-
-def _refuse_without_effect(args: TrainArguments) -> None:
-    """Refuse options that have no effect because of another option, or because one is missing."""
-    if args.resume:
-        return  # `_load_resumed` compares the options with the run
-    if args.init_from:
-        options.refuse(["tokenizer"], "cannot be combined with --init-from: the model's vocabulary is used.")
-    else:
-        options.refuse(["new_chars"], "needs --init-from.")
-    if args.val:
-        options.refuse(["val_fraction"], "cannot be combined with --val: no part of the corpus is held out.")
-
-
 def _plan(args: TrainArguments, started: float | None) -> Plan:
     """Check the arguments, read the corpus, and return the plan of the run."""
     from chargen.config import DataConfig
     from chargen.runs import check_name
-    from chargen.training.choices import TrainChoices
+    from chargen.training.choices import RunLength, TrainChoices
     from chargen.training.run import Plan
 
-    length = _length(args)
-    _refuse_without_effect(args)
+    length = RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
     if args.name is not None:
         check_name(args.name)
     data = DataConfig(**{name: getattr(args, name) for name in DATA_SETTINGS})
