@@ -54,7 +54,7 @@ from benchmarks.safety_net_inputs import sentences, write_inputs
 
 NUM_THREADS = 1  # two threads wait for each other if other processes use a core: 20 s for a run of 0.5 s
 MAX_FULL_CHARS, MAX_SHOWN = 3000, 6  # longer values are stored as hashes; number of differences printed per row
-MODEL, STATE, CACHE = "checkpoints/{}/model.safetensors", "checkpoints/{}/training_state.safetensors", "corpora/.cache"
+MODEL, STATE, CACHE = "checkpoints/{}/model.safetensors", "checkpoints/{}/training_state.safetensors", "cache/corpora"
 # Keys and text that are not recorded: times, speeds, paths, dates, and the size of model files (it contains times).
 DROPPED_KEYS = {"elapsed_s", "chars_per_s", "model_path", "path", "folder", "classifier", "created", "size_bytes"}
 MASKED_TEXT = r"after \d+:\d\d|[\d,]+ chars/s|(?<!\S)\S*checkpoints/\S+|size bytes +[\d,]+ *"
@@ -237,12 +237,16 @@ def run(out: str, work: Callable[[Recorder], None], source: str | None = None, k
     """Call `work` in a temporary folder (empty, or a copy of `source`), and write the rows to the file `out`."""
     import torch
 
+    from chargen.folders import cache_folder
+
     torch.set_num_threads(NUM_THREADS)
     home, begin, rec = Path.cwd(), time.perf_counter(), Recorder()
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "work")
         shutil.copytree(source, folder) if source else folder.mkdir()
         os.chdir(folder)
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))  # compiled code is kept between runs
+        os.environ["CHARGEN_CACHE"] = "cache"
         try:
             work(rec)
         finally:

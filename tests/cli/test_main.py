@@ -18,6 +18,7 @@ import torch
 
 from chargen.checkpoint import save_checkpoint
 from chargen.cli.main import COMMANDS
+from chargen.data.token_store import encoded_texts_folder
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]
@@ -478,10 +479,11 @@ def test_a_corpus_on_standard_output_refuses_json(chargen: Chargen) -> None:
 
 
 def test_one_deleted_file_is_not_a_plural(chargen: Chargen) -> None:
-    assert "cache: 0 files deleted, 0 bytes" in chargen("corpora", "clean").out
-    Path("corpora/.cache").mkdir(parents=True, exist_ok=True)
-    Path("corpora/.cache/a.ids").write_bytes(b"x")
-    assert "cache: 1 file deleted, 1 byte\n" in chargen("corpora", "clean").out
+    folder = encoded_texts_folder()
+    assert f"{folder}: 0 files deleted, 0 bytes" in chargen("corpora", "clean").out
+    folder.mkdir(parents=True)
+    (folder / "a.ids").write_bytes(b"x")
+    assert f"{folder}: 1 file deleted, 1 byte\n" in chargen("corpora", "clean").out
 
 
 def test_the_version_is_the_packages(chargen: Chargen) -> None:
