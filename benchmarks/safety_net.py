@@ -118,6 +118,13 @@ def to_row_value(text: str, keys_only: bool = False) -> Any:
     return documents
 
 
+def keep_last(arguments: list[str]) -> list[str]:
+    """Remove an option and its value where the same option follows: `train` refuses an option that is given twice."""
+    positions = {word: number for number, word in enumerate(arguments) if word.startswith("--")}
+    repeated = [n for n, word in enumerate(arguments) if n < positions.get(word, n)]
+    return [word for n, word in enumerate(arguments) if n not in repeated and n - 1 not in repeated]
+
+
 class Recorder(dict[str, Any]):
     """A dict of rows by name, with methods that run cases and record them."""
 
@@ -126,7 +133,8 @@ class Recorder(dict[str, Any]):
         stdin, page = Path("val.txt").read_bytes() if Path("val.txt").exists() else b"", Path("page.html")
         for line in lines:
             page.unlink(missing_ok=True)
-            status, out = run_cli(shlex.split(line), stdin)
+            arguments = shlex.split(line)
+            status, out = run_cli(keep_last(arguments) if arguments[0] == "train" else arguments, stdin)
             by_time = "--budget" in line or "--more" in line
             text = "" if by_time and "--json" not in line else out.decode("utf-8", "backslashreplace")
             self[line] = {"exit": status, "stdout": to_row_value(text, by_time)}

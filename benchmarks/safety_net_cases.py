@@ -67,7 +67,7 @@ RUNS = {
     "lines": f"text.txt {SMALL} --documents line",
     "crlf": f"crlf.txt {NO_RECIPE} --newline keep",
     "files": f"folder {NO_RECIPE} --documents file",
-    "init": f"val.txt {SMALL} --init-from {BASE}",
+    "init": f"val.txt --steps 60 --seed 7 --batch 16 --seq-len 16 --init-from {BASE}",
     "crlf-lf": f"crlf.txt {NO_RECIPE}",
     "nfd": f"nfd.txt {NO_RECIPE} --normalize none",
     "reber": f"reber {NO_RECIPE} --documents line",
