@@ -54,7 +54,7 @@ ALIASES = {
 def cases(table: str) -> list[str]:
     """Return the command lines of a table. Bars separate them; aliases are replaced."""
     lines = re.split(r"\s+\|\s+", table.strip())
-    return [re.sub(rf"\b({chr(124).join(ALIASES)})\b", lambda found: ALIASES[found[0]], line) for line in lines]
+    return [re.sub(rf"\b({chr(124).join(ALIASES)})\b", lambda match: ALIASES[match[0]], line) for line in lines]
 
 
 GRID = [
@@ -237,7 +237,7 @@ def to_row_value(text: str, keys_only: bool = False) -> Any:
     """Return the recorded form of stdout: of JSON documents, one per line, or of other text."""
     try:
         documents = [
-            json.loads(line, object_hook=lambda found: {k: v for k, v in found.items() if k not in DROPPED_KEYS})
+            json.loads(line, object_hook=lambda pairs: {k: v for k, v in pairs.items() if k not in DROPPED_KEYS})
             for line in text.splitlines()
         ]
     except ValueError:
@@ -269,8 +269,8 @@ class Recorder(dict[str, Any]):
     def train(self, line: str, name: str) -> None:
         """Run `chargen train`; record also hashes of the tensors of the model and of the training state."""
         self.cli(f"train {line} --json")
-        found = {"weights": tensors_sha256(MODEL.format(name)), "state": tensors_sha256(STATE.format(name))}
-        self[f"train {line} --json"].update(found)
+        hashes = {"weights": tensors_sha256(MODEL.format(name)), "state": tensors_sha256(STATE.format(name))}
+        self[f"train {line} --json"].update(hashes)
 
 
 def library_rows(rec: Recorder) -> None:
@@ -279,7 +279,7 @@ def library_rows(rec: Recorder) -> None:
 
     lm, lines, args = chargen.load(ALIASES["BASE"]), sentences(3, 200), {"seed": 3, "length": 50, "temperature": 0.8}
     plan: dict[str, Any] = {"length": {"steps": 20}, "model": {"hidden_size": 32}, "train": {"seed": 7}}
-    found = {
+    results = {
         "score": lm.score(lines[:10], context="The ", end=True, pieces=True),
         "surprisal": lm.surprisal("The sea 水Ж"),
         "places": list(lm.char_surprisals("The sea 水Ж", num_guesses=3, end=True)),
@@ -292,7 +292,7 @@ def library_rows(rec: Recorder) -> None:
         "save": [lm.save("saved.safetensors"), tensors_sha256("saved.safetensors")],
         "train": list(chargen.train(chargen.Plan(chargen.read_corpus(["folder"]), "library", **plan)))[-1],
     }
-    for name, value in found.items():
+    for name, value in results.items():
         text = json.dumps(value, default=lambda one: one.tolist() if hasattr(one, "tolist") else asdict(one))
         rec[f"library {name}"] = to_row_value(text)
     rec["library train, weights"] = tensors_sha256(MODEL.format("library"))

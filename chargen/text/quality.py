@@ -117,10 +117,8 @@ def _check_characters(text: Span) -> Iterator[Finding]:
         advice = "Remove them if the text does not need them."
         yield _character_finding("control", text, counts, control, what, advice)
     if zero_width:
-        what, advice = (
-            ("character without width", "characters without width"),
-            "They are invisible, but the model learns them: remove them.",
-        )
+        what = ("character without width", "characters without width")
+        advice = "They are invisible, but the model learns them: remove them."
         yield _character_finding("zero-width", text, counts, zero_width, what, advice)
     if rare:
         times = f"fewer than {RARE_COUNT} times"
@@ -130,12 +128,12 @@ def _check_characters(text: Span) -> Iterator[Finding]:
     combining = [c for c in codes if unicodedata.combining(chr(c))]
     num_combining, num_composed = int(counts[combining].sum()), sum(_is_composed(chr(c)) for c in codes)
     if num_combining and num_composed:
-        what = (
+        letters = (
             f"{format_count(num_combining, 'combining mark')}, and "
             f"{format_count(num_composed, 'distinct composed letter')}"
         )
         advice = "The same letter may have two forms. --normalize nfc, the default, makes them one."
-        yield Finding("mixture", what, advice)
+        yield Finding("mixture", letters, advice)
 
 
 def _character_finding(

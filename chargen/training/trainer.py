@@ -50,7 +50,7 @@ class MeanLoss:
         self.steps += 1
 
     def pop(self) -> float:
-        """Return the mean in nats per token id, NaN if there is none, and reset the sum."""
+        """Return the mean loss in nats per token, NaN if there is none, and reset the sum."""
         mean = float(self.total) / self.steps if self.steps else math.nan
         self.total.zero_()
         self.steps = 0
