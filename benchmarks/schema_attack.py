@@ -234,10 +234,10 @@ def attack_models(count: int, rng: np.random.Generator, original: Path) -> Outco
     expected = score_and_sample(original)
 
     def use() -> str:
-        found = score_and_sample(path)
-        if not np.isfinite(found[0]):
-            raise ArithmeticError(f"the log probability is {found[0]}")
-        return SAME if found == expected else OTHER
+        actual = score_and_sample(path)
+        if not np.isfinite(actual[0]):
+            raise ArithmeticError(f"the log probability is {actual[0]}")
+        return SAME if actual == expected else OTHER
 
     return attack(count, lambda: change_file(path, tensors, described, rng), lambda: path.stat().st_size, use)
 
@@ -278,8 +278,8 @@ def attack_states(count: int, rng: np.random.Generator, original: Path, text: st
     expected = step()
 
     def use() -> str:
-        found = step()
-        same = found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in found)
+        actual = step()
+        same = actual.keys() == expected.keys() and all(np.array_equal(actual[name], expected[name]) for name in actual)
         return SAME if same else OTHER
 
     return attack(
@@ -306,10 +306,10 @@ def attack_classifiers(count: int, rng: np.random.Generator, folder: Path) -> Ou
         return change
 
     def use() -> str:
-        found = classify()
-        if not np.isfinite(found).all():
-            raise ArithmeticError(f"the log probabilities are {found}")
-        return SAME if np.array_equal(found, expected) else OTHER
+        actual = classify()
+        if not np.isfinite(actual).all():
+            raise ArithmeticError(f"the log probabilities are {actual}")
+        return SAME if np.array_equal(actual, expected) else OTHER
 
     return attack(count, write, lambda: path.stat().st_size, use)
 

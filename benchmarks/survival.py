@@ -133,11 +133,11 @@ def open_damaged_files(count: int, rng: np.random.Generator) -> str:
         tracemalloc.start()
         begin = time.perf_counter()
         try:
-            found = load_checkpoint(copy)
+            loaded = load_checkpoint(copy)
         except ModelError:
             num_refused += 1
         else:
-            if any(not np.array_equal(found.weights[name], weight) for name, weight in checkpoint.weights.items()):
+            if any(not np.array_equal(loaded.weights[name], weight) for name, weight in checkpoint.weights.items()):
                 raise RuntimeError("a damaged file was opened as another model")
             num_same += 1
         longest_s = max(longest_s, time.perf_counter() - begin)

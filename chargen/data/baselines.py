@@ -39,7 +39,7 @@ def lzma_nats_per_char(train: str, test: str) -> float:
 
 
 def ngram_nats_per_id(train: NDArray[Any], test: NDArray[Any], vocab_size: int, order: int = ORDER) -> float:
-    """Return the mean −log p of `test`, in nats per token id; see `ngram_log_probs`."""
+    """Return the mean −log p of `test`, in nats per token; see `ngram_log_probs`."""
     return abs(float(ngram_log_probs(train, test, vocab_size, order).mean()))
 
 

@@ -74,7 +74,7 @@ class NumpyEngine:
         return map(function, items)
 
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[Float, NetworkState]:
-        """Read one token id per stream, [B], and return (logits of the next [B, V], the state after)."""
+        """Read one token id per stream, [B], and return (the logits of the next token [B, V], the state after it)."""
         after: list[State] = []
         for layer, (params, before) in enumerate(zip(self._layers, state.layers, strict=True)):
             network, level = divmod(layer, self._num_layers)
@@ -92,7 +92,7 @@ class NumpyEngine:
     def read(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState
     ) -> tuple[NDArray[np.float64], NetworkState]:
-        """Read [T, B] and return (log p of each target in nats [T, B], the state after)."""
+        """Read token ids, [T, B], and return (log p of each target in nats [T, B], the state after the last)."""
         if inputs.shape[1] == 1:  # for any T: a text read in parts then has the same bits as a text read at once
             stream = self.stream(state)
             return read_stream(stream, inputs[:, 0], targets[:, 0])[:, None], stream.state()

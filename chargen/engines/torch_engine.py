@@ -97,7 +97,7 @@ class TorchEngine:
 
     @torch.no_grad()
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[NDArray[np.float32], NetworkState]:
-        """Read one token id per stream, [B], and return (logits of the next [B, V], the state after)."""
+        """Read one token id per stream, [B], and return (the logits of the next token [B, V], the state after it)."""
         outputs, state = self._run_layers(self._to_tensor(ids).unsqueeze(0), state)
         return self.network.head(outputs)[0].float().cpu().numpy(), state
 
@@ -105,7 +105,7 @@ class TorchEngine:
     def read(
         self, inputs: NDArray[Any], targets: NDArray[Any], state: NetworkState
     ) -> tuple[NDArray[np.float64], NetworkState]:
-        """Read [T, B] and return (log p of each target in nats [T, B], the state after)."""
+        """Read token ids, [T, B], and return (log p of each target in nats [T, B], the state after the last)."""
         T, B = inputs.shape
         self._check_cancelled()
         if self._is_fast and B <= MAX_STREAMS_ONE_BY_ONE and T >= MIN_STEPS_ONE_BY_ONE:

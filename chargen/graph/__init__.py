@@ -6,7 +6,7 @@
 1. **Trace** (`trace.trace`). `Cell.step` is called with symbols instead of arrays. Each operation on a symbol adds a
    node to the graph. A cell that uses an operation without an operator raises `TraceError`; the engine then calls the
    cell's step directly, which gives the same values more slowly.
-2. **Graph** (`graph.Graph`). It is a step of the whole network: nodes of the logits and of the new state. The builder
+2. **Graph** (`graph.Graph`). It is a step of the whole network: nodes of the logits and the new state. The builder
    folds constants, reuses equal nodes, and adds up the terms of a sum that do not depend on the state first, so that
    they can be computed once for each token id.
 3. **Memory plan** (`memory_plan.plan_memory`). It states the order of the instructions, the offset of each vector in

@@ -261,7 +261,7 @@ class _LoopWriter:
 def build_compiled_step(
     model: CompiledModel, buffer: Float, split_products: bool = False, reader: NGramReader | None = None
 ) -> Step:
-    """Return the step function of a single stream, as `build_numpy_step` does, or of many: ids [B] → logits [B, V].
+    """Return the step function of a stream, or of a batch: token ids [B] → logits [B, V]; see `build_numpy_step`.
 
     Raises:
         TraceError: If the loops cannot be compiled.
@@ -281,7 +281,7 @@ def build_compiled_draw(
     split_products: bool = False,
     reader: NGramReader | None = None,
 ) -> Draw:
-    """Return a function that draws a token id by a random number and reads it, or B ids by B numbers.
+    """Return a function that draws a token id by a random number and reads it, or B token ids by B numbers.
 
     Args:
         model: The compiled model.

@@ -104,7 +104,7 @@ def generate_text(prompt: PrimedPrompt, sequence: GeneratedSequence, rng: np.ran
 
 
 def generate_chars(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[str]:
-    """Generate one text in which a token id is a character and which only its length ends."""
+    """Generate one text that only its length ends, by a model with one character per token."""
     tokenizer, config = prompt.context.tokenizer, prompt.context.config
     texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
     mask = prompt.context.utf8_masks.logit_mask[COMPLETE]
@@ -128,7 +128,7 @@ def generate_chars(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[s
 
 
 def generate_tokens(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[str]:
-    """Generate one text in which a token id is bytes or a piece of text and which only its length ends."""
+    """Generate one text that only its length ends, by a model whose tokens are bytes or pieces of text."""
     tokenizer, config, utf8_masks = prompt.context.tokenizer, prompt.context.config, prompt.context.utf8_masks
     decoder = StreamingDecoder(tokenizer)
     draw_functions = [make_draw(config, mask) for mask in utf8_masks.logit_mask]  # one for each UTF-8 state

@@ -229,7 +229,7 @@ class _InfillCandidates:
         self._log_probs.append(log_prob + self._first_bonus_nats)
 
     def extend(self, k: int, particle: GeneratedSequence) -> bool:
-        """Store the new text of particle k, and tell whether it may end here."""
+        """Store the new text of particle k, and return whether it may end here."""
         self._popped[k] += particle.pop_text()
         if particle.ended not in ("", "length", "match"):
             return False  # the last token id ended the text and is not part of it

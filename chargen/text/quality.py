@@ -117,10 +117,8 @@ def _check_characters(text: Span) -> Iterator[Finding]:
         advice = "Remove them if the text does not need them."
         yield _character_finding("control", text, counts, control, what, advice)
     if zero_width:
-        what, advice = (
-            ("character without width", "characters without width"),
-            "They are invisible, but the model learns them: remove them.",
-        )
+        what = ("character without width", "characters without width")
+        advice = "They are invisible, but the model learns them: remove them."
         yield _character_finding("zero-width", text, counts, zero_width, what, advice)
     if rare:
         times = f"fewer than {RARE_COUNT} times"

@@ -99,7 +99,7 @@ class CharTokenizer(Tokenizer):
         return text.decode("utf-32-le")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the UTF-8 of the id's character; b"" for the boundary."""
+        """Return the UTF-8 of the character of a token id; b"" for the boundary."""
         return chr(int(self._codes[token_id])).encode() if token_id else b""
 
     def to_json(self) -> dict[str, Any]:

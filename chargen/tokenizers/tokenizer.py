@@ -113,7 +113,7 @@ class Tokenizer(ABC):
         return np.zeros(len(ids), dtype=np.bool_) if self.unknown_id is None else np.asarray(ids == self.unknown_id)
 
     def unk_log_prob_nats(self, ids: Ids) -> NDArray[np.float64]:
-        """Return log p(character | its id) in nats, float64 [N]; 0 for every known character.
+        """Return log p(character | its token id) in nats, float64 [N]; 0 for every known character.
 
         The probability of the unknown id is divided evenly among all characters outside the vocabulary. So p is a
         distribution over all characters of Unicode, and an unknown character is not scored better than it should be.

@@ -26,7 +26,7 @@ class Budget:
         num_final_ids: Number of tokens that are evaluated after the last step.
         previous_s: Seconds that the run took before it was resumed.
         first_step_s: When the first step was made, by `elapsed_s`; None before it.
-        s_per_eval_id: Estimated seconds to evaluate one token id.
+        s_per_eval_id: Estimated seconds to evaluate one token.
         has_validated: Whether `s_per_eval_id` was measured by a validation.
     """
 

@@ -27,7 +27,7 @@ from chargen.training.state import TrainingState
 from chargen.training.trainer import Trainer
 from chargen.training.validation import loss_nats_per_char, num_ids_read
 
-# Training tokens per validation token. Reading a token id takes about a third of training on it, so validation takes
+# Training tokens per validation token. Reading a token takes about a third of training on it, so validation takes
 # less than 10 % of the time.
 TOKENS_BETWEEN_VALIDATIONS = 6
 # With a larger vocabulary, a training step computes only a part of the softmax (`networks/sampled_softmax.py`), but

@@ -167,7 +167,7 @@ def default_cell(device: str) -> str:
 
 
 def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:
-    """Return how many weights each token id is multiplied with; the input product of the first layer is a table
+    """Return how many weights each token is multiplied with; the input product of the first layer is a table
     look-up.
 
     Raises:

@@ -8,7 +8,7 @@ step is identical, bit for bit.
 
 `DeviceLoader` puts the batches on the network's device. On a GPU it keeps the whole text in device memory and cuts the
 windows there, so that a step copies only a few hundred bytes from the host and never waits for it. Windows are cut from
-the (memory-mapped) tokens on the host if the device is a CPU, if the text is too large, or if it consists of documents.
+the (memory-mapped) token ids on the host if the device is a CPU, or if the text is too large or consists of documents.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class MeanLoss:
         self.steps += 1
 
     def pop(self) -> float:
-        """Return the mean in nats per token id, NaN if there is none, and reset the sum."""
+        """Return the mean loss in nats per token, NaN if there is none, and reset the sum."""
         mean = float(self.total) / self.steps if self.steps else math.nan
         self.total.zero_()
         self.steps = 0
@@ -193,7 +193,7 @@ class Trainer:
         return torch.from_numpy(saved.copy()).to(self._device)
 
 
-MAX_RESIDENT_IDS = 1 << 30  #: tokens kept in device memory: 4 GB as int32
+MAX_RESIDENT_IDS = 1 << 30  #: token ids kept in device memory: 4 GB as int32
 
 
 class DeviceLoader:

@@ -44,7 +44,7 @@ def forward_step(t: int, x: Any, ids: Any, bias: Any, gates: Any, ns: Any, hs: A
 def backward_step(
     t: int, ids: Any, d_out: Any, d_u: Any, gates: Any, ns: Any, hs: Any, d_h: Any, d_a: Any, d_x: Any
 ) -> None:
-    """Complete step t, whose Wᵀ ∂a is in d_u, and start step t − 1: write ∂h_{t−1} to d_h, its gates' to d_a[t − 1].
+    """Complete step t, whose Wᵀ ∂a is in d_u, and start step t − 1: write ∂h_{t−1} to d_h and ∂a_{t−1} to d_a[t − 1].
 
     The gradients of the input gates are added to d_x, which has one row for each token id.
     """

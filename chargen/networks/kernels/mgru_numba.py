@@ -60,7 +60,7 @@ def forward_step(t: int, x: Any, s: Any, ids: Any, bias: Any, gates: Any, hs: An
 def backward_step(
     t: int, s: Any, ids: Any, d_out: Any, d_u: Any, gates: Any, hs: Any, d_h: Any, d_a: Any, d_x: Any
 ) -> None:
-    """Complete step t, whose ∂u is in d_u, and start step t − 1: write ∂h_{t−1} to d_h, its gates' to d_a[t − 1].
+    """Complete step t, whose ∂u is in d_u, and start step t − 1: write ∂h_{t−1} to d_h and ∂a_{t−1} to d_a[t − 1].
 
     The gradients of the input gates and of s are added to d_x, which has one row for each token id.
     """
