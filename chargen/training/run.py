@@ -56,12 +56,12 @@ class Plan:
         ConfigError: If `length`, `model` or `train` has another type.
     """
 
-    corpus: Corpus
+    corpus: Corpus  #: the training text
     name: str = ""  #: name of the run; empty: the name of the corpus
-    length: RunLength = field(default_factory=RunLength)
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelChoices = field(default_factory=ModelChoices)
-    train: TrainChoices = field(default_factory=TrainChoices)
+    length: RunLength = field(default_factory=RunLength)  #: how long to train
+    data: DataConfig = field(default_factory=DataConfig)  #: how the text is encoded and split
+    model: ModelChoices = field(default_factory=ModelChoices)  #: the network
+    train: TrainChoices = field(default_factory=TrainChoices)  #: the optimization
     val_corpus: Corpus | None = None  #: a separate validation text; None: a part of the corpus is held out
     device: str = "auto"  #: "auto", "cpu", "cuda" or "mps"
     resume: str = ""  #: name of the stopped run to resume
