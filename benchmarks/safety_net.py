@@ -153,9 +153,9 @@ def library_rows(rec: Recorder) -> None:
     import chargen
 
     lm, lines, args = chargen.load(BASE), sentences(3, 200), {"seed": 3, "length": 50, "temperature": 0.8}
-    plan = chargen.Plan(
-        chargen.read_corpus(["folder"]), "library", chargen.RunLength(steps=20),
-        model=chargen.ModelChoices(hidden_size=32), train=chargen.TrainChoices(seed=7),
+    reports = chargen.train_events(
+        "folder", steps=20, name="library",
+        model=chargen.ModelChoices(hidden_size=32), training=chargen.TrainChoices(seed=7),
     )  # fmt: skip
     found = {
         "score": lm.score(lines[:10], context="The ", end=True, pieces=True),
@@ -168,7 +168,7 @@ def library_rows(rec: Recorder) -> None:
         "evaluate": [lm.evaluate("\n".join(lines)), lm.evaluate_lines([f"{line}\n" for line in lines])],
         "characters": [lm.unknown_characters("The Ж漢"), lm.copy_report("The sea and the wind")],
         "save": [lm.save("saved.safetensors"), tensors_sha256("saved.safetensors")],
-        "train": list(chargen.train(plan))[-1],
+        "train": list(reports)[-1],
     }
     for name, value in found.items():
         text = json.dumps(value, default=lambda one: one.tolist() if hasattr(one, "tolist") else asdict(one))

@@ -13,43 +13,54 @@ import importlib
 
 TYPE_CHECKING = False  # type checkers treat this name as true
 if TYPE_CHECKING:
-    from chargen.lm import LanguageModel, load
+    from chargen import errors
+    from chargen.api import load, train, train_events
+    from chargen.config import DataConfig
+    from chargen.errors import ChargenError
+    from chargen.lm import LanguageModel
+    from chargen.sampling.settings import SampleConfig
     from chargen.scoring.scorer import Score
     from chargen.text.corpus import Corpus, read_corpus
-    from chargen.training.choices import ModelChoices, RunLength, TrainChoices
-    from chargen.training.run import Plan, train
+    from chargen.training.choices import ModelChoices, TrainChoices
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ChargenError",
     "Corpus",
+    "DataConfig",
     "LanguageModel",
     "ModelChoices",
-    "Plan",
-    "RunLength",
+    "SampleConfig",
     "Score",
     "TrainChoices",
     "__version__",
+    "errors",
     "load",
     "read_corpus",
     "train",
+    "train_events",
 ]
 
 _MODULES = {
+    "ChargenError": "chargen.errors",
     "Corpus": "chargen.text.corpus",
+    "DataConfig": "chargen.config",
     "LanguageModel": "chargen.lm",
     "ModelChoices": "chargen.training.choices",
-    "Plan": "chargen.training.run",
-    "RunLength": "chargen.training.choices",
+    "SampleConfig": "chargen.sampling.settings",
     "Score": "chargen.scoring.scorer",
     "TrainChoices": "chargen.training.choices",
-    "load": "chargen.lm",
+    "load": "chargen.api",
     "read_corpus": "chargen.text.corpus",
-    "train": "chargen.training.run",
+    "train": "chargen.api",
+    "train_events": "chargen.api",
 }
 
 
 def __getattr__(name: str) -> object:
+    if name == "errors":
+        return importlib.import_module("chargen.errors")
     if name not in _MODULES:
         raise AttributeError(f"module 'chargen' has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)

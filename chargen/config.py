@@ -1,4 +1,4 @@
-"""The settings of models, corpora, training and sampling: frozen dataclasses that are checked on construction.
+"""The settings of models, corpora and training: frozen dataclasses that are checked on construction.
 
 Model files and training states store these settings as JSON, so every class converts to JSON and back without loss.
 Each class has a table `FIELDS` that describes the valid values of each field with the types of `schema.py`. Every
@@ -9,24 +9,22 @@ program allocate unbounded memory.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, TypeVar
 
 from chargen.errors import ConfigError
-from chargen.registry import SamplingRule, did_you_mean
+from chargen.registry import did_you_mean
 from chargen.schema import (
     Boolean,
     Integer,
-    ListOf,
     Nullable,
     Number,
     Spec,
     String,
     format_count,
     format_value,
-    raise_invalid,
 )
 
 C = TypeVar("C", bound="Config")
@@ -49,12 +47,6 @@ MAX_LEARNING_RATE = 10.0
 MAX_WEIGHT_DECAY = 100.0
 MAX_CLIP_NORM = 1e12
 MAX_SEED = 2**63 - 1  #: the generators of torch and NumPy accept this seed and the next one
-MAX_SAMPLE_LENGTH = 10**12  #: characters
-MIN_TEMPERATURE = 1e-6  #: smallest temperature besides 0; smaller ones give the same text as 0
-MAX_TEMPERATURE = 1e6  #: larger ones give the same uniform distribution
-MAX_STRING_LENGTH = 1_000_000  #: characters of a stop string, a banned string or a regular expression
-MAX_DRY_PENALTY = 1e6  #: nats
-MAX_DRY_BASE = 8.0  #: 8 to the power of 300, the largest number of repeated tokens that is counted, is a finite float
 
 
 @dataclass(frozen=True)
@@ -64,6 +56,8 @@ class Config:
     FIELDS: ClassVar[Mapping[str, Spec]]  #: the valid values of each field
 
     def __post_init__(self) -> None:
+        for name in self.FIELDS:
+            object.__setattr__(self, name, to_python_number(getattr(self, name)))
         self.check_fields({name: getattr(self, name) for name in self.FIELDS})
 
     @classmethod
@@ -81,7 +75,7 @@ class Config:
                 raise ConfigError(
                     f"unknown setting {format_value(key)} in {cls.__name__}", did_you_mean(key, cls.FIELDS)
                 )
-            cls.FIELDS[key].check(value, key)
+            cls.FIELDS[key].check(to_python_number(value), key)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as a dict of JSON values."""
@@ -101,6 +95,39 @@ class Config:
             return cls(**values)
         except TypeError as error:
             raise ConfigError(f"{cls.__name__} cannot be made from {format_value(sorted(values))}: {error}") from error
+
+
+def to_python_number(value: Any) -> Any:
+    """Return the number in a NumPy scalar or in a tensor without dimensions; return any other value unchanged."""
+    is_scalar = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
+    return value.item() if is_scalar else value
+
+
+_DURATION = r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
+
+
+def parse_duration_s(value: str | float) -> float:
+    """Return a duration in seconds.
+
+    Args:
+        value: "90s", "5m", "1h30m", or a number of seconds, also as a string.
+
+    Raises:
+        ConfigError: If it is not a duration, or is zero or longer than MAX_SECONDS.
+
+    >>> parse_duration_s("1h30m")
+    5400.0
+    """
+    number = to_python_number(value)
+    if isinstance(number, str):
+        match = re.fullmatch(_DURATION, number.strip())
+        parts = match.groups() if match else ()
+        number = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    seconds = number if isinstance(number, (int, float)) else math.nan
+    if not 0 < seconds <= MAX_SECONDS:
+        limits = f"above zero and of at most {MAX_SECONDS:g} seconds"
+        raise ConfigError(f"{format_value(value)} is not a duration {limits}", "Examples: 90s, 5m, 1h30m.")
+    return float(seconds)
 
 
 def check_count(name: str, value: int, low: int = 1) -> None:
@@ -281,92 +308,3 @@ class TrainConfig(Config):
         lengths = [name for name in ("budget_s", "steps", "epochs") if getattr(self, name) is not None]
         if len(lengths) != 1:
             raise ConfigError(f"give exactly one of budget_s, steps and epochs, not {lengths or 'none'}")
-
-
-END_CONDITIONS = ("length", "newline", "boundary")
-
-
-@dataclass(frozen=True)
-class SampleConfig(Config):
-    """How text is sampled from a model. The rules are listed in the order in which `sampling/` applies them."""
-
-    length: int = 1000  #: maximum number of characters to generate, without the prompt
-    seed: int = 0  #: seed of the random numbers
-    until: str = (
-        "length"  #: where a text ends before `length`: "length" (nowhere), "newline", or "boundary" (document end)
-    )
-    stop: tuple[str, ...] = ()  #: a text ends before the first of these strings
-    regex: str = ""  #: regular expression that the whole text matches; "": no constraint
-    ban: tuple[str, ...] = ()  #: strings that never occur in a text
-    max_copy: int = 0  #: maximum length in characters of a passage that also occurs in the training text; 0: unlimited
-    dry: float = 0.0  #: penalty in nats for a token that extends a repetition beyond `dry_allowed` characters; 0: none
-    dry_base: float = 1.1  #: factor on this penalty for each further repeated character
-    dry_allowed: int = 12  #: length of a repetition that has no penalty, in characters
-    temperature: float = 1.0  #: divisor of the logits; 0 always takes the most probable token
-    # The rules, in the order in which they act. A new rule is one more field here.
-    top_k: int = SamplingRule(
-        "chargen.sampling.logits_rules:keep_top_k",
-        0,
-        Integer(0, 10**9),
-        "K",
-        "Draw from the K most probable tokens only.",
-    ).as_field()
-    top_p: float = SamplingRule(
-        "chargen.sampling.logits_rules:keep_top_p",
-        1.0,
-        Number(0.0, 1.0, exclusive_low=True),
-        "P",
-        "Draw from the smallest set of most probable tokens with a total probability of P.",
-    ).as_field()
-    typical: float = SamplingRule(
-        "chargen.sampling.logits_rules:keep_typical",
-        1.0,
-        Number(0.0, 1.0, exclusive_low=True),
-        "P",
-        "Draw from the tokens whose surprisal is nearest to the entropy, with a total probability of P.",
-    ).as_field()
-    min_p: float = SamplingRule(
-        "chargen.sampling.logits_rules:keep_min_p",
-        0.0,
-        FRACTION,
-        "P",
-        "Draw from the tokens that are at least P times as probable as the most probable one.",
-    ).as_field()
-    allow_invalid_utf8: bool = False  #: whether byte sequences that are no UTF-8 may be generated (shown as U+FFFD)
-
-    FIELDS: ClassVar[Mapping[str, Spec]] = {
-        "length": Integer(0, MAX_SAMPLE_LENGTH),
-        "seed": Integer(0, MAX_SEED),
-        "until": String(choices=END_CONDITIONS),
-        "stop": ListOf(String(MAX_STRING_LENGTH), high=10_000),
-        "regex": String(MAX_STRING_LENGTH),
-        "ban": ListOf(String(MAX_STRING_LENGTH), high=100_000),
-        "max_copy": Integer(0, 10**9),
-        "dry": Number(0.0, MAX_DRY_PENALTY),
-        "dry_base": Number(1.0, MAX_DRY_BASE),
-        "dry_allowed": Integer(1, 10**9),
-        "temperature": Number(0.0, MAX_TEMPERATURE),
-        "allow_invalid_utf8": Boolean(),
-    }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, strings in (("stop", self.stop), ("ban", self.ban)):
-            object.__setattr__(self, name, tuple(strings))  # JSON has lists only
-            if "" in strings:
-                raise ConfigError(f"{name} contains an empty string, which occurs in every text", "Remove it.")
-        if 0 < self.temperature < MIN_TEMPERATURE:
-            raise_invalid("temperature", self.temperature, f"must be 0 or at least {MIN_TEMPERATURE:g}")
-
-    @cached_property
-    def active_rules(self) -> tuple[tuple[SamplingRule, Any], ...]:
-        """The rules that are not off, each with its value, in the order in which they act."""
-        values = ((rule, getattr(self, name)) for name, rule in SAMPLING_RULES.items())
-        return tuple((rule, value) for rule, value in values if value != rule.off)
-
-
-#: Rules by the names of their fields, in the order in which they act.
-SAMPLING_RULES: dict[str, SamplingRule] = {
-    entry.name: entry.metadata["rule"] for entry in fields(SampleConfig) if "rule" in entry.metadata
-}
-SampleConfig.FIELDS = {**SampleConfig.FIELDS, **{name: rule.values for name, rule in SAMPLING_RULES.items()}}

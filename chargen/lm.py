@@ -1,4 +1,4 @@
-"""The public interface to a trained model: `load(path)` returns a `LanguageModel`.
+"""A trained model: generate text with it, and score text. `api.load` opens one.
 
 >>> import chargen
 >>> model = chargen.load("checkpoints/shakespeare")             # doctest: +SKIP
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from chargen.config import SampleConfig
+from chargen.checkpoint import Checkpoint, save_checkpoint
 from chargen.engines.interface import Engine
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError
 from chargen.graph.numba_backend import numba_installed
-from chargen.runs import find_model
 from chargen.sampling.generate import Generator, Sample
 from chargen.sampling.prefix_cache import PrefixCache, read_prefix
+from chargen.sampling.settings import SampleConfig, takes_sample_settings
+from chargen.schema import check_string, check_strings
 from chargen.scoring.scorer import Score, score_stream, unknown_characters
 from chargen.text.documents import separator
 
@@ -44,21 +44,6 @@ Texts = list[str] | tuple[str, ...]
 Notify = Callable[[str], object]
 
 
-def load(model: str | Path | None = None, device: str = "auto", notify: Notify | None = None) -> LanguageModel:
-    """Open a trained model.
-
-    Args:
-        model: Path of a model file, folder of a run, or name of a run under checkpoints/; None opens the newest run.
-        device: Device for torch: "cpu", "cuda", "mps", or "auto" (a GPU if there is one).
-        notify: Function that gets messages for a person, for example that a damaged cache is rebuilt; None drops them.
-
-    Raises:
-        ModelError: If there is no such model, or its file is damaged.
-    """
-    path = find_model(None if model is None else str(model))
-    return LanguageModel(load_checkpoint(path), device, path, notify)
-
-
 class LanguageModel:
     """A trained model that generates and scores text.
 
@@ -68,18 +53,20 @@ class LanguageModel:
 
     Args:
         checkpoint: Weights, config and vocabulary of the model.
-        device, notify: As for `load`.
+        device, notify: As for `api.load`.
         path: Path of the model file. The training state next to it records where the training text is.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, device: str = "auto", path: Path | None = None, notify: Notify | None = None
     ) -> None:
-        self.checkpoint = checkpoint
-        self.tokenizer = checkpoint.tokenizer
-        self.device = device
-        self.path = path
+        self.checkpoint, self.tokenizer = checkpoint, checkpoint.tokenizer
+        self.device, self.path = device, path
         self._notify = notify or (lambda text: None)
+
+    def __repr__(self) -> str:
+        where = f", {self.path}" if self.path else ""
+        return f"<LanguageModel {self.checkpoint.config}, {self.tokenizer.vocab_size:,} token ids{where}>"
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file.
@@ -92,26 +79,27 @@ class LanguageModel:
         """
         save_checkpoint(Path(path), self.checkpoint)
 
+    @takes_sample_settings
     def sample(self, prompt: str = "", **settings: Any) -> str:
         """Return the prompt followed by generated text.
 
         Args:
             prompt: Text that the generated text continues.
-            settings: As for `stream`, which also lists the errors.
+            settings: The keyword arguments below, and those of `stream`, which also lists the errors.
 
         >>> model.sample("ROMEO:", temperature=0.8, length=80)  # doctest: +SKIP
         """
         return prompt + "".join(self.stream(prompt, **settings))
 
+    @takes_sample_settings
     def stream(self, prompt: str = "", *, number: int = 0, **settings: Any) -> Iterator[str]:
         """Yield the generated text piece by piece, as soon as each piece is drawn; the prompt is not repeated.
 
         Args:
             prompt: Text that the generated text continues.
             number: Number of the sample under its seed, from 0; each number gives another text.
-            settings: Fields of `SampleConfig` (temperature, length in characters, seed, top_k, stop, regex, …); without
-                a seed one is drawn. `prefix_cache`: a prompt that was read already (see `read_prefix`), in place of
-                `prompt`. `corpus`: files of the training text, for `max_copy`; without it they are searched.
+            settings: The keyword arguments below; `prefix_cache`, in place of `prompt` (see `read_prefix`); `corpus`,
+                files of the training text for `max_copy`, which are searched without it.
 
         Raises:
             ConfigError: If a setting is out of range, or settings contradict each other.
@@ -121,6 +109,7 @@ class LanguageModel:
         """
         return self.generator(prompt, **settings).stream(number)
 
+    @takes_sample_settings
     def samples(self, count: int, prompt: str = "", **settings: Any) -> list[Sample]:
         """Return several texts (and why each ended), generated as one batch, in the order of their numbers.
 
@@ -129,7 +118,7 @@ class LanguageModel:
         Args:
             count: Number of texts.
             prompt: Text that every generated text continues.
-            settings: As for `stream`.
+            settings: The keyword arguments below, and those of `stream`.
 
         Raises:
             ConfigError: If a setting is out of range, or the texts are too long to be in memory together.
@@ -138,6 +127,7 @@ class LanguageModel:
         """
         return list(self.generator(prompt, num_texts=count, **settings).samples(range(count)))
 
+    @takes_sample_settings
     def infill(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Infill]:
         """Return several texts that lead from a prompt to a suffix (infilling; `sampling/search.py`).
 
@@ -153,6 +143,7 @@ class LanguageModel:
 
         >>> model.infill(3, "To be, ", " is the question.", length=40)  # doctest: +SKIP
         """
+        check_string(suffix, "suffix")
         generator = self.generator(prompt, num_texts=particles, **settings)
         suffix = self.checkpoint.normalize(suffix)
         return [generator.infill(suffix, number, particles) for number in range(count)]
@@ -167,12 +158,14 @@ class LanguageModel:
         Raises:
             CorpusError: If the training text cannot be found.
         """
+        check_string(text, "text")
         from chargen.sampling.copy_report import make_copy_report
         from chargen.sampling.training_text_index import find_training_text
 
         learned = find_training_text(self.checkpoint, corpus, self.path)
         return make_copy_report(text, learned, self.checkpoint.data.documents)
 
+    @takes_sample_settings
     def generator(
         self,
         prompt: str = "",
@@ -186,11 +179,13 @@ class LanguageModel:
 
         Args:
             prompt, prefix_cache, corpus, settings: As for `stream`.
-            num_texts: Approximate number of texts that are generated together; torch pays off for many.
+            num_texts: Approximate number of texts that are generated together.
 
         >>> model.generator("ROMEO:", length=80).beam(8).text  # doctest: +SKIP
         """
-        config = SampleConfig(**{"seed": secrets.randbits(31), **settings})
+        check_string(prompt, "prompt")
+        seed = {"seed": secrets.randbits(31)} if settings.get("seed") is None else {}
+        config = SampleConfig.from_json({**settings, **seed})
         copies = None
         if config.max_copy:
             from chargen.sampling.copy_filter import CopyFilter, load_copy_index  # imports the corpus readers
@@ -224,6 +219,7 @@ class LanguageModel:
         >>> *_, cache = model.read_prefix("ROMEO: But soft")  # doctest: +SKIP
         >>> cache.bits_per_char, "".join(model.stream(prefix_cache=cache, length=20))  # doctest: +SKIP
         """
+        check_string(text, "text")
         ids, text = self.checkpoint.start_ids, self.checkpoint.normalize(text)
         return read_prefix(self._numpy, self.tokenizer, ids, text, previous)
 
@@ -241,8 +237,8 @@ class LanguageModel:
         Args:
             texts: One text, or a list or tuple of texts.
             context: Text before each of the texts: it is read but not scored. None: no context.
-            end: Whether the end of each text is scored too: the boundary in a model of documents, a newline in a model
-                of continuous text. None: it is in a model of documents. If it is not, an empty text has log p = 0.
+            end: Whether the end of each text is scored: the boundary in a model of documents, else a newline. None: it
+                is in a model of documents. If it is not, an empty text has log p = 0.
             pieces: Whether `Score.pieces` keeps log p of each character; their sum is exactly log p of the text.
 
         Returns:
@@ -254,8 +250,7 @@ class LanguageModel:
 
         >>> model.score("To be, or not to be").bits_per_char  # doctest: +SKIP
         """
-        text_list = [texts] if isinstance(texts, str) else list(texts)
-        scores = list(self.score_stream(text_list, context=context, end=end, pieces=pieces))
+        scores = list(self.score_stream(check_strings(texts, "texts"), context=context, end=end, pieces=pieces))
         return scores[0] if isinstance(texts, str) else scores
 
     def score_stream(
@@ -270,6 +265,7 @@ class LanguageModel:
         >>> for score in model.score_stream(open("lines.txt")):  # doctest: +SKIP
         ...     print(score.bits_per_char, score.text)
         """
+        check_string("" if context is None else context, "context")
         scores_end = self.scores_end if end is None else end
         if scores_end and self.checkpoint.end_ids is None:
             raise ConfigError(
@@ -319,14 +315,15 @@ class LanguageModel:
 
         >>> [(char.text, char.surprisal_bits) for char in model.char_surprisals("To be")]  # doctest: +SKIP
         """
+        check_string(text, "text")
         from chargen.probe.surprisal import best_guesses, char_surprisals
 
         score = score or self.score(text, context=context, end=end, pieces=True)
         guesses = None
         if num_guesses:
-            context_ids, normalized = self.checkpoint.encode_context(context or ""), self.checkpoint.normalize(text)
+            ids, normalized = self.checkpoint.encode_context(context or ""), self.checkpoint.normalize(text)
             with_end = self.checkpoint.has_documents
-            guesses = best_guesses(self._numpy, self.tokenizer, context_ids, normalized, num_guesses, with_end)
+            guesses = best_guesses(self._numpy, self.tokenizer, ids, normalized, num_guesses, with_end)
         return char_surprisals(score.pieces or (), score.end_log_prob_nats, score.unknown, guesses)
 
     def suggest(self, text: str, *, context: str | None = None, num_suggestions: int = 5) -> list[Suggestion]:
@@ -347,12 +344,14 @@ class LanguageModel:
 
         >>> model.suggest("To be, or ont to be")[0].text  # doctest: +SKIP
         """
+        check_string(text, "text")
         from chargen.scoring.edits import suggest
 
         return suggest(self._numpy, self.checkpoint, text, context or "", num_suggestions)
 
     def unknown_characters(self, text: str) -> str:
         """Return the characters of a text that the vocabulary lacks, each once, in the order of the text."""
+        check_string(text, "text")
         return unknown_characters(self.checkpoint.normalize(text), self.tokenizer)
 
     def evaluate(self, text: str) -> TextEvaluation:
@@ -365,6 +364,7 @@ class LanguageModel:
 
         >>> model.evaluate(open("held-out.txt").read()).bits_per_char  # doctest: +SKIP
         """
+        check_string(text, "text")
         from chargen.scoring.whole_text import evaluate_text
 
         return evaluate_text(self.checkpoint, self._select_engine, text)

@@ -1,22 +1,20 @@
 """Registries: tables that map names to objects that users choose by name (cells, tokenizers, corpora).
 
 An entry is a string "package.module:attribute" that is imported on first use. Listing the names therefore imports
-nothing, and a program loads only the entries that it uses. A sampling rule is registered by a field of `SampleConfig`.
+nothing, and a program loads only the entries that it uses.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
-from dataclasses import field
-from functools import cached_property
+from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from chargen.errors import ChargenError, ConfigError
 
 if TYPE_CHECKING:
-    from chargen.schema import Integer, Number
+    pass
 
 T = TypeVar("T")
 
@@ -24,12 +22,19 @@ T = TypeVar("T")
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'x'?" for the known name that is most similar to `name`, or "" if none is similar.
 
+    A name that starts with `name` counts as similar: it was abbreviated.
+
     >>> did_you_mean("gruu", ["rnn", "lstm", "gru"])
     "Did you mean 'gru'?"
+    >>> did_you_mean("temp", ["top_k", "temperature"])
+    "Did you mean 'temperature'?"
     """
     import difflib  # here, because only a failing command needs it
 
-    similar = difflib.get_close_matches(name, list(known), n=1)
+    names = list(known)
+    similar = difflib.get_close_matches(name, names, n=1) or [
+        known for known in names if name and known.startswith(name)
+    ]
     return f"Did you mean {similar[0]!r}?" if similar else ""
 
 
@@ -78,36 +83,6 @@ def import_object(path: str) -> Any:
     """Import the module of "package.module:attribute", and return the attribute."""
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)
-
-
-class SamplingRule:
-    """A rule that removes token ids before one is drawn; it is stated once, as a field of `SampleConfig`.
-
-    Args:
-        function: "module:attribute" of the function (logits [V] or [B, V], value) → logits. It is imported when the
-            rule is first used, so that the settings do not need NumPy.
-        off: The default value, with which the rule does nothing.
-        values: The allowed values.
-        metavar: Name of the value in the help of the command line.
-        help: Help of the command-line option: a full sentence.
-    """
-
-    def __init__(self, function: str, off: float, values: Integer | Number, metavar: str, help: str) -> None:
-        self.off = off
-        self.values = values
-        self.metavar = metavar
-        self.help = help
-        self._function = function
-
-    @cached_property
-    def function(self) -> Callable[[Any, Any], Any]:
-        """The function (logits, value) → logits."""
-        function: Callable[[Any, Any], Any] = import_object(self._function)
-        return function
-
-    def as_field(self) -> Any:
-        """Return the dataclass field that registers this rule."""
-        return field(default=self.off, metadata={"rule": self})
 
 
 def import_extra(module: str, extra: str, feature: str) -> ModuleType:

@@ -14,7 +14,7 @@ import math
 import reprlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from chargen.errors import ConfigError
@@ -173,6 +173,31 @@ def raise_invalid(name: str, value: Any, requirement: str) -> NoReturn:
         ConfigError: Always.
     """
     raise ConfigError(f"{name} is {format_value(value)}, but {requirement}")
+
+
+def check_string(value: Any, name: str) -> None:
+    """Check that the argument of a public function is a string.
+
+    Raises:
+        TypeError: If it is not; the message has the name of the parameter.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+
+
+def check_strings(value: Any, name: str) -> list[str]:
+    """Return one string, or the strings of an iterable, as a list.
+
+    Raises:
+        TypeError: If it is neither; the message has the name of the parameter.
+    """
+    if not isinstance(value, (str, Iterable)):
+        raise TypeError(f"{name} must be a string or an iterable of strings, not {type(value).__name__}")
+    strings = [value] if isinstance(value, str) else list(value)
+    for string in strings:
+        if not isinstance(string, str):
+            raise TypeError(f"{name} must be strings, not {type(string).__name__}")
+    return strings
 
 
 def format_value(value: Any) -> str:

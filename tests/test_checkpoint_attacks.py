@@ -27,10 +27,11 @@ from benchmarks.schema_attack import (
 from chargen.cells import CELLS
 from chargen.cells.weights import MASKED_LOGIT, MAX_WEIGHT, count_parameters, count_tensors, parameter_shapes
 from chargen.checkpoint import Checkpoint, load_checkpoint, load_metadata, load_tensors, save_checkpoint, save_tensors
-from chargen.config import MIN_TEMPERATURE, ModelConfig
+from chargen.config import ModelConfig
 from chargen.errors import ConfigError, ModelError, TokenizerError
 from chargen.lm import LanguageModel
 from chargen.runs import find_model, list_run_names
+from chargen.sampling.settings import MIN_TEMPERATURE
 from chargen.schema import MAX_DEPTH, parse_json
 from chargen.tasks.classifier import load_classifier
 from chargen.tokenizers.sentencepiece import SentencePieceTokenizer

@@ -10,19 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.config import (
-    MAX_LAYER_SIZE,
-    MAX_LAYERS,
-    MAX_SEED,
-    MAX_TEMPERATURE,
-    MIN_TEMPERATURE,
-    Config,
-    DataConfig,
-    ModelConfig,
-    SampleConfig,
-    TrainConfig,
-)
+from chargen.config import MAX_LAYER_SIZE, MAX_LAYERS, MAX_SEED, Config, DataConfig, ModelConfig, TrainConfig
 from chargen.errors import ConfigError
+from chargen.sampling.settings import MAX_TEMPERATURE, MIN_TEMPERATURE, SampleConfig
 
 NOT_FINITE = [math.nan, math.inf, -math.inf]
 laws = settings(deadline=None, max_examples=60)

@@ -34,6 +34,7 @@ TRAIN_WITHOUT_LENGTH = re.compile(r"^(chargen train (?!.*(--budget|--steps|--epo
 def run(command: str, folder: Path, fails: bool = False) -> str:
     """Run a command of a page with the chargen of this environment, and return what it printed."""
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "COLUMNS": "100", "HOME": str(folder)}
+    environment["PYTHONPATH"] = str(ROOT)  # this tree, also where another one is installed
     command = BUDGET.sub("--budget 6s", TRAIN_WITHOUT_LENGTH.sub(r"\1 --budget 6s", command))
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
     assert (done.returncode != 0) == fails, f"{command}\n{done.stderr}"

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from chargen.api import load
 from chargen.checkpoint import load_checkpoint, save_checkpoint
 from chargen.errors import ConfigError, DivergenceError, ModelError, RunInUseError, StoppedError, StorageError
 from chargen.io import _HOST, open_atomically, remove_stale_partial_files, write_atomically
-from chargen.lm import load
 from chargen.run_lock import RunLock
 from chargen.run_writer import create_run, resume_run, stage_run
 from chargen.runs import RUN_FILES, find_model, find_run, list_run_names

@@ -28,6 +28,7 @@ LAYERS: list[list[str]] = [
     ["training", "sampling", "probe"],
     ["scoring"],
     ["lm"],
+    ["api"],
     ["tasks"],
     ["ui"],
     ["cli"],

@@ -109,9 +109,9 @@ def compare_models(args: CompareArguments) -> None:
     """
     if len(args.models) < 2:
         raise click.UsageError("compare needs two models or more, and then a text.")
+    from chargen.api import load
     from chargen.config import DataConfig
     from chargen.data.dataset import split_lines
-    from chargen.lm import load
     from chargen.scoring.bootstrap import most_different_lines
     from chargen.scoring.scorer import utf8_size
     from chargen.text.corpus import read_corpus

@@ -96,8 +96,8 @@ def evaluate_model(args: EvalArguments) -> None:
         ChargenError: If the model or the text cannot be read, or a setting of --adapt is out of range.
     """
     options.use_threads(args.threads)
+    from chargen.api import load
     from chargen.config import DataConfig
-    from chargen.lm import load
     from chargen.text.corpus import read_corpus
     from chargen.ui.console import print_json, stderr_console
 

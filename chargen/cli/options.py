@@ -26,8 +26,10 @@ from click.core import ParameterSource
 
 from chargen.cells import CELLS
 from chargen.cli.effects import Effect, check, check_repetitions, flatten
-from chargen.config import MAX_SECONDS, MAX_TEMPERATURE, MIN_TEMPERATURE, SAMPLING_RULES
+from chargen.config import parse_duration_s
+from chargen.errors import ConfigError
 from chargen.folders import use_checkpoints
+from chargen.sampling.settings import MAX_TEMPERATURE, MIN_TEMPERATURE, SAMPLING_RULES
 from chargen.schema import Integer
 from chargen.tokenizers import TOKENIZERS
 from chargen.ui.terminal_text import write_raw
@@ -186,7 +188,6 @@ def sampling_rules(rule_option: Callable[..., Callable[[F], F]]) -> Callable[[F]
 
 # Not compiled here: `re` compiles and caches them at their first use, and help never uses them.
 _SIZE = r"(?ai)(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?"
-_DURATION = r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
 
 
 def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -206,13 +207,10 @@ def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None
     """Return a duration (90s, 5m, 1h30m, or a number of seconds) in seconds; used as an option's callback."""
     if value is None:
         return None
-    match = re.fullmatch(_DURATION, value.strip())
-    parts = match.groups() if match else ()
-    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
-    if not 0 < seconds <= MAX_SECONDS:
-        limits = f"above zero and of at most {MAX_SECONDS:g} seconds"
-        raise click.BadParameter(f"{value!r} is not a duration {limits}. Examples: 90s, 5m, 1h30m.", ctx, param)
-    return seconds
+    try:
+        return parse_duration_s(value)
+    except ConfigError as error:
+        raise click.BadParameter(f"{error.message}. {error.hint}", ctx, param) from error
 
 
 def _check_temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:

@@ -83,8 +83,8 @@ def play_in_terminal(args: PlayArguments) -> None:
     import secrets
 
     options.use_threads(args.threads)
+    from chargen.api import load
     from chargen.errors import ChargenError
-    from chargen.lm import load
     from chargen.runs import MODEL_FILE, find_model
     from chargen.text.cleaning import check_unicode
     from chargen.ui.console import stderr_console

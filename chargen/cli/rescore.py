@@ -151,7 +151,7 @@ def rescore_lists(args: RescoreArguments) -> None:
         UsageError: If options contradict each other or a value is out of range.
     """
     _check(args)
-    from chargen.lm import load
+    from chargen.api import load
     from chargen.tasks.rescoring import KALDI, MOSES, detect_format, read_lists, score_lists
     from chargen.text.records import read_lines
 

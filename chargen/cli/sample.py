@@ -17,7 +17,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import keeps_promise, needs, no_effect, only_one
-from chargen.config import SAMPLING_RULES
+from chargen.sampling.settings import SAMPLING_RULES
 from chargen.schema import format_count
 from chargen.ui.terminal_text import say
 
@@ -202,7 +202,7 @@ def write_samples(args: SampleArguments) -> None:
     import secrets
 
     options.use_threads(args.threads)
-    from chargen.lm import load
+    from chargen.api import load
 
     _check(args)
     prompt = _read_prompt(args)
@@ -343,7 +343,7 @@ def _print_json(
 
 def _changed_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that differ from their defaults, and always the temperature and the seed."""
-    from chargen.config import SampleConfig
+    from chargen.sampling.settings import SampleConfig
 
     defaults = asdict(SampleConfig())
     return {k: v for k, v in settings.items() if k in ("temperature", "seed") or v != defaults[k]}

@@ -168,7 +168,7 @@ def score_texts(args: ScoreArguments) -> None:
         UsageError: If options contradict each other or have no effect.
     """
     options.use_threads(args.threads)
-    from chargen.lm import load
+    from chargen.api import load
     from chargen.text.cleaning import check_unicode
     from chargen.ui.tables import RunningTotals
 

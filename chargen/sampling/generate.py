@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chargen.config import SampleConfig
 from chargen.engines.interface import Engine
 from chargen.errors import ConfigError
 from chargen.sampling.decoding import (
@@ -29,6 +28,7 @@ from chargen.sampling.decoding import (
 )
 from chargen.sampling.prefix_cache import PrefixCache
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext
+from chargen.sampling.settings import SampleConfig
 from chargen.schema import format_count
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 

@@ -6,8 +6,8 @@ All functions are pure and work over the last axis of [V] or [B, V]. A token id 
 Each rule sees the distribution that the rule before it has left, renormalised.
 
 The rules, their order, their values and their command-line options are listed once, as fields of `SampleConfig`
-(`chargen/config.py`). To add a rule, write a function (logits, value) → logits in a file of this folder, and add one
-field to `SampleConfig`: the checks, `warp_logits` and the options of `chargen sample` follow from it.
+(`settings.py`). To add a rule, write a function (logits, value) → logits in a file of this folder, and add one field
+to `SampleConfig`: the checks, `warp_logits` and the options of `chargen sample` follow from it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.config import SampleConfig
 from chargen.errors import ModelError
+from chargen.sampling.settings import SampleConfig
 
 Logits = NDArray[np.float64]
 Draw = Callable[[NDArray[np.float32], float], int]  # (logits [V], a random number in [0, 1)) → token id

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.config import SampleConfig
 from chargen.errors import ConfigError, ModelError
 from chargen.sampling.logits_rules import Logits, apply_temperature
+from chargen.sampling.settings import SampleConfig
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
     COMPLETE,

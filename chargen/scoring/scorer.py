@@ -93,8 +93,8 @@ class Score:
     def _bits_per(self, count: int) -> float | None:
         return -self.log_prob_nats / LN2 / count if count else None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the score as JSON values, with units in the keys."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the score as a dict of JSON values, with units in the keys."""
         values: dict[str, Any] = {
             "text": self.text,
             "bits_per_char": self.bits_per_char,

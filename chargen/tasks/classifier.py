@@ -24,12 +24,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.api import load
 from chargen.checkpoint import load_checkpoint
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, ModelError, StoppedError
 from chargen.folders import checkpoints_folder
 from chargen.io import to_json_line, write_atomically
-from chargen.lm import LanguageModel, load
+from chargen.lm import LanguageModel
 from chargen.run_writer import stage_run
 from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER, MODEL_FILE
 from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_count, format_value, parse_json

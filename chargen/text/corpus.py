@@ -25,7 +25,7 @@ from chargen.errors import CorpusError
 from chargen.registry import did_you_mean
 from chargen.schema import format_count
 from chargen.text.builtin_corpora import BUILTIN_CORPORA, is_builtin, read_builtin
-from chargen.text.cleaning import BOM, CleaningReport, check_encoding, check_unicode, has_boundary_before
+from chargen.text.cleaning import BOM, CleaningReport, check_encoding, check_unicode, clean_text, has_boundary_before
 from chargen.text.documents import NONE, split_documents
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
 from chargen.text.long_text import LongText, collect_statistics, count_characters
@@ -52,6 +52,28 @@ class Corpus:
     #: What was read, in order: a regular file with its size in bytes, anything else by its name with None.
     parts: tuple[tuple[str, int | None], ...] = field(default=())
 
+    @classmethod
+    def from_text(cls, text: str, name: str = "text", config: DataConfig = DEFAULTS) -> Corpus:
+        """Return a corpus of a string.
+
+        Args:
+            text: The text.
+            name: A short name that a run can have.
+            config: Newline, normalization and documents.
+
+        Raises:
+            CorpusError: If the text is empty, or contains a lone surrogate.
+            TypeError: If it is not a string.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a string, not {type(text).__name__}")
+        check_unicode(text, "the text")
+        reader = _Reader(config, None, ReadLimit(DEFAULT_MAX_CORPUS_BYTES))
+        reader.add([clean_text([text], name, config, reader.report)])
+        if not reader.content.num_bytes:
+            raise CorpusError("the text is empty", "Give a text with at least two characters.")
+        return cls(reader.content, name, notes=reader.report.notes())
+
     @property
     def text(self) -> str:
         """The whole text as one string."""
@@ -73,7 +95,7 @@ class Corpus:
 
 
 def read_corpus(
-    arguments: Sequence[str],
+    arguments: str | Path | Sequence[str | Path],
     config: DataConfig = DEFAULTS,
     stdin: BinaryIO | None = None,
     max_bytes: int = DEFAULT_MAX_CORPUS_BYTES,
@@ -81,8 +103,9 @@ def read_corpus(
     """Read one or more texts and join them.
 
     Args:
-        arguments: Each is a file, a folder (read recursively, in sorted order), a URL, "-" for `stdin`, or the name of
-            a built-in corpus. A file or folder is preferred to a built-in corpus of the same name.
+        arguments: One argument, or several. Each is a file, a folder (read recursively, in sorted order), a URL, "-"
+            for `stdin`, or the name of a built-in corpus. A file or folder is preferred to a built-in corpus of the
+            same name.
         config: Encoding, newline, normalisation, documents, and the field of a record that contains its text.
         stdin: The stream that "-" reads; `sys.stdin.buffer` by default.
         max_bytes: Size limit of the decompressed text in bytes, because a device or a pipe may have no end.
@@ -94,8 +117,13 @@ def read_corpus(
     Raises:
         CorpusError: If an argument cannot be found, read or decoded, or there is no text, or too much.
         StorageError: If the temporary file for a long text cannot be written.
+        TypeError: If an argument is neither a string nor a path.
     """
-    return read_limited(arguments, config, stdin, ReadLimit(max_bytes))
+    several = [arguments] if isinstance(arguments, (str, Path)) else arguments
+    for argument in several if isinstance(several, Sequence) else [several]:
+        if not isinstance(argument, (str, Path)):
+            raise TypeError(f"a corpus is named by a string or a path, not {type(argument).__name__}")
+    return read_limited([str(argument) for argument in several], config, stdin, ReadLimit(max_bytes))
 
 
 def read_limited(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO | None, limit: ReadLimit) -> Corpus:
@@ -146,14 +174,14 @@ class _Reader:
         path = argument if os.path.exists(argument) else local_path(argument) or argument
         if argument == "-":
             stream = self._stdin or sys.stdin.buffer
-            self._add(read_texts(stream, "standard input", self._config, self.report, self._limit))
+            self.add(read_texts(stream, "standard input", self._config, self.report, self._limit))
             self.parts.append((argument, None))
         elif argument and os.path.isdir(path) and not self._limit.regular_only:
             self._add_folder(Path(path))
         elif argument and (os.path.exists(argument) or is_remote(argument)):
             size = _check_size(path, self._limit)
             with closing(open_texts(argument, self._config, self.report, self._limit)) as texts:
-                has_text = self._add(texts)
+                has_text = self.add(texts)
             if not has_text:
                 raise CorpusError(f"{argument} is empty", "Give a file with at least two characters.")
             self.num_files += 1
@@ -161,13 +189,13 @@ class _Reader:
         elif is_builtin(argument):
             builtin = read_builtin(argument)
             self._limit.add(len(builtin.text), argument)
-            self._add([iter([builtin.text])])
+            self.add([iter([builtin.text])])
             self.entropies.append(builtin.entropy_nats_per_char)
             self.parts.append((argument, None))
         else:
             raise CorpusError(f"no file, folder or corpus named {argument!r}", _hint_for(Path(argument)))
 
-    def _add(self, texts: Iterable[Text]) -> bool:
+    def add(self, texts: Iterable[Text]) -> bool:
         """Add texts, and return whether they contain a character."""
         num_texts = self.num_texts
         for text in texts:
@@ -195,7 +223,7 @@ class _Reader:
             report, size = CleaningReport(), _check_size(str(path), limit)
             try:
                 with closing(open_texts(str(path), self._config, report, limit)) as texts:
-                    has_text = self._add(texts)
+                    has_text = self.add(texts)
             except CorpusSizeError:
                 raise
             except CorpusError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from chargen.config import Config, ModelConfig, TrainConfig
+from chargen.config import Config, ModelConfig, TrainConfig, to_python_number
 from chargen.errors import ConfigError
 
 
@@ -24,6 +24,8 @@ class Choices:
     CONFIG: ClassVar[type[Config]]  #: the settings that the fields belong to
 
     def __post_init__(self) -> None:
+        for name, value in self.chosen().items():
+            object.__setattr__(self, name, to_python_number(value))
         self.CONFIG.check_fields(self.chosen())
 
     def chosen(self) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def record(rank: int | None, number: int, score: Score, words: bool) -> dict[str
         words: Whether to include bits per word.
     """
     more = {"words": score.words, "bits_per_word": score.bits_per_word} if words else {}
-    return {"rank": rank, "input": number, **score.to_json(), **more}
+    return {"rank": rank, "input": number, **score.to_dict(), **more}
 
 
 class TableRows:

@@ -22,7 +22,7 @@ from chargen.cli.rescore import RescoreArguments
 from chargen.cli.sample import SampleArguments
 from chargen.cli.score import ScoreArguments
 from chargen.cli.train import TrainArguments
-from chargen.config import SAMPLING_RULES, SampleConfig
+from chargen.sampling.settings import SAMPLING_RULES, SampleConfig
 from chargen.tokenizers import TOKENIZERS
 from tests.cli.test_options import commands
 from tests.conftest import Result

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.checkpoint import Checkpoint, load_checkpoint
-from chargen.config import DataConfig, SampleConfig
+from chargen.config import DataConfig
 from chargen.data.token_store import clean_cache, encoded_texts_folder, load_or_encode_ids
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling import copy_filter as copy_filter_module
@@ -21,6 +21,7 @@ from chargen.sampling import training_text_index
 from chargen.sampling.copy_filter import INITIAL_STATE, CopyFilter, CopyIndex, load_copy_index
 from chargen.sampling.copy_report import make_copy_report
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext, apply_processors
+from chargen.sampling.settings import SampleConfig
 from chargen.sampling.training_text_index import find_training_text, window_hashes
 from chargen.text import builtin_corpora as sources
 from chargen.text.corpus import read_corpus

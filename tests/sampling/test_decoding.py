@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.config import SampleConfig
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError
 from chargen.lm import LanguageModel
 from chargen.sampling.logits_rules import apply_temperature, draw, softmax
+from chargen.sampling.settings import SampleConfig
 from tests.conftest import random_model
 
 LOGITS = np.log(np.array([0.5, 0.2, 0.15, 0.1, 0.05]))

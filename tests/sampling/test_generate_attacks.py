@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import Checkpoint, save_checkpoint
 from chargen.cli.sample import _write
-from chargen.config import ModelConfig, SampleConfig
+from chargen.config import ModelConfig
 from chargen.engines.interface import log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError, ModelError
@@ -29,6 +29,7 @@ from chargen.sampling.generate import Generator
 from chargen.sampling.logits_rules import draw, draw_batch, warp_logits
 from chargen.sampling.processors import RepetitionPenalty, StringMatcher
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext
+from chargen.sampling.settings import SampleConfig
 from chargen.tokenizers.byte import ByteTokenizer
 from chargen.tokenizers.tokenizer import COMPLETE, DEAD, Tokenizer, build_tokenizer, utf8_masks
 from tests.conftest import VERSE, Result, random_model, random_weights

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.cli.sample import sample
-from chargen.config import SAMPLING_RULES, SampleConfig
 from chargen.errors import ConfigError
 from chargen.sampling.logits_rules import (
     apply_temperature,
@@ -20,6 +19,7 @@ from chargen.sampling.logits_rules import (
     softmax,
     warp_logits,
 )
+from chargen.sampling.settings import SAMPLING_RULES, SampleConfig
 from chargen.schema import Integer
 from tests.sampling.test_decoding import LOGITS, chi_squared, mask
 

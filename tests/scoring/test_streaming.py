@@ -148,7 +148,7 @@ def test_parts_add_up_to_the_total_exactly_in_any_order(
 ) -> None:
     lm = LanguageModel(random_model(tokenizer=tokenizer))
     for score in lm.score(texts, end=end, pieces=True):
-        printed = json.loads(json.dumps(score.to_json()))
+        printed = json.loads(json.dumps(score.to_dict()))
         parts = [nats for _, nats in printed["char_log_probs_nats"]] + ([printed["end_log_prob_nats"]] if end else [])
         rng.shuffle(parts)
         assert sum(parts) == math.fsum(parts) == printed["log_prob_nats"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from chargen.api import load
 from chargen.checkpoint import Checkpoint, save_checkpoint, save_tensors
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
-from chargen.lm import load
 from chargen.text import recorded_corpus
 from chargen.text.corpus import read_corpus
 from chargen.text.recorded_corpus import read_recorded_corpus

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 import chargen
+from chargen.api import load
 from chargen.cells import CELLS
 from chargen.cells.weights import count_parameters
 from chargen.checkpoint import load_checkpoint, load_tensors
@@ -27,7 +28,6 @@ from chargen.config import DataConfig, ModelConfig, TrainConfig
 from chargen.data.batches import Position, TextBatches
 from chargen.data.dataset import prepare_dataset, split
 from chargen.errors import CorpusError, DeviceError, DivergenceError, ModelError
-from chargen.lm import load
 from chargen.networks.torch_runtime import keep_freed_memory
 from chargen.run_writer import create_run
 from chargen.runs import RUN_FILES, find_run

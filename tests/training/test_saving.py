@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from benchmarks.survival import damage, open_damaged_files
+from chargen.api import load
 from chargen.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from chargen.cli.main import run as command_line
 from chargen.config import DataConfig, ModelConfig, TrainConfig
 from chargen.engines.interface import log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError, ModelError, StorageError, TokenizerError
-from chargen.lm import LanguageModel, load
+from chargen.lm import LanguageModel
 from chargen.text.documents import MARK
 from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import BOUNDARY_ID

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chargen.api import load
 from chargen.checkpoint import load_tensors, save_tensors
-from chargen.config import MAX_SEED, DataConfig, SampleConfig, TrainConfig
+from chargen.config import MAX_SEED, DataConfig, TrainConfig
 from chargen.errors import ConfigError, DivergenceError, ModelError
-from chargen.lm import load
 from chargen.networks.network import Network
+from chargen.sampling.settings import SampleConfig
 from chargen.text.corpus import read_corpus
 from chargen.text.limits import check_memory, total_bytes
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices

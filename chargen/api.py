@@ -1,0 +1,164 @@
+"""The functions of the library: `load` a model, or `train` one.
+
+>>> import chargen
+>>> model = chargen.train("poems.txt", budget="30s")             # doctest: +SKIP
+>>> model = chargen.load("poems")                                # doctest: +SKIP
+>>> model.sample(prompt="The ", temperature=0.8, length=80)      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chargen.checkpoint import load_checkpoint
+from chargen.lm import LanguageModel, Notify
+from chargen.runs import find_model
+
+if TYPE_CHECKING:  # `load` needs none of these, and training imports torch
+    from chargen.config import DataConfig
+    from chargen.text.corpus import Corpus
+    from chargen.training.choices import ModelChoices, TrainChoices
+    from chargen.training.events import Report
+
+    Texts = str | Path | Corpus | Sequence[str | Path]
+    OnEvent = Callable[[Report], object]
+
+
+def load(model: str | Path | None = None, device: str = "auto", notify: Notify | None = None) -> LanguageModel:
+    """Open a trained model.
+
+    Args:
+        model: Path of a model file, folder of a run, or name of a run under checkpoints/; None opens the newest run.
+        device: Device for torch: "cpu", "cuda", "mps", or "auto" (a GPU if there is one).
+        notify: Function that gets messages for a person, for example that a damaged cache is rebuilt; None drops them.
+
+    Raises:
+        ModelError: If there is no such model, or its file is damaged.
+        TypeError: If `model` is neither a string nor a path.
+    """
+    if model is not None and not isinstance(model, (str, Path)):
+        raise TypeError(f"model must be a path or a name, not {type(model).__name__}")
+    path = find_model(None if model is None else str(model))
+    return LanguageModel(load_checkpoint(path), device, path, notify)
+
+
+def train(
+    corpus: Texts,
+    *,
+    budget: str | float | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    name: str = "",
+    val: Texts | None = None,
+    model: ModelChoices | None = None,
+    training: TrainChoices | None = None,
+    data: DataConfig | None = None,
+    device: str = "auto",
+    init_from: str = "",
+    force: bool = False,
+    checkpoints: str | Path | None = None,
+    on_event: OnEvent | None = None,
+) -> LanguageModel:
+    """Train a model on a text, save it as a run, and return the best model.
+
+    Args:
+        corpus: File, folder, URL or built-in corpus; several of them, which are concatenated; or what `read_corpus`
+            returns.
+        budget: Time limit of the whole run: "30s", "5m", "1h30m", or a number of seconds. The default is 5 minutes.
+        steps: Number of optimizer steps, instead of a time.
+        epochs: Number of passes over the text, instead of a time.
+        name: Name of the run; the corpus name if it is empty. If it is taken, -2, -3, … is appended.
+        val: Validation text; None holds out a part of the corpus.
+        model: Settings of the network; a recipe chooses those that are left out.
+        training: Settings of the training; a recipe chooses those that are left out.
+        data: How the corpus is decoded, tokenized and split into documents.
+        device: "cpu", "cuda", "mps", or "auto" (a CUDA GPU if there is one).
+        init_from: Model whose weights and vocabulary the run starts from.
+        force: Whether an existing run of this name is replaced.
+        checkpoints: Folder of the runs; None for `CHARGEN_CHECKPOINTS`, or checkpoints/.
+        on_event: Function that gets each report of the run: Started, Progress, Evaluated, Finished.
+
+    Raises:
+        ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged.
+        TypeError: If `corpus` or `val` has another type.
+
+    >>> model = chargen.train("poems.txt", budget="30s")  # doctest: +SKIP
+    >>> model = chargen.train("poems.txt", steps=500, model=chargen.ModelChoices(hidden_size=64))  # doctest: +SKIP
+    """
+    reports = train_events(
+        corpus, budget=budget, steps=steps, epochs=epochs, name=name, val=val, model=model, training=training,
+        data=data, device=device, init_from=init_from, force=force, checkpoints=checkpoints,
+    )  # fmt: skip
+    for report in reports:
+        if on_event is not None:
+            on_event(report)
+    return load(report.model_path, device)  # type: ignore[union-attr]  # the last report is Finished
+
+
+def train_events(
+    corpus: Texts,
+    *,
+    budget: str | float | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    name: str = "",
+    val: Texts | None = None,
+    model: ModelChoices | None = None,
+    training: TrainChoices | None = None,
+    data: DataConfig | None = None,
+    device: str = "auto",
+    init_from: str = "",
+    force: bool = False,
+    checkpoints: str | Path | None = None,
+) -> Iterator[Report]:
+    """Train a model and yield the reports of the run: Started, Progress and Evaluated, and Finished at the end.
+
+    The corpus is read before this function returns. To stop the run early, stop iterating: the best model so far is
+    saved.
+
+    Args:
+        corpus, budget, steps, epochs, name, val, model, training, data, device, init_from, force, checkpoints: As for
+            `train`, which also lists the errors.
+
+    >>> for event in chargen.train_events("poems.txt", steps=500):  # doctest: +SKIP
+    ...     print(event.to_json())
+    """
+    from chargen.config import DataConfig, parse_duration_s
+    from chargen.training.choices import ModelChoices, RunLength, TrainChoices
+    from chargen.training.run import Plan
+    from chargen.training.run import train as run_plan
+
+    data = data or DataConfig()
+    length = RunLength(budget_s=None if budget is None else parse_duration_s(budget), steps=steps, epochs=epochs)
+    plan = Plan(
+        corpus=_read("corpus", corpus, data),
+        name=name,
+        length=length,
+        data=data,
+        model=model or ModelChoices(),
+        train=training or TrainChoices(),
+        val_corpus=None if val is None else _read("val", val, data),
+        device=device,
+        init_from=init_from,
+        force=force,
+        root=None if checkpoints is None else Path(checkpoints),
+    )
+    return run_plan(plan)
+
+
+def _read(name: str, texts: Texts, data: DataConfig) -> Corpus:
+    """Return a corpus, which is read if `texts` names files.
+
+    Raises:
+        TypeError: If `texts` has another type; the message has the parameter's name.
+    """
+    from chargen.text.corpus import Corpus, read_corpus
+
+    if isinstance(texts, Corpus):
+        return texts
+    try:
+        return read_corpus(texts, data)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from error
