@@ -76,15 +76,15 @@ class Evidence:
 
     @property
     def fall(self) -> float:
-        """How much the last third of the run lowered the validation loss, as a share of it.
+        """How much about the last third of the run lowered the validation loss, as a share of it.
 
-        Infinite if there was no validation before that third: such a run was short.
+        Infinite if there was only one validation: such a run was short.
         """
-        before = [v["val"] for v in self.history if v["step"] <= self.result.steps * 2 / 3]
+        *before, last = self.history
         if not before:
             return math.inf
-        last = self.history[-1]["val"]
-        return (before[-1] - last) / last
+        nearest = min(before, key=lambda validation: abs(validation["step"] - self.result.steps * 2 / 3))
+        return (nearest["val"] - last["val"]) / last["val"]
 
 
 @dataclass(frozen=True)
