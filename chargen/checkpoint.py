@@ -78,6 +78,7 @@ ABOUT_SPEC: Spec = Record(  # how a model was trained; later versions may add ke
                 "steps": Integer(0, MAX_STEPS),
                 "epochs": NULLABLE_NUMBER,
                 "train_loss_nats_per_char": NULLABLE_NUMBER,
+                "train_loss_without_dropout_nats_per_char": NULLABLE_NUMBER,
                 "val_loss_nats_per_char": NULLABLE_NUMBER,
                 "val_bits_per_char": NULLABLE_NUMBER,
                 "val_bits_per_byte": NULLABLE_NUMBER,

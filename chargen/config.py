@@ -283,6 +283,7 @@ class TrainConfig(Config):
     beta2: float = 0.99  #: decay rate of Adam's second moment
     weight_decay: float = 0.1  #: decoupled weight decay, for matrices only
     clip_norm: float = 1.0  #: maximum global norm of the gradients; larger gradients are scaled down to it
+    patience: float = 1.0  #: the run stops after this share of it without a better validation loss; 1: never
     seed: int = 0  #: seed of all random numbers
     device: str = "cpu"  #: "cpu", "cuda" or "mps"
 
@@ -299,6 +300,7 @@ class TrainConfig(Config):
         "beta2": Number(0.0, 0.99999),
         "weight_decay": Number(0.0, MAX_WEIGHT_DECAY),
         "clip_norm": Number(0.0, MAX_CLIP_NORM, exclusive_low=True),
+        "patience": Number(0.0, 1.0, exclusive_low=True),
         "seed": Integer(0, MAX_SEED),
         "device": String(100),
     }

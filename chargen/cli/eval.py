@@ -143,7 +143,7 @@ def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | N
     from chargen.ui.console import stdout_console
     from chargen.ui.tables import plain_table
 
-    losses = [
+    losses: list[tuple[str, float | None]] = [
         ("carried, the whole text", evaluation.loss_nats_per_char),
         ("  first half", evaluation.first_half_nats_per_char),
         ("  second half", evaluation.second_half_nats_per_char),
@@ -157,7 +157,9 @@ def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | N
         ]
     console = stdout_console()
     numbers = ("bits/char", "nats/char")
-    rows = [(label, f"{nats / LN2:.3f}", f"{nats:.4f}") for label, nats in losses]
+    rows = [
+        (label, "–", "–") if nats is None else (label, f"{nats / LN2:.3f}", f"{nats:.4f}") for label, nats in losses
+    ]
     console.print(plain_table((name, *numbers), rows, numbers))
     ends = f" ({evaluation.document_ends:,} of them ends of documents)" if evaluation.document_ends else ""
     console.print(

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 SAMPLE_CHARS = 240  # length of the sample in the live display
 DATA_SETTINGS = ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
-TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "seed")
+TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "patience", "seed")
 # Arguments whose value may differ from that of the run that is resumed.
 ALLOWED_WITH_RESUME = (
-    "corpus", "resume", "budget", "steps", "epochs", "more", "device", "threads", "save_every", "stop_after",
-    "as_json", "max_bytes",
+    "corpus", "resume", "budget", "steps", "epochs", "patience", "more", "device", "threads", "save_every",
+    "stop_after", "as_json", "max_bytes",
 )  # fmt: skip
 EFFECTS = [
     only_one("--budget --steps --epochs"),
@@ -76,6 +76,7 @@ class TrainArguments(options.NetworkArguments):
     val_fraction: float = 0.1
     steps: int | None = None
     epochs: float | None = None
+    patience: float | None = None
     batch_size: int | None = None
     seq_len: int | None = None
     learning_rate: float | None = None
@@ -146,6 +147,12 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )  # fmt: skip
 @length_option("--steps", type=click.IntRange(min=1), metavar="N", help="Train for exactly N steps instead of a time.")
 @length_option("--epochs", type=float, metavar="N", help="Train for N passes over the text instead of a time.")
+@length_option(
+    "--patience", type=float, metavar="SHARE", show_default="1: never",
+    help="Stop early when the validation loss has not improved for this share of the run, such as 0.3. This saves time "
+    "only: the best model is kept in any case, and a run that is shorter from the start is better, since its learning "
+    "rate has fallen by then.",
+)  # fmt: skip
 @options.network_options
 @optimization_option("--batch", "batch_size", type=int, metavar="N", show_default="auto", help="Batch size.")
 @optimization_option(

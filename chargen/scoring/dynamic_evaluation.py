@@ -194,7 +194,7 @@ class AdaptedEvaluation:
     bits_per_byte: float
     perplexity_per_char: float
     first_half_nats_per_char: float
-    second_half_nats_per_char: float
+    second_half_nats_per_char: float | None  #: None if that half is empty
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON values; "method" says that it is dynamic evaluation."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class TextEvaluation:
     bits_per_byte: float
     perplexity_per_char: float
     first_half_nats_per_char: float
-    second_half_nats_per_char: float
+    second_half_nats_per_char: float | None  #: None if that half is empty
     windows_256_nats_per_char: float
 
 
@@ -74,7 +75,7 @@ class WholeText:
         half = max(1, len(text) // 2)
         return cls(checkpoint.tokenizer, text, encode(text), utf8_size(original), half, len(encode(text[:half])))
 
-    def losses(self, log_probs: NDArray[np.float64]) -> dict[str, float]:
+    def losses(self, log_probs: NDArray[np.float64]) -> dict[str, Any]:
         """Return the loss of the text and of its halves, by the name of the field of TextEvaluation.
 
         Args:
@@ -82,14 +83,15 @@ class WholeText:
         """
         nats = -(log_probs + self.tokenizer.unk_log_prob_nats(self.ids))
         score = Score(self.text, -float(nats.sum()), len(self.text), self.num_bytes, 0)
-        num_second_chars = max(1, len(self.text) - self.num_half_chars)
+        num_second_chars = len(self.text) - self.num_half_chars
+        second_nats = float(nats[self.num_half_ids :].sum())
         return {
             "loss_nats_per_char": -score.log_prob_nats / score.chars,
             "bits_per_char": score.bits_per_char or 0.0,
             "bits_per_byte": score.bits_per_byte or 0.0,
             "perplexity_per_char": score.perplexity_per_char or 1.0,
             "first_half_nats_per_char": float(nats[: self.num_half_ids].sum()) / self.num_half_chars,
-            "second_half_nats_per_char": float(nats[self.num_half_ids :].sum()) / num_second_chars,
+            "second_half_nats_per_char": second_nats / num_second_chars if num_second_chars else None,
         }
 
 

@@ -89,4 +89,5 @@ class TrainChoices(Choices):
     beta2: float | None = None  #: decay rate of Adam's second moment
     weight_decay: float | None = None  #: decoupled weight decay, for matrices only
     clip_norm: float | None = None  #: maximum global norm of the gradients
+    patience: float | None = None  #: share of the run without a better validation loss after which it stops; 1: never
     seed: int | None = None  #: seed of all random numbers; 0 if left open

@@ -66,7 +66,8 @@ class TrainingLoop:
         self.engine = TorchEngine(trainer.network)
         self.meter = ThroughputMeter(trainer, budget, saver.data.ids_per_char)
         self.threads = ThreadTuner(adapt=budget.budget_s is not None and trainer.config.device == "cpu")
-        self.is_interrupted = False  #: whether the run ended before its last step
+        self.is_interrupted = False  #: whether the run was stopped from outside before its last step
+        self.has_stopped_early = False  #: whether the run ended because its patience was used up
         self._has_initial_model = has_initial_model
         self._save_every_s = save_every_s
         self._saved_at_s = budget.elapsed_s()
@@ -92,7 +93,8 @@ class TrainingLoop:
             self._save_state()  # if the process is killed from now on, the run can be resumed
         # If loading torch has used up the whole budget, one step is made, so that there is a model.
         is_done = budget.progress(trainer.step) >= 1.0 and self.saver.best_step > 0
-        while not (is_done or self.is_interrupted):
+        self.has_stopped_early = not is_done and self._is_patience_used_up()
+        while not (is_done or self.has_stopped_early or self.is_interrupted):
             validations_before = self._num_validations_due()
             try:
                 trainer.train_step(budget.progress(trainer.step))
@@ -118,6 +120,7 @@ class TrainingLoop:
                 self._save_state()
             if self.is_interrupted or validation_due:
                 yield self.validate()
+                self.has_stopped_early = not (is_done or self.is_interrupted) and self._is_patience_used_up()
             if validation_due or budget.elapsed_s() - self._saved_at_s > self._save_every_s:
                 self._save_state()
 
@@ -148,6 +151,18 @@ class TrainingLoop:
         is_best = self.saver.save_if_best(loss, self.trainer.step, weights)
         self.budget.record_validation(num_ids_read(len(data.val[0].ids)), self.budget.elapsed_s() - start_s)
         return loss, is_best, weights
+
+    def _is_patience_used_up(self) -> bool:
+        """Return whether too large a share of the run lies between the best and the last validation.
+
+        The share is counted in steps, so that a run with a fixed number of steps always stops at the same one, and a
+        resumed run where it would have stopped without the interruption.
+        """
+        patience = self.trainer.config.patience
+        if patience >= 1.0 or not self.history:
+            return False
+        steps_since_best = self.history[-1]["step"] - self.saver.best_step
+        return self.budget.progress(self.trainer.step) * steps_since_best >= patience * self.trainer.step
 
     def _num_validations_due(self) -> int:
         """Return how many validations should have been made by now."""

@@ -6,7 +6,7 @@
     4. make steps until the time or the steps are used up; validate now
        and then, and write the best model so far to disk                   loop.py, budget.py, saving.py
     5. evaluate the best model on the whole validation text, compare it
-       with the baselines, and explain the numbers                         validation.py, events.py
+       with the baselines, and explain the numbers                         validation.py, diagnosis.py
 
 `train` yields reports and prints nothing. To stop a run (Ctrl-C), the caller's `stop()` returns True; the run then
 validates once more, keeps the best model, and ends as usual.
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from chargen.cells.weights import count_parameters
 from chargen.checkpoint import load_checkpoint
-from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig
+from chargen.config import DEFAULT_BUDGET_S, MAX_EPOCHS, DataConfig, ModelConfig, TrainConfig
 from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
 from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import ConfigError, ModelError
@@ -37,15 +37,26 @@ from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
-from chargen.training.events import Finished, Report, Started, diagnose
+from chargen.training.diagnosis import Evidence, diagnose
+from chargen.training.events import Finished, Report, Started
 from chargen.training.init_from import InitialModel, init_from_model
 from chargen.training.recipe import RecipeInputs, choose_settings, default_cell
 from chargen.training.saving import RunSaver
 from chargen.training.state import TrainingState, load_state
-from chargen.training.validation import Baselines, evaluate_validation, measure_baselines, num_final_ids
+from chargen.training.validation import (
+    Baselines,
+    evaluate_validation,
+    loss_nats_per_char,
+    measure_baselines,
+    num_final_ids,
+    training_sample,
+)
 
 if TYPE_CHECKING:
     from chargen.training.loop import TrainingLoop
+
+MIN_EPOCHS = 1e-6  #: a run of no whole step counts as this many epochs
+CHANGEABLE = ("patience",)  #: settings that may change when a run is resumed, besides its length and its device
 
 
 @dataclass(frozen=True)
@@ -191,7 +202,7 @@ def _settings(
 
 
 def _resumed_train_config(plan: Plan, saved: TrainingState, device: str) -> TrainConfig:
-    """Return the training settings of a resumed run: its own, except for the length and the device.
+    """Return the training settings of a resumed run: its own, except for its length, device and `CHANGEABLE`.
 
     Raises:
         ConfigError: If the plan contradicts the settings of the run, or if its length cannot be extended.
@@ -207,7 +218,8 @@ def _resumed_train_config(plan: Plan, saved: TrainingState, device: str) -> Trai
                 "Give this run a larger number of --steps or --epochs.",
             )
         length = RunLength(budget_s=length.budget_s + plan.extra_budget_s)
-    return TrainConfig.from_json({**settings, **asdict(length), "device": device})
+    changed = {name: value for name, value in plan.train.chosen().items() if name in CHANGEABLE}
+    return TrainConfig.from_json({**settings, **asdict(length), **changed, "device": device})
 
 
 def _check_same_settings(plan: Plan, saved: Mapping[str, Any]) -> None:
@@ -217,7 +229,7 @@ def _check_same_settings(plan: Plan, saved: Mapping[str, Any]) -> None:
         ConfigError: If a setting differs.
     """
     for name, value in {**plan.model.chosen(), **plan.train.chosen()}.items():
-        if saved.get(name, value) != value:
+        if name not in CHANGEABLE and saved.get(name, value) != value:
             raise ConfigError(
                 f"{name} is {value}, but the run {plan.resume!r} has {saved[name]}",
                 "Leave it out: a resumed run keeps its settings.",
@@ -272,16 +284,19 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
         )
     trainer.network.import_weights(saver.best_weights)
     validation = evaluate_validation(loop.engine, saver.data)
+    train_loss = loss_nats_per_char(loop.engine, saver.data, training_sample(saver.data))
     result = Finished(
         run=saver.run.name,
         model_path=str(saver.run.model_path),
         interrupted=loop.is_interrupted,
+        stopped_early=loop.has_stopped_early,
         steps=trainer.step,
         best_step=saver.best_step,
         epochs=trainer.epoch,
         elapsed_s=budget.elapsed_s(),
         chars_per_s=loop.meter.chars_per_s(),
         train_loss_nats_per_char=loop.history[-1]["train"],
+        train_loss_without_dropout_nats_per_char=train_loss,
         val_loss_nats_per_char=validation.nats_per_char,
         val_bits_per_char=validation.bits_per_char,
         val_bits_per_byte=validation.bits_per_byte,
@@ -292,8 +307,37 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
         lzma_nats_per_char=baselines.lzma_nats_per_char,
         entropy_nats_per_char=saver.data.corpus.entropy_nats_per_char,
     )
-    diagnosis = diagnose(result, loop.history, saver.model.dropout)
+    diagnosis = diagnose(_evidence(loop, result, baselines))
     result = replace(result, diagnosis=diagnosis.summary, advice=diagnosis.advice, elapsed_s=budget.elapsed_s())
     saver.write_best(result)
     saver.log(result)
     return result
+
+
+def _evidence(loop: TrainingLoop, result: Finished, baselines: Baselines) -> Evidence:
+    """Return what the diagnosis needs, with the settings that the recipe would choose for a run of as many epochs."""
+    saver = loop.saver
+    inputs = RecipeInputs(
+        num_train_ids=len(saver.data.train.ids),
+        vocab_size=saver.model.vocab_size,
+        length=RunLength(epochs=max(MIN_EPOCHS, result.epochs)),
+        device=saver.train.device,
+        model=ModelChoices(
+            cell=saver.model.cell, num_layers=saver.model.num_layers, ensemble_size=saver.model.ensemble_size
+        ),
+    )
+    endless = replace(inputs, length=RunLength(epochs=MAX_EPOCHS))
+    recommended_model, recommended_train = choose_settings(inputs)
+    return Evidence(
+        result=result,
+        progress=loop.budget.progress(result.steps),
+        overhead_s=(loop.budget.first_step_s or 0.0) + loop.budget.final_evaluation_s(),
+        history=loop.history,
+        val_chars=sum(part.num_chars for part in saver.data.val),
+        baselines=baselines,
+        model=saver.model,
+        train=saver.train,
+        recommended_model=recommended_model,
+        recommended_train=recommended_train,
+        max_hidden_size=choose_settings(endless)[0].hidden_size,
+    )

@@ -1,4 +1,8 @@
-"""Evaluate a model on the validation text, and compute the baselines it is compared with."""
+"""Evaluate a model on the validation text, and compute the baselines it is compared with.
+
+The loss of the training steps cannot be compared with the validation loss: it is measured with dropout, and while the
+weights change. So the best model also reads a sample of the training text, in the same way as the validation text.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import LN2
-from chargen.data.baselines import lzma_nats_per_char, ngram_nats_per_id
+from chargen.data.baselines import lzma_nats_per_char, ngram_log_probs
 from chargen.data.dataset import Dataset, Part, split
 from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, split_into_parts
 from chargen.text.documents import NONE
-from chargen.tokenizers.tokenizer import Ids, encoder
+from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, encoder
 
 NUM_STREAMS = 32  #: number of parallel streams that the validation text is divided into
 WARMUP_IDS = 256  #: tokens that a stream reads before its part; benchmarks/LOG.md has the effect on accuracy
 MAX_BASELINE_TRAIN_BYTES = 1 << 20  #: approximate maximum size of the training text of the baselines (its end)
 MAX_BASELINE_VAL_CHARS = 1 << 17  #: maximum size of the validation text of the baselines (its start)
+# An .xz file grows in steps of four bytes: of 40 characters, one step is 0.8 bits per character. And an n-gram model of
+# less text than this has hardly seen any n-gram twice.
+MIN_BASELINE_CHARS = 40  #: minimum size of the training and of the validation text of the baselines
 
 
 @dataclass(frozen=True)
 class Baselines:
     """Validation loss of methods that are not networks."""
 
-    ngram_5_nats_per_char: float
-    lzma_nats_per_char: float
+    ngram_5_nats_per_char: float | None  #: None if the texts are too short, see MIN_BASELINE_CHARS
+    lzma_nats_per_char: float | None  #: the same
+    unigram_nats_per_char: float  #: by the frequencies of the token ids in the training text alone
+    uniform_nats_per_char: float  #: with the same probability for each token id
 
 
 @dataclass(frozen=True)
@@ -38,11 +47,11 @@ class ValidationResult:
     bits_per_byte: float
     perplexity_per_char: float
     first_half_nats_per_char: float
-    second_half_nats_per_char: float
+    second_half_nats_per_char: float | None  #: None if that half is empty
 
 
 def loss_nats_per_char(engine: Engine, data: Dataset, part: Part) -> float:
-    """Return the loss on one part of the validation text, read from the initial state."""
+    """Return the loss on one part of the text, read from the initial state."""
     return float(_id_nats(engine, data, part.ids).sum()) / part.num_chars
 
 
@@ -60,7 +69,7 @@ def evaluate_validation(engine: Engine, data: Dataset) -> ValidationResult:
         bits_per_byte=total / LN2 / sum(part.num_bytes for part in data.val),
         perplexity_per_char=math.exp(min(700.0, total / chars)),
         first_half_nats_per_char=float(nats[:half].sum()) / first_chars,
-        second_half_nats_per_char=float(nats[half:].sum()) / max(1, data.val[2].num_chars),
+        second_half_nats_per_char=float(nats[half:].sum()) / data.val[2].num_chars if data.val[2].num_chars else None,
     )
 
 
@@ -73,9 +82,31 @@ def _id_nats(engine: Engine, data: Dataset, ids: Ids) -> NDArray[np.float64]:
     return -log_probs - data.tokenizer.unk_log_prob_nats(ids)
 
 
+def training_sample(data: Dataset) -> Part:
+    """Return a sample of the training text, about as long as the selection part of the validation text.
+
+    It is the end of a continuous text: the passage that is most like the validation text, which follows it. Of
+    documents, it is some at equal distances, since a list of them may be sorted.
+    """
+    ids = data.train.ids
+    size = max(1, min(len(ids), len(data.val[0].ids)))
+    if data.config.documents == NONE:
+        sample = np.asarray(ids[-size:], dtype=np.int32)
+    else:
+        ends = np.flatnonzero(ids == BOUNDARY_ID) + 1
+        starts = np.concatenate([[0], ends[:-1]])
+        chosen = range(0, len(ends), max(1, len(ids) // size))
+        sample = np.concatenate([ids[starts[k] : ends[k]] for k in chosen]).astype(np.int32)[:size]
+    num_boundaries = int(np.count_nonzero(sample == BOUNDARY_ID))  # each counts as a character, as in validation
+    return Part(sample, max(1, len(data.tokenizer.decode(sample)) + num_boundaries))
+
+
 def num_final_ids(data: Dataset) -> int:
-    """Return how many tokens are read after the last step: one more validation, and then the whole validation text."""
-    return num_ids_read(len(data.val[0].ids)) + num_ids_read(sum(len(part.ids) for part in data.val))
+    """Return how many tokens are read after the last step: for one more validation, for the sample of the training text,
+    and for the whole validation text.
+    """
+    sample = min(len(data.train.ids), len(data.val[0].ids))
+    return num_ids_read(len(data.val[0].ids)) + num_ids_read(sample) + num_ids_read(sum(len(p.ids) for p in data.val))
 
 
 def num_ids_read(num_ids: int) -> int:
@@ -85,7 +116,7 @@ def num_ids_read(num_ids: int) -> int:
 
 
 def measure_baselines(data: Dataset) -> Baselines:
-    """Return the loss of an interpolated 5-gram and of LZMA on the validation text, or on its start if it is long."""
+    """Return the loss of simple methods on the validation text, or on its start if it is long."""
     train, val = split(data.corpus, data.val_corpus, data.config.val_fraction)
     val_chars = sum(part.num_chars for part in data.val)
     train_chars = MAX_BASELINE_TRAIN_BYTES * val_chars // max(1, sum(part.num_bytes for part in data.val))
@@ -93,7 +124,14 @@ def measure_baselines(data: Dataset) -> Baselines:
     val_text = val.read(0, min(MAX_BASELINE_VAL_CHARS, val_chars))
     train_ids = np.asarray(data.train.ids[-int(train_chars * data.ids_per_char) :])
     val_ids = encoder(data.tokenizer, data.config.documents)(val_text)
+    V = data.tokenizer.vocab_size
+    unknown_nats = -float(data.tokenizer.unk_log_prob_nats(val_ids).sum())  # added to the loss of the model, too
+    counts = np.bincount(train_ids, minlength=V) + 1.0  # no id has the probability 0
+    unigram = (unknown_nats - float(np.log(counts / counts.sum())[val_ids].sum())) / len(val_text)
+    uniform = (unknown_nats + math.log(V) * len(val_ids)) / len(val_text)
+    if min(len(train_text), len(val_text)) < MIN_BASELINE_CHARS:
+        return Baselines(None, None, unigram, uniform)
     # LZMA first: it releases Python's global lock while the main thread imports torch.
     lzma = lzma_nats_per_char(train_text, val_text)
-    ngram = ngram_nats_per_id(train_ids, val_ids, data.tokenizer.vocab_size) * len(val_ids) / len(val_text)
-    return Baselines(ngram, lzma)
+    ngram = (unknown_nats - float(ngram_log_probs(train_ids, val_ids, V).sum())) / len(val_text)
+    return Baselines(ngram, lzma, unigram, uniform)

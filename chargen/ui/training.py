@@ -24,6 +24,10 @@ from chargen.ui.terminal_text import visible, visible_text
 PLAIN_EVERY_S = 10.0  # time between two plain lines
 REFRESH_S = 0.25  # minimum time between two updates of the live display
 SAMPLE_EVERY_S = 5.0  # minimum time between two samples in the live display
+STOPPED_EARLY = (
+    "The validation loss had not improved for the share of the run that --patience allows. To continue all the same: "
+    "chargen train --resume {run} --patience 1"
+)
 
 Sampler = Callable[[Checkpoint], str]  #: returns a few lines that the model generates
 
@@ -207,7 +211,7 @@ def summary(report: Finished) -> Group:
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     for column in ("", "bits/char", "nats/char"):
         table.add_column(column, justify="left" if not column else "right")
-    rows = [
+    rows: list[tuple[str, float | None]] = [
         ("this model, on the held-out text", report.val_loss_nats_per_char),
         ("  its second half, not used to choose the model", report.val_second_half_nats_per_char),
         ("an interpolated 5-gram", report.ngram_5_nats_per_char),
@@ -216,13 +220,14 @@ def summary(report: Finished) -> Group:
     if report.entropy_nats_per_char is not None:
         rows.append(("the source's entropy", report.entropy_nats_per_char))
     for name, nats in rows:
-        table.add_row(name, f"{nats / LN2:.3f}", f"{nats:.3f}")
-    outcome = "Stopped early" if report.interrupted else "Done"
+        table.add_row(name, "–" if nats is None else f"{nats / LN2:.3f}", "–" if nats is None else f"{nats:.3f}")
+    outcome = "Interrupted" if report.interrupted else "Stopped early" if report.stopped_early else "Done"
     lines = [
         "",
         f"{outcome} after {format_duration(report.elapsed_s)}: {format_count(report.steps, 'step')}, "
         f"{report.epochs:.1f} epochs, "
         f"{report.chars_per_s:,.0f} chars/s; perplexity {report.val_perplexity_per_char:.2f} per character.",
+        *([STOPPED_EARLY.format(run=report.run)] if report.stopped_early else []),
         report.diagnosis,
         *report.advice,
         f"The best model (step {report.best_step:,}) is {report.model_path}",
