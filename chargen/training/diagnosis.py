@@ -25,12 +25,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chargen.config import LN2, ModelConfig, TrainConfig
+from chargen.schema import format_count
 from chargen.training.events import Finished
 from chargen.training.validation import Baselines
 
 MAX_RISE = 0.02  #: nats per character; if the last validation loss is further above the best one, it rose
 MIN_FALL = 0.015  #: share of the loss; if the last third of the run lowered it by less, it was level
-MAX_GAP = 0.15  #: nats per character; a network with a larger gap has begun to learn its training text by heart
+MAX_GAP = 0.15  #: nats per character; a network with a larger gap learns its training text by heart
 PREDICTED_NATS = 0.01  #: nats per character; with a lower loss there is nothing left to learn
 MIN_JUDGED_CHARS = 200  #: validation characters; on fewer, a loss says little
 NOTHING_LEARNED = 0.98  #: share of the loss by character frequencies that a model or a 5-gram must fall below
@@ -132,7 +133,8 @@ def _nothing_learned(evidence: Evidence) -> Diagnosis | None:
     if result.val_loss_nats_per_char > 1.05 * baselines.uniform_nats_per_char:
         summary = "Diverged: the model is worse than one for which all characters are equally likely."
         return Diagnosis(summary, (f"Use a lower learning rate: {_lower_rate(evidence)}.",))
-    summary = f"Nothing learned in {_steps(result.steps)}: the model only knows the frequencies of the characters."
+    steps = format_count(result.steps, "step")
+    summary = f"Nothing learned in {steps}: the model only knows the frequencies of the characters."
     if _is_rate_high(evidence) or evidence.rise > MAX_RISE:
         return Diagnosis(summary, (f"Use a lower learning rate: {_lower_rate(evidence)}.",))
     return Diagnosis(summary, (_longer(evidence),))
@@ -170,8 +172,9 @@ def _interrupted(evidence: Evidence) -> Diagnosis | None:
 def _too_little_text(evidence: Evidence) -> Diagnosis | None:
     if evidence.val_chars >= MIN_JUDGED_CHARS:
         return None
+    held_out = format_count(evidence.val_chars, "character was", "characters were")
     return Diagnosis(
-        f"Too little text to judge: only {_characters(evidence.val_chars)} were held out, on which a loss says little.",
+        f"Too little text to judge: only {held_out} held out, on which a loss says little.",
         ("Give a longer text, or a separate validation text (--val).",),
     )
 
@@ -279,11 +282,3 @@ def _duration(seconds: float) -> str:
     """Return a duration as an option has it, in whole seconds: 90s, 10m."""
     whole = max(1, round(seconds))
     return f"{whole // 60}m" if whole >= 120 and whole % 60 == 0 else f"{whole}s"
-
-
-def _steps(count: int) -> str:
-    return f"{count:,} step" + ("s" if count != 1 else "")
-
-
-def _characters(count: int) -> str:
-    return f"{count:,} character" + ("s" if count != 1 else "")

@@ -1,7 +1,7 @@
 """Evaluate a model on the validation text, and compute the baselines it is compared with.
 
 The loss of the training steps cannot be compared with the validation loss: it is measured with dropout, and while the
-weights change. So the best model also reads a sample of the training text, in the same way as the validation text.
+weights change. So the best model also reads a sample of the training text, just as it reads the validation text.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def training_sample(data: Dataset) -> Part:
 
 
 def num_final_ids(data: Dataset) -> int:
-    """Return how many tokens are read after the last step: for one more validation, for the sample of the training text,
-    and for the whole validation text.
+    """Return how many tokens are read after the last step: for one more validation, a sample of the training text, and
+    the whole validation text.
     """
     sample = min(len(data.train.ids), len(data.val[0].ids))
     return num_ids_read(len(data.val[0].ids)) + num_ids_read(sample) + num_ids_read(sum(len(p.ids) for p in data.val))

@@ -14,6 +14,7 @@ import pytest
 
 from chargen.config import ModelConfig, TrainConfig
 from chargen.text.builtin_corpora import markov
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.diagnosis import Evidence, diagnose
 from chargen.training.events import Finished
 from chargen.training.run import Plan
@@ -164,7 +165,7 @@ def test_a_better_baseline_is_named() -> None:
 
 # ── whole runs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-SMALL = {"hidden_size": 16, "embedding_dim": 8, "ngrams": 0}
+SMALL: dict[str, Any] = {"hidden_size": 16, "embedding_dim": 8, "ngrams": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -173,11 +174,9 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(text: str, steps: int, model: dict[str, Any] | None = None, **train: Any) -> Finished:
-    settings = {"batch_size": 8, "seq_len": 16, **train}
-    plan = Plan(
-        corpus_of(text), "run", {"steps": steps}, model={**SMALL, **(model or {})}, train=settings, device="cpu"
-    )
-    return run_plan(plan)[1]
+    settings = TrainChoices(**{"batch_size": 8, "seq_len": 16, **train})
+    shape = ModelChoices(**{**SMALL, **(model or {})})
+    return run_plan(Plan(corpus_of(text), "run", RunLength(steps=steps), model=shape, train=settings, device="cpu"))[1]
 
 
 def test_the_advice_after_overfitting_lowers_the_loss() -> None:

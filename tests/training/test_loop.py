@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chargen.errors import ConfigError
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Evaluated
 from chargen.training.run import Plan
 from tests.conftest import Result, corpus_of, run_plan
@@ -30,12 +32,11 @@ def noise() -> str:
 
 
 def plan(text: str, patience: float | None, steps: int = STEPS, **more: Any) -> Plan:
-    settings = {"batch_size": 8, "seq_len": 32, "learning_rate": 2e-2}
-    train = {} if more.get("resume") else settings
-    if patience is not None:
-        train = {**train, "patience": patience}
-    model = {} if more.get("resume") else {"hidden_size": 32, "embedding_dim": 8}
-    return Plan(corpus_of(text), "run", {"steps": steps}, model=model, train=train, device="cpu", **more)
+    train, model = TrainChoices(patience=patience), ModelChoices()
+    if not more.get("resume"):
+        train = replace(train, batch_size=8, seq_len=32, learning_rate=2e-2)
+        model = ModelChoices(hidden_size=32, embedding_dim=8)
+    return Plan(corpus_of(text), "run", RunLength(steps=steps), model=model, train=train, device="cpu", **more)
 
 
 def losses(reports: list[Any]) -> dict[int, float]:
@@ -92,11 +93,7 @@ def test_a_resumed_run_that_stopped_early_makes_no_step_unless_it_is_given_more(
 
 
 def test_a_run_with_a_time_budget_stops_early(noise: str) -> None:
-    settings = {"batch_size": 8, "seq_len": 32, "learning_rate": 2e-2, "patience": 0.02}
-    budget = {"budget_s": 60.0}
-    _, finished = run_plan(
-        Plan(corpus_of(noise), "run", budget, model={"hidden_size": 32, "ngrams": 0}, train=settings, device="cpu")
-    )
+    _, finished = run_plan(replace(plan(noise, 0.02), length=RunLength(budget_s=60.0)))
     assert finished.stopped_early
     assert finished.elapsed_s < 60.0
 
