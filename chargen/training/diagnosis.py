@@ -134,10 +134,10 @@ def _nothing_learned(evidence: Evidence) -> Diagnosis | None:
         summary = "Diverged: the model is worse than one for which all characters are equally likely."
         return Diagnosis(summary, (f"Use a lower learning rate: {_lower_rate(evidence)}.",))
     steps = format_count(result.steps, "step")
-    summary = f"Nothing learned in {steps}: the model only knows the frequencies of the characters."
+    summary = f"Nothing learned in {steps}: the model is no better than the frequencies of the characters."
     if _is_rate_high(evidence) or evidence.rise > MAX_RISE:
         return Diagnosis(summary, (f"Use a lower learning rate: {_lower_rate(evidence)}.",))
-    return Diagnosis(summary, (_longer(evidence),))
+    return Diagnosis(summary, (_longer(evidence, 4.0 if evidence.train.budget_s else max(4.0, 100 / result.steps)),))
 
 
 def _risen(evidence: Evidence) -> Diagnosis | None:
@@ -253,11 +253,11 @@ def _lower_rate(evidence: Evidence) -> str:
     return f"--lr {rate:.1g}"
 
 
-def _longer(evidence: Evidence) -> str:
-    """Return the advice to continue an interrupted run, or else to train twice as long."""
+def _longer(evidence: Evidence, factor: float = 2.0) -> str:
+    """Return the advice to continue an interrupted run, or else to train `factor` times as long."""
     if evidence.result.interrupted:
         return f"Continue the run: --resume {evidence.result.run}."
-    return f"Train longer: {_length(evidence, 2.0)}."
+    return f"Train longer: {_length(evidence, factor)}."
 
 
 def _shorter(evidence: Evidence) -> str:
