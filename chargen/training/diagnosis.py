@@ -72,8 +72,9 @@ class Evidence:
 
     @property
     def rise(self) -> float:
-        """The last validation loss above the best one."""
-        return self.history[-1]["val"] - min(validation["val"] for validation in self.history)
+        """The last validation loss above the best one; infinite if the last one was not finite."""
+        rise = self.history[-1]["val"] - min(v["val"] for v in self.history if math.isfinite(v["val"]))
+        return rise if math.isfinite(rise) else math.inf
 
     @property
     def fall(self) -> float:
@@ -145,9 +146,10 @@ def _risen(evidence: Evidence) -> Diagnosis | None:
     result, history = evidence.result, evidence.history
     if evidence.rise <= MAX_RISE:
         return None
-    best = f"the validation loss was lowest at step {result.best_step:,}, then rose by {evidence.rise / LN2:.2f} bits"
+    amount = f"by {evidence.rise / LN2:.2f} bits" if math.isfinite(evidence.rise) else "beyond all bounds"
+    best = f"the validation loss was lowest at step {result.best_step:,}, then rose {amount}"
     train_at_best = next((v["train"] for v in history if v["step"] == result.best_step), math.nan)
-    if history[-1]["train"] > train_at_best + MAX_RISE:
+    if math.isinf(evidence.rise) or history[-1]["train"] > train_at_best + MAX_RISE:
         return Diagnosis(
             f"Unstable: {best}, and the training loss rose, too.",
             (f"Use a lower learning rate: {_lower_rate(evidence)}.",),

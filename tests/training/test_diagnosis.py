@@ -120,6 +120,14 @@ def test_a_rise_of_both_losses_is_unstable() -> None:
     assert_diagnosis(high, "Unstable", "--lr 0.01")
 
 
+@pytest.mark.parametrize("last", [float("nan"), float("inf")])
+def test_a_validation_loss_that_is_not_finite_is_unstable(last: float) -> None:
+    found = evidence([1.5, 1.3, 1.2], train=1.2)
+    history = [*found.history[:2], {**found.history[2], "val": last}]
+    ended = replace(found, history=history, result=replace(found.result, best_step=200))
+    assert_diagnosis(ended, "Unstable: the validation loss was lowest at step 200", "--lr 0.003")
+
+
 def test_a_model_worse_than_the_uniform_distribution_has_diverged() -> None:
     found = replace(evidence([42.0], train=41.0), train=TrainConfig(steps=300, learning_rate=3.0))
     assert_diagnosis(found, "Diverged", "--lr 0.01")
