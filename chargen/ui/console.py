@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
@@ -45,6 +45,8 @@ class _Console(Console):
 
     def __init__(self, stream: TextIO, width: int | None = None) -> None:
         super().__init__(file=stream_below(stream), width=width, markup=False, emoji=False, highlight=False)
+        if self.is_dumb_terminal:  # rich takes every terminal that cannot move its cursor (TERM=dumb) for 80 × 25
+            self.size = _terminal_size(stream, width)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of a renderable, with their text made visible."""
@@ -57,6 +59,16 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError; for stdout, `cli/main.py` then ends with status 0."""
         raise BrokenPipeError
+
+
+def _terminal_size(stream: TextIO, width: int | None) -> ConsoleDimensions:
+    """Return the size of the terminal of a stream; `width`, or else the variable COLUMNS, replaces its columns."""
+    try:
+        columns, rows = os.get_terminal_size(stream.fileno())
+    except OSError:  # FORCE_COLOR makes a terminal of a file
+        columns, rows = 0, 0
+    given = os.environ.get("COLUMNS", "")
+    return ConsoleDimensions(width or (int(given) if given.isdigit() else columns) or 80, rows or 25)
 
 
 def stdout_console() -> Console:
