@@ -144,9 +144,9 @@ class LanguageModel:
         >>> model.infill(3, "To be, ", " is the question.", length=40)  # doctest: +SKIP
         """
         check_string(suffix, "suffix")
+        settings["until"] = settings.get("until") or "length"
         generator = self.generator(prompt, num_texts=particles, **settings)
-        suffix = self.checkpoint.normalize(suffix)
-        return [generator.infill(suffix, number, particles) for number in range(count)]
+        return [generator.infill(self.checkpoint.normalize(suffix), number, particles) for number in range(count)]
 
     def copy_report(self, text: str, corpus: Sequence[str] = ()) -> CopyReport:
         """Report which parts of a text are copied from the training text.
@@ -184,8 +184,10 @@ class LanguageModel:
         >>> model.generator("ROMEO:", length=80).beam(8).text  # doctest: +SKIP
         """
         check_string(prompt, "prompt")
-        seed = {"seed": secrets.randbits(31)} if settings.get("seed") is None else {}
-        config = SampleConfig.from_json({**settings, **seed})
+        until = "length" if settings.get("regex") else self.checkpoint.default_until
+        defaults = {"seed": secrets.randbits(31), "until": until}
+        missing = {name: value for name, value in defaults.items() if settings.get(name) is None}
+        config = SampleConfig.from_json({**settings, **missing})
         copies = None
         if config.max_copy:
             from chargen.sampling.copy_filter import CopyFilter, load_copy_index  # imports the corpus readers

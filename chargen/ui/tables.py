@@ -18,6 +18,7 @@ from chargen.errors import ChargenError
 from chargen.io import to_json_line
 from chargen.schema import format_count
 from chargen.scoring.scorer import Score, Total
+from chargen.text.cleaning import quote_characters
 from chargen.ui.console import status, stderr_console
 from chargen.ui.terminal_text import is_shown, shorten, visible, visible_json
 
@@ -31,7 +32,7 @@ BAR_WIDTH = 8  # cells of a terminal
 MAX_BAR_BITS = 8.0  # bits per character of a full bar
 BAR_COLOURS = ("#0072b2", "#56b4e9", "#f0e442", "#e69f00", "#d55e00")  # from likely to unlikely; Okabe & Ito (2008)
 EIGHTHS = " ▏▎▍▌▋▊▉█"
-MAX_NAMES = 40  # unknown characters that are named in a note
+MAX_UNKNOWN = 100  # unknown characters that are remembered for a note
 MAX_ERRORS = 3  # texts that could not be read and are named in a note
 REPORT_EVERY = 1024  # texts between two updates of the progress line
 
@@ -312,12 +313,9 @@ class RunningTotals:
             texts = format_count(total.texts, "text")
             lines.append(f"note: {self._num_empty:,} of {texts} {are} no value per character")
         if total.unknown_chars:
-            names = [f"{visible(char)} (U+{ord(char):04X})" for char in self._unknown]
-            more = ", …" if len(names) > MAX_NAMES else ""
             lines.append(
                 f"note: the model does not know {total.unknown_chars:,} of the "
-                f"{format_count(total.chars, 'character')}: "
-                f"{', '.join(names[:MAX_NAMES])}{more}"
+                f"{format_count(total.chars, 'character')}: {quote_characters(self._unknown)}"
             )
         if total.texts > 1 and total.chars:
             numbers = [("char", total.chars), ("byte", total.bytes)] + ([("word", total.words)] if words else [])
@@ -330,7 +328,7 @@ class RunningTotals:
     def _add(self, score: Score) -> None:
         self.total = self.total.plus(score)
         self._num_empty += not score.text
-        if score.unknown and len(self._unknown) <= MAX_NAMES:
+        if score.unknown and len(self._unknown) < MAX_UNKNOWN:
             self._unknown.update(dict.fromkeys(score.unknown))
 
 

@@ -60,8 +60,10 @@ class BackgroundWork:
         if draft.inputs != self._stream_inputs:
             yield from self._read(draft.prompt)
             self._stream = self._lm.stream(
-                prefix_cache=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS
-            )
+                prefix_cache=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS,
+                until="length",
+            )  # fmt: skip
+
             self._stream_inputs = draft.inputs
             self._generated = ""
         yield from self._read(draft.text)
