@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # imported when needed: printing scores needs neither rich's 
 
     from chargen.probe.surprisal import CharSurprisal
     from chargen.scoring.edits import Suggestion
+    from chargen.ui.fitted_table import FittedTable
 
 BAR_WIDTH = 8  # cells of a terminal
 MAX_BAR_BITS = 8.0  # bits per character of a full bar
@@ -58,20 +59,14 @@ def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Table:
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> FittedTable:
     """Return a table with a header. The columns named in `right` contain numbers and are aligned to the right."""
-    from rich import box
-    from rich.table import Table
+    from chargen.ui.fitted_table import FittedTable
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(Text(visible(column)), justify="right" if column in right else "left", no_wrap=column in right)
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
-    return table
+    return FittedTable(columns, rows, right)
 
 
-def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
+def suggestion_table(suggestions: Iterable[Suggestion]) -> FittedTable:
     """Return a table of edits with their gain in bits, the best first; positions are counted from 1."""
     from chargen.ui import heatmap
 
@@ -91,7 +86,7 @@ def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
     return plain_table(("gain (bits)", "position", "edit", "text"), rows, ("gain (bits)", "position"))
 
 
-def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def comparison_table(rows: Iterable[Mapping[str, Any]]) -> FittedTable:
     """Return a table of models and baselines, each with its difference from the first model (`chargen compare`)."""
     cells = []
     for row in rows:
@@ -114,7 +109,7 @@ def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     return plain_table(("model", *numbers), cells, numbers)
 
 
-def line_difference_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+def line_difference_table(lines: Sequence[Mapping[str, Any]]) -> FittedTable:
     """Return a table of the lines that two models differ most on, in bits for the whole line."""
     from chargen.ui import heatmap
 

@@ -19,6 +19,7 @@ from chargen.config import LN2
 from chargen.schema import format_count
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
 from chargen.ui.console import abandon_output, format_bits, format_duration, live
+from chargen.ui.fitted_table import FittedTable
 from chargen.ui.terminal_text import visible, visible_text
 
 PLAIN_EVERY_S = 10.0  # time between two plain lines
@@ -208,9 +209,6 @@ def describe(report: Started) -> list[str]:
 
 def summary(report: Finished) -> Group:
     """Return the summary of a run: its loss compared with the baselines, what that means, and where the model is."""
-    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-    for column in ("", "bits/char", "nats/char"):
-        table.add_column(column, justify="left" if not column else "right")
     rows: list[tuple[str, float | None]] = [
         ("this model, on the held-out text", report.val_loss_nats_per_char),
         ("  its second half, not used to choose the model", report.val_second_half_nats_per_char),
@@ -219,8 +217,11 @@ def summary(report: Finished) -> Group:
     ]
     if report.entropy_nats_per_char is not None:
         rows.append(("the source's entropy", report.entropy_nats_per_char))
-    for name, nats in rows:
-        table.add_row(name, "–" if nats is None else f"{nats / LN2:.3f}", "–" if nats is None else f"{nats:.3f}")
+    cells = [
+        (name, *(("–", "–") if nats is None else (f"{nats / LN2:.3f}", f"{nats:.3f}"))) for name, nats in rows
+    ]
+    units = ("bits/char", "nats/char")
+    table = FittedTable(("", *units), cells, units, has_rule=False)
     outcome = "Interrupted" if report.interrupted else "Stopped early" if report.stopped_early else "Done"
     lines = [
         "",
