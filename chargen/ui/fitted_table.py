@@ -85,7 +85,8 @@ class FittedTable:
 
     def _blocks(self, width: int) -> Iterator[Text]:
         """Yield the lines of the blocks; a block has no line for an empty cell."""
-        indent = min(max(map(cell_len, self._columns)), width // 2)
+        numbers = (cell_len(cell) for row in self._rows for cell, k in zip(row, self._is_number, strict=True) if k)
+        indent = min(max(map(cell_len, self._columns)), width // 2, max(1, width - 2 - max(numbers, default=0)))
         yield Text()
         for row in self._rows:
             for header, cell in zip(self._columns, row, strict=True):

@@ -50,7 +50,7 @@ def test_a_table_that_fits_is_complete_and_each_row_is_a_line() -> None:
         " short" + " " * 29 + "1.5", " " + "x" * 30 + "    2.5"
     ]  # fmt: skip
     shortened = drawn(table, 30)
-    assert shortened[4].rstrip() == " " + "x" * 11 + "…" + "x" * 10 + "    2.5"
+    assert shortened[4].rstrip() == " " + "x" * 10 + "…" + "x" * 10 + "    2.5"
 
 
 def test_a_very_narrow_terminal_gets_a_block_for_each_row() -> None:
