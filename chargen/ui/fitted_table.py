@@ -24,7 +24,7 @@ from chargen.ui.terminal_text import shorten, visible
 
 MIN_TEXT_WIDTH = 12  # cells that a text keeps
 MIN_HEADER_WIDTH = 12  # cells that the header of a column of numbers keeps
-GAP = 3  # cells between two columns
+GAP = 3  # cells between two columns; one less without a rule
 EDGES = 2  # cells outside the first and the last column
 
 
@@ -51,7 +51,8 @@ class FittedTable:
         if not console.is_terminal:
             yield self._table(self._columns, self._rows)
             return
-        width = options.max_width - EDGES * self._has_rule - GAP * (len(self._columns) - 1)
+        gaps = len(self._columns) - 1
+        width = options.max_width - (EDGES + GAP * gaps if self._has_rule else (GAP - 1) * gaps)
         widths = self._fitting_widths(width)
         if sum(widths) > width:
             yield from self._blocks(options.max_width)
@@ -75,8 +76,8 @@ class FittedTable:
         return widths
 
     def _table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-        look = {"box": box.SIMPLE_HEAD} if self._has_rule else {"box": None, "padding": (0, GAP - 1, 0, 0)}
-        table = Table(pad_edge=False, header_style="bold" if self._has_rule else "dim", **look)
+        frame = {"box": box.SIMPLE_HEAD} if self._has_rule else {"box": None, "padding": (0, GAP - 1, 0, 0)}
+        table = Table(pad_edge=False, header_style="bold" if self._has_rule else "dim", **frame)
         for column, is_number in zip(header, self._is_number, strict=True):
             table.add_column(Text(column), justify="right" if is_number else "left", no_wrap=is_number)
         for row in rows:

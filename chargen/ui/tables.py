@@ -286,7 +286,7 @@ class RunningTotals:
         """Yield the scores unchanged and count them; unless `quiet`, show the number on stderr if it is a terminal."""
         console = stderr_console()
         started = time.perf_counter()
-        with nullcontext() if quiet or not console.is_terminal else status(console, "reading …") as update:
+        with nullcontext() if quiet else status(console, "reading …") as update:
             for number, score in enumerate(scores, start=1):
                 self._add(score)
                 yield score
