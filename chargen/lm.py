@@ -25,7 +25,7 @@ from chargen.errors import ConfigError
 from chargen.graph.numba_backend import numba_installed
 from chargen.sampling.generate import Generator, Sample
 from chargen.sampling.prefix_cache import PrefixCache, read_prefix
-from chargen.sampling.settings import SampleConfig, takes_sample_settings
+from chargen.sampling.settings import SampleConfig, fill_missing, takes_sample_settings
 from chargen.schema import check_string, check_strings
 from chargen.scoring.scorer import Score, score_stream, unknown_characters
 from chargen.text.documents import separator
@@ -185,9 +185,7 @@ class LanguageModel:
         """
         check_string(prompt, "prompt")
         until = "length" if settings.get("regex") else self.checkpoint.default_until
-        defaults = {"seed": secrets.randbits(31), "until": until}
-        missing = {name: value for name, value in defaults.items() if settings.get(name) is None}
-        config = SampleConfig.from_json({**settings, **missing})
+        config = SampleConfig.from_json(fill_missing(settings, seed=secrets.randbits(31), until=until))
         copies = None
         if config.max_copy:
             from chargen.sampling.copy_filter import CopyFilter, load_copy_index  # imports the corpus readers

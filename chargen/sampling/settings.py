@@ -157,6 +157,15 @@ SAMPLING_RULES: dict[str, SamplingRule] = {
 SampleConfig.FIELDS = {**SampleConfig.FIELDS, **{name: rule.values for name, rule in SAMPLING_RULES.items()}}
 
 
+def fill_missing(settings: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
+    """Return the settings, with defaults for those that are missing or None.
+
+    >>> fill_missing({"length": 9, "seed": None}, seed=3)
+    {'length': 9, 'seed': 3}
+    """
+    return {**settings, **{name: value for name, value in defaults.items() if settings.get(name) is None}}
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from chargen.api import load
 from chargen.checkpoint import save_checkpoint
 from chargen.cli.sample_output import SEPARATOR
-from chargen.lm import load
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]
