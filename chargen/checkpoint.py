@@ -131,6 +131,11 @@ class Checkpoint:
         return self.data.documents != NONE
 
     @property
+    def default_until(self) -> str:
+        """Where a generated text ends if nothing else is said: with its document in a model of documents."""
+        return "boundary" if self.has_documents else "length"
+
+    @property
     def start_ids(self) -> Ids:
         """Return the token ids that every text starts after: the boundary in a model of documents, else a newline."""
         return start_ids(self.tokenizer, self.data.documents)

@@ -25,7 +25,7 @@ from chargen.errors import ConfigError
 from chargen.graph.numba_backend import numba_installed
 from chargen.sampling.generate import Generator, Sample
 from chargen.sampling.prefix_cache import PrefixCache, read_prefix
-from chargen.sampling.settings import SampleConfig, takes_sample_settings
+from chargen.sampling.settings import SampleConfig, fill_missing, takes_sample_settings
 from chargen.schema import check_string, check_strings
 from chargen.scoring.scorer import Score, score_stream, unknown_characters
 from chargen.text.documents import separator
@@ -144,9 +144,9 @@ class LanguageModel:
         >>> model.infill(3, "To be, ", " is the question.", length=40)  # doctest: +SKIP
         """
         check_string(suffix, "suffix")
+        settings["until"] = settings.get("until") or "length"
         generator = self.generator(prompt, num_texts=particles, **settings)
-        suffix = self.checkpoint.normalize(suffix)
-        return [generator.infill(suffix, number, particles) for number in range(count)]
+        return [generator.infill(self.checkpoint.normalize(suffix), number, particles) for number in range(count)]
 
     def copy_report(self, text: str, corpus: Sequence[str] = ()) -> CopyReport:
         """Report which parts of a text are copied from the training text.
@@ -184,8 +184,8 @@ class LanguageModel:
         >>> model.generator("ROMEO:", length=80).beam(8).text  # doctest: +SKIP
         """
         check_string(prompt, "prompt")
-        seed = {"seed": secrets.randbits(31)} if settings.get("seed") is None else {}
-        config = SampleConfig.from_json({**settings, **seed})
+        until = "length" if settings.get("regex") else self.checkpoint.default_until
+        config = SampleConfig.from_json(fill_missing(settings, seed=secrets.randbits(31), until=until))
         copies = None
         if config.max_copy:
             from chargen.sampling.copy_filter import CopyFilter, load_copy_index  # imports the corpus readers

@@ -14,6 +14,7 @@ from chargen.cli import options
 from chargen.cli.effects import needs
 from chargen.config import LN2
 from chargen.schema import format_count
+from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
@@ -98,8 +99,9 @@ def evaluate_model(args: EvalArguments) -> None:
     options.use_threads(args.threads)
     from chargen.api import load
     from chargen.config import DataConfig
+    from chargen.text.cleaning import quote_characters
     from chargen.text.corpus import read_corpus
-    from chargen.ui.console import print_json, stderr_console
+    from chargen.ui.console import print_json
 
     lm = load(args.model, args.device)
     # The text is read unchanged: the model normalizes it like its training text, and counts the bytes of this one.
@@ -107,8 +109,9 @@ def evaluate_model(args: EvalArguments) -> None:
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
     evaluation = lm.evaluate(text.text)
     if evaluation.unknown_chars:
-        unknown = f"{evaluation.unknown_chars:,} of the {format_count(evaluation.chars, 'character')}"
-        stderr_console().print(f"note: the model does not know {unknown}")
+        unknown = quote_characters(lm.unknown_characters(text.text))
+        share = f"{evaluation.unknown_chars:,} of the {format_count(evaluation.chars, 'character')}"
+        say(f"note: the model does not know {share}: {unknown}")
     adapted = _evaluate_adapted(lm.checkpoint, text.text, args) if args.adapt else None
     if args.as_json:
         more = {"adapted": adapted.to_json()} if adapted else {}

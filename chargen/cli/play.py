@@ -57,15 +57,17 @@ def play(**values: Any) -> None:
     """Write with a model: type a text, and the model continues it while you type.
 
     \b
-    letters, Enter  add to the text            Backspace    removes a character
-    Tab             accepts the next word      → Shift-Tab  accepts a character
-    End, Ctrl-E     accepts all that is shown  Up, Down     temperature ±0.1
-    Ctrl-R          another continuation       Ctrl-Z, -U   undoes the last key
-    Ctrl-L          clears the text            Esc, Ctrl-D  leaves
+    letters, Enter  are inserted               Backspace, Del  remove a character
+    ← → Home End    move the cursor            Tab             accepts the next word
+    → Shift-Tab     at the end of the text: accept a character
+    End, Ctrl-E     at the end of the text: accept all that is shown
+    Up, Down        temperature ±0.1           Ctrl-R          another continuation
+    Ctrl-Z, -U      undo the last key          Ctrl-L          clears the text
+    Ctrl-G          shows the keys             Esc, Ctrl-D     leave
 
     When you leave, the typed and accepted text is printed on stdout, without the rest of the continuation; Ctrl-C
-    prints nothing. The continuation is the text that `chargen sample` generates with the same --prompt, --seed and
-    --temp.
+    prints nothing. The continuation is the text that `chargen sample --until length` generates with the same --prompt,
+    --seed and --temp.
     """
     play_in_terminal(PlayArguments(**values))
 

@@ -5,41 +5,42 @@ From Python: `write_samples(SampleArguments(number=3, settings={"temperature": 0
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from io import StringIO
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chargen.cli import options
 from chargen.cli.effects import keeps_promise, needs, no_effect, only_one
+from chargen.cli.sample_output import SEPARATOR, SampleWriter, print_json_sample, print_report
 from chargen.sampling.settings import SAMPLING_RULES
-from chargen.schema import format_count
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel
     from chargen.sampling.generate import Sample
 
-FLUSH_EVERY_S = 0.02
 MAX_SAMPLES = 1_000_000  # limit of -n times --best-of
 MAX_COMPETING = 1_000_000  # limit of --particles and --beam; `sampling/generate.py` also checks their memory
 MAX_REPORT_CHARS = 10_000_000  # limit of --length with --report, which needs some hundred bytes per character
-MAX_PROMPT_BYTES = 1 << 26  # size limit of a --prompt-file
+MAX_PROMPT_BYTES = 1 << 26  # size limit of a --prompt-file, and of --prompts
 DEFAULT_INFILL_PARTICLES = 64  # default of --suffix without --particles
 
 text_option = options.option_group("Prompt and end of the text")
 rule_option = options.option_group("Sampling rules")
+list_option = options.option_group("Several samples")
 constraint_option = options.option_group("Constraints")
 search_option = options.option_group("Search")
 
 RULE_OPTIONS = " ".join(f"--{name.replace('_', '-')}" for name in SAMPLING_RULES)
 EFFECTS = [
-    only_one("--prompt --prompt-file", why="both give a prompt; give only one"),
+    only_one("--prompt --prompt-file --prompts", why="both give a prompt; give only one"),
+    needs("--no-prompt", "--prompt --prompt-file --prompts"),
+    only_one("--sep --null", why="both say what is between samples; give only one"),
+    no_effect("--sep --null", beside="--json", why="each sample is a JSON object on a line"),
     only_one("--beam --best-of --suffix", why="these are different methods; choose one"),
     only_one("--beam --particles", why="these are different methods; choose one"),
     only_one("--best-of --particles", why="these are different methods; choose one"),
@@ -65,6 +66,10 @@ class SampleArguments:
     number: int = 1
     prompt: str = ""
     prompt_file: str | None = None
+    prompts: str | None = None
+    no_prompt: bool = False
+    sep: str | None = None
+    null: bool = False
     suffix: str = ""
     particles: int = 0
     beam: int = 0
@@ -74,13 +79,13 @@ class SampleArguments:
     device: str = "auto"
     threads: int | None = None
     as_json: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)  #: fields of `SampleConfig`; seed None draws one
+    settings: Mapping[str, Any] = field(default_factory=dict)  #: fields of `SampleConfig`; a missing seed is drawn
 
     @classmethod
     def from_options(cls, values: Mapping[str, Any]) -> SampleArguments:
         """Return the arguments from the options of the command; those that have no field here are `settings`."""
         names = {field.name for field in fields(cls)}
-        settings = {name: value for name, value in values.items() if name not in names}
+        settings = {name: value for name, value in values.items() if name not in names and value is not None}
         return cls(settings=settings, **{name: value for name, value in values.items() if name in names})
 
 
@@ -89,7 +94,8 @@ class SampleArguments:
     effects=EFFECTS,
     epilog="\b\nExamples:\n  chargen sample --temp 0.8\n"
     "  chargen sample --prompt 'Once upon a time' --length 500 --seed 7\n"
-    "  chargen sample -m names --until newline -n 20\n"
+    "  chargen sample -m names -n 20\n"
+    "  chargen sample -m names --prompts prompts.txt -n 3 --sep ', '\n"
     "  chargen sample --regex '[A-Z][a-z]+, (the )?[a-z]+\\.' --particles 64\n"
     "  chargen sample --prompt 'Once' --suffix 'the end.' --length 200\n"
     "  chargen sample -m shakespeare -n 3 --json",
@@ -116,15 +122,26 @@ class SampleArguments:
     help="Read the prompt from a file. The model reads the last 20,000 tokens of a long one.",
 )  # fmt: skip
 @text_option(
+    "--prompts", type=options.FILE_NAME, metavar="FILE",
+    help="Continue each line of a file ('-' is standard input); with -n N, each line N times.",
+)  # fmt: skip
+@text_option("--no-prompt", is_flag=True, help="Print the continuation only, without the prompt.")
+@text_option(
     "--suffix", default="", metavar="TEXT",
     help="Fill in the text between the prompt and this text (uses 64 particles if --particles is not given).",
 )  # fmt: skip
 @text_option("--stop", multiple=True, metavar="TEXT", help="End the sample before this text. May be repeated.")
 @text_option(
-    "--until", type=click.Choice(["length", "newline", "boundary"]), default="length", show_default=True,
+    "--until", type=click.Choice(["length", "newline", "boundary"]), show_default="boundary for a model of documents, "
+    "else length",
     help="Where a sample ends: at --length, at the first newline, or at the end of the document (boundary; for models "
     "trained with --documents).",
 )  # fmt: skip
+@list_option(
+    "--sep", type=SEPARATOR, metavar="TEXT", show_default="a newline",
+    help="Text between two samples, with the escapes \\n, \\t, \\r, \\0 and \\\\.",
+)  # fmt: skip
+@list_option("-0", "--null", is_flag=True, help="Print a NUL character after each sample, and no newline.")
 @options.sampling_rules(rule_option)
 @rule_option(
     "--dry", type=float, default=0.0, show_default=True, metavar="NATS",
@@ -180,8 +197,9 @@ class SampleArguments:
 def sample(**values: Any) -> None:
     """Generate text with a model.
 
-    The text is printed on stdout while it is generated. On a terminal, control characters are shown as symbols (--raw:
-    as they are); a pipe or a file gets the exact text.
+    The text is printed on stdout while it is generated. Several samples are a list of lines if each is a single line;
+    others get a heading on stderr. A model of documents ends a sample with the document. On a terminal, control
+    characters are shown as symbols (--raw: as they are); a pipe or a file gets the exact text.
 
     The rules act on each character in this order: --regex, --ban and --max-copy exclude characters; --dry subtracts
     its penalty; --temp scales the logits; --top-k and the rules listed after it exclude unlikely characters, in the
@@ -203,22 +221,27 @@ def write_samples(args: SampleArguments) -> None:
 
     options.use_threads(args.threads)
     from chargen.api import load
+    from chargen.text.cleaning import quote_characters
 
     _check(args)
-    prompt = _read_prompt(args)
+    prompts = _read_prompts(args)
     lm = load(args.model, args.device, _print_note)
     settings = dict(args.settings)
-    seed_is_known = settings.get("seed") is not None or args.beam > 0
-    if settings.get("seed") is None:
+    if "until" not in settings:
+        ends_itself = bool(settings.get("regex") or args.suffix)
+        settings["until"] = "length" if ends_itself else lm.checkpoint.default_until
+    seed_note = ""
+    if "seed" not in settings:
         settings["seed"] = secrets.randbits(31)
-    seed_note = "" if seed_is_known else f"seed {settings['seed']}"
-    unknown = lm.unknown_characters(prompt + args.suffix) if prompt or args.suffix else ""
+        seed_note = "" if args.beam else f"seed {settings['seed']}"
+    unknown = dict.fromkeys("".join(map(lm.unknown_characters, (*prompts, args.suffix))))
     if unknown:
-        _print_note(f"the model does not know {unknown}; it reads them as unknown characters")
-    if args.number == 1 and not (args.particles or args.beam or args.best_of > 1 or args.suffix or args.as_json):
-        _write_one(lm, args, prompt, settings, seed_note)
+        _print_note(f"the model does not know {quote_characters(unknown)}; it reads them as unknown characters")
+    is_plain = not (args.particles or args.beam or args.best_of > 1 or args.suffix or args.as_json)
+    if args.number * len(prompts) == 1 and is_plain:
+        _write_one(lm, args, prompts[0], settings, seed_note)
     else:
-        _write_many(lm, args, prompt, settings, seed_note)
+        _write_many(lm, args, prompts, settings, seed_note)
 
 
 def _check(args: SampleArguments) -> None:
@@ -241,22 +264,32 @@ def _check(args: SampleArguments) -> None:
         raise ConfigError(f"--report compares samples of at most {MAX_REPORT_CHARS:,} characters; lower --length")
 
 
-def _read_prompt(args: SampleArguments) -> str:
-    """Return the prompt: from --prompt-file, from standard input for `-`, or the text of --prompt.
+def _read_prompts(args: SampleArguments) -> list[str]:
+    """Return the prompts: from --prompts or --prompt-file, from standard input for `-`, or the text of --prompt.
 
     Raises:
-        CorpusError: If the file cannot be read, or the prompt or the suffix is not valid UTF-8.
+        CorpusError: If the file cannot be read, or a prompt or the suffix is not valid UTF-8.
+        ConfigError: If there are too many prompts.
     """
+    from chargen.errors import ConfigError
     from chargen.text.cleaning import check_unicode
 
-    prompt = args.prompt
-    if args.prompt_file is not None or prompt == "-":
+    prompts = [args.prompt]
+    name = args.prompts or args.prompt_file or ("-" if args.prompt == "-" else None)
+    if name is not None:
         from chargen.text.corpus import read_corpus
 
-        prompt = read_corpus([args.prompt_file or prompt], max_bytes=MAX_PROMPT_BYTES).text
-    check_unicode(prompt, "the prompt")
+        text = read_corpus([name], max_bytes=MAX_PROMPT_BYTES).text
+        prompts = text.removesuffix("\n").split("\n") if args.prompts else [text]
+    for prompt in prompts:
+        check_unicode(prompt, "the prompt")
     check_unicode(args.suffix, "the suffix")
-    return prompt
+    if len(prompts) * args.number * args.best_of > MAX_SAMPLES:
+        raise ConfigError(
+            f"{len(prompts):,} prompts with -n {args.number * args.best_of:,} are "
+            f"{len(prompts) * args.number * args.best_of:,} samples, but at most {MAX_SAMPLES:,} are possible"
+        )
+    return prompts
 
 
 def _write_one(lm: LanguageModel, args: SampleArguments, prompt: str, settings: dict[str, Any], seed_note: str) -> None:
@@ -264,39 +297,61 @@ def _write_one(lm: LanguageModel, args: SampleArguments, prompt: str, settings: 
     pieces = lm.stream(prompt, corpus=args.corpus, **settings)
     if seed_note:
         click.echo(seed_note, err=True)
-    copy = StringIO() if args.report else None
-    _write(prompt, pieces, copy)
-    if copy is not None:
-        _print_report(lm, copy.getvalue(), args.corpus)
+    copy = StringIO()  # 4 bytes per character; a list of pieces has 60
+    if args.report:
+        pieces = _copied(pieces, copy)
+    SampleWriter(1, null=args.null).write_pieces(pieces if args.no_prompt else chain([prompt], pieces))
+    if args.report:
+        print_report(lm, copy.getvalue(), args.corpus)
+
+
+def _copied(pieces: Iterable[str], copy: StringIO) -> Iterator[str]:
+    """Yield the pieces of a text, and write them into a copy of it."""
+    for piece in pieces:
+        copy.write(piece)
+        yield piece
 
 
 def _write_many(
-    lm: LanguageModel, args: SampleArguments, prompt: str, settings: dict[str, Any], seed_note: str
+    lm: LanguageModel, args: SampleArguments, prompts: Sequence[str], settings: dict[str, Any], seed_note: str
 ) -> None:
     """Print samples that are generated as a whole, as text or as a JSON object per line."""
-    for count, (drawn, facts) in enumerate(_draw(lm, args, prompt, settings), 1):
-        if count == 1 and seed_note:
-            click.echo(seed_note, err=True)
-        if args.as_json:
-            _print_json(lm, args, prompt, settings, drawn, facts)
-            continue
-        if args.number > 1:
-            click.echo(f"{'' if count == 1 else chr(10)}── sample {count} of {args.number} ──", err=True)
-        _write(prompt, [drawn.text, args.suffix])
-        if args.report:
-            _print_report(lm, drawn.text, args.corpus)
+    writer = SampleWriter(args.number * len(prompts), args.sep, args.null)
+    for index, prompt in enumerate(prompts):
+        numbers = range(index * args.number, (index + 1) * args.number)
+        for drawn, facts in _draw(lm, args, prompt, numbers, settings):
+            if seed_note:
+                click.echo(seed_note, err=True)
+                seed_note = ""
+            if args.as_json:
+                report = lm.copy_report(drawn.text, args.corpus) if args.report else None
+                print_json_sample(args, prompt, drawn, {**settings, **facts}, report)
+                continue
+            writer.write(("" if args.no_prompt else prompt) + drawn.text + args.suffix)
+            if args.report:
+                print_report(lm, drawn.text, args.corpus)
+    writer.finish()
 
 
 def _draw(
-    lm: LanguageModel, args: SampleArguments, prompt: str, settings: dict[str, Any]
+    lm: LanguageModel, args: SampleArguments, prompt: str, numbers: range, settings: dict[str, Any]
 ) -> Iterator[tuple[Sample, dict[str, Any]]]:
-    """Yield the samples by the method of the arguments, each with its additional JSON values."""
+    """Yield the samples by the method of the arguments, each with its additional JSON values.
+
+    Args:
+        lm: the model.
+        args: the arguments of the command.
+        prompt: one of the prompts.
+        numbers: the numbers of the samples under their seed; those of other prompts are other numbers.
+        settings: fields of `SampleConfig`.
+    """
     from chargen.sampling.generate import Sample
 
     if args.suffix:
         particles = args.particles or DEFAULT_INFILL_PARTICLES
-        infills = lm.infill(args.number, prompt, args.suffix, particles=particles, corpus=args.corpus, **settings)
-        for index, infill in enumerate(infills):
+        generator = lm.generator(prompt, num_texts=particles, corpus=args.corpus, **settings)
+        for index in numbers:
+            infill = generator.infill(lm.checkpoint.normalize(args.suffix), index, particles)
             facts = {
                 "suffix_log_prob_nats": infill.suffix_log_prob_nats,
                 "effective_candidates": infill.effective_candidates,
@@ -309,7 +364,7 @@ def _draw(
         yield generator.beam(args.beam), {}
     elif args.best_of > 1:
         generator.check_memory(args.best_of)
-        samples = generator.samples(range(args.number * args.best_of))
+        samples = generator.samples(range(numbers.start * args.best_of, numbers.stop * args.best_of))
         for _ in range(args.number):
             candidates = list(islice(samples, args.best_of))
             candidates = [each for each in candidates if each.text] or candidates[:1]
@@ -317,73 +372,12 @@ def _draw(
             best = min(range(len(candidates)), key=lambda index: scores[index].bits_per_char or 0.0)
             yield candidates[best], {"bits_per_char": scores[best].bits_per_char}
     elif args.particles:
-        for index in range(args.number):
+        for index in numbers:
             yield generator.particles(index, args.particles), {}
     else:
-        for each in generator.samples(range(args.number)):
+        for each in generator.samples(numbers):
             yield each, {}
-
-
-def _print_json(
-    lm: LanguageModel, args: SampleArguments, prompt: str, settings: dict[str, Any], drawn: Sample,
-    facts: dict[str, Any],
-) -> None:  # fmt: skip
-    from chargen.ui.console import print_json
-
-    values = {"text": prompt + drawn.text + args.suffix, "prompt": prompt, "number": drawn.number}
-    if args.suffix:
-        values["suffix"] = args.suffix
-    else:
-        values |= {"ended": drawn.ended, "log_weight_nats": drawn.log_weight_nats}
-    values |= {**_changed_settings(settings), **facts}
-    if args.report:
-        values["report"] = lm.copy_report(drawn.text, args.corpus).to_json()
-    print_json(values)
-
-
-def _changed_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that differ from their defaults, and always the temperature and the seed."""
-    from chargen.sampling.settings import SampleConfig
-
-    defaults = asdict(SampleConfig())
-    return {k: v for k, v in settings.items() if k in ("temperature", "seed") or v != defaults[k]}
 
 
 def _print_note(text: str) -> None:
     say(f"note: {text}")
-
-
-def _print_report(lm: LanguageModel, text: str, corpus: tuple[str, ...]) -> None:
-    report = lm.copy_report(text, corpus)
-    novel = ", ".join(f"{share:.0%} of {n}-grams" for n, share in report.novel_ngrams.items() if share is not None)
-    click.echo(
-        f"longest copy: {format_count(report.passage_chars, 'character')}, {report.passage!r}\nnew: {novel}", err=True
-    )
-
-
-def _write(prompt: str, pieces: Iterable[str], copy: StringIO | None = None) -> None:
-    """Write a prompt and its continuation on stdout; end with a newline.
-
-    The output is flushed at most every `FLUSH_EVERY_S` seconds, not for every character.
-
-    Args:
-        prompt: Text that is written first.
-        pieces: The continuation.
-        copy: A buffer to which the continuation is written too; None for no copy.
-    """
-    out = sys.stdout
-    last = prompt
-    flushed = 0.0
-    out.write(prompt)
-    for piece in pieces:
-        out.write(piece)
-        if copy is not None:
-            copy.write(piece)
-        last = piece or last
-        now = time.perf_counter()
-        if now - flushed > FLUSH_EVERY_S:
-            out.flush()
-            flushed = now
-    if not last.endswith("\n"):
-        out.write("\n")
-    out.flush()

@@ -130,16 +130,14 @@ class ExplanationPrinter:
         from rich.text import Text
 
         from chargen.ui.console import stdout_console
-        from chargen.ui.heatmap import HEAT_MAP_COLOR_SYSTEMS, digit_lines, heat_text, legend, visible
+        from chargen.ui.heatmap import print_heat_map, visible
         from chargen.ui.tables import suggestion_table
 
         console = stdout_console()
         if not self._args.chars:
             console.print(Text(visible(score.text)), soft_wrap=True)
-        elif console.is_terminal and console.color_system in HEAT_MAP_COLOR_SYSTEMS:
-            console.print(*([legend()] if self._is_first else []), heat_text(chars), sep="\n")
         else:
-            sys.stdout.write("\n".join(digit_lines(chars)) + "\n")
+            print_heat_map(console, chars, self._is_first)
         numbers = [f"{-score.log_prob_nats / LN2:.2f} bits"]
         rates = [("char", score.bits_per_char), ("word", score.bits_per_word if self._args.words else None)]
         numbers += [f"{value:.3f} bits/{unit}" for unit, value in rates if value is not None]

@@ -348,4 +348,5 @@ def _sample_text(checkpoint: Checkpoint) -> str:
     """Return a short sample of the model at this point of the training, for the live display."""
     from chargen.lm import LanguageModel
 
-    return "".join(LanguageModel(checkpoint).stream(temperature=0.8, length=SAMPLE_CHARS, seed=0)).strip("\n")
+    pieces = LanguageModel(checkpoint).stream(temperature=0.8, length=SAMPLE_CHARS, until="length", seed=0)
+    return "".join(pieces).strip("\n")

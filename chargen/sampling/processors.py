@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError
+from chargen.text.cleaning import quote_characters
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 if TYPE_CHECKING:
@@ -210,8 +211,7 @@ def check_can_write(what: str, strings: tuple[str, ...], tokenizer: Tokenizer) -
         missing = [char for char in dict.fromkeys(string) if char in unknown]
         if missing:
             raise ConfigError(
-                f"{what} {string[:80]!r} can never be written: the model does not know "
-                f"{', '.join(map(repr, missing[:20]))}"
+                f"{what} {string[:80]!r} can never be written: the model does not know {quote_characters(missing)}"
             )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import ConfigError
 from chargen.sampling.regex_automaton import byte_automaton, literals, too_large_error
-from chargen.text.cleaning import check_unicode
+from chargen.text.cleaning import check_unicode, quote_characters
 from chargen.tokenizers.tokenizer import Tokenizer
 
 MAX_CELLS = 1 << 24  # states × token ids, 8 bytes each
@@ -255,5 +255,5 @@ def _no_match_error(pattern: str, tokenizer: Tokenizer) -> ConfigError:
     missing = [char for char in literals(pattern) if tokenizer.is_unknown(tokenizer.encode(char)).any()]
     return ConfigError(
         f"the model's characters cannot write a match of the regular expression {pattern!r}",
-        f"It does not know {', '.join(map(repr, missing))}." if missing else "",
+        f"It does not know {quote_characters(missing)}." if missing else "",
     )

@@ -70,7 +70,9 @@ class SampleConfig(Config):
     length: int = setting(1000, "Maximum number of characters to generate, without the prompt.")
     seed: int = setting(0, "Seed of the random numbers.")
     until: str = setting(
-        "length", "Where a text ends before `length`: 'length' (nowhere), 'newline', or 'boundary' (document end)."
+        "length",
+        "Where a text ends before `length`: 'length' (nowhere), 'newline', or 'boundary' (document end, the default of "
+        "models of documents).",
     )
     stop: tuple[str, ...] = setting((), "A text ends before the first of these strings.")
     regex: str = setting("", "Regular expression that the whole text matches; '': no constraint.")
@@ -155,22 +157,31 @@ SAMPLING_RULES: dict[str, SamplingRule] = {
 SampleConfig.FIELDS = {**SampleConfig.FIELDS, **{name: rule.values for name, rule in SAMPLING_RULES.items()}}
 
 
+def fill_missing(settings: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
+    """Return the settings, with defaults for those that are missing or None.
+
+    >>> fill_missing({"length": 9, "seed": None}, seed=3)
+    {'length': 9, 'seed': 3}
+    """
+    return {**settings, **{name: value for name, value in defaults.items() if settings.get(name) is None}}
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def takes_sample_settings(method: F) -> F:
     """Give a method that takes the fields of `SampleConfig` as `**settings` a signature and a docstring with them.
 
-    So `help` and editors show the settings of all methods, while a new sampling rule remains one field. `seed` is None:
-    without a seed, the methods of `LanguageModel` draw one.
+    So `help` and editors show the settings of all methods, while a new sampling rule remains one field. `seed` and
+    `until` are None: without a seed, the methods of `LanguageModel` draw one, and `until` depends on the model.
     """
     own = inspect.signature(method)
     settings = [
         inspect.Parameter(
             entry.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=None if entry.name == "seed" else entry.default,
-            annotation=f"{entry.type} | None" if entry.name == "seed" else entry.type,
+            default=None if entry.name in ("seed", "until") else entry.default,
+            annotation=f"{entry.type} | None" if entry.name in ("seed", "until") else entry.type,
         )
         for entry in fields(SampleConfig)
     ]

@@ -102,6 +102,16 @@ def check_unicode(text: str, what: str) -> None:
         ) from error
 
 
+def quote_characters(characters: Iterable[str], limit: int = 40) -> str:
+    r"""Return characters as a list for a message, each in quotes and with its code; control characters are escaped.
+
+    >>> quote_characters("€\x1b")
+    "'€' (U+20AC), '\\x1b' (U+001B)"
+    """
+    quoted = [f"{char!r} (U+{ord(char):04X})" for char in characters]
+    return ", ".join(quoted[:limit] + ["…"] * (len(quoted) > limit))
+
+
 def _decode(blocks: Iterable[bytes], where: str, encoding: str) -> Iterator[str]:
     check_encoding(encoding)
     name = codecs.lookup(encoding).name

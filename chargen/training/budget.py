@@ -7,6 +7,7 @@ the same code.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -54,10 +55,13 @@ class Budget:
         return 1.0 if now >= end else (now - self.first_step_s) / (end - self.first_step_s)
 
     def remaining_s(self, step: int, steps_per_s: float) -> float:
-        """Return the estimated seconds until the last step."""
+        """Return the estimated seconds until the last step, or, with a time budget, the rest of it.
+
+        The rest includes the final evaluation, so that elapsed and remaining time add up to the budget.
+        """
         if self.budget_s is None:
             return ((self.total_steps or 0) - step) / max(1e-9, steps_per_s)
-        return max(0.0, self.budget_s - self.final_evaluation_s() - self.elapsed_s())
+        return max(0.0, self.budget_s - self.elapsed_s())
 
     def final_evaluation_s(self) -> float:
         """Return the estimated seconds from the last step to the end of the process."""
@@ -76,3 +80,19 @@ class Budget:
         """Take the evaluation time from a validation."""
         self.s_per_eval_id = seconds / max(1, num_ids)
         self.has_validated = True
+
+
+class MovingRate:
+    """A rate per second, averaged over about the last `window_s` seconds; each older part counts less."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._count = 0.0
+        self._seconds = 0.0
+
+    def add(self, count: float, seconds: float) -> float:
+        """Add what was counted in the newest part, and return the rate."""
+        weight = math.exp(-seconds / self._window_s)
+        self._count = self._count * weight + count
+        self._seconds = self._seconds * weight + seconds
+        return self._count / max(1e-9, self._seconds)

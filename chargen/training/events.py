@@ -42,7 +42,7 @@ class Progress:
     epoch: float
     elapsed_s: float
     remaining_s: float
-    chars_per_s: float
+    chars_per_s: float  #: moving average
     loss_nats_per_char: float  #: mean training loss since the last report
     learning_rate: float
 

@@ -17,6 +17,7 @@ from chargen.checkpoint import Checkpoint, Tensors
 from chargen.config import ModelConfig
 from chargen.errors import ConfigError, TokenizerError
 from chargen.schema import format_count
+from chargen.text.cleaning import quote_characters
 from chargen.text.documents import NONE
 from chargen.text.long_text import Span
 from chargen.tokenizers.tokenizer import Tokenizer
@@ -73,9 +74,9 @@ def init_from_model(
     grown = old.extend_vocabulary(text)
     num_new = grown.vocab_size - old.vocab_size
     if num_new and new_chars == "error":
-        shown = "".join(grown.decode([i]) for i in np.flatnonzero(map_ids(old, grown) < 0).tolist())[:20]
+        shown = quote_characters(grown.decode([i]) for i in np.flatnonzero(map_ids(old, grown) < 0).tolist())
         raise TokenizerError(
-            f"the text has {format_count(num_new, 'character')} that the model does not know: {shown!r}",
+            f"the text has {format_count(num_new, 'character')} that the model does not know: {shown}",
             "--new-chars grow adds them to the vocabulary; --new-chars unknown encodes them as the unknown character.",
         )
     if not num_new or new_chars == "unknown":

@@ -20,7 +20,7 @@ from chargen.errors import DivergenceError, StoppedError
 from chargen.networks.network import Network
 from chargen.networks.torch_runtime import ThreadTuner, keep_freed_memory
 from chargen.text.documents import NONE
-from chargen.training.budget import Budget
+from chargen.training.budget import Budget, MovingRate
 from chargen.training.events import Evaluated, Progress
 from chargen.training.saving import RunSaver
 from chargen.training.state import TrainingState
@@ -36,6 +36,7 @@ MAX_FULL_SOFTMAX_VOCAB = 1000
 # Minimum number of steps between validations. For a tiny text, writing the files takes longer than reading the tokens.
 STEPS_BETWEEN_VALIDATIONS = 50
 REPORT_EVERY_S = 0.5  #: seconds between progress reports
+SPEED_WINDOW_S = 10.0  #: seconds of training over which the speed is averaged
 
 
 class TrainingLoop:
@@ -113,7 +114,7 @@ class TrainingLoop:
                 report = meter.report()
                 self.saver.log(report)
                 if not validation_due:  # an interval that a validation ends can be too short to measure the speed
-                    self.threads.observe(report.chars_per_s)
+                    self.threads.observe(meter.newest_chars_per_s)
                 yield report
             if self.is_interrupted and not validation_due:
                 # Saved before the extra validation: a run that is never stopped does not make it.
@@ -187,7 +188,7 @@ class TrainingLoop:
 
 
 class ThroughputMeter:
-    """Measures the training loss and the speed since the last report, and the speed since the start of the process.
+    """Measures the training loss since the last report, the speed as a moving average, and that of the whole process.
 
     Args:
         trainer: Counts the tokens and sums the losses.
@@ -201,6 +202,8 @@ class ThroughputMeter:
         self._ids_per_char = ids_per_char
         self._first_ids = trainer.ids_seen
         self._training_s = 0.0  # seconds of all finished intervals
+        self._rate = MovingRate(SPEED_WINDOW_S)
+        self.newest_chars_per_s = 0.0  #: speed in the newest interval, which may be a single step
         self.start_interval()
 
     def start_interval(self) -> None:
@@ -222,14 +225,16 @@ class ThroughputMeter:
         self._budget.record_training(num_ids, seconds)
         self.start_interval()
         progress = self._budget.progress(trainer.step)
-        steps_per_s = num_ids / seconds * trainer.batches.windows_per_epoch / trainer.batches.ids_per_epoch
+        ids_per_s = self._rate.add(num_ids, seconds)
+        self.newest_chars_per_s = num_ids / seconds / self._ids_per_char
+        steps_per_s = ids_per_s * trainer.batches.windows_per_epoch / trainer.batches.ids_per_epoch
         return Progress(
             step=trainer.step,
             progress=progress,
             epoch=trainer.epoch,
             elapsed_s=self._budget.elapsed_s(),
             remaining_s=self._budget.remaining_s(trainer.step, steps_per_s),
-            chars_per_s=num_ids / seconds / self._ids_per_char,
+            chars_per_s=ids_per_s / self._ids_per_char,
             loss_nats_per_char=loss,
             learning_rate=trainer.learning_rate,
         )

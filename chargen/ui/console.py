@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 REFRESH_S = 0.1  # minimum time between two updates of a progress bar
+PLAIN_EVERY_S = 10.0  # time between two lines about the progress, where it cannot be redrawn in place
 FILE_WIDTH = 160  # columns of a table where stdout is not a terminal
 
 
@@ -45,6 +46,8 @@ class _Console(Console):
 
     def __init__(self, stream: TextIO, width: int | None = None) -> None:
         super().__init__(file=stream_below(stream), width=width, markup=False, emoji=False, highlight=False)
+        if self.is_dumb_terminal:  # rich takes every terminal that cannot move its cursor (TERM=dumb) for 80 × 25
+            self.size = _terminal_size(stream, width)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of a renderable, with their text made visible."""
@@ -57,6 +60,16 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError; for stdout, `cli/main.py` then ends with status 0."""
         raise BrokenPipeError
+
+
+def _terminal_size(stream: TextIO, width: int | None) -> ConsoleDimensions:
+    """Return the size of the terminal of a stream; `width`, or else the variable COLUMNS, replaces its columns."""
+    try:
+        columns, rows = os.get_terminal_size(stream.fileno())
+    except OSError:  # FORCE_COLOR makes a terminal of a file
+        columns, rows = 0, 0
+    given = os.environ.get("COLUMNS", "")
+    return ConsoleDimensions(width or (int(given) if given.isdigit() else columns) or 80, rows or 25)
 
 
 def stdout_console() -> Console:
@@ -76,9 +89,31 @@ def live(console: Console) -> Live:
     return Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
 
 
+def can_redraw(console: Console) -> bool:
+    """Return whether a display can be redrawn in place: on a terminal that can move its cursor (not TERM=dumb)."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+class PlainProgress:
+    """Prints a line about the progress every `PLAIN_EVERY_S` seconds, on a terminal that cannot redraw."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._printed_s = time.monotonic()
+
+    def show(self, line: str) -> None:
+        """Print the line if it is time for one."""
+        if self._console.is_terminal and time.monotonic() - self._printed_s >= PLAIN_EVERY_S:
+            self._console.print(visible(line), soft_wrap=True)
+            self._printed_s = time.monotonic()
+
+
 @contextmanager
 def status(console: Console, line: str) -> Iterator[Callable[[str], None]]:
-    """Show a line inside the context; the function that it yields replaces the line."""
+    """Show a line inside the context; the function that it yields replaces the line. Files and pipes get nothing."""
+    if not can_redraw(console):
+        yield PlainProgress(console).show
+        return
     with live(console) as display:
 
         def show(line: str) -> None:
@@ -89,7 +124,7 @@ def status(console: Console, line: str) -> Iterator[Callable[[str], None]]:
 
 
 class ProgressBar:
-    """A progress bar on a terminal; nothing elsewhere. Used as a context manager.
+    """A progress bar on a terminal, or lines if it cannot redraw; nothing elsewhere. Used as a context manager.
 
     Args:
         console: The console on which the bar is drawn.
@@ -102,11 +137,12 @@ class ProgressBar:
         label = TextColumn("{task.description}", markup=False)
         columns = (label, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         self._progress = Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal,
+            *columns, console=console, transient=True, disable=not can_redraw(console),
             auto_refresh=False, redirect_stdout=False, redirect_stderr=False,
         )  # fmt: skip
         self._total = total
         self._refreshed_s = -math.inf
+        self._plain = None if can_redraw(console) else PlainProgress(console)
 
     def __enter__(self) -> ProgressBar:
         self._progress.__enter__()
@@ -120,6 +156,9 @@ class ProgressBar:
 
     def show(self, label: str, completed: float) -> None:
         """Update the bar; it is redrawn at most every `REFRESH_S` seconds."""
+        if self._plain:
+            self._plain.show(f"{label} {completed / self._total:.0%}")
+            return
         self._progress.update(self._task, description=visible(label), completed=completed)
         if time.monotonic() - self._refreshed_s >= REFRESH_S:
             self._progress.refresh()

@@ -3,70 +3,30 @@
     The method returns an new list.
     62..2111..21.......1..86..1....     whole bits; a point for less than one
 
-The colours are cividis (Nuñez, Anderton & Renslow 2018, 10.1371/journal.pone.0199239): its lightness grows evenly, so
-that it reads the same with the common kinds of colour blindness, and in grey. Letters on a colour are black or white,
-whichever has more contrast, so that the background of the terminal does not matter. Characters of less than one bit,
-most of a likely text, have no colour.
+The colours are those of `ui/heat_colours.py`: expected characters stay in the background, surprising ones stand out.
 
 The page shows, on hover or focus, the model's best guesses for a character. It is one file that loads nothing (and
-tells the browser so) and runs no script. It follows the reader's light or dark setting. A surprising
-character has a high contrast to the page in both, because the colours run from light to dark on the light page and
-from dark to light on the dark one.
+tells the browser so) and runs no script. It follows the reader's light or dark setting.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
+from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
 from chargen.probe.surprisal import CharSurprisal
 from chargen.schema import format_count
 from chargen.scoring.edits import Suggestion
+from chargen.ui.heat_colours import DARK, LIGHT, MAX_BITS, shade, terminal_ramp, text_colour
 from chargen.ui.terminal_text import clusters, glyph
 
-# Ten colours of the map, at equal distances from its start to its end.
-CIVIDIS = [
-    *("#00224e", "#123570", "#3b496c", "#575d6d", "#707173"),
-    *("#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"),
-]
-MAX_BITS = 10  # surprisals from here on have the last colour
 END = "␃"  # shown for the end of a text, where the end is scored
-HEAT_MAP_COLOR_SYSTEMS = ("256", "truecolor")  # rich's names; the sixteen colours of an old terminal are not a scale
-
-Colour = tuple[int, int, int]  #: red, green, blue, each from 0 to 255
-
-
-# ── colours ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def colour(bits: float) -> Colour:
-    """Return the colour of a surprisal: cividis from 0 to MAX_BITS, interpolated linearly between its ten anchors."""
-    position = min(max(bits, 0.0), MAX_BITS) / MAX_BITS * (len(CIVIDIS) - 1)
-    index = min(int(position), len(CIVIDIS) - 2)
-    low, high = (tuple(bytes.fromhex(anchor[1:])) for anchor in CIVIDIS[index : index + 2])
-    red, green, blue = (round(a + (b - a) * (position - index)) for a, b in zip(low, high, strict=True))
-    return red, green, blue
-
-
-def text_colour(background: Colour) -> str:
-    """Return black or white, whichever has more contrast on a background, as a number that no terminal redefines."""
-    dark, light = contrast(background, (0, 0, 0)), contrast(background, (255, 255, 255))
-    return "#000000" if dark > light else "#ffffff"
-
-
-def contrast(one: Colour, other: Colour) -> float:
-    """Return the contrast ratio of WCAG 2, from 1 to 21; text needs at least 4.5."""
-    low, high = sorted(_luminance(c) for c in (one, other))
-    return (high + 0.05) / (low + 0.05)
-
-
-def _luminance(colour: Colour) -> float:
-    parts = [v / 255 / 12.92 if v / 255 <= 0.04045 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour]
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
 # ── what is shown for a text ──────────────────────────────────────────────────────────────────────────────────────────
@@ -115,45 +75,78 @@ def _cluster_glyph(cluster: str) -> tuple[str, int]:
 # ── on a terminal ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def heat_text(chars: Iterable[CharSurprisal]) -> Text:
-    """Return a text with each character on the colour of its surprisal."""
+def print_heat_map(console: Console, chars: Sequence[CharSurprisal], with_legend: bool) -> None:
+    """Print a heat map: colours on a terminal that shows enough of them, else digits.
+
+    Args:
+        console: where to print.
+        chars: the characters of the text.
+        with_legend: whether a line above colours explains them.
+    """
+    has_colours = console.is_terminal and not console.no_color
+    ramp = terminal_ramp(console.color_system, os.environ) if has_colours else None
+    if ramp:
+        console.print(*([legend(ramp)] if with_legend else []), heat_text(chars, ramp), sep="\n")
+        return
+    for row in digit_rows(chars, console.width if console.is_terminal else None):
+        console.print(*row, sep="\n", soft_wrap=True)
+
+
+def heat_text(chars: Iterable[CharSurprisal], ramp: Sequence[str]) -> Text:
+    """Return a text with each character on the colour of its surprisal.
+
+    Args:
+        chars: the characters of the text.
+        ramp: colours of the shades, from `heat_colours.terminal_ramp`.
+    """
     text = Text()
     for group in group_by_cluster(chars):
-        bits = group_bits(group)
-        text.append(group_glyph(group)[0], _style(bits) if bits >= 1 else None)
+        text.append(group_glyph(group)[0], _style(ramp[shade(group_bits(group))]))
     return text
 
 
-def legend() -> Text:
-    """Return a line that explains the colours."""
+def legend(ramp: Sequence[str]) -> Text:
+    """Return a line of 40 cells that explains the colours of a ramp."""
     text = Text("bits: <1")
     for bits in range(1, MAX_BITS + 1):
-        text.append(" ")
-        text.append(f" {bits}{'+' if bits == MAX_BITS else ''} ", _style(bits))
+        text.append(f" {bits}{'+' if bits == MAX_BITS else ''} ", _style(ramp[bits]))
     return text
 
 
 def digit_lines(chars: Iterable[CharSurprisal]) -> tuple[str, str]:
     """Return a text, and a line below it with the surprisal in whole bits: 9 for more, a point for less than one."""
-    shown, digits = [], []
+    return next(digit_rows(chars, None))
+
+
+def digit_rows(chars: Iterable[CharSurprisal], width: int | None) -> Iterator[tuple[str, str]]:
+    """Yield a text in rows, each with the line of `digit_lines` below it.
+
+    Args:
+        chars: the characters of the text.
+        width: cells in a row of the terminal; None for one row of any length.
+    """
+    shown, digits, used = "", "", 0
     for group in group_by_cluster(chars):
-        drawn, width = group_glyph(group)
-        bits = int(group_bits(group))
-        shown.append(drawn)
-        digits.append((str(min(bits, 9)) if bits else ".") + " " * (width - 1))
-    return "".join(shown), "".join(digits).rstrip()
+        drawn, cells = group_glyph(group)
+        if width is not None and used and used + cells > width:
+            yield shown, digits.rstrip()
+            shown, digits, used = "", "", 0
+        bits = min(9, shade(group_bits(group)))
+        shown += drawn
+        digits += (str(bits) if bits else ".") + " " * (cells - 1)
+        used += cells
+    yield shown, digits.rstrip()
 
 
-def _style(bits: float) -> Style:
-    background = colour(bits)
-    return Style(color=text_colour(background), bgcolor="#{:02x}{:02x}{:02x}".format(*background))
+def _style(background: str) -> Style:
+    return Style(color=text_colour(background), bgcolor=background)
 
 
 # ── as a page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PAGE_STYLE = """
-:root { color-scheme: light dark; --page: #fff; --text: #111; --line: #ccc; }
-@media (prefers-color-scheme: dark) { :root { --page: #111; --text: #eee; --line: #444; } }
+:root { color-scheme: light dark; --page: #ffffff; --text: #111; --line: #ccc; }
+@media (prefers-color-scheme: dark) { :root { --page: #111111; --text: #eee; --line: #444; } }
 body { background: var(--page); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto;
   max-width: 60rem; padding: 0 1rem 16rem; }
 .text { font: 1.15rem/1.9 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere;
@@ -204,10 +197,9 @@ def heat_page(
 def _page_text(chars: Sequence[CharSurprisal]) -> Iterator[str]:
     yield '<p class="text" dir="auto">'
     for group in group_by_cluster(chars):
-        shade = min(MAX_BITS, int(group_bits(group)))
         explanation = escape("\n\n".join(_explain(char) for char in group)).replace("\n", "&#10;")
         drawn = escape(group_glyph(group)[0]) + ("<br>" if group[-1].text.endswith("\n") else "")
-        yield f'<span tabindex="0" class="b{shade}" data-why="{explanation}">{drawn}</span>'
+        yield f'<span tabindex="0" class="b{shade(group_bits(group))}" data-why="{explanation}">{drawn}</span>'
     bits = math.fsum(char.surprisal_bits for char in chars)
     num_chars = sum(len(char.text) for char in chars)
     per_char = f"{bits / num_chars:.3f} bits/char" if num_chars else "empty"
@@ -239,11 +231,11 @@ def _page_suggestions(suggestions: Sequence[Suggestion]) -> Iterator[str]:
 
 
 def _shade_rules() -> str:
-    """Return the CSS rules of the shades b1 to b10, from near the lightness of the page to far from it; b0 has none."""
-    light = [_shade_rule(b, colour(MAX_BITS + 1 - b)) for b in range(1, MAX_BITS + 1)]
-    dark = [_shade_rule(b, colour(b)) for b in range(1, MAX_BITS + 1)]
+    """Return the CSS rules of the shades b1 to b10; shade b0 is the page."""
+    light = [_shade_rule(bits, LIGHT[bits]) for bits in range(1, MAX_BITS + 1)]
+    dark = [_shade_rule(bits, DARK[bits]) for bits in range(1, MAX_BITS + 1)]
     return "\n".join([*light, "@media (prefers-color-scheme: dark) {", *dark, "}"])
 
 
-def _shade_rule(shade: int, background: Colour) -> str:
-    return f".b{shade} {{ background: #{bytes(background).hex()}; color: {text_colour(background)}; }}"
+def _shade_rule(bits: int, background: str) -> str:
+    return f".b{bits} {{ background: {background}; color: {text_colour(background)}; }}"

@@ -18,6 +18,7 @@ from chargen.errors import ChargenError
 from chargen.io import to_json_line
 from chargen.schema import format_count
 from chargen.scoring.scorer import Score, Total
+from chargen.text.cleaning import quote_characters
 from chargen.ui.console import status, stderr_console
 from chargen.ui.terminal_text import is_shown, shorten, visible, visible_json
 
@@ -26,12 +27,13 @@ if TYPE_CHECKING:  # imported when needed: printing scores needs neither rich's 
 
     from chargen.probe.surprisal import CharSurprisal
     from chargen.scoring.edits import Suggestion
+    from chargen.ui.fitted_table import FittedTable
 
 BAR_WIDTH = 8  # cells of a terminal
 MAX_BAR_BITS = 8.0  # bits per character of a full bar
 BAR_COLOURS = ("#0072b2", "#56b4e9", "#f0e442", "#e69f00", "#d55e00")  # from likely to unlikely; Okabe & Ito (2008)
 EIGHTHS = " ▏▎▍▌▋▊▉█"
-MAX_NAMES = 40  # unknown characters that are named in a note
+MAX_UNKNOWN = 100  # unknown characters that are remembered for a note
 MAX_ERRORS = 3  # texts that could not be read and are named in a note
 REPORT_EVERY = 1024  # texts between two updates of the progress line
 
@@ -57,20 +59,14 @@ def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Table:
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> FittedTable:
     """Return a table with a header. The columns named in `right` contain numbers and are aligned to the right."""
-    from rich import box
-    from rich.table import Table
+    from chargen.ui.fitted_table import FittedTable
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(Text(visible(column)), justify="right" if column in right else "left", no_wrap=column in right)
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
-    return table
+    return FittedTable(columns, rows, right)
 
 
-def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
+def suggestion_table(suggestions: Iterable[Suggestion]) -> FittedTable:
     """Return a table of edits with their gain in bits, the best first; positions are counted from 1."""
     from chargen.ui import heatmap
 
@@ -90,7 +86,7 @@ def suggestion_table(suggestions: Iterable[Suggestion]) -> Table:
     return plain_table(("gain (bits)", "position", "edit", "text"), rows, ("gain (bits)", "position"))
 
 
-def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def comparison_table(rows: Iterable[Mapping[str, Any]]) -> FittedTable:
     """Return a table of models and baselines, each with its difference from the first model (`chargen compare`)."""
     cells = []
     for row in rows:
@@ -113,7 +109,7 @@ def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     return plain_table(("model", *numbers), cells, numbers)
 
 
-def line_difference_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+def line_difference_table(lines: Sequence[Mapping[str, Any]]) -> FittedTable:
     """Return a table of the lines that two models differ most on, in bits for the whole line."""
     from chargen.ui import heatmap
 
@@ -290,7 +286,7 @@ class RunningTotals:
         """Yield the scores unchanged and count them; unless `quiet`, show the number on stderr if it is a terminal."""
         console = stderr_console()
         started = time.perf_counter()
-        with nullcontext() if quiet or not console.is_terminal else status(console, "reading …") as update:
+        with nullcontext() if quiet else status(console, "reading …") as update:
             for number, score in enumerate(scores, start=1):
                 self._add(score)
                 yield score
@@ -312,12 +308,9 @@ class RunningTotals:
             texts = format_count(total.texts, "text")
             lines.append(f"note: {self._num_empty:,} of {texts} {are} no value per character")
         if total.unknown_chars:
-            names = [f"{visible(char)} (U+{ord(char):04X})" for char in self._unknown]
-            more = ", …" if len(names) > MAX_NAMES else ""
             lines.append(
                 f"note: the model does not know {total.unknown_chars:,} of the "
-                f"{format_count(total.chars, 'character')}: "
-                f"{', '.join(names[:MAX_NAMES])}{more}"
+                f"{format_count(total.chars, 'character')}: {quote_characters(self._unknown)}"
             )
         if total.texts > 1 and total.chars:
             numbers = [("char", total.chars), ("byte", total.bytes)] + ([("word", total.words)] if words else [])
@@ -330,7 +323,7 @@ class RunningTotals:
     def _add(self, score: Score) -> None:
         self.total = self.total.plus(score)
         self._num_empty += not score.text
-        if score.unknown and len(self._unknown) <= MAX_NAMES:
+        if score.unknown and len(self._unknown) < MAX_UNKNOWN:
             self._unknown.update(dict.fromkeys(score.unknown))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -18,10 +18,12 @@ from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
 from chargen.schema import format_count
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
-from chargen.ui.console import abandon_output, format_bits, format_duration, live
+from chargen.ui.console import PLAIN_EVERY_S, abandon_output, can_redraw, format_bits, format_duration, live
+from chargen.ui.fitted_table import FittedTable
 from chargen.ui.terminal_text import visible, visible_text
 
-PLAIN_EVERY_S = 10.0  # time between two plain lines
+WIDE = 76  # columns of a terminal on which rows have several facts
+PANEL_ROWS, PANEL_COLUMNS = 3, 4  # of the frame around the sample, and the row of the cursor
 REFRESH_S = 0.25  # minimum time between two updates of the live display
 SAMPLE_EVERY_S = 5.0  # minimum time between two samples in the live display
 STOPPED_EARLY = (
@@ -47,7 +49,7 @@ class Display(Protocol):
 
 def make_display(console: Console, sampler: Sampler) -> Display:
     """Return the display that fits the console. Errors while writing it do not stop the run."""
-    return FailSafeDisplay(LiveDisplay(console, sampler) if console.is_terminal else PlainDisplay(console))
+    return FailSafeDisplay(LiveDisplay(console, sampler) if can_redraw(console) else PlainDisplay(console))
 
 
 class FailSafeDisplay:
@@ -161,28 +163,51 @@ class LiveDisplay:
             self._live.update(self._render(self._progress), refresh=refresh)
 
     def _render(self, progress: Progress) -> Group:
-        bar = Table.grid(expand=True, padding=(0, 1))
-        bar.add_column(ratio=1)
-        bar.add_column(justify="right")
-        elapsed, remaining = format_duration(progress.elapsed_s), format_duration(progress.remaining_s)
-        bar.add_row(
-            ProgressBar(total=1.0, completed=progress.progress),
-            f"{progress.progress:.0%}  {elapsed} elapsed, {remaining} left",
-        )
-        losses = Table.grid(padding=(0, 2))
-        speed = f"{progress.chars_per_s:,.0f} chars/s"
-        losses.add_row("step", f"{progress.step:,}", "epoch", f"{progress.epoch:.2f}", "speed", speed)
-        train = f"{format_bits(progress.loss_nats_per_char)} bits/char"
-        val = f"{format_bits(self._validation.val_loss_nats_per_char) if self._validation else '–'} bits/char"
-        losses.add_row("train", train, "val", val, "best", format_bits(self._best_nats))
-        parts: list[Table | Panel] = [bar, losses]
+        """Return the display, in at most the rows and columns of the terminal."""
+        width, height = self._console.size
+        rows, facts = _progress_rows(progress, width), self._facts(progress, 3 if width >= WIDE else 1)
+        parts: list[RenderableType] = [*rows, facts]
         if self._sample and self._validation:
+            num_rows = height - PANEL_ROWS - len(rows) - facts.row_count
+            text = Text(visible_text(self._sample), overflow="fold")
+            lines = text.wrap(self._console, max(1, width - PANEL_COLUMNS), tab_size=8)[: max(0, num_rows)]
             panel = Panel(
-                Text(visible_text(self._sample)), title=Text(f"sample at step {self._validation.step:,}"),
+                Text("\n").join(lines), title=Text(f"sample at step {self._validation.step:,}"),
                 title_align="left", border_style="dim",
             )  # fmt: skip
-            parts.append(panel)
+            parts += [panel] if lines else []
         return Group(*parts)
+
+    def _facts(self, progress: Progress, pairs_per_row: int) -> Table:
+        """Return the losses and the speed, in rows of several names with their values."""
+        val_nats = self._validation.val_loss_nats_per_char if self._validation else math.inf
+        facts = [
+            ("step", f"{progress.step:,}"),
+            ("epoch", f"{progress.epoch:.2f}"),
+            ("speed", f"{progress.chars_per_s:,.0f} chars/s"),
+            ("train", f"{format_bits(progress.loss_nats_per_char)} bits/char"),
+            ("val", f"{format_bits(val_nats)} bits/char"),
+            ("best", format_bits(self._best_nats)),
+        ]
+        table = Table.grid(padding=(0, 2))
+        for first in range(0, len(facts), pairs_per_row):
+            table.add_row(*(text for pair in facts[first : first + pairs_per_row] for text in pair))
+        return table
+
+
+def _progress_rows(progress: Progress, width: int) -> list[RenderableType]:
+    """Return the bar with the times, in one row, or in two on a narrow terminal."""
+    elapsed, remaining = format_duration(progress.elapsed_s), format_duration(progress.remaining_s)
+    times = f"{progress.progress:.0%}  {elapsed} elapsed, {remaining} left"
+    bar = ProgressBar(total=1.0, completed=progress.progress)
+    row = Table.grid(expand=True, padding=(0, 1))
+    row.add_column(ratio=1)
+    if width < WIDE:
+        row.add_row(bar)
+        return [row, Text(times)]
+    row.add_column(justify="right")
+    row.add_row(bar, times)
+    return [row]
 
 
 def describe(report: Started) -> list[str]:
@@ -208,9 +233,6 @@ def describe(report: Started) -> list[str]:
 
 def summary(report: Finished) -> Group:
     """Return the summary of a run: its loss compared with the baselines, what that means, and where the model is."""
-    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-    for column in ("", "bits/char", "nats/char"):
-        table.add_column(column, justify="left" if not column else "right")
     rows: list[tuple[str, float | None]] = [
         ("this model, on the held-out text", report.val_loss_nats_per_char),
         ("  its second half, not used to choose the model", report.val_second_half_nats_per_char),
@@ -219,8 +241,9 @@ def summary(report: Finished) -> Group:
     ]
     if report.entropy_nats_per_char is not None:
         rows.append(("the source's entropy", report.entropy_nats_per_char))
-    for name, nats in rows:
-        table.add_row(name, "–" if nats is None else f"{nats / LN2:.3f}", "–" if nats is None else f"{nats:.3f}")
+    cells = [(name, *(("–", "–") if nats is None else (f"{nats / LN2:.3f}", f"{nats:.3f}"))) for name, nats in rows]
+    units = ("bits/char", "nats/char")
+    table = FittedTable(("", *units), cells, units, has_rule=False)
     outcome = "Interrupted" if report.interrupted else "Stopped early" if report.stopped_early else "Done"
     lines = [
         "",

@@ -302,7 +302,7 @@ def test_errors_and_notes_are_visible_where_stderr_is_no_terminal(chargen: Calla
         assert result.status in (1, 2) and result.out == ""
         assert_harmless(result.err)
     result = chargen("sample", "-m", f"{folder}/evil.safetensors", "--length", "1", "--prompt", "\x1d\x9e\nx")
-    assert "the model does not know ␝\ufffd; it reads" in result.err
+    assert "the model does not know '\\x1d' (U+001D), '\\x9e' (U+009E); it reads" in result.err
     assert "\x1d\x9e\nx" in result.out
 
 

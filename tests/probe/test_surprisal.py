@@ -21,17 +21,14 @@ from chargen.engines.interface import concatenate_states, log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.lm import LanguageModel
 from chargen.probe.surprisal import CharSurprisal, find_likely_chars
+from chargen.ui.heat_colours import MAX_BITS
 from chargen.ui.heatmap import (
-    CIVIDIS,
-    MAX_BITS,
-    colour,
-    contrast,
     digit_lines,
+    digit_rows,
     group_bits,
     group_by_cluster,
     group_glyph,
     heat_page,
-    text_colour,
 )
 from tests.conftest import VERSE, Result, random_model
 
@@ -113,19 +110,6 @@ def test_selected_and_joined_states_are_unchanged() -> None:
 # ── display ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@given(st.floats(0, 40))
-def test_letters_have_enough_contrast_on_every_colour(bits: float) -> None:
-    background = colour(bits)
-    letters = tuple(bytes.fromhex(text_colour(background)[1:]))
-    assert contrast(background, letters) >= 4.5  # type: ignore[arg-type]
-
-
-def test_colours_grow_lighter_with_surprisal_from_the_first_to_the_last_of_the_map() -> None:
-    shades = [contrast(colour(bits), (0, 0, 0)) for bits in np.linspace(0, MAX_BITS, 50)]
-    assert shades == sorted(shades)
-    assert [bytes(colour(bits)).hex() for bits in (0, MAX_BITS)] == [CIVIDIS[0][1:], CIVIDIS[-1][1:]]
-
-
 @given(ANY)
 def test_clusters_join_to_the_text_and_digits_are_below_their_characters(text: str) -> None:
     chars = [char_with(char, 3.5) for char in text]
@@ -148,6 +132,17 @@ def test_digits_of_wide_and_composed_characters() -> None:
     )
     assert (shown, digits) == ("e\u0301日␉␃", "39 .1")
     assert cell_len(shown) == len(digits)
+
+
+@given(ANY, st.integers(2, 9))
+def test_rows_of_digits_have_the_width_of_the_terminal_and_join_to_the_line(text: str, width: int) -> None:
+    chars = [char_with(char, 3.5) for char in text]
+    rows = list(digit_rows(chars, width))
+    assert all(
+        cell_len(shown) <= max(width, *(group_glyph(g)[1] for g in group_by_cluster(chars)), 0) for shown, _ in rows
+    )
+    assert "".join(shown for shown, _ in rows) == digit_lines(chars)[0]
+    assert [len(digits) for _, digits in rows if digits] == [len(d.rstrip()) for _, d in rows if d]
 
 
 class Page(HTMLParser):

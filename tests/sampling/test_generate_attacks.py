@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.checkpoint import Checkpoint, save_checkpoint
-from chargen.cli.sample import _write
+from chargen.cli.sample_output import SampleWriter
 from chargen.config import ModelConfig
 from chargen.engines.interface import log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
@@ -103,7 +103,7 @@ def test_no_method_generates_invalid_utf8(tokenizer: str, documents: str) -> Non
             for text in method(**more):
                 assert "\ufffd" not in text, (name, more)
     assert "\ufffd" in methods["stream"](allow_invalid_utf8=True)[0]
-    assert all(len(sample.text) == 40 for sample in model.samples(6, length=40, seed=0))
+    assert all(len(sample.text) == 40 for sample in model.samples(6, length=40, until="length", seed=0))
 
 
 def test_first_bytes_follow_the_model_among_valid_bytes() -> None:
@@ -348,7 +348,7 @@ def test_printing_uses_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", type("Nowhere", (), {"write": len, "flush": lambda self: None})())
     monkeypatch.setattr("sys.stdout.write", lambda text: None, raising=False)
     tracemalloc.start()
-    _write("", (chr(0x4E00 + k % 5000) for k in range(50_000)))
+    SampleWriter(1).write_pieces(chr(0x4E00 + k % 5000) for k in range(50_000))
     assert tracemalloc.get_traced_memory()[1] < 50_000
     tracemalloc.stop()
 

@@ -185,7 +185,7 @@ def test_long_repetitions_compile(pattern: str, states: int | None) -> None:
         ("a|^b", "has a ^ inside\nA match is always of the whole text"),
         ("[a&&b]", "a part of the regular expression .* that nothing can match"),
         ("a$b|b", "a part of the regular expression .* that nothing can match\nA match is .* leave out \\$ and \\\\z."),
-        ("áé+b", "cannot write a match .*\nIt does not know 'á', 'é'."),
+        ("áé+b", "cannot write a match .*\nIt does not know 'á' .*, 'é' .*\\."),
         (r"\.\d{3}", r"cannot write a match .*\nIt does not know '\.'."),
     ],
 )

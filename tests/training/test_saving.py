@@ -215,7 +215,7 @@ def test_new_characters_grow_the_vocabulary_and_change_scores_only_slightly(vers
 
 def test_new_characters_can_be_an_error_or_stay_unknown(verse: str) -> None:
     model, text = random_model(VERSE), LongText.from_string(VERSE + "€Ω").span()
-    with pytest.raises(TokenizerError, match="2 characters that the model does not know: '[€Ω]{2}'"):
+    with pytest.raises(TokenizerError, match="2 characters that the model does not know: '[€Ω]' .*, '[€Ω]' "):
         init_from_model(model, text, "error", ModelChoices())
     assert init_from_model(model, text, "unknown", ModelChoices()).tokenizer is model.tokenizer
     assert (
@@ -271,8 +271,9 @@ def test_a_model_of_documents_starts_and_ends_documents() -> None:
     reports, finished = run_plan(Plan(corpus, "names", RunLength(steps=300), data, ModelChoices(**SMALL), settings))
     assert any("documents for training" in n for r in reports if isinstance(r, Started) for n in r.notes)
     model = LanguageModel(load_checkpoint(Path(finished.model_path)))
-    written = model.sample(length=200, seed=0).split("\n")[:-1]
+    written = model.sample(length=200, until="length", seed=0).split("\n")[:-1]
     assert len(written) > 20
+    assert model.sample(length=200, seed=0) == written[0]
     assert sum(name in names for name in written) / len(written) > 0.9
     assert MARK not in "".join(written)
     # There are six first letters: log₂ 6 bits. The rest of a name is almost certain.

@@ -11,6 +11,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
 from chargen.lm import LanguageModel
-from chargen.ui.play.draft import ACTIONS, MAX_HISTORY, Draft, first_word, lay_out, new_draft, press, set_generated
+from chargen.ui.play.draft import ACTIONS, MAX_HISTORY, Draft, first_word, new_draft, press, set_generated
+from chargen.ui.play.layout import lay_out
 from chargen.ui.play.terminal import PASTE, PASTE_END, Key, decode
 from chargen.ui.terminal_text import clusters, glyph
 from tests.conftest import Result, random_model
@@ -28,9 +30,7 @@ SCRIPTS = "ab Tế e\u0302\u0301ữ\u1112\u1161漢字👍🏽👨\u200d👩\u200
 
 # ── drafts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-KEYS = [Key(name) for name in [*ACTIONS, "home", "left"]] + [
-    Key("text", text) for text in ("a", "Chữ tài", "\u0301", " ")
-]
+KEYS = [Key(name) for name in [*ACTIONS, "page-up"]] + [Key("text", text) for text in ("a", "Chữ tài", "\u0301", " ")]
 
 
 def with_generated(draft: Draft) -> Draft:
@@ -82,7 +82,8 @@ def test_after_typing_the_same_text_seed_and_temperature_have_the_same_continuat
 
 @given(st.sampled_from(["tab", "right", "shift-tab", "end", "ctrl-e"]), st.lists(st.sampled_from(KEYS), max_size=20))
 def test_accepting_leaves_the_rest_as_it_was(name: str, keys: list[Key]) -> None:
-    draft = after(keys)
+    draft = after([*keys, Key("text", " ")])
+    draft = replace(draft, after_cursor=0)
     accepted = press(draft, Key(name))
     assert accepted.text + accepted.continuation == draft.text + draft.continuation
     assert len(accepted.text) > len(draft.text)
@@ -101,6 +102,37 @@ def test_keys_do_what_they_say() -> None:
     rerolled = after([Key("ctrl-r")], draft)
     assert (rerolled.text, rerolled.seed) == ("one", 6)
     assert rerolled.continuation != draft.continuation
+
+
+def test_the_cursor_moves_in_the_text_by_what_a_reader_calls_a_character() -> None:
+    draft = new_draft("ab\nvie\u0323\u0302t 👍🏽", 1, 0)
+    places = [draft.cursor]
+    for _ in range(12):
+        draft = after([Key("left")], draft)
+        places.append(draft.cursor)
+    assert places == [12, 10, 9, 8, 5, 4, 3, 2, 1, 0, 0, 0, 0]
+    assert after([Key("left")] * 2 + [Key("right")], new_draft("abc", 1, 0)).cursor == 2
+
+
+def test_home_and_end_move_to_the_line_then_to_the_text_and_then_accept() -> None:
+    draft = after([], new_draft("one\ntwo", 1, 0))
+    assert [after([Key("home")] * k, draft).cursor for k in range(4)] == [7, 4, 0, 0]
+    home = after([Key("home")] * 2, draft)
+    assert [after([Key("end")] * k, home).cursor for k in range(3)] == [0, 3, 7]
+    assert after([Key("end")] * 2, home).text == "one\ntwo"
+    assert after([Key("end")] * 3, home).text == "one\ntwo" + home.continuation
+
+
+def test_typing_and_deleting_happen_at_the_cursor() -> None:
+    draft = after([Key("left")] * 2, new_draft("abcd", 1, 0))
+    typed = after([Key("text", "X"), Key("enter")], draft)
+    assert (typed.text, typed.cursor, typed.prompt) == ("abX\ncd", 4, "abX\ncd")
+    assert after([Key("backspace")], draft).text == "acd"
+    assert after([Key("delete")], draft).text == "abd"
+    assert after([Key("delete")] * 3, draft).text == "ab"
+    accepted = after([Key("tab")], draft)
+    assert accepted.text.startswith("abcd") and accepted.after_cursor == 0
+    assert after([Key("ctrl-z")], typed).text == "abXcd"
 
 
 def test_temperature_moves_by_tenths_and_not_below_zero() -> None:
@@ -230,6 +262,36 @@ def test_a_page_stays_on_the_screen_and_has_its_cursor_there(text: str, more: st
     assert 0 <= column < width
     assert 0 <= page.shown_chars <= len(more)
     assert page.is_full or page.shown_chars == len(more)
+
+
+@settings(max_examples=150)
+@given(st.text("ab-é\u0302漢🇻🇳\n\t", max_size=200), st.integers(2, 40), st.integers(1, 12), st.data())
+def test_the_cursor_is_on_the_screen_wherever_it_is_in_the_text(
+    text: str, width: int, height: int, data: st.DataObject
+) -> None:
+    ends = [0]
+    for cluster in clusters(text):
+        ends.append(ends[-1] + len(cluster))
+    cursor = data.draw(st.sampled_from(ends))
+    page = lay_out(text, "more", width, height, len(text) - cursor)
+    row, column = page.cursor
+    assert 0 <= row < len(page.rows) <= height
+    assert 0 <= column < width
+    typed = page.rows[row][0]
+    assert min(width - 1, cells(typed[: page.before_cursor])) == column
+
+
+def test_the_cursor_is_on_the_character_that_typing_would_push_on() -> None:
+    for cursor in range(9):
+        page = lay_out("ab cd\nef", "", 4, 9, 8 - cursor)
+        row, column = page.cursor
+        rest = "".join(typed for typed, _ in page.rows[row:])[column:]
+        assert rest == "ab cd\nef"[cursor:].replace("\n", "")
+
+
+def test_unknown_characters_are_marked() -> None:
+    page = lay_out("a€b\n€€", "€", 9, 9, is_unknown=lambda cluster: cluster == "€")
+    assert page.unknown == [[(1, 2)], [(0, 1), (1, 2)]]
 
 
 @given(st.text("ab -", max_size=80), st.text("ab -", max_size=80), st.integers(2, 30))

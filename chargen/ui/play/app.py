@@ -9,14 +9,17 @@ and then generates the continuation.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
+from rich.cells import set_cell_size
 from rich.console import Console
 
 from chargen.lm import LanguageModel
 from chargen.sampling.prefix_cache import PrefixCache
 from chargen.schema import format_count
-from chargen.ui.play.draft import Draft, lay_out, press, set_generated
+from chargen.ui.play.draft import Draft, press, set_generated
+from chargen.ui.play.layout import Page, lay_out
 from chargen.ui.play.terminal import Keyboard, Screen, join_parts
 from chargen.ui.terminal_text import visible
 
@@ -25,7 +28,25 @@ MIN_PROGRESS_TOKENS = 1000  # a text with fewer tokens is read too fast to show 
 SLICE_S = 0.025  # time of work between two updates: the first one shows some lines of a new continuation already
 IDLE_S = 0.2  # time between two checks of the terminal's size when there is nothing to do
 LEAVE_KEYS = ("escape", "ctrl-d")
-KEY_HELP = ["Esc leave", "Tab word", "↑↓ temp", "^R reroll", "^Z undo", "End all", "→ letter", "^L clear"]
+HELP_KEY = "ctrl-g"
+KEY_HELP = ["Esc leave", "^G help", "Tab word", "↑↓ temp", "^R reroll", "^Z undo", "End all", "→ letter", "^L clear"]
+HELP = """\
+letters, Enter   are inserted
+Backspace, Del   delete a character
+← →              move the cursor
+Home, End        start, end of the line
+Tab              accepts the next word
+→ at the end     accepts a character
+End at the end   accepts all
+↑ ↓              temperature ±0.1
+^R               another continuation
+^Z ^U            undo the last key
+^L               clears the text
+Esc ^D           leave, print the text
+^C               leave, print nothing
+
+underlined: unknown to the model
+any key          back to the text"""
 
 
 class BackgroundWork:
@@ -60,8 +81,10 @@ class BackgroundWork:
         if draft.inputs != self._stream_inputs:
             yield from self._read(draft.prompt)
             self._stream = self._lm.stream(
-                prefix_cache=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS
-            )
+                prefix_cache=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS,
+                until="length",
+            )  # fmt: skip
+
             self._stream_inputs = draft.inputs
             self._generated = ""
         yield from self._read(draft.text)
@@ -94,13 +117,17 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
         KeyboardInterrupt: If Ctrl-C is pressed.
     """
     work = BackgroundWork(lm)
-    is_idle = False
+    is_idle = is_help = False
+    is_unknown = lru_cache(4096)(lambda cluster: bool(lm.unknown_characters(cluster)))
     with keyboard, Screen(console) as screen:
         while True:
             keys = keyboard.read(IDLE_S if is_idle else 0.0)
             for key in keys:
                 if key.name == "ctrl-c":
                     raise KeyboardInterrupt
+                if is_help or key.name == HELP_KEY:
+                    is_help = not is_help
+                    continue
                 if key.name in LEAVE_KEYS:
                     return draft.text
                 draft = press(draft, key)
@@ -109,19 +136,33 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
                 work.step(draft)
                 while time.monotonic() < until and not keyboard.has_key():
                     work.step(draft)
-            draft, is_idle = _draw(draft, work, name, max_chars, screen)
+            if is_help:
+                is_idle = _draw_help(screen)
+            else:
+                draft, is_idle = _draw(draft, work, name, max_chars, screen, is_unknown)
 
 
-def _draw(draft: Draft, work: BackgroundWork, name: str, max_chars: int, screen: Screen) -> tuple[Draft, bool]:
+def _draw_help(screen: Screen) -> bool:
+    """Draw the keys; return True, because no work is left until a key is pressed."""
+    width, height = screen.size()
+    rows = [(set_cell_size(line, width - 1).rstrip(), "") for line in HELP.splitlines()[:height]]
+    screen.draw(Page(rows, (0, 0), 0, True, 0, [[] for _ in rows]), [])
+    return True
+
+
+def _draw(
+    draft: Draft, work: BackgroundWork, name: str, max_chars: int, screen: Screen, is_unknown: Callable[[str], bool]
+) -> tuple[Draft, bool]:
     """Draw, and return the draft with the part of its continuation that is shown, and whether no work is left."""
     width, height = screen.size()
     num_bars = 2 if height > 5 else 1 if height > 1 else 0
     accepted = len(draft.text) - draft.prompt_chars
     generated = max(draft.generated, work.generated(draft), key=len)  # after an undo the draft may have the longer one
-    page = lay_out(draft.text, generated[accepted : accepted + max_chars], width, height - num_bars)
+    shown = generated[accepted : accepted + max_chars]
+    page = lay_out(draft.text, shown, width, height - num_bars, draft.after_cursor, is_unknown)
     draft = set_generated(draft, generated[: accepted + page.shown_chars])
     bars = [_status_line(draft, work, name, width - 1), join_parts(KEY_HELP, width - 1)]
-    screen.draw(page.rows, page.cursor, bars[:num_bars])
+    screen.draw(page, bars[:num_bars])
     return draft, work.has_read(draft) and (page.is_full or page.shown_chars >= max_chars)
 
 

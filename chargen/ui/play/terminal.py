@@ -34,6 +34,8 @@ from rich.control import Control
 from rich.segment import ControlType, Segment, Segments
 from rich.style import Style
 
+from chargen.ui.play.layout import Page
+
 
 class Key(NamedTuple):
     """One key: its name, or "text" for characters that are typed, with these characters."""
@@ -46,6 +48,8 @@ PASTE, PASTE_END = "\x1b[200~", "\x1b[201~"
 NAMES = {
     **{"A": "up", "B": "down", "C": "right", "D": "left", "F": "end", "H": "home", "Z": "shift-tab"},
     **dict.fromkeys(["4~", "8~"], "end"),
+    **dict.fromkeys(["1~", "7~"], "home"),
+    "3~": "delete",
     **{chr(code): f"ctrl-{chr(code + 96)}" for code in range(1, 27)},
     **{"\t": "tab", "\r": "enter", "\n": "enter", "\b": "backspace", "\x7f": "backspace"},
 }
@@ -219,7 +223,7 @@ else:
             return keys
 
 
-DIM, BAR = Style(dim=True), Style(reverse=True)
+DIM, BAR, UNKNOWN = Style(dim=True), Style(reverse=True), Style(underline=True, color="red")
 # The terminal marks pastes, and does not wrap: a row that it finds longer than we do stays one row.
 MODES_ON, MODES_OFF = "\x1b[?2004h\x1b[?7l", "\x1b[?2004l\x1b[?7h"
 UNKNOWN_SIZE = (80, 24)
@@ -255,19 +259,21 @@ class Screen:
         columns, rows = os.get_terminal_size(self._console.file.fileno())
         return (columns, rows) if columns and rows else UNKNOWN_SIZE
 
-    def draw(self, rows: list[tuple[str, str]], cursor: tuple[int, int], bars: list[str]) -> None:
+    def draw(self, page: Page, bars: list[str]) -> None:
         """Draw the page: the rows, the cursor, and the bars at the bottom.
 
         Only rows that changed are sent. The typed part of the cursor's row is sent last, so that the cursor is where
         the terminal ends this part: terminals disagree about the width of emoji.
 
         Args:
-            rows: The typed and the generated part of each row.
-            cursor: Row and column, from 0.
+            page: The rows, the cursor, and the unknown characters.
             bars: The status line, and the line about the keys.
         """
         width, height = self.size()
-        new = [[Segment(typed), Segment(generated, DIM)] for typed, generated in rows]
+        new = [
+            [*_marked(typed, unknown), Segment(generated, DIM)]
+            for (typed, generated), unknown in zip(page.rows, page.unknown, strict=True)
+        ]
         new += [[]] * (height - len(bars) - len(new))
         new += [[Segment(set_cell_size(bar, width - 1), BAR if index == 0 else DIM)] for index, bar in enumerate(bars)]
         out: list[Segment] = []
@@ -277,17 +283,26 @@ class Screen:
         for y, segments in enumerate(new[:height]):
             if y >= len(self._shown) or segments != self._shown[y]:
                 out += [Control.move_to(0, y).segment, ERASE, *segments]
-        if not out and cursor == self._cursor:
+        if not out and page.cursor == self._cursor:
             return
-        row, column = cursor
-        out += [Control.move_to(0, row).segment, Segment(rows[row][0] if column else "")]
-        self._shown, self._cursor = new, cursor
+        row, _ = page.cursor
+        out += [Control.move_to(0, row).segment, *_marked(page.rows[row][0][: page.before_cursor], page.unknown[row])]
+        self._shown, self._cursor = new, page.cursor
         self._console.print(Segments(out), end="", crop=False)
 
     def _set_mode(self, sequence: str) -> None:
         if not self._console.legacy_windows:
             self._console.file.write(sequence)
             self._console.file.flush()
+
+
+def _marked(text: str, parts: list[tuple[int, int]]) -> list[Segment]:
+    """Return the segments of a text, with those parts of it marked that the model does not know."""
+    segments, done = [], 0
+    for start, end in parts:
+        segments += [Segment(text[done:start]), Segment(text[start:end], UNKNOWN)]
+        done = end
+    return [*(segment for segment in segments if segment.text), Segment(text[done:])]
 
 
 def join_parts(parts: list[str], width: int, separator: str = "  ") -> str:

@@ -1,0 +1,98 @@
+"""A table that fits the terminal: no row takes more than one line, and no number is cut.
+
+What does not fit is shortened in the middle ("…"): first long headers of numbers, then the texts, the longest first. If
+a terminal is too narrow even for that, each row becomes a block of lines "header  cell":
+
+    name      …   bits/char   network   …              name       docs
+    ───────────────────────────────────      ──▶       bits/char  1.704
+    docs      …       1.704   mgru 1×448               network    mgru 1×448
+
+Where the output is not a terminal, cells are complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from chargen.ui.terminal_text import shorten, visible
+
+MIN_TEXT_WIDTH = 12  # cells that a text keeps
+MIN_HEADER_WIDTH = 12  # cells that the header of a column of numbers keeps
+GAP = 3  # cells between two columns; one less without a rule
+EDGES = 2  # cells outside the first and the last column
+
+
+class FittedTable:
+    """A table with a header, drawn by rich.
+
+    Args:
+        columns: The headers.
+        rows: The cells of each row.
+        right: Headers of the columns that contain numbers; they are aligned to the right and never shortened.
+        has_rule: Whether a line and margins separate the header from the rows.
+    """
+
+    def __init__(
+        self, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = (), has_rule: bool = True
+    ) -> None:
+        self._columns = [visible(column) for column in columns]
+        self._rows = [[visible(cell) for cell in row] for row in rows]
+        self._is_number = [column in right for column in columns]
+        self._has_rule = has_rule
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield the table, or the blocks, for the width of the console."""
+        if not console.is_terminal:
+            yield self._table(self._columns, self._rows)
+            return
+        gaps = len(self._columns) - 1
+        width = options.max_width - (EDGES + GAP * gaps if self._has_rule else (GAP - 1) * gaps)
+        widths = self._fitting_widths(width)
+        if sum(widths) > width:
+            yield from self._blocks(options.max_width)
+            return
+        header = [shorten(column, cells) for column, cells in zip(self._columns, widths, strict=True)]
+        rows = [[shorten(cell, cells) for cell, cells in zip(row, widths, strict=True)] for row in self._rows]
+        yield self._table(header, rows)
+
+    def _fitting_widths(self, width: int) -> list[int]:
+        """Return the widths of the columns, together at most `width` if the columns can be made as narrow as that."""
+        widths, minima = [], []
+        for column, header in enumerate(self._columns):
+            cells = max((cell_len(row[column]) for row in self._rows), default=0)
+            widths.append(max(cells, cell_len(header)))
+            is_number = self._is_number[column]
+            minima.append(max(cells, min(cell_len(header), MIN_HEADER_WIDTH)) if is_number else MIN_TEXT_WIDTH)
+        for numbers in (True, False):
+            columns = [k for k, is_number in enumerate(self._is_number) if is_number == numbers]
+            while sum(widths) > width and any(widths[k] > minima[k] for k in columns):
+                widths[max(columns, key=lambda k: widths[k] - min(widths[k], minima[k]))] -= 1
+        return widths
+
+    def _table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+        frame = {"box": box.SIMPLE_HEAD} if self._has_rule else {"box": None, "padding": (0, GAP - 1, 0, 0)}
+        table = Table(pad_edge=False, header_style="bold" if self._has_rule else "dim", **frame)
+        for column, is_number in zip(header, self._is_number, strict=True):
+            table.add_column(Text(column), justify="right" if is_number else "left", no_wrap=is_number)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        return table
+
+    def _blocks(self, width: int) -> Iterator[Text]:
+        """Yield the lines of the blocks; a block has no line for an empty cell."""
+        numbers = (cell_len(cell) for row in self._rows for cell, k in zip(row, self._is_number, strict=True) if k)
+        indent = min(max(map(cell_len, self._columns)), width // 2, max(1, width - 2 - max(numbers, default=0)))
+        yield Text()
+        for row in self._rows:
+            for header, cell in zip(self._columns, row, strict=True):
+                if cell:
+                    label = shorten(header, indent)
+                    line = Text(label + " " * (indent - cell_len(label) + 2), "dim")
+                    yield line.append(shorten(cell, max(1, width - line.cell_len)), "not dim")
+            yield Text()

@@ -1,0 +1,186 @@
+"""How a text and its continuation are laid out in rows of a screen.
+
+The layout wraps the typed text and the continuation at words. The page shows the row of the cursor and, where the text
+is long, leaves a third of the height for what comes after it.
+
+    width ├──────────────────┤
+          The king of France       typed │ generated
+          and Burgundy, to thy
+          noble ▮mother's grave
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from chargen.ui.terminal_text import clusters, glyph, is_ideograph
+
+TAB_WIDTH = 8
+
+
+class Cell(NamedTuple):
+    """One cluster on the screen."""
+
+    drawn: str
+    width: int
+    num_chars: int  #: length of the cluster in the text
+    is_typed: bool
+    may_break: bool  #: whether a row may end after it
+    must_break: bool = False  #: whether the row ends after it
+    is_unknown: bool = False  #: whether the model does not know it
+
+
+class Page(NamedTuple):
+    """The part of a draft that fits on the screen."""
+
+    rows: list[tuple[str, str]]  #: the typed and the generated part of each row
+    cursor: tuple[int, int]  #: row and column, from 0
+    shown_chars: int  #: number of characters of the continuation that are shown
+    is_full: bool  #: whether no more characters fit
+    before_cursor: int  #: number of characters of the typed part of the cursor's row that are before the cursor
+    unknown: list[list[tuple[int, int]]]  #: start and end of each unknown cluster in the typed part of each row
+
+
+def lay_out(
+    text: str, continuation: str, width: int, height: int, after_cursor: int = 0,
+    is_unknown: Callable[[str], bool] = lambda cluster: False,
+) -> Page:  # fmt: skip
+    """Lay a text and its continuation out on a screen of width × height cells, each at least 1.
+
+    Args:
+        text: The typed text.
+        continuation: What follows it.
+        width, height: The size of the screen.
+        after_cursor: Number of characters of the text after the cursor.
+        is_unknown: Whether a cluster of the text is to be marked.
+    """
+    cursor = len(text) - after_cursor
+    before = _visible_end(text[:cursor], width, height)
+    after = text[cursor : cursor + 2 * width * height]
+    if len(after) < after_cursor:
+        continuation = ""  # it is below the screen
+    cells = (
+        cell._replace(is_unknown=True) if cell.is_typed and is_unknown(cluster) else cell
+        for cluster, cell in _cells(before + after, continuation, width)
+    )
+    rows = list(wrap(cells, width))
+    row, column, before_cursor = _cursor(rows, width, len(before), bool(after))
+    if row == len(rows):
+        rows.append([])
+    top = max(0, row + 1 - (height - height // 3))
+    shown_rows = rows[top : top + height]
+    shown_chars = sum(cell.num_chars for cells in rows[: top + height] for cell in cells if not cell.is_typed)
+    parts = [
+        (
+            "".join(cell.drawn for cell in cells if cell.is_typed),
+            "".join(cell.drawn for cell in cells if not cell.is_typed),
+        )
+        for cells in shown_rows
+    ]
+    is_full = shown_chars < len(continuation) or (len(shown_rows) == height and _row_width(shown_rows[-1]) >= width)
+    unknown = [_unknown_parts(cells) for cells in shown_rows]
+    return Page(parts, (row - top, column), shown_chars, is_full, before_cursor, unknown)
+
+
+def _unknown_parts(cells: list[Cell]) -> list[tuple[int, int]]:
+    """Return the start and the end of each unknown cluster in the typed part of a row."""
+    parts, start = [], 0
+    for cell in cells:
+        end = start + len(cell.drawn)
+        if cell.is_unknown:
+            parts.append((start, end))
+        start = end
+    return parts
+
+
+def wrap(cells: Iterable[Cell], width: int) -> Iterator[list[Cell]]:
+    """Yield rows of at most `width` cells that end, if possible, after white space or an ideograph."""
+    row: list[Cell] = []
+    used = 0  # width of the row
+    end = 0  # number of its cells up to the last position where it may break
+    for cell in cells:
+        is_space = cell.may_break and cell.drawn.isspace()
+        if is_space and used + cell.width > width:  # white space at the end of a row is cut to what fits
+            cell = cell._replace(drawn=" " * (width - used), width=width - used)
+        while row and used + cell.width > width:
+            yield row[: end or len(row)]
+            row = row[end or len(row) :]
+            end = 0
+            used = _row_width(row)
+        row.append(cell)
+        used += cell.width
+        if cell.must_break:
+            yield row
+            row, used, end = [], 0, 0
+        elif cell.may_break:
+            end = len(row)
+    yield row
+
+
+def _visible_end(text: str, width: int, height: int) -> str:
+    """Return a suffix of the text that fills the screen, cut at a newline, or else at a position that rarely moves."""
+    screen_chars = 2 * width * height
+    start = max(0, len(text) // screen_chars - 1) * screen_chars
+    newline = len(text)
+    for _ in range(height):
+        newline = text.rfind("\n", start, newline)
+        if newline < 0:
+            return text[start:]
+    return text[newline + 1 :]
+
+
+def _cells(text: str, continuation: str, width: int) -> Iterator[tuple[str, Cell]]:
+    column = 0  # since the last newline: tabs are set as if the line were not wrapped
+    for part, is_typed in ((text, True), (continuation, False)):
+        for cluster in clusters(part):
+            if cluster == "\t":
+                tab = TAB_WIDTH - column % TAB_WIDTH
+                cell = Cell(" " * tab, tab, 1, is_typed, may_break=True)
+            else:
+                cell = _cell(cluster, is_typed, width)
+            yield cluster, cell
+            column = 0 if cell.must_break else column + cell.width
+
+
+@lru_cache(4096)
+def _cell(cluster: str, is_typed: bool, width: int) -> Cell:
+    if cluster == "\n":
+        return Cell("", 0, 1, is_typed, may_break=False, must_break=True)
+    drawn, cells = glyph(cluster)
+    if cells > width:  # a character of double width on a screen with one column
+        drawn, cells = "·", 1
+    return Cell(drawn, cells, len(cluster), is_typed, may_break=cluster in (" ", "-") or is_ideograph(cluster))
+
+
+def _cursor(rows: list[list[Cell]], width: int, num_before: int, is_inside: bool) -> tuple[int, int, int]:
+    """Return the row and column of the cursor, and how many characters are drawn before it in its row.
+
+    At the end of the text it is where the next typed character will be: after a full row, the start of the next one.
+
+    Args:
+        rows: All rows.
+        width: The width of the screen.
+        num_before: Number of characters of the text before the cursor.
+        is_inside: Whether there is text after the cursor, so that it is on a character.
+    """
+    cursor = (0, 0, 0)
+    for row, cells in enumerate(rows):
+        if cells and not cells[0].is_typed:
+            break
+        column = drawn = 0
+        for cell in cells:
+            if not cell.is_typed:
+                break
+            if is_inside and num_before <= 0:
+                return row, min(column, width - 1), drawn
+            num_before -= cell.num_chars
+            column += cell.width
+            drawn += len(cell.drawn)
+            cursor = (row + 1, 0, 0) if cell.must_break or column >= width else (row, column, drawn)
+    return cursor
+
+
+def _row_width(cells: list[Cell]) -> int:
+    return sum(cell.width for cell in cells)

@@ -1,0 +1,110 @@
+"""Tables fit every terminal: no line is longer, no number is cut, and what is shortened keeps its start and its end."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from chargen.checkpoint import save_checkpoint
+from chargen.ui.fitted_table import FittedTable
+from tests.conftest import VERSE, Result, random_model
+
+TEXTS = st.text("ab 漢é", max_size=60)
+NUMBERS = st.text("0123456789.", min_size=1, max_size=9)
+
+
+def drawn(table: FittedTable, width: int, is_terminal: bool = True) -> list[str]:
+    """Return the lines of a table on a terminal of this width."""
+    console = Console(
+        file=io.StringIO(), width=width, force_terminal=is_terminal, color_system=None, markup=False, highlight=False
+    )
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(TEXTS, NUMBERS, TEXTS, NUMBERS), max_size=4), st.integers(20, 130))
+def test_no_line_is_longer_than_the_terminal_and_no_number_is_cut(
+    rows: list[tuple[str, str, str, str]], width: int
+) -> None:
+    lines = drawn(
+        FittedTable(("name", "bits/char", "text", "a number with a long header"), rows, ("bits/char",)), width
+    )
+    assert all(cell_len(line) <= width for line in lines)
+    for row in rows:
+        assert any(row[1] in line for line in lines)
+
+
+def test_a_table_that_fits_is_complete_and_each_row_is_a_line() -> None:
+    table = FittedTable(("name", "bits"), [("short", "1.5"), ("x" * 30, "2.5")], ("bits",))
+    assert [line.rstrip() for line in drawn(table, 40)[3:5]] == [
+        " short" + " " * 29 + "1.5", " " + "x" * 30 + "    2.5"
+    ]  # fmt: skip
+    shortened = drawn(table, 30)
+    assert shortened[4].rstrip() == " " + "x" * 10 + "…" + "x" * 10 + "    2.5"
+
+
+def test_a_very_narrow_terminal_gets_a_block_for_each_row() -> None:
+    columns = ("name", "bits/char", "parameters", "text")
+    lines = drawn(
+        FittedTable(columns, [("first", "1.500", "1,000,000", "long " * 20), ("second", "2", "3", "")], columns[1:3]),
+        40,
+    )
+    assert [line.rstrip() for line in lines] == [
+        "",
+        "name        first",
+        "bits/char   1.500",
+        "parameters  1,000,000",
+        "text        long long long…ng long long",
+        "",
+        "name        second",
+        "bits/char   2",
+        "parameters  3",
+        "",
+    ]
+
+
+def test_cells_are_complete_where_the_output_is_not_a_terminal() -> None:
+    lines = drawn(FittedTable(("name", "text"), [("a" * 30, "b" * 90)]), 160, is_terminal=False)
+    assert "b" * 90 in lines[3]
+
+
+COMMANDS = {
+    "info": ["info"],
+    "info of a model": ["info", "a-model-with-a-long-name-of-forty-letters"],
+    "corpora": ["corpora"],
+    "corpora check": ["corpora", "check", "text.txt"],
+    "compare": ["compare", "a-model-with-a-long-name-of-forty-letters", "m", "text.txt", "--resamples", "100"],
+    "eval": ["eval", "-m", "m", "text.txt"],
+    "classify": ["classify", "-m", "a-model-with-a-long-name-of-forty-letters", "-m", "m", VERSE],
+    "score": ["score", "-m", "m", VERSE.splitlines()[0] * 3, VERSE.splitlines()[1] * 3],
+    "score --chars": ["score", "-m", "m", VERSE.splitlines()[0] * 3, "--chars"],
+    "score --suggest": ["score", "-m", "m", VERSE.splitlines()[0], "--suggest", "--chars"],
+    "train": ["train", "text.txt", "--steps", "5", "--hidden", "8", "--name", "new"],
+}
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_fits_the_terminal(
+    command: str, width: int, chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm-256color"), ("COLUMNS", str(width))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("chargen.ui.console.FILE_WIDTH", width)
+    for name in ("a-model-with-a-long-name-of-forty-letters", "m"):
+        save_checkpoint(Path("checkpoints", name, "model.safetensors"), random_model())
+    Path("text.txt").write_text(VERSE * 30, encoding="utf-8")
+    result = chargen(*COMMANDS[command])
+    assert result.status == 0, result.err
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", result.out).splitlines()
+    assert [line for line in lines if cell_len(line) > width] == []
