@@ -21,10 +21,11 @@ class CheckArguments:
 
     corpus: tuple[str, ...]
     encoding: str = "utf-8"
+    errors: str = "strict"
     newline: str = "lf"
     normalize: str = "nfc"
     documents: str = "none"
-    text_field: str = "text"
+    text_field: str | None = None
     max_bytes: int = 100 * 10**9
     as_json: bool = False
 
@@ -93,6 +94,7 @@ def get(name: str, output: str | None = None, as_json: bool = False) -> None:
 @corpora.command(cls=options.GroupedCommand, epilog="\b\nExample:\n  chargen corpora check my.txt --json")
 @click.argument("corpus", nargs=-1, required=True, type=options.CORPUS_NAME)
 @options.encoding
+@options.errors
 @options.newline
 @options.normalize
 @options.documents(options.corpus_option)
@@ -121,10 +123,11 @@ def check_corpus(args: CheckArguments) -> None:
 
     config = DataConfig(
         encoding=args.encoding,
+        errors=args.errors,
         newline=args.newline,
         normalize=args.normalize,
         documents=args.documents,
-        text_field=args.text_field,
+        text_field=args.text_field or "",
     )
     facts, findings = check_quality(read_corpus(args.corpus, config, max_bytes=args.max_bytes), config.val_fraction)
     if args.as_json:

@@ -14,6 +14,7 @@ from chargen.cli import options
 from chargen.cli.effects import needs
 from chargen.config import LN2
 from chargen.schema import format_count
+from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
@@ -30,6 +31,8 @@ class EvalArguments:
     corpus: tuple[str, ...]
     model: str | None = None
     encoding: str = "utf-8"
+    errors: str = "strict"
+    text_field: str | None = None
     max_bytes: int = 10**9
     device: str = "auto"
     threads: int | None = None
@@ -51,6 +54,8 @@ class EvalArguments:
 @click.argument("corpus", nargs=-1, required=True, type=options.CORPUS_NAME)
 @options.model
 @options.encoding
+@options.errors
+@options.text_field
 @options.max_corpus_size("1GB")
 @adapt_option("--adapt", is_flag=True, help="Also evaluate a copy of the model that is also trained on the text.")
 @adapt_option(
@@ -103,8 +108,16 @@ def evaluate_model(args: EvalArguments) -> None:
 
     lm = load(args.model, args.device)
     # The text is read unchanged: the model normalizes it like its training text, and counts the bytes of this one.
-    config = DataConfig(encoding=args.encoding, newline="keep", normalize="none")
+    config = DataConfig(
+        encoding=args.encoding,
+        errors=args.errors,
+        newline="keep",
+        normalize="none",
+        text_field=args.text_field or "",
+    )
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
+    for note in text.notes:
+        say(f"note: {note}")
     evaluation = lm.evaluate(text.text)
     if evaluation.unknown_chars:
         unknown = f"{evaluation.unknown_chars:,} of the {format_count(evaluation.chars, 'character')}"

@@ -245,17 +245,13 @@ def _read_prompt(args: SampleArguments) -> str:
     """Return the prompt: from --prompt-file, from standard input for `-`, or the text of --prompt.
 
     Raises:
-        CorpusError: If the file cannot be read, or the prompt or the suffix is not valid UTF-8.
+        CorpusError: If the file cannot be read.
     """
-    from chargen.text.cleaning import check_unicode
-
     prompt = args.prompt
     if args.prompt_file is not None or prompt == "-":
         from chargen.text.corpus import read_corpus
 
         prompt = read_corpus([args.prompt_file or prompt], max_bytes=MAX_PROMPT_BYTES).text
-    check_unicode(prompt, "the prompt")
-    check_unicode(args.suffix, "the suffix")
     return prompt
 
 
