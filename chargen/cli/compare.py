@@ -118,7 +118,7 @@ def compare_models(args: CompareArguments) -> None:
     from chargen.data.dataset import split_lines
     from chargen.scoring.bootstrap import most_different_lines
     from chargen.scoring.scorer import utf8_size
-    from chargen.text.corpus import read_corpus
+    from chargen.text.corpus import check_text_field, read_corpus
 
     # The text is read unchanged: each model normalizes it like its training text, and the bytes of this one count.
     config = DataConfig(
@@ -129,6 +129,7 @@ def compare_models(args: CompareArguments) -> None:
         text_field=args.text_field or "",
     )
     corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
+    check_text_field(args.text_field, corpus)
     lines = split_lines(corpus.text)
     lms = [load(model, args.device) for model in args.models]
     nats, unknown = zip(*(lm.evaluate_lines(lines) for lm in lms), strict=True)

@@ -116,7 +116,7 @@ def check_corpus(args: CheckArguments) -> None:
         ChargenError: If the corpus cannot be read, or a setting is out of range.
     """
     from chargen.config import DataConfig
-    from chargen.text.corpus import read_corpus
+    from chargen.text.corpus import check_text_field, read_corpus
     from chargen.text.quality import check_quality
     from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import key_value_table
@@ -129,7 +129,9 @@ def check_corpus(args: CheckArguments) -> None:
         documents=args.documents,
         text_field=args.text_field or "",
     )
-    facts, findings = check_quality(read_corpus(args.corpus, config, max_bytes=args.max_bytes), config.val_fraction)
+    corpus = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
+    check_text_field(args.text_field, corpus)
+    facts, findings = check_quality(corpus, config.val_fraction)
     if args.as_json:
         print_json({**asdict(facts), "findings": [asdict(finding) for finding in findings]})
         return

@@ -103,7 +103,7 @@ def evaluate_model(args: EvalArguments) -> None:
     options.use_threads(args.threads)
     from chargen.api import load
     from chargen.config import DataConfig
-    from chargen.text.corpus import read_corpus
+    from chargen.text.corpus import check_text_field, read_corpus
     from chargen.ui.console import print_json, stderr_console
 
     lm = load(args.model, args.device)
@@ -116,6 +116,7 @@ def evaluate_model(args: EvalArguments) -> None:
         text_field=args.text_field or "",
     )
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
+    check_text_field(args.text_field, text)
     for note in text.notes:
         say(f"note: {note}")
     evaluation = lm.evaluate(text.text)

@@ -255,6 +255,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     """Check the arguments, read the corpus, and return the plan of the run."""
     from chargen.config import DataConfig
     from chargen.runs import check_name
+    from chargen.text.corpus import check_text_field
     from chargen.training.choices import RunLength, TrainChoices
     from chargen.training.run import Plan
 
@@ -269,6 +270,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
         data = saved.data
         training = replace(training, seed=saved.train.seed)  # `_load_resumed` has compared a seed that was given
     corpus, val_corpus = _read_corpora(args, data, saved)
+    check_text_field(args.text_field, corpus, val_corpus)
     return Plan(
         corpus=corpus,
         name=args.name or "",

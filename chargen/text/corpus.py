@@ -21,7 +21,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from chargen.config import DataConfig
-from chargen.errors import CorpusError
+from chargen.errors import ConfigError, CorpusError
 from chargen.registry import did_you_mean
 from chargen.schema import format_count
 from chargen.text.builtin_corpora import BUILTIN_CORPORA, is_builtin, read_builtin
@@ -126,6 +126,20 @@ def read_corpus(
         if not isinstance(argument, (str, Path)):
             raise TypeError(f"a corpus is named by a string or a path, not {type(argument).__name__}")
     return read_limited([str(argument) for argument in several], config, stdin, ReadLimit(max_bytes))
+
+
+def check_text_field(text_field: str | None, *corpora: Corpus | None) -> None:
+    """Check that a text field has an effect: that any file of the corpora has fields.
+
+    Raises:
+        ConfigError: If none has.
+    """
+    names = [name for corpus in corpora if corpus for name, _ in corpus.parts]
+    if text_field and all(is_plain(name, text_field) for name in names):
+        raise ConfigError(
+            f"--text-field {text_field} has no effect: {', '.join(names[:MAX_NAMED_FILES])} has no fields",
+            "Leave it out; files with fields end in .jsonl, .json, .csv, .tsv or .parquet.",
+        )
 
 
 def read_limited(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO | None, limit: ReadLimit) -> Corpus:

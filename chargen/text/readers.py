@@ -23,7 +23,7 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from chargen.config import DataConfig
-from chargen.errors import ChargenError
+from chargen.errors import ChargenError, CorpusError
 from chargen.text.cleaning import CleaningReport, clean, clean_text
 from chargen.text.inputs import decompress, has_input, is_remote, open_input
 from chargen.text.limits import ReadLimit
@@ -128,13 +128,18 @@ def open_batches(
 
     Raises:
         ChargenError: If the package that reads this format is not installed.
-        CorpusError: If the input or a record cannot be read.
+        CorpusError: If the input or a record cannot be read, or a field is named and the input has none.
     """
     where = "standard input" if name == "-" else name
     if record_format.form == AUTO:
         record_format = replace(record_format, form=form_of(name, record_format.field))
         if has_unread_fields(name, record_format.field):
             report.add_plain(where)
+        if record_format.field and record_format.form == LINES:
+            raise CorpusError(
+                f"{where} has no fields, so --text-field {record_format.field} has no effect",
+                "Leave it out; files with fields end in .jsonl, .json, .csv, .tsv or .parquet.",
+            )
     limit = ReadLimit(sys.maxsize, regular_only)  # a stream of lines may have no end
     with open_input(name, limit) as stream:
         yield from _merge_ready(_batches(stream, where, record_format, report, limit), stream)

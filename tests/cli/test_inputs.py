@@ -133,6 +133,18 @@ def test_a_note_says_that_a_file_with_fields_is_read_as_plain_text(name: str, ch
     )
 
 
+def test_a_field_of_files_without_fields_is_refused_by_every_command(chargen: Chargen, model: str) -> None:
+    Path("a.txt").write_text(VERSE, encoding="utf-8")
+    for arguments in (
+        ("score", "-m", model, "--file", "a.txt"), ("classify", "-m", model, "-m", "m2", "--file", "a.txt"),
+        ("eval", "-m", model, "a.txt"), ("compare", model, "m2", "a.txt"), ("corpora", "check", "a.txt"),
+        ("train", "a.txt"),
+    ):  # fmt: skip
+        result = chargen(*arguments, "--text-field", "body")
+        assert result.status in (1, 2), arguments
+        assert "--text-field body has no effect" in result.err
+
+
 def test_settings_of_earlier_versions_read_csv_as_they_did() -> None:
     old = {key: value for key, value in DataConfig().to_json().items() if key != "errors"}
     assert DataConfig.from_json({**old, "text_field": "text"}) == DataConfig()
