@@ -189,13 +189,13 @@ SCORE_MORE = [
     "--file bad.txt --errors skip",
     # order
     "--file lines.txt --by total",
-    "--file lines.txt --by per-byte --sort",
+    "--file lines.txt --by per-byte --sort best",
     "--file lines.txt --by per-byte --top 3",
     # output
     f"{FEW} --tsv",
     f"{FEW} --tsv --words --no-sort",
     f"{FEW} --tsv --chars --end",
-    f"{FEW} --chars --sort --words",
+    f"{FEW} --chars --sort best --words",
     f"{FEW} --html page.html",
     f"{FEW} --html page.html --chars --raw",
     f"{TWO} --html page.html --suggest --context 'Nhà '",

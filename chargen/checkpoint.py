@@ -40,9 +40,9 @@ from chargen.cells.weights import (
     mask_bias,
 )
 from chargen.config import MAX_STEPS, DataConfig, ModelConfig
-from chargen.errors import ChargenError, ConfigError, ModelError
+from chargen.errors import ChargenError, ConfigError, ModelError, TokenizerError
 from chargen.io import replace_non_finite, write_atomically
-from chargen.schema import Integer, Nullable, Number, Record, Spec, String, format_value, parse_json
+from chargen.schema import Integer, Nullable, Number, Record, Spec, String, find_surrogate, format_value, parse_json
 from chargen.text.cleaning import normalize_text
 from chargen.text.documents import NONE
 from chargen.text.limits import GIB, check_memory
@@ -146,8 +146,33 @@ class Checkpoint:
         ids = self.start_ids
         return ids if self.has_documents or ids[-1] != BOUNDARY_ID else None
 
+    def scored_end_ids(self, scores_end: bool) -> Ids | None:
+        """Return the token ids that are scored as the end of a text; None if the end is not scored.
+
+        Raises:
+            ConfigError: If the end is to be scored, but the model can generate none.
+        """
+        if scores_end and self.end_ids is None:
+            raise ConfigError(
+                "the end of a text cannot be scored: the model has no newline, and was trained on one continuous text",
+                "Leave out --end (end=True), or train with --documents or with a text of several lines.",
+            )
+        return self.end_ids if scores_end else None
+
     def normalize(self, text: str) -> str:
-        """Return a text in the form of the training text, for example NFC with LF newlines."""
+        """Return a text in the form of the training text, for example NFC with LF newlines.
+
+        Every text that a model is given passes here.
+
+        Raises:
+            TokenizerError: If it contains a lone surrogate, which is no character.
+        """
+        position = find_surrogate(text)
+        if position is not None:
+            raise TokenizerError(
+                f"the text has a lone surrogate, U+{ord(text[position]):04X}, at character {position + 1:,}",
+                "Decode its bytes with errors='replace', or leave it out.",
+            )
         return normalize_text(text, self.data)
 
     def encode_context(self, context: str) -> Ids:

@@ -232,6 +232,7 @@ class ModelConfig(Config):
         return f"{self.cell} {self.num_layers}×{self.hidden_size}{ensemble}{ngrams}"
 
 
+ERROR_MODES = ("strict", "replace", "skip")
 NEWLINE_MODES = ("lf", "keep")
 NORMALIZE_MODES = ("nfc", "none")
 
@@ -242,15 +243,17 @@ class DataConfig(Config):
 
     tokenizer: str = "char"  #: "char", "byte", "sp:SIZE" or "sp:FILE.model" (sentencepiece)
     encoding: str = "utf-8"  #: text encoding of the input files
+    errors: str = "strict"  #: what happens to invalid bytes: "strict", "replace" (by U+FFFD) or "skip" (their line)
     newline: str = "lf"  #: "lf" converts CR and CRLF to LF; "keep" keeps them
     normalize: str = "nfc"  #: Unicode normalization: "nfc" or "none"
     documents: str = "none"  #: how the text is split into documents: "none", "line", "blank", "file", or a separator
-    text_field: str = "text"  #: name of the field of a record (JSON lines, Parquet) that contains the text
+    text_field: str = ""  #: field of a record that contains its text; "": "text", and .json, .csv, .tsv are plain text
     val_fraction: float = 0.1  #: fraction of the characters that is held out for validation, at the end of the text
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
         "tokenizer": String(),
         "encoding": String(100),
+        "errors": String(choices=ERROR_MODES),
         "newline": String(choices=NEWLINE_MODES),
         "normalize": String(choices=NORMALIZE_MODES),
         "documents": String(),
@@ -262,6 +265,19 @@ class DataConfig(Config):
         super().__post_init__()
         if not self.documents:
             raise ConfigError("documents is empty", "Use none, line, blank, file, or the separator between documents.")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DataConfig:
+        """Return the settings that a dict from `to_json` contains.
+
+        Files of earlier versions have no key "errors". Their `text_field` is "text" where none was given.
+
+        Raises:
+            ConfigError: If a key is unknown or missing, or its value is out of range.
+        """
+        if isinstance(values, Mapping) and "errors" not in values and values.get("text_field") == "text":
+            values = {**values, "text_field": ""}
+        return super().from_json(values)
 
 
 @dataclass(frozen=True)

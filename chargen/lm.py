@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from chargen.checkpoint import Checkpoint, save_checkpoint
 from chargen.engines.interface import Engine
 from chargen.engines.numpy_engine import NumpyEngine
-from chargen.errors import ConfigError
 from chargen.graph.numba_backend import numba_installed
 from chargen.sampling.generate import Generator, Sample
 from chargen.sampling.prefix_cache import PrefixCache, read_prefix
 from chargen.sampling.settings import SampleConfig, fill_missing, takes_sample_settings
 from chargen.schema import check_string, check_strings
-from chargen.scoring.scorer import Score, score_stream, unknown_characters
+from chargen.scoring.scorer import Score, score_batches, split_chunks, unknown_characters
 from chargen.text.documents import separator
 
 if TYPE_CHECKING:
@@ -259,22 +258,23 @@ class LanguageModel:
         """Yield the scores of any number of texts, in their order. Some thousands of texts are in memory at a time.
 
         Args:
-            texts: Texts to score, for example the lines of a file.
-            context, end, pieces: As for `score`, which also lists the errors.
+            texts, context, end, pieces: As for `score`, which also lists the errors.
+        """
+        return self.score_batches(split_chunks(texts), context=context, end=end, pieces=pieces)
 
-        >>> for score in model.score_stream(open("lines.txt")):  # doctest: +SKIP
-        ...     print(score.bits_per_char, score.text)
+    def score_batches(
+        self, batches: Iterable[Texts], *, context: str | None = None, end: bool | None = None, pieces: bool = False
+    ) -> Iterator[Score]:
+        """Yield the scores of batches of texts; the next batch is taken after all scores of the one before it.
+
+        Args:
+            batches: Lists of texts, for example the lines that can be read from a pipe without waiting.
+            context, end, pieces: As for `score`, which also lists the errors.
         """
         check_string("" if context is None else context, "context")
-        scores_end = self.scores_end if end is None else end
-        if scores_end and self.checkpoint.end_ids is None:
-            raise ConfigError(
-                "the end of a text cannot be scored: the model has no newline, and was trained on one continuous text",
-                "Leave out --end (end=True), or train with --documents or with a text of several lines.",
-            )
         context_ids = self.checkpoint.encode_context(context or "")
-        end_ids = self.checkpoint.end_ids if scores_end else None
-        return score_stream(self.checkpoint, self._select_engine, texts, context_ids, end_ids, pieces)
+        end_ids = self.checkpoint.scored_end_ids(self.scores_end if end is None else end)
+        return score_batches(self.checkpoint, self._select_engine, batches, context_ids, end_ids, pieces)
 
     @property
     def scores_end(self) -> bool:

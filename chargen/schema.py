@@ -223,13 +223,21 @@ def format_count(number: int, noun: str, plural: str = "") -> str:
 
 def is_unicode(text: str) -> bool:
     """Return whether UTF-8 can encode a string: it has no lone surrogate."""
+    return find_surrogate(text) is None
+
+
+def find_surrogate(text: str) -> int | None:
+    """Return the position of the first lone surrogate, which is no character; None if there is none.
+
+    Invalid bytes in an argument or a file name arrive as lone surrogates, and JSON can contain them as escapes.
+    """
     if text.isascii():
-        return True
+        return None
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
 
 
 def parse_json(text: str | bytes) -> Any:

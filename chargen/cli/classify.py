@@ -20,10 +20,13 @@ from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
 from chargen.schema import format_count
+from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.tasks.calibration import Quality
     from chargen.tasks.classifier import Classifier, TrainedClassifier
+    from chargen.text.cleaning import CleaningReport
+    from chargen.text.records import RecordFormat
 
 CALIBRATION_SHARES = (0.5,)  # share of --labelled that is evaluated; the first half calibrates
 
@@ -49,6 +52,9 @@ class ClassifyArguments(options.NetworkArguments):
     file: str | None = None
     labelled: str | None = None
     data: str | None = None
+    encoding: str = "utf-8"
+    errors: str = "strict"
+    text_field: str | None = None
     name: str | None = None
     budget: float | None = None
     steps: int | None = None
@@ -80,6 +86,9 @@ class ClassifyArguments(options.NetworkArguments):
 @options.basic_option(
     "--train", "data", type=options.FILE_NAME, metavar="DATA", help="Train a model for each label of labelled texts."
 )
+@options.encoding
+@options.errors
+@options.text_field
 @training_option("--name", type=options.NAME, help="Name of the new classifier. Defaults to the name of DATA.")
 @training_option(
     "--budget", callback=options.parse_duration, show_default=f"{DEFAULT_BUDGET_S / 60:g}m", metavar="TIME",
@@ -134,18 +143,24 @@ def classify_texts(args: ClassifyArguments) -> None:
     from chargen.tasks.calibration import split_labelled
     from chargen.tasks.classifier import load_classifier
     from chargen.tasks.labelled_data import read_labelled
+    from chargen.text.cleaning import CleaningReport
 
     classifier = load_classifier(args.models)
-    texts = [*args.texts, *_lines(args.file, bool(args.texts or args.labelled))]
+    record_format, report = _record_format(args), CleaningReport()
+    texts = [*args.texts, *_lines(args, report)]
     quality = None
     if args.labelled:
-        for_temperature, unseen = split_labelled(read_labelled(Path(args.labelled)), CALIBRATION_SHARES, args.seed)
+        for_temperature, unseen = split_labelled(
+            read_labelled(Path(args.labelled), record_format, report), CALIBRATION_SHARES, args.seed
+        )
         classifier = classifier.calibrate(for_temperature)
         quality = classifier.evaluate(unseen)
     elif not classifier.is_calibrated:
         click.echo(
             "note: the temperature is not calibrated: the probabilities are overconfident; see --labelled", err=True
         )
+    for note in report.notes():
+        say(f"note: {note}")
     if args.as_json:
         _print_json(classifier, texts, quality)
     else:
@@ -164,6 +179,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     """
     from chargen.tasks.classifier import ClassifierPlan, TrainedClassifier, train_classifier
     from chargen.tasks.labelled_data import read_labelled
+    from chargen.text.cleaning import CleaningReport
     from chargen.training.choices import RunLength
     from chargen.ui.console import ProgressBar, print_json, stderr_console, stdout_console
     from chargen.ui.terminal_text import visible
@@ -172,7 +188,10 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     if not length.chosen():
         length = RunLength(budget_s=DEFAULT_BUDGET_S)
     data = Path(args.data or "")
-    texts = read_labelled(data)
+    report = CleaningReport()
+    texts = read_labelled(data, _record_format(args), report)
+    for note in report.notes():
+        say(f"note: {note}")
     name = args.name or data.resolve().stem
     begin = time.perf_counter() if started is None else started
     plan = ClassifierPlan(texts, name, length, args.model_choices(), args.seed, args.device, begin)
@@ -201,24 +220,23 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
         stdout_console().print(visible(f"The classifier is {trained.folder}"))
 
 
-def _lines(name: str | None, has_more: bool) -> list[str]:
-    """Return the lines of a file, or of standard input if there is nothing else to do.
+def _record_format(args: ClassifyArguments) -> RecordFormat:
+    from chargen.text.records import RecordFormat
+
+    return RecordFormat(field=args.text_field or "", encoding=args.encoding, errors=args.errors)
+
+
+def _lines(args: ClassifyArguments, report: CleaningReport) -> list[str]:
+    """Return the lines of the file, or of standard input if there is nothing else to do.
 
     Raises:
         CorpusError: If the file cannot be read.
     """
-    from chargen.errors import CorpusError
     from chargen.tasks.labelled_data import read_all_lines
 
-    if name is None and (has_more or sys.stdin.isatty()):
+    if args.file is None and (args.texts or args.labelled or sys.stdin.isatty()):
         return []
-    try:
-        if name in (None, "-"):
-            return read_all_lines(sys.stdin.buffer, "standard input")
-        with open(str(name), "rb") as file:
-            return read_all_lines(file, str(name))
-    except OSError as error:
-        raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
+    return read_all_lines(args.file or "-", _record_format(args), report)
 
 
 def _trained_json(trained: TrainedClassifier) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class CompareArguments:
     seed: int = 0
     learn: str | None = None
     encoding: str = "utf-8"
+    errors: str = "strict"
+    text_field: str | None = None
     max_bytes: int = 10**9
     device: str = "auto"
     as_json: bool = False
@@ -79,6 +81,8 @@ class BaselineText:
     help="Training text of the baselines. Defaults to the training text of the first model, if it is available.",
 )  # fmt: skip
 @options.encoding
+@options.errors
+@options.text_field
 @options.max_corpus_size("1GB")
 @options.device
 @options.checkpoints
@@ -114,11 +118,18 @@ def compare_models(args: CompareArguments) -> None:
     from chargen.data.dataset import split_lines
     from chargen.scoring.bootstrap import most_different_lines
     from chargen.scoring.scorer import utf8_size
-    from chargen.text.corpus import read_corpus
+    from chargen.text.corpus import check_text_field, read_corpus
 
     # The text is read unchanged: each model normalizes it like its training text, and the bytes of this one count.
-    config = DataConfig(encoding=args.encoding, newline="keep", normalize="none")
+    config = DataConfig(
+        encoding=args.encoding,
+        errors=args.errors,
+        newline="keep",
+        normalize="none",
+        text_field=args.text_field or "",
+    )
     corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
+    check_text_field(args.text_field, corpus)
     lines = split_lines(corpus.text)
     lms = [load(model, args.device) for model in args.models]
     nats, unknown = zip(*(lm.evaluate_lines(lines) for lm in lms), strict=True)
@@ -222,7 +233,9 @@ def _line_difference(
 
 
 def _print_notes(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[str], num_lines: int) -> None:
-    """Print the reasons why the numbers say less than they seem to."""
+    """Print what was read otherwise than it stands, and the reasons why the numbers say less than they seem to."""
+    for note in corpus.notes:
+        say(f"note: {note}")
     for lm, name in zip(lms, models, strict=True):
         if corpus.has_sha256(lm.checkpoint.about.get("corpus_sha256")):
             say(f"note: {name} was trained on a part of this text")

@@ -21,10 +21,11 @@ class CheckArguments:
 
     corpus: tuple[str, ...]
     encoding: str = "utf-8"
+    errors: str = "strict"
     newline: str = "lf"
     normalize: str = "nfc"
     documents: str = "none"
-    text_field: str = "text"
+    text_field: str | None = None
     max_bytes: int = 100 * 10**9
     as_json: bool = False
 
@@ -93,6 +94,7 @@ def get(name: str, output: str | None = None, as_json: bool = False) -> None:
 @corpora.command(cls=options.GroupedCommand, epilog="\b\nExample:\n  chargen corpora check my.txt --json")
 @click.argument("corpus", nargs=-1, required=True, type=options.CORPUS_NAME)
 @options.encoding
+@options.errors
 @options.newline
 @options.normalize
 @options.documents(options.corpus_option)
@@ -114,19 +116,22 @@ def check_corpus(args: CheckArguments) -> None:
         ChargenError: If the corpus cannot be read, or a setting is out of range.
     """
     from chargen.config import DataConfig
-    from chargen.text.corpus import read_corpus
+    from chargen.text.corpus import check_text_field, read_corpus
     from chargen.text.quality import check_quality
     from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import key_value_table
 
     config = DataConfig(
         encoding=args.encoding,
+        errors=args.errors,
         newline=args.newline,
         normalize=args.normalize,
         documents=args.documents,
-        text_field=args.text_field,
+        text_field=args.text_field or "",
     )
-    facts, findings = check_quality(read_corpus(args.corpus, config, max_bytes=args.max_bytes), config.val_fraction)
+    corpus = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
+    check_text_field(args.text_field, corpus)
+    facts, findings = check_quality(corpus, config.val_fraction)
     if args.as_json:
         print_json({**asdict(facts), "findings": [asdict(finding) for finding in findings]})
         return

@@ -31,6 +31,8 @@ class EvalArguments:
     corpus: tuple[str, ...]
     model: str | None = None
     encoding: str = "utf-8"
+    errors: str = "strict"
+    text_field: str | None = None
     max_bytes: int = 10**9
     device: str = "auto"
     threads: int | None = None
@@ -52,6 +54,8 @@ class EvalArguments:
 @click.argument("corpus", nargs=-1, required=True, type=options.CORPUS_NAME)
 @options.model
 @options.encoding
+@options.errors
+@options.text_field
 @options.max_corpus_size("1GB")
 @adapt_option("--adapt", is_flag=True, help="Also evaluate a copy of the model that is also trained on the text.")
 @adapt_option(
@@ -100,13 +104,22 @@ def evaluate_model(args: EvalArguments) -> None:
     from chargen.api import load
     from chargen.config import DataConfig
     from chargen.text.cleaning import quote_characters
-    from chargen.text.corpus import read_corpus
+    from chargen.text.corpus import check_text_field, read_corpus
     from chargen.ui.console import print_json
 
     lm = load(args.model, args.device)
     # The text is read unchanged: the model normalizes it like its training text, and counts the bytes of this one.
-    config = DataConfig(encoding=args.encoding, newline="keep", normalize="none")
+    config = DataConfig(
+        encoding=args.encoding,
+        errors=args.errors,
+        newline="keep",
+        normalize="none",
+        text_field=args.text_field or "",
+    )
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
+    check_text_field(args.text_field, text)
+    for note in text.notes:
+        say(f"note: {note}")
     evaluation = lm.evaluate(text.text)
     if evaluation.unknown_chars:
         unknown = quote_characters(lm.unknown_characters(text.text))

@@ -3,7 +3,7 @@
 To add a command: write `cli/mine.py` with a click command, and add one line to `COMMANDS`. A command's module is
 imported when the command is called; `chargen --help` imports none of them.
 
-    exit status   0 done   1 an expected error   2 wrong usage   130 Ctrl-C   143 SIGTERM
+    exit status   0 done   1 an expected error   2 wrong usage   3 `score --fail-above`   130 Ctrl-C   143 SIGTERM
 
 A command that trains handles signals with `stop_on_signals`. The first signal asks it to stop: it saves the best model
 and the training state. A second signal ends it at once.

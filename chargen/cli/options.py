@@ -1,4 +1,4 @@
-"""Options that several commands share, the types of their values, and the groups that help lists them in.
+"""Options that several commands share, and the groups that help lists them in.
 
 Each command is a `GroupedCommand`, and each of its options belongs to one group:
 
@@ -6,16 +6,15 @@ Each command is a `GroupedCommand`, and each of its options belongs to one group
 
     @corpus_option("--encoding", default="utf-8", help="Text encoding of the input files.")
 
-Help prints the groups in the order in which the command declares them. The types `ModelName`, `CorpusName`, … also
-tell the shell how to complete a value. Nothing here imports torch.
+Help prints the groups in the order in which the command declares them. The types of the values are those of
+`value_types.py`. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -26,17 +25,24 @@ from click.core import ParameterSource
 
 from chargen.cells import CELLS
 from chargen.cli.effects import Effect, check, check_repetitions, flatten
-from chargen.config import parse_duration_s
-from chargen.errors import ConfigError
+from chargen.cli.value_types import BUILTIN_CORPUS_NAME as BUILTIN_CORPUS_NAME
+from chargen.cli.value_types import CELL_NAME as CELL_NAME
+from chargen.cli.value_types import CORPUS_NAME as CORPUS_NAME
+from chargen.cli.value_types import FILE_NAME as FILE_NAME
+from chargen.cli.value_types import MODEL_NAME as MODEL_NAME
+from chargen.cli.value_types import NAME as NAME
+from chargen.cli.value_types import RUN_NAME as RUN_NAME
+from chargen.cli.value_types import TOKENIZER_NAME as TOKENIZER_NAME
+from chargen.cli.value_types import Finite as Finite
+from chargen.cli.value_types import check_temperature, check_unicode_values
+from chargen.cli.value_types import parse_duration as parse_duration
+from chargen.cli.value_types import parse_size as parse_size
 from chargen.folders import use_checkpoints
-from chargen.sampling.settings import MAX_TEMPERATURE, MIN_TEMPERATURE, SAMPLING_RULES
+from chargen.sampling.settings import SAMPLING_RULES
 from chargen.schema import Integer
-from chargen.tokenizers import TOKENIZERS
 from chargen.ui.terminal_text import write_raw
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from chargen.training.choices import ModelChoices
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -90,6 +96,7 @@ class GroupedCommand(click.Command):
         if not ctx.resilient_parsing:
             check_repetitions(ctx, self.make_parser(ctx).parse_args(words)[2])
             check(ctx, self.effects)
+            check_unicode_values(ctx)
         return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -113,60 +120,6 @@ network_option = option_group("Network")
 output_option = option_group("Output")
 
 
-# ── types of values ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Name(click.types.StringParamType):
-    """The type of an option that names something (a file, a run, a setting): any text but the empty one.
-
-    Args:
-        candidates: Function that returns the names to complete; None if there are none.
-        files: Whether the shell also completes file names.
-    """
-
-    def __init__(self, candidates: Callable[[], Iterable[str]] | None = None, files: bool = False) -> None:
-        self._candidates = candidates
-        self._files = files
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the value as a string; fail if it is empty or contains a NUL character."""
-        if not value:
-            self.fail("it is empty. Give a name, or leave the option out.", param, ctx)
-        if "\0" in value:
-            self.fail(f"{value!r} contains a NUL character, which a name cannot contain.", param, ctx)
-        return str(value)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names that start with `incomplete`; shells fall back on files if there are none."""
-        from click.shell_completion import CompletionItem
-
-        names = self._candidates() if self._candidates else ()
-        items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return [CompletionItem(incomplete, type="file"), *items] if self._files else items
-
-
-def _run_names() -> Sequence[str]:
-    from chargen.runs import list_run_names
-
-    return list_run_names()
-
-
-def _corpus_names() -> Iterable[str]:
-    from chargen.text.builtin_corpora import BUILTIN_CORPORA
-
-    return BUILTIN_CORPORA
-
-
-NAME = Name()
-FILE_NAME = Name(files=True)
-RUN_NAME = Name(_run_names)
-MODEL_NAME = Name(_run_names, files=True)
-CORPUS_NAME = Name(_corpus_names, files=True)
-BUILTIN_CORPUS_NAME = Name(_corpus_names)
-CELL_NAME = Name(CELLS.names)
-TOKENIZER_NAME = Name(TOKENIZERS.names)
-
-
 def sampling_rules(rule_option: Callable[..., Callable[[F], F]]) -> Callable[[F], F]:
     """Return a decorator that adds an option for each sampling rule of `SampleConfig`, in the order of the rules.
 
@@ -184,40 +137,6 @@ def sampling_rules(rule_option: Callable[..., Callable[[F], F]]) -> Callable[[F]
         return command
 
     return add_options
-
-
-# Not compiled here: `re` compiles and caches them at their first use, and help never uses them.
-_SIZE = r"(?ai)(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?"
-
-
-def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
-    """Return a size (500MB, 20GB, 1.5GiB, or a number of bytes) in bytes; used as an option's callback."""
-    match = re.fullmatch(_SIZE, value.strip())
-    num_bytes = 0
-    if match:
-        number, prefix, binary = match.groups()
-        power = "kmgt".index(prefix.lower()) + 1 if prefix else 0
-        num_bytes = int(float(number) * (1024 if binary else 1000) ** power)
-    if not 0 < num_bytes < 1 << 63:
-        raise click.BadParameter(f"{value!r} is not a size above zero. Examples: 500MB, 20GB, 1.5GiB.", ctx, param)
-    return num_bytes
-
-
-def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Return a duration (90s, 5m, 1h30m, or a number of seconds) in seconds; used as an option's callback."""
-    if value is None:
-        return None
-    try:
-        return parse_duration_s(value)
-    except ConfigError as error:
-        raise click.BadParameter(f"{error.message}. {error.hint}", ctx, param) from error
-
-
-def _check_temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if value != 0 and not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:  # NaN is refused, too
-        limits = f"0 (always the most likely character), or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
-        raise click.BadParameter(f"{value} is not a temperature. Give {limits}.", ctx, param)
-    return value
 
 
 def _write_raw(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -243,7 +162,7 @@ model = basic_option(
 )
 temperature = basic_option(
     "--temp", "--temperature", "temperature", type=float,
-    callback=_check_temperature, default=1.0, show_default=True,
+    callback=check_temperature, default=1.0, show_default=True,
     help="Sampling temperature. Below 1 the text is more predictable, above 1 more random; 0 always takes the "
     "most likely character.",
 )  # fmt: skip
@@ -258,9 +177,15 @@ normalize = corpus_option(
     "--normalize", type=click.Choice(["nfc", "none"]), default="nfc", show_default=True,
     help="Unicode normalization of the text: compose characters (NFC), or leave them unchanged.",
 )  # fmt: skip
+errors = corpus_option(
+    "--errors", type=click.Choice(["strict", "replace", "skip"]), default="strict", show_default=True,
+    help="What to do with what is not valid: stop and report it, replace invalid bytes by U+FFFD, or skip the line or "
+    "the record.",
+)  # fmt: skip
 text_field = corpus_option(
-    "--text-field", type=NAME, default="text", show_default=True, metavar="NAME",
-    help="Field that contains the text of a record (.jsonl, .parquet).",
+    "--text-field", "--field", "text_field", type=NAME, metavar="NAME", show_default="text",
+    help="Field or column that contains the text of a record (.jsonl, .parquet). With this option, .json, .csv and "
+    ".tsv files are read as records, too; without it, as plain text.",
 )  # fmt: skip
 device = machine_option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,

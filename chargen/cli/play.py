@@ -88,13 +88,11 @@ def play_in_terminal(args: PlayArguments) -> None:
     from chargen.api import load
     from chargen.errors import ChargenError
     from chargen.runs import MODEL_FILE, find_model
-    from chargen.text.cleaning import check_unicode
     from chargen.ui.console import stderr_console
     from chargen.ui.play.app import play as play_on
     from chargen.ui.play.draft import new_draft
     from chargen.ui.play.terminal import TerminalKeyboard
 
-    check_unicode(args.prompt, "the prompt")
     console = stderr_console()
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or console.is_dumb_terminal:
         raise ChargenError(

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.schema import format_count
-from chargen.ui.terminal_text import is_shown, visible_json
+from chargen.ui.terminal_text import is_shown, say, visible_json
 
 if TYPE_CHECKING:
     from chargen.tasks.rescoring import Hypothesis, ScoredHypothesis
     from chargen.tasks.tuning import TunedWeight
+    from chargen.text.cleaning import CleaningReport
 
 MAX_WEIGHT = 1e9  # no total overflows with it
 Formatter = Callable[["ScoredHypothesis", float], str]  # (hypothesis, weight) → the line to print
@@ -56,6 +56,8 @@ class RescoreArguments:
     by: str = "total"
     context: str | None = None
     end: bool | None = None
+    encoding: str = "utf-8"
+    errors: str = "strict"
     device: str = "auto"
     as_costs: bool = False
     as_json: bool = False
@@ -107,6 +109,8 @@ class RescoreArguments:
 )  # fmt: skip
 @score_option("--context", metavar="TEXT", help="Text before every hypothesis. It is read, but not scored.")
 @options.score_end(score_option)
+@options.encoding
+@options.errors
 @options.device
 @options.checkpoints
 @options.output_option("--as-costs", is_flag=True, help="Print Kaldi's `id cost`, where the cost is minus the total.")
@@ -127,7 +131,8 @@ def rescore(**values: Any) -> None:
     divided. For Kaldi the given total is minus the sum of --costs, or 0 without any.
 
     Ids, order, features and white space do not change; hypotheses with equal totals keep their order. The lines of a
-    list must be consecutive.
+    list must be consecutive. Lines end with LF, CRLF or CR; a CRLF stays one. The output is UTF-8. --errors skip leaves
+    out lines of the list; costs and references belong to lines by their number, so an invalid one is an error.
 
     On a terminal, control characters are shown as symbols, and escaped in --json (--raw: as they are); a pipe or a file
     gets the exact text.
@@ -152,27 +157,31 @@ def rescore_lists(args: RescoreArguments) -> None:
     """
     _check(args)
     from chargen.api import load
-    from chargen.tasks.rescoring import KALDI, MOSES, detect_format, read_lists, score_lists
-    from chargen.text.records import read_lines
+    from chargen.tasks.rescoring import KALDI, MOSES, detect_format, read_lists, read_references, score_lists
+    from chargen.text.cleaning import CleaningReport
 
     source = "standard input" if args.file == "-" else args.file
-    with ExitStack() as stack:
-        lines = read_lines(_open(args.file, stack), source)
-        detected, lines = detect_format(lines, source)
-        form = detected if args.form == "auto" else args.form
-        if args.costs and form == MOSES:
-            raise click.UsageError("--costs need the format of Kaldi; lines of Moses contain their total.")
-        if form == KALDI and not (args.only_best or args.sort or args.as_costs or args.as_json):
-            click.echo("note: the format of Kaldi cannot hold a score; --as-costs, --best or --json use it", err=True)
-        lists = read_lists(lines, source, form, [(name, read_lines(_open(name, stack), name)) for name in args.costs])
-        lm = load(args.model, args.device)
-        scored = score_lists(lists, lambda texts: lm.score(texts, context=args.context, end=args.end), args.by)
-        weight = 1.0 if args.weight is None else args.weight
-        if args.references:
-            in_memory = list(scored)
-            weight = _tune(in_memory, args.references, form, args.error or "wer", args.as_json)
-            scored = iter(in_memory)
-        _print(scored, weight, _formatter(form, args), args)
+    report = CleaningReport()
+    lines = _lines(args.file, args, report)
+    detected, lines = detect_format(lines, source)
+    form = detected if args.form == "auto" else args.form
+    if args.costs and form == MOSES:
+        raise click.UsageError("--costs need the format of Kaldi; lines of Moses contain their total.")
+    if form == KALDI and not (args.only_best or args.sort or args.as_costs or args.as_json):
+        click.echo("note: the format of Kaldi cannot hold a score; --as-costs, --best or --json use it", err=True)
+    numbered = replace(args, errors="strict") if args.errors == "skip" else args
+    lists = read_lists(lines, source, form, [(name, _lines(name, numbered, report)) for name in args.costs])
+    lm = load(args.model, args.device)
+    scored = score_lists(lists, lambda texts: lm.score(texts, context=args.context, end=args.end), args.by)
+    weight = 1.0 if args.weight is None else args.weight
+    if args.references:
+        in_memory = list(scored)
+        references = read_references(_lines(args.references, numbered, report), args.references, form)
+        weight = _tune(in_memory, references, args)
+        scored = iter(in_memory)
+    _print(scored, weight, _formatter(form, args), args)
+    for note in report.notes():
+        say(f"note: {note}")
 
 
 def _check(args: RescoreArguments) -> None:
@@ -193,31 +202,28 @@ def _check(args: RescoreArguments) -> None:
         raise click.UsageError("Give an N-best list: --file FILE, or on standard input.")
 
 
-def _open(name: str, stack: ExitStack) -> BinaryIO:
-    """Open a file for the time of the stack; '-' is standard input.
+def _lines(name: str, args: RescoreArguments, report: CleaningReport) -> Iterator[str]:
+    """Yield the lines of a file, or of standard input for "-".
 
     Raises:
         CorpusError: If it cannot be read.
     """
-    from chargen.errors import CorpusError
+    from chargen.text.readers import open_lines
+    from chargen.text.records import LINES, RecordFormat
 
-    try:
-        return sys.stdin.buffer if name == "-" else stack.enter_context(open(name, "rb"))
-    except OSError as error:
-        raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
+    record_format = RecordFormat(LINES, encoding=args.encoding, errors=args.errors, keeps_cr=True)
+    return open_lines(name, record_format, report)
 
 
-def _tune(lists: list[list[ScoredHypothesis]], name: str, form: str, error: str, as_json: bool) -> float:
-    """Find the weight for the references in the file `name`, print the error rates, and return it."""
-    from chargen.tasks.rescoring import prepare_tuning, read_references
+def _tune(lists: list[list[ScoredHypothesis]], references: Mapping[str, str], args: RescoreArguments) -> float:
+    """Find the weight for references by the id of their list, print the error rates, and return the weight."""
+    from chargen.tasks.rescoring import prepare_tuning
     from chargen.tasks.tuning import tune_weight
-    from chargen.text.records import read_lines
 
-    with ExitStack() as stack:
-        references = read_references(read_lines(_open(name, stack), name), name, form)
-    numbers, num_units = prepare_tuning(lists, references, name, error)
+    error = args.error or "wer"
+    numbers, num_units = prepare_tuning(lists, references, args.references or "", error)
     tuned = tune_weight(numbers)
-    _print_tuned(tuned, num_units, len(lists), error, as_json)
+    _print_tuned(tuned, num_units, len(lists), error, args.as_json)
     return tuned.weight
 
 

@@ -268,11 +268,10 @@ def _read_prompts(args: SampleArguments) -> list[str]:
     """Return the prompts: from --prompts or --prompt-file, from standard input for `-`, or the text of --prompt.
 
     Raises:
-        CorpusError: If the file cannot be read, or a prompt or the suffix is not valid UTF-8.
+        CorpusError: If the file cannot be read.
         ConfigError: If there are too many prompts.
     """
     from chargen.errors import ConfigError
-    from chargen.text.cleaning import check_unicode
 
     prompts = [args.prompt]
     name = args.prompts or args.prompt_file or ("-" if args.prompt == "-" else None)
@@ -281,9 +280,6 @@ def _read_prompts(args: SampleArguments) -> list[str]:
 
         text = read_corpus([name], max_bytes=MAX_PROMPT_BYTES).text
         prompts = text.removesuffix("\n").split("\n") if args.prompts else [text]
-    for prompt in prompts:
-        check_unicode(prompt, "the prompt")
-    check_unicode(args.suffix, "the suffix")
     if len(prompts) * args.number * args.best_of > MAX_SAMPLES:
         raise ConfigError(
             f"{len(prompts):,} prompts with -n {args.number * args.best_of:,} are "

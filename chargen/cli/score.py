@@ -6,7 +6,7 @@ From Python: `score_texts(ScoreArguments(sentences=("one", "two")))`. Any number
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -15,36 +15,43 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options, score_explain
-from chargen.cli.effects import needs, no_effect, only_one
+from chargen.cli.effects import no_effect, only_one
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.errors import ChargenError
     from chargen.lm import LanguageModel
     from chargen.scoring.scorer import Score
-    from chargen.ui.tables import RunningTotals
+    from chargen.text.cleaning import CleaningReport
 
 EXAMPLES = """\b
 Examples:
   chargen score "To be, or not to be" "To be, or to not be"
   chargen score --file sentences.txt --tsv
   chargen score --chars --suggest "To be, or ont to be"
-  cat log | chargen score --top 100 --by total --json
+  chargen score --file app.log --worst 20
+  chargen score --file new.log --fail-above 6 --min-bits 6
+  tail -f app.log | chargen score --no-sort --min-bits 4
   chargen score --json "Xin chào" < /dev/null"""
 
 file_option = options.option_group("Files of texts")
 scoring_option = options.option_group("Scoring")
 ranking_option = options.option_group("Ranking")
 explain_option = options.option_group("Explanations")
+BITS = options.Finite(0.0)
+
+BEST, WORST, INPUT = "best", "worst", "input"  # orders of the texts: the first two are those of `scoring/ranking.py`
+ABOVE_LIMIT = 3  # exit status
 
 EFFECTS = [
     only_one("--null --json-lines --whole"),
     only_one("--tsv --json"),
-    needs("--field", "--json-lines"),
+    only_one("--sort --no-sort --top --worst", why="each of them says which texts come first"),
+    no_effect("--text-field", beside="--null --whole", why="such a file has no fields"),
     no_effect("--suggest", beside="--tsv", why="there is no column for suggestions; use --json"),
-    no_effect("--top --by", beside="--no-sort", why="it needs a ranking"),
+    no_effect("--by", beside="--no-sort --sort=input", why="it needs a ranking"),
     no_effect(
-        "--null --json-lines --whole --field --encoding --errors", beside="sentences", unless="--file",
+        "--null --json-lines --whole --text-field --encoding --errors", beside="sentences", unless="--file",
         why="it needs files: use --file FILE, or --file - for standard input",
     ),
 ]  # fmt: skip
@@ -57,13 +64,17 @@ class ScoreArguments:
     sentences: tuple[str, ...] = ()
     model: str | None = None
     files: tuple[str, ...] = ()
-    sort: bool | None = None  #: None: ranked, but not with chars or suggest
+    sort: str | None = None  #: BEST, WORST or INPUT; None: BEST, but WORST with worst, and INPUT with chars or suggest
+    no_sort: bool = False  #: the same as INPUT
     top: int | None = None
+    worst: int | None = None
+    min_bits: float | None = None
+    fail_above: float | None = None
     chars: bool = False
     null: bool = False
     json_lines: bool = False
     whole: bool = False
-    field: str = "text"
+    text_field: str | None = None
     encoding: str = "utf-8"
     errors: str = "strict"
     context: str | None = None
@@ -86,8 +97,8 @@ class ScoreArguments:
     help="Score each line of a file; '-' is standard input. May be repeated.",
 )  # fmt: skip
 @options.basic_option(
-    "--sort/--no-sort", default=None, show_default="--sort; with --chars or --suggest --no-sort",
-    help="Rank the texts, or print them in the order of the input, while it is read.",
+    "--worst", type=click.IntRange(min=1), metavar="N",
+    help="Print only the N least likely texts, the least likely first; only these are kept.",
 )  # fmt: skip
 @options.basic_option(
     "--top", type=click.IntRange(min=1), metavar="N", help="Print only the N most likely texts; only these are kept."
@@ -95,24 +106,32 @@ class ScoreArguments:
 @options.basic_option("--context", metavar="TEXT", help="Text before the sentences. It is read, but not scored.")
 @options.basic_option("--chars", is_flag=True, help="Show the surprisal of each character, as a colour or as a digit.")
 @file_option("--null", is_flag=True, help="The texts of a file end with a NUL byte.")
-@file_option("--json-lines", is_flag=True, help="The lines of a file are JSON objects; see --field.")
-@file_option("--whole", is_flag=True, help="A file is one text; the newline at its end is removed.")
 @file_option(
-    "--field", type=options.NAME, default="text", show_default=True, metavar="NAME",
-    help="Field of a JSON object that contains its text.",
-)  # fmt: skip
-@file_option(
-    "--encoding", type=options.NAME, default="utf-8", show_default=True, help="Text encoding of the input files."
+    "--json-lines",
+    is_flag=True,
+    help="The lines of a file are JSON objects, also where its name does not end in .jsonl.",
 )
-@file_option(
-    "--errors", type=click.Choice(["strict", "replace", "skip"]), default="strict", show_default=True,
-    help="What to do with a line that cannot be decoded: stop and report it, replace its bytes by U+FFFD, or skip it.",
-)  # fmt: skip
+@file_option("--whole", is_flag=True, help="A file is one text; the newline at its end is removed.")
+@options.text_field
+@options.encoding
+@options.errors
 @options.score_end(scoring_option)
 @scoring_option("--words", is_flag=True, help="Add bits per word; words are separated by white space.")
 @ranking_option(
+    "--sort", type=click.Choice([BEST, WORST, INPUT]),
+    show_default="best; worst with --worst; input with --chars or --suggest",
+    help="Print the most likely or the least likely texts first; or in the order of the input, each as soon as it is "
+    "read.",
+)  # fmt: skip
+@ranking_option("--no-sort", is_flag=True, help="The same as --sort input.")
+@ranking_option(
     "--by", type=click.Choice(["per-char", "per-byte", "total"]), default="per-char", show_default=True,
     help="Rank by bits per character, by bits per byte, or by the log probability of the whole text.",
+)  # fmt: skip
+@ranking_option("--min-bits", type=BITS, metavar="X", help="Print only texts with at least X bits per character.")
+@ranking_option(
+    "--fail-above", type=BITS, metavar="X",
+    help="Exit with status 3 if a text has more than X bits per character, printed or not.",
 )  # fmt: skip
 @explain_option(
     "--suggest", is_flag=True,
@@ -128,7 +147,7 @@ class ScoreArguments:
 @options.output_option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
 @options.raw
 @options.as_json
-def score(**values: Any) -> None:
+def score(**values: Any) -> int:
     """Print how likely texts are, the most likely per character first.
 
     \b
@@ -144,23 +163,28 @@ def score(**values: Any) -> None:
     the model does not know have the same probability; they are counted under "unknown". Texts with equal scores keep
     their order. An empty text has no value per character and comes last. The total is weighted by character.
 
-    Lines end with LF, CRLF or CR. The number of texts is not limited: --no-sort and --top keep only a few of them
-    in memory, and a ranking of all keeps them on disk, with 16 bytes of memory for each. --json prints one document
-    for sentences of the command line, and one object per line for files, --chars or --suggest. --tsv prints one row
-    per text, or with --chars one row per character.
+    Lines end with LF, CRLF or CR. The number of texts is not limited: --no-sort, --top and --worst keep only a few of
+    them in memory, and a ranking of all keeps them on disk, with 16 bytes of memory for each. With --no-sort each line
+    of a pipe is answered at once. --json prints one document for sentences of the command line, and one object per line
+    for files, --chars or --suggest. --tsv prints one row per text, or with --chars one row per character.
 
     On a terminal, control characters are escaped in --json and shown as symbols in --tsv (--raw: as they are); a pipe
     or a file gets the exact text. Tables always show them as symbols. On a terminal, a table has one line per text:
     a long text is shortened in the middle, and a narrow terminal shows fewer columns.
+
+    The totals on stderr are those of all texts, also of texts that --top, --worst or --min-bits leave out.
     """
-    score_texts(ScoreArguments(**values))
+    return score_texts(ScoreArguments(**values))
 
 
-def score_texts(args: ScoreArguments) -> None:
+def score_texts(args: ScoreArguments) -> int:
     """Score texts and print the result on stdout.
 
     Args:
         args: The arguments of the command. Without sentences and files, standard input is read.
+
+    Returns:
+        The exit status: 0, or 3 if a text is above `args.fail_above`.
 
     Raises:
         CorpusError: If there is nothing to score, or a text cannot be read.
@@ -169,34 +193,36 @@ def score_texts(args: ScoreArguments) -> None:
     """
     options.use_threads(args.threads)
     from chargen.api import load
-    from chargen.text.cleaning import check_unicode
-    from chargen.ui.tables import RunningTotals
+    from chargen.scoring.scorer import split_chunks
+    from chargen.text.cleaning import CleaningReport
 
     if not (args.files or args.sentences or sys.stdin.isatty()):
         args = replace(args, files=("-",))
     _check(args)
-    args = replace(args, sort=_sorts(args))
-    check_unicode(args.context or "", "the context")
-    totals = RunningTotals()
-    texts = _texts(args, totals)
-    first = next(texts, None)
-    if first is None:
-        raise _nothing_to_score("no sentence was given", totals)
-    lm = load(args.model, args.device)
+    args = replace(args, sort=_order(args))
+    report = CleaningReport()
+    if not (args.files or args.sentences):
+        raise _nothing_to_score("no sentence was given", report)
+    lm = load(args.model, args.device)  # before the first line: it may come late, and is then answered at once
     args = replace(args, end=lm.scores_end if args.end is None else args.end)
+    batches = score_explain.check_lengths(_batches(args, report), args)
+    if args.sort != INPUT:  # nothing is printed before the last text, and large batches are faster
+        batches = split_chunks(chain.from_iterable(batches))
+    first = next(batches, None)
+    if first is None:
+        raise _nothing_to_score("no sentence was given", report)
     if not (args.files or args.end or any(args.sentences)):
-        raise _nothing_to_score("every sentence is empty", totals)
-    texts = score_explain.check_lengths(chain([first], texts), args)
-    has_pieces = bool(args.chars or args.html)
-    scores = lm.score_stream(texts, context=args.context, end=args.end, pieces=has_pieces)
-    _print(lm, scores, args, totals)
+        raise _nothing_to_score("every sentence is empty", report)
+    answered = _flush_answers(chain([first], batches))
+    scores = lm.score_batches(answered, context=args.context, end=args.end, pieces=bool(args.chars or args.html))
+    return _print(lm, scores, args, report)
 
 
-def _nothing_to_score(reason: str, totals: RunningTotals) -> ChargenError:
+def _nothing_to_score(reason: str, report: CleaningReport) -> ChargenError:
     from chargen.errors import CorpusError
 
-    for note in totals.notes(words=False):
-        say(note)
+    for note in report.notes():
+        say(f"note: {note}")
     return CorpusError(f"{reason}: there is nothing to score", 'Use chargen score "a sentence", or --file FILE.')
 
 
@@ -212,41 +238,44 @@ def _check(args: ScoreArguments) -> None:
         raise click.UsageError("--html is empty: give the name of a file.")
 
 
-def _sorts(args: ScoreArguments) -> bool:
-    """Return whether the texts are ranked."""
+def _order(args: ScoreArguments) -> str:
+    """Return the order in which the texts are printed: BEST, WORST or INPUT."""
     if args.sort is not None:
         return args.sort
-    return bool(args.top or options.given_options("by") or not (args.chars or args.suggest))
+    if args.no_sort:
+        return INPUT
+    if args.worst:
+        return WORST
+    is_ranked = args.top or options.given_options("by") or not (args.chars or args.suggest)
+    return BEST if is_ranked else INPUT
 
 
-def _texts(args: ScoreArguments, totals: RunningTotals) -> Iterator[str]:
-    """Yield the sentences, then the texts of each file.
+def _batches(args: ScoreArguments, report: CleaningReport) -> Iterator[list[str]]:
+    """Yield the sentences, then the texts of each file, in batches that are available without waiting.
 
     Raises:
-        CorpusError: If a sentence is not valid UTF-8, or a file cannot be read.
+        CorpusError: If a file cannot be read.
     """
-    from chargen.errors import CorpusError
-    from chargen.text.cleaning import check_unicode
-    from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records
+    from chargen.text.readers import open_batches
+    from chargen.text.records import AUTO, JSON, NULL, WHOLE, RecordFormat
 
-    for number, text in enumerate(args.sentences, start=1):
-        check_unicode(text, f"sentence {number}")
-        yield text
-    form = NULL if args.null else JSON if args.json_lines else WHOLE if args.whole else LINES
-    skips = args.errors == "skip"
-    record_format = RecordFormat(form, args.field, args.encoding, "strict" if skips else args.errors)
-    on_error = totals.skip if skips else None
+    if args.sentences:
+        yield list(args.sentences)
+    form = NULL if args.null else JSON if args.json_lines else WHOLE if args.whole else AUTO
+    record_format = RecordFormat(form, args.text_field or "", args.encoding, args.errors)
     for name in args.files:
-        try:
-            with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
-                source = "standard input" if name == "-" else name
-                yield from read_records(file, source, record_format, on_error)
-        except OSError as error:
-            raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from error
+        yield from open_batches(name, record_format, report)
 
 
-def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, totals: RunningTotals) -> None:
-    """Print the scores in the form of the arguments, then the notes and totals on stderr."""
+def _flush_answers(batches: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Yield the batches, and flush stdout when the next one is asked for: all answers to the last one are printed."""
+    for batch in batches:
+        yield batch
+        sys.stdout.flush()
+
+
+def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, report: CleaningReport) -> int:
+    """Print the scores in the form of the arguments, then the notes and totals on stderr; return the exit status."""
     from chargen.ui import tables
     from chargen.ui.console import print_json, stdout_console
 
@@ -260,9 +289,10 @@ def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, tot
     elif args.tsv:
         print_row = tables.TsvRows(sys.stdout.write, args.words)
     else:
-        print_row = tables.TableRows(stdout_console(), args.words, bool(args.sort))
-    counted = totals.count(scores, quiet=not args.sort and sys.stdout.isatty())
-    rows = _ordered(counted, args)
+        print_row = tables.TableRows(stdout_console(), args.words, args.sort != INPUT)
+    totals = tables.RunningTotals(args.min_bits, args.fail_above)
+    counted = totals.count(scores, quiet=args.sort == INPUT and sys.stdout.isatty())
+    rows = _ordered(((number, score) for number, score in enumerate(counted, 1) if totals.is_printed(score)), args)
     if args.chars or args.html or args.suggest:
         score_explain.explain(lm, rows, args, print_row)
     else:
@@ -271,26 +301,25 @@ def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, tot
     if is_document:
         about = {"unit": "bits per character", "context": args.context, "end": args.end, "by": args.by}
         print_json({**about, "sentences": records, "total": totals.total.to_json()})
-    for note in totals.notes(args.words):
-        say(note)
+    for note in report.notes():
+        say(f"note: {note}")
+    for line in totals.notes(args.words):
+        say(line)
+    return ABOVE_LIMIT if totals.num_above else 0
 
 
-def _ordered(scores: Iterator[Score], args: ScoreArguments) -> Iterator[tuple[int | None, int, Score]]:
+def _ordered(numbered: Iterator[tuple[int, Score]], args: ScoreArguments) -> Iterator[tuple[int | None, int, Score]]:
     """Yield (rank, number of the input, score), both from 1; the rank is None in the order of the input."""
     from chargen.scoring.ranking import DiskRanking, Top
 
-    if not args.sort:
-        for number, score in enumerate(scores, start=1):
+    if args.sort == INPUT:
+        for number, score in numbered:
             yield None, number, score
-    elif args.top:
-        top = Top(args.top, args.by)
-        for index, score in enumerate(scores):
-            top.add(index, score)
-        for rank, (index, score) in enumerate(top.best(), start=1):
-            yield rank, index + 1, score
-    else:
-        with DiskRanking(args.by) as ranking:
-            for score in scores:
-                ranking.add(score)
-            for rank, (index, score) in enumerate(ranking.ranked(), start=1):
-                yield rank, index + 1, score
+        return
+    order = args.sort or BEST
+    size = args.worst if order == WORST else args.top
+    with nullcontext(Top(size, args.by, order)) if size else DiskRanking(args.by, order) as ranking:
+        for number, score in numbered:
+            ranking.add(number, score)
+        for rank, (number, score) in enumerate(ranking.ranked(), start=1):
+            yield rank, number, score

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MAX_PAGE_CHARS = 100_000  # limit of all texts on a page; such a page has 20 MB
 
 
-def check_lengths(texts: Iterable[str], args: ScoreArguments) -> Iterator[str]:
-    """Yield the texts, and stop at one that is too long for the requested explanations.
+def check_lengths(batches: Iterable[list[str]], args: ScoreArguments) -> Iterator[list[str]]:
+    """Yield the batches of texts, and stop at a text that is too long for the requested explanations.
 
     Raises:
         ConfigError: If a text is too long for --suggest, or all texts together are too long for --html.
@@ -32,21 +32,28 @@ def check_lengths(texts: Iterable[str], args: ScoreArguments) -> Iterator[str]:
     from chargen.errors import ConfigError
     from chargen.scoring.edits import MAX_CHARS
 
-    total = 0
-    for number, text in enumerate(texts, start=1):
-        total += len(text)
-        if args.html and total > MAX_PAGE_CHARS:
-            raise ConfigError(
-                f"a page may have at most {MAX_PAGE_CHARS:,} characters, and "
-                f"{format_count(number, 'text has', 'texts have')} {total:,}",
-                "Give fewer of them; --chars has no such limit.",
-            )
-        if args.suggest and len(text) > MAX_CHARS:
-            raise ConfigError(
-                f"edits are suggested for at most {MAX_CHARS:,} characters, and text {number:,} has {len(text):,}",
-                "Split it into parts, one per line.",
-            )
-        yield text
+    total = num_texts = 0
+    for batch in batches:
+        for index, text in enumerate(batch):
+            total += len(text)
+            number = num_texts + index + 1
+            error = None
+            if args.html and total > MAX_PAGE_CHARS:
+                error = ConfigError(
+                    f"a page may have at most {MAX_PAGE_CHARS:,} characters, and "
+                    f"{format_count(number, 'text has', 'texts have')} {total:,}",
+                    "Give fewer of them; --chars has no such limit.",
+                )
+            elif args.suggest and len(text) > MAX_CHARS:
+                error = ConfigError(
+                    f"edits are suggested for at most {MAX_CHARS:,} characters, and text {number:,} has {len(text):,}",
+                    "Split it into parts, one per line.",
+                )
+            if error:
+                yield batch[:index]
+                raise error
+        num_texts += len(batch)
+        yield batch
 
 
 def explain(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chargen.training.state import TrainingState
 
 SAMPLE_CHARS = 240  # length of the sample in the live display
-DATA_SETTINGS = ("tokenizer", "encoding", "newline", "normalize", "documents", "text_field", "val_fraction")
+DATA_SETTINGS = ("tokenizer", "encoding", "errors", "newline", "normalize", "documents", "text_field", "val_fraction")
 TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "patience", "seed")
 # Arguments whose value may differ from that of the run that is resumed.
 ALLOWED_WITH_RESUME = (
@@ -68,9 +68,10 @@ class TrainArguments(options.NetworkArguments):
     documents: str = "none"
     resume: str | None = None
     encoding: str = "utf-8"
+    errors: str = "strict"
     newline: str = "lf"
     normalize: str = "nfc"
-    text_field: str = "text"
+    text_field: str | None = None
     max_bytes: int = 100 * 10**9
     val: str | None = None
     val_fraction: float = 0.1
@@ -131,6 +132,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     help="Continue a stopped run. The result is the same as without the interruption.",
 )  # fmt: skip
 @options.encoding
+@options.errors
 @options.newline
 @options.normalize
 @options.text_field
@@ -253,13 +255,14 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     """Check the arguments, read the corpus, and return the plan of the run."""
     from chargen.config import DataConfig
     from chargen.runs import check_name
+    from chargen.text.corpus import check_text_field
     from chargen.training.choices import RunLength, TrainChoices
     from chargen.training.run import Plan
 
     length = RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
     if args.name is not None:
         check_name(args.name)
-    data = DataConfig(**{name: getattr(args, name) for name in DATA_SETTINGS})
+    data = DataConfig(**{name: getattr(args, name) for name in DATA_SETTINGS if getattr(args, name) is not None})
     model = args.model_choices()  # checked before a long text is read
     training = TrainChoices(**{name: getattr(args, name) for name in TRAIN_SETTINGS})
     saved = _load_resumed(args) if args.resume else None
@@ -267,6 +270,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
         data = saved.data
         training = replace(training, seed=saved.train.seed)  # `_load_resumed` has compared a seed that was given
     corpus, val_corpus = _read_corpora(args, data, saved)
+    check_text_field(args.text_field, corpus, val_corpus)
     return Plan(
         corpus=corpus,
         name=args.name or "",

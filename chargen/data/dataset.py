@@ -9,6 +9,7 @@ is an unbiased estimate.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -192,7 +193,9 @@ def _encode_validation(
 
 
 def split_lines(text: str) -> list[str]:
-    """Return the lines of a text, each with its newline, so that joining them gives the text back."""
+    """Return the lines of a text, each with its LF, CRLF or CR, so that joining them gives the text back."""
+    if "\r" in text:
+        return [line for line in re.split("(?<=\n)|(?<=\r)(?!\n)", text) if line]
     lines = text.split("\n")
     return [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 

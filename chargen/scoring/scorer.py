@@ -148,21 +148,22 @@ class Total:
         }
 
 
-def score_stream(
+def score_batches(
     checkpoint: Checkpoint,
     select_engine: Callable[[int], Engine],
-    texts: Iterable[str],
+    batches: Iterable[Sequence[str]],
     context: Ids,
     end: Ids | None = None,
     with_pieces: bool = False,
 ) -> Iterator[Score]:
-    """Yield the scores of any number of texts, in their order; one chunk of them is in memory at a time.
+    """Yield the scores of texts in batches; the next batch is taken when the scores of the one before are used.
 
     Args:
         checkpoint: Model whose tokenizer and text form are used.
-        select_engine: Returns the engine for a number of token ids to read. It is called once, with the size of the
-            first chunk, so that a whole stream uses one engine.
-        texts: Texts in any form. Characters are counted in the training text's form, bytes in the given form.
+        select_engine: Returns the engine for a number of token ids to read: that of the largest batch so far. Thus
+            single lines are answered by the engine that starts at once; the other one starts if there is much to read.
+        batches: Batches of texts in any form; each must fit in memory. Characters are counted in the training text's
+            form, bytes in the given form.
         context: Ids that every text follows, at least one; not scored.
         end: Ids that end a text, scored as its last part; None if the end is not scored.
         with_pieces: Whether log p of each character is kept.
@@ -171,10 +172,11 @@ def score_stream(
         TokenizerError: If a text cannot be encoded.
     """
     cached: dict[str, Score] = {}
-    engine: Engine | None = None
-    for chunk in split_chunks(texts):
+    num_ids = 0
+    for chunk in batches:
         new_texts = [text for text in dict.fromkeys(chunk) if text not in cached]
-        engine = engine or select_engine(sum(len(text) for text in new_texts) + len(context))
+        num_ids = max(num_ids, sum(len(text) for text in new_texts) + len(context))
+        engine = select_engine(num_ids)
         normalized = [checkpoint.normalize(text) for text in new_texts]
         scores = score_texts(engine, checkpoint.tokenizer, context, normalized, end, with_pieces)
         new_scores = {

@@ -3,13 +3,13 @@
     blocks of bytes ─▶ decoded ─▶ without a byte order mark ─▶ one kind of newline ─▶ composed ─▶ pieces of text
 
 Each stage is an iterator over pieces and keeps back only what the next piece can still change, so a text may be longer
-than memory. A byte that is invalid in the encoding is an error with its position; it never becomes a replacement
-character. The report groups the changes, so that ten thousand files give a few lines.
+than memory. A byte that is invalid in the encoding is an error with its position, unless the settings say that it is
+replaced by U+FFFD, or that its line is left out. The report groups the changes, so that ten thousand files give a few
+lines.
 """
 
 from __future__ import annotations
 
-import codecs
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,21 +20,16 @@ from typing import AnyStr
 
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
-from chargen.schema import format_count
+from chargen.schema import find_surrogate, format_count
+from chargen.text.decoding import LONE_SURROGATE, decode, decode_marked, encoding_hint, likely_encoding, remove_bom
 
-BOM = "\ufeff"
-UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# Codecs that never produce a lone surrogate. The output of all other codecs is checked.
-CODECS_WITHOUT_SURROGATES = ("utf-8", "utf-8-sig", "iso8859-1", "cp1252", "cp1258", "ascii") + tuple(
-    f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be")
-)
 # A run of combining marks, and of letters of scripts that have some, longer than any text has without a space.
 LONG_RUN = re.compile(
     "[\u0300-\u036f\u0483-\u1dff\u20d0-\u20ff\u2cef-\u2cf1\u2d7f\u2de0-\u2dff\u302a-\u302f\u3099\u309a\ua66f-\uabed\ufb1e"
     "\ufe20-\ufe2f\U000101fd-\U00016fff\U0001bc9d-\U0001e94a]{500,}"
 )
+_AFTER_NEWLINE = re.compile("(?<=\n)|(?<=\r)(?!\n)")
 MAX_PENDING_CHARS = 1 << 20  #: limit of characters kept back for composition with the next piece; no text needs as many
-CONTROL_CODES = bytes(code for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")  #: codes that no text contains
 
 
 def clean(blocks: Iterable[bytes], where: str, config: DataConfig, report: CleaningReport) -> Iterator[str]:
@@ -50,9 +45,41 @@ def clean(blocks: Iterable[bytes], where: str, config: DataConfig, report: Clean
         Pieces of the text. Their concatenation does not depend on where the blocks were split.
 
     Raises:
-        CorpusError: If the data is binary, or a byte is invalid in the encoding.
+        CorpusError: If the data is binary, or a byte is invalid in the encoding and `config.errors` is "strict".
     """
-    return clean_text(remove_bom(_decode(blocks, where, config.encoding), BOM), where, config, report)
+    if config.errors == "strict":
+        pieces = remove_bom(decode(blocks, where, config.encoding, report))
+    else:
+        marked = remove_bom(decode_marked(blocks, where, config.encoding, report))
+        repair = _skip_invalid_lines if config.errors == "skip" else _replace_invalid
+        pieces = repair(marked, where, report)
+    return clean_text(pieces, where, config, report)
+
+
+def _replace_invalid(pieces: Iterable[str], where: str, report: CleaningReport) -> Iterator[str]:
+    """Yield a text with U+FFFD for each lone surrogate."""
+    total = 0
+    for piece in pieces:
+        text, count = (piece, 0) if piece.isascii() else LONE_SURROGATE.subn("\ufffd", piece)
+        total += count
+        yield text
+    report.add_replaced(where, total)
+
+
+def _skip_invalid_lines(pieces: Iterable[str], where: str, report: CleaningReport) -> Iterator[str]:
+    """Yield a text without the lines that contain a lone surrogate. A line may be long: it is kept in memory."""
+    num_skipped = 0
+    pending = ""
+    for piece in _with_none(pieces):
+        *lines, pending = _AFTER_NEWLINE.split(pending + (piece or ""))
+        if piece is None:
+            lines, pending = [*lines, pending], ""
+        elif not pending and lines and lines[-1].endswith("\r"):
+            pending = lines.pop()  # an LF may follow
+        good = [line for line in lines if line.isascii() or not LONE_SURROGATE.search(line)]
+        num_skipped += len(lines) - len(good)
+        yield "".join(good)
+    report.add_skipped_lines(where, num_skipped)
 
 
 def clean_text(pieces: Iterable[str], where: str, config: DataConfig, report: CleaningReport) -> Iterator[str]:
@@ -71,35 +98,15 @@ def normalize_text(text: str, config: DataConfig) -> str:
     return "".join(clean_text([text], "", config, CleaningReport()))
 
 
-def check_encoding(encoding: str) -> None:
-    """Check that a text encoding of this name exists.
-
-    Raises:
-        CorpusError: If it does not.
-    """
-    try:
-        b" ".decode(encoding)
-        codecs.getincrementaldecoder(encoding)
-    except UnicodeError:
-        return  # it exists, but a single space is too short for it
-    except (LookupError, ValueError) as error:
-        raise CorpusError(
-            f"no encoding named {encoding!r}", "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
-        ) from error
-
-
 def check_unicode(text: str, what: str) -> None:
     """Check that a text can be written in UTF-8.
 
     Raises:
         CorpusError: If it contains a lone surrogate, as an argument with invalid bytes does.
     """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"{what} is not valid UTF-8 at character {error.start + 1}", "Convert it to UTF-8."
-        ) from error
+    position = find_surrogate(text)
+    if position is not None:
+        raise CorpusError(f"{what} is not valid UTF-8 at character {position + 1}", "Convert it to UTF-8.")
 
 
 def quote_characters(characters: Iterable[str], limit: int = 40) -> str:
@@ -110,109 +117,6 @@ def quote_characters(characters: Iterable[str], limit: int = 40) -> str:
     """
     quoted = [f"{char!r} (U+{ord(char):04X})" for char in characters]
     return ", ".join(quoted[:limit] + ["…"] * (len(quoted) > limit))
-
-
-def _decode(blocks: Iterable[bytes], where: str, encoding: str) -> Iterator[str]:
-    check_encoding(encoding)
-    name = codecs.lookup(encoding).name
-    is_wide = name.startswith(("utf-16", "utf-32"))
-    decoder: codecs.IncrementalDecoder | None = None
-    has_utf16_bom = is_binary = False
-    offset = lines = 0  # bytes and newlines before the block
-    for block, is_last in _with_end(_with_long_first(blocks, len(codecs.BOM_UTF32_BE))):
-        if decoder is None:
-            has_utf16_bom = block.startswith(UTF16_BOMS)
-            has_bom = has_utf16_bom or block.startswith(codecs.BOM_UTF32_BE)
-            default_to_le = name in ("utf-16", "utf-32") and not has_bom
-            decoder = codecs.getincrementaldecoder(f"{name}-le" if default_to_le else name)()
-        is_binary = is_binary or not is_wide and not has_utf16_bom and _is_binary(block)
-        try:
-            text = decoder.decode(block, is_last)
-        except UnicodeDecodeError as error:
-            if is_binary:
-                raise _binary_error(where) from error
-            # The decoder may have kept bytes of earlier blocks, or have removed a byte order mark.
-            begin = error.start + len(block) - len(error.object)
-            line = lines + block.count(b"\n", 0, max(0, begin)) + 1
-            suggested = "utf-16" if has_utf16_bom and not is_wide else "cp1258 or --encoding latin-1"
-            raise CorpusError(
-                f"{where} is not {encoding}: byte 0x{error.object[error.start]:02X} "
-                f"at offset {offset + begin:,} (line {line:,})",
-                f"Name its encoding, as in --encoding {suggested}, or convert it to UTF-8.",
-            ) from error
-        except UnicodeError as error:
-            raise CorpusError(f"{where} is not {encoding}: {error}", "Name its encoding with --encoding.") from error
-        if (is_binary and "\0" in text) or (is_wide and _is_mostly_nul(text)):
-            raise _binary_error(where)
-        if name not in CODECS_WITHOUT_SURROGATES and not text.isascii():
-            _check_surrogates(text, f"{where} is not {encoding}", lines)
-        offset += len(block)
-        lines += block.count(b"\n")
-        yield text
-
-
-def _is_mostly_nul(text: str) -> bool:
-    """Return whether over 10 % of the characters are NUL, as in a device without an end or a disk image."""
-    return text.count("\0") * 10 > len(text)
-
-
-def _check_surrogates(text: str, what: str, lines: int) -> None:
-    """Refuse lone surrogates, which some codecs produce (UTF-7, escapes). They are not characters."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        line = lines + text.count("\n", 0, error.start) + 1
-        raise CorpusError(
-            f"{what}: it gives a lone surrogate, U+{ord(text[error.start]):04X} (line {line:,}), which is no character",
-            "Convert it to UTF-8.",
-        ) from error
-
-
-def _with_end(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yield (block, False) for each block, then (b"", True)."""
-    for block in blocks:
-        yield block, False
-    yield b"", True
-
-
-def _binary_error(where: str) -> CorpusError:
-    return CorpusError(
-        f"{where} is a binary file, not a text",
-        "If it is UTF-16, use --encoding utf-16; otherwise extract its text first.",
-    )
-
-
-def _is_binary(data: bytes) -> bool:
-    """Return whether bytes contain what no text in UTF-8 or a one-byte encoding does: a NUL, or many control codes."""
-    num_control = len(data) - len(data.translate(None, CONTROL_CODES))
-    return b"\0" in data or num_control * 10 > len(data) > 0
-
-
-def _with_long_first(pieces: Iterable[AnyStr], min_size: int) -> Iterator[AnyStr]:
-    """Yield the same data, with a first piece of at least `min_size`, or of everything."""
-    iterator = iter(pieces)
-    parts, size = [], 0
-    for piece in iterator:
-        parts.append(piece)
-        size += len(piece)
-        if size >= min_size:
-            break
-    if parts:
-        yield parts[0][:0].join(parts)
-    yield from iterator
-
-
-def remove_bom(pieces: Iterable[AnyStr], bom: AnyStr) -> Iterator[AnyStr]:
-    """Yield the same data without a byte order mark at the start.
-
-    Args:
-        pieces: Pieces of a text, or of its bytes.
-        bom: The mark: a character, or its bytes.
-    """
-    is_first = True
-    for piece in _with_long_first(pieces, len(bom)):
-        yield piece.removeprefix(bom) if is_first else piece
-        is_first = False
 
 
 def unify_newlines(
@@ -226,18 +130,14 @@ def unify_newlines(
         on_change: Called at the end with the number of newlines that were replaced, if there were any.
     """
     cr, lf = crlf[:1], crlf[1:]
-    num_changed, pending = 0, crlf[:0]
+    num_changed, is_after_cr = 0, False
     for piece in pieces:
-        text = pending + piece
-        pending = cr if text.endswith(cr) else crlf[:0]  # an LF may follow it
-        text = text.removesuffix(cr)
+        text = piece.removeprefix(lf) if is_after_cr else piece  # the LF of a CRLF: its CR has become an LF already
+        is_after_cr = piece.endswith(cr) or (is_after_cr and not piece)
         if cr in text:
             num_changed += text.count(cr)
             text = text.replace(crlf, lf).replace(cr, lf)
         yield text
-    if pending:
-        num_changed += 1
-        yield lf
     if num_changed and on_change:
         on_change(num_changed)
 
@@ -317,7 +217,53 @@ class CleaningReport:
 
     _newlines: list[tuple[str, int]] = field(default_factory=list)
     _composed: list[tuple[str, int, int]] = field(default_factory=list)
+    _wide: list[tuple[str, str]] = field(default_factory=list)
+    _plain: list[str] = field(default_factory=list)
+    _replaced: list[tuple[str, int]] = field(default_factory=list)
+    _skipped_lines: list[tuple[str, int]] = field(default_factory=list)
+    _nulls: list[tuple[str, int]] = field(default_factory=list)
     _skipped: list[str] = field(default_factory=list)
+    _skipped_records: list[str] = field(default_factory=list)
+    _num_more_skipped: int = 0
+    _invalid_block: bytes = b""
+
+    def add_wide(self, where: str, encoding: str) -> None:
+        """Add a text that was read in the encoding that its byte order mark states."""
+        self._wide.append((where, encoding))
+
+    def add_invalid(self, block: bytes) -> None:
+        """Add a block with bytes that are invalid in the given encoding; the first one is kept for `encoding_hint`."""
+        self._invalid_block = self._invalid_block or block
+
+    def encoding_hint(self) -> str:
+        """Return which encoding the invalid bytes are probably in, as a sentence for a person."""
+        return encoding_hint(likely_encoding(self._invalid_block))
+
+    def add_plain(self, where: str) -> None:
+        """Add a file that was read as plain text, although its name says that it has fields."""
+        self._plain.append(where)
+
+    def add_replaced(self, where: str, count: int) -> None:
+        """Add the number of invalid byte sequences and lone surrogates of a text that became U+FFFD."""
+        if count:
+            self._replaced.append((where, count))
+
+    def add_skipped_lines(self, where: str, count: int) -> None:
+        """Add the number of lines of a plain text that were left out because they are invalid."""
+        if count:
+            self._skipped_lines.append((where, count))
+
+    def add_skipped_record(self, error: CorpusError) -> None:
+        """Add the error of a line or record that was left out; the first few are named."""
+        if len(self._skipped_records) < MAX_NAMED:
+            self._skipped_records.append(error.message)
+        else:
+            self._num_more_skipped += 1
+
+    def add_nulls(self, where: str, count: int) -> None:
+        """Add the number of records that were left out because their text is null."""
+        if count:
+            self._nulls.append((where, count))
 
     def add_newlines(self, where: str, count: int) -> None:
         """Add the number of newlines of a text that became LF."""
@@ -333,19 +279,52 @@ class CleaningReport:
 
     def merge(self, other: CleaningReport) -> None:
         """Add everything from another report."""
-        self._newlines += other._newlines
-        self._composed += other._composed
-        self._skipped += other._skipped
+        for name in ("_wide", "_plain", "_replaced", "_skipped_lines", "_nulls", "_newlines", "_composed", "_skipped"):
+            getattr(self, name).extend(getattr(other, name))
+        records = self._skipped_records + other._skipped_records
+        self._skipped_records = records[:MAX_NAMED]
+        self._num_more_skipped += other._num_more_skipped + len(records[MAX_NAMED:])
 
     def notes(self) -> tuple[str, ...]:
         """Return the report as sentences."""
         newlines = [(where, (count,)) for where, count in self._newlines]
         composed = [(where, (before, after)) for where, before, after in self._composed]
+        replaced, skipped, nulls = (
+            [(where, (count,)) for where, count in changes]
+            for changes in (self._replaced, self._skipped_lines, self._nulls)
+        )
         return (
+            *_describe([(where, ()) for where, _ in self._wide], _describe_wide),
+            *_describe([(where, ()) for where in self._plain], _describe_plain),
+            *_describe(replaced, _describe_replaced),
+            *_describe(skipped, _describe_skipped_lines),
+            *(f"skipped: {message}" for message in self._skipped_records),
+            *([f"skipped: {self._num_more_skipped:,} more"] if self._num_more_skipped else []),
+            *_describe(nulls, _describe_nulls),
             *_describe(newlines, _describe_newlines),
             *_describe(composed, _describe_composed),
             *self._skipped,
         )
+
+
+def _describe_wide() -> str:
+    return "read as UTF-16 or UTF-32, as its byte order mark says"
+
+
+def _describe_plain() -> str:
+    return "read as plain text, although its name says that it has fields: --text-field NAME reads the text in one"
+
+
+def _describe_replaced(count: int) -> str:
+    return f"{format_count(count, 'invalid byte sequence')} became U+FFFD"
+
+
+def _describe_skipped_lines(count: int) -> str:
+    return f"{format_count(count, 'invalid line was', 'invalid lines were')} left out"
+
+
+def _describe_nulls(count: int) -> str:
+    return f"{format_count(count, 'record whose text is null was', 'records whose text is null were')} left out"
 
 
 def _describe_newlines(count: int) -> str:

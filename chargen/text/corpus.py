@@ -21,15 +21,17 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from chargen.config import DataConfig
-from chargen.errors import CorpusError
+from chargen.errors import ConfigError, CorpusError
 from chargen.registry import did_you_mean
 from chargen.schema import format_count
 from chargen.text.builtin_corpora import BUILTIN_CORPORA, is_builtin, read_builtin
-from chargen.text.cleaning import BOM, CleaningReport, check_encoding, check_unicode, clean_text, has_boundary_before
+from chargen.text.cleaning import CleaningReport, check_unicode, clean_text, has_boundary_before
+from chargen.text.decoding import BOM, check_encoding
 from chargen.text.documents import NONE, split_documents
+from chargen.text.inputs import is_remote, local_path
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
 from chargen.text.long_text import LongText, collect_statistics, count_characters
-from chargen.text.readers import COMPRESSED_SUFFIXES, Text, is_plain, is_remote, local_path, open_texts, read_texts
+from chargen.text.readers import COMPRESSED_SUFFIXES, Text, is_plain, open_texts, read_texts
 from chargen.text.workers import MIN_PARALLEL_BYTES, Arrays
 
 DEFAULTS = DataConfig()
@@ -126,12 +128,26 @@ def read_corpus(
     return read_limited([str(argument) for argument in several], config, stdin, ReadLimit(max_bytes))
 
 
+def check_text_field(text_field: str | None, *corpora: Corpus | None) -> None:
+    """Check that a text field has an effect: that any file of the corpora has fields.
+
+    Raises:
+        ConfigError: If none has.
+    """
+    names = [name for corpus in corpora if corpus for name, _ in corpus.parts]
+    if text_field and all(is_plain(name, text_field) for name in names):
+        raise ConfigError(
+            f"--text-field {text_field} has no effect: {', '.join(names[:MAX_NAMED_FILES])} has no fields",
+            "Leave it out; files with fields end in .jsonl, .json, .csv, .tsv or .parquet.",
+        )
+
+
 def read_limited(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO | None, limit: ReadLimit) -> Corpus:
     """Read a corpus like `read_corpus`, with a limit that also says which kinds of files may be read."""
     check_encoding(config.encoding)
     check_unicode(config.documents, "the separator of documents")
     if len(arguments) == 1:
-        _check_size(arguments[0], limit)
+        _check_size(arguments[0], config, limit)
         if content := open_in_place(arguments[0], config):
             parts = ((arguments[0], content.num_bytes),)
             return Corpus(content, corpus_name(arguments), tuple(arguments), files=1, parts=parts)
@@ -179,7 +195,7 @@ class _Reader:
         elif argument and os.path.isdir(path) and not self._limit.regular_only:
             self._add_folder(Path(path))
         elif argument and (os.path.exists(argument) or is_remote(argument)):
-            size = _check_size(path, self._limit)
+            size = _check_size(path, self._config, self._limit)
             with closing(open_texts(argument, self._config, self.report, self._limit)) as texts:
                 has_text = self.add(texts)
             if not has_text:
@@ -220,7 +236,7 @@ class _Reader:
             if any(part.startswith(".") for part in relative.parts) or not path.is_file():
                 continue
             num_bytes, num_texts = self.content.num_bytes, self.num_texts
-            report, size = CleaningReport(), _check_size(str(path), limit)
+            report, size = CleaningReport(), _check_size(str(path), self._config, limit)
             try:
                 with closing(open_texts(str(path), self._config, report, limit)) as texts:
                     has_text = self.add(texts)
@@ -244,7 +260,7 @@ class _Reader:
             raise CorpusError(f"no text in the folder {folder}", "It is read recursively; hidden files are ignored.")
 
 
-def _check_size(path: str, limit: ReadLimit) -> int | None:
+def _check_size(path: str, config: DataConfig, limit: ReadLimit) -> int | None:
     """Return the size of a regular file in bytes; None for anything else.
 
     Raises:
@@ -257,7 +273,7 @@ def _check_size(path: str, limit: ReadLimit) -> int | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    if is_plain(path):
+    if is_plain(path, config.text_field):
         replace(limit).add(status.st_size, path)
     return status.st_size
 
@@ -297,7 +313,7 @@ def open_in_place(argument: str, config: DataConfig) -> LongText | None:
         CorpusError: If the file was changed while it was read.
     """
     is_utf8 = codecs.lookup(config.encoding).name == "utf-8"
-    if config.documents != NONE or not is_utf8 or not is_plain(argument):
+    if config.documents != NONE or not is_utf8 or not is_plain(argument, config.text_field):
         return None
     if not os.path.isfile(argument) or os.path.getsize(argument) < MIN_PARALLEL_BYTES:
         return None

@@ -38,8 +38,8 @@ class _PageHeader(NamedTuple):
     compressed_bytes: int
 
 
-def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -> Iterator[str]:
-    """Yield the texts of a column, without nulls and empty texts.
+def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -> Iterator[str | None]:
+    """Yield the texts of a column; None for null.
 
     Args:
         stream: The open file; it must be seekable.
@@ -67,13 +67,17 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
                 text = value.as_py()
                 if not isinstance(text, str | None):
                     raise CorpusError(f"{where}: the column {column!r} does not contain text")
-                if text:
+                if text is None:
+                    yield None
+                else:
                     length = len(text) if text.isascii() else len(text.encode("utf-8"))
                     num_bytes += length
                     check_record(length, f"{where}: a value of the column {column!r}")
                     limit.add(length, where)
                     limit.check_ratio(size, num_bytes, where)
                     yield text
+    except OSError as error:
+        raise CorpusError(f"{where} cannot be read: {error.strerror or error}") from error
     except (arrow.lib.ArrowException, EOFError, LookupError, UnicodeDecodeError, TypeError, AttributeError) as error:
         raise CorpusError(f"{where} is a damaged Parquet file ({error})", "Download or write it again.") from error
 

@@ -1,56 +1,81 @@
-"""Open an input and read the texts in it; each text is an iterator of clean pieces.
+"""The readers that all commands share: whole texts for a corpus, and many short texts for scoring and classifying.
 
-    a file               one text; gzip and Zstandard are recognised by their first bytes
-    *.jsonl, *.ndjson    one text per line: the field that `--text-field` names
-    *.parquet            one text per row: the column with that name            (extra: chargen[parquet])
-    file:///…            any of these
-    scheme://…           any of these, read through fsspec                      (extra: chargen[remote])
+    open_texts     a corpus: each text is an iterator of clean pieces. A plain file is one text, a record is one text
+    open_batches   lines and records (`records.py`), in batches: what can be read without waiting
 
-fsspec supports about fifty schemes, and chains of them ("zip://a::https://…"). Many of these read files of this
-machine, or need parameters that a URL does not contain. So only the schemes in SCHEMES are allowed.
+Both open any input (`inputs.py`), decode it by the same rules (`decoding.py`), and tell the format by the suffix:
+
+    *.jsonl, *.ndjson     one JSON object per line: the field that `--text-field` names is the text
+    *.parquet             one row per text: the column with that name            (extra: chargen[parquet])
+    *.json, *.csv, *.tsv  the same, if a field is named; otherwise they are plain text, and a note says so
+    all others            plain text
 
 Nothing is read before a text is iterated over, and then at most one block or record at a time, so memory is bounded.
-
-A block of a Zstandard frame decompresses to at most 128 KiB, so a frame is decompressed block by block (RFC 8878,
-section 3.1.1):
-
-    frame   magic · header · block, block, … · checksum (4 bytes, if the header says so)
-    block   3 bytes, little-endian: last (1 bit) · type (2 bits: raw, repeated byte, compressed) · size ; content
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import gzip
-import importlib.util
-import io
-import os
-import zlib
-from collections.abc import Generator, Iterator
+import sys
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import PurePath
-from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from typing import BinaryIO
 
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
-from chargen.registry import import_extra
-from chargen.text.cleaning import CleaningReport, check_unicode, clean, clean_text
-from chargen.text.limits import MAX_RECORD_BYTES, ReadLimit, check_record, open_regular
+from chargen.text.cleaning import CleaningReport, clean, clean_text
+from chargen.text.inputs import decompress, has_input, is_remote, open_input
+from chargen.text.limits import ReadLimit
 from chargen.text.parquet import column_values
-from chargen.text.records import parse_json_text, split_pieces
+from chargen.text.records import (
+    ARRAY,
+    AUTO,
+    BATCH_SIZE,
+    CSV,
+    DEFAULT_FIELD,
+    JSON,
+    LINES,
+    PARQUET,
+    TSV,
+    RecordFormat,
+    read_batches,
+)
 
 COMPRESSED_SUFFIXES = (".gz", ".zst")  #: the format of such a file is in the suffix before this one
-JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+#: Forms by suffix. The second table holds only where a field is named: such files may be learned as they are, too.
+FORMS = {".jsonl": JSON, ".ndjson": JSON, ".parquet": PARQUET}
+FORMS_WITH_FIELD = {".json": ARRAY, ".csv": CSV, ".tsv": TSV}
+MAX_BATCH_TEXTS, MAX_BATCH_CHARS = 8192, 1 << 21  #: limits of a batch, whichever comes first
 
 Text = Iterator[str]
 
 
-def is_plain(argument: str) -> bool:
-    """Return whether a name has no suffix of another format than text; the content may still be compressed."""
-    return not is_remote(argument) and _format_suffix(argument) not in (*JSON_LINES_SUFFIXES, ".parquet")
+def form_of(name: str, field: str = "") -> str:
+    """Return the form that the suffix of a file's name states; LINES for plain text.
+
+    Args:
+        name: Name of the file or URL: "a.JSONL.gz" has the suffix ".jsonl".
+        field: The field that was named, or "".
+    """
+    suffix = format_suffix(name)
+    return FORMS.get(suffix) or (FORMS_WITH_FIELD.get(suffix, LINES) if field else LINES)
+
+
+def has_unread_fields(name: str, field: str = "") -> bool:
+    """Return whether a file has fields by its name, but is read as plain text because no field is named."""
+    return not field and format_suffix(name) in FORMS_WITH_FIELD
+
+
+def format_suffix(name: str) -> str:
+    """Return the suffix that states the format of a file, in lower case."""
+    path = PurePath(name.lower())
+    return PurePath(path.stem).suffix if path.suffix in COMPRESSED_SUFFIXES else path.suffix
+
+
+def is_plain(argument: str, text_field: str = "") -> bool:
+    """Return whether a file is read as plain text, by its name; the content may still be compressed."""
+    return not is_remote(argument) and form_of(argument, text_field) == LINES
 
 
 def open_texts(
@@ -62,18 +87,8 @@ def open_texts(
         ChargenError: If the package that reads this format is not installed.
         CorpusError: If the input cannot be read, is damaged, is not text, or exceeds the limit.
     """
-    try:
-        with _open(argument, limit) as stream:
-            if _format_suffix(argument) == ".parquet":
-                for value in column_values(stream, argument, config.text_field, limit):
-                    yield clean_text([value], argument, config, report)
-            else:
-                yield from read_texts(stream, argument, config, report, limit)
-    except OSError as error:
-        if isinstance(error, ChargenError):
-            raise
-        hint = "Check its name, and whether you have permission to read it."
-        raise CorpusError(f"{argument} cannot be read: {describe_failure(error, argument)}", hint) from error
+    with open_input(argument, limit) as stream:
+        yield from read_texts(stream, argument, config, report, limit)
 
 
 def read_texts(
@@ -88,262 +103,97 @@ def read_texts(
         report: Receives what cleaning changed.
         limit: Counts the decompressed bytes.
     """
-    blocks = decompress(stream, where, limit)
-    if _format_suffix(where) in JSON_LINES_SUFFIXES:
-        decoded = clean(blocks, where, replace(config, newline="keep", normalize="none"), CleaningReport())
-        # Only LF ends a line: JSON may contain every other line end.
-        for number, line in enumerate(split_pieces(decoded, "\n", MAX_RECORD_BYTES), start=1):
-            line_name = f"{where}, line {number:,}"
-            check_record(len(line), line_name)
-            if line.strip():
-                text = parse_json_text(line, line_name, config.text_field, "--text-field")
-                check_unicode(text, line_name)  # "\\ud800" in JSON is a lone surrogate
-                yield clean_text([text], where, config, report)
-    else:
-        yield clean(blocks, where, config, report)
+    form = form_of(where, config.text_field)
+    if form == LINES:
+        if has_unread_fields(where, config.text_field):
+            report.add_plain(where)
+        yield clean(decompress(stream, where, limit), where, config, report)
+        return
+    record_format = RecordFormat(form, config.text_field, config.encoding, config.errors)
+    for batch in _batches(stream, where, record_format, report, limit):
+        for text in batch:
+            yield clean_text([text], where, config, report)
 
 
-def _open(argument: str, limit: ReadLimit) -> BinaryIO:
-    if limit.regular_only:
-        return open_regular(argument)
-    if os.path.exists(argument) or not is_remote(argument):
-        return open(argument, "rb")
-    path = local_path(argument)
-    return open_remote(argument) if path is None else open(path, "rb")
+def open_batches(
+    name: str, record_format: RecordFormat, report: CleaningReport, regular_only: bool = False
+) -> Iterator[list[str]]:
+    """Yield the lines or records of an input in batches: as many as can be read without waiting, up to a limit.
 
-
-def _format_suffix(where: str) -> str:
-    """Return the suffix that states the format of a file, in lower case: ".jsonl" for "a.JSONL.gz"."""
-    path = PurePath(where.lower())
-    return PurePath(path.stem).suffix if path.suffix in COMPRESSED_SUFFIXES else path.suffix
-
-
-GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-SKIPPABLE = b"\x2a\x4d\x18"  #: last three bytes of the magic of a skippable frame; the first byte is 0x50 to 0x5F
-REPEATED_BYTE = 1  #: type of a block whose content is one byte
-MAX_ZSTD_WINDOW = 1 << 27  #: window size limit in bytes, as for `zstd --long=27`
-BLOCK_BYTES = 1 << 15  #: bytes per read: small enough for the cache, and for many blocks to be plain ASCII
-
-
-class _CountingReader(io.RawIOBase):
-    """A stream that counts the bytes that are read from it."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self.num_bytes = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = self._stream.read(size)
-        self.num_bytes += len(data)
-        return data
-
-
-def decompress(stream: Any, where: str, limit: ReadLimit) -> Iterator[bytes]:
-    """Yield the content of an open file in blocks, decompressed if it is gzip or Zstandard.
+    Args:
+        name: A path or a URL; "-" is standard input.
+        record_format: How the texts are stored.
+        report: Receives the records that were skipped or changed, and other notes.
+        regular_only: Whether devices and pipes are refused, for file names that the user did not give.
 
     Raises:
-        ChargenError: If zstandard is needed and not installed.
-        CorpusError: If the file is damaged, cannot be read, or exceeds the limit.
+        ChargenError: If the package that reads this format is not installed.
+        CorpusError: If the input or a record cannot be read, or a field is named and the input has none.
     """
-    buffered: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
-    magic = buffered.peek(4)[:4]
-    compressed = _CountingReader(buffered)
-    errors_of_damage: tuple[type[BaseException], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
-    if magic.startswith(GZIP_MAGIC):
-        kind, blocks = "gzip", _read_blocks(gzip.GzipFile(fileobj=compressed))
-    elif magic.startswith(ZSTD_MAGIC):
-        zstandard = import_extra("zstandard", "zstd", where)
-        kind, blocks = "zstd", _decompress_zstd(compressed, zstandard)
-        errors_of_damage += (zstandard.ZstdError,)
-    else:
-        kind, blocks = "", _read_blocks(buffered)
-    num_bytes = 0
+    where = "standard input" if name == "-" else name
+    if record_format.form == AUTO:
+        record_format = replace(record_format, form=form_of(name, record_format.field))
+        if has_unread_fields(name, record_format.field):
+            report.add_plain(where)
+        if record_format.field and record_format.form == LINES:
+            raise CorpusError(
+                f"{where} has no fields, so --text-field {record_format.field} has no effect",
+                "Leave it out; files with fields end in .jsonl, .json, .csv, .tsv or .parquet.",
+            )
+    limit = ReadLimit(sys.maxsize, regular_only)  # a stream of lines may have no end
+    with open_input(name, limit) as stream:
+        yield from _merge_ready(_batches(stream, where, record_format, report, limit), stream)
+
+
+def open_lines(
+    name: str, record_format: RecordFormat, report: CleaningReport, regular_only: bool = False
+) -> Iterator[str]:
+    """Yield the lines or records of `open_batches` one by one."""
+    for batch in open_batches(name, record_format, report, regular_only):
+        yield from batch
+
+
+def _merge_ready(batches: Iterator[list[str]], stream: BinaryIO) -> Iterator[list[str]]:
+    """Yield larger batches without an empty one, but never wait for input while there are texts to yield."""
+    texts: list[str] = []
+    num_chars = 0
     try:
-        for block in blocks:
-            num_bytes += len(block)
-            limit.add(len(block), where)
-            if kind:
-                limit.check_ratio(compressed.num_bytes, num_bytes, where)
-            yield block
-    except errors_of_damage as error:
-        raise CorpusError(f"{where} is a damaged {kind} file ({error})", "Download or compress it again.") from error
-    except OSError as error:
-        raise CorpusError(f"{where} cannot be read: {error.strerror or error}") from error
+        for batch in batches:
+            texts += batch
+            num_chars += sum(map(len, batch))
+            is_full = len(texts) >= MAX_BATCH_TEXTS or num_chars >= MAX_BATCH_CHARS
+            if texts and (is_full or not has_input(stream)):
+                yield texts
+                texts, num_chars = [], 0
+    except ChargenError:  # a record that cannot be read; those before it are still used
+        if texts:
+            yield texts
+        raise
+    if texts:
+        yield texts
 
 
-def _read_blocks(stream: Any) -> Iterator[bytes]:
-    while block := stream.read(BLOCK_BYTES):
-        yield block
+def _batches(
+    stream: BinaryIO,
+    where: str,
+    record_format: RecordFormat,
+    report: CleaningReport,
+    limit: ReadLimit,
+) -> Iterator[list[str]]:
+    """Yield the records of an open input in batches."""
+    if record_format.form == PARQUET:
+        column = record_format.field or DEFAULT_FIELD
+        yield from _column_batches(column_values(stream, where, column, limit), where, report)
+    else:
+        yield from read_batches(decompress(stream, where, limit), where, record_format, report)
 
 
-def _decompress_zstd(stream: Any, zstandard: Any) -> Iterator[bytes]:
-    """Yield the content of Zstandard frames, block by block."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
-    while magic := stream.read(len(ZSTD_MAGIC)):
-        if magic[1:] == SKIPPABLE and magic[0] >> 4 == 5:
-            _skip(stream, int.from_bytes(_read_exactly(stream, 4), "little"))
-            continue
-        if magic != ZSTD_MAGIC:
-            raise EOFError("other data follows a frame" if len(magic) == 4 else "the file is incomplete")
-        frame = decompressor.decompressobj()
-        header, has_checksum = _read_frame_header(magic, stream, zstandard)
-        yield frame.decompress(header)
-        is_last = False
-        while not is_last:
-            block_header = _read_exactly(stream, 3)
-            bits = int.from_bytes(block_header, "little")
-            is_last, kind, size = bool(bits & 1), bits >> 1 & 3, bits >> 3
-            content = _read_exactly(stream, 1 if kind == REPEATED_BYTE else size)
-            yield frame.decompress(block_header + content)
-        if has_checksum:
-            yield frame.decompress(_read_exactly(stream, 4))
-        if not frame.eof:
-            raise EOFError("a frame does not end where its blocks end")
-
-
-def _read_frame_header(magic: bytes, stream: Any, zstandard: Any) -> tuple[bytes, bool]:
-    """Return the header of a frame with its magic, and whether a checksum ends the frame."""
-    header = magic + _read_exactly(stream, 1)
-    dictionary_id_sizes = (0, 1, 2, 4)  # RFC 8878, 3.1.1.1.1
-    single_segment = header[4] >> 5 & 1
-    content_size = (single_segment, 2, 4, 8)[header[4] >> 6]
-    header += _read_exactly(stream, (1 - single_segment) + dictionary_id_sizes[header[4] & 3] + content_size)
-    return header, bool(zstandard.get_frame_parameters(header).has_checksum)
-
-
-def _read_exactly(stream: Any, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part: bytes = stream.read(size - len(data))
-        if not part:
-            raise EOFError("the file is incomplete")
-        data += part
-    return data
-
-
-def _skip(stream: Any, size: int) -> None:
-    while size:
-        size -= len(_read_exactly(stream, min(size, BLOCK_BYTES)))
-
-
-# Scheme → (the module that fsspec needs for it, the packages that provide the module).
-SCHEMES = {
-    "http": ("aiohttp", "aiohttp requests"),
-    "https": ("aiohttp", "aiohttp requests"),
-    "ftp": ("ftplib", ""),
-    "sftp": ("paramiko", "paramiko"),
-    "s3": ("s3fs", "s3fs"),
-    "gs": ("gcsfs", "gcsfs"),
-    "az": ("adlfs", "adlfs"),
-    "abfs": ("adlfs", "adlfs"),
-    "hf": ("huggingface_hub", "huggingface_hub"),
-    "memory": ("fsspec", ""),  # data that this process wrote
-}
-TIMED_OUT = (TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError)
-
-
-def is_remote(argument: str) -> bool:
-    """Return whether an argument is a URL, not a path."""
-    return "://" in argument
-
-
-def local_path(url: str) -> str | None:
-    """Return the path in a `file:` URL; None for any other URL.
-
-    Raises:
-        CorpusError: If the URL names another machine, or its path contains a NUL.
-    """
-    if not url.lower().startswith("file://") or "::" in url:
-        return None
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost"):
-        raise CorpusError(f"{url} names a file of another machine ({parts.netloc})", "Write file:///PATH, or the path.")
-    path = url2pathname(parts.path)
-    if "\0" in path:
-        raise CorpusError(f"{url!r} has a NUL in its path", "Write file:///PATH, or the path.")
-    return path
-
-
-def open_remote(url: str) -> BinaryIO:
-    """Open a remote file.
-
-    Raises:
-        ChargenError: If fsspec or the package for this scheme is not installed.
-        CorpusError: If the scheme is not in SCHEMES, or the file cannot be opened.
-    """
-    scheme = url.partition("://")[0].lower()
-    if scheme not in SCHEMES or "::" in url:
-        what = "is a chain of file systems" if "::" in url else f"has the scheme {scheme!r}"
-        raise CorpusError(
-            f"{url} {what}, which chargen does not read", f"Give a path, or a URL: {_possible_schemes()}."
-        )
-    fsspec = import_extra("fsspec", "remote", url)
-    module, package = SCHEMES[scheme]
-    if importlib.util.find_spec(module) is None:
-        raise ChargenError(f"{url} needs a package that is not installed", f"pip install {package}")
-    try:
-        return cast(BinaryIO, io.BufferedReader(_RemoteFile(fsspec.open(url, "rb").open(), url)))
-    except Exception as error:  # each back end of fsspec has its own types of errors
-        raise _read_error(error, url) from error
-
-
-def describe_failure(error: BaseException, where: str) -> str:
-    """Return the reason of a read error in words."""
-    if isinstance(error, TIMED_OUT):
-        return "the server did not answer in time"
-    if isinstance(error, FileNotFoundError) and is_remote(where):
-        return "there is no file at this address (not found)"
-    if (status := getattr(error, "status", None)) and (message := getattr(error, "message", "")):
-        return f"the server answered {status} {message}"  # aiohttp's ClientResponseError
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-class _RemoteFile(io.RawIOBase):
-    """A remote file whose read errors of any type become `CorpusError`."""
-
-    def __init__(self, file: Any, url: str) -> None:
-        self._file, self._url = file, url
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return bool(self._file.seekable())
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data: bytes = self._file.read(len(buffer))
-        except Exception as error:
-            raise _read_error(error, self._url) from error
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
-
-
-def _read_error(error: Exception, url: str) -> CorpusError:
-    return CorpusError(
-        f"{url} cannot be read: {describe_failure(error, url)}", "Check the address, and whether you may access it."
-    )
-
-
-def _possible_schemes() -> str:
-    """Return the schemes that can be read, and what to install for the others."""
-    available = [scheme for scheme, (module, _) in SCHEMES.items() if importlib.util.find_spec(module)]
-    missing = [
-        f"{scheme}:// (pip install {package})" for scheme, (_, package) in SCHEMES.items() if scheme not in available
-    ]
-    names = ", ".join(f"{scheme}://" for scheme in ["file", *available] if scheme != "memory")
-    return f"{names}" + (f"; with another package {', '.join(missing)}" if missing else "")
+def _column_batches(values: Iterable[str | None], where: str, report: CleaningReport) -> Iterator[list[str]]:
+    """Yield the texts of a column in batches, without nulls, which are counted."""
+    num_nulls = 0
+    iterator = iter(values)
+    while batch := list(islice(iterator, BATCH_SIZE)):
+        texts = [text for text in batch if text is not None]
+        num_nulls += len(batch) - len(texts)
+        yield texts
+    report.add_nulls(where, num_nulls)

@@ -1,118 +1,235 @@
-"""Read lines and records: many short texts from one stream of bytes.
+"""Read lines and records: many short texts from one input.
 
-`read_records` has four forms:
+    auto      the form that the suffix of the file states; `lines` for plain text
+    lines     a text ends at LF, CRLF or CR, even mixed; the last one need not end
+    null      a text ends at a NUL byte, and may contain newlines
+    whole     the whole input is one text, without the one newline at its end
+    json      each line is a JSON object, and one of its fields is the text; blank lines are skipped
+    array     a JSON array of such objects; or JSON lines, if it does not start with "["
+    csv, tsv  a table with a header, and one of its columns is the text (RFC 4180; CSV with ";" is recognised)
+    parquet   a table, and one of its columns is the text
 
-    lines   a text ends at LF, CRLF or CR, even mixed; the last one need not end
-    null    a text ends at a NUL byte, and may contain newlines
-    json    each line is a JSON object, and one of its fields is the text; blank lines are skipped
-    whole   the whole stream is one text, without the one newline at its end
+A JSON string in place of an object is the text itself. A text that is null is left out and counted. In the form
+"lines" a NUL byte is an ordinary character. A byte order mark (BOM) at the start is removed.
 
-`read_lines` is for files whose lines are written again: only LF ends a line, and a CR is part of it.
-
-In the form "lines" a NUL byte is an ordinary character. A byte order mark (BOM) at the start is removed. The stream is
-read in blocks. Each text is held in memory, so its size has a limit, and what exceeds it is discarded while the end of
-the text is searched for.
+Texts are yielded in batches: those that are complete after one read of the input, so that they can be answered before
+the next read waits. Each text is held in memory, so its size has a limit, and what exceeds it is discarded while the
+end of the text is searched for.
 """
 
 from __future__ import annotations
 
 import codecs
+import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import AnyStr, BinaryIO
+from itertools import chain, islice
+from typing import Any, AnyStr
 
 from chargen.errors import CorpusError
-from chargen.schema import format_count
-from chargen.text.cleaning import BOM, check_encoding, check_unicode, remove_bom, unify_newlines
+from chargen.schema import format_count, is_unicode
+from chargen.text.cleaning import CleaningReport, check_unicode, unify_newlines
+from chargen.text.decoding import LONE_SURROGATE, decode_marked, remove_bom
 from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES, check_record, first_names
 
-LINES, NULL, JSON, WHOLE = "lines", "null", "json", "whole"
-BLOCK_BYTES = 1 << 20
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-HOW_TO_SKIP = "--errors skip skips such lines."
+AUTO, LINES, NULL, WHOLE, JSON = "auto", "lines", "null", "whole", "json"
+ARRAY, CSV, TSV, PARQUET = "array", "csv", "tsv", "parquet"
+DEFAULT_FIELD = "text"
+BATCH_SIZE = 1024  #: texts of a batch, where the form has no lines
+HOW_TO_SKIP = "--errors skip skips such records."
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True)
 class RecordFormat:
-    """How texts are stored in a stream."""
+    """How texts are stored in an input."""
 
-    form: str = LINES  #: LINES, NULL, JSON or WHOLE
-    field: str = "text"  #: field of a JSON object that contains the text
+    form: str = AUTO  #: one of the forms at the top of the file
+    field: str = ""  #: field or column that contains the text; "" stands for DEFAULT_FIELD
     encoding: str = "utf-8"
-    errors: str = "strict"  #: "strict", or "replace" to read invalid bytes as U+FFFD
+    errors: str = "strict"  #: "strict", "replace" (invalid bytes and lone surrogates by U+FFFD) or "skip" (the record)
+    keeps_cr: bool = False  #: whether the CR of a CRLF belongs to its line, for lines that are written again
 
 
-DEFAULT_FORMAT = RecordFormat()
-
-
-def read_records(
-    stream: BinaryIO,
-    where: str,
-    record_format: RecordFormat = DEFAULT_FORMAT,
-    on_error: Callable[[CorpusError], object] | None = None,
-) -> Iterator[str]:
-    """Yield the texts of a stream.
+def read_batches(
+    blocks: Iterable[bytes], where: str, record_format: RecordFormat, report: CleaningReport
+) -> Iterator[list[str]]:
+    """Yield the texts of an input in batches; see the top of the file. The form is any but AUTO and PARQUET.
 
     Args:
-        stream: The open file.
-        where: Name of the stream, for error messages.
+        blocks: The decompressed bytes of the input, split anywhere.
+        where: Name of the input, for error messages.
         record_format: How the texts are stored.
-        on_error: Called with the error of a record that cannot be read; the record is skipped. Without it the error is
-            raised. Errors of UTF-16 and UTF-32 are always raised, because they have no lines before they are decoded.
+        report: Receives the records that were skipped or changed, and what was found out about the encoding.
 
     Raises:
-        CorpusError: If a record has bytes that are invalid in the encoding, has no text, or is too long; the message
-            names its line.
+        CorpusError: If a record has bytes that are invalid in the encoding, has no text, or is too long, and invalid
+            records are not skipped; the message names its line. The texts before it are yielded first. Or if a JSON
+            array has a syntax error.
     """
-    encoding, errors = record_format.encoding, record_format.errors
-    check_encoding(encoding)
-    blocks = remove_bom(_read_blocks(stream), codecs.BOM_UTF8)
-    if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):  # a newline is more than one byte there
-        blocks = _transcode(blocks, where, encoding, errors)
-        encoding = "utf-8"
-    max_bytes = MAX_RECORD_BYTES if record_format.form == JSON else MAX_TEXT_BYTES
-    for record_name, record in _split_records(blocks, where, record_format.form, max_bytes):
+    form = record_format.form
+    pieces = remove_bom(decode_marked(blocks, where, record_format.encoding, report, has_nuls=form == NULL))
+    check = _RecordCheck(record_format, report)
+    if form == WHOLE:
+        text = _join_limited(pieces, MAX_TEXT_BYTES)
+        yield check.texts([(where, text.removesuffix("\n").removesuffix("\r"))])
+    elif form in (LINES, NULL, JSON):
+        yield from _line_batches(pieces, where, record_format, check)
+    elif form == ARRAY:
+        pieces = _with_start(pieces)
+        first = next(pieces, "")
+        pieces = chain([first], pieces)
+        if first.lstrip().startswith("["):
+            elements = ((name, check.json_value(value, name)) for name, value in _array_elements(pieces, where))
+            yield from _batched(elements, check)
+        else:
+            yield from _line_batches(pieces, where, RecordFormat(JSON), check)
+    else:
+        yield from _batched(_rows(pieces, where, record_format, check), check)
+    check.finish(where)
+
+
+class _RecordCheck:
+    """Checks records one by one, and counts those without a text."""
+
+    def __init__(self, record_format: RecordFormat, report: CleaningReport) -> None:
+        self._format = record_format
+        self._report = report
+        self._num_nulls = self._num_replaced = 0
+        self.error: CorpusError | None = None  #: the error that ends the input, after the texts before it
+        self.field = record_format.field or DEFAULT_FIELD
+
+    def texts(self, records: Iterable[tuple[str, Any]]) -> list[str]:
+        """Return the texts of records, which are pairs of a name for error messages and a text, None or an error.
+
+        They end before the first error, unless invalid records are skipped.
+        """
+        found = []
+        for name, value in records:
+            if value is None:
+                self._num_nulls += 1
+                continue
+            try:
+                if isinstance(value, CorpusError):
+                    raise value
+                found.append(self._checked(value, name))
+            except CorpusError as error:
+                if self._format.errors != "skip":
+                    self.error = error
+                    break
+                self._report.add_skipped_record(error)
+        return found
+
+    def finish(self, where: str) -> None:
+        """Report the counts, and raise the error that ended the input."""
+        self._report.add_nulls(where, self._num_nulls)
+        self._report.add_replaced(where, self._num_replaced)
+        if self.error:
+            raise self.error
+
+    def json_value(self, value: Any, name: str) -> Any:
+        """Return the text of a parsed JSON value, None for null, or the error that it has no text."""
+        text = value.get(self.field) if isinstance(value, dict) else value
+        if isinstance(text, str) or value is None or (text is None and self.field in value):
+            return text
+        fields = first_names(value) if isinstance(value, dict) else "no object"
+        return CorpusError(
+            f"{name} has no text in a field {self.field!r}",
+            f"Name the field with --text-field NAME; there is: {fields}. {HOW_TO_SKIP}",
+        )
+
+    def parsed_line(self, line: str, name: str) -> Any:
+        """Return the text of a line of JSON, None for null, or the error that it has none."""
         try:
-            if len(record) > max_bytes:
-                raise _too_long(record_name, max_bytes)
-            text = _decode(record, record_name, encoding, errors)
-            if record_format.form == WHOLE:
-                text = text.removesuffix("\n").removesuffix("\r")
-            elif record_format.form == JSON:
-                if not text.strip():
-                    continue
-                text = parse_json_text(text, record_name, record_format.field, "--field NAME", HOW_TO_SKIP)
-                text = _replace_surrogates(text, record_name, errors)
+            check_record(len(line), name)
+            value = json.loads(line)
         except CorpusError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-            continue
-        yield text
+            return error
+        except (ValueError, RecursionError) as error:
+            hint = f"Each line must be one JSON object. {HOW_TO_SKIP}"
+            return CorpusError(f"{name} is not JSON: {error}", hint)
+        return self.json_value(value, name)
 
+    def _checked(self, text: str, name: str) -> str:
+        """Return a text without lone surrogates.
 
-def read_lines(stream: BinaryIO, where: str) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, without the LF at their end.
-
-    Raises:
-        CorpusError: If a line is not UTF-8, or longer than MAX_RECORD_BYTES.
-    """
-    blocks = remove_bom(_read_blocks(stream), codecs.BOM_UTF8)
-    for number, line in enumerate(split_pieces(blocks, b"\n", MAX_RECORD_BYTES), start=1):
-        check_record(len(line), f"{where}, line {number:,}")
-        try:
-            yield line.decode("utf-8")
-        except UnicodeDecodeError as error:
+        Raises:
+            CorpusError: If it is too long; or if it has one, and they are not replaced.
+        """
+        max_size = MAX_RECORD_BYTES if self._format.form in (JSON, ARRAY) else MAX_TEXT_BYTES
+        if len(text) > max_size:
             raise CorpusError(
-                f"{where}, line {number:,} is not UTF-8 (byte {error.start + 1} of the line)",
-                "Convert the file to UTF-8.",
-            ) from error
+                f"{name} is a text of more than {format_count(max_size, 'byte')}, which is the limit",
+                "Split it into lines; `chargen eval` evaluates a long text as a whole.",
+            )
+        if text.isascii() or is_unicode(text):
+            return text
+        if self._format.errors == "replace":
+            text, count = LONE_SURROGATE.subn("\ufffd", text)
+            self._num_replaced += count
+            return text
+        self._raise_invalid(text, name)
+        return text
+
+    def _raise_invalid(self, text: str, name: str) -> None:
+        """Raise the error for a text with a lone surrogate: an invalid byte, or an escape like \\ud800 in JSON."""
+        at = LONE_SURROGATE.search(text)
+        assert at is not None
+        byte = ord(at[0]) - 0xDC00
+        if not 0 <= byte <= 0xFF:
+            check_unicode(text, name)
+        encoding = codecs.lookup(self._format.encoding).name
+        position = len(text[: at.start()].encode(f"{encoding}-le" if encoding in ("utf-16", "utf-32") else encoding))
+        raise CorpusError(
+            f"{name} is not {self._format.encoding.upper()} (byte {position + 1:,} of it is 0x{byte:02X})",
+            f"{self._report.encoding_hint()} Or use --errors replace (reads U+FFFD) or skip.",
+        )
 
 
-def split_pieces(pieces: Iterable[AnyStr], separator: AnyStr, max_size: int) -> Iterator[AnyStr]:
-    """Yield what is before each separator, and what is after the last one if it is not empty.
+def _line_batches(
+    pieces: Iterable[str], where: str, record_format: RecordFormat, check: _RecordCheck
+) -> Iterator[list[str]]:
+    """Yield the lines, NUL-separated records or JSON lines that are complete after each piece."""
+    form = record_format.form
+    max_size = MAX_RECORD_BYTES if form == JSON else MAX_TEXT_BYTES
+    if form != NULL:
+        pieces = _split_lone_cr(pieces) if record_format.keeps_cr else unify_newlines(pieces, "\r\n")
+    what, separator = ("record", "\0") if form == NULL else ("line", "\n")
+    number = 0
+    for parts in split_batches(pieces, separator, max_size):
+        if form != JSON and _are_valid(parts, max_size):
+            yield parts
+        else:
+            names = (f"{where}, {what} {n:,}" for n in range(number + 1, number + len(parts) + 1))
+            records: Iterable[tuple[str, Any]] = zip(names, parts, strict=True)
+            if form == JSON:
+                records = ((name, check.parsed_line(part, name)) for name, part in records if part.strip())
+            yield check.texts(records)
+            if check.error:
+                return
+        number += len(parts)
+
+
+def _are_valid(texts: list[str], max_size: int) -> bool:
+    """Return whether all texts are short enough and valid Unicode: much faster than to check each of them."""
+    joined = "".join(texts)
+    return len(joined) <= max_size and (joined.isascii() or is_unicode(joined))
+
+
+def _split_lone_cr(pieces: Iterable[str]) -> Iterator[str]:
+    """Yield a text with an LF for each CR that no LF follows, wherever the pieces were split."""
+    pending = ""
+    for piece in chain(pieces, [None]):
+        text = pending + (piece or "")
+        pending = "\r" if piece is not None and text.endswith("\r") else ""
+        text = text.removesuffix(pending)
+        yield re.sub("\r(?!\n)", "\n", text) if "\r" in text else text
+
+
+def split_batches(pieces: Iterable[AnyStr], separator: AnyStr, max_size: int) -> Iterator[list[AnyStr]]:
+    """Yield, for each piece, what ends in it: the parts before each separator; at the end what is after the last one.
 
     Args:
         pieces: Pieces of a text, or of its bytes, split anywhere.
@@ -126,126 +243,156 @@ def split_pieces(pieces: Iterable[AnyStr], separator: AnyStr, max_size: int) -> 
     for piece in pieces:
         parts: list[AnyStr] = piece.split(separator)
         first, others = parts[0], parts[1:]
+        complete: list[AnyStr] = []
         if not is_discarding:
             pending.append(first[: max_size + 1 - size])
             size += len(pending[-1])
             if size > max_size or others:
-                yield empty.join(pending)
+                complete = [empty.join(pending)]
                 is_discarding = size > max_size
                 pending, size = [], 0
         if others:
-            yield from others[:-1]
+            complete += others[:-1]
             pending, size, is_discarding = [others[-1]], len(others[-1]), False
+        if complete:
+            yield complete
     if last := empty.join(pending):
-        yield last
+        yield [last]
 
 
-def parse_json_text(line: str, where: str, field: str, option: str, hint: str = "") -> str:
-    """Return the text in a field of a JSON object. It may contain lone surrogates.
-
-    Args:
-        line: The JSON object.
-        where: Name of the line, for error messages.
-        field: Name of the field.
-        option: The command-line option that names the field, for the hint.
-        hint: What else can be done about an error.
-
-    Raises:
-        CorpusError: If the line is not a JSON object, or the field is missing or is not a string.
-    """
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(
-            f"{where} is not JSON: {error}", f"Each line must be one JSON object. {hint}".strip()
-        ) from error
-    text = record.get(field) if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        fields = first_names(record) if isinstance(record, dict) else "no object"
-        raise CorpusError(
-            f"{where} has no text in a field {field!r}",
-            f"Name the field with {option}; there is: {fields}. {hint}".strip(),
-        )
-    return text
+def split_pieces(pieces: Iterable[AnyStr], separator: AnyStr, max_size: int) -> Iterator[AnyStr]:
+    """Yield the parts of `split_batches` one by one."""
+    return chain.from_iterable(split_batches(pieces, separator, max_size))
 
 
-def _too_long(record_name: str, max_bytes: int) -> CorpusError:
-    return CorpusError(
-        f"{record_name} is a text of more than {format_count(max_bytes, 'byte')}, which is the limit",
-        "Split it into lines; `chargen eval` evaluates a long text as a whole.",
-    )
-
-
-def _split_records(blocks: Iterator[bytes], where: str, form: str, max_bytes: int) -> Iterator[tuple[str, bytes]]:
-    """Yield (name for error messages, bytes) of each record; a record that is too long is cut after `max_bytes` + 1."""
-    if form == WHOLE:
-        yield where, _join_limited(blocks, max_bytes)
-        return
-    what, separator = ("record", b"\0") if form == NULL else ("line", b"\n")
-    blocks = unify_newlines(blocks, b"\r\n") if form == LINES else blocks
-    for number, record in enumerate(split_pieces(blocks, separator, max_bytes), start=1):
-        yield f"{where}, {what} {number:,}", record
-
-
-def _read_blocks(stream: BinaryIO) -> Iterator[bytes]:
-    read = getattr(stream, "read1", stream.read)  # read1 does not wait until a block is full
-    while block := read(BLOCK_BYTES):
-        yield block
-
-
-def _transcode(blocks: Iterator[bytes], where: str, encoding: str, errors: str) -> Iterator[bytes]:
-    """Yield the stream in UTF-8."""
-    decoder = codecs.getincrementaldecoder(encoding)(errors)
-    num_newlines = 0
-
-    def decode() -> Iterator[str]:
-        for block in blocks:
-            yield decoder.decode(block)
-        yield decoder.decode(b"", True)
-
-    try:
-        for text in remove_bom(decode(), BOM):
-            num_newlines += text.count("\n")
-            yield text.encode("utf-8")
-    except UnicodeError as error:
-        raise _not_encoded(f"{where}, line {num_newlines + 1:,} or after it", encoding, "") from error
-
-
-def _join_limited(blocks: Iterator[bytes], max_bytes: int) -> bytes:
-    """Return the whole stream, or the first `max_bytes` + 1 bytes of a longer one."""
+def _join_limited(pieces: Iterable[str], max_size: int) -> str:
+    """Return the whole text, or the first `max_size` + 1 characters of a longer one."""
     parts, size = [], 0
-    for block in blocks:
-        parts.append(block[: max_bytes + 1 - size])
+    for piece in pieces:
+        parts.append(piece[: max_size + 1 - size])
         size += len(parts[-1])
-        if size > max_bytes:
+        if size > max_size:
             break
-    return b"".join(parts)
+    return "".join(parts)
 
 
-def _decode(data: bytes, record_name: str, encoding: str, errors: str) -> str:
-    try:
-        return _replace_surrogates(data.decode(encoding, errors), record_name, errors)
-    except UnicodeDecodeError as error:
-        details = f" (byte {error.start + 1:,} of it is 0x{data[error.start]:02X})"
-        raise _not_encoded(record_name, encoding, details) from error
-    except UnicodeError as error:
-        raise _not_encoded(record_name, encoding, f" ({error})") from error
+def _batched(records: Iterator[tuple[str, Any]], check: _RecordCheck) -> Iterator[list[str]]:
+    while batch := list(islice(records, BATCH_SIZE)):
+        yield check.texts(batch)
+        if check.error:
+            return
 
 
-def _replace_surrogates(text: str, record_name: str, errors: str) -> str:
-    """Return a text with U+FFFD for each lone surrogate if `errors` is "replace".
+# ── JSON arrays ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _with_start(pieces: Iterable[str]) -> Iterator[str]:
+    """Yield the same text, with a first piece that has more than white space."""
+    start = ""
+    iterator = iter(pieces)
+    for piece in iterator:
+        start += piece
+        if start.strip():
+            break
+    yield start
+    yield from iterator
+
+
+def _array_elements(pieces: Iterator[str], where: str) -> Iterator[tuple[str, Any]]:
+    """Yield (name, parsed element) of a JSON array, with one element in memory at a time.
 
     Raises:
-        CorpusError: If there is a lone surrogate, and `errors` is "strict".
+        CorpusError: If it is not a JSON array.
     """
-    if errors == "replace":
-        return text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text)
-    check_unicode(text, record_name)
-    return text
+    buffer = next(pieces).lstrip()[1:]
+    decoder = json.JSONDecoder()
+    number, position, is_first = 0, 0, True
+    while True:
+        try:
+            position, is_end = _next_element(buffer, position, is_first)
+            if is_end:
+                if buffer[position:].strip() or any(piece.strip() for piece in pieces):
+                    raise CorpusError(f"{where} has more text after its JSON array", "Give JSON lines as .jsonl.")
+                return
+            value, position = decoder.raw_decode(buffer, position)
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, CorpusError):
+                raise
+            more, size = [], 0
+            for piece in pieces:  # at least as much as there is, so that the work is linear
+                more.append(piece)
+                size += len(piece)
+                if size >= len(buffer) - position:
+                    break
+            name = f"{where}, element {number + 1:,}"
+            if not more or isinstance(error, RecursionError):
+                raise CorpusError(
+                    f"{name} is not JSON: {error}", "Give a JSON array, or JSON lines as .jsonl."
+                ) from error
+            buffer, position = buffer[position:] + "".join(more), 0
+            check_record(len(buffer) - size, name)
+            continue
+        number, is_first = number + 1, False
+        yield f"{where}, element {number:,}", value
 
 
-def _not_encoded(record_name: str, encoding: str, details: str) -> CorpusError:
-    return CorpusError(
-        f"{record_name} is not {encoding.upper()}{details}",
-        "Name the encoding, as in --encoding cp1258, or use --errors replace (reads U+FFFD) or skip.",
-    )
+def _next_element(buffer: str, position: int, is_first: bool) -> tuple[int, bool]:
+    """Return (where the next element starts, or the array has ended; whether it has ended).
+
+    Raises:
+        ValueError: If the buffer ends before that, or there is no comma.
+    """
+    position = _SPACE.match(buffer, position).end()  # type: ignore[union-attr]
+    if buffer.startswith("]", position):
+        return position + 1, True
+    if is_first:
+        return position, False
+    if not buffer.startswith(",", position):
+        raise json.JSONDecodeError("a comma or ] is missing", buffer, position)
+    return _SPACE.match(buffer, position + 1).end(), False  # type: ignore[union-attr]
+
+
+# ── tables ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _rows(
+    pieces: Iterable[str], where: str, record_format: RecordFormat, check: _RecordCheck
+) -> Iterator[tuple[str, Any]]:
+    """Yield (name, text or error) of each row of a table with a header.
+
+    Raises:
+        CorpusError: If the header does not have the column.
+    """
+    csv.field_size_limit(MAX_RECORD_BYTES)  # of the process; the limit of the module is 128 kB
+    lines = (f"{line}\n" for line in split_pieces(_split_lone_cr(pieces), "\n", MAX_RECORD_BYTES))
+    first = next(lines, "")
+    comma = ";" if ";" in first and "," not in first else ","
+    delimiter = "\t" if record_format.form == TSV else comma
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise CorpusError(
+            f"{where}, line 1 is not {record_format.form.upper()}: {error}", "Correct that line."
+        ) from error
+    if check.field not in header:
+        raise CorpusError(
+            f"{where} has no column {check.field!r}",
+            f"Name the column with --text-field NAME; there is: {first_names(header)}.",
+        )
+    column = header.index(check.field)
+    while True:
+        name = f"{where}, line {reader.line_num + 1:,}"
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            hint = f"Correct that line. {HOW_TO_SKIP}"
+            yield name, CorpusError(f"{name} is not {record_format.form.upper()}: {error}", hint)
+            continue
+        if column < len(row):
+            yield name, row[column]
+        elif row:
+            hint = f"The header has {len(header)}. {HOW_TO_SKIP}"
+            yield name, CorpusError(f"{name} has only {len(row)} columns", hint)

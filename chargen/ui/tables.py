@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from chargen.errors import ChargenError
 from chargen.io import to_json_line
 from chargen.schema import format_count
 from chargen.scoring.scorer import Score, Total
@@ -34,7 +33,6 @@ MAX_BAR_BITS = 8.0  # bits per character of a full bar
 BAR_COLOURS = ("#0072b2", "#56b4e9", "#f0e442", "#e69f00", "#d55e00")  # from likely to unlikely; Okabe & Ito (2008)
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 MAX_UNKNOWN = 100  # unknown characters that are remembered for a note
-MAX_ERRORS = 3  # texts that could not be read and are named in a note
 REPORT_EVERY = 1024  # texts between two updates of the progress line
 
 RowPrinter = Callable[[int | None, int, Score], None]  #: prints (rank or None, number of the input from 1, score)
@@ -266,21 +264,20 @@ class CharRows:
 
 
 class RunningTotals:
-    """Totals over all texts, counted while the scores pass through, and the notes about them."""
+    """Totals over all texts, counted while the scores pass through, and the notes about them.
 
-    def __init__(self) -> None:
+    Args:
+        min_bits: bits per character from which texts are printed; None to print all.
+        max_bits: bits per character above which texts are counted in `num_above`; None for no limit.
+    """
+
+    def __init__(self, min_bits: float | None = None, max_bits: float | None = None) -> None:
         self.total = Total()
+        self.num_above = 0
+        self._num_printed = 0
+        self._min_bits, self._max_bits = min_bits, max_bits
         self._num_empty = 0
         self._unknown: dict[str, None] = {}
-        self._skipped: list[str] = []
-        self._num_more_skipped = 0
-
-    def skip(self, error: ChargenError) -> None:
-        """Record a text that could not be read."""
-        if len(self._skipped) < MAX_ERRORS:
-            self._skipped.append(error.message)
-        else:
-            self._num_more_skipped += 1
 
     def count(self, scores: Iterable[Score], quiet: bool) -> Iterator[Score]:
         """Yield the scores unchanged and count them; unless `quiet`, show the number on stderr if it is a terminal."""
@@ -294,15 +291,13 @@ class RunningTotals:
                     update(f"{number:,} texts, {number / (time.perf_counter() - started):,.0f} texts/s")
 
     def notes(self, words: bool) -> list[str]:
-        """Return the notes to print at the end, one line each: skipped, empty and unknown; and the means of all texts.
+        """Return the notes to print at the end, one line each: empty and unknown; and the means of all texts.
 
         Args:
             words: Whether to include bits per word.
         """
         total = self.total
-        lines = [f"note: skipped: {message}" for message in self._skipped]
-        if self._num_more_skipped:
-            lines.append(f"note: skipped: {self._num_more_skipped:,} more")
+        lines = []
         if self._num_empty:
             are = "is empty and has" if self._num_empty == 1 else "are empty and have"
             texts = format_count(total.texts, "text")
@@ -318,10 +313,24 @@ class RunningTotals:
             lines.append(
                 f"{format_count(total.texts, 'text')}, {format_count(total.chars, 'character')}, together {means}"
             )
+        for number, bits, comparison in (
+            (self._num_printed, self._min_bits, "at least"),
+            (self.num_above, self._max_bits, "more than"),
+        ):
+            if bits is not None:
+                have = "text has" if total.texts == 1 else "texts have"
+                lines.append(f"{number:,} of {total.texts:,} {have} {comparison} {bits:g} bits/char")
         return lines
+
+    def is_printed(self, score: Score) -> bool:
+        """Return whether a text has the bits per character from which texts are printed."""
+        bits = score.bits_per_char
+        return self._min_bits is None or (bits is not None and bits >= self._min_bits)
 
     def _add(self, score: Score) -> None:
         self.total = self.total.plus(score)
+        self._num_printed += self.is_printed(score)
+        self.num_above += self._max_bits is not None and (score.bits_per_char or 0.0) > self._max_bits
         self._num_empty += not score.text
         if score.unknown and len(self._unknown) < MAX_UNKNOWN:
             self._unknown.update(dict.fromkeys(score.unknown))

@@ -261,7 +261,7 @@ def test_temperature_zero_is_greedy(chargen: Chargen, model: Path) -> None:
         (["-m", "short.safetensors"], 1, ["short.safetensors", "damaged"]),
         (["-m", "flipped.safetensors"], 1, ["flipped.safetensors", "damaged"]),
         (["-m", "text.txt"], 1, ["text.txt", "not a model file"]),
-        (["--prompt", "\udcff"], 1, ["not valid UTF-8"]),
+        (["--prompt", "\udcff"], 2, ["--prompt", "not valid UTF-8"]),
         (["--top-p", "0"], 2, ["top_p is 0.0", "above 0"]),
         (["--top-p", "1.5"], 2, ["top_p is 1.5", "at most 1"]),
         (["--stop", "東"], 2, ["the stop string '東' can never be written"]),
@@ -390,7 +390,7 @@ def test_one_character_and_an_empty_sentence_among_others(chargen: Chargen, mode
     ("arguments", "status", "words"),
     [
         ([""], 1, ["empty"]),
-        (["\udce9t\udce9"], 1, ["sentence 1", "not valid UTF-8"]),
+        (["\udce9t\udce9"], 2, ["SENTENCE", "not valid UTF-8"]),
         (["--file", "missing.txt"], 1, ["missing.txt"]),
         (["--file", "latin.txt"], 1, ["line 2", "not UTF-8"]),
         (["--file", "empty.txt"], 1, ["no sentence"]),

@@ -318,8 +318,8 @@ def test_at_most_forty_unknown_characters_are_listed(chargen: Chargen, model: Pa
 
 def test_a_context_that_is_not_unicode_is_an_error(chargen: Chargen, model: Path) -> None:
     result = chargen("score", "-m", str(model), "dog", "--context", "a\udcff")
-    assert result.status == 1
-    assert "the context is not valid UTF-8 at character 2" in result.err
+    assert result.status == 2
+    assert "'--context': the text is not valid UTF-8 at character 2" in result.err
 
 
 @pytest.mark.parametrize("form", [[], ["--chars"], ["--json"], ["--tsv"]])

@@ -1,11 +1,11 @@
 """N-best lists: formats, totals, word and character errors, and the weight with the fewest errors."""
 
-import io
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,8 @@ from chargen.tasks.rescoring import (
     score_lists,
 )
 from chargen.tasks.tuning import Candidates, count_errors, edit_distances, split_units, tune_weight, upper_envelope
-from chargen.text.records import read_lines
+from chargen.text.cleaning import CleaningReport
+from chargen.text.records import LINES, RecordFormat, read_batches
 from tests.conftest import Result, random_model
 
 Chargen = Callable[..., Result]
@@ -44,8 +45,13 @@ LIST = (
 KALDI_LIST = "spk-utt-1 the quick dog\nspk-utt-2  the quick fox\nspk-utt-3 the lazy dog\nother chữ tài\nempty-1\n"
 
 
+def lines(data: bytes) -> Iterator[str]:
+    record_format = RecordFormat(LINES, keeps_cr=True)
+    return chain.from_iterable(read_batches([data], "list", record_format, CleaningReport()))
+
+
 def parsed(text: str, form: str = MOSES) -> list[list]:
-    return list(read_lists(read_lines(io.BytesIO(text.encode()), "list"), "list", form))
+    return list(read_lists(lines(text.encode()), "list", form))
 
 
 def flat(texts: list[str]) -> list[Score]:
@@ -70,7 +76,7 @@ def test_consecutive_lines_with_the_same_id_are_a_list() -> None:
     assert [part[0].list_id for part in kaldi] == ["spk-utt", "other", "empty"]
 
 
-COLUMN = st.text(st.characters(exclude_characters="|\n", exclude_categories=["Cs"]), max_size=12)
+COLUMN = st.text(st.characters(exclude_characters="|\r\n", exclude_categories=["Cs"]), max_size=12)
 
 
 @given(st.lists(st.tuples(COLUMN, COLUMN, COLUMN), min_size=1, max_size=5))
@@ -111,11 +117,12 @@ def test_a_malformed_line_is_named(text: str, form: str, words: str) -> None:
 
 def test_bytes_outside_utf8_are_named() -> None:
     with pytest.raises(CorpusError, match="list, line 2 is not UTF-8"):
-        list(read_lines(io.BytesIO(b"a\n\xff\n"), "list"))
+        list(lines(b"a\n\xff\n"))
 
 
-def test_only_a_line_feed_ends_a_line() -> None:
-    assert list(read_lines(io.BytesIO("\ufeffa\u2028b\x0bc\r\n\x00".encode()), "list")) == ["a\u2028b\x0bc\r", "\x00"]
+def test_lf_crlf_and_cr_end_a_line_and_a_crlf_keeps_its_cr() -> None:
+    assert list(lines(b"a\rb\r\nc\nd")) == ["a", "b\r", "c", "d"]
+    assert list(lines("\ufeffa\u2028b\x0bc\r\n\x00".encode())) == ["a\u2028b\x0bc\r", "\x00"]
 
 
 def test_kaldi_costs_go_with_the_list_line_by_line() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from chargen.config import DataConfig
 from chargen.data.token_store import load_or_encode_ids
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling.training_text_index import UNKNOWN_CHAR, find_training_text
+from chargen.text.cleaning import CleaningReport
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, OLD_MARK, split_documents
-from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records
+from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_batches
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, build_tokenizer
 from tests.conftest import random_model
 
@@ -110,10 +110,9 @@ def test_records_have_no_lone_surrogates(form: str, encoding: str) -> None:
     if form == JSON:
         data = b'{"text": "a\\ud800b"}'
     with pytest.raises(CorpusError, match="it"):
-        list(read_records(io.BytesIO(data), "it", RecordFormat(form, encoding=encoding)))
-    assert list(read_records(io.BytesIO(data), "it", RecordFormat(form, encoding=encoding, errors="replace"))) == [
-        "a\ufffdb"
-    ]
+        list(read_batches([data], "it", RecordFormat(form, encoding=encoding), CleaningReport()))
+    replacing = RecordFormat(form, encoding=encoding, errors="replace")
+    assert sum(read_batches([data], "it", replacing, CleaningReport()), []) == ["a\ufffdb"]
 
 
 def test_a_mark_in_a_text_or_a_separator_is_refused() -> None:

@@ -18,11 +18,11 @@ from chargen.config import DataConfig
 from chargen.errors import CorpusError, StorageError
 from chargen.tasks import labelled_data as labelled
 from chargen.text import limits, long_text, records
-from chargen.text.cleaning import to_nfc
+from chargen.text.cleaning import CleaningReport, to_nfc
 from chargen.text.corpus import read_corpus
+from chargen.text.inputs import decompress
 from chargen.text.limits import CorpusSizeError, ReadLimit, open_regular
-from chargen.text.readers import decompress
-from chargen.text.records import RecordFormat, read_lines
+from chargen.text.records import RecordFormat, read_batches
 from tests.text.conftest import refused
 
 MIB = 1 << 20
@@ -169,15 +169,16 @@ def test_a_device_without_an_end_is_refused_as_binary_at_once() -> None:
 def test_a_text_that_is_too_long_is_named_and_can_be_skipped(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     monkeypatch.setattr(records, "MAX_TEXT_BYTES", 100)
     monkeypatch.setattr(records, "MAX_RECORD_BYTES", 100)
-    monkeypatch.setattr(records, "BLOCK_BYTES", 16)
+    monkeypatch.setattr(limits, "MAX_RECORD_BYTES", 100)
     texts = ["short", "long " * 50, "last"]
     lines = [json.dumps({"text": t}) for t in texts] if form == records.JSON else texts
     data = ("\0" if form == records.NULL else "\n").join(lines).encode()
+    blocks = [data[at : at + 16] for at in range(0, len(data), 16)]
     with pytest.raises(CorpusError, match="more than 100 bytes"):
-        list(records.read_records(io.BytesIO(data), "it", RecordFormat(form)))
-    errors: list[CorpusError] = []
-    found = list(records.read_records(io.BytesIO(data), "it", RecordFormat(form), errors.append))
-    assert found == ([] if form == records.WHOLE else ["short", "last"]) and len(errors) == 1
+        list(read_batches(blocks, "it", RecordFormat(form), CleaningReport()))
+    report = CleaningReport()
+    found = sum(read_batches(blocks, "it", RecordFormat(form, errors="skip"), report), [])
+    assert found == ([] if form == records.WHOLE else ["short", "last"]) and len(report.notes()) == 1
 
 
 def test_a_line_without_an_end_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,15 +194,13 @@ def test_a_line_without_an_end_is_not_kept_in_memory(monkeypatch: pytest.MonkeyP
             buffer[:] = b"a" * len(buffer)
             return len(buffer)
 
-    monkeypatch.setattr("chargen.text.readers.MAX_RECORD_BYTES", MIB)
     monkeypatch.setattr(limits, "MAX_RECORD_BYTES", MIB)
     monkeypatch.setattr(records, "MAX_TEXT_BYTES", MIB)
     monkeypatch.setattr(records, "MAX_RECORD_BYTES", MIB)
-    with pytest.raises(CorpusError, match="line 1 is a record of more than"):
-        list(read_lines(io.BufferedReader(Endless()), "it"))
     for form in (records.WHOLE, records.LINES, records.NULL, records.JSON):
         with pytest.raises(CorpusError, match="more than"):
-            list(records.read_records(io.BufferedReader(Endless()), "it", RecordFormat(form)))
+            blocks = decompress(io.BufferedReader(Endless()), "it", ReadLimit())
+            list(read_batches(blocks, "it", RecordFormat(form), CleaningReport()))
     Path("a.jsonl").write_bytes(b'{"text": "' + b"a" * (2 * MIB))
     assert "line 1 is a record" in refused("a.jsonl").message
 
@@ -263,8 +262,7 @@ def test_files_in_a_folder_are_opened_without_waiting(monkeypatch: pytest.Monkey
         opened.append(path)
         return open_regular(path)
 
-    monkeypatch.setattr("chargen.text.readers.open_regular", seen)
-    monkeypatch.setattr(labelled, "open_regular", seen)
+    monkeypatch.setattr("chargen.text.inputs.open_regular", seen)
     read_corpus(["texts"])
     assert len(opened) == 3
     labelled.read_labelled(Path("texts"))

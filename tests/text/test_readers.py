@@ -59,7 +59,7 @@ def test_each_record_of_json_lines_is_a_text():
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1), st.integers(1, 9))
 def test_json_lines_contain_any_text_wherever_blocks_are_split(texts, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.text.readers.BLOCK_BYTES", block)
+        patch.setattr("chargen.text.inputs.BLOCK_BYTES", block)
         Path("a.jsonl").write_bytes(json_lines(texts))
         found = read("a.jsonl", newline="keep", normalize="none")
     assert found.text == ended(texts)
@@ -137,14 +137,14 @@ def test_a_long_text_is_the_same_on_disk(monkeypatch):
 
 def test_the_error_for_a_failing_read_names_the_file(monkeypatch):
     class Gone(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
+        def read1(self, size: int | None = -1) -> bytes:
             raise OSError(5, "Input/output error")
 
         def peek(self, size: int) -> bytes:
             return b"text"
 
     Path("a.txt").write_text("a")
-    monkeypatch.setattr("chargen.text.readers._open", lambda argument, limit: Gone())
+    monkeypatch.setattr("chargen.text.inputs._open", lambda argument, limit: Gone())
     assert refused("a.txt").message == "a.txt cannot be read: Input/output error"
 
 

@@ -1,8 +1,8 @@
-"""Records: lines, NUL-separated records, JSON records and whole files, and the lines of `read_lines`."""
+"""Records: lines, NUL-separated records, JSON records and whole files."""
 
 import io
 import json
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import CorpusError
-from chargen.text import records
-from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_records, split_pieces
+from chargen.text import cleaning
+from chargen.text.cleaning import CleaningReport
+from chargen.text.records import JSON, LINES, NULL, WHOLE, RecordFormat, read_batches, split_pieces
 
 LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs",)), max_size=8)
 NEWLINES = ["\n", "\r\n", "\r"]
@@ -22,11 +23,12 @@ def read(
     data: bytes,
     form: str = LINES,
     block: int = 1 << 20,
-    on_error: Callable[[CorpusError], object] | None = None,
+    report: CleaningReport | None = None,
     **settings_: Any,
 ) -> list[str]:
-    with patch.object(records, "BLOCK_BYTES", block):
-        return list(read_records(io.BytesIO(data), "it", RecordFormat(form, **settings_), on_error))
+    blocks = iter(partial(io.BytesIO(data).read, block), b"")
+    batches = read_batches(blocks, "it", RecordFormat(form, **settings_), report or CleaningReport())
+    return [text for batch in batches for text in batch]
 
 
 @settings(max_examples=100, deadline=None)
@@ -77,7 +79,7 @@ def test_json_records_give_their_field_and_blank_lines_are_skipped() -> None:
         (b"a\nb\xffc\n", LINES, ["it, line 2 is not UTF-8", "byte 2 of it is 0xFF", "--errors replace"]),
         (b"a\0b\xffc", NULL, ["it, record 2"]),
         (b'{"text": "a"}\n{"text": 1}', JSON, ["line 2", "no text in a field 'text'"]),
-        (b'{"id": 1, "tekst": "a"}', JSON, ["'id', 'tekst'", "--field"]),
+        (b'{"id": 1, "tekst": "a"}', JSON, ["'id', 'tekst'", "--text-field"]),
         (b"[" * 100_000, JSON, ["line 1 is not JSON"]),
         (b'{"text": "\\ud800"}', JSON, ["line 1 is not valid UTF-8"]),
     ],
@@ -89,7 +91,7 @@ def test_the_error_for_an_invalid_line_names_it(data: bytes, form: str, words: l
 
 
 def test_the_error_for_truncated_utf16_names_the_last_line() -> None:
-    with pytest.raises(CorpusError, match="line 2 or after"):
+    with pytest.raises(CorpusError, match="line 2 is not UTF-16-LE"):
         read("a\nb".encode("utf-16-le") + b"\x00", encoding="utf-16-le", block=4)
 
 
@@ -109,18 +111,19 @@ def test_invalid_records_are_skipped_and_reported_and_no_other_text_is_lost(
     data = b"".join(
         (line if fine else bad) + (b"\0" if form == NULL else b"\n") for line, fine in zip(lines, good, strict=True)
     )
-    errors: list[CorpusError] = []
-    found = read(data, form, block, on_error=errors.append)
+    report = CleaningReport()
+    with patch.object(cleaning, "MAX_NAMED", 100):
+        found = read(data, form, block, report, errors="skip")
     assert found == [text for text, fine in zip(texts, good, strict=True) if fine]
     what = "record" if form == NULL else "line"
-    expected = [f"it, {what} {n}" for n, fine in enumerate(good, start=1) if not fine]
-    assert [" ".join(error.message.split()[:3]) for error in errors] == expected
+    expected = [f"skipped: it, {what} {n}" for n, fine in enumerate(good, start=1) if not fine]
+    assert [" ".join(note.split()[:4]) for note in report.notes()] == expected
 
 
 def test_a_whole_file_that_is_invalid_can_be_skipped() -> None:
-    errors: list[CorpusError] = []
-    assert read(b"a\xff", WHOLE, on_error=errors.append) == []
-    assert len(errors) == 1
+    report = CleaningReport()
+    assert read(b"a\xff", WHOLE, report=report, errors="skip") == []
+    assert len(report.notes()) == 1
 
 
 @settings(max_examples=100, deadline=None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chargen.text.corpus import read_corpus
-from chargen.text.readers import describe_failure
+from chargen.text.inputs import describe_failure
 from tests.text.conftest import refused
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")

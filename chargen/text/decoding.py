@@ -1,0 +1,318 @@
+"""Decode blocks of bytes to pieces of text, and say which encoding invalid bytes are probably in.
+
+A piece is decoded for each block, so that nothing of a slow input is held back but an incomplete character. What is
+invalid is never dropped in silence. Two functions decode:
+
+    decode         an error that names the byte, its offset and its line
+    decode_marked  each invalid byte sequence becomes one lone surrogate, U+DC00 + its first byte, which no text has;
+                   the caller then refuses, replaces or skips the lines and records that contain one
+
+A text that starts with a byte order mark of UTF-16 or UTF-32 is read in that encoding where UTF-8 was expected, because
+no UTF-8 starts with these bytes; a note says so. Every other encoding is only suggested (`likely_encoding`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from typing import AnyStr, Protocol
+
+from chargen.errors import CorpusError
+
+BOM = "\ufeff"
+# The marks of UTF-32 come first: that of UTF-32-LE starts with that of UTF-16-LE.
+WIDE_BOMS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# Codecs that never produce a lone surrogate. The output of all other codecs is checked.
+CODECS_WITHOUT_SURROGATES = ("utf-8", "utf-8-sig", "iso8859-1", "cp1252", "cp1258", "ascii") + tuple(
+    f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be")
+)
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+MARK_ERRORS = "chargen.mark"  #: name of the error handler that `decode_marked` registers
+CONTROL_CODES = bytes(code for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")  #: codes that no text contains
+
+
+class EncodingNotes(Protocol):
+    """Receives what was found out about the encoding of a text."""
+
+    def add_wide(self, where: str, encoding: str) -> None:
+        """Add a text that was read in the encoding that its byte order mark states."""
+
+    def add_invalid(self, block: bytes) -> None:
+        """Add a block with bytes that are invalid in the given encoding."""
+
+
+def check_encoding(encoding: str) -> None:
+    """Check that a text encoding of this name exists.
+
+    Raises:
+        CorpusError: If it does not.
+    """
+    try:
+        b" ".decode(encoding)
+        codecs.getincrementaldecoder(encoding)
+    except UnicodeError:
+        return  # it exists, but a single space is too short for it
+    except (LookupError, ValueError) as error:
+        raise CorpusError(
+            f"no encoding named {encoding!r}", "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
+        ) from error
+
+
+def is_wide(encoding: str) -> bool:
+    """Return whether every character of an encoding has two bytes or more: NUL bytes are then usual."""
+    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+
+
+def decode(blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNotes) -> Iterator[str]:
+    """Yield the pieces of a text; see the top of the file.
+
+    Args:
+        blocks: The bytes of the text, split anywhere.
+        where: Name of the text, for error messages.
+        encoding: The encoding of the text.
+        notes: Receives the encoding that a byte order mark states.
+
+    Raises:
+        CorpusError: If the data is binary, or a byte is invalid in the encoding.
+    """
+    offset = lines = 0  # bytes and newlines before the block
+    for block, is_last, name, decoder in _with_decoder(blocks, where, encoding, "strict", notes):
+        is_binary = not is_wide(name) and _is_binary(block)
+        try:
+            text = decoder.decode(block, is_last)
+        except UnicodeDecodeError as error:
+            if is_binary:
+                raise _binary_error(where) from error
+            # The decoder may have kept bytes of earlier blocks, or have removed a byte order mark.
+            begin = error.start + len(block) - len(error.object)
+            line = lines + block.count(b"\n", 0, max(0, begin)) + 1
+            raise CorpusError(
+                f"{where} is not {encoding}: byte 0x{error.object[error.start]:02X} "
+                f"at offset {offset + begin:,} (line {line:,})",
+                f"{encoding_hint(likely_encoding(block))} Or convert it to UTF-8, or use --errors replace or skip.",
+            ) from error
+        except UnicodeError as error:
+            raise CorpusError(f"{where} is not {encoding}: {error}", "Name its encoding with --encoding.") from error
+        if (is_binary and "\0" in text) or (is_wide(name) and _is_mostly_nul(text)):
+            raise _binary_error(where, likely_encoding(block))
+        if name not in CODECS_WITHOUT_SURROGATES and not text.isascii():
+            _check_surrogates(text, f"{where} is not {encoding}", lines)
+        offset += len(block)
+        lines += block.count(b"\n")
+        yield text
+
+
+def decode_marked(
+    blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNotes, has_nuls: bool = False
+) -> Iterator[str]:
+    """Yield the pieces of a text in which invalid bytes are marked by lone surrogates; see the top of the file.
+
+    Args:
+        blocks, where, encoding: As for `decode`.
+        notes: Receives the encoding that a byte order mark states, and the first block that has invalid bytes.
+        has_nuls: Whether NUL bytes are usual in the text.
+
+    Raises:
+        CorpusError: If the encoding cannot be used, or the text is probably UTF-16 without a byte order mark.
+    """
+    codecs.register_error(MARK_ERRORS, _mark)
+    is_first = is_valid = True
+    for block, is_last, name, decoder in _with_decoder(blocks, where, encoding, MARK_ERRORS, notes):
+        if is_first and not has_nuls and not is_wide(name) and (wide := _likely_wide(block)):
+            raise _binary_error(where, wide)
+        try:
+            text = decoder.decode(block, is_last)
+        except UnicodeError as error:  # some codecs cannot go on after an error
+            raise CorpusError(f"{where} is not {encoding}: {error}", "Name its encoding with --encoding.") from error
+        if is_valid and not text.isascii() and LONE_SURROGATE.search(text):
+            is_valid = False
+            notes.add_invalid(block)
+        is_first = False
+        yield text
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    """Replace an invalid byte sequence by one lone surrogate."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return chr(0xDC00 + error.object[error.start]), error.end
+
+
+def _with_decoder(
+    blocks: Iterable[bytes], where: str, encoding: str, errors: str, notes: EncodingNotes
+) -> Iterator[tuple[bytes, bool, str, codecs.IncrementalDecoder]]:
+    """Yield (block, False, name of the codec, decoder) for each block, then the same for b"" with True."""
+    check_encoding(encoding)
+    name = codecs.lookup(encoding).name
+    decoder: codecs.IncrementalDecoder | None = None
+    for block, is_last in _with_end(with_mark_first(blocks, tuple(WIDE_BOMS))):
+        if decoder is None:
+            wide = next((wide for bom, wide in WIDE_BOMS.items() if block.startswith(bom)), None)
+            if wide and name in ("utf-8", "utf-8-sig"):
+                name = wide
+                notes.add_wide(where, wide)
+            default_to_le = name in ("utf-16", "utf-32") and not wide
+            decoder = codecs.getincrementaldecoder(f"{name}-le" if default_to_le else name)(errors)
+        yield block, is_last, name, decoder
+
+
+def with_mark_first(pieces: Iterable[AnyStr], marks: tuple[AnyStr, ...]) -> Iterator[AnyStr]:
+    """Yield the same data, with a first piece that is long enough to tell whether it starts with one of the marks."""
+    iterator = iter(pieces)
+    first: AnyStr | None = None
+    for piece in iterator:
+        first = piece if first is None else first + piece
+        if first and not any(len(first) < len(mark) and mark.startswith(first) for mark in marks):
+            break
+    if first:
+        yield first
+    yield from iterator
+
+
+def remove_bom(pieces: Iterable[str]) -> Iterator[str]:
+    """Yield the same text without a byte order mark at its start."""
+    is_first = True
+    for piece in pieces:
+        yield piece.removeprefix(BOM) if is_first else piece
+        is_first = is_first and not piece
+
+
+def _with_end(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Yield (block, False) for each block, then (b"", True)."""
+    for block in blocks:
+        yield block, False
+    yield b"", True
+
+
+def _is_binary(data: bytes) -> bool:
+    """Return whether bytes contain what no text in UTF-8 or a one-byte encoding does: a NUL, or many control codes."""
+    num_control = len(data) - len(data.translate(None, CONTROL_CODES))
+    return b"\0" in data or num_control * 10 > len(data) > 0
+
+
+def _is_mostly_nul(text: str) -> bool:
+    """Return whether over 10 % of the characters are NUL, as in a device without an end or a disk image."""
+    return text.count("\0") * 10 > len(text)
+
+
+def _binary_error(where: str, likely: str = "") -> CorpusError:
+    if likely.startswith("utf-16"):
+        return CorpusError(f"{where} is probably UTF-16 without a byte order mark", f"Use --encoding {likely}.")
+    return CorpusError(
+        f"{where} is a binary file, not a text",
+        "If it is UTF-16, use --encoding utf-16; otherwise extract its text first.",
+    )
+
+
+def _check_surrogates(text: str, what: str, lines: int) -> None:
+    """Refuse lone surrogates, which some codecs produce (UTF-7, escapes). They are not characters."""
+    if found := LONE_SURROGATE.search(text):
+        line = lines + text.count("\n", 0, found.start()) + 1
+        raise CorpusError(
+            f"{what}: it gives a lone surrogate, U+{ord(found[0]):04X} (line {line:,}), which is no character",
+            "Convert it to UTF-8.",
+        )
+
+
+# ── which encoding is likely ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def likely_encoding(data: bytes) -> str:
+    """Return the encoding that bytes which are not UTF-8 are probably in; "" if none of the usual ones fits.
+
+    An encoding fits if it decodes all of the bytes, and what is not ASCII in the result is what its languages use. This
+    is a suggestion for a person: nothing is decoded with it unless it is named.
+
+    Args:
+        data: A part of the text, which may end within a character.
+    """
+    if wide := next((wide for bom, wide in WIDE_BOMS.items() if data.startswith(bom)), "") or _likely_wide(data):
+        return wide
+    for encoding, fits in _CANDIDATES.items():
+        try:
+            text = codecs.getincrementaldecoder(encoding)().decode(data)
+        except UnicodeError:
+            continue
+        if fits(text):
+            return encoding
+    return ""
+
+
+def encoding_hint(encoding: str) -> str:
+    """Return the sentence that suggests an encoding; "" stands for none in particular."""
+    if encoding:
+        return f"It is probably {encoding}: check with --encoding {encoding}."
+    return "Name its encoding, as in --encoding cp1252."
+
+
+def _likely_wide(data: bytes) -> str:
+    """Return "utf-16-le" or "utf-16-be" if most of every second byte is NUL, as in English text; else ""."""
+    pairs = len(data) // 2
+    if pairs < 4 or b"\0" not in data:
+        return ""
+    low, high = data[0 : 2 * pairs : 2].count(0), data[1 : 2 * pairs : 2].count(0)
+    if high * 2 > pairs and not low:
+        return "utf-16-le"
+    return "utf-16-be" if low * 2 > pairs and not high else ""
+
+
+def _share(text: str, is_one: Callable[[str], bool]) -> float:
+    """Return the share of the characters beyond ASCII for which a function returns True."""
+    others = [char for char in text if char > "\x7f"]
+    return sum(map(is_one, others)) / len(others) if others else 0.0
+
+
+def _is_mostly_not_ascii(text: str) -> bool:
+    """Return whether more than half of the letters are beyond ASCII, as in scripts other than Latin."""
+    letters = [char for char in text if char.isalpha()]
+    return sum(char > "\x7f" for char in letters) * 2 > len(letters)
+
+
+def _is_japanese(text: str) -> bool:
+    return _is_mostly_not_ascii(text) and _share(text, lambda char: "\u3040" <= char <= "\u30ff") > 0.2
+
+
+def _is_korean(text: str) -> bool:
+    return _is_mostly_not_ascii(text) and _share(text, lambda char: "\uac00" <= char <= "\ud7a3") > 0.8
+
+
+def _is_chinese(text: str) -> bool:
+    return _is_mostly_not_ascii(text) and _share(text, lambda char: "\u3000" <= char <= "\u9fff") > 0.7
+
+
+def _is_cyrillic(text: str) -> bool:
+    """Return whether a text is mostly in lower-case Cyrillic letters: KOI8-R read as cp1251 is in capitals."""
+    return _is_mostly_not_ascii(text) and _share(text, lambda char: "а" <= char <= "ё") > 0.6
+
+
+def _is_vietnamese(text: str) -> bool:
+    """Return whether a text has tone marks that all follow vowels, and letters that only Vietnamese has."""
+    marks = [at for at, char in enumerate(text) if unicodedata.combining(char)]
+    num_after_vowels = sum(text[at - 1].lower() in "aăâeêioôơuưy" for at in marks if at)
+    return len(marks) == num_after_vowels > 0 and bool(set(text) & set("ĂăĐđƠơƯư"))
+
+
+def _is_western(text: str) -> bool:
+    """Return whether what is not ASCII are accented letters of Western Europe and typographic signs."""
+    return not _is_mostly_not_ascii(text) and _share(text, lambda char: char in _WESTERN) > 0.9
+
+
+_WESTERN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüŒœŸÿ¿¡«»‘’‚“”„–—…•€£§©®°´·\xa0ºª½¼²³±×µ™")
+_CANDIDATES: dict[str, Callable[[str], bool]] = {
+    "shift_jis": _is_japanese,
+    "euc_jp": _is_japanese,
+    "euc_kr": _is_korean,
+    "gb18030": _is_chinese,
+    "big5": _is_chinese,
+    "cp1251": _is_cyrillic,
+    "koi8-r": _is_cyrillic,
+    "cp1258": _is_vietnamese,
+    "cp1252": _is_western,
+}
