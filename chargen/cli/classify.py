@@ -134,6 +134,7 @@ def classify_texts(args: ClassifyArguments) -> None:
     from chargen.tasks.calibration import split_labelled
     from chargen.tasks.classifier import load_classifier
     from chargen.tasks.labelled_data import read_labelled
+    from chargen.ui.terminal_text import visible
 
     classifier = load_classifier(args.models)
     texts = [*args.texts, *_lines(args.file, bool(args.texts or args.labelled))]
@@ -146,6 +147,8 @@ def classify_texts(args: ClassifyArguments) -> None:
         click.echo(
             "note: the temperature is not calibrated: the probabilities are overconfident; see --labelled", err=True
         )
+    for note in classifier.notes(quality):
+        click.echo(visible(f"note: {note}"), err=True)
     if args.as_json:
         _print_json(classifier, texts, quality)
     else:
@@ -194,6 +197,8 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
                 )
                 console.print(visible(f"{label}: {result}"), soft_wrap=True)
                 bar.show("evaluating", num_done)
+    for note in trained.classifier.notes(trained.quality):
+        console.print(visible(f"note: {note}"), soft_wrap=True)
     if args.as_json:
         print_json(_trained_json(trained))
     else:
