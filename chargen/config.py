@@ -234,6 +234,7 @@ class ModelConfig(Config):
 
 NEWLINE_MODES = ("lf", "keep")
 NORMALIZE_MODES = ("nfc", "none")
+LAST, RANDOM = VAL_SPLITS = ("last", "random")
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,10 @@ class DataConfig(Config):
     normalize: str = "nfc"  #: Unicode normalization: "nfc" or "none"
     documents: str = "none"  #: how the text is split into documents: "none", "line", "blank", "file", or a separator
     text_field: str = "text"  #: name of the field of a record (JSON lines, Parquet) that contains the text
-    val_fraction: float = 0.1  #: fraction of the characters that is held out for validation, at the end of the text
+    val_fraction: float = 0.1  #: fraction of the characters that is held out for validation
+    #: which documents are held out: "random" or "last"; a continuous text has only "last". None: random if there are
+    #: documents, else last
+    val_split: str | None = None
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
         "tokenizer": String(),
@@ -256,12 +260,30 @@ class DataConfig(Config):
         "documents": String(),
         "text_field": String(),
         "val_fraction": Number(0.0, 0.5, exclusive_low=True),
+        "val_split": Nullable(String(choices=VAL_SPLITS)),
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.documents:
             raise ConfigError("documents is empty", "Use none, line, blank, file, or the separator between documents.")
+        if self.val_split is None:
+            object.__setattr__(self, "val_split", LAST if self.documents == "none" else RANDOM)
+        elif self.val_split == RANDOM and self.documents == "none":
+            raise ConfigError(
+                "val_split is 'random', but a continuous text has no documents to choose from: a passage from its "
+                "middle would stand between two passages that the model is trained on",
+                "Give --documents (line, blank, file or a separator), or --val-split last.",
+            )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DataConfig:
+        """Return the settings that a dict from `to_json` contains. Earlier versions held out the end of every text.
+
+        Raises:
+            ConfigError: If a key is unknown, or its value is out of range.
+        """
+        return super().from_json({"val_split": LAST, **values} if isinstance(values, Mapping) else values)
 
 
 @dataclass(frozen=True)
