@@ -43,7 +43,7 @@ def main(corpus: str, budgets: str, seeds: int, options: str, out: Path) -> None
     """Print a table of budget, loss (median and range over the seeds) and wall clock time, and append it to a file."""
     argument = str(Path(corpus).resolve()) if Path(corpus).exists() else corpus
     text = read_corpus([argument], DataConfig())
-    val = split(text, None, DataConfig().val_fraction)[1].read()
+    val = split(text, None, DataConfig())[1].read()
     rows: dict[str, list[dict[str, Any]]] = {budget: [] for budget in budgets.split(",")}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, seeds + 1):

@@ -235,6 +235,7 @@ class ModelConfig(Config):
 ERROR_MODES = ("strict", "replace", "skip")
 NEWLINE_MODES = ("lf", "keep")
 NORMALIZE_MODES = ("nfc", "none")
+LAST, RANDOM = VAL_SPLITS = ("last", "random")
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,10 @@ class DataConfig(Config):
     normalize: str = "nfc"  #: Unicode normalization: "nfc" or "none"
     documents: str = "none"  #: how the text is split into documents: "none", "line", "blank", "file", or a separator
     text_field: str = ""  #: field of a record that contains its text; "": "text", and .json, .csv, .tsv are plain text
-    val_fraction: float = 0.1  #: fraction of the characters that is held out for validation, at the end of the text
+    val_fraction: float = 0.1  #: fraction of the characters that is held out for validation
+    #: which documents are held out: "random" or "last"; a continuous text has only "last". None: random if there are
+    #: documents, else last
+    val_split: str | None = None
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
         "tokenizer": String(),
@@ -259,25 +263,37 @@ class DataConfig(Config):
         "documents": String(),
         "text_field": String(),
         "val_fraction": Number(0.0, 0.5, exclusive_low=True),
+        "val_split": Nullable(String(choices=VAL_SPLITS)),
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.documents:
             raise ConfigError("documents is empty", "Use none, line, blank, file, or the separator between documents.")
+        if self.val_split is None:
+            object.__setattr__(self, "val_split", LAST if self.documents == "none" else RANDOM)
+        elif self.val_split == RANDOM and self.documents == "none":
+            raise ConfigError(
+                "val_split is 'random', but a continuous text has no documents to choose from: a passage from its "
+                "middle would stand between two passages that the model is trained on",
+                "Give --documents (line, blank, file or a separator), or --val-split last.",
+            )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DataConfig:
         """Return the settings that a dict from `to_json` contains.
 
-        Files of earlier versions have no key "errors". Their `text_field` is "text" where none was given.
+        Files of earlier versions have no keys "errors" and "val_split": the end of every text was held out. Their
+        `text_field` is "text" where none was given.
 
         Raises:
-            ConfigError: If a key is unknown or missing, or its value is out of range.
+            ConfigError: If a key is unknown, or its value is out of range.
         """
-        if isinstance(values, Mapping) and "errors" not in values and values.get("text_field") == "text":
+        if not isinstance(values, Mapping):
+            return super().from_json(values)
+        if "errors" not in values and values.get("text_field") == "text":
             values = {**values, "text_field": ""}
-        return super().from_json(values)
+        return super().from_json({"val_split": LAST, **values})
 
 
 @dataclass(frozen=True)

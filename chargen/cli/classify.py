@@ -159,7 +159,7 @@ def classify_texts(args: ClassifyArguments) -> None:
         click.echo(
             "note: the temperature is not calibrated: the probabilities are overconfident; see --labelled", err=True
         )
-    for note in report.notes():
+    for note in (*report.notes(), *classifier.notes(quality)):
         say(f"note: {note}")
     if args.as_json:
         _print_json(classifier, texts, quality)
@@ -213,6 +213,8 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
                 )
                 console.print(visible(f"{label}: {result}"), soft_wrap=True)
                 bar.show("evaluating", num_done)
+    for note in trained.classifier.notes(trained.quality):
+        console.print(visible(f"note: {note}"), soft_wrap=True)
     if args.as_json:
         print_json(_trained_json(trained))
     else:

@@ -129,13 +129,14 @@ def check_corpus(args: CheckArguments) -> None:
         documents=args.documents,
         text_field=args.text_field or "",
     )
-    corpus = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
+    corpus = read_corpus(args.corpus, config, max_bytes=args.max_bytes, keep_original=True)
     check_text_field(args.text_field, corpus)
-    facts, findings = check_quality(corpus, config.val_fraction)
+    facts, findings = check_quality(corpus, config)
     if args.as_json:
         print_json({**asdict(facts), "findings": [asdict(finding) for finding in findings]})
         return
-    rows = [(k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in asdict(facts).items()]
+    values = {key.replace("_", " "): value for key, value in asdict(facts).items() if value is not None}
+    rows = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in values.items()]
     console = stdout_console()
     console.print(key_value_table(rows))
     for finding in findings:

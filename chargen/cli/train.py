@@ -16,7 +16,7 @@ import click
 from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
-from chargen.config import DEFAULT_BUDGET_S
+from chargen.config import DEFAULT_BUDGET_S, VAL_SPLITS
 from chargen.errors import ConfigError
 from chargen.tokenizers import TOKENIZERS
 from chargen.ui.terminal_text import visible
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from chargen.training.state import TrainingState
 
 SAMPLE_CHARS = 240  # length of the sample in the live display
-DATA_SETTINGS = ("tokenizer", "encoding", "errors", "newline", "normalize", "documents", "text_field", "val_fraction")
+DATA_SETTINGS = (
+    "tokenizer", "encoding", "errors", "newline", "normalize", "documents", "text_field", "val_fraction", "val_split",
+)  # fmt: skip
 TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "patience", "seed")
 # Arguments whose value may differ from that of the run that is resumed.
 ALLOWED_WITH_RESUME = (
@@ -45,7 +47,7 @@ EFFECTS = [
     no_effect("--more", beside="--steps --epochs", why="only a time budget can be extended"),
     no_effect("--tokenizer", beside="--init-from", why="the model's vocabulary is used"),
     no_effect(options.SHAPE_OPTIONS, beside="--init-from", why="the model's weights determine it"),
-    no_effect("--val-fraction", beside="--val", why="no part of the corpus is held out"),
+    no_effect("--val-fraction --val-split", beside="--val", why="no part of the corpus is held out"),
     no_effect("--force", beside="--resume", why="the run is continued, not replaced"),
     no_effect("--max-corpus-size", beside="--resume", unless="corpus --val", why="the corpus is that of the run"),
 ]
@@ -75,6 +77,7 @@ class TrainArguments(options.NetworkArguments):
     max_bytes: int = 100 * 10**9
     val: str | None = None
     val_fraction: float = 0.1
+    val_split: str | None = None
     steps: int | None = None
     epochs: float | None = None
     patience: float | None = None
@@ -141,11 +144,15 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "--val",
     type=options.CORPUS_NAME,
     metavar="FILE",
-    help="Validate on this text instead of on the last part of the corpus.",
+    help="Validate on this text instead of on a part of the corpus.",
 )
 @options.corpus_option(
     "--val-fraction", type=float, default=0.1, show_default=True, metavar="FRACTION",
-    help="Fraction of the characters, at the end of the corpus, that is held out for validation.",
+    help="Fraction of the characters of the corpus that is held out for validation.",
+)  # fmt: skip
+@options.corpus_option(
+    "--val-split", type=click.Choice(VAL_SPLITS), show_default="random for documents, last for a continuous text",
+    help="Which part is held out: random documents, the same ones in each run; or the last part of the corpus.",
 )  # fmt: skip
 @length_option("--steps", type=click.IntRange(min=1), metavar="N", help="Train for exactly N steps instead of a time.")
 @length_option("--epochs", type=float, metavar="N", help="Train for N passes over the text instead of a time.")
@@ -262,12 +269,12 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     length = RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
     if args.name is not None:
         check_name(args.name)
-    data = DataConfig(**{name: getattr(args, name) for name in DATA_SETTINGS if getattr(args, name) is not None})
+    saved = _load_resumed(args) if args.resume else None
+    settings = {name: getattr(args, name) for name in DATA_SETTINGS if getattr(args, name) is not None}
+    data = saved.data if saved else DataConfig(**settings)
     model = args.model_choices()  # checked before a long text is read
     training = TrainChoices(**{name: getattr(args, name) for name in TRAIN_SETTINGS})
-    saved = _load_resumed(args) if args.resume else None
     if saved:
-        data = saved.data
         training = replace(training, seed=saved.train.seed)  # `_load_resumed` has compared a seed that was given
     corpus, val_corpus = _read_corpora(args, data, saved)
     check_text_field(args.text_field, corpus, val_corpus)

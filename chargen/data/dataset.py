@@ -3,6 +3,7 @@
     text   ├────────────── training, 90 % ──────────────┤├ selection ┤├ rest of 1st half ┤├── 2nd half ──┤
                                                            validation during training     final evaluation only
 
+Of a continuous text the end is held out; of documents, some that are chosen at random (`text/held_out.py`).
 The best model is selected by its loss on the first validation part. No decision depends on the second half, so its loss
 is an unbiased estimate.
 """
@@ -21,10 +22,12 @@ from numpy.typing import NDArray
 
 from chargen.config import DataConfig
 from chargen.data.token_store import load_or_encode_ids
-from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK, NONE, separator, split_documents
-from chargen.text.long_text import LongText, Span
+from chargen.text.held_out import hold_out
+from chargen.text.long_text import Span, TextPart
+from chargen.text.overlap import describe_overlap
+from chargen.text.quality import describe_list
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
     Ids,
@@ -35,7 +38,6 @@ from chargen.tokenizers.tokenizer import (
     uses_frequencies,
 )
 
-MAX_VAL_CHARS = 200_000  #: validation characters taken from a corpus; more would take too long at the end of a run
 MAX_SELECTION_CHARS = 100_000  #: characters of the validation text that are read during training
 # Each validated id needs the logits of the whole vocabulary. With thousands of characters this is most of the time, so
 # less text is read: these are the maximum numbers of logits (token ids × vocabulary size).
@@ -63,6 +65,8 @@ class Dataset:
 
     tokenizer: Tokenizer
     start_ids: Ids  #: the token ids that a model reads before the first token id of a text
+    train_text: TextPart
+    val_text: Span
     train: Part
     val: tuple[ValPart, ValPart, ValPart]  #: selection, rest of the first half, second half
     corpus: Corpus
@@ -76,30 +80,20 @@ class Dataset:
         return len(self.train.ids) / self.train.num_chars
 
 
-def split(corpus: Corpus, val_corpus: Corpus | None, val_fraction: float) -> tuple[Span, Span]:
+def split(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig) -> tuple[TextPart, Span]:
     """Return the training text and the validation text.
 
     Args:
         corpus: The corpus.
-        val_corpus: A separate validation text. None: the end of the corpus is held out; at most its first
-            MAX_VAL_CHARS characters are returned.
-        val_fraction: Share of the characters of the corpus that is held out, above 0 and at most 0.5.
+        val_corpus: A separate validation text. None: a part of the corpus is held out, as `config` says.
+        config: The data settings; see `hold_out`.
 
     Raises:
         CorpusError: If the corpus has fewer than two characters, or fewer than two documents.
     """
     if val_corpus is not None:
         return corpus.content.span(), val_corpus.content.span()
-    N = corpus.num_chars
-    if N < 2:
-        raise CorpusError(
-            f"the corpus has {N} character, but at least two are needed: one for training and one for validation",
-            "Give a longer text. A useful model needs at least a few thousand characters.",
-        )
-    cut = min(N - 1, max(1, int(N * (1 - val_fraction))))
-    if corpus.content.has_documents:
-        cut = _next_document_start(corpus.content, cut)
-    return corpus.content.span(0, cut), corpus.content.span(cut, min(N, cut + MAX_VAL_CHARS))
+    return hold_out(corpus.content, config)
 
 
 def prepare_dataset(
@@ -119,11 +113,11 @@ def prepare_dataset(
         TokenizerError: If no vocabulary can be built from the text.
         StorageError: If the token ids cannot be written.
     """
-    train_text, val_text = split(corpus, val_corpus, config.val_fraction)
+    train_text, val_text = split(corpus, val_corpus, config)
     if tokenizer is None:
         vocab_text = train_text if uses_frequencies(config.tokenizer) else corpus.content.span()
         tokenizer = build_tokenizer(config.tokenizer, vocab_text)
-    notes: list[str] = []
+    notes = _describe_corpus(corpus, val_corpus, config)
     train = Part(load_or_encode_ids(tokenizer, train_text, notes.append), train_text.num_chars)
     logits_per_char = tokenizer.vocab_size * len(train.ids) / train.num_chars
     # A validation text that the user chose is read completely.
@@ -134,6 +128,8 @@ def prepare_dataset(
     return Dataset(
         tokenizer=tokenizer,
         start_ids=start_ids(tokenizer, config.documents),
+        train_text=train_text,
+        val_text=val_text,
         train=train,
         val=val,
         corpus=corpus,
@@ -143,25 +139,18 @@ def prepare_dataset(
     )
 
 
-def _next_document_start(text: LongText, offset: int) -> int:
-    """Return the start of the first document after an offset, or of the last document if none starts after it.
-
-    Raises:
-        CorpusError: If the text has only one document.
-    """
-    piece_start = offset
-    for piece in text.pieces(offset):
-        start = piece.find(MARK) + 1
-        if start > 0 and piece_start + start < text.statistics.num_chars:
-            return piece_start + start
-        piece_start += len(piece)
-    start = text.read(0, offset).rfind(MARK) + 1
-    if not start:
-        raise CorpusError(
-            "the corpus has one document, but at least two are needed: one for training and one for validation",
-            "Give more documents, or a --val text, or --documents none.",
-        )
-    return start
+def _describe_corpus(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig) -> list[str]:
+    """Return messages about settings that make the model, or what the validation loss says, worse than it could be."""
+    notes = []
+    if config.documents == NONE and corpus.entropy_nats_per_char is None:
+        found = describe_list(corpus.content.span())
+        if found:
+            notes.append(f"{found}; if each line is a separate item, train with --documents line")
+    if val_corpus is not None:
+        found = describe_overlap(corpus.content.span(), val_corpus.content.span())
+        if found:
+            notes.append(found)
+    return notes
 
 
 def _encode_validation(

@@ -37,7 +37,7 @@ from chargen.folders import cache_folder
 from chargen.io import open_atomically, remove_stale_partial_files
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
-from chargen.text.long_text import TASK_BYTES, UTF8_ERRORS, Span
+from chargen.text.long_text import TASK_BYTES, UTF8_ERRORS, TextPart
 from chargen.text.workers import Arrays, map_blocks
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
@@ -52,7 +52,7 @@ def encoded_texts_folder() -> Path:
 
 
 def load_or_encode_ids(
-    tokenizer: Tokenizer, text: Span, note: Callable[[str], object] = lambda text: None
+    tokenizer: Tokenizer, text: TextPart, note: Callable[[str], object] = lambda text: None
 ) -> NDArray[Any]:
     """Return the token ids of a text, [N]: from the cache, or newly encoded and added to the cache.
 
@@ -64,7 +64,7 @@ def load_or_encode_ids(
     Raises:
         StorageError: If the token ids cannot be written.
     """
-    key = store_key(tokenizer, text.text.statistics.sha256, text.begin, text.end)
+    key = store_key(tokenizer, text.text.statistics.sha256, text.key)
     path = encoded_texts_folder() / f"{key[:32]}{SUFFIX}"
     if store := load_cached_store(path, key, tokenizer.vocab_size, note):
         return store.ids
@@ -72,20 +72,20 @@ def load_or_encode_ids(
     return write_store(path, encode_span(tokenizer, text), tokenizer.vocab_size, {"sha256": key}).ids
 
 
-def store_key(tokenizer: Tokenizer, sha256: str, begin: int, end: int) -> str:
+def store_key(tokenizer: Tokenizer, sha256: str, part: str) -> str:
     """Return the cache key of the token ids of a text.
 
     Args:
         tokenizer: The tokenizer.
         sha256: Hash of the whole text.
-        begin, end: The part of the text, in characters.
+        part: The part of the text: `TextPart.key`.
     """
     key = hashlib.sha256(json.dumps(tokenizer.to_json(), sort_keys=True).encode())
-    key.update(f"{sha256} {begin} {end}".encode())
+    key.update(f"{sha256} {part}".encode())
     return key.hexdigest()
 
 
-def encode_span(tokenizer: Tokenizer, text: Span) -> Iterator[NDArray[Any]]:
+def encode_span(tokenizer: Tokenizer, text: TextPart) -> Iterator[NDArray[Any]]:
     """Yield the token ids of a text in blocks, in the smallest type that holds the vocabulary."""
     documents = text.text.has_documents
     end = MARK.encode("utf-8", UTF8_ERRORS) if documents else b"\n"

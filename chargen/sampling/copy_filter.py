@@ -36,6 +36,7 @@ from chargen.sampling.training_text_index import (
     write_index,
 )
 from chargen.text.hashing import BASE, PRIME, Hashes, hash_text
+from chargen.text.held_out import training_keys
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 MAX_COPY = 10_000  # limit of max_copy, in characters
@@ -233,7 +234,8 @@ def load_copy_index(
         )
     text = find_training_text(checkpoint, corpus) if corpus else None
     # The hash is of the clean text, so it covers the effect of all data settings.
-    key = hashlib.sha256(f"copies 1 {learned.sha256} {learned.num_chars} {max_copy}".encode()).hexdigest()
+    part = " ".join(training_keys(learned.data, learned.num_chars)).removeprefix("0 ")
+    key = hashlib.sha256(f"copies 1 {learned.sha256} {part} {max_copy}".encode()).hexdigest()
     path = token_store.encoded_texts_folder() / f"{key[:32]}{token_store.INDEX_SUFFIX}"
     hashes = open_index(path, key, note)
     if hashes is None:

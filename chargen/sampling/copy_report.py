@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from chargen.text.documents import FILE, MARK, NONE, separator
 from chargen.text.hashing import Hashes, hash_windows, read_overlapping, to_uint64_codes
-from chargen.text.long_text import Span
+from chargen.text.long_text import TextPart
 
 NGRAMS = (4, 8, 16, 32)  # lengths in characters
 MAX_TABLE_SIZE = 1 << 22  # entries of the table of a hash set
@@ -45,7 +45,7 @@ class CopyReport:
 
 
 def make_copy_report(
-    generated: str, training: Span, documents: str = NONE, ngrams: Sequence[int] = NGRAMS
+    generated: str, training: TextPart, documents: str = NONE, ngrams: Sequence[int] = NGRAMS
 ) -> CopyReport:
     """Compare a generated text with the training text of its model.
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint, load_metadata
 from chargen.config import DataConfig
@@ -30,10 +31,11 @@ from chargen.runs import STATE_FILE
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, NONE
 from chargen.text.hashing import PRIME, Hashes, hash_windows, read_overlapping, to_uint64_codes
-from chargen.text.long_text import UTF8_ERRORS, LongText, Span, temporary_storage_error
+from chargen.text.held_out import training_keys, training_part
+from chargen.text.long_text import UTF8_ERRORS, LongText, TextPart, temporary_storage_error
 from chargen.text.recorded_corpus import read_recorded_corpus
 from chargen.text.workers import Arrays, map_blocks
-from chargen.tokenizers.tokenizer import BOUNDARY_ID
+from chargen.tokenizers.tokenizer import BOUNDARY_ID, Tokenizer
 
 UNKNOWN_CHAR = "\ud801"  # stands for a character that the vocabulary lacks; like MARK, it occurs in no text
 DECODE_BLOCK = 1 << 16  # token ids that are decoded at a time
@@ -50,7 +52,7 @@ class TrainingText:
 
     name: str  #: name of the corpus
     sha256: str  #: hash of the whole clean corpus
-    num_chars: int  #: number of training characters, from the start of the corpus
+    num_chars: int  #: number of training characters
     data: DataConfig
 
     @classmethod
@@ -73,12 +75,12 @@ class TrainingText:
                 "the model's file does not name the text that it was trained on", "Train it again with this version."
             ) from error
 
-    def matches(self, corpus: Corpus) -> bool:
-        """Return whether a corpus is the described one."""
-        return corpus.has_sha256(self.sha256) and corpus.num_chars >= self.num_chars
+    def find_in(self, corpus: Corpus) -> TextPart | None:
+        """Return the part of a corpus that is the described text; None if the corpus is another one."""
+        return training_part(corpus.content, self.data, self.num_chars) if corpus.has_sha256(self.sha256) else None
 
 
-def find_training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path: Path | None = None) -> Span:
+def find_training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model_path: Path | None = None) -> TextPart:
     """Return the part of the corpus that a model was trained on, without the validation part.
 
     For a model that was initialised from another one (`--init-from`), this is the text of the last run only.
@@ -94,17 +96,18 @@ def find_training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model
     learned = TrainingText.from_checkpoint(checkpoint)
     if corpus:
         candidate = read_corpus(corpus, learned.data)
-        if not learned.matches(candidate):
+        part = learned.find_in(candidate)
+        if part is None:
             raise _other_text_error(learned, corpus, candidate.sha256)
-        return candidate.content.span(0, learned.num_chars)
+        return part
     mismatch: CorpusError | None = None
     for files, arguments in _recorded_locations(learned, model_path):
         try:
             candidate = read_recorded_corpus(files, arguments, learned.num_chars, learned.data)
         except CorpusError:
             continue  # it is no longer there, or must not be read unless the user names it
-        if learned.matches(candidate):
-            return candidate.content.span(0, learned.num_chars)
+        if (part := learned.find_in(candidate)) is not None:
+            return part
         mismatch = mismatch or _other_text_error(learned, candidate.arguments, candidate.sha256)
     text = _decode_cached_ids(checkpoint, learned)
     if text is None:
@@ -134,14 +137,19 @@ def _recorded_locations(learned: TrainingText, model_path: Path | None) -> Itera
             yield None, [guess]
 
 
-def _decode_cached_ids(checkpoint: Checkpoint, learned: TrainingText) -> Span | None:
+def _decode_cached_ids(checkpoint: Checkpoint, learned: TrainingText) -> TextPart | None:
     """Decode the token ids that training left in the cache; None if they are missing or incomplete."""
-    tokenizer = checkpoint.tokenizer
-    key = token_store.store_key(tokenizer, learned.sha256, 0, learned.num_chars)
-    path = token_store.encoded_texts_folder() / f"{key[:32]}{token_store.SUFFIX}"
-    store = token_store.load_cached_store(path, key, tokenizer.vocab_size)
-    if store is None:
-        return None
+    for part in training_keys(learned.data, learned.num_chars):
+        key = token_store.store_key(checkpoint.tokenizer, learned.sha256, part)
+        path = token_store.encoded_texts_folder() / f"{key[:32]}{token_store.SUFFIX}"
+        store = token_store.load_cached_store(path, key, checkpoint.tokenizer.vocab_size)
+        if store is not None and (text := _decode_ids(checkpoint.tokenizer, store.ids, learned)):
+            return text
+    return None
+
+
+def _decode_ids(tokenizer: Tokenizer, ids: NDArray[Any], learned: TrainingText) -> TextPart | None:
+    """Decode the token ids of a training text; None if they are of another text."""
     token_bytes = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
     special = {BOUNDARY_ID: MARK}
     if tokenizer.unknown_id is not None:
@@ -149,15 +157,17 @@ def _decode_cached_ids(checkpoint: Checkpoint, learned: TrainingText) -> Span | 
     text = LongText(learned.data.documents != NONE)
     utf8 = codecs.getincrementaldecoder("utf-8")()
     try:
-        for start in range(0, len(store.ids), DECODE_BLOCK):
-            ids = store.ids[start : start + DECODE_BLOCK]
+        for start in range(0, len(ids), DECODE_BLOCK):
+            block = ids[start : start + DECODE_BLOCK]
             num_done = 0
-            for position in np.flatnonzero(np.isin(ids, list(special))).tolist():
+            for position in np.flatnonzero(np.isin(block, list(special))).tolist():
                 # A special token id has no bytes, and no character may be incomplete before it.
-                text.write(utf8.decode(b"".join([token_bytes[i] for i in ids[num_done:position].tolist()]), final=True))
-                text.write(special[int(ids[position])])
+                text.write(
+                    utf8.decode(b"".join([token_bytes[i] for i in block[num_done:position].tolist()]), final=True)
+                )
+                text.write(special[int(block[position])])
                 num_done = position + 1
-            text.write(utf8.decode(b"".join([token_bytes[i] for i in ids[num_done:].tolist()])))
+            text.write(utf8.decode(b"".join([token_bytes[i] for i in block[num_done:].tolist()])))
         text.write(utf8.decode(b"", final=True))
     except UnicodeDecodeError:
         return None  # no text has these token ids
@@ -185,7 +195,7 @@ def open_index(path: Path, key: str, note: Callable[[str], object]) -> Hashes | 
     return np.asarray(store.ids)
 
 
-def window_hashes(text: Span, width: int) -> Iterator[Hashes]:
+def window_hashes(text: TextPart, width: int) -> Iterator[Hashes]:
     """Yield the hashes of all windows of a text, in ascending order and without duplicates.
 
     Windows that cross the end of a document are left out. The text is read once. The hashes of a long text are split by

@@ -51,6 +51,8 @@ from chargen.training.run import Plan, train
 DATA_CONFIG = DataConfig(tokenizer="byte")
 HELD_OUT_FRACTIONS = (0.1, 0.1)  #: fractions of the texts for the temperature and for the evaluation
 MAX_LABELS = 10_000
+LOSS_UNITS = {"byte": "byte", "char": "char"}  #: the unit of which a token of a tokenizer is exactly one
+MIN_LEARNED = 0.95  #: a model whose loss is above this share of that of the uniform distribution learned nothing
 MAX_CLASSIFIER_BYTES = 1 << 24
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: limits of a finite temperature in a file
 PRIOR_TOLERANCE = 1e-6  #: tolerance for the sum of the priors, which are written with all their digits
@@ -111,6 +113,33 @@ class Classifier:
         """
         text_list, labels = self._flatten(texts)
         return measure_quality(self.log_probs(text_list), labels, self.log_priors)
+
+    def notes(self, quality: Quality | None = None) -> list[str]:
+        """Return messages about models that learned nothing, and about scores that do not tell the labels apart.
+
+        Args:
+            quality: Quality of the classifier on labelled texts, if it was measured.
+        """
+        notes = []
+        for label, model in zip(self.labels, self.models, strict=True):
+            tokenizer = model.checkpoint.tokenizer
+            unit = LOSS_UNITS.get(tokenizer.name)
+            loss_bits = model.checkpoint.about.get("result", {}).get(f"val_bits_per_{unit}")
+            uniform_bits = math.log2(tokenizer.vocab_size)
+            if loss_bits is not None and loss_bits > MIN_LEARNED * uniform_bits:
+                notes.append(
+                    f"the model of {label!r} learned nothing: {loss_bits:.2f} bits/{unit} on its held-out text, and "
+                    f"{uniform_bits:.2f} if all token ids were equally likely; train it longer"
+                )
+        if math.isinf(self.temperature):
+            notes.append("the models do not tell the labels apart: the probabilities are the priors of the labels")
+        elif quality and quality.accuracy <= quality.majority_class_accuracy:
+            notes.append(
+                f"the models do not tell the labels apart: accuracy {100 * quality.accuracy:.1f} % on "
+                f"{format_count(quality.texts, 'text')}, where the most frequent label alone has "
+                f"{100 * quality.majority_class_accuracy:.1f} %"
+            )
+        return notes
 
     def _flatten(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
         """Return (all texts, [N]; the number of the label of each, [N])."""

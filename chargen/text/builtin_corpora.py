@@ -28,9 +28,9 @@ import tokenize
 import urllib.error
 import urllib.request
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate, product
+from itertools import accumulate, pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ from chargen.io import write_atomically
 from chargen.registry import did_you_mean, import_object
 
 GENERATED_CHARS = 1_000_000  #: length of a generated corpus
+MIN_PAIR_CHARS = 30  #: two lines with fewer characters together may be repeated
 MAX_DOWNLOAD_BYTES, MAX_DOWNLOAD_S = 1 << 26, 600.0  #: limits of a download, far above what these corpora need
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -52,6 +53,11 @@ class BuiltinText:
 
     text: str
     entropy_nats_per_char: float | None = None
+    documents: tuple[str, ...] = ()  #: the documents that the text consists of; the text alone by default
+
+    def __post_init__(self) -> None:
+        if not self.documents:
+            object.__setattr__(self, "documents", (self.text,))
 
 
 @dataclass(frozen=True)
@@ -98,18 +104,29 @@ def _python_docs(option: str) -> BuiltinText:
     _refuse_option("python-docs", option)
     from pydoc_data.topics import topics  # half a megabyte, so it is imported only here
 
-    paragraphs: dict[str, str] = {}  # by their words; the first of equal paragraphs is kept
+    known: set[str] = set()  # the words of each paragraph; the first of equal paragraphs is kept
+    documents = []
     for name in sorted(topics):
+        paragraphs = []
         for paragraph in re.split(r"\n\s*\n", topics[name].strip("\n")):
-            paragraphs.setdefault(" ".join(paragraph.split()), paragraph.strip("\n"))
-    return BuiltinText("\n\n".join(paragraphs.values()) + "\n")
+            words = " ".join(paragraph.split())
+            if words not in known:
+                known.add(words)
+                paragraphs.append(paragraph.strip("\n"))
+        if paragraphs:
+            documents.append("\n\n".join(paragraphs) + "\n")
+    return BuiltinText("\n".join(documents), documents=tuple(documents))
 
 
 def _python_source(option: str) -> BuiltinText:
-    """Return the files of the standard library, without its tests and without installed packages."""
+    """Return the files of the standard library, without its tests and without installed packages.
+
+    Files that a program wrote are left out: tables of encodings, and the help topics, which are python-docs.
+    """
     _refuse_option("python-source", option)
     root = Path(sysconfig.get_paths()["stdlib"])
-    skip = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib2to3"}
+    skip = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib2to3", "encodings"}
+    skip.add("pydoc_data")
     texts = []
     for path in sorted(root.rglob("*.py")):
         if skip.isdisjoint(path.relative_to(root).parts):
@@ -117,7 +134,30 @@ def _python_source(option: str) -> BuiltinText:
                 texts.append(file.read())
     if not texts:
         raise CorpusError(f"this Python has no source files under {root}", "Try python-docs.")
-    return BuiltinText("".join(texts))
+    documents = tuple(_without_copies(texts))
+    return BuiltinText("\n".join(documents), documents=documents)
+
+
+def _without_copies(texts: list[str]) -> Iterator[str]:
+    """Yield texts without the paragraphs that are largely copies: licences, headers, functions with the same lines.
+
+    Two lines that follow each other are known if they followed each other before, in any of the texts. A paragraph is
+    a copy if at least a third of its pairs of lines are known; pairs shorter than MIN_PAIR_CHARS do not count, so that
+    "import sys" may be repeated.
+    """
+    known: set[tuple[str, str]] = set()
+    for text in texts:
+        kept = ""
+        paragraphs = re.split(r"(\n(?:[ \t\f]*\n)+)", text.strip("\n"))  # each second one is blank lines
+        for space, paragraph in zip(["", *paragraphs[1::2]], paragraphs[::2], strict=True):
+            lines = [" ".join(line.split()) for line in paragraph.split("\n")]
+            pairs = [pair for pair in pairwise(lines) if len("".join(pair)) >= MIN_PAIR_CHARS]
+            num_known = sum(pair in known for pair in pairs)
+            known.update(pairs)
+            if not pairs or 3 * num_known < len(pairs):
+                kept += f"{space}{paragraph}" if kept else paragraph
+        if kept.strip():
+            yield kept + "\n"
 
 
 def _shakespeare(option: str) -> BuiltinText:
@@ -222,7 +262,7 @@ BUILTIN_CORPORA: dict[str, BuiltinCorpus] = {
         "chargen.text.builtin_corpora:_python_docs",
     ),
     "python-source": BuiltinCorpus(
-        "the source code of Python's standard library, from the running version",
+        "the source code of Python's standard library, each passage once",
         "chargen.text.builtin_corpora:_python_source",
     ),
     "shakespeare": BuiltinCorpus(

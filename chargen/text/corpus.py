@@ -53,6 +53,8 @@ class Corpus:
     notes: tuple[str, ...] = field(default=())
     #: What was read, in order: a regular file with its size in bytes, anything else by its name with None.
     parts: tuple[tuple[str, int | None], ...] = field(default=())
+    repeated_files: tuple[str, ...] = ()  #: a message for each file that was read more than once
+    original: LongText | None = None  #: the text before it was split into documents, if it was kept
 
     @classmethod
     def from_text(cls, text: str, name: str = "text", config: DataConfig = DEFAULTS) -> Corpus:
@@ -70,7 +72,7 @@ class Corpus:
         if not isinstance(text, str):
             raise TypeError(f"text must be a string, not {type(text).__name__}")
         check_unicode(text, "the text")
-        reader = _Reader(config, None, ReadLimit(DEFAULT_MAX_CORPUS_BYTES))
+        reader = _Reader(config, None, ReadLimit(DEFAULT_MAX_CORPUS_BYTES), keep_original=False)
         reader.add([clean_text([text], name, config, reader.report)])
         if not reader.content.num_bytes:
             raise CorpusError("the text is empty", "Give a text with at least two characters.")
@@ -101,6 +103,7 @@ def read_corpus(
     config: DataConfig = DEFAULTS,
     stdin: BinaryIO | None = None,
     max_bytes: int = DEFAULT_MAX_CORPUS_BYTES,
+    keep_original: bool = False,
 ) -> Corpus:
     """Read one or more texts and join them.
 
@@ -111,6 +114,7 @@ def read_corpus(
         config: Encoding, newline, normalisation, documents, and the field of a record that contains its text.
         stdin: The stream that "-" reads; `sys.stdin.buffer` by default.
         max_bytes: Size limit of the decompressed text in bytes, because a device or a pipe may have no end.
+        keep_original: Keep the text as it was before it was split into documents, too: `Corpus.original`.
 
     Returns:
         The corpus. A text without a newline at its end gets one before the next text; with documents, each document
@@ -125,7 +129,7 @@ def read_corpus(
     for argument in several if isinstance(several, Sequence) else [several]:
         if not isinstance(argument, (str, Path)):
             raise TypeError(f"a corpus is named by a string or a path, not {type(argument).__name__}")
-    return read_limited([str(argument) for argument in several], config, stdin, ReadLimit(max_bytes))
+    return read_limited([str(argument) for argument in several], config, stdin, ReadLimit(max_bytes), keep_original)
 
 
 def check_text_field(text_field: str | None, *corpora: Corpus | None) -> None:
@@ -142,7 +146,13 @@ def check_text_field(text_field: str | None, *corpora: Corpus | None) -> None:
         )
 
 
-def read_limited(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO | None, limit: ReadLimit) -> Corpus:
+def read_limited(
+    arguments: Sequence[str],
+    config: DataConfig,
+    stdin: BinaryIO | None,
+    limit: ReadLimit,
+    keep_original: bool = False,
+) -> Corpus:
     """Read a corpus like `read_corpus`, with a limit that also says which kinds of files may be read."""
     check_encoding(config.encoding)
     check_unicode(config.documents, "the separator of documents")
@@ -151,7 +161,7 @@ def read_limited(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO |
         if content := open_in_place(arguments[0], config):
             parts = ((arguments[0], content.num_bytes),)
             return Corpus(content, corpus_name(arguments), tuple(arguments), files=1, parts=parts)
-    reader = _Reader(config, stdin, limit)
+    reader = _Reader(config, stdin, limit, keep_original)
     for argument in arguments:
         reader.read(argument)
     if not reader.content.num_bytes:
@@ -166,18 +176,21 @@ def read_limited(arguments: Sequence[str], config: DataConfig, stdin: BinaryIO |
         entropy_nats_per_char=reader.entropies[0] if reader.num_texts == 1 and reader.entropies else None,
         notes=reader.report.notes(),
         parts=tuple(reader.parts),
+        repeated_files=_describe_repeated(reader.parts),
+        original=reader.original,
     )
 
 
 class _Reader:
     """Joins the texts that arguments name."""
 
-    def __init__(self, config: DataConfig, stdin: BinaryIO | None, limit: ReadLimit) -> None:
+    def __init__(self, config: DataConfig, stdin: BinaryIO | None, limit: ReadLimit, keep_original: bool) -> None:
         self._config = config
         self._stdin = stdin
         self._limit = limit
         self._has_documents = config.documents != NONE
         self.content = LongText(self._has_documents)
+        self.original = LongText() if keep_original and self._has_documents else None
         self.report = CleaningReport()
         self.entropies: list[float | None] = []
         self.num_texts = 0
@@ -205,7 +218,7 @@ class _Reader:
         elif is_builtin(argument):
             builtin = read_builtin(argument)
             self._limit.add(len(builtin.text), argument)
-            self.add([iter([builtin.text])])
+            self.add(iter([text]) for text in (builtin.documents if self._has_documents else (builtin.text,)))
             self.entropies.append(builtin.entropy_nats_per_char)
             self.parts.append((argument, None))
         else:
@@ -216,7 +229,7 @@ class _Reader:
         num_texts = self.num_texts
         for text in texts:
             is_empty = True
-            for piece in split_documents(text, self._config.documents) if self._has_documents else text:
+            for piece in split_documents(self._keep(text), self._config.documents) if self._has_documents else text:
                 if is_empty and piece:
                     is_empty = False
                     self.num_texts += 1
@@ -224,6 +237,15 @@ class _Reader:
                         self.content.write("\n")
                 self.content.write(piece)
         return self.num_texts > num_texts
+
+    def _keep(self, text: Text) -> Text:
+        """Yield a text, and add it to the original text if that is kept."""
+        if self.original and self.original.num_bytes and not self.original.ends_with_newline():
+            self.original.write("\n")
+        for piece in text:
+            if self.original is not None:
+                self.original.write(piece)
+            yield piece
 
     def _add_folder(self, folder: Path) -> None:
         """Add every text in a folder, in sorted order. Hidden files are ignored; a note names other skipped files."""
@@ -236,6 +258,7 @@ class _Reader:
             if any(part.startswith(".") for part in relative.parts) or not path.is_file():
                 continue
             num_bytes, num_texts = self.content.num_bytes, self.num_texts
+            num_original_bytes = self.original.num_bytes if self.original else 0
             report, size = CleaningReport(), _check_size(str(path), self._config, limit)
             try:
                 with closing(open_texts(str(path), self._config, report, limit)) as texts:
@@ -245,6 +268,8 @@ class _Reader:
             except CorpusError:
                 skipped.append(str(relative))
                 self.content.truncate(num_bytes)
+                if self.original:
+                    self.original.truncate(num_original_bytes)
                 self.num_texts = num_texts
             else:
                 self.report.merge(report)
@@ -258,6 +283,28 @@ class _Reader:
             self.report.add_skipped(f"{folder}: left out {files} not {self._config.encoding} text ({shown})")
         if self.num_files == num_files:
             raise CorpusError(f"no text in the folder {folder}", "It is read recursively; hidden files are ignored.")
+
+
+def _describe_repeated(parts: Sequence[tuple[str, int | None]]) -> tuple[str, ...]:
+    """Return a message for each file or built-in corpus that was read more than once, at most MAX_NAMED_FILES + 1."""
+    names: dict[object, list[tuple[str, int | None]]] = {}
+    for name, size in parts:
+        try:
+            status = os.stat(name)
+            names.setdefault((status.st_dev, status.st_ino), []).append((name, size))
+        except (OSError, ValueError):  # a built-in corpus, an address, or a file that was removed
+            names.setdefault(name, []).append((name, size))
+    repeated = [found for found in names.values() if len(found) > 1]
+    notes = []
+    for found in repeated[:MAX_NAMED_FILES]:
+        name, size = found[0]
+        also = dict.fromkeys(other for other, _ in found if other != name)
+        shown = f"{name} (also named {', '.join(list(also)[:MAX_NAMED_FILES])})" if also else name
+        size_text = "" if size is None else f" with {size:,} bytes"
+        notes.append(f"{shown}{size_text} is read {len(found)} times, so its copies are a part of the text")
+    if len(repeated) > MAX_NAMED_FILES:
+        notes.append(f"{len(repeated) - MAX_NAMED_FILES:,} more files are read more than once")
+    return tuple(notes)
 
 
 def _check_size(path: str, config: DataConfig, limit: ReadLimit) -> int | None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.text.long_text import Span, code_points
+from chargen.text.long_text import TextPart, code_points
 
 PRIME = (1 << 61) - 1
 BASE = 0x1C7D4B5A93E6F20B  #: below PRIME
@@ -64,7 +64,7 @@ def hash_windows(codes: Hashes, widths: Sequence[int]) -> list[Hashes]:
     return [_reduce(_combine_levels(levels, width)) if width <= N else np.zeros(0, np.uint64) for width in widths]
 
 
-def read_overlapping(text: Span, overlap: Callable[[], int]) -> Iterator[tuple[int, str]]:
+def read_overlapping(text: TextPart, overlap: Callable[[], int]) -> Iterator[tuple[int, str]]:
     """Yield a text in pieces, each of which begins with the last characters of the piece before it.
 
     Args:
@@ -89,7 +89,7 @@ def read_overlapping(text: Span, overlap: Callable[[], int]) -> Iterator[tuple[i
         yield position + cut, piece[cut:] + unread
 
 
-def _blocks(text: Span) -> Iterator[str]:
+def _blocks(text: TextPart) -> Iterator[str]:
     for piece in text.pieces():
         for begin in range(0, len(piece), BLOCK_CHARS):
             yield piece[begin : begin + BLOCK_CHARS]

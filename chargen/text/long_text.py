@@ -19,6 +19,7 @@ import shutil
 import tempfile
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -313,9 +314,52 @@ def temporary_storage_error(what: str, error: OSError) -> StorageError:
     )
 
 
+class TextPart(ABC):
+    """A part of a text, as a value. The part is read from the text when it is used, so it takes little memory."""
+
+    text: LongText
+
+    @property
+    @abstractmethod
+    def num_chars(self) -> int:
+        """Number of characters of the part."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """A string that, together with the hash of the text, identifies the part."""
+
+    @abstractmethod
+    def pieces(self) -> Iterator[str]:
+        """Yield the part in pieces."""
+
+    @abstractmethod
+    def utf8_pieces(self) -> Iterator[bytes]:
+        """Yield the part in pieces, as UTF-8."""
+
+    @abstractmethod
+    def read(self, begin: int = 0, end: int | None = None) -> str:
+        """Return a part of this part as a string; positions count from its start, negative ones from its end."""
+
+    @abstractmethod
+    def excerpt(self, num_chars: int) -> str:
+        """Return at most `num_chars` characters that baselines learn from instead of the whole part."""
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return how often each code point occurs, int64 [highest + 1]; MARK is not counted in a text of documents."""
+        counts: NDArray[np.int64]
+        if self.num_chars == self.text.statistics.num_chars:
+            counts = self.text.statistics.counts.copy()
+        else:
+            counts = sum_counts(np.bincount(code_points(piece)) for piece in self.pieces())
+        if self.text.has_documents:
+            counts[ord(MARK) : ord(MARK) + 1] = 0
+        return counts
+
+
 @dataclass(frozen=True)
-class Span:
-    """A part of a text, from one position to another."""
+class Span(TextPart):
+    """The part of a text from one position to another."""
 
     text: LongText
     begin: int
@@ -325,6 +369,11 @@ class Span:
     def num_chars(self) -> int:
         """Number of characters of the part."""
         return self.end - self.begin
+
+    @property
+    def key(self) -> str:
+        """A string that, together with the hash of the text, identifies the part."""
+        return f"{self.begin} {self.end}"
 
     def pieces(self) -> Iterator[str]:
         """Yield the part in pieces."""
@@ -339,13 +388,6 @@ class Span:
         first, last, _ = slice(begin, end).indices(self.num_chars)
         return self.text.read(self.begin + first, self.begin + last)
 
-    def counts(self) -> NDArray[np.int64]:
-        """Return how often each code point occurs, int64 [highest + 1]; MARK is not counted in a text of documents."""
-        counts: NDArray[np.int64]
-        if self.num_chars == self.text.statistics.num_chars:
-            counts = self.text.statistics.counts.copy()
-        else:
-            counts = sum_counts(np.bincount(code_points(piece)) for piece in self.pieces())
-        if self.text.has_documents:
-            counts[ord(MARK) : ord(MARK) + 1] = 0
-        return counts
+    def excerpt(self, num_chars: int) -> str:
+        """Return the last `num_chars` characters, which are nearest to the text that follows."""
+        return self.read(-num_chars) if num_chars else ""

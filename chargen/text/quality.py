@@ -1,10 +1,6 @@
 """Quality check of a text: `chargen corpora check` reports what is unusual about it, and what to do.
 
 The text is checked as training would read it. Each check is one pass over its pieces, in bounded memory.
-
-Repeated passages are found by the hashes of all windows of WIDTH characters (`hashing.py`). Of a long text only a
-sample is kept: the hashes that are multiples of a number. The same passage has the same sampled hashes wherever it
-occurs (Manber 1994), so memory is bounded, and only short repeated passages of a very long text can be missed.
 """
 
 from __future__ import annotations
@@ -17,11 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import DataConfig
+from chargen.errors import CorpusError
 from chargen.schema import format_count
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK
-from chargen.text.hashing import Hashes, hash_windows, read_overlapping, to_uint64_codes
-from chargen.text.long_text import Span
+from chargen.text.held_out import document_ends, hold_out
+from chargen.text.long_text import LongText, TextPart
+from chargen.text.overlap import WIDTH, document_hashes, find_shared, repeated_share
 
 RARE_COUNT = 10  #: a character that occurs less often than this is hardly learned
 MAX_SHOWN = 10  #: limit of the characters that a finding names
@@ -31,7 +30,7 @@ SEPARATORS = ("<|endoftext|>", "<|startoftext|>", "</s>", "[SEP]", "***", "---")
 MIN_LINES = 100  #: a text with fewer lines is not reported as a list
 MAX_SHORT_LINE_CHARS = 60  #: median line length up to which a text can be a list
 MAX_SINGLE_LINE_CHARS = 10_000  #: a longer text that is one line is reported
-MAX_LEAK_CHARS = 200_000  #: how much of the held-out part is compared with the training part
+MAX_LIST_CHARS = 1 << 20  #: how much of a text is read to see whether it is a list
 
 
 @dataclass(frozen=True)
@@ -55,26 +54,37 @@ class TextSummary:
     median_line_chars: int
     blank_lines: int
     distinct_chars: int
-    sha256: str
+    documents: int | None  #: None for a continuous text
+    repeated_documents: int | None  #: documents that are equal to an earlier one; None for a continuous text
+    sha256: str  #: hash of the UTF-8 bytes of the clean text
 
 
-def check_quality(corpus: Corpus, val_fraction: float) -> tuple[TextSummary, list[Finding]]:
+def check_quality(corpus: Corpus, config: DataConfig) -> tuple[TextSummary, list[Finding]]:
     """Return the sizes of a text, and everything unusual about it.
 
     Args:
-        corpus: The text.
-        val_fraction: Share of the text, from its end, that training will hold out.
+        corpus: The text. Sizes and positions are those of `corpus.original`, if it was kept.
+        config: How training will split the text into documents and hold out a part of it.
     """
-    text = corpus.content.span()
-    summary, separators = _summarize(text, corpus)
+    content = corpus.content
+    text = (corpus.original or content).span()
+    hashes = document_hashes(content.span()) if content.has_documents else None
+    summary, separators = _summarize(text, hashes)
     findings = [Finding("cleaned", note, "Training reads the changed text; nothing to do.") for note in corpus.notes]
+    findings += [Finding("repeated", note, "Name each file once.") for note in corpus.repeated_files]
     findings += _check_characters(text)
-    findings += _check_structure(summary, separators, text.text.has_documents)
-    findings += _check_repetition(text, val_fraction)
+    if hashes is not None:
+        findings += _check_documents(content, hashes)
+    else:
+        findings += _check_structure(text, summary, separators)
+    # A generated text whose entropy is known may repeat itself: the loss is compared with the entropy.
+    if corpus.entropy_nats_per_char is None:
+        findings += _check_repetition(text)
+        findings += _check_leak(content, config)
     return summary, findings
 
 
-def _summarize(text: Span, corpus: Corpus) -> tuple[TextSummary, dict[str, int]]:
+def _summarize(text: TextPart, hashes: NDArray[np.int64] | None) -> tuple[TextSummary, dict[str, int]]:
     """Return the sizes of a text, and how often each line that may separate documents occurs."""
     lengths = np.zeros(1, dtype=np.int64)  # number of lines by length
     separators = dict.fromkeys(SEPARATORS, 0)
@@ -101,12 +111,14 @@ def _summarize(text: Span, corpus: Corpus) -> tuple[TextSummary, dict[str, int]]
         median_line_chars=int(np.searchsorted(np.cumsum(lengths), lengths.sum() / 2)),
         blank_lines=blank,
         distinct_chars=int((text.counts() > 0).sum()),
-        sha256=corpus.sha256,
+        documents=None if hashes is None else len(hashes),
+        repeated_documents=None if hashes is None else len(hashes) - len(np.unique(hashes)),
+        sha256=statistics.sha256,
     )
     return summary, {line: count for line, count in separators.items() if count}
 
 
-def _check_characters(text: Span) -> Iterator[Finding]:
+def _check_characters(text: TextPart) -> Iterator[Finding]:
     counts = text.counts()
     codes = [int(code) for code in np.flatnonzero(counts)]
     control = [c for c in codes if unicodedata.category(chr(c)) in ("Cc", "Cn", "Co") and chr(c) not in "\n\t" + MARK]
@@ -135,7 +147,7 @@ def _check_characters(text: Span) -> Iterator[Finding]:
 
 
 def _character_finding(
-    kind: str, text: Span, counts: NDArray[np.int64], codes: list[int], what: tuple[str, str], advice: str
+    kind: str, text: TextPart, counts: NDArray[np.int64], codes: list[int], what: tuple[str, str], advice: str
 ) -> Finding:
     """Return a finding about some characters, which names the rarest of them with their first positions."""
     rarest = sorted(codes, key=lambda c: int(counts[c]))[:MAX_SHOWN]
@@ -151,7 +163,7 @@ def _is_composed(char: str) -> bool:
     return unicodedata.normalize("NFD", char) != char
 
 
-def _first_positions(text: Span, codes: list[int]) -> list[tuple[int, str]]:
+def _first_positions(text: TextPart, codes: list[int]) -> list[tuple[int, str]]:
     """Return (code point, "line 12, column 3") for the first position of each character."""
     missing, positions = set(map(chr, codes)), {}
     line, column = 1, 1
@@ -179,94 +191,76 @@ def _name(code: int) -> str:
     return f"{shown}U+{code:04X} {unicodedata.name(char, '')}".strip()
 
 
-def _check_structure(summary: TextSummary, separators: dict[str, int], has_documents: bool) -> Iterator[Finding]:
-    if has_documents:
-        return
+def _check_structure(text: TextPart, summary: TextSummary, separators: dict[str, int]) -> Iterator[Finding]:
     for line, count in separators.items():
         if count > 1:
             what = f"{count:,} lines are {line!r}"
             yield Finding("documents", what, f"If this line separates documents: --documents {line!r}.")
-    is_short = summary.median_line_chars <= MAX_SHORT_LINE_CHARS
-    if summary.lines >= MIN_LINES and is_short and not summary.blank_lines:
-        what = f"{summary.lines:,} short lines and no blank line: perhaps a list (names, words)"
+    if not summary.blank_lines and (what := describe_list(text)):
         yield Finding("documents", what, "If each line is a separate item: --documents line.")
     if summary.lines == 1 and summary.chars > MAX_SINGLE_LINE_CHARS:
         advice = "The model learns from newlines where a sentence can start: add some."
         yield Finding("structure", "the text is one line", advice)
 
 
-def _check_repetition(text: Span, val_fraction: float) -> Iterator[Finding]:
+def describe_list(text: TextPart) -> str:
+    """Return what makes a continuous text look like a list of names or words; "" if it does not.
+
+    Only the beginning of a long text is read.
+    """
+    lines = text.read(0, MAX_LIST_CHARS).split("\n")
+    lines = lines[:-1] if not lines[-1] or text.num_chars > MAX_LIST_CHARS else lines
+    if len(lines) < MIN_LINES or not all(map(str.strip, lines)):
+        return ""
+    median = sorted(map(len, lines))[len(lines) // 2]
+    if median > MAX_SHORT_LINE_CHARS:
+        return ""
+    counts = text.counts()
+    num_lines = max(len(lines), int(counts[ord("\n")]))
+    order = ", in sorted order" if lines == sorted(lines) else ""
+    median_chars = format_count(median, "character")
+    return f"{num_lines:,} short lines (median {median_chars}{order}) and no blank line: perhaps a list (names, words)"
+
+
+def _check_documents(content: LongText, hashes: NDArray[np.int64]) -> Iterator[Finding]:
+    _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+    share = float(counts[counts > 1].sum() / max(1, len(hashes)))
+    if share <= MAX_REPEATED_SHARE:
+        return
+    ends = document_ends(content)
+    places = []
+    for k in np.argsort(-counts, kind="stable")[: min(MAX_SHOWN, int((counts > 1).sum()))].tolist():
+        end = int(ends[first[k]]) - 1  # before its MARK
+        begin = int(ends[first[k] - 1]) if first[k] else 0
+        shown = content.read(begin, min(end, begin + MAX_SHORT_LINE_CHARS))
+        places.append(f"{shown!r}{'…' if len(shown) < end - begin else ''}: {int(counts[k]):,} ×")
+    what = f"{share:.0%} of the {len(hashes):,} documents occur more than once"
+    yield Finding("repeated", what, "If they are copies, keep one of each.", tuple(places))
+
+
+def _check_repetition(text: TextPart) -> Iterator[Finding]:
     share = repeated_share(text)
     if share > MAX_REPEATED_SHARE:
         what = f"{share:.0%} of the text occurs in it more than once, in passages of {WIDTH} characters or more"
         yield Finding("repeated", what, "A model memorizes repeated passages: keep one copy of each.")
-    begin = int(text.num_chars * (1 - val_fraction))
-    if 0 < begin < text.num_chars:
-        train = Span(text.text, 0, begin)
-        held_out = Span(text.text, begin, min(text.num_chars, begin + MAX_LEAK_CHARS))
-        both = find_shared(train, held_out)
-        if both.share > MAX_SHARED_SHARE:
-            what = (
-                f"{both.share:.0%} of the held-out part is also in the training part (in blocks of {WIDTH} characters)"
-            )
-            advice = "The validation loss will be too low: give a separate validation text with --val."
-            yield Finding("leak", what, advice, (repr(both.example.replace(MARK, "\n")),))
 
 
-WIDTH = 100  #: characters of a window
-MAX_SAMPLED_HASHES = 1 << 20
-FILTER_BITS = 16  #: low bits of a hash by which `find_shared` excludes most windows, before it searches
-
-
-@dataclass(frozen=True)
-class Shared:
-    """Passages that are both in a text and in the text that is held out from it."""
-
-    share: float  #: share of the held-out characters
-    example: str
-
-
-def repeated_share(text: Span) -> float:
-    """Return which share of the text's windows of WIDTH characters occur more than once, estimated for long texts."""
-    step = np.uint64(max(1, text.num_chars // MAX_SAMPLED_HASHES))
-    samples = [hashes[hashes % step == 0] for _, hashes in _window_hashes(text)]
-    sampled = np.concatenate(samples) if samples else np.zeros(0, dtype=np.uint64)
-    if not len(sampled):
-        return 0.0
-    _, counts = np.unique(sampled, return_counts=True)
-    return float(counts[counts > 1].sum() / len(sampled))
-
-
-def find_shared(text: Span, held_out: Span) -> Shared:
-    """Return how much of the held-out text is also in the text, compared in blocks of WIDTH characters.
-
-    A shared passage of twice that length contains a whole block, wherever it begins.
-    """
-    held_out_text = held_out.read()
-    blocks = np.arange(0, len(held_out_text) - WIDTH + 1, WIDTH)
-    if not len(blocks):
-        return Shared(0.0, "")
-    wanted = hash_windows(to_uint64_codes(held_out_text), [WIDTH])[0][blocks]
-    order = np.argsort(wanted)
-    low_bits = np.uint64((1 << FILTER_BITS) - 1)
-    has_low_bits = np.zeros(1 << FILTER_BITS, dtype=bool)
-    has_low_bits[wanted & low_bits] = True
-    is_shared = np.zeros(len(blocks), dtype=bool)
-    for position, all_hashes in _window_hashes(text):
-        candidates = np.flatnonzero(has_low_bits[all_hashes & low_bits])
-        hashes = all_hashes[candidates]
-        nearest = order[np.minimum(np.searchsorted(wanted, hashes, sorter=order), len(wanted) - 1)]
-        matches = np.flatnonzero(wanted[nearest] == hashes)
-        for block, match in zip(*np.unique(nearest[matches], return_index=True), strict=True):
-            begin = blocks[block]
-            start = position + int(candidates[matches[match]])
-            if not is_shared[block] and text.read(start, start + WIDTH) == held_out_text[begin : begin + WIDTH]:
-                is_shared |= wanted == wanted[block]
-    example = held_out_text[blocks[is_shared][0] :][:WIDTH] if is_shared.any() else ""
-    return Shared(float(is_shared.mean()), example)
-
-
-def _window_hashes(text: Span) -> Iterator[tuple[int, Hashes]]:
-    """Yield (a position, the hashes of the windows of WIDTH characters that begin from there on), piece by piece."""
-    for position, piece in read_overlapping(text, lambda: WIDTH - 1):
-        yield position, hash_windows(to_uint64_codes(piece), [WIDTH])[0]
+def _check_leak(content: LongText, config: DataConfig) -> Iterator[Finding]:
+    try:
+        train, held_out = hold_out(content, config)
+    except CorpusError as error:
+        yield Finding("structure", error.message, error.hint)
+        return
+    advice = "The validation loss will be too low: give a separate validation text with --val."
+    if content.has_documents:
+        both = np.isin(document_hashes(held_out), document_hashes(train))
+        if len(both) and both.mean() > MAX_SHARED_SHARE:
+            what = f"{both.mean():.0%} of the {len(both):,} held-out documents are also in the training part"
+            yield Finding("leak", what, advice)
+            return
+    passages = find_shared(train, held_out)
+    if passages.share > MAX_SHARED_SHARE:
+        what = (
+            f"{passages.share:.0%} of the held-out part is also in the training part (in blocks of {WIDTH} characters)"
+        )
+        yield Finding("leak", what, advice, (repr(passages.example.replace(MARK, "\n")),))

@@ -9,7 +9,7 @@ import numpy as np
 
 from chargen.errors import TokenizerError
 from chargen.text.cleaning import check_unicode
-from chargen.text.long_text import Span
+from chargen.text.long_text import TextPart
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 FIRST_BYTE_ID = 1
@@ -26,7 +26,7 @@ class ByteTokenizer(Tokenizer):
     vocab_size = FIRST_BYTE_ID + 256
 
     @classmethod
-    def build(cls, text: Span, option: str) -> ByteTokenizer:
+    def build(cls, text: TextPart, option: str) -> ByteTokenizer:
         """Return the tokenizer; it is the same for every text.
 
         Raises:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from chargen.errors import TokenizerError
 from chargen.schema import format_count
 from chargen.text.documents import MARK
-from chargen.text.long_text import Span, code_points
+from chargen.text.long_text import TextPart, code_points
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, UNICODE_CHARACTERS, Ids, Tokenizer
 
 UNKNOWN_ID = 1
@@ -50,7 +50,7 @@ class CharTokenizer(Tokenizer):
         self._codes = np.concatenate([[0, 0xFFFD], codes]).astype("<u4")
 
     @classmethod
-    def build(cls, text: Span, option: str) -> CharTokenizer:
+    def build(cls, text: TextPart, option: str) -> CharTokenizer:
         """Return a tokenizer with a token id for each distinct character of the text.
 
         Raises:
@@ -67,7 +67,7 @@ class CharTokenizer(Tokenizer):
             )
         return cls(codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"))
 
-    def extend_vocabulary(self, text: Span) -> CharTokenizer:
+    def extend_vocabulary(self, text: TextPart) -> CharTokenizer:
         """Return a tokenizer that also has the characters of `text`; this one if it has them all."""
         codes = _without_surrogates(np.flatnonzero(text.counts()))
         new = codes[~np.isin(codes, self._codes)].astype("<u4").tobytes().decode("utf-32-le")

@@ -30,7 +30,7 @@ from chargen.schema import format_count
 from chargen.text.cleaning import check_unicode
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
-from chargen.text.long_text import Span
+from chargen.text.long_text import TextPart
 from chargen.text.parquet import read_varint
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
@@ -74,7 +74,7 @@ class SentencePieceTokenizer(Tokenizer):
             )
 
     @classmethod
-    def build(cls, text: Span, option: str) -> SentencePieceTokenizer:
+    def build(cls, text: TextPart, option: str) -> SentencePieceTokenizer:
         """Train a model on the text, or read one from a file.
 
         Args:
@@ -174,7 +174,7 @@ class SentencePieceTokenizer(Tokenizer):
         return text.replace(SPACE_MARK, " ").encode("utf-8")
 
 
-def _train(text: Span, vocab_size: int) -> bytes:
+def _train(text: TextPart, vocab_size: int) -> bytes:
     """Train a unigram model of at most `vocab_size` pieces and return the bytes of its file."""
     model = io.BytesIO()
     try:
@@ -208,7 +208,7 @@ def _train(text: Span, vocab_size: int) -> bytes:
     return model.getvalue()
 
 
-def _training_lines(text: Span, num_pieces: int) -> Iterator[str]:
+def _training_lines(text: TextPart, num_pieces: int) -> Iterator[str]:
     """Yield the lines to train on, without the characters that are too rare for a vocabulary of this size.
 
     Rare characters are encoded as bytes, so that 1,000 pieces are enough for a text of 5,000 different characters.
@@ -231,7 +231,7 @@ def _training_lines(text: Span, num_pieces: int) -> Iterator[str]:
                 yield line[begin : begin + MAX_TRAINING_LINE_CHARS]
 
 
-def _sample_text(text: Span) -> Iterator[str]:
+def _sample_text(text: TextPart) -> Iterator[str]:
     """Yield the whole text, or MAX_SAMPLES samples at even distances from a long one."""
     num_samples = min(MAX_SAMPLES, -(-text.num_chars // SAMPLE_CHARS))
     for k in range(num_samples):

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import TokenizerError
 from chargen.text.documents import MARK, NONE
-from chargen.text.long_text import LongText, Span
+from chargen.text.long_text import LongText, TextPart
 from chargen.tokenizers import TOKENIZERS
 
 BOUNDARY_ID = 0
@@ -55,7 +55,7 @@ class Tokenizer(ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, text: Span, option: str) -> Tokenizer:
+    def build(cls, text: TextPart, option: str) -> Tokenizer:
         """Return a tokenizer for a text.
 
         Args:
@@ -100,7 +100,7 @@ class Tokenizer(ABC):
             TokenizerError: If the values are damaged.
         """
 
-    def extend_vocabulary(self, text: Span) -> Tokenizer:
+    def extend_vocabulary(self, text: TextPart) -> Tokenizer:
         """Return a tokenizer that also has token ids for everything in `text`; this one if it needs none."""
         return self
 
@@ -158,7 +158,7 @@ class StreamingDecoder:
         return self._utf8.decode(b"", final=True)
 
 
-def build_tokenizer(spec: str, text: str | Span) -> Tokenizer:
+def build_tokenizer(spec: str, text: str | TextPart) -> Tokenizer:
     """Return the tokenizer that `spec` names ("char", "byte", "sp:1000", "sp:FILE.model"), built for a text.
 
     Raises:

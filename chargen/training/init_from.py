@@ -19,7 +19,7 @@ from chargen.errors import ConfigError, TokenizerError
 from chargen.schema import format_count
 from chargen.text.cleaning import quote_characters
 from chargen.text.documents import NONE
-from chargen.text.long_text import Span
+from chargen.text.long_text import TextPart
 from chargen.tokenizers.tokenizer import Tokenizer
 from chargen.training.choices import ModelChoices
 
@@ -40,7 +40,7 @@ class InitialModel:
 
 
 def init_from_model(
-    checkpoint: Checkpoint, text: Span, new_chars: str, choices: ModelChoices, has_documents: bool | None = None
+    checkpoint: Checkpoint, text: TextPart, new_chars: str, choices: ModelChoices, has_documents: bool | None = None
 ) -> InitialModel:
     """Prepare the weights and the vocabulary of a model for training on another text.
 

@@ -246,7 +246,7 @@ def _total_steps(config: TrainConfig, batches: BatchSource) -> int | None:
 def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialModel | None) -> Started:
     """Return the first report."""
     saver, batches = loop.saver, loop.trainer.batches
-    notes = [*plan.corpus.notes, *data.notes]
+    notes = [*plan.corpus.notes, *plan.corpus.repeated_files, *data.notes]
     name = plan.resume or plan.name or plan.corpus.name
     if saver.run.name != name:
         notes.append(f"the name {name!r} is taken; this run is named {saver.run.name!r}")

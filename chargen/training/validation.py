@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from chargen.config import LN2
 from chargen.data.baselines import lzma_nats_per_char, ngram_log_probs
-from chargen.data.dataset import Dataset, Part, split
+from chargen.data.dataset import Dataset, Part
 from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, split_into_parts
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, encoder
@@ -117,13 +117,13 @@ def num_ids_read(num_ids: int) -> int:
 
 def measure_baselines(data: Dataset) -> Baselines:
     """Return the loss of simple methods on the validation text, or on its start if it is long."""
-    train, val = split(data.corpus, data.val_corpus, data.config.val_fraction)
     val_chars = sum(part.num_chars for part in data.val)
     train_chars = MAX_BASELINE_TRAIN_BYTES * val_chars // max(1, sum(part.num_bytes for part in data.val))
-    train_text = train.read(-train_chars)
-    val_text = val.read(0, min(MAX_BASELINE_VAL_CHARS, val_chars))
-    train_ids = np.asarray(data.train.ids[-int(train_chars * data.ids_per_char) :])
-    val_ids = encoder(data.tokenizer, data.config.documents)(val_text)
+    train_text = data.train_text.excerpt(train_chars)
+    val_text = data.val_text.read(0, min(MAX_BASELINE_VAL_CHARS, val_chars))
+    encode = encoder(data.tokenizer, data.config.documents)
+    train_ids = data.train.ids if len(train_text) == data.train.num_chars else encode(train_text)
+    val_ids = encode(val_text)
     V = data.tokenizer.vocab_size
     unknown_nats = -float(data.tokenizer.unk_log_prob_nats(val_ids).sum())  # added to the loss of the model, too
     counts = np.bincount(train_ids, minlength=V) + 1.0  # no id has the probability 0

@@ -13,6 +13,7 @@ from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
+from chargen.training import validation
 
 NAMES = ["An", "Bình", "Châu", "Dũng", "Giang", "Hà"]
 
@@ -25,7 +26,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
 
 
 def test_a_corpus_is_split_between_documents(corpus):
-    train, val = split(corpus, None, 0.1)
+    train, val = split(corpus, None, DataConfig(documents="line", val_split="last"))
     assert train.read() + val.read() == corpus.text
     assert train.read().endswith(MARK)
     assert 0 < val.num_chars < train.num_chars
@@ -40,8 +41,33 @@ def test_neither_the_mark_nor_the_separator_is_a_character_of_the_vocabulary(cor
     assert sum(part.num_chars for part in data.val) == sum(len(part.ids) for part in data.val)
 
 
-def test_one_document_cannot_be_split(tmp_path, monkeypatch):
+@pytest.mark.parametrize("val_split", ["random", "last"])
+def test_one_document_cannot_be_split(tmp_path, monkeypatch, val_split):
+    config = DataConfig(documents="file", val_split=val_split)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("one file\n")
     with pytest.raises(CorpusError, match="one document"):
-        split(read_corpus(["a.txt"], DataConfig(documents="file")), None, 0.1)
+        split(read_corpus(["a.txt"], config), None, config)
+
+
+def test_held_out_documents_are_neither_trained_on_nor_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = sorted(f"{a}{b}{c}" for a in "abcdefgh" for b in "mnopqrst" for c in "uvwxyz")
+    Path("names.txt").write_text("\n".join(names), encoding="utf-8")
+    data = DataConfig(documents="line")
+    corpus = read_corpus(["names.txt"], data)
+    dataset = prepare_dataset(corpus, None, data)
+    trained = dataset.tokenizer.decode(dataset.train.ids[dataset.train.ids != BOUNDARY_ID])
+    held = dataset.val_text.read().split(MARK)[:-1]
+    assert sorted("".join(names)) == sorted(trained + "".join(held))
+    assert 30 <= len(held) <= 40
+    assert {name[0] for name in held} == set("abcdefgh")
+    assert trained == "".join(name for name in names if name not in held)
+    assert len(np.concatenate([part.ids for part in dataset.val])) == dataset.val_text.num_chars
+    monkeypatch.setattr(validation, "MAX_BASELINE_TRAIN_BYTES", 800)
+    counted: list[str] = []
+    monkeypatch.setattr(validation, "lzma_nats_per_char", lambda train, val: counted.append(train) or 1.0)
+    validation.measure_baselines(dataset)
+    assert 500 < len(counted[0]) <= 800
+    assert {name[0] for name in counted[0].split(MARK)[:-1]} == set("abcdefgh")
+    assert not set(held) & set(counted[0].split(MARK)[:-1])

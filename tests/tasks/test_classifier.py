@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from chargen.checkpoint import save_checkpoint
 from chargen.errors import CorpusError, StoppedError
 from chargen.lm import LanguageModel
 from chargen.tasks.calibration import (
+    Quality,
     expected_calibration_error,
     fit_temperature,
     log_posteriors,
@@ -186,6 +188,34 @@ def test_train_then_classify(chargen: Chargen, tmp_path: Path) -> None:
     assert "two is a classifier, which has several models" in chargen("score", "-m", "two", "x").err
     (tmp_path / "checkpoints" / "two" / "classifier.json").write_text("{}")
     assert "is damaged" in chargen("classify", "-m", "two", "x").err
+
+
+def test_models_that_learned_nothing_are_named_with_their_loss(chargen: Chargen, tmp_path: Path) -> None:
+    rows = [f"{label}\t{['apple', 'tree', 'sky', 'book'][n % 4]} {n}" for n in range(40) for label in "ab"]
+    (tmp_path / "same.tsv").write_text("\n".join(rows) + "\n")
+    trained = chargen("classify", "--train", "same.tsv", "--steps", "1", "--hidden", "8").err
+    used = chargen("classify", "-m", "same", "apple").err
+    for err in (trained, used):
+        for label in "ab":
+            assert re.search(rf"note: the model of '{label}' learned nothing: \d\.\d\d bits/byte on its held-out", err)
+        assert "and 8.01 if all token ids were equally likely" in err
+    assert "note: the models do not tell the labels apart" in trained
+
+
+@pytest.mark.parametrize(
+    ("temperature", "accuracy", "words"),
+    [
+        (math.inf, 0.5, ["the models do not tell the labels apart: the probabilities are the priors of the labels"]),
+        (2.0, 0.5, ["the models do not tell the labels apart: accuracy 50.0 % on 1 text, where the most frequent"]),
+        (2.0, 0.9, []),
+    ],
+)
+def test_scores_that_do_not_tell_labels_apart_are_noted(temperature: float, accuracy: float, words: list[str]) -> None:
+    models = tuple(LanguageModel(random_model(seed=seed)) for seed in range(2))
+    classifier = Classifier(("a", "b"), models, UNIFORM, temperature, True)
+    notes = classifier.notes(Quality(1, accuracy, 0.7, 0.1, 0.5, 0.7))
+    assert len(notes) == len(words)
+    assert all(note.startswith(word) for note, word in zip(notes, words, strict=True))
 
 
 @pytest.mark.parametrize(

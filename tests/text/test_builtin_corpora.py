@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from chargen.config import DataConfig
 from chargen.errors import ChargenError, ConfigError, CorpusError, DownloadError, StorageError
 from chargen.text import builtin_corpora
 from chargen.text.builtin_corpora import (
@@ -30,6 +31,9 @@ from chargen.text.builtin_corpora import (
     read_builtin,
     reber,
 )
+from chargen.text.corpus import read_corpus
+from chargen.text.documents import MARK
+from chargen.text.quality import check_quality
 
 TEXT = "Trăm năm trong cõi người ta\n".encode()
 SHA256 = hashlib.sha256(TEXT).hexdigest()
@@ -171,6 +175,7 @@ def test_python_source_is_only_the_library_in_sorted_order_in_any_encoding(tmp_p
         "a/z.py": "z = 1\r\n",
         "a/test/t.py": "t = 1\n",
         "site-packages/p.py": "p = 1\n",
+        "encodings/e.py": "e = 1\n",
         "__pycache__/c.py": "c = 1\n",
         "readme.txt": "r\n",
     }.items():
@@ -178,7 +183,38 @@ def test_python_source_is_only_the_library_in_sorted_order_in_any_encoding(tmp_p
         (tmp_path / name).write_bytes(content.encode())
     (tmp_path / "l.py").write_bytes("# -*- coding: latin-1 -*-\nl = 'é'\n".encode("latin-1"))
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
-    assert read_builtin("python-source").text == "z = 1\nb = 1\n# -*- coding: latin-1 -*-\nl = 'é'\n"
+    assert read_builtin("python-source").text == "z = 1\n\nb = 1\n\n# -*- coding: latin-1 -*-\nl = 'é'\n"
+
+
+@pytest.mark.parametrize("name", [name for name, corpus in BUILTIN_CORPORA.items() if corpus.offline] + ["markov:2"])
+@pytest.mark.parametrize("documents", ["none", "file"])
+def test_no_corpus_repeats_itself_or_leaks_into_its_held_out_part(no_network, name, documents):
+    config = DataConfig(documents=documents)
+    corpus = read_corpus([name], config, keep_original=True)
+    if len(read_builtin(name).documents) == 1:
+        config = DataConfig()  # one document cannot be split
+    _, findings = check_quality(corpus, config)
+    assert not [finding for finding in findings if finding.kind in ("repeated", "leak")]
+
+
+@pytest.mark.parametrize(("name", "count"), [("python-docs", 50), ("python-source", 200)])
+def test_the_documents_of_a_corpus_are_kept_apart(no_network, name, count):
+    found = read_builtin(name)
+    assert len(found.documents) > count
+    assert "\n".join(found.documents) == found.text
+    corpus = read_corpus([name], DataConfig(documents="file"))
+    assert corpus.text.split(MARK)[:-1] == list(found.documents)
+
+
+def test_paragraphs_that_are_mostly_copies_are_left_out_of_python_source(tmp_path, monkeypatch):
+    licence = "".join(f"# This is the line {n} of a licence that stands in each file.\n" for n in range(10))
+    code = "\n\nimport sys\n\n\ndef f():\n    return 1\n"
+    changed = licence.replace("line 3", "LINE 3")
+    for name, head in {"a": licence, "b": licence, "c": changed}.items():
+        (tmp_path / f"{name}.py").write_text(f"{head}{code}")
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
+    rest = "import sys\n\n\ndef f():\n    return 1\n"
+    assert read_builtin("python-source").documents == (licence + code, rest, rest)
 
 
 def test_a_python_without_source_files_is_an_error(tmp_path, monkeypatch):

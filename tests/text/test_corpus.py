@@ -290,3 +290,23 @@ def test_the_current_folder_gives_its_own_name(here, monkeypatch):
     write({"truyện/a.txt": "a"})
     monkeypatch.chdir(here / "truyện")
     assert read(".").name == "truyện"
+
+
+def test_a_file_that_is_read_twice_is_named_with_its_size(here):
+    write({"a.txt": "abc\n", "poems/b.txt": "defgh\n", "poems/c.txt": "abc\n"})
+    assert read("a.txt", "poems").repeated_files == ()
+    assert read("a.txt", "a.txt").repeated_files == (
+        "a.txt with 4 bytes is read 2 times, so its copies are a part of the text",
+    )
+    assert read("a.txt", "poems", "./a.txt", "poems/b.txt").repeated_files == (
+        "a.txt (also named ./a.txt) with 4 bytes is read 2 times, so its copies are a part of the text",
+        "poems/b.txt with 6 bytes is read 2 times, so its copies are a part of the text",
+    )
+    os.symlink(here / "a.txt", here / "poems" / "link.txt")
+    assert len(read("a.txt", "poems").repeated_files) == 1
+    assert read("alphabet", "alphabet").repeated_files == (
+        "alphabet is read 2 times, so its copies are a part of the text",
+    )
+    write({f"many/{n}.txt": "abc\n" for n in range(6)})
+    *_, last = read("many", "many").repeated_files
+    assert last == "3 more files are read more than once"

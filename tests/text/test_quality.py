@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from chargen.text import long_text, quality
-from chargen.text.corpus import Corpus
-from chargen.text.hashing import BLOCK_CHARS
+from chargen.config import DataConfig
+from chargen.text import long_text
+from chargen.text.corpus import Corpus, read_corpus
+from chargen.text.documents import MARK, OLD_MARK
 from chargen.text.long_text import LongText
-from chargen.text.quality import WIDTH, Finding, Shared, check_quality, find_shared, repeated_share
+from chargen.text.overlap import repeated_share
+from chargen.text.quality import Finding, TextSummary, check_quality, describe_list
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +31,9 @@ def prose(chars: int, seed: int = 0) -> str:
 
 
 def findings(text: str) -> dict[str, Finding]:
-    return {finding.kind: finding for finding in check_quality(Corpus(LongText.from_string(text), "x"), 0.1)[1]}
+    return {
+        finding.kind: finding for finding in check_quality(Corpus(LongText.from_string(text), "x"), DataConfig())[1]
+    }
 
 
 def test_a_text_without_problems_has_no_findings():
@@ -36,7 +41,7 @@ def test_a_text_without_problems_has_no_findings():
 
 
 def test_the_summary_states_the_sizes_of_the_text():
-    summary, _ = check_quality(Corpus(LongText.from_string("aé\n\nbbbb\nc"), "x"), 0.1)
+    summary, _ = check_quality(Corpus(LongText.from_string("aé\n\nbbbb\nc"), "x"), DataConfig())
     assert (summary.chars, summary.bytes, summary.lines, summary.blank_lines, summary.distinct_chars) == (
         10,
         11,
@@ -77,32 +82,82 @@ def test_repeated_passages_are_found():
     assert "50%" in findings(twice)["repeated"].what
 
 
-def test_a_sample_of_the_hashes_gives_about_the_same_share(monkeypatch):
-    monkeypatch.setattr(quality, "MAX_SAMPLED_HASHES", 2_000)
-    text = prose(60_000)
-    assert repeated_share(LongText.from_string(text[:20_000] + text).span()) == pytest.approx(0.5, abs=0.1)
-
-
-@pytest.mark.parametrize("begin", [0, 37, 12_345])
-def test_a_passage_of_the_training_part_in_the_held_out_part_is_a_leak(begin):
-    text = prose(50_000)
-    leaking = text[:45_000] + text[begin : begin + 2 * WIDTH] + text[45_000:]
-    train, val = LongText.from_string(text[:45_000]).span(), LongText.from_string(leaking[45_000:]).span()
-    found = find_shared(train, val)
-    assert found.share > 0
-    assert found.example in text[begin : begin + 2 * WIDTH]
-    assert find_shared(train, LongText.from_string(text[45_000:]).span()).share == 0.0
-
-
-def test_a_passage_across_two_blocks_of_hashes_is_found():
-    text = prose(3 * BLOCK_CHARS)
-    for begin in (BLOCK_CHARS - WIDTH, BLOCK_CHARS - 1, 2 * BLOCK_CHARS - WIDTH // 2):
-        held_out = LongText.from_string(text[begin : begin + WIDTH]).span()
-        assert find_shared(LongText.from_string(text).span(), held_out).share == 1.0
-
-
-def test_a_text_shorter_than_a_window_has_no_repeated_passages():
-    short = LongText.from_string("a" * (WIDTH - 1)).span()
-    assert repeated_share(short) == 0.0
-    assert find_shared(short, short) == Shared(0.0, "")
+def test_a_short_text_has_no_repeated_passages():
     assert findings("ab\n") == {"rare": findings("ab\n")["rare"]}
+
+
+# ── lists and documents ───────────────────────────────────────────────────────
+
+
+def test_a_list_is_described_and_prose_is_not():
+    names = [f"name {n:03d}" for n in range(200)]
+    assert described(names) == (
+        "200 short lines (median 8 characters, in sorted order) and no blank line: perhaps a list (names, words)"
+    )
+    assert "sorted" not in described(names[::-1])
+    assert described([*names, "", *names]) == ""
+    assert described(names[:99]) == ""
+    assert described([name * 9 for name in names]) == ""
+    assert described(["x" * 10_000]) == ""
+
+
+def described(lines: list[str]) -> str:
+    return describe_list(LongText.from_string("\n".join(lines)).span())
+
+
+@pytest.mark.parametrize(
+    ("documents", "text", "count"),
+    [
+        ("line", "Anna\n\nBob\r\nAnna\n\nÉva\n", 4),
+        ("blank", "Anna\nsings\n\n\nBob\n\nAnna\nsings\n", 3),
+        ("file", "Anna\n\nBob", 1),
+        ("<|end|>", "Anna\n<|end|>\nBob\n<|end|>\nAnna\n", 3),
+    ],
+)
+def test_the_sizes_are_those_of_the_text_itself_for_all_documents(tmp_path, monkeypatch, documents, text, count):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_bytes(text.encode())
+    plain = read_corpus(["list.txt"])
+    expected, _ = check_quality(plain, DataConfig())
+    config = DataConfig(documents=documents)
+    corpus = read_corpus(["list.txt"], config, keep_original=True)
+    summary, found = check_quality(corpus, config)
+    assert summary == replace(expected, documents=count, repeated_documents=summary.repeated_documents)
+    assert (expected.documents, expected.repeated_documents) == (None, None)
+    assert not any(mark in str(found) for mark in (MARK, OLD_MARK))
+
+
+def test_the_original_of_many_texts_is_the_text_without_documents(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / "a.txt").write_text("one")
+    (tmp_path / "many" / "b.txt").write_bytes(b"\xff\xfe bad")
+    (tmp_path / "many" / "c.jsonl").write_text('{"text": "two"}\n{"text": "three\\n"}\n')
+    arguments = ["many", "many/a.txt"]
+    corpus = read_corpus(arguments, DataConfig(documents="file"), keep_original=True)
+    assert corpus.original is not None
+    assert corpus.original.read() == read_corpus(arguments).text
+    assert read_corpus(arguments).original is None
+
+
+def test_repeated_documents_are_counted_named_and_a_leak():
+    names = [f"name {n}" for n in range(200)]
+    summary, found = check_documents(names)
+    assert (summary.documents, summary.repeated_documents, found) == (200, 0, {})
+    summary, found = check_documents([*names, "name 3", "name 3"])
+    assert (summary.documents, summary.repeated_documents) == (202, 2)
+    assert found == {}
+    summary, found = check_documents([*names, *names, "name 3"])
+    assert (summary.documents, summary.repeated_documents) == (401, 201)
+    repeated = found["repeated"]
+    assert repeated.what == "100% of the 401 documents occur more than once"
+    assert repeated.examples[0] == "'name 3': 3 ×"
+    assert "held-out documents are also in the training part" in found["leak"].what
+
+
+def check_documents(documents: list[str]) -> tuple[TextSummary, dict[str, Finding]]:
+    config = DataConfig(documents="line")
+    content = LongText(has_documents=True)
+    content.write("".join(document + MARK for document in documents))
+    summary, found = check_quality(Corpus(content, "x"), config)
+    return summary, {finding.kind: finding for finding in found if "documents" in finding.what}

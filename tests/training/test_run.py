@@ -428,5 +428,5 @@ def test_freed_memory_is_kept_if_the_allocator_can_be_configured() -> None:
 
 
 def test_a_tenth_of_a_long_text_is_held_out_and_its_start_is_validated() -> None:
-    train_text, val_text = split(corpus_of("ab" * 2_000_000), None, 0.1)
+    train_text, val_text = split(corpus_of("ab" * 2_000_000), None, DataConfig())
     assert (train_text.num_chars, val_text.num_chars) == (3_600_000, 200_000)

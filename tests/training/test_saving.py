@@ -16,13 +16,15 @@ import pytest
 
 from benchmarks.survival import damage, open_damaged_files
 from chargen.api import load
-from chargen.checkpoint import load_checkpoint, load_tensors, save_checkpoint
+from chargen.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from chargen.cli.main import run as command_line
 from chargen.config import DataConfig, ModelConfig, TrainConfig
 from chargen.engines.interface import log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError, ModelError, StorageError, TokenizerError
 from chargen.lm import LanguageModel
+from chargen.sampling.training_text_index import find_training_text
+from chargen.text.corpus import read_corpus
 from chargen.text.documents import MARK
 from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
@@ -32,6 +34,7 @@ from chargen.training.init_from import init_from_model
 from chargen.training.recipe import FULL_RATE_EXCESS_NATS, MIN_LEARNING_RATE, learning_rate
 from chargen.training.run import Plan
 from chargen.training.saving import BackgroundWriter
+from chargen.training.state import load_state
 from tests.conftest import VERSE, corpus_of, random_model, run_plan
 
 SMALL = {"cell": "gru", "hidden_size": 16, "embedding_dim": 8}
@@ -264,8 +267,6 @@ def test_the_learning_rate_of_an_initial_model_rises_with_the_excess_loss_of_the
 def test_a_model_of_documents_starts_and_ends_documents() -> None:
     names = ["An", "Bình", "Châu", "Dũng", "Giang", "Hà"]
     Path("names.txt").write_text("\n".join(names * 30), encoding="utf-8")
-    from chargen.text.corpus import read_corpus
-
     data = DataConfig(documents="line")
     corpus, settings = read_corpus(["names.txt"], data), TrainChoices(batch_size=8, seq_len=8, learning_rate=2e-2)
     reports, finished = run_plan(Plan(corpus, "names", RunLength(steps=300), data, ModelChoices(**SMALL), settings))
@@ -283,8 +284,6 @@ def test_a_model_of_documents_starts_and_ends_documents() -> None:
 
 
 def test_a_resumed_run_on_documents_equals_the_unstopped_run() -> None:
-    from chargen.text.corpus import read_corpus
-
     Path("names.txt").write_text("\n".join(["An", "Bình", "Châu", "Dũng"] * 30), encoding="utf-8")
     data = DataConfig(documents="line")
     settings = {"data": data, "model": ModelChoices(**SMALL), "train": TrainChoices(batch_size=4, seq_len=8)}
@@ -299,3 +298,46 @@ def test_a_resumed_run_on_documents_equals_the_unstopped_run() -> None:
 
 def test_no_damaged_file_is_read_as_another_model() -> None:
     assert "no crash" in open_damaged_files(300, np.random.default_rng(0))  # it raises otherwise
+
+
+def test_a_run_of_an_earlier_version_on_documents_keeps_its_held_out_part() -> None:
+    """Earlier versions held out the last documents, and wrote no `val_split`."""
+    Path("names.txt").write_text("\n".join(sorted(f"{a}{b}" for a in "abcdefgh" for b in "mnopqrst")), encoding="utf-8")
+    data = DataConfig(documents="line", val_split="last")
+    settings = {"data": data, "model": ModelChoices(**SMALL), "train": TrainChoices(batch_size=4, seq_len=8)}
+    settings["length"] = RunLength(steps=20)
+    corpus = read_corpus(["names.txt"], data)
+    run_plan(Plan(corpus, "whole", **settings))
+    run_plan(Plan(corpus, "cut", stop_after=7, **settings))
+    state = Path("checkpoints/cut/training_state.safetensors")
+    tensors, header = load_tensors(state)
+    header["data"].pop("val_split")
+    save_tensors(state, tensors, header)
+    saved = load_state(state)
+    assert saved.data == data
+    run_plan(Plan(corpus, "cut", resume="cut", data=saved.data))
+    whole, cut = (load_checkpoint(Path(f"checkpoints/{name}/model.safetensors")) for name in ("whole", "cut"))
+    assert all(np.array_equal(whole.weights[name], weight) for name, weight in cut.weights.items())
+    assert whole.about == cut.about
+    old = Checkpoint(cut.config, cut.tokenizer, cut.weights, {**cut.about, "data": header["data"]})
+    names = find_training_text(old, ["names.txt"]).read().split(MARK)[:-1]
+    assert names == corpus.text.split(MARK)[: len(names)]
+
+
+def test_the_split_of_a_run_is_stored_in_its_files() -> None:
+    Path("names.txt").write_text("\n".join(f"name {n}" for n in range(100)), encoding="utf-8")
+    for split in ("random", "last"):
+        data = DataConfig(documents="line", val_split=split)
+        corpus = read_corpus(["names.txt"], data)
+        choices = {"model": ModelChoices(**SMALL), "train": TrainChoices(batch_size=4, seq_len=8)}
+        _, finished = run_plan(Plan(corpus, split, RunLength(steps=3), data, **choices))
+        model = load_checkpoint(Path(finished.model_path))
+        assert model.data.val_split == split
+        assert load_state(Path(f"checkpoints/{split}/training_state.safetensors")).data.val_split == split
+        text = find_training_text(model, model_path=Path(finished.model_path)).read()
+        Path("names.txt").rename("moved.txt")
+        assert find_training_text(model).read() == text  # from the token ids in the cache
+        assert find_training_text(model, ["moved.txt"]).read() == text
+        assert text.startswith("name 0" + MARK) == (split == "last" or "name 0" + MARK in text)
+        assert text.endswith("name 99" + MARK) == (split == "random")
+        Path("moved.txt").rename("names.txt")
