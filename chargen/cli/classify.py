@@ -135,7 +135,7 @@ def classify_texts(args: ClassifyArguments) -> None:
     from chargen.tasks.classifier import load_classifier
     from chargen.tasks.labelled_data import read_labelled
 
-    classifier = load_classifier(args.models)
+    classifier = load_classifier(args.models, device=args.device)
     texts = [*args.texts, *_lines(args.file, bool(args.texts or args.labelled))]
     quality = None
     if args.labelled:

@@ -198,7 +198,13 @@ def _settings(
         flops=flops,
         excess_loss_nats=excess_loss,
     )
-    return choose_settings(inputs)
+    chosen, config = choose_settings(inputs)
+    if plan.model.get("ngram_dropout") and not chosen.ngrams:
+        raise ConfigError(
+            "--ngram-dropout (ngram_dropout) has no effect: the network has no n-gram features",
+            "Leave it out, or give --ngrams N.",
+        )
+    return chosen, config
 
 
 def _resumed_train_config(plan: Plan, saved: TrainingState, device: str) -> TrainConfig:
