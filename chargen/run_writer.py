@@ -31,9 +31,9 @@ from chargen.runs import (
     Run,
     check_name,
     find_run,
-    split_run_path,
     get_hidden_folders,
     get_staging_marker,
+    split_run_path,
 )
 
 MAX_NAME_SUFFIX = 10_000  #: limit of the number in NAME-2, NAME-3, …

@@ -16,6 +16,7 @@ import click
 
 from chargen.cli import options, score_explain
 from chargen.cli.effects import needs, no_effect, only_one
+from chargen.cli.hints import note_files
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ def score_texts(args: ScoreArguments) -> None:
     _check(args)
     args = replace(args, sort=_sorts(args))
     check_unicode(args.context or "", "the context")
+    note_files(args.sentences)
     totals = RunningTotals()
     texts = _texts(args, totals)
     first = next(texts, None)
