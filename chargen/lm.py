@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint, save_checkpoint
-from chargen.engines.interface import Engine
+from chargen.engines.interface import Engine, check_device
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.graph.numba_backend import numba_installed
 from chargen.sampling.generate import Generator, Sample
@@ -60,7 +60,7 @@ class LanguageModel:
         self, checkpoint: Checkpoint, device: str = "auto", path: Path | None = None, notify: Notify | None = None
     ) -> None:
         self.checkpoint, self.tokenizer = checkpoint, checkpoint.tokenizer
-        self.device, self.path = device, path
+        self.device, self.path = check_device(device), path
         self._notify = notify or (lambda text: None)
 
     def __repr__(self) -> str:

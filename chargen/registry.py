@@ -31,11 +31,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     import difflib  # here, because only a failing command needs it
 
-    names = list(known)
-    similar = difflib.get_close_matches(name, names, n=1) or [
-        known for known in names if name and known.startswith(name)
+    spelled = {each.casefold(): each for each in known}  # upper and lower case do not make names less similar
+    folded = name.casefold()
+    similar = difflib.get_close_matches(folded, spelled, n=1) or [
+        each for each in spelled if folded and each.startswith(folded)
     ]
-    return f"Did you mean {similar[0]!r}?" if similar else ""
+    return f"Did you mean {spelled[similar[0]]!r}?" if similar else ""
 
 
 class Registry(Generic[T]):

@@ -33,6 +33,7 @@ from chargen.runs import (
     find_run,
     get_hidden_folders,
     get_staging_marker,
+    split_run_path,
 )
 
 MAX_NAME_SUFFIX = 10_000  #: limit of the number in NAME-2, NAME-3, …
@@ -180,7 +181,7 @@ def resume_run(name: str, root: Path | None = None) -> RunWriter:
     """Open an existing run for writing, and return its writer.
 
     Args:
-        name: The name of the run.
+        name: The name of the run, or the path of its folder.
         root: Folder of all runs; None for `checkpoints_folder()`.
 
     Raises:
@@ -188,7 +189,7 @@ def resume_run(name: str, root: Path | None = None) -> RunWriter:
         RunInUseError: If another process is writing the run.
         StorageError: If one of its files is a link, a folder or a FIFO.
     """
-    root = root or checkpoints_folder()
+    root, name = split_run_path(name, root or checkpoints_folder())
     find_run(name, root)
     with locked(root / name) as lock:
         _finish_interrupted_exchange(root / name)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ STATE_FILE = "training_state.safetensors"
 METRICS_FILE = "metrics.jsonl"
 CLASSIFIER_FILE = "classifier.json"  #: in a folder that contains one run per label: see `tasks/classifier.py`
 LOCKS_FOLDER = ".locks"  #: name of the folder of lock files, in the same folder as the runs
+TEXT_SAMPLE_BYTES = 4096  #: so much of a file is read to tell a text from something else
+TEXT_CONTROLS = b"\t\n\v\f\r\x1b"  #: control characters that texts contain, in every encoding but UTF-16 and UTF-32
 RUN_FILES = (MODEL_FILE, STATE_FILE, METRICS_FILE)
 
 
@@ -81,11 +84,27 @@ def find_run(name: str, root: Path | None = None) -> Run:
     return Run(folder, (root / name).name)
 
 
+def split_run_path(name: str, root: Path) -> tuple[Path, str]:
+    """Return (folder of all runs, name of the run) of a run that is given by its name or by a path.
+
+    A path is the folder of a run ("checkpoints/verse") or one of the files in it. A run under `root` comes first.
+    """
+    path = Path(name)
+    if not name or "\0" in name or _find_folder(root / name) is not None:
+        return root, name
+    if path.name in RUN_FILES and os.path.isfile(path):
+        path = path.parent
+    if any(os.path.lexists(path / file) for file in RUN_FILES):
+        return path.absolute().parent if path.name in ("", "..") else path.parent, path.absolute().name
+    return root, name
+
+
 def find_model(spec: str | None, root: Path | None = None) -> Path:
     """Return the path of a model file.
 
     Args:
-        spec: Path of a model file, folder of a run, or name of a run; None for the newest run that has a model.
+        spec: Path of a model file, folder of a run, or name of a run; None for the newest run that has a model. The
+            name of a run comes before a file that is not a model, such as the text that the run was trained on.
         root: Folder of all runs; None for `checkpoints_folder()`.
 
     Raises:
@@ -99,12 +118,15 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
         return models[-1]
     if not spec or "\0" in spec:
         raise ModelError(f"{spec!r} cannot name a model", "Give a model file, the folder of a run or its name.")
-    if os.path.isfile(spec):
+    if os.path.isfile(spec) and _has_model_header(spec):
         return Path(spec)
     folders = [_find_folder(folder) for folder in (Path(spec), root / spec)]
     for folder in folders:
         if folder is not None and os.path.isfile(folder / MODEL_FILE):
             return folder / MODEL_FILE
+    if os.path.isfile(spec):
+        _check_not_text(spec)
+        return Path(spec)
     for folder in folders:
         if folder is not None and os.path.isfile(folder / CLASSIFIER_FILE):
             raise ModelError(
@@ -117,6 +139,32 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
             f"there is no file {spec}", "Give a model file, the folder of a run or its name under checkpoints/."
         )
     raise ModelError(f"no model named {spec!r} under {root}/", _similar_name_hint(spec, root))
+
+
+def _has_model_header(path: str) -> bool:
+    """Return whether a file begins like a model: with the length of its header in 8 bytes, and then with JSON.
+
+    A file that cannot be read is treated as a model, so that the error is that of opening it.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError:
+        return True
+
+
+def _check_not_text(path: str) -> None:
+    """Check that a file which was given as a model is not a text.
+
+    Raises:
+        ModelError: If it is one.
+    """
+    with open(path, "rb") as file:
+        start = file.read(TEXT_SAMPLE_BYTES)
+    if start and all(byte >= 32 or byte in TEXT_CONTROLS for byte in start):
+        raise ModelError(
+            f"{path} is a text, not a model file", f"Train a model on it first: chargen train {shlex.quote(path)}"
+        )
 
 
 def list_run_names(root: Path | None = None) -> list[str]:

@@ -17,6 +17,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
+from chargen.cli.hints import note_files
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
 from chargen.schema import format_count
@@ -145,7 +146,8 @@ def classify_texts(args: ClassifyArguments) -> None:
     from chargen.tasks.labelled_data import read_labelled
     from chargen.text.cleaning import CleaningReport
 
-    classifier = load_classifier(args.models)
+    classifier = load_classifier(args.models, device=args.device)
+    note_files(args.texts)
     record_format, report = _record_format(args), CleaningReport()
     texts = [*args.texts, *_lines(args, report)]
     quality = None
@@ -251,13 +253,17 @@ def _trained_json(trained: TrainedClassifier) -> dict[str, Any]:
     }
 
 
+def _format_temperature(temperature: float) -> str:
+    return f"{temperature:.3g}" if math.isfinite(temperature) else "∞ (the models do not tell these texts apart)"
+
+
 def _describe_quality(quality: Quality, classifier: Classifier) -> str:
     return (
         f"{format_count(quality.texts, 'held-out text')}: accuracy {100 * quality.accuracy:.1f} % (the most "
         "frequent label alone: "
         f"{100 * quality.majority_class_accuracy:.1f} %), log loss {quality.log_loss_nats:.3f} nats (the priors "
         f"alone: {quality.prior_log_loss_nats:.3f}), expected calibration error "
-        f"{quality.expected_calibration_error:.3f}; temperature {classifier.temperature:.3g}"
+        f"{quality.expected_calibration_error:.3f}; temperature {_format_temperature(classifier.temperature)}"
     )
 
 

@@ -83,6 +83,12 @@ class CommandTable(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the command; `help COMMAND` is the same as `COMMAND --help`."""
+        if args[:1] == ["help"]:
+            args = args[1:] if ctx.resilient_parsing else [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command that is called; for an unknown one, fail with the most similar name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
@@ -105,7 +111,7 @@ class CommandTable(click.Group):
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name="chargen")
+@click.version_option(__version__, "-V", "--version", prog_name="chargen")
 def cli() -> None:
     """Small language models of your own text: train, sample, score.
 

@@ -92,7 +92,12 @@ class GroupedCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options and arguments, and refuse those that have no effect."""
         words = list(args)
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.UsageError as error:
+            from chargen.cli.hints import explain  # only a wrong command line needs it
+
+            raise explain(ctx, error, words) from error
         if not ctx.resilient_parsing:
             check_repetitions(ctx, self.make_parser(ctx).parse_args(words)[2])
             check(ctx, self.effects)

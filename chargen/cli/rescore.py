@@ -167,6 +167,8 @@ def rescore_lists(args: RescoreArguments) -> None:
     form = detected if args.form == "auto" else args.form
     if args.costs and form == MOSES:
         raise click.UsageError("--costs need the format of Kaldi; lines of Moses contain their total.")
+    if form == KALDI and options.given_options("feature"):
+        raise click.UsageError("--feature needs the format of Moses; lines of Kaldi have no features.")
     if form == KALDI and not (args.only_best or args.sort or args.as_costs or args.as_json):
         click.echo("note: the format of Kaldi cannot hold a score; --as-costs, --best or --json use it", err=True)
     numbered = replace(args, errors="strict") if args.errors == "skip" else args

@@ -182,7 +182,7 @@ class SampleArguments:
 )  # fmt: skip
 @search_option(
     "--beam", type=click.IntRange(0, MAX_COMPETING), default=0, show_default="0, off", metavar="WIDTH",
-    help="Print the most likely text that a beam search of this width finds.",
+    help="Print the most likely text that a beam search of this width finds; with -n N the N most likely ones.",
 )  # fmt: skip
 @search_option(
     "--best-of", type=click.IntRange(1, MAX_SAMPLES), default=1, show_default=True, metavar="N",
@@ -357,7 +357,10 @@ def _draw(
     num_texts = max(args.number * args.best_of, args.particles, args.beam)
     generator = lm.generator(prompt, num_texts=num_texts, corpus=args.corpus, **settings)
     if args.beam:
-        yield generator.beam(args.beam), {}
+        texts = generator.beam_texts(args.beam, args.number)
+        if len(texts) < args.number:
+            _print_note(f"the beam found only {len(texts):,} different {'text' if len(texts) == 1 else 'texts'}")
+        yield from ((each, {}) for each in texts)
     elif args.best_of > 1:
         generator.check_memory(args.best_of)
         samples = generator.samples(range(numbers.start * args.best_of, numbers.stop * args.best_of))

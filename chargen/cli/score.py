@@ -16,6 +16,7 @@ import click
 
 from chargen.cli import options, score_explain
 from chargen.cli.effects import no_effect, only_one
+from chargen.cli.hints import note_files
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ def score_texts(args: ScoreArguments) -> int:
         args = replace(args, files=("-",))
     _check(args)
     args = replace(args, sort=_order(args))
+    note_files(args.sentences)
     report = CleaningReport()
     if not (args.files or args.sentences):
         raise _nothing_to_score("no sentence was given", report)

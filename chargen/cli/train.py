@@ -349,7 +349,7 @@ def _load_resumed(args: TrainArguments) -> TrainingState:
         value = getattr(args, name)
         if value != settings[name]:
             raise ConfigError(
-                f"{given[0]} {value} contradicts the run {run.name!r}, which has {settings[name]}",
+                f"{given[0]} {value} contradicts --resume: the run {run.name!r} has {settings[name]}",
                 f"Leave it out: {RESUMED_RUN}. To train its model with other settings: --init-from {run.name}.",
             )
     return saved

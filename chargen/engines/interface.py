@@ -253,3 +253,16 @@ def _read_in_parts(
         is_scored = (positions < N) & ((steps >= warmup) | (np.arange(num_parts) == 0))
         log_probs[positions[is_scored]] = read_log_probs[is_scored]
     return log_probs
+
+
+def check_device(device: str) -> str:
+    """Return the name of a device of this machine unchanged; for "auto" and "cpu" torch is not imported.
+
+    Raises:
+        DeviceError: If this machine has no such device.
+    """
+    if device not in ("auto", "cpu"):
+        from chargen.networks.torch_runtime import resolve_device
+
+        resolve_device(device)
+    return device

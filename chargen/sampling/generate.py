@@ -151,16 +151,29 @@ class Generator:
         return Sample(sequence.pop_text(), sequence.ended, number, log_mass)
 
     def beam(self, width: int) -> Sample:
-        """Return the most probable text that a beam of this width finds.
+        """Return the most probable text that a beam of this width finds; `beam_texts` lists the errors."""
+        return self.beam_texts(width, 1)[0]
+
+    def beam_texts(self, width: int, count: int) -> list[Sample]:
+        """Return the most probable distinct texts that a beam of this width finds, the most probable first.
+
+        Args:
+            width: Number of prefixes that the beam keeps.
+            count: Number of texts, at most `width`; there are fewer if the beam finds fewer.
 
         Raises:
-            ConfigError: If the beam is too wide, or all of its texts reach a dead end.
+            ConfigError: If the beam is too wide, keeps fewer texts than `count`, or all its texts reach a dead end.
         """
+        if count > width:
+            raise ConfigError(
+                f"a beam of width {width:,} keeps {width:,} texts, but {count:,} are asked for",
+                f"Give --beam {count} or more, or lower -n.",
+            )
         self._check_num_competing(width)
         from chargen.sampling.search import beam_search
 
-        sequence = beam_search(self._prime(), self._new_sequence(), width)
-        return Sample(sequence.pop_text(), sequence.ended, 0, 0.0)
+        sequences = beam_search(self._prime(), self._new_sequence(), width, count)
+        return [Sample(each.pop_text(), each.ended, rank, 0.0) for rank, each in enumerate(sequences)]
 
     def infill(self, suffix: str, number: int, num_particles: int) -> Infill:
         """Return a text between the prompt and a suffix, by importance sampling.
@@ -242,6 +255,10 @@ def check_settings(config: SampleConfig, tokenizer: Tokenizer, document_separato
         raise ConfigError(
             "the model knows no end of a text: it was trained on one continuous text",
             "Use --until newline, or train the model with --documents.",
+        )
+    if config.allow_invalid_utf8 and tokenizer.is_char_level:
+        raise ConfigError(
+            "--allow-invalid-utf8 (allow_invalid_utf8) has no effect on a model of characters", "Leave it out."
         )
     if config.length > MAX_LENGTH:
         raise ConfigError(f"length is {config.length:,}, but must be at most {MAX_LENGTH:,}")

@@ -1,6 +1,6 @@
 """Methods in which several texts compete: beam search, sequential Monte Carlo, and infilling.
 
-Beam search returns the most probable text that it finds while it keeps the W most probable prefixes of each length. It
+Beam search returns the most probable texts that it finds while it keeps the W most probable prefixes of each length. It
 is not a sample: the most probable text of a model is duller than its samples. A text that ends by itself is compared
 with longer ones by its whole log probability, the end included.
 
@@ -46,24 +46,50 @@ MAX_SUFFIX_BATCH = 512  # candidates that read the suffix at the same time
 # ── beam search ───────────────────────────────────────────────────────────────
 
 
-def beam_search(prompt: PrimedPrompt, sequence: GeneratedSequence, width: int) -> GeneratedSequence:
-    """Return the most probable text that beam search finds.
+class _BestTexts:
+    """The most probable complete texts so far, each text once, the most probable first."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._entries: list[tuple[float, str, GeneratedSequence]] = []
+
+    def add(self, sequence: GeneratedSequence, log_prob: float) -> None:
+        text = sequence.unpopped_text()
+        same = next((entry for entry in self._entries if entry[1] == text), None)
+        if same is None or log_prob > same[0]:
+            others = [entry for entry in self._entries if entry is not same]
+            self._entries = sorted([*others, (log_prob, text, sequence)], key=lambda entry: -entry[0])[: self._count]
+
+    def can_improve(self, log_prob: float) -> bool:
+        """Return whether a prefix of this probability can become one of the best texts."""
+        return len(self._entries) < self._count or log_prob > self._entries[-1][0]
+
+    def sequences(self) -> list[GeneratedSequence]:
+        return [sequence for _, _, sequence in self._entries]
+
+
+def beam_search(
+    prompt: PrimedPrompt, sequence: GeneratedSequence, width: int, count: int = 1
+) -> list[GeneratedSequence]:
+    """Return the most probable distinct texts that beam search finds, the most probable first.
 
     Args:
         prompt: The prompt. Of the settings, only constraints and the conditions that end a text have an effect.
         sequence: A new sequence.
         width: How many prefixes are kept, W.
+        count: How many texts to return, at most `width`. Fewer are returned if the beam finds fewer.
 
     Raises:
         ConfigError: If every token id is forbidden after all kept prefixes.
     """
+    if sequence.ended:
+        return [sequence]
     engine, state = prompt.engine, prompt.state
     beams = [sequence]
     log_probs = np.zeros(1)
     logits = prompt.repeated_logits(1)
-    best = sequence if sequence.ended else None
-    best_log_prob = 0.0
-    while beams and (best is None or log_probs.max() > best_log_prob):
+    best = _BestTexts(count)
+    while beams and best.can_improve(float(log_probs.max())):
         logits = prompt.context.mask_invalid(logits - log_sum_exp(logits)[:, None], beams)
         totals = (log_probs[:, None] + apply_processors(logits, beams, 1.0, allow_dead_ends=True)).ravel()
         children: list[GeneratedSequence] = []
@@ -79,15 +105,14 @@ def beam_search(prompt: PrimedPrompt, sequence: GeneratedSequence, width: int) -
                 parents.append(parent)
                 ids.append(token_id)
                 child_log_probs.append(float(totals[index]))
-            elif best is None or totals[index] > best_log_prob:
-                best, best_log_prob = child, float(totals[index])
-        if not children and best is None:
+            elif best.can_improve(float(totals[index])):
+                best.add(child, float(totals[index]))
+        if not children and not best.sequences():
             raise all_forbidden_error(beams[0])
         beams, log_probs = children, np.array(child_log_probs)
         if beams:
             logits, state = step(engine, ids, engine.select(state, np.array(parents, dtype=np.intp)))
-    assert best is not None  # every text ends at its length
-    return best
+    return best.sequences()
 
 
 # ── sequential Monte Carlo ────────────────────────────────────────────────────

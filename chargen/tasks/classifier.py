@@ -150,22 +150,24 @@ class Classifier:
         return [text for text, _ in pairs], np.array([number for _, number in pairs], dtype=np.int64)
 
 
-def load_classifier(models: Sequence[str], root: Path | None = None) -> Classifier:
+def load_classifier(models: Sequence[str], root: Path | None = None, device: str = "auto") -> Classifier:
     """Open a trained classifier, or combine several models into one.
 
     Args:
         models: The name or folder of a trained classifier, or several models, whose names become the labels.
         root: Folder of the runs; None for `checkpoints_folder()`.
+        device: Device for torch, as for `chargen.load`.
 
     Raises:
         ModelError: If there is no such classifier or model, or a file is damaged.
         ConfigError: If a model is named twice.
+        DeviceError: If this machine has no such device.
     """
     if len(models) > 1:
         if len(set(models)) < len(models):
             raise ConfigError("a model is named twice", "Give each one once.")
         priors = log_priors([0] * len(models))
-        return Classifier(tuple(models), tuple(load(model) for model in models), priors)
+        return Classifier(tuple(models), tuple(load(model, device) for model in models), priors)
     root = root or checkpoints_folder()
     candidates = (Path(models[0]), root / models[0]) if models else ()
     folder = next((path for path in candidates if os.path.isfile(path / CLASSIFIER_FILE)), None)
@@ -176,7 +178,7 @@ def load_classifier(models: Sequence[str], root: Path | None = None) -> Classifi
         )
     saved = _read_description(folder / CLASSIFIER_FILE)
     paths = [folder / name / MODEL_FILE for name in saved["folders"]]
-    opened = tuple(LanguageModel(load_checkpoint(path), path=path) for path in paths)
+    opened = tuple(LanguageModel(load_checkpoint(path), device, path) for path in paths)
     temperature = math.inf if saved["temperature"] is None else float(saved["temperature"])
     return Classifier(tuple(saved["labels"]), opened, np.array(saved["log_priors"], float), temperature, True)
 

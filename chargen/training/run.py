@@ -198,7 +198,13 @@ def _settings(
         flops=flops,
         excess_loss_nats=excess_loss,
     )
-    return choose_settings(inputs)
+    chosen, config = choose_settings(inputs)
+    if plan.model.ngram_dropout and not chosen.ngrams:
+        raise ConfigError(
+            "--ngram-dropout (ngram_dropout) has no effect: the network has no n-gram features",
+            "Leave it out, or give --ngrams N.",
+        )
+    return chosen, config
 
 
 def _resumed_train_config(plan: Plan, saved: TrainingState, device: str) -> TrainConfig:
@@ -248,7 +254,7 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
     saver, batches = loop.saver, loop.trainer.batches
     notes = [*plan.corpus.notes, *plan.corpus.repeated_files, *data.notes]
     name = plan.resume or plan.name or plan.corpus.name
-    if saver.run.name != name:
+    if saver.run.name != name and not plan.resume:
         notes.append(f"the name {name!r} is taken; this run is named {saver.run.name!r}")
     if isinstance(batches, DocumentBatches):
         notes.append(

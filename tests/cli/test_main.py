@@ -298,7 +298,9 @@ def test_every_method_of_generating_follows_its_rules(chargen: Chargen, model: P
     assert re.fullmatch("[a-z]{3} [a-z]+", matched["text"]) and matched["log_weight_nats"] < 0
     joined = json.loads(sample("--prompt", "Chữ", "--suffix", " nhau", "--json").out)
     assert joined["text"].startswith("Chữ") and joined["text"].endswith(" nhau")
-    assert len(sample("--beam", "3").out) > 20
+    beam = [json.loads(line)["text"] for line in sample("--beam", "5", "-n", "3", "--json").out.splitlines()]
+    assert len(set(beam)) == 3
+    assert sample("--beam", "5").out.rstrip("\n") == beam[0].rstrip("\n")
     best = json.loads(sample("--best-of", "4", "--json").out)
     assert best["bits_per_char"] > 0
     Path("prompt.txt").write_text("Trăm năm", encoding="utf-8")

@@ -271,6 +271,31 @@ def test_wide_beam_finds_the_most_probable_text() -> None:
     assert model.generator(length=4).beam(1).text == "".join(model.stream(length=4, temperature=0.0))
 
 
+def test_the_texts_of_a_wide_beam_are_the_most_probable_ones_in_their_order() -> None:
+    model = LanguageModel(random_model("abc", seed=7))
+    strings = ["".join(s) for s in itertools.product("abc", repeat=4)]
+    ranked = sorted(strings, key=lambda s: -model.score(s).log_prob_nats)
+    found = model.generator(length=4).beam_texts(100, 20)
+    assert [sample.text for sample in found] == ranked[:20]
+    assert [sample.number for sample in found] == list(range(20))
+    all_found = model.generator(length=4).beam_texts(100, 100)
+    assert sorted(sample.text for sample in all_found) == sorted(strings)
+
+
+def test_the_texts_of_a_beam_are_distinct() -> None:
+    model = LanguageModel(random_model("ab", seed=7))
+    found = [sample.text for sample in model.generator(length=3, stop=["ab", "ba"]).beam_texts(50, 50)]
+    # what precedes the stop string, and the texts that reach the length without one
+    assert sorted(found) == sorted(["", "a", "b", "aaa", "bbb"])
+    assert [sample.text for sample in model.generator(length=0).beam_texts(3, 3)] == [""]
+
+
+def test_a_beam_has_no_more_texts_than_its_width() -> None:
+    model = LanguageModel(random_model("ab", seed=7))
+    with pytest.raises(ConfigError, match="width 2 keeps 2 texts, but 3 are asked for"):
+        model.generator(length=4).beam_texts(2, 3)
+
+
 def test_infill_follows_the_distribution_between_prompt_and_suffix() -> None:
     model = LanguageModel(random_model("abc", seed=5))
     middles = ["".join(s) for n in range(3) for s in itertools.product("abc", repeat=n)]

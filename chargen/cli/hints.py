@@ -1,0 +1,55 @@
+"""What a user probably meant by a command line that cannot be read: the option or the `--` that is missing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+
+import click
+
+
+def explain(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -> click.UsageError:
+    """Return the error of a command line with a hint, or unchanged if there is none.
+
+    Args:
+        ctx: the context of the command.
+        error: what click found.
+        words: the words of the command line after the name of the command.
+    """
+    command = ctx.command
+    takes_texts = any(isinstance(param, click.Argument) and param.type is click.STRING for param in command.params)
+    if isinstance(error, click.NoSuchOption) and takes_texts and not error.possibilities:
+        text = next((word for word in words if word.startswith(error.option_name)), error.option_name)
+        call = shlex.join([*ctx.command_path.split(), "--", text])
+        return click.UsageError(f"{error.format_message()} A text that begins with a dash follows --: {call}", ctx)
+    has_arguments = any(isinstance(param, click.Argument) for param in command.params)
+    if type(error) is click.UsageError and not has_arguments and "extra argument" in error.message:
+        extra = command.make_parser(ctx).parse_args(list(words))[1]
+        meant = " or ".join(f"{option} {shlex.quote(extra[0])}" for option in _options_for(command, extra[0]))
+        if meant:
+            return click.UsageError(f"{error.message}. Did you mean {meant}?", ctx)
+    return error
+
+
+def _options_for(command: click.Command, word: str) -> list[str]:
+    """Return the options of a command that a word was probably meant for: a model, a file or a prompt."""
+    from chargen.runs import list_run_names
+
+    if word in list_run_names() or word.endswith(".safetensors"):
+        fitting = ["-m"]
+    elif os.path.isfile(word):
+        fitting = ["--file", "--prompt-file"]
+    else:
+        fitting = ["--prompt"] if " " in word else ["-m", "--prompt"]
+    known = {name for param in command.params for name in param.opts}
+    return [option for option in fitting if option in known]
+
+
+def note_files(texts: Iterable[str]) -> None:
+    """Print a note for a text that is the name of a file: its lines were meant, and not its name."""
+    from chargen.ui.terminal_text import say
+
+    for text in texts:
+        if text and "\0" not in text and os.path.isfile(text):
+            say(f"note: {text} is a file; add --file to read it: --file {shlex.quote(text)}")

@@ -1,0 +1,92 @@
+"""Names of runs beside files of the same name: which one a command means, and what it says if it means neither."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chargen.checkpoint import save_checkpoint
+from tests.conftest import VERSE, Result, random_model
+
+Chargen = Callable[..., Result]
+QUICK = ("--steps", "3", "--hidden", "8", "--batch", "2", "--seq-len", "8")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("names").write_text(VERSE * 4, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sample", "-m", "names", "--length", "5"], ["score", "-m", "names", "ab"], ["info", "names"],
+        ["eval", "-m", "names", "names"], ["compare", "names", "names", "names"], ["rescore", "-m", "names"],
+        ["train", "names", "--init-from", "names", "--steps", "1", "--name", "second"],
+        ["classify", "-m", "names", "-m", "./checkpoints/names", "ab"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_the_name_of_a_run_comes_before_the_text_of_that_name(chargen: Chargen, command: list[str]) -> None:
+    assert chargen("train", "names", *QUICK).status == 0
+    Path("list.txt").write_text("0 ||| ab ||| f= 1 ||| -9\n")
+    result = chargen(*command, *(["--file", "list.txt"] if command[0] == "rescore" else []))
+    assert result.status == 0, result.err
+
+
+def test_a_model_file_comes_before_the_run_of_that_name(chargen: Chargen) -> None:
+    save_checkpoint(Path("checkpoints/m/model.safetensors"), random_model())
+    save_checkpoint(Path("m"), random_model(hidden_size=5))
+    assert json.loads(chargen("info", "m", "--json").out)["hidden_size"] == 5
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252"])
+def test_a_text_given_as_a_model_is_trained_on_first(chargen: Chargen, encoding: str) -> None:
+    Path("my text.txt").write_text("one café,\ntwo\tthree\n", encoding=encoding)
+    for command in (["sample", "-m"], ["info"], ["score", "a", "-m"], ["train", "names", "--init-from"]):
+        result = chargen(*command, "my text.txt")
+        assert result.status == 1
+        assert "my text.txt is a text, not a model file" in result.err
+        assert "chargen train 'my text.txt'" in result.err
+
+
+def test_what_is_neither_a_text_nor_a_model_is_not_called_a_text(chargen: Chargen) -> None:
+    for content in (b"", b"\x00\x01binary", b"\x89PNG\r\n\x1a\n\0\0\0"):
+        Path("file").write_bytes(content)
+        result = chargen("info", "file")
+        assert result.status == 1
+        assert "damaged or not a model" in result.err
+
+
+def test_upper_and_lower_case_do_not_prevent_a_suggestion(chargen: Chargen) -> None:
+    for name in ("M", "Verse"):
+        save_checkpoint(Path("checkpoints") / name / "model.safetensors", random_model())
+    for wrong, right in (("m", "M"), ("VERSE", "Verse"), ("verze", "Verse")):
+        if not Path("checkpoints", wrong).exists():  # it exists where the file system ignores case
+            assert f"Did you mean '{right}'?" in chargen("sample", "-m", wrong).err
+
+
+@pytest.mark.parametrize(
+    "path", ["checkpoints/cut", "./checkpoints/cut/", "checkpoints/cut/model.safetensors",
+             "checkpoints/cut/training_state.safetensors", "cut"],
+)  # fmt: skip
+def test_resume_takes_a_path_as_model_does(chargen: Chargen, path: str) -> None:
+    assert chargen("train", "names", *QUICK, "--name", "cut", "--stop-after", "1").status == 130
+    result = chargen("train", "--resume", path)
+    assert result.status == 0, result.err
+    assert "is taken" not in result.err
+    assert sorted(os.listdir("checkpoints")) == [".locks", "cut"]
+
+
+def test_a_run_elsewhere_is_resumed_by_its_absolute_path(chargen: Chargen, folder: Path) -> None:
+    assert chargen("train", "names", *QUICK, "--name", "cut", "--stop-after", "1").status == 130
+    Path("checkpoints").rename("elsewhere")
+    result = chargen("train", "names", "--resume", str(folder / "elsewhere" / "cut"))
+    assert result.status == 0, result.err
+    assert not Path("checkpoints").exists()

@@ -1,0 +1,348 @@
+"""All pairs of options of every command: each option changes the result, or is refused by name.
+
+To add an option, add a line to `EXAMPLES` with a value that differs from its default. If the tests then say that it has
+no effect beside another option, state that in the table `EFFECTS` of the command (`chargen/cli/effects.py`); if both
+have an effect that this small example does not show, add the pair to `ALIKE` with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+
+from chargen.checkpoint import load_checkpoint, save_checkpoint
+from chargen.cli import options
+from chargen.lm import load
+from tests.cli.test_options import commands
+from tests.conftest import random_weights
+
+COMMANDS = dict(commands())
+
+#: the command with its other arguments, by the name of the scenario
+SCENARIOS = {
+    "train": ["train", "text.txt"],
+    "sample": ["sample"],
+    "play": ["play"],
+    "score": ["score", "ab ab ab ba", "€"],
+    "score of a file": ["score", "--file", "lines.txt"],
+    "eval": ["eval", "short.txt"],
+    "compare": ["compare", "m", "m2", "text.txt"],
+    "rescore": ["rescore", "--file", "moses.txt"],
+    "rescore of Kaldi": ["rescore", "--file", "kaldi.txt", "--as-costs"],
+    "classify": ["classify", "-m", "m", "-m", "m2", "ab ba"],
+    "classify --train": ["classify", "--train", "labels.tsv"],
+    "info": ["info"],
+    "corpora list": ["corpora", "list"],
+    "corpora get": ["corpora", "get", "alphabet"],
+    "corpora check": ["corpora", "check", "text.txt"],
+    "corpora clean": ["corpora", "clean"],
+}
+
+NETWORK = {
+    "--cell": "lstm", "--layers": "2", "--hidden": "9", "--ensemble": "2", "--embedding": "7", "--ngrams": "3",
+    "--tie-weights": None, "--dropout": "0.3", "--weight-dropout": "0.3", "--ngram-dropout": "0.3",
+}  # fmt: skip
+READING = {
+    "--encoding": "cp1258", "--newline": "keep", "--normalize": "none", "--documents": "line",
+    "--text-field": "other", "--max-corpus-size": "1MB",
+}  # fmt: skip
+MACHINE = {"--device": "cpu", "--threads": "1"}
+OUTPUT = {"--json": None, "--raw": None}
+#: a value of each option that differs from its default; None for a flag. An option may have more than one.
+EXAMPLES: dict[str, dict[str, str | None]] = {
+    "train": {
+        "--budget": "9s", "--name": "new", "--force": None, "--tokenizer": "byte", "--resume": "stopped",
+        "--val": "lines.txt", "--val-fraction": "0.2", "--steps": "5", "--epochs": "2", "--batch": "3",
+        "--seq-len": "9", "--lr": "0.5", "--clip": "0.5", "--weight-decay": "0.5", "--seed": "3", "--more": "9s",
+        "--save-every": "9s", "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown",
+        **NETWORK, **READING, **MACHINE, "--json": None,
+    },
+    "sample": {
+        "-m": "m2", "--temp": "3", "-n": "2", "--length": "110", "--prompt": "ab", "--seed": "3",
+        "--prompt-file": "prompt.txt", "--suffix": "e", "--stop": "b", "--until": "newline", "--top-k": "2",
+        "--top-p": "0.7", "--typical": "0.7", "--min-p": "0.3", "--dry": "0.5", "--dry-base": "8", "--dry-allowed": "1",
+        "--regex": "[a-e \n]{30}",
+        "--ban": "ba", "--max-copy": "2", "--corpus": "text.txt", "--allow-invalid-utf8": None,
+        "--particles": "3", "--beam": "3", "--best-of": "9", "--report": None, **MACHINE, **OUTPUT,
+    },
+    "play": {
+        "-m": "m2", "--temp": "0.5", "--prompt": "ab", "--seed": "3", "--length": "25", "--threads": "1",
+    },
+    "score": {
+        "-m": "m2", "--file": "lines.txt", "--sort": None, "--no-sort": None, "--top": "1", "--context": "ab",
+        "--chars": None, "--null": None, "--json-lines": None, "--whole": None, "--field": "other",
+        "--encoding": "cp1258", "--errors": "replace", "--end": None, "--no-end": None, "--words": None,
+        "--by": "total", "--suggest": None, "--html": "page.html", "--tsv": None, **MACHINE, **OUTPUT,
+    },
+    "eval": {
+        "-m": "m2", "--encoding": "cp1258", "--max-corpus-size": "1MB", "--adapt": None, "--adapt-rule": "sgd",
+        "--adapt-rate": "0.1", "--adapt-decay": "0.1", "--adapt-segment": "5", **MACHINE, "--json": None,
+    },
+    "compare": {
+        "--top": "1", "--resamples": "200", "--seed": "3", "--learn": "lines.txt", "--encoding": "cp1258",
+        "--max-corpus-size": "1MB", "--device": "cpu", "--json": None,
+    },
+    "rescore": {
+        "-m": "m2", "--weight": "0.3", "--tune": "references.txt", "--best": None, "--sort": None, "--no-sort": None,
+        "--format": "moses", "--costs": "costs.txt", "--feature": "g", "--error": "cer", "--by": "per-char",
+        "--context": "ab", "--end": None, "--no-end": None, "--device": "cpu", "--as-costs": None, **OUTPUT,
+    },
+    "classify": {
+        "--file": "lines.txt", "--labelled": "labels.tsv", "--name": "new", "--budget": "9s", "--steps": "5",
+        "--epochs": "2", "--seed": "3", "--train": "labels.tsv", "-m": "m3", **NETWORK, "--device": "cpu",
+        "--json": None,
+    },
+    "info": {"--json": None},
+    "corpora list": {"--json": None},
+    "corpora get": {"--output": "new.txt", "--json": None},
+    "corpora check": {**READING, "--json": None},
+    "corpora clean": {"--json": None},
+}  # fmt: skip
+EXAMPLES["score of a file"] = {k: v for k, v in EXAMPLES["score"].items() if k != "--file"}
+KALDI = {"--format": "kaldi", "--tune": "kaldi-references.txt"}
+EXAMPLES["rescore of Kaldi"] = {k: KALDI.get(k, v) for k, v in EXAMPLES["rescore"].items() if k != "--as-costs"}
+EXAMPLES["classify --train"] = {k: v for k, v in EXAMPLES["classify"].items() if k != "--train"}
+
+#: what an option needs to have an effect: more words of the command line
+WITH: dict[tuple[str, str], list[str]] = {
+    ("train", "--more"): ["--resume", "stopped"],
+    ("train", "--new-chars"): ["--init-from", "m2"],
+    ("train", "--ngram-dropout"): ["--ngrams", "3"],
+    ("train", "--text-field"): ["records.jsonl"],
+    ("corpora check", "--text-field"): ["records.jsonl"],
+    ("sample", "--dry"): ["--dry-allowed", "2"],
+    ("sample", "--dry-base"): ["--dry", "0.5", "--dry-allowed", "2"],
+    ("sample", "--dry-allowed"): ["--dry", "3"],
+    ("sample", "--corpus"): ["--max-copy", "2"],
+    ("sample", "--allow-invalid-utf8"): ["-m", "bytes"],
+    ("score", "--field"): ["--json-lines", "--file", "lines.txt"],
+    ("score", "--null"): ["--file", "lines.txt"],
+    ("score", "--json-lines"): ["--file", "lines.txt"],
+    ("score", "--whole"): ["--file", "lines.txt"],
+    ("score", "--encoding"): ["--file", "lines.txt"],
+    ("score", "--errors"): ["--file", "bad.txt"],
+    ("score of a file", "--field"): ["--json-lines"],
+    ("score of a file", "--errors"): ["--file", "bad.txt"],
+    **{("eval", f"--adapt-{name}"): ["--adapt"] for name in ("rule", "rate", "decay", "segment")},
+    ("rescore", "--error"): ["--tune", "references.txt"],
+    ("rescore of Kaldi", "--error"): ["--tune", "kaldi-references.txt"],
+    ("classify", "--seed"): ["--labelled", "labels.tsv"],
+    ("classify --train", "--ngram-dropout"): ["--ngrams", "3"],
+}
+
+#: options whose effect cannot be seen in these results, with the reason
+FOLDER = "tests/cli/test_environment.py tries it with runs in another folder"
+LIMIT, SPEED, TERMINAL = "the text is smaller", "the result is the same everywhere", "there is no terminal"
+DEFAULT = "it confirms the default"
+HERE = {"--device": SPEED, "--threads": SPEED, "--raw": TERMINAL, "--max-corpus-size": LIMIT, "--checkpoints": FOLDER}
+UNSEEN: dict[str, dict[str, str]] = {
+    **dict.fromkeys(SCENARIOS, HERE),
+    "train": {**HERE, "--json": "it changes what is printed at the end"},
+    "sample": {**HERE, "--corpus": "the files are those that the model names"},
+    "score": {**HERE, "--sort": DEFAULT, "--no-end": DEFAULT},
+    "score of a file": {**HERE, "--sort": DEFAULT, "--no-end": DEFAULT},
+    "rescore": {**HERE, "--no-sort": DEFAULT, "--no-end": DEFAULT, "--format": DEFAULT},
+    "rescore of Kaldi": {**HERE, "--no-sort": DEFAULT, "--no-end": DEFAULT, "--format": DEFAULT},
+    "classify --train": {**HERE, "--json": "it changes what is printed at the end"},
+}
+#: pairs whose effects happen to coincide in this example: the scenario, an option, others, and the reason
+ALIKE = [
+    ("sample", "--length", "--stop --until --regex", "the text ends before its length"),
+    ("sample", "--until", "--stop --min-p --max-copy --dry-base --dry-allowed", "the text ends too soon"),
+    ("sample", "--stop", "--ban --max-copy --dry-base --dry-allowed", "the text ends too soon"),
+    ("sample", "--allow-invalid-utf8", "--stop --until --dry-base --dry-allowed --regex", "nothing is repeated"),
+    ("sample", "--prompt", "--best-of", "the first text is the best one"),
+    ("sample", "--beam", "--ban", "the best text does not contain it"),
+    ("score", "--no-sort", "--chars --suggest", DEFAULT),
+    ("score", "--encoding", "--errors", "each byte can be decoded"),
+    ("score", "--by", "--end", "the order is the same"),
+    ("score of a file", "--no-sort", "--chars --suggest", DEFAULT),
+    ("score of a file", "--encoding", "--errors", "each byte can be decoded"),
+    ("score of a file", "--null", "--top --by", "the file is one text"),
+    ("score of a file", "--whole", "--top --by", "the file is one text"),
+    ("classify", "--seed", "-m", "the labels are halved alike"),
+]
+
+
+def is_alike(scenario: str, first: str, second: str) -> bool:
+    return any(
+        name == scenario and {first, second} <= {option, *others.split()} and option in (first, second)
+        for name, option, others, _ in ALIKE
+    )
+
+
+def words_of(option: str, value: str | None) -> list[str]:
+    return [option] if value is None else [option, value]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with texts, models and stopped runs."""
+    from chargen.cli.main import run
+
+    folder = tmp_path_factory.mktemp("effects")
+    numbers = np.random.default_rng(0)
+    text = "".join("".join(numbers.choice(list("ab "), 9)) + "e\u0300\r\n" for _ in range(60))
+    (folder / "text.txt").write_bytes(text.encode())
+    (folder / "prompt.txt").write_text("ba")
+    (folder / "bad.txt").write_bytes(b'{"text": "ab", "other": "e"}\n{"text": "\xff", "other": "a"}\n')
+    (folder / "labels.tsv").write_text("".join(f"{('m', 'm2')[n % 2]}\t{'ab ba'[n % 5 :]} {n}\n" for n in range(40)))
+    (folder / "moses.txt").write_text(
+        "0 ||| ab ||| f= 1 ||| -99\n0 ||| ba e ||| f= 2 ||| -9.5\n1 ||| be ||| f= 2 ||| -4\n1 ||| e ||| f= 1 ||| -4.2\n"
+    )
+    (folder / "references.txt").write_text("ba e\nbe\n")
+    (folder / "kaldi.txt").write_text("a-1 ab ab ab\na-2 b\nb-1 be\nb-2 e\n")
+    (folder / "kaldi-references.txt").write_text("a ba e\nb be\n")
+    (folder / "costs.txt").write_text("a-1 9\na-2 9.5\nb-1 4\nb-2 4.2\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        small = ["--hidden", "8", "--embedding", "8", "--layers", "1", "--batch", "2", "--seq-len", "8"]
+        assert run(["train", "text.txt", "--name", "stopped", "--budget", "1h", "--stop-after", "1", *small]) == 130
+        for seed, (name, tokenizer) in enumerate({"bytes": "byte", "m3": "char", "m2": "char", "m": "char"}.items()):
+            assert run(["train", "text.txt", "--name", name, "--tokenizer", tokenizer, "--steps", "1", *small]) == 0
+            path = folder / "checkpoints" / name / "model.safetensors"  # it names its text; other weights tell more
+            trained = load_checkpoint(path)
+            save_checkpoint(path, replace(trained, weights=random_weights(trained.config, seed=seed, scale=0.6)))
+    likely = load(str(path)).sample(temperature=0, length=40, ban=["\n"])
+    records = f'{{"text": "{likely}", "other": "{likely}"}}\n{{"text": "b è", "other": "è"}}\n'
+    (folder / "lines.txt").write_text(records, encoding="utf-8")
+    (folder / "records.jsonl").write_text(records, encoding="utf-8")
+    (folder / "short.txt").write_text(f"{likely} è\n", encoding="utf-8")
+    return folder
+
+
+class RecordedError(Exception):
+    """What a command was about to do."""
+
+
+def record(*arguments: Any) -> None:
+    raise RecordedError(*arguments)
+
+
+@pytest.fixture
+def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Return a function that runs a command, and returns its status and everything that it did."""
+    from chargen.cli.main import run
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(options, "use_threads", lambda number: None)
+    monkeypatch.setattr("chargen.lm.load", cache(lambda model=None, device="auto", notify=None: load(model, device)))
+    monkeypatch.setattr("chargen.cli.play.play_in_terminal", record)
+    monkeypatch.setattr("chargen.training.run.train", record)
+    monkeypatch.setattr("chargen.tasks.classifier.train_classifier", record)
+    (length,) = (param for param in COMMANDS[("sample",)].params if param.name == "length")
+    monkeypatch.setattr(length, "default", 100)
+    before = set(folder.iterdir())
+
+    def call(words: list[str]) -> tuple[int, Any]:
+        results = []
+        for seed in range(3 if words[0] == "sample" else 1):  # two texts can be equal by chance
+            monkeypatch.setattr("secrets.randbits", lambda number: seed)  # noqa: B023 - it is called in this round
+            results.append(call_once(words))
+        return results[0][0], tuple("".join(map(str, parts)) for parts in zip(*results, strict=True))[1:]
+
+    def call_once(words: list[str]) -> tuple[int, str, str, Any, Any]:
+        capsys.readouterr()
+        try:
+            status = run(words)
+            did: Any = ""
+        except RecordedError as recorded:
+            status = 0
+            did = [describe(each) for each in recorded.args]
+        out, err = capsys.readouterr()
+        new = set(folder.iterdir()) - before
+        made = {path.name: path.read_bytes() for each in new for path in [each, *each.rglob("*")] if path.is_file()}
+        for path in new:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return status, out, re.sub(r"seed \d+\n", "", err), did, made
+
+    return call
+
+
+def describe(value: Any) -> Any:
+    """Return the content of a plan, without the time at which it was made."""
+    if hasattr(value, "content"):
+        return value.name, value.arguments, value.sha256
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: describe(getattr(value, field.name)) for field in fields(value) if field.name != "started"}
+    return repr(value) if not callable(value) else ""
+
+
+def problems(scenario: str, observe: Callable[..., Any]) -> Iterator[str]:
+    """Yield what is wrong with the options of a scenario, alone and in pairs."""
+    examples, unseen = EXAMPLES[scenario], UNSEEN[scenario]
+    seen: dict[tuple[str, ...], Any] = {}
+
+    def result(*words: str) -> Any:
+        if words not in seen:
+            seen[words] = observe([*SCENARIOS[scenario], *words])
+        return seen[words]
+
+    for option, value in examples.items():
+        more = WITH.get((scenario, option), [])
+        alone = result(*more, *words_of(option, value))
+        if alone[0] == 0 and alone == result(*more) and option not in unseen:
+            yield f"{option} has no effect alone"
+    for first, second in combinations(examples, 2):
+        more = needed(scenario, first, second)
+        if first in more or second in more:
+            continue
+        words = [words_of(option, examples[option]) for option in (first, second)]
+        status, did = both = result(*more, *words[0], *words[1])
+        if status:
+            named = [option for option in (first, second, *more) if names_option(did[1], scenario, option)]
+            alone = [result(*WITH.get((scenario, o), []), *words_of(o, examples[o]))[0] for o in named if o in examples]
+            if not (any(alone) or len(named) > 1):
+                yield f"{first} {second} {' '.join(more)}: {did[1].splitlines()[-1:]}"
+            continue
+        for option, other in ((first, words[1]), (second, words[0])):
+            is_listed = option in unseen or is_alike(scenario, first, second)
+            if both == result(*more, *other) and not is_listed and "has no effect" not in did[1]:
+                yield f"{option} has no effect beside {' '.join(other)} {' '.join(more)}"
+
+
+def needed(scenario: str, first: str, second: str) -> list[str]:
+    """Return the words that two options need to have an effect."""
+    words = WITH.get((scenario, first), [])
+    more = WITH.get((scenario, second), [])
+    return words if words == more else words + more
+
+
+def names_option(error: str, scenario: str, option: str) -> bool:
+    path = tuple(SCENARIOS[scenario][:2])
+    command = COMMANDS.get(path) or COMMANDS[path[:1]]
+    spelled = (
+        name for p in command.params if option in (*p.opts, *p.secondary_opts) for name in (*p.opts, *p.secondary_opts)
+    )
+    return any(re.search(rf"{name}(?![\w-])", error) for name in spelled)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_option_has_an_effect_beside_every_other_or_is_refused_by_name(
+    scenario: str, observe: Callable[..., Any]
+) -> None:
+    found = list(problems(scenario, observe))
+    assert not found, "\n".join(found)
+
+
+def test_every_option_of_every_command_is_tried() -> None:
+    """A new option needs a line in EXAMPLES, and a new command a scenario."""
+    tried: dict[tuple[str, ...], set[str]] = {}
+    for scenario, words in SCENARIOS.items():
+        path = tuple(words[:2]) if tuple(words[:2]) in COMMANDS else (words[0],)
+        tried.setdefault(path, set()).update([*EXAMPLES[scenario], *words])
+    for path, command in COMMANDS.items():
+        for param in command.params:
+            if isinstance(param, click.Option) and not (param.hidden and not param.expose_value):
+                names = {*param.opts, *param.secondary_opts}
+                assert names & {*tried[path], "--checkpoints"}, f"add {param.opts[0]} to EXAMPLES of {path}"

@@ -1,0 +1,120 @@
+"""No display touches stdout: with stderr a terminal, each command writes the bytes that it writes without one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chargen.checkpoint import save_checkpoint
+from chargen.cli.main import COMMANDS
+from tests.conftest import VERSE, random_model
+
+if sys.platform == "win32":
+    pytest.skip("this system has no pseudo-terminals", allow_module_level=True)
+
+from tests.cli.test_terminal_output import Screen
+
+SMALL = ["--steps", "2", "--hidden", "8"]
+#: the command lines of each command; a new command needs at least one that shows each of its displays
+LINES = {
+    "train": [["train", "text.txt", "--name", "new", *SMALL, "--json"]],
+    "sample": [
+        ["sample", "--length", "40", "--seed", "1"], ["sample", "-n", "2", "--length", "9", "--seed", "1", "--json"],
+        ["sample", "--beam", "2", "--length", "9"],
+    ],
+    "play": [["play", "--seed", "1", "--prompt", "The "]],
+    "score": [
+        ["score", "--chars", "--json", "abc"], ["score", "The", "fox"], ["score", "--file", "text.txt", "--tsv"],
+        ["score", "--suggest", "The fxo"], ["score", "--html", "page.html", "The"],
+    ],
+    "eval": [["eval", "text.txt", "--adapt"], ["eval", "text.txt", "--json"]],
+    "compare": [["compare", "m", "m2", "text.txt", "--resamples", "100"]],
+    "rescore": [["rescore", "--file", "list.txt"], ["rescore", "--file", "list.txt", "--tune", "references.txt"]],
+    "classify": [
+        ["classify", "-m", "m", "-m", "m2", "abc", "fox"],
+        ["classify", "--train", "labels.tsv", "--name", "new", *SMALL, "--json"],
+    ],
+    "info": [["info"], ["info", "m", "--json"]],
+    "corpora": [["corpora"], ["corpora", "check", "text.txt"], ["corpora", "get", "reber"], ["corpora", "clean"]],
+}  # fmt: skip
+TIMES = ("elapsed_s", "chars_per_s", "step_ms", "val_s")  # differ between two runs
+
+
+def test_every_command_is_run() -> None:
+    assert set(LINES) == set(COMMANDS), "add a command line to LINES"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHARGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for seed, name in enumerate(("m2", "m")):
+        save_checkpoint(Path("checkpoints") / name / "model.safetensors", random_model(seed=seed))
+    Path("text.txt").write_text(VERSE * 12, encoding="utf-8")
+    Path("list.txt").write_text("0 ||| The ||| f= 1 ||| -9\n0 ||| fox ||| f= 2 ||| -9.5\n")
+    Path("references.txt").write_text("fox\n")
+    Path("labels.tsv").write_text(
+        "".join(f"{'xy'[n % 2]}\t{VERSE[n : n + 20]!r}\n" for n in range(20)), encoding="utf-8"
+    )
+    return tmp_path
+
+
+def without_times(data: bytes) -> Any:
+    """Return what a command wrote, without the durations in a JSON document."""
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return data
+    return {k: v for k, v in document.items() if k not in TIMES} if isinstance(document, dict) else document
+
+
+ALL_LINES = [line for lines in LINES.values() for line in lines if line[0] != "play"]  # play needs a terminal
+
+
+@pytest.mark.parametrize("force_color", [False, True], ids=["", "FORCE_COLOR"])
+@pytest.mark.parametrize("line", ALL_LINES, ids=" ".join)
+def test_stdout_is_the_same_with_and_without_a_terminal(
+    line: list[str], force_color: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from chargen.cli.main import run
+
+    if force_color:  # it asks for colours in a file, too
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    with open("plain", "w", encoding="utf-8") as out, open("errors", "w", encoding="utf-8") as err:
+        for name, stream in (("stdout", out), ("stderr", err)):
+            monkeypatch.setattr(sys, name, stream)
+        assert run(line) == 0
+    shutil.rmtree("checkpoints/new", ignore_errors=True)
+    screen = Screen(monkeypatch, tmp_path / "redirected")
+    status = run(line)
+    shown = screen.close()
+    assert status == 0, shown
+    plain, redirected = (without_times(Path(name).read_bytes()) for name in ("plain", "redirected"))
+    assert plain == redirected
+    if line[0] != "corpora":
+        assert plain
+
+
+def test_play_writes_only_the_text_to_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from chargen.cli.main import run
+
+    texts = []
+    for force_color in (False, True):
+        if force_color:
+            monkeypatch.setenv("FORCE_COLOR", "1")
+        screen = Screen(monkeypatch, tmp_path / "redirected")
+        assert run(LINES["play"][0]) == 0
+        screen.close()
+        texts.append((tmp_path / "redirected").read_text(encoding="utf-8"))
+        (tmp_path / "redirected").unlink()
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("The ")
+    assert "\x1b[?" not in texts[0]
