@@ -161,3 +161,40 @@ def test_each_window_starts_from_the_initial_state(length: int, window: int, bat
     for begin in range(0, length, window):
         expected = one_by_one(engine, text[begin : begin + 1], ids[begin : begin + window])
         np.testing.assert_allclose(found[begin : begin + window], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_rows_of_a_batch_are_read_by_threads_that_share_no_product(
+    monkeypatch: pytest.MonkeyPatch, frozen: bool
+) -> None:
+    model = random_model(cell="mgru", ngrams=3, ngram_rows=64, ngram_dim=4)
+    network = TorchEngine.from_weights(model.config, model.weights).network
+    engine = TorchEngine(network, frozen)
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.integers(0, engine.vocab_size, (2, 40, 7))
+    state = engine.select(engine.read(inputs, targets, engine.initial_state(7))[1], np.arange(6, -1, -1))
+    expected, expected_state = engine.read(inputs, targets, state)
+    sizes: list[tuple[int, int]] = []
+    read_rows = TorchEngine._read_rows
+
+    def recorded(self: TorchEngine, inputs: np.ndarray, *args: object) -> object:
+        sizes.append((inputs.shape[1], torch.get_num_threads()))
+        return read_rows(self, inputs, *args)
+
+    monkeypatch.setattr(TorchEngine, "_read_rows", recorded)
+    monkeypatch.setattr(torch_engine, "MIN_PART_PRODUCTS", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        log_probs, after = engine.read(inputs, targets, state)
+        assert torch.get_num_threads() == 3
+        assert sorted(sizes) == [(2, 1), (2, 1), (3, 1)]
+        sizes.clear()
+        monkeypatch.setattr(torch_engine, "MIN_PART_PRODUCTS", 1 << 40)  # a small network: one thread is enough
+        engine.read(inputs, targets, state)
+        assert sizes == [(7, 1)]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(log_probs, expected, atol=1e-5)
+    after.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected_state)
