@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.cells import CELLS
-from chargen.engines import torch_engine
+from chargen.engines import blas_threads, torch_engine
 from chargen.engines.interface import Engine, carried_log_probs, log_softmax, windows_log_probs
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
@@ -198,3 +198,29 @@ def test_the_rows_of_a_batch_are_read_by_threads_that_share_no_product(
         torch.set_num_threads(threads)
     np.testing.assert_allclose(log_probs, expected, atol=1e-5)
     after.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected_state)
+
+
+def test_the_number_of_threads_does_not_change_a_bit_of_a_step() -> None:
+    model = random_model(hidden_size=300)
+    engine = NumpyEngine(model.config, model.weights)
+    one_thread = blas_threads.on_one_thread(engine._step)
+    for batch_size in (2, 7, 64):
+        inputs = (np.arange(batch_size) % engine.vocab_size, engine.initial_state(batch_size))
+        for function in (engine._step, one_thread, engine._fastest_step, engine._fastest_step):
+            logits, state = function(inputs)
+            expected, expected_state = engine._step(inputs)
+            assert np.array_equal(logits, expected)
+            state.map(np.testing.assert_array_equal, expected_state)
+
+
+def test_numpy_computes_on_one_thread_only_inside_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [4]
+    monkeypatch.setattr(blas_threads, "_functions", lambda: (numbers.append, lambda: numbers[-1]))
+
+    def fail(argument: object) -> None:
+        assert blas_threads.num_threads() == 1
+        raise KeyError(argument)
+
+    with pytest.raises(KeyError):
+        blas_threads.on_one_thread(fail)("x")
+    assert numbers == [4, 1, 4]
