@@ -2,16 +2,39 @@
 
 # `python -m` puts the working directory on the path. Until it is removed, import only modules that Python itself has
 # already loaded; others, even `__future__`, could come from the working directory.
-from chargen.child import remove_working_directory_from_path
+import os
+import sys
+
+STOPPED = 130  # exit status after Ctrl-C
 
 
 def main() -> None:
-    """Run the command line and exit with its status."""
-    from chargen.cli.main import main as run_and_exit
+    """Run the command line and exit with its status. Ctrl-C during the imports ends the process without a traceback."""
+    try:
+        import signal
 
-    run_and_exit()
+        from chargen.cli.main import main as run_and_exit
+    except KeyboardInterrupt:
+        _quit()
+    try:
+        run_and_exit()
+    finally:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the exit of Python shows no traceback
+
+
+def _quit() -> None:
+    """End the process at once: an import that was interrupted has nothing to save, and its rest could raise again."""
+    sys.stderr.write("stopped\n")
+    sys.stderr.flush()
+    os._exit(STOPPED)
 
 
 if __name__ == "__main__":
-    remove_working_directory_from_path()
+    try:
+        from chargen.child import remove_working_directory_from_path
+
+        remove_working_directory_from_path()
+    except KeyboardInterrupt:
+        _quit()
     main()

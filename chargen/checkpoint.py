@@ -69,6 +69,7 @@ ABOUT_SPEC: Spec = Record(  # how a model was trained; later versions may add ke
         "corpus_sha256": String(64, 64),
         "train_chars": Integer(),
         "choice_loss_nats_per_char": NULLABLE_NUMBER,
+        "uniform_loss_nats_per_char": NULLABLE_NUMBER,
         "data": Record(),
         "train": Record(),
         "step": Integer(0, MAX_STEPS),

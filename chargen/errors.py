@@ -64,6 +64,9 @@ class RunInUseError(StorageError):
     """Another process is writing the run."""
 
 
+STOPPED_EARLY = "stopped before the first validation: nothing was saved or changed"  #: message of a `StoppedError`
+
+
 class StoppedError(ChargenError, RuntimeError):
     """A run was stopped before its first validation, so there is no model to keep."""
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from chargen.errors import RunInUseError, StorageError
+from chargen.errors import RunInUseError, StoppedError, StorageError
 from chargen.folders import checkpoints_folder
 from chargen.io import make_storage_error, remove_stale_partial_files, write_atomically
 from chargen.run_lock import RunLock, locked
@@ -53,12 +53,13 @@ class RunWriter:
         run: The run to write.
         target: The folder that `commit` replaces; None if the run is already in its final folder.
         is_new: Whether this process created the run. The folder of a new run is removed if an exception ends the run
-            before its first report.
+            before there is anything to keep.
     """
 
     def __init__(self, lock: RunLock, run: Run, target: Path | None = None, is_new: bool = True) -> None:
         self._lock, self._target, self._is_new = lock, target, is_new
         self.run = run
+        self.is_worth_keeping = False  #: whether a stopped run is kept even without a model; set by the training
 
     @property
     def is_replacing(self) -> bool:
@@ -98,14 +99,22 @@ class RunWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            has_failed = kind is not None and issubclass(kind, Exception)
-            has_result = self.run.model_path.exists() or self.run.metrics_path.exists()
             if self._target is not None:
                 _remove_hidden_folders(self._target)
-            elif has_failed and self._is_new and self.run.folder.is_dir() and not has_result:
+            elif kind is not None and self._is_new and self.run.folder.is_dir() and not self._has_result(kind):
                 _remove_run(self.run.folder)
         finally:
             self._lock.release()
+
+    def _has_result(self, kind: type[BaseException]) -> bool:
+        """Return whether a run that an exception has ended has anything to keep: a model, or steps to continue from.
+
+        The reports of a run that failed are kept, too, because they show how it failed. Those of a run that was stopped
+        are not.
+        """
+        was_stopped = issubclass(kind, StoppedError) or not issubclass(kind, Exception)
+        has_reports = not was_stopped and self.run.metrics_path.exists()
+        return self.run.model_path.exists() or self.is_worth_keeping or has_reports
 
 
 def remove_leftovers(root: Path | None = None) -> None:

@@ -11,12 +11,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from chargen.errors import ConfigError, ModelError
+from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.folders import checkpoints_folder
 from chargen.registry import did_you_mean
 
@@ -103,8 +104,9 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
     """Return the path of a model file.
 
     Args:
-        spec: Path of a model file, folder of a run, or name of a run; None for the newest run that has a model. The
-            name of a run comes before a file that is not a model, such as the text that the run was trained on.
+        spec: Path of a model file, folder of a run, or name of a run; None for the newest run that has a model, except
+            for models that are worse than the uniform distribution. The name of a run comes before a file that is not a
+            model, such as the text that the run was trained on.
         root: Folder of all runs; None for `checkpoints_folder()`.
 
     Raises:
@@ -112,10 +114,7 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
     """
     root = root or checkpoints_folder()
     if spec is None:
-        models = _regular_model_files(root)
-        if not models:
-            raise ModelError(f"no model under {root}/ yet", "Train one: chargen train corpus.txt")
-        return models[-1]
+        return _find_newest_model(root)
     if not spec or "\0" in spec:
         raise ModelError(f"{spec!r} cannot name a model", "Give a model file, the folder of a run or its name.")
     if os.path.isfile(spec) and _has_model_header(spec):
@@ -165,6 +164,46 @@ def _check_not_text(path: str) -> None:
         raise ModelError(
             f"{path} is a text, not a model file", f"Train a model on it first: chargen train {shlex.quote(path)}"
         )
+
+
+def _find_newest_model(root: Path) -> Path:
+    """Return the newest model that is better than the uniform distribution over its vocabulary.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    models = _regular_model_files(root)
+    if not models:
+        raise ModelError(f"no model under {root}/ yet", "Train one: chargen train corpus.txt")
+    for path in reversed(models):
+        if not _is_worse_than_uniform(path):
+            return path
+    raise ModelError(
+        f"every model under {root}/ is worse than the uniform distribution",
+        f"Train longer (--budget), or name the model: -m {models[-1].parent.name}",
+    )
+
+
+def _is_worse_than_uniform(path: Path) -> bool:
+    """Return whether a model file says that its validation loss is above that of the uniform distribution.
+
+    A file that cannot be read is not worse: opening it gives the error. Files of earlier versions state no uniform
+    loss; with one token for each character it is the log of the size of the vocabulary.
+    """
+    from chargen.checkpoint import MODEL_SPEC, open_tensors
+
+    try:
+        with open_tensors(path) as file:
+            header = file.metadata
+        MODEL_SPEC.check(header, "header")
+    except ChargenError:
+        return False
+    about = header.get("about", {})
+    loss = about.get("result", {}).get("val_loss_nats_per_char") or about.get("choice_loss_nats_per_char")
+    uniform = about.get("uniform_loss_nats_per_char")
+    if uniform is None and header["tokenizer"]["name"] == "char":
+        uniform = math.log(max(1, int(header["config"].get("vocab_size") or 1)))
+    return loss is not None and uniform is not None and loss > uniform
 
 
 def list_run_names(root: Path | None = None) -> list[str]:

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from chargen.errors import StorageError
+from chargen.checkpoint import Checkpoint, save_checkpoint
+from chargen.errors import ModelError, StorageError
 from chargen.io import _HOST
 from chargen.run_lock import RunLock
 from chargen.run_writer import create_run, stage_run
+from chargen.runs import find_model
 from chargen.tasks.classifier import load_classifier
 from chargen.ui.terminal_text import LastingStream
-from tests.conftest import wait_for_file
+from tests.conftest import random_model, wait_for_file
 
 DEAD = 2**22 + 1  #: above the highest process id of Linux
 
@@ -141,3 +143,34 @@ def test_only_output_that_would_block_is_dropped() -> None:
         assert stream.write(text) == len(text)
     stream.flush()
     assert below.getvalue() == "one two"
+
+
+def save_model(name: str, tokenizer: str = "char", **about: Any) -> Path:
+    """Save a model whose file is newer than all before it."""
+    model = random_model(tokenizer=tokenizer)
+    path = Path("checkpoints", name, "model.safetensors")
+    save_checkpoint(path, Checkpoint(model.config, model.tokenizer, model.weights, {**model.about, **about}))
+    newest = max((other.stat().st_mtime for other in Path("checkpoints").glob("*/*")), default=0.0)
+    os.utime(path, (newest + 1.0, newest + 1.0))
+    return path
+
+
+@pytest.mark.parametrize("about", [
+    {"choice_loss_nats_per_char": 40.0},  # a file of an earlier version
+    {"choice_loss_nats_per_char": 3.0, "uniform_loss_nats_per_char": 2.9},
+    {"choice_loss_nats_per_char": 1.0, "uniform_loss_nats_per_char": 2.9, "result": {"val_loss_nats_per_char": 3.0}},
+])  # fmt: skip
+def test_a_model_that_is_worse_than_the_uniform_distribution_is_not_the_newest(about: dict[str, Any]) -> None:
+    good = save_model("good", choice_loss_nats_per_char=2.0)
+    junk = save_model("junk", **about)
+    assert find_model(None) == good
+    assert find_model("junk") == junk
+    save_model("pieces", "byte", choice_loss_nats_per_char=7.0)  # a character may be several tokens: no bound is known
+    assert find_model(None) == Path("checkpoints/pieces/model.safetensors")
+
+
+def test_if_every_model_is_worse_than_the_uniform_distribution_the_error_says_so() -> None:
+    save_model("junk", choice_loss_nats_per_char=40.0)
+    with pytest.raises(ModelError, match="worse than the uniform distribution") as raised:
+        find_model(None)
+    assert "-m junk" in raised.value.hint

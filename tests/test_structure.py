@@ -43,6 +43,7 @@ WITHIN_LAYER = {
     ("registry", "schema"),
     ("io", "errors"),
     ("jit", "folders"),
+    ("runs", "checkpoint"),
 }
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 MAX_FILES, MAX_FOLDER_FILES, MAX_FILE_LINES, MAX_FUNCTION_LINES = 150, 16, 400, 60

@@ -5,13 +5,16 @@ From Python: `describe_models("shakespeare", as_json=True)`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chargen.cli import options
 from chargen.config import LN2
 from chargen.ui.terminal_text import say
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(
@@ -72,6 +75,7 @@ def _facts(path: str) -> dict[str, Any]:
 
     from chargen.cells.weights import count_parameters
     from chargen.checkpoint import load_checkpoint
+    from chargen.runs import STATE_FILE
 
     checkpoint = load_checkpoint(Path(path))
     config, about = checkpoint.config, checkpoint.about
@@ -100,8 +104,14 @@ def _facts(path: str) -> dict[str, Any]:
         "val_second_half_nats_per_char": result.get("val_second_half_nats_per_char"),
         "ngram_5_nats_per_char": result.get("ngram_5_nats_per_char"),
         "size_bytes": Path(path).stat().st_size,
+        "training_state_bytes": _file_size(Path(path).with_name(STATE_FILE)),
         "written_by": f"chargen {about.get('chargen', '?')}",
     }
+
+
+def _file_size(path: Path) -> int | None:
+    """Return the size of a file in bytes, or None if there is no such file."""
+    return path.stat().st_size if path.is_file() else None
 
 
 def _print_one(facts: dict[str, Any]) -> None:

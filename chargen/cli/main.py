@@ -5,8 +5,9 @@ imported when the command is called; `chargen --help` imports none of them.
 
     exit status   0 done   1 an expected error   2 wrong usage   3 `score --fail-above`   130 Ctrl-C   143 SIGTERM
 
-A command that trains handles signals with `stop_on_signals`. The first signal asks it to stop: it saves the best model
-and the training state. A second signal ends it at once.
+A command that trains handles signals with `stop_on_signals`. Until it starts to train, a signal ends it at once, and
+nothing is left on disk. Later, the first signal asks it to stop: it saves the best model and the training state. A
+second signal ends it at once.
 
     SIGINT (Ctrl-C)   exit status 130
     SIGTERM           exit status 143, for instance when the machine is shut down
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen import __version__
-from chargen.errors import ChargenError, ConfigError, StoppedError
+from chargen.errors import STOPPED_EARLY, ChargenError, ConfigError, StoppedError
 from chargen.registry import did_you_mean, import_object
 from chargen.ui.terminal_text import install, say, visible, visible_streams
 
@@ -185,20 +186,33 @@ def _print_error(error: ChargenError, status: int) -> int:
     return status
 
 
+class EarlyStopError(BaseException):
+    """A signal has ended a command that has nothing to save. No `except Exception` catches it."""
+
+
 class StopRequest(threading.Event):
     """An event that the first signal sets."""
 
     status = 130  #: exit status of a command that was stopped: 128 + the signal's number
+    is_deferred = False  #: whether the command, which checks the event, ends itself at the first signal
+    has_announced = False
+
+    def announce(self) -> None:
+        """Say once that the command is about to stop, if a signal has asked it to."""
+        if self.is_set() and not self.has_announced:
+            self.has_announced = True
+            say("Stopping; press Ctrl-C again to quit now.")
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, and a second one into an exception.
 
-    A signal that the process was started to ignore (SIGHUP under `nohup`) stays ignored.
+    Until `is_deferred` is set in the request, the first signal ends the `with` block at once. A signal that the process
+    was started to ignore (SIGHUP under `nohup`) stays ignored.
 
     Raises:
-        click.exceptions.Exit: If a run was stopped before it had a model to save. Its message has been printed.
+        click.exceptions.Exit: If the command was stopped before it had a model to save. Its message has been printed.
         KeyboardInterrupt: At a second SIGINT.
         SystemExit: At another second signal, with the status 128 + its number.
     """
@@ -208,6 +222,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
         request.status = 128 + number
         if not request.is_set():
             request.set()
+            if not request.is_deferred:
+                raise EarlyStopError
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
         else:
@@ -220,8 +236,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(number, on_signal)
     try:
         yield request
-    except StoppedError as error:
-        say(f"{error.message}. {error.hint}")
+    except (StoppedError, EarlyStopError) as error:
+        message = error.message if isinstance(error, StoppedError) else STOPPED_EARLY
+        say(f"{message[0].upper()}{message[1:]}.")
         raise click.exceptions.Exit(request.status) from error
     finally:
         for number, handler in handlers.items():

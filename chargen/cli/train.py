@@ -37,7 +37,7 @@ TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight
 # Arguments whose value may differ from that of the run that is resumed.
 ALLOWED_WITH_RESUME = (
     "corpus", "resume", "budget", "steps", "epochs", "patience", "more", "device", "threads", "save_every",
-    "stop_after", "as_json", "max_bytes",
+    "keep_state", "stop_after", "as_json", "max_bytes",
 )  # fmt: skip
 EFFECTS = [
     only_one("--budget --steps --epochs"),
@@ -89,6 +89,7 @@ class TrainArguments(options.NetworkArguments):
     seed: int = 0
     more: float | None = None
     save_every: float = 60.0
+    keep_state: str | None = None
     stop_after: int | None = None
     init_from: str | None = None
     new_chars: str = "grow"
@@ -188,6 +189,12 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     help="How often to save the training state.",
 )  # fmt: skip
 @resuming_option(
+    "--keep-state", type=click.Choice(["always", "until-done", "never"]), show_default="always",
+    help="How long to keep the training state, which --resume needs and which is 2 to 4 times as large as the model: "
+    "always, so that a finished run can be given --more time; until the run is done; or never, so that a run that "
+    "is stopped cannot be resumed.",
+)  # fmt: skip
+@resuming_option(
     "--stop-after", type=click.IntRange(min=1), metavar="STEP",
     help="Stop after this step, as Ctrl-C does, so that the run can be resumed.",
 )  # fmt: skip
@@ -234,25 +241,29 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
     from chargen.ui.console import ignore_closed_output, print_json, stderr_console, stdout_console
     from chargen.ui.training import make_display, summary
 
-    plan = _plan(args, started)
     console = stderr_console()
     result: Finished | None = None
     settings: dict[str, Any] = {}
-    with stop_on_signals() as stop, make_display(console, _sample_text) as display:
-        for report in run_training(plan, stop.is_set):
-            display.show(report)
-            values = report.to_json()
-            if values["event"] == "started":
-                settings = {key: values[key] for key in ("model", "data", "train", "parameters", "notes")}
-            if values["event"] == "finished":
-                result = report  # type: ignore[assignment]
+    with stop_on_signals() as stop:
+        plan = _plan(args, started)
+        with make_display(console, _sample_text) as display:
+            for report in run_training(plan, stop.is_set):
+                display.show(report)
+                values = report.to_json()
+                if values["event"] in ("progress", "evaluated"):
+                    stop.announce()
+                if values["event"] == "started":
+                    stop.is_deferred = True
+                    settings = {key: values[key] for key in ("model", "data", "train", "parameters", "notes")}
+                if values["event"] == "finished":
+                    result = report  # type: ignore[assignment]
     assert result is not None, "the last report of a run without an error is Finished"
     with ignore_closed_output():
         if args.as_json:
             print_json({**result.to_json(), **settings})
         else:
             stdout_console().print(summary(result))
-            if result.interrupted:
+            if result.interrupted and args.keep_state != "never":
                 console.print(visible(f"Continue with: chargen train --resume {shlex.quote(result.run)}"))
         sys.stdout.flush()
     return stop.status if result.interrupted else 0
@@ -293,6 +304,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
         init_from=args.init_from or "",
         new_chars=args.new_chars,
         save_every_s=args.save_every,
+        keep_state=args.keep_state,
         stop_after=args.stop_after,
         started=time.perf_counter() if started is None else started,
     )
@@ -334,11 +346,11 @@ def _load_resumed(args: TrainArguments) -> TrainingState:
         ConfigError: If an option has a value that differs from the run's; the message names both.
     """
     from chargen.run_writer import resume_run
-    from chargen.training.state import load_state
+    from chargen.training.state import load_run_state
 
     with resume_run(args.resume or "") as writer:  # fails early if another process is writing the run
         run = writer.run
-        saved = load_state(run.state_path)
+        saved = load_run_state(run)
     settings = {**saved.model.to_json(), **saved.data.to_json(), **saved.train.to_json(), "name": run.name}
     for name in (field.name for field in fields(TrainArguments)):
         given = options.given_options(name)

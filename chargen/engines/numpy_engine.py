@@ -17,8 +17,17 @@ from numpy.typing import NDArray
 from chargen.cells import CELLS
 from chargen.cells.cell import NetworkState, State
 from chargen.config import ModelConfig
+from chargen.engines import blas_threads
 from chargen.engines.interface import Item, Result, Stream, log_softmax
-from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, TracedModel, TracedStream, read_stream
+from chargen.engines.streams import (
+    MAX_STREAMS,
+    FastestOf,
+    PlainStream,
+    PlainStreamBatch,
+    TracedModel,
+    TracedStream,
+    read_stream,
+)
 from chargen.graph.graph import TraceError
 from chargen.graph.numpy_backend import NGramTable
 from chargen.graph.trace import Layer, trace
@@ -75,6 +84,19 @@ class NumpyEngine:
 
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[Float, NetworkState]:
         """Read one token id per stream, [B], and return (the logits of the next token [B, V], the state after it)."""
+        result: tuple[Float, NetworkState] = self._fastest_step((ids, state))
+        return result
+
+    @cached_property
+    def _fastest_step(self) -> Callable[[tuple[NDArray[Any], NetworkState]], Any]:
+        """The step with products on all threads or on one thread, whichever is faster at the time."""
+        if blas_threads.num_threads() == 1:
+            return self._step
+        return FastestOf([self._step, blas_threads.on_one_thread(self._step)])
+
+    def _step(self, inputs: tuple[NDArray[Any], NetworkState]) -> tuple[Float, NetworkState]:
+        """Compute a step from (token ids [B], the state before)."""
+        ids, state = inputs
         after: list[State] = []
         for layer, (params, before) in enumerate(zip(self._layers, state.layers, strict=True)):
             network, level = divmod(layer, self._num_layers)

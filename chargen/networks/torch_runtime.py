@@ -2,9 +2,10 @@
 
 Threads. Two threads that share a product wait for each other after each of them. On an idle machine that costs nothing.
 If another process uses a core, both wait for the slower one, and one thread alone can be twice as fast (measured, see
-benchmarks/LOG.md). So a training run with a time budget compares the two: once at its start, and whenever its speed has
-changed. A run with a fixed number of steps keeps its threads: another number adds in another order, and such a run must
-give the same bits. No other module sets torch's number of threads.
+benchmarks/LOG.md). So a training run with a time budget compares the two: before it measures the speed of the machine,
+and whenever its speed has changed. A run with a fixed number of steps keeps its threads: another number adds in another
+order, and such a run must give the same bits. Validation, scoring and evaluation need no comparison: each thread reads
+rows of its own (`TorchEngine.read`). No other module sets torch's number of threads.
 
 Memory. A training step allocates and frees the same tens of megabytes each time. glibc returns such large blocks to the
 system at once, and the next step pays for each of their pages again: 6 to 8 % of the training time on two cores.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,6 +50,11 @@ RETRY_BELOW = 0.7  # share of the best speed so far below which the number of th
 MIN_GAIN = 1.1  # another number of threads is kept if it is this many times as fast
 MIN_PATIENCE, MAX_PATIENCE = 4, 32  # reports between two trials; doubled after each trial that changed nothing
 
+PROBE_ROWS, PROBE_UNITS = 64, 512  # size of the products of a probe: those of a step of a large network
+PROBE_PRODUCTS = 40  # the products of a probe take as long as this many on one thread, on which a product takes 0.4 ms
+NUM_SERIAL_PRODUCTS = 4  # products on one thread of a probe; the fastest counts
+MIN_PROBE_GAIN = 1.1  # the threads are free if a product on all of them is this many times as fast as on one
+
 
 def set_num_threads(num_threads: int) -> None:
     """Set the number of CPU threads that torch uses in this process."""
@@ -69,54 +76,110 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
+def has_free_cores(num_threads: int) -> bool:
+    """Measure whether products on this many threads are faster than on one thread at this moment.
+
+    On two idle cores it takes 17 ms. Beside a process that uses one of them, a product takes 10 to 50 ms instead of
+    0.2 ms, so that the first slow one decides. A shorter probe could fall between two turns of the other process.
+    """
+    before = torch.get_num_threads()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, PROBE_ROWS, PROBE_UNITS, generator=generator)
+    weight = torch.rand(2, PROBE_UNITS, PROBE_UNITS // 2, generator=generator)
+    out = torch.empty(2, PROBE_ROWS, PROBE_UNITS // 2)
+    try:
+        torch.set_num_threads(1)
+        serial_s = min(_time_product(x, weight, out) for _ in range(NUM_SERIAL_PRODUCTS))
+        torch.set_num_threads(num_threads)
+        _time_product(x, weight, out)  # starts the threads
+        shared_s: list[float] = []
+        while sum(shared_s) < PROBE_PRODUCTS * serial_s:
+            shared_s.append(_time_product(x, weight, out))
+    finally:
+        torch.set_num_threads(before)
+    return MIN_PROBE_GAIN * sum(shared_s) < serial_s * len(shared_s)
+
+
+def _time_product(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> float:
+    """Return how many seconds a product takes."""
+    start = time.perf_counter()
+    torch.bmm(x, weight, out=out)
+    return time.perf_counter() - start
+
+
 class ThreadTuner:
     """Compares one thread with all threads while a `with` block runs, and uses the faster number.
+
+    The block starts with all threads if `has_free_cores` says that they are faster, and else with one. A change to all
+    threads is tried on real steps only after this measurement: beside a busy process, one step on all threads can take
+    as long as ten on one.
 
     Args:
         adapt: False keeps the number of threads.
     """
 
     def __init__(self, adapt: bool) -> None:
-        self._adapt = adapt
         self.max_threads = torch.get_num_threads()
         self.num_threads = self.max_threads
+        self._adapt = adapt and self.max_threads > 1
         self._speed_before_trial = 0.0  # 0 if no trial is running
-        self._best_speed = 0.0
+        self._best_speed = 0.0  # by the current number of threads
         self._has_tried = False
         self._patience = MIN_PATIENCE
         self._reports_since_trial = 0
 
     def observe(self, ids_per_s: float) -> None:
         """Record the speed since the last call, and change the number of threads if that helps or may help."""
-        if self.max_threads == 1 or not self._adapt:
+        if not self._adapt:
             return
         self._reports_since_trial += 1
         if self._speed_before_trial:
-            if ids_per_s < MIN_GAIN * self._speed_before_trial:
-                self._switch()
-                self._patience = min(MAX_PATIENCE, 2 * self._patience)
-            else:
-                self._patience = MIN_PATIENCE
-            self._speed_before_trial, self._best_speed = 0.0, max(ids_per_s, self._speed_before_trial)
-        elif self._reports_since_trial >= self._patience and (
-            not self._has_tried or ids_per_s < RETRY_BELOW * self._best_speed or self.num_threads == 1
-        ):
-            self._speed_before_trial, self._reports_since_trial, self._has_tried = ids_per_s, 0, True
-            self._switch()
+            self._end_trial(ids_per_s)
+            return
+        is_slow = ids_per_s < RETRY_BELOW * self._best_speed
+        self._best_speed = max(self._best_speed, ids_per_s)
+        if self.num_threads > 1 and is_slow and not has_free_cores(self.max_threads):
+            self._use(1)
+        elif self._reports_since_trial >= self._patience and (not self._has_tried or is_slow or self.num_threads == 1):
+            self._start_trial(ids_per_s)
+
+    def _start_trial(self, ids_per_s: float) -> None:
+        """Use the other number of threads until the next report, unless that is known to be slower."""
+        self._reports_since_trial = 0
+        if self.num_threads == 1 and not has_free_cores(self.max_threads):
+            self._patience = min(MAX_PATIENCE, 2 * self._patience)
+            return
+        self._has_tried = True
+        self._speed_before_trial = ids_per_s
+        torch.set_num_threads(self._other_number())
+
+    def _end_trial(self, ids_per_s: float) -> None:
+        """Keep the number of threads of the trial if it is faster."""
+        if ids_per_s >= MIN_GAIN * self._speed_before_trial:
+            self._use(self._other_number())
+            self._best_speed = ids_per_s
         else:
-            self._best_speed = max(self._best_speed, ids_per_s)
+            torch.set_num_threads(self.num_threads)
+            self._patience = min(MAX_PATIENCE, 2 * self._patience)
+        self._speed_before_trial = 0.0
+
+    def _other_number(self) -> int:
+        return 1 if self.num_threads > 1 else self.max_threads
+
+    def _use(self, num_threads: int) -> None:
+        """Change the number of threads; its speeds are not known yet."""
+        self.num_threads = num_threads
+        self._best_speed, self._patience, self._reports_since_trial = 0.0, MIN_PATIENCE, 0
+        torch.set_num_threads(num_threads)
 
     def __enter__(self) -> ThreadTuner:
+        if self._adapt and not has_free_cores(self.max_threads):
+            self._use(1)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Restore the number of threads."""
-        if self.num_threads != self.max_threads:
-            self._switch()
-
-    def _switch(self) -> None:
-        self.num_threads = 1 if self.num_threads != 1 else self.max_threads
-        torch.set_num_threads(self.num_threads)
+        torch.set_num_threads(self.max_threads)
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from malloc.h

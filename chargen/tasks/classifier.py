@@ -298,11 +298,13 @@ def _train_models(
 def _train_one(plan: Plan, label: str, stop: Callable[[], bool]) -> Iterator[tuple[str, Report]]:
     finished = None
     with closing(cast("Generator[Report]", train(plan, stop))) as reports:
-        for report in reports:
-            yield label, report
-            finished = report if isinstance(report, Finished) else None
-    assert finished  # the last report of every run that raises no error
-    if finished.interrupted:
+        try:
+            for report in reports:
+                yield label, report
+                finished = report if isinstance(report, Finished) else None
+        except StoppedError:
+            finished = None
+    if finished is None or finished.interrupted:
         raise StoppedError("there is no classifier: its training was stopped", "Train it again.")
 
 

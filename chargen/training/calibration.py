@@ -21,6 +21,7 @@ from chargen.training.validation import loss_nats_per_char
 HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 512, 64, 64  #: shape of the temporary network
 MIN_SECONDS = 0.4  #: minimum total duration of the timed steps
 MIN_RUNS = 4  #: minimum number of timed steps
+MAX_SECONDS = 3.0  #: duration of the timed steps after which fewer are enough: a slow machine, or a busy one
 TRAINING_SHARE = 0.9  #: share of a run that such steps take; the rest is the optimizer, validation and files
 MAX_EXCESS_LOSS_IDS = 20_000  #: validation tokens on which the excess loss is measured
 
@@ -39,7 +40,7 @@ def measure_flops_per_s(cell: str, device: str) -> float:
     B = batch_size(0.0, 0.0, device)
     ids = torch.randint(VOCAB_SIZE, (T, B), generator=generator).to(device)
     durations: list[float] = []
-    while len(durations) < MIN_RUNS or sum(durations) < MIN_SECONDS:
+    while sum(durations) < MIN_SECONDS or (len(durations) < MIN_RUNS and sum(durations) < MAX_SECONDS):
         start = time.perf_counter()
         loss, _ = network.loss(ids, ids, network.initial_state(B))
         gradients = torch.autograd.grad(loss, list(network.parameters()))

@@ -16,7 +16,7 @@ from chargen.cells.weights import mask_bias
 from chargen.checkpoint import Tensors
 from chargen.data.batches import BatchSource
 from chargen.engines.torch_engine import TorchEngine
-from chargen.errors import DivergenceError, StoppedError
+from chargen.errors import STOPPED_EARLY, DivergenceError, StoppedError
 from chargen.networks.network import Network
 from chargen.networks.torch_runtime import ThreadTuner, keep_freed_memory
 from chargen.text.documents import NONE
@@ -46,6 +46,7 @@ class TrainingLoop:
         trainer: Makes the steps.
         saver: Writes the best model and the training state to disk.
         budget: Measures how much of the run is done.
+        threads: Chooses the number of CPU threads.
         history: The validations before the run was resumed; new ones are appended.
         save_every_s: Maximum number of seconds between two saves of the training state.
         has_initial_model: Whether the initial weights come from a trained model, which may stay the best one.
@@ -56,6 +57,7 @@ class TrainingLoop:
         trainer: Trainer,
         saver: RunSaver,
         budget: Budget,
+        threads: ThreadTuner,
         history: list[dict[str, float]],
         save_every_s: float,
         has_initial_model: bool = False,
@@ -66,7 +68,7 @@ class TrainingLoop:
         self.history = history
         self.engine = TorchEngine(trainer.network)
         self.meter = ThroughputMeter(trainer, budget, saver.data.ids_per_char)
-        self.threads = ThreadTuner(adapt=budget.budget_s is not None and trainer.config.device == "cpu")
+        self.threads = threads
         self.is_interrupted = False  #: whether the run was stopped from outside before its last step
         self.has_stopped_early = False  #: whether the run ended because its patience was used up
         self._has_initial_model = has_initial_model
@@ -79,7 +81,7 @@ class TrainingLoop:
         Raises:
             DivergenceError: If the loss is not finite. The best model before that is on disk.
             StorageError: If the model or the training state cannot be written.
-            StoppedError: If the run was to replace another run and was stopped before its first validation.
+            StoppedError: If the run was stopped before it had anything to keep (`_discard_if_stopped_early`).
         """
         try:
             yield from self._steps(stop, stop_after)
@@ -88,6 +90,8 @@ class TrainingLoop:
 
     def _steps(self, stop: Callable[[], bool], stop_after: int | None) -> Iterator[Progress | Evaluated]:
         trainer, budget, meter = self.trainer, self.budget, self.meter
+        if stop():
+            self._discard_if_stopped_early()
         if not trainer.step:
             if self._has_initial_model:
                 self._evaluate()
@@ -105,11 +109,8 @@ class TrainingLoop:
             is_stopped = not is_done and stop()
             self.is_interrupted = is_stopped or (not is_done and trainer.step == stop_after)
             validation_due = is_done or self._num_validations_due() > validations_before
-            if is_stopped and not validation_due and self.saver.is_replacing:
-                raise StoppedError(
-                    f"stopped before the first validation: the run {self.saver.run.name!r} is unchanged",
-                    "The new run that was to replace it was discarded.",
-                )
+            if is_stopped:
+                self._discard_if_stopped_early()
             if validation_due or self.is_interrupted or meter.elapsed_s() > REPORT_EVERY_S:
                 report = meter.report()
                 self.saver.log(report)
@@ -124,6 +125,15 @@ class TrainingLoop:
                 self.has_stopped_early = not (is_done or self.is_interrupted) and self._is_patience_used_up()
             if validation_due or budget.elapsed_s() - self._saved_at_s > self._save_every_s:
                 self._save_state()
+
+    def _discard_if_stopped_early(self) -> None:
+        """Raise StoppedError if the run has neither a model nor training steps in its training state.
+
+        So a stop discards at most the training between two saves of the state (`--save-every`). A run that is stopped
+        later is validated and saved.
+        """
+        if not self.saver.best_weights and not self.saver.is_worth_keeping:
+            raise StoppedError(STOPPED_EARLY)
 
     def validate(self) -> Evaluated:
         """Evaluate the current model, save it if it is the best so far, and return a report."""
@@ -249,6 +259,7 @@ def build_loop(
     batches: BatchSource,
     saver: RunSaver,
     budget: Budget,
+    threads: ThreadTuner,
     saved: TrainingState | None,
     weights: Tensors | None,
     save_every_s: float,
@@ -259,6 +270,7 @@ def build_loop(
         batches: The training data.
         saver: Writes the files of the run.
         budget: The clock of the run.
+        threads: Chooses the number of CPU threads.
         saved: The training state of the run to resume, or None.
         weights: The weights of an initial model, or None for random ones.
         save_every_s: Maximum number of seconds between two saves of the training state.
@@ -283,7 +295,7 @@ def build_loop(
         budget.first_step_s = saved.first_step_s
         history = list(saved.history)
     _mask_impossible_ids(network, saver)
-    return TrainingLoop(trainer, saver, budget, history, save_every_s, has_initial_model=weights is not None)
+    return TrainingLoop(trainer, saver, budget, threads, history, save_every_s, has_initial_model=weights is not None)
 
 
 @torch.no_grad()

@@ -16,9 +16,10 @@ Importing this module does not load torch. It is loaded in step 2, while the bas
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from chargen.checkpoint import load_checkpoint
 from chargen.config import DEFAULT_BUDGET_S, MAX_EPOCHS, DataConfig, ModelConfig, TrainConfig
 from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
 from chargen.data.dataset import Dataset, prepare_dataset
-from chargen.errors import ConfigError, ModelError
+from chargen.errors import STOPPED_EARLY, ConfigError, ModelError, StoppedError
 from chargen.run_writer import create_run, resume_run
 from chargen.runs import find_model
 from chargen.schema import format_count, format_value
@@ -41,8 +42,8 @@ from chargen.training.diagnosis import Evidence, diagnose
 from chargen.training.events import Finished, Report, Started
 from chargen.training.init_from import InitialModel, init_from_model
 from chargen.training.recipe import RecipeInputs, choose_settings, default_cell
-from chargen.training.saving import RunSaver
-from chargen.training.state import TrainingState, load_state
+from chargen.training.saving import KEEP_STATE, RunSaver
+from chargen.training.state import TrainingState, load_run_state
 from chargen.training.validation import (
     Baselines,
     evaluate_validation,
@@ -80,12 +81,15 @@ class Plan:
     init_from: str = ""  #: the model whose weights and vocabulary a new run starts from
     new_chars: str = "grow"  #: how to treat characters which that model lacks: "grow", "error" or "unknown"
     save_every_s: float = 60.0  #: maximum time between two saves of the training state
+    keep_state: str | None = None  #: one of `KEEP_STATE`; None: that of the run to resume, or "always"
     force: bool = False  #: replace an existing run of this name as soon as the new one has a model
     root: Path | None = None  #: the folder of all runs; None for `checkpoints_folder()`
     stop_after: int | None = None  #: the step after which the run is interrupted
     started: float = field(default_factory=time.perf_counter)  #: start of the budget, by `time.perf_counter`
 
     def __post_init__(self) -> None:
+        if self.keep_state is not None and self.keep_state not in KEEP_STATE:
+            raise ConfigError(f"keep_state is {format_value(self.keep_state)}", f"Give one of {', '.join(KEEP_STATE)}.")
         for name, kind in (("length", RunLength), ("model", ModelChoices), ("train", TrainChoices)):
             value = getattr(self, name)
             if not isinstance(value, kind):
@@ -100,17 +104,17 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
 
     Args:
         plan: What to train.
-        stop: Called after each step; the run ends early if it returns True.
+        stop: Called between the stages and after each step; the run ends early if it returns True.
 
     Raises:
         ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged. The best
             model before that is on disk.
-        StoppedError: If the run was to replace another one and was stopped before its first model. The other run is
-            unchanged.
+        StoppedError: If the run was stopped before its first validation, and before its first steps were saved
+            (`save_every_s`). A new run leaves no files then; a run to resume or to replace is unchanged.
     """
     with ExitStack() as stack:
         run_writer = stack.enter_context(resume_run(plan.resume, plan.root)) if plan.resume else None
-        saved = load_state(run_writer.run.state_path) if run_writer else None
+        saved = load_run_state(run_writer.run) if run_writer else None
         initial = _load_initial_model(plan)
 
         # 1. Encode the text.
@@ -118,32 +122,66 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         data = prepare_dataset(plan.corpus, plan.val_corpus, plan.data, tokenizer)
         # The baselines take one core for seconds, most of which pass while this thread imports torch. They must end
         # before training starts: next to another busy thread, training with two threads has a quarter of its speed.
-        pending_baselines = stack.enter_context(ThreadPoolExecutor(1)).submit(measure_baselines, data)
-        from chargen.networks.torch_runtime import check_run_fits, resolve_device
+        _check_stop(stop)
+        pending_baselines = _measure_in_background(data)
+        from chargen.networks.torch_runtime import ThreadTuner, check_run_fits, resolve_device
         from chargen.training.loop import build_loop
 
+        _check_stop(stop)
         device = resolve_device(plan.device)
         baselines = pending_baselines.result()
+        _check_stop(stop)
 
         # 2. Choose the settings.
+        threads = stack.enter_context(ThreadTuner(device == "cpu" and _has_budget(plan, saved)))
         model, config = _settings(plan, data, device, saved, initial)
         check_run_fits(model, config, len(data.train.ids))
+        _check_stop(stop)
         batches = build_batch_source(data, config)
 
         # 3. Build the network. All inputs are checked by now, so files may be written.
         if run_writer is None:
             name = plan.name or plan.corpus.name
             run_writer = stack.enter_context(create_run(name, force=plan.force, root=plan.root))
-        saver = RunSaver(run_writer, data, model, config)
+        keep_state = plan.keep_state or (saved.keep_state if saved else "always")
+        saver = RunSaver(run_writer, data, model, config, keep_state)
         budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
-        loop = build_loop(batches, saver, budget, saved, initial.weights if initial else None, plan.save_every_s)
+        weights = initial.weights if initial else None
+        loop = build_loop(batches, saver, budget, threads, saved, weights, plan.save_every_s)
         yield _started(plan, data, loop, initial)
 
-        with loop.threads:
-            # 4. Train.
-            yield from loop.reports(stop, plan.stop_after)
-            # 5. Evaluate the best model.
-            yield _finish(loop, baselines)
+        # 4. Train.
+        yield from loop.reports(stop, plan.stop_after)
+
+        # 5. Evaluate the best model.
+        yield _finish(loop, baselines)
+
+
+def _check_stop(stop: Callable[[], bool]) -> None:
+    """Raise StoppedError if the run is to end before it has written a file."""
+    if stop():
+        raise StoppedError(STOPPED_EARLY)
+
+
+def _measure_in_background(data: Dataset) -> Future[Baselines]:
+    """Start to measure the baselines in a thread. A run that is stopped does not wait for it."""
+    future: Future[Baselines] = Future()
+
+    def measure() -> None:
+        try:
+            future.set_result(measure_baselines(data))
+        except BaseException as error:  # noqa: BLE001 - raised by future.result()
+            future.set_exception(error)
+
+    threading.Thread(target=measure, name="chargen-baselines", daemon=True).start()
+    return future
+
+
+def _has_budget(plan: Plan, saved: TrainingState | None) -> bool:
+    """Return whether the length of the run is a time, and not a number of steps."""
+    if plan.length.chosen():
+        return plan.length.budget_s is not None
+    return saved is None or saved.train.budget_s is not None
 
 
 def build_batch_source(data: Dataset, config: TrainConfig) -> BatchSource:
@@ -316,6 +354,7 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
     diagnosis = diagnose(_evidence(loop, result, baselines))
     result = replace(result, diagnosis=diagnosis.summary, advice=diagnosis.advice, elapsed_s=budget.elapsed_s())
     saver.write_best(result)
+    saver.remove_state(is_done=not loop.is_interrupted)
     saver.log(result)
     return result
 

@@ -48,6 +48,8 @@ class BackgroundWriter:
             pending.result()
 
 
+KEEP_STATE = ("always", "until-done", "never")  #: how long the training state stays on disk; until-done: of the run
+
 #: fields of `Finished` that differ between two runs with the same seed and steps
 VARYING_FIELDS = ("elapsed_s", "chars_per_s", "interrupted", "run", "model_path")
 
@@ -62,13 +64,22 @@ class RunSaver:
         data: The training and validation data.
         model: The shape of the network.
         train: The training settings.
+        keep_state: How long the training state stays on disk, one of `KEEP_STATE`.
     """
 
-    def __init__(self, run_writer: RunWriter, data: Dataset, model: ModelConfig, train: TrainConfig) -> None:
+    def __init__(
+        self,
+        run_writer: RunWriter,
+        data: Dataset,
+        model: ModelConfig,
+        train: TrainConfig,
+        keep_state: str = "always",
+    ) -> None:
         self._run_writer = run_writer
         self.data = data
         self.model = model
         self.train = train
+        self.keep_state = keep_state
         self.best_loss = math.inf  #: validation loss in nats per character
         self.best_step = 0
         self.best_weights: Tensors = {}  #: empty before the first validation
@@ -83,6 +94,11 @@ class RunSaver:
     def is_replacing(self) -> bool:
         """Whether this run will replace another one, which still exists."""
         return self._run_writer.is_replacing
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether the run has trained until a save of its state was due. It is then kept without a model, too."""
+        return self._run_writer.is_worth_keeping
 
     def save_if_best(self, loss: float, step: int, weights: Tensors) -> bool:
         """Keep these weights and write the model file if their loss is the lowest so far.
@@ -134,6 +150,7 @@ class RunSaver:
             "corpus_sha256": self.data.corpus.sha256,
             "train_chars": self.data.train.num_chars,
             "choice_loss_nats_per_char": self.best_loss,
+            "uniform_loss_nats_per_char": math.log(self.model.vocab_size) * self.data.ids_per_char,
             "data": self.data.config.to_json(),
             "train": self.train.to_json(),
             **more,
@@ -143,10 +160,15 @@ class RunSaver:
     def save_state(self, trainer: Trainer, budget: Budget, history: list[dict[str, float]]) -> None:
         """Write everything that a resumed run needs, in the background. `background.wait()` waits for it.
 
+        With `keep_state` "never" nothing is written.
+
         Raises:
             DivergenceError: If a weight is too large for a file that can be read again.
             StorageError: If the previous state could not be written. The last complete file on disk is unchanged.
         """
+        self._run_writer.is_worth_keeping |= trainer.step > 0
+        if self.keep_state == "never":
+            return
         best = {f"best.{name}": weight for name, weight in self.best_weights.items()}
         tensors = {**trainer.tensors(), **best}  # copies, which the next step does not change
         weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
@@ -168,10 +190,26 @@ class RunSaver:
             "elapsed_s": budget.elapsed_s(),
             "first_step_s": budget.first_step_s,
             "history": list(history),
+            "keep_state": self.keep_state,
         }
         self._check_folder()
         path = self.run.state_path
         self.background.start(lambda: save_tensors(path, tensors, described))
+
+    def remove_state(self, is_done: bool) -> None:
+        """Remove the training state if it is no longer to be kept.
+
+        Args:
+            is_done: Whether the run has made its last step, so that it cannot be continued within its length.
+
+        Raises:
+            StorageError: If the file cannot be removed.
+        """
+        if self.keep_state == "never" or (is_done and self.keep_state == "until-done"):
+            try:
+                self.run.state_path.unlink(missing_ok=True)
+            except OSError as error:
+                raise make_storage_error(self.run.state_path, error) from error
 
     def restore(self, saved: TrainingState) -> None:
         """Restore the best weights of a training state.
@@ -186,6 +224,7 @@ class RunSaver:
                 f"new run: --init-from {self.run.name}.",
             )
         self._drop_incomplete_line()
+        self._run_writer.is_worth_keeping = saved.trainer["step"] > 0
         self.best_loss = saved.best_loss
         self.best_step = saved.best_step
         self.best_weights = {

@@ -9,6 +9,7 @@ any other file gives a clear error.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from chargen.checkpoint import DamagedError, TensorInfo, Tensors, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig
 from chargen.errors import ChargenError, ModelError
 from chargen.io import decode_file_name
+from chargen.runs import Run
 from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple, format_count
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 
@@ -54,6 +56,7 @@ STATE_SPEC: Spec = Record(
     },
     optional={
         "val_sha256": Nullable(String(64, 64)),
+        "keep_state": String(20),
         "corpus_files": FILES,
         "val_files": FILES,
     },  # new since the first version
@@ -81,8 +84,23 @@ class TrainingState:
     best_step: int
     elapsed_s: float
     first_step_s: float | None  #: see `Budget`
+    keep_state: str  #: how long this file stays on disk
     history: tuple[dict[str, float], ...]  #: all validations: {"step", "train", "val"}
     tensors: Tensors = field(repr=False)
+
+
+def load_run_state(run: Run) -> TrainingState:
+    """Read and check the training state of a run.
+
+    Raises:
+        ModelError: If the run has none, or if `load_state` refuses it.
+    """
+    if not os.path.lexists(run.state_path):
+        raise ModelError(
+            f"the run {run.name!r} has no training state, so it cannot be continued",
+            f"It was removed (--keep-state). To start a new run from its model: --init-from {run.name}.",
+        )
+    return load_state(run.state_path)
 
 
 def load_state(path: Path) -> TrainingState:
@@ -133,6 +151,7 @@ def load_state(path: Path) -> TrainingState:
             best_step=best_step,
             elapsed_s=float(header["elapsed_s"]),
             first_step_s=header["first_step_s"],
+            keep_state=header.get("keep_state", "always"),
             history=history,
             tensors=tensors,
         )

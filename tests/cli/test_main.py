@@ -3,12 +3,12 @@
 import gzip
 import json
 import os
+import pkgutil
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from chargen.checkpoint import save_checkpoint
 from chargen.cli.main import COMMANDS
 from chargen.data.token_store import encoded_texts_folder
-from tests.conftest import VERSE, Result, random_model
+from tests.conftest import VERSE, Result, random_model, wait_for_file
 
 Chargen = Callable[..., Result]
 QUICK = ("--steps", "3", "--hidden", "8", "--batch", "2", "--seq-len", "8")
@@ -151,17 +151,92 @@ def test_train_reads_standard_input_and_archives(chargen: Chargen, monkeypatch: 
     assert sorted(os.listdir("checkpoints")) == [".locks", "stdin"]
 
 
+def resolve(name: str) -> Any:
+    """Return the function with a dotted name."""
+    return pkgutil.resolve_name(name)
+
+
+STAGES = [
+    "chargen.text.corpus.read_corpus",
+    "chargen.training.run.prepare_dataset",
+    "chargen.training.run.measure_baselines",
+    "chargen.training.run._settings",
+    "chargen.training.loop.build_loop",
+    "chargen.training.trainer.Trainer.train_step",
+]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_before_the_first_validation_leaves_nothing_and_prints_one_line(
+    chargen: Chargen, corpus: Path, monkeypatch: pytest.MonkeyPatch, stage: str, number: int, status: int
+) -> None:
+    is_raised = []
+    function = resolve(stage)
+
+    def signalled(*args: Any, **more: Any) -> Any:
+        if not is_raised:
+            is_raised.append(True)
+            signal.raise_signal(number)
+        return function(*args, **more)
+
+    monkeypatch.setattr(stage, signalled)
+    result = chargen("train", str(corpus), "--steps", "100000", "--hidden", "8")
+    assert result.status == status
+    assert result.out == ""
+    assert result.err.splitlines()[-1] == "Stopped before the first validation: nothing was saved or changed."
+    assert not Path("checkpoints").exists() or os.listdir("checkpoints") == [".locks"]
+    if stage != STAGES[-1]:  # the run has not started
+        assert len(result.err.splitlines()) == 1
+
+
+def test_a_signal_after_the_first_validation_says_that_a_second_one_ends_the_process(
+    chargen: Chargen, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = resolve("chargen.training.trainer.Trainer.train_step")
+
+    def signalled(trainer: Any, progress: float) -> None:
+        if trainer.step == 55:
+            signal.raise_signal(signal.SIGINT)
+        step(trainer, progress)
+
+    monkeypatch.setattr("chargen.training.trainer.Trainer.train_step", signalled)
+    result = chargen("train", str(corpus), "--steps", "100000", "--hidden", "8")
+    assert result.status == 130
+    assert result.err.count("Stopping; press Ctrl-C again to quit now.\n") == 1
+    assert Path("checkpoints/verse/model.safetensors").exists()
+
+
+@pytest.mark.parametrize("module", ["signal", "click", "chargen.cli.main", "chargen.cli.train", "chargen.training.run"])
+def test_ctrl_c_during_the_imports_prints_no_traceback(module: str, tmp_path: Path) -> None:
+    code = f"""
+import sys
+import _signal
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            _signal.raise_signal(_signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+sys.modules.pop("signal", None)
+sys.argv[1:] = ["train", "missing.txt"]
+from chargen.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr in ("stopped\n", "Stopped before the first validation: nothing was saved or changed.\n")
+    assert done.returncode in (130, -signal.SIGINT)  # Python ends itself by the signal if a module was interrupted
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_best_model_and_prints_where_it_is(
     corpus: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     command = [sys.executable, "-m", "chargen", "train", str(corpus), "--steps", "1000000", "--hidden", "8"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    metrics = tmp_path / "checkpoints" / "verse" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while not metrics.exists() and time.monotonic() < deadline:
-        assert process.poll() is None
-        os.sched_yield() if hasattr(os, "sched_yield") else None
+    wait_for_file(str(tmp_path / "checkpoints" / "verse" / "model.safetensors"), process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number

@@ -20,9 +20,9 @@ import click
 import numpy as np
 import pytest
 
+from chargen.api import load
 from chargen.checkpoint import load_checkpoint, save_checkpoint
 from chargen.cli import options
-from chargen.lm import load
 from tests.cli.test_options import commands
 from tests.conftest import random_weights
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.cells import CELLS
-from chargen.engines import torch_engine
+from chargen.engines import blas_threads, torch_engine
 from chargen.engines.interface import Engine, carried_log_probs, log_softmax, windows_log_probs
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
@@ -161,3 +161,66 @@ def test_each_window_starts_from_the_initial_state(length: int, window: int, bat
     for begin in range(0, length, window):
         expected = one_by_one(engine, text[begin : begin + 1], ids[begin : begin + window])
         np.testing.assert_allclose(found[begin : begin + window], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_rows_of_a_batch_are_read_by_threads_that_share_no_product(
+    monkeypatch: pytest.MonkeyPatch, frozen: bool
+) -> None:
+    model = random_model(cell="mgru", ngrams=3, ngram_rows=64, ngram_dim=4)
+    network = TorchEngine.from_weights(model.config, model.weights).network
+    engine = TorchEngine(network, frozen)
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.integers(0, engine.vocab_size, (2, 40, 7))
+    state = engine.select(engine.read(inputs, targets, engine.initial_state(7))[1], np.arange(6, -1, -1))
+    expected, expected_state = engine.read(inputs, targets, state)
+    sizes: list[tuple[int, int]] = []
+    read_rows = TorchEngine._read_rows
+
+    def recorded(self: TorchEngine, inputs: np.ndarray, *args: object) -> object:
+        sizes.append((inputs.shape[1], torch.get_num_threads()))
+        return read_rows(self, inputs, *args)
+
+    monkeypatch.setattr(TorchEngine, "_read_rows", recorded)
+    monkeypatch.setattr(torch_engine, "MIN_PART_PRODUCTS", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        log_probs, after = engine.read(inputs, targets, state)
+        assert torch.get_num_threads() == 3
+        assert sorted(sizes) == [(2, 1), (2, 1), (3, 1)]
+        sizes.clear()
+        monkeypatch.setattr(torch_engine, "MIN_PART_PRODUCTS", 1 << 40)  # a small network: one thread is enough
+        engine.read(inputs, targets, state)
+        assert sizes == [(7, 1)]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(log_probs, expected, atol=1e-5)
+    after.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected_state)
+
+
+def test_the_number_of_threads_does_not_change_a_bit_of_a_step() -> None:
+    model = random_model(hidden_size=300)
+    engine = NumpyEngine(model.config, model.weights)
+    one_thread = blas_threads.on_one_thread(engine._step)
+    for batch_size in (2, 7, 64):
+        inputs = (np.arange(batch_size) % engine.vocab_size, engine.initial_state(batch_size))
+        for function in (engine._step, one_thread, engine._fastest_step, engine._fastest_step):
+            logits, state = function(inputs)
+            expected, expected_state = engine._step(inputs)
+            assert np.array_equal(logits, expected)
+            state.map(np.testing.assert_array_equal, expected_state)
+
+
+def test_numpy_computes_on_one_thread_only_inside_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [4]
+    monkeypatch.setattr(blas_threads, "_functions", lambda: (numbers.append, lambda: numbers[-1]))
+
+    def fail(argument: object) -> None:
+        assert blas_threads.num_threads() == 1
+        raise KeyError(argument)
+
+    with pytest.raises(KeyError):
+        blas_threads.on_one_thread(fail)("x")
+    assert numbers == [4, 1, 4]

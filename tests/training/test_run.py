@@ -27,7 +27,7 @@ from chargen.checkpoint import load_checkpoint, load_tensors
 from chargen.config import DataConfig, ModelConfig, TrainConfig
 from chargen.data.batches import Position, TextBatches
 from chargen.data.dataset import prepare_dataset, split
-from chargen.errors import CorpusError, DeviceError, DivergenceError, ModelError
+from chargen.errors import ConfigError, CorpusError, DeviceError, DivergenceError, ModelError, StoppedError
 from chargen.networks.torch_runtime import keep_freed_memory
 from chargen.run_writer import create_run
 from chargen.runs import RUN_FILES, find_run
@@ -46,7 +46,7 @@ from chargen.training.recipe import (
     recurrent_weights,
     seq_len,
 )
-from chargen.training.run import Plan
+from chargen.training.run import Plan, train
 from chargen.training.trainer import DeviceLoader
 from tests.conftest import corpus_of, run_plan
 
@@ -164,11 +164,80 @@ def test_a_finished_run_can_be_resumed_with_more_steps(verse: str) -> None:
 
 
 def test_a_stopped_run_keeps_its_best_model(verse: str) -> None:
-    calls = iter(range(1000))
-    _, finished = run_plan(plan(verse, steps=500), stop=lambda: next(calls) >= 6)
+    model = Path("checkpoints/run/model.safetensors")
+    _, finished = run_plan(plan(verse, steps=500), stop=model.exists)
     assert finished.interrupted
-    assert finished.steps == 7
+    assert finished.steps == 52  # the step after the first validation
     assert load("run").sample(length=5, seed=0)
+
+
+@pytest.mark.parametrize("call", range(7))
+def test_a_run_that_is_stopped_before_its_first_validation_leaves_nothing(call: int, verse: str) -> None:
+    calls = iter(range(1000))
+    with pytest.raises(StoppedError, match="nothing was saved or changed"):
+        list(train(plan(verse, steps=500), stop=lambda: next(calls) >= call))
+    assert [name for name in os.listdir() if name != "checkpoints"] == []
+    assert not Path("checkpoints").exists() or os.listdir("checkpoints") == [".locks"]
+
+
+def test_a_run_that_is_abandoned_before_its_first_validation_leaves_nothing(verse: str) -> None:
+    for kind in (Started, Progress):
+        reports = train(plan(verse, steps=500))
+        with pytest.raises(KeyboardInterrupt):
+            while not isinstance(next(reports), kind):
+                pass
+            reports.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+        assert os.listdir("checkpoints") == [".locks"]
+
+
+def test_a_run_that_was_stopped_long_before_its_first_validation_is_validated_and_kept(verse: str) -> None:
+    # Each step is followed by a save of the training state, as after a minute of training on a long text.
+    calls = iter(range(1000))
+    a_plan = replace(plan(verse, steps=500), save_every_s=0.0)
+    _, finished = run_plan(a_plan, stop=lambda: next(calls) >= 9)
+    assert finished.interrupted
+    assert finished.best_step == finished.steps < 10
+    _, resumed = run_plan(plan(verse, resume="run", length={"steps": 12}))
+    assert resumed.steps == 12
+
+
+def test_a_resumed_run_that_is_stopped_before_its_first_step_is_unchanged(verse: str) -> None:
+    run_plan(plan(verse, steps=20, stop_after=5))
+    before = {path.name: path.read_bytes() for path in Path("checkpoints/run").iterdir()}
+    with pytest.raises(StoppedError):
+        list(train(plan(verse, resume="run"), stop=lambda: True))
+    assert {path.name: path.read_bytes() for path in Path("checkpoints/run").iterdir()} == before
+
+
+@pytest.mark.parametrize(("keep", "has_stopped", "has_finished"), [
+    (None, True, True), ("always", True, True), ("until-done", True, False), ("never", False, False),
+])  # fmt: skip
+def test_the_training_state_is_kept_as_long_as_the_plan_says(
+    keep: str | None, has_stopped: bool, has_finished: bool, verse: str
+) -> None:
+    state = Path("checkpoints/run/training_state.safetensors")
+    run_plan(replace(plan(verse, steps=20, stop_after=5), keep_state=keep))
+    assert state.exists() == has_stopped
+    if has_stopped:
+        run_plan(plan(verse, resume="run"))  # a resumed run keeps the setting
+        assert state.exists() == has_finished
+    if not has_finished:
+        with pytest.raises(ModelError, match="the run 'run' has no training state") as raised:
+            run_plan(plan(verse, resume="run", length={"steps": 30}))
+        assert "--init-from run" in raised.value.hint
+    assert load("run").sample(length=5, seed=0)
+
+
+def test_a_plan_with_another_way_to_keep_the_state_is_refused(verse: str) -> None:
+    with pytest.raises(ConfigError, match="'sometimes'"):
+        replace(plan(verse), keep_state="sometimes")
+
+
+def test_the_speed_measurement_ends_in_seconds_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 2))  # each timed step takes 2 s
+    monkeypatch.setattr("chargen.training.calibration.time.perf_counter", lambda: float(next(clock)))
+    measure_flops_per_s("gru", "cpu")
+    assert next(clock) <= 8
 
 
 def test_a_diverging_run_stops_and_keeps_its_best_model(verse: str, monkeypatch: pytest.MonkeyPatch) -> None:
