@@ -57,13 +57,13 @@ def play(**values: Any) -> None:
     """Write with a model: type a text, and the model continues it while you type.
 
     \b
-    letters, Enter  are inserted               Backspace, Del  remove a character
-    ← → Home End    move the cursor            Tab             accepts the next word
+    letters, Enter  are inserted             Backspace, Del  remove a character
+    ← → Home End    move the cursor          Tab             accepts a word
     → Shift-Tab     at the end of the text: accept a character
     End, Ctrl-E     at the end of the text: accept all that is shown
-    Up, Down        temperature ±0.1           Ctrl-R          another continuation
-    Ctrl-Z, -U      undo the last key          Ctrl-L          clears the text
-    Ctrl-G          shows the keys             Esc, Ctrl-D     leave
+    Up, Down        temperature ±0.1         Ctrl-R          another continuation
+    Ctrl-Z, -U      undo the last key        Ctrl-L          clears the text
+    Ctrl-G          shows the keys           Esc, Ctrl-D     leave
 
     When you leave, the typed and accepted text is printed on stdout, without the rest of the continuation; Ctrl-C
     prints nothing. The continuation is the text that `chargen sample --until length` generates with the same --prompt,
