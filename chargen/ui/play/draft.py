@@ -127,7 +127,7 @@ def _accept_character(draft: Draft) -> Draft:
 
 
 def _move(draft: Draft, cursor: int) -> Draft:
-    """Return the draft with its cursor after so many characters of the text."""
+    """Return the draft with its cursor after `cursor` characters of the text."""
     return draft if cursor == draft.cursor else replace(draft, after_cursor=len(draft.text) - cursor)
 
 
