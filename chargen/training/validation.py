@@ -17,6 +17,7 @@ from chargen.data.baselines import lzma_nats_per_char, ngram_log_probs
 from chargen.data.dataset import Dataset, Part
 from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, split_into_parts
 from chargen.text.documents import NONE
+from chargen.text.long_text import Span
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, encoder
 
 NUM_STREAMS = 32  #: number of parallel streams that the validation text is divided into
@@ -122,7 +123,10 @@ def measure_baselines(data: Dataset) -> Baselines:
     train_text = data.train_text.excerpt(train_chars)
     val_text = data.val_text.read(0, min(MAX_BASELINE_VAL_CHARS, val_chars))
     encode = encoder(data.tokenizer, data.config.documents)
-    train_ids = data.train.ids if len(train_text) == data.train.num_chars else encode(train_text)
+    if isinstance(data.train_text, Span):  # the excerpt is its end, which is already encoded
+        train_ids = np.asarray(data.train.ids[-int(train_chars * data.ids_per_char) :])
+    else:
+        train_ids = encode(train_text)
     val_ids = encode(val_text)
     V = data.tokenizer.vocab_size
     unknown_nats = -float(data.tokenizer.unk_log_prob_nats(val_ids).sum())  # added to the loss of the model, too
