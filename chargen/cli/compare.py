@@ -118,6 +118,7 @@ def compare_models(args: CompareArguments) -> None:
 
     # The text is read unchanged: each model normalizes it like its training text, and the bytes of this one count.
     config = DataConfig(encoding=args.encoding, newline="keep", normalize="none")
+    options.check_reading([args.corpus, *([args.learn] if args.learn else [])])
     corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
     lines = split_lines(corpus.text)
     lms = [load(model, args.device) for model in args.models]

@@ -126,6 +126,7 @@ def check_corpus(args: CheckArguments) -> None:
         documents=args.documents,
         text_field=args.text_field,
     )
+    options.check_reading(args.corpus)
     facts, findings = check_quality(read_corpus(args.corpus, config, max_bytes=args.max_bytes), config.val_fraction)
     if args.as_json:
         print_json({**asdict(facts), "findings": [asdict(finding) for finding in findings]})

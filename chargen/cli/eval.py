@@ -104,6 +104,7 @@ def evaluate_model(args: EvalArguments) -> None:
     lm = load(args.model, args.device)
     # The text is read unchanged: the model normalizes it like its training text, and counts the bytes of this one.
     config = DataConfig(encoding=args.encoding, newline="keep", normalize="none")
+    options.check_reading(args.corpus)
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
     evaluation = lm.evaluate(text.text)
     if evaluation.unknown_chars:

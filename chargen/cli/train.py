@@ -266,6 +266,8 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     if saved:
         data = saved.data
         training = replace(training, seed=saved.train.seed)  # `_load_resumed` has compared a seed that was given
+    if not saved:
+        options.check_reading([*(args.corpus or ["python-docs"]), *([args.val] if args.val else [])])
     corpus, val_corpus = _read_corpora(args, data, saved)
     return Plan(
         corpus=corpus,
