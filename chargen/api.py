@@ -35,7 +35,7 @@ def load(model: str | Path | None = None, device: str = "auto", notify: Notify |
         notify: Function that gets messages for a person, for example that a damaged cache is rebuilt; None drops them.
 
     Raises:
-        ModelError: If there is no such model, or its file is damaged.
+        ModelError, DeviceError: If there is no such model or device, or the model's file is damaged.
         TypeError: If `model` is neither a string nor a path.
     """
     if model is not None and not isinstance(model, (str, Path)):

@@ -128,6 +128,7 @@ def compare_models(args: CompareArguments) -> None:
         normalize="none",
         text_field=args.text_field or "",
     )
+    options.check_reading([args.corpus, *([args.learn] if args.learn else [])])
     corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
     check_text_field(args.text_field, corpus)
     lines = split_lines(corpus.text)

@@ -129,6 +129,7 @@ def check_corpus(args: CheckArguments) -> None:
         documents=args.documents,
         text_field=args.text_field or "",
     )
+    options.check_reading(args.corpus)
     corpus = read_corpus(args.corpus, config, max_bytes=args.max_bytes, keep_original=True)
     check_text_field(args.text_field, corpus)
     facts, findings = check_quality(corpus, config)

@@ -116,6 +116,7 @@ def evaluate_model(args: EvalArguments) -> None:
         normalize="none",
         text_field=args.text_field or "",
     )
+    options.check_reading(args.corpus)
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
     check_text_field(args.text_field, text)
     for note in text.notes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -308,6 +308,28 @@ def given_options(*names: str) -> list[str]:
         return []
     params = {param.name: param for param in ctx.command.params}
     return [params[name].opts[0] for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+
+
+def check_reading(arguments: Sequence[str]) -> None:
+    """Refuse options of reading that have no effect on any of the given texts.
+
+    Args:
+        arguments: what is read: files, folders, URLs, "-" and names of built-in corpora.
+
+    Raises:
+        UsageError: If --text-field is given, but no text can have fields; or an option of decoding, but all texts are
+            built-in corpora.
+    """
+    from chargen.text.builtin_corpora import is_builtin
+    from chargen.text.readers import is_plain
+
+    named = ", ".join(arguments)
+    if all(is_builtin(each) and not os.path.exists(each) for each in arguments):
+        for option in given_options("encoding", "errors", "newline", "normalize"):
+            raise click.UsageError(f"{option} has no effect: {named} is built in, and is not decoded from a file.")
+    for option in given_options("text_field"):
+        if all(is_plain(each, option) and not os.path.isdir(each) for each in arguments):
+            raise click.UsageError(f"{option} has no effect: {named} has no fields, as .jsonl and .parquet have.")
 
 
 def use_threads(num_threads: int | None) -> None:

@@ -287,6 +287,8 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     training = TrainChoices(**{name: getattr(args, name) for name in TRAIN_SETTINGS})
     if saved:
         training = replace(training, seed=saved.train.seed)  # `_load_resumed` has compared a seed that was given
+    if not saved:
+        options.check_reading([*(args.corpus or ["python-docs"]), *([args.val] if args.val else [])])
     corpus, val_corpus = _read_corpora(args, data, saved)
     check_text_field(args.text_field, corpus, val_corpus)
     return Plan(

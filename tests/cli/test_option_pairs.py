@@ -64,7 +64,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--budget": "9s", "--name": "new", "--force": None, "--tokenizer": "byte", "--resume": "stopped",
         "--val": "lines.txt", "--val-fraction": "0.2", "--steps": "5", "--epochs": "2", "--batch": "3",
         "--seq-len": "9", "--lr": "0.5", "--clip": "0.5", "--weight-decay": "0.5", "--seed": "3", "--more": "9s",
-        "--save-every": "9s", "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown",
+        "--save-every": "9s", "--patience": "0.3", "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown",
         **NETWORK, **READING, **MACHINE, "--json": None,
     },
     "sample": {
@@ -236,10 +236,10 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
     monkeypatch.chdir(folder)
     monkeypatch.setattr(options, "use_threads", lambda number: None)
-    monkeypatch.setattr("chargen.lm.load", cache(lambda model=None, device="auto", notify=None: load(model, device)))
+    monkeypatch.setattr("chargen.api.load", cache(lambda model=None, device="auto", notify=None: load(model, device)))
     monkeypatch.setattr("chargen.cli.play.play_in_terminal", record)
+    monkeypatch.setattr("chargen.tasks.classifier.train_classifier", record)  # imports the next one before its change
     monkeypatch.setattr("chargen.training.run.train", record)
-    monkeypatch.setattr("chargen.tasks.classifier.train_classifier", record)
     (length,) = (param for param in COMMANDS[("sample",)].params if param.name == "length")
     monkeypatch.setattr(length, "default", 100)
     before = set(folder.iterdir())

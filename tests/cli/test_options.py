@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 
 from chargen.checkpoint import save_checkpoint
 from chargen.cli import options
@@ -116,4 +117,70 @@ def test_an_option_that_has_no_effect_beside_another_is_refused(
     Path("verse.txt").write_text("a\tthe fox\nb\tthe dog\n" * 40)
     result = chargen(*command)
     assert result.status == 2
+    assert refused in result.err
+
+
+@pytest.mark.parametrize("command", [("train", "--steps", "1"), ("corpora", "check")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("kind", "option", "is_refused"),
+    [
+        ("text.txt", ("--text-field", "other"), True),
+        ("-", ("--text-field", "other"), True),
+        ("alphabet", ("--text-field", "other"), True),
+        ("records.jsonl", ("--text-field", "other"), False),
+        ("folder", ("--text-field", "other"), False),
+        ("alphabet", ("--encoding", "latin-1"), True),
+        ("alphabet", ("--newline", "keep"), True),
+        ("alphabet", ("--normalize", "none"), True),
+        ("text.txt", ("--encoding", "latin-1"), False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_an_option_of_reading_that_has_no_effect_on_a_kind_of_text_is_refused(
+    command: tuple[str, ...], kind: str, option: tuple[str, ...], is_refused: bool, chargen: Chargen
+) -> None:
+    Path("text.txt").write_text(VERSE * 4, encoding="utf-8")
+    records = "".join(f'{{"text": "{n}", "other": "the fox {n}"}}\n' for n in range(40))
+    Path("folder").mkdir()
+    for path in ("records.jsonl", "folder/records.jsonl"):
+        Path(path).write_text(records)
+    result = chargen(*command, kind, *option, *(("--hidden", "4", "--batch", "2") if command[0] == "train" else ()))
+    assert result.status == (2 if is_refused else 0), result.err
+    assert not is_refused or (option[0] in result.err and kind in result.err)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.parametrize(
+    "command",
+    [("sample",), ("score", "a"), ("classify", "-m", "m", "-m", "./checkpoints/m", "a"),
+     ("compare", "m", "m", "verse.txt"), ("eval", "verse.txt"), ("rescore", "--file", "list.txt")],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_device_that_does_not_exist_is_refused_by_every_command(command: tuple[str, ...], chargen: Chargen) -> None:
+    Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
+    Path("list.txt").write_text("0 ||| ab ||| f= 1 ||| -9\n")
+    save_checkpoint(Path("checkpoints/m/model.safetensors"), random_model())
+    result = chargen(*command, "--device", "cuda")
+    assert (result.status, result.out) == (1, "")
+    assert "no device 'cuda'" in result.err
+
+
+@pytest.mark.parametrize(
+    ("command", "refused"),
+    [
+        (("sample", "--allow-invalid-utf8"), "--allow-invalid-utf8"),
+        (("sample", "--beam", "2", "-n", "3"), "--beam 3 or more"),
+        (("train", "verse.txt", "--ngrams", "0", "--ngram-dropout", "0.1", "--steps", "1"), "--ngram-dropout"),
+        (("rescore", "--file", "kaldi.txt", "--feature", "f"), "--feature needs the format of Moses"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_an_option_that_has_no_effect_with_what_was_read_is_refused(
+    command: tuple[str, ...], refused: str, chargen: Chargen
+) -> None:
+    Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
+    Path("kaldi.txt").write_text("a-1 ab\na-2 ba\n")
+    save_checkpoint(Path("checkpoints/m/model.safetensors"), random_model())
+    result = chargen(*command)
+    assert (result.status, result.out) == (2, "")
     assert refused in result.err
