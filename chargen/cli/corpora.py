@@ -116,8 +116,8 @@ def check_corpus(args: CheckArguments) -> None:
         ChargenError: If the corpus cannot be read, or a setting is out of range.
     """
     from chargen.config import DataConfig
+    from chargen.data.quality import check_quality
     from chargen.text.corpus import check_text_field, read_corpus
-    from chargen.text.quality import check_quality
     from chargen.ui.console import print_json, stdout_console
     from chargen.ui.tables import key_value_table
 

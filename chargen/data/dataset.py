@@ -3,7 +3,7 @@
     text   ├────────────── training, 90 % ──────────────┤├ selection ┤├ rest of 1st half ┤├── 2nd half ──┤
                                                            validation during training     final evaluation only
 
-Of a continuous text the end is held out; of documents, some that are chosen at random (`text/held_out.py`).
+Of a continuous text the end is held out; of documents, some that are chosen at random (`data/held_out.py`).
 The best model is selected by its loss on the first validation part. No decision depends on the second half, so its loss
 is an unbiased estimate.
 """
@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import DataConfig
+from chargen.data.held_out import hold_out
+from chargen.data.overlap import describe_overlap
+from chargen.data.quality import describe_list
 from chargen.data.token_store import load_or_encode_ids
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK, NONE, separator, split_documents
-from chargen.text.held_out import hold_out
 from chargen.text.long_text import Span, TextPart
-from chargen.text.overlap import describe_overlap
-from chargen.text.quality import describe_list
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
     Ids,

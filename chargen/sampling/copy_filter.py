@@ -25,6 +25,7 @@ import numpy as np
 from chargen.checkpoint import Checkpoint
 from chargen.config import check_count
 from chargen.data import token_store
+from chargen.data.held_out import training_keys
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling.processors import LogitsProcessor, Mask
 from chargen.sampling.training_text_index import (
@@ -36,7 +37,6 @@ from chargen.sampling.training_text_index import (
     write_index,
 )
 from chargen.text.hashing import BASE, PRIME, Hashes, hash_text
-from chargen.text.held_out import training_keys
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 MAX_COPY = 10_000  # limit of max_copy, in characters

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from chargen.checkpoint import Checkpoint, load_metadata
 from chargen.config import DataConfig
 from chargen.data import token_store
+from chargen.data.held_out import training_keys, training_part
 from chargen.errors import CorpusError
 from chargen.runs import STATE_FILE
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, NONE
 from chargen.text.hashing import PRIME, Hashes, hash_windows, read_overlapping, to_uint64_codes
-from chargen.text.held_out import training_keys, training_part
 from chargen.text.long_text import UTF8_ERRORS, LongText, TextPart, temporary_storage_error
 from chargen.text.recorded_corpus import read_recorded_corpus
 from chargen.text.workers import Arrays, map_blocks

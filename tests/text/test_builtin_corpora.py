@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from chargen.config import DataConfig
+from chargen.data.quality import check_quality
 from chargen.errors import ChargenError, ConfigError, CorpusError, DownloadError, StorageError
 from chargen.text import builtin_corpora
 from chargen.text.builtin_corpora import (
@@ -33,7 +34,6 @@ from chargen.text.builtin_corpora import (
 )
 from chargen.text.corpus import read_corpus
 from chargen.text.documents import MARK
-from chargen.text.quality import check_quality
 
 TEXT = "Trăm năm trong cõi người ta\n".encode()
 SHA256 = hashlib.sha256(TEXT).hexdigest()

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.config import DataConfig
+from chargen.data import held_out
+from chargen.data.held_out import document_ends, hold_out, training_keys, training_part
 from chargen.errors import ConfigError, CorpusError
-from chargen.text import held_out, long_text
+from chargen.text import long_text
 from chargen.text.documents import MARK
-from chargen.text.held_out import document_ends, hold_out, training_keys, training_part
 from chargen.text.long_text import LongText, TextPart
 
 LINES = DataConfig(documents="line")

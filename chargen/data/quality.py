@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.config import DataConfig
+from chargen.data.held_out import document_ends, hold_out
+from chargen.data.overlap import WIDTH, document_hashes, find_shared, repeated_share
 from chargen.errors import CorpusError
 from chargen.schema import format_count
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK
-from chargen.text.held_out import document_ends, hold_out
 from chargen.text.long_text import LongText, TextPart
-from chargen.text.overlap import WIDTH, document_hashes, find_shared, repeated_share
 
 RARE_COUNT = 10  #: a character that occurs less often than this is hardly learned
 MAX_SHOWN = 10  #: limit of the characters that a finding names

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from chargen.config import DataConfig
+from chargen.data.overlap import repeated_share
+from chargen.data.quality import Finding, TextSummary, check_quality, describe_list
 from chargen.text import long_text
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, OLD_MARK
 from chargen.text.long_text import LongText
-from chargen.text.overlap import repeated_share
-from chargen.text.quality import Finding, TextSummary, check_quality, describe_list
 
 
 @pytest.fixture(autouse=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from chargen.text import overlap
+from chargen.data import overlap
+from chargen.data.overlap import WIDTH, Shared, describe_overlap, document_hashes, find_shared, repeated_share
 from chargen.text.documents import MARK
 from chargen.text.hashing import BLOCK_CHARS
 from chargen.text.long_text import LongText, Span
-from chargen.text.overlap import WIDTH, Shared, describe_overlap, document_hashes, find_shared, repeated_share
-from tests.text.test_quality import prose
+from tests.data.test_quality import prose
 
 
 def span(text: str, has_documents: bool = False) -> Span:
