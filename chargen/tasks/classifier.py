@@ -229,7 +229,7 @@ class ClassifierPlan:
 class TrainedClassifier:
     """A classifier that was just trained."""
 
-    folder: Path
+    folder: Path  #: its absolute path
     classifier: Classifier
     quality: Quality  #: measured on texts to which neither the models nor the temperature were fitted
 
@@ -266,7 +266,7 @@ def train_classifier(
         write_atomically(root / CLASSIFIER_FILE, [to_json_line(description).encode()])
         shutil.rmtree(root / LOCKS_FOLDER)
         writer.commit()
-        yield TrainedClassifier(writer.run.folder, classifier, quality)
+        yield TrainedClassifier(writer.run.folder.absolute(), classifier, quality)
 
 
 def _train_models(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from chargen.cli.rm import list_removable_names, removable_runs
 from chargen.errors import ChargenError, ModelError, RunInUseError, StorageError
 from chargen.run_lock import RunLock
 from chargen.run_writer import create_run
 from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER, METRICS_FILE, MODEL_FILE, RUN_FILES, STATE_FILE
-from chargen.tasks.removal import list_removable_names, removable_runs
 
 
 @pytest.fixture
