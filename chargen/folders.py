@@ -22,6 +22,11 @@ def checkpoints_folder() -> Path:
     return _chosen[-1] if _chosen else Path(os.environ.get("CHARGEN_CHECKPOINTS") or "checkpoints")
 
 
+def chosen_checkpoints() -> Path | None:
+    """Return the folder of the runs that `use_checkpoints` set, or None if it is the default one."""
+    return _chosen[-1] if _chosen else None
+
+
 @contextmanager
 def use_checkpoints(folder: Path) -> Iterator[None]:
     """Let `checkpoints_folder` return this folder in a `with` block."""

@@ -38,8 +38,8 @@ from chargen.runs import (
 
 MAX_NAME_SUFFIX = 10_000  #: limit of the number in NAME-2, NAME-3, …
 _RUN_FILE_PATTERN = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run, as a regular expression
-_FILE_PATTERN = rf"{_RUN_FILE_PATTERN}|{re.escape(CLASSIFIER_FILE)}"  #: these names, and that of a classifier
-_PARTIAL_SUFFIX_PATTERN = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: end of the name of a partial file, as a regular expression
+FILE_PATTERN = rf"{_RUN_FILE_PATTERN}|{re.escape(CLASSIFIER_FILE)}"  #: these names, and that of a classifier
+PARTIAL_SUFFIX_PATTERN = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: end of the name of a partial file, as a regular expression
 
 
 class RunWriter:
@@ -128,10 +128,10 @@ def remove_leftovers(root: Path | None = None) -> None:
             match = re.fullmatch(r"\.(.+)\.(?:new|old)", folder.name, re.DOTALL)
             if match and get_staging_marker(root / match[1]).exists():
                 with locked(root / match[1]) as lock:
-                    _finish_interrupted_exchange(root / match[1])
+                    finish_interrupted_exchange(root / match[1])
                     lock.release()
             elif folder.is_dir() and folder.name != LOCKS_FOLDER:
-                remove_stale_partial_files(folder, _FILE_PATTERN)
+                remove_stale_partial_files(folder, FILE_PATTERN)
 
 
 def create_run(name: str, *, force: bool = False, root: Path | None = None) -> RunWriter:
@@ -179,7 +179,7 @@ def stage_run(name: str, root: Path | None = None) -> RunWriter:
     remove_leftovers(root)
     for folder in _candidate_folders(name, root):
         with suppress(RunInUseError), locked(folder) as lock:
-            _finish_interrupted_exchange(folder)
+            finish_interrupted_exchange(folder)
             if not os.path.lexists(folder):
                 return _stage_folder(lock, folder, folder)
             lock.release()
@@ -201,7 +201,7 @@ def resume_run(name: str, root: Path | None = None) -> RunWriter:
     root, name = split_run_path(name, root or checkpoints_folder())
     find_run(name, root)
     with locked(root / name) as lock:
-        _finish_interrupted_exchange(root / name)
+        finish_interrupted_exchange(root / name)
         remove_leftovers(root)
         run = find_run(name, root)
         _check_regular_files(run.folder)
@@ -224,7 +224,7 @@ def _create_folder(folder: Path) -> RunWriter | None:
         return None
     try:
         with locked(folder) as lock:
-            _finish_interrupted_exchange(folder)
+            finish_interrupted_exchange(folder)
             folder.mkdir()  # fails if another process has just made it
             return RunWriter(lock, Run(folder, folder.name))
     except (RunInUseError, FileExistsError):
@@ -234,7 +234,7 @@ def _create_folder(folder: Path) -> RunWriter | None:
 def _replace_run(folder: Path) -> RunWriter:
     """Create the hidden folder of a run that will replace the run in `folder`; without such a run, create `folder`."""
     with locked(folder) as lock:
-        _finish_interrupted_exchange(folder)
+        finish_interrupted_exchange(folder)
         if not os.path.lexists(folder):
             folder.mkdir()
             return RunWriter(lock, Run(folder, folder.name))
@@ -257,7 +257,7 @@ def _stage_folder(lock: RunLock, target: Path, named: Path) -> RunWriter:
     return RunWriter(lock, Run(new, named.name), target)
 
 
-def _finish_interrupted_exchange(folder: Path) -> None:
+def finish_interrupted_exchange(folder: Path) -> None:
     """Finish or undo an exchange of folders that a killed process started. The caller holds the lock.
 
     If the run's folder is missing, a hidden folder with a model takes its place. The other hidden folders are removed.
@@ -291,7 +291,7 @@ def _run_files(folder: Path) -> Iterator[Path]:
     """
     for path in folder.iterdir():
         is_ours = re.fullmatch(
-            rf"(?:{_RUN_FILE_PATTERN})|\.(?:{_RUN_FILE_PATTERN})\.{_PARTIAL_SUFFIX_PATTERN}", path.name
+            rf"(?:{_RUN_FILE_PATTERN})|\.(?:{_RUN_FILE_PATTERN})\.{PARTIAL_SUFFIX_PATTERN}", path.name
         )
         if not is_ours or path.is_dir():
             raise StorageError(

@@ -126,11 +126,11 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
     if os.path.isfile(spec):
         _check_not_text(spec)
         return Path(spec)
-    for folder in folders:
-        if folder is not None and os.path.isfile(folder / CLASSIFIER_FILE):
-            raise ModelError(
-                f"{folder} is a classifier, which has several models", f"Use: chargen classify -m {spec} …"
-            )
+    classifier = find_classifier(spec, root)
+    if classifier is not None:
+        raise ModelError(
+            f"{classifier.parent} is a classifier, which has several models", f"Use: chargen classify -m {spec} …"
+        )
     if Path(spec).is_dir():
         raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _similar_name_hint(spec, root))
     if len(Path(spec).parts) > 1:
@@ -204,6 +204,27 @@ def _is_worse_than_uniform(path: Path) -> bool:
     if uniform is None and header["tokenizer"]["name"] == "char":
         uniform = math.log(max(1, int(header["config"].get("vocab_size") or 1)))
     return loss is not None and uniform is not None and loss > uniform
+
+
+def find_classifier(spec: str, root: Path | None = None) -> Path | None:
+    """Return the path of the file that describes a classifier, or None if there is no such classifier.
+
+    Args:
+        spec: Folder of a classifier, or its name.
+        root: Folder of all runs; None for `checkpoints_folder()`.
+    """
+    if not spec or "\0" in spec:
+        return None
+    paths = (folder / CLASSIFIER_FILE for folder in (Path(spec), (root or checkpoints_folder()) / spec))
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+def list_classifier_files(root: Path | None = None) -> list[Path]:
+    """Return the files that describe the classifiers, in alphabetical order of their names."""
+    root = root or checkpoints_folder()
+    folders = sorted(root.iterdir()) if os.path.isdir(root) else []
+    paths = (folder / CLASSIFIER_FILE for folder in folders if not folder.name.startswith("."))
+    return [path for path in paths if os.path.isfile(path)]
 
 
 def list_run_names(root: Path | None = None) -> list[str]:

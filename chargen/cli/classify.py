@@ -185,6 +185,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     from chargen.training.choices import RunLength
     from chargen.ui.console import ProgressBar, print_json, stderr_console, stdout_console
     from chargen.ui.terminal_text import visible
+    from chargen.ui.training import command_line, proposal
 
     length = RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
     if not length.chosen():
@@ -221,7 +222,12 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
         print_json(_trained_json(trained))
     else:
         stdout_console().print(_describe_quality(trained.quality, trained.classifier), soft_wrap=True)
-        stdout_console().print(visible(f"The classifier is {trained.folder}"))
+        lines = [
+            f"The classifier is {trained.folder}",
+            *proposal(command_line("classify", "-m", trained.folder.name, "a text")),
+        ]
+        for line in lines:
+            stdout_console().print(visible(line), soft_wrap=True)
 
 
 def _record_format(args: ClassifyArguments) -> RecordFormat:

@@ -1,11 +1,14 @@
-"""`chargen info`: list the models, or describe one.
+"""`chargen info`: list the models and classifiers, or describe one.
 
 From Python: `describe_models("shakespeare", as_json=True)`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,8 +16,32 @@ from chargen.cli import options
 from chargen.config import LN2
 from chargen.ui.terminal_text import say
 
-if TYPE_CHECKING:
-    from pathlib import Path
+# Names of the properties as a person reads them, in the order in which they are shown.
+LABELS = {
+    "kind": "kind",
+    "path": "file",
+    "trained_at": "trained",
+    "size_bytes": "size",
+    "training_state_bytes": "training state",
+    "corpus": "trained on",
+    "train_chars": "characters for training",
+    "network": "network",
+    "parameters": "parameters",
+    "dropout": "dropout",
+    "weight_dropout": "weight dropout",
+    "ngram_dropout": "n-gram dropout",
+    "tokenizer": "tokenizer",
+    "vocab_size": "vocabulary",
+    "step": "best step",
+    "epochs": "epochs",
+    "val_loss_nats_per_char": "loss on the held-out text",
+    "val_second_half_nats_per_char": "  its second half",
+    "ngram_5_nats_per_char": "an interpolated 5-gram",
+    "labels": "labels",
+    "held_out_accuracy": "accuracy on held-out texts",
+    "temperature": "temperature",
+    "written_by": "written by",
+}
 
 
 @click.command(
@@ -25,63 +52,71 @@ if TYPE_CHECKING:
 @options.checkpoints
 @options.as_json
 def info(model: str | None, as_json: bool) -> None:
-    """List the models under checkpoints/, newest last; or describe MODEL."""
+    """List the models and classifiers under checkpoints/, the newest model last; or describe MODEL."""
     describe_models(model, as_json)
 
 
 def describe_models(model: str | None = None, as_json: bool = False) -> None:
-    """Print the properties of a model on stdout, or a table of all models.
+    """Print the properties of a model or a classifier on stdout, or tables of all of them.
 
     Args:
-        model: Model file, run folder or run name; None for all models under checkpoints/.
+        model: Model file, run folder or run name, or a classifier; None for all under checkpoints/.
         as_json: Whether to print JSON.
 
     Raises:
         ModelError: If the model does not exist or cannot be read. Models of a table that cannot be read get a note.
     """
-    from chargen.errors import ChargenError
     from chargen.folders import checkpoints_folder
-    from chargen.runs import find_model, list_model_files
+    from chargen.runs import find_classifier, find_model
     from chargen.ui.console import print_json
 
     if model is not None:
-        facts = _facts(str(find_model(model)))
+        classifier = None if os.path.isfile(model) else find_classifier(model)
+        facts = _classifier_facts(classifier) if classifier else _facts(find_model(model))
         if as_json:
             print_json(facts)
         else:
             _print_one(facts)
         return
-    all_facts = []
-    for path in list_model_files():
-        try:
-            all_facts.append({"name": path.parent.name, **_facts(str(path))})
-        except ChargenError as error:
-            say(f"note: {error.message}")
+    all_facts = list(_all_facts())
     if as_json:
         print_json(all_facts)
     elif not all_facts:
         say(f"no model under {checkpoints_folder()}/ yet. Train one: chargen train corpus.txt")
     else:
-        _print_table(all_facts)
+        _print_tables(all_facts)
 
 
-def _facts(path: str) -> dict[str, Any]:
+def _all_facts() -> Iterator[dict[str, Any]]:
+    """Yield the properties of each model and each classifier under checkpoints/; print a note if one cannot be read."""
+    from chargen.errors import ChargenError
+    from chargen.runs import list_classifier_files, list_model_files
+
+    for describe, paths in ((_facts, list_model_files()), (_classifier_facts, list_classifier_files())):
+        for path in paths:
+            try:
+                yield {"name": path.parent.name, **describe(path)}
+            except ChargenError as error:
+                say(f"note: {error.message}")
+
+
+def _facts(path: Path) -> dict[str, Any]:
     """Return the properties of a model file.
 
     Raises:
         ModelError: If it cannot be read.
     """
-    from pathlib import Path
-
     from chargen.cells.weights import count_parameters
     from chargen.checkpoint import load_checkpoint
     from chargen.runs import STATE_FILE
 
-    checkpoint = load_checkpoint(Path(path))
+    checkpoint = load_checkpoint(path)
+    state = path.with_name(STATE_FILE)
     config, about = checkpoint.config, checkpoint.about
     result = about.get("result", {})
     return {
-        "path": path,
+        "kind": "model",
+        "path": os.path.abspath(path),
         "corpus": about.get("corpus"),
         "network": str(config),
         "cell": config.cell,
@@ -103,41 +138,93 @@ def _facts(path: str) -> dict[str, Any]:
         "val_loss_nats_per_char": result.get("val_loss_nats_per_char", about.get("choice_loss_nats_per_char")),
         "val_second_half_nats_per_char": result.get("val_second_half_nats_per_char"),
         "ngram_5_nats_per_char": result.get("ngram_5_nats_per_char"),
-        "size_bytes": Path(path).stat().st_size,
-        "training_state_bytes": _file_size(Path(path).with_name(STATE_FILE)),
+        "size_bytes": path.stat().st_size,
+        "training_state_bytes": state.stat().st_size if state.is_file() else None,
+        "trained_at": _modified_at(path),
         "written_by": f"chargen {about.get('chargen', '?')}",
     }
 
 
-def _file_size(path: Path) -> int | None:
-    """Return the size of a file in bytes, or None if there is no such file."""
-    return path.stat().st_size if path.is_file() else None
+def _classifier_facts(path: Path) -> dict[str, Any]:
+    """Return the properties of a classifier, from the file that describes it.
+
+    Raises:
+        ModelError: If it cannot be read.
+    """
+    from chargen.tasks.classifier import read_description
+
+    saved = read_description(path)
+    files = [file for file in path.parent.rglob("*") if file.is_file()]
+    return {
+        "kind": "classifier",
+        "path": os.path.abspath(path.parent),
+        "labels": saved["labels"],
+        "held_out_accuracy": saved.get("held_out", {}).get("accuracy"),
+        "temperature": saved["temperature"],
+        "size_bytes": sum(file.stat().st_size for file in files),
+        "trained_at": _modified_at(path),
+    }
+
+
+def _modified_at(path: Path) -> str:
+    """Return when a file was last written, as local time with its offset: model files contain no date."""
+    from datetime import datetime
+
+    return datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(timespec="seconds")
 
 
 def _print_one(facts: dict[str, Any]) -> None:
     from chargen.ui.console import stdout_console
     from chargen.ui.tables import key_value_table
 
-    rows = [(name.replace("_", " "), _format(value)) for name, value in facts.items() if value is not None]
+    rows = [(label, _format(name, facts[name])) for name, label in LABELS.items() if facts.get(name) is not None]
     stdout_console().print(key_value_table(rows))
 
 
-def _format(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+def _format(name: str, value: Any) -> str:
+    """Return the value of a property as a person reads it, with its unit."""
+    from chargen.ui.console import format_size
+
+    if name == "trained_at":
+        return _format_date(value)
+    if name.endswith("_bytes"):
+        return format_size(value)
+    if name.endswith("_nats_per_char"):
+        return f"{value / LN2:.3f} bits/char"
+    if name == "held_out_accuracy":
+        return f"{100 * value:.1f} %"
+    if isinstance(value, list):
+        return ", ".join(value)
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _print_table(all_facts: list[dict[str, Any]]) -> None:
-    from chargen.ui.console import stdout_console
+def _format_date(value: str) -> str:
+    """Return the local date and time of an ISO 8601 time, to the minute."""
+    return value[:16].replace("T", " ")
+
+
+def _print_tables(all_facts: list[dict[str, Any]]) -> None:
+    """Print a table of the models, and one of the classifiers if there are any."""
+    from chargen.ui.console import format_size, stdout_console
     from chargen.ui.tables import plain_table
 
-    rows = []
+    models, classifiers = [], []
     for facts in all_facts:
+        size, date = format_size(facts["size_bytes"]), _format_date(facts["trained_at"])
+        if facts["kind"] == "classifier":
+            accuracy = facts["held_out_accuracy"]
+            share = "–" if accuracy is None else _format("held_out_accuracy", accuracy)
+            classifiers.append((facts["name"], ", ".join(facts["labels"]), share, size, date))
+            continue
         loss_nats = facts["val_loss_nats_per_char"]
         bits_per_char = "–" if loss_nats is None else f"{loss_nats / LN2:.3f}"
-        rows.append(
-            (facts["name"], bits_per_char, facts["network"], f"{facts['parameters']:,}", facts["corpus"] or "–")
-        )
-    columns = ("name", "bits/char", "network", "parameters", "corpus")
-    stdout_console().print(plain_table(columns, rows, ("bits/char", "parameters")))
+        parameters = f"{facts['parameters']:,}"
+        models.append((facts["name"], bits_per_char, facts["network"], parameters, size, date, facts["corpus"] or "–"))
+    if models:
+        names = ("name", "bits/char", "network", "parameters", "size", "trained", "corpus")
+        stdout_console().print(plain_table(names, models, ("bits/char", "parameters", "size")))
+    if classifiers:
+        labels = ("classifier", "labels", "accuracy", "size", "trained")
+        stdout_console().print(plain_table(labels, classifiers, ("accuracy", "size")))

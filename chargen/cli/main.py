@@ -47,7 +47,8 @@ COMMANDS = {
     "compare": ("chargen.cli.compare:compare", "Compare models on a text."),
     "rescore": ("chargen.cli.rescore:rescore", "Add a model's score to N-best lists."),
     "classify": ("chargen.cli.classify:classify", "Classify texts, and train classifiers."),
-    "info": ("chargen.cli.info:info", "List the models, or describe one."),
+    "info": ("chargen.cli.info:info", "List the models and classifiers, or describe one."),
+    "rm": ("chargen.cli.rm:rm", "Remove runs and classifiers."),
     "corpora": ("chargen.cli.corpora:corpora", "List, create and check corpora."),
 }
 

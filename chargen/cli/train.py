@@ -5,7 +5,6 @@ From Python: `train_model(TrainArguments(corpus=("corpus.txt",), steps=1000))`.
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from dataclasses import dataclass, fields, replace
@@ -19,7 +18,6 @@ from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S, VAL_SPLITS
 from chargen.errors import ConfigError
 from chargen.tokenizers import TOKENIZERS
-from chargen.ui.terminal_text import visible
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
@@ -237,9 +235,10 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
         ChargenError: If the corpus, the settings or the disk do not allow the run, or the loss diverges.
     """
     options.use_threads(args.threads)
+    from chargen.text.documents import NONE
     from chargen.training.run import train as run_training
     from chargen.ui.console import ignore_closed_output, print_json, stderr_console, stdout_console
-    from chargen.ui.training import make_display, summary
+    from chargen.ui.training import command_line, make_display, summary
 
     console = stderr_console()
     result: Finished | None = None
@@ -262,9 +261,9 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
         if args.as_json:
             print_json({**result.to_json(), **settings})
         else:
-            stdout_console().print(summary(result))
+            stdout_console().print(summary(result, settings["data"]["documents"] != NONE))
             if result.interrupted and args.keep_state != "never":
-                console.print(visible(f"Continue with: chargen train --resume {shlex.quote(result.run)}"))
+                console.print(f"Continue with: {command_line('train', '--resume', result.run)}", soft_wrap=True)
         sys.stdout.flush()
     return stop.status if result.interrupted else 0
 

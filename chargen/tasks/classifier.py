@@ -11,7 +11,6 @@ models get equal parts of the time budget.
 from __future__ import annotations
 
 import math
-import os
 import re
 import shutil
 import time
@@ -32,7 +31,7 @@ from chargen.folders import checkpoints_folder
 from chargen.io import to_json_line, write_atomically
 from chargen.lm import LanguageModel
 from chargen.run_writer import stage_run
-from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER, MODEL_FILE
+from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER, MODEL_FILE, find_classifier
 from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_count, format_value, parse_json
 from chargen.tasks.calibration import (
     Quality,
@@ -63,7 +62,7 @@ CLASSIFIER_SPEC: Spec = Record(
         "log_priors": ListOf(Number(high=0.0), 1, MAX_LABELS),
         "temperature": Nullable(Number(MIN_TEMPERATURE, MAX_TEMPERATURE)),  #: null for ∞
     },
-    {"held_out": Record()},
+    {"held_out": Record(optional={"accuracy": Number(0.0, 1.0)})},
 )
 Texts = Mapping[str, Sequence[str]]
 
@@ -169,22 +168,21 @@ def load_classifier(models: Sequence[str], root: Path | None = None, device: str
         priors = log_priors([0] * len(models))
         return Classifier(tuple(models), tuple(load(model, device) for model in models), priors)
     root = root or checkpoints_folder()
-    candidates = (Path(models[0]), root / models[0]) if models else ()
-    folder = next((path for path in candidates if os.path.isfile(path / CLASSIFIER_FILE)), None)
-    if folder is None:
+    path = find_classifier(models[0], root) if models else None
+    if path is None:
         raise ModelError(
             f"no classifier named {models[0]!r} under {root}/" if models else "no classifier is named",
             "Give several models (-m a -m b), or train one: chargen classify --train FOLDER --name NAME",
         )
-    saved = _read_description(folder / CLASSIFIER_FILE)
-    paths = [folder / name / MODEL_FILE for name in saved["folders"]]
-    opened = tuple(LanguageModel(load_checkpoint(path), device, path) for path in paths)
+    saved = read_description(path)
+    paths = [path.parent / name / MODEL_FILE for name in saved["folders"]]
+    opened = tuple(LanguageModel(load_checkpoint(model), device, model) for model in paths)
     temperature = math.inf if saved["temperature"] is None else float(saved["temperature"])
     return Classifier(tuple(saved["labels"]), opened, np.array(saved["log_priors"], float), temperature, True)
 
 
-def _read_description(path: Path) -> dict[str, Any]:
-    """Read and check the file that describes a classifier.
+def read_description(path: Path) -> dict[str, Any]:
+    """Read and check the file that describes a classifier, with the fields of `CLASSIFIER_SPEC`.
 
     Raises:
         ModelError: If it cannot be read, or `train_classifier` did not write it like this.
@@ -231,7 +229,7 @@ class ClassifierPlan:
 class TrainedClassifier:
     """A classifier that was just trained."""
 
-    folder: Path
+    folder: Path  #: its absolute path
     classifier: Classifier
     quality: Quality  #: measured on texts to which neither the models nor the temperature were fitted
 
@@ -268,7 +266,7 @@ def train_classifier(
         write_atomically(root / CLASSIFIER_FILE, [to_json_line(description).encode()])
         shutil.rmtree(root / LOCKS_FOLDER)
         writer.commit()
-        yield TrainedClassifier(writer.run.folder, classifier, quality)
+        yield TrainedClassifier(writer.run.folder.absolute(), classifier, quality)
 
 
 def _train_models(

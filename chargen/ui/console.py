@@ -31,6 +31,7 @@ from rich.text import Text
 
 from chargen.config import LN2
 from chargen.io import to_json_line
+from chargen.schema import format_count
 from chargen.ui.terminal_text import is_shown, stream_below, visible, visible_json, visible_text
 
 if TYPE_CHECKING:
@@ -210,3 +211,18 @@ def format_duration(seconds: float) -> str:
 def format_bits(nats: float) -> str:
     """Return a loss in nats as bits, with three decimals; "–" if it is not finite."""
     return f"{nats / LN2:.3f}" if math.isfinite(nats) else "–"
+
+
+def format_size(num_bytes: int) -> str:
+    """Return a size in decimal units with two significant digits or more.
+
+    >>> format_size(900), format_size(1_540_000), format_size(23_400_000)
+    ('900 bytes', '1.5 MB', '23 MB')
+    """
+    if num_bytes < 1000:
+        return format_count(num_bytes, "byte")
+    size, unit = num_bytes / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if round(size) >= 1000:
+            size, unit = size / 1000, larger
+    return f"{size:.1f} {unit}" if size < 9.95 else f"{size:.0f} {unit}"

@@ -1,10 +1,14 @@
-"""How a training run is shown: a live display on a terminal, plain lines elsewhere, and a summary at the end."""
+"""How a training run is shown: a live display on a terminal, plain lines elsewhere, and a summary at the end.
+
+Losses are shown in bits per character; in JSON they are in nats, and the names of the keys say so.
+"""
 
 from __future__ import annotations
 
 import math
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Protocol
 
@@ -16,6 +20,7 @@ from rich.text import Text
 
 from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
+from chargen.folders import chosen_checkpoints
 from chargen.schema import format_count
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
 from chargen.ui.console import PLAIN_EVERY_S, abandon_output, can_redraw, format_bits, format_duration, live
@@ -27,8 +32,7 @@ PANEL_ROWS, PANEL_COLUMNS = 3, 4  # of the frame around the sample, and the row 
 REFRESH_S = 0.25  # minimum time between two updates of the live display
 SAMPLE_EVERY_S = 5.0  # minimum time between two samples in the live display
 STOPPED_EARLY = (
-    "The validation loss had not improved for the share of the run that --patience allows. To continue all the same: "
-    "chargen train --resume {run} --patience 1"
+    "The validation loss had not improved for the share of the run that --patience allows. To continue all the same:"
 )
 
 Sampler = Callable[[Checkpoint], str]  #: returns a few lines that the model generates
@@ -187,7 +191,7 @@ class LiveDisplay:
             ("speed", f"{progress.chars_per_s:,.0f} chars/s"),
             ("train", f"{format_bits(progress.loss_nats_per_char)} bits/char"),
             ("val", f"{format_bits(val_nats)} bits/char"),
-            ("best", format_bits(self._best_nats)),
+            ("best", f"{format_bits(self._best_nats)} bits/char"),
         ]
         table = Table.grid(padding=(0, 2))
         for first in range(0, len(facts), pairs_per_row):
@@ -231,8 +235,15 @@ def describe(report: Started) -> list[str]:
     return [visible(line) for line in lines]
 
 
-def summary(report: Finished) -> Group:
-    """Return the summary of a run: its loss compared with the baselines, what that means, and where the model is."""
+def summary(report: Finished, has_documents: bool) -> Group:
+    """Return the summary of a run.
+
+    It has the loss compared with the baselines, what that means, where the model is, and what to do with it.
+
+    Args:
+        report: The result of the run.
+        has_documents: Whether the model is a model of documents.
+    """
     rows: list[tuple[str, float | None]] = [
         ("this model, on the held-out text", report.val_loss_nats_per_char),
         ("  its second half, not used to choose the model", report.val_second_half_nats_per_char),
@@ -241,18 +252,62 @@ def summary(report: Finished) -> Group:
     ]
     if report.entropy_nats_per_char is not None:
         rows.append(("the source's entropy", report.entropy_nats_per_char))
-    cells = [(name, *(("–", "–") if nats is None else (f"{nats / LN2:.3f}", f"{nats:.3f}"))) for name, nats in rows]
-    units = ("bits/char", "nats/char")
-    table = FittedTable(("", *units), cells, units, has_rule=False)
+    cells = [(name, "–" if nats is None else f"{nats / LN2:.3f}") for name, nats in rows]
+    table = FittedTable(("", "bits/char"), cells, ("bits/char",), has_rule=False)
     outcome = "Interrupted" if report.interrupted else "Stopped early" if report.stopped_early else "Done"
     lines = [
         "",
         f"{outcome} after {format_duration(report.elapsed_s)}: {format_count(report.steps, 'step')}, "
         f"{report.epochs:.1f} epochs, "
         f"{report.chars_per_s:,.0f} chars/s; perplexity {report.val_perplexity_per_char:.2f} per character.",
-        *([STOPPED_EARLY.format(run=report.run)] if report.stopped_early else []),
+        *(
+            [STOPPED_EARLY, command_line("train", "--resume", report.run, "--patience", "1")]
+            if report.stopped_early
+            else []
+        ),
         report.diagnosis,
         *report.advice,
-        f"The best model (step {report.best_step:,}) is {report.model_path}",
     ]
-    return Group(table, Text("\n".join(map(visible, lines))))
+    to_copy = [
+        f"The best model (step {report.best_step:,}) is {report.model_path}",
+        *commands_after_training(report.run, has_documents),
+    ]
+    # What is copied is not wrapped here: the terminal wraps it without a newline.
+    return Group(table, Text("\n".join(map(visible, lines))), _unwrapped(to_copy))
+
+
+def _unwrapped(lines: Iterable[str]) -> Text:
+    return Text("\n".join(map(visible, lines)), no_wrap=True, overflow="ignore")
+
+
+def command_line(*words: str) -> str:
+    """Return a command with its arguments quoted, and with --checkpoints if this command was called with it.
+
+    >>> command_line("sample", "-m", "my verse")
+    "chargen sample -m 'my verse'"
+    """
+    folder = chosen_checkpoints()
+    return visible(shlex.join(["chargen", *words, *(["--checkpoints", str(folder)] if folder else [])]))
+
+
+def proposal(*commands: str) -> list[str]:
+    """Return lines that propose commands.
+
+    >>> proposal("chargen sample", "chargen score x")
+    ['Try: chargen sample', '     chargen score x']
+    """
+    return [("     " if number else "Try: ") + command for number, command in enumerate(commands)]
+
+
+def commands_after_training(run: str, has_documents: bool) -> list[str]:
+    """Return the lines that propose what to do with a new model.
+
+    Args:
+        run: Name of the run.
+        has_documents: Whether it is a model of documents, whose samples are short.
+    """
+    count = ("-n", "10") if has_documents else ()
+    return proposal(
+        command_line("sample", "-m", run, "--temp", "0.8", *count),
+        command_line("score", "-m", run, "a text"),
+    )

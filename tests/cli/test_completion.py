@@ -48,7 +48,7 @@ def test_options_complete() -> None:
     "words",
     [
         ("sample", "-m"), ("score", "--model"), ("play", "-m"), ("train", "--init-from"), ("train", "--resume"),
-        ("compare",), ("info",), ("eval", "-m"), ("classify", "-m"), ("rescore", "-m"),
+        ("compare",), ("info",), ("rm",), ("eval", "-m"), ("classify", "-m"), ("rescore", "-m"),
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -122,6 +122,7 @@ def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 RUN = "run" + EVIL.replace("/", "") + FORGED
 COMMANDS = {
     "info": (["info"], 0),
+    "rm": (["rm", "evil", "--yes"], 1),
     "info of a model": (["info", "evil.safetensors"], 0),
     "info as JSON": (["info", "evil.safetensors", "--json"], 0),
     "sample": (["sample", "-m", "evil.safetensors", "--temp", "3", "--seed", "1", "--prompt", EVIL], 0),
