@@ -1,1 +1,1 @@
-"""The command line: one file per command, each a thin layer over `chargen.lm` and `chargen.training.run`."""
+"""The command line: one file per command in `commands/`, each a thin layer over the library."""

@@ -1,6 +1,6 @@
 """`chargen`: the group of commands, exit statuses, and signals.
 
-To add a command: write `cli/mine.py` with a click command, and add one line to `COMMANDS`. A command's module is
+To add a command: write `cli/commands/mine.py` with a click command, and add one line to `COMMANDS`. A command's module is
 imported when the command is called; `chargen --help` imports none of them.
 
     exit status   0 done   1 an expected error   2 wrong usage   3 `score --fail-above`   130 Ctrl-C   143 SIGTERM
@@ -39,17 +39,17 @@ STARTED = time.perf_counter()  # when the process started: a time budget include
 COMPLETE_VARIABLE = "_CHARGEN_COMPLETE"  # a shell sets it when it asks for completions; the name is click's convention
 
 COMMANDS = {
-    "train": ("chargen.cli.train:train", "Train a model on a text."),
-    "sample": ("chargen.cli.sample:sample", "Generate text with a model."),
-    "play": ("chargen.cli.play:play", "Write with a model interactively in the terminal."),
-    "score": ("chargen.cli.score:score", "Print how likely sentences are, and rank them."),
-    "eval": ("chargen.cli.eval:evaluate", "Evaluate a model on a whole text."),
-    "compare": ("chargen.cli.compare:compare", "Compare models on a text."),
-    "rescore": ("chargen.cli.rescore:rescore", "Add a model's score to N-best lists."),
-    "classify": ("chargen.cli.classify:classify", "Classify texts, and train classifiers."),
-    "info": ("chargen.cli.info:info", "List the models and classifiers, or describe one."),
-    "rm": ("chargen.cli.rm:rm", "Remove runs and classifiers."),
-    "corpora": ("chargen.cli.corpora:corpora", "List, create and check corpora."),
+    "train": ("chargen.cli.commands.train:train", "Train a model on a text."),
+    "sample": ("chargen.cli.commands.sample:sample", "Generate text with a model."),
+    "play": ("chargen.cli.commands.play:play", "Write with a model interactively in the terminal."),
+    "score": ("chargen.cli.commands.score:score", "Print how likely sentences are, and rank them."),
+    "eval": ("chargen.cli.commands.eval:evaluate", "Evaluate a model on a whole text."),
+    "compare": ("chargen.cli.commands.compare:compare", "Compare models on a text."),
+    "rescore": ("chargen.cli.commands.rescore:rescore", "Add a model's score to N-best lists."),
+    "classify": ("chargen.cli.commands.classify:classify", "Classify texts, and train classifiers."),
+    "info": ("chargen.cli.commands.info:info", "List the models and classifiers, or describe one."),
+    "rm": ("chargen.cli.commands.rm:rm", "Remove runs and classifiers."),
+    "corpora": ("chargen.cli.commands.corpora:corpora", "List, create and check corpora."),
 }
 
 EPILOG = """\b

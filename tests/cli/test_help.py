@@ -12,16 +12,16 @@ import pytest
 
 from chargen.cells import CELLS
 from chargen.cli import options
-from chargen.cli.classify import ClassifyArguments
-from chargen.cli.compare import CompareArguments
-from chargen.cli.corpora import CheckArguments
-from chargen.cli.eval import EvalArguments
+from chargen.cli.commands.classify import ClassifyArguments
+from chargen.cli.commands.compare import CompareArguments
+from chargen.cli.commands.corpora import CheckArguments
+from chargen.cli.commands.eval import EvalArguments
+from chargen.cli.commands.play import PlayArguments
+from chargen.cli.commands.rescore import RescoreArguments
+from chargen.cli.commands.sample import SampleArguments
+from chargen.cli.commands.score import ScoreArguments
+from chargen.cli.commands.train import TrainArguments
 from chargen.cli.main import cli
-from chargen.cli.play import PlayArguments
-from chargen.cli.rescore import RescoreArguments
-from chargen.cli.sample import SampleArguments
-from chargen.cli.score import ScoreArguments
-from chargen.cli.train import TrainArguments
 from chargen.sampling.settings import SAMPLING_RULES, SampleConfig
 from chargen.tokenizers import TOKENIZERS
 from tests.cli.test_options import commands

@@ -207,7 +207,9 @@ def test_a_signal_after_the_first_validation_says_that_a_second_one_ends_the_pro
     assert Path("checkpoints/verse/model.safetensors").exists()
 
 
-@pytest.mark.parametrize("module", ["signal", "click", "chargen.cli.main", "chargen.cli.train", "chargen.training.run"])
+@pytest.mark.parametrize(
+    "module", ["signal", "click", "chargen.cli.main", "chargen.cli.commands.train", "chargen.training.run"]
+)
 def test_ctrl_c_during_the_imports_prints_no_traceback(module: str, tmp_path: Path) -> None:
     code = f"""
 import sys

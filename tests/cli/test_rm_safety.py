@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chargen.cli.rm import list_removable_names, removable_runs
+from chargen.cli.commands.rm import list_removable_names, removable_runs
 from chargen.errors import ChargenError, ModelError, RunInUseError, StorageError
 from chargen.run_lock import RunLock
 from chargen.run_writer import create_run

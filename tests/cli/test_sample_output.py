@@ -10,7 +10,7 @@ import pytest
 
 from chargen.api import load
 from chargen.checkpoint import save_checkpoint
-from chargen.cli.sample_output import SEPARATOR
+from chargen.cli.commands.sample_output import SEPARATOR
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]

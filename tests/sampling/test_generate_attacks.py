@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.checkpoint import Checkpoint, save_checkpoint
-from chargen.cli.sample_output import SampleWriter
+from chargen.cli.commands.sample_output import SampleWriter
 from chargen.config import ModelConfig
 from chargen.engines.interface import log_softmax
 from chargen.engines.numpy_engine import NumpyEngine

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.cli.sample import sample
+from chargen.cli.commands.sample import sample
 from chargen.errors import ConfigError
 from chargen.sampling.logits_rules import (
     apply_temperature,

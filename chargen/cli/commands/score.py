@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargen.cli import options, score_explain
+from chargen.cli import options
+from chargen.cli.commands import score_explain
 from chargen.cli.effects import no_effect, only_one
 from chargen.cli.hints import note_files
 from chargen.ui.terminal_text import say

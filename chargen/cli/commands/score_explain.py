@@ -13,7 +13,7 @@ from chargen.schema import format_count
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
-    from chargen.cli.score import ScoreArguments
+    from chargen.cli.commands.score import ScoreArguments
     from chargen.lm import LanguageModel
     from chargen.probe.surprisal import CharSurprisal
     from chargen.scoring.edits import Suggestion

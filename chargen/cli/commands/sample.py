@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.cli.commands.sample_output import SEPARATOR, SampleWriter, print_json_sample, print_report
 from chargen.cli.effects import keeps_promise, needs, no_effect, only_one
-from chargen.cli.sample_output import SEPARATOR, SampleWriter, print_json_sample, print_report
 from chargen.sampling.settings import SAMPLING_RULES
 from chargen.ui.terminal_text import say
 

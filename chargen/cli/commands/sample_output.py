@@ -22,7 +22,7 @@ import click
 from chargen.schema import format_count
 
 if TYPE_CHECKING:
-    from chargen.cli.sample import SampleArguments
+    from chargen.cli.commands.sample import SampleArguments
     from chargen.lm import LanguageModel
     from chargen.sampling.copy_report import CopyReport
     from chargen.sampling.generate import Sample
