@@ -25,7 +25,7 @@ from chargen.text.long_text import UTF8_ERRORS, LongText, Span, TextPart
 
 MAX_VAL_CHARS = 200_000  #: validation characters taken from a corpus; more would take too long at the end of a run
 MARK_BYTES = MARK.encode("utf-8", UTF8_ERRORS)  #: three bytes
-NUM_STRETCHES = 64  #: an excerpt of the training documents is taken from so many places
+NUM_STRETCHES = 64  #: number of places from which an excerpt of the training documents is taken
 
 Positions = NDArray[np.int64]
 

@@ -204,9 +204,9 @@ def _check_structure(text: TextPart, summary: TextSummary, separators: dict[str,
 
 
 def describe_list(text: TextPart) -> str:
-    """Return what makes a continuous text look like a list of names or words; "" if it does not.
+    """Return the properties by which a continuous text is probably a list of names or words; "" if it is not.
 
-    Only the beginning of a long text is read.
+    Only the first MAX_LIST_CHARS characters are read.
     """
     lines = text.read(0, MAX_LIST_CHARS).split("\n")
     lines = lines[:-1] if not lines[-1] or text.num_chars > MAX_LIST_CHARS else lines

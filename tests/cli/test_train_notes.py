@@ -78,7 +78,7 @@ def test_a_resumed_run_keeps_its_split(chargen: Chargen, tmp_path: Path) -> None
     documents = ("train", "names.txt", "--documents", "line", *FAST[2:], "--steps", "4", "--name", "run")
     assert chargen(*documents, "--val-split", "last", "--stop-after", "2").status == 130
     refused = chargen("train", "--resume", "run", "--val-split", "random")
-    assert "--val-split random contradicts the run 'run', which has last" in refused.err
+    assert "--val-split random contradicts --resume: the run 'run' has last" in refused.err
     assert chargen("train", "--resume", "run", "--val-split", "last").status == 0
 
 

@@ -221,7 +221,7 @@ def test_scores_that_do_not_tell_labels_apart_are_noted(temperature: float, accu
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["classify", "--train", "a.tsv", "--steps", "3", "--epochs", "1"], "--steps and --epochs both give a length"),
+        (["classify", "--train", "a.tsv", "--steps", "3", "--epochs", "1"], "--steps and --epochs cannot be combined"),
         (["classify", "--train", "a.tsv", "--cell", "gruu"], "no cell named 'gruu'"),
         (["classify", "-m", "a", "-m", "b", "--epochs", "1", "x"], "--epochs needs --train"),
         (["classify", "-m", "a", "-m", "b", "--cell", "gru", "x"], "--cell needs --train"),
