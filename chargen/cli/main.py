@@ -1,7 +1,7 @@
 """`chargen`: the group of commands, exit statuses, and signals.
 
-To add a command: write `cli/commands/mine.py` with a click command, and add one line to `COMMANDS`. A command's module is
-imported when the command is called; `chargen --help` imports none of them.
+To add a command: write `cli/commands/mine.py` with a click command, and add one line to `COMMANDS`. A command's module
+is imported when the command is called; `chargen --help` imports none of them.
 
     exit status   0 done   1 an expected error   2 wrong usage   3 `score --fail-above`   130 Ctrl-C   143 SIGTERM
 
