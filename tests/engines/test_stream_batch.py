@@ -112,11 +112,11 @@ def test_samples_are_compiled_from_the_start_or_not_at_all(
 @numba
 def test_a_batch_of_a_document_model_continues_after_each_document(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = LanguageModel(random_model("ab\n", documents="line"))
-    plain = lm.samples(9, length=80, seed=0)
+    plain = lm.samples(9, length=80, seed=0, until="length")
     assert sum(sample.text.count("\n") for sample in plain) > 50
     compiled = counted(monkeypatch)
     monkeypatch.setattr(streams, "COMPILE_BATCH_AFTER_TOKENS", 40)
-    assert lm.samples(9, length=80, seed=0) == plain
+    assert lm.samples(9, length=80, seed=0, until="length") == plain
     assert compiled == [True]
 
 

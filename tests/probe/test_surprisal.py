@@ -290,7 +290,7 @@ def test_chars_keep_the_input_order_unless_a_ranking_is_requested(chargen: Calla
     texts = ("The quick brown", "☃☃", "T")
     plain = [json.loads(line) for line in chargen("score", "--chars", "--json", *texts).out.splitlines()]
     assert [(row["rank"], row["text"]) for row in plain] == [(None, text) for text in texts]
-    for more in (["--sort"], ["--top", "3"], ["--by", "per-char"]):
+    for more in (["--sort", "best"], ["--top", "3"], ["--by", "per-char"]):
         ranked = [json.loads(line) for line in chargen("score", "--chars", "--json", *more, *texts).out.splitlines()]
         assert ranked == [
             {**row, "rank": rank} for rank, row in enumerate(sorted(plain, key=lambda r: r["bits_per_char"]), start=1)

@@ -148,5 +148,5 @@ def test_eval_prints_and_labels_both_losses(chargen: Chargen, tmp_path: Path) ->
     assert plain_json["loss_nats_per_char"] == found["loss_nats_per_char"]
     refused = chargen("eval", "verse.txt", "--adapt-rate", "0.1")
     assert refused.status == 2
-    assert "need --adapt" in refused.err
+    assert "needs --adapt" in refused.err
     assert chargen("eval", "verse.txt", "--adapt", "--adapt-rate", "-1").status == 2
