@@ -67,6 +67,11 @@ class LanguageModel:
         where = f", {self.path}" if self.path else ""
         return f"<LanguageModel {self.checkpoint.config}, {self.tokenizer.vocab_size:,} token ids{where}>"
 
+    def _repr_html_(self) -> str:
+        from chargen.probe.heat_map import model_html
+
+        return model_html(self.checkpoint)
+
     def save(self, path: str | Path) -> None:
         """Write the model to one file.
 
@@ -355,9 +360,7 @@ class LanguageModel:
         return unknown_characters(self.checkpoint.normalize(text), self.tokenizer)
 
     def evaluate(self, text: str) -> TextEvaluation:
-        """Return the loss of a whole held-out text, in several units and of each half of it.
-
-        There are two protocols: one carried state, and windows of 256 tokens (`scoring/whole_text.py`).
+        """Return the loss of a whole held-out text and of its halves, by the two protocols of `scoring/whole_text.py`.
 
         Raises:
             CorpusError: If the text is empty.
@@ -370,10 +373,7 @@ class LanguageModel:
         return evaluate_text(self.checkpoint, self._select_engine, text)
 
     def evaluate_lines(self, lines: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (−log p of each line in nats, number of its unknown characters), both [len(lines)].
-
-        The lines, newlines included, are read as one text, with carried state as in `evaluate`.
-        """
+        """Return (−log p in nats, number of unknown characters) of each line of one text, both [len(lines)]."""
         from chargen.scoring.whole_text import evaluate_lines
 
         return evaluate_lines(self.checkpoint, self._select_engine, lines)

@@ -40,6 +40,7 @@ from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState
 from chargen.errors import ChargenError
+from chargen.schema import format_count
 from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
 BATCH_SIZE = 128  #: texts that are read together
@@ -92,6 +93,18 @@ class Score:
 
     def _bits_per(self, count: int) -> float | None:
         return -self.log_prob_nats / LN2 / count if count else None
+
+    def _repr_html_(self) -> str | None:
+        """Return a heat map for a notebook; None, and the notebook shows the repr, without `pieces`."""
+        if self.pieces is None:
+            return None
+        from chargen.probe.heat_map import heat_html
+
+        bits = -self.log_prob_nats / LN2
+        rate = "" if self.bits_per_char is None else f"{self.bits_per_char:.3f} bits/char, "
+        caption = f"{rate}{bits:.2f} bits, {format_count(self.chars, 'character')}"
+        end = () if self.end_log_prob_nats is None else (("␃", self.end_log_prob_nats),)
+        return heat_html([(text, -nats / LN2) for text, nats in (*self.pieces, *end)], caption)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the score as a dict of JSON values, with units in the keys."""

@@ -3,7 +3,7 @@
     The method returns an new list.
     62..2111..21.......1..86..1....     whole bits; a point for less than one
 
-The colours are those of `ui/heat_colours.py`: expected characters stay in the background, surprising ones stand out.
+The colours are those of `probe/heat_map.py`: expected characters stay in the background, surprising ones stand out.
 
 The page shows, on hover or focus, the model's best guesses for a character. It is one file that loads nothing (and
 tells the browser so) and runs no script. It follows the reader's light or dark setting.
@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from chargen.probe.heat_map import DARK, LIGHT, MAX_BITS, shade, terminal_ramp, text_colour
 from chargen.probe.surprisal import CharSurprisal
 from chargen.schema import format_count
 from chargen.scoring.edits import Suggestion
-from chargen.ui.heat_colours import DARK, LIGHT, MAX_BITS, shade, terminal_ramp, text_colour
 from chargen.ui.terminal_text import clusters, glyph
 
 END = "␃"  # shown for the end of a text, where the end is scored
@@ -97,7 +97,7 @@ def heat_text(chars: Iterable[CharSurprisal], ramp: Sequence[str]) -> Text:
 
     Args:
         chars: the characters of the text.
-        ramp: colours of the shades, from `heat_colours.terminal_ramp`.
+        ramp: colours of the shades, from `heat_map.terminal_ramp`.
     """
     text = Text()
     for group in group_by_cluster(chars):

@@ -42,6 +42,7 @@ SCENARIOS = {
     "classify": ["classify", "-m", "m", "-m", "m2", "ab ba"],
     "classify --train": ["classify", "--train", "labels.tsv"],
     "info": ["info"],
+    "rm": ["rm", "m"],
     "corpora list": ["corpora", "list"],
     "corpora get": ["corpora", "get", "alphabet"],
     "corpora check": ["corpora", "check", "text.txt"],
@@ -103,6 +104,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--json": None,
     },
     "info": {"--json": None},
+    "rm": {"--yes": None, "--json": None},
     "corpora list": {"--json": None},
     "corpora get": {"--output": "new.txt", "--json": None},
     "corpora check": {**READING, "--json": None},
@@ -120,6 +122,7 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("train", "--ngram-dropout"): ["--ngrams", "3"],
     ("train", "--text-field"): ["records.jsonl"],
     ("corpora check", "--text-field"): ["records.jsonl"],
+    ("rm", "--json"): ["--yes"],
     ("sample", "--dry"): ["--dry-allowed", "2"],
     ("sample", "--dry-base"): ["--dry", "0.5", "--dry-allowed", "2"],
     ("sample", "--dry-allowed"): ["--dry", "3"],
@@ -239,6 +242,7 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr("chargen.api.load", cache(lambda model=None, device="auto", notify=None: load(model, device)))
     monkeypatch.setattr("chargen.cli.commands.play.play_in_terminal", record)
     monkeypatch.setattr("chargen.tasks.classifier.train_classifier", record)  # imports the next one before its change
+    monkeypatch.setattr("chargen.cli.rm.Removable.remove", lambda run: None)  # the next call needs the run
     monkeypatch.setattr("chargen.training.run.train", record)
     (length,) = (param for param in COMMANDS[("sample",)].params if param.name == "length")
     monkeypatch.setattr(length, "default", 100)

@@ -40,6 +40,7 @@ LINES = {
         ["classify", "--train", "labels.tsv", "--name", "new", *SMALL, "--json"],
     ],
     "info": [["info"], ["info", "m", "--json"]],
+    "rm": [["rm", "m", "--yes"]],
     "corpora": [["corpora"], ["corpora", "check", "text.txt"], ["corpora", "get", "reber"], ["corpora", "clean"]],
 }  # fmt: skip
 TIMES = ("elapsed_s", "chars_per_s", "step_ms", "val_s")  # differ between two runs
@@ -54,6 +55,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHARGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("chargen.cli.rm.Removable.remove", lambda run: None)  # each line is run twice
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     for seed, name in enumerate(("m2", "m")):

@@ -20,8 +20,8 @@ from chargen.config import DataConfig
 from chargen.engines.interface import concatenate_states, log_softmax
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.lm import LanguageModel
+from chargen.probe.heat_map import MAX_BITS
 from chargen.probe.surprisal import CharSurprisal, find_likely_chars
-from chargen.ui.heat_colours import MAX_BITS
 from chargen.ui.heatmap import (
     digit_lines,
     digit_rows,

@@ -10,8 +10,7 @@ import pytest
 from rich.color import Color, ColorSystem
 
 from chargen.checkpoint import save_checkpoint
-from chargen.probe.surprisal import CharSurprisal
-from chargen.ui.heat_colours import (
+from chargen.probe.heat_map import (
     DARK,
     DARK_256,
     LIGHT,
@@ -23,6 +22,7 @@ from chargen.ui.heat_colours import (
     terminal_ramp,
     text_colour,
 )
+from chargen.probe.surprisal import CharSurprisal
 from chargen.ui.heatmap import heat_page
 from tests.conftest import Result, random_model
 
