@@ -373,7 +373,7 @@ class LanguageModel:
         return evaluate_text(self.checkpoint, self._select_engine, text)
 
     def evaluate_lines(self, lines: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (−log p in nats, number of unknown characters) of each line of one text, both [len(lines)]."""
+        """Return (−log p in nats, unknown characters) of the lines, which are read as one text; both [len(lines)]."""
         from chargen.scoring.whole_text import evaluate_lines
 
         return evaluate_lines(self.checkpoint, self._select_engine, lines)
