@@ -74,7 +74,7 @@ class Finished:
     """The run has ended, and the best model is on disk."""
 
     run: str
-    model_path: str  #: absolute path of the best model
+    model_path: str  #: path of the best model
     interrupted: bool
     stopped_early: bool  #: the validation loss had not improved for the share of the run that `patience` allows
     steps: int

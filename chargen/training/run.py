@@ -16,7 +16,6 @@ Importing this module does not load torch. It is loaded in step 2, while the bas
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -332,7 +331,7 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
     train_loss = loss_nats_per_char(loop.engine, saver.data, training_sample(saver.data))
     result = Finished(
         run=saver.run.name,
-        model_path=os.path.abspath(saver.run.model_path),
+        model_path=str(saver.run.model_path),
         interrupted=loop.is_interrupted,
         stopped_early=loop.has_stopped_early,
         steps=trainer.step,

@@ -242,7 +242,7 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr("chargen.api.load", cache(lambda model=None, device="auto", notify=None: load(model, device)))
     monkeypatch.setattr("chargen.cli.commands.play.play_in_terminal", record)
     monkeypatch.setattr("chargen.tasks.classifier.train_classifier", record)  # imports the next one before its change
-    monkeypatch.setattr("chargen.cli.rm.Removable.remove", lambda run: None)  # the next call needs the run
+    monkeypatch.setattr("chargen.cli.commands.rm.Removable.remove", lambda run: None)  # the next call needs the run
     monkeypatch.setattr("chargen.training.run.train", record)
     (length,) = (param for param in COMMANDS[("sample",)].params if param.name == "length")
     monkeypatch.setattr(length, "default", 100)

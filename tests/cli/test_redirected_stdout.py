@@ -55,7 +55,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHARGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setattr("chargen.cli.rm.Removable.remove", lambda run: None)  # each line is run twice
+    monkeypatch.setattr("chargen.cli.commands.rm.Removable.remove", lambda run: None)  # each line is run twice
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     for seed, name in enumerate(("m2", "m")):

@@ -5,6 +5,7 @@ From Python: `train_model(TrainArguments(corpus=("corpus.txt",), steps=1000))`.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, fields, replace
@@ -257,6 +258,7 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
                 if values["event"] == "finished":
                     result = report  # type: ignore[assignment]
     assert result is not None, "the last report of a run without an error is Finished"
+    result = replace(result, model_path=os.path.abspath(result.model_path))  # it can be opened from any folder
     with ignore_closed_output():
         if args.as_json:
             print_json({**result.to_json(), **settings})
