@@ -311,25 +311,20 @@ def given_options(*names: str) -> list[str]:
 
 
 def check_reading(arguments: Sequence[str]) -> None:
-    """Refuse options of reading that have no effect on any of the given texts.
+    """Refuse options of decoding that have no effect, because nothing is decoded.
 
     Args:
-        arguments: what is read: files, folders, URLs, "-" and names of built-in corpora.
+        arguments: What is read: files, folders, URLs, "-" and names of built-in corpora.
 
     Raises:
-        UsageError: If --text-field is given, but no text can have fields; or an option of decoding, but all texts are
-            built-in corpora.
+        UsageError: If such an option is given, and all texts are built-in corpora.
     """
     from chargen.text.builtin_corpora import is_builtin
-    from chargen.text.readers import is_plain
 
     named = ", ".join(arguments)
     if all(is_builtin(each) and not os.path.exists(each) for each in arguments):
         for option in given_options("encoding", "errors", "newline", "normalize"):
             raise click.UsageError(f"{option} has no effect: {named} is built in, and is not decoded from a file.")
-    for option in given_options("text_field"):
-        if all(is_plain(each, option) and not os.path.isdir(each) for each in arguments):
-            raise click.UsageError(f"{option} has no effect: {named} has no fields, as .jsonl and .parquet have.")
 
 
 def use_threads(num_threads: int | None) -> None:

@@ -38,6 +38,10 @@ EFFECTS = [
     needs(f"--name --budget --steps --epochs {options.NETWORK_OPTIONS}", "--train"),
     needs("--seed", "--train --labelled"),
     no_effect(
+        "--encoding --errors --text-field", beside="texts", unless="--file --labelled --train",
+        why="it needs files: use --file FILE, or --file - for standard input",
+    ),
+    no_effect(
         "texts --model --file --labelled", beside="--train",
         why="--train makes a classifier; use it afterwards: chargen classify -m NAME …",
     ),
@@ -231,8 +235,18 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
 
 
 def _record_format(args: ClassifyArguments) -> RecordFormat:
+    """Return how the files are read.
+
+    Raises:
+        UsageError: If a field is named, but the only file consists of lines label<TAB>text.
+    """
     from chargen.text.records import RecordFormat
 
+    labelled = args.data or args.labelled
+    if args.text_field and not args.file and labelled and Path(labelled).is_file():
+        raise click.UsageError(
+            f"--text-field {args.text_field} has no effect: {labelled} has lines label<TAB>text, and no fields."
+        )
     return RecordFormat(field=args.text_field or "", encoding=args.encoding, errors=args.errors)
 
 

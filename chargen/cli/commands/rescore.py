@@ -30,7 +30,7 @@ list_option = options.option_group("N-best lists")
 score_option = options.option_group("Combining scores")
 
 EFFECTS = [
-    only_one("--tune --weight", why="--tune finds the weight"),
+    only_one("--tune --weight", why="--tune finds the weight; give either --tune or --weight"),
     only_one("--as-costs --json"),
     needs("--error", "--tune"),
     no_effect("--sort --no-sort", beside="--best", why="only one hypothesis of each list is printed"),
