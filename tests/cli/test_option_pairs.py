@@ -41,6 +41,7 @@ SCENARIOS = {
     "rescore of Kaldi": ["rescore", "--file", "kaldi.txt", "--as-costs"],
     "classify": ["classify", "-m", "m", "-m", "m2", "ab ba"],
     "classify --train": ["classify", "--train", "labels.tsv"],
+    "rm": ["rm", "removable"],
     "info": ["info"],
     "rm": ["rm", "m"],
     "corpora list": ["corpora", "list"],
@@ -112,6 +113,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--text-field": "other", **NETWORK, "--device": "cpu",
         "--json": None,
     },
+    "rm": {"--yes": None, "--json": None},
     "info": {"--json": None},
     "rm": {"--yes": None, "--json": None},
     "corpora list": {"--json": None},
@@ -293,6 +295,8 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
     def call_once(words: list[str]) -> tuple[int, str, str, Any, Any]:
         capsys.readouterr()
+        if words[0] == "rm":
+            shutil.copytree("checkpoints/m2", "checkpoints/removable", dirs_exist_ok=True)
         try:
             status = run(words)
             did: Any = ""
@@ -300,6 +304,7 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
             status = 0
             did = [describe(each) for each in recorded.args]
         out, err = capsys.readouterr()
+        shutil.rmtree("checkpoints/removable", ignore_errors=True)
         new = set(folder.iterdir()) - before
         made = {path.name: path.read_bytes() for each in new for path in [each, *each.rglob("*")] if path.is_file()}
         for path in new:

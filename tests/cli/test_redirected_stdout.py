@@ -39,6 +39,7 @@ LINES = {
         ["classify", "-m", "m", "-m", "m2", "abc", "fox"],
         ["classify", "--train", "labels.tsv", "--name", "new", *SMALL, "--json"],
     ],
+    "rm": [["rm", "m2", "--yes"]],
     "info": [["info"], ["info", "m", "--json"]],
     "rm": [["rm", "m", "--yes"]],
     "corpora": [["corpora"], ["corpora", "check", "text.txt"], ["corpora", "get", "reber"], ["corpora", "clean"]],
@@ -58,8 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("chargen.cli.commands.rm.Removable.remove", lambda run: None)  # each line is run twice
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    for seed, name in enumerate(("m2", "m")):
-        save_checkpoint(Path("checkpoints") / name / "model.safetensors", random_model(seed=seed))
+    save_models()
     Path("text.txt").write_text(VERSE * 12, encoding="utf-8")
     Path("list.txt").write_text("0 ||| The ||| f= 1 ||| -9\n0 ||| fox ||| f= 2 ||| -9.5\n")
     Path("references.txt").write_text("fox\n")
@@ -67,6 +67,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "".join(f"{'xy'[n % 2]}\t{VERSE[n : n + 20]!r}\n" for n in range(20)), encoding="utf-8"
     )
     return tmp_path
+
+
+def save_models() -> None:
+    for seed, name in enumerate(("m2", "m")):
+        save_checkpoint(Path("checkpoints") / name / "model.safetensors", random_model(seed=seed))
 
 
 def without_times(data: bytes) -> Any:
@@ -95,6 +100,7 @@ def test_stdout_is_the_same_with_and_without_a_terminal(
             monkeypatch.setattr(sys, name, stream)
         assert run(line) == 0
     shutil.rmtree("checkpoints/new", ignore_errors=True)
+    save_models()
     screen = Screen(monkeypatch, tmp_path / "redirected")
     status = run(line)
     shown = screen.close()
