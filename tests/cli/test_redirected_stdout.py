@@ -39,7 +39,6 @@ LINES = {
         ["classify", "-m", "m", "-m", "m2", "abc", "fox"],
         ["classify", "--train", "labels.tsv", "--name", "new", *SMALL, "--json"],
     ],
-    "rm": [["rm", "m2", "--yes"]],
     "info": [["info"], ["info", "m", "--json"]],
     "rm": [["rm", "m", "--yes"]],
     "corpora": [["corpora"], ["corpora", "check", "text.txt"], ["corpora", "get", "reber"], ["corpora", "clean"]],
