@@ -19,8 +19,6 @@ section 3.1.1):
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import gzip
 import importlib.util
 import io
@@ -33,7 +31,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from chargen.errors import ChargenError, CorpusError
 from chargen.registry import import_extra
@@ -210,7 +207,6 @@ SCHEMES = {
     "hf": ("huggingface_hub", "huggingface_hub"),
     "memory": ("fsspec", ""),  # data that this process wrote
 }
-TIMED_OUT = (TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError)
 
 
 def is_remote(argument: str) -> bool:
@@ -229,6 +225,8 @@ def local_path(url: str) -> str | None:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise CorpusError(f"{url} names a file of another machine ({parts.netloc})", "Write file:///PATH, or the path.")
+    from urllib.request import url2pathname  # takes 8 ms, and most inputs are paths
+
     path = url2pathname(parts.path)
     if "\0" in path:
         raise CorpusError(f"{url!r} has a NUL in its path", "Write file:///PATH, or the path.")
@@ -260,7 +258,10 @@ def open_remote(url: str) -> BinaryIO:
 
 def describe_failure(error: BaseException, where: str) -> str:
     """Return the reason of a read error in words."""
-    if isinstance(error, TIMED_OUT):
+    import asyncio  # takes 17 ms, and most inputs are paths
+    import concurrent.futures
+
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError)):
         return "the server did not answer in time"
     if isinstance(error, FileNotFoundError) and is_remote(where):
         return "there is no file at this address (not found)"

@@ -27,7 +27,6 @@ from chargen.errors import ChargenError, CorpusError
 from chargen.text.cleaning import CleaningReport, clean, clean_text
 from chargen.text.inputs import decompress, has_input, is_remote, open_input
 from chargen.text.limits import ReadLimit
-from chargen.text.parquet import column_values
 from chargen.text.records import (
     ARRAY,
     AUTO,
@@ -182,6 +181,8 @@ def _batches(
 ) -> Iterator[list[str]]:
     """Yield the records of an open input in batches."""
     if record_format.form == PARQUET:
+        from chargen.text.parquet import column_values
+
         column = record_format.field or DEFAULT_FIELD
         yield from _column_batches(column_values(stream, where, column, limit), where, report)
     else:

@@ -208,7 +208,9 @@ def score_texts(args: ScoreArguments) -> int:
         raise _nothing_to_score("no sentence was given", report)
     lm = load(args.model, args.device)  # before the first line: it may come late, and is then answered at once
     args = replace(args, end=lm.scores_end if args.end is None else args.end)
-    batches = score_explain.check_lengths(_batches(args, report), args)
+    batches = _batches(args, report)
+    if args.html or args.suggest:
+        batches = score_explain.check_lengths(batches, args)
     if args.sort != INPUT:  # nothing is printed before the last text, and large batches are faster
         batches = split_chunks(chain.from_iterable(batches))
     first = next(batches, None)
@@ -259,11 +261,13 @@ def _batches(args: ScoreArguments, report: CleaningReport) -> Iterator[list[str]
     Raises:
         CorpusError: If a file cannot be read.
     """
+    if args.sentences:
+        yield list(args.sentences)
+    if not args.files:
+        return
     from chargen.text.readers import open_batches
     from chargen.text.records import AUTO, JSON, NULL, WHOLE, RecordFormat
 
-    if args.sentences:
-        yield list(args.sentences)
     form = NULL if args.null else JSON if args.json_lines else WHOLE if args.whole else AUTO
     record_format = RecordFormat(form, args.text_field or "", args.encoding, args.errors)
     for name in args.files:
