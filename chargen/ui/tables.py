@@ -318,8 +318,8 @@ class RunningTotals:
             (self.num_above, self._max_bits, "more than"),
         ):
             if bits is not None:
-                have = "text has" if total.texts == 1 else "texts have"
-                lines.append(f"{number:,} of {total.texts:,} {have} {comparison} {bits:g} bits/char")
+                texts = format_count(total.texts, "text")
+                lines.append(f"{number:,} of {texts} {'has' if number == 1 else 'have'} {comparison} {bits:g} bits/char")
         return lines
 
     def is_printed(self, score: Score) -> bool:

@@ -74,7 +74,7 @@ def test_a_text_above_the_limit_gives_exit_status_3(chargen: Chargen, model: str
     assert chargen(*score, "--fail-above", str(bits - 0.001)).status == 3
     failed = chargen(*score, "--fail-above", "12", "--top", "1", "--tsv")
     assert failed.status == 3
-    assert "1 of 2 texts have more than 12 bits/char" in failed.err
+    assert "1 of 2 texts has more than 12 bits/char" in failed.err
     assert "☃" not in failed.out
 
 
