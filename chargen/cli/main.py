@@ -148,8 +148,9 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     """Run the command line, print its error if there is one, and return its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with cli.make_context("chargen", list(sys.argv[1:] if arguments is None else arguments)) as context:
+        with cli.make_context("chargen", words or ["--help"]) as context:
             status = cli.invoke(context)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0

@@ -154,6 +154,8 @@ def _character_finding(
     examples = [
         f"{_name(c)}: {int(counts[c]):,} ×, first in {position}" for c, position in _first_positions(text, rarest)
     ]
+    if len(codes) > len(rarest):
+        examples.append(f"… and {len(codes) - len(rarest):,} more")
     return Finding(
         kind, f"{format_count(len(codes), *what)}, {int(counts[codes].sum()):,} in total", advice, tuple(examples)
     )

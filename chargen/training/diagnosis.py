@@ -3,6 +3,8 @@
     what the numbers say                                                    what helps
     the entropy of the source is reached, or the text is fully predicted    nothing
     with an initial model: it is still the best one                         a lower learning rate, or more text
+    few characters were held out                                            more text
+    the run was interrupted                                                 the rest of it
     the model is worse than the frequencies of the characters,
         and so is a 5-gram: the text is random, or its parts differ         nothing
         but a 5-gram is not                                                 more steps, or a lower learning rate
@@ -33,8 +35,9 @@ MAX_RISE = 0.02  #: nats per character; if the last validation loss is further a
 MIN_FALL = 0.015  #: share of the loss; if the last third of the run lowered it by less, it was level
 MAX_GAP = 0.15  #: nats per character; a network with a larger gap learns its training text by heart
 PREDICTED_NATS = 0.01  #: nats per character; with a lower loss there is nothing left to learn
-MIN_JUDGED_CHARS = 200  #: validation characters; on fewer, a loss says little
+MIN_JUDGED_CHARS = 100  #: validation characters; on fewer, a loss says little
 NOTHING_LEARNED = 0.98  #: share of the loss by character frequencies that a model or a 5-gram must fall below
+MIN_OVERHEADS = 3  #: a shorter budget is advised if it trains for this many times the overhead; else steps are
 LARGER = 1.3  #: factor from which a setting counts as larger or smaller than the recommended one
 LESS_DROPOUT = 0.05  #: difference from which a dropout rate counts as lower than the recommended one
 UNPREDICTABLE = (
@@ -99,7 +102,7 @@ class Diagnosis:
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Explain the numbers of a run, and name what would lower its loss, or say that nothing will."""
-    for rule in (_nothing_left, _nothing_learned, _risen, _interrupted, _too_little_text):
+    for rule in (_nothing_left, _too_little_text, _interrupted, _nothing_learned, _risen):
         found = rule(evidence)
         if found:
             return found
@@ -272,9 +275,15 @@ def _shorter(evidence: Evidence) -> str:
 def _length(evidence: Evidence, factor: float) -> str:
     """Return the option for a run with `factor` times as much training."""
     train = evidence.train
+    if train.budget_s is not None and factor >= 1.0:
+        return f"--budget {_duration(factor * train.budget_s)}"
     if train.budget_s is not None:
-        overhead_s = min(evidence.overhead_s, train.budget_s) if factor < 1.0 else 0.0
-        return f"--budget {_duration(overhead_s + factor * (train.budget_s - overhead_s))}"
+        overhead_s = min(evidence.overhead_s, train.budget_s)
+        training_s = factor * (train.budget_s - overhead_s)
+        if training_s >= MIN_OVERHEADS * overhead_s:
+            return f"--budget {_duration(overhead_s + training_s)}"
+        # The start takes longer on some days than on others, which would decide how many steps are left.
+        return f"--steps {max(1, round(factor * evidence.result.steps))}"
     if train.epochs is not None:
         return f"--epochs {factor * train.epochs:.3g}"
     return f"--steps {max(1, round(factor * (train.steps or 1)))}"

@@ -289,8 +289,8 @@ def build_loop(
     trainer = Trainer(network, batches, saver.train)
     history: list[dict[str, float]] = []
     if saved:
+        saver.restore(saved)  # first: it says so if the text is another one
         trainer.restore(saved.tensors, saved.trainer)
-        saver.restore(saved)
         budget.previous_s = saved.elapsed_s
         budget.first_step_s = saved.first_step_s
         history = list(saved.history)

@@ -319,7 +319,9 @@ class RunningTotals:
         ):
             if bits is not None:
                 texts = format_count(total.texts, "text")
-                lines.append(f"{number:,} of {texts} {'has' if number == 1 else 'have'} {comparison} {bits:g} bits/char")
+                lines.append(
+                    f"{number:,} of {texts} {'has' if number == 1 else 'have'} {comparison} {bits:g} bits/char"
+                )
         return lines
 
     def is_printed(self, score: Score) -> bool:

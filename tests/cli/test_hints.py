@@ -111,3 +111,8 @@ def test_bash_completes(folder: Path, line: str, completions: list[str]) -> None
     )
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == completions, done.stderr
+
+
+def test_the_program_without_arguments_prints_its_help(chargen: Callable[..., Result]) -> None:
+    assert chargen() == chargen("--help")
+    assert "␊" not in chargen().out

@@ -220,3 +220,9 @@ def test_random_characters_get_no_advice_to_train_longer() -> None:
 def test_the_training_loss_of_the_diagnosis_has_no_dropout(verse: str) -> None:
     found = run(verse, 200, model={"dropout": 0.5, "weight_dropout": 0.3})
     assert found.train_loss_without_dropout_nats_per_char < found.train_loss_nats_per_char - 0.1
+
+
+def test_a_shorter_run_is_advised_in_steps_if_its_start_takes_most_of_the_budget() -> None:
+    overfitted = replace(evidence([1.5, 1.7, 1.9], train=1.0), train=TrainConfig(budget_s=10.0))
+    assert_diagnosis(replace(overfitted, overhead_s=4.0), "Overfitting", "Train shorter: --steps")
+    assert_diagnosis(replace(overfitted, overhead_s=0.5), "Overfitting", "Train shorter: --budget")

@@ -48,13 +48,13 @@ def list_corpora(as_json: bool = False) -> None:
     """List the built-in corpora, which `chargen train` knows by name."""
     from chargen.text.builtin_corpora import BUILTIN_CORPORA
     from chargen.ui.console import print_json, stdout_console
-    from chargen.ui.tables import plain_table
+    from chargen.ui.tables import key_value_table
 
     if as_json:
         print_json([{"name": n, "about": s.about, "needs_network": not s.offline} for n, s in BUILTIN_CORPORA.items()])
     else:
         rows = [(name, source.about) for name, source in BUILTIN_CORPORA.items()]
-        stdout_console().print(plain_table(("name", "what it is"), rows))
+        stdout_console().print(key_value_table(rows))
 
 
 @corpora.command(

@@ -121,6 +121,8 @@ def evaluate_model(args: EvalArguments) -> None:
     check_text_field(args.text_field, text)
     for note in text.notes:
         say(f"note: {note}")
+    if text.has_sha256(lm.checkpoint.about.get("corpus_sha256")):
+        say("note: the model was trained on a part of this text, so it knows it already")
     evaluation = lm.evaluate(text.text)
     if evaluation.unknown_chars:
         unknown = quote_characters(lm.unknown_characters(text.text))

@@ -221,10 +221,10 @@ def _print_tables(all_facts: list[dict[str, Any]]) -> None:
         loss_nats = facts["val_loss_nats_per_char"]
         bits_per_char = "–" if loss_nats is None else f"{loss_nats / LN2:.3f}"
         parameters = f"{facts['parameters']:,}"
-        models.append((facts["name"], bits_per_char, facts["network"], parameters, size, date, facts["corpus"] or "–"))
+        models.append((facts["name"], bits_per_char, facts["network"], parameters, size, date[:10]))
     if models:
-        names = ("name", "bits/char", "network", "parameters", "size", "trained", "corpus")
-        stdout_console().print(plain_table(names, models, ("bits/char", "parameters", "size")))
+        names = ("name", "bits/char", "network", "parameters", "size", "trained")
+        stdout_console().print(plain_table(names, models, ("bits/char", "parameters", "size", "trained")))
     if classifiers:
         labels = ("classifier", "labels", "accuracy", "size", "trained")
         stdout_console().print(plain_table(labels, classifiers, ("accuracy", "size")))

@@ -66,8 +66,8 @@ def play(**values: Any) -> None:
     Ctrl-G          shows the keys           Esc, Ctrl-D     leave
 
     When you leave, the typed and accepted text is printed on stdout, without the rest of the continuation; Ctrl-C
-    prints nothing. The continuation is the text that `chargen sample --until length` generates with the same --prompt,
-    --seed and --temp.
+    prints nothing. The continuation is the text that `chargen sample` generates with the same --prompt, --seed and
+    --temp.
     """
     play_in_terminal(PlayArguments(**values))
 

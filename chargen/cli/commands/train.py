@@ -263,7 +263,7 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
         if args.as_json:
             print_json({**result.to_json(), **settings})
         else:
-            stdout_console().print(summary(result, settings["data"]["documents"] != NONE))
+            stdout_console().print(summary(result, settings["data"]["documents"] != NONE), crop=False)
             if result.interrupted and args.keep_state != "never":
                 console.print(f"Continue with: {command_line('train', '--resume', result.run)}", soft_wrap=True)
         sys.stdout.flush()

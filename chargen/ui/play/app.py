@@ -81,8 +81,7 @@ class BackgroundWork:
         if draft.inputs != self._stream_inputs:
             yield from self._read(draft.prompt)
             self._stream = self._lm.stream(
-                prefix_cache=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS,
-                until="length",
+                prefix_cache=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS
             )  # fmt: skip
 
             self._stream_inputs = draft.inputs
