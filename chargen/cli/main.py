@@ -233,6 +233,14 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else [])]
     handlers = {number: signal.getsignal(number) for number in numbers}
+    report_unraisable = sys.unraisablehook
+
+    def on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+        # The signal came in a destructor, which can raise nothing. The request is set, and the command checks it.
+        if not isinstance(unraisable.exc_value, EarlyStopError):
+            report_unraisable(unraisable)
+
+    sys.unraisablehook = on_unraisable
     for number, handler in handlers.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, on_signal)
@@ -243,5 +251,6 @@ def stop_on_signals() -> Iterator[StopRequest]:
         say(f"{message[0].upper()}{message[1:]}.")
         raise click.exceptions.Exit(request.status) from error
     finally:
+        sys.unraisablehook = report_unraisable
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from chargen.checkpoint import save_checkpoint
-from chargen.cli.main import COMMANDS
+from chargen.cli.main import COMMANDS, stop_on_signals
 from chargen.data.token_store import encoded_texts_folder
 from tests.conftest import VERSE, Result, random_model, wait_for_file
 
@@ -578,3 +578,14 @@ def test_public_names_exist_and_unknown_names_are_errors() -> None:
         assert getattr(package, name) is not None
     with pytest.raises(AttributeError, match="colour"):
         _: Any = package.colour
+
+
+def test_a_signal_in_a_destructor_prints_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    class Signalled:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with stop_on_signals() as request:
+        Signalled()
+    assert request.is_set()
+    assert capsys.readouterr().err == ""
