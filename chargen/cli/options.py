@@ -40,7 +40,7 @@ from chargen.cli.value_types import parse_size as parse_size
 from chargen.folders import use_checkpoints
 from chargen.sampling.settings import SAMPLING_RULES
 from chargen.schema import Integer
-from chargen.ui.terminal_text import write_raw
+from chargen.ui.terminal_text import say, write_raw
 
 if TYPE_CHECKING:
     from chargen.training.choices import ModelChoices
@@ -325,6 +325,14 @@ def check_reading(arguments: Sequence[str]) -> None:
     if all(is_builtin(each) and not os.path.exists(each) for each in arguments):
         for option in given_options("encoding", "errors", "newline", "normalize"):
             raise click.UsageError(f"{option} has no effect: {named} is built in, and is not decoded from a file.")
+
+
+def note_newest_model(model: str | None, path: Path | None) -> None:
+    """Say which model a command uses, if none was named and there are several; only a person at a terminal needs it."""
+    from chargen.runs import list_run_names
+
+    if model is None and path is not None and sys.stderr.isatty() and len(list_run_names()) > 1:
+        say(f"note: the newest model is used: {path.parent.name}. -m NAME uses another one")
 
 
 def use_threads(num_threads: int | None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Result
+from tests.conftest import VERSE, Result
 
 Chargen = Callable[..., Result]
 QUICK = ("--hidden", "8", "--batch", "2", "--seq-len", "8", "--steps", "6")
@@ -48,3 +48,10 @@ def test_members_is_a_hidden_alias_of_ensemble(chargen: Chargen) -> None:
     a, b = (Path(f"checkpoints/{name}/model.safetensors").read_bytes() for name in "ab")
     assert a == b
     assert "--members" not in chargen("train", "--help").out
+
+
+def test_a_finished_run_says_how_to_train_it_longer(chargen: Callable[..., Result]) -> None:
+    Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
+    assert chargen("train", "verse.txt", "--name", "done", "--steps", "3", "--hidden", "8").status == 0
+    assert "note: the run done is finished; --more TIME" in chargen("train", "--resume", "done").err
+    assert "is finished" not in chargen("train", "--resume", "done", "--steps", "4").err

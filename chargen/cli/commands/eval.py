@@ -108,6 +108,7 @@ def evaluate_model(args: EvalArguments) -> None:
     from chargen.ui.console import print_json
 
     lm = load(args.model, args.device)
+    options.note_newest_model(args.model, lm.path)
     # The text is read unchanged: the model normalizes it like its training text, and counts the bytes of this one.
     config = DataConfig(
         encoding=args.encoding,

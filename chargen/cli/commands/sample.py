@@ -226,6 +226,7 @@ def write_samples(args: SampleArguments) -> None:
     _check(args)
     prompts = _read_prompts(args)
     lm = load(args.model, args.device, _print_note)
+    options.note_newest_model(args.model, lm.path)
     settings = dict(args.settings)
     if "until" not in settings:
         ends_itself = bool(settings.get("regex") or args.suffix)

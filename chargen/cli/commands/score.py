@@ -207,6 +207,7 @@ def score_texts(args: ScoreArguments) -> int:
     if not (args.files or args.sentences):
         raise _nothing_to_score("no sentence was given", report)
     lm = load(args.model, args.device)  # before the first line: it may come late, and is then answered at once
+    options.note_newest_model(args.model, lm.path)
     args = replace(args, end=lm.scores_end if args.end is None else args.end)
     batches = _batches(args, report)
     if args.html or args.suggest:

@@ -19,6 +19,7 @@ from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S, VAL_SPLITS
 from chargen.errors import ConfigError
 from chargen.tokenizers import TOKENIZERS
+from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
@@ -367,7 +368,16 @@ def _load_resumed(args: TrainArguments) -> TrainingState:
                 f"{given[0]} {value} contradicts --resume: the run {run.name!r} has {settings[name]}",
                 f"Leave it out: {RESUMED_RUN}. To train its model with other settings: --init-from {run.name}.",
             )
+    if not (args.more or args.budget or args.steps or args.epochs) and _is_finished(saved):
+        say(f"note: the run {run.name} is finished; --more TIME, or more --steps or --epochs, train it longer")
     return saved
+
+
+def _is_finished(saved: TrainingState) -> bool:
+    train = saved.train
+    if train.budget_s is not None:
+        return saved.elapsed_s >= train.budget_s
+    return train.steps is not None and saved.trainer["step"] >= train.steps
 
 
 def _sample_text(checkpoint: Checkpoint) -> str:
