@@ -11,9 +11,12 @@ import pytest
 
 import chargen
 from chargen.checkpoint import save_checkpoint
+from chargen.cli.main import run
 from chargen.config import parse_duration_s
+from chargen.runs import find_run
 from chargen.sampling.settings import SampleConfig
-from chargen.training.events import Finished, Started
+from chargen.training.events import Evaluated, Finished, Started
+from chargen.training.state import load_run_state
 from tests.conftest import VERSE, random_model
 
 SMALL = chargen.ModelChoices(hidden_size=8)
@@ -118,3 +121,27 @@ def test_the_errors_are_an_attribute_of_the_package() -> None:
     assert chargen.errors.ChargenError is chargen.ChargenError
     for name in chargen.__all__:
         assert getattr(chargen, name) is not None
+
+
+def test_a_validation_text_can_be_a_string(poems: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    val = chargen.Corpus.from_text(VERSE * 2, "held-out")
+    *_, finished = chargen.train_events(poems, val=val, steps=2, model=SMALL)
+    assert isinstance(finished, Finished)
+    state = load_run_state(find_run("poems"))
+    assert state.val_argument is None
+    assert state.val_sha256 == val.sha256
+    assert run(["train", "--resume", "poems", "--steps", "3"]) == 1
+    assert "was not read from a file\nName a file with it: --val FILE" in capsys.readouterr().err.replace("  ", "")
+    Path("held-out.txt").write_text(VERSE * 2, encoding="utf-8")
+    assert run(["train", "--resume", "poems", "--steps", "3", "--val", "held-out.txt"]) == 0
+
+
+def test_a_run_that_is_left_keeps_the_best_model_so_far_if_there_is_one(poems: Path) -> None:
+    for event in chargen.train_events(poems, steps=40, name="early", model=SMALL):
+        if isinstance(event, Started):
+            break
+    assert not Path("checkpoints/early").exists()
+    for event in chargen.train_events(poems, steps=40, name="late", model=SMALL):
+        if isinstance(event, Evaluated):
+            break
+    assert chargen.load("late").sample("a", length=3)

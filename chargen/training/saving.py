@@ -178,7 +178,7 @@ class RunSaver:
             "corpus_sha256": self.data.corpus.sha256,
             "corpus_arguments": [encode_file_name(name) for name in self.data.corpus.arguments],
             "corpus_files": _recorded_files(self.data.corpus),
-            "val_argument": encode_file_name(val.arguments[0]) if val else None,
+            "val_argument": encode_file_name(val.arguments[0]) if val and val.arguments else None,
             "val_files": _recorded_files(val) if val else None,
             "val_sha256": val.sha256 if val else None,
             "tokenizer": self.data.tokenizer.to_json(),

@@ -17,7 +17,7 @@ from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S, VAL_SPLITS
-from chargen.errors import ConfigError
+from chargen.errors import ConfigError, CorpusError
 from chargen.tokenizers import TOKENIZERS
 from chargen.ui.terminal_text import say
 
@@ -333,6 +333,10 @@ def _read_corpora(args: TrainArguments, data: DataConfig, saved: TrainingState |
     elif saved and saved.val_argument:
         hint = "Name the validation text: --val FILE"
         val_corpus = read_recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint)
+    elif saved and saved.val_sha256:
+        raise CorpusError(
+            f"the validation text of the run {args.resume!r} was not read from a file", "Name a file with it: --val FILE"
+        )
     else:
         return corpus, None
     if saved and saved.val_sha256 and not val_corpus.has_sha256(saved.val_sha256):
@@ -358,7 +362,7 @@ def _load_resumed(args: TrainArguments) -> TrainingState:
     settings = {**saved.model.to_json(), **saved.data.to_json(), **saved.train.to_json(), "name": run.name}
     for name in (field.name for field in fields(TrainArguments)):
         given = options.given_options(name)
-        if not given or name in ALLOWED_WITH_RESUME or (name == "val" and saved.val_argument):
+        if not given or name in ALLOWED_WITH_RESUME or (name == "val" and (saved.val_argument or saved.val_sha256)):
             continue
         if name not in settings:
             raise ConfigError(f"{given[0]} cannot be combined with --resume", f"Leave it out: {RESUMED_RUN}.")
