@@ -78,7 +78,8 @@ def train(
         init_from: Model whose weights and vocabulary the run starts from.
         force: Whether an existing run of this name is replaced.
         checkpoints: Folder of the runs; None for `CHARGEN_CHECKPOINTS`, or checkpoints/.
-        on_event: Function that gets each report of the run: Started, Progress, Evaluated, Finished.
+        on_event: Function that gets each report of the run: Started, Progress, Evaluated, Finished. An exception that it
+            raises ends the run as described for `train_events`.
 
     Raises:
         ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged.
@@ -115,8 +116,9 @@ def train_events(
 ) -> Iterator[Report]:
     """Train a model and yield the reports of the run: Started, Progress and Evaluated, and Finished at the end.
 
-    The corpus is read before this function returns. To stop the run early, stop iterating: the best model so far is
-    saved.
+    The corpus is read before this function returns. To stop the run early, stop iterating. The run then keeps the best
+    model of the validations so far (`Evaluated`). Before the first validation there is none, and the run is discarded,
+    unless its training state was saved meanwhile (once a minute).
 
     Args:
         corpus, budget, steps, epochs, name, val, model, training, data, device, init_from, force, checkpoints: As for
