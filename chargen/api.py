@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from chargen.checkpoint import load_checkpoint
+from chargen.errors import ConfigError
 from chargen.lm import LanguageModel, Notify
 from chargen.runs import find_model
+from chargen.schema import check_string, check_type
 
 if TYPE_CHECKING:  # `load` needs none of these, and training imports torch
     from chargen.config import DataConfig
@@ -56,7 +59,7 @@ def train(
     training: TrainChoices | None = None,
     data: DataConfig | None = None,
     device: str = "auto",
-    init_from: str = "",
+    init_from: str | Path = "",
     force: bool = False,
     checkpoints: str | Path | None = None,
     on_event: OnEvent | None = None,
@@ -73,21 +76,24 @@ def train(
         val: Validation text; None holds out a part of the corpus.
         model: Settings of the network; a recipe chooses those that are left out.
         training: Settings of the training; a recipe chooses those that are left out.
-        data: How the corpus is decoded, tokenized and split into documents.
+        data: How the corpus is decoded, tokenized and split into documents. None: as `read_corpus` read it, or the
+            defaults.
         device: "cpu", "cuda", "mps", or "auto" (a CUDA GPU if there is one).
-        init_from: Model whose weights and vocabulary the run starts from.
+        init_from: Path or name of a model whose weights and vocabulary the run starts from.
         force: Whether an existing run of this name is replaced.
         checkpoints: Folder of the runs; None for `CHARGEN_CHECKPOINTS`, or checkpoints/.
-        on_event: Function that gets each report of the run: Started, Progress, Evaluated, Finished. An exception that it
-            raises ends the run as described for `train_events`.
+        on_event: Function that gets each report of the run: Started, Progress, Evaluated, Finished. If it raises an
+            exception, the run ends as described for `train_events`.
 
     Raises:
         ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged.
-        TypeError: If `corpus` or `val` has another type.
+        TypeError: If an argument has another type.
 
     >>> model = chargen.train("poems.txt", budget="30s")  # doctest: +SKIP
     >>> model = chargen.train("poems.txt", steps=500, model=chargen.ModelChoices(hidden_size=64))  # doctest: +SKIP
     """
+    if on_event is not None and not callable(on_event):
+        raise TypeError(f"on_event must be a function, not {type(on_event).__name__}")
     reports = train_events(
         corpus, budget=budget, steps=steps, epochs=epochs, name=name, val=val, model=model, training=training,
         data=data, device=device, init_from=init_from, force=force, checkpoints=checkpoints,
@@ -110,7 +116,7 @@ def train_events(
     training: TrainChoices | None = None,
     data: DataConfig | None = None,
     device: str = "auto",
-    init_from: str = "",
+    init_from: str | Path = "",
     force: bool = False,
     checkpoints: str | Path | None = None,
 ) -> Iterator[Report]:
@@ -128,11 +134,17 @@ def train_events(
     ...     print(event.to_json())
     """
     from chargen.config import DataConfig, parse_duration_s
+    from chargen.text.corpus import Corpus
     from chargen.training.choices import ModelChoices, RunLength, TrainChoices
     from chargen.training.run import Plan
     from chargen.training.run import train as run_plan
 
-    data = data or DataConfig()
+    _check_types(model, training, data, checkpoints)
+    check_type(init_from, "init_from", str, Path)
+    check_string(name, "name")
+    check_string(device, "device")
+    if data is None:
+        data = (corpus.config if isinstance(corpus, Corpus) else None) or DataConfig()
     length = RunLength(budget_s=None if budget is None else parse_duration_s(budget), steps=steps, epochs=epochs)
     plan = Plan(
         corpus=_read("corpus", corpus, data),
@@ -143,24 +155,57 @@ def train_events(
         train=training or TrainChoices(),
         val_corpus=None if val is None else _read("val", val, data),
         device=device,
-        init_from=init_from,
+        init_from=str(init_from) if init_from else "",
         force=force,
         root=None if checkpoints is None else Path(checkpoints),
     )
     return run_plan(plan)
 
 
+def _check_types(model: object, training: object, data: object, checkpoints: object) -> None:
+    """Check the types of the arguments of `train` that may be None.
+
+    Raises:
+        TypeError: If one has another type; the message has the parameter's name.
+    """
+    from chargen.config import DataConfig
+    from chargen.training.choices import ModelChoices, TrainChoices
+
+    check_type(model, "model", ModelChoices, NoneType)
+    check_type(training, "training", TrainChoices, NoneType)
+    check_type(data, "data", DataConfig, NoneType)
+    check_type(checkpoints, "checkpoints", str, Path, NoneType)
+
+
 def _read(name: str, texts: Texts, data: DataConfig) -> Corpus:
     """Return a corpus, which is read if `texts` names files.
 
     Raises:
+        ConfigError: If the corpus was read in another form than `data` says.
         TypeError: If `texts` has another type; the message has the parameter's name.
     """
     from chargen.text.corpus import Corpus, read_corpus
 
     if isinstance(texts, Corpus):
+        _check_form(name, texts, data)
         return texts
     try:
         return read_corpus(texts, data)
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from error
+
+
+def _check_form(name: str, corpus: Corpus, data: DataConfig) -> None:
+    """Check that the text of a corpus has the form that it would have if `data` had been used to read it.
+
+    Raises:
+        ConfigError: If `documents`, `newline` or `normalize` differ.
+    """
+    for setting in ("documents", "newline", "normalize") if corpus.config else ():
+        read, wanted = getattr(corpus.config, setting), getattr(data, setting)
+        if read != wanted:
+            raise ConfigError(
+                f"{name} was read with {setting}={read!r}, but the run has {setting}={wanted!r}",
+                f"Read it with config=chargen.DataConfig({setting}={wanted!r}), or train with "
+                f"data=chargen.DataConfig({setting}={read!r}).",
+            )

@@ -110,8 +110,8 @@ class Checkpoint:
     """
 
     config: ModelConfig
-    tokenizer: Tokenizer
-    weights: Mapping[str, np.ndarray]
+    tokenizer: Tokenizer = field(repr=False)
+    weights: Mapping[str, np.ndarray] = field(repr=False)
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

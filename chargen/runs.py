@@ -20,6 +20,7 @@ from pathlib import Path
 from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.folders import checkpoints_folder
 from chargen.registry import did_you_mean
+from chargen.schema import format_name, is_short_name
 
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.safetensors"
@@ -116,7 +117,9 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
     if spec is None:
         return _find_newest_model(root)
     if not spec or "\0" in spec:
-        raise ModelError(f"{spec!r} cannot name a model", "Give a model file, the folder of a run or its name.")
+        raise ModelError(
+            f"{format_name(spec)} cannot name a model", "Give a model file, the folder of a run or its name."
+        )
     if os.path.isfile(spec) and _has_model_header(spec):
         return Path(spec)
     folders = [_find_folder(folder) for folder in (Path(spec), root / spec)]
@@ -131,13 +134,14 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
         raise ModelError(
             f"{classifier.parent} is a classifier, which has several models", f"Use: chargen classify -m {spec} …"
         )
-    if Path(spec).is_dir():
+    if os.path.isdir(spec):
         raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _similar_name_hint(spec, root))
     if len(Path(spec).parts) > 1:
         raise ModelError(
-            f"there is no file {spec}", "Give a model file, the folder of a run or its name under checkpoints/."
+            f"there is no file {spec if is_short_name(spec) else format_name(spec)}",
+            "Give a model file, the folder of a run or its name under checkpoints/.",
         )
-    raise ModelError(f"no model named {spec!r} under {root}/", _similar_name_hint(spec, root))
+    raise ModelError(f"no model named {format_name(spec)} under {root}/", _similar_name_hint(spec, root))
 
 
 def _has_model_header(path: str) -> bool:
@@ -278,9 +282,9 @@ def _find_folder(folder: Path) -> Path | None:
 
     If a process was killed while it exchanged two folders, this is the hidden folder with the model.
     """
-    if folder.is_dir():
+    if os.path.isdir(folder):  # false for a name that is too long
         return folder
-    if get_staging_marker(folder).exists():
+    if os.path.exists(get_staging_marker(folder)):
         for candidate in get_hidden_folders(folder):
             if (candidate / MODEL_FILE).is_file():
                 return candidate

@@ -23,6 +23,7 @@ MAX_DEPTH = 32  #: levels of nested lists and objects; files that chargen writes
 MAX_FLOAT = sys.float_info.max
 MAX_INTEGER = 2**63 - 1  #: the largest signed integer of 64 bits
 MAX_JSON_VALUES = 3_000_000  #: values in a JSON text; a training state has three per validation
+MAX_NAME_CHARS = 1000  #: characters of the name of a file in an error message
 MAX_SHOWN_CHARS = 60  #: characters of a value in an error message
 
 NO_KEYS: Mapping[str, Any] = {}
@@ -198,6 +199,28 @@ def check_strings(value: Any, name: str) -> list[str]:
         if not isinstance(string, str):
             raise TypeError(f"{name} must be strings, not {type(string).__name__}")
     return strings
+
+
+def check_type(value: Any, name: str, *kinds: type) -> None:
+    """Check that the argument of a public function is of one of some classes.
+
+    Raises:
+        TypeError: If it is not; the message has the name of the parameter and of the classes.
+    """
+    if not isinstance(value, kinds):
+        shown = {str: "a string", type(None): "None"}
+        names = " or ".join(shown.get(kind, f"a {kind.__name__}") for kind in kinds)
+        raise TypeError(f"{name} must be {names}, not {type(value).__name__}")
+
+
+def is_short_name(name: str) -> bool:
+    """Return whether a string can be shown whole in an error message: it is no longer text that was given as a name."""
+    return len(name) <= MAX_NAME_CHARS and "\n" not in name
+
+
+def format_name(name: str) -> str:
+    """Return the quoted name of a file for an error message; a text that was given instead of a name is shortened."""
+    return repr(name) if is_short_name(name) else format_value(name)
 
 
 def format_value(value: Any) -> str:

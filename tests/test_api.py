@@ -145,3 +145,60 @@ def test_a_run_that_is_left_keeps_the_best_model_so_far_if_there_is_one(poems: P
         if isinstance(event, Evaluated):
             break
     assert chargen.load("late").sample("a", length=3)
+
+
+def test_a_corpus_is_trained_on_as_it_was_read(poems: Path) -> None:
+    lines = chargen.DataConfig(documents="line")
+    for corpus in (chargen.read_corpus(poems, lines), chargen.Corpus.from_text(VERSE * 4, config=lines)):
+        model = chargen.train(corpus, steps=1, model=SMALL)
+        assert model.checkpoint.data.documents == "line"
+        message = r"corpus was read with documents='line', but the run has documents='none'\n.*config=.*data="
+        with pytest.raises(chargen.ChargenError, match=message):
+            chargen.train(corpus, data=chargen.DataConfig(), steps=1, model=SMALL)
+    kept = chargen.Corpus.from_text(VERSE, config=chargen.DataConfig(newline="keep"))
+    with pytest.raises(chargen.ChargenError, match="val was read with newline='keep', but the run has newline='lf'"):
+        chargen.train(poems, val=kept, steps=1, model=SMALL)
+    chargen.train(
+        chargen.read_corpus(poems, lines), data=chargen.DataConfig(documents="line", tokenizer="byte"), steps=1
+    )
+
+
+def test_types_of_training_arguments_are_checked(poems: Path) -> None:
+    wrong = {
+        "model": {"hidden_size": 8}, "training": chargen.ModelChoices(), "data": "line", "name": 5, "checkpoints": 5,
+        "init_from": 5, "device": 0, "on_event": "print",
+    }  # fmt: skip
+    for name, value in wrong.items():
+        with pytest.raises(TypeError, match=f"^{name} must be a .*, not {type(value).__name__}$") as caught:
+            chargen.train(poems, **{"steps": 1, name: value})  # type: ignore[arg-type]
+        assert "Plan" not in str(caught.value)
+    for call in (chargen.read_corpus, chargen.Corpus.from_text):
+        with pytest.raises(TypeError, match="config must be a DataConfig, not dict"):
+            call("poems.txt", config={})  # type: ignore[operator]
+
+
+def test_the_initial_model_and_the_folder_of_runs_can_be_paths(poems: Path) -> None:
+    first = chargen.train(poems, steps=1, model=SMALL, checkpoints=Path("models"))
+    assert first.path is not None
+    assert chargen.train(poems, steps=1, init_from=first.path.parent).checkpoint.config.hidden_size == 8
+
+
+def test_a_text_in_place_of_a_name_is_shortened(poems: Path) -> None:
+    for text in (VERSE * 50, "word " * 2000):
+        with pytest.raises(chargen.ChargenError, match=r"chargen\.Corpus\.from_text") as caught:
+            chargen.train(text, steps=1)
+        assert len(str(caught.value)) < 300
+        with pytest.raises(chargen.ChargenError) as caught:
+            chargen.load(text)
+        assert len(str(caught.value)) < 300
+
+
+def test_representations_are_short(poems: Path) -> None:
+    events = list(chargen.train_events(poems, steps=2, model=SMALL))
+    evaluated = next(event for event in events if isinstance(event, Evaluated))
+    model = chargen.load("poems")
+    *_, cache = model.read_prefix("a" * 200)
+    for value in (evaluated, evaluated.checkpoint, cache, chargen.read_corpus(poems)):
+        assert "array" not in repr(value)
+        assert "object at" not in repr(value)
+        assert len(repr(value)) < 1500

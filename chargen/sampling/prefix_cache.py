@@ -10,7 +10,7 @@ one step, and one character less at most STRIDE steps, however long the text is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,10 +30,10 @@ class PrefixCache:
     `LanguageModel.read_prefix` makes it, and `LanguageModel.stream(prefix_cache=…)` continues it.
     """
 
-    ids: Ids  #: token ids that were read, including the start ids, [N]
-    states: tuple[EngineState, ...]  #: the states before the token ids 0, STRIDE, 2 · STRIDE, …
-    state: EngineState  #: the state before the last token id
-    log_probs: NDArray[np.float64]  #: log p of each token id but the first, in nats, [N − 1]
+    ids: Ids = field(repr=False)  #: token ids that were read, including the start ids, [N]
+    states: tuple[EngineState, ...] = field(repr=False)  #: the states before the token ids 0, STRIDE, 2 · STRIDE, …
+    state: EngineState = field(repr=False)  #: the state before the last token id
+    log_probs: NDArray[np.float64] = field(repr=False)  #: log p of each token id but the first, in nats, [N − 1]
     num_start_ids: int  #: number of start ids: the token ids that every text starts after
     num_ids: int  #: token ids of the whole text, start ids included
     num_chars: int  #: characters of the whole text

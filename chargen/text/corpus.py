@@ -23,7 +23,7 @@ from typing import BinaryIO
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, CorpusError
 from chargen.registry import did_you_mean
-from chargen.schema import format_count
+from chargen.schema import check_string, check_type, format_count, format_name, is_short_name
 from chargen.text.builtin_corpora import BUILTIN_CORPORA, is_builtin, read_builtin
 from chargen.text.cleaning import CleaningReport, check_unicode, clean_text, has_boundary_before
 from chargen.text.decoding import BOM, check_encoding
@@ -31,12 +31,19 @@ from chargen.text.documents import NONE, split_documents
 from chargen.text.inputs import is_remote, local_path
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
 from chargen.text.long_text import LongText, collect_statistics, count_characters
-from chargen.text.readers import COMPRESSED_SUFFIXES, Text, is_plain, open_texts, read_texts
+from chargen.text.readers import (
+    COMPRESSED_SUFFIXES,
+    MAX_NAMED_FILES,
+    Text,
+    describe_repeated,
+    is_plain,
+    open_texts,
+    read_texts,
+)
 from chargen.text.workers import MIN_PARALLEL_BYTES, Arrays
 
 DEFAULTS = DataConfig()
 MAX_NAME_BYTES = 150  #: limit of a run name; it gets a number and suffixes, and file systems allow 255 bytes
-MAX_NAMED_FILES = 3  #: a note about skipped files names at most this many
 BOM_BYTES = BOM.encode()
 NON_ASCII = bytes(range(128, 256))
 
@@ -45,16 +52,17 @@ NON_ASCII = bytes(range(128, 256))
 class Corpus:
     """A text and its origin."""
 
-    content: LongText
+    content: LongText = field(repr=False)
     name: str  #: a short name that a run can have: "tinyshakespeare"
     arguments: tuple[str, ...] = ()  #: what was read, as the user named it
     files: int = 0  #: number of files
     entropy_nats_per_char: float | None = None  #: entropy rate of a generated corpus; None if it is not known
     notes: tuple[str, ...] = field(default=())
     #: What was read, in order: a regular file with its size in bytes, anything else by its name with None.
-    parts: tuple[tuple[str, int | None], ...] = field(default=())
+    parts: tuple[tuple[str, int | None], ...] = field(default=(), repr=False)
     repeated_files: tuple[str, ...] = ()  #: a message for each file that was read more than once
-    original: LongText | None = None  #: the text before it was split into documents, if it was kept
+    original: LongText | None = field(default=None, repr=False)  #: the text before it was split into documents, if kept
+    config: DataConfig | None = None  #: how it was read; None if that is not known
 
     @classmethod
     def from_text(cls, text: str, name: str = "text", config: DataConfig = DEFAULTS) -> Corpus:
@@ -67,16 +75,16 @@ class Corpus:
 
         Raises:
             CorpusError: If the text is empty, or contains a lone surrogate.
-            TypeError: If it is not a string.
+            TypeError: If `text` is not a string, or `config` not a DataConfig.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text must be a string, not {type(text).__name__}")
+        check_string(text, "text")
+        check_type(config, "config", DataConfig)
         check_unicode(text, "the text")
         reader = _Reader(config, None, ReadLimit(DEFAULT_MAX_CORPUS_BYTES), keep_original=False)
         reader.add([clean_text([text], name, config, reader.report)])
         if not reader.content.num_bytes:
             raise CorpusError("the text is empty", "Give a text with at least two characters.")
-        return cls(reader.content, name, notes=reader.report.notes())
+        return cls(reader.content, name, notes=reader.report.notes(), config=config)
 
     @property
     def text(self) -> str:
@@ -123,8 +131,9 @@ def read_corpus(
     Raises:
         CorpusError: If an argument cannot be found, read or decoded, or there is no text, or too much.
         StorageError: If the temporary file for a long text cannot be written.
-        TypeError: If an argument is neither a string nor a path.
+        TypeError: If an argument is neither a string nor a path, or `config` is not a DataConfig.
     """
+    check_type(config, "config", DataConfig)
     several = [arguments] if isinstance(arguments, (str, Path)) else arguments
     for argument in several if isinstance(several, Sequence) else [several]:
         if not isinstance(argument, (str, Path)):
@@ -160,7 +169,7 @@ def read_limited(
         _check_size(arguments[0], config, limit)
         if content := open_in_place(arguments[0], config):
             parts = ((arguments[0], content.num_bytes),)
-            return Corpus(content, corpus_name(arguments), tuple(arguments), files=1, parts=parts)
+            return Corpus(content, corpus_name(arguments), tuple(arguments), files=1, parts=parts, config=config)
     reader = _Reader(config, stdin, limit, keep_original)
     for argument in arguments:
         reader.read(argument)
@@ -176,8 +185,9 @@ def read_limited(
         entropy_nats_per_char=reader.entropies[0] if reader.num_texts == 1 and reader.entropies else None,
         notes=reader.report.notes(),
         parts=tuple(reader.parts),
-        repeated_files=_describe_repeated(reader.parts),
+        repeated_files=describe_repeated(reader.parts),
         original=reader.original,
+        config=config,
     )
 
 
@@ -222,7 +232,7 @@ class _Reader:
             self.entropies.append(builtin.entropy_nats_per_char)
             self.parts.append((argument, None))
         else:
-            raise CorpusError(f"no file, folder or corpus named {argument!r}", _hint_for(Path(argument)))
+            raise CorpusError(f"no file, folder or corpus named {format_name(argument)}", _hint_for(argument))
 
     def add(self, texts: Iterable[Text]) -> bool:
         """Add texts, and return whether they contain a character."""
@@ -285,28 +295,6 @@ class _Reader:
             raise CorpusError(f"no text in the folder {folder}", "It is read recursively; hidden files are ignored.")
 
 
-def _describe_repeated(parts: Sequence[tuple[str, int | None]]) -> tuple[str, ...]:
-    """Return a message for each file or built-in corpus that was read more than once, at most MAX_NAMED_FILES + 1."""
-    names: dict[object, list[tuple[str, int | None]]] = {}
-    for name, size in parts:
-        try:
-            status = os.stat(name)
-            names.setdefault((status.st_dev, status.st_ino), []).append((name, size))
-        except (OSError, ValueError):  # a built-in corpus, an address, or a file that was removed
-            names.setdefault(name, []).append((name, size))
-    repeated = [found for found in names.values() if len(found) > 1]
-    notes = []
-    for found in repeated[:MAX_NAMED_FILES]:
-        name, size = found[0]
-        also = dict.fromkeys(other for other, _ in found if other != name)
-        shown = f"{name} (also named {', '.join(list(also)[:MAX_NAMED_FILES])})" if also else name
-        size_text = "" if size is None else f" with {size:,} bytes"
-        notes.append(f"{shown}{size_text} is read {len(found)} times, so its copies are a part of the text")
-    if len(repeated) > MAX_NAMED_FILES:
-        notes.append(f"{len(repeated) - MAX_NAMED_FILES:,} more files are read more than once")
-    return tuple(notes)
-
-
 def _check_size(path: str, config: DataConfig, limit: ReadLimit) -> int | None:
     """Return the size of a regular file in bytes; None for anything else.
 
@@ -325,8 +313,11 @@ def _check_size(path: str, config: DataConfig, limit: ReadLimit) -> int | None:
     return status.st_size
 
 
-def _hint_for(path: Path) -> str:
+def _hint_for(argument: str) -> str:
     """Return a hint with the most similar name of a file in the same folder or of a built-in corpus."""
+    if not is_short_name(argument):
+        return "A corpus is named by a file. In Python, give a text as chargen.Corpus.from_text(text)."
+    path = Path(argument)
     folder = str(path.parent)
     siblings = sorted(path.parent.iterdir()) if os.path.isdir(folder) and os.access(folder, os.R_OK) else []
     paths = {p.name: str(p) for p in siblings} | {name: name for name in BUILTIN_CORPORA}

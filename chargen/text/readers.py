@@ -15,8 +15,9 @@ Nothing is read before a text is iterated over, and then at most one block or re
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import PurePath
@@ -41,6 +42,7 @@ from chargen.text.records import (
     read_batches,
 )
 
+MAX_NAMED_FILES = 3  #: a note about files names at most this many
 COMPRESSED_SUFFIXES = (".gz", ".zst")  #: the format of such a file is in the suffix before this one
 #: Forms by suffix. The second table holds only where a field is named: such files may be learned as they are, too.
 FORMS = {".jsonl": JSON, ".ndjson": JSON, ".parquet": PARQUET}
@@ -198,3 +200,25 @@ def _column_batches(values: Iterable[str | None], where: str, report: CleaningRe
         num_nulls += len(batch) - len(texts)
         yield texts
     report.add_nulls(where, num_nulls)
+
+
+def describe_repeated(parts: Sequence[tuple[str, int | None]]) -> tuple[str, ...]:
+    """Return a message for each file or built-in corpus that was read more than once, at most MAX_NAMED_FILES + 1."""
+    names: dict[object, list[tuple[str, int | None]]] = {}
+    for name, size in parts:
+        try:
+            status = os.stat(name)
+            names.setdefault((status.st_dev, status.st_ino), []).append((name, size))
+        except (OSError, ValueError):  # a built-in corpus, an address, or a file that was removed
+            names.setdefault(name, []).append((name, size))
+    repeated = [found for found in names.values() if len(found) > 1]
+    notes = []
+    for found in repeated[:MAX_NAMED_FILES]:
+        name, size = found[0]
+        also = dict.fromkeys(other for other, _ in found if other != name)
+        shown = f"{name} (also named {', '.join(list(also)[:MAX_NAMED_FILES])})" if also else name
+        size_text = "" if size is None else f" with {size:,} bytes"
+        notes.append(f"{shown}{size_text} is read {len(found)} times, so its copies are a part of the text")
+    if len(repeated) > MAX_NAMED_FILES:
+        notes.append(f"{len(repeated) - MAX_NAMED_FILES:,} more files are read more than once")
+    return tuple(notes)

@@ -5,7 +5,7 @@ The library yields reports and prints nothing; the command line displays them.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from chargen.checkpoint import Checkpoint
@@ -61,7 +61,7 @@ class Evaluated:
     train_loss_nats_per_char: float  #: mean since the last evaluation
     val_loss_nats_per_char: float
     best: bool  #: whether this is the lowest validation loss so far
-    checkpoint: Checkpoint  #: the current model
+    checkpoint: Checkpoint = field(repr=False)  #: the current model
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object, without the model."""

@@ -335,7 +335,8 @@ def _read_corpora(args: TrainArguments, data: DataConfig, saved: TrainingState |
         val_corpus = read_recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint)
     elif saved and saved.val_sha256:
         raise CorpusError(
-            f"the validation text of the run {args.resume!r} was not read from a file", "Name a file with it: --val FILE"
+            f"the validation text of the run {args.resume!r} was not read from a file",
+            "Name a file with it: --val FILE",
         )
     else:
         return corpus, None
