@@ -40,10 +40,10 @@ from chargen.cells.weights import (
     mask_bias,
 )
 from chargen.config import MAX_STEPS, DataConfig, ModelConfig
-from chargen.errors import ChargenError, ConfigError, ModelError, TokenizerError
+from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.io import replace_non_finite, write_atomically
-from chargen.schema import Integer, Nullable, Number, Record, Spec, String, find_surrogate, format_value, parse_json
-from chargen.text.cleaning import normalize_text
+from chargen.schema import Integer, Nullable, Number, Record, Spec, String, format_value, parse_json
+from chargen.text.cleaning import check_given_text, normalize_text
 from chargen.text.documents import NONE
 from chargen.text.limits import GIB, check_memory
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids, tokenizer_from_json
@@ -160,25 +160,22 @@ class Checkpoint:
             )
         return self.end_ids if scores_end else None
 
-    def normalize(self, text: str) -> str:
+    def normalize(self, text: str, name: str = "text") -> str:
         """Return a text in the form of the training text, for example NFC with LF newlines.
 
-        Every text that a model is given passes here.
+        Every text that a model is given passes here; `name` is its name in an error message.
 
         Raises:
+            TypeError: If it is not a string.
             TokenizerError: If it contains a lone surrogate, which is no character.
         """
-        position = find_surrogate(text)
-        if position is not None:
-            raise TokenizerError(
-                f"the text has a lone surrogate, U+{ord(text[position]):04X}, at character {position + 1:,}",
-                "Decode its bytes with errors='replace', or leave it out.",
-            )
+        check_given_text(text, name)
         return normalize_text(text, self.data)
 
-    def encode_context(self, context: str) -> Ids:
+    def encode_context(self, context: str | None) -> Ids:
         """Return the token ids that are read before a text is generated or scored: `start_ids`, then the context."""
-        return np.concatenate([self.start_ids, self.tokenizer.encode(self.normalize(context))])
+        text = "" if context is None else self.normalize(context, "context")
+        return np.concatenate([self.start_ids, self.tokenizer.encode(text)])
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

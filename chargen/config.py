@@ -130,8 +130,8 @@ def parse_duration_s(value: str | float) -> float:
     return float(seconds)
 
 
-def check_count(name: str, value: int, low: int = 1) -> None:
-    """Check that `value` is an integer of at least `low`.
+def check_count(name: str, value: Any, low: int = 1) -> int:
+    """Return an integer of at least `low` as Python's int; NumPy's integers are accepted.
 
     Args:
         name: Name of the value, for the error message.
@@ -141,7 +141,9 @@ def check_count(name: str, value: int, low: int = 1) -> None:
     Raises:
         ConfigError: If it is not.
     """
-    Integer(low).check(value, name)
+    number: int = to_python_number(value)
+    Integer(low).check(number, name)
+    return number
 
 
 FRACTION = Number(0.0, 1.0)

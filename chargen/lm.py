@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -19,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint, save_checkpoint
-from chargen.engines.interface import Engine, check_device
+from chargen.config import check_count
+from chargen.engines.interface import Engine, check_device, torch_device
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.graph.numba_backend import numba_installed
 from chargen.sampling.generate import Generator, Sample
-from chargen.sampling.prefix_cache import PrefixCache, read_prefix
+from chargen.sampling.prefix_cache import PrefixCache, check_prefix_cache, read_prefix
 from chargen.sampling.settings import SampleConfig, fill_missing, takes_sample_settings
-from chargen.schema import check_string, check_strings
-from chargen.scoring.scorer import Score, score_batches, split_chunks, unknown_characters
+from chargen.schema import check_strings, iterate_strings
+from chargen.scoring.scorer import Score, check_score, score_batches, split_chunks, unknown_characters
 from chargen.text.documents import separator
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class LanguageModel:
     ) -> None:
         self.checkpoint, self.tokenizer = checkpoint, checkpoint.tokenizer
         self.device, self.path = check_device(device), path
-        self._notify = notify or (lambda text: None)
+        self._notify = notify
 
     def __repr__(self) -> str:
         where = f", {self.path}" if self.path else ""
@@ -129,7 +129,10 @@ class LanguageModel:
 
         >>> [sample.text for sample in model.samples(5, "ROMEO:", length=80)]  # doctest: +SKIP
         """
-        return list(self.generator(prompt, num_texts=count, **settings).samples(range(count)))
+        count = check_count("count", count, 0)
+        generator = self.generator(prompt, num_texts=count, **settings)
+        generator.check_memory(count)
+        return list(generator.samples(range(count)))
 
     @takes_sample_settings
     def infill(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Infill]:
@@ -147,10 +150,12 @@ class LanguageModel:
 
         >>> model.infill(3, "To be, ", " is the question.", length=40)  # doctest: +SKIP
         """
-        check_string(suffix, "suffix")
+        count, particles = check_count("count", count, 0), check_count("particles", particles)
+        suffix = self.checkpoint.normalize(suffix, "suffix")
         settings["until"] = settings.get("until") or "length"
         generator = self.generator(prompt, num_texts=particles, **settings)
-        return [generator.infill(self.checkpoint.normalize(suffix), number, particles) for number in range(count)]
+        generator.check_memory(count)
+        return [generator.infill(suffix, number, particles) for number in range(count)]
 
     def copy_report(self, text: str, corpus: Sequence[str] = ()) -> CopyReport:
         """Report which parts of a text are copied from the training text.
@@ -162,7 +167,7 @@ class LanguageModel:
         Raises:
             CorpusError: If the training text cannot be found.
         """
-        check_string(text, "text")
+        text = self.checkpoint.normalize(text)
         from chargen.sampling.copy_report import make_copy_report
         from chargen.sampling.training_text_index import find_training_text
 
@@ -187,7 +192,8 @@ class LanguageModel:
 
         >>> model.generator("ROMEO:", length=80).beam(8).text  # doctest: +SKIP
         """
-        check_string(prompt, "prompt")
+        num_texts, prompt = check_count("num_texts", num_texts, 0), self.checkpoint.normalize(prompt, "prompt")
+        check_prefix_cache(prefix_cache, self.checkpoint, prompt=prompt)
         until = "length" if settings.get("regex") else self.checkpoint.default_until
         config = SampleConfig.from_json(fill_missing(settings, seed=secrets.randbits(31), until=until))
         copies = None
@@ -198,14 +204,13 @@ class LanguageModel:
         if num_texts == 1 or num_texts * config.length <= MAX_NUMPY_TOKENS:
             use_numpy = self.device in ("auto", "cpu")
         else:  # compiled loops are faster than torch on a CPU
-            use_numpy = numba_installed() and self._resolved_device() == "cpu"
-        normalize = self.checkpoint.normalize
+            use_numpy = numba_installed() and torch_device(self.device) == "cpu"
         return Generator(
             self._numpy if use_numpy or prefix_cache else self._torch,
             self.tokenizer,
             self.checkpoint.start_ids,
-            normalize(prompt),
-            replace(config, regex=normalize(config.regex)),
+            prompt,
+            config.normalized(self.checkpoint.normalize),
             separator(self.checkpoint.data.documents) if self.checkpoint.has_documents else None,
             copies,
             prefix_cache,
@@ -223,9 +228,7 @@ class LanguageModel:
         >>> *_, cache = model.read_prefix("ROMEO: But soft")  # doctest: +SKIP
         >>> cache.bits_per_char, "".join(model.stream(prefix_cache=cache, length=20))  # doctest: +SKIP
         """
-        check_string(text, "text")
-        ids, text = self.checkpoint.start_ids, self.checkpoint.normalize(text)
-        return read_prefix(self._numpy, self.tokenizer, ids, text, previous)
+        return read_prefix(self._numpy, self.checkpoint, text, previous)
 
     @overload
     def score(self, texts: str, *, context: str | None = ..., end: bool | None = ..., pieces: bool = ...) -> Score: ...
@@ -265,7 +268,8 @@ class LanguageModel:
         Args:
             texts, context, end, pieces: As for `score`, which also lists the errors.
         """
-        return self.score_batches(split_chunks(texts), context=context, end=end, pieces=pieces)
+        batches = split_chunks(iterate_strings(texts, "texts"))
+        return self.score_batches(batches, context=context, end=end, pieces=pieces)
 
     def score_batches(
         self, batches: Iterable[Texts], *, context: str | None = None, end: bool | None = None, pieces: bool = False
@@ -276,8 +280,7 @@ class LanguageModel:
             batches: Lists of texts, for example the lines that can be read from a pipe without waiting.
             context, end, pieces: As for `score`, which also lists the errors.
         """
-        check_string("" if context is None else context, "context")
-        context_ids = self.checkpoint.encode_context(context or "")
+        context_ids = self.checkpoint.encode_context(context)
         end_ids = self.checkpoint.scored_end_ids(self.scores_end if end is None else end)
         return score_batches(self.checkpoint, self._select_engine, batches, context_ids, end_ids, pieces)
 
@@ -316,17 +319,18 @@ class LanguageModel:
             score: Score of this text with `pieces`, if it is known already; then `end` is ignored.
 
         Raises:
-            ConfigError: If `end` is True, but the model knows no end of a text.
+            ConfigError: If `end` is True, but the model knows no end of a text; or if `score` is of another text.
 
         >>> [(char.text, char.surprisal_bits) for char in model.char_surprisals("To be")]  # doctest: +SKIP
         """
-        check_string(text, "text")
         from chargen.probe.surprisal import best_guesses, char_surprisals
 
-        score = score or self.score(text, context=context, end=end, pieces=True)
+        num_guesses, normalized = check_count("num_guesses", num_guesses, 0), self.checkpoint.normalize(text)
+        score = self.score(text, context=context, end=end, pieces=True) if score is None else score
+        check_score(score, self.checkpoint, text)
         guesses = None
         if num_guesses:
-            ids, normalized = self.checkpoint.encode_context(context or ""), self.checkpoint.normalize(text)
+            ids = self.checkpoint.encode_context(context)
             with_end = self.checkpoint.has_documents
             guesses = best_guesses(self._numpy, self.tokenizer, ids, normalized, num_guesses, with_end)
         return char_surprisals(score.pieces or (), score.end_log_prob_nats, score.unknown, guesses)
@@ -349,14 +353,12 @@ class LanguageModel:
 
         >>> model.suggest("To be, or ont to be")[0].text  # doctest: +SKIP
         """
-        check_string(text, "text")
         from chargen.scoring.edits import suggest
 
-        return suggest(self._numpy, self.checkpoint, text, context or "", num_suggestions)
+        return suggest(self._numpy, self.checkpoint, text, context, num_suggestions)
 
     def unknown_characters(self, text: str) -> str:
         """Return the characters of a text that the vocabulary lacks, each once, in the order of the text."""
-        check_string(text, "text")
         return unknown_characters(self.checkpoint.normalize(text), self.tokenizer)
 
     def evaluate(self, text: str) -> TextEvaluation:
@@ -367,7 +369,6 @@ class LanguageModel:
 
         >>> model.evaluate(open("held-out.txt").read()).bits_per_char  # doctest: +SKIP
         """
-        check_string(text, "text")
         from chargen.scoring.whole_text import evaluate_text
 
         return evaluate_text(self.checkpoint, self._select_engine, text)
@@ -390,11 +391,8 @@ class LanguageModel:
     def _torch(self) -> Engine:
         from chargen.engines.torch_engine import TorchEngine  # takes seconds to import
 
-        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, self._resolved_device())
+        return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, torch_device(self.device))
 
-    def _resolved_device(self) -> str:
-        if self.device == "cpu":
-            return "cpu"
-        from chargen.networks.torch_runtime import resolve_device  # imports torch, which alone can find a GPU
-
-        return resolve_device(self.device)
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied or pickled: all but the engines, which are made again."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_numpy", "_torch")}

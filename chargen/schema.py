@@ -14,7 +14,7 @@ import math
 import reprlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from chargen.errors import ConfigError
@@ -192,13 +192,27 @@ def check_strings(value: Any, name: str) -> list[str]:
     Raises:
         TypeError: If it is neither; the message has the name of the parameter.
     """
-    if not isinstance(value, (str, Iterable)):
+    if isinstance(value, (bytes, bytearray)) or not isinstance(value, (str, Iterable)):
         raise TypeError(f"{name} must be a string or an iterable of strings, not {type(value).__name__}")
-    strings = [value] if isinstance(value, str) else list(value)
+    return [value] if isinstance(value, str) else list(iterate_strings(value, name))
+
+
+def iterate_strings(value: Any, name: str) -> Iterator[str]:
+    """Return an iterator over the strings of an iterable that is not a string itself; each is checked when it is taken.
+
+    Raises:
+        TypeError: If it is not such an iterable, or yields anything else; the message has the name of the parameter.
+    """
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be an iterable of strings, not {type(value).__name__}")
+    return _checked_strings(value, name)
+
+
+def _checked_strings(strings: Iterable[Any], name: str) -> Iterator[str]:
     for string in strings:
         if not isinstance(string, str):
             raise TypeError(f"{name} must be strings, not {type(string).__name__}")
-    return strings
+        yield string
 
 
 def check_type(value: Any, name: str, *kinds: type) -> None:

@@ -255,6 +255,15 @@ def _read_in_parts(
     return log_probs
 
 
+def torch_device(device: str) -> str:
+    """Return the device on which torch runs a model: for "auto" a GPU if there is one; only for "cpu" without torch."""
+    if device == "cpu":
+        return "cpu"
+    from chargen.networks.torch_runtime import resolve_device  # imports torch, which alone can find a GPU
+
+    return resolve_device(device)
+
+
 def check_device(device: str) -> str:
     """Return the name of a device of this machine unchanged; for "auto" and "cpu" torch is not imported.
 

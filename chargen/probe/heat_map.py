@@ -119,6 +119,7 @@ def heat_html(pieces: Sequence[tuple[str, float]], caption: str) -> str:
             caption += f"; the first {format_count(num_shown, 'character')} are shown"
             break
         num_shown += len(text)
+        bits = max(0.0, bits)  # no "-0.00"
         spans.append(f'<span style="{_shade_style(shade(bits))}" title="{bits:.2f} bits">{_visible_html(text)}</span>')
     legend = " ".join(
         f'<span style="{_shade_style(bits)};padding:0 5px">{bits or "under 1"}{"+" if bits == MAX_BITS else ""}</span>'

@@ -68,7 +68,7 @@ class CharSurprisal:
     @property
     def surprisal_bits(self) -> float:
         """−log₂ p."""
-        return -self.log_prob_nats / LN2
+        return (0.0 - self.log_prob_nats) / LN2  # not -x, which is -0.0 for 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the character as JSON values, with units in the keys."""

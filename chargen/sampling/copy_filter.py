@@ -210,7 +210,7 @@ def load_copy_index(
     max_copy: int,
     corpus: Sequence[str] = (),
     model_path: Path | None = None,
-    note: Callable[[str], object] = lambda text: None,
+    note: Callable[[str], object] | None = None,
 ) -> CopyIndex:
     """Return the index of a model's training text, from the cache if it was built before.
 
@@ -218,7 +218,7 @@ def load_copy_index(
         checkpoint: The model.
         max_copy: The longest run that may be copied, in characters, 1 to MAX_COPY.
         corpus, model_path: Where the text is; see `find_training_text`. A named corpus is always checked.
-        note: Is called with a message if the index in the cache was damaged.
+        note: Is called with a message if the index in the cache was damaged; None drops it.
 
     Raises:
         ConfigError: If `max_copy` is out of range.
@@ -237,7 +237,7 @@ def load_copy_index(
     part = " ".join(training_keys(learned.data, learned.num_chars)).removeprefix("0 ")
     key = hashlib.sha256(f"copies 1 {learned.sha256} {part} {max_copy}".encode()).hexdigest()
     path = token_store.encoded_texts_folder() / f"{key[:32]}{token_store.INDEX_SUFFIX}"
-    hashes = open_index(path, key, note)
+    hashes = open_index(path, key, note or (lambda text: None))
     if hashes is None:
         text = text or find_training_text(checkpoint, (), model_path)
         hashes = write_index(path, window_hashes(text, max_copy + 1), {"sha256": key})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chargen.config import check_count
 from chargen.engines.interface import Engine
 from chargen.errors import ConfigError
 from chargen.sampling.decoding import (
@@ -144,7 +145,7 @@ class Generator:
         Raises:
             ConfigError: If there are too many particles, or all of them reach a dead end.
         """
-        self._check_num_competing(num_particles)
+        num_particles = self._check_num_competing("num_particles", num_particles)
         from chargen.sampling.search import sample_particles
 
         sequence, log_mass = sample_particles(self._prime(), self._new_sequence(), num_particles, self._rng(number))
@@ -164,12 +165,13 @@ class Generator:
         Raises:
             ConfigError: If the beam is too wide, keeps fewer texts than `count`, or all its texts reach a dead end.
         """
+        width, count = check_count("width", width), check_count("count", count)
         if count > width:
             raise ConfigError(
                 f"a beam of width {width:,} keeps {width:,} texts, but {count:,} are asked for",
                 f"Give --beam {count} or more, or lower -n.",
             )
-        self._check_num_competing(width)
+        self._check_num_competing("width", width)
         from chargen.sampling.search import beam_search
 
         sequences = beam_search(self._prime(), self._new_sequence(), width, count)
@@ -179,9 +181,11 @@ class Generator:
         """Return a text between the prompt and a suffix, by importance sampling.
 
         Raises:
-            ConfigError: If there are too many particles, the suffix is too long, or no text may precede it.
+            ConfigError: If there are too many particles, the suffix is empty or too long, or no text may precede it.
         """
-        self._check_num_competing(num_particles)
+        num_particles = self._check_num_competing("num_particles", num_particles)
+        if not suffix:
+            raise ConfigError("the suffix is empty", "Give the text after the gap; without one, use samples.")
         if len(suffix) > MAX_SUFFIX_CHARS:
             raise ConfigError(f"the suffix has {len(suffix):,} characters, but may have at most {MAX_SUFFIX_CHARS:,}")
         num_reads = len(suffix) * self.context.config.length * num_particles
@@ -203,7 +207,7 @@ class Generator:
             ConfigError: If they have more than MAX_HELD_CHARS characters.
         """
         length = self.context.config.length
-        if num_texts * length > MAX_HELD_CHARS:
+        if num_texts * max(1, length) > MAX_HELD_CHARS:
             raise ConfigError(
                 f"{format_count(num_texts, 'text')} of {format_count(length, 'character')} would be in "
                 "memory together, which is more than "
@@ -211,12 +215,17 @@ class Generator:
                 "Lower --length, or the number of texts that are chosen from.",
             )
 
-    def _check_num_competing(self, num_texts: int) -> None:
-        """Check that several texts and their distributions fit into memory together.
+    def _check_num_competing(self, name: str, num_texts: int) -> int:
+        """Return the number of texts that compete, if they and their distributions fit into memory together.
+
+        Args:
+            name: Name of the parameter that has the number.
+            num_texts: The number, at least 1.
 
         Raises:
-            ConfigError: If they do not.
+            ConfigError: If they do not fit, or it is not such a number.
         """
+        num_texts = check_count(name, num_texts)
         self.check_memory(num_texts)
         vocab_size = self.context.tokenizer.vocab_size
         if num_texts * vocab_size > MAX_LOGITS:
@@ -225,6 +234,7 @@ class Generator:
                 f"{MAX_LOGITS // vocab_size:,} may",
                 "Lower --particles or --beam.",
             )
+        return num_texts
 
     def _only_length_ends_texts(self) -> bool:
         """Return whether only the length ends a text, and no processor changes the logits."""
@@ -242,7 +252,7 @@ class Generator:
         return GeneratedSequence(self.context)
 
     def _rng(self, number: int) -> np.random.Generator:
-        return np.random.default_rng([self.context.config.seed, number])
+        return np.random.default_rng([self.context.config.seed, check_count("number", number, 0)])
 
 
 def check_settings(config: SampleConfig, tokenizer: Tokenizer, document_separator: str | None) -> None:

@@ -9,17 +9,23 @@ one step, and one character less at most STRIDE steps, however long the text is.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState, common_prefix_length
-from chargen.tokenizers.tokenizer import Ids, Tokenizer
+from chargen.errors import ConfigError
+from chargen.schema import check_type
+from chargen.tokenizers.tokenizer import Ids
 
+FINGERPRINT_VALUES = 64  # values of each weight in the fingerprint of a model
 STRIDE = 64  # token ids between two kept states: a few kilobytes each, and a few milliseconds to read again
 
 
@@ -39,6 +45,7 @@ class PrefixCache:
     num_chars: int  #: characters of the whole text
     unknown_chars: int  #: how many characters of the whole text the model does not know
     unk_log_prob_nats: float  #: what these characters add to the text's log probability
+    model: str = field(repr=False)  #: fingerprint of the model that has read the text
 
     @property
     def share(self) -> float:
@@ -54,15 +61,58 @@ class PrefixCache:
         return -nats / LN2 / self.num_chars
 
 
+def model_fingerprint(checkpoint: Checkpoint) -> str:
+    """Return a hash of a model's config and the first FINGERPRINT_VALUES of each weight."""
+    digest = hashlib.sha256(repr(checkpoint.config).encode())
+    for name in sorted(checkpoint.weights):
+        digest.update(checkpoint.weights[name].ravel()[:FINGERPRINT_VALUES].tobytes())
+    return digest.hexdigest()
+
+
+def check_prefix_cache(
+    cache: PrefixCache | None, checkpoint: Checkpoint, name: str = "prefix_cache", prompt: str = ""
+) -> None:
+    """Check that a cache was made by this model and stands alone; None is valid.
+
+    Raises:
+        ConfigError: If another model made it, or there is a prompt, too.
+        TypeError: If it is not a cache; the message has the name of the parameter.
+    """
+    check_type(cache, name, PrefixCache, NoneType)
+    if cache is not None and cache.model != model_fingerprint(checkpoint):
+        raise ConfigError(f"{name} was made by another model", "Read the text with this model's read_prefix.")
+    if cache is not None and prompt:
+        raise ConfigError(f"there are both a prompt and {name}", "Leave out one of them: the cache holds its own text.")
+
+
 def read_prefix(
-    engine: Engine, tokenizer: Tokenizer, start_ids: Ids, text: str, previous: PrefixCache | None = None
+    engine: Engine, checkpoint: Checkpoint, text: str, previous: PrefixCache | None = None
+) -> Iterator[PrefixCache]:
+    """Check the arguments, and return an iterator over caches of longer and longer parts of a text.
+
+    Args:
+        engine: Engine that runs the model.
+        checkpoint: The model.
+        text: The text, in any form.
+        previous: A cache of the same model. The start that both texts share is not read again.
+
+    Raises:
+        ConfigError: If another model made `previous`.
+        TokenizerError: If the text has a lone surrogate.
+        TypeError: If an argument has another type.
+    """
+    check_prefix_cache(previous, checkpoint, "previous")
+    return _read_prefix(engine, checkpoint, checkpoint.normalize(text), previous)
+
+
+def _read_prefix(
+    engine: Engine, checkpoint: Checkpoint, text: str, previous: PrefixCache | None
 ) -> Iterator[PrefixCache]:
     """Read a text and yield a cache after every STRIDE token ids and at the end.
 
     Args:
-        engine: The model.
-        tokenizer: Its tokenizer.
-        start_ids: Token ids that a text starts after, at least one.
+        engine: Engine that runs the model.
+        checkpoint: The model.
         text: The text, normalised like the training text.
         previous: A cache of the same model. The start that both texts share is not read again.
 
@@ -72,6 +122,7 @@ def read_prefix(
     Raises:
         TokenizerError: If the text cannot be encoded.
     """
+    tokenizer, start_ids = checkpoint.tokenizer, checkpoint.start_ids
     text_ids = tokenizer.encode(text)
     ids = np.concatenate([start_ids, text_ids])
     position, state, states, log_probs = _resume_point(engine, ids, previous)
@@ -85,6 +136,7 @@ def read_prefix(
         num_chars=len(text),
         unknown_chars=int(tokenizer.is_unknown(text_ids).sum()),
         unk_log_prob_nats=float(tokenizer.unk_log_prob_nats(text_ids).sum()),
+        model=model_fingerprint(checkpoint),
     )
     last = len(ids) - 1
     while True:

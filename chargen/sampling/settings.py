@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -142,6 +142,11 @@ class SampleConfig(Config):
                 raise ConfigError(f"{name} contains an empty string, which occurs in every text", "Remove it.")
         if 0 < self.temperature < MIN_TEMPERATURE:
             raise_invalid("temperature", self.temperature, f"must be 0 or at least {MIN_TEMPERATURE:g}")
+
+    def normalized(self, normalize: Callable[[str], str]) -> SampleConfig:
+        """Return the settings with all strings that are compared with the text in the form of the training text."""
+        stop, ban = tuple(map(normalize, self.stop)), tuple(map(normalize, self.ban))
+        return replace(self, stop=stop, ban=ban, regex=normalize(self.regex))
 
     @cached_property
     def active_rules(self) -> tuple[tuple[SamplingRule, Any], ...]:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.checkpoint import Checkpoint
-from chargen.config import LN2
+from chargen.config import LN2, check_count
 from chargen.engines.interface import (
     Engine,
     EngineState,
@@ -90,7 +90,7 @@ def suggest(
     engine: Engine,
     checkpoint: Checkpoint,
     text: str,
-    context: str = "",
+    context: str | None = None,
     num_suggestions: int = 5,
     limits: SearchLimits | None = None,
 ) -> list[Suggestion]:
@@ -109,8 +109,9 @@ def suggest(
 
     Raises:
         TokenizerError: If the text cannot be encoded.
-        ConfigError: If the text is too long.
+        ConfigError: If the text is too long, or `num_suggestions` is not a count.
     """
+    num_suggestions = check_count("num_suggestions", num_suggestions, 0)
     limits = limits or SearchLimits()
     text = checkpoint.normalize(text)
     if len(text) > MAX_CHARS:

@@ -39,8 +39,8 @@ from numpy.typing import NDArray
 from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState
-from chargen.errors import ChargenError
-from chargen.schema import format_count
+from chargen.errors import ChargenError, ConfigError
+from chargen.schema import check_type, format_count, format_value, iterate_strings
 from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
 BATCH_SIZE = 128  #: texts that are read together
@@ -92,7 +92,7 @@ class Score:
         return math.exp(min(700.0, -self.log_prob_nats / self.chars)) if self.chars else None
 
     def _bits_per(self, count: int) -> float | None:
-        return -self.log_prob_nats / LN2 / count if count else None
+        return (0.0 - self.log_prob_nats) / LN2 / count if count else None  # not -x, which is -0.0 for 0
 
     def _repr_html_(self) -> str | None:
         """Return a heat map for a notebook; None, and the notebook shows the repr, without `pieces`."""
@@ -100,8 +100,8 @@ class Score:
             return None
         from chargen.probe.heat_map import heat_html
 
-        bits = -self.log_prob_nats / LN2
-        rate = "" if self.bits_per_char is None else f"{self.bits_per_char:.3f} bits/char, "
+        bits = max(0.0, -self.log_prob_nats / LN2)  # no "-0.00"
+        rate = "" if self.bits_per_char is None else f"{bits / self.chars:.3f} bits/char, "
         caption = f"{rate}{bits:.2f} bits, {format_count(self.chars, 'character')}"
         end = () if self.end_log_prob_nats is None else (("␃", self.end_log_prob_nats),)
         return heat_html([(text, -nats / LN2) for text, nats in (*self.pieces, *end)], caption)
@@ -149,7 +149,7 @@ class Total:
 
     def bits_per(self, count: int) -> float | None:
         """Return the total −log₂ p divided by `chars`, `bytes` or `words`; None if that count is 0."""
-        return -self.log_prob_nats / LN2 / count if count else None
+        return (0.0 - self.log_prob_nats) / LN2 / count if count else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the total as JSON values, with units in the keys."""
@@ -186,7 +186,8 @@ def score_batches(
     """
     cached: dict[str, Score] = {}
     num_ids = 0
-    for chunk in batches:
+    for batch in batches:
+        chunk = list(iterate_strings(batch, "texts"))
         new_texts = [text for text in dict.fromkeys(chunk) if text not in cached]
         num_ids = max(num_ids, sum(len(text) for text in new_texts) + len(context))
         engine = select_engine(num_ids)
@@ -199,6 +200,20 @@ def score_batches(
         yield from (cached[text] if text in cached else new_scores[text] for text in chunk)
         num_free = MAX_CACHED_TEXTS - len(cached)
         cached.update([item for item in new_scores.items() if len(item[0]) <= MAX_CACHED_CHARS][:num_free])
+
+
+def check_score(score: Score, checkpoint: Checkpoint, text: str) -> None:
+    """Check that a score is of a text, in any form, and has the log p of its characters.
+
+    Raises:
+        ConfigError: If it is of another text, or was made without `pieces`.
+        TypeError: If it is not a Score.
+    """
+    check_type(score, "score", Score)
+    if checkpoint.normalize(score.text) != checkpoint.normalize(text):
+        raise ConfigError(f"score is of another text: {format_value(score.text)}, not {format_value(text)}")
+    if score.pieces is None:
+        raise ConfigError("score has no log p of the characters", "Make it with score(text, pieces=True).")
 
 
 def split_chunks(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -22,6 +22,7 @@ from chargen.data.dataset import encode_lines
 from chargen.engines.interface import Engine, carried_log_probs, document_log_probs, windows_log_probs
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import CorpusError
+from chargen.schema import iterate_strings
 from chargen.scoring.scorer import Score, utf8_size
 from chargen.text.documents import MARK, split_documents
 from chargen.tokenizers.tokenizer import Ids, Tokenizer, encoder
@@ -131,12 +132,14 @@ def evaluate_lines(
         select_engine: Returns the engine for a number of tokens to read.
         lines: Lines of a text in any form, newlines included.
     """
-    normalized = [checkpoint.normalize(line) for line in lines]
+    normalized = [checkpoint.normalize(line) for line in iterate_strings(lines, "lines")]
+    if not any(normalized):
+        return np.zeros(len(normalized)), np.zeros(len(normalized))
     ids, line_numbers = encode_lines(checkpoint.tokenizer, checkpoint.data.documents, normalized)
     log_probs = carried_protocol(select_engine(len(ids)), checkpoint, ids)
     nats = -log_probs - checkpoint.tokenizer.unk_log_prob_nats(ids)
-    line_nats = np.bincount(line_numbers, nats, len(lines)).astype(np.float64)
-    unknown = np.bincount(line_numbers, checkpoint.tokenizer.is_unknown(ids), len(lines)).astype(np.float64)
+    line_nats = np.bincount(line_numbers, nats, len(normalized)).astype(np.float64)
+    unknown = np.bincount(line_numbers, checkpoint.tokenizer.is_unknown(ids), len(normalized)).astype(np.float64)
     return line_nats, unknown
 
 

@@ -19,8 +19,8 @@ from itertools import groupby
 from typing import AnyStr
 
 from chargen.config import DataConfig
-from chargen.errors import CorpusError
-from chargen.schema import find_surrogate, format_count
+from chargen.errors import CorpusError, TokenizerError
+from chargen.schema import check_string, find_surrogate, format_count
 from chargen.text.decoding import LONE_SURROGATE, decode, decode_marked, encoding_hint, likely_encoding, remove_bom
 
 # A run of combining marks, and of letters of scripts that have some, longer than any text has without a space.
@@ -107,6 +107,22 @@ def check_unicode(text: str, what: str) -> None:
     position = find_surrogate(text)
     if position is not None:
         raise CorpusError(f"{what} is not valid UTF-8 at character {position + 1}", "Convert it to UTF-8.")
+
+
+def check_given_text(text: str, name: str) -> None:
+    """Check that what a model is given to read is a text.
+
+    Raises:
+        TokenizerError: If it contains a lone surrogate, which is no character.
+        TypeError: If it is not a string; the message has the name.
+    """
+    check_string(text, name)
+    position = find_surrogate(text)
+    if position is not None:
+        raise TokenizerError(
+            f"the text has a lone surrogate, U+{ord(text[position]):04X}, at character {position + 1:,}",
+            "Decode its bytes with errors='replace', or leave it out.",
+        )
 
 
 def quote_characters(characters: Iterable[str], limit: int = 40) -> str:
