@@ -216,10 +216,10 @@ def _checked_strings(strings: Iterable[Any], name: str) -> Iterator[str]:
 
 
 def check_type(value: Any, name: str, *kinds: type) -> None:
-    """Check that the argument of a public function is of one of some classes.
+    """Check that the argument of a public function has one of several types.
 
     Raises:
-        TypeError: If it is not; the message has the name of the parameter and of the classes.
+        TypeError: If it is not; the message has the names of the parameter and of the types.
     """
     if not isinstance(value, kinds):
         shown = {str: "a string", type(None): "None"}
@@ -228,7 +228,7 @@ def check_type(value: Any, name: str, *kinds: type) -> None:
 
 
 def is_short_name(name: str) -> bool:
-    """Return whether a string can be shown whole in an error message: it is no longer text that was given as a name."""
+    """Return whether a string can be a name, which an error message shows whole; a text is longer."""
     return len(name) <= MAX_NAME_CHARS and "\n" not in name
 
 
