@@ -65,9 +65,25 @@ def test_the_package_has_no_private_words(file: Path) -> None:
     assert not private_words(words_of(source))
 
 
+def written_lines(page: str) -> list[tuple[int, str]]:
+    """Return the lines of a page with their numbers, without the text that a model generated: the output of `sample`."""
+    lines, is_sample = [], False
+    for number, line in enumerate(page.splitlines(), 1):
+        if line.startswith(("$ ", "```")):
+            is_sample = line.startswith("$ chargen sample")
+        if not is_sample or line.startswith("$ "):
+            lines.append((number, line))
+    return lines
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda f: f.relative_to(ROOT).as_posix())
 def test_the_documentation_has_no_private_words(page: Path) -> None:
-    assert not private_words(list(enumerate(page.read_text(encoding="utf-8").splitlines(), 1)))
+    assert not private_words(written_lines(page.read_text(encoding="utf-8")))
+
+
+def test_only_generated_text_may_have_private_words() -> None:
+    page = "a\n```console\n$ chargen sample\nroom\n$ chargen info\nlanes\n```\nways"
+    assert [number for number, _ in written_lines(page)] == [1, 2, 3, 5, 6, 7, 8]
 
 
 def test_the_search_finds_private_words() -> None:

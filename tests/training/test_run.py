@@ -457,7 +457,7 @@ def test_less_is_validated_with_a_large_vocabulary_unless_the_user_chose_the_tex
 
 def test_the_best_model_is_kept_when_later_ones_are_worse() -> None:
     rng = np.random.default_rng(0)
-    noise = "".join(rng.choice(list("abcdef"), 600))  # random: a large network can only memorize it
+    noise = "".join(rng.choice(list("abcdef"), 1200))  # random: a large network can only memorize it
     settings = {"learning_rate": 2e-2, "batch_size": 8, "seq_len": 32}
     reports, finished = run_plan(plan(noise, steps=200, train=settings, model={"hidden_size": 64}))
     validations = [r for r in reports if isinstance(r, Evaluated)]
