@@ -66,7 +66,7 @@ def test_the_package_has_no_private_words(file: Path) -> None:
 
 
 def written_lines(page: str) -> list[tuple[int, str]]:
-    """Return the lines of a page with their numbers, without the text that a model generated: the output of `sample`."""
+    """Return the lines of a page with their numbers, without what a model generated: the output of `sample`."""
     lines, is_sample = [], False
     for number, line in enumerate(page.splitlines(), 1):
         if line.startswith(("$ ", "```")):
