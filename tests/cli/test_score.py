@@ -95,6 +95,22 @@ def test_contradicting_orders_are_refused(arguments: tuple[str, ...], chargen: C
     assert chargen("score", "-m", model, "a", *arguments).status == 2
 
 
+@pytest.mark.parametrize("order", ["--sort=best", "--sort=input", "--chars", "--json"])
+@pytest.mark.parametrize(("limit", "status"), [("0.1", 3), ("1000", 0)])
+def test_the_exit_status_of_a_limit_survives_a_closed_pipe(
+    chargen: Chargen, model: str, order: str, limit: str, status: int
+) -> None:
+    Path("log").write_text("The quick\n" * 3000, encoding="utf-8")
+    texts = ["--file", "log"] if order != "--json" else ["The quick brown fox"]
+    command = [sys.executable, "-m", "chargen", "score", "-m", model, order, *texts, "--fail-above", limit]
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb") as output:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, stdin=-3, stdout=output, stderr=-1, check=False)
+    assert (done.returncode, done.stderr) == (status, b"")
+
+
 @pytest.fixture
 def answer(tmp_path: Path) -> Iterator[Callable[[list[str], bytes], bytes]]:
     """Return a function that writes to a running command and returns its next line, before anything else is written."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chargen.lm import LanguageModel
     from chargen.scoring.scorer import Score
     from chargen.text.cleaning import CleaningReport
+    from chargen.ui.tables import RowPrinter, RunningTotals
 
 EXAMPLES = """\b
 Examples:
@@ -175,6 +176,8 @@ def score(**values: Any) -> int:
     a long text is shortened in the middle, and a narrow terminal shows fewer columns.
 
     The totals on stderr are those of all texts, also of texts that --top, --worst or --min-bits leave out.
+
+    If the reader of the output closes the pipe (`| head`), --fail-above judges the texts that were scored until then.
     """
     return score_texts(ScoreArguments(**values))
 
@@ -285,11 +288,11 @@ def _flush_answers(batches: Iterable[list[str]]) -> Iterator[list[str]]:
 def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, report: CleaningReport) -> int:
     """Print the scores in the form of the arguments, then the notes and totals on stderr; return the exit status."""
     from chargen.ui import tables
-    from chargen.ui.console import print_json, stdout_console
+    from chargen.ui.console import abandon_output, print_json, stdout_console
 
     records: list[dict[str, Any]] = []  # content of the JSON document that is printed for sentences
     is_document = args.as_json and not (args.files or args.chars or args.suggest)
-    print_row: tables.RowPrinter
+    print_row: RowPrinter
     if is_document:
         print_row = tables.RecordList(records, args.words)
     elif args.as_json:
@@ -299,6 +302,25 @@ def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, rep
     else:
         print_row = tables.TableRows(stdout_console(), args.words, args.sort != INPUT)
     totals = tables.RunningTotals(args.min_bits, args.fail_above)
+    try:
+        _print_rows(lm, scores, args, print_row, totals)
+        if is_document:
+            about = {"unit": "bits per character", "context": args.context, "end": args.end, "by": args.by}
+            print_json({**about, "sentences": records, "total": totals.total.to_json()})
+        sys.stdout.flush()
+        for line in (*(f"note: {note}" for note in report.notes()), *totals.notes(args.words)):
+            say(line)
+    except BrokenPipeError:  # the reader of the output has closed the pipe (`chargen score --fail-above X | head`)
+        if not totals.num_above:
+            raise
+        abandon_output()
+    return ABOVE_LIMIT if totals.num_above else 0
+
+
+def _print_rows(
+    lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, print_row: RowPrinter, totals: RunningTotals
+) -> None:
+    """Print a row or an explanation of each text that is printed, in the order of the arguments."""
     counted = totals.count(scores, quiet=args.sort == INPUT and sys.stdout.isatty())
     rows = _ordered(((number, score) for number, score in enumerate(counted, 1) if totals.is_printed(score)), args)
     if args.chars or args.html or args.suggest:
@@ -306,14 +328,6 @@ def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, rep
     else:
         for row in rows:
             print_row(*row)
-    if is_document:
-        about = {"unit": "bits per character", "context": args.context, "end": args.end, "by": args.by}
-        print_json({**about, "sentences": records, "total": totals.total.to_json()})
-    for note in report.notes():
-        say(f"note: {note}")
-    for line in totals.notes(args.words):
-        say(line)
-    return ABOVE_LIMIT if totals.num_above else 0
 
 
 def _ordered(numbered: Iterator[tuple[int, Score]], args: ScoreArguments) -> Iterator[tuple[int | None, int, Score]]:
