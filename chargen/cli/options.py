@@ -335,6 +335,38 @@ def note_newest_model(model: str | None, path: Path | None) -> None:
         say(f"note: the newest model is used: {path.parent.name}. -m NAME uses another one")
 
 
+def check_output_file(option: str, path: str, inputs: Iterable[str | Path] = ()) -> None:
+    """Check, before any work is done, that a file which the user named can be written without loss.
+
+    Args:
+        option: The option that names the file.
+        path: Path of the file; it may exist.
+        inputs: The files that the command reads; "-" is standard input, and URLs are not compared.
+
+    Raises:
+        UsageError: If its folder does not exist, it is a folder, or it is one of the inputs, also by another name.
+    """
+    from chargen.text.inputs import local_path
+
+    folder = os.path.dirname(path) or "."
+    if not path:
+        raise click.UsageError(f"{option} is empty: give the name of a file.")
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"{option} {path}: there is no folder {folder}. Create it first, or correct the name.")
+    if os.path.isdir(path):
+        raise click.UsageError(f"{option} {path} is a folder: give the name of a file.")
+    if not os.path.isfile(path):
+        return  # a device may be read and written
+    for name in inputs:
+        try:
+            status = os.fstat(sys.stdin.fileno()) if name == "-" else os.stat(local_path(str(name)) or name)
+        except (OSError, ValueError):  # it is a URL or cannot be read, or standard input is not a file
+            continue
+        if os.path.samestat(status, os.stat(path)):
+            which = "standard input" if name == "-" else str(name)
+            raise click.UsageError(f"{option} {path} would overwrite {which}, which this command reads.")
+
+
 def use_threads(num_threads: int | None) -> None:
     """Limit the number of CPU threads of this process; None changes nothing.
 

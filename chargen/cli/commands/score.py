@@ -239,12 +239,14 @@ def _check(args: ScoreArguments) -> None:
     """Refuse what `EFFECTS` cannot express.
 
     Raises:
-        UsageError: If the columns of three options contradict each other, or the page has no name.
+        UsageError: If the columns of three options contradict each other, or the page cannot be written without loss.
     """
     if args.tsv and args.chars and args.words:
         raise click.UsageError("--tsv with --chars prints a row for each character, and has no columns for --words.")
-    if args.html == "":
-        raise click.UsageError("--html is empty: give the name of a file.")
+    if args.html is not None:
+        from chargen.runs import find_model
+
+        options.check_output_file("--html", args.html, (*args.files, find_model(args.model)))
 
 
 def _order(args: ScoreArguments) -> str:
