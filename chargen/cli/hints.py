@@ -1,12 +1,19 @@
-"""What a user probably meant by a command line that cannot be read: the option or the `--` that is missing."""
+"""What a user probably meant: the option or the `--` that is missing, a file in place of a text, an empty input."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from chargen.errors import ChargenError
+    from chargen.text.cleaning import CleaningReport
+
+MAX_NAMED_FILES = 3  #: a message about files names at most this many
 
 
 def explain(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -> click.UsageError:
@@ -53,3 +60,32 @@ def note_files(texts: Iterable[str]) -> None:
     for text in texts:
         if text and "\0" not in text and os.path.isfile(text):
             say(f"note: {text} is a file; add --file to read it: --file {shlex.quote(text)}")
+
+
+def no_texts_error(files: Sequence[str], verb: str, report: CleaningReport, hint: str) -> ChargenError:
+    """Return the error for input without a single text, after printing the notes about what was left out.
+
+    Args:
+        files: What was read; "-" is standard input. Empty: neither texts nor files were given.
+        verb: What the command does with texts: "score".
+        report: What was left out.
+        hint: What the user can do.
+    """
+    from chargen.errors import CorpusError
+    from chargen.ui.terminal_text import say
+
+    notes = report.notes()
+    for note in notes:
+        say(f"note: {note}")
+    names = ", ".join("standard input" if name == "-" else name for name in files[:MAX_NAMED_FILES])
+    names += ", …" if len(files) > MAX_NAMED_FILES else ""
+    is_empty = len(files) == 1 and not notes and (files[0] == "-" or _has_no_bytes(files[0]))
+    reason = f"{names} is empty" if is_empty else f"{names} {'has' if len(files) == 1 else 'have'} no text"
+    return CorpusError(f"{reason if files else 'no text was given'}: there is nothing to {verb}", hint)
+
+
+def _has_no_bytes(name: str) -> bool:
+    try:
+        return os.stat(name).st_size == 0
+    except (OSError, ValueError):  # a URL
+        return False

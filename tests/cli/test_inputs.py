@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -189,3 +190,27 @@ def test_the_library_refuses_a_lone_surrogate_wherever_a_text_is_given() -> None
     ):  # fmt: skip
         with pytest.raises(TokenizerError, match="U.DCFF, at character 2"):
             use("a\udcff")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words", "more"),
+    [
+        ("empty.log", b"", "empty.log is empty: there is nothing to", ()),
+        ("rows.csv", b"text\n", "rows.csv has no text: there is nothing to", ("--text-field", "text")),
+        ("null.jsonl", b'{"text": null}\n', "null.jsonl has no text: there is nothing to", ()),
+        ("-", b"", "standard input is empty: there is nothing to", ()),
+        ("", b"", "standard input is empty: there is nothing to", ()),
+    ],
+)
+def test_an_input_without_texts_is_the_same_error_everywhere(
+    name: str, data: bytes, words: str, more: tuple[str, ...], chargen: Chargen, model: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if name not in ("", "-"):
+        Path(name).write_bytes(data)
+    for command in (("score", "-m", model), ("classify", "-m", model, "-m", "m2")):
+        for output in ((), ("--json",)):
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+            result = chargen(*command, *(("--file", name) if name else ()), *more, *output)
+            assert (result.status, result.out) == (1, "")
+            assert f"error: {words} {command[0]}" in result.err

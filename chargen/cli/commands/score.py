@@ -17,11 +17,10 @@ import click
 from chargen.cli import options
 from chargen.cli.commands import score_explain
 from chargen.cli.effects import no_effect, only_one
-from chargen.cli.hints import note_files
+from chargen.cli.hints import no_texts_error, note_files
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
-    from chargen.errors import ChargenError
     from chargen.lm import LanguageModel
     from chargen.scoring.scorer import Score
     from chargen.text.cleaning import CleaningReport
@@ -44,6 +43,7 @@ explain_option = options.option_group("Explanations")
 BITS = options.Finite(0.0)
 
 BEST, WORST, INPUT = "best", "worst", "input"  # orders of the texts: the first two are those of `scoring/ranking.py`
+HOW_TO_GIVE = 'Use chargen score "a sentence", or --file FILE.'
 ABOVE_LIMIT = 3  # exit status
 
 EFFECTS = [
@@ -198,6 +198,7 @@ def score_texts(args: ScoreArguments) -> int:
     """
     options.use_threads(args.threads)
     from chargen.api import load
+    from chargen.errors import CorpusError
     from chargen.scoring.scorer import split_chunks
     from chargen.text.cleaning import CleaningReport
 
@@ -208,7 +209,7 @@ def score_texts(args: ScoreArguments) -> int:
     note_files(args.sentences)
     report = CleaningReport()
     if not (args.files or args.sentences):
-        raise _nothing_to_score("no sentence was given", report)
+        raise no_texts_error((), "score", report, HOW_TO_GIVE)
     lm = load(args.model, args.device)  # before the first line: it may come late, and is then answered at once
     options.note_newest_model(args.model, lm.path)
     args = replace(args, end=lm.scores_end if args.end is None else args.end)
@@ -219,20 +220,12 @@ def score_texts(args: ScoreArguments) -> int:
         batches = split_chunks(chain.from_iterable(batches))
     first = next(batches, None)
     if first is None:
-        raise _nothing_to_score("no sentence was given", report)
+        raise no_texts_error(args.files, "score", report, HOW_TO_GIVE)
     if not (args.files or args.end or any(args.sentences)):
-        raise _nothing_to_score("every sentence is empty", report)
+        raise CorpusError("every sentence is empty: there is nothing to score", HOW_TO_GIVE)
     answered = _flush_answers(chain([first], batches))
     scores = lm.score_batches(answered, context=args.context, end=args.end, pieces=bool(args.chars or args.html))
     return _print(lm, scores, args, report)
-
-
-def _nothing_to_score(reason: str, report: CleaningReport) -> ChargenError:
-    from chargen.errors import CorpusError
-
-    for note in report.notes():
-        say(f"note: {note}")
-    return CorpusError(f"{reason}: there is nothing to score", 'Use chargen score "a sentence", or --file FILE.')
 
 
 def _check(args: ScoreArguments) -> None:
