@@ -70,7 +70,8 @@ def read_batches(
             array has a syntax error.
     """
     form = record_format.form
-    pieces = remove_bom(decode_marked(blocks, where, record_format.encoding, report, has_nuls=form == NULL))
+    is_strict = record_format.errors == "strict"
+    pieces = remove_bom(decode_marked(blocks, where, record_format.encoding, report, form == NULL, is_strict))
     check = _RecordCheck(record_format, report)
     if form == WHOLE:
         text = _join_limited(pieces, MAX_TEXT_BYTES)

@@ -214,3 +214,32 @@ def test_an_input_without_texts_is_the_same_error_everywhere(
             result = chargen(*command, *(("--file", name) if name else ()), *more, *output)
             assert (result.status, result.out) == (1, "")
             assert f"error: {words} {command[0]}" in result.err
+
+
+@pytest.mark.parametrize("name", ["table", "table.txt", "image.txt", "-"])
+def test_a_binary_file_is_the_same_error_everywhere(
+    name: str, chargen: Chargen, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = b"PAR1\x15\x04\x15\x1e\x15\x22L\x15\x06\x15\x00\x00\x1f text" + bytes(range(128)) * 4
+    data = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\xff\xfe" if name == "image.txt" else table
+    where = "standard input" if name == "-" else name
+    Path(where).write_bytes(data)
+    commands: list[tuple[str, ...]] = [
+        ("score", "-m", model, "--file", name), ("score", "-m", model, "--whole", "--file", name),
+        ("score", "-m", model, "--json-lines", "--file", name), ("classify", "-m", model, "-m", "m2", "--file", name),
+        ("rescore", "-m", model, "--file", name),
+    ]  # fmt: skip
+    for command in [*commands, *([("eval", "-m", model, name)] if name != "-" else [])]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        result = chargen(*command)
+        assert (result.status, result.out) == (1, ""), command
+        assert f"error: {where} is a binary file, not a text" in result.err
+        assert (".parquet" in result.err) == (data == table)
+
+
+def test_a_text_may_begin_like_a_table_and_have_nul_characters(chargen: Chargen, model: str) -> None:
+    Path("a.txt").write_bytes(b"PAR1\nthe\0fox\n")
+    found = chargen("score", "-m", model, "--no-sort", "--json", "--file", "a.txt")
+    assert [json.loads(line)["text"] for line in found.out.splitlines()] == ["PAR1", "the\0fox"]
+    Path("a.txt").write_bytes(b"a\xff\0b\nfox\n")
+    assert chargen("score", "-m", model, "--file", "a.txt", "--errors", "skip").status == 0
