@@ -54,12 +54,38 @@ def _options_for(command: click.Command, word: str) -> list[str]:
 
 
 def note_files(texts: Iterable[str]) -> None:
-    """Print a note for a text that is the name of a file: its lines were meant, and not its name."""
+    """Print a note for a text that is the name of a file or "-": the lines were meant, and not the name."""
     from chargen.ui.terminal_text import say
 
     for text in texts:
-        if text and "\0" not in text and os.path.isfile(text):
+        if text == "-":
+            say("note: '-' is taken as a text; --file - reads standard input")
+        elif text and "\0" not in text and os.path.isfile(text):
             say(f"note: {text} is a file; add --file to read it: --file {shlex.quote(text)}")
+
+
+def note_repeated_files(files: Sequence[str]) -> None:
+    """Print a note for each file that is read more than once, also by another name; refuse standard input twice.
+
+    Raises:
+        UsageError: If "-" is among the files twice.
+    """
+    from chargen.ui.terminal_text import say
+
+    if files.count("-") > 1:
+        raise click.UsageError(f"Standard input ('-') is given {files.count('-')} times, but it can be read only once.")
+    names: dict[object, list[str]] = {}
+    for name in files:
+        try:
+            status = os.stat(name)
+            names.setdefault((status.st_dev, status.st_ino), []).append(name)
+        except (OSError, ValueError):  # standard input, a URL, or a file that is missing, which is reported later
+            names.setdefault(name, []).append(name)
+    for found in names.values():
+        if len(found) > 1:
+            also = ", ".join(dict.fromkeys(name for name in found if name != found[0]))
+            shown = f"{found[0]} (also named {also})" if also else found[0]
+            say(f"note: {shown} is read {len(found)} times, so its texts are counted {len(found)} times")
 
 
 def no_texts_error(files: Sequence[str], verb: str, report: CleaningReport, hint: str) -> ChargenError:

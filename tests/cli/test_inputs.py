@@ -243,3 +243,30 @@ def test_a_text_may_begin_like_a_table_and_have_nul_characters(chargen: Chargen,
     assert [json.loads(line)["text"] for line in found.out.splitlines()] == ["PAR1", "the\0fox"]
     Path("a.txt").write_bytes(b"a\xff\0b\nfox\n")
     assert chargen("score", "-m", model, "--file", "a.txt", "--errors", "skip").status == 0
+
+
+def test_the_same_input_twice_is_noted_and_standard_input_twice_is_refused(chargen: Chargen, model: str) -> None:
+    Path("a.txt").write_text("the fox\n", encoding="utf-8")
+    result = chargen("score", "-m", model, "--file", "a.txt", "--file", "./a.txt")
+    assert (result.status, "note: a.txt (also named ./a.txt) is read 2 times" in result.err) == (0, True)
+    assert "note: a.txt (also named ./a.txt) with 8 bytes is read 2" in chargen(
+        "eval", "-m", model, "a.txt", "./a.txt"
+    ).err  # fmt: skip
+    for twice in (("score", "-m", model, "--file", "-", "--file", "-"), ("eval", "-m", model, "-", "-")):
+        refused = chargen(*twice)
+        assert (refused.status, "only once" in refused.err) == (2, True)
+    costs = chargen("rescore", "-m", model, "--file", "-", "--costs", "-", "--as-costs")
+    assert (costs.status, "only once" in costs.err) == (2, True)
+    for command in (("score", "-m", model), ("classify", "-m", model, "-m", "m2")):
+        assert "--file - reads standard input" in chargen(*command, "-").err
+
+
+def test_a_field_of_standard_input_needs_json_lines(
+    chargen: Chargen, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for more, status in (((), 1), (("--json-lines",), 0)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"body": "fox"}\n')))
+        result = chargen("score", "-m", model, "--text-field", "body", "--file", "-", *more)
+        assert result.status == status
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"body": "fox"}\n')))
+    assert "--json-lines" in chargen("score", "-m", model, "--text-field", "body", "--file", "-").err

@@ -194,8 +194,12 @@ def _check(args: RescoreArguments) -> None:
     Raises:
         UsageError: If there are such values.
     """
-    if args.references == args.file == "-":
-        raise click.UsageError("The list and the references cannot both come from standard input.")
+    inputs = {"--file": [args.file], "--tune": [args.references], "--costs": args.costs}
+    from_stdin = [option for option, names in inputs.items() for name in names if name == "-"]
+    if len(from_stdin) > 1:
+        raise click.UsageError(
+            f"{' and '.join(from_stdin)} cannot both come from standard input, which can be read only once."
+        )
     if re.search(r"[\s|=]", args.feature) or not args.feature:
         raise click.UsageError(
             f"--feature {args.feature!r} cannot be a feature name: it must not contain spaces, = or |."

@@ -17,7 +17,7 @@ import click
 from chargen.cli import options
 from chargen.cli.commands import score_explain
 from chargen.cli.effects import no_effect, only_one
-from chargen.cli.hints import no_texts_error, note_files
+from chargen.cli.hints import no_texts_error, note_files, note_repeated_files
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -175,7 +175,9 @@ def score(**values: Any) -> int:
     or a file gets the exact text. Tables always show them as symbols. On a terminal, a table has one line per text:
     a long text is shortened in the middle, and a narrow terminal shows fewer columns.
 
-    The totals on stderr are those of all texts, also of texts that --top, --worst or --min-bits leave out.
+    "input" in --json and --tsv is the number of the text among all that were scored, from 1 and across files; records
+    that are null or skipped have no number. The totals on stderr are those of all texts, also of texts that --top,
+    --worst or --min-bits leave out.
 
     If the reader of the output closes the pipe (`| head`), --fail-above judges the texts that were scored until then.
     """
@@ -207,6 +209,7 @@ def score_texts(args: ScoreArguments) -> int:
     _check(args)
     args = replace(args, sort=_order(args))
     note_files(args.sentences)
+    note_repeated_files(args.files)
     report = CleaningReport()
     if not (args.files or args.sentences):
         raise no_texts_error((), "score", report, HOW_TO_GIVE)
