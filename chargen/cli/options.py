@@ -151,6 +151,11 @@ def _write_raw(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 def _use_checkpoints(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
+        for path in (Path(value), *Path(value).parents):
+            if os.path.lexists(path) and not ctx.resilient_parsing:
+                if not os.path.isdir(path):
+                    raise click.BadParameter(f"{path} is a file, not a folder.", ctx, param)
+                break
         ctx.with_resource(use_checkpoints(Path(value)))
 
 

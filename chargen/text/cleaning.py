@@ -227,6 +227,7 @@ class CleaningReport:
     _skipped_records: list[str] = field(default_factory=list)
     _num_more_skipped: int = 0
     _invalid_block: bytes = b""
+    has_invalid_bytes: bool = False  #: whether bytes were found that are invalid in the given encoding
 
     def add_wide(self, where: str, encoding: str) -> None:
         """Add a text that was read in the encoding that its byte order mark states."""
@@ -234,6 +235,7 @@ class CleaningReport:
 
     def add_invalid(self, block: bytes) -> None:
         """Add a block with bytes that are invalid in the given encoding; the first one is kept for `encoding_hint`."""
+        self.has_invalid_bytes = True
         self._invalid_block = self._invalid_block or block
 
     def encoding_hint(self) -> str:

@@ -33,6 +33,8 @@ WIDE_BOMS = {
 CODECS_WITHOUT_SURROGATES = ("utf-8", "utf-8-sig", "iso8859-1", "cp1252", "cp1258", "ascii") + tuple(
     f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be")
 )
+NOT_OF_TEXTS = ("idna", "punycode", "undefined")  #: encodings of domain names, and one that decodes nothing
+HOW_TO_NAME = "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 MARK_ERRORS = "chargen.mark"  #: name of the error handler that `decode_marked` registers
 PARQUET_MAGIC = b"PAR1"
@@ -61,9 +63,7 @@ def check_encoding(encoding: str) -> None:
     except UnicodeError:
         return  # it exists, but a single space is too short for it
     except (LookupError, ValueError) as error:
-        raise CorpusError(
-            f"no encoding named {encoding!r}", "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
-        ) from error
+        raise CorpusError(f"no encoding named {encoding!r}", HOW_TO_NAME) from error
 
 
 def is_wide(encoding: str) -> bool:
@@ -160,6 +160,8 @@ def _with_decoder(
     """Yield (block, False, name of the codec, decoder) for each block, then the same for b"" with True."""
     check_encoding(encoding)
     name = codecs.lookup(encoding).name
+    if name in NOT_OF_TEXTS:
+        raise CorpusError(f"{where} cannot be read: {encoding!r} is not an encoding of texts", HOW_TO_NAME)
     decoder: codecs.IncrementalDecoder | None = None
     for block, is_last in _with_end(with_mark_first(blocks, tuple(WIDE_BOMS))):
         if decoder is None:

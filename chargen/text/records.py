@@ -30,7 +30,7 @@ from typing import Any, AnyStr
 
 from chargen.errors import CorpusError
 from chargen.schema import format_count, is_unicode
-from chargen.text.cleaning import CleaningReport, check_unicode, unify_newlines
+from chargen.text.cleaning import CleaningReport, unify_newlines
 from chargen.text.decoding import LONE_SURROGATE, decode_marked, remove_bom
 from chargen.text.json_array import array_elements, with_start
 from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES, check_record, first_names
@@ -179,8 +179,13 @@ class _RecordCheck:
         at = LONE_SURROGATE.search(text)
         assert at is not None
         byte = ord(at[0]) - 0xDC00
-        if not 0 <= byte <= 0xFF:
-            check_unicode(text, name)
+        is_json = self._format.form in (JSON, ARRAY)
+        if not 0 <= byte <= 0xFF or (is_json and not self._report.has_invalid_bytes):
+            source = f"the escape \\u{ord(at[0]):04x}" if is_json else "a lone surrogate"
+            raise CorpusError(
+                f"{name} has {source}, which is half of a character: U+{ord(at[0]):04X} is none alone",
+                "Correct it, or use --errors replace (reads U+FFFD) or skip.",
+            )
         encoding = codecs.lookup(self._format.encoding).name
         position = len(text[: at.start()].encode(f"{encoding}-le" if encoding in ("utf-16", "utf-32") else encoding))
         raise CorpusError(

@@ -270,3 +270,38 @@ def test_a_field_of_standard_input_needs_json_lines(
         assert result.status == status
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"body": "fox"}\n')))
     assert "--json-lines" in chargen("score", "-m", model, "--text-field", "body", "--file", "-").err
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.jsonl", b'{"text": "fox"}\n{"text": "a\\ud800b"}\n'), ("a.json", b'[{"text": "fox"}, {"text": "a\\udce9b"}]')],
+)
+def test_half_of_a_character_in_json_is_named(name: str, data: bytes, chargen: Chargen, model: str) -> None:
+    Path(name).write_bytes(data)
+    field = ("--text-field", "text")
+    for command in (("score", "-m", model, "--file", name), ("eval", "-m", model, name), ("train", name)):
+        result = chargen(*command, *field)
+        assert (result.status, result.out) == (1, "")
+        escape = "\\udce9" if name == "a.json" else "\\ud800"
+        assert f" 2 has the escape {escape}, which is half of a character" in result.err
+        assert "--errors replace" in result.err
+        assert "skip" in result.err
+
+
+@pytest.mark.parametrize("encoding", ["idna", "punycode", "undefined"])
+def test_an_encoding_of_something_else_is_refused_by_name(encoding: str, chargen: Chargen, model: str) -> None:
+    Path("a.txt").write_bytes(b"the fox\n")
+    for command in (("score", "-m", model, "--file"), ("eval", "-m", model), ("rescore", "-m", model, "--file")):
+        result = chargen(*command, "a.txt", "--encoding", encoding)
+        assert (result.status, result.out) == (1, "")
+        assert f"error: a.txt cannot be read: '{encoding}' is not an encoding of texts\n" in result.err
+
+
+def test_names_that_cannot_be_used_are_refused(chargen: Chargen, model: str) -> None:
+    Path("a.txt").write_text(VERSE, encoding="utf-8")
+    for folder in ("a.txt", "a.txt/runs"):
+        for command in (("info",), ("score", "-m", model, "fox"), ("train", "a.txt"), ("rm", "x")):
+            result = chargen(*command, "--checkpoints", folder)
+            assert (result.status, "a.txt is a file, not a folder" in result.err) == (2, True)
+    refused = chargen("train", "a.txt", "--name", "-x", "--steps", "1")
+    assert (refused.status, "'-x' cannot name a run" in refused.err) == (2, True)
