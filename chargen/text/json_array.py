@@ -1,4 +1,4 @@
-"""Read the elements of a JSON array one by one, so that a file of any size needs the memory of one element."""
+"""Read the elements of a JSON array one by one: a single element is in memory at a time."""
 
 from __future__ import annotations
 

@@ -194,8 +194,8 @@ def _check(args: RescoreArguments) -> None:
     Raises:
         UsageError: If there are such values.
     """
-    inputs = {"--file": [args.file], "--tune": [args.references], "--costs": args.costs}
-    from_stdin = [option for option, names in inputs.items() for name in names if name == "-"]
+    inputs = [("--file", args.file), ("--tune", args.references), *(("--costs", name) for name in args.costs)]
+    from_stdin = [option for option, name in inputs if name == "-"]
     if len(from_stdin) > 1:
         raise click.UsageError(
             f"{' and '.join(from_stdin)} cannot both come from standard input, which can be read only once."
