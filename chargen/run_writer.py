@@ -29,7 +29,7 @@ from chargen.runs import (
     MODEL_FILE,
     RUN_FILES,
     Run,
-    check_name,
+    check_new_name,
     find_run,
     get_hidden_folders,
     get_staging_marker,
@@ -147,7 +147,7 @@ def create_run(name: str, *, force: bool = False, root: Path | None = None) -> R
         RunInUseError: If `force` is true and another process is writing the run with this name.
         StorageError: If the folder cannot be created, or contains files that no run wrote.
     """
-    check_name(name)
+    check_new_name(name)
     root = root or checkpoints_folder()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def stage_run(name: str, root: Path | None = None) -> RunWriter:
         ConfigError: If the name cannot name a run.
         StorageError: If the folder cannot be created.
     """
-    check_name(name)
+    check_new_name(name)
     root = root or checkpoints_folder()
     remove_leftovers(root)
     for folder in _candidate_folders(name, root):

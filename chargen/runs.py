@@ -73,6 +73,20 @@ def check_name(name: str) -> None:
         raise ConfigError(f"{name!r} cannot name a run: names that start with a dot are hidden", "Leave out the dot.")
 
 
+def check_new_name(name: str) -> None:
+    """Check that a string can be the name of a new run; runs of earlier versions may start with a dash.
+
+    Raises:
+        ConfigError: If it cannot name a run, or starts with a dash.
+    """
+    check_name(name)
+    if name.startswith("-"):
+        raise ConfigError(
+            f"{name!r} cannot name a run: commands would take a name that starts with a dash for an option",
+            "Leave out the dash.",
+        )
+
+
 def find_run(name: str, root: Path | None = None) -> Run:
     """Return the run with this name.
 

@@ -1,12 +1,19 @@
-"""What a user probably meant by a command line that cannot be read: the option or the `--` that is missing."""
+"""What a user probably meant: the option or the `--` that is missing, a file in place of a text, an empty input."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from chargen.errors import ChargenError
+    from chargen.text.cleaning import CleaningReport
+
+MAX_NAMED_FILES = 3  #: a message about files names at most this many
 
 
 def explain(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -> click.UsageError:
@@ -47,9 +54,64 @@ def _options_for(command: click.Command, word: str) -> list[str]:
 
 
 def note_files(texts: Iterable[str]) -> None:
-    """Print a note for a text that is the name of a file: its lines were meant, and not its name."""
+    """Print a note for a text that is the name of a file or "-": the lines were meant, and not the name."""
     from chargen.ui.terminal_text import say
 
     for text in texts:
-        if text and "\0" not in text and os.path.isfile(text):
+        if text == "-":
+            say("note: '-' is taken as a text; --file - reads standard input")
+        elif text and "\0" not in text and os.path.isfile(text):
             say(f"note: {text} is a file; add --file to read it: --file {shlex.quote(text)}")
+
+
+def note_repeated_files(files: Sequence[str]) -> None:
+    """Print a note for each file that is read more than once, also by another name; refuse standard input twice.
+
+    Raises:
+        UsageError: If "-" is among the files twice.
+    """
+    from chargen.ui.terminal_text import say
+
+    if files.count("-") > 1:
+        raise click.UsageError(f"Standard input ('-') is given {files.count('-')} times, but it can be read only once.")
+    names: dict[object, list[str]] = {}
+    for name in files:
+        try:
+            status = os.stat(name)
+            names.setdefault((status.st_dev, status.st_ino), []).append(name)
+        except (OSError, ValueError):  # standard input, a URL, or a file that is missing, which is reported later
+            names.setdefault(name, []).append(name)
+    for found in names.values():
+        if len(found) > 1:
+            also = ", ".join(dict.fromkeys(name for name in found if name != found[0]))
+            shown = f"{found[0]} (also named {also})" if also else found[0]
+            say(f"note: {shown} is read {len(found)} times, so its texts are counted {len(found)} times")
+
+
+def no_texts_error(files: Sequence[str], verb: str, report: CleaningReport, hint: str) -> ChargenError:
+    """Return the error for input without a single text, after printing the notes about what was left out.
+
+    Args:
+        files: What was read; "-" is standard input. Empty: neither texts nor files were given.
+        verb: What the command does with texts: "score".
+        report: What was left out.
+        hint: What the user can do.
+    """
+    from chargen.errors import CorpusError
+    from chargen.ui.terminal_text import say
+
+    notes = report.notes()
+    for note in notes:
+        say(f"note: {note}")
+    names = ", ".join("standard input" if name == "-" else name for name in files[:MAX_NAMED_FILES])
+    names += ", …" if len(files) > MAX_NAMED_FILES else ""
+    is_empty = len(files) == 1 and not notes and (files[0] == "-" or _has_no_bytes(files[0]))
+    reason = f"{names} is empty" if is_empty else f"{names} {'has' if len(files) == 1 else 'have'} no text"
+    return CorpusError(f"{reason if files else 'no text was given'}: there is nothing to {verb}", hint)
+
+
+def _has_no_bytes(name: str) -> bool:
+    try:
+        return os.stat(name).st_size == 0
+    except (OSError, ValueError):  # a URL
+        return False

@@ -149,11 +149,13 @@ def run(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     """Run the command line, print its error if there is one, and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    status = 0
     try:
         with cli.make_context("chargen", words or ["--help"]) as context:
-            status = cli.invoke(context)
+            result = cli.invoke(context)
+        status = result if isinstance(result, int) else 0
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
+        return status
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
@@ -171,7 +173,7 @@ def _run(arguments: list[str] | None) -> int:
         from chargen.ui.console import abandon_output
 
         abandon_output()  # the reader of the output has closed the pipe (`chargen sample | head`)
-        return 0
+        return status
     except OSError as error:
         return _print_error(ChargenError(f"{error.filename or 'output'}: {error.strerror or error}"), 1)
 

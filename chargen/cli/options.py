@@ -151,6 +151,11 @@ def _write_raw(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 def _use_checkpoints(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
+        for path in (Path(value), *Path(value).parents):
+            if os.path.lexists(path) and not ctx.resilient_parsing:
+                if not os.path.isdir(path):
+                    raise click.BadParameter(f"{path} is a file, not a folder.", ctx, param)
+                break
         ctx.with_resource(use_checkpoints(Path(value)))
 
 
@@ -333,6 +338,38 @@ def note_newest_model(model: str | None, path: Path | None) -> None:
 
     if model is None and path is not None and sys.stderr.isatty() and len(list_run_names()) > 1:
         say(f"note: the newest model is used: {path.parent.name}. -m NAME uses another one")
+
+
+def check_output_file(option: str, path: str, inputs: Iterable[str | Path] = ()) -> None:
+    """Check, before any work is done, that a file which the user named can be written without loss.
+
+    Args:
+        option: The option that names the file.
+        path: Path of the file; it may exist.
+        inputs: The files that the command reads; "-" is standard input, and URLs are not compared.
+
+    Raises:
+        UsageError: If its folder does not exist, it is a folder, or it is one of the inputs, also by another name.
+    """
+    from chargen.text.inputs import local_path
+
+    folder = os.path.dirname(path) or "."
+    if not path:
+        raise click.UsageError(f"{option} is empty: give the name of a file.")
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"{option} {path}: there is no folder {folder}. Create it first, or correct the name.")
+    if os.path.isdir(path):
+        raise click.UsageError(f"{option} {path} is a folder: give the name of a file.")
+    if not os.path.isfile(path):
+        return  # a device may be read and written
+    for name in inputs:
+        try:
+            status = os.fstat(sys.stdin.fileno()) if name == "-" else os.stat(local_path(str(name)) or name)
+        except (OSError, ValueError):  # it is a URL or cannot be read, or standard input is not a file
+            continue
+        if os.path.samestat(status, os.stat(path)):
+            which = "standard input" if name == "-" else str(name)
+            raise click.UsageError(f"{option} {path} would overwrite {which}, which this command reads.")
 
 
 def use_threads(num_threads: int | None) -> None:

@@ -98,10 +98,10 @@ def measure_quality(posteriors: Float, labels: NDArray[np.int64], log_priors: Fl
     return Quality(
         texts=len(labels),
         accuracy=float(is_right.mean()),
-        log_loss_nats=float(-posteriors[rows, labels].mean()),
+        log_loss_nats=float(-posteriors[rows, labels].mean()) + 0.0,  # 0, not −0
         expected_calibration_error=expected_calibration_error(np.exp(posteriors.max(axis=1)), is_right),
         majority_class_accuracy=float((labels == int(log_priors.argmax())).mean()),
-        prior_log_loss_nats=float(-log_priors[labels].mean()),
+        prior_log_loss_nats=float(-log_priors[labels].mean()) + 0.0,
     )
 
 

@@ -29,6 +29,7 @@ SEPARATOR = "|||"
 MAX_TOTAL = 1e100  #: limit of a total or a cost, so that no sum or product with a weight overflows
 TOTAL, PER_CHAR = "total", "per-char"
 BATCH_CHARS = 1 << 16  #: approximate number of characters that are scored in one call
+MAX_ENDED_LISTS = 1 << 18  #: lists whose ids are remembered, in 30 MB, to find one that starts again
 NUM_DECIMALS = 4  #: printed decimals of a value in nats: these are the same on every engine
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _KALDI_ID = re.compile(r"(.+)-[1-9][0-9]*")  # Kaldi numbers the texts of a list from 1
@@ -82,11 +83,23 @@ def read_lists(
         costs: (name, lines) of each file of costs that belongs to a list in Kaldi's format, line by line.
 
     Raises:
-        CorpusError: If a line does not have this format, or a file of costs does not match the list.
+        CorpusError: If a line does not have this format, a list starts again within MAX_ENDED_LISTS lists after its
+            end, or a file of costs does not match the list.
     """
     parsed = _parse_moses(lines, where) if list_format == MOSES else _parse_kaldi(lines, where, costs)
-    for _, group in groupby(parsed, key=lambda hypothesis: hypothesis.list_id):
-        yield list(group)
+    ended: dict[int, None] = {}  # hashes of the ids of the lists before, oldest first
+    for list_id, group in groupby(parsed, key=lambda hypothesis: hypothesis.list_id):
+        hypotheses = list(group)
+        key = hash(list_id)
+        if key in ended:
+            raise CorpusError(
+                f"{where}, line {hypotheses[0].number:,}: the list {list_id!r} starts again, but it has ended before",
+                "Put all lines of a list one after the other.",
+            )
+        ended[key] = None
+        if len(ended) > MAX_ENDED_LISTS:
+            del ended[next(iter(ended))]
+        yield hypotheses
 
 
 def read_references(lines: Iterable[str], where: str, list_format: str) -> dict[str, str]:
@@ -172,7 +185,7 @@ def prepare_tuning(
         error: "wer" for word errors, or "cer" for character errors.
 
     Raises:
-        CorpusError: If a list has no reference or occurs twice, or all references are empty.
+        CorpusError: If a list has no reference, a reference has no list, or all references are empty.
     """
     candidates = []
     num_units = 0
@@ -184,17 +197,19 @@ def prepare_tuning(
                 f"{where} has no reference for the list {first.list_id!r} (line {first.number:,})",
                 "In Kaldi's format a reference is `utt-id text`; in Moses' format line 1 belongs to the id 0.",
             )
-        if first.list_id in used_ids:
-            raise CorpusError(
-                f"the list {first.list_id!r} starts again at line {first.number:,}",
-                "Put all lines of a list one after the other.",
-            )
         used_ids.add(first.list_id)
         reference = split_units(references[first.list_id], error)
         errors = edit_distances(reference, [split_units(one.hypothesis.text, error) for one in scored])
         given = np.array([one.hypothesis.given for one in scored])
         candidates.append(Candidates(given, np.array([one.value for one in scored]), errors))
         num_units += len(reference)
+    unused = [list_id for list_id in references if list_id not in used_ids]
+    if unused:
+        have = format_count(len(unused), "reference has", "references have")
+        raise CorpusError(
+            f"{where}: {have} no list; the first is that of {unused[0]!r}",
+            "An error rate counts all references: give a list for each of them, or remove those without one.",
+        )
     if not num_units:
         raise CorpusError(f"the references in {where} are empty", "An error rate is relative to the references.")
     return candidates, num_units

@@ -238,10 +238,12 @@ class CleaningReport:
     _replaced: list[tuple[str, int]] = field(default_factory=list)
     _skipped_lines: list[tuple[str, int]] = field(default_factory=list)
     _nulls: list[tuple[str, int]] = field(default_factory=list)
+    _empty: list[tuple[str, int]] = field(default_factory=list)
     _skipped: list[str] = field(default_factory=list)
     _skipped_records: list[str] = field(default_factory=list)
     _num_more_skipped: int = 0
     _invalid_block: bytes = b""
+    has_invalid_bytes: bool = False  #: whether bytes were found that are invalid in the given encoding
 
     def add_wide(self, where: str, encoding: str) -> None:
         """Add a text that was read in the encoding that its byte order mark states."""
@@ -249,6 +251,7 @@ class CleaningReport:
 
     def add_invalid(self, block: bytes) -> None:
         """Add a block with bytes that are invalid in the given encoding; the first one is kept for `encoding_hint`."""
+        self.has_invalid_bytes = True
         self._invalid_block = self._invalid_block or block
 
     def encoding_hint(self) -> str:
@@ -281,6 +284,11 @@ class CleaningReport:
         if count:
             self._nulls.append((where, count))
 
+    def add_empty(self, where: str, count: int) -> None:
+        """Add the number of records whose text is empty: they add nothing to a corpus."""
+        if count:
+            self._empty.append((where, count))
+
     def add_newlines(self, where: str, count: int) -> None:
         """Add the number of newlines of a text that became LF."""
         self._newlines.append((where, count))
@@ -295,7 +303,8 @@ class CleaningReport:
 
     def merge(self, other: CleaningReport) -> None:
         """Add everything from another report."""
-        for name in ("_wide", "_plain", "_replaced", "_skipped_lines", "_nulls", "_newlines", "_composed", "_skipped"):
+        lists = ("_wide", "_plain", "_replaced", "_skipped_lines", "_nulls", "_empty", "_newlines", "_composed")
+        for name in (*lists, "_skipped"):
             getattr(self, name).extend(getattr(other, name))
         records = self._skipped_records + other._skipped_records
         self._skipped_records = records[:MAX_NAMED]
@@ -305,9 +314,9 @@ class CleaningReport:
         """Return the report as sentences."""
         newlines = [(where, (count,)) for where, count in self._newlines]
         composed = [(where, (before, after)) for where, before, after in self._composed]
-        replaced, skipped, nulls = (
+        replaced, skipped, nulls, empty = (
             [(where, (count,)) for where, count in changes]
-            for changes in (self._replaced, self._skipped_lines, self._nulls)
+            for changes in (self._replaced, self._skipped_lines, self._nulls, self._empty)
         )
         return (
             *_describe([(where, ()) for where, _ in self._wide], _describe_wide),
@@ -317,6 +326,7 @@ class CleaningReport:
             *(f"skipped: {message}" for message in self._skipped_records),
             *([f"skipped: {self._num_more_skipped:,} more"] if self._num_more_skipped else []),
             *_describe(nulls, _describe_nulls),
+            *_describe(empty, _describe_empty),
             *_describe(newlines, _describe_newlines),
             *_describe(composed, _describe_composed),
             *self._skipped,
@@ -341,6 +351,10 @@ def _describe_skipped_lines(count: int) -> str:
 
 def _describe_nulls(count: int) -> str:
     return f"{format_count(count, 'record whose text is null was', 'records whose text is null were')} left out"
+
+
+def _describe_empty(count: int) -> str:
+    return f"{format_count(count, 'record has an empty text', 'records have an empty text')}, which adds nothing"
 
 
 def _describe_newlines(count: int) -> str:

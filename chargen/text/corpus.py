@@ -165,6 +165,8 @@ def read_limited(
     """Read a corpus like `read_corpus`, with a limit that also says which kinds of files may be read."""
     check_encoding(config.encoding)
     check_unicode(config.documents, "the separator of documents")
+    if arguments.count("-") > 1:
+        raise ConfigError("standard input ('-') is named twice, but it can be read only once", "Name it once.")
     if len(arguments) == 1:
         _check_size(arguments[0], config, limit)
         if content := open_in_place(arguments[0], config):

@@ -33,8 +33,11 @@ WIDE_BOMS = {
 CODECS_WITHOUT_SURROGATES = ("utf-8", "utf-8-sig", "iso8859-1", "cp1252", "cp1258", "ascii") + tuple(
     f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be")
 )
+NOT_OF_TEXTS = ("idna", "punycode", "undefined")  #: encodings of domain names, and one that decodes nothing
+HOW_TO_NAME = "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 MARK_ERRORS = "chargen.mark"  #: name of the error handler that `decode_marked` registers
+PARQUET_MAGIC = b"PAR1"
 CONTROL_CODES = bytes(code for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")  #: codes that no text contains
 
 
@@ -60,9 +63,7 @@ def check_encoding(encoding: str) -> None:
     except UnicodeError:
         return  # it exists, but a single space is too short for it
     except (LookupError, ValueError) as error:
-        raise CorpusError(
-            f"no encoding named {encoding!r}", "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
-        ) from error
+        raise CorpusError(f"no encoding named {encoding!r}", HOW_TO_NAME) from error
 
 
 def is_wide(encoding: str) -> bool:
@@ -89,7 +90,7 @@ def decode(blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNo
             text = decoder.decode(block, is_last)
         except UnicodeDecodeError as error:
             if is_binary:
-                raise _binary_error(where) from error
+                raise _binary_error(where, block) from error
             # The decoder may have kept bytes of earlier blocks, or have removed a byte order mark.
             begin = error.start + len(block) - len(error.object)
             line = lines + block.count(b"\n", 0, max(0, begin)) + 1
@@ -101,7 +102,7 @@ def decode(blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNo
         except UnicodeError as error:
             raise CorpusError(f"{where} is not {encoding}: {error}", "Name its encoding with --encoding.") from error
         if (is_binary and "\0" in text) or (is_wide(name) and _is_mostly_nul(text)):
-            raise _binary_error(where, likely_encoding(block))
+            raise _binary_error(where, block, likely_encoding(block))
         if name not in CODECS_WITHOUT_SURROGATES and not text.isascii():
             _check_surrogates(text, f"{where} is not {encoding}", lines)
         offset += len(block)
@@ -110,23 +111,29 @@ def decode(blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNo
 
 
 def decode_marked(
-    blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNotes, has_nuls: bool = False
-) -> Iterator[str]:
+    blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNotes, has_nuls: bool = False,
+    is_strict: bool = False,
+) -> Iterator[str]:  # fmt: skip
     """Yield the pieces of a text in which invalid bytes are marked by lone surrogates; see the top of the file.
 
     Args:
         blocks, where, encoding: As for `decode`.
         notes: Receives the encoding that a byte order mark states, and the first block that has invalid bytes.
         has_nuls: Whether NUL bytes are usual in the text.
+        is_strict: Whether the caller refuses invalid bytes. Such bytes with a NUL in the first block are then reported
+            as a binary file. A NUL alone is an ordinary character.
 
     Raises:
-        CorpusError: If the encoding cannot be used, or the text is probably UTF-16 without a byte order mark.
+        CorpusError: If the encoding cannot be used, the text is probably UTF-16 without a byte order mark, or the data
+            is binary.
     """
     codecs.register_error(MARK_ERRORS, _mark)
     is_first = is_valid = True
     for block, is_last, name, decoder in _with_decoder(blocks, where, encoding, MARK_ERRORS, notes):
         if is_first and not has_nuls and not is_wide(name) and (wide := _likely_wide(block)):
-            raise _binary_error(where, wide)
+            raise _binary_error(where, block, wide)
+        if is_first and _is_parquet(block):
+            raise _binary_error(where, block)
         try:
             text = decoder.decode(block, is_last)
         except UnicodeError as error:  # some codecs cannot go on after an error
@@ -134,6 +141,8 @@ def decode_marked(
         if is_valid and not text.isascii() and LONE_SURROGATE.search(text):
             is_valid = False
             notes.add_invalid(block)
+            if is_first and is_strict and not has_nuls and not is_wide(name) and b"\0" in block:
+                raise _binary_error(where, block)
         is_first = False
         yield text
 
@@ -151,6 +160,8 @@ def _with_decoder(
     """Yield (block, False, name of the codec, decoder) for each block, then the same for b"" with True."""
     check_encoding(encoding)
     name = codecs.lookup(encoding).name
+    if name in NOT_OF_TEXTS:
+        raise CorpusError(f"{where} cannot be read: {encoding!r} is not an encoding of texts", HOW_TO_NAME)
     decoder: codecs.IncrementalDecoder | None = None
     for block, is_last in _with_end(with_mark_first(blocks, tuple(WIDE_BOMS))):
         if decoder is None:
@@ -202,13 +213,18 @@ def _is_mostly_nul(text: str) -> bool:
     return text.count("\0") * 10 > len(text)
 
 
-def _binary_error(where: str, likely: str = "") -> CorpusError:
+def _is_parquet(block: bytes) -> bool:
+    """Return whether the first block of a file is that of a Parquet file: its magic, and a control code after it."""
+    return block.startswith(PARQUET_MAGIC) and len(block) > 4 and block[4] in CONTROL_CODES
+
+
+def _binary_error(where: str, block: bytes, likely: str = "") -> CorpusError:
     if likely.startswith("utf-16"):
         return CorpusError(f"{where} is probably UTF-16 without a byte order mark", f"Use --encoding {likely}.")
-    return CorpusError(
-        f"{where} is a binary file, not a text",
-        "If it is UTF-16, use --encoding utf-16; otherwise extract its text first.",
-    )
+    hint = "If it is UTF-16, use --encoding utf-16; otherwise extract its text first."
+    if _is_parquet(block):
+        hint = "It is a Parquet table: give it as a file whose name ends in .parquet."
+    return CorpusError(f"{where} is a binary file, not a text", hint)
 
 
 def _check_surrogates(text: str, what: str, lines: int) -> None:

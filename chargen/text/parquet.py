@@ -97,6 +97,8 @@ def _text_leaves(file: Any, column: str, where: str, arrow: Any) -> list[int]:
             f"{where} has no column {column!r}",
             f"Name the column with --text-field; there is: {first_names(schema.names)}.",
         )
+    if (num_columns := schema.names.count(column)) > 1:
+        raise CorpusError(f"{where} has {num_columns:,} columns {column!r}", "Rename all but one of them.")
     paths = [file.schema.column(k).path for k in range(len(file.schema))]
     leaves = [k for k, path in enumerate(paths) if path == column or path.startswith(f"{column}.")]
     kind = schema.types[schema.names.index(column)]

@@ -111,9 +111,12 @@ def read_texts(
         yield clean(decompress(stream, where, limit), where, config, report)
         return
     record_format = RecordFormat(form, config.text_field, config.encoding, config.errors)
+    num_empty = 0
     for batch in _batches(stream, where, record_format, report, limit):
+        num_empty += batch.count("")
         for text in batch:
             yield clean_text([text], where, config, report)
+    report.add_empty(where, num_empty)
 
 
 def open_batches(
@@ -139,7 +142,8 @@ def open_batches(
         if record_format.field and record_format.form == LINES:
             raise CorpusError(
                 f"{where} has no fields, so --text-field {record_format.field} has no effect",
-                "Leave it out; files with fields end in .jsonl, .json, .csv, .tsv or .parquet.",
+                "Leave it out; files with fields end in .jsonl, .json, .csv, .tsv or .parquet. `chargen score "
+                "--json-lines` reads JSON lines from any input.",
             )
     limit = ReadLimit(sys.maxsize, regular_only)  # a stream of lines may have no end
     with open_input(name, limit) as stream:

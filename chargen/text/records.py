@@ -30,8 +30,9 @@ from typing import Any, AnyStr
 
 from chargen.errors import CorpusError
 from chargen.schema import format_count, is_unicode
-from chargen.text.cleaning import CleaningReport, check_unicode, unify_newlines
+from chargen.text.cleaning import CleaningReport, unify_newlines
 from chargen.text.decoding import LONE_SURROGATE, decode_marked, remove_bom
+from chargen.text.json_array import array_elements, with_start
 from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES, check_record, first_names
 
 AUTO, LINES, NULL, WHOLE, JSON = "auto", "lines", "null", "whole", "json"
@@ -39,7 +40,6 @@ ARRAY, CSV, TSV, PARQUET = "array", "csv", "tsv", "parquet"
 DEFAULT_FIELD = "text"
 BATCH_SIZE = 1024  #: texts of a batch, where the form has no lines
 HOW_TO_SKIP = "--errors skip skips such records."
-_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def read_batches(
             array has a syntax error.
     """
     form = record_format.form
-    pieces = remove_bom(decode_marked(blocks, where, record_format.encoding, report, has_nuls=form == NULL))
+    is_strict = record_format.errors == "strict"
+    pieces = remove_bom(decode_marked(blocks, where, record_format.encoding, report, form == NULL, is_strict))
     check = _RecordCheck(record_format, report)
     if form == WHOLE:
         text = _join_limited(pieces, MAX_TEXT_BYTES)
@@ -78,11 +79,11 @@ def read_batches(
     elif form in (LINES, NULL, JSON):
         yield from _line_batches(pieces, where, record_format, check)
     elif form == ARRAY:
-        pieces = _with_start(pieces)
+        pieces = with_start(pieces)
         first = next(pieces, "")
         pieces = chain([first], pieces)
         if first.lstrip().startswith("["):
-            elements = ((name, check.json_value(value, name)) for name, value in _array_elements(pieces, where))
+            elements = ((name, check.json_value(value, name)) for name, value in array_elements(pieces, where))
             yield from _batched(elements, check)
         else:
             yield from _line_batches(pieces, where, RecordFormat(JSON), check)
@@ -178,8 +179,13 @@ class _RecordCheck:
         at = LONE_SURROGATE.search(text)
         assert at is not None
         byte = ord(at[0]) - 0xDC00
-        if not 0 <= byte <= 0xFF:
-            check_unicode(text, name)
+        is_json = self._format.form in (JSON, ARRAY)
+        if not 0 <= byte <= 0xFF or (is_json and not self._report.has_invalid_bytes):
+            source = f"the escape \\u{ord(at[0]):04x}" if is_json else "a lone surrogate"
+            raise CorpusError(
+                f"{name} has {source}, which is half of a character: U+{ord(at[0]):04X} is none alone",
+                "Correct it, or use --errors replace (reads U+FFFD) or skip.",
+            )
         encoding = codecs.lookup(self._format.encoding).name
         position = len(text[: at.start()].encode(f"{encoding}-le" if encoding in ("utf-16", "utf-32") else encoding))
         raise CorpusError(
@@ -283,75 +289,6 @@ def _batched(records: Iterator[tuple[str, Any]], check: _RecordCheck) -> Iterato
             return
 
 
-# ── JSON arrays ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _with_start(pieces: Iterable[str]) -> Iterator[str]:
-    """Yield the same text, with a first piece that has more than white space."""
-    start = ""
-    iterator = iter(pieces)
-    for piece in iterator:
-        start += piece
-        if start.strip():
-            break
-    yield start
-    yield from iterator
-
-
-def _array_elements(pieces: Iterator[str], where: str) -> Iterator[tuple[str, Any]]:
-    """Yield (name, parsed element) of a JSON array, with one element in memory at a time.
-
-    Raises:
-        CorpusError: If it is not a JSON array.
-    """
-    buffer = next(pieces).lstrip()[1:]
-    decoder = json.JSONDecoder()
-    number, position, is_first = 0, 0, True
-    while True:
-        try:
-            position, is_end = _next_element(buffer, position, is_first)
-            if is_end:
-                if buffer[position:].strip() or any(piece.strip() for piece in pieces):
-                    raise CorpusError(f"{where} has more text after its JSON array", "Give JSON lines as .jsonl.")
-                return
-            value, position = decoder.raw_decode(buffer, position)
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, CorpusError):
-                raise
-            more, size = [], 0
-            for piece in pieces:  # at least as much as there is, so that the work is linear
-                more.append(piece)
-                size += len(piece)
-                if size >= len(buffer) - position:
-                    break
-            name = f"{where}, element {number + 1:,}"
-            if not more or isinstance(error, RecursionError):
-                raise CorpusError(
-                    f"{name} is not JSON: {error}", "Give a JSON array, or JSON lines as .jsonl."
-                ) from error
-            buffer, position = buffer[position:] + "".join(more), 0
-            check_record(len(buffer) - size, name)
-            continue
-        number, is_first = number + 1, False
-        yield f"{where}, element {number:,}", value
-
-
-def _next_element(buffer: str, position: int, is_first: bool) -> tuple[int, bool]:
-    """Return (where the next element starts, or the array has ended; whether it has ended).
-
-    Raises:
-        ValueError: If the buffer ends before that, or there is no comma.
-    """
-    position = _SPACE.match(buffer, position).end()  # type: ignore[union-attr]
-    if buffer.startswith("]", position):
-        return position + 1, True
-    if is_first:
-        return position, False
-    if not buffer.startswith(",", position):
-        raise json.JSONDecodeError("a comma or ] is missing", buffer, position)
-    return _SPACE.match(buffer, position + 1).end(), False  # type: ignore[union-attr]
-
-
 # ── tables ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -361,7 +298,7 @@ def _rows(
     """Yield (name, text or error) of each row of a table with a header.
 
     Raises:
-        CorpusError: If the header does not have the column.
+        CorpusError: If the header does not have the column, or has it twice.
     """
     csv.field_size_limit(MAX_RECORD_BYTES)  # of the process; the limit of the module is 128 kB
     lines = (f"{line}\n" for line in split_pieces(_split_lone_cr(pieces), "\n", MAX_RECORD_BYTES))
@@ -380,6 +317,10 @@ def _rows(
             f"{where} has no column {check.field!r}",
             f"Name the column with --text-field NAME; there is: {first_names(header)}.",
         )
+    if header.count(check.field) > 1:
+        raise CorpusError(
+            f"{where} has {header.count(check.field):,} columns {check.field!r}", "Rename all but one of them."
+        )
     column = header.index(check.field)
     while True:
         name = f"{where}, line {reader.line_num + 1:,}"
@@ -391,8 +332,9 @@ def _rows(
             hint = f"Correct that line. {HOW_TO_SKIP}"
             yield name, CorpusError(f"{name} is not {record_format.form.upper()}: {error}", hint)
             continue
-        if column < len(row):
+        if len(row) == len(header):
             yield name, row[column]
         elif row:
-            hint = f"The header has {len(header)}. {HOW_TO_SKIP}"
-            yield name, CorpusError(f"{name} has only {len(row)} columns", hint)
+            hint = f"Put a text that contains {delimiter!r} in quotes, or correct that line. {HOW_TO_SKIP}"
+            columns = format_count(len(row), "column")
+            yield name, CorpusError(f"{name} has {columns}, but the header has {len(header):,}", hint)

@@ -312,7 +312,7 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
         parameters=count_parameters(saver.model),
         model=saver.model,
         data=plan.data,
-        train=saver.train,
+        train=replace(saver.train, batch_size=batches.batch_size),  # the one in use
         total_steps=loop.budget.total_steps,
         first_step=loop.trainer.step,
     )

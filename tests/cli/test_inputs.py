@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -189,3 +190,118 @@ def test_the_library_refuses_a_lone_surrogate_wherever_a_text_is_given() -> None
     ):  # fmt: skip
         with pytest.raises(TokenizerError, match="U.DCFF, at character 2"):
             use("a\udcff")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words", "more"),
+    [
+        ("empty.log", b"", "empty.log is empty: there is nothing to", ()),
+        ("rows.csv", b"text\n", "rows.csv has no text: there is nothing to", ("--text-field", "text")),
+        ("null.jsonl", b'{"text": null}\n', "null.jsonl has no text: there is nothing to", ()),
+        ("-", b"", "standard input is empty: there is nothing to", ()),
+        ("", b"", "standard input is empty: there is nothing to", ()),
+    ],
+)
+def test_an_input_without_texts_is_the_same_error_everywhere(
+    name: str, data: bytes, words: str, more: tuple[str, ...], chargen: Chargen, model: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if name not in ("", "-"):
+        Path(name).write_bytes(data)
+    for command in (("score", "-m", model), ("classify", "-m", model, "-m", "m2")):
+        for output in ((), ("--json",)):
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+            result = chargen(*command, *(("--file", name) if name else ()), *more, *output)
+            assert (result.status, result.out) == (1, "")
+            assert f"error: {words} {command[0]}" in result.err
+
+
+@pytest.mark.parametrize("name", ["table", "table.txt", "image.txt", "-"])
+def test_a_binary_file_is_the_same_error_everywhere(
+    name: str, chargen: Chargen, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = b"PAR1\x15\x04\x15\x1e\x15\x22L\x15\x06\x15\x00\x00\x1f text" + bytes(range(128)) * 4
+    data = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\xff\xfe" if name == "image.txt" else table
+    where = "standard input" if name == "-" else name
+    Path(where).write_bytes(data)
+    commands: list[tuple[str, ...]] = [
+        ("score", "-m", model, "--file", name), ("score", "-m", model, "--whole", "--file", name),
+        ("score", "-m", model, "--json-lines", "--file", name), ("classify", "-m", model, "-m", "m2", "--file", name),
+        ("rescore", "-m", model, "--file", name),
+    ]  # fmt: skip
+    for command in [*commands, *([("eval", "-m", model, name)] if name != "-" else [])]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        result = chargen(*command)
+        assert (result.status, result.out) == (1, ""), command
+        assert f"error: {where} is a binary file, not a text" in result.err
+        assert (".parquet" in result.err) == (data == table)
+
+
+def test_a_text_may_begin_like_a_table_and_have_nul_characters(chargen: Chargen, model: str) -> None:
+    Path("a.txt").write_bytes(b"PAR1\nthe\0fox\n")
+    found = chargen("score", "-m", model, "--no-sort", "--json", "--file", "a.txt")
+    assert [json.loads(line)["text"] for line in found.out.splitlines()] == ["PAR1", "the\0fox"]
+    Path("a.txt").write_bytes(b"a\xff\0b\nfox\n")
+    assert chargen("score", "-m", model, "--file", "a.txt", "--errors", "skip").status == 0
+
+
+def test_the_same_input_twice_is_noted_and_standard_input_twice_is_refused(chargen: Chargen, model: str) -> None:
+    Path("a.txt").write_text("the fox\n", encoding="utf-8")
+    result = chargen("score", "-m", model, "--file", "a.txt", "--file", "./a.txt")
+    assert (result.status, "note: a.txt (also named ./a.txt) is read 2 times" in result.err) == (0, True)
+    assert "note: a.txt (also named ./a.txt) with 8 bytes is read 2" in chargen(
+        "eval", "-m", model, "a.txt", "./a.txt"
+    ).err  # fmt: skip
+    for twice in (("score", "-m", model, "--file", "-", "--file", "-"), ("eval", "-m", model, "-", "-")):
+        refused = chargen(*twice)
+        assert (refused.status, "only once" in refused.err) == (2, True)
+    costs = chargen("rescore", "-m", model, "--file", "-", "--costs", "-", "--as-costs")
+    assert (costs.status, "only once" in costs.err) == (2, True)
+    for command in (("score", "-m", model), ("classify", "-m", model, "-m", "m2")):
+        assert "--file - reads standard input" in chargen(*command, "-").err
+
+
+def test_a_field_of_standard_input_needs_json_lines(
+    chargen: Chargen, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for more, status in (((), 1), (("--json-lines",), 0)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"body": "fox"}\n')))
+        result = chargen("score", "-m", model, "--text-field", "body", "--file", "-", *more)
+        assert result.status == status
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"body": "fox"}\n')))
+    assert "--json-lines" in chargen("score", "-m", model, "--text-field", "body", "--file", "-").err
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.jsonl", b'{"text": "fox"}\n{"text": "a\\ud800b"}\n'), ("a.json", b'[{"text": "fox"}, {"text": "a\\udce9b"}]')],
+)
+def test_half_of_a_character_in_json_is_named(name: str, data: bytes, chargen: Chargen, model: str) -> None:
+    Path(name).write_bytes(data)
+    field = ("--text-field", "text")
+    for command in (("score", "-m", model, "--file", name), ("eval", "-m", model, name), ("train", name)):
+        result = chargen(*command, *field)
+        assert (result.status, result.out) == (1, "")
+        escape = "\\udce9" if name == "a.json" else "\\ud800"
+        assert f" 2 has the escape {escape}, which is half of a character" in result.err
+        assert "--errors replace" in result.err
+        assert "skip" in result.err
+
+
+@pytest.mark.parametrize("encoding", ["idna", "punycode", "undefined"])
+def test_an_encoding_of_something_else_is_refused_by_name(encoding: str, chargen: Chargen, model: str) -> None:
+    Path("a.txt").write_bytes(b"the fox\n")
+    for command in (("score", "-m", model, "--file"), ("eval", "-m", model), ("rescore", "-m", model, "--file")):
+        result = chargen(*command, "a.txt", "--encoding", encoding)
+        assert (result.status, result.out) == (1, "")
+        assert f"error: a.txt cannot be read: '{encoding}' is not an encoding of texts\n" in result.err
+
+
+def test_names_that_cannot_be_used_are_refused(chargen: Chargen, model: str) -> None:
+    Path("a.txt").write_text(VERSE, encoding="utf-8")
+    for folder in ("a.txt", "a.txt/runs"):
+        for command in (("info",), ("score", "-m", model, "fox"), ("train", "a.txt"), ("rm", "x")):
+            result = chargen(*command, "--checkpoints", folder)
+            assert (result.status, "a.txt is a file, not a folder" in result.err) == (2, True)
+    refused = chargen("train", "a.txt", "--name", "-x", "--steps", "1")
+    assert (refused.status, "'-x' cannot name a run" in refused.err) == (2, True)

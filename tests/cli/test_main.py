@@ -472,7 +472,7 @@ def test_one_character_and_an_empty_sentence_among_others(chargen: Chargen, mode
         (["\udce9t\udce9"], 2, ["SENTENCE", "not valid UTF-8"]),
         (["--file", "missing.txt"], 1, ["missing.txt"]),
         (["--file", "latin.txt"], 1, ["line 2", "not UTF-8"]),
-        (["--file", "empty.txt"], 1, ["no sentence"]),
+        (["--file", "empty.txt"], 1, ["empty.txt is empty", "nothing to score"]),
         (["a", "--json", "--tsv"], 2, ["--tsv and --json"]),
     ],
 )

@@ -95,6 +95,42 @@ def test_contradicting_orders_are_refused(arguments: tuple[str, ...], chargen: C
     assert chargen("score", "-m", model, "a", *arguments).status == 2
 
 
+def test_the_limits_of_explanations_apply_to_the_texts_that_are_explained(
+    chargen: Chargen, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chargen.cli.commands.score_explain.MAX_PAGE_CHARS", 50)
+    monkeypatch.setattr("chargen.scoring.edits.MAX_CHARS", 50)
+    Path("log").write_text("The quick brown fox\n" * 10 + "☃☃\n" + "The lazy dog " * 10, encoding="utf-8")
+    score = ("score", "-m", model, "--file", "log", "--worst")
+    (worst,) = rows(chargen(*score, "1", "--json"))
+    for selection in (("--worst", "1"), ("--min-bits", str(worst["bits_per_char"]))):
+        result = chargen(*score[:-1], *selection, "--html", "page.html", "--json")
+        assert [row["text"] for row in rows(result)] == [worst["text"]] == ["☃☃"]
+        assert Path("page.html").read_text(encoding="utf-8").count("<section>") == 1
+    assert chargen(*score, "1", "--suggest").status == 0
+    refused = chargen(*score, "4", "--html", "too-long.html")
+    assert (refused.status, Path("too-long.html").exists()) == (2, False)
+    assert "a page may have at most 50 characters, and 4 texts have " in refused.err
+    assert "text 12 has 130" in chargen(*score, "12", "--suggest").err
+    assert chargen(*score[:-1], "--html", "too-long.html").out == ""  # before any text is scored
+
+
+@pytest.mark.parametrize("order", ["--sort=best", "--sort=input", "--chars", "--json"])
+@pytest.mark.parametrize(("limit", "status"), [("0.1", 3), ("1000", 0)])
+def test_the_exit_status_of_a_limit_survives_a_closed_pipe(
+    chargen: Chargen, model: str, order: str, limit: str, status: int
+) -> None:
+    Path("log").write_text("The quick\n" * 3000, encoding="utf-8")
+    texts = ["--file", "log"] if order != "--json" else ["The quick brown fox"]
+    command = [sys.executable, "-m", "chargen", "score", "-m", model, order, *texts, "--fail-above", limit]
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb") as output:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, stdin=-3, stdout=output, stderr=-1, check=False)
+    assert (done.returncode, done.stderr) == (status, b"")
+
+
 @pytest.fixture
 def answer(tmp_path: Path) -> Iterator[Callable[[list[str], bytes], bytes]]:
     """Return a function that writes to a running command and returns its next line, before anything else is written."""

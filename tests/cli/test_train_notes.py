@@ -94,3 +94,22 @@ def test_check_describes_the_text_and_its_documents(chargen: Chargen, tmp_path: 
     printed = chargen("corpora", "check", "names.txt", "--documents", "line").out
     assert "documents           386" in printed
     assert "documents" not in chargen("corpora", "check", "names.txt").out.partition("rare:")[0]
+
+
+def test_the_start_lines_print_the_batch_size_in_use(chargen: Chargen) -> None:
+    Path("short.txt").write_text(VERSE, encoding="utf-8")
+    result = chargen("train", "short.txt", "--steps", "1", "--hidden", "8", "--batch", "16", "--seq-len", "48")
+    assert result.status == 0, result.err
+    assert "the batch size is 2 instead of 16" in " ".join(result.err.split())
+    assert "batch size 2 × 48 tokens" in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.jsonl", '{"text": "%s"}\n'), ("a.csv", 'text\n"%s"\n""\n')])
+def test_records_with_an_empty_text_are_noted(chargen: Chargen, name: str, content: str) -> None:
+    verse = VERSE.replace("\n", " ") * 3
+    end = '{"text": ""}\n' if name == "a.jsonl" else ""
+    Path(name).write_text(content % verse + end, encoding="utf-8")
+    expected = f"note: {name}: 1 record has an empty text, which adds nothing"
+    field = ("--text-field", "text")
+    assert expected in notes(chargen("train", name, *field, *FAST, "--name", "m"))
+    assert expected in notes(chargen("eval", "-m", "m", name, *field))

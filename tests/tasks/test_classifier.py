@@ -77,6 +77,11 @@ def test_the_temperature_of_generated_labels_is_recovered() -> None:
     assert measure_quality(log_posteriors(scores, UNIFORM, 1.0), labels, UNIFORM).expected_calibration_error > 0.1
 
 
+def test_a_log_loss_of_zero_is_not_negative() -> None:
+    found = measure_quality(np.array([[0.0, -np.inf]]), np.array([0]), np.array([0.0, -np.inf]))
+    assert (f"{found.log_loss_nats:.3f}", f"{found.prior_log_loss_nats:.3f}") == ("0.000", "0.000")
+
+
 def test_measure_quality_on_an_example() -> None:
     found = measure_quality(np.log([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]), np.array([0, 1, 1]), np.log([0.75, 0.25]))
     assert found.accuracy == pytest.approx(2 / 3)

@@ -115,6 +115,25 @@ def test_a_malformed_line_is_named(text: str, form: str, words: str) -> None:
         parsed(text, form)
 
 
+@pytest.mark.parametrize(
+    ("text", "form", "words"),
+    [
+        ("0 ||| a ||| ||| 1\n1 ||| b ||| ||| 1\n0 ||| c ||| ||| 1\n", MOSES, "list, line 3: the list '0' starts again"),
+        ("u-1 a\nu-2 b\nv-1 c\nu-3 d\n", KALDI, "list, line 4: the list 'u' starts again"),
+    ],
+)
+def test_a_list_that_starts_again_after_its_end_is_an_error(text: str, form: str, words: str) -> None:
+    with pytest.raises(CorpusError, match=words):
+        parsed(text, form)
+
+
+def test_a_bounded_number_of_ended_lists_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chargen.tasks.rescoring.MAX_ENDED_LISTS", 2)
+    assert len(parsed("a x\nb x\nc x\na x\n", KALDI)) == 4
+    with pytest.raises(CorpusError, match="line 4: the list 'b' starts again"):
+        parsed("a x\nb x\nc x\nb x\n", KALDI)
+
+
 def test_bytes_outside_utf8_are_named() -> None:
     with pytest.raises(CorpusError, match="list, line 2 is not UTF-8"):
         list(lines(b"a\n\xff\n"))
@@ -380,7 +399,9 @@ def test_tune_lowers_the_error_and_keeps_ids(chargen: Chargen, model: LanguageMo
     [
         (["--file", "none.txt"], 1, "none.txt cannot be read"),
         (["--file", "moses.txt", "--tune", "none.txt"], 1, "none.txt cannot be read"),
-        (["--file", "moses.txt", "--tune", "kaldi.txt", "--format", "moses"], 0, ""),
+        (["--file", "moses.txt", "--tune", "kaldi.txt"], 1, "3 references have no list; the first is that of '1'"),
+        (["--file", "moses.txt", "--as-costs"], 2, "--as-costs needs the format of Kaldi"),
+        (["--file", "moses.txt", "--format", "moses", "--as-costs"], 2, "--as-costs cannot be combined with --format"),
         (["--file", "kaldi.txt", "--tune", "kaldi.txt"], 1, "no reference for the list 'spk-utt' (line 1)"),
         (["--file", "kaldi.txt", "--format", "moses"], 1, "kaldi.txt, line 1 has 1 column"),
         (["--file", "moses.txt", "--tune", "x", "--weight", "1"], 2, "give either --tune or --weight"),

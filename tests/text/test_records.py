@@ -81,7 +81,11 @@ def test_json_records_give_their_field_and_blank_lines_are_skipped() -> None:
         (b'{"text": "a"}\n{"text": 1}', JSON, ["line 2", "no text in a field 'text'"]),
         (b'{"id": 1, "tekst": "a"}', JSON, ["'id', 'tekst'", "--text-field"]),
         (b"[" * 100_000, JSON, ["line 1 is not JSON"]),
-        (b'{"text": "\\ud800"}', JSON, ["line 1 is not valid UTF-8"]),
+        (
+            b'{"text": "\\ud800"}',
+            JSON,
+            ["line 1 has the escape \\ud800, which is half of a character", "--errors replace"],
+        ),
     ],
 )
 def test_the_error_for_an_invalid_line_names_it(data: bytes, form: str, words: list[str]) -> None:

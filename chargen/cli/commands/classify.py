@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
-from chargen.cli.hints import note_files
+from chargen.cli.hints import no_texts_error, note_files
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
 from chargen.schema import format_count
@@ -140,7 +140,7 @@ def classify_texts(args: ClassifyArguments) -> None:
         args: The arguments of the command. Without texts, file and labelled texts, standard input is read.
 
     Raises:
-        ChargenError: If a model or a text cannot be read.
+        ChargenError: If a model or a text cannot be read, or there is nothing to classify.
         UsageError: If there is no model.
     """
     if not args.models:
@@ -153,7 +153,12 @@ def classify_texts(args: ClassifyArguments) -> None:
     classifier = load_classifier(args.models, device=args.device)
     note_files(args.texts)
     record_format, report = _record_format(args), CleaningReport()
+    if not (args.file or args.texts or args.labelled or sys.stdin.isatty()):
+        args = replace(args, file="-")
     texts = [*args.texts, *_lines(args, report)]
+    if not texts and not (args.labelled and args.file is None):
+        hint = 'Use chargen classify -m NAME "a text", or --file FILE.'
+        raise no_texts_error([args.file] if args.file else [], "classify", report, hint)
     quality = None
     if args.labelled:
         for_temperature, unseen = split_labelled(
@@ -251,16 +256,14 @@ def _record_format(args: ClassifyArguments) -> RecordFormat:
 
 
 def _lines(args: ClassifyArguments, report: CleaningReport) -> list[str]:
-    """Return the lines of the file, or of standard input if there is nothing else to do.
+    """Return the lines of the file, if there is one.
 
     Raises:
         CorpusError: If the file cannot be read.
     """
     from chargen.tasks.labelled_data import read_all_lines
 
-    if args.file is None and (args.texts or args.labelled or sys.stdin.isatty()):
-        return []
-    return read_all_lines(args.file or "-", _record_format(args), report)
+    return [] if args.file is None else read_all_lines(args.file, _record_format(args), report)
 
 
 def _trained_json(trained: TrainedClassifier) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def _line_difference(
 
 def _print_notes(corpus: Corpus, lms: Sequence[LanguageModel], models: Sequence[str], num_lines: int) -> None:
     """Print what was read otherwise than it stands, and the reasons why the numbers say less than they seem to."""
-    for note in corpus.notes:
+    for note in (*corpus.notes, *corpus.repeated_files):
         say(f"note: {note}")
     for lm, name in zip(lms, models, strict=True):
         if corpus.has_sha256(lm.checkpoint.about.get("corpus_sha256")):

@@ -74,6 +74,8 @@ def get(name: str, output: str | None = None, as_json: bool = False) -> None:
     from chargen.text.builtin_corpora import read_builtin
     from chargen.ui.console import print_json
 
+    if output is not None and output != "-":
+        options.check_output_file("--output", output)
     corpus = read_builtin(name)
     data = corpus.text.encode("utf-8")
     if output == "-":

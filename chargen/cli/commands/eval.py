@@ -120,7 +120,7 @@ def evaluate_model(args: EvalArguments) -> None:
     options.check_reading(args.corpus)
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
     check_text_field(args.text_field, text)
-    for note in text.notes:
+    for note in (*text.notes, *text.repeated_files):
         say(f"note: {note}")
     if text.has_sha256(lm.checkpoint.about.get("corpus_sha256")):
         say("note: the model was trained on a part of this text, so it knows it already")

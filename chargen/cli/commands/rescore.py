@@ -35,7 +35,7 @@ EFFECTS = [
     needs("--error", "--tune"),
     no_effect("--sort --no-sort", beside="--best", why="only one hypothesis of each list is printed"),
     no_effect("--feature", beside="--as-costs --json --format=kaldi", why="only lines of Moses contain features"),
-    no_effect("--costs", beside="--format=moses", why="lines of Moses contain their total"),
+    no_effect("--costs --as-costs", beside="--format=moses", why="lines of Moses contain their total"),
 ]
 
 
@@ -131,16 +131,17 @@ def rescore(**values: Any) -> None:
     divided. For Kaldi the given total is minus the sum of --costs, or 0 without any.
 
     Ids, order, features and white space do not change; hypotheses with equal totals keep their order. The lines of a
-    list must be consecutive. Lines end with LF, CRLF or CR; a CRLF stays one. The output is UTF-8. --errors skip leaves
-    out lines of the list; costs and references belong to lines by their number, so an invalid one is an error.
+    list must be consecutive: an id that comes again after its list has ended is an error. Lines end with LF, CRLF or
+    CR; a CRLF stays one. The output is UTF-8. --errors skip leaves out lines of the list; costs and references belong
+    to lines by their number, so an invalid one is an error.
 
     On a terminal, control characters are shown as symbols, and escaped in --json (--raw: as they are); a pipe or a file
     gets the exact text.
 
     --tune searches all weights from 0 up, exactly (Och 2003), for the fewest word (or character) errors in total.
-    References for Moses are one text per line, the first one for the id 0; for Kaldi they are `utt-id text`. The lists
-    are held in memory. The errors after tuning are those on the lists that the weight was tuned on; use the weight on
-    other lists with --weight.
+    References for Moses are one text per line, the first one for the id 0; for Kaldi they are `utt-id text`. Each list
+    needs a reference, and each reference a list. The lists are held in memory. The errors after tuning are those on the
+    lists that the weight was tuned on; use the weight on other lists with --weight.
     """
     rescore_lists(RescoreArguments(**values))
 
@@ -165,8 +166,9 @@ def rescore_lists(args: RescoreArguments) -> None:
     lines = _lines(args.file, args, report)
     detected, lines = detect_format(lines, source)
     form = detected if args.form == "auto" else args.form
-    if args.costs and form == MOSES:
-        raise click.UsageError("--costs need the format of Kaldi; lines of Moses contain their total.")
+    if form == MOSES and (args.costs or args.as_costs):
+        option = "--costs" if args.costs else "--as-costs"
+        raise click.UsageError(f"{option} needs the format of Kaldi; lines of Moses contain their total.")
     if form == KALDI and options.given_options("feature"):
         raise click.UsageError("--feature needs the format of Moses; lines of Kaldi have no features.")
     if form == KALDI and not (args.only_best or args.sort or args.as_costs or args.as_json):
@@ -192,8 +194,12 @@ def _check(args: RescoreArguments) -> None:
     Raises:
         UsageError: If there are such values.
     """
-    if args.references == args.file == "-":
-        raise click.UsageError("The list and the references cannot both come from standard input.")
+    inputs = [("--file", args.file), ("--tune", args.references), *(("--costs", name) for name in args.costs)]
+    from_stdin = [option for option, name in inputs if name == "-"]
+    if len(from_stdin) > 1:
+        raise click.UsageError(
+            f"{' and '.join(from_stdin)} cannot both come from standard input, which can be read only once."
+        )
     if re.search(r"[\s|=]", args.feature) or not args.feature:
         raise click.UsageError(
             f"--feature {args.feature!r} cannot be a feature name: it must not contain spaces, = or |."

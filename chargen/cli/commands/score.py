@@ -17,14 +17,14 @@ import click
 from chargen.cli import options
 from chargen.cli.commands import score_explain
 from chargen.cli.effects import no_effect, only_one
-from chargen.cli.hints import note_files
+from chargen.cli.hints import no_texts_error, note_files, note_repeated_files
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
-    from chargen.errors import ChargenError
     from chargen.lm import LanguageModel
     from chargen.scoring.scorer import Score
     from chargen.text.cleaning import CleaningReport
+    from chargen.ui.tables import RowPrinter, RunningTotals
 
 EXAMPLES = """\b
 Examples:
@@ -43,6 +43,7 @@ explain_option = options.option_group("Explanations")
 BITS = options.Finite(0.0)
 
 BEST, WORST, INPUT = "best", "worst", "input"  # orders of the texts: the first two are those of `scoring/ranking.py`
+HOW_TO_GIVE = 'Use chargen score "a sentence", or --file FILE.'
 ABOVE_LIMIT = 3  # exit status
 
 EFFECTS = [
@@ -174,7 +175,11 @@ def score(**values: Any) -> int:
     or a file gets the exact text. Tables always show them as symbols. On a terminal, a table has one line per text:
     a long text is shortened in the middle, and a narrow terminal shows fewer columns.
 
-    The totals on stderr are those of all texts, also of texts that --top, --worst or --min-bits leave out.
+    "input" in --json and --tsv is the number of the text among all that were scored, from 1 and across files; records
+    that are null or skipped have no number. The totals on stderr are those of all texts, also of texts that --top,
+    --worst or --min-bits leave out.
+
+    If the reader of the output closes the pipe (`| head`), --fail-above judges the texts that were scored until then.
     """
     return score_texts(ScoreArguments(**values))
 
@@ -195,6 +200,7 @@ def score_texts(args: ScoreArguments) -> int:
     """
     options.use_threads(args.threads)
     from chargen.api import load
+    from chargen.errors import CorpusError
     from chargen.scoring.scorer import split_chunks
     from chargen.text.cleaning import CleaningReport
 
@@ -203,9 +209,10 @@ def score_texts(args: ScoreArguments) -> int:
     _check(args)
     args = replace(args, sort=_order(args))
     note_files(args.sentences)
+    note_repeated_files(args.files)
     report = CleaningReport()
     if not (args.files or args.sentences):
-        raise _nothing_to_score("no sentence was given", report)
+        raise no_texts_error((), "score", report, HOW_TO_GIVE)
     lm = load(args.model, args.device)  # before the first line: it may come late, and is then answered at once
     options.note_newest_model(args.model, lm.path)
     args = replace(args, end=lm.scores_end if args.end is None else args.end)
@@ -216,32 +223,26 @@ def score_texts(args: ScoreArguments) -> int:
         batches = split_chunks(chain.from_iterable(batches))
     first = next(batches, None)
     if first is None:
-        raise _nothing_to_score("no sentence was given", report)
+        raise no_texts_error(args.files, "score", report, HOW_TO_GIVE)
     if not (args.files or args.end or any(args.sentences)):
-        raise _nothing_to_score("every sentence is empty", report)
+        raise CorpusError("every sentence is empty: there is nothing to score", HOW_TO_GIVE)
     answered = _flush_answers(chain([first], batches))
     scores = lm.score_batches(answered, context=args.context, end=args.end, pieces=bool(args.chars or args.html))
     return _print(lm, scores, args, report)
-
-
-def _nothing_to_score(reason: str, report: CleaningReport) -> ChargenError:
-    from chargen.errors import CorpusError
-
-    for note in report.notes():
-        say(f"note: {note}")
-    return CorpusError(f"{reason}: there is nothing to score", 'Use chargen score "a sentence", or --file FILE.')
 
 
 def _check(args: ScoreArguments) -> None:
     """Refuse what `EFFECTS` cannot express.
 
     Raises:
-        UsageError: If the columns of three options contradict each other, or the page has no name.
+        UsageError: If the columns of three options contradict each other, or the page cannot be written without loss.
     """
     if args.tsv and args.chars and args.words:
         raise click.UsageError("--tsv with --chars prints a row for each character, and has no columns for --words.")
-    if args.html == "":
-        raise click.UsageError("--html is empty: give the name of a file.")
+    if args.html is not None:
+        from chargen.runs import find_model
+
+        options.check_output_file("--html", args.html, (*args.files, find_model(args.model)))
 
 
 def _order(args: ScoreArguments) -> str:
@@ -285,11 +286,11 @@ def _flush_answers(batches: Iterable[list[str]]) -> Iterator[list[str]]:
 def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, report: CleaningReport) -> int:
     """Print the scores in the form of the arguments, then the notes and totals on stderr; return the exit status."""
     from chargen.ui import tables
-    from chargen.ui.console import print_json, stdout_console
+    from chargen.ui.console import abandon_output, print_json, stdout_console
 
     records: list[dict[str, Any]] = []  # content of the JSON document that is printed for sentences
     is_document = args.as_json and not (args.files or args.chars or args.suggest)
-    print_row: tables.RowPrinter
+    print_row: RowPrinter
     if is_document:
         print_row = tables.RecordList(records, args.words)
     elif args.as_json:
@@ -299,6 +300,25 @@ def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, rep
     else:
         print_row = tables.TableRows(stdout_console(), args.words, args.sort != INPUT)
     totals = tables.RunningTotals(args.min_bits, args.fail_above)
+    try:
+        _print_rows(lm, scores, args, print_row, totals)
+        if is_document:
+            about = {"unit": "bits per character", "context": args.context, "end": args.end, "by": args.by}
+            print_json({**about, "sentences": records, "total": totals.total.to_json()})
+        sys.stdout.flush()
+        for line in (*(f"note: {note}" for note in report.notes()), *totals.notes(args.words)):
+            say(line)
+    except BrokenPipeError:  # the reader of the output has closed the pipe (`chargen score --fail-above X | head`)
+        if not totals.num_above:
+            raise
+        abandon_output()
+    return ABOVE_LIMIT if totals.num_above else 0
+
+
+def _print_rows(
+    lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, print_row: RowPrinter, totals: RunningTotals
+) -> None:
+    """Print a row or an explanation of each text that is printed, in the order of the arguments."""
     counted = totals.count(scores, quiet=args.sort == INPUT and sys.stdout.isatty())
     rows = _ordered(((number, score) for number, score in enumerate(counted, 1) if totals.is_printed(score)), args)
     if args.chars or args.html or args.suggest:
@@ -306,14 +326,6 @@ def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, rep
     else:
         for row in rows:
             print_row(*row)
-    if is_document:
-        about = {"unit": "bits per character", "context": args.context, "end": args.end, "by": args.by}
-        print_json({**about, "sentences": records, "total": totals.total.to_json()})
-    for note in report.notes():
-        say(f"note: {note}")
-    for line in totals.notes(args.words):
-        say(line)
-    return ABOVE_LIMIT if totals.num_above else 0
 
 
 def _ordered(numbered: Iterator[tuple[int, Score]], args: ScoreArguments) -> Iterator[tuple[int | None, int, Score]]:

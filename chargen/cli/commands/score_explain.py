@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chargen.config import LN2
+from chargen.errors import ChargenError
 from chargen.schema import format_count
 from chargen.ui.terminal_text import say
 
@@ -20,39 +21,63 @@ if TYPE_CHECKING:
     from chargen.scoring.scorer import Score
     from chargen.ui.tables import RowPrinter
 
-MAX_PAGE_CHARS = 100_000  # limit of all texts on a page; such a page has 20 MB
+MAX_PAGE_CHARS = 100_000  # limit of the texts on a page together; such a page has 20 MB
+
+
+class ExplanationLimits:
+    """Counts the texts that are explained, and refuses what is too long for --suggest or --html."""
+
+    def __init__(self, args: ScoreArguments) -> None:
+        self._args = args
+        self._num_texts = self._num_chars = 0
+
+    def add(self, number: int, text: str) -> None:
+        """Count a text that is explained.
+
+        Args:
+            number: Number of the text in the input, from 1.
+            text: The text.
+
+        Raises:
+            ConfigError: If the text is too long for --suggest, or all of them together are too long for --html.
+        """
+        from chargen.errors import ConfigError
+        from chargen.scoring.edits import MAX_CHARS
+
+        self._num_texts += 1
+        self._num_chars += len(text)
+        if self._args.html and self._num_chars > MAX_PAGE_CHARS:
+            raise ConfigError(
+                f"a page may have at most {MAX_PAGE_CHARS:,} characters, and "
+                f"{format_count(self._num_texts, 'text has', 'texts have')} {self._num_chars:,}",
+                "Put fewer of them on the page, as with --worst 20; --chars has no such limit.",
+            )
+        if self._args.suggest and len(text) > MAX_CHARS:
+            raise ConfigError(
+                f"edits are suggested for at most {MAX_CHARS:,} characters, and text {number:,} has {len(text):,}",
+                "Split it into parts, one per line.",
+            )
 
 
 def check_lengths(batches: Iterable[list[str]], args: ScoreArguments) -> Iterator[list[str]]:
-    """Yield the batches of texts, and stop at a text that is too long for the requested explanations.
+    """Yield the batches of texts; where all of them are explained, stop at one that is too long, before it is scored.
 
     Raises:
-        ConfigError: If a text is too long for --suggest, or all texts together are too long for --html.
+        ConfigError: See `ExplanationLimits`.
     """
-    from chargen.errors import ConfigError
-    from chargen.scoring.edits import MAX_CHARS
-
-    total = num_texts = 0
+    if args.top or args.worst or args.min_bits is not None:  # `explain` checks those that are printed
+        yield from batches
+        return
+    limits = ExplanationLimits(args)
+    number = 0
     for batch in batches:
         for index, text in enumerate(batch):
-            total += len(text)
-            number = num_texts + index + 1
-            error = None
-            if args.html and total > MAX_PAGE_CHARS:
-                error = ConfigError(
-                    f"a page may have at most {MAX_PAGE_CHARS:,} characters, and "
-                    f"{format_count(number, 'text has', 'texts have')} {total:,}",
-                    "Give fewer of them; --chars has no such limit.",
-                )
-            elif args.suggest and len(text) > MAX_CHARS:
-                error = ConfigError(
-                    f"edits are suggested for at most {MAX_CHARS:,} characters, and text {number:,} has {len(text):,}",
-                    "Split it into parts, one per line.",
-                )
-            if error:
+            number += 1
+            try:
+                limits.add(number, text)
+            except ChargenError:
                 yield batch[:index]
-                raise error
-        num_texts += len(batch)
+                raise
         yield batch
 
 
@@ -68,11 +93,14 @@ def explain(
         print_row: Function that prints a row, used where --html is the only explanation.
 
     Raises:
+        ConfigError: If a text is too long for --suggest, or the page is too long.
         StorageError: If the page cannot be written.
     """
     pages: list[tuple[int, list[CharSurprisal], list[Suggestion]]] = []
     printer = ExplanationPrinter(lm, args) if args.chars or args.suggest else None
+    limits = ExplanationLimits(args)
     for rank, number, score in rows:
+        limits.add(number, score.text)
         suggestions = lm.suggest(score.text, context=args.context) if args.suggest else None
         if args.html:
             chars = list(lm.char_surprisals(score.text, context=args.context, score=score))

@@ -274,14 +274,14 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
 def _plan(args: TrainArguments, started: float | None) -> Plan:
     """Check the arguments, read the corpus, and return the plan of the run."""
     from chargen.config import DataConfig
-    from chargen.runs import check_name
+    from chargen.runs import check_new_name
     from chargen.text.corpus import check_text_field
     from chargen.training.choices import RunLength, TrainChoices
     from chargen.training.run import Plan
 
     length = RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
     if args.name is not None:
-        check_name(args.name)
+        check_new_name(args.name)
     saved = _load_resumed(args) if args.resume else None
     settings = {name: getattr(args, name) for name in DATA_SETTINGS if getattr(args, name) is not None}
     data = saved.data if saved else DataConfig(**settings)
