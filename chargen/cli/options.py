@@ -316,16 +316,24 @@ def given_options(*names: str) -> list[str]:
 
 
 def check_reading(arguments: Sequence[str]) -> None:
-    """Refuse options of decoding that have no effect, because nothing is decoded.
+    """Refuse the name of a model in place of a text, and options of decoding where nothing is decoded.
 
     Args:
         arguments: What is read: files, folders, URLs, "-" and names of built-in corpora.
 
     Raises:
-        UsageError: If such an option is given, and all texts are built-in corpora.
+        UsageError: If there is a model but no text of a name; or if such an option is given, and all texts are
+            built-in corpora.
     """
+    from chargen.runs import list_run_names
     from chargen.text.builtin_corpora import is_builtin
 
+    for argument in arguments:
+        if argument in list_run_names() and not os.path.exists(argument) and not is_builtin(argument):
+            context = click.get_current_context(silent=True)
+            names = {name for param in context.command.params for name in param.opts} if context else set()
+            option = next((f" Did you mean {name} {argument}?" for name in ("-m", "--resume") if name in names), "")
+            raise click.UsageError(f"{argument} is the name of a model, not a text.{option}")
     named = ", ".join(arguments)
     if all(is_builtin(each) and not os.path.exists(each) for each in arguments):
         for option in given_options("encoding", "errors", "newline", "normalize"):

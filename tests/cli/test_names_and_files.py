@@ -90,3 +90,14 @@ def test_a_run_elsewhere_is_resumed_by_its_absolute_path(chargen: Chargen, folde
     result = chargen("train", "names", "--resume", str(folder / "elsewhere" / "cut"))
     assert result.status == 0, result.err
     assert not Path("checkpoints").exists()
+
+
+def test_a_model_that_is_given_as_a_text_is_named(chargen: Callable[..., Result]) -> None:
+    save_checkpoint(Path("checkpoints/kieu/model.safetensors"), random_model())
+    Path("kieu.txt").write_text(VERSE, encoding="utf-8")
+    refused = chargen("eval", "kieu", "kieu.txt")
+    assert refused.status == 2
+    assert "kieu is the name of a model, not a text. Did you mean -m kieu?" in refused.err
+    assert "Did you mean --resume kieu?" in chargen("train", "kieu").err
+    Path("kieu").write_text(VERSE, encoding="utf-8")
+    assert chargen("eval", "kieu").status == 0  # a file of this name is the text
