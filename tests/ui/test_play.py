@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from chargen.checkpoint import save_checkpoint
 from chargen.lm import LanguageModel
+from chargen.ui.play.app import BackgroundWork
 from chargen.ui.play.draft import ACTIONS, MAX_HISTORY, Draft, first_word, new_draft, press, set_generated
 from chargen.ui.play.layout import lay_out
 from chargen.ui.play.terminal import PASTE, PASTE_END, Key, decode
@@ -314,6 +315,18 @@ def test_a_long_text_shows_its_end_and_leaves_a_third_of_the_page(text: str, wid
 
 
 # ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_continuation_of_a_document_model_ends_with_the_document() -> None:
+    lm = LanguageModel(random_model("ab\n", documents="line"))
+    work, draft = BackgroundWork(lm), Draft(seed=3)
+    while not work.has_ended:
+        work.step(draft)
+    assert work.has_read(draft)
+    assert work.generated(draft) == "".join(lm.stream("", temperature=1.0, seed=3))
+    assert "\n" not in work.generated(draft)
+    work.step(draft)  # nothing is left to do
+    assert work.has_ended
 
 
 def test_without_a_terminal_it_says_so(chargen: Callable[..., Result]) -> None:

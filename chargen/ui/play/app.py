@@ -60,6 +60,7 @@ class BackgroundWork:
         self._stream_inputs: object = None  # inputs of the draft that is continued
         self._generated = ""
         self._read_text: str | None = None
+        self.has_ended = False  #: whether no work is left for the draft: the continuation is complete
         self.prefix: PrefixCache | None = None  #: the newest one; for a moment it may be that of the previous draft
 
     def step(self, draft: Draft) -> None:
@@ -67,7 +68,7 @@ class BackgroundWork:
         if self._steps_key != (draft.inputs, draft.text):
             self._steps_key = (draft.inputs, draft.text)
             self._steps = self._all_steps(draft)
-        next(self._steps)
+        self.has_ended = next(self._steps, self) is self
 
     def generated(self, draft: Draft) -> str:
         """Return the text that was generated after the draft's prompt so far."""
@@ -83,7 +84,6 @@ class BackgroundWork:
             self._stream = self._lm.stream(
                 prefix_cache=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS
             )  # fmt: skip
-
             self._stream_inputs = draft.inputs
             self._generated = ""
         yield from self._read(draft.text)
@@ -162,7 +162,8 @@ def _draw(
     draft = set_generated(draft, generated[: accepted + page.shown_chars])
     bars = [_status_line(draft, work, name, width - 1), join_parts(KEY_HELP, width - 1)]
     screen.draw(page, bars[:num_bars])
-    return draft, work.has_read(draft) and (page.is_full or page.shown_chars >= max_chars)
+    is_complete = page.is_full or page.shown_chars >= max_chars or work.has_ended
+    return draft, work.has_read(draft) and is_complete
 
 
 def _status_line(draft: Draft, work: BackgroundWork, name: str, width: int) -> str:
