@@ -282,6 +282,11 @@ class DataConfig(Config):
             )
 
     @classmethod
+    def for_unchanged_text(cls, encoding: str, errors: str, text_field: str | None) -> DataConfig:
+        """Return the settings that read a text unchanged, because a model brings it into the form of its own text."""
+        return cls(encoding=encoding, errors=errors, newline="keep", normalize="none", text_field=text_field or "")
+
+    @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DataConfig:
         """Return the settings that a dict from `to_json` contains.
 

@@ -329,7 +329,7 @@ def check_reading(arguments: Sequence[str]) -> None:
     from chargen.text.builtin_corpora import is_builtin
 
     for argument in arguments:
-        if argument in list_run_names() and not os.path.exists(argument) and not is_builtin(argument):
+        if not os.path.exists(argument) and not is_builtin(argument) and argument in list_run_names():
             context = click.get_current_context(silent=True)
             names = {name for param in context.command.params for name in param.opts} if context else set()
             option = next((f" Did you mean {name} {argument}?" for name in ("-m", "--resume") if name in names), "")

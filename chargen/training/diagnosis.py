@@ -33,7 +33,7 @@ from chargen.training.validation import Baselines
 
 MAX_RISE = 0.02  #: nats per character; if the last validation loss is further above the best one, it rose
 MIN_FALL = 0.015  #: share of the loss; if the last third of the run lowered it by less, it was level
-MAX_GAP = 0.15  #: nats per character; a network with a larger gap learns its training text by heart
+MAX_GAP = 0.15  #: nats per character; a network with a larger gap memorizes its training text
 PREDICTED_NATS = 0.01  #: nats per character; with a lower loss there is nothing left to learn
 MIN_JUDGED_CHARS = 100  #: validation characters; on fewer, a loss says little
 NOTHING_LEARNED = 0.98  #: share of the loss by character frequencies that a model or a 5-gram must fall below

@@ -26,7 +26,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def noise() -> str:
-    """Return random characters, which a network can only learn by heart."""
+    """Return random characters, which a network can only memorize."""
     rng = random.Random(0)
     return "".join(rng.choice("abcdef") for _ in range(1000))
 

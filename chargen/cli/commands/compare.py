@@ -121,13 +121,7 @@ def compare_models(args: CompareArguments) -> None:
     from chargen.text.corpus import check_text_field, read_corpus
 
     # The text is read unchanged: each model normalizes it like its training text, and the bytes of this one count.
-    config = DataConfig(
-        encoding=args.encoding,
-        errors=args.errors,
-        newline="keep",
-        normalize="none",
-        text_field=args.text_field or "",
-    )
+    config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field)
     options.check_reading([args.corpus, *([args.learn] if args.learn else [])])
     corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
     check_text_field(args.text_field, corpus)

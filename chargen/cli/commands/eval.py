@@ -110,13 +110,7 @@ def evaluate_model(args: EvalArguments) -> None:
     lm = load(args.model, args.device)
     options.note_newest_model(args.model, lm.path)
     # The text is read unchanged: the model normalizes it like its training text, and counts the bytes of this one.
-    config = DataConfig(
-        encoding=args.encoding,
-        errors=args.errors,
-        newline="keep",
-        normalize="none",
-        text_field=args.text_field or "",
-    )
+    config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field)
     options.check_reading(args.corpus)
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
     check_text_field(args.text_field, text)
