@@ -113,11 +113,8 @@ def make_step(cell: str, B: int, T: int, H: int, device: str = "cpu") -> Call:
 
 
 def create_network(config: ModelConfig, device: str) -> Network:
-    """Return a network on a device, in the memory layout that a training run uses there."""
-    network = Network(config, torch.Generator().manual_seed(0)).to(device)
-    if device == "cuda":
-        network.pack()
-    return network
+    """Return a network with random weights on a device."""
+    return Network(config, torch.Generator().manual_seed(0)).to(device)
 
 
 def make_layer(cell: str, B: int, T: int, H: int) -> Call:

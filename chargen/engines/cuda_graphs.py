@@ -10,7 +10,7 @@ without graphs the same functions are called directly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,35 +21,11 @@ from torch import Tensor
 from chargen.cells.cell import NetworkState
 from chargen.engines.interface import Draws, Engine, StreamBatch
 from chargen.engines.streams import PlainStreamBatch
+from chargen.networks.cuda_runtime import Function, product_precision, record, warm_up
 from chargen.networks.layers import single_step_backend
 from chargen.networks.network import Network
 
 TOKENS_PER_LAUNCH = 32  # a launch costs 10 µs, and the copy of the drawn token ids to the host 20 µs
-NUM_WARM_UP_CALLS = 3  # before a capture, so that libraries allocate their workspaces outside of it
-
-Function = Callable[[], None]
-
-
-def capture(function: Function, device: torch.device) -> Function:
-    """Return a function that repeats the kernels of another function in one launch, if the device has CUDA graphs.
-
-    Args:
-        function: Function that launches kernels on the device and never waits for them. It is called a few times
-            before the capture.
-        device: The device of the tensors that `function` uses.
-    """
-    if device.type != "cuda":
-        return function
-    side_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    side_stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side_stream):
-        for _ in range(NUM_WARM_UP_CALLS):
-            function()
-    torch.cuda.current_stream(device).wait_stream(side_stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
-    return graph.replay
 
 
 class Recording:
@@ -76,9 +52,14 @@ class Recording:
         self.inverse_temperature = torch.ones(1, device=self.device)
         self._network = network
         self._backend = single_step_backend(network.config.cell)
-        self.read = capture(self._read, self.device)
-        self.draw_one = capture(lambda: self._draw(1), self.device)
-        self.draw_many = capture(lambda: self._draw(TOKENS_PER_LAUNCH), self.device)
+        with product_precision(self.device, tf32=False):
+            self.read = self._record(self._read)
+            self.draw_one = self._record(lambda: self._draw(1))
+            self.draw_many = self._record(lambda: self._draw(TOKENS_PER_LAUNCH))
+
+    def _record(self, function: Function) -> Function:
+        warm_up(function, self.device)
+        return record(function, self.device)
 
     @torch.no_grad()
     def _read(self) -> None:
@@ -100,6 +81,21 @@ class Recording:
             self.drawn[k].copy_(ids)
             logits, state = self._step(ids, state)
         self._store(logits, state)
+
+    def draw(self, uniforms: Tensor) -> NDArray[np.int32]:
+        """Return token ids, [T, B], drawn with random numbers of the same shape."""
+        T = len(uniforms)
+        uniforms = uniforms.to(self.device)
+        drawn = torch.empty(uniforms.shape, dtype=torch.int32, device=self.device)
+        start = 0
+        while start < T:
+            count, draw = (TOKENS_PER_LAUNCH, self.draw_many) if T - start >= TOKENS_PER_LAUNCH else (1, self.draw_one)
+            window = slice(start, start + count)
+            self.uniforms[:count].copy_(uniforms[window])
+            draw()
+            drawn[window].copy_(self.drawn[:count])
+            start += count
+        return drawn.cpu().numpy()
 
     def _step(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
         logits, state = self._network(ids[None], state, backend=self._backend)
@@ -149,21 +145,17 @@ class RecordedState:
     def draws(
         self, uniforms: NDArray[np.float64], added: NDArray[np.float64], inverse_temperature: float
     ) -> Iterator[Any]:
-        """Yield token ids, [B], drawn with random numbers, [T, B]; each is read before the next is drawn."""
-        start = 0
+        """Yield token ids, [B], drawn with random numbers, [T, B]; each is read before the next is drawn.
+
+        Python waits for the token ids of a single stream after each launch, and for those of many after all launches.
+        """
+        count = TOKENS_PER_LAUNCH if uniforms.shape[1] == 1 else max(1, len(uniforms))
         scaled = torch.from_numpy(added * inverse_temperature)
-        while start < len(uniforms):
+        for start in range(0, len(uniforms), count):
             recording = self._take_recording()  # other streams may have used it since the last launch
             recording.added.copy_(scaled)
             recording.inverse_temperature.fill_(inverse_temperature)
-            if len(uniforms) - start >= TOKENS_PER_LAUNCH:
-                count, draw = TOKENS_PER_LAUNCH, recording.draw_many
-            else:
-                count, draw = 1, recording.draw_one
-            recording.uniforms[:count].copy_(torch.from_numpy(uniforms[start : start + count]))
-            draw()
-            yield from recording.drawn[:count].cpu().numpy().copy()
-            start += count
+            yield from recording.draw(torch.from_numpy(uniforms[start : start + count]))
 
     def _take_recording(self) -> Recording:
         recording = self._recording

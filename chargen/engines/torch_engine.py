@@ -18,6 +18,7 @@ from chargen.engines.cuda_graphs import RecordedStream, RecordedStreamBatch, Rec
 from chargen.engines.interface import Item, Result, Stream, StreamBatch, concatenate_states
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.streams import MAX_STREAMS, PlainStream, PlainStreamBatch, read_stream
+from chargen.networks.cuda_runtime import product_precision
 from chargen.networks.fused_steps import FUSED_STEPS, FusedNetwork
 from chargen.networks.network import Network, reset
 from chargen.networks.torch_runtime import single_thread
@@ -100,8 +101,9 @@ class TorchEngine:
     @torch.no_grad()
     def step(self, ids: NDArray[Any], state: NetworkState) -> tuple[NDArray[np.float32], NetworkState]:
         """Read one token id per stream, [B], and return (the logits of the next token [B, V], the state after it)."""
-        outputs, state = self._run_layers(self._to_tensor(ids).unsqueeze(0), state)
-        return self.network.head(outputs)[0].float().cpu().numpy(), state
+        with product_precision(self._device, tf32=False):
+            outputs, state = self._run_layers(self._to_tensor(ids).unsqueeze(0), state)
+            return self.network.head(outputs)[0].float().cpu().numpy(), state
 
     @torch.no_grad()
     def read(
@@ -113,7 +115,8 @@ class TorchEngine:
         if self._is_fast and B <= MAX_STREAMS_ONE_BY_ONE and T >= MIN_STEPS_ONE_BY_ONE:
             return self._read_one_by_one(inputs, targets, state)
         if self._device.type != "cpu":
-            return self._read_rows(inputs, targets, state)
+            with product_precision(self._device, tf32=False):
+                return self._read_rows(inputs, targets, state)
         parts = np.array_split(np.arange(B), self._num_parts(B))
         if len(parts) == 1:
             with single_thread():

@@ -142,14 +142,22 @@ def fused_backend(name: str) -> LayerBackend:
     kernel = _SEQUENCE_KERNELS[name]
 
     def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
-        weights = [params[key] for key in ORDER]
         before = [part.unsqueeze(0) for part in state]
         hx = before if name == "lstm" else before[0]
         # has_biases, num_layers, dropout, train, bidirectional, batch_first
-        outputs, *after = kernel(inputs.values(), hx, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        options = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        outputs, *after = kernel(inputs.values(), hx, _in_one_piece(params), *options)
         return outputs, tuple(part.squeeze(0) for part in after)
 
     return run
+
+
+def _in_one_piece(params: Params) -> list[Tensor]:
+    """Return a layer's parameters as views of one contiguous piece of memory, in which cuDNN reads them."""
+    parts = [params[key] for key in ORDER]
+    flat = torch.cat([part.flatten() for part in parts])
+    pieces = torch.split(flat, [part.numel() for part in parts])
+    return [piece.view_as(part) for piece, part in zip(pieces, parts, strict=True)]
 
 
 def single_step_backend(name: str) -> LayerBackend:
@@ -164,22 +172,6 @@ def single_step_backend(name: str) -> LayerBackend:
         return after[0].unsqueeze(0), after
 
     return run
-
-
-def pack_params(name: str, params: Params) -> Params:
-    """Return a copy of a layer's parameters in one contiguous piece of memory, as torch's own module has them.
-
-    cuDNN needs them in this form; otherwise it copies all of them at every call.
-    """
-    if name not in MODULES:
-        return params
-    weight = params["weight_ih"]
-    module = MODULES[name](weight.shape[1], params["weight_hh"].shape[1], device=weight.device, dtype=weight.dtype)
-    parameters = {key: module.get_parameter(f"{key}_l0") for key in ORDER}
-    with torch.no_grad():
-        for key, parameter in parameters.items():
-            parameter.copy_(params[key])
-    return parameters
 
 
 def choose_backend(name: str, device: torch.device) -> LayerBackend:

@@ -24,7 +24,8 @@ from chargen.cells.cell import NetworkState
 from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
-from chargen.networks.layers import Dense, LayerBackend, Lookup, choose_backend, pack_params
+from chargen.networks.cuda_runtime import Branches
+from chargen.networks.layers import Dense, LayerBackend, Lookup, choose_backend
 from chargen.networks.sampled_softmax import sampled_losses
 
 NGRAM_TABLE = "ngrams__weight"  #: this parameter gets sparse gradients: a window reads a few of its rows
@@ -116,19 +117,37 @@ class Network(nn.Module):
             [T, B, H], and then, if there are any, the n-gram features, [T, B, D], which all heads read.
         """
         backend = backend or choose_backend(self.config.cell, ids.device)
-        embedding = self.weight("embedding.weight")
-        tops, after = [], []
-        for first in range(0, self.config.total_layers, self.config.num_layers):
-            inputs: Dense | Lookup = Lookup(ids, embedding)
-            for layer in range(first, first + self.config.num_layers):
-                params = self.layer(layer)
-                params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
-                outputs, layer_state = backend(self.cell, params, inputs, state.layers[layer])
-                after.append(layer_state)
-                inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
-            tops.append(inputs.values())
+        tops: list[Tensor] = []
+        after: list[tuple[Tensor, ...]] = []
+        branches = Branches(ids.device, self.config.ensemble_size)
+        for member in range(self.config.ensemble_size):
+            with branches.run(member):
+                top, member_states = self._run_member(member, ids, state, dropout_generator, backend)
+            tops.append(top)
+            after += member_states
+        branches.join([*tops, *(part for parts in after for part in parts)])
         features, history = self.ngram_features(ids, state.ngram_history, dropout_generator)
         return tops + features, NetworkState(tuple(after), history)
+
+    def _run_member(
+        self,
+        member: int,
+        ids: Tensor,
+        state: NetworkState,
+        dropout_generator: torch.Generator | None,
+        backend: LayerBackend,
+    ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """Run the layers of one ensemble member: → (the input of its head [T, B, H], the state of each layer)."""
+        inputs: Dense | Lookup = Lookup(ids, self.weight("embedding.weight"))
+        after = []
+        first = member * self.config.num_layers
+        for layer in range(first, first + self.config.num_layers):
+            params = self.layer(layer)
+            params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
+            outputs, layer_state = backend(self.cell, params, inputs, state.layers[layer])
+            after.append(layer_state)
+            inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
+        return inputs.values(), after
 
     def ngram_features(
         self,
@@ -179,12 +198,6 @@ class Network(nn.Module):
         """Return the parameters of a layer by their short names ("weight_hh")."""
         prefix = f"layers__{index}__"
         return {name.removeprefix(prefix): p for name, p in self.named_parameters() if name.startswith(prefix)}
-
-    def pack(self) -> None:
-        """Make the weights of each layer contiguous, as cuDNN needs them. Call it when they are on the GPU."""
-        for index in range(self.config.total_layers):
-            for name, parameter in pack_params(self.config.cell, self.layer(index)).items():
-                self.register_parameter(f"layers__{index}__{name}", nn.Parameter(parameter))
 
     def export_weights(self) -> dict[str, np.ndarray]:
         """Return a copy of every weight, on the CPU, by its name in a model file."""

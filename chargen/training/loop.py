@@ -283,9 +283,6 @@ def build_loop(
     network = Network(saver.model, generator).to(saver.train.device)
     if weights:
         network.import_weights(weights)
-    if saver.train.device == "cuda":
-        network.pack()
-        torch.set_float32_matmul_precision("high")  # TF32, which cuDNN's kernels use by default
     trainer = Trainer(network, batches, saver.train)
     history: list[dict[str, float]] = []
     if saved:

@@ -24,6 +24,7 @@ Adam, the n-grams overfitted (`benchmarks/LOG.md`).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -78,8 +79,8 @@ class AdamW:
         }
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Update every parameter with its gradient."""
+    def step(self, learning_rate: float | Tensor) -> None:
+        """Update every parameter with its gradient. A learning rate that is a tensor is a scalar on their device."""
         for is_matrix, weight_decay in ((True, self._config.weight_decay), (False, 0.0)):
             names = [name for name, p in self._parameters.items() if (p.ndim == 2) == is_matrix]
             adamw(
@@ -117,7 +118,7 @@ class AdamW:
         }
 
     @torch.no_grad()
-    def restore(self, tensors: dict[str, np.ndarray]) -> None:
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Restore the moments that `tensors()` returned.
 
         Raises:
@@ -142,7 +143,7 @@ class SparseAdagrad:
         self._squares = torch.zeros(0) if self._table is None else self._table.new_zeros(len(self._table))
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float | Tensor) -> None:
         """Update the rows that were read, and remove the gradient."""
         if self._table is None or self._table.grad is None:
             return
@@ -167,7 +168,7 @@ class SparseAdagrad:
         return {} if self._table is None else {f"{SQUARES}.{NGRAM_TABLE}": self._squares.cpu().numpy().copy()}
 
     @torch.no_grad()
-    def restore(self, tensors: dict[str, np.ndarray]) -> None:
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Restore the accumulator that `tensors()` returned.
 
         Raises:

@@ -20,15 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
-from chargen.cells.cell import NetworkState
 from chargen.config import TrainConfig
 from chargen.data.batches import BatchSource, Position, TextBatches
 from chargen.errors import DivergenceError, ModelError
-from chargen.networks.network import Network, detach, reset
-from chargen.schema import format_count
-from chargen.training.optimizers import AdamW, SparseAdagrad, learning_rate_factor
+from chargen.networks.network import Network
+from chargen.training.optimizers import learning_rate_factor
+from chargen.training.update import RecordedUpdate, Update
 
 SYNC_EVERY = 16  #: steps between checks of the loss on a GPU: reading a value makes Python wait for the device
 
@@ -64,9 +62,12 @@ class Trainer:
         network: The network; each step changes it in place.
         batches: The source of the batches.
         config: The training settings.
+        recorded: Whether the updates run as a recording (`update.py`). The default is True on a GPU with CUDA.
     """
 
-    def __init__(self, network: Network, batches: BatchSource, config: TrainConfig) -> None:
+    def __init__(
+        self, network: Network, batches: BatchSource, config: TrainConfig, recorded: bool | None = None
+    ) -> None:
         self.network = network
         self.batches = batches
         self.config = config
@@ -75,10 +76,9 @@ class Trainer:
         self.position = Position()  #: position of the next batch
         self._device = torch.device(config.device)
         self._loader = DeviceLoader(batches, self._device)
-        self._state = network.initial_state(batches.batch_size)
-        self._dropout = torch.Generator(self._device).manual_seed(config.seed + 1)
-        self._optimizer = AdamW(network, config)
-        self._ngram_optimizer = SparseAdagrad(network, batches.batch_size * batches.seq_len)
+        self._update = Update(network, config, batches.batch_size, batches.seq_len)
+        is_recorded = self._device.type == "cuda" if recorded is None else recorded
+        self._recorded = RecordedUpdate(self._update, batches.batch_size, batches.seq_len) if is_recorded else None
         self.recent = MeanLoss(self._device)  #: mean loss since the last report
         self.since_validation = MeanLoss(
             self._device
@@ -104,22 +104,18 @@ class Trainer:
             DivergenceError: If the loss or the gradient is not finite. On a CPU the weights are not changed.
         """
         inputs, targets, reset_rows = self._loader.get_batch(self.position)
-        if reset_rows is not None:
-            self._state = reset(self._state, reset_rows)
-
-        loss, state = self.network.loss(inputs, targets, self._state, self._dropout)
-        self._optimizer.clear_gradients()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_grad_norm_(self._optimizer.parameters(), self.config.clip_norm)
-        self._check_finite(loss.detach(), norm)
         factor = learning_rate_factor(progress, self.config.warmup, self.config.final_learning_rate)
-        self.learning_rate = self.config.learning_rate * factor
-        self._optimizer.step(self.learning_rate)
-        self._ngram_optimizer.step(self.learning_rate)
-
-        self._state = detach(state)
-        self.recent.add(loss.detach())
-        self.since_validation.add(loss.detach())
+        learning_rate = self.config.learning_rate * factor
+        if self._recorded:
+            loss, norm = self._recorded.run(inputs, targets, reset_rows, learning_rate)
+            self._check_finite(loss, norm)
+        else:
+            loss, norm = self._update.compute_gradients(inputs, targets, reset_rows)
+            self._check_finite(loss, norm)
+            self._update.apply(learning_rate)
+        self.learning_rate = learning_rate
+        self.recent.add(loss)
+        self.since_validation.add(loss)
         self.step += 1
         self.position = self.batches.next_position(self.position)
 
@@ -134,15 +130,7 @@ class Trainer:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of the arrays of the training state: weights, moments, carried state, random state."""
-        named = {f"weights.{name}": weight for name, weight in self.network.export_weights().items()}
-        named.update(self._optimizer.tensors() | self._ngram_optimizer.tensors())
-        for layer, parts in enumerate(self._state.layers):
-            for part, value in enumerate(parts):
-                named[f"state.{layer}.{part}"] = value.cpu().numpy().copy()
-        if self._state.ngram_history is not None:  # a training state has it after the layers, under the next number
-            named[f"state.{len(self._state.layers)}.0"] = self._state.ngram_history.cpu().numpy().copy()
-        named["dropout"] = self._dropout.get_state().numpy().copy()
-        return named
+        return self._update.tensors()
 
     def counters(self) -> dict[str, Any]:
         """Return the rest of the training state, as a JSON object: the position and the sum of the losses."""
@@ -159,38 +147,13 @@ class Trainer:
         if not self.batches.has_window(position):
             raise ModelError(f"the training state is at window {position.window:,}, which its text does not have")
         try:
-            weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
-            self.network.import_weights(weights)
-            self._optimizer.restore(tensors)
-            self._ngram_optimizer.restore(tensors)
-            history = self._state.ngram_history
-            layers = tuple(
-                tuple(self._restored_state(tensors[f"state.{layer}.{i}"], part) for i, part in enumerate(parts))
-                for layer, parts in enumerate(self._state.layers)
-            )
-            if history is not None:
-                history = self._restored_state(tensors[f"state.{len(layers)}.0"], history)
-            self._state = NetworkState(layers, history)
-            self._dropout.set_state(torch.from_numpy(tensors["dropout"].copy()))
+            self._update.restore(tensors)
         except KeyError as error:
             raise ModelError(f"the training state has no {error}", "Train again from the start.") from error
-        except RuntimeError as error:  # torch rejects the state of the generator
-            raise ModelError(
-                f"the random state of the training state does not fit a generator of the device {self._device}",
-                "Resume on the device that it was trained on.",
-            ) from error
         self.step = int(counters["step"])
         self.position = position
         self.since_validation.total.fill_(float(counters["losses"][0]))
         self.since_validation.steps = int(counters["losses"][1])
-
-    def _restored_state(self, saved: np.ndarray, current: Tensor) -> Tensor:
-        if saved.shape != current.shape:
-            raise ModelError(
-                f"the training state has {format_count(len(saved), 'batch row')}, but its text and settings "
-                f"need {len(current):,}"
-            )
-        return torch.from_numpy(saved.copy()).to(self._device)
 
 
 MAX_RESIDENT_IDS = 1 << 30  #: token ids kept in device memory: 4 GB as int32

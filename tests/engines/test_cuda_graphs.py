@@ -13,10 +13,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from chargen.cells import CELLS
 from chargen.config import ModelConfig
 from chargen.engines import cuda_graphs
-from chargen.engines.cuda_graphs import Function
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
 from chargen.lm import LanguageModel
+from chargen.networks.cuda_runtime import Function
 from chargen.networks.network import Network
 from chargen.sampling.logits_rules import draw_batch
 from tests.conftest import random_model, random_weights
@@ -68,7 +68,7 @@ def test_recorded_draws_equal_a_draw_before_each_step(
     cell: str, as_graph: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if as_graph and device == "cpu":
-        monkeypatch.setattr(cuda_graphs, "capture", traced)
+        monkeypatch.setattr(cuda_graphs, "record", traced)
     ours, recorded = engines(device, cell)
     B, T, inverse = 3, 2 * TOKENS_PER_LAUNCH + 5, 1.25
     added, uniforms = np.zeros(V), np.random.default_rng(0).random((T, B))

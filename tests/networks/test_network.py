@@ -185,17 +185,3 @@ def test_the_error_for_wrong_weights_names_them() -> None:
     del good["head.weight"]
     with pytest.raises(ModelError, match="missing"):
         check_weights(config, good)
-
-
-@pytest.mark.parametrize("name", CELLS.names())
-def test_packing_changes_neither_the_outputs_nor_the_names(name: str) -> None:
-    config = ModelConfig(vocab_size=11, cell=name, num_layers=2, hidden_size=6, embedding_dim=4)
-    network = Network(config, torch.Generator().manual_seed(0))
-    ids = torch.randint(11, (7, 3))
-    before, _ = network(ids, network.initial_state(3))
-    names = [key for key, _ in network.named_parameters()]
-    network.pack()
-    after, _ = network(ids, network.initial_state(3))
-    assert torch.equal(before, after)
-    assert sorted(names) == sorted(key for key, _ in network.named_parameters())
-    assert all(parameter.requires_grad for parameter in network.parameters())

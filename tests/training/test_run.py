@@ -421,8 +421,7 @@ def test_a_run_on_a_gpu_starts_like_a_run_on_a_cpu(verse: str, cell: str) -> Non
     losses = []
     for device in ("cpu", "cuda"):
         planned = plan(verse, device, steps=60, model={"cell": cell, "ensemble_size": 2}, train={"batch_size": 8})
-        with torch.backends.cudnn.flags(allow_tf32=False):
-            reports, _ = run_plan(replace(planned, device=device))
+        reports, _ = run_plan(replace(planned, device=device))
         losses.append([r.val_loss_nats_per_char for r in reports if isinstance(r, Evaluated)])
     assert len(losses[0]) == 2
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
