@@ -82,8 +82,8 @@ class Recording:
             logits, state = self._step(ids, state)
         self._store(logits, state)
 
-    def draw(self, uniforms: Tensor) -> NDArray[np.int32]:
-        """Return token ids, [T, B], drawn with random numbers of the same shape."""
+    def draw(self, uniforms: Tensor) -> Tensor:
+        """Launch draws with random numbers, [T, B]: → token ids of the same shape, int32, on the device."""
         T = len(uniforms)
         uniforms = uniforms.to(self.device)
         drawn = torch.empty(uniforms.shape, dtype=torch.int32, device=self.device)
@@ -95,7 +95,7 @@ class Recording:
             draw()
             drawn[window].copy_(self.drawn[:count])
             start += count
-        return drawn.cpu().numpy()
+        return drawn
 
     def _step(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
         logits, state = self._network(ids[None], state, backend=self._backend)
@@ -142,20 +142,25 @@ class RecordedState:
         recording.read()
         return recording.logits.cpu().numpy()
 
-    def draws(
+    def draw_in_turns(
         self, uniforms: NDArray[np.float64], added: NDArray[np.float64], inverse_temperature: float
     ) -> Iterator[Any]:
         """Yield token ids, [B], drawn with random numbers, [T, B]; each is read before the next is drawn.
 
-        Python waits for the token ids of a single stream after each launch, and for those of many after all launches.
+        Other streams can use the recording's memory between two launches.
         """
-        count = TOKENS_PER_LAUNCH if uniforms.shape[1] == 1 else max(1, len(uniforms))
-        scaled = torch.from_numpy(added * inverse_temperature)
-        for start in range(0, len(uniforms), count):
-            recording = self._take_recording()  # other streams may have used it since the last launch
-            recording.added.copy_(scaled)
-            recording.inverse_temperature.fill_(inverse_temperature)
-            yield from recording.draw(torch.from_numpy(uniforms[start : start + count]))
+        for start in range(0, len(uniforms), TOKENS_PER_LAUNCH):
+            yield from self.start_draws(uniforms[start : start + TOKENS_PER_LAUNCH], added, inverse_temperature)
+
+    def start_draws(
+        self, uniforms: NDArray[np.float64], added: NDArray[np.float64], inverse_temperature: float
+    ) -> Iterator[Any]:
+        """Launch the same draws at once, and return an iterator that waits for all of them."""
+        recording = self._take_recording()
+        recording.added.copy_(torch.from_numpy(added * inverse_temperature))
+        recording.inverse_temperature.fill_(inverse_temperature)
+        drawn = recording.draw(torch.from_numpy(uniforms))
+        return (ids for block in (drawn,) for ids in block.cpu().numpy())
 
     def _take_recording(self) -> Recording:
         recording = self._recording
@@ -184,7 +189,7 @@ class RecordedStream:
         """Return the function of `Stream.draws`."""
 
         def draw(uniforms: Sequence[float]) -> Iterator[int]:
-            for drawn in self._recorded.draws(np.array(uniforms)[:, None], added, inverse_temperature):
+            for drawn in self._recorded.draw_in_turns(np.array(uniforms)[:, None], added, inverse_temperature):
                 yield int(drawn[0])
 
         return draw
@@ -203,7 +208,7 @@ class RecordedStreamBatch:
 
     def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws:
         """Return the function of `StreamBatch.draws`."""
-        return lambda uniforms: self._recorded.draws(uniforms, added, inverse_temperature)
+        return lambda uniforms: self._recorded.start_draws(uniforms, added, inverse_temperature)
 
     def select(self, rows: NDArray[np.intp]) -> StreamBatch:
         """Return a batch of these streams only."""

@@ -1,10 +1,7 @@
-"""The CUDA runtime: recorded kernels, streams that run at the same time, and the precision of products.
+"""The CUDA runtime: recorded kernels, and the precision of products.
 
 Recorded kernels. A recurrent layer needs several kernels for each step of a window, most of which take 2 to 15 µs; to
 launch one from Python or from cuDNN takes 5 to 20 µs. Recorded once as a CUDA graph, they are all launched together.
-
-Streams. The kernels of one ensemble member are too small for a large GPU. Members that run on streams of their own use
-it at the same time.
 
 Precision. Training allows TF32 products, whose inputs have 10 bits of mantissa: their noise does not affect the loss.
 Generating and scoring use float32, so that a GPU gives the numbers of a CPU.
@@ -16,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 
 import torch
 
@@ -54,48 +50,6 @@ def warm_up(function: Function, device: torch.device) -> None:
         for _ in range(NUM_WARM_UP_CALLS):
             function()
     torch.cuda.current_stream(device).wait_stream(side_stream)
-
-
-@lru_cache
-def _side_streams(device: torch.device, count: int) -> list[torch.cuda.Stream]:
-    return [torch.cuda.Stream(device) for _ in range(count)]  # type: ignore[no-untyped-call]
-
-
-class Branches:
-    """Branches of a computation that run at the same time on a GPU, each on a stream of its own, and then join.
-
-    Args:
-        device: The device of the tensors.
-        count: Number of branches.
-    """
-
-    def __init__(self, device: torch.device, count: int) -> None:
-        self._streams = _side_streams(device, count) if device.type == "cuda" and count > 1 else []
-
-    @contextmanager
-    def run(self, index: int) -> Iterator[None]:
-        """Run the operations of the `with` block on the stream of a branch, after all operations before the block."""
-        if not self._streams:
-            yield
-            return
-        stream = self._streams[index]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            yield
-
-    def join(self, results: Sequence[torch.Tensor]) -> None:
-        """Let the operations after this call wait for all branches.
-
-        Args:
-            results: The tensors that the branches computed and that are used after this call.
-        """
-        if not self._streams:
-            return
-        current = torch.cuda.current_stream()
-        for stream in self._streams:
-            current.wait_stream(stream)
-        for result in results:
-            result.record_stream(current)  # its memory is not given to its branch again before it has been used
 
 
 @contextmanager

@@ -7,6 +7,7 @@ All of them compute the same function of the same parameters:
     numba            the same with compiled passes: faster still, where numba is installed
     fused            the library's kernel for a whole sequence (cuDNN on a GPU)
     single_step      the library's kernel for one step, without a gradient: for generating text on a GPU
+    together         hand-written back-propagation for all members of an ensemble at once: for training on a GPU
 
 A back end takes the layer's input as `Dense` values or as a `Lookup` (token ids into a table). For a lookup, the first
 three compute the input gates once for each row of the table instead of once for each token: V products instead of T·B.
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.cells import Cell
-from chargen.networks.kernels import use_numba
+from chargen.networks.kernels import members, use_numba
 from chargen.networks.kernels.gru import GRUFunction
 from chargen.networks.kernels.lstm import LSTMFunction
 from chargen.networks.kernels.mgru import MGRUFunction
@@ -183,3 +184,28 @@ def choose_backend(name: str, device: torch.device) -> LayerBackend:
     if device.type == "cuda" and name in _SEQUENCE_KERNELS:
         return fused_backend(name)
     return run_equations
+
+
+def can_run_together(name: str, device: torch.device) -> bool:
+    """Return whether `run_together` is the fastest way to compute the gradient of a cell on a device."""
+    return device.type == "cuda" and name in members.FUNCTIONS and torch.is_grad_enabled()
+
+
+def run_together(name: str, params: Params, x: Tensor, state: State) -> tuple[Tensor, ...]:
+    """Run one layer of all M ensemble members over a window.
+
+    Args:
+        name: The cell, one of those of `kernels/members.py`.
+        params: The parameters of the members, each with a first axis of M.
+        x: The input of each member, [M, T, B, I].
+        state: The parts of the members' state, each [M, B, H].
+
+    Returns:
+        (outputs [M, T, B, H], *the parts of the state after the last step).
+    """
+    flat = torch.baddbmm(params["bias_ih"][:, None], x.flatten(1, 2), params["weight_ih"].transpose(1, 2))
+    gates = flat.view(*x.shape[:3], -1)
+    results: tuple[Tensor, ...] = members.FUNCTIONS[name].apply(  # type: ignore[no-untyped-call]
+        gates, *state, params["weight_hh"], params["bias_hh"]
+    )
+    return results

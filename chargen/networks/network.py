@@ -24,8 +24,8 @@ from chargen.cells.cell import NetworkState
 from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
 from chargen.cells.weights import check_weights, parameter_shapes
 from chargen.config import ModelConfig
-from chargen.networks.cuda_runtime import Branches
-from chargen.networks.layers import Dense, LayerBackend, Lookup, choose_backend
+from chargen.networks.layers import Dense, LayerBackend, Lookup, can_run_together, choose_backend, run_together
+from chargen.networks.layers import State as LayerState
 from chargen.networks.sampled_softmax import sampled_losses
 
 NGRAM_TABLE = "ngrams__weight"  #: this parameter gets sparse gradients: a window reads a few of its rows
@@ -116,38 +116,48 @@ class Network(nn.Module):
             (the inputs of the heads, the state after the window). The inputs are the output of each member's top layer,
             [T, B, H], and then, if there are any, the n-gram features, [T, B, D], which all heads read.
         """
-        backend = backend or choose_backend(self.config.cell, ids.device)
-        tops: list[Tensor] = []
-        after: list[tuple[Tensor, ...]] = []
-        branches = Branches(ids.device, self.config.ensemble_size)
-        for member in range(self.config.ensemble_size):
-            with branches.run(member):
-                top, member_states = self._run_member(member, ids, state, dropout_generator, backend)
-            tops.append(top)
-            after += member_states
-        branches.join([*tops, *(part for parts in after for part in parts)])
+        if backend is None and can_run_together(self.config.cell, ids.device):
+            tops, after = self._run_members_together(ids, state, dropout_generator)
+        else:
+            backend = backend or choose_backend(self.config.cell, ids.device)
+            tops, after = self._run_members(ids, state, dropout_generator, backend)
         features, history = self.ngram_features(ids, state.ngram_history, dropout_generator)
-        return tops + features, NetworkState(tuple(after), history)
+        return tops + features, NetworkState(after, history)
 
-    def _run_member(
-        self,
-        member: int,
-        ids: Tensor,
-        state: NetworkState,
-        dropout_generator: torch.Generator | None,
-        backend: LayerBackend,
-    ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-        """Run the layers of one ensemble member: → (the input of its head [T, B, H], the state of each layer)."""
-        inputs: Dense | Lookup = Lookup(ids, self.weight("embedding.weight"))
-        after = []
-        first = member * self.config.num_layers
-        for layer in range(first, first + self.config.num_layers):
-            params = self.layer(layer)
+    def _run_members(
+        self, ids: Tensor, state: NetworkState, dropout_generator: torch.Generator | None, backend: LayerBackend
+    ) -> tuple[list[Tensor], tuple[LayerState, ...]]:
+        """Run the ensemble members one after another: → (the output of each top layer, the state of each layer)."""
+        embedding = self.weight("embedding.weight")
+        tops, after = [], []
+        for first in range(0, self.config.total_layers, self.config.num_layers):
+            inputs: Dense | Lookup = Lookup(ids, embedding)
+            for layer in range(first, first + self.config.num_layers):
+                params = self.layer(layer)
+                params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
+                outputs, layer_state = backend(self.cell, params, inputs, state.layers[layer])
+                after.append(layer_state)
+                inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
+            tops.append(inputs.values())
+        return tops, tuple(after)
+
+    def _run_members_together(
+        self, ids: Tensor, state: NetworkState, dropout_generator: torch.Generator | None
+    ) -> tuple[list[Tensor], tuple[LayerState, ...]]:
+        """Do the same with one batch of products for all members, [M, T, B, …]. Their masks are drawn together."""
+        M, L = self.config.ensemble_size, self.config.num_layers
+        x = F.embedding(ids, self.weight("embedding.weight")).expand(M, *ids.shape, -1)
+        after: dict[int, LayerState] = {}
+        for level in range(L):
+            layers = range(level, M * L, L)
+            members = [self.layer(layer) for layer in layers]
+            params = {name: torch.stack([member[name] for member in members]) for name in members[0]}
             params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
-            outputs, layer_state = backend(self.cell, params, inputs, state.layers[layer])
-            after.append(layer_state)
-            inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
-        return inputs.values(), after
+            before = tuple(torch.stack(parts) for parts in zip(*(state.layers[layer] for layer in layers), strict=True))
+            outputs, *state_after = run_together(self.config.cell, params, x, before)
+            after.update(zip(layers, zip(*state_after, strict=True), strict=True))
+            x = locked_dropout(outputs, self.config.dropout, dropout_generator)
+        return list(x), tuple(after[layer] for layer in range(M * L))
 
     def ngram_features(
         self,
@@ -227,13 +237,14 @@ def detach(state: NetworkState) -> NetworkState:
 
 
 def locked_dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """Drop whole units of [T, B, H] for a window: one mask for all steps (Gal & Ghahramani 2016, arXiv:1512.05287).
+    """Drop whole units of [..., T, B, H]: one mask for all steps of a window (Gal & Ghahramani 2016, arXiv:1512.05287).
 
     The mask comes from `generator`. A training state has its state, so a resumed run drops the same units.
     """
     if p == 0.0 or generator is None:
         return x
-    keep = torch.rand(x.shape[1:], generator=generator, device=generator.device) >= p
+    *members, _, B, H = x.shape
+    keep = torch.rand((*members, 1, B, H), generator=generator, device=generator.device) >= p
     return x * (keep.to(x.device, x.dtype) / (1.0 - p))
 
 

@@ -218,14 +218,23 @@ def sample_ids(prompt: PrimedPrompt, rngs: Sequence[np.random.Generator], num_id
         compiled_draws = streams.draws(mask, 1.0 / config.temperature)
     if compiled_draws:
         streams.step(ids[0])
-    for start in range(1, config.length, UNIFORMS_PER_BLOCK):
-        uniforms = _uniforms(rngs, min(UNIFORMS_PER_BLOCK, config.length - start))
+    blocks = (
+        _uniforms(rngs, min(UNIFORMS_PER_BLOCK, config.length - start))
+        for start in range(1, config.length, UNIFORMS_PER_BLOCK)
+    )
+    t, uniforms = 1, next(blocks, None)
+    while uniforms is not None:
         if compiled_draws:
-            for t, drawn in enumerate(compiled_draws(uniforms), start):
-                ids[t] = drawn
+            drawn = compiled_draws(uniforms)
+            uniforms = next(blocks, None)  # a GPU draws in the meantime
+            for row in drawn:
+                ids[t] = row
+                t += 1
         else:
-            for t, row in enumerate(uniforms, start):
+            for row in uniforms:
                 ids[t] = draw_batch(warp_logits(streams.step(ids[t - 1]) + mask, config), row)
+                t += 1
+            uniforms = next(blocks, None)
     return ids
 
 

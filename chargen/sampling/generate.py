@@ -129,8 +129,8 @@ class Generator:
         rngs = [self._rng(number) for number in numbers]
         if self._only_length_ends_texts() and self.context.tokenizer.is_char_level:
             ids = sample_ids(prompt, rngs, num_ids)
-            for column, number in zip(ids.T, numbers, strict=True):
-                yield Sample(self.context.tokenizer.decode(column), "length", number, 0.0)
+            rows = self.context.tokenizer.decode_rows(ids.T)
+            yield from (Sample(row, "length", number, 0.0) for row, number in zip(rows, numbers, strict=True))
             return
         sequences = [self._new_sequence() for _ in numbers]
         texts = [StringIO() for _ in numbers]

@@ -98,6 +98,14 @@ class CharTokenizer(Tokenizer):
         text: bytes = self._codes[ids[ids > 0]].tobytes()
         return text.decode("utf-32-le")
 
+    def decode_rows(self, ids: NDArray[Any]) -> list[str]:
+        """Return the text of each row of token ids, [B, T]."""
+        if not ids.all():  # the boundary has no character, so the rows differ in length
+            return super().decode_rows(ids)
+        text = np.take(self._codes, ids).tobytes().decode("utf-32-le")
+        T = ids.shape[1]
+        return [text[start : start + T] for start in range(0, len(text), T)] if T else [""] * len(ids)
+
     def token_bytes(self, token_id: int) -> bytes:
         """Return the UTF-8 of the character of a token id; b"" for the boundary."""
         return chr(int(self._codes[token_id])).encode() if token_id else b""

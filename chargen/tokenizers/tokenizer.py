@@ -108,6 +108,10 @@ class Tokenizer(ABC):
         """Return the text of token ids; U+FFFD for the unknown id and for an incomplete UTF-8 sequence."""
         return b"".join(self.token_bytes(int(i)) for i in ids).decode("utf-8", "replace")
 
+    def decode_rows(self, ids: NDArray[Any]) -> list[str]:
+        """Return the text of each row of token ids, [B, T]."""
+        return [self.decode(row) for row in ids]
+
     def is_unknown(self, ids: Ids) -> NDArray[np.bool_]:
         """Return which token ids are the unknown id, bool [N]."""
         return np.zeros(len(ids), dtype=np.bool_) if self.unknown_id is None else np.asarray(ids == self.unknown_id)

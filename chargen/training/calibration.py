@@ -11,17 +11,20 @@ import time
 import torch
 
 from chargen.checkpoint import Tensors
-from chargen.config import ModelConfig
+from chargen.config import ModelConfig, TrainConfig
+from chargen.data.batches import TextBatches
 from chargen.data.dataset import Dataset, Part
 from chargen.engines.torch_engine import TorchEngine
 from chargen.networks.network import Network
-from chargen.training.recipe import FLOPS_PER_WEIGHT, batch_size, recurrent_weights, seq_len
+from chargen.training.recipe import FLOPS_PER_WEIGHT, MAX_MEMBERS, batch_size, recurrent_weights, seq_len
+from chargen.training.trainer import Trainer
 from chargen.training.validation import loss_nats_per_char
 
 HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 512, 64, 64  #: shape of the temporary network
 MIN_SECONDS = 0.4  #: minimum total duration of the timed steps
 MIN_RUNS = 4  #: minimum number of timed steps
 MAX_SECONDS = 3.0  #: duration of the timed steps after which fewer are enough: a slow machine, or a busy one
+RECORDED_STEPS = 20  #: steps on a GPU that are timed together; the first of them are not recorded
 TRAINING_SHARE = 0.9  #: share of a run that such steps take; the rest is the optimizer, validation and files
 MAX_EXCESS_LOSS_IDS = 20_000  #: validation tokens on which the excess loss is measured
 
@@ -33,6 +36,13 @@ def measure_flops_per_s(cell: str, device: str) -> float:
         cell: Name of the recurrent cell.
         device: "cpu", "cuda" or "mps".
     """
+    seconds, num_members, num_ids = _time_recorded_steps(cell) if device == "cuda" else _time_steps(cell, device)
+    flops_per_id = FLOPS_PER_WEIGHT * (recurrent_weights(cell, 1, HIDDEN_SIZE) + VOCAB_SIZE * HIDDEN_SIZE)
+    return TRAINING_SHARE * flops_per_id * num_members * num_ids / seconds
+
+
+def _time_steps(cell: str, device: str) -> tuple[float, int, int]:
+    """Return (seconds of the forward and backward pass of a step, ensemble members, token ids of a step)."""
     generator = torch.Generator().manual_seed(0)
     config = ModelConfig(VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM)
     network = Network(config, generator).to(device)
@@ -46,8 +56,26 @@ def measure_flops_per_s(cell: str, device: str) -> float:
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         float(gradients[0].sum())  # waits for an asynchronous device
         durations.append(time.perf_counter() - start)
-    flops = FLOPS_PER_WEIGHT * (recurrent_weights(cell, 1, HIDDEN_SIZE) + VOCAB_SIZE * HIDDEN_SIZE) * T * B
-    return TRAINING_SHARE * flops / statistics.median(durations)
+    return statistics.median(durations), 1, T * B
+
+
+def _time_recorded_steps(cell: str) -> tuple[float, int, int]:
+    """Return the same for a whole step of an ensemble on a GPU, which reads the members together."""
+    T, B = seq_len(0.0, "cuda"), batch_size(0.0, 0.0, "cuda")
+    model = ModelConfig(
+        VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM, ensemble_size=MAX_MEMBERS
+    )
+    config = TrainConfig(steps=1, batch_size=B, seq_len=T, learning_rate=1e-4, device="cuda")
+    ids = torch.randint(1, VOCAB_SIZE, (4 * T * B,), generator=torch.Generator().manual_seed(0)).numpy()
+    trainer = Trainer(Network(model).to("cuda"), TextBatches(ids, 0, B, T), config)
+    durations: list[float] = []
+    while len(durations) < MIN_RUNS or sum(durations) * RECORDED_STEPS < MIN_SECONDS:
+        start = time.perf_counter()
+        for _ in range(RECORDED_STEPS):
+            trainer.train_step(0.5)
+        trainer.recent.pop()  # waits for the device
+        durations.append((time.perf_counter() - start) / RECORDED_STEPS)
+    return statistics.median(durations[1:]), MAX_MEMBERS, T * B
 
 
 def excess_loss_nats(data: Dataset, config: ModelConfig, weights: Tensors, device: str, own_loss: float) -> float:

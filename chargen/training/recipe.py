@@ -2,7 +2,7 @@
 
 The rules in short; `benchmarks/LOG.md` has the measurements behind them:
 
-    cell            mgru on a CPU, where it is the best for its time; gru on a GPU, which has a kernel for it
+    cell            mgru, the best one for its time
     hidden size     the largest one for which the run reads enough tokens per weight and the text has enough tokens
     ensemble size   twice the reading gives √2 times as many members, each of which reads √2 times as
                     many tokens; a member is smaller than a single network
@@ -30,6 +30,8 @@ from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 
 FLOPS_PER_WEIGHT = 6  #: per token: multiply and add, in the forward pass, the input gradient and the weight gradient
 SAMPLED_HEAD_ROWS = 500  #: approximate rows of a large head that a step computes (`networks/sampled_softmax.py`)
+
+DEFAULT_CELL = "mgru"
 
 # Network size
 MIN_IDS_PER_WEIGHT = 10.0  #: tokens read per recurrent weight; with fewer, a large network stays undertrained
@@ -76,7 +78,7 @@ class RecipeInputs:
     @property
     def cell(self) -> str:
         """The name of the cell."""
-        return default_cell(self.device) if self.model.cell is None else self.model.cell
+        return DEFAULT_CELL if self.model.cell is None else self.model.cell
 
     def recurrent_weights(self, hidden_size: int) -> int:
         """Return the number of recurrent weights of a single ensemble member."""
@@ -159,11 +161,6 @@ def largest_hidden_size(inputs: RecipeInputs, num_members: int, weights_per_sqrt
         if is_trained and weights <= weights_per_sqrt_id * math.sqrt(inputs.num_train_ids):
             largest = hidden_size
     return largest
-
-
-def default_cell(device: str) -> str:
-    """Return the cell that trains best in a given time on a device."""
-    return "gru" if device == "cuda" else "mgru"
 
 
 def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:

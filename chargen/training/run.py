@@ -41,7 +41,7 @@ from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.diagnosis import Evidence, diagnose
 from chargen.training.events import Finished, Report, Started
 from chargen.training.init_from import InitialModel, init_from_model
-from chargen.training.recipe import RecipeInputs, choose_settings, default_cell
+from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import TrainingState, load_run_state
 from chargen.training.validation import (
@@ -224,7 +224,7 @@ def _settings(
     if length.budget_s is not None:
         from chargen.training.calibration import measure_flops_per_s
 
-        flops_per_s = measure_flops_per_s(model.cell or default_cell(device), device)
+        flops_per_s = measure_flops_per_s(model.cell or DEFAULT_CELL, device)
         flops = flops_per_s * max(0.0, length.budget_s - (time.perf_counter() - plan.started))
     inputs = RecipeInputs(
         num_train_ids=len(data.train.ids),

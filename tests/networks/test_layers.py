@@ -5,7 +5,7 @@ import torch
 
 from chargen.cells import CELLS
 from chargen.networks import layers
-from chargen.networks.kernels import num_slices
+from chargen.networks.kernels import members, num_slices
 from chargen.networks.layers import Dense, Lookup
 
 T, B, E, H, V = 5, 3, 4, 6, 7
@@ -53,6 +53,30 @@ def test_back_ends_equal_the_equations_and_their_gradients(kind: str, name: str,
     slow = gradients(name, layers.run_equations, lookup)
     assert len(fast) == len(slow)
     for a, b in zip(fast, slow, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("num_members", [1, 3])
+@pytest.mark.parametrize("name", list(members.FUNCTIONS))
+def test_members_together_equal_each_member_and_its_gradients(name: str, num_members: int) -> None:
+    drawn = [draw(name, seed) for seed in range(num_members)]
+    weights = torch.linspace(-1, 1, num_members * T * B * H, dtype=torch.float64).view(num_members, T, B, H)
+    params = {key: torch.stack([p[key] for p, _, _ in drawn]) for key in drawn[0][0]}
+    x, state = (
+        torch.stack([x for _, x, _ in drawn]),
+        tuple(torch.stack(parts) for parts in zip(*(s for _, _, s in drawn), strict=True)),
+    )
+    outputs, *after = layers.run_together(name, params, x, state)
+    total = (outputs * weights).sum() + sum((k + 2) * part.square().sum() for k, part in enumerate(after))
+    leaves = [leaf for p, x, state in drawn for leaf in (*p.values(), x, *state)]
+    found = torch.autograd.grad(total, leaves)
+    expected_total = 0
+    for member, (p, x, state) in enumerate(drawn):
+        expected, expected_after = layers.run_equations(CELLS.get(name), p, Dense(x), state)
+        torch.testing.assert_close(outputs[member], expected, rtol=1e-9, atol=1e-11)
+        expected_total = expected_total + (expected * weights[member]).sum()
+        expected_total += sum((k + 2) * part.square().sum() for k, part in enumerate(expected_after))
+    for a, b in zip(found, torch.autograd.grad(expected_total, leaves), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 

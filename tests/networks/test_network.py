@@ -9,8 +9,9 @@ from chargen.cells.cell import NetworkState
 from chargen.cells.weights import check_weights, count_parameters, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
+from chargen.networks.kernels import members
 from chargen.networks.layers import run_equations
-from chargen.networks.network import Network, locked_dropout, ngram_dropout, reset, weight_dropout
+from chargen.networks.network import NGRAM_TABLE, Network, locked_dropout, ngram_dropout, reset, weight_dropout
 from tests.conftest import random_weights
 
 
@@ -185,3 +186,32 @@ def test_the_error_for_wrong_weights_names_them() -> None:
     del good["head.weight"]
     with pytest.raises(ModelError, match="missing"):
         check_weights(config, good)
+
+
+@pytest.mark.parametrize("name", list(members.FUNCTIONS))
+def test_the_members_of_an_ensemble_together_equal_one_after_another(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ModelConfig(11, name, num_layers=2, ensemble_size=3, hidden_size=6, embedding_dim=4, ngrams=3)
+    network = Network(config, torch.Generator().manual_seed(0)).double()
+    ids, targets = torch.randint(11, (2, 7, 3))
+    results = []
+    for together in (False, True):
+        monkeypatch.setattr("chargen.networks.network.can_run_together", lambda *_, value=together: value)
+        loss, after = network.loss(ids, targets, network.initial_state(3))
+        parts = [part for parts in after.layers for part in parts]
+        weights = [weight for key, weight in network.named_parameters() if key != NGRAM_TABLE]
+        results.append([loss.detach(), *parts, *torch.autograd.grad(loss, weights)])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_members_together_drop_different_units() -> None:
+    config = ModelConfig(11, "gru", ensemble_size=2, hidden_size=64, embedding_dim=4, dropout=0.5)
+    network = Network(config, torch.Generator().manual_seed(0))
+    ids = torch.randint(11, (7, 3))
+    tops, _ = network._run_members_together(ids, network.initial_state(3), torch.Generator().manual_seed(0))
+    dropped = [top == 0.0 for top in tops]
+    assert torch.equal(dropped[0], dropped[0][:1].expand_as(dropped[0]))  # one mask for all steps
+    assert 0.4 < dropped[0].double().mean() < 0.6
+    assert not torch.equal(*dropped)

