@@ -5,9 +5,8 @@ All of them compute the same function of the same parameters:
     run_equations    the cell's own step in a loop, gradients by autograd: any cell, any device, slow; the reference
     bptt             hand-written back-propagation through time (`kernels/`): the fastest without numba on a CPU
     numba            the same with compiled passes: faster still, where numba is installed
-    fused            the library's kernel for a whole sequence (cuDNN on a GPU)
     single_step      the library's kernel for one step, without a gradient: for generating text on a GPU
-    together         hand-written back-propagation for all members of an ensemble at once: for training on a GPU
+    together         hand-written back-propagation for all members of an ensemble at once: for a GPU
 
 A back end takes the layer's input as `Dense` values or as a `Lookup` (token ids into a table). For a lookup, the first
 three compute the input gates once for each row of the table instead of once for each token: V products instead of T·B.
@@ -21,7 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from chargen.cells import Cell
@@ -93,10 +92,8 @@ def run_equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: Sta
 
 #: Hand-written gradients, for the cells that have one; other cells are trained by automatic differentiation.
 FUNCTIONS = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction, "mgru": MGRUFunction}
-_SEQUENCE_KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
 _STEP_KERNELS: dict[str, Any] = {"rnn": torch.rnn_tanh_cell, "lstm": torch.lstm_cell, "gru": torch.gru_cell}
 NUMBA_CELLS = ("gru", "mgru")  #: cells with compiled passes
-MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}  #: torch's modules, for the cells that it has
 ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  #: the order in which the kernels take parameters
 
 
@@ -138,29 +135,6 @@ def numba_backend(name: str) -> LayerBackend:
     return run
 
 
-def fused_backend(name: str) -> LayerBackend:
-    """Return the back end with the library's kernel for a whole sequence, for a cell of MODULES."""
-    kernel = _SEQUENCE_KERNELS[name]
-
-    def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
-        before = [part.unsqueeze(0) for part in state]
-        hx = before if name == "lstm" else before[0]
-        # has_biases, num_layers, dropout, train, bidirectional, batch_first
-        options = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
-        outputs, *after = kernel(inputs.values(), hx, _in_one_piece(params), *options)
-        return outputs, tuple(part.squeeze(0) for part in after)
-
-    return run
-
-
-def _in_one_piece(params: Params) -> list[Tensor]:
-    """Return a layer's parameters as views of one contiguous piece of memory, in which cuDNN reads them."""
-    parts = [params[key] for key in ORDER]
-    flat = torch.cat([part.flatten() for part in parts])
-    pieces = torch.split(flat, [part.numel() for part in parts])
-    return [piece.view_as(part) for piece, part in zip(pieces, parts, strict=True)]
-
-
 def single_step_backend(name: str) -> LayerBackend:
     """Return the back end with the fewest kernels for one step; the cell's equations if the library has none."""
     kernel = _STEP_KERNELS.get(name)
@@ -181,18 +155,16 @@ def choose_backend(name: str, device: torch.device) -> LayerBackend:
         return numba_backend(name)
     if device.type == "cpu" and name in FUNCTIONS:
         return bptt_backend(name)
-    if device.type == "cuda" and name in _SEQUENCE_KERNELS:
-        return fused_backend(name)
     return run_equations
 
 
 def can_run_together(name: str, device: torch.device) -> bool:
-    """Return whether `run_together` is the fastest way to compute the gradient of a cell on a device."""
-    return device.type == "cuda" and name in members.FUNCTIONS and torch.is_grad_enabled()
+    """Return whether `run_together` is the fastest for a cell on a device."""
+    return device.type == "cuda" and name in members.FUNCTIONS
 
 
 def run_together(name: str, params: Params, x: Tensor, state: State) -> tuple[Tensor, ...]:
-    """Run one layer of all M ensemble members over a window.
+    """Run a layer of all M ensemble members over a window.
 
     Args:
         name: The cell, one of those of `kernels/members.py`.

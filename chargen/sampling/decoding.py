@@ -25,6 +25,7 @@ from chargen.sampling.sequence import DEAD_END, GeneratedSequence, GenerationCon
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, COMPLETE, Ids, StreamingDecoder
 
 UNIFORMS_PER_BLOCK = 512  # random numbers that are drawn at a time for one text; they equal those of single calls
+FIRST_BLOCK = 64  # the same for the first block of a batch
 
 
 @dataclass(frozen=True)
@@ -218,15 +219,18 @@ def sample_ids(prompt: PrimedPrompt, rngs: Sequence[np.random.Generator], num_id
         compiled_draws = streams.draws(mask, 1.0 / config.temperature)
     if compiled_draws:
         streams.step(ids[0])
-    blocks = (
-        _uniforms(rngs, min(UNIFORMS_PER_BLOCK, config.length - start))
-        for start in range(1, config.length, UNIFORMS_PER_BLOCK)
-    )
+    # While a GPU draws with the first short block, the random numbers of the next one are computed.
+    sizes = [min(FIRST_BLOCK, config.length - 1)]
+    sizes += [
+        min(UNIFORMS_PER_BLOCK, config.length - start)
+        for start in range(1 + FIRST_BLOCK, config.length, UNIFORMS_PER_BLOCK)
+    ]
+    blocks = (_uniforms(rngs, size) for size in sizes)
     t, uniforms = 1, next(blocks, None)
     while uniforms is not None:
         if compiled_draws:
             drawn = compiled_draws(uniforms)
-            uniforms = next(blocks, None)  # a GPU draws in the meantime
+            uniforms = next(blocks, None)
             for row in drawn:
                 ids[t] = row
                 t += 1

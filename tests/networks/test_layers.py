@@ -1,4 +1,4 @@
-"""Every layer back end is the same function with the same gradient: equations == bptt == fused == numerical."""
+"""Every layer back end is the same function with the same gradient: equations == bptt == together == numerical."""
 
 import pytest
 import torch
@@ -44,12 +44,9 @@ def min_slice_width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("min_slice_width")
 @pytest.mark.parametrize("lookup", [False, True], ids=["dense", "lookup"])
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [*(("bptt", name) for name in layers.FUNCTIONS), *(("fused", name) for name in layers.MODULES)],
-)
-def test_back_ends_equal_the_equations_and_their_gradients(kind: str, name: str, lookup: bool) -> None:
-    fast = gradients(name, getattr(layers, f"{kind}_backend")(name), lookup)
+@pytest.mark.parametrize("name", list(layers.FUNCTIONS))
+def test_hand_written_gradients_equal_those_of_the_equations(name: str, lookup: bool) -> None:
+    fast = gradients(name, layers.bptt_backend(name), lookup)
     slow = gradients(name, layers.run_equations, lookup)
     assert len(fast) == len(slow)
     for a, b in zip(fast, slow, strict=True):
@@ -124,13 +121,13 @@ def test_the_back_end_depends_on_the_device() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("name", list(layers.MODULES))
-def test_the_fused_back_end_on_a_gpu_equals_the_equations(name: str) -> None:
+@pytest.mark.parametrize("name", list(members.FUNCTIONS))
+def test_members_on_a_gpu_equal_the_equations(name: str) -> None:
     params, x, state = draw(name)
-    to = {key: value.detach().cuda() for key, value in params.items()}
     expected, _ = layers.run_equations(CELLS.get(name), params, Dense(x), state)
-    found, _ = layers.fused_backend(name)(CELLS.get(name), to, Dense(x.cuda()), tuple(part.cuda() for part in state))
-    torch.testing.assert_close(found.cpu(), expected, rtol=1e-7, atol=1e-9)
+    to = {key: value.detach().cuda()[None] for key, value in params.items()}
+    found, *_ = layers.run_together(name, to, x.cuda()[None], tuple(part.cuda()[None] for part in state))
+    torch.testing.assert_close(found[0].cpu(), expected, rtol=1e-7, atol=1e-9)
 
 
 # ── compiled passes ───────────────────────────────────────────────────────────
