@@ -16,7 +16,7 @@ from chargen.data.batches import TextBatches
 from chargen.data.dataset import Dataset, Part
 from chargen.engines.torch_engine import TorchEngine
 from chargen.networks.network import Network
-from chargen.training.recipe import FLOPS_PER_WEIGHT, MAX_MEMBERS, batch_size, recurrent_weights, seq_len
+from chargen.training.recipe import FLOPS_PER_WEIGHT, GPU_MAX_MEMBERS, batch_size, recurrent_weights, seq_len
 from chargen.training.trainer import Trainer
 from chargen.training.validation import loss_nats_per_char
 
@@ -63,7 +63,7 @@ def _time_recorded_steps(cell: str) -> tuple[float, int, int]:
     """Return the same for a whole step of an ensemble on a GPU, which reads the members together."""
     T, B = seq_len(0.0, "cuda"), batch_size(0.0, 0.0, "cuda")
     model = ModelConfig(
-        VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM, ensemble_size=MAX_MEMBERS
+        VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM, ensemble_size=GPU_MAX_MEMBERS
     )
     config = TrainConfig(steps=1, batch_size=B, seq_len=T, learning_rate=1e-4, device="cuda")
     ids = torch.randint(1, VOCAB_SIZE, (4 * T * B,), generator=torch.Generator().manual_seed(0)).numpy()
@@ -75,7 +75,7 @@ def _time_recorded_steps(cell: str) -> tuple[float, int, int]:
             trainer.train_step(0.5)
         trainer.recent.pop()  # waits for the device
         durations.append((time.perf_counter() - start) / RECORDED_STEPS)
-    return statistics.median(durations[1:]), MAX_MEMBERS, T * B
+    return statistics.median(durations[1:]), GPU_MAX_MEMBERS, T * B
 
 
 def excess_loss_nats(data: Dataset, config: ModelConfig, weights: Tensors, device: str, own_loss: float) -> float:

@@ -42,11 +42,11 @@ MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble me
 HIDDEN_SIZES = range(32, 2049, 32)
 MAX_EMBEDDING_DIM = 64
 EPOCHS_PER_SQUARED_MEMBER = 2  #: the number of members is √(epochs of a single member / this)
-MAX_MEMBERS = 4
+MAX_MEMBERS, GPU_MAX_MEMBERS = 4, 8
 
 # Regularization
 OVERFITTING_EPOCHS = 2.5  #: a text that is read more often than this begins to be memorized
-DROPOUT_PER_DOUBLING, MAX_DROPOUT = 0.055, 0.3
+DROPOUT_PER_DOUBLING, MAX_DROPOUT = 0.055, 0.4
 WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.01, 0.3
 LONG_NGRAMS, MAX_LONG_NGRAM_EPOCHS = 6, 7.0  #: longest n-grams, up to this number of epochs
 SHORT_NGRAMS, MAX_SHORT_NGRAM_EPOCHS = 4, 35.0  #: the same for more epochs; beyond, there are no n-grams
@@ -136,7 +136,8 @@ def network_size(inputs: RecipeInputs) -> tuple[int, int]:
     single = largest_hidden_size(inputs, 1, MAX_MEMBER_WEIGHTS_PER_SQRT_ID)
     epochs = inputs.num_ids_read(single, 1) / max(1, inputs.num_train_ids)
     ideal = math.sqrt(max(0.0, epochs / EPOCHS_PER_SQUARED_MEMBER))
-    num_members = inputs.model.ensemble_size or round(max(1.0, min(MAX_MEMBERS, ideal)))
+    max_members = GPU_MAX_MEMBERS if inputs.device == "cuda" else MAX_MEMBERS
+    num_members = inputs.model.ensemble_size or round(max(1.0, min(max_members, ideal)))
     weights_per_sqrt_id = MAX_WEIGHTS_PER_SQRT_ID if num_members == 1 else MAX_MEMBER_WEIGHTS_PER_SQRT_ID
     return largest_hidden_size(inputs, num_members, weights_per_sqrt_id), num_members
 

@@ -9,7 +9,9 @@ were launches.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from chargen.schema import format_count
 from chargen.training.optimizers import AdamW, SparseAdagrad
 
 DROPOUT = "dropout"  #: name of the random state in a training state
+MAX_RECORDINGS = 2  #: the windows of a text have at most two lengths; each recording holds the memory of a step
 
 
 class Update:
@@ -118,12 +121,12 @@ class Update:
 
 
 class RecordedUpdate:
-    """Makes the updates of full windows as a recording; the first ones, and shorter windows, directly.
+    """Makes updates as recordings, one for each length of a window; the first updates of a length are made directly.
 
     Args:
         update: The update.
         batch_size: Rows of a window.
-        seq_len: Steps of a full window.
+        seq_len: Steps of the longest window.
     """
 
     def __init__(self, update: Update, batch_size: int, seq_len: int) -> None:
@@ -135,38 +138,35 @@ class RecordedUpdate:
         self._learning_rate = torch.zeros((), device=device)
         self._loss = torch.zeros((), device=device)
         self._norm = torch.zeros((), device=device)
-        self._num_calls = 0
-        self._replay: Function | None = None
+        self._num_direct: Counter[int] = Counter()  # updates that were made directly, by the length of the window
+        self._replays: dict[int, Function] = {}  # by the length of the window
 
     def run(
         self, inputs: Tensor, targets: Tensor, reset_rows: Tensor | None, learning_rate: float
     ) -> tuple[Tensor, Tensor]:
-        """Make one update. Arguments and results are those of `Update`; the next call overwrites the results."""
-        self._learning_rate.fill_(learning_rate)
-        if inputs.shape != self._inputs.shape:
-            self._store(self._update.compute_gradients(inputs, targets, reset_rows))
-            return self._loss, self._norm
-        self._inputs.copy_(inputs)
-        self._targets.copy_(targets)
+        """Make an update. Arguments and results are those of `Update`; the next call overwrites the results."""
+        T = len(inputs)
+        self._inputs[:T].copy_(inputs)
+        self._targets[:T].copy_(targets)
         if reset_rows is None:
             self._reset_rows.zero_()
         else:
             self._reset_rows.copy_(reset_rows)
-        self._num_calls += 1
-        if self._num_calls <= NUM_WARM_UP_CALLS:
-            self._update_weights()
-            return self._loss, self._norm
-        if self._replay is None:
-            self._replay = record(self._update_weights, self._update.device, [self._update.generator])
-        self._replay()
+        self._learning_rate.fill_(learning_rate)
+        if T in self._replays:
+            self._replays[T]()
+        elif self._num_direct[T] < NUM_WARM_UP_CALLS or len(self._replays) == MAX_RECORDINGS:
+            self._num_direct[T] += 1
+            self._update_weights(T)
+        else:
+            function = partial(self._update_weights, T)
+            self._replays[T] = record(function, self._update.device, [self._update.generator])
+            self._replays[T]()
         return self._loss, self._norm
 
-    def _update_weights(self) -> None:
-        self._store(self._update.compute_gradients(self._inputs, self._targets, self._reset_rows))
-
-    @torch.no_grad()
-    def _store(self, results: tuple[Tensor, Tensor]) -> None:
-        """Apply the gradients, and store the loss and the norm where the caller reads them."""
+    def _update_weights(self, T: int) -> None:
+        loss, norm = self._update.compute_gradients(self._inputs[:T], self._targets[:T], self._reset_rows)
         self._update.apply(self._learning_rate)
-        self._loss.copy_(results[0])
-        self._norm.copy_(results[1])
+        with torch.no_grad():
+            self._loss.copy_(loss)
+            self._norm.copy_(norm)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from chargen.config import ModelConfig, TrainConfig
-from chargen.data.batches import TextBatches
+from chargen.data.batches import Position, TextBatches
 from chargen.networks.network import Network
 from chargen.training import update
 from chargen.training.trainer import Trainer
@@ -22,7 +22,7 @@ on_gpu = pytest.param(
 
 
 def make_trainer(recorded: bool, device: str = "cpu", **shape: Any) -> Trainer:
-    """Return a trainer of a small network on random token ids; each pass ends with a window that is not full."""
+    """Return a trainer of a small network on random token ids; its windows have two lengths."""
     config = ModelConfig(V, **{"cell": "gru", "hidden_size": 24, "embedding_dim": 8, **shape})
     network = Network(config, torch.Generator().manual_seed(0)).to(device)
     ids = np.random.default_rng(0).integers(1, V, 4 * 65)
@@ -73,7 +73,7 @@ def test_a_recording_continues_from_a_restored_state(device: str) -> None:
     np.testing.assert_array_equal(found[update.DROPOUT], expected[update.DROPOUT])
 
 
-def test_full_windows_are_recorded_after_the_first_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_of_both_lengths_are_recorded_after_the_first_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     recordings: list[object] = []
 
     def record(function: update.Function, *others: object) -> update.Function:
@@ -82,7 +82,9 @@ def test_full_windows_are_recorded_after_the_first_updates(monkeypatch: pytest.M
 
     monkeypatch.setattr(update, "record", record)
     trainer = make_trainer(True)
+    lengths = {trainer.batches.get_batch(Position(0, k)).inputs.shape for k in range(trainer.batches.windows_per_epoch)}
+    assert len(lengths) == 2
     train(trainer, 0, update.NUM_WARM_UP_CALLS)
     assert not recordings
     train(trainer, update.NUM_WARM_UP_CALLS, 40)
-    assert len(recordings) == 1
+    assert len(recordings) == 2
