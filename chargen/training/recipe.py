@@ -46,7 +46,7 @@ MAX_MEMBERS, GPU_MAX_MEMBERS = 4, 8
 
 # Regularization
 OVERFITTING_EPOCHS = 2.5  #: a text that is read more often than this begins to be memorized
-DROPOUT_PER_DOUBLING, MAX_DROPOUT = 0.055, 0.4
+DROPOUT_PER_DOUBLING, MAX_DROPOUT = 0.055, 0.3
 WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.01, 0.3
 LONG_NGRAMS, MAX_LONG_NGRAM_EPOCHS = 6, 7.0  #: longest n-grams, up to this number of epochs
 SHORT_NGRAMS, MAX_SHORT_NGRAM_EPOCHS = 4, 35.0  #: the same for more epochs; beyond, there are no n-grams
