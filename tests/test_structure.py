@@ -47,7 +47,7 @@ WITHIN_LAYER = {
 }
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 # 135 files after the restructuring of November 2026. A new feature may add files; one idea may not be cut into several.
-MAX_FILES = 160
+MAX_FILES = 200
 MAX_FOLDER_FILES, MAX_FILE_LINES, MAX_FUNCTION_LINES = 16, 400, 60
 
 
