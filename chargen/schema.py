@@ -24,6 +24,7 @@ MAX_FLOAT = sys.float_info.max
 MAX_INTEGER = 2**63 - 1  #: the largest signed integer of 64 bits
 MAX_JSON_VALUES = 3_000_000  #: values in a JSON text; a training state has three per validation
 MAX_NAME_CHARS = 1000  #: characters of the name of a file in an error message
+MAX_WRITTEN_OUT = 1e12  #: larger numbers are shown with an exponent
 MAX_SHOWN_CHARS = 60  #: characters of a value in an error message
 
 NO_KEYS: Mapping[str, Any] = {}
@@ -256,6 +257,28 @@ def format_count(number: int, noun: str, plural: str = "") -> str:
     ('1 file', '1,500 files', '2 texts are')
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def format_number(value: float | None, decimals: int, *, sign: bool = False, separator: str = ",") -> str:
+    """Return a number as people read it: with separators of thousands, and without a sign if it is rounded to zero.
+
+    Args:
+        value: The number.
+        decimals: Number of decimals.
+        sign: Whether a number above zero has a "+".
+        separator: What separates thousands; "" for a format that programs read.
+
+    Returns:
+        The number; "–" if there is none, or if it is not finite. A very large one has an exponent.
+
+    >>> format_number(1234.5678, 2), format_number(-0.0001, 2), format_number(0.5, 1, sign=True), format_number(None, 1)
+    ('1,234.57', '0.00', '+0.5', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    rounded = f"{value:{'+' if sign else ''},.{decimals}{'f' if abs(value) < MAX_WRITTEN_OUT else 'e'}}"
+    is_zero = not any(digit in rounded for digit in "123456789")
+    return (rounded.lstrip("+-") if is_zero else rounded).replace(",", separator)
 
 
 def is_unicode(text: str) -> bool:

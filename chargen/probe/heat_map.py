@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from chargen.cells.weights import count_parameters
 from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 
 MAX_BITS = 10  # surprisals from here on have the last shade
 
@@ -119,8 +119,8 @@ def heat_html(pieces: Sequence[tuple[str, float]], caption: str) -> str:
             caption += f"; the first {format_count(num_shown, 'character')} are shown"
             break
         num_shown += len(text)
-        bits = max(0.0, bits)  # no "-0.00"
-        spans.append(f'<span style="{_shade_style(shade(bits))}" title="{bits:.2f} bits">{_visible_html(text)}</span>')
+        title = f"{format_number(bits, 2)} bits"
+        spans.append(f'<span style="{_shade_style(shade(bits))}" title="{title}">{_visible_html(text)}</span>')
     legend = " ".join(
         f'<span style="{_shade_style(bits)};padding:0 5px">{bits or "under 1"}{"+" if bits == MAX_BITS else ""}</span>'
         for bits in range(MAX_BITS + 1)
@@ -144,7 +144,7 @@ def model_html(checkpoint: Checkpoint) -> str:
         facts.append(("trained on", f"{about['corpus']}{size}"))
     loss_nats = about.get("result", {}).get("val_loss_nats_per_char", about.get("choice_loss_nats_per_char"))
     if loss_nats is not None:
-        facts.append(("loss", f"{loss_nats / LN2:.3f} bits/char on the held-out text"))
+        facts.append(("loss", f"{format_number(loss_nats / LN2, 3)} bits/char on the held-out text"))
     rows = "".join(
         f'<tr style="background:#ffffff"><td style="{CELL_STYLE}">{escape_html(name)}</td>'
         f'<td style="{CELL_STYLE};{TEXT_STYLE}">{_visible_html(value)}</td></tr>'

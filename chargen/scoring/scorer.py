@@ -40,7 +40,7 @@ from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState
 from chargen.errors import ChargenError, ConfigError
-from chargen.schema import check_type, format_count, format_value, iterate_strings
+from chargen.schema import check_type, format_count, format_number, format_value, iterate_strings
 from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
 BATCH_SIZE = 128  #: texts that are read together
@@ -100,9 +100,8 @@ class Score:
             return None
         from chargen.probe.heat_map import heat_html
 
-        bits = max(0.0, -self.log_prob_nats / LN2)  # no "-0.00"
-        rate = "" if self.bits_per_char is None else f"{bits / self.chars:.3f} bits/char, "
-        caption = f"{rate}{bits:.2f} bits, {format_count(self.chars, 'character')}"
+        rate = "" if self.bits_per_char is None else f"{format_number(self.bits_per_char, 3)} bits/char, "
+        caption = f"{rate}{format_number(-self.log_prob_nats / LN2, 2)} bits, {format_count(self.chars, 'character')}"
         end = () if self.end_log_prob_nats is None else (("␃", self.end_log_prob_nats),)
         return heat_html([(text, -nats / LN2) for text, nats in (*self.pieces, *end)], caption)
 

@@ -31,7 +31,7 @@ from rich.text import Text
 
 from chargen.config import LN2
 from chargen.io import to_json_line
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import is_shown, stream_below, visible, visible_json, visible_text
 
 if TYPE_CHECKING:
@@ -208,9 +208,9 @@ def format_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def format_bits(nats: float) -> str:
-    """Return a loss in nats as bits, with three decimals; "–" if it is not finite."""
-    return f"{nats / LN2:.3f}" if math.isfinite(nats) else "–"
+def format_bits(nats: float | None) -> str:
+    """Return a loss in nats as bits, with three decimals; "–" if there is none, or if it is not finite."""
+    return "–" if nats is None else format_number(nats / LN2, 3)
 
 
 def format_size(num_bytes: int) -> str:

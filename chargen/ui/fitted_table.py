@@ -1,7 +1,8 @@
 """A table that fits the terminal: no row takes more than one line, and no number is cut.
 
 What does not fit is shortened in the middle ("…"): first long headers of numbers, then the texts, the longest first. If
-a terminal is too narrow even for that, each row becomes a block of lines "header  cell":
+a terminal is too narrow even for that, the columns that the table can do without are left out, one after the other; and
+if that is not sufficient, each row becomes a block of lines "header  cell":
 
     name      …   bits/char   network   …              name       docs
     ───────────────────────────────────      ──▶       bits/char  1.704
@@ -36,49 +37,60 @@ class FittedTable:
         rows: The cells of each row.
         right: Headers of the columns that contain numbers; they are aligned to the right and never shortened.
         has_rule: Whether a line and margins separate the header from the rows.
+        optional: Headers of the columns that a narrow terminal does not show, in the order in which they are left out.
     """
 
     def __init__(
-        self, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = (), has_rule: bool = True
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        right: Sequence[str] = (),
+        has_rule: bool = True,
+        optional: Sequence[str] = (),
     ) -> None:
         self._columns = [visible(column) for column in columns]
         self._rows = [[visible(cell) for cell in row] for row in rows]
         self._is_number = [column in right for column in columns]
         self._has_rule = has_rule
+        self._optional = [columns.index(column) for column in optional]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield the table, or the blocks, for the width of the console."""
         if not console.is_terminal:
-            yield self._table(self._columns, self._rows)
+            yield self._table(self._columns, self._rows, self._is_number)
             return
-        gaps = len(self._columns) - 1
-        width = options.max_width - (EDGES + GAP * gaps if self._has_rule else (GAP - 1) * gaps)
-        widths = self._fitting_widths(width)
-        if sum(widths) > width:
-            yield from self._blocks(options.max_width)
-            return
-        header = [shorten(column, cells) for column, cells in zip(self._columns, widths, strict=True)]
-        rows = [[shorten(cell, cells) for cell, cells in zip(row, widths, strict=True)] for row in self._rows]
-        yield self._table(header, rows)
+        for num_left_out in range(len(self._optional) + 1):
+            left_out = self._optional[:num_left_out]
+            shown = [column for column in range(len(self._columns)) if column not in left_out]
+            gaps = len(shown) - 1
+            width = options.max_width - (EDGES + GAP * gaps if self._has_rule else (GAP - 1) * gaps)
+            widths = self._fitting_widths(shown, width)
+            if sum(widths) <= width:
+                header = [shorten(self._columns[k], cells) for k, cells in zip(shown, widths, strict=True)]
+                rows = [[shorten(row[k], cells) for k, cells in zip(shown, widths, strict=True)] for row in self._rows]
+                yield self._table(header, rows, [self._is_number[k] for k in shown])
+                return
+        yield from self._blocks(options.max_width)
 
-    def _fitting_widths(self, width: int) -> list[int]:
-        """Return the widths of the columns, together at most `width` if the columns can be made as narrow as that."""
+    def _fitting_widths(self, shown: Sequence[int], width: int) -> list[int]:
+        """Return the widths of the columns `shown`, together at most `width` if they can be made as narrow as that."""
         widths, minima = [], []
-        for column, header in enumerate(self._columns):
+        for column in shown:
+            header = self._columns[column]
             cells = max((cell_len(row[column]) for row in self._rows), default=0)
             widths.append(max(cells, cell_len(header)))
             is_number = self._is_number[column]
             minima.append(max(cells, min(cell_len(header), MIN_HEADER_WIDTH)) if is_number else MIN_TEXT_WIDTH)
         for numbers in (True, False):
-            columns = [k for k, is_number in enumerate(self._is_number) if is_number == numbers]
+            columns = [k for k, column in enumerate(shown) if self._is_number[column] == numbers]
             while sum(widths) > width and any(widths[k] > minima[k] for k in columns):
                 widths[max(columns, key=lambda k: widths[k] - min(widths[k], minima[k]))] -= 1
         return widths
 
-    def _table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    def _table(self, header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[bool]) -> Table:
         frame = {"box": box.SIMPLE_HEAD} if self._has_rule else {"box": None, "padding": (0, GAP - 1, 0, 0)}
         table = Table(pad_edge=False, header_style="bold" if self._has_rule else "dim", **frame)
-        for column, is_number in zip(header, self._is_number, strict=True):
+        for column, is_number in zip(header, numbers, strict=True):
             table.add_column(Text(column), justify="right" if is_number else "left", no_wrap=is_number)
         for row in rows:
             table.add_row(*map(Text, row))

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from chargen.probe.heat_map import DARK, LIGHT, MAX_BITS, shade, terminal_ramp, text_colour
 from chargen.probe.surprisal import CharSurprisal
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.scoring.edits import Suggestion
 from chargen.ui.terminal_text import clusters, glyph
 
@@ -202,14 +202,14 @@ def _page_text(chars: Sequence[CharSurprisal]) -> Iterator[str]:
         yield f'<span tabindex="0" class="b{shade(group_bits(group))}" data-why="{explanation}">{drawn}</span>'
     bits = math.fsum(char.surprisal_bits for char in chars)
     num_chars = sum(len(char.text) for char in chars)
-    per_char = f"{bits / num_chars:.3f} bits/char" if num_chars else "empty"
-    yield f"</p>\n<small>{per_char}, {bits:.2f} bits, {format_count(num_chars, 'character')}</small>\n"
+    per_char = f"{format_number(bits / num_chars, 3)} bits/char" if num_chars else "empty"
+    yield f"</p>\n<small>{per_char}, {format_number(bits, 2)} bits, {format_count(num_chars, 'character')}</small>\n"
 
 
 def _explain(char: CharSurprisal) -> str:
     """Return the explanation of a character: its surprisal, and the guesses."""
     unknown = " (unknown to the model)" if char.unknown else ""
-    lines = [f"{_visible_name(char.text)}  {char.surprisal_bits:.2f} bits{unknown}"]
+    lines = [f"{_visible_name(char.text)}  {format_number(char.surprisal_bits, 2)} bits{unknown}"]
     lines += [f"{100 * guess.prob:5.1f} %  {_visible_name(guess.text)}" for guess in char.guesses]
     return "\n".join(lines)
 
@@ -226,7 +226,7 @@ def _page_suggestions(suggestions: Sequence[Suggestion]) -> Iterator[str]:
     yield "<table>\n<caption>Single edits that make it more likely; its end is included:</caption>\n"
     for suggestion in suggestions:
         text = escape(visible(suggestion.text))
-        yield f'<tr><td>+{suggestion.gain_bits:.1f} bits</td><td dir="auto">{text}</td></tr>\n'
+        yield f'<tr><td>{format_number(suggestion.gain_bits, 1, sign=True)} bits</td><td dir="auto">{text}</td></tr>\n'
     yield "</table>\n"
 
 

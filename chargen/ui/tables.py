@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from chargen.io import to_json_line
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.scoring.scorer import Score, Total
 from chargen.text.cleaning import quote_characters
 from chargen.ui.console import status, stderr_console
@@ -57,11 +57,20 @@ def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> FittedTable:
-    """Return a table with a header. The columns named in `right` contain numbers and are aligned to the right."""
+def plain_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = (), optional: Sequence[str] = ()
+) -> FittedTable:
+    """Return a table with a header.
+
+    Args:
+        columns: The headers.
+        rows: The cells of each row.
+        right: Headers of the columns that contain numbers; they are aligned to the right.
+        optional: Headers of the columns that a narrow terminal does not show, the least important one first.
+    """
     from chargen.ui.fitted_table import FittedTable
 
-    return FittedTable(columns, rows, right)
+    return FittedTable(columns, rows, right, optional=optional)
 
 
 def suggestion_table(suggestions: Iterable[Suggestion]) -> FittedTable:
@@ -80,49 +89,10 @@ def suggestion_table(suggestions: Iterable[Suggestion]) -> FittedTable:
         }
         position = str(suggestion.edit.begin + 1)
         text = heatmap.visible(suggestion.text)
-        rows.append((f"+{suggestion.gain_bits:.1f}", position, descriptions[suggestion.edit.kind], text))
+        rows.append(
+            (format_number(suggestion.gain_bits, 1, sign=True), position, descriptions[suggestion.edit.kind], text)
+        )
     return plain_table(("gain (bits)", "position", "edit", "text"), rows, ("gain (bits)", "position"))
-
-
-def comparison_table(rows: Iterable[Mapping[str, Any]]) -> FittedTable:
-    """Return a table of models and baselines, each with its difference from the first model (`chargen compare`)."""
-    cells = []
-    for row in rows:
-        difference = ("", "", "")
-        if "difference_bits_per_byte" in row:
-            interval = f"{row['interval_low']:+.4f} to {row['interval_high']:+.4f}"
-            share = f"{100 * row['first_better_share']:.1f} %"
-            difference = (f"{row['difference_bits_per_byte']:+.4f}", interval, share)
-        unknown = row.get("unknown_chars", 0)
-        cells.append(
-            (
-                row["name"],
-                f"{row['bits_per_byte']:.4f}",
-                f"{row['bits_per_char']:.4f}",
-                f"{unknown:,}" if unknown else "",
-                *difference,
-            )
-        )
-    numbers = ("bits/byte", "bits/char", "unknown", "difference", "interval", "first better")
-    return plain_table(("model", *numbers), cells, numbers)
-
-
-def line_difference_table(lines: Sequence[Mapping[str, Any]]) -> FittedTable:
-    """Return a table of the lines that two models differ most on, in bits for the whole line."""
-    from chargen.ui import heatmap
-
-    numbers = ("line", lines[0]["first"], lines[0]["other"], "difference")
-    rows = [
-        (
-            f"{row['line']:,}",
-            f"{row['first_bits']:.1f}",
-            f"{row['other_bits']:.1f}",
-            f"{row['difference_bits']:+.1f}",
-            heatmap.visible(row["text"]),
-        )
-        for row in lines
-    ]
-    return plain_table((*numbers, "text"), rows, numbers)
 
 
 def record(rank: int | None, number: int, score: Score, words: bool) -> dict[str, Any]:
@@ -171,14 +141,14 @@ class TableRows:
         cells = {
             "rank": f"{rank}",
             "input": f"{number}",
-            "bits/char": _number_or_dash(score.bits_per_char, ".3f"),
-            "perplexity/char": _number_or_dash(score.perplexity_per_char, ".2f"),
-            "log p (nats)": f"{score.log_prob_nats:.2f}",
+            "bits/char": format_number(score.bits_per_char, 3),
+            "perplexity/char": format_number(score.perplexity_per_char, 2),
+            "log p (nats)": format_number(score.log_prob_nats, 2),
             "chars": f"{score.chars:,}",
             "unknown": f"{score.unknown_chars:,}" if score.unknown_chars else "",
         }
         if self._words:
-            cells |= {"bits/word": _number_or_dash(score.bits_per_word, ".3f"), "words": f"{score.words:,}"}
+            cells |= {"bits/word": format_number(score.bits_per_word, 3), "words": f"{score.words:,}"}
         numbers = "".join(cells[column].rjust(width) + SEPARATOR for column, width in self._widths.items())
         if self._console.is_terminal:
             row = Text(numbers)
@@ -309,7 +279,9 @@ class RunningTotals:
             )
         if total.texts > 1 and total.chars:
             numbers = [("char", total.chars), ("byte", total.bytes)] + ([("word", total.words)] if words else [])
-            means = ", ".join(f"{total.bits_per(number) or 0.0:.3f} bits/{unit}" for unit, number in numbers)
+            means = ", ".join(
+                f"{format_number(total.bits_per(number) or 0.0, 3)} bits/{unit}" for unit, number in numbers
+            )
             lines.append(
                 f"{format_count(total.texts, 'text')}, {format_count(total.chars, 'character')}, together {means}"
             )
@@ -365,7 +337,3 @@ def _bar(bits: float | None) -> Text:
     whole, rest = divmod(round(fraction * BAR_WIDTH * 8), 8)
     cells = ("█" * whole + (EIGHTHS[rest] if rest else "")).ljust(BAR_WIDTH)
     return Text(cells, BAR_COLOURS[min(len(BAR_COLOURS) - 1, int(fraction * len(BAR_COLOURS)))])
-
-
-def _number_or_dash(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)

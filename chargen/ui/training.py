@@ -19,9 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.checkpoint import Checkpoint
-from chargen.config import LN2
 from chargen.folders import chosen_checkpoints
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
 from chargen.ui.console import PLAIN_EVERY_S, abandon_output, can_redraw, format_bits, format_duration, live
 from chargen.ui.fitted_table import FittedTable
@@ -187,7 +186,7 @@ class LiveDisplay:
         val_nats = self._validation.val_loss_nats_per_char if self._validation else math.inf
         facts = [
             ("step", f"{progress.step:,}"),
-            ("epoch", f"{progress.epoch:.2f}"),
+            ("epoch", format_number(progress.epoch, 2)),
             ("speed", f"{progress.chars_per_s:,.0f} chars/s"),
             ("train", f"{format_bits(progress.loss_nats_per_char)} bits/char"),
             ("val", f"{format_bits(val_nats)} bits/char"),
@@ -252,14 +251,15 @@ def summary(report: Finished, has_documents: bool) -> Group:
     ]
     if report.entropy_nats_per_char is not None:
         rows.append(("the source's entropy", report.entropy_nats_per_char))
-    cells = [(name, "–" if nats is None else f"{nats / LN2:.3f}") for name, nats in rows]
+    cells = [(name, format_bits(nats)) for name, nats in rows]
     table = FittedTable(("", "bits/char"), cells, ("bits/char",), has_rule=False)
     outcome = "Interrupted" if report.interrupted else "Stopped early" if report.stopped_early else "Done"
     lines = [
         "",
         f"{outcome} after {format_duration(report.elapsed_s)}: {format_count(report.steps, 'step')}, "
-        f"{report.epochs:.1f} epochs, "
-        f"{report.chars_per_s:,.0f} chars/s; perplexity {report.val_perplexity_per_char:.2f} per character.",
+        f"{format_number(report.epochs, 1)} epochs, "
+        f"{report.chars_per_s:,.0f} chars/s; "
+        f"perplexity {format_number(report.val_perplexity_per_char, 2)} per character.",
         *(
             [STOPPED_EARLY, command_line("train", "--resume", report.run, "--patience", "1")]
             if report.stopped_early

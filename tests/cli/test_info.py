@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,16 @@ def test_a_damaged_classifier_gets_a_note(runs: Path, capsys: pytest.CaptureFixt
 )  # fmt: skip
 def test_sizes_are_readable(num_bytes: int, text: str) -> None:
     assert format_size(num_bytes) == text
+
+
+def test_the_path_of_a_model_has_the_rows_of_its_run_and_its_numbers_have_separators(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = random_model()
+    result = {"val_loss_nats_per_char": 7.2, "val_perplexity_per_char": 1339.43, "best_step": 12_345}
+    about = {**model.about, "result": result}  # as in files without the key "step"
+    save_checkpoint(runs / "verse" / "model.safetensors", replace(model, about=about))
+    for name in ("verse", "checkpoints/verse", "checkpoints/verse/model.safetensors"):
+        text = info(capsys, name)
+        assert "12,345" in text.split("best step")[1].splitlines()[0]
+        assert "1,339.43 per character" in text.split("its perplexity")[1].splitlines()[0]

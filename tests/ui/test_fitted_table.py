@@ -14,6 +14,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from chargen.checkpoint import save_checkpoint
+from chargen.cli.main import run
+from chargen.ui.comparison import comparison_sentences
 from chargen.ui.fitted_table import FittedTable
 from tests.conftest import VERSE, Result, random_model
 
@@ -111,3 +113,55 @@ def test_every_command_fits_the_terminal(
     assert [line for line in lines if cell_len(line) > width and not line.startswith(copied)] == []
     if command == "train":
         assert str(Path("checkpoints/new/model.safetensors").absolute()) in result.out
+
+
+def test_columns_that_can_be_left_out_are_before_rows_become_blocks() -> None:
+    columns = ("model", "bits", "interval", "share")
+    rows = [("a model with a long name", "1.2345", "+0.0001 to +0.0002", "100.0 %"), ("b", "2.5", "", "")]
+    table = FittedTable(columns, rows, columns[1:], optional=("interval", "share"))
+    widths = [width for width in range(10, 81) if drawn(table, width)[1].split()[:2] == ["model", "bits"]]
+    assert widths == list(range(min(widths), 81)) and min(widths) < 30
+    assert "interval" in drawn(table, 80)[1] and "interval" not in drawn(table, 40)[1]
+    assert "share" in drawn(table, 40)[1] and "share" not in drawn(table, 24)[1]
+    assert any("+0.0002" in line for line in drawn(table, min(widths) - 1))  # the blocks are complete
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_a_comparison_and_the_list_of_models_are_tables_on_a_narrow_terminal(
+    width: int, chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for name in ("small", "large"):
+        save_checkpoint(Path("checkpoints", name, "model.safetensors"), random_model(seed=len(name)))
+    Path("text.txt").write_text(VERSE * 20)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    for command, headers in (
+        (["compare", "small", "large", "text.txt", "--resamples", "100", "--top", "0"], ["bits/byte", "difference"]),
+        (["info"], ["name", "bits/char"]),
+    ):
+        screen = Terminal()
+        monkeypatch.setattr("sys.stdout", screen)
+        assert run(command) == 0
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines()
+        assert all(header in shown[1] for header in headers), shown
+        assert set(shown[2].strip()) == {"─"}
+        assert all(cell_len(line) <= width for line in shown)
+
+
+def test_a_comparison_says_in_words_which_model_is_better() -> None:
+    rows = [
+        {"name": "first", "bits_per_byte": 2.0},
+        {"name": "worse", "difference_bits_per_byte": 0.25, "interval_low": 0.2, "interval_high": 0.3},
+        {"name": "better", "difference_bits_per_byte": -0.5, "interval_low": -0.6, "interval_high": -0.4},
+        {"name": "same", "difference_bits_per_byte": 0.00001, "interval_low": -0.1, "interval_high": 0.1},
+    ]
+    assert comparison_sentences(rows, 0.95) == [
+        "first is better: it needs 0.2500 bits/byte less than worse (95% interval +0.2000 to +0.3000).",
+        "better is better: it needs 0.5000 bits/byte less than first (95% interval -0.6000 to -0.4000).",
+        "same and first: neither is clearly better (95% interval -0.1000 to +0.1000 bits/byte).",
+    ]

@@ -20,7 +20,7 @@ from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.hints import no_texts_error, note_files
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -220,8 +220,8 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
             elif values["event"] == "finished":
                 num_done += 1
                 result = (
-                    f"{format_count(len(texts[label]), 'text')}, {values['val_bits_per_char']:.3f} bits/char on "
-                    "held-out text"
+                    f"{format_count(len(texts[label]), 'text')}, {format_number(values['val_bits_per_char'], 3)} "
+                    "bits/char on held-out text"
                 )
                 console.print(visible(f"{label}: {result}"), soft_wrap=True)
                 bar.show("evaluating", num_done)
@@ -284,9 +284,11 @@ def _describe_quality(quality: Quality, classifier: Classifier) -> str:
     return (
         f"{format_count(quality.texts, 'held-out text')}: accuracy {100 * quality.accuracy:.1f} % (the most "
         "frequent label alone: "
-        f"{100 * quality.majority_class_accuracy:.1f} %), log loss {quality.log_loss_nats:.3f} nats (the priors "
-        f"alone: {quality.prior_log_loss_nats:.3f}), expected calibration error "
-        f"{quality.expected_calibration_error:.3f}; temperature {_format_temperature(classifier.temperature)}"
+        f"{100 * quality.majority_class_accuracy:.1f} %), log loss "
+        f"{format_number(quality.log_loss_nats, 3)} nats (the priors "
+        f"alone: {format_number(quality.prior_log_loss_nats, 3)}), expected calibration error "
+        f"{format_number(quality.expected_calibration_error, 3)}; "
+        f"temperature {_format_temperature(classifier.temperature)}"
     )
 
 

@@ -242,8 +242,8 @@ def _print(
     about: dict[str, Any], rows: list[dict[str, Any]], line_differences: list[dict[str, Any]], num_models: int,
     as_json: bool,
 ) -> None:  # fmt: skip
+    from chargen.ui.comparison import comparison_sentences, comparison_table, line_difference_table
     from chargen.ui.console import print_json, stdout_console
-    from chargen.ui.tables import comparison_table, line_difference_table
 
     if as_json:
         models, baselines = rows[:num_models], rows[num_models:]
@@ -251,10 +251,13 @@ def _print(
         return
     first = rows[0]["name"]
     stdout_console().print(comparison_table(rows))
+    for sentence in comparison_sentences(rows[:num_models], about["confidence"]):
+        stdout_console().print(visible(sentence))
     stdout_console().print(
         f"{format_count(about['chars'], 'character')}, {format_count(about['bytes'], 'byte')}, "
-        f"{format_count(about['lines'], 'line')}; differences from "
-        f"{visible(first)}, 95 % of {about['resamples']:,} resamples"
+        f"{format_count(about['lines'], 'line')}; differences from {visible(first)} in bits/byte, "
+        f"95 % of {about['resamples']:,} resamples\n"
+        "Fewer bits are better. first better: share of the resamples in which the first model needs fewer bits."
     )
     for other in dict.fromkeys(line["other"] for line in line_differences):
         stdout_console().print(line_difference_table([line for line in line_differences if line["other"] == other]))

@@ -12,8 +12,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import needs
-from chargen.config import LN2
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -154,7 +153,7 @@ def _evaluate_adapted(checkpoint: Checkpoint, text: str, args: EvalArguments) ->
 
 def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | None) -> None:
     """Print the result as a table, and the totals below it."""
-    from chargen.ui.console import stdout_console
+    from chargen.ui.console import format_bits, stdout_console
     from chargen.ui.tables import plain_table
 
     losses: list[tuple[str, float | None]] = [
@@ -171,19 +170,17 @@ def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | N
         ]
     console = stdout_console()
     numbers = ("bits/char", "nats/char")
-    rows = [
-        (label, "–", "–") if nats is None else (label, f"{nats / LN2:.3f}", f"{nats:.4f}") for label, nats in losses
-    ]
+    rows = [(label, format_bits(nats), format_number(nats, 4)) for label, nats in losses]
     console.print(plain_table((name, *numbers), rows, numbers))
     ends = f" ({evaluation.document_ends:,} of them ends of documents)" if evaluation.document_ends else ""
     console.print(
         f"{format_count(evaluation.chars, 'character')}{ends}, {format_count(evaluation.bytes, 'byte')}; "
-        f"{evaluation.bits_per_byte:.3f} bits/byte, "
-        f"perplexity {evaluation.perplexity_per_char:.2f} per character"
+        f"{format_number(evaluation.bits_per_byte, 3)} bits/byte, "
+        f"perplexity {format_number(evaluation.perplexity_per_char, 2)} per character"
     )
     if adapted:
         console.print(
             f"adapted by {adapted.rule}, learning rate {adapted.learning_rate:g}, decay {adapted.decay:g}, segments of "
-            f"{adapted.segment_ids}: {adapted.bits_per_byte:.3f} bits/byte; each segment was scored before "
-            "the model was trained on it"
+            f"{adapted.segment_ids}: {format_number(adapted.bits_per_byte, 3)} bits/byte; each segment was scored "
+            "before the model was trained on it"
         )

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
-from chargen.config import LN2
+from chargen.schema import format_number
 from chargen.ui.terminal_text import say
 
 # Names of the properties as a person reads them, in the order in which they are shown.
@@ -36,12 +36,16 @@ LABELS = {
     "epochs": "epochs",
     "val_loss_nats_per_char": "loss on the held-out text",
     "val_second_half_nats_per_char": "  its second half",
+    "val_perplexity_per_char": "  its perplexity",
     "ngram_5_nats_per_char": "an interpolated 5-gram",
     "labels": "labels",
     "held_out_accuracy": "accuracy on held-out texts",
     "temperature": "temperature",
     "written_by": "written by",
 }
+
+#: Columns of the table of models that a narrow terminal does not show, the least important one first.
+MODEL_OPTIONAL = ("size", "parameters", "trained")
 
 
 @click.command(
@@ -133,10 +137,11 @@ def _facts(path: Path) -> dict[str, Any]:
         "tokenizer": checkpoint.tokenizer.name,
         "vocab_size": config.vocab_size,
         "train_chars": about.get("train_chars"),
-        "step": about.get("step"),
+        "step": about.get("step", result.get("best_step")),
         "epochs": result.get("epochs"),
         "val_loss_nats_per_char": result.get("val_loss_nats_per_char", about.get("choice_loss_nats_per_char")),
         "val_second_half_nats_per_char": result.get("val_second_half_nats_per_char"),
+        "val_perplexity_per_char": result.get("val_perplexity_per_char"),
         "ngram_5_nats_per_char": result.get("ngram_5_nats_per_char"),
         "size_bytes": path.stat().st_size,
         "training_state_bytes": state.stat().st_size if state.is_file() else None,
@@ -183,14 +188,16 @@ def _print_one(facts: dict[str, Any]) -> None:
 
 def _format(name: str, value: Any) -> str:
     """Return the value of a property as a person reads it, with its unit."""
-    from chargen.ui.console import format_size
+    from chargen.ui.console import format_bits, format_size
 
     if name == "trained_at":
         return _format_date(value)
     if name.endswith("_bytes"):
         return format_size(value)
     if name.endswith("_nats_per_char"):
-        return f"{value / LN2:.3f} bits/char"
+        return f"{format_bits(value)} bits/char"
+    if name == "val_perplexity_per_char":
+        return f"{format_number(value, 2)} per character"
     if name == "held_out_accuracy":
         return f"{100 * value:.1f} %"
     if isinstance(value, list):
@@ -207,7 +214,7 @@ def _format_date(value: str) -> str:
 
 def _print_tables(all_facts: list[dict[str, Any]]) -> None:
     """Print a table of the models, and one of the classifiers if there are any."""
-    from chargen.ui.console import format_size, stdout_console
+    from chargen.ui.console import format_bits, format_size, stdout_console
     from chargen.ui.tables import plain_table
 
     models, classifiers = [], []
@@ -219,12 +226,12 @@ def _print_tables(all_facts: list[dict[str, Any]]) -> None:
             classifiers.append((facts["name"], ", ".join(facts["labels"]), share, size, date))
             continue
         loss_nats = facts["val_loss_nats_per_char"]
-        bits_per_char = "–" if loss_nats is None else f"{loss_nats / LN2:.3f}"
+        bits_per_char = format_bits(loss_nats)
         parameters = f"{facts['parameters']:,}"
         models.append((facts["name"], bits_per_char, facts["network"], parameters, size, date[:10]))
     if models:
         names = ("name", "bits/char", "network", "parameters", "size", "trained")
-        stdout_console().print(plain_table(names, models, ("bits/char", "parameters", "size", "trained")))
+        stdout_console().print(plain_table(names, models, names[1:2] + names[3:], MODEL_OPTIONAL))
     if classifiers:
         labels = ("classifier", "labels", "accuracy", "size", "trained")
-        stdout_console().print(plain_table(labels, classifiers, ("accuracy", "size")))
+        stdout_console().print(plain_table(labels, classifiers, ("accuracy", "size"), ("size", "trained")))

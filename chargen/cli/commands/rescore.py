@@ -15,7 +15,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import is_shown, say, visible_json
 
 if TYPE_CHECKING:
@@ -260,10 +260,13 @@ def _formatter(form: str, args: RescoreArguments) -> Formatter:
     from chargen.tasks.rescoring import MOSES, add_feature
 
     def costs_line(scored: ScoredHypothesis, weight: float) -> str:
-        return f"{_id(scored.hypothesis, form)} {-scored.total(weight):.9g}"
+        return f"{_id(scored.hypothesis, form)} {0.0 - scored.total(weight):.9g}"
 
     def moses_line(scored: ScoredHypothesis, weight: float) -> str:
-        value, total = f"{scored.value:.4f}", f"{scored.total(weight):.9g}"
+        value, total = (
+            format_number(scored.value, 4, separator=""),
+            f"{scored.total(weight) + 0.0:.9g}",
+        )  # + 0.0: no "-0"
         return add_feature(scored.hypothesis, args.feature, value, total)
 
     def given_line(scored: ScoredHypothesis, weight: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from chargen.config import LN2
 from chargen.errors import ChargenError
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -173,9 +173,9 @@ class ExplanationPrinter:
             console.print(Text(visible(score.text)), soft_wrap=True)
         else:
             print_heat_map(console, chars, self._is_first)
-        numbers = [f"{-score.log_prob_nats / LN2:.2f} bits"]
+        numbers = [f"{format_number(-score.log_prob_nats / LN2, 2)} bits"]
         rates = [("char", score.bits_per_char), ("word", score.bits_per_word if self._args.words else None)]
-        numbers += [f"{value:.3f} bits/{unit}" for unit, value in rates if value is not None]
+        numbers += [f"{format_number(value, 3)} bits/{unit}" for unit, value in rates if value is not None]
         if chars or score.text:
             console.print(", ".join(numbers), style="dim")
         if suggestions:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from chargen.lm import LanguageModel
 from chargen.sampling.prefix_cache import PrefixCache
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.ui.play.draft import Draft, press, set_generated
 from chargen.ui.play.layout import Page, lay_out
 from chargen.ui.play.terminal import Keyboard, Screen, join_parts
@@ -174,7 +174,7 @@ def _status_line(draft: Draft, work: BackgroundWork, name: str, width: int) -> s
         score = f"reading {prefix.share:.0%}" if prefix.num_ids > MIN_PROGRESS_TOKENS else score
     elif prefix is not None:
         bits, unknown = prefix.bits_per_char, prefix.unknown_chars
-        score = score if bits is None else f"{bits:.2f} bits/char"
+        score = score if bits is None else f"{format_number(bits, 2)} bits/char"
     facts = [f"temp {draft.temperature:g}", score, f"seed {draft.seed}"]
     facts += [f"{unknown:,} unknown"] if unknown else []
     return join_parts([*facts, visible(name), format_count(len(draft.text), "character")], width)
