@@ -130,6 +130,19 @@ def parse_duration_s(value: str | float) -> float:
     return float(seconds)
 
 
+def format_duration_s(seconds: float) -> str:
+    """Return a duration with its units, so that nobody takes seconds for minutes.
+
+    >>> format_duration_s(5), format_duration_s(90), format_duration_s(5400), format_duration_s(0.25)
+    ('5 s', '1 min 30 s', '1 h 30 min', '0.25 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    parts = ((whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
+    return " ".join(f"{number:,} {unit}" for number, unit in parts if number)
+
+
 def check_count(name: str, value: Any, low: int = 1) -> int:
     """Return an integer of at least `low` as Python's int; NumPy's integers are accepted.
 

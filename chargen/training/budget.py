@@ -44,6 +44,10 @@ class Budget:
         """Return the seconds that the run took so far, without the pauses before it was resumed."""
         return time.perf_counter() - self.started + self.previous_s
 
+    def is_used_up(self) -> bool:
+        """Return whether a time budget has no time left for a step."""
+        return self.budget_s is not None and self.elapsed_s() >= self.budget_s - self.final_evaluation_s()
+
     def progress(self, step: int) -> float:
         """Return the completed share of the training after `step` steps, 0 to 1."""
         if self.budget_s is None:

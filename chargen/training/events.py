@@ -27,6 +27,8 @@ class Started:
     train: TrainConfig
     total_steps: int | None  #: None for a run with a time budget
     first_step: int = 0  #: number of steps before the run was resumed
+    selection_chars: int = 0  #: characters of the part of the held-out text on which validations are made
+    elapsed_s: float = 0.0  #: seconds that the run took so far, start-up included
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -93,6 +95,7 @@ class Finished:
     ngram_5_nats_per_char: float | None  #: None if the text is too short for baselines
     lzma_nats_per_char: float | None  #: None if the text is too short for baselines
     entropy_nats_per_char: float | None  #: entropy of the source, if it is known
+    first_step: int = 0  #: number of steps before the run was resumed
     diagnosis: str = ""
     advice: tuple[str, ...] = ()
 

@@ -72,6 +72,7 @@ class TrainingLoop:
         self.meter = ThroughputMeter(trainer, budget, saver.data.ids_per_char)
         self.threads = threads
         self.is_interrupted = False  #: whether the run was stopped from outside before its last step
+        self.first_step = trainer.step  #: number of steps before the run was resumed
         self.has_stopped_early = False  #: whether the run ended because its patience was used up
         self._has_initial_model = has_initial_model
         self._save_every_s = save_every_s

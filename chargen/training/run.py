@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from chargen.cells.weights import count_parameters
 from chargen.checkpoint import load_checkpoint
-from chargen.config import DEFAULT_BUDGET_S, MAX_EPOCHS, DataConfig, ModelConfig, TrainConfig
+from chargen.config import DEFAULT_BUDGET_S, MAX_EPOCHS, DataConfig, ModelConfig, TrainConfig, format_duration_s
 from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
 from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import STOPPED_EARLY, ConfigError, ModelError, StoppedError
@@ -303,6 +303,11 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
         notes.append(initial.note)
     if batches.batch_size < saver.train.batch_size:
         notes.append(f"the text is short: the batch size is {batches.batch_size} instead of {saver.train.batch_size}")
+    if loop.budget.is_used_up() and not loop.first_step:
+        notes.append(
+            f"the start of the program has used up the budget of {format_duration_s(loop.budget.budget_s or 0)}: only "
+            "one step is made. Give more time: --budget 5m is five minutes"
+        )
     return Started(
         run=saver.run.name,
         corpus=plan.corpus.name,
@@ -312,9 +317,11 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
         parameters=count_parameters(saver.model),
         model=saver.model,
         data=plan.data,
-        train=replace(saver.train, batch_size=batches.batch_size),  # the one in use
+        train=replace(saver.train, batch_size=batches.batch_size, seq_len=batches.seq_len),  # those in use
         total_steps=loop.budget.total_steps,
-        first_step=loop.trainer.step,
+        first_step=loop.first_step,
+        selection_chars=data.val[0].num_chars,
+        elapsed_s=loop.budget.elapsed_s(),
     )
 
 
@@ -350,6 +357,7 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
         ngram_5_nats_per_char=baselines.ngram_5_nats_per_char,
         lzma_nats_per_char=baselines.lzma_nats_per_char,
         entropy_nats_per_char=saver.data.corpus.entropy_nats_per_char,
+        first_step=loop.first_step,
     )
     diagnosis = diagnose(_evidence(loop, result, baselines))
     result = replace(result, diagnosis=diagnosis.summary, advice=diagnosis.advice, elapsed_s=budget.elapsed_s())

@@ -51,7 +51,7 @@ class BackgroundWriter:
 KEEP_STATE = ("always", "until-done", "never")  #: how long the training state stays on disk; until-done: of the run
 
 #: fields of `Finished` that differ between two runs with the same seed and steps
-VARYING_FIELDS = ("elapsed_s", "chars_per_s", "interrupted", "run", "model_path")
+VARYING_FIELDS = ("elapsed_s", "chars_per_s", "interrupted", "run", "model_path", "first_step")
 
 
 class RunSaver:

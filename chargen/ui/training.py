@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chargen.checkpoint import Checkpoint
+from chargen.config import format_duration_s
 from chargen.folders import chosen_checkpoints
 from chargen.schema import format_count, format_number
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
@@ -33,6 +34,8 @@ SAMPLE_EVERY_S = 5.0  # minimum time between two samples in the live display
 STOPPED_EARLY = (
     "The validation loss had not improved for the share of the run that --patience allows. To continue all the same:"
 )
+NO_TIME_LEFT = "the start of the program took all the time that was left."
+NO_STEP_LEFT = "the run already has all of its steps."
 
 Sampler = Callable[[Checkpoint], str]  #: returns a few lines that the model generates
 
@@ -114,10 +117,10 @@ class PlainDisplay:
                 f"bits/char  {report.chars_per_s:,.0f} chars/s  {format_duration(report.remaining_s)} left"
             )
         elif isinstance(report, Evaluated):
-            mark = "  best so far, saved" if report.best else ""
+            mark = "  best, saved" if report.best else ""
             train_bits = format_bits(report.train_loss_nats_per_char)
             val_bits = format_bits(report.val_loss_nats_per_char)
-            self._print(f"      step {report.step:,}  train {train_bits}  val {val_bits} bits/char{mark}")
+            self._print(f"      step {report.step:,}  train {train_bits}  held-out part {val_bits} bits/char{mark}")
 
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True)
@@ -189,8 +192,8 @@ class LiveDisplay:
             ("epoch", format_number(progress.epoch, 2)),
             ("speed", f"{progress.chars_per_s:,.0f} chars/s"),
             ("train", f"{format_bits(progress.loss_nats_per_char)} bits/char"),
-            ("val", f"{format_bits(val_nats)} bits/char"),
-            ("best", f"{format_bits(self._best_nats)} bits/char"),
+            ("held-out part", f"{format_bits(val_nats)} bits"),
+            ("best", f"{format_bits(self._best_nats)} bits"),
         ]
         table = Table.grid(padding=(0, 2))
         for first in range(0, len(facts), pairs_per_row):
@@ -217,7 +220,9 @@ def describe(report: Started) -> list[str]:
     """Return lines that describe the run at its start: notes, corpus, network, length and device."""
     model, train = report.model, report.train
     if report.total_steps is None:
-        length = f"a budget of {format_duration(train.budget_s or 0)}"
+        length = f"a budget of {format_duration_s(train.budget_s or 0)}"
+        if report.first_step:
+            length += f", {format_duration_s(max(0.0, (train.budget_s or 0) - report.elapsed_s))} of it left"
     else:
         length = format_count(report.total_steps, "step") + (
             f", from {report.first_step:,}" if report.first_step else ""
@@ -225,7 +230,8 @@ def describe(report: Started) -> list[str]:
     ngram_dropout = f", n-gram dropout {model.ngram_dropout:g}" if model.ngrams else ""
     lines = [
         *(f"note: {note}" for note in report.notes),
-        f"{report.corpus}: {format_count(report.train_chars, 'character')} for training, {report.val_chars:,} held out",
+        f"{report.corpus}: {format_count(report.train_chars, 'character')} for training, {report.val_chars:,} held out "
+        f"({report.selection_chars:,} of them choose the best model)",
         f"{model}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
         f"dropout {model.dropout:g}, weight dropout {model.weight_dropout:g}{ngram_dropout}; "
         f"batch size {train.batch_size} × {format_count(train.seq_len, 'token')}; "
@@ -234,7 +240,7 @@ def describe(report: Started) -> list[str]:
     return [visible(line) for line in lines]
 
 
-def summary(report: Finished, has_documents: bool) -> Group:
+def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
     """Return the summary of a run.
 
     It has the loss compared with the baselines, what that means, where the model is, and what to do with it.
@@ -242,9 +248,10 @@ def summary(report: Finished, has_documents: bool) -> Group:
     Args:
         report: The result of the run.
         has_documents: Whether the model is a model of documents.
+        has_budget: Whether the length of the run is a time.
     """
     rows: list[tuple[str, float | None]] = [
-        ("this model, on the held-out text", report.val_loss_nats_per_char),
+        ("this model, on the held-out text, all of it", report.val_loss_nats_per_char),
         ("  its second half, not used to choose the model", report.val_second_half_nats_per_char),
         ("an interpolated 5-gram", report.ngram_5_nats_per_char),
         ("lzma", report.lzma_nats_per_char),
@@ -254,29 +261,37 @@ def summary(report: Finished, has_documents: bool) -> Group:
     cells = [(name, format_bits(nats)) for name, nats in rows]
     table = FittedTable(("", "bits/char"), cells, ("bits/char",), has_rule=False)
     outcome = "Interrupted" if report.interrupted else "Stopped early" if report.stopped_early else "Done"
-    lines = [
-        "",
-        f"{outcome} after {format_duration(report.elapsed_s)}: {format_count(report.steps, 'step')}, "
-        f"{format_number(report.epochs, 1)} epochs, "
-        f"{report.chars_per_s:,.0f} chars/s; "
-        f"perplexity {format_number(report.val_perplexity_per_char, 2)} per character.",
-        *(
-            [STOPPED_EARLY, command_line("train", "--resume", report.run, "--patience", "1")]
-            if report.stopped_early
-            else []
+    resumed = ""
+    if report.first_step:
+        resumed = f" ({report.steps - report.first_step:,} since the run was resumed)"
+    parts: list[RenderableType] = [
+        table,
+        Text(),
+        Text(
+            f"{outcome} after {format_duration(report.elapsed_s)}: {format_count(report.steps, 'step')}{resumed}, "
+            f"{format_number(report.epochs, 1)} epochs, "
+            f"{report.chars_per_s:,.0f} chars/s; "
+            f"perplexity {format_number(report.val_perplexity_per_char, 2)} per character."
         ),
-        report.diagnosis,
-        *report.advice,
     ]
+    if report.stopped_early:
+        parts += [Text(STOPPED_EARLY), _unwrapped([command_line("train", "--resume", report.run, "--patience", "1")])]
+    if report.steps == report.first_step:
+        longer = ("--more", "5m") if has_budget else ("--steps", str(2 * report.steps))
+        parts += [
+            Text(f"No step was made: {NO_TIME_LEFT if has_budget else NO_STEP_LEFT} To continue the training:"),
+            _unwrapped([command_line("train", "--resume", report.run, *longer)]),
+        ]
+    parts += map(Text, map(visible, (report.diagnosis, *report.advice)))
     to_copy = [
         f"The best model (step {report.best_step:,}) is {report.model_path}",
         *commands_after_training(report.run, has_documents),
     ]
-    # What is copied is not wrapped here: the terminal wraps it without a newline.
-    return Group(table, Text("\n".join(map(visible, lines))), _unwrapped(to_copy))
+    return Group(*parts, _unwrapped(to_copy))
 
 
 def _unwrapped(lines: Iterable[str]) -> Text:
+    """Return lines to copy. They are not wrapped here: the terminal wraps them without a newline."""
     return Text("\n".join(map(visible, lines)), no_wrap=True, overflow="ignore")
 
 

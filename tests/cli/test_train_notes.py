@@ -96,12 +96,12 @@ def test_check_describes_the_text_and_its_documents(chargen: Chargen, tmp_path: 
     assert "documents" not in chargen("corpora", "check", "names.txt").out.partition("rare:")[0]
 
 
-def test_the_start_lines_print_the_batch_size_in_use(chargen: Chargen) -> None:
+def test_the_start_lines_print_the_batch_size_and_the_sequence_length_in_use(chargen: Chargen) -> None:
     Path("short.txt").write_text(VERSE, encoding="utf-8")
     result = chargen("train", "short.txt", "--steps", "1", "--hidden", "8", "--batch", "16", "--seq-len", "48")
     assert result.status == 0, result.err
     assert "the batch size is 2 instead of 16" in " ".join(result.err.split())
-    assert "batch size 2 × 48 tokens" in " ".join(result.err.split())
+    assert "batch size 2 × 27 tokens" in " ".join(result.err.split())  # two windows for each half of the text
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.jsonl", '{"text": "%s"}\n'), ("a.csv", 'text\n"%s"\n""\n')])

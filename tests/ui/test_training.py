@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from chargen.training.events import Evaluated, Progress
-from chargen.ui.console import ProgressBar, status, stderr_console
-from chargen.ui.training import LiveDisplay, PlainDisplay, make_display
-from tests.conftest import random_model
+from chargen.config import format_duration_s, parse_duration_s
+from chargen.training.choices import ModelChoices, RunLength, TrainChoices
+from chargen.training.events import Evaluated, Progress, Started
+from chargen.training.run import Plan
+from chargen.ui.console import ProgressBar, status, stderr_console, stdout_console
+from chargen.ui.training import LiveDisplay, PlainDisplay, describe, make_display, summary
+from tests.conftest import corpus_of, random_model, run_plan
+
+SMALL = ModelChoices(hidden_size=8, embedding_dim=8, cell="gru", ngrams=0)
 
 
 class Terminal(io.StringIO):
@@ -83,3 +91,66 @@ def test_files_and_pipes_get_no_progress(monkeypatch: pytest.MonkeyPatch) -> Non
         bar.show("adapting", 1.0)
         update("1,024 texts")
     assert stderr.getvalue() == ""
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_loss_during_the_run_is_that_of_a_part_of_the_held_out_text(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = make_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", str(width))
+    with LiveDisplay(stderr_console(), lambda checkpoint: "") as display:
+        for report in reports():
+            display._drawn_s = -1.0
+            display.show(report)
+    assert re.search(r"held-out part +1\.876 bits", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()))
+    plain = io.StringIO()
+    monkeypatch.setattr("sys.stderr", plain)
+    for report in reports():
+        PlainDisplay(stderr_console()).show(report)
+    assert "held-out part 1.876 bits/char  best, saved" in plain.getvalue()
+    assert " val " not in plain.getvalue()
+    assert all(len(line) <= 80 for line in plain.getvalue().splitlines()), plain.getvalue()
+
+
+def test_the_start_line_has_the_units_of_the_budget_and_the_lengths_in_use(
+    verse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = RunLength(budget_s=0.01)
+    choices = TrainChoices(seq_len=1000, batch_size=4)
+    plan = Plan(corpus_of(verse[:600]), length=length, model=SMALL, train=choices, root=tmp_path)
+    events, finished = run_plan(plan)
+    (started,) = [event for event in events if isinstance(event, Started)]
+    assert started.train.seq_len < 600  # the one that is used
+    assert sum("used up the budget of 0.01 s" in note and "5m" in note for note in started.notes) == 1
+    lines = "\n".join(describe(started))
+    assert "a budget of 0.01 s on cpu" in lines and f"× {started.train.seq_len} tokens" in lines
+    assert f"({started.selection_chars} of them choose the best model)" in lines
+    assert finished.steps == 1
+
+    resumed = Plan(corpus_of(verse[:600]), resume=started.run, extra_budget_s=0.01, root=tmp_path)
+    events, finished = run_plan(resumed)
+    assert (finished.steps, finished.first_step) == (1, 1)
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stdout", shown)
+    stdout_console().print(summary(finished, has_documents=False, has_budget=True))
+    assert "1 step (0 since the run was resumed)" in shown.getvalue()
+    assert "No step was made: " in shown.getvalue() and f"--resume {started.run} --more 5m" in shown.getvalue()
+
+
+def test_a_resumed_run_says_how_many_steps_it_made(verse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = corpus_of(verse)
+    run_plan(Plan(corpus, length=RunLength(steps=3), model=SMALL, root=tmp_path))
+    _, finished = run_plan(Plan(corpus, resume="verse", length=RunLength(steps=5), root=tmp_path))
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stdout", shown)
+    stdout_console().print(summary(finished, has_documents=False, has_budget=False))
+    assert "5 steps (2 since the run was resumed)" in shown.getvalue()
+    assert "No step was made" not in shown.getvalue()
+
+
+@given(st.integers(1, 10**6))
+def test_a_duration_has_units_and_is_read_back(seconds: int) -> None:
+    shown = format_duration_s(seconds)
+    assert shown.endswith((" s", " min", " h"))
+    assert parse_duration_s(shown.replace(",", "").replace(" ", "").replace("min", "m")) == seconds

@@ -97,7 +97,7 @@ class ClassifyArguments(options.NetworkArguments):
 @training_option("--name", type=options.NAME, help="Name of the new classifier. Defaults to the name of DATA.")
 @training_option(
     "--budget", callback=options.parse_duration, show_default=f"{DEFAULT_BUDGET_S / 60:g}m", metavar="TIME",
-    help="Time limit for all models together (wall clock): 90s, 5m, 1h30m.",
+    help="Time limit for all models together (wall clock): 90s, 5m, 1h30m. A number without a unit is in seconds.",
 )  # fmt: skip
 @training_option("--steps", type=click.IntRange(min=1), metavar="N", help="Train each model for N steps instead.")
 @training_option("--epochs", type=float, metavar="N", help="Train each model for N passes over its texts instead.")

@@ -115,7 +115,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     callback=options.parse_duration,
     metavar="TIME",
     show_default=f"{DEFAULT_BUDGET_S / 60:g}m",
-    help="Time limit of the whole run (wall clock): 90s, 5m, 1h30m.",
+    help="Time limit of the whole run (wall clock): 90s, 5m, 1h30m. A number without a unit is in seconds.",
 )
 @options.basic_option(
     "--name",
@@ -166,7 +166,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @options.network_options
 @optimization_option("--batch", "batch_size", type=int, metavar="N", show_default="auto", help="Batch size.")
 @optimization_option(
-    "--seq-len", type=int, metavar="N", show_default="auto", help="Length of a BPTT window, in tokens."
+    "--seq-len", type=int, metavar="N", show_default="auto", help="Maximum length of a BPTT window, in tokens."
 )
 @optimization_option(
     "--lr", "learning_rate", type=float, metavar="RATE", show_default="auto", help="Peak learning rate."
@@ -182,11 +182,14 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Random seed."
 )
 @resuming_option(
-    "--more", callback=options.parse_duration, metavar="TIME", help="Add this time to the budget of a resumed run."
+    "--more",
+    callback=options.parse_duration,
+    metavar="TIME",
+    help="Add this time (90s, 5m) to the budget of a resumed run.",
 )
 @resuming_option(
     "--save-every", callback=options.parse_duration, default="60s", show_default=True, metavar="TIME",
-    help="How often to save the training state.",
+    help="How often to save the training state; a time like that of --budget.",
 )  # fmt: skip
 @resuming_option(
     "--keep-state", type=click.Choice(["always", "until-done", "never"]), show_default="always",
@@ -217,8 +220,8 @@ def train(**values: Any) -> int:
 
     CORPUS is a file, a folder, '-' for standard input, or a name (`chargen corpora` lists them). Several are
     concatenated. The default is python-docs. Sizes and rates with the default (auto) are chosen by a recipe from the
-    corpus, the budget and the device. The model with the lowest validation loss is saved under checkpoints/; Ctrl-C
-    stops early and keeps it.
+    corpus, the budget and the device. The model with the lowest loss on a part of the held-out text is saved under
+    checkpoints/; the table at the end has its loss on all of the held-out text. Ctrl-C stops early and keeps it.
     """
     return train_model(TrainArguments(**values), STARTED)
 
@@ -264,7 +267,8 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
         if args.as_json:
             print_json({**result.to_json(), **settings})
         else:
-            stdout_console().print(summary(result, settings["data"]["documents"] != NONE), crop=False)
+            has_documents, has_budget = settings["data"]["documents"] != NONE, settings["train"]["budget_s"] is not None
+            stdout_console().print(summary(result, has_documents, has_budget), crop=False)
             if result.interrupted and args.keep_state != "never":
                 console.print(f"Continue with: {command_line('train', '--resume', result.run)}", soft_wrap=True)
         sys.stdout.flush()
