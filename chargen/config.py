@@ -131,7 +131,7 @@ def parse_duration_s(value: str | float) -> float:
 
 
 def format_duration_s(seconds: float) -> str:
-    """Return a duration with its units, so that nobody takes seconds for minutes.
+    """Return a duration with its units, so that seconds are not taken for minutes.
 
     >>> format_duration_s(5), format_duration_s(90), format_duration_s(5400), format_duration_s(0.25)
     ('5 s', '1 min 30 s', '1 h 30 min', '0.25 s')

@@ -60,9 +60,14 @@ class Number(Spec):
         is_finite = is_number and -MAX_FLOAT <= value <= MAX_FLOAT  # false for NaN
         if is_finite and (self.low < value if self.exclusive_low else self.low <= value) and value <= self.high:
             return
+        raise_invalid(name, value, self.requirement)
+
+    @property
+    def requirement(self) -> str:
+        """What a value must be, for error messages: "must be a finite number above 0 and at most 1"."""
         bounds = [f"{'above' if self.exclusive_low else 'at least'} {self.low:g}"] if self.low > -MAX_FLOAT else []
         bounds += [f"at most {self.high:g}"] if self.high < MAX_FLOAT else []
-        raise_invalid(name, value, f"must be a finite number {' and '.join(bounds)}".strip())
+        return f"must be a finite number {' and '.join(bounds)}".strip()
 
 
 class Integer(Spec):
@@ -74,7 +79,12 @@ class Integer(Spec):
     def check(self, value: Any, name: str) -> None:
         """Check that a value is an integer in the range; true and false are not."""
         if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
-            raise_invalid(name, value, f"must be a whole number of at least {self.low:,} and at most {self.high:,}")
+            raise_invalid(name, value, self.requirement)
+
+    @property
+    def requirement(self) -> str:
+        """What a value must be, for error messages: "must be a whole number of at least 1 and at most 256"."""
+        return f"must be a whole number of at least {self.low:,} and at most {self.high:,}"
 
 
 class Boolean(Spec):

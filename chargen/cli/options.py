@@ -15,15 +15,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from chargen.cells import CELLS
 from chargen.cli.effects import Effect, check, check_repetitions, flatten
 from chargen.cli.value_types import BUILTIN_CORPUS_NAME as BUILTIN_CORPUS_NAME
 from chargen.cli.value_types import CELL_NAME as CELL_NAME
@@ -33,17 +31,16 @@ from chargen.cli.value_types import MODEL_NAME as MODEL_NAME
 from chargen.cli.value_types import NAME as NAME
 from chargen.cli.value_types import RUN_NAME as RUN_NAME
 from chargen.cli.value_types import TOKENIZER_NAME as TOKENIZER_NAME
-from chargen.cli.value_types import Finite as Finite
 from chargen.cli.value_types import check_temperature, check_unicode_values
+from chargen.cli.value_types import number as number
+from chargen.cli.value_types import numbers as numbers
 from chargen.cli.value_types import parse_duration as parse_duration
 from chargen.cli.value_types import parse_size as parse_size
+from chargen.cli.value_types import whole as whole
 from chargen.folders import use_checkpoints
 from chargen.sampling.settings import SAMPLING_RULES
-from chargen.schema import Integer
+from chargen.schema import Number
 from chargen.ui.terminal_text import say, write_raw
-
-if TYPE_CHECKING:
-    from chargen.training.choices import ModelChoices
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -121,7 +118,6 @@ class GroupedCommand(click.Command):
 basic_option = option_group("Options used most")
 corpus_option = option_group("Corpus")
 machine_option = option_group("Machine")
-network_option = option_group("Network")
 output_option = option_group("Output")
 
 
@@ -134,10 +130,9 @@ def sampling_rules(rule_option: Callable[..., Callable[[F], F]]) -> Callable[[F]
 
     def add_options(command: F) -> F:
         for name, rule in reversed(SAMPLING_RULES.items()):
-            number = int if isinstance(rule.values, Integer) else float
             command = rule_option(
-                f"--{name.replace('_', '-')}", type=number, default=rule.off, show_default=f"{rule.off:g}, off",
-                metavar=rule.metavar, help=rule.help,
+                f"--{name.replace('_', '-')}", type=number(rule.values), default=rule.off,
+                show_default=f"{rule.off:g}, off", metavar=rule.metavar, help=rule.help,
             )(command)  # fmt: skip
         return command
 
@@ -171,7 +166,7 @@ model = basic_option(
     help="Model file, run folder or run name. Defaults to the newest run.",
 )
 temperature = basic_option(
-    "--temp", "--temperature", "temperature", type=float,
+    "--temp", "--temperature", "temperature", type=number(Number()),
     callback=check_temperature, default=1.0, show_default=True,
     help="Sampling temperature. Below 1 the text is more predictable, above 1 more random; 0 always takes the "
     "most likely character.",
@@ -203,7 +198,7 @@ device = machine_option(
     help="Device for torch. 'auto' is a CUDA GPU if there is one, else the CPU.",
 )  # fmt: skip
 threads = machine_option(
-    "--threads", type=click.IntRange(1, MAX_THREADS), metavar="N", show_default="one per core",
+    "--threads", type=whole(1, MAX_THREADS), metavar="N", show_default="one per core",
     envvar="CHARGEN_THREADS", show_envvar=True, help="Maximum number of CPU threads.",
 )  # fmt: skip
 checkpoints = machine_option(
@@ -241,62 +236,6 @@ def max_corpus_size(default: str) -> Callable[[F], F]:
         "--max-corpus-size", "max_bytes", callback=parse_size, default=default, show_default=True, metavar="SIZE",
         help="Refuse a corpus with more text than this (500MB, 20GB), counted after decompression.",
     )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)  # each generated method takes start-up time
-class NetworkArguments:
-    """The options of `network_options`; None leaves a setting to the recipe. The names are those of `ModelConfig`."""
-
-    cell: str | None = None
-    num_layers: int | None = None
-    hidden_size: int | None = None
-    ensemble_size: int | None = None
-    embedding_dim: int | None = None
-    ngrams: int | None = None
-    tie_weights: bool | None = None
-    dropout: float | None = None
-    weight_dropout: float | None = None
-    ngram_dropout: float | None = None
-
-    def model_choices(self) -> ModelChoices:
-        """Return the settings that were given.
-
-        Raises:
-            ConfigError: If one is out of range.
-        """
-        from chargen.training.choices import ModelChoices
-
-        return ModelChoices(**{field.name: getattr(self, field.name) for field in fields(NetworkArguments)})
-
-
-SHAPE_OPTIONS = "--cell --layers --hidden --ensemble --embedding --ngrams --tie-weights"  # for tables of `effects.py`
-NETWORK_OPTIONS = f"{SHAPE_OPTIONS} --dropout --weight-dropout --ngram-dropout"
-
-
-def network_options(command: F) -> F:
-    """Add the options that set the shape of a network to a command; the recipe chooses what is not given."""
-    by_recipe = partial(network_option, show_default="auto")
-    declarations = [
-        by_recipe("--cell", type=CELL_NAME, metavar="CELL", help=f"Recurrent cell: {', '.join(CELLS.names())}."),
-        by_recipe("--layers", "num_layers", type=int, metavar="N", help="Number of recurrent layers."),
-        by_recipe("--hidden", "hidden_size", type=int, metavar="N", help="Hidden size of each layer."),
-        by_recipe("--ensemble", "ensemble_size", type=int, metavar="N",
-                  help="Number of networks that are trained together; the mean of their logits is the prediction."),
-        by_recipe("--embedding", "embedding_dim", type=int, metavar="N", help="Size of the embedding."),
-        by_recipe("--ngrams", type=int, metavar="N",
-                  help="Longest n-gram of characters that the output layer gets as hashed features; 0 for none."),
-        network_option("--tie-weights", is_flag=True, default=None,
-                       help="Use one matrix for the embedding and the output layer."),
-        by_recipe("--dropout", type=float, metavar="RATE",
-                  help="Dropout rate for units between layers and before the output layer."),
-        by_recipe("--weight-dropout", type=float, metavar="RATE",
-                  help="Dropout rate for recurrent weights (DropConnect)."),
-        by_recipe("--ngram-dropout", type=float, metavar="RATE",
-                  help="Dropout rate for the n-gram features, independent at each position."),
-    ]  # fmt: skip
-    for declare in reversed(declarations):  # a decorator that is applied later is listed earlier
-        command = declare(command)
-    return command
 
 
 # ── options on the command line ───────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,15 @@
-"""The types of the values of options, and the check that they are text.
+"""The types of the values of options: names, texts and numbers.
 
 A `Name` also tells the shell how to complete a value. A value on the command line is bytes: those that are not UTF-8
 arrive as lone surrogates. A file may have such a name; everything else is refused by `check_unicode_values`.
+
+A number that is refused says what was probably meant. Many languages write a decimal comma and a point between
+thousands. What can be read as two different numbers is not guessed:
+
+    --temp 0,8       '0,8' is not a number. Write 0.8.
+    --top-p 90       90 must be a finite number above 0 and at most 1. Write 0.9 for 90 %.
+    --length 1.000   '1.000' is not a whole number. Write 1000.
+    --budget 1,5h    '1,5h' is not a duration. Write 1.5h.
 """
 
 from __future__ import annotations
@@ -14,14 +22,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cells import CELLS
-from chargen.config import parse_duration_s
+from chargen.config import Config, parse_duration_s
 from chargen.errors import ConfigError
 from chargen.sampling.settings import MAX_TEMPERATURE, MIN_TEMPERATURE
-from chargen.schema import find_surrogate
+from chargen.schema import Integer, Nullable, Number, find_surrogate, format_value
 from chargen.tokenizers import TOKENIZERS
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+DECIMAL_COMMA = r"[-+]?\d*,\d+"
+THOUSANDS = r"[-+]?[1-9]\d{0,2}(?:[.,'_’ ]\d{3})+"
+THOUSANDS_AND_COMMA = r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+,\d+"
+PERCENT = r"([-+]?\d+(?:[.,]\d+)?) ?%"
+MULTIPLE = r"(\d+(?:[.,]\d+)?) ?([kKM])"  # 10k
+CLOCK = r"(?:(\d+):)?(\d+):(\d\d)"  # 1:30:00
+UNITS = {"h": "hours?|hrs?|giờ", "m": "minutes?|mins?|phút", "s": "seconds?|secs?|giây"}  # Vietnamese, too
+
+
+# ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Name(click.types.StringParamType):
@@ -65,23 +84,6 @@ def _corpus_names() -> Iterable[str]:
     return BUILTIN_CORPORA
 
 
-class Finite(click.types.FloatParamType):
-    """The type of an option whose value is a finite number, at least `low`."""
-
-    def __init__(self, low: float) -> None:
-        self._low = low
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the value as a number; fail if it is none, is too small, or is not finite."""
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not self._low <= number < math.inf:
-            self.fail(f"{value!r} is not a finite number of at least {self._low:g}.", param, ctx)
-        return number
-
-
 NAME = Name()
 FILE_NAME = Name(files=True)
 RUN_NAME = Name(_run_names)
@@ -90,41 +92,6 @@ CORPUS_NAME = Name(_corpus_names, files=True)
 BUILTIN_CORPUS_NAME = Name(_corpus_names)
 CELL_NAME = Name(CELLS.names)
 TOKENIZER_NAME = Name(TOKENIZERS.names)
-
-
-# Not compiled here: `re` compiles and caches them at their first use, and help never uses them.
-_SIZE = r"(?ai)(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?"
-
-
-def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
-    """Return a size (500MB, 20GB, 1.5GiB, or a number of bytes) in bytes; used as an option's callback."""
-    match = re.fullmatch(_SIZE, value.strip())
-    num_bytes = 0
-    if match:
-        number, prefix, binary = match.groups()
-        power = "kmgt".index(prefix.lower()) + 1 if prefix else 0
-        num_bytes = int(float(number) * (1024 if binary else 1000) ** power)
-    if not 0 < num_bytes < 1 << 63:
-        raise click.BadParameter(f"{value!r} is not a size above zero. Examples: 500MB, 20GB, 1.5GiB.", ctx, param)
-    return num_bytes
-
-
-def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Return a duration (90s, 5m, 1h30m, or a number of seconds) in seconds; used as an option's callback."""
-    if value is None:
-        return None
-    try:
-        return parse_duration_s(value)
-    except ConfigError as error:
-        raise click.BadParameter(f"{error.message}. {error.hint}", ctx, param) from error
-
-
-def check_temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Return a sampling temperature that is in its range; used as an option's callback."""
-    if value != 0 and not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:  # NaN is refused, too
-        limits = f"0 (always the most likely character), or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
-        raise click.BadParameter(f"{value} is not a temperature. Give {limits}.", ctx, param)
-    return value
 
 
 def check_unicode_values(ctx: click.Context) -> None:
@@ -144,3 +111,174 @@ def check_unicode_values(ctx: click.Context) -> None:
                 which = f"text {number:,}" if len(values) > 1 else "the text"
                 message = f"{which} is not valid UTF-8 at character {position + 1:,}. Convert it to UTF-8."
                 raise click.BadParameter(message, ctx, param)
+
+
+# ── numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Decimal(click.types.FloatParamType):
+    """The type of an option whose value is a finite number.
+
+    Args:
+        limits: The allowed values.
+    """
+
+    def __init__(self, limits: Number | None = None) -> None:
+        self._limits = limits or Number()
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the value as a number; fail if it is none, or not allowed."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{format_value(value)} is not a number.{_proposal(value, float, self._limits)}", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        if problem := _problem(number, self._limits):
+            percent = f" Write {number / 100:g} for {number:g} %." if _is_percentage(number, self._limits) else ""
+            self.fail(f"{value} {problem}.{percent}", param, ctx)
+        return number
+
+
+class Whole(click.types.IntParamType):
+    """The type of an option whose value is a whole number.
+
+    Args:
+        limits: The allowed values.
+    """
+
+    def __init__(self, limits: Integer) -> None:
+        self._limits = limits
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the value as a number; fail if it is none, or not allowed."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{format_value(value)} is not a whole number.{_proposal(value, int, self._limits)}", param, ctx)
+        if problem := _problem(number, self._limits):
+            self.fail(f"{format_value(number)} {problem}.", param, ctx)
+        return number
+
+
+def number(limits: Number | Integer) -> Decimal | Whole:
+    """Return the type of an option whose value is within the limits."""
+    return Whole(limits) if isinstance(limits, Integer) else Decimal(limits)
+
+
+def numbers(config: type[Config]) -> dict[str, Decimal | Whole]:
+    """Return the types of the options for all settings of a config that are numbers, by their names."""
+    specs = {name: spec.spec if isinstance(spec, Nullable) else spec for name, spec in config.FIELDS.items()}
+    return {name: number(spec) for name, spec in specs.items() if isinstance(spec, (Integer, Number))}
+
+
+def whole(low: int, high: int | None = None) -> Decimal | Whole:
+    """Return the type of an option whose value is a whole number of at least `low` and at most `high`."""
+    return Whole(Integer(low) if high is None else Integer(low, high))
+
+
+def _problem(value: float, limits: Number | Integer) -> str:
+    """Return what a number must be, if it is not: "must be a finite number above 0"."""
+    try:
+        limits.check(value, "")
+    except ConfigError:
+        return limits.requirement
+    return ""
+
+
+def _is_percentage(value: float, limits: Number) -> bool:
+    """Return whether a share was probably given in percent."""
+    return 1 < value <= 100 and limits.high <= 1 and not _problem(value / 100, limits)
+
+
+def _proposal(value: str, convert: Callable[[str], float], limits: Number | Integer) -> str:
+    """Return " Write X." with the allowed numbers that were probably meant, or "" if there are none."""
+    allowed = []
+    for reading in _readings(value.strip()):
+        try:
+            if not _problem(convert(reading), limits):
+                allowed.append(reading)
+        except ValueError:
+            continue
+    return f" Write {' or '.join(dict.fromkeys(allowed))}." if allowed else ""
+
+
+def _readings(text: str) -> Iterable[str]:
+    """Yield the numbers that a text may stand for, as Python writes them, the likeliest first."""
+    if re.fullmatch(DECIMAL_COMMA, text):
+        yield text.replace(",", ".")
+    if re.fullmatch(THOUSANDS, text):
+        yield re.sub(r"[.,'_’ ]", "", text)
+    if re.fullmatch(THOUSANDS_AND_COMMA, text):
+        yield text.replace(".", "").replace(",", ".")
+    if match := re.fullmatch(PERCENT, text):
+        yield f"{float(match[1].replace(',', '.')) / 100:g}"
+    if match := re.fullmatch(MULTIPLE, text):
+        yield f"{float(match[1].replace(',', '.')) * (1_000_000 if match[2] == 'M' else 1000):.15g}"
+    if re.fullmatch(r"[-+]?[\d.]+(?:[eE]\+?\d+)?", text):  # 1e3 and 3.0 for a whole number
+        try:
+            if (value := float(text)).is_integer() and abs(value) < 1e15:
+                yield str(int(value))
+        except ValueError:
+            return
+
+
+# Not compiled here: `re` compiles and caches them at their first use, and help never uses them.
+_SIZE = r"(?ai)(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?"
+
+
+def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Return a size (500MB, 20GB, 1.5GiB, or a number of bytes) in bytes; used as an option's callback."""
+    num_bytes = _size_bytes(value)
+    if not num_bytes:
+        meant = value.replace(",", ".") if re.fullmatch(rf"{DECIMAL_COMMA}\s*\w*", value.strip()) else ""
+        proposal = f" Write {meant}." if _size_bytes(meant) else " Examples: 500MB, 20GB, 1.5GiB."
+        raise click.BadParameter(f"{format_value(value)} is not a size above zero.{proposal}", ctx, param)
+    return num_bytes
+
+
+def _size_bytes(value: str) -> int:
+    """Return a size in bytes; 0 if it is none, or too large."""
+    match = re.fullmatch(_SIZE, value.strip())
+    if not match:
+        return 0
+    number, prefix, binary = match.groups()
+    power = "kmgt".index(prefix.lower()) + 1 if prefix else 0
+    num_bytes = int(float(number) * (1024 if binary else 1000) ** power)
+    return num_bytes if num_bytes < 1 << 63 else 0
+
+
+def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return a duration (90s, 5m, 1h30m, or a number of seconds) in seconds; used as an option's callback."""
+    if value is None:
+        return None
+    try:
+        return parse_duration_s(value)
+    except ConfigError as error:
+        meant = _duration_meant(value)
+        hint = f"Write {meant}." if meant else error.hint
+        raise click.BadParameter(f"{error.message}. {hint}", ctx, param) from error
+
+
+def _duration_meant(value: str) -> str:
+    """Return the duration that "5 min", "1,5h" or "1:30" stands for, or "" if there is none."""
+    text = re.sub(r"(?<=\d),(?=\d)", ".", "".join(value.casefold().split()))
+    if match := re.fullmatch(CLOCK, text):
+        text = "".join(f"{int(number)}{unit}" for number, unit in zip(match.groups(), "hms", strict=True) if number)
+    if match := re.fullmatch(r"(\d{1,4})(?:d|days?|ngày)", text):
+        text = f"{24 * int(match[1])}h"
+    for unit, words in UNITS.items():
+        text = re.sub(rf"(?<=\d)(?:{words})(?=\d|$)", unit, text)
+    try:
+        parse_duration_s(text)
+    except ConfigError:
+        return ""
+    return text
+
+
+def check_temperature(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Return a sampling temperature that is in its range; used as an option's callback."""
+    if value != 0 and not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
+        limits = f"0 (always the most likely character), or from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:,.0f}"
+        raise click.BadParameter(f"{value:g} is not a temperature. Give {limits}.", ctx, param)
+    return value

@@ -118,3 +118,62 @@ def test_an_extreme_number_works_or_is_an_error_message(chargen: Chargen, comman
 def test_the_number_that_is_tried_is_not_refused_as_a_repetition(chargen: Chargen) -> None:
     for command, option in OPTIONS:
         assert "times, but" not in chargen(*arguments_of(command, option, "nonsense")).err
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(("command", "option"), OPTIONS, ids=lambda value: getattr(value, "name", value))
+def test_a_number_in_the_notation_of_another_language_is_refused_by_the_name_of_the_option(
+    chargen: Chargen, command: str, option: click.Option
+) -> None:
+    if option.name == "more":
+        chargen("train", "text.txt", "--name", "stopped", "--budget", "1h", "--hidden", "4", "--stop-after", "1")
+    is_decimal = isinstance(option.type, click.types.FloatParamType)
+    for value in ("0,8", "50%", "1.000,5", "-1e400", "½x"):
+        result = chargen(*arguments_of(command, option, value))
+        assert result.status == 2, (value, result.err)
+        assert f"'{option.opts[0]}'" in result.err.replace("\n", " "), result.err
+    if is_decimal:
+        value = "1,5" if option.name == "dry_base" else "0,1"  # an allowed one
+        assert f"Write {value.replace(',', '.')}." in " ".join(
+            chargen(*arguments_of(command, option, value)).err.split()
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        ("sample --temp 0,8", "'0,8' is not a number. Write 0.8."),
+        ("sample --temp 80%", "Write 0.8."),
+        ("sample --top-p 90", "90 must be a finite number above 0 and at most 1. Write 0.9 for 90 %."),
+        ("sample --top-p 90%", "Write 0.9."),
+        ("sample --typical 50", "Write 0.5 for 50 %."),
+        ("sample --length 1.000", "Write 1000"),
+        ("sample --length 1,000", "Write 1000."),
+        ("sample --length 1e3", "Write 1000."),
+        ("sample -n 2.0", "Write 2."),
+        ("sample --top-k 2k", "Write 2000."),
+        ("sample --dry 1,000", "Write 1.000 or 1000."),
+        ("train --dropout 30", "Write 0.3 for 30 %."),
+        ("train --val-fraction 10", "Write 0.1 for 10 %."),
+        ("train --lr 0,001", "Write 0.001."),
+        ("train --epochs 1,5", "Write 1.5."),
+        ("train --budget 5min", "Write 5m."),
+        ("train --budget 1,5h", "Write 1.5h."),
+        ("train --budget 1:30", "Write 1m30s."),
+        ("train --save-every 2minutes", "Write 2m."),
+        ("train --more 5phút", "Write 5m."),
+        ("train --budget 1d", "Write 24h."),
+        ("train --max-corpus-size 1,5GB", "Write 1.5GB."),
+        ("score --min-bits 2,5 a", "Write 2.5."),
+        ("classify --budget 90sec a", "Write 90s."),
+    ],
+)
+def test_a_refused_number_says_what_was_probably_meant(chargen: Chargen, arguments: str, meant: str) -> None:
+    result = chargen(*arguments.split())
+    assert (result.status, result.out) == (2, "")
+    assert meant in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize("value", ["120", "0", "-5"])
+def test_a_number_that_is_no_percentage_gets_no_proposal(chargen: Chargen, value: str) -> None:
+    assert "Write" not in chargen("sample", "--top-p", value).err

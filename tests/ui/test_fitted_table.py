@@ -14,8 +14,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from chargen.checkpoint import save_checkpoint
+from chargen.cli.commands.compare import comparison_sentences
 from chargen.cli.main import run
-from chargen.ui.comparison import comparison_sentences
 from chargen.ui.fitted_table import FittedTable
 from tests.conftest import VERSE, Result, random_model
 

@@ -19,7 +19,8 @@ from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.hints import no_texts_error, note_files
 from chargen.cli.main import STARTED, stop_on_signals
-from chargen.config import DEFAULT_BUDGET_S
+from chargen.cli.network_options import NETWORK_OPTIONS, NetworkArguments, network_options
+from chargen.config import DEFAULT_BUDGET_S, TrainConfig
 from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say
 
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 
 CALIBRATION_SHARES = (0.5,)  # share of --labelled that is evaluated; the first half calibrates
 
+TRAIN = options.numbers(TrainConfig)  # the types of the numeric options
 training_option = options.option_group("Training")
 
 EFFECTS = [
     only_one("--budget --steps --epochs"),
-    needs(f"--name --budget --steps --epochs {options.NETWORK_OPTIONS}", "--train"),
+    needs(f"--name --budget --steps --epochs {NETWORK_OPTIONS}", "--train"),
     needs("--seed", "--train --labelled"),
     no_effect(
         "--encoding --errors --text-field", beside="texts", unless="--file --labelled --train",
@@ -49,7 +51,7 @@ EFFECTS = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyArguments(options.NetworkArguments):
+class ClassifyArguments(NetworkArguments):
     """The arguments of `chargen classify`, named as on the command line; durations in seconds."""
 
     texts: tuple[str, ...] = ()
@@ -99,13 +101,23 @@ class ClassifyArguments(options.NetworkArguments):
     "--budget", callback=options.parse_duration, show_default=f"{DEFAULT_BUDGET_S / 60:g}m", metavar="TIME",
     help="Time limit for all models together (wall clock): 90s, 5m, 1h30m. A number without a unit is in seconds.",
 )  # fmt: skip
-@training_option("--steps", type=click.IntRange(min=1), metavar="N", help="Train each model for N steps instead.")
-@training_option("--epochs", type=float, metavar="N", help="Train each model for N passes over its texts instead.")
 @training_option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+    "--steps",
+    type=TRAIN["steps"],
+    metavar="N",
+    help="Train each model for N steps instead.",
+)
+@training_option(
+    "--epochs",
+    type=TRAIN["epochs"],
+    metavar="N",
+    help="Train each model for N passes over its texts instead.",
+)
+@training_option(
+    "--seed", type=TRAIN["seed"], default=0, show_default=True, metavar="N",
     help="Random seed of the split into parts and of the models.",
 )  # fmt: skip
-@options.network_options
+@network_options
 @options.device
 @options.checkpoints
 @options.as_json

@@ -5,7 +5,7 @@ From Python: `compare_models(CompareArguments(models=("small", "large"), corpus=
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import click
 
 from chargen.cli import options
 from chargen.config import LN2
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say, visible
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chargen.config import DataConfig
     from chargen.lm import LanguageModel
     from chargen.text.corpus import Corpus
+    from chargen.ui.fitted_table import FittedTable
 
 MAX_BASELINE_CHARS = 1 << 20  # the baselines are trained on the end of a text, as at the end of a training run
 MIN_LINES = 30  # with fewer lines the intervals are not reliable
@@ -66,15 +67,15 @@ class BaselineText:
 @click.argument("models", nargs=-1, required=True, type=options.MODEL_NAME, metavar="MODEL MODEL...")
 @click.argument("corpus", type=options.CORPUS_NAME)
 @comparison_option(
-    "--top", type=click.IntRange(0), default=5, show_default=True, metavar="N",
+    "--top", type=options.whole(0), default=5, show_default=True, metavar="N",
     help="Number of lines to show, those that differ most.",
 )  # fmt: skip
 @comparison_option(
-    "--resamples", type=click.IntRange(100, MAX_RESAMPLES), default=10_000, show_default=True, metavar="N",
+    "--resamples", type=options.whole(100, MAX_RESAMPLES), default=10_000, show_default=True, metavar="N",
     help="Number of resamples of the bootstrap.",
 )  # fmt: skip
 @comparison_option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Random seed of the resamples."
+    "--seed", type=options.whole(0), default=0, show_default=True, metavar="N", help="Random seed of the resamples."
 )
 @comparison_option(
     "--learn", type=options.CORPUS_NAME, metavar="TEXT",
@@ -242,7 +243,6 @@ def _print(
     about: dict[str, Any], rows: list[dict[str, Any]], line_differences: list[dict[str, Any]], num_models: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    from chargen.ui.comparison import comparison_sentences, comparison_table, line_difference_table
     from chargen.ui.console import print_json, stdout_console
 
     if as_json:
@@ -261,3 +261,75 @@ def _print(
     )
     for other in dict.fromkeys(line["other"] for line in line_differences):
         stdout_console().print(line_difference_table([line for line in line_differences if line["other"] == other]))
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]]) -> FittedTable:
+    """Return a table of models and baselines, each with its difference from the first model (`chargen compare`)."""
+    cells = []
+    for row in rows:
+        difference = ("", "", "")
+        if "difference_bits_per_byte" in row:
+            share = f"{100 * row['first_better_share']:.1f} %"
+            difference = (format_number(row["difference_bits_per_byte"], 4, sign=True), _interval(row), share)
+        unknown = row.get("unknown_chars", 0)
+        cells.append(
+            (
+                row["name"],
+                format_number(row["bits_per_byte"], 4),
+                format_number(row["bits_per_char"], 4),
+                f"{unknown:,}" if unknown else "",
+                *difference,
+            )
+        )
+    numbers = ("bits/byte", "bits/char", "unknown", "difference", "interval", "first better")
+    empty = () if any(row.get("unknown_chars") for row in rows) else ("unknown",)
+    # The sentences below the table contain the intervals, too.
+    optional = (*empty, "interval", "first better", "bits/char")
+    from chargen.ui.fitted_table import FittedTable
+
+    return FittedTable(("model", *numbers), cells, numbers, optional=optional)
+
+
+def comparison_sentences(rows: Sequence[Mapping[str, Any]], confidence: float) -> list[str]:
+    """Return a sentence for each model after the first: which of the two is better, by how much, and how certainly.
+
+    Args:
+        rows: The rows of the models; those of `comparison_table` without the baselines.
+        confidence: Confidence level of the intervals.
+    """
+    first, *others = rows
+    sentences = []
+    for row in others:
+        bits, interval = row["difference_bits_per_byte"], f"{confidence:.0%} interval {_interval(row)}"
+        if row["interval_low"] <= 0 <= row["interval_high"]:
+            sentences.append(f"{row['name']} and {first['name']}: neither is clearly better ({interval} bits/byte).")
+            continue
+        better, worse = (first, row) if bits > 0 else (row, first)
+        amount = format_number(abs(bits), 4)
+        sentences.append(
+            f"{better['name']} is better: it needs {amount} bits/byte less than {worse['name']} ({interval})."
+        )
+    return sentences
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return " to ".join(format_number(row[f"interval_{end}"], 4, sign=True) for end in ("low", "high"))
+
+
+def line_difference_table(lines: Sequence[Mapping[str, Any]]) -> FittedTable:
+    """Return a table of the lines that two models differ most on, in bits for the whole line."""
+    from chargen.ui.fitted_table import FittedTable
+    from chargen.ui.heatmap import visible as visible_characters
+
+    numbers = ("line", lines[0]["first"], lines[0]["other"], "difference")
+    rows = [
+        (
+            f"{row['line']:,}",
+            format_number(row["first_bits"], 1),
+            format_number(row["other_bits"], 1),
+            format_number(row["difference_bits"], 1, sign=True),
+            visible_characters(row["text"]),
+        )
+        for row in lines
+    ]
+    return FittedTable((*numbers, "text"), rows, numbers, optional=numbers[1:3])

@@ -12,7 +12,8 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import needs
-from chargen.schema import format_count, format_number
+from chargen.config import FRACTION
+from chargen.schema import Number, format_count, format_number
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -61,14 +62,22 @@ class EvalArguments:
     "--adapt-rule", type=click.Choice(["rms", "sgd"]), show_default="rms", help="Rule that updates the weights."
 )
 @adapt_option(
-    "--adapt-rate", type=float, show_default="0.001; for sgd 0.05", metavar="RATE", help="Learning rate of the copy."
+    "--adapt-rate",
+    type=options.number(Number(0.0)),
+    show_default="0.001; for sgd 0.05",
+    metavar="RATE",
+    help="Learning rate of the copy.",
 )
 @adapt_option(
-    "--adapt-decay", type=float, show_default="0.001", metavar="RATE",
+    "--adapt-decay", type=options.number(FRACTION), show_default="0.001", metavar="RATE",
     help="Rate at which the copy returns to the trained weights, per segment.",
 )  # fmt: skip
 @adapt_option(
-    "--adapt-segment", type=int, show_default="20", metavar="TOKENS", help="Tokens that are scored before each update."
+    "--adapt-segment",
+    type=options.whole(1),
+    show_default="20",
+    metavar="TOKENS",
+    help="Tokens that are scored before each update.",
 )
 @options.device
 @options.threads

@@ -16,7 +16,9 @@ from typing import Any
 import click
 
 from chargen.cli import options
+from chargen.sampling.settings import SampleConfig
 
+SAMPLE = options.numbers(SampleConfig)  # the types of the numeric options
 MAX_DRAWN_SEED = 10_000  # seeds that are drawn are below it, so that they are short enough to type
 
 
@@ -41,11 +43,15 @@ class PlayArguments:
 @options.temperature
 @options.basic_option("--prompt", default="", metavar="TEXT", help="Text to start with.")
 @options.basic_option(
-    "--seed", type=click.IntRange(min=0), metavar="N", show_default="a random one", help="Random seed."
+    "--seed",
+    type=SAMPLE["seed"],
+    metavar="N",
+    show_default="a random one",
+    help="Random seed.",
 )
 @options.basic_option(
     "--length",
-    type=click.IntRange(min=1),
+    type=SAMPLE["length"],
     default=2000,
     show_default=True,
     metavar="N",

@@ -15,7 +15,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
-from chargen.schema import format_count, format_number
+from chargen.schema import Number, format_count, format_number
 from chargen.ui.terminal_text import is_shown, say, visible_json
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ class RescoreArguments:
     help="File with the N-best lists.",
 )  # fmt: skip
 @options.basic_option(
-    "--weight", type=float, show_default="1", metavar="WEIGHT", help="Weight of the model's score in the total."
+    "--weight",
+    type=options.number(Number(-MAX_WEIGHT, MAX_WEIGHT)),
+    show_default="1",
+    metavar="WEIGHT",
+    help="Weight of the model's score in the total.",
 )
 @options.basic_option(
     "--tune", "references", type=options.FILE_NAME, metavar="REFS",

@@ -16,13 +16,14 @@ import click
 from chargen.cli import options
 from chargen.cli.commands.sample_output import SEPARATOR, SampleWriter, print_json_sample, print_report
 from chargen.cli.effects import keeps_promise, needs, no_effect, only_one
-from chargen.sampling.settings import SAMPLING_RULES
+from chargen.sampling.settings import SAMPLING_RULES, SampleConfig
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel
     from chargen.sampling.generate import Sample
 
+SAMPLE = options.numbers(SampleConfig)  # the types of the numeric options
 MAX_SAMPLES = 1_000_000  # limit of -n times --best-of
 MAX_COMPETING = 1_000_000  # limit of --particles and --beam; `sampling/generate.py` also checks their memory
 MAX_REPORT_CHARS = 10_000_000  # limit of --length with --report, which needs some hundred bytes per character
@@ -103,18 +104,18 @@ class SampleArguments:
 @options.model
 @options.temperature
 @options.basic_option(
-    "-n", "--number", type=click.IntRange(1, MAX_SAMPLES), default=1, show_default=True, metavar="N",
+    "-n", "--number", type=options.whole(1, MAX_SAMPLES), default=1, show_default=True, metavar="N",
     help="Number of samples.",
 )  # fmt: skip
 @options.basic_option(
-    "--length", type=click.IntRange(min=0), default=1000, show_default=True, metavar="N",
+    "--length", type=SAMPLE["length"], default=1000, show_default=True, metavar="N",
     help="Maximum number of characters in a sample, without the prompt.",
 )  # fmt: skip
 @options.basic_option(
     "--prompt", default="", help="Text to continue. It is printed, too. '-' reads it from standard input."
 )
 @options.basic_option(
-    "--seed", type=click.IntRange(min=0), metavar="N", show_default="a random one, which is printed",
+    "--seed", type=SAMPLE["seed"], metavar="N", show_default="a random one, which is printed",
     help="Random seed. The same seed gives the same text.",
 )  # fmt: skip
 @text_option(
@@ -144,16 +145,16 @@ class SampleArguments:
 @list_option("-0", "--null", is_flag=True, help="Print a NUL character after each sample, and no newline.")
 @options.sampling_rules(rule_option)
 @rule_option(
-    "--dry", type=float, default=0.0, show_default=True, metavar="NATS",
+    "--dry", type=SAMPLE["dry"], default=0.0, show_default=True, metavar="NATS",
     help="Penalty for a character that would extend a repetition of 12 or more characters (--dry-allowed); it grows "
     "by a tenth for each further repeated character (--dry-base 1.1).",
 )  # fmt: skip
 @rule_option(
-    "--dry-base", type=float, default=1.1, show_default=True, hidden=True,
+    "--dry-base", type=SAMPLE["dry_base"], default=1.1, show_default=True, hidden=True,
     help="Factor of the --dry penalty for each further repeated character.",
 )  # fmt: skip
 @rule_option(
-    "--dry-allowed", type=int, default=12, show_default=True, hidden=True,
+    "--dry-allowed", type=SAMPLE["dry_allowed"], default=12, show_default=True, hidden=True,
     help="Number of repeated characters without a --dry penalty.",
 )  # fmt: skip
 @constraint_option(
@@ -163,7 +164,7 @@ class SampleArguments:
 )  # fmt: skip
 @constraint_option("--ban", multiple=True, metavar="TEXT", help="Never generate this text. May be repeated.")
 @constraint_option(
-    "--max-copy", type=int, default=0, show_default="0, no limit", metavar="N",
+    "--max-copy", type=SAMPLE["max_copy"], default=0, show_default="0, no limit", metavar="N",
     help="Never generate more than N consecutive characters that also occur in the training text.",
 )  # fmt: skip
 @constraint_option(
@@ -176,16 +177,16 @@ class SampleArguments:
     help="Allow a model of bytes to generate invalid UTF-8, which is printed as U+FFFD.",
 )  # fmt: skip
 @search_option(
-    "--particles", type=click.IntRange(0, MAX_COMPETING), default=0, show_default="0, off", metavar="N",
+    "--particles", type=options.whole(0, MAX_COMPETING), default=0, show_default="0, off", metavar="N",
     help="Draw each sample from N competing texts (sequential Monte Carlo), so that it follows the model's own "
     "distribution under --regex, --ban and --max-copy.",
 )  # fmt: skip
 @search_option(
-    "--beam", type=click.IntRange(0, MAX_COMPETING), default=0, show_default="0, off", metavar="WIDTH",
+    "--beam", type=options.whole(0, MAX_COMPETING), default=0, show_default="0, off", metavar="WIDTH",
     help="Print the most likely text that a beam search of this width finds; with -n N the N most likely ones.",
 )  # fmt: skip
 @search_option(
-    "--best-of", type=click.IntRange(1, MAX_SAMPLES), default=1, show_default=True, metavar="N",
+    "--best-of", type=options.whole(1, MAX_SAMPLES), default=1, show_default=True, metavar="N",
     help="Draw N samples and print the one that is most likely per character.",
 )  # fmt: skip
 @options.device

@@ -18,6 +18,7 @@ from chargen.cli import options
 from chargen.cli.commands import score_explain
 from chargen.cli.effects import no_effect, only_one
 from chargen.cli.hints import no_texts_error, note_files, note_repeated_files
+from chargen.schema import Number
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ file_option = options.option_group("Files of texts")
 scoring_option = options.option_group("Scoring")
 ranking_option = options.option_group("Ranking")
 explain_option = options.option_group("Explanations")
-BITS = options.Finite(0.0)
+BITS = options.number(Number(0.0))
 
 BEST, WORST, INPUT = "best", "worst", "input"  # orders of the texts: the first two are those of `scoring/ranking.py`
 HOW_TO_GIVE = 'Use chargen score "a sentence", or --file FILE.'
@@ -100,11 +101,11 @@ class ScoreArguments:
     help="Score each line of a file; '-' is standard input. May be repeated.",
 )  # fmt: skip
 @options.basic_option(
-    "--worst", type=click.IntRange(min=1), metavar="N",
+    "--worst", type=options.whole(1), metavar="N",
     help="Print only the N least likely texts, the least likely first; only these are kept.",
 )  # fmt: skip
 @options.basic_option(
-    "--top", type=click.IntRange(min=1), metavar="N", help="Print only the N most likely texts; only these are kept."
+    "--top", type=options.whole(1), metavar="N", help="Print only the N most likely texts; only these are kept."
 )
 @options.basic_option("--context", metavar="TEXT", help="Text before the sentences. It is read, but not scored.")
 @options.basic_option("--chars", is_flag=True, help="Show the surprisal of each character, as a colour or as a digit.")

@@ -16,19 +16,20 @@ import click
 from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
-from chargen.config import DEFAULT_BUDGET_S, VAL_SPLITS
+from chargen.cli.network_options import SHAPE_OPTIONS, NetworkArguments, network_options
+from chargen.config import DEFAULT_BUDGET_S, VAL_SPLITS, DataConfig, TrainConfig
 from chargen.errors import ConfigError, CorpusError
 from chargen.tokenizers import TOKENIZERS
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
-    from chargen.config import DataConfig
     from chargen.text.corpus import Corpus
     from chargen.training.events import Finished
     from chargen.training.run import Plan
     from chargen.training.state import TrainingState
 
+TRAIN, DATA = options.numbers(TrainConfig), options.numbers(DataConfig)  # the types of the numeric options
 SAMPLE_CHARS = 240  # length of the sample in the live display
 DATA_SETTINGS = (
     "tokenizer", "encoding", "errors", "newline", "normalize", "documents", "text_field", "val_fraction", "val_split",
@@ -46,7 +47,7 @@ EFFECTS = [
     needs("--new-chars", "--init-from"),
     no_effect("--more", beside="--steps --epochs", why="only a time budget can be extended"),
     no_effect("--tokenizer", beside="--init-from", why="the model's vocabulary is used"),
-    no_effect(options.SHAPE_OPTIONS, beside="--init-from", why="the model's weights determine it"),
+    no_effect(SHAPE_OPTIONS, beside="--init-from", why="the model's weights determine it"),
     no_effect("--val-fraction --val-split", beside="--val", why="no part of the corpus is held out"),
     no_effect("--force", beside="--resume", why="the run is continued, not replaced"),
     no_effect("--max-corpus-size", beside="--resume", unless="corpus --val", why="the corpus is that of the run"),
@@ -59,7 +60,7 @@ resuming_option = options.option_group("Resuming and fine-tuning")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class TrainArguments(options.NetworkArguments):
+class TrainArguments(NetworkArguments):
     """The arguments of `chargen train`, named as on the command line; durations in seconds, sizes in bytes."""
 
     corpus: tuple[str, ...] = ()
@@ -148,39 +149,42 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     help="Validate on this text instead of on a part of the corpus.",
 )
 @options.corpus_option(
-    "--val-fraction", type=float, default=0.1, show_default=True, metavar="FRACTION",
+    "--val-fraction", type=DATA["val_fraction"], default=0.1, show_default=True, metavar="FRACTION",
     help="Fraction of the characters of the corpus that is held out for validation.",
 )  # fmt: skip
 @options.corpus_option(
     "--val-split", type=click.Choice(VAL_SPLITS), show_default="random for documents, last for a continuous text",
     help="Which part is held out: random documents, the same ones in each run; or the last part of the corpus.",
 )  # fmt: skip
-@length_option("--steps", type=click.IntRange(min=1), metavar="N", help="Train for exactly N steps instead of a time.")
-@length_option("--epochs", type=float, metavar="N", help="Train for N passes over the text instead of a time.")
+@length_option("--steps", type=TRAIN["steps"], metavar="N", help="Train for exactly N steps instead of a time.")
+@length_option("--epochs", type=TRAIN["epochs"], metavar="N", help="Train for N passes over the text instead.")
 @length_option(
-    "--patience", type=float, metavar="SHARE", show_default="1: never",
+    "--patience", type=TRAIN["patience"], metavar="SHARE", show_default="1: never",
     help="Stop early when the validation loss has not improved for this share of the run, such as 0.3. This saves time "
     "only: the best model is kept in any case, and a run that is shorter from the start is better, since its learning "
     "rate has fallen by then.",
 )  # fmt: skip
-@options.network_options
-@optimization_option("--batch", "batch_size", type=int, metavar="N", show_default="auto", help="Batch size.")
+@network_options
 @optimization_option(
-    "--seq-len", type=int, metavar="N", show_default="auto", help="Maximum length of a BPTT window, in tokens."
+    "--batch", "batch_size", type=TRAIN["batch_size"], metavar="N", show_default="auto", help="Batch size."
 )
 @optimization_option(
-    "--lr", "learning_rate", type=float, metavar="RATE", show_default="auto", help="Peak learning rate."
-)
+    "--seq-len", type=TRAIN["seq_len"], metavar="N", show_default="auto",
+    help="Maximum length of a BPTT window, in tokens.",
+)  # fmt: skip
 @optimization_option(
-    "--clip", "clip_norm", type=float, metavar="NORM", show_default="auto",
+    "--lr", "learning_rate", type=TRAIN["learning_rate"], metavar="RATE", show_default="auto",
+    help="Peak learning rate.",
+)  # fmt: skip
+@optimization_option(
+    "--clip", "clip_norm", type=TRAIN["clip_norm"], metavar="NORM", show_default="auto",
     help="Maximum norm of the gradient.",
 )  # fmt: skip
 @optimization_option(
-    "--weight-decay", type=float, metavar="RATE", show_default="auto", help="Weight decay of matrices."
-)
-@optimization_option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Random seed."
-)
+    "--weight-decay", type=TRAIN["weight_decay"], metavar="RATE", show_default="auto",
+    help="Weight decay of matrices.",
+)  # fmt: skip
+@optimization_option("--seed", type=TRAIN["seed"], default=0, show_default=True, metavar="N", help="Random seed.")
 @resuming_option(
     "--more",
     callback=options.parse_duration,
@@ -198,7 +202,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "is stopped cannot be resumed.",
 )  # fmt: skip
 @resuming_option(
-    "--stop-after", type=click.IntRange(min=1), metavar="STEP",
+    "--stop-after", type=options.whole(1), metavar="STEP",
     help="Stop after this step, as Ctrl-C does, so that the run can be resumed.",
 )  # fmt: skip
 @resuming_option(
@@ -277,7 +281,6 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
 
 def _plan(args: TrainArguments, started: float | None) -> Plan:
     """Check the arguments, read the corpus, and return the plan of the run."""
-    from chargen.config import DataConfig
     from chargen.runs import check_new_name
     from chargen.text.corpus import check_text_field
     from chargen.training.choices import RunLength, TrainChoices

@@ -1,0 +1,80 @@
+"""The options that set the shape of a network, which `train` and `classify --train` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from chargen.cells import CELLS
+from chargen.cli import options
+from chargen.config import ModelConfig
+
+if TYPE_CHECKING:
+    from chargen.training.choices import ModelChoices
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+network_option = options.option_group("Network")
+NUMBERS = options.numbers(ModelConfig)  # the types of the numeric options
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)  # each generated method takes start-up time
+class NetworkArguments:
+    """The options of `network_options`; None leaves a setting to the recipe. The names are those of `ModelConfig`."""
+
+    cell: str | None = None
+    num_layers: int | None = None
+    hidden_size: int | None = None
+    ensemble_size: int | None = None
+    embedding_dim: int | None = None
+    ngrams: int | None = None
+    tie_weights: bool | None = None
+    dropout: float | None = None
+    weight_dropout: float | None = None
+    ngram_dropout: float | None = None
+
+    def model_choices(self) -> ModelChoices:
+        """Return the settings that were given.
+
+        Raises:
+            ConfigError: If one is out of range.
+        """
+        from chargen.training.choices import ModelChoices
+
+        return ModelChoices(**{field.name: getattr(self, field.name) for field in fields(NetworkArguments)})
+
+
+SHAPE_OPTIONS = "--cell --layers --hidden --ensemble --embedding --ngrams --tie-weights"  # for tables of `effects.py`
+NETWORK_OPTIONS = f"{SHAPE_OPTIONS} --dropout --weight-dropout --ngram-dropout"
+
+
+def network_options(command: F) -> F:
+    """Add the options that set the shape of a network to a command; the recipe chooses what is not given."""
+    by_recipe = partial(network_option, show_default="auto")
+    declarations = [
+        by_recipe("--cell", type=options.CELL_NAME, metavar="CELL",
+                  help=f"Recurrent cell: {', '.join(CELLS.names())}."),
+        by_recipe("--layers", "num_layers", type=NUMBERS["num_layers"], metavar="N",
+                  help="Number of recurrent layers."),
+        by_recipe("--hidden", "hidden_size", type=NUMBERS["hidden_size"], metavar="N",
+                  help="Hidden size of each layer."),
+        by_recipe("--ensemble", "ensemble_size", type=NUMBERS["ensemble_size"], metavar="N",
+                  help="Number of networks that are trained together; the mean of their logits is the prediction."),
+        by_recipe("--embedding", "embedding_dim", type=NUMBERS["embedding_dim"], metavar="N",
+                  help="Size of the embedding."),
+        by_recipe("--ngrams", type=NUMBERS["ngrams"], metavar="N",
+                  help="Longest n-gram of characters that the output layer gets as hashed features; 0 for none."),
+        network_option("--tie-weights", is_flag=True, default=None,
+                       help="Use one matrix for the embedding and the output layer."),
+        by_recipe("--dropout", type=NUMBERS["dropout"], metavar="RATE",
+                  help="Dropout rate for units between layers and before the output layer."),
+        by_recipe("--weight-dropout", type=NUMBERS["weight_dropout"], metavar="RATE",
+                  help="Dropout rate for recurrent weights (DropConnect)."),
+        by_recipe("--ngram-dropout", type=NUMBERS["ngram_dropout"], metavar="RATE",
+                  help="Dropout rate for the n-gram features, independent at each position."),
+    ]  # fmt: skip
+    for declare in reversed(declarations):  # a decorator that is applied later is listed earlier
+        command = declare(command)
+    return command
