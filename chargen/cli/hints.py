@@ -1,11 +1,18 @@
-"""What a user probably meant: the option or the `--` that is missing, a file in place of a text, an empty input."""
+"""What a user probably meant: a word of another program, the option or the `--` that is missing, an empty input.
+
+A command or an option that does not exist gets one suggestion if one is clear:
+
+    1. the same letters (--top_p, -temp)
+    2. the word of another program for it (`COMMAND_WORDS`, `OPTION_WORDS`)
+    3. the only name that starts with it, or the name that is most similar
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -14,6 +21,95 @@ if TYPE_CHECKING:
     from chargen.text.cleaning import CleaningReport
 
 MAX_NAMED_FILES = 3  #: a message about files names at most this many
+MIN_SIMILARITY = 0.7  #: of two names; 1 for equal ones
+CLEARLY_MORE = 0.08  #: by how much the most similar name must be more similar than the next one
+
+#: Our commands, and words that other programs have for them.
+COMMAND_WORDS = {
+    "train": "fit learn finetune fine-tune pretrain build resume create new",
+    "sample": "generate gen complete completion continue predict infer inference write samples text produce decode "
+    "extend autocomplete",
+    "play": "chat repl interactive interact shell demo edit",
+    "score": "rank likelihood probability logprob logprobs log-prob surprisal anomaly anomalies outliers filter "
+    "sentence sentences",
+    "eval": "evaluate evaluation perplexity ppl test validate validation val loss bpc bits measure",
+    "compare": "diff benchmark bench versus vs",
+    "rescore": "rerank re-rank nbest n-best",
+    "classify": "classifier label categorize categorise detect identify",
+    "info": "list ls models model show describe summary status runs inspect stats",
+    "rm": "delete del remove purge",
+    "corpora": "corpus data dataset datasets texts download prepare preprocess",
+    "--version": "version",
+    "help": "man usage h",
+}
+CORPORA_WORDS = {
+    "list": "ls show all",
+    "get": "download fetch create save cat",
+    "check": "validate verify inspect stats describe test",
+    "clean": "clear purge rm delete remove",
+}
+#: Our options, and words that other programs have for them. The first one that a command has is suggested.
+OPTION_WORDS = {
+    "--temp": "t temperature temprature temperture",
+    "-n": "n num number count num-samples n-samples samples nsamples num-return-sequences",
+    "--length": "l len max-length max-len max-tokens max-new-tokens num-chars n-chars num-characters chars characters "
+    "size tokens n-predict num-tokens maxlen sample-len max-chars",
+    "--prompt": "prime primetext prime-text start start-text start-with seed-text starting-text prefix p begin",
+    "--prompt-file": "prompt-from file-prompt",
+    "--top-k": "topk k", "--top-p": "topp nucleus nucleus-p", "--typical": "typical-p typ-p", "--min-p": "minp",
+    "--dry": "repetition-penalty repeat-penalty frequency-penalty presence-penalty no-repeat",
+    "--beam": "num-beams beams beam-size beam-width n-beams",
+    "--stop": "stop-string stop-token stop-sequence end-token eos",
+    "--regex": "grammar pattern constraint",
+    "--ban": "bad-words forbid exclude",
+    "-m": "checkpoint ckpt model-file model-path model-name load model-dir weights run network",
+    "--budget": "time max-time minutes seconds duration timeout time-limit hours max-minutes",
+    "--steps": "step iters iterations max-iters max-steps num-steps n-steps iteration niter num-iterations updates",
+    "--epochs": "epoch num-epochs n-epochs max-epochs max-epoch passes e",
+    "--lr": "learning-rate learningrate alpha eta step-size",
+    "--batch": "batch-size batchsize bs b minibatch",
+    "--seq-len": "seq-length sequence-length block-size bptt context-length context-size seqlen window ctx unroll "
+    "context-window",
+    "--hidden": "hidden-size rnn-size hidden-dim units num-units width n-hidden d-model hidden-units dim hid nhid size",
+    "--layers": "layer num-layers n-layers nlayers depth n-layer number-of-layers",
+    "--embedding": "emb embed embedding-dim embedding-size embed-size embed-dim emb-size n-embd emsize",
+    "--cell": "rnn rnn-type cell-type architecture arch unit type model-type",
+    "--dropout": "drop drop-rate dropout-rate p-drop",
+    "--clip": "grad-clip gradient-clip clip-grad gradient-clipping max-grad-norm grad-norm",
+    "--weight-decay": "wd l2 decay",
+    "--patience": "early-stopping early-stop",
+    "--val": "validation val-file valid validation-file dev test-file val-data valid-file dev-file eval-file",
+    "--val-fraction": "val-split-size validation-split val-frac valid-frac val-size test-size val-ratio",
+    "--name": "run-name experiment experiment-name save-as run-id output-name",
+    "--force": "overwrite f replace",
+    "--resume": "continue resume-from restore continue-from",
+    "--init-from": "finetune fine-tune pretrained from warm-start base-model from-pretrained",
+    "--save-every": "checkpoint-every save-interval save-freq checkpoint-interval save-steps",
+    "--checkpoints": "out-dir output-dir save-dir checkpoint-dir outdir savedir models-dir log-dir",
+    "--seed": "random-seed rng-seed random-state rand-seed",
+    "--threads": "num-threads workers num-workers jobs j cores cpus n-threads processes",
+    "--device cuda": "gpu cuda use-gpu gpus use-cuda",
+    "--device cpu": "cpu no-gpu no-cuda",
+    "--json": "as-json format-json output-json",
+    "--tsv": "csv tab table",
+    "--file": "input input-file f infile lines from-file i",
+    "--html": "report page output-html web",
+    "--chars": "characters per-char char letters",
+    "--worst": "bottom anomalies outliers least-likely",
+    "--top": "best head limit",
+    "--min-bits": "threshold min-score",
+    "--labelled": "labeled labels test-data",
+    "--output": "out o outfile output-file to",
+    "--yes": "force f no-confirm assume-yes",
+    "--tokenizer": "vocab token tokenization level",
+    "--documents": "split-lines document docs split",
+    "CORPUS": "data text input train-file train-data data-path data-dir corpus dataset file train input-file txt",
+    "SENTENCES": "text sentence string input",
+    "TEXTS": "text sentence string input",
+    "MODELS": "model",
+    "MODEL": "model run name",
+    "RUNS": "run name model",
+}  # fmt: skip
 
 
 def explain(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -> click.UsageError:
@@ -25,11 +121,8 @@ def explain(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -
         words: the words of the command line after the name of the command.
     """
     command = ctx.command
-    takes_texts = any(isinstance(param, click.Argument) and param.type is click.STRING for param in command.params)
-    if isinstance(error, click.NoSuchOption) and takes_texts and not error.possibilities:
-        text = next((word for word in words if word.startswith(error.option_name)), error.option_name)
-        call = shlex.join([*ctx.command_path.split(), "--", text])
-        return click.UsageError(f"{error.format_message()} A text that begins with a dash follows --: {call}", ctx)
+    if isinstance(error, click.NoSuchOption):
+        return _no_such_option(ctx, error, words)
     has_arguments = any(isinstance(param, click.Argument) for param in command.params)
     if type(error) is click.UsageError and not has_arguments and "extra argument" in error.message:
         extra = command.make_parser(ctx).parse_args(list(words))[1]
@@ -37,6 +130,105 @@ def explain(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -
         if meant:
             return click.UsageError(f"{error.message}. Did you mean {meant}?", ctx)
     return error
+
+
+def _no_such_option(ctx: click.Context, error: click.NoSuchOption, words: Sequence[str]) -> click.UsageError:
+    """Return the error of an option that does not exist, with the option that was meant if that is clear."""
+    command = ctx.command
+    word = next((word for word in words if word.startswith(error.option_name)), error.option_name)
+    name = word.split("=")[0] if len(error.option_name) == 2 else error.option_name  # click reads -temp as -t -e -m -p
+    message = f"No such option {name!r}."
+    known = [
+        spelling
+        for param in command.params
+        if isinstance(param, click.Option) and not param.hidden
+        for spelling in (*param.opts, *param.secondary_opts)
+    ]
+    arguments = [str(param.name).upper() for param in command.params if isinstance(param, click.Argument)]
+    meant = find_meant(name, [*known, *arguments, *(f"--device {kind}" for kind in ("cuda", "cpu"))], OPTION_WORDS)
+    if meant in arguments:
+        return click.UsageError(f"{message} Give it without an option: {ctx.command_path} {meant}", ctx)
+    if meant.split()[:1] and meant.split()[0] in known:
+        return click.UsageError(f"{message} Did you mean {meant!r}?", ctx)
+    takes_texts = any(isinstance(param, click.Argument) and param.type is click.STRING for param in command.params)
+    if takes_texts and (" " in word or not name.startswith("--")):
+        call = shlex.join([*ctx.command_path.split(), "--", word])
+        return click.UsageError(f"{message} A text that begins with a dash follows --: {call}", ctx)
+    owners = _commands_with(ctx, name)
+    if owners:
+        return click.UsageError(f"{message} It is an option of {' and '.join(owners)}.", ctx)
+    return click.UsageError(f"{message} The options are listed by: {ctx.command_path} --help", ctx)
+
+
+def _commands_with(ctx: click.Context, option: str) -> list[str]:
+    """Return the commands beside the one of a context that have an option."""
+    group = ctx.parent.command if ctx.parent else None
+    if not isinstance(group, click.Group) or ctx.parent is None:
+        return []
+    commands = {name: group.get_command(ctx.parent, name) for name in group.list_commands(ctx.parent)}
+    return [
+        f"{ctx.parent.command_path} {name}"
+        for name, command in commands.items()
+        if command and any(option in param.opts for param in command.params)
+    ]
+
+
+def no_such_command(ctx: click.Context, name: str, known: Sequence[str], words: dict[str, str]) -> NoReturn:
+    """Fail because there is no command of a name; name the command that was meant, if that is clear.
+
+    Args:
+        ctx: The context of the group of commands.
+        name: What was given.
+        known: The commands that exist.
+        words: The words of other programs: `COMMAND_WORDS` or `CORPORA_WORDS`.
+    """
+    meant = find_meant(name, [*known, *words], words)
+    hint = f"Did you mean {meant!r}?" if meant else f"The commands are listed by: {ctx.command_path} --help"
+    ctx.fail(f"no command {name!r}. {hint}")
+
+
+def find_meant(name: str, known: Sequence[str], words: dict[str, str]) -> str:
+    """Return the known name that was probably meant, or "" if none is clearly the best.
+
+    Args:
+        name: What was given.
+        known: The names that exist.
+        words: For a name, the words of other programs, separated by spaces.
+
+    >>> find_meant("--top_p", ["--top-p", "--top-k"], {}), find_meant("--nucleus", ["--top-p"], {"--top-p": "nucleus"})
+    ('--top-p', '--top-p')
+    """
+    spellings = {_letters(each): each for each in reversed(known)}
+    word = _letters(name)
+    if not word:
+        return ""
+    if word in spellings and spellings[word] != name:
+        return spellings[word]
+    others = {other: each for each, others in reversed(words.items()) if each in known for other in others.split()}
+    if word in others:
+        return others[word]
+    starting = [each for spelling, each in spellings.items() if len(word) > 1 and spelling.startswith(word)]
+    if len(set(starting)) == 1:
+        return starting[0]
+    return _most_similar(word, {**others, **spellings}) if len(word) > 2 else ""
+
+
+def _most_similar(word: str, names: Mapping[str, str]) -> str:
+    """Return the name whose spelling is most similar to a word, or "" if none is clearly the most similar one."""
+    from difflib import SequenceMatcher  # only a wrong command line needs it
+
+    similarity: dict[str, float] = {"": MIN_SIMILARITY}
+    for spelling, name in names.items():
+        ratio = SequenceMatcher(None, word, spelling).ratio()
+        similarity[name] = max(ratio, similarity.get(name, 0.0))
+    best, *rest = sorted(similarity, key=lambda name: -similarity[name])
+    second = max((similarity[name] for name in rest if name), default=0.0)
+    return best if similarity[best] >= second + CLEARLY_MORE else ""
+
+
+def _letters(name: str) -> str:
+    """Return a name in lower case without its dashes at the start, and with "-" between its words."""
+    return name.lstrip("-").casefold().replace("_", "-")
 
 
 def _options_for(command: click.Command, word: str) -> list[str]:

@@ -29,7 +29,7 @@ import click
 
 from chargen import __version__
 from chargen.errors import STOPPED_EARLY, ChargenError, ConfigError, StoppedError
-from chargen.registry import did_you_mean, import_object
+from chargen.registry import import_object
 from chargen.ui.terminal_text import install, say, visible, visible_streams
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ class CommandTable(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command that is called; for an unknown one, fail with the most similar name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(f"no command {args[0]!r}. {did_you_mean(args[0], COMMANDS)}".strip())
+            from chargen.cli.hints import COMMAND_WORDS, no_such_command  # only a wrong command line needs it
+
+            no_such_command(ctx, args[0], list(COMMANDS), COMMAND_WORDS)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -13,7 +13,9 @@ import pytest
 
 from chargen import __version__
 from chargen.checkpoint import save_checkpoint
+from chargen.cli.hints import COMMAND_WORDS, CORPORA_WORDS, OPTION_WORDS
 from chargen.cli.main import COMMANDS
+from tests.cli.test_options import commands
 from tests.conftest import Result, random_model
 
 Chargen = Callable[..., Result]
@@ -63,6 +65,78 @@ def test_a_wrong_command_line_says_what_was_meant(chargen: Chargen, words: list[
     result = chargen(*words)
     assert (result.status, result.out) == (2, "")
     assert meant in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("sample --n 3", "-n"), ("sample --num-samples 3", "-n"), ("sample --length_ 3", "--length"),
+        ("sample --max-new-tokens 3", "--length"), ("sample --temprature 1", "--temp"), ("sample -temp 1", "--temp"),
+        ("sample --top_p 0.9", "--top-p"), ("sample --TOP-P 0.9", "--top-p"), ("sample --nucleus 0.9", "--top-p"),
+        ("sample --start x", "--prompt"), ("sample --checkpoint x", "-m"), ("play --sed 3", "--seed"),
+        ("train --time 60", "--budget"), ("train --epoch 3", "--epochs"), ("train --max_iters=9", "--steps"),
+        ("train --learning-rate 1", "--lr"), ("train --batch_size 4", "--batch"), ("train --num-layers 2", "--layers"),
+        ("train --rnn_size 9", "--hidden"), ("train --block-size 9", "--seq-len"), ("train --gpu", "--device cuda"),
+        ("train --overwrite", "--force"), ("train --random-state 1", "--seed"),
+        ("train --output-dir x", "--checkpoints"),
+        ("score --jsn a", "--json"), ("score --noend a", "--no-end"), ("classify --labeled x", "--labelled"),
+        ("rm --force x", "--yes"), ("corpora get x --out y", "--output"),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_program_or_a_misspelled_one_gets_one_suggestion(
+    chargen: Chargen, words: str, meant: str
+) -> None:
+    result = chargen(*words.split())
+    assert (result.status, result.out) == (2, "")
+    error = " ".join(result.err.split())
+    assert f"Did you mean '{meant}'?" in error and error.count("Did you mean") == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("generate", "sample"), ("complete", "sample"), ("predict", "sample"), ("perplexity", "eval"),
+        ("evaluate", "eval"), ("ppl", "eval"), ("test", "eval"), ("fit", "train"), ("finetune", "train"),
+        ("chat", "play"), ("rank", "score"), ("list", "info"), ("ls", "info"),
+        ("delete", "rm"), ("datasets", "corpora"),
+        ("Train", "train"), ("smple", "sample"), ("clasify", "classify"), ("version", "--version"),
+        ("corpora download", "get"), ("corpora ls", "list"), ("corpora chek", "check"),
+    ],
+)  # fmt: skip
+def test_a_command_of_another_program_or_a_misspelled_one_gets_one_suggestion(
+    chargen: Chargen, word: str, meant: str
+) -> None:
+    result = chargen(*word.split(), "x")
+    assert (result.status, result.out) == (2, "")
+    assert f"no command '{word.split()[-1]}'. Did you mean '{meant}'?" in result.err
+
+
+@pytest.mark.parametrize("words", ["sample --foo", "train --qqq 3", "qqq", "corpora zz", "score --verbose a"])
+def test_a_word_that_resembles_nothing_gets_no_suggestion(chargen: Chargen, words: str) -> None:
+    result = chargen(*words.split())
+    assert result.status == 2
+    assert "Did you mean" not in result.err and "--help" in result.err
+
+
+def test_an_argument_that_is_given_as_an_option_and_an_option_of_another_command_are_explained(
+    chargen: Chargen,
+) -> None:
+    assert "Give it without an option: chargen train CORPUS" in chargen("train", "--data", "x").err
+    assert "Give it without an option: chargen score SENTENCES" in chargen("score", "--text", "x").err
+    assert "It is an option of chargen sample and chargen play." in chargen("train", "--temperature", "1").err
+
+
+def test_the_words_of_other_programs_are_not_our_own_names_and_lead_to_names_that_exist() -> None:
+    known = {path[0]: command for path, command in commands()}
+    options = {name for _, command in commands() for param in command.params for name in param.opts}
+    arguments = {str(param.name).upper() for _, command in commands() for param in command.params}
+    assert {meant.split()[0] for meant in OPTION_WORDS} <= options | arguments
+    assert set(COMMAND_WORDS) <= {*known, "--version", "help"}
+    assert set(CORPORA_WORDS) == {path[1] for path, _ in commands() if path[0] == "corpora"}
+    for words in (COMMAND_WORDS, CORPORA_WORDS):
+        others = [word for each in words.values() for word in each.split()]
+        assert len(others) == len(set(others)), "a word leads to two names"
+        assert not set(others) & set(words)
 
 
 def test_a_misspelled_option_is_not_taken_for_a_text(chargen: Chargen) -> None:

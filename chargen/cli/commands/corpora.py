@@ -30,7 +30,20 @@ class CheckArguments:
     as_json: bool = False
 
 
+class CorporaGroup(click.Group):
+    """A group of commands that suggests one for a command that does not exist."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command that is called; for an unknown one, fail with the one that was probably meant."""
+        if args and args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from chargen.cli.hints import CORPORA_WORDS, no_such_command  # only a wrong command line needs it
+
+            no_such_command(ctx, args[0], list(self.commands), CORPORA_WORDS)
+        return super().resolve_command(ctx, args)
+
+
 @click.group(
+    cls=CorporaGroup,
     invoke_without_command=True,
     epilog="\b\nExamples:\n  chargen corpora\n  chargen corpora get markov --output markov.txt\n"
     "  chargen corpora check my.txt",
