@@ -161,8 +161,7 @@ def _run(arguments: list[str] | None) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        vars(error).update(message=visible(error.message))  # the message quotes the arguments
-        error.show()
+        _print_usage_error(error)
         return error.exit_code
     except ConfigError as error:
         return _print_error(error, 2)
@@ -178,6 +177,17 @@ def _run(arguments: list[str] | None) -> int:
         return status
     except OSError as error:
         return _print_error(ChargenError(f"{error.filename or 'output'}: {error.strerror or error}"), 1)
+
+
+def _print_usage_error(error: click.ClickException) -> None:
+    """Print an error of the command line as click does: the usage, and then the message, which is wrapped."""
+    from io import StringIO
+
+    vars(error).update(message=visible(error.message))  # the message quotes the arguments
+    shown = StringIO()
+    error.show(shown)
+    for line in shown.getvalue().removesuffix("\n").split("\n"):
+        say(line.replace("\t", "  "))
 
 
 def _print_error(error: ChargenError, status: int) -> int:

@@ -32,7 +32,7 @@ from rich.text import Text
 from chargen.config import LN2
 from chargen.io import to_json_line
 from chargen.schema import format_count, format_number
-from chargen.ui.terminal_text import is_shown, stream_below, visible, visible_json, visible_text
+from chargen.ui.terminal_text import is_shown, stream_below, terminal_width, visible, visible_json, visible_text, wrap
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -66,11 +66,16 @@ class _Console(Console):
 def _terminal_size(stream: TextIO, width: int | None) -> ConsoleDimensions:
     """Return the size of the terminal of a stream; `width`, or else the variable COLUMNS, replaces its columns."""
     try:
-        columns, rows = os.get_terminal_size(stream.fileno())
+        rows = os.get_terminal_size(stream.fileno()).lines
     except OSError:  # FORCE_COLOR makes a terminal of a file
-        columns, rows = 0, 0
-    given = os.environ.get("COLUMNS", "")
-    return ConsoleDimensions(width or (int(given) if given.isdigit() else columns) or 80, rows or 25)
+        rows = 0
+    return ConsoleDimensions(width or terminal_width(stream), rows or 25)
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line above the live display of a console, if it has one. A terminal gets it wrapped, others unchanged."""
+    shown = visible(line)
+    console.print(Text(wrap(shown, console.width) if console.is_terminal else shown), soft_wrap=True)
 
 
 def stdout_console() -> Console:
@@ -105,7 +110,7 @@ class PlainProgress:
     def show(self, line: str) -> None:
         """Print the line if it is time for one."""
         if self._console.is_terminal and time.monotonic() - self._printed_s >= PLAIN_EVERY_S:
-            self._console.print(visible(line), soft_wrap=True)
+            print_line(self._console, line)
             self._printed_s = time.monotonic()
 
 

@@ -56,6 +56,12 @@ _UNSAFE = (
 # Not compiled here: `re` compiles and caches them at their first use, and most commands never use them.
 _IN_LINE = rf"{_KEPT}|[\x00-\x1f{_UNSAFE}]"
 _IN_TEXT = rf"{_KEPT}|[\x00-\x08\x0b-\x1f{_UNSAFE}]"
+# What `wrap` does not break: text in quotes, a command to its end, and an option with its value.
+_UNBROKEN = (
+    r"`[^`]+`|(?<!\w)'(?:[^'\\]|\\.)+'(?!\w)|(?<!\w)\"(?:[^\"\\]|\\.)+\"(?!\w)"
+    r"|(?:(?<=: )|(?<=^Try: )|^ *)(?:chargen|pip|python) \S.*?(?=[.;)]*$|[.;,] )|(?<![\w-])--?\w[\w-]* [^\s-]\S*"
+)
+WRAPPED_INDENT = "  "
 MAX_KEPT_CHARS = 8  # length of the longest sequence of _KEPT
 
 
@@ -220,9 +226,43 @@ def write_raw() -> None:
 
 
 def say(line: str) -> None:
-    """Print one line on stderr, made visible: a newline in it is shown as a symbol."""
-    sys.stderr.write(visible(line) + "\n")
+    """Print one line on stderr, made visible: a newline in it is shown as a symbol. A terminal gets it wrapped."""
+    shown = visible(line)
+    sys.stderr.write((wrap(shown, terminal_width(sys.stderr)) if sys.stderr.isatty() else shown) + "\n")
     sys.stderr.flush()
+
+
+def terminal_width(stream: TextIO) -> int:
+    """Return the columns of the terminal of a stream; the variable COLUMNS replaces them, and 80 if none is known."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns):
+        return int(columns)
+    with suppress(OSError):  # a replacement in a test has no file descriptor
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    return 80
+
+
+def wrap(line: str, width: int) -> str:
+    """Return a line with newlines at spaces, so that no row has more than `width` cells, if that is possible.
+
+    What a reader copies is not broken: paths and other words, what is in quotes, an option with its value, and a
+    command. So a row with one of these can be longer. Rows after the first are indented, so that none of them looks
+    like a message of its own.
+
+    >>> print(wrap("note: log.txt is a file; add --file to read it: --file log.txt", 40))
+    note: log.txt is a file; add --file to
+      read it: --file log.txt
+    """
+    if not _takes_more(line, width):
+        return line
+    rows, row = [], ""
+    for match in re.finditer(rf" *(?:{_UNBROKEN}|\S)+", line):
+        if row.strip() and _takes_more(row + match[0], width):
+            rows.append(row)
+            row = WRAPPED_INDENT + match[0].lstrip(" ")
+        else:
+            row += match[0]
+    return "\n".join([*rows, row])
 
 
 def is_shown() -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -23,9 +23,9 @@ from chargen.config import format_duration_s
 from chargen.folders import chosen_checkpoints
 from chargen.schema import format_count, format_number
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
-from chargen.ui.console import PLAIN_EVERY_S, abandon_output, can_redraw, format_bits, format_duration, live
+from chargen.ui.console import PLAIN_EVERY_S, abandon_output, can_redraw, format_bits, format_duration, live, print_line
 from chargen.ui.fitted_table import FittedTable
-from chargen.ui.terminal_text import visible, visible_text
+from chargen.ui.terminal_text import visible, visible_text, wrap
 
 WIDE = 76  # columns of a terminal on which rows have several facts
 PANEL_ROWS, PANEL_COLUMNS = 3, 4  # of the frame around the sample, and the row of the cursor
@@ -123,7 +123,7 @@ class PlainDisplay:
             self._print(f"      step {report.step:,}  train {train_bits}  held-out part {val_bits} bits/char{mark}")
 
     def _print(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True)
+        print_line(self._console, line)
 
 
 class LiveDisplay:
@@ -154,7 +154,7 @@ class LiveDisplay:
         """Update the display; it is redrawn at most every `REFRESH_S` seconds."""
         if isinstance(report, Started):
             for line in describe(report):
-                self._console.print(line)
+                print_line(self._console, line)
         elif isinstance(report, Progress):
             self._progress = report
         elif isinstance(report, Evaluated):
@@ -240,6 +240,18 @@ def describe(report: Started) -> list[str]:
     return [visible(line) for line in lines]
 
 
+class Paragraph:
+    """A line that a terminal wraps at spaces, but not within a command (`terminal_text.wrap`)."""
+
+    def __init__(self, line: str) -> None:
+        self._line = visible(line)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield the line, wrapped for the width of the console."""
+        line = wrap(self._line, options.max_width) if console.is_terminal else self._line
+        yield Text(line, no_wrap=True, overflow="ignore")
+
+
 def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
     """Return the summary of a run.
 
@@ -267,7 +279,7 @@ def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
     parts: list[RenderableType] = [
         table,
         Text(),
-        Text(
+        Paragraph(
             f"{outcome} after {format_duration(report.elapsed_s)}: {format_count(report.steps, 'step')}{resumed}, "
             f"{format_number(report.epochs, 1)} epochs, "
             f"{report.chars_per_s:,.0f} chars/s; "
@@ -275,14 +287,15 @@ def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
         ),
     ]
     if report.stopped_early:
-        parts += [Text(STOPPED_EARLY), _unwrapped([command_line("train", "--resume", report.run, "--patience", "1")])]
+        to_continue = command_line("train", "--resume", report.run, "--patience", "1")
+        parts += [Paragraph(STOPPED_EARLY), _unwrapped([to_continue])]
     if report.steps == report.first_step:
         longer = ("--more", "5m") if has_budget else ("--steps", str(2 * report.steps))
         parts += [
-            Text(f"No step was made: {NO_TIME_LEFT if has_budget else NO_STEP_LEFT} To continue the training:"),
+            Paragraph(f"No step was made: {NO_TIME_LEFT if has_budget else NO_STEP_LEFT} To continue the training:"),
             _unwrapped([command_line("train", "--resume", report.run, *longer)]),
         ]
-    parts += map(Text, map(visible, (report.diagnosis, *report.advice)))
+    parts += map(Paragraph, (report.diagnosis, *report.advice))
     to_copy = [
         f"The best model (step {report.best_step:,}) is {report.model_path}",
         *commands_after_training(report.run, has_documents),

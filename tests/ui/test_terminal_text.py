@@ -17,6 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from chargen.cli.main import run
 from chargen.ui import terminal_text as visible_module
 from chargen.ui.console import ProgressBar, live, status, stderr_console, stdout_console
 from chargen.ui.tables import plain_table
@@ -29,6 +30,7 @@ from chargen.ui.terminal_text import (
     visible_json,
     visible_streams,
     visible_text,
+    wrap,
 )
 
 PACKAGE = Path(visible_module.__file__).parent.parent
@@ -244,3 +246,70 @@ def test_the_source_that_the_rules_apply_to_is_found() -> None:
     source = (PACKAGE / "ui" / "console.py").read_text(encoding="utf-8")
     assert all(f"{word}(" in source for word in ("Live", "Progress", "TextColumn"))
     assert issubclass(type(stdout_console()), Console)
+
+
+# ── lines on stderr ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+WORDS = st.sampled_from(["a", "word", "longer-word", "/a/path/to/file.txt", "'in quotes'", "--file x", "漢字", "1,234"])
+
+
+@given(st.lists(WORDS, min_size=1, max_size=30), st.integers(10, 100))
+def test_a_line_is_wrapped_at_spaces_only_and_loses_nothing(words: list[str], width: int) -> None:
+    line = " ".join(words)
+    rows = wrap(line, width).split("\n")
+    assert " ".join(row.strip() for row in rows) == line
+    assert [word for row in rows for word in row.split()] == line.split()
+    for row in rows:  # a row is too long only if it is a single word, or what is copied with it
+        assert cell_len(row) <= width or row.strip() in words or row.strip().startswith("--file x")
+    assert all(row.startswith("  ") for row in rows[1:])
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "chargen sample -m names --temp 0.8 --length 1000 --seed 12345 --prompt 'Once upon a time there was'",
+        "chargen train --resume 'my verse' --more 5m",
+        "'a name with some spaces.txt'",
+        "/home/ana/some/long/folders/with/a/file-of-a-long-name.safetensors",
+        "`chargen corpora check`",
+        "pip install 'chargen[parquet]'",
+    ],
+)
+def test_what_is_copied_is_not_broken(kept: str, width: int) -> None:
+    for line in (
+        f"note: this is a line with many words, some of them long: {kept}",
+        f"error: see what follows: {kept}.",
+    ):
+        assert any(kept in row for row in wrap(line, width).split("\n"))
+    assert "--file test.log" in wrap(
+        "note: the texts of the file are read by this option, --file test.log and no other", 60
+    )
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_notes_and_errors_are_wrapped_at_spaces_on_a_terminal_only(
+    width: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(width))
+    (tmp_path / "text.log").write_text("some text\n")
+    for command in (
+        ["sample", "--temp", "0,8"],
+        ["train", "no-file-has-this-name.txt"],
+        ["score", "--sort", "best", "--top", "3", "a text"],
+        ["sample", "--number-of-samples-to-draw", "3"],
+        ["train", "text.log", "--budget", "5 fortnights", "--save-every", "1"],
+    ):
+        terminal, pipe = Terminal(), io.StringIO()
+        for stream in (pipe, terminal):
+            monkeypatch.setattr("sys.stderr", stream)
+            assert run(command) in (1, 2)
+        rows = terminal.getvalue().splitlines()
+        assert all(cell_len(row) <= width for row in rows), rows
+        assert terminal.getvalue().split() == pipe.getvalue().split()
+        assert any(line.startswith(("Error: ", "error: ")) for line in pipe.getvalue().splitlines())

@@ -179,9 +179,7 @@ def classify_texts(args: ClassifyArguments) -> None:
         classifier = classifier.calibrate(for_temperature)
         quality = classifier.evaluate(unseen)
     elif not classifier.is_calibrated:
-        click.echo(
-            "note: the temperature is not calibrated: the probabilities are overconfident; see --labelled", err=True
-        )
+        say("note: the temperature is not calibrated: the probabilities are overconfident; see --labelled")
     for note in (*report.notes(), *classifier.notes(quality)):
         say(f"note: {note}")
     if args.as_json:
@@ -204,7 +202,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     from chargen.tasks.labelled_data import read_labelled
     from chargen.text.cleaning import CleaningReport
     from chargen.training.choices import RunLength
-    from chargen.ui.console import ProgressBar, print_json, stderr_console, stdout_console
+    from chargen.ui.console import ProgressBar, print_json, print_line, stderr_console, stdout_console
     from chargen.ui.terminal_text import visible
     from chargen.ui.training import command_line, proposal
 
@@ -235,10 +233,10 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
                     f"{format_count(len(texts[label]), 'text')}, {format_number(values['val_bits_per_char'], 3)} "
                     "bits/char on held-out text"
                 )
-                console.print(visible(f"{label}: {result}"), soft_wrap=True)
+                print_line(console, f"{label}: {result}")
                 bar.show("evaluating", num_done)
     for note in trained.classifier.notes(trained.quality):
-        console.print(visible(f"note: {note}"), soft_wrap=True)
+        print_line(console, f"note: {note}")
     if args.as_json:
         print_json(_trained_json(trained))
     else:

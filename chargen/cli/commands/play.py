@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
-from chargen.sampling.settings import SampleConfig
+from chargen.sampling.settings import MAX_SAMPLE_LENGTH, SampleConfig
 
 SAMPLE = options.numbers(SampleConfig)  # the types of the numeric options
 MAX_DRAWN_SEED = 10_000  # seeds that are drawn are below it, so that they are short enough to type
@@ -51,7 +51,7 @@ class PlayArguments:
 )
 @options.basic_option(
     "--length",
-    type=SAMPLE["length"],
+    type=options.whole(1, MAX_SAMPLE_LENGTH),
     default=2000,
     show_default=True,
     metavar="N",

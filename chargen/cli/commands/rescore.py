@@ -176,7 +176,7 @@ def rescore_lists(args: RescoreArguments) -> None:
     if form == KALDI and options.given_options("feature"):
         raise click.UsageError("--feature needs the format of Moses; lines of Kaldi have no features.")
     if form == KALDI and not (args.only_best or args.sort or args.as_costs or args.as_json):
-        click.echo("note: the format of Kaldi cannot hold a score; --as-costs, --best or --json use it", err=True)
+        say("note: the format of Kaldi cannot hold a score; --as-costs, --best or --json use it")
     numbered = replace(args, errors="strict") if args.errors == "skip" else args
     lists = read_lists(lines, source, form, [(name, _lines(name, numbered, report)) for name in args.costs])
     lm = load(args.model, args.device)
@@ -251,11 +251,10 @@ def _print_tuned(tuned: TunedWeight, num_units: int, num_lists: int, error: str,
         totals = {"units": num_units, "lists": num_lists}
         print_json({"event": "tuned", "weight": tuned.weight, **interval, **rates, **totals})
     else:
-        click.echo(
+        say(
             f"weight {tuned.weight:.6g} (the same from {tuned.low:.6g} to {tuned.high:.6g}): {error.upper()} "
             f"{100 * after:.2f} % on {format_count(num_lists, 'list')}; {100 * given:.2f} % by the given totals, "
-            f"{100 * oracle:.2f} % by the best possible choice",
-            err=True,
+            f"{100 * oracle:.2f} % by the best possible choice"
         )
 
 
@@ -325,4 +324,4 @@ def _print(
             sys.stdout.write(formatter(each, weight) + "\n")
     if num_empty:
         texts_are = format_count(num_empty, "text is", "texts are")
-        click.echo(f"note: {texts_are} empty: the model's part of the total is 0 (see --end)", err=True)
+        say(f"note: {texts_are} empty: the model's part of the total is 0 (see --end)")

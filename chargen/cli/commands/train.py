@@ -246,7 +246,7 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
     options.use_threads(args.threads)
     from chargen.text.documents import NONE
     from chargen.training.run import train as run_training
-    from chargen.ui.console import ignore_closed_output, print_json, stderr_console, stdout_console
+    from chargen.ui.console import ignore_closed_output, print_json, print_line, stderr_console, stdout_console
     from chargen.ui.training import command_line, make_display, summary
 
     console = stderr_console()
@@ -274,7 +274,7 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
             has_documents, has_budget = settings["data"]["documents"] != NONE, settings["train"]["budget_s"] is not None
             stdout_console().print(summary(result, has_documents, has_budget), crop=False)
             if result.interrupted and args.keep_state != "never":
-                console.print(f"Continue with: {command_line('train', '--resume', result.run)}", soft_wrap=True)
+                print_line(console, f"Continue with: {command_line('train', '--resume', result.run)}")
         sys.stdout.flush()
     return stop.status if result.interrupted else 0
 
