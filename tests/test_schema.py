@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chargen import schema
 from chargen.schema import format_number
 
 
@@ -34,3 +36,12 @@ def test_the_number_is_the_rounded_one_and_never_a_negative_zero(value: float, d
     shown = format_number(value, decimals)
     assert abs(float(shown.replace(",", "")) - value) <= 0.51 * 10**-decimals + 1e-3
     assert not re.fullmatch(r"[-+][0.]+", shown)
+
+
+def test_the_screen_shows_rounded_numbers_by_this_function_only() -> None:
+    """Shares, sizes and speeds are never negative, and have formats of their own."""
+    others = re.compile(r"\{[^{}]*:[+,]*\.\d+f\}(?! %| chars/s| texts/s| \{unit\})")
+    package = Path(schema.__file__).parent
+    files = [*(package / "ui").rglob("*.py"), *(package / "cli").rglob("*.py")]
+    found = [f"{file.name}: {match[0]}" for file in files for match in others.finditer(file.read_text("utf-8"))]
+    assert len(files) > 20 and [line for line in found if "MAX_" not in line] == []

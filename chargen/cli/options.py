@@ -12,6 +12,7 @@ Help prints the groups in the order in which the command declares them. The type
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -273,10 +274,28 @@ def check_reading(arguments: Sequence[str]) -> None:
             names = {name for param in context.command.params for name in param.opts} if context else set()
             option = next((f" Did you mean {name} {argument}?" for name in ("-m", "--resume") if name in names), "")
             raise click.UsageError(f"{argument} is the name of a model, not a text.{option}")
+    note_same_names(arguments)
     named = ", ".join(arguments)
     if all(is_builtin(each) and not os.path.exists(each) for each in arguments):
         for option in given_options("encoding", "errors", "newline", "normalize"):
             raise click.UsageError(f"{option} has no effect: {named} is built in, and is not decoded from a file.")
+
+
+def note_same_names(arguments: Iterable[str]) -> None:
+    """Say what is read for the name of a built-in corpus if there is a file or folder of that name, too."""
+    from chargen.text.builtin_corpora import is_builtin
+
+    for argument in filter(is_builtin, dict.fromkeys(arguments)):
+        if os.path.exists(argument):
+            kind = "folder" if os.path.isdir(argument) else "file"
+            say(
+                f"note: the {kind} {argument} is read, and not the built-in corpus of the same name. To use that, "
+                f"rename the {kind}, or write the corpus to another file: chargen corpora get {argument}"
+            )
+        elif files := sorted(path.name for path in Path().glob(f"{glob.escape(argument)}.*") if path.is_file()):
+            say(
+                f"note: the built-in corpus {argument} is read, and not the file {files[0]}: give its whole name for it"
+            )
 
 
 def note_newest_model(model: str | None, path: Path | None) -> None:

@@ -116,7 +116,12 @@ def _check_part(name: str, size: int | None, max_chars: int | None, text_field: 
         raise CorpusError("the corpus was read from standard input", hint)
     builtin = BUILTIN_CORPORA.get(name.partition(":")[0])
     if size is None or (size == UNKNOWN_SIZE and builtin is not None and not os.path.lexists(name)):
-        if builtin is None or not builtin.offline or os.path.lexists(name):
+        if builtin is not None and os.path.lexists(name):
+            raise CorpusError(
+                f"the corpus was the built-in corpus {name!r}, but there is a file or folder of that name here",
+                "Rename it, or call chargen in another folder.",
+            )
+        if builtin is None or not builtin.offline:
             raise CorpusError(f"the corpus was {name!r}, which is not read unless the user names it", hint)
         return 0
     try:

@@ -1,7 +1,7 @@
 """Heat maps of surprisal: as colours or digits on a terminal, and as an HTML page.
 
     The method returns an new list.
-    62..2111..21.......1..86..1....     whole bits; a point for less than one
+    62..2111..21.......1..86..1....     whole bits; a point for less than one, and 9 for nine or more
 
 The colours are those of `probe/heat_map.py`: expected characters stay in the background, surprising ones stand out.
 
@@ -24,8 +24,13 @@ from chargen.probe.heat_map import DARK, LIGHT, MAX_BITS, shade, terminal_ramp, 
 from chargen.probe.surprisal import CharSurprisal
 from chargen.schema import format_count, format_number
 from chargen.scoring.edits import Suggestion
-from chargen.ui.terminal_text import clusters, glyph
+from chargen.ui.terminal_text import clusters, glyph, say
 
+FULLWIDTH_DIGITS = str.maketrans(".0123456789", "．０１２３４５６７８９")  # noqa: RUF001 - they are meant
+DIGITS = (
+    "each digit is the surprisal of the character above it in whole bits: 9 is 9 or more, and a point is less than 1. "
+    "--tsv prints exact numbers, one character per line"
+)
 END = "␃"  # shown for the end of a text, where the end is scored
 
 
@@ -81,15 +86,17 @@ def print_heat_map(console: Console, chars: Sequence[CharSurprisal], with_legend
     Args:
         console: where to print.
         chars: the characters of the text.
-        with_legend: whether a line above colours explains them.
+        with_legend: whether a line above colours explains them, or a note the digits.
     """
     has_colours = console.is_terminal and not console.no_color
     ramp = terminal_ramp(console.color_system, os.environ) if has_colours else None
     if ramp:
         console.print(*([legend(ramp)] if with_legend else []), heat_text(chars, ramp), sep="\n")
         return
-    for row in digit_rows(chars, console.width if console.is_terminal else None):
-        console.print(*row, sep="\n", soft_wrap=True)
+    if with_legend:  # on stderr, because programs read the two lines of each text
+        say(f"note: {DIGITS}")
+    for shown, digits in digit_rows(chars, console.width if console.is_terminal else None, fullwidth=True):
+        console.print(shown, digits, sep="\n", soft_wrap=True)
 
 
 def heat_text(chars: Iterable[CharSurprisal], ramp: Sequence[str]) -> Text:
@@ -118,12 +125,14 @@ def digit_lines(chars: Iterable[CharSurprisal]) -> tuple[str, str]:
     return next(digit_rows(chars, None))
 
 
-def digit_rows(chars: Iterable[CharSurprisal], width: int | None) -> Iterator[tuple[str, str]]:
+def digit_rows(chars: Iterable[CharSurprisal], width: int | None, fullwidth: bool = False) -> Iterator[tuple[str, str]]:
     """Yield a text in rows, each with the line of `digit_lines` below it.
 
     Args:
         chars: the characters of the text.
         width: cells in a row of the terminal; None for one row of any length.
+        fullwidth: whether the digit below a letter of double width is a fullwidth digit, which has the width of the
+            letter in every font; otherwise it is a digit and a space.
     """
     shown, digits, used = "", "", 0
     for group in group_by_cluster(chars):
@@ -133,7 +142,9 @@ def digit_rows(chars: Iterable[CharSurprisal], width: int | None) -> Iterator[tu
             shown, digits, used = "", "", 0
         bits = min(9, shade(group_bits(group)))
         shown += drawn
-        digits += (str(bits) if bits else ".") + " " * (cells - 1)
+        digit = str(bits) if bits else "."
+        is_wide = fullwidth and cells == 2 and len(drawn) == 1
+        digits += digit.translate(FULLWIDTH_DIGITS) if is_wide else digit + " " * (cells - 1)
         used += cells
     yield shown, digits.rstrip()
 

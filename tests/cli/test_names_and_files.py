@@ -101,3 +101,29 @@ def test_a_model_that_is_given_as_a_text_is_named(chargen: Callable[..., Result]
     assert "Did you mean --resume kieu?" in chargen("train", "kieu").err
     Path("kieu").write_text(VERSE, encoding="utf-8")
     assert chargen("eval", "kieu").status == 0  # a file of this name is the text
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "--steps", "1", "--hidden", "4"], ["corpora", "check"], ["eval", "-m", "m"]]
+)
+def test_a_file_with_the_name_of_a_built_in_corpus_gets_one_note(chargen: Chargen, command: list[str]) -> None:
+    save_checkpoint(Path("m"), random_model())
+    Path("alphabet").write_text(VERSE * 20, encoding="utf-8")
+    read = chargen(*command, "alphabet")
+    assert read.status == 0, read.err
+    assert read.err.count("note: the file alphabet is read, and not the built-in corpus of the same name") == 1
+    assert "rename the file" in read.err and "chargen corpora get alphabet" in read.err
+    assert "built-in" not in chargen(*command, "./alphabet").err  # a path is clear
+    Path("alphabet").rename("alphabet.txt")
+    read = chargen(*command, "alphabet")
+    assert read.err.count("note: the built-in corpus alphabet is read, and not the file alphabet.txt") == 1
+    assert "built-in" not in chargen(*command, "alphabet.txt").err
+
+
+def test_the_default_corpus_and_that_of_a_resumed_run_can_be_hidden_by_a_file(chargen: Chargen) -> None:
+    assert chargen("train", "alphabet", "--steps", "1", "--hidden", "4", "--name", "a").status == 0
+    Path("alphabet").write_text(VERSE * 20, encoding="utf-8")
+    refused = chargen("train", "--resume", "a", "--steps", "2")
+    assert refused.status == 1 and "there is a file or folder of that name here" in refused.err
+    Path("python-docs").write_text(VERSE * 20, encoding="utf-8")
+    assert "the file python-docs is read" in chargen("train", "--steps", "1", "--hidden", "4").err

@@ -136,3 +136,19 @@ def test_unknown_characters_are_quoted_and_control_characters_visible(chargen: C
     assert r"'\x1b' (U+001B), 'é' (U+00E9)" in chargen("score", "-m", "names", "\x1bé").err
     Path("text.txt").write_text(VERSE, encoding="utf-8")
     assert "characters: 'T' (U+0054), 'r' (U+0072), 'ă' (U+0103)" in chargen("eval", "-m", "names", "text.txt").err
+
+
+def test_each_of_several_reports_says_which_sample_it_is_about(chargen: Chargen) -> None:
+    Path("text.txt").write_text(VERSE * 20, encoding="utf-8")
+    assert chargen("train", "text.txt", "--name", "m", "--steps", "1", "--hidden", "8").status == 0
+    report = ["sample", "-m", "./checkpoints/m", "--length", "40", "--seed", "1", "--report"]
+    lines = chargen(*report, "-n", "3").err.splitlines()
+    for number in (1, 2, 3):
+        for what in ("longest copy: ", "new: "):
+            assert sum(line.startswith(f"sample {number} of 3: {what}") for line in lines) == 1
+    Path("prompts.txt").write_text("The\nThe quick\n")
+    lines = chargen(*report, "-n", "2", "--prompts", "prompts.txt").err.splitlines()
+    assert [line.split(":")[0] for line in lines if "longest" in line] == [
+        f"sample {number} of 4" for number in range(1, 5)
+    ]
+    assert "sample" not in chargen(*report).err  # a single one needs no number

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -22,6 +23,7 @@ from chargen.engines.numpy_engine import NumpyEngine
 from chargen.lm import LanguageModel
 from chargen.probe.heat_map import MAX_BITS
 from chargen.probe.surprisal import CharSurprisal, find_likely_chars
+from chargen.scoring.scorer import Score
 from chargen.ui.heatmap import (
     digit_lines,
     digit_rows,
@@ -225,6 +227,30 @@ def test_chars_in_a_pipe_are_digits_below_the_text(chargen: Callable[..., Result
     assert re.fullmatch(r"[\d.]+ bits, [\d.]+ bits/char", bits)
     assert rest[0] == "a b"
     assert "\x1b" not in result.out
+
+
+def test_digits_in_a_pipe_are_explained_once_and_are_below_wide_letters(chargen: Callable[..., Result]) -> None:
+    save_checkpoint(Path("m"), random_model("漢字かな한글 ab ไทย ที่ नमस्ते"))
+    texts = ["漢字かな ab", "한글 漢", "ไทย ที่ ab", "नमस्ते"]
+    result = chargen("score", "-m", "m", "--chars", *texts)
+    assert result.status == 0, result.err
+    assert result.err.count("9 is 9 or more") == 1 and "less than 1" in result.err
+    rows = [line for line in result.out.splitlines() if "bits" not in line]
+    assert rows[::2] == texts
+    for text, digits in zip(rows[::2], rows[1::2], strict=True):
+        assert cell_len(digits) == cell_len(text)
+        if not any(unicodedata.combining(char) or unicodedata.category(char) == "Mc" for char in text):
+            assert len(digits) == len(text)  # aligned where letters are counted, too, and in fonts of any width
+    assert "9 is 9 or more" not in chargen("score", "-m", "m", "--chars", "--json", "ab").err
+
+
+def test_no_rounded_number_is_a_negative_zero(chargen: Callable[..., Result], model: Path) -> None:
+    """A surprisal of -1e-9 bits is the rounding error of a probability of 1."""
+    chars = [char_with("a", -1e-9), char_with("b", -0.0)]
+    page = "".join(heat_page([chars], "m"))
+    assert "0.00 bits" in page and "-0.0" not in page
+    score = Score("ab", 1e-9, 2, 2, 0, pieces=(("a", 1e-9), ("b", 0.0)))
+    assert "0.00 bits" in (score._repr_html_() or "") and "-0.0" not in (score._repr_html_() or "")
 
 
 def test_the_legend_of_colours_is_printed_once(

@@ -327,6 +327,6 @@ def _print(classifier: Classifier, texts: list[str], quality: Quality | None) ->
     rows = []
     for text, log_probs in zip(texts, classifier.log_probs(texts).tolist(), strict=True):
         label = classifier.labels[max(range(len(log_probs)), key=lambda index: log_probs[index])]
-        rows.append((label, *(f"{math.exp(x):.3f}" for x in log_probs), text))
+        rows.append((label, *(format_number(math.exp(x), 3) for x in log_probs), text))
     columns = [f"p({label})" for label in classifier.labels]
     stdout_console().print(plain_table(("label", *columns, "text"), rows, columns))

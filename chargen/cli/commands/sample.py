@@ -225,6 +225,7 @@ def write_samples(args: SampleArguments) -> None:
     from chargen.text.cleaning import quote_characters
 
     _check(args)
+    options.note_same_names(args.corpus)
     prompts = _read_prompts(args)
     lm = load(args.model, args.device, _print_note)
     options.note_newest_model(args.model, lm.path)
@@ -327,7 +328,9 @@ def _write_many(
                 continue
             writer.write(("" if args.no_prompt else prompt) + drawn.text + args.suffix)
             if args.report:
-                print_report(lm, drawn.text, args.corpus)
+                is_one = writer.num_samples == 1
+                label = "" if is_one else f"sample {writer.num_written:,} of {writer.num_samples:,}: "
+                print_report(lm, drawn.text, args.corpus, label)
     writer.finish()
 
 

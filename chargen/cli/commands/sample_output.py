@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.schema import format_count
+from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.cli.commands.sample import SampleArguments
@@ -60,10 +61,10 @@ class SampleWriter:
     """
 
     def __init__(self, num_samples: int, separator: str | None = None, null: bool = False) -> None:
-        self._num_samples = num_samples
+        self.num_samples = num_samples
+        self.num_written = 0
         self._separator = separator
         self._null = null
-        self._num_written = 0
         self._was_long = False  # whether the previous sample has several lines
         self._last = ""
 
@@ -75,7 +76,7 @@ class SampleWriter:
 
     def write_pieces(self, pieces: Iterable[str]) -> None:
         """Write a sample piece by piece; the output is flushed every `FLUSH_EVERY_S` seconds, not for every piece."""
-        if self._separator is not None and self._num_written:
+        if self._separator is not None and self.num_written:
             sys.stdout.write(self._separator)
         flushed_s = 0.0
         self._last = ""
@@ -91,19 +92,19 @@ class SampleWriter:
         elif self._separator is None:
             self._end_line()
         sys.stdout.flush()
-        self._num_written += 1
+        self.num_written += 1
 
     def finish(self) -> None:
         """End the output after the last sample."""
-        if self._separator is not None and self._num_written:
+        if self._separator is not None and self.num_written:
             self._end_line()
             sys.stdout.flush()
 
     def _write_heading(self, text: str) -> None:
         is_long = "\n" in text.removesuffix("\n")
-        if self._num_samples > 1 and (is_long or self._was_long):
-            newline = "\n" if self._num_written else ""
-            click.echo(f"{newline}── sample {self._num_written + 1:,} of {self._num_samples:,} ──", err=True)
+        if self.num_samples > 1 and (is_long or self._was_long):
+            newline = "\n" if self.num_written else ""
+            click.echo(f"{newline}── sample {self.num_written + 1:,} of {self.num_samples:,} ──", err=True)
         self._was_long = is_long
 
     def _end_line(self) -> None:
@@ -140,9 +141,16 @@ def print_json_sample(
     print_json(values)
 
 
-def print_report(lm: LanguageModel, text: str, corpus: Sequence[str]) -> None:
-    """Print on stderr how much of a sample occurs in the training text."""
+def print_report(lm: LanguageModel, text: str, corpus: Sequence[str], label: str = "") -> None:
+    """Print on stderr how much of a sample occurs in the training text.
+
+    Args:
+        lm: the model.
+        text: the sample, without its prompt.
+        corpus: files with the training text; empty for those that the model was trained on.
+        label: what the lines begin with, to tell several samples apart.
+    """
     report = lm.copy_report(text, corpus)
     novel = ", ".join(f"{share:.0%} of {n}-grams" for n, share in report.novel_ngrams.items() if share is not None)
-    click.echo(f"longest copy: {format_count(report.passage_chars, 'character')}, {report.passage!r}", err=True)
-    click.echo(f"new: {novel}", err=True)
+    say(f"{label}longest copy: {format_count(report.passage_chars, 'character')}, {report.passage!r}")
+    say(f"{label}new: {novel or 'no n-gram, because the sample is too short'}")

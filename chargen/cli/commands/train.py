@@ -112,17 +112,13 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )
 @click.argument("corpus", nargs=-1, type=options.CORPUS_NAME)
 @options.basic_option(
-    "--budget",
-    callback=options.parse_duration,
-    metavar="TIME",
-    show_default=f"{DEFAULT_BUDGET_S / 60:g}m",
+    "--budget", callback=options.parse_duration, metavar="TIME", show_default=f"{DEFAULT_BUDGET_S / 60:g}m",
     help="Time limit of the whole run (wall clock): 90s, 5m, 1h30m. A number without a unit is in seconds.",
-)
+)  # fmt: skip
 @options.basic_option(
-    "--name",
-    type=options.NAME,
+    "--name", type=options.NAME,
     help="Name of the run. Defaults to the corpus name; if it is taken, -2, -3, … is appended.",
-)
+)  # fmt: skip
 @options.basic_option(
     "--force", is_flag=True, help="Replace an existing run of this name, as soon as the new run has a model."
 )
@@ -143,10 +139,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @options.text_field
 @options.max_corpus_size("100GB")
 @options.corpus_option(
-    "--val",
-    type=options.CORPUS_NAME,
-    metavar="FILE",
-    help="Validate on this text instead of on a part of the corpus.",
+    "--val", type=options.CORPUS_NAME, metavar="FILE", help="Validate on this text, not on a part of the corpus."
 )
 @options.corpus_option(
     "--val-fraction", type=DATA["val_fraction"], default=0.1, show_default=True, metavar="FRACTION",
@@ -296,7 +289,9 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     training = TrainChoices(**{name: getattr(args, name) for name in TRAIN_SETTINGS})
     if saved:
         training = replace(training, seed=saved.train.seed)  # `_load_resumed` has compared a seed that was given
-    if not saved:
+    if saved:
+        options.note_same_names(args.corpus)
+    else:
         options.check_reading([*(args.corpus or ["python-docs"]), *([args.val] if args.val else [])])
     corpus, val_corpus = _read_corpora(args, data, saved)
     check_text_field(args.text_field, corpus, val_corpus)
