@@ -24,7 +24,7 @@ from chargen.probe.heat_map import DARK, LIGHT, MAX_BITS, shade, terminal_ramp, 
 from chargen.probe.surprisal import CharSurprisal
 from chargen.schema import format_count, format_number
 from chargen.scoring.edits import Suggestion
-from chargen.ui.terminal_text import clusters, glyph, say
+from chargen.ui.terminal_text import clusters, glyph
 
 FULLWIDTH_DIGITS = str.maketrans(".0123456789", "．０１２３４５６７８９")  # noqa: RUF001 - they are meant
 DIGITS = (
@@ -80,23 +80,25 @@ def _cluster_glyph(cluster: str) -> tuple[str, int]:
 # ── on a terminal ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_heat_map(console: Console, chars: Sequence[CharSurprisal], with_legend: bool) -> None:
+def print_heat_map(console: Console, chars: Sequence[CharSurprisal], with_legend: bool) -> bool:
     """Print a heat map: colours on a terminal that shows enough of them, else digits.
 
     Args:
         console: where to print.
         chars: the characters of the text.
-        with_legend: whether a line above colours explains them, or a note the digits.
+        with_legend: whether a line above colours explains them.
+
+    Returns:
+        Whether digits were printed; `DIGITS` explains them.
     """
     has_colours = console.is_terminal and not console.no_color
     ramp = terminal_ramp(console.color_system, os.environ) if has_colours else None
     if ramp:
         console.print(*([legend(ramp)] if with_legend else []), heat_text(chars, ramp), sep="\n")
-        return
-    if with_legend:  # on stderr, because programs read the two lines of each text
-        say(f"note: {DIGITS}")
+        return False
     for shown, digits in digit_rows(chars, console.width if console.is_terminal else None, fullwidth=True):
         console.print(shown, digits, sep="\n", soft_wrap=True)
+    return True
 
 
 def heat_text(chars: Iterable[CharSurprisal], ramp: Sequence[str]) -> Text:

@@ -246,8 +246,8 @@ def wrap(line: str, width: int) -> str:
     """Return a line with newlines at spaces, so that no row has more than `width` cells, if that is possible.
 
     What a reader copies is not broken: paths and other words, what is in quotes, an option with its value, and a
-    command. So a row with one of these can be longer. Rows after the first are indented, so that none of them looks
-    like a message of its own.
+    command. So a row with one of these can be longer. Rows after the first are indented, so that none of them
+    is taken for a message of its own.
 
     >>> print(wrap("note: log.txt is a file; add --file to read it: --file log.txt", 40))
     note: log.txt is a file; add --file to

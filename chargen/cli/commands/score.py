@@ -108,7 +108,9 @@ class ScoreArguments:
     "--top", type=options.whole(1), metavar="N", help="Print only the N most likely texts; only these are kept."
 )
 @options.basic_option("--context", metavar="TEXT", help="Text before the sentences. It is read, but not scored.")
-@options.basic_option("--chars", is_flag=True, help="Show the surprisal of each character, as a colour or as a digit.")
+@options.basic_option(
+    "--chars", is_flag=True, help="Show the surprisal of each character in bits, as a colour or as a digit."
+)
 @file_option("--null", is_flag=True, help="The texts of a file end with a NUL byte.")
 @file_option(
     "--json-lines",

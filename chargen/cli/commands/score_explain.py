@@ -109,6 +109,10 @@ def explain(
             printer.show(rank, number, score, suggestions)
         else:
             print_row(rank, number, replace(score, pieces=None))
+    if printer and printer.has_digits:  # on stderr, because programs read the two lines of each text
+        from chargen.ui.heatmap import DIGITS
+
+        say(f"note: {DIGITS}")
     if args.html:
         name = str(lm.checkpoint.about.get("corpus", "this model"))
         pages.sort(key=lambda page: page[0])
@@ -134,6 +138,7 @@ class ExplanationPrinter:
         self._args = args
         self._print_chars = CharRows(sys.stdout.write)
         self._is_first = True
+        self.has_digits = False  #: whether digits were printed for characters
 
     def show(self, rank: int | None, number: int, score: Score, suggestions: list[Suggestion] | None) -> None:
         """Print one text: `suggestions` is None without --suggest."""
@@ -172,7 +177,7 @@ class ExplanationPrinter:
         if not self._args.chars:
             console.print(Text(visible(score.text)), soft_wrap=True)
         else:
-            print_heat_map(console, chars, self._is_first)
+            self.has_digits |= print_heat_map(console, chars, self._is_first)
         numbers = [f"{format_number(-score.log_prob_nats / LN2, 2)} bits"]
         rates = [("char", score.bits_per_char), ("word", score.bits_per_word if self._args.words else None)]
         numbers += [f"{format_number(value, 3)} bits/{unit}" for unit, value in rates if value is not None]
