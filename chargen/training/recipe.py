@@ -91,9 +91,8 @@ class RecipeInputs:
             return float(self.length.steps * batch_size * (self.train.seq_len or TrainConfig.seq_len))
         if self.length.epochs:
             return float(self.length.epochs * self.num_train_ids)
-        head_rows = self.vocab_size if self.vocab_size <= 2 * SAMPLED_HEAD_ROWS else SAMPLED_HEAD_ROWS
-        weights = max(1, num_members * (self.recurrent_weights(hidden_size) + head_rows * hidden_size))
-        return self.flops / (FLOPS_PER_WEIGHT * weights)
+        weights = num_members * (self.recurrent_weights(hidden_size) + _num_head_rows(self.vocab_size) * hidden_size)
+        return self.flops / (FLOPS_PER_WEIGHT * max(1, weights))
 
 
 def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
@@ -162,6 +161,18 @@ def largest_hidden_size(inputs: RecipeInputs, num_members: int, weights_per_sqrt
         if is_trained and weights <= weights_per_sqrt_id * math.sqrt(inputs.num_train_ids):
             largest = hidden_size
     return largest
+
+
+def num_flops(model: ModelConfig, num_ids_read: float) -> float:
+    """Return the floating-point operations in matrix products of a run with this network: the `flops` of its inputs."""
+    weights = recurrent_weights(model.cell, model.num_layers, model.hidden_size)
+    weights += _num_head_rows(model.vocab_size) * model.hidden_size
+    return FLOPS_PER_WEIGHT * model.ensemble_size * weights * num_ids_read
+
+
+def _num_head_rows(vocab_size: int) -> int:
+    """Return how many rows of the head a training step computes, approximately."""
+    return vocab_size if vocab_size <= 2 * SAMPLED_HEAD_ROWS else SAMPLED_HEAD_ROWS
 
 
 def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from chargen.cells.weights import count_parameters
 from chargen.checkpoint import load_checkpoint
-from chargen.config import DEFAULT_BUDGET_S, MAX_EPOCHS, DataConfig, ModelConfig, TrainConfig
+from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig
 from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
 from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import STOPPED_EARLY, ConfigError, ModelError, StoppedError
@@ -38,8 +38,9 @@ from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
-from chargen.training.diagnosis import Evidence, diagnose
+from chargen.training.diagnosis import diagnose
 from chargen.training.events import Finished, Report, Started
+from chargen.training.evidence import collect_evidence
 from chargen.training.init_from import InitialModel, init_from_model
 from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings
 from chargen.training.saving import KEEP_STATE, RunSaver
@@ -50,13 +51,13 @@ from chargen.training.validation import (
     loss_nats_per_char,
     measure_baselines,
     num_final_ids,
+    relative_difficulty,
     training_sample,
 )
 
 if TYPE_CHECKING:
     from chargen.training.loop import TrainingLoop
 
-MIN_EPOCHS = 1e-6  #: a run of no whole step counts as this many epochs
 CHANGEABLE = ("patience",)  #: settings that may change when a run is resumed, besides its length and its device
 
 
@@ -154,7 +155,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         yield from loop.reports(stop, plan.stop_after)
 
         # 5. Evaluate the best model.
-        yield _finish(loop, baselines)
+        yield _finish(loop, baselines, starts_anew=not (saved or initial))
 
 
 def _check_stop(stop: Callable[[], bool]) -> None:
@@ -318,7 +319,7 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
     )
 
 
-def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
+def _finish(loop: TrainingLoop, baselines: Baselines, starts_anew: bool) -> Finished:
     """Evaluate the best model, write the numbers into its file, and return the last report."""
     saver, trainer, budget = loop.saver, loop.trainer, loop.budget
     if not saver.best_weights:
@@ -328,7 +329,8 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
         )
     trainer.network.import_weights(saver.best_weights)
     validation = evaluate_validation(loop.engine, saver.data)
-    train_loss = loss_nats_per_char(loop.engine, saver.data, training_sample(saver.data))
+    sample = training_sample(saver.data)
+    train_loss = loss_nats_per_char(loop.engine, saver.data, sample)
     result = Finished(
         run=saver.run.name,
         model_path=str(saver.run.model_path),
@@ -351,38 +353,10 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
         lzma_nats_per_char=baselines.lzma_nats_per_char,
         entropy_nats_per_char=saver.data.corpus.entropy_nats_per_char,
     )
-    diagnosis = diagnose(_evidence(loop, result, baselines))
+    difficulty = relative_difficulty(saver.data, sample)
+    diagnosis = diagnose(collect_evidence(loop, result, baselines, difficulty, starts_anew))
     result = replace(result, diagnosis=diagnosis.summary, advice=diagnosis.advice, elapsed_s=budget.elapsed_s())
     saver.write_best(result)
     saver.remove_state(is_done=not loop.is_interrupted)
     saver.log(result)
     return result
-
-
-def _evidence(loop: TrainingLoop, result: Finished, baselines: Baselines) -> Evidence:
-    """Return what the diagnosis needs, with the settings that the recipe would choose for a run of as many epochs."""
-    saver = loop.saver
-    inputs = RecipeInputs(
-        num_train_ids=len(saver.data.train.ids),
-        vocab_size=saver.model.vocab_size,
-        length=RunLength(epochs=max(MIN_EPOCHS, result.epochs)),
-        device=saver.train.device,
-        model=ModelChoices(
-            cell=saver.model.cell, num_layers=saver.model.num_layers, ensemble_size=saver.model.ensemble_size
-        ),
-    )
-    endless = replace(inputs, length=RunLength(epochs=MAX_EPOCHS))
-    recommended_model, recommended_train = choose_settings(inputs)
-    return Evidence(
-        result=result,
-        progress=loop.budget.progress(result.steps),
-        overhead_s=(loop.budget.first_step_s or 0.0) + loop.budget.final_evaluation_s(),
-        history=loop.history,
-        val_chars=sum(part.num_chars for part in saver.data.val),
-        baselines=baselines,
-        model=saver.model,
-        train=saver.train,
-        recommended_model=recommended_model,
-        recommended_train=recommended_train,
-        max_hidden_size=choose_settings(endless)[0].hidden_size,
-    )
