@@ -13,6 +13,7 @@
     settings slow the learning down: a learning rate far from the
         recipe's, far more dropout, a network too large for the time        the recipe's settings
     the validation loss was still falling at the end                        a longer run
+        more than twice as high as the training loss                        or, better, more text
     it was level, far above the training loss                               the recipe's settings, or more text
     it was level, near the training loss                                    a larger network, if this one is small
 
@@ -37,6 +38,7 @@ MAX_RISE = 0.02  #: nats per character; if the last validation loss is further a
 MIN_FALL = 0.02  #: nats per character; if the last third of the run lowered the loss by less, it was level
 MIN_FALL_SHARE = 0.015  #: the same as a share of a small loss
 MAX_GAP = 0.15  #: nats per character; a network with a larger gap memorizes its training text
+MOST = 0.5  #: share of the validation loss; with a larger gap, more text helps more than anything else
 PREDICTED_NATS = 0.01  #: nats per character; with a lower loss there is nothing left to learn
 MIN_JUDGED_CHARS = 100  #: validation characters; on fewer, a loss says little
 MIN_COMPARED_CHARS = 1000  #: the same for the gain of a shorter run, which is small
@@ -162,10 +164,12 @@ def _falling_or_level(evidence: Evidence) -> Diagnosis:
     notes = (*_compared_with_baselines(evidence), *_different_parts(evidence))
     if is_falling:
         # With the recipe's settings, a longer run gets more dropout. Without dropout, it may overfit.
+        mostly_memorizes = evidence.gap > MOST * evidence.history[-1]["val"]
+        longer = (_longer(evidence), "More text will help more.") if mostly_memorizes else (_longer(evidence),)
         return Diagnosis(
             "Underfitting: the validation loss was still falling at the end, and is "
             f"{comparison} the training loss without dropout.",
-            (*(settings or (_longer(evidence),)), *notes),
+            (*(settings or longer), *notes),
         )
     if slow:
         return Diagnosis(

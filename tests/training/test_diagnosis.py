@@ -78,7 +78,9 @@ def test_a_loss_that_still_falls_asks_for_a_longer_run() -> None:
 
 def test_a_loss_that_falls_far_above_the_training_loss_asks_for_dropout_first() -> None:
     falling = evidence([2.5, 2.0, 1.6, 1.3], train=0.9)
-    assert_diagnosis(falling, "still falling", "--steps 600")
+    assert diagnose(falling).advice == ("Train longer: --steps 600.",)
+    half = replace(falling, result=result(1.3, 0.6))
+    assert diagnose(half).advice == ("Train longer: --steps 600.", "More text will help more.")
     without_dropout = replace(falling, model=replace(falling.model, dropout=0.0))
     assert diagnose(without_dropout).advice == ("Use the settings that suit this text: --dropout 0.2.",)
 
