@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from chargen.config import LN2
 from chargen.schema import format_count
 from chargen.training.evidence import NOTHING_LEARNED, Evidence
+from chargen.training.recipe import MAX_DROPOUT
 
 MAX_RISE = 0.02  #: nats per character; if the last validation loss is further above the best one, it rose
 # The loss falls about as the logarithm of the time does. So twice the time lowers it by ln 2 / ln 1.5 = 1.7 times as
@@ -45,10 +46,10 @@ MIN_COMPARED_CHARS = 1000  #: the same for the gain of a shorter run, which is s
 MIN_OVERHEADS = 3  #: a shorter budget is advised if it trains for this many times the overhead; else steps are
 LARGER = 1.3  #: factor from which a setting counts as larger or smaller than the recommended one
 FAR = 3.0  #: factor from which a learning rate is far from the recommended one; nearer, the loss hardly depends on it
-TOO_LARGE = 2.0  #: the same for the hidden size of a run with a time budget
+TOO_LARGE = 2.0  #: the same for the hidden size of a network that is still worse than a 5-gram at the end of its time
 LESS_DROPOUT = 0.05  #: difference from which a dropout rate counts as lower than the recommended one
 OTHER_DROPOUT = 0.1  #: the same for a run whose loss still falls, which a little dropout does not change
-MORE_DROPOUT = 0.2  #: difference from which a dropout rate is so high that it slows the learning down
+MORE_DROPOUT = 0.1  #: difference above the highest rate of the recipe from which dropout slows the learning down
 DIFFERENT = 1.5  #: factor between the costs of two parts of the text from which they are of different kinds
 UNPREDICTABLE = (
     "A 5-gram, too, predicts the held-out text no better than the frequencies of the characters do: the text is "
@@ -233,12 +234,17 @@ def _faster_learning(evidence: Evidence) -> dict[str, str]:
     options = {}
     if _is_rate_too_low(evidence) or _is_rate_high(evidence, FAR):
         options["--lr"] = f"{evidence.recommended_train.learning_rate:g}"
-    if model.dropout >= recommended.dropout + MORE_DROPOUT:
+    if model.dropout >= max(MAX_DROPOUT, recommended.dropout) + MORE_DROPOUT:
         options["--dropout"] = f"{recommended.dropout:g}"
-    if model.weight_dropout >= recommended.weight_dropout + MORE_DROPOUT:
+    if model.weight_dropout >= max(MAX_DROPOUT, recommended.weight_dropout) + MORE_DROPOUT:
         options["--weight-dropout"] = f"{recommended.weight_dropout:g}"
     is_timed = evidence.train.budget_s is not None
-    if is_timed and _is_falling(evidence) and model.hidden_size >= TOO_LARGE * recommended.hidden_size:
+    if (
+        is_timed
+        and _is_falling(evidence)
+        and evidence.is_worse_than_ngram
+        and model.hidden_size >= TOO_LARGE * recommended.hidden_size
+    ):
         options["--hidden"] = str(recommended.hidden_size)
     return options
 

@@ -69,6 +69,12 @@ class Evidence:
         return ngram is not None and ngram >= NOTHING_LEARNED * self.baselines.unigram_nats_per_char
 
     @property
+    def is_worse_than_ngram(self) -> bool:
+        """Whether a 5-gram predicts the held-out text better than the model does."""
+        ngram = self.baselines.ngram_5_nats_per_char
+        return ngram is not None and ngram < self.result.val_loss_nats_per_char
+
+    @property
     def rise(self) -> float:
         """The last validation loss above the best one; infinite if the last one was not finite."""
         rise = self.history[-1]["val"] - self._min_val_loss()

@@ -206,6 +206,8 @@ def test_far_too_much_dropout_is_not_a_limit_of_the_text() -> None:
     level = evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.0)
     high = replace(level, model=replace(level.model, dropout=0.7, weight_dropout=0.6))
     assert_diagnosis(high, "Limited by the settings", "--dropout 0.2 --weight-dropout 0.2")
+    moderate = replace(level, model=replace(level.model, dropout=0.35, weight_dropout=0.35))
+    assert_diagnosis(moderate, "Limited by the text", "Only more text")
     without_gap = replace(high, result=result(1.3, 1.28))
     assert_diagnosis(without_gap, "Limited by the settings", "--dropout 0.2 --weight-dropout 0.2")
 
@@ -220,7 +222,9 @@ def test_a_network_that_is_too_large_for_the_time_is_to_be_smaller() -> None:
     falling = evidence([2.5, 2.0, 1.6, 1.3], train=1.2, model=ModelConfig(50, "gru", hidden_size=512))
     large = replace(falling, max_hidden_size=512)
     assert_diagnosis(large, "still falling", "Train longer: --steps 600")
-    assert_diagnosis(replace(large, train=TrainConfig(budget_s=20.0)), "still falling", "--hidden 128")
+    timed = replace(large, train=TrainConfig(budget_s=20.0))
+    assert_diagnosis(timed, "still falling", "Train longer: --budget 40s")  # it is better than the 5-gram
+    assert_diagnosis(replace(timed, result=result(2.1, 2.0)), "still falling", "--hidden 128")
 
 
 def test_only_a_loss_that_rose_shows_that_a_network_is_too_large() -> None:
