@@ -26,12 +26,17 @@ shorter run is better than the best model of a run that overfitted, because its 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from chargen.config import LN2
+import numpy as np
+
+from chargen.config import LN2, ModelConfig, TrainConfig
 from chargen.schema import format_count
-from chargen.training.evidence import NOTHING_LEARNED, Evidence
+from chargen.training.choices import length_option
+from chargen.training.events import Finished
 from chargen.training.recipe import MAX_DROPOUT
+from chargen.training.validation import Baselines
 
 MAX_RISE = 0.02  #: nats per character; if the last validation loss is further above the best one, it rose
 # The loss falls about as the logarithm of the time does. So twice the time lowers it by ln 2 / ln 1.5 = 1.7 times as
@@ -43,7 +48,6 @@ MOST = 0.5  #: share of the validation loss; with a larger gap, more text helps 
 PREDICTED_NATS = 0.01  #: nats per character; with a lower loss there is nothing left to learn
 MIN_JUDGED_CHARS = 100  #: validation characters; on fewer, a loss says little
 MIN_COMPARED_CHARS = 1000  #: the same for the gain of a shorter run, which is small
-MIN_OVERHEADS = 3  #: a shorter budget is advised if it trains for this many times the overhead; else steps are
 LARGER = 1.3  #: factor from which a setting counts as larger or smaller than the recommended one
 FAR = 3.0  #: factor from which a learning rate is far from the recommended one; nearer, the loss hardly depends on it
 TOO_LARGE = 2.0  #: the same for the hidden size of a network that is still worse than a 5-gram at the end of its time
@@ -51,11 +55,85 @@ LESS_DROPOUT = 0.05  #: difference from which a dropout rate counts as lower tha
 OTHER_DROPOUT = 0.1  #: the same for a run whose loss still falls, which a little dropout does not change
 MORE_DROPOUT = 0.1  #: difference above the highest rate of the recipe from which dropout slows the learning down
 DIFFERENT = 1.5  #: factor between the costs of two parts of the text from which they are of different kinds
+NOTHING_LEARNED = 0.98  #: share of the loss by character frequencies that a model or a 5-gram must fall below
+LAST_PART = 1 / 3  #: share of the run whose fall of the validation loss is measured
+MIN_LAST_PART = LAST_PART / 2  #: the same, if the first validation came later
 UNPREDICTABLE = (
     "A 5-gram, too, predicts the held-out text no better than the frequencies of the characters do: the text is "
     "random, or its parts are of different kinds."
 )
 NO_SETTING_HELPS = "No setting will help. If the parts differ, give a validation text of the same kind (--val)."
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known at the end of a run. Losses are in nats per character."""
+
+    result: Finished
+    progress: float  #: completed share of the run, 0 to 1
+    overhead_s: float  #: seconds before the first step and after the last one
+    history: Sequence[Mapping[str, float]]  #: all validations in order: {"step", "train", "val"}
+    val_chars: int  #: characters of the validation text
+    baselines: Baselines
+    model: ModelConfig
+    train: TrainConfig
+    recommended_model: ModelConfig  #: by the recipe, for the same text and the same length (`collect_evidence`)
+    recommended_train: TrainConfig
+    max_hidden_size: int  #: the largest that the recipe chooses for a text of this length, however long the run is
+    starts_anew: bool = True  #: False if the weights came, or may have come, from a trained model
+    relative_difficulty: float = 1.0  #: loss by character frequencies: validated text / sample of the training text
+
+    @property
+    def gap(self) -> float:
+        """The validation loss of the best model above its training loss, on an equal footing.
+
+        The loss is that on the part of the validation text that is validated during the run: it follows the training
+        text directly, and is as long as the sample of it.
+        """
+        train_loss = self.result.train_loss_without_dropout_nats_per_char
+        return self._min_val_loss() - train_loss * self.relative_difficulty
+
+    @property
+    def is_useless(self) -> bool:
+        """Whether the model predicts the held-out text no better than the frequencies of the characters do."""
+        return self.result.val_loss_nats_per_char >= NOTHING_LEARNED * self.baselines.unigram_nats_per_char
+
+    @property
+    def is_unpredictable(self) -> bool:
+        """Whether a 5-gram predicts the held-out text no better than the frequencies of the characters do."""
+        ngram = self.baselines.ngram_5_nats_per_char
+        return ngram is not None and ngram >= NOTHING_LEARNED * self.baselines.unigram_nats_per_char
+
+    @property
+    def is_worse_than_ngram(self) -> bool:
+        """Whether a 5-gram predicts the held-out text better than the model does."""
+        ngram = self.baselines.ngram_5_nats_per_char
+        return ngram is not None and ngram < self.result.val_loss_nats_per_char
+
+    @property
+    def rise(self) -> float:
+        """The last validation loss above the best one; infinite if the last one was not finite."""
+        rise = self.history[-1]["val"] - self._min_val_loss()
+        return rise if math.isfinite(rise) else math.inf
+
+    @property
+    def fall(self) -> float:
+        """How much the last third of the run lowered the validation loss.
+
+        The loss at two thirds of the run is interpolated between two validations. If the first one came later, the fall
+        since then is scaled up; if it came much later, the run was short, and the fall counts as infinite.
+        """
+        steps = np.array([v["step"] for v in self.history])
+        losses = np.array([v["val"] for v in self.history])
+        start = max(self.result.steps * (1 - LAST_PART), float(steps[0]))
+        part = 1 - start / self.result.steps
+        if part < 0.999 * MIN_LAST_PART:
+            return math.inf
+        before, last = float(np.interp(start, steps, losses)), float(losses[-1])
+        return (before - last) * LAST_PART / part
+
+    def _min_val_loss(self) -> float:
+        return min(v["val"] for v in self.history if math.isfinite(v["val"]))
 
 
 @dataclass(frozen=True)
@@ -314,23 +392,4 @@ def _shorter(evidence: Evidence) -> str:
 
 
 def _length(evidence: Evidence, factor: float) -> str:
-    """Return the option for a run with `factor` times as much training."""
-    train = evidence.train
-    if train.budget_s is not None and factor >= 1.0:
-        return f"--budget {_duration(factor * train.budget_s)}"
-    if train.budget_s is not None:
-        overhead_s = min(evidence.overhead_s, train.budget_s)
-        training_s = factor * (train.budget_s - overhead_s)
-        if training_s >= MIN_OVERHEADS * overhead_s:
-            return f"--budget {_duration(overhead_s + training_s)}"
-        # The start takes longer on some days than on others, which would decide how many steps are left.
-        return f"--steps {max(1, round(factor * evidence.result.steps))}"
-    if train.epochs is not None:
-        return f"--epochs {factor * train.epochs:.3g}"
-    return f"--steps {max(1, round(factor * (train.steps or 1)))}"
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as an option has it, in whole seconds: 90s, 10m."""
-    whole = max(1, round(seconds))
-    return f"{whole // 60}m" if whole >= 120 and whole % 60 == 0 else f"{whole}s"
+    return length_option(evidence.train, factor, evidence.result.steps, evidence.overhead_s)

@@ -38,11 +38,10 @@ from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
-from chargen.training.diagnosis import diagnose
+from chargen.training.diagnosis import Evidence, diagnose
 from chargen.training.events import Finished, Report, Started
-from chargen.training.evidence import collect_evidence
 from chargen.training.init_from import InitialModel, init_from_model
-from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings
+from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, recommended_settings
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import TrainingState, load_run_state
 from chargen.training.validation import (
@@ -354,9 +353,34 @@ def _finish(loop: TrainingLoop, baselines: Baselines, starts_anew: bool) -> Fini
         entropy_nats_per_char=saver.data.corpus.entropy_nats_per_char,
     )
     difficulty = relative_difficulty(saver.data, sample)
-    diagnosis = diagnose(collect_evidence(loop, result, baselines, difficulty, starts_anew))
+    diagnosis = diagnose(_evidence(loop, result, baselines, difficulty, starts_anew))
     result = replace(result, diagnosis=diagnosis.summary, advice=diagnosis.advice, elapsed_s=budget.elapsed_s())
     saver.write_best(result)
     saver.remove_state(is_done=not loop.is_interrupted)
     saver.log(result)
     return result
+
+
+def _evidence(
+    loop: TrainingLoop, result: Finished, baselines: Baselines, difficulty: float, starts_anew: bool
+) -> Evidence:
+    """Return what the diagnosis needs to know. `difficulty` is the `relative_difficulty` of the validation text."""
+    saver = loop.saver
+    recommended_model, recommended_train, max_hidden_size = recommended_settings(
+        saver.model, saver.train, len(saver.data.train.ids), result.epochs
+    )
+    return Evidence(
+        result=result,
+        progress=loop.budget.progress(result.steps),
+        overhead_s=(loop.budget.first_step_s or 0.0) + loop.budget.final_evaluation_s(),
+        history=loop.history,
+        val_chars=sum(part.num_chars for part in saver.data.val),
+        baselines=baselines,
+        model=saver.model,
+        train=saver.train,
+        recommended_model=recommended_model,
+        recommended_train=recommended_train,
+        max_hidden_size=max_hidden_size,
+        starts_anew=starts_anew,
+        relative_difficulty=difficulty,
+    )

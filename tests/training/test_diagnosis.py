@@ -15,10 +15,9 @@ import pytest
 from chargen.config import ModelConfig, TrainConfig
 from chargen.text.builtin_corpora import markov
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
-from chargen.training.diagnosis import diagnose
+from chargen.training.diagnosis import Evidence, diagnose
 from chargen.training.events import Finished
-from chargen.training.evidence import Evidence, recommended_settings
-from chargen.training.recipe import num_flops
+from chargen.training.recipe import num_flops, recommended_settings
 from chargen.training.run import Plan
 from chargen.training.validation import Baselines
 from tests.conftest import corpus_of, run_plan
