@@ -50,14 +50,13 @@ MIN_JUDGED_CHARS = 100  #: validation characters; on fewer, a loss says little
 MIN_COMPARED_CHARS = 1000  #: the same for the gain of a shorter run, which is small
 LARGER = 1.3  #: factor from which a setting counts as larger or smaller than the recommended one
 FAR = 3.0  #: factor from which a learning rate is far from the recommended one; nearer, the loss hardly depends on it
-TOO_LARGE = 2.0  #: the same for the hidden size of a network that is still worse than a 5-gram at the end of its time
+FAR_SIZE = 2.0  #: the same for a hidden size
 LESS_DROPOUT = 0.05  #: difference from which a dropout rate counts as lower than the recommended one
 OTHER_DROPOUT = 0.1  #: the same for a run whose loss still falls, which a little dropout does not change
 MORE_DROPOUT = 0.1  #: difference above the highest rate of the recipe from which dropout slows the learning down
 DIFFERENT = 1.5  #: factor between the costs of two parts of the text from which they are of different kinds
 NOTHING_LEARNED = 0.98  #: share of the loss by character frequencies that a model or a 5-gram must fall below
 LAST_PART = 1 / 3  #: share of the run whose fall of the validation loss is measured
-MIN_LAST_PART = LAST_PART / 2  #: the same, if the first validation came later
 UNPREDICTABLE = (
     "A 5-gram, too, predicts the held-out text no better than the frequencies of the characters do: the text is "
     "random, or its parts are of different kinds."
@@ -116,21 +115,20 @@ class Evidence:
         rise = self.history[-1]["val"] - self._min_val_loss()
         return rise if math.isfinite(rise) else math.inf
 
-    @property
-    def fall(self) -> float:
-        """How much the last third of the run lowered the validation loss.
+    def fall(self, part: float) -> float:
+        """Return by how much this last part of the run lowered the validation loss, from 0 to 1.
 
-        The loss at two thirds of the run is interpolated between two validations. If the first one came later, the fall
-        since then is scaled up; if it came much later, the run was short, and the fall counts as infinite.
+        The loss at the start of the part is interpolated between two validations. If the first validation came later,
+        the fall since then is scaled up; if it came much later, the run was short, and the fall counts as infinite.
         """
         steps = np.array([v["step"] for v in self.history])
         losses = np.array([v["val"] for v in self.history])
-        start = max(self.result.steps * (1 - LAST_PART), float(steps[0]))
-        part = 1 - start / self.result.steps
-        if part < 0.999 * MIN_LAST_PART:
+        start = max(self.result.steps * (1 - part), float(steps[0]))
+        known = 1 - start / self.result.steps
+        if known < 0.499 * part:
             return math.inf
         before, last = float(np.interp(start, steps, losses)), float(losses[-1])
-        return (before - last) * LAST_PART / part
+        return (before - last) * part / known
 
     def _min_val_loss(self) -> float:
         return min(v["val"] for v in self.history if math.isfinite(v["val"]))
@@ -256,14 +254,15 @@ def _falling_or_level(evidence: Evidence) -> Diagnosis:
             "dropout, and some settings are far from those that suit this text.",
             (*settings, *notes),
         )
-    if memorizes:
+    hidden_size = evidence.recommended_model.hidden_size
+    is_small = hidden_size >= (FAR_SIZE if memorizes else LARGER) * evidence.model.hidden_size
+    if memorizes and not is_small:
         return Diagnosis(
             f"Limited by the text: the validation loss has stopped falling, {comparison} the training loss without "
             "dropout.",
             (*(settings or ("Only more text will help; more time will hardly do.",)), *_different_parts(evidence)),
         )
-    hidden_size = evidence.recommended_model.hidden_size
-    if hidden_size >= LARGER * evidence.model.hidden_size:
+    if is_small:
         return Diagnosis(
             f"Limited by the network: the loss has stopped falling, and the validation loss is {comparison} the "
             "training loss.",
@@ -277,9 +276,12 @@ def _falling_or_level(evidence: Evidence) -> Diagnosis:
 
 
 def _is_falling(evidence: Evidence) -> bool:
-    """Return whether the validation loss was still falling at the end of the run, so that a longer one is better."""
-    last = evidence.history[-1]["val"]
-    return evidence.fall >= min(MIN_FALL, MIN_FALL_SHARE * last)
+    """Return whether the validation loss was still falling at the end of the run, so that a longer one is better.
+
+    It must have fallen in the second half of the last part, too: else the fall is over, or is noise.
+    """
+    enough = min(MIN_FALL, MIN_FALL_SHARE * evidence.history[-1]["val"])
+    return evidence.fall(LAST_PART) >= enough and evidence.fall(LAST_PART / 2) > 0.0
 
 
 def _use(settings: dict[str, str]) -> tuple[str, ...]:
@@ -316,13 +318,9 @@ def _faster_learning(evidence: Evidence) -> dict[str, str]:
         options["--dropout"] = f"{recommended.dropout:g}"
     if model.weight_dropout >= max(MAX_DROPOUT, recommended.weight_dropout) + MORE_DROPOUT:
         options["--weight-dropout"] = f"{recommended.weight_dropout:g}"
+    smaller, larger = sorted([model.hidden_size, recommended.hidden_size])
     is_timed = evidence.train.budget_s is not None
-    if (
-        is_timed
-        and _is_falling(evidence)
-        and evidence.is_worse_than_ngram
-        and model.hidden_size >= TOO_LARGE * recommended.hidden_size
-    ):
+    if is_timed and _is_falling(evidence) and evidence.is_worse_than_ngram and larger >= FAR_SIZE * smaller:
         options["--hidden"] = str(recommended.hidden_size)
     return options
 

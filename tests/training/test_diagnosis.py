@@ -236,26 +236,41 @@ def test_only_a_loss_that_rose_shows_that_a_network_is_too_large() -> None:
 
 def test_a_loss_whose_fall_would_still_be_felt_after_twice_the_time_is_not_level() -> None:
     large_loss = evidence([2.9, 2.62, 2.598, 2.575], train=2.5, baselines=Baselines(2.9, 2.9, 4.0, 5.0))
-    assert 0.02 < large_loss.fall < 0.015 * 2.575
+    assert 0.02 < large_loss.fall(1 / 3) < 0.015 * 2.575
     assert_diagnosis(large_loss, "still falling", "Train longer")
     small_loss = evidence([0.2, 0.13, 0.11, 0.1], train=0.1)
-    assert small_loss.fall < 0.02
+    assert small_loss.fall(1 / 3) < 0.02
     assert_diagnosis(small_loss, "still falling", "Train longer")
+
+
+def test_a_fall_that_is_over_is_not_a_falling_loss() -> None:
+    over = evidence([2.5, 2.2, 2.1, 2.06, 2.03, 2.031], train=1.7)
+    assert over.fall(1 / 3) > 0.02 and over.fall(1 / 6) < 0.0
+    assert_diagnosis(over, "Limited by the text", "Only more text")
+
+
+def test_a_network_far_too_small_is_the_first_limit() -> None:
+    tiny = ModelConfig(50, "gru", hidden_size=24, dropout=0.2, weight_dropout=0.2)
+    level = evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.05, model=tiny)
+    assert_diagnosis(level, "Limited by the network", "--hidden 128")
+    falling = evidence([2.9, 2.7, 2.5, 2.3], train=2.2, model=tiny)
+    timed = replace(falling, train=TrainConfig(budget_s=20.0))
+    assert_diagnosis(timed, "still falling", "--hidden 128")
 
 
 def test_the_fall_is_that_of_the_last_third() -> None:
     found = evidence([3.0, 2.0, 1.0], train=1.0)
-    assert found.fall == pytest.approx(1.0)  # from step 200 to 300
+    assert found.fall(1 / 3) == pytest.approx(1.0)  # from step 200 to 300
     between = evidence([4.0, 3.0, 2.0, 1.0], train=1.0)
-    assert between.fall == pytest.approx(4 / 3)  # steps 150 and 225 have 3.0 and 2.0, so step 200 has 2.33
+    assert between.fall(1 / 3) == pytest.approx(4 / 3)  # steps 150 and 225 have 3.0 and 2.0, so step 200 has 2.33
     late = replace(found, history=[{"step": 250, "train": 1.5, "val": 1.1}, {"step": 300, "train": 1.4, "val": 1.0}])
-    assert late.fall == pytest.approx(0.2)  # a sixth of the run, twice as much in a third
+    assert late.fall(1 / 3) == pytest.approx(0.2)  # a sixth of the run, twice as much in a third
     later = replace(late, history=[{"step": 280, "train": 1.5, "val": 1.001}, late.history[1]])
     assert_diagnosis(later, "still falling", "Train longer")
 
 
 def test_a_harder_validation_text_is_not_memorization() -> None:
-    small = ModelConfig(50, "gru", hidden_size=16)
+    small = ModelConfig(50, "gru", hidden_size=80)
     level = evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.05, model=small)
     assert_diagnosis(level, "Limited by the text", "--dropout 0.2")
     harder = replace(level, relative_difficulty=1.2)
