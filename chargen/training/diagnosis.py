@@ -79,7 +79,7 @@ class Evidence:
     recommended_model: ModelConfig  #: by the recipe, for the same text and the same length (`collect_evidence`)
     recommended_train: TrainConfig
     max_hidden_size: int  #: the largest that the recipe chooses for a text of this length, however long the run is
-    starts_anew: bool = True  #: False if the weights came, or may have come, from a trained model
+    is_new_network: bool = True  #: False if the weights came, or may have come, from a trained model
     relative_difficulty: float = 1.0  #: loss by character frequencies: validated text / sample of the training text
 
     @property
@@ -354,7 +354,7 @@ def _is_rate_high(evidence: Evidence, factor: float = LARGER) -> bool:
 
 def _is_rate_too_low(evidence: Evidence) -> bool:
     """Return whether the learning rate is far below that for a new network. A model that is continued needs less."""
-    return evidence.starts_anew and FAR * evidence.train.learning_rate <= evidence.recommended_train.learning_rate
+    return evidence.is_new_network and FAR * evidence.train.learning_rate <= evidence.recommended_train.learning_rate
 
 
 def _recommended_rate(evidence: Evidence) -> str:

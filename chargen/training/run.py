@@ -154,7 +154,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         yield from loop.reports(stop, plan.stop_after)
 
         # 5. Evaluate the best model.
-        yield _finish(loop, baselines, starts_anew=not (saved or initial))
+        yield _finish(loop, baselines, is_new_network=not (saved or initial))
 
 
 def _check_stop(stop: Callable[[], bool]) -> None:
@@ -318,7 +318,7 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
     )
 
 
-def _finish(loop: TrainingLoop, baselines: Baselines, starts_anew: bool) -> Finished:
+def _finish(loop: TrainingLoop, baselines: Baselines, is_new_network: bool) -> Finished:
     """Evaluate the best model, write the numbers into its file, and return the last report."""
     saver, trainer, budget = loop.saver, loop.trainer, loop.budget
     if not saver.best_weights:
@@ -353,7 +353,7 @@ def _finish(loop: TrainingLoop, baselines: Baselines, starts_anew: bool) -> Fini
         entropy_nats_per_char=saver.data.corpus.entropy_nats_per_char,
     )
     difficulty = relative_difficulty(saver.data, sample)
-    diagnosis = diagnose(_evidence(loop, result, baselines, difficulty, starts_anew))
+    diagnosis = diagnose(_evidence(loop, result, baselines, difficulty, is_new_network))
     result = replace(result, diagnosis=diagnosis.summary, advice=diagnosis.advice, elapsed_s=budget.elapsed_s())
     saver.write_best(result)
     saver.remove_state(is_done=not loop.is_interrupted)
@@ -362,7 +362,7 @@ def _finish(loop: TrainingLoop, baselines: Baselines, starts_anew: bool) -> Fini
 
 
 def _evidence(
-    loop: TrainingLoop, result: Finished, baselines: Baselines, difficulty: float, starts_anew: bool
+    loop: TrainingLoop, result: Finished, baselines: Baselines, difficulty: float, is_new_network: bool
 ) -> Evidence:
     """Return what the diagnosis needs to know. `difficulty` is the `relative_difficulty` of the validation text."""
     saver = loop.saver
@@ -381,6 +381,6 @@ def _evidence(
         recommended_model=recommended_model,
         recommended_train=recommended_train,
         max_hidden_size=max_hidden_size,
-        starts_anew=starts_anew,
+        is_new_network=is_new_network,
         relative_difficulty=difficulty,
     )

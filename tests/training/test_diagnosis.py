@@ -196,7 +196,7 @@ def test_a_learning_rate_far_from_the_recommended_one_is_the_first_thing_to_chan
 def test_a_rate_that_is_low_for_a_new_network_suits_a_model_that_is_continued() -> None:
     low = TrainConfig(steps=300, learning_rate=0.0003)
     level = replace(evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.0), train=low)
-    assert_diagnosis(replace(level, starts_anew=False), "Limited by the text", "Only more text")
+    assert_diagnosis(replace(level, is_new_network=False), "Limited by the text", "Only more text")
     nothing = replace(evidence([2.99], train=2.99), train=TrainConfig(steps=300, learning_rate=1e-6))
     assert_diagnosis(nothing, "Nothing learned", "higher learning rate: --lr 0.01")
 
