@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from chargen.config import Config, ModelConfig, TrainConfig, to_python_number
 from chargen.errors import ConfigError
 
+MIN_OVERHEADS = 3  #: a shorter budget trains for this many times the overhead; else the run is shortened in steps
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -91,3 +93,32 @@ class TrainChoices(Choices):
     clip_norm: float | None = None  #: maximum global norm of the gradients
     patience: float | None = None  #: share of the run without a better validation loss after which it stops; 1: never
     seed: int | None = None  #: seed of all random numbers; 0 if left open
+
+
+def length_option(train: TrainConfig, factor: float, steps: int, overhead_s: float) -> str:
+    """Return the option for a run with `factor` times as much training as one that has ended.
+
+    Args:
+        train: The settings of the run that has ended.
+        factor: The length of the new run, as a multiple.
+        steps: Number of steps that the run made.
+        overhead_s: Seconds before its first step and after its last one.
+    """
+    if train.budget_s is not None and factor >= 1.0:
+        return f"--budget {_duration(factor * train.budget_s)}"
+    if train.budget_s is not None:
+        overhead_s = min(overhead_s, train.budget_s)
+        training_s = factor * (train.budget_s - overhead_s)
+        if training_s >= MIN_OVERHEADS * overhead_s:
+            return f"--budget {_duration(overhead_s + training_s)}"
+        # The start takes longer on some days than on others, which would decide how many steps are left.
+        return f"--steps {max(1, round(factor * steps))}"
+    if train.epochs is not None:
+        return f"--epochs {factor * train.epochs:.3g}"
+    return f"--steps {max(1, round(factor * (train.steps or 1)))}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as an option has it, in whole seconds: 90s, 10m."""
+    whole = max(1, round(seconds))
+    return f"{whole // 60}m" if whole >= 120 and whole % 60 == 0 else f"{whole}s"

@@ -10,14 +10,17 @@
         but a 5-gram is not                                                 more steps, or a lower learning rate
     the validation loss rose, and the training loss with it                 a lower learning rate
     the validation loss rose, while the training loss fell                  the recipe's settings, or a shorter run
+    settings slow the learning down: a learning rate far from the
+        recipe's, far more dropout, a network too large for the time        the recipe's settings
     the validation loss was still falling at the end                        a longer run
+        more than twice as high as the training loss                        or, better, more text
     it was level, far above the training loss                               the recipe's settings, or more text
     it was level, near the training loss                                    a larger network, if this one is small
 
-The recipe's settings are those that `recipe.py` chooses for the same text and the same number of epochs. Its rules are
-measured, so a run that has these settings already is not told to change them. A shorter run is better than the best
-model of a run that overfitted, because its learning rate has fallen by then. `benchmarks/LOG.md` has runs in which the
-advice was followed.
+The recipe's settings are those that `recipe.py` chooses for the same text and length. Its rules are measured, so a run
+that has these settings already is not told to change them, and a run with others is not told that nothing will help. A
+shorter run is better than the best model of a run that overfitted, because its learning rate has fallen by then.
+`benchmarks/LOG.md` has runs in which the advice was followed.
 """
 
 from __future__ import annotations
@@ -26,20 +29,34 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from chargen.config import LN2, ModelConfig, TrainConfig
 from chargen.schema import format_count
+from chargen.training.choices import length_option
 from chargen.training.events import Finished
+from chargen.training.recipe import MAX_DROPOUT
 from chargen.training.validation import Baselines
 
 MAX_RISE = 0.02  #: nats per character; if the last validation loss is further above the best one, it rose
-MIN_FALL = 0.015  #: share of the loss; if the last third of the run lowered it by less, it was level
+# The loss falls about as the logarithm of the time does. So twice the time lowers it by ln 2 / ln 1.5 = 1.7 times as
+# much as the last third of the run did: by at least 0.05 bits in a run that counts as falling.
+MIN_FALL = 0.02  #: nats per character; if the last third of the run lowered the loss by less, it was level
+MIN_FALL_SHARE = 0.015  #: the same as a share of a small loss
 MAX_GAP = 0.15  #: nats per character; a network with a larger gap memorizes its training text
+MOST = 0.5  #: share of the validation loss; with a larger gap, more text helps more than anything else
 PREDICTED_NATS = 0.01  #: nats per character; with a lower loss there is nothing left to learn
 MIN_JUDGED_CHARS = 100  #: validation characters; on fewer, a loss says little
-NOTHING_LEARNED = 0.98  #: share of the loss by character frequencies that a model or a 5-gram must fall below
-MIN_OVERHEADS = 3  #: a shorter budget is advised if it trains for this many times the overhead; else steps are
+MIN_COMPARED_CHARS = 1000  #: the same for the gain of a shorter run, which is small
 LARGER = 1.3  #: factor from which a setting counts as larger or smaller than the recommended one
+FAR = 3.0  #: factor from which a learning rate is far from the recommended one; nearer, the loss hardly depends on it
+FAR_SIZE = 2.0  #: the same for a hidden size
 LESS_DROPOUT = 0.05  #: difference from which a dropout rate counts as lower than the recommended one
+OTHER_DROPOUT = 0.1  #: the same for a run whose loss still falls, which a little dropout does not change
+MORE_DROPOUT = 0.1  #: difference above the highest rate of the recipe from which dropout slows the learning down
+DIFFERENT = 1.5  #: factor between the costs of two parts of the text from which they are of different kinds
+NOTHING_LEARNED = 0.98  #: share of the loss by character frequencies that a model or a 5-gram must fall below
+LAST_PART = 1 / 3  #: share of the run whose fall of the validation loss is measured
 UNPREDICTABLE = (
     "A 5-gram, too, predicts the held-out text no better than the frequencies of the characters do: the text is "
     "random, or its parts are of different kinds."
@@ -59,14 +76,21 @@ class Evidence:
     baselines: Baselines
     model: ModelConfig
     train: TrainConfig
-    recommended_model: ModelConfig  #: by the recipe, for the same text and number of epochs
+    recommended_model: ModelConfig  #: by the recipe, for the same text and the same length (`collect_evidence`)
     recommended_train: TrainConfig
     max_hidden_size: int  #: the largest that the recipe chooses for a text of this length, however long the run is
+    is_new_network: bool = True  #: False if the weights came, or may have come, from a trained model
+    relative_difficulty: float = 1.0  #: loss by character frequencies: validated text / sample of the training text
 
     @property
     def gap(self) -> float:
-        """The validation loss above the training loss, both without dropout."""
-        return self.result.val_loss_nats_per_char - self.result.train_loss_without_dropout_nats_per_char
+        """The validation loss of the best model above its training loss, on an equal footing.
+
+        The loss is that on the part of the validation text that is validated during the run: it follows the training
+        text directly, and is as long as the sample of it.
+        """
+        train_loss = self.result.train_loss_without_dropout_nats_per_char
+        return self._min_val_loss() - train_loss * self.relative_difficulty
 
     @property
     def is_useless(self) -> bool:
@@ -74,22 +98,40 @@ class Evidence:
         return self.result.val_loss_nats_per_char >= NOTHING_LEARNED * self.baselines.unigram_nats_per_char
 
     @property
-    def rise(self) -> float:
-        """The last validation loss above the best one; infinite if the last one was not finite."""
-        rise = self.history[-1]["val"] - min(v["val"] for v in self.history if math.isfinite(v["val"]))
-        return rise if math.isfinite(rise) else math.inf
+    def is_unpredictable(self) -> bool:
+        """Whether a 5-gram predicts the held-out text no better than the frequencies of the characters do."""
+        ngram = self.baselines.ngram_5_nats_per_char
+        return ngram is not None and ngram >= NOTHING_LEARNED * self.baselines.unigram_nats_per_char
 
     @property
-    def fall(self) -> float:
-        """How much about the last third of the run lowered the validation loss, as a share of it.
+    def is_worse_than_ngram(self) -> bool:
+        """Whether a 5-gram predicts the held-out text better than the model does."""
+        ngram = self.baselines.ngram_5_nats_per_char
+        return ngram is not None and ngram < self.result.val_loss_nats_per_char
 
-        Infinite if there was only one validation: such a run was short.
+    @property
+    def rise(self) -> float:
+        """The last validation loss above the best one; infinite if the last one was not finite."""
+        rise = self.history[-1]["val"] - self._min_val_loss()
+        return rise if math.isfinite(rise) else math.inf
+
+    def fall(self, part: float) -> float:
+        """Return by how much this last part of the run lowered the validation loss, from 0 to 1.
+
+        The loss at the start of the part is interpolated between two validations. If the first validation came later,
+        the fall since then is scaled up; if it came much later, the run was short, and the fall counts as infinite.
         """
-        *before, last = self.history
-        if not before:
+        steps = np.array([v["step"] for v in self.history])
+        losses = np.array([v["val"] for v in self.history])
+        start = max(self.result.steps * (1 - part), float(steps[0]))
+        known = 1 - start / self.result.steps
+        if known < 0.499 * part:
             return math.inf
-        nearest = min(before, key=lambda validation: abs(validation["step"] - self.result.steps * 2 / 3))
-        return (nearest["val"] - last["val"]) / last["val"]
+        before, last = float(np.interp(start, steps, losses)), float(losses[-1])
+        return (before - last) * part / known
+
+    def _min_val_loss(self) -> float:
+        return min(v["val"] for v in self.history if math.isfinite(v["val"]))
 
 
 @dataclass(frozen=True)
@@ -130,10 +172,12 @@ def _nothing_learned(evidence: Evidence) -> Diagnosis | None:
     result, baselines = evidence.result, evidence.baselines
     if not evidence.is_useless:
         return None
-    if _is_unpredictable(evidence) and evidence.rise <= MAX_RISE:
-        return Diagnosis(f"Nothing to learn: {UNPREDICTABLE}", (NO_SETTING_HELPS,))
+    nothing_to_learn = Diagnosis(f"Nothing to learn: {UNPREDICTABLE}", (NO_SETTING_HELPS,))
     if result.train_loss_without_dropout_nats_per_char < NOTHING_LEARNED * baselines.unigram_nats_per_char:
-        return None  # the model has learned something, which does not carry over
+        # The model has learned something, which does not carry over.
+        return nothing_to_learn if evidence.is_unpredictable and evidence.rise <= MAX_RISE else None
+    if evidence.is_unpredictable and NOTHING_LEARNED * result.val_loss_nats_per_char <= baselines.unigram_nats_per_char:
+        return nothing_to_learn  # a model that has not reached the frequencies of the characters yet says little
     if result.val_loss_nats_per_char > 1.05 * baselines.uniform_nats_per_char:
         summary = "Diverged: the model is worse than one for which all characters are equally likely."
         return Diagnosis(summary, (f"Use a lower learning rate: {_lower_rate(evidence)}.",))
@@ -141,6 +185,8 @@ def _nothing_learned(evidence: Evidence) -> Diagnosis | None:
     summary = f"Nothing learned in {steps}: the model is no better than the frequencies of the characters."
     if _is_rate_high(evidence) or evidence.rise > MAX_RISE:
         return Diagnosis(summary, (f"Use a lower learning rate: {_lower_rate(evidence)}.",))
+    if _is_rate_too_low(evidence):
+        return Diagnosis(summary, (f"Use a higher learning rate: {_recommended_rate(evidence)}.",))
     return Diagnosis(summary, (_longer(evidence, 4.0 if evidence.train.budget_s else max(4.0, 100 / result.steps)),))
 
 
@@ -158,10 +204,10 @@ def _risen(evidence: Evidence) -> Diagnosis | None:
             (f"Use a lower learning rate: {_lower_rate(evidence)}.",),
         )
     summary = f"Overfitting: {best} while the training loss fell."
-    if evidence.is_useless and _is_unpredictable(evidence):
+    if evidence.is_useless and evidence.is_unpredictable:
         return Diagnosis(f"{summary} {UNPREDICTABLE}", (NO_SETTING_HELPS,))
-    settings = _recommended_settings(evidence)
-    return Diagnosis(summary, settings or (_shorter(evidence), "Then only more text will help."))
+    settings = _use(_more_regularization(evidence))
+    return Diagnosis(summary, settings or (_shorter(evidence), f"Then only more text will help{_chance(evidence)}."))
 
 
 def _interrupted(evidence: Evidence) -> Diagnosis | None:
@@ -188,52 +234,107 @@ def _falling_or_level(evidence: Evidence) -> Diagnosis:
     """Explain a run whose last validation was its best one, or nearly so."""
     gap_bits = evidence.gap / LN2
     comparison = f"{gap_bits:.2f} bits above" if gap_bits >= 0.005 else "not above"
-    if evidence.fall >= MIN_FALL:
-        # With the recipe's settings, a longer run gets more dropout. With others, it may overfit.
-        settings = _recommended_settings(evidence) if evidence.gap > MAX_GAP else ()
+    is_falling, memorizes = _is_falling(evidence), evidence.gap > MAX_GAP
+    slow = _faster_learning(evidence)
+    regularization = _more_regularization(evidence) if memorizes else {}
+    settings = _use({**regularization, **slow})
+    notes = (*_compared_with_baselines(evidence), *_different_parts(evidence))
+    if is_falling:
+        # With the recipe's settings, a longer run gets more dropout. Without dropout, it may overfit.
+        mostly_memorizes = evidence.gap > MOST * evidence.history[-1]["val"]
+        longer = (_longer(evidence), "More text will help more.") if mostly_memorizes else (_longer(evidence),)
         return Diagnosis(
             "Underfitting: the validation loss was still falling at the end, and is "
             f"{comparison} the training loss without dropout.",
-            (*(settings or (_longer(evidence),)), *_compared_with_baselines(evidence)),
+            (*(settings or longer), *notes),
         )
-    if evidence.gap > MAX_GAP:
+    if slow:
+        return Diagnosis(
+            f"Limited by the settings: the validation loss has stopped falling, {comparison} the training loss without "
+            "dropout, and some settings are far from those that suit this text.",
+            (*settings, *notes),
+        )
+    hidden_size = evidence.recommended_model.hidden_size
+    is_small = hidden_size >= (FAR_SIZE if memorizes else LARGER) * evidence.model.hidden_size
+    if memorizes and not is_small:
         return Diagnosis(
             f"Limited by the text: the validation loss has stopped falling, {comparison} the training loss without "
             "dropout.",
-            _recommended_settings(evidence) or ("Only more text will help; more time will hardly do.",),
+            (*(settings or ("Only more text will help; more time will hardly do.",)), *_different_parts(evidence)),
         )
-    hidden_size = evidence.recommended_model.hidden_size
-    if hidden_size >= LARGER * evidence.model.hidden_size:
-        advice = (f"Use a larger network: --hidden {hidden_size}.",)
+    if is_small:
         return Diagnosis(
             f"Limited by the network: the loss has stopped falling, and the validation loss is {comparison} the "
             "training loss.",
-            (*advice, *_compared_with_baselines(evidence)),
+            (f"Use a larger network: --hidden {hidden_size}.", *notes),
         )
     return Diagnosis(
         f"Learned: the loss has stopped falling, and the validation loss is {comparison} the training loss. More time "
         "or another setting will hardly help.",
-        _compared_with_baselines(evidence),
+        notes,
     )
 
 
-def _is_unpredictable(evidence: Evidence) -> bool:
-    """Return whether a 5-gram predicts the held-out text no better than the frequencies of the characters do."""
-    ngram, unigram = evidence.baselines.ngram_5_nats_per_char, evidence.baselines.unigram_nats_per_char
-    return ngram is not None and ngram >= NOTHING_LEARNED * unigram
+def _is_falling(evidence: Evidence) -> bool:
+    """Return whether the validation loss was still falling at the end of the run, so that a longer one is better.
+
+    It must have fallen in the second half of the last part, too: else the fall is over, or is noise.
+    """
+    enough = min(MIN_FALL, MIN_FALL_SHARE * evidence.history[-1]["val"])
+    return evidence.fall(LAST_PART) >= enough and evidence.fall(LAST_PART / 2) > 0.0
 
 
-def _recommended_settings(evidence: Evidence) -> tuple[str, ...]:
-    """Return the advice to regularize as much as the recipe does, or nothing if the run did so."""
+def _use(settings: dict[str, str]) -> tuple[str, ...]:
+    """Return the advice to use these values of options, or nothing if there are none."""
+    options = " ".join(f"{name} {value}" for name, value in settings.items())
+    return (f"Use the settings that suit this text: {options}.",) if options else ()
+
+
+def _more_regularization(evidence: Evidence) -> dict[str, str]:
+    """Return the options with which a run is regularized as much as by the recipe, where it is regularized less.
+
+    While the loss falls, a little dropout changes it less than a longer run. Only a loss that rose shows that the
+    network is too large.
+    """
     model, recommended = evidence.model, evidence.recommended_model
-    options = []
-    if model.dropout < recommended.dropout - LESS_DROPOUT:
-        options.append(f"--dropout {recommended.dropout:g}")
-    if model.weight_dropout < recommended.weight_dropout - LESS_DROPOUT:
-        options.append(f"--weight-dropout {recommended.weight_dropout:g}")
-    if model.hidden_size >= LARGER * evidence.max_hidden_size:
-        options.append(f"--hidden {evidence.max_hidden_size}")
-    return (f"Use the settings that suit this text: {' '.join(options)}.",) if options else ()
+    min_difference = OTHER_DROPOUT if _is_falling(evidence) else LESS_DROPOUT
+    options = {}
+    if model.dropout < recommended.dropout - min_difference:
+        options["--dropout"] = f"{recommended.dropout:g}"
+    if model.weight_dropout < recommended.weight_dropout - min_difference:
+        options["--weight-dropout"] = f"{recommended.weight_dropout:g}"
+    if evidence.rise > MAX_RISE and model.hidden_size >= LARGER * evidence.max_hidden_size:
+        options["--hidden"] = str(evidence.max_hidden_size)
+    return options
+
+
+def _faster_learning(evidence: Evidence) -> dict[str, str]:
+    """Return the options with which a run learns as fast as by the recipe, where it learns much more slowly."""
+    model, recommended = evidence.model, evidence.recommended_model
+    options = {}
+    if _is_rate_too_low(evidence) or _is_rate_high(evidence, FAR):
+        options["--lr"] = f"{evidence.recommended_train.learning_rate:g}"
+    if model.dropout >= max(MAX_DROPOUT, recommended.dropout) + MORE_DROPOUT:
+        options["--dropout"] = f"{recommended.dropout:g}"
+    if model.weight_dropout >= max(MAX_DROPOUT, recommended.weight_dropout) + MORE_DROPOUT:
+        options["--weight-dropout"] = f"{recommended.weight_dropout:g}"
+    smaller, larger = sorted([model.hidden_size, recommended.hidden_size])
+    is_timed = evidence.train.budget_s is not None
+    if is_timed and _is_falling(evidence) and evidence.is_worse_than_ngram and larger >= FAR_SIZE * smaller:
+        options["--hidden"] = str(recommended.hidden_size)
+    return options
+
+
+def _different_parts(evidence: Evidence) -> tuple[str, ...]:
+    """Return a note if the parts of the text are of different kinds, so that the loss says little about other texts."""
+    first = evidence.result.val_first_half_nats_per_char
+    second = evidence.result.val_second_half_nats_per_char
+    is_other_kind = evidence.relative_difficulty >= DIFFERENT
+    if second is not None and min(first, second) > PREDICTED_NATS:
+        is_other_kind = is_other_kind or max(first, second) >= DIFFERENT * min(first, second)
+    if not is_other_kind:
+        return ()
+    return ("The parts of the text are of different kinds: give a validation text of the same kind (--val).",)
 
 
 def _compared_with_baselines(evidence: Evidence) -> tuple[str, ...]:
@@ -247,15 +348,22 @@ def _compared_with_baselines(evidence: Evidence) -> tuple[str, ...]:
     return ("A 5-gram is still better than this model.",)
 
 
-def _is_rate_high(evidence: Evidence) -> bool:
-    return evidence.train.learning_rate >= LARGER * evidence.recommended_train.learning_rate
+def _is_rate_high(evidence: Evidence, factor: float = LARGER) -> bool:
+    return evidence.train.learning_rate >= factor * evidence.recommended_train.learning_rate
+
+
+def _is_rate_too_low(evidence: Evidence) -> bool:
+    """Return whether the learning rate is far below that for a new network. A model that is continued needs less."""
+    return evidence.is_new_network and FAR * evidence.train.learning_rate <= evidence.recommended_train.learning_rate
+
+
+def _recommended_rate(evidence: Evidence) -> str:
+    return f"--lr {evidence.recommended_train.learning_rate:g}"
 
 
 def _lower_rate(evidence: Evidence) -> str:
     """Return the option for a lower learning rate: the recommended one, or a third of the rate if that is lower."""
-    recommended = evidence.recommended_train.learning_rate
-    rate = recommended if _is_rate_high(evidence) else evidence.train.learning_rate / 3
-    return f"--lr {rate:.1g}"
+    return _recommended_rate(evidence) if _is_rate_high(evidence) else f"--lr {evidence.train.learning_rate / 3:.1g}"
 
 
 def _longer(evidence: Evidence, factor: float = 2.0) -> str:
@@ -263,6 +371,15 @@ def _longer(evidence: Evidence, factor: float = 2.0) -> str:
     if evidence.result.interrupted:
         return f"Continue the run: --resume {evidence.result.run}."
     return f"Train longer: {_length(evidence, factor)}."
+
+
+def _chance(evidence: Evidence) -> str:
+    """Return, for a small validation text, how large a difference between two losses may be chance."""
+    if evidence.val_chars >= MIN_COMPARED_CHARS:
+        return ""
+    # The standard deviation of the loss of a character is about its mean, and that of a difference is about a third.
+    bits = evidence.result.val_loss_nats_per_char / LN2 / math.sqrt(evidence.val_chars) / 3
+    return f": of {evidence.val_chars} held-out characters, a difference of {bits:.2f} bits may be chance"
 
 
 def _shorter(evidence: Evidence) -> str:
@@ -273,23 +390,4 @@ def _shorter(evidence: Evidence) -> str:
 
 
 def _length(evidence: Evidence, factor: float) -> str:
-    """Return the option for a run with `factor` times as much training."""
-    train = evidence.train
-    if train.budget_s is not None and factor >= 1.0:
-        return f"--budget {_duration(factor * train.budget_s)}"
-    if train.budget_s is not None:
-        overhead_s = min(evidence.overhead_s, train.budget_s)
-        training_s = factor * (train.budget_s - overhead_s)
-        if training_s >= MIN_OVERHEADS * overhead_s:
-            return f"--budget {_duration(overhead_s + training_s)}"
-        # The start takes longer on some days than on others, which would decide how many steps are left.
-        return f"--steps {max(1, round(factor * evidence.result.steps))}"
-    if train.epochs is not None:
-        return f"--epochs {factor * train.epochs:.3g}"
-    return f"--steps {max(1, round(factor * (train.steps or 1)))}"
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as an option has it, in whole seconds: 90s, 10m."""
-    whole = max(1, round(seconds))
-    return f"{whole // 60}m" if whole >= 120 and whole % 60 == 0 else f"{whole}s"
+    return length_option(evidence.train, factor, evidence.result.steps, evidence.overhead_s)

@@ -22,10 +22,10 @@ The number of tokens that a run with a time budget can read follows from the mea
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chargen.cells import CELLS
-from chargen.config import ModelConfig, TrainConfig
+from chargen.config import MAX_EPOCHS, ModelConfig, TrainConfig
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 
 FLOPS_PER_WEIGHT = 6  #: per token: multiply and add, in the forward pass, the input gradient and the weight gradient
@@ -57,6 +57,7 @@ MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 16
 # Steps
 MIN_LEARNING_RATE = 3e-4
 FULL_RATE_EXCESS_NATS = 250_000.0  #: an initial model is trained at the full learning rate from this excess loss on
+MIN_EPOCHS = 1e-6  #: a run of no whole step counts as this many epochs
 MIN_STEPS = 1_000  #: minimum number of steps of a run; smaller batches are used to reach it
 LONG_SEQ_LEN = 48  #: window length for a text that is read often
 GPU_BATCH_SIZE, GPU_SEQ_LEN = 128, 64
@@ -91,9 +92,8 @@ class RecipeInputs:
             return float(self.length.steps * batch_size * (self.train.seq_len or TrainConfig.seq_len))
         if self.length.epochs:
             return float(self.length.epochs * self.num_train_ids)
-        head_rows = self.vocab_size if self.vocab_size <= 2 * SAMPLED_HEAD_ROWS else SAMPLED_HEAD_ROWS
-        weights = max(1, num_members * (self.recurrent_weights(hidden_size) + head_rows * hidden_size))
-        return self.flops / (FLOPS_PER_WEIGHT * weights)
+        weights = num_members * (self.recurrent_weights(hidden_size) + _num_head_rows(self.vocab_size) * hidden_size)
+        return self.flops / (FLOPS_PER_WEIGHT * max(1, weights))
 
 
 def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
@@ -162,6 +162,54 @@ def largest_hidden_size(inputs: RecipeInputs, num_members: int, weights_per_sqrt
         if is_trained and weights <= weights_per_sqrt_id * math.sqrt(inputs.num_train_ids):
             largest = hidden_size
     return largest
+
+
+def recommended_settings(
+    model: ModelConfig, train: TrainConfig, num_train_ids: int, epochs: float
+) -> tuple[ModelConfig, TrainConfig, int]:
+    """Return the settings that the recipe would choose for a run that has ended.
+
+    They are for a run of as many epochs. With a time budget, a larger network makes fewer steps. The hidden size is
+    then that for a run of as many floating-point operations, which depends little on their number: 16 times as many
+    double it. A tiny network makes fewer of them per second, but not that much fewer.
+
+    Args:
+        model: The network of the run. The cell, the number of layers and the ensemble size are kept.
+        train: The training settings of the run.
+        num_train_ids: Number of tokens of the training text.
+        epochs: How many times the run read the text.
+
+    Returns:
+        The settings of the network and of the training, and the largest hidden size that the recipe chooses for a text
+        of this length, however long the run is.
+    """
+    choices = ModelChoices(cell=model.cell, num_layers=model.num_layers, ensemble_size=model.ensemble_size)
+    epochs = max(MIN_EPOCHS, epochs)
+    inputs = RecipeInputs(num_train_ids, model.vocab_size, RunLength(epochs=epochs), train.device, choices)
+    recommended_model, recommended_train = choose_settings(inputs)
+    max_hidden_size = choose_settings(replace(inputs, length=RunLength(epochs=MAX_EPOCHS)))[0].hidden_size
+    if train.budget_s is None:
+        return recommended_model, recommended_train, max_hidden_size
+    timed = replace(
+        inputs,
+        length=RunLength(budget_s=train.budget_s),
+        model=replace(choices, ngrams=None if model.ngrams else 0),
+        flops=num_flops(model, epochs * num_train_ids),
+    )
+    hidden_size = choose_settings(timed)[0].hidden_size
+    return replace(recommended_model, hidden_size=hidden_size), recommended_train, max_hidden_size
+
+
+def num_flops(model: ModelConfig, num_ids_read: float) -> float:
+    """Return the floating-point operations in matrix products of a run with this network: the `flops` of its inputs."""
+    weights = recurrent_weights(model.cell, model.num_layers, model.hidden_size)
+    weights += _num_head_rows(model.vocab_size) * model.hidden_size
+    return FLOPS_PER_WEIGHT * model.ensemble_size * weights * num_ids_read
+
+
+def _num_head_rows(vocab_size: int) -> int:
+    """Return how many rows of the head a training step computes, approximately."""
+    return vocab_size if vocab_size <= 2 * SAMPLED_HEAD_ROWS else SAMPLED_HEAD_ROWS
 
 
 def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:

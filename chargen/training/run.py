@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from chargen.cells.weights import count_parameters
 from chargen.checkpoint import load_checkpoint
-from chargen.config import DEFAULT_BUDGET_S, MAX_EPOCHS, DataConfig, ModelConfig, TrainConfig, format_duration_s
+from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig, format_duration_s
 from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
 from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import STOPPED_EARLY, ConfigError, ModelError, StoppedError
@@ -41,7 +41,7 @@ from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.diagnosis import Evidence, diagnose
 from chargen.training.events import Finished, Report, Started
 from chargen.training.init_from import InitialModel, init_from_model
-from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings
+from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, recommended_settings
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import TrainingState, load_run_state
 from chargen.training.validation import (
@@ -50,13 +50,13 @@ from chargen.training.validation import (
     loss_nats_per_char,
     measure_baselines,
     num_final_ids,
+    relative_difficulty,
     training_sample,
 )
 
 if TYPE_CHECKING:
     from chargen.training.loop import TrainingLoop
 
-MIN_EPOCHS = 1e-6  #: a run of no whole step counts as this many epochs
 CHANGEABLE = ("patience",)  #: settings that may change when a run is resumed, besides its length and its device
 
 
@@ -154,7 +154,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         yield from loop.reports(stop, plan.stop_after)
 
         # 5. Evaluate the best model.
-        yield _finish(loop, baselines)
+        yield _finish(loop, baselines, is_new_network=not (saved or initial))
 
 
 def _check_stop(stop: Callable[[], bool]) -> None:
@@ -325,7 +325,7 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
     )
 
 
-def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
+def _finish(loop: TrainingLoop, baselines: Baselines, is_new_network: bool) -> Finished:
     """Evaluate the best model, write the numbers into its file, and return the last report."""
     saver, trainer, budget = loop.saver, loop.trainer, loop.budget
     if not saver.best_weights:
@@ -335,7 +335,8 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
         )
     trainer.network.import_weights(saver.best_weights)
     validation = evaluate_validation(loop.engine, saver.data)
-    train_loss = loss_nats_per_char(loop.engine, saver.data, training_sample(saver.data))
+    sample = training_sample(saver.data)
+    train_loss = loss_nats_per_char(loop.engine, saver.data, sample)
     result = Finished(
         run=saver.run.name,
         model_path=str(saver.run.model_path),
@@ -359,7 +360,8 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
         entropy_nats_per_char=saver.data.corpus.entropy_nats_per_char,
         first_step=loop.first_step,
     )
-    diagnosis = diagnose(_evidence(loop, result, baselines))
+    difficulty = relative_difficulty(saver.data, sample)
+    diagnosis = diagnose(_evidence(loop, result, baselines, difficulty, is_new_network))
     result = replace(result, diagnosis=diagnosis.summary, advice=diagnosis.advice, elapsed_s=budget.elapsed_s())
     saver.write_best(result)
     saver.remove_state(is_done=not loop.is_interrupted)
@@ -367,20 +369,14 @@ def _finish(loop: TrainingLoop, baselines: Baselines) -> Finished:
     return result
 
 
-def _evidence(loop: TrainingLoop, result: Finished, baselines: Baselines) -> Evidence:
-    """Return what the diagnosis needs, with the settings that the recipe would choose for a run of as many epochs."""
+def _evidence(
+    loop: TrainingLoop, result: Finished, baselines: Baselines, difficulty: float, is_new_network: bool
+) -> Evidence:
+    """Return what the diagnosis needs to know. `difficulty` is the `relative_difficulty` of the validation text."""
     saver = loop.saver
-    inputs = RecipeInputs(
-        num_train_ids=len(saver.data.train.ids),
-        vocab_size=saver.model.vocab_size,
-        length=RunLength(epochs=max(MIN_EPOCHS, result.epochs)),
-        device=saver.train.device,
-        model=ModelChoices(
-            cell=saver.model.cell, num_layers=saver.model.num_layers, ensemble_size=saver.model.ensemble_size
-        ),
+    recommended_model, recommended_train, max_hidden_size = recommended_settings(
+        saver.model, saver.train, len(saver.data.train.ids), result.epochs
     )
-    endless = replace(inputs, length=RunLength(epochs=MAX_EPOCHS))
-    recommended_model, recommended_train = choose_settings(inputs)
     return Evidence(
         result=result,
         progress=loop.budget.progress(result.steps),
@@ -392,5 +388,7 @@ def _evidence(loop: TrainingLoop, result: Finished, baselines: Baselines) -> Evi
         train=saver.train,
         recommended_model=recommended_model,
         recommended_train=recommended_train,
-        max_hidden_size=choose_settings(endless)[0].hidden_size,
+        max_hidden_size=max_hidden_size,
+        is_new_network=is_new_network,
+        relative_difficulty=difficulty,
     )

@@ -27,6 +27,8 @@ MAX_BASELINE_VAL_CHARS = 1 << 17  #: maximum size of the validation text of the 
 # An .xz file grows in steps of four bytes: of 40 characters, one step is 0.8 bits per character. And an n-gram model of
 # less text than this has hardly seen any n-gram twice.
 MIN_BASELINE_CHARS = 40  #: minimum size of the training and of the validation text of the baselines
+MAX_COUNTED_IDS = 1 << 20  #: token ids, from the end of the training text, that are counted for `relative_difficulty`
+MAX_DIFFICULTY = 2.0  #: texts that differ by a larger factor cannot be compared
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,23 @@ def training_sample(data: Dataset) -> Part:
         sample = np.concatenate([ids[starts[k] : ends[k]] for k in chosen]).astype(np.int32)[:size]
     num_boundaries = int(np.count_nonzero(sample == BOUNDARY_ID))  # each counts as a character, as in validation
     return Part(sample, max(1, len(data.tokenizer.decode(sample)) + num_boundaries))
+
+
+def relative_difficulty(data: Dataset, sample: Part) -> float:
+    """Return how much more a character of the validated text costs than one of a sample of the training text.
+
+    The costs are by the frequencies of the token ids in the training text, which no network can memorize. So the
+    factor is about 1 if the texts are alike, and the training loss times this factor is on an equal footing with the
+    validation loss. It is at least 1 / MAX_DIFFICULTY and at most MAX_DIFFICULTY.
+    """
+    counts = np.bincount(np.asarray(data.train.ids[-MAX_COUNTED_IDS:]), minlength=data.tokenizer.vocab_size) + 1.0
+    log_probs = np.log(counts / counts.sum())
+
+    def loss(part: Part) -> float:
+        nats = -log_probs[part.ids] - data.tokenizer.unk_log_prob_nats(part.ids)
+        return float(nats.sum()) / part.num_chars
+
+    return min(MAX_DIFFICULTY, max(1 / MAX_DIFFICULTY, loss(data.val[0]) / loss(sample)))
 
 
 def num_final_ids(data: Dataset) -> int:

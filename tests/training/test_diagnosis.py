@@ -17,6 +17,7 @@ from chargen.text.builtin_corpora import markov
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.diagnosis import Evidence, diagnose
 from chargen.training.events import Finished
+from chargen.training.recipe import num_flops, recommended_settings
 from chargen.training.run import Plan
 from chargen.training.validation import Baselines
 from tests.conftest import corpus_of, run_plan
@@ -76,7 +77,9 @@ def test_a_loss_that_still_falls_asks_for_a_longer_run() -> None:
 
 def test_a_loss_that_falls_far_above_the_training_loss_asks_for_dropout_first() -> None:
     falling = evidence([2.5, 2.0, 1.6, 1.3], train=0.9)
-    assert_diagnosis(falling, "still falling", "--steps 600")
+    assert diagnose(falling).advice == ("Train longer: --steps 600.",)
+    half = replace(falling, result=result(1.3, 0.6))
+    assert diagnose(half).advice == ("Train longer: --steps 600.", "More text will help more.")
     without_dropout = replace(falling, model=replace(falling.model, dropout=0.0))
     assert diagnose(without_dropout).advice == ("Use the settings that suit this text: --dropout 0.2.",)
 
@@ -111,6 +114,13 @@ def test_a_rise_while_the_training_loss_falls_is_overfitting() -> None:
     assert_diagnosis(large, "Overfitting", "--dropout 0.2 --hidden 128")
     by_time = replace(risen, train=TrainConfig(budget_s=42.0))
     assert_diagnosis(by_time, "Overfitting", "--budget 27s")  # 2 s of overhead, and 5/8 of 40 s
+
+
+def test_a_small_held_out_text_cannot_tell_small_differences() -> None:
+    risen = evidence([1.5, 1.3, 1.35, 1.5], train=0.8)
+    assert diagnose(risen).advice[1] == "Then only more text will help."
+    few = replace(risen, val_chars=225)  # 1.3 nats are 1.88 bits
+    assert_diagnosis(few, "Overfitting", "of 225 held-out characters, a difference of 0.04 bits may be chance")
 
 
 def test_a_rise_of_both_losses_is_unstable() -> None:
@@ -169,6 +179,147 @@ def test_a_better_baseline_is_named() -> None:
     repeated = replace(found, baselines=Baselines(2.0, 0.3, UNIGRAM, UNIFORM))
     assert_diagnosis(repeated, "still falling", "A compressor is better")
     assert len(diagnose(replace(found, baselines=Baselines(None, None, UNIGRAM, UNIFORM))).advice) == 1
+
+
+def test_a_learning_rate_far_from_the_recommended_one_is_the_first_thing_to_change() -> None:
+    level = evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.0)
+    for rate in (0.0002, 0.3):
+        unsuited = replace(level, train=TrainConfig(steps=300, learning_rate=rate))
+        assert_diagnosis(unsuited, "Limited by the settings", "Use the settings that suit this text: --lr 0.01.")
+        falling = replace(evidence([2.5, 2.0, 1.6, 1.3], train=1.2), train=unsuited.train)
+        assert_diagnosis(falling, "still falling", "Use the settings that suit this text: --lr 0.01.")
+        assert "longer" not in " ".join(diagnose(falling).advice)
+    near = replace(level, train=TrainConfig(steps=300, learning_rate=0.02))
+    assert_diagnosis(near, "Limited by the text", "Only more text")
+
+
+def test_a_rate_that_is_low_for_a_new_network_suits_a_model_that_is_continued() -> None:
+    low = TrainConfig(steps=300, learning_rate=0.0003)
+    level = replace(evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.0), train=low)
+    assert_diagnosis(replace(level, is_new_network=False), "Limited by the text", "Only more text")
+    nothing = replace(evidence([2.99], train=2.99), train=TrainConfig(steps=300, learning_rate=1e-6))
+    assert_diagnosis(nothing, "Nothing learned", "higher learning rate: --lr 0.01")
+
+
+def test_far_too_much_dropout_is_not_a_limit_of_the_text() -> None:
+    level = evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.0)
+    high = replace(level, model=replace(level.model, dropout=0.7, weight_dropout=0.6))
+    assert_diagnosis(high, "Limited by the settings", "--dropout 0.2 --weight-dropout 0.2")
+    moderate = replace(level, model=replace(level.model, dropout=0.35, weight_dropout=0.35))
+    assert_diagnosis(moderate, "Limited by the text", "Only more text")
+    without_gap = replace(high, result=result(1.3, 1.28))
+    assert_diagnosis(without_gap, "Limited by the settings", "--dropout 0.2 --weight-dropout 0.2")
+
+
+def test_a_little_less_dropout_is_not_what_a_falling_loss_lacks() -> None:
+    falling = evidence([2.5, 2.0, 1.6, 1.3], train=0.9)
+    less = replace(falling, model=replace(falling.model, dropout=0.13))
+    assert_diagnosis(less, "still falling", "Train longer")
+
+
+def test_a_network_that_is_too_large_for_the_time_is_to_be_smaller() -> None:
+    falling = evidence([2.5, 2.0, 1.6, 1.3], train=1.2, model=ModelConfig(50, "gru", hidden_size=512))
+    large = replace(falling, max_hidden_size=512)
+    assert_diagnosis(large, "still falling", "Train longer: --steps 600")
+    timed = replace(large, train=TrainConfig(budget_s=20.0))
+    assert_diagnosis(timed, "still falling", "Train longer: --budget 40s")  # it is better than the 5-gram
+    assert_diagnosis(replace(timed, result=result(2.1, 2.0)), "still falling", "--hidden 128")
+
+
+def test_only_a_loss_that_rose_shows_that_a_network_is_too_large() -> None:
+    level = evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=0.9)
+    large = replace(level, model=replace(level.model, hidden_size=512))
+    assert_diagnosis(large, "Limited by the text", "Only more text")
+    falling = evidence([2.5, 2.0, 1.6, 1.3], train=0.9)
+    assert_diagnosis(replace(falling, model=large.model), "still falling", "Train longer")
+
+
+def test_a_loss_whose_fall_would_still_be_felt_after_twice_the_time_is_not_level() -> None:
+    large_loss = evidence([2.9, 2.62, 2.598, 2.575], train=2.5, baselines=Baselines(2.9, 2.9, 4.0, 5.0))
+    assert 0.02 < large_loss.fall(1 / 3) < 0.015 * 2.575
+    assert_diagnosis(large_loss, "still falling", "Train longer")
+    small_loss = evidence([0.2, 0.13, 0.11, 0.1], train=0.1)
+    assert small_loss.fall(1 / 3) < 0.02
+    assert_diagnosis(small_loss, "still falling", "Train longer")
+
+
+def test_a_fall_that_is_over_is_not_a_falling_loss() -> None:
+    over = evidence([2.5, 2.2, 2.1, 2.06, 2.03, 2.031], train=1.7)
+    assert over.fall(1 / 3) > 0.02 and over.fall(1 / 6) < 0.0
+    assert_diagnosis(over, "Limited by the text", "Only more text")
+
+
+def test_a_network_far_too_small_is_the_first_limit() -> None:
+    tiny = ModelConfig(50, "gru", hidden_size=24, dropout=0.2, weight_dropout=0.2)
+    level = evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.05, model=tiny)
+    assert_diagnosis(level, "Limited by the network", "--hidden 128")
+    falling = evidence([2.9, 2.7, 2.5, 2.3], train=2.2, model=tiny)
+    timed = replace(falling, train=TrainConfig(budget_s=20.0))
+    assert_diagnosis(timed, "still falling", "--hidden 128")
+
+
+def test_the_fall_is_that_of_the_last_third() -> None:
+    found = evidence([3.0, 2.0, 1.0], train=1.0)
+    assert found.fall(1 / 3) == pytest.approx(1.0)  # from step 200 to 300
+    between = evidence([4.0, 3.0, 2.0, 1.0], train=1.0)
+    assert between.fall(1 / 3) == pytest.approx(4 / 3)  # steps 150 and 225 have 3.0 and 2.0, so step 200 has 2.33
+    late = replace(found, history=[{"step": 250, "train": 1.5, "val": 1.1}, {"step": 300, "train": 1.4, "val": 1.0}])
+    assert late.fall(1 / 3) == pytest.approx(0.2)  # a sixth of the run, twice as much in a third
+    later = replace(late, history=[{"step": 280, "train": 1.5, "val": 1.001}, late.history[1]])
+    assert_diagnosis(later, "still falling", "Train longer")
+
+
+def test_a_harder_validation_text_is_not_memorization() -> None:
+    small = ModelConfig(50, "gru", hidden_size=80)
+    level = evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.05, model=small)
+    assert_diagnosis(level, "Limited by the text", "--dropout 0.2")
+    harder = replace(level, relative_difficulty=1.2)
+    assert harder.gap == pytest.approx(1.3 - 1.05 * 1.2)
+    assert_diagnosis(harder, "Limited by the network", "--hidden 128")
+
+
+def test_the_gap_is_of_the_validated_part() -> None:
+    level = evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.25)
+    other_end = replace(level, result=replace(level.result, val_loss_nats_per_char=1.9))
+    assert_diagnosis(other_end, "Learned", "")
+
+
+def test_parts_of_different_kinds_are_named() -> None:
+    level = evidence([1.5, 1.32, 1.31, 1.305, 1.301, 1.3], train=1.28)
+    halves = {"val_first_half_nats_per_char": 1.3, "val_second_half_nats_per_char": 2.4}
+    found = replace(level, result=replace(level.result, **halves))
+    assert "different kinds" in " ".join(diagnose(found).advice)
+    assert "different kinds" in " ".join(diagnose(replace(level, relative_difficulty=1.7)).advice)
+    empty = {"val_first_half_nats_per_char": 1.3, "val_second_half_nats_per_char": None}
+    assert diagnose(replace(level, result=replace(level.result, **empty))).advice == ()
+
+
+def test_a_rise_above_the_frequencies_of_a_random_text_is_not_a_high_rate() -> None:
+    random_text = Baselines(3.6, 3.2, UNIGRAM, UNIFORM)
+    risen = evidence([2.99, 3.02, 3.05], train=2.99, train_curve=[3.05, 2.9, 2.8], baselines=random_text)
+    assert risen.rise > 0.02
+    assert_diagnosis(risen, "Nothing to learn", "No setting will help")
+
+
+def test_a_text_is_not_called_random_before_the_model_has_reached_its_frequencies() -> None:
+    random_text = Baselines(3.6, 3.2, UNIGRAM, UNIFORM)
+    short = evidence([3.3], train=3.3, steps=3, baselines=random_text)
+    assert_diagnosis(short, "Nothing learned in 3 steps", "Train longer")
+    diverged = replace(evidence([9.0], train=9.0, baselines=random_text), train=TrainConfig(steps=3, learning_rate=3.0))
+    assert_diagnosis(diverged, "Diverged", "--lr 0.01")
+
+
+def test_the_size_for_a_time_is_that_for_the_same_computation() -> None:
+    tiny = ModelConfig(150, "mgru", hidden_size=16)
+    by_epochs, _, largest = recommended_settings(tiny, TrainConfig(epochs=20.0), 720_000, 20.0)
+    by_time, _, _ = recommended_settings(tiny, TrainConfig(budget_s=20.0), 720_000, 20.0)
+    assert 64 <= by_time.hidden_size < by_epochs.hidden_size / 2 <= largest / 2
+    again = replace(tiny, hidden_size=by_time.hidden_size)
+    ratio = num_flops(again, 1.0) / num_flops(tiny, 1.0)
+    assert (
+        recommended_settings(again, TrainConfig(budget_s=20.0), 720_000, 20.0 / ratio)[0].hidden_size
+        == again.hidden_size
+    )
 
 
 # ── whole runs ────────────────────────────────────────────────────────────────────────────────────────────────────────

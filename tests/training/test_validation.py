@@ -14,7 +14,7 @@ from chargen.config import DataConfig
 from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.text.corpus import read_corpus
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
-from chargen.training.validation import measure_baselines, training_sample
+from chargen.training.validation import MAX_DIFFICULTY, measure_baselines, relative_difficulty, training_sample
 from tests.conftest import VERSE, Result, corpus_of
 
 
@@ -98,3 +98,14 @@ def test_an_empty_half_of_an_evaluated_text_is_null_and_a_dash(chargen: Any) -> 
         assert found.get("adapted", {}).get("second_half_nats_per_char") is None
         shown = chargen("eval", "-m", "m", "one.txt", *options).out
         assert [line.split()[-1] for line in shown.splitlines() if "second half" in line] == ["–"] * (1 + len(options))
+
+
+def test_the_difficulty_is_that_of_the_characters(verse: str) -> None:
+    alike = prepare_dataset(corpus_of(verse), None, DataConfig())
+    assert relative_difficulty(alike, training_sample(alike)) == pytest.approx(1.0, abs=0.1)
+    rare_end = prepare_dataset(corpus_of("ab" * 1000 + "xyz" * 100), corpus_of("xyz" * 100), DataConfig())
+    assert relative_difficulty(rare_end, training_sample(rare_end)) == pytest.approx(1.0, abs=0.1)
+    unlike = prepare_dataset(corpus_of("xyz" * 20 + "ab" * 1000), corpus_of("xyz" * 100), DataConfig())
+    assert relative_difficulty(unlike, training_sample(unlike)) == MAX_DIFFICULTY
+    unknown = prepare_dataset(corpus_of("ab" * 1000), corpus_of("xyz" * 100), DataConfig())
+    assert relative_difficulty(unknown, training_sample(unknown)) == MAX_DIFFICULTY
