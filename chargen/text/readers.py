@@ -43,7 +43,7 @@ from chargen.text.records import (
 )
 
 MAX_NAMED_FILES = 3  #: a note about files names at most this many
-COMPRESSED_SUFFIXES = (".gz", ".zst")  #: the format of such a file is in the suffix before this one
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")  #: the format of such a file is in the suffix before this one
 #: Forms by suffix. The second table holds only where a field is named: such files may be learned as they are, too.
 FORMS = {".jsonl": JSON, ".ndjson": JSON, ".parquet": PARQUET}
 FORMS_WITH_FIELD = {".json": ARRAY, ".csv": CSV, ".tsv": TSV}
