@@ -157,7 +157,7 @@ def decode_marked(
         if is_valid and not text.isascii() and LONE_SURROGATE.search(text):
             is_valid = False
             notes.add_invalid(block)
-        # In an encoding of one byte per character, bytes of any file are valid.
+        # In most encodings with one byte per character, all bytes are valid.
         is_doubtful = is_first and not (is_valid and name == "utf-8") and not has_nuls and not is_wide(name)
         if is_doubtful and b"\0" in block and ((is_strict and not is_valid) or _has_control_codes(block)):
             raise _binary_error(where, block)
@@ -240,7 +240,7 @@ def _is_mostly_nul(text: str) -> bool:
 
 
 def binary_format(block: bytes) -> str:
-    """Return what to do with a file of one of BINARY_FORMATS, by its first bytes; "" for any other file."""
+    """Return what to do with a file in one of BINARY_FORMATS, by its first bytes; "" for any other file."""
     return next((hint for magic, hint in BINARY_FORMATS.items() if magic.match(block)), "")
 
 
