@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chargen.config import DataConfig
     from chargen.errors import ChargenError
     from chargen.lm import LanguageModel
-    from chargen.sampling.settings import SampleConfig
+    from chargen.sampling.settings import SampleConfig, SampleSettings
     from chargen.scoring.scorer import Score
     from chargen.text.corpus import Corpus, read_corpus
     from chargen.training.choices import ModelChoices, TrainChoices
@@ -32,6 +32,7 @@ __all__ = [
     "LanguageModel",
     "ModelChoices",
     "SampleConfig",
+    "SampleSettings",
     "Score",
     "TrainChoices",
     "__version__",
@@ -49,6 +50,7 @@ _MODULES = {
     "LanguageModel": "chargen.lm",
     "ModelChoices": "chargen.training.choices",
     "SampleConfig": "chargen.sampling.settings",
+    "SampleSettings": "chargen.sampling.settings",
     "Score": "chargen.scoring.scorer",
     "TrainChoices": "chargen.training.choices",
     "load": "chargen.api",

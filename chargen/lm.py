@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,12 @@ from chargen.scoring.scorer import Score, check_score, score_batches, split_chun
 from chargen.text.documents import separator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack  # a part of every type checker; Python has it from version 3.11 on
+
     from chargen.probe.surprisal import CharSurprisal
     from chargen.sampling.copy_report import CopyReport
     from chargen.sampling.search import Infill
+    from chargen.sampling.settings import GeneratorSettings, SampleSettings
     from chargen.scoring.edits import Suggestion
     from chargen.scoring.whole_text import TextEvaluation
 
@@ -84,19 +87,19 @@ class LanguageModel:
         save_checkpoint(Path(path), self.checkpoint)
 
     @takes_sample_settings
-    def sample(self, prompt: str = "", **settings: Any) -> str:
+    def sample(self, prompt: str = "", *, number: int = 0, **settings: Unpack[GeneratorSettings]) -> str:
         """Return the prompt followed by generated text.
 
         Args:
             prompt: Text that the generated text continues.
-            settings: The keyword arguments below, and those of `stream`, which also lists the errors.
+            number, settings: As for `stream`, which also lists the errors.
 
         >>> model.sample("ROMEO:", temperature=0.8, length=80)  # doctest: +SKIP
         """
-        return prompt + "".join(self.stream(prompt, **settings))
+        return prompt + "".join(self.stream(prompt, number=number, **settings))
 
     @takes_sample_settings
-    def stream(self, prompt: str = "", *, number: int = 0, **settings: Any) -> Iterator[str]:
+    def stream(self, prompt: str = "", *, number: int = 0, **settings: Unpack[GeneratorSettings]) -> Iterator[str]:
         """Yield the generated text piece by piece, as soon as each piece is drawn; the prompt is not repeated.
 
         Args:
@@ -114,7 +117,7 @@ class LanguageModel:
         return self.generator(prompt, **settings).stream(number)
 
     @takes_sample_settings
-    def samples(self, count: int, prompt: str = "", **settings: Any) -> list[Sample]:
+    def samples(self, count: int, prompt: str = "", **settings: Unpack[GeneratorSettings]) -> list[Sample]:
         """Return several texts (and why each ended), generated as one batch, in the order of their numbers.
 
         The first one is the text that `stream` yields, up to rounding.
@@ -135,7 +138,9 @@ class LanguageModel:
         return list(generator.samples(range(count)))
 
     @takes_sample_settings
-    def infill(self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Any) -> list[Infill]:
+    def infill(
+        self, count: int, prompt: str, suffix: str, *, particles: int = 64, **settings: Unpack[GeneratorSettings]
+    ) -> list[Infill]:
         """Return several texts that lead from a prompt to a suffix (infilling; `sampling/search.py`).
 
         Args:
@@ -176,14 +181,9 @@ class LanguageModel:
 
     @takes_sample_settings
     def generator(
-        self,
-        prompt: str = "",
-        *,
-        prefix_cache: PrefixCache | None = None,
-        corpus: Sequence[str] = (),
-        num_texts: int = 1,
-        **settings: Any,
-    ) -> Generator:
+        self, prompt: str = "", *, prefix_cache: PrefixCache | None = None, corpus: Sequence[str] = (),
+        num_texts: int = 1, **settings: Unpack[SampleSettings],
+    ) -> Generator:  # fmt: skip
         """Prepare a generator of texts after a prompt, which offers all decoding methods.
 
         Args:
@@ -301,14 +301,9 @@ class LanguageModel:
         return [(c.text, c.surprisal_bits) for c in self.char_surprisals(text, context=context, num_guesses=0)]
 
     def char_surprisals(
-        self,
-        text: str,
-        *,
-        context: str | None = None,
-        num_guesses: int = 5,
-        end: bool = False,
+        self, text: str, *, context: str | None = None, num_guesses: int = 5, end: bool = False,
         score: Score | None = None,
-    ) -> Iterator[CharSurprisal]:
+    ) -> Iterator[CharSurprisal]:  # fmt: skip
         """Yield the characters of a text, each with its surprisal and what the model expected instead.
 
         Args:
@@ -393,6 +388,6 @@ class LanguageModel:
 
         return TorchEngine.from_weights(self.checkpoint.config, self.checkpoint.weights, torch_device(self.device))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Return what is copied or pickled: all but the engines, which are made again."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_numpy", "_torch")}

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -20,6 +22,11 @@ SET_NUM_THREADS = (
     "openblas_set_num_threads64_",
     "openblas_set_num_threads",
 )
+
+NUM_SERIAL_CALLS = 4  # calls on one thread with which those on all threads are compared
+MAX_LOST_CALLS = 4  # time that all threads may lose before they are given up, in calls on one thread
+PAUSE_RATIO = 40  # pause before all threads are used again, in times that they lost
+CALLS_BETWEEN_TIMINGS = 512  # calls on all threads after which one thread is timed again
 
 
 def num_threads() -> int:
@@ -44,6 +51,43 @@ def on_one_thread(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
             set_number(before)
 
     return call
+
+
+class ThreadChooser:
+    """Calls functions with products on all threads or on one thread, whichever number is faster at the time.
+
+    The first calls use one thread. Then all threads are used as long as they lose no time. After they lost some, one
+    thread is used for PAUSE_RATIO times as long: so at most 1 / PAUSE_RATIO of the time is lost, however slow one call
+    on all threads is. A comparison of a few calls would not do: they can fall between two turns of the other process.
+    """
+
+    def __init__(self) -> None:
+        self._has_threads = num_threads() > 1
+        self._serial_s: deque[float] = deque(maxlen=NUM_SERIAL_CALLS)  # the last calls on one thread
+        self._lost_s = 0.0  # by all threads, since they have been used
+        self._pause_end = 0.0
+        self._num_calls = 0  # on all threads, since one thread was used
+
+    def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        """Return function(argument). All calls take a similar time."""
+        if not self._has_threads:
+            return function(argument)
+        start = time.perf_counter()
+        if len(self._serial_s) < NUM_SERIAL_CALLS or start < self._pause_end:
+            result = on_one_thread(function)(argument)
+            self._serial_s.append(time.perf_counter() - start)
+            self._lost_s, self._num_calls = 0.0, 0
+            return result
+        result = function(argument)
+        end = time.perf_counter()
+        self._num_calls += 1
+        serial_s = min(self._serial_s)
+        self._lost_s = max(0.0, self._lost_s + end - start - serial_s)
+        if self._lost_s > MAX_LOST_CALLS * serial_s:
+            self._pause_end = end + PAUSE_RATIO * self._lost_s
+        elif self._num_calls == CALLS_BETWEEN_TIMINGS:
+            self._serial_s.clear()  # calls may have become shorter: fewer streams, for example
+        return result
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ token ids, so a step reads it as a row of a table. A single stream runs the same
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from chargen.engines import blas_threads
 from chargen.engines.interface import Item, Result, Stream, log_softmax
 from chargen.engines.streams import (
     MAX_STREAMS,
-    FastestOf,
     PlainStream,
     PlainStreamBatch,
     TracedModel,
@@ -90,9 +89,7 @@ class NumpyEngine:
     @cached_property
     def _fastest_step(self) -> Callable[[tuple[NDArray[Any], NetworkState]], Any]:
         """The step with products on all threads or on one thread, whichever is faster at the time."""
-        if blas_threads.num_threads() == 1:
-            return self._step
-        return FastestOf([self._step, blas_threads.on_one_thread(self._step)])
+        return partial(blas_threads.ThreadChooser().call, self._step)
 
     def _step(self, inputs: tuple[NDArray[Any], NetworkState]) -> tuple[Float, NetworkState]:
         """Compute a step from (token ids [B], the state before)."""

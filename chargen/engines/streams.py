@@ -11,7 +11,8 @@ the two back ends differ by rounding: the generated text does not depend on what
 
 A batch of streams is stepped by its engine. After COMPILE_BATCH_AFTER_TOKENS tokens, or from the start if that many are
 expected, it continues in buffers of its own with compiled loops: the operators between the products then take a sixth
-of a step instead of half of it. This changes rounding, too.
+of a step instead of half of it. This changes rounding, too. Its products are computed on all threads or on one thread,
+whichever number is faster at the time (`blas_threads.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.cells.cell import NetworkState
+from chargen.engines import blas_threads
 from chargen.engines.interface import Draws, Engine, EngineState, Stream, log_softmax
 from chargen.graph.graph import Graph, TraceError
 from chargen.graph.memory_plan import plan_memory
@@ -249,13 +251,15 @@ class PlainStreamBatch:
         self._engine, self._state, self._model = engine, state, model
         self._tokens_until_compiled = COMPILE_BATCH_AFTER_TOKENS  # counts what is read, not what is expected
         self._buffer: Float | None = None  # set when the loops are compiled
+        self._threads = blas_threads.ThreadChooser()
         if num_ids >= COMPILE_BATCH_AFTER_TOKENS:
             self.compile()
 
     def step(self, ids: NDArray[Any]) -> Float:
         """Read one token id per stream, [B], and return the logits of the next token, [B, V]."""
         if self._buffer is not None:
-            return self._step(ids)
+            logits: Float = self._threads.call(self._step, ids)
+            return logits
         logits, self._state = self._engine.step(ids, self._state)
         self._tokens_until_compiled -= len(ids)
         if self._tokens_until_compiled <= 0:
@@ -267,7 +271,7 @@ class PlainStreamBatch:
         if self._buffer is None or self._model is None:
             return None
         draw = build_compiled_draw(self._model.compiled, self._buffer, added, inverse_temperature, reader=self._reader)
-        return partial(map, draw)
+        return partial(map, partial(self._threads.call, draw))
 
     def select(self, rows: NDArray[np.intp]) -> PlainStreamBatch:
         """Return a batch of these streams only."""

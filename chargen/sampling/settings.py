@@ -1,21 +1,24 @@
 """The settings of sampling, and the registry of sampling rules.
 
 A sampling rule is one function and one field of `SampleConfig`: the command line, the documentation and the signatures
-of `LanguageModel` follow from the field.
+of `LanguageModel` follow from the field. Its type is repeated in `SampleSettings`, which type checkers read.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 
 from chargen.config import FRACTION, MAX_SEED, Config
 from chargen.errors import ConfigError
 from chargen.registry import import_object
 from chargen.schema import Boolean, Integer, ListOf, Number, Spec, String, raise_invalid
+
+if TYPE_CHECKING:
+    from chargen.sampling.prefix_cache import PrefixCache
 
 MAX_SAMPLE_LENGTH = 10**12  #: characters
 MIN_TEMPERATURE = 1e-6  #: smallest temperature besides 0; smaller ones give the same text as 0
@@ -153,6 +156,39 @@ class SampleConfig(Config):
         """The rules that are not off, each with its value, in the order in which they act."""
         values = ((rule, getattr(self, name)) for name, rule in SAMPLING_RULES.items())
         return tuple((rule, value) for rule, value in values if value != rule.off)
+
+
+class SampleSettings(TypedDict, total=False):
+    """The keyword arguments of `LanguageModel.sample`: the fields of `SampleConfig`, for type checkers.
+
+    Without a `seed` one is drawn, and the default of `until` depends on the model.
+
+    >>> settings: SampleSettings = {"temperature": 0.8, "top_k": 5}
+    """
+
+    length: int
+    seed: int | None
+    until: str | None
+    stop: Sequence[str]
+    regex: str
+    ban: Sequence[str]
+    max_copy: int
+    dry: float
+    dry_base: float
+    dry_allowed: int
+    temperature: float
+    top_k: int
+    top_p: float
+    typical: float
+    min_p: float
+    allow_invalid_utf8: bool
+
+
+class GeneratorSettings(SampleSettings, total=False):
+    """All keyword arguments of `LanguageModel.generator` but `num_texts`, for type checkers."""
+
+    prefix_cache: PrefixCache | None
+    corpus: Sequence[str]
 
 
 #: Rules by the names of their fields, in the order in which they act.

@@ -28,9 +28,9 @@ import tokenize
 import urllib.error
 import urllib.request
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate, pairwise, product
+from itertools import accumulate, product
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +39,9 @@ from numpy.typing import NDArray
 from chargen.errors import ConfigError, CorpusError, DownloadError
 from chargen.io import write_atomically
 from chargen.registry import did_you_mean, import_object
+from chargen.text.hashing import without_copies, without_passages
 
 GENERATED_CHARS = 1_000_000  #: length of a generated corpus
-MIN_PAIR_CHARS = 30  #: two lines with fewer characters together may be repeated
 MAX_DOWNLOAD_BYTES, MAX_DOWNLOAD_S = 1 << 26, 600.0  #: limits of a download, far above what these corpora need
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -134,30 +134,8 @@ def _python_source(option: str) -> BuiltinText:
                 texts.append(file.read())
     if not texts:
         raise CorpusError(f"this Python has no source files under {root}", "Try python-docs.")
-    documents = tuple(_without_copies(texts))
+    documents = tuple(dict.fromkeys(without_passages(list(without_copies(texts)))))  # short files are equal, too
     return BuiltinText("\n".join(documents), documents=documents)
-
-
-def _without_copies(texts: list[str]) -> Iterator[str]:
-    """Yield texts without the paragraphs that are largely copies: licences, headers, functions with the same lines.
-
-    Two lines that follow each other are known if they followed each other before, in any of the texts. A paragraph is
-    a copy if at least a third of its pairs of lines are known; pairs shorter than MIN_PAIR_CHARS do not count, so that
-    "import sys" may be repeated.
-    """
-    known: set[tuple[str, str]] = set()
-    for text in texts:
-        kept = ""
-        paragraphs = re.split(r"(\n(?:[ \t\f]*\n)+)", text.strip("\n"))  # each second one is blank lines
-        for space, paragraph in zip(["", *paragraphs[1::2]], paragraphs[::2], strict=True):
-            lines = [" ".join(line.split()) for line in paragraph.split("\n")]
-            pairs = [pair for pair in pairwise(lines) if len("".join(pair)) >= MIN_PAIR_CHARS]
-            num_known = sum(pair in known for pair in pairs)
-            known.update(pairs)
-            if not pairs or 3 * num_known < len(pairs):
-                kept += f"{space}{paragraph}" if kept else paragraph
-        if kept.strip():
-            yield kept + "\n"
 
 
 def _shakespeare(option: str) -> BuiltinText:

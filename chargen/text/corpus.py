@@ -23,10 +23,10 @@ from typing import BinaryIO
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, CorpusError
 from chargen.registry import did_you_mean
-from chargen.schema import check_string, check_type, format_count, format_name, is_short_name
+from chargen.schema import check_string, check_type, format_name, is_short_name
 from chargen.text.builtin_corpora import BUILTIN_CORPORA, is_builtin, read_builtin
 from chargen.text.cleaning import CleaningReport, check_unicode, clean_text, has_boundary_before
-from chargen.text.decoding import BOM, check_encoding
+from chargen.text.decoding import BOM, binary_format, check_encoding
 from chargen.text.documents import NONE, split_documents
 from chargen.text.inputs import is_remote, local_path
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
@@ -36,6 +36,7 @@ from chargen.text.readers import (
     MAX_NAMED_FILES,
     Text,
     describe_repeated,
+    describe_skipped,
     is_plain,
     open_texts,
     read_texts,
@@ -261,7 +262,7 @@ class _Reader:
 
     def _add_folder(self, folder: Path) -> None:
         """Add every text in a folder, in sorted order. Hidden files are ignored; a note names other skipped files."""
-        skipped: list[str] = []
+        skipped: dict[str, CorpusError] = {}
         num_files = self.num_files
         # The user did not name these files: a link may lead to a device without an end.
         limit = replace(self._limit, regular_only=True)
@@ -277,8 +278,8 @@ class _Reader:
                     has_text = self.add(texts)
             except CorpusSizeError:
                 raise
-            except CorpusError:
-                skipped.append(str(relative))
+            except CorpusError as error:
+                skipped[str(relative)] = error
                 self.content.truncate(num_bytes)
                 if self.original:
                     self.original.truncate(num_original_bytes)
@@ -289,12 +290,12 @@ class _Reader:
                     self.num_files += 1
                     self.parts.append((str(path), size))
         self._limit.num_bytes = limit.num_bytes
-        if skipped:
-            shown = ", ".join(skipped[:MAX_NAMED_FILES]) + (", …" if len(skipped) > MAX_NAMED_FILES else "")
-            files = format_count(len(skipped), "file that is", "files that are")
-            self.report.add_skipped(f"{folder}: left out {files} not {self._config.encoding} text ({shown})")
+        note = describe_skipped(skipped, folder, self._config.encoding)
         if self.num_files == num_files:
-            raise CorpusError(f"no text in the folder {folder}", "It is read recursively; hidden files are ignored.")
+            hint = "It is read recursively; hidden files are ignored."
+            raise CorpusError(f"no text in the folder {folder}", f"{hint} {note}".strip())
+        if note:
+            self.report.add_skipped(note)
 
 
 def _check_size(path: str, config: DataConfig, limit: ReadLimit) -> int | None:
@@ -377,7 +378,7 @@ def _cut_before_ascii(block: bytes) -> int:
 
 def _count_if_clean(block: bytes, newline: str, normalize: str) -> Arrays:
     """Count the characters of a block; return nothing if cleaning would change it, or it was cut within a character."""
-    if b"\0" in block or block.startswith(BOM_BYTES) or (newline == "lf" and b"\r" in block):
+    if b"\0" in block or block.startswith(BOM_BYTES) or binary_format(block) or (newline == "lf" and b"\r" in block):
         return []
     if not block.isascii():
         try:

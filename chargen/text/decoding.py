@@ -37,8 +37,21 @@ NOT_OF_TEXTS = ("idna", "punycode", "undefined")  #: encodings of domain names, 
 HOW_TO_NAME = "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 MARK_ERRORS = "chargen.mark"  #: name of the error handler that `decode_marked` registers
-PARQUET_MAGIC = b"PAR1"
+# What a file of a format that is no text starts with, and what to do. Most other formats are recognised by their NULs.
+BINARY_FORMATS = {
+    re.compile(
+        rb"PAR1[\0-\x08\x0e-\x1a\x1c-\x1f]"
+    ): "It is a Parquet table: give it as a file whose name ends in .parquet.",
+    re.compile(rb"%PDF-\d\.\d"): "It is a PDF document: extract its text first, for example with pdftotext.",
+    re.compile(rb"PK\x03\x04"): "It is a ZIP archive or an office document: extract its text first.",
+}
 CONTROL_CODES = bytes(code for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")  #: codes that no text contains
+#: From this number and share of them on, bytes that are no valid text are a binary file. Compressed data has 10 %.
+MIN_CONTROL_CODES, MIN_CONTROL_SHARE = 8, 0.05
+
+
+class BinaryFileError(CorpusError):
+    """A file is not a text in any encoding."""
 
 
 class EncodingNotes(Protocol):
@@ -86,6 +99,8 @@ def decode(blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNo
     offset = lines = 0  # bytes and newlines before the block
     for block, is_last, name, decoder in _with_decoder(blocks, where, encoding, "strict", notes):
         is_binary = not is_wide(name) and _is_binary(block)
+        if not offset and binary_format(block):
+            raise _binary_error(where, block)
         try:
             text = decoder.decode(block, is_last)
         except UnicodeDecodeError as error:
@@ -121,7 +136,8 @@ def decode_marked(
         notes: Receives the encoding that a byte order mark states, and the first block that has invalid bytes.
         has_nuls: Whether NUL bytes are usual in the text.
         is_strict: Whether the caller refuses invalid bytes. Such bytes with a NUL in the first block are then reported
-            as a binary file. A NUL alone is an ordinary character.
+            as a binary file; if the caller accepts them, there must also be many control codes. A NUL alone is an
+            ordinary character.
 
     Raises:
         CorpusError: If the encoding cannot be used, the text is probably UTF-16 without a byte order mark, or the data
@@ -132,7 +148,7 @@ def decode_marked(
     for block, is_last, name, decoder in _with_decoder(blocks, where, encoding, MARK_ERRORS, notes):
         if is_first and not has_nuls and not is_wide(name) and (wide := _likely_wide(block)):
             raise _binary_error(where, block, wide)
-        if is_first and _is_parquet(block):
+        if is_first and binary_format(block):
             raise _binary_error(where, block)
         try:
             text = decoder.decode(block, is_last)
@@ -141,8 +157,10 @@ def decode_marked(
         if is_valid and not text.isascii() and LONE_SURROGATE.search(text):
             is_valid = False
             notes.add_invalid(block)
-            if is_first and is_strict and not has_nuls and not is_wide(name) and b"\0" in block:
-                raise _binary_error(where, block)
+        # In most encodings with one byte per character, all bytes are valid.
+        is_doubtful = is_first and not (is_valid and name == "utf-8") and not has_nuls and not is_wide(name)
+        if is_doubtful and b"\0" in block and ((is_strict and not is_valid) or _has_control_codes(block)):
+            raise _binary_error(where, block)
         is_first = False
         yield text
 
@@ -204,8 +222,16 @@ def _with_end(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 def _is_binary(data: bytes) -> bool:
     """Return whether bytes contain what no text in UTF-8 or a one-byte encoding does: a NUL, or many control codes."""
-    num_control = len(data) - len(data.translate(None, CONTROL_CODES))
-    return b"\0" in data or num_control * 10 > len(data) > 0
+    return b"\0" in data or _count_control_codes(data) * 10 > len(data) > 0
+
+
+def _has_control_codes(data: bytes) -> bool:
+    """Return whether there are more control codes than in a text with a few damaged places."""
+    return _count_control_codes(data) >= max(MIN_CONTROL_CODES, MIN_CONTROL_SHARE * len(data))
+
+
+def _count_control_codes(data: bytes) -> int:
+    return len(data) - len(data.translate(None, CONTROL_CODES))
 
 
 def _is_mostly_nul(text: str) -> bool:
@@ -213,18 +239,16 @@ def _is_mostly_nul(text: str) -> bool:
     return text.count("\0") * 10 > len(text)
 
 
-def _is_parquet(block: bytes) -> bool:
-    """Return whether the first block of a file is that of a Parquet file: its magic, and a control code after it."""
-    return block.startswith(PARQUET_MAGIC) and len(block) > 4 and block[4] in CONTROL_CODES
+def binary_format(block: bytes) -> str:
+    """Return what to do with a file in one of BINARY_FORMATS, by its first bytes; "" for any other file."""
+    return next((hint for magic, hint in BINARY_FORMATS.items() if magic.match(block)), "")
 
 
 def _binary_error(where: str, block: bytes, likely: str = "") -> CorpusError:
     if likely.startswith("utf-16"):
         return CorpusError(f"{where} is probably UTF-16 without a byte order mark", f"Use --encoding {likely}.")
-    hint = "If it is UTF-16, use --encoding utf-16; otherwise extract its text first."
-    if _is_parquet(block):
-        hint = "It is a Parquet table: give it as a file whose name ends in .parquet."
-    return CorpusError(f"{where} is a binary file, not a text", hint)
+    hint = binary_format(block) or "If it is UTF-16, use --encoding utf-16; otherwise extract its text first."
+    return BinaryFileError(f"{where} is a binary file, not a text", hint)
 
 
 def _check_surrogates(text: str, what: str, lines: int) -> None:

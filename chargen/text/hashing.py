@@ -1,4 +1,4 @@
-"""Rolling hashes: a hash of every window of W characters of a text, for any W.
+"""Rolling hashes: a hash of every window of W characters of a text, for any W; and texts without repeated passages.
 
     h(c₀ … c₍W₋₁₎) = Σ_j c_j B^(W−1−j)  mod p,   p = 2⁶¹ − 1      (Karp & Rabin 1987; c_j are code points)
 
@@ -15,7 +15,9 @@ once:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,8 @@ from chargen.text.long_text import TextPart, code_points
 
 PRIME = (1 << 61) - 1
 BASE = 0x1C7D4B5A93E6F20B  #: below PRIME
+MIN_PAIR_CHARS = 30  #: two lines with fewer characters together may be repeated
+PASSAGE_CHARS = 100  #: a passage of this length may occur once
 BLOCK_CHARS = 1 << 14  #: characters per block: all levels stay in the cache, so it is twice as fast as 2¹⁶
 
 Hashes = NDArray[np.uint64]
@@ -62,6 +66,21 @@ def hash_windows(codes: Hashes, widths: Sequence[int]) -> list[Hashes]:
         last = levels[-1]
         levels.append(_multiply_add(last[:-half], pow(BASE, half, PRIME), last[half:]))
     return [_reduce(_combine_levels(levels, width)) if width <= N else np.zeros(0, np.uint64) for width in widths]
+
+
+def repeated_windows(text: str, width: int) -> NDArray[np.intp]:
+    """Return the positions of the windows of a text that also begin at an earlier position, in no order.
+
+    Args:
+        text: The text; each of its characters takes 30 bytes of memory meanwhile.
+        width: Width of a window in characters, at least 1.
+    """
+    blocks = (text[begin : begin + BLOCK_CHARS + width - 1] for begin in range(0, len(text), BLOCK_CHARS))
+    hashes = np.concatenate([np.zeros(0, np.uint64)] + [hash_windows(to_uint64_codes(b), [width])[0] for b in blocks])
+    order = np.argsort(hashes, kind="stable")
+    hashes = hashes[order]
+    repeats: NDArray[np.intp] = order[1:][hashes[1:] == hashes[:-1]]
+    return repeats
 
 
 def read_overlapping(text: TextPart, overlap: Callable[[], int]) -> Iterator[tuple[int, str]]:
@@ -139,3 +158,57 @@ def _reduce(values: Hashes) -> Hashes:
     """Return values of at most p + 7 modulo p."""
     reduced: Hashes = np.minimum(values, values - _P)  # below p, the difference wraps around to a large number
     return reduced
+
+
+# ── texts without what they repeat ────────────────────────────────────────────────────────────────────────────────────
+
+
+def without_copies(texts: list[str]) -> Iterator[str]:
+    """Yield texts without the paragraphs that are largely copies: licences, headers, functions with the same lines.
+
+    Two lines that follow each other are known if they followed each other before, in any of the texts. A paragraph is
+    a copy if at least a third of its pairs of lines are known; pairs shorter than MIN_PAIR_CHARS do not count, so that
+    "import sys" may be repeated.
+    """
+    known: set[tuple[str, str]] = set()
+    for text in texts:
+        kept: list[str] = []
+        for space, paragraph in _paragraphs(text.strip("\n")):
+            lines = [" ".join(line.split()) for line in paragraph.split("\n")]
+            pairs = [pair for pair in pairwise(lines) if len("".join(pair)) >= MIN_PAIR_CHARS]
+            num_known = sum(pair in known for pair in pairs)
+            known.update(pairs)
+            if not pairs or 3 * num_known < len(pairs):
+                kept += [space if kept else "", paragraph]
+        if any(map(str.strip, kept)):
+            yield "".join(kept) + "\n"
+
+
+def without_passages(documents: list[str]) -> Iterator[str]:
+    """Yield documents without the paragraphs in which the middle of a passage lies that occurs before.
+
+    A passage has PASSAGE_CHARS characters, and may begin and end within lines.
+    """
+    paragraphs = [_paragraphs(document.rstrip("\n")) for document in documents]
+    lengths: list[int] = []
+    for parts in paragraphs:
+        lengths += [len(space) + len(paragraph) for space, paragraph in parts]
+        lengths[-1] += 2  # the newline at the end of the document, and the one after it
+    ends = np.cumsum(lengths)
+    middles = repeated_windows("\n".join(documents), PASSAGE_CHARS) + PASSAGE_CHARS // 2
+    repeats = set(np.searchsorted(ends, middles, side="right").tolist())
+    number = 0
+    for parts in paragraphs:
+        kept: list[str] = []
+        for space, paragraph in parts:
+            if number not in repeats:
+                kept += [space if kept else "", paragraph]
+            number += 1
+        if kept:
+            yield "".join(kept) + "\n"
+
+
+def _paragraphs(text: str) -> list[tuple[str, str]]:
+    """Return the paragraphs of a text, each with the blank lines before it."""
+    parts = ["", *re.split(r"(\n(?:[ \t\f]*\n)+)", text)]
+    return list(zip(parts[::2], parts[1::2], strict=True))

@@ -1,6 +1,6 @@
 """Open an input and read its bytes, decompressed.
 
-    a path               a file of this machine; gzip and Zstandard are recognised by their first bytes
+    a path               a file of this machine; gzip, bzip2, xz and Zstandard are recognised by their first bytes
     -                    standard input, which may be compressed, too
     file:///…            a file of this machine
     scheme://…           a file that is read through fsspec                     (extra: chargen[remote])
@@ -9,6 +9,9 @@ fsspec supports about fifty schemes, and chains of them ("zip://a::https://…")
 machine, or need parameters that a URL does not contain. So only the schemes in SCHEMES are allowed.
 
 A block has what one read returns, so that the lines of a slow pipe are not held back until a block is full.
+
+A compressed file may contain several streams, one after another, as `cat a.xz b.xz` gives. Zero bytes may follow them.
+Any other data is an error, because it would be lost.
 
 A block of a Zstandard frame decompresses to at most 128 KiB, so a frame is decompressed block by block (RFC 8878,
 section 3.1.1):
@@ -27,7 +30,7 @@ import select
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -80,11 +83,17 @@ def has_input(stream: Any) -> bool:
         return False
 
 
-GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+# A bzip2 file starts with BZh, a digit, and the digits of π (a block) or of its square root (the end of a stream).
+BZIP2_MAGICS = tuple(b"BZh%d%s" % (level, part) for level in range(1, 10) for part in (b"1AY&SY", b"\x17rE8P\x90"))
+MAGICS = {b"\x1f\x8b": "gzip", ZSTD_MAGIC: "zstd", b"\xfd7zXZ\0": "xz", **dict.fromkeys(BZIP2_MAGICS, "bzip2")}
+MAGIC_BYTES, MIN_MAGIC_BYTES = 10, 4  #: of the longest magic; a file that ends within one is damaged, and no text
 SKIPPABLE = b"\x2a\x4d\x18"  #: last three bytes of the magic of a skippable frame; the first byte is 0x50 to 0x5F
 REPEATED_BYTE = 1  #: type of a block whose content is one byte
-MAX_ZSTD_WINDOW = 1 << 27  #: window size limit in bytes, as for `zstd --long=27`
+MAX_WINDOW_BYTES = 1 << 27  #: window size limit, as for `zstd --long=27`; `xz -9` needs half of it
+MAX_XZ_MEMORY_BYTES = MAX_WINDOW_BYTES + (1 << 24)  #: the window and the tables of an xz decoder
 BLOCK_BYTES = 1 << 15  #: bytes per read: small enough for the cache, and for many blocks to be plain ASCII
+INCOMPLETE = "the file is incomplete"
 
 
 class _CountingReader(io.RawIOBase):
@@ -104,38 +113,70 @@ class _CountingReader(io.RawIOBase):
 
 
 def decompress(stream: Any, where: str, limit: ReadLimit) -> Iterator[bytes]:
-    """Yield the content of an open file in blocks, decompressed if it is gzip or Zstandard.
+    """Yield the content of an open file in blocks, decompressed if it is gzip, bzip2, xz or Zstandard.
 
     Raises:
-        ChargenError: If zstandard is needed and not installed.
+        ChargenError: If the module that reads this compression is not installed.
         CorpusError: If the file is damaged, cannot be read, or exceeds the limit.
     """
     kind = ""
-    errors_of_damage: tuple[type[BaseException], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
     num_bytes = 0
     try:
         buffered: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
-        magic = buffered.peek(4)[:4]
         compressed = _CountingReader(buffered)
-        blocks = _read_blocks(buffered)
-        if magic.startswith(GZIP_MAGIC):
-            kind, blocks = "gzip", _read_blocks(gzip.GzipFile(fileobj=compressed))
-        elif magic.startswith(ZSTD_MAGIC):
-            zstandard = import_extra("zstandard", "zstd", where)
-            kind, blocks = "zstd", _decompress_zstd(compressed, zstandard)
-            errors_of_damage += (zstandard.ZstdError,)
-        for block in blocks:
+        start = buffered.peek(MAGIC_BYTES)[:MAGIC_BYTES]
+        matching = (magic for magic in MAGICS if magic.startswith(start[: len(magic)]))
+        kind = next((MAGICS[magic] for magic in matching if len(start) >= min(len(magic), MIN_MAGIC_BYTES)), "")
+        for block in _decompressed_blocks(compressed, kind, where) if kind else _read_blocks(buffered):
             num_bytes += len(block)
             limit.add(len(block), where)
             if kind:
                 limit.check_ratio(compressed.num_bytes, num_bytes, where)
             yield block
-    except errors_of_damage as error:
+    except EOFError as error:
         raise CorpusError(f"{where} is a damaged {kind} file ({error})", "Download or compress it again.") from error
     except OSError as error:
         if isinstance(error, ChargenError):
             raise
         raise CorpusError(f"{where} cannot be read: {error.strerror or error}") from error
+
+
+def _decompressed_blocks(stream: Any, kind: str, where: str) -> Iterator[bytes]:
+    """Yield the content of a compressed file in blocks.
+
+    Raises:
+        ChargenError: If the module that reads this compression is not installed.
+        EOFError: If the file is damaged or incomplete.
+    """
+    errors: tuple[type[Exception], ...] = (zlib.error, gzip.BadGzipFile)
+    if kind == "gzip":
+        blocks = _read_blocks(gzip.GzipFile(fileobj=stream))
+    elif kind == "zstd":
+        zstandard = import_extra("zstandard", "zstd", where)
+        blocks, errors = _decompress_zstd(stream, zstandard), (zstandard.ZstdError,)
+    else:
+        try:
+            decompressor, error_type = _bzip2() if kind == "bzip2" else _xz()
+        except ImportError as error:  # Python can be built without these modules
+            message = f"{where} is a {kind} file, which this Python was built without"
+            raise ChargenError(message, "Decompress it first.") from error
+        blocks = _decompress_streams(stream, decompressor, error_type)
+    try:
+        yield from blocks
+    except errors as error:
+        raise EOFError(str(error)) from error
+
+
+def _bzip2() -> tuple[Callable[[], Any], type[Exception]]:
+    import bz2
+
+    return bz2.BZ2Decompressor, OSError
+
+
+def _xz() -> tuple[Callable[[], Any], type[Exception]]:
+    import lzma
+
+    return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_XZ_MEMORY_BYTES), lzma.LZMAError
 
 
 def _read_blocks(stream: Any) -> Iterator[bytes]:
@@ -144,15 +185,44 @@ def _read_blocks(stream: Any) -> Iterator[bytes]:
         yield block
 
 
+def _decompress_streams(
+    stream: Any, new_decompressor: Callable[[], Any], error_type: type[Exception]
+) -> Iterator[bytes]:
+    """Yield the content of the streams of a bzip2 or xz file, one after another, each by a decompressor of its own."""
+    data = b""
+    while data := _skip_zeros(stream, data):
+        decompressor = new_decompressor()
+        while not decompressor.eof:
+            if decompressor.needs_input:
+                data = data or stream.read(BLOCK_BYTES)
+                if not data:
+                    raise EOFError(INCOMPLETE)
+            try:
+                block = decompressor.decompress(data, BLOCK_BYTES)
+            except error_type as error:
+                raise EOFError(str(error)) from error
+            data = b""
+            yield block
+        data = decompressor.unused_data
+
+
+def _skip_zeros(stream: Any, data: bytes) -> bytes:
+    """Return what follows zero bytes in some data and, if there is nothing else in it, in the rest of a file."""
+    rest = data.lstrip(b"\0")
+    while not rest and (data := stream.read(BLOCK_BYTES)):
+        rest = data.lstrip(b"\0")
+    return rest
+
+
 def _decompress_zstd(stream: Any, zstandard: Any) -> Iterator[bytes]:
     """Yield the content of Zstandard frames, block by block."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
     while magic := stream.read(len(ZSTD_MAGIC)):
         if magic[1:] == SKIPPABLE and magic[0] >> 4 == 5:
             _skip(stream, int.from_bytes(_read_exactly(stream, 4), "little"))
             continue
         if magic != ZSTD_MAGIC:
-            raise EOFError("other data follows a frame" if len(magic) == 4 else "the file is incomplete")
+            raise EOFError("other data follows a frame" if len(magic) == 4 else INCOMPLETE)
         frame = decompressor.decompressobj()
         header, has_checksum = _read_frame_header(magic, stream, zstandard)
         yield frame.decompress(header)
@@ -184,7 +254,7 @@ def _read_exactly(stream: Any, size: int) -> bytes:
     while len(data) < size:
         part: bytes = stream.read(size - len(data))
         if not part:
-            raise EOFError("the file is incomplete")
+            raise EOFError(INCOMPLETE)
         data += part
     return data
 

@@ -17,15 +17,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
+from chargen.schema import format_count
 from chargen.text.cleaning import CleaningReport, clean, clean_text
+from chargen.text.decoding import BinaryFileError
 from chargen.text.inputs import decompress, has_input, is_remote, open_input
 from chargen.text.limits import ReadLimit
 from chargen.text.records import (
@@ -43,7 +45,7 @@ from chargen.text.records import (
 )
 
 MAX_NAMED_FILES = 3  #: a note about files names at most this many
-COMPRESSED_SUFFIXES = (".gz", ".zst")  #: the format of such a file is in the suffix before this one
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")  #: the format of such a file is in the suffix before this one
 #: Forms by suffix. The second table holds only where a field is named: such files may be learned as they are, too.
 FORMS = {".jsonl": JSON, ".ndjson": JSON, ".parquet": PARQUET}
 FORMS_WITH_FIELD = {".json": ARRAY, ".csv": CSV, ".tsv": TSV}
@@ -226,3 +228,15 @@ def describe_repeated(parts: Sequence[tuple[str, int | None]]) -> tuple[str, ...
     if len(repeated) > MAX_NAMED_FILES:
         notes.append(f"{len(repeated) - MAX_NAMED_FILES:,} more files are read more than once")
     return tuple(notes)
+
+
+def describe_skipped(skipped: Mapping[str, CorpusError], folder: Path, encoding: str) -> str:
+    """Return which files of a folder were left out, with the reasons for those that are not binary; "" for none."""
+    if not skipped:
+        return ""
+    shown = ", ".join(islice(skipped, MAX_NAMED_FILES)) + (", …" if len(skipped) > MAX_NAMED_FILES else "")
+    files = format_count(len(skipped), "file that is", "files that are")
+    reasons = [error.message for error in skipped.values() if not isinstance(error, BinaryFileError)]
+    more = [f"{len(reasons) - MAX_NAMED_FILES:,} more"] if len(reasons) > MAX_NAMED_FILES else []
+    reason = "; ".join(reasons[:MAX_NAMED_FILES] + more)
+    return f"{folder}: left out {files} not {encoding} text ({shown})" + (f": {reason}" if reason else "")

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from chargen.errors import CorpusError
 from chargen.schema import format_count, is_unicode
 from chargen.text.cleaning import CleaningReport, unify_newlines
 from chargen.text.decoding import LONE_SURROGATE, decode_marked, remove_bom
-from chargen.text.json_array import array_elements, with_start
+from chargen.text.json_array import RecordParser, array_elements, with_start
 from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES, check_record, first_names
 
 AUTO, LINES, NULL, WHOLE, JSON = "auto", "lines", "null", "whole", "json"
@@ -83,7 +82,8 @@ def read_batches(
         first = next(pieces, "")
         pieces = chain([first], pieces)
         if first.lstrip().startswith("["):
-            elements = ((name, check.json_value(value, name)) for name, value in array_elements(pieces, where))
+            found = array_elements(pieces, where)
+            elements = ((name, check.json_value(value, wrong, name)) for name, value, wrong in found)
             yield from _batched(elements, check)
         else:
             yield from _line_batches(pieces, where, RecordFormat(JSON), check)
@@ -99,6 +99,7 @@ class _RecordCheck:
         self._format = record_format
         self._report = report
         self._num_nulls = self._num_replaced = 0
+        self._parser = RecordParser()
         self.error: CorpusError | None = None  #: the error that ends the input, after the texts before it
         self.field = record_format.field or DEFAULT_FIELD
 
@@ -130,12 +131,15 @@ class _RecordCheck:
         if self.error:
             raise self.error
 
-    def json_value(self, value: Any, name: str) -> Any:
-        """Return the text of a parsed JSON value, None for null, or the error that it has no text."""
+    def json_value(self, value: Any, wrong: str, name: str) -> Any:
+        """Return the text of a parsed JSON value, None for null, or the error that it has no text or is wrong."""
+        if wrong:
+            how = "Each line must be one JSON object." if self._format.form == JSON else "Correct it."
+            return CorpusError(f"{name} {wrong}", f"{how} {HOW_TO_SKIP}")
         text = value.get(self.field) if isinstance(value, dict) else value
         if isinstance(text, str) or value is None or (text is None and self.field in value):
             return text
-        fields = first_names(value) if isinstance(value, dict) else "no object"
+        fields = (first_names(value) or "none") if isinstance(value, dict) else "no object"
         return CorpusError(
             f"{name} has no text in a field {self.field!r}",
             f"Name the field with --text-field NAME; there is: {fields}. {HOW_TO_SKIP}",
@@ -145,13 +149,9 @@ class _RecordCheck:
         """Return the text of a line of JSON, None for null, or the error that it has none."""
         try:
             check_record(len(line), name)
-            value = json.loads(line)
         except CorpusError as error:
             return error
-        except (ValueError, RecursionError) as error:
-            hint = f"Each line must be one JSON object. {HOW_TO_SKIP}"
-            return CorpusError(f"{name} is not JSON: {error}", hint)
-        return self.json_value(value, name)
+        return self.json_value(*self._parser.parse_line(line), name)
 
     def _checked(self, text: str, name: str) -> str:
         """Return a text without lone surrogates.

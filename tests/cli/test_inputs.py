@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,11 +45,14 @@ PLAIN: dict[str, Callable[[], bytes]] = {
     "utf16.txt": lambda: "\n".join(LINES).encode("utf-16"),
     "utf32.txt": lambda: "\n".join(LINES).encode("utf-32"),
     "packed.txt.gz": lambda: gzip.compress("\r".join(LINES).encode()),
+    "packed.bz2": lambda: bz2.compress("\r\n".join(LINES).encode()),
+    "packed.txt.xz": lambda: lzma.compress("\n".join(LINES).encode("utf-16")),
     "packed.zst": zstd,
 }
 RECORDS: dict[str, Callable[[], bytes]] = {
     "a.jsonl": JSON_LINES.encode,
     "a.ndjson.gz": lambda: gzip.compress(JSON_LINES.replace("\n", "\r\n").encode()),
+    "a.jsonl.xz": lambda: lzma.compress(JSON_LINES.encode()),
     "array.json": lambda: json.dumps([{"body": line} for line in [*LINES, None]], indent=1).encode(),
     "strings.json": lambda: json.dumps(LINES).encode("utf-16"),
     "lines.json": JSON_LINES.encode,

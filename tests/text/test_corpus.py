@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import unicodedata
+import zlib
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from hypothesis import strategies as st
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, CorpusError
 from chargen.text import builtin_corpora
+from chargen.text.cleaning import CleaningReport
 from chargen.text.corpus import Corpus, read_corpus
+from chargen.text.readers import open_lines
+from chargen.text.records import RecordFormat
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +123,60 @@ def test_files_of_a_folder_that_are_not_text_are_skipped_with_a_note():
     assert len(found.notes) == 1
     assert found.notes[0].startswith("poems: left out 3 files that are not utf-8 text")
     assert "(damaged.gz, latin.txt, picture.png)" in found.notes[0]
+
+
+def test_the_note_about_skipped_files_says_where_each_is_invalid():
+    write(
+        {
+            "poems/a.txt": "à\n",
+            "poems/b.txt": "à\nb\ncafé\n".encode("latin-1"),
+            "poems/c.jsonl": '{"text": "a"}\n{"text": "b"',
+            "poems/d.png": b"\x89PNG\0\0\0",
+        }
+    )
+    assert read("poems").notes[0] == (
+        "poems: left out 3 files that are not utf-8 text (b.txt, c.jsonl, d.png): poems/b.txt is not utf-8: byte 0xE0 "
+        "at offset 0 (line 1); poems/c.jsonl, line 2 is not JSON: Expecting ',' delimiter (column 13)"
+    )
+    write({f"poems/b{i}.txt": b"fine\nnot \xff\n" for i in range(9)})
+    note = read("poems").notes[0]
+    assert "poems/b0.txt is not utf-8: byte 0xFF at offset 9 (line 2); " in note and note.endswith("; 8 more")
+
+
+def test_a_folder_without_a_valid_text_says_what_is_wrong_with_its_files():
+    write({"poems/a.txt": b"caf\xe9\n"})
+    error = refused("poems")
+    assert error.message == "no text in the folder poems"
+    assert "poems/a.txt is not utf-8: byte 0xE9 at offset 3 (line 1)" in error.hint
+
+
+BINARY_FILES = {
+    "a.docx": b"PK\x03\x04\x14\0\0\0\x08\0" + zlib.compress(b"word/document.xml" * 90),
+    "b.jpg": b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0" + bytes(range(256)),
+    "c.pdf": b"%PDF-1.4\n1 0 obj\n<</Length 20>>\nstream\nBT (Hello) Tj ET\nendstream\n%%EOF\n",  # ASCII only
+    "d.png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0",
+    "e.zip": b"PK\x03\x04\x0a\0\0\0\0\0a.txtplain",
+}
+
+
+def test_a_long_binary_file_of_ascii_characters_is_not_read_in_place(monkeypatch):
+    monkeypatch.setattr("chargen.text.corpus.MIN_PARALLEL_BYTES", 10)
+    write({"a.pdf": BINARY_FILES["c.pdf"] * 20})
+    assert refused("a.pdf").message == "a.pdf is a binary file, not a text"
+
+
+@pytest.mark.parametrize("errors", ["strict", "replace", "skip"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_binary_files_are_never_read_as_text(errors, encoding):
+    write({"poems/text.txt": "a\n", **{f"poems/{name}": data for name, data in BINARY_FILES.items()}})
+    found = read("poems", encoding=encoding, errors=errors)
+    note = f"poems: left out 5 files that are not {encoding} text (a.docx, b.jpg, c.pdf, …)"
+    assert (found.text, found.notes) == ("a\n", (note,))
+    for name in BINARY_FILES:
+        error = refused(f"poems/{name}", encoding=encoding, errors=errors)
+        assert error.message == f"poems/{name} is a binary file, not a text"
+        with pytest.raises(CorpusError, match="is a binary file, not a text"):
+            list(open_lines(f"poems/{name}", RecordFormat(encoding=encoding, errors=errors), CleaningReport()))
 
 
 def test_a_note_names_only_the_first_skipped_files():
