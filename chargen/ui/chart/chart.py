@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+MAX_VALUE = 1e300  #: larger values, and on a logarithmic axis those below its inverse, count as infinite or zero
 MIN_DECADES = 1.5  #: a logarithmic axis of fewer decades also has ticks at 2 and 5 times a power of ten
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -86,7 +87,7 @@ class Axis:
         """Return the axis from the smallest to the largest value. It is widened if they are equal, or if none exist."""
         values = list(values) or [1.0]
         low, high = min(values), max(values)
-        if is_log and math.log10(high / low) < 1e-9:
+        if is_log and math.log10(high) - math.log10(low) < 1e-9:
             low, high = low / 2, high * 2
         elif not is_log and high - low <= 1e-12 * max(abs(low), abs(high)):
             spread = abs(low) / 2 or 1.0
@@ -106,7 +107,7 @@ class Axis:
     def fraction(self, value: float) -> float:
         """Return the position of a value: 0 at the low end, 1 at the high end."""
         if self.is_log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
+            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, max_ticks: int) -> list[Tick]:
@@ -152,4 +153,4 @@ def _linear_step(spread: float, max_ticks: int) -> float:
 
 
 def _is_shown(value: float, is_log: bool) -> bool:
-    return math.isfinite(value) and (value > 0 or not is_log)
+    return (1.0 / MAX_VALUE if is_log else -MAX_VALUE) <= value <= MAX_VALUE  # false for NaN

@@ -67,7 +67,7 @@ def _parts(chart: Chart) -> Iterator[str]:
 
 
 def _head(chart: Chart, width: int, height: int) -> str:
-    about = escape(visible(chart.title or f"{chart.y_label} against {chart.x_label}"))
+    about = _xml(chart.title or f"{chart.y_label} against {chart.x_label}")
     pairs = [("page", "fill", PAGE[1]), ("text", "fill", TEXT[1]), ("grid", "stroke", GRID[1])]
     rules = [f".{name} {{ {kind}: {colour}; }}" for name, kind, colour in [*pairs, ("axis", "stroke", TEXT[1])]]
     rules += [f".s{n} {{ stroke: {colour}; }} .m{n} {{ fill: {colour}; }}" for n, colour in enumerate(DARK)]
@@ -97,7 +97,7 @@ def _axes(x_axis: Axis, y_axis: Axis, x_label: str, height: int) -> Iterator[str
 def _line(number: int, name: str, pieces: Sequence[Sequence[tuple[float, float]]]) -> Iterator[str]:
     """Yield a series: its pieces as one path, and markers if it has few points."""
     path = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in piece) for piece in pieces if len(piece) > 1)
-    yield f"<g><title>{escape(visible(name))}</title>"
+    yield f"<g><title>{_xml(name)}</title>"
     if path:
         yield f'<path {_stroke(number)} d="{path}"/>'
     num_points = sum(map(len, pieces))
@@ -139,7 +139,12 @@ def _place(piece: Sequence[tuple[float, float]], x_axis: Axis, y_axis: Axis, hei
 
 
 def _text(x: float, y: float, text: str, attributes: str = "") -> str:
-    return f'<text class="text" fill="{TEXT[0]}" x="{x:g}" y="{y:g}" {attributes}>{escape(visible(text))}</text>\n'
+    return f'<text class="text" fill="{TEXT[0]}" x="{x:g}" y="{y:g}" {attributes}>{_xml(text)}</text>\n'
+
+
+def _xml(text: str) -> str:
+    """Return a text for XML, which forbids control characters and two others."""
+    return escape(visible(text).replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd"))
 
 
 def _width(text: str) -> float:
