@@ -8,8 +8,9 @@
 ```text               is output or a drawing
 
 A page runs in one folder from top to bottom: later commands use the models of earlier ones. A line
-`<!-- files: NAME ... -->` names files of `docs/examples/` that are copied to the folder first. The pages of `docs/`
-have the marker `docs`: `make docs` runs them, `make test` runs the README alone.
+`<!-- files: NAME ... -->` names files of `docs/examples/` that are copied to the folder first; `examples/NAME` is a
+program of `examples/` and is copied to a folder of this name. The pages of `docs/` have the marker `docs`: `make docs`
+runs them, `make test` runs the README alone.
 """
 
 import re
@@ -28,6 +29,7 @@ PAGES = sorted(
 BLOCK = re.compile(r"^```(\w+)( exact| fails)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILES = re.compile(r"<!-- files: (.*?) -->")
 BUDGET = re.compile(r"--budget \w+")
+SECONDS = re.compile(r"--seconds \d+")  # of the programs in examples/
 TRAIN_WITHOUT_LENGTH = re.compile(r"^(chargen train (?!.*(--budget|--steps|--epochs|--resume|--help)).*)$")
 
 
@@ -36,6 +38,7 @@ def run(command: str, folder: Path, fails: bool = False) -> str:
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "COLUMNS": "100", "HOME": str(folder)}
     environment["PYTHONPATH"] = str(ROOT)  # this tree, also where another one is installed
     command = BUDGET.sub("--budget 6s", TRAIN_WITHOUT_LENGTH.sub(r"\1 --budget 6s", command))
+    command = SECONDS.sub("--seconds 2", command)
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
     assert (done.returncode != 0) == fails, f"{command}\n{done.stderr}"
     return done.stdout or done.stderr
@@ -45,7 +48,8 @@ def run_page(page: Path, folder: Path) -> int:
     """Run the blocks of a page in a folder, and return how many there were."""
     text = page.read_text(encoding="utf-8")
     for name in " ".join(FILES.findall(text)).split():
-        shutil.copy(EXAMPLES / name, folder)
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy((ROOT if name.startswith("examples/") else EXAMPLES) / name, folder / name)
     blocks = BLOCK.findall(text)
     for language, kind, body in blocks:
         if language == "console":

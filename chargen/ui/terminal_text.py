@@ -307,6 +307,15 @@ def glyph(cluster: str) -> tuple[str, int]:
     return drawn, min(2, cell_len(drawn))
 
 
+def cells(text: str) -> int:
+    """Return the width of a text in cells of a terminal.
+
+    >>> cells("là"), cells("漢")
+    (2, 2)
+    """
+    return sum(glyph(cluster)[1] for cluster in clusters(text))
+
+
 def shorten(text: str, width: int) -> str:
     """Return a text as one visible line of at most `width` cells; "…" replaces the middle of a longer one.
 

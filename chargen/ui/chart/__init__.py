@@ -1,0 +1,1 @@
+"""Line charts of measurements: as SVG or PNG files, and as characters on a terminal."""
