@@ -1,7 +1,7 @@
 """What the user chose for a run: its length, and settings of the network and of the training.
 
 A field that is None is left open; the recipe (`recipe.py`) chooses it. The fields have the names, the meanings and the
-valid values of those in `chargen/config.py`, and are checked on construction.
+valid values of those in `chargen/config/`, and are checked on construction.
 """
 
 from __future__ import annotations

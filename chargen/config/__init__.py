@@ -1,0 +1,88 @@
+"""The settings of models, corpora and training: frozen dataclasses that are checked on construction.
+
+Model files and training states store these settings as JSON, so every class converts to JSON and back without loss.
+Each class has a table `FIELDS` that describes the valid values of each field with the types of `schema.py`. Every
+number has a maximum, far above any useful value. Thus no product of settings can overflow, and no file can make the
+program allocate unbounded memory.
+"""
+
+from __future__ import annotations
+
+import math
+
+from chargen.config.base import (
+    DROPOUT_RATE,
+    FRACTION,
+    MAX_SECONDS,
+    Config,
+    check_count,
+    format_duration_s,
+    parse_duration_s,
+    to_python_number,
+)
+from chargen.config.model import (
+    MAX_LAYER_SIZE,
+    MAX_LAYERS,
+    MAX_NGRAM_DIM,
+    MAX_NGRAM_ROWS,
+    MAX_NGRAMS,
+    MAX_VOCAB_SIZE,
+    ModelConfig,
+)
+from chargen.config.training import (
+    DEFAULT_BUDGET_S,
+    ERROR_MODES,
+    LAST,
+    MAX_BATCH_SIZE,
+    MAX_CLIP_NORM,
+    MAX_EPOCHS,
+    MAX_LEARNING_RATE,
+    MAX_SEED,
+    MAX_SEQ_LEN,
+    MAX_STEPS,
+    MAX_WEIGHT_DECAY,
+    NEWLINE_MODES,
+    NORMALIZE_MODES,
+    RANDOM,
+    VAL_SPLITS,
+    DataConfig,
+    TrainConfig,
+)
+
+LN2 = math.log(2)  #: nats per bit
+
+__all__ = [
+    "Config",
+    "DEFAULT_BUDGET_S",
+    "DROPOUT_RATE",
+    "DataConfig",
+    "ERROR_MODES",
+    "FRACTION",
+    "LAST",
+    "LN2",
+    "MAX_BATCH_SIZE",
+    "MAX_CLIP_NORM",
+    "MAX_EPOCHS",
+    "MAX_LAYERS",
+    "MAX_LAYER_SIZE",
+    "MAX_LEARNING_RATE",
+    "MAX_NGRAMS",
+    "MAX_NGRAM_DIM",
+    "MAX_NGRAM_ROWS",
+    "MAX_SECONDS",
+    "MAX_SEED",
+    "MAX_SEQ_LEN",
+    "MAX_STEPS",
+    "MAX_VOCAB_SIZE",
+    "MAX_WEIGHT_DECAY",
+    "ModelConfig",
+    "NEWLINE_MODES",
+    "NORMALIZE_MODES",
+    "RANDOM",
+    "TrainConfig",
+    "VAL_SPLITS",
+    "check_count",
+    "format_duration_s",
+    "parse_duration_s",
+    "to_python_number",
+]
