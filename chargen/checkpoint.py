@@ -2,9 +2,12 @@
 
     model.safetensors
       header   {"chargen": JSON}: a single entry, so that the same model always gives the same bytes
-               JSON: {"format_version": 1, "sha256": …,
+               JSON: {"format_version": 1 or 2, "sha256": …,
                       "model": {"config": …, "tokenizer": …, "about": how the model was trained, and on which text}}
       tensors  the weights, with the names of `cells/weights.py`
+
+Version 2 is for networks that version 1 cannot describe: those with different cells, residual or skip connections, or
+layer normalization (`cells/stack.py`). Files of all other networks have version 1, so earlier releases read them.
 
 The checksum covers "model" and the name, dtype, shape and bytes of every tensor, so it detects any flipped bit. There
 is no pickle, so opening a file cannot run code. Files are written atomically (`io.py`).
@@ -49,14 +52,12 @@ from chargen.text.limits import GIB, check_memory
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids, tokenizer_from_json
 
 FORMAT = "chargen"
-FORMAT_VERSION = 1
+PLAIN_VERSION, STACK_VERSION = FORMAT_VERSIONS = (1, 2)  #: the format versions that this release reads
 DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: dtypes of tensors in any file, as safetensors names them
 WEIGHT_DTYPE = "F32"  #: dtype of the weights of a model
 MAX_HEADER_BYTES = 1 << 25  #: a sentencepiece model may be most of it
 MAX_TENSORS = 1 << 15  #: a training state of `MAX_LAYERS` layers has 5,000
-MAX_TABLE_EXPANSION = (
-    64  #: bytes of tables per byte of weights of an opened model; 4 networks with tied weights have 16
-)
+MAX_TABLE_EXPANSION = 64  #: bytes of tables of an opened model per byte of weights; 4 tied networks have 16
 ALWAYS_ALLOWED_TABLE_BYTES = 1 << 28  #: tables up to this size are allowed for any size of the weights
 
 Tensors = dict[str, np.ndarray]  #: arrays by name
@@ -189,7 +190,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "tokenizer": checkpoint.tokenizer.to_json(),
         "about": dict(checkpoint.about),
     }
-    save_tensors(path, dict(checkpoint.weights), metadata)
+    save_tensors(path, dict(checkpoint.weights), metadata, format_version(checkpoint.config))
+
+
+def format_version(config: ModelConfig) -> int:
+    """Return the version of the files of a network: the lowest one that can describe it."""
+    return PLAIN_VERSION if config.is_plain_stack else STACK_VERSION
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -243,20 +249,23 @@ def check_header(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> None
     check_memory(num_table_bytes, "the model", "Open it on a machine with more memory.")
 
 
-def save_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, Any]) -> None:
+def save_tensors(
+    path: Path, tensors: Tensors, metadata: Mapping[str, Any], format_version: int = PLAIN_VERSION
+) -> None:
     """Write tensors and a JSON value to one file with a checksum, atomically.
 
     Args:
         path: The path of the file.
         tensors: Arrays by name.
         metadata: A JSON object; numbers that are not finite are written as null.
+        format_version: One of FORMAT_VERSIONS.
 
     Raises:
         StorageError: If the file cannot be written. An existing file is then unchanged.
     """
     tensors = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
     metadata = replace_non_finite(metadata)  # for example a loss that is NaN
-    header = {"format_version": FORMAT_VERSION, "sha256": _checksum(metadata, tensors), "model": metadata}
+    header = {"format_version": format_version, "sha256": _checksum(metadata, tensors), "model": metadata}
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
     write_atomically(path, [save(tensors, metadata={FORMAT: text})])
 
@@ -294,9 +303,10 @@ class TensorFile:
             raise DamagedError(f"{path} is not a chargen model", "chargen reads the files that `chargen train` writes.")
         header = parse_json(text)
         Record({"format_version": Integer()}).check(header, "header")
-        if header["format_version"] != FORMAT_VERSION:
+        if header["format_version"] not in FORMAT_VERSIONS:
+            known = " and ".join(map(str, FORMAT_VERSIONS))
             raise DamagedError(
-                f"{path} has format {format_value(header['format_version'])}, but this version reads {FORMAT_VERSION}",
+                f"{path} has format {format_value(header['format_version'])}, but this version reads {known}",
                 "Update chargen: pip install --upgrade chargen.",
             )
         Record({"sha256": String(64, 64), "model": Record()}).check(header, "header")

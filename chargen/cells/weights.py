@@ -2,16 +2,17 @@
 
     embedding.weight [V, E]
     layers.{l}.weight_ih [X·H, I]   layers.{l}.weight_hh [G·H, H]   layers.{l}.bias_ih [X·H]   layers.{l}.bias_hh [G·H]
+    layers.{l}.norm_weight [H]      layers.{l}.norm_bias [H]        (only with layer normalization, see `stack.py`)
     head.weight [V, M·H] (missing with tied weights)                head.bias [V]
     ngrams.weight [(N − 1)·R, D]    ngrams.head [V, D]              (only with n-grams, see `ngram_features.py`)
 
     V vocabulary size, E embedding size, H hidden size, L layers per ensemble member, M ensemble size
     I input size of a layer: E for the first layer of a member, H for the others
-    G and X: number of recurrent and input gates of the cell (`cell.py`)
+    G and X: number of recurrent and input gates of the cell of the layer (`cell.py`)
     N longest n-gram, R rows of the n-gram table for each n, D size of an n-gram embedding
 
 The first ensemble member has the layers 0 … L−1 and the first H columns of the head, the second member the layers
-L … 2L−1 and the next H columns, and so on.
+L … 2L−1 and the next H columns, and so on. With skip connections, each member has L·H columns, H for each layer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from chargen.cells import CELLS
+from chargen.cells import CELLS, Cell
+from chargen.cells.stack import NORM_BIAS, NORM_WEIGHT
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
 from chargen.schema import format_count
@@ -37,18 +39,42 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     Raises:
         ConfigError: If no cell has the configured name.
     """
-    cell = CELLS.get(config.cell)
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (config.vocab_size, config.embedding_dim)}
+    of_member = [layer_shapes(config, level, cell) for level, cell in enumerate(get_cells(config))]
     for layer in range(config.total_layers):
-        input_size = config.hidden_size if layer % config.num_layers else config.embedding_dim
-        for name, shape in cell.parameter_shapes(input_size, config.hidden_size).items():
+        for name, shape in of_member[layer % config.num_layers].items():
             shapes[f"layers.{layer}.{name}"] = shape
     if not config.tie_weights:
-        shapes["head.weight"] = (config.vocab_size, config.ensemble_size * config.hidden_size)
+        shapes["head.weight"] = (config.vocab_size, config.ensemble_size * config.head_size)
     shapes["head.bias"] = (config.vocab_size,)
     if config.ngrams:
         shapes["ngrams.weight"] = ((config.ngrams - 1) * config.ngram_rows, config.ngram_dim)
         shapes["ngrams.head"] = (config.vocab_size, config.ngram_dim)
+    return shapes
+
+
+def get_cells(config: ModelConfig) -> list[Cell]:
+    """Return the cell of each layer of an ensemble member, from the first layer to the last.
+
+    Raises:
+        ConfigError: If no cell has a configured name.
+    """
+    by_name = {name: CELLS.get(name) for name in dict.fromkeys(config.cell_names)}
+    return [by_name[name] for name in config.cell_names]
+
+
+def layer_shapes(config: ModelConfig, level: int, cell: Cell) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each parameter of a layer, by its short name ("weight_hh").
+
+    Args:
+        config: The settings of the network.
+        level: The number of the layer in its ensemble member, from 0.
+        cell: The cell of the layer.
+    """
+    H = config.hidden_size
+    shapes = dict(cell.parameter_shapes(H if level else config.embedding_dim, H))
+    if config.layer_norm:
+        shapes |= {NORM_WEIGHT: (H,), NORM_BIAS: (H,)}
     return shapes
 
 
@@ -58,13 +84,11 @@ def count_parameters(config: ModelConfig) -> int:
     Raises:
         ConfigError: If no cell has the configured name.
     """
-    V, E, H, M = config.vocab_size, config.embedding_dim, config.hidden_size, config.ensemble_size
-    cell = CELLS.get(config.cell)
-    first_layer = sum(math.prod(shape) for shape in cell.parameter_shapes(E, H).values())
-    other_layer = sum(math.prod(shape) for shape in cell.parameter_shapes(H, H).values())
-    total = V * E + M * (first_layer + (config.num_layers - 1) * other_layer) + V
+    V, E, M = config.vocab_size, config.embedding_dim, config.ensemble_size
+    of_member = (layer_shapes(config, level, cell) for level, cell in enumerate(get_cells(config)))
+    total = V * E + M * sum(math.prod(shape) for shapes in of_member for shape in shapes.values()) + V
     if not config.tie_weights:
-        total += V * M * H
+        total += V * M * config.head_size
     if config.ngrams:
         total += ((config.ngrams - 1) * config.ngram_rows + V) * config.ngram_dim
     return total
@@ -76,8 +100,8 @@ def count_tensors(config: ModelConfig) -> int:
     Raises:
         ConfigError: If no cell has the configured name.
     """
-    tensors_per_layer = len(CELLS.get(config.cell).parameter_shapes(1, 1))
-    return config.total_layers * tensors_per_layer + 2 + (not config.tie_weights) + 2 * bool(config.ngrams)
+    per_member = sum(len(layer_shapes(config, level, cell)) for level, cell in enumerate(get_cells(config)))
+    return config.ensemble_size * per_member + 2 + (not config.tie_weights) + 2 * bool(config.ngrams)
 
 
 def count_table_bytes(config: ModelConfig) -> int:
@@ -87,8 +111,9 @@ def count_table_bytes(config: ModelConfig) -> int:
     Raises:
         ConfigError: If no cell has the configured name.
     """
-    gates = CELLS.get(config.cell).num_input_gates
-    return config.vocab_size * config.ensemble_size * (gates + 1) * config.hidden_size * FLOAT32_BYTES
+    gates = get_cells(config)[0].num_input_gates
+    per_id = config.ensemble_size * (gates * config.hidden_size + config.head_size)
+    return config.vocab_size * per_id * FLOAT32_BYTES
 
 
 def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:

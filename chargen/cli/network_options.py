@@ -34,19 +34,28 @@ class NetworkArguments:
     dropout: float | None = None
     weight_dropout: float | None = None
     ngram_dropout: float | None = None
+    residual: bool | None = None
+    skip: bool | None = None
+    layer_norm: bool | None = None
 
     def model_choices(self) -> ModelChoices:
         """Return the settings that were given.
 
         Raises:
-            ConfigError: If one is out of range.
+            ConfigError: If one is out of range, if two contradict each other, or if there is no cell of a name.
         """
+        for name in self.cell.split(",") if self.cell else ():
+            CELLS.get(name)
         from chargen.training.choices import ModelChoices
 
         return ModelChoices(**{field.name: getattr(self, field.name) for field in fields(NetworkArguments)})
 
 
-SHAPE_OPTIONS = "--cell --layers --hidden --ensemble --embedding --ngrams --tie-weights"  # for tables of `effects.py`
+# Names of options, for tables of `effects.py`.
+CONNECTION_OPTIONS = "--residual --skip"  # they connect layers
+SHAPE_OPTIONS = (
+    f"--cell --layers --hidden --ensemble --embedding --ngrams --tie-weights {CONNECTION_OPTIONS} --layer-norm"
+)
 NETWORK_OPTIONS = f"{SHAPE_OPTIONS} --dropout --weight-dropout --ngram-dropout"
 
 
@@ -54,10 +63,17 @@ def network_options(command: F) -> F:
     """Add the options that set the shape of a network to a command; the recipe chooses what is not given."""
     by_recipe = partial(network_option, show_default="auto")
     declarations = [
-        by_recipe("--cell", type=options.CELL_NAME, metavar="CELL",
-                  help=f"Recurrent cell: {', '.join(CELLS.names())}."),
+        by_recipe("--cell", type=options.CELL_NAMES, metavar="CELL",
+                  help=f"Recurrent cell: {', '.join(CELLS.names())}. Several names, as in lstm,gru, are the cells of "
+                  "the layers from the first to the last."),
         by_recipe("--layers", "num_layers", type=NUMBERS["num_layers"], metavar="N",
                   help="Number of recurrent layers."),
+        network_option("--residual", is_flag=True, default=None,
+                       help="Add the output of each layer to that of the layer below it."),
+        network_option("--skip", is_flag=True, default=None,
+                       help="Let the output layer read all recurrent layers, not only the last one."),
+        network_option("--layer-norm", is_flag=True, default=None,
+                       help="Normalize the output of each recurrent layer before the next layer reads it."),
         by_recipe("--hidden", "hidden_size", type=NUMBERS["hidden_size"], metavar="N",
                   help="Hidden size of each layer."),
         by_recipe("--ensemble", "ensemble_size", type=NUMBERS["ensemble_size"], metavar="N",

@@ -25,7 +25,7 @@ from click.core import ParameterSource
 
 from chargen.cli.effects import Effect, check, check_repetitions, flatten
 from chargen.cli.value_types import BUILTIN_CORPUS_NAME as BUILTIN_CORPUS_NAME
-from chargen.cli.value_types import CELL_NAME as CELL_NAME
+from chargen.cli.value_types import CELL_NAMES as CELL_NAMES
 from chargen.cli.value_types import CORPUS_NAME as CORPUS_NAME
 from chargen.cli.value_types import FILE_NAME as FILE_NAME
 from chargen.cli.value_types import MODEL_NAME as MODEL_NAME

@@ -72,6 +72,17 @@ class Name(click.types.StringParamType):
         return [CompletionItem(incomplete, type="file"), *items] if self.is_file else items
 
 
+class NameList(Name):
+    """The type of an option that names one thing or several, separated by commas."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that start with what follows the last comma of `incomplete`, after the names before it."""
+        from click.shell_completion import CompletionItem
+
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{item.value}") for item in super().shell_complete(ctx, param, last)]
+
+
 def _run_names() -> Sequence[str]:
     from chargen.runs import list_run_names
 
@@ -90,7 +101,7 @@ RUN_NAME = Name(_run_names)
 MODEL_NAME = Name(_run_names, files=True)
 CORPUS_NAME = Name(_corpus_names, files=True)
 BUILTIN_CORPUS_NAME = Name(_corpus_names)
-CELL_NAME = Name(CELLS.names)
+CELL_NAMES = NameList(CELLS.names)
 TOKENIZER_NAME = Name(TOKENIZERS.names)
 
 

@@ -27,7 +27,11 @@ from chargen.config.model import (
     MAX_NGRAM_ROWS,
     MAX_NGRAMS,
     MAX_VOCAB_SIZE,
+    STACK_FIELDS,
+    STACK_SWITCHES,
     ModelConfig,
+    check_stack,
+    list_cells,
 )
 from chargen.config.training import (
     DEFAULT_BUDGET_S,
@@ -79,10 +83,14 @@ __all__ = [
     "NEWLINE_MODES",
     "NORMALIZE_MODES",
     "RANDOM",
+    "STACK_FIELDS",
+    "STACK_SWITCHES",
     "TrainConfig",
     "VAL_SPLITS",
     "check_count",
+    "check_stack",
     "format_duration_s",
+    "list_cells",
     "parse_duration_s",
     "to_python_number",
 ]

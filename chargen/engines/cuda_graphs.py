@@ -51,7 +51,7 @@ class Recording:
         self.added = torch.zeros(V, device=self.device)
         self.inverse_temperature = torch.ones(1, device=self.device)
         self._network = network
-        self._backend = single_step_backend(network.config.cell)
+        self._backends = [single_step_backend(name) for name in network.config.cell_names]
         with product_precision(self.device, tf32=False):
             self.read = self._record(self._read)
             self.draw_one = self._record(lambda: self._draw(1))
@@ -98,7 +98,7 @@ class Recording:
         return drawn
 
     def _step(self, ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
-        logits, state = self._network(ids[None], state, backend=self._backend)
+        logits, state = self._network(ids[None], state, backend=self._backends)
         return logits[0], state
 
     def _store(self, logits: Tensor, state: NetworkState) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells import CELLS
 from chargen.cells.cell import NetworkState, State
+from chargen.cells.stack import connect, normalize
+from chargen.cells.weights import get_cells
 from chargen.config import ModelConfig
 from chargen.engines import blas_threads
 from chargen.engines.interface import Item, Result, Stream, log_softmax
@@ -32,6 +33,7 @@ from chargen.graph.numpy_backend import NGramTable
 from chargen.graph.trace import Layer, trace
 
 Float = NDArray[np.float32]
+NORMALIZE = partial(normalize, np)
 
 
 class NumpyEngine:
@@ -48,24 +50,29 @@ class NumpyEngine:
         self.max_streams = MAX_STREAMS
         self._hidden_size = config.hidden_size
         self._num_layers = config.num_layers  # layers of each ensemble member
-        self._cell = CELLS.get(config.cell)
+        self._residual, self._skip = config.residual, config.skip
+        self._cells = get_cells(config)  # of the layers of an ensemble member
         self._layers = [
             {name.rpartition(".")[2]: p for name, p in w.items() if name.startswith(f"layers.{layer}.")}
             for layer in range(config.total_layers)
         ]
         self._tables = [
-            self._cell.input_gates(params, w["embedding.weight"]) for params in self._layers[:: self._num_layers]
+            self._cells[0].input_gates(params, w["embedding.weight"]) for params in self._layers[:: self._num_layers]
         ]
         head = np.tile(w["embedding.weight"], config.ensemble_size) if config.tie_weights else w["head.weight"]
-        self._head = head / np.float32(config.ensemble_size)  # [V, M·H]: gives the mean of the logits of M networks
+        # [V, M·H], or [V, M·L·H] with skip connections: gives the mean of the logits of M networks
+        self._head = head / np.float32(config.ensemble_size)
         self._head_bias = w["head.bias"]
         self._ngrams = NGramTable(config, w) if config.ngrams else None
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """Return the state before the first token."""
         shape = (batch_size, self._hidden_size)
-        layers = tuple(self._cell.initial_state(np, shape, dtype=np.float32) for _ in self._layers)
-        return NetworkState(layers, None if self._ngrams is None else self._ngrams.initial_history(batch_size))
+        member = [cell.initial_state(np, shape, dtype=np.float32) for cell in self._cells]
+        return NetworkState(
+            tuple(member * len(self._tables)),
+            None if self._ngrams is None else self._ngrams.initial_history(batch_size),
+        )
 
     def select(self, state: NetworkState, rows: NDArray[np.intp]) -> NetworkState:
         """Return the state of these streams."""
@@ -95,11 +102,16 @@ class NumpyEngine:
         """Compute a step from (token ids [B], the state before)."""
         ids, state = inputs
         after: list[State] = []
+        tops: list[Float] = []  # what the head reads
+        total = read = None
         for layer, (params, before) in enumerate(zip(self._layers, state.layers, strict=True)):
             network, level = divmod(layer, self._num_layers)
-            x_gates = self._cell.input_gates(params, after[-1][0]) if level else self._tables[network][ids]  # [B, X·H]
-            after.append(self._cell.step(np, params, x_gates, before))
-        tops = [layer_state[0] for layer_state in after[self._num_layers - 1 :: self._num_layers]]
+            cell = self._cells[level]
+            x_gates = cell.input_gates(params, read) if level else self._tables[network][ids]  # [B, X·H]
+            after.append(cell.step(np, params, x_gates, before))
+            total, read = connect(NORMALIZE, params, after[-1][0], total if level and self._residual else None)
+            if self._skip or level == self._num_layers - 1:
+                tops.append(read)
         hidden = tops[0] if len(tops) == 1 else np.concatenate(tops, axis=1)  # [B, M·H]
         logits = hidden @ self._head.T + self._head_bias
         if self._ngrams is None or state.ngram_history is None:
@@ -138,14 +150,23 @@ class NumpyEngine:
     def _traced(self) -> TracedModel | None:
         """The traced model; None for a cell that cannot be traced."""
         num_networks = len(self._tables)
-        layers = [
-            Layer(params, None if number % self._num_layers else number // self._num_layers)
-            for number, params in enumerate(self._layers)
-        ]
-        heads = np.split(self._head, num_networks, axis=1)
+        layers = []
+        heads = iter(np.split(self._head, num_networks * (self._num_layers if self._skip else 1), axis=1))
+        for number, params in enumerate(self._layers):
+            network, level = divmod(number, self._num_layers)
+            is_read = self._skip or level == self._num_layers - 1
+            layers.append(
+                Layer(
+                    self._cells[level],
+                    params,
+                    table=None if level else network,
+                    head=next(heads) if is_read else None,
+                    residual=level > 0 and self._residual,
+                )
+            )
         ngrams_head = None if self._ngrams is None else self._ngrams.head
         try:
-            graph = trace(self._cell, layers, self._hidden_size, heads, self._head_bias, ngrams_head)
+            graph = trace(layers, self._hidden_size, self._head_bias, ngrams_head)
         except TraceError:
             return None
         return TracedModel(graph, self._tables, self._hidden_size, self._ngrams)

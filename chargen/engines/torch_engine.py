@@ -55,7 +55,7 @@ class TorchEngine:
         self._recordings: dict[int, Recording] = {}
         self.max_streams = MAX_GPU_STREAMS if on_gpu else MAX_STREAMS
         self._is_fast = frozen and bias.device.type == "cpu" and bias.dtype == torch.float32
-        use_fused_steps = self._is_fast and network.config.cell in FUSED_STEPS
+        use_fused_steps = self._is_fast and all(name in FUSED_STEPS for name in network.config.cell_names)
         with torch.no_grad():
             self._run_layers = FusedNetwork(network).run_layers if use_fused_steps else network.run_layers
 
@@ -134,7 +134,7 @@ class TorchEngine:
         Two threads that share a product wait for each other at its end. That cost the validation of a run 7.6 s instead
         of 0.1 s when another process used one of the two cores. Parts wait for each other once in a call.
         """
-        products_per_row = self._recurrent_products + self.vocab_size * self.network.config.hidden_size
+        products_per_row = self._recurrent_products + self.vocab_size * self.network.config.head_size
         max_parts = min(torch.get_num_threads(), MAX_WORKERS, batch_size)
         return max(1, min(max_parts, batch_size * products_per_row // MIN_PART_PRODUCTS))
 
@@ -146,7 +146,7 @@ class TorchEngine:
         T, B = inputs.shape
         log_probs = np.empty((T, B))
         config = self.network.config
-        max_steps = max(1, MAX_OUTPUTS // (B * config.hidden_size * config.ensemble_size))
+        max_steps = max(1, MAX_OUTPUTS // (B * config.head_size * config.ensemble_size))
         for start in range(0, T, max_steps):
             window = slice(start, start + max_steps)
             outputs, state = self._run_layers(self._to_tensor(inputs[window]), state)

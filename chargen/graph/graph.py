@@ -20,6 +20,7 @@ import numpy as np
 
 UNARY = ("tanh", "exp", "expm1", "log", "log1p", "sqrt", "square", "sin", "cos", "abs", "negative")
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
+REDUCTIONS = ("mean",)  # of one vector; the result has the width of the vector, and all its elements are equal
 CONSTANT, TOKEN, STATE = range(3)  # what a value depends on: weights only; also the token id; also the state
 
 
@@ -31,7 +32,7 @@ class TraceError(Exception):
 class Node:
     """One value of a step: a vector, a scalar, or a constant matrix.
 
-    `op` is an operator of UNARY or BINARY, or one of
+    `op` is an operator of UNARY, BINARY or REDUCTIONS, or one of
 
         constant    `value`, of any shape; a vector or a scalar where it is an argument
         input       the input gates of the token id, from the table number `index`
@@ -101,7 +102,7 @@ class GraphBuilder:
         if len(args) != 1 + (op in BINARY):
             raise TraceError(f"{op} of {len(args)}")
         if all(arg.depends_on == CONSTANT for arg in args):
-            return self.constant(getattr(np, op)(*(arg.value for arg in args)))
+            return self.constant(compute(op, *(arg.value for arg in args)))
         widths = {arg.width for arg in args if arg.width}
         if len(widths) != 1 or any(arg.op == "constant" and arg.value.ndim > 1 for arg in args):
             raise TraceError(f"{op} of widths {sorted(widths)}")
@@ -143,6 +144,14 @@ class GraphBuilder:
         if description not in self._nodes:
             self._nodes[description] = Node(op, args, width, depends_on, value, index, offset)
         return self._nodes[description]
+
+
+def compute(op: str, *args: Any) -> Any:
+    """Return an operator applied to NumPy arrays, over their last axis."""
+    if op in REDUCTIONS:
+        (x,) = args
+        return np.broadcast_to(getattr(np, op)(x, axis=-1, keepdims=True), np.shape(x))
+    return getattr(np, op)(*args)
 
 
 def resolve_slice(node: Node) -> tuple[Node, int]:

@@ -11,6 +11,8 @@ compiled, so the compiler can tell that nothing overlaps and generates vector in
             …
             buffer[j] = t9
 
+A mean needs a loop of its own before the loop that uses it; its result is a number.
+
 For many streams, each with its own buffer, one call runs the loops for one stream after the other. NumPy computes the
 products, because its threads read a matrix faster than one loop can.
 
@@ -40,7 +42,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.graph.graph import TOKEN, Node, TraceError, resolve_slice
+from chargen.graph.graph import REDUCTIONS, TOKEN, Node, TraceError, resolve_slice
 from chargen.graph.memory_plan import Copy, MemoryPlan, Product
 from chargen.graph.numpy_backend import Float, InputTable, NGramReader, SourceWriter, Step
 
@@ -223,18 +225,41 @@ class _LoopWriter:
                 self._read_elsewhere.add(instruction.source)
 
     def lines(self) -> list[str]:
-        """Return the source: a loop over the units, and one for vectors of another length (the logits)."""
-        H = self._plan.hidden_size
-        for length, group in groupby(self._operators, lambda node: node.width if node.width % H else H):
+        """Return the source: a loop over the units, one for vectors of another length (the logits), one for a mean."""
+        for (length, mean), group in groupby(self._operators, self._loop_of):
             self._group = list(group)
+            if mean is not None:
+                self._add_mean(mean)
+                continue
             self._lines.append(f"for j in range({length}):")
             for node in self._group:
                 self._add_operator(node, length)
         return self._lines
 
+    def _loop_of(self, node: Node) -> tuple[int, Node | None]:
+        """Return (the length of the loop that computes an operator, the operator itself if the loop is its own)."""
+        H = self._plan.hidden_size
+        return node.width if node.width % H else H, node if node.op in REDUCTIONS else None
+
+    def _add_mean(self, node: Node) -> None:
+        """Add the loop of a mean. Its result is written to the buffer only if code of another kernel reads it there."""
+        number = self._local(node, 0)
+        self._lines.append(f"{number} = float32(0.0)")
+        self._lines.append(f"for j in range({node.width}):")
+        self._lines.append(f"    {number} += {self._argument(node.args[0], 0, node.width)}")
+        self._lines.append(f"{number} /= float32({node.width})")
+        if self._is_read_outside(node, self._operators):
+            offset = self._plan.offset(node)
+            self._lines.append(f"buffer[{offset} : {offset + node.width}] = {number}")
+
+    def _is_read_outside(self, node: Node, operators: list[Node]) -> bool:
+        """Return whether anything but these operators reads the value of a node."""
+        is_read = self._plan.offset(node) in self._read_elsewhere
+        return is_read or not all(reader in operators for reader in self._readers[node])
+
     def _add_operator(self, node: Node, length: int) -> None:
         offset = self._plan.offset(node)
-        is_stored = offset in self._read_elsewhere or not all(reader in self._group for reader in self._readers[node])
+        is_stored = self._is_read_outside(node, self._group)
         for block in range(0, node.width, length):
             args = [self._argument(arg, block, length) for arg in node.args]
             value = OPERATORS[node.op].format(*args) if node.op in OPERATORS else f"np.{node.op}({args[0]})"
@@ -248,6 +273,8 @@ class _LoopWriter:
         if arg.depends_on == TOKEN:
             return f"row[{self._row_offsets[arg] + block} + j]"
         base, offset = resolve_slice(arg)
+        if base.op in REDUCTIONS and base in self._operators:
+            return self._local(base, 0)
         if base not in self._group:
             return f"buffer[{self._plan.offset(arg) + block} + j]"
         if (offset + block) % length:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from chargen.cells.cell import State
 from chargen.cells.ngram_features import find_ngram_rows, get_hash_shift, make_hash_parameters
 from chargen.config import ModelConfig
-from chargen.graph.graph import CONSTANT, TOKEN, Node
+from chargen.graph.graph import CONSTANT, REDUCTIONS, TOKEN, Node, compute
 from chargen.graph.memory_plan import CACHE_LINE_FLOATS, ROW_MULTIPLE, Copy, Instruction, MemoryPlan, Product
 
 Float = NDArray[np.float32]
@@ -107,7 +107,7 @@ def _evaluate(node: Node, inputs: Sequence[Float]) -> Float:
         return args[0][..., node.offset : node.offset + node.width]
     if node.op == "product":
         return args[0] @ node.value.T  # type: ignore[no-any-return]
-    return getattr(np, node.op)(*args)  # type: ignore[no-any-return]
+    return compute(node.op, *args)  # type: ignore[no-any-return]
 
 
 def _aligned_zeros(*shape: int) -> Float:
@@ -131,6 +131,14 @@ def uses_threads(plan: MemoryPlan) -> bool:
     matrices = [product.matrix for product in plan.instructions if isinstance(product, Product)]
     large = [matrix for matrix in matrices if matrix.size > MAX_SERIAL_WEIGHTS]
     return bool(large) and all(len(matrix) % ROW_MULTIPLE == 0 for matrix in large)
+
+
+def _write_mean(x: Float, out: Float) -> None:
+    """Write the mean of a vector, or of each row, to all elements of another one."""
+    np.divide(np.add.reduce(x, axis=-1, keepdims=True), x.shape[-1], out)
+
+
+REDUCTION_CALLS = {"mean": _write_mean}
 
 
 class SourceWriter:
@@ -195,6 +203,9 @@ class SourceWriter:
 
     def _add_operator(self, node: Node) -> None:
         out = self._vector(node)
+        if node.op in REDUCTIONS:
+            self.add_call(REDUCTION_CALLS[node.op], self._vector(node.args[0]), out)
+            return
         if node.op in ("maximum", "minimum"):  # NumPy reserves their third positional argument
             out = f"out={out}"
         self.add_call(getattr(np, node.op), *(self._vector(arg) for arg in node.args), out)

@@ -13,52 +13,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
 from chargen.cells.cell import Cell, Params
+from chargen.cells.stack import connect, normalize
 from chargen.graph.graph import BINARY, STATE, UNARY, Graph, GraphBuilder, Node, TraceError
 from chargen.schema import format_count
 
 
 @dataclass(frozen=True)
 class Layer:
-    """The weights of a layer, and where its input comes from."""
+    """A layer: its cell, its weights, where its input comes from, and who reads its output (`cells/stack.py`)."""
 
+    cell: Cell
     params: Params
     table: int | None  #: the number of the table with its input gates; None: its input is the layer below
+    head: NDArray[Any] | None  #: the weights of the head that read it, [V, H]; None: the head does not read it
+    residual: bool = False  #: whether its output is added to that of the layer below
 
 
 def trace(
-    cell: Cell,
     layers: Sequence[Layer],
     hidden_size: int,
-    heads: Sequence[NDArray[Any]],
     head_bias: NDArray[Any],
     ngrams_head: NDArray[Any] | None = None,
 ) -> Graph:
     """Trace one step of a single stream.
 
     Args:
-        cell: The cell of all layers.
         layers: The layers of all ensemble members, network by network.
         hidden_size: The hidden size H.
-        heads: The head of each ensemble member, [V, H].
         head_bias: The output bias, [V].
         ngrams_head: The head of the n-gram features, [V, D]; None if the network has none.
 
     Raises:
-        TraceError: If the cell uses an operation that has no operator.
+        TraceError: If a cell uses an operation that has no operator.
     """
     builder = GraphBuilder()
     states: list[Node] = []
-    tops: list[Symbol] = []
+    terms: list[tuple[Symbol, NDArray[Any]]] = []  # what the head reads, and the weights for it
+    total = read = None
     try:
         for layer in layers:
+            cell = layer.cell
             params = {name: Symbol(builder, builder.constant(value)) for name, value in layer.params.items()}
             if layer.table is None:
-                x_gates = cell.input_gates(params, tops.pop())
+                x_gates = cell.input_gates(params, read)
             else:
                 x_gates = Symbol(builder, builder.leaf("input", cell.num_input_gates * hidden_size, layer.table))
             indices = range(len(states), len(states) + len(cell.state_names))
@@ -68,16 +71,18 @@ def trace(
                 raise TraceError(
                     f"a step returned a state of {format_count(len(after), 'part')} for a state of {len(before)}"
                 )
-            tops.append(after[0])
             states += [part.node for part in after]
+            total, read = connect(partial(normalize, Namespace()), params, after[0], total if layer.residual else None)
+            if layer.head is not None:
+                terms.append((read, layer.head))
     except Exception as error:  # the step of a new cell may raise anything when it meets a symbol
-        raise TraceError(f"{type(cell).__name__}: {error}") from error
+        raise TraceError(f"{type(layer.cell).__name__}: {error}") from error
     logits = Symbol(builder, builder.constant(head_bias))
     if ngrams_head is not None:
         features = Symbol(builder, builder.leaf("ngrams", ngrams_head.shape[1], 0))
         logits = features @ Symbol(builder, builder.constant(ngrams_head.T)) + logits
-    for top, head in zip(tops, heads, strict=True):
-        logits = top @ Symbol(builder, builder.constant(head.T)) + logits
+    for read, head in terms:
+        logits = read @ Symbol(builder, builder.constant(head.T)) + logits
     return Graph(logits.node, tuple(states))
 
 
@@ -92,6 +97,12 @@ def _check_state(part: Any, hidden_size: int) -> Symbol:
 
 class Namespace:
     """The array namespace that a cell gets instead of numpy: functions of symbols."""
+
+    def mean(self, x: Any, axis: int | None = None, keepdims: bool = False) -> Symbol:
+        """Return a vector of the width of `x` whose elements all are its mean; only of the last axis, which is kept."""
+        if axis != -1 or not keepdims:
+            raise TraceError("a mean over another axis than the last, or without keepdims=True")
+        return _apply("mean", x)
 
     def __getattr__(self, name: str) -> Any:
         if name not in UNARY + BINARY:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from chargen.cells.cell import NetworkState
-from chargen.networks.layers import Params, State
+from chargen.cells.stack import connect
+from chargen.networks.layers import Params, State, layer_norm
 from chargen.networks.network import Network
 
 MINUS_ONE = torch.tensor(-1.0)
@@ -139,18 +140,19 @@ class FusedNetwork:
     """A network with frozen weights that runs its layers in fused steps.
 
     Args:
-        network: A network in float32 on a CPU, with a cell of FUSED_STEPS. Weights are copied where another layout is
+        network: A network in float32 on a CPU, with cells of FUSED_STEPS. Weights are copied where another layout is
             faster.
     """
 
     def __init__(self, network: Network) -> None:
-        self._network, self._cell = network, network.cell
+        self._network = network
         self._num_layers = network.config.num_layers  # layers of each ensemble member
         self._params = [network.layer(index) for index in range(network.config.total_layers)]
-        self._steps = [FUSED_STEPS[network.config.cell](params) for params in self._params]
+        names = network.config.cell_names * network.config.ensemble_size
+        self._steps = [FUSED_STEPS[name](params) for name, params in zip(names, self._params, strict=True)]
         embedding = network.weight("embedding.weight")
         self._tables = [
-            steps.split(self._cell.input_gates(params, embedding))
+            steps.split(network.cells[0].input_gates(params, embedding))
             for params, steps in list(zip(self._params, self._steps, strict=True))[:: self._num_layers]
         ]
 
@@ -158,15 +160,18 @@ class FusedNetwork:
         """Run the layers over token ids, [T, B], as `Network.run_layers` does."""
         tops, after = [], []
         for number, table in enumerate(self._tables):
-            outputs = torch.empty(0)
-            for level in range(self._num_layers):
+            total: Tensor | None = None
+            reads: list[Tensor] = []
+            for level, cell in enumerate(self._network.cells):
                 layer = number * self._num_layers + level
-                steps = self._steps[layer]
+                steps, params = self._steps[layer], self._params[layer]
                 # the gates of this window, [T, B, ·], or of all token ids, [V, ·]
-                pieces = steps.split(self._cell.input_gates(self._params[layer], outputs)) if level else table
+                pieces = steps.split(cell.input_gates(params, reads[-1])) if level else table
                 outputs, layer_state = _run_layer(steps, pieces, None if level else ids, ids.shape, state.layers[layer])
                 after.append(layer_state)
-            tops.append(outputs)
+                total, read = connect(layer_norm, params, outputs, total if self._network.config.residual else None)
+                reads.append(read)
+            tops.append(self._network.head_input(reads))
         features, history = self._network.ngram_features(ids, state.ngram_history)
         return tops + features, NetworkState(tuple(after), history)
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from chargen.cells import Cell
+from chargen.cells.stack import EPSILON, NORM_BIAS, NORM_WEIGHT
 from chargen.networks.kernels import members, use_numba
 from chargen.networks.kernels.gru import GRUFunction
 from chargen.networks.kernels.lstm import LSTMFunction
@@ -156,6 +157,19 @@ def choose_backend(name: str, device: torch.device) -> LayerBackend:
     if device.type == "cpu" and name in FUNCTIONS:
         return bptt_backend(name)
     return run_equations
+
+
+def layer_norm(params: Params, x: Tensor) -> Tensor:
+    """Return what `cells.stack.normalize` returns, with a single kernel for each pass.
+
+    Args:
+        params: The parameters of the layer; with a first axis of M for all ensemble members.
+        x: The vectors to normalize, [T, B, H] or [M, T, B, H].
+    """
+    weight, bias = params[NORM_WEIGHT], params[NORM_BIAS]
+    if weight.ndim == 1:
+        return F.layer_norm(x, weight.shape, weight, bias, EPSILON)
+    return F.layer_norm(x, x.shape[-1:], eps=EPSILON) * weight[:, None, None] + bias[:, None, None]
 
 
 def can_run_together(name: str, device: torch.device) -> bool:

@@ -1,7 +1,7 @@
 """The language model as a network: token ids [T, B] → logits [T, B, V].
 
     token ids ─▶ embedding ─▶ layer 0 ─▶ … ─▶ layer L−1 ─▶ head ─▶ logits
-        │            │           ▲ state         ▲ state     ▲
+        │            │           ▲ state         ▲ state     ▲     (`cells/stack.py`: how the layers are connected)
         │            └──────▶ layer L ─▶ … ─▶ layer 2L−1 ─▶ head ─▶ …     an ensemble: the logits are the mean over
         └─▶ hashed n-gram features (optional) ───────────────┘              its members
             (`cells/ngram_features.py`)
@@ -12,19 +12,27 @@ The state is an argument and a result; the module keeps none. Time is the first 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chargen.cells import CELLS
 from chargen.cells.cell import NetworkState
 from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
-from chargen.cells.weights import check_weights, parameter_shapes
+from chargen.cells.stack import NORM_BIAS, NORM_WEIGHT, connect
+from chargen.cells.weights import check_weights, get_cells, parameter_shapes
 from chargen.config import ModelConfig
-from chargen.networks.layers import Dense, LayerBackend, Lookup, can_run_together, choose_backend, run_together
+from chargen.networks.layers import (
+    Dense,
+    LayerBackend,
+    Lookup,
+    can_run_together,
+    choose_backend,
+    layer_norm,
+    run_together,
+)
 from chargen.networks.layers import State as LayerState
 from chargen.networks.sampled_softmax import sampled_losses
 
@@ -43,7 +51,7 @@ class Network(nn.Module):
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        self.cell = CELLS.get(config.cell)
+        self.cells = get_cells(config)  # of the layers of an ensemble member
         for name, shape in parameter_shapes(config).items():
             self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, config, generator)))
         if config.ngrams:
@@ -56,7 +64,7 @@ class Network(nn.Module):
         ids: Tensor,
         state: NetworkState,
         dropout_generator: torch.Generator | None = None,
-        backend: LayerBackend | None = None,
+        backend: LayerBackend | Sequence[LayerBackend] | None = None,
     ) -> tuple[Tensor, NetworkState]:
         """Read a window of token ids.
 
@@ -64,7 +72,8 @@ class Network(nn.Module):
             ids: The token ids of the window, [T, B].
             state: The state before the window.
             dropout_generator: The random generator of the dropout masks; without it nothing is dropped.
-            backend: The backend that runs the layers; None chooses the fastest one.
+            backend: The back end that runs all layers, or one for each layer of an ensemble member; None chooses the
+                fastest ones.
 
         Returns:
             (logits [T, B, V], the state after the window).
@@ -108,38 +117,54 @@ class Network(nn.Module):
         ids: Tensor,
         state: NetworkState,
         dropout_generator: torch.Generator | None = None,
-        backend: LayerBackend | None = None,
+        backend: LayerBackend | Sequence[LayerBackend] | None = None,
     ) -> tuple[list[Tensor], NetworkState]:
         """Run the layers of each ensemble member over a window.
 
         Returns:
-            (the inputs of the heads, the state after the window). The inputs are the output of each member's top layer,
-            [T, B, H], and then, if there are any, the n-gram features, [T, B, D], which all heads read.
+            (the inputs of the heads, the state after the window). The inputs are what each member's head reads of its
+            layers, [T, B, H] or with skip connections [T, B, L·H], and then, if there are any, the n-gram features,
+            [T, B, D], which all heads read.
         """
-        if backend is None and can_run_together(self.config.cell, ids.device):
+        names = self.config.cell_names
+        if backend is None and all(can_run_together(name, ids.device) for name in names):
             tops, after = self._run_members_together(ids, state, dropout_generator)
         else:
-            backend = backend or choose_backend(self.config.cell, ids.device)
-            tops, after = self._run_members(ids, state, dropout_generator, backend)
+            if backend is None:
+                backend = [choose_backend(name, ids.device) for name in names]
+            backends = backend if isinstance(backend, Sequence) else [backend] * len(names)
+            tops, after = self._run_members(ids, state, dropout_generator, backends)
         features, history = self.ngram_features(ids, state.ngram_history, dropout_generator)
         return tops + features, NetworkState(after, history)
 
     def _run_members(
-        self, ids: Tensor, state: NetworkState, dropout_generator: torch.Generator | None, backend: LayerBackend
+        self,
+        ids: Tensor,
+        state: NetworkState,
+        dropout_generator: torch.Generator | None,
+        backends: Sequence[LayerBackend],
     ) -> tuple[list[Tensor], tuple[LayerState, ...]]:
-        """Run the ensemble members one after another: → (the output of each top layer, the state of each layer)."""
+        """Run the ensemble members one after another: → (the input of each head, the state of each layer)."""
         embedding = self.weight("embedding.weight")
         tops, after = [], []
         for first in range(0, self.config.total_layers, self.config.num_layers):
             inputs: Dense | Lookup = Lookup(ids, embedding)
-            for layer in range(first, first + self.config.num_layers):
+            total, reads = None, []
+            for level, (cell, backend) in enumerate(zip(self.cells, backends, strict=True)):
+                layer = first + level
                 params = self.layer(layer)
                 params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
-                outputs, layer_state = backend(self.cell, params, inputs, state.layers[layer])
+                outputs, layer_state = backend(cell, params, inputs, state.layers[layer])
                 after.append(layer_state)
-                inputs = Dense(locked_dropout(outputs, self.config.dropout, dropout_generator))
-            tops.append(inputs.values())
+                total, read = connect(layer_norm, params, outputs, total if self.config.residual else None)
+                reads.append(locked_dropout(read, self.config.dropout, dropout_generator))
+                inputs = Dense(reads[-1])
+            tops.append(self.head_input(reads))
         return tops, tuple(after)
+
+    def head_input(self, reads: list[Tensor]) -> Tensor:
+        """Return what the head of an ensemble member reads, of what is read of each of its layers, [..., H]."""
+        return torch.cat(reads, dim=-1) if self.config.skip else reads[-1]
 
     def _run_members_together(
         self, ids: Tensor, state: NetworkState, dropout_generator: torch.Generator | None
@@ -148,16 +173,19 @@ class Network(nn.Module):
         M, L = self.config.ensemble_size, self.config.num_layers
         x = F.embedding(ids, self.weight("embedding.weight")).expand(M, *ids.shape, -1)
         after: dict[int, LayerState] = {}
-        for level in range(L):
+        total, reads = None, []
+        for level, name in enumerate(self.config.cell_names):
             layers = range(level, M * L, L)
             members = [self.layer(layer) for layer in layers]
-            params = {name: torch.stack([member[name] for member in members]) for name in members[0]}
+            params = {key: torch.stack([member[key] for member in members]) for key in members[0]}
             params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
             before = tuple(torch.stack(parts) for parts in zip(*(state.layers[layer] for layer in layers), strict=True))
-            outputs, *state_after = run_together(self.config.cell, params, x, before)
+            outputs, *state_after = run_together(name, params, x, before)
             after.update(zip(layers, zip(*state_after, strict=True), strict=True))
-            x = locked_dropout(outputs, self.config.dropout, dropout_generator)
-        return list(x), tuple(after[layer] for layer in range(M * L))
+            total, read = connect(layer_norm, params, outputs, total if self.config.residual else None)
+            x = locked_dropout(read, self.config.dropout, dropout_generator)
+            reads.append(x)
+        return list(self.head_input(reads)), tuple(after[layer] for layer in range(M * L))
 
     def ngram_features(
         self,
@@ -187,14 +215,14 @@ class Network(nn.Module):
         """Return the head of each ensemble member, [V, H]."""
         if self.config.tie_weights:
             return [self.weight("embedding.weight")] * self.config.ensemble_size
-        return list(torch.split(self.weight("head.weight"), self.config.hidden_size, dim=1))
+        return list(torch.split(self.weight("head.weight"), self.config.head_size, dim=1))
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """Return the state before the first token: zeros."""
         bias = self.weight("head.bias")
         shape = (batch_size, self.config.hidden_size)
-        layer_state = self.cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device)
-        layers = tuple(layer_state for _ in range(self.config.total_layers))
+        member = [cell.initial_state(torch, shape, dtype=bias.dtype, device=bias.device) for cell in self.cells]
+        layers = tuple(member * self.config.ensemble_size)
         if not self.config.ngrams:
             return NetworkState(layers)
         history = torch.zeros(batch_size, self.config.ngrams - 1, dtype=torch.int64, device=bias.device)
@@ -272,11 +300,16 @@ def ngram_dropout(rows: Tensor, dtype: torch.dtype, p: float, generator: torch.G
 
 
 def _initial(name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator | None) -> Tensor:
-    """Draw one weight: normal for the embedding, uniform in ±1/√(inputs) for matrices, zero for biases and n-grams."""
-    if name.endswith(("bias", "bias_ih", "bias_hh", "ngrams.weight")):
+    """Draw one weight: normal for the embedding, uniform in ±1/√(inputs) for matrices, zero for biases and n-grams.
+
+    Layer normalization starts with the factors 1 and the summands 0.
+    """
+    if name.endswith(("bias", "bias_ih", "bias_hh", "ngrams.weight", NORM_BIAS)):
         return torch.zeros(shape)
+    if name.endswith(NORM_WEIGHT):
+        return torch.ones(shape)
     if name == "embedding.weight":
         scale = 1.0 / math.sqrt(config.embedding_dim) if config.tie_weights else 1.0
         return torch.randn(shape, generator=generator) * scale
-    inputs = config.hidden_size if name == "head.weight" else shape[1]
+    inputs = config.head_size if name == "head.weight" else shape[1]
     return (2.0 * torch.rand(shape, generator=generator) - 1.0) / math.sqrt(inputs)

@@ -21,8 +21,7 @@ from contextlib import contextmanager
 
 import torch
 
-from chargen.cells import CELLS
-from chargen.cells.weights import FLOAT32_BYTES, count_parameters
+from chargen.cells.weights import FLOAT32_BYTES, count_parameters, get_cells
 from chargen.config import ModelConfig, TrainConfig
 from chargen.errors import DeviceError
 from chargen.text.limits import check_memory
@@ -207,8 +206,8 @@ def check_run_fits(model: ModelConfig, train: TrainConfig, num_train_ids: int) -
     check_memory(needed, what, hint)
     if on_cpu:
         ids = min(train.batch_size * train.seq_len, num_train_ids)
-        gates = CELLS.get(model.cell).num_input_gates
-        per_id = model.total_layers * (gates + 1) * model.hidden_size + min(model.vocab_size, MIN_SAMPLED_LOGITS)
+        gates = sum(cell.num_input_gates + 1 for cell in get_cells(model))
+        per_id = model.ensemble_size * gates * model.hidden_size + min(model.vocab_size, MIN_SAMPLED_LOGITS)
         hint = "Give a smaller --batch or --seq-len, or a smaller network."
         check_memory(needed + ids * per_id * FLOAT32_BYTES, f"{what} that reads {ids:,} token ids in a step", hint)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from chargen.config import Config, ModelConfig, TrainConfig, to_python_number
+from chargen.config import STACK_FIELDS, Config, ModelConfig, TrainConfig, check_stack, to_python_number
 from chargen.errors import ConfigError
 
 MIN_OVERHEADS = 3  #: a shorter budget trains for this many times the overhead; else the run is shortened in steps
@@ -58,12 +58,16 @@ class RunLength(Choices):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoices(Choices):
-    """Settings of `ModelConfig` that the user chose."""
+    """Settings of `ModelConfig` that the user chose.
+
+    Raises:
+        ConfigError: If a value is out of range, or if two of them contradict each other.
+    """
 
     CONFIG = ModelConfig
 
-    cell: str | None = None  #: name of the recurrent cell
-    num_layers: int | None = None  #: recurrent layers of each ensemble member; 1 if left open
+    cell: str | None = None  #: name of the recurrent cell, or of one for each layer: "lstm,gru"
+    num_layers: int | None = None  #: recurrent layers of each ensemble member; if left open, as many as `cell` names
     hidden_size: int | None = None  #: units of each layer H
     embedding_dim: int | None = None  #: size of a token embedding E
     dropout: float | None = None  #: dropout rate between layers and before the head
@@ -74,6 +78,15 @@ class ModelChoices(Choices):
     ngram_rows: int | None = None  #: rows of the n-gram table for each n; a power of two
     ngram_dim: int | None = None  #: size of an n-gram embedding
     ngram_dropout: float | None = None  #: dropout rate for whole n-grams at each position
+    residual: bool | None = None  #: whether a layer's output is added to that of the layer below; false if left open
+    skip: bool | None = None  #: whether the head reads the outputs of all layers; false if left open
+    layer_norm: bool | None = None  #: whether the output of each layer is normalized; false if left open
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_layers is None and self.cell is not None and "," in self.cell:
+            object.__setattr__(self, "num_layers", self.cell.count(",") + 1)
+        check_stack(**{name: getattr(self, name) for name in STACK_FIELDS})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,13 +25,15 @@ import math
 from dataclasses import dataclass, field, replace
 
 from chargen.cells import CELLS
-from chargen.config import MAX_EPOCHS, ModelConfig, TrainConfig
+from chargen.config import MAX_EPOCHS, ModelConfig, TrainConfig, list_cells
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 
 FLOPS_PER_WEIGHT = 6  #: per token: multiply and add, in the forward pass, the input gradient and the weight gradient
 SAMPLED_HEAD_ROWS = 500  #: approximate rows of a large head that a step computes (`networks/sampled_softmax.py`)
 
 DEFAULT_CELL = "mgru"
+#: settings of a finished run that are taken as given when the recipe recommends others
+KEPT_FIELDS = ("cell", "num_layers", "ensemble_size", "residual", "skip", "layer_norm")
 
 # Network size
 MIN_IDS_PER_WEIGHT = 10.0  #: tokens read per recurrent weight; with fewer, a large network stays undertrained
@@ -78,12 +80,21 @@ class RecipeInputs:
 
     @property
     def cell(self) -> str:
-        """The name of the cell."""
+        """The name of the cell, or of one for each layer."""
         return DEFAULT_CELL if self.model.cell is None else self.model.cell
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers of an ensemble member."""
+        return self.model.num_layers or 1
 
     def recurrent_weights(self, hidden_size: int) -> int:
         """Return the number of recurrent weights of a single ensemble member."""
-        return recurrent_weights(self.cell, self.model.num_layers or 1, hidden_size)
+        return recurrent_weights(self.cell, self.num_layers, hidden_size)
+
+    def head_columns(self, hidden_size: int) -> int:
+        """Return the number of units that the head of an ensemble member reads."""
+        return hidden_size * (self.num_layers if self.model.skip else 1)
 
     def num_ids_read(self, hidden_size: int, num_members: int) -> float:
         """Return the estimated number of tokens that the run reads with a network of this size."""
@@ -92,17 +103,19 @@ class RecipeInputs:
             return float(self.length.steps * batch_size * (self.train.seq_len or TrainConfig.seq_len))
         if self.length.epochs:
             return float(self.length.epochs * self.num_train_ids)
-        weights = num_members * (self.recurrent_weights(hidden_size) + _num_head_rows(self.vocab_size) * hidden_size)
-        return self.flops / (FLOPS_PER_WEIGHT * max(1, weights))
+        per_member = self.recurrent_weights(hidden_size) + _num_head_rows(self.vocab_size) * self.head_columns(
+            hidden_size
+        )
+        return self.flops / (FLOPS_PER_WEIGHT * max(1, num_members * per_member))
 
 
 def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a run. The choices of the user are never changed.
 
     Raises:
-        ConfigError: If a choice is out of range, or if there is no cell of the chosen name.
+        ConfigError: If a choice is out of range, or if there is no cell of a chosen name.
     """
-    CELLS.get(inputs.cell)  # raises if there is none
+    inputs.recurrent_weights(1)  # raises if there is no cell of a name
     hidden_size, num_members = network_size(inputs)
     num_ids_read = inputs.num_ids_read(hidden_size, num_members)
     epochs = num_ids_read / max(1, inputs.num_train_ids)
@@ -157,7 +170,7 @@ def largest_hidden_size(inputs: RecipeInputs, num_members: int, weights_per_sqrt
     largest = HIDDEN_SIZES[0]
     for hidden_size in HIDDEN_SIZES:
         weights = inputs.recurrent_weights(hidden_size)
-        needed = ids_per_weight * (weights + head_rows * hidden_size)
+        needed = ids_per_weight * (weights + head_rows * inputs.head_columns(hidden_size))
         is_trained = inputs.num_ids_read(hidden_size, num_members) >= needed
         if is_trained and weights <= weights_per_sqrt_id * math.sqrt(inputs.num_train_ids):
             largest = hidden_size
@@ -174,7 +187,7 @@ def recommended_settings(
     double it. A tiny network makes fewer of them per second, but not that much fewer.
 
     Args:
-        model: The network of the run. The cell, the number of layers and the ensemble size are kept.
+        model: The network of the run. Its settings in KEPT_FIELDS are kept.
         train: The training settings of the run.
         num_train_ids: Number of tokens of the training text.
         epochs: How many times the run read the text.
@@ -183,7 +196,7 @@ def recommended_settings(
         The settings of the network and of the training, and the largest hidden size that the recipe chooses for a text
         of this length, however long the run is.
     """
-    choices = ModelChoices(cell=model.cell, num_layers=model.num_layers, ensemble_size=model.ensemble_size)
+    choices = ModelChoices(**{name: getattr(model, name) for name in KEPT_FIELDS})
     epochs = max(MIN_EPOCHS, epochs)
     inputs = RecipeInputs(num_train_ids, model.vocab_size, RunLength(epochs=epochs), train.device, choices)
     recommended_model, recommended_train = choose_settings(inputs)
@@ -203,7 +216,7 @@ def recommended_settings(
 def num_flops(model: ModelConfig, num_ids_read: float) -> float:
     """Return the floating-point operations in matrix products of a run with this network: the `flops` of its inputs."""
     weights = recurrent_weights(model.cell, model.num_layers, model.hidden_size)
-    weights += _num_head_rows(model.vocab_size) * model.hidden_size
+    weights += _num_head_rows(model.vocab_size) * model.head_size
     return FLOPS_PER_WEIGHT * model.ensemble_size * weights * num_ids_read
 
 
@@ -216,11 +229,16 @@ def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:
     """Return how many weights each token is multiplied with; the input product of the first layer is a table
     look-up.
 
+    Args:
+        cell: The name of the cell of all layers, or of one for each layer.
+        num_layers: The number of layers of an ensemble member.
+        hidden_size: The hidden size.
+
     Raises:
-        ConfigError: If there is no cell of this name.
+        ConfigError: If there is no cell of one of these names.
     """
-    kind = CELLS.get(cell)
-    return (num_layers * kind.num_gates + (num_layers - 1) * kind.num_input_gates) * hidden_size**2
+    kinds = [CELLS.get(name) for name in list_cells(cell, num_layers)]
+    return (sum(kind.num_gates for kind in kinds) + sum(kind.num_input_gates for kind in kinds[1:])) * hidden_size**2
 
 
 def batch_size(num_ids_read: float, epochs: float, device: str) -> int:

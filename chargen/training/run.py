@@ -252,7 +252,7 @@ def _resumed_train_config(plan: Plan, saved: TrainingState, device: str) -> Trai
         ConfigError: If the plan contradicts the settings of the run, or if its length cannot be extended.
     """
     settings = saved.train.to_json()
-    _check_same_settings(plan, {**saved.model.to_json(), **settings})
+    _check_same_settings(plan, {**asdict(saved.model), **settings})
     own_length = RunLength(budget_s=saved.train.budget_s, steps=saved.train.steps, epochs=saved.train.epochs)
     length = plan.length if plan.length.chosen() else own_length
     if plan.extra_budget_s:

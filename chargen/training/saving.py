@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chargen import __version__
 from chargen.cells.weights import find_invalid_weight
-from chargen.checkpoint import Checkpoint, Tensors, save_checkpoint, save_tensors
+from chargen.checkpoint import Checkpoint, Tensors, format_version, save_checkpoint, save_tensors
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.dataset import Dataset
 from chargen.errors import DivergenceError, ModelError, StorageError
@@ -194,7 +194,7 @@ class RunSaver:
         }
         self._check_folder()
         path = self.run.state_path
-        self.background.start(lambda: save_tensors(path, tensors, described))
+        self.background.start(lambda: save_tensors(path, tensors, described, format_version(self.model)))
 
     def remove_state(self, is_done: bool) -> None:
         """Remove the training state if it is no longer to be kept.

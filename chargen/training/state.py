@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from chargen.cells import CELLS
-from chargen.cells.weights import count_tensors, find_invalid_weight, parameter_shapes
+from chargen.cells.weights import count_tensors, find_invalid_weight, get_cells, parameter_shapes
 from chargen.checkpoint import DamagedError, TensorInfo, Tensors, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig
 from chargen.errors import ChargenError, ModelError
@@ -207,8 +206,9 @@ def _expected_tensors(model: ModelConfig, has_best: bool, batch_size: int) -> di
             continue
         expected[f"exp_avg.{parameter}"] = expected[f"exp_avg_sq.{parameter}"] = TensorInfo("F32", shape)
         expected[f"step.{parameter}"] = TensorInfo("F32", (1,))
+    cells = get_cells(model)
     for layer in range(model.total_layers):
-        for part, _ in enumerate(CELLS.get(model.cell).state_names):
+        for part, _ in enumerate(cells[layer % model.num_layers].state_names):
             expected[f"state.{layer}.{part}"] = TensorInfo("F32", (batch_size, model.hidden_size))
     if model.ngrams:
         expected[f"state.{model.total_layers}.0"] = TensorInfo("I64", (batch_size, model.ngrams - 1))

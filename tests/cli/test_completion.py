@@ -64,6 +64,7 @@ def test_built_in_corpora_complete(words: tuple[str, ...]) -> None:
 def test_cells_and_tokenizers_complete() -> None:
     assert complete("train", "--cell", "") == CELLS.names()
     assert "lstm" in complete("classify", "--cell", "l")
+    assert "lstm,gru" in complete("train", "--cell", "lstm,g")
     assert complete("train", "--tokenizer", "") == TOKENIZERS.names()
 
 

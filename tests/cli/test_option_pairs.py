@@ -51,6 +51,7 @@ SCENARIOS = {
 
 NETWORK = {
     "--cell": "lstm", "--layers": "2", "--hidden": "9", "--ensemble": "2", "--embedding": "7", "--ngrams": "3",
+    "--residual": None, "--skip": None, "--layer-norm": None,
     "--tie-weights": None, "--dropout": "0.3", "--weight-dropout": "0.3", "--ngram-dropout": "0.3",
 }  # fmt: skip
 READING = {
@@ -129,6 +130,8 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("train", "--more"): ["--resume", "stopped"],
     ("train", "--new-chars"): ["--init-from", "m2"],
     ("train", "--ngram-dropout"): ["--ngrams", "3"],
+    ("train", "--residual"): ["--layers", "2"],
+    ("train", "--skip"): ["--layers", "2"],
     ("train", "--text-field"): ["records.jsonl"],
     ("corpora check", "--text-field"): ["records.jsonl"],
     ("rm", "--json"): ["--yes"],
@@ -162,6 +165,8 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("rescore of Kaldi", "--error"): ["--tune", "kaldi-references.txt"],
     ("classify", "--seed"): ["--labelled", "labels.tsv"],
     ("classify --train", "--ngram-dropout"): ["--ngrams", "3"],
+    ("classify --train", "--residual"): ["--layers", "2"],
+    ("classify --train", "--skip"): ["--layers", "2"],
 }
 
 #: options whose effect cannot be seen in these results, with the reason

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from chargen.config import MAX_LAYER_SIZE, MAX_LAYERS, MAX_SEED, Config, DataConfig, ModelConfig, TrainConfig
 from chargen.errors import ConfigError
 from chargen.sampling.settings import MAX_TEMPERATURE, MIN_TEMPERATURE, SampleConfig
+from chargen.training.choices import ModelChoices
 
 NOT_FINITE = [math.nan, math.inf, -math.inf]
 laws = settings(deadline=None, max_examples=60)
@@ -25,13 +28,21 @@ count = st.integers(1, 10**6)
 models = st.builds(
     ModelConfig,
     vocab_size=count,
-    cell=st.text(),
+    cell=st.text(st.characters(exclude_characters=",")),
     num_layers=st.integers(1, MAX_LAYERS),
-    hidden_size=st.integers(1, MAX_LAYER_SIZE),
+    hidden_size=st.integers(2, MAX_LAYER_SIZE),
     embedding_dim=st.integers(1, MAX_LAYER_SIZE),
     dropout=st.floats(0, 0.95),
     weight_dropout=st.floats(0, 0.95),
     ngram_dropout=st.floats(0, 0.95),
+    layer_norm=st.booleans(),
+)
+stacks = st.builds(
+    ModelConfig,
+    vocab_size=count,
+    cell=st.lists(st.text(st.characters(exclude_characters=",")), min_size=2, max_size=9).map(",".join),
+    residual=st.booleans(),
+    skip=st.booleans(),
 )
 data = st.builds(
     DataConfig,
@@ -74,7 +85,7 @@ samples = st.builds(
 
 
 @laws
-@given(st.one_of(models, data, trains, samples))
+@given(st.one_of(models, stacks, data, trains, samples))
 def test_settings_convert_to_json_and_back_without_loss(config: Config):
     assert type(config).from_json(json.loads(json.dumps(config.to_json()))) == config
 
@@ -153,6 +164,45 @@ def test_tied_weights_need_equal_sizes():
     assert ModelConfig(5, hidden_size=8, embedding_dim=8, tie_weights=True).tie_weights
     with pytest.raises(ConfigError, match="not 4 and 8"):
         ModelConfig(5, hidden_size=8, embedding_dim=4, tie_weights=True)
+
+
+@pytest.mark.parametrize("make", [lambda **fields: ModelConfig(5, **fields), ModelChoices])
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"cell": "lstm,gru", "num_layers": 3}, ["'lstm,gru'", "names 2 layers", "is 3"]),
+        ({"cell": "lstm,gru", "num_layers": 1}, ["names 2 layers", "is 1"]),
+        ({"num_layers": 1, "residual": True}, ["--residual", "has no effect", "a single one"]),
+        ({"num_layers": 1, "skip": True}, ["--skip", "has no effect", "a single one"]),
+        ({"num_layers": 2, "skip": True, "tie_weights": True}, ["--tie-weights", "--skip"]),
+    ],
+)
+def test_a_stack_that_contradicts_itself_is_refused_by_name(
+    make: Callable[..., Any], fields: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(**fields)
+    assert all(word in caught.value.message for word in words), caught.value.message
+    assert caught.value.hint
+
+
+def test_a_stack_has_as_many_layers_as_its_cells_have_names() -> None:
+    assert ModelConfig(5, "lstm,gru,rnn").num_layers == ModelChoices(cell="lstm,gru,rnn").num_layers == 3
+    assert ModelConfig(5, "lstm,gru,rnn").cell_names == ("lstm", "gru", "rnn")
+    assert ModelConfig(5, "lstm").num_layers == 1
+    assert ModelConfig(5, "lstm", 2).cell_names == ("lstm", "lstm")
+    assert ModelChoices(cell="lstm").num_layers is None
+    assert ModelConfig(5, "lstm,gru", 2, 8, skip=True).head_size == 16
+
+
+def test_a_single_unit_cannot_be_normalized() -> None:
+    with pytest.raises(ConfigError, match="layer_norm needs a hidden_size of at least 2"):
+        ModelConfig(5, hidden_size=1, layer_norm=True)
+
+
+def test_settings_that_are_off_are_not_written_so_that_earlier_versions_read_the_file() -> None:
+    assert not {"residual", "skip", "layer_norm"} & set(ModelConfig(5, num_layers=2).to_json())
+    assert ModelConfig(5, num_layers=2, skip=True).to_json()["skip"] is True
 
 
 def test_the_error_for_an_unknown_key_suggests_the_most_similar_one():

@@ -19,7 +19,7 @@ from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.hints import no_texts_error, note_files
 from chargen.cli.main import STARTED, stop_on_signals
-from chargen.cli.network_options import NETWORK_OPTIONS, NetworkArguments, network_options
+from chargen.cli.network_options import CONNECTION_OPTIONS, NETWORK_OPTIONS, NetworkArguments, network_options
 from chargen.config import DEFAULT_BUDGET_S, TrainConfig
 from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say
@@ -37,6 +37,7 @@ training_option = options.option_group("Training")
 
 EFFECTS = [
     only_one("--budget --steps --epochs"),
+    needs(CONNECTION_OPTIONS, "--layers --cell"),
     needs(f"--name --budget --steps --epochs {NETWORK_OPTIONS}", "--train"),
     needs("--seed", "--train --labelled"),
     no_effect(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +16,7 @@ import click
 from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
-from chargen.cli.network_options import SHAPE_OPTIONS, NetworkArguments, network_options
+from chargen.cli.network_options import CONNECTION_OPTIONS, SHAPE_OPTIONS, NetworkArguments, network_options
 from chargen.config import DEFAULT_BUDGET_S, VAL_SPLITS, DataConfig, TrainConfig
 from chargen.errors import ConfigError, CorpusError
 from chargen.tokenizers import TOKENIZERS
@@ -45,6 +45,7 @@ EFFECTS = [
     only_one("--resume --init-from", why="a resumed run continues with its own model"),
     needs("--more", "--resume"),
     needs("--new-chars", "--init-from"),
+    needs(CONNECTION_OPTIONS, "--layers --cell", unless="--resume --init-from"),
     no_effect("--more", beside="--steps --epochs", why="only a time budget can be extended"),
     no_effect("--tokenizer", beside="--init-from", why="the model's vocabulary is used"),
     no_effect(SHAPE_OPTIONS, beside="--init-from", why="the model's weights determine it"),
@@ -362,7 +363,7 @@ def _load_resumed(args: TrainArguments) -> TrainingState:
     with resume_run(args.resume or "") as writer:  # fails early if another process is writing the run
         run = writer.run
         saved = load_run_state(run)
-    settings = {**saved.model.to_json(), **saved.data.to_json(), **saved.train.to_json(), "name": run.name}
+    settings = {**asdict(saved.model), **saved.data.to_json(), **saved.train.to_json(), "name": run.name}
     for name in (field.name for field in fields(TrainArguments)):
         given = options.given_options(name)
         if not given or name in ALLOWED_WITH_RESUME or (name == "val" and (saved.val_argument or saved.val_sha256)):
