@@ -46,6 +46,7 @@ from chargen.schema import Integer, Nullable, Number, Record, Spec, String, form
 from chargen.text.cleaning import check_given_text, normalize_text
 from chargen.text.documents import NONE
 from chargen.text.limits import GIB, check_memory
+from chargen.tokenizers.direction import reverse
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids, tokenizer_from_json
 
 FORMAT = "chargen"
@@ -54,9 +55,7 @@ DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: dtypes of tensors in any file, a
 WEIGHT_DTYPE = "F32"  #: dtype of the weights of a model
 MAX_HEADER_BYTES = 1 << 25  #: a sentencepiece model may be most of it
 MAX_TENSORS = 1 << 15  #: a training state of `MAX_LAYERS` layers has 5,000
-MAX_TABLE_EXPANSION = (
-    64  #: bytes of tables per byte of weights of an opened model; 4 networks with tied weights have 16
-)
+MAX_TABLE_EXPANSION = 64  #: bytes of tables per byte of weights of a model; 4 networks with tied weights have 16
 ALWAYS_ALLOWED_TABLE_BYTES = 1 << 28  #: tables up to this size are allowed for any size of the weights
 
 Tensors = dict[str, np.ndarray]  #: arrays by name
@@ -172,9 +171,16 @@ class Checkpoint:
         check_given_text(text, name)
         return normalize_text(text, self.data)
 
+    def reorder(self, text: str) -> str:
+        """Return a normalized text in the order in which the model reads it, or such a text in reading order again."""
+        return reverse(text) if self.data.is_backward else text
+
     def encode_context(self, context: str | None) -> Ids:
-        """Return the token ids that are read before a text is generated or scored: `start_ids`, then the context."""
-        text = "" if context is None else self.normalize(context, "context")
+        """Return the token ids that are read before a text is generated or scored: `start_ids`, then the context.
+
+        The context is the text before it; of a backward model, the text after it.
+        """
+        text = "" if context is None else self.reorder(self.normalize(context, "context"))
         return np.concatenate([self.start_ids, self.tokenizer.encode(text)])
 
 

@@ -41,6 +41,7 @@ from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState
 from chargen.errors import ChargenError, ConfigError
 from chargen.schema import check_type, format_count, format_number, format_value, iterate_strings
+from chargen.tokenizers.direction import reverse, reverse_pieces
 from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
 BATCH_SIZE = 128  #: texts that are read together
@@ -190,8 +191,10 @@ def score_batches(
         new_texts = [text for text in dict.fromkeys(chunk) if text not in cached]
         num_ids = max(num_ids, sum(len(text) for text in new_texts) + len(context))
         engine = select_engine(num_ids)
-        normalized = [checkpoint.normalize(text) for text in new_texts]
-        scores = score_texts(engine, checkpoint.tokenizer, context, normalized, end, with_pieces)
+        ordered = [checkpoint.reorder(checkpoint.normalize(text)) for text in new_texts]
+        scores = score_texts(engine, checkpoint.tokenizer, context, ordered, end, with_pieces)
+        if checkpoint.data.is_backward and with_pieces:
+            scores = [replace(score, pieces=_reading_order(score.pieces or ())) for score in scores]
         new_scores = {
             text: replace(score, text=text, bytes=utf8_size(text))
             for text, score in zip(new_texts, scores, strict=True)
@@ -199,6 +202,12 @@ def score_batches(
         yield from (cached[text] if text in cached else new_scores[text] for text in chunk)
         num_free = MAX_CACHED_TEXTS - len(cached)
         cached.update([item for item in new_scores.items() if len(item[0]) <= MAX_CACHED_CHARS][:num_free])
+
+
+def _reading_order(pieces: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    """Return the pieces of a reversed text in reading order; those that share a letter become one piece."""
+    groups = [[pieces[i] for i in group] for group in reverse_pieces([text for text, _ in pieces])]
+    return tuple((reverse("".join(text for text, _ in group)), sum(nats for _, nats in group)) for group in groups)
 
 
 def check_score(score: Score, checkpoint: Checkpoint, text: str) -> None:
