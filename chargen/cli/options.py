@@ -212,7 +212,7 @@ raw = output_option(
     help="Print the exact text on a terminal, too. Without this option a terminal shows control characters and "
     "invisible characters as symbols; pipes and files always get the exact text.",
 )  # fmt: skip
-direction = basic_option(
+direction = corpus_option(
     "--direction", type=click.Choice(DIRECTIONS), default=FORWARD, show_default=True,
     help="Direction in which the model reads texts. A backward model generates text that ends with the prompt.",
 )  # fmt: skip

@@ -66,6 +66,7 @@ class Score:
     unknown: str = ""  #: the unknown characters, each once
     end_log_prob_nats: float | None = None  #: log p of the end; None if it was not scored
     pieces: tuple[tuple[str, float], ...] | None = None  #: (character or sentencepiece piece, log p in nats)
+    directions: tuple[float, float] | None = None  #: log p by a forward and a backward model, if both scored the text
 
     @property
     def words(self) -> int:
@@ -122,6 +123,8 @@ class Score:
         }
         if self.pieces is not None:
             values["char_log_probs_nats"] = [list(piece) for piece in self.pieces]
+        if self.directions is not None:
+            values["forward_log_prob_nats"], values["backward_log_prob_nats"] = self.directions
         return values
 
 

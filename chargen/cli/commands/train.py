@@ -130,7 +130,6 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "of SIZE pieces, sp:FILE.model reads one.",
 )  # fmt: skip
 @options.documents(options.basic_option)
-@options.direction
 @options.basic_option(
     "--resume", type=options.RUN_NAME, metavar="RUN",
     help="Continue a stopped run. The result is the same as without the interruption.",
@@ -141,6 +140,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @options.normalize
 @options.text_field
 @options.max_corpus_size("100GB")
+@options.direction
 @options.corpus_option(
     "--val", type=options.CORPUS_NAME, metavar="FILE", help="Validate on this text, not on a part of the corpus."
 )
