@@ -34,6 +34,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from chargen.about import MODEL_SPEC
 from chargen.cells.weights import (
     FLOAT32_BYTES,
     check_shapes,
@@ -42,13 +43,14 @@ from chargen.cells.weights import (
     count_table_bytes,
     mask_bias,
 )
-from chargen.config import MAX_STEPS, DataConfig, ModelConfig
+from chargen.config import DataConfig, ModelConfig
 from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.io import replace_non_finite, write_atomically
-from chargen.schema import Integer, Nullable, Number, Record, Spec, String, format_value, parse_json
+from chargen.schema import Integer, Record, String, format_value, parse_json
 from chargen.text.cleaning import check_given_text, normalize_text
 from chargen.text.documents import NONE
 from chargen.text.limits import GIB, check_memory
+from chargen.tokenizers.direction import reverse
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids, tokenizer_from_json
 
 FORMAT = "chargen"
@@ -61,42 +63,6 @@ MAX_TABLE_EXPANSION = 64  #: bytes of tables of an opened model per byte of weig
 ALWAYS_ALLOWED_TABLE_BYTES = 1 << 28  #: tables up to this size are allowed for any size of the weights
 
 Tensors = dict[str, np.ndarray]  #: arrays by name
-
-NULLABLE_NUMBER = Nullable(Number())
-ABOUT_SPEC: Spec = Record(  # how a model was trained; later versions may add keys
-    optional={
-        "chargen": String(100),
-        "corpus": String(),
-        "corpus_sha256": String(64, 64),
-        "train_chars": Integer(),
-        "choice_loss_nats_per_char": NULLABLE_NUMBER,
-        "uniform_loss_nats_per_char": NULLABLE_NUMBER,
-        "data": Record(),
-        "train": Record(),
-        "step": Integer(0, MAX_STEPS),
-        "result": Record(
-            optional={
-                "best_step": Integer(0, MAX_STEPS),
-                "steps": Integer(0, MAX_STEPS),
-                "epochs": NULLABLE_NUMBER,
-                "train_loss_nats_per_char": NULLABLE_NUMBER,
-                "train_loss_without_dropout_nats_per_char": NULLABLE_NUMBER,
-                "val_loss_nats_per_char": NULLABLE_NUMBER,
-                "val_bits_per_char": NULLABLE_NUMBER,
-                "val_bits_per_byte": NULLABLE_NUMBER,
-                "val_perplexity_per_char": NULLABLE_NUMBER,
-                "val_first_half_nats_per_char": NULLABLE_NUMBER,
-                "val_second_half_nats_per_char": NULLABLE_NUMBER,
-                "ngram_5_nats_per_char": NULLABLE_NUMBER,
-                "lzma_nats_per_char": NULLABLE_NUMBER,
-                "entropy_nats_per_char": NULLABLE_NUMBER,
-                "diagnosis": String(),
-                "verdict": String(),  # the name of `diagnosis` in earlier versions
-            }
-        ),
-    }
-)
-MODEL_SPEC: Spec = Record({"config": Record(), "tokenizer": Record({"name": String(100)})}, {"about": ABOUT_SPEC})
 
 
 @dataclass(frozen=True)
@@ -173,9 +139,16 @@ class Checkpoint:
         check_given_text(text, name)
         return normalize_text(text, self.data)
 
+    def reorder(self, text: str) -> str:
+        """Return a normalized text in the order in which the model reads it, or such a text in reading order again."""
+        return reverse(text) if self.data.is_backward else text
+
     def encode_context(self, context: str | None) -> Ids:
-        """Return the token ids that are read before a text is generated or scored: `start_ids`, then the context."""
-        text = "" if context is None else self.normalize(context, "context")
+        """Return the token ids that are read before a text is generated or scored: `start_ids`, then the context.
+
+        The context is the text before it; of a backward model, the text after it.
+        """
+        text = "" if context is None else self.reorder(self.normalize(context, "context"))
         return np.concatenate([self.start_ids, self.tokenizer.encode(text)])
 
 

@@ -22,6 +22,7 @@ from chargen.config import check_count
 from chargen.engines.interface import Engine, check_device, torch_device
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.graph.numba_backend import numba_installed
+from chargen.sampling.backward import BackwardGenerator
 from chargen.sampling.generate import Generator, Sample
 from chargen.sampling.prefix_cache import PrefixCache, check_prefix_cache, read_prefix
 from chargen.sampling.settings import SampleConfig, fill_missing, takes_sample_settings
@@ -88,7 +89,7 @@ class LanguageModel:
 
     @takes_sample_settings
     def sample(self, prompt: str = "", *, number: int = 0, **settings: Unpack[GeneratorSettings]) -> str:
-        """Return the prompt followed by generated text.
+        """Return the prompt followed by generated text; of a backward model, generated text that ends with the prompt.
 
         Args:
             prompt: Text that the generated text continues.
@@ -96,14 +97,18 @@ class LanguageModel:
 
         >>> model.sample("ROMEO:", temperature=0.8, length=80)  # doctest: +SKIP
         """
-        return prompt + "".join(self.stream(prompt, number=number, **settings))
+        return self.join(prompt, "".join(self.stream(prompt, number=number, **settings)))
+
+    def join(self, prompt: str, generated: str) -> str:
+        """Return a prompt and the text that was generated for it, in reading order."""
+        return generated + prompt if self.checkpoint.data.is_backward else prompt + generated
 
     @takes_sample_settings
     def stream(self, prompt: str = "", *, number: int = 0, **settings: Unpack[GeneratorSettings]) -> Iterator[str]:
         """Yield the generated text piece by piece, as soon as each piece is drawn; the prompt is not repeated.
 
         Args:
-            prompt: Text that the generated text continues.
+            prompt: Text that the generated text continues; a backward model writes the text before it, as one piece.
             number: Number of the sample under its seed, from 0; each number gives another text.
             settings: The keyword arguments below; `prefix_cache`, in place of `prompt` (see `read_prefix`); `corpus`,
                 files of the training text for `max_copy`, which are searched without it.
@@ -183,13 +188,12 @@ class LanguageModel:
     def generator(
         self, prompt: str = "", *, prefix_cache: PrefixCache | None = None, corpus: Sequence[str] = (),
         num_texts: int = 1, **settings: Unpack[SampleSettings],
-    ) -> Generator:  # fmt: skip
+    ) -> Generator | BackwardGenerator:  # fmt: skip
         """Prepare a generator of texts after a prompt, which offers all decoding methods.
 
         Args:
             prompt, prefix_cache, corpus, settings: As for `stream`.
             num_texts: Approximate number of texts that are generated together.
-
         >>> model.generator("ROMEO:", length=80).beam(8).text  # doctest: +SKIP
         """
         num_texts, prompt = check_count("num_texts", num_texts, 0), self.checkpoint.normalize(prompt, "prompt")
@@ -201,20 +205,22 @@ class LanguageModel:
             from chargen.sampling.copy_filter import CopyFilter, load_copy_index  # imports the corpus readers
 
             copies = CopyFilter(load_copy_index(self.checkpoint, config.max_copy, corpus, self.path, self._notify))
-        if num_texts == 1 or num_texts * config.length <= MAX_NUMPY_TOKENS:
-            use_numpy = self.device in ("auto", "cpu")
-        else:  # compiled loops are faster than torch on a CPU
+        use_numpy = self.device in ("auto", "cpu")
+        if num_texts > 1 and num_texts * config.length > MAX_NUMPY_TOKENS:  # compiled loops are faster than torch
             use_numpy = numba_installed() and torch_device(self.device) == "cpu"
-        return Generator(
+        generator = Generator(
             self._numpy if use_numpy or prefix_cache else self._torch,
             self.tokenizer,
             self.checkpoint.start_ids,
-            prompt,
-            config.normalized(self.checkpoint.normalize),
-            separator(self.checkpoint.data.documents) if self.checkpoint.has_documents else None,
+            self.checkpoint.reorder(prompt),
+            config.normalized(self.checkpoint.normalize, self.checkpoint.reorder),
+            self.checkpoint.reorder(separator(self.checkpoint.data.documents))
+            if self.checkpoint.has_documents
+            else None,
             copies,
             prefix_cache,
         )
+        return BackwardGenerator(generator, prompt) if self.checkpoint.data.is_backward else generator
 
     def read_prefix(self, text: str, previous: PrefixCache | None = None) -> Iterator[PrefixCache]:
         """Read a text and yield caches of longer and longer prefixes; the last one holds the whole text.
@@ -243,7 +249,7 @@ class LanguageModel:
 
         Args:
             texts: One text, or a list or tuple of texts.
-            context: Text before each of the texts: it is read but not scored. None: no context.
+            context: Text before each of the texts (after them, for a backward model): it is read but not scored.
             end: Whether the end of each text is scored: the boundary in a model of documents, else a newline. None: it
                 is in a model of documents. If it is not, an empty text has log p = 0.
             pieces: Whether `Score.pieces` keeps log p of each character; their sum is exactly log p of the text.
@@ -318,16 +324,12 @@ class LanguageModel:
 
         >>> [(char.text, char.surprisal_bits) for char in model.char_surprisals("To be")]  # doctest: +SKIP
         """
-        from chargen.probe.surprisal import best_guesses, char_surprisals
+        from chargen.probe.surprisal import char_surprisals, text_guesses
 
         num_guesses, normalized = check_count("num_guesses", num_guesses, 0), self.checkpoint.normalize(text)
         score = self.score(text, context=context, end=end, pieces=True) if score is None else score
         check_score(score, self.checkpoint, text)
-        guesses = None
-        if num_guesses:
-            ids = self.checkpoint.encode_context(context)
-            with_end = self.checkpoint.has_documents
-            guesses = best_guesses(self._numpy, self.tokenizer, ids, normalized, num_guesses, with_end)
+        guesses = text_guesses(self._numpy, self.checkpoint, normalized, context, num_guesses) if num_guesses else None
         return char_surprisals(score.pieces or (), score.end_log_prob_nats, score.unknown, guesses)
 
     def suggest(self, text: str, *, context: str | None = None, num_suggestions: int = 5) -> list[Suggestion]:

@@ -38,6 +38,7 @@ from chargen.cli.value_types import numbers as numbers
 from chargen.cli.value_types import parse_duration as parse_duration
 from chargen.cli.value_types import parse_size as parse_size
 from chargen.cli.value_types import whole as whole
+from chargen.config import DIRECTIONS, FORWARD
 from chargen.folders import use_checkpoints
 from chargen.sampling.settings import SAMPLING_RULES
 from chargen.schema import Number
@@ -210,6 +211,10 @@ raw = output_option(
     "--raw", is_flag=True, expose_value=False, callback=_write_raw,
     help="Print the exact text on a terminal, too. Without this option a terminal shows control characters and "
     "invisible characters as symbols; pipes and files always get the exact text.",
+)  # fmt: skip
+direction = corpus_option(
+    "--direction", type=click.Choice(DIRECTIONS), default=FORWARD, show_default=True,
+    help="Direction in which the model reads texts. A backward model generates text that ends with the prompt.",
 )  # fmt: skip
 as_json = output_option("--json", "as_json", is_flag=True, help="Print JSON. The names of the keys include units.")
 

@@ -34,8 +34,11 @@ from chargen.config.model import (
     list_cells,
 )
 from chargen.config.training import (
+    BACKWARD,
     DEFAULT_BUDGET_S,
+    DIRECTIONS,
     ERROR_MODES,
+    FORWARD,
     LAST,
     MAX_BATCH_SIZE,
     MAX_CLIP_NORM,
@@ -56,6 +59,9 @@ from chargen.config.training import (
 LN2 = math.log(2)  #: nats per bit
 
 __all__ = [
+    "BACKWARD",
+    "DIRECTIONS",
+    "FORWARD",
     "Config",
     "DEFAULT_BUDGET_S",
     "DROPOUT_RATE",

@@ -24,6 +24,7 @@ ERROR_MODES = ("strict", "replace", "skip")
 NEWLINE_MODES = ("lf", "keep")
 NORMALIZE_MODES = ("nfc", "none")
 LAST, RANDOM = VAL_SPLITS = ("last", "random")
+FORWARD, BACKWARD = DIRECTIONS = ("forward", "backward")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class DataConfig(Config):
     #: which documents are held out: "random" or "last"; a continuous text has only "last". None: random if there are
     #: documents, else last
     val_split: str | None = None
+    #: "forward", or "backward": the model reads each text reversed, see `tokenizers/direction.py`
+    direction: str = FORWARD
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
         "tokenizer": String(),
@@ -52,6 +55,7 @@ class DataConfig(Config):
         "text_field": String(),
         "val_fraction": Number(0.0, 0.5, exclusive_low=True),
         "val_split": Nullable(String(choices=VAL_SPLITS)),
+        "direction": String(choices=DIRECTIONS),
     }
 
     def __post_init__(self) -> None:
@@ -67,6 +71,11 @@ class DataConfig(Config):
                 "Give --documents (line, blank, file or a separator), or --val-split last.",
             )
 
+    @property
+    def is_backward(self) -> bool:
+        """Whether texts are read from their last letter to their first."""
+        return self.direction == BACKWARD
+
     @classmethod
     def for_unchanged_text(cls, encoding: str, errors: str, text_field: str | None) -> DataConfig:
         """Return the settings that read a text unchanged, because a model brings it into the form of its own text."""
@@ -76,8 +85,8 @@ class DataConfig(Config):
     def from_json(cls, values: Mapping[str, Any]) -> DataConfig:
         """Return the settings that a dict from `to_json` contains.
 
-        Files of earlier versions have no keys "errors" and "val_split": the end of every text was held out. Their
-        `text_field` is "text" where none was given.
+        Files of earlier versions have no keys "errors", "val_split" and "direction": the end of every text was held
+        out, and texts were read forward. Their `text_field` is "text" where none was given.
 
         Raises:
             ConfigError: If a key is unknown, or its value is out of range.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -28,6 +28,7 @@ from chargen.data.token_store import load_or_encode_ids
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK, NONE, separator, split_documents
 from chargen.text.long_text import Span, TextPart
+from chargen.tokenizers.direction import ReversedPart, reverse, reverse_span
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
     Ids,
@@ -65,7 +66,7 @@ class Dataset:
 
     tokenizer: Tokenizer
     start_ids: Ids  #: the token ids that a model reads before the first token id of a text
-    train_text: TextPart
+    train_text: TextPart  #: in the order in which the model reads it, like everything below
     val_text: Span
     train: Part
     val: tuple[ValPart, ValPart, ValPart]  #: selection, rest of the first half, second half
@@ -114,6 +115,8 @@ def prepare_dataset(
         StorageError: If the token ids cannot be written.
     """
     train_text, val_text = split(corpus, val_corpus, config)
+    if config.is_backward:  # the same characters are held out as for a forward model
+        train_text, val_text = ReversedPart(train_text), reverse_span(val_text)
     if tokenizer is None:
         vocab_text = train_text if uses_frequencies(config.tokenizer) else corpus.content.span()
         tokenizer = build_tokenizer(config.tokenizer, vocab_text)
@@ -189,18 +192,24 @@ def split_lines(text: str) -> list[str]:
     return [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
 
-def encode_lines(tokenizer: Tokenizer, documents: str, lines: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
+def encode_lines(
+    tokenizer: Tokenizer, documents: str, lines: Sequence[str], is_backward: bool = False
+) -> tuple[Ids, NDArray[np.int64]]:
     """Encode a text and assign each token id to a line.
 
     Args:
         tokenizer: The tokenizer of the model.
         documents: The document setting of the model's `DataConfig`; "none" for one continuous text.
         lines: The lines of the text with their newlines, normalized like the training text.
+        is_backward: Whether the model reads texts backward.
 
     Returns:
-        The token ids, [N], and the index of the line that each token id belongs to, [N].
+        The token ids in the order in which the model reads them, [N], and the index of the line that each token id
+        belongs to, [N].
     """
     parts = enumerate(lines) if documents == NONE else _document_parts(lines, documents)
+    if is_backward:
+        parts = _reverse_parts(parts)
     ids = []
     line_numbers = []
     for number, part in parts:
@@ -208,6 +217,19 @@ def encode_lines(tokenizer: Tokenizer, documents: str, lines: Sequence[str]) -> 
         ids.append(part_ids)
         line_numbers.append(np.full(len(part_ids), number))
     return np.concatenate(ids), np.concatenate(line_numbers)
+
+
+def _reverse_parts(parts: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Yield the parts of each document from its end on, each reversed, and then its MARK."""
+    pending: list[tuple[int, str]] = []
+    for number, part in parts:
+        if part == MARK:
+            yield from pending[::-1]
+            yield pending[0][0], MARK
+            pending = []
+        else:
+            pending.append((number, reverse(part)))
+    yield from pending[::-1]
 
 
 def _document_parts(lines: Sequence[str], documents: str) -> Iterator[tuple[int, str]]:

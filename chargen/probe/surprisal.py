@@ -22,12 +22,13 @@ import math
 from bisect import insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice, repeat
+from itertools import accumulate, islice, pairwise, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.checkpoint import Checkpoint
 from chargen.config import LN2
 from chargen.engines.interface import (
     Engine,
@@ -38,6 +39,7 @@ from chargen.engines.interface import (
     read_context,
     step_through,
 )
+from chargen.tokenizers.direction import reverse_pieces
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
 
 MASKED_NATS = 1e29  #: a token id with a higher −log p is one that a mask forbids (`cells/weights.py`)
@@ -125,6 +127,35 @@ def best_guesses(
         log_probs = np.stack([log_softmax(step.logits)[0] for step in block])
         states = concatenate_states([step.state for step in block])
         yield from map(tuple, find_likely_chars(engine, tokenizer, log_probs, states, num_guesses, with_end))
+
+
+def text_guesses(
+    engine: Engine, checkpoint: Checkpoint, text: str, context: str | None, num_guesses: int
+) -> Iterator[tuple[Guess, ...]]:
+    """Yield what a model expects at each character of a text in reading order, and last what it expects after the text.
+
+    Args:
+        engine: NumPy engine of the model.
+        checkpoint: The model.
+        text: Normalized text in reading order.
+        context: Text that is read before it.
+        num_guesses: Number of guesses at each position.
+
+    Raises:
+        TokenizerError: If the text cannot be encoded.
+    """
+    tokenizer, ordered = checkpoint.tokenizer, checkpoint.reorder(text)
+    ids, with_end = checkpoint.encode_context(context), checkpoint.has_documents
+    guesses = best_guesses(engine, tokenizer, ids, ordered, num_guesses, with_end)
+    if not checkpoint.data.is_backward:
+        yield from guesses
+        return
+    decoder = StreamingDecoder(tokenizer)
+    ends = accumulate(len(decoder.feed(token_id)) for token_id in tokenizer.encode(ordered).tolist())
+    pieces = [ordered[begin:end] for begin, end in pairwise(dict.fromkeys([0, *ends]))]
+    *at_pieces, after = guesses
+    yield from (at_pieces[group[0]] for group in reverse_pieces(pieces))
+    yield after
 
 
 def _char_steps(engine: Engine, tokenizer: Tokenizer, context: Ids, text: str) -> Iterator[Step]:

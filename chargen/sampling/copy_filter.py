@@ -37,6 +37,7 @@ from chargen.sampling.training_text_index import (
     write_index,
 )
 from chargen.text.hashing import BASE, PRIME, Hashes, hash_text
+from chargen.tokenizers.direction import ReversedPart, reversed_key
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 MAX_COPY = 10_000  # limit of max_copy, in characters
@@ -235,11 +236,13 @@ def load_copy_index(
     text = find_training_text(checkpoint, corpus) if corpus else None
     # The hash is of the clean text, so it covers the effect of all data settings.
     part = " ".join(training_keys(learned.data, learned.num_chars)).removeprefix("0 ")
+    part = reversed_key(part) if learned.data.is_backward else part
     key = hashlib.sha256(f"copies 1 {learned.sha256} {part} {max_copy}".encode()).hexdigest()
     path = token_store.encoded_texts_folder() / f"{key[:32]}{token_store.INDEX_SUFFIX}"
     hashes = open_index(path, key, note or (lambda text: None))
     if hashes is None:
         text = text or find_training_text(checkpoint, (), model_path)
+        text = ReversedPart(text) if learned.data.is_backward else text
         hashes = write_index(path, window_hashes(text, max_copy + 1), {"sha256": key})
     return CopyIndex(hashes, max_copy, checkpoint.tokenizer)
 

@@ -102,7 +102,7 @@ def read_prefix(
         TypeError: If an argument has another type.
     """
     check_prefix_cache(previous, checkpoint, "previous")
-    return _read_prefix(engine, checkpoint, checkpoint.normalize(text), previous)
+    return _read_prefix(engine, checkpoint, checkpoint.reorder(checkpoint.normalize(text)), previous)
 
 
 def _read_prefix(
@@ -113,7 +113,7 @@ def _read_prefix(
     Args:
         engine: Engine that runs the model.
         checkpoint: The model.
-        text: The text, normalised like the training text.
+        text: The text, normalised like the training text, in the order in which the model reads it.
         previous: A cache of the same model. The start that both texts share is not read again.
 
     Yields:

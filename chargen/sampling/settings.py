@@ -146,9 +146,16 @@ class SampleConfig(Config):
         if 0 < self.temperature < MIN_TEMPERATURE:
             raise_invalid("temperature", self.temperature, f"must be 0 or at least {MIN_TEMPERATURE:g}")
 
-    def normalized(self, normalize: Callable[[str], str]) -> SampleConfig:
-        """Return the settings with all strings that are compared with the text in the form of the training text."""
-        stop, ban = tuple(map(normalize, self.stop)), tuple(map(normalize, self.ban))
+    def normalized(
+        self, normalize: Callable[[str], str], reorder: Callable[[str], str] = lambda text: text
+    ) -> SampleConfig:
+        """Return the settings with all strings that are compared with the text in the form of the training text.
+
+        Args:
+            normalize: Brings a string into this form.
+            reorder: Brings a string into the order in which the model writes.
+        """
+        stop, ban = (tuple(reorder(normalize(string)) for string in strings) for strings in (self.stop, self.ban))
         return replace(self, stop=stop, ban=ban, regex=normalize(self.regex))
 
     @cached_property

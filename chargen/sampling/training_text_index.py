@@ -32,9 +32,10 @@ from chargen.runs import STATE_FILE
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, NONE
 from chargen.text.hashing import PRIME, Hashes, hash_windows, read_overlapping, to_uint64_codes
-from chargen.text.long_text import UTF8_ERRORS, LongText, TextPart, temporary_storage_error
+from chargen.text.long_text import UTF8_ERRORS, LongText, Span, TextPart, temporary_storage_error
 from chargen.text.recorded_corpus import read_recorded_corpus
 from chargen.text.workers import Arrays, map_blocks
+from chargen.tokenizers.direction import reverse_span, reversed_key
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Tokenizer
 
 UNKNOWN_CHAR = "\ud801"  # stands for a character that the vocabulary lacks; like MARK, it occurs in no text
@@ -139,16 +140,18 @@ def _recorded_locations(learned: TrainingText, model_path: Path | None) -> Itera
 
 def _decode_cached_ids(checkpoint: Checkpoint, learned: TrainingText) -> TextPart | None:
     """Decode the token ids that training left in the cache; None if they are missing or incomplete."""
+    is_backward = learned.data.is_backward
     for part in training_keys(learned.data, learned.num_chars):
+        part = reversed_key(part) if is_backward else part
         key = token_store.store_key(checkpoint.tokenizer, learned.sha256, part)
         path = token_store.encoded_texts_folder() / f"{key[:32]}{token_store.SUFFIX}"
         store = token_store.load_cached_store(path, key, checkpoint.tokenizer.vocab_size)
         if store is not None and (text := _decode_ids(checkpoint.tokenizer, store.ids, learned)):
-            return text
+            return reverse_span(text) if is_backward else text
     return None
 
 
-def _decode_ids(tokenizer: Tokenizer, ids: NDArray[Any], learned: TrainingText) -> TextPart | None:
+def _decode_ids(tokenizer: Tokenizer, ids: NDArray[Any], learned: TrainingText) -> Span | None:
     """Decode the token ids of a training text; None if they are of another text."""
     token_bytes = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
     special = {BOUNDARY_ID: MARK}

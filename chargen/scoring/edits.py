@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,13 @@ class Edit:
     begin: int  #: position of the change, in characters from 0
     removed: str
     inserted: str
+
+    @classmethod
+    def between(cls, kind: str, text: str, edited: str) -> Edit:
+        """Return the edit that makes one text of another: it replaces what is between their common ends."""
+        begin = len(commonprefix([text, edited]))
+        num_same = len(commonprefix([text[begin:][::-1], edited[begin:][::-1]]))
+        return cls(kind, begin, text[begin : len(text) - num_same], edited[begin : len(edited) - num_same])
 
     def apply(self, text: str) -> str:
         """Return the edited text."""
@@ -113,7 +121,7 @@ def suggest(
     """
     num_suggestions = check_count("num_suggestions", num_suggestions, 0)
     limits = limits or SearchLimits()
-    text = checkpoint.normalize(text)
+    text = checkpoint.reorder(checkpoint.normalize(text))
     if len(text) > MAX_CHARS:
         raise ConfigError(
             f"a text of {len(text):,} characters is too long for suggestions: the maximum is {MAX_CHARS:,}",
@@ -139,7 +147,11 @@ def suggest(
     for k in np.argsort(-gains, kind="stable")[:num_suggestions]:
         if gains[k] > 0:
             edited, gain = texts[finalists[k]], float(gains[k])
-            suggestions.append(Suggestion(edits[edited], edited, float(original.sums[-1]) + gain, gain))
+            edit, log_prob_nats = edits[edited], float(original.sums[-1]) + gain
+            if checkpoint.data.is_backward:
+                edited = checkpoint.reorder(edited)
+                edit = Edit.between(edit.kind, checkpoint.reorder(text), edited)
+            suggestions.append(Suggestion(edit, edited, log_prob_nats, gain))
     return suggestions
 
 

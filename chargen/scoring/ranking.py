@@ -131,4 +131,6 @@ class DiskRanking:
             record = json.loads(self._file.readline())
             if record["pieces"] is not None:
                 record["pieces"] = tuple((piece, nats) for piece, nats in record["pieces"])
+            if record["directions"] is not None:
+                record["directions"] = tuple(record["directions"])
             yield record.pop("position"), Score(**record)

@@ -41,6 +41,7 @@ from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState
 from chargen.errors import ChargenError, ConfigError
 from chargen.schema import check_type, format_count, format_number, format_value, iterate_strings
+from chargen.tokenizers.direction import reverse, reverse_pieces
 from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
 BATCH_SIZE = 128  #: texts that are read together
@@ -65,6 +66,7 @@ class Score:
     unknown: str = ""  #: the unknown characters, each once
     end_log_prob_nats: float | None = None  #: log p of the end; None if it was not scored
     pieces: tuple[tuple[str, float], ...] | None = None  #: (character or sentencepiece piece, log p in nats)
+    directions: tuple[float, float] | None = None  #: log p by a forward and a backward model, if both scored the text
 
     @property
     def words(self) -> int:
@@ -121,6 +123,8 @@ class Score:
         }
         if self.pieces is not None:
             values["char_log_probs_nats"] = [list(piece) for piece in self.pieces]
+        if self.directions is not None:
+            values["forward_log_prob_nats"], values["backward_log_prob_nats"] = self.directions
         return values
 
 
@@ -190,8 +194,10 @@ def score_batches(
         new_texts = [text for text in dict.fromkeys(chunk) if text not in cached]
         num_ids = max(num_ids, sum(len(text) for text in new_texts) + len(context))
         engine = select_engine(num_ids)
-        normalized = [checkpoint.normalize(text) for text in new_texts]
-        scores = score_texts(engine, checkpoint.tokenizer, context, normalized, end, with_pieces)
+        ordered = [checkpoint.reorder(checkpoint.normalize(text)) for text in new_texts]
+        scores = score_texts(engine, checkpoint.tokenizer, context, ordered, end, with_pieces)
+        if checkpoint.data.is_backward and with_pieces:
+            scores = [replace(score, pieces=_reading_order(score.pieces or ())) for score in scores]
         new_scores = {
             text: replace(score, text=text, bytes=utf8_size(text))
             for text, score in zip(new_texts, scores, strict=True)
@@ -199,6 +205,12 @@ def score_batches(
         yield from (cached[text] if text in cached else new_scores[text] for text in chunk)
         num_free = MAX_CACHED_TEXTS - len(cached)
         cached.update([item for item in new_scores.items() if len(item[0]) <= MAX_CACHED_CHARS][:num_free])
+
+
+def _reading_order(pieces: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    """Return the pieces of a reversed text in reading order; those that share a letter become one piece."""
+    groups = [[pieces[i] for i in group] for group in reverse_pieces([text for text, _ in pieces])]
+    return tuple((reverse("".join(text for text, _ in group)), sum(nats for _, nats in group)) for group in groups)
 
 
 def check_score(score: Score, checkpoint: Checkpoint, text: str) -> None:

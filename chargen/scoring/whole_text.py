@@ -3,6 +3,9 @@
     carried   the text is one stream, and the state is carried from its first token id to its last
     windows   non-overlapping windows of 256 tokens, each read from the initial state: a fixed context
 
+A backward model reads the text from its end, or each document from its end. The first half is the one that it reads
+first.
+
 In a model of documents the carried protocol resets the state at each boundary. The separators of the text are read as
 boundaries; each boundary is scored and counts with the last line of its document, and a line that is only a separator
 costs nothing.
@@ -50,7 +53,7 @@ class TextEvaluation:
 
 @dataclass(frozen=True)
 class WholeText:
-    """A text to evaluate, in the form of a model's training text."""
+    """A text to evaluate, in the form of a model's training text and in the order in which the model reads it."""
 
     tokenizer: Tokenizer
     text: str  #: the text, with a MARK at the end of each document, in a model of documents
@@ -70,6 +73,7 @@ class WholeText:
         text = checkpoint.normalize(original)
         if checkpoint.has_documents:
             text = "".join(split_documents([text], documents))
+        text = checkpoint.reorder(text)
         if not text:
             raise CorpusError("there is nothing to evaluate: the text is empty")
         encode = encoder(checkpoint.tokenizer, documents)
@@ -135,7 +139,8 @@ def evaluate_lines(
     normalized = [checkpoint.normalize(line) for line in iterate_strings(lines, "lines")]
     if not any(normalized):
         return np.zeros(len(normalized)), np.zeros(len(normalized))
-    ids, line_numbers = encode_lines(checkpoint.tokenizer, checkpoint.data.documents, normalized)
+    data = checkpoint.data
+    ids, line_numbers = encode_lines(checkpoint.tokenizer, data.documents, normalized, data.is_backward)
     log_probs = carried_protocol(select_engine(len(ids)), checkpoint, ids)
     nats = -log_probs - checkpoint.tokenizer.unk_log_prob_nats(ids)
     line_nats = np.bincount(line_numbers, nats, len(normalized)).astype(np.float64)

@@ -40,7 +40,12 @@ class InitialModel:
 
 
 def init_from_model(
-    checkpoint: Checkpoint, text: TextPart, new_chars: str, choices: ModelChoices, has_documents: bool | None = None
+    checkpoint: Checkpoint,
+    text: TextPart,
+    new_chars: str,
+    choices: ModelChoices,
+    has_documents: bool | None = None,
+    direction: str | None = None,
 ) -> InitialModel:
     """Prepare the weights and the vocabulary of a model for training on another text.
 
@@ -52,13 +57,19 @@ def init_from_model(
         choices: What the user chose.
         has_documents: Whether the new run is trained on documents, in which the boundary id can occur. None: whether
             the model was.
+        direction: The direction in which the new run reads texts. None: that of the model.
 
     Raises:
-        ConfigError: If a choice contradicts the shape of the model, or if `new_chars` is invalid.
+        ConfigError: If a choice contradicts the shape or the direction of the model, or if `new_chars` is invalid.
         TokenizerError: If there are new characters and `new_chars` is "error".
     """
     if new_chars not in NEW_CHARS:
         raise ConfigError(f"new_chars is {new_chars!r}, but must be one of {', '.join(NEW_CHARS)}")
+    if direction not in (None, checkpoint.data.direction):
+        raise ConfigError(
+            f"the initial model reads texts {checkpoint.data.direction}, but the run is {direction}",
+            f"Give --direction {checkpoint.data.direction}, or train without --init-from.",
+        )
     shape = {name: getattr(checkpoint.config, name) for name in SHAPE_FIELDS}
     for name, value in choices.chosen().items():
         if shape.get(name, value) != value:

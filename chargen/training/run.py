@@ -198,8 +198,8 @@ def _load_initial_model(plan: Plan) -> InitialModel | None:
     if plan.resume:
         raise ConfigError("a run cannot be both resumed and started from a model", "Leave out --resume or --init-from.")
     checkpoint = load_checkpoint(find_model(plan.init_from))
-    has_documents = plan.data.documents != NONE
-    return init_from_model(checkpoint, plan.corpus.content.span(), plan.new_chars, plan.model, has_documents)
+    has_documents, text = plan.data.documents != NONE, plan.corpus.content.span()
+    return init_from_model(checkpoint, text, plan.new_chars, plan.model, has_documents, plan.data.direction)
 
 
 def _settings(
@@ -291,6 +291,8 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
     """Return the first report."""
     saver, batches = loop.saver, loop.trainer.batches
     notes = [*plan.corpus.notes, *plan.corpus.repeated_files, *data.notes]
+    if plan.data.is_backward:
+        notes.append("the model reads the text backward, from its end")
     name = plan.resume or plan.name or plan.corpus.name
     if saver.run.name != name and not plan.resume:
         notes.append(f"the name {name!r} is taken; this run is named {saver.run.name!r}")

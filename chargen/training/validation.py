@@ -93,7 +93,9 @@ def training_sample(data: Dataset) -> Part:
     """
     ids = data.train.ids
     size = max(1, min(len(ids), len(data.val[0].ids)))
-    if data.config.documents == NONE:
+    if data.config.documents == NONE and data.config.is_backward:  # the training text that the model reads first
+        sample = np.asarray(ids[:size], dtype=np.int32)
+    elif data.config.documents == NONE:
         sample = np.asarray(ids[-size:], dtype=np.int32)
     else:
         ends = np.flatnonzero(ids == BOUNDARY_ID) + 1

@@ -67,7 +67,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--val": "lines.txt", "--val-fraction": "0.2", "--steps": "5", "--epochs": "2", "--batch": "3",
         "--seq-len": "9", "--lr": "0.5", "--clip": "0.5", "--weight-decay": "0.5", "--seed": "3", "--more": "9s",
         "--save-every": "9s", "--patience": "0.3", "--val-split": "random", "--keep-state": "never",
-        "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown",
+        "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown", "--direction": "backward",
         **NETWORK, **READING, **MACHINE, "--json": None,
     },
     "sample": {
@@ -87,7 +87,8 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--no-sort": None, "--top": "1", "--context": "ab",
         "--chars": None, "--null": None, "--json-lines": None, "--whole": None, "--field": "other",
         "--encoding": "cp1258", "--errors": "replace", "--end": None, "--no-end": None, "--words": None,
-        "--by": "total", "--suggest": None, "--html": "page.html", "--tsv": None, **MACHINE, **OUTPUT,
+        "--by": "total", "--suggest": None, "--html": "page.html", "--tsv": None, "--backward": "back",
+        "--weight": "0.9", **MACHINE, **OUTPUT,
     },
     "eval": {
         "-m": "m2", "--encoding": "cp1258", "--max-corpus-size": "1MB", "--adapt": None, "--adapt-rule": "sgd",
@@ -153,6 +154,8 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("sample", "--corpus"): ["--max-copy", "2"],
     ("sample", "--allow-invalid-utf8"): ["-m", "bytes"],
     ("score", "--field"): ["--json-lines", "--file", "lines.txt"],
+    ("score", "--weight"): ["--backward", "back"],
+    ("score of a file", "--weight"): ["--backward", "back"],
     ("score", "--null"): ["--file", "lines.txt"],
     ("score", "--json-lines"): ["--file", "lines.txt"],
     ("score", "--whole"): ["--file", "lines.txt"],
@@ -252,11 +255,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         small = ["--hidden", "8", "--embedding", "8", "--layers", "1", "--batch", "2", "--seq-len", "8"]
         assert run(["train", "text.txt", "--name", "stopped", "--budget", "1h", "--stop-after", "1", *small]) == 130
-        for seed, (name, tokenizer) in enumerate({"bytes": "byte", "m3": "char", "m2": "char", "m": "char"}.items()):
-            assert run(["train", "text.txt", "--name", name, "--tokenizer", tokenizer, "--steps", "1", *small]) == 0
+        names = {"back": "char", "bytes": "byte", "m3": "char", "m2": "char", "m": "char"}
+        for seed, (name, tokenizer) in enumerate(names.items(), -1):
+            direction = ["--direction", "backward"] if name == "back" else []
+            words = ["--name", name, "--tokenizer", tokenizer, "--steps", "1", *small, *direction]
+            assert run(["train", "text.txt", *words]) == 0
             path = folder / "checkpoints" / name / "model.safetensors"  # it names its text; other weights tell more
             trained = load_checkpoint(path)
-            save_checkpoint(path, replace(trained, weights=random_weights(trained.config, seed=seed, scale=0.6)))
+            save_checkpoint(path, replace(trained, weights=random_weights(trained.config, seed=seed % 5, scale=0.6)))
     likely = load(str(path)).sample(temperature=0, length=40, ban=["\n"])
     records = f'{{"text": "{likely}", "other": "{likely}"}}\n{{"text": "b è", "other": "è"}}\n'
     (folder / "lines.txt").write_text(records, encoding="utf-8")

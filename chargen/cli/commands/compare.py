@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
-from chargen.config import LN2
+from chargen.config import BACKWARD, LN2
 from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say, visible
 
@@ -96,8 +96,8 @@ def compare(**values: Any) -> None:
     that models of characters, bytes and pieces can be compared.
 
     Each model is compared with the first one. The interval contains 95 % of the differences on resampled lines of the
-    text (paired bootstrap). The rows below the models are baselines: an interpolated 5-gram, lzma, and a uniform
-    distribution over the characters of the text.
+    text (paired bootstrap). A backward model reads the same text from its end. The rows below the models are baselines:
+    an interpolated 5-gram, lzma, and a uniform distribution over the characters of the text.
     """
     compare_models(CompareArguments(**values))
 
@@ -131,7 +131,8 @@ def compare_models(args: CompareArguments) -> None:
     nats, unknown = zip(*(lm.evaluate_lines(lines) for lm in lms), strict=True)
     baseline_text = _baseline_text(lms[0], args, config)
     rows = _rows(args, nats, lines, baseline_text)
-    for row, counts in zip(rows, unknown, strict=False):
+    for row, lm, counts in zip(rows, lms, unknown, strict=False):
+        row["direction"] = lm.checkpoint.data.direction
         row["unknown_chars"] = int(counts.sum())
     line_differences = [
         _line_difference(lines, args.models, nats, other, line)
@@ -274,7 +275,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> FittedTable:
         unknown = row.get("unknown_chars", 0)
         cells.append(
             (
-                row["name"],
+                f"{row['name']} (backward)" if row.get("direction") == BACKWARD else row["name"],
                 format_number(row["bits_per_byte"], 4),
                 format_number(row["bits_per_char"], 4),
                 f"{unknown:,}" if unknown else "",

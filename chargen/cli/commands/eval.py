@@ -12,7 +12,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import needs
-from chargen.config import FRACTION
+from chargen.config import BACKWARD, FRACTION
 from chargen.schema import Number, format_count, format_number
 from chargen.ui.terminal_text import say
 
@@ -87,7 +87,8 @@ def evaluate(**values: Any) -> None:
     """Evaluate a model on a whole text: bits per character, with the state carried from the start to the end.
 
     CORPUS is a file, a folder, '-' or the name of a corpus; several are concatenated. "windows" is the same text in
-    pieces of 256 characters, where the model reads only one character before each piece.
+    pieces of 256 characters, where the model reads only one character before each piece. A backward model reads the
+    text from its end, and its first half is the one that it reads first.
 
     For a model of documents the end of each document counts as a character, as it does in training; `chargen score`
     divides by the characters of the text itself.
@@ -134,9 +135,9 @@ def evaluate_model(args: EvalArguments) -> None:
     adapted = _evaluate_adapted(lm.checkpoint, text.text, args) if args.adapt else None
     if args.as_json:
         more = {"adapted": adapted.to_json()} if adapted else {}
-        print_json({"corpus": text.name, **asdict(evaluation), **more})
+        print_json({"corpus": text.name, "direction": lm.checkpoint.data.direction, **asdict(evaluation), **more})
     else:
-        _print(text.name, evaluation, adapted)
+        _print(text.name, evaluation, adapted, lm.checkpoint.data.direction)
 
 
 def _evaluate_adapted(checkpoint: Checkpoint, text: str, args: EvalArguments) -> AdaptedEvaluation:
@@ -160,13 +161,13 @@ def _evaluate_adapted(checkpoint: Checkpoint, text: str, args: EvalArguments) ->
     raise AssertionError("the last step is the result")
 
 
-def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | None) -> None:
+def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | None, direction: str) -> None:
     """Print the result as a table, and the totals below it."""
     from chargen.ui.console import format_bits, stdout_console
     from chargen.ui.tables import plain_table
 
     losses: list[tuple[str, float | None]] = [
-        ("carried, the whole text", evaluation.loss_nats_per_char),
+        (f"carried, the whole text{', backward' if direction == BACKWARD else ''}", evaluation.loss_nats_per_char),
         ("  first half", evaluation.first_half_nats_per_char),
         ("  second half", evaluation.second_half_nats_per_char),
         ("windows of 256", evaluation.windows_256_nats_per_char),

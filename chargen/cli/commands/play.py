@@ -106,11 +106,17 @@ def play_in_terminal(args: PlayArguments) -> None:
             "chargen sample generates text without one.",
         )
     path = find_model(args.model)
+    lm = load(path)
+    if lm.checkpoint.data.is_backward:
+        raise ChargenError(
+            f"{path} is a backward model, which writes the text before a prompt; play continues a text at its end",
+            "Use chargen sample --prompt TEXT, or give a forward model: -m MODEL.",
+        )
     name = path.parent.name if path.name == MODEL_FILE else path.stem
     seed = secrets.randbelow(MAX_DRAWN_SEED) if args.seed is None else args.seed
     draft = new_draft(args.prompt, args.temperature, seed)
     with _exit_on_signals():
-        text = play_on(load(path), name, draft, args.length, console, TerminalKeyboard())
+        text = play_on(lm, name, draft, args.length, console, TerminalKeyboard())
     sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
 
 

@@ -112,7 +112,10 @@ class SampleArguments:
     help="Maximum number of characters in a sample, without the prompt.",
 )  # fmt: skip
 @options.basic_option(
-    "--prompt", default="", help="Text to continue. It is printed, too. '-' reads it from standard input."
+    "--prompt",
+    default="",
+    help="Text to continue; for a backward model, the end of the text. It is printed, too. '-' reads it from standard "
+    "input.",
 )
 @options.basic_option(
     "--seed", type=SAMPLE["seed"], metavar="N", show_default="a random one, which is printed",
@@ -198,7 +201,9 @@ class SampleArguments:
 def sample(**values: Any) -> None:
     """Generate text with a model.
 
-    The text is printed on stdout while it is generated. Several samples are a list of lines if each is a single line;
+    The text is printed on stdout while it is generated. A backward model (`chargen train --direction backward`) writes
+    from the end of the text to its start: the text ends with the prompt, and is printed when it is complete. Several
+    samples are a list of lines if each is a single line;
     others get a heading on stderr. A model of documents ends a sample with the document. On a terminal, control
     characters are shown as symbols (--raw: as they are); a pipe or a file gets the exact text.
 
@@ -299,7 +304,11 @@ def _write_one(lm: LanguageModel, args: SampleArguments, prompt: str, settings: 
     copy = StringIO()  # 4 bytes per character; a list of pieces has 60
     if args.report:
         pieces = _copied(pieces, copy)
-    SampleWriter(1, null=args.null).write_pieces(pieces if args.no_prompt else chain([prompt], pieces))
+    is_backward = lm.checkpoint.data.is_backward
+    if is_backward:
+        _print_note("the text is printed when it is complete: a backward model writes it from its end")
+    whole = pieces if args.no_prompt else chain(pieces, [prompt]) if is_backward else chain([prompt], pieces)
+    SampleWriter(1, null=args.null).write_pieces(whole)
     if args.report:
         print_report(lm, copy.getvalue(), args.corpus)
 
@@ -322,11 +331,12 @@ def _write_many(
             if seed_note:
                 click.echo(seed_note, err=True)
                 seed_note = ""
+            text = lm.join("" if args.no_prompt else prompt, drawn.text) + args.suffix
             if args.as_json:
                 report = lm.copy_report(drawn.text, args.corpus) if args.report else None
-                print_json_sample(args, prompt, drawn, {**settings, **facts}, report)
+                print_json_sample(args, text, prompt, drawn, {**settings, **facts}, report)
                 continue
-            writer.write(("" if args.no_prompt else prompt) + drawn.text + args.suffix)
+            writer.write(text)
             if args.report:
                 is_one = writer.num_samples == 1
                 label = "" if is_one else f"sample {writer.num_written:,} of {writer.num_samples:,}: "

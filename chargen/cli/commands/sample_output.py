@@ -113,12 +113,14 @@ class SampleWriter:
 
 
 def print_json_sample(
-    args: SampleArguments, prompt: str, drawn: Sample, settings: Mapping[str, Any], report: CopyReport | None
-) -> None:
+    args: SampleArguments, text: str, prompt: str, drawn: Sample, settings: Mapping[str, Any],
+    report: CopyReport | None,
+) -> None:  # fmt: skip
     """Print a sample as a JSON object on a line.
 
     Args:
         args: the arguments of the command.
+        text: the sample, with its prompt and its suffix if they are printed.
         prompt: the prompt of the sample.
         drawn: the sample.
         settings: fields of `SampleConfig`, those with a default only if they differ from it; and further values.
@@ -127,7 +129,6 @@ def print_json_sample(
     from chargen.sampling.settings import SampleConfig
     from chargen.ui.console import print_json
 
-    text = ("" if args.no_prompt else prompt) + drawn.text + args.suffix
     values: dict[str, Any] = {"text": text, "prompt": prompt, "number": drawn.number}
     if args.suffix:
         values["suffix"] = args.suffix

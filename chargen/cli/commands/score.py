@@ -16,8 +16,9 @@ import click
 
 from chargen.cli import options
 from chargen.cli.commands import score_explain
-from chargen.cli.effects import no_effect, only_one
+from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.hints import no_texts_error, note_files, note_repeated_files
+from chargen.config import FRACTION
 from chargen.schema import Number
 from chargen.ui.terminal_text import say
 
@@ -35,6 +36,7 @@ Examples:
   chargen score --file app.log --worst 20
   chargen score --file new.log --fail-above 6 --min-bits 6
   tail -f app.log | chargen score --no-sort --min-bits 4
+  chargen score -m forward --backward backward "To be, or not to be"
   chargen score --json "Xin chào" < /dev/null"""
 
 file_option = options.option_group("Files of texts")
@@ -51,6 +53,9 @@ EFFECTS = [
     only_one("--null --json-lines --whole"),
     only_one("--tsv --json"),
     only_one("--sort --no-sort --top --worst", why="each of them says which texts come first"),
+    needs("--weight", "--backward"),
+    no_effect("--context", beside="--backward", why="only the forward model reads a text that stands before"),
+    no_effect("--suggest --html", beside="--backward", why="they explain what one model expects"),
     no_effect("--text-field", beside="--null --whole", why="such a file has no fields"),
     no_effect("--suggest", beside="--tsv", why="there is no column for suggestions; use --json"),
     no_effect("--by", beside="--no-sort --sort=input", why="it needs a ranking"),
@@ -83,6 +88,8 @@ class ScoreArguments:
     errors: str = "strict"
     context: str | None = None
     end: bool | None = None  #: None: True for a model of documents
+    backward: str | None = None
+    weight: float = 0.5
     words: bool = False
     by: str = "per-char"
     suggest: bool = False
@@ -122,6 +129,15 @@ class ScoreArguments:
 @options.encoding
 @options.errors
 @options.score_end(scoring_option)
+@scoring_option(
+    "--backward", type=options.MODEL_NAME, metavar="MODEL",
+    help="Also score the texts by this model, which was trained with --direction backward, and combine both scores: "
+    "the mean of the two log probabilities.",
+)  # fmt: skip
+@scoring_option(
+    "--weight", type=options.number(FRACTION), default=0.5, show_default=True, metavar="W",
+    help="Weight of the --backward model in the mean, from 0 to 1.",
+)  # fmt: skip
 @scoring_option("--words", is_flag=True, help="Add bits per word; words are separated by white space.")
 @ranking_option(
     "--sort", type=click.Choice([BEST, WORST, INPUT]),
@@ -178,6 +194,11 @@ def score(**values: Any) -> int:
     or a file gets the exact text. Tables always show them as symbols. On a terminal, a table has one line per text:
     a long text is shortened in the middle, and a narrow terminal shows fewer columns.
 
+    --backward MODEL ranks by the mean of log p of a forward and a backward model, weighted by --weight; of each
+    character with --chars. It is a score, not a probability: it adds up to less than 1 over all texts. --json has log p
+    of each model, too: "forward_log_prob_nats" and "backward_log_prob_nats". A --context stands before the texts; a
+    backward model that is given as -m reads it as the text after them.
+
     "input" in --json and --tsv is the number of the text among all that were scored, from 1 and across files; records
     that are null or skipped have no number. The totals on stderr are those of all texts, also of texts that --top,
     --worst or --min-bits leave out.
@@ -218,6 +239,11 @@ def score_texts(args: ScoreArguments) -> int:
         raise no_texts_error((), "score", report, HOW_TO_GIVE)
     lm = load(args.model, args.device)  # before the first line: it may come late, and is then answered at once
     options.note_newest_model(args.model, lm.path)
+    both = None
+    if args.backward is not None:
+        from chargen.tasks.two_directions import TwoDirections
+
+        both = TwoDirections(lm, load(args.backward, args.device), args.weight)
     args = replace(args, end=lm.scores_end if args.end is None else args.end)
     batches = _batches(args, report)
     if args.html or args.suggest:
@@ -230,7 +256,11 @@ def score_texts(args: ScoreArguments) -> int:
     if not (args.files or args.end or any(args.sentences)):
         raise CorpusError("every sentence is empty: there is nothing to score", HOW_TO_GIVE)
     answered = _flush_answers(chain([first], batches))
-    scores = lm.score_batches(answered, context=args.context, end=args.end, pieces=bool(args.chars or args.html))
+    pieces = bool(args.chars or args.html)
+    if both is None:
+        scores = lm.score_batches(answered, context=args.context, end=args.end, pieces=pieces)
+    else:
+        scores = both.score_batches(answered, args.end, pieces)
     return _print(lm, scores, args, report)
 
 
@@ -306,7 +336,14 @@ def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, rep
     try:
         _print_rows(lm, scores, args, print_row, totals)
         if is_document:
-            about = {"unit": "bits per character", "context": args.context, "end": args.end, "by": args.by}
+            about: dict[str, Any] = {
+                "unit": "bits per character",
+                "context": args.context,
+                "end": args.end,
+                "by": args.by,
+            }
+            if args.backward is not None:
+                about |= {"backward": args.backward, "weight": args.weight}
             print_json({**about, "sentences": records, "total": totals.total.to_json()})
         sys.stdout.flush()
         for line in (*(f"note: {note}" for note in report.notes()), *totals.notes(args.words)):

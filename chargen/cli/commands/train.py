@@ -17,7 +17,7 @@ from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.cli.network_options import CONNECTION_OPTIONS, SHAPE_OPTIONS, NetworkArguments, network_options
-from chargen.config import DEFAULT_BUDGET_S, VAL_SPLITS, DataConfig, TrainConfig
+from chargen.config import DEFAULT_BUDGET_S, FORWARD, VAL_SPLITS, DataConfig, TrainConfig
 from chargen.errors import ConfigError, CorpusError
 from chargen.tokenizers import TOKENIZERS
 from chargen.ui.terminal_text import say
@@ -33,6 +33,7 @@ TRAIN, DATA = options.numbers(TrainConfig), options.numbers(DataConfig)  # the t
 SAMPLE_CHARS = 240  # length of the sample in the live display
 DATA_SETTINGS = (
     "tokenizer", "encoding", "errors", "newline", "normalize", "documents", "text_field", "val_fraction", "val_split",
+    "direction",
 )  # fmt: skip
 TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "patience", "seed")
 # Arguments whose value may differ from that of the run that is resumed.
@@ -93,6 +94,7 @@ class TrainArguments(NetworkArguments):
     save_every: float = 60.0
     keep_state: str | None = None
     stop_after: int | None = None
+    direction: str = FORWARD
     init_from: str | None = None
     new_chars: str = "grow"
     device: str = "auto"
@@ -139,6 +141,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @options.normalize
 @options.text_field
 @options.max_corpus_size("100GB")
+@options.direction
 @options.corpus_option(
     "--val", type=options.CORPUS_NAME, metavar="FILE", help="Validate on this text, not on a part of the corpus."
 )
