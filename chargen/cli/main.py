@@ -23,17 +23,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from chargen import __version__
+from chargen.cli.command_table import CommandTable
 from chargen.errors import STOPPED_EARLY, ChargenError, ConfigError, StoppedError
-from chargen.registry import import_object
 from chargen.ui.terminal_text import install, say, visible, visible_streams
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 STARTED = time.perf_counter()  # when the process started: a time budget includes the start-up of Python
 COMPLETE_VARIABLE = "_CHARGEN_COMPLETE"  # a shell sets it when it asks for completions; the name is click's convention
@@ -48,6 +45,7 @@ COMMANDS = {
     "rescore": ("chargen.cli.commands.rescore:rescore", "Add a model's score to N-best lists."),
     "classify": ("chargen.cli.commands.classify:classify", "Classify texts, and train classifiers."),
     "info": ("chargen.cli.commands.info:info", "List the models and classifiers, or describe one."),
+    "probe": ("chargen.cli.commands.probe.group:probe", "Measure what recurrent networks learn and remember."),
     "rm": ("chargen.cli.commands.rm:rm", "Remove runs and classifiers."),
     "corpora": ("chargen.cli.commands.corpora:corpora", "List, create and check corpora."),
 }
@@ -66,52 +64,9 @@ Shell completion (bash; zsh and fish likewise, fish: … | source):
 """
 
 
-class CommandTable(click.Group):
-    """The table `COMMANDS` as a click group."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands, in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; return None if there is no command of this name."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_object(COMMANDS[cmd_name][0])
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the table into the help, without importing the commands."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options before the command; `help COMMAND` is the same as `COMMAND --help`."""
-        if args[:1] == ["help"]:
-            args = args[1:] if ctx.resilient_parsing else [*args[1:], "--help"]
-        return super().parse_args(ctx, args)
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command that is called; for an unknown one, fail with the most similar name."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
-            from chargen.cli.hints import COMMAND_WORDS, no_such_command  # only a wrong command line needs it
-
-            no_such_command(ctx, args[0], list(COMMANDS), COMMAND_WORDS)
-        return super().resolve_command(ctx, args)
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Return the commands and options that start with `incomplete`, without importing the commands."""
-        from click.shell_completion import CompletionItem
-
-        commands = [CompletionItem(name, help=summary) for name, (_, summary) in COMMANDS.items()]
-        return [
-            *(item for item in commands if item.value.startswith(incomplete)),
-            *click.Command.shell_complete(self, ctx, incomplete),
-        ]
-
-
 @click.group(
     cls=CommandTable,
+    table=COMMANDS,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

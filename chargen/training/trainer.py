@@ -73,6 +73,7 @@ class Trainer:
         self.config = config
         self.step = 0  #: number of steps so far
         self.learning_rate = 0.0  #: learning rate of the last step
+        self.gradient_norm = torch.zeros(())  #: norm of the last step's gradient, before clipping
         self.position = Position()  #: position of the next batch
         self._device = torch.device(config.device)
         self._loader = DeviceLoader(batches, self._device)
@@ -114,6 +115,7 @@ class Trainer:
             self._check_finite(loss, norm)
             self._update.apply(learning_rate)
         self.learning_rate = learning_rate
+        self.gradient_norm = norm
         self.recent.add(loss)
         self.since_validation.add(loss)
         self.step += 1

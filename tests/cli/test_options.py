@@ -19,13 +19,19 @@ Chargen = Callable[..., Result]
 TEXTS = {"texts", "sentences", "prompt", "suffix", "context", "stop", "ban", "regex"}
 
 
+def command_of(group: click.Group, name: str) -> click.Command:
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    return command
+
+
 def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
     context = click.Context(cli)
     for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command is not None
         if isinstance(command, click.Group):
-            yield from (((name, below), command.commands[below]) for below in command.commands)
+            yield from (((name, below), command_of(command, below)) for below in command.list_commands(context))
         else:
             yield (name,), command
 

@@ -1,0 +1,1 @@
+"""The commands of `chargen probe`, one file each."""

@@ -1,0 +1,127 @@
+"""The options that the probes share: which cells are compared, how their networks are trained, and the plot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chargen.cells import CELLS
+from chargen.cli import options
+from chargen.cli.effects import Effect, only_one
+
+if TYPE_CHECKING:
+    from chargen.ui.chart.chart import Chart
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MAX_PROBE_LAYERS, MAX_PROBE_HIDDEN = 16, 4096  # a probe compares small networks
+
+compared_option = options.option_group("Cells that are compared")
+training_option = options.option_group("Training")
+
+TRAINING = "--steps --budget --lr --clip"  # for tables of `effects.py`
+LENGTHS: Effect | list[Effect] = only_one("--steps --budget")
+
+
+def split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Return the names of a list "rnn,lstm"; fail if one is empty, or given twice."""
+    if value is None:
+        return None
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names):
+        raise click.BadParameter(f"{value!r} has an empty name. Example: rnn,lstm,gru.", ctx, param)
+    if len(set(names)) < len(names):
+        raise click.BadParameter(f"{value!r} has a name twice.", ctx, param)
+    return names
+
+
+def split_lags(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Return the numbers of a list "5,10,20" in ascending order, each of them once."""
+    if value is None:
+        return None
+    parts = [part.strip() for part in value.split(",")]
+    for part in parts:
+        if not (part.isascii() and part.isdigit() and len(part) < 10):
+            raise click.BadParameter(f"{part!r} is not a whole number. Example: 5,10,20.", ctx, param)
+    return tuple(sorted(set(map(int, parts))))
+
+
+def cells(default: str | None, shown_default: str) -> Callable[[F], F]:
+    """Return the option that lists the cells."""
+    return compared_option(
+        "--cells", "--cell", "cells", type=options.CELL_NAME, callback=split_names, metavar="CELL,...",
+        default=default, show_default=shown_default,
+        help=f"Cells whose networks are trained and compared: {', '.join(CELLS.names())}.",
+    )  # fmt: skip
+
+
+def network_shape(command: F) -> F:
+    """Add the options that set the shape of each network."""
+    hidden = compared_option(
+        "--hidden", "hidden_size", type=click.IntRange(1, MAX_PROBE_HIDDEN), default=64, show_default=True, metavar="N",
+        help="Hidden size of each layer.",
+    )  # fmt: skip
+    layers = compared_option(
+        "--layers", "num_layers", type=click.IntRange(1, MAX_PROBE_LAYERS), default=1, show_default=True, metavar="N",
+        help="Number of recurrent layers.",
+    )  # fmt: skip
+    return layers(hidden(command))
+
+
+def training(steps: int, unit: str) -> Callable[[F], F]:
+    """Return a decorator that adds the options of the training.
+
+    Args:
+        steps: The default number of steps.
+        unit: What is trained for this long: "of each cell".
+    """
+    declarations = [
+        training_option("--steps", type=click.IntRange(1, 10**9), metavar="N", show_default=str(steps),
+                        help=f"Number of training steps {unit}."),
+        training_option("--budget", "budget_s", callback=options.parse_duration, metavar="TIME",
+                        help=f"Training time {unit}, instead of a number of steps: 30s, 5m."),
+        training_option("--lr", "learning_rate", type=float, default=1e-2, show_default=True, metavar="RATE",
+                        help="Peak learning rate."),
+        training_option("--clip", "clip_norm", type=float, default=1.0, show_default=True, metavar="NORM",
+                        help="Maximum norm of the gradient of all weights; a larger one is scaled down to it."),
+        training_option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, metavar="N",
+                        help="Random seed of the weights and of the training."),
+    ]  # fmt: skip
+
+    def add_options(command: F) -> F:
+        for declare in reversed(declarations):
+            command = declare(command)
+        return command
+
+    return add_options
+
+
+plot = partial(
+    options.output_option, "--plot", type=options.FILE_NAME, metavar="FILE",
+    help="Write the plot to a file: .svg, or .png with the extra 'plot'.",
+)()  # fmt: skip
+
+
+def check_plot(path: str | None, inputs: tuple[str, ...] = ()) -> None:
+    """Check, before anything is measured, that a plot can be written to a file.
+
+    Raises:
+        UsageError: If its folder does not exist, it is a folder, or it is one of the inputs.
+        ChargenError: If its name has another ending, or needs a package that is not installed.
+    """
+    from chargen.ui.chart.files import check_chart_file
+
+    if path is not None:
+        options.check_output_file("--plot", path, inputs)
+        check_chart_file(path)
+
+
+def write_plot(chart: Chart, plot: str | None) -> None:
+    """Write a chart to a file, if one was named."""
+    if plot is not None:
+        from chargen.ui.chart.files import write_chart
+
+        write_chart(plot, chart)
