@@ -211,6 +211,11 @@ raw = output_option(
     help="Print the exact text on a terminal, too. Without this option a terminal shows control characters and "
     "invisible characters as symbols; pipes and files always get the exact text.",
 )  # fmt: skip
+log = output_option(
+    "--log", type=click.Choice(["tensorboard"]),
+    help="Also write the losses as event files of TensorBoard, in the folder tensorboard/NAME next to checkpoints/. It "
+    "needs the extra 'tensorboard'.",
+)  # fmt: skip
 as_json = output_option("--json", "as_json", is_flag=True, help="Print JSON. The names of the keys include units.")
 
 
