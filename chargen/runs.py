@@ -208,7 +208,8 @@ def _is_worse_than_uniform(path: Path) -> bool:
     A file that cannot be read is not worse: opening it gives the error. Files of earlier versions state no uniform
     loss; with one token for each character it is the log of the size of the vocabulary.
     """
-    from chargen.checkpoint import MODEL_SPEC, open_tensors
+    from chargen.about import MODEL_SPEC
+    from chargen.checkpoint import open_tensors
 
     try:
         with open_tensors(path) as file:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargen.registry import did_you_mean, import_object
+from chargen.registry import import_object
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -55,7 +55,10 @@ class CommandTable(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command that is called; for an unknown one, fail with the most similar name."""
         if args and args[0] not in self.table and not args[0].startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(f"no command {args[0]!r}. {did_you_mean(args[0], self.table)}".strip())
+            from chargen.cli.hints import COMMAND_WORDS, GROUP_WORDS, no_such_command  # only a wrong line needs them
+
+            words = GROUP_WORDS.get(str(self.name), COMMAND_WORDS)
+            no_such_command(ctx, args[0], list(self.table), words)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -33,20 +33,34 @@ COMMAND_WORDS = {
     "score": "rank likelihood probability logprob logprobs log-prob surprisal anomaly anomalies outliers filter "
     "sentence sentences",
     "eval": "evaluate evaluation perplexity ppl test validate validation val loss bpc bits measure",
-    "compare": "diff benchmark bench versus vs",
+    "compare": "diff versus vs",
     "rescore": "rerank re-rank nbest n-best",
     "classify": "classifier label categorize categorise detect identify",
     "info": "list ls models model show describe summary status runs inspect stats",
     "rm": "delete del remove purge",
     "corpora": "corpus data dataset datasets texts download prepare preprocess",
+    "probe": "visualize visualise explain activations neurons units gradients memory interpret analyze analyse",
+    "bench": "benchmark benchmarks",
+    "plot": "curve curves loss-curve chart graph losses metrics tensorboard",
     "--version": "version",
     "help": "man usage h",
 }
-CORPORA_WORDS = {
-    "list": "ls show all",
-    "get": "download fetch create save cat",
-    "check": "validate verify inspect stats describe test",
-    "clean": "clear purge rm delete remove",
+#: The same for the commands of each group of commands.
+GROUP_WORDS = {
+    "corpora": {
+        "list": "ls show all",
+        "get": "download fetch create save cat",
+        "check": "validate verify inspect stats describe test",
+        "clean": "clear purge rm delete remove",
+    },
+    "probe": {
+        "gradients": "gradient grad gradient-flow vanishing horizon",
+        "memory": "copy adding reber lag recall",
+        "neurons": "neuron units unit activations activation cells hidden-units",
+    },
+    "bench": {
+        "cells": "cell networks rnn rnns architectures",
+    },
 }
 #: Our options, and words that other programs have for them. The first one that a command has is suggested.
 OPTION_WORDS = {
@@ -180,7 +194,7 @@ def no_such_command(ctx: click.Context, name: str, known: Sequence[str], words: 
         ctx: The context of the group of commands.
         name: What was given.
         known: The commands that exist.
-        words: The words of other programs: `COMMAND_WORDS` or `CORPORA_WORDS`.
+        words: The words of other programs: `COMMAND_WORDS`, or an entry of `GROUP_WORDS`.
     """
     meant = find_meant(name, [*known, *words], words)
     hint = f"Did you mean {meant!r}?" if meant else f"The commands are listed by: {ctx.command_path} --help"

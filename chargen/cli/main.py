@@ -46,8 +46,10 @@ COMMANDS = {
     "classify": ("chargen.cli.commands.classify:classify", "Classify texts, and train classifiers."),
     "info": ("chargen.cli.commands.info:info", "List the models and classifiers, or describe one."),
     "probe": ("chargen.cli.commands.probe.group:probe", "Measure what recurrent networks learn and remember."),
+    "plot": ("chargen.cli.commands.plot:plot", "Plot the loss curves of runs."),
     "rm": ("chargen.cli.commands.rm:rm", "Remove runs and classifiers."),
     "corpora": ("chargen.cli.commands.corpora:corpora", "List, create and check corpora."),
+    "bench": ("chargen.cli.commands.bench:bench", "Compare all cells at equal parameters and time."),
 }
 
 EPILOG = """\b

@@ -216,6 +216,11 @@ direction = corpus_option(
     "--direction", type=click.Choice(DIRECTIONS), default=FORWARD, show_default=True,
     help="Direction in which the model reads texts. A backward model generates text that ends with the prompt.",
 )  # fmt: skip
+log = output_option(
+    "--log", type=click.Choice(["tensorboard"]),
+    help="Also write the losses as event files of TensorBoard, in the folder tensorboard/NAME next to checkpoints/. It "
+    "needs the extra 'tensorboard'.",
+)  # fmt: skip
 as_json = output_option("--json", "as_json", is_flag=True, help="Print JSON. The names of the keys include units.")
 
 

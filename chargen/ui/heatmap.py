@@ -15,6 +15,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.style import Style
@@ -37,14 +38,25 @@ END = "␃"  # shown for the end of a text, where the end is scored
 # ── what is shown for a text ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def group_by_cluster(chars: Iterable[CharSurprisal]) -> Iterator[list[CharSurprisal]]:
-    """Yield a text's tokens in the smallest groups that are whole clusters: what a reader sees as one character."""
-    chars = list(chars)
+class Piece(Protocol):
+    """A part of a text: one or more characters, or the end of the text."""
+
+    @property
+    def text(self) -> str:
+        """The characters; "" for the end."""
+
+
+P = TypeVar("P", bound=Piece)
+
+
+def group_by_cluster(pieces: Iterable[P]) -> Iterator[list[P]]:
+    """Yield a text's pieces in the smallest groups that are whole clusters: what a reader sees as one character."""
+    chars = list(pieces)
     cluster_ends, end = set(), 0
     for cluster in clusters("".join(char.text for char in chars)):
         end += len(cluster)
         cluster_ends.add(end)
-    group: list[CharSurprisal] = []
+    group: list[P] = []
     end = 0
     for char in chars:
         group.append(char)
@@ -54,7 +66,7 @@ def group_by_cluster(chars: Iterable[CharSurprisal]) -> Iterator[list[CharSurpri
             group = []
 
 
-def group_glyph(group: Sequence[CharSurprisal]) -> tuple[str, int]:
+def group_glyph(group: Sequence[Piece]) -> tuple[str, int]:
     """Return what is drawn for a group, and its width in cells of a terminal, at least one."""
     parts = [_cluster_glyph(cluster) for cluster in clusters("".join(char.text for char in group))] or [(END, 1)]
     return "".join(part for part, _ in parts), sum(width for _, width in parts)

@@ -12,11 +12,14 @@ import pytest
 
 from chargen.cells import CELLS
 from chargen.cli import options
+from chargen.cli.commands.bench import BenchArguments
 from chargen.cli.commands.classify import ClassifyArguments
 from chargen.cli.commands.compare import CompareArguments
 from chargen.cli.commands.corpora import CheckArguments
 from chargen.cli.commands.eval import EvalArguments
 from chargen.cli.commands.play import PlayArguments
+from chargen.cli.commands.plot import PlotArguments
+from chargen.cli.commands.probe.neurons import NeuronsArguments
 from chargen.cli.commands.rescore import RescoreArguments
 from chargen.cli.commands.sample import SampleArguments
 from chargen.cli.commands.score import ScoreArguments
@@ -134,6 +137,9 @@ ARGUMENTS = {
     "rescore": (RescoreArguments(), []),
     "classify": (ClassifyArguments(), []),
     "play": (PlayArguments(), []),
+    "plot": (PlotArguments(), []),
+    "bench cells": (BenchArguments(corpus=("a",)), ["a"]),
+    "probe neurons": (NeuronsArguments(model="a", corpus="b"), ["a", "b"]),
 }
 
 
@@ -143,7 +149,7 @@ def test_the_dataclass_of_a_command_has_its_options_and_their_defaults(
 ) -> None:
     monkeypatch.delenv("CHARGEN_DEVICE", raising=False)
     arguments, words = ARGUMENTS[name]
-    with COMMANDS[(name,)].make_context(name, list(words), parent=click.Context(cli)) as context:
+    with COMMANDS[tuple(name.split())].make_context(name, list(words), parent=click.Context(cli)) as context:
         assert vars(type(arguments)(**context.params)) == vars(arguments)  # not every class has __eq__
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from chargen import __version__
 from chargen.checkpoint import save_checkpoint
-from chargen.cli.hints import COMMAND_WORDS, CORPORA_WORDS, OPTION_WORDS
+from chargen.cli.hints import COMMAND_WORDS, GROUP_WORDS, OPTION_WORDS
 from chargen.cli.main import COMMANDS
 from tests.cli.test_options import commands
 from tests.conftest import Result, random_model
@@ -34,7 +34,9 @@ def test_the_version_has_a_short_option(chargen: Chargen) -> None:
     assert __version__ in chargen("-V").out
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["corpora", "get"], []])
+@pytest.mark.parametrize(
+    "command", [*([name] for name in COMMANDS), ["corpora", "get"], ["probe", "neurons"], ["bench", "cells"], []]
+)
 def test_help_is_a_command_too(chargen: Chargen, command: list[str]) -> None:
     result = chargen("help", *command)
     assert result.status == 0
@@ -101,6 +103,8 @@ def test_an_option_of_another_program_or_a_misspelled_one_gets_one_suggestion(
         ("delete", "rm"), ("datasets", "corpora"),
         ("Train", "train"), ("smple", "sample"), ("clasify", "classify"), ("version", "--version"),
         ("corpora download", "get"), ("corpora ls", "list"), ("corpora chek", "check"),
+        ("benchmark", "bench"), ("curves", "plot"), ("activations", "probe"), ("probe units", "neurons"),
+        ("bench cell", "cells"),
     ],
 )  # fmt: skip
 def test_a_command_of_another_program_or_a_misspelled_one_gets_one_suggestion(
@@ -132,8 +136,9 @@ def test_the_words_of_other_programs_are_not_our_own_names_and_lead_to_names_tha
     arguments = {str(param.name).upper() for _, command in commands() for param in command.params}
     assert {meant.split()[0] for meant in OPTION_WORDS} <= options | arguments
     assert set(COMMAND_WORDS) <= {*known, "--version", "help"}
-    assert set(CORPORA_WORDS) == {path[1] for path, _ in commands() if path[0] == "corpora"}
-    for words in (COMMAND_WORDS, CORPORA_WORDS):
+    for group, words in GROUP_WORDS.items():
+        assert set(words) == {path[1] for path, _ in commands() if path[0] == group}
+    for words in (COMMAND_WORDS, *GROUP_WORDS.values()):
         others = [word for each in words.values() for word in each.split()]
         assert len(others) == len(set(others)), "a word leads to two names"
         assert not set(others) & set(words)

@@ -53,7 +53,17 @@ def assert_error(result: Result, status: int, *words: str) -> None:
 # ── help ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["corpora", "get"], ["corpora", "check"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        *([name] for name in COMMANDS),
+        ["corpora", "get"],
+        ["corpora", "check"],
+        ["bench", "cells"],
+        ["probe", "neurons"],
+    ],
+)
 def test_every_command_has_help_with_examples(chargen: Chargen, command: list[str]) -> None:
     result = chargen(*command, "--help")
     assert result.status == 0

@@ -43,6 +43,9 @@ SCENARIOS = {
     "classify --train": ["classify", "--train", "labels.tsv"],
     "rm": ["rm", "removable"],
     "info": ["info"],
+    "plot": ["plot", "stopped"],
+    "bench cells": ["bench", "cells", "text.txt"],
+    "probe neurons": ["probe", "neurons", "m", "text.txt"],
     "corpora list": ["corpora", "list"],
     "corpora get": ["corpora", "get", "alphabet"],
     "corpora check": ["corpora", "check", "text.txt"],
@@ -67,7 +70,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--val": "lines.txt", "--val-fraction": "0.2", "--steps": "5", "--epochs": "2", "--batch": "3",
         "--seq-len": "9", "--lr": "0.5", "--clip": "0.5", "--weight-decay": "0.5", "--seed": "3", "--more": "9s",
         "--save-every": "9s", "--patience": "0.3", "--val-split": "random", "--keep-state": "never",
-        "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown", "--direction": "backward",
+        "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown", "--direction": "backward", "--log": "tensorboard",
         **NETWORK, **READING, **MACHINE, "--json": None,
     },
     "sample": {
@@ -114,6 +117,16 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--text-field": "other", **NETWORK, "--device": "cpu",
         "--json": None,
     },
+    "plot": {"--output": "new.svg", "--x": "time", "--json": None},
+    "bench cells": {
+        "--budget": "9s", "--cells": "rnn", "--parameters": "90000", "--layers": "2", "--seed": "3",
+        "--plot": "new.svg",
+        **{option: value for option, value in READING.items() if option != "--documents"}, **MACHINE, "--json": None,
+    },
+    "probe neurons": {
+        "--output": "new.html", "--max-chars": "50", "--top": "2", "--encoding": "cp1258", "--errors": "replace",
+        "--text-field": "other", "--max-corpus-size": "1MB", "--json": None,
+    },
     "rm": {"--yes": None, "--json": None},
     "info": {"--json": None},
     "corpora list": {"--json": None},
@@ -135,6 +148,8 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("train", "--skip"): ["--layers", "2"],
     ("train", "--text-field"): ["records.jsonl"],
     ("corpora check", "--text-field"): ["records.jsonl"],
+    ("bench cells", "--text-field"): ["records.jsonl"],
+    ("bench cells", "--errors"): ["bad.txt"],
     ("rm", "--json"): ["--yes"],
     ("train", "--errors"): ["bad.txt"],
     ("corpora check", "--errors"): ["bad.txt"],
@@ -180,7 +195,17 @@ HERE = {"--device": SPEED, "--threads": SPEED, "--raw": TERMINAL, "--max-corpus-
 ASCII = dict.fromkeys(("--encoding", "--errors"), "the lists are ASCII; tests/cli/test_inputs.py tries others")
 UNSEEN: dict[str, dict[str, str]] = {
     **dict.fromkeys(SCENARIOS, HERE),
-    "train": {**HERE, "--json": "it changes what is printed at the end"},
+    "train": {
+        **HERE,
+        "--json": "it changes what is printed at the end",
+        "--log": "tests/training/logs/test_tensorboard.py reads the files that it writes during a training",
+    },
+    "bench cells": {
+        **HERE,
+        "--json": "it changes what is printed at the end",
+        "--plot": "the picture is written at the end",
+    },
+    "probe neurons": {**HERE, **dict.fromkeys(("--encoding", "--errors", "--text-field"), "text.txt is plain ASCII")},
     "sample": {**HERE, "--corpus": "the files are those that the model names"},
     "score": {**HERE, "--no-end": DEFAULT},
     "score of a file": {**HERE, "--no-end": DEFAULT},
@@ -207,6 +232,7 @@ ALIKE = [
     ("compare", "--encoding", "--errors", "each byte can be decoded"),
     ("corpora check", "--encoding", "--errors", "each byte can be decoded"),
     ("train", "--encoding", "--errors", "each byte can be decoded"),
+    ("bench cells", "--encoding", "--errors", "each byte can be decoded"),
     ("classify", "--encoding", "--errors", "each byte can be decoded"),
     ("sample", "--beam", "--ban", "the best text does not contain it"),
     ("score", "--no-sort", "--chars --suggest", DEFAULT),
@@ -291,6 +317,7 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr("chargen.tasks.classifier.train_classifier", record)  # imports the next one before its change
     monkeypatch.setattr("chargen.cli.commands.rm.Removable.remove", lambda run: None)  # the next call needs the run
     monkeypatch.setattr("chargen.training.run.train", record)
+    monkeypatch.setattr("chargen.tasks.cell_benchmark.benchmark_cells", record)
     (length,) = (param for param in COMMANDS[("sample",)].params if param.name == "length")
     monkeypatch.setattr(length, "default", 100)
     before = set(folder.iterdir())

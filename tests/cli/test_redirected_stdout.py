@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ LINES = {
         ["classify", "--train", "labels.tsv", "--name", "new", *SMALL, "--json"],
     ],
     "info": [["info"], ["info", "m", "--json"]],
+    "plot": [["plot", "curves"], ["plot", "curves", "-o", "new.svg", "--json"]],
+    "probe": [
+        ["probe", "neurons", "m", "text.txt", "-o", "page.html"], ["probe", "neurons", "m", "text.txt", "--json"],
+    ],
+    "bench": [
+        ["bench", "cells", "text.txt", "--cells", "rnn"], ["bench", "cells", "text.txt", "--cells", "rnn", "--json"],
+    ],
     "rm": [["rm", "m", "--yes"]],
     "corpora": [["corpora"], ["corpora", "check", "text.txt"], ["corpora", "get", "reber"], ["corpora", "clean"]],
 }  # fmt: skip
@@ -59,6 +67,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     save_models()
+    Path("checkpoints/curves").mkdir()
+    reports = [
+        {"event": "progress", "step": n, "epoch": 1, "elapsed_s": n, "loss_nats_per_char": 1 / n} for n in (1, 2)
+    ]
+    Path("checkpoints/curves/metrics.jsonl").write_text("".join(f"{json.dumps(report)}\n" for report in reports))
+    result = {"cell": "rnn", "loss_nats_per_char": 2.0, "curve": [[1.0, 3.0], [2.0, 2.0]]}  # a training takes time
+    process = subprocess.CompletedProcess([], 0, json.dumps(result).encode(), b"")
+    monkeypatch.setattr("chargen.tasks.cell_benchmark.run_child", lambda *arguments: process)
     Path("text.txt").write_text(VERSE * 12, encoding="utf-8")
     Path("list.txt").write_text("0 ||| The ||| f= 1 ||| -9\n0 ||| fox ||| f= 2 ||| -9.5\n")
     Path("references.txt").write_text("fox\n")

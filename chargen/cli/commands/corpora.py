@@ -36,9 +36,9 @@ class CorporaGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command that is called; for an unknown one, fail with the one that was probably meant."""
         if args and args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
-            from chargen.cli.hints import CORPORA_WORDS, no_such_command  # only a wrong command line needs it
+            from chargen.cli.hints import GROUP_WORDS, no_such_command  # only a wrong command line needs it
 
-            no_such_command(ctx, args[0], list(self.commands), CORPORA_WORDS)
+            no_such_command(ctx, args[0], list(self.commands), GROUP_WORDS["corpora"])
         return super().resolve_command(ctx, args)
 
 

@@ -39,7 +39,7 @@ TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight
 # Arguments whose value may differ from that of the run that is resumed.
 ALLOWED_WITH_RESUME = (
     "corpus", "resume", "budget", "steps", "epochs", "patience", "more", "device", "threads", "save_every",
-    "keep_state", "stop_after", "as_json", "max_bytes",
+    "keep_state", "stop_after", "log", "as_json", "max_bytes",
 )  # fmt: skip
 EFFECTS = [
     only_one("--budget --steps --epochs"),
@@ -99,6 +99,7 @@ class TrainArguments(NetworkArguments):
     new_chars: str = "grow"
     device: str = "auto"
     threads: int | None = None
+    log: str | None = None
     as_json: bool = False
 
 
@@ -215,6 +216,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @options.threads
 @options.checkpoints
 @options.output_option("--label", is_flag=True, hidden=True, expose_value=False, callback=_refuse_label)
+@options.log
 @options.as_json
 def train(**values: Any) -> int:
     """Train a model on a text.
@@ -242,6 +244,7 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
     """
     options.use_threads(args.threads)
     from chargen.text.documents import NONE
+    from chargen.training.logs.tensorboard import log_reports
     from chargen.training.run import train as run_training
     from chargen.ui.console import ignore_closed_output, print_json, print_line, stderr_console, stdout_console
     from chargen.ui.training import command_line, make_display, summary
@@ -252,7 +255,7 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
     with stop_on_signals() as stop:
         plan = _plan(args, started)
         with make_display(console, _sample_text) as display:
-            for report in run_training(plan, stop.is_set):
+            for report in log_reports(run_training(plan, stop.is_set), args.log):
                 display.show(report)
                 values = report.to_json()
                 if values["event"] in ("progress", "evaluated"):
@@ -293,7 +296,6 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     training = TrainChoices(**{name: getattr(args, name) for name in TRAIN_SETTINGS})
     if saved:
         training = replace(training, seed=saved.train.seed)  # `_load_resumed` has compared a seed that was given
-    if saved:
         options.note_same_names(args.corpus)
     else:
         options.check_reading([*(args.corpus or ["python-docs"]), *([args.val] if args.val else [])])

@@ -15,6 +15,10 @@ PROBES = {
         "chargen.cli.commands.probe.memory:memory",
         "Measure how far back a cell can carry information.",
     ),
+    "neurons": (
+        "chargen.cli.commands.probe.neurons:neurons",
+        "Show which unit tracks which property of a text.",
+    ),
 }
 
 
@@ -22,7 +26,8 @@ PROBES = {
     cls=CommandTable,
     table=PROBES,
     epilog="\b\nExamples:\n  chargen probe gradients --cells rnn,lstm,gru shakespeare\n"
-    "  chargen probe memory --task copy --cells rnn,lstm,gru",
+    "  chargen probe memory --task copy --cells rnn,lstm,gru\n"
+    "  chargen probe neurons shakespeare play.txt -o neurons.html",
 )
 def probe() -> None:
-    """Measure what recurrent networks learn and remember, and show it as a plot."""
+    """Measure and show what recurrent networks learn and remember."""
