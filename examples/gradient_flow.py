@@ -2,7 +2,7 @@
 
     python examples/gradient_flow.py gradient-flow.svg
 
-The chain rule gives a product of one matrix for each step, the Jacobian J of the step:
+The chain rule gives a product with one matrix for each step, the Jacobian J of the step:
 
     ∂h⟨t⟩/∂h⟨t−k⟩ = J⟨t⟩ J⟨t−1⟩ … J⟨t−k+1⟩        for h⟨t⟩ = tanh(W h⟨t−1⟩ + x⟨t⟩):   J⟨t⟩ = diag(1 − h⟨t⟩²) W
 

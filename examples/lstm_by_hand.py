@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 B, T, H, LEARNING_RATE, MAX_NORM = 16, 32, 192, 0.02, 1.0  # rows, steps of a window, hidden units
+RESET_RATE = 0.02  # the share of rows that start again from a state of zeros, in each window
 rng = np.random.default_rng(1)
 
 
@@ -123,7 +124,8 @@ def train(p, ids, seconds):
         for name, w in p.items():
             sums[name] += (scale * grads[name]) ** 2
             w -= LEARNING_RATE * scale * grads[name] / np.sqrt(sums[name])
-        h0, c0, loss, step = h[-1], c[-1], 0.99 * loss + 0.01 * mean_loss(y, targets), step + 1
+        is_kept = rng.random((B, 1)) > RESET_RATE  # else c⟨t⟩ drifts, and a new text starts in a state never trained on
+        h0, c0, loss, step = h[-1] * is_kept, c[-1] * is_kept, 0.99 * loss + 0.01 * mean_loss(y, targets), step + 1
         if step % 500 == 0:
             print(f"{time.time() - start:5.0f} s   {step:6} steps   loss {loss:.3f} nats per character")
 

@@ -70,7 +70,8 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--val": "lines.txt", "--val-fraction": "0.2", "--steps": "5", "--epochs": "2", "--batch": "3",
         "--seq-len": "9", "--lr": "0.5", "--clip": "0.5", "--weight-decay": "0.5", "--seed": "3", "--more": "9s",
         "--save-every": "9s", "--patience": "0.3", "--val-split": "random", "--keep-state": "never",
-        "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown", "--direction": "backward", "--log": "tensorboard",
+        "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown", "--direction": "backward",
+        "--log": "tensorboard",
         **NETWORK, **READING, **MACHINE, "--json": None,
     },
     "sample": {

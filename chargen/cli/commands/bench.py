@@ -86,7 +86,7 @@ def _split_cells(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="Training time of each cell: 20s, 5m.",
 )  # fmt: skip
 @options.basic_option(
-    "--cells", callback=_split_cells, type=options.CELL_NAME, metavar="NAME,…", show_default="all",
+    "--cells", callback=_split_cells, type=options.CELL_NAMES, metavar="NAME,…", show_default="all",
     help=f"The cells to compare, with commas between them: {', '.join(CELLS.names())}.",
 )  # fmt: skip
 @comparison_option(

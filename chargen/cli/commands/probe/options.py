@@ -52,7 +52,7 @@ def split_lags(ctx: click.Context, param: click.Parameter, value: str | None) ->
 def cells(default: str | None, shown_default: str) -> Callable[[F], F]:
     """Return the option that lists the cells."""
     return compared_option(
-        "--cells", "--cell", "cells", type=options.CELL_NAME, callback=split_names, metavar="CELL,...",
+        "--cells", "--cell", "cells", type=options.CELL_NAMES, callback=split_names, metavar="CELL,...",
         default=default, show_default=shown_default,
         help=f"Cells whose networks are trained and compared: {', '.join(CELLS.names())}.",
     )  # fmt: skip
