@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells import CELLS
+from chargen.cells.weights import get_cells
 from chargen.checkpoint import Checkpoint
 from chargen.engines.interface import Engine, read_context, step_through
 from chargen.errors import ConfigError
 from chargen.probe.text_properties import TextProperty, text_properties
 from chargen.schema import format_count
+from chargen.tokenizers.direction import reverse, reverse_pieces
 from chargen.tokenizers.tokenizer import StreamingDecoder
 
 MAX_VALUES = 30_000_000  #: activations on a page; such a page has 40 MB
@@ -139,16 +140,19 @@ def probe_neurons(checkpoint: Checkpoint, engine: Engine, text: str) -> NeuronRe
 
 
 def read_activations(checkpoint: Checkpoint, engine: Engine, text: str) -> Activations:
-    """Return the activations of all units after each piece of a text; see `probe_neurons`."""
-    text = checkpoint.normalize(text)
+    """Return the activations of all units after each piece of a text; see `probe_neurons`.
+
+    A backward model reads the text from its end; its pieces are in reading order, too.
+    """
+    text = checkpoint.reorder(checkpoint.normalize(text))
     if not text:
         raise ConfigError("the text is empty", "Give a text of at least one character.")
-    names = CELLS.get(checkpoint.config.cell).state_names
+    cells = get_cells(checkpoint.config)
     step = read_context(engine, checkpoint.encode_context(None))
     units = tuple(
         Unit(layer, name, index)
         for layer, state in enumerate(step.state.layers)
-        for name, part in zip(names, state, strict=True)
+        for name, part in zip(cells[layer % len(cells)].state_names, state, strict=True)
         for index in range(part.shape[-1])
     )
     ids = checkpoint.tokenizer.encode(text)
@@ -167,6 +171,10 @@ def read_activations(checkpoint: Checkpoint, engine: Engine, text: str) -> Activ
             pieces.append(text[start : start + len(decoded)])  # an unknown character keeps its own text
             start += len(decoded)
             rows.append(np.concatenate([part[0] for state in after.state.layers for part in state]))
+    if checkpoint.data.is_backward:
+        groups = reverse_pieces(pieces)
+        pieces = [reverse("".join(pieces[i] for i in group)) for group in groups]
+        rows = [rows[group[-1]] for group in groups]
     return Activations(tuple(pieces), units, np.ascontiguousarray(np.stack(rows, axis=1), dtype=np.float32))
 
 

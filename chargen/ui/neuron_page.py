@@ -64,7 +64,7 @@ select { font: inherit; max-width: 100%; }
 .legend { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .bar label { margin: .2rem 0; }
 #text { font: 1.05rem/1.9 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere;
-  unicode-bidi: plaintext; margin: .8rem 0; color: var(--text); max-width: none; }
+  unicode-bidi: plaintext; margin: .8rem 0; overflow: clip; }
 @media (max-width: 55rem) {
   main { grid-template-columns: minmax(0, 1fr); } .side { position: static; } #units { height: 14rem; } }
 """.strip()

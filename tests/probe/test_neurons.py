@@ -53,6 +53,29 @@ def test_activations_are_the_state_after_each_character(cell: str, tokenizer: st
     assert np.array_equal(found.values[:, -1], whole)
 
 
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:300"])
+def test_a_backward_model_reads_from_the_end_and_its_pieces_are_in_reading_order(tokenizer: str) -> None:
+    text = "q\u0302a cõi người q\u0323\u0302"
+    forward = random_model(text * 9 + VERSE * 20, tokenizer=tokenizer, hidden_size=5)
+    about = {**forward.about, "data": {**forward.about["data"], "direction": "backward"}}
+    backward = Checkpoint(forward.config, forward.tokenizer, forward.weights, about)
+    assert backward.data.is_backward
+    found = neurons.read_activations(backward, engine_of(backward), text)
+    assert "".join(found.pieces) == backward.normalize(text)
+    reversed_text = backward.reorder(backward.normalize(text))
+    as_forward = neurons.read_activations(forward, engine_of(forward), reversed_text)
+    assert np.array_equal(found.values[:, 0], as_forward.values[:, -1]) or found.pieces[0] != as_forward.pieces[-1]
+    assert {*map(tuple, found.values.T.tolist())} <= {*map(tuple, as_forward.values.T.tolist())}
+
+
+def test_a_stack_has_the_parts_of_the_state_of_each_cell() -> None:
+    model = random_model(cell="lstm,gru", hidden_size=3, ensemble_size=2)
+    units = neurons.read_activations(model, engine_of(model), VERSE).units
+    assert [(unit.layer, unit.part) for unit in units if not unit.number] == [
+        (0, "h"), (0, "c"), (1, "h"), (2, "h"), (2, "c"), (3, "h")
+    ]  # fmt: skip
+
+
 def test_units_are_ranked_by_the_property_that_they_track_best() -> None:
     model = random_model(VERSE, cell="rnn", hidden_size=4)
     report = neurons.probe_neurons(model, engine_of(model), VERSE * 3)

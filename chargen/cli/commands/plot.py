@@ -111,7 +111,7 @@ def _chart(curves: Sequence[LossCurves], x_axis: str) -> Chart:
     attribute, label = X_AXES[x_axis]
     series = []
     for each in curves:
-        for kind, points in (("training", each.training), ("validation", each.validation)):
+        for kind, points in (("validation", each.validation), ("training", each.training)):  # the first is in front
             if points:
                 xs, ys = _thinned([(getattr(point, attribute), point.loss_nats_per_char / LN2) for point in points])
                 series.append((f"{each.name}, {kind}" if len(curves) > 1 else kind, xs, ys))

@@ -184,11 +184,9 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )  # fmt: skip
 @optimization_option("--seed", type=TRAIN["seed"], default=0, show_default=True, metavar="N", help="Random seed.")
 @resuming_option(
-    "--more",
-    callback=options.parse_duration,
-    metavar="TIME",
+    "--more", callback=options.parse_duration, metavar="TIME",
     help="Add this time (90s, 5m) to the budget of a resumed run.",
-)
+)  # fmt: skip
 @resuming_option(
     "--save-every", callback=options.parse_duration, default="60s", show_default=True, metavar="TIME",
     help="How often to save the training state; a time like that of --budget.",

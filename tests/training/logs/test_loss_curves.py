@@ -58,7 +58,7 @@ def test_the_command_prints_curves_of_several_runs(chargen: Callable[..., Result
     printed = chargen("plot", "a", "b", "-o", "losses.svg")
     assert (printed.status, printed.err) == (0, "")
     assert "loss (bits per character)" in printed.out
-    assert "● a, training  ○ a, validation  ■ b, training  □ b, validation" in printed.out
+    assert "● a, validation  ○ a, training  ■ b, validation  □ b, training" in printed.out
     assert all(len(line) <= 160 for line in printed.out.splitlines())
     picture = Path("losses.svg").read_text(encoding="utf-8")
     assert picture.startswith("<svg") and "b, validation" in picture and "step" in picture
