@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells import CELLS
+from chargen.cells.weights import get_cells
 from chargen.checkpoint import Checkpoint
 from chargen.engines.interface import Engine, read_context, step_through
 from chargen.errors import ConfigError
@@ -143,12 +143,12 @@ def read_activations(checkpoint: Checkpoint, engine: Engine, text: str) -> Activ
     text = checkpoint.normalize(text)
     if not text:
         raise ConfigError("the text is empty", "Give a text of at least one character.")
-    names = CELLS.get(checkpoint.config.cell).state_names
+    cells = get_cells(checkpoint.config)
     step = read_context(engine, checkpoint.encode_context(None))
     units = tuple(
         Unit(layer, name, index)
         for layer, state in enumerate(step.state.layers)
-        for name, part in zip(names, state, strict=True)
+        for name, part in zip(cells[layer % len(cells)].state_names, state, strict=True)
         for index in range(part.shape[-1])
     )
     ids = checkpoint.tokenizer.encode(text)

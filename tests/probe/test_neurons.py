@@ -53,6 +53,12 @@ def test_activations_are_the_state_after_each_character(cell: str, tokenizer: st
     assert np.array_equal(found.values[:, -1], whole)
 
 
+def test_each_layer_of_a_stack_names_the_states_of_its_own_cell() -> None:
+    model = random_model(cell="lstm,gru", hidden_size=5)
+    found = neurons.read_activations(model, engine_of(model), VERSE[:9])
+    assert [(unit.layer, unit.part) for unit in found.units[::5]] == [(0, "h"), (0, "c"), (1, "h")]
+
+
 def test_units_are_ranked_by_the_property_that_they_track_best() -> None:
     model = random_model(VERSE, cell="rnn", hidden_size=4)
     report = neurons.probe_neurons(model, engine_of(model), VERSE * 3)
