@@ -26,6 +26,7 @@ from chargen.engines.interface import Engine, read_context, step_through
 from chargen.errors import ConfigError
 from chargen.probe.text_properties import TextProperty, text_properties
 from chargen.schema import format_count
+from chargen.tokenizers.direction import reverse, reverse_pieces
 from chargen.tokenizers.tokenizer import StreamingDecoder
 
 MAX_VALUES = 30_000_000  #: activations on a page; such a page has 40 MB
@@ -140,7 +141,7 @@ def probe_neurons(checkpoint: Checkpoint, engine: Engine, text: str) -> NeuronRe
 
 def read_activations(checkpoint: Checkpoint, engine: Engine, text: str) -> Activations:
     """Return the activations of all units after each piece of a text; see `probe_neurons`."""
-    text = checkpoint.normalize(text)
+    text = checkpoint.reorder(checkpoint.normalize(text))
     if not text:
         raise ConfigError("the text is empty", "Give a text of at least one character.")
     names = CELLS.get(checkpoint.config.cell).state_names
@@ -167,6 +168,10 @@ def read_activations(checkpoint: Checkpoint, engine: Engine, text: str) -> Activ
             pieces.append(text[start : start + len(decoded)])  # an unknown character keeps its own text
             start += len(decoded)
             rows.append(np.concatenate([part[0] for state in after.state.layers for part in state]))
+    if checkpoint.data.is_backward:  # the page shows the text in reading order
+        groups = reverse_pieces(pieces)
+        pieces = [reverse("".join(pieces[i] for i in group)) for group in groups]
+        rows = [rows[group[-1]] for group in groups]
     return Activations(tuple(pieces), units, np.ascontiguousarray(np.stack(rows, axis=1), dtype=np.float32))
 
 

@@ -45,7 +45,8 @@ EFFECTS = [
     needs("--encoder", "--train"),
     needs("--seed", "--train --labelled"),
     no_effect(
-        "--ensemble --ngrams --tie-weights --weight-dropout --ngram-dropout", beside="--encoder",
+        "--ensemble --ngrams --tie-weights --weight-dropout --ngram-dropout --residual --skip --layer-norm",
+        beside="--encoder",
         why="an encoder has no such part",
     ),
     no_effect(
@@ -154,7 +155,7 @@ def classify(**values: Any) -> None:
     takes place after the budget.
 
     --encoder trains a network that learns only what tells the labels apart, and calibrates and reports in the same way.
-    It is better for many short texts, and cannot generate or score text: it has no model of a language.
+    It reads the first 1,000 bytes of a text, and cannot generate or score text: it has no probability of a character.
     """
     args = ClassifyArguments(**values)
     if args.data:
