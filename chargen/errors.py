@@ -6,6 +6,7 @@
     ├── TokenizerError     a vocabulary cannot be built, read or applied                (also a ValueError)
     ├── ConfigError        a setting is out of range, or a name is unknown              (also a ValueError)
     ├── ModelError         a model file is missing, damaged or in another format        (also a ValueError)
+    │   └── EncoderError   an encoder is asked for what only a language model can do
     ├── StorageError       a file or folder cannot be written                           (also an OSError)
     │   └── RunInUseError  another process is writing the run
     ├── StoppedError       a run was stopped before its first validation                (also a RuntimeError)
@@ -54,6 +55,19 @@ class ConfigError(ChargenError, ValueError):
 
 class ModelError(ChargenError, ValueError):
     """A model file is missing, damaged, or in a format that this version does not read."""
+
+
+class EncoderError(ModelError):
+    """A bidirectional encoder is asked for what only a language model can do."""
+
+    @classmethod
+    def of(cls, path: object) -> EncoderError:
+        """Return the error for the file of an encoder, or for the folder or name of its classifier."""
+        return cls(
+            f"{path} is a bidirectional encoder, which cannot generate or score text: at each character it has already "
+            "read the text after it, so it gives no probability of the next character",
+            "It classifies whole texts: chargen classify -m CLASSIFIER TEXT. chargen train trains a language model.",
+        )
 
 
 class StorageError(ChargenError, OSError):

@@ -115,7 +115,7 @@ def measure_model(name: str, model: Checkpoint, text: str, settings: GradientSet
         TokenizerError: If the text cannot be encoded.
     """
     check_has_state(model.config.cell)
-    ids = model.tokenizer.encode(model.normalize(text))
+    ids = model.tokenizer.encode(model.reorder(model.normalize(text)))
     check_text_length(len(ids), settings.max_lag)
     network = Network(model.config)
     network.import_weights(model.weights)

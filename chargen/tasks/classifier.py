@@ -14,11 +14,12 @@ import math
 import re
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ from chargen.folders import checkpoints_folder
 from chargen.io import to_json_line, write_atomically
 from chargen.lm import LanguageModel
 from chargen.run_writer import stage_run
-from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER, MODEL_FILE, find_classifier
+from chargen.runs import CLASSIFIER_FILE, ENCODER_FILE, LOCKS_FOLDER, MODEL_FILE, find_classifier
 from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_count, format_value, parse_json
 from chargen.tasks.calibration import (
     Quality,
@@ -58,24 +59,94 @@ PRIOR_TOLERANCE = 1e-6  #: tolerance for the sum of the priors, which are writte
 CLASSIFIER_SPEC: Spec = Record(
     {
         "labels": ListOf(String(), 1, MAX_LABELS),
-        "folders": ListOf(String(255, 1), 1, MAX_LABELS),
         "log_priors": ListOf(Number(high=0.0), 1, MAX_LABELS),
         "temperature": Nullable(Number(MIN_TEMPERATURE, MAX_TEMPERATURE)),  #: null for ∞
     },
-    {"held_out": Record(optional={"accuracy": Number(0.0, 1.0)})},
+    {
+        "held_out": Record(optional={"accuracy": Number(0.0, 1.0)}),
+        "folders": ListOf(String(255, 1), 1, MAX_LABELS),  #: of one language model for each label
+        "encoder": String(choices=(ENCODER_FILE,)),  #: of one encoder for all labels
+    },
 )
 Texts = Mapping[str, Sequence[str]]
+C = TypeVar("C", bound="TextClassifier")
+
+
+class TextClassifier(ABC):
+    """The interface of a classifier: what a text says about each label, the prior of each label, and a temperature."""
+
+    labels: tuple[str, ...]
+    log_priors: NDArray[np.float64]  #: log p(label), [K], in the order of the labels
+    temperature: float
+    is_calibrated: bool  #: whether the temperature was fitted to labelled texts
+
+    @abstractmethod
+    def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return log p(text | label) in nats, [N, K], up to a constant of each text."""
+
+    def log_probs(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return log p(label | text) in nats, [N, K]."""
+        return log_posteriors(self.scores(texts), self.log_priors, self.temperature)
+
+    def calibrate(self: C, texts: Texts) -> C:
+        """Return the classifier with the temperature fitted to labelled texts.
+
+        Args:
+            texts: Texts of each label, which the classifier was not trained on.
+
+        Raises:
+            ConfigError: If the classifier does not have one of the labels.
+        """
+        text_list, labels = self._flatten(texts)
+        temperature = fit_temperature(self.scores(text_list), labels, self.log_priors)
+        return replace(self, temperature=temperature, is_calibrated=True)  # type: ignore[type-var]
+
+    def evaluate(self, texts: Texts) -> Quality:
+        """Return how good the probabilities are on labelled texts.
+
+        Args:
+            texts: Texts of each label, which neither the classifier nor the temperature were fitted to.
+
+        Raises:
+            ConfigError: If the classifier does not have one of the labels.
+        """
+        text_list, labels = self._flatten(texts)
+        return measure_quality(self.log_probs(text_list), labels, self.log_priors)
+
+    def notes(self, quality: Quality | None = None) -> list[str]:
+        """Return messages about a classifier that does not tell the labels apart.
+
+        Args:
+            quality: Quality of the classifier on labelled texts, if it was measured.
+        """
+        if math.isinf(self.temperature):
+            return ["the models do not tell the labels apart: the probabilities are the priors of the labels"]
+        if quality and quality.accuracy <= quality.majority_class_accuracy:
+            return [
+                f"the models do not tell the labels apart: accuracy {100 * quality.accuracy:.1f} % on "
+                f"{format_count(quality.texts, 'text')}, where the most frequent label alone has "
+                f"{100 * quality.majority_class_accuracy:.1f} %"
+            ]
+        return []
+
+    def _flatten(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
+        """Return (all texts, [N]; the number of the label of each, [N])."""
+        for label in texts:
+            if label not in self.labels:
+                raise ConfigError(f"no model has the label {label!r}", f"There are {', '.join(self.labels)}.")
+        pairs = [(text, self.labels.index(label)) for label, label_texts in texts.items() for text in label_texts]
+        return [text for text, _ in pairs], np.array([number for _, number in pairs], dtype=np.int64)
 
 
 @dataclass(frozen=True)
-class Classifier:
+class Classifier(TextClassifier):
     """One model for each label, with the prior of each label and a temperature."""
 
     labels: tuple[str, ...]
     models: tuple[LanguageModel, ...]
-    log_priors: NDArray[np.float64]  #: log p(label), [K], in the order of the labels
+    log_priors: NDArray[np.float64]
     temperature: float = 1.0
-    is_calibrated: bool = False  #: whether the temperature was fitted to labelled texts
+    is_calibrated: bool = False
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return log p(text | model of label) in nats, [N, K]."""
@@ -83,35 +154,6 @@ class Classifier:
         for k, model in enumerate(self.models):
             scores[:, k] = [score.log_prob_nats for score in model.score(list(texts))]
         return scores
-
-    def log_probs(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return log p(label | text) in nats, [N, K]."""
-        return log_posteriors(self.scores(texts), self.log_priors, self.temperature)
-
-    def calibrate(self, texts: Texts) -> Classifier:
-        """Return the classifier with the temperature fitted to labelled texts.
-
-        Args:
-            texts: Texts of each label, which no model was trained on.
-
-        Raises:
-            ConfigError: If no model has one of the labels.
-        """
-        text_list, labels = self._flatten(texts)
-        temperature = fit_temperature(self.scores(text_list), labels, self.log_priors)
-        return replace(self, temperature=temperature, is_calibrated=True)
-
-    def evaluate(self, texts: Texts) -> Quality:
-        """Return how good the probabilities are on labelled texts.
-
-        Args:
-            texts: Texts of each label, which neither the models nor the temperature were fitted to.
-
-        Raises:
-            ConfigError: If no model has one of the labels.
-        """
-        text_list, labels = self._flatten(texts)
-        return measure_quality(self.log_probs(text_list), labels, self.log_priors)
 
     def notes(self, quality: Quality | None = None) -> list[str]:
         """Return messages about models that learned nothing, and about scores that do not tell the labels apart.
@@ -130,26 +172,10 @@ class Classifier:
                     f"the model of {label!r} learned nothing: {loss_bits:.2f} bits/{unit} on its held-out text, and "
                     f"{uniform_bits:.2f} if all token ids were equally likely; train it longer"
                 )
-        if math.isinf(self.temperature):
-            notes.append("the models do not tell the labels apart: the probabilities are the priors of the labels")
-        elif quality and quality.accuracy <= quality.majority_class_accuracy:
-            notes.append(
-                f"the models do not tell the labels apart: accuracy {100 * quality.accuracy:.1f} % on "
-                f"{format_count(quality.texts, 'text')}, where the most frequent label alone has "
-                f"{100 * quality.majority_class_accuracy:.1f} %"
-            )
-        return notes
-
-    def _flatten(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
-        """Return (all texts, [N]; the number of the label of each, [N])."""
-        for label in texts:
-            if label not in self.labels:
-                raise ConfigError(f"no model has the label {label!r}", f"There are {', '.join(self.labels)}.")
-        pairs = [(text, self.labels.index(label)) for label, label_texts in texts.items() for text in label_texts]
-        return [text for text, _ in pairs], np.array([number for _, number in pairs], dtype=np.int64)
+        return [*notes, *super().notes(quality)]
 
 
-def load_classifier(models: Sequence[str], root: Path | None = None, device: str = "auto") -> Classifier:
+def load_classifier(models: Sequence[str], root: Path | None = None, device: str = "auto") -> TextClassifier:
     """Open a trained classifier, or combine several models into one.
 
     Args:
@@ -175,10 +201,16 @@ def load_classifier(models: Sequence[str], root: Path | None = None, device: str
             "Give several models (-m a -m b), or train one: chargen classify --train FOLDER --name NAME",
         )
     saved = read_description(path)
+    temperature = math.inf if saved["temperature"] is None else float(saved["temperature"])
+    labels, priors = tuple(saved["labels"]), np.array(saved["log_priors"], float)
+    if "encoder" in saved:
+        from chargen.tasks.encoder_classifier import EncoderClassifier, load_encoder
+
+        encoder = load_encoder(path.with_name(ENCODER_FILE), len(labels), device)
+        return EncoderClassifier(labels, encoder, priors, temperature, True)
     paths = [path.parent / name / MODEL_FILE for name in saved["folders"]]
     opened = tuple(LanguageModel(load_checkpoint(model), device, model) for model in paths)
-    temperature = math.inf if saved["temperature"] is None else float(saved["temperature"])
-    return Classifier(tuple(saved["labels"]), opened, np.array(saved["log_priors"], float), temperature, True)
+    return Classifier(labels, opened, priors, temperature, True)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -192,7 +224,10 @@ def read_description(path: Path) -> dict[str, Any]:
             raise ConfigError(f"it has more than {MAX_CLASSIFIER_BYTES:,} bytes")
         saved: dict[str, Any] = parse_json(path.read_bytes())
         CLASSIFIER_SPEC.check(saved, "its content")
-        labels, folders, priors = saved["labels"], saved["folders"], saved["log_priors"]
+        if ("folders" in saved) == ("encoder" in saved):
+            raise ConfigError("it names neither the folders of models nor an encoder, or both")
+        labels, priors = saved["labels"], saved["log_priors"]
+        folders = saved.get("folders", labels)
         if not len(labels) == len(folders) == len(priors):
             raise ConfigError(
                 f"it has {format_count(len(labels), 'label')}, {format_count(len(folders), 'folder')} and "
@@ -200,7 +235,7 @@ def read_description(path: Path) -> dict[str, Any]:
             )
         if len(set(labels)) < len(labels) or len(set(folders)) < len(folders):
             raise ConfigError("it contains a label or a folder twice")
-        for name in folders:
+        for name in saved.get("folders", ()):
             if not re.fullmatch(r"[\w-]+", name):  # as `folder_names` makes them: not a path, and not hidden
                 raise ConfigError(f"its folder {format_value(name)} is not a name of letters, digits, '-' and '_'")
         if abs(sum(map(math.exp, priors)) - 1.0) > PRIOR_TOLERANCE:
@@ -230,7 +265,7 @@ class TrainedClassifier:
     """A classifier that was just trained."""
 
     folder: Path  #: its absolute path
-    classifier: Classifier
+    classifier: TextClassifier
     quality: Quality  #: measured on texts to which neither the models nor the temperature were fitted
 
 

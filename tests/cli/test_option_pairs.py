@@ -122,7 +122,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--epochs": "2", "--seed": "3", "--train": "labels.tsv", "-m": "m3", "--encoding": "cp1258",
         "--errors": "replace",
         "--text-field": "other", **NETWORK, "--device": "cpu",
-        "--json": None,
+        "--encoder": None, "--json": None,
     },
     "plot": {"--output": "new.svg", "--x": "time", "--json": None},
     "bench cells": {
@@ -328,6 +328,7 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(options, "use_threads", lambda number: None)
     monkeypatch.setattr("chargen.api.load", cache(lambda model=None, device="auto", notify=None: load(model, device)))
     monkeypatch.setattr("chargen.cli.commands.play.play_in_terminal", record)
+    monkeypatch.setattr("chargen.tasks.encoder_classifier.train_encoder", lambda *args: record(*args, "encoder"))
     monkeypatch.setattr("chargen.tasks.classifier.train_classifier", record)  # imports the next one before its change
     monkeypatch.setattr("chargen.cli.commands.rm.Removable.remove", lambda run: None)  # the next call needs the run
     monkeypatch.setattr("chargen.training.run.train", record)

@@ -20,9 +20,11 @@ from chargen.config import DataConfig
 from chargen.data.dataset import prepare_dataset, split_lines
 from chargen.errors import ConfigError
 from chargen.lm import LanguageModel
+from chargen.probe.gradient_comparison import GradientSettings, measure_model
+from chargen.probe.neurons import read_activations
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK
-from chargen.tokenizers.direction import reverse, text_before
+from chargen.tokenizers.direction import reverse, reverse_pieces, text_before
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 from tests.conftest import VERSE, Result, random_model
 
@@ -87,9 +89,10 @@ def test_the_probabilities_of_all_texts_of_a_length_are_those_of_a_forward_model
 def test_pieces_of_several_characters_are_in_reading_order(pieces: str) -> None:
     text = "the cat sat on the mat\n" * 40
     forward, backward = twins(text, pieces)
-    score = backward.score("the cat sat", pieces=True)
-    assert score.log_prob_nats == forward.score("tas tac eht").log_prob_nats
-    assert "".join(piece for piece, _ in score.pieces or ()) == "the cat sat"
+    score = backward.score("tam ta sat", pieces=True)
+    assert score.log_prob_nats == forward.score("tas at mat").log_prob_nats
+    assert "".join(piece for piece, _ in score.pieces or ()) == "tam ta sat"
+    assert any(len(piece) > 1 for piece, _ in score.pieces or ())
     assert math.fsum(nats for _, nats in score.pieces or ()) == score.log_prob_nats
 
 
@@ -159,6 +162,24 @@ def test_suggestions_are_those_of_the_reversed_text() -> None:
     assert [(s.text, s.gain_nats) for s in found] == [(reverse(s.text), s.gain_nats) for s in expected]
     for suggestion in found:
         assert suggestion.edit.apply("the fox jmups") == suggestion.text
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte"])
+def test_probes_read_the_reversed_text_and_show_it_in_reading_order(tokenizer: str) -> None:
+    forward, backward = twins(tokenizer=tokenizer)
+    text = "cha\u0301t nhau"
+    expected = read_activations(forward.checkpoint, forward._numpy, reverse(text))
+    found = read_activations(backward.checkpoint, backward._numpy, text)
+    assert "".join(found.pieces) == text
+    order = [i for group in reverse_pieces(expected.pieces) for i in group]
+    assert np.array_equal(found.values, expected.values[:, order])
+    gradients = GradientSettings(max_lag=3, num_positions=2)
+    curves = [
+        measure_model("m", lm.checkpoint, each, gradients).gradients.norms
+        for lm, each in ((forward, text[::-1]), (backward, text))
+    ]
+    assert curves[0] != curves[1]  # the mark is after its letter in both texts
+    assert measure_model("m", forward.checkpoint, reverse(text), gradients).gradients.norms == curves[1]
 
 
 @pytest.mark.parametrize("documents", ["none", "line"])

@@ -25,10 +25,13 @@ from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chargen.tasks.calibration import Quality
-    from chargen.tasks.classifier import Classifier, TrainedClassifier
+    from chargen.tasks.classifier import ClassifierPlan, TextClassifier, TrainedClassifier
     from chargen.text.cleaning import CleaningReport
     from chargen.text.records import RecordFormat
+    from chargen.ui.console import ProgressBar
 
 CALIBRATION_SHARES = (0.5,)  # share of --labelled that is evaluated; the first half calibrates
 
@@ -39,7 +42,13 @@ EFFECTS = [
     only_one("--budget --steps --epochs"),
     needs(CONNECTION_OPTIONS, "--layers --cell"),
     needs(f"--name --budget --steps --epochs {NETWORK_OPTIONS}", "--train"),
+    needs("--encoder", "--train"),
     needs("--seed", "--train --labelled"),
+    no_effect(
+        "--ensemble --ngrams --tie-weights --weight-dropout --ngram-dropout --residual --skip --layer-norm",
+        beside="--encoder",
+        why="an encoder has no such part",
+    ),
     no_effect(
         "--encoding --errors --text-field", beside="texts", unless="--file --labelled --train",
         why="it needs files: use --file FILE, or --file - for standard input",
@@ -64,6 +73,7 @@ class ClassifyArguments(NetworkArguments):
     errors: str = "strict"
     text_field: str | None = None
     name: str | None = None
+    encoder: bool = False
     budget: float | None = None
     steps: int | None = None
     epochs: float | None = None
@@ -98,6 +108,11 @@ class ClassifyArguments(NetworkArguments):
 @options.errors
 @options.text_field
 @training_option("--name", type=options.NAME, help="Name of the new classifier. Defaults to the name of DATA.")
+@training_option(
+    "--encoder", is_flag=True,
+    help="Train one bidirectional encoder, which reads each text from both sides, instead of a model per label. The "
+    "budget is a limit: it stops after 60 epochs.",
+)  # fmt: skip
 @training_option(
     "--budget", callback=options.parse_duration, show_default=f"{DEFAULT_BUDGET_S / 60:g}m", metavar="TIME",
     help="Time limit for all models together (wall clock): 90s, 5m, 1h30m. A number without a unit is in seconds.",
@@ -138,6 +153,9 @@ def classify(**values: Any) -> None:
     accuracy, log loss and expected calibration error, together with the accuracy of always choosing the most frequent
     label. The priors are the labels' shares of the texts; for several models given by -m they are equal. The evaluation
     takes place after the budget.
+
+    --encoder trains a network that learns only what tells the labels apart, and calibrates and reports in the same way.
+    It reads the first 1,000 bytes of a text, and cannot generate or score text: it has no probability of a character.
     """
     args = ClassifyArguments(**values)
     if args.data:
@@ -199,7 +217,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     Raises:
         ChargenError: If the texts, the settings or the disk do not allow it, or a signal stopped it.
     """
-    from chargen.tasks.classifier import ClassifierPlan, TrainedClassifier, train_classifier
+    from chargen.tasks.classifier import ClassifierPlan
     from chargen.tasks.labelled_data import read_labelled
     from chargen.text.cleaning import CleaningReport
     from chargen.training.choices import RunLength
@@ -219,23 +237,8 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     begin = time.perf_counter() if started is None else started
     plan = ClassifierPlan(texts, name, length, args.model_choices(), args.seed, args.device, begin)
     console = stderr_console()
-    num_done = 0
-    with stop_on_signals() as stop, ProgressBar(console, len(texts)) as bar:
-        for step in train_classifier(plan, stop.is_set):
-            if isinstance(step, TrainedClassifier):
-                trained = step
-                continue
-            label, values = step[0], step[1].to_json()
-            if values["event"] == "progress":
-                bar.show(label, num_done + values["progress"])
-            elif values["event"] == "finished":
-                num_done += 1
-                result = (
-                    f"{format_count(len(texts[label]), 'text')}, {format_number(values['val_bits_per_char'], 3)} "
-                    "bits/char on held-out text"
-                )
-                print_line(console, f"{label}: {result}")
-                bar.show("evaluating", num_done)
+    with stop_on_signals() as stop, ProgressBar(console, 1 if args.encoder else len(texts)) as bar:
+        trained = (_train_encoder if args.encoder else _train_models)(plan, stop.is_set, bar)
     for note in trained.classifier.notes(trained.quality):
         print_line(console, f"note: {note}")
     if args.as_json:
@@ -248,6 +251,50 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
         ]
         for line in lines:
             stdout_console().print(visible(line), soft_wrap=True)
+
+
+def _train_models(plan: ClassifierPlan, stop: Callable[[], bool], bar: ProgressBar) -> TrainedClassifier:
+    """Train a model for each label, and print a line for each on stderr."""
+    from chargen.tasks.classifier import TrainedClassifier, train_classifier
+    from chargen.ui.console import print_line, stderr_console
+
+    num_done = 0
+    trained = None
+    for step in train_classifier(plan, stop):  # to its end: it then removes what only the training needs
+        if isinstance(step, TrainedClassifier):
+            trained = step
+            continue
+        label, values = step[0], step[1].to_json()
+        if values["event"] == "progress":
+            bar.show(label, num_done + values["progress"])
+        elif values["event"] == "finished":
+            num_done += 1
+            result = (
+                f"{format_count(len(plan.texts[label]), 'text')}, {format_number(values['val_bits_per_char'], 3)} "
+                "bits/char on held-out text"
+            )
+            print_line(stderr_console(), f"{label}: {result}")
+            bar.show("evaluating", num_done)
+    assert trained is not None, "the last step is the classifier"
+    return trained
+
+
+def _train_encoder(plan: ClassifierPlan, stop: Callable[[], bool], bar: ProgressBar) -> TrainedClassifier:
+    """Train an encoder for all labels, and print a line about it on stderr."""
+    from chargen.tasks.classifier import TrainedClassifier
+    from chargen.tasks.encoder_classifier import train_encoder
+    from chargen.ui.console import print_line, stderr_console
+
+    epoch, trained = 0, None
+    for step in train_encoder(plan, stop):
+        if isinstance(step, TrainedClassifier):
+            trained = step
+            print_line(stderr_console(), f"{format_count(epoch, 'epoch')}; {step.classifier}")
+        else:
+            epoch = step.epoch
+            bar.show(f"epoch {epoch}, log loss {format_number(step.log_loss_nats, 3)}", step.progress)
+    assert trained is not None, "the last step is the classifier"
+    return trained
 
 
 def _record_format(args: ClassifyArguments) -> RecordFormat:
@@ -291,7 +338,7 @@ def _format_temperature(temperature: float) -> str:
     return f"{temperature:.3g}" if math.isfinite(temperature) else "∞ (the models do not tell these texts apart)"
 
 
-def _describe_quality(quality: Quality, classifier: Classifier) -> str:
+def _describe_quality(quality: Quality, classifier: TextClassifier) -> str:
     return (
         f"{format_count(quality.texts, 'held-out text')}: accuracy {100 * quality.accuracy:.1f} % (the most "
         "frequent label alone: "
@@ -303,7 +350,7 @@ def _describe_quality(quality: Quality, classifier: Classifier) -> str:
     )
 
 
-def _print_json(classifier: Classifier, texts: list[str], quality: Quality | None) -> None:
+def _print_json(classifier: TextClassifier, texts: list[str], quality: Quality | None) -> None:
     """Print the evaluation and each text as a JSON object on a line of its own."""
     from chargen.ui.console import print_json
 
@@ -316,7 +363,7 @@ def _print_json(classifier: Classifier, texts: list[str], quality: Quality | Non
         print_json({"event": "text", "text": text, "label": label, "probabilities": probabilities, **about})
 
 
-def _print(classifier: Classifier, texts: list[str], quality: Quality | None) -> None:
+def _print(classifier: TextClassifier, texts: list[str], quality: Quality | None) -> None:
     """Print the evaluation, and a table with a row for each text."""
     from chargen.ui.console import stdout_console
     from chargen.ui.tables import plain_table

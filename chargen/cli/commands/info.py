@@ -39,6 +39,7 @@ LABELS = {
     "val_second_half_nats_per_char": "  its second half",
     "val_perplexity_per_char": "  its perplexity",
     "ngram_5_nats_per_char": "an interpolated 5-gram",
+    "method": "method",
     "labels": "labels",
     "held_out_accuracy": "accuracy on held-out texts",
     "temperature": "temperature",
@@ -168,6 +169,7 @@ def _classifier_facts(path: Path) -> dict[str, Any]:
     return {
         "kind": "classifier",
         "path": os.path.abspath(path.parent),
+        "method": "encoder" if "encoder" in saved else "language models",
         "labels": saved["labels"],
         "held_out_accuracy": saved.get("held_out", {}).get("accuracy"),
         "temperature": saved["temperature"],
