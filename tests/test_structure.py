@@ -21,7 +21,7 @@ LAYERS: list[list[str]] = [
     ["data"],
     ["networks"],
     ["graph"],
-    ["checkpoint", "runs"],
+    ["about", "checkpoint", "runs"],
     ["run_lock"],
     ["run_writer"],
     ["engines"],
@@ -44,6 +44,8 @@ WITHIN_LAYER = {
     ("registry", "schema"),
     ("io", "errors"),
     ("jit", "folders"),
+    ("checkpoint", "about"),
+    ("runs", "about"),
     ("runs", "checkpoint"),
 }
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

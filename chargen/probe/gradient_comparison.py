@@ -46,7 +46,7 @@ class GradientSettings:
 
 @dataclass(frozen=True)
 class GradientCurve:
-    """The gradients of one network."""
+    """The gradients of a network."""
 
     name: str  #: of the cell or the model
     stage: str  #: "before training", "after training" or "model"

@@ -1,6 +1,6 @@
 """How far back a network learns: the norm of ∂loss_t/∂h_{t−k} against the lag k.
 
-    x_{t−k} ─▶ h_{t−k} ─▶ … ─▶ h_{t−1} ─▶ h_t ─▶ logits ─▶ loss_t          the loss of one prediction
+    x_{t−k} ─▶ h_{t−k} ─▶ … ─▶ h_{t−1} ─▶ h_t ─▶ logits ─▶ loss_t            the loss of a single prediction
                   ◀──────────── gradient ────────────────────
 
 h is the state that the network carries from one token to the next: h of a simple recurrent network, h and c of an
@@ -114,7 +114,7 @@ def check_text_length(num_ids: int, max_lag: int) -> None:
 
 
 def check_has_state(name: str) -> None:
-    """Check that a cell, or one of a stack "lstm,gru", carries a hidden state from step to step.
+    """Check that a cell, or any cell of a stack "lstm,gru", carries a hidden state from step to step.
 
     Raises:
         ConfigError: If there is no cell of this name, or it forgets everything after a fixed number of steps.

@@ -154,10 +154,10 @@ class ReberTask(MemoryTask):
 def reber_odds(length: int) -> NDArray[np.float64]:
     """Return the probability of the second branch of each node, if a number of symbols is left: [length + 1, 8].
 
-    Computed backwards: the probability that a random walk from a node ends after exactly so many symbols. Only ratios
-    matter, so each row is scaled to a maximum of 1.
+    Computed backwards: the probability that a random walk from a node ends after exactly n symbols, for each n. Only
+    ratios matter, so each row is scaled to a maximum of 1.
     """
-    ends = np.zeros((length + 1, END + 1))  # the probability of an end after exactly so many symbols
+    ends = np.zeros((length + 1, END + 1))  # [n]: the probability of an end after n symbols
     odds = np.zeros((length + 1, END + 1))
     ends[0, END] = 1.0
     for left in range(1, length + 1):

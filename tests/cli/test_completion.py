@@ -37,6 +37,7 @@ def test_commands_complete() -> None:
     assert complete("sa") == ["sample"]
     assert complete("--ver") == ["--version"]
     assert complete("corpora", "c") == ["check", "clean"]
+    assert complete("probe", "m") == ["memory"]
 
 
 def test_options_complete() -> None:
@@ -49,6 +50,7 @@ def test_options_complete() -> None:
     [
         ("sample", "-m"), ("score", "--model"), ("play", "-m"), ("train", "--init-from"), ("train", "--resume"),
         ("compare",), ("info",), ("rm",), ("eval", "-m"), ("classify", "-m"), ("rescore", "-m"),
+        ("probe", "gradients"),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -56,7 +58,10 @@ def test_run_names_complete(words: tuple[str, ...]) -> None:
     assert sorted(complete(*words, "ver")) == ["verse", "verse-2"]
 
 
-@pytest.mark.parametrize("words", [("train",), ("eval",), ("corpora", "get"), ("corpora", "check"), ("train", "--val")])
+@pytest.mark.parametrize(
+    "words",
+    [("train",), ("eval",), ("corpora", "get"), ("corpora", "check"), ("train", "--val")],
+)
 def test_built_in_corpora_complete(words: tuple[str, ...]) -> None:
     assert complete(*words, "python") == ["python-docs", "python-source"]
 

@@ -20,6 +20,8 @@ from chargen.cli.commands.eval import EvalArguments
 from chargen.cli.commands.play import PlayArguments
 from chargen.cli.commands.plot import PlotArguments
 from chargen.cli.commands.probe.neurons import NeuronsArguments
+from chargen.cli.commands.probe.gradients import GradientArguments
+from chargen.cli.commands.probe.memory import MemoryArguments
 from chargen.cli.commands.rescore import RescoreArguments
 from chargen.cli.commands.sample import SampleArguments
 from chargen.cli.commands.score import ScoreArguments
@@ -156,6 +158,10 @@ def test_the_dataclass_of_a_command_has_its_options_and_their_defaults(
 def test_the_dataclasses_of_check_and_sample_have_their_options_and_defaults() -> None:
     with COMMANDS["corpora", "check"].make_context("check", ["a"]) as context:
         assert CheckArguments(**context.params) == CheckArguments(corpus=("a",))
+    with COMMANDS["probe", "gradients"].make_context("gradients", ["a"]) as context:
+        assert GradientArguments(**context.params) == GradientArguments(text="a")
+    with COMMANDS["probe", "memory"].make_context("memory", []) as context:
+        assert MemoryArguments(**context.params) == MemoryArguments()
     with COMMANDS["sample",].make_context("sample", []) as context:
         arguments = SampleArguments.from_options(context.params)
     assert dataclasses.replace(arguments, settings={}) == SampleArguments()

@@ -41,6 +41,8 @@ SCENARIOS = {
     "rescore of Kaldi": ["rescore", "--file", "kaldi.txt", "--as-costs"],
     "classify": ["classify", "-m", "m", "-m", "m2", "ab ba"],
     "classify --train": ["classify", "--train", "labels.tsv"],
+    "probe gradients": ["probe", "gradients", "text.txt"],
+    "probe memory": ["probe", "memory"],
     "rm": ["rm", "removable"],
     "info": ["info"],
     "plot": ["plot", "stopped"],
@@ -63,6 +65,10 @@ READING = {
 }  # fmt: skip
 MACHINE = {"--device": "cpu", "--threads": "1"}
 OUTPUT = {"--json": None, "--raw": None}
+PROBE = {
+    "--cells": "lstm,gru", "--layers": "2", "--hidden": "9", "--steps": "5", "--budget": "9s", "--lr": "0.5",
+    "--clip": "0.5", "--seed": "3", "--threads": "1", "--plot": "plot.svg", "--json": None,
+}  # fmt: skip
 #: a value of each option that differs from its default; None for a flag. An option may have more than one.
 EXAMPLES: dict[str, dict[str, str | None]] = {
     "train": {
@@ -128,6 +134,11 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--output": "new.html", "--max-chars": "50", "--top": "2", "--encoding": "cp1258", "--errors": "replace",
         "--text-field": "other", "--max-corpus-size": "1MB", "--json": None,
     },
+    "probe gradients": {
+        "--lag": "9", "--positions": "3", "--init-scale": "3", "--encoding": "cp1258", "--errors": "replace",
+        "--text-field": "other", "--max-corpus-size": "1MB", **PROBE,
+    },
+    "probe memory": {"--task": "adding", "--lags": "3,6", **PROBE},
     "rm": {"--yes": None, "--json": None},
     "info": {"--json": None},
     "corpora list": {"--json": None},
@@ -212,6 +223,8 @@ UNSEEN: dict[str, dict[str, str]] = {
     "score of a file": {**HERE, "--no-end": DEFAULT},
     "rescore": {**HERE, **ASCII, "--no-sort": DEFAULT, "--no-end": DEFAULT, "--format": DEFAULT},
     "rescore of Kaldi": {**HERE, **ASCII, "--no-sort": DEFAULT, "--no-end": DEFAULT, "--format": DEFAULT},
+    "probe gradients": {**HERE, "--errors": "each byte can be decoded"},
+    "probe memory": {**HERE, **dict.fromkeys(("--plot", "--json"), "they change what is printed at the end")},
     "classify --train": {
         **HERE,
         "--errors": "each byte can be decoded",
@@ -319,6 +332,8 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr("chargen.cli.commands.rm.Removable.remove", lambda run: None)  # the next call needs the run
     monkeypatch.setattr("chargen.training.run.train", record)
     monkeypatch.setattr("chargen.tasks.cell_benchmark.benchmark_cells", record)
+    monkeypatch.setattr("chargen.cli.commands.probe.gradients._measure", record)
+    monkeypatch.setattr("chargen.cli.commands.probe.memory._measure", record)
     (length,) = (param for param in COMMANDS[("sample",)].params if param.name == "length")
     monkeypatch.setattr(length, "default", 100)
     before = set(folder.iterdir())

@@ -29,6 +29,20 @@ BASE = {  # the arguments beside the option that is tried, by the command
     "classify --train": ["--train", "labels.tsv", "--name", "c", "--steps", "1", "--hidden", "4", "--embedding", "4"],
     "train": ["text.txt", "--name", "t", "--force", "--steps", "1", "--hidden", "4", "--embedding", "4"],
     "corpora check": ["text.txt"],
+    "probe gradients": [
+        "--cells",
+        "rnn",
+        "text.txt",
+        "--hidden",
+        "4",
+        "--lag",
+        "3",
+        "--positions",
+        "2",
+        "--steps",
+        "1",
+    ],
+    "probe memory": ["--cells", "rnn", "--hidden", "4", "--lags", "3", "--steps", "1"],
 }
 WITH = {
     "dry_base": ["--dry", "1"],

@@ -385,10 +385,9 @@ def _load_resumed(args: TrainArguments) -> TrainingState:
 
 
 def _is_finished(saved: TrainingState) -> bool:
-    train = saved.train
-    if train.budget_s is not None:
-        return saved.elapsed_s >= train.budget_s
-    return train.steps is not None and saved.trainer["step"] >= train.steps
+    if saved.train.budget_s is not None:
+        return saved.elapsed_s >= saved.train.budget_s
+    return saved.train.steps is not None and saved.trainer["step"] >= saved.train.steps
 
 
 def _sample_text(checkpoint: Checkpoint) -> str:

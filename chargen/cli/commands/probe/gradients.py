@@ -14,6 +14,7 @@ import click
 from chargen.cli import options
 from chargen.cli.commands.probe import options as probe_options
 from chargen.cli.effects import no_effect
+from chargen.schema import Number
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -69,17 +70,17 @@ class GradientArguments:
 @click.argument("models", nargs=-1, type=options.MODEL_NAME, metavar="[MODEL]...")
 @click.argument("text", type=options.CORPUS_NAME)
 @gradient_option(
-    "--lag", "max_lag", type=click.IntRange(2, MAX_LAG), default=64, show_default=True, metavar="N",
+    "--lag", "max_lag", type=options.whole(2, MAX_LAG), default=64, show_default=True, metavar="N",
     help="The largest lag k, in tokens.",
 )  # fmt: skip
 @gradient_option(
-    "--positions", "num_positions", type=click.IntRange(1, MAX_POSITIONS), default=64, show_default=True, metavar="N",
+    "--positions", "num_positions", type=options.whole(1, MAX_POSITIONS), default=64, show_default=True, metavar="N",
     help="Number of positions t in the text, spread evenly; the median over them is shown.",
 )  # fmt: skip
 @probe_options.cells(None, ",".join(DEFAULT_CELLS) + " if no MODEL is given")
 @probe_options.network_shape
 @probe_options.compared_option(
-    "--init-scale", type=float, default=1.0, show_default=True, metavar="FACTOR",
+    "--init-scale", type=options.number(Number(0.0, MAX_INIT_SCALE)), default=1.0, show_default=True, metavar="FACTOR",
     help="Factor of the initial recurrent weights. With 5, the gradient of a plain RNN explodes.",
 )  # fmt: skip
 @probe_options.training(DEFAULT_STEPS, "of each cell")

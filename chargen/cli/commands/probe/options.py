@@ -11,13 +11,16 @@ import click
 from chargen.cells import CELLS
 from chargen.cli import options
 from chargen.cli.effects import Effect, only_one
+from chargen.config import TrainConfig
 
 if TYPE_CHECKING:
     from chargen.ui.chart.chart import Chart
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MAX_PROBE_LAYERS, MAX_PROBE_HIDDEN = 16, 4096  # a probe compares small networks
+MAX_PROBE_LAYERS, MAX_PROBE_HIDDEN, MAX_PROBE_STEPS = 16, 4096, 1_000_000  # a probe compares small networks
+
+TRAIN = options.numbers(TrainConfig)  # the types of the settings of a training
 
 compared_option = options.option_group("Cells that are compared")
 training_option = options.option_group("Training")
@@ -61,11 +64,11 @@ def cells(default: str | None, shown_default: str) -> Callable[[F], F]:
 def network_shape(command: F) -> F:
     """Add the options that set the shape of each network."""
     hidden = compared_option(
-        "--hidden", "hidden_size", type=click.IntRange(1, MAX_PROBE_HIDDEN), default=64, show_default=True, metavar="N",
+        "--hidden", "hidden_size", type=options.whole(1, MAX_PROBE_HIDDEN), default=64, show_default=True, metavar="N",
         help="Hidden size of each layer.",
     )  # fmt: skip
     layers = compared_option(
-        "--layers", "num_layers", type=click.IntRange(1, MAX_PROBE_LAYERS), default=1, show_default=True, metavar="N",
+        "--layers", "num_layers", type=options.whole(1, MAX_PROBE_LAYERS), default=1, show_default=True, metavar="N",
         help="Number of recurrent layers.",
     )  # fmt: skip
     return layers(hidden(command))
@@ -79,15 +82,15 @@ def training(steps: int, unit: str) -> Callable[[F], F]:
         unit: What is trained for this long: "of each cell".
     """
     declarations = [
-        training_option("--steps", type=click.IntRange(1, 10**9), metavar="N", show_default=str(steps),
-                        help=f"Number of training steps {unit}."),
+        training_option("--steps", type=options.whole(1, MAX_PROBE_STEPS), show_default=str(steps),
+                        metavar="N", help=f"Number of training steps {unit}."),
         training_option("--budget", "budget_s", callback=options.parse_duration, metavar="TIME",
                         help=f"Training time {unit}, instead of a number of steps: 30s, 5m."),
-        training_option("--lr", "learning_rate", type=float, default=1e-2, show_default=True, metavar="RATE",
-                        help="Peak learning rate."),
-        training_option("--clip", "clip_norm", type=float, default=1.0, show_default=True, metavar="NORM",
+        training_option("--lr", "learning_rate", type=TRAIN["learning_rate"], default=1e-2, show_default=True,
+                        metavar="RATE", help="Peak learning rate."),
+        training_option("--clip", "clip_norm", type=TRAIN["clip_norm"], default=1.0, show_default=True, metavar="NORM",
                         help="Maximum norm of the gradient of all weights; a larger one is scaled down to it."),
-        training_option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, metavar="N",
+        training_option("--seed", type=TRAIN["seed"], default=0, show_default=True, metavar="N",
                         help="Random seed of the weights and of the training."),
     ]  # fmt: skip
 
