@@ -19,9 +19,9 @@ from chargen.cli.commands.corpora import CheckArguments
 from chargen.cli.commands.eval import EvalArguments
 from chargen.cli.commands.play import PlayArguments
 from chargen.cli.commands.plot import PlotArguments
-from chargen.cli.commands.probe.neurons import NeuronsArguments
 from chargen.cli.commands.probe.gradients import GradientArguments
 from chargen.cli.commands.probe.memory import MemoryArguments
+from chargen.cli.commands.probe.neurons import NeuronsArguments
 from chargen.cli.commands.rescore import RescoreArguments
 from chargen.cli.commands.sample import SampleArguments
 from chargen.cli.commands.score import ScoreArguments
