@@ -271,7 +271,7 @@ def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
     if report.entropy_nats_per_char is not None:
         rows.append(("the source's entropy", report.entropy_nats_per_char))
     cells = [(name, format_bits(nats)) for name, nats in rows]
-    table = FittedTable(("", "bits/char"), cells, ("bits/char",), has_rule=False)
+    table = FittedTable(("", "bits/char"), cells, ("bits/char",), has_rule=False, labels=("",))
     outcome = "Interrupted" if report.interrupted else "Stopped early" if report.stopped_early else "Done"
     resumed = ""
     if report.first_step:

@@ -80,6 +80,31 @@ def test_cells_are_complete_where_the_output_is_not_a_terminal() -> None:
     assert "b" * 90 in lines[3]
 
 
+LABELS = ["this model, on the held-out text, all of it", "  its second half, not used to choose the model", "lzma"]
+
+
+@pytest.mark.parametrize("has_rule", [False, True])
+@pytest.mark.parametrize("header", ["", "a text.txt"])
+def test_labels_and_headers_are_wrapped_at_spaces_and_never_cut(header: str, has_rule: bool) -> None:
+    rows = [(label, "1.638", "12.5") for label in LABELS]
+    numbers = ("bits/char", "below 1 % from k")
+    table = FittedTable((header, *numbers), rows, numbers, has_rule=has_rule, labels=(header,))
+    for width in range(24, 100):
+        lines = drawn(table, width)
+        assert all(cell_len(line) <= width for line in lines) and "…" not in "".join(lines)
+        words = " ".join(lines).split()
+        assert all(word in words for label in [*LABELS, *numbers, header] for word in label.split()), lines
+    lines = [line.rstrip() for line in drawn(FittedTable(("", numbers[0]), rows, numbers, False, labels=("",)), 50)]
+    assert lines == [
+        "                                       bits/char",
+        "this model, on the held-out text, all      1.638",
+        "  of it",
+        "  its second half, not used to choose      1.638",
+        "    the model",
+        "lzma                                       1.638",
+    ]
+
+
 COMMANDS = {
     "info": ["info"],
     "info of a model": ["info", "a-model-with-a-long-name-of-forty-letters"],
