@@ -151,7 +151,7 @@ def test_columns_that_can_be_left_out_are_before_rows_become_blocks() -> None:
     assert any("+0.0002" in line for line in drawn(table, min(widths) - 1))  # the blocks are complete
 
 
-@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("width", [120, 80, 50, 40])
 def test_a_comparison_and_the_list_of_models_are_tables_on_a_narrow_terminal(
     width: int, chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +176,13 @@ def test_a_comparison_and_the_list_of_models_are_tables_on_a_narrow_terminal(
         assert all(header in shown[1] for header in headers), shown
         assert set(shown[2].strip()) == {"─"}
         assert all(cell_len(line) <= width for line in shown)
+        if command[0] == "compare":
+            names = [line.split()[0] for line in shown[3:8]]
+            assert names == ["small", "large", "5-gram", "uniform", "lzma"] and "…" not in "".join(shown)
+            words = " ".join(" ".join(shown).split())
+            assert "Baselines: 5-gram, trained on the other half of this text; uniform over the 51 " in words
+            for column in ("interval", "first better"):  # no line explains a column that is not shown
+                assert (f"{column}: " in words) == (f" {column} " in f"{shown[1]} "), column
 
 
 def test_a_comparison_says_in_words_which_model_is_better() -> None:
