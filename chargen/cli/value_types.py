@@ -10,6 +10,7 @@ thousands. What can be read as two different numbers is not guessed:
     --top-p 90       90 must be a finite number above 0 and at most 1. Write 0.9 for 90 %.
     --length 1.000   '1.000' is not a whole number. Write 1000.
     --budget 1,5h    '1,5h' is not a duration. Write 1.5h.
+    --budget 1,000   '1,000' is not a duration. Write 1000.
 """
 
 from __future__ import annotations
@@ -234,6 +235,26 @@ def _readings(text: str) -> Iterable[str]:
             return
 
 
+def _plain_numbers(text: str) -> str:
+    """Return a text whose numbers have a decimal point and no separators of thousands: "1,5h" → "1.5h".
+
+    Three digits after a comma are thousands: a duration or a size has a unit, so nobody needs three decimals.
+
+    >>> _plain_numbers("1,000"), _plain_numbers("1.234,5 MB"), _plain_numbers("1h1,5m")
+    ('1000', '1234.5 MB', '1h1.5m')
+    """
+
+    def plain(match: re.Match[str]) -> str:
+        number = match[0]
+        if re.fullmatch(THOUSANDS, number):
+            return re.sub(r"\D", "", number)
+        if re.fullmatch(THOUSANDS_AND_COMMA, number):
+            return number.replace(".", "").replace(",", ".")
+        return number.replace(",", ".") if re.fullmatch(DECIMAL_COMMA, number) else number
+
+    return re.sub(r"\d+(?:[.,'_’ ]\d+)*", plain, text)
+
+
 # Not compiled here: `re` compiles and caches them at their first use, and help never uses them.
 _SIZE = r"(?ai)(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?"
 
@@ -242,7 +263,7 @@ def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     """Return a size (500MB, 20GB, 1.5GiB, or a number of bytes) in bytes; used as an option's callback."""
     num_bytes = _size_bytes(value)
     if not num_bytes:
-        meant = value.replace(",", ".") if re.fullmatch(rf"{DECIMAL_COMMA}\s*\w*", value.strip()) else ""
+        meant = _plain_numbers(value.strip())
         proposal = f" Write {meant}." if _size_bytes(meant) else " Examples: 500MB, 20GB, 1.5GiB."
         raise click.BadParameter(f"{format_value(value)} is not a size above zero.{proposal}", ctx, param)
     return num_bytes
@@ -272,8 +293,8 @@ def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None
 
 
 def _duration_meant(value: str) -> str:
-    """Return the duration that "5 min", "1,5h" or "1:30" stands for, or "" if there is none."""
-    text = re.sub(r"(?<=\d),(?=\d)", ".", "".join(value.casefold().split()))
+    """Return the duration that "5 min", "1,5h", "1,000" or "1:30" stands for, or "" if there is none."""
+    text = "".join(_plain_numbers(value.casefold()).split())
     if match := re.fullmatch(CLOCK, text):
         text = "".join(f"{int(number)}{unit}" for number, unit in zip(match.groups(), "hms", strict=True) if number)
     if match := re.fullmatch(r"(\d{1,4})(?:d|days?|ngày)", text):

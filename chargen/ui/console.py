@@ -78,6 +78,18 @@ def print_line(console: Console, line: str) -> None:
     console.print(Text(wrap(shown, console.width) if console.is_terminal else shown), soft_wrap=True)
 
 
+class Paragraph:
+    """A line that a terminal wraps at spaces, but not within a command (`terminal_text.wrap`)."""
+
+    def __init__(self, line: str) -> None:
+        self._line = visible(line)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield the line, wrapped for the width of the console."""
+        line = wrap(self._line, options.max_width) if console.is_terminal else self._line
+        yield Text(line, no_wrap=True, overflow="ignore")
+
+
 def stdout_console() -> Console:
     """Return the console for results. Where stdout is not a terminal, tables are `FILE_WIDTH` columns wide."""
     return _Console(sys.stdout, width=None if sys.stdout.isatty() else FILE_WIDTH)

@@ -58,7 +58,11 @@ def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def plain_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = (), optional: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> FittedTable:
     """Return a table with a header.
 
@@ -67,10 +71,11 @@ def plain_table(
         rows: The cells of each row.
         right: Headers of the columns that contain numbers; they are aligned to the right.
         optional: Headers of the columns that a narrow terminal does not show, the least important one first.
+        labels: Headers of the columns that contain words of ours, which are wrapped, and not names or texts.
     """
     from chargen.ui.fitted_table import FittedTable
 
-    return FittedTable(columns, rows, right, optional=optional)
+    return FittedTable(columns, rows, right, optional=optional, labels=labels)
 
 
 def suggestion_table(suggestions: Iterable[Suggestion]) -> FittedTable:

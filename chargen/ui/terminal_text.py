@@ -242,12 +242,12 @@ def terminal_width(stream: TextIO) -> int:
     return 80
 
 
-def wrap(line: str, width: int) -> str:
+def wrap(line: str, width: int, indent: str = WRAPPED_INDENT) -> str:
     """Return a line with newlines at spaces, so that no row has more than `width` cells, if that is possible.
 
     What a reader copies is not broken: paths and other words, what is in quotes, an option with its value, and a
-    command. So a row with one of these can be longer. Rows after the first are indented, so that none of them
-    is taken for a message of its own.
+    command. So a row with one of these can be longer. Rows after the first start with `indent`, so that none of
+    them is taken for a message of its own.
 
     >>> print(wrap("note: log.txt is a file; add --file to read it: --file log.txt", 40))
     note: log.txt is a file; add --file to
@@ -259,7 +259,7 @@ def wrap(line: str, width: int) -> str:
     for match in re.finditer(rf" *(?:{_UNBROKEN}|\S)+", line):
         if row.strip() and _takes_more(row + match[0], width):
             rows.append(row)
-            row = WRAPPED_INDENT + match[0].lstrip(" ")
+            row = indent + match[0].lstrip(" ")
         else:
             row += match[0]
     return "\n".join([*rows, row])

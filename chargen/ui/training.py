@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -23,9 +23,18 @@ from chargen.config import format_duration_s
 from chargen.folders import chosen_checkpoints
 from chargen.schema import format_count, format_number
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
-from chargen.ui.console import PLAIN_EVERY_S, abandon_output, can_redraw, format_bits, format_duration, live, print_line
+from chargen.ui.console import (
+    PLAIN_EVERY_S,
+    Paragraph,
+    abandon_output,
+    can_redraw,
+    format_bits,
+    format_duration,
+    live,
+    print_line,
+)
 from chargen.ui.fitted_table import FittedTable
-from chargen.ui.terminal_text import visible, visible_text, wrap
+from chargen.ui.terminal_text import visible, visible_text
 
 WIDE = 76  # columns of a terminal on which rows have several facts
 PANEL_ROWS, PANEL_COLUMNS = 3, 4  # of the frame around the sample, and the row of the cursor
@@ -240,18 +249,6 @@ def describe(report: Started) -> list[str]:
     return [visible(line) for line in lines]
 
 
-class Paragraph:
-    """A line that a terminal wraps at spaces, but not within a command (`terminal_text.wrap`)."""
-
-    def __init__(self, line: str) -> None:
-        self._line = visible(line)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Yield the line, wrapped for the width of the console."""
-        line = wrap(self._line, options.max_width) if console.is_terminal else self._line
-        yield Text(line, no_wrap=True, overflow="ignore")
-
-
 def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
     """Return the summary of a run.
 
@@ -271,7 +268,7 @@ def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
     if report.entropy_nats_per_char is not None:
         rows.append(("the source's entropy", report.entropy_nats_per_char))
     cells = [(name, format_bits(nats)) for name, nats in rows]
-    table = FittedTable(("", "bits/char"), cells, ("bits/char",), has_rule=False)
+    table = FittedTable(("", "bits/char"), cells, ("bits/char",), has_rule=False, labels=("",))
     outcome = "Interrupted" if report.interrupted else "Stopped early" if report.stopped_early else "Done"
     resumed = ""
     if report.first_step:

@@ -80,6 +80,31 @@ def test_cells_are_complete_where_the_output_is_not_a_terminal() -> None:
     assert "b" * 90 in lines[3]
 
 
+LABELS = ["this model, on the held-out text, all of it", "  its second half, not used to choose the model", "lzma"]
+
+
+@pytest.mark.parametrize("has_rule", [False, True])
+@pytest.mark.parametrize("header", ["", "a text.txt"])
+def test_labels_and_headers_are_wrapped_at_spaces_and_never_cut(header: str, has_rule: bool) -> None:
+    rows = [(label, "1.638", "12.5") for label in LABELS]
+    numbers = ("bits/char", "below 1 % from k")
+    table = FittedTable((header, *numbers), rows, numbers, has_rule=has_rule, labels=(header,))
+    for width in range(24, 100):
+        lines = drawn(table, width)
+        assert all(cell_len(line) <= width for line in lines) and "…" not in "".join(lines)
+        words = " ".join(lines).split()
+        assert all(word in words for label in [*LABELS, *numbers, header] for word in label.split()), lines
+    lines = [line.rstrip() for line in drawn(FittedTable(("", numbers[0]), rows, numbers, False, labels=("",)), 50)]
+    assert lines == [
+        "                                       bits/char",
+        "this model, on the held-out text, all      1.638",
+        "  of it",
+        "  its second half, not used to choose      1.638",
+        "    the model",
+        "lzma                                       1.638",
+    ]
+
+
 COMMANDS = {
     "info": ["info"],
     "info of a model": ["info", "a-model-with-a-long-name-of-forty-letters"],
@@ -126,7 +151,7 @@ def test_columns_that_can_be_left_out_are_before_rows_become_blocks() -> None:
     assert any("+0.0002" in line for line in drawn(table, min(widths) - 1))  # the blocks are complete
 
 
-@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("width", [120, 80, 50, 40])
 def test_a_comparison_and_the_list_of_models_are_tables_on_a_narrow_terminal(
     width: int, chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +176,13 @@ def test_a_comparison_and_the_list_of_models_are_tables_on_a_narrow_terminal(
         assert all(header in shown[1] for header in headers), shown
         assert set(shown[2].strip()) == {"─"}
         assert all(cell_len(line) <= width for line in shown)
+        if command[0] == "compare":
+            names = [line.split()[0] for line in shown[3:8]]
+            assert names == ["small", "large", "5-gram", "uniform", "lzma"] and "…" not in "".join(shown)
+            words = " ".join(" ".join(shown).split())
+            assert "Baselines: 5-gram, trained on the other half of this text; uniform over the 51 " in words
+            for column in ("interval", "first better"):  # no line explains a column that is not shown
+                assert (f"{column}: " in words) == (f" {column} " in f"{shown[1]} "), column
 
 
 def test_a_comparison_says_in_words_which_model_is_better() -> None:

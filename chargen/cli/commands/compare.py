@@ -14,7 +14,7 @@ import click
 from chargen.cli import options
 from chargen.config import BACKWARD, LN2
 from chargen.schema import format_count, format_number
-from chargen.ui.terminal_text import say, visible
+from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +97,8 @@ def compare(**values: Any) -> None:
 
     Each model is compared with the first one. The interval contains 95 % of the differences on resampled lines of the
     text (paired bootstrap). A backward model reads the same text from its end. The rows below the models are baselines:
-    an interpolated 5-gram, lzma, and a uniform distribution over the characters of the text.
+    an interpolated 5-gram, a uniform distribution over the characters of the text, and lzma. Lines below the table say
+    what they were trained on.
     """
     compare_models(CompareArguments(**values))
 
@@ -179,16 +180,18 @@ def _rows(
         f"uniform over the {format_count(num_distinct, 'character')} of this text",
         f"lzma, {f'given {baseline_text.source}' if baseline_text.source else 'without a training text'}",
     ]
+    short_names: list[str | None] = [*(None for _ in args.models), "5-gram", "uniform", "lzma"]
     totals = [*(float(row.sum()) for row in by_line), lzma_text_nats(lines, baseline_text.text)]
     differences = [None, *paired_bootstrap(by_line, sizes, args.resamples, args.seed), None]  # LZMA has no lines
     return [
         {
             "name": name,
+            **({"short_name": short_name} if short_name else {}),
             "bits_per_byte": total / LN2 / float(sizes.sum()),
             "bits_per_char": total / LN2 / num_chars,
             **(difference.to_json() if difference else {}),
         }
-        for name, total, difference in zip(names, totals, differences, strict=True)
+        for name, short_name, total, difference in zip(names, short_names, totals, differences, strict=True)
     ]
 
 
@@ -244,24 +247,39 @@ def _print(
     about: dict[str, Any], rows: list[dict[str, Any]], line_differences: list[dict[str, Any]], num_models: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    from chargen.ui.console import print_json, stdout_console
+    from chargen.ui.console import Paragraph, print_json, stdout_console
 
     if as_json:
         models, baselines = rows[:num_models], rows[num_models:]
         print_json({**about, "models": models, "baselines": baselines, "lines_apart": line_differences})
         return
-    first = rows[0]["name"]
-    stdout_console().print(comparison_table(rows))
+    console, table = stdout_console(), comparison_table(rows)
+    console.print(table)
     for sentence in comparison_sentences(rows[:num_models], about["confidence"]):
-        stdout_console().print(visible(sentence))
-    stdout_console().print(
-        f"{format_count(about['chars'], 'character')}, {format_count(about['bytes'], 'byte')}, "
-        f"{format_count(about['lines'], 'line')}; differences from {visible(first)} in bits/byte, "
-        f"95 % of {about['resamples']:,} resamples\n"
-        "Fewer bits are better. first better: share of the resamples in which the first model needs fewer bits."
+        console.print(Paragraph(sentence))
+    console.print(
+        Paragraph(
+            f"{format_count(about['chars'], 'character')}, {format_count(about['bytes'], 'byte')}, "
+            f"{format_count(about['lines'], 'line')}. Fewer bits are better."
+        )
     )
+    for line in _legend(table.shown_columns(console), rows, about):
+        console.print(Paragraph(line))
     for other in dict.fromkeys(line["other"] for line in line_differences):
-        stdout_console().print(line_difference_table([line for line in line_differences if line["other"] == other]))
+        console.print(line_difference_table([line for line in line_differences if line["other"] == other]))
+
+
+def _legend(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> list[str]:
+    """Return what the short names of the baselines stand for, and a line for each of the `columns` that needs one."""
+    baselines = [row["name"] for row in rows if "short_name" in row]
+    meanings = {
+        "difference": f"bits/byte more than {rows[0]['name']}",
+        "interval": f"it contains {about['confidence']:.0%} of the differences on {about['resamples']:,} resamples of "
+        "the lines",
+        "first better": "share of the resamples in which the first model needs fewer bits",
+    }
+    lines = [f"{column}: {meaning}" for column, meaning in meanings.items() if column in columns]
+    return [f"Baselines: {'; '.join(baselines)}.", *lines]
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> FittedTable:
@@ -273,9 +291,10 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> FittedTable:
             share = f"{100 * row['first_better_share']:.1f} %"
             difference = (format_number(row["difference_bits_per_byte"], 4, sign=True), _interval(row), share)
         unknown = row.get("unknown_chars", 0)
+        name = row.get("short_name", row["name"])
         cells.append(
             (
-                f"{row['name']} (backward)" if row.get("direction") == BACKWARD else row["name"],
+                f"{name} (backward)" if row.get("direction") == BACKWARD else name,
                 format_number(row["bits_per_byte"], 4),
                 format_number(row["bits_per_char"], 4),
                 f"{unknown:,}" if unknown else "",

@@ -181,7 +181,7 @@ def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | N
     console = stdout_console()
     numbers = ("bits/char", "nats/char")
     rows = [(label, format_bits(nats), format_number(nats, 4)) for label, nats in losses]
-    console.print(plain_table((name, *numbers), rows, numbers))
+    console.print(plain_table((name, *numbers), rows, numbers, labels=(name,)))
     ends = f" ({evaluation.document_ends:,} of them ends of documents)" if evaluation.document_ends else ""
     console.print(
         f"{format_count(evaluation.chars, 'character')}{ends}, {format_count(evaluation.bytes, 'byte')}; "

@@ -207,7 +207,8 @@ def _print_table(curves: Sequence[GradientCurve], max_lag: int) -> None:
         horizon = "–" if found.horizon is None else f"{found.horizon:,}"
         name = visible(curve.name) + ("" if curve.stage == "model" else f", {curve.stage}")
         rows.append((name, f"{found.loss_nats:.3f}", *norms, f"{found.growth:.3f}", horizon, clipped))
-    stdout_console().print(plain_table(("network", *numbers), rows, numbers, ("clipped steps", "nats/token")))
+    optional, labels = ("clipped steps", "nats/token"), ("network",)
+    stdout_console().print(plain_table(("network", *numbers), rows, numbers, optional, labels))
 
 
 def _remarks(curve: GradientCurve, settings: GradientSettings) -> list[str]:

@@ -155,7 +155,7 @@ def _table(report: NeuronReport, rows: Iterable[tuple[int, Tracking | None]]) ->
     cells = [
         (each.name, str(report.activations.units[unit]), each.measure, _figure(each)) for unit, each in rows if each
     ]
-    return plain_table(("property", "unit", "measure", "value"), cells, ("value",))
+    return plain_table(("property", "unit", "measure", "value"), cells, ("value",), labels=("property", "measure"))
 
 
 def _figure(tracking: Tracking) -> str:
