@@ -138,6 +138,8 @@ def explain(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -
     command = ctx.command
     if isinstance(error, click.NoSuchOption):
         return _no_such_option(ctx, error, words)
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
+        return _missing_argument(ctx, error, words)
     has_arguments = any(isinstance(param, click.Argument) for param in command.params)
     if type(error) is click.UsageError and not has_arguments and "extra argument" in error.message:
         extra = command.make_parser(ctx).parse_args(list(words))[1]
@@ -145,6 +147,21 @@ def explain(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -
         if meant:
             return click.UsageError(f"{error.message}. Did you mean {meant}?", ctx)
     return error
+
+
+def _missing_argument(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -> click.UsageError:
+    """Return the error of an argument that is missing, with all that are needed and those that were given."""
+    arguments = [param for param in ctx.command.params if isinstance(param, click.Argument)]
+    values = ctx.command.make_parser(ctx).parse_args(list(words))[0]
+    given: list[str] = []
+    for argument in arguments:
+        value = values.get(str(argument.name))
+        given += [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []
+    if not given:
+        return error
+    needed = " ".join(argument.metavar or argument.human_readable_name for argument in arguments)
+    were = "was" if len(given) == 1 else "were"
+    return click.UsageError(f"{ctx.command_path} needs {needed}, but only {shlex.join(given)} {were} given.", ctx)
 
 
 def _no_such_option(ctx: click.Context, error: click.NoSuchOption, words: Sequence[str]) -> click.UsageError:

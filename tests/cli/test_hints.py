@@ -146,6 +146,20 @@ def test_an_option_of_another_command_is_not_taken_for_a_misspelled_one(
     assert f"It is an option of chargen {owners}." in error and "Did you mean" not in error
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("compare names", "chargen compare needs MODEL MODEL... CORPUS, but only names was given."),
+        ("compare --json names", "chargen compare needs MODEL MODEL... CORPUS, but only names was given."),
+        ("compare names test.log", "compare needs two models or more, and then a text, but only names test.log were"),
+        ("compare", "Missing argument 'MODEL MODEL...'"),
+    ],
+)
+def test_a_missing_argument_is_told_from_those_that_were_given(chargen: Chargen, words: str, message: str) -> None:
+    result = chargen(*words.split())
+    assert result.status == 2 and message in " ".join(result.err.split())
+
+
 def test_a_word_that_is_another_option_here_and_an_option_elsewhere_is_explained_as_both(chargen: Chargen) -> None:
     error = " ".join(chargen("sample", "--chars", "9").err.split())
     assert error.endswith("It is an option of chargen score. Did you mean '--length'?")
