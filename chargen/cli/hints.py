@@ -4,14 +4,15 @@ A command or an option that does not exist gets one suggestion if one is clear:
 
     1. the same letters (--top_p, -temp)
     2. the word of another program for it (`COMMAND_WORDS`, `OPTION_WORDS`)
-    3. the only name that starts with it, or the name that is most similar
+    3. for an option, the other commands that have exactly this option
+    4. the only name that starts with it, or the name that is most similar
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -137,6 +138,8 @@ def explain(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -
     command = ctx.command
     if isinstance(error, click.NoSuchOption):
         return _no_such_option(ctx, error, words)
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
+        return _missing_argument(ctx, error, words)
     has_arguments = any(isinstance(param, click.Argument) for param in command.params)
     if type(error) is click.UsageError and not has_arguments and "extra argument" in error.message:
         extra = command.make_parser(ctx).parse_args(list(words))[1]
@@ -146,20 +149,35 @@ def explain(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -
     return error
 
 
+def _missing_argument(ctx: click.Context, error: click.UsageError, words: Sequence[str]) -> click.UsageError:
+    """Return the error of an argument that is missing, with all that are needed and those that were given."""
+    arguments = [param for param in ctx.command.params if isinstance(param, click.Argument)]
+    values = ctx.command.make_parser(ctx).parse_args(list(words))[0]
+    given: list[str] = []
+    for argument in arguments:
+        value = values.get(str(argument.name))
+        given += [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []
+    if not given:
+        return error
+    needed = " ".join(argument.metavar or argument.human_readable_name for argument in arguments)
+    were = "was" if len(given) == 1 else "were"
+    return click.UsageError(f"{ctx.command_path} needs {needed}, but only {shlex.join(given)} {were} given.", ctx)
+
+
 def _no_such_option(ctx: click.Context, error: click.NoSuchOption, words: Sequence[str]) -> click.UsageError:
     """Return the error of an option that does not exist, with the option that was meant if that is clear."""
     command = ctx.command
     word = next((word for word in words if word.startswith(error.option_name)), error.option_name)
     name = word.split("=")[0] if len(error.option_name) == 2 else error.option_name  # click reads -temp as -t -e -m -p
     message = f"No such option {name!r}."
-    known = [
-        spelling
-        for param in command.params
-        if isinstance(param, click.Option) and not param.hidden
-        for spelling in (*param.opts, *param.secondary_opts)
-    ]
+    known = [name for param in _visible_options(command) for name in (*param.opts, *param.secondary_opts)]
     arguments = [str(param.name).upper() for param in command.params if isinstance(param, click.Argument)]
-    meant = find_meant(name, [*known, *arguments, *(f"--device {kind}" for kind in ("cuda", "cpu"))], OPTION_WORDS)
+    known += [*arguments, *(f"--device {kind}" for kind in ("cuda", "cpu"))]
+    meant = find_exact(name, known, OPTION_WORDS)
+    if meant not in arguments and (owners := _commands_with(ctx, name)):
+        message += f" It is an option of {ctx.find_root().command_path} {owners}."
+        return click.UsageError(f"{message} Did you mean {meant!r}?" if meant else message, ctx)
+    meant = meant or find_similar(name, known, OPTION_WORDS)
     if meant in arguments:
         return click.UsageError(f"{message} Give it without an option: {ctx.command_path} {meant}", ctx)
     if meant.split()[:1] and meant.split()[0] in known:
@@ -168,23 +186,28 @@ def _no_such_option(ctx: click.Context, error: click.NoSuchOption, words: Sequen
     if takes_texts and (" " in word or not name.startswith("--")):
         call = shlex.join([*ctx.command_path.split(), "--", word])
         return click.UsageError(f"{message} A text that begins with a dash follows --: {call}", ctx)
-    owners = _commands_with(ctx, name)
-    if owners:
-        return click.UsageError(f"{message} It is an option of {' and '.join(owners)}.", ctx)
     return click.UsageError(f"{message} The options are listed by: {ctx.command_path} --help", ctx)
 
 
-def _commands_with(ctx: click.Context, option: str) -> list[str]:
-    """Return the commands beside the one of a context that have an option."""
-    group = ctx.parent.command if ctx.parent else None
-    if not isinstance(group, click.Group) or ctx.parent is None:
-        return []
-    commands = {name: group.get_command(ctx.parent, name) for name in group.list_commands(ctx.parent)}
-    return [
-        f"{ctx.parent.command_path} {name}"
-        for name, command in commands.items()
-        if command and any(option in param.opts for param in command.params)
-    ]
+def _commands_with(ctx: click.Context, option: str) -> str:
+    """Return the commands of the program that have an option, as a list in words: "sample, probe neurons and score"."""
+    *first, last = list(_owners(ctx.find_root(), option)) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _owners(ctx: click.Context, option: str, path: str = "") -> Iterator[str]:
+    """Yield the commands of a group and of its groups that have an option, each with the groups before it."""
+    assert isinstance(ctx.command, click.Group)
+    for name in ctx.command.list_commands(ctx):
+        command = ctx.command.get_command(ctx, name)
+        if isinstance(command, click.Group):
+            yield from _owners(click.Context(command, ctx, name), option, f"{path}{name} ")
+        elif command and any(option in (*param.opts, *param.secondary_opts) for param in _visible_options(command)):
+            yield f"{path}{name}"
+
+
+def _visible_options(command: click.Command) -> list[click.Option]:
+    return [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
 
 
 def no_such_command(ctx: click.Context, name: str, known: Sequence[str], words: dict[str, str]) -> NoReturn:
@@ -212,19 +235,39 @@ def find_meant(name: str, known: Sequence[str], words: dict[str, str]) -> str:
     >>> find_meant("--top_p", ["--top-p", "--top-k"], {}), find_meant("--nucleus", ["--top-p"], {"--top-p": "nucleus"})
     ('--top-p', '--top-p')
     """
-    spellings = {_letters(each): each for each in reversed(known)}
-    word = _letters(name)
-    if not word:
-        return ""
+    return find_exact(name, known, words) or find_similar(name, known, words)
+
+
+def find_exact(name: str, known: Sequence[str], words: dict[str, str]) -> str:
+    """Return the known name that has the same letters, or the one for a word of another program; "" if none has.
+
+    The arguments are those of `find_meant`.
+    """
+    word, spellings = _letters(name), _spellings(known)
     if word in spellings and spellings[word] != name:
         return spellings[word]
-    others = {other: each for each, others in reversed(words.items()) if each in known for other in others.split()}
-    if word in others:
-        return others[word]
+    return _words_of_others(known, words).get(word, "") if word else ""
+
+
+def find_similar(name: str, known: Sequence[str], words: dict[str, str]) -> str:
+    """Return the only known name that starts with a name, or the most similar one; "" if none is clearly the best.
+
+    The arguments are those of `find_meant`.
+    """
+    word, spellings = _letters(name), _spellings(known)
     starting = [each for spelling, each in spellings.items() if len(word) > 1 and spelling.startswith(word)]
     if len(set(starting)) == 1:
         return starting[0]
-    return _most_similar(word, {**others, **spellings}) if len(word) > 2 else ""
+    return _most_similar(word, {**_words_of_others(known, words), **spellings}) if len(word) > 2 else ""
+
+
+def _spellings(known: Sequence[str]) -> dict[str, str]:
+    return {_letters(each): each for each in reversed(known)}
+
+
+def _words_of_others(known: Sequence[str], words: dict[str, str]) -> dict[str, str]:
+    """Return the known name for each word of another program."""
+    return {other: each for each, others in reversed(words.items()) if each in known for other in others.split()}
 
 
 def _most_similar(word: str, names: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ thousands. What can be read as two different numbers is not guessed:
     --length 1.000   '1.000' is not a whole number. Write 1000.
     --budget 1,5h    '1,5h' is not a duration. Write 1.5h.
     --budget 1,000   '1,000' is not a duration. Write 1000.
+    --max-corpus-size 5Mo    '5Mo' is not a size above zero. Write 5MB.
 """
 
 from __future__ import annotations
@@ -256,6 +257,7 @@ def _plain_numbers(text: str) -> str:
 
 
 # Not compiled here: `re` compiles and caches them at their first use, and help never uses them.
+_SIZE_UNIT = r"(?i)(k|kilo|m|mega|g|giga|t|tera|)(i)?(?:o|octets?|b|bytes?|)"  # French octets are bytes
 _SIZE = r"(?ai)(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kMGT])(i?)B?|B)?"
 
 
@@ -263,10 +265,34 @@ def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     """Return a size (500MB, 20GB, 1.5GiB, or a number of bytes) in bytes; used as an option's callback."""
     num_bytes = _size_bytes(value)
     if not num_bytes:
-        meant = _plain_numbers(value.strip())
-        proposal = f" Write {meant}." if _size_bytes(meant) else " Examples: 500MB, 20GB, 1.5GiB."
+        meant = _size_meant(value.strip())
+        proposal = f" Write {meant}." if meant else " Examples: 500MB, 20GB, 1.5GiB."
         raise click.BadParameter(f"{format_value(value)} is not a size above zero.{proposal}", ctx, param)
     return num_bytes
+
+
+def _size_meant(text: str) -> str:
+    """Return the size that "5 Mo", "1,5GB", "1,000 MB", "2 gigabytes" or "1e6" stands for, or "" if there is none."""
+    match = re.fullmatch(r"(?a)([\d.,'_’ ]*\d(?:[eE]\+?\d{1,2})?)\s*([a-zA-Z]*)", text)
+    unit = re.fullmatch(_SIZE_UNIT, match[2]) if match else None
+    if not match or not unit:
+        return ""
+    number = match[1]
+    if re.fullmatch(THOUSANDS, number):
+        number = re.sub(r"[.,'_’ ]", "", number)
+    elif re.fullmatch(DECIMAL_COMMA, number):
+        number = number.replace(",", ".")
+    prefix = f"{unit[1][:1]}{unit[2] or ''}"
+    if "e" in number.casefold():
+        try:
+            value, power = float(number), 0
+        except ValueError:
+            return ""
+        while not prefix and value >= 1000 and power < 4:  # 1e6 is 1MB
+            value, power = value / 1000, power + 1
+        number, prefix = f"{value:.12g}", prefix or " kMGT"[power].strip()
+    meant = f"{number}{prefix[:1].upper().replace('K', 'k')}{prefix[1:].lower()}B"
+    return meant if _size_bytes(meant) else ""
 
 
 def _size_bytes(value: str) -> int:

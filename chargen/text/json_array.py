@@ -20,6 +20,8 @@ from chargen.text.limits import check_record
 _SPACE = re.compile(r"[ \t\r\n]*")
 _CUT_NUMBER = re.compile(r"[-+.eE0-9]*\Z")  #: what follows a value at the end of a part of the text, as the "." of "1."
 HOW_TO_CORRECT = "Give a JSON array, or JSON lines as .jsonl."
+NOT_JSON, REPEATED_KEY, HAS_BOM = "is not JSON: ", "has the key ", "it starts with a byte order mark (U+FEFF)"
+TOO_DEEP = "it is nested too deeply"
 MAX_TOKEN_CHARS = 16  #: no name or escape that can be cut, as in "-Infinity", is longer
 
 
@@ -41,21 +43,21 @@ class RecordParser:
         """
         self._repeated.clear()
         value, end = self._decoder.raw_decode(text, position)
-        return value, end, f"has the key {format_value(self._repeated[0])} twice" if self._repeated else ""
+        return value, end, f"{REPEATED_KEY}{format_value(self._repeated[0])} twice" if self._repeated else ""
 
     def parse_line(self, line: str) -> tuple[Any, str]:
         """Return (the value of a line, what is wrong with the line)."""
         if line.startswith(BOM):
-            return None, "is not JSON: it starts with a byte order mark (U+FEFF)"
+            return None, f"{NOT_JSON}{HAS_BOM}"
         try:
             value, end, wrong = self.parse(line, _skip_space(line, 0))
             end = _skip_space(line, end)
             if end < len(line):
                 raise json.JSONDecodeError("Extra data", line, end)
         except json.JSONDecodeError as error:
-            return None, f"is not JSON: {describe(error)} (column {error.colno:,})"
+            return None, f"{NOT_JSON}{describe(error)} (column {error.colno:,})"
         except RecursionError:
-            return None, "is not JSON: it is nested too deeply"
+            return None, f"{NOT_JSON}{TOO_DEEP}"
         return value, wrong
 
     def _make_object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -64,6 +66,19 @@ class RecordParser:
             counts = Counter(key for key, _ in pairs)
             self._repeated.append(next(key for key, count in counts.items() if count > 1))
         return values
+
+
+def how_to_correct(wrong: str) -> str:
+    """Return what the user can do about a record, as a sentence.
+
+    Args:
+        wrong: What is wrong with the record, from `RecordParser` or `array_elements`.
+    """
+    if REPEATED_KEY in wrong:
+        return "Remove or rename one of the two."
+    if wrong.endswith(HAS_BOM):
+        return "Remove it: such a mark can only be at the start of a file."
+    return "Remove a level of brackets." if wrong.endswith(TOO_DEEP) else "Each line must be one JSON object."
 
 
 def describe(error: json.JSONDecodeError) -> str:
@@ -140,9 +155,9 @@ def _read_more(pieces: Iterator[str], size: int) -> str:
 
 def _syntax_error(error: Exception, name: str, num_lines: int, buffer: str, position: int) -> CorpusError:
     """Return the error for an element, with its line in the file."""
-    at, wrong = position, "is not JSON: it is nested too deeply"
+    at, wrong = position, f"{NOT_JSON}{TOO_DEEP}"
     if isinstance(error, json.JSONDecodeError):
-        at, wrong = error.pos, f"is not JSON: {describe(error)}"
+        at, wrong = error.pos, f"{NOT_JSON}{describe(error)}"
     return CorpusError(f"{name} (line {num_lines + buffer.count(chr(10), 0, at) + 1:,}) {wrong}", HOW_TO_CORRECT)
 
 

@@ -31,7 +31,7 @@ from chargen.errors import CorpusError
 from chargen.schema import format_count, is_unicode
 from chargen.text.cleaning import CleaningReport, unify_newlines
 from chargen.text.decoding import LONE_SURROGATE, decode_marked, remove_bom
-from chargen.text.json_array import RecordParser, array_elements, with_start
+from chargen.text.json_array import RecordParser, array_elements, how_to_correct, with_start
 from chargen.text.limits import MAX_RECORD_BYTES, MAX_TEXT_BYTES, check_record, first_names
 
 AUTO, LINES, NULL, WHOLE, JSON = "auto", "lines", "null", "whole", "json"
@@ -134,8 +134,7 @@ class _RecordCheck:
     def json_value(self, value: Any, wrong: str, name: str) -> Any:
         """Return the text of a parsed JSON value, None for null, or the error that it has no text or is wrong."""
         if wrong:
-            how = "Each line must be one JSON object." if self._format.form == JSON else "Correct it."
-            return CorpusError(f"{name} {wrong}", f"{how} {HOW_TO_SKIP}")
+            return CorpusError(f"{name} {wrong}", f"{how_to_correct(wrong)} {HOW_TO_SKIP}")
         text = value.get(self.field) if isinstance(value, dict) else value
         if isinstance(text, str) or value is None or (text is None and self.field in value):
             return text

@@ -127,7 +127,42 @@ def test_an_argument_that_is_given_as_an_option_and_an_option_of_another_command
 ) -> None:
     assert "Give it without an option: chargen train CORPUS" in chargen("train", "--data", "x").err
     assert "Give it without an option: chargen score SENTENCES" in chargen("score", "--text", "x").err
-    assert "It is an option of chargen sample and chargen play." in chargen("train", "--temperature", "1").err
+    assert "It is an option of chargen sample and play." in chargen("train", "--temperature", "1").err
+
+
+@pytest.mark.parametrize(
+    ("words", "owners"),
+    [
+        ("train --model x", "sample, play, score, eval, rescore and classify"), ("train --temp 1", "sample and play"),
+        ("sample --steps 4", "train, classify, probe gradients and probe memory"), ("score -n 3", "sample"),
+        ("probe memory --temp 1", "sample and play"), ("train --weight 1", "score and rescore"),
+        ("play --dry 1", "sample"), ("info --no-end", "score and rescore"),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_command_is_not_taken_for_a_misspelled_one(
+    chargen: Chargen, words: str, owners: str
+) -> None:
+    error = " ".join(chargen(*words.split()).err.split())
+    assert f"It is an option of chargen {owners}." in error and "Did you mean" not in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("compare names", "chargen compare needs MODEL MODEL... CORPUS, but only names was given."),
+        ("compare --json names", "chargen compare needs MODEL MODEL... CORPUS, but only names was given."),
+        ("compare names test.log", "compare needs two models or more, and then a text, but only names test.log were"),
+        ("compare", "Missing argument 'MODEL MODEL...'"),
+    ],
+)
+def test_a_missing_argument_is_told_from_those_that_were_given(chargen: Chargen, words: str, message: str) -> None:
+    result = chargen(*words.split())
+    assert result.status == 2 and message in " ".join(result.err.split())
+
+
+def test_a_word_that_is_another_option_here_and_an_option_elsewhere_is_explained_as_both(chargen: Chargen) -> None:
+    error = " ".join(chargen("sample", "--chars", "9").err.split())
+    assert error.endswith("It is an option of chargen score. Did you mean '--length'?")
 
 
 def test_the_words_of_other_programs_are_not_our_own_names_and_lead_to_names_that_exist() -> None:

@@ -117,6 +117,27 @@ def test_an_odd_element_is_an_error_with_its_number_or_left_out(in_tmp_path: Pat
     assert texts("a.json", errors="skip")[0] == ["good", "good"]
 
 
+@pytest.mark.parametrize(
+    ("record", "hint"),
+    [
+        ('{"text": "a", "text": "b"}', "Remove or rename one of the two."),
+        ("{'text': 1}", "Each line must be one JSON object."),
+        ('\ufeff{"text": "a"}', "Remove it: such a mark can only be at the start of a file."),
+        ("[" * DEEP, "Remove a level of brackets."),
+    ],
+    ids=short,
+)
+def test_the_hint_about_a_record_fits_what_is_wrong_with_it(in_tmp_path: Path, record: str, hint: str) -> None:
+    Path("a.jsonl").write_text(f"{GOOD}\n{record}\n")
+    with pytest.raises(CorpusError) as caught:
+        texts("a.jsonl")
+    assert caught.value.hint == f"{hint} --errors skip skips such records."
+    Path("a.json").write_text(f"[{GOOD},\n{GOOD[:-1]}, {GOOD[1:]}]\n")
+    with pytest.raises(CorpusError) as caught:
+        texts("a.json")
+    assert caught.value.hint.startswith("Remove or rename one of the two.")
+
+
 @pytest.mark.parametrize("record", BROKEN, ids=short)
 @pytest.mark.parametrize("errors", ["strict", "skip", "replace"])
 def test_a_syntax_error_in_an_array_names_the_element_and_the_line(in_tmp_path: Path, record: str, errors: str) -> None:

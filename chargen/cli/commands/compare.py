@@ -5,6 +5,7 @@ From Python: `compare_models(CompareArguments(models=("small", "large"), corpus=
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,8 @@ def compare_models(args: CompareArguments) -> None:
         UsageError: If there is only one model.
     """
     if len(args.models) < 2:
-        raise click.UsageError("compare needs two models or more, and then a text.")
+        given = shlex.join([*args.models, args.corpus])
+        raise click.UsageError(f"compare needs two models or more, and then a text, but only {given} were given.")
     from chargen.api import load
     from chargen.config import DataConfig
     from chargen.data.dataset import split_lines
