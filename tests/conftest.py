@@ -48,8 +48,9 @@ def verse() -> str:
     return VERSE * 20
 
 
-def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
-    """Return normally distributed weights for a network."""
+def random_weights(config: ModelConfig, seed: int = 0, scale: float | None = None) -> dict[str, np.ndarray]:
+    """Return normally distributed weights for a network; smaller ones if nothing bounds the state of its cell."""
+    scale = scale or (0.2 if config.cell == "rnn-relu" else 0.5)
     rng = np.random.default_rng(seed)
     return {n: rng.normal(0, scale, shape).astype(np.float32) for n, shape in parameter_shapes(config).items()}
 

@@ -64,8 +64,9 @@ def network_options(command: F) -> F:
     by_recipe = partial(network_option, show_default="auto")
     declarations = [
         by_recipe("--cell", type=options.CELL_NAMES, metavar="CELL",
-                  help=f"Recurrent cell: {', '.join(CELLS.names())}. Several names, as in lstm,gru, are the cells of "
-                  "the layers from the first to the last."),
+                  help=f"Recurrent cell: {', '.join(CELLS.names())}. mlp and conv have no recurrence; they see the "
+                  "last 8 and 3 inputs, or as many as you give: mlp:16. Several names, as in lstm,gru, are the cells "
+                  "of the layers from the first to the last."),
         by_recipe("--layers", "num_layers", type=NUMBERS["num_layers"], metavar="N",
                   help="Number of recurrent layers. Defaults to 1, or to the number of names in --cell."),
         network_option("--residual", is_flag=True, default=None,

@@ -48,7 +48,10 @@ class TorchEngine:
         self.vocab_size = network.config.vocab_size
         bias = network.weight("head.bias")
         self._device = bias.device
-        self._recurrent_products = network.weight("layers.0.weight_hh").numel()  # multiplications of a step, for a row
+        # multiplications with the state in a step, for a row
+        self._recurrent_products = sum(
+            network.weight(f"layers.0.{name}").numel() for name in network.cells[0].recurrent_names
+        )
         self._is_cancelled = False  # whether the results of `map` are no longer needed
         on_gpu = bias.device.type == "cuda"
         self._recorded = frozen and on_gpu if recorded is None else recorded

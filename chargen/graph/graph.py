@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-UNARY = ("tanh", "exp", "expm1", "log", "log1p", "sqrt", "square", "sin", "cos", "abs", "negative")
+UNARY = ("tanh", "exp", "expm1", "log", "log1p", "sqrt", "square", "sin", "cos", "abs", "negative", "positive")
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 REDUCTIONS = ("mean",)  # of one vector; the result has the width of the vector, and all its elements are equal
 CONSTANT, TOKEN, STATE = range(3)  # what a value depends on: weights only; also the token id; also the state
@@ -113,6 +113,10 @@ class GraphBuilder:
                 return self._sum([self._sum(known_early), *(term for term in terms if term.depends_on == STATE)])
         (width,) = widths
         return self._node(op, args, width, max(arg.depends_on for arg in args))
+
+    def store(self, node: Node) -> Node:
+        """Return the node that copies a vector: a part of the state has memory of its own."""
+        return self._node("positive", (node,), node.width, STATE)
 
     def _sum(self, terms: list[Node]) -> Node:
         """Return the sum of terms; constants come first, so that they are folded."""

@@ -56,6 +56,7 @@ OPERATORS = {
     "multiply": "{} * {}",
     "divide": "{} / {}",
     "negative": "-{}",
+    "positive": "{}",
     "maximum": "np.maximum({}, {})",
     "minimum": "np.minimum({}, {})",
     "tanh": "tanh({})",  # `jit.tanh`, which compiles to vector instructions

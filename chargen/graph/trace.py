@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from chargen.cells.cell import Cell, Params
 from chargen.cells.stack import connect, normalize
-from chargen.graph.graph import BINARY, STATE, UNARY, Graph, GraphBuilder, Node, TraceError
+from chargen.graph.graph import BINARY, CONSTANT, TOKEN, UNARY, Graph, GraphBuilder, Node, TraceError
 from chargen.schema import format_count
 
 
@@ -66,7 +66,7 @@ def trace(
                 x_gates = Symbol(builder, builder.leaf("input", cell.num_input_gates * hidden_size, layer.table))
             indices = range(len(states), len(states) + len(cell.state_names))
             before = tuple(Symbol(builder, builder.leaf("state", hidden_size, index)) for index in indices)
-            after = tuple(_check_state(part, hidden_size) for part in cell.step(Namespace(), params, x_gates, before))
+            after = tuple(_state_part(part, hidden_size) for part in cell.step(Namespace(), params, x_gates, before))
             if len(after) != len(before):
                 raise TraceError(
                     f"a step returned a state of {format_count(len(after), 'part')} for a state of {len(before)}"
@@ -86,12 +86,14 @@ def trace(
     return Graph(logits.node, tuple(states))
 
 
-def _check_state(part: Any, hidden_size: int) -> Symbol:
-    """Check that a part of the new state is a vector [H] computed by an elementwise operator from the old state."""
-    if not isinstance(part, Symbol) or part.node.width != hidden_size or part.node.depends_on != STATE:
+def _state_part(part: Any, hidden_size: int) -> Symbol:
+    """Return a part of the new state: a vector [H] computed by an elementwise operator, or a copy of another one."""
+    if not isinstance(part, Symbol) or part.node.width != hidden_size or part.node.depends_on == CONSTANT:
         raise TraceError("a part of the state that is no vector of H")
-    if part.node.op in ("state", "slice", "product"):
-        raise TraceError("a part of the state that is kept, sliced or a product alone")
+    if part.node.depends_on == TOKEN or part.node.op in ("slice", "product"):
+        return Symbol(part.builder, part.builder.store(part.node))
+    if part.node.op == "state":
+        raise TraceError("a part of the state that is kept")
     return part
 
 

@@ -3,13 +3,15 @@
 All of them compute the same function of the same parameters:
 
     run_equations    the cell's own step in a loop, gradients by autograd: any cell, any device, slow; the reference
+    run_scan         all steps of a linear recurrence by a parallel scan: any cell of `cells/linear/`, any device
+    run_windows      all steps of a cell without recurrence as shifted sums: any cell of `cells/windows/`, any device
     bptt             hand-written back-propagation through time (`kernels/`): the fastest without numba on a CPU
     numba            the same with compiled passes: faster still, where numba is installed
     single_step      the library's kernel for one step, without a gradient: for generating text on a GPU
     together         hand-written back-propagation for all members of an ensemble at once: for a GPU
 
 A back end takes the layer's input as `Dense` values or as a `Lookup` (token ids into a table). For a lookup, the first
-three compute the input gates once for each row of the table instead of once for each token: V products instead of T·B.
+five compute the input gates once for each row of the table instead of once for each token: V products instead of T·B.
 """
 
 from __future__ import annotations
@@ -23,13 +25,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from chargen.cells import Cell
+from chargen.cells import CELLS, Cell
+from chargen.cells.linear.linear import LinearCell
 from chargen.cells.stack import EPSILON, NORM_BIAS, NORM_WEIGHT
+from chargen.cells.windows.window import WindowCell
 from chargen.networks.kernels import members, use_numba
 from chargen.networks.kernels.gru import GRUFunction
 from chargen.networks.kernels.lstm import LSTMFunction
 from chargen.networks.kernels.mgru import MGRUFunction
 from chargen.networks.kernels.rnn import RNNFunction
+from chargen.networks.kernels.scan import LinearScan
+from chargen.networks.kernels.windows import WindowSums
 
 Params = dict[str, Tensor]
 State = tuple[Tensor, ...]  #: the parts of a layer's state, each [B, H]
@@ -47,12 +53,15 @@ class Dense:
 
     def input_gates(self, cell: Cell, params: Params) -> Tensor:
         """Return the input gates, [T, B, X·H]."""
-        return F.linear(self.x, params["weight_ih"], params["bias_ih"])
+        if type(cell).input_gates is not Cell.input_gates:
+            gates: Tensor = cell.input_gates(params, self.x)
+            return gates
+        return F.linear(self.x, params["weight_ih"], params["bias_ih"])  # one kernel for the product and the bias
 
     def input_gate_rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
         """Return (the input gates as rows [T·B, X·H], the row of each step and stream [T, B])."""
         T, B = self.x.shape[:2]
-        return self.input_gates(cell, params).flatten(0, 1), torch.arange(T * B).view(T, B)
+        return self.input_gates(cell, params).flatten(0, 1), torch.arange(T * B, device=self.x.device).view(T, B)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,46 @@ def run_equations(cell: Cell, params: Params, inputs: Dense | Lookup, state: Sta
         state = cell.step(torch, params, x_gates, state)
         outputs.append(state[0])
     return torch.stack(outputs), state
+
+
+def run_scan(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
+    """Run a linear recurrence over a window by a parallel scan: → (outputs [T, B, H], the state after the last step).
+
+    The coefficients are computed once for each row of a table. A recurrence with a real and an imaginary part is
+    scanned in complex numbers.
+    """
+    assert isinstance(cell, LinearCell)
+    rows, ids = inputs.input_gate_rows(cell, params)
+    coefficients = cell.coefficients(torch, params, rows)
+    if len(state) == 1 and rows.device.type == "cpu" and rows.dtype == torch.float32 and use_numba():
+        from chargen.networks.kernels.scan_numba import RowScan
+
+        (decay,), (update,) = coefficients
+        outputs: Tensor = RowScan.apply(decay, update, ids, *state)  # type: ignore[no-untyped-call]
+        return outputs, (outputs[-1],)
+
+    def of_each_step(part: Tensor) -> Tensor:
+        if part.ndim == 1:  # a decay that does not depend on the input
+            return part
+        return part.view(*ids.shape, -1) if isinstance(inputs, Dense) else F.embedding(ids, part)
+
+    decays, updates = (tuple(map(of_each_step, parts)) for parts in coefficients)
+    is_complex = len(updates) == 2
+    a, b, h = (torch.complex(*parts) if is_complex else parts[0] for parts in (decays, updates, state))
+    states: Tensor = LinearScan.apply(a.expand_as(b), b, h)  # type: ignore[no-untyped-call]
+    parts = (states.real, states.imag) if is_complex else (states,)
+    return parts[0].contiguous(), tuple(part[-1] for part in parts)
+
+
+def run_windows(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
+    """Run a cell without recurrence over a window: → (outputs [T, B, H], the state after the last step)."""
+    assert isinstance(cell, WindowCell)
+    gates = inputs.input_gates(cell, params)
+    T, (h, *sums) = len(gates), state
+    earlier = torch.stack(sums) if sums else gates.new_empty(0, *h.shape)
+    totals: Tensor = WindowSums.apply(gates, earlier)  # type: ignore[no-untyped-call]
+    outputs = cell.activation(torch, totals[:T] + params["bias"])
+    return outputs, (outputs[-1], *totals[T:].unbind())
 
 
 #: Hand-written gradients, for the cells that have one; other cells are trained by automatic differentiation.
@@ -156,7 +205,10 @@ def choose_backend(name: str, device: torch.device) -> LayerBackend:
         return numba_backend(name)
     if device.type == "cpu" and name in FUNCTIONS:
         return bptt_backend(name)
-    return run_equations
+    cell = CELLS.get(name) if name.partition(":")[0] in CELLS.names() else None
+    if isinstance(cell, LinearCell):
+        return run_scan
+    return run_windows if isinstance(cell, WindowCell) else run_equations
 
 
 def layer_norm(params: Params, x: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from chargen.cells import Cell
 from chargen.cells.cell import NetworkState
 from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
-from chargen.cells.stack import NORM_BIAS, NORM_WEIGHT, connect
+from chargen.cells.stack import NORM_WEIGHT, connect
 from chargen.cells.weights import check_weights, get_cells, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.networks.layers import (
@@ -53,7 +54,8 @@ class Network(nn.Module):
         self.config = config
         self.cells = get_cells(config)  # of the layers of an ensemble member
         for name, shape in parameter_shapes(config).items():
-            self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, config, generator)))
+            weight = _initial(self._cell_of(name), name, shape, config, generator)
+            self.register_parameter(name.replace(".", "__"), nn.Parameter(weight))
         if config.ngrams:
             multipliers, first = make_hash_parameters(config.ngrams, config.ngram_rows)
             self.register_buffer("_multipliers", torch.from_numpy(multipliers), persistent=False)
@@ -152,8 +154,7 @@ class Network(nn.Module):
             total, reads = None, []
             for level, (cell, backend) in enumerate(zip(self.cells, backends, strict=True)):
                 layer = first + level
-                params = self.layer(layer)
-                params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
+                params = self._drop_weights(cell, self.layer(layer), dropout_generator)
                 outputs, layer_state = backend(cell, params, inputs, state.layers[layer])
                 after.append(layer_state)
                 total, read = connect(layer_norm, params, outputs, total if self.config.residual else None)
@@ -178,7 +179,7 @@ class Network(nn.Module):
             layers = range(level, M * L, L)
             members = [self.layer(layer) for layer in layers]
             params = {key: torch.stack([member[key] for member in members]) for key in members[0]}
-            params["weight_hh"] = weight_dropout(params["weight_hh"], self.config.weight_dropout, dropout_generator)
+            params = self._drop_weights(self.cells[level], params, dropout_generator)
             before = tuple(torch.stack(parts) for parts in zip(*(state.layers[layer] for layer in layers), strict=True))
             outputs, *state_after = run_together(name, params, x, before)
             after.update(zip(layers, zip(*state_after, strict=True), strict=True))
@@ -186,6 +187,18 @@ class Network(nn.Module):
             x = locked_dropout(read, self.config.dropout, dropout_generator)
             reads.append(x)
         return list(self.head_input(reads)), tuple(after[layer] for layer in range(M * L))
+
+    def _drop_weights(
+        self, cell: Cell, params: dict[str, Tensor], generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """Return the parameters of a layer with `weight_dropout` applied to its recurrent matrices."""
+        p = self.config.weight_dropout
+        return {**params, **{name: weight_dropout(params[name], p, generator) for name in cell.recurrent_names}}
+
+    def _cell_of(self, name: str) -> Cell | None:
+        """Return the cell of the layer that a parameter belongs to; None for one outside the layers."""
+        first, _, rest = name.partition(".")
+        return self.cells[int(rest.partition(".")[0]) % self.config.num_layers] if first == "layers" else None
 
     def ngram_features(
         self,
@@ -299,17 +312,29 @@ def ngram_dropout(rows: Tensor, dtype: torch.dtype, p: float, generator: torch.G
     return kept.to(rows.device, dtype).div_(1.0 - p)
 
 
-def _initial(name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator | None) -> Tensor:
-    """Draw one weight: normal for the embedding, uniform in ±1/√(inputs) for matrices, zero for biases and n-grams.
+def _initial(
+    cell: Cell | None, name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator | None
+) -> Tensor:
+    """Draw one weight: as its cell wants it, or else normal for the embedding, uniform in ±1/√(inputs) for matrices,
+    and zero for vectors and n-grams.
 
     Layer normalization starts with the factors 1 and the summands 0.
     """
-    if name.endswith(("bias", "bias_ih", "bias_hh", "ngrams.weight", NORM_BIAS)):
-        return torch.zeros(shape)
+
+    def uniform(shape: tuple[int, ...]) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+    own: Tensor | None = None
+    if cell is not None:
+        own = cell.initial_weight(torch, name.rpartition(".")[2], shape, uniform)
+    if own is not None:
+        return own
     if name.endswith(NORM_WEIGHT):
         return torch.ones(shape)
+    if len(shape) == 1 or name == "ngrams.weight":
+        return torch.zeros(shape)
     if name == "embedding.weight":
         scale = 1.0 / math.sqrt(config.embedding_dim) if config.tie_weights else 1.0
         return torch.randn(shape, generator=generator) * scale
     inputs = config.head_size if name == "head.weight" else shape[1]
-    return (2.0 * torch.rand(shape, generator=generator) - 1.0) / math.sqrt(inputs)
+    return (2.0 * uniform(shape) - 1.0) / math.sqrt(inputs)

@@ -22,6 +22,7 @@ The number of tokens that a run with a time budget can read follows from the mea
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from chargen.cells import CELLS
@@ -115,7 +116,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
     Raises:
         ConfigError: If a choice is out of range, or if there is no cell of a chosen name.
     """
-    inputs.recurrent_weights(1)  # raises if there is no cell of a name
+    cells = [CELLS.get(name) for name in list_cells(inputs.cell, inputs.num_layers)]
     hidden_size, num_members = network_size(inputs)
     num_ids_read = inputs.num_ids_read(hidden_size, num_members)
     epochs = num_ids_read / max(1, inputs.num_train_ids)
@@ -129,13 +130,13 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "ngram_rows": ngram_rows(inputs.num_train_ids),
         "ngram_dropout": ngram_dropout(epochs),
         "dropout": dropout(epochs),
-        "weight_dropout": dropout(epochs),
+        "weight_dropout": dropout(epochs) if any(cell.recurrent_names for cell in cells) else 0.0,
         **inputs.model.chosen(),
     }
     train = {
         "batch_size": batch_size(num_ids_read, epochs, inputs.device),
         "seq_len": seq_len(epochs, inputs.device),
-        "learning_rate": learning_rate(inputs.excess_loss_nats),
+        "learning_rate": learning_rate(inputs.excess_loss_nats) * min(cell.learning_rate_factor for cell in cells),
         "weight_decay": weight_decay(epochs),
         "device": inputs.device,
         **inputs.length.chosen(),
@@ -226,8 +227,10 @@ def _num_head_rows(vocab_size: int) -> int:
 
 
 def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:
-    """Return how many weights each token is multiplied with; the input product of the first layer is a table
-    look-up.
+    """Return how many weights each token is multiplied with.
+
+    The input product of the first layer is a table look-up and is not counted, but for a cell without a recurrent
+    matrix, which has no other weights.
 
     Args:
         cell: The name of the cell of all layers, or of one for each layer.
@@ -238,7 +241,16 @@ def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:
         ConfigError: If there is no cell of one of these names.
     """
     kinds = [CELLS.get(name) for name in list_cells(cell, num_layers)]
-    return (sum(kind.num_gates for kind in kinds) + sum(kind.num_input_gates for kind in kinds[1:])) * hidden_size**2
+    sizes = [min(MAX_EMBEDDING_DIM, hidden_size), *([hidden_size] * (num_layers - 1))]
+    weights = [count_matrices(kind.parameter_shapes(E, hidden_size)) for kind, E in zip(kinds, sizes, strict=True)]
+    if kinds[0].recurrent_names:
+        weights[0].pop("weight_ih", None)
+    return sum(sum(matrices.values()) for matrices in weights)
+
+
+def count_matrices(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return the number of weights of each matrix of a layer, by name; vectors cost next to nothing."""
+    return {name: math.prod(shape) for name, shape in shapes.items() if len(shape) > 1}
 
 
 def batch_size(num_ids_read: float, epochs: float, device: str) -> int:

@@ -57,6 +57,27 @@ def key_value_table(rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
+def parameter_table(parts: Iterable[Mapping[str, Any]]) -> Table:
+    """Return a table of the parameters of each part of a network, as formula and as numbers, and of their sum.
+
+    Args:
+        parts: Dicts with the fields of `cells.parameter_count.PartCount`.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    total = 0
+    for part in parts:
+        total += part["parameters"]
+        lines = Text(f"= {part['formula']}\n= {part['numbers']}")
+        table.add_row(Text(part["part"]), Text(f"{part['parameters']:,}"), lines)
+    table.add_row(Text("total"), Text(f"{total:,}"), Text())
+    return table
+
+
 def plain_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],

@@ -140,7 +140,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     },
     "probe memory": {"--task": "adding", "--lags": "3,6", **PROBE},
     "rm": {"--yes": None, "--json": None},
-    "info": {"--json": None},
+    "info": {"--explain": None, "--json": None},
     "corpora list": {"--json": None},
     "corpora get": {"--output": "new.txt", "--json": None},
     "corpora check": {**READING, "--json": None},
@@ -154,6 +154,7 @@ EXAMPLES["classify --train"] = {k: v for k, v in EXAMPLES["classify"].items() if
 #: what an option needs to have an effect: more words of the command line
 WITH: dict[tuple[str, str], list[str]] = {
     ("train", "--more"): ["--resume", "stopped"],
+    ("info", "--explain"): ["m"],
     ("train", "--new-chars"): ["--init-from", "m2"],
     ("train", "--ngram-dropout"): ["--ngrams", "3"],
     ("train", "--residual"): ["--layers", "2"],

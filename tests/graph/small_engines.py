@@ -27,7 +27,7 @@ SHAPES = [
 numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 
 
-def engine(cell: str = "gru", seed: int = 0, scale: float = 0.5, **shape: Any) -> NumpyEngine:
+def engine(cell: str = "gru", seed: int = 0, scale: float | None = None, **shape: Any) -> NumpyEngine:
     config = ModelConfig(19, cell, **{"hidden_size": 12, "embedding_dim": 5, **shape})
     return NumpyEngine(config, random_weights(config, seed, scale))
 

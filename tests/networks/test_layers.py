@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+import chargen.networks.kernels.scan as scan_module
 from chargen.cells import CELLS
 from chargen.networks import layers
 from chargen.networks.kernels import members, num_slices
+from chargen.networks.kernels.scan import LinearScan
+from chargen.networks.kernels.windows import WindowSums
 from chargen.networks.layers import Dense, Lookup
 
 T, B, E, H, V = 5, 3, 4, 6, 7
@@ -182,3 +185,112 @@ def test_float64_uses_the_plain_back_end() -> None:
             gradients(name, layers.numba_backend(name)), gradients(name, layers.run_equations), strict=True
         ):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+# ── linear recurrences and windows ────────────────────────────────────────────
+
+PARALLEL = ["mingru", "minlstm", "lru", "mlp", "mlp:1", "conv", "conv:7"]
+
+
+def values_and_gradients(
+    name: str, backend: layers.LayerBackend, num_steps: int, lookup: bool, dtype: torch.dtype
+) -> list[torch.Tensor]:
+    """Run a layer over a window, and return its outputs, its state and the gradients of a loss of both."""
+    cell, generator = CELLS.get(name), torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+
+    params = {key: normal(*shape) for key, shape in cell.parameter_shapes(E, H).items()}
+    x, table, state = normal(num_steps, B, E), normal(V, E), tuple(normal(B, H) for _ in cell.state_names)
+    ids = torch.randint(V, (num_steps, B), generator=generator)
+    outputs, after = backend(cell, params, Lookup(ids, table) if lookup else Dense(x), state)
+    weights = torch.linspace(-1, 1, outputs.numel(), dtype=dtype).view_as(outputs)
+    total = (outputs * weights).sum() + sum((k + 2) * part.square().sum() for k, part in enumerate(after))
+    leaves = [*params.values(), *state, table if lookup else x]
+    gradients = torch.autograd.grad(total, leaves, materialize_grads=True)
+    return [outputs.detach(), *(part.detach() for part in after), *gradients]
+
+
+@pytest.mark.parametrize("numbers_in_a_step", [0, 1 << 20], ids=["step by step", "chunks"])
+@pytest.mark.parametrize("lookup", [False, True], ids=["dense", "lookup"])
+@pytest.mark.parametrize("num_steps", [1, 2, 4, 23, 64])
+@pytest.mark.parametrize("name", PARALLEL)
+def test_a_window_at_once_equals_its_steps_with_the_same_gradients(
+    name: str, num_steps: int, lookup: bool, numbers_in_a_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan_module, "MAX_CHUNKED_NUMBERS", numbers_in_a_step)
+    backend = layers.choose_backend(name, torch.device("cpu"))
+    assert backend in (layers.run_scan, layers.run_windows)
+    fast = values_and_gradients(name, backend, num_steps, lookup, torch.float64)
+    slow = values_and_gradients(name, layers.run_equations, num_steps, lookup, torch.float64)
+    for a, b in zip(fast, slow, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("with_numba", [False, True])
+@pytest.mark.parametrize("name", PARALLEL)
+def test_a_window_at_once_equals_its_steps_in_float32(
+    name: str, with_numba: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if with_numba:
+        pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
+    monkeypatch.setattr(layers, "use_numba", lambda: with_numba)
+    backend = layers.choose_backend(name, torch.device("cpu"))
+    for lookup in (False, True):
+        fast = values_and_gradients(name, backend, 64, lookup, torch.float32)
+        exact = values_and_gradients(name, layers.run_equations, 64, lookup, torch.float64)
+        for a, b in zip(fast, exact, strict=True):
+            scale = max(1.0, float(b.abs().max()))
+            torch.testing.assert_close(a.double() / scale, b / scale, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_the_gradient_of_the_scan_equals_the_numerical_one(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for num_steps in (1, 5):
+        shapes = [(num_steps, 2, 3), (num_steps, 2, 3), (2, 3)]
+        inputs = [torch.randn(*s, generator=generator, dtype=dtype).requires_grad_() for s in shapes]
+        assert torch.autograd.gradcheck(LinearScan.apply, inputs)
+
+
+def test_the_gradient_of_window_sums_equals_the_numerical_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for width in (1, 4):
+        shapes = [(3, 2, 2 * width), (width - 1, 2, 2)]
+        inputs = [torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
+        assert torch.autograd.gradcheck(WindowSums.apply, inputs)
+
+
+def test_a_decay_of_zero_and_long_products_are_exact() -> None:
+    decay = torch.full((400, 1, 2), 0.5)
+    decay[::50] = 0.0
+    update = torch.randn(400, 1, 2, generator=torch.Generator().manual_seed(0))
+    h, expected = torch.ones(1, 2), []
+    for a, b in zip(decay, update, strict=True):
+        h = a * h + b
+        expected.append(h)
+    torch.testing.assert_close(scan_module.scan(decay, update, torch.ones(1, 2)), torch.stack(expected))
+
+
+@pytest.mark.parametrize("name", CELLS.names())
+def test_every_back_end_has_the_numerical_gradient_of_its_cell(name: str) -> None:
+    cell, generator = CELLS.get(name), torch.Generator().manual_seed(3)
+    backend = layers.choose_backend(name, torch.device("cpu"))
+    shapes = cell.parameter_shapes(2, 4)
+
+    def run(x: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        params = dict(zip(shapes, rest, strict=False))
+        outputs, after = backend(cell, params, Dense(x), rest[len(shapes) :])
+        return outputs, *after
+
+    sizes = [(3, 2, 2), *shapes.values(), *((2, 4) for _ in cell.state_names)]
+    inputs = [torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in sizes]
+    assert torch.autograd.gradcheck(run, inputs)
+
+
+def test_a_cell_with_input_gates_of_its_own_uses_them_for_dense_inputs() -> None:
+    cell = CELLS.get("mlp:2")
+    params = {key: torch.randn(shape) for key, shape in cell.parameter_shapes(E, H).items()}
+    x = torch.randn(T, B, E)
+    torch.testing.assert_close(Dense(x).input_gates(cell, params), cell.input_gates(params, x))

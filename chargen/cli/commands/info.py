@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from chargen.cli import options
+from chargen.cli.effects import Effect
 from chargen.schema import format_number
 from chargen.ui.terminal_text import say
 
@@ -49,40 +50,56 @@ LABELS = {
 #: Columns of the table of models that a narrow terminal does not show, the least important one first.
 MODEL_OPTIONAL = ("size", "parameters", "trained")
 
+EFFECTS = [Effect(("--explain",), without=("model",), message="--explain needs MODEL, the name of a model.")]
+
 
 @click.command(
     cls=options.GroupedCommand,
-    epilog="\b\nExamples:\n  chargen info\n  chargen info shakespeare\n  chargen info model.safetensors --json",
+    effects=EFFECTS,
+    epilog="\b\nExamples:\n  chargen info\n  chargen info shakespeare\n  chargen info shakespeare --explain\n"
+    "  chargen info model.safetensors --json",
 )
 @click.argument("model", required=False, type=options.MODEL_NAME)
 @options.checkpoints
+@options.output_option(
+    "--explain", is_flag=True, help="Also print the parameter count of MODEL as formulas, layer by layer."
+)
 @options.as_json
-def info(model: str | None, as_json: bool) -> None:
+def info(model: str | None, explain: bool, as_json: bool) -> None:
     """List the models and classifiers under checkpoints/, the newest model last; or describe MODEL."""
-    describe_models(model, as_json)
+    describe_models(model, as_json, explain)
 
 
-def describe_models(model: str | None = None, as_json: bool = False) -> None:
+def describe_models(model: str | None = None, as_json: bool = False, explain: bool = False) -> None:
     """Print the properties of a model or a classifier on stdout, or tables of all of them.
 
     Args:
         model: Model file, run folder or run name, or a classifier; None for all under checkpoints/.
         as_json: Whether to print JSON.
+        explain: Whether to print the parameter count of the model as formulas, too. It needs a model.
 
     Raises:
+        ChargenError: If `explain` is set for a classifier, which has several models.
         ModelError: If the model does not exist or cannot be read. Models of a table that cannot be read get a note.
     """
+    from chargen.errors import ChargenError
     from chargen.folders import checkpoints_folder
     from chargen.runs import find_classifier, find_model
     from chargen.ui.console import print_json
 
     if model is not None:
         classifier = None if os.path.isfile(model) else find_classifier(model)
+        if classifier and explain:
+            raise ChargenError(
+                f"{model} is a classifier, which has a model for each label", "Explain one of them by its file."
+            )
         facts = _classifier_facts(classifier) if classifier else _facts(find_model(model))
+        parts = _explanation(find_model(model)) if explain else []
         if as_json:
-            print_json(facts)
+            print_json({**facts, "parts": parts} if explain else facts)
         else:
             _print_one(facts)
+            _print_explanation(parts)
         return
     all_facts = list(_all_facts())
     if as_json:
@@ -176,6 +193,31 @@ def _classifier_facts(path: Path) -> dict[str, Any]:
         "size_bytes": sum(file.stat().st_size for file in files),
         "trained_at": _modified_at(path),
     }
+
+
+def _explanation(path: Path) -> list[dict[str, Any]]:
+    """Return the parameter count of each part of a model: part, formula, numbers, parameters."""
+    from dataclasses import asdict
+
+    from chargen.cells.parameter_count import explain_parameters
+    from chargen.checkpoint import load_checkpoint
+
+    return [asdict(part) for part in explain_parameters(load_checkpoint(path).config)]
+
+
+def _print_explanation(parts: list[dict[str, Any]]) -> None:
+    """Print the parameter count of each part of a model, and their sum; nothing if there are no parts."""
+    from chargen.cells.parameter_count import LEGEND
+    from chargen.ui.console import stdout_console
+    from chargen.ui.tables import parameter_table
+
+    if not parts:
+        return
+    letters = {letter for part in parts for letter in part["formula"]}
+    legend = ", ".join(f"{letter} {meaning}" for letter, meaning in LEGEND.items() if letter in letters)
+    console = stdout_console()
+    console.print(f"\nparameters, with {legend}:", highlight=False)
+    console.print(parameter_table(parts))
 
 
 def _modified_at(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""Variants of the classic cells: other gates, initial weights or activations; one file per cell."""
