@@ -239,7 +239,7 @@ def _readings(text: str) -> Iterable[str]:
 def _plain_numbers(text: str) -> str:
     """Return a text whose numbers have a decimal point and no separators of thousands: "1,5h" → "1.5h".
 
-    Three digits after a comma are thousands: a duration or a size has a unit, so nobody needs three decimals.
+    Three digits after a comma are thousands: a duration or a size has a unit, so three decimals are not needed.
 
     >>> _plain_numbers("1,000"), _plain_numbers("1.234,5 MB"), _plain_numbers("1h1,5m")
     ('1000', '1234.5 MB', '1h1.5m')

@@ -48,7 +48,7 @@ POOL_BATCHES = 16  #: batches whose texts are sorted by length, so that little p
 MAX_CHOICE_TEXTS = 2000  #: texts by which the best epoch is chosen
 LEARNING_RATE = 4e-3  #: peak learning rate
 WARMUP, CLIP_NORM = 0.05, 1.0
-MAX_EPOCHS = 60  #: a time budget trains for at most so many passes over the texts
+MAX_EPOCHS = 60  #: a time budget trains for at most this number of passes over the texts
 #: settings of a language model that an encoder has, too
 ENCODER_SETTINGS = ("cell", "num_layers", "hidden_size", "embedding_dim", "dropout")
 Indices = NDArray[np.int64]
