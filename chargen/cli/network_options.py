@@ -67,7 +67,7 @@ def network_options(command: F) -> F:
                   help=f"Recurrent cell: {', '.join(CELLS.names())}. Several names, as in lstm,gru, are the cells of "
                   "the layers from the first to the last."),
         by_recipe("--layers", "num_layers", type=NUMBERS["num_layers"], metavar="N",
-                  help="Number of recurrent layers."),
+                  help="Number of recurrent layers. Defaults to 1, or to the number of names in --cell."),
         network_option("--residual", is_flag=True, default=None,
                        help="Add the output of each layer to that of the layer below it."),
         network_option("--skip", is_flag=True, default=None,
