@@ -37,6 +37,7 @@ from chargen.config import ModelConfig
 from chargen.errors import ConfigError, CorpusError
 from chargen.networks.layers import run_equations
 from chargen.networks.network import Network
+from chargen.networks.torch_runtime import single_thread
 
 MAX_CONTEXT = 128  #: tokens that are read before the steps whose gradients are measured
 HORIZON_SHARE = 0.01  #: a gradient below this share of the largest one counts as vanished
@@ -173,6 +174,7 @@ def cut_windows(ids: NDArray[Any], max_lag: int, num_positions: int) -> NDArray[
     return np.asarray(ids)[starts + np.arange(length)[:, None]].astype(np.int64)
 
 
+@single_thread()
 def _measure(network: Network, windows: Tensor, max_lag: int) -> GradientNorms:
     *inputs, targets = windows.unbind(0)
     num_rows = len(targets)
@@ -218,6 +220,5 @@ def _median_norms(squares: Tensor) -> list[float]:
 
 def _part_names(config: ModelConfig) -> list[str]:
     """Return the names of all parts of the state, in its order: h, c for an LSTM; h, c, h, c for two layers of it."""
-    cells = config.cell.split(",")  # one for all layers, or one for each layer of an ensemble member
-    names = [cells[layer % config.num_layers % len(cells)] for layer in range(config.total_layers)]
+    names = config.cell_names * config.ensemble_size
     return [part for name in names for part in CELLS.get(name).state_names]

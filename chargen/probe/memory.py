@@ -26,6 +26,7 @@ from chargen.config import ModelConfig, TrainConfig
 from chargen.data.batches import NO_TARGET
 from chargen.errors import ConfigError
 from chargen.networks.network import Network
+from chargen.networks.torch_runtime import single_thread
 from chargen.probe.memory_tasks import MAX_LAG, MemoryTask, TaskBatches
 from chargen.probe.small_networks import build_network, train_network
 
@@ -129,6 +130,7 @@ def _is_learned(network: Network, settings: MemorySettings, lag: int) -> bool:
 
 
 @torch.no_grad()
+@single_thread()
 def measure_accuracy(network: Network, task: MemoryTask, lag: int, num_rows: int, seed: int) -> float:
     """Return the share of the answers to random sequences that are correct.
 

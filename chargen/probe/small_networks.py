@@ -1,6 +1,7 @@
 """Small networks that a probe builds and trains in memory, without a run on the disk.
 
-A probe compares cells under equal conditions: the same sizes, seed, batches and settings for each cell.
+A probe compares cells under equal conditions: the same sizes, seed, batches and settings for each cell. The products of
+such networks are too small for two threads, so they are computed on one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from chargen.config import ModelConfig, TrainConfig
 from chargen.data.batches import BatchSource
 from chargen.errors import ConfigError, DivergenceError
 from chargen.networks.network import Network
+from chargen.networks.torch_runtime import single_thread
 from chargen.training.trainer import Trainer
 
 Report = Callable[[float], None]  #: gets the completed share of a training, 0 to 1
@@ -67,6 +69,7 @@ def is_recurrent_weight(name: str) -> bool:
     return name.rpartition("__")[2].startswith("weight_h")
 
 
+@single_thread()
 def train_network(
     network: Network,
     batches: BatchSource,

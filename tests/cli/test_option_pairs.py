@@ -67,7 +67,7 @@ MACHINE = {"--device": "cpu", "--threads": "1"}
 OUTPUT = {"--json": None, "--raw": None}
 PROBE = {
     "--cells": "lstm,gru", "--layers": "2", "--hidden": "9", "--steps": "5", "--budget": "9s", "--lr": "0.5",
-    "--clip": "0.5", "--seed": "3", "--threads": "1", "--plot": "plot.svg", "--json": None,
+    "--clip": "0.5", "--seed": "3", "--plot": "plot.svg", "--json": None,
 }  # fmt: skip
 #: a value of each option that differs from its default; None for a flag. An option may have more than one.
 EXAMPLES: dict[str, dict[str, str | None]] = {

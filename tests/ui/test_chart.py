@@ -43,12 +43,23 @@ def elements(chart: Chart, kind: str) -> list[ElementTree.Element]:
 def test_linear_ticks_are_few_evenly_spaced_and_within_the_axis(low: float, spread: float, max_ticks: int) -> None:
     axis = Axis(low, low + spread, False)
     ticks = axis.ticks(max_ticks)
-    assert 1 <= len(ticks) <= max_ticks + 1
+    assert 2 <= len(ticks) <= max(7, max_ticks + 1)
     assert len({tick.label for tick in ticks}) == len(ticks)
     assert all(-1e-6 <= axis.fraction(tick.value) <= 1 + 1e-6 for tick in ticks)
 
 
+def test_an_axis_has_two_ticks_at_least() -> None:
+    assert [tick.label for tick in Axis(1, 400_002, False).ticks(2)] == ["200,000", "400,000"]
+
+
+def test_markers_belong_to_all_lines_of_a_chart_or_to_none() -> None:
+    few, many = ("few", [0, 1], [0, 1]), ("many", range(50), range(50))
+    assert 'class="m0"' in chart_svg(Chart([few], "x", "y"))
+    assert 'class="m' not in chart_svg(Chart([few, many], "x", "y"))
+
+
 def test_ticks_are_round_and_labelled_without_noise() -> None:
+    assert [tick.label for tick in Axis(1, 50, True).ticks(8)] == ["1", "2", "5", "10", "20", "50"]
     assert [tick.label for tick in Axis(0, 0.3, False).ticks(3)] == ["0.0", "0.1", "0.2", "0.3"]
     assert [tick.label for tick in Axis(0, 20_000, False).ticks(4)] == ["0", "5,000", "10,000", "15,000", "20,000"]
     assert [tick.label for tick in Axis(1e-9, 1, True).ticks(5)] == ["10⁻⁸", "10⁻⁶", "10⁻⁴", "10⁻²", "10⁰"]

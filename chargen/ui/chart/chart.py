@@ -117,6 +117,8 @@ class Axis:
     def _linear_ticks(self, max_ticks: int) -> list[Tick]:
         step = _linear_step(self.high - self.low, max_ticks)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        if first >= last and max_ticks < 64:
+            return self._linear_ticks(2 * max_ticks)  # an axis has two ticks at least
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))
         largest = max(abs(self.low), abs(self.high))
         is_plain = decimals <= 6 and largest < 1e9
@@ -126,10 +128,12 @@ class Axis:
 
     def _log_ticks(self, max_ticks: int) -> list[Tick]:
         low, high = math.log10(self.low), math.log10(self.high)
-        if high - low < MIN_DECADES:
-            factors = (1, 2, 5) if high - low > 0.3 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
-            values = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in factors]
-            return [Tick(v, f"{v:g}") for v in values if self.low * (1 - 1e-9) <= v <= self.high * (1 + 1e-9)]
+        factors = (1, 2, 5) if high - low > 0.3 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
+        exponents = range(math.floor(low), math.ceil(high) + 1)
+        values = [m * 10.0**e for e in exponents for m in factors]
+        values = [v for v in values if self.low * (1 - 1e-9) <= v <= self.high * (1 + 1e-9)]
+        if high - low < MIN_DECADES or len(values) <= max_ticks:
+            return [Tick(v, f"{v:,g}") for v in values]
         every = max(1, math.ceil((high - low) / max(1, max_ticks)))
         exponents = range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
         is_plain = low >= -3 and high <= 5

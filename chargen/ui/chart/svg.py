@@ -27,7 +27,7 @@ CELL_WIDTH = 0.62 * FONT_SIZE  # more than most letters of a sans-serif font nee
 LEGEND_ROW = 22  # pixels between two names
 LEGEND_LINE = 34  # pixels of the line before a name
 MAX_NAME_CELLS = 30  # longer names are cut
-MAX_MARKED_POINTS = 40  # a line of more points has no markers
+MAX_MARKED_POINTS = 40  # if a line of a chart has more points, its lines have no markers
 GAP = 10  # pixels between parts
 
 LIGHT = ("#0072b2", "#c64600", "#00795a", "#a03d87", "#7a5c00", "#b3202c", "#4b4ba3", "#555555")
@@ -44,6 +44,7 @@ def chart_svg(chart: Chart) -> str:
 def _parts(chart: Chart) -> Iterator[str]:
     x_axis, y_axis = chart.axes()
     lines = list(chart.lines())
+    has_markers = max((sum(map(len, pieces)) for _, pieces in lines), default=0) <= MAX_MARKED_POINTS
     names = [shorten(name, MAX_NAME_CELLS) for name, _ in lines]
     y_ticks = y_axis.ticks(7)
     left = GAP + round(max((_width(tick.label) for tick in y_ticks), default=0)) + 8
@@ -60,9 +61,9 @@ def _parts(chart: Chart) -> Iterator[str]:
     yield f'<g transform="translate({left} {top})">\n'
     yield from _axes(x_axis, y_axis, chart.x_label, plot_height)
     for number, (name, pieces) in enumerate(lines):
-        yield from _line(number, name, [_place(piece, x_axis, y_axis, plot_height) for piece in pieces])
+        yield from _line(number, name, [_place(piece, x_axis, y_axis, plot_height) for piece in pieces], has_markers)
     if legend:
-        yield from _legend(names)
+        yield from _legend(names, has_markers)
     yield "</g>\n</svg>\n"
 
 
@@ -94,24 +95,25 @@ def _axes(x_axis: Axis, y_axis: Axis, x_label: str, height: int) -> Iterator[str
     yield _text(PLOT_WIDTH / 2, height + 41, x_label, 'text-anchor="middle"')
 
 
-def _line(number: int, name: str, pieces: Sequence[Sequence[tuple[float, float]]]) -> Iterator[str]:
-    """Yield a series: its pieces as one path, and markers if it has few points."""
+def _line(number: int, name: str, pieces: Sequence[Sequence[tuple[float, float]]], has_markers: bool) -> Iterator[str]:
+    """Yield a series: its pieces as a path, and the markers of its points; a point alone always has one."""
     path = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in piece) for piece in pieces if len(piece) > 1)
     yield f"<g><title>{_xml(name)}</title>"
     if path:
         yield f'<path {_stroke(number)} d="{path}"/>'
-    num_points = sum(map(len, pieces))
     for piece in pieces:
-        if num_points <= MAX_MARKED_POINTS or len(piece) == 1:
+        if has_markers or len(piece) == 1:
             yield from (_marker(number, x, y) for x, y in piece)
     yield "</g>\n"
 
 
-def _legend(names: Sequence[str]) -> Iterator[str]:
+def _legend(names: Sequence[str], has_markers: bool) -> Iterator[str]:
     left = PLOT_WIDTH + 2 * GAP
     for number, name in enumerate(names):
         y = 12 + number * LEGEND_ROW
-        yield f'<path {_stroke(number)} d="M{left} {y}h{LEGEND_LINE}"/>' + _marker(number, left + LEGEND_LINE / 2, y)
+        yield f'<path {_stroke(number)} d="M{left} {y}h{LEGEND_LINE}"/>'
+        if has_markers:
+            yield _marker(number, left + LEGEND_LINE / 2, y)
         yield _text(left + LEGEND_LINE + GAP, y + 4, name)
 
 

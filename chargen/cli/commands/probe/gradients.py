@@ -51,7 +51,6 @@ class GradientArguments:
     errors: str = "strict"
     text_field: str | None = None
     max_bytes: int = 10**8
-    threads: int | None = None
     plot: str | None = None
     as_json: bool = False
 
@@ -88,7 +87,6 @@ class GradientArguments:
 @options.errors
 @options.text_field
 @options.max_corpus_size("100MB")
-@options.threads
 @options.checkpoints
 @probe_options.plot
 @options.as_json
@@ -115,7 +113,6 @@ def probe_gradients(args: GradientArguments) -> None:
             state, or the plot cannot be written.
     """
     probe_options.check_plot(args.plot, (args.text,))
-    options.use_threads(args.threads)
     from chargen.config import DataConfig
     from chargen.probe.gradient_comparison import MAX_CHARS, GradientSettings
     from chargen.text.corpus import check_text_field, read_corpus

@@ -38,7 +38,6 @@ class MemoryArguments:
     learning_rate: float = 1e-2
     clip_norm: float = 1.0
     seed: int = 0
-    threads: int | None = None
     plot: str | None = None
     as_json: bool = False
 
@@ -62,7 +61,6 @@ class MemoryArguments:
 @probe_options.cells("rnn,lstm,gru", "rnn,lstm,gru")
 @probe_options.network_shape
 @probe_options.training(DEFAULT_STEPS, "at each lag")
-@options.threads
 @probe_options.plot
 @options.as_json
 def memory(**values: Any) -> None:
@@ -84,7 +82,6 @@ def probe_memory(args: MemoryArguments) -> None:
         ChargenError: If a task or cell is unknown, a lag or a setting is out of range, or the plot cannot be written.
     """
     probe_options.check_plot(args.plot)
-    options.use_threads(args.threads)
     from chargen.cells import CELLS
     from chargen.probe.memory import GOOD_ACCURACY, MemorySettings, find_limit
     from chargen.probe.memory_tasks import find_task
