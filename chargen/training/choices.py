@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from chargen.config import STACK_FIELDS, Config, ModelConfig, TrainConfig, check_stack, to_python_number
 from chargen.errors import ConfigError
+from chargen.schema import format_significant
 
 MIN_OVERHEADS = 3  #: a shorter budget trains for this many times the overhead; else the run is shortened in steps
 
@@ -127,7 +128,7 @@ def length_option(train: TrainConfig, factor: float, steps: int, overhead_s: flo
         # The start takes longer on some days than on others, which would decide how many steps are left.
         return f"--steps {max(1, round(factor * steps))}"
     if train.epochs is not None:
-        return f"--epochs {factor * train.epochs:.3g}"
+        return f"--epochs {format_significant(factor * train.epochs, separator='')}"
     return f"--steps {max(1, round(factor * (train.steps or 1)))}"
 
 
