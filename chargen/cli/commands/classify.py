@@ -154,8 +154,9 @@ def classify(**values: Any) -> None:
     label. The priors are the labels' shares of the texts; for several models given by -m they are equal. The evaluation
     takes place after the budget.
 
-    --encoder trains a network that learns only what tells the labels apart, and calibrates and reports like the other classifiers.
-    It reads the first 1,000 bytes of a text, and cannot generate or score text: it has no probability of a character.
+    --encoder trains a network that learns only what tells the labels apart, and calibrates and reports like the other
+    classifiers. It reads the first 1,000 bytes of a text, and cannot generate or score text: it has no probability of a
+    character.
     """
     args = ClassifyArguments(**values)
     if args.data:
