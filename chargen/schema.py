@@ -291,6 +291,22 @@ def format_number(value: float | None, decimals: int, *, sign: bool = False, sep
     return (rounded.lstrip("+-") if is_zero else rounded).replace(",", separator)
 
 
+def format_significant(value: float, digits: int = 3, *, separator: str = ",") -> str:
+    """Return a number with this many significant digits or more; only a tiny or a huge one has an exponent.
+
+    Args:
+        value: The number.
+        digits: Number of significant digits of a fraction; whole numbers are complete.
+        separator: What separates thousands; "" for a format that programs read.
+
+    >>> format_significant(54512.3), format_significant(1.2345), format_significant(0.00001), format_significant(12.0)
+    ('54,512', '1.23', '1e-05', '12')
+    """
+    if abs(value) < 10 ** (digits - 1):
+        return f"{value:.{digits}g}"
+    return format_number(value, 0, separator=separator)
+
+
 def is_unicode(text: str) -> bool:
     """Return whether UTF-8 can encode a string: it has no lone surrogate."""
     return find_surrogate(text) is None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chargen.cli.help_format import HelpContext
 from chargen.registry import import_object
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class CommandTable(click.Group):
         table: The commands, in the order in which the help lists them.
         attributes: The other arguments of `click.Group`.
     """
+
+    context_class = HelpContext
 
     def __init__(self, *, table: Table, **attributes: Any) -> None:
         super().__init__(**attributes)

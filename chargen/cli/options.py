@@ -24,6 +24,7 @@ import click
 from click.core import ParameterSource
 
 from chargen.cli.effects import Effect, check, check_repetitions, flatten
+from chargen.cli.help_format import HelpContext
 from chargen.cli.value_types import BUILTIN_CORPUS_NAME as BUILTIN_CORPUS_NAME
 from chargen.cli.value_types import CELL_NAMES as CELL_NAMES
 from chargen.cli.value_types import CORPUS_NAME as CORPUS_NAME
@@ -82,6 +83,8 @@ class GroupedCommand(click.Command):
         effects: which options have no effect beside others, or without them: see `effects.py`.
         attributes: the other arguments of `click.Command`.
     """
+
+    context_class = HelpContext
 
     def __init__(self, name: str | None, *, effects: Iterable[Effect | list[Effect]] = (), **attributes: Any) -> None:
         settings = {"token_normalize_func": _current_name, **attributes.pop("context_settings", {})}

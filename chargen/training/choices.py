@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from chargen.config import STACK_FIELDS, Config, ModelConfig, TrainConfig, check_stack, to_python_number
 from chargen.errors import ConfigError
+from chargen.schema import format_significant
 
 MIN_OVERHEADS = 3  #: a shorter budget trains for this many times the overhead; else the run is shortened in steps
 
@@ -118,20 +119,20 @@ def length_option(train: TrainConfig, factor: float, steps: int, overhead_s: flo
         overhead_s: Seconds before its first step and after its last one.
     """
     if train.budget_s is not None and factor >= 1.0:
-        return f"--budget {_duration(factor * train.budget_s)}"
+        return f"--budget {format_duration_option(factor * train.budget_s)}"
     if train.budget_s is not None:
         overhead_s = min(overhead_s, train.budget_s)
         training_s = factor * (train.budget_s - overhead_s)
         if training_s >= MIN_OVERHEADS * overhead_s:
-            return f"--budget {_duration(overhead_s + training_s)}"
+            return f"--budget {format_duration_option(overhead_s + training_s)}"
         # The start takes longer on some days than on others, which would decide how many steps are left.
         return f"--steps {max(1, round(factor * steps))}"
     if train.epochs is not None:
-        return f"--epochs {factor * train.epochs:.3g}"
+        return f"--epochs {format_significant(factor * train.epochs, separator='')}"
     return f"--steps {max(1, round(factor * (train.steps or 1)))}"
 
 
-def _duration(seconds: float) -> str:
+def format_duration_option(seconds: float) -> str:
     """Return a duration as an option has it, in whole seconds: 90s, 10m."""
     whole = max(1, round(seconds))
     return f"{whole // 60}m" if whole >= 120 and whole % 60 == 0 else f"{whole}s"

@@ -369,8 +369,13 @@ def _lower_rate(evidence: Evidence) -> str:
 def _longer(evidence: Evidence, factor: float = 2.0) -> str:
     """Return the advice to continue an interrupted run, or else to train `factor` times as long."""
     if evidence.result.interrupted:
-        return f"Continue the run: --resume {evidence.result.run}."
+        return continue_run(evidence.result.run)
     return f"Train longer: {_length(evidence, factor)}."
+
+
+def continue_run(run: str) -> str:
+    """Return the advice to continue an interrupted run."""
+    return f"Continue the run: --resume {run}."
 
 
 def _chance(evidence: Evidence) -> str:

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chargen.cells.weights import count_parameters
 from chargen.checkpoint import load_checkpoint
@@ -43,7 +43,13 @@ from chargen.training.events import Finished, Report, Started
 from chargen.training.init_from import InitialModel, init_from_model
 from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, recommended_settings
 from chargen.training.saving import KEEP_STATE, RunSaver
-from chargen.training.state import TrainingState, load_run_state
+from chargen.training.state import (
+    TrainingState,
+    check_length,
+    check_same_settings,
+    load_run_state,
+    resumed_train_config,
+)
 from chargen.training.validation import (
     Baselines,
     evaluate_validation,
@@ -56,8 +62,6 @@ from chargen.training.validation import (
 
 if TYPE_CHECKING:
     from chargen.training.loop import TrainingLoop
-
-CHANGEABLE = ("patience",)  #: settings that may change when a run is resumed, besides its length and its device
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
     with ExitStack() as stack:
         run_writer = stack.enter_context(resume_run(plan.resume, plan.root)) if plan.resume else None
         saved = load_run_state(run_writer.run) if run_writer else None
+        if saved:
+            check_length(plan.length, saved, plan.resume)
         initial = _load_initial_model(plan)
 
         # 1. Encode the text.
@@ -207,7 +213,8 @@ def _settings(
 ) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a resumed run, or choose those of a new one by the recipe."""
     if saved:
-        return saved.model, _resumed_train_config(plan, saved, device)
+        check_same_settings({**plan.model.chosen(), **plan.train.chosen()}, saved, plan.resume)
+        return saved.model, resumed_train_config(plan.length, plan.train, plan.extra_budget_s, saved, device)
     if plan.extra_budget_s:
         raise ConfigError(
             "only the time budget of a stopped run can be extended", "Give --resume RUN, or a larger --budget."
@@ -243,41 +250,6 @@ def _settings(
             "Leave it out, or give --ngrams N.",
         )
     return chosen, config
-
-
-def _resumed_train_config(plan: Plan, saved: TrainingState, device: str) -> TrainConfig:
-    """Return the training settings of a resumed run: its own, except for its length, device and `CHANGEABLE`.
-
-    Raises:
-        ConfigError: If the plan contradicts the settings of the run, or if its length cannot be extended.
-    """
-    settings = saved.train.to_json()
-    _check_same_settings(plan, {**asdict(saved.model), **settings})
-    own_length = RunLength(budget_s=saved.train.budget_s, steps=saved.train.steps, epochs=saved.train.epochs)
-    length = plan.length if plan.length.chosen() else own_length
-    if plan.extra_budget_s:
-        if not length.budget_s:
-            raise ConfigError(
-                "only a run with a time budget can be given more time",
-                "Give this run a larger number of --steps or --epochs.",
-            )
-        length = RunLength(budget_s=length.budget_s + plan.extra_budget_s)
-    changed = {name: value for name, value in plan.train.chosen().items() if name in CHANGEABLE}
-    return TrainConfig.from_json({**settings, **asdict(length), **changed, "device": device})
-
-
-def _check_same_settings(plan: Plan, saved: Mapping[str, Any]) -> None:
-    """Check that a plan does not contradict the settings of the run to resume.
-
-    Raises:
-        ConfigError: If a setting differs.
-    """
-    for name, value in {**plan.model.chosen(), **plan.train.chosen()}.items():
-        if name not in CHANGEABLE and saved.get(name, value) != value:
-            raise ConfigError(
-                f"{name} is {value}, but the run {plan.resume!r} has {saved[name]}",
-                "Leave it out: a resumed run keeps its settings.",
-            )
 
 
 def _total_steps(config: TrainConfig, batches: BatchSource) -> int | None:

@@ -1,9 +1,11 @@
-"""Read and check the training state of a stopped run.
+"""Read and check the training state of a stopped run, and give a resumed run its settings.
 
 A training state names files and has everything that training continues from, so it is checked as strictly as a model
 file. The header is checked first: its JSON against a schema, and the names, types and shapes of the tensors against the
 settings in the header. Then the values in the tensors are checked. A state that `load_state` returns can be trained on;
 any other file gives a clear error.
+
+A resumed run has the settings of its training state, but for its length, its device and a few others (`CHANGEABLE`).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,15 @@ import numpy as np
 
 from chargen.cells.weights import count_tensors, find_invalid_weight, get_cells, parameter_shapes
 from chargen.checkpoint import DamagedError, TensorInfo, Tensors, open_tensors
-from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig
-from chargen.errors import ChargenError, ModelError
+from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig, format_duration_s
+from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.io import decode_file_name
 from chargen.runs import Run
 from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple, format_count
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
+from chargen.training.choices import RunLength, TrainChoices, format_duration_option
 
+CHANGEABLE = ("patience",)  #: settings that may change when a run is resumed, besides its length and its device
 MAX_GENERATOR_BYTES = 1 << 16  #: size limit of the state of a random generator; torch's on a CPU has 5,056 bytes
 LOSS = Nullable(Number())  #: null if it was not finite
 
@@ -234,3 +238,91 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
             raise ModelError(f"the tensor {name!r} contains {high:g}, but must be at most {MAX_STEPS:g}")
         if tensor.dtype == np.int64 and not 0 <= low <= high < model.vocab_size:
             raise ModelError(f"the tensor {name!r} contains token ids that are not in the vocabulary")
+
+
+def is_finished(saved: TrainingState) -> bool:
+    """Return whether a run was trained for its whole length."""
+    if saved.train.budget_s is not None:
+        return saved.elapsed_s >= saved.train.budget_s
+    return saved.train.steps is not None and saved.trainer["step"] >= saved.train.steps
+
+
+def check_length(length: RunLength, saved: TrainingState, run: str, extra_budget_s: float = 0.0) -> None:
+    """Check that the length that was chosen for a resumed run is not shorter than what the run already has.
+
+    The check needs no torch, which takes seconds to load. Without a chosen length there is nothing to check: a finished
+    run may be resumed to evaluate its model again.
+
+    Args:
+        length: The length that was chosen.
+        saved: The training state of the run.
+        run: Name of the run.
+        extra_budget_s: Seconds to add to the budget.
+
+    Raises:
+        ConfigError: If the length is too short.
+    """
+    budget_s = length.budget_s
+    if extra_budget_s and (budget_s or saved.train.budget_s):
+        budget_s = (budget_s or saved.train.budget_s or 0.0) + extra_budget_s
+    step, position = saved.trainer["step"], (saved.trainer["epoch"], saved.trainer["window"])
+    if budget_s is not None and saved.elapsed_s >= budget_s:
+        more = format_duration_option(saved.elapsed_s if extra_budget_s else budget_s)
+        raise ConfigError(
+            f"the budget of {format_duration_s(budget_s)} is already used up "
+            f"({format_duration_s(saved.elapsed_s)} so far); to add time: --more {more}"
+        )
+    if length.steps is not None and step > length.steps:
+        raise ConfigError(
+            f"the run {run!r} already has {format_count(step, 'step')}, more than --steps {length.steps}",
+            f"Give a larger number, such as --steps {step + length.steps}.",
+        )
+    if length.epochs is not None and position > (length.epochs, 0):
+        raise ConfigError(
+            f"the run {run!r} has already read the text {format_count(position[0], 'time')}, so --epochs "
+            f"{length.epochs:g} is over",
+            f"Give a larger number, such as --epochs {position[0] + length.epochs:.15g}.",
+        )
+
+
+def check_same_settings(chosen: Mapping[str, Any], saved: TrainingState, run: str) -> None:
+    """Check that the settings that were chosen do not contradict those of the run to resume.
+
+    Raises:
+        ConfigError: If a setting differs that is not `CHANGEABLE`.
+    """
+    settings = {**asdict(saved.model), **saved.train.to_json()}
+    for name, value in chosen.items():
+        if name not in CHANGEABLE and settings.get(name, value) != value:
+            raise ConfigError(
+                f"{name} is {value}, but the run {run!r} has {settings[name]}",
+                "Leave it out: a resumed run keeps its settings.",
+            )
+
+
+def resumed_train_config(
+    length: RunLength, train: TrainChoices, extra_budget_s: float, saved: TrainingState, device: str
+) -> TrainConfig:
+    """Return the training settings of a resumed run: its own, except for its length, device and `CHANGEABLE`.
+
+    Args:
+        length: The length that was chosen; without one, it is that of the run.
+        train: The settings that were chosen.
+        extra_budget_s: Seconds to add to the budget.
+        saved: The training state of the run.
+        device: The device to train on.
+
+    Raises:
+        ConfigError: If time is to be added to a run without a time budget.
+    """
+    own_length = RunLength(budget_s=saved.train.budget_s, steps=saved.train.steps, epochs=saved.train.epochs)
+    length = length if length.chosen() else own_length
+    if extra_budget_s:
+        if not length.budget_s:
+            raise ConfigError(
+                "only a run with a time budget can be given more time",
+                "Give this run a larger number of --steps or --epochs.",
+            )
+        length = RunLength(budget_s=length.budget_s + extra_budget_s)
+    changed = {name: value for name, value in train.chosen().items() if name in CHANGEABLE}
+    return TrainConfig.from_json({**saved.train.to_json(), **asdict(length), **changed, "device": device})

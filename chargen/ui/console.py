@@ -6,7 +6,7 @@ All rich consoles, live displays and progress bars of chargen are created here, 
 - Text is made visible (`ui/terminal_text.py`) as the last step before it is written; only rich's own control codes
   pass unchanged.
 - A display leaves sys.stdout and sys.stderr unchanged. By default rich would redirect what is printed in the meantime
-  to the console of the display.
+  to the console of the display. Here stderr itself passes its lines to the display on the same terminal (`LiveArea`).
 - A display is drawn when it gets new content, in the thread that provides it. If the terminal goes away, rich's own
   refresh thread would raise an exception that cannot be caught.
 
@@ -23,19 +23,25 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
 from chargen.config import LN2
 from chargen.io import to_json_line
 from chargen.schema import format_count, format_number
-from chargen.ui.terminal_text import is_shown, stream_below, terminal_width, visible, visible_json, visible_text, wrap
-
-if TYPE_CHECKING:
-    from rich.live import Live
+from chargen.ui.terminal_text import (
+    VisibleStream,
+    is_shown,
+    stream_below,
+    terminal_width,
+    visible,
+    visible_json,
+    visible_text,
+    wrap,
+)
 
 REFRESH_S = 0.1  # minimum time between two updates of a progress bar
 PLAIN_EVERY_S = 10.0  # time between two lines about the progress, where it cannot be redrawn in place
@@ -100,11 +106,50 @@ def stderr_console() -> Console:
     return _Console(sys.stderr)
 
 
-def live(console: Console) -> Live:
-    """Return a display that `update(…, refresh=True)` redraws in place, and that is erased at its end."""
-    from rich.live import Live
+class LiveArea:
+    """An area below the output of a console that is redrawn in place and erased at its end; used as a context manager.
 
-    return Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
+    What else is written to stderr meanwhile (notes, warnings, "Stopping …") appears above it. The area ends with an
+    empty row. There the cursor is, so the "^C" of a terminal is erased with the area, and moves no row of it.
+
+    Args:
+        console: The console on stderr; a terminal that can move its cursor.
+    """
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self._console = console
+        self._live = Live(
+            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._stream: VisibleStream | None = None
+
+    def __enter__(self) -> LiveArea:
+        self._live.__enter__()
+        stream: object = sys.stderr
+        if isinstance(stream, VisibleStream) and stream.show_lines is None:  # of two displays, the outer one shows them
+            self._stream = stream
+            stream.show_lines = lambda text: self._console.print(Text(text), soft_wrap=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._live.__exit__(kind, error, trace)
+        finally:
+            if self._stream is not None:
+                self._stream.end_lines()
+
+    def show(self, content: RenderableType, refresh: bool = True) -> None:
+        """Replace the content of the area, and draw it now or with what is drawn next."""
+        self._live.update(Group(content, Text()), refresh=refresh)
+
+
+def live(console: Console) -> LiveArea:
+    """Return an area on a console whose `show` redraws it in place; it is erased at its end."""
+    return LiveArea(console)
 
 
 def can_redraw(console: Console) -> bool:
@@ -132,10 +177,10 @@ def status(console: Console, line: str) -> Iterator[Callable[[str], None]]:
     if not can_redraw(console):
         yield PlainProgress(console).show
         return
-    with live(console) as display:
+    with live(console) as area:
 
         def show(line: str) -> None:
-            display.update(Text(visible(line)), refresh=True)
+            area.show(Text(visible(line)))
 
         show(line)
         yield show
@@ -154,32 +199,35 @@ class ProgressBar:
 
         label = TextColumn("{task.description}", markup=False)
         columns = (label, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        # It is drawn by a `LiveArea`, and never started: the display of rich itself has no place for other lines.
         self._progress = Progress(
-            *columns, console=console, transient=True, disable=not can_redraw(console),
-            auto_refresh=False, redirect_stdout=False, redirect_stderr=False,
-        )  # fmt: skip
+            *columns, console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        self._task = self._progress.add_task("", total=total)
+        self._area = live(console) if can_redraw(console) else None
         self._total = total
         self._refreshed_s = -math.inf
-        self._plain = None if can_redraw(console) else PlainProgress(console)
+        self._plain = PlainProgress(console)
 
     def __enter__(self) -> ProgressBar:
-        self._progress.__enter__()
-        self._task = self._progress.add_task("", total=self._total)
+        if self._area:
+            self._area.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.__exit__(kind, error, trace)
+        if self._area:
+            self._area.__exit__(kind, error, trace)
 
     def show(self, label: str, completed: float) -> None:
         """Update the bar; it is redrawn at most every `REFRESH_S` seconds."""
-        if self._plain:
+        if not self._area:
             self._plain.show(f"{label} {completed / self._total:.0%}")
             return
         self._progress.update(self._task, description=visible(label), completed=completed)
         if time.monotonic() - self._refreshed_s >= REFRESH_S:
-            self._progress.refresh()
+            self._area.show(self._progress)
             self._refreshed_s = time.monotonic()
 
 

@@ -152,13 +152,27 @@ class VisibleStream(_StreamOn):
     """
 
     _context = ""
+    _line = ""  # the start of a line that `show_lines` has not been called with
+    show_lines: Callable[[str], None] | None = None  #: called with complete lines instead of writing them
 
     def write(self, text: str) -> int:
         """Write a text, made visible; return its number of characters."""
         context = self._context
-        self.below.write(visible_text(context + text)[len(context) :])
+        shown = visible_text(context + text)[len(context) :]
         self._context = (context + text)[-MAX_KEPT_CHARS:]
+        if self.show_lines is None:
+            self.below.write(shown)
+        else:
+            lines, newline, self._line = (self._line + shown).rpartition("\n")
+            if newline:
+                self.show_lines(lines)
         return len(text)
+
+    def end_lines(self) -> None:
+        """Write everything to the stream below from now on, with the start of a line that has not been shown."""
+        self.show_lines = None
+        self.below.write(self._line)
+        self._line = ""
 
 
 class LastingStream(_StreamOn):

@@ -37,7 +37,7 @@ from chargen.ui.fitted_table import FittedTable
 from chargen.ui.terminal_text import visible, visible_text
 
 WIDE = 76  # columns of a terminal on which rows have several facts
-PANEL_ROWS, PANEL_COLUMNS = 3, 4  # of the frame around the sample, and the row of the cursor
+PANEL_ROWS, PANEL_COLUMNS = 4, 4  # of the frame around the sample, the empty row below it, and a newline at the end
 REFRESH_S = 0.25  # minimum time between two updates of the live display
 SAMPLE_EVERY_S = 5.0  # minimum time between two samples in the live display
 STOPPED_EARLY = (
@@ -141,23 +141,24 @@ class LiveDisplay:
     def __init__(self, console: Console, sampler: Sampler) -> None:
         self._console = console
         self._sampler = sampler
-        self._live = live(console)
+        self._area = live(console)
         self._progress: Progress | None = None
         self._validation: Evaluated | None = None
         self._best_nats = math.inf
         self._sample = ""
+        self._sample_step = 0
         self._sampled_s = -math.inf
         self._drawn_s = -math.inf
 
     def __enter__(self) -> LiveDisplay:
-        self._live.__enter__()
-        self._live.update(Text("reading the text, loading torch …", style="dim"), refresh=True)
+        self._area.__enter__()
+        self._area.show(Text("reading the text, loading torch …", style="dim"))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.__exit__(kind, error, trace)
+        self._area.__exit__(kind, error, trace)
 
     def show(self, report: Report) -> None:
         """Update the display; it is redrawn at most every `REFRESH_S` seconds."""
@@ -171,23 +172,23 @@ class LiveDisplay:
             self._best_nats = min(self._best_nats, report.val_loss_nats_per_char)
             if report.elapsed_s - self._sampled_s >= SAMPLE_EVERY_S:
                 self._sample = self._sampler(report.checkpoint)
-                self._sampled_s = report.elapsed_s
+                self._sample_step, self._sampled_s = report.step, report.elapsed_s
         if self._progress is not None:
             refresh = time.monotonic() - self._drawn_s >= REFRESH_S
             self._drawn_s = time.monotonic() if refresh else self._drawn_s
-            self._live.update(self._render(self._progress), refresh=refresh)
+            self._area.show(self._render(self._progress), refresh)
 
     def _render(self, progress: Progress) -> Group:
         """Return the display, in at most the rows and columns of the terminal."""
         width, height = self._console.size
         rows, facts = _progress_rows(progress, width), self._facts(progress, 3 if width >= WIDE else 1)
         parts: list[RenderableType] = [*rows, facts]
-        if self._sample and self._validation:
+        if self._sample:
             num_rows = height - PANEL_ROWS - len(rows) - facts.row_count
             text = Text(visible_text(self._sample), overflow="fold")
             lines = text.wrap(self._console, max(1, width - PANEL_COLUMNS), tab_size=8)[: max(0, num_rows)]
             panel = Panel(
-                Text("\n").join(lines), title=Text(f"sample at step {self._validation.step:,}"),
+                Text("\n").join(lines), title=Text(f"sample at step {self._sample_step:,}"),
                 title_align="left", border_style="dim",
             )  # fmt: skip
             parts += [panel] if lines else []
@@ -259,6 +260,8 @@ def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
         has_documents: Whether the model is a model of documents.
         has_budget: Whether the length of the run is a time.
     """
+    from chargen.training.diagnosis import continue_run
+
     rows: list[tuple[str, float | None]] = [
         ("this model, on the held-out text, all of it", report.val_loss_nats_per_char),
         ("  its second half, not used to choose the model", report.val_second_half_nats_per_char),
@@ -269,7 +272,9 @@ def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
         rows.append(("the source's entropy", report.entropy_nats_per_char))
     cells = [(name, format_bits(nats)) for name, nats in rows]
     table = FittedTable(("", "bits/char"), cells, ("bits/char",), has_rule=False, labels=("",))
-    outcome = "Interrupted" if report.interrupted else "Stopped early" if report.stopped_early else "Done"
+    # The diagnosis says that a run was interrupted, and `chargen train` prints the command that continues it.
+    outcome = "Trained for" if report.interrupted else "Stopped early after" if report.stopped_early else "Done after"
+    advice = [line for line in report.advice if not report.interrupted or line != continue_run(report.run)]
     resumed = ""
     if report.first_step:
         resumed = f" ({report.steps - report.first_step:,} since the run was resumed)"
@@ -277,7 +282,7 @@ def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
         table,
         Text(),
         Paragraph(
-            f"{outcome} after {format_duration(report.elapsed_s)}: {format_count(report.steps, 'step')}{resumed}, "
+            f"{outcome} {format_duration(report.elapsed_s)}: {format_count(report.steps, 'step')}{resumed}, "
             f"{format_number(report.epochs, 1)} epochs, "
             f"{report.chars_per_s:,.0f} chars/s; "
             f"perplexity {format_number(report.val_perplexity_per_char, 2)} per character."
@@ -292,7 +297,7 @@ def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
             Paragraph(f"No step was made: {NO_TIME_LEFT if has_budget else NO_STEP_LEFT} To continue the training:"),
             _unwrapped([command_line("train", "--resume", report.run, *longer)]),
         ]
-    parts += map(Paragraph, (report.diagnosis, *report.advice))
+    parts += map(Paragraph, (report.diagnosis, *advice))
     to_copy = [
         f"The best model (step {report.best_step:,}) is {report.model_path}",
         *commands_after_training(report.run, has_documents),

@@ -126,3 +126,19 @@ def test_the_path_of_a_model_has_the_rows_of_its_run_and_its_numbers_have_separa
         text = info(capsys, name)
         assert "12,345" in text.split("best step")[1].splitlines()[0]
         assert "1,339.43 per character" in text.split("its perplexity")[1].splitlines()[0]
+
+
+def test_rows_that_do_not_apply_to_a_model_are_left_out(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, with_ngrams = (random_model(ngrams=ngrams, ngram_dropout=0.5) for ngrams in (0, 3))
+    for name, model in (("plain", plain), ("grams", with_ngrams)):
+        save_checkpoint(runs / name / "model.safetensors", model)
+    assert "n-gram dropout" in info(capsys, "grams")
+    assert "n-gram dropout" not in info(capsys, "plain")
+    assert " dropout " in info(capsys, "plain")  # 0 of something that a model has is shown
+    assert "ngram_dropout" in json.loads(info(capsys, "plain", "--json"))
+
+
+def test_numbers_are_written_without_an_exponent(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = json.dumps({**CLASSIFIER, "temperature": 54_512.3})
+    (runs / "letters" / "classifier.json").write_text(saved)
+    assert "54,512" in info(capsys, "letters")

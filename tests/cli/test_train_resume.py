@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,3 +57,36 @@ def test_a_finished_run_says_how_to_train_it_longer(chargen: Callable[..., Resul
     assert chargen("train", "verse.txt", "--name", "done", "--steps", "3", "--hidden", "8").status == 0
     assert "note: the run done is finished; --more TIME" in chargen("train", "--resume", "done").err
     assert "is finished" not in chargen("train", "--resume", "done", "--steps", "4").err
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "error"),
+    [
+        (
+            "--budget 1h --stop-after 3",
+            "--budget 0.1",
+            "budget of 0.1 s is already used up (S so far); to add time: --more",
+        ),
+        ("--budget 0.1", "--more 0.001", "budget of 0.101 s is already used up (S so far); to add time: --more "),
+        (
+            "--steps 9 --stop-after 3",
+            "--steps 2",
+            "the run 'cut' already has 3 steps, more than --steps 2 Give a larger ",
+        ),
+        (
+            "--epochs 3",
+            "--epochs 1",
+            "the run 'cut' has already read the text 3 times, so --epochs 1 is over Give ",
+        ),
+    ],
+)
+def test_a_length_that_a_run_already_has_is_refused_before_torch_is_loaded(
+    first: str, again: str, error: str, chargen: Chargen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = chargen("train", "verse.txt", "--name", "cut", *QUICK[:-2], *first.split())
+    assert trained.status in (0, 130), trained.err
+    monkeypatch.setattr("chargen.text.recorded_corpus.read_recorded_corpus", None)  # nothing is read, either
+    monkeypatch.setitem(sys.modules, "chargen.training.loop", None)  # it imports torch
+    refused = chargen("train", "--resume", "cut", *again.split())
+    assert refused.status == 2
+    assert error in re.sub(r"\([^()]* so far\)", "(S so far)", " ".join(refused.err.split())), refused.err

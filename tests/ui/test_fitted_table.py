@@ -113,6 +113,8 @@ COMMANDS = {
     "compare": ["compare", "a-model-with-a-long-name-of-forty-letters", "m", "text.txt", "--resamples", "100"],
     "eval": ["eval", "-m", "m", "text.txt"],
     "classify": ["classify", "-m", "a-model-with-a-long-name-of-forty-letters", "-m", "m", VERSE],
+    "classify --labelled": ["classify", "-m", "m", "-m", "m2", "--labelled", "labelled.tsv"],
+    "classify --train": ["classify", "--train", "labelled.tsv", "--steps", "2", "--hidden", "8"],
     "score": ["score", "-m", "m", VERSE.splitlines()[0] * 3, VERSE.splitlines()[1] * 3],
     "score --chars": ["score", "-m", "m", VERSE.splitlines()[0] * 3, "--chars"],
     "score --suggest": ["score", "-m", "m", VERSE.splitlines()[0], "--suggest", "--chars"],
@@ -120,7 +122,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("width", [40, 50, 80])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_fits_the_terminal(
     command: str, width: int, chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
@@ -128,13 +130,20 @@ def test_every_command_fits_the_terminal(
     for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm-256color"), ("COLUMNS", str(width))):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("chargen.ui.console.FILE_WIDTH", width)
-    for name in ("a-model-with-a-long-name-of-forty-letters", "m"):
+    for name in ("a-model-with-a-long-name-of-forty-letters", "m", "m2"):
         save_checkpoint(Path("checkpoints", name, "model.safetensors"), random_model())
     Path("text.txt").write_text(VERSE * 30, encoding="utf-8")
+    texts = (f"{label}\t{VERSE[start : start + 20]!r}\n" for label in ("m", "m2") for start in range(10))
+    Path("labelled.tsv").write_text("".join(texts), encoding="utf-8")
     result = chargen(*COMMANDS[command])
     assert result.status == 0, result.err
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", result.out).splitlines()
-    copied = ("The best model", "Try: ", "     chargen ")  # what a person copies is whole; the terminal wraps it
+    copied = (
+        "The best model",
+        "The classifier is",
+        "Try: ",
+        "     chargen ",
+    )  # what a person copies is whole; the terminal wraps it
     assert [line for line in lines if cell_len(line) > width and not line.startswith(copied)] == []
     if command == "train":
         assert str(Path("checkpoints/new/model.safetensors").absolute()) in result.out

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,10 @@ from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Evaluated, Progress, Started
 from chargen.training.run import Plan
 from chargen.ui.console import ProgressBar, status, stderr_console, stdout_console
+from chargen.ui.terminal_text import say, visible_streams
 from chargen.ui.training import LiveDisplay, PlainDisplay, describe, make_display, summary
-from tests.conftest import corpus_of, random_model, run_plan
+from tests.conftest import Result, corpus_of, random_model, run_plan
+from tests.ui.screen import shown_on_screen
 
 SMALL = ModelChoices(hidden_size=8, embedding_dim=8, cell="gru", ngrams=0)
 
@@ -63,6 +68,54 @@ def test_the_live_display_fits_the_terminal(
     assert all(cell_len(line) <= width for line in re.split(r"[\r\n]", shown)), shown
     frames = re.split(r"\x1b\[1A", terminal.getvalue())
     assert max(frame.count("\n") for frame in frames) < height
+
+
+@pytest.mark.parametrize("sample", ["", "one\ntwo\n" * 30])
+@pytest.mark.parametrize("width", [40, 80])
+def test_nothing_of_a_display_is_left_when_it_was_interrupted(
+    width: int, sample: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = make_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("LINES", "24")
+    with visible_streams():
+        with make_display(stderr_console(), lambda checkpoint: sample) as display:
+            for report in [*reports(), *reports()]:
+                display._display._drawn_s = -1.0  # type: ignore[attr-defined]
+                display.show(report)
+                terminal.write("^C")  # by the terminal itself, where the cursor is
+                say("Stopping.")
+        with ProgressBar(stderr_console(), 2.0) as bar:
+            bar.show("adapting", 1.0)
+            terminal.write("^C")
+            sys.stderr.write("a warning, ")
+            sys.stderr.write("in pieces\n")
+        with status(stderr_console(), "x" * width):
+            terminal.write("^C")
+            sys.stderr.write("the end")
+    assert shown_on_screen(terminal.getvalue(), width) == [*["Stopping."] * 4, "a warning, in pieces", "the end"]
+
+
+def test_the_title_of_a_sample_has_the_step_that_the_sample_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = make_terminal(monkeypatch)
+    progress, evaluated = reports()
+    assert isinstance(evaluated, Evaluated)
+    with LiveDisplay(stderr_console(), lambda checkpoint: "a sample") as display:
+        for report in (progress, evaluated, replace(evaluated, step=123_100, elapsed_s=evaluated.elapsed_s + 1.0)):
+            display._drawn_s = -1.0
+            display.show(report)
+    assert "sample at step 123,000" in terminal.getvalue()
+    assert "123,100" not in terminal.getvalue()
+
+
+def test_the_summary_of_an_interrupted_run_says_each_thing_once(
+    verse: str, chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("verse.txt").write_text(verse, encoding="utf-8")
+    cut = chargen("train", "verse.txt", "--hidden", "8", "--steps", "100", "--stop-after", "60")
+    everything = cut.out + cut.err
+    assert everything.count("nterrupted") == 1 and "Interrupted after 60% of the run." in cut.out
+    assert everything.count("ontinue") == 1 and "Continue with: chargen train --resume verse" in cut.err
 
 
 def test_a_terminal_that_cannot_redraw_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from chargen.cli.hints import no_texts_error, note_files
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.cli.network_options import CONNECTION_OPTIONS, NETWORK_OPTIONS, NetworkArguments, network_options
 from chargen.config import DEFAULT_BUDGET_S, TrainConfig
-from chargen.schema import format_count, format_number
+from chargen.schema import format_count, format_number, format_significant
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     from chargen.tasks.labelled_data import read_labelled
     from chargen.text.cleaning import CleaningReport
     from chargen.training.choices import RunLength
-    from chargen.ui.console import ProgressBar, print_json, print_line, stderr_console, stdout_console
+    from chargen.ui.console import Paragraph, ProgressBar, print_json, print_line, stderr_console, stdout_console
     from chargen.ui.terminal_text import visible
     from chargen.ui.training import command_line, proposal
 
@@ -245,7 +245,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     if args.as_json:
         print_json(_trained_json(trained))
     else:
-        stdout_console().print(_describe_quality(trained.quality, trained.classifier), soft_wrap=True)
+        stdout_console().print(Paragraph(_describe_quality(trained.quality, trained.classifier)))
         lines = [
             f"The classifier is {trained.folder}",
             *proposal(command_line("classify", "-m", trained.folder.name, "a text")),
@@ -336,7 +336,11 @@ def _trained_json(trained: TrainedClassifier) -> dict[str, Any]:
 
 
 def _format_temperature(temperature: float) -> str:
-    return f"{temperature:.3g}" if math.isfinite(temperature) else "∞ (the models do not tell these texts apart)"
+    return (
+        format_significant(temperature)
+        if math.isfinite(temperature)
+        else "∞ (the models do not tell these texts apart)"
+    )
 
 
 def _describe_quality(quality: Quality, classifier: TextClassifier) -> str:
@@ -366,11 +370,11 @@ def _print_json(classifier: TextClassifier, texts: list[str], quality: Quality |
 
 def _print(classifier: TextClassifier, texts: list[str], quality: Quality | None) -> None:
     """Print the evaluation, and a table with a row for each text."""
-    from chargen.ui.console import stdout_console
+    from chargen.ui.console import Paragraph, stdout_console
     from chargen.ui.tables import plain_table
 
     if quality:
-        stdout_console().print(_describe_quality(quality, classifier), soft_wrap=True)
+        stdout_console().print(Paragraph(_describe_quality(quality, classifier)))
     if not texts:
         return
     rows = []

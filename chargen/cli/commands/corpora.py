@@ -11,6 +11,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import no_effect
+from chargen.cli.help_format import HelpContext
 from chargen.schema import format_count
 from chargen.ui.terminal_text import visible
 
@@ -32,6 +33,8 @@ class CheckArguments:
 
 class CorporaGroup(click.Group):
     """A group of commands that suggests one for a command that does not exist."""
+
+    context_class = HelpContext
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command that is called; for an unknown one, fail with the one that was probably meant."""

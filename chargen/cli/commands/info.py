@@ -14,7 +14,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import Effect
-from chargen.schema import format_number
+from chargen.schema import format_number, format_significant
 from chargen.ui.terminal_text import say
 
 # Names of the properties as a person reads them, in the order in which they are shown.
@@ -46,6 +46,9 @@ LABELS = {
     "temperature": "temperature",
     "written_by": "written by",
 }
+
+#: Properties that say nothing about a model in which another one is 0: they are not shown to a person.
+ONLY_WITH = {"ngram_dropout": "ngrams"}
 
 #: Columns of the table of models that a narrow terminal does not show, the least important one first.
 MODEL_OPTIONAL = ("size", "parameters", "trained")
@@ -231,7 +234,11 @@ def _print_one(facts: dict[str, Any]) -> None:
     from chargen.ui.console import stdout_console
     from chargen.ui.tables import key_value_table
 
-    rows = [(label, _format(name, facts[name])) for name, label in LABELS.items() if facts.get(name) is not None]
+    rows = [
+        (label, _format(name, facts[name]))
+        for name, label in LABELS.items()
+        if facts.get(name) is not None and (name not in ONLY_WITH or facts[ONLY_WITH[name]])
+    ]
     stdout_console().print(key_value_table(rows))
 
 
@@ -252,7 +259,7 @@ def _format(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value)
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return format_significant(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

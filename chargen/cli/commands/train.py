@@ -283,6 +283,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     from chargen.text.corpus import check_text_field
     from chargen.training.choices import RunLength, TrainChoices
     from chargen.training.run import Plan
+    from chargen.training.state import check_length
 
     length = RunLength(budget_s=args.budget, steps=args.steps, epochs=args.epochs)
     if args.name is not None:
@@ -293,6 +294,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     model = args.model_choices()  # checked before a long text is read
     training = TrainChoices(**{name: getattr(args, name) for name in TRAIN_SETTINGS})
     if saved:
+        check_length(length, saved, args.resume or "", args.more or 0.0)  # before a long text is read
         training = replace(training, seed=saved.train.seed)  # `_load_resumed` has compared a seed that was given
         options.note_same_names(args.corpus)
     else:
@@ -361,7 +363,7 @@ def _load_resumed(args: TrainArguments) -> TrainingState:
         ConfigError: If an option has a value that differs from the run's; the message names both.
     """
     from chargen.run_writer import resume_run
-    from chargen.training.state import load_run_state
+    from chargen.training.state import is_finished, load_run_state
 
     with resume_run(args.resume or "") as writer:  # fails early if another process is writing the run
         run = writer.run
@@ -379,15 +381,9 @@ def _load_resumed(args: TrainArguments) -> TrainingState:
                 f"{given[0]} {value} contradicts --resume: the run {run.name!r} has {settings[name]}",
                 f"Leave it out: {RESUMED_RUN}. To train its model with other settings: --init-from {run.name}.",
             )
-    if not (args.more or args.budget or args.steps or args.epochs) and _is_finished(saved):
+    if not (args.more or args.budget or args.steps or args.epochs) and is_finished(saved):
         say(f"note: the run {run.name} is finished; --more TIME, or more --steps or --epochs, train it longer")
     return saved
-
-
-def _is_finished(saved: TrainingState) -> bool:
-    if saved.train.budget_s is not None:
-        return saved.elapsed_s >= saved.train.budget_s
-    return saved.train.steps is not None and saved.trainer["step"] >= saved.train.steps
 
 
 def _sample_text(checkpoint: Checkpoint) -> str:

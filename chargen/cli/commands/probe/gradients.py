@@ -174,7 +174,7 @@ def _chart(curves: Sequence[GradientCurve], title: str, with_stage: bool) -> Cha
 def _print(curves: Sequence[GradientCurve], corpus: str, settings: GradientSettings) -> None:
     """Print a plot of each stage, a table of all networks, and what explodes."""
     from chargen.ui.chart.terminal import chart_text
-    from chargen.ui.console import stdout_console
+    from chargen.ui.console import Paragraph, stdout_console
 
     console = stdout_console()
     width = min(console.width, 100)
@@ -187,7 +187,7 @@ def _print(curves: Sequence[GradientCurve], corpus: str, settings: GradientSetti
     _print_table(curves, settings.max_lag)
     for curve in curves:
         for sentence in _remarks(curve, settings):
-            console.print(sentence, soft_wrap=True)
+            console.print(Paragraph(sentence))
 
 
 def _print_table(curves: Sequence[GradientCurve], max_lag: int) -> None:

@@ -145,7 +145,7 @@ def _print(found: dict[str, list[MemoryPoint]], settings: MemorySettings, chart:
     """Print the plot, a table of the accuracies, and remarks about what diverged."""
     from chargen.probe.memory import GOOD_ACCURACY, find_limit
     from chargen.ui.chart.terminal import chart_text
-    from chargen.ui.console import stdout_console
+    from chargen.ui.console import Paragraph, stdout_console
     from chargen.ui.tables import plain_table
 
     console = stdout_console()
@@ -163,6 +163,8 @@ def _print(found: dict[str, list[MemoryPoint]], settings: MemorySettings, chart:
         for point in points:
             if point.has_diverged:
                 console.print(
-                    f"{cell}: the training at lag {point.lag:,} diverged at step {point.steps + 1:,}. Use a lower "
-                    "--lr or --clip.", soft_wrap=True,
-                )  # fmt: skip
+                    Paragraph(
+                        f"{cell}: the training at lag {point.lag:,} diverged at step {point.steps + 1:,}. Use a lower "
+                        "--lr or --clip."
+                    )
+                )
