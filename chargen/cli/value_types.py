@@ -16,6 +16,7 @@ thousands. What can be read as two different numbers is not guessed:
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ import click
 from chargen.cells import CELLS
 from chargen.config import Config, parse_duration_s
 from chargen.errors import ConfigError
+from chargen.registry import did_you_mean_file
 from chargen.sampling.settings import MAX_TEMPERATURE, MIN_TEMPERATURE
 from chargen.schema import Integer, Nullable, Number, find_surrogate, format_value
 from chargen.tokenizers import TOKENIZERS
@@ -73,6 +75,19 @@ class Name(click.types.StringParamType):
         return [CompletionItem(incomplete, type="file"), *items] if self.is_file else items
 
 
+class ExistingFile(Name):
+    """The type of an option that names a file which is there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name; fail if there is nothing of this name, or a folder."""
+        name = super().convert(value, param, ctx)
+        if not os.path.exists(name):
+            self.fail(f"there is no file {name}. {did_you_mean_file(name)}".strip(), param, ctx)
+        if os.path.isdir(name):
+            self.fail(f"{name} is a folder. Give the name of a file.", param, ctx)
+        return name
+
+
 class NameList(Name):
     """The type of an option that names one thing or several, separated by commas."""
 
@@ -98,6 +113,7 @@ def _corpus_names() -> Iterable[str]:
 
 NAME = Name()
 FILE_NAME = Name(files=True)
+EXISTING_FILE = ExistingFile(files=True)
 RUN_NAME = Name(_run_names)
 MODEL_NAME = Name(_run_names, files=True)
 CORPUS_NAME = Name(_corpus_names, files=True)

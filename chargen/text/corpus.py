@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, CorpusError
-from chargen.registry import did_you_mean
+from chargen.registry import did_you_mean_file
 from chargen.schema import check_string, check_type, format_name, is_short_name
 from chargen.text.builtin_corpora import BUILTIN_CORPORA, is_builtin, read_builtin
 from chargen.text.cleaning import CleaningReport, check_unicode, clean_text, has_boundary_before
@@ -320,13 +320,7 @@ def _hint_for(argument: str) -> str:
     """Return a hint with the most similar name of a file in the same folder or of a built-in corpus."""
     if not is_short_name(argument):
         return "A corpus is named by a file. In Python, give a text as chargen.Corpus.from_text(text)."
-    path = Path(argument)
-    folder = str(path.parent)
-    siblings = sorted(path.parent.iterdir()) if os.path.isdir(folder) and os.access(folder, os.R_OK) else []
-    paths = {p.name: str(p) for p in siblings} | {name: name for name in BUILTIN_CORPORA}
-    hint = did_you_mean(path.name, paths)
-    for name, whole in paths.items():
-        hint = hint.replace(repr(name), repr(whole))
+    hint = did_you_mean_file(argument, BUILTIN_CORPORA)
     return f"{hint} (`chargen corpora` lists the built-in corpora)".strip()
 
 
