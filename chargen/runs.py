@@ -152,9 +152,10 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
     if os.path.isdir(spec):
         raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _similar_name_hint(spec, root))
     if len(Path(spec).parts) > 1:
+        similar = did_you_mean_file(spec, suffix=MODEL_SUFFIX)
         raise ModelError(
             f"there is no file {spec if is_short_name(spec) else format_name(spec)}",
-            f"{did_you_mean_file(spec, suffix=MODEL_SUFFIX)} Give a model file, the folder of a run or its name under {root}/.".strip(),
+            f"{similar} Give a model file, the folder of a run or its name under {root}/.".strip(),
         )
     raise ModelError(f"no model named {format_name(spec)} under {root}/", _similar_name_hint(spec, root))
 

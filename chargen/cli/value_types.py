@@ -163,8 +163,7 @@ class Decimal(click.types.FloatParamType):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         if problem := _problem(number, self._limits):
-            percent = f" Write {number / 100:g} for {number:g} %." if _is_percentage(number, self._limits) else ""
-            self.fail(f"{value} {problem}.{percent}", param, ctx)
+            self.fail(f"{value} {problem}. {self._limits.percent_hint(number)}".rstrip(), param, ctx)
         return number
 
 
@@ -212,11 +211,6 @@ def _problem(value: float, limits: Number | Integer) -> str:
     except ConfigError:
         return limits.requirement
     return ""
-
-
-def _is_percentage(value: float, limits: Number) -> bool:
-    """Return whether a share was probably given in percent."""
-    return 1 < value <= 100 and limits.high <= 1 and not _problem(value / 100, limits)
 
 
 def _proposal(value: str, convert: Callable[[str], float], limits: Number | Integer) -> str:
