@@ -73,8 +73,7 @@ def train(
         budget: Time limit of the whole run: "30s", "5m", "1h30m", or a number of seconds. The default is 5 minutes.
         steps: Number of optimizer steps, instead of a time.
         epochs: Number of passes over the text, instead of a time.
-        name: Name of the run; the corpus name if it is empty. If it is taken, -2, -3, … is appended, which `notify` is
-            told; the run is the folder of the returned model's `path`.
+        name: Name of the run; the corpus name if it is empty. If it is taken, -2, -3, … is appended (see `notify`).
         val: Validation text; None holds out a part of the corpus.
         model: Settings of the network; a recipe chooses those that are left out.
         training: Settings of the training; a recipe chooses those that are left out.
@@ -86,8 +85,7 @@ def train(
         checkpoints: Folder of the runs; None for `CHARGEN_CHECKPOINTS`, or checkpoints/.
         on_event: Function that gets each report of the run: Started, Progress, Evaluated, Finished. If it raises an
             exception, the run ends as described for `train_events`.
-        notify: Function that gets messages for a person: that the name is taken, what was changed in the text, and
-            those of `load`. None drops them; they are also the `notes` of the report Started.
+        notify: Function that gets messages for a person: the `notes` of the report Started, and those of `load`.
 
     Raises:
         ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged.
