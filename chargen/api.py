@@ -63,6 +63,7 @@ def train(
     force: bool = False,
     checkpoints: str | Path | None = None,
     on_event: OnEvent | None = None,
+    notify: Notify | None = None,
 ) -> LanguageModel:
     """Train a model on a text, save it as a run, and return the best model.
 
@@ -72,7 +73,7 @@ def train(
         budget: Time limit of the whole run: "30s", "5m", "1h30m", or a number of seconds. The default is 5 minutes.
         steps: Number of optimizer steps, instead of a time.
         epochs: Number of passes over the text, instead of a time.
-        name: Name of the run; the corpus name if it is empty. If it is taken, -2, -3, … is appended.
+        name: Name of the run; the corpus name if it is empty. If it is taken, -2, -3, … is appended (see `notify`).
         val: Validation text; None holds out a part of the corpus.
         model: Settings of the network; a recipe chooses those that are left out.
         training: Settings of the training; a recipe chooses those that are left out.
@@ -84,6 +85,7 @@ def train(
         checkpoints: Folder of the runs; None for `CHARGEN_CHECKPOINTS`, or checkpoints/.
         on_event: Function that gets each report of the run: Started, Progress, Evaluated, Finished. If it raises an
             exception, the run ends as described for `train_events`.
+        notify: Function that gets messages for a person: the `notes` of the report Started, and those of `load`.
 
     Raises:
         ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged.
@@ -92,8 +94,7 @@ def train(
     >>> model = chargen.train("poems.txt", budget="30s")  # doctest: +SKIP
     >>> model = chargen.train("poems.txt", steps=500, model=chargen.ModelChoices(hidden_size=64))  # doctest: +SKIP
     """
-    if on_event is not None and not callable(on_event):
-        raise TypeError(f"on_event must be a function, not {type(on_event).__name__}")
+    _check_functions(on_event=on_event, notify=notify)
     reports = train_events(
         corpus, budget=budget, steps=steps, epochs=epochs, name=name, val=val, model=model, training=training,
         data=data, device=device, init_from=init_from, force=force, checkpoints=checkpoints,
@@ -101,7 +102,10 @@ def train(
     for report in reports:
         if on_event is not None:
             on_event(report)
-    return load(report.model_path, device)  # type: ignore[union-attr]  # the last report is Finished
+        if notify is not None:
+            for note in getattr(report, "notes", ()):
+                notify(note)
+    return load(report.model_path, device, notify)  # type: ignore[union-attr]  # the last report is Finished
 
 
 def train_events(
@@ -133,7 +137,7 @@ def train_events(
     >>> for event in chargen.train_events("poems.txt", steps=500):  # doctest: +SKIP
     ...     print(event.to_json())
     """
-    from chargen.config import DataConfig, parse_duration_s
+    from chargen.config import DataConfig
     from chargen.text.corpus import Corpus
     from chargen.training.choices import ModelChoices, RunLength, TrainChoices
     from chargen.training.run import Plan
@@ -143,9 +147,10 @@ def train_events(
     check_type(init_from, "init_from", str, Path)
     check_string(name, "name")
     check_string(device, "device")
+    check_type(force, "force", bool)
     if data is None:
         data = (corpus.config if isinstance(corpus, Corpus) else None) or DataConfig()
-    length = RunLength(budget_s=None if budget is None else parse_duration_s(budget), steps=steps, epochs=epochs)
+    length = RunLength(budget_s=_parse_budget(budget), steps=steps, epochs=epochs)
     plan = Plan(
         corpus=_read("corpus", corpus, data),
         name=name,
@@ -160,6 +165,27 @@ def train_events(
         root=None if checkpoints is None else Path(checkpoints),
     )
     return run_plan(plan)
+
+
+def _check_functions(**functions: object) -> None:
+    """Raise TypeError for an argument, named by its keyword, that is neither None nor a function."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function, not {type(function).__name__}")
+
+
+def _parse_budget(budget: str | float | None) -> float | None:
+    """Return a time limit in seconds.
+
+    Raises:
+        ConfigError: If it is not a duration; the message has the parameter's name.
+    """
+    from chargen.config import parse_duration_s
+
+    try:
+        return None if budget is None else parse_duration_s(budget)
+    except ConfigError as error:
+        raise ConfigError(f"budget: {error.message}", error.hint) from error
 
 
 def _check_types(model: object, training: object, data: object, checkpoints: object) -> None:

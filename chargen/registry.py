@@ -7,6 +7,7 @@ nothing, and a program loads only the entries that it uses.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -29,6 +30,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("temp", ["top_k", "temperature"])
     "Did you mean 'temperature'?"
     """
+    similar = most_similar(name, known)
+    return f"Did you mean {similar!r}?" if similar else ""
+
+
+def most_similar(name: str, known: Iterable[str]) -> str:
+    """Return the known name of `did_you_mean`, or "" if none is similar."""
     import difflib  # here, because only a failing command needs it
 
     spelled = {each.casefold(): each for each in known}  # upper and lower case do not make names less similar
@@ -36,7 +43,26 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     similar = difflib.get_close_matches(folded, spelled, n=1) or [
         each for each in spelled if folded and each.startswith(folded)
     ]
-    return f"Did you mean {spelled[similar[0]]!r}?" if similar else ""
+    return spelled[similar[0]] if similar else ""
+
+
+def did_you_mean_file(path: str, others: Iterable[str] = (), suffix: str = "") -> str:
+    """Return "Did you mean 'FILE'?" for the file or folder beside a missing one that has the most similar name, or "".
+
+    Args:
+        path: The path that was given; nothing is there.
+        others: Other names that can be given in its place.
+        suffix: The end of the names of the files that can be meant; folders may have any name.
+    """
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        siblings = [] if "\0" in path else os.listdir(folder or ".")
+    except OSError:  # there is no such folder, or it cannot be listed: nothing can be suggested
+        siblings = []
+    visible = {each: os.path.join(folder, each) for each in sorted(siblings) if not each.startswith(".")}
+    paths = {each: whole for each, whole in visible.items() if each.endswith(suffix) or os.path.isdir(whole)}
+    similar = most_similar(name, [*others, *paths])
+    return f"Did you mean {paths.get(similar, similar)!r}?" if similar else ""
 
 
 class Registry(Generic[T]):

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from chargen.errors import ChargenError, ConfigError, EncoderError, ModelError
 from chargen.folders import checkpoints_folder
-from chargen.registry import did_you_mean
+from chargen.registry import did_you_mean, did_you_mean_file
 from chargen.schema import format_name, is_short_name
 
-MODEL_FILE = "model.safetensors"
+MODEL_SUFFIX = ".safetensors"
+MODEL_FILE = f"model{MODEL_SUFFIX}"
 STATE_FILE = "training_state.safetensors"
 METRICS_FILE = "metrics.jsonl"
 CLASSIFIER_FILE = "classifier.json"  #: in a folder that contains one run per label: see `tasks/classifier.py`
@@ -154,9 +155,10 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
     if os.path.isdir(spec):
         raise ModelError(f"the folder {spec!r} has no {MODEL_FILE}", _similar_name_hint(spec, root))
     if len(Path(spec).parts) > 1:
+        similar = did_you_mean_file(spec, suffix=MODEL_SUFFIX)
         raise ModelError(
             f"there is no file {spec if is_short_name(spec) else format_name(spec)}",
-            "Give a model file, the folder of a run or its name under checkpoints/.",
+            f"{similar} Give a model file, the folder of a run or its name under {root}/.".strip(),
         )
     raise ModelError(f"no model named {format_name(spec)} under {root}/", _similar_name_hint(spec, root))
 
@@ -280,7 +282,10 @@ def list_model_files(root: Path | None = None) -> list[Path]:
 
 
 def _similar_name_hint(name: str, root: Path) -> str:
-    return f"{did_you_mean(name, list_run_names(root))} (`chargen info` lists them)".strip()
+    hint = did_you_mean(name, list_run_names(root))
+    if not hint and Path(name).suffix:
+        hint = did_you_mean_file(name, suffix=MODEL_SUFFIX)
+    return f"{hint} (`chargen info` lists them)".strip()
 
 
 def get_hidden_folders(folder: Path) -> tuple[Path, Path]:

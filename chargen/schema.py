@@ -60,7 +60,14 @@ class Number(Spec):
         is_finite = is_number and -MAX_FLOAT <= value <= MAX_FLOAT  # false for NaN
         if is_finite and (self.low < value if self.exclusive_low else self.low <= value) and value <= self.high:
             return
-        raise_invalid(name, value, self.requirement)
+        raise_invalid(name, value, self.requirement, self.percent_hint(value) if is_finite else "")
+
+    def percent_hint(self, value: float) -> str:
+        """Return "Write 0.9 for 90 %." if a share that is too large was probably given in percent, or ""."""
+        share = value / 100
+        is_allowed = self.low < share if self.exclusive_low else self.low <= share
+        is_percentage = 1 < value <= 100 and share <= self.high <= 1 and is_allowed
+        return f"Write {share:g} for {value:g} %." if is_percentage else ""
 
     @property
     def requirement(self) -> str:
@@ -178,13 +185,13 @@ class Record(Spec):
                 spec.check(value[key], f"{name}.{key}")
 
 
-def raise_invalid(name: str, value: Any, requirement: str) -> NoReturn:
-    """Raise the error that a value is invalid: "NAME is VALUE, but REQUIREMENT".
+def raise_invalid(name: str, value: Any, requirement: str, hint: str = "") -> NoReturn:
+    """Raise the error that a value is invalid: "NAME is VALUE, but REQUIREMENT", with a hint.
 
     Raises:
         ConfigError: Always.
     """
-    raise ConfigError(f"{name} is {format_value(value)}, but {requirement}")
+    raise ConfigError(f"{name} is {format_value(value)}, but {requirement}", hint)
 
 
 def check_string(value: Any, name: str) -> None:

@@ -191,3 +191,54 @@ def test_no_surprisal_is_minus_zero() -> None:
         assert "0.00 bits" in html
     score = Score("a", 0.0, 1, 1, 0)
     assert "-0.0" not in f"{score.bits_per_char} {score.to_dict()} {CharSurprisal('a', 0.0).surprisal_bits}"
+
+
+@pytest.mark.parametrize("setting", ["n", "count", "num_samples", "num_return_sequences"])
+def test_a_number_of_texts_leads_to_the_method_for_several(setting: str) -> None:
+    for method in (MODEL.sample, MODEL.stream, MODEL.generator):
+        with pytest.raises(chargen.ChargenError, match=rf"unknown setting '{setting}' .*\n.*model.samples\(COUNT"):
+            method("To", **{setting: 3})  # type: ignore[operator]
+    with pytest.raises(chargen.ChargenError, match="\n.*'length'"):
+        MODEL.sample("To", max_new_tokens=3)  # type: ignore[call-arg]
+
+
+def test_a_share_in_percent_gets_the_share_as_a_hint() -> None:
+    for settings, hint in (
+        ({"top_p": 90}, "0.9 for 90 %"),
+        ({"typical": 50.0}, "0.5 for 50 %"),
+        ({"min_p": 5}, "0.05"),
+    ):
+        with pytest.raises(chargen.ChargenError, match=f"\nWrite {hint}"):
+            MODEL.sample("To", **settings)  # type: ignore[arg-type]
+    for make in (lambda: chargen.DataConfig(val_fraction=10), lambda: chargen.ModelChoices(dropout=30)):
+        with pytest.raises(chargen.ChargenError, match="\nWrite 0.[13] for [13]0 %"):
+            make()
+    with pytest.raises(chargen.ChargenError) as caught:
+        MODEL.sample("To", top_p=120)
+    assert not caught.value.hint
+
+
+def test_the_length_of_a_run_is_named_by_its_parameter() -> None:
+    with pytest.raises(chargen.ChargenError, match="only one of budget, steps and epochs, not budget and steps"):
+        chargen.train("poems.txt", steps=5, budget="5s")
+    for wrong in (True, np.True_, "5 parsecs", -1, []):
+        with pytest.raises(chargen.ChargenError, match="^budget: .* is not a duration"):
+            chargen.train("poems.txt", budget=wrong)  # type: ignore[arg-type]
+    for name in ("steps", "epochs"):
+        with pytest.raises(chargen.ChargenError, match=f"{name} is True, but must be a"):
+            chargen.train("poems.txt", **{name: True})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="force must be .*bool.*, not str"):
+        chargen.train("poems.txt", force="no")  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_taken_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("poems.txt").write_text(VERSE * 4, encoding="utf-8")
+    notes: list[str] = []
+    shape = chargen.ModelChoices(hidden_size=8)
+    for name in ("two", "two-2"):
+        model = chargen.train("poems.txt", steps=1, name="two", model=shape, notify=notes.append)
+        assert model.path is not None and model.path.parent.name == name
+    assert "the name 'two' is taken; this run is named 'two-2'" in notes
+    with pytest.raises(TypeError, match="notify must be a function, not str"):
+        chargen.train("poems.txt", notify="print")  # type: ignore[arg-type]

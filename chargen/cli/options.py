@@ -28,6 +28,7 @@ from chargen.cli.help_format import HelpContext
 from chargen.cli.value_types import BUILTIN_CORPUS_NAME as BUILTIN_CORPUS_NAME
 from chargen.cli.value_types import CELL_NAMES as CELL_NAMES
 from chargen.cli.value_types import CORPUS_NAME as CORPUS_NAME
+from chargen.cli.value_types import EXISTING_FILE as EXISTING_FILE
 from chargen.cli.value_types import FILE_NAME as FILE_NAME
 from chargen.cli.value_types import MODEL_NAME as MODEL_NAME
 from chargen.cli.value_types import NAME as NAME

@@ -17,6 +17,7 @@ thousands. What can be read as two different numbers is not guessed:
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ import click
 from chargen.cells import CELLS
 from chargen.config import Config, parse_duration_s
 from chargen.errors import ConfigError
+from chargen.registry import did_you_mean_file
 from chargen.sampling.settings import MAX_TEMPERATURE, MIN_TEMPERATURE
 from chargen.schema import Integer, Nullable, Number, find_surrogate, format_value
 from chargen.tokenizers import TOKENIZERS
@@ -74,6 +76,19 @@ class Name(click.types.StringParamType):
         return [CompletionItem(incomplete, type="file"), *items] if self.is_file else items
 
 
+class ExistingFile(Name):
+    """The type of an option that names a file which is there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name; fail if there is nothing of this name, or a folder."""
+        name = super().convert(value, param, ctx)
+        if not os.path.exists(name):
+            self.fail(f"there is no file {name}. {did_you_mean_file(name)}".strip(), param, ctx)
+        if os.path.isdir(name):
+            self.fail(f"{name} is a folder. Give the name of a file.", param, ctx)
+        return name
+
+
 class NameList(Name):
     """The type of an option that names one thing or several, separated by commas."""
 
@@ -99,6 +114,7 @@ def _corpus_names() -> Iterable[str]:
 
 NAME = Name()
 FILE_NAME = Name(files=True)
+EXISTING_FILE = ExistingFile(files=True)
 RUN_NAME = Name(_run_names)
 MODEL_NAME = Name(_run_names, files=True)
 CORPUS_NAME = Name(_corpus_names, files=True)
@@ -148,8 +164,7 @@ class Decimal(click.types.FloatParamType):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         if problem := _problem(number, self._limits):
-            percent = f" Write {number / 100:g} for {number:g} %." if _is_percentage(number, self._limits) else ""
-            self.fail(f"{value} {problem}.{percent}", param, ctx)
+            self.fail(f"{value} {problem}. {self._limits.percent_hint(number)}".rstrip(), param, ctx)
         return number
 
 
@@ -197,11 +212,6 @@ def _problem(value: float, limits: Number | Integer) -> str:
     except ConfigError:
         return limits.requirement
     return ""
-
-
-def _is_percentage(value: float, limits: Number) -> bool:
-    """Return whether a share was probably given in percent."""
-    return 1 < value <= 100 and limits.high <= 1 and not _problem(value / 100, limits)
 
 
 def _proposal(value: str, convert: Callable[[str], float], limits: Number | Integer) -> str:

@@ -25,6 +25,7 @@ class Config:
     """Base class of the settings: validation, and conversion to and from JSON."""
 
     FIELDS: ClassVar[Mapping[str, Spec]]  #: the valid values of each field
+    HINTS: ClassVar[Mapping[str, str]] = {}  #: what to do instead, for names that other programs have
 
     def __post_init__(self) -> None:
         for name in self.FIELDS:
@@ -43,9 +44,8 @@ class Config:
         """
         for key, value in values.items():
             if key not in cls.FIELDS:
-                raise ConfigError(
-                    f"unknown setting {format_value(key)} in {cls.__name__}", did_you_mean(key, cls.FIELDS)
-                )
+                hint = cls.HINTS.get(key) or did_you_mean(key, cls.FIELDS)
+                raise ConfigError(f"unknown setting {format_value(key)} in {cls.__name__}", hint)
             cls.FIELDS[key].check(to_python_number(value), key)
 
     def to_json(self) -> dict[str, Any]:
@@ -90,6 +90,8 @@ def parse_duration_s(value: str | float) -> float:
     5400.0
     """
     number = to_python_number(value)
+    if isinstance(number, bool):
+        number = math.nan
     if isinstance(number, str):
         match = re.fullmatch(_DURATION, number.strip())
         parts = match.groups() if match else ()

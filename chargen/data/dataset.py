@@ -26,7 +26,7 @@ from chargen.data.overlap import describe_overlap
 from chargen.data.quality import describe_list
 from chargen.data.token_store import load_or_encode_ids
 from chargen.text.corpus import Corpus
-from chargen.text.documents import MARK, NONE, separator, split_documents
+from chargen.text.documents import MARK, NONE, separator, separator_error, split_documents
 from chargen.text.long_text import Span, TextPart
 from chargen.tokenizers.direction import ReversedPart, reverse, reverse_span
 from chargen.tokenizers.tokenizer import (
@@ -94,6 +94,8 @@ def split(corpus: Corpus, val_corpus: Corpus | None, config: DataConfig) -> tupl
     """
     if val_corpus is not None:
         return corpus.content.span(), val_corpus.content.span()
+    if corpus.lacks_separator:
+        raise separator_error(config.documents)
     return hold_out(corpus.content, config)
 
 

@@ -66,6 +66,11 @@ def setting(default: Any, description: str) -> Any:
 END_CONDITIONS = ("length", "newline", "boundary")
 
 
+# Words of other programs for settings that have another name here.
+SEVERAL_WORDS = "n num count samples num_samples n_samples num_texts num_return_sequences"
+LENGTH_WORDS = "max_length max_len max_tokens max_new_tokens num_chars chars size"
+
+
 @dataclass(frozen=True)
 class SampleConfig(Config):
     """How text is sampled from a model. The rules are listed in the order in which `sampling/` applies them."""
@@ -122,6 +127,11 @@ class SampleConfig(Config):
         False, "Whether byte sequences that are no UTF-8 may be generated (shown as U+FFFD)."
     )
 
+    HINTS: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(SEVERAL_WORDS.split(), "For several texts, call model.samples(COUNT, ...)."),
+        **dict.fromkeys(LENGTH_WORDS.split(), "Did you mean 'length'? It is the number of characters."),
+        "beam": "Call model.generator(PROMPT).beam(WIDTH).",
+    }
     FIELDS: ClassVar[Mapping[str, Spec]] = {
         "length": Integer(0, MAX_SAMPLE_LENGTH),
         "seed": Integer(0, MAX_SEED),

@@ -1,7 +1,6 @@
 """Read files, folders, standard input, URLs and built-in corpora as one clean text, with notes on what was changed.
 
-    arguments ─▶ texts (`readers.py`) ─▶ joined in one `LongText`, with a newline between two where it is missing
-
+arguments ─▶ texts (`readers.py`) ─▶ joined in one `LongText`, with a newline between two where it is missing
 A long file whose content is already clean UTF-8 is read in place, without a copy. All cores check this in the same pass
 that collects the statistics. If the file is not clean, it is read like all others (`cleaning.py`), which also reports
 what is wrong with it.
@@ -17,24 +16,24 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import BinaryIO
 
 from chargen.config import DataConfig
 from chargen.errors import ConfigError, CorpusError
-from chargen.registry import did_you_mean
+from chargen.registry import did_you_mean_file
 from chargen.schema import check_string, check_type, format_name, is_short_name
 from chargen.text.builtin_corpora import BUILTIN_CORPORA, is_builtin, read_builtin
 from chargen.text.cleaning import CleaningReport, check_unicode, clean_text, has_boundary_before
 from chargen.text.decoding import BOM, binary_format, check_encoding
-from chargen.text.documents import NONE, split_documents
+from chargen.text.documents import NONE, SeparatorSearch, separator_error, split_documents
 from chargen.text.inputs import is_remote, local_path
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
 from chargen.text.long_text import LongText, collect_statistics, count_characters
 from chargen.text.readers import (
-    COMPRESSED_SUFFIXES,
     MAX_NAMED_FILES,
     Text,
+    corpus_name,
     describe_repeated,
     describe_skipped,
     is_plain,
@@ -44,7 +43,6 @@ from chargen.text.readers import (
 from chargen.text.workers import MIN_PARALLEL_BYTES, Arrays
 
 DEFAULTS = DataConfig()
-MAX_NAME_BYTES = 150  #: limit of a run name; it gets a number and suffixes, and file systems allow 255 bytes
 BOM_BYTES = BOM.encode()
 NON_ASCII = bytes(range(128, 256))
 
@@ -64,6 +62,7 @@ class Corpus:
     repeated_files: tuple[str, ...] = ()  #: a message for each file that was read more than once
     original: LongText | None = field(default=None, repr=False)  #: the text before it was split into documents, if kept
     config: DataConfig | None = None  #: how it was read; None if that is not known
+    lacks_separator: bool = False  #: whether it is one document because it does not have the separator of documents
 
     @classmethod
     def from_text(cls, text: str, name: str = "text", config: DataConfig = DEFAULTS) -> Corpus:
@@ -85,7 +84,7 @@ class Corpus:
         reader.add([clean_text([text], name, config, reader.report)])
         if not reader.content.num_bytes:
             raise CorpusError("the text is empty", "Give a text with at least two characters.")
-        return cls(reader.content, name, notes=reader.report.notes(), config=config)
+        return cls(reader.content, name, notes=reader.notes(), config=config, lacks_separator=reader.lacks_separator)
 
     @property
     def text(self) -> str:
@@ -186,11 +185,12 @@ def read_limited(
         arguments=tuple(arguments),
         files=reader.num_files,
         entropy_nats_per_char=reader.entropies[0] if reader.num_texts == 1 and reader.entropies else None,
-        notes=reader.report.notes(),
+        notes=reader.notes(),
         parts=tuple(reader.parts),
         repeated_files=describe_repeated(reader.parts),
         original=reader.original,
         config=config,
+        lacks_separator=reader.lacks_separator,
     )
 
 
@@ -205,10 +205,23 @@ class _Reader:
         self.content = LongText(self._has_documents)
         self.original = LongText() if keep_original and self._has_documents else None
         self.report = CleaningReport()
+        self._separator = SeparatorSearch(config.documents)
         self.entropies: list[float | None] = []
         self.num_texts = 0
         self.num_files = 0
         self.parts: list[tuple[str, int | None]] = []
+
+    @property
+    def lacks_separator(self) -> bool:
+        """Whether the texts are a single document, because the separator does not occur in them."""
+        return not self._separator.has_found and self.num_texts == 1
+
+    def notes(self) -> tuple[str, ...]:
+        """Return messages for the user about what was read."""
+        if self._separator.has_found:
+            return self.report.notes()
+        error = separator_error(self._config.documents)
+        return (*self.report.notes(), f"{error.message}. {error.hint}")
 
     def read(self, argument: str) -> None:
         """Add the texts that an argument names."""
@@ -242,7 +255,8 @@ class _Reader:
         num_texts = self.num_texts
         for text in texts:
             is_empty = True
-            for piece in split_documents(self._keep(text), self._config.documents) if self._has_documents else text:
+            watched = self._separator.watch(self._keep(text)) if self._has_documents else text
+            for piece in split_documents(watched, self._config.documents) if self._has_documents else text:
                 if is_empty and piece:
                     is_empty = False
                     self.num_texts += 1
@@ -320,28 +334,8 @@ def _hint_for(argument: str) -> str:
     """Return a hint with the most similar name of a file in the same folder or of a built-in corpus."""
     if not is_short_name(argument):
         return "A corpus is named by a file. In Python, give a text as chargen.Corpus.from_text(text)."
-    path = Path(argument)
-    folder = str(path.parent)
-    siblings = sorted(path.parent.iterdir()) if os.path.isdir(folder) and os.access(folder, os.R_OK) else []
-    paths = {p.name: str(p) for p in siblings} | {name: name for name in BUILTIN_CORPORA}
-    hint = did_you_mean(path.name, paths)
-    for name, whole in paths.items():
-        hint = hint.replace(repr(name), repr(whole))
+    hint = did_you_mean_file(argument, BUILTIN_CORPORA)
     return f"{hint} (`chargen corpora` lists the built-in corpora)".strip()
-
-
-def corpus_name(arguments: Sequence[str]) -> str:
-    """Return a run name for these arguments: the stem of the first one, with letters, digits, '-' and '_' only."""
-    first = arguments[0] if arguments else "run"
-    if first == "-":
-        return "stdin"
-    stem = first.rstrip("/").rpartition("/")[2] if is_remote(first) else first
-    stem = Path(first).resolve().name if os.path.exists(first) else stem
-    if PurePath(stem).suffix in COMPRESSED_SUFFIXES:
-        stem = PurePath(stem).stem
-    stem = stem.rpartition(".")[0] or stem
-    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-")
-    return name.encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "run"
 
 
 def open_in_place(argument: str, config: DataConfig) -> LongText | None:

@@ -11,10 +11,49 @@ import re
 from collections.abc import Iterable, Iterator
 
 from chargen.errors import CorpusError
+from chargen.registry import most_similar
+from chargen.schema import format_value
 
 MARK = "\ud800"
 OLD_MARK = "\ufdd0"  #: the mark of earlier versions; some stored hashes contain it, although texts may contain it, too
 NONE, LINE, BLANK, FILE = "none", "line", "blank", "file"
+KINDS = (NONE, LINE, BLANK, FILE)  #: what else is given is a separator
+#: Our kinds, and words that other people have for them.
+KIND_WORDS = {
+    LINE: "newline newlines row rows sentence sentences \\n",
+    BLANK: "paragraph paragraphs stanza stanzas empty \\n\\n",
+    FILE: "folder document documents",
+}
+
+
+class SeparatorSearch:
+    """Finds out whether a separator occurs in texts that pass by.
+
+    Args:
+        kind: The document setting; only a separator is searched for.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._separator = "" if kind in KINDS else kind
+        self.has_found = not self._separator  #: whether the separator occurs, or nothing is searched for
+
+    def watch(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Yield the pieces of a text, unchanged."""
+        tail = ""  # of the text so far: a separator may be split
+        for piece in pieces:
+            if not self.has_found:
+                self.has_found = self._separator in tail + piece
+                tail = (tail + piece)[1 - len(self._separator) :] if len(self._separator) > 1 else ""
+            yield piece
+
+
+def separator_error(kind: str) -> CorpusError:
+    """Return the error that a separator does not occur, with the kind that was probably meant."""
+    words = {word: each for each, others in KIND_WORDS.items() for word in others.split()}
+    meant = words.get(kind.strip().casefold()) or most_similar(kind.strip(), KINDS)
+    hint = f"Did you mean {meant!r}? " if meant else ""
+    message = f"the separator {format_value(kind)} does not occur in the text"
+    return CorpusError(message, f"{hint}Kinds: {', '.join(KINDS)}, or a separator string.")
 
 
 def separator(kind: str) -> str:

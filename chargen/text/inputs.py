@@ -36,7 +36,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from chargen.errors import ChargenError, CorpusError
-from chargen.registry import import_extra
+from chargen.registry import did_you_mean_file, import_extra
 from chargen.text.limits import ReadLimit, open_regular
 
 
@@ -54,10 +54,21 @@ def open_input(argument: str, limit: ReadLimit) -> Iterator[BinaryIO]:
     try:
         stream = _open(argument, limit)
     except OSError as error:
-        hint = "Check its name, and whether you have permission to read it."
-        raise CorpusError(f"{argument} cannot be read: {describe_failure(error, argument)}", hint) from error
+        reason = describe_failure(error, argument)
+        raise CorpusError(f"{argument} cannot be read: {reason}", _hint_for(error, argument)) from error
     with stream:
         yield stream
+
+
+def _hint_for(error: OSError, argument: str) -> str:
+    """Return what the user can do about an input that cannot be opened."""
+    if isinstance(error, PermissionError):
+        return "Ask its owner for permission to read it, or give a copy of it."
+    if isinstance(error, IsADirectoryError):
+        return "Give the name of a file, not of a folder."
+    path = argument if os.path.exists(argument) else local_path(argument) or argument
+    is_missing = isinstance(error, (FileNotFoundError, NotADirectoryError)) and not is_remote(path)
+    return (did_you_mean_file(path) if is_missing else "") or "Check its name."
 
 
 def _open(argument: str, limit: ReadLimit) -> BinaryIO:

@@ -45,6 +45,7 @@ from chargen.text.records import (
 )
 
 MAX_NAMED_FILES = 3  #: a note about files names at most this many
+MAX_NAME_BYTES = 150  #: limit of a run name; it gets a number and suffixes, and file systems allow 255 bytes
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")  #: the format of such a file is in the suffix before this one
 #: Forms by suffix. The second table holds only where a field is named: such files may be learned as they are, too.
 FORMS = {".jsonl": JSON, ".ndjson": JSON, ".parquet": PARQUET}
@@ -240,3 +241,17 @@ def describe_skipped(skipped: Mapping[str, CorpusError], folder: Path, encoding:
     more = [f"{len(reasons) - MAX_NAMED_FILES:,} more"] if len(reasons) > MAX_NAMED_FILES else []
     reason = "; ".join(reasons[:MAX_NAMED_FILES] + more)
     return f"{folder}: left out {files} not {encoding} text ({shown})" + (f": {reason}" if reason else "")
+
+
+def corpus_name(arguments: Sequence[str]) -> str:
+    """Return a run name for these arguments: the stem of the first one, with letters, digits, '-' and '_' only."""
+    first = arguments[0] if arguments else "run"
+    if first == "-":
+        return "stdin"
+    stem = first.rstrip("/").rpartition("/")[2] if is_remote(first) else first
+    stem = Path(first).resolve().name if os.path.exists(first) else stem
+    if PurePath(stem).suffix in COMPRESSED_SUFFIXES:
+        stem = PurePath(stem).stem
+    stem = stem.rpartition(".")[0] or stem
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-")
+    return name.encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "run"

@@ -18,9 +18,9 @@ from chargen.errors import ChargenError, CorpusError
 from chargen.io import decode_file_name
 from chargen.schema import format_count
 from chargen.text.builtin_corpora import BUILTIN_CORPORA
-from chargen.text.corpus import Corpus, corpus_name, read_limited
+from chargen.text.corpus import Corpus, read_limited
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, ReadLimit
-from chargen.text.readers import is_plain
+from chargen.text.readers import corpus_name, is_plain
 
 HINT = "Name the corpus: chargen train CORPUS --resume RUN"
 ALLOWED_BYTES = 1 << 16  #: a file up to this size is always allowed

@@ -26,6 +26,7 @@ import numpy as np
 import sentencepiece as spm
 
 from chargen.errors import TokenizerError
+from chargen.registry import did_you_mean_file
 from chargen.schema import format_count
 from chargen.text.cleaning import check_unicode
 from chargen.text.documents import MARK
@@ -114,7 +115,7 @@ class SentencePieceTokenizer(Tokenizer):
             raise TokenizerError(
                 f"{path!r} is neither a vocabulary size nor a sentencepiece model "
                 f"({getattr(error, 'strerror', None) or error})",
-                HOW_TO_SIZE,
+                f"{did_you_mean_file(path, suffix='.model')} {HOW_TO_SIZE}".strip(),
             ) from error
         return cls(model)
 

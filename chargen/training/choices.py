@@ -54,7 +54,8 @@ class RunLength(Choices):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.chosen()) > 1:
-            raise ConfigError(f"give only one of budget_s, steps and epochs, not {', '.join(self.chosen())}")
+            given = " and ".join(name.removesuffix("_s") for name in self.chosen())
+            raise ConfigError(f"give only one of budget, steps and epochs, not {given}")
 
 
 @dataclass(frozen=True, kw_only=True)

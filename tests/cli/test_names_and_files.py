@@ -127,3 +127,43 @@ def test_the_default_corpus_and_that_of_a_resumed_run_can_be_hidden_by_a_file(ch
     assert refused.status == 1 and "there is a file or folder of that name here" in refused.err
     Path("python-docs").write_text(VERSE * 20, encoding="utf-8")
     assert "the file python-docs is read" in chargen("train", "--steps", "1", "--hidden", "4").err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("score -m m --file texts/kieu.tx", "texts/kieu.txt"), ("score -m m --file kieu.tx", "kieu.txt"),
+        ("classify --train cls.tvs", "cls.tsv"), ("classify -m m -m n --file kieu.tx", "kieu.txt"),
+        ("classify -m m -m n --labelled cls.tvs", "cls.tsv"),
+        ("rescore -m m --file nbest.tx", "nbest.txt"), ("rescore -m m --file nbest.txt --tune kieu.tx", "kieu.txt"),
+        ("eval -m m kieu.tx", "kieu.txt"), ("eval -m m texts/kieu.tx", "texts/kieu.txt"),
+        ("sample -m m --prompt-file kieu.tx", "kieu.txt"), ("train kieu.txt --val kieu.tx", "kieu.txt"),
+        ("sample -m ./small.safetensor", "./small.safetensors"), ("info smal.safetensors", "small.safetensors"),
+        ("train kieu.txt --tokenizer sp:piece.model", "pieces.model"),
+        ("score -m m --file file:///nowhere/a", ""),
+    ],
+)  # fmt: skip
+def test_the_most_similar_file_is_suggested_for_a_missing_one(chargen: Chargen, words: str, meant: str) -> None:
+    Path("texts").mkdir()
+    for name in ("kieu.txt", "texts/kieu.txt", "cls.tsv", "nbest.txt", "pieces.model"):
+        Path(name).write_text("0 ||| ab ||| f= 1 ||| -9\n")
+    for name in ("m", "n"):
+        save_checkpoint(Path(f"checkpoints/{name}/model.safetensors"), random_model())
+    save_checkpoint(Path("small.safetensors"), random_model())
+    result = chargen(*words.split())
+    error = " ".join(result.err.split())
+    assert result.status in (1, 2) and "permission" not in error
+    assert f"Did you mean '{meant}'?" in error if meant else "Did you mean" not in error
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whose rights are checked")
+def test_only_a_file_without_read_permission_gets_the_hint_about_it(chargen: Chargen) -> None:
+    save_checkpoint(Path("checkpoints/m/model.safetensors"), random_model())
+    Path("secret.txt").write_text("a\n")
+    Path("secret.txt").chmod(0)
+    assert "permission to read it" in chargen("score", "-m", "m", "--file", "secret.txt").err
+
+
+def test_a_folder_given_as_a_file_is_named_as_one(chargen: Chargen) -> None:
+    save_checkpoint(Path("checkpoints/m/model.safetensors"), random_model())
+    assert "Give the name of a file, not of a folder." in chargen("score", "-m", "m", "--file", "checkpoints").err

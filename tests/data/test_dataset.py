@@ -11,7 +11,7 @@ from chargen.config import DataConfig
 from chargen.data.dataset import prepare_dataset, split
 from chargen.errors import CorpusError
 from chargen.text.corpus import Corpus, read_corpus
-from chargen.text.documents import MARK
+from chargen.text.documents import MARK, SeparatorSearch
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 from chargen.training import validation
 
@@ -48,6 +48,38 @@ def test_one_document_cannot_be_split(tmp_path, monkeypatch, val_split):
     (tmp_path / "a.txt").write_text("one file\n")
     with pytest.raises(CorpusError, match="one document"):
         split(read_corpus(["a.txt"], config), None, config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "meant"),
+    [("lines", "line"), ("Line", "line"), ("paragraphs", "blank"), ("\\n", "line"), ("files", "file"), ("%%%", "")],
+)
+@pytest.mark.parametrize("val_split", ["random", "last"])
+def test_a_separator_that_does_not_occur_is_named_with_the_kind_that_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, meant: str, val_split: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("one\ntwo\n")
+    Path("b.txt").write_text("one\n%%%%\ntwo\n")
+    config = DataConfig(documents=kind, val_split=val_split)
+    hint = f"Did you mean '{meant}'? " if meant else ""
+    for corpus in (read_corpus("a.txt", config), Corpus.from_text("one\ntwo\n", config=config)):
+        with pytest.raises(CorpusError) as caught:
+            split(corpus, None, config)
+        assert caught.value.message == f"the separator {kind!r} does not occur in the text"
+        assert caught.value.hint == f"{hint}Kinds: none, line, blank, file, or a separator string."
+    assert [note.count("does not occur") for note in read_corpus(["a.txt", "a.txt"], config).notes] == [1]
+    found = read_corpus(["b.txt"], config)
+    assert bool(found.notes) == (kind != "%%%") and found.lacks_separator == (kind != "%%%")
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7])
+def test_a_separator_is_found_wherever_the_text_is_split(block: int) -> None:
+    for text, found in (("a***b", True), ("***", True), ("a**b*", False), ("", False)):
+        search = SeparatorSearch("***")
+        pieces = [text[i : i + block] for i in range(0, len(text), block)]
+        assert "".join(search.watch(pieces)) == text and search.has_found == found
+    assert SeparatorSearch("line").has_found
 
 
 def test_held_out_documents_are_neither_trained_on_nor_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def test_values_out_of_range_are_errors() -> None:
 
 
 def test_a_length_has_one_unit() -> None:
-    with pytest.raises(ConfigError, match="only one of budget_s, steps and epochs, not steps, epochs"):
+    with pytest.raises(ConfigError, match="only one of budget, steps and epochs, not steps and epochs"):
         RunLength(steps=1, epochs=1.0)
 
 

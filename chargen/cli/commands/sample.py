@@ -122,7 +122,7 @@ class SampleArguments:
     help="Random seed. The same seed gives the same text.",
 )  # fmt: skip
 @text_option(
-    "--prompt-file", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+    "--prompt-file", type=options.EXISTING_FILE, metavar="FILE",
     help="Read the prompt from a file. The model reads the last 20,000 tokens of a long one.",
 )  # fmt: skip
 @text_option(
