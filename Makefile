@@ -1,5 +1,6 @@
 # make demo    set up, train for 60 seconds on a corpus that needs no network, write a sample, rank sentences
-# make test    set up, run the whole suite
+# make test    set up, run the suite
+# make slow    set up, run the tests that take several seconds each
 # make lint    set up, ruff and mypy
 # make docs    set up, build the documentation in docs/_build, run every example in it
 # make wheel   set up, build the package, install it in an empty environment, train, sample and score with it
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs wheel bench clean
+.PHONY: demo test slow lint docs wheel bench clean
 demo: $(READY)
 	mkdir -p .demo
 	cd .demo && ../$(BIN)/chargen train python-docs --budget 60s --name demo --force
@@ -22,6 +23,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -87,6 +87,7 @@ def test_the_gradients_of_an_example_equal_those_of_autograd(example: types.Modu
         np.testing.assert_allclose(grads[name], tensor.grad, rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.slow
 @networks
 def test_an_example_learns_to_recite_the_alphabet(
     example: types.ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

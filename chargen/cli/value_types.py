@@ -301,7 +301,8 @@ def _size_meant(text: str) -> str:
         while not prefix and value >= 1000 and power < 4:  # 1e6 is 1MB
             value, power = value / 1000, power + 1
         number, prefix = f"{value:.12g}", prefix or " kMGT"[power].strip()
-    meant = f"{number}{prefix[:1].upper().replace('K', 'k')}{prefix[1:].lower()}B"
+    unit_of_bytes = "B" if match[2] or prefix else ""
+    meant = f"{number}{prefix[:1].upper().replace('K', 'k')}{prefix[1:].lower()}{unit_of_bytes}"
     return meant if _size_bytes(meant) else ""
 
 

@@ -72,7 +72,7 @@ PROBE = {
 #: a value of each option that differs from its default; None for a flag. An option may have more than one.
 EXAMPLES: dict[str, dict[str, str | None]] = {
     "train": {
-        "--budget": "9s", "--name": "new", "--force": None, "--tokenizer": "byte", "--resume": "stopped",
+        "--budget": "2h", "--name": "new", "--force": None, "--tokenizer": "byte", "--resume": "stopped",
         "--val": "lines.txt", "--val-fraction": "0.2", "--steps": "5", "--epochs": "2", "--batch": "3",
         "--seq-len": "9", "--lr": "0.5", "--clip": "0.5", "--weight-decay": "0.5", "--seed": "3", "--more": "9s",
         "--save-every": "9s", "--patience": "0.3", "--val-split": "random", "--keep-state": "never",
@@ -426,6 +426,7 @@ def names_option(error: str, scenario: str, option: str) -> bool:
     return any(re.search(rf"{name}(?![\w-])", error) for name in spelled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_option_has_an_effect_beside_every_other_or_is_refused_by_name(
     scenario: str, observe: Callable[..., Any]

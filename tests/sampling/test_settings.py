@@ -28,6 +28,7 @@ def test_type_checkers_see_the_fields_of_the_settings_with_their_types() -> None
     assert set(GeneratorSettings.__annotations__) - set(found) == {"prefix_cache", "corpus"}
 
 
+@pytest.mark.slow
 def test_mypy_finds_misspelt_settings_and_wrong_types(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     settings = ", ".join(f"{name}={default!r}" for name, default in SampleConfig().to_json().items())

@@ -191,6 +191,7 @@ def test_python_source_is_only_the_library_in_sorted_order_in_any_encoding(tmp_p
     assert read_builtin("python-source").text == "z = 1\n\nb = 1\n\n# -*- coding: latin-1 -*-\nl = 'é'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, corpus in BUILTIN_CORPORA.items() if corpus.offline] + ["markov:2"])
 @pytest.mark.parametrize("documents", ["none", "file"])
 def test_no_corpus_repeats_itself_or_leaks_into_its_held_out_part(no_network, name, documents):
@@ -202,6 +203,7 @@ def test_no_corpus_repeats_itself_or_leaks_into_its_held_out_part(no_network, na
     assert not [finding for finding in findings if finding.kind in ("repeated", "leak")]
 
 
+@pytest.mark.slow
 def test_python_source_has_each_passage_once(no_network):
     found = read_builtin("python-source")
     assert len(set(found.documents)) == len(found.documents)
@@ -229,6 +231,7 @@ def test_repeated_windows_are_those_that_occur_before(text, width):
     assert sorted(found) == [k for k, window in enumerate(windows) if windows.index(window) < k]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("python-docs", 50), ("python-source", 200)])
 def test_the_documents_of_a_corpus_are_kept_apart(no_network, name, count):
     found = read_builtin(name)

@@ -338,6 +338,7 @@ def run(text: str, steps: int, model: dict[str, Any] | None = None, **train: Any
     return run_plan(Plan(corpus_of(text), "run", RunLength(steps=steps), model=shape, train=settings, device="cpu"))[1]
 
 
+@pytest.mark.slow
 def test_the_advice_after_overfitting_lowers_the_loss() -> None:
     text = markov(2).generate(2500, np.random.default_rng(0))
     model = {"hidden_size": 96, "dropout": 0.2, "weight_dropout": 0.2}

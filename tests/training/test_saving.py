@@ -128,6 +128,7 @@ def test_only_a_run_with_a_budget_can_be_given_more_time(verse: str) -> None:
         run_plan(plan(verse, length={}, resume="run", extra_budget_s=1.0))
 
 
+@pytest.mark.slow
 def test_runs_that_start_together_get_different_folders_and_equal_weights(verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
     command = [sys.executable, "-m", "chargen", "train", "verse.txt", "--hidden", "8", "--steps", "6"]

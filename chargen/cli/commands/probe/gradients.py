@@ -14,7 +14,7 @@ import click
 from chargen.cli import options
 from chargen.cli.commands.probe import options as probe_options
 from chargen.cli.effects import no_effect
-from chargen.schema import Number
+from chargen.schema import Number, format_number
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _print_table(curves: Sequence[GradientCurve], max_lag: int) -> None:
         norms = f"{found.norms[1]:.1e}", f"{found.norms[-1]:.1e}"
         horizon = "–" if found.horizon is None else f"{found.horizon:,}"
         name = visible(curve.name) + ("" if curve.stage == "model" else f", {curve.stage}")
-        rows.append((name, f"{found.loss_nats:.3f}", *norms, f"{found.growth:.3f}", horizon, clipped))
+        rows.append((name, format_number(found.loss_nats, 3), *norms, format_number(found.growth, 3), horizon, clipped))
     optional, labels = ("clipped steps", "nats/token"), ("network",)
     stdout_console().print(plain_table(("network", *numbers), rows, numbers, optional, labels))
 
