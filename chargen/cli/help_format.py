@@ -11,7 +11,6 @@ here if a line is longer than the terminal is wide:
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 
 import click
@@ -29,6 +28,8 @@ class HelpFormatter(click.HelpFormatter):
 
     def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
         if width is None:
+            import shutil  # takes 2 ms, and only help needs it
+
             width = max(min(shutil.get_terminal_size().columns, max_width or 80) - 2, MIN_WIDTH)
         super().__init__(indent_increment, width, max_width)
 

@@ -262,7 +262,8 @@ def _print(
     console.print(
         Paragraph(
             f"{format_count(about['chars'], 'character')}, {format_count(about['bytes'], 'byte')}, "
-            f"{format_count(about['lines'], 'line')}. Fewer bits are better."
+            f"{format_count(about['lines'], 'line')}; differences from {rows[0]['name']} in bits/byte. "
+            "Fewer bits are better."
         )
     )
     for line in _legend(table.shown_columns(console), rows, about):
@@ -275,7 +276,6 @@ def _legend(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], about: Ma
     """Return what the short names of the baselines stand for, and a line for each of the `columns` that needs one."""
     baselines = [row["name"] for row in rows if "short_name" in row]
     meanings = {
-        "difference": f"bits/byte more than {rows[0]['name']}",
         "interval": f"it contains {about['confidence']:.0%} of the differences on {about['resamples']:,} resamples of "
         "the lines",
         "first better": "share of the resamples in which the first model needs fewer bits",
