@@ -198,6 +198,10 @@ text_field = corpus_option(
     help="Field or column that contains the text of a record (.jsonl, .parquet). With this option, .json, .csv and "
     ".tsv files are read as records, too; without it, as plain text.",
 )  # fmt: skip
+json_lines = corpus_option(
+    "--json-lines", is_flag=True,
+    help="The lines of every input are JSON objects, also of standard input and where a name does not end in .jsonl.",
+)  # fmt: skip
 device = machine_option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
     envvar="CHARGEN_DEVICE", show_envvar=True,
@@ -291,7 +295,7 @@ def check_reading(arguments: Sequence[str]) -> None:
     note_same_names(arguments)
     named = ", ".join(arguments)
     if all(is_builtin(each) and not os.path.exists(each) for each in arguments):
-        for option in given_options("encoding", "errors", "newline", "normalize"):
+        for option in given_options("encoding", "errors", "newline", "normalize", "json_lines"):
             raise click.UsageError(f"{option} has no effect: {named} is built in, and is not decoded from a file.")
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from chargen.config.base import FRACTION, MAX_SECONDS, Config
 from chargen.errors import ConfigError
-from chargen.schema import Integer, Nullable, Number, Spec, String
+from chargen.schema import Boolean, Integer, Nullable, Number, Spec, String
 
 MAX_BATCH_SIZE = 1 << 20
 MAX_SEQ_LEN = 1 << 20  #: tokens
@@ -38,6 +38,7 @@ class DataConfig(Config):
     normalize: str = "nfc"  #: Unicode normalization: "nfc" or "none"
     documents: str = "none"  #: how the text is split into documents: "none", "line", "blank", "file", or a separator
     text_field: str = ""  #: field of a record that contains its text; "": "text", and .json, .csv, .tsv are plain text
+    json_lines: bool = False  #: whether the lines of every file are JSON records, whatever its name is
     val_fraction: float = 0.1  #: fraction of the characters that is held out for validation
     #: which documents are held out: "random" or "last"; a continuous text has only "last". None: random if there are
     #: documents, else last
@@ -53,6 +54,7 @@ class DataConfig(Config):
         "normalize": String(choices=NORMALIZE_MODES),
         "documents": String(),
         "text_field": String(),
+        "json_lines": Boolean(),
         "val_fraction": Number(0.0, 0.5, exclusive_low=True),
         "val_split": Nullable(String(choices=VAL_SPLITS)),
         "direction": String(choices=DIRECTIONS),
@@ -77,16 +79,21 @@ class DataConfig(Config):
         return self.direction == BACKWARD
 
     @classmethod
-    def for_unchanged_text(cls, encoding: str, errors: str, text_field: str | None) -> DataConfig:
+    def for_unchanged_text(
+        cls, encoding: str, errors: str, text_field: str | None, json_lines: bool = False
+    ) -> DataConfig:
         """Return the settings that read a text unchanged, because a model brings it into the form of its own text."""
-        return cls(encoding=encoding, errors=errors, newline="keep", normalize="none", text_field=text_field or "")
+        return cls(
+            encoding=encoding, errors=errors, newline="keep", normalize="none", text_field=text_field or "",
+            json_lines=json_lines,
+        )  # fmt: skip
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DataConfig:
         """Return the settings that a dict from `to_json` contains.
 
-        Files of earlier versions have no keys "errors", "val_split" and "direction": the end of every text was held
-        out, and texts were read forward. Their `text_field` is "text" where none was given.
+        Files of earlier versions have no keys "errors", "val_split", "direction" and "json_lines": the end of every
+        text was held out, and texts were read forward. Their `text_field` is "text" where none was given.
 
         Raises:
             ConfigError: If a key is unknown, or its value is out of range.

@@ -235,6 +235,7 @@ class CleaningReport:
     _composed: list[tuple[str, int, int]] = field(default_factory=list)
     _wide: list[tuple[str, str]] = field(default_factory=list)
     _plain: list[str] = field(default_factory=list)
+    _unread_records: list[str] = field(default_factory=list)
     _replaced: list[tuple[str, int]] = field(default_factory=list)
     _skipped_lines: list[tuple[str, int]] = field(default_factory=list)
     _nulls: list[tuple[str, int]] = field(default_factory=list)
@@ -261,6 +262,10 @@ class CleaningReport:
     def add_plain(self, where: str) -> None:
         """Add a file that was read as plain text, although its name says that it has fields."""
         self._plain.append(where)
+
+    def add_unread_records(self, where: str) -> None:
+        """Add a text that was read as plain text, although each of its lines looks like a JSON object."""
+        self._unread_records.append(where)
 
     def add_replaced(self, where: str, count: int) -> None:
         """Add the number of invalid byte sequences and lone surrogates of a text that became U+FFFD."""
@@ -303,7 +308,17 @@ class CleaningReport:
 
     def merge(self, other: CleaningReport) -> None:
         """Add everything from another report."""
-        lists = ("_wide", "_plain", "_replaced", "_skipped_lines", "_nulls", "_empty", "_newlines", "_composed")
+        lists = (
+            "_wide",
+            "_plain",
+            "_unread_records",
+            "_replaced",
+            "_skipped_lines",
+            "_nulls",
+            "_empty",
+            "_newlines",
+            "_composed",
+        )
         for name in (*lists, "_skipped"):
             getattr(self, name).extend(getattr(other, name))
         records = self._skipped_records + other._skipped_records
@@ -321,6 +336,7 @@ class CleaningReport:
         return (
             *_describe([(where, ()) for where, _ in self._wide], _describe_wide),
             *_describe([(where, ()) for where in self._plain], _describe_plain),
+            *_describe([(where, ()) for where in self._unread_records], _describe_unread_records),
             *_describe(replaced, _describe_replaced),
             *_describe(skipped, _describe_skipped_lines),
             *(f"skipped: {message}" for message in self._skipped_records),
@@ -339,6 +355,13 @@ def _describe_wide() -> str:
 
 def _describe_plain() -> str:
     return "read as plain text, although its name says that it has fields: --text-field NAME reads the text in one"
+
+
+def _describe_unread_records() -> str:
+    return (
+        "read as plain text, although each line looks like a JSON object: --json-lines reads the text in its field "
+        "'text', or in that of --text-field NAME"
+    )
 
 
 def _describe_replaced(count: int) -> str:

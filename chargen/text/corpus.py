@@ -31,11 +31,14 @@ from chargen.text.inputs import is_remote, local_path
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, CorpusSizeError, ReadLimit
 from chargen.text.long_text import LongText, collect_statistics, count_characters
 from chargen.text.readers import (
+    FILES_WITH_FIELDS,
     MAX_NAMED_FILES,
+    JsonLinesCheck,
     Text,
     corpus_name,
     describe_repeated,
     describe_skipped,
+    display_name,
     is_plain,
     open_texts,
     read_texts,
@@ -148,11 +151,10 @@ def check_text_field(text_field: str | None, *corpora: Corpus | None) -> None:
         ConfigError: If none has.
     """
     names = [name for corpus in corpora if corpus for name, _ in corpus.parts]
-    if text_field and all(is_plain(name, text_field) for name in names):
-        raise ConfigError(
-            f"--text-field {text_field} has no effect: {', '.join(names[:MAX_NAMED_FILES])} has no fields",
-            "Leave it out; files with fields end in .jsonl, .json, .csv, .tsv or .parquet.",
-        )
+    has_json_lines = any(corpus.config and corpus.config.json_lines for corpus in corpora if corpus)
+    if text_field and not has_json_lines and all(is_plain(name, DataConfig(text_field=text_field)) for name in names):
+        shown = ", ".join(map(display_name, names[:MAX_NAMED_FILES]))
+        raise ConfigError(f"--text-field {text_field} has no effect: {shown} has no fields", FILES_WITH_FIELDS)
 
 
 def read_limited(
@@ -170,8 +172,13 @@ def read_limited(
     if len(arguments) == 1:
         _check_size(arguments[0], config, limit)
         if content := open_in_place(arguments[0], config):
-            parts = ((arguments[0], content.num_bytes),)
-            return Corpus(content, corpus_name(arguments), tuple(arguments), files=1, parts=parts, config=config)
+            report = CleaningReport()
+            if JsonLinesCheck.check(content.pieces()):
+                report.add_unread_records(arguments[0])
+            return Corpus(
+                content, corpus_name(arguments), tuple(arguments), files=1, notes=report.notes(),
+                parts=((arguments[0], content.num_bytes),), config=config,
+            )  # fmt: skip
     reader = _Reader(config, stdin, limit, keep_original)
     for argument in arguments:
         reader.read(argument)
@@ -325,7 +332,7 @@ def _check_size(path: str, config: DataConfig, limit: ReadLimit) -> int | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    if is_plain(path, config.text_field):
+    if is_plain(path, config):
         replace(limit).add(status.st_size, path)
     return status.st_size
 
@@ -348,7 +355,7 @@ def open_in_place(argument: str, config: DataConfig) -> LongText | None:
         CorpusError: If the file was changed while it was read.
     """
     is_utf8 = codecs.lookup(config.encoding).name == "utf-8"
-    if config.documents != NONE or not is_utf8 or not is_plain(argument, config.text_field):
+    if config.documents != NONE or not is_utf8 or not is_plain(argument, config):
         return None
     if not os.path.isfile(argument) or os.path.getsize(argument) < MIN_PARALLEL_BYTES:
         return None

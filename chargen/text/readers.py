@@ -50,18 +50,26 @@ COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")  #: the format of such a fi
 #: Forms by suffix. The second table holds only where a field is named: such files may be learned as they are, too.
 FORMS = {".jsonl": JSON, ".ndjson": JSON, ".parquet": PARQUET}
 FORMS_WITH_FIELD = {".json": ARRAY, ".csv": CSV, ".tsv": TSV}
+FILES_WITH_FIELDS = (
+    "Leave it out, or give --json-lines if each line is a JSON object; other files with fields end in .jsonl, .json, "
+    ".csv, .tsv or .parquet."
+)
+MAX_LINE_START_CHARS = 1000  #: characters of a line that are examined
 MAX_BATCH_TEXTS, MAX_BATCH_CHARS = 8192, 1 << 21  #: limits of a batch, whichever comes first
 
 Text = Iterator[str]
 
 
-def form_of(name: str, field: str = "") -> str:
+def form_of(name: str, field: str = "", json_lines: bool = False) -> str:
     """Return the form that the suffix of a file's name states; LINES for plain text.
 
     Args:
         name: Name of the file or URL: "a.JSONL.gz" has the suffix ".jsonl".
         field: The field that was named, or "".
+        json_lines: Whether all inputs are JSON lines, whatever their names are.
     """
+    if json_lines:
+        return JSON
     suffix = format_suffix(name)
     return FORMS.get(suffix) or (FORMS_WITH_FIELD.get(suffix, LINES) if field else LINES)
 
@@ -77,9 +85,57 @@ def format_suffix(name: str) -> str:
     return PurePath(path.stem).suffix if path.suffix in COMPRESSED_SUFFIXES else path.suffix
 
 
-def is_plain(argument: str, text_field: str = "") -> bool:
+def is_plain(argument: str, config: DataConfig) -> bool:
     """Return whether a file is read as plain text, by its name; the content may still be compressed."""
-    return not is_remote(argument) and form_of(argument, text_field) == LINES
+    return not is_remote(argument) and form_of(argument, config.text_field, config.json_lines) == LINES
+
+
+def display_name(argument: str) -> str:
+    """Return the name of an input in messages."""
+    return "standard input" if argument == "-" else argument
+
+
+class JsonLinesCheck:
+    """Finds out whether all lines of a text that is read as plain text look like JSON records."""
+
+    def __init__(self) -> None:
+        self.is_possible = True  #: whether no line was found that is no record
+        self._start = ""  # of a line whose end has not been read yet
+        self._has_line = False
+
+    @property
+    def has_only_records(self) -> bool:
+        """Whether there is a line, and each starts with a brace and a quotation mark; blank lines do not count."""
+        is_last_allowed = self._is_record(self._start) if self._start.strip() else self._has_line
+        return self.is_possible and is_last_allowed
+
+    def watch(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Yield the pieces of a text, unchanged; they are examined up to the first line that is no record."""
+        for piece in pieces:
+            if self.is_possible:
+                *lines, rest = (self._start + piece).split("\n")
+                self.add(lines)
+                self._start = rest[:MAX_LINE_START_CHARS]
+            yield piece
+
+    def add(self, lines: Iterable[str]) -> None:
+        """Examine whole lines."""
+        for line in lines:
+            if self.is_possible and line.strip():
+                self._has_line = True
+                self.is_possible = self._is_record(line)
+
+    @classmethod
+    def check(cls, pieces: Iterable[str]) -> bool:
+        """Return whether all lines of a text look like records; it is read up to the first one that does not."""
+        found = cls()
+        for _ in found.watch(pieces):
+            if not found.is_possible:
+                return False
+        return found.has_only_records
+
+    def _is_record(self, line: str) -> bool:
+        return line.startswith("{") and line[1:].lstrip().startswith('"')
 
 
 def open_texts(
@@ -107,11 +163,14 @@ def read_texts(
         report: Receives what cleaning changed.
         limit: Counts the decompressed bytes.
     """
-    form = form_of(where, config.text_field)
+    form = form_of(where, config.text_field, config.json_lines)
     if form == LINES:
+        check = JsonLinesCheck()
         if has_unread_fields(where, config.text_field):
             report.add_plain(where)
-        yield clean(decompress(stream, where, limit), where, config, report)
+        yield check.watch(clean(decompress(stream, where, limit), where, config, report))
+        if not has_unread_fields(where, config.text_field) and check.has_only_records:
+            report.add_unread_records(where)
         return
     record_format = RecordFormat(form, config.text_field, config.encoding, config.errors)
     num_empty = 0
@@ -137,7 +196,8 @@ def open_batches(
         ChargenError: If the package that reads this format is not installed.
         CorpusError: If the input or a record cannot be read, or a field is named and the input has none.
     """
-    where = "standard input" if name == "-" else name
+    where = display_name(name)
+    check = None
     if record_format.form == AUTO:
         record_format = replace(record_format, form=form_of(name, record_format.field))
         if has_unread_fields(name, record_format.field):
@@ -145,12 +205,18 @@ def open_batches(
         if record_format.field and record_format.form == LINES:
             raise CorpusError(
                 f"{where} has no fields, so --text-field {record_format.field} has no effect",
-                "Leave it out; files with fields end in .jsonl, .json, .csv, .tsv or .parquet. `chargen score "
-                "--json-lines` reads JSON lines from any input.",
+                FILES_WITH_FIELDS,
             )
+        if record_format.form == LINES and not has_unread_fields(name):
+            check = JsonLinesCheck()
     limit = ReadLimit(sys.maxsize, regular_only)  # a stream of lines may have no end
     with open_input(name, limit) as stream:
-        yield from _merge_ready(_batches(stream, where, record_format, report, limit), stream)
+        for batch in _merge_ready(_batches(stream, where, record_format, report, limit), stream):
+            if check:
+                check.add(batch)
+            yield batch
+    if check and check.has_only_records:
+        report.add_unread_records(where)
 
 
 def open_lines(

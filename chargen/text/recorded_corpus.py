@@ -58,7 +58,7 @@ def read_recorded_corpus(
     total_bytes = 0
     seen: set[object] = set()
     for name, size in parts:
-        num_bytes = _check_part(name, size, max_chars, config.text_field, hint)
+        num_bytes = _check_part(name, size, max_chars, config, hint)
         total_bytes += num_bytes
         identity = _file_identity(name) if num_bytes else name
         if identity in seen:  # otherwise a list of a megabyte could name one file a million times
@@ -102,14 +102,14 @@ def _parts(files: Any, hint: str) -> Iterator[tuple[str, int | None]]:
         yield decode_file_name(name), size
 
 
-def _check_part(name: str, size: int | None, max_chars: int | None, text_field: str, hint: str) -> int:
+def _check_part(name: str, size: int | None, max_chars: int | None, config: DataConfig, hint: str) -> int:
     """Check that a part of the corpus may be read; return its size in bytes, 0 for a built-in corpus.
 
     Args:
         name: A path, or the name of a built-in corpus.
         size: Size of the file in bytes when it was read; None if it was not a file, UNKNOWN_SIZE if it is not known.
         max_chars: Number of characters that the model was trained on, if it is known.
-        text_field: The field that was named; "" if none was.
+        config: How the text is decoded and cleaned.
         hint: What the user can do if this fails.
     """
     if name == "-":
@@ -138,7 +138,7 @@ def _check_part(name: str, size: int | None, max_chars: int | None, text_field: 
             f"{name!r} had {format_count(size, 'byte')} when it was read, and now has {status.st_size:,}", hint
         )
     if size == UNKNOWN_SIZE and max_chars is not None:
-        factor = BYTES_PER_CHAR if is_plain(name, text_field) else RECORD_BYTES_PER_CHAR
+        factor = BYTES_PER_CHAR if is_plain(name, config) else RECORD_BYTES_PER_CHAR
         if status.st_size > factor * max_chars + ALLOWED_BYTES:
             raise CorpusError(
                 f"{name!r} has {status.st_size:,} bytes, which do not fit a text with {max_chars:,} characters "

@@ -61,7 +61,7 @@ NETWORK = {
 }  # fmt: skip
 READING = {
     "--encoding": "cp1258", "--newline": "keep", "--normalize": "none", "--documents": "line",
-    "--text-field": "other", "--max-corpus-size": "1MB", "--errors": "replace",
+    "--text-field": "other", "--max-corpus-size": "1MB", "--errors": "replace", "--json-lines": None,
 }  # fmt: skip
 MACHINE = {"--device": "cpu", "--threads": "1"}
 OUTPUT = {"--json": None, "--raw": None}
@@ -103,11 +103,11 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     "eval": {
         "-m": "m2", "--encoding": "cp1258", "--max-corpus-size": "1MB", "--adapt": None, "--adapt-rule": "sgd",
         "--adapt-rate": "0.1", "--adapt-decay": "0.1", "--adapt-segment": "5", "--errors": "replace",
-        "--text-field": "other", **MACHINE, "--json": None,
+        "--text-field": "other", "--json-lines": None, **MACHINE, "--json": None,
     },
     "compare": {
         "--top": "1", "--resamples": "200", "--seed": "3", "--learn": "lines.txt", "--encoding": "cp1258",
-        "--errors": "replace", "--text-field": "other",
+        "--errors": "replace", "--text-field": "other", "--json-lines": None,
         "--max-corpus-size": "1MB", "--device": "cpu", "--json": None,
     },
     "rescore": {
@@ -121,7 +121,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--file": "lines.txt", "--labelled": "labels.tsv", "--name": "new", "--budget": "9s", "--steps": "5",
         "--epochs": "2", "--seed": "3", "--train": "labels.tsv", "-m": "m3", "--encoding": "cp1258",
         "--errors": "replace",
-        "--text-field": "other", **NETWORK, "--device": "cpu",
+        "--text-field": "other", "--json-lines": None, **NETWORK, "--device": "cpu",
         "--encoder": None, "--json": None,
     },
     "plot": {"--output": "new.svg", "--x": "time", "--json": None},
@@ -132,7 +132,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     },
     "probe neurons": {
         "--output": "new.html", "--max-chars": "50", "--top": "2", "--encoding": "cp1258", "--errors": "replace",
-        "--text-field": "other", "--max-corpus-size": "1MB", "--json": None,
+        "--text-field": "other", "--json-lines": None, "--max-corpus-size": "1MB", "--json": None,
     },
     "probe gradients": {
         "--lag": "9", "--positions": "3", "--init-scale": "3", "--encoding": "cp1258", "--errors": "replace",
@@ -173,6 +173,7 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("classify", "--encoding"): ["--file", "lines.txt"],
     ("classify", "--errors"): ["--file", "bad.txt"],
     ("classify", "--text-field"): ["--file", "records.jsonl"],
+    ("classify", "--json-lines"): ["--file", "records.jsonl"],
     ("sample", "--no-prompt"): ["--prompt", "ab"],
     ("sample", "--sep"): ["-n", "3"],
     ("sample", "--null"): ["-n", "3"],

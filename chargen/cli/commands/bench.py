@@ -46,6 +46,7 @@ class BenchArguments:
     newline: str = "lf"
     normalize: str = "nfc"
     text_field: str | None = None
+    json_lines: bool = False
     max_bytes: int = 10**9
     device: str = "auto"
     threads: int | None = None
@@ -105,6 +106,7 @@ def _split_cells(ctx: click.Context, param: click.Parameter, value: str | None) 
 @options.newline
 @options.normalize
 @options.text_field
+@options.json_lines
 @options.max_corpus_size("1GB")
 @options.device
 @options.threads
@@ -161,7 +163,7 @@ def bench_cells(args: BenchArguments) -> int:
         CELLS.get(name)  # raises if there is none
     options.check_reading(args.corpus)
     config = DataConfig(encoding=args.encoding, errors=args.errors, newline=args.newline, normalize=args.normalize,
-                        text_field=args.text_field or "")  # fmt: skip
+                        text_field=args.text_field or "", json_lines=args.json_lines)  # fmt: skip
     corpus = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
     check_text_field(args.text_field, corpus)
     for note in (*corpus.notes, *corpus.repeated_files):

@@ -50,7 +50,7 @@ EFFECTS = [
         why="an encoder has no such part",
     ),
     no_effect(
-        "--encoding --errors --text-field", beside="texts", unless="--file --labelled --train",
+        "--encoding --errors --text-field --json-lines", beside="texts", unless="--file --labelled --train",
         why="it needs files: use --file FILE, or --file - for standard input",
     ),
     no_effect(
@@ -72,6 +72,7 @@ class ClassifyArguments(NetworkArguments):
     encoding: str = "utf-8"
     errors: str = "strict"
     text_field: str | None = None
+    json_lines: bool = False
     name: str | None = None
     encoder: bool = False
     budget: float | None = None
@@ -107,6 +108,7 @@ class ClassifyArguments(NetworkArguments):
 @options.encoding
 @options.errors
 @options.text_field
+@options.json_lines
 @training_option("--name", type=options.NAME, help="Name of the new classifier. Defaults to the name of DATA.")
 @training_option(
     "--encoder", is_flag=True,
@@ -304,14 +306,14 @@ def _record_format(args: ClassifyArguments) -> RecordFormat:
     Raises:
         UsageError: If a field is named, but the only file consists of lines label<TAB>text.
     """
-    from chargen.text.records import RecordFormat
+    from chargen.text.records import AUTO, JSON, RecordFormat
 
     labelled = args.data or args.labelled
-    if args.text_field and not args.file and labelled and Path(labelled).is_file():
-        raise click.UsageError(
-            f"--text-field {args.text_field} has no effect: {labelled} has lines label<TAB>text, and no fields."
-        )
-    return RecordFormat(field=args.text_field or "", encoding=args.encoding, errors=args.errors)
+    given = f"--text-field {args.text_field}" if args.text_field else "--json-lines" if args.json_lines else ""
+    if given and not args.file and labelled and Path(labelled).is_file():
+        raise click.UsageError(f"{given} has no effect: {labelled} has lines label<TAB>text, and no fields.")
+    form = JSON if args.json_lines else AUTO
+    return RecordFormat(form, field=args.text_field or "", encoding=args.encoding, errors=args.errors)
 
 
 def _lines(args: ClassifyArguments, report: CleaningReport) -> list[str]:

@@ -47,6 +47,7 @@ class CompareArguments:
     encoding: str = "utf-8"
     errors: str = "strict"
     text_field: str | None = None
+    json_lines: bool = False
     max_bytes: int = 10**9
     device: str = "auto"
     as_json: bool = False
@@ -85,6 +86,7 @@ class BaselineText:
 @options.encoding
 @options.errors
 @options.text_field
+@options.json_lines
 @options.max_corpus_size("1GB")
 @options.device
 @options.checkpoints
@@ -125,7 +127,7 @@ def compare_models(args: CompareArguments) -> None:
     from chargen.text.corpus import check_text_field, read_corpus
 
     # The text is read unchanged: each model normalizes it like its training text, and the bytes of this one count.
-    config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field)
+    config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field, args.json_lines)
     options.check_reading([args.corpus, *([args.learn] if args.learn else [])])
     corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
     check_text_field(args.text_field, corpus)

@@ -27,6 +27,7 @@ class CheckArguments:
     normalize: str = "nfc"
     documents: str = "none"
     text_field: str | None = None
+    json_lines: bool = False
     max_bytes: int = 100 * 10**9
     as_json: bool = False
 
@@ -117,6 +118,7 @@ def get(name: str, output: str | None = None, as_json: bool = False) -> None:
 @options.normalize
 @options.documents(options.corpus_option)
 @options.text_field
+@options.json_lines
 @options.max_corpus_size("100GB")
 @options.as_json
 def check(**values: Any) -> None:
@@ -146,6 +148,7 @@ def check_corpus(args: CheckArguments) -> None:
         normalize=args.normalize,
         documents=args.documents,
         text_field=args.text_field or "",
+        json_lines=args.json_lines,
     )
     options.check_reading(args.corpus)
     corpus = read_corpus(args.corpus, config, max_bytes=args.max_bytes, keep_original=True)

@@ -33,6 +33,7 @@ class EvalArguments:
     encoding: str = "utf-8"
     errors: str = "strict"
     text_field: str | None = None
+    json_lines: bool = False
     max_bytes: int = 10**9
     device: str = "auto"
     threads: int | None = None
@@ -56,6 +57,7 @@ class EvalArguments:
 @options.encoding
 @options.errors
 @options.text_field
+@options.json_lines
 @options.max_corpus_size("1GB")
 @adapt_option("--adapt", is_flag=True, help="Also evaluate a copy of the model that is also trained on the text.")
 @adapt_option(
@@ -119,7 +121,7 @@ def evaluate_model(args: EvalArguments) -> None:
     lm = load(args.model, args.device)
     options.note_newest_model(args.model, lm.path)
     # The text is read unchanged: the model normalizes it like its training text, and counts the bytes of this one.
-    config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field)
+    config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field, args.json_lines)
     options.check_reading(args.corpus)
     text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
     check_text_field(args.text_field, text)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 TRAIN, DATA = options.numbers(TrainConfig), options.numbers(DataConfig)  # the types of the numeric options
 SAMPLE_CHARS = 240  # length of the sample in the live display
 DATA_SETTINGS = (
-    "tokenizer", "encoding", "errors", "newline", "normalize", "documents", "text_field", "val_fraction", "val_split",
-    "direction",
+    "tokenizer", "encoding", "errors", "newline", "normalize", "documents", "text_field", "json_lines", "val_fraction",
+    "val_split", "direction",
 )  # fmt: skip
 TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "patience", "seed")
 # Arguments whose value may differ from that of the run that is resumed.
@@ -77,6 +77,7 @@ class TrainArguments(NetworkArguments):
     newline: str = "lf"
     normalize: str = "nfc"
     text_field: str | None = None
+    json_lines: bool = False
     max_bytes: int = 100 * 10**9
     val: str | None = None
     val_fraction: float = 0.1
@@ -141,6 +142,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @options.newline
 @options.normalize
 @options.text_field
+@options.json_lines
 @options.max_corpus_size("100GB")
 @options.direction
 @options.corpus_option(

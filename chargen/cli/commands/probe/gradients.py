@@ -50,6 +50,7 @@ class GradientArguments:
     encoding: str = "utf-8"
     errors: str = "strict"
     text_field: str | None = None
+    json_lines: bool = False
     max_bytes: int = 10**8
     plot: str | None = None
     as_json: bool = False
@@ -86,6 +87,7 @@ class GradientArguments:
 @options.encoding
 @options.errors
 @options.text_field
+@options.json_lines
 @options.max_corpus_size("100MB")
 @options.checkpoints
 @probe_options.plot
@@ -124,7 +126,7 @@ def probe_gradients(args: GradientArguments) -> None:
         steps=args.steps or (None if args.budget_s else DEFAULT_STEPS), learning_rate=args.learning_rate,
         clip_norm=args.clip_norm, seed=args.seed,
     )  # fmt: skip
-    config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field)
+    config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field, args.json_lines)
     options.check_reading([args.text])
     corpus = read_corpus([args.text], config, max_bytes=args.max_bytes)
     check_text_field(args.text_field, corpus)

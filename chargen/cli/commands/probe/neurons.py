@@ -37,6 +37,7 @@ class NeuronsArguments:
     encoding: str = "utf-8"
     errors: str = "strict"
     text_field: str | None = None
+    json_lines: bool = False
     max_bytes: int = 10**9
     as_json: bool = False
 
@@ -65,6 +66,7 @@ class NeuronsArguments:
 @options.encoding
 @options.errors
 @options.text_field
+@options.json_lines
 @options.max_corpus_size("1GB")
 @options.checkpoints
 @options.as_json
@@ -114,7 +116,7 @@ def show_neurons(args: NeuronsArguments) -> None:
         options.check_output_file("--output", args.output, (args.corpus, find_model(args.model)))
     checkpoint = load(args.model, "cpu").checkpoint
     options.check_reading([args.corpus])
-    config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field)
+    config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field, args.json_lines)
     corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
     check_text_field(args.text_field, corpus)
     for note in (*corpus.notes, *corpus.repeated_files):
