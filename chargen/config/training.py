@@ -38,7 +38,7 @@ class DataConfig(Config):
     normalize: str = "nfc"  #: Unicode normalization: "nfc" or "none"
     documents: str = "none"  #: how the text is split into documents: "none", "line", "blank", "file", or a separator
     text_field: str = ""  #: field of a record that contains its text; "": "text", and .json, .csv, .tsv are plain text
-    json_lines: bool = False  #: whether the lines of every file are JSON records, whatever its name is
+    json_lines: bool = False  #: whether the lines of every file are JSON records, with any name
     val_fraction: float = 0.1  #: fraction of the characters that is held out for validation
     #: which documents are held out: "random" or "last"; a continuous text has only "last". None: random if there are
     #: documents, else last

@@ -264,7 +264,7 @@ class CleaningReport:
         self._plain.append(where)
 
     def add_unread_records(self, where: str) -> None:
-        """Add a text that was read as plain text, although each of its lines looks like a JSON object."""
+        """Add a text that was read as plain text, although each of its lines has the form of a JSON object."""
         self._unread_records.append(where)
 
     def add_replaced(self, where: str, count: int) -> None:
@@ -359,7 +359,7 @@ def _describe_plain() -> str:
 
 def _describe_unread_records() -> str:
     return (
-        "read as plain text, although each line looks like a JSON object: --json-lines reads the text in its field "
+        "read as plain text, although each line has the form of a JSON object: --json-lines reads the text in its field "
         "'text', or in that of --text-field NAME"
     )
 

@@ -66,7 +66,7 @@ def form_of(name: str, field: str = "", json_lines: bool = False) -> str:
     Args:
         name: Name of the file or URL: "a.JSONL.gz" has the suffix ".jsonl".
         field: The field that was named, or "".
-        json_lines: Whether all inputs are JSON lines, whatever their names are.
+        json_lines: Whether all inputs are JSON lines, with any names.
     """
     if json_lines:
         return JSON
@@ -96,7 +96,7 @@ def display_name(argument: str) -> str:
 
 
 class JsonLinesCheck:
-    """Finds out whether all lines of a text that is read as plain text look like JSON records."""
+    """Finds out whether all lines of a text that is read as plain text have the form of JSON records."""
 
     def __init__(self) -> None:
         self.is_possible = True  #: whether no line was found that is no record
@@ -127,7 +127,7 @@ class JsonLinesCheck:
 
     @classmethod
     def check(cls, pieces: Iterable[str]) -> bool:
-        """Return whether all lines of a text look like records; it is read up to the first one that does not."""
+        """Return whether all lines of a text have the form of records; it is read up to the first one that does not."""
         found = cls()
         for _ in found.watch(pieces):
             if not found.is_possible:

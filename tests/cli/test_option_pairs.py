@@ -136,7 +136,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     },
     "probe gradients": {
         "--lag": "9", "--positions": "3", "--init-scale": "3", "--encoding": "cp1258", "--errors": "replace",
-        "--text-field": "other", "--max-corpus-size": "1MB", **PROBE,
+        "--text-field": "other", "--json-lines": None, "--max-corpus-size": "1MB", **PROBE,
     },
     "probe memory": {"--task": "adding", "--lags": "3,6", **PROBE},
     "rm": {"--yes": None, "--json": None},
