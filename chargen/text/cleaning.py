@@ -359,7 +359,8 @@ def _describe_plain() -> str:
 
 def _describe_unread_records() -> str:
     return (
-        "read as plain text, although each line has the form of a JSON object: --json-lines reads the text in its field "
+        "read as plain text, although each line has the form of a JSON object: --json-lines reads the text in its "
+        "field "
         "'text', or in that of --text-field NAME"
     )
 

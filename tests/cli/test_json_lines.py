@@ -19,7 +19,7 @@ from tests.conftest import Result, random_model
 Chargen = Callable[..., Result]
 LINES = [f"text number {n}" for n in range(40)]
 RECORDS = "".join(json.dumps({"text": line, "other": f"other {line}"}) + "\n" for line in LINES)
-NOTE = "read as plain text, although each line looks like a JSON object: --json-lines reads the text"
+NOTE = "read as plain text, although each line has the form of a JSON object: --json-lines reads the text"
 QUICK = ("--steps", "1", "--hidden", "8", "--name", "new")
 COMMANDS = [
     ["train", "INPUT", *QUICK], ["eval", "-m", "m", "INPUT"], ["compare", "m", "m", "INPUT"],
