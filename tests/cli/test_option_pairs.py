@@ -53,6 +53,15 @@ SCENARIOS = {
     "corpora check": ["corpora", "check", "text.txt"],
     "corpora clean": ["corpora", "clean"],
 }
+#: the commands that read a corpus, with a file of records whose name does not say so
+RECORD_SCENARIOS = {
+    f"{' '.join(words[:-1])} of records": words
+    for words in (
+        ["train", "lines.txt"], ["eval", "lines.txt"], ["compare", "m", "m2", "lines.txt"],
+        ["corpora", "check", "lines.txt"], ["bench", "cells", "lines.txt"], ["probe", "neurons", "m", "lines.txt"],
+    )
+}  # fmt: skip
+SCENARIOS |= RECORD_SCENARIOS
 
 NETWORK = {
     "--cell": "lstm", "--layers": "2", "--hidden": "9", "--ensemble": "2", "--embedding": "7", "--ngrams": "3",
@@ -61,7 +70,7 @@ NETWORK = {
 }  # fmt: skip
 READING = {
     "--encoding": "cp1258", "--newline": "keep", "--normalize": "none", "--documents": "line",
-    "--text-field": "other", "--max-corpus-size": "1MB", "--errors": "replace", "--json-lines": None,
+    "--text-field": "other", "--max-corpus-size": "1MB", "--errors": "replace",
 }  # fmt: skip
 MACHINE = {"--device": "cpu", "--threads": "1"}
 OUTPUT = {"--json": None, "--raw": None}
@@ -103,11 +112,11 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     "eval": {
         "-m": "m2", "--encoding": "cp1258", "--max-corpus-size": "1MB", "--adapt": None, "--adapt-rule": "sgd",
         "--adapt-rate": "0.1", "--adapt-decay": "0.1", "--adapt-segment": "5", "--errors": "replace",
-        "--text-field": "other", "--json-lines": None, **MACHINE, "--json": None,
+        "--text-field": "other", **MACHINE, "--json": None,
     },
     "compare": {
         "--top": "1", "--resamples": "200", "--seed": "3", "--learn": "lines.txt", "--encoding": "cp1258",
-        "--errors": "replace", "--text-field": "other", "--json-lines": None,
+        "--errors": "replace", "--text-field": "other",
         "--max-corpus-size": "1MB", "--device": "cpu", "--json": None,
     },
     "rescore": {
@@ -132,7 +141,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     },
     "probe neurons": {
         "--output": "new.html", "--max-chars": "50", "--top": "2", "--encoding": "cp1258", "--errors": "replace",
-        "--text-field": "other", "--json-lines": None, "--max-corpus-size": "1MB", "--json": None,
+        "--text-field": "other", "--max-corpus-size": "1MB", "--json": None,
     },
     "probe gradients": {
         "--lag": "9", "--positions": "3", "--init-scale": "3", "--encoding": "cp1258", "--errors": "replace",
@@ -147,6 +156,8 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     "corpora clean": {"--json": None},
 }  # fmt: skip
 EXAMPLES["score of a file"] = {k: v for k, v in EXAMPLES["score"].items() if k != "--file"}
+for name in RECORD_SCENARIOS:
+    EXAMPLES[name] = {"--json-lines": None, "--text-field": "other", "--encoding": "cp1258"}
 KALDI = {"--format": "kaldi", "--tune": "kaldi-references.txt"}
 EXAMPLES["rescore of Kaldi"] = {k: KALDI.get(k, v) for k, v in EXAMPLES["rescore"].items() if k != "--as-costs"}
 EXAMPLES["classify --train"] = {k: v for k, v in EXAMPLES["classify"].items() if k != "--train"}
@@ -173,7 +184,8 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("classify", "--encoding"): ["--file", "lines.txt"],
     ("classify", "--errors"): ["--file", "bad.txt"],
     ("classify", "--text-field"): ["--file", "records.jsonl"],
-    ("classify", "--json-lines"): ["--file", "records.jsonl"],
+    **{(name, "--text-field"): ["--json-lines"] for name in RECORD_SCENARIOS},
+    ("classify", "--json-lines"): ["--file", "lines.txt"],
     ("sample", "--no-prompt"): ["--prompt", "ab"],
     ("sample", "--sep"): ["-n", "3"],
     ("sample", "--null"): ["-n", "3"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import select
@@ -17,13 +18,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from chargen.checkpoint import save_checkpoint
 from chargen.lm import LanguageModel
-from chargen.ui.play.app import BackgroundWork
+from chargen.ui.play.app import BackgroundWork, play
 from chargen.ui.play.draft import ACTIONS, MAX_HISTORY, Draft, first_word, new_draft, press, set_generated
 from chargen.ui.play.layout import lay_out
-from chargen.ui.play.terminal import PASTE, PASTE_END, Key, decode
+from chargen.ui.play.terminal import PASTE, PASTE_END, Key, Screen, decode
 from chargen.ui.terminal_text import clusters, glyph
 from tests.conftest import Result, random_model
 
@@ -336,6 +338,60 @@ def test_without_a_terminal_it_says_so(chargen: Callable[..., Result]) -> None:
     assert "chargen sample" in result.err
     assert len(result.err.splitlines()) == 2
     assert result.out == ""
+
+
+class Script:
+    """A keyboard on which keys are pressed in batches, without a pause between them, and Esc when nothing is to do."""
+
+    def __init__(self, *batches: list[Key]) -> None:
+        self._batches = list(batches)
+
+    def __enter__(self) -> Script:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def has_key(self, wait_s: float = 0.0) -> bool:
+        return bool(self._batches)
+
+    def read(self, wait_s: float) -> list[Key]:
+        if self._batches:
+            return self._batches.pop(0)
+        return [Key("escape")] if wait_s else []
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "chars"),
+    [(["tab"], 1, 0), (["tab", "tab"], 2, 0), (["right"], 0, 1), (["shift-tab"], 0, 1), (["tab", "right"], 1, 1)],
+)
+def test_a_key_that_accepts_waits_for_the_continuation(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], words: int, chars: int
+) -> None:
+    monkeypatch.setattr(Screen, "size", lambda self: (80, 24))
+    lm = LanguageModel(random_model())
+    rest = "".join(lm.stream("To", temperature=0.8, seed=5, length=400))
+    expected = "To"
+    for _ in range(words):
+        expected += first_word(rest)
+        rest = rest[len(first_word(rest)) :]
+    expected += "".join(list(clusters(rest))[:chars])
+    typed, accepting = [Key("text", "T"), Key("text", "o")], [Key(name) for name in names]
+    for script in (Script(typed + accepting), Script(typed, accepting), Script(*([key] for key in typed + accepting))):
+        console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, color_system=None)
+        assert play(lm, "m", new_draft("", 0.8, 5), 300, console, script) == expected
+
+
+def test_leaving_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Screen, "size", lambda self: (80, 24))
+    monkeypatch.setattr(BackgroundWork, "step", lambda self, draft: None)  # the model never answers
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, color_system=None)
+    draft = new_draft("", 0.8, 5)
+    keys = [Key("text", "T"), Key("tab"), Key("text", "o")]
+    lm = LanguageModel(random_model())
+    assert play(lm, "m", draft, 300, console, Script(keys, [Key("escape")])) == "T"
+    with pytest.raises(KeyboardInterrupt):
+        play(lm, "m", draft, 300, console, Script(keys, [Key("ctrl-c")]))
 
 
 def test_bad_settings_are_wrong_usage(chargen: Callable[..., Result]) -> None:

@@ -3,7 +3,8 @@
     keys ─▶ press(draft, key) ─▶ a slice of the model's work ─▶ lay_out ─▶ the rows that changed ─▶ keys …
 
 The model works in small steps and stops at once for a key, so that typing never waits for it. It first reads the text
-and then generates the continuation.
+and then generates the continuation. A key that accepts what is not generated yet waits for it, with the keys after it;
+keys that leave do not wait.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from rich.console import Console
 from chargen.lm import LanguageModel
 from chargen.sampling.prefix_cache import PrefixCache
 from chargen.schema import format_count, format_number
-from chargen.ui.play.draft import Draft, press, set_generated
+from chargen.ui.play.draft import Draft, needs_continuation, press, set_generated
 from chargen.ui.play.layout import Page, lay_out
-from chargen.ui.play.terminal import Keyboard, Screen, join_parts
+from chargen.ui.play.terminal import Key, Keyboard, Screen, join_parts
 from chargen.ui.terminal_text import visible
 
 MAX_GENERATED_CHARS = 1_000_000_000  # effectively unlimited
@@ -117,18 +118,26 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
     """
     work = BackgroundWork(lm)
     is_idle = is_help = False
+    waiting: list[Key] = []  # keys that accept what is not generated yet, and those after them
+    complete: Draft | None = None  # the last draft whose continuation is as long as it can be
     is_unknown = lru_cache(4096)(lambda cluster: bool(lm.unknown_characters(cluster)))
     with keyboard, Screen(console) as screen:
         while True:
-            keys = keyboard.read(IDLE_S if is_idle else 0.0)
-            for key in keys:
-                if key.name == "ctrl-c":
-                    raise KeyboardInterrupt
+            new_keys = keyboard.read(IDLE_S if is_idle and not waiting else 0.0)
+            if any(key.name == "ctrl-c" for key in new_keys):
+                raise KeyboardInterrupt
+            if waiting and any(key.name in LEAVE_KEYS for key in new_keys):
+                return draft.text
+            keys, waiting = waiting + new_keys, []
+            for number, key in enumerate(keys):
                 if is_help or key.name == HELP_KEY:
                     is_help = not is_help
                     continue
                 if key.name in LEAVE_KEYS:
                     return draft.text
+                if draft != complete and needs_continuation(draft, key):
+                    waiting = keys[number:]
+                    break
                 draft = press(draft, key)
             if keys or not is_idle:
                 until = time.monotonic() + SLICE_S
@@ -139,6 +148,7 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
                 is_idle = _draw_help(screen)
             else:
                 draft, is_idle = _draw(draft, work, name, max_chars, screen, is_unknown)
+                complete = draft if is_idle else None
 
 
 def _draw_help(screen: Screen) -> bool:

@@ -113,6 +113,15 @@ def first_word(text: str) -> str:
     return word
 
 
+def needs_continuation(draft: Draft, key: Key) -> bool:
+    """Return whether a key would accept more of the continuation than there is so far: a whole word, or a character."""
+    if key.name not in ACCEPTING_KEYS or (draft.after_cursor and key.name in MOVING_KEYS):
+        return False
+    if key.name == "tab":
+        return first_word(draft.continuation) == draft.continuation
+    return not draft.continuation
+
+
 def undo(draft: Draft) -> Draft:
     """Return the draft before the last key that changed it."""
     return replace(draft.history[-1], history=draft.history[:-1]) if draft.history else draft
@@ -203,6 +212,8 @@ def _unchanged(draft: Draft) -> Draft:
     return draft
 
 
+ACCEPTING_KEYS = ("tab", "right", "shift-tab", "end", "ctrl-e")
+MOVING_KEYS = ("right", "end")  # before the end of the text they move the cursor
 UNDO_KEYS = ("ctrl-z", "ctrl-u")
 
 ACTIONS: dict[str, Callable[[Draft], Draft]] = {
