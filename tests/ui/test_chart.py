@@ -18,7 +18,7 @@ from chargen.ui.chart.terminal import MARKERS, MIN_WIDTH, chart_text
 from chargen.ui.terminal_text import cells
 
 SVG = "{http://www.w3.org/2000/svg}"
-VALUES = st.floats(-1e9, 1e9) | st.sampled_from([math.nan, math.inf, 0.0, 1.0])
+VALUES = st.floats(-1e9, 1e9) | st.sampled_from([math.nan, math.inf, 0.0, 1.0, 5e-324, 1e-299])
 POINTS = st.lists(st.tuples(VALUES, VALUES), max_size=6)
 CHARTS = st.builds(
     lambda lines, log_x, log_y, title: Chart(

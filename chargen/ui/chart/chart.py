@@ -89,8 +89,9 @@ class Axis:
         low, high = min(values), max(values)
         if is_log and math.log10(high) - math.log10(low) < 1e-9:
             low, high = low / 2, high * 2
-        elif not is_log and high - low <= 1e-12 * max(abs(low), abs(high)):
-            spread = abs(low) / 2 or 1.0
+        largest = max(abs(low), abs(high))
+        if not is_log and high - low <= max(1e-12 * largest, 1 / MAX_VALUE):
+            spread = largest / 2 if largest > 1 / MAX_VALUE else 1.0
             low, high = low - spread, high + spread
         return cls(low, high, is_log)
 
