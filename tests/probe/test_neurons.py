@@ -64,8 +64,10 @@ def test_a_backward_model_reads_from_the_end_and_its_pieces_are_in_reading_order
     assert "".join(found.pieces) == backward.normalize(text)
     reversed_text = backward.reorder(backward.normalize(text))
     as_forward = neurons.read_activations(forward, engine_of(forward), reversed_text)
-    assert np.array_equal(found.values[:, 0], as_forward.values[:, -1]) or found.pieces[0] != as_forward.pieces[-1]
-    assert {*map(tuple, found.values.T.tolist())} <= {*map(tuple, as_forward.values.T.tolist())}
+    same_ends = found.pieces[0] == as_forward.pieces[-1]
+    assert not same_ends or np.allclose(found.values[:, 0], as_forward.values[:, -1], atol=1e-6)
+    forward_rows = as_forward.values.T
+    assert all(np.isclose(forward_rows, row, atol=1e-6).all(1).any() for row in found.values.T)
 
 
 def test_a_stack_has_the_parts_of_the_state_of_each_cell() -> None:
