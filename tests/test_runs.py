@@ -106,6 +106,7 @@ def test_training_a_classifier_continues_when_its_output_is_closed(verse: str) -
     assert load_classifier(["two"]).labels == ("a", "b")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="this system has no such signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_exits_with_its_status_when_its_output_is_closed(number: int, status: int, verse: str) -> None:

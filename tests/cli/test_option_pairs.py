@@ -59,6 +59,7 @@ RECORD_SCENARIOS = {
     for words in (
         ["train", "lines.txt"], ["eval", "lines.txt"], ["compare", "m", "m2", "lines.txt"],
         ["corpora", "check", "lines.txt"], ["bench", "cells", "lines.txt"], ["probe", "neurons", "m", "lines.txt"],
+        ["probe", "gradients", "m", "lines.txt"],
     )
 }  # fmt: skip
 SCENARIOS |= RECORD_SCENARIOS
@@ -145,7 +146,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     },
     "probe gradients": {
         "--lag": "9", "--positions": "3", "--init-scale": "3", "--encoding": "cp1258", "--errors": "replace",
-        "--text-field": "other", "--json-lines": None, "--max-corpus-size": "1MB", **PROBE,
+        "--text-field": "other", "--max-corpus-size": "1MB", **PROBE,
     },
     "probe memory": {"--task": "adding", "--lags": "3,6", **PROBE},
     "rm": {"--yes": None, "--json": None},

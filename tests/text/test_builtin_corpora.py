@@ -162,6 +162,7 @@ def test_a_corpus_in_a_file_of_its_own_is_imported_when_it_is_read(tmp_path, mon
 # ── from Python ────── ────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "least", "words"), [("python-docs", 300_000, "statement"), ("python-source", 5_000_000, "def namedtuple(")]
 )

@@ -56,6 +56,7 @@ def plan(text: str, **more) -> Plan:
 # ── killed ────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_run_that_is_killed_can_be_resumed_and_its_best_model_opens(verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
