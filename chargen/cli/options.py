@@ -301,9 +301,12 @@ def check_reading(arguments: Sequence[str]) -> None:
 
 def note_same_names(arguments: Iterable[str]) -> None:
     """Say what is read for the name of a built-in corpus if there is a file or folder of that name, too."""
+    names = dict.fromkeys(arguments)
+    if not names:  # the module of the corpora imports what a download needs
+        return
     from chargen.text.builtin_corpora import is_builtin
 
-    for argument in filter(is_builtin, dict.fromkeys(arguments)):
+    for argument in filter(is_builtin, names):
         if os.path.exists(argument):
             kind = "folder" if os.path.isdir(argument) else "file"
             say(
