@@ -25,6 +25,7 @@ MIN_SECONDS = 0.4  #: minimum total duration of the timed steps
 MIN_RUNS = 4  #: minimum number of timed steps
 MAX_SECONDS = 3.0  #: duration of the timed steps after which fewer are enough: a slow machine, or a busy one
 RECORDED_STEPS = 20  #: steps on a GPU that are timed together; the first of them are not recorded
+COMPILED_FACTOR = 5.0  #: a first step that takes this many times as long as another one has compiled its loops
 TRAINING_SHARE = 0.9  #: share of a run that such steps take; the rest is the optimizer, validation and files
 MAX_EXCESS_LOSS_IDS = 20_000  #: validation tokens on which the excess loss is measured
 
@@ -50,12 +51,18 @@ def _time_steps(cell: str, device: str) -> tuple[float, int, int]:
     B = batch_size(0.0, 0.0, device)
     ids = torch.randint(VOCAB_SIZE, (T, B), generator=generator).to(device)
     durations: list[float] = []
-    while sum(durations) < MIN_SECONDS or (len(durations) < MIN_RUNS and sum(durations) < MAX_SECONDS):
+    while (
+        len(durations) < 2
+        or sum(durations) < MIN_SECONDS
+        or (len(durations) < MIN_RUNS and sum(durations) < MAX_SECONDS)
+    ):
         start = time.perf_counter()
         loss, _ = network.loss(ids, ids, network.initial_state(B))
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         float(gradients[0].sum())  # waits for an asynchronous device
         durations.append(time.perf_counter() - start)
+    if durations[0] > COMPILED_FACTOR * min(durations[1:]):
+        durations = durations[1:]
     return statistics.median(durations), 1, T * B
 
 

@@ -393,6 +393,17 @@ def test_the_recipe_chooses_shorter_ngrams_for_more_epochs_and_more_rows_for_lon
     assert chosen({"epochs": 1}, model={"ngrams": 0})[0].ngrams == 0
 
 
+def test_a_first_step_that_compiles_its_loops_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    durations = iter([20.0, *[0.25] * 100])
+    speeds = []
+    for _ in range(2):  # the first measurement contains the slow step, the second one does not
+        readings = (moment for duration in durations for moment in (0.0, duration))
+        clock = SimpleNamespace(perf_counter=lambda readings=readings: next(readings))
+        monkeypatch.setattr("chargen.training.calibration.time", clock)
+        speeds.append(measure_flops_per_s("gru", "cpu"))
+    assert speeds[0] == speeds[1]
+
+
 def test_the_measured_speed_is_operations_divided_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = count(0.0, 0.25)  # every timed step takes a quarter of a second
     monkeypatch.setattr("chargen.training.calibration.time", SimpleNamespace(perf_counter=lambda: next(readings)))
