@@ -56,7 +56,7 @@ def run_page(page: Path, folder: Path) -> int:
             for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
                 command, _, expected = part.partition("\n")
                 printed = run(command, folder, fails=kind == " fails")
-                assert printed.strip(), f"{command} printed nothing"
+                assert printed.strip("\n"), f"{command} printed nothing"
                 if kind == " exact":
                     assert printed == expected
         elif language == "python":
