@@ -22,7 +22,7 @@ PRIVATE = {
     r"torn": "split, incomplete",
     r"(most|fewest|least)_\w+": "MAX_ or MIN_",
     r"so many": "the number of …",
-    r"of one(?! +\w)": "name the thing",
+    r"of one": "name the thing",
     r"anew": "again",
     r"begun": "started",
     r"yardsticks?": "baseline",

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from chargen.text.cleaning import CleaningReport
 
 MAX_NAMED_FILES = 3  #: a message about files names at most this many
-MIN_SIMILARITY = 0.7  #: of two names; 1 for equal ones
-CLEARLY_MORE = 0.08  #: by how much the most similar name must be more similar than the next one
+MIN_SIMILARITY = 0.7  #: lowest similarity of a name that is proposed; equal names have 1
+CLEARLY_MORE = (
+    0.08  #: lowest difference between the similarities of the best and the next name, if only the best is proposed
+)
 
 #: Our commands, and words that other programs have for them.
 COMMAND_WORDS = {

@@ -33,7 +33,7 @@ class ModelConfig(Config):
     """
 
     vocab_size: int  #: number of token ids V
-    cell: str = "gru"  #: name of a recurrent cell in the registry `cells.CELLS`, or of one for each layer: "lstm,gru"
+    cell: str = "gru"  #: a name of the registry `cells.CELLS` for all layers, or a name for each layer: "lstm,gru"
     #: recurrent layers of each ensemble member; None: one for each name in `cell`
     num_layers: int = None  # type: ignore[assignment]
     hidden_size: int = 256  #: units of each layer H

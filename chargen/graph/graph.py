@@ -20,7 +20,7 @@ import numpy as np
 
 UNARY = ("tanh", "exp", "expm1", "log", "log1p", "sqrt", "square", "sin", "cos", "abs", "negative", "positive")
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
-REDUCTIONS = ("mean",)  # of one vector; the result has the width of the vector, and all its elements are equal
+REDUCTIONS = ("mean",)  # operators that reduce a vector; the result has its width, and all its elements are equal
 CONSTANT, TOKEN, STATE = range(3)  # what a value depends on: weights only; also the token id; also the state
 
 

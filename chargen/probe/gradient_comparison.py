@@ -18,7 +18,7 @@ from chargen.tokenizers.tokenizer import Tokenizer
 
 EMBEDDING_DIM = 32
 BATCH_SIZE, SEQ_LEN = 32, 64  #: windows as long as the default lag: a gradient cannot reach further in training
-MAX_CHARS = 1 << 22  #: of a longer text, only the start is used
+MAX_CHARS = 1 << 22  #: a longer text is cut to its first characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +48,10 @@ class GradientSettings:
 class GradientCurve:
     """The gradients of a network."""
 
-    name: str  #: of the cell or the model
+    name: str  #: name of the cell or the model
     stage: str  #: "before training", "after training" or "model"
     gradients: GradientNorms
-    training: TrainingRecord | None = None  #: of a network after its training
+    training: TrainingRecord | None = None  #: the training before the measurement; None if there was none
 
     def to_json(self) -> dict[str, Any]:
         """Return the curve as JSON values, with units in the keys."""

@@ -49,7 +49,9 @@ MAX_LAG = 10_000
 class GradientNorms:
     """The median norm of ∂loss_t/∂h_{t−k} over the positions t, for each lag k from 0 on."""
 
-    norms: list[float]  #: of the whole state, by k; in nats per unit of the state
+    norms: list[
+        float
+    ]  #: norm of the gradient with respect to the whole state, for each k; in nats per unit of the state
     loss_nats: float  #: mean loss at the positions, in nats per token
     num_positions: int
     parts: dict[str, list[float]] = field(default_factory=dict)  #: the same for each part of the state: h, c

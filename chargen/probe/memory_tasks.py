@@ -33,8 +33,8 @@ from chargen.registry import did_you_mean
 Ids = NDArray[np.int64]
 
 
-NUM_SYMBOLS, NUM_COPIED = 8, 4  #: of the copy task
-MAX_DIGIT = 4  #: of the adding task
+NUM_SYMBOLS, NUM_COPIED = 8, 4  #: different symbols of the copy task; symbols that are copied
+MAX_DIGIT = 4  #: largest digit of the adding task
 MAX_LAG = 100_000
 
 

@@ -70,7 +70,7 @@ class CellResult:
     steps: int | None = None
     loss_nats_per_char: float | None = None  #: on the whole held-out text, with carried state
     chars_per_s: float | None = None  #: training speed
-    peak_memory_bytes: int | None = None  #: of the whole process; None where the system does not tell
+    peak_memory_bytes: int | None = None  #: peak memory of the whole process; None if the system does not measure it
     gradient_horizon: int | None = None  #: smallest lag at which the gradient is below 1 % of the largest one
     max_lag: int | None = None  #: largest lag that was measured; None for a cell without a hidden state
     curve: tuple[tuple[float, float], ...] = field(default=(), repr=False)  #: (seconds, training loss in nats per char)

@@ -64,8 +64,8 @@ CLASSIFIER_SPEC: Spec = Record(
     },
     {
         "held_out": Record(optional={"accuracy": Number(0.0, 1.0)}),
-        "folders": ListOf(String(255, 1), 1, MAX_LABELS),  #: of one language model for each label
-        "encoder": String(choices=(ENCODER_FILE,)),  #: of one encoder for all labels
+        "folders": ListOf(String(255, 1), 1, MAX_LABELS),  #: folders of the language models, one for each label
+        "encoder": String(choices=(ENCODER_FILE,)),  #: the file of the encoder that classifies all labels
     },
 )
 Texts = Mapping[str, Sequence[str]]

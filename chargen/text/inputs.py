@@ -98,7 +98,8 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # A bzip2 file starts with BZh, a digit, and the digits of π (a block) or of its square root (the end of a stream).
 BZIP2_MAGICS = tuple(b"BZh%d%s" % (level, part) for level in range(1, 10) for part in (b"1AY&SY", b"\x17rE8P\x90"))
 MAGICS = {b"\x1f\x8b": "gzip", ZSTD_MAGIC: "zstd", b"\xfd7zXZ\0": "xz", **dict.fromkeys(BZIP2_MAGICS, "bzip2")}
-MAGIC_BYTES, MIN_MAGIC_BYTES = 10, 4  #: of the longest magic; a file that ends within one is damaged, and no text
+MAGIC_BYTES = 10  #: length of the longest magic
+MIN_MAGIC_BYTES = 4  #: a file that ends inside a magic is a damaged one if it has at least this number of its bytes
 SKIPPABLE = b"\x2a\x4d\x18"  #: last three bytes of the magic of a skippable frame; the first byte is 0x50 to 0x5F
 REPEATED_BYTE = 1  #: type of a block whose content is one byte
 MAX_WINDOW_BYTES = 1 << 27  #: window size limit, as for `zstd --long=27`; `xz -9` needs half of it

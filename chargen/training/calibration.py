@@ -34,7 +34,7 @@ def measure_flops_per_s(cell: str, device: str) -> float:
     """Return the speed of training on this machine: floating-point operations of the matrix products, per second.
 
     Args:
-        cell: Name of the recurrent cell, or of one for each layer.
+        cell: Name of the recurrent cell of all layers, or a name for each layer.
         device: "cpu", "cuda" or "mps".
     """
     seconds, num_members, num_ids = _time_recorded_steps(cell) if device == "cuda" else _time_steps(cell, device)

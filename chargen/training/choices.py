@@ -68,7 +68,7 @@ class ModelChoices(Choices):
 
     CONFIG = ModelConfig
 
-    cell: str | None = None  #: name of the recurrent cell, or of one for each layer: "lstm,gru"
+    cell: str | None = None  #: a cell for all layers, or a cell for each layer: "lstm,gru"
     num_layers: int | None = None  #: recurrent layers of each ensemble member; if left open, as many as `cell` names
     hidden_size: int | None = None  #: units of each layer H
     embedding_dim: int | None = None  #: size of a token embedding E

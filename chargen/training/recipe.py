@@ -81,7 +81,7 @@ class RecipeInputs:
 
     @property
     def cell(self) -> str:
-        """The name of the cell, or of one for each layer."""
+        """The name of the cell of all layers, or a name for each layer."""
         return DEFAULT_CELL if self.model.cell is None else self.model.cell
 
     @property
@@ -233,12 +233,12 @@ def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:
     matrix, which has no other weights.
 
     Args:
-        cell: The name of the cell of all layers, or of one for each layer.
+        cell: The name of the cell of all layers, or a name for each layer.
         num_layers: The number of layers of an ensemble member.
         hidden_size: The hidden size.
 
     Raises:
-        ConfigError: If there is no cell of one of these names.
+        ConfigError: If there is no cell with one of these names.
     """
     kinds = [CELLS.get(name) for name in list_cells(cell, num_layers)]
     sizes = [min(MAX_EMBEDDING_DIM, hidden_size), *([hidden_size] * (num_layers - 1))]

@@ -64,7 +64,8 @@ def test_calls_on_all_threads_that_are_slow_now_and_then_lose_little_time(monkey
 def test_a_process_with_one_thread_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, max_threads=1)
     monkeypatch.setattr(blas_threads.time, "perf_counter", None)
-    machine.run(ThreadChooser(), 10)
+    machine.run(ThreadChooser(), 10)  # a measurement would call the clock, which is None
+    assert machine.num_threads == 1
 
 
 def test_an_error_leaves_the_number_of_threads_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
