@@ -39,6 +39,7 @@ from chargen.cli.value_types import number as number
 from chargen.cli.value_types import numbers as numbers
 from chargen.cli.value_types import parse_duration as parse_duration
 from chargen.cli.value_types import parse_size as parse_size
+from chargen.cli.value_types import split_names as split_names
 from chargen.cli.value_types import whole as whole
 from chargen.config import DIRECTIONS, FORWARD
 from chargen.folders import use_checkpoints

@@ -100,6 +100,21 @@ class NameList(Name):
         return [CompletionItem(f"{before}{comma}{item.value}") for item in super().shell_complete(ctx, param, last)]
 
 
+def split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Return the names of a list "rnn,lstm"; fail if one is empty or given twice. Used as an option's callback."""
+    if value is None:
+        return None
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names):
+        raise click.BadParameter(f"{value!r} has an empty name. Write names between commas: rnn,lstm.", ctx, param)
+    for name in names:
+        if names.count(name) > 1:
+            raise click.BadParameter(
+                f"{value!r} has a name twice: {name} is given {names.count(name)} times.", ctx, param
+            )
+    return names
+
+
 def _run_names() -> Sequence[str]:
     from chargen.runs import list_run_names
 

@@ -62,19 +62,6 @@ def bench() -> None:
     """Compare parts of chargen under equal conditions."""
 
 
-def _split_cells(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """Return the names of a list "rnn,lstm"; fail if one is empty or given twice."""
-    if value is None:
-        return None
-    names = tuple(name.strip() for name in value.split(","))
-    if not all(names):
-        raise click.BadParameter(f"{value!r} contains an empty name. Write names between commas: rnn,lstm.", ctx, param)
-    for name in names:
-        if names.count(name) > 1:
-            raise click.BadParameter(f"{name} is given {names.count(name)} times.", ctx, param)
-    return names
-
-
 @click.command(
     cls=options.GroupedCommand,
     epilog="\b\nExamples:\n  chargen bench cells shakespeare\n"
@@ -87,7 +74,7 @@ def _split_cells(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="Training time of each cell: 20s, 5m.",
 )  # fmt: skip
 @options.basic_option(
-    "--cells", callback=_split_cells, type=options.CELL_NAMES, metavar="NAME,…", show_default="all",
+    "--cells", callback=options.split_names, type=options.CELL_NAMES, metavar="NAME,…", show_default="all",
     help=f"The cells to compare, with commas between them: {', '.join(CELLS.names())}.",
 )  # fmt: skip
 @comparison_option(

@@ -31,7 +31,7 @@ gradient_option = options.option_group("Gradients")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientArguments:
+class GradientArguments(probe_options.NetworkArguments):
     """The arguments of `chargen probe gradients`, named as on the command line; sizes in bytes."""
 
     text: str
@@ -39,14 +39,7 @@ class GradientArguments:
     cells: tuple[str, ...] | None = None
     max_lag: int = 64
     num_positions: int = 64
-    num_layers: int = 1
-    hidden_size: int = 64
     init_scale: float = 1.0
-    steps: int | None = None
-    budget_s: float | None = None
-    learning_rate: float = 1e-2
-    clip_norm: float = 1.0
-    seed: int = 0
     encoding: str = "utf-8"
     errors: str = "strict"
     text_field: str | None = None

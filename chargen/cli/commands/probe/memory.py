@@ -25,19 +25,12 @@ task_option = options.option_group("Task")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryArguments:
+class MemoryArguments(probe_options.NetworkArguments):
     """The arguments of `chargen probe memory`, named as on the command line."""
 
     task: str = "copy"
     lags: tuple[int, ...] | None = None
     cells: tuple[str, ...] = ("rnn", "lstm", "gru")
-    num_layers: int = 1
-    hidden_size: int = 64
-    steps: int | None = None
-    budget_s: float | None = None
-    learning_rate: float = 1e-2
-    clip_norm: float = 1.0
-    seed: int = 0
     plot: str | None = None
     as_json: bool = False
 

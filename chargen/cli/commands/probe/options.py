@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,16 +30,17 @@ TRAINING = "--steps --budget --lr --clip"  # for tables of `effects.py`
 LENGTHS: Effect | list[Effect] = only_one("--steps --budget")
 
 
-def split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """Return the names of a list "rnn,lstm"; fail if one is empty, or given twice."""
-    if value is None:
-        return None
-    names = tuple(name.strip() for name in value.split(","))
-    if not all(names):
-        raise click.BadParameter(f"{value!r} has an empty name. Example: rnn,lstm,gru.", ctx, param)
-    if len(set(names)) < len(names):
-        raise click.BadParameter(f"{value!r} has a name twice.", ctx, param)
-    return names
+@dataclass(frozen=True, kw_only=True)
+class NetworkArguments:
+    """The arguments that set the shape of the compared networks and their training, named as on the command line."""
+
+    num_layers: int = 1
+    hidden_size: int = 64
+    steps: int | None = None
+    budget_s: float | None = None
+    learning_rate: float = 1e-2
+    clip_norm: float = 1.0
+    seed: int = 0
 
 
 def split_lags(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -55,7 +57,7 @@ def split_lags(ctx: click.Context, param: click.Parameter, value: str | None) ->
 def cells(default: str | None, shown_default: str) -> Callable[[F], F]:
     """Return the option that lists the cells."""
     return compared_option(
-        "--cells", "--cell", "cells", type=options.CELL_NAMES, callback=split_names, metavar="CELL,...",
+        "--cells", "--cell", "cells", type=options.CELL_NAMES, callback=options.split_names, metavar="CELL,...",
         default=default, show_default=shown_default,
         help=f"Cells whose networks are trained and compared: {', '.join(CELLS.names())}.",
     )  # fmt: skip
