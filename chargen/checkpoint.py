@@ -44,7 +44,7 @@ from chargen.cells.weights import (
     mask_bias,
 )
 from chargen.config import DataConfig, ModelConfig
-from chargen.errors import ChargenError, ConfigError, EncoderError, ModelError
+from chargen.errors import KINDS, ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.io import replace_non_finite, write_atomically
 from chargen.schema import Integer, Record, String, format_value, parse_json
 from chargen.text.cleaning import check_given_text, normalize_text
@@ -180,8 +180,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     with open_tensors(path) as file:
         try:
             metadata = file.metadata
-            if "encoder" in metadata:
-                raise EncoderError.of(path)
+            if metadata.get("kind") in KINDS:
+                raise WrongKindError.of(path, str(metadata["kind"]))
             MODEL_SPEC.check(metadata, "header")
             config = ModelConfig.from_json(metadata["config"])
             check_header(config, file.tensors)
@@ -196,7 +196,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             weights = file.read()
             check_weights(config, weights)
         except ChargenError as error:
-            if isinstance(error, (DamagedError, EncoderError)):
+            if isinstance(error, (DamagedError, WrongKindError)):
                 raise
             raise ModelError(f"{path} cannot be used: {error.message}", error.hint) from error
     return Checkpoint(config, tokenizer, weights, about)

@@ -6,7 +6,7 @@
     ├── TokenizerError     a vocabulary cannot be built, read or applied                (also a ValueError)
     ├── ConfigError        a setting is out of range, or a name is unknown              (also a ValueError)
     ├── ModelError         a model file is missing, damaged or in another format        (also a ValueError)
-    │   └── EncoderError   an encoder is asked for what only a language model can do
+    │   └── WrongKindError a model is used by a command for another kind of model
     ├── StorageError       a file or folder cannot be written                           (also an OSError)
     │   └── RunInUseError  another process is writing the run
     ├── StoppedError       a run was stopped before its first validation                (also a RuntimeError)
@@ -57,17 +57,37 @@ class ModelError(ChargenError, ValueError):
     """A model file is missing, damaged, or in a format that this version does not read."""
 
 
-class EncoderError(ModelError):
-    """A bidirectional encoder is asked for what only a language model can do."""
+class WrongKindError(ModelError):
+    """A model is used by a command for another kind of model: a classifier cannot generate text, for example."""
 
     @classmethod
-    def of(cls, path: object) -> EncoderError:
-        """Return the error for the file of an encoder, or for the folder or name of its classifier."""
-        return cls(
-            f"{path} is a bidirectional encoder, which cannot generate or score text: at each character it has already "
-            "read the text after it, so it gives no probability of the next character",
-            "It classifies whole texts: chargen classify -m CLASSIFIER TEXT. chargen train trains a language model.",
-        )
+    def of(cls, name: object, kind: str) -> WrongKindError:
+        """Return the error for a model.
+
+        Args:
+            name: The path or the name of the model, as the user gave it.
+            kind: The kind of the model: "language model", "encoder" or "forecaster".
+        """
+        what, hint = KINDS[kind]
+        return cls(f"{name} is {what}", hint)
+
+
+#: kind of a model: (what it is and what it lacks, the command that it is for)
+KINDS = {
+    "language model": (
+        "a language model, which has no labels and forecasts no numbers",
+        "Generate or score text with it: chargen sample -m MODEL, chargen score -m MODEL TEXT.",
+    ),
+    "encoder": (
+        "a bidirectional encoder, which cannot generate or score text: at each character it has already read the text "
+        "after it, so it gives no probability of the next character",
+        "It classifies whole texts: chargen classify -m CLASSIFIER TEXT. chargen train trains a language model.",
+    ),
+    "forecaster": (
+        "a forecaster, which continues a series of numbers and knows no text",
+        "Forecast with it: chargen forecast -m FORECASTER FILE.csv. chargen train trains a language model.",
+    ),
+}
 
 
 class StorageError(ChargenError, OSError):

@@ -26,6 +26,7 @@ from chargen.run_lock import RunLock, locked
 from chargen.runs import (
     CLASSIFIER_FILE,
     ENCODER_FILE,
+    FORECASTER_FILE,
     LOCKS_FOLDER,
     MODEL_FILE,
     RUN_FILES,
@@ -39,8 +40,8 @@ from chargen.runs import (
 
 MAX_NAME_SUFFIX = 10_000  #: limit of the number in NAME-2, NAME-3, …
 _RUN_FILE_PATTERN = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run, as a regular expression
-#: these names, and those of a classifier
-FILE_PATTERN = rf"{_RUN_FILE_PATTERN}|{re.escape(CLASSIFIER_FILE)}|{re.escape(ENCODER_FILE)}"
+#: these names, and those of the models of tasks
+FILE_PATTERN = "|".join([_RUN_FILE_PATTERN, *map(re.escape, (CLASSIFIER_FILE, ENCODER_FILE, FORECASTER_FILE))])
 PARTIAL_SUFFIX_PATTERN = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: end of the name of a partial file, as a regular expression
 
 

@@ -17,7 +17,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from chargen.errors import ChargenError, ConfigError, EncoderError, ModelError
+from chargen.errors import ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.folders import checkpoints_folder
 from chargen.registry import did_you_mean, did_you_mean_file
 from chargen.schema import format_name, is_short_name
@@ -28,6 +28,7 @@ STATE_FILE = "training_state.safetensors"
 METRICS_FILE = "metrics.jsonl"
 CLASSIFIER_FILE = "classifier.json"  #: in a folder that contains one run per label: see `tasks/classifier.py`
 ENCODER_FILE = "encoder.safetensors"  #: in the folder of a classifier that is an encoder: see `networks/encoder.py`
+FORECASTER_FILE = "forecaster.safetensors"  #: in the folder of a forecaster: see `tasks/forecasting/`
 LOCKS_FOLDER = ".locks"  #: name of the folder of lock files, in the same folder as the runs
 TEXT_SAMPLE_BYTES = 4096  #: so much of a file is read to tell a text from something else
 TEXT_CONTROLS = b"\t\n\v\f\r\x1b"  #: control characters that texts contain, in every encoding but UTF-16 and UTF-32
@@ -145,9 +146,11 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
     if os.path.isfile(spec):
         _check_not_text(spec)
         return Path(spec)
+    if any(folder is not None and os.path.isfile(folder / FORECASTER_FILE) for folder in folders):
+        raise WrongKindError.of(spec, "forecaster")
     classifier = find_classifier(spec, root)
     if classifier is not None and os.path.lexists(classifier.with_name(ENCODER_FILE)):
-        raise EncoderError.of(spec)
+        raise WrongKindError.of(spec, "encoder")
     if classifier is not None:
         raise ModelError(
             f"{classifier.parent} is a classifier, which has several models", f"Use: chargen classify -m {spec} …"

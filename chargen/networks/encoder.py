@@ -7,7 +7,7 @@ Each layer is two layers of the same cell (Schuster & Paliwal 1997): one reads i
 the end. The outputs of both, [T, B, 2H], are the input of the next layer. So each output knows the whole text.
 
 That is why an encoder is not a language model. At each position it has already seen the characters that follow, so it
-cannot say how probable they are, and nothing can be sampled from it: `EncoderError`.
+cannot say how probable they are, and nothing can be sampled from it: `WrongKindError`.
 """
 
 from __future__ import annotations

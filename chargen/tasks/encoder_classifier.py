@@ -146,7 +146,11 @@ def train_encoder(
             "temperature": classifier.temperature,
             "held_out": quality.to_json(),
         }
-        save_tensors(root / ENCODER_FILE, run.encoder.export_weights(), {"encoder": run.encoder.config.to_json()})
+        save_tensors(
+            root / ENCODER_FILE,
+            run.encoder.export_weights(),
+            {"kind": "encoder", "encoder": run.encoder.config.to_json()},
+        )
         write_atomically(root / CLASSIFIER_FILE, [to_json_line(description).encode()])
         writer.commit()
     yield TrainedClassifier(writer.run.folder.absolute(), classifier, quality)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chargen.checkpoint import load_tensors, save_tensors
-from chargen.errors import ConfigError, EncoderError, ModelError, StoppedError
+from chargen.errors import ConfigError, ModelError, StoppedError, WrongKindError
 from chargen.tasks.classifier import ClassifierPlan, TrainedClassifier, load_classifier
 from chargen.tasks.encoder_classifier import (
     MAX_TOKENS,
@@ -149,4 +149,4 @@ def test_an_epoch_has_each_text_once() -> None:
 
 
 def test_the_error_is_a_model_error() -> None:
-    assert issubclass(EncoderError, ModelError)
+    assert issubclass(WrongKindError, ModelError)

@@ -1,0 +1,1 @@
+"""Training on examples with targets, such as texts with labels: the loop, its reports and its state on the disk."""

@@ -1,0 +1,73 @@
+"""What a network is trained for: examples in random order, a loss on a batch of them, and a validation loss.
+
+A task of `tasks/` implements `Objective`. The loop (`loop.py`) knows nothing else of it, so every task has the same
+budget, learning rate schedule, best weights, resume and reports.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Indices = NDArray[np.int64]
+
+
+class Exportable(Protocol):
+    """A network whose weights are exported and imported by name, as float32 arrays."""
+
+    def export_weights(self) -> dict[str, np.ndarray]:
+        """Return a copy of the weights by name."""
+
+    def import_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Copy weights with the same names and shapes into the network."""
+
+
+class TaskNetwork(nn.Module, Exportable):
+    """The base class of networks that are trained on examples."""
+
+
+class Objective(ABC):
+    """Examples and the network that is trained on them.
+
+    Attributes:
+        network: The network. The loop changes its weights in place.
+        num_examples: Number of training examples.
+        num_validated: Number of examples that `validation_loss` reads.
+    """
+
+    network: TaskNetwork
+    num_examples: int
+    num_validated: int
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Sequence[Indices]:
+        """Return the indices of the examples of each batch of an epoch.
+
+        A resumed run calls it again, so the result must depend on nothing but the epoch, the data and the seed. Every
+        epoch has the same number of batches.
+        """
+
+    @abstractmethod
+    def loss(self, batch: Indices, generator: torch.Generator) -> Tensor:
+        """Return the mean loss of a batch as a scalar with a gradient.
+
+        Args:
+            batch: The indices of the examples.
+            generator: The random generator of the dropout masks.
+        """
+
+    @abstractmethod
+    def validation_loss(self) -> float:
+        """Return the mean loss on the examples that choose the best weights, without dropout."""
+
+
+def shuffled_batches(num_examples: int, batch_size: int, seed: int, epoch: int) -> list[Indices]:
+    """Return the batches of an epoch: all examples once, in random order; the last batch may be smaller."""
+    order = np.random.default_rng([seed, epoch]).permutation(num_examples)
+    return [order[i : i + batch_size] for i in range(0, num_examples, batch_size)]
