@@ -291,7 +291,7 @@ def attack_states(count: int, rng: np.random.Generator, original: Path, text: st
 def attack_classifiers(count: int, rng: np.random.Generator, folder: Path) -> Outcome:
     """Open `count` changed copies of a classifier file. A classifier that is accepted must classify."""
     from chargen.runs import CLASSIFIER_FILE
-    from chargen.tasks.classifier import load_classifier
+    from chargen.tasks.classification.saved import load_classifier
 
     path = folder / CLASSIFIER_FILE
     described = json.loads(path.read_text(encoding="utf-8"))

@@ -33,7 +33,7 @@ from chargen.lm import LanguageModel
 from chargen.runs import find_model, list_run_names
 from chargen.sampling.settings import MIN_TEMPERATURE
 from chargen.schema import MAX_DEPTH, parse_json
-from chargen.tasks.classifier import load_classifier
+from chargen.tasks.classification.saved import load_classifier
 from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
 from chargen.tokenizers.tokenizer import build_tokenizer, tokenizer_from_json
 from chargen.training.state import load_state

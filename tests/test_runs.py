@@ -18,7 +18,7 @@ from chargen.io import _HOST
 from chargen.run_lock import RunLock
 from chargen.run_writer import create_run, stage_run
 from chargen.runs import find_model
-from chargen.tasks.classifier import load_classifier
+from chargen.tasks.classification.saved import load_classifier
 from chargen.ui.terminal_text import LastingStream
 from tests.conftest import random_model, wait_for_file
 

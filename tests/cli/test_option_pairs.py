@@ -343,8 +343,10 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(options, "use_threads", lambda number: None)
     monkeypatch.setattr("chargen.api.load", cache(lambda model=None, device="auto", notify=None: load(model, device)))
     monkeypatch.setattr("chargen.cli.commands.play.play_in_terminal", record)
-    monkeypatch.setattr("chargen.tasks.encoder_classifier.train_encoder", lambda *args: record(*args, "encoder"))
-    monkeypatch.setattr("chargen.tasks.classifier.train_classifier", record)  # imports the next one before its change
+    monkeypatch.setattr("chargen.tasks.classification.encoder.train_encoder", lambda *args: record(*args, "encoder"))
+    monkeypatch.setattr(
+        "chargen.tasks.classification.generative.train_generative", record
+    )  # imports the next one before its change
     monkeypatch.setattr("chargen.cli.commands.rm.Removable.remove", lambda run: None)  # the next call needs the run
     monkeypatch.setattr("chargen.training.run.train", record)
     monkeypatch.setattr("chargen.tasks.cell_benchmark.benchmark_cells", record)

@@ -27,8 +27,8 @@ from chargen.ui.terminal_text import say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chargen.tasks.calibration import Quality
-    from chargen.tasks.classifier import ClassifierPlan, TextClassifier, TrainedClassifier
+    from chargen.tasks.classification.calibration import Quality
+    from chargen.tasks.classification.classifier import ClassifierPlan, TextClassifier, TrainedClassifier
     from chargen.text.cleaning import CleaningReport
     from chargen.text.records import RecordFormat
     from chargen.ui.console import ProgressBar
@@ -179,9 +179,9 @@ def classify_texts(args: ClassifyArguments) -> None:
     """
     if not args.models:
         raise click.UsageError("Give a classifier or several models: -m NAME, or -m A -m B.")
-    from chargen.tasks.calibration import split_labelled
-    from chargen.tasks.classifier import load_classifier
-    from chargen.tasks.labelled_data import read_labelled
+    from chargen.tasks.classification.calibration import split_labelled
+    from chargen.tasks.classification.labelled_data import read_labelled
+    from chargen.tasks.classification.saved import load_classifier
     from chargen.text.cleaning import CleaningReport
 
     classifier = load_classifier(args.models, device=args.device)
@@ -220,8 +220,8 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     Raises:
         ChargenError: If the texts, the settings or the disk do not allow it, or a signal stopped it.
     """
-    from chargen.tasks.classifier import ClassifierPlan
-    from chargen.tasks.labelled_data import read_labelled
+    from chargen.tasks.classification.classifier import ClassifierPlan
+    from chargen.tasks.classification.labelled_data import read_labelled
     from chargen.text.cleaning import CleaningReport
     from chargen.training.choices import RunLength
     from chargen.ui.console import Paragraph, ProgressBar, print_json, print_line, stderr_console, stdout_console
@@ -258,12 +258,13 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
 
 def _train_models(plan: ClassifierPlan, stop: Callable[[], bool], bar: ProgressBar) -> TrainedClassifier:
     """Train a model for each label, and print a line for each on stderr."""
-    from chargen.tasks.classifier import TrainedClassifier, train_classifier
+    from chargen.tasks.classification.classifier import TrainedClassifier
+    from chargen.tasks.classification.generative import train_generative
     from chargen.ui.console import print_line, stderr_console
 
     num_done = 0
     trained = None
-    for step in train_classifier(plan, stop):  # to its end: it then removes what only the training needs
+    for step in train_generative(plan, stop):  # to its end: it then removes what only the training needs
         if isinstance(step, TrainedClassifier):
             trained = step
             continue
@@ -284,8 +285,8 @@ def _train_models(plan: ClassifierPlan, stop: Callable[[], bool], bar: ProgressB
 
 def _train_encoder(plan: ClassifierPlan, stop: Callable[[], bool], bar: ProgressBar) -> TrainedClassifier:
     """Train an encoder for all labels, and print a line about it on stderr."""
-    from chargen.tasks.classifier import TrainedClassifier
-    from chargen.tasks.encoder_classifier import train_encoder
+    from chargen.tasks.classification.classifier import TrainedClassifier
+    from chargen.tasks.classification.encoder import train_encoder
     from chargen.ui.console import print_line, stderr_console
 
     epoch, trained = 0, None
@@ -322,7 +323,7 @@ def _lines(args: ClassifyArguments, report: CleaningReport) -> list[str]:
     Raises:
         CorpusError: If the file cannot be read.
     """
-    from chargen.tasks.labelled_data import read_all_lines
+    from chargen.tasks.classification.labelled_data import read_all_lines
 
     return [] if args.file is None else read_all_lines(args.file, _record_format(args), report)
 

@@ -182,7 +182,7 @@ def _classifier_facts(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: If it cannot be read.
     """
-    from chargen.tasks.classifier import read_description
+    from chargen.tasks.classification.saved import read_description
 
     saved = read_description(path)
     files = [file for file in path.parent.rglob("*") if file.is_file()]

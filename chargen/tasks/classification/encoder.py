@@ -4,7 +4,7 @@
                            10 % ─▶ choose the best epoch, fit the temperature   checkpoints/NAME/classifier.json
                            10 % ─▶ measure accuracy, log loss, calibration      (nothing else uses these texts)
 
-The models of `tasks/classifier.py` learn the texts of each label, and compare labels by Bayes' rule. An encoder learns
+The models of `generative.py` learn the texts of each label, and compare labels by Bayes' rule. An encoder learns
 only what tells the labels apart, and reads each text from both sides (`networks/encoder.py`).
 """
 
@@ -28,8 +28,8 @@ from chargen.io import to_json_line, write_atomically
 from chargen.run_writer import stage_run
 from chargen.runs import CLASSIFIER_FILE, ENCODER_FILE
 from chargen.schema import format_count, format_value
-from chargen.tasks.calibration import log_priors, split_labelled
-from chargen.tasks.classifier import (
+from chargen.tasks.classification.calibration import log_priors, split_labelled
+from chargen.tasks.classification.classifier import (
     HELD_OUT_FRACTIONS,
     ClassifierPlan,
     TextClassifier,

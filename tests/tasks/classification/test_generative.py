@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from chargen.checkpoint import save_checkpoint
 from chargen.errors import CorpusError, StoppedError
 from chargen.lm import LanguageModel
-from chargen.tasks.calibration import (
+from chargen.tasks.classification.calibration import (
     Quality,
     expected_calibration_error,
     fit_temperature,
@@ -25,8 +25,9 @@ from chargen.tasks.calibration import (
     measure_quality,
     split_labelled,
 )
-from chargen.tasks.classifier import Classifier, ClassifierPlan, TrainedClassifier, folder_names, train_classifier
-from chargen.tasks.labelled_data import read_labelled
+from chargen.tasks.classification.classifier import ClassifierPlan, TrainedClassifier
+from chargen.tasks.classification.generative import GenerativeClassifier, folder_names, train_generative
+from chargen.tasks.classification.labelled_data import read_labelled
 from chargen.training.choices import ModelChoices, RunLength
 from chargen.training.events import Finished, Progress, Report, Started
 from tests.conftest import VERSE, Result, random_model
@@ -142,7 +143,7 @@ def test_folder_names_are_different_for_labels_in_any_script() -> None:
 
 def test_the_model_with_the_higher_score_wins() -> None:
     models = tuple(LanguageModel(random_model(seed=seed)) for seed in (1, 2))
-    classifier = Classifier(("a", "b"), models, UNIFORM)
+    classifier = GenerativeClassifier(("a", "b"), models, UNIFORM)
     texts = ["the quick", "chữ tài", "lazy dog; 0123"]
     for row, text in zip(classifier.log_probs(texts), texts, strict=True):
         higher = np.argmax([model.score(text).log_prob_nats for model in models])
@@ -217,7 +218,7 @@ def test_models_that_learned_nothing_are_named_with_their_loss(chargen: Chargen,
 )
 def test_scores_that_do_not_tell_labels_apart_are_noted(temperature: float, accuracy: float, words: list[str]) -> None:
     models = tuple(LanguageModel(random_model(seed=seed)) for seed in range(2))
-    classifier = Classifier(("a", "b"), models, UNIFORM, temperature, True)
+    classifier = GenerativeClassifier(("a", "b"), models, UNIFORM, temperature, True)
     notes = classifier.notes(Quality(1, accuracy, 0.7, 0.1, 0.5, 0.7))
     assert len(notes) == len(words)
     assert all(note.startswith(word) for note, word in zip(notes, words, strict=True))
@@ -257,7 +258,7 @@ def test_a_stopped_training_leaves_no_classifier(
     monkeypatch.chdir(tmp_path)
     texts = {"digits": [f"{n * 7919:06}" for n in range(60)], "letters": [f"ab{chr(97 + n)}cd" for n in range(26)]}
     wanted = threading.Event()
-    run = train_classifier(
+    run = train_generative(
         ClassifierPlan(texts, "two", RunLength(steps=12), ModelChoices(hidden_size=8)), wanted.is_set
     )
     for step in run:

@@ -1,0 +1,111 @@
+"""Open a trained classifier, or make one of several language models."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chargen.api import load
+from chargen.checkpoint import load_checkpoint
+from chargen.errors import ConfigError, ModelError
+from chargen.folders import checkpoints_folder
+from chargen.lm import LanguageModel
+from chargen.runs import ENCODER_FILE, MODEL_FILE, find_classifier
+from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_count, format_value, parse_json
+from chargen.tasks.classification.calibration import log_priors
+from chargen.tasks.classification.classifier import TextClassifier
+from chargen.tasks.classification.generative import GenerativeClassifier
+
+MAX_LABELS = 10_000
+MAX_CLASSIFIER_BYTES = 1 << 24
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: limits of a finite temperature in a file
+PRIOR_TOLERANCE = 1e-6  #: tolerance for the sum of the priors, which are written with all their digits
+CLASSIFIER_SPEC: Spec = Record(
+    {
+        "labels": ListOf(String(), 1, MAX_LABELS),
+        "log_priors": ListOf(Number(high=0.0), 1, MAX_LABELS),
+        "temperature": Nullable(Number(MIN_TEMPERATURE, MAX_TEMPERATURE)),  #: null for ∞
+    },
+    {
+        "held_out": Record(optional={"accuracy": Number(0.0, 1.0)}),
+        "folders": ListOf(String(255, 1), 1, MAX_LABELS),  #: folders of the language models, one for each label
+        "encoder": String(choices=(ENCODER_FILE,)),  #: the file of the encoder that classifies all labels
+    },
+)
+
+
+def load_classifier(models: Sequence[str], root: Path | None = None, device: str = "auto") -> TextClassifier:
+    """Open a trained classifier, or combine several models into one.
+
+    Args:
+        models: The name or folder of a trained classifier, or several models, whose names become the labels.
+        root: Folder of the runs; None for `checkpoints_folder()`.
+        device: Device for torch, as for `chargen.load`.
+
+    Raises:
+        ModelError: If there is no such classifier or model, or a file is damaged.
+        ConfigError: If a model is named twice.
+        DeviceError: If this machine has no such device.
+    """
+    if len(models) > 1:
+        if len(set(models)) < len(models):
+            raise ConfigError("a model is named twice", "Give each one once.")
+        priors = log_priors([0] * len(models))
+        return GenerativeClassifier(tuple(models), tuple(load(model, device) for model in models), priors)
+    root = root or checkpoints_folder()
+    path = find_classifier(models[0], root) if models else None
+    if path is None:
+        raise ModelError(
+            f"no classifier named {models[0]!r} under {root}/" if models else "no classifier is named",
+            "Give several models (-m a -m b), or train one: chargen classify --train FOLDER --name NAME",
+        )
+    saved = read_description(path)
+    temperature = math.inf if saved["temperature"] is None else float(saved["temperature"])
+    labels, priors = tuple(saved["labels"]), np.array(saved["log_priors"], float)
+    if "encoder" in saved:
+        from chargen.tasks.classification.encoder import EncoderClassifier, load_encoder
+
+        encoder = load_encoder(path.with_name(ENCODER_FILE), len(labels), device)
+        return EncoderClassifier(labels, encoder, priors, temperature, True)
+    paths = [path.parent / name / MODEL_FILE for name in saved["folders"]]
+    opened = tuple(LanguageModel(load_checkpoint(model), device, model) for model in paths)
+    return GenerativeClassifier(labels, opened, priors, temperature, True)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Read and check the file that describes a classifier, with the fields of `CLASSIFIER_SPEC`.
+
+    Raises:
+        ModelError: If it cannot be read, or chargen did not write it like this.
+    """
+    try:
+        if path.stat().st_size > MAX_CLASSIFIER_BYTES:
+            raise ConfigError(f"it has more than {MAX_CLASSIFIER_BYTES:,} bytes")
+        saved: dict[str, Any] = parse_json(path.read_bytes())
+        CLASSIFIER_SPEC.check(saved, "its content")
+        if ("folders" in saved) == ("encoder" in saved):
+            raise ConfigError("it names neither the folders of models nor an encoder, or both")
+        labels, priors = saved["labels"], saved["log_priors"]
+        folders = saved.get("folders", labels)
+        if not len(labels) == len(folders) == len(priors):
+            raise ConfigError(
+                f"it has {format_count(len(labels), 'label')}, {format_count(len(folders), 'folder')} and "
+                f"{format_count(len(priors), 'prior')}"
+            )
+        if len(set(labels)) < len(labels) or len(set(folders)) < len(folders):
+            raise ConfigError("it contains a label or a folder twice")
+        for name in saved.get("folders", ()):
+            if not re.fullmatch(r"[\w-]+", name):  # as `folder_names` makes them: not a path, and not hidden
+                raise ConfigError(f"its folder {format_value(name)} is not a name of letters, digits, '-' and '_'")
+        if abs(sum(map(math.exp, priors)) - 1.0) > PRIOR_TOLERANCE:
+            raise ConfigError(f"its priors are probabilities that add up to {sum(map(math.exp, priors)):g}, not to 1")
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ConfigError as error:
+        raise ModelError(f"{path} is damaged ({error.message})", "Train the classifier again.") from error
+    return saved
