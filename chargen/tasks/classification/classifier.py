@@ -13,16 +13,22 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import ConfigError
 from chargen.schema import format_count
-from chargen.tasks.classification.calibration import Quality, fit_temperature, log_posteriors, measure_quality
+from chargen.tasks.classification.calibration import (
+    Quality,
+    fit_temperature,
+    log_posteriors,
+    measure_quality,
+    split_labelled,
+)
 from chargen.training.choices import ModelChoices, RunLength
 
 HELD_OUT_FRACTIONS = (0.1, 0.1)  #: fractions of the texts for the temperature and for the evaluation
@@ -55,9 +61,22 @@ class TextClassifier(ABC):
         Raises:
             ConfigError: If the classifier does not have one of the labels.
         """
-        text_list, labels = self._flatten(texts)
-        temperature = fit_temperature(self.scores(text_list), labels, self.log_priors)
+        text_list, right = self.flatten(texts)
+        return self.with_temperature(self.scores(text_list), right)
+
+    def with_temperature(self: C, scores: NDArray[np.float64], right: NDArray[np.int64]) -> C:
+        """Return the classifier with the temperature fitted to scores of texts, [N, K], and their right labels, [N]."""
+        temperature = fit_temperature(scores, right, self.log_priors)
         return replace(self, temperature=temperature, is_calibrated=True)  # type: ignore[type-var]
+
+    def predict(self, texts: Texts) -> Predictions:
+        """Return what the classifier predicts for labelled texts, and the right labels.
+
+        Raises:
+            ConfigError: If the classifier does not have one of the labels.
+        """
+        text_list, right = self.flatten(texts)
+        return Predictions(self.labels, tuple(text_list), right, self.log_probs(text_list), self.log_priors)
 
     def evaluate(self, texts: Texts) -> Quality:
         """Return how good the probabilities are on labelled texts.
@@ -68,8 +87,7 @@ class TextClassifier(ABC):
         Raises:
             ConfigError: If the classifier does not have one of the labels.
         """
-        text_list, labels = self._flatten(texts)
-        return measure_quality(self.log_probs(text_list), labels, self.log_priors)
+        return self.predict(texts).quality()
 
     def notes(self, quality: Quality | None = None) -> list[str]:
         """Return messages about a classifier that does not tell the labels apart.
@@ -87,13 +105,44 @@ class TextClassifier(ABC):
             ]
         return []
 
-    def _flatten(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
+    def flatten(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
         """Return (all texts, [N]; the number of the label of each, [N])."""
         for label in texts:
             if label not in self.labels:
                 raise ConfigError(f"no model has the label {label!r}", f"There are {', '.join(self.labels)}.")
         pairs = [(text, self.labels.index(label)) for label, label_texts in texts.items() for text in label_texts]
         return [text for text, _ in pairs], np.array([number for _, number in pairs], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier predicts for labelled texts."""
+
+    labels: tuple[str, ...]  #: names of the labels
+    texts: tuple[str, ...]
+    right: NDArray[np.int64]  #: number of the right label of each text, [N]
+    log_probs: NDArray[np.float64]  #: log p(label | text) in nats, [N, K]
+    log_priors: NDArray[np.float64]  #: log p(label), [K]
+
+    def quality(self) -> Quality:
+        """Return how good the probabilities are."""
+        return measure_quality(self.log_probs, self.right, self.log_priors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderChoices:
+    """What the user chose for an encoder; None leaves a setting to the recipe of `encoder.py`."""
+
+    tokenizer: str | None = None  #: "char", "byte", "sp:SIZE" or "words:N"
+    pooling: str | None = None  #: how the outputs of all positions become one vector: "last", "mean", "attention", …
+    max_length: int | None = None  #: tokens of a text that are read; a longer text is cut
+    class_weights: str | None = None  #: "none", or "balanced": each label counts the same in the loss
+    init_from: str | None = None  #: name or path of a language model that gives the initial weights
+
+    def chosen(self) -> dict[str, str | int]:
+        """Return the fields that are not left open, by their names."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -107,6 +156,20 @@ class ClassifierPlan:
     seed: int = 0  #: seed of the split and of the models
     device: str = "auto"  #: device for torch
     started: float = field(default_factory=time.perf_counter)  #: when the budget started, by `time.perf_counter`
+    encoder: EncoderChoices = field(default_factory=EncoderChoices)  #: settings that only an encoder has
+    resume: str = ""  #: name or folder of an encoder whose training is continued; "" for a new one
+    stop_after: int | None = None  #: the step after which the training of an encoder is interrupted, for tests
+    root: Path | None = None  #: folder of the runs; None for `checkpoints_folder()`
+
+    def split(self) -> tuple[Texts, Texts, Texts]:
+        """Return the texts for training, those for the choice (of the weights, the temperature and the method), and
+        those that only measure.
+
+        Raises:
+            CorpusError: If a label has too few texts.
+        """
+        training, choice, held_out = split_labelled(self.texts, HELD_OUT_FRACTIONS, self.seed)
+        return training, choice, held_out
 
 
 @dataclass(frozen=True)
@@ -114,5 +177,43 @@ class TrainedClassifier:
     """A classifier that was just trained."""
 
     folder: Path  #: its absolute path
+    method: str  #: "encoder" or "generative"
     classifier: TextClassifier
-    quality: Quality  #: measured on texts to which neither the models nor the temperature were fitted
+    predictions: Predictions  #: for the texts to which nothing was fitted
+    choice_log_loss_nats: float  #: log loss on the texts for the choice, to which the temperature was fitted
+    was_stopped: bool = False  #: whether the training was stopped before its end
+
+    @property
+    def quality(self) -> Quality:
+        """How good the classifier is on the texts to which nothing was fitted."""
+        return self.predictions.quality()
+
+    @classmethod
+    def measured(
+        cls, folder: Path, method: str, classifier: TextClassifier, choice: Texts, held_out: Texts
+    ) -> TrainedClassifier:
+        """Return a trained classifier with its temperature fitted, and with its quality.
+
+        Args:
+            folder: Where it is or will be.
+            method: "encoder" or "generative".
+            classifier: The classifier without a temperature.
+            choice, held_out: Parts of the texts, from `ClassifierPlan.split`.
+        """
+        texts, right = classifier.flatten(choice)
+        scores = classifier.scores(texts)
+        calibrated = classifier.with_temperature(scores, right)
+        log_probs = log_posteriors(scores, calibrated.log_priors, calibrated.temperature)
+        choice_loss = measure_quality(log_probs, right, calibrated.log_priors).log_loss_nats
+        return cls(folder, method, calibrated, calibrated.predict(held_out), choice_loss)
+
+    def description(self) -> dict[str, Any]:
+        """Return what CLASSIFIER_FILE says of a classifier of any method."""
+        return {
+            "labels": self.classifier.labels,
+            "method": self.method,
+            "log_priors": self.classifier.log_priors.tolist(),
+            "temperature": self.classifier.temperature,
+            "choice_log_loss_nats": self.choice_log_loss_nats,
+            "held_out": self.quality.to_json(),
+        }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +28,8 @@ from chargen.io import to_json_line, write_atomically
 from chargen.run_writer import stage_run
 from chargen.runs import CLASSIFIER_FILE, ENCODER_FILE
 from chargen.schema import format_count, format_value
-from chargen.tasks.classification.calibration import log_priors, split_labelled
-from chargen.tasks.classification.classifier import (
-    HELD_OUT_FRACTIONS,
-    ClassifierPlan,
-    TextClassifier,
-    TrainedClassifier,
-)
+from chargen.tasks.classification.calibration import log_priors
+from chargen.tasks.classification.classifier import ClassifierPlan, TextClassifier, TrainedClassifier
 from chargen.tokenizers.byte import ByteTokenizer
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 from chargen.training.choices import ModelChoices, RunLength
@@ -129,23 +124,17 @@ def train_encoder(
     Raises:
         ChargenError: If the texts, the settings or the disk do not allow it, or the training was stopped.
     """
-    training, calibration, held_out = split_labelled(plan.texts, HELD_OUT_FRACTIONS, plan.seed)
+    training, choice, held_out = plan.split()
     labels = tuple(training)
     settings = encoder_settings(plan.model)
-    with stage_run(plan.name) as writer:
+    with stage_run(plan.name, plan.root) as writer:
         root = writer.run.folder
         run = _EncoderRun(plan, settings, labels)
-        yield from run.reports(training, calibration, stop)
+        yield from run.reports(training, choice, stop)
         priors = log_priors([len(training[label]) for label in labels])
-        classifier = EncoderClassifier(labels, run.encoder, priors).calibrate(calibration)
-        quality = classifier.evaluate(held_out)
-        description = {
-            "labels": labels,
-            "encoder": ENCODER_FILE,
-            "log_priors": priors.tolist(),
-            "temperature": classifier.temperature,
-            "held_out": quality.to_json(),
-        }
+        classifier = EncoderClassifier(labels, run.encoder, priors)
+        trained = TrainedClassifier.measured(root, "encoder", classifier, choice, held_out)
+        description = {**trained.description(), "encoder": ENCODER_FILE}
         save_tensors(
             root / ENCODER_FILE,
             run.encoder.export_weights(),
@@ -153,7 +142,7 @@ def train_encoder(
         )
         write_atomically(root / CLASSIFIER_FILE, [to_json_line(description).encode()])
         writer.commit()
-    yield TrainedClassifier(writer.run.folder.absolute(), classifier, quality)
+    yield replace(trained, folder=writer.run.folder.absolute())
 
 
 def encoder_settings(choices: ModelChoices) -> dict[str, Any]:

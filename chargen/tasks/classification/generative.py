@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -30,9 +30,8 @@ from chargen.io import to_json_line, write_atomically
 from chargen.lm import LanguageModel
 from chargen.run_writer import stage_run
 from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER
-from chargen.tasks.classification.calibration import Quality, log_priors, split_labelled
+from chargen.tasks.classification.calibration import Quality, log_priors
 from chargen.tasks.classification.classifier import (
-    HELD_OUT_FRACTIONS,
     ClassifierPlan,
     TextClassifier,
     Texts,
@@ -98,27 +97,21 @@ def train_generative(
     Raises:
         ChargenError: If the texts, the settings or the disk do not allow it, or the training was stopped.
     """
-    training, calibration, held_out = split_labelled(plan.texts, HELD_OUT_FRACTIONS, plan.seed)
+    training, choice, held_out = plan.split()
     labels = tuple(training)
     folders = folder_names(training)
-    with stage_run(plan.name) as writer:
+    with stage_run(plan.name, plan.root) as writer:
         root = writer.run.folder
         yield from _train_models(plan, training, folders, root, stop)
         priors = log_priors([len(training[label]) for label in labels])
         models = tuple(load(root / folder) for folder in folders)
-        classifier = GenerativeClassifier(labels, models, priors).calibrate(calibration)
-        quality = classifier.evaluate(held_out)
-        description = {
-            "labels": labels,
-            "folders": folders,
-            "log_priors": priors.tolist(),
-            "temperature": classifier.temperature,
-            "held_out": quality.to_json(),
-        }
+        classifier = GenerativeClassifier(labels, models, priors)
+        trained = TrainedClassifier.measured(root, "generative", classifier, choice, held_out)
+        description = {**trained.description(), "folders": folders}
         write_atomically(root / CLASSIFIER_FILE, [to_json_line(description).encode()])
         shutil.rmtree(root / LOCKS_FOLDER)
         writer.commit()
-        yield TrainedClassifier(writer.run.folder.absolute(), classifier, quality)
+        yield replace(trained, folder=writer.run.folder.absolute())
 
 
 def _train_models(

@@ -21,6 +21,7 @@ from chargen.tasks.classification.calibration import log_priors
 from chargen.tasks.classification.classifier import TextClassifier
 from chargen.tasks.classification.generative import GenerativeClassifier
 
+METHODS = ("encoder", "generative")  #: ways to train a classifier
 MAX_LABELS = 10_000
 MAX_CLASSIFIER_BYTES = 1 << 24
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: limits of a finite temperature in a file
@@ -33,6 +34,8 @@ CLASSIFIER_SPEC: Spec = Record(
     },
     {
         "held_out": Record(optional={"accuracy": Number(0.0, 1.0)}),
+        "method": String(choices=METHODS),
+        "choice_log_loss_nats": Nullable(Number(0.0)),  #: null if it is infinite
         "folders": ListOf(String(255, 1), 1, MAX_LABELS),  #: folders of the language models, one for each label
         "encoder": String(choices=(ENCODER_FILE,)),  #: the file of the encoder that classifies all labels
     },
