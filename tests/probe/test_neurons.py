@@ -49,7 +49,8 @@ def test_activations_are_the_state_after_each_character(cell: str, tokenizer: st
     assert len(found.units) == len(found.values) == len(set(map(str, found.units)))
     state = read_context(engine, model.encode_context(None)).state
     *_, last = step_through(engine, model.tokenizer.encode(text), state)
-    whole = np.concatenate([part[0] for layer in last.state.layers for part in layer])
+    num_parts = len(CELLS.get(cell).unit_names)
+    whole = np.concatenate([part[0] for layer in last.state.layers for part in layer[:num_parts]])
     assert np.array_equal(found.values[:, -1], whole)
 
 
@@ -76,6 +77,13 @@ def test_a_stack_has_the_parts_of_the_state_of_each_cell() -> None:
     assert [(unit.layer, unit.part) for unit in units if not unit.number] == [
         (0, "h"), (0, "c"), (1, "h"), (2, "h"), (2, "c"), (3, "h")
     ]  # fmt: skip
+
+
+def test_the_sums_of_a_window_are_no_units() -> None:
+    model = random_model(cell="mlp:3,lstm", hidden_size=3)
+    found = neurons.read_activations(model, engine_of(model), VERSE)
+    assert [(unit.layer, unit.part) for unit in found.units if not unit.number] == [(0, "h"), (1, "h"), (1, "c")]
+    assert found.values.shape == (9, len(found.pieces))
 
 
 def test_units_are_ranked_by_the_property_that_they_track_best() -> None:
