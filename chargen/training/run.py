@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chargen.cells.weights import count_parameters
+from chargen.cells.weights import count_parameters, get_cells
 from chargen.checkpoint import load_checkpoint
 from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig, format_duration_s
 from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
@@ -244,12 +244,22 @@ def _settings(
         excess_loss_nats=excess_loss,
     )
     chosen, config = choose_settings(inputs)
-    if plan.model.ngram_dropout and not chosen.ngrams:
+    _check_dropout(plan.model, chosen)
+    return chosen, config
+
+
+def _check_dropout(given: ModelChoices, chosen: ModelConfig) -> None:
+    """Check that the network has what a dropout rate of the user would drop."""
+    if given.ngram_dropout and not chosen.ngrams:
         raise ConfigError(
             "--ngram-dropout (ngram_dropout) has no effect: the network has no n-gram features",
             "Leave it out, or give --ngrams N.",
         )
-    return chosen, config
+    if given.weight_dropout and not any(cell.recurrent_names for cell in get_cells(chosen)):
+        raise ConfigError(
+            f"--weight-dropout (weight_dropout) has no effect: {chosen.cell} has no recurrent matrix",
+            "Leave it out, or use --dropout.",
+        )
 
 
 def _total_steps(config: TrainConfig, batches: BatchSource) -> int | None:

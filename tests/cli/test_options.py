@@ -176,6 +176,7 @@ def test_a_device_that_does_not_exist_is_refused_by_every_command(command: tuple
         (("sample", "--allow-invalid-utf8"), "--allow-invalid-utf8"),
         (("sample", "--beam", "2", "-n", "3"), "--beam 3 or more"),
         (("train", "verse.txt", "--ngrams", "0", "--ngram-dropout", "0.1", "--steps", "1"), "--ngram-dropout"),
+        (("train", "verse.txt", "--cell", "conv", "--weight-dropout", "0.1", "--steps", "1"), "--weight-dropout"),
         (("rescore", "--file", "kaldi.txt", "--feature", "f"), "--feature needs the format of Moses"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
