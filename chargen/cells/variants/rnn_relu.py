@@ -25,7 +25,7 @@ IDENTITY_SCALE = 0.9  #: the recurrent matrix before training, as a multiple of 
 
 
 class ReluRNN(Cell):
-    """The simple recurrent network with rectified linear units, whose recurrent matrix starts as a multiple of the identity."""
+    """A simple recurrent network with rectified linear units; its recurrent matrix starts as 0.9 times the identity."""
 
     num_gates = num_input_gates = 1
     state_names = ("h",)
