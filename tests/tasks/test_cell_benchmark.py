@@ -132,3 +132,14 @@ def test_bad_input_is_refused_before_anything_is_trained(
     result = chargen("bench", "cells", "text.txt", *words)
     assert result.status == 2 and result.out == ""
     assert message in " ".join(result.err.split())
+
+
+def test_the_chart_leaves_out_the_losses_of_the_first_steps() -> None:
+    from chargen.cli.commands.bench import _chart
+
+    slow = CellResult("slow", loss_nats_per_char=2.0, curve=((1.0, 1e6), (2.0, 2.4), (3.0, 2.0)))
+    fast = CellResult("fast", loss_nats_per_char=1.0, curve=((1.0, 3.0), (2.0, 1.5), (3.0, 1.0)))
+    lines = dict(_chart([slow, CellResult("none", error="no"), fast], "x").lines())
+    assert list(lines) == ["fast", "slow"]
+    assert [[x for x, _ in piece] for piece in lines["slow"]] == [[2.0, 3.0]]
+    assert [[x for x, _ in piece] for piece in lines["fast"]] == [[2.0, 3.0]]

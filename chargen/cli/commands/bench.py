@@ -5,6 +5,7 @@ From Python: `bench_cells(BenchArguments(corpus=("shakespeare",), cells=("lstm",
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PARAMETERS = 250_000
 MAX_PARAMETERS = 100_000_000
+MAX_SHOWN_LOSS = 2.5  #: training losses up to this multiple of the lowest one are in the chart
 START_UP_S = 15.0  # of the process of a cell, with the evaluation at its end; only an estimate for the user
 
 comparison_option = options.option_group("Comparison")
@@ -205,12 +207,21 @@ def _with_progress(benchmark: CellBenchmark, results: Iterator[CellResult]) -> I
 
 
 def _chart(results: Sequence[CellResult], corpus: str) -> Chart:
-    """Return the chart of the training losses against the time."""
+    """Return the chart of the training losses against the time, the lowest loss first.
+
+    Losses above `MAX_SHOWN_LOSS` times the lowest one are left out, because the first steps of a single cell could make
+    the differences between all others invisible.
+    """
     from chargen.ui.chart.chart import Chart
 
+    highest = MAX_SHOWN_LOSS * min((nats for result in results for _, nats in result.curve), default=0.0)
     series = [
-        (result.cell, [s for s, _ in result.curve], [nats / LN2 for _, nats in result.curve])
-        for result in results
+        (
+            result.cell,
+            [s for s, _ in result.curve],
+            [nats / LN2 if nats <= highest else math.nan for _, nats in result.curve],
+        )
+        for result in _ranked(results)
         if result.curve
     ]
     return Chart(series, "time (s)", "training loss (bits per character)", title=f"Cells on {corpus}")
@@ -227,6 +238,11 @@ def _print(results: Sequence[CellResult], chart: Chart) -> None:
         console.print(chart_text(chart, min(console.width, 100)), soft_wrap=True)
 
 
+def _ranked(results: Sequence[CellResult]) -> list[CellResult]:
+    """Return the results with the lowest held-out loss first, and those without one last."""
+    return sorted(results, key=lambda each: (each.loss_nats_per_char is None, each.loss_nats_per_char or 0.0))
+
+
 def _table(results: Sequence[CellResult]) -> FittedTable:
     """Return the table of the results, the lowest loss first."""
     from chargen.ui.console import format_bits, format_size
@@ -234,7 +250,7 @@ def _table(results: Sequence[CellResult]) -> FittedTable:
 
     numbers = ("hidden", "parameters", "steps", "bits/char", "nats/char", "chars/s", "memory", "gradient horizon")
     rows = []
-    for result in sorted(results, key=lambda each: (each.loss_nats_per_char is None, each.loss_nats_per_char or 0.0)):
+    for result in _ranked(results):
         rows.append((
             result.cell,
             _count(result.hidden_size),
