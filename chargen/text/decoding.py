@@ -35,6 +35,7 @@ CODECS_WITHOUT_SURROGATES = ("utf-8", "utf-8-sig", "iso8859-1", "cp1252", "cp125
 )
 NOT_OF_TEXTS = ("idna", "punycode", "undefined")  #: encodings of domain names, and one that decodes nothing
 HOW_TO_NAME = "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
+HOW_TO_ACCEPT = "Or convert it to UTF-8, or use --errors replace or skip."
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 MARK_ERRORS = "chargen.mark"  #: name of the error handler that `decode_marked` registers
 # What a file of a format that is no text starts with, and what to do. Most other formats are recognised by their NULs.
@@ -84,7 +85,9 @@ def is_wide(encoding: str) -> bool:
     return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
 
 
-def decode(blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNotes) -> Iterator[str]:
+def decode(
+    blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNotes, otherwise: str = HOW_TO_ACCEPT
+) -> Iterator[str]:  # fmt: skip
     """Yield the pieces of a text; see the top of the file.
 
     Args:
@@ -92,6 +95,7 @@ def decode(blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNo
         where: Name of the text, for error messages.
         encoding: The encoding of the text.
         notes: Receives the encoding that a byte order mark states.
+        otherwise: What the user can do about invalid bytes apart from naming another encoding, for the hint.
 
     Raises:
         CorpusError: If the data is binary, or a byte is invalid in the encoding.
@@ -112,7 +116,7 @@ def decode(blocks: Iterable[bytes], where: str, encoding: str, notes: EncodingNo
             raise CorpusError(
                 f"{where} is not {encoding}: byte 0x{error.object[error.start]:02X} "
                 f"at offset {offset + begin:,} (line {line:,})",
-                f"{encoding_hint(likely_encoding(block))} Or convert it to UTF-8, or use --errors replace or skip.",
+                f"{encoding_hint(likely_encoding(block))} {otherwise}",
             ) from error
         except UnicodeError as error:
             raise CorpusError(f"{where} is not {encoding}: {error}", "Name its encoding with --encoding.") from error

@@ -59,7 +59,7 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
         stream.seek(0)
         file = parquet.ParquetFile(stream)
         leaves = _text_leaves(file, column, where, arrow)
-        largest = _largest_page(stream, size, leaves, where, limit)
+        largest = largest_page(stream, size, leaves, where, limit)
         rows = max(1, min(MAX_ROWS, MAX_BATCH_BYTES // max(1, largest)))
         num_bytes = 0
         for batch in file.iter_batches(rows, columns=[column], use_threads=False):
@@ -111,7 +111,7 @@ def _text_leaves(file: Any, column: str, where: str, arrow: Any) -> list[int]:
     return leaves
 
 
-def _largest_page(stream: BinaryIO, size: int, columns: list[int], where: str, limit: ReadLimit) -> int:
+def largest_page(stream: BinaryIO, size: int, columns: list[int], where: str, limit: ReadLimit) -> int:
     """Return the uncompressed size in bytes of the largest page of some columns of a file of `size` bytes.
 
     Raises:

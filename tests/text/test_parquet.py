@@ -56,7 +56,7 @@ def test_every_page_of_a_table_is_checked(monkeypatch: pytest.MonkeyPatch) -> No
                 write_batch_size=10, row_group_size=1000, use_dictionary=dictionary, data_page_version=version,
             )  # fmt: skip
             with open("a.parquet", "rb") as file:
-                largest = parquet._largest_page(file, os.path.getsize("a.parquet"), [1], "it", ReadLimit())
+                largest = parquet.largest_page(file, os.path.getsize("a.parquet"), [1], "it", ReadLimit())
             assert 1000 < largest < 400_000
             assert read_corpus(["a.parquet"]).text.count("text") == sum(n % 50 for n in range(3000))
 
