@@ -53,6 +53,7 @@ GROUP_WORDS = {
     "corpora": {
         "list": "ls show all",
         "get": "download fetch create save cat",
+        "ball": "balls moving-ball bouncing-ball box bounce",
         "check": "validate verify inspect stats describe test",
         "clean": "clear purge rm delete remove",
     },

@@ -59,6 +59,7 @@ def assert_error(result: Result, status: int, *words: str) -> None:
         [],
         *([name] for name in COMMANDS),
         ["corpora", "get"],
+        ["corpora", "ball"],
         ["corpora", "check"],
         ["bench", "cells"],
         ["probe", "neurons"],
@@ -566,6 +567,17 @@ def test_a_corpus_on_standard_output_refuses_json(chargen: Chargen) -> None:
     result = chargen("corpora", "get", "reber", "--output", "-", "--json")
     assert_error(result, 2, "--json cannot be combined with --output -")
     assert result.out == ""
+
+
+def test_balls_are_written_as_a_table(chargen: Chargen) -> None:
+    assert chargen("corpora", "ball", "--balls", "3", "--frames", "4").out == "corpora/balls.csv\n"
+    text = Path("corpora/balls.csv").read_text()
+    assert text.splitlines()[0] == "ball,frame,x,y" and len(text.splitlines()) == 1 + 3 * 4
+    assert chargen("corpora", "ball", "--balls", "3", "--frames", "4", "-o", "-").out == text
+    made = chargen("corpora", "ball", "--balls", "3", "--frames", "4", "--seed", "1", "--json")
+    assert json.loads(made.out) == {"path": "corpora/balls.csv", "balls": 3, "frames": 4, "rows": 12}
+    assert Path("corpora/balls.csv").read_text() != text
+    assert_error(chargen("corpora", "ball", "--balls", "99999", "--frames", "9999"), 2, "the limit is 10,000,000")
 
 
 def test_one_deleted_file_is_not_a_plural(chargen: Chargen) -> None:

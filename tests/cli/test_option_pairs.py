@@ -50,6 +50,7 @@ SCENARIOS = {
     "probe neurons": ["probe", "neurons", "m", "text.txt"],
     "corpora list": ["corpora", "list"],
     "corpora get": ["corpora", "get", "alphabet"],
+    "corpora ball": ["corpora", "ball", "--output", "balls.csv"],
     "corpora check": ["corpora", "check", "text.txt"],
     "corpora clean": ["corpora", "clean"],
 }
@@ -153,6 +154,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     "info": {"--explain": None, "--json": None},
     "corpora list": {"--json": None},
     "corpora get": {"--output": "new.txt", "--json": None},
+    "corpora ball": {"--balls": "3", "--frames": "4", "--seed": "2", "--json": None},
     "corpora check": {**READING, "--json": None},
     "corpora clean": {"--json": None},
 }  # fmt: skip

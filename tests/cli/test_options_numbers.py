@@ -29,6 +29,7 @@ BASE = {  # the arguments beside the option that is tried, by the command
     "classify --train": ["--train", "labels.tsv", "--name", "c", "--steps", "1", "--hidden", "4", "--embedding", "4"],
     "train": ["text.txt", "--name", "t", "--force", "--steps", "1", "--hidden", "4", "--embedding", "4"],
     "corpora check": ["text.txt"],
+    "corpora ball": ["--balls", "2", "--frames", "2", "--output", "balls.csv"],
     "probe neurons": ["m", "text.txt", "-o", "page.html"],
     "probe gradients": [
         "--cells",

@@ -49,7 +49,10 @@ LINES = {
         ["bench", "cells", "text.txt", "--cells", "rnn"], ["bench", "cells", "text.txt", "--cells", "rnn", "--json"],
     ],
     "rm": [["rm", "m", "--yes"]],
-    "corpora": [["corpora"], ["corpora", "check", "text.txt"], ["corpora", "get", "reber"], ["corpora", "clean"]],
+    "corpora": [
+        ["corpora"], ["corpora", "check", "text.txt"], ["corpora", "get", "reber"], ["corpora", "clean"],
+        ["corpora", "ball", "--balls", "2", "-o", "-"],
+    ],
 }  # fmt: skip
 TIMES = ("elapsed_s", "chars_per_s", "step_ms", "val_s")  # differ between two runs
 

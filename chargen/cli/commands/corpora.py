@@ -1,4 +1,4 @@
-"""`chargen corpora`: list and create built-in corpora, check a text, and clear the cache of encoded texts."""
+"""`chargen corpora`: list and create built-in corpora and series, check a text, and clear the cache."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from chargen.cli.effects import no_effect
 from chargen.cli.help_format import HelpContext
 from chargen.schema import format_count
 from chargen.ui.terminal_text import visible
+
+MAX_BALLS, MAX_FRAMES = 100_000, 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +52,11 @@ class CorporaGroup(click.Group):
     cls=CorporaGroup,
     invoke_without_command=True,
     epilog="\b\nExamples:\n  chargen corpora\n  chargen corpora get markov --output markov.txt\n"
-    "  chargen corpora check my.txt",
+    "  chargen corpora check my.txt\n  chargen corpora ball --output balls.csv",
 )
 @click.pass_context
 def corpora(ctx: click.Context) -> None:
-    """List the built-in corpora, write one to a file, or check a text."""
+    """List the built-in corpora, write one to a file, check a text, or make a series of moving balls."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_corpora)
 
@@ -106,6 +108,56 @@ def get(name: str, output: str | None = None, as_json: bool = False) -> None:
     if as_json:
         entropy = corpus.entropy_nats_per_char
         print_json({"path": str(path), "chars": len(corpus.text), "entropy_nats_per_char": entropy})
+    else:
+        click.echo(str(path))
+
+
+@corpora.command(
+    cls=options.GroupedCommand,
+    effects=[no_effect("--json", beside="--output=-", why="it prints the table itself")],
+    epilog="\b\nExamples:\n  chargen corpora ball --output balls.csv\n"
+    "  chargen corpora ball --balls 500 --frames 30 --seed 1 --output - | head -n 3",
+)
+@options.basic_option(
+    "--balls", type=options.whole(1, MAX_BALLS), default=500, show_default=True, metavar="N", help="Number of balls."
+)
+@options.basic_option(
+    "--frames", type=options.whole(1, MAX_FRAMES), default=30, show_default=True, metavar="N",
+    help="Number of frames, which are the positions of a ball one after another.",
+)  # fmt: skip
+@options.basic_option(
+    "--seed", type=options.whole(0), default=0, show_default=True, metavar="N",
+    help="Random seed of the starts, directions and speeds.",
+)  # fmt: skip
+@options.output_option(
+    "-o", "--output", type=options.FILE_NAME, metavar="FILE", show_default="corpora/balls.csv",
+    help="File to write; '-' is standard output.",
+)  # fmt: skip
+@options.as_json
+def ball(balls: int, frames: int, seed: int, output: str | None = None, as_json: bool = False) -> None:
+    """Make a series for `chargen forecast`: balls that move in a box and are reflected by its walls.
+
+    The file is CSV with the columns ball, frame, x and y. The box is from 0 to 1; a ball moves by 0.02 to 0.08 of it
+    per frame.
+    """
+    import numpy as np
+
+    from chargen.io import write_atomically
+    from chargen.tasks.forecasting.ball import ball_paths, ball_table, check_num_positions
+    from chargen.ui.console import print_json
+
+    if output is not None and output != "-":
+        options.check_output_file("--output", output)
+    check_num_positions(balls, frames)
+    parts = ball_table(ball_paths(balls, frames, np.random.default_rng(seed)))
+    if output == "-":
+        for part in parts:
+            sys.stdout.write(part)
+        return
+    path = Path(output or "corpora/balls.csv")
+    write_atomically(path, (part.encode("ascii") for part in parts))
+    if as_json:
+        print_json({"path": str(path), "balls": balls, "frames": frames, "rows": balls * frames})
     else:
         click.echo(str(path))
 

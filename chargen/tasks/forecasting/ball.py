@@ -18,9 +18,25 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.errors import ConfigError
+
 MIN_SPEED, MAX_SPEED = 0.02, 0.08  #: distance per frame, in sides of the box
 MAX_POSITIONS = 10_000_000  #: limit of balls × frames: the file has 45 bytes for each
 DIGITS = 6  #: decimals of a position in a file
+
+
+def check_num_positions(num_balls: int, num_frames: int) -> None:
+    """Check that a table of balls has a size that can be used.
+
+    Raises:
+        ConfigError: If it has more than MAX_POSITIONS rows.
+    """
+    if num_balls * num_frames > MAX_POSITIONS:
+        raise ConfigError(
+            f"{num_balls:,} balls × {num_frames:,} frames are {num_balls * num_frames:,} rows, but the limit is "
+            f"{MAX_POSITIONS:,}",
+            "Give fewer --balls or --frames.",
+        )
 
 
 def fold(unfolded: NDArray[np.float64]) -> NDArray[np.float64]:

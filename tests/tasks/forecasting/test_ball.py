@@ -1,4 +1,4 @@
-"""The moving ball: it stays in the box, keeps its speed, is reflected by the laws of reflection, and is reproducible."""
+"""The moving ball: it stays in the box, keeps its speed, is reflected as a mirror does, and is reproducible."""
 
 import numpy as np
 from hypothesis import given

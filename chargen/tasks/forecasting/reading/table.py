@@ -35,7 +35,7 @@ from chargen.text.limits import MAX_RECORD_BYTES, ReadLimit, check_record, first
 from chargen.text.readers import FORMS, FORMS_WITH_FIELD, display_name, format_suffix
 from chargen.text.records import CSV, JSON, PARQUET, TSV, split_pieces
 
-CHUNK_ROWS = 1 << 15  #: rows that are converted at a time
+CHUNK_ROWS = 1 << 12  #: rows that are converted at a time
 PREVIEW_ROWS = 100  #: rows from which the kinds of the columns are told
 DELIMITERS = (",", ";", "\t")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
