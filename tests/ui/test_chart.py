@@ -12,21 +12,25 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chargen.errors import ChargenError, ConfigError
-from chargen.ui.chart.chart import Axis, Chart
+from chargen.ui.chart.chart import Axis, Band, Chart
 from chargen.ui.chart.files import check_chart_file, write_chart
 from chargen.ui.chart.svg import DARK, LIGHT, PAGE, TEXT, chart_svg
-from chargen.ui.chart.terminal import MARKERS, MIN_WIDTH, chart_text
+from chargen.ui.chart.terminal import MARKERS, MIN_WIDTH, SHADE, chart_text
+from chargen.ui.chart.time_axis import TimeAxis
 from chargen.ui.terminal_text import cells
 
 SVG = "{http://www.w3.org/2000/svg}"
 VALUES = st.floats(-1e9, 1e9) | st.sampled_from([math.nan, math.inf, 0.0, 1.0, 5e-324, 1e-299])
 POINTS = st.lists(st.tuples(VALUES, VALUES), max_size=6)
 CHARTS = st.builds(
-    lambda lines, log_x, log_y, title: Chart(
+    lambda lines, log_x, log_y, title, is_time, is_square: Chart(
         [(f"line {i}", [x for x, _ in points], [y for _, y in points]) for i, points in enumerate(lines)],
-        "lag (tokens)", "norm", title, log_x, log_y,
+        "lag (tokens)", "norm", title, log_x and not is_time, log_y,
+        [Band("band", [x for x, _ in line], [y for _, y in line], [y + 1 for _, y in line], 0) for line in lines],
+        is_time, is_square,
     ),
     st.lists(POINTS, max_size=4), st.booleans(), st.booleans(), st.text(max_size=50) | st.just("a\x00\ufffe\ud800 <&"),
+    st.booleans(), st.booleans(),
 )  # fmt: skip
 
 
@@ -108,11 +112,38 @@ def test_a_terminal_chart_needs_no_colour() -> None:
     assert len(set(MARKERS)) == len(MARKERS) and all(cells(marker) == 1 for marker in MARKERS)
 
 
-def test_texts_of_the_picture_do_not_overlap() -> None:
-    chart = Chart(
+def long_names() -> Chart:
+    return Chart(
         [(f"a rather long name of a series, number {i}", range(3), [i, i + 1, i]) for i in range(20)],
         "position (tokens)", "loss (nats per token)", "A title that is longer than the picture is wide " * 4,
     )  # fmt: skip
+
+
+def forecast(first: str = "2013-12-24T06:00", step_s: float = 3600, num_steps: int = 48) -> Chart:
+    """Return a picture of a series that is known, then forecast with an interval."""
+    times = (np.datetime64(first, "s").astype(np.int64) + step_s * np.arange(num_steps)).tolist()
+    values = [math.sin(k / 4) for k in range(num_steps)]
+    half = num_steps // 2
+    widths = [0.05 * k for k in range(num_steps - half)]
+    lows, highs = ([v + s * w for v, w in zip(values[half:], widths, strict=True)] for s in (-1, 1))
+    lines = [("known", times[: half + 1], values[: half + 1]), ("forecast", times[half:], values[half:])]
+    band = Band("90 % interval", times[half:], lows, highs, 1)
+    return Chart(lines, "time", "temp (°F)", "Forecast", bands=[band], x_is_time=True)
+
+
+def path() -> Chart:
+    xs, ys = [0.1, 0.5, 0.9, 0.8, 0.4], [0.2, 0.5, 0.8, 0.9, 0.4]
+    return Chart([("ball", xs, ys)], "x (sides of the box)", "y (sides of the box)", "A path", has_equal_scales=True)
+
+
+@pytest.mark.parametrize(
+    "chart",
+    [
+        long_names(), path(), forecast(), forecast(step_s=60), forecast(step_s=86_400 * 30.4), forecast(step_s=86_400),
+        forecast("2013-01-30", 86_400), forecast(step_s=86_400 * 365.25), forecast(step_s=1),
+    ],
+)  # fmt: skip
+def test_texts_of_the_picture_do_not_overlap(chart: Chart) -> None:
     root = ElementTree.fromstring(chart_svg(chart))
     boxes = []
     group = root.find(f"{SVG}g")
@@ -124,7 +155,7 @@ def test_texts_of_the_picture_do_not_overlap() -> None:
             width = 7.5 * len(text.text or "")
             x -= {"middle": width / 2, "end": width}.get(text.attrib.get("text-anchor", ""), 0.0)
             boxes.append((x, y - 11, x + width, y + 3))
-    assert len(boxes) > 30
+    assert len(boxes) >= 10
     for i, a in enumerate(boxes):
         assert a[0] >= 0 and a[2] <= float(root.attrib["width"]) and a[3] <= float(root.attrib["height"])
         for b in boxes[:i]:
@@ -136,6 +167,67 @@ def test_names_are_escaped_and_control_characters_replaced() -> None:
     texts = [text.text for text in elements(chart, "text")]
     assert "<b>&␛[2J" in texts and "a < b" in texts
     assert "\x1b" not in chart_text(chart).plain
+
+
+def test_a_band_is_an_area_behind_the_lines_in_the_colour_of_its_line() -> None:
+    svg = chart_svg(forecast())
+    assert svg.index("fill-opacity") < svg.index('class="s0"')
+    area = next(path for path in elements(forecast(), "path") if path.attrib["d"].endswith("z"))
+    assert area.attrib["class"] == "m1" and area.attrib["fill"] == LIGHT[1]
+    assert "90 % interval" in [text.text for text in elements(forecast(), "text")]
+    points = re.findall(r"([\d.]+) ([\d.]+)", area.attrib["d"])
+    assert len(points) == 2 * 24 and points[0] == points[-1]  # the highs, and back along the lows
+
+
+def test_a_band_has_its_share_of_the_y_axis_and_gaps() -> None:
+    chart = Chart(
+        [("a", [0, 1, 2, 3], [1, 1, 1, 1])],
+        "x",
+        "y",
+        bands=[Band("b", [0, 1, 2, 3], [0, math.nan, -5, 0], [2, 2, 9, 2], 0)],
+    )
+    assert (chart.axes()[1].low, chart.axes()[1].high) == (-5.0, 10.0)
+    assert [pieces for _, pieces in chart.areas()] == [[[(0.0, 0.0, 2.0)], [(2.0, -5.0, 9.0), (3.0, 0.0, 2.0)]]]
+
+
+def test_a_terminal_shades_a_band() -> None:
+    lines = chart_text(forecast(), 70, height=10).plain.split("\n")
+    assert lines[-1] == "● known  ○ forecast  ░ 90 % interval"
+    shaded = [line.rstrip().rfind(SHADE) for line in lines[2:12] if SHADE in line]
+    assert len(shaded) >= 5 and min(line.find(SHADE) for line in lines[2:12] if SHADE in line) > 30
+    assert "time (2013)" in lines[-2] and "12-25 00:00" in lines[-3]
+
+
+def test_equal_scales_make_a_unit_as_long_on_both_axes() -> None:
+    (walls,) = [p.attrib["d"] for p in elements(path(), "path") if p.attrib["d"].startswith("M0 0V")]
+    height, width = map(float, re.findall(r"[VH]([\d.]+)", walls))
+    x_axis, y_axis = path().axes()
+    assert width / (x_axis.high - x_axis.low) == pytest.approx(height / (y_axis.high - y_axis.low), rel=0.01)
+
+
+@given(st.floats(-5e10, 2e11), st.floats(0, 5e10) | st.floats(0, 1e7), st.integers(2, 8))
+def test_ticks_of_times_are_few_distinct_and_round(low: float, span: float, max_ticks: int) -> None:
+    axis = TimeAxis.around([low, low + span])
+    ticks = axis.ticks(max_ticks)
+    assert len(ticks) <= max_ticks and len({tick.label for tick in ticks}) == len(ticks)
+    assert all(axis.low - 1e-3 <= tick.value <= axis.high + 1e-3 for tick in ticks)
+    assert all(tick.value == round(tick.value) for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "labels", "context"),
+    [
+        ("2013-01-05T00:00", "2013-01-05T23:00", ["00:00", "06:00", "12:00", "18:00"], "2013-01-05"),
+        ("2013-01-05T20:00", "2013-01-06T07:00", ["01-05 21:00", "01-06 00:00", "01-06 03:00", "01-06 06:00"], "2013"),
+        ("2013-01-05T00:00", "2013-01-09T00:00", ["01-05", "01-06", "01-07", "01-08", "01-09"], "2013"),
+        ("2013-12-30", "2014-01-03", ["2013-12-30", "2013-12-31", "2014-01-01", "2014-01-02", "2014-01-03"], ""),
+        ("2013-02-20", "2013-11-05", ["2013-03", "2013-05", "2013-07", "2013-09", "2013-11"], "2013"),
+        ("1950-02-20", "2013-11-05", ["1960", "1980", "2000"], ""),
+    ],
+)
+def test_times_are_labelled_as_shortly_as_they_can_be(first: str, last: str, labels: list[str], context: str) -> None:
+    axis = TimeAxis.around(np.array([first, last], "datetime64[s]").astype(np.float64).tolist())
+    assert ([tick.label for tick in axis.ticks(5)], axis.context) == (labels, context)
 
 
 def test_many_lines_all_look_different() -> None:

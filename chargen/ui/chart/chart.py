@@ -1,9 +1,12 @@
-"""What a line chart shows: series of points, the labels of its axes, and the ticks of its axes.
+"""What a line chart shows: series of points, shaded bands, the labels of its axes, and the ticks of its axes.
 
     chart = Chart([("rnn", lags, norms)], x_label="lag k (tokens)", y_label="gradient norm", log_y=True, title="…")
     chart_svg(chart)       → SVG text        (`svg.py`)
     chart_text(chart, 80)  → rich text       (`terminal.py`)
     write_chart(path, chart)                 (`files.py`): .svg or .png
+
+    band = Band("90 % interval", times, lows, highs, series=1)      the area between two lines, in the colour of line 1
+    Chart([("known", …), ("forecast", …)], …, bands=[band], x_is_time=True)
 
 A value that an axis cannot show is left out: NaN, an infinite number, and on a logarithmic axis zero and less. The line
 has a gap there.
@@ -15,6 +18,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from chargen.ui.chart.time_axis import Tick, TimeAxis
 
 MAX_VALUE = 1e300  #: larger values, and on a logarithmic axis those below its inverse, count as infinite or zero
 MIN_DECADES = 1.5  #: a logarithmic axis of fewer decades also has ticks at 2 and 5 times a power of ten
@@ -29,11 +34,14 @@ class Series(NamedTuple):
     ys: Sequence[float]
 
 
-class Tick(NamedTuple):
-    """A marked value of an axis."""
+class Band(NamedTuple):
+    """A shaded area between two lines."""
 
-    value: float
-    label: str
+    name: str
+    xs: Sequence[float]
+    lows: Sequence[float]
+    highs: Sequence[float]
+    series: int  #: number of the line whose colour it has
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,9 @@ class Chart:
         title: The heading; "" for none.
         log_x: Whether the x axis is logarithmic.
         log_y: Whether the y axis is logarithmic.
+        bands: Shaded areas behind the lines.
+        x_is_time: Whether the xs are seconds since 1970, which are shown as times in UTC.
+        has_equal_scales: Whether a unit has the same length on both axes, as on a map.
     """
 
     series: Sequence[Series | tuple[str, Sequence[float], Sequence[float]]]
@@ -55,6 +66,9 @@ class Chart:
     title: str = ""
     log_x: bool = False
     log_y: bool = False
+    bands: Sequence[Band] = ()
+    x_is_time: bool = False
+    has_equal_scales: bool = False
 
     def lines(self) -> Iterator[tuple[str, list[list[tuple[float, float]]]]]:
         """Yield the name of each series, and its points (x, y) that can be shown, in pieces without gaps."""
@@ -67,11 +81,35 @@ class Chart:
                     pieces.append([])
             yield name, [piece for piece in pieces if piece]
 
-    def axes(self) -> tuple[Axis, Axis]:
-        """Return the x axis, from the first point to the last, and the y axis, which is rounded to whole ticks."""
+    def areas(self) -> Iterator[tuple[Band, list[list[tuple[float, float, float]]]]]:
+        """Yield each band, and its points (x, low, high) that can be shown, in pieces without gaps."""
+        for band in self.bands:
+            pieces: list[list[tuple[float, float, float]]] = [[]]
+            for x, low, high in zip(band.xs, band.lows, band.highs, strict=True):
+                if _is_shown(x, self.log_x) and _is_shown(low, self.log_y) and _is_shown(high, self.log_y):
+                    pieces[-1].append((float(x), float(low), float(high)))
+                elif pieces[-1]:
+                    pieces.append([])
+            yield band, [piece for piece in pieces if piece]
+
+    def axes(self) -> tuple[Axis | TimeAxis, Axis]:
+        """Return the x axis, from the first point to the last, and the y axis, which is rounded to whole ticks.
+
+        With equal scales the x axis is rounded, too.
+        """
         points = [point for _, pieces in self.lines() for piece in pieces for point in piece]
+        edges = [point for _, pieces in self.areas() for piece in pieces for point in piece]
+        points += [(x, y) for x, low, high in edges for y in (low, high)]
+        y_axis = Axis.around((y for _, y in points), self.log_y).rounded()
+        if self.x_is_time:
+            return TimeAxis.around(x for x, _ in points), y_axis
         x_axis = Axis.around((x for x, _ in points), self.log_x)
-        return x_axis, Axis.around((y for _, y in points), self.log_y).rounded()
+        return x_axis.rounded() if self.has_equal_scales else x_axis, y_axis
+
+    def x_label_on(self, x_axis: Axis | TimeAxis) -> str:
+        """Return the label of an x axis, with the year or the day that its ticks leave out."""
+        context = x_axis.context if isinstance(x_axis, TimeAxis) else ""
+        return f"{self.x_label} ({context})" if context else self.x_label
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
     ┌──────────────────────┐
     │                      │  ── rnn       the legend has a column of its own, so it covers no line
     │                      │  ── lstm
+    │                      │  ▒▒ 90 % interval
     └──────────────────────┘
             x label
 
@@ -16,12 +17,17 @@ see few colours.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from chargen.ui.chart.chart import Axis, Chart
+from chargen.ui.chart.time_axis import Tick, TimeAxis
 from chargen.ui.terminal_text import cells, shorten, visible
 
 PLOT_WIDTH, PLOT_HEIGHT = 560, 320  # pixels of the area between the axes
+SQUARE_SIZE, MIN_SIZE = 420, 80  # pixels: the largest height with equal scales, and the smallest height and width
+X_TICK_WIDTH, TIME_TICK_WIDTH = 70, 100  # pixels for a tick of the x axis with its label, and for one of times
+BAND_OPACITY = 0.25
 FONT_SIZE = 13  # pixels
 CELL_WIDTH = 0.62 * FONT_SIZE  # more than most letters of a sans-serif font need
 LEGEND_ROW = 22  # pixels between two names
@@ -41,29 +47,58 @@ def chart_svg(chart: Chart) -> str:
     return "".join(_parts(chart))
 
 
+@dataclass(frozen=True)
+class _Plot:
+    """The area between the axes; width and height in pixels."""
+
+    x_axis: Axis | TimeAxis
+    y_axis: Axis
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, chart: Chart) -> _Plot:
+        """Return the plot of a chart: the largest one with equal scales, if it has these."""
+        x_axis, y_axis = chart.axes()
+        if not chart.has_equal_scales:
+            return cls(x_axis, y_axis, PLOT_WIDTH, PLOT_HEIGHT)
+        x_range, y_range = x_axis.high - x_axis.low, y_axis.high - y_axis.low
+        scale = min(PLOT_WIDTH / x_range, SQUARE_SIZE / y_range)
+        return cls(x_axis, y_axis, max(MIN_SIZE, round(x_range * scale)), max(MIN_SIZE, round(y_range * scale)))
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Return a point in pixels."""
+        return round(self.width * self.x_axis.fraction(x), 1), round(self.height * (1 - self.y_axis.fraction(y)), 1)
+
+    def x_ticks(self) -> list[Tick]:
+        """Return as many ticks of the x axis as have space for their labels."""
+        tick_width = TIME_TICK_WIDTH if isinstance(self.x_axis, TimeAxis) else X_TICK_WIDTH
+        return self.x_axis.ticks(max(2, self.width // tick_width))
+
+
 def _parts(chart: Chart) -> Iterator[str]:
-    x_axis, y_axis = chart.axes()
-    lines = list(chart.lines())
+    plot = _Plot.of(chart)
+    lines, areas = list(chart.lines()), list(chart.areas())
     has_markers = max((sum(map(len, pieces)) for _, pieces in lines), default=0) <= MAX_MARKED_POINTS
-    names = [shorten(name, MAX_NAME_CELLS) for name, _ in lines]
-    y_ticks = y_axis.ticks(7)
-    left = GAP + round(max((_width(tick.label) for tick in y_ticks), default=0)) + 8
-    title_width = PLOT_WIDTH + left
-    titles = _wrap(chart.title, title_width)
+    names = [shorten(name, MAX_NAME_CELLS) for name in (*(name for name, _ in lines), *(b.name for b, _ in areas))]
+    left = GAP + round(max((_width(tick.label) for tick in plot.y_axis.ticks(7)), default=0)) + 8
+    titles = _wrap(chart.title, plot.width + left)
     top = GAP + (len(titles) + 1) * 20 + GAP
-    plot_height = max(PLOT_HEIGHT, len(names) * LEGEND_ROW)
     legend = round(LEGEND_LINE + GAP + max(map(_width, names), default=0)) if any(names) else 0
-    width, height = left + PLOT_WIDTH + 2 * GAP + legend + GAP, top + plot_height + 20 + 24 + GAP
+    bottom = max(plot.height + 20 + 24, len(names) * LEGEND_ROW)
+    width, height = left + plot.width + 2 * GAP + legend + GAP, top + bottom + GAP
     yield _head(chart, width, height)
     for row, line in enumerate(titles):
         yield _text(GAP, GAP + 14 + 20 * row, line, 'font-weight="bold"')
     yield _text(GAP, top - GAP - 4, chart.y_label)
     yield f'<g transform="translate({left} {top})">\n'
-    yield from _axes(x_axis, y_axis, chart.x_label, plot_height)
-    for number, (name, pieces) in enumerate(lines):
-        yield from _line(number, name, [_place(piece, x_axis, y_axis, plot_height) for piece in pieces], has_markers)
+    yield from _axes(plot, chart.x_label_on(plot.x_axis), 2 - left, width - left - 2)
+    for band, pieces in areas:
+        yield from _area(plot, band.series, band.name, pieces)
+    for number, (name, line_pieces) in enumerate(lines):
+        yield from _line(number, name, [[plot.place(x, y) for x, y in piece] for piece in line_pieces], has_markers)
     if legend:
-        yield from _legend(names, has_markers)
+        yield from _legend(names, len(lines), [band.series for band, _ in areas], plot.width + 2 * GAP, has_markers)
     yield "</g>\n</svg>\n"
 
 
@@ -81,23 +116,56 @@ def _head(chart: Chart, width: int, height: int) -> str:
     )
 
 
-def _axes(x_axis: Axis, y_axis: Axis, x_label: str, height: int) -> Iterator[str]:
-    """Yield the grid, the axes with their ticks, and the label of the x axis."""
-    for tick in y_axis.ticks(7):
-        y = round(height * (1 - y_axis.fraction(tick.value)), 1)
-        yield f'<path class="grid" stroke="{GRID[0]}" d="M0 {y}H{PLOT_WIDTH}"/>\n'
+def _axes(plot: _Plot, x_label: str, leftmost: float, rightmost: float) -> Iterator[str]:
+    """Yield the grid, the axes with their ticks, and the label of the x axis.
+
+    Args:
+        plot: The area between the axes.
+        x_label: Label of the x axis.
+        leftmost, rightmost: Where labels of ticks must end, in pixels.
+    """
+    for tick in plot.y_axis.ticks(7):
+        y = round(plot.height * (1 - plot.y_axis.fraction(tick.value)), 1)
+        yield f'<path class="grid" stroke="{GRID[0]}" d="M0 {y}H{plot.width}"/>\n'
         yield _text(-8, y + 4, tick.label, 'text-anchor="end"')
-    for tick in x_axis.ticks(8):
-        x = round(PLOT_WIDTH * x_axis.fraction(tick.value), 1)
-        yield f'<path class="axis" stroke="{TEXT[0]}" d="M{x} {height}v5"/>\n'
-        yield _text(x, height + 19, tick.label, 'text-anchor="middle"')
-    yield f'<path class="axis" stroke="{TEXT[0]}" fill="none" d="M0 0V{height}H{PLOT_WIDTH}"/>\n'
-    yield _text(PLOT_WIDTH / 2, height + 41, x_label, 'text-anchor="middle"')
+    free = leftmost
+    for tick in plot.x_ticks():
+        x, half = round(plot.width * plot.x_axis.fraction(tick.value), 1), _width(tick.label) / 2
+        yield f'<path class="axis" stroke="{TEXT[0]}" d="M{x} {plot.height}v5"/>\n'
+        middle = min(max(x, leftmost + half), rightmost - half)
+        if middle - half >= free:
+            yield _text(middle, plot.height + 19, tick.label, 'text-anchor="middle"')
+            free = middle + half
+    yield f'<path class="axis" stroke="{TEXT[0]}" fill="none" d="M0 0V{plot.height}H{plot.width}"/>\n'
+    yield _text(plot.width / 2, plot.height + 41, x_label, 'text-anchor="middle"')
+
+
+def _area(plot: _Plot, number: int, name: str, pieces: Sequence[Sequence[tuple[float, float, float]]]) -> Iterator[str]:
+    """Yield a band: the area between the lows and the highs of each piece; of a point alone, a line."""
+    yield f"<g><title>{_xml(name)}</title>"
+    for piece in pieces:
+        low = [plot.place(x, low) for x, low, _ in piece]
+        high = [plot.place(x, high) for x, _, high in piece]
+        if len(piece) == 1:
+            yield f'<path {_stroke(number)} stroke-opacity="{2 * BAND_OPACITY}" d="M{_path(low)}L{_path(high)}"/>'
+        else:
+            yield f'<path {_shade(number)} d="M{_path(high)}L{_path(low[::-1])}z"/>'
+    yield "</g>\n"
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "L".join(f"{x:g} {y:g}" for x, y in points)
+
+
+def _shade(number: int) -> str:
+    """Return the attributes of an area in the colour of a series."""
+    colour = number % len(LIGHT)
+    return f'class="m{colour}" fill="{LIGHT[colour]}" fill-opacity="{BAND_OPACITY}"'
 
 
 def _line(number: int, name: str, pieces: Sequence[Sequence[tuple[float, float]]], has_markers: bool) -> Iterator[str]:
     """Yield a series: its pieces as a path, and the markers of its points; a point alone always has one."""
-    path = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in piece) for piece in pieces if len(piece) > 1)
+    path = "".join(f"M{_path(piece)}" for piece in pieces if len(piece) > 1)
     yield f"<g><title>{_xml(name)}</title>"
     if path:
         yield f'<path {_stroke(number)} d="{path}"/>'
@@ -107,13 +175,18 @@ def _line(number: int, name: str, pieces: Sequence[Sequence[tuple[float, float]]
     yield "</g>\n"
 
 
-def _legend(names: Sequence[str], has_markers: bool) -> Iterator[str]:
-    left = PLOT_WIDTH + 2 * GAP
-    for number, name in enumerate(names):
-        y = 12 + number * LEGEND_ROW
-        yield f'<path {_stroke(number)} d="M{left} {y}h{LEGEND_LINE}"/>'
-        if has_markers:
-            yield _marker(number, left + LEGEND_LINE / 2, y)
+def _legend(
+    names: Sequence[str], num_lines: int, band_series: Sequence[int], left: int, has_markers: bool
+) -> Iterator[str]:
+    """Yield the names of the lines, then those of the bands, each with a piece of it."""
+    for row, name in enumerate(names):
+        y = 12 + row * LEGEND_ROW
+        if row >= num_lines:
+            yield f'<path {_shade(band_series[row - num_lines])} d="M{left} {y - 7}h{LEGEND_LINE}v14h-{LEGEND_LINE}z"/>'
+        else:
+            yield f'<path {_stroke(row)} d="M{left} {y}h{LEGEND_LINE}"/>'
+            if has_markers:
+                yield _marker(row, left + LEGEND_LINE / 2, y)
         yield _text(left + LEGEND_LINE + GAP, y + 4, name)
 
 
@@ -133,11 +206,6 @@ def _marker(number: int, x: float, y: float) -> str:
 
 def _shape(number: int) -> int:
     return (number + number // len(LIGHT)) % len(DASHES)
-
-
-def _place(piece: Sequence[tuple[float, float]], x_axis: Axis, y_axis: Axis, height: int) -> list[tuple[float, float]]:
-    """Return points in pixels."""
-    return [(round(PLOT_WIDTH * x_axis.fraction(x), 1), round(height * (1 - y_axis.fraction(y)), 1)) for x, y in piece]
 
 
 def _text(x: float, y: float, text: str, attributes: str = "") -> str:

@@ -9,7 +9,7 @@ gradient norm
      └┬─────────┬────
       0        10
           lag k (tokens)
-● lstm  ○ rnn
+● lstm  ○ rnn                        a band is shaded: ░
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from chargen.ui.chart.chart import Axis, Chart
+from chargen.ui.chart.time_axis import TimeAxis
 from chargen.ui.terminal_text import cells, shorten
 
 MARKERS = "●○■□▲△◆◇✚✖+x*#%@"  # all are one cell wide
 COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red")
-CONNECTION = "·"
+CONNECTION, SHADE = "·", "░"
+CELL_ASPECT = 2  # height of a character, as a multiple of its width
+TICK_COLUMNS, TIME_TICK_COLUMNS = 9, 14  # columns for a tick of the x axis with its label, and for one of times
 MIN_WIDTH = 30  # columns of the narrowest chart
 MAX_NAME_CELLS = 30
 
@@ -40,6 +43,9 @@ def chart_text(chart: Chart, width: int = 80, height: int = 16) -> Text:
     y_labels = {round((height - 1) * (1 - y_axis.fraction(t.value))): t.label for t in y_axis.ticks(height // 3)}
     margin = max((cells(label) for label in y_labels.values()), default=0) + 1
     columns = width - margin - 2
+    if chart.has_equal_scales:
+        share = (x_axis.high - x_axis.low) / (y_axis.high - y_axis.low)
+        columns = min(columns, max(MIN_WIDTH - margin - 2, round(CELL_ASPECT * height * min(share, columns))))
     grid = _draw(chart, x_axis, y_axis, columns, height)
     text = Text()
     for line in (chart.title, chart.y_label):
@@ -54,14 +60,17 @@ def chart_text(chart: Chart, width: int = 80, height: int = 16) -> Text:
         text.append("\n")
     for line in _x_axis_lines(x_axis, columns):
         text.append(" " * margin + line + "\n")
-    text.append(" " * margin + shorten(chart.x_label, columns).center(columns).rstrip() + "\n")
-    _add_legend(text, [name for name, _ in chart.lines()], width)
+    x_label = shorten(chart.x_label_on(x_axis), columns)
+    text.append(" " * margin + x_label.center(columns).rstrip() + "\n")
+    _add_legend(text, chart, width)
     text.rstrip()
     return text
 
 
-def _draw(chart: Chart, x_axis: Axis, y_axis: Axis, columns: int, height: int) -> dict[tuple[int, int], Cell]:
-    """Return the characters of the lines by (row, column): connections behind points, later series behind earlier."""
+def _draw(
+    chart: Chart, x_axis: Axis | TimeAxis, y_axis: Axis, columns: int, height: int
+) -> dict[tuple[int, int], Cell]:
+    """Return the characters by (row, column): bands behind connections behind points, later series behind earlier."""
     points: dict[tuple[int, int], Cell] = {}
     connections: dict[tuple[int, int], Cell] = {}
     for number, (_, pieces) in enumerate(chart.lines()):
@@ -71,7 +80,36 @@ def _draw(chart: Chart, x_axis: Axis, y_axis: Axis, columns: int, height: int) -
                 points.setdefault((round(row), round(column)), (MARKERS[number % len(MARKERS)], number))
             for place in _between(places):
                 connections.setdefault(place, (CONNECTION, number))
-    return connections | points
+    return _shades(chart, x_axis, y_axis, columns, height) | connections | points
+
+
+def _shades(
+    chart: Chart, x_axis: Axis | TimeAxis, y_axis: Axis, columns: int, height: int
+) -> dict[tuple[int, int], Cell]:
+    """Return the characters of the bands by (row, column)."""
+    cells_by_place: dict[tuple[int, int], Cell] = {}
+    for band, pieces in chart.areas():
+        for piece in pieces:
+            lows, highs = (
+                [((height - 1) * (1 - y_axis.fraction(p[k])), (columns - 1) * x_axis.fraction(p[0])) for p in piece]
+                for k in (1, 2)
+            )
+            bottom, top = dict(_by_column(lows)), dict(_by_column(highs))
+            for column in bottom:
+                for row in range(min(bottom[column], top[column]), max(bottom[column], top[column]) + 1):
+                    cells_by_place.setdefault((row, column), (SHADE, band.series))
+    return cells_by_place
+
+
+def _by_column(places: Sequence[tuple[float, float]]) -> Iterator[tuple[int, int]]:
+    """Yield (column, row) of a line for each column that it crosses, in the order of its points."""
+    for (row, column), (next_row, next_column) in zip(places, places[1:], strict=False):
+        first, last = sorted((round(column), round(next_column)))
+        for each in range(first, last + 1):
+            share = (each - column) / (next_column - column) if next_column != column else 0.0
+            yield each, round(row + min(max(share, 0.0), 1.0) * (next_row - row))
+    if len(places) == 1:
+        yield round(places[0][1]), round(places[0][0])
 
 
 def _between(places: Sequence[tuple[float, float]]) -> Iterator[tuple[int, int]]:
@@ -83,10 +121,11 @@ def _between(places: Sequence[tuple[float, float]]) -> Iterator[tuple[int, int]]
             yield round(row + share * (next_row - row)), round(column + share * (next_column - column))
 
 
-def _x_axis_lines(axis: Axis, columns: int) -> tuple[str, str]:
+def _x_axis_lines(axis: Axis | TimeAxis, columns: int) -> tuple[str, str]:
     """Return the line of the x axis, and the line of its labels; no label touches the one before."""
     line, labels, free = ["─"] * columns, "", 0
-    for tick in axis.ticks(max(2, columns // 9)):
+    tick_columns = TIME_TICK_COLUMNS if isinstance(axis, TimeAxis) else TICK_COLUMNS
+    for tick in axis.ticks(max(2, columns // tick_columns)):
         column = round((columns - 1) * axis.fraction(tick.value))
         line[column] = "┬"
         start = min(max(0, column - (len(tick.label) - 1) // 2), columns - len(tick.label))
@@ -96,10 +135,12 @@ def _x_axis_lines(axis: Axis, columns: int) -> tuple[str, str]:
     return "└" + "".join(line), labels
 
 
-def _add_legend(text: Text, names: Sequence[str], width: int) -> None:
-    """Append the markers and names of the series, in as many lines as they need."""
+def _add_legend(text: Text, chart: Chart, width: int) -> None:
+    """Append the markers and names of the series and the bands, in as many lines as they need."""
+    entries = [(name, MARKERS[number % len(MARKERS)], number) for number, (name, _) in enumerate(chart.lines())]
+    entries += [(band.name, SHADE, band.series) for band in chart.bands]
     used = 0
-    for number, name in enumerate(names):
+    for name, sign, number in entries:
         if not name:
             continue
         entry = shorten(name, MAX_NAME_CELLS)
@@ -108,6 +149,6 @@ def _add_legend(text: Text, names: Sequence[str], width: int) -> None:
             text.append("\n")
             used = 0
         text.append("  " if used else "")
-        text.append(MARKERS[number % len(MARKERS)], COLOURS[number % len(COLOURS)])
+        text.append(sign, COLOURS[number % len(COLOURS)])
         text.append(" " + entry)
         used += needed + (2 if used else 0)
