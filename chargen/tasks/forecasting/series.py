@@ -34,6 +34,7 @@ from chargen.tasks.forecasting.reading.times import MEAN_MONTH_S, MICROSECONDS, 
 from chargen.text.limits import check_memory
 
 HOW_TO_FILL = "Give --fill linear or --fill previous, or correct the file."
+HOW_TO_IGNORE = "--time none takes the rows to be at equal distances, as trading days are."
 NO_TIME_NOTE = "no column of times was found, so the rows are taken to be at equal distances"
 
 
@@ -199,7 +200,7 @@ def _gap_error(rows: Rows, times: TimeColumns, step: str, row: int, count: int, 
     before = f"{times.describe(rows.ticks[row - 1])} is followed by {times.describe(rows.ticks[row])}"
     message = f"{rows.place(row)}: {before}, at a step of {step}: {format_count(count, 'time is', 'times are')} missing"
     if fill is None:
-        return CorpusError(message, HOW_TO_FILL)
+        return CorpusError(message, f"{HOW_TO_FILL} {HOW_TO_IGNORE}")
     return CorpusError(message, f"--fill fills at most as many rows as there are ({len(rows.values):,}). Cut the file.")
 
 

@@ -158,6 +158,9 @@ def test_a_date_and_a_time_in_two_columns_and_the_parts_of_a_date_are_read() -> 
     assert read("stamp,y\n1388530800,1\n1388534400,2\n", time="stamp").sha256 == expected.sha256
     assert read("timestamp,y\n1388530800000,1\n1388534400000,2\n").sha256 == expected.sha256
     assert read("day,y\n20131231,1\n20140101,2\n", time="day").step_s == 86_400
+    assert "has no time" in error("year,month,day,y\n2013,1,NA,1\n").message
+    wrong = error("t,y\n2013-02-29,1\n2013-03-01,1\n2013-03-02,1\n")
+    assert "'2013-02-29' in the column 't' is no time" in wrong.message
     assert "month 13" in error("year,month,day,y\n2013,13,1,1\n").message
 
 
@@ -198,6 +201,12 @@ def test_numbers_can_count_the_rows() -> None:
         "0.2 is followed by 0.4, at a step of 0.1: 1 time is missing"
         in error("t,y\n0.1,1\n0.2,2\n0.4,3\n0.5,3\n", time="t").message
     )
+
+
+def test_a_column_named_time_counts_the_rows_if_it_has_other_numbers() -> None:
+    assert read("time,y\n1,0\n2,1\n").times is None
+    wrong = error("time,y\n3,1\n4,1\n6,1\n")
+    assert "4 is followed by 6" in wrong.message and "--time none" in wrong.hint
 
 
 def test_rows_without_times_are_at_equal_distances_and_a_note_says_so() -> None:
@@ -315,6 +324,7 @@ def test_filters_select_rows_of_any_of_their_values() -> None:
         ("1.5,2\n3,4\n", "has no names of columns: its first line starts with '1.5'", "Put a first line"),
         ("2013-01-01,5\n2013-01-02,6\n", "has no names of columns", ""),
         ("x,why\n1,2\n", "has no column 'y'", "'x', 'why'"),
+        ("x|y\n1|2\n", "has no column 'y'", "one name, 'x|y': separate columns by commas"),
         ("x,Y\n1,2\n", "has no column 'y'", "Did you mean 'Y'?"),
         ("y,y\n1,2\n", "has 2 columns 'y'", "Rename"),
         ("x,y\n1,2\n1,abc\n", "line 3: 'abc' in the column 'y' is no number", "Correct it"),

@@ -246,7 +246,7 @@ def duplicate_error(rows: Rows, path: str, choice: RowChoice, row: int) -> Corpu
     message = f"{rows.where}, {rows.unit}s {first:,} and {second:,} have the same time, {time}{group}"
     hint = _telling_hint(path, choice, rows.times, (first, second)) if path != "-" else ""
     if not hint:
-        hint = "Remove one of them; or name another column with --time, or what tells series apart with --group."
+        hint = "Remove one; or name another column with --time (or none), or what tells series apart with --group."
         if rows.times.is_date and np.diff(rows.ticks[row - 1 : row + 2]).any():
             hint += " Local times with daylight saving need their UTC offset, as in 2013-10-27T02:00+01:00."
     return CorpusError(message, hint)

@@ -93,6 +93,8 @@ class Table(ABC):
         """
         if name not in self.names:
             hint = f"{did_you_mean(name, self.names)} {option} names one of: {first_names(self.names)}.".strip()
+            if len(self.names) == 1 and name in self.names[0]:
+                hint = f"Its first line has one name, {format_value(self.names[0])}: separate columns by commas."
             raise CorpusError(f"{self.where} has no column {format_value(name)}", hint)
         if (count := self.names.count(name)) > 1:
             raise CorpusError(f"{self.where} has {count:,} columns {format_value(name)}", "Rename all but one of them.")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
 from chargen.schema import format_count, format_significant, format_value
+from chargen.tasks.forecasting.reading.numbers import MISSING, parse_numbers
 from chargen.tasks.forecasting.reading.table import NUMBER, Cells, Chunk, Table
 
 ISO, EPOCH, PARTS, COUNTER = "times", "seconds since 1970", "columns of a date", "numbers"  #: kinds of times
@@ -32,6 +33,7 @@ PART_NAMES = ("year", "month", "day", "hour", "minute", "second")
 #: names of a column of times, the first ones first
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "time_hour", "date_time", "ds", "utc")
 EPOCH_UNITS = {10: 1.0, 13: 1e-3, 16: 1e-6}  #: number of digits of a time since 1970 → its unit in seconds
+MAX_CHECKED = 20  #: cells of a column from which it is told whether it has times
 NO_TIMES = "none"  #: given in place of a name: the rows are at equal distances
 MAX_COUNT = 9e12  #: limit of numbers that count the rows
 MIN_MONTH_S = 28 * 86_400
@@ -130,6 +132,8 @@ def find_times(table: Table, preview: Mapping[str, Cells], given: str | None) ->
         return TimeColumns((found[0], *_time_of_day(preview, found[0])), ISO)
     if found := [name for name in named if _epoch_digits(preview[name])]:
         return TimeColumns((found[0],), EPOCH)
+    if named:
+        return TimeColumns((named[0],), COUNTER)
     parts = [next((name for name in preview if folded[name] == part), None) for part in PART_NAMES]
     known = [name for name in parts if name is not None]
     is_date = parts[0] is not None and None not in parts[: len(known)]
@@ -165,17 +169,21 @@ def _has_times(cells: Cells) -> bool:
     """Return whether most cells are times with separators, as "2013-01-31"; not numbers such as 20130131."""
     if isinstance(cells, np.ndarray):
         return cells.dtype.kind == "M"
-    known = [cell.strip() for cell in cells if cell.strip()]
+    known = _known(cells)[:MAX_CHECKED]
     matches = [(cell, _SHAPE.fullmatch(cell.translate(_TO_ZEROS))) for cell in known if not cell.isdigit()]
-    found = [(cell, match) for cell, match in matches if match]
-    return 2 * len(found) > len(known) and bool(_parse_shape([found[0][0]], found[0][1])[1].all())
+    are_valid = [match is not None and bool(_parse_shape([cell], match)[1].all()) for cell, match in matches]
+    return 2 * sum(are_valid) > len(known)
+
+
+def _known(cells: Sequence[str]) -> list[str]:
+    return [cell.strip() for cell in cells if cell.strip().casefold() not in MISSING]
 
 
 def _has_numbers(cells: Cells) -> bool:
     if isinstance(cells, np.ndarray):
         return cells.dtype.kind == "f"
-    known = [cell.strip() for cell in cells if cell.strip()]
-    return bool(known) and all(NUMBER.fullmatch(cell) for cell in known)
+    known = _known(cells)
+    return all(NUMBER.fullmatch(cell) for cell in known)
 
 
 def _epoch_digits(cells: Cells) -> int:
@@ -223,8 +231,6 @@ def _refuse_missing(is_missing: NDArray[np.bool_], chunk: Chunk, name: str, tabl
 
 def _whole_parts(cells: Cells, chunk: Chunk, name: str, table: Table) -> NDArray[np.float64]:
     """Return cells as numbers; each must be one."""
-    from chargen.tasks.forecasting.reading.numbers import parse_numbers
-
     numbers = parse_numbers(cells, chunk, name, table)
     _refuse_missing(np.isnan(numbers), chunk, name, table)
     return numbers
