@@ -248,10 +248,35 @@ def find_classifier(spec: str, root: Path | None = None) -> Path | None:
 
 def list_classifier_files(root: Path | None = None) -> list[Path]:
     """Return the files that describe the classifiers, in alphabetical order of their names."""
+    return _list_files(CLASSIFIER_FILE, root)
+
+
+def _list_files(name: str, root: Path | None) -> list[Path]:
+    """Return the files of a name in the folders of the runs, in alphabetical order of the folders."""
     root = root or checkpoints_folder()
     folders = sorted(root.iterdir()) if os.path.isdir(root) else []
-    paths = (folder / CLASSIFIER_FILE for folder in folders if not folder.name.startswith("."))
+    paths = (folder / name for folder in folders if not folder.name.startswith("."))
     return [path for path in paths if os.path.isfile(path)]
+
+
+def find_forecaster(spec: str, root: Path | None = None) -> Path | None:
+    """Return the path of the file of a forecaster, or None if there is no such forecaster.
+
+    Args:
+        spec: File of a forecaster, folder of its run, or its name.
+        root: Folder of all runs; None for `checkpoints_folder()`.
+    """
+    if not spec or "\0" in spec:
+        return None
+    if os.path.isfile(spec) and Path(spec).suffix == MODEL_SUFFIX:
+        return Path(spec)
+    paths = (folder / FORECASTER_FILE for folder in (Path(spec), (root or checkpoints_folder()) / spec))
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+def list_forecaster_files(root: Path | None = None) -> list[Path]:
+    """Return the files of the forecasters, in alphabetical order of their names."""
+    return _list_files(FORECASTER_FILE, root)
 
 
 def list_run_names(root: Path | None = None) -> list[str]:

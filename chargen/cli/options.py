@@ -30,6 +30,7 @@ from chargen.cli.value_types import CELL_NAMES as CELL_NAMES
 from chargen.cli.value_types import CORPUS_NAME as CORPUS_NAME
 from chargen.cli.value_types import EXISTING_FILE as EXISTING_FILE
 from chargen.cli.value_types import FILE_NAME as FILE_NAME
+from chargen.cli.value_types import FORECASTER_NAME as FORECASTER_NAME
 from chargen.cli.value_types import MODEL_NAME as MODEL_NAME
 from chargen.cli.value_types import NAME as NAME
 from chargen.cli.value_types import RUN_NAME as RUN_NAME

@@ -121,6 +121,12 @@ def _run_names() -> Sequence[str]:
     return list_run_names()
 
 
+def _forecaster_names() -> Sequence[str]:
+    from chargen.runs import list_forecaster_files
+
+    return [path.parent.name for path in list_forecaster_files()]
+
+
 def _corpus_names() -> Iterable[str]:
     from chargen.text.builtin_corpora import BUILTIN_CORPORA
 
@@ -132,6 +138,7 @@ FILE_NAME = Name(files=True)
 EXISTING_FILE = ExistingFile(files=True)
 RUN_NAME = Name(_run_names)
 MODEL_NAME = Name(_run_names, files=True)
+FORECASTER_NAME = Name(_forecaster_names, files=True)
 CORPUS_NAME = Name(_corpus_names, files=True)
 BUILTIN_CORPUS_NAME = Name(_corpus_names)
 CELL_NAMES = NameList(CELLS.names)

@@ -7,29 +7,16 @@ budget, learning rate schedule, best weights, resume and reports.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+
+from chargen.networks.task_network import TaskNetwork
 
 Indices = NDArray[np.int64]
-
-
-class Exportable(Protocol):
-    """A network whose weights are exported and imported by name, as float32 arrays."""
-
-    def export_weights(self) -> dict[str, np.ndarray]:
-        """Return a copy of the weights by name."""
-
-    def import_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Copy weights with the same names and shapes into the network."""
-
-
-class TaskNetwork(nn.Module, Exportable):
-    """The base class of networks that are trained on examples."""
 
 
 class Objective(ABC):

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chargen.cells.weights import find_invalid_weight
 from chargen.checkpoint import DamagedError, Tensors, open_tensors
-from chargen.config import MAX_SECONDS, MAX_STEPS, TrainConfig
-from chargen.errors import ChargenError, ModelError
+from chargen.config import MAX_SECONDS, MAX_STEPS, TrainConfig, format_duration_s
+from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.runs import Run
-from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple
+from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple, format_count
+from chargen.training.choices import RunLength
 
 LOSS = Nullable(Number())  #: null if it was not finite
 STATE_SPEC: Spec = Record(
@@ -118,3 +119,34 @@ def load_supervised_state(run: Run, kind: str) -> SupervisedState:
         history=history,
         tensors=tensors,
     )
+
+
+def resumed_config(saved: SupervisedState, length: RunLength, run: str) -> TrainConfig:
+    """Return the settings of a resumed run: those it had, with another length if one is given.
+
+    Args:
+        saved: The training state of the run.
+        length: The length of the whole run; without one, the run keeps its own.
+        run: The name of the run.
+
+    Raises:
+        ConfigError: If the run already is longer.
+    """
+    if not length.chosen():
+        return saved.train
+    train = replace(saved.train, **{"budget_s": None, "steps": None, "epochs": None, **length.chosen()})
+    hint = "Give the length of the whole run, with what it has so far."
+    if train.steps is not None and saved.step > train.steps:
+        raise ConfigError(
+            f"the run {run!r} already has {format_count(saved.step, 'step')}, more than --steps {train.steps}", hint
+        )
+    if train.budget_s is not None and saved.elapsed_s >= train.budget_s:
+        taken, given = format_duration_s(saved.elapsed_s), format_duration_s(train.budget_s)
+        raise ConfigError(f"the run {run!r} already took {taken}, more than --budget {given}", hint)
+    if train.epochs is not None and (saved.epoch, saved.batch) > (train.epochs, 0):
+        raise ConfigError(
+            f"the run {run!r} has already read its examples {format_count(saved.epoch, 'time')}, so --epochs "
+            f"{train.epochs:g} is over",
+            hint,
+        )
+    return train

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from chargen.config import TrainConfig
 from chargen.errors import DivergenceError, ModelError, StoppedError
+from chargen.networks.task_network import TaskNetwork
 from chargen.run_writer import create_run, resume_run
 from chargen.training.supervised.loop import Fit, FitEvaluated, FitPlan
-from chargen.training.supervised.objective import Indices, Objective, TaskNetwork, shuffled_batches
+from chargen.training.supervised.objective import Indices, Objective, shuffled_batches
 from chargen.training.supervised.state import load_supervised_state
 
 DATA_SHA256 = "0" * 64

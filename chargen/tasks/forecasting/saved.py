@@ -1,0 +1,170 @@
+"""The file of a forecaster: `checkpoints/NAME/forecaster.safetensors`, and what is checked before anything is built.
+
+header    {"kind": "forecaster", "forecast": ForecastConfig, "network": SeriesConfig, "about": how good it is}
+tensors   network.NAME (`series_network.py`), scaling.mean, scaling.std [C] and factors [F, K], float64
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chargen.cells.weights import find_invalid_weight
+from chargen.checkpoint import TensorFile, Tensors, open_tensors, save_tensors
+from chargen.config.series import SeriesConfig
+from chargen.errors import ConfigError, ModelError, WrongKindError
+from chargen.folders import checkpoints_folder
+from chargen.networks.series_network import SeriesNetwork, series_shapes
+from chargen.networks.torch_runtime import resolve_device
+from chargen.registry import did_you_mean
+from chargen.runs import find_forecaster, find_model, list_forecaster_files
+from chargen.schema import Record, Spec, String, format_value
+from chargen.tasks.forecasting.forecaster import Forecaster
+from chargen.tasks.forecasting.settings import ForecastConfig
+from chargen.tasks.forecasting.windows import Scaling
+
+KIND = "forecaster"
+NETWORK = "network."  #: prefix of the names of the weights of the network
+MAX_LAYER_WEIGHTS = 100  #: a cell has at most this number of weights
+HEADER_SPEC: Spec = Record(
+    {"kind": String(choices=(KIND,)), "forecast": Record(), "network": Record()},
+    {"about": Record(optional={"held_out": Record(optional={"mae": Record(), "coverage": Record()})})},
+)
+
+
+def save_forecaster(path: Path, forecaster: Forecaster) -> None:
+    """Write the file of a forecaster atomically.
+
+    Raises:
+        StorageError: If it cannot be written. An existing file is then unchanged.
+    """
+    weights = {f"{NETWORK}{name}": value for name, value in forecaster.network.export_weights().items()}
+    scaling = {"scaling.mean": forecaster.scaling.mean, "scaling.std": forecaster.scaling.std}
+    header = {
+        "kind": KIND,
+        "forecast": forecaster.config.to_json(),
+        "network": forecaster.network.config.to_json(),
+        "about": forecaster.about,
+    }
+    save_tensors(path, {**weights, **scaling, "factors": forecaster.factors}, header)
+
+
+def load_forecaster(name: str, root: Path | None = None, device: str = "auto") -> Forecaster:
+    """Open a forecaster.
+
+    Args:
+        name: Its name, the folder of its run, or its file.
+        root: Folder of the runs; None for `checkpoints_folder()`.
+        device: Device for torch, as for `chargen.load`.
+
+    Raises:
+        WrongKindError: If it is another kind of model.
+        ModelError: If there is no such forecaster, or its file is damaged.
+        DeviceError: If this machine has no such device.
+    """
+    root = root or checkpoints_folder()
+    path = find_forecaster(name, root)
+    if path is None:
+        _refuse_other_kinds(name, root)
+        known = [each.parent.name for each in list_forecaster_files(root)]
+        hint = did_you_mean(name, known) or "Train one: chargen forecast --train FILE --column COLUMN"
+        raise ModelError(f"no forecaster named {format_value(name)} under {root}/", hint)
+    return read_forecaster(path, device)
+
+
+def _refuse_other_kinds(name: str, root: Path) -> None:
+    """Raise an error that names the right command if there is another kind of model with this name.
+
+    Raises:
+        WrongKindError: If there is one.
+    """
+    from chargen.runs import find_classifier
+
+    if find_classifier(name, root) is not None:
+        raise WrongKindError.of(name, "classifier")
+    try:
+        find_model(name, root)
+    except ModelError:
+        return
+    raise WrongKindError.of(name, "language model")
+
+
+def read_forecaster(path: Path, device: str = "auto") -> Forecaster:
+    """Read and check the file of a forecaster.
+
+    Raises:
+        WrongKindError: If it is the file of another kind of model.
+        ModelError: If it is missing, damaged or not a forecaster.
+        DeviceError: If this machine has no such device.
+    """
+    device = resolve_device(device)
+    with open_tensors(path) as file:
+        try:
+            forecast, config, tensors = _read(path, file)
+            about = file.metadata.get("about", {})
+        except ConfigError as error:
+            raise ModelError(f"{path} cannot be used: {error.message}", "Train the forecaster again.") from error
+    network = SeriesNetwork(config).to(device)
+    network.import_weights({name: tensors[f"{NETWORK}{name}"] for name in series_shapes(config)})
+    scaling = Scaling(tensors["scaling.mean"], tensors["scaling.std"])
+    return Forecaster(forecast, network, scaling, tensors["factors"], about)
+
+
+def read_header(path: Path) -> tuple[ForecastConfig, SeriesConfig, dict[str, Any]]:
+    """Return (what is forecast, the network, how good it is) from the file of a forecaster, and check its tensors.
+
+    Raises:
+        ModelError: If it is missing, damaged or not a forecaster.
+    """
+    with open_tensors(path) as file:
+        try:
+            forecast, config, _ = _read(path, file)
+            return forecast, config, file.metadata.get("about", {})
+        except ConfigError as error:
+            raise ModelError(f"{path} cannot be used: {error.message}", "Train the forecaster again.") from error
+
+
+def _read(path: Path, file: TensorFile) -> tuple[ForecastConfig, SeriesConfig, Tensors]:
+    """Check the header of a file before anything is built from it, and read its tensors."""
+    metadata = file.metadata
+    if metadata.get("kind", "language model") != KIND:
+        kind = metadata.get("kind", "language model")
+        raise WrongKindError.of(path, kind if kind in ("encoder", "language model") else "language model")
+    HEADER_SPEC.check(metadata, "header")
+    forecast, config = ForecastConfig.from_json(metadata["forecast"]), SeriesConfig.from_json(metadata["network"])
+    columns = len(forecast.targets) + len(forecast.inputs)
+    described = (columns, len(forecast.targets), forecast.history, forecast.num_direct_steps, forecast.output)
+    if described != (config.num_columns, config.num_targets, config.history, config.horizon, config.output):
+        raise ConfigError("its network does not have the columns, steps or output that it describes")
+    if len(file.tensors) > 11 + MAX_LAYER_WEIGHTS * config.num_layers or len(file.tensors) < config.num_layers:
+        raise ConfigError(f"it has {len(file.tensors):,} weights, which do not fit {config}")
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        f"{NETWORK}{name}": ("F32", shape) for name, shape in series_shapes(config).items()
+    }
+    C, F, K = columns, forecast.horizon, len(forecast.targets)
+    expected |= {"scaling.mean": ("F64", (C,)), "scaling.std": ("F64", (C,)), "factors": ("F64", (F, K))}
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()}
+    for name in {*expected, *found}:
+        if expected.get(name) != found.get(name):
+            raise ConfigError(f"the weight {format_value(name)} does not fit {config}")
+    tensors = file.read()
+    _check_values(tensors)
+    return forecast, config, tensors
+
+
+def _check_values(tensors: Mapping[str, np.ndarray]) -> None:
+    """Check that the weights are finite, and the scales positive.
+
+    Raises:
+        ConfigError: If they are not.
+    """
+    problem = find_invalid_weight((name, t) for name, t in tensors.items() if not name.startswith("scaling."))
+    if problem:
+        raise ConfigError(problem)
+    for name in ("scaling.mean", "scaling.std", "factors", f"{NETWORK}scale", f"{NETWORK}difference_scale"):
+        values = tensors[name]
+        if not np.isfinite(values).all() or (name != "scaling.mean" and not (values > 0).all()):
+            raise ConfigError(f"the tensor {name!r} holds a value that is not a positive finite number")
