@@ -36,6 +36,11 @@ class Cell(ABC):
     recurrent_names: tuple[str, ...] = ("weight_hh",)  #: the matrices that multiply the state; dropped by DropConnect
     learning_rate_factor: float = 1.0  #: factor of the recipe's learning rate, for a cell that needs a lower one
 
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """The parts of the state whose elements are units; the others are sums that later steps complete."""
+        return self.state_names
+
     def with_option(self, option: str) -> Cell:
         """Return the cell with the option that follows its name and a colon ("mlp:16").
 

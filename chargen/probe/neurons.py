@@ -149,11 +149,16 @@ def read_activations(checkpoint: Checkpoint, engine: Engine, text: str) -> Activ
         raise ConfigError("the text is empty", "Give a text of at least one character.")
     cells = get_cells(checkpoint.config)
     step = read_context(engine, checkpoint.encode_context(None))
+    parts = [  # (layer, number of the part in its state, its name) of all parts that have units
+        (layer, part, name)
+        for layer in range(len(step.state.layers))
+        for part, name in enumerate(cells[layer % len(cells)].state_names)
+        if name in cells[layer % len(cells)].unit_names
+    ]
     units = tuple(
         Unit(layer, name, index)
-        for layer, state in enumerate(step.state.layers)
-        for name, part in zip(cells[layer % len(cells)].state_names, state, strict=True)
-        for index in range(part.shape[-1])
+        for layer, part, name in parts
+        for index in range(step.state.layers[layer][part].shape[-1])
     )
     ids = checkpoint.tokenizer.encode(text)
     if len(ids) * len(units) > MAX_VALUES:
@@ -170,7 +175,7 @@ def read_activations(checkpoint: Checkpoint, engine: Engine, text: str) -> Activ
         if decoded := decoder.feed(token_id):
             pieces.append(text[start : start + len(decoded)])  # an unknown character keeps its own text
             start += len(decoded)
-            rows.append(np.concatenate([part[0] for state in after.state.layers for part in state]))
+            rows.append(np.concatenate([after.state.layers[layer][part][0] for layer, part, _ in parts]))
     if checkpoint.data.is_backward:
         groups = reverse_pieces(pieces)
         pieces = [reverse("".join(pieces[i] for i in group)) for group in groups]

@@ -78,6 +78,13 @@ def test_a_stack_has_the_parts_of_the_state_of_each_cell() -> None:
     ]  # fmt: skip
 
 
+def test_the_sums_of_a_window_are_no_units() -> None:
+    model = random_model(cell="mlp:3,lstm", hidden_size=3)
+    found = neurons.read_activations(model, engine_of(model), VERSE)
+    assert [(unit.layer, unit.part) for unit in found.units if not unit.number] == [(0, "h"), (1, "h"), (1, "c")]
+    assert found.values.shape == (9, len(found.pieces))
+
+
 def test_units_are_ranked_by_the_property_that_they_track_best() -> None:
     model = random_model(VERSE, cell="rnn", hidden_size=4)
     report = neurons.probe_neurons(model, engine_of(model), VERSE * 3)

@@ -43,6 +43,11 @@ class WindowCell(Cell):
         self.num_input_gates = width
         self.state_names = ("h", *(f"sum{k}" for k in range(1, width)))
 
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """The parts of the state whose elements are units: h alone."""
+        return ("h",)
+
     def with_option(self, option: str) -> Cell:
         """Return the cell with a window of this many inputs ("16").
 

@@ -21,7 +21,7 @@ from chargen.tasks.classification.calibration import log_priors
 from chargen.tasks.classification.classifier import TextClassifier
 from chargen.tasks.classification.generative import GenerativeClassifier
 
-METHODS = ("encoder", "generative")  #: ways to train a classifier
+METHODS = ("encoder", "generative")  #: the methods of training a classifier
 MAX_LABELS = 10_000
 MAX_CLASSIFIER_BYTES = 1 << 24
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: limits of a finite temperature in a file
