@@ -43,7 +43,7 @@ COMMANDS = {
     "eval": ("chargen.cli.commands.eval:evaluate", "Evaluate a model on a whole text."),
     "compare": ("chargen.cli.commands.compare:compare", "Compare models on a text."),
     "rescore": ("chargen.cli.commands.rescore:rescore", "Add a model's score to N-best lists."),
-    "classify": ("chargen.cli.commands.classify:classify", "Classify texts, and train classifiers."),
+    "classify": ("chargen.cli.commands.classify.command:classify", "Classify texts, and train classifiers."),
     "forecast": ("chargen.cli.commands.forecast:forecast", "Forecast series of numbers, and train forecasters."),
     "info": ("chargen.cli.commands.info:info", "List the models and classifiers, or describe one."),
     "probe": ("chargen.cli.commands.probe.group:probe", "Measure what recurrent networks learn and remember."),

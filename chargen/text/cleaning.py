@@ -302,8 +302,8 @@ class CleaningReport:
         """Add the number of characters of a text before and after it was composed to NFC."""
         self._composed.append((where, before, after))
 
-    def add_skipped(self, note: str) -> None:
-        """Add a note about files that were skipped."""
+    def add_note(self, note: str) -> None:
+        """Add a sentence for the user, for example about files that were skipped."""
         self._skipped.append(note)
 
     def merge(self, other: CleaningReport) -> None:

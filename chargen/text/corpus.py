@@ -316,7 +316,7 @@ class _Reader:
             hint = "It is read recursively; hidden files are ignored."
             raise CorpusError(f"no text in the folder {folder}", f"{hint} {note}".strip())
         if note:
-            self.report.add_skipped(note)
+            self.report.add_note(note)
 
 
 def _check_size(path: str, config: DataConfig, limit: ReadLimit) -> int | None:

@@ -38,7 +38,31 @@ class _PageHeader(NamedTuple):
     compressed_bytes: int
 
 
-def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -> Iterator[str | None]:
+def column_names(stream: BinaryIO, where: str) -> list[str]:
+    """Return the names of the columns of a file.
+
+    Args:
+        stream: The open file; it must be seekable.
+        where: Name of the file, for error messages.
+
+    Raises:
+        ChargenError: If pyarrow is not installed.
+        CorpusError: If the file is damaged.
+    """
+    parquet = import_extra("pyarrow.parquet", "parquet", where)
+    arrow = import_extra("pyarrow", "parquet", where)
+    try:
+        names: list[str] = parquet.ParquetFile(stream).schema_arrow.names
+    except OSError as error:
+        raise CorpusError(f"{where} cannot be read: {error.strerror or error}") from error
+    except (arrow.lib.ArrowException, EOFError, LookupError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        raise CorpusError(f"{where} is a damaged Parquet file ({error})", "Download or write it again.") from error
+    return names
+
+
+def column_values(
+    stream: BinaryIO, where: str, column: str, limit: ReadLimit, as_names: bool = False
+) -> Iterator[str | None]:
     """Yield the texts of a column; None for null.
 
     Args:
@@ -46,6 +70,7 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
         where: Name of the file, for error messages.
         column: Name of the column.
         limit: Counts the bytes of the texts.
+        as_names: Whether whole numbers, and true and false, are also accepted, and become text: 1 becomes "1".
 
     Raises:
         ChargenError: If pyarrow is not installed.
@@ -58,13 +83,15 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
         size = stream.seek(0, 2)
         stream.seek(0)
         file = parquet.ParquetFile(stream)
-        leaves = _text_leaves(file, column, where, arrow)
+        leaves = _text_leaves(file, column, where, arrow, as_names)
         largest = largest_page(stream, size, leaves, where, limit)
         rows = max(1, min(MAX_ROWS, MAX_BATCH_BYTES // max(1, largest)))
         num_bytes = 0
         for batch in file.iter_batches(rows, columns=[column], use_threads=False):
             for value in batch.column(0):
                 text = value.as_py()
+                if as_names and isinstance(text, int):  # also true and false
+                    text = str(text).lower()
                 if not isinstance(text, str | None):
                     raise CorpusError(f"{where}: the column {column!r} does not contain text")
                 if text is None:
@@ -82,7 +109,7 @@ def column_values(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -
         raise CorpusError(f"{where} is a damaged Parquet file ({error})", "Download or write it again.") from error
 
 
-def _text_leaves(file: Any, column: str, where: str, arrow: Any) -> list[int]:
+def _text_leaves(file: Any, column: str, where: str, arrow: Any, as_names: bool) -> list[int]:
     """Return the index of a column of strings among the file's leaf columns, in a list.
 
     Other types are refused before a row is read. A row of lists can repeat the value of a page a million times, and
@@ -104,6 +131,7 @@ def _text_leaves(file: Any, column: str, where: str, arrow: Any) -> list[int]:
     kind = schema.types[schema.names.index(column)]
     kind = kind.value_type if types.is_dictionary(kind) else kind
     is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
+    is_text = is_text or (as_names and (types.is_integer(kind) or types.is_boolean(kind)))
     if len(leaves) != 1 or not is_text:
         raise CorpusError(
             f"{where}: the column {column!r} does not contain text", "Name a column of strings with --text-field."

@@ -71,7 +71,7 @@ def read_batches(
     form = record_format.form
     is_strict = record_format.errors == "strict"
     pieces = remove_bom(decode_marked(blocks, where, record_format.encoding, report, form == NULL, is_strict))
-    check = _RecordCheck(record_format, report)
+    check = RecordCheck(record_format, report)
     if form == WHOLE:
         text = _join_limited(pieces, MAX_TEXT_BYTES)
         yield check.texts([(where, text.removesuffix("\n").removesuffix("\r"))])
@@ -92,7 +92,7 @@ def read_batches(
     check.finish(where)
 
 
-class _RecordCheck:
+class RecordCheck:
     """Checks records one by one, and counts those without a text."""
 
     def __init__(self, record_format: RecordFormat, report: CleaningReport) -> None:
@@ -116,7 +116,7 @@ class _RecordCheck:
             try:
                 if isinstance(value, CorpusError):
                     raise value
-                found.append(self._checked(value, name))
+                found.append(self.checked(value, name))
             except CorpusError as error:
                 if self._format.errors != "skip":
                     self.error = error
@@ -152,7 +152,7 @@ class _RecordCheck:
             return error
         return self.json_value(*self._parser.parse_line(line), name)
 
-    def _checked(self, text: str, name: str) -> str:
+    def checked(self, text: str, name: str) -> str:
         """Return a text without lone surrogates.
 
         Raises:
@@ -194,7 +194,7 @@ class _RecordCheck:
 
 
 def _line_batches(
-    pieces: Iterable[str], where: str, record_format: RecordFormat, check: _RecordCheck
+    pieces: Iterable[str], where: str, record_format: RecordFormat, check: RecordCheck
 ) -> Iterator[list[str]]:
     """Yield the lines, NUL-separated records or JSON lines that are complete after each piece."""
     form = record_format.form
@@ -281,7 +281,7 @@ def _join_limited(pieces: Iterable[str], max_size: int) -> str:
     return "".join(parts)
 
 
-def _batched(records: Iterator[tuple[str, Any]], check: _RecordCheck) -> Iterator[list[str]]:
+def _batched(records: Iterator[tuple[str, Any]], check: RecordCheck) -> Iterator[list[str]]:
     while batch := list(islice(records, BATCH_SIZE)):
         yield check.texts(batch)
         if check.error:
@@ -292,25 +292,14 @@ def _batched(records: Iterator[tuple[str, Any]], check: _RecordCheck) -> Iterato
 
 
 def _rows(
-    pieces: Iterable[str], where: str, record_format: RecordFormat, check: _RecordCheck
+    pieces: Iterable[str], where: str, record_format: RecordFormat, check: RecordCheck
 ) -> Iterator[tuple[str, Any]]:
     """Yield (name, text or error) of each row of a table with a header.
 
     Raises:
         CorpusError: If the header does not have the column, or has it twice.
     """
-    csv.field_size_limit(MAX_RECORD_BYTES)  # of the process; the limit of the module is 128 kB
-    lines = (f"{line}\n" for line in split_pieces(_split_lone_cr(pieces), "\n", MAX_RECORD_BYTES))
-    first = next(lines, "")
-    comma = ";" if ";" in first and "," not in first else ","
-    delimiter = "\t" if record_format.form == TSV else comma
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-    try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise CorpusError(
-            f"{where}, line 1 is not {record_format.form.upper()}: {error}", "Correct that line."
-        ) from error
+    header, rows = open_table(pieces, where, record_format.form)
     if check.field not in header:
         raise CorpusError(
             f"{where} has no column {check.field!r}",
@@ -321,6 +310,39 @@ def _rows(
             f"{where} has {header.count(check.field):,} columns {check.field!r}", "Rename all but one of them."
         )
     column = header.index(check.field)
+    for name, row in rows:
+        yield name, row if isinstance(row, CorpusError) else row[column]
+
+
+def open_table(
+    pieces: Iterable[str], where: str, form: str
+) -> tuple[list[str], Iterator[tuple[str, list[str] | CorpusError]]]:
+    """Return (the header of a CSV or TSV table, an iterator of (name, the cells or an error) of each row).
+
+    Args:
+        pieces: The decoded table, split anywhere.
+        where: Name of the input, for error messages.
+        form: CSV or TSV.
+
+    Raises:
+        CorpusError: If the first line is not of this form.
+    """
+    csv.field_size_limit(MAX_RECORD_BYTES)  # of the process; the limit of the module is 128 kB
+    lines = (f"{line}\n" for line in split_pieces(_split_lone_cr(pieces), "\n", MAX_RECORD_BYTES))
+    first = next(lines, "")
+    comma = ";" if ";" in first and "," not in first else ","
+    delimiter = "\t" if form == TSV else comma
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise CorpusError(f"{where}, line 1 is not {form.upper()}: {error}", "Correct that line.") from error
+    return header, _table_rows(reader, header, where, form, delimiter)
+
+
+def _table_rows(
+    reader: Any, header: list[str], where: str, form: str, delimiter: str
+) -> Iterator[tuple[str, list[str] | CorpusError]]:
     while True:
         name = f"{where}, line {reader.line_num + 1:,}"
         try:
@@ -328,11 +350,10 @@ def _rows(
         except StopIteration:
             return
         except csv.Error as error:
-            hint = f"Correct that line. {HOW_TO_SKIP}"
-            yield name, CorpusError(f"{name} is not {record_format.form.upper()}: {error}", hint)
+            yield name, CorpusError(f"{name} is not {form.upper()}: {error}", f"Correct that line. {HOW_TO_SKIP}")
             continue
         if len(row) == len(header):
-            yield name, row[column]
+            yield name, row
         elif row:
             hint = f"Put a text that contains {delimiter!r} in quotes, or correct that line. {HOW_TO_SKIP}"
             columns = format_count(len(row), "column")

@@ -13,7 +13,7 @@ import pytest
 from chargen.cells import CELLS
 from chargen.cli import options
 from chargen.cli.commands.bench import BenchArguments
-from chargen.cli.commands.classify import ClassifyArguments
+from chargen.cli.commands.classify.command import ClassifyArguments
 from chargen.cli.commands.compare import CompareArguments
 from chargen.cli.commands.corpora import CheckArguments
 from chargen.cli.commands.eval import EvalArguments

@@ -32,6 +32,7 @@ class Quality:
 
     texts: int
     accuracy: float
+    macro_f1: float  #: mean of the F1 scores of the labels, each with the same weight; see the function `macro_f1`
     log_loss_nats: float  #: mean −log p(right label)
     expected_calibration_error: float  #: 0 to 1; see the function `expected_calibration_error`
     majority_class_accuracy: float  #: accuracy of always choosing the label with the highest prior
@@ -94,15 +95,35 @@ def measure_quality(posteriors: Float, labels: NDArray[np.int64], log_priors: Fl
         log_priors: log p(label), [K].
     """
     rows = np.arange(len(labels))
-    is_right = posteriors.argmax(axis=1) == labels
+    predicted = posteriors.argmax(axis=1)
+    is_right = predicted == labels
     return Quality(
         texts=len(labels),
         accuracy=float(is_right.mean()),
+        macro_f1=macro_f1(labels, predicted, posteriors.shape[1]),
         log_loss_nats=float(-posteriors[rows, labels].mean()) + 0.0,  # 0, not −0
         expected_calibration_error=expected_calibration_error(np.exp(posteriors.max(axis=1)), is_right),
         majority_class_accuracy=float((labels == int(log_priors.argmax())).mean()),
         prior_log_loss_nats=float(-log_priors[labels].mean()) + 0.0,
     )
+
+
+def macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_labels: int) -> float:
+    """Return the mean of the F1 scores of all labels that occur as a right label or as a prediction.
+
+    F1 of a label is 2 · right / (texts with this label + texts that are predicted to have it).
+
+    Args:
+        labels: Number of the right label of each text, [N].
+        predicted: Number of the predicted label of each text, [N].
+        num_labels: Number of labels K.
+
+    >>> macro_f1(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    0.6666666666666666
+    """
+    right = np.bincount(labels[labels == predicted], minlength=num_labels)
+    total = np.bincount(labels, minlength=num_labels) + np.bincount(predicted, minlength=num_labels)
+    return float((2 * right[total > 0] / total[total > 0]).mean()) if len(labels) else 0.0
 
 
 def expected_calibration_error(confidence: Float, is_right: NDArray[np.bool_]) -> float:
@@ -137,6 +158,9 @@ def split_labelled(
 ) -> list[dict[str, list[str]]]:
     """Split labelled texts at random into parts, each label separately. A repeated text is in one part only.
 
+    That holds across labels, too: all copies of a text are in the part that was drawn for the first label that has it.
+    Otherwise a text of the evaluation could be known from the training.
+
     Args:
         texts: Texts of each label.
         fractions: Fraction of the texts in each part after the first; the first part gets the remaining texts.
@@ -145,19 +169,32 @@ def split_labelled(
     Raises:
         CorpusError: If a label has too few different texts to be in every part.
     """
-    parts: list[dict[str, list[str]]] = [{} for _ in range(len(fractions) + 1)]
+    parts: list[dict[str, list[str]]] = [{label: [] for label in texts} for _ in range(len(fractions) + 1)]
+    part_of: dict[str, int] = {}  # number of the part of each text
     for label, label_texts in texts.items():
         different = list(dict.fromkeys(label_texts))
-        if len(different) <= len(fractions):
-            raise CorpusError(
-                f"the label {label!r} has {format_count(len(different), 'different text')}, but needs at "
-                f"least {len(fractions) + 1}",
-                "Add texts with this label, or leave the label out.",
-            )
-        order = np.random.default_rng(seed).permutation(len(different)).tolist()
-        for part, fraction in zip(parts[1:], fractions, strict=True):
-            count = max(1, round(fraction * len(different)))
-            part[label] = [different[i] for i in order[:count]]
-            order = order[count:]
-        parts[0][label] = [different[i] for i in sorted(order)]
+        own = [text for text in different if text not in part_of]
+        order = np.random.default_rng(seed).permutation(len(own)).tolist()
+        for number, fraction in enumerate(fractions, start=1):
+            count = max(1, round(fraction * len(own)))
+            drawn, order = order[:count], order[count:]
+            parts[number][label] = [own[i] for i in drawn]
+            part_of.update((own[i], number) for i in drawn)
+        part_of.update((own[i], 0) for i in order)
+        is_own = set(own)
+        parts[0][label] = [text for text in different if part_of[text] == 0]
+        for number in range(1, len(parts)):
+            parts[number][label] += [text for text in different if part_of[text] == number and text not in is_own]
+        if not all(part[label] for part in parts):
+            _raise_too_few(label, len(own), len(different), len(parts))
     return parts
+
+
+def _raise_too_few(label: str, num_own: int, num_different: int, num_parts: int) -> None:
+    num_shared = num_different - num_own
+    shared = f", {num_shared:,} of them also with another label" if num_shared else ""
+    raise CorpusError(
+        f"the label {label!r} has {format_count(num_different, 'different text')}{shared}, but needs at least "
+        f"{num_parts}{' that no other label has' if num_shared else ''}",
+        "Add texts with this label, or leave the label out.",
+    )

@@ -1,4 +1,4 @@
-"""Write charts to files: SVG by this package alone, PNG with an optional package that draws the SVG."""
+"""Write pictures to files: SVG by this package alone, PNG with an optional package that draws the SVG."""
 
 from __future__ import annotations
 
@@ -30,9 +30,18 @@ def check_chart_file(path: str | Path) -> None:
 
 
 def write_chart(path: str | Path, chart: Chart) -> None:
-    """Write a chart as SVG or PNG, which the end of the name decides.
+    """Write a chart as SVG or PNG; see `write_picture`."""
+    write_picture(path, chart_svg(chart))
+
+
+def write_picture(path: str | Path, svg: str) -> None:
+    """Write a picture as SVG or PNG, which the end of the name decides.
 
     A PNG has the light setting of the SVG.
+
+    Args:
+        path: The file.
+        svg: The picture.
 
     Raises:
         ConfigError: If the name ends neither with .svg nor with .png.
@@ -40,7 +49,6 @@ def write_chart(path: str | Path, chart: Chart) -> None:
         StorageError: If the file cannot be written.
     """
     check_chart_file(path)
-    svg = chart_svg(chart)
     data = svg.encode("utf-8")
     if Path(path).suffix.lower() == ".png":
         drawn = import_extra("resvg_py", "plot", "a PNG picture").svg_to_bytes(svg_string=svg, zoom=PNG_ZOOM)

@@ -1,0 +1,1 @@
+"""The command `chargen classify`: its options, what it trains, what it classifies, and what it prints."""
