@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from chargen.schema import check_string, check_type
 if TYPE_CHECKING:  # `load` needs none of these, and training imports torch
     from chargen.config import DataConfig
     from chargen.text.corpus import Corpus
+    from chargen.text.series.quantizer import Quantizer
     from chargen.training.choices import ModelChoices, TrainChoices
     from chargen.training.events import Report
 
@@ -150,21 +152,36 @@ def train_events(
     check_type(force, "force", bool)
     if data is None:
         data = (corpus.config if isinstance(corpus, Corpus) else None) or DataConfig()
+    data, quantizer = _series_settings(corpus, data, init_from)
+    read = _read("corpus", corpus, data, quantizer)
     length = RunLength(budget_s=_parse_budget(budget), steps=steps, epochs=epochs)
     plan = Plan(
-        corpus=_read("corpus", corpus, data),
+        corpus=read,
         name=name,
         length=length,
         data=data,
         model=model or ModelChoices(),
         train=training or TrainChoices(),
-        val_corpus=None if val is None else _read("val", val, data),
+        val_corpus=None if val is None else _read("val", val, data, read.quantizer),
         device=device,
         init_from=str(init_from) if init_from else "",
         force=force,
         root=None if checkpoints is None else Path(checkpoints),
     )
     return run_plan(plan)
+
+
+def _series_settings(corpus: Texts, data: DataConfig, init_from: str | Path) -> tuple[DataConfig, Quantizer | None]:
+    """Return the data settings of a run, and the quantizer of its series: that of the corpus or of the initial model.
+
+    Both determine the tokenizer. Without a quantizer the settings are unchanged.
+    """
+    from chargen.text.corpus import Corpus
+    from chargen.training.init_from import read_quantizer
+
+    quantizer = corpus.quantizer if isinstance(corpus, Corpus) else None
+    quantizer = quantizer or (read_quantizer(str(init_from)) if init_from else None)
+    return (replace(data, tokenizer=quantizer.spec) if quantizer else data), quantizer
 
 
 def _check_functions(**functions: object) -> None:
@@ -203,8 +220,8 @@ def _check_types(model: object, training: object, data: object, checkpoints: obj
     check_type(checkpoints, "checkpoints", str, Path, NoneType)
 
 
-def _read(name: str, texts: Texts, data: DataConfig) -> Corpus:
-    """Return a corpus, which is read if `texts` names files.
+def _read(name: str, texts: Texts, data: DataConfig, quantizer: Quantizer | None) -> Corpus:
+    """Return a corpus, which is read if `texts` names files; a series with a quantizer, if there is one.
 
     Raises:
         ConfigError: If the corpus was read in another form than `data` says.
@@ -216,7 +233,7 @@ def _read(name: str, texts: Texts, data: DataConfig) -> Corpus:
         _check_form(name, texts, data)
         return texts
     try:
-        return read_corpus(texts, data)
+        return read_corpus(texts, data, quantizer=quantizer)
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from error
 

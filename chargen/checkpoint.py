@@ -134,9 +134,11 @@ class Checkpoint:
 
         Raises:
             TypeError: If it is not a string.
-            TokenizerError: If it contains a lone surrogate, which is no character.
+            TokenizerError: If it contains a lone surrogate, which is no character, or the model is of a series of
+                numbers and not of texts.
         """
         check_given_text(text, name)
+        self.tokenizer.check_text(text, name)
         return normalize_text(text, self.data)
 
     def reorder(self, text: str) -> str:

@@ -24,6 +24,7 @@ ERROR_MODES = ("strict", "replace", "skip")
 NEWLINE_MODES = ("lf", "keep")
 NORMALIZE_MODES = ("nfc", "none")
 LAST, RANDOM = VAL_SPLITS = ("last", "random")
+MULAW = "mulaw"  #: name of the tokenizer that reads files as series of numbers
 FORWARD, BACKWARD = DIRECTIONS = ("forward", "backward")
 
 
@@ -31,7 +32,7 @@ FORWARD, BACKWARD = DIRECTIONS = ("forward", "backward")
 class DataConfig(Config):
     """How files are decoded to text, how text is encoded as token ids, and which part of it is held out."""
 
-    tokenizer: str = "char"  #: "char", "byte", "sp:SIZE" or "sp:FILE.model" (sentencepiece)
+    tokenizer: str = "char"  #: "char", "byte", "sp:SIZE" or "sp:FILE.model" (sentencepiece); "mulaw:LEVELS" (a series)
     encoding: str = "utf-8"  #: text encoding of the input files
     errors: str = "strict"  #: what happens to invalid bytes: "strict", "replace" (by U+FFFD) or "skip" (their line)
     newline: str = "lf"  #: "lf" converts CR and CRLF to LF; "keep" keeps them
@@ -77,6 +78,11 @@ class DataConfig(Config):
     def is_backward(self) -> bool:
         """Whether texts are read from their last letter to their first."""
         return self.direction == BACKWARD
+
+    @property
+    def is_series(self) -> bool:
+        """Whether files are read as series of numbers (`text/series/`), and not as texts."""
+        return self.tokenizer.partition(":")[0] == MULAW
 
     @classmethod
     def for_unchanged_text(

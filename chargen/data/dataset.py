@@ -29,6 +29,7 @@ from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK, NONE, separator, separator_error, split_documents
 from chargen.text.long_text import Span, TextPart
 from chargen.tokenizers.direction import ReversedPart, reverse, reverse_span
+from chargen.tokenizers.mulaw import MuLawTokenizer
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
     Ids,
@@ -119,6 +120,8 @@ def prepare_dataset(
     train_text, val_text = split(corpus, val_corpus, config)
     if config.is_backward:  # the same characters are held out as for a forward model
         train_text, val_text = ReversedPart(train_text), reverse_span(val_text)
+    if tokenizer is None and corpus.quantizer:
+        tokenizer = MuLawTokenizer(corpus.quantizer)
     if tokenizer is None:
         vocab_text = train_text if uses_frequencies(config.tokenizer) else corpus.content.span()
         tokenizer = build_tokenizer(config.tokenizer, vocab_text)

@@ -96,7 +96,7 @@ def find_training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model
     """
     learned = TrainingText.from_checkpoint(checkpoint)
     if corpus:
-        candidate = read_corpus(corpus, learned.data)
+        candidate = read_corpus(corpus, learned.data, quantizer=checkpoint.tokenizer.quantizer)
         part = learned.find_in(candidate)
         if part is None:
             raise _other_text_error(learned, corpus, candidate.sha256)
@@ -104,7 +104,9 @@ def find_training_text(checkpoint: Checkpoint, corpus: Sequence[str] = (), model
     mismatch: CorpusError | None = None
     for files, arguments in _recorded_locations(learned, model_path):
         try:
-            candidate = read_recorded_corpus(files, arguments, learned.num_chars, learned.data)
+            candidate = read_recorded_corpus(
+                files, arguments, learned.num_chars, learned.data, quantizer=checkpoint.tokenizer.quantizer
+            )
         except CorpusError:
             continue  # it is no longer there, or must not be read unless the user names it
         if (part := learned.find_in(candidate)) is not None:

@@ -43,6 +43,7 @@ from chargen.text.readers import (
     open_texts,
     read_texts,
 )
+from chargen.text.series.quantizer import Quantizer
 from chargen.text.workers import MIN_PARALLEL_BYTES, Arrays
 
 DEFAULTS = DataConfig()
@@ -65,6 +66,7 @@ class Corpus:
     repeated_files: tuple[str, ...] = ()  #: a message for each file that was read more than once
     original: LongText | None = field(default=None, repr=False)  #: the text before it was split into documents, if kept
     config: DataConfig | None = None  #: how it was read; None if that is not known
+    quantizer: Quantizer | None = None  #: how the characters become numbers; None for a text
     lacks_separator: bool = False  #: whether it is one document because it does not have the separator of documents
 
     @classmethod
@@ -115,8 +117,9 @@ def read_corpus(
     stdin: BinaryIO | None = None,
     max_bytes: int = DEFAULT_MAX_CORPUS_BYTES,
     keep_original: bool = False,
+    quantizer: Quantizer | None = None,
 ) -> Corpus:
-    """Read one or more texts and join them.
+    """Read one or more texts, or series of numbers (`text/series/`), and join them.
 
     Args:
         arguments: One argument, or several. Each is a file, a folder (read recursively, in sorted order), a URL, "-"
@@ -126,6 +129,7 @@ def read_corpus(
         stdin: The stream that "-" reads; `sys.stdin.buffer` by default.
         max_bytes: Size limit of the decompressed text in bytes, because a device or a pipe may have no end.
         keep_original: Keep the text as it was before it was split into documents, too: `Corpus.original`.
+        quantizer: That of the model of a series that reads the corpus.
 
     Returns:
         The corpus. A text without a newline at its end gets one before the next text; with documents, each document
@@ -141,7 +145,7 @@ def read_corpus(
     for argument in several if isinstance(several, Sequence) else [several]:
         if not isinstance(argument, (str, Path)):
             raise TypeError(f"a corpus is named by a string or a path, not {type(argument).__name__}")
-    return read_limited([str(argument) for argument in several], config, stdin, ReadLimit(max_bytes), keep_original)
+    return read_limited(list(map(str, several)), config, stdin, ReadLimit(max_bytes), keep_original, quantizer)
 
 
 def check_text_field(text_field: str | None, *corpora: Corpus | None) -> None:
@@ -163,12 +167,17 @@ def read_limited(
     stdin: BinaryIO | None,
     limit: ReadLimit,
     keep_original: bool = False,
+    quantizer: Quantizer | None = None,
 ) -> Corpus:
     """Read a corpus like `read_corpus`, with a limit that also says which kinds of files may be read."""
     check_encoding(config.encoding)
     check_unicode(config.documents, "the separator of documents")
     if arguments.count("-") > 1:
         raise ConfigError("standard input ('-') is named twice, but it can be read only once", "Name it once.")
+    if quantizer or config.is_series:
+        from chargen.text.series.corpus import read_series_corpus
+
+        return read_series_corpus(arguments, config, stdin, limit, quantizer)
     if len(arguments) == 1:
         _check_size(arguments[0], config, limit)
         if content := open_in_place(arguments[0], config):

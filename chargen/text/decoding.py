@@ -44,6 +44,9 @@ BINARY_FORMATS = {
         rb"PAR1[\0-\x08\x0e-\x1a\x1c-\x1f]"
     ): "It is a Parquet table: give it as a file whose name ends in .parquet.",
     re.compile(rb"%PDF-\d\.\d"): "It is a PDF document: extract its text first, for example with pdftotext.",
+    re.compile(
+        rb"RIFF....WAVE", re.DOTALL
+    ): "It is a recording (WAV). A model of series reads it: chargen train FILE.wav --tokenizer mulaw:256.",
     re.compile(rb"PK\x03\x04"): "It is a ZIP archive or an office document: extract its text first.",
 }
 CONTROL_CODES = bytes(code for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")  #: codes that no text contains
@@ -150,10 +153,10 @@ def decode_marked(
     codecs.register_error(MARK_ERRORS, _mark)
     is_first = is_valid = True
     for block, is_last, name, decoder in _with_decoder(blocks, where, encoding, MARK_ERRORS, notes):
-        if is_first and not has_nuls and not is_wide(name) and (wide := _likely_wide(block)):
-            raise _binary_error(where, block, wide)
         if is_first and binary_format(block):
             raise _binary_error(where, block)
+        if is_first and not has_nuls and not is_wide(name) and (wide := _likely_wide(block)):
+            raise _binary_error(where, block, wide)
         try:
             text = decoder.decode(block, is_last)
         except UnicodeError as error:  # some codecs cannot go on after an error

@@ -1,4 +1,4 @@
-"""Read the texts in a column of a Parquet file, in bounded memory.
+"""Read the texts or the numbers in a column of a Parquet file, in bounded memory.
 
 pyarrow decompresses a page as a whole, even if its header states a huge size. So the headers of the column's pages are
 read here first: pyarrow does not expose them, and its own reader of the footer ends the process on a damaged one
@@ -12,8 +12,12 @@ read here first: pyarrow does not expose them, and its own reader of the footer 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
 from chargen.registry import import_extra
@@ -50,13 +54,8 @@ def column_names(stream: BinaryIO, where: str) -> list[str]:
         CorpusError: If the file is damaged.
     """
     parquet = import_extra("pyarrow.parquet", "parquet", where)
-    arrow = import_extra("pyarrow", "parquet", where)
-    try:
+    with _errors_of_file(where, import_extra("pyarrow", "parquet", where)):
         names: list[str] = parquet.ParquetFile(stream).schema_arrow.names
-    except OSError as error:
-        raise CorpusError(f"{where} cannot be read: {error.strerror or error}") from error
-    except (arrow.lib.ArrowException, EOFError, LookupError, UnicodeDecodeError, TypeError, AttributeError) as error:
-        raise CorpusError(f"{where} is a damaged Parquet file ({error})", "Download or write it again.") from error
     return names
 
 
@@ -77,18 +76,12 @@ def column_values(
         CorpusError: If there is no such column, it is not a column of text, or the file is damaged or exceeds the
             limit.
     """
-    parquet = import_extra("pyarrow.parquet", "parquet", where)
     arrow = import_extra("pyarrow", "parquet", where)
-    try:
+    num_bytes = 0
+    with _errors_of_file(where, arrow):
         size = stream.seek(0, 2)
-        stream.seek(0)
-        file = parquet.ParquetFile(stream)
-        leaves = _text_leaves(file, column, where, arrow, as_names)
-        largest = largest_page(stream, size, leaves, where, limit)
-        rows = max(1, min(MAX_ROWS, MAX_BATCH_BYTES // max(1, largest)))
-        num_bytes = 0
-        for batch in file.iter_batches(rows, columns=[column], use_threads=False):
-            for value in batch.column(0):
+        for batch in _batches(stream, where, column, limit, _is_name if as_names else _is_text):
+            for value in batch:
                 text = value.as_py()
                 if as_names and isinstance(text, int):  # also true and false
                     text = str(text).lower()
@@ -103,20 +96,75 @@ def column_values(
                     limit.add(length, where)
                     limit.check_ratio(size, num_bytes, where)
                     yield text
+
+
+def column_numbers(stream: BinaryIO, where: str, column: str, limit: ReadLimit) -> Iterator[NDArray[np.float64]]:
+    """Yield the numbers of a column in batches, float64; NaN for null. The arguments and errors are as above.
+
+    Raises:
+        CorpusError: If it is not a column of numbers.
+    """
+    arrow = import_extra("pyarrow", "parquet", where)
+    with _errors_of_file(where, arrow):
+        for batch in _batches(stream, where, column, limit, _is_number):
+            values = np.asarray(batch.cast("float64", safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+            limit.add(values.nbytes, where)
+            yield values
+
+
+@contextmanager
+def _errors_of_file(where: str, arrow: Any) -> Iterator[None]:
+    """Raise a CorpusError in place of what pyarrow raises for a file that cannot be read or is damaged."""
+    try:
+        yield
     except OSError as error:
         raise CorpusError(f"{where} cannot be read: {error.strerror or error}") from error
     except (arrow.lib.ArrowException, EOFError, LookupError, UnicodeDecodeError, TypeError, AttributeError) as error:
         raise CorpusError(f"{where} is a damaged Parquet file ({error})", "Download or write it again.") from error
 
 
-def _text_leaves(file: Any, column: str, where: str, arrow: Any, as_names: bool) -> list[int]:
-    """Return the index of a column of strings among the file's leaf columns, in a list.
+def _batches(
+    stream: BinaryIO, where: str, column: str, limit: ReadLimit, is_kind: Callable[[Any, Any], bool]
+) -> Iterator[Any]:
+    """Yield the values of a column as arrays of pyarrow with at most MAX_ROWS values each."""
+    parquet = import_extra("pyarrow.parquet", "parquet", where)
+    arrow = import_extra("pyarrow", "parquet", where)
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    file = parquet.ParquetFile(stream)
+    leaves = _leaves(file, column, where, arrow, is_kind)
+    largest = largest_page(stream, size, leaves, where, limit)
+    rows = max(1, min(MAX_ROWS, MAX_BATCH_BYTES // max(1, largest)))
+    for batch in file.iter_batches(rows, columns=[column], use_threads=False):
+        yield batch.column(0)
+
+
+def _is_text(types: Any, kind: Any) -> bool:
+    """Return whether a type of pyarrow is that of texts."""
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(
+        types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
+    )
+
+
+def _is_name(types: Any, kind: Any) -> bool:
+    """Return whether a type of pyarrow is that of texts, whole numbers, or true and false."""
+    return _is_text(types, kind) or bool(types.is_integer(kind) or types.is_boolean(kind))
+
+
+def _is_number(types: Any, kind: Any) -> bool:
+    """Return whether a type of pyarrow is that of numbers."""
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def _leaves(file: Any, column: str, where: str, arrow: Any, is_kind: Callable[[Any, Any], bool]) -> list[int]:
+    """Return the index of a column among the file's leaf columns, in a list.
 
     Other types are refused before a row is read. A row of lists can repeat the value of a page a million times, and
     pyarrow builds it at once: a file of 50 kB became 20 GB.
 
     Raises:
-        CorpusError: If there is no such column, or it is not a column of text.
+        CorpusError: If there is no such column, or `is_kind` is false for its type.
     """
     schema, types = file.schema_arrow, arrow.types
     if column not in schema.names:
@@ -129,12 +177,11 @@ def _text_leaves(file: Any, column: str, where: str, arrow: Any, as_names: bool)
     paths = [file.schema.column(k).path for k in range(len(file.schema))]
     leaves = [k for k, path in enumerate(paths) if path == column or path.startswith(f"{column}.")]
     kind = schema.types[schema.names.index(column)]
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
-    is_text = is_text or (as_names and (types.is_integer(kind) or types.is_boolean(kind)))
-    if len(leaves) != 1 or not is_text:
+    if len(leaves) != 1 or not is_kind(types, kind):
+        content, wanted = ("numbers", "numbers") if is_kind is _is_number else ("text", "strings")
         raise CorpusError(
-            f"{where}: the column {column!r} does not contain text", "Name a column of strings with --text-field."
+            f"{where}: the column {column!r} does not contain {content}",
+            f"Name a column of {wanted} with --text-field.",
         )
     return leaves
 

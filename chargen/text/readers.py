@@ -87,7 +87,8 @@ def format_suffix(name: str) -> str:
 
 def is_plain(argument: str, config: DataConfig) -> bool:
     """Return whether a file is read as plain text, by its name; the content may still be compressed."""
-    return not is_remote(argument) and form_of(argument, config.text_field, config.json_lines) == LINES
+    is_text = not is_remote(argument) and not config.is_series
+    return is_text and form_of(argument, config.text_field, config.json_lines) == LINES
 
 
 def display_name(argument: str) -> str:

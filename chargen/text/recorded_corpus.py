@@ -21,6 +21,7 @@ from chargen.text.builtin_corpora import BUILTIN_CORPORA
 from chargen.text.corpus import Corpus, read_limited
 from chargen.text.limits import DEFAULT_MAX_CORPUS_BYTES, ReadLimit
 from chargen.text.readers import corpus_name, is_plain
+from chargen.text.series.quantizer import Quantizer
 
 HINT = "Name the corpus: chargen train CORPUS --resume RUN"
 ALLOWED_BYTES = 1 << 16  #: a file up to this size is always allowed
@@ -34,7 +35,12 @@ MAX_TOTAL_BYTES = 1 << 30  #: limit of all files together if the length of the t
 
 
 def read_recorded_corpus(
-    files: object, arguments: object, max_chars: int | None, config: DataConfig, hint: str = HINT
+    files: object,
+    arguments: object,
+    max_chars: int | None,
+    config: DataConfig,
+    hint: str = HINT,
+    quantizer: Quantizer | None = None,
 ) -> Corpus:
     """Read a corpus from the files that a training state or a model records.
 
@@ -45,6 +51,7 @@ def read_recorded_corpus(
         max_chars: Number of characters that the model was trained on, if it is known. It limits what is read.
         config: How the text is decoded and cleaned.
         hint: What the user can do if this fails.
+        quantizer: That of the model, if it is of a series.
 
     Raises:
         CorpusError: If the values do not have this form, a file is missing or was changed, or it may only be read if
@@ -70,7 +77,8 @@ def read_recorded_corpus(
     if max_chars is not None:
         max_bytes = min(max_bytes, RECORD_BYTES_PER_CHAR * max_chars + ALLOWED_BYTES)
     try:
-        corpus = read_limited([name for name, _ in parts], config, None, ReadLimit(max_bytes, regular_only=True))
+        limit = ReadLimit(max_bytes, regular_only=True)
+        corpus = read_limited([name for name, _ in parts], config, None, limit, quantizer=quantizer)
     except ChargenError as error:
         raise CorpusError(error.message, hint) from error
     return replace(corpus, name=corpus_name(names or [parts[0][0]]), arguments=tuple(names) or corpus.arguments)

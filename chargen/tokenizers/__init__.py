@@ -19,6 +19,7 @@ TOKENIZERS: Registry[type[Tokenizer]] = Registry(
     {
         "char": "chargen.tokenizers.char:CharTokenizer",
         "byte": "chargen.tokenizers.byte:ByteTokenizer",
+        "mulaw": "chargen.tokenizers.mulaw:MuLawTokenizer",
         "sp": "chargen.tokenizers.sentencepiece:SentencePieceTokenizer",
     },
 )

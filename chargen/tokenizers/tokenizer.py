@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from chargen.errors import TokenizerError
 from chargen.text.documents import MARK, NONE
 from chargen.text.long_text import LongText, TextPart
+from chargen.text.series.quantizer import Quantizer
 from chargen.tokenizers import TOKENIZERS
 
 BOUNDARY_ID = 0
@@ -51,6 +52,7 @@ class Tokenizer(ABC):
     vocab_size: int
     unknown_id: int | None = None
     is_char_level = False  #: whether every text has exactly one token id per character
+    quantizer: Quantizer | None = None  #: how numbers become characters, if the texts are series of numbers
     uses_frequencies = False  #: whether the vocabulary depends on how often pieces occur, not only on which occur
 
     @classmethod
@@ -99,6 +101,19 @@ class Tokenizer(ABC):
         Raises:
             TokenizerError: If the values are damaged.
         """
+
+    def check_text(self, text: str, name: str) -> None:
+        """Check that a text is of the kind that the tokenizer is for; characters outside its vocabulary are allowed.
+
+        Args:
+            text: A text that the user gave.
+            name: Its name, for the error message.
+
+        Raises:
+            TokenizerError: If it is not, because the tokenizer is for series of numbers.
+        """
+        if self.quantizer is not None:
+            self.quantizer.check_text(text, name)
 
     def extend_vocabulary(self, text: TextPart) -> Tokenizer:
         """Return a tokenizer that also has token ids for everything in `text`; this one if it needs none."""

@@ -13,14 +13,16 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from chargen.cells.weights import mask_bias
-from chargen.checkpoint import Checkpoint, Tensors
-from chargen.config import ModelConfig
+from chargen.checkpoint import Checkpoint, Tensors, load_metadata
+from chargen.config import MULAW, ModelConfig
 from chargen.errors import ConfigError, TokenizerError
+from chargen.runs import find_model
 from chargen.schema import format_count
 from chargen.text.cleaning import quote_characters
 from chargen.text.documents import NONE
 from chargen.text.long_text import TextPart
-from chargen.tokenizers.tokenizer import Tokenizer
+from chargen.text.series.quantizer import Quantizer
+from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 from chargen.training.choices import ModelChoices
 
 NEW_CHARS = ("grow", "error", "unknown")  #: how to treat characters that the model does not know
@@ -95,6 +97,38 @@ def init_from_model(
     weights = _masked(_grow_weights(checkpoint, map_ids(old, grown)), grown, has_documents)
     return InitialModel(
         grown, kept, weights, own_loss, f"the vocabulary grew by {format_count(num_new, 'character')} of this text"
+    )
+
+
+def read_quantizer(model: str) -> Quantizer | None:
+    """Return the quantizer of a model, with which the new run reads its series; None if the model is of texts.
+
+    Args:
+        model: Path or name of the model.
+
+    Raises:
+        ModelError: If there is no such model.
+        ConfigError, TokenizerError: If its file is damaged.
+    """
+    described = load_metadata(find_model(model)).get("tokenizer")
+    if not isinstance(described, Mapping) or described.get("name") != MULAW:
+        return None
+    return tokenizer_from_json(described).quantizer
+
+
+def check_same_quantizer(checkpoint: Checkpoint, quantizer: Quantizer | None) -> None:
+    """Check that a corpus was read as the training text of the model that a run starts from.
+
+    Raises:
+        ConfigError: If one of them is a series and the other one is not, or has another range.
+    """
+    own = checkpoint.tokenizer.quantizer
+    if own == quantizer:
+        return
+    kinds = [each.summary if each else "texts" for each in (own, quantizer)]
+    raise ConfigError(
+        f"the initial model is of {kinds[0]}, but the corpus is of {kinds[1]}",
+        "Read a series with read_corpus(FILE, quantizer=model.tokenizer.quantizer), or train without --init-from.",
     )
 
 

@@ -40,7 +40,7 @@ from chargen.training.budget import Budget
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.diagnosis import Evidence, diagnose
 from chargen.training.events import Finished, Report, Started
-from chargen.training.init_from import InitialModel, init_from_model
+from chargen.training.init_from import InitialModel, check_same_quantizer, init_from_model
 from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, recommended_settings
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import (
@@ -204,6 +204,7 @@ def _load_initial_model(plan: Plan) -> InitialModel | None:
     if plan.resume:
         raise ConfigError("a run cannot be both resumed and started from a model", "Leave out --resume or --init-from.")
     checkpoint = load_checkpoint(find_model(plan.init_from))
+    check_same_quantizer(checkpoint, plan.corpus.quantizer)
     has_documents, text = plan.data.documents != NONE, plan.corpus.content.span()
     return init_from_model(checkpoint, text, plan.new_chars, plan.model, has_documents, plan.data.direction)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
+from chargen.cli.series_options import refuse_text_options, shared_quantizer
 from chargen.config import BACKWARD, LN2
 from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say
@@ -129,10 +130,12 @@ def compare_models(args: CompareArguments) -> None:
     # The text is read unchanged: each model normalizes it like its training text, and the bytes of this one count.
     config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field, args.json_lines)
     options.check_reading([args.corpus, *([args.learn] if args.learn else [])])
-    corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
+    lms = [load(model, args.device) for model in args.models]
+    quantizer = shared_quantizer(dict(zip(args.models, lms, strict=True)))
+    refuse_text_options(quantizer, [args.corpus])
+    corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes, quantizer=quantizer)
     check_text_field(args.text_field, corpus)
     lines = split_lines(corpus.text)
-    lms = [load(model, args.device) for model in args.models]
     nats, unknown = zip(*(lm.evaluate_lines(lines) for lm in lms), strict=True)
     baseline_text = _baseline_text(lms[0], args, config)
     rows = _rows(args, nats, lines, baseline_text)
@@ -208,7 +211,7 @@ def _baseline_text(lm: LanguageModel, args: CompareArguments, config: DataConfig
     from chargen.text.documents import MARK, separator
 
     if args.learn is not None:
-        corpus = read_corpus([args.learn], config, max_bytes=args.max_bytes)
+        corpus = read_corpus([args.learn], config, max_bytes=args.max_bytes, quantizer=lm.tokenizer.quantizer)
         return BaselineText(corpus.text[-MAX_BASELINE_CHARS:], args.learn)
     name = args.models[0]
     try:

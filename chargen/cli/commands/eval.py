@@ -12,6 +12,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import needs
+from chargen.cli.series_options import refuse_text_options
 from chargen.config import BACKWARD, FRACTION
 from chargen.schema import Number, format_count, format_number
 from chargen.ui.terminal_text import say
@@ -123,7 +124,9 @@ def evaluate_model(args: EvalArguments) -> None:
     # The text is read unchanged: the model normalizes it like its training text, and counts the bytes of this one.
     config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field, args.json_lines)
     options.check_reading(args.corpus)
-    text = read_corpus(args.corpus, config, max_bytes=args.max_bytes)
+    quantizer = lm.tokenizer.quantizer
+    refuse_text_options(quantizer, args.corpus)
+    text = read_corpus(args.corpus, config, max_bytes=args.max_bytes, quantizer=quantizer)
     check_text_field(args.text_field, text)
     for note in (*text.notes, *text.repeated_files):
         say(f"note: {note}")

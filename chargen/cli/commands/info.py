@@ -33,6 +33,7 @@ LABELS = {
     "weight_dropout": "weight dropout",
     "ngram_dropout": "n-gram dropout",
     "tokenizer": "tokenizer",
+    "series": "series",
     "vocab_size": "vocabulary",
     "step": "best step",
     "epochs": "epochs",
@@ -138,7 +139,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
     checkpoint = load_checkpoint(path)
     state = path.with_name(STATE_FILE)
-    config, about = checkpoint.config, checkpoint.about
+    config, about, quantizer = checkpoint.config, checkpoint.about, checkpoint.tokenizer.quantizer
     result = about.get("result", {})
     return {
         "kind": "model",
@@ -161,6 +162,8 @@ def _facts(path: Path) -> dict[str, Any]:
         "tied_weights": config.tie_weights,
         "parameters": count_parameters(config),
         "tokenizer": checkpoint.tokenizer.name,
+        "series": None if quantizer is None else quantizer.summary,
+        "rate_hz": None if quantizer is None else quantizer.rate_hz,
         "vocab_size": config.vocab_size,
         "train_chars": about.get("train_chars"),
         "step": about.get("step", result.get("best_step")),

@@ -112,6 +112,11 @@ def play_in_terminal(args: PlayArguments) -> None:
             f"{path} is a backward model, which writes the text before a prompt; play continues a text at its end",
             "Use chargen sample --prompt TEXT, or give a forward model: -m MODEL.",
         )
+    if lm.tokenizer.quantizer:
+        raise ChargenError(
+            f"{path} is a model of {lm.tokenizer.quantizer.describe()}; play writes texts",
+            "Use chargen sample -m MODEL --output FILE.wav, or give a model of texts: -m MODEL.",
+        )
     name = path.parent.name if path.name == MODEL_FILE else path.stem
     seed = secrets.randbelow(MAX_DRAWN_SEED) if args.seed is None else args.seed
     draft = new_draft(args.prompt, args.temperature, seed)

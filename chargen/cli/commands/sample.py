@@ -5,7 +5,7 @@ From Python: `write_samples(SampleArguments(number=3, settings={"temperature": 0
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from io import StringIO
 from itertools import chain, islice
@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli import options
-from chargen.cli.commands.sample_output import SEPARATOR, SampleWriter, print_json_sample, print_report
+from chargen.cli.commands import sample_output
 from chargen.cli.effects import keeps_promise, needs, no_effect, only_one
+from chargen.cli.series_options import check_sample_options, series_output
 from chargen.sampling.settings import SAMPLING_RULES, SampleConfig
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel
     from chargen.sampling.generate import Sample
+    from chargen.text.series.quantizer import Quantizer
 
 SAMPLE = options.numbers(SampleConfig)  # the types of the numeric options
 MAX_SAMPLES = 1_000_000  # limit of -n times --best-of
@@ -42,6 +44,8 @@ EFFECTS = [
     needs("--no-prompt", "--prompt --prompt-file --prompts"),
     only_one("--sep --null", why="both say what is between samples; give only one"),
     no_effect("--sep --null", beside="--json", why="each sample is a JSON object on a line"),
+    no_effect("--numbers --output", beside="--json", why="the JSON of a series has its values"),
+    no_effect("--sep --null --numbers", beside="--output", why="the samples are written to files"),
     only_one("--beam --best-of --suffix", why="these are different methods; choose one"),
     only_one("--beam --particles", why="these are different methods; choose one"),
     only_one("--best-of --particles", why="these are different methods; choose one"),
@@ -75,6 +79,8 @@ class SampleArguments:
     particles: int = 0
     beam: int = 0
     best_of: int = 1
+    output: str | None = None
+    numbers: bool = False
     report: bool = False
     corpus: tuple[str, ...] = ()
     device: str = "auto"
@@ -142,7 +148,7 @@ class SampleArguments:
     "trained with --documents).",
 )  # fmt: skip
 @list_option(
-    "--sep", type=SEPARATOR, metavar="TEXT", show_default="a newline",
+    "--sep", type=sample_output.SEPARATOR, metavar="TEXT", show_default="a newline",
     help="Text between two samples, with the escapes \\n, \\t, \\r, \\0 and \\\\.",
 )  # fmt: skip
 @list_option("-0", "--null", is_flag=True, help="Print a NUL character after each sample, and no newline.")
@@ -196,6 +202,7 @@ class SampleArguments:
 @options.threads
 @options.checkpoints
 @options.output_option("--report", is_flag=True, help="Report how much of each sample occurs in the training text.")
+@series_output
 @options.raw
 @options.as_json
 def sample(**values: Any) -> None:
@@ -231,9 +238,10 @@ def write_samples(args: SampleArguments) -> None:
 
     _check(args)
     options.note_same_names(args.corpus)
-    prompts = _read_prompts(args)
     lm = load(args.model, args.device, _print_note)
     options.note_newest_model(args.model, lm.path)
+    check_sample_options(lm, args.output, args.numbers)
+    prompts = _read_prompts(args, lm.tokenizer.quantizer)
     settings = dict(args.settings)
     if "until" not in settings:
         ends_itself = bool(settings.get("regex") or args.suffix)
@@ -260,8 +268,7 @@ def _check(args: SampleArguments) -> None:
     """
     from chargen.errors import ConfigError
 
-    methods = [args.beam > 0, args.best_of > 1, bool(args.suffix), args.particles > 0 and not args.suffix]
-    if sum(methods) > 1:
+    if sum([args.beam > 0, args.best_of > 1, bool(args.suffix), args.particles > 0 and not args.suffix]) > 1:
         raise ConfigError("--beam, --best-of, --suffix and --particles are different methods; choose one")
     if args.number * args.best_of > MAX_SAMPLES:
         raise ConfigError(
@@ -272,7 +279,7 @@ def _check(args: SampleArguments) -> None:
         raise ConfigError(f"--report compares samples of at most {MAX_REPORT_CHARS:,} characters; lower --length")
 
 
-def _read_prompts(args: SampleArguments) -> list[str]:
+def _read_prompts(args: SampleArguments, quantizer: Quantizer | None) -> list[str]:
     """Return the prompts: from --prompts or --prompt-file, from standard input for `-`, or the text of --prompt.
 
     Raises:
@@ -286,7 +293,7 @@ def _read_prompts(args: SampleArguments) -> list[str]:
     if name is not None:
         from chargen.text.corpus import read_corpus
 
-        text = read_corpus([name], max_bytes=MAX_PROMPT_BYTES).text
+        text = read_corpus([name], max_bytes=MAX_PROMPT_BYTES, quantizer=quantizer).text
         prompts = text.removesuffix("\n").split("\n") if args.prompts else [text]
     if len(prompts) * args.number * args.best_of > MAX_SAMPLES:
         raise ConfigError(
@@ -303,28 +310,22 @@ def _write_one(lm: LanguageModel, args: SampleArguments, prompt: str, settings: 
         click.echo(seed_note, err=True)
     copy = StringIO()  # 4 bytes per character; a list of pieces has 60
     if args.report:
-        pieces = _copied(pieces, copy)
+        pieces = sample_output.copied(pieces, copy)
     is_backward = lm.checkpoint.data.is_backward
     if is_backward:
         _print_note("the text is printed when it is complete: a backward model writes it from its end")
     whole = pieces if args.no_prompt else chain(pieces, [prompt]) if is_backward else chain([prompt], pieces)
-    SampleWriter(1, null=args.null).write_pieces(whole)
+    sample_output.make_writer(args, lm.tokenizer.quantizer, 1).write_pieces(whole)
     if args.report:
-        print_report(lm, copy.getvalue(), args.corpus)
-
-
-def _copied(pieces: Iterable[str], copy: StringIO) -> Iterator[str]:
-    """Yield the pieces of a text, and write them into a copy of it."""
-    for piece in pieces:
-        copy.write(piece)
-        yield piece
+        sample_output.print_report(lm, copy.getvalue(), args.corpus)
 
 
 def _write_many(
     lm: LanguageModel, args: SampleArguments, prompts: Sequence[str], settings: dict[str, Any], seed_note: str
 ) -> None:
     """Print samples that are generated as a whole, as text or as a JSON object per line."""
-    writer = SampleWriter(args.number * len(prompts), args.sep, args.null)
+    quantizer = lm.tokenizer.quantizer
+    writer = sample_output.make_writer(args, quantizer, args.number * len(prompts))
     for index, prompt in enumerate(prompts):
         numbers = range(index * args.number, (index + 1) * args.number)
         for drawn, facts in _draw(lm, args, prompt, numbers, settings):
@@ -333,14 +334,15 @@ def _write_many(
                 seed_note = ""
             text = lm.join("" if args.no_prompt else prompt, drawn.text) + args.suffix
             if args.as_json:
+                facts |= sample_output.series_facts(quantizer, text)
                 report = lm.copy_report(drawn.text, args.corpus) if args.report else None
-                print_json_sample(args, text, prompt, drawn, {**settings, **facts}, report)
+                sample_output.print_json_sample(args, text, prompt, drawn, {**settings, **facts}, report)
                 continue
             writer.write(text)
             if args.report:
                 is_one = writer.num_samples == 1
                 label = "" if is_one else f"sample {writer.num_written:,} of {writer.num_samples:,}: "
-                print_report(lm, drawn.text, args.corpus, label)
+                sample_output.print_report(lm, drawn.text, args.corpus, label)
     writer.finish()
 
 

@@ -6,6 +6,9 @@ r"""How `chargen sample` prints samples: a single one while it is generated, sev
     -0                        a NUL character after each sample
 
 With --sep and -0, no newline is added: the text of a sample is exact.
+
+A sample of a series is a text of levels. It is printed like other texts, or as one value per line (--numbers), or is
+written to a recording (--output FILE.wav).
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from chargen.lm import LanguageModel
     from chargen.sampling.copy_report import CopyReport
     from chargen.sampling.generate import Sample
+    from chargen.text.series.quantizer import Quantizer
 
 FLUSH_EVERY_S = 0.02
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
@@ -58,9 +64,17 @@ class SampleWriter:
         num_samples: how many there will be.
         separator: text between two samples; None for the form that fits them.
         null: whether a NUL character follows each sample.
+        form: turns a piece of a sample into what is printed.
     """
 
-    def __init__(self, num_samples: int, separator: str | None = None, null: bool = False) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        separator: str | None = None,
+        null: bool = False,
+        form: Callable[[str], str] = lambda piece: piece,
+    ) -> None:
+        self._form = form
         self.num_samples = num_samples
         self.num_written = 0
         self._separator = separator
@@ -71,7 +85,7 @@ class SampleWriter:
     def write(self, text: str) -> None:
         """Write a sample that is generated already."""
         if self._separator is None and not self._null:
-            self._write_heading(text)
+            self._write_heading(self._form(text))
         self.write_pieces([text])
 
     def write_pieces(self, pieces: Iterable[str]) -> None:
@@ -80,7 +94,7 @@ class SampleWriter:
             sys.stdout.write(self._separator)
         flushed_s = 0.0
         self._last = ""
-        for piece in pieces:
+        for piece in map(self._form, pieces):
             sys.stdout.write(piece)
             self._last = piece or self._last
             now = time.perf_counter()
@@ -110,6 +124,83 @@ class SampleWriter:
     def _end_line(self) -> None:
         if not self._last.endswith("\n"):
             sys.stdout.write("\n")
+
+
+class RecordingWriter:
+    """Writes samples of a series to WAV files, each when it is complete, and says how long it is.
+
+    Args:
+        path: path of the file; of several samples, their numbers are added to it: "out-1.wav".
+        quantizer: that of the model; it has a sampling rate.
+        num_samples: how many samples there will be.
+    """
+
+    def __init__(self, path: str, quantizer: Quantizer, num_samples: int) -> None:
+        self._path, self._quantizer = Path(path), quantizer
+        self.num_samples = num_samples
+        self.num_written = 0
+        self._started = time.perf_counter()
+
+    def write(self, text: str) -> None:
+        """Write a sample that is generated already."""
+        self.write_pieces([text])
+
+    def write_pieces(self, pieces: Iterable[str]) -> None:
+        """Write a sample when its last piece is generated."""
+        from chargen.text.series.wav import write_wav
+
+        rate_hz = self._quantizer.rate_hz or 0
+        values = self._quantizer.decode("".join(pieces))
+        elapsed_s = time.perf_counter() - self._started
+        self.num_written += 1
+        path = self._path
+        if self.num_samples > 1:
+            path = path.with_name(f"{path.stem}-{self.num_written}{path.suffix}")
+        num_clipped = write_wav(path, values, rate_hz)
+        clipped = "none of them is" if not num_clipped else format_count(num_clipped, "of them is", "of them are")
+        speed = f"; {len(values) / elapsed_s:,.0f} samples per second" if self.num_samples == 1 else ""
+        say(
+            f"{path}: {format_count(len(values), 'sample')} at {rate_hz:,} Hz ({len(values) / rate_hz:,.1f} s), "
+            f"{clipped} clipped at full scale{speed}"
+        )
+
+    def finish(self) -> None:
+        """Do nothing: each file is complete."""
+
+
+def make_writer(args: SampleArguments, quantizer: Quantizer | None, num_samples: int) -> SampleWriter | RecordingWriter:
+    """Return the writer of the samples of a command.
+
+    Args:
+        args: the arguments of the command.
+        quantizer: that of a model of a series; None for a model of texts.
+        num_samples: how many samples there will be.
+    """
+    if quantizer is None:
+        return SampleWriter(num_samples, args.sep, args.null)
+    if args.output:
+        return RecordingWriter(args.output, quantizer, num_samples)
+    if not args.numbers:
+        return SampleWriter(num_samples, args.sep, args.null)
+
+    def print_values(piece: str) -> str:
+        return "".join(f"{value}\n" for value in quantizer.format_values(piece))
+
+    return SampleWriter(num_samples, args.sep, args.null, print_values)
+
+
+def series_facts(quantizer: Quantizer | None, text: str) -> dict[str, Any]:
+    """Return the JSON values of a sample of a series, besides its text: its sampling rate and its values."""
+    if quantizer is None:
+        return {}
+    return {"rate_hz": quantizer.rate_hz, "values": list(map(float, quantizer.format_values(text)))}
+
+
+def copied(pieces: Iterable[str], copy: StringIO) -> Iterator[str]:
+    """Yield the pieces of a text, and write them into a copy of it."""
+    for piece in pieces:
+        copy.write(piece)
+        yield piece
 
 
 def print_json_sample(

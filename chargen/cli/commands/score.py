@@ -18,6 +18,7 @@ from chargen.cli import options
 from chargen.cli.commands import score_explain
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.hints import no_texts_error, note_files, note_repeated_files
+from chargen.cli.series_options import read_samples_of_file, refuse_text_options, shorten_texts
 from chargen.config import FRACTION
 from chargen.schema import Number
 from chargen.ui.terminal_text import say
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from chargen.lm import LanguageModel
     from chargen.scoring.scorer import Score
     from chargen.text.cleaning import CleaningReport
+    from chargen.text.series.quantizer import Quantizer
     from chargen.ui.tables import RowPrinter, RunningTotals
 
 EXAMPLES = """\b
@@ -245,7 +247,8 @@ def score_texts(args: ScoreArguments) -> int:
 
         both = TwoDirections(lm, load(args.backward, args.device), args.weight)
     args = replace(args, end=lm.scores_end if args.end is None else args.end)
-    batches = _batches(args, report)
+    refuse_text_options(lm.tokenizer.quantizer, args.files)
+    batches = _batches(args, report, lm.tokenizer.quantizer)
     if args.html or args.suggest:
         batches = score_explain.check_lengths(batches, args)
     if args.sort != INPUT:  # nothing is printed before the last text, and large batches are faster
@@ -261,6 +264,8 @@ def score_texts(args: ScoreArguments) -> int:
         scores = lm.score_batches(answered, context=args.context, end=args.end, pieces=pieces)
     else:
         scores = both.score_batches(answered, args.end, pieces)
+    if lm.tokenizer.quantizer and not (args.as_json or args.tsv or args.chars or args.html or args.suggest):
+        scores = shorten_texts(scores)
     return _print(lm, scores, args, report)
 
 
@@ -290,8 +295,10 @@ def _order(args: ScoreArguments) -> str:
     return BEST if is_ranked else INPUT
 
 
-def _batches(args: ScoreArguments, report: CleaningReport) -> Iterator[list[str]]:
+def _batches(args: ScoreArguments, report: CleaningReport, quantizer: Quantizer | None) -> Iterator[list[str]]:
     """Yield the sentences, then the texts of each file, in batches that are available without waiting.
+
+    With the quantizer of a model of a series, a file is one series.
 
     Raises:
         CorpusError: If a file cannot be read.
@@ -299,6 +306,9 @@ def _batches(args: ScoreArguments, report: CleaningReport) -> Iterator[list[str]
     if args.sentences:
         yield list(args.sentences)
     if not args.files:
+        return
+    if quantizer:
+        yield from ([read_samples_of_file(name, args.text_field, args.encoding, quantizer)] for name in args.files)
         return
     from chargen.text.readers import open_batches
     from chargen.text.records import AUTO, JSON, NULL, WHOLE, RecordFormat

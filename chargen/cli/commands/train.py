@@ -17,6 +17,7 @@ from chargen.cli import options
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.cli.network_options import CONNECTION_OPTIONS, SHAPE_OPTIONS, NetworkArguments, network_options
+from chargen.cli.series_options import refuse_text_options, series_settings
 from chargen.config import DEFAULT_BUDGET_S, FORWARD, VAL_SPLITS, DataConfig, TrainConfig
 from chargen.errors import ConfigError, CorpusError
 from chargen.tokenizers import TOKENIZERS
@@ -25,6 +26,7 @@ from chargen.ui.terminal_text import say
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
     from chargen.text.corpus import Corpus
+    from chargen.text.series.quantizer import Quantizer
     from chargen.training.events import Finished
     from chargen.training.run import Plan
     from chargen.training.state import TrainingState
@@ -130,7 +132,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @options.basic_option(
     "--tokenizer", type=options.TOKENIZER_NAME, default="char", show_default=True, metavar="KIND",
     help=f"Tokenizer: {', '.join(TOKENIZERS.names())}. Some take an option: sp:SIZE trains a SentencePiece vocabulary "
-    "of SIZE pieces, sp:FILE.model reads one.",
+    "of SIZE pieces, sp:FILE.model reads one; mulaw:LEVELS reads a recording (WAV) or numbers as a series.",
 )  # fmt: skip
 @options.documents(options.basic_option)
 @options.basic_option(
@@ -292,7 +294,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
         check_new_name(args.name)
     saved = _load_resumed(args) if args.resume else None
     settings = {name: getattr(args, name) for name in DATA_SETTINGS if getattr(args, name) is not None}
-    data = saved.data if saved else DataConfig(**settings)
+    data, quantizer = series_settings(DataConfig(**settings), args.init_from, saved)
     model = args.model_choices()  # checked before a long text is read
     training = TrainChoices(**{name: getattr(args, name) for name in TRAIN_SETTINGS})
     if saved:
@@ -301,7 +303,7 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
         options.note_same_names(args.corpus)
     else:
         options.check_reading([*(args.corpus or ["python-docs"]), *([args.val] if args.val else [])])
-    corpus, val_corpus = _read_corpora(args, data, saved)
+    corpus, val_corpus = _read_corpora(args, data, saved, quantizer)
     check_text_field(args.text_field, corpus, val_corpus)
     return Plan(
         corpus=corpus,
@@ -324,7 +326,9 @@ def _plan(args: TrainArguments, started: float | None) -> Plan:
     )
 
 
-def _read_corpora(args: TrainArguments, data: DataConfig, saved: TrainingState | None) -> tuple[Corpus, Corpus | None]:
+def _read_corpora(
+    args: TrainArguments, data: DataConfig, saved: TrainingState | None, quantizer: Quantizer | None
+) -> tuple[Corpus, Corpus | None]:
     """Read the corpus and the validation text: those of the arguments, or those of the run to resume.
 
     Raises:
@@ -335,19 +339,18 @@ def _read_corpora(args: TrainArguments, data: DataConfig, saved: TrainingState |
     from chargen.text.recorded_corpus import read_recorded_corpus
 
     if saved and not args.corpus:
-        corpus = read_recorded_corpus(saved.corpus_files, saved.corpus_arguments, None, data)
+        corpus = read_recorded_corpus(saved.corpus_files, saved.corpus_arguments, None, data, quantizer=quantizer)
     else:
-        corpus = read_corpus(args.corpus or ["python-docs"], data, max_bytes=args.max_bytes)
+        corpus = read_corpus(args.corpus or ["python-docs"], data, max_bytes=args.max_bytes, quantizer=quantizer)
+    refuse_text_options(corpus.quantizer, args.corpus)
     if args.val:
-        val_corpus = read_corpus([args.val], data, max_bytes=args.max_bytes)
+        val_corpus = read_corpus([args.val], data, max_bytes=args.max_bytes, quantizer=corpus.quantizer)
     elif saved and saved.val_argument:
         hint = "Name the validation text: --val FILE"
-        val_corpus = read_recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint)
+        val_corpus = read_recorded_corpus(saved.val_files, [saved.val_argument], None, data, hint, corpus.quantizer)
     elif saved and saved.val_sha256:
-        raise CorpusError(
-            f"the validation text of the run {args.resume!r} was not read from a file",
-            "Name a file with it: --val FILE",
-        )
+        message = f"the validation text of the run {args.resume!r} was not read from a file"
+        raise CorpusError(message, "Name a file with it: --val FILE")
     else:
         return corpus, None
     if saved and saved.val_sha256 and not val_corpus.has_sha256(saved.val_sha256):

@@ -14,6 +14,7 @@ import click
 from chargen.cli import options
 from chargen.cli.commands.probe import options as probe_options
 from chargen.cli.effects import no_effect
+from chargen.cli.series_options import refuse_text_options, shared_quantizer
 from chargen.schema import Number, format_number
 from chargen.ui.terminal_text import say
 
@@ -108,6 +109,7 @@ def probe_gradients(args: GradientArguments) -> None:
             state, or the plot cannot be written.
     """
     probe_options.check_plot(args.plot, (args.text,))
+    from chargen.api import load
     from chargen.config import DataConfig
     from chargen.probe.gradient_comparison import MAX_CHARS, GradientSettings
     from chargen.text.corpus import check_text_field, read_corpus
@@ -121,7 +123,9 @@ def probe_gradients(args: GradientArguments) -> None:
     )  # fmt: skip
     config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field, args.json_lines)
     options.check_reading([args.text])
-    corpus = read_corpus([args.text], config, max_bytes=args.max_bytes)
+    quantizer = shared_quantizer({name: load(name, "cpu") for name in args.models})
+    refuse_text_options(quantizer, [args.text])
+    corpus = read_corpus([args.text], config, max_bytes=args.max_bytes, quantizer=quantizer)
     check_text_field(args.text_field, corpus)
     text = corpus.text
     if len(text) > MAX_CHARS:

@@ -14,6 +14,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import no_effect
+from chargen.cli.series_options import refuse_text_options
 from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say
 
@@ -117,7 +118,9 @@ def show_neurons(args: NeuronsArguments) -> None:
     checkpoint = load(args.model, "cpu").checkpoint
     options.check_reading([args.corpus])
     config = DataConfig.for_unchanged_text(args.encoding, args.errors, args.text_field, args.json_lines)
-    corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes)
+    quantizer = checkpoint.tokenizer.quantizer
+    refuse_text_options(quantizer, [args.corpus])
+    corpus = read_corpus([args.corpus], config, max_bytes=args.max_bytes, quantizer=quantizer)
     check_text_field(args.text_field, corpus)
     for note in (*corpus.notes, *corpus.repeated_files):
         say(f"note: {note}")
