@@ -11,7 +11,8 @@ import pytest
 
 from chargen.checkpoint import load_tensors, save_tensors
 from chargen.errors import ConfigError, ModelError, StoppedError, WrongKindError
-from chargen.tasks.classification.classifier import ClassifierPlan, TrainedClassifier, load_classifier
+from chargen.tasks.classification.classifier import ClassifierPlan, TrainedClassifier
+from chargen.tasks.classification.saved import load_classifier
 from chargen.tasks.classification.encoder import (
     MAX_TOKENS,
     EncoderProgress,
