@@ -67,8 +67,8 @@ def seasonal_naive(
 def season_length(step_s: float | None, values: Floats) -> int:
     """Return the period of a series in steps; 1 if it has none, which makes the seasonal naive forecast persistence.
 
-    With times it is the first of a day, a week and a year that has at least four steps. Without times it is the lag
-    with the highest autocorrelation.
+    With times it is the first of a day, a week and a year that has at least four steps, if the series has at least two
+    of it. Otherwise it is the lag with the highest autocorrelation.
 
     Args:
         step_s: The distance of two times in seconds; None without times.
@@ -76,7 +76,10 @@ def season_length(step_s: float | None, values: Floats) -> int:
     """
     if step_s is not None:
         period_s = next((period for longest, period in SEASONS_S if step_s <= longest), None)
-        return 1 if period_s is None else round(period_s / step_s)
+        if period_s is None:
+            return 1
+        if 2 * period_s <= len(values) * step_s:
+            return round(period_s / step_s)
     correlation = _autocorrelation(values)
     inner = correlation[1:-1]
     is_peak = (inner > correlation[:-2]) & (inner >= correlation[2:]) & (inner > MIN_AUTOCORRELATION)

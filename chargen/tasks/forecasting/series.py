@@ -122,7 +122,7 @@ def read_series(
         notes += [] if time is not None else [NO_TIME_NOTE]
     elif not rows.is_sorted:
         notes.append("the rows were not in the order of their times: they were sorted")
-    regular = _regular(rows, path, choice, fill)
+    regular = _regular(rows, path, encoding, choice, fill)
     return _filled(rows, regular, choice, fill, notes)
 
 
@@ -148,7 +148,7 @@ class _Regular:
     num_missing: int  # times that are missing
 
 
-def _regular(rows: Rows, path: str, choice: RowChoice, fill: str | None) -> _Regular:
+def _regular(rows: Rows, path: str, encoding: str, choice: RowChoice, fill: str | None) -> _Regular:
     """Check that the times are regular.
 
     Raises:
@@ -162,7 +162,7 @@ def _regular(rows: Rows, path: str, choice: RowChoice, fill: str | None) -> _Reg
         what = "one row" if len(rows.values) == 1 else "one row in each group"
         raise CorpusError(f"{rows.where} has {what}, so its times have no distance", "Give a longer series.")
     if (steps == 0).any():
-        raise duplicate_error(rows, path, choice, int(followers[(steps == 0).argmax()]))
+        raise duplicate_error(rows, path, encoding, choice, int(followers[(steps == 0).argmax()]))
     index, calendar = rows.ticks, None
     if rows.times.is_date and steps.min() >= MIN_MONTH_US and (calendar := MonthCalendar.of(rows.ticks)):
         index = calendar.to_months(rows.ticks)

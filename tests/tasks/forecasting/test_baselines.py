@@ -46,7 +46,12 @@ def test_persistence_repeats_the_last_value() -> None:
     ],
 )  # fmt: skip
 def test_the_season_follows_from_the_distance_of_times(step_s: float, period: int) -> None:
-    assert season_length(step_s, np.zeros((5, 1))) == period
+    assert season_length(step_s, np.zeros((300, 1))) == period
+
+
+def test_a_series_shorter_than_two_days_has_the_season_of_its_autocorrelation() -> None:
+    wave = np.tile([0.0, 1.0, 3.0, 1.0, -2.0], 50)[:, None]
+    assert season_length(60.0, wave) == 5 and season_length(HOUR_S, wave) == 24
 
 
 @pytest.mark.parametrize("period", [3, 17, 50])

@@ -225,6 +225,10 @@ def test_equal_times_are_named_with_what_tells_them_apart() -> None:
     wrong = error("origin,time,y\n" + text)
     assert wrong.message == "a.csv, lines 2 and 5 have the same time, 2013-01-01"
     assert "--where origin=EWR reads one series, --group origin all" in wrong.hint
+    Path("b.csv").write_bytes(f"origin,time,y\n{text}".replace("EWR", "Öst").encode("cp1252"))
+    with pytest.raises(CorpusError) as caught:
+        read_series("b.csv", ["y"], encoding="cp1252")
+    assert "--where origin=Öst" in caught.value.hint
     wrong = error("time,y\n2013-10-27 01:00,1\n2013-10-27 02:00,1\n2013-10-27 02:00,1\n2013-10-27 03:00,1\n")
     assert "lines 3 and 4" in wrong.message and "daylight saving" in wrong.hint
     assert "in the group 'a'" in error("g,time,y\na,2013-01-01,1\na,2013-01-01,1\n", group="g").message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -234,7 +235,7 @@ class _Filters:
 # ── equal times ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def duplicate_error(rows: Rows, path: str, choice: RowChoice, row: int) -> CorpusError:
+def duplicate_error(rows: Rows, path: str, encoding: str, choice: RowChoice, row: int) -> CorpusError:
     """Return the error for a row that has the time of the row before it; it proposes what tells the two apart."""
     assert rows.ticks is not None and rows.times is not None
     time = rows.times.describe(rows.ticks[row])
@@ -244,7 +245,7 @@ def duplicate_error(rows: Rows, path: str, choice: RowChoice, row: int) -> Corpu
         group = f" in the group {rows.groups[number]!r}"
     first, second = sorted((int(rows.places[row - 1]), int(rows.places[row])))
     message = f"{rows.where}, {rows.unit}s {first:,} and {second:,} have the same time, {time}{group}"
-    hint = _telling_hint(path, choice, rows.times, (first, second)) if path != "-" else ""
+    hint = _telling_hint(path, encoding, choice, rows.times, (first, second)) if os.path.isfile(path) else ""
     if not hint:
         hint = "Remove one; or name another column with --time (or none), or what tells series apart with --group."
         if rows.times.is_date and np.diff(rows.ticks[row - 1 : row + 2]).any():
@@ -252,9 +253,9 @@ def duplicate_error(rows: Rows, path: str, choice: RowChoice, row: int) -> Corpu
     return CorpusError(message, hint)
 
 
-def _telling_hint(path: str, choice: RowChoice, times: TimeColumns, places: tuple[int, int]) -> str:
+def _telling_hint(path: str, encoding: str, choice: RowChoice, times: TimeColumns, places: tuple[int, int]) -> str:
     """Return which filter or group tells two rows apart; "" if no column of few texts does. The file is read again."""
-    with open_table(path, "utf-8", CleaningReport()) as table:
+    with open_table(path, encoding, CleaningReport()) as table:
         texts = [n for n, cells in table.preview().items() if _has_texts(cells) and table.names.count(n) == 1]
         names = [n for n in texts if n not in (*choice.values, *times.names, choice.group)]
         seen: dict[str, dict[str, None]] = {name: {} for name in names}
