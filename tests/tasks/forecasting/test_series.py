@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, CorpusError
@@ -101,6 +101,31 @@ def test_a_parquet_column_of_lists_is_refused_and_a_damaged_file_is_named() -> N
     Path("b.parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1")
     with pytest.raises(CorpusError, match=r"damaged Parquet file"):
         read_series("b.parquet", ["y"])
+
+
+def test_a_changed_byte_of_a_parquet_file_gives_a_series_or_an_error() -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"y": [1.0, 2.0, 3.0], "g": ["a", "b", "c"]}), "a.parquet")
+    data = Path("a.parquet").read_bytes()
+    num_errors = 0
+    for position in range(0, len(data), 2):
+        Path("b.parquet").write_bytes(data[:position] + bytes([data[position] ^ 0x3C]) + data[position + 1 :])
+        try:
+            read_series("b.parquet", ["y"], fill="linear")
+        except CorpusError as wrong:
+            num_errors += 1
+            assert len(str(wrong).splitlines()) <= 2
+    assert num_errors > 100
+
+
+@given(st.binary(max_size=200) | st.text('time,y\n"0123456789-:. ;\tNA', max_size=200).map(str.encode))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_give_a_series_or_an_error(data: bytes) -> None:
+    Path("a.csv").write_bytes(b"time,y\n2013-01-01,1\n" + data)
+    try:
+        assert np.isfinite(read_series("a.csv", ["y"]).values).all()
+    except CorpusError as wrong:
+        assert len(str(wrong).splitlines()) <= 2
 
 
 def test_cells_in_quotes_may_contain_newlines_and_delimiters() -> None:

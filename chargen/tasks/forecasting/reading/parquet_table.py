@@ -14,6 +14,8 @@ from chargen.tasks.forecasting.reading.table import CHUNK_ROWS, PREVIEW_ROWS, Ce
 from chargen.text.limits import ReadLimit
 from chargen.text.parquet import MAX_BATCH_BYTES, largest_page
 
+MAX_REASON_CHARS = 200  #: of a message of pyarrow, which can have many lines
+
 
 class ParquetTable(Table):
     """A Parquet file. A column of another kind than numbers, times, texts and truth values is an error when it is used.
@@ -68,7 +70,9 @@ class ParquetTable(Table):
                 row += batch.num_rows
         except OSError as error:
             raise CorpusError(f"{self.where} cannot be read: {error.strerror or error}") from error
-        except (self._arrow.lib.ArrowException, EOFError, LookupError, UnicodeDecodeError) as error:
+        except (
+            self._arrow.lib.ArrowException, EOFError, LookupError, UnicodeDecodeError, TypeError, AttributeError
+        ) as error:  # fmt: skip
             raise self._damaged(error) from error
 
     def _leaves(self, names: Sequence[str]) -> list[int]:
@@ -115,4 +119,5 @@ class ParquetTable(Table):
         return ["" if value is None else str(value) for value in column.to_pylist()]
 
     def _damaged(self, error: BaseException) -> CorpusError:
-        return CorpusError(f"{self.where} is a damaged Parquet file ({error})", "Download or write it again.")
+        reason = " ".join(str(error).split())[:MAX_REASON_CHARS]
+        return CorpusError(f"{self.where} is a damaged Parquet file ({reason})", "Download or write it again.")
