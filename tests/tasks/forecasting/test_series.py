@@ -351,6 +351,8 @@ def test_filters_select_rows_of_any_of_their_values() -> None:
         ("time,y\n", "has names of columns, but no rows", ""),
         ("time,y\n2013-01-01,1\n", "has one row", "longer series"),
         ("1.5,2\n3,4\n", "has no names of columns: its first line starts with '1.5'", "Put a first line"),
+        ("JFK,5.5\nJFK,6\n", "has no column 'y'", "If these are values, put a first line"),
+        ("31.12.2013 06:00,5\n", "has no names of columns", ""),
         ("2013-01-01,5\n2013-01-02,6\n", "has no names of columns", ""),
         ("x,why\n1,2\n", "has no column 'y'", "'x', 'why'"),
         ("x|y\n1|2\n", "has no column 'y'", "one name, 'x|y': separate columns by commas"),

@@ -38,6 +38,7 @@ from chargen.text.records import CSV, JSON, PARQUET, TSV, split_pieces
 CHUNK_ROWS = 1 << 12  #: rows that are converted at a time
 PREVIEW_ROWS = 100  #: rows from which the kinds of the columns are told
 DELIMITERS = (",", ";", "\t")
+TIME_START = re.compile(r"\d{1,4}[-/.:]\d{1,2}([-/.:T ]|$)")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 Cells = Sequence[str] | NDArray[Any]  #: texts; or an array of float64 or datetime64, of a typed column
@@ -95,6 +96,8 @@ class Table(ABC):
             hint = f"{did_you_mean(name, self.names)} {option} names one of: {first_names(self.names)}.".strip()
             if len(self.names) == 1 and name in self.names[0]:
                 hint = f"Its first line has one name, {format_value(self.names[0])}: separate columns by commas."
+            elif any(_is_value(each) for each in self.names):
+                hint += " If these are values, put a first line with a name for each column."
             raise CorpusError(f"{self.where} has no column {format_value(name)}", hint)
         if (count := self.names.count(name)) > 1:
             raise CorpusError(f"{self.where} has {count:,} columns {format_value(name)}", "Rename all but one of them.")
@@ -176,7 +179,7 @@ def _open_csv(pieces: Iterable[str], where: str, form: str) -> TextTable:
         names = [name.strip() for name in next(reader)]
     except csv.Error as error:
         raise CorpusError(f"{where}, line 1 is not CSV: {error}", "Correct that line.") from error
-    if all(NUMBER.fullmatch(name) or name[:1].isdigit() for name in names if name) or not any(names):
+    if all(map(_is_value, filter(None, names))):
         raise CorpusError(
             f"{where} has no names of columns: its first line starts with {format_value(names[0])}",
             "Put a first line with a name for each column, as in: time,temp",
@@ -188,6 +191,11 @@ def _open_csv(pieces: Iterable[str], where: str, form: str) -> TextTable:
         return [row[k] for row in rows]
 
     return TextTable(where, "line", names, _csv_rows(reader, where, len(names), delimiter), cells)
+
+
+def _is_value(name: str) -> bool:
+    """Return whether a name of a column is rather a number or a time: "12.5", "2013-01-31"."""
+    return bool(NUMBER.fullmatch(name) or TIME_START.match(name))
 
 
 def _csv_rows(reader: Any, where: str, width: int, delimiter: str) -> Iterator[tuple[list[Any], NDArray[np.int64]]]:
