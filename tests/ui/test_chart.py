@@ -198,10 +198,13 @@ def test_a_terminal_shades_a_band() -> None:
     assert "time (2013)" in lines[-2] and "12-25 00:00" in lines[-3]
 
 
-def test_equal_scales_make_a_unit_as_long_on_both_axes() -> None:
-    (walls,) = [p.attrib["d"] for p in elements(path(), "path") if p.attrib["d"].startswith("M0 0V")]
+@pytest.mark.parametrize("ys", [[0.2, 0.5, 0.8], [0.2, 0.21, 0.2], [0.2, 5.0, -3.0], [2, 2, 2]])
+def test_equal_scales_make_a_unit_as_long_on_both_axes(ys: list[float]) -> None:
+    chart = Chart([("ball", [0.1, 0.5, 0.9], ys)], "x", "y", has_equal_scales=True)
+    (walls,) = [p.attrib["d"] for p in elements(chart, "path") if p.attrib["d"].startswith("M0 0V")]
     height, width = map(float, re.findall(r"[VH]([\d.]+)", walls))
-    x_axis, y_axis = path().axes()
+    x_axis, y_axis = chart.axes()
+    assert width > 300 and height > 300
     assert width / (x_axis.high - x_axis.low) == pytest.approx(height / (y_axis.high - y_axis.low), rel=0.01)
 
 

@@ -95,16 +95,19 @@ class Chart:
     def axes(self) -> tuple[Axis | TimeAxis, Axis]:
         """Return the x axis, from the first point to the last, and the y axis, which is rounded to whole ticks.
 
-        With equal scales the x axis is rounded, too.
+        With equal scales both axes have about the same range, so that the picture of a narrow path is a square, too.
         """
         points = [point for _, pieces in self.lines() for piece in pieces for point in piece]
         edges = [point for _, pieces in self.areas() for piece in pieces for point in piece]
         points += [(x, y) for x, low, high in edges for y in (low, high)]
-        y_axis = Axis.around((y for _, y in points), self.log_y).rounded()
+        y_axis = Axis.around((y for _, y in points), self.log_y)
         if self.x_is_time:
-            return TimeAxis.around(x for x, _ in points), y_axis
+            return TimeAxis.around(x for x, _ in points), y_axis.rounded()
         x_axis = Axis.around((x for x, _ in points), self.log_x)
-        return x_axis.rounded() if self.has_equal_scales else x_axis, y_axis
+        if self.has_equal_scales:
+            spread = max(x_axis.high - x_axis.low, y_axis.high - y_axis.low)
+            return x_axis.widened(spread).rounded(), y_axis.widened(spread).rounded()
+        return x_axis, y_axis.rounded()
 
     def x_label_on(self, x_axis: Axis | TimeAxis) -> str:
         """Return the label of an x axis, with the year or the day that its ticks leave out."""
@@ -132,6 +135,11 @@ class Axis:
             spread = largest / 2 if largest > 1 / MAX_VALUE else 1.0
             low, high = low - spread, high + spread
         return cls(low, high, is_log)
+
+    def widened(self, spread: float) -> Axis:
+        """Return a linear axis with a range of at least `spread`, around the same middle."""
+        more = 0.0 if self.is_log else max(0.0, spread - (self.high - self.low)) / 2
+        return Axis(self.low - more, self.high + more, self.is_log)
 
     def rounded(self) -> Axis:
         """Return an axis that starts and ends at a tick."""
