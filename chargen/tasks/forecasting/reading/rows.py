@@ -140,7 +140,10 @@ def _time_notes(table: Table, times: TimeColumns | None, choice: RowChoice, is_c
 
 def _group_codes(cells: Cells, codes: dict[str, int]) -> NDArray[np.int64]:
     """Return the number of the group of each cell; new groups are added to `codes`."""
-    return np.array([codes.setdefault(cell, len(codes)) for cell in _as_texts(cells)], np.int64)
+    texts = _as_texts(cells)
+    for text in dict.fromkeys(texts):
+        codes.setdefault(text, len(codes))
+    return np.fromiter(map(codes.__getitem__, texts), np.int64, len(texts))
 
 
 def _as_texts(cells: Cells) -> Sequence[str]:
@@ -204,14 +207,14 @@ class _Filters:
             return chunk
         kept = np.ones(len(chunk.places), np.bool_)
         for name, values in self._values.items():
-            texts = [text.strip() for text in _as_texts(chunk.columns[name])]
-            wanted = set(values)
-            has_value = np.array([text in wanted for text in texts], np.bool_)
+            texts = _as_texts(chunk.columns[name])
+            is_wanted = {text: text.strip() in values for text in dict.fromkeys(texts)}
+            has_value = np.fromiter(map(is_wanted.__getitem__, texts), np.bool_, len(texts))
             kept &= has_value
             if has_value.any():
                 self._found.add(name)
             elif len(seen := self._seen[name]) < MAX_SEEN:
-                seen |= dict.fromkeys(texts)
+                seen |= dict.fromkeys(text.strip() for text in is_wanted)
         rows = np.flatnonzero(kept)
         if len(rows) == len(kept):
             return chunk
