@@ -110,7 +110,8 @@ def test_json_gives_the_same_quantizer():
     ("key", "value"),
     [
         ("levels", 1), ("levels", 257), ("levels", 2.5), ("levels", True), ("rate_hz", 0), ("rate_hz", 10**12),
-        ("rate_hz", "8000"), ("scale", 0.0), ("scale", 5e-324), ("scale", -1.0), ("scale", math.inf), ("scale", math.nan),
+        ("rate_hz", "8000"), ("scale", 0.0), ("scale", 5e-324), ("scale", -1.0), ("scale", math.inf),
+        ("scale", math.nan),
         ("scale", 3 * MAX_MAGNITUDE), ("offset", math.nan), ("offset", 1e200), ("channels", 0), ("channels", 10**9),
         ("column", 5), ("column", "x" * 5000),
     ],
