@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chargen.sampling.settings import SampleConfig, SampleSettings
     from chargen.scoring.scorer import Score
     from chargen.text.corpus import Corpus, read_corpus
+    from chargen.text.series.corpus import corpus_of_values
     from chargen.training.choices import ModelChoices, TrainChoices
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "Score",
     "TrainChoices",
     "__version__",
+    "corpus_of_values",
     "errors",
     "load",
     "read_corpus",
@@ -53,6 +55,7 @@ _MODULES = {
     "SampleSettings": "chargen.sampling.settings",
     "Score": "chargen.scoring.scorer",
     "TrainChoices": "chargen.training.choices",
+    "corpus_of_values": "chargen.text.series.corpus",
     "load": "chargen.api",
     "read_corpus": "chargen.text.corpus",
     "train": "chargen.api",

@@ -22,6 +22,7 @@ from chargen.checkpoint import Checkpoint
 from chargen.config import format_duration_s
 from chargen.folders import chosen_checkpoints
 from chargen.schema import format_count, format_number
+from chargen.text.series.quantizer import Quantizer
 from chargen.training.events import Evaluated, Finished, Progress, Report, Started
 from chargen.ui.console import (
     PLAIN_EVERY_S,
@@ -238,9 +239,10 @@ def describe(report: Started) -> list[str]:
             f", from {report.first_step:,}" if report.first_step else ""
         )
     ngram_dropout = f", n-gram dropout {model.ngram_dropout:g}" if model.ngrams else ""
+    noun = "value" if report.data.is_series else "character"
     lines = [
         *(f"note: {note}" for note in report.notes),
-        f"{report.corpus}: {format_count(report.train_chars, 'character')} for training, {report.val_chars:,} held out "
+        f"{report.corpus}: {format_count(report.train_chars, noun)} for training, {report.val_chars:,} held out "
         f"({report.selection_chars:,} of them choose the best model)",
         f"{model}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
         f"dropout {model.dropout:g}, weight dropout {model.weight_dropout:g}{ngram_dropout}; "
@@ -250,7 +252,7 @@ def describe(report: Started) -> list[str]:
     return [visible(line) for line in lines]
 
 
-def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
+def summary(report: Finished, has_documents: bool, has_budget: bool, quantizer: Quantizer | None = None) -> Group:
     """Return the summary of a run.
 
     It has the loss compared with the baselines, what that means, where the model is, and what to do with it.
@@ -259,6 +261,7 @@ def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
         report: The result of the run.
         has_documents: Whether the model is a model of documents.
         has_budget: Whether the length of the run is a time.
+        quantizer: That of a model of a series.
     """
     from chargen.training.diagnosis import continue_run
 
@@ -300,7 +303,7 @@ def summary(report: Finished, has_documents: bool, has_budget: bool) -> Group:
     parts += map(Paragraph, (report.diagnosis, *advice))
     to_copy = [
         f"The best model (step {report.best_step:,}) is {report.model_path}",
-        *commands_after_training(report.run, has_documents),
+        *commands_after_training(report.run, has_documents, quantizer),
     ]
     return Group(*parts, _unwrapped(to_copy))
 
@@ -329,13 +332,20 @@ def proposal(*commands: str) -> list[str]:
     return [("     " if number else "Try: ") + command for number, command in enumerate(commands)]
 
 
-def commands_after_training(run: str, has_documents: bool) -> list[str]:
+def commands_after_training(run: str, has_documents: bool, quantizer: Quantizer | None) -> list[str]:
     """Return the lines that propose what to do with a new model.
 
     Args:
         run: Name of the run.
         has_documents: Whether it is a model of documents, whose samples are short.
+        quantizer: That of a model of a series.
     """
+    if quantizer is not None:
+        output = ("--numbers",) if quantizer.rate_hz is None else ("--output", "out.wav")
+        return proposal(
+            command_line("sample", "-m", run, "--length", str(2 * (quantizer.rate_hz or 100)), *output),
+            command_line("score", "-m", run, "--file", "FILE"),
+        )
     count = ("-n", "10") if has_documents else ()
     return proposal(
         command_line("sample", "-m", run, "--temp", "0.8", *count),

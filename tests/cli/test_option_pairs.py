@@ -7,6 +7,7 @@ have an effect that this small example does not show, add the pair to `ALIKE` wi
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,8 +22,11 @@ import numpy as np
 import pytest
 
 from chargen.api import load
-from chargen.checkpoint import load_checkpoint, save_checkpoint
+from chargen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from chargen.cli import options
+from chargen.config import DataConfig, ModelConfig
+from chargen.text.series.quantizer import Quantizer
+from chargen.tokenizers.mulaw import MuLawTokenizer
 from tests.cli.test_options import commands
 from tests.conftest import random_weights
 
@@ -32,6 +36,7 @@ COMMANDS = dict(commands())
 SCENARIOS = {
     "train": ["train", "text.txt"],
     "sample": ["sample"],
+    "sample of a series": ["sample", "-m", "series"],
     "play": ["play"],
     "score": ["score", "ab ab ab ba", "€"],
     "score of a file": ["score", "--file", "lines.txt"],
@@ -98,7 +103,8 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--regex": "[a-e \n]{30}",
         "--ban": "ba", "--max-copy": "2", "--corpus": "text.txt", "--allow-invalid-utf8": None,
         "--particles": "3", "--beam": "3", "--best-of": "9", "--report": None, "--prompts": "prompts.txt",
-        "--no-prompt": None, "--sep": "x", "--null": None, **MACHINE, **OUTPUT,
+        "--no-prompt": None, "--sep": "x", "--null": None, "--output": "new.wav", "--numbers": None, **MACHINE,
+        **OUTPUT,
     },
     "play": {
         "-m": "m2", "--temp": "0.5", "--prompt": "ab", "--seed": "3", "--length": "25", "--threads": "1",
@@ -158,6 +164,11 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     "corpora check": {**READING, "--json": None},
     "corpora clean": {"--json": None},
 }  # fmt: skip
+EXAMPLES["sample of a series"] = {
+    **{option: EXAMPLES["sample"][option] for option in ("--temp", "-n", "--length", "--seed", "--top-k", "--report")},
+    "--prompt-file": "series.txt", "--no-prompt": None, "--output": "new.wav", "--numbers": None, "--sep": "x",
+    "--null": None, "--json": None,
+}  # fmt: skip
 EXAMPLES["score of a file"] = {k: v for k, v in EXAMPLES["score"].items() if k != "--file"}
 for name in RECORD_SCENARIOS:
     EXAMPLES[name] = {"--json-lines": None, "--text-field": "other", "--encoding": "cp1258"}
@@ -191,6 +202,9 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("classify", "--json-lines"): ["--file", "lines.txt"],
     ("sample", "--no-prompt"): ["--prompt", "ab"],
     ("sample", "--sep"): ["-n", "3"],
+    ("sample of a series", "--sep"): ["-n", "3"],
+    ("sample of a series", "--null"): ["-n", "3"],
+    ("sample of a series", "--no-prompt"): ["--prompt-file", "series.txt"],
     ("sample", "--null"): ["-n", "3"],
     ("sample", "--dry"): ["--dry-allowed", "2"],
     ("sample", "--dry-base"): ["--dry", "0.5", "--dry-allowed", "2"],
@@ -320,6 +334,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = folder / "checkpoints" / name / "model.safetensors"  # it names its text; other weights tell more
             trained = load_checkpoint(path)
             save_checkpoint(path, replace(trained, weights=random_weights(trained.config, seed=seed % 5, scale=0.6)))
+    series = MuLawTokenizer(Quantizer(4, 8000))
+    config = ModelConfig(vocab_size=series.vocab_size, hidden_size=8, embedding_dim=8)
+    about = {"data": DataConfig(tokenizer="mulaw:4").to_json()}
+    save_checkpoint(
+        folder / "checkpoints" / "series" / "model.safetensors",
+        Checkpoint(config, series, random_weights(config), about),
+    )
+    os.utime(folder / "checkpoints" / "series" / "model.safetensors", (0, 0))  # m stays the newest model
+    (folder / "series.txt").write_text("0.5\n-1\n", encoding="utf-8")
     likely = load(str(path)).sample(temperature=0, length=40, ban=["\n"])
     records = f'{{"text": "{likely}", "other": "{likely}"}}\n{{"text": "b è", "other": "è"}}\n'
     (folder / "lines.txt").write_text(records, encoding="utf-8")

@@ -19,6 +19,7 @@ from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from chargen.checkpoint import Checkpoint
+    from chargen.lm import LanguageModel
     from chargen.scoring.dynamic_evaluation import AdaptedEvaluation
     from chargen.scoring.whole_text import TextEvaluation
 
@@ -142,7 +143,7 @@ def evaluate_model(args: EvalArguments) -> None:
         more = {"adapted": adapted.to_json()} if adapted else {}
         print_json({"corpus": text.name, "direction": lm.checkpoint.data.direction, **asdict(evaluation), **more})
     else:
-        _print(text.name, evaluation, adapted, lm.checkpoint.data.direction)
+        _print(text.name, evaluation, adapted, lm)
 
 
 def _evaluate_adapted(checkpoint: Checkpoint, text: str, args: EvalArguments) -> AdaptedEvaluation:
@@ -166,8 +167,9 @@ def _evaluate_adapted(checkpoint: Checkpoint, text: str, args: EvalArguments) ->
     raise AssertionError("the last step is the result")
 
 
-def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | None, direction: str) -> None:
+def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | None, lm: LanguageModel) -> None:
     """Print the result as a table, and the totals below it."""
+    direction, is_series = lm.checkpoint.data.direction, lm.tokenizer.quantizer is not None
     from chargen.ui.console import format_bits, stdout_console
     from chargen.ui.tables import plain_table
 
@@ -188,11 +190,14 @@ def _print(name: str, evaluation: TextEvaluation, adapted: AdaptedEvaluation | N
     rows = [(label, format_bits(nats), format_number(nats, 4)) for label, nats in losses]
     console.print(plain_table((name, *numbers), rows, numbers, labels=(name,)))
     ends = f" ({evaluation.document_ends:,} of them ends of documents)" if evaluation.document_ends else ""
-    console.print(
-        f"{format_count(evaluation.chars, 'character')}{ends}, {format_count(evaluation.bytes, 'byte')}; "
-        f"{format_number(evaluation.bits_per_byte, 3)} bits/byte, "
-        f"perplexity {format_number(evaluation.perplexity_per_char, 2)} per character"
-    )
+    perplexity = f"perplexity {format_number(evaluation.perplexity_per_char, 2)} per character"
+    if is_series:
+        console.print(f"{format_count(evaluation.chars, 'value')}{ends}, each a character; {perplexity}")
+    else:
+        console.print(
+            f"{format_count(evaluation.chars, 'character')}{ends}, {format_count(evaluation.bytes, 'byte')}; "
+            f"{format_number(evaluation.bits_per_byte, 3)} bits/byte, {perplexity}"
+        )
     if adapted:
         console.print(
             f"adapted by {adapted.rule}, learning rate {adapted.learning_rate:g}, decay {adapted.decay:g}, segments of "

@@ -274,7 +274,7 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
             print_json({**result.to_json(), **settings})
         else:
             has_documents, has_budget = settings["data"]["documents"] != NONE, settings["train"]["budget_s"] is not None
-            stdout_console().print(summary(result, has_documents, has_budget), crop=False)
+            stdout_console().print(summary(result, has_documents, has_budget, plan.corpus.quantizer), crop=False)
             if result.interrupted and args.keep_state != "never":
                 print_line(console, f"Continue with: {command_line('train', '--resume', result.run)}")
         sys.stdout.flush()

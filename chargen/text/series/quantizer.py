@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,7 @@ FIRST_CHARACTER = 0x2800  #: BRAILLE PATTERN BLANK, the character of level 0
 MIN_LEVELS, MAX_LEVELS, DEFAULT_LEVELS = 2, 256, 256
 MAX_RATE_HZ = 10_000_000
 MAX_MAGNITUDE = 1e150  #: limit of values; their squares are still finite
+MIN_SCALE = 1e-150  #: limit of the range; a value divided by it is still finite
 MIN_DIGITS, MAX_DIGITS = 4, 17  #: digits of a value that is printed; 17 are enough for any float64
 Values = NDArray[np.float64]
 
@@ -41,7 +42,7 @@ QUANTIZER_SPEC: Spec = Record(
         "levels": Integer(MIN_LEVELS, MAX_LEVELS),
         "rate_hz": Nullable(Integer(1, MAX_RATE_HZ)),
         "offset": Number(-MAX_MAGNITUDE, MAX_MAGNITUDE),
-        "scale": Number(0.0, 2 * MAX_MAGNITUDE, exclusive_low=True),
+        "scale": Number(MIN_SCALE, 2 * MAX_MAGNITUDE),
         "channels": Integer(1, 65_535),
         "column": String(MAX_NAME_CHARS),
     }
@@ -74,7 +75,7 @@ class Quantizer:
         """
         offset = 0.0 if rate_hz is not None else float(np.median(values))
         scale = float(np.abs(values - offset).max())
-        if not scale > 0.0:
+        if scale < MIN_SCALE:
             what = "silent: all of its samples are 0" if rate_hz is not None else f"constant: each value is {offset:g}"
             raise TokenizerError(f"the series is {what}", "There is nothing to learn from it: give another one.")
         return cls(levels, rate_hz, offset, scale, **about)
@@ -192,7 +193,7 @@ class Quantizer:
             ConfigError: If a value is missing or out of range.
         """
         QUANTIZER_SPEC.check(values, "quantizer")
-        return cls(**values)
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 def parse_levels(option: str) -> int:

@@ -69,8 +69,9 @@ def parse_wav(data: bytes, where: str) -> Recording:
     if not data:
         raise CorpusError(f"{where} is empty", "Give a recording with at least two samples.")
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        kind = "a big-endian or 64-bit WAV file" if data[:4] in (b"RIFX", b"RF64") else "not a WAV file"
-        raise CorpusError(f"{where} is {kind}, which chargen does not read", HOW_TO_CONVERT)
+        if data[:4] in (b"RIFX", b"RF64"):
+            raise CorpusError(f"{where} is a big-endian or 64-bit WAV file, which is not read", HOW_TO_CONVERT)
+        raise CorpusError(f"{where} is damaged, or no WAV file", f"{HOW_TO_COPY} {HOW_TO_CONVERT}")
     found, position = None, 12
     while position + 8 <= len(data):
         name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
@@ -149,7 +150,7 @@ _READERS: dict[tuple[int, int], Callable[[NDArray[np.uint8]], NDArray[Any]]] = {
     (PCM, 2): lambda raw: raw.view("<i2") / 2.0**15,
     (PCM, 3): _read_int24,
     (PCM, 4): lambda raw: raw.view("<i4") / 2.0**31,
-    (FLOAT, 4): lambda raw: raw.view("<f4"),
+    (FLOAT, 4): lambda raw: raw.view("<f4").astype(np.float64),
     (FLOAT, 8): lambda raw: raw.view("<f8"),
 }
 
