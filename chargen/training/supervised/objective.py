@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from chargen.training.optimizers import NGRAM_DAMPING, NGRAM_RATE_FACTOR
 
 Indices = NDArray[np.int64]
 
@@ -32,18 +34,29 @@ class TaskNetwork(nn.Module, Exportable):
     """The base class of networks that are trained on examples."""
 
 
+class NgramRule(NamedTuple):
+    """How the table of n-grams of a network is trained, if it has one: see `training.optimizers.SparseAdagrad`."""
+
+    rate_factor: float = NGRAM_RATE_FACTOR
+    damping: float = NGRAM_DAMPING
+
+
 class Objective(ABC):
     """Examples and the network that is trained on them.
 
     Attributes:
         network: The network. The loop changes its weights in place.
+        ngram_rule: How its table of n-grams is trained.
         num_examples: Number of training examples.
         num_validated: Number of examples that `validation_loss` reads.
+        num_final: Number of further examples that are evaluated after the last validation, for the time budget.
     """
 
     network: TaskNetwork
     num_examples: int
     num_validated: int
+    num_final = 0
+    ngram_rule = NgramRule()
 
     @abstractmethod
     def batches(self, epoch: int) -> Sequence[Indices]:
