@@ -1,10 +1,28 @@
 """A bidirectional encoder: token ids [T, B] → logits of labels [B, K], for tasks that see the whole text.
 
-    token ids ─▶ embedding ─┬▶ layer 0, forward  ─┬▶ layer 1, forward  ─┬▶ … ─▶ mean and maximum ─▶ head ─▶ logits
-                            └▶ layer 0, backward ─┴▶ layer 1, backward ─┘        over the text
+    token ids ─▶ embedding ─┬▶ layer 0, forward  ─┬▶ layer 1, forward  ─┬▶ … ─▶ pooling ─▶ head ─┬▶ logits
+                            └▶ layer 0, backward ─┴▶ layer 1, backward ─┘    over the text       │
+    n-grams of the text ─▶ rows of a table ─▶ weighted sum ─▶ head of the n-grams ───────────────┘
+                                                              (networks/ngram_bag.py)
 
 Each layer is two layers of the same cell (Schuster & Paliwal 1997): one reads its input from the start, the other from
 the end. The outputs of both, [T, B, 2H], are the input of the next layer. So each output knows the whole text.
+
+The outputs of the last layer, one vector o_t of 2H units for each token, become one vector by pooling:
+
+    last       the last output of the forward layer and the first output of the backward layer: each has read all tokens
+    mean       Σ_t o_t / T
+    max        the maximum of each unit over t
+    attention  Σ_t a_t o_t with a = softmax_t(q · o_t), where q is learned (Lin et al. 2017, arXiv:1703.03130)
+    meanmax    the mean and the maximum, 4H units
+
+The bag of n-grams (Joulin et al. 2016, arXiv:1607.01759) ignores order beyond the n-gram, and learns from few texts.
+The recurrent layers see order and distance. The two are trained with losses of their own, and their logits are mixed:
+
+    logits = m · logits of the recurrent layers + (1 − m) · logits of the n-grams
+
+With one loss for the sum of both, the recurrent layers fit the training texts within an epoch, and the n-grams learn
+no more (log loss 0.67 instead of 0.57 nats on 3,729 short English texts).
 
 That is why an encoder is not a language model. At each position it has already seen the characters that follow, so it
 cannot say how probable they are, and nothing can be sampled from it: `WrongKindError`.
@@ -23,13 +41,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.cells import CELLS
-from chargen.config import DROPOUT_RATE, MAX_LAYER_SIZE, MAX_LAYERS, MAX_VOCAB_SIZE, Config
+from chargen.config import (
+    DROPOUT_RATE,
+    MAX_LAYER_SIZE,
+    MAX_LAYERS,
+    MAX_NGRAM_DIM,
+    MAX_NGRAM_ROWS,
+    MAX_NGRAMS,
+    MAX_VOCAB_SIZE,
+    Config,
+)
+from chargen.errors import ConfigError
 from chargen.networks.layers import Dense, Lookup, Params, choose_backend
 from chargen.networks.network import locked_dropout
+from chargen.networks.task_network import TaskNetwork
 from chargen.schema import Integer, Spec, String
 
 DIRECTIONS = ("forward", "backward")  #: the two halves of each layer
+POOLINGS = ("last", "mean", "max", "attention", "meanmax")
 MAX_LABELS = 10_000
+MIX = "mix"  #: share of the recurrent layers in the logits, from 0 to 1; it is chosen by a validation, not by gradients
+BAG_TABLE = "ngrams.weight"  #: this weight gets sparse gradients: a batch reads a few of its rows
 
 
 @dataclass(frozen=True)
@@ -43,6 +75,11 @@ class EncoderConfig(Config):
     hidden_size: int = 96  #: units of a layer in each direction H
     embedding_dim: int = 64  #: size of a token embedding E
     dropout: float = 0.3  #: dropout rate in training, for the input of each layer and of the head
+    pooling: str = "meanmax"  #: how the outputs become one vector, one of POOLINGS
+    ngrams: int = 0  #: length of the longest n-gram, in characters; 0: no n-grams
+    ngram_rows: int = 1 << 15  #: rows R of the table of the n-grams; a power of two
+    ngram_dim: int = 16  #: size D of an n-gram embedding
+    ngram_dropout: float = 0.3  #: dropout rate in training, for whole n-grams
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
         "vocab_size": Integer(1, MAX_VOCAB_SIZE),
@@ -52,30 +89,69 @@ class EncoderConfig(Config):
         "hidden_size": Integer(1, MAX_LAYER_SIZE),
         "embedding_dim": Integer(1, MAX_LAYER_SIZE),
         "dropout": DROPOUT_RATE,
+        "pooling": String(choices=POOLINGS),
+        "ngrams": Integer(0, MAX_NGRAMS),
+        "ngram_rows": Integer(1, MAX_NGRAM_ROWS),
+        "ngram_dim": Integer(1, MAX_NGRAM_DIM),
+        "ngram_dropout": DROPOUT_RATE,
     }
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ngram_rows.bit_count() != 1:
+            raise ConfigError(f"ngram_rows is {self.ngram_rows:,}, but must be a power of two")
+
     def __str__(self) -> str:
-        """Return a short description: "gru 2×128 in both directions"."""
-        return f"{self.cell} {self.num_layers}×{self.hidden_size} in both directions"
+        """Return a short description: "gru 2×128 in both directions, meanmax pooling, 5-grams"."""
+        bag = f", {self.ngrams}-grams" if self.ngrams else ""
+        return f"{self.cell} {self.num_layers}×{self.hidden_size} in both directions, {self.pooling} pooling{bag}"
+
+    @property
+    def pooled_size(self) -> int:
+        """The number of units that the head reads."""
+        return (4 if self.pooling == "meanmax" else 2) * self.hidden_size
 
 
 def encoder_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each weight by name: embedding.weight, layers.L.DIRECTION.NAME, head.weight and head.bias.
+    """Return the shape of each weight by name: embedding.weight, layers.L.DIRECTION.NAME, head.weight, ….
 
     Raises:
         ConfigError: If no cell has the configured name.
     """
-    H, cell = config.hidden_size, CELLS.get(config.cell)
+    H, K, cell = config.hidden_size, config.num_labels, CELLS.get(config.cell)
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (config.vocab_size, config.embedding_dim)}
     for layer in range(config.num_layers):
         for direction in DIRECTIONS:
             for name, shape in cell.parameter_shapes(2 * H if layer else config.embedding_dim, H).items():
                 shapes[f"layers.{layer}.{direction}.{name}"] = shape
-    return {**shapes, "head.weight": (config.num_labels, 4 * H), "head.bias": (config.num_labels,)}
+    if config.pooling == "attention":
+        shapes["attention.weight"] = (1, 2 * H)
+    if config.ngrams:
+        D = config.ngram_dim
+        shapes |= {BAG_TABLE: (config.ngram_rows, D), "ngrams.head": (K, D), "ngrams.bias": (K,), MIX: (1,)}
+    return {**shapes, "head.weight": (K, config.pooled_size), "head.bias": (K,)}
 
 
-class Encoder(nn.Module):
-    """The network.
+@dataclass(frozen=True)
+class EncoderBatch:
+    """B texts as the input of an encoder.
+
+    The n-grams of all texts stand one after another, M together.
+    """
+
+    ids: Tensor  #: token ids, [T, B]; what is after the end of a text is not used
+    lengths: Tensor  #: number of token ids of each text, [B], from 1 to T
+    rows: Tensor  #: rows of the table of the n-grams, [M]
+    amounts: Tensor  #: weight of each n-gram in the sum of its text, [M]
+    starts: Tensor  #: number of the first n-gram of each text, [B]
+
+    def to(self, device: torch.device) -> EncoderBatch:
+        """Return the batch on a device."""
+        return EncoderBatch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+class Encoder(TaskNetwork):
+    """The network. Its buffer `mix` is the share m of the recurrent layers in the logits, [1].
 
     Args:
         config: Its shape.
@@ -84,23 +160,49 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        self.mix: Tensor
         self.config, self.cell = config, CELLS.get(config.cell)
         for name, shape in encoder_shapes(config).items():
-            self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, generator)))
+            if name == MIX:
+                self.register_buffer(name, torch.full(shape, 0.5))
+            else:
+                self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, generator)))
 
-    def forward(self, ids: Tensor, lengths: Tensor, dropout_generator: torch.Generator | None = None) -> Tensor:
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self._weight("head.bias").device
+
+    def forward(self, batch: EncoderBatch, dropout_generator: torch.Generator | None = None) -> Tensor:
         """Read whole texts.
 
         Args:
-            ids: The token ids of the texts, [T, B]; what is after the end of a text is not used.
-            lengths: The number of token ids of each text, [B], from 1 to T.
+            batch: The texts.
             dropout_generator: The random generator of the dropout masks; without it nothing is dropped.
 
         Returns:
             The logits of the labels, [B, K].
         """
-        T, rate = ids.shape[0], self.config.dropout
-        steps = torch.arange(T, device=ids.device)[:, None]  # [T, 1]
+        return self.combine(self.part_logits(batch, dropout_generator))
+
+    def part_logits(self, batch: EncoderBatch, dropout_generator: torch.Generator | None = None) -> list[Tensor]:
+        """Return the logits by the recurrent layers and, if there are n-grams, those by the n-grams, [B, K] each."""
+        outputs, is_inside = self._read(batch, dropout_generator)
+        pooled = self._pool(outputs, is_inside, batch.lengths)
+        parts = [F.linear(pooled, self._weight("head.weight"), self._weight("head.bias"))]
+        if self.config.ngrams:
+            bag = self._sum_ngrams(batch, dropout_generator)
+            parts.append(F.linear(bag, self._weight("ngrams.head"), self._weight("ngrams.bias")))
+        return parts
+
+    def combine(self, parts: list[Tensor]) -> Tensor:
+        """Return the weighted sum of the logits of the parts, [B, K]."""
+        return parts[0] if len(parts) == 1 else self.mix * parts[0] + (1.0 - self.mix) * parts[1]
+
+    def _read(self, batch: EncoderBatch, dropout_generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Run the layers: → (outputs [T, B, 2H], whether a step is inside its text [T, B])."""
+        ids, lengths = batch.ids, batch.lengths
+        steps = torch.arange(len(ids), device=ids.device)[:, None]  # [T, 1]
         is_inside = steps < lengths  # [T, B]
         mirror = torch.where(is_inside, lengths - 1 - steps, steps)  # the same step, counted from the end of the text
         embedding = self._weight("embedding.weight")
@@ -108,12 +210,35 @@ class Encoder(nn.Module):
         for layer in range(self.config.num_layers):
             forward, backward = (self._run(layer, d, x) for d, x in zip(DIRECTIONS, inputs, strict=True))
             outputs = torch.cat([forward, _take(backward, mirror)], dim=-1)  # [T, B, 2H]
-            outputs = locked_dropout(outputs, rate, dropout_generator)
+            outputs = locked_dropout(outputs, self.config.dropout, dropout_generator)
             inputs = [Dense(outputs), Dense(_take(outputs, mirror))]
-        inside = is_inside[:, :, None]
-        mean = (outputs * inside).sum(0) / lengths[:, None]
+        return outputs, is_inside
+
+    def _pool(self, outputs: Tensor, is_inside: Tensor, lengths: Tensor) -> Tensor:
+        """Make one vector of the outputs [T, B, 2H] of each text: → [B, 2H] or [B, 4H]."""
+        pooling, inside = self.config.pooling, is_inside[:, :, None]
+        if pooling == "last":
+            forward, backward = outputs.chunk(2, dim=-1)
+            return torch.cat([_take(forward, lengths[None] - 1)[0], backward[0]], dim=-1)
+        if pooling == "attention":
+            scores = F.linear(outputs, self._weight("attention.weight")).masked_fill(~inside, -math.inf)  # [T, B, 1]
+            return (scores.softmax(0) * outputs.masked_fill(~inside, 0.0)).sum(0)
+        mean = outputs.masked_fill(~inside, 0.0).sum(0) / lengths[:, None]
+        if pooling == "mean":
+            return mean
         largest = outputs.masked_fill(~inside, -math.inf).amax(0)
-        return F.linear(torch.cat([mean, largest], dim=-1), self._weight("head.weight"), self._weight("head.bias"))
+        return largest if pooling == "max" else torch.cat([mean, largest], dim=-1)
+
+    def _sum_ngrams(self, batch: EncoderBatch, dropout_generator: torch.Generator | None) -> Tensor:
+        """Return the weighted sum of the embeddings of the n-grams of each text, [B, D]."""
+        table, rate = self._weight(BAG_TABLE), self.config.ngram_dropout
+        amounts = batch.amounts.to(table.dtype)
+        if dropout_generator is not None and rate:
+            kept = torch.rand(amounts.shape, generator=dropout_generator, device=amounts.device) >= rate
+            amounts = amounts * kept / (1.0 - rate)
+        return F.embedding_bag(
+            batch.rows, table, batch.starts, mode="sum", per_sample_weights=amounts, sparse=table.device.type != "mps"
+        )
 
     def export_weights(self) -> dict[str, np.ndarray]:
         """Return a copy of the weights by name, float32."""
@@ -134,18 +259,22 @@ class Encoder(nn.Module):
         return choose_backend(self.config.cell, x.device)(self.cell, params, inputs, state)[0]
 
     def _weight(self, name: str) -> Tensor:
-        return self.get_parameter(name.replace(".", "__"))
+        weight: Tensor = getattr(self, name.replace(".", "__"))
+        return weight
 
 
 def _take(values: Tensor, steps: Tensor) -> Tensor:
-    """Return values [T, B, D] at the given steps of each row, [T, B]."""
-    return values.gather(0, steps[:, :, None].expand_as(values))
+    """Return values [T, B, D] at the given steps of each row, [S, B]: → [S, B, D]."""
+    return values.gather(0, steps[:, :, None].expand(-1, -1, values.shape[-1]))
 
 
 def _initial(name: str, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    """Draw one weight: normal for the embedding, uniform in ±1/√(inputs) for matrices, zero for biases."""
-    if len(shape) == 1:
+    """Draw one weight: normal for the embedding, uniform in ±1/√(inputs) for matrices, zero for biases.
+
+    The table of the n-grams is zero at first, so that an n-gram that no training text has says nothing.
+    """
+    if len(shape) == 1 or name == BAG_TABLE:
         return torch.zeros(shape)
-    if name == "embedding.weight":
+    if name in ("embedding.weight", "ngrams.head"):
         return torch.randn(shape, generator=generator)
     return (2.0 * torch.rand(shape, generator=generator) - 1.0) / math.sqrt(shape[-1])

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from chargen.config import TrainConfig
-from chargen.networks.network import NGRAM_TABLE, Network
+from chargen.networks.network import NGRAM_TABLE
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  #: AdamW's state for each parameter
 EPSILON = 1e-8
@@ -135,11 +135,19 @@ class SparseAdagrad:
     Args:
         network: The network; each step changes its table in place.
         num_ids: Number of tokens in a window. It scales the gradient of the mean loss to that of the summed loss.
+        rate_factor: Learning rate of the table divided by that of the other weights.
+        damping: δ.
     """
 
-    def __init__(self, network: Network, num_ids: int) -> None:
-        self._table = network.get_parameter(NGRAM_TABLE) if network.config.ngrams else None
-        self._num_ids = num_ids
+    def __init__(
+        self,
+        network: nn.Module,
+        num_ids: int,
+        rate_factor: float = NGRAM_RATE_FACTOR,
+        damping: float = NGRAM_DAMPING,
+    ) -> None:
+        self._table = dict(network.named_parameters()).get(NGRAM_TABLE)
+        self._num_ids, self._rate_factor, self._damping = num_ids, rate_factor, damping
         self._squares = torch.zeros(0) if self._table is None else self._table.new_zeros(len(self._table))
 
     @torch.no_grad()
@@ -154,13 +162,13 @@ class SparseAdagrad:
             rows = gradient._indices()[0]
             values = gradient._values() * self._num_ids
             self._squares.index_add_(0, rows, values.square().mean(1))
-            scales = (NGRAM_DAMPING + self._squares[rows]).rsqrt_().mul_(-NGRAM_RATE_FACTOR * learning_rate)
+            scales = (self._damping + self._squares[rows]).rsqrt_().mul_(-self._rate_factor * learning_rate)
             # `index_add_` adds in a fixed order; the order of `index_put_` depends on the threads.
             self._table.index_add_(0, rows, values * scales[:, None])
         else:  # a device without sparse tensors: the gradients of a row are already summed
             gradient = gradient * self._num_ids
             self._squares += gradient.square().mean(1)
-            step = NGRAM_RATE_FACTOR * learning_rate * gradient / (NGRAM_DAMPING + self._squares).sqrt()[:, None]
+            step = self._rate_factor * learning_rate * gradient / (self._damping + self._squares).sqrt()[:, None]
             self._table.sub_(step)
 
     def tensors(self) -> dict[str, np.ndarray]:

@@ -1,8 +1,8 @@
-"""Classify texts with one bidirectional encoder, and train it: `chargen classify --train DATA --encoder`.
+"""Classify texts with one bidirectional encoder, and train it: `chargen classify --train DATA --method encoder`.
 
-    texts of all labels ─▶ 80 % ─▶ train the encoder, by cross-entropy          checkpoints/NAME/encoder.safetensors
-                           10 % ─▶ choose the best epoch, fit the temperature   checkpoints/NAME/classifier.json
-                           10 % ─▶ measure accuracy, log loss, calibration      (nothing else uses these texts)
+    texts of all labels ─▶ 80 % ─▶ train the encoder, by cross-entropy            checkpoints/NAME/encoder.safetensors
+                           10 % ─▶ choose the best weights, fit the temperature   checkpoints/NAME/classifier.json
+                           10 % ─▶ measure accuracy, log loss, calibration        (nothing else uses these texts)
 
 The models of `generative.py` learn the texts of each label, and compare labels by Bayes' rule. An encoder learns
 only what tells the labels apart, and reads each text from both sides (`networks/encoder.py`).
@@ -10,10 +10,9 @@ only what tells the labels apart, and reads each text from both sides (`networks
 
 from __future__ import annotations
 
-import math
-import time
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,31 +21,30 @@ from numpy.typing import NDArray
 
 from chargen.cells.weights import find_invalid_weight
 from chargen.checkpoint import TensorFile, Tensors, open_tensors, save_tensors
-from chargen.config import TrainConfig
-from chargen.errors import ConfigError, DivergenceError, ModelError, StoppedError
+from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.io import to_json_line, write_atomically
-from chargen.run_writer import stage_run
+from chargen.run_writer import RunWriter, create_run, resume_run
 from chargen.runs import CLASSIFIER_FILE, ENCODER_FILE
-from chargen.schema import format_count, format_value
+from chargen.schema import String, format_count, format_value
 from chargen.tasks.classification.calibration import log_priors
 from chargen.tasks.classification.classifier import ClassifierPlan, TextClassifier, TrainedClassifier
-from chargen.tokenizers.byte import ByteTokenizer
-from chargen.tokenizers.tokenizer import BOUNDARY_ID
-from chargen.training.choices import ModelChoices, RunLength
+from chargen.tasks.classification.encoder_recipe import (
+    BALANCED,
+    CLASS_WEIGHTS,
+    MAX_EPOCHS,
+    NO_WEIGHTS,
+    EncoderSettings,
+    choose_settings,
+)
+from chargen.tasks.classification.text_input import TextInput
 
 if TYPE_CHECKING:
     from chargen.networks.encoder import Encoder, EncoderConfig
+    from chargen.tasks.classification.encoder_training import Classification
+    from chargen.training.supervised.loop import Fit, FitReport
+    from chargen.training.supervised.state import SupervisedState
 
-MAX_TOKENS = 1000  #: bytes of a text that are read; a longer text is cut
-BATCH_SIZE = 32  #: texts of a training step
-POOL_BATCHES = 16  #: batches whose texts are sorted by length, so that little padding is computed
-MAX_CHOICE_TEXTS = 2000  #: texts by which the best epoch is chosen
-LEARNING_RATE = 4e-3  #: peak learning rate
-WARMUP, CLIP_NORM = 0.05, 1.0
-MAX_EPOCHS = 60  #: a time budget trains for at most this number of passes over the texts
-#: settings of a language model that an encoder has, too
-ENCODER_SETTINGS = ("cell", "num_layers", "hidden_size", "embedding_dim", "dropout")
-Indices = NDArray[np.int64]
+KIND = "encoder"  #: kind of the model in its file and in its training state
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,9 @@ class EncoderClassifier(TextClassifier):
 
     labels: tuple[str, ...]
     encoder: Encoder
+    text_input: TextInput = field(repr=False)
     log_priors: NDArray[np.float64]  #: log p(label) in the training texts, [K]
+    is_balanced: bool = False  #: whether the encoder was trained as if all labels were equally frequent
     temperature: float = 1.0
     is_calibrated: bool = False
 
@@ -66,195 +66,178 @@ class EncoderClassifier(TextClassifier):
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return log p(label | text) − log p(label) up to a constant of each text, [N, K]: what the text says."""
-        scores: NDArray[np.float64] = encoder_logits(self.encoder, encode_texts(texts)) - self.log_priors
+        from chargen.tasks.classification.encoder_training import LabelledTexts, read_logits, trained_log_priors
+
+        if not texts:
+            return np.zeros((0, len(self.labels)))
+        encoded = LabelledTexts.encoded(texts, np.zeros(len(texts), np.int64), self.text_input)
+        logits = read_logits(self.encoder, self.text_input, encoded)
+        scores: NDArray[np.float64] = logits - trained_log_priors(self.log_priors, self.is_balanced)
         return scores
-
-
-@dataclass(frozen=True)
-class EncoderProgress:
-    """A report of the training: after each epoch, and at the end of the run."""
-
-    progress: float  #: completed share of the run, 0 to 1
-    epoch: int  #: passes over the texts so far
-    log_loss_nats: float  #: mean −log p(right label) of the texts that choose the best epoch
-
-
-def encode_texts(texts: Sequence[str]) -> list[NDArray[np.int32]]:
-    """Return the token ids of each text: its first MAX_TOKENS bytes between two boundaries."""
-    tokenizer, edge = ByteTokenizer(), np.array([BOUNDARY_ID], dtype=np.int32)
-    return [np.concatenate([edge, tokenizer.encode(text[:MAX_TOKENS])[:MAX_TOKENS], edge]) for text in texts]
-
-
-def encoder_logits(encoder: Encoder, texts: Sequence[NDArray[np.int32]]) -> NDArray[np.float64]:
-    """Return the logits of the labels of encoded texts, [N, K]."""
-    import torch
-
-    from chargen.networks.torch_runtime import single_thread
-
-    order = np.argsort([len(text) for text in texts], kind="stable")
-    logits = np.empty((len(texts), encoder.config.num_labels))
-    with single_thread(), torch.no_grad():
-        for start in range(0, len(order), BATCH_SIZE):
-            batch = order[start : start + BATCH_SIZE]
-            logits[batch] = encoder(*_batch(encoder, [texts[i] for i in batch])).double().cpu().numpy()
-    return logits
-
-
-def _batch(encoder: Encoder, texts: Sequence[NDArray[np.int32]]) -> tuple[Any, Any]:
-    """Return (token ids [T, B], lengths [B]) on the device of an encoder."""
-    import torch
-
-    lengths = np.array([len(text) for text in texts])
-    ids = np.zeros((int(lengths.max()), len(texts)), dtype=np.int64)
-    for b, text in enumerate(texts):
-        ids[: len(text), b] = text
-    device = next(encoder.parameters()).device
-    return torch.from_numpy(ids).to(device), torch.from_numpy(lengths).to(device)
 
 
 def train_encoder(
     plan: ClassifierPlan, stop: Callable[[], bool] = lambda: False
-) -> Iterator[EncoderProgress | TrainedClassifier]:
+) -> Iterator[FitReport | TrainedClassifier]:
     """Train an encoder. Yield reports during the training, and last the classifier.
+
+    A stopped training ends with the best classifier so far, and can be resumed.
 
     Args:
         plan: Texts and settings. With a time budget, the training ends after MAX_EPOCHS passes at the latest.
-        stop: Returns True when the training is to end; then there is no classifier.
+        stop: Returns True when the training is to end.
 
     Raises:
-        ChargenError: If the texts, the settings or the disk do not allow it, or the training was stopped.
+        ChargenError: If the texts, the settings or the disk do not allow it, or the training was stopped before its
+            first step.
     """
-    training, choice, held_out = plan.split()
-    labels = tuple(training)
-    settings = encoder_settings(plan.model)
-    with stage_run(plan.name, plan.root) as writer:
-        root = writer.run.folder
-        run = _EncoderRun(plan, settings, labels)
-        yield from run.reports(training, choice, stop)
+    with _open_run(plan) as writer:
+        saved = _load_state(plan, writer)
+        if saved:
+            plan = replace(plan, seed=saved.train.seed)
+        training, choice, held_out = plan.split()
+        labels = tuple(training)
+        texts, numbers = _flatten(training)
+        settings = EncoderSettings.from_json(saved.task) if saved else choose_settings(plan, texts, len(labels))
         priors = log_priors([len(training[label]) for label in labels])
-        classifier = EncoderClassifier(labels, run.encoder, priors)
-        trained = TrainedClassifier.measured(root, "encoder", classifier, choice, held_out)
-        description = {**trained.description(), "encoder": ENCODER_FILE}
-        save_tensors(
-            root / ENCODER_FILE,
-            run.encoder.export_weights(),
-            {"kind": "encoder", "encoder": run.encoder.config.to_json()},
-        )
-        write_atomically(root / CLASSIFIER_FILE, [to_json_line(description).encode()])
-        writer.commit()
-    yield replace(trained, folder=writer.run.folder.absolute())
+        encoder = _build(plan, settings)
+        classifier = EncoderClassifier(labels, encoder, settings.text_input, priors, settings.is_balanced)
+        objective = _objective(plan, classifier, settings, (texts, numbers), _flatten(choice))
+        objective.num_final = sum(map(len, held_out.values())) + sum(map(len, choice.values()))
+        fit = _fit(plan, settings, objective, writer, saved)
+        yield from fit.reports(stop)
+        folder = writer.run.folder.absolute()
+        trained = TrainedClassifier.measured(folder, KIND, classifier, choice, held_out)
+        _save(folder, settings, encoder, trained)
+    yield replace(trained, was_stopped=fit.interrupted)
 
 
-def encoder_settings(choices: ModelChoices) -> dict[str, Any]:
-    """Return the fields of `EncoderConfig` that a user chose.
+def _open_run(plan: ClassifierPlan) -> RunWriter:
+    """Return the writer of a new run, or of the run to resume.
 
     Raises:
-        ConfigError: If a setting that only a language model has was chosen.
+        ConfigError: If settings were chosen for a run that is resumed.
     """
-    for name in choices.chosen():
-        if name not in ENCODER_SETTINGS:
-            raise ConfigError(
-                f"{name} cannot be set: an encoder has no such part",
-                f"It has {', '.join(ENCODER_SETTINGS)}.",
-            )
-    return choices.chosen()
+    if not plan.resume:
+        return create_run(plan.name, root=plan.root)
+    given = [*plan.model.chosen(), *plan.encoder.chosen()]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)} cannot be changed: the run {plan.resume!r} keeps the settings it was started with",
+            "Leave them out, or start a new run.",
+        )
+    return resume_run(plan.resume, plan.root)
 
 
-class _EncoderRun:
-    """The training of an encoder; `encoder` is the best one so far."""
+def _load_state(plan: ClassifierPlan, writer: RunWriter) -> SupervisedState | None:
+    from chargen.training.supervised.state import load_supervised_state
 
-    def __init__(self, plan: ClassifierPlan, settings: dict[str, Any], labels: tuple[str, ...]) -> None:
-        import torch
-
-        from chargen.networks.encoder import Encoder, EncoderConfig
-        from chargen.networks.torch_runtime import resolve_device
-        from chargen.training.optimizers import AdamW
-
-        self._plan, self._labels = plan, labels
-        device = resolve_device(plan.device)
-        config = EncoderConfig(vocab_size=ByteTokenizer().vocab_size, num_labels=len(labels), **settings)
-        self._generator = torch.Generator().manual_seed(plan.seed)
-        self.encoder = Encoder(config, self._generator).to(device)
-        self._optimizer = AdamW(self.encoder, TrainConfig(steps=1, beta1=0.9, weight_decay=0.05, device=device))
-        self._step = 0
-
-    def reports(self, training: Any, choice: Any, stop: Callable[[], bool]) -> Iterator[EncoderProgress]:
-        """Train, and yield a report after each epoch; then give `encoder` the weights of the best one."""
-        texts, labels = self._flatten(training)
-        choice_texts, choice_labels = self._flatten(choice)
-        rng = np.random.default_rng(self._plan.seed)
-        chosen = rng.permutation(len(choice_texts))[:MAX_CHOICE_TEXTS]
-        choice_texts, choice_labels = [choice_texts[i] for i in chosen], choice_labels[chosen]
-        num_batches = -(-len(texts) // BATCH_SIZE)
-        length, started = self._plan.length, time.perf_counter()
-        best_loss, best, epoch, progress = math.inf, self.encoder.export_weights(), 0, 0.0
-        while progress < 1.0:
-            for batch in _epoch_batches([len(text) for text in texts], rng):
-                if stop():
-                    raise StoppedError("there is no classifier: its training was stopped", "Train it again.")
-                progress = _progress(length, self._step, num_batches, started, self._plan.started)
-                if progress >= 1.0:
-                    break
-                self._train_step([texts[i] for i in batch], labels[batch], progress)
-            epoch += 1
-            loss = self._log_loss(choice_texts, choice_labels)
-            if loss < best_loss:
-                best_loss, best = loss, self.encoder.export_weights()
-            yield EncoderProgress(min(1.0, progress), epoch, loss)
-        self.encoder.import_weights(best)
-
-    def _train_step(self, texts: list[NDArray[np.int32]], labels: Indices, progress: float) -> None:
-        import torch
-        from torch.nn import functional as F
-
-        from chargen.networks.torch_runtime import single_thread
-        from chargen.training.optimizers import learning_rate_factor
-
-        with single_thread():
-            ids, lengths = _batch(self.encoder, texts)
-            self._optimizer.clear_gradients()
-            loss = F.cross_entropy(self.encoder(ids, lengths, self._generator), torch.from_numpy(labels).to(ids.device))
-            if not math.isfinite(loss.item()):
-                raise DivergenceError("the encoder diverged: its loss is no finite number", "Give more texts.")
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(self._optimizer.parameters(), CLIP_NORM)
-            self._optimizer.step(LEARNING_RATE * learning_rate_factor(progress, WARMUP, 0.0))
-        self._step += 1
-
-    def _log_loss(self, texts: list[NDArray[np.int32]], labels: Indices) -> float:
-        logits = encoder_logits(self.encoder, texts)
-        logits -= logits.max(axis=1, keepdims=True)
-        log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return -float(log_probs[np.arange(len(labels)), labels].mean())
-
-    def _flatten(self, texts: Any) -> tuple[list[NDArray[np.int32]], Indices]:
-        """Return (all texts, encoded; the number of the label of each, [N])."""
-        pairs = [(text, self._labels.index(label)) for label, many in texts.items() for text in many]
-        return encode_texts([text for text, _ in pairs]), np.array([label for _, label in pairs], dtype=np.int64)
+    return load_supervised_state(writer.run, KIND) if plan.resume else None
 
 
-def _epoch_batches(lengths: Sequence[int], rng: np.random.Generator) -> Iterator[Indices]:
-    """Yield the indices of the texts of each batch: all texts once, those of similar length together."""
-    order, sizes = rng.permutation(len(lengths)), np.array(lengths)
-    batches: list[Indices] = []
-    for start in range(0, len(order), POOL_BATCHES * BATCH_SIZE):
-        pool = order[start : start + POOL_BATCHES * BATCH_SIZE]
-        pool = pool[np.argsort(sizes[pool], kind="stable")]
-        batches += [pool[i : i + BATCH_SIZE] for i in range(0, len(pool), BATCH_SIZE)]
-    for k in rng.permutation(len(batches)):
-        yield batches[k]
+def _flatten(texts: Any) -> tuple[list[str], NDArray[np.int64]]:
+    """Return (all texts, [N]; the number of the label of each, [N])."""
+    pairs = [(text, number) for number, many in enumerate(texts.values()) for text in many]
+    return [text for text, _ in pairs], np.array([number for _, number in pairs], dtype=np.int64)
 
 
-def _progress(length: RunLength, step: int, num_batches: int, started: float, budget_started: float) -> float:
-    """Return the completed share of a run, 0 to 1; a time budget includes the time before the first step."""
-    if length.budget_s is None:
-        total = length.steps if length.steps is not None else (length.epochs or 1.0) * num_batches
-        return step / max(1.0, total)
-    share = (time.perf_counter() - started) / max(1e-3, length.budget_s - (started - budget_started))
-    return max(share, step / (MAX_EPOCHS * num_batches))
+def _build(plan: ClassifierPlan, settings: EncoderSettings) -> Encoder:
+    """Return the encoder with its initial weights."""
+    import torch
+
+    from chargen.networks.encoder import Encoder
+    from chargen.networks.torch_runtime import resolve_device
+
+    encoder = Encoder(settings.config, torch.Generator().manual_seed(plan.seed)).to(resolve_device(plan.device))
+    if settings.initial:
+        encoder.import_weights(settings.initial.replace_in(encoder.export_weights()))
+    return encoder
 
 
-def load_encoder(path: Path, num_labels: int, device: str = "auto") -> Encoder:
+def _objective(
+    plan: ClassifierPlan,
+    classifier: EncoderClassifier,
+    settings: EncoderSettings,
+    training: tuple[list[str], NDArray[np.int64]],
+    choice: tuple[list[str], NDArray[np.int64]],
+) -> Classification:
+    from chargen.tasks.classification.encoder_training import Classification, LabelledTexts
+
+    return Classification(
+        classifier.encoder,
+        settings.text_input,
+        LabelledTexts.encoded(*training, settings.text_input),
+        LabelledTexts.encoded(*choice, settings.text_input),
+        classifier.log_priors,
+        settings.is_balanced,
+        settings.batch_size,
+        plan.seed,
+    )
+
+
+def _fit(
+    plan: ClassifierPlan,
+    settings: EncoderSettings,
+    objective: Classification,
+    writer: RunWriter,
+    saved: SupervisedState | None,
+) -> Fit:
+    from chargen.networks.torch_runtime import resolve_device
+    from chargen.training.supervised.loop import Fit, FitPlan
+
+    device = resolve_device(plan.device)
+    if saved:
+        length = plan.length.chosen()
+        open_length = {"budget_s": None, "steps": None, "epochs": None} if length else {}
+        train = replace(saved.train, **{**open_length, **length, "device": device})
+    else:
+        train = settings.train_config(plan.length, plan.seed, device)
+    fit_plan = FitPlan(
+        kind=KIND,
+        task=settings.to_json(),
+        data_sha256=_hash_texts(plan),
+        train=train,
+        started=plan.started,
+        max_epochs=MAX_EPOCHS,
+        stop_after=plan.stop_after,
+    )
+    return Fit(objective, fit_plan, writer, saved)
+
+
+def _hash_texts(plan: ClassifierPlan) -> str:
+    """Return the SHA-256 of all labels and texts."""
+    digest = hashlib.sha256()
+    for label, texts in plan.texts.items():
+        for part in (label, *texts):
+            encoded = part.encode()
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        digest.update(b"\xff")
+    return digest.hexdigest()
+
+
+def _save(folder: Path, settings: EncoderSettings, encoder: Encoder, trained: TrainedClassifier) -> None:
+    """Write the files of a classifier."""
+    metadata = {
+        "kind": KIND,
+        "encoder": encoder.config.to_json(),
+        "input": settings.text_input.to_json(),
+        "class_weights": settings.class_weights,
+    }
+    save_tensors(folder / ENCODER_FILE, encoder.export_weights(), metadata)
+    description = {**trained.description(), "encoder": ENCODER_FILE}
+    write_atomically(folder / CLASSIFIER_FILE, [to_json_line(description).encode()])
+
+
+@dataclass(frozen=True)
+class OpenedEncoder:
+    """The content of the file of an encoder."""
+
+    encoder: Encoder
+    text_input: TextInput
+    is_balanced: bool  #: whether it was trained as if all labels were equally frequent
+
+
+def load_encoder(path: Path, num_labels: int, device: str = "auto") -> OpenedEncoder:
     """Open the file of an encoder.
 
     Args:
@@ -265,19 +248,28 @@ def load_encoder(path: Path, num_labels: int, device: str = "auto") -> Encoder:
     Raises:
         ModelError: If it is missing, damaged or not an encoder.
     """
+    from chargen.checkpoint import DamagedError
+
     with open_tensors(path) as file:
         try:
             config, weights = _read_encoder(file)
             if config.num_labels != num_labels:
                 raise ConfigError(f"it has {config.num_labels:,} labels, but its classifier has {num_labels:,}")
-        except ConfigError as error:
+            text_input = TextInput.from_json(file.metadata.get("input", {}))
+            if text_input.tokenizer.vocab_size != config.vocab_size:
+                raise ConfigError("its tokenizer and its network have vocabularies of different sizes")
+            class_weights = file.metadata.get("class_weights", NO_WEIGHTS)
+            String(choices=CLASS_WEIGHTS).check(class_weights, "class_weights")
+        except ChargenError as error:
+            if isinstance(error, DamagedError):
+                raise
             raise ModelError(f"{path} cannot be used: {error.message}", "Train the classifier again.") from error
     from chargen.networks.encoder import Encoder
     from chargen.networks.torch_runtime import resolve_device
 
     encoder = Encoder(config).to(resolve_device(device))
     encoder.import_weights(weights)
-    return encoder
+    return OpenedEncoder(encoder, text_input, class_weights == BALANCED)
 
 
 def _read_encoder(file: TensorFile) -> tuple[EncoderConfig, Tensors]:

@@ -73,11 +73,13 @@ def load_classifier(models: Sequence[str], root: Path | None = None, device: str
     if "encoder" in saved:
         from chargen.tasks.classification.encoder import EncoderClassifier, load_encoder
 
-        encoder = load_encoder(path.with_name(ENCODER_FILE), len(labels), device)
-        return EncoderClassifier(labels, encoder, priors, temperature, True)
+        opened = load_encoder(path.with_name(ENCODER_FILE), len(labels), device)
+        return EncoderClassifier(
+            labels, opened.encoder, opened.text_input, priors, opened.is_balanced, temperature, is_calibrated=True
+        )
     paths = [path.parent / name / MODEL_FILE for name in saved["folders"]]
-    opened = tuple(LanguageModel(load_checkpoint(model), device, model) for model in paths)
-    return GenerativeClassifier(labels, opened, priors, temperature, True)
+    models_of_labels = tuple(LanguageModel(load_checkpoint(model), device, model) for model in paths)
+    return GenerativeClassifier(labels, models_of_labels, priors, temperature, True)
 
 
 def read_description(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Train a network on examples until its time, its steps or its epochs are used up, and keep the best weights.
 
-    epoch      examples in random order ─▶ batch ─▶ loss ─▶ AdamW ─▶ …       (objective.py)
+    epoch      examples in random order ─▶ batch ─▶ loss ─▶ optimizers ─▶ …  (objective.py)
     now and then   validation loss ─▶ best weights so far
     once a minute  training state ─▶ training_state.safetensors              (state.py)
 
@@ -26,7 +26,7 @@ from chargen.io import make_storage_error, to_json_line
 from chargen.networks.torch_runtime import ThreadTuner
 from chargen.run_writer import RunWriter
 from chargen.training.budget import Budget, MovingRate
-from chargen.training.optimizers import AdamW, learning_rate_factor
+from chargen.training.optimizers import AdamW, SparseAdagrad, learning_rate_factor
 from chargen.training.supervised.objective import Indices, Objective
 from chargen.training.supervised.state import SupervisedState
 
@@ -114,8 +114,11 @@ class Fit:
         total = train.steps
         if train.epochs is not None:
             total = max(1, round(train.epochs * self._batches_per_epoch))
-        self._budget = Budget(plan.started, train.budget_s, total, objective.num_validated)
+        num_final = objective.num_validated + objective.num_final
+        self._budget = Budget(plan.started, train.budget_s, total, num_final)
         self._optimizer = AdamW(objective.network, train)
+        rule = objective.ngram_rule
+        self._ngram_optimizer = SparseAdagrad(objective.network, train.batch_size, rule.rate_factor, rule.damping)
         self._generator = torch.Generator(device=train.device if train.device == "cuda" else "cpu")
         self._generator.manual_seed(train.seed)
         self.step, self._epoch, self._batch = 0, 0, 0
@@ -198,6 +201,7 @@ class Fit:
             )
         self._learning_rate = train.learning_rate * factor
         self._optimizer.step(self._learning_rate)
+        self._ngram_optimizer.step(self._learning_rate)
         self.step += 1
         self._loss_sum, self._loss_steps = self._loss_sum + value, self._loss_steps + 1
         self._examples += len(batch)
@@ -270,7 +274,7 @@ class Fit:
             elapsed_s=self._budget.elapsed_s(),
             first_step_s=self._budget.first_step_s,
             history=tuple(self.history),
-            tensors={**weights, **best, **generator, **self._optimizer.tensors()},
+            tensors={**weights, **best, **generator, **self._optimizer.tensors(), **self._ngram_optimizer.tensors()},
         )
 
     def save_state(self) -> None:
@@ -298,6 +302,7 @@ class Fit:
                 if {name: value.shape for name, value in best.items()} != network_shapes:
                     raise KeyError("best weights of this network")
             self._optimizer.restore(saved.tensors)
+            self._ngram_optimizer.restore(saved.tensors)
             self._generator.set_state(torch.from_numpy(saved.tensors["generator"].copy()))
         except (KeyError, RuntimeError) as error:
             raise ModelError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chargen.networks.task_network import TaskNetwork
+from chargen.training.optimizers import NGRAM_DAMPING, NGRAM_RATE_FACTOR
 
 Indices = NDArray[np.int64]
+
+
+class NgramRule(NamedTuple):
+    """How the table of n-grams of a network is trained, if it has one: see `training.optimizers.SparseAdagrad`."""
+
+    rate_factor: float = NGRAM_RATE_FACTOR
+    damping: float = NGRAM_DAMPING
 
 
 class Objective(ABC):
@@ -24,13 +33,17 @@ class Objective(ABC):
 
     Attributes:
         network: The network. The loop changes its weights in place.
+        ngram_rule: How its table of n-grams is trained.
         num_examples: Number of training examples.
         num_validated: Number of examples that `validation_loss` reads.
+        num_final: Number of further examples that are evaluated after the last validation, for the time budget.
     """
 
     network: TaskNetwork
     num_examples: int
     num_validated: int
+    num_final = 0
+    ngram_rule = NgramRule()
 
     @abstractmethod
     def batches(self, epoch: int) -> Sequence[Indices]:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from chargen.cells import CELLS
 from chargen.checkpoint import load_tensors, save_tensors
 from chargen.errors import ConfigError, ModelError, StoppedError, WrongKindError
-from chargen.tasks.classification.classifier import ClassifierPlan, TrainedClassifier
+from chargen.tasks.classification.classifier import ClassifierPlan, EncoderChoices, TrainedClassifier
+from chargen.tasks.classification.encoder import load_encoder, train_encoder
 from chargen.tasks.classification.saved import load_classifier
-from chargen.tasks.classification.encoder import (
-    MAX_TOKENS,
-    EncoderProgress,
-    _epoch_batches,
-    encode_texts,
-    load_encoder,
-    train_encoder,
-)
 from chargen.training.choices import ModelChoices, RunLength
+from chargen.training.supervised.loop import FitEvaluated, FitProgress
 from tests.conftest import Result
 
 Chargen = Callable[..., Result]
@@ -46,7 +43,7 @@ def test_a_relation_between_both_ends_of_a_text_is_learned(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     model = ModelChoices(hidden_size=24, embedding_dim=16, dropout=0.0)
     *reports, trained = train_encoder(plan(length=RunLength(epochs=80), model=model))
-    assert all(isinstance(report, EncoderProgress) for report in reports)
+    assert all(isinstance(report, FitProgress | FitEvaluated) for report in reports)
     assert isinstance(trained, TrainedClassifier)
     assert trained.quality.accuracy >= 0.9
     opened = load_classifier(["pair"])
@@ -54,7 +51,7 @@ def test_a_relation_between_both_ends_of_a_text_is_learned(tmp_path: Path, monke
     assert opened.log_probs(texts) == pytest.approx(trained.classifier.log_probs(texts))
     assert np.exp(opened.log_probs(texts)).sum(axis=1) == pytest.approx(1.0)
     alone = np.concatenate([opened.log_probs([text]) for text in texts])
-    assert alone == pytest.approx(opened.log_probs(texts), abs=1e-4)
+    assert alone == pytest.approx(opened.log_probs(texts), abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,29 +121,109 @@ def test_damaged_encoders_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         ({}, {**weights, "more": weights["head.bias"]}),
         ({}, {**weights, "head.bias": np.full(2, np.nan, dtype=np.float32)}),
         ({}, {**weights, "head.bias": np.zeros(2)}),
+        ({"pooling": "sum"}, weights),
+        ({"ngram_rows": 1 << 24}, weights),
     ]
     for change, tensors in changes:
-        save_tensors(path, tensors, {"encoder": {**config, **change}})
+        save_tensors(path, tensors, {**metadata, "encoder": {**config, **change}})
         with pytest.raises(ModelError):
             load_encoder(path, 2)
-    save_tensors(path, weights, {"encoder": config})
+    for values in ({"input": {}}, {"input": {"tokenizer": {"name": "byte"}, "max_length": 3}}, {"class_weights": "x"}):
+        save_tensors(path, weights, {**metadata, **values})
+        with pytest.raises(ModelError, match="Train|cannot be used"):
+            load_encoder(path, 2)
+    save_tensors(path, weights, metadata)
     with pytest.raises(ModelError, match="its classifier has 4"):
         load_encoder(path, 4)
-    assert load_encoder(path, 2).config.num_labels == 2
+    assert load_encoder(path, 2).encoder.config.num_labels == 2
 
 
-def test_texts_are_cut_and_never_empty() -> None:
-    short, long = encode_texts(["", "é" * MAX_TOKENS])
-    assert len(short) == 2
-    assert len(long) == MAX_TOKENS + 2
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "words:50", "sp:280"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention"])
+def test_padding_order_and_batch_change_no_probability(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: str, pooling: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = {label: [f"{label} {text} film" for text in many] for label, many in TEXTS.items()}
+    choices = EncoderChoices(tokenizer=tokenizer, pooling=pooling, max_length=30)
+    classifier = finished(replace(plan(encoder=choices), texts=texts)).classifier
+    several = ["x1x film", "", "y" * 500, "y 12 z", "x1x film", "好电影", "a b c d e f g"]
+    together = classifier.log_probs(several)
+    alone = np.concatenate([classifier.log_probs([text]) for text in several])
+    assert alone == pytest.approx(together, abs=1e-5)
+    assert classifier.log_probs(several[::-1])[::-1] == pytest.approx(together, abs=1e-5)
+    assert classifier.log_probs(several * 40)[:7] == pytest.approx(together, abs=1e-5)
 
 
-def test_an_epoch_has_each_text_once() -> None:
+def finished(the_plan: ClassifierPlan) -> TrainedClassifier:
+    *_, trained = train_encoder(the_plan)
+    assert isinstance(trained, TrainedClassifier)
+    return trained
+
+
+@pytest.mark.parametrize("stop_after", [1, 13, 14])
+def test_a_resumed_training_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = finished(plan(length=RunLength(steps=40)))
+    part = finished(plan(length=RunLength(steps=40), stop_after=stop_after))
+    assert part.was_stopped
+    assert part.folder.name == "pair-2"
+    resumed = finished(plan(length=RunLength(), model=ModelChoices(), seed=7, resume="pair-2"))
+    assert not resumed.was_stopped
+    for name in ("encoder.safetensors", "classifier.json"):
+        assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes()
+
+
+def test_what_a_resumed_training_cannot_change_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    finished(plan(stop_after=2))
+    with pytest.raises(ConfigError, match="pooling cannot be changed"):
+        finished(plan(resume="pair", model=ModelChoices(), encoder=EncoderChoices(pooling="mean")))
+    with pytest.raises(ModelError, match="other data"):
+        finished(replace(plan(resume="pair", model=ModelChoices()), texts={**TEXTS, "same": TEXTS["same"][1:]}))
+    with pytest.raises(ModelError, match="no run named 'none'"):
+        finished(plan(resume="none", model=ModelChoices()))
+
+
+@pytest.mark.parametrize("cell", CELLS.names())
+def test_every_cell_is_trained_and_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ModelChoices(hidden_size=8, embedding_dim=8, cell=cell, num_layers=2)
+    trained = finished(plan(length=RunLength(steps=3), model=model))
+    assert load_classifier(["pair"]).log_probs(["x1y"]) == pytest.approx(trained.classifier.log_probs(["x1y"]))
+
+
+def test_balanced_class_weights_keep_the_probabilities_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    for size in (1, 31, 32, 33, 1200):
-        batches = list(_epoch_batches(list(range(size)), rng))
-        assert sorted(np.concatenate(batches).tolist()) == list(range(size))
-        assert all(1 <= len(batch) <= 32 for batch in batches)
+    texts = {"often": [f"a{n}" for n in range(900)], "rarely": [f"a{n}" for n in range(2000, 2100)]}
+    texts = {label: [text + rng.choice(["x", "y"]) for text in many] for label, many in texts.items()}  # no information
+    for name in ("none", "balanced"):
+        choices = EncoderChoices(class_weights=name)
+        length = RunLength(epochs=2)
+        trained = finished(
+            replace(plan(encoder=choices, length=length, model=ModelChoices(ngrams=0, hidden_size=8)), texts=texts)
+        )
+        mean = np.exp(trained.predictions.log_probs[:, 1]).mean()
+        assert mean == pytest.approx(0.1, abs=0.03)
+    opened = load_classifier(["pair-2"])
+    assert opened.log_probs(["a1x"]) == pytest.approx(trained.classifier.log_probs(["a1x"]))
+    with pytest.raises(ConfigError, match="class_weights"):
+        finished(plan(encoder=EncoderChoices(class_weights="equal")))
+
+
+def test_shuffled_labels_give_chance_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    labels = rng.permutation(["a", "b"] * 1000)
+    texts = {k: [f"text {n * 7919 % 10007} of {n % 13}" for n in range(2000) if labels[n] == k] for k in "ab"}
+    quality = finished(replace(plan(length=RunLength(epochs=3)), texts=texts)).quality
+    assert quality.accuracy == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(quality.texts))  # four standard errors
+    assert quality.log_loss_nats == pytest.approx(math.log(2), abs=0.03)
 
 
 def test_the_error_is_a_model_error() -> None:
