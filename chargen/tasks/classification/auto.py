@@ -86,7 +86,7 @@ def train_both(plan: ClassifierPlan, stop: Callable[[], bool] = lambda: False) -
 
 
 def _plan_of(method: str, plan: ClassifierPlan) -> ClassifierPlan:
-    """Return the plan of one method: its part of the budget, and the settings that it has."""
+    """Return the plan of a method: its part of the budget, and the settings that it has."""
     length, started = plan.length, plan.started
     if length.budget_s is not None:
         elapsed_s = time.perf_counter() - started
@@ -100,7 +100,7 @@ def _plan_of(method: str, plan: ClassifierPlan) -> ClassifierPlan:
 
 
 def _keep_only(folder: Path, kept: Path) -> None:
-    """Remove everything from a folder but the content of one of its sub-folders, which takes its place."""
+    """Remove everything from a folder but the content of a sub-folder, which takes its place."""
     for entry in list(folder.iterdir()):
         if entry.resolve() != kept.resolve():
             shutil.rmtree(entry)

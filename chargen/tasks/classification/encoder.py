@@ -1,4 +1,4 @@
-"""Classify texts with one bidirectional encoder, and train it: `chargen classify --train DATA --encoder`.
+"""Classify texts with one bidirectional encoder, and train it: `chargen classify --train DATA --method encoder`.
 
     texts of all labels ─▶ 80 % ─▶ train the encoder, by cross-entropy          checkpoints/NAME/encoder.safetensors
                            10 % ─▶ choose the best epoch, fit the temperature   checkpoints/NAME/classifier.json
