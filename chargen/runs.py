@@ -152,7 +152,7 @@ def find_model(spec: str | None, root: Path | None = None) -> Path:
     if classifier is not None and os.path.lexists(classifier.with_name(ENCODER_FILE)):
         raise WrongKindError.of(spec, "encoder")
     if classifier is not None:
-        raise ModelError(
+        raise WrongKindError(
             f"{classifier.parent} is a classifier, which has several models", f"Use: chargen classify -m {spec} …"
         )
     if os.path.isdir(spec):

@@ -484,7 +484,20 @@ def test_a_run_continues_when_its_output_is_closed(verse: str) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_the_next_run_removes_the_files_of_a_killed_classifier_training(verse: str) -> None:
     Path("two.tsv").write_text("".join(f"{'ab'[n % 2]}\t{verse[n * 7 : n * 7 + 40]!r}\n" for n in range(80)))
-    command = [sys.executable, "-m", "chargen", "classify", "--train", "two.tsv", "--hidden", "512", "--steps", "99999"]
+    command = [
+        sys.executable,
+        "-m",
+        "chargen",
+        "classify",
+        "--train",
+        "two.tsv",
+        "--method",
+        "generative",
+        "--hidden",
+        "512",
+        "--steps",
+        "99999",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wait_for_file("checkpoints/.two.new/a/training_state.safetensors", process)
     process.send_signal(signal.SIGKILL)

@@ -164,5 +164,5 @@ class SeriesNetwork(TaskNetwork):
             return torch.zeros(shape)
         own = self.cell.initial_weight(torch, name.rpartition(".")[2], shape, uniform) if "layers" in name else None
         if own is not None:
-            return own
+            return torch.as_tensor(own)
         return torch.zeros(shape) if len(shape) == 1 else (2.0 * uniform(shape) - 1.0) / math.sqrt(shape[-1])

@@ -7,6 +7,7 @@ have an effect that this small example does not show, add the pair to `ALIKE` wi
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -46,6 +47,7 @@ SCENARIOS = {
     "rescore of Kaldi": ["rescore", "--file", "kaldi.txt", "--as-costs"],
     "classify": ["classify", "-m", "m", "-m", "m2", "ab ba"],
     "classify --train": ["classify", "--train", "labels.tsv"],
+    "classify --train of records": ["classify", "--train", "labels.jsonl", "--json-lines"],
     "probe gradients": ["probe", "gradients", "text.txt"],
     "probe memory": ["probe", "memory"],
     "rm": ["rm", "removable"],
@@ -139,7 +141,9 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--epochs": "2", "--seed": "3", "--train": "labels.tsv", "-m": "m3", "--encoding": "cp1258",
         "--errors": "replace",
         "--text-field": "other", "--json-lines": None, **NETWORK, "--device": "cpu",
-        "--encoder": None, "--json": None,
+        "--method": "encoder", "--label-field": "kind", "--resume": "stopped", "--tokenizer": "words:50",
+        "--pooling": "max", "--max-length": "9", "--class-weights": "balanced", "--init-from": "m",
+        "--plot": "new.svg", "--explain": None, "--html": "new.html", "--json": None,
     },
     "plot": {"--output": "new.svg", "--x": "time", "--json": None},
     "bench cells": {
@@ -174,7 +178,9 @@ for name in RECORD_SCENARIOS:
     EXAMPLES[name] = {"--json-lines": None, "--text-field": "other", "--encoding": "cp1258"}
 KALDI = {"--format": "kaldi", "--tune": "kaldi-references.txt"}
 EXAMPLES["rescore of Kaldi"] = {k: KALDI.get(k, v) for k, v in EXAMPLES["rescore"].items() if k != "--as-costs"}
-EXAMPLES["classify --train"] = {k: v for k, v in EXAMPLES["classify"].items() if k != "--train"}
+EXAMPLES["classify --train"] = {k: v for k, v in EXAMPLES["classify"].items() if k not in ("--train", "--json-lines")}
+FIELDS = ("--text-field", "--label-field", "--encoding", "--errors", "--seed", "--resume", "--json")
+EXAMPLES["classify --train of records"] = {option: EXAMPLES["classify"][option] for option in FIELDS}
 
 #: what an option needs to have an effect: more words of the command line
 WITH: dict[tuple[str, str], list[str]] = {
@@ -225,6 +231,9 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("rescore", "--error"): ["--tune", "references.txt"],
     ("rescore of Kaldi", "--error"): ["--tune", "kaldi-references.txt"],
     ("classify", "--seed"): ["--labelled", "labels.tsv"],
+    ("classify", "--plot"): ["--labelled", "labels.tsv"],
+    ("classify", "--label-field"): ["--labelled", "labels.jsonl"],
+    ("classify", "--html"): ["--explain"],
     ("classify --train", "--ngram-dropout"): ["--ngrams", "3"],
     ("classify --train", "--residual"): ["--layers", "2"],
     ("classify --train", "--skip"): ["--layers", "2"],
@@ -257,6 +266,12 @@ UNSEEN: dict[str, dict[str, str]] = {
     "probe gradients": {**HERE, "--errors": "each byte can be decoded"},
     "probe memory": {**HERE, **dict.fromkeys(("--plot", "--json"), "they change what is printed at the end")},
     "classify --train": {
+        **HERE,
+        "--errors": "each byte can be decoded",
+        "--json": "it changes what is printed at the end",
+        "--plot": "the picture is written at the end",
+    },
+    "classify --train of records": {
         **HERE,
         "--errors": "each byte can be decoded",
         "--json": "it changes what is printed at the end",
@@ -315,6 +330,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "prompts.txt").write_text("ba\ne\n")
     (folder / "bad.txt").write_bytes(b'{"text": "ab", "other": "e"}\n{"text": "\xff", "other": "a"}\n')
     (folder / "labels.tsv").write_text("".join(f"{('m', 'm2')[n % 2]}\tè{'ab ba'[n % 5 :]} {n}\n" for n in range(40)))
+    numbered = [
+        {"text": f"è{n}", "other": f"ü{n}", "label": "m2"[: 1 + n % 2], "kind": "m2"[: 1 + n // 2 % 2]}
+        for n in range(40)
+    ]
+    (folder / "labels.jsonl").write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in numbered))
     (folder / "moses.txt").write_text(
         "0 ||| ab ||| f= 1 ||| -99\n0 ||| ba e ||| f= 2 ||| -9.5\n1 ||| be ||| f= 2 ||| -4\n1 ||| e ||| f= 1 ||| -4.2\n"
     )
@@ -372,6 +392,7 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(
         "chargen.tasks.classification.generative.train_generative", record
     )  # imports the next one before its change
+    monkeypatch.setattr("chargen.tasks.classification.auto.train_both", lambda *args: record(*args, "auto"))
     monkeypatch.setattr("chargen.cli.commands.rm.Removable.remove", lambda run: None)  # the next call needs the run
     monkeypatch.setattr("chargen.training.run.train", record)
     monkeypatch.setattr("chargen.tasks.cell_benchmark.benchmark_cells", record)

@@ -43,10 +43,17 @@ LABELS = {
     "ngram_5_nats_per_char": "an interpolated 5-gram",
     "method": "method",
     "labels": "labels",
-    "held_out_accuracy": "accuracy on held-out texts",
+    "held_out_texts": "held-out texts",
+    "held_out_accuracy": "  accuracy",
+    "held_out_macro_f1": "  macro F1",
+    "held_out_log_loss_nats": "  log loss",
+    "held_out_expected_calibration_error": "  calibration error",
     "temperature": "temperature",
     "written_by": "written by",
 }
+
+#: Figures of a classifier on held-out texts, as its file names them.
+HELD_OUT = ("texts", "accuracy", "macro_f1", "log_loss_nats", "expected_calibration_error")
 
 #: Properties that say nothing about a model in which another one is 0: they are not shown to a person.
 ONLY_WITH = {"ngram_dropout": "ngrams"}
@@ -188,13 +195,14 @@ def _classifier_facts(path: Path) -> dict[str, Any]:
     from chargen.tasks.classification.saved import read_description
 
     saved = read_description(path)
+    held_out = saved.get("held_out", {})
     files = [file for file in path.parent.rglob("*") if file.is_file()]
     return {
         "kind": "classifier",
         "path": os.path.abspath(path.parent),
-        "method": "encoder" if "encoder" in saved else "language models",
+        "method": "encoder" if "encoder" in saved else "generative",
         "labels": saved["labels"],
-        "held_out_accuracy": saved.get("held_out", {}).get("accuracy"),
+        **{f"held_out_{name}": held_out.get(name) for name in HELD_OUT},
         "temperature": saved["temperature"],
         "size_bytes": sum(file.stat().st_size for file in files),
         "trained_at": _modified_at(path),
@@ -259,6 +267,10 @@ def _format(name: str, value: Any) -> str:
         return f"{format_number(value, 2)} per character"
     if name == "held_out_accuracy":
         return f"{100 * value:.1f} %"
+    if name == "held_out_log_loss_nats":
+        return f"{format_number(value, 3)} nats"
+    if name.startswith("held_out_") and isinstance(value, float):
+        return format_number(value, 3)
     if isinstance(value, list):
         return ", ".join(value)
     if isinstance(value, float):

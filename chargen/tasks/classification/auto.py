@@ -19,7 +19,8 @@ from pathlib import Path
 from chargen.errors import ChargenError, CorpusError, DivergenceError, StoppedError
 from chargen.run_writer import stage_run
 from chargen.tasks.classification.classifier import ClassifierPlan, TrainedClassifier
-from chargen.tasks.classification.encoder import ENCODER_SETTINGS, train_encoder
+from chargen.tasks.classification.encoder import train_encoder
+from chargen.tasks.classification.encoder_recipe import ENCODER_SETTINGS
 from chargen.tasks.classification.generative import train_generative
 from chargen.training.choices import ModelChoices, RunLength
 from chargen.training.events import Report
@@ -55,7 +56,7 @@ def train_both(plan: ClassifierPlan, stop: Callable[[], bool] = lambda: False) -
     """
     with stage_run(plan.name, plan.root) as writer:
         folder = writer.run.folder
-        results = []
+        results: list[MethodTrained] = []
         for method, train in (("encoder", train_encoder), ("generative", train_generative)):
             sub_plan = _plan_of(method, replace(plan, name=method, root=folder))
             result = MethodTrained(method, None)
@@ -86,7 +87,7 @@ def train_both(plan: ClassifierPlan, stop: Callable[[], bool] = lambda: False) -
 
 
 def _plan_of(method: str, plan: ClassifierPlan) -> ClassifierPlan:
-    """Return the plan of one method: its part of the budget, and the settings that it has."""
+    """Return the plan of a method: its part of the budget, and the settings that it has."""
     length, started = plan.length, plan.started
     if length.budget_s is not None:
         elapsed_s = time.perf_counter() - started
@@ -100,7 +101,7 @@ def _plan_of(method: str, plan: ClassifierPlan) -> ClassifierPlan:
 
 
 def _keep_only(folder: Path, kept: Path) -> None:
-    """Remove everything from a folder but the content of one of its sub-folders, which takes its place."""
+    """Remove everything from a folder but the content of a sub-folder, which takes its place."""
     for entry in list(folder.iterdir()):
         if entry.resolve() != kept.resolve():
             shutil.rmtree(entry)

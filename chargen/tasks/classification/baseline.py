@@ -23,8 +23,9 @@ from chargen.tasks.classification.report import TFIDF, Baseline
 NGRAM_RANGE = (1, 5)  #: lengths of the n-grams, which do not cross the borders of words
 MAX_CHARS = 5_000_000  #: characters of the training texts; of more, a random part is used
 MAX_TEXT_CHARS = 20_000  #: characters of a text that are read
+MIN_TEXTS_RARE = 1_000  #: with as many training texts, n-grams that are in a single one are left out
 MAX_FIT_S = 60.0  #: time limit of the optimizer in seconds
-ITERATIONS = 50  #: iterations of the optimizer between two looks at the clock
+ITERATIONS = 100  #: iterations of the optimizer between two checks of the time
 MIN_PROBABILITY = 1e-12  #: so that a log loss is finite
 
 
@@ -51,7 +52,11 @@ def fit_tfidf_baseline(
     kept = _random_part([len(text) for text, _ in pairs], seed)
     texts, labels = [pairs[i][0] for i in kept], np.array([pairs[i][1] for i in kept])
     vectorizer = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=NGRAM_RANGE, sublinear_tf=True, dtype=np.float32, lowercase=True
+        analyzer="char_wb",
+        ngram_range=NGRAM_RANGE,
+        sublinear_tf=True,
+        min_df=2 if len(texts) >= MIN_TEXTS_RARE else 1,
+        dtype=np.float32,
     )
     features = vectorizer.fit_transform(texts)
     model, has_converged = _fit(features, labels, max_fit_s)

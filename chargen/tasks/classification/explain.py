@@ -114,7 +114,7 @@ def _log_odds(log_probs: NDArray[np.float64], label: int) -> NDArray[np.float64]
 
 
 def strongest_runs(chars: Sequence[CharEffect], min_nats: float, limit: int) -> list[CharEffect]:
-    """Return the runs of characters that all have an effect of one sign of at least `min_nats`, the strongest first.
+    """Return the runs of characters whose effects have the same sign and are at least `min_nats`, the strongest first.
 
     The effect of a run is that of its strongest character. A run is what a reader sees as one coloured passage.
     """

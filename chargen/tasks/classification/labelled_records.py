@@ -53,7 +53,7 @@ class FieldNames:
 
     text: str
     label: str
-    is_guess: bool  #: whether the two may be the other way round: their names say nothing
+    is_guess: bool  #: whether the two may be swapped: their names say nothing
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def _parquet_records(where: str, names: FieldNames, limit: ReadLimit) -> Iterato
 def _read_pairs(
     records: Iterator[Record], where: str, record_format: RecordFormat, names: FieldNames, report: CleaningReport
 ) -> tuple[list[LabelledText], bool]:
-    """Return (the records, whether text and label were the other way round)."""
+    """Return (the records, whether text and label were swapped)."""
     rows: list[tuple[str, Any, Any]] = []
     for name, values in records:
         error = values if isinstance(values, CorpusError) else _missing_field(name, values, names)

@@ -12,11 +12,22 @@ import numpy as np
 
 from chargen.api import load
 from chargen.checkpoint import load_checkpoint
-from chargen.errors import ConfigError, ModelError
+from chargen.errors import ConfigError, ModelError, WrongKindError
 from chargen.folders import checkpoints_folder
 from chargen.lm import LanguageModel
-from chargen.runs import ENCODER_FILE, MODEL_FILE, find_classifier
-from chargen.schema import ListOf, Nullable, Number, Record, Spec, String, format_count, format_value, parse_json
+from chargen.runs import ENCODER_FILE, MODEL_FILE, find_classifier, find_model
+from chargen.schema import (
+    Integer,
+    ListOf,
+    Nullable,
+    Number,
+    Record,
+    Spec,
+    String,
+    format_count,
+    format_value,
+    parse_json,
+)
 from chargen.tasks.classification.calibration import log_priors
 from chargen.tasks.classification.classifier import TextClassifier
 from chargen.tasks.classification.generative import GenerativeClassifier
@@ -26,6 +37,13 @@ MAX_LABELS = 10_000
 MAX_CLASSIFIER_BYTES = 1 << 24
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e300  #: limits of a finite temperature in a file
 PRIOR_TOLERANCE = 1e-6  #: tolerance for the sum of the priors, which are written with all their digits
+HELD_OUT_SPEC = Record(
+    optional={
+        "texts": Integer(1),
+        **{name: Number(0.0, 1.0) for name in ("accuracy", "macro_f1", "expected_calibration_error")},
+        "log_loss_nats": Nullable(Number(0.0)),  #: null if it is infinite
+    }
+)
 CLASSIFIER_SPEC: Spec = Record(
     {
         "labels": ListOf(String(), 1, MAX_LABELS),
@@ -33,7 +51,7 @@ CLASSIFIER_SPEC: Spec = Record(
         "temperature": Nullable(Number(MIN_TEMPERATURE, MAX_TEMPERATURE)),  #: null for ∞
     },
     {
-        "held_out": Record(optional={"accuracy": Number(0.0, 1.0)}),
+        "held_out": HELD_OUT_SPEC,
         "method": String(choices=METHODS),
         "choice_log_loss_nats": Nullable(Number(0.0)),  #: null if it is infinite
         "folders": ListOf(String(255, 1), 1, MAX_LABELS),  #: folders of the language models, one for each label
@@ -63,10 +81,7 @@ def load_classifier(models: Sequence[str], root: Path | None = None, device: str
     root = root or checkpoints_folder()
     path = find_classifier(models[0], root) if models else None
     if path is None:
-        raise ModelError(
-            f"no classifier named {models[0]!r} under {root}/" if models else "no classifier is named",
-            "Give several models (-m a -m b), or train one: chargen classify --train FOLDER --name NAME",
-        )
+        raise _no_classifier(models[0] if models else "", root)
     saved = read_description(path)
     temperature = math.inf if saved["temperature"] is None else float(saved["temperature"])
     labels, priors = tuple(saved["labels"]), np.array(saved["log_priors"], float)
@@ -80,6 +95,26 @@ def load_classifier(models: Sequence[str], root: Path | None = None, device: str
     paths = [path.parent / name / MODEL_FILE for name in saved["folders"]]
     models_of_labels = tuple(LanguageModel(load_checkpoint(model), device, model) for model in paths)
     return GenerativeClassifier(labels, models_of_labels, priors, temperature, True)
+
+
+def _no_classifier(name: str, root: Path) -> ModelError:
+    """Return the error for a name that is not the name of a classifier; it may be that of another model."""
+    if not name:
+        return ModelError("no classifier is named", "Name one: chargen classify -m NAME TEXT")
+    try:
+        find_model(name, root)
+    except WrongKindError as error:
+        return error
+    except ModelError:
+        return ModelError(
+            f"no classifier named {name!r} under {root}/",
+            "Give several models (-m a -m b), or train one: chargen classify --train DATA --name NAME",
+        )
+    return WrongKindError(
+        f"{name} is a language model, which has no labels",
+        "Give one for each label: chargen classify -m A -m B TEXT; or train a classifier: chargen classify --train "
+        "DATA.",
+    )
 
 
 def read_description(path: Path) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def test_classify_with_several_models(chargen: Chargen, tmp_path: Path) -> None:
     )
     assert evaluated["event"] == "measured"
     assert evaluated["temperature"] is None or evaluated["temperature"] >= 1
-    assert "classifier named 'a'" in chargen("classify", "-m", "a", "x").err
+    assert "a is a language model, which has no labels" in chargen("classify", "-m", "a", "x").err
     assert chargen("classify", "x").status == 2
 
 

@@ -173,9 +173,9 @@ class ClassifyArguments(NetworkArguments):
     help="Tokens of the encoder: char, byte, sp:SIZE (sentencepiece), or words:N (the N most frequent words).",
 )  # fmt: skip
 @encoder_option(
-    "--pooling", type=click.Choice(POOLINGS), show_default="auto",
-    help="What the output layer of the encoder reads: the last hidden states, or the mean, the maximum, both, or a "
-    "weighted mean (attention) of the outputs at all positions.",
+    "--pooling", type=click.Choice(POOLINGS), metavar="KIND", show_default="auto",
+    help="What the output layer of the encoder reads: the last hidden states (last), or of the outputs at all "
+    "positions the mean, the max, both (meanmax), or a weighted mean (attention).",
 )  # fmt: skip
 @encoder_option(
     "--max-length", type=options.whole(1, MAX_SEQ_LEN), metavar="N", show_default="auto",

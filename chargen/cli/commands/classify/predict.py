@@ -75,11 +75,20 @@ def classify_texts(args: ClassifyArguments) -> None:
 def _calibrate(
     classifier: TextClassifier, args: ClassifyArguments, report: CleaningReport
 ) -> tuple[TextClassifier, Predictions]:
-    """Return (the classifier with the temperature of one half of --labelled, its predictions for the other half)."""
-    from chargen.tasks.classification.calibration import split_labelled
-    from chargen.tasks.classification.labelled_data import read_labelled
+    """Return (the classifier with the temperature of half of --labelled, its predictions for the other half).
 
-    labelled = read_labelled(Path(args.labelled or ""), args.record_format(), report, args.label_field or "")
+    If --labelled has lines label<TAB>text, --text-field and --json-lines are those of --file.
+    """
+    from chargen.tasks.classification.calibration import split_labelled
+    from chargen.tasks.classification.labelled_data import read_labelled, record_form
+    from chargen.text.records import AUTO, LINES
+
+    path, record_format = Path(args.labelled or ""), args.record_format()
+    if args.file and not args.label_field and path.is_file():
+        without_fields = replace(record_format, form=AUTO, field="")
+        if record_form(path, without_fields, "") == LINES:
+            record_format = without_fields
+    labelled = read_labelled(path, record_format, report, args.label_field or "")
     for_temperature, unseen = split_labelled(labelled, CALIBRATION_SHARES, args.seed)
     calibrated = classifier.calibrate(for_temperature)
     return calibrated, calibrated.predict(unseen)

@@ -68,7 +68,8 @@ def print_report(
         event = {"event": "measured", "labels": classifier.labels, "temperature": classifier.temperature}
         print_json({**event, **(more or {}), **report_json(predictions, compared)})
     else:
-        _print_figures(quality, classifier, compared)
+        method = f" ({more['method']})" if more else ""
+        _print_figures(f"this classifier{method}", quality, classifier, compared)
         _print_confusions(predictions)
         _print_mistakes(predictions)
     better = better_baseline(quality, compared)
@@ -80,16 +81,16 @@ def print_report(
         )
 
 
-def _print_figures(quality: Quality, classifier: TextClassifier, baselines: Sequence[Baseline]) -> None:
+def _print_figures(name: str, quality: Quality, classifier: TextClassifier, baselines: Sequence[Baseline]) -> None:
     from chargen.ui.console import stdout_console
     from chargen.ui.tables import plain_table
 
     columns = ("accuracy", "macro F1", "log loss (nats)", "calibration error")
-    name = f"on {format_count(quality.texts, 'held-out text')}"
-    rows = [("this classifier", *_figures(quality))]
+    texts = f"on {format_count(quality.texts, 'held-out text')}"
+    rows = [(name, *_figures(quality))]
     rows += [(NAMES[baseline.name], *_figures(baseline.quality)) for baseline in baselines]
     console = stdout_console()
-    console.print(plain_table((name, *columns), rows, columns, labels=(name,)))
+    console.print(plain_table((texts, *columns), rows, columns, labels=(texts,)))
     console.print(f"temperature {_format_temperature(classifier.temperature)}", highlight=False)
 
 
