@@ -39,7 +39,7 @@ def series_output(command: F) -> F:
     )(command)  # fmt: skip
     return options.output_option(
         "-o", "--output", "--out", "output", type=options.FILE_NAME, metavar="FILE.wav",
-        help="Write a 16-bit recording at the sampling rate of the model; several are FILE-1.wav, FILE-2.wav, …",
+        help="Write a 16-bit recording at the rate of the model; several are FILE-1.wav, FILE-2.wav, and so on.",
     )(command)  # fmt: skip
 
 

@@ -169,7 +169,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     "corpora clean": {"--json": None},
 }  # fmt: skip
 EXAMPLES["sample of a series"] = {
-    **{option: EXAMPLES["sample"][option] for option in ("--temp", "-n", "--length", "--seed", "--top-k", "--report")},
+    **{option: EXAMPLES["sample"][option] for option in ("--temp", "-n", "--length", "--seed", "--top-k")},
     "--prompt-file": "series.txt", "--no-prompt": None, "--output": "new.wav", "--numbers": None, "--sep": "x",
     "--null": None, "--json": None,
 }  # fmt: skip

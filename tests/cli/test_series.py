@@ -163,3 +163,26 @@ def test_what_has_no_effect_or_cannot_be_read_is_refused_by_name(chargen: Charge
     assert result.status in (1, 2)
     assert message in " ".join(result.err.split())
     assert len([line for line in result.err.splitlines() if line.startswith(("error", "Error"))]) == 1
+
+
+def spectrum_peaks_hz(values: np.ndarray, rate_hz: int) -> list[float]:
+    """The two strongest frequencies that are at least 50 Hz apart, ascending."""
+    power = np.abs(np.fft.rfft(values * np.hanning(len(values)))) ** 2
+    frequencies = np.fft.rfftfreq(len(values), 1 / rate_hz)
+    first = frequencies[power.argmax()]
+    second = frequencies[np.where(np.abs(frequencies - first) < 50, 0, power).argmax()]
+    return sorted([float(first), float(second)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("tones_hz", [(440.0, 660.0), (437.3, 661.7)])
+def test_sampled_audio_keeps_both_tones(chargen: Chargen, tones_hz: tuple[float, float], seed: int) -> None:
+    times = np.arange(32_000) / 8000
+    write_wav(Path("tones.wav"), sum(0.4 * np.sin(2 * np.pi * tone * times + tone) for tone in tones_hz), 8000)
+    words = ("--tokenizer", "mulaw:256", "--name", "tones", "--steps", "800", "--batch", "16", "--seed", str(seed))
+    assert chargen("train", "tones.wav", *words, "--hidden", "160").status == 0
+    assert chargen("sample", "-m", "tones", "--length", "16000", "-o", "out.wav", "--seed", str(seed)).status == 0
+    recording = parse_wav(Path("out.wav").read_bytes(), "out.wav")
+    assert spectrum_peaks_hz(recording.values, recording.rate_hz) == pytest.approx(list(tones_hz), rel=0.02)
+    assert recording.values.std() == pytest.approx(0.4, rel=0.1)
