@@ -11,7 +11,6 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
                     dozens of times
     batch           64 rows of 24 tokens; 48 tokens if the text is read often; fewer rows if there would be too few
                     steps
-    series          a single network and windows of 24 values: more steps are better than more members
     learning rate   1e-2, with a low β1: the direction of early steps changes quickly, and a low β1 forgets a bad one
                     quickly. Lower for an initial model, the less a new text differs from its own
     dropout         rises with the number of times that the text is read; so does the weight decay, from ten times on
@@ -79,7 +78,6 @@ class RecipeInputs:
     train: TrainChoices = field(default_factory=TrainChoices)
     flops: float = 0.0  #: floating-point operations in matrix products that a run with a time budget can make
     excess_loss_nats: float | None = None  #: excess loss of an initial model (`calibration.py`), or None
-    is_series: bool = False  #: whether the tokens are values of a series, not a text
 
     @property
     def cell(self) -> str:
@@ -137,7 +135,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
     }
     train = {
         "batch_size": batch_size(num_ids_read, epochs, inputs.device),
-        "seq_len": TrainConfig.seq_len if inputs.is_series else seq_len(epochs, inputs.device),
+        "seq_len": seq_len(epochs, inputs.device),
         "learning_rate": learning_rate(inputs.excess_loss_nats) * min(cell.learning_rate_factor for cell in cells),
         "weight_decay": weight_decay(epochs),
         "device": inputs.device,
@@ -152,7 +150,7 @@ def network_size(inputs: RecipeInputs) -> tuple[int, int]:
     single = largest_hidden_size(inputs, 1, MAX_MEMBER_WEIGHTS_PER_SQRT_ID)
     epochs = inputs.num_ids_read(single, 1) / max(1, inputs.num_train_ids)
     ideal = math.sqrt(max(0.0, epochs / EPOCHS_PER_SQUARED_MEMBER))
-    max_members = 1 if inputs.is_series else GPU_MAX_MEMBERS if inputs.device == "cuda" else MAX_MEMBERS
+    max_members = GPU_MAX_MEMBERS if inputs.device == "cuda" else MAX_MEMBERS
     num_members = inputs.model.ensemble_size or round(max(1.0, min(max_members, ideal)))
     weights_per_sqrt_id = MAX_WEIGHTS_PER_SQRT_ID if num_members == 1 else MAX_MEMBER_WEIGHTS_PER_SQRT_ID
     return largest_hidden_size(inputs, num_members, weights_per_sqrt_id), num_members

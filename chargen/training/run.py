@@ -239,7 +239,6 @@ def _settings(
         vocab_size=data.tokenizer.vocab_size,
         length=length,
         device=device,
-        is_series=data.config.is_series,
         model=model,
         train=plan.train,
         flops=flops,

@@ -371,14 +371,6 @@ def test_the_recipe_chooses_a_larger_network_for_more_time_and_for_more_text() -
     assert parameters(10**4, 300) < parameters(10**6, 300)
 
 
-def test_the_recipe_trains_a_single_network_with_short_windows_on_a_series() -> None:
-    texts, series = (chosen({"budget_s": 60}, 30_000, flops=6e11, is_series=is_series) for is_series in (False, True))
-    assert texts[0].ensemble_size > 1 and texts[1].seq_len == 48
-    assert (series[0].ensemble_size, series[1].seq_len) == (1, 24)
-    model, train = chosen({"steps": 9}, is_series=True, model={"ensemble_size": 3}, train={"seq_len": 99})
-    assert (model.ensemble_size, train.seq_len) == (3, 99)
-
-
 def test_the_recipe_chooses_more_members_dropout_and_weight_decay_for_more_epochs() -> None:
     settings = [chosen({"budget_s": s}, flops=6e10 * s) for s in (20, 40, 300, 600, 3000)]
     models, decays = zip(*((model, train.weight_decay) for model, train in settings), strict=True)

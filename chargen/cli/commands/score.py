@@ -18,7 +18,7 @@ from chargen.cli import options
 from chargen.cli.commands import score_explain
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.hints import no_texts_error, note_files, note_repeated_files
-from chargen.cli.series_options import read_samples_of_file, refuse_text_options, shorten_texts
+from chargen.cli.series_options import read_samples_of_file, refuse_text_options, shared_quantizer, shorten_texts
 from chargen.config import FRACTION
 from chargen.schema import Number
 from chargen.ui.terminal_text import say
@@ -245,7 +245,9 @@ def score_texts(args: ScoreArguments) -> int:
     if args.backward is not None:
         from chargen.tasks.two_directions import TwoDirections
 
-        both = TwoDirections(lm, load(args.backward, args.device), args.weight)
+        backward = load(args.backward, args.device)
+        shared_quantizer({"-m": lm, "--backward": backward})
+        both = TwoDirections(lm, backward, args.weight)
     args = replace(args, end=lm.scores_end if args.end is None else args.end)
     refuse_text_options(lm.tokenizer.quantizer, args.files)
     batches = _batches(args, report, lm.tokenizer.quantizer)
