@@ -71,6 +71,19 @@ class WrongKindError(ModelError):
         what, hint = KINDS[kind]
         return cls(f"{name} is {what}", hint)
 
+    @classmethod
+    def of_run(cls, name: str, kind: object, wanted: str) -> WrongKindError:
+        """Return the error for a run that a command cannot continue.
+
+        Args:
+            name: The name of the run.
+            kind: The kind of the model that it trains, from its training state.
+            wanted: The kind of the models that the command trains.
+        """
+        command = RESUMED_BY.get(str(kind))
+        hint = f"Continue it with: {command} {name}" if command else "Start a new run."
+        return cls(f"the run {name!r} trains a model of another kind: {str(kind)!r}, and not {wanted!r}", hint)
+
 
 #: kind of a model: (what it is and what it lacks, the command that it is for)
 KINDS = {
@@ -87,6 +100,14 @@ KINDS = {
         "a forecaster, which continues a series of numbers and knows no text",
         "Forecast with it: chargen forecast -m FORECASTER FILE.csv. chargen train trains a language model.",
     ),
+}
+
+
+#: kind of a model: the command that continues its training, without the name of the run
+RESUMED_BY = {
+    "language model": "chargen train --resume",
+    "encoder": "chargen classify --train DATA --resume",
+    "forecaster": "chargen forecast --train FILE --resume",
 }
 
 

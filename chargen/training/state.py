@@ -22,7 +22,7 @@ import numpy as np
 from chargen.cells.weights import count_tensors, find_invalid_weight, get_cells, parameter_shapes
 from chargen.checkpoint import DamagedError, TensorInfo, Tensors, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig, format_duration_s
-from chargen.errors import ChargenError, ConfigError, ModelError
+from chargen.errors import ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.io import decode_file_name
 from chargen.runs import Run
 from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple, format_count
@@ -115,6 +115,8 @@ def load_state(path: Path) -> TrainingState:
     with open_tensors(path) as file:
         try:
             header = file.metadata
+            if "kind" in header:  # only the states of other models have it
+                raise WrongKindError.of_run(path.parent.name, header["kind"], "language model")
             STATE_SPEC.check(header, "header")
             model = ModelConfig.from_json(header["model"])
             train = TrainConfig.from_json(header["train"])
@@ -128,7 +130,7 @@ def load_state(path: Path) -> TrainingState:
             tensors = file.read()
             _check_values(model, tensors)
         except ChargenError as error:
-            if isinstance(error, DamagedError):
+            if isinstance(error, (DamagedError, WrongKindError)):
                 raise
             raise ModelError(
                 f"{path} cannot be used: {error.message}", error.hint or "Start a new run; --init-from uses its model."

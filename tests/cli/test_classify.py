@@ -196,3 +196,41 @@ def test_labelled_texts_of_any_form_evaluate_models(chargen: Chargen, data: Path
     assert found["event"] == "measured"
     assert found["held_out"]["accuracy"] > 0.9
     assert [baseline["name"] for baseline in found["baselines"]] == ["majority"]
+
+
+def test_a_resumed_encoder_keeps_its_split_and_is_reported_alike(chargen: Chargen, data: Path) -> None:
+    train(chargen, "--method", "encoder", "--epochs", "2", "--seed", "5", "--name", "whole", "--json")
+    first = json.loads(train(chargen, "--method", "encoder", "--epochs", "1", "--seed", "5", "--json").out)
+    resumed = chargen("classify", "--train", "two.csv", "--resume", "two", "--epochs", "2", "--json")
+    assert resumed.status == 0, resumed.err
+    found = json.loads(resumed.out)
+    assert found["classifier"] == first["classifier"]
+    assert [each["quality"] for each in found["baselines"]] == [each["quality"] for each in first["baselines"]]
+    facts = [json.loads(chargen("info", name, "--json").out)["held_out_texts"] for name in ("whole", "two")]
+    assert facts[0] == facts[1]
+
+
+def test_a_run_that_is_no_encoder_cannot_be_resumed(chargen: Chargen, data: Path) -> None:
+    Path("text.txt").write_text("some text\n" * 50)
+    assert chargen("train", "text.txt", "--steps", "1", "--hidden", "8", "--keep-state", "always").status == 0
+    result = chargen("classify", "--train", "two.csv", "--resume", "text", "--epochs", "2")
+    assert result.status == 1
+    assert "the run 'text' trains a model of another kind: 'language model', and not 'encoder'" in result.err
+    assert "chargen train --resume text" in result.err
+    assert "no run named 'nine'" in chargen("classify", "--train", "two.csv", "--resume", "nine").err
+    train(chargen, "--method", "encoder", "--epochs", "1")
+    assert "Continue it with: chargen classify --train DATA --resume two" in chargen("train", "--resume", "two").err
+
+
+@pytest.mark.parametrize("method", ["encoder", "generative"])
+def test_order_and_batch_never_change_a_prediction(chargen: Chargen, data: Path, method: str) -> None:
+    train(chargen, "--method", method, "--epochs", "2")
+    texts = ["a", "", "0123 456 " * 30, "abc", "x" * 700, "é日本"]
+    from chargen.tasks.classification.saved import load_classifier
+
+    classifier = load_classifier(["two"])
+    together = np.exp(classifier.log_probs(texts))
+    alone = np.exp(np.concatenate([classifier.log_probs([text]) for text in texts]))
+    order = np.random.default_rng(0).permutation(len(texts))
+    assert together == pytest.approx(alone, abs=1e-5)
+    assert np.exp(classifier.log_probs([texts[i] for i in order])) == pytest.approx(together[order], abs=1e-5)

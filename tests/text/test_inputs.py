@@ -17,7 +17,7 @@ import pytest
 
 from chargen.config import DataConfig
 from chargen.errors import ChargenError, CorpusError
-from chargen.tasks.classification.labelled_data import read_labelled
+from chargen.tasks.classification.reading.labelled_data import read_labelled
 from chargen.text.cleaning import CleaningReport
 from chargen.text.corpus import read_corpus
 from chargen.text.inputs import BLOCK_BYTES, decompress

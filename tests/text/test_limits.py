@@ -16,7 +16,7 @@ import pytest
 
 from chargen.config import DataConfig
 from chargen.errors import CorpusError, StorageError
-from chargen.tasks.classification import labelled_data as labelled
+from chargen.tasks.classification.reading import labelled_data as labelled
 from chargen.text import limits, long_text, records
 from chargen.text.cleaning import CleaningReport, to_nfc
 from chargen.text.corpus import read_corpus

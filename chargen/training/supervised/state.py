@@ -14,7 +14,7 @@ from typing import Any
 from chargen.cells.weights import find_invalid_weight
 from chargen.checkpoint import DamagedError, Tensors, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, TrainConfig, format_duration_s
-from chargen.errors import ChargenError, ConfigError, ModelError
+from chargen.errors import ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.runs import Run
 from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple, format_count
 from chargen.training.choices import RunLength
@@ -93,7 +93,7 @@ def load_supervised_state(run: Run, kind: str) -> SupervisedState:
         try:
             header = file.metadata
             if header.get("kind") != kind:
-                raise ModelError(f"it does not train a model of the kind {kind!r}")
+                raise WrongKindError.of_run(run.name, header.get("kind", "language model"), kind)
             STATE_SPEC.check(header, "header")
             train = TrainConfig.from_json(header["train"])
             tensors = file.read()
@@ -101,7 +101,7 @@ def load_supervised_state(run: Run, kind: str) -> SupervisedState:
             if problem:
                 raise ModelError(problem)
         except ChargenError as error:
-            if isinstance(error, DamagedError):
+            if isinstance(error, (DamagedError, WrongKindError)):
                 raise
             raise ModelError(f"{run.state_path} cannot be used: {error.message}", "Start a new run.") from error
     values = {name: value for name, value in header.items() if name not in ("best", "train", "history")}

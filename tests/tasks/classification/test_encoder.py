@@ -82,7 +82,7 @@ def test_an_encoder_cannot_be_sampled_and_says_why(chargen: Chargen, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "option", ["--ensemble=2", "--ngrams=3", "--tie-weights", "--weight-dropout=0.1", "--layer-norm"]
+    "option", ["--ensemble=2", "--tie-weights", "--weight-dropout=0.1", "--layer-norm"]
 )
 def test_options_of_language_models_are_refused(chargen: Chargen, tmp_path: Path, option: str) -> None:
     labelled(tmp_path / "pair.tsv")

@@ -28,7 +28,7 @@ from chargen.tasks.classification.calibration import (
 )
 from chargen.tasks.classification.classifier import ClassifierPlan, TrainedClassifier
 from chargen.tasks.classification.generative import GenerativeClassifier, folder_names, train_generative
-from chargen.tasks.classification.labelled_data import read_labelled
+from chargen.tasks.classification.reading.labelled_data import read_labelled
 from chargen.training.choices import ModelChoices, RunLength
 from chargen.training.events import Finished, Progress, Report, Started
 from tests.conftest import VERSE, Result, random_model

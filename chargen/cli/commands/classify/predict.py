@@ -80,7 +80,7 @@ def _calibrate(
     If --labelled has lines label<TAB>text, --text-field and --json-lines are those of --file.
     """
     from chargen.tasks.classification.calibration import split_labelled
-    from chargen.tasks.classification.labelled_data import read_labelled, record_form
+    from chargen.tasks.classification.reading.labelled_data import read_labelled, record_form
     from chargen.text.records import AUTO, LINES
 
     path, record_format = Path(args.labelled or ""), args.record_format()
@@ -100,7 +100,7 @@ def _lines(args: ClassifyArguments, report: CleaningReport) -> list[str]:
     Raises:
         CorpusError: If the file cannot be read.
     """
-    from chargen.tasks.classification.labelled_data import read_all_lines
+    from chargen.tasks.classification.reading.labelled_data import read_all_lines
 
     return [] if args.file is None else read_all_lines(args.file, args.record_format(), report)
 

@@ -80,7 +80,7 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
 def _plan(args: ClassifyArguments, started: float) -> ClassifierPlan:
     """Read the texts, and return what is trained on them."""
     from chargen.tasks.classification.classifier import ClassifierPlan
-    from chargen.tasks.classification.labelled_data import describe_repeated_texts, read_labelled
+    from chargen.tasks.classification.reading.labelled_data import describe_repeated_texts, read_labelled
     from chargen.text.cleaning import CleaningReport
     from chargen.text.readers import corpus_name
     from chargen.training.choices import RunLength
@@ -98,12 +98,26 @@ def _plan(args: ClassifyArguments, started: float) -> ClassifierPlan:
         args.name or corpus_name([str(data)]),
         length,
         args.model_choices(),
-        args.seed,
+        _saved_seed(args.resume) if args.resume else args.seed,
         args.device,
         started,
         encoder=args.encoder_choices(),
         resume=args.resume or "",
     )
+
+
+def _saved_seed(name: str) -> int:
+    """Return the seed of the run to resume, with which its texts were split.
+
+    Raises:
+        ModelError: If there is no such run, or it does not train an encoder.
+    """
+    from chargen.folders import checkpoints_folder
+    from chargen.runs import find_run, split_run_path
+    from chargen.training.supervised.state import load_supervised_state
+
+    root, name = split_run_path(name, checkpoints_folder())
+    return load_supervised_state(find_run(name, root), "encoder").train.seed
 
 
 def _steps(method: str, plan: ClassifierPlan, stop: Callable[[], bool]) -> Iterator[Step]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chargen.errors import CorpusError
-from chargen.tasks.classification.labelled_data import describe_repeated_texts, read_labelled
+from chargen.tasks.classification.reading.labelled_data import describe_repeated_texts, read_labelled
 from chargen.text.cleaning import CleaningReport
 from chargen.text.records import RecordFormat
 

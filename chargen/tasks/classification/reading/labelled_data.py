@@ -18,7 +18,7 @@ from pathlib import Path
 
 from chargen.errors import CorpusError
 from chargen.schema import format_count
-from chargen.tasks.classification.labelled_records import (
+from chargen.tasks.classification.reading.labelled_records import (
     LABEL_FIELD,
     TEXT_FIELD,
     note_empty,

@@ -1,0 +1,1 @@
+"""Reading texts with labels: from folders, lines, tables and JSON."""
