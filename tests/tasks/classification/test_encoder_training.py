@@ -58,7 +58,7 @@ def test_the_loss_is_that_of_both_parts_with_class_weights() -> None:
         for part in read_part_logits(task._encoder, task._input, texts):
             losses = F.cross_entropy(torch.from_numpy(part), torch.from_numpy(LABELS[:6]), reduction="none").numpy()
             expected += float((losses * weights[LABELS[:6]]).mean())
-        assert float(task.loss(batch, torch.Generator())) == pytest.approx(expected, rel=1e-5)
+        assert task.loss(batch, torch.Generator()).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_validation_chooses_the_share_with_the_lowest_loss() -> None:
