@@ -64,7 +64,9 @@ def test_the_same_seed_gives_the_same_encoder(tmp_path: Path, monkeypatch: pytes
 
 def test_an_encoder_cannot_be_sampled_and_says_why(chargen: Chargen, tmp_path: Path) -> None:
     labelled(tmp_path / "pair.tsv")
-    trained = chargen("classify", "--train", "pair.tsv", "--method", "encoder", "--epochs", "1", "--hidden", "8", "--json")
+    trained = chargen(
+        "classify", "--train", "pair.tsv", "--method", "encoder", "--epochs", "1", "--hidden", "8", "--json"
+    )
     assert trained.status == 0, trained.err
     assert json.loads(trained.out)["labels"] == ["other", "same"]
     assert json.loads(chargen("classify", "-m", "pair", "x1x", "--json").out)["label"] in ("same", "other")
