@@ -187,13 +187,19 @@ class Encoder(TaskNetwork):
 
     def part_logits(self, batch: EncoderBatch, dropout_generator: torch.Generator | None = None) -> list[Tensor]:
         """Return the logits by the recurrent layers and, if there are n-grams, those by the n-grams, [B, K] each."""
+        parts = [self.recurrent_logits(batch, dropout_generator)]
+        return [*parts, self.ngram_logits(batch, dropout_generator)] if self.config.ngrams else parts
+
+    def recurrent_logits(self, batch: EncoderBatch, dropout_generator: torch.Generator | None = None) -> Tensor:
+        """Return the logits by the recurrent layers, [B, K]."""
         outputs, is_inside = self._read(batch, dropout_generator)
         pooled = self._pool(outputs, is_inside, batch.lengths)
-        parts = [F.linear(pooled, self._weight("head.weight"), self._weight("head.bias"))]
-        if self.config.ngrams:
-            bag = self._sum_ngrams(batch, dropout_generator)
-            parts.append(F.linear(bag, self._weight("ngrams.head"), self._weight("ngrams.bias")))
-        return parts
+        return F.linear(pooled, self._weight("head.weight"), self._weight("head.bias"))
+
+    def ngram_logits(self, batch: EncoderBatch, dropout_generator: torch.Generator | None = None) -> Tensor:
+        """Return the logits by the n-grams, [B, K]; the token ids are not read."""
+        bag = self._sum_ngrams(batch, dropout_generator)
+        return F.linear(bag, self._weight("ngrams.head"), self._weight("ngrams.bias"))
 
     def combine(self, parts: list[Tensor]) -> Tensor:
         """Return the weighted sum of the logits of the parts, [B, K]."""

@@ -184,12 +184,11 @@ def _fit(
 ) -> Fit:
     from chargen.networks.torch_runtime import resolve_device
     from chargen.training.supervised.loop import Fit, FitPlan
+    from chargen.training.supervised.state import resumed_config
 
     device = resolve_device(plan.device)
     if saved:
-        length = plan.length.chosen()
-        open_length = {"budget_s": None, "steps": None, "epochs": None} if length else {}
-        train = replace(saved.train, **{**open_length, **length, "device": device})
+        train = replace(resumed_config(saved, plan.length, plan.resume), device=device)
     else:
         train = settings.train_config(plan.length, plan.seed, device)
     fit_plan = FitPlan(

@@ -92,7 +92,7 @@ def _single_cell(name: str, checkpoint: Checkpoint) -> str:
     """Return the cell of all layers.
 
     Raises:
-        ConfigError: If the layers have several cells, or are connected in a way that an encoder does not have.
+        ConfigError: If the layers have several cells, or connections that an encoder does not have.
     """
     config = checkpoint.config
     parts = [part for part in OTHER_PARTS if getattr(config, part)]

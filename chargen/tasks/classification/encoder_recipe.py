@@ -2,7 +2,8 @@
 
     tokenizer     words:20000; char if a text usually has fewer than three words (names, codes, single words)
     batch size    64, or less, so that an epoch has at least 40 steps; from 8
-    n-grams       of 1 to 5 characters; the table has about a row for each character of the training texts, at most 2²⁰
+    n-grams       of 1 to 5 characters, or 1 to 3 where words have one or two (Chinese, Japanese, Thai: `words.py`); the
+                  table has about a row for each character of the training texts, at most 2²⁰
     rate          of the n-grams: 0.06 · √K for K labels
 
 All were measured on short English texts (3 labels), Chinese reviews (2 labels), and lines and paragraphs of Python code
@@ -39,12 +40,13 @@ ENCODER_SETTINGS = (
 MAX_EPOCHS = 60  #: a time budget trains for at most this number of passes over the texts
 LEARNING_RATE = 4e-3  #: peak learning rate
 NGRAM_RATE, NGRAM_DAMPING = 0.06, 1.0  #: of the table of the n-grams: its rate for one label, and its δ
-DEFAULTS = {"hidden_size": 64, "embedding_dim": 64, "dropout": 0.5, "pooling": "meanmax", "ngrams": 5}
+DEFAULTS = {"hidden_size": 64, "embedding_dim": 64, "dropout": 0.5, "pooling": "meanmax"}
 DEFAULT_MAX_LENGTH = 400  #: tokens
 MAX_BATCH_SIZE, MIN_BATCH_SIZE, STEPS_PER_EPOCH = 64, 8, 40
 MIN_ROWS, MAX_ROWS = 1 << 14, 1 << 20  #: rows of the table of the n-grams
-FEW_LABELS = 4  #: up to so many labels, an n-gram embedding has 8 numbers, else 16
+FEW_LABELS = 4  #: with at most this number of labels, an n-gram embedding has 8 numbers, else 16
 MIN_WORDS = 3  #: texts whose median has fewer words are read as characters
+MIN_WORD_CHARS = 2.5  #: characters for each word, with spaces, from which n-grams have up to 5 characters, else 3
 NUM_SAMPLES = 1000  #: texts whose words are counted
 SPEC = Record(
     {
@@ -140,7 +142,12 @@ def choose_settings(plan: ClassifierPlan, texts: Sequence[str], num_labels: int)
         text_input = TextInput(initial.tokenizer, max_length)
     else:
         text_input = TextInput.build(choices.tokenizer or choose_tokenizer(texts), texts, max_length)
-    open_settings = {**DEFAULTS, "ngram_rows": choose_rows(texts), "ngram_dim": 8 if num_labels <= FEW_LABELS else 16}
+    open_settings = {
+        **DEFAULTS,
+        "ngrams": choose_ngrams(texts),
+        "ngram_rows": choose_rows(texts),
+        "ngram_dim": 8 if num_labels <= FEW_LABELS else 16,
+    }
     config = EncoderConfig(
         vocab_size=text_input.tokenizer.vocab_size, num_labels=num_labels, **{**open_settings, **settings}
     )
@@ -167,8 +174,26 @@ def choose_tokenizer(texts: Sequence[str]) -> str:
     >>> choose_tokenizer(["a good film"]), choose_tokenizer(["Anna", "Otto"])
     ('words', 'char')
     """
-    step = max(1, len(texts) // NUM_SAMPLES)
-    return "words" if float(np.median([len(split_words(text)) for text in texts[::step]])) >= MIN_WORDS else "char"
+    return "words" if float(np.median(_count_words(_sample(texts)))) >= MIN_WORDS else "char"
+
+
+def choose_ngrams(texts: Sequence[str]) -> int:
+    """Return the length of the longest n-gram: shorter where a character says more.
+
+    >>> choose_ngrams(["a good film"]), choose_ngrams(["很好的电影"])
+    (5, 3)
+    """
+    sample = _sample(texts)
+    mean_chars = sum(map(len, sample)) / max(1, sum(_count_words(sample)))
+    return 5 if mean_chars >= MIN_WORD_CHARS else 3
+
+
+def _sample(texts: Sequence[str]) -> Sequence[str]:
+    return texts[:: max(1, len(texts) // NUM_SAMPLES)]
+
+
+def _count_words(texts: Sequence[str]) -> list[int]:
+    return [len(split_words(text)) for text in texts]
 
 
 def choose_rows(texts: Sequence[str]) -> int:

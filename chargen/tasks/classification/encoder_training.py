@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from chargen.networks.encoder import Encoder
+from chargen.networks.encoder import Encoder, EncoderBatch
 from chargen.networks.torch_runtime import single_thread
 from chargen.tasks.classification.encoder_recipe import NGRAM_DAMPING, ngram_rate_factor
 from chargen.tasks.classification.text_input import Ids, TextInput
@@ -32,6 +32,8 @@ from chargen.training.supervised.objective import Indices, NgramRule, Objective
 POOL_BATCHES = 16  #: batches whose texts are sorted by length, so that little padding is computed
 MAX_CHOICE_TEXTS = 4000  #: texts by which the best weights are chosen
 SHARES = tuple(share / 20 for share in range(21))  #: shares of the recurrent layers that a validation compares
+#: A pass of the n-grams takes a tenth of the time of the recurrent layers. So a run of a few epochs is enough for both.
+EXTRA_TEXTS = 2
 READ_BATCH_SIZE = 128  #: texts that are read together without a gradient
 
 
@@ -88,10 +90,12 @@ class Classification(Objective):
         self._weights = torch.tensor(weights, dtype=torch.float32)
         self._log_priors = log_priors
         self._trained_log_priors = trained_log_priors(log_priors, is_balanced)
+        self._epoch = 0
         self._lengths = np.array([len(ids) for ids in training.ids])
 
     def batches(self, epoch: int) -> Sequence[Indices]:
         """Return the indices of the texts of each batch: all texts once, those of similar length together."""
+        self._epoch = epoch
         rng, size = np.random.default_rng([self._seed, epoch]), self._batch_size
         order = rng.permutation(self.num_examples)
         batches: list[Indices] = []
@@ -102,14 +106,26 @@ class Classification(Objective):
         return [batches[k] for k in rng.permutation(len(batches))]
 
     def loss(self, batch: Indices, generator: torch.Generator) -> Tensor:
-        """Return the mean weighted loss of a batch."""
-        device = self._encoder.device
-        ids, texts = [self._training.ids[i] for i in batch], [self._training.texts[i] for i in batch]
-        inputs = self._input.batch(ids, texts, self._encoder)
-        labels = torch.from_numpy(self._training.labels[batch]).to(device)
-        weights = self._weights.to(device)[labels]
-        parts = self._encoder.part_logits(inputs, generator)
-        return torch.stack([(F.cross_entropy(part, labels, reduction="none") * weights).mean() for part in parts]).sum()
+        """Return the mean weighted loss of a batch by the recurrent layers, plus that by the n-grams.
+
+        In the first epoch, the n-grams also read EXTRA_TEXTS random texts for each text of the batch.
+        """
+        loss = self._weighted_losses(self._encoder.recurrent_logits(self._inputs(batch), generator), batch).mean()
+        if not self._encoder.config.ngrams:
+            return loss
+        num_extra = EXTRA_TEXTS * len(batch) if self._epoch == 0 else 0
+        extra = torch.randint(self.num_examples, (num_extra,), generator=generator, device=generator.device)
+        texts = np.concatenate([batch, extra.cpu().numpy()])
+        losses = self._weighted_losses(self._encoder.ngram_logits(self._inputs(texts), generator), texts)
+        return loss + losses.sum() / len(batch)
+
+    def _inputs(self, indices: Indices) -> EncoderBatch:
+        ids, texts = [self._training.ids[i] for i in indices], [self._training.texts[i] for i in indices]
+        return self._input.batch(ids, texts, self._encoder)
+
+    def _weighted_losses(self, logits: Tensor, indices: Indices) -> Tensor:
+        labels = torch.from_numpy(self._training.labels[indices]).to(logits.device)
+        return F.cross_entropy(logits, labels, reduction="none") * self._weights.to(logits.device)[labels]
 
     def validation_loss(self) -> float:
         """Choose the share of the recurrent layers, and return the mean −log p(right label) in nats, real priors."""

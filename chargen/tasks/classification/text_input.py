@@ -31,7 +31,7 @@ MAX_LENGTH = Integer(1, MAX_SEQ_LEN)  #: range of `max_length`
 SPEC = Record({"tokenizer": Record(), "max_length": MAX_LENGTH})
 Ids = NDArray[np.int32]
 EDGE = np.array([BOUNDARY_ID], dtype=np.int32)
-CHARS_OF_TOKEN = 32  #: a text is cut to so many characters for each token that is read, before it is encoded
+CHARS_OF_TOKEN = 32  #: before a text is encoded, it is cut to this number of characters for each token that is read
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class _SimpleCharacters(dict[int, str]):
 
 
 def _simplify(char: str) -> str:
-    """Return a character that is part of a word, a space for one that is none, or a word of one character."""
+    """Return a character that is part of a word, a space for any other, or a word that is this character."""
     category, name = unicodedata.category(char), unicodedata.name(char, "")
     if char in REMOVED or name.startswith("VARIATION SELECTOR"):
         return ""

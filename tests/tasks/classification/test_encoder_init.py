@@ -70,7 +70,7 @@ def test_it_trains_and_classifies() -> None:
     ("choices", "settings", "message"),
     [
         ({"tokenizer": "byte"}, {}, "tokenizer is byte, but the model lm has char"),
-        ({}, {"cell": "lstm"}, "cell is lstm, but the model lm has gru"),
+        ({}, {"cell": "lstm"}, "cell is lstm, but the model lm has mgru"),
         ({}, {"hidden_size": 9}, "hidden_size is 9, but the model lm has 8"),
     ],
 )

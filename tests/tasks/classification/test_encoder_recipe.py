@@ -11,6 +11,7 @@ from chargen.tasks.classification.encoder_recipe import (
     MIN_ROWS,
     EncoderSettings,
     choose_batch_size,
+    choose_ngrams,
     choose_rows,
     choose_settings,
     choose_tokenizer,
@@ -37,6 +38,12 @@ def plan(**changes: object) -> ClassifierPlan:
 )
 def test_the_tokenizer_follows_from_the_number_of_words(texts: list[str], tokenizer: str) -> None:
     assert choose_tokenizer(texts) == tokenizer
+
+
+def test_ngrams_are_shorter_where_words_are() -> None:
+    assert choose_ngrams(TEXTS) == choose_ngrams(["x = [1, 2]", "def f(x):"]) == choose_ngrams(["Хороший фильм"]) == 5
+    assert choose_ngrams(["我很喜欢这部电影", "映画が好きです"]) == 3
+    assert choose_ngrams([""]) == 3
 
 
 def test_sizes_follow_from_the_texts() -> None:

@@ -51,6 +51,7 @@ def test_the_loss_is_that_of_both_parts_with_class_weights() -> None:
     batch = np.arange(6)
     for is_balanced in (False, True):
         task = objective(is_balanced)
+        task.batches(1)  # not the first epoch, in which the n-grams read more texts
         texts = LabelledTexts.encoded(TEXTS[:6], LABELS[:6], task._input)
         counts = np.bincount(LABELS)
         weights = 70 / (2 * counts) if is_balanced else np.ones(2)
@@ -58,7 +59,23 @@ def test_the_loss_is_that_of_both_parts_with_class_weights() -> None:
         for part in read_part_logits(task._encoder, task._input, texts):
             losses = F.cross_entropy(torch.from_numpy(part), torch.from_numpy(LABELS[:6]), reduction="none").numpy()
             expected += float((losses * weights[LABELS[:6]]).mean())
-        assert float(task.loss(batch, torch.Generator())) == pytest.approx(expected, rel=1e-5)
+        assert task.loss(batch, torch.Generator()).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_in_the_first_epoch_the_ngrams_read_more_texts() -> None:
+    task, batch = objective(), np.arange(6)
+    gradients = []
+    for epoch in (0, 1):
+        task.batches(epoch)
+        task._encoder.zero_grad()
+        task.loss(batch, torch.Generator().manual_seed(0)).backward()  # type: ignore[no-untyped-call]
+        names = ("ngrams__weight", "layers__0__forward__weight_hh")
+        gradients.append([task._encoder.get_parameter(name).grad for name in names])
+    (first_rows, first_layer), (rows, layer) = gradients
+    assert first_rows is not None
+    assert rows is not None
+    assert first_rows._values().shape[0] > 2 * rows._values().shape[0]
+    torch.testing.assert_close(first_layer, layer)
 
 
 def test_a_validation_chooses_the_share_with_the_lowest_loss() -> None:
