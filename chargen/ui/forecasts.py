@@ -155,14 +155,14 @@ def _chart(
     lines, bands = [], []
     for number, column in enumerate(config.targets):
         prefix = f"{column}: " if len(config.targets) > 1 else ""
+        last = float(history[-1, number])
+        xs = [past[-1], *future]  # the forecast starts at the last known value
         lines.append(Series(f"{prefix}known", past, history[:, number].tolist()))
-        bands.append(Band(
-            f"{prefix}{100 * config.coverage:g} % interval", future, low[:, number].tolist(), high[:, number].tolist(),
-            len(lines),
-        ))  # fmt: skip
-        lines.append(Series(f"{prefix}forecast", future, center[:, number].tolist()))
+        edges = ([last, *edge[:, number].tolist()] for edge in (low, high))
+        bands.append(Band(f"{prefix}{100 * config.coverage:g} % interval", xs, *edges, series=len(lines)))
+        lines.append(Series(f"{prefix}forecast", xs, [last, *center[:, number].tolist()]))
         if actual is not None:
-            lines.append(Series(f"{prefix}what followed", future, actual[:, number].tolist()))
+            lines.append(Series(f"{prefix}what followed", xs, [last, *actual[:, number].tolist()]))
     label = "time" if times[1] is not None else "step after the last known row"
     return Chart(lines, label, ", ".join(config.targets), title, bands=bands, x_is_time=times[1] is not None)
 
