@@ -21,7 +21,7 @@ from chargen.networks.series_network import SeriesNetwork, series_shapes
 from chargen.networks.torch_runtime import resolve_device
 from chargen.registry import did_you_mean
 from chargen.runs import find_classifier, find_forecaster, find_model, list_forecaster_files
-from chargen.schema import Integer, ListOf, Record, Spec, String, format_value
+from chargen.schema import Integer, ListOf, Number, Record, Spec, String, format_value
 from chargen.tasks.forecasting.forecaster import Forecaster
 from chargen.tasks.forecasting.settings import ForecastConfig
 from chargen.tasks.forecasting.windows import Scaling
@@ -29,7 +29,19 @@ from chargen.tasks.forecasting.windows import Scaling
 KIND = "forecaster"
 NETWORK = "network."  #: prefix of the names of the weights of the network
 MAX_LAYER_WEIGHTS = 100  #: a cell has at most this number of weights
-NUMBERS = Record()  #: numbers by the name of a column
+
+
+class NumberByColumn(Spec):
+    """An object with a number for each column."""
+
+    def check(self, value: Any, name: str) -> None:
+        """Check that all values are numbers."""
+        Record().check(value, name)
+        for column, number in value.items():
+            Number().check(number, f"{name}.{column}")
+
+
+NUMBERS = NumberByColumn()
 METHOD = Record({"method": String(), "mae": NUMBERS, "rmse": NUMBERS}, {"coverage": NUMBERS})
 ABOUT = Record(optional={"held_out": Record({"methods": ListOf(METHOD, 1, 100)}), "step": Integer()})
 HEADER_SPEC: Spec = Record(

@@ -61,6 +61,9 @@ CHANGES: dict[str, Change] = {
     "an infinite mean": lambda header, tensors: tensors["scaling.mean"].fill(np.inf),
     "a negative factor": lambda header, tensors: tensors["factors"].fill(-1.0),
     "a report that is no object": lambda header, tensors: header.update(about=3),
+    "figures that are no numbers": lambda header, tensors: header.update(
+        about={"held_out": {"methods": [{"method": "m", "mae": {"a": "x"}, "rmse": {}}]}}
+    ),
     "figures that are no objects": lambda header, tensors: header.update(about={"held_out": {"methods": [3]}}),
 }
 
