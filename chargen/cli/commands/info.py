@@ -255,40 +255,10 @@ def _classifier_facts(path: Path) -> dict[str, Any]:
 
 
 def _forecaster_facts(path: Path) -> dict[str, Any]:
-    """Return the properties of a forecaster, from its file.
+    """Return the properties of a forecaster, from its file; ModelError if it cannot be read."""
+    from chargen.ui.forecasts import forecaster_facts
 
-    Raises:
-        ModelError: If it cannot be read.
-    """
-    from chargen.runs import STATE_FILE
-    from chargen.tasks.forecasting.saved import read_header
-
-    config, network, num_parameters, about = read_header(path)
-    methods = about.get("held_out", {}).get("methods", [])
-    state = path.with_name(STATE_FILE)
-    return {
-        "kind": "forecaster",
-        "path": os.path.abspath(path),
-        "network": str(network),
-        "parameters": num_parameters,
-        "columns": list(config.targets),
-        "inputs": list(config.inputs) or None,
-        "history_steps": config.history,
-        "horizon_steps": config.horizon,
-        "step_s": config.step_s,
-        "strategy": config.strategy,
-        "output": config.output,
-        "coverage": config.coverage,
-        "calendar": list(config.calendar) or None,
-        "step": about.get("step"),
-        "held_out_mae": methods[0]["mae"] if methods else None,
-        "held_out_coverage": methods[0].get("coverage") if methods else None,
-        "held_out": about.get("held_out"),
-        "size_bytes": path.stat().st_size,
-        "training_state_bytes": state.stat().st_size if state.is_file() else None,
-        "trained_at": _modified_at(path),
-        "written_by": f"chargen {about.get('chargen', '?')}",
-    }
+    return {**forecaster_facts(path), "trained_at": _modified_at(path)}
 
 
 def _explanation(path: Path) -> list[dict[str, Any]]:
