@@ -45,10 +45,10 @@ COMMANDS = {
     "rescore": ("chargen.cli.commands.rescore:rescore", "Add a model's score to N-best lists."),
     "classify": ("chargen.cli.commands.classify.command:classify", "Classify texts, and train classifiers."),
     "forecast": ("chargen.cli.commands.forecast:forecast", "Forecast series of numbers, and train forecasters."),
-    "info": ("chargen.cli.commands.info:info", "List the models and classifiers, or describe one."),
+    "info": ("chargen.cli.commands.info:info", "List the models of all kinds, or describe one."),
     "probe": ("chargen.cli.commands.probe.group:probe", "Measure what recurrent networks learn and remember."),
     "plot": ("chargen.cli.commands.plot:plot", "Plot the loss curves of runs."),
-    "rm": ("chargen.cli.commands.rm:rm", "Remove runs and classifiers."),
+    "rm": ("chargen.cli.commands.rm:rm", "Remove runs, classifiers and forecasters."),
     "corpora": ("chargen.cli.commands.corpora:corpora", "List, create and check corpora."),
     "bench": ("chargen.cli.commands.bench:bench", "Compare all cells at equal parameters and time."),
 }

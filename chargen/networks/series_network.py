@@ -145,7 +145,8 @@ class SeriesNetwork(TaskNetwork):
 
     def _weight(self, name: str) -> Tensor:
         key = name.replace(".", "__")
-        return self.get_buffer(key) if name in FITTED else self.get_parameter(key)
+        weight: Tensor = self.get_buffer(key) if name in FITTED else self.get_parameter(key)
+        return weight
 
     def _initial(self, name: str, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         """Draw one weight; the correction starts at zero, and the widths at those of a normal distribution."""

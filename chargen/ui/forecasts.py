@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,14 +157,14 @@ def _chart(
     lines, bands = [], []
     for number, column in enumerate(config.targets):
         prefix = f"{column}: " if len(config.targets) > 1 else ""
+        last = float(history[-1, number])
+        xs = [past[-1], *future]  # the forecast starts at the last known value
         lines.append(Series(f"{prefix}known", past, history[:, number].tolist()))
-        bands.append(Band(
-            f"{prefix}{100 * config.coverage:g} % interval", future, low[:, number].tolist(), high[:, number].tolist(),
-            len(lines),
-        ))  # fmt: skip
-        lines.append(Series(f"{prefix}forecast", future, center[:, number].tolist()))
+        lows, highs = ([last, *edge[:, number].tolist()] for edge in (low, high))
+        bands.append(Band(f"{prefix}{100 * config.coverage:g} % interval", xs, lows, highs, series=len(lines)))
+        lines.append(Series(f"{prefix}forecast", xs, [last, *center[:, number].tolist()]))
         if actual is not None:
-            lines.append(Series(f"{prefix}what followed", future, actual[:, number].tolist()))
+            lines.append(Series(f"{prefix}what followed", xs, [last, *actual[:, number].tolist()]))
     label = "time" if times[1] is not None else "step after the last known row"
     return Chart(lines, label, ", ".join(config.targets), title, bands=bands, x_is_time=times[1] is not None)
 
@@ -182,3 +184,39 @@ def _path_chart(title: str, config: ForecastConfig, history: Values, center: Val
         parts.append(("what followed", np.concatenate([history[-1:], actual])))
     lines = [Series(name, values[:, 0].tolist(), values[:, 1].tolist()) for name, values in parts]
     return Chart(lines, config.targets[0], config.targets[1], title, has_equal_scales=True)
+
+
+def forecaster_facts(path: Path) -> dict[str, Any]:
+    """Return the properties of a forecaster for `chargen info`, from its file.
+
+    Raises:
+        ModelError: If it cannot be read.
+    """
+    from chargen.runs import STATE_FILE
+    from chargen.tasks.forecasting.saved import read_header
+
+    config, network, num_parameters, about = read_header(path)
+    methods = about.get("held_out", {}).get("methods", [])
+    state = path.with_name(STATE_FILE)
+    return {
+        "kind": "forecaster",
+        "path": os.path.abspath(path),
+        "network": str(network),
+        "parameters": num_parameters,
+        "columns": list(config.targets),
+        "inputs": list(config.inputs) or None,
+        "history_steps": config.history,
+        "horizon_steps": config.horizon,
+        "step_s": config.step_s,
+        "strategy": config.strategy,
+        "output": config.output,
+        "coverage": config.coverage,
+        "calendar": list(config.calendar) or None,
+        "step": about.get("step"),
+        "held_out_mae": methods[0]["mae"] if methods else None,
+        "held_out_coverage": methods[0].get("coverage") if methods else None,
+        "held_out": about.get("held_out"),
+        "size_bytes": path.stat().st_size,
+        "training_state_bytes": state.stat().st_size if state.is_file() else None,
+        "written_by": f"chargen {about.get('chargen', '?')}",
+    }

@@ -52,7 +52,7 @@ def test_a_run_is_removed_with_all_its_files_and_nothing_else(root: Path, name: 
     others = [path for path in everything(root) if path.split("/")[0] != name]
     assert remove(root, name) == num_files
     assert everything(root) == others
-    with pytest.raises(ModelError, match="no run or classifier named"):
+    with pytest.raises(ModelError, match="no run, classifier or forecaster named"):
         remove(root, name)
 
 

@@ -1,4 +1,4 @@
-"""`chargen info`: list the models and classifiers, or describe one.
+"""`chargen info`: list the models, classifiers and forecasters, or describe one.
 
 From Python: `describe_models("shakespeare", as_json=True)`.
 """
@@ -14,6 +14,7 @@ import click
 
 from chargen.cli import options
 from chargen.cli.effects import Effect
+from chargen.runs import FORECASTER_FILE
 from chargen.schema import format_number, format_significant
 from chargen.ui.terminal_text import say
 
@@ -48,6 +49,17 @@ LABELS = {
     "held_out_macro_f1": "  macro F1",
     "held_out_log_loss_nats": "  log loss",
     "held_out_expected_calibration_error": "  calibration error",
+    "columns": "columns that are forecast",
+    "inputs": "further columns",
+    "history_steps": "history in steps",
+    "horizon_steps": "horizon in steps",
+    "step_s": "seconds from step to step",
+    "strategy": "strategy",
+    "output": "output",
+    "coverage": "coverage of the interval",
+    "calendar": "calendar",
+    "held_out_mae": "MAE on held-out time",
+    "held_out_coverage": "values within the interval",
     "temperature": "temperature",
     "written_by": "written by",
 }
@@ -77,35 +89,27 @@ EFFECTS = [Effect(("--explain",), without=("model",), message="--explain needs M
 )
 @options.as_json
 def info(model: str | None, explain: bool, as_json: bool) -> None:
-    """List the models and classifiers under checkpoints/, the newest model last; or describe MODEL."""
+    """List the models, classifiers and forecasters under checkpoints/, the newest model last; or describe MODEL."""
     describe_models(model, as_json, explain)
 
 
 def describe_models(model: str | None = None, as_json: bool = False, explain: bool = False) -> None:
-    """Print the properties of a model or a classifier on stdout, or tables of all of them.
+    """Print the properties of a model of any kind on stdout, or tables of all of them.
 
     Args:
-        model: Model file, run folder or run name, or a classifier; None for all under checkpoints/.
+        model: Model file, run folder or run name, a classifier or a forecaster; None for all under checkpoints/.
         as_json: Whether to print JSON.
         explain: Whether to print the parameter count of the model as formulas, too. It needs a model.
 
     Raises:
-        ChargenError: If `explain` is set for a classifier, which has several models.
+        ChargenError: If `explain` is set for a classifier or a forecaster.
         ModelError: If the model does not exist or cannot be read. Models of a table that cannot be read get a note.
     """
-    from chargen.errors import ChargenError
     from chargen.folders import checkpoints_folder
-    from chargen.runs import find_classifier, find_model
     from chargen.ui.console import print_json
 
     if model is not None:
-        classifier = None if os.path.isfile(model) else find_classifier(model)
-        if classifier and explain:
-            raise ChargenError(
-                f"{model} is a classifier, which has a model for each label", "Explain one of them by its file."
-            )
-        facts = _classifier_facts(classifier) if classifier else _facts(find_model(model))
-        parts = _explanation(find_model(model)) if explain else []
+        facts, parts = _facts_of(model, explain)
         if as_json:
             print_json({**facts, "parts": parts} if explain else facts)
         else:
@@ -121,12 +125,53 @@ def describe_models(model: str | None = None, as_json: bool = False, explain: bo
         _print_tables(all_facts)
 
 
-def _all_facts() -> Iterator[dict[str, Any]]:
-    """Yield the properties of each model and each classifier under checkpoints/; print a note if one cannot be read."""
-    from chargen.errors import ChargenError
-    from chargen.runs import list_classifier_files, list_model_files
+def _facts_of(model: str, explain: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the properties of a model of any kind, and the parameter count of each part if it is to be explained.
 
-    for describe, paths in ((_facts, list_model_files()), (_classifier_facts, list_classifier_files())):
+    Raises:
+        ChargenError: If a classifier or a forecaster is to be explained.
+        ModelError: If there is no such model, or it cannot be read.
+    """
+    from chargen.errors import ChargenError
+    from chargen.runs import find_classifier, find_forecaster, find_model
+
+    if not os.path.isfile(model) and (classifier := find_classifier(model)):
+        if explain:
+            raise ChargenError(
+                f"{model} is a classifier, which has a model for each label", "Explain one of them by its file."
+            )
+        return _classifier_facts(classifier), []
+    forecaster = find_forecaster(model)
+    if forecaster and (forecaster.name == FORECASTER_FILE or _kind_of(forecaster) == "forecaster"):
+        if explain:
+            raise ChargenError(f"{model} is a forecaster: --explain describes language models", "Leave out --explain.")
+        return _forecaster_facts(forecaster), []
+    path = find_model(model)
+    return _facts(path), _explanation(path) if explain else []
+
+
+def _kind_of(path: Path) -> str:
+    """Return the kind of a model that its file states; "" for a language model, or a file that cannot be read."""
+    from chargen.checkpoint import DamagedError, open_tensors
+
+    try:
+        with open_tensors(path) as file:
+            return str(file.metadata.get("kind", ""))
+    except DamagedError:
+        return ""  # opening it as a model gives the error
+
+
+def _all_facts() -> Iterator[dict[str, Any]]:
+    """Yield the properties of each model of any kind under checkpoints/; print a note if one cannot be read."""
+    from chargen.errors import ChargenError
+    from chargen.runs import list_classifier_files, list_forecaster_files, list_model_files
+
+    kinds = (
+        (_facts, list_model_files()),
+        (_classifier_facts, list_classifier_files()),
+        (_forecaster_facts, list_forecaster_files()),
+    )
+    for describe, paths in kinds:
         for path in paths:
             try:
                 yield {"name": path.parent.name, **describe(path)}
@@ -209,6 +254,13 @@ def _classifier_facts(path: Path) -> dict[str, Any]:
     }
 
 
+def _forecaster_facts(path: Path) -> dict[str, Any]:
+    """Return the properties of a forecaster, from its file; ModelError if it cannot be read."""
+    from chargen.ui.forecasts import forecaster_facts
+
+    return {**forecaster_facts(path), "trained_at": _modified_at(path)}
+
+
 def _explanation(path: Path) -> list[dict[str, Any]]:
     """Return the parameter count of each part of a model: part, formula, numbers, parameters."""
     from dataclasses import asdict
@@ -271,11 +323,19 @@ def _format(name: str, value: Any) -> str:
         return f"{format_number(value, 3)} nats"
     if name.startswith("held_out_") and isinstance(value, float):
         return format_number(value, 3)
+    if isinstance(value, dict):
+        return _format_by_column(value, is_share=name == "held_out_coverage")
     if isinstance(value, list):
         return ", ".join(value)
     if isinstance(value, float):
         return format_significant(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _format_by_column(values: dict[str, float], is_share: bool) -> str:
+    """Return a number of each column, without the name of a column that is the only one."""
+    numbers = {name: f"{100 * x:.1f} %" if is_share else format_significant(x, 4) for name, x in values.items()}
+    return next(iter(numbers.values())) if len(numbers) == 1 else ", ".join(f"{k} {v}" for k, v in numbers.items())
 
 
 def _format_date(value: str) -> str:
@@ -284,17 +344,21 @@ def _format_date(value: str) -> str:
 
 
 def _print_tables(all_facts: list[dict[str, Any]]) -> None:
-    """Print a table of the models, and one of the classifiers if there are any."""
+    """Print a table of the models, and those of the classifiers and of the forecasters if there are any."""
     from chargen.ui.console import format_bits, format_size, stdout_console
     from chargen.ui.tables import plain_table
 
-    models, classifiers = [], []
+    models, classifiers, forecasters = [], [], []
     for facts in all_facts:
         size, date = format_size(facts["size_bytes"]), _format_date(facts["trained_at"])
         if facts["kind"] == "classifier":
             accuracy = facts["held_out_accuracy"]
             share = "–" if accuracy is None else _format("held_out_accuracy", accuracy)
             classifiers.append((facts["name"], ", ".join(facts["labels"]), share, size, date))
+            continue
+        if facts["kind"] == "forecaster":
+            mae = _format("held_out_mae", facts["held_out_mae"] or {})
+            forecasters.append((facts["name"], ", ".join(facts["columns"]), mae, facts["network"], size, date))
             continue
         loss_nats = facts["val_loss_nats_per_char"]
         bits_per_char = format_bits(loss_nats)
@@ -306,3 +370,6 @@ def _print_tables(all_facts: list[dict[str, Any]]) -> None:
     if classifiers:
         labels = ("classifier", "labels", "accuracy", "size", "trained")
         stdout_console().print(plain_table(labels, classifiers, ("accuracy", "size"), ("size", "trained")))
+    if forecasters:
+        headers = ("forecaster", "columns", "MAE", "network", "size", "trained")
+        stdout_console().print(plain_table(headers, forecasters, ("MAE", "size"), ("size", "trained", "network")))

@@ -1,4 +1,4 @@
-"""`chargen rm`: remove runs and classifiers: nothing but files that chargen wrote, and never while they are written.
+"""`chargen rm`: remove runs, classifiers and forecasters: only files that chargen wrote, never while they are written.
 
     checkpoints/NAME/
         model.safetensors, …          the files of a run, with the names of `runs.RUN_FILES`
@@ -31,22 +31,22 @@ from chargen.io import make_storage_error
 from chargen.registry import did_you_mean
 from chargen.run_lock import RunLock
 from chargen.run_writer import FILE_PATTERN, PARTIAL_SUFFIX_PATTERN, finish_interrupted_exchange
-from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER, RUN_FILES, check_name, get_staging_marker
+from chargen.runs import CLASSIFIER_FILE, FORECASTER_FILE, LOCKS_FOLDER, RUN_FILES, check_name, get_staging_marker
 from chargen.ui.terminal_text import say, visible
 
 _LOCK_SUFFIXES = (".lock", ".owner", ".staged")
 
 
 def list_removable_names(root: Path | None = None) -> list[str]:
-    """Return the names of all runs and classifiers, those without a model included, in alphabetical order."""
+    """Return the names of all runs, classifiers and forecasters, those without a model included, sorted."""
     root = root or checkpoints_folder()
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return [folder.name for folder in folders if not folder.name.startswith(".") and _is_run(folder)]
 
 
 def _is_run(folder: Path) -> bool:
-    """Return whether a folder contains a file of a run or of a classifier."""
-    return any(os.path.lexists(folder / name) for name in (*RUN_FILES, CLASSIFIER_FILE))
+    """Return whether a folder contains a file of a run, a classifier or a forecaster."""
+    return any(os.path.lexists(folder / name) for name in (*RUN_FILES, CLASSIFIER_FILE, FORECASTER_FILE))
 
 
 @click.command(
@@ -58,7 +58,7 @@ def _is_run(folder: Path) -> bool:
 @options.checkpoints
 @options.as_json
 def rm(runs: tuple[str, ...], yes: bool, as_json: bool) -> int:
-    """Remove runs and classifiers: their models, training states and reports.
+    """Remove runs, classifiers and forecasters: their models, training states and reports.
 
     RUN is a name that `chargen info` lists. The sizes are shown and you are asked first. Only files that chargen wrote
     are removed: if a folder contains anything else, or another process is writing one of the runs, nothing is removed.
@@ -67,10 +67,10 @@ def rm(runs: tuple[str, ...], yes: bool, as_json: bool) -> int:
 
 
 def remove_runs(names: Sequence[str], yes: bool = False, as_json: bool = False) -> int:
-    """Remove runs and classifiers, and print what was removed on stdout.
+    """Remove runs, classifiers and forecasters, and print what was removed on stdout.
 
     Args:
-        names: Names of runs and classifiers, or paths of their folders.
+        names: Names of runs, classifiers and forecasters, or paths of their folders.
         yes: Whether to remove them without asking.
         as_json: Whether to print JSON.
 
@@ -114,14 +114,13 @@ def _describe(run: Removable) -> str:
     from chargen.schema import format_count
     from chargen.ui.console import format_size
 
-    kind = "classifier" if run.is_classifier else "run"
-    return f"{kind} {run.name}: {format_count(len(run.files), 'file')}, {format_size(run.size_bytes)}"
+    return f"{run.kind} {run.name}: {format_count(len(run.files), 'file')}, {format_size(run.size_bytes)}"
 
 
 def _to_json(run: Removable) -> dict[str, object]:
     return {
         "name": run.name,
-        "kind": "classifier" if run.is_classifier else "run",
+        "kind": run.kind,
         "path": os.path.abspath(run.folder),
         "num_files": len(run.files),
         "size_bytes": run.size_bytes,
@@ -138,9 +137,11 @@ class Removable:
     subfolders: tuple[Path, ...]  #: the folders in `folder`; empty for a run
 
     @property
-    def is_classifier(self) -> bool:
-        """Whether it is a classifier, which contains a run for each label."""
-        return self.folder / CLASSIFIER_FILE in self.files
+    def kind(self) -> str:
+        """What it is: "classifier", "forecaster" or "run"."""
+        if self.folder / CLASSIFIER_FILE in self.files:
+            return "classifier"
+        return "forecaster" if self.folder / FORECASTER_FILE in self.files else "run"
 
     @property
     def size_bytes(self) -> int:
@@ -164,10 +165,10 @@ class Removable:
 
 @contextmanager
 def removable_runs(names: Iterable[str], root: Path | None = None) -> Iterator[list[Removable]]:
-    """Lock and check runs and classifiers that are to be removed; the locks are released at the end of the context.
+    """Lock and check runs, classifiers and forecasters to remove; the locks are released at the end of the context.
 
     Args:
-        names: Names of runs and classifiers, or paths of their folders. A name that is given twice counts once.
+        names: Names of runs, classifiers and forecasters, or paths of their folders. A repeated name counts once.
         root: Folder of all runs; None for `checkpoints_folder()`.
 
     Raises:
@@ -220,7 +221,7 @@ def _find_folder(name: str, root: Path) -> Path:
         raise StorageError(f"{folder} is a symbolic link, which no run made", "Remove it yourself.")
     if not _is_run(folder) and not get_staging_marker(folder).exists():
         hint = f"{did_you_mean(plain, list_removable_names(root))} (`chargen info` lists them)".strip()
-        raise ModelError(f"no run or classifier named {name!r} under {root}/", hint)
+        raise ModelError(f"no run, classifier or forecaster named {name!r} under {root}/", hint)
     return folder
 
 
@@ -252,7 +253,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _checked(path: Path) -> Path:
-    """Return the path of a file if it is one that chargen writes into runs and classifiers."""
+    """Return the path of a file if it is one that chargen writes into runs, classifiers and forecasters."""
     is_ours = re.fullmatch(rf"(?:{FILE_PATTERN})|\.(?:{FILE_PATTERN})\.{PARTIAL_SUFFIX_PATTERN}", path.name)
     if not is_ours or not stat.S_ISREG(path.lstat().st_mode):
         raise _foreign(path)

@@ -63,15 +63,15 @@ def fit_linear_map(network: SeriesNetwork, data: SeriesData) -> None:
     network.import_weights({**network.export_weights(), **{name: w.astype(np.float32) for name, w in fitted.items()}})
 
 
-def unexplained_share(data: SeriesData, history: int, horizon: int, num_targets: int) -> float:
-    """Return the share of the variance of the changes from the last value that a linear map leaves, 0 to 1.
+def unexplained_share(data: SeriesData, history: int, num_targets: int) -> float:
+    """Return the share of the variance of the changes to the next step that a linear map leaves, 0 to 1.
 
-    The arguments are those of `fit_autoregression`. The changes are those of the training windows.
+    The changes are those after the training windows. The arguments are those of `fit_autoregression`.
     """
-    linear = fit_autoregression(data, history, horizon, num_targets)
+    linear = fit_autoregression(data, history, 1, num_targets)
     left, total = 0.0, 0.0
     for starts in _blocks(data, data.split.training, history):
-        futures = _futures(data, starts + history, horizon, num_targets)
+        futures = _futures(data, starts + history, 1, num_targets)
         last = data.values[starts + history - 1, None, :num_targets]
         left += float(np.square(futures - linear.forecast(linear_inputs(data, starts, history))).sum())
         total += float(np.square(futures - last).sum())

@@ -15,13 +15,13 @@ import numpy as np
 from chargen.cells.weights import find_invalid_weight
 from chargen.checkpoint import TensorFile, Tensors, open_tensors, save_tensors
 from chargen.config.series import SeriesConfig
-from chargen.errors import ConfigError, ModelError, WrongKindError
+from chargen.errors import KINDS, ConfigError, ModelError, WrongKindError
 from chargen.folders import checkpoints_folder
 from chargen.networks.series_network import SeriesNetwork, series_shapes
 from chargen.networks.torch_runtime import resolve_device
 from chargen.registry import did_you_mean
-from chargen.runs import find_forecaster, find_model, list_forecaster_files
-from chargen.schema import Record, Spec, String, format_value
+from chargen.runs import find_classifier, find_forecaster, find_model, list_forecaster_files
+from chargen.schema import Integer, ListOf, Number, Record, Spec, String, format_value
 from chargen.tasks.forecasting.forecaster import Forecaster
 from chargen.tasks.forecasting.settings import ForecastConfig
 from chargen.tasks.forecasting.windows import Scaling
@@ -29,9 +29,23 @@ from chargen.tasks.forecasting.windows import Scaling
 KIND = "forecaster"
 NETWORK = "network."  #: prefix of the names of the weights of the network
 MAX_LAYER_WEIGHTS = 100  #: a cell has at most this number of weights
+
+
+class NumberByColumn(Spec):
+    """An object with a number for each column."""
+
+    def check(self, value: Any, name: str) -> None:
+        """Check that all values are numbers."""
+        Record().check(value, name)
+        for column, number in value.items():
+            Number().check(number, f"{name}.{column}")
+
+
+NUMBERS = NumberByColumn()
+METHOD = Record({"method": String(), "mae": NUMBERS, "rmse": NUMBERS}, {"coverage": NUMBERS})
+ABOUT = Record(optional={"held_out": Record({"methods": ListOf(METHOD, 1, 100)}), "step": Integer()})
 HEADER_SPEC: Spec = Record(
-    {"kind": String(choices=(KIND,)), "forecast": Record(), "network": Record()},
-    {"about": Record(optional={"held_out": Record(optional={"mae": Record(), "coverage": Record()})})},
+    {"kind": String(choices=(KIND,)), "forecast": Record(), "network": Record()}, {"about": ABOUT}
 )
 
 
@@ -81,13 +95,12 @@ def _refuse_other_kinds(name: str, root: Path) -> None:
     Raises:
         WrongKindError: If there is one.
     """
-    from chargen.runs import find_classifier
-
-    if find_classifier(name, root) is not None:
-        raise WrongKindError.of(name, "classifier")
+    is_classifier = find_classifier(name, root) is not None
     try:
         find_model(name, root)
     except ModelError:
+        if is_classifier:
+            raise
         return
     raise WrongKindError.of(name, "language model")
 
@@ -113,16 +126,17 @@ def read_forecaster(path: Path, device: str = "auto") -> Forecaster:
     return Forecaster(forecast, network, scaling, tensors["factors"], about)
 
 
-def read_header(path: Path) -> tuple[ForecastConfig, SeriesConfig, dict[str, Any]]:
-    """Return (what is forecast, the network, how good it is) from the file of a forecaster, and check its tensors.
+def read_header(path: Path) -> tuple[ForecastConfig, SeriesConfig, int, dict[str, Any]]:
+    """Return (what is forecast, the network, its number of weights, how good it is) from the file of a forecaster.
 
     Raises:
         ModelError: If it is missing, damaged or not a forecaster.
     """
     with open_tensors(path) as file:
         try:
-            forecast, config, _ = _read(path, file)
-            return forecast, config, file.metadata.get("about", {})
+            forecast, config, tensors = _read(path, file)
+            num_weights = sum(value.size for name, value in tensors.items() if name.startswith(NETWORK))
+            return forecast, config, num_weights, file.metadata.get("about", {})
         except ConfigError as error:
             raise ModelError(f"{path} cannot be used: {error.message}", "Train the forecaster again.") from error
 
@@ -130,9 +144,9 @@ def read_header(path: Path) -> tuple[ForecastConfig, SeriesConfig, dict[str, Any
 def _read(path: Path, file: TensorFile) -> tuple[ForecastConfig, SeriesConfig, Tensors]:
     """Check the header of a file before anything is built from it, and read its tensors."""
     metadata = file.metadata
-    if metadata.get("kind", "language model") != KIND:
-        kind = metadata.get("kind", "language model")
-        raise WrongKindError.of(path, kind if kind in ("encoder", "language model") else "language model")
+    kind = metadata.get("kind", "language model" if "tokenizer" in metadata else KIND)
+    if kind != KIND and kind in KINDS:
+        raise WrongKindError.of(path, kind)
     HEADER_SPEC.check(metadata, "header")
     forecast, config = ForecastConfig.from_json(metadata["forecast"]), SeriesConfig.from_json(metadata["network"])
     columns = len(forecast.targets) + len(forecast.inputs)

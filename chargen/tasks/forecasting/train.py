@@ -44,11 +44,11 @@ from chargen.training.supervised.state import SupervisedState, load_supervised_s
 BATCH_SIZE = 64  #: windows of a training step
 LEARNING_RATE = 3e-3  #: peak learning rate
 BETA1, WEIGHT_DECAY, FINAL_LEARNING_RATE = 0.9, 0.01, 0.01
-MAX_EPOCHS = 60.0  #: a time budget trains for at most this number of passes over the windows
 #: of a series whose changes a linear map explains badly, the rest is mostly noise, and a network overfits
-NOISY_SHARE = 0.5  #: share of the variance of the changes that the linear map leaves, above which a series is noisy
+NOISY_SHARE = 0.5  #: share of the variance of the next changes that it leaves, above which a series is noisy
 NOISY = {"hidden_size": 32, "dropout": 0.3}
 REGULAR = {"hidden_size": 128, "dropout": 0.0}
+NOISY_EPOCHS, REGULAR_EPOCHS = 12.0, 200.0  #: a time budget trains for at most this number of passes
 FEW_WINDOWS = 50  #: below this number of windows, a note says that the figures are uncertain
 
 
@@ -105,7 +105,7 @@ def train_forecaster(
     """Train a forecaster. Yield reports during the training, and last the forecaster.
 
     Args:
-        plan: The series and the settings. With a time budget, the training ends after MAX_EPOCHS passes at the latest.
+        plan: The series and the settings. With a time budget, the training ends after some passes at the latest.
         stop: Returns True when the training is to end; the best weights so far are kept.
 
     Raises:
@@ -155,7 +155,8 @@ class _Setup:
         objective = ForecastObjective(network, data, config.coverage, train)
         linear_weights, linear_loss = network.export_weights(), objective.validation_loss()
         task = {"forecast": config.to_json(), "network": network_config.to_json()}
-        fit_plan = FitPlan(KIND, task, series.sha256, train, plan.started, MAX_EPOCHS, plan.stop_after, SAVE_EVERY_S)
+        max_epochs = NOISY_EPOCHS if is_noisy(config, data) else REGULAR_EPOCHS
+        fit_plan = FitPlan(KIND, task, series.sha256, train, plan.started, max_epochs, plan.stop_after, SAVE_EVERY_S)
         fit = Fit(objective, fit_plan, writer, saved)
         return cls(plan, config, data, scaling, fit, linear_weights, linear_loss)
 
@@ -203,6 +204,11 @@ def _split_for(plan: ForecasterPlan, split: Split) -> Split:
     return split_windows(plan.series.starts, plan.series.is_filled, plan.config.history, 1)
 
 
+def is_noisy(config: ForecastConfig, data: SeriesData) -> bool:
+    """Return whether a linear map leaves most of the variance of the changes from one step to the next."""
+    return unexplained_share(data, config.history, len(config.targets)) > NOISY_SHARE
+
+
 def choose_network(config: ForecastConfig, data: SeriesData, chosen: dict[str, Any]) -> SeriesConfig:
     """Return the network for a series: its size and dropout follow how much a linear map leaves of the changes.
 
@@ -215,11 +221,7 @@ def choose_network(config: ForecastConfig, data: SeriesData, chosen: dict[str, A
         ConfigError: If a field is out of range.
     """
     num_targets = len(config.targets)
-    recipe = (
-        NOISY
-        if unexplained_share(data, config.history, config.num_direct_steps, num_targets) > NOISY_SHARE
-        else REGULAR
-    )
+    recipe = NOISY if is_noisy(config, data) else REGULAR
     return SeriesConfig(
         num_columns=data.values.shape[1],
         num_targets=num_targets,

@@ -1,0 +1,79 @@
+"""Windows of a series: no value is both learned and measured, and no window crosses from one group to the next."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chargen.errors import CorpusError
+from chargen.tasks.forecasting.windows import Scaling, Split, split_windows, take_windows, thin_out
+
+
+def split(starts: tuple[int, ...], num_rows: int, history: int, horizon: int) -> Split:
+    return split_windows(starts, np.zeros(num_rows, dtype=bool), history, horizon)
+
+
+def future_rows(starts: np.ndarray, history: int, horizon: int) -> set[int]:
+    return set((starts[:, None] + history + np.arange(horizon)).ravel().tolist())
+
+
+@given(
+    num_groups=st.sampled_from([1, 2, 5, 10, 23]), length=st.integers(60, 300), history=st.integers(1, 12),
+    horizon=st.integers(1, 6),
+)  # fmt: skip
+def test_a_future_belongs_to_one_part_and_a_window_to_one_group(
+    num_groups: int, length: int, history: int, horizon: int
+) -> None:
+    starts = tuple(range(0, num_groups * length, length))
+    parts = split(starts, num_groups * length, history, horizon)
+    futures = [future_rows(part, history, horizon) for part in (parts.training, parts.choice, parts.held_out)]
+    assert not futures[0] & futures[1]
+    assert not futures[0] & futures[2]
+    assert not futures[1] & futures[2]
+    assert not set(np.flatnonzero(parts.training_rows).tolist()) & (futures[1] | futures[2])
+    for part in (parts.training, parts.choice, parts.held_out):
+        assert (part // length == (part + history + horizon - 1) // length).all()
+
+
+def test_the_held_out_part_is_the_end_of_the_time() -> None:
+    parts = split((0,), 1000, 10, 5)
+    assert future_rows(parts.held_out, 10, 5) == set(range(800, 1000))
+    assert max(future_rows(parts.training, 10, 5)) < 800
+    assert max(future_rows(parts.choice, 10, 5)) == 799
+    assert len(np.flatnonzero(np.diff(parts.choice) > 1)) + 1 == 5  # short periods, spread over the time before
+
+
+def test_many_groups_are_split_as_wholes() -> None:
+    parts = split(tuple(range(0, 600, 30)), 600, 5, 10)
+    groups = [set((part // 30).tolist()) for part in (parts.training, parts.choice, parts.held_out)]
+    assert groups == [set(range(14)), {14, 15}, {16, 17, 18, 19}]
+
+
+def test_filled_rows_are_learned_but_not_measured() -> None:
+    is_filled = np.zeros(1000, dtype=bool)
+    is_filled[[100, 790, 900]] = True
+    parts = split_windows((0,), is_filled, 10, 5)
+    assert 900 not in future_rows(parts.held_out, 10, 5)
+    assert 790 not in future_rows(parts.choice, 10, 5)
+    assert 100 in future_rows(parts.training, 10, 5)
+
+
+@pytest.mark.parametrize(("num_rows", "history", "horizon"), [(30, 24, 1), (60, 5, 24), (7, 5, 1), (1, 1, 1)])
+def test_a_series_that_is_too_short_is_refused(num_rows: int, history: int, horizon: int) -> None:
+    with pytest.raises(CorpusError, match=f"{num_rows} row.*{history} \\+ {horizon} steps"):
+        split((0,), num_rows, history, horizon)
+
+
+def test_scaling_uses_the_training_rows_alone_and_keeps_a_constant_column() -> None:
+    values = np.stack([np.arange(10.0), np.full(10, 7.0)], axis=1)
+    scaling = Scaling.of(values)
+    assert scaling.std.tolist() == [pytest.approx(values[:, 0].std()), 1.0]
+    assert scaling.apply(values)[:, 1].tolist() == [0.0] * 10
+
+
+def test_windows_are_rows_one_after_another() -> None:
+    rows = np.arange(20.0).reshape(10, 2)
+    assert take_windows(rows, np.array([0, 3]), 2).tolist() == [[[0, 1], [2, 3]], [[6, 7], [8, 9]]]
+    assert thin_out(np.arange(10), 3).tolist() == [0, 4, 8]
