@@ -81,9 +81,7 @@ def test_an_encoder_cannot_be_sampled_and_says_why(chargen: Chargen, tmp_path: P
     assert not (tmp_path / "checkpoints" / "pair").exists()
 
 
-@pytest.mark.parametrize(
-    "option", ["--ensemble=2", "--tie-weights", "--weight-dropout=0.1", "--layer-norm"]
-)
+@pytest.mark.parametrize("option", ["--ensemble=2", "--tie-weights", "--weight-dropout=0.1", "--layer-norm"])
 def test_options_of_language_models_are_refused(chargen: Chargen, tmp_path: Path, option: str) -> None:
     labelled(tmp_path / "pair.tsv")
     refused = chargen("classify", "--train", "pair.tsv", "--method", "encoder", "--epochs", "1", option)
