@@ -61,6 +61,8 @@ DIRECTIONS = ("forward", "backward")  #: the two halves of each layer
 POOLINGS = ("last", "mean", "max", "attention", "meanmax")
 MAX_LABELS = 10_000
 MIX = "mix"  #: share of the recurrent layers in the logits, from 0 to 1; it is chosen by a validation, not by gradients
+IDF = "ngrams.idf"  #: how much an n-gram of each row counts, by the number of training texts that have it
+BUFFERS = {MIX: 0.5, IDF: 1.0}  #: weights that are not trained by gradients, with their initial values
 BAG_TABLE = "ngrams.weight"  #: this weight gets sparse gradients: a batch reads a few of its rows
 
 
@@ -129,6 +131,7 @@ def encoder_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     if config.ngrams:
         D = config.ngram_dim
         shapes |= {BAG_TABLE: (config.ngram_rows, D), "ngrams.head": (K, D), "ngrams.bias": (K,), MIX: (1,)}
+        shapes[IDF] = (config.ngram_rows,)
     return {**shapes, "head.weight": (K, config.pooled_size), "head.bias": (K,)}
 
 
@@ -161,10 +164,11 @@ class Encoder(TaskNetwork):
     def __init__(self, config: EncoderConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.mix: Tensor
+        self.ngrams__idf: Tensor
         self.config, self.cell = config, CELLS.get(config.cell)
         for name, shape in encoder_shapes(config).items():
-            if name == MIX:
-                self.register_buffer(name, torch.full(shape, 0.5))
+            if name in BUFFERS:
+                self.register_buffer(name.replace(".", "__"), torch.full(shape, BUFFERS[name]))
             else:
                 self.register_parameter(name.replace(".", "__"), nn.Parameter(_initial(name, shape, generator)))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.networks.ngram_bag import find_ngrams
+from chargen.networks.ngram_bag import compute_idf, find_ngrams
 
 TEXTS = ["good film", "", "a", "A  GOOD\nfilm", "好电影 好", "aaaaaaaaaa"]
 LARGE = 1 << 24  #: rows of a table in which these few n-grams do not collide
@@ -29,6 +29,17 @@ def test_they_are_the_ngrams_of_the_text_with_their_amounts(max_n: int) -> None:
         expected = sorted(1.0 + math.log(count) for count in count_ngrams(text, max_n).values())
         norm = math.sqrt(sum(amount**2 for amount in expected))
         assert sorted(bag.amounts[start:end].tolist()) == pytest.approx([amount / norm for amount in expected])
+
+
+def test_the_idf_weighs_ngrams_by_the_texts_that_have_them() -> None:
+    texts = ["aab", "ab", "b"]
+    idf = compute_idf(texts, 1, LARGE)
+    expected = {" ": 1.0 + math.log(4 / 4), "a": 1.0 + math.log(4 / 3), "b": 1.0 + math.log(4 / 4)}
+    amounts = {"a": (1.0 + math.log(2)) * expected["a"], "b": expected["b"], " ": (1.0 + math.log(2)) * expected[" "]}
+    norm = math.sqrt(sum(amount**2 for amount in amounts.values()))
+    bag = find_ngrams(texts[:1], 1, LARGE, idf)
+    assert sorted(bag.amounts.tolist()) == pytest.approx(sorted(amount / norm for amount in amounts.values()))
+    assert np.sum(idf < 1.0 + math.log(4)) == 3  # the other rows have the idf of an n-gram that no text has
 
 
 def test_case_and_white_space_make_no_difference() -> None:

@@ -100,7 +100,7 @@ def train_encoder(
         texts, numbers = _flatten(training)
         settings = EncoderSettings.from_json(saved.task) if saved else choose_settings(plan, texts, len(labels))
         priors = log_priors([len(training[label]) for label in labels])
-        encoder = _build(plan, settings)
+        encoder = _build(plan, settings, () if saved else texts)
         classifier = EncoderClassifier(labels, encoder, settings.text_input, priors, settings.is_balanced)
         objective = _objective(plan, classifier, settings, (texts, numbers), _flatten(choice))
         objective.num_final = sum(map(len, held_out.values())) + sum(map(len, choice.values()))
@@ -141,14 +141,18 @@ def _flatten(texts: Any) -> tuple[list[str], NDArray[np.int64]]:
     return [text for text, _ in pairs], np.array([number for _, number in pairs], dtype=np.int64)
 
 
-def _build(plan: ClassifierPlan, settings: EncoderSettings) -> Encoder:
-    """Return the encoder with its initial weights."""
+def _build(plan: ClassifierPlan, settings: EncoderSettings, texts: Sequence[str]) -> Encoder:
+    """Return the encoder with its initial weights; the idf of the n-grams is that of the training texts, if given."""
     import torch
 
     from chargen.networks.encoder import Encoder
+    from chargen.networks.ngram_bag import compute_idf
     from chargen.networks.torch_runtime import resolve_device
 
     encoder = Encoder(settings.config, torch.Generator().manual_seed(plan.seed)).to(resolve_device(plan.device))
+    if settings.config.ngrams and texts:
+        idf = compute_idf(texts, settings.config.ngrams, settings.config.ngram_rows)
+        encoder.ngrams__idf.copy_(torch.from_numpy(idf))
     if settings.initial:
         encoder.import_weights(settings.initial.replace_in(encoder.export_weights()))
     return encoder

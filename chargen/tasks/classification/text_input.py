@@ -83,7 +83,8 @@ class TextInput:
         padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(ids)
         rows, amounts, starts = np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(len(ids), np.int64)
         if encoder.config.ngrams:
-            rows, amounts, starts = find_ngrams(texts, encoder.config.ngrams, encoder.config.ngram_rows)
+            idf = encoder.ngrams__idf.cpu().numpy()
+            rows, amounts, starts = find_ngrams(texts, encoder.config.ngrams, encoder.config.ngram_rows, idf)
         arrays = (np.ascontiguousarray(padded.T), lengths, rows, amounts, starts)
         return EncoderBatch(*map(torch.from_numpy, arrays)).to(encoder.device)
 
