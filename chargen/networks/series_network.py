@@ -6,7 +6,7 @@
 
 The linear map is a linear autoregression, and is not trained further. The network learns what it leaves: the weights of
 the correction start at zero, so that an untrained network already is the linear autoregression. All outputs are scaled
-by the size of the errors of the linear map, so that a loss of one has the same meaning for each step and column.
+by the size of the errors of the linear map, so that a loss has the same meaning for each step and column.
 
 A recurrent layer reads the standardized columns, the difference of each value to the last value of its column, and the
 calendar features. The differences make the level of a series irrelevant where only its changes matter.

@@ -17,6 +17,7 @@ from chargen.cli.commands.classify.command import ClassifyArguments
 from chargen.cli.commands.compare import CompareArguments
 from chargen.cli.commands.corpora import CheckArguments
 from chargen.cli.commands.eval import EvalArguments
+from chargen.cli.commands.forecast import ForecastArguments
 from chargen.cli.commands.play import PlayArguments
 from chargen.cli.commands.plot import PlotArguments
 from chargen.cli.commands.probe.gradients import GradientArguments
@@ -152,6 +153,7 @@ ARGUMENTS = {
     "compare": (CompareArguments(models=("a", "b"), corpus="c"), ["a", "b", "c"]),
     "rescore": (RescoreArguments(), []),
     "classify": (ClassifyArguments(), []),
+    "forecast": (ForecastArguments(), []),
     "play": (PlayArguments(), []),
     "plot": (PlotArguments(), []),
     "bench cells": (BenchArguments(corpus=("a",)), ["a"]),

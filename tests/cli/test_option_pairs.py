@@ -48,6 +48,8 @@ SCENARIOS = {
     "classify": ["classify", "-m", "m", "-m", "m2", "ab ba"],
     "classify --train": ["classify", "--train", "labels.tsv"],
     "classify --train of records": ["classify", "--train", "labels.jsonl", "--json-lines"],
+    "forecast": ["forecast", "-m", "f", "hours.csv"],
+    "forecast --train": ["forecast", "--train", "hours.csv", "--column", "a"],
     "probe gradients": ["probe", "gradients", "text.txt"],
     "probe memory": ["probe", "memory"],
     "rm": ["rm", "removable"],
@@ -145,6 +147,14 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--pooling": "max", "--max-length": "9", "--class-weights": "balanced", "--init-from": "m",
         "--plot": "new.svg", "--explain": None, "--html": "new.html", "--json": None,
     },
+    "forecast": {
+        "-m": "f2", "--train": "hours.csv", "--column": "b", "--history": "5", "--horizon": "2", "--plot": "new.svg",
+        "--with": "c", "--time": "none", "--group": "place", "--where": "place=y", "--fill": "linear",
+        "--encoding": "cp1258", "--strategy": "recursive", "--output": "gaussian", "--coverage": "0.5",
+        "--calendar": None, "--no-calendar": None, "--budget": "9s", "--steps": "5", "--epochs": "2", "--name": "new",
+        "--resume": "stopped-f", "--stop-after": "3", "--seed": "3", "--cell": "lstm", "--layers": "2",
+        "--hidden": "9", "--dropout": "0.2", "--device": "cpu", "--json": None,
+    },
     "plot": {"--output": "new.svg", "--x": "time", "--json": None},
     "bench cells": {
         "--budget": "9s", "--cells": "rnn", "--parameters": "90000", "--layers": "2", "--seed": "3",
@@ -178,6 +188,7 @@ for name in RECORD_SCENARIOS:
     EXAMPLES[name] = {"--json-lines": None, "--text-field": "other", "--encoding": "cp1258"}
 KALDI = {"--format": "kaldi", "--tune": "kaldi-references.txt"}
 EXAMPLES["rescore of Kaldi"] = {k: KALDI.get(k, v) for k, v in EXAMPLES["rescore"].items() if k != "--as-costs"}
+EXAMPLES["forecast --train"] = {k: v for k, v in EXAMPLES["forecast"].items() if k != "--train"}
 EXAMPLES["classify --train"] = {k: v for k, v in EXAMPLES["classify"].items() if k not in ("--train", "--json-lines")}
 FIELDS = ("--text-field", "--label-field", "--encoding", "--errors", "--seed", "--resume", "--json")
 EXAMPLES["classify --train of records"] = {option: EXAMPLES["classify"][option] for option in FIELDS}
@@ -264,6 +275,13 @@ UNSEEN: dict[str, dict[str, str]] = {
     "rescore": {**HERE, **ASCII, "--no-sort": DEFAULT, "--no-end": DEFAULT, "--format": DEFAULT},
     "rescore of Kaldi": {**HERE, **ASCII, "--no-sort": DEFAULT, "--no-end": DEFAULT, "--format": DEFAULT},
     "probe gradients": {**HERE, "--errors": "each byte can be decoded"},
+    "forecast": {**HERE, "--encoding": "the file is ASCII", "--fill": "no value is missing"},
+    "forecast --train": {
+        **HERE,
+        "--encoding": "the file is ASCII",
+        "--calendar": DEFAULT,
+        **dict.fromkeys(("--plot", "--json"), "they change what is written at the end"),
+    },
     "probe memory": {**HERE, **dict.fromkeys(("--plot", "--json"), "they change what is printed at the end")},
     "classify --train": {
         **HERE,
@@ -354,6 +372,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = folder / "checkpoints" / name / "model.safetensors"  # it names its text; other weights tell more
             trained = load_checkpoint(path)
             save_checkpoint(path, replace(trained, weights=random_weights(trained.config, seed=seed % 5, scale=0.6)))
+        hours = ["time,a,b,c,place"]
+        for n in range(80):
+            values = ",".join(f"{value:.3f}" for value in numbers.normal(size=3))
+            hours.append(f"2021-01-{1 + n // 24:02}T{n % 24:02}:00,{values},{'xy'[n // 40]}")
+        (folder / "hours.csv").write_text("\n".join(hours) + "\n")
+        for name, seed in (("f", "0"), ("f2", "1")):
+            words = ["--history", "4", "--hidden", "4", "--steps", "5", "--seed", seed, "--name", name]
+            assert run(["forecast", "--train", "hours.csv", "--column", "a", *words]) == 0
+        words = ["--history", "4", "--hidden", "4", "--steps", "5", "--stop-after", "2", "--name", "stopped-f"]
+        assert run(["forecast", "--train", "hours.csv", "--column", "a", *words]) == 130
     series = MuLawTokenizer(Quantizer(4, 8000))
     config = ModelConfig(vocab_size=series.vocab_size, hidden_size=8, embedding_dim=8)
     about = {"data": DataConfig(tokenizer="mulaw:4").to_json()}
@@ -388,6 +416,7 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(options, "use_threads", lambda number: None)
     monkeypatch.setattr("chargen.api.load", cache(lambda model=None, device="auto", notify=None: load(model, device)))
     monkeypatch.setattr("chargen.cli.commands.play.play_in_terminal", record)
+    monkeypatch.setattr("chargen.tasks.forecasting.train.train_forecaster", record)
     monkeypatch.setattr("chargen.tasks.classification.encoder.train_encoder", lambda *args: record(*args, "encoder"))
     monkeypatch.setattr(
         "chargen.tasks.classification.generative.train_generative", record

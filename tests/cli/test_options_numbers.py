@@ -27,6 +27,7 @@ BASE = {  # the arguments beside the option that is tried, by the command
     "play": ["-m", "m"],
     "classify": ["-m", "m", "-m", "m2", "ab"],
     "classify --train": ["--train", "labels.tsv", "--name", "c", "--steps", "1", "--hidden", "4", "--embedding", "4"],
+    "forecast": ["--train", "hours.csv", "--column", "a", "--history", "3", "--hidden", "4", "--steps", "1"],
     "train": ["text.txt", "--name", "t", "--force", "--steps", "1", "--hidden", "4", "--embedding", "4"],
     "corpora check": ["text.txt"],
     "corpora ball": ["--balls", "2", "--frames", "2", "--output", "balls.csv"],

@@ -41,6 +41,10 @@ LINES = {
         ["classify", "-m", "m", "-m", "m2", "--explain", "--html", "why.html", "abc"],
         ["classify", "--train", "labels.tsv", "--method", "generative", "--name", "new", *SMALL, "--json"],
     ],
+    "forecast": [
+        ["forecast", "--train", "hours.csv", "--column", "a", "--history", "4", *SMALL],
+        ["forecast", "--train", "hours.csv", "--column", "a", "--history", "4", *SMALL, "--json"],
+    ],
     "info": [["info"], ["info", "m", "--json"]],
     "plot": [["plot", "curves"], ["plot", "curves", "-o", "new.svg", "--json"]],
     "probe": [
@@ -80,6 +84,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     process = subprocess.CompletedProcess([], 0, json.dumps(result).encode(), b"")
     monkeypatch.setattr("chargen.tasks.cell_benchmark.run_child", lambda *arguments: process)
     Path("text.txt").write_text(VERSE * 12, encoding="utf-8")
+    Path("hours.csv").write_text("a\n" + "".join(f"{n % 7 + n / 100}\n" for n in range(90)))
     Path("list.txt").write_text("0 ||| The ||| f= 1 ||| -9\n0 ||| fox ||| f= 2 ||| -9.5\n")
     Path("references.txt").write_text("fox\n")
     Path("labels.tsv").write_text(

@@ -46,6 +46,10 @@ EFFECTS = [
         "file --model", beside="--train",
         why="--train makes a forecaster; use it afterwards: chargen forecast -m NAME FILE",
     ),
+    no_effect(
+        "--with", beside="--strategy=recursive",
+        why="its future values are not known; forecast that column, too (--column), or use --strategy direct",
+    ),
     needs(f"--resume --stop-after --budget --steps --epochs {SETTINGS}", "--train"),
     no_effect(
         f"{SETTINGS} --time --group --where --fill", beside="--resume",

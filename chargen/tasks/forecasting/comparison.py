@@ -76,7 +76,7 @@ class Comparison:
 
 
 def choose_windows(starts: Indices, forecaster: Forecaster, num_calendar: int) -> Indices:
-    """Return the windows that are measured or calibrate: all, or so many that they fit the memory."""
+    """Return the windows that are measured or calibrate: all, or as many as fit into memory."""
     config = forecaster.config
     numbers = (config.history + config.horizon) * (len(config.targets) + len(config.inputs) + num_calendar)
     return thin_out(starts, MAX_NUMBERS // numbers)

@@ -1,8 +1,8 @@
 """Train a forecaster: `chargen forecast --train FILE --column NAME`.
 
-    series ─▶ 80 % ─▶ linear map by least squares, then the network by the loss of `objective.py`
+    series ─▶ 70 % ─▶ linear map by least squares, then the network by the loss of `objective.py`
               10 % ─▶ choose the best weights, calibrate the interval
-              10 % ─▶ measure the forecasts beside the baselines      (nothing else uses these values)
+              20 % ─▶ measure the forecasts beside the baselines      (nothing else uses these values)
 
 If no weights of the network have a lower loss on the second part than the linear map alone, the linear map is kept.
 """
@@ -42,13 +42,23 @@ from chargen.training.supervised.loop import SAVE_EVERY_S, Fit, FitPlan, FitRepo
 from chargen.training.supervised.state import SupervisedState, load_supervised_state, resumed_config
 
 BATCH_SIZE = 64  #: windows of a training step
-LEARNING_RATE = 3e-3  #: peak learning rate
 BETA1, WEIGHT_DECAY, FINAL_LEARNING_RATE = 0.9, 0.01, 0.01
-#: of a series whose changes a linear map explains badly, the rest is mostly noise, and a network overfits
-NOISY_SHARE = 0.5  #: share of the variance of the next changes that it leaves, above which a series is noisy
-NOISY = {"hidden_size": 32, "dropout": 0.3}
-REGULAR = {"hidden_size": 128, "dropout": 0.0}
-NOISY_EPOCHS, REGULAR_EPOCHS = 12.0, 200.0  #: a time budget trains for at most this number of passes
+NOISY_SHARE = 0.5  #: share of the variance of the next changes that a linear map leaves, above which a series is noisy
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings that suit a kind of series."""
+
+    hidden_size: int
+    dropout: float
+    learning_rate: float  #: peak
+    max_epochs: float  #: a time budget trains for at most this number of passes over the windows
+
+
+#: what a linear map leaves of a noisy series is mostly chance, which a network must not learn
+NOISY = Recipe(hidden_size=64, dropout=0.4, learning_rate=2e-3, max_epochs=8.0)
+REGULAR = Recipe(hidden_size=128, dropout=0.0, learning_rate=3e-3, max_epochs=200.0)
 FEW_WINDOWS = 50  #: below this number of windows, a note says that the figures are uncertain
 
 
@@ -82,7 +92,7 @@ class TrainedForecaster:
 
 
 def load_resumed(name: str) -> ForecastConfig:
-    """Return what the run to resume forecasts; its file is read in the same way.
+    """Return what the run to resume forecasts; its file is read with the same settings.
 
     Raises:
         ModelError: If there is no such run, or it does not train a forecaster.
@@ -148,15 +158,17 @@ class _Setup:
             _task(saved)[0] if saved else replace(plan.config, calendar=_calendar(plan, split), step_s=series.step_s)
         )
         data = SeriesData(scaling.apply(series.values), calendar_of(series, config.calendar), _split_for(plan, split))
-        network_config = _task(saved)[1] if saved else choose_network(config, data, plan.network)
-        train = _train_config(plan, saved, device)
+        recipe = choose_recipe(config, data)
+        network_config = _task(saved)[1] if saved else choose_network(config, data, recipe, plan.network)
+        train = _train_config(plan, recipe, saved, device)
         network = SeriesNetwork(network_config, torch.Generator().manual_seed(train.seed)).to(device)
         fit_linear_map(network, data)
         objective = ForecastObjective(network, data, config.coverage, train)
         linear_weights, linear_loss = network.export_weights(), objective.validation_loss()
         task = {"forecast": config.to_json(), "network": network_config.to_json()}
-        max_epochs = NOISY_EPOCHS if is_noisy(config, data) else REGULAR_EPOCHS
-        fit_plan = FitPlan(KIND, task, series.sha256, train, plan.started, max_epochs, plan.stop_after, SAVE_EVERY_S)
+        fit_plan = FitPlan(
+            KIND, task, series.sha256, train, plan.started, recipe.max_epochs, plan.stop_after, SAVE_EVERY_S
+        )
         fit = Fit(objective, fit_plan, writer, saved)
         return cls(plan, config, data, scaling, fit, linear_weights, linear_loss)
 
@@ -198,30 +210,34 @@ def _calendar(plan: ForecasterPlan, split: Split) -> tuple[str, ...]:
 
 
 def _split_for(plan: ForecasterPlan, split: Split) -> Split:
-    """Return the windows for the training: those of a recursive forecast have futures of one step."""
+    """Return the windows for the training: those of a recursive forecast have futures with a single step."""
     if plan.config.strategy == DIRECT:
         return split
     return split_windows(plan.series.starts, plan.series.is_filled, plan.config.history, 1)
 
 
-def is_noisy(config: ForecastConfig, data: SeriesData) -> bool:
-    """Return whether a linear map leaves most of the variance of the changes from one step to the next."""
-    return unexplained_share(data, config.history, len(config.targets)) > NOISY_SHARE
+def choose_recipe(config: ForecastConfig, data: SeriesData) -> Recipe:
+    """Return the settings that suit a series: it is noisy if a linear map leaves most of the variance of its changes.
+
+    The changes are those from one step to the next: over several steps, every series is harder to forecast.
+    """
+    share = unexplained_share(data, config.history, len(config.targets))
+    return NOISY if share > NOISY_SHARE else REGULAR
 
 
-def choose_network(config: ForecastConfig, data: SeriesData, chosen: dict[str, Any]) -> SeriesConfig:
-    """Return the network for a series: its size and dropout follow how much a linear map leaves of the changes.
+def choose_network(config: ForecastConfig, data: SeriesData, recipe: Recipe, chosen: dict[str, Any]) -> SeriesConfig:
+    """Return the network for a series.
 
     Args:
         config: What is forecast.
         data: The series.
+        recipe: The size and the dropout, if the user chose none.
         chosen: Fields of `SeriesConfig` that the user chose.
 
     Raises:
         ConfigError: If a field is out of range.
     """
     num_targets = len(config.targets)
-    recipe = NOISY if is_noisy(config, data) else REGULAR
     return SeriesConfig(
         num_columns=data.values.shape[1],
         num_targets=num_targets,
@@ -229,17 +245,17 @@ def choose_network(config: ForecastConfig, data: SeriesData, chosen: dict[str, A
         history=config.history,
         horizon=config.num_direct_steps,
         output=config.output,
-        **{**recipe, **chosen},
+        **{"hidden_size": recipe.hidden_size, "dropout": recipe.dropout, **chosen},
     )
 
 
-def _train_config(plan: ForecasterPlan, saved: SupervisedState | None, device: str) -> TrainConfig:
+def _train_config(plan: ForecasterPlan, recipe: Recipe, saved: SupervisedState | None, device: str) -> TrainConfig:
     if saved:
         return replace(resumed_config(saved, plan.length, plan.resume), device=device)
     return TrainConfig(
         **plan.length.chosen(),
         batch_size=BATCH_SIZE,
-        learning_rate=LEARNING_RATE,
+        learning_rate=recipe.learning_rate,
         final_learning_rate=FINAL_LEARNING_RATE,
         beta1=BETA1,
         weight_decay=WEIGHT_DECAY,

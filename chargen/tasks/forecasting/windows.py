@@ -31,7 +31,7 @@ from chargen.training.supervised.objective import Indices
 HELD_OUT_SHARE, CHOICE_SHARE = 0.2, 0.1  #: of the rows, or of the groups; the rest is for training
 MAX_PERIODS = 10  #: periods of the rows that choose and calibrate
 MIN_PERIOD_FUTURES = 4  #: length of such a period, at least, in horizons
-MIN_GROUPS = 10  #: so many groups are split as wholes
+MIN_GROUPS = 10  #: this number of groups or more are split as wholes
 TRAINING, CHOICE, HELD_OUT = range(3)  #: the parts
 Values = NDArray[np.float64]
 F = TypeVar("F", np.float32, np.float64)
