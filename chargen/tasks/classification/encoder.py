@@ -26,7 +26,7 @@ from chargen.io import to_json_line, write_atomically
 from chargen.run_writer import RunWriter, create_run, resume_run
 from chargen.runs import CLASSIFIER_FILE, ENCODER_FILE
 from chargen.schema import String, format_count, format_value
-from chargen.tasks.classification.calibration import log_priors
+from chargen.tasks.classification.calibration import fit_temperature, log_priors
 from chargen.tasks.classification.classifier import ClassifierPlan, TextClassifier, TrainedClassifier
 from chargen.tasks.classification.encoder_recipe import (
     BALANCED,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from chargen.training.supervised.loop import Fit, FitReport
     from chargen.training.supervised.state import SupervisedState
 
+MIN_TEMPERATURE = 0.5  #: lowest temperature that is fitted
 KIND = "encoder"  #: kind of the model in its file and in its training state
 
 
@@ -74,6 +75,14 @@ class EncoderClassifier(TextClassifier):
         logits = read_logits(self.encoder, self.text_input, encoded)
         scores: NDArray[np.float64] = logits - trained_log_priors(self.log_priors, self.is_balanced)
         return scores
+
+    def with_temperature(self, scores: NDArray[np.float64], right: NDArray[np.int64]) -> EncoderClassifier:
+        """Return the classifier with the temperature fitted to scores, [N, K], and right labels, [N].
+
+        It is at least MIN_TEMPERATURE: a mean of the logits of two parts, trained with dropout, can be too cautious.
+        """
+        temperature = MIN_TEMPERATURE * fit_temperature(scores / MIN_TEMPERATURE, right, self.log_priors)
+        return replace(self, temperature=temperature, is_calibrated=True)
 
 
 def train_encoder(

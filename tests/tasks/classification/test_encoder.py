@@ -216,6 +216,19 @@ def test_balanced_class_weights_keep_the_probabilities_calibrated(
         finished(plan(encoder=EncoderChoices(class_weights="equal")))
 
 
+def test_probabilities_that_are_too_cautious_get_a_temperature_below_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    classifier = finished(plan()).classifier
+    right = np.array([0, 1] * 50)
+    for size in (0.05, 2.0, 10.0):  # score of the chosen label; 0 for the other
+        scores = np.zeros((100, 2))
+        scores[np.arange(100), np.where(np.arange(100) < 95, right, 1 - right)] = size  # 95 % are right
+        fitted = replace(classifier, log_priors=np.log([0.5, 0.5])).with_temperature(scores, right)
+        assert fitted.temperature == pytest.approx(max(0.5, size / math.log(19)), rel=1e-6)
+
+
 def test_shuffled_labels_give_chance_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(1)
