@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chargen.tasks.forecasting.forecaster import Forecaster
     from chargen.tasks.forecasting.next_values import NextValues
     from chargen.tasks.forecasting.series import Series as NumberSeries
+    from chargen.tasks.forecasting.train import TrainedForecaster
     from chargen.ui.console import Paragraph
     from chargen.ui.fitted_table import FittedTable
 
@@ -219,4 +220,18 @@ def forecaster_facts(path: Path) -> dict[str, Any]:
         "size_bytes": path.stat().st_size,
         "training_state_bytes": state.stat().st_size if state.is_file() else None,
         "written_by": f"chargen {about.get('chargen', '?')}",
+    }
+
+
+def trained_json(trained: TrainedForecaster) -> dict[str, Any]:
+    """Return a forecaster that was just trained, and its figures, as JSON."""
+    config = trained.forecaster.config
+    return {
+        "forecaster": str(trained.folder),
+        "network": str(trained.forecaster.network.config),
+        "steps": trained.step,
+        "interrupted": trained.interrupted,
+        "forecast": config.to_json(),
+        "held_out": trained.comparison.to_json(),
+        "notes": list(trained.notes),
     }

@@ -149,7 +149,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     },
     "forecast": {
         "-m": "f2", "--train": "hours.csv", "--column": "b", "--history": "5", "--horizon": "2", "--plot": "new.svg",
-        "--with": "c", "--time": "none", "--group": "place", "--where": "place=y", "--fill": "linear",
+        "--with": "c", "--time": "none", "--group": "place", "--where": "place=x", "--fill": "linear",
         "--encoding": "cp1258", "--strategy": "recursive", "--output": "gaussian", "--coverage": "0.5",
         "--calendar": None, "--no-calendar": None, "--budget": "9s", "--steps": "5", "--epochs": "2", "--name": "new",
         "--resume": "stopped-f", "--stop-after": "3", "--seed": "3", "--cell": "lstm", "--layers": "2",

@@ -228,7 +228,7 @@ def train_forecaster_on(args: ForecastArguments, started: float | None = None) -
     from chargen.tasks.forecasting.train import TrainedForecaster, train_forecaster
     from chargen.training.supervised.loop import FitEvaluated, FitProgress
     from chargen.ui.console import ignore_closed_output, print_json, print_line, stderr_console, stdout_console
-    from chargen.ui.forecasts import comparison_table, describe_comparison
+    from chargen.ui.forecasts import comparison_table, describe_comparison, trained_json
     from chargen.ui.supervised import FitDisplay
     from chargen.ui.training import command_line, proposal
 
@@ -253,7 +253,7 @@ def train_forecaster_on(args: ForecastArguments, started: float | None = None) -
         _write_plot(args, _example_chart(plan, trained))
     with ignore_closed_output():
         if args.as_json:
-            print_json(_trained_json(trained))
+            print_json(trained_json(trained))
         else:
             stdout_console().print(describe_comparison(trained.comparison, trained.forecaster.config), crop=False)
             stdout_console().print(comparison_table(trained.comparison))
@@ -388,16 +388,3 @@ def _example_chart(plan: ForecasterPlan, trained: TrainedForecaster) -> Chart:
 
     calendar = calendar_of(plan.series, trained.forecaster.config.calendar)
     return example_chart(trained.forecaster, plan.series, calendar, trained.comparison.example)
-
-
-def _trained_json(trained: TrainedForecaster) -> dict[str, Any]:
-    config = trained.forecaster.config
-    return {
-        "forecaster": str(trained.folder),
-        "network": str(trained.forecaster.network.config),
-        "steps": trained.step,
-        "interrupted": trained.interrupted,
-        "forecast": config.to_json(),
-        "held_out": trained.comparison.to_json(),
-        "notes": list(trained.notes),
-    }

@@ -153,7 +153,7 @@ class Fit:
         reported_s = saved_s = time.perf_counter()
         num_reported = 0
         with ThreadTuner(self.plan.train.device == "cpu" and self.plan.train.budget_s is not None) as threads:
-            while self._progress() < 1.0:
+            while not self.step or self._progress() < 1.0:  # a short budget makes a step, too
                 if stop() or self.step == self.plan.stop_after:
                     self.interrupted = True
                     break

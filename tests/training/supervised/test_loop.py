@@ -108,6 +108,10 @@ def test_a_time_budget_ends_with_the_time_or_with_the_epochs(tmp_path: Path) -> 
     assert run(tmp_path, "epochs", plan(budget_s=60.0, max_epochs=3)).epoch == 3.0
 
 
+def test_a_budget_that_is_used_up_before_the_first_step_makes_one_step(tmp_path: Path) -> None:
+    assert run(tmp_path, "late", plan(budget_s=1e-6)).step == 1
+
+
 def test_a_stopped_run_keeps_what_it_has_and_can_be_continued(tmp_path: Path) -> None:
     calls = iter([False] * 10 + [True] * 5)
     with create_run("line", root=tmp_path) as writer:
