@@ -4,7 +4,7 @@
     batch size    64, or less, so that an epoch has at least 40 steps; from 8
     n-grams       of 1 to 5 characters, or 1 to 3 where words have one or two (Chinese, Japanese, Thai: `words.py`); the
                   table has about a row for each character of the training texts, at most 2²⁰
-    rate          of the n-grams: 0.04 · √K for K labels
+    rate          of the n-grams: 0.025 · √K for K labels
 
 All were measured on short English texts (3 labels), Chinese reviews (2 labels), and lines and paragraphs of Python code
 (20 and 10 labels): see benchmarks/LOG.md.
@@ -39,7 +39,7 @@ ENCODER_SETTINGS = (
 )  # fmt: skip
 MAX_EPOCHS = 60  #: a time budget trains for at most this number of passes over the texts
 LEARNING_RATE = 4e-3  #: peak learning rate
-NGRAM_RATE, NGRAM_DAMPING = 0.04, 1.0  #: of the table of the n-grams: its rate for one label, and its δ
+NGRAM_RATE, NGRAM_DAMPING = 0.025, 1.0  #: of the table of the n-grams: its rate for one label, and its δ
 DEFAULTS = {"hidden_size": 64, "embedding_dim": 64, "dropout": 0.5, "pooling": "meanmax"}
 DEFAULT_MAX_LENGTH = 400  #: tokens
 MAX_BATCH_SIZE, MIN_BATCH_SIZE, STEPS_PER_EPOCH = 64, 8, 40
