@@ -6,8 +6,9 @@
                   table has about a row for each character of the training texts, at most 2²⁰
     rate          of the n-grams: 0.025 · √K for K labels
 
-All were measured on short English texts (3 labels), Chinese reviews (2 labels), and lines and paragraphs of Python code
-(20 and 10 labels): see benchmarks/LOG.md.
+The n-grams and their rate were compared on short English texts (3 labels), Chinese reviews (2 labels), and lines and
+paragraphs of Python code (20 and 10 labels), mostly with one seed (benchmarks/LOG.md). Tokenizer and batch size were
+not.
 """
 
 from __future__ import annotations
