@@ -98,7 +98,7 @@ def arguments_of(command: str, option: click.Option, value: str) -> list[str]:
     more = WITH.get(str(option.name), []) + WITH.get(f"{option.name} of {command}", [])
     if "--resume" in more:
         words = []
-    stop = ["--stop-after", "1"] if command == "train" and option.name != "stop_after" else []
+    stop = ["--stop-after", "1"] if command in ("train", "forecast") and option.name != "stop_after" else []
     return [*command.split(" --")[0].split(), *words, *more, *stop, option.opts[0], value]
 
 
@@ -108,6 +108,7 @@ def files(chargen: Chargen) -> None:
     save_checkpoint(Path("m2"), random_model("ab\n", seed=1))
     Path("text.txt").write_text("ab\nba\n" * 9)
     Path("labels.tsv").write_text("".join(f"{('m', 'm2')[n % 2]}\tab {n}\n" for n in range(20)))
+    Path("hours.csv").write_text("a\n" + "".join(f"{n % 7}\n" for n in range(60)))
     Path("list.txt").write_text("0 ||| ab ||| f ||| -1\n0 ||| ba ||| f ||| -2\n")
 
 
