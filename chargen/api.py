@@ -153,8 +153,8 @@ def train_events(
     if data is None:
         data = (corpus.config if isinstance(corpus, Corpus) else None) or DataConfig()
     data, quantizer = _series_settings(corpus, data, init_from)
-    read = _read("corpus", corpus, data, quantizer)
     length = RunLength(budget_s=_parse_budget(budget), steps=steps, epochs=epochs)
+    read = _read("corpus", corpus, data, quantizer)
     plan = Plan(
         corpus=read,
         name=name,

@@ -106,6 +106,10 @@ class Namespace:
             raise TraceError("a mean over another axis than the last, or without keepdims=True")
         return _apply("mean", x)
 
+    def clip(self, x: Any, low: float, high: float) -> Symbol:
+        """Return the elements of `x`, limited to an interval."""
+        return _apply("minimum", _apply("maximum", x, low), high)
+
     def __getattr__(self, name: str) -> Any:
         if name not in UNARY + BINARY:
             raise TraceError(f"xp.{name}")

@@ -92,7 +92,7 @@ def print_effects(console: Console, explanation: Explanation, with_legend: bool)
         console.print(text)
         return False
     for row in effect_rows(explanation.chars, console.width if console.is_terminal else None):
-        console.print(*row, sep="\n", soft_wrap=True, markup=False, highlight=False)
+        console.print(Text("\n".join(row)), soft_wrap=True)
     return True
 
 

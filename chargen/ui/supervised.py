@@ -44,13 +44,13 @@ class FitDisplay:
         if not math.isnan(self._best):
             losses += f", held-out {format_number(self._best, 3)}"
         if self._console.is_terminal:
-            self._bar.show(f"epoch {report.epoch:.1f}, {self._loss_name}: {losses}", report.progress)
+            self._bar.show(f"epoch {format_number(report.epoch, 1)}, {self._loss_name}: {losses}", report.progress)
         elif report.elapsed_s - self._last_line_s >= PLAIN_EVERY_S:
             self._last_line_s = report.elapsed_s
             print_line(self._console, self._line(report, losses))
 
     def _line(self, report: FitProgress, losses: str) -> str:
         return (
-            f"{report.progress:4.0%}  epoch {report.epoch:.1f}  {self._loss_name}: {losses}  "
+            f"{report.progress:4.0%}  epoch {format_number(report.epoch, 1)}  {self._loss_name}: {losses}  "
             f"{format_significant(report.examples_per_s)} examples/s  {format_duration(report.remaining_s)} left"
         )

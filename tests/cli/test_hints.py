@@ -133,8 +133,9 @@ def test_an_argument_that_is_given_as_an_option_and_an_option_of_another_command
 @pytest.mark.parametrize(
     ("words", "owners"),
     [
-        ("train --model x", "sample, play, score, eval, rescore and classify"), ("train --temp 1", "sample and play"),
-        ("sample --steps 4", "train, classify, probe gradients and probe memory"), ("score -n 3", "sample"),
+        ("train --model x", "sample, play, score, eval, rescore, classify and forecast"),
+        ("train --temp 1", "sample and play"),
+        ("sample --steps 4", "train, classify, forecast, probe gradients and probe memory"), ("score -n 3", "sample"),
         ("probe memory --temp 1", "sample and play"), ("train --weight 1", "score and rescore"),
         ("play --dry 1", "sample"), ("info --no-end", "score and rescore"),
     ],

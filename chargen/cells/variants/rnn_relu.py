@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chargen.cells.cell import Array, Cell, Params, State, relu
+from chargen.cells.cell import Array, Cell, Params, State
 
 MAX_ACTIVATION = 1e6  #: times the largest valid weight, summed over the largest layer: still a finite float32
 IDENTITY_SCALE = 0.9  #: the recurrent matrix before training, as a multiple of the identity
@@ -39,8 +39,7 @@ class ReluRNN(Cell):
     def step(self, xp: Any, params: Params, x_gates: Array, state: State) -> State:
         """Return (h',), each [B, H]; see `Cell.step`."""
         (h,) = state
-        a = relu(xp, x_gates + h @ params["weight_hh"].T + params["bias_hh"])
-        return (a - relu(xp, a - MAX_ACTIVATION),)  # min(a, MAX_ACTIVATION)
+        return (xp.clip(x_gates + h @ params["weight_hh"].T + params["bias_hh"], 0.0, MAX_ACTIVATION),)
 
 
 CELL = ReluRNN()

@@ -21,7 +21,7 @@ from chargen.cli.main import STARTED, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S, TrainConfig
 from chargen.config.series import OUTPUTS, SeriesConfig
 from chargen.tasks.forecasting.settings import FILLS, STRATEGIES, ForecastConfig
-from chargen.ui.terminal_text import say
+from chargen.ui.terminal_text import say, visible
 
 if TYPE_CHECKING:
     from chargen.tasks.forecasting.series import Series
@@ -259,7 +259,7 @@ def train_forecaster_on(args: ForecastArguments, started: float | None = None) -
             stdout_console().print(comparison_table(trained.comparison))
             use = proposal(command_line("forecast", "-m", trained.folder.name, args.data or ""))
             for line in (f"The forecaster is {trained.folder}", *use):
-                stdout_console().print(line, soft_wrap=True, markup=False, highlight=False)
+                stdout_console().print(visible(line), soft_wrap=True)
     if trained.interrupted:
         resume = command_line("forecast", "--train", args.data or "", "--resume", trained.folder.name)
         print_line(console, f"Continue with: {resume}")

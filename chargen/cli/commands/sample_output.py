@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargen.schema import format_count
+from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -158,9 +158,10 @@ class RecordingWriter:
             path = path.with_name(f"{path.stem}-{self.num_written}{path.suffix}")
         num_clipped = write_wav(path, values, rate_hz)
         clipped = "none of them is" if not num_clipped else format_count(num_clipped, "of them is", "of them are")
-        speed = f"; {len(values) / elapsed_s:,.0f} samples per second" if self.num_samples == 1 else ""
+        speed = f"; {format_number(len(values) / elapsed_s, 0)} samples per second" if self.num_samples == 1 else ""
+        duration = f"{format_number(len(values) / rate_hz, 1)} s"
         say(
-            f"{path}: {format_count(len(values), 'sample')} at {rate_hz:,} Hz ({len(values) / rate_hz:,.1f} s), "
+            f"{path}: {format_count(len(values), 'sample')} at {rate_hz:,} Hz ({duration}), "
             f"{clipped} clipped at full scale{speed}"
         )
 

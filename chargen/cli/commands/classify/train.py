@@ -239,6 +239,6 @@ def _baselines(plan: ClassifierPlan, trained: TrainedClassifier) -> Sequence[Bas
         num_texts = sum(map(len, training.values()))
         say(
             f"note: the baseline reached a limit: it was fitted to {baseline.num_texts:,} of {num_texts:,} texts "
-            f"in {baseline.fit_s:.0f} s"
+            f"in {format_number(baseline.fit_s, 0)} s"
         )
     return (baseline,)
