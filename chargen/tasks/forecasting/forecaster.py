@@ -8,12 +8,16 @@ regression"): of the windows that chose the weights, the factor by which the wid
 that the interval contains the wanted share of the values. The factor is a little larger than that, so that few windows
 do not give a narrow interval by chance (Vovk 2012, arXiv:1209.2673). Each step and each column has a factor of its own:
 that is why the interval of a recursive forecast grows, although each of its steps has the same widths.
+
+Some columns have few different values: counts, or a temperature that was measured in whole degrees. The median of such
+values is one of them. So the forecast of such a column is rounded to the nearest value of the training part, if that
+lowers the mean absolute error on the windows that chose the weights.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -29,6 +33,8 @@ from chargen.training.supervised.objective import Indices
 
 CONFIDENCE = 0.9  #: probability that the interval covers the wanted share of values like those of the calibration
 MAX_FACTOR = 1e6  #: limit of the factor of the widths
+MIN_REPEATS = 10  #: a column has levels if each of its values occurs this many times in the training part, on average
+MAX_LEVELS = 100_000
 
 
 class Forecast(NamedTuple):
@@ -48,6 +54,7 @@ class Forecaster:
     scaling: Scaling
     factors: Values  #: factors of the widths of the interval, [F, K]
     about: dict[str, Any]  #: how good it is on held-out time, as JSON; may be empty
+    levels: tuple[Values | None, ...]  #: of each target, the values [L] that its forecast is rounded to, or None
 
     def forecast(self, history: Values, calendar: NDArray[np.float32]) -> Forecast:
         """Forecast the steps after some windows.
@@ -67,7 +74,11 @@ class Forecaster:
         K = len(self.config.targets)
         mean, std = self.scaling.mean[:K], self.scaling.std[:K]
         low, high = center - self.factors * low_width, center + self.factors * high_width
-        return Forecast(*(mean + std * part for part in (center, low, high)))
+        center, low, high = (mean + std * part for part in (center, low, high))
+        for k, levels in enumerate(self.levels):
+            if levels is not None:
+                center[..., k] = round_to_levels(center[..., k], levels)
+        return Forecast(center, np.minimum(low, center), np.maximum(high, center))
 
     @torch.no_grad()
     def _standardized(self, history: NDArray[np.float32], calendar: NDArray[np.float32]) -> list[Values]:
@@ -91,17 +102,49 @@ class Forecaster:
             calendar: The calendar features of the windows and of the steps after them, [M, T + F, D].
             futures: What follows the windows, [M, F, K].
         """
-        plain = self._with_factors(np.ones_like(self.factors))
+        plain = replace(self, factors=np.ones_like(self.factors))
         center, low, high = plain.forecast(history, calendar)
         error = futures - center
         tiny = 1e-9 * self.scaling.std[: len(self.config.targets)]
         needed = np.where(error < 0, -error / np.maximum(center - low, tiny), error / np.maximum(high - center, tiny))
         rank = _rank(len(needed), self.config.coverage)
         factors = np.partition(needed, rank, axis=0)[rank]
-        return plain._with_factors(np.clip(factors, 1.0 / MAX_FACTOR, MAX_FACTOR))
+        return replace(self, factors=np.clip(factors, 1.0 / MAX_FACTOR, MAX_FACTOR))
 
-    def _with_factors(self, factors: Values) -> Forecaster:
-        return Forecaster(self.config, self.network, self.scaling, factors, self.about)
+    def with_levels(
+        self, training_rows: Values, history: Values, calendar: NDArray[np.float32], futures: Values
+    ) -> Forecaster:
+        """Return the forecaster that rounds the targets with few different values, where this lowers the mean error.
+
+        Args:
+            training_rows: The rows that the network was trained on, in the units of the file, [N, C].
+            history, calendar, futures: As for `calibrate`.
+        """
+        center = self.forecast(history, calendar).center
+        chosen: list[Values | None] = []
+        for k in range(len(self.config.targets)):
+            levels = np.unique(training_rows[:, k])
+            is_better = False
+            if 1 < len(levels) <= min(MAX_LEVELS, len(training_rows) // MIN_REPEATS):
+                rounded, exact = round_to_levels(center[..., k], levels), futures[..., k]
+                is_better = np.abs(rounded - exact).mean() < np.abs(center[..., k] - exact).mean()
+            chosen.append(levels if is_better else None)
+        return replace(self, levels=tuple(chosen))
+
+
+def round_to_levels(values: Values, levels: Values) -> Values:
+    """Return the level that is nearest to each value; the lower one of two that are equally near.
+
+    Args:
+        values: Any array of numbers.
+        levels: At least two levels, ascending, [L].
+
+    >>> round_to_levels(np.array([-1.0, 1.4, 1.5, 9.0]), np.array([0.0, 1.0, 2.0, 5.0])).tolist()
+    [0.0, 1.0, 1.0, 5.0]
+    """
+    above = np.clip(np.searchsorted(levels, values), 1, len(levels) - 1)
+    low, high = levels[above - 1], levels[above]
+    return np.where(values - low <= high - values, low, high)
 
 
 def _rank(num_windows: int, coverage: float) -> int:

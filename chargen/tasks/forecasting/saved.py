@@ -1,7 +1,8 @@
 """The file of a forecaster: `checkpoints/NAME/forecaster.safetensors`, and what is checked before anything is built.
 
 header    {"kind": "forecaster", "forecast": ForecastConfig, "network": SeriesConfig, "about": how good it is}
-tensors   network.NAME (`series_network.py`), scaling.mean, scaling.std [C] and factors [F, K], float64
+tensors   network.NAME (`series_network.py`); float64: scaling.mean, scaling.std [C], factors [F, K],
+          and levels.k [L] of the targets that are rounded
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from chargen.networks.torch_runtime import resolve_device
 from chargen.registry import did_you_mean
 from chargen.runs import find_classifier, find_forecaster, find_model, list_forecaster_files
 from chargen.schema import Integer, ListOf, Number, Record, Spec, String, format_value
-from chargen.tasks.forecasting.forecaster import Forecaster
+from chargen.tasks.forecasting.forecaster import MAX_LEVELS, Forecaster
 from chargen.tasks.forecasting.settings import ForecastConfig
 from chargen.tasks.forecasting.windows import Scaling
 
 KIND = "forecaster"
 NETWORK = "network."  #: prefix of the names of the weights of the network
+LEVELS = "levels."  #: prefix of the names of the levels
 MAX_LAYER_WEIGHTS = 100  #: a cell has at most this number of weights
 
 
@@ -63,7 +65,8 @@ def save_forecaster(path: Path, forecaster: Forecaster) -> None:
         "network": forecaster.network.config.to_json(),
         "about": forecaster.about,
     }
-    save_tensors(path, {**weights, **scaling, "factors": forecaster.factors}, header)
+    levels = {f"{LEVELS}{k}": each for k, each in enumerate(forecaster.levels) if each is not None}
+    save_tensors(path, {**weights, **scaling, **levels, "factors": forecaster.factors}, header)
 
 
 def load_forecaster(name: str, root: Path | None = None, device: str = "auto") -> Forecaster:
@@ -123,7 +126,8 @@ def read_forecaster(path: Path, device: str = "auto") -> Forecaster:
     network = SeriesNetwork(config).to(device)
     network.import_weights({name: tensors[f"{NETWORK}{name}"] for name in series_shapes(config)})
     scaling = Scaling(tensors["scaling.mean"], tensors["scaling.std"])
-    return Forecaster(forecast, network, scaling, tensors["factors"], about)
+    levels = tuple(tensors.get(f"{LEVELS}{k}") for k in range(len(forecast.targets)))
+    return Forecaster(forecast, network, scaling, tensors["factors"], about, levels)
 
 
 def read_header(path: Path) -> tuple[ForecastConfig, SeriesConfig, int, dict[str, Any]]:
@@ -153,7 +157,8 @@ def _read(path: Path, file: TensorFile) -> tuple[ForecastConfig, SeriesConfig, T
     described = (columns, len(forecast.targets), forecast.history, forecast.num_direct_steps, forecast.output)
     if described != (config.num_columns, config.num_targets, config.history, config.horizon, config.output):
         raise ConfigError("its network does not have the columns, steps or output that it describes")
-    if len(file.tensors) > 11 + MAX_LAYER_WEIGHTS * config.num_layers or len(file.tensors) < config.num_layers:
+    most = 11 + len(forecast.targets) + MAX_LAYER_WEIGHTS * config.num_layers
+    if not config.num_layers <= len(file.tensors) <= most:
         raise ConfigError(f"it has {len(file.tensors):,} weights, which do not fit {config}")
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
         f"{NETWORK}{name}": ("F32", shape) for name, shape in series_shapes(config).items()
@@ -161,6 +166,10 @@ def _read(path: Path, file: TensorFile) -> tuple[ForecastConfig, SeriesConfig, T
     C, F, K = columns, forecast.horizon, len(forecast.targets)
     expected |= {"scaling.mean": ("F64", (C,)), "scaling.std": ("F64", (C,)), "factors": ("F64", (F, K))}
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()}
+    for k in range(K):
+        if (name := f"{LEVELS}{k}") in found:
+            num_levels = found[name][1][0] if len(found[name][1]) == 1 else 0
+            expected[name] = ("F64", (min(max(2, num_levels), MAX_LEVELS),))
     for name in {*expected, *found}:
         if expected.get(name) != found.get(name):
             raise ConfigError(f"the weight {format_value(name)} does not fit {config}")
@@ -175,9 +184,12 @@ def _check_values(tensors: Mapping[str, np.ndarray]) -> None:
     Raises:
         ConfigError: If they are not.
     """
-    problem = find_invalid_weight((name, t) for name, t in tensors.items() if not name.startswith("scaling."))
+    problem = find_invalid_weight((name, t) for name, t in tensors.items() if not name.startswith(("scaling.", LEVELS)))
     if problem:
         raise ConfigError(problem)
+    for name, levels in tensors.items():
+        if name.startswith(LEVELS) and not (np.isfinite(levels).all() and (np.diff(levels) > 0).all()):
+            raise ConfigError(f"the tensor {name!r} does not hold ascending finite numbers")
     for name in ("scaling.mean", "scaling.std", "factors", f"{NETWORK}scale", f"{NETWORK}difference_scale"):
         values = tensors[name]
         if not np.isfinite(values).all() or (name != "scaling.mean" and not (values > 0).all()):

@@ -185,11 +185,12 @@ class _Setup:
         network = self.fit.objective.network
         assert isinstance(network, SeriesNetwork)
         factors = np.ones((config.horizon, len(config.targets)))
-        forecaster = Forecaster(config, network, self.scaling, factors, {})
+        forecaster = Forecaster(config, network, self.scaling, factors, {}, (None,) * len(config.targets))
         choice, held_out = (
             choose_windows(part, forecaster, self.data.calendar.shape[1]) for part in (split.choice, split.held_out)
         )
-        forecaster = forecaster.calibrate(*window_arrays(series.values, self.data.calendar, choice, config))
+        windows = window_arrays(series.values, self.data.calendar, choice, config)
+        forecaster = forecaster.calibrate(*windows).with_levels(series.values[split.training_rows], *windows)
         comparison = compare(forecaster, series, replace(self.data, split=split), held_out)
         about = {"step": self.fit.best_step, "held_out": comparison.to_json(), "chargen": __version__}
         return replace(forecaster, about=about), comparison

@@ -32,7 +32,7 @@ def forecaster(num_columns: int = 2, strategy: str = "direct", **changes: object
     weights = {name: torch.randn(w.shape, generator=generator).numpy() for name, w in network.export_weights().items()}
     network.import_weights({**weights, "scale": np.abs(weights["scale"]), "difference_scale": np.ones(num_columns)})
     scaling = Scaling(np.full(num_columns, 3.0), np.full(num_columns, 2.0))
-    return Forecaster(config, network, scaling, np.ones((F, 1)), {})
+    return Forecaster(config, network, scaling, np.ones((F, 1)), {}, (None,))
 
 
 def sees_the_future(forecasts: Forecasts, values: np.ndarray, starts: np.ndarray) -> bool:
@@ -64,6 +64,23 @@ def test_no_forecast_sees_the_future_and_a_planted_leak_is_found(strategy: str) 
     model = forecaster(1, strategy)
     assert not sees_the_future(forecasts_of(model, starts), values, starts)
     assert sees_the_future(forecasts_of(model, starts, shift=1), values, starts)
+
+
+def test_a_forecast_is_rounded_to_the_values_of_a_column_where_that_lowers_the_error() -> None:
+    rng = np.random.default_rng(0)
+    model, calendar = forecaster(1), np.zeros((50, T + F, 0), dtype=np.float32)
+    history = rng.normal(3.0, 2.0, size=(50, T, 1))
+    center = model.forecast(history, calendar).center
+    few = np.linspace(center.min(), center.max(), 9)
+    near = np.array([few[np.abs(few - value).argmin()] for value in center.flat]).reshape(center.shape)
+    rounded = model.with_levels(np.repeat(few, 20)[:, None], history, calendar, near)
+    found = rounded.forecast(history, calendar)
+    assert np.array_equal(found.center, near)
+    assert (found.low <= near).all() and (near <= found.high).all()
+    worse = model.with_levels(np.repeat(few, 20)[:, None], history, calendar, center)  # the exact forecast is right
+    many = model.with_levels(rng.normal(size=(180, 1)), history, calendar, near)  # each value occurs once
+    constant = model.with_levels(np.full((180, 1), 2.0), history, calendar, near)
+    assert worse.levels == many.levels == constant.levels == (None,)
 
 
 def test_no_baseline_sees_the_future() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ def test_a_forecaster_is_read_as_it_was_written(path: Path) -> None:
     assert np.array_equal(predictions(read_forecaster(path)), predictions(forecaster(2)))
     for name in ("m", str(path), str(path.parent)):
         assert load_forecaster(name, path.parent.parent).config == forecaster(2).config
+    rounded = replace(forecaster(2), levels=(np.array([-1.0, 0.5, 4.0]),))
+    save_forecaster(path, rounded)
+    assert np.array_equal(predictions(read_forecaster(path)), predictions(rounded))
+    assert set(predictions(rounded)[0].flat) <= {-1.0, 0.5, 4.0}
     config, network, num_weights, _ = read_header(path)
     assert (config.history, network.horizon) == (T, F)
     assert num_weights == sum(w.size for w in forecaster(2).network.export_weights().values())
@@ -57,6 +62,11 @@ CHANGES: dict[str, Change] = {
     "another shape": lambda header, tensors: tensors.update({"scaling.mean": np.zeros(5)}),
     "another type": lambda header, tensors: tensors.update({"scaling.mean": np.zeros(2, np.float32)}),
     "a weight that is NaN": lambda header, tensors: tensors["network.head.hidden.bias"].fill(np.nan),
+    "levels that descend": lambda header, tensors: tensors.update({"levels.0": np.array([2.0, 1.0])}),
+    "a single level": lambda header, tensors: tensors.update({"levels.0": np.array([2.0])}),
+    "levels that are not finite": lambda header, tensors: tensors.update({"levels.0": np.array([2.0, np.inf])}),
+    "levels of no column": lambda header, tensors: tensors.update({"levels.1": np.array([2.0, 3.0])}),
+    "levels in rows": lambda header, tensors: tensors.update({"levels.0": np.array([[2.0, 3.0]])}),
     "a scale of zero": lambda header, tensors: tensors["scaling.std"].fill(0.0),
     "an infinite mean": lambda header, tensors: tensors["scaling.mean"].fill(np.inf),
     "a negative factor": lambda header, tensors: tensors["factors"].fill(-1.0),
