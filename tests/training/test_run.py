@@ -46,6 +46,7 @@ from chargen.training.recipe import (
     recurrent_weights,
     seq_len,
 )
+from chargen.training.recipe import DEFAULT_CELL
 from chargen.training.run import Plan, train
 from chargen.training.trainer import DeviceLoader
 from tests.conftest import corpus_of, run_plan
@@ -102,9 +103,15 @@ def test_importing_the_module_does_not_load_torch() -> None:
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
-@pytest.mark.parametrize("cell", CELLS.names())
+@pytest.mark.parametrize(
+    ("cell", "tokenizer"),
+    [
+        pytest.param(cell, tokenizer, marks=() if tokenizer == "char" or cell == DEFAULT_CELL else pytest.mark.slow)
+        for cell in CELLS.names()
+        for tokenizer in ("char", "byte", "sp:320")
+    ],
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:320"])
 def test_a_resumed_run_equals_the_unstopped_run(cell: str, dropout: float, tokenizer: str, verse: str) -> None:
     members = 2 if dropout else 1
     shape = {"cell": cell, "dropout": dropout, "weight_dropout": dropout, "num_layers": 2, "ensemble_size": members}
