@@ -39,6 +39,7 @@ from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Evaluated, Progress, Started
 from chargen.training.optimizers import learning_rate_factor
 from chargen.training.recipe import (
+    DEFAULT_CELL,
     FLOPS_PER_WEIGHT,
     RecipeInputs,
     batch_size,
@@ -46,7 +47,6 @@ from chargen.training.recipe import (
     recurrent_weights,
     seq_len,
 )
-from chargen.training.recipe import DEFAULT_CELL
 from chargen.training.run import Plan, train
 from chargen.training.trainer import DeviceLoader
 from tests.conftest import corpus_of, run_plan
