@@ -54,6 +54,7 @@ def train_both(plan: ClassifierPlan, stop: Callable[[], bool] = lambda: False) -
         ChargenError: If the settings or the disk do not allow it, if no method can be trained, or if the training was
             stopped before there is a classifier.
     """
+    plan.split()  # texts that no method can be trained on are refused at once
     with stage_run(plan.name, plan.root) as writer:
         folder = writer.run.folder
         results: list[MethodTrained] = []

@@ -88,6 +88,11 @@ def _parse(line: bytes, path: Path, number: int) -> tuple[str, LossPoint | None]
         event = str(values["event"])
         if event not in LOSS_KEYS:
             return event, None
+        if "val_loss" in values:  # a report of `training/supervised`
+            raise ModelError(
+                f"{path} has the losses of a classifier or a forecaster, which are not losses per character",
+                "chargen plot draws the losses of language models.",
+            )
         loss = values[LOSS_KEYS[event]]
         point = LossPoint(
             int(values["step"]), float(values["epoch"]), float(values["elapsed_s"]), float(loss or math.nan)

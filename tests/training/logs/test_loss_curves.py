@@ -90,3 +90,9 @@ def test_bad_input_is_refused(chargen: Callable[..., Result], words: list[str], 
     assert result.status in (1, 2) and result.out == ""
     assert message in " ".join(result.err.split())
     assert not list(Path().glob("x.*"))
+
+
+def test_the_losses_of_a_classifier_are_not_drawn_as_losses_per_character() -> None:
+    evaluated = {"event": "evaluated", "step": 5, "epoch": 0.1, "elapsed_s": 1.0, "train_loss": 1.0, "val_loss": 0.9}
+    with pytest.raises(ModelError, match="not losses per character"):
+        read_loss_curves(save_run("labels", [evaluated]))

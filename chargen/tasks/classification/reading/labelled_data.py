@@ -60,10 +60,11 @@ def read_labelled(
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
     texts = {label: label_texts for label, label_texts in sorted(texts.items()) if label_texts}
+    if not texts:
+        raise CorpusError(f"{path} has no text with a label", "Give each label a few texts that are not empty.")
     if len(texts) < 2:
-        found = f" ({next(iter(texts))!r})" if texts else ""
         raise CorpusError(
-            f"{path} has texts of {format_count(len(texts), 'label')}{found}, but two are needed",
+            f"{path} has texts of 1 label ({next(iter(texts))!r}), but two are needed",
             "Give a folder with a sub-folder or a file for each label, a file of lines label<TAB>text, or CSV, JSON "
             "lines or Parquet with a text and a label.",
         )
