@@ -97,6 +97,8 @@ def _parse(line: bytes, path: Path, number: int) -> tuple[str, LossPoint | None]
         point = LossPoint(
             int(values["step"]), float(values["epoch"]), float(values["elapsed_s"]), float(loss or math.nan)
         )
+    except ModelError:
+        raise
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise ModelError(
             f"{path}: line {number:,} is no report of a training", "Restore the file, or train the run again."
