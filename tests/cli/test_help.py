@@ -17,10 +17,10 @@ from chargen.cli.commands.classify.command import ClassifyArguments
 from chargen.cli.commands.compare import CompareArguments
 from chargen.cli.commands.corpora import CheckArguments
 from chargen.cli.commands.eval import EvalArguments
+from chargen.cli.commands.export.page import PageArguments
 from chargen.cli.commands.forecast import ForecastArguments
 from chargen.cli.commands.play import PlayArguments
 from chargen.cli.commands.plot import PlotArguments
-from chargen.cli.commands.export.page import PageArguments
 from chargen.cli.commands.probe.gradients import GradientArguments
 from chargen.cli.commands.probe.memory import MemoryArguments
 from chargen.cli.commands.probe.neurons import NeuronsArguments

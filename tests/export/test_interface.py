@@ -65,7 +65,10 @@ def test_nothing_of_a_title_or_a_model_becomes_markup() -> None:
 def test_the_page_loads_nothing_and_runs_only_its_own_scripts() -> None:
     page = page_of()
     policy = unescape(re.findall(r'Content-Security-Policy" content="([^"]*)"', page)[0])
-    parts = [*re.findall(r"<script>(.*?)</script>", page, re.DOTALL), *re.findall(r"<style>(.*?)</style>", page, re.DOTALL)]
+    parts = [
+        *re.findall(r"<script>(.*?)</script>", page, re.DOTALL),
+        *re.findall(r"<style>(.*?)</style>", page, re.DOTALL),
+    ]
     assert len(parts) == 3
     for part in parts:
         assert base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() in policy

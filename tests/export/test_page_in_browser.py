@@ -147,7 +147,9 @@ def test_probabilities_and_surprisals_are_those_of_score(open_page: Any) -> None
     title = opened.page.inner_text("#popover-title")
     assert title.startswith("ờ · ")
     assert f"{-score.pieces[6][1] / math.log(2):.2f} bits" in title
-    shades = opened.page.evaluate("[...document.querySelectorAll('#heat span')].map(span => span.className.split(' ')[0])")
+    shades = opened.page.evaluate(
+        "[...document.querySelectorAll('#heat span')].map(span => span.className.split(' ')[0])"
+    )
     assert shades == [f"s{int(min(10, max(0, -nats / math.log(2))))}" for _, nats in score.pieces]
 
 
@@ -159,7 +161,9 @@ def test_lines_are_ranked_as_by_score(open_page: Any, tokenizer: str, documents:
     opened.page.click("#tab-rank")
     opened.page.fill("#lines", "\n".join(lines))
     opened.page.wait_for_function(f"document.querySelectorAll('#ranking tr').length === {len(lines)}")
-    rows = opened.page.evaluate("[...document.querySelectorAll('#ranking tr')].map(row => [...row.cells].map(c => c.textContent))")
+    rows = opened.page.evaluate(
+        "[...document.querySelectorAll('#ranking tr')].map(row => [...row.cells].map(c => c.textContent))"
+    )
     ranked = rank(opened.lm.score(lines))
     assert [row[3].replace("␉", "\t") for row in rows] == [score.text for score in ranked]
     for row, score in zip(rows, ranked, strict=True):
@@ -352,7 +356,9 @@ def test_a_browser_without_segmenter_and_decompression_works(browser: Browser, t
 
 def test_a_page_in_a_sandbox_without_storage_works(browser: Browser, tmp_path: Path) -> None:
     write_page(LanguageModel(random_model(VERSE, cell="gru")), tmp_path / "page.html")
-    (tmp_path / "site.html").write_text('<iframe sandbox="allow-scripts" src="page.html" width="900" height="700"></iframe>')
+    (tmp_path / "site.html").write_text(
+        '<iframe sandbox="allow-scripts" src="page.html" width="900" height="700"></iframe>'
+    )
     page = browser.new_page()
     page.goto((tmp_path / "site.html").as_uri())
     frame = page.frame_locator("iframe")

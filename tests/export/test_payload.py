@@ -172,7 +172,7 @@ def test_texts_become_the_token_ids_of_python(tokenizer: str, normalize: str, ne
 
 @needs_javascript
 def test_the_model_has_the_vocabulary_and_the_special_ids_of_python(tmp_path: Path) -> None:
-    names = "vocabSize tokens boundaryId unknownId unknownLogProb".split()
+    names = ["vocabSize", "tokens", "boundaryId", "unknownId", "unknownLogProb"]
     script = "({...Object.fromEntries(" + json.dumps(names) + ".map((name) => [name, model[name]])), "
     script += "ids: [model.startIds, model.endIds, model.maskedIds].map((ids) => ids && Array.from(ids))});"
     for documents in ("none", "line"):
