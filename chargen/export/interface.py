@@ -50,7 +50,7 @@ def assemble_page(title: str, payload: Mapping[str, Any], model_script: str) -> 
 
 
 def _read(name: str) -> str:
-    return files("chargen.export").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("chargen.export").joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, scripts: Sequence[str]) -> str:

@@ -57,14 +57,14 @@ function keepFirst(logits, count) {
 /** Return how many of the highest logits have a total probability of at least p. */
 function numToReach(sorted, p) {
   const highest = sorted[sorted.length - 1];
-  let total = 0;
-  for (let i = sorted.length - 1; i >= 0; i--) total += Math.exp(sorted[i] - highest);
+  const weights = sorted.map(logit => Math.exp(logit - highest)).reverse();
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const cumulative = new Float64Array(sorted.length);
   let sum = 0;
-  for (let n = 1; n <= sorted.length; n++) {
-    sum += Math.exp(sorted[sorted.length - n] - highest);
-    if (sum >= p * total) return n;
+  for (let n = 0; n < sorted.length; n++) {
+    cumulative[n] = sum += weights[n] / total;
   }
-  return sorted.length;
+  return 1 + cumulative.findIndex(each => each >= p * sum);
 }
 
 /** Draw a token id with probability softmax(logits); `uniform` is a random number in [0, 1). */
