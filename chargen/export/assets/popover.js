@@ -200,13 +200,17 @@ class Popover {
   /** Place the box below the character, or above it where there is more space. */
   place() {
     const margin = 8;
-    const rects = this.group.span.getClientRects();
-    const rect = rects[0] ?? this.group.span.getBoundingClientRect();
+    const rect = this.group.span.getClientRects()[0] ?? this.group.span.getBoundingClientRect();
+    this.list.style.maxHeight = "";
     const {offsetWidth: width, offsetHeight: height} = this.box;
+    const below = window.innerHeight - rect.bottom - margin, above = rect.top - margin;
+    const isAbove = below < height && above > below;
+    const excess = Math.max(0, height - Math.max(below, above));
+    if (excess) this.list.style.maxHeight = `${Math.max(100, this.list.offsetHeight - excess - margin)}px`;
     const pageWidth = document.documentElement.clientWidth;
-    const isAbove = rect.bottom + height + margin > window.innerHeight && rect.top > height + margin;
     const left = Math.min(Math.max(margin, rect.left - 24), Math.max(margin, pageWidth - width - margin));
+    const top = isAbove ? rect.top - this.box.offsetHeight - margin : rect.bottom + margin;
     this.box.style.left = `${left + window.scrollX}px`;
-    this.box.style.top = `${(isAbove ? rect.top - height - margin : rect.bottom + margin) + window.scrollY}px`;
+    this.box.style.top = `${top + window.scrollY}px`;
   }
 }

@@ -9,7 +9,7 @@ const NUMBERS = {
   topP: {low: 0, high: 1, initial: 1, isLowExcluded: true},
   minP: {low: 0, high: 1, initial: 0},
   topK: {low: 0, high: 1e9, initial: 0, isWhole: true},
-  length: {low: 0, high: 50000, initial: 400, isWhole: true},
+  length: {low: 0, high: 20000, initial: 400, isWhole: true},
   seed: {low: 0, high: Number.MAX_SAFE_INTEGER, initial: 1, isWhole: true},
 };
 const MAX_STOPS = 100;

@@ -118,17 +118,25 @@ class TextView {
     const sizes = groupByCluster(this.pieces.slice(first));
     if (last && sizes[0] === last.size) first += sizes.shift();
     else if (last) this.groups.pop().span.remove();
-    const added = document.createDocumentFragment();
     for (const size of sizes) {
       const span = drawGroup(this.pieces.slice(first, first + size));
       span.groupIndex = this.groups.length;
       this.groups.push({first, size, span});
-      added.append(span);
+      this.openLine().append(span);
       first += size;
     }
-    this.element.append(added);
     if (this.groups[this.current]?.span.tabIndex === -1) this.select(this.current);
     if (this.current < 0 && this.groups.length) this.select(0);
+  }
+
+  /** Return the element of the line that the next character belongs to. Lines are laid out one by one, which is fast. */
+  openLine() {
+    const last = this.element.lastChild;
+    if (last && !last.lastChild?.classList.contains("newline")) return last;
+    const line = document.createElement("div");
+    line.dir = "auto";
+    this.element.append(line);
+    return line;
   }
 
   indexOf(target) {
