@@ -90,7 +90,7 @@ class WritePanel {
   /** Generate a text after the prompt and the characters that are kept. */
   generate(kept = null) {
     const settings = readSettings();
-    if (!settings) return this.stop();
+    if (!settings) return this.refuse();
     this.task.start(async signal => {
       this.busy("reading");
       await this.readPrompt(kept, signal);
@@ -161,6 +161,13 @@ class WritePanel {
     this.idle(() => t("stopped"));
   }
 
+  /** Say which setting is invalid, instead of generating. */
+  refuse() {
+    this.stop();
+    find("settings").open = true;
+    this.say(() => find("settings").querySelector(".error").textContent);
+  }
+
   another() {
     writeNumber("seed", String(Math.floor(Math.random() * 1e6)));
     this.generate();
@@ -169,7 +176,8 @@ class WritePanel {
 
   continueText() {
     const settings = readSettings();
-    if (!settings || this.prompt === undefined) return;
+    if (!settings) return this.refuse();
+    if (this.prompt === undefined) return;
     this.task.start(async signal => {
       await this.text.restore(this.text.pieces.filter(piece => piece.text), signal);
       this.view.show(this.text);
@@ -185,7 +193,7 @@ class WritePanel {
   /** Replace the piece of a number by an alternative, and continue from there. */
   choose(number, alternative) {
     const settings = readSettings();
-    if (!settings) return;
+    if (!settings) return this.refuse();
     const pieces = this.view.pieces;
     this.history.push({pieces, prompt: find("prompt").value, numKept: this.numKept});
     find("undo").disabled = false;
@@ -226,7 +234,7 @@ class WritePanel {
   /** Continue a text of another panel, with one piece replaced. */
   continueFrom(pieces, alternative) {
     const settings = readSettings();
-    if (!settings) return;
+    if (!settings) return this.refuse();
     this.forget();
     this.replace(pieces.map(piece => ({...piece, kind: "prompt"})), alternative, settings);
   }
@@ -296,8 +304,13 @@ class RankPanel {
 function rankRow(score) {
   const row = document.createElement("tr");
   const cells = [format(score.bitsPerChar, 3), format(score.nats, 2), format(score.numChars)];
-  for (const text of cells) row.insertCell().textContent = text;
-  const line = row.insertCell();
+  for (const text of [...cells, ""]) {
+    const cell = row.insertCell();
+    cell.setAttribute("role", "cell");
+    cell.textContent = text;
+  }
+  const line = row.lastChild;
+  row.setAttribute("role", "row");
   line.lang = "";
   line.dir = "auto";
   line.translate = false;
