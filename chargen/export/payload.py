@@ -25,7 +25,7 @@ from chargen.cells.weights import count_parameters
 from chargen.checkpoint import Checkpoint
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ModelError
-from chargen.export.weights import StoredArray, join_arrays, store_array
+from chargen.export.weights import StoredArray, find_ngram_scale, join_arrays, store_array
 from chargen.graph.graph import TraceError
 from chargen.graph.javascript_backend import build_javascript
 from chargen.graph.memory_plan import plan_memory
@@ -38,7 +38,6 @@ NO_LICENSE = "No licence is stated for this model or its corpus."
 SCRIPTS = ("engine.js", "tokenizers.js", "weights.js")  #: files of `assets/` that a model consists of
 SUBWORDS = "sp"  #: name of the sentencepiece tokenizer
 NGRAM_TABLE = "ngrams"  #: name of the table of the n-grams of length n among the arrays, followed by n
-NGRAM_ROWS_PER_SCALE = 64  #: rows of the n-gram table that share a scale in int8
 MAX_DATA_BYTES = 1 << 28  #: bytes of weights; in base64 they must fit into a string of a browser, of 2²⁹ characters
 LIMB_BITS = 24  #: the multipliers of the hash are split into numbers of this size, because JavaScript has 53 bits
 
@@ -173,8 +172,9 @@ def _store_ngrams(checkpoint: Checkpoint, weights: str) -> list[StoredArray]:
     if not config.ngrams:
         return []
     tables = np.split(np.asarray(checkpoint.weights["ngrams.weight"], dtype=np.float32), config.ngrams - 1)
+    scale = find_ngram_scale(checkpoint.weights["ngrams.head"], config.ngrams - 1)
     return [
-        store_array(f"{NGRAM_TABLE}{n}", table, weights, NGRAM_ROWS_PER_SCALE, is_sparse=True)
+        store_array(f"{NGRAM_TABLE}{n}", table, weights, config.ngram_rows, is_sparse=True, min_scale=scale)
         for n, table in enumerate(tables, 2)
     ]
 

@@ -58,7 +58,7 @@ def test_what_is_wrong_is_said_in_two_lines_at_most(chargen: Chargen, model: Pat
     save_tensors(Path("encoder.safetensors"), {}, {"kind": "encoder"})
     for words, status, reason in [
         (["poems"], 2, "Missing option '-o' / '--output'"),
-        (["poem", "-o", "p.html"], 1, "no model named 'poem' under checkpoints/. Did you mean 'poems'?"),
+        (["poem", "-o", "p.html"], 1, "no model named 'poem' under checkpoints/ Did you mean 'poems'?"),
         (["back.safetensors", "-o", "p.html"], 1, "the model back reads texts backward"),
         (["encoder.safetensors", "-o", "p.html"], 1, "is a bidirectional encoder"),
         (["poems", "-o", "missing/p.html"], 2, "there is no folder missing"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.export.weights import join_arrays, store_array
+from chargen.export.weights import MAX_NOISE_NATS, find_ngram_scale, join_arrays, store_array
 
 
 @settings(max_examples=40, deadline=None)
@@ -54,3 +54,19 @@ def test_rows_of_zeros_are_left_out_of_a_sparse_array(kind: str) -> None:
 def test_a_matrix_of_zeros_is_stored(kind: str) -> None:
     stored = store_array("m", np.zeros((3, 2), dtype=np.float32), kind)
     assert not stored.values.any()
+
+
+def test_the_scale_of_the_n_gram_table_adds_noise_of_the_given_size_to_the_logits() -> None:
+    rng = np.random.default_rng(0)
+    head, table = rng.normal(size=(50, 16)).astype(np.float32), rng.normal(0, 0.1, (4000, 16)).astype(np.float32)
+    scale = find_ngram_scale(head, 5)
+    stored = store_array("t", table, "int8", len(table), is_sparse=True, min_scale=scale)
+    error = (stored.values - table)[rng.integers(0, 4000, (1000, 5))].sum(1) @ head.T
+    assert error.std() == pytest.approx(MAX_NOISE_NATS, rel=0.05)
+
+
+def test_a_head_of_zeros_or_of_huge_numbers_has_a_scale() -> None:
+    table = np.array([[0.5, -300.0]], dtype=np.float32)
+    for head in (np.zeros((3, 2), dtype=np.float32), np.full((3, 2), 1e6, dtype=np.float32)):
+        stored = store_array("t", table, "int8", 1, is_sparse=True, min_scale=find_ngram_scale(head, 2))
+        assert np.isfinite(stored.values).all()

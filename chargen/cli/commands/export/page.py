@@ -15,7 +15,6 @@ from chargen.cli import options
 from chargen.schema import format_count
 
 KINDS = ("int8", "float16", "float32")  # as `chargen.export.weights.KINDS`, which would import NumPy for --help
-MAX_NOTE_CHARS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class PageArguments:
     model: str
     output: str
     weights: str = "int8"
-    license_note: str = ""
+    license_note: str | None = None
     as_json: bool = False
 
 
@@ -45,7 +44,7 @@ class PageArguments:
     help="How the weights are stored. int8 makes the smallest page, and float32 is exact.",
 )  # fmt: skip
 @options.basic_option(
-    "--license", "license_note", type=options.NAME, default="", show_default="the page says that none is stated",
+    "--license", "license_note", type=options.NAME, show_default="the page says that none is stated",
     metavar="TEXT", help="What the page says about the licence of the model and of its corpus.",
 )  # fmt: skip
 @options.checkpoints
@@ -85,7 +84,7 @@ def export_page(args: PageArguments) -> None:
 
     path = find_model(args.model)
     options.check_output_file("--output", args.output, [path])
-    written = write_page(load(path, "cpu"), Path(args.output), args.weights, args.license_note)
+    written = write_page(load(path, "cpu"), Path(args.output), args.weights, args.license_note or "")
     if args.as_json:
         print_json(
             {
