@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -363,15 +364,16 @@ def test_a_browser_without_segmenter_and_decompression_works(browser: Browser, t
     context.close()
 
 
-def test_a_page_in_a_sandbox_without_storage_works(browser: Browser, tmp_path: Path) -> None:
-    write_page(LanguageModel(random_model(VERSE, cell="gru")), tmp_path / "page.html")
-    (tmp_path / "site.html").write_text(
-        '<iframe sandbox="allow-scripts" src="page.html" width="900" height="700"></iframe>'
-    )
+def test_the_frame_of_the_guide_works_without_storage(browser: Browser, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "web-page.md").read_text(encoding="utf-8")
+    block = re.search(r"^```html\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    assert block
+    write_page(LanguageModel(random_model(VERSE, cell="gru")), tmp_path / "docs.html")
+    (tmp_path / "site.html").write_text(block[1], encoding="utf-8")
     page = browser.new_page()
     page.goto((tmp_path / "site.html").as_uri())
     frame = page.frame_locator("iframe")
-    frame.locator("#output span >> nth=399").wait_for()
+    frame.locator(f"#output span >> nth={len('The function ') + 200 - 1}").wait_for(timeout=10_000)
     frame.locator("#theme").select_option("dark")
     assert frame.locator("#failure").is_hidden()
     page.close()
