@@ -30,7 +30,7 @@ LAYERS: list[list[str]] = [
     ["scoring"],
     ["lm"],
     ["api"],
-    ["tasks"],
+    ["tasks", "export"],
     ["ui"],
     ["cli"],
 ]

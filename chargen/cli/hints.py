@@ -39,6 +39,7 @@ COMMAND_WORDS = {
     "compare": "diff versus vs",
     "rescore": "rerank re-rank nbest n-best",
     "classify": "classifier label categorize categorise detect identify",
+    "export": "convert save-as publish share html browser page web deploy",
     "info": "list ls models model show describe summary status runs inspect stats",
     "rm": "delete del remove purge",
     "corpora": "corpus data dataset datasets texts download prepare preprocess",
@@ -61,6 +62,9 @@ GROUP_WORDS = {
         "gradients": "gradient grad gradient-flow vanishing horizon",
         "memory": "copy adding reber lag recall",
         "neurons": "neuron units unit activations activation cells hidden-units",
+    },
+    "export": {
+        "page": "html web browser site js javascript",
     },
     "bench": {
         "cells": "cell networks rnn rnns architectures",

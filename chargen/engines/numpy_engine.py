@@ -28,7 +28,7 @@ from chargen.engines.streams import (
     TracedStream,
     read_stream,
 )
-from chargen.graph.graph import TraceError
+from chargen.graph.graph import Graph, TraceError
 from chargen.graph.numpy_backend import NGramTable
 from chargen.graph.trace import Layer, trace
 
@@ -146,9 +146,16 @@ class NumpyEngine:
         """
         return PlainStreamBatch(self, state, self._traced, num_ids)
 
-    @cached_property
-    def _traced(self) -> TracedModel | None:
-        """The traced model; None for a cell that cannot be traced."""
+    def trace(self, embedding_dim: int | None = None) -> Graph:
+        """Return the operator graph of a step, for a back end (`graph/trace.py`).
+
+        Args:
+            embedding_dim: The size of a token embedding if the graph starts from it; None if it starts from the input
+                gates of the first layers.
+
+        Raises:
+            TraceError: If a cell uses an operation that has no operator.
+        """
         num_networks = len(self._tables)
         layers = []
         heads = iter(np.split(self._head, num_networks * (self._num_layers if self._skip else 1), axis=1))
@@ -165,8 +172,13 @@ class NumpyEngine:
                 )
             )
         ngrams_head = None if self._ngrams is None else self._ngrams.head
+        return trace(layers, self._hidden_size, self._head_bias, ngrams_head, embedding_dim)
+
+    @cached_property
+    def _traced(self) -> TracedModel | None:
+        """The traced model; None for a cell that cannot be traced."""
         try:
-            graph = trace(layers, self._hidden_size, self._head_bias, ngrams_head)
+            graph = self.trace()
         except TraceError:
             return None
         return TracedModel(graph, self._tables, self._hidden_size, self._ngrams)

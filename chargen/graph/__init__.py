@@ -1,7 +1,8 @@
 """A small compiler: from the equations of a cell to code that runs one step of a network.
 
     cell equations ─▶ trace ─▶ operator graph ─▶ memory plan ─▶ back end
-     cells/*.py      trace.py     graph.py      memory_plan.py   numpy_backend.py, numba_backend.py
+     cells/*.py      trace.py     graph.py      memory_plan.py   numpy_backend.py, numba_backend.py,
+                                                                    javascript_backend.py
 
 1. **Trace** (`trace.trace`). `Cell.step` is called with symbols instead of arrays. Each operation on a symbol adds a
    node to the graph. A cell that uses an operation without an operator raises `TraceError`; the engine then calls the

@@ -40,6 +40,7 @@ def trace(
     hidden_size: int,
     head_bias: NDArray[Any],
     ngrams_head: NDArray[Any] | None = None,
+    embedding_dim: int | None = None,
 ) -> Graph:
     """Trace one step of a single stream.
 
@@ -48,6 +49,9 @@ def trace(
         hidden_size: The hidden size H.
         head_bias: The output bias, [V].
         ngrams_head: The head of the n-gram features, [V, D]; None if the network has none.
+        embedding_dim: The size E of a token embedding, if the step starts from the embedding: the input number 0 is
+            then the embedding [E], which all ensemble members share. None: the inputs are the input gates of the
+            first layers, one for each member.
 
     Raises:
         TraceError: If a cell uses an operation that has no operator.
@@ -62,6 +66,8 @@ def trace(
             params = {name: Symbol(builder, builder.constant(value)) for name, value in layer.params.items()}
             if layer.table is None:
                 x_gates = cell.input_gates(params, read)
+            elif embedding_dim is not None:
+                x_gates = cell.input_gates(params, Symbol(builder, builder.leaf("input", embedding_dim, 0)))
             else:
                 x_gates = Symbol(builder, builder.leaf("input", cell.num_input_gates * hidden_size, layer.table))
             indices = range(len(states), len(states) + len(cell.state_names))

@@ -19,6 +19,7 @@ import base64
 import io
 import math
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -46,6 +47,14 @@ HOW_TO_SIZE = "Give a size or a file: --tokenizer sp:1000 or --tokenizer sp:FILE
 HOW_TO_MAKE_ONE = (
     "Let chargen train one (--tokenizer sp:1000), or set byte_fallback, identity normalisation and no dummy prefix."
 )
+
+
+class Piece(NamedTuple):
+    """A piece of a sentencepiece model."""
+
+    text: str  #: a space is written as SPACE_MARK, a byte as "<0x0A>"
+    score: float
+    kind: int  #: NORMAL, USER_DEFINED, BYTE, or another kind, with which texts are never encoded
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -142,6 +151,18 @@ class SentencePieceTokenizer(Tokenizer):
     def token_bytes(self, token_id: int) -> bytes:
         """Return the UTF-8 of a piece; b"" for the boundary, <unk> and control pieces."""
         return self._bytes[token_id]
+
+    def pieces(self) -> list[Piece]:
+        """Return all pieces, in the order of their token ids, which start with 1."""
+        fields = _read_fields(self._model, 0, len(self._model))
+        return [_read_piece(self._model, field) for field in fields if field.number == PIECE]
+
+    def is_unigram(self) -> bool:
+        """Return whether the model encodes by the unigram algorithm, and not by BPE, as words or as characters."""
+        for field in _read_fields(self._model, _skip_short_pieces(self._model)[1], len(self._model)):
+            if (field.number, field.kind) == (TRAINER, BYTES):
+                return _read_numbers(self._model, field).get(MODEL_TYPE, UNIGRAM) == UNIGRAM
+        return True
 
     def to_json(self) -> dict[str, Any]:
         """Return the description that `from_json` reads: the name, and the model file in base64."""
@@ -253,6 +274,11 @@ SHORT_PIECE = PIECE << 3 | 2  #: first byte of a piece
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  #: types of fields
 
 
+MODEL_TYPE, UNIGRAM = 3, 1  #: field number in a trainer spec, and its default value
+PIECE_TEXT, PIECE_SCORE, PIECE_KIND = 1, 2, 3  #: field numbers of a piece
+NORMAL, USER_DEFINED, BYTE = 1, 4, 6  #: kinds of pieces; NORMAL is the default
+
+
 class _Field(NamedTuple):
     """A field of a Protocol Buffers message: its number, its type, and where its content begins and ends."""
 
@@ -313,6 +339,22 @@ def _check_normalizer(model: bytes, normalizer: _Field) -> None:
     for field in _read_fields(model, normalizer.begin, normalizer.end):
         if field.number in (NORMALIZER_TABLE, NORMALIZER_RULES) and field.end > field.begin:
             raise TokenizerError("the sentencepiece model normalises text, so it is not lossless", HOW_TO_MAKE_ONE)
+
+
+def _read_piece(model: bytes, field: _Field) -> Piece:
+    text, score = "", 0.0
+    for inner in _read_fields(model, field.begin, field.end):
+        if inner.number == PIECE_TEXT:
+            text = model[inner.begin : inner.end].decode("utf-8", "replace")
+        elif inner.number == PIECE_SCORE and inner.kind == FOUR_BYTES:
+            (score,) = struct.unpack_from("<f", model, inner.begin)
+    return Piece(text, score, _read_numbers(model, field).get(PIECE_KIND, NORMAL))
+
+
+def _read_numbers(model: bytes, message: _Field) -> dict[int, int]:
+    """Return the whole numbers of a message by the number of their field."""
+    fields = _read_fields(model, message.begin, message.end)
+    return {each.number: _read_varint(model, each.begin, each.end)[0] for each in fields if each.kind == VARINT}
 
 
 def _read_fields(model: bytes, position: int, end: int) -> Iterator[_Field]:

@@ -17,6 +17,7 @@ from chargen.cli.commands.classify.command import ClassifyArguments
 from chargen.cli.commands.compare import CompareArguments
 from chargen.cli.commands.corpora import CheckArguments
 from chargen.cli.commands.eval import EvalArguments
+from chargen.cli.commands.export.page import PageArguments
 from chargen.cli.commands.forecast import ForecastArguments
 from chargen.cli.commands.play import PlayArguments
 from chargen.cli.commands.plot import PlotArguments
@@ -157,6 +158,7 @@ ARGUMENTS = {
     "play": (PlayArguments(), []),
     "plot": (PlotArguments(), []),
     "bench cells": (BenchArguments(corpus=("a",)), ["a"]),
+    "export page": (PageArguments(model="a", output="b"), ["a", "-o", "b"]),
     "probe neurons": (NeuronsArguments(model="a", corpus="b"), ["a", "b"]),
 }
 

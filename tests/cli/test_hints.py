@@ -104,6 +104,7 @@ def test_an_option_of_another_program_or_a_misspelled_one_gets_one_suggestion(
         ("Train", "train"), ("smple", "sample"), ("clasify", "classify"), ("version", "--version"),
         ("corpora download", "get"), ("corpora ls", "list"), ("corpora chek", "check"), ("corpora bounce", "ball"),
         ("benchmark", "bench"), ("curves", "plot"), ("activations", "probe"), ("probe units", "neurons"),
+        ("publish", "export"), ("export html", "page"),
         ("bench cell", "cells"),
     ],
 )  # fmt: skip

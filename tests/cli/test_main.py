@@ -63,6 +63,7 @@ def assert_error(result: Result, status: int, *words: str) -> None:
         ["corpora", "check"],
         ["bench", "cells"],
         ["probe", "neurons"],
+        ["export", "page"],
     ],
 )
 def test_every_command_has_help_with_examples(chargen: Chargen, command: list[str]) -> None:

@@ -56,6 +56,7 @@ SCENARIOS = {
     "info": ["info"],
     "plot": ["plot", "stopped"],
     "bench cells": ["bench", "cells", "text.txt"],
+    "export page": ["export", "page", "m", "--output", "new.html"],
     "probe neurons": ["probe", "neurons", "m", "text.txt"],
     "corpora list": ["corpora", "list"],
     "corpora get": ["corpora", "get", "alphabet"],
@@ -165,6 +166,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--output": "new.html", "--max-chars": "50", "--top": "2", "--encoding": "cp1258", "--errors": "replace",
         "--text-field": "other", "--max-corpus-size": "1MB", "--json": None,
     },
+    "export page": {"--weights": "float32", "--license": "CC0", "--json": None},
     "probe gradients": {
         "--lag": "9", "--positions": "3", "--init-scale": "3", "--encoding": "cp1258", "--errors": "replace",
         "--text-field": "other", "--max-corpus-size": "1MB", **PROBE,

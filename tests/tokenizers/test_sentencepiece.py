@@ -17,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import ChargenError, CorpusError, TokenizerError
+from chargen.tokenizers.sentencepiece import BYTE, USER_DEFINED, SentencePieceTokenizer
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, StreamingDecoder, build_tokenizer, start_ids, tokenizer_from_json
 
 VIETNAMESE = "Trăm năm trong cõi người ta,\nChữ tài chữ mệnh khéo là ghét nhau.\n"
@@ -209,6 +210,19 @@ def test_a_lossless_model_from_elsewhere_is_accepted(tmp_path, model_type):
     tokenizer = build_tokenizer(f"sp:{path}", TEXT)
     assert tokenizer.decode(tokenizer.encode(TEXT + " \n▁\0")) == TEXT + " \n▁\0"
     assert len(tokenizer.encode(TEXT)) < len(TEXT)
+
+
+@pytest.mark.parametrize(("model_type", "is_unigram"), [("unigram", True), ("bpe", False), ("char", False)])
+def test_the_pieces_and_the_kind_of_a_model_are_those_of_the_library(model_type, is_unigram):
+    model = train(**LOSSLESS, model_type=model_type, user_defined_symbols=["\n", "the"])
+    tokenizer, library = SentencePieceTokenizer(model), sentencepiece.SentencePieceProcessor(model_proto=model)
+    assert tokenizer.is_unigram() == is_unigram
+    pieces = tokenizer.pieces()
+    ids = range(library.get_piece_size())
+    assert [piece.text for piece in pieces] == [library.id_to_piece(i) for i in ids]
+    assert [piece.score for piece in pieces] == [library.get_score(i) for i in ids]
+    assert [piece.kind == BYTE for piece in pieces] == [library.is_byte(i) for i in ids]
+    assert {piece.text for piece in pieces if piece.kind == USER_DEFINED} == {"\n", "the"}
 
 
 @pytest.mark.parametrize(

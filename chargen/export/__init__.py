@@ -1,0 +1,1 @@
+"""Models in other forms: a page that runs a model in a browser."""

@@ -1,0 +1,199 @@
+"""What a page needs to run a model: its description, its vocabulary, its weights, and the script of its network.
+
+The payload is a JSON object. `createModel(payload)` in `assets/engine.js` makes a model of it, with the function
+`createNetwork` that the script contains:
+
+    about                            name, corpus, bits per character, version, licence note, …
+    tokenizer, normalize, newline    how a text is turned into token ids, as `checkpoint.Checkpoint` does
+    start_ids, end_ids, masked_ids, unknown_id
+    network    {arrays: descriptions (`weights.py`), data: their bytes in base64, ngrams: constants of the hash}
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chargen import __version__
+from chargen.cells.ngram_features import make_hash_parameters
+from chargen.cells.weights import count_parameters
+from chargen.checkpoint import Checkpoint
+from chargen.engines.numpy_engine import NumpyEngine
+from chargen.errors import ModelError
+from chargen.export.weights import StoredArray, find_ngram_scale, join_arrays, store_array
+from chargen.graph.graph import TraceError
+from chargen.graph.javascript_backend import build_javascript
+from chargen.graph.memory_plan import plan_memory
+from chargen.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
+
+NO_LICENSE = "No licence is stated for this model or its corpus."
+SCRIPTS = ("engine.js", "tokenizers.js", "weights.js")  #: files of `assets/` that a model consists of
+SUBWORDS = "sp"  #: name of the sentencepiece tokenizer
+NGRAM_TABLE = "ngrams"  #: name of the table of the n-grams of length n among the arrays, followed by n
+MAX_DATA_BYTES = 1 << 28  #: bytes of weights; in base64 they must fit into a string of a browser, of 2²⁹ characters
+LIMB_BITS = 24  #: the multipliers of the hash are split into numbers of this size, because JavaScript has 53 bits
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A model as a page gets it.
+
+    Attributes:
+        values: The JSON object.
+        script: A script that defines `createModel`, and no other name.
+        num_ngram_rows: Number of rows of the n-gram table that are stored; 0 without n-grams.
+    """
+
+    values: dict[str, Any]
+    script: str
+    num_ngram_rows: int
+
+
+def make_payload(checkpoint: Checkpoint, name: str, weights: str = "int8", license_note: str = "") -> Payload:
+    """Return what a page needs to run a model.
+
+    Args:
+        checkpoint: The model.
+        name: Name of the model, as the page shows it.
+        weights: How the weights are stored: one of `weights.KINDS`.
+        license_note: What the page says about the licence of the model; "" says that none is stated.
+
+    Raises:
+        ModelError: If a page cannot run the model: it reads texts backward, is of series of numbers, has another
+            sentencepiece model than a unigram model, is too large, or has a cell without an operator graph.
+    """
+    _check_model(checkpoint, name)
+    engine = NumpyEngine(checkpoint.config, checkpoint.weights)
+    embedding = np.asarray(checkpoint.weights["embedding.weight"], dtype=np.float32)
+    try:
+        graph = engine.trace(checkpoint.config.embedding_dim)
+        network = build_javascript(plan_memory(graph, checkpoint.config.hidden_size), embedding)
+    except TraceError as error:
+        raise ModelError(
+            f"the model {name} has a cell that cannot run in a page ({error})", "Train with another --cell."
+        ) from error
+    arrays = [store_array(array, values, weights) for array, values in network.weights.items()]
+    tables = _store_ngrams(checkpoint, weights)
+    descriptions, data = join_arrays([*arrays, *tables])
+    if len(data) > MAX_DATA_BYTES:
+        raise ModelError(
+            f"the weights of {name} have {len(data) / 1e6:,.0f} MB, but a browser can read at most "
+            f"{MAX_DATA_BYTES / 1e6:,.0f} MB of them from a page",
+            "Use --weights int8, or a smaller model.",
+        )
+    values = {
+        "about": _describe(checkpoint, name, weights, license_note or NO_LICENSE),
+        "tokenizer": _describe_tokenizer(checkpoint.tokenizer),
+        "normalize": checkpoint.data.normalize,
+        "newline": checkpoint.data.newline,
+        "start_ids": checkpoint.start_ids.tolist(),
+        "end_ids": None if checkpoint.end_ids is None else checkpoint.end_ids.tolist(),
+        "masked_ids": checkpoint.tokenizer.masked_ids(checkpoint.has_documents),
+        "unknown_id": checkpoint.tokenizer.unknown_id,
+        "network": {
+            "arrays": descriptions,
+            "data": base64.b64encode(data).decode("ascii"),
+            "ngrams": _hash_constants(checkpoint) if tables else None,
+        },
+    }
+    script = "".join(files("chargen.export").joinpath("assets", name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = f'const createModel = (() => {{\n"use strict";\n{network.source}{script}return createModel;\n}})();\n'
+    return Payload(values, script, sum(table.num_rows for table in tables))
+
+
+def _check_model(checkpoint: Checkpoint, name: str) -> None:
+    tokenizer = checkpoint.tokenizer
+    if checkpoint.data.is_backward:
+        raise ModelError(
+            f"the model {name} reads texts backward, and a page continues a text at its end",
+            "Export a model that was trained with --direction forward.",
+        )
+    if tokenizer.quantizer is not None:
+        raise ModelError(
+            f"the model {name} continues a series of numbers, and a page shows texts",
+            f"Continue the series with: chargen sample -m {name}",
+        )
+    subwords = _subword_tokenizer(tokenizer)
+    if subwords is not None and not subwords.is_unigram():
+        raise ModelError(
+            f"the sentencepiece model of {name} is not a unigram model, and a page can encode texts only with those",
+            "Export a model that was trained with --tokenizer char, byte or sp:SIZE.",
+        )
+
+
+def _describe(checkpoint: Checkpoint, name: str, weights: str, license_note: str) -> dict[str, Any]:
+    """Return what the page says about the model."""
+    about = checkpoint.about
+    result = about.get("result", {})
+    return {
+        "name": name,
+        "corpus": about.get("corpus"),
+        "train_chars": about.get("train_chars"),
+        "bits_per_char": result.get("val_bits_per_char"),
+        "version": __version__,
+        "license_note": license_note,
+        "network": str(checkpoint.config),
+        "num_parameters": count_parameters(checkpoint.config),
+        "tokenizer": checkpoint.tokenizer.name,
+        "documents": checkpoint.data.documents,
+        "weights": weights,
+    }
+
+
+def _describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what `assets/tokenizers.js` needs: for sentencepiece, the pieces instead of the model file."""
+    subwords = _subword_tokenizer(tokenizer)
+    if subwords is None:
+        return tokenizer.to_json()
+    return {"name": subwords.name, "pieces": [list(piece) for piece in subwords.pieces()]}
+
+
+def _subword_tokenizer(tokenizer: Tokenizer) -> SentencePieceTokenizer | None:
+    """Return a sentencepiece tokenizer as such; None for another one, so that the library is not imported."""
+    if tokenizer.name != SUBWORDS:
+        return None
+    from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
+
+    assert isinstance(tokenizer, SentencePieceTokenizer)
+    return tokenizer
+
+
+def _store_ngrams(checkpoint: Checkpoint, weights: str) -> list[StoredArray]:
+    """Return the n-gram table as it is stored: an array for each n from 2 on; an empty list if the network has none."""
+    config = checkpoint.config
+    if not config.ngrams:
+        return []
+    tables = np.split(np.asarray(checkpoint.weights["ngrams.weight"], dtype=np.float32), config.ngrams - 1)
+    scale = find_ngram_scale(checkpoint.weights["ngrams.head"], config.ngrams - 1)
+    return [
+        store_array(f"{NGRAM_TABLE}{n}", table, weights, config.ngram_rows, is_sparse=True, min_scale=scale)
+        for n, table in enumerate(tables, 2)
+    ]
+
+
+def _hash_constants(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the constants of the hash function; each multiplier as three numbers, the highest bits first."""
+    config = checkpoint.config
+    multipliers, _ = make_hash_parameters(config.ngrams, config.ngram_rows)
+    used = [int(row[j]) for n, row in enumerate(multipliers.view(np.uint64), 2) for j in range(n)]
+    return {
+        "length": config.ngrams,
+        "num_rows": config.ngram_rows,
+        "multipliers": [limb for multiplier in used for limb in _split(multiplier)],
+    }
+
+
+def _split(multiplier: int) -> Iterator[int]:
+    """Yield a number of 64 bits as its highest 16 bits and two numbers of LIMB_BITS."""
+    mask = (1 << LIMB_BITS) - 1
+    yield multiplier >> 2 * LIMB_BITS
+    yield multiplier >> LIMB_BITS & mask
+    yield multiplier & mask
