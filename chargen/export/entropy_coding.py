@@ -33,7 +33,7 @@ def find_frequencies(values: Bytes) -> NDArray[np.int64]:
         values: The bytes, at least one.
     """
     counts = np.bincount(values, minlength=256)
-    frequencies = np.maximum(np.floor(counts * (TOTAL / counts.sum())).astype(np.int64), counts > 0)
+    frequencies: NDArray[np.int64] = np.maximum(np.floor(counts * (TOTAL / counts.sum())).astype(np.int64), counts > 0)
     while (missing := TOTAL - int(frequencies.sum())) != 0:  # the largest ones lose least by a change of one
         change = np.sign(missing)
         largest = np.argsort(-frequencies, kind="stable")[: abs(missing)]

@@ -104,7 +104,8 @@ def make_payload(checkpoint: Checkpoint, name: str, weights: str = "int8", licen
             "ngrams": _hash_constants(checkpoint) if tables else None,
         },
     }
-    script = "".join(files("chargen.export").joinpath("assets", name).read_text(encoding="utf-8") for name in SCRIPTS)
+    assets = files("chargen.export").joinpath("assets")
+    script = "".join(assets.joinpath(file).read_text(encoding="utf-8") for file in SCRIPTS)
     script = f'const createModel = (() => {{\n"use strict";\n{network.source}{script}return createModel;\n}})();\n'
     return Payload(values, script, sum(table.num_rows for table in tables))
 
