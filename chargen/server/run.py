@@ -113,13 +113,8 @@ def url_of(server: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run_server(app: ASGIApp, server: socket.socket) -> None:
-    """Answer requests until SIGINT or SIGTERM; then finish the running requests.
-
-    Args:
-        app: The application.
-        server: A bound socket.
-    """
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """Return a server for an application; its attribute `should_exit` ends it."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a malformed request is no reason for a message
     config = uvicorn.Config(
         app,
@@ -132,4 +127,14 @@ def run_server(app: ASGIApp, server: socket.socket) -> None:
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
-    uvicorn.Server(config).run([server])
+    return uvicorn.Server(config)
+
+
+def run_server(app: ASGIApp, server: socket.socket) -> None:
+    """Answer requests until SIGINT or SIGTERM; then finish the running requests.
+
+    Args:
+        app: The application.
+        server: A bound socket.
+    """
+    make_server(app).run([server])

@@ -28,7 +28,8 @@ class Server:
     """A running `chargen serve`."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         words = [sys.executable, "-m", "chargen", "serve", *arguments, "--port", "0", "--json"]
         self.process = subprocess.Popen(
             words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -179,28 +180,17 @@ def memory_bytes(server: Server) -> int:
     return int(line.split()[1]) * 1024
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        b"GET /health HTTP/1.1\r\n\r\n",
-        b"nonsense\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 10**6,
-    ],
-    ids=["no host", "nonsense", "a long header"],
-)
+@pytest.mark.parametrize("request_", [b"GET /health HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n"])
 def test_a_malformed_request_is_refused(server: Server, request_: bytes) -> None:
     assert exchange(server.address, request_).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_client_that_sends_no_header_is_disconnected(server: Server) -> None:
-    with socket.create_connection(server.address, timeout=60) as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nHo")
-        assert b"".join(iter(lambda: connection.recv(1 << 16), b"")).startswith(b"HTTP/1.1 408 ")
-
-
-def test_a_client_that_sends_no_body_is_disconnected(server: Server) -> None:
-    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
-    assert exchange(server.address, head).startswith(b"HTTP/1.1 408 ")
+def test_a_header_of_a_megabyte_is_refused(server: Server) -> None:
+    try:
+        response = exchange(server.address, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 10**6)
+    except (BrokenPipeError, ConnectionResetError):  # the server closes the connection before it has read all of it
+        return
+    assert response.startswith(b"HTTP/1.1 400 ") or not response
 
 
 def test_a_client_that_disconnects_frees_its_streams(server: Server) -> None:
@@ -224,8 +214,9 @@ def test_running_requests_are_finished_at_the_end(folder: Path) -> None:
         next(lines)
         server.process.send_signal(signal.SIGTERM)
         rest = list(lines)
-    assert rest[-2:] == ["data: [DONE]", ""] or "data: [DONE]" in rest[-2:]
-    assert server.process.wait(60) in (-signal.SIGTERM, 0, 143)
+    assert "data: [DONE]" in rest[-2:]
+    server.process.communicate(timeout=60)
+    assert server.process.returncode in (-signal.SIGTERM, 143)
 
 
 def test_the_first_answer_comes_soon(folder: Path) -> None:

@@ -49,7 +49,7 @@ class Batch:
 
 
 def texts_of(ticket: Ticket) -> list[str]:
-    return ["".join(text.pieces) for prompt in ticket.prompts for text in prompt.texts]
+    return [text.read_text()[0] for prompt in ticket.prompts for text in prompt.texts]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -35,7 +35,9 @@ from chargen.server.batch.log_probs import TokenLogProb, TokenLogProbs
 from chargen.server.batch.written_text import WrittenText
 from chargen.server.limits import MAX_BATCH_STREAMS
 
-WAKE_INTERVAL_S = 0.03  # between two pieces that a client gets; the first and the last one are sent at once
+# Time between two pieces that a client gets; the first and the last one are sent at once. To send a piece takes a tenth
+# of a millisecond, and the more streams there are, the more of them would be sent.
+WAKE_INTERVAL_S, WAKE_INTERVAL_PER_STREAM_S = 0.02, 0.001
 
 
 @dataclass(eq=False)
@@ -261,6 +263,7 @@ class BatchWorker:
             groups.setdefault(entry[2].group, []).append(entry)
         kept: list[tuple[int, Row]] = []
         now = time.perf_counter()
+        interval_s = WAKE_INTERVAL_S + WAKE_INTERVAL_PER_STREAM_S * len(self._rows)
         for group in groups.values():
             try:
                 kept += self._write_group(logits, group)
@@ -270,7 +273,7 @@ class BatchWorker:
         for _, ticket, _ in writing:
             if ticket.first_token_s is None:
                 ticket.first_token_s = now - ticket.started
-            if ticket.is_streamed and now - ticket.last_wake >= WAKE_INTERVAL_S:
+            if ticket.is_streamed and now - ticket.last_wake >= interval_s:
                 ticket.last_wake = now
                 ticket.wake()
         return kept

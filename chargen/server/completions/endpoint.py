@@ -150,7 +150,7 @@ class _Answer:
 
     def _choice(self, index: int, number: int, stream: PromptStream, text: WrittenText | None) -> dict[str, Any]:
         prompt, echo = self._prepared.prompts[number], self._request.echo
-        written = "" if text is None else "".join(text.pieces)
+        written = "" if text is None else text.read_text()[0]
         log_probs = None
         if self._request.logprobs is not None:
             tokens = [] if text is None else complete_tokens(text, 0, len(written))
@@ -194,9 +194,7 @@ class _Answer:
         if stream.position < stream.num_read_ids:
             return None  # the prompt comes first
         ended = "length" if text is None else text.ended  # read before the pieces: an ended text does not grow
-        pieces = [] if text is None else text.pieces[each.num_pieces :]
-        each.num_pieces += len(pieces)
-        new = "".join(pieces)
+        new, each.place = ("", 0) if text is None else text.read_text(each.place)
         each.num_chars += len(new)
         tokens = [] if text is None or not wants_log_probs else complete_tokens(text, each.num_tokens, each.num_chars)
         each.num_tokens += len(tokens)
@@ -217,7 +215,7 @@ class _StreamedText:
 
     def __init__(self, index: int, number: int, stream: PromptStream, text: WrittenText | None) -> None:
         self.index, self.number, self.stream, self.text = index, number, stream, text
-        self.num_pieces = self.num_chars = self.num_tokens = 0
+        self.place = self.num_chars = self.num_tokens = 0
         self.has_started = self.is_complete = False
 
 
@@ -233,22 +231,29 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        events = self._answer.events(self._progress)
         try:
             async with self._progress.watch(receive):
-                try:
-                    async for event in self._answer.events(self._progress):
-                        await send({"type": "http.response.body", "body": event, "more_body": True})
-                        if self._progress.is_disconnected:
-                            return
-                except ApiError as error:
-                    event = b"data: " + dump_json(error.to_json()) + b"\n\n"
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
+                first = await anext(events)  # an error before the first event has its own status
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await send({"type": "http.response.body", "body": first, "more_body": True})
+                await self._send_rest(events, send)
         except DisconnectedError:
             return
         finally:
             self._answer.close()
+
+    async def _send_rest(self, events: AsyncIterator[bytes], send: Send) -> None:
+        """Send the events after the first one; an error is the last event."""
+        try:
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+                if self._progress.is_disconnected:
+                    return
+        except ApiError as error:
+            event = b"data: " + dump_json(error.to_json()) + b"\n\n"
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 # ── texts that compete ────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from chargen.sampling.logit_bias import LogitBias
 from chargen.sampling.sequence import GenerationContext
 from chargen.sampling.settings import SampleConfig
 from chargen.server.batch.worker import PromptStream, Ticket
-from chargen.server.batch.written_text import WrittenText
+from chargen.server.batch.written_text import WrittenChars, WrittenText
 from chargen.server.completions.request import CompletionRequest
 from chargen.server.errors import ApiError, from_chargen
 from chargen.server.limits import MAX_LOG_PROBS, MAX_PARTICLE_STEPS
@@ -161,7 +161,12 @@ def _prompt_stream(prepared: PreparedCompletion, context: GenerationContext, pro
     num_top = 0 if request.best_of > request.n else None
     num_top = request.logprobs if request.logprobs is not None else num_top
     numbers = range(request.best_of if request.max_tokens else 0)
-    texts = [WrittenText(context, config.seed, number, max_tokens, num_top) for number in numbers]
+    texts: list[WrittenText] = [
+        WrittenChars(context, config.seed, number)
+        if WrittenChars.can_be(context, num_top)
+        else WrittenText(context, config.seed, number, max_tokens, num_top)
+        for number in numbers
+    ]
     echoes = request.echo and request.logprobs is not None
     echo_from = len(prompt.read_ids) - len(prompt.ids) + 1 if echoes else len(prompt.read_ids)
     return PromptStream(prompt.read_ids, texts, echo_from, request.logprobs or 0)
