@@ -134,9 +134,7 @@ class ServedModels:
         self._by_id: dict[str, ServedModel] = {}
         for model in models:
             if model.id in self._by_id:
-                raise ConfigError(
-                    f"two models have the name {model.id}", "Give each model once, or rename the folder of one of them."
-                )
+                raise ConfigError(f"two models have the name {model.id}", "Give each model once, or rename a folder.")
             self._by_id[model.id] = model
 
     def __iter__(self) -> Any:
@@ -170,7 +168,7 @@ def open_models(names: Sequence[str], limits: Limits, notify: Notify | None = No
     """
     from chargen.api import load
 
-    return ServedModels(ServedModel(load(name, "cpu", notify), limits) for name in (names or [None]))
+    return ServedModels(ServedModel(load(name, "cpu", notify), limits) for name in names or (None,))
 
 
 def _file_status(path: Path) -> tuple[int, int, int] | None:

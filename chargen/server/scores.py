@@ -56,7 +56,7 @@ async def create_score(request: Request) -> Response:
         if not job.done():
             job.cancel()
             if is_gone.done():
-                return Response(status_code=499)  # nobody reads it
+                return Response(status_code=499)  # it is not read
             raise timed_out(state.limits.timeout_s)
     try:
         scores = job.result()

@@ -117,7 +117,7 @@ class ServedTokenizer:
             ApiError: If an id is out of range.
         """
         self.check_ids(ids, "tokens")
-        text, part = "", []
+        text, part = "", list[int]()
         for token_id in [*ids, self.begin_id]:
             if token_id in (BOUNDARY_ID, self.begin_id):
                 text += self._tokenizer.decode(part) + self.names[token_id]

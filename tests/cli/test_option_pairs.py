@@ -422,7 +422,7 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(options, "use_threads", lambda number: None)
     monkeypatch.setattr("chargen.api.load", cache(lambda model=None, device="auto", notify=None: load(model, device)))
     monkeypatch.setattr("chargen.cli.commands.play.play_in_terminal", record)
-    monkeypatch.setattr("chargen.cli.commands.serve.serve_models", record)
+    monkeypatch.setattr("chargen.cli.commands.serve.command.serve_models", record)
     monkeypatch.setattr("chargen.tasks.forecasting.train.train_forecaster", record)
     monkeypatch.setattr("chargen.tasks.classification.encoder.train_encoder", lambda *args: record(*args, "encoder"))
     monkeypatch.setattr(

@@ -55,7 +55,8 @@ def test_a_server_for_everyone_is_noted(chargen: Chargen) -> None:
         (("a", "--host", "192.0.2.1"), "is no address of this machine"),
         (("a", "--cors", "example.com"), "is no origin"), (("a", "--cors", "https://example.com/x"), "is no origin"),
         (("a", "--allow-host", "https://example.com"), "is no host name"), (("a", "--api-key", "two words"), "ASCII"),
-        (("a", "--api-key", "khóa"), "ASCII"), (("a", "--port", "65536"), "--port"), (("a", "--timeout", "0"), "--timeout"),
+        (("a", "--api-key", "khóa"), "ASCII"), (("a", "--port", "65536"), "--port"),
+        (("a", "--timeout", "0"), "--timeout"),
     ],
     ids=str,
 )  # fmt: skip
@@ -79,7 +80,7 @@ def test_the_extra_is_named_where_it_is_missing(chargen: Chargen, monkeypatch: p
         raise ImportError(name)
 
     monkeypatch.setattr("chargen.registry.importlib.import_module", fail)
-    from chargen.cli.commands.serve import ServeArguments, serve_models
+    from chargen.cli.commands.serve.command import ServeArguments, serve_models
     from chargen.errors import ChargenError
 
     with pytest.raises(ChargenError, match="chargen serve needs a package") as raised:

@@ -92,7 +92,8 @@ def test_scores_are_those_of_score(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        ({}, 400), ({"texts": 5}, 400), ({"texts": []}, 400), ({"texts": ["a", 5]}, 400), ({"texts": "a", "by": "x"}, 400),
+        ({}, 400), ({"texts": 5}, 400), ({"texts": []}, 400), ({"texts": ["a", 5]}, 400),
+        ({"texts": "a", "by": "x"}, 400),
         ({"texts": "a" * 20_001}, 400), ({"texts": ["a" * 20_000] * 11}, 413), ({"texts": "a", "model": "x"}, 404),
         ({"texts": "a", "text": "b"}, 400),
     ],
@@ -243,7 +244,8 @@ def test_pages_of_other_sites_are_refused_unless_they_are_allowed(serve: Serve) 
     [
         (b"", 400), (b"{", 400), (b"[]", 400), (b"5", 400), (b'{"prompt": NaN}', 400), (b'{"prompt": "\xff"}', 400),
         (b'{"prompt": "\\ud800"}', 400), (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, 400), (b"[" * 1_000_000, 400),
-        (b'{"prompt": "a", "prompt": "b"}', 400), ('{"prompt": "a"}'.encode("utf-16"), 400), (b" " * (1 << 21) + b"{}", 413),
+        (b'{"prompt": "a", "prompt": "b"}', 400), ('{"prompt": "a"}'.encode("utf-16"), 400),
+        (b" " * (1 << 21) + b"{}", 413),
         (b'{"n": 1' + b"0" * 10_000 + b"}", 400), (b'{"temperature": 1e999}', 400),
         (b'{"stop": [' + b'"a",' * 499_999 + b'"a"]}', 400), (b'{"stop": [' + b'"a",' * 999_999 + b'"a"]}', 413),
     ],

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 class JobStoppedError(Exception):
-    """A job ends because nobody waits for its result any more."""
+    """A job ends because its result is not wanted any more."""
 
 
 class StoppableEngine(NumpyEngine):

@@ -61,7 +61,7 @@ class PromptStream:
 
 @dataclass(eq=False)
 class Ticket:
-    """The prompts of one request on their way through a worker.
+    """The prompts of a request, as a worker knows them.
 
     Args:
         prompts: The prompts.

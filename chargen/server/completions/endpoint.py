@@ -82,14 +82,14 @@ async def _wait_for_answer(answer: _Answer, progress: Progress) -> Response:
         answer.raise_failure()
         body = await answer.to_json()
     except DisconnectedError:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # it is not read
     finally:
         answer.close()
     return Response(body, media_type=JSON_TYPE)
 
 
 class _Answer:
-    """The texts of one request, and how much of them was sent.
+    """The texts of a request, and how much of them was sent.
 
     Args:
         state: The server.
@@ -134,7 +134,7 @@ class _Answer:
         return sum(text.num_tokens for texts in self._texts for text in texts)
 
     def _to_json(self) -> bytes:
-        choices = []
+        choices: list[dict[str, Any]] = []
         for number, stream in enumerate(self.ticket.prompts):
             for text in self._best(number):
                 choices.append(self._choice(len(choices), number, stream, text))
@@ -270,7 +270,7 @@ async def _create_competing(
         if not job.done():
             job.cancel()
             if is_gone.done():
-                return Response(status_code=499)  # nobody reads it
+                return Response(status_code=499)  # it is not read
             raise timed_out(state.limits.timeout_s)
     try:
         texts = job.result()

@@ -29,7 +29,7 @@ def dump_json(value: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Envelope:
-    """What all parts of one response have in common."""
+    """What all parts of a response have in common."""
 
     model: ServedModel
     id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")

@@ -65,7 +65,7 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
         ClientDisconnect: If the client closes the connection before the end.
     """
     length = request.headers.get("content-length", "0")
-    size, chunks = 0, []
+    size, chunks = 0, list[bytes]()
     is_too_large = length.isdecimal() and int(length[:20]) > max_bytes
     if is_too_large and "expect" in request.headers:
         raise _too_large(max_bytes)  # the client waits for permission to send the body
