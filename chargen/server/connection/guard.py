@@ -130,7 +130,7 @@ class _ObservedSend:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.status = 500  #: of the response; this one if nothing was sent
+        self.status = 499  #: of the response; this one if the client was gone before anything was sent
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
