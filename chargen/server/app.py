@@ -44,7 +44,7 @@ def build_app(
         notify: Function that gets messages for the person who runs the server; None drops them.
     """
     limits, access = limits or Limits(), access or Access()
-    state = ServerState(models, limits, JobRunner(limits.max_waiting), Metrics(), notify)
+    state = ServerState(models, limits, JobRunner(limits.max_waiting), JobRunner(limits.max_waiting), Metrics(), notify)
     routes = [
         Route("/", _index),
         Route("/health", _health),
@@ -82,6 +82,7 @@ async def _run_threads(app: Starlette) -> AsyncIterator[None]:
     for model in state.models:
         model.worker.stop()
     state.jobs.close()
+    state.preparations.close()
 
 
 async def _watch_files(state: ServerState) -> None:

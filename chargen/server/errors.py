@@ -54,7 +54,7 @@ def too_many_requests(waiting: int, retry_after_s: int) -> ApiError:
     """Return the error of a request that finds the queue full."""
     return ApiError(
         429,
-        f"{waiting:,} requests are waiting, which is the maximum; try again in {retry_after_s} s",
+        f"the server is busy: {waiting:,} requests are waiting; try again in {retry_after_s} s",
         code="queue_full",
         kind="rate_limit_error",
         headers={"Retry-After": str(retry_after_s)},

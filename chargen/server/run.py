@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from chargen.errors import ChargenError, ConfigError
-from chargen.server.limits import HEADER_TIMEOUT_S, MAX_CONNECTIONS, SHUTDOWN_S
+from chargen.server.limits import HEADER_TIMEOUT_S, MAX_CONNECTIONS, SEND_TIMEOUT_S, SHUTDOWN_S
 
 TIMEOUT_RESPONSE = (
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 107\r\n"
@@ -24,7 +24,10 @@ TIMEOUT_RESPONSE = (
 
 
 class TimedProtocol(H11Protocol):
-    """HTTP/1.1 that closes a connection on which the header of a request does not arrive in time."""
+    """HTTP/1.1 that closes the connections of slow clients.
+
+    The header of a request must arrive in time, and a complete response must be read in time.
+    """
 
     _header_timer: asyncio.TimerHandle | None = None
 
@@ -40,6 +43,16 @@ class TimedProtocol(H11Protocol):
             self._stop_timer()
         elif self._header_timer is None:
             self._expect_header()
+
+    def on_response_complete(self) -> None:
+        """Close the connection later if the client does not read the response."""
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(SEND_TIMEOUT_S, self._abort_if_unread)
+
+    def _abort_if_unread(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""

@@ -17,6 +17,8 @@ class ServerState:
 
     models: ServedModels
     limits: Limits
-    jobs: JobRunner
+    jobs: JobRunner  #: texts that compete, and scores
+    preparations: JobRunner  #: preparations that may take seconds: a regular expression, the index of a training text
     metrics: Metrics
     notify: Notify | None = None  #: gets messages for the person who runs the server
+    num_log_probs: int = 0  #: numbers in the log probabilities of all requests that are being answered

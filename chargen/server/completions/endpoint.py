@@ -19,6 +19,7 @@ from chargen.server.batch.written_text import WrittenText
 from chargen.server.completions.preparation import (
     PreparedCompletion,
     is_quick,
+    is_slow,
     make_generator,
     make_ticket,
     num_particles,
@@ -39,9 +40,10 @@ from chargen.server.completions.response_format import (
 from chargen.server.connection.body import read_json
 from chargen.server.connection.progress import DisconnectedError, Progress
 from chargen.server.errors import ApiError, from_chargen, internal_error, timed_out, too_many_requests
-from chargen.server.limits import RETRY_AFTER_S
+from chargen.server.limits import MAX_ALL_LOG_PROBS, RETRY_AFTER_S
 from chargen.server.state import ServerState
 
+SLOW_READER_S = 5.0  # how much longer than the time limit a client may take to read events
 MAX_QUICK_TOKENS = 1000  # tokens with log probabilities that become JSON without a thread of their own
 DONE = b"data: [DONE]\n\n"
 EVENT_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # the second one is for nginx
@@ -61,17 +63,29 @@ async def create_completion(request: Request) -> Response:
     progress = Progress(state.limits.timeout_s)
     if parsed.has_competing_texts:
         return await _create_competing(state, prepared, progress, request.receive)
-    make = (prepared, progress.wake, state.notify)
-    ticket, texts = make_ticket(*make) if is_quick(parsed) else await run_in_threadpool(make_ticket, *make)
-    answer = _Answer(state, prepared, ticket, texts)
     try:
+        ticket, texts = await _make_ticket(state, prepared, progress)
+        if state.num_log_probs + prepared.num_log_probs > MAX_ALL_LOG_PROBS:
+            raise QueueFullError
         model.worker.submit(ticket)
     except QueueFullError:
         raise too_many_requests(model.worker.num_waiting, RETRY_AFTER_S) from None
+    answer = _Answer(state, prepared, ticket, texts)
     if parsed.stream:
         return EventStream(answer, progress)
     async with progress.watch(request.receive):
         return await _wait_for_answer(answer, progress)
+
+
+async def _make_ticket(
+    state: ServerState, prepared: PreparedCompletion, progress: Progress
+) -> tuple[Ticket, list[list[WrittenText]]]:
+    """Return the ticket of a request, and the texts of each prompt; what takes long is done in another thread."""
+    if is_quick(prepared.request):
+        return make_ticket(prepared, progress.wake, state.notify)
+    if is_slow(prepared.request):
+        return await state.preparations.run(lambda stop: make_ticket(prepared, progress.wake, state.notify))
+    return await run_in_threadpool(make_ticket, prepared, progress.wake, state.notify)
 
 
 async def _wait_for_answer(answer: _Answer, progress: Progress) -> Response:
@@ -106,10 +120,12 @@ class _Answer:
         self._request, self._model = prepared.request, prepared.model
         self._envelope = Envelope(prepared.model)
         self._usage = {"usage": None} if self._request.include_usage else {}
+        state.num_log_probs += prepared.num_log_probs
 
     def close(self) -> None:
         """Tell the worker that nothing more is wanted, and count what was done."""
         self.ticket.is_cancelled = True
+        self._state.num_log_probs -= self._prepared.num_log_probs
         self._state.metrics.observe_first_token(self.ticket.first_token_s)
 
     def raise_failure(self) -> None:
@@ -237,8 +253,8 @@ class EventStream(Response):
                 first = await anext(events)  # an error before the first event has its own status
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await send({"type": "http.response.body", "body": first, "more_body": True})
-                await self._send_rest(events, send)
-        except DisconnectedError:
+                await asyncio.wait_for(self._send_rest(events, send), self._progress.seconds_left + SLOW_READER_S)
+        except (DisconnectedError, asyncio.TimeoutError, TimeoutError):  # the client is gone, or does not read
             return
         finally:
             self._answer.close()

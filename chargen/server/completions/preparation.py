@@ -25,7 +25,7 @@ from chargen.server.tokens import Prompt
 from chargen.text.documents import separator
 
 MAX_TOKEN_CHARS = 64  # characters of a token: almost none has more
-MAX_QUICK_CHARS = 4000  # characters of prompts and stop strings that are prepared without a thread of their own
+MAX_QUICK_CHARS = 4000  # characters of prompts and stop strings that are prepared in the event loop
 DEFAULT_INFILL_PARTICLES = 64  # as `chargen sample --suffix`
 
 
@@ -39,16 +39,29 @@ class PreparedCompletion:
     config: SampleConfig
 
     @property
+    def num_log_probs(self) -> int:
+        """Number of values in the log probabilities of the response, if all texts have their maximum length."""
+        request = self.request
+        if request.logprobs is None:
+            return 0
+        num_echoed = self.num_prompt_tokens if request.echo else 0
+        return (num_echoed + request.num_texts * request.max_tokens) * (request.logprobs + 1)
+
+    @property
     def num_prompt_tokens(self) -> int:
         """Number of tokens of all prompts, as the client counts them."""
         return sum(len(prompt.ids) for prompt in self.prompts)
 
 
 def is_quick(request: CompletionRequest) -> bool:
-    """Return whether a request is prepared in less than a millisecond or two."""
+    """Return whether a request is prepared within a few milliseconds."""
     num_chars = sum(map(len, request.prompts)) + sum(map(len, request.stop))
-    is_plain = not (request.settings.get("regex") or request.settings.get("max_copy"))
-    return is_plain and num_chars <= MAX_QUICK_CHARS and request.num_texts <= 16
+    return not is_slow(request) and num_chars <= MAX_QUICK_CHARS and request.num_texts <= 16
+
+
+def is_slow(request: CompletionRequest) -> bool:
+    """Return whether the preparation of a request may take seconds."""
+    return bool(request.settings.get("regex") or request.settings.get("max_copy"))
 
 
 def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletion:
@@ -63,20 +76,19 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
         for prompt in request.prompts
     )
     vocab_size = tokenizer.vocab_size
-    if request.logprobs is not None:
-        if request.logprobs > vocab_size:
-            raise ApiError(
-                400, f"logprobs is {request.logprobs:,}, but the model has {vocab_size:,} token ids", "logprobs"
-            )
-        num_values = sum(len(prompt.ids) for prompt in prompts) * (request.logprobs + 1) if request.echo else 0
-        if num_values > MAX_LOG_PROBS:
-            raise ApiError(
-                400, f"logprobs would be {num_values:,} numbers, but at most {MAX_LOG_PROBS:,} are allowed", "logprobs"
-            )
+    if request.logprobs is not None and request.logprobs > vocab_size:
+        raise ApiError(400, f"logprobs is {request.logprobs:,}, but the model has {vocab_size:,} token ids", "logprobs")
     for token_id in request.logit_bias:
         if token_id >= vocab_size:
             raise ApiError(400, f"logit_bias has the token id {token_id}; ids are below {vocab_size}", "logit_bias")
-    return PreparedCompletion(request, model, prompts, make_config(request, model))
+    prepared = PreparedCompletion(request, model, prompts, make_config(request, model))
+    if prepared.num_log_probs > MAX_LOG_PROBS:
+        raise ApiError(
+            400,
+            f"logprobs would be {prepared.num_log_probs:,} numbers, but at most {MAX_LOG_PROBS:,} are allowed",
+            "logprobs",
+        )
+    return prepared
 
 
 def make_config(request: CompletionRequest, model: ServedModel) -> SampleConfig:

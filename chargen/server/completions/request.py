@@ -12,7 +12,6 @@ from chargen.sampling.settings import MAX_STRING_LENGTH, SampleConfig
 from chargen.schema import Boolean, Integer, ListOf, Nullable, Number, Record, Spec, String, format_value
 from chargen.server.errors import ApiError
 from chargen.server.limits import (
-    MAX_LOG_PROBS,
     MAX_PARTICLES,
     MAX_PROMPTS,
     MAX_STOP_CHARS,
@@ -233,8 +232,3 @@ def _check_combination(request: CompletionRequest, has_stream_options: bool) -> 
             raise ApiError(400, "max_tokens is 0, but suffix and particles need at least 1", "max_tokens")
     if request.settings.get("regex") and request.stop:
         raise ApiError(400, "stop cannot be combined with regex, which determines where a text ends", "stop")
-    num_values = request.num_texts * request.max_tokens * ((request.logprobs or 0) + 1)
-    if request.logprobs is not None and num_values > MAX_LOG_PROBS:
-        raise ApiError(
-            400, f"logprobs would be {num_values:,} numbers, but at most {MAX_LOG_PROBS:,} are allowed", "logprobs"
-        )
