@@ -31,6 +31,7 @@ LAYERS: list[list[str]] = [
     ["lm"],
     ["api"],
     ["tasks", "export"],
+    ["server"],
     ["ui"],
     ["cli"],
 ]
@@ -51,7 +52,7 @@ WITHIN_LAYER = {
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 # 135 files after the restructuring of November 2026, and about 80 for cells, probes, directions and charts. A new
 # feature may add files; one idea may not be cut into several.
-MAX_FILES = 300
+MAX_FILES = 330
 MAX_FOLDER_FILES, MAX_FILE_LINES, MAX_FUNCTION_LINES = 16, 400, 60
 
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "train": ("chargen.cli.commands.train:train", "Train a model on a text."),
     "sample": ("chargen.cli.commands.sample:sample", "Generate text with a model."),
     "play": ("chargen.cli.commands.play:play", "Write with a model interactively in the terminal."),
+    "serve": ("chargen.cli.commands.serve.command:serve", "Serve models over HTTP, with the protocol of OpenAI."),
     "score": ("chargen.cli.commands.score:score", "Print how likely sentences are, and rank them."),
     "eval": ("chargen.cli.commands.eval:evaluate", "Evaluate a model on a whole text."),
     "compare": ("chargen.cli.commands.compare:compare", "Compare models on a text."),

@@ -27,6 +27,7 @@ from chargen.cli.commands.probe.neurons import NeuronsArguments
 from chargen.cli.commands.rescore import RescoreArguments
 from chargen.cli.commands.sample import SampleArguments
 from chargen.cli.commands.score import ScoreArguments
+from chargen.cli.commands.serve.command import ServeArguments
 from chargen.cli.commands.train import TrainArguments
 from chargen.cli.main import cli
 from chargen.sampling.settings import SAMPLING_RULES, SampleConfig
@@ -156,6 +157,7 @@ ARGUMENTS = {
     "classify": (ClassifyArguments(), []),
     "forecast": (ForecastArguments(), []),
     "play": (PlayArguments(), []),
+    "serve": (ServeArguments(), []),
     "plot": (PlotArguments(), []),
     "bench cells": (BenchArguments(corpus=("a",)), ["a"]),
     "export page": (PageArguments(model="a", output="b"), ["a", "-o", "b"]),

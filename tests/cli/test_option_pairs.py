@@ -39,6 +39,7 @@ SCENARIOS = {
     "sample": ["sample"],
     "sample of a series": ["sample", "-m", "series"],
     "play": ["play"],
+    "serve": ["serve", "m"],
     "score": ["score", "ab ab ab ba", "€"],
     "score of a file": ["score", "--file", "lines.txt"],
     "eval": ["eval", "short.txt"],
@@ -113,6 +114,11 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
     },
     "play": {
         "-m": "m2", "--temp": "0.5", "--prompt": "ab", "--seed": "3", "--length": "25", "--threads": "1",
+    },
+    "serve": {
+        "--host": "127.0.0.2", "--port": "0", "--api-key": "key", "--cors": "https://example.com",
+        "--allow-host": "example.com", "--max-tokens": "9", "--max-waiting": "9", "--timeout": "9s", "--threads": "1",
+        "--json": None,
     },
     "score": {
         "-m": "m2", "--file": "lines.txt", "--sort": "worst", "--worst": "1", "--min-bits": "3", "--fail-above": "1",
@@ -418,6 +424,7 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(options, "use_threads", lambda number: None)
     monkeypatch.setattr("chargen.api.load", cache(lambda model=None, device="auto", notify=None: load(model, device)))
     monkeypatch.setattr("chargen.cli.commands.play.play_in_terminal", record)
+    monkeypatch.setattr("chargen.cli.commands.serve.command.serve_models", record)
     monkeypatch.setattr("chargen.tasks.forecasting.train.train_forecaster", record)
     monkeypatch.setattr("chargen.tasks.classification.encoder.train_encoder", lambda *args: record(*args, "encoder"))
     monkeypatch.setattr(

@@ -25,6 +25,7 @@ BASE = {  # the arguments beside the option that is tried, by the command
     "compare": ["m", "m2", "text.txt", "--resamples", "100"],
     "rescore": ["-m", "m", "--file", "list.txt"],
     "play": ["-m", "m"],
+    "serve": ["m", "--port", "0"],
     "classify": ["-m", "m", "-m", "m2", "ab"],
     "classify --train": ["--train", "labels.tsv", "--name", "c", "--steps", "1", "--hidden", "4", "--embedding", "4"],
     "forecast": ["--train", "hours.csv", "--column", "a", "--history", "3", "--hidden", "4", "--steps", "1"],
@@ -103,7 +104,8 @@ def arguments_of(command: str, option: click.Option, value: str) -> list[str]:
 
 
 @pytest.fixture
-def files(chargen: Chargen) -> None:
+def files(chargen: Chargen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chargen.server.run.run_server", lambda app, server: None)
     save_checkpoint(Path("m"), random_model("ab\n"))
     save_checkpoint(Path("m2"), random_model("ab\n", seed=1))
     Path("text.txt").write_text("ab\nba\n" * 9)

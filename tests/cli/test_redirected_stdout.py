@@ -29,6 +29,7 @@ LINES = {
         ["sample", "--beam", "2", "--length", "9"],
     ],
     "play": [["play", "--seed", "1", "--prompt", "The "]],
+    "serve": [["serve", "m", "--port", "0"], ["serve", "m", "--port", "0", "--json"]],
     "score": [
         ["score", "--chars", "--json", "abc"], ["score", "The", "fox"], ["score", "--file", "text.txt", "--tsv"],
         ["score", "--suggest", "The fxo"], ["score", "--html", "page.html", "The"],
@@ -73,6 +74,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CHARGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr("chargen.cli.commands.rm.Removable.remove", lambda run: None)  # each line is run twice
+    monkeypatch.setattr("chargen.server.run.run_server", lambda app, server: None)
+    monkeypatch.setattr("chargen.server.run.url_of", lambda server: "http://127.0.0.1:8000")
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     save_models()

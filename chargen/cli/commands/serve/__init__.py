@@ -1,0 +1,1 @@
+"""`chargen serve`: answer requests over HTTP."""

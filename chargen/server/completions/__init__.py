@@ -1,0 +1,1 @@
+"""POST /v1/completions, from the JSON of a request to the JSON of the response."""

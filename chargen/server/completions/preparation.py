@@ -1,0 +1,202 @@
+"""From a checked request to the texts that a worker writes: the settings of this model, the prompts as token ids."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from chargen.engines.interface import Engine
+from chargen.errors import ChargenError
+from chargen.lm import Notify
+from chargen.sampling.generate import Generator
+from chargen.sampling.logit_bias import LogitBias
+from chargen.sampling.sequence import GenerationContext
+from chargen.sampling.settings import SampleConfig
+from chargen.server.batch.worker import PromptStream, Ticket
+from chargen.server.batch.written_text import WrittenChars, WrittenText
+from chargen.server.completions.request import CompletionRequest
+from chargen.server.errors import ApiError, from_chargen
+from chargen.server.limits import MAX_LOG_PROBS, MAX_PARTICLE_STEPS
+from chargen.server.models import ServedModel
+from chargen.server.tokens import Prompt
+from chargen.text.documents import separator
+
+MAX_TOKEN_CHARS = 64  # characters of a token: almost none has more
+MAX_QUICK_CHARS = 4000  # characters of prompts and stop strings that are prepared in the event loop
+DEFAULT_INFILL_PARTICLES = 64  # as `chargen sample --suffix`
+
+
+@dataclass(frozen=True)
+class PreparedCompletion:
+    """A request with its prompts and settings for one model."""
+
+    request: CompletionRequest
+    model: ServedModel
+    prompts: tuple[Prompt, ...]
+    config: SampleConfig
+
+    @property
+    def num_log_probs(self) -> int:
+        """Number of values in the log probabilities of the response, if all texts have their maximum length."""
+        request = self.request
+        if request.logprobs is None:
+            return 0
+        num_echoed = self.num_prompt_tokens if request.echo else 0
+        return (num_echoed + request.num_texts * request.max_tokens) * (request.logprobs + 1)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Number of tokens of all prompts, as the client counts them."""
+        return sum(len(prompt.ids) for prompt in self.prompts)
+
+
+def is_quick(request: CompletionRequest) -> bool:
+    """Return whether a request is prepared within a few milliseconds."""
+    num_chars = sum(map(len, request.prompts)) + sum(map(len, request.stop))
+    return not is_slow(request) and num_chars <= MAX_QUICK_CHARS and request.num_texts <= 16
+
+
+def is_slow(request: CompletionRequest) -> bool:
+    """Return whether the preparation of a request may take seconds."""
+    return bool(request.settings.get("regex") or request.settings.get("max_copy"))
+
+
+def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletion:
+    """Convert the prompts and the settings of a request.
+
+    Raises:
+        ApiError: If this model cannot satisfy the request.
+    """
+    tokenizer = model.tokenizer
+    prompts = tuple(
+        tokenizer.prompt_of_text(prompt) if isinstance(prompt, str) else tokenizer.prompt_of_ids(prompt)
+        for prompt in request.prompts
+    )
+    vocab_size = tokenizer.vocab_size
+    if request.logprobs is not None and request.logprobs > vocab_size:
+        raise ApiError(400, f"logprobs is {request.logprobs:,}, but the model has {vocab_size:,} token ids", "logprobs")
+    for token_id in request.logit_bias:
+        if token_id >= vocab_size:
+            raise ApiError(400, f"logit_bias has the token id {token_id}; ids are below {vocab_size}", "logit_bias")
+    prepared = PreparedCompletion(request, model, prompts, make_config(request, model))
+    if prepared.num_log_probs > MAX_LOG_PROBS:
+        raise ApiError(
+            400,
+            f"logprobs would be {prepared.num_log_probs:,} numbers, but at most {MAX_LOG_PROBS:,} are allowed",
+            "logprobs",
+        )
+    return prepared
+
+
+def make_config(request: CompletionRequest, model: ServedModel) -> SampleConfig:
+    """Return the settings of sampling for a request.
+
+    Stop strings with a character that the model does not know are left out: no text of the model contains them.
+
+    Raises:
+        ApiError: If the settings contradict each other.
+    """
+    checkpoint = model.checkpoint
+    has_regex, is_char_level = bool(request.settings.get("regex")), checkpoint.tokenizer.is_char_level
+    counts_chars = is_char_level or has_regex or request.has_competing_texts
+    known = tuple(string for string in request.stop if not model.lm.unknown_characters(string))
+    values = {
+        **request.settings,
+        "length": request.max_tokens * (1 if counts_chars else MAX_TOKEN_CHARS),
+        "seed": secrets.randbits(31) if request.seed is None else request.seed,
+        "stop": known,
+        "until": "length" if has_regex or request.suffix else checkpoint.default_until,
+    }
+    try:
+        return SampleConfig.from_json(values).normalized(checkpoint.normalize, checkpoint.reorder)
+    except ChargenError as error:
+        raise from_chargen(error, 400) from error
+
+
+def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify | None = None) -> Generator:
+    """Return a generator for the first prompt; it checks the settings and builds what they need.
+
+    Args:
+        prepared: The request.
+        engine: The engine that the generator uses.
+        notify: Function that gets messages for a person; None drops them.
+
+    Raises:
+        ApiError: If this model cannot satisfy the settings.
+    """
+    checkpoint, config = prepared.model.checkpoint, prepared.config
+    try:
+        return Generator(
+            engine,
+            checkpoint.tokenizer,
+            checkpoint.start_ids,
+            prepared.prompts[0].text,
+            config,
+            separator(checkpoint.data.documents) if checkpoint.has_documents else None,
+            prepared.model.copy_filter(config.max_copy, notify) if config.max_copy else None,
+        )
+    except ChargenError as error:
+        raise from_chargen(error) from error
+
+
+def make_ticket(
+    prepared: PreparedCompletion, wake: Callable[[], object], notify: Notify | None = None
+) -> tuple[Ticket, list[list[WrittenText]]]:
+    """Return the ticket of a request, and the texts of each prompt.
+
+    Args:
+        prepared: The request.
+        wake: Function that the worker calls when there is something new.
+        notify: Function that gets messages for a person; None drops them.
+
+    Raises:
+        ApiError: If this model cannot satisfy the settings.
+    """
+    request = prepared.request
+    context = make_generator(prepared, prepared.model.engine, notify).context
+    if request.logit_bias:
+        bias = LogitBias(request.logit_bias, prepared.model.tokenizer.vocab_size)
+        context = replace(context, processors=[*context.processors, bias])
+    streams = [_prompt_stream(prepared, context, prompt) for prompt in prepared.prompts]
+    ticket = Ticket(streams, wake, is_streamed=request.stream)
+    return ticket, [stream.texts for stream in streams]
+
+
+def _prompt_stream(prepared: PreparedCompletion, context: GenerationContext, prompt: Prompt) -> PromptStream:
+    """Return the stream of a prompt with the texts that continue it."""
+    request, config = prepared.request, prepared.config
+    context = replace(context, prompt=prompt.text, prompt_ids=np.array(prompt.read_ids, dtype=np.int32))
+    max_tokens = None if config.regex or prepared.model.checkpoint.tokenizer.is_char_level else request.max_tokens
+    num_top = 0 if request.best_of > request.n else None
+    num_top = request.logprobs if request.logprobs is not None else num_top
+    numbers = range(request.best_of if request.max_tokens else 0)
+    texts: list[WrittenText] = [
+        WrittenChars(context, config.seed, number)
+        if WrittenChars.can_be(context, num_top)
+        else WrittenText(context, config.seed, number, max_tokens, num_top)
+        for number in numbers
+    ]
+    echoes = request.echo and request.logprobs is not None
+    echo_from = len(prompt.read_ids) - len(prompt.ids) + 1 if echoes else len(prompt.read_ids)
+    return PromptStream(prompt.read_ids, texts, echo_from, request.logprobs or 0)
+
+
+def num_particles(request: CompletionRequest) -> int:
+    """Return the number of texts that compete for each completion.
+
+    Raises:
+        ApiError: If they would take too long.
+    """
+    number = request.particles or DEFAULT_INFILL_PARTICLES
+    num_steps = number * request.max_tokens * request.num_texts
+    if num_steps > MAX_PARTICLE_STEPS:
+        raise ApiError(
+            400,
+            f"{number:,} particles for {request.num_texts:,} texts of {request.max_tokens:,} tokens are "
+            f"{num_steps:,} steps, but at most {MAX_PARTICLE_STEPS:,} are allowed",
+            "particles" if request.particles else "suffix",
+        )
+    return number

@@ -1,0 +1,234 @@
+"""The body of a request for completions: the valid fields of OpenAI's protocol and our own, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chargen.errors import ConfigError
+from chargen.registry import did_you_mean
+from chargen.sampling.settings import MAX_STRING_LENGTH, SampleConfig
+from chargen.schema import Boolean, Integer, ListOf, Nullable, Number, Record, Spec, String, format_value
+from chargen.server.errors import ApiError
+from chargen.server.limits import (
+    MAX_PARTICLES,
+    MAX_PROMPTS,
+    MAX_STOP_CHARS,
+    MAX_TEXTS,
+    MAX_TEXTS_PER_PROMPT,
+    Limits,
+)
+
+DEFAULT_MAX_TOKENS = 16  #: of OpenAI's protocol
+MAX_BIAS = 100.0
+RULES = ("temperature", "top_p", "top_k", "min_p", "typical", "dry", "regex", "max_copy")  #: fields of SampleConfig
+TOKEN_IDS = ListOf(Integer(0, 2**31))
+
+FIELDS: Mapping[str, Spec] = {
+    "model": String(1000),
+    "max_tokens": Integer(0),
+    **{name: SampleConfig.FIELDS[name] for name in (*RULES, "seed")},
+    "n": Integer(1, MAX_TEXTS_PER_PROMPT),
+    "best_of": Integer(1, MAX_TEXTS_PER_PROMPT),
+    "stream": Boolean(),
+    "stream_options": Record(optional={"include_usage": Nullable(Boolean())}),
+    "echo": Boolean(),
+    "logprobs": Integer(0),
+    "suffix": String(MAX_STRING_LENGTH),
+    "particles": Integer(1, MAX_PARTICLES),
+    "presence_penalty": Number(),
+    "frequency_penalty": Number(),
+    "user": String(10_000),
+}
+OTHER_FIELDS = ("prompt", "stop", "logit_bias")  # they have several types
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """A checked request for completions."""
+
+    prompts: tuple[str | tuple[int, ...], ...]  #: texts, or token ids
+    settings: Mapping[str, Any]  #: fields of `SampleConfig`
+    stop: tuple[str, ...]
+    max_tokens: int
+    logit_bias: Mapping[int, float]
+    n: int = 1
+    best_of: int = 1
+    seed: int | None = None
+    stream: bool = False
+    include_usage: bool = False
+    echo: bool = False
+    logprobs: int | None = None
+    suffix: str = ""
+    particles: int | None = None
+
+    @property
+    def num_texts(self) -> int:
+        """Number of texts that are generated."""
+        return len(self.prompts) * self.best_of
+
+    @property
+    def has_competing_texts(self) -> bool:
+        """Whether each text is chosen among several that compete, so that it is complete at once."""
+        return bool(self.suffix) or self.particles is not None
+
+
+def parse_completion_request(body: Any, limits: Limits) -> CompletionRequest:
+    """Check the body of a request.
+
+    Args:
+        body: The parsed JSON.
+        limits: The limits of the server.
+
+    Raises:
+        ApiError: If a field is unknown, has another type or is out of range, or fields contradict each other.
+    """
+    values = check_fields(body, FIELDS, OTHER_FIELDS)
+    for name in ("presence_penalty", "frequency_penalty"):
+        if values.get(name):
+            raise ApiError(400, f"{name} is not supported; dry is a penalty for repetitions", name)
+    max_tokens = values.get("max_tokens", DEFAULT_MAX_TOKENS)
+    if max_tokens > limits.max_tokens:
+        raise ApiError(
+            400, f"max_tokens is {max_tokens:,}, but this server allows at most {limits.max_tokens:,}", "max_tokens"
+        )
+    n = values.get("n", 1)
+    request = CompletionRequest(
+        prompts=_parse_prompts(values.get("prompt")),
+        settings={name: values[name] for name in RULES if name in values},
+        stop=_parse_stop(values.get("stop")),
+        max_tokens=max_tokens,
+        logit_bias=_parse_bias(values.get("logit_bias", {})),
+        n=n,
+        best_of=values.get("best_of", n),
+        seed=values.get("seed"),
+        stream=values.get("stream", False),
+        include_usage=bool((values.get("stream_options") or {}).get("include_usage")),
+        echo=values.get("echo", False),
+        logprobs=values.get("logprobs"),
+        suffix=values.get("suffix", ""),
+        particles=values.get("particles"),
+    )
+    _check_combination(request, "stream_options" in values)
+    return request
+
+
+def check_fields(body: Any, fields: Mapping[str, Spec], others: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Check the fields of a JSON object, and return those that are not null.
+
+    Args:
+        body: The parsed JSON of a request.
+        fields: The type of each field.
+        others: Further valid fields, which are not checked.
+
+    Raises:
+        ApiError: If the body is no object, or a field is unknown, has another type or is out of range.
+    """
+    if not isinstance(body, dict):
+        raise ApiError(400, f"the body of the request is {format_value(body)}, but must be a JSON object")
+    known = (*fields, *others)
+    for name, value in body.items():
+        if name not in known:
+            hint = did_you_mean(name[:100], known)
+            raise ApiError(400, f"unknown field {format_value(name)}. {hint}".rstrip(), name[:100], "unknown_field")
+        if name in fields and value is not None:
+            try:
+                fields[name].check(value, name)
+            except ConfigError as error:
+                raise ApiError(400, f"{error.message} {error.hint}".rstrip(), name) from error
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _parse_prompts(prompt: Any) -> tuple[str | tuple[int, ...], ...]:
+    """Return the prompts: a text, texts, token ids, or lists of token ids; null is the start of a text."""
+    if prompt is None:
+        return ("",)
+    if isinstance(prompt, str):
+        return (prompt,)
+    if not isinstance(prompt, list) or not prompt:
+        raise _prompt_error(prompt)
+    if len(prompt) > MAX_PROMPTS and not _are_ids(prompt):
+        raise ApiError(400, f"there are {len(prompt):,} prompts, but at most {MAX_PROMPTS:,} are allowed", "prompt")
+    if all(isinstance(each, str) for each in prompt):
+        return tuple(prompt)
+    if _are_ids(prompt):
+        return (tuple(prompt),)
+    if all(isinstance(each, list) and _are_ids(each) for each in prompt):
+        return tuple(map(tuple, prompt))
+    raise _prompt_error(prompt)
+
+
+def _are_ids(values: list[Any]) -> bool:
+    return all(type(value) is int and -(2**31) <= value < 2**31 for value in values)
+
+
+def _prompt_error(prompt: Any) -> ApiError:
+    return ApiError(
+        400,
+        f"prompt is {format_value(prompt)}, but must be a string, a list of strings, a list of token ids or a list of "
+        "lists of token ids",
+        "prompt",
+    )
+
+
+def _parse_stop(stop: Any) -> tuple[str, ...]:
+    """Return the stop strings: one string, or a list of them."""
+    strings = [stop] if isinstance(stop, str) else stop or []
+    if not isinstance(strings, list) or not all(isinstance(each, str) for each in strings):
+        raise ApiError(400, f"stop is {format_value(stop)}, but must be a string or a list of strings", "stop")
+    if "" in strings:
+        raise ApiError(400, "stop contains an empty string, which occurs in every text; remove it", "stop")
+    if sum(map(len, strings)) > MAX_STOP_CHARS:
+        raise ApiError(400, f"stop has more than {MAX_STOP_CHARS:,} characters in total", "stop")
+    try:
+        SampleConfig.FIELDS["stop"].check(strings, "stop")
+    except ConfigError as error:
+        raise ApiError(400, error.message, "stop") from error
+    return tuple(dict.fromkeys(strings))
+
+
+def _parse_bias(bias: Any) -> dict[int, float]:
+    """Return what is added to the logits of token ids, which are the keys of a JSON object."""
+    if not isinstance(bias, dict):
+        raise ApiError(400, f"logit_bias is {format_value(bias)}, but must be an object", "logit_bias")
+    parsed = {}
+    for key, value in bias.items():
+        if not (key.isascii() and key.isdecimal() and len(key) < 10):
+            raise ApiError(400, f"logit_bias has the key {format_value(key)}, which is no token id", "logit_bias")
+        try:
+            Number(-MAX_BIAS, MAX_BIAS).check(value, f"logit_bias[{key}]")
+        except ConfigError as error:
+            raise ApiError(400, error.message, "logit_bias") from error
+        parsed[int(key)] = float(value)
+    return parsed
+
+
+def _check_combination(request: CompletionRequest, has_stream_options: bool) -> None:
+    """Check what depends on several fields.
+
+    Raises:
+        ApiError: If fields contradict each other, or are too large together.
+    """
+    if request.best_of < request.n:
+        raise ApiError(400, f"best_of is {request.best_of}, but must be at least n, which is {request.n}", "best_of")
+    if request.stream and request.best_of > request.n:
+        raise ApiError(400, "best_of cannot be combined with stream: the best text is known at the end", "best_of")
+    if has_stream_options and not request.stream:
+        raise ApiError(400, "stream_options is only allowed with stream", "stream_options")
+    if request.num_texts > MAX_TEXTS:
+        raise ApiError(400, f"{request.num_texts:,} texts are asked for, but at most {MAX_TEXTS:,} are allowed", "n")
+    if len(request.prompts) * sum(map(len, request.stop)) > 100 * MAX_STOP_CHARS:
+        raise ApiError(400, "stop is too long for so large a number of prompts", "stop")
+    if request.has_competing_texts:
+        for name, is_given in (
+            ("logprobs", request.logprobs is not None),
+            ("best_of", request.best_of > request.n),
+            ("logit_bias", bool(request.logit_bias)),
+        ):
+            if is_given:
+                raise ApiError(400, f"{name} cannot be combined with suffix and particles", name)
+        if request.max_tokens == 0:
+            raise ApiError(400, "max_tokens is 0, but suffix and particles need at least 1", "max_tokens")
+    if request.settings.get("regex") and request.stop:
+        raise ApiError(400, "stop cannot be combined with regex, which determines where a text ends", "stop")

@@ -1,0 +1,75 @@
+"""Waiting for a worker in the event loop: until there is something new, the client is gone, or time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.types import Receive
+
+from chargen.server.errors import timed_out
+
+
+class DisconnectedError(Exception):
+    """The client has closed the connection."""
+
+
+class Progress:
+    """Tells a request handler when its worker has something new.
+
+    Args:
+        timeout_s: Time for the whole request.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._timeout_s, self._deadline = timeout_s, self._loop.time() + timeout_s
+        self.is_disconnected = False
+
+    def wake(self) -> None:
+        """Tell the handler that there is something new. Any thread may call this."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def wait(self) -> None:
+        """Wait until there is something new.
+
+        Raises:
+            DisconnectedError: If the client is gone.
+            ApiError: If time is over.
+        """
+        try:
+            await asyncio.wait_for(self._changed.wait(), self._deadline - self._loop.time())
+        except (asyncio.TimeoutError, TimeoutError) as error:
+            raise timed_out(self._timeout_s) from error
+        self._changed.clear()
+        if self.is_disconnected:
+            raise DisconnectedError
+
+    @property
+    def seconds_left(self) -> float:
+        """The time that is left for the request."""
+        return self._deadline - self._loop.time()
+
+    @asynccontextmanager
+    async def watch(self, receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
+        """Watch the connection inside of the `with` block, once the body of the request was read.
+
+        Gives the task that ends when the client is gone.
+        """
+        task = asyncio.create_task(self._wait_for_disconnect(receive))
+        try:
+            yield task
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _wait_for_disconnect(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.is_disconnected = True
+        self._changed.set()

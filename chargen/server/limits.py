@@ -1,0 +1,36 @@
+"""The limits of a server: how large a request may be, how long it may take, and how many may wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chargen.sampling.generate import MAX_PROMPT_IDS
+
+MAX_BODY_BYTES = 1 << 21  #: size of the body of a request: 2 MiB
+MAX_PROMPT_TOKENS = MAX_PROMPT_IDS  #: tokens of a prompt: what a model of chargen reads at most
+MAX_PROMPTS = 1024  #: prompts of a request
+MAX_TEXTS_PER_PROMPT = 128  #: `n` and `best_of`
+MAX_TEXTS = 2048  #: prompts × texts that are generated for each
+MAX_LOG_PROBS = 1_000_000  #: numbers in the log probabilities of a request; each takes about 100 bytes
+MAX_ALL_LOG_PROBS = 4_000_000  #: the same for all requests that are being answered
+MAX_STOP_CHARS = 100_000  #: characters of all stop strings together, and of those of all prompts × 100
+MAX_PARTICLES = 4096  #: texts that compete for a completion with `particles` or `suffix`
+MAX_PARTICLE_STEPS = 1 << 21  #: particles × tokens × texts of a request
+MAX_SCORED_CHARS = 200_000  #: characters of the texts of a request to /v1/score
+MAX_BATCH_STREAMS = 128  #: streams that a model steps together
+MAX_CONNECTIONS = 900  #: below the usual limit of 1,024 open files of a process
+RETRY_AFTER_S = 1  #: when a client that found the queue full may try again
+HEADER_TIMEOUT_S = 10.0  #: within which a client must have sent the header of a request
+BODY_TIMEOUT_S = 20.0  #: within which a client must have sent the body, too
+SEND_TIMEOUT_S = 120.0  #: within which a client must have read a response that is complete
+SHUTDOWN_S = 30  #: how long running requests may take to finish when the server is stopped
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits that the command line sets."""
+
+    max_tokens: int = 4096  #: tokens of a completion
+    max_waiting: int = 256  #: requests that wait for a place in the batch of a model
+    timeout_s: float = 300.0  #: time for a request
+    max_body_bytes: int = MAX_BODY_BYTES

@@ -1,0 +1,65 @@
+"""The tokenizer of a model over HTTP, with the paths and fields that the lm-evaluation-harness reads."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from chargen.schema import Boolean, Integer, ListOf, String
+from chargen.server.completions.request import check_fields
+from chargen.server.completions.response_format import JSON_TYPE, dump_json
+from chargen.server.connection.body import read_json
+from chargen.server.errors import ApiError
+from chargen.server.limits import MAX_BODY_BYTES, MAX_PROMPT_TOKENS
+from chargen.server.state import ServerState
+from chargen.server.tokens import BEGIN, END, UNKNOWN
+from chargen.tokenizers.tokenizer import BOUNDARY_ID
+
+TOKENIZE = {"model": String(1000), "prompt": String(MAX_BODY_BYTES), "add_special_tokens": Boolean()}
+DETOKENIZE = {"model": String(1000), "tokens": ListOf(Integer(0, 2**31))}
+
+
+async def tokenizer_info(request: Request) -> Response:
+    """Answer with the special tokens of a model; `?model=ID` chooses one."""
+    state: ServerState = request.app.state.server
+    model = state.models.find(request.query_params.get("model"))
+    tokenizer, unknown_id = model.tokenizer, model.lm.tokenizer.unknown_id
+    info = {
+        "model": model.id,
+        "tokenizer_class": f"chargen:{model.lm.tokenizer.name}",
+        "vocab_size": tokenizer.vocab_size + 1,
+        "model_max_length": MAX_PROMPT_TOKENS,
+        "bos_token": BEGIN,
+        "bos_token_id": tokenizer.begin_id,
+        "eos_token": END,
+        "eos_token_id": BOUNDARY_ID,
+        "unk_token": None if unknown_id is None else UNKNOWN,
+        "unk_token_id": unknown_id,
+        "add_bos_token": False,
+        "chat_template": None,
+    }
+    return Response(dump_json(info), media_type=JSON_TYPE)
+
+
+async def tokenize(request: Request) -> Response:
+    """Answer with the token ids of a text."""
+    state: ServerState = request.app.state.server
+    body = check_fields(await read_json(request, state.limits.max_body_bytes), TOKENIZE)
+    if "prompt" not in body:
+        raise ApiError(400, "the request has no prompt", "prompt")
+    tokenizer = state.models.find(body.get("model")).tokenizer
+    _, ids = tokenizer.encode(body["prompt"])
+    if body.get("add_special_tokens") and ids[:1] != [tokenizer.begin_id]:
+        ids = [tokenizer.begin_id, *ids]
+    answer = {"tokens": ids, "count": len(ids), "max_model_len": MAX_PROMPT_TOKENS}
+    return Response(dump_json(answer), media_type=JSON_TYPE)
+
+
+async def detokenize(request: Request) -> Response:
+    """Answer with the text of token ids."""
+    state: ServerState = request.app.state.server
+    body = check_fields(await read_json(request, state.limits.max_body_bytes), DETOKENIZE)
+    if "tokens" not in body:
+        raise ApiError(400, "the request has no tokens", "tokens")
+    text = state.models.find(body.get("model")).tokenizer.decode(body["tokens"])
+    return Response(dump_json({"prompt": text}), media_type=JSON_TYPE)

@@ -1,0 +1,111 @@
+"""The lm-evaluation-harness, unmodified, against a server: its numbers are those of `score`.
+
+The harness is no dependency of the project: set LM_EVAL_PYTHON to a Python that has `lm-eval[api]`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chargen.api import load
+from chargen.checkpoint import save_checkpoint
+from tests.conftest import VERSE, random_model
+from tests.server.test_process import Server
+
+PYTHON = os.environ.get("LM_EVAL_PYTHON", sys.executable)
+QUESTIONS = [
+    {"question": "The quick brown", "choices": ["fox", "dog", "người"], "answer": 0},
+    {"question": "Trăm năm trong", "choices": ["cõi người ta", "lazy", "0"], "answer": 0},
+    {"question": "jumps over the ", "choices": ["lazy dog; 0", "mệnh", "x☃"], "answer": 1},
+    {"question": "", "choices": ["fox", "dog"], "answer": 1},
+]
+TEXTS = [{"text": VERSE}, {"text": "Chữ tài chữ mệnh"}, {"text": "☃ fox"}]
+TASKS = {
+    "choose": "output_type: multiple_choice\ndoc_to_text: '{{question}}'\ndoc_to_choice: '{{choices}}'\n"
+    "doc_to_target: answer\nmetric_list:\n  - metric: acc\n",
+    "roll": "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: '{{text}}'\nmetric_list:\n"
+    "  - metric: bits_per_byte\n",
+    "write": "output_type: generate_until\ndoc_to_text: '{{text}}'\ndoc_to_target: ''\ngeneration_kwargs:\n"
+    "  until: ['z']\n  max_gen_toks: 40\nmetric_list:\n  - metric: exact_match\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    if subprocess.run([PYTHON, "-c", "import lm_eval, aiohttp, tenacity"], capture_output=True).returncode:
+        pytest.skip("lm-eval[api] is not installed; LM_EVAL_PYTHON names a Python that has it")
+    save_checkpoint(tmp_path / "checkpoints" / "verse" / "model.safetensors", random_model())
+    for name, task in TASKS.items():
+        records = QUESTIONS if name == "choose" else TEXTS
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+        head = f"task: {name}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {tmp_path / name}.jsonl\n"
+        (tmp_path / f"{name}.yaml").write_text(f"{head}test_split: test\n{task}")
+    return tmp_path
+
+
+def run_harness(
+    folder: Path, url: str, model_args: str, batch_size: int
+) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Return the results of the harness, and its samples by the name of the task."""
+    out = folder / "out"
+    arguments = f"model=verse,base_url={url}/v1/completions,tokenizer_backend=remote,max_length=20000"
+    environment = {**os.environ, "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    environment.pop("PYTHONPATH", None)
+    words = ["--model", "local-completions", "--model_args", f"{arguments}{model_args}", "--tasks", ",".join(TASKS)]
+    words += [
+        "--batch_size",
+        str(batch_size),
+        "--include_path",
+        str(folder),
+        "--output_path",
+        str(out),
+        "--log_samples",
+    ]
+    command = [PYTHON, "-m", "lm_eval", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (results,) = out.rglob("results_*.json")
+    samples = {
+        name: [json.loads(line) for line in next(out.rglob(f"samples_{name}_*.jsonl")).read_text().splitlines()]
+        for name in TASKS
+    }
+    return json.loads(results.read_text())["results"], samples
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model_args", "batch_size"), [("", 1), ("", 4), (",num_concurrent=8", 1), (",tokenized_requests=False", 1)]
+)
+def test_the_numbers_of_the_harness_are_those_of_score(folder: Path, model_args: str, batch_size: int) -> None:
+    lm = load(folder / "checkpoints" / "verse")
+    server = Server(folder, "verse")
+    try:
+        results, samples = run_harness(folder, server.url, model_args, batch_size)
+    finally:
+        server.stop()
+    for sample in samples["choose"]:
+        doc = sample["doc"]
+        for choice, ((log_prob, _),) in zip(doc["choices"], sample["resps"], strict=True):
+            context, text = doc["question"], f" {choice}"
+            text = " " * (len(context) - len(context.rstrip())) + text
+            expected = lm.score(text, context=context.rstrip() or None, end=False).log_prob_nats
+            assert float(log_prob) == pytest.approx(expected, abs=1e-4)
+    log_probs = [float(sample["resps"][0][0]) for sample in samples["roll"]]
+    expected_scores = [lm.score(each["text"], end=False) for each in TEXTS]
+    for sample in samples["roll"]:
+        score = lm.score(sample["doc"]["text"], end=False)
+        assert float(sample["resps"][0][0]) == pytest.approx(score.log_prob_nats, abs=1e-4)
+    num_bytes = sum(score.bytes for score in expected_scores)
+    assert results["roll"]["bits_per_byte,none"] == pytest.approx(-sum(log_probs) / math.log(2) / num_bytes)
+    for sample in samples["write"]:
+        prompt = sample["doc"]["text"]
+        expected_text = "".join(lm.stream(prompt, length=40, temperature=0, stop=["z"]))
+        assert sample["resps"][0][0] == expected_text
