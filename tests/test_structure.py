@@ -31,6 +31,7 @@ LAYERS: list[list[str]] = [
     ["lm"],
     ["api"],
     ["tasks"],
+    ["export"],
     ["ui"],
     ["cli"],
 ]

@@ -45,6 +45,7 @@ COMMANDS = {
     "rescore": ("chargen.cli.commands.rescore:rescore", "Add a model's score to N-best lists."),
     "classify": ("chargen.cli.commands.classify.command:classify", "Classify texts, and train classifiers."),
     "forecast": ("chargen.cli.commands.forecast:forecast", "Forecast series of numbers, and train forecasters."),
+    "export": ("chargen.cli.commands.export.group:export", "Write a model as files for other programs."),
     "info": ("chargen.cli.commands.info:info", "List the models of all kinds, or describe one."),
     "probe": ("chargen.cli.commands.probe.group:probe", "Measure what recurrent networks learn and remember."),
     "plot": ("chargen.cli.commands.plot:plot", "Plot the loss curves of runs."),

@@ -45,6 +45,7 @@ LINES = {
         ["forecast", "--train", "hours.csv", "--column", "a", "--history", "4", *SMALL],
         ["forecast", "--train", "hours.csv", "--column", "a", "--history", "4", *SMALL, "--json"],
     ],
+    "export": [["export", "hub", "m", "hub-folder"], ["export", "hub", "m", "hub-folder", "--json"]],
     "info": [["info"], ["info", "m", "--json"]],
     "plot": [["plot", "curves"], ["plot", "curves", "-o", "new.svg", "--json"]],
     "probe": [

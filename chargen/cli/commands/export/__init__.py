@@ -1,0 +1,1 @@
+"""The commands of `chargen export`, one file each."""

@@ -1,0 +1,31 @@
+"""`chargen export`: the group of the commands that write a model for other programs.
+
+To add one, write a file beside this one and add a line to `EXPORTS`.
+"""
+
+from __future__ import annotations
+
+import click
+
+from chargen.cli.command_table import CommandTable
+
+EXPORTS = {
+    "onnx": (
+        "chargen.cli.commands.export.onnx:export_onnx",
+        "Write one step of a network as an ONNX graph.",
+    ),
+    "hub": (
+        "chargen.cli.commands.export.hub:export_hub",
+        "Write a folder for a model hub, and upload it.",
+    ),
+}
+
+
+@click.group(
+    cls=CommandTable,
+    table=EXPORTS,
+    epilog="\b\nExamples:\n  chargen export onnx shakespeare -o shakespeare.onnx --check\n"
+    "  chargen export hub shakespeare shakespeare-hub",
+)
+def export() -> None:
+    """Write a trained model as files that other programs open."""
