@@ -46,15 +46,15 @@ def write_hub_folder(folder: Path, model_path: Path, checkpoint: Checkpoint, rep
         StorageError: If the folder has other content, belongs to the run itself, or cannot be written.
     """
     check_hub_folder(folder, model_path)
-    contents = {
-        MODEL_FILE: lambda: _read_blocks(model_path),
-        CONFIG_FILE: lambda: [_to_bytes(json.dumps(describe(checkpoint), ensure_ascii=False, indent=2))],
-        CARD_FILE: lambda: [_to_bytes(make_model_card(checkpoint, repository))],
-    }  # the model comes first: what an interrupted call has written belongs to it
     kept = [name for name in HUB_FILES if os.path.lexists(folder / name)]
-    for name in HUB_FILES:
-        if name not in kept:
-            write_atomically(folder / name, contents[name]())
+    if MODEL_FILE not in kept:  # it comes first: what an interrupted call has written then belongs to it
+        write_atomically(folder / MODEL_FILE, _read_blocks(model_path))
+    if CONFIG_FILE not in kept:
+        write_atomically(
+            folder / CONFIG_FILE, [_to_bytes(json.dumps(describe(checkpoint), ensure_ascii=False, indent=2))]
+        )
+    if CARD_FILE not in kept:
+        write_atomically(folder / CARD_FILE, [_to_bytes(make_model_card(checkpoint, repository))])
     return kept
 
 

@@ -73,10 +73,8 @@ def _introduction(checkpoint: Checkpoint) -> str:
         more = " It reads texts from their end, and generates text that ends with the prompt."
     if checkpoint.has_documents:
         more += " It was trained on separate documents, so a generated text ends by itself."
-    return (
-        f"{what}, trained with chargen {_quote(str(checkpoint.about.get('chargen', __version__)))}: a recurrent network "
-        f"that generates and scores text.{more}"
-    )
+    version = _quote(str(checkpoint.about.get("chargen", __version__)))
+    return f"{what}, trained with chargen {version}: a recurrent network that generates and scores text.{more}"
 
 
 def _figures(checkpoint: Checkpoint) -> Iterable[tuple[str, str]]:
@@ -90,8 +88,10 @@ def _figures(checkpoint: Checkpoint) -> Iterable[tuple[str, str]]:
     figures = (
         ("loss on held-out text", None if loss is None else loss / LN2, "bits per character", 3),
         (
-            "its second half, which did not choose the model", _bits(result, "val_second_half_nats_per_char"),
-            "bits per character", 3,
+            "its second half, which did not choose the model",
+            _bits(result, "val_second_half_nats_per_char"),
+            "bits per character",
+            3,
         ),
         ("perplexity on held-out text", result.get("val_perplexity_per_char"), "per character", 2),
         ("an interpolated 5-gram, on the same text", _bits(result, "ngram_5_nats_per_char"), "bits per character", 3),
@@ -113,8 +113,8 @@ def _explanation(checkpoint: Checkpoint) -> str:
     if not checkpoint.about.get("result") and checkpoint.about.get("choice_loss_nats_per_char") is None:
         return "\n\nThe model file states no measured figures."
     return (
-        "\n\nHeld-out text is a part of the corpus that the network was not trained on. Its first half chose the best model of "
-        "the run, so the second half is the better estimate for other texts of this kind."
+        "\n\nHeld-out text is a part of the corpus that the network was not trained on. Its first half chose the best "
+        "model of the run, so the second half is the better estimate for other texts of this kind."
     )
 
 
@@ -136,7 +136,9 @@ def _usage(checkpoint: Checkpoint, repository: str) -> str:
     python = "print(model.sample(length=200))\n"
     if not is_series:
         python += 'print(model.score("A sentence.").bits_per_char)\n'
-    shell = "chargen sample -m MODEL_FOLDER " + ("--numbers" if is_series else '--length 200\nchargen score -m MODEL_FOLDER "A sentence."')
+    shell = "chargen sample -m MODEL_FOLDER " + (
+        "--numbers" if is_series else '--length 200\nchargen score -m MODEL_FOLDER "A sentence."'
+    )
     return (
         "```sh\npip install chargen huggingface_hub\n"
         f"hf download {repository} --local-dir MODEL_FOLDER\n{shell}\n```\n\n"

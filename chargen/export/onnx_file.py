@@ -1,8 +1,8 @@
 """A trained model as an ONNX file, and the comparison of such a file with the NumPy engine.
 
-The file has one step of the network (`graph/onnx_backend.py` lists its inputs and outputs). A text starts from a state of
-zeros: the program that runs the file reads the start ids, then draws a token id from the logits, reads it, and so on.
-What it needs for that is in the property list of the file, as JSON texts:
+The file has one step of the network (`graph/onnx_backend.py` lists its inputs and outputs). A text starts from a state
+of zeros: the program that runs the file reads the start ids, then draws a token id from the logits, reads it, and so
+on. What it needs for that is in the property list of the file, as JSON texts:
 
     format_version      the version of this list: 1
     chargen_version     the version of chargen that wrote the file
@@ -121,7 +121,7 @@ class OnnxStepper:
     def __init__(self, model: bytes, batch_size: int) -> None:
         runtime = import_extra("onnxruntime", "onnx", "running an ONNX file")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = 1  # the products of one step are too small to divide
+        options.intra_op_num_threads = 1  # the products of a step are too small to divide
         options.log_severity_level = 3  # errors only: nothing but chargen writes to stderr
         try:
             self._session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -190,8 +190,8 @@ def compare_with_engine(
         result = Comparison((step + 1) * num_streams, difference, largest)
         if not result.relative_difference <= MAX_DIFFERENCE:  # true for NaN, too
             raise ChargenError(
-                f"the ONNX file gives other logits than chargen: at token {step + 1:,} they differ by {difference:.3g}, "
-                f"and the largest logit is {largest:.3g}",
+                f"the ONNX file gives other logits than chargen: at token {step + 1:,} they differ by "
+                f"{difference:.3g}, and the largest logit is {largest:.3g}",
                 "No file was written. Upgrade onnx and onnxruntime, and report this with the model if it remains.",
             )
         ids = np.flatnonzero(is_possible)[(expected + rng.gumbel(size=expected.shape)).argmax(axis=1)]

@@ -5,6 +5,7 @@ The token is that of the variable HF_TOKEN or of `hf auth login`; it is in no me
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,24 @@ def push_folder(folder: Path, repository: str) -> str:
     check_repository(repository)
     hub = import_extra("huggingface_hub", "hub", FEATURE)
     hub.utils.disable_progress_bars()
-    api = hub.HfApi(library_name="chargen", library_version=__version__)
+    endpoint = os.environ.get("HF_ENDPOINT") or None  # read here, because the package reads it when it is imported
+    api = hub.HfApi(endpoint, library_name="chargen", library_version=__version__)
     try:
         url = api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(
             repo_id=url.repo_id, folder_path=folder, allow_patterns=list(HUB_FILES),
             commit_message="Upload a chargen model",
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, *_http_errors(hub)) as error:
+    except _errors(hub) as error:
         raise _explain(hub, api, repository, error) from error
     return str(url)
 
 
-def _http_errors(hub: Any) -> tuple[type[Exception], ...]:
-    """Return the exception classes of the HTTP client that huggingface_hub uses."""
-    return tuple(cls for cls in hub.errors.HfHubHTTPError.__mro__ if issubclass(cls, Exception) and cls is not Exception)
+def _errors(hub: Any) -> tuple[type[Exception], ...]:
+    """Return the classes of the errors of an upload, with those of the HTTP client that huggingface_hub uses."""
+    bases = hub.errors.HfHubHTTPError.__mro__
+    of_client = (base for base in bases if issubclass(base, Exception) and base is not Exception)
+    return (OSError, ValueError, RuntimeError, *of_client)
 
 
 def _explain(hub: Any, api: Any, repository: str, error: Exception) -> ChargenError:

@@ -11,8 +11,8 @@
    they can be computed once for each token id.
 3. **Memory plan** (`memory_plan.plan_memory`). It states the order of the instructions, the offset of each vector in
    one buffer, and which matrix products are computed as one.
-4. **Back end**. It generates code from the plan: `numpy_backend.py`, `numba_backend.py`. `onnx_backend.py` writes a file
-   for other runtimes.
+4. **Back end**. It generates code from the plan: `numpy_backend.py`, `numba_backend.py`. `onnx_backend.py` writes a
+   file for other runtimes.
 
 A back end gets a `MemoryPlan`:
 

@@ -75,7 +75,7 @@ def test_the_card_says_what_kind_of_texts_the_model_writes(about: dict[str, str]
 
 
 def test_names_from_the_file_change_neither_the_fields_nor_the_page() -> None:
-    name = 'a|b\n---\nlicense: mit\n# <script>alert(1)</script> [x](http://y) \u202e`code`'
+    name = "a|b\n---\nlicense: mit\n# <script>alert(1)</script> [x](http://y) \u202e`code`"
     card = make_model_card(replace(random_model(), about={**ABOUT, "corpus": name}))
     assert card.split("---\n", 2)[1].count("license:") == 1
     assert not any(line.startswith("license: mit") for line in card.splitlines())
@@ -99,7 +99,9 @@ def test_a_folder_with_other_content_is_refused_and_left_as_it_is(tmp_path: Path
     folder.mkdir()
     write_hub_folder(tmp_path / "empty", path, model)
     (folder / "thesis.txt").write_text("mine")
-    with pytest.raises(StorageError, match=r"has other content, such as thesis\.txt\nName a folder that does not exist"):
+    with pytest.raises(
+        StorageError, match=r"has other content, such as thesis\.txt\nName a folder that does not exist"
+    ):
         write_hub_folder(folder, path, model)
     assert [file.name for file in folder.iterdir()] == ["thesis.txt"]
     save_checkpoint(folder / "model.safetensors", random_model(seed=1))

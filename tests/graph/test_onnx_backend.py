@@ -33,7 +33,9 @@ def build(ours: NumpyEngine) -> tuple[Any, list[str]]:
     """Return the ONNX model of an engine, and the names of the parts of its state."""
     model = ours.traced
     assert model is not None
-    names = [f"{layer}.{part}" for layer, parts in enumerate(ours.initial_state(1).layers) for part in range(len(parts))]
+    names = [
+        f"{layer}.{part}" for layer, parts in enumerate(ours.initial_state(1).layers) for part in range(len(parts))
+    ]
     return build_onnx_model(model.plan, model.input_table, names, model.ngrams), names
 
 

@@ -42,8 +42,8 @@ class OnnxArguments:
 )  # fmt: skip
 @options.basic_option(
     "--check", is_flag=True,
-    help="Run the graph with onnxruntime on texts that the model generates, compare the logits with chargen's, and write "
-    "nothing if they differ.",
+    help="Run the graph with onnxruntime on texts that the model generates, compare the logits with chargen's, and "
+    "write nothing if they differ.",
 )  # fmt: skip
 @options.checkpoints
 @options.as_json
