@@ -24,9 +24,9 @@ def check_repository(name: str) -> None:
         ChargenError: If the package is not installed.
         ConfigError: If no repository can have this name.
     """
-    hub = import_extra("huggingface_hub", "hub", FEATURE)
+    utils = import_extra("huggingface_hub.utils", "hub", FEATURE)
     try:
-        hub.utils.validate_repo_id(name)
+        utils.validate_repo_id(name)
     except ValueError as error:
         raise ConfigError(f"{name!r} cannot name a repository: {error}", "Write it as PERSON/MODEL.") from error
 
@@ -47,7 +47,8 @@ def push_folder(folder: Path, repository: str) -> str:
     """
     check_repository(repository)
     hub = import_extra("huggingface_hub", "hub", FEATURE)
-    hub.utils.disable_progress_bars()
+    utils, errors = (import_extra(f"huggingface_hub.{part}", "hub", FEATURE) for part in ("utils", "errors"))
+    utils.disable_progress_bars()
     endpoint = os.environ.get("HF_ENDPOINT") or None  # read here, because the package reads it when it is imported
     api = hub.HfApi(endpoint, library_name="chargen", library_version=__version__)
     try:
@@ -56,31 +57,32 @@ def push_folder(folder: Path, repository: str) -> str:
             repo_id=url.repo_id, folder_path=folder, allow_patterns=list(HUB_FILES),
             commit_message="Upload a chargen model",
         )  # fmt: skip
-    except _errors(hub) as error:
-        raise _explain(hub, api, repository, error) from error
+    except _caught(errors) as error:
+        raise _explain(api, repository, error, hub.get_token()) from error
     return str(url)
 
 
-def _errors(hub: Any) -> tuple[type[Exception], ...]:
+def _caught(errors: Any) -> tuple[type[Exception], ...]:
     """Return the classes of the errors of an upload, with those of the HTTP client that huggingface_hub uses."""
-    bases = hub.errors.HfHubHTTPError.__mro__
+    bases = errors.HfHubHTTPError.__mro__
     of_client = (base for base in bases if issubclass(base, Exception) and base is not Exception)
     return (OSError, ValueError, RuntimeError, *of_client)
 
 
-def _explain(hub: Any, api: Any, repository: str, error: Exception) -> ChargenError:
+def _explain(api: Any, repository: str, error: Exception, token: str | None) -> ChargenError:
     """Return the error for a failed upload: one line without the token, and what to do."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    reason = str(getattr(error, "server_message", None) or error).strip()
-    reason = " ".join((reason.splitlines() or [type(error).__name__])[0].split())
-    token = hub.get_token()
+    cause: BaseException = error
+    while cause.__cause__ is not None and getattr(cause, "response", None) is None:
+        cause = cause.__cause__
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    lines = str(getattr(cause, "server_message", None) or cause).strip().splitlines()
+    reason = " ".join((lines or [type(cause).__name__])[0].split())
     if token:
         reason = reason.replace(token, "[token]")
+    hint = "The files are in the folder; run the command again to upload them."
     if status in (401, 403):
         hint = "Log in with a token that may write to it: hf auth login, or set HF_TOKEN."
     elif status is None:
         hint = "Check the network connection, and HF_ENDPOINT if it is set. The files are in the folder."
-    else:
-        hint = "The files are in the folder; run the command again to upload them."
-    what = f"{api.endpoint} refused it with HTTP status {status}" if status else f"{api.endpoint} cannot be reached"
-    return ChargenError(f"the upload to {repository} failed: {what}: {reason}", hint)
+    answer = f"HTTP status {status}: " if status else ""
+    return ChargenError(f"the upload to {repository} at {api.endpoint} failed: {answer}{reason}", hint)
