@@ -14,8 +14,6 @@ from chargen.errors import ChargenError, ConfigError
 from chargen.export.hub import HUB_FILES
 from chargen.registry import import_extra
 
-FEATURE = "an upload to a model hub (--push)"
-
 
 def check_repository(name: str) -> None:
     """Check the name of a repository, and that the package for the upload is installed.
@@ -24,7 +22,7 @@ def check_repository(name: str) -> None:
         ChargenError: If the package is not installed.
         ConfigError: If no repository can have this name.
     """
-    utils = import_extra("huggingface_hub.utils", "hub", FEATURE)
+    _, utils, _ = _import_hub()
     try:
         utils.validate_repo_id(name)
     except ValueError as error:
@@ -46,8 +44,7 @@ def push_folder(folder: Path, repository: str) -> str:
         ConfigError: If no repository can have this name.
     """
     check_repository(repository)
-    hub = import_extra("huggingface_hub", "hub", FEATURE)
-    utils, errors = (import_extra(f"huggingface_hub.{part}", "hub", FEATURE) for part in ("utils", "errors"))
+    hub, utils, errors = _import_hub()
     utils.disable_progress_bars()
     endpoint = os.environ.get("HF_ENDPOINT") or None  # read here, because the package reads it when it is imported
     api = hub.HfApi(endpoint, library_name="chargen", library_version=__version__)
@@ -60,6 +57,19 @@ def push_folder(folder: Path, repository: str) -> str:
     except _caught(errors) as error:
         raise _explain(api, repository, error, hub.get_token()) from error
     return str(url)
+
+
+def _import_hub() -> tuple[Any, Any, Any]:
+    """Return the package huggingface_hub, and its modules with utilities and with errors.
+
+    Raises:
+        ChargenError: If it is not installed.
+    """
+    hub, utils, errors = (
+        import_extra(f"huggingface_hub{part}", "hub", "an upload to a model hub (--push)")
+        for part in ("", ".utils", ".errors")
+    )
+    return hub, utils, errors
 
 
 def _caught(errors: Any) -> tuple[type[Exception], ...]:

@@ -66,11 +66,12 @@ def assert_same_as_engine(ours: NumpyEngine, num_steps: int, batch_size: int, se
     """Compare all logits and the last state; each side carries its own state."""
     runner, rng = Runner(ours), np.random.default_rng(seed)
     expected_state = found_state = random_state(ours, seed, batch_size)
-    for ids in rng.integers(0, ours.vocab_size, (num_steps, batch_size)):
-        expected, expected_state = ours.step(ids, expected_state)
-        found, found_state = runner.step(ids, found_state)
-        size = max(1.0, float(np.abs(expected).max()))
-        np.testing.assert_allclose(found / size, expected / size, rtol=0, atol=1e-4)
+    all_expected, all_found = (np.empty((num_steps, batch_size, ours.vocab_size)) for _ in range(2))
+    for t, ids in enumerate(rng.integers(0, ours.vocab_size, (num_steps, batch_size))):
+        all_expected[t], expected_state = ours.step(ids, expected_state)
+        all_found[t], found_state = runner.step(ids, found_state)
+    size = np.maximum(1.0, np.abs(all_expected).max(axis=(1, 2), keepdims=True))  # of the logits of each step
+    np.testing.assert_allclose(all_found / size, all_expected / size, rtol=0, atol=1e-4)
     if expected_state.ngram_history is not None:
         np.testing.assert_array_equal(found_state.ngram_history, expected_state.ngram_history)
     found_state.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), expected_state)
