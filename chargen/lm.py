@@ -1,6 +1,5 @@
 """A trained model: generate text with it, and score text. `api.load` opens one.
 
->>> import chargen
 >>> model = chargen.load("checkpoints/shakespeare")             # doctest: +SKIP
 >>> model.sample(prompt="ROMEO:", temperature=0.8, length=80)    # doctest: +SKIP
 >>> model.score("To be, or not to be").bits_per_char             # doctest: +SKIP
@@ -33,7 +32,7 @@ from chargen.text.documents import separator
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # a part of every type checker; Python has it from version 3.11 on
 
-    from chargen.probe.surprisal import CharSurprisal
+    from chargen.probe.surprisal import CharSurprisal, Guess
     from chargen.sampling.copy_report import CopyReport
     from chargen.sampling.search import Infill
     from chargen.sampling.settings import GeneratorSettings, SampleSettings
@@ -353,6 +352,12 @@ class LanguageModel:
         from chargen.scoring.edits import suggest
 
         return suggest(self._numpy, self.checkpoint, text, context, num_suggestions)
+
+    def guesses_after(self, prefix_cache: PrefixCache, num_guesses: int = 5) -> tuple[Guess, ...]:
+        """Return the likeliest characters after a text that `read_prefix` has read to its end, with probabilities."""
+        from chargen.probe.surprisal import guesses_after
+
+        return guesses_after(self._numpy, self.checkpoint, prefix_cache, num_guesses)
 
     def unknown_characters(self, text: str) -> str:
         """Return the characters of a text that the vocabulary lacks, each once, in the order of the text."""

@@ -135,7 +135,7 @@ class NumpyEngine:
 
     def stream(self, state: NetworkState) -> Stream:
         """Return a stream that continues from a state [1, H]; it computes what `step` computes, but faster."""
-        return PlainStream(self, state) if self._traced is None else TracedStream(self._traced, state)
+        return PlainStream(self, state) if self.traced is None else TracedStream(self.traced, state)
 
     def stream_batch(self, state: NetworkState, num_ids: int = 0) -> PlainStreamBatch:
         """Return streams that continue from a state [B, H]; they compute what `step` computes, but faster in long runs.
@@ -144,7 +144,7 @@ class NumpyEngine:
             state: The state from which the streams continue.
             num_ids: Expected number of token ids that all streams together will read; 0 if that is unknown.
         """
-        return PlainStreamBatch(self, state, self._traced, num_ids)
+        return PlainStreamBatch(self, state, self.traced, num_ids)
 
     def trace(self, embedding_dim: int | None = None) -> Graph:
         """Return the operator graph of a step, for a back end (`graph/trace.py`).
@@ -175,7 +175,7 @@ class NumpyEngine:
         return trace(layers, self._hidden_size, self._head_bias, ngrams_head, embedding_dim)
 
     @cached_property
-    def _traced(self) -> TracedModel | None:
+    def traced(self) -> TracedModel | None:
         """The traced model; None for a cell that cannot be traced."""
         try:
             graph = self.trace()

@@ -163,13 +163,13 @@ class TracedModel:
         self.plan = plan_memory(graph, hidden_size)
         self.input_table = InputTable(self.plan, tables)
         self.compiled = CompiledModel(self.plan, self.input_table, Kernels(self.plan))
-        self._ngrams = ngrams
+        self.ngrams = ngrams
 
     def ngram_reader(self, buffer: Float, history: Any) -> NGramReader | None:
         """Return the reader that writes n-gram features to a buffer; None without n-grams."""
-        if self._ngrams is None or self.plan.ngram_slice is None:
+        if self.ngrams is None or self.plan.ngram_slice is None:
             return None
-        return NGramReader(self._ngrams, history, buffer[..., self.plan.ngram_slice])
+        return NGramReader(self.ngrams, history, buffer[..., self.plan.ngram_slice])
 
 
 class TracedStream:

@@ -1,1 +1,1 @@
-"""Models in other forms: a page that runs a model in a browser."""
+"""Models in other forms: a page for browsers, an ONNX graph, and a folder for a model hub."""

@@ -1,8 +1,8 @@
 """A small compiler: from the equations of a cell to code that runs one step of a network.
 
     cell equations ─▶ trace ─▶ operator graph ─▶ memory plan ─▶ back end
-     cells/*.py      trace.py     graph.py      memory_plan.py   numpy_backend.py, numba_backend.py,
-                                                                    javascript_backend.py
+    cells/*.py      trace.py     graph.py      memory_plan.py   numpy_backend.py, numba_backend.py,
+                                                                   javascript_backend.py, onnx_backend.py
 
 1. **Trace** (`trace.trace`). `Cell.step` is called with symbols instead of arrays. Each operation on a symbol adds a
    node to the graph. A cell that uses an operation without an operator raises `TraceError`; the engine then calls the
@@ -12,7 +12,8 @@
    they can be computed once for each token id.
 3. **Memory plan** (`memory_plan.plan_memory`). It states the order of the instructions, the offset of each vector in
    one buffer, and which matrix products are computed as one.
-4. **Back end**. It generates code from the plan.
+4. **Back end**. It generates code from the plan: `numpy_backend.py`, `numba_backend.py`. `onnx_backend.py` writes a
+   file for other runtimes.
 
 A back end gets a `MemoryPlan`:
 
@@ -25,6 +26,6 @@ A back end gets a `MemoryPlan`:
     ngram_slice         where the n-gram features are written before a step, or None
     graph.logits        the node of the result
 
-A back end that needs no buffer (a file format with operators of its own, for example) reads the `Graph` instead:
-`graph.reachable` lists its nodes so that each one comes after its arguments.
+A back end that needs no buffer (`onnx_backend.py`) reads the `Graph` instead: `graph.reachable` lists its nodes so that
+each one comes after its arguments.
 """

@@ -39,6 +39,7 @@ from chargen.engines.interface import (
     read_context,
     step_through,
 )
+from chargen.sampling.prefix_cache import PrefixCache
 from chargen.tokenizers.direction import reverse_pieces
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, StreamingDecoder, Tokenizer
 
@@ -156,6 +157,20 @@ def text_guesses(
     *at_pieces, after = guesses
     yield from (at_pieces[group[0]] for group in reverse_pieces(pieces))
     yield after
+
+
+def guesses_after(engine: Engine, checkpoint: Checkpoint, prefix: PrefixCache, num_guesses: int) -> tuple[Guess, ...]:
+    """Return the most likely characters after a text that the model has read, the likeliest first.
+
+    Args:
+        engine: NumPy engine of the model.
+        checkpoint: The model.
+        prefix: The cache of the whole text (`sampling/prefix_cache.py`).
+        num_guesses: Number of characters.
+    """
+    logits, state = engine.step(prefix.ids[-1:], prefix.state)
+    log_probs, with_end = log_softmax(logits), checkpoint.has_documents
+    return tuple(find_likely_chars(engine, checkpoint.tokenizer, log_probs, state, num_guesses, with_end)[0])
 
 
 def _char_steps(engine: Engine, tokenizer: Tokenizer, context: Ids, text: str) -> Iterator[Step]:

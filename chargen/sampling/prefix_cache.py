@@ -23,7 +23,7 @@ from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState, common_prefix_length
 from chargen.errors import ConfigError
 from chargen.schema import check_type
-from chargen.tokenizers.tokenizer import Ids
+from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
 FINGERPRINT_VALUES = 64  # values of each weight in the fingerprint of a model
 STRIDE = 64  # token ids between two kept states: a few kilobytes each, and a few milliseconds to read again
@@ -174,3 +174,28 @@ def _resume_point(engine: Engine, ids: Ids, previous: PrefixCache | None) -> _Re
     index = max(0, num_equal - 1) // STRIDE
     position = index * STRIDE
     return _ResumePoint(position, previous.states[index], previous.states[: index + 1], previous.log_probs[:position])
+
+
+def list_char_bits(tokenizer: Tokenizer, prefix: PrefixCache) -> list[float]:
+    """Return −log₂ p of each character of a text that was read; a piece of several characters is divided evenly.
+
+    Args:
+        tokenizer: Tokenizer of the model.
+        prefix: The cache of the text, which was read to its end.
+
+    Returns:
+        One number for each of the `num_chars` characters. Their sum is −log₂ p of the text.
+    """
+    ids = prefix.ids[prefix.num_start_ids :]
+    nats = prefix.log_probs[prefix.num_start_ids - 1 :] + tokenizer.unk_log_prob_nats(ids)
+    bits = ((0.0 - nats) / LN2).tolist()
+    if tokenizer.is_char_level:
+        return bits  # type: ignore[no-any-return]
+    decoder, char_bits, open_bits = StreamingDecoder(tokenizer), [], 0.0
+    for token_id, of_token in zip(ids.tolist(), bits, strict=True):
+        open_bits += of_token  # of a character that may be incomplete
+        num_chars = len(decoder.feed(token_id))
+        if num_chars:
+            char_bits += [open_bits / num_chars] * num_chars
+            open_bits = 0.0
+    return char_bits

@@ -51,6 +51,8 @@ SCENARIOS = {
     "classify --train of records": ["classify", "--train", "labels.jsonl", "--json-lines"],
     "forecast": ["forecast", "-m", "f", "hours.csv"],
     "forecast --train": ["forecast", "--train", "hours.csv", "--column", "a"],
+    "export onnx": ["export", "onnx", "m"],
+    "export hub": ["export", "hub", "m", "new-folder"],
     "probe gradients": ["probe", "gradients", "text.txt"],
     "probe memory": ["probe", "memory"],
     "rm": ["rm", "removable"],
@@ -168,6 +170,8 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--plot": "new.svg",
         **{option: value for option, value in READING.items() if option != "--documents"}, **MACHINE, "--json": None,
     },
+    "export onnx": {"--output": "new.onnx", "--check": None, "--json": None},
+    "export hub": {"--push": "person/new", "--json": None},
     "probe neurons": {
         "--output": "new.html", "--max-chars": "50", "--top": "2", "--encoding": "cp1258", "--errors": "replace",
         "--text-field": "other", "--max-corpus-size": "1MB", "--json": None,
@@ -432,6 +436,8 @@ def observe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     )  # imports the next one before its change
     monkeypatch.setattr("chargen.tasks.classification.auto.train_both", lambda *args: record(*args, "auto"))
     monkeypatch.setattr("chargen.cli.commands.rm.Removable.remove", lambda run: None)  # the next call needs the run
+    monkeypatch.setattr("chargen.export.upload.check_repository", lambda name: None)
+    monkeypatch.setattr("chargen.export.upload.push_folder", lambda folder, name: f"https://hub/{name}")
     monkeypatch.setattr("chargen.training.run.train", record)
     monkeypatch.setattr("chargen.tasks.cell_benchmark.benchmark_cells", record)
     monkeypatch.setattr("chargen.cli.commands.probe.gradients._measure", record)

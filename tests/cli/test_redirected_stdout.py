@@ -46,7 +46,12 @@ LINES = {
         ["forecast", "--train", "hours.csv", "--column", "a", "--history", "4", *SMALL],
         ["forecast", "--train", "hours.csv", "--column", "a", "--history", "4", *SMALL, "--json"],
     ],
-    "export": [["export", "page", "m", "-o", "page.html"], ["export", "page", "m", "-o", "page.html", "--json"]],
+    "export": [
+        ["export", "page", "m", "-o", "page.html"],
+        ["export", "page", "m", "-o", "page.html", "--json"],
+        ["export", "hub", "m", "hub-folder"],
+        ["export", "hub", "m", "hub-folder", "--json"],
+    ],
     "info": [["info"], ["info", "m", "--json"]],
     "plot": [["plot", "curves"], ["plot", "curves", "-o", "new.svg", "--json"]],
     "probe": [

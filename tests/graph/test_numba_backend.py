@@ -131,7 +131,7 @@ from tests.graph.small_engines import engine
 model = engine("rnn")
 stream = model.stream(model.initial_state(1))
 assert stream.compile() and stream.draws(np.zeros(19), 1.0)
-kernels = [compile_draw_one(), *model._traced.compiled.kernels._kernels.values()]
+kernels = [compile_draw_one(), *model.traced.compiled.kernels._kernels.values()]
 print(json.dumps([[len(k.stats.cache_hits), len(k.stats.cache_misses)] for k in kernels]))
 """
 

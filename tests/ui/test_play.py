@@ -24,7 +24,7 @@ from chargen.checkpoint import save_checkpoint
 from chargen.lm import LanguageModel
 from chargen.ui.play.app import BackgroundWork, play
 from chargen.ui.play.draft import ACTIONS, MAX_HISTORY, Draft, first_word, new_draft, press, set_generated
-from chargen.ui.play.layout import lay_out
+from chargen.ui.play.layout import Mark, Marks, lay_out
 from chargen.ui.play.terminal import PASTE, PASTE_END, Key, Screen, decode
 from chargen.ui.terminal_text import clusters, glyph
 from tests.conftest import Result, random_model
@@ -293,8 +293,8 @@ def test_the_cursor_is_on_the_character_that_typing_would_push_on() -> None:
 
 
 def test_unknown_characters_are_marked() -> None:
-    page = lay_out("a€b\n€€", "€", 9, 9, is_unknown=lambda cluster: cluster == "€")
-    assert page.unknown == [[(1, 2)], [(0, 1), (1, 2)]]
+    page = lay_out("a€b\n€€", "€", 9, 9, marks=Marks(lambda cluster: cluster == "€"))
+    assert page.marks == [[Mark(1, 2, True, None)], [Mark(0, 2, True, None)]]
 
 
 @given(st.text("ab -", max_size=80), st.text("ab -", max_size=80), st.integers(2, 30))

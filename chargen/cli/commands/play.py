@@ -69,6 +69,7 @@ def play(**values: Any) -> None:
     End, Ctrl-E     at the end of the text: accept all that is shown
     Up, Down        temperature ±0.1         Ctrl-R          another continuation
     Ctrl-Z, -U      undo the last key        Ctrl-L          clears the text
+    Ctrl-O          other characters         Ctrl-S          colours of surprisal
     Ctrl-G          shows the keys           Esc, Ctrl-D     leave
 
     When you leave, the typed and accepted text is printed on stdout, without the rest of the continuation; Ctrl-C

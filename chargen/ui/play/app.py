@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rich.cells import set_cell_size
 from rich.console import Console
 
 from chargen.lm import LanguageModel
-from chargen.sampling.prefix_cache import PrefixCache
+from chargen.sampling.prefix_cache import PrefixCache, list_char_bits
 from chargen.schema import format_count, format_number
-from chargen.ui.play.draft import Draft, needs_continuation, press, set_generated
-from chargen.ui.play.layout import Page, lay_out
+from chargen.ui.play.alternatives import MAX_ALTERNATIVES, MENU_HELP, Alternatives, menu_page, open_menu, select
+from chargen.ui.play.draft import Draft, choose, needs_continuation, press, set_generated
+from chargen.ui.play.layout import Marks, Page, lay_out
 from chargen.ui.play.terminal import Key, Keyboard, Screen, join_parts
 from chargen.ui.terminal_text import visible
 
@@ -29,8 +31,12 @@ MIN_PROGRESS_TOKENS = 1000  # a text with fewer tokens is read too fast to show 
 SLICE_S = 0.025  # time of work between two updates: the first one shows some lines of a new continuation already
 IDLE_S = 0.2  # time between two checks of the terminal's size when there is nothing to do
 LEAVE_KEYS = ("escape", "ctrl-d")
-HELP_KEY = "ctrl-g"
-KEY_HELP = ["Esc leave", "^G help", "Tab word", "↑↓ temp", "^R reroll", "^Z undo", "End all", "→ letter", "^L clear"]
+HELP_KEY, MENU_KEY, COLOUR_KEY = "ctrl-g", "ctrl-o", "ctrl-s"
+CHOOSE_KEYS = ("enter", "tab")
+KEY_HELP = [
+    *("Esc leave", "^G help", "Tab word", "↑↓ temp", "^R reroll", "^Z undo", "^O alternatives", "^S surprisal"),
+    *("End all", "→ letter", "^L clear"),
+]
 HELP = """\
 letters, Enter   are inserted
 Backspace, Del   delete a character
@@ -42,6 +48,8 @@ End at the end   accepts all
 ↑ ↓              temperature ±0.1
 ^R               another continuation
 ^Z ^U            undo the last key
+^O               other characters at the cursor
+^S               colours of surprisal
 ^L               clears the text
 Esc ^D           leave, print the text
 ^C               leave, print nothing
@@ -79,6 +87,12 @@ class BackgroundWork:
         """Return whether `prefix` covers the whole text of the draft."""
         return self._read_text == draft.text
 
+    def char_bits(self, draft: Draft) -> list[float]:
+        """Return the surprisal of each character of the draft in bits; empty while it is not read."""
+        if self.prefix is None or not self.has_read(draft):
+            return []
+        return list_char_bits(self._lm.tokenizer, self.prefix)
+
     def _all_steps(self, draft: Draft) -> Iterator[None]:
         if draft.inputs != self._stream_inputs:
             yield from self._read(draft.prompt)
@@ -102,6 +116,15 @@ class BackgroundWork:
         self._read_text = text
 
 
+@dataclass(frozen=True)
+class View:
+    """What is shown beside the text, or in place of it."""
+
+    is_help: bool = False  #: whether the keys are shown in place of the text
+    menu: Alternatives | None = None  #: the menu that is shown in place of the text
+    has_colours: bool = False  #: whether the text is coloured by surprisal
+
+
 def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Console, keyboard: Keyboard) -> str:
     """Let a person write with a model; return the text when they leave.
 
@@ -116,8 +139,7 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
     Raises:
         KeyboardInterrupt: If Ctrl-C is pressed.
     """
-    work = BackgroundWork(lm)
-    is_idle = is_help = False
+    work, view, is_idle = BackgroundWork(lm), View(), False
     waiting: list[Key] = []  # keys that accept what is not generated yet, and those after them
     complete: Draft | None = None  # the last draft whose continuation is as long as it can be
     is_unknown = lru_cache(4096)(lambda cluster: bool(lm.unknown_characters(cluster)))
@@ -130,37 +152,75 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
                 return draft.text
             keys, waiting = waiting + new_keys, []
             for number, key in enumerate(keys):
-                if is_help or key.name == HELP_KEY:
-                    is_help = not is_help
+                turned = _turn(view, draft, key, lm, work)
+                if turned:
+                    view, draft = turned
                     continue
                 if key.name in LEAVE_KEYS:
                     return draft.text
                 if draft != complete and needs_continuation(draft, key):
                     waiting = keys[number:]
                     break
-                draft = press(draft, key)
+                view, draft = replace(view, menu=None), press(draft, key)
             if keys or not is_idle:
                 until = time.monotonic() + SLICE_S
                 work.step(draft)
                 while time.monotonic() < until and not keyboard.has_key():
                     work.step(draft)
-            if is_help:
-                is_idle = _draw_help(screen)
+            if view.is_help or view.menu:
+                is_idle = _draw_view(view, screen)
             else:
-                draft, is_idle = _draw(draft, work, name, max_chars, screen, is_unknown)
+                marks, label = _marks(view, draft, work, screen, is_unknown), _label(view, name, screen)
+                draft, is_idle = _draw(draft, work, label, max_chars, screen, marks)
                 complete = draft if is_idle else None
 
 
-def _draw_help(screen: Screen) -> bool:
-    """Draw the keys; return True, because no work is left until a key is pressed."""
+def _turn(view: View, draft: Draft, key: Key, lm: LanguageModel, work: BackgroundWork) -> tuple[View, Draft] | None:
+    """Return the view and the draft after a key that changes the view; None if the key is for the text."""
+    if view.is_help or key.name == HELP_KEY:
+        return replace(view, is_help=not view.is_help), draft
+    if view.menu is not None:
+        selected, closed = select(view.menu, key.name), replace(view, menu=None)
+        if selected is not None:
+            return replace(view, menu=selected), draft
+        if key.name in CHOOSE_KEYS:
+            return closed, choose(draft, view.menu.chosen)
+        return (closed, draft) if key.name in (MENU_KEY, "escape") else None
+    if key.name == MENU_KEY:
+        *_, prefix = lm.read_prefix(draft.text[: draft.cursor], work.prefix)
+        return replace(view, menu=open_menu(draft, lm.guesses_after(prefix, MAX_ALTERNATIVES))), draft
+    if key.name == COLOUR_KEY:
+        return replace(view, has_colours=not view.has_colours), draft
+    return None
+
+
+def _marks(view: View, draft: Draft, work: BackgroundWork, screen: Screen, is_unknown: Callable[[str], bool]) -> Marks:
+    """Return what is marked in the text: unknown characters, and the surprisals if they are shown and known."""
+    if not view.has_colours or screen.ramp is None:
+        return Marks(is_unknown)
+    bits = work.char_bits(draft)
+    return Marks(is_unknown, bits if len(bits) == len(draft.text) else ())  # composing characters changes the length
+
+
+def _label(view: View, name: str, screen: Screen) -> str:
+    """Return the name of the model, and a note if the colours of surprisal cannot be shown."""
+    return f"{name}, no colours here" if view.has_colours and screen.ramp is None else name
+
+
+def _draw_view(view: View, screen: Screen) -> bool:
+    """Draw the keys, or the menu; return True, because no work is left until a key is pressed."""
     width, height = screen.size()
+    if view.menu is not None and not view.is_help:
+        num_bars = 1 if height > 2 else 0
+        screen.draw(menu_page(view.menu, width, height - num_bars), [join_parts(MENU_HELP, width - 1)][:num_bars])
+        return True
     rows = [(set_cell_size(line, width - 1).rstrip(), "") for line in HELP.splitlines()[:height]]
     screen.draw(Page(rows, (0, 0), 0, True, 0, [[] for _ in rows]), [])
     return True
 
 
 def _draw(
-    draft: Draft, work: BackgroundWork, name: str, max_chars: int, screen: Screen, is_unknown: Callable[[str], bool]
+    draft: Draft, work: BackgroundWork, name: str, max_chars: int, screen: Screen, marks: Marks
 ) -> tuple[Draft, bool]:
     """Draw, and return the draft with the part of its continuation that is shown, and whether no work is left."""
     width, height = screen.size()
@@ -168,7 +228,7 @@ def _draw(
     accepted = len(draft.text) - draft.prompt_chars
     generated = max(draft.generated, work.generated(draft), key=len)  # after an undo the draft may have the longer one
     shown = generated[accepted : accepted + max_chars]
-    page = lay_out(draft.text, shown, width, height - num_bars, draft.after_cursor, is_unknown)
+    page = lay_out(draft.text, shown, width, height - num_bars, draft.after_cursor, marks)
     draft = set_generated(draft, generated[: accepted + page.shown_chars])
     bars = [_status_line(draft, work, name, width - 1), join_parts(KEY_HELP, width - 1)]
     screen.draw(page, bars[:num_bars])

@@ -65,10 +65,27 @@ def press(draft: Draft, key: Key) -> Draft:
     """Return the draft after a key, or the same draft if the key has no effect."""
     action = ACTIONS.get(key.name, _unchanged)
     changed = _insert(draft, key.text) if key.name == "text" else action(draft)
-    if changed is draft or key.name in UNDO_KEYS:
+    return changed if key.name in UNDO_KEYS else _record(draft, changed)
+
+
+def choose(draft: Draft, character: str) -> Draft:
+    """Return the draft with another character at the cursor, and without the text after it; "" ends the text there.
+
+    A character that is there already is moved over, or accepted, and the text after it remains.
+    """
+    before, after = _split(draft)
+    if character and after.startswith(character):
+        return _record(draft, _move(draft, draft.cursor + len(character)))
+    if character and not after and draft.continuation.startswith(character):
+        return _record(draft, accept(draft, len(character)))
+    return _record(draft, set_text(draft, before + character))
+
+
+def _record(draft: Draft, changed: Draft) -> Draft:
+    """Return the changed draft, with the draft before it in its history."""
+    if changed is draft:
         return changed
-    previous = replace(draft, history=())
-    return replace(changed, history=(*draft.history[1 - MAX_HISTORY :], previous))
+    return replace(changed, history=(*draft.history[1 - MAX_HISTORY :], replace(draft, history=())))
 
 
 def set_generated(draft: Draft, generated: str) -> Draft:

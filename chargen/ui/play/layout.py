@@ -11,10 +11,12 @@ is long, leaves a third of the height for what comes after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from chargen.probe.heat_map import shade
 from chargen.ui.terminal_text import clusters, glyph, is_ideograph
 
 TAB_WIDTH = 8
@@ -30,6 +32,27 @@ class Cell(NamedTuple):
     may_break: bool  #: whether a row may end after it
     must_break: bool = False  #: whether the row ends after it
     is_unknown: bool = False  #: whether the model does not know it
+    shade: int | None = None  #: shade of its surprisal, see `probe/heat_map.py`; None: not coloured
+
+
+class Mark(NamedTuple):
+    """A part of the typed text of a row that is drawn in another style."""
+
+    start: int  #: number of drawn characters of the row before it
+    end: int
+    is_unknown: bool  #: whether the model does not know it
+    shade: int | None  #: shade of its surprisal; None: not coloured
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is marked in a typed text."""
+
+    is_unknown: Callable[[str], bool] = lambda cluster: False  #: whether the model does not know a cluster
+    bits: Sequence[float] = ()  #: the surprisal of each character of the text, which is coloured by it; or empty
+
+
+NO_MARKS = Marks()
 
 
 class Page(NamedTuple):
@@ -40,13 +63,12 @@ class Page(NamedTuple):
     shown_chars: int  #: number of characters of the continuation that are shown
     is_full: bool  #: whether no more characters fit
     before_cursor: int  #: number of characters of the typed part of the cursor's row that are before the cursor
-    unknown: list[list[tuple[int, int]]]  #: start and end of each unknown cluster in the typed part of each row
+    marks: list[list[Mark]]  #: the marks of each row
 
 
 def lay_out(
-    text: str, continuation: str, width: int, height: int, after_cursor: int = 0,
-    is_unknown: Callable[[str], bool] = lambda cluster: False,
-) -> Page:  # fmt: skip
+    text: str, continuation: str, width: int, height: int, after_cursor: int = 0, marks: Marks = NO_MARKS
+) -> Page:
     """Lay a text and its continuation out on a screen of width × height cells, each at least 1.
 
     Args:
@@ -54,17 +76,14 @@ def lay_out(
         continuation: What follows it.
         width, height: The size of the screen.
         after_cursor: Number of characters of the text after the cursor.
-        is_unknown: Whether a cluster of the text is to be marked.
+        marks: What is marked in the text.
     """
     cursor = len(text) - after_cursor
     before = _visible_end(text[:cursor], width, height)
     after = text[cursor : cursor + 2 * width * height]
     if len(after) < after_cursor:
         continuation = ""  # it is below the screen
-    cells = (
-        cell._replace(is_unknown=True) if cell.is_typed and is_unknown(cluster) else cell
-        for cluster, cell in _cells(before + after, continuation, width)
-    )
+    cells = _mark(_cells(before + after, continuation, width), marks, cursor - len(before))
     rows = list(wrap(cells, width))
     row, column, before_cursor = _cursor(rows, width, len(before), bool(after))
     if row == len(rows):
@@ -80,17 +99,34 @@ def lay_out(
         for cells in shown_rows
     ]
     is_full = shown_chars < len(continuation) or (len(shown_rows) == height and _row_width(shown_rows[-1]) >= width)
-    unknown = [_unknown_parts(cells) for cells in shown_rows]
-    return Page(parts, (row - top, column), shown_chars, is_full, before_cursor, unknown)
+    row_marks = [_row_marks(cells) for cells in shown_rows]
+    return Page(parts, (row - top, column), shown_chars, is_full, before_cursor, row_marks)
 
 
-def _unknown_parts(cells: list[Cell]) -> list[tuple[int, int]]:
-    """Return the start and the end of each unknown cluster in the typed part of a row."""
-    parts, start = [], 0
+def _mark(cells: Iterable[tuple[str, Cell]], marks: Marks, start: int) -> Iterator[Cell]:
+    """Yield the cells with their marks; `start` is the number of characters of the text before the first cell."""
+    for cluster, cell in cells:
+        if cell.is_typed:
+            end = start + len(cluster)
+            tone = shade(sum(marks.bits[start:end])) if marks.bits else None
+            yield cell._replace(is_unknown=marks.is_unknown(cluster), shade=tone)
+            start = end
+        else:
+            yield cell
+
+
+def _row_marks(cells: list[Cell]) -> list[Mark]:
+    """Return the marks in the typed part of a row; adjacent cells with equal marks are one."""
+    parts: list[Mark] = []
+    start = 0
     for cell in cells:
         end = start + len(cell.drawn)
-        if cell.is_unknown:
-            parts.append((start, end))
+        if cell.drawn and (cell.is_unknown or cell.shade is not None):
+            mark = Mark(start, end, cell.is_unknown, cell.shade)
+            if parts and parts[-1].end == start and parts[-1][2:] == mark[2:]:
+                parts[-1] = mark._replace(start=parts[-1].start)
+            else:
+                parts.append(mark)
         start = end
     return parts
 

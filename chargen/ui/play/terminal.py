@@ -25,6 +25,7 @@ import os
 import re
 import sys
 import time
+from functools import lru_cache
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
@@ -34,7 +35,8 @@ from rich.control import Control
 from rich.segment import ControlType, Segment, Segments
 from rich.style import Style
 
-from chargen.ui.play.layout import Page
+from chargen.probe.heat_map import terminal_ramp, text_colour
+from chargen.ui.play.layout import Mark, Page
 
 
 class Key(NamedTuple):
@@ -239,6 +241,9 @@ class Screen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        #: the background of each shade of surprisal; None for a terminal with too few colours
+        ramp = None if console.no_color else terminal_ramp(console.color_system, os.environ)
+        self.ramp = None if ramp is None else tuple(ramp)
         self._shown: list[list[Segment]] = []  # the rows as they are on the screen
         self._size = (0, 0)
         self._cursor = (0, 0)
@@ -266,13 +271,13 @@ class Screen:
         the terminal ends this part: terminals disagree about the width of emoji.
 
         Args:
-            page: The rows, the cursor, and the unknown characters.
+            page: The rows, the cursor, and the marks.
             bars: The status line, and the line about the keys.
         """
         width, height = self.size()
         new = [
-            [*_marked(typed, unknown), Segment(generated, DIM)]
-            for (typed, generated), unknown in zip(page.rows, page.unknown, strict=True)
+            [*_marked(typed, marks, self.ramp), Segment(generated, DIM)]
+            for (typed, generated), marks in zip(page.rows, page.marks, strict=True)
         ]
         new += [[]] * (height - len(bars) - len(new))
         new += [[Segment(set_cell_size(bar, width - 1), BAR if index == 0 else DIM)] for index, bar in enumerate(bars)]
@@ -286,7 +291,8 @@ class Screen:
         if not out and page.cursor == self._cursor:
             return
         row, _ = page.cursor
-        out += [Control.move_to(0, row).segment, *_marked(page.rows[row][0][: page.before_cursor], page.unknown[row])]
+        typed = page.rows[row][0][: page.before_cursor]
+        out += [Control.move_to(0, row).segment, *_marked(typed, page.marks[row], self.ramp)]
         self._shown, self._cursor = new, page.cursor
         self._console.print(Segments(out), end="", crop=False)
 
@@ -296,13 +302,24 @@ class Screen:
             self._console.file.flush()
 
 
-def _marked(text: str, parts: list[tuple[int, int]]) -> list[Segment]:
-    """Return the segments of a text, with those parts of it marked that the model does not know."""
+def _marked(text: str, marks: list[Mark], ramp: tuple[str, ...] | None) -> list[Segment]:
+    """Return the segments of a text, with its marked parts in their styles."""
     segments, done = [], 0
-    for start, end in parts:
-        segments += [Segment(text[done:start]), Segment(text[start:end], UNKNOWN)]
-        done = end
+    for mark in marks:
+        segments += [
+            Segment(text[done : mark.start]),
+            Segment(text[mark.start : mark.end], _style(mark.shade, mark.is_unknown, ramp)),
+        ]
+        done = mark.end
     return [*(segment for segment in segments if segment.text), Segment(text[done:])]
+
+
+@lru_cache(maxsize=64)
+def _style(shade: int | None, is_unknown: bool, ramp: tuple[str, ...] | None) -> Style | None:
+    """Return the style of a mark: underlined if it is unknown, on the colour of its surprisal if there is one."""
+    if shade is None or ramp is None:
+        return UNKNOWN if is_unknown else None
+    return Style(bgcolor=ramp[shade], color=text_colour(ramp[shade]), underline=is_unknown)
 
 
 def join_parts(parts: list[str], width: int, separator: str = "  ") -> str:

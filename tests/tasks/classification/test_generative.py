@@ -128,7 +128,11 @@ def test_labelled_texts_are_read_from_a_file_and_from_folders(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a\tx\nb y\n", "line 2 is not label<TAB>text"), ("a\tx\n", "1 label .'a'., but two"), ("", "no text with a label")],
+    [
+        ("a\tx\nb y\n", "line 2 is not label<TAB>text"),
+        ("a\tx\n", "1 label .'a'., but two"),
+        ("", "no text with a label"),
+    ],
 )
 def test_malformed_labelled_texts_are_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "x").write_text(text)

@@ -1,4 +1,7 @@
-"""`chargen export`: the group of the exports. To add one, write a file beside this one and add a line to `EXPORTS`."""
+"""`chargen export`: the group of the commands that write a model for other programs.
+
+To add one, write a file beside this one and add a line to `EXPORTS`.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,23 @@ EXPORTS = {
         "chargen.cli.commands.export.page:page",
         "Write a web page that runs a model in the browser.",
     ),
+    "onnx": (
+        "chargen.cli.commands.export.onnx:export_onnx",
+        "Write one step of a network as an ONNX graph.",
+    ),
+    "hub": (
+        "chargen.cli.commands.export.hub:export_hub",
+        "Write a folder for a model hub, and upload it.",
+    ),
 }
 
 
 @click.group(
     cls=CommandTable,
     table=EXPORTS,
-    epilog="\b\nExamples:\n  chargen export page shakespeare -o story.html",
+    epilog="\b\nExamples:\n  chargen export page shakespeare -o story.html\n"
+    "  chargen export onnx shakespeare -o shakespeare.onnx --check\n"
+    "  chargen export hub shakespeare shakespeare-hub",
 )
 def export() -> None:
-    """Write a model in a form that other programs can run."""
+    """Write a trained model in a form that other programs can open."""
