@@ -34,7 +34,7 @@ def find_frequencies(values: Bytes) -> NDArray[np.int64]:
     """
     counts = np.bincount(values, minlength=256)
     frequencies: NDArray[np.int64] = np.maximum(np.floor(counts * (TOTAL / counts.sum())).astype(np.int64), counts > 0)
-    while (missing := TOTAL - int(frequencies.sum())) != 0:  # the largest ones lose least by a change of one
+    while (missing := TOTAL - int(frequencies.sum())) != 0:  # a change by 1 matters least to the largest ones
         change = np.sign(missing)
         largest = np.argsort(-frequencies, kind="stable")[: abs(missing)]
         frequencies[largest] += np.where(frequencies[largest] > 1, change, max(0, change))

@@ -65,9 +65,9 @@ def javascript_of(payload: Payload, name: str = "model") -> str:
     return f"const {name} = (() => {{ {payload.script}return createModel({values}); }})();\n"
 
 
-def stable_model(cell: str, seed: int = 0, tokenizer: str = "char", **shape: Any) -> Checkpoint:
+def stable_model(cell: str, seed: int = 0, text: str = VERSE, **shape: Any) -> Checkpoint:
     """Return a model with random weights whose state forgets, as a trained one does, so that rounding does not grow."""
-    model = random_model(tokenizer=tokenizer, seed=seed, cell=cell, **shape)
+    model = random_model(text, seed=seed, cell=cell, **shape)
     rng = np.random.default_rng(seed)
     scales = {name: 0.5 / math.sqrt(sizes[-1]) for name, sizes in parameter_shapes(model.config).items()}
     weights = {name: rng.normal(0, scales[name], array.shape).astype("f4") for name, array in model.weights.items()}
@@ -108,6 +108,25 @@ def assert_page_equals_engine(models: list[Checkpoint], num_ids: int, folder: Pa
 def test_every_cell_in_a_page_equals_the_numpy_engine(shape: dict[str, Any], tmp_path: Path) -> None:
     models = [stable_model(cell, **shape) for cell in CELLS.names()]
     assert_page_equals_engine(models, 50, tmp_path)
+
+
+@needs_javascript
+def test_stacks_of_different_cells_and_cells_with_an_option_equal_the_numpy_engine(tmp_path: Path) -> None:
+    cells = ["lstm,gru", "mgru,mlp:3,lru", "conv:5,rnn", "mlp:16"]
+    models = [stable_model(cell, num_layers=cell.count(",") + 1, ngrams=2, ngram_rows=4) for cell in cells]
+    assert_page_equals_engine(models, 50, tmp_path)
+
+
+@needs_javascript
+def test_a_vocabulary_of_5000_characters_equals_the_numpy_engine(tmp_path: Path) -> None:
+    model = stable_model("gru", text="".join(map(chr, range(0x4E00, 0x4E00 + 5000))), ngrams=2, ngram_rows=4)
+    assert_page_equals_engine([model], 40, tmp_path)
+
+
+@needs_javascript
+def test_more_token_ids_than_are_kept_equal_the_numpy_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chargen.graph.javascript_backend.MAX_ROWS", 3)
+    assert_page_equals_engine([stable_model("mgru", ensemble_size=2)], 200, tmp_path)
 
 
 @needs_chromium
