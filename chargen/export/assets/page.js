@@ -11,9 +11,9 @@ const FACTS = [
 ];
 
 /** Show an error that no one expected. */
-function showFailure(error) {
+function showFailure(error, key = "failed") {
   console.error(error);
-  find("failure").textContent = t("failed", {message: error.message});
+  find("failure").textContent = t(key, {message: error.message});
   find("failure").hidden = false;
 }
 
@@ -178,19 +178,18 @@ function connectTheme() {
   apply();
 }
 
-function startPage() {
+async function startPage() {
   connectTheme();
   const payload = find("payload");
   let model;
   try {
-    model = createModel(JSON.parse(payload.textContent));
+    model = await openModel(JSON.parse(payload.textContent));
   } catch (error) {
-    find("failure").textContent = t("noModel", {message: error.message});
-    find("failure").hidden = false;
-    throw error;
+    showFailure(error, "noModel");
+    return;
   }
   payload.remove(); // megabytes that are not needed again
-  window.chargenPage = new Page(new LocalModel(model));
+  window.chargenPage = new Page(model);
 }
 
-startPage();
+onlyAborted(startPage());

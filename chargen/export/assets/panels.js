@@ -1,7 +1,8 @@
 // The three panels: write with the model, colour a text by surprisal, and rank lines.
 
 const TYPING_DELAY_MS = 120;
-const MAX_RANKED_LINES = 2000;
+const MAX_READ_CHARS = 20000; // of a prompt or a text; the end of a longer prompt and the start of a longer text
+const MAX_RANKED_LINES = 2000, MAX_RANKED_CHARS = 50000;
 
 const bitsPerChar = pieces => {
   const score = scoreOf(pieces);
@@ -30,6 +31,10 @@ class Task {
     this.controller?.abort();
   }
 }
+
+const isTooLong = string => [...string].length > MAX_READ_CHARS;
+const firstChars = string => [...string].slice(0, MAX_READ_CHARS).join("");
+const lastChars = string => [...string].slice(-MAX_READ_CHARS).join("");
 
 /** Return the unknown characters of a text, each once, for a message. */
 const unknownChars = pieces =>
@@ -106,7 +111,7 @@ class WritePanel {
       return;
     }
     this.prompt = undefined; // until it is read
-    await this.text.read(prompt, kept ?? "", signal);
+    await this.text.read(lastChars(prompt), kept ?? "", signal);
     this.numKept = this.text.pieces.length - this.numPrompt;
     this.prompt = prompt;
   }
@@ -134,6 +139,7 @@ class WritePanel {
       t("generated", {count: format(count), speed: format(speed), bits: bitsPerChar(added)}),
       t("ended" + ended[0].toUpperCase() + ended.slice(1)),
       unknown ? t("unknownInPrompt", {chars: unknown}) : "",
+      isTooLong(this.prompt) ? t("longPrompt", {most: format(MAX_READ_CHARS)}) : "",
     ].join(" "));
   }
 
@@ -251,7 +257,8 @@ class SurprisalPanel {
 
   score() {
     this.task.start(async signal => {
-      await this.text.read(find("scored").value, "", signal);
+      const scored = find("scored").value;
+      await this.text.read(firstChars(scored), "", signal);
       if (this.model.hasDocuments && this.text.pieces.length) await this.text.appendEnd();
       this.view.show(this.text);
       const score = scoreOf(this.text.pieces);
@@ -259,6 +266,7 @@ class SurprisalPanel {
         t("scored", {bits: format(score.bitsPerChar, 3), total: format((0 - score.nats) / LN2, 1),
           count: format(score.numChars)}),
         score.numUnknown ? t("scoredUnknown", {count: format(score.numUnknown)}) : "",
+        isTooLong(scored) ? t("longText", {most: format(MAX_READ_CHARS)}) : "",
       ].join(" ");
       this.onChange();
     });
@@ -273,7 +281,11 @@ class RankPanel {
 
   rank() {
     const all = find("lines").value.split("\n").filter(line => line);
-    const lines = all.slice(0, MAX_RANKED_LINES);
+    const lines = [];
+    for (let i = 0, chars = 0; i < Math.min(all.length, MAX_RANKED_LINES); i++) {
+      chars += all[i].length;
+      if (chars <= MAX_RANKED_CHARS) lines.push(all[i]);
+    }
     this.task.start(async signal => {
       const scores = [];
       let shown = performance.now();
