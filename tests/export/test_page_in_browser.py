@@ -221,7 +221,7 @@ def test_a_model_of_documents_ends_its_text_and_the_end_can_be_replaced(open_pag
     assert "ended the text" in opened.page.inner_text("#write-status")
     count = opened.page.evaluate("document.querySelectorAll('#output span').length")
     opened.open_character(count - 1)
-    assert "␃ end of the text" in [glyph for glyph, _ in opened.alternatives()]
+    assert "■ end of the text" in [glyph for glyph, _ in opened.alternatives()]
     opened.page.keyboard.press("o")
     opened.page.keyboard.press("Enter")
     opened.wait(f"document.querySelectorAll('#output span').length > {count}")

@@ -126,7 +126,9 @@ function format(number, digits = 0) {
 function formatPercent(probability) {
   if (probability > 0 && probability < 1e-6) return "< " + formatPercent(1e-6);
   const digits = probability >= 0.1 ? 1 : probability >= 0.01 ? 2 : probability >= 0.001 ? 3 : 4;
-  return new Intl.NumberFormat(language, {style: "percent", maximumFractionDigits: digits}).format(probability);
+  return new Intl.NumberFormat(language, {
+    style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits,
+  }).format(probability);
 }
 
 /** Show the interface in a language. */

@@ -145,12 +145,14 @@ class WritePanel {
 
   busy(key) {
     find("stop").disabled = false;
+    find("write-status").setAttribute("aria-busy", "true"); // only the result is announced
     this.say(() => t(key));
   }
 
   idle(message) {
     if (document.activeElement === find("stop")) find("generate").focus();
     find("stop").disabled = true;
+    find("write-status").setAttribute("aria-busy", "false");
     this.say(message);
   }
 

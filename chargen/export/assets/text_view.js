@@ -7,8 +7,8 @@ const PREVIEW_DELAY_MS = 60;
 const ROUNDING_STEP = 2 ** -26; // nats; as in chargen/scoring/scorer.py
 // What is drawn for a text that cannot be seen, and the key of its name.
 const SYMBOLS = new Map([
-  [" ", ["␣", "space"]], ["\n", ["↵", "newline"]], ["\t", ["⇥", "tab"]], ["", ["␃", "end"]],
-  ["\u00a0", ["⍽", "noBreakSpace"]],
+  [" ", ["␣", "space"]], ["\n", ["↵", "newline"]], ["\t", ["⇥", "tab"]], ["", ["■", "end"]],
+  ["\u00a0", ["␣", "noBreakSpace"]],
 ]);
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 const EXTENDS = /^[\p{M}\u200d\u{1f3fb}-\u{1f3ff}]/u; // extends the character before it
