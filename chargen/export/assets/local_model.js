@@ -4,6 +4,8 @@
 // with the same members; everything that may take long is asynchronous.
 //
 //   model.about                    what the model is, see `createModel`
+//   model.models                   names of the models that the reader can choose between
+//   model.aboutMessage             key of the message that says where the model runs
 //   model.vocabSize                number of token ids
 //   model.hasDocuments             whether the model ends texts by itself
 //   model.openText() ─▶ text
@@ -264,6 +266,8 @@ class LocalModel {
   constructor(model) {
     this.model = model;
     this.about = model.about;
+    this.models = [model.about.name];
+    this.aboutMessage = "aboutText";
     this.vocabulary = new Vocabulary(model);
     this.vocabSize = model.vocabSize;
     this.hasDocuments = this.vocabulary.hasDocuments;

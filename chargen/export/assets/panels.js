@@ -24,7 +24,11 @@ class Task {
     this.stop();
     this.controller = new AbortController();
     const {signal} = this.controller;
-    onlyAborted(work(signal));
+    find("failure").hidden = true;
+    onlyAborted(work(signal).catch(error => {
+      if (error.name !== "AbortError") this.onFailure?.();
+      throw error;
+    }));
   }
 
   stop() {
@@ -44,6 +48,7 @@ class WritePanel {
   constructor(model, popover, onChange) {
     Object.assign(this, {model, onChange, text: model.openText(), task: new Task(), numKept: 0, history: []});
     this.view = new TextView(find("output"), popover, (number, alternative) => this.choose(number, alternative));
+    this.task.onFailure = () => this.idle(() => "");
     find("prompt").addEventListener("input", delayed(() => this.live(true), TYPING_DELAY_MS));
     connectSettings(delayed(() => this.live(false), TYPING_DELAY_MS));
     find("generate").addEventListener("click", () => this.generate());
