@@ -8,6 +8,9 @@
 The document loads nothing and sends nothing, and tells the browser so: the browser runs only the two scripts with the
 hashes that the document states. A model cannot bring a script of its own, because its JSON is escaped and its names are
 written as text.
+
+The start page of a server is the same document with another script for access to the model, `server_model.js` instead
+of `local_model.js`. It sends requests to the server that the document comes from, and to no other.
 """
 
 from __future__ import annotations
@@ -21,11 +24,13 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from chargen.checkpoint import Checkpoint
+from chargen.export.payload import describe_model
 from chargen.probe.heat_map import DARK, LIGHT, text_colour
 
-SCRIPTS = (
-    *("sampling", "vocabulary", "local_model", "messages", "settings", "text_view", "popover", "panels", "page"),
-)
+LOCAL_SCRIPTS = ("sampling", "vocabulary", "local_model")
+SERVER_SCRIPTS = ("sampling", "server_model")
+SCRIPTS = ("messages", "settings", "text_view", "popover", "panels", "page")
 
 
 def assemble_page(title: str, payload: Mapping[str, Any], model_script: str) -> str:
@@ -36,10 +41,34 @@ def assemble_page(title: str, payload: Mapping[str, Any], model_script: str) -> 
         payload: What `createModel` gets, as values that JSON can represent.
         model_script: JavaScript that defines the function `createModel`.
     """
+    return _assemble(title, payload, model_script, LOCAL_SCRIPTS, "")
+
+
+def assemble_playground(checkpoint: Checkpoint, name: str, models: Sequence[str]) -> str:
+    """Return the page of a server: the same interface, which sends its requests to the server that it comes from.
+
+    Args:
+        checkpoint: The model.
+        name: Its name on the server.
+        models: The names of all models of the server.
+    """
+    payload = {
+        "about": {**describe_model(checkpoint, name), "weights": None},
+        "models": list(models),
+        "vocab_size": checkpoint.tokenizer.vocab_size,
+        "has_documents": checkpoint.has_documents,
+    }
+    return _assemble(name, payload, "", SERVER_SCRIPTS, "; connect-src 'self'")
+
+
+def _assemble(
+    title: str, payload: Mapping[str, Any], model_script: str, access: Sequence[str], more_policy: str
+) -> str:
+    """Return a page with the scripts that give access to a model, and a policy with an addition."""
     style = _read("page.css").replace("@@ramp@@", _ramp_rules())
-    script = f'"use strict";\n{{\n{"".join(_read(f"{name}.js") for name in SCRIPTS)}}}\n'
+    script = f'"use strict";\n{{\n{"".join(_read(f"{name}.js") for name in (*access, *SCRIPTS))}}}\n'
     parts = {
-        "policy": _policy(style, [model_script, script]),
+        "policy": _policy(style, [model_script, script]) + more_policy,
         "title": escape(title),
         "style": style,
         "payload": json.dumps(payload, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),

@@ -90,7 +90,7 @@ def make_payload(checkpoint: Checkpoint, name: str, weights: str = "int8", licen
             "Use --weights int8, or a smaller model.",
         )
     values = {
-        "about": _describe(checkpoint, name, weights, license_note or NO_LICENSE),
+        "about": describe_model(checkpoint, name, weights, license_note),
         "tokenizer": _describe_tokenizer(checkpoint.tokenizer),
         "normalize": checkpoint.data.normalize,
         "newline": checkpoint.data.newline,
@@ -130,8 +130,10 @@ def _check_model(checkpoint: Checkpoint, name: str) -> None:
         )
 
 
-def _describe(checkpoint: Checkpoint, name: str, weights: str, license_note: str) -> dict[str, Any]:
-    """Return what the page says about the model."""
+def describe_model(
+    checkpoint: Checkpoint, name: str, weights: str = "float32", license_note: str = ""
+) -> dict[str, Any]:
+    """Return what a page says about a model, as JSON values; see `make_payload`."""
     about = checkpoint.about
     result = about.get("result", {})
     return {
@@ -140,7 +142,7 @@ def _describe(checkpoint: Checkpoint, name: str, weights: str, license_note: str
         "train_chars": about.get("train_chars"),
         "bits_per_char": result.get("val_bits_per_char"),
         "version": __version__,
-        "license_note": license_note,
+        "license_note": license_note or NO_LICENSE,
         "network": str(checkpoint.config),
         "num_parameters": count_parameters(checkpoint.config),
         "tokenizer": checkpoint.tokenizer.name,

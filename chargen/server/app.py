@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from html import escape
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -104,14 +104,13 @@ def _json(value: Any) -> Response:
 
 
 async def _index(request: Request) -> Response:
-    """Show which models there are."""
+    """Show the playground: a page that uses this server; `?model=ID` chooses the model."""
+    from chargen.export.interface import assemble_playground  # most servers are never asked for it
+
     state: ServerState = request.app.state.server
-    items = "".join(f"<li><code>{escape(name)}</code></li>" for name in state.models.ids)
-    return HTMLResponse(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>chargen</title><h1>chargen {__version__}</h1>'
-        f"<p>The models of this server:</p><ul>{items}</ul>"
-        "<p>Send requests to <code>/v1/completions</code>.</p></html>"
-    )
+    model = state.models.find(request.query_params.get("model"))
+    page = await run_in_threadpool(assemble_playground, model.checkpoint, model.id, state.models.ids)
+    return HTMLResponse(page, headers={"cache-control": "no-cache"})
 
 
 async def _health(request: Request) -> Response:

@@ -11,12 +11,15 @@ from importlib.resources import files
 
 import pytest
 
-from chargen.export.interface import SCRIPTS, assemble_page
+from chargen.export.interface import LOCAL_SCRIPTS, SCRIPTS, assemble_page
 from chargen.probe.heat_map import DARK, LIGHT, contrast
 
 EVIL = '</script><script>alert(1)</script> & "q" @@script@@ <b>'
 ASSETS = files("chargen.export").joinpath("assets")
-SOURCES = {name: ASSETS.joinpath(name).read_text(encoding="utf-8") for name in [f"{each}.js" for each in SCRIPTS]}
+SOURCES = {
+    name: ASSETS.joinpath(name).read_text(encoding="utf-8")
+    for name in [f"{each}.js" for each in (*LOCAL_SCRIPTS, *SCRIPTS)]
+}
 
 
 def page_of(title: str = "a model", **payload: object) -> str:

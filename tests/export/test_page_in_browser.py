@@ -221,7 +221,7 @@ def test_a_model_of_documents_ends_its_text_and_the_end_can_be_replaced(open_pag
     assert "ended the text" in opened.page.inner_text("#write-status")
     count = opened.page.evaluate("document.querySelectorAll('#output span').length")
     opened.open_character(count - 1)
-    assert "␃ end of the text" in [glyph for glyph, _ in opened.alternatives()]
+    assert "■ end of the text" in [glyph for glyph, _ in opened.alternatives()]
     opened.page.keyboard.press("o")
     opened.page.keyboard.press("Enter")
     opened.wait(f"document.querySelectorAll('#output span').length > {count}")
@@ -392,3 +392,33 @@ def test_stop_ends_a_long_text(open_page: Any) -> None:
     opened.wait()
     assert opened.page.inner_text("#write-status") == "Stopped."
     assert len(opened.text) < 20000
+
+
+def test_pointing_at_a_character_previews_its_alternatives(open_page: Any) -> None:
+    opened = open_page(link="#length=60")
+    opened.page.hover("#output span >> nth=30")
+    opened.page.wait_for_selector("#popover.preview [role=option]")
+    assert len(opened.alternatives()) == 6
+    assert opened.page.evaluate("document.activeElement === document.body")
+    opened.page.hover("#prompt")
+    opened.page.wait_for_selector("#popover", state="hidden")
+
+
+def test_a_long_prompt_is_read_from_its_end(open_page: Any) -> None:
+    opened = open_page(link="#length=5")
+    opened.page.evaluate(
+        "const field = document.getElementById('prompt'); field.value = 'x'.repeat(30) + 'abc'.repeat(6667);"
+        "field.dispatchEvent(new Event('input'))"
+    )
+    opened.wait("document.getElementById('write-status').textContent.includes('longer than 20,000')")
+    assert len(opened.text) == 20_005
+
+
+def test_without_live_nothing_is_generated_until_the_button_is_pressed(open_page: Any) -> None:
+    opened = open_page(link="#length=20&live=no")
+    text = opened.text
+    opened.page.fill("#prompt", "The")
+    opened.wait_for("location.hash.includes('prompt=The')")  # the change was handled
+    assert opened.text == text
+    opened.page.click("#generate")
+    opened.wait("document.getElementById('output').textContent.startsWith('The')")

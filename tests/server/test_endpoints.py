@@ -161,7 +161,7 @@ def test_health_and_metrics(client: TestClient) -> None:
 
 
 def test_the_start_page_names_the_models(client: TestClient) -> None:
-    assert "<code>verse</code>" in client.get("/").text
+    assert '"models":["verse"]' in client.get("/").text
 
 
 def test_a_replaced_file_is_noticed_and_the_old_model_kept(serve: Serve, tmp_path: Path) -> None:

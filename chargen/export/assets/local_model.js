@@ -1,9 +1,11 @@
 // The model of this page, as the interface sees it: texts that are read, continued and explained.
 //
-// The interface calls only what is listed here. A model on a server can replace the one in the page by another class
+// The interface calls `openModel(payload)`, and then only what is listed here. A model on a server can replace the one in the page by another class
 // with the same members; everything that may take long is asynchronous.
 //
 //   model.about                    what the model is, see `createModel`
+//   model.models                   names of the models that the reader can choose between
+//   model.aboutMessage             key of the message that says where the model runs
 //   model.vocabSize                number of token ids
 //   model.hasDocuments             whether the model ends texts by itself
 //   model.openText() ─▶ text
@@ -21,7 +23,6 @@
 
 const SLICE_MS = 14;
 const SNAPSHOT_EVERY = 32; // tokens between two states that are kept, to return to
-const ROUNDING_STEP = 2 ** -26; // nats; as in chargen/scoring/scorer.py
 const MAX_SILENT_IDS = 8; // token ids in a row that complete no character
 
 const channel = new MessageChannel();
@@ -265,6 +266,8 @@ class LocalModel {
   constructor(model) {
     this.model = model;
     this.about = model.about;
+    this.models = [model.about.name];
+    this.aboutMessage = "aboutText";
     this.vocabulary = new Vocabulary(model);
     this.vocabSize = model.vocabSize;
     this.hasDocuments = this.vocabulary.hasDocuments;
@@ -288,13 +291,7 @@ class LocalModel {
   }
 }
 
-/** Return the score of pieces; log p of each is rounded as in Python, so that sums are exact. */
-function scoreOf(pieces) {
-  let nats = 0, numChars = 0;
-  for (const piece of pieces) {
-    nats += Math.round(piece.nats / ROUNDING_STEP) * ROUNDING_STEP;
-    numChars += [...piece.text].length;
-  }
-  const bitsPerChar = numChars ? (0 - nats) / LN2 / numChars : null;
-  return {pieces: [...pieces], nats, numChars, numUnknown: pieces.filter(piece => piece.isUnknown).length, bitsPerChar};
+/** Open the model that the page contains; the interface calls this once. */
+async function openModel(payload) {
+  return new LocalModel(createModel(payload));
 }

@@ -24,6 +24,8 @@ const MESSAGES = {
     bitsPerChar: "bits/char", logProb: "log p (nats)", numChars: "characters", line: "line",
     rankHint: "Each line is scored as a text of its own, as by “chargen score”.",
     aboutText: "The model is in this page and runs in your browser. The page loads nothing and sends nothing: your text does not leave your device.",
+    aboutServer: "The model runs on the server that this page comes from; the page sends your text to it and to no one else.",
+    model: "Model", apiKey: "API key", apiKeyHint: "Only if the server was started with one.",
     aboutChargen: "Made with chargen, a toolkit for small character-level language models of your own text.",
     close: "Close", alternatives: "Alternatives", find: "Find",
     popoverHint: "Enter or a click chooses a character, and the text continues from there.",
@@ -45,7 +47,9 @@ const MESSAGES = {
     scored: "{bits} bits/char, {total} bits, {count} characters.",
     scoredUnknown: "Not in the vocabulary (underlined): {count}.",
     ranked: "{count} lines, {bits} bits/char together.", rankingLines: "{done} of {count} lines are scored …",
-    tooManyLines: "{count} lines are too many: the first {most} are ranked.",
+    tooManyLines: "{count} lines are too many: {most} of them are ranked.",
+    longPrompt: "The prompt is longer than {most} characters: the model reads its end.",
+    longText: "The text is longer than {most} characters: its first ones are read.",
     legend: "bits:", under1: "under 1",
     factName: "Name", factCorpus: "Trained on", factBits: "Bits per character", factVersion: "chargen version",
     factLicense: "Licence", factVocab: "Vocabulary size", factTrainChars: "Characters of training text",
@@ -76,6 +80,8 @@ const MESSAGES = {
     bitsPerChar: "bit/ký tự", logProb: "log p (nat)", numChars: "số ký tự", line: "dòng",
     rankHint: "Mỗi dòng được chấm điểm như một văn bản riêng, giống lệnh “chargen score”.",
     aboutText: "Mô hình nằm trong trang này và chạy trong trình duyệt của bạn. Trang không tải gì và không gửi gì: văn bản của bạn không rời khỏi thiết bị.",
+    aboutServer: "Mô hình chạy trên máy chủ đã gửi trang này; trang gửi văn bản của bạn đến máy chủ đó và không gửi đi nơi nào khác.",
+    model: "Mô hình", apiKey: "Khóa API", apiKeyHint: "Chỉ cần nếu máy chủ được khởi động với một khóa.",
     aboutChargen: "Được tạo bằng chargen, bộ công cụ cho các mô hình ngôn ngữ nhỏ ở mức ký tự trên văn bản của chính bạn.",
     close: "Đóng", alternatives: "Các ký tự thay thế", find: "Tìm",
     popoverHint: "Nhấn Enter hoặc nhấn chuột để chọn một ký tự; văn bản được viết tiếp từ đó.",
@@ -97,7 +103,9 @@ const MESSAGES = {
     scored: "{bits} bit/ký tự, {total} bit, {count} ký tự.",
     scoredUnknown: "Không có trong bộ từ vựng (được gạch chân): {count}.",
     ranked: "{count} dòng, tổng cộng {bits} bit/ký tự.", rankingLines: "Đã chấm {done} trong {count} dòng …",
-    tooManyLines: "{count} dòng là quá nhiều: {most} dòng đầu được xếp hạng.",
+    tooManyLines: "{count} dòng là quá nhiều: {most} dòng trong số đó được xếp hạng.",
+    longPrompt: "Phần mở đầu dài hơn {most} ký tự: mô hình chỉ đọc phần cuối.",
+    longText: "Văn bản dài hơn {most} ký tự: chỉ phần đầu được đọc.",
     legend: "bit:", under1: "dưới 1",
     factName: "Tên", factCorpus: "Huấn luyện trên", factBits: "Số bit trên mỗi ký tự", factVersion: "Phiên bản chargen",
     factLicense: "Giấy phép", factVocab: "Cỡ bộ từ vựng", factTrainChars: "Số ký tự của văn bản huấn luyện",
@@ -122,7 +130,9 @@ function format(number, digits = 0) {
 function formatPercent(probability) {
   if (probability > 0 && probability < 1e-6) return "< " + formatPercent(1e-6);
   const digits = probability >= 0.1 ? 1 : probability >= 0.01 ? 2 : probability >= 0.001 ? 3 : 4;
-  return new Intl.NumberFormat(language, {style: "percent", maximumFractionDigits: digits}).format(probability);
+  return new Intl.NumberFormat(language, {
+    style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits,
+  }).format(probability);
 }
 
 /** Show the interface in a language. */

@@ -11,9 +11,9 @@ const FACTS = [
 ];
 
 /** Show an error that no one expected. */
-function showFailure(error) {
+function showFailure(error, key = "failed") {
   console.error(error);
-  find("failure").textContent = t("failed", {message: error.message});
+  find("failure").textContent = t(key, {message: error.message});
   find("failure").hidden = false;
 }
 
@@ -67,9 +67,23 @@ class Page {
     window.addEventListener("hashchange", () => {
       if (location.hash.slice(1) !== this.link) this.open();
     });
+    this.connectModels();
     if (window.matchMedia("(max-width: 52rem)").matches) find("settings").open = false;
     this.translate(remembered("language") || navigator.language.slice(0, 2));
     this.open();
+  }
+
+  /** Let the reader choose among several models, which only a server has, and say where the model runs. */
+  connectModels() {
+    const {models, aboutMessage, about} = this.model;
+    find("where").dataset.t = aboutMessage;
+    find("key-field").hidden = aboutMessage === "aboutText";
+    find("model-switch").hidden = models.length < 2;
+    find("model").replaceChildren(...models.map(name => new Option(name, name, false, name === about.name)));
+    find("model").addEventListener("change", () => {
+      location.search = new URLSearchParams({model: find("model").value}).toString();
+    });
+    find("api-key").addEventListener("change", () => this.open());
   }
 
   /** Show what the link says. */
@@ -178,19 +192,18 @@ function connectTheme() {
   apply();
 }
 
-function startPage() {
+async function startPage() {
   connectTheme();
   const payload = find("payload");
   let model;
   try {
-    model = createModel(JSON.parse(payload.textContent));
+    model = await openModel(JSON.parse(payload.textContent));
   } catch (error) {
-    find("failure").textContent = t("noModel", {message: error.message});
-    find("failure").hidden = false;
-    throw error;
+    showFailure(error, "noModel");
+    return;
   }
   payload.remove(); // megabytes that are not needed again
-  window.chargenPage = new Page(new LocalModel(model));
+  window.chargenPage = new Page(model);
 }
 
-startPage();
+onlyAborted(startPage());

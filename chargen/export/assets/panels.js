@@ -1,7 +1,8 @@
 // The three panels: write with the model, colour a text by surprisal, and rank lines.
 
 const TYPING_DELAY_MS = 120;
-const MAX_RANKED_LINES = 2000;
+const MAX_READ_CHARS = 20000; // of a prompt or a text; the end of a longer prompt and the start of a longer text
+const MAX_RANKED_LINES = 2000, MAX_RANKED_CHARS = 50000;
 
 const bitsPerChar = pieces => {
   const score = scoreOf(pieces);
@@ -23,13 +24,21 @@ class Task {
     this.stop();
     this.controller = new AbortController();
     const {signal} = this.controller;
-    onlyAborted(work(signal));
+    find("failure").hidden = true;
+    onlyAborted(work(signal).catch(error => {
+      if (error.name !== "AbortError") this.onFailure?.();
+      throw error;
+    }));
   }
 
   stop() {
     this.controller?.abort();
   }
 }
+
+const isTooLong = string => [...string].length > MAX_READ_CHARS;
+const firstChars = string => [...string].slice(0, MAX_READ_CHARS).join("");
+const lastChars = string => [...string].slice(-MAX_READ_CHARS).join("");
 
 /** Return the unknown characters of a text, each once, for a message. */
 const unknownChars = pieces =>
@@ -39,6 +48,7 @@ class WritePanel {
   constructor(model, popover, onChange) {
     Object.assign(this, {model, onChange, text: model.openText(), task: new Task(), numKept: 0, history: []});
     this.view = new TextView(find("output"), popover, (number, alternative) => this.choose(number, alternative));
+    this.task.onFailure = () => this.idle(() => "");
     find("prompt").addEventListener("input", delayed(() => this.live(true), TYPING_DELAY_MS));
     connectSettings(delayed(() => this.live(false), TYPING_DELAY_MS));
     find("generate").addEventListener("click", () => this.generate());
@@ -106,7 +116,7 @@ class WritePanel {
       return;
     }
     this.prompt = undefined; // until it is read
-    await this.text.read(prompt, kept ?? "", signal);
+    await this.text.read(lastChars(prompt), kept ?? "", signal);
     this.numKept = this.text.pieces.length - this.numPrompt;
     this.prompt = prompt;
   }
@@ -134,17 +144,20 @@ class WritePanel {
       t("generated", {count: format(count), speed: format(speed), bits: bitsPerChar(added)}),
       t("ended" + ended[0].toUpperCase() + ended.slice(1)),
       unknown ? t("unknownInPrompt", {chars: unknown}) : "",
+      isTooLong(this.prompt) ? t("longPrompt", {most: format(MAX_READ_CHARS)}) : "",
     ].join(" "));
   }
 
   busy(key) {
     find("stop").disabled = false;
+    find("write-status").setAttribute("aria-busy", "true"); // only the result is announced
     this.say(() => t(key));
   }
 
   idle(message) {
     if (document.activeElement === find("stop")) find("generate").focus();
     find("stop").disabled = true;
+    find("write-status").setAttribute("aria-busy", "false");
     this.say(message);
   }
 
@@ -251,7 +264,8 @@ class SurprisalPanel {
 
   score() {
     this.task.start(async signal => {
-      await this.text.read(find("scored").value, "", signal);
+      const scored = find("scored").value;
+      await this.text.read(firstChars(scored), "", signal);
       if (this.model.hasDocuments && this.text.pieces.length) await this.text.appendEnd();
       this.view.show(this.text);
       const score = scoreOf(this.text.pieces);
@@ -259,6 +273,7 @@ class SurprisalPanel {
         t("scored", {bits: format(score.bitsPerChar, 3), total: format((0 - score.nats) / LN2, 1),
           count: format(score.numChars)}),
         score.numUnknown ? t("scoredUnknown", {count: format(score.numUnknown)}) : "",
+        isTooLong(scored) ? t("longText", {most: format(MAX_READ_CHARS)}) : "",
       ].join(" ");
       this.onChange();
     });
@@ -273,7 +288,11 @@ class RankPanel {
 
   rank() {
     const all = find("lines").value.split("\n").filter(line => line);
-    const lines = all.slice(0, MAX_RANKED_LINES);
+    const lines = [];
+    for (let i = 0, chars = 0; i < Math.min(all.length, MAX_RANKED_LINES); i++) {
+      chars += all[i].length;
+      if (chars <= MAX_RANKED_CHARS) lines.push(all[i]);
+    }
     this.task.start(async signal => {
       const scores = [];
       let shown = performance.now();

@@ -4,16 +4,28 @@
 
 const MAX_SHADE = 10; // surprisals from here on, in bits, have the last shade
 const PREVIEW_DELAY_MS = 60;
+const ROUNDING_STEP = 2 ** -26; // nats; as in chargen/scoring/scorer.py
 // What is drawn for a text that cannot be seen, and the key of its name.
 const SYMBOLS = new Map([
-  [" ", ["␣", "space"]], ["\n", ["↵", "newline"]], ["\t", ["⇥", "tab"]], ["", ["␃", "end"]],
-  ["\u00a0", ["⍽", "noBreakSpace"]],
+  [" ", ["␣", "space"]], ["\n", ["↵", "newline"]], ["\t", ["⇥", "tab"]], ["", ["■", "end"]],
+  ["\u00a0", ["␣", "noBreakSpace"]],
 ]);
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 const EXTENDS = /^[\p{M}\u200d\u{1f3fb}-\u{1f3ff}]/u; // extends the character before it
 
 const bitsOf = piece => (0 - piece.nats) / LN2;
 const shadeOf = bits => Math.floor(Math.min(MAX_SHADE, Math.max(0, bits)));
+
+/** Return the score of pieces; log p of each is rounded as in Python, so that sums are exact. */
+function scoreOf(pieces) {
+  let nats = 0, numChars = 0;
+  for (const piece of pieces) {
+    nats += Math.round(piece.nats / ROUNDING_STEP) * ROUNDING_STEP;
+    numChars += [...piece.text].length;
+  }
+  const bitsPerChar = numChars ? (0 - nats) / LN2 / numChars : null;
+  return {pieces: [...pieces], nats, numChars, numUnknown: pieces.filter(piece => piece.isUnknown).length, bitsPerChar};
+}
 
 /** Return what is drawn for a text: control characters and invisible characters as symbols. */
 function visible(text) {
@@ -118,25 +130,31 @@ class TextView {
     const sizes = groupByCluster(this.pieces.slice(first));
     if (last && sizes[0] === last.size) first += sizes.shift();
     else if (last) this.groups.pop().span.remove();
+    let spans = [];
     for (const size of sizes) {
       const span = drawGroup(this.pieces.slice(first, first + size));
       span.groupIndex = this.groups.length;
       this.groups.push({first, size, span});
-      this.openLine().append(span);
+      spans.push(span);
       first += size;
+      if (!span.classList.contains("newline")) continue;
+      this.addToLine(spans);
+      spans = [];
     }
+    if (spans.length) this.addToLine(spans);
     if (this.groups[this.current]?.span.tabIndex === -1) this.select(this.current);
     if (this.current < 0 && this.groups.length) this.select(0);
   }
 
-  /** Return the element of the line that the next character belongs to. Lines are laid out one by one, which is fast. */
-  openLine() {
+  /** Add characters to the last line, or to a new one after a newline. Lines are laid out one by one, which is fast. */
+  addToLine(spans) {
     const last = this.element.lastChild;
-    if (last && !last.lastChild?.classList.contains("newline")) return last;
-    const line = document.createElement("div");
+    const isOpen = last && !last.lastChild?.classList.contains("newline");
+    const line = isOpen ? last : document.createElement("div");
+    line.append(...spans);
+    if (isOpen) return;
     line.dir = "auto";
     this.element.append(line);
-    return line;
   }
 
   indexOf(target) {
