@@ -47,7 +47,7 @@ async def create_score(request: Request) -> Response:
     """
     state: ServerState = request.app.state.server
     body = check_fields(await read_json(request, state.limits.max_body_bytes), FIELDS, ("texts",))
-    texts = _parse_texts(body.get("texts"))
+    texts = _parse_texts(body.get("texts"), body.get("context", ""))
     model = state.models.find(body.get("model"))
     progress = Progress(state.limits.timeout_s)
     async with progress.watch(request.receive) as is_gone:
@@ -68,8 +68,8 @@ async def create_score(request: Request) -> Response:
     return Response(dump_json(answer), media_type=JSON_TYPE)
 
 
-def _parse_texts(texts: Any) -> list[str]:
-    """Return the texts: one string, or a list of them.
+def _parse_texts(texts: Any, context: str) -> list[str]:
+    """Return the texts: one string, or a list of them. The context is read before each of them.
 
     Raises:
         ApiError: If there are none, or too many, or they are too long.
@@ -79,6 +79,13 @@ def _parse_texts(texts: Any) -> list[str]:
         TEXTS.check(strings, "texts")
     except ChargenError as error:
         raise ApiError(400, error.message, "texts") from error
+    longest = max(map(len, strings)) + len(context)
+    if longest > MAX_PROMPT_TOKENS:
+        raise ApiError(
+            400,
+            f"a text with its context has {longest:,} characters, but may have at most {MAX_PROMPT_TOKENS:,}",
+            "texts",
+        )
     num_chars = sum(map(len, strings))
     if num_chars > MAX_SCORED_CHARS:
         raise ApiError(
@@ -101,11 +108,13 @@ def _score(model: ServedModel, texts: Sequence[str], body: dict[str, Any], stop:
 def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
     """Yield the texts in lists of about CHUNK_CHARS characters."""
     chunk: list[str] = []
+    num_chars = 0
     for text in texts:
-        if chunk and sum(map(len, chunk)) + len(text) > CHUNK_CHARS:
+        if chunk and num_chars + len(text) > CHUNK_CHARS:
             yield chunk
-            chunk = []
+            chunk, num_chars = [], 0
         chunk.append(text)
+        num_chars += len(text)
     yield chunk
 
 

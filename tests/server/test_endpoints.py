@@ -94,7 +94,8 @@ def test_scores_are_those_of_score(client: TestClient) -> None:
     [
         ({}, 400), ({"texts": 5}, 400), ({"texts": []}, 400), ({"texts": ["a", 5]}, 400),
         ({"texts": "a", "by": "x"}, 400),
-        ({"texts": "a" * 20_001}, 400), ({"texts": ["a" * 20_000] * 11}, 413), ({"texts": "a", "model": "x"}, 404),
+        ({"texts": "a" * 20_001}, 400), ({"texts": ["a" * 20_000] * 11}, 413),
+        ({"texts": "a" * 9_999, "context": "a" * 10_002}, 400), ({"texts": "a", "model": "x"}, 404),
         ({"texts": "a", "text": "b"}, 400),
     ],
     ids=lambda value: str(value)[:30],
