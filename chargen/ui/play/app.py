@@ -33,10 +33,8 @@ IDLE_S = 0.2  # time between two checks of the terminal's size when there is not
 LEAVE_KEYS = ("escape", "ctrl-d")
 HELP_KEY, MENU_KEY, COLOUR_KEY = "ctrl-g", "ctrl-o", "ctrl-s"
 CHOOSE_KEYS = ("enter", "tab")
-KEY_HELP = [
-    *("Esc leave", "^G help", "Tab word", "↑↓ temp", "^R reroll", "^Z undo", "^O alternatives", "^S surprisal"),
-    *("End all", "→ letter", "^L clear"),
-]
+KEY_HELP = ["Esc leave", "^G help", "Tab word", "↑↓ temp", "^R reroll", "^Z undo", "^O others", "^S colours", "End all"]
+KEY_HELP += ["→ letter", "^L clear"]
 HELP = """\
 letters, Enter   are inserted
 Backspace, Del   delete a character
