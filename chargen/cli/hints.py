@@ -65,6 +65,8 @@ GROUP_WORDS = {
     },
     "export": {
         "page": "html web browser site js javascript",
+        "onnx": "onnxruntime ort",
+        "hub": "huggingface hf push upload",
     },
     "bench": {
         "cells": "cell networks rnn rnns architectures",
