@@ -35,7 +35,7 @@ def write_page(model: LanguageModel, path: Path, weights: str = "int8", license_
     """
     name = model_name(model.path)
     payload = make_payload(model.checkpoint, name, weights, license_note)
-    data = assemble_page(name, payload.values, payload.script).encode()
+    data = assemble_page(name, payload.values, payload.script).encode("utf-8", "replace")  # a name may be no Unicode
     write_atomically(path, [data])
     return WrittenPage(name, len(data), payload.num_ngram_rows)
 
