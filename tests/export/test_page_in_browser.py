@@ -241,6 +241,21 @@ def test_a_model_of_bytes_shows_characters(open_page: Any) -> None:
     opened.wait("document.querySelectorAll('#output span').length > 30")
 
 
+def test_a_model_of_subwords_writes_the_text_of_sample_and_ends_it_within_a_piece(open_page: Any) -> None:
+    opened = open_page(random_model(VERSE * 5, "sp:300", cell="gru"), link="#length=60&temperature=0&prompt=The+quick+")
+    text = opened.lm.sample("The quick ", length=60, temperature=0.0)
+    assert opened.text == text
+    stop = text[30:33]
+    opened.page.fill("#stops", stop)
+    expected = opened.lm.sample("The quick ", length=60, temperature=0.0, stop=[stop])
+    opened.wait(f"document.getElementById('output').textContent === {expected!r}")
+    opened.open_character(2)
+    opened.page.keyboard.press("ArrowDown")
+    opened.page.keyboard.press("Enter")
+    opened.page.wait_for_selector("#output .chosen")
+    opened.wait()
+
+
 def test_keys_move_and_choose(open_page: Any) -> None:
     opened = open_page(link="#length=120&prompt=The")
     page = opened.page
