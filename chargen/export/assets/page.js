@@ -149,8 +149,11 @@ class Page {
   saveLink() {
     const link = writeLink(this.tab, this.writing.kept);
     if (link.length > MAX_LINK_CHARS || link === this.link) return;
-    this.link = link;
-    history.replaceState(null, "", link ? "#" + link : location.href.replace(/#.*/, ""));
+    try {
+      history.replaceState(null, "", addressOf(link));
+    } catch (error) {
+      console.debug(`the address is not changed: ${error.message}`); // some browsers do not allow it in a file or a frame
+    }
     this.link = location.hash.slice(1);
   }
 
@@ -161,10 +164,12 @@ class Page {
       find("write-status").textContent = t("linkTooLong", values);
       return;
     }
-    this.saveLink();
-    onlyAborted(copy(location.href));
+    onlyAborted(copy(addressOf(link)));
   }
 }
+
+/** Return the address of this page with a link after #. */
+const addressOf = link => location.href.replace(/#.*/, "") + (link ? "#" + link : "");
 
 /** Fill a legend with the shades of surprisal. */
 function fillLegend(legend) {
