@@ -12,8 +12,9 @@ const FACTS = [
 
 /** Show an error that no one expected. */
 function showFailure(error, key = "failed") {
-  console.error(error);
-  find("failure").textContent = t(key, {message: error.message});
+  const isAnswer = error.name === "RequestError"; // of a server
+  if (!isAnswer) console.error(error);
+  find("failure").textContent = isAnswer ? error.message : t(key, {message: error.message});
   find("failure").hidden = false;
 }
 
