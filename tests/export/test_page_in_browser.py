@@ -95,7 +95,7 @@ class Opened:
 
     def alternatives(self) -> list[tuple[str, str]]:
         rows: list[list[str]] = self.page.evaluate(
-            "[...document.querySelectorAll('#alternatives [role=option]')].map(row =>"
+            "[...document.querySelectorAll('#alternatives [aria-selected]')].map(row =>"
             " [row.querySelector('.glyph').textContent, row.querySelector('.percent').textContent])"
         )
         return [(glyph, percent) for glyph, percent in rows]
@@ -239,6 +239,21 @@ def test_a_model_of_bytes_shows_characters(open_page: Any) -> None:
     assert total > 10
     opened.page.click("#alternatives [role=option] >> nth=3")
     opened.wait("document.querySelectorAll('#output span').length > 30")
+
+
+def test_a_model_of_subwords_writes_the_text_of_sample_and_ends_it_within_a_piece(open_page: Any) -> None:
+    opened = open_page(random_model(VERSE * 5, "sp:300", cell="gru"), link="#length=60&temperature=0&prompt=The+quick+")
+    text = opened.lm.sample("The quick ", length=60, temperature=0.0)
+    assert opened.text == text
+    stop = text[30:33]
+    opened.page.fill("#stops", stop)
+    expected = opened.lm.sample("The quick ", length=60, temperature=0.0, stop=[stop])
+    opened.wait(f"document.getElementById('output').textContent === {expected!r}")
+    opened.open_character(2)
+    opened.page.keyboard.press("ArrowDown")
+    opened.page.keyboard.press("Enter")
+    opened.page.wait_for_selector("#output .chosen")
+    opened.wait()
 
 
 def test_keys_move_and_choose(open_page: Any) -> None:
@@ -412,6 +427,30 @@ def test_a_long_prompt_is_read_from_its_end(open_page: Any) -> None:
     )
     opened.wait("document.getElementById('write-status').textContent.includes('longer than 20,000')")
     assert len(opened.text) == 20_005
+
+
+def test_the_theme_can_be_chosen_and_is_remembered(open_page: Any) -> None:
+    opened = open_page(link="#length=5", color_scheme="light")
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert opened.page.evaluate(background) == "rgb(255, 255, 255)"
+    opened.page.select_option("#theme", "dark")
+    assert opened.page.evaluate(background) == "rgb(17, 17, 17)"
+    opened.page.reload()
+    opened.wait()
+    assert opened.page.evaluate(background) == "rgb(17, 17, 17)"
+    opened.page.emulate_media(color_scheme="dark")
+    opened.page.select_option("#theme", "light")
+    assert opened.page.evaluate(background) == "rgb(255, 255, 255)"
+
+
+def test_texts_and_links_can_be_copied(open_page: Any) -> None:
+    opened = open_page(link="#length=5&prompt=The", permissions=["clipboard-read", "clipboard-write"])
+    opened.page.click("#copy-text")
+    opened.page.locator("#write-status", has_text="Copied.").wait_for()
+    assert opened.page.evaluate("navigator.clipboard.readText()") == opened.text
+    opened.page.click("#copy-link")
+    opened.wait_for("document.getElementById('write-status').textContent === 'Copied.'")
+    assert opened.page.evaluate("navigator.clipboard.readText()").endswith("#prompt=The&length=5")
 
 
 def test_without_live_nothing_is_generated_until_the_button_is_pressed(open_page: Any) -> None:

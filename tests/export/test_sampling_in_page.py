@@ -92,6 +92,26 @@ def test_random_numbers_are_uniform_and_differ_between_seeds_and_positions(seed:
 
 
 @needs_javascript
+def test_a_text_ends_before_the_stop_string_that_is_complete_first(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    cases = [
+        (
+            "".join(rng.choice(list("abc"), 8)),
+            int(rng.integers(1, 9)),
+            ["".join(rng.choice(list("abc"), 1 + k % 4)) for k in range(3)],
+        )
+        for _ in range(300)
+    ]
+    starts = run(
+        f"result = {json.dumps(cases)}.map(([text, numNew, stops]) => findStop(text, numNew, stops));", tmp_path
+    )
+    for (text, num_new, stops), start in zip(cases, starts, strict=True):
+        ends = [end for end in range(len(text) - num_new + 1, len(text) + 1) if text[:end].endswith(tuple(stops))]
+        longest = max((len(stop) for stop in stops if ends and text[: ends[0]].endswith(stop)), default=0)
+        assert start == (ends[0] - longest if ends else -1)
+
+
+@needs_javascript
 def test_the_states_of_utf8_are_those_of_the_tokenizers(tmp_path: Path) -> None:
     table = run(
         f"result = Array.from({{length: {NUM_STATES}}}, (_, state) => "

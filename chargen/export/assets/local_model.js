@@ -159,7 +159,7 @@ class LocalText {
     }
   }
 
-  async append(piece, kind) {
+  append(piece, kind) {
     for (const id of piece.ids) this.sequence.append(id);
     const added = {text: piece.text, ids: piece.ids, isUnknown: false, kind};
     added.nats = this.natsOf(added, this.sequence.ids.length);
@@ -192,13 +192,13 @@ class LocalText {
       if (!piece) this.ended = "length";
       else if (piece.ids[0] === boundaryId) this.ended = "boundary";
       else {
-        written += piece.text;
-        numLeft -= [...piece.text].length;
-        const found = settings.stop.find(stop => written.endsWith(stop));
-        if (found !== undefined) {
-          this.removeEnd(found.length);
-          this.ended = "stop";
-        }
+        const text = [...piece.text].slice(0, numLeft).join(""); // a piece may have several characters
+        written += text;
+        numLeft -= [...text].length;
+        const start = findStop(written, text.length, settings.stop);
+        const numKept = start < 0 ? written.length : start;
+        this.removeEnd(written.length - numKept + piece.text.length - text.length);
+        if (start >= 0) this.ended = "stop";
       }
       if (this.ended || slices.isOver) {
         const numReady = this.ended ? this.pieces.length : this.numReady(written, settings.stop);
@@ -230,15 +230,17 @@ class LocalText {
     return piece;
   }
 
-  /** Remove the pieces of the last `length` UTF-16 units. */
+  /** Remove the last `length` UTF-16 units. What is left of a piece with several characters is encoded again. */
   removeEnd(length) {
-    let numKept = this.pieces.length;
+    if (length <= 0) return;
+    let left = "";
     while (length > 0) {
-      const piece = this.pieces[--numKept];
+      const piece = this.pieces.pop();
+      left = piece.text.slice(0, Math.max(0, piece.text.length - length));
       length -= piece.text.length;
       this.sequence.cut(this.sequence.ids.length - piece.ids.length);
     }
-    this.pieces.length = numKept;
+    for (const piece of this.vocabulary.split(left)) this.append(piece, "generated");
   }
 
   /** Return the number of pieces that cannot become part of a stop string. */

@@ -54,6 +54,7 @@ const MESSAGES = {
     factName: "Name", factCorpus: "Trained on", factBits: "Bits per character", factVersion: "chargen version",
     factLicense: "Licence", factVocab: "Vocabulary size", factTrainChars: "Characters of training text",
     factNetwork: "Network", factParameters: "Parameters", factWeights: "Stored weights",
+    noServer: "The server does not answer. Is it still running?",
     failed: "The page failed: {message}", noModel: "The model cannot be opened: {message}",
   },
   vi: {
@@ -110,6 +111,7 @@ const MESSAGES = {
     factName: "Tên", factCorpus: "Huấn luyện trên", factBits: "Số bit trên mỗi ký tự", factVersion: "Phiên bản chargen",
     factLicense: "Giấy phép", factVocab: "Cỡ bộ từ vựng", factTrainChars: "Số ký tự của văn bản huấn luyện",
     factNetwork: "Mạng", factParameters: "Số tham số", factWeights: "Trọng số được lưu",
+    noServer: "Máy chủ không trả lời. Nó còn đang chạy không?",
     failed: "Trang gặp lỗi: {message}", noModel: "Không mở được mô hình: {message}",
   },
 };

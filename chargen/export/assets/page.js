@@ -12,8 +12,9 @@ const FACTS = [
 
 /** Show an error that no one expected. */
 function showFailure(error, key = "failed") {
-  console.error(error);
-  find("failure").textContent = t(key, {message: error.message});
+  const isAnswer = error.name === "RequestError"; // of a server
+  if (!isAnswer) console.error(error);
+  find("failure").textContent = isAnswer ? error.message : t(key, {message: error.message});
   find("failure").hidden = false;
 }
 
@@ -149,8 +150,11 @@ class Page {
   saveLink() {
     const link = writeLink(this.tab, this.writing.kept);
     if (link.length > MAX_LINK_CHARS || link === this.link) return;
-    this.link = link;
-    history.replaceState(null, "", link ? "#" + link : location.href.replace(/#.*/, ""));
+    try {
+      history.replaceState(null, "", addressOf(link));
+    } catch (error) {
+      console.debug(`the address is not changed: ${error.message}`); // some browsers do not allow it in a file or a frame
+    }
     this.link = location.hash.slice(1);
   }
 
@@ -161,10 +165,12 @@ class Page {
       find("write-status").textContent = t("linkTooLong", values);
       return;
     }
-    this.saveLink();
-    onlyAborted(copy(location.href));
+    onlyAborted(copy(addressOf(link)));
   }
 }
+
+/** Return the address of this page with a link after #. */
+const addressOf = link => location.href.replace(/#.*/, "") + (link ? "#" + link : "");
 
 /** Fill a legend with the shades of surprisal. */
 function fillLegend(legend) {

@@ -138,6 +138,9 @@ class Popover {
     const row = document.createElement("li");
     row.className = name || "note";
     row.textContent = text;
+    row.id = "alternative-" + row.className;
+    row.setAttribute("role", "option");
+    row.setAttribute("aria-disabled", String(!name));
     return row;
   }
 

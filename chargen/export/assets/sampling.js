@@ -112,6 +112,21 @@ function randomNumber(seed, n) {
   return ((next() >>> 5) * 2 ** 26 + (next() >>> 6)) / 2 ** 53;
 }
 
+/**
+ * Return where the first stop string starts that is complete in a text; if several are complete there, the longest.
+ * @param {string} text
+ * @param {number} numNew - UTF-16 units at the end of the text; a stop string is not complete before them
+ * @param {string[]} stops
+ * @returns {number} the position, or −1
+ */
+function findStop(text, numNew, stops) {
+  for (let end = text.length - numNew + 1; end <= text.length; end++) {
+    const longest = Math.max(0, ...stops.filter(stop => text.endsWith(stop, end)).map(stop => stop.length));
+    if (longest) return end - longest;
+  }
+  return -1;
+}
+
 // The byte sequences of valid UTF-8 (Unicode Standard, table 3-7): [first byte, last byte, state before, state after].
 // State 0: a character is complete; the others are those of chargen/tokenizers/tokenizer.py.
 const UTF8_RANGES = [

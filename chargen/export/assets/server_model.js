@@ -9,6 +9,11 @@
 const MAX_LISTED_TOKENS = 5000; // alternatives that are asked for
 const LINES_PER_REQUEST = 100;
 
+/** What the server says about a request that it refuses; it is shown as it is. */
+class RequestError extends Error {
+  name = "RequestError";
+}
+
 /** The piece that a token is; null if it has no text of its own, or is a part of a character. */
 function tokenText(name) {
   if (name === "<|end|>") return "";
@@ -113,10 +118,12 @@ class ServerModel {
     const key = find("api-key").value;
     const headers = {"content-type": "application/json", ...(key ? {authorization: `Bearer ${key}`} : {})};
     const values = JSON.stringify({model: this.about.name, ...body});
-    const response = await fetch(path, {method: "POST", headers, body: values, signal});
+    const response = await fetch(path, {method: "POST", headers, body: values, signal}).catch(error => {
+      throw error.name === "AbortError" ? error : new RequestError(t("noServer"));
+    });
     if (response.ok) return response;
     const answer = await response.json();
-    throw new Error(answer.error.message);
+    throw new RequestError(answer.error.message);
   }
 
   async request(path, body, signal) {
@@ -139,7 +146,7 @@ class ServerModel {
         const data = event.replace(/^data: /, "");
         if (data === "[DONE]") return;
         const parsed = JSON.parse(data);
-        if (parsed.error) throw new Error(parsed.error.message);
+        if (parsed.error) throw new RequestError(parsed.error.message);
         if (parsed.choices.length) yield parsed;
       }
     }

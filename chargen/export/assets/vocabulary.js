@@ -12,20 +12,10 @@ class Vocabulary {
     this.masked = new Set(model.maskedIds);
     this.hasDocuments = !this.masked.has(model.boundaryId);
     this.unknownId = model.unknownId ?? DEAD;
-    this.bytes = Array.from({length: this.size}, (_, id) => this.tokenBytes(id));
+    this.bytes = Array.from({length: this.size}, (_, id) => model.tokenBytes(id));
     this.isCharLevel = this.bytes.every((bytes, id) => runUtf8(bytes, 0) === 0 && [...model.tokens[id]].length <= 1);
     this.nextState = this.transitions();
     this.decoder = new TextDecoder("utf-8", {ignoreBOM: true});
-  }
-
-  /** Return the UTF-8 bytes of a token. A lone byte of a character is written as \xNN in `model.tokens`. */
-  tokenBytes(id) {
-    if (id === this.model.boundaryId || id === this.unknownId) return new Uint8Array(0);
-    if (this.model.tokenBytes) return this.model.tokenBytes(id);
-    const token = this.model.tokens[id];
-    const isLoneByte = /^(\\x[0-9a-f]{2})+$/i.test(token) && this.model.decodeAll([id]).includes("\ufffd");
-    if (!isLoneByte) return new TextEncoder().encode(token);
-    return Uint8Array.from(token.split("\\x").slice(1), digits => parseInt(digits, 16));
   }
 
   /** Return nextState[state][id]: the UTF-8 state after a token id, or DEAD where it must not be generated. */
