@@ -219,6 +219,23 @@ def test_running_requests_are_finished_at_the_end(folder: Path) -> None:
     assert server.process.returncode in (-signal.SIGTERM, 143)
 
 
+def test_a_replaced_file_is_reported_once(folder: Path) -> None:
+    import httpx
+
+    path = folder / "checkpoints" / "replaced" / "model.safetensors"
+    save_checkpoint(path, random_model())
+    server = Server(folder, "replaced")
+    body = {"prompt": "a", "seed": 1}
+    before = httpx.post(f"{server.url}/v1/completions", json=body).json()["choices"]
+    save_checkpoint(path, random_model(seed=1))
+    assert server.process.stderr is not None
+    line = server.process.stderr.readline()  # it comes by itself
+    assert line.startswith("note: the file of the model replaced was replaced; the server keeps the old one")
+    assert httpx.get(f"{server.url}/health").json()["models"][0]["is_file_replaced"]
+    assert httpx.post(f"{server.url}/v1/completions", json=body).json()["choices"] == before
+    assert "was replaced" not in server.stop()
+
+
 def test_the_first_answer_comes_soon(folder: Path) -> None:
     import httpx
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Envelope:
     """What all parts of a response have in common."""
 
     model: ServedModel
-    id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
+    id: str = field(default_factory=lambda: f"cmpl-{random.getrandbits(96):024x}")
     created: int = field(default_factory=lambda: int(time.time()))
 
     def wrap(self, choices: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
