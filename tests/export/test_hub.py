@@ -60,6 +60,13 @@ def test_the_card_has_fields_figures_and_the_corpus(model: Checkpoint) -> None:
     assert 'hf_hub_download("someone/kieu", "model.safetensors")' in body
 
 
+def test_the_fields_of_the_card_are_yaml(model: Checkpoint) -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    fields = yaml.safe_load(make_model_card(model).split("---\n", 2)[1])
+    assert (fields["license"], fields["library_name"]) == ("unknown", "chargen")
+    assert "character-level" in fields["tags"]
+
+
 def test_a_card_without_figures_says_so() -> None:
     card = make_model_card(replace(random_model(), about={}))
     assert "The model file states no measured figures." in card
