@@ -93,7 +93,7 @@ def test_stacks_equal_the_steps_of_the_engine(name: str, shape: dict[str, Any]) 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS.names())
 def test_onnxruntime_equals_the_engine_over_10000_tokens(name: str) -> None:
-    ours = engine(name, scale=0.2, num_layers=2, ngrams=5, ngram_rows=64, hidden_size=32)
+    ours = engine(name, scale=0.15, num_layers=2, ngrams=5, ngram_rows=64, hidden_size=32)  # no chaos: radius 0.85
     assert_same_as_engine(ours, num_steps=10_000, batch_size=1)
 
 
