@@ -43,7 +43,7 @@ from chargen.server.errors import ApiError, from_chargen, internal_error, timed_
 from chargen.server.limits import MAX_ALL_LOG_PROBS, RETRY_AFTER_S
 from chargen.server.state import ServerState
 
-SLOW_READER_S = 5.0  # how much longer than the time limit a client may take to read events
+SLOW_READER_S = 30.0  # how much longer than the time limit a client may take to read events
 MAX_QUICK_TOKENS = 1000  # tokens with log probabilities that become JSON without a thread of their own
 DONE = b"data: [DONE]\n\n"
 EVENT_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # the second one is for nginx
