@@ -14,6 +14,7 @@ from chargen.checkpoint import save_checkpoint, save_tensors
 from chargen.cli.commands.export.page import KINDS
 from chargen.config import DataConfig
 from chargen.export import weights
+from chargen.ui.console import format_size
 from tests.conftest import Result, random_model
 
 Chargen = Callable[..., Result]
@@ -30,7 +31,7 @@ def test_a_page_is_written_and_its_size_is_printed(chargen: Chargen, model: Path
     result = chargen("export", "page", "poems", "-o", "poems.html", "--license", "CC BY 4.0 <x>")
     assert result.status == 0, result.err
     page = Path("poems.html").read_text(encoding="utf-8")
-    assert result.out == f"poems.html: poems, {len(page.encode()) / 1e6:.2f} MB (int8, 32 n-gram rows)\n"
+    assert result.out == f"poems.html: poems, {format_size(len(page.encode()))} (int8, 32 n-gram rows)\n"
     assert page.startswith("<!doctype html>") and page.endswith("</html>\n")
     assert "CC BY 4.0 \\u003cx>" in page and "createModel" in page
 

@@ -97,4 +97,6 @@ def export_page(args: PageArguments) -> None:
         )
         return
     rows = f", {format_count(written.num_ngram_rows, 'n-gram row')}" if written.num_ngram_rows else ""
-    click.echo(f"{args.output}: {written.name}, {written.size_bytes / 1e6:,.2f} MB ({args.weights}{rows})")
+    from chargen.ui.console import format_size
+
+    click.echo(f"{args.output}: {written.name}, {format_size(written.size_bytes)} ({args.weights}{rows})")
