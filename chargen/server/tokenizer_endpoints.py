@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,11 +13,13 @@ from chargen.server.connection.body import read_json
 from chargen.server.errors import ApiError
 from chargen.server.limits import MAX_BODY_BYTES, MAX_PROMPT_TOKENS
 from chargen.server.state import ServerState
-from chargen.server.tokens import BEGIN, END, UNKNOWN
+from chargen.server.tokens import BEGIN, END, UNKNOWN, ServedTokenizer
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 
+MAX_TOKENS = 200_000  # of a text that is decoded
+MAX_QUICK_CHARS = 10_000  # characters that are encoded in the event loop
 TOKENIZE = {"model": String(1000), "prompt": String(MAX_BODY_BYTES), "add_special_tokens": Boolean()}
-DETOKENIZE = {"model": String(1000), "tokens": ListOf(Integer(0, 2**31))}
+DETOKENIZE = {"model": String(1000), "tokens": ListOf(Integer(0, 2**31), high=MAX_TOKENS)}
 
 
 async def tokenizer_info(request: Request) -> Response:
@@ -48,11 +51,18 @@ async def tokenize(request: Request) -> Response:
     if "prompt" not in body:
         raise ApiError(400, "the request has no prompt", "prompt")
     tokenizer = state.models.find(body.get("model")).tokenizer
-    _, ids = tokenizer.encode(body["prompt"])
-    if body.get("add_special_tokens") and ids[:1] != [tokenizer.begin_id]:
+    words = (tokenizer, body["prompt"], bool(body.get("add_special_tokens")))
+    is_quick = len(body["prompt"]) <= MAX_QUICK_CHARS
+    answer = _tokenize(*words) if is_quick else await run_in_threadpool(_tokenize, *words)
+    return Response(answer, media_type=JSON_TYPE)
+
+
+def _tokenize(tokenizer: ServedTokenizer, text: str, has_begin: bool) -> bytes:
+    """Return the token ids of a text as JSON, after <|begin|> if that is asked for."""
+    _, ids = tokenizer.encode(text)
+    if has_begin and ids[:1] != [tokenizer.begin_id]:
         ids = [tokenizer.begin_id, *ids]
-    answer = {"tokens": ids, "count": len(ids), "max_model_len": MAX_PROMPT_TOKENS}
-    return Response(dump_json(answer), media_type=JSON_TYPE)
+    return dump_json({"tokens": ids, "count": len(ids), "max_model_len": MAX_PROMPT_TOKENS})
 
 
 async def detokenize(request: Request) -> Response:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from chargen.checkpoint import Checkpoint
+from chargen.sampling.copy_filter import CopyIndex
 from chargen.server.limits import Limits
 from chargen.server.tokens import BEGIN, END
 from tests.conftest import VERSE, random_model
+from tests.sampling.test_copy_filter import index_of
 from tests.server.conftest import Serve, language_model
 
 KINDS = [("char", "none"), ("char", "line"), ("byte", "none"), ("byte", "line"), ("sp:300", "none"), ("sp:300", "line")]
@@ -265,7 +269,9 @@ def test_particles_and_suffix(client: TestClient) -> None:
     [
         ({"prompt": 5}, "prompt"), ({"prompt": []}, "prompt"), ({"prompt": ["a", 1]}, "prompt"),
         ({"prompt": [10**6]}, "prompt"), ({"prompt": [-1]}, "prompt"), ({"prompt": [0]}, "prompt"),
-        ({"prompt": [True]}, "prompt"), ({"prompt": "a" * 20_001}, "prompt"), ({"prompt": ["a"] * 1025}, "prompt"),
+        ({"prompt": [True]}, "prompt"),
+        ({"prompt": [5] * 20_001}, "prompt"), ({"prompt": [[5] * 20_001]}, "prompt"),
+        ({"prompt": "a" * 20_001}, "prompt"), ({"prompt": ["a"] * 1025}, "prompt"),
         ({"max_tokens": -1}, "max_tokens"), ({"max_tokens": 10**9}, "max_tokens"), ({"max_tokens": 1.5}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"), ({"n": 0}, "n"), ({"n": 1000}, "n"),
         ({"n": 3, "best_of": 2}, "best_of"), ({"best_of": 2, "stream": True}, "best_of"),
@@ -273,7 +279,8 @@ def test_particles_and_suffix(client: TestClient) -> None:
         ({"logprobs": 10**6}, "logprobs"), ({"logprobs": -1}, "logprobs"), ({"logprobs": True}, "logprobs"),
         ({"stop": 5}, "stop"), ({"stop": [""]}, "stop"), ({"stop": ["a", None]}, "stop"), ({"seed": -1}, "seed"),
         ({"stop": ["ab"] * 100_000}, "stop"), ({"logit_bias": []}, "logit_bias"),
-        ({"logit_bias": {"x": 1}}, "logit_bias"), ({"logit_bias": {"5": 1000}}, "logit_bias"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"logit_bias": {str(k): 1 for k in range(50_001)}}, "logit_bias"), ({"logit_bias": {"5": 1000}}, "logit_bias"),
         ({"logit_bias": {"99999": 1}}, "logit_bias"), ({"stream_options": {}}, "stream_options"),
         ({"frequency_penalty": 1}, "frequency_penalty"), ({"nonsense": 1}, "nonsense"), ({"model": 5}, "model"),
         ({"suffix": "a", "logprobs": 1}, "logprobs"), ({"particles": 10**6}, "particles"),
@@ -298,11 +305,38 @@ def test_what_the_model_cannot_do_is_unprocessable(client: TestClient) -> None:
         assert "/" not in response.json()["error"]["message"]
 
 
-def test_a_dead_end_fails_only_its_own_request(serve: Serve) -> None:
+def use_training_text(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Let `max_copy` find this training text."""
+
+    def load(checkpoint: Checkpoint, max_copy: int, *others: Any) -> CopyIndex:
+        return index_of(text, max_copy, checkpoint.tokenizer)
+
+    monkeypatch.setattr("chargen.sampling.copy_filter.load_copy_index", load)
+
+
+def test_no_long_passage_is_copied(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_training_text(monkeypatch, VERSE)
+    choices = complete(client, prompt="The quick", max_copy=3, max_tokens=100, n=4, seed=1, temperature=0.5)["choices"]
+    for text in ("The quick" + choice["text"] for choice in choices):
+        assert not any(text[k : k + 4] in VERSE for k in range(len("The quick") - 3, len(text) - 3))
+
+
+def test_a_dead_end_fails_only_its_own_request(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_training_text(monkeypatch, "aabba")  # after any letter, each letter would be a copy of two
     client = serve(language_model(checkpoint=random_model("ab")))
-    bias = {str(token_id): -100 for token_id in range(4)}
-    assert client.post("/v1/completions", json={"prompt": "a", "logit_bias": bias}).status_code == 200
-    assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 200
+    with ThreadPoolExecutor(8) as executor:
+        bodies = [{"prompt": "a", "max_tokens": 200, **({"max_copy": 1} if k % 2 else {})} for k in range(16)]
+        responses = list(executor.map(lambda body: client.post("/v1/completions", json=body), bodies))
+    assert [response.status_code for response in responses] == [200, 422] * 8
+    assert "every character is forbidden" in responses[1].json()["error"]["message"]
+    stream = client.post("/v1/completions", json={"prompt": "a", "max_copy": 1, "stream": True})
+    assert stream.status_code == 422
+
+
+def test_the_largest_request_is_answered(client: TestClient) -> None:
+    answer = complete(client, prompt=["The "] * 1024, n=2, max_tokens=2, seed=1)
+    assert [choice["index"] for choice in answer["choices"]] == list(range(2048))
+    assert len({choice["text"] for choice in answer["choices"][::2]}) == 1
 
 
 def test_a_request_that_takes_too_long_is_ended(serve: Serve) -> None:

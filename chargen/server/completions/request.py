@@ -9,10 +9,11 @@ from typing import Any
 from chargen.errors import ConfigError
 from chargen.registry import did_you_mean
 from chargen.sampling.settings import MAX_STRING_LENGTH, SampleConfig
-from chargen.schema import Boolean, Integer, ListOf, Nullable, Number, Record, Spec, String, format_value
+from chargen.schema import Boolean, Integer, Nullable, Number, Record, Spec, String, format_value
 from chargen.server.errors import ApiError
 from chargen.server.limits import (
     MAX_PARTICLES,
+    MAX_PROMPT_TOKENS,
     MAX_PROMPTS,
     MAX_STOP_CHARS,
     MAX_TEXTS,
@@ -22,8 +23,9 @@ from chargen.server.limits import (
 
 DEFAULT_MAX_TOKENS = 16  #: of OpenAI's protocol
 MAX_BIAS = 100.0
+MAX_BIASES = 50_000  # token ids of logit_bias
+MAX_STOP_STRINGS = 10_000  # as in SampleConfig
 RULES = ("temperature", "top_p", "top_k", "min_p", "typical", "dry", "regex", "max_copy")  #: fields of SampleConfig
-TOKEN_IDS = ListOf(Integer(0, 2**31))
 
 FIELDS: Mapping[str, Spec] = {
     "model": String(1000),
@@ -148,6 +150,14 @@ def _parse_prompts(prompt: Any) -> tuple[str | tuple[int, ...], ...]:
         return (prompt,)
     if not isinstance(prompt, list) or not prompt:
         raise _prompt_error(prompt)
+    longest = max(len(prompt), *(len(each) for each in prompt if isinstance(each, list)), 0)
+    if longest > MAX_PROMPT_TOKENS:
+        raise ApiError(
+            400,
+            f"the prompt has {longest:,} tokens, but may have at most {MAX_PROMPT_TOKENS:,}",
+            "prompt",
+            "context_length_exceeded",
+        )
     if len(prompt) > MAX_PROMPTS and not _are_ids(prompt):
         raise ApiError(400, f"there are {len(prompt):,} prompts, but at most {MAX_PROMPTS:,} are allowed", "prompt")
     if all(isinstance(each, str) for each in prompt):
@@ -175,6 +185,8 @@ def _prompt_error(prompt: Any) -> ApiError:
 def _parse_stop(stop: Any) -> tuple[str, ...]:
     """Return the stop strings: one string, or a list of them."""
     strings = [stop] if isinstance(stop, str) else stop or []
+    if isinstance(strings, list) and len(strings) > MAX_STOP_STRINGS:
+        raise ApiError(400, f"stop has {len(strings):,} strings, but may have at most {MAX_STOP_STRINGS:,}", "stop")
     if not isinstance(strings, list) or not all(isinstance(each, str) for each in strings):
         raise ApiError(400, f"stop is {format_value(stop)}, but must be a string or a list of strings", "stop")
     if "" in strings:
@@ -192,6 +204,8 @@ def _parse_bias(bias: Any) -> dict[int, float]:
     """Return what is added to the logits of token ids, which are the keys of a JSON object."""
     if not isinstance(bias, dict):
         raise ApiError(400, f"logit_bias is {format_value(bias)}, but must be an object", "logit_bias")
+    if len(bias) > MAX_BIASES:
+        raise ApiError(400, f"logit_bias has {len(bias):,} ids, but may have at most {MAX_BIASES:,}", "logit_bias")
     parsed = {}
     for key, value in bias.items():
         if not (key.isascii() and key.isdecimal() and len(key) < 10):
