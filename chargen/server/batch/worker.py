@@ -22,7 +22,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,6 +191,8 @@ class BatchWorker:
 
     def _admit(self) -> None:
         """Give free streams to the prompts of waiting requests, one prompt of each request in turn."""
+        if not self._waiting:
+            return
         joining: list[Row] = []
         num_streams = sum(_num_streams(each) for _, each in self._rows)
         with self._condition:
@@ -258,7 +259,7 @@ class BatchWorker:
 
     def _write(self, logits: Logits, writing: Sequence[tuple[int, Ticket, WrittenText]]) -> list[tuple[int, Row]]:
         """Draw the next token id of each text, and return the texts that have not ended, each with its row."""
-        groups: dict[Any, list[tuple[int, Ticket, WrittenText]]] = {}
+        groups: dict[int, list[tuple[int, Ticket, WrittenText]]] = {}
         for entry in writing:
             groups.setdefault(entry[2].group, []).append(entry)
         kept: list[tuple[int, Row]] = []
@@ -281,7 +282,8 @@ class BatchWorker:
     def _write_group(self, logits: Logits, group: Sequence[tuple[int, Ticket, WrittenText]]) -> list[tuple[int, Row]]:
         """Draw the next token id of texts with the same sampling rules."""
         texts = [text for _, _, text in group]
-        logits = logits[[row for row, _, _ in group]]
+        if len(group) < len(logits) or len({row for row, _, _ in group}) < len(group):
+            logits = logits[[row for row, _, _ in group]]
         sequences = [text.sequence for text in texts]
         ids = draw_next_ids(logits, sequences, [text.rng for text in texts], texts[0].context)
         self.num_written_tokens += len(ids)

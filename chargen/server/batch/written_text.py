@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -112,13 +114,18 @@ class WrittenChars(WrittenText):
         return self.context.tokenizer.decode(ids), start + len(ids)
 
 
-def _group_key(context: GenerationContext) -> Any:
-    """Return a key that is equal for texts whose next token ids can be drawn together."""
+def _group_key(context: GenerationContext) -> int:
+    """Return a number that is equal for texts whose next token ids can be drawn together, while these texts exist."""
     if context.processors:
         return id(context)
     config = context.config
-    return (
-        config.temperature,
-        tuple(value for _, value in config.active_rules),
-        tuple(id(rule) for rule, _ in config.active_rules),
-    )
+    return _number_of((config.temperature, *((id(rule), value) for rule, value in config.active_rules)))
+
+
+_numbers = count(-1, -1)  # an id is never negative
+
+
+@lru_cache(maxsize=1024)
+def _number_of(settings: tuple[Any, ...]) -> int:
+    """Return a number for settings: the same one while they are in the cache, and never that of other settings."""
+    return next(_numbers)
