@@ -59,7 +59,7 @@ class WrittenText:
             sequence.ended = "length"
         if piece:
             self._pieces.append(piece)
-        self.ended = sequence.ended  # last: whoever sees it finds the whole text
+        self.ended = sequence.ended  # set last, so that the text is complete when another thread reads it
 
     def read_text(self, start: int = 0) -> tuple[str, int]:
         """Return the text from a place on, and the place after it, from which the next call continues."""

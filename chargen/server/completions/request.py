@@ -21,7 +21,7 @@ from chargen.server.limits import (
     Limits,
 )
 
-DEFAULT_MAX_TOKENS = 16  #: of OpenAI's protocol
+DEFAULT_MAX_TOKENS = 16  #: default of max_tokens in OpenAI's protocol
 MAX_BIAS = 100.0
 MAX_BIASES = 50_000  # token ids of logit_bias
 MAX_STOP_STRINGS = 10_000  # as in SampleConfig

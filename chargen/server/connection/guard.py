@@ -130,7 +130,7 @@ class _ObservedSend:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.status = 499  #: of the response; this one if the client was gone before anything was sent
+        self.status = 499  #: HTTP status of the response; 499 if the client disconnected before the response started
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":

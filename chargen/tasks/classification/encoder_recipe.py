@@ -40,7 +40,7 @@ ENCODER_SETTINGS = (
 )  # fmt: skip
 MAX_EPOCHS = 60  #: a time budget trains for at most this number of passes over the texts
 LEARNING_RATE = 4e-3  #: peak learning rate
-NGRAM_RATE, NGRAM_DAMPING = 0.025, 1.0  #: of the table of the n-grams: its rate for one label, and its δ
+NGRAM_RATE, NGRAM_DAMPING = 0.025, 1.0  #: n-gram table: learning rate for a single label, and the constant δ of Adagrad
 DEFAULTS = {"hidden_size": 64, "embedding_dim": 64, "dropout": 0.5, "pooling": "meanmax"}
 DEFAULT_MAX_LENGTH = 400  #: tokens
 MAX_BATCH_SIZE, MIN_BATCH_SIZE, STEPS_PER_EPOCH = 64, 8, 40

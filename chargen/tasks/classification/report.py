@@ -46,7 +46,7 @@ class ConfusedPair:
     label: str  #: the right label
     predicted: str
     count: int
-    share: float  #: of the texts with the right label
+    share: float  #: count divided by the number of texts with the right label
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -54,7 +54,7 @@ class Forecaster:
     scaling: Scaling
     factors: Values  #: factors of the widths of the interval, [F, K]
     about: dict[str, Any]  #: how good it is on held-out time, as JSON; may be empty
-    levels: tuple[Values | None, ...]  #: of each target, the values [L] that its forecast is rounded to, or None
+    levels: tuple[Values | None, ...]  #: for each target, the values [L] that its forecast is rounded to, or None
 
     def forecast(self, history: Values, calendar: NDArray[np.float32]) -> Forecast:
         """Forecast the steps after some windows.

@@ -67,7 +67,7 @@ class ForecasterPlan:
     """What a forecaster is trained on, and how."""
 
     series: Series
-    config: ForecastConfig  #: of a resumed run, that of `load_resumed`
+    config: ForecastConfig  #: what is forecast; for a resumed run, the result of `load_resumed`
     name: str  #: name of the run under checkpoints/; if it is taken, -2, -3, … is appended
     length: RunLength
     use_calendar: bool = True  #: whether the network reads the calendar features that suit the series

@@ -28,7 +28,7 @@ from chargen.errors import CorpusError
 from chargen.schema import format_count
 from chargen.training.supervised.objective import Indices
 
-HELD_OUT_SHARE, CHOICE_SHARE = 0.2, 0.1  #: of the rows, or of the groups; the rest is for training
+HELD_OUT_SHARE, CHOICE_SHARE = 0.2, 0.1  #: shares of the rows (or of the groups); the rest is for training
 MAX_PERIODS = 10  #: periods of the rows that choose and calibrate
 MIN_PERIOD_FUTURES = 4  #: length of such a period, at least, in horizons
 MIN_GROUPS = 10  #: this number of groups or more are split as wholes

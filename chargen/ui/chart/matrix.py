@@ -21,7 +21,7 @@ from chargen.probe.heat_map import text_colour
 from chargen.ui.chart.svg import CELL_WIDTH, FONT_SIZE, GAP, PAGE, TEXT
 from chargen.ui.terminal_text import cells, shorten, visible
 
-MAX_MATRIX_LABELS = 40  #: of more labels, those with the most mistakes are drawn
+MAX_MATRIX_LABELS = 40  #: if there are more labels, those with the most mistakes are drawn
 MAX_LABEL_CELLS = 28  #: longer names of labels are shortened
 MIN_CELL, MAX_CELL, MATRIX_WIDTH = 26, 72, 480  #: pixels: of a cell, and of the matrix if its cells may be larger
 SLOPE = math.radians(40)  #: angle of the labels of the columns, where they do not fit beside each other

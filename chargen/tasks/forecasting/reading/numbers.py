@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +45,10 @@ def parse_numbers(cells: Cells, chunk: Chunk, name: str, table: Table) -> NDArra
 
 
 def _parse_texts(cells: list[str], chunk: Chunk, name: str, table: Table) -> NDArray[np.float64]:
-    try:
+    with suppress(ValueError):  # a missing value in another spelling, or no number: the loop below finds it
         values = [np.nan if cell in _USUAL_MISSING else float(cell) for cell in cells]
         if "_" not in "".join(cells):  # Python reads "1_000" as a number
             return np.array(values, np.float64)
-    except ValueError:
-        pass  # a missing value in another spelling, or no number: found below
     numbers = np.full(len(cells), np.nan)
     for k, cell in enumerate(cells):
         text = cell.strip()

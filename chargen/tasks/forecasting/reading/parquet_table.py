@@ -14,7 +14,7 @@ from chargen.tasks.forecasting.reading.table import CHUNK_ROWS, PREVIEW_ROWS, Ce
 from chargen.text.limits import ReadLimit
 from chargen.text.parquet import MAX_BATCH_BYTES, largest_page
 
-MAX_REASON_CHARS = 200  #: of a message of pyarrow, which can have many lines
+MAX_REASON_CHARS = 200  #: a message of pyarrow can have many lines; an error shows at most this number of characters
 
 
 class ParquetTable(Table):

@@ -37,7 +37,7 @@ MAX_CHECKED = 20  #: cells of a column from which it is told whether it has time
 NO_TIMES = "none"  #: given in place of a name: the rows are at equal distances
 MAX_COUNT = 9e12  #: limit of numbers that count the rows
 MIN_MONTH_S = 28 * 86_400
-MEAN_MONTH_S = 365.2425 / 12 * 86_400  #: of the Gregorian calendar
+MEAN_MONTH_S = 365.2425 / 12 * 86_400  #: mean length of a month in the Gregorian calendar
 UNITS_S = {"day": 86_400.0, "h": 3_600.0, "min": 60.0, "s": 1.0}
 
 _TO_ZEROS = {ord(digit): "0" for digit in "123456789"}
