@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from threading import Event
 from typing import Any
@@ -19,8 +18,8 @@ from chargen.server.batch.worker import QueueFullError
 from chargen.server.completions.request import check_fields
 from chargen.server.completions.response_format import JSON_TYPE, dump_json
 from chargen.server.connection.body import read_json
-from chargen.server.connection.progress import Progress
-from chargen.server.errors import ApiError, from_chargen, timed_out, too_many_requests
+from chargen.server.connection.progress import DisconnectedError, Progress
+from chargen.server.errors import ApiError, from_chargen, too_many_requests
 from chargen.server.limits import MAX_PROMPT_TOKENS, MAX_SCORED_CHARS, RETRY_AFTER_S
 from chargen.server.models import ServedModel
 from chargen.server.state import ServerState
@@ -50,16 +49,10 @@ async def create_score(request: Request) -> Response:
     texts = _parse_texts(body.get("texts"), body.get("context", ""))
     model = state.models.find(body.get("model"))
     progress = Progress(state.limits.timeout_s)
-    async with progress.watch(request.receive) as is_gone:
-        job = asyncio.create_task(state.jobs.run(lambda stop: _score(model, texts, body, stop)))
-        await asyncio.wait([job, is_gone], timeout=progress.seconds_left, return_when=asyncio.FIRST_COMPLETED)
-        if not job.done():
-            job.cancel()
-            if is_gone.done():
-                return Response(status_code=499)  # it is not read
-            raise timed_out(state.limits.timeout_s)
     try:
-        scores = job.result()
+        scores = await progress.finish(state.jobs.run(lambda stop: _score(model, texts, body, stop)), request.receive)
+    except DisconnectedError:
+        return Response(status_code=499)  # it is not read
     except QueueFullError:
         raise too_many_requests(state.jobs.num_jobs, RETRY_AFTER_S) from None
     except ChargenError as error:

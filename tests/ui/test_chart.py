@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from chargen.errors import ChargenError, ConfigError
 from chargen.ui.chart.chart import Axis, Band, Chart
 from chargen.ui.chart.files import check_chart_file, write_chart
-from chargen.ui.chart.svg import DARK, LIGHT, PAGE, TEXT, chart_svg
+from chargen.ui.chart.svg import DARK, LIGHT, chart_svg
+from chargen.ui.chart.svg_parts import PAGE, TEXT
 from chargen.ui.chart.terminal import MARKERS, MIN_WIDTH, SHADE, chart_text
 from chargen.ui.chart.time_axis import TimeAxis
 from chargen.ui.terminal_text import cells

@@ -39,7 +39,7 @@ from chargen.server.completions.response_format import (
 )
 from chargen.server.connection.body import read_json
 from chargen.server.connection.progress import DisconnectedError, Progress
-from chargen.server.errors import ApiError, from_chargen, internal_error, timed_out, too_many_requests
+from chargen.server.errors import ApiError, from_chargen, internal_error, too_many_requests
 from chargen.server.limits import MAX_ALL_LOG_PROBS, RETRY_AFTER_S
 from chargen.server.state import ServerState
 
@@ -280,16 +280,10 @@ async def _create_competing(
 ) -> Response:
     """Answer a request with `particles` or `suffix`: every text is complete before anything is sent."""
     number = num_particles(prepared.request)
-    async with progress.watch(receive) as is_gone:
-        job = asyncio.create_task(state.jobs.run(lambda stop: _write_competing(prepared, number, stop)))
-        await asyncio.wait([job, is_gone], timeout=progress.seconds_left, return_when=asyncio.FIRST_COMPLETED)
-        if not job.done():
-            job.cancel()
-            if is_gone.done():
-                return Response(status_code=499)  # it is not read
-            raise timed_out(state.limits.timeout_s)
     try:
-        texts = job.result()
+        texts = await progress.finish(state.jobs.run(lambda stop: _write_competing(prepared, number, stop)), receive)
+    except DisconnectedError:
+        return Response(status_code=499)  # it is not read
     except QueueFullError:
         raise too_many_requests(state.jobs.num_jobs, RETRY_AFTER_S) from None
     except ChargenError as error:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from starlette.types import Receive
 
 from chargen.server.errors import timed_out
+
+T = TypeVar("T")
 
 
 class DisconnectedError(Exception):
@@ -53,6 +56,27 @@ class Progress:
     def seconds_left(self) -> float:
         """The time that is left for the request."""
         return self._deadline - self._loop.time()
+
+    async def finish(self, work: Awaitable[T], receive: Receive) -> T:
+        """Return the result of work that is done elsewhere; it is cancelled if the client is gone or time is over.
+
+        Args:
+            work: What is waited for. Its exceptions are raised.
+            receive: The messages of the connection; the body of the request was read.
+
+        Raises:
+            DisconnectedError: If the client is gone.
+            ApiError: If time is over.
+        """
+        async with self.watch(receive) as is_gone:
+            job = asyncio.ensure_future(work)
+            await asyncio.wait([job, is_gone], timeout=self.seconds_left, return_when=asyncio.FIRST_COMPLETED)
+            if not job.done():
+                job.cancel()
+                if is_gone.done():
+                    raise DisconnectedError
+                raise timed_out(self._timeout_s)
+        return job.result()
 
     @asynccontextmanager
     async def watch(self, receive: Receive) -> AsyncIterator[asyncio.Task[None]]:

@@ -15,11 +15,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from chargen.probe.heat_map import text_colour
-from chargen.ui.chart.svg import CELL_WIDTH, FONT_SIZE, GAP, PAGE, TEXT
-from chargen.ui.terminal_text import cells, shorten, visible
+from chargen.ui.chart.svg_parts import GAP, start_svg, text_element, text_width, wrap_title, xml_text
+from chargen.ui.terminal_text import shorten, visible
 
 MAX_MATRIX_LABELS = 40  #: if there are more labels, those with the most mistakes are drawn
 MAX_LABEL_CELLS = 28  #: longer names of labels are shortened
@@ -65,32 +64,34 @@ def matrix_svg(matrix: Matrix) -> str:
 def _parts(matrix: Matrix) -> Iterator[str]:
     K = len(matrix.labels)
     names = [shorten(visible(label), MAX_LABEL_CELLS) for label in matrix.labels]
-    widest = max(map(_width, names))
-    widest_count = max(_width(f"{count:,}") for row in matrix.counts for count in row)
+    widest = max(map(text_width, names))
+    widest_count = max(text_width(f"{count:,}") for row in matrix.counts for count in row)
     cell = round(max(MIN_CELL, min(MAX_CELL, MATRIX_WIDTH / K), widest_count + 6))
     is_sloped = widest > cell - 4
     left = round(GAP + 24 + widest + 8)
     below = round(widest * math.sin(SLOPE) + 16) if is_sloped else 20
     legend_width = 130
     overhang = 0  # sloped labels end under their column, so they stick out to the left, which has the row labels
-    title_lines = _wrap(matrix.title, left + K * cell + legend_width)
+    title_lines = wrap_title(matrix.title, left + K * cell + legend_width)
     top = GAP + 20 * len(title_lines) + GAP
     width = max(left + K * cell + GAP + legend_width + overhang, 320)
     height = max(top + K * cell + below + 24 + GAP, top + 11 * 16 + 60)
     yield _head(matrix.title, width, height)
     for row, line in enumerate(title_lines):
-        yield _text(GAP, GAP + 14 + 20 * row, line, 'font-weight="bold"')
+        yield text_element(GAP, GAP + 14 + 20 * row, line, 'font-weight="bold"')
     middle = top + K * cell / 2
-    yield _text(GAP + 12, middle, "right label", f'text-anchor="middle" transform="rotate(-90 {GAP + 12} {middle:g})"')
+    yield text_element(
+        GAP + 12, middle, "right label", f'text-anchor="middle" transform="rotate(-90 {GAP + 12} {middle:g})"'
+    )
     yield f'<g transform="translate({left} {top})">\n'
     for i, (name, counts) in enumerate(zip(names, matrix.counts, strict=True)):
-        yield _text(-8, (i + 0.5) * cell + 4, name, 'text-anchor="end"')
+        yield text_element(-8, (i + 0.5) * cell + 4, name, 'text-anchor="end"')
         yield from _row(matrix, i, counts, cell)
     for j, name in enumerate(names):
         x, y = (j + 0.5) * cell, K * cell + 16
         sloped = f'text-anchor="end" transform="rotate(-40 {x:g} {y:g})"'
-        yield _text(x, y, name, sloped if is_sloped else 'text-anchor="middle"')
-    yield _text(K * cell / 2, K * cell + below + 16, "predicted label", 'text-anchor="middle"')
+        yield text_element(x, y, name, sloped if is_sloped else 'text-anchor="middle"')
+    yield text_element(K * cell / 2, K * cell + below + 16, "predicted label", 'text-anchor="middle"')
     yield from _legend(K * cell + 2 * GAP)
     yield "</g>\n</svg>\n"
 
@@ -102,7 +103,7 @@ def _row(matrix: Matrix, i: int, counts: Sequence[int], cell: int) -> Iterator[s
         level = _level(share)
         about = f"{matrix.labels[i]} → {matrix.labels[j]}: {count:,} of {total:,} ({100 * share:.1f} %)"
         yield (
-            f'<g><title>{_xml(about)}</title><rect class="c{level} line" x="{j * cell}" y="{i * cell}" '
+            f'<g><title>{xml_text(about)}</title><rect class="c{level} line" x="{j * cell}" y="{i * cell}" '
             f'width="{cell}" height="{cell}" fill="{LIGHT[level]}" stroke="{LINE[0]}"/>'
         )
         if count:
@@ -120,7 +121,7 @@ def _level(share: float) -> int:
 
 
 def _legend(left: float) -> Iterator[str]:
-    yield _text(left, 10, "share of the row")
+    yield text_element(left, 10, "share of the row")
     for level in range(10, -1, -1):
         y = 20 + (10 - level) * 16
         yield (
@@ -128,41 +129,11 @@ def _legend(left: float) -> Iterator[str]:
             f'stroke="{LINE[0]}"/>'
         )
         if level % 5 == 0:
-            yield _text(left + 28, y + 12, f"{10 * level} %")
+            yield text_element(left + 28, y + 12, f"{10 * level} %")
 
 
 def _head(title: str, width: int, height: int) -> str:
-    about = _xml(title or "confusion matrix")
-    rules = [f".page {{ fill: {PAGE[1]}; }}", f".text {{ fill: {TEXT[1]}; }}", f".line {{ stroke: {LINE[1]}; }}"]
+    about = title or "confusion matrix"
+    rules = [f".line {{ stroke: {LINE[1]}; }}"]
     rules += [f".c{n} {{ fill: {c}; }} .t{n} {{ fill: {text_colour(c)}; }}" for n, c in enumerate(DARK)]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{about}" font-family="system-ui, \'DejaVu Sans\', Arial, sans-serif" '
-        f'font-size="{FONT_SIZE}">\n<title>{about}</title>\n'
-        f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>\n"
-        f'<rect class="page" width="{width}" height="{height}" fill="{PAGE[0]}"/>\n'
-    )
-
-
-def _text(x: float, y: float, text: str, attributes: str = "") -> str:
-    return f'<text class="text" fill="{TEXT[0]}" x="{x:g}" y="{y:g}" {attributes}>{_xml(text)}</text>\n'
-
-
-def _xml(text: str) -> str:
-    """Return a text for XML, which forbids control characters and two others."""
-    return escape(visible(text).replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd"))
-
-
-def _width(text: str) -> float:
-    """Return the width of a text in pixels, estimated from above."""
-    return cells(text) * CELL_WIDTH
-
-
-def _wrap(title: str, width: float) -> list[str]:
-    lines: list[str] = []
-    for word in title.split():
-        if lines and _width(f"{lines[-1]} {word}") <= width:
-            lines[-1] += " " + word
-        else:
-            lines.append(word)
-    return lines
+    return start_svg(about, width, height, rules)

@@ -18,28 +18,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from chargen.ui.chart.chart import Axis, Chart
+from chargen.ui.chart.svg_parts import GAP, TEXT, start_svg, text_element, text_width, wrap_title, xml_text
 from chargen.ui.chart.time_axis import Tick, TimeAxis
-from chargen.ui.terminal_text import cells, shorten, visible
+from chargen.ui.terminal_text import shorten
 
 PLOT_WIDTH, PLOT_HEIGHT = 560, 320  # pixels of the area between the axes
 SQUARE_SIZE, MIN_SIZE = 420, 80  # pixels: the largest height with equal scales, and the smallest height and width
 X_TICK_WIDTH, TIME_TICK_WIDTH = 70, 100  # pixels for a tick of the x axis with its label, and for one of times
 BAND_OPACITY = 0.25
-FONT_SIZE = 13  # pixels
-CELL_WIDTH = 0.62 * FONT_SIZE  # more than most letters of a sans-serif font need
 LEGEND_ROW = 22  # pixels between two names
 LEGEND_LINE = 34  # pixels of the line before a name
 MAX_NAME_CELLS = 30  # longer names are cut
 MAX_MARKED_POINTS = 40  # if a line of a chart has more points, its lines have no markers
-GAP = 10  # pixels between parts
 
 LIGHT = ("#0072b2", "#c64600", "#00795a", "#a03d87", "#7a5c00", "#b3202c", "#4b4ba3", "#555555")
 DARK = ("#63b8f2", "#ff9455", "#35cf9f", "#eb9fd3", "#f0dc4a", "#ff8080", "#b0aef5", "#d0d0d0")
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
-PAGE, TEXT, GRID = ("#ffffff", "#111111"), ("#222222", "#eeeeee"), ("#dddddd", "#3a3a3a")  # light, dark
+GRID = ("#dddddd", "#3a3a3a")  # light, dark
 
 
 def chart_svg(chart: Chart) -> str:
@@ -81,16 +78,16 @@ def _parts(chart: Chart) -> Iterator[str]:
     lines, areas = list(chart.lines()), list(chart.areas())
     has_markers = max((sum(map(len, pieces)) for _, pieces in lines), default=0) <= MAX_MARKED_POINTS
     names = [shorten(name, MAX_NAME_CELLS) for name in (*(name for name, _ in lines), *(b.name for b, _ in areas))]
-    left = GAP + round(max((_width(tick.label) for tick in plot.y_axis.ticks(7)), default=0)) + 8
-    titles = _wrap(chart.title, plot.width + left)
+    left = GAP + round(max((text_width(tick.label) for tick in plot.y_axis.ticks(7)), default=0)) + 8
+    titles = wrap_title(chart.title, plot.width + left)
     top = GAP + (len(titles) + 1) * 20 + GAP
-    legend = round(LEGEND_LINE + GAP + max(map(_width, names), default=0)) if any(names) else 0
+    legend = round(LEGEND_LINE + GAP + max(map(text_width, names), default=0)) if any(names) else 0
     bottom = max(plot.height + 20 + 24, len(names) * LEGEND_ROW)
     width, height = left + plot.width + 2 * GAP + legend + GAP, top + bottom + GAP
     yield _head(chart, width, height)
     for row, line in enumerate(titles):
-        yield _text(GAP, GAP + 14 + 20 * row, line, 'font-weight="bold"')
-    yield _text(GAP, top - GAP - 4, chart.y_label)
+        yield text_element(GAP, GAP + 14 + 20 * row, line, 'font-weight="bold"')
+    yield text_element(GAP, top - GAP - 4, chart.y_label)
     yield f'<g transform="translate({left} {top})">\n'
     yield from _axes(plot, chart.x_label_on(plot.x_axis), 2 - left, width - left - 2)
     for band, pieces in areas:
@@ -103,17 +100,10 @@ def _parts(chart: Chart) -> Iterator[str]:
 
 
 def _head(chart: Chart, width: int, height: int) -> str:
-    about = _xml(chart.title or f"{chart.y_label} against {chart.x_label}")
-    pairs = [("page", "fill", PAGE[1]), ("text", "fill", TEXT[1]), ("grid", "stroke", GRID[1])]
-    rules = [f".{name} {{ {kind}: {colour}; }}" for name, kind, colour in [*pairs, ("axis", "stroke", TEXT[1])]]
+    about = chart.title or f"{chart.y_label} against {chart.x_label}"
+    rules = [f".grid {{ stroke: {GRID[1]}; }}", f".axis {{ stroke: {TEXT[1]}; }}"]
     rules += [f".s{n} {{ stroke: {colour}; }} .m{n} {{ fill: {colour}; }}" for n, colour in enumerate(DARK)]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{about}" font-family="system-ui, \'DejaVu Sans\', Arial, sans-serif" '
-        f'font-size="{FONT_SIZE}">\n<title>{about}</title>\n'
-        f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>\n"
-        f'<rect class="page" width="{width}" height="{height}" fill="{PAGE[0]}"/>\n'
-    )
+    return start_svg(about, width, height, rules)
 
 
 def _axes(plot: _Plot, x_label: str, leftmost: float, rightmost: float) -> Iterator[str]:
@@ -127,22 +117,22 @@ def _axes(plot: _Plot, x_label: str, leftmost: float, rightmost: float) -> Itera
     for tick in plot.y_axis.ticks(7):
         y = round(plot.height * (1 - plot.y_axis.fraction(tick.value)), 1)
         yield f'<path class="grid" stroke="{GRID[0]}" d="M0 {y}H{plot.width}"/>\n'
-        yield _text(-8, y + 4, tick.label, 'text-anchor="end"')
+        yield text_element(-8, y + 4, tick.label, 'text-anchor="end"')
     free = leftmost
     for tick in plot.x_ticks():
-        x, half = round(plot.width * plot.x_axis.fraction(tick.value), 1), _width(tick.label) / 2
+        x, half = round(plot.width * plot.x_axis.fraction(tick.value), 1), text_width(tick.label) / 2
         yield f'<path class="axis" stroke="{TEXT[0]}" d="M{x} {plot.height}v5"/>\n'
         middle = min(max(x, leftmost + half), rightmost - half)
         if middle - half >= free:
-            yield _text(middle, plot.height + 19, tick.label, 'text-anchor="middle"')
+            yield text_element(middle, plot.height + 19, tick.label, 'text-anchor="middle"')
             free = middle + half
     yield f'<path class="axis" stroke="{TEXT[0]}" fill="none" d="M0 0V{plot.height}H{plot.width}"/>\n'
-    yield _text(plot.width / 2, plot.height + 41, x_label, 'text-anchor="middle"')
+    yield text_element(plot.width / 2, plot.height + 41, x_label, 'text-anchor="middle"')
 
 
 def _area(plot: _Plot, number: int, name: str, pieces: Sequence[Sequence[tuple[float, float, float]]]) -> Iterator[str]:
     """Yield a band: the area between the lows and the highs of each piece; of a point alone, a line."""
-    yield f"<g><title>{_xml(name)}</title>"
+    yield f"<g><title>{xml_text(name)}</title>"
     for piece in pieces:
         low = [plot.place(x, low) for x, low, _ in piece]
         high = [plot.place(x, high) for x, _, high in piece]
@@ -166,7 +156,7 @@ def _shade(number: int) -> str:
 def _line(number: int, name: str, pieces: Sequence[Sequence[tuple[float, float]]], has_markers: bool) -> Iterator[str]:
     """Yield a series: its pieces as a path, and the markers of its points; a point alone always has one."""
     path = "".join(f"M{_path(piece)}" for piece in pieces if len(piece) > 1)
-    yield f"<g><title>{_xml(name)}</title>"
+    yield f"<g><title>{xml_text(name)}</title>"
     if path:
         yield f'<path {_stroke(number)} d="{path}"/>'
     for piece in pieces:
@@ -187,7 +177,7 @@ def _legend(
             yield f'<path {_stroke(row)} d="M{left} {y}h{LEGEND_LINE}"/>'
             if has_markers:
                 yield _marker(row, left + LEGEND_LINE / 2, y)
-        yield _text(left + LEGEND_LINE + GAP, y + 4, name)
+        yield text_element(left + LEGEND_LINE + GAP, y + 4, name)
 
 
 def _stroke(number: int) -> str:
@@ -206,28 +196,3 @@ def _marker(number: int, x: float, y: float) -> str:
 
 def _shape(number: int) -> int:
     return (number + number // len(LIGHT)) % len(DASHES)
-
-
-def _text(x: float, y: float, text: str, attributes: str = "") -> str:
-    return f'<text class="text" fill="{TEXT[0]}" x="{x:g}" y="{y:g}" {attributes}>{_xml(text)}</text>\n'
-
-
-def _xml(text: str) -> str:
-    """Return a text for XML, which forbids control characters and two others."""
-    return escape(visible(text).replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd"))
-
-
-def _width(text: str) -> float:
-    """Return the width of a text in pixels, estimated from above."""
-    return cells(text) * CELL_WIDTH
-
-
-def _wrap(text: str, width: float) -> list[str]:
-    """Return a title in lines that fit a width in pixels; a word that is wider has a line of its own."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and _width(f"{lines[-1]} {word}") <= width:
-            lines[-1] += " " + word
-        else:
-            lines.append(word)
-    return lines
