@@ -9,10 +9,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 
 .PHONY: demo test slow lint docs wheel bench clean
-demo: $(READY)
+demo: $(INSTALLED)
 	mkdir -p .demo
 	cd .demo && ../$(BIN)/chargen train python-docs --budget 60s --name demo --force
 	cd .demo && ../$(BIN)/chargen sample -m demo --temp 0.8 --length 500 --seed 1 --prompt "The "
@@ -57,8 +58,13 @@ clean:
 	rm -rf $(VENV) .demo .wheel build dist docs/_build *.egg-info
 
 # torch first and by itself: named alone, the pinned build is taken and nothing newer is looked for.
-$(READY): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[fast]"
+	touch $@
+
+# the packages of development are many; the demo does not wait for them
+$(READY): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
