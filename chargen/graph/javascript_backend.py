@@ -151,17 +151,19 @@ class _Writer:
 
     def __init__(self, plan: MemoryPlan, embedding: Float) -> None:
         self.weights: dict[str, Float] = {EMBEDDING: embedding}
-        self._names: dict[int, str] = {}  # of weights, by the id of the array or of the product
+        self._names: dict[int, str] = {}  # names of weights, by the id of the array or product
         self._plan = plan
         self._functions: dict[str, str] = {"move": MOVE}
         self._token_nodes = [
             node for node in reachable(plan.token_nodes) if node.op != "slice" and node.depends_on == TOKEN
         ]
         self._token_size = 0
-        self._token_offsets: dict[Node, int] = {}  # of the vectors of a token id, in their own buffer t
+        self._token_offsets: dict[
+            Node, int
+        ] = {}  # offsets of the vectors that depend on the token id alone, in buffer t
         for node in self._token_nodes:
             self._reserve(node)
-        self._row_offsets: dict[Node, int] = {}  # of what a step reads of them, in the row r of the token id
+        self._row_offsets: dict[Node, int] = {}  # offsets of those that a step reads, in the row r of the token id
         self._row_size = 0
         for node in plan.token_nodes:
             self._row_offsets[node] = self._row_size

@@ -193,7 +193,7 @@ def list_char_bits(tokenizer: Tokenizer, prefix: PrefixCache) -> list[float]:
         return bits  # type: ignore[no-any-return]
     decoder, char_bits, open_bits = StreamingDecoder(tokenizer), [], 0.0
     for token_id, of_token in zip(ids.tolist(), bits, strict=True):
-        open_bits += of_token  # of a character that may be incomplete
+        open_bits += of_token  # surprisal of a character that may still be incomplete
         num_chars = len(decoder.feed(token_id))
         if num_chars:
             char_bits += [open_bits / num_chars] * num_chars

@@ -16,7 +16,7 @@ from chargen.server.state import ServerState
 from chargen.server.tokens import BEGIN, END, UNKNOWN, ServedTokenizer
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
 
-MAX_TOKENS = 200_000  # of a text that is decoded
+MAX_TOKENS = 200_000  # largest number of tokens in a request to decode
 MAX_QUICK_CHARS = 10_000  # characters that are encoded in the event loop
 TOKENIZE = {"model": String(1000), "prompt": String(MAX_BODY_BYTES), "add_special_tokens": Boolean()}
 DETOKENIZE = {"model": String(1000), "tokens": ListOf(Integer(0, 2**31), high=MAX_TOKENS)}

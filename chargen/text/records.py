@@ -327,7 +327,7 @@ def open_table(
     Raises:
         CorpusError: If the first line is not of this form.
     """
-    csv.field_size_limit(MAX_RECORD_BYTES)  # of the process; the limit of the module is 128 kB
+    csv.field_size_limit(MAX_RECORD_BYTES)  # a limit of the whole process; the csv module's default is 128 kB
     lines = (f"{line}\n" for line in split_pieces(_split_lone_cr(pieces), "\n", MAX_RECORD_BYTES))
     first = next(lines, "")
     comma = ";" if ";" in first and "," not in first else ","

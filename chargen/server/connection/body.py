@@ -14,7 +14,9 @@ from chargen.server.errors import ApiError
 from chargen.server.limits import BODY_TIMEOUT_S
 
 MAX_QUICK_BYTES = 1 << 16  # a longer body is parsed in a thread of its own
-MAX_DRAINED_BYTES = 1 << 31  # of a body that is refused: a client reads the response after it has sent the body
+MAX_DRAINED_BYTES = (
+    1 << 31
+)  # a refused body is read up to this size, because clients read the response after sending the body
 
 
 async def read_json(request: Request, max_bytes: int) -> Any:

@@ -67,7 +67,7 @@ class InitialEncoder:
         result = {name: weight.copy() for name, weight in weights.items()}
         result["embedding.weight"] = self.weights["embedding.weight"]
         H = self.settings["hidden_size"]
-        for layer in range(self.settings["num_layers"]):  # of the first member of an ensemble
+        for layer in range(self.settings["num_layers"]):  # the layers of the first network of an ensemble
             prefix = f"layers.{layer}."
             for full_name, weight in self.weights.items():
                 if not full_name.startswith(prefix):

@@ -144,7 +144,7 @@ class _Regular:
 
     index: NDArray[np.int64]  # microseconds, months, or row numbers
     step: int
-    calendar: MonthCalendar | None  # of an index of months
+    calendar: MonthCalendar | None  # set if the index counts months
     num_missing: int  # times that are missing
 
 

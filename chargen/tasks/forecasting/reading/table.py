@@ -168,7 +168,7 @@ class TextTable(Table):
 
 
 def _open_csv(pieces: Iterable[str], where: str, form: str) -> TextTable:
-    csv.field_size_limit(MAX_RECORD_BYTES)  # of the process; the limit of the module is 128 kB
+    csv.field_size_limit(MAX_RECORD_BYTES)  # a limit of the whole process; the csv module's default is 128 kB
     lines = (f"{line}\n" for line in split_pieces(unify_newlines(pieces, "\r\n"), "\n", MAX_RECORD_BYTES))
     first = next((line for line in lines if line.strip()), "")
     if not first:
