@@ -58,9 +58,7 @@ def encode(values: Bytes, frequencies: NDArray[np.int64]) -> bytes:
     padding = np.full(num_chunks * size - len(values), frequencies.argmax(), dtype=np.uint8)
     chunks = np.concatenate([values, padding]).reshape(num_chunks, size)
     starts = np.cumsum(frequencies) - frequencies
-    written = np.zeros(
-        (num_chunks, 2 * size + 4), dtype=np.uint8
-    )  # the bytes of each chunk, from the last one to the first
+    written = np.zeros((num_chunks, 2 * size + 4), dtype=np.uint8)  # bytes of each chunk, the last one first
     num_written = np.zeros(num_chunks, dtype=np.int64)
     x = np.full(num_chunks, 1 << MIN_STATE_BITS, dtype=np.int64)
     for step in range(size - 1, -1, -1):

@@ -158,9 +158,7 @@ class _Writer:
             node for node in reachable(plan.token_nodes) if node.op != "slice" and node.depends_on == TOKEN
         ]
         self._token_size = 0
-        self._token_offsets: dict[
-            Node, int
-        ] = {}  # offsets of the vectors that depend on the token id alone, in buffer t
+        self._token_offsets: dict[Node, int] = {}  # offsets in buffer t of vectors of a token id alone
         for node in self._token_nodes:
             self._reserve(node)
         self._row_offsets: dict[Node, int] = {}  # offsets of those that a step reads, in the row r of the token id

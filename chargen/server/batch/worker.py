@@ -34,8 +34,8 @@ from chargen.server.batch.log_probs import TokenLogProb, TokenLogProbs
 from chargen.server.batch.written_text import WrittenText
 from chargen.server.limits import MAX_BATCH_STREAMS
 
-# Time between two pieces that a client gets; the first and the last one are sent at once. Sending a piece takes 0.1 ms, so
-# with more streams, each gets its pieces less often.
+# Time between two pieces that a client gets; the first and the last one are sent at once. Sending a piece takes 0.1 ms,
+# so with more streams, each gets its pieces less often.
 WAKE_INTERVAL_S, WAKE_INTERVAL_PER_STREAM_S = 0.02, 0.001
 
 

@@ -14,9 +14,7 @@ from chargen.server.errors import ApiError
 from chargen.server.limits import BODY_TIMEOUT_S
 
 MAX_QUICK_BYTES = 1 << 16  # a longer body is parsed in a thread of its own
-MAX_DRAINED_BYTES = (
-    1 << 31
-)  # a refused body is read up to this size, because clients read the response after sending the body
+MAX_DRAINED_BYTES = 1 << 31  # a refused body is read up to this size: clients read the response after that
 
 
 async def read_json(request: Request, max_bytes: int) -> Any:
