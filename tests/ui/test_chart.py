@@ -93,6 +93,7 @@ def test_any_numbers_make_a_valid_picture_of_visible_points(chart: Chart) -> Non
 
 
 @given(CHARTS, st.integers(10, 120))
+@example(Chart([("line", [0.0, 0.75], [0.0, 0.0])], "x", "y", x_is_time=True), 10)
 def test_a_terminal_chart_fits_its_width(chart: Chart, width: int) -> None:
     lines = chart_text(chart, width, height=8).plain.split("\n")
     assert max(map(cells, lines)) <= max(width, MIN_WIDTH)
@@ -216,6 +217,12 @@ def test_ticks_of_times_are_few_distinct_and_round(low: float, span: float, max_
     assert len(ticks) <= max_ticks and len({tick.label for tick in ticks}) == len(ticks)
     assert all(axis.low - 1e-3 <= tick.value <= axis.high + 1e-3 for tick in ticks)
     assert all(tick.value == round(tick.value) for tick in ticks)
+
+
+@given(st.floats(-5e10, 2e11), st.floats(0, 2))
+def test_an_axis_of_times_contains_every_time_it_was_made_for(low: float, span: float) -> None:
+    axis = TimeAxis.around([low, low + span])
+    assert 0 <= axis.fraction(low) <= axis.fraction(low + span) <= 1
 
 
 @pytest.mark.parametrize(

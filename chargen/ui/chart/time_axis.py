@@ -44,10 +44,11 @@ class TimeAxis:
 
     @classmethod
     def around(cls, values: Iterable[float]) -> TimeAxis:
-        """Return the axis from the smallest to the largest value. It is widened if they are equal, or if none exist."""
+        """Return the axis from the smallest to the largest value, widened to one second where they are closer."""
         times = [min(max(value, MIN_TIME_S), MAX_TIME_S) for value in values] or [0.0]
         low, high = min(times), max(times)
-        return cls(low, high) if high - low >= 1 else cls(low - 0.5, low + 0.5)
+        missing = max(0.0, 1.0 - (high - low))
+        return cls(low - missing / 2, high + missing / 2)
 
     @property
     def context(self) -> str:
