@@ -11,6 +11,7 @@
     │   └── RunInUseError  another process is writing the run
     ├── StoppedError       a run was stopped before its first validation                (also a RuntimeError)
     ├── DeviceError        a device is not available on this machine, or failed         (also a RuntimeError)
+    ├── RankLostError      another process of a run on several processes has ended      (also a RuntimeError)
     └── DivergenceError    the training loss is not a finite number                     (also an ArithmeticError)
 
 Every class also derives from the built-in exception in brackets, so code that does not know chargen can catch it. The
@@ -128,6 +129,10 @@ class StoppedError(ChargenError, RuntimeError):
 
 class DeviceError(ChargenError, RuntimeError):
     """A device is not available on this machine, or failed."""
+
+
+class RankLostError(ChargenError, RuntimeError):
+    """Another process of a run on several processes has ended, or cannot be reached."""
 
 
 class DivergenceError(ChargenError, ArithmeticError):

@@ -36,7 +36,7 @@ STARTED = time.perf_counter()  # when the process started: a time budget include
 COMPLETE_VARIABLE = "_CHARGEN_COMPLETE"  # a shell sets it when it asks for completions; the name is click's convention
 
 COMMANDS = {
-    "train": ("chargen.cli.commands.train:train", "Train a model on a text."),
+    "train": ("chargen.cli.commands.train.command:train", "Train a model on a text."),
     "sample": ("chargen.cli.commands.sample:sample", "Generate text with a model."),
     "play": ("chargen.cli.commands.play:play", "Write with a model interactively in the terminal."),
     "serve": ("chargen.cli.commands.serve.command:serve", "Serve models over HTTP, with the protocol of OpenAI."),

@@ -228,3 +228,24 @@ class DocumentBatches(BatchSource):
         slots = np.concatenate([[0], np.cumsum(self._windows[order])])
         ideal = np.arange(self.batch_size + 1) * slots[-1] // self.batch_size  # rows of equal length split documents
         return EpochLayout(order, slots, slots[np.searchsorted(slots, ideal)])
+
+
+def build_batches(
+    ids: NDArray[Any], start_id: int, has_documents: bool, batch_size: int, seq_len: int, seed: int
+) -> BatchSource:
+    """Return the batches of a continuous text, or of documents.
+
+    Args:
+        ids: Token ids, [N].
+        start_id: The input token id before a continuous text.
+        has_documents: Whether the token ids are those of documents.
+        batch_size: Requested number of batch rows.
+        seq_len: Maximum window length.
+        seed: Seed of the order of documents.
+
+    Raises:
+        CorpusError: If there is nothing to train on.
+    """
+    if has_documents:
+        return DocumentBatches(ids, batch_size, seq_len, seed)
+    return TextBatches(ids, start_id, batch_size, seq_len)

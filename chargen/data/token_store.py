@@ -64,12 +64,37 @@ def load_or_encode_ids(
     Raises:
         StorageError: If the token ids cannot be written.
     """
-    key = store_key(tokenizer, text.text.statistics.sha256, text.key)
-    path = encoded_texts_folder() / f"{key[:32]}{SUFFIX}"
+    key = text_key(tokenizer, text)
+    path = _store_path(key)
     if store := load_cached_store(path, key, tokenizer.vocab_size, note):
         return store.ids
     remove_old_store(path)
     return write_store(path, encode_span(tokenizer, text), tokenizer.vocab_size, {"sha256": key}).ids
+
+
+def load_encoded_ids(key: str, vocab_size: int) -> NDArray[Any]:
+    """Return the token ids, [N], that another process on this machine has encoded.
+
+    Args:
+        key: The cache key of the text: `text_key`.
+        vocab_size: Every id must be below this number.
+
+    Raises:
+        CorpusError: If they are not in the cache.
+    """
+    store = load_cached_store(_store_path(key), key, vocab_size)
+    if store is None:
+        raise CorpusError(f"{_store_path(key)}, which another process has encoded, does not exist or is damaged")
+    return store.ids
+
+
+def _store_path(key: str) -> Path:
+    return encoded_texts_folder() / f"{key[:32]}{SUFFIX}"
+
+
+def text_key(tokenizer: Tokenizer, text: TextPart) -> str:
+    """Return the cache key of the token ids of a text."""
+    return store_key(tokenizer, text.text.statistics.sha256, text.key)
 
 
 def store_key(tokenizer: Tokenizer, sha256: str, part: str) -> str:

@@ -172,6 +172,7 @@ def carried_log_probs(
     start: NDArray[Any],
     num_parts: int = 1,
     warmup: int = WARMUP,
+    choose_parts: Callable[[int], range] = range,
 ) -> NDArray[np.float64]:
     """Return log p of each token id given all before it, [N], in nats.
 
@@ -181,9 +182,13 @@ def carried_log_probs(
         start: Token ids of the context before the text, [S], at least one; they are not scored.
         num_parts: Number of parts that are read as one batch; fewer if a part would be shorter than the warm-up.
         warmup: Number of tokens before a part that are read to warm up its state.
+        choose_parts: Returns which of the parts are read, given their number. The result has only their token ids.
     """
     text = np.concatenate([start, ids]).astype(np.int64)
-    return _read_in_parts(engine, text[:-1], text[1:], num_parts, warmup)[len(start) - 1 :]
+    layout = split_into_parts(len(text) - 1, num_parts, warmup)
+    parts = choose_parts(layout[0])
+    log_probs = _read_parts(engine, text[:-1], text[1:], layout, parts)
+    return log_probs if parts.start else log_probs[len(start) - 1 :]
 
 
 def split_into_parts(num_ids: int, num_parts: int, warmup: int) -> tuple[int, int, int]:
@@ -236,23 +241,35 @@ def document_log_probs(engine: Engine, ids: NDArray[Any], batch_size: int = 64) 
     return log_probs
 
 
-def _read_in_parts(
-    engine: Engine, inputs: NDArray[Any], targets: NDArray[Any], num_parts: int, warmup: int
+def _read_parts(
+    engine: Engine, inputs: NDArray[Any], targets: NDArray[Any], layout: tuple[int, int, int], parts: range
 ) -> NDArray[np.float64]:
-    """Return log p of the targets, [N], read in parts side by side."""
+    """Return log p of the targets of some parts that follow each other, read side by side.
+
+    Args:
+        engine: The engine that runs the model.
+        inputs: Token ids, [N].
+        targets: The token id that follows each of them, [N].
+        layout: The result of `split_into_parts`.
+        parts: The parts to read.
+    """
+    if not parts:
+        return np.empty(0)
     N = len(targets)
-    num_parts, scored_per_part, warmup = split_into_parts(N, num_parts, warmup)
+    _, scored_per_part, warmup = layout
     part_length = warmup + scored_per_part
     log_probs = np.empty(N)
-    state = engine.initial_state(num_parts)
+    state = engine.initial_state(len(parts))
+    numbers = np.arange(parts.start, parts.stop)
     for offset in range(0, part_length, READ_STEPS):
         steps = np.arange(offset, min(offset + READ_STEPS, part_length))[:, None]  # [T, 1]
-        positions = np.arange(num_parts) * scored_per_part + steps  # [T, B]
+        positions = numbers * scored_per_part + steps  # [T, B]
         readable = np.minimum(positions, N - 1)  # a short last part reads the last token id again, unscored
         read_log_probs, state = engine.read(inputs[readable], targets[readable], state)
-        is_scored = (positions < N) & ((steps >= warmup) | (np.arange(num_parts) == 0))
+        is_scored = (positions < N) & ((steps >= warmup) | (numbers == 0))
         log_probs[positions[is_scored]] = read_log_probs[is_scored]
-    return log_probs
+    first = parts.start * scored_per_part + (warmup if parts.start else 0)
+    return log_probs[first : parts.stop * scored_per_part + warmup]
 
 
 def torch_device(device: str) -> str:

@@ -52,6 +52,7 @@ from chargen.config import (
     Config,
 )
 from chargen.errors import ConfigError
+from chargen.networks.draws import Draws
 from chargen.networks.layers import Dense, Lookup, Params, choose_backend
 from chargen.networks.network import locked_dropout
 from chargen.networks.task_network import TaskNetwork
@@ -177,39 +178,39 @@ class Encoder(TaskNetwork):
         """The device of the weights."""
         return self._weight("head.bias").device
 
-    def forward(self, batch: EncoderBatch, dropout_generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, batch: EncoderBatch, draws: Draws | None = None) -> Tensor:
         """Read whole texts.
 
         Args:
             batch: The texts.
-            dropout_generator: The random generator of the dropout masks; without it nothing is dropped.
+            draws: Draws the dropout masks; without it nothing is dropped.
 
         Returns:
             The logits of the labels, [B, K].
         """
-        return self.combine(self.part_logits(batch, dropout_generator))
+        return self.combine(self.part_logits(batch, draws))
 
-    def part_logits(self, batch: EncoderBatch, dropout_generator: torch.Generator | None = None) -> list[Tensor]:
+    def part_logits(self, batch: EncoderBatch, draws: Draws | None = None) -> list[Tensor]:
         """Return the logits by the recurrent layers and, if there are n-grams, those by the n-grams, [B, K] each."""
-        parts = [self.recurrent_logits(batch, dropout_generator)]
-        return [*parts, self.ngram_logits(batch, dropout_generator)] if self.config.ngrams else parts
+        parts = [self.recurrent_logits(batch, draws)]
+        return [*parts, self.ngram_logits(batch, draws)] if self.config.ngrams else parts
 
-    def recurrent_logits(self, batch: EncoderBatch, dropout_generator: torch.Generator | None = None) -> Tensor:
+    def recurrent_logits(self, batch: EncoderBatch, draws: Draws | None = None) -> Tensor:
         """Return the logits by the recurrent layers, [B, K]."""
-        outputs, is_inside = self._read(batch, dropout_generator)
+        outputs, is_inside = self._read(batch, draws)
         pooled = self._pool(outputs, is_inside, batch.lengths)
         return F.linear(pooled, self._weight("head.weight"), self._weight("head.bias"))
 
-    def ngram_logits(self, batch: EncoderBatch, dropout_generator: torch.Generator | None = None) -> Tensor:
+    def ngram_logits(self, batch: EncoderBatch, draws: Draws | None = None) -> Tensor:
         """Return the logits by the n-grams, [B, K]; the token ids are not read."""
-        bag = self._sum_ngrams(batch, dropout_generator)
+        bag = self._sum_ngrams(batch, draws)
         return F.linear(bag, self._weight("ngrams.head"), self._weight("ngrams.bias"))
 
     def combine(self, parts: list[Tensor]) -> Tensor:
         """Return the weighted sum of the logits of the parts, [B, K]."""
         return parts[0] if len(parts) == 1 else self.mix * parts[0] + (1.0 - self.mix) * parts[1]
 
-    def _read(self, batch: EncoderBatch, dropout_generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def _read(self, batch: EncoderBatch, draws: Draws | None) -> tuple[Tensor, Tensor]:
         """Run the layers: → (outputs [T, B, 2H], whether a step is inside its text [T, B])."""
         ids, lengths = batch.ids, batch.lengths
         steps = torch.arange(len(ids), device=ids.device)[:, None]  # [T, 1]
@@ -220,7 +221,7 @@ class Encoder(TaskNetwork):
         for layer in range(self.config.num_layers):
             forward, backward = (self._run(layer, d, x) for d, x in zip(DIRECTIONS, inputs, strict=True))
             outputs = torch.cat([forward, _take(backward, mirror)], dim=-1)  # [T, B, 2H]
-            outputs = locked_dropout(outputs, self.config.dropout, dropout_generator)
+            outputs = locked_dropout(outputs, self.config.dropout, draws)
             inputs = [Dense(outputs), Dense(_take(outputs, mirror))]
         return outputs, is_inside
 
@@ -239,12 +240,12 @@ class Encoder(TaskNetwork):
         largest = outputs.masked_fill(~inside, -math.inf).amax(0)
         return largest if pooling == "max" else torch.cat([mean, largest], dim=-1)
 
-    def _sum_ngrams(self, batch: EncoderBatch, dropout_generator: torch.Generator | None) -> Tensor:
+    def _sum_ngrams(self, batch: EncoderBatch, draws: Draws | None) -> Tensor:
         """Return the weighted sum of the embeddings of the n-grams of each text, [B, D]."""
         table, rate = self._weight(BAG_TABLE), self.config.ngram_dropout
         amounts = batch.amounts.to(table.dtype)
-        if dropout_generator is not None and rate:
-            kept = torch.rand(amounts.shape, generator=dropout_generator, device=amounts.device) >= rate
+        if draws is not None and rate:
+            kept = torch.rand(amounts.shape, generator=draws.generator, device=amounts.device) >= rate
             amounts = amounts * kept / (1.0 - rate)
         return F.embedding_bag(
             batch.rows, table, batch.starts, mode="sum", per_sample_weights=amounts, sparse=table.device.type != "mps"

@@ -25,6 +25,7 @@ from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
 from chargen.cells.stack import NORM_WEIGHT, connect
 from chargen.cells.weights import check_weights, get_cells, parameter_shapes
 from chargen.config import ModelConfig
+from chargen.networks.draws import Draws
 from chargen.networks.layers import (
     Dense,
     LayerBackend,
@@ -65,7 +66,7 @@ class Network(nn.Module):
         self,
         ids: Tensor,
         state: NetworkState,
-        dropout_generator: torch.Generator | None = None,
+        draws: Draws | None = None,
         backend: LayerBackend | Sequence[LayerBackend] | None = None,
     ) -> tuple[Tensor, NetworkState]:
         """Read a window of token ids.
@@ -73,14 +74,14 @@ class Network(nn.Module):
         Args:
             ids: The token ids of the window, [T, B].
             state: The state before the window.
-            dropout_generator: The random generator of the dropout masks; without it nothing is dropped.
+            draws: Draws the dropout masks; without it nothing is dropped.
             backend: The back end that runs all layers, or one for each layer of an ensemble member; None chooses the
                 fastest ones.
 
         Returns:
             (logits [T, B, V], the state after the window).
         """
-        outputs, after = self.run_layers(ids, state, dropout_generator, backend)
+        outputs, after = self.run_layers(ids, state, draws, backend)
         return self.head(outputs), after
 
     def head(self, outputs: list[Tensor]) -> Tensor:
@@ -91,7 +92,7 @@ class Network(nn.Module):
         return F.linear(self._with_ngrams(hidden, outputs), self._head_with_ngrams(head), self.weight("head.bias"))
 
     def loss(
-        self, ids: Tensor, targets: Tensor, state: NetworkState, dropout_generator: torch.Generator | None = None
+        self, ids: Tensor, targets: Tensor, state: NetworkState, draws: Draws | None = None
     ) -> tuple[Tensor, NetworkState]:
         """Return the training loss of a window. A large vocabulary uses a sampled softmax (`sampled_softmax.py`).
 
@@ -102,23 +103,22 @@ class Network(nn.Module):
             ids: The token ids of the window, [T, B].
             targets: The token id that follows each of them, [T, B]; negative targets are ignored.
             state: The state before the window.
-            dropout_generator: The random generator of the dropout masks and of the sampled softmax; without it neither
-                is used.
+            draws: Draws the dropout masks and the rows of the sampled softmax; without it neither is used.
 
         Returns:
             (the mean cross-entropy of the members in nats per token, the state after the window).
         """
-        outputs, after = self.run_layers(ids, state, dropout_generator)
+        outputs, after = self.run_layers(ids, state, draws)
         inputs = [self._with_ngrams(hidden, outputs) for hidden in outputs[: self.config.ensemble_size]]
         heads = [self._head_with_ngrams(head) for head in self._heads()]
-        member_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, dropout_generator)
+        member_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, draws)
         return torch.stack(member_losses).mean(), after
 
     def run_layers(
         self,
         ids: Tensor,
         state: NetworkState,
-        dropout_generator: torch.Generator | None = None,
+        draws: Draws | None = None,
         backend: LayerBackend | Sequence[LayerBackend] | None = None,
     ) -> tuple[list[Tensor], NetworkState]:
         """Run the layers of each ensemble member over a window.
@@ -130,20 +130,20 @@ class Network(nn.Module):
         """
         names = self.config.cell_names
         if backend is None and all(can_run_together(name, ids.device) for name in names):
-            tops, after = self._run_members_together(ids, state, dropout_generator)
+            tops, after = self._run_members_together(ids, state, draws)
         else:
             if backend is None:
                 backend = [choose_backend(name, ids.device) for name in names]
             backends = backend if isinstance(backend, Sequence) else [backend] * len(names)
-            tops, after = self._run_members(ids, state, dropout_generator, backends)
-        features, history = self.ngram_features(ids, state.ngram_history, dropout_generator)
+            tops, after = self._run_members(ids, state, draws, backends)
+        features, history = self.ngram_features(ids, state.ngram_history, draws)
         return tops + features, NetworkState(after, history)
 
     def _run_members(
         self,
         ids: Tensor,
         state: NetworkState,
-        dropout_generator: torch.Generator | None,
+        draws: Draws | None,
         backends: Sequence[LayerBackend],
     ) -> tuple[list[Tensor], tuple[LayerState, ...]]:
         """Run the ensemble members one after another: → (the input of each head, the state of each layer)."""
@@ -154,11 +154,11 @@ class Network(nn.Module):
             total, reads = None, []
             for level, (cell, backend) in enumerate(zip(self.cells, backends, strict=True)):
                 layer = first + level
-                params = self._drop_weights(cell, self.layer(layer), dropout_generator)
+                params = self._drop_weights(cell, self.layer(layer), draws)
                 outputs, layer_state = backend(cell, params, inputs, state.layers[layer])
                 after.append(layer_state)
                 total, read = connect(layer_norm, params, outputs, total if self.config.residual else None)
-                reads.append(locked_dropout(read, self.config.dropout, dropout_generator))
+                reads.append(locked_dropout(read, self.config.dropout, draws))
                 inputs = Dense(reads[-1])
             tops.append(self.head_input(reads))
         return tops, tuple(after)
@@ -168,7 +168,7 @@ class Network(nn.Module):
         return torch.cat(reads, dim=-1) if self.config.skip else reads[-1]
 
     def _run_members_together(
-        self, ids: Tensor, state: NetworkState, dropout_generator: torch.Generator | None
+        self, ids: Tensor, state: NetworkState, draws: Draws | None
     ) -> tuple[list[Tensor], tuple[LayerState, ...]]:
         """Do the same with one batch of products for all members, [M, T, B, …]. Their masks are drawn together."""
         M, L = self.config.ensemble_size, self.config.num_layers
@@ -179,21 +179,19 @@ class Network(nn.Module):
             layers = range(level, M * L, L)
             members = [self.layer(layer) for layer in layers]
             params = {key: torch.stack([member[key] for member in members]) for key in members[0]}
-            params = self._drop_weights(self.cells[level], params, dropout_generator)
+            params = self._drop_weights(self.cells[level], params, draws)
             before = tuple(torch.stack(parts) for parts in zip(*(state.layers[layer] for layer in layers), strict=True))
             outputs, *state_after = run_together(name, params, x, before)
             after.update(zip(layers, zip(*state_after, strict=True), strict=True))
             total, read = connect(layer_norm, params, outputs, total if self.config.residual else None)
-            x = locked_dropout(read, self.config.dropout, dropout_generator)
+            x = locked_dropout(read, self.config.dropout, draws)
             reads.append(x)
         return list(self.head_input(reads)), tuple(after[layer] for layer in range(M * L))
 
-    def _drop_weights(
-        self, cell: Cell, params: dict[str, Tensor], generator: torch.Generator | None
-    ) -> dict[str, Tensor]:
+    def _drop_weights(self, cell: Cell, params: dict[str, Tensor], draws: Draws | None) -> dict[str, Tensor]:
         """Return the parameters of a layer with `weight_dropout` applied to its recurrent matrices."""
         p = self.config.weight_dropout
-        return {**params, **{name: weight_dropout(params[name], p, generator) for name in cell.recurrent_names}}
+        return {**params, **{name: weight_dropout(params[name], p, draws) for name in cell.recurrent_names}}
 
     def _cell_of(self, name: str) -> Cell | None:
         """Return the cell of the layer that a parameter belongs to; None for one outside the layers."""
@@ -204,7 +202,7 @@ class Network(nn.Module):
         self,
         ids: Tensor,
         history: Tensor | None,
-        dropout_generator: torch.Generator | None = None,
+        draws: Draws | None = None,
     ) -> tuple[list[Tensor], Tensor | None]:
         """Return ([the n-gram features of a window, [T, B, D]], the history after it); ([], None) without n-grams."""
         if history is None:
@@ -212,9 +210,10 @@ class Network(nn.Module):
         hashing_arrays = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
         rows, history = find_ngram_rows(torch, ids, history, hashing_arrays, self.config.ngram_rows)
         table = self.weight("ngrams.weight")
-        rows = rows.flatten(0, 1)  # [T·B, N − 1]
-        kept = ngram_dropout(rows, table.dtype, self.config.ngram_dropout, dropout_generator)
-        features = F.embedding_bag(rows, table, mode="sum", sparse=table.device.type != "mps", per_sample_weights=kept)
+        kept = ngram_dropout(rows, table.dtype, self.config.ngram_dropout, draws)
+        factors = None if kept is None else kept.flatten(0, 1)
+        rows, is_sparse = rows.flatten(0, 1), table.device.type != "mps"  # [T·B, N − 1]
+        features = F.embedding_bag(rows, table, mode="sum", sparse=is_sparse, per_sample_weights=factors)
         return [features.view(*ids.shape, -1)], history
 
     def _with_ngrams(self, hidden: Tensor, outputs: list[Tensor]) -> Tensor:
@@ -277,38 +276,44 @@ def detach(state: NetworkState) -> NetworkState:
     return state.map(torch.Tensor.detach)
 
 
-def locked_dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+def locked_dropout(x: Tensor, p: float, draws: Draws | None) -> Tensor:
     """Drop whole units of [..., T, B, H]: one mask for all steps of a window (Gal & Ghahramani 2016, arXiv:1512.05287).
 
-    The mask comes from `generator`. A training state has its state, so a resumed run drops the same units.
+    A training state has the state of the random generator, so a resumed run drops the same units.
     """
-    if p == 0.0 or generator is None:
+    if p == 0.0 or draws is None:
         return x
     *members, _, B, H = x.shape
-    keep = torch.rand((*members, 1, B, H), generator=generator, device=generator.device) >= p
+    keep = draws.uniform((*members, 1, B, H), row_axis=len(members) + 1) >= p
     return x * (keep.to(x.device, x.dtype) / (1.0 - p))
 
 
-def weight_dropout(weight: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+def weight_dropout(weight: Tensor, p: float, draws: Draws | None) -> Tensor:
     """Drop single recurrent weights for a window (DropConnect, as in Merity et al. 2017, arXiv:1708.02182).
 
     It prevents a network from memorising a short text, which dropout of its outputs does not.
     """
-    if p == 0.0 or generator is None:
+    if p == 0.0 or draws is None:
         return weight
-    keep = torch.empty_like(weight).bernoulli_(1.0 - p, generator=generator)
+    keep = torch.empty_like(weight).bernoulli_(1.0 - p, generator=draws.generator)
     return weight * keep.div_(1.0 - p)
 
 
-def ngram_dropout(rows: Tensor, dtype: torch.dtype, p: float, generator: torch.Generator | None) -> Tensor | None:
-    """Return the factor of each n-gram of a window, [T·B, N − 1]: 0 if it is dropped, else 1 / (1 − p); None if p = 0.
+def ngram_dropout(rows: Tensor, dtype: torch.dtype, p: float, draws: Draws | None) -> Tensor | None:
+    """Return the factor of each n-gram of a window: 0 if it is dropped, else 1 / (1 − p); None if p = 0.
 
     In a text that was read before, a long n-gram gives away the token that followed it. In a new text it is missing.
     Each position drops its own n-grams, so the network relies on no length alone, and its layers still learn.
+
+    Args:
+        rows: The rows of the table that each position reads, [T, B, N − 1].
+        dtype: The type of the factors, which have the shape of `rows`.
+        p: Dropout rate.
+        draws: Draws the n-grams to drop; without it nothing is dropped.
     """
-    if p == 0.0 or generator is None:
+    if p == 0.0 or draws is None:
         return None
-    kept = torch.rand(rows.shape, generator=generator, device=generator.device) >= p
+    kept = draws.uniform(tuple(rows.shape), row_axis=1) >= p
     return kept.to(rows.device, dtype).div_(1.0 - p)
 
 

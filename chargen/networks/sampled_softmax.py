@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from chargen.networks.draws import Draws
+
 PIECE_TOKENS = 384  # tokens of a window that share the same rows of the head
 NUM_SAMPLED = 256  # absent token ids that are sampled for each piece
 MAX_SHARE = 0.5  # share of the vocabulary; if a piece needs more rows, the full softmax is used
@@ -33,25 +35,31 @@ class SampledRows(NamedTuple):
 
 
 def sampled_losses(
-    outputs: list[Tensor], heads: list[Tensor], bias: Tensor, targets: Tensor, generator: torch.Generator | None
+    outputs: list[Tensor], heads: list[Tensor], bias: Tensor, targets: Tensor, draws: Draws | None
 ) -> list[Tensor]:
     """Return the mean cross-entropy of each ensemble member, in nats per token.
+
+    If the caller computes only some rows of a batch, it is their part of the mean over the whole batch.
 
     Args:
         outputs: The input of each member's head, [T, B, H].
         heads: The head of each member, [V, H].
         bias: The output bias, which all heads share, [V].
         targets: The token ids to predict, [T, B]; negative targets are ignored.
-        generator: The random generator that samples the absent token ids; None for the full softmax.
+        draws: Samples the absent token ids, for the targets of the whole batch; None for the full softmax.
     """
-    steps = max(1, PIECE_TOKENS // targets.shape[1])
-    sampled = sample_rows(torch.split(targets, steps), len(bias), generator)
+    of_batch = targets if draws is None or draws.all_targets is None else draws.all_targets
+    steps = max(1, PIECE_TOKENS // of_batch.shape[1])
+    own, whole = torch.split(targets, steps), torch.split(of_batch, steps)
+    sampled = sample_rows(own, whole, len(bias), draws)
+    count = (of_batch >= 0).sum()
     if not sampled:
-        pairs = zip(outputs, heads, strict=True)
-        return [F.cross_entropy(F.linear(x, head, bias).flatten(0, 1), targets.flatten()) for x, head in pairs]
+        logits = [F.linear(x, head, bias).flatten(0, 1) for x, head in zip(outputs, heads, strict=True)]
+        if of_batch is targets:
+            return [F.cross_entropy(each, targets.flatten()) for each in logits]
+        return [F.cross_entropy(each, targets.flatten(), reduction="sum") / count for each in logits]
     ids, sizes = torch.cat([rows.ids for rows in sampled]), [len(rows.ids) for rows in sampled]
     biases = torch.split(bias[ids] + torch.cat([rows.log_weights for rows in sampled]), sizes)
-    count = (targets >= 0).sum()
     losses = []
     for x, head in zip(outputs, heads, strict=True):
         pieces = zip(torch.split(x, steps), torch.split(F.embedding(ids, head), sizes), biases, sampled, strict=True)
@@ -64,16 +72,23 @@ def sampled_losses(
 
 
 def sample_rows(
-    pieces: tuple[Tensor, ...], vocab_size: int, generator: torch.Generator | None
+    pieces: tuple[Tensor, ...], whole_pieces: tuple[Tensor, ...], vocab_size: int, draws: Draws | None
 ) -> list[SampledRows] | None:
-    """Return the rows for the targets [t, B] of each piece; None if sampling would save little."""
-    if generator is None or MAX_SHARE * vocab_size <= NUM_SAMPLED or pieces[0].device.type != "cpu":
+    """Return the rows for the targets of each piece; None if sampling would save little.
+
+    Args:
+        pieces: The targets of each piece, [t, B].
+        whole_pieces: The same for all rows of the batch, of which the caller may compute only some.
+        vocab_size: Number of token ids.
+        draws: Draws the absent token ids.
+    """
+    if draws is None or MAX_SHARE * vocab_size <= NUM_SAMPLED or pieces[0].device.type != "cpu":
         return None  # a GPU would have to wait for the number of rows, and is fast enough for all of them
-    order = torch.randperm(vocab_size, generator=generator)
+    order = torch.randperm(vocab_size, generator=draws.generator)
     sampled = []
-    for targets in pieces:
+    for targets, whole in zip(pieces, whole_pieces, strict=True):
         order = order.roll(NUM_SAMPLED)
-        present = torch.unique(targets.clamp(min=0))
+        present = torch.unique(whole.clamp(min=0))
         if len(present) + NUM_SAMPLED >= MAX_SHARE * vocab_size:
             return None
         absent = torch.ones(vocab_size, dtype=torch.bool)

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from chargen.cells import CELLS
 from chargen.config.series import QUANTILES, SeriesConfig
+from chargen.networks.draws import Draws
 from chargen.networks.layers import Dense, Params, choose_backend
 from chargen.networks.network import locked_dropout
 from chargen.networks.task_network import TaskNetwork
@@ -86,15 +87,13 @@ class SeriesNetwork(TaskNetwork):
             else:
                 self.register_parameter(key, Parameter(weight))
 
-    def forward(
-        self, values: Tensor, calendar: Tensor, dropout_generator: torch.Generator | None = None
-    ) -> SeriesForecast:
+    def forward(self, values: Tensor, calendar: Tensor, draws: Draws | None = None) -> SeriesForecast:
         """Forecast the steps after each window.
 
         Args:
             values: The standardized columns, [T, B, C]; those that are forecast come first.
             calendar: The calendar features of the same steps, [T, B, D].
-            dropout_generator: The random generator of the dropout masks; without it nothing is dropped.
+            draws: Draws the dropout masks; without it nothing is dropped.
         """
         config = self.config
         B, K = values.shape[1], config.num_targets
@@ -102,7 +101,7 @@ class SeriesNetwork(TaskNetwork):
         differences = (values - last) / self._weight("difference_scale")
         x = torch.cat([values, differences, calendar], dim=-1)
         for layer in range(config.num_layers):
-            x = locked_dropout(self._run(layer, x), config.dropout, dropout_generator)
+            x = locked_dropout(self._run(layer, x), config.dropout, draws)
         window = self.linear_inputs(values, calendar)
         linear = self._linear("linear", window).view(B, config.horizon, K)
         relative = torch.cat(

@@ -18,7 +18,7 @@ from chargen.engines.torch_engine import TorchEngine
 from chargen.networks.network import Network
 from chargen.training.recipe import FLOPS_PER_WEIGHT, GPU_MAX_MEMBERS, batch_size, recurrent_weights, seq_len
 from chargen.training.trainer import Trainer
-from chargen.training.validation import loss_nats_per_char
+from chargen.training.validation import loss_nats_per_char, read_alone
 
 HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 512, 64, 64  #: shape of the temporary network
 MIN_SECONDS = 0.4  #: minimum total duration of the timed steps
@@ -103,5 +103,5 @@ def excess_loss_nats(data: Dataset, config: ModelConfig, weights: Tensors, devic
     selection = data.val[0]
     ids = selection.ids[:MAX_EXCESS_LOSS_IDS]
     part = Part(ids, max(1, selection.num_chars * len(ids) // max(1, len(selection.ids))))
-    loss = loss_nats_per_char(TorchEngine.from_weights(config, weights, device), data, part)
+    loss = loss_nats_per_char(read_alone(TorchEngine.from_weights(config, weights, device), data), data, part)
     return max(0.0, loss - own_loss) * data.train.num_chars

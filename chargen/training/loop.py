@@ -16,12 +16,14 @@ from chargen.cells.weights import mask_bias
 from chargen.checkpoint import Tensors
 from chargen.data.batches import BatchSource
 from chargen.engines.torch_engine import TorchEngine
-from chargen.errors import STOPPED_EARLY, DivergenceError, StoppedError
+from chargen.errors import STOPPED_EARLY, DivergenceError, RankLostError, StoppedError
 from chargen.networks.network import Network
 from chargen.networks.torch_runtime import ThreadTuner, keep_freed_memory
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget, MovingRate
 from chargen.training.events import Evaluated, Progress
+from chargen.training.ranks.group import ALONE, Ranks
+from chargen.training.ranks.reading import DividedReader
 from chargen.training.saving import RunSaver
 from chargen.training.state import TrainingState
 from chargen.training.trainer import Trainer
@@ -68,7 +70,10 @@ class TrainingLoop:
         self.saver = saver
         self.budget = budget
         self.history = history
-        self.engine = TorchEngine(trainer.network)
+        data = saver.data
+        has_documents = data.config.documents != NONE
+        reader = DividedReader(TorchEngine(trainer.network), data.start_ids, has_documents, trainer.ranks)
+        self.read = reader.read  #: reads a text with the current weights, on all ranks
         self.meter = ThroughputMeter(trainer, budget, saver.data.ids_per_char)
         self.threads = threads
         self.is_interrupted = False  #: whether the run was stopped from outside before its last step
@@ -85,9 +90,15 @@ class TrainingLoop:
             DivergenceError: If the loss is not finite. The best model before that is on disk.
             StorageError: If the model or the training state cannot be written.
             StoppedError: If the run was stopped before it had anything to keep (`_discard_if_stopped_early`).
+            RankLostError: If another process of the run has ended.
         """
         try:
             yield from self._steps(stop, stop_after)
+        except RankLostError as error:
+            if self.saver.keep_state == "never":
+                raise
+            more = f"To continue: start the same command with --resume {self.saver.run.name}."
+            raise RankLostError(error.message, f"{error.hint} {more}") from error
         finally:
             self.saver.background.wait()
 
@@ -160,7 +171,7 @@ class TrainingLoop:
         """Return (validation loss of the current model in nats per character, whether it is the best, its weights)."""
         data = self.saver.data
         start_s = self.budget.elapsed_s()
-        loss = loss_nats_per_char(self.engine, data, data.val[0])
+        loss = loss_nats_per_char(self.read, data, data.val[0])
         weights = self.trainer.network.export_weights()
         is_best = self.saver.save_if_best(loss, self.trainer.step, weights)
         self.budget.record_validation(num_ids_read(len(data.val[0].ids)), self.budget.elapsed_s() - start_s)
@@ -268,6 +279,7 @@ def build_loop(
     saved: TrainingState | None,
     weights: Tensors | None,
     save_every_s: float,
+    ranks: Ranks = ALONE,
 ) -> TrainingLoop:
     """Build the network, trainer and loop of a run: new, or as they were when the run was stopped.
 
@@ -279,6 +291,7 @@ def build_loop(
         saved: The training state of the run to resume, or None.
         weights: The weights of an initial model, or None for random ones.
         save_every_s: Maximum number of seconds between two saves of the training state.
+        ranks: The processes of the run.
 
     Raises:
         ModelError: If the saved state belongs to another network or text.
@@ -288,15 +301,17 @@ def build_loop(
     network = Network(saver.model, generator).to(saver.train.device)
     if weights:
         network.import_weights(weights)
-    trainer = Trainer(network, batches, saver.train)
+    trainer = Trainer(network, batches, saver.train, ranks=ranks)
     history: list[dict[str, float]] = []
     if saved:
         saver.restore(saved)  # first: it says so if the text is another one
-        trainer.restore(saved.tensors, saved.trainer)
+        trainer.share_state(saved.tensors, saved.trainer)
         budget.previous_s = saved.elapsed_s
         budget.first_step_s = saved.first_step_s
         history = list(saved.history)
     _mask_impossible_ids(network, saver)
+    if ranks.is_divided:
+        trainer.share_weights(network.export_weights())
     return TrainingLoop(trainer, saver, budget, threads, history, save_every_s, has_initial_model=weights is not None)
 
 

@@ -158,18 +158,23 @@ class SparseAdagrad:
         gradient = self._table.grad
         self._table.grad = None
         if gradient.is_sparse:
-            # [N] and [N, D]; a row that was read several times occurs several times.
-            rows = gradient._indices()[0]
-            values = gradient._values() * self._num_ids
-            self._squares.index_add_(0, rows, values.square().mean(1))
-            scales = (self._damping + self._squares[rows]).rsqrt_().mul_(-self._rate_factor * learning_rate)
-            # `index_add_` adds in a fixed order; the order of `index_put_` depends on the threads.
-            self._table.index_add_(0, rows, values * scales[:, None])
+            self.step_rows(learning_rate, gradient._indices()[0], gradient._values())
         else:  # a device without sparse tensors: the gradients of a row are already summed
             gradient = gradient * self._num_ids
             self._squares += gradient.square().mean(1)
             step = self._rate_factor * learning_rate * gradient / (self._damping + self._squares).sqrt()[:, None]
             self._table.sub_(step)
+
+    @torch.no_grad()
+    def step_rows(self, learning_rate: float | Tensor, rows: Tensor, gradients: Tensor) -> None:
+        """Update rows of the table, [N], by their gradients, [N, D]; a row that was read twice occurs twice."""
+        if self._table is None:
+            return
+        values = gradients * self._num_ids
+        self._squares.index_add_(0, rows, values.square().mean(1))
+        scales = (self._damping + self._squares[rows]).rsqrt_().mul_(-self._rate_factor * learning_rate)
+        # `index_add_` adds in a fixed order; the order of `index_put_` depends on the threads.
+        self._table.index_add_(0, rows, values * scales[:, None])
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of the accumulator."""

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from chargen.cells.weights import count_parameters, get_cells
 from chargen.checkpoint import load_checkpoint
 from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig, format_duration_s
-from chargen.data.batches import BatchSource, DocumentBatches, TextBatches
+from chargen.data.batches import BatchSource, DocumentBatches, build_batches
 from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import STOPPED_EARLY, ConfigError, ModelError, StoppedError
 from chargen.run_writer import create_run, resume_run
@@ -62,6 +62,7 @@ from chargen.training.validation import (
 
 if TYPE_CHECKING:
     from chargen.training.loop import TrainingLoop
+    from chargen.training.ranks.group import Ranks
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,13 @@ class Plan:
                 )
 
 
-def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
+def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | None = None) -> Iterator[Report]:
     """Train a model and yield reports. The last report is `Finished`.
 
     Args:
         plan: What to train.
         stop: Called between the stages and after each step; the run ends early if it returns True.
+        ranks: The processes of the run, of which this one is the leader (`ranks/`); None for a single process.
 
     Raises:
         ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged. The best
@@ -132,6 +134,8 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         pending_baselines = _measure_in_background(data)
         from chargen.networks.torch_runtime import ThreadTuner, check_run_fits, resolve_device
         from chargen.training.loop import build_loop
+        from chargen.training.ranks.follower import set_up_ranks
+        from chargen.training.ranks.group import ALONE
 
         _check_stop(stop)
         device = resolve_device(plan.device)
@@ -140,10 +144,12 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
 
         # 2. Choose the settings.
         threads = stack.enter_context(ThreadTuner(device == "cpu" and _has_budget(plan, saved)))
-        model, config = _settings(plan, data, device, saved, initial)
+        ranks = ranks or ALONE
+        model, config = _settings(plan, data, device, saved, initial, ranks.size)
         check_run_fits(model, config, len(data.train.ids))
         _check_stop(stop)
         batches = build_batch_source(data, config)
+        set_up_ranks(ranks, data, model, config, batches.batch_size)
 
         # 3. Build the network. All inputs are checked by now, so files may be written.
         if run_writer is None:
@@ -153,7 +159,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[Repo
         saver = RunSaver(run_writer, data, model, config, keep_state)
         budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
         weights = initial.weights if initial else None
-        loop = build_loop(batches, saver, budget, threads, saved, weights, plan.save_every_s)
+        loop = build_loop(batches, saver, budget, threads, saved, weights, plan.save_every_s, ranks)
         yield _started(plan, data, loop, initial)
 
         # 4. Train.
@@ -192,9 +198,8 @@ def _has_budget(plan: Plan, saved: TrainingState | None) -> bool:
 
 def build_batch_source(data: Dataset, config: TrainConfig) -> BatchSource:
     """Return the batches of the training text, or of its documents if the model is trained on documents."""
-    if data.config.documents == NONE:
-        return TextBatches(data.train.ids, int(data.start_ids[-1]), config.batch_size, config.seq_len)
-    return DocumentBatches(data.train.ids, config.batch_size, config.seq_len, config.seed)
+    has_documents, start_id = data.config.documents != NONE, int(data.start_ids[-1])
+    return build_batches(data.train.ids, start_id, has_documents, config.batch_size, config.seq_len, config.seed)
 
 
 def _load_initial_model(plan: Plan) -> InitialModel | None:
@@ -210,7 +215,12 @@ def _load_initial_model(plan: Plan) -> InitialModel | None:
 
 
 def _settings(
-    plan: Plan, data: Dataset, device: str, saved: TrainingState | None, initial: InitialModel | None
+    plan: Plan,
+    data: Dataset,
+    device: str,
+    saved: TrainingState | None,
+    initial: InitialModel | None,
+    num_processes: int,
 ) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a resumed run, or choose those of a new one by the recipe."""
     if saved:
@@ -232,7 +242,7 @@ def _settings(
     if length.budget_s is not None:
         from chargen.training.calibration import measure_flops_per_s
 
-        flops_per_s = measure_flops_per_s(model.cell or DEFAULT_CELL, device)
+        flops_per_s = num_processes * measure_flops_per_s(model.cell or DEFAULT_CELL, device)
         flops = flops_per_s * max(0.0, length.budget_s - (time.perf_counter() - plan.started))
     inputs = RecipeInputs(
         num_train_ids=len(data.train.ids),
@@ -318,10 +328,10 @@ def _finish(loop: TrainingLoop, baselines: Baselines, is_new_network: bool) -> F
             f"the run {saver.run.name!r} has no model: no step was left to train",
             "Give more --steps or a longer --budget.",
         )
-    trainer.network.import_weights(saver.best_weights)
-    validation = evaluate_validation(loop.engine, saver.data)
+    trainer.share_weights(saver.best_weights)
+    validation = evaluate_validation(loop.read, saver.data)
     sample = training_sample(saver.data)
-    train_loss = loss_nats_per_char(loop.engine, saver.data, sample)
+    train_loss = loss_nats_per_char(loop.read, saver.data, sample)
     result = Finished(
         run=saver.run.name,
         model_path=str(saver.run.model_path),

@@ -22,6 +22,7 @@ from chargen.runs import Run
 from chargen.text.corpus import Corpus
 from chargen.training.budget import Budget
 from chargen.training.events import Finished, Report
+from chargen.training.ranks.launch import JOB, current_job
 from chargen.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ class RunSaver:
             "history": list(history),
             "keep_state": self.keep_state,
         }
+        if job := current_job():
+            described[JOB] = job
         self._check_folder()
         path = self.run.state_path
         self.background.start(lambda: save_tensors(path, tensors, described, format_version(self.model)))

@@ -62,6 +62,7 @@ STATE_SPEC: Spec = Record(
         "keep_state": String(20),
         "corpus_files": FILES,
         "val_files": FILES,
+        "job": String(),
     },  # new since the first version
 )
 

@@ -21,11 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chargen.checkpoint import Tensors
 from chargen.config import TrainConfig
 from chargen.data.batches import BatchSource, Position, TextBatches
 from chargen.errors import DivergenceError, ModelError
+from chargen.networks.draws import Rows
 from chargen.networks.network import Network
 from chargen.training.optimizers import learning_rate_factor
+from chargen.training.ranks.group import ALONE, Command, Ranks
 from chargen.training.update import RecordedUpdate, Update
 
 SYNC_EVERY = 16  #: steps between checks of the loss on a GPU: reading a value makes Python wait for the device
@@ -63,11 +66,18 @@ class Trainer:
         batches: The source of the batches.
         config: The training settings.
         recorded: Whether the updates run as a recording (`update.py`). The default is True on a GPU with CUDA.
+        ranks: The processes that the batch rows are divided among. The leader announces what all do together.
     """
 
     def __init__(
-        self, network: Network, batches: BatchSource, config: TrainConfig, recorded: bool | None = None
+        self,
+        network: Network,
+        batches: BatchSource,
+        config: TrainConfig,
+        recorded: bool | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.network = network
         self.batches = batches
         self.config = config
@@ -76,8 +86,8 @@ class Trainer:
         self.gradient_norm = torch.zeros(())  #: norm of the last step's gradient, before clipping
         self.position = Position()  #: position of the next batch
         self._device = torch.device(config.device)
-        self._loader = DeviceLoader(batches, self._device)
-        self._update = Update(network, config, batches.batch_size, batches.seq_len)
+        self._update = Update(network, config, batches.batch_size, batches.seq_len, ranks)
+        self._loader = DeviceLoader(batches, self._device, rows=self._update.rows)
         is_recorded = self._device.type == "cuda" if recorded is None else recorded
         self._recorded = RecordedUpdate(self._update, batches.batch_size, batches.seq_len) if is_recorded else None
         self.recent = MeanLoss(self._device)  #: mean loss since the last report
@@ -96,7 +106,7 @@ class Trainer:
         return self.ids_seen / self.batches.ids_per_epoch
 
     def train_step(self, progress: float) -> None:
-        """Train on the next window.
+        """Train on the next window, on all ranks.
 
         Args:
             progress: Completed share of the run, 0 to 1; it determines the learning rate.
@@ -104,6 +114,7 @@ class Trainer:
         Raises:
             DivergenceError: If the loss or the gradient is not finite. On a CPU the weights are not changed.
         """
+        self.ranks.announce(Command.STEP, progress)
         inputs, targets, reset_rows = self._loader.get_batch(self.position)
         factor = learning_rate_factor(progress, self.config.warmup, self.config.final_learning_rate)
         learning_rate = self.config.learning_rate * factor
@@ -111,9 +122,11 @@ class Trainer:
             loss, norm = self._recorded.run(inputs, targets, reset_rows, learning_rate)
             self._check_finite(loss, norm)
         else:
-            loss, norm = self._update.compute_gradients(inputs, targets, reset_rows)
+            own_loss = self._update.compute_gradients(inputs, targets, reset_rows)
+            loss = self._update.add_up(own_loss, len(inputs))
+            norm = self._update.clip()
             self._check_finite(loss, norm)
-            self._update.apply(learning_rate)
+            self._update.apply(learning_rate, len(inputs))
         self.learning_rate = learning_rate
         self.gradient_norm = norm
         self.recent.add(loss)
@@ -131,7 +144,11 @@ class Trainer:
             )
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return a copy of the arrays of the training state: weights, moments, carried state, random state."""
+        """Return a copy of the arrays of the training state: weights, moments, carried state, random state.
+
+        All ranks send their batch rows of the carried state to the leader, so that another number of ranks can go on.
+        """
+        self.ranks.announce(Command.STATE)
         return self._update.tensors()
 
     def counters(self) -> dict[str, Any]:
@@ -139,7 +156,21 @@ class Trainer:
         losses = [float(self.since_validation.total), self.since_validation.steps]
         return {"step": self.step, "epoch": self.position.epoch, "window": self.position.window, "losses": losses}
 
-    def restore(self, tensors: dict[str, np.ndarray], counters: Mapping[str, Any]) -> None:
+    def share_weights(self, weights: Tensors | None) -> None:
+        """Give the network of every rank the leader's weights; a follower passes None."""
+        self.ranks.announce(Command.WEIGHTS)
+        self.network.import_weights(self.ranks.send_arrays(weights))
+
+    def share_state(self, tensors: Tensors | None, counters: Mapping[str, Any] | None) -> None:
+        """Restore the leader's training state on every rank; a follower passes None.
+
+        Raises:
+            ModelError: As `restore`.
+        """
+        self.ranks.announce(Command.RESTORE)
+        self.restore(self.ranks.send_arrays(tensors), self.ranks.send(counters))
+
+    def restore(self, tensors: Tensors, counters: Mapping[str, Any]) -> None:
         """Restore the training state that `tensors()` and `counters()` returned.
 
         Raises:
@@ -169,9 +200,13 @@ class DeviceLoader:
         device: The target device.
         resident: Whether the text is kept in device memory. None: if the device is not the CPU and the text is not too
             large. The batches of documents are always cut on the host.
+        rows: The batch rows to load; None for all.
     """
 
-    def __init__(self, batches: BatchSource, device: torch.device, resident: bool | None = None) -> None:
+    def __init__(
+        self, batches: BatchSource, device: torch.device, resident: bool | None = None, rows: Rows | None = None
+    ) -> None:
+        self._rows = rows.slice if rows else slice(None)
         self._batches = batches
         self._device = device
         if resident is None:
@@ -181,15 +216,22 @@ class DeviceLoader:
         self._steps = torch.arange(batches.seq_len + 1, device=device).unsqueeze(1)
 
     def get_batch(self, position: Position) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return (inputs [T, B], targets [T, B], rows to reset as a bool mask [B], or None if there are none)."""
+        """Return the batch at a position.
+
+        Returns:
+            (inputs of the own rows, [T, B]; targets of all rows, [T, B]; which of the own rows are reset, a bool mask
+            [B], or None for none).
+        """
         if self._text is None or self._ids is None:
             batch = self._batches.get_batch(position)
-            reset_rows = torch.from_numpy(batch.reset).to(self._device) if batch.reset.any() else None
-            return self._to_device(batch.inputs), self._to_device(batch.targets), reset_rows
+            reset = batch.reset[self._rows]
+            reset_rows = torch.from_numpy(reset).to(self._device) if reset.any() else None
+            inputs = np.ascontiguousarray(batch.inputs[:, self._rows])
+            return self._to_device(inputs), self._to_device(batch.targets), reset_rows
         offsets, length = self._text.window_offsets(position)
         window = self._ids[self._to_device(offsets) + self._steps[: length + 1]].long()  # [T + 1, B]
-        mask = self._text.reset_mask(position)
-        return window[:-1], window[1:], self._to_device(mask) if mask.any() else None
+        mask = self._text.reset_mask(position)[self._rows]
+        return window[:-1, self._rows], window[1:], self._to_device(mask) if mask.any() else None
 
     def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -1,10 +1,12 @@
 """An update of the weights with one window, as operations on tensors only.
 
     window, carried state ─▶ loss ─▶ gradients ─▶ clipping ─▶ optimizers ─▶ weights, moments, state
+                                         │
+                                         └─ on several ranks: added up (`ranks/gradients.py`)
 
-No value is read by Python, and everything that the next update needs is changed in place. So a GPU can repeat the
-kernels of an update as a recording (`networks/cuda_runtime.py`): two thirds of the time of a small network's update
-were launches.
+Each rank computes its own batch rows. No value is read by Python, and everything that the next update needs is changed
+in place. So a GPU can repeat the kernels of an update as a recording (`networks/cuda_runtime.py`): two thirds of the
+time of a small network's update were launches.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ from torch.nn.utils import clip_grad_norm_
 from chargen.config import TrainConfig
 from chargen.errors import ModelError
 from chargen.networks.cuda_runtime import NUM_WARM_UP_CALLS, Function, product_precision, record
-from chargen.networks.network import Network, reset
+from chargen.networks.draws import Draws
+from chargen.networks.network import NGRAM_TABLE, Network, reset
 from chargen.schema import format_count
 from chargen.training.optimizers import AdamW, SparseAdagrad
+from chargen.training.ranks.gradients import GradientSum
+from chargen.training.ranks.group import ALONE, Ranks
 
 DROPOUT = "dropout"  #: name of the random state in a training state
 MAX_RECORDINGS = 2  #: the windows of a text have at most two lengths; each recording holds the memory of a step
@@ -37,50 +42,86 @@ class Update:
         config: The training settings.
         batch_size: Rows of a window.
         seq_len: Steps of a window.
+        ranks: The processes that the rows are divided among.
     """
 
-    def __init__(self, network: Network, config: TrainConfig, batch_size: int, seq_len: int) -> None:
+    def __init__(
+        self, network: Network, config: TrainConfig, batch_size: int, seq_len: int, ranks: Ranks = ALONE
+    ) -> None:
         self.device = torch.device(config.device)
         self.generator = torch.Generator(self.device).manual_seed(config.seed + 1)  #: draws the dropout masks
+        self.rows = ranks.rows(batch_size)  #: the rows that this process computes
+        self._ranks = ranks
         self._network = network
         self._config = config
-        self._state = network.initial_state(batch_size).map(Tensor.clone)
+        self._state = network.initial_state(self.rows.count).map(Tensor.clone)
         self._state_after = self._state
         self._optimizer = AdamW(network, config)
         self._ngram_optimizer = SparseAdagrad(network, batch_size * seq_len)
+        table = dict(network.named_parameters()).get(NGRAM_TABLE)
+        self._sum = GradientSum(ranks, batch_size, self._optimizer.parameters(), table) if ranks.is_divided else None
 
-    def compute_gradients(self, inputs: Tensor, targets: Tensor, reset_rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Compute the gradients of the loss of a window, and clip them.
+    @property
+    def is_divided(self) -> bool:
+        """Whether the rows are divided among several processes."""
+        return self._sum is not None
+
+    def compute_gradients(self, inputs: Tensor, targets: Tensor, reset_rows: Tensor | None) -> Tensor:
+        """Compute the gradients of the loss of a window for the own rows.
 
         Args:
-            inputs: Token ids, [T, B].
-            targets: The token id that follows each of them, [T, B]; negative targets are ignored.
-            reset_rows: The rows whose state is reset before the window, bool [B]; None for none.
+            inputs: Token ids of the own rows, [T, B].
+            targets: The token id that follows each of them, for all rows, [T, B]; negative targets are ignored.
+            reset_rows: The own rows whose state is reset before the window, bool [B]; None for none.
 
         Returns:
-            (loss in nats per token, norm of the gradients before clipping), both scalars on the device.
+            The own part of the loss in nats per token, a scalar on the device.
         """
         state = self._state if reset_rows is None else reset(self._state, reset_rows)
+        own_targets = targets if self._sum is None else targets[:, self.rows.slice]
+        draws = Draws(self.generator) if self._sum is None else Draws(self.generator, self.rows, targets)
         with product_precision(self.device, tf32=True):
-            loss, self._state_after = self._network.loss(inputs, targets, state, self.generator)
+            loss, self._state_after = self._network.loss(inputs, own_targets, state, draws)
             self._optimizer.clear_gradients()
             loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_grad_norm_(self._optimizer.parameters(), self._config.clip_norm)
-        return loss.detach(), norm
+        if self._sum is not None:
+            self._sum.pack(loss.detach(), len(inputs))
+        return loss.detach()
+
+    def add_up(self, loss: Tensor, num_steps: int) -> Tensor:
+        """Add up the gradients of all ranks, and return the loss of the whole batch.
+
+        Args:
+            loss: The own part of the loss.
+            num_steps: Steps of the window.
+        """
+        return loss if self._sum is None else self._sum.exchange(num_steps)
+
+    def clip(self) -> Tensor:
+        """Clip the gradients, and return their norm before that, a scalar on the device."""
+        return clip_grad_norm_(self._optimizer.parameters(), self._config.clip_norm)
 
     @torch.no_grad()
-    def apply(self, learning_rate: float | Tensor) -> None:
-        """Change the weights by the gradients, and carry the state over to the next window."""
+    def apply(self, learning_rate: float | Tensor, num_steps: int) -> None:
+        """Change the weights by the gradients of a window of some steps, and carry the state over to the next one."""
         self._optimizer.step(learning_rate)
-        self._ngram_optimizer.step(learning_rate)
+        table_gradient = self._sum.table_gradient(num_steps) if self._sum else None
+        if table_gradient is None:
+            self._ngram_optimizer.step(learning_rate)
+        else:
+            self._ngram_optimizer.step_rows(learning_rate, *table_gradient)
         self._state.map(Tensor.copy_, self._state_after)  # it cuts the gradient: BPTT is truncated
         self._state_after = self._state
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return a copy of the arrays of the training state: weights, moments, carried state, random state."""
+        """Return a copy of the arrays of the training state: weights, moments, carried state, random state.
+
+        All ranks call it; the carried state is complete on the leader only.
+        """
         named = {f"weights.{name}": weight for name, weight in self._network.export_weights().items()}
         named.update(self._optimizer.tensors() | self._ngram_optimizer.tensors())
-        named.update({name: part.cpu().numpy().copy() for name, part in self._named_state().items()})
+        for name, part in self._named_state().items():
+            named[name] = self._ranks.join_rows(part.cpu(), self.rows.total).numpy().copy()
         named[DROPOUT] = self.generator.get_state().numpy().copy()
         return named
 
@@ -97,12 +138,12 @@ class Update:
         self._ngram_optimizer.restore(tensors)
         for name, part in self._named_state().items():
             saved = tensors[name]
-            if saved.shape != part.shape:
+            if saved.shape != (self.rows.total, *part.shape[1:]):
                 raise ModelError(
                     f"the training state has {format_count(len(saved), 'batch row')}, but its text and settings "
-                    f"need {len(part):,}"
+                    f"need {self.rows.total:,}"
                 )
-            part.copy_(torch.from_numpy(saved.copy()))
+            part.copy_(torch.from_numpy(saved[self.rows.slice].copy()))
         try:
             self.generator.set_state(torch.from_numpy(tensors[DROPOUT].copy()))
         except RuntimeError as error:
@@ -123,6 +164,9 @@ class Update:
 class RecordedUpdate:
     """Makes updates as recordings, one for each length of a window; the first updates of a length are made directly.
 
+    A single process records an update as a whole. On several ranks, what comes before and after the exchange of the
+    gradients is recorded.
+
     Args:
         update: The update.
         batch_size: Rows of a window.
@@ -132,19 +176,30 @@ class RecordedUpdate:
     def __init__(self, update: Update, batch_size: int, seq_len: int) -> None:
         self._update = update
         device = update.device
-        self._inputs = torch.zeros(seq_len, batch_size, dtype=torch.int64, device=device)
-        self._targets = torch.zeros_like(self._inputs)
-        self._reset_rows = torch.zeros(batch_size, dtype=torch.bool, device=device)
+        self._inputs = torch.zeros(seq_len, update.rows.count, dtype=torch.int64, device=device)
+        self._targets = torch.zeros(seq_len, batch_size, dtype=torch.int64, device=device)
+        self._reset_rows = torch.zeros(update.rows.count, dtype=torch.bool, device=device)
         self._learning_rate = torch.zeros((), device=device)
         self._loss = torch.zeros((), device=device)
         self._norm = torch.zeros((), device=device)
         self._num_direct: Counter[int] = Counter()  # updates that were made directly, by the length of the window
-        self._replays: dict[int, Function] = {}  # by the length of the window
+        self._replays: dict[int, list[Function]] = {}  # by the length of the window
 
     def run(
         self, inputs: Tensor, targets: Tensor, reset_rows: Tensor | None, learning_rate: float
     ) -> tuple[Tensor, Tensor]:
-        """Make an update. Arguments and results are those of `Update`; the next call overwrites the results."""
+        """Make an update.
+
+        Args:
+            inputs: As in `Update.compute_gradients`.
+            targets: The same.
+            reset_rows: The same.
+            learning_rate: The learning rate.
+
+        Returns:
+            (loss of the whole batch in nats per token, norm of the gradients before clipping), which the next call
+            overwrites.
+        """
         T = len(inputs)
         self._inputs[:T].copy_(inputs)
         self._targets[:T].copy_(targets)
@@ -153,20 +208,42 @@ class RecordedUpdate:
         else:
             self._reset_rows.copy_(reset_rows)
         self._learning_rate.fill_(learning_rate)
-        if T in self._replays:
-            self._replays[T]()
-        elif self._num_direct[T] < NUM_WARM_UP_CALLS or len(self._replays) == MAX_RECORDINGS:
-            self._num_direct[T] += 1
-            self._update_weights(T)
-        else:
-            function = partial(self._update_weights, T)
-            self._replays[T] = record(function, self._update.device, [self._update.generator])
-            self._replays[T]()
+        first, *rest = self._functions(T)
+        first()
+        for function in rest:
+            self._loss.copy_(self._update.add_up(self._loss, T))
+            function()
         return self._loss, self._norm
 
+    def _functions(self, T: int) -> list[Function]:
+        """Return the parts of an update with a window of T steps: recordings, or direct ones if it is not recorded."""
+        if T in self._replays:
+            return self._replays[T]
+        functions = self._parts(T)
+        if self._num_direct[T] < NUM_WARM_UP_CALLS or len(self._replays) == MAX_RECORDINGS:
+            self._num_direct[T] += 1
+            return functions
+        generators = [self._update.generator]
+        self._replays[T] = [record(function, self._update.device, generators) for function in functions]
+        return self._replays[T]
+
+    def _parts(self, T: int) -> list[Function]:
+        """Return the parts of an update with a window of T steps, between which the gradients are exchanged."""
+        before, after = partial(self._compute_gradients, T), partial(self._update_weights, T)
+        if self._update.is_divided:
+            return [before, after]
+
+        def whole() -> None:
+            before()
+            after()
+
+        return [whole]
+
+    def _compute_gradients(self, T: int) -> None:
+        loss = self._update.compute_gradients(self._inputs[:T], self._targets[:T], self._reset_rows)
+        self._loss.copy_(loss)
+
+    @torch.no_grad()
     def _update_weights(self, T: int) -> None:
-        loss, norm = self._update.compute_gradients(self._inputs[:T], self._targets[:T], self._reset_rows)
-        self._update.apply(self._learning_rate)
-        with torch.no_grad():
-            self._loss.copy_(loss)
-            self._norm.copy_(norm)
+        self._norm.copy_(self._update.clip())
+        self._update.apply(self._learning_rate, T)

@@ -7,7 +7,9 @@ weights change. So the best model also reads a sample of the training text, just
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,8 @@ from chargen.engines.interface import Engine, carried_log_probs, document_log_pr
 from chargen.text.documents import NONE
 from chargen.text.long_text import Span
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, encoder
+
+Read = Callable[[Ids], NDArray[np.float64]]  #: token ids of a text [N] → log p of each in nats [N]
 
 NUM_STREAMS = 32  #: number of parallel streams that the validation text is divided into
 WARMUP_IDS = 256  #: tokens that a stream reads before its part; benchmarks/LOG.md has the effect on accuracy
@@ -53,15 +57,44 @@ class ValidationResult:
     second_half_nats_per_char: float | None  #: None if that half is empty
 
 
-def loss_nats_per_char(engine: Engine, data: Dataset, part: Part) -> float:
+def read_text(
+    engine: Engine,
+    ids: Ids,
+    start_ids: Ids,
+    has_documents: bool,
+    choose_parts: Callable[[int], range] = range,
+) -> NDArray[np.float64]:
+    """Return log p of each token id of a text, [N], in nats, as a validation reads it.
+
+    Args:
+        engine: The engine that runs the model.
+        ids: Token ids of the text, [N].
+        start_ids: The token ids that the model reads before the text.
+        has_documents: Whether the text consists of documents, each of which is read from the initial state.
+        choose_parts: Returns which parts of the text are read, given their number. The result has only their token ids.
+    """
+    if not has_documents:
+        return carried_log_probs(engine, ids, start_ids, NUM_STREAMS, WARMUP_IDS, choose_parts)
+    ends = np.flatnonzero(ids == BOUNDARY_ID) + 1
+    cuts = [0, *ends[: len(ends) - bool(len(ends) and ends[-1] == len(ids))], len(ids)]
+    documents = choose_parts(len(cuts) - 1)
+    return document_log_probs(engine, ids[cuts[documents.start] : cuts[documents.stop]])
+
+
+def read_alone(engine: Engine, data: Dataset) -> Read:
+    """Return a function that reads the validation text, or a sample of the training text, in this process."""
+    return partial(read_text, engine, start_ids=data.start_ids, has_documents=data.config.documents != NONE)
+
+
+def loss_nats_per_char(read: Read, data: Dataset, part: Part) -> float:
     """Return the loss on one part of the text, read from the initial state."""
-    return float(_id_nats(engine, data, part.ids).sum()) / part.num_chars
+    return float(_id_nats(read, data, part.ids).sum()) / part.num_chars
 
 
-def evaluate_validation(engine: Engine, data: Dataset) -> ValidationResult:
+def evaluate_validation(read: Read, data: Dataset) -> ValidationResult:
     """Evaluate a model on the whole validation text."""
     ids = np.concatenate([part.ids for part in data.val])
-    nats = _id_nats(engine, data, ids)
+    nats = _id_nats(read, data, ids)
     half = len(data.val[0].ids) + len(data.val[1].ids)
     first_chars = data.val[0].num_chars + data.val[1].num_chars
     chars = first_chars + data.val[2].num_chars
@@ -76,13 +109,9 @@ def evaluate_validation(engine: Engine, data: Dataset) -> ValidationResult:
     )
 
 
-def _id_nats(engine: Engine, data: Dataset, ids: Ids) -> NDArray[np.float64]:
+def _id_nats(read: Read, data: Dataset, ids: Ids) -> NDArray[np.float64]:
     """Return −log p of each token id, [N], including the cost of characters that the vocabulary does not have."""
-    if data.config.documents == NONE:
-        log_probs = carried_log_probs(engine, ids, data.start_ids, NUM_STREAMS, WARMUP_IDS)
-    else:
-        log_probs = document_log_probs(engine, ids)
-    return -log_probs - data.tokenizer.unk_log_prob_nats(ids)
+    return -read(ids) - data.tokenizer.unk_log_prob_nats(ids)
 
 
 def training_sample(data: Dataset) -> Part:

@@ -28,7 +28,7 @@ from chargen.cli.commands.rescore import RescoreArguments
 from chargen.cli.commands.sample import SampleArguments
 from chargen.cli.commands.score import ScoreArguments
 from chargen.cli.commands.serve.command import ServeArguments
-from chargen.cli.commands.train import TrainArguments
+from chargen.cli.commands.train.plan import TrainArguments
 from chargen.cli.main import cli
 from chargen.sampling.settings import SAMPLING_RULES, SampleConfig
 from chargen.tokenizers import TOKENIZERS

@@ -221,7 +221,7 @@ def test_a_signal_after_the_first_validation_says_that_a_second_one_ends_the_pro
 
 
 @pytest.mark.parametrize(
-    "module", ["signal", "click", "chargen.cli.main", "chargen.cli.commands.train", "chargen.training.run"]
+    "module", ["signal", "click", "chargen.cli.main", "chargen.cli.commands.train.command", "chargen.training.run"]
 )
 def test_ctrl_c_during_the_imports_prints_no_traceback(module: str, tmp_path: Path) -> None:
     code = f"""

@@ -11,6 +11,7 @@ from chargen.config import ModelConfig
 from chargen.errors import ModelError
 from chargen.networks.kernels import members
 from chargen.networks.layers import run_equations
+from chargen.networks.draws import Draws
 from chargen.networks.network import NGRAM_TABLE, Network, locked_dropout, ngram_dropout, reset, weight_dropout
 from tests.conftest import random_weights
 
@@ -81,7 +82,7 @@ def test_tied_weights_share_one_matrix() -> None:
 @pytest.mark.parametrize("p", [0.2, 0.5])
 def test_dropout_uses_one_mask_for_a_window_and_keeps_the_mean(p: float) -> None:
     x = torch.ones(7, 50, 40)
-    dropped = locked_dropout(x, p, torch.Generator().manual_seed(0))
+    dropped = locked_dropout(x, p, Draws(torch.Generator().manual_seed(0)))
     assert torch.equal(dropped, dropped[:1].expand_as(dropped))  # the same units at every step
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
     # 2,000 units: the share kept is within 5 standard errors of 1 − p.
@@ -92,7 +93,7 @@ def test_dropout_uses_one_mask_for_a_window_and_keeps_the_mean(p: float) -> None
 @pytest.mark.parametrize("p", [0.2, 0.5])
 def test_weight_dropout_drops_single_weights_and_keeps_the_mean(p: float) -> None:
     weight = torch.ones(50, 40, requires_grad=True)
-    dropped = weight_dropout(weight, p, torch.Generator().manual_seed(0))
+    dropped = weight_dropout(weight, p, Draws(torch.Generator().manual_seed(0)))
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
     share = (dropped > 0).float().mean().item()
     assert abs(share - (1 - p)) < 5 * (p * (1 - p) / 2000) ** 0.5
@@ -103,12 +104,12 @@ def test_weight_dropout_drops_single_weights_and_keeps_the_mean(p: float) -> Non
 
 @pytest.mark.parametrize("p", [0.2, 0.5])
 def test_ngram_dropout_drops_single_ngrams_and_keeps_the_mean(p: float) -> None:
-    rows = torch.zeros(400, 5, dtype=torch.int64)
-    kept = ngram_dropout(rows, torch.float64, p, torch.Generator().manual_seed(0))
+    rows = torch.zeros(100, 4, 5, dtype=torch.int64)
+    kept = ngram_dropout(rows, torch.float64, p, Draws(torch.Generator().manual_seed(0)))
     assert kept.dtype == torch.float64
     assert kept.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
     assert abs((kept > 0).double().mean().item() - (1 - p)) < 5 * (p * (1 - p) / 2000) ** 0.5
-    assert len((kept > 0).sum(1).unique()) > 1  # the n-grams of a position are dropped independently
+    assert len((kept > 0).sum(2).unique()) > 1  # the n-grams of a position are dropped independently
 
 
 @pytest.mark.parametrize("kind", ["dropout", "weight_dropout", "ngram_dropout"])
@@ -118,7 +119,7 @@ def test_dropout_follows_its_generator_and_is_off_without_one(kind: str) -> None
     ids = torch.randint(11, (6, 2), generator=torch.Generator().manual_seed(1))
 
     def logits(generator: torch.Generator | None) -> torch.Tensor:
-        return net(ids, net.initial_state(2), generator)[0]
+        return net(ids, net.initial_state(2), generator and Draws(generator))[0]
 
     assert torch.equal(logits(torch.Generator().manual_seed(5)), logits(torch.Generator().manual_seed(5)))
     assert not torch.equal(logits(torch.Generator().manual_seed(5)), logits(torch.Generator().manual_seed(6)))
@@ -210,7 +211,7 @@ def test_members_together_drop_different_units() -> None:
     config = ModelConfig(11, "gru", ensemble_size=2, hidden_size=64, embedding_dim=4, dropout=0.5)
     network = Network(config, torch.Generator().manual_seed(0))
     ids = torch.randint(11, (7, 3))
-    tops, _ = network._run_members_together(ids, network.initial_state(3), torch.Generator().manual_seed(0))
+    tops, _ = network._run_members_together(ids, network.initial_state(3), Draws(torch.Generator().manual_seed(0)))
     dropped = [top == 0.0 for top in tops]
     assert torch.equal(dropped[0], dropped[0][:1].expand_as(dropped[0]))  # one mask for all steps
     assert 0.4 < dropped[0].double().mean() < 0.6

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from chargen.config import ModelConfig
 from chargen.networks import sampled_softmax
+from chargen.networks.draws import Draws
 from chargen.networks.network import Network
 from chargen.networks.sampled_softmax import NUM_SAMPLED, sample_rows
 
@@ -15,7 +16,7 @@ V = 4000
 
 
 def sample(targets: torch.Tensor, seed: int = 0) -> sampled_softmax.SampledRows:
-    found = sample_rows((targets,), V, torch.Generator().manual_seed(seed))
+    found = sample_rows((targets,), (targets,), V, Draws(torch.Generator().manual_seed(seed)))
     assert found
     return found[0]
 
@@ -32,9 +33,10 @@ def test_the_rows_are_the_targets_and_a_sample_of_other_ids_without_duplicates()
 
 def test_the_full_softmax_is_used_if_sampling_saves_little_or_has_no_generator() -> None:
     targets = torch.arange(V // 2)[None]
-    assert sample_rows((targets,), V, torch.Generator()) is None
-    assert sample_rows((targets[:, :5],), 2 * NUM_SAMPLED, torch.Generator()) is None
-    assert sample_rows((targets[:, :5],), V, None) is None
+    assert sample_rows((targets,), (targets,), V, Draws(torch.Generator())) is None
+    few = (targets[:, :5],)
+    assert sample_rows(few, few, 2 * NUM_SAMPLED, Draws(torch.Generator())) is None
+    assert sample_rows(few, few, V, None) is None
 
 
 def test_the_estimate_of_the_partition_sum_is_unbiased() -> None:
@@ -54,7 +56,7 @@ def test_loss_and_gradient_are_close_to_those_of_the_full_softmax() -> None:
     whole, _ = network.loss(ids, targets, state)
     logits, _ = network(ids, state)
     assert torch.allclose(whole, F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
-    part, _ = network.loss(ids, targets, state, torch.Generator().manual_seed(0))
+    part, _ = network.loss(ids, targets, state, Draws(torch.Generator().manual_seed(0)))
     assert abs(float((part - whole).detach())) < 0.1
     gradients = [torch.autograd.grad(loss, network.weight("layers.0.weight_hh"))[0].flatten() for loss in (whole, part)]
     assert F.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.95
@@ -71,7 +73,7 @@ def test_pieces_of_a_window_give_the_loss_and_the_gradient_of_the_whole_window(
     targets = torch.randint(90, (20, 64), generator=generator)
     targets[3:5, 7] = -100
     found = []
-    for sampled_by in (None, generator):  # the second time in four pieces, the last smaller
+    for sampled_by in (None, Draws(generator)):  # the second time in four pieces, the last smaller
         (loss,) = sampled_softmax.sampled_losses([outputs], [head], bias, targets, sampled_by)
         found.append((loss, torch.autograd.grad(loss, head)[0].flatten()))
     assert abs(float((found[0][0] - found[1][0]).detach())) < 0.02

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from chargen.networks.draws import Draws
 from chargen.networks.encoder import Encoder, EncoderBatch
 from chargen.networks.torch_runtime import single_thread
 from chargen.tasks.classification.encoder_recipe import NGRAM_DAMPING, ngram_rate_factor
@@ -110,13 +111,14 @@ class Classification(Objective):
 
         In the first epoch, the n-grams also read EXTRA_TEXTS random texts for each text of the batch.
         """
-        loss = self._weighted_losses(self._encoder.recurrent_logits(self._inputs(batch), generator), batch).mean()
+        draws = Draws(generator)
+        loss = self._weighted_losses(self._encoder.recurrent_logits(self._inputs(batch), draws), batch).mean()
         if not self._encoder.config.ngrams:
             return loss
         num_extra = EXTRA_TEXTS * len(batch) if self._epoch == 0 else 0
         extra = torch.randint(self.num_examples, (num_extra,), generator=generator, device=generator.device)
         texts = np.concatenate([batch, extra.cpu().numpy()])
-        losses = self._weighted_losses(self._encoder.ngram_logits(self._inputs(texts), generator), texts)
+        losses = self._weighted_losses(self._encoder.ngram_logits(self._inputs(texts), draws), texts)
         return loss + losses.sum() / len(batch)
 
     def _inputs(self, indices: Indices) -> EncoderBatch:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from chargen.config import TrainConfig
 from chargen.config.series import QUANTILES
+from chargen.networks.draws import Draws
 from chargen.networks.series_network import SeriesForecast, SeriesNetwork
 from chargen.tasks.forecasting.windows import Split, take_windows, thin_out
 from chargen.training.supervised.objective import Indices, Objective, shuffled_batches
@@ -69,9 +70,9 @@ class ForecastObjective(Objective):
         """Return all training windows once, in random order; see `Objective.batches`."""
         return shuffled_batches(self.num_examples, self._train.batch_size, self._train.seed, epoch)
 
-    def loss(self, batch: Indices, generator: torch.Generator | None) -> Tensor:
+    def loss(self, batch: Indices, generator: torch.Generator) -> Tensor:
         """Return the mean loss of some training windows; see `Objective.loss`."""
-        return self._loss(self._data.split.training[batch], generator)
+        return self._loss(self._data.split.training[batch], Draws(generator))
 
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -79,8 +80,8 @@ class ForecastObjective(Objective):
         total = sum(float(self._loss(starts)) * len(starts) for starts in batches_of(self._choice, self._network))
         return total / len(self._choice)
 
-    def _loss(self, starts: Indices, generator: torch.Generator | None = None) -> Tensor:
-        forecast = self._network(*self._data.windows(starts, self._network), generator)
+    def _loss(self, starts: Indices, draws: Draws | None = None) -> Tensor:
+        forecast = self._network(*self._data.windows(starts, self._network), draws)
         return series_loss(self._network, forecast, self._data.futures(starts, self._network), self._coverage)
 
 

@@ -1,0 +1,1 @@
+"""`chargen train`."""

@@ -1,0 +1,111 @@
+"""`chargen train` on several processes, which torchrun has started: the part of each process.
+
+Rank 0 trains as a single process does, and is followed by the others. When a process has died, torchrun starts all of
+them again (`--max-restarts`); rank 0 then resumes the run of its first start.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chargen.cli.commands.train.plan import TrainArguments, make_plan
+from chargen.errors import ConfigError, RankLostError
+from chargen.ui.terminal_text import say
+
+if TYPE_CHECKING:
+    from chargen.training.ranks.agreement import Facts
+    from chargen.training.ranks.group import Ranks
+    from chargen.training.run import Plan
+
+FILES = ("corpus", "val")  #: arguments that name files, which may have other names on another machine
+
+
+@contextmanager
+def joined(args: TrainArguments) -> Iterator[Ranks | None]:
+    """Join the other processes while a `with` block runs; None if torchrun has not started several.
+
+    The process of a rank other than 0 does its part here, and ends without running the block.
+
+    Raises:
+        click.exceptions.Exit: At the end of another rank than 0.
+        RankLostError: If a process of the run has ended.
+    """
+    from chargen.training.ranks.launch import is_started_by_torchrun
+
+    if not is_started_by_torchrun():
+        yield None
+        return
+    if "-" in args.corpus or args.val == "-":
+        raise ConfigError("standard input can be read by a single process only", "Name a file.")
+    from chargen.training.ranks.group import joined_ranks
+
+    with joined_ranks(args.device) as ranks:
+        if ranks.rank > 0:
+            _follow(args, ranks)
+        yield ranks
+
+
+def _follow(args: TrainArguments, ranks: Ranks) -> None:
+    """Do the part of a rank other than 0, and end the process.
+
+    Raises:
+        click.exceptions.Exit: Always, unless the rank reports that rank 0 is lost.
+        RankLostError: On rank 1, if the connection to rank 0 is lost. The others say nothing more.
+    """
+    from chargen.training.ranks.follower import Follower
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # rank 0 decides what a signal means
+    follower = Follower(ranks, lambda: make_plan(args, None), lambda plan: facts_of(args, plan))
+    try:
+        follower.run()
+    except RankLostError as error:
+        if ranks.rank == 1:
+            raise RankLostError(f"rank 1 has lost rank 0: {error.message}", error.hint) from error
+        raise click.exceptions.Exit(1) from error
+    raise click.exceptions.Exit(0)
+
+
+def check_others(ranks: Ranks, args: TrainArguments, plan: Plan) -> None:
+    """Check, on rank 0, that the other ranks have the same versions, arguments and texts.
+
+    Raises:
+        ConfigError: If they differ.
+    """
+    from chargen.training.ranks.follower import check_ranks
+
+    check_ranks(ranks, facts_of(args, plan))
+
+
+def facts_of(args: TrainArguments, plan: Plan | None) -> Facts:
+    """Return what must be the same on all ranks.
+
+    Args:
+        args: The arguments of the command.
+        plan: The plan, with the texts; None if this process has not read them.
+    """
+    from chargen.training.ranks.agreement import collect_facts
+
+    arguments: dict[str, Any] = {name: value for name, value in asdict(args).items() if name not in FILES}
+    files = [*args.corpus, *([args.val] if args.val else [])]
+    if plan is None:
+        return collect_facts(arguments, files, None)
+    val = plan.val_corpus.sha256 if plan.val_corpus else ""
+    return collect_facts(arguments, files, plan.corpus.sha256 + val)
+
+
+def resumed_after_restart(args: TrainArguments) -> TrainArguments:
+    """Return the arguments with the run to resume, if torchrun has started this job again after a failure."""
+    from chargen.training.ranks.launch import find_run_of_job
+
+    run = None if args.resume else find_run_of_job()
+    if run is None:
+        return args
+    say(f"The run {run.name} is continued after a failure.")
+    return replace(args, resume=run.name, init_from=None)

@@ -1,0 +1,213 @@
+"""The processes of a run, and how they communicate.
+
+`torchrun` starts the processes, which are called ranks, and numbers them from 0. Rank 0 is the leader: it decides
+everything, it alone writes files, and it alone reads the clock. The others follow. Before anything that all ranks do
+together, the leader announces it (`Command`); the followers wait for its announcements (`follower.py`). So a run has
+one clock, one budget and one set of files, however many ranks it has.
+
+    rank 0   ── announce STEP ──▶ compute own rows ──▶ add up ──▶ … announce STATE ──▶ gather ──▶ write the file
+    rank 1   ◀── STEP ─────────── compute own rows ──▶ add up ──▶ … ◀── STATE ───────── send
+    rank 2   ◀── STEP ─────────── compute own rows ──▶ add up ──▶ … ◀── STATE ───────── send
+
+Tensors on a GPU are exchanged by NCCL, everything else by gloo. With a single process nothing is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from enum import IntEnum
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from chargen.checkpoint import Tensors
+from chargen.errors import ConfigError, RankLostError
+from chargen.networks.draws import Rows
+from chargen.training.ranks.launch import local_rank
+
+MAX_WAIT = timedelta(hours=24)  #: while the leader encodes a long text, the followers wait for it
+Item = TypeVar("Item")
+
+
+class Command(IntEnum):
+    """What the leader announces."""
+
+    END = 0  #: the run is over
+    CHECK = 1  #: compare the arguments and the texts of the ranks
+    SET_UP = 2  #: build the network
+    STEP = 3  #: make a training step
+    STATE = 4  #: send the carried state of the own batch rows
+    RESTORE = 5  #: take over a training state
+    WEIGHTS = 6  #: take over weights
+    READ = 7  #: compute the log probabilities of a part of a text
+
+
+class Ranks:
+    """The processes of a run, as one of them sees them.
+
+    Args:
+        rank: The number of this process, from 0.
+        size: The number of processes.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank = rank
+        self.size = size
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether there are several processes."""
+        return self.size > 1
+
+    def rows(self, total: int) -> Rows:
+        """Return the rows of a batch of `total` rows that this process computes: about the same number on each."""
+        first, end = (rank * total // self.size for rank in (self.rank, self.rank + 1))
+        return Rows(first, end - first, total)
+
+    def part(self, total: int) -> range:
+        """Return the part of `total` items that this process works on."""
+        rows = self.rows(total)
+        return range(rows.first, rows.first + rows.count)
+
+    def announce(self, command: Command, value: float = 0.0) -> None:
+        """Tell the followers what to do next. A follower, and a single process, announces nothing."""
+        if self.is_divided and self.rank == 0:
+            with _rank_lost():
+                dist.broadcast(torch.tensor([float(command), value], dtype=torch.float64), src=0)
+
+    def next_command(self) -> tuple[Command, float]:
+        """Wait for the next announcement and return (the command, its value)."""
+        announced = torch.zeros(2, dtype=torch.float64)
+        with _rank_lost():
+            dist.broadcast(announced, src=0)
+        command, value = announced.tolist()
+        return Command(int(command)), value
+
+    def end(self) -> None:
+        """Tell the followers that the run is over. A rank that has been lost is no error here."""
+        with suppress(RankLostError):
+            self.announce(Command.END)
+
+    def send(self, item: Item | None) -> Item:
+        """Return the leader's item, which can be any object that Python can pickle, on every rank."""
+        items = [item]
+        if self.is_divided:
+            with _rank_lost():
+                dist.broadcast_object_list(items, src=0)
+        found = items[0]
+        assert found is not None, "the leader sends an item"
+        return found
+
+    def send_arrays(self, arrays: Mapping[str, NDArray[Any]] | None) -> Tensors:
+        """Return the leader's arrays, by name, on every rank."""
+        if not self.is_divided:
+            return dict(arrays or {})
+        described = self.send({name: (a.dtype.str, a.shape) for name, a in arrays.items()} if arrays else None)
+        received = {}
+        for name, (dtype, shape) in described.items():
+            array = np.array(arrays[name], order="C") if arrays else np.empty(shape, np.dtype(dtype))
+            with _rank_lost():
+                dist.broadcast(torch.from_numpy(array.reshape(-1).view(np.uint8)), src=0)
+            received[name] = array
+        return received
+
+    def collect(self, item: Item) -> list[Item]:
+        """Return the items of all ranks, in their order, on every rank."""
+        if not self.is_divided:
+            return [item]
+        items: list[Any] = [None] * self.size
+        with _rank_lost():
+            dist.all_gather_object(items, item)
+        return items
+
+    def join_rows(self, own: Tensor, total: int) -> Tensor:
+        """Return the batch rows of all ranks, [total, …], on the leader, from the own rows of each, on the CPU.
+
+        The result of a follower is undefined.
+        """
+        return self._join(own, [Ranks(rank, self.size).rows(total).count for rank in range(self.size)])
+
+    def join_arrays(self, own: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the arrays of all ranks, one after another, on the leader, from the own array of each, [N]."""
+        return self._join(torch.from_numpy(own), self.collect(len(own))).numpy()
+
+    def _join(self, own: Tensor, sizes: list[int]) -> Tensor:
+        if not self.is_divided:
+            return own
+        padded = own.new_zeros((max(sizes), *own.shape[1:]))  # gloo gathers tensors of one shape only
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in sizes] if self.rank == 0 else None
+        with _rank_lost():
+            dist.gather(padded, parts, dst=0)
+        return torch.cat([part[:size] for part, size in zip(parts or [padded], sizes, strict=False)])
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Replace a tensor by the sum over all ranks, which is the same on each of them, bit for bit."""
+        with _rank_lost():
+            dist.all_reduce(tensor)
+
+    def stack(self, own: Tensor, out: Tensor) -> None:
+        """Write the tensors of all ranks, [n, …], one after another to `out`, [size · n, …]."""
+        with _rank_lost():
+            dist.all_gather(list(out.chunk(self.size)), own)
+
+
+ALONE = Ranks()  #: a run of a single process
+
+
+@contextmanager
+def _rank_lost() -> Iterator[None]:
+    """Raise RankLostError for an error of the connection to the other ranks."""
+    try:
+        yield
+    except RuntimeError as error:  # torch has no narrower class for gloo's errors
+        if "out of memory" in str(error):
+            raise
+        raise RankLostError(
+            "another process of this run has ended, or the connection to it is lost",
+            "Its own output says why.",
+        ) from error
+
+
+@contextmanager
+def joined_ranks(device: str) -> Iterator[Ranks]:
+    """Join the processes that torchrun has started, while a `with` block runs.
+
+    The followers are told at its end that the run is over.
+
+    Args:
+        device: The device that the user chose: "auto", "cpu" or "cuda".
+
+    Raises:
+        ConfigError: If the processes cannot use this device together.
+        RankLostError: If the other processes cannot be reached.
+    """
+    if device == "mps":
+        raise ConfigError("the device mps cannot be used by several processes", "Use --device cpu.")
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        if local_rank() >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {local_rank()} of this machine has no GPU of its own: there are {torch.cuda.device_count()}",
+                "Start as many processes as the machine has GPUs: torchrun --nproc-per-node gpu",
+            )
+        torch.cuda.set_device(local_rank())
+    with _rank_lost():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=MAX_WAIT)
+    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    try:
+        yield ranks
+        ranks.end()
+    except RankLostError:  # nothing can be announced any more
+        raise
+    except BaseException:
+        ranks.end()
+        raise
+    finally:
+        dist.destroy_process_group()

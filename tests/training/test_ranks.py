@@ -1,0 +1,52 @@
+"""Training on several processes: every number is that of a single process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chargen.cells import CELLS
+from chargen.training.ranks.group import Ranks
+
+PROCESS = Path(__file__).parent / "rank_process.py"
+SHORT = ("gru, every dropout, n-grams", "documents")
+LONG = ("members", "a stack", "sampled softmax", *CELLS.names())
+
+
+def run_processes(folder: Path, size: int, cases: tuple[str, ...]) -> list[dict[str, np.ndarray]]:
+    """Train in some processes, and return what rank 0 found in each case."""
+    arguments = [str(size), folder / f"store{size}", folder / f"{size}", *cases]
+    processes = [subprocess.Popen([sys.executable, PROCESS, str(rank), *arguments]) for rank in range(size)]
+    assert [process.wait(150) for process in processes] == [0] * size
+    return [dict(np.load(folder / f"{size}-{k}.npz")) for k in range(len(cases))]
+
+
+def check_equal(several: dict[str, np.ndarray], one: dict[str, np.ndarray]) -> None:
+    assert several.keys() == one.keys()
+    np.testing.assert_allclose(several.pop("losses"), one["losses"], rtol=1e-5, atol=1e-5)
+    for name, array in several.items():  # weights, moments, carried state, random state, log probabilities
+        assert array.shape == one[name].shape
+        np.testing.assert_allclose(array, one[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_two_processes_compute_what_one_computes(tmp_path: Path) -> None:
+    for one, two in zip(*(run_processes(tmp_path, size, SHORT) for size in (1, 2)), strict=True):
+        check_equal(two, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])
+def test_every_cell_is_trained_on_several_processes_as_on_one(tmp_path: Path, size: int) -> None:
+    for one, several in zip(*(run_processes(tmp_path, n, LONG) for n in (1, size)), strict=True):
+        check_equal(several, one)
+
+
+@pytest.mark.parametrize(("total", "size"), [(1, 1), (5, 2), (7, 3), (64, 5)])
+def test_every_row_belongs_to_one_rank(total: int, size: int) -> None:
+    parts = [Ranks(rank, size).part(total) for rank in range(size)]
+    assert [row for part in parts for row in part] == list(range(total))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
