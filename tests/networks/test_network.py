@@ -9,9 +9,9 @@ from chargen.cells.cell import NetworkState
 from chargen.cells.weights import check_weights, count_parameters, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.errors import ModelError
+from chargen.networks.draws import Draws
 from chargen.networks.kernels import members
 from chargen.networks.layers import run_equations
-from chargen.networks.draws import Draws
 from chargen.networks.network import NGRAM_TABLE, Network, locked_dropout, ngram_dropout, reset, weight_dropout
 from tests.conftest import random_weights
 

@@ -60,11 +60,8 @@ def check_agreement(facts: Sequence[Facts]) -> None:
                 )
         for name, value in leader.arguments.items():
             if other.arguments.get(name) != value:
-                raise ConfigError(
-                    f"rank {rank} has {name} = {format_value(other.arguments.get(name))}, but rank 0 has "
-                    f"{format_value(value)}",
-                    SAME_COMMAND,
-                )
+                own, its = (_describe(each) for each in (value, other.arguments.get(name)))
+                raise ConfigError(f"{name} is {its} on rank {rank}, but {own} on rank 0", SAME_COMMAND)
         if other.sha256 is not None and other.sha256 != leader.sha256:
             raise ConfigError(
                 f"the text of rank {rank} (SHA-256 {other.sha256[:12]}…) is not that of rank 0 "
@@ -79,3 +76,7 @@ def check_agreement(facts: Sequence[Facts]) -> None:
                 f"rank {rank} reads {', '.join(other.files)}, but rank {first} reads {', '.join(facts[first].files)}",
                 SAME_COMMAND,
             )
+
+
+def _describe(value: Any) -> str:
+    return "not given" if value is None else format_value(value)

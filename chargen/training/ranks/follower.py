@@ -22,6 +22,7 @@ from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import ChargenError, ConfigError, DivergenceError
 from chargen.networks.network import Network
 from chargen.networks.torch_runtime import keep_freed_memory, resolve_device
+from chargen.schema import format_count
 from chargen.text.documents import NONE
 from chargen.tokenizers.tokenizer import tokenizer_from_json
 from chargen.training.ranks.agreement import Facts, check_agreement
@@ -74,7 +75,7 @@ def set_up_ranks(ranks: Ranks, data: Dataset, model: ModelConfig, train: TrainCo
         return
     if ranks.size > batch_size:
         raise ConfigError(
-            f"{ranks.size} processes cannot divide {batch_size} batch rows among them",
+            f"{ranks.size} processes cannot divide {format_count(batch_size, 'batch row')} among them",
             "Start fewer processes (--nproc-per-node), or give a larger --batch or a longer text.",
         )
     ranks.announce(Command.SET_UP)

@@ -57,7 +57,7 @@ def find_run_of_job(root: Path | None = None) -> Run | None:
     root = root or checkpoints_folder()
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         run = Run(folder, folder.name)
-        if run.state_path.is_file():
+        if not folder.name.startswith(".") and run.state_path.is_file():
             with suppress(ModelError), open_tensors(run.state_path) as file:  # damaged states belong to other runs
                 if file.metadata.get(JOB) == job:
                     return run

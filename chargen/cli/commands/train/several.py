@@ -6,11 +6,12 @@ them again (`--max-restarts`); rank 0 then resumes the run of its first start.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -41,11 +42,17 @@ def joined(args: TrainArguments) -> Iterator[Ranks | None]:
     if not is_started_by_torchrun():
         yield None
         return
-    if "-" in args.corpus or args.val == "-":
-        raise ConfigError("standard input can be read by a single process only", "Name a file.")
     from chargen.training.ranks.group import joined_ranks
 
-    with joined_ranks(args.device) as ranks:
+    with ExitStack() as stack:
+        try:
+            if "-" in args.corpus or args.val == "-":
+                raise ConfigError("standard input can be read by a single process only", "Name a file.")
+            ranks = stack.enter_context(joined_ranks(args.device))
+        except ConfigError as error:  # the same on all ranks: one of them says so
+            if os.environ["RANK"] == "0":
+                raise
+            raise click.exceptions.Exit(1) from error
         if ranks.rank > 0:
             _follow(args, ranks)
         yield ranks
@@ -92,7 +99,9 @@ def facts_of(args: TrainArguments, plan: Plan | None) -> Facts:
     """
     from chargen.training.ranks.agreement import collect_facts
 
-    arguments: dict[str, Any] = {name: value for name, value in asdict(args).items() if name not in FILES}
+    ctx = click.get_current_context(silent=True)
+    flags = {param.name: param.opts[0] for param in ctx.command.params} if ctx else {}
+    arguments = {flags.get(name, name): value for name, value in asdict(args).items() if name not in FILES}
     files = [*args.corpus, *([args.val] if args.val else [])]
     if plan is None:
         return collect_facts(arguments, files, None)
