@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +39,19 @@ from chargen.networks.layers import (
 from chargen.networks.layers import State as LayerState
 from chargen.networks.sampled_softmax import sampled_losses
 
-NGRAM_TABLE = "ngrams__weight"  #: this parameter gets sparse gradients: a window reads a few of its rows
+NGRAM_TABLE = "ngrams__weight"  #: a window reads a few rows of this parameter: see `TableReads`
+
+
+class TableReads(NamedTuple):
+    """What a window of P = T·B positions has read of the n-gram table, for an optimizer that changes these rows only.
+
+    A position reads one row for each n. After back-propagation, the gradient of a row at a position is its factor times
+    `features.grad` there.
+    """
+
+    rows: Tensor  #: rows of the table, [P, N − 1]
+    factors: Tensor | None  #: 0 for a dropped n-gram, 1 / (1 − p) for the others, [P, N − 1]; None without dropout
+    features: Tensor  #: the sums of the rows, [P, D]
 
 
 class Network(nn.Module):
@@ -92,7 +105,12 @@ class Network(nn.Module):
         return F.linear(self._with_ngrams(hidden, outputs), self._head_with_ngrams(head), self.weight("head.bias"))
 
     def loss(
-        self, ids: Tensor, targets: Tensor, state: NetworkState, draws: Draws | None = None
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        state: NetworkState,
+        draws: Draws | None = None,
+        reads: list[TableReads] | None = None,
     ) -> tuple[Tensor, NetworkState]:
         """Return the training loss of a window. A large vocabulary uses a sampled softmax (`sampled_softmax.py`).
 
@@ -104,11 +122,12 @@ class Network(nn.Module):
             targets: The token id that follows each of them, [T, B]; negative targets are ignored.
             state: The state before the window.
             draws: Draws the dropout masks and the rows of the sampled softmax; without it neither is used.
+            reads: Gets what is read of the n-gram table, which then has no gradient of its own.
 
         Returns:
             (the mean cross-entropy of the members in nats per token, the state after the window).
         """
-        outputs, after = self.run_layers(ids, state, draws)
+        outputs, after = self.run_layers(ids, state, draws, reads=reads)
         inputs = [self._with_ngrams(hidden, outputs) for hidden in outputs[: self.config.ensemble_size]]
         heads = [self._head_with_ngrams(head) for head in self._heads()]
         member_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, draws)
@@ -120,6 +139,7 @@ class Network(nn.Module):
         state: NetworkState,
         draws: Draws | None = None,
         backend: LayerBackend | Sequence[LayerBackend] | None = None,
+        reads: list[TableReads] | None = None,
     ) -> tuple[list[Tensor], NetworkState]:
         """Run the layers of each ensemble member over a window.
 
@@ -136,7 +156,7 @@ class Network(nn.Module):
                 backend = [choose_backend(name, ids.device) for name in names]
             backends = backend if isinstance(backend, Sequence) else [backend] * len(names)
             tops, after = self._run_members(ids, state, draws, backends)
-        features, history = self.ngram_features(ids, state.ngram_history, draws)
+        features, history = self.ngram_features(ids, state.ngram_history, draws, reads)
         return tops + features, NetworkState(after, history)
 
     def _run_members(
@@ -203,6 +223,7 @@ class Network(nn.Module):
         ids: Tensor,
         history: Tensor | None,
         draws: Draws | None = None,
+        reads: list[TableReads] | None = None,
     ) -> tuple[list[Tensor], Tensor | None]:
         """Return ([the n-gram features of a window, [T, B, D]], the history after it); ([], None) without n-grams."""
         if history is None:
@@ -212,8 +233,12 @@ class Network(nn.Module):
         table = self.weight("ngrams.weight")
         kept = ngram_dropout(rows, table.dtype, self.config.ngram_dropout, draws)
         factors = None if kept is None else kept.flatten(0, 1)
-        rows, is_sparse = rows.flatten(0, 1), table.device.type != "mps"  # [T·B, N − 1]
-        features = F.embedding_bag(rows, table, mode="sum", sparse=is_sparse, per_sample_weights=factors)
+        rows = rows.flatten(0, 1)  # [T·B, N − 1]
+        if reads is not None:
+            table = table.detach()
+        features = F.embedding_bag(rows, table, mode="sum", per_sample_weights=factors)
+        if reads is not None:
+            reads.append(TableReads(rows, factors, features.requires_grad_()))
         return [features.view(*ids.shape, -1)], history
 
     def _with_ngrams(self, hidden: Tensor, outputs: list[Tensor]) -> Tensor:

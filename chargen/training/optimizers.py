@@ -157,8 +157,8 @@ class SparseAdagrad:
             return
         gradient = self._table.grad
         self._table.grad = None
-        if gradient.is_sparse:
-            self.step_rows(learning_rate, gradient._indices()[0], gradient._values())
+        if gradient.is_sparse:  # [n] and [n, D]; a row that was read several times occurs several times
+            self.step_reads(learning_rate, gradient._indices()[0][:, None], None, gradient._values())
         else:  # a device without sparse tensors: the gradients of a row are already summed
             gradient = gradient * self._num_ids
             self._squares += gradient.square().mean(1)
@@ -166,15 +166,26 @@ class SparseAdagrad:
             self._table.sub_(step)
 
     @torch.no_grad()
-    def step_rows(self, learning_rate: float | Tensor, rows: Tensor, gradients: Tensor) -> None:
-        """Update rows of the table, [N], by their gradients, [N, D]; a row that was read twice occurs twice."""
+    def step_reads(self, learning_rate: float | Tensor, rows: Tensor, factors: Tensor | None, gradient: Tensor) -> None:
+        """Update the rows that the positions of a window have read.
+
+        Args:
+            learning_rate: The learning rate of the other weights.
+            rows: The rows of the table that each position has read, [P, K].
+            factors: The factor of each of them in the sum of its position, [P, K]; None for 1.
+            gradient: The gradient of the sums, [P, D].
+        """
         if self._table is None:
             return
-        values = gradients * self._num_ids
-        self._squares.index_add_(0, rows, values.square().mean(1))
+        gradient = gradient * self._num_ids
+        squares = gradient.square().mean(1)[:, None].expand(rows.shape)  # of the gradient of a row: by its factor²
+        flat = rows.flatten()
+        self._squares.index_add_(0, flat, (squares if factors is None else squares * factors.square()).flatten())
         scales = (self._damping + self._squares[rows]).rsqrt_().mul_(-self._rate_factor * learning_rate)
+        if factors is not None:
+            scales *= factors
         # `index_add_` adds in a fixed order; the order of `index_put_` depends on the threads.
-        self._table.index_add_(0, rows, values * scales[:, None])
+        self._table.index_add_(0, flat, (gradient[:, None] * scales[..., None]).flatten(0, 1))
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of the accumulator."""

@@ -24,7 +24,7 @@ from chargen.config import TrainConfig
 from chargen.errors import ModelError
 from chargen.networks.cuda_runtime import NUM_WARM_UP_CALLS, Function, product_precision, record
 from chargen.networks.draws import Draws
-from chargen.networks.network import NGRAM_TABLE, Network, reset
+from chargen.networks.network import Network, TableReads, reset
 from chargen.schema import format_count
 from chargen.training.optimizers import AdamW, SparseAdagrad
 from chargen.training.ranks.gradients import GradientSum
@@ -58,8 +58,8 @@ class Update:
         self._state_after = self._state
         self._optimizer = AdamW(network, config)
         self._ngram_optimizer = SparseAdagrad(network, batch_size * seq_len)
-        table = dict(network.named_parameters()).get(NGRAM_TABLE)
-        self._sum = GradientSum(ranks, batch_size, self._optimizer.parameters(), table) if ranks.is_divided else None
+        self._reads: TableReads | None = None  # of the last window
+        self._sum = GradientSum(ranks, self.rows, self._optimizer.parameters()) if ranks.is_divided else None
 
     @property
     def is_divided(self) -> bool:
@@ -81,11 +81,13 @@ class Update:
         own_targets = targets if self._sum is None else targets[:, self.rows.slice]
         draws = Draws(self.generator) if self._sum is None else Draws(self.generator, self.rows, targets)
         with product_precision(self.device, tf32=True):
-            loss, self._state_after = self._network.loss(inputs, own_targets, state, draws)
+            reads: list[TableReads] = []
+            loss, self._state_after = self._network.loss(inputs, own_targets, state, draws, reads)
             self._optimizer.clear_gradients()
             loss.backward()  # type: ignore[no-untyped-call]
+        self._reads = reads[0] if reads else None
         if self._sum is not None:
-            self._sum.pack(loss.detach(), len(inputs))
+            self._sum.pack(loss.detach(), self._reads, len(inputs))
         return loss.detach()
 
     def add_up(self, loss: Tensor, num_steps: int) -> Tensor:
@@ -105,11 +107,11 @@ class Update:
     def apply(self, learning_rate: float | Tensor, num_steps: int) -> None:
         """Change the weights by the gradients of a window of some steps, and carry the state over to the next one."""
         self._optimizer.step(learning_rate)
-        table_gradient = self._sum.table_gradient(num_steps) if self._sum else None
-        if table_gradient is None:
-            self._ngram_optimizer.step(learning_rate)
-        else:
-            self._ngram_optimizer.step_rows(learning_rate, *table_gradient)
+        if reads := self._reads:
+            if self._sum is not None:
+                self._ngram_optimizer.step_reads(learning_rate, *self._sum.all_reads(reads, num_steps))
+            elif (gradient := reads.features.grad) is not None:
+                self._ngram_optimizer.step_reads(learning_rate, reads.rows, reads.factors, gradient)
         self._state.map(Tensor.copy_, self._state_after)  # it cuts the gradient: BPTT is truncated
         self._state_after = self._state
 

@@ -81,4 +81,5 @@ def main() -> None:
             follow(ranks, *build(name, ranks))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,33 +1,30 @@
-"""Add up the gradients of all ranks.
+"""Add up the gradients of all ranks, with one message in each step.
 
-The gradients of the dense parameters and the loss are copied one after another into one buffer, which a single
-all-reduce adds up: for a network of a few million weights, one message is faster than one for each parameter. The
-gradient of the n-gram table is sparse: the rows and gradients of all ranks are put one after another, as those of all
-batch rows are in a single process.
+Everything is copied to one buffer, which an all-reduce adds up. A message over a network takes a millisecond or two
+whatever its size, up to about a million numbers; so one message is faster than one for each parameter.
 
-`pack` and `unpack` launch kernels on fixed buffers only, so a GPU can repeat them as a recording; `exchange` lies
-between them.
+    │ gradients of all parameters │ loss │ rows [P, 2(N − 1)] │ factors [P, N − 1] │ gradients of the features [P, D] │
+
+The last three are what the n-gram table needs (`TableReads`), for the positions of all batch rows. Each rank fills the
+places of its own rows and leaves zeros in the others, so the sum puts the parts of all ranks together. A row number can
+be larger than the integers that float32 holds exactly, so it is sent as a quotient and a remainder.
+
+`pack` launches kernels on fixed buffers only, so a GPU can repeat them as a recording; `exchange` follows it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from chargen.networks.draws import Rows
+from chargen.networks.network import TableReads
 from chargen.training.ranks.group import Ranks
 
-
-@dataclass(frozen=True)
-class SparseBuffers:
-    """The sparse gradient of a window. A rank with fewer batch rows than others has some zeros at the end."""
-
-    own_rows: Tensor  #: rows of the table, [n]
-    own_values: Tensor  #: their gradients, [n, D]
-    rows: Tensor  #: the same of all ranks, [size · n]
-    values: Tensor  #: [size · n, D]
+ROW_DIVISOR = 1 << 12
 
 
 class GradientSum:
@@ -35,57 +32,73 @@ class GradientSum:
 
     Args:
         ranks: The ranks.
-        batch_size: Rows of the whole batch.
-        parameters: The parameters with dense gradients.
-        table: The parameter with a sparse gradient, or None.
+        rows: The batch rows of this rank.
+        parameters: The parameters with gradients.
     """
 
-    def __init__(self, ranks: Ranks, batch_size: int, parameters: Sequence[Tensor], table: Tensor | None) -> None:
-        self._ranks, self._parameters, self._table = ranks, parameters, table
-        self._own_batch_size = ranks.rows(batch_size).count
-        self._max_batch_size = max(Ranks(rank, ranks.size).rows(batch_size).count for rank in range(ranks.size))
-        self._buffer = torch.zeros(sum(p.numel() for p in parameters) + 1, device=parameters[0].device)
-        self._loss = self._buffer[-1]
-        self._sparse: dict[int, SparseBuffers] = {}  # by the number of steps of the window
+    def __init__(self, ranks: Ranks, rows: Rows, parameters: Sequence[Tensor]) -> None:
+        self._ranks, self._rows, self._parameters = ranks, rows, parameters
+        self._num_dense = sum(p.numel() for p in parameters) + 1  # and the loss
+        self._buffers: dict[int, Tensor] = {}  # by the number of steps of the window
 
     @torch.no_grad()
-    def pack(self, loss: Tensor, num_steps: int) -> None:
-        """Copy the gradients and the loss of this rank to the buffers, and let the gradients be parts of them.
+    def pack(self, loss: Tensor, reads: TableReads | None, num_steps: int) -> None:
+        """Copy what this rank has computed to the buffer, and let the gradients of the parameters be parts of it.
 
         Args:
             loss: Part of the loss that this rank has computed.
+            reads: What it has read of the n-gram table, after back-propagation; None without a table.
             num_steps: Steps of the window.
         """
+        sparse = _parts(reads)
+        buffer = self._buffer(num_steps, sum(part.shape[1] for part in sparse))
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
-        torch.cat([*(gradient.flatten() for gradient in gradients), loss.flatten()], out=self._buffer)
+        dense = [*(gradient.flatten() for gradient in gradients), loss.flatten()]
+        torch.cat(dense, out=buffer[: self._num_dense])
         sizes = [p.numel() for p in self._parameters]
-        for parameter, part in zip(self._parameters, torch.split(self._buffer[:-1], sizes), strict=True):
+        for parameter, part in zip(self._parameters, torch.split(buffer[: sum(sizes)], sizes), strict=True):
             parameter.grad = part.view_as(parameter)
-        if self._table is not None and self._table.grad is not None:
-            rows, values = self._table.grad._indices()[0], self._table.grad._values()
-            buffers = self._sparse_buffers(num_steps, rows, values)
-            buffers.own_rows[: len(rows)].copy_(rows)
-            buffers.own_values[: len(rows)].copy_(values)
-            self._table.grad = None
-
-    def _sparse_buffers(self, num_steps: int, rows: Tensor, values: Tensor) -> SparseBuffers:
-        if num_steps not in self._sparse:
-            n, size = len(rows) // self._own_batch_size * self._max_batch_size, self._ranks.size
-            own_rows, all_rows = (rows.new_zeros(length) for length in (n, size * n))
-            own_values, all_values = (values.new_zeros(length, values.shape[1]) for length in (n, size * n))
-            self._sparse[num_steps] = SparseBuffers(own_rows, own_values, all_rows, all_values)
-        return self._sparse[num_steps]
+        buffer[self._num_dense :].zero_()
+        for part, place in zip(sparse, self._places(buffer, num_steps, sparse), strict=True):
+            place[:, self._rows.slice] = part.view(num_steps, self._rows.count, -1)
 
     def exchange(self, num_steps: int) -> Tensor:
         """Add up what `pack` has copied, over all ranks, and return the loss of the whole batch."""
-        self._ranks.add_up(self._buffer)
-        if num_steps in self._sparse:
-            buffers = self._sparse[num_steps]
-            self._ranks.stack(buffers.own_rows, buffers.rows)
-            self._ranks.stack(buffers.own_values, buffers.values)
-        return self._loss
+        buffer = self._buffers[num_steps]
+        self._ranks.add_up(buffer)
+        return buffer[self._num_dense - 1]
 
-    def table_gradient(self, num_steps: int) -> tuple[Tensor, Tensor] | None:
-        """Return the sparse gradient of all ranks after `exchange`: (rows [N], gradients [N, D]); None without one."""
-        buffers = self._sparse.get(num_steps)
-        return None if buffers is None else (buffers.rows, buffers.values)
+    def all_reads(self, reads: TableReads, num_steps: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return what all ranks have read, after `exchange`, as `SparseAdagrad.step_reads` takes it.
+
+        Args:
+            reads: What this rank has read.
+            num_steps: Steps of the window.
+        """
+        quotients, remainders, *factors, gradient = (
+            place.flatten(0, 1) for place in self._places(self._buffers[num_steps], num_steps, _parts(reads))
+        )
+        rows = quotients.long() * ROW_DIVISOR + remainders.long()
+        return rows, factors[0] if factors else None, gradient
+
+    def _buffer(self, num_steps: int, num_sparse_columns: int) -> Tensor:
+        if num_steps not in self._buffers:
+            size = self._num_dense + num_steps * self._rows.total * num_sparse_columns
+            self._buffers[num_steps] = torch.zeros(size, device=self._parameters[0].device)
+        return self._buffers[num_steps]
+
+    def _places(self, buffer: Tensor, num_steps: int, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Return the places in the buffer, [T, B, …], of the parts of all batch rows."""
+        shapes = [(num_steps, self._rows.total, part.shape[1]) for part in parts]
+        pieces = torch.split(buffer[self._num_dense :], [math.prod(shape) for shape in shapes])
+        return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def _parts(reads: TableReads | None) -> list[Tensor]:
+    """Return the arrays to exchange, [P, …] each."""
+    if reads is None:
+        return []
+    gradient = reads.features.grad
+    assert gradient is not None, "the loss depends on the features"
+    factors = [] if reads.factors is None else [reads.factors]
+    return [reads.rows // ROW_DIVISOR, reads.rows % ROW_DIVISOR, *factors, gradient]
