@@ -111,6 +111,9 @@ class DataConfig(Config):
         return super().from_json({"val_split": LAST, **values})
 
 
+PRECISIONS = ("tf32", "bf16")  #: precisions of products on a GPU
+
+
 @dataclass(frozen=True)
 class TrainConfig(Config):
     """How a network is trained, and for how long. Exactly one of budget_s, steps and epochs is set.
@@ -132,6 +135,7 @@ class TrainConfig(Config):
     clip_norm: float = 1.0  #: maximum global norm of the gradients; larger gradients are scaled down to it
     patience: float = 1.0  #: the run stops after this share of it without a better validation loss; 1: never
     seed: int = 0  #: seed of all random numbers
+    precision: str = "tf32"  #: of products on a GPU, "tf32" or "bf16"; on a CPU they are float32
     device: str = "cpu"  #: "cpu", "cuda" or "mps"
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
@@ -149,6 +153,7 @@ class TrainConfig(Config):
         "clip_norm": Number(0.0, MAX_CLIP_NORM, exclusive_low=True),
         "patience": Number(0.0, 1.0, exclusive_low=True),
         "seed": Integer(0, MAX_SEED),
+        "precision": String(choices=PRECISIONS),
         "device": String(100),
     }
 

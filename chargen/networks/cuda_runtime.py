@@ -4,7 +4,9 @@ Recorded kernels. A recurrent layer needs several kernels for each step of a win
 launch one from Python or from cuDNN takes 5 to 20 µs. Recorded once as a CUDA graph, they are all launched together.
 
 Precision. Training allows TF32 products, whose inputs have 10 bits of mantissa: their noise does not affect the loss.
-Generating and scoring use float32, so that a GPU gives the numbers of a CPU.
+With bf16, products take inputs of 7 bits of mantissa and half the memory, but for those of hand-written recurrences;
+weights and states stay float32, and so do sums. Generating and scoring use float32, so that a GPU gives the numbers of
+a CPU.
 
 On other devices the functions of this module have no effect.
 """
@@ -12,7 +14,7 @@ On other devices the functions of this module have no effect.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -66,3 +68,14 @@ def product_precision(device: torch.device, tf32: bool) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(matmul_before)
         torch.backends.cudnn.allow_tf32 = cudnn_before
+
+
+def bf16_products(device: torch.device, is_used: bool) -> AbstractContextManager[object]:
+    """Compute products in bf16 inside the `with` block, with float32 weights: torch casts them for each product.
+
+    Args:
+        device: The device.
+        is_used: False changes nothing.
+    """
+    # A recorded step cannot keep casts of earlier steps, which the cache would be.
+    return torch.autocast(device.type, torch.bfloat16, enabled=True, cache_enabled=False) if is_used else nullcontext()

@@ -55,8 +55,9 @@ class Dense:
         """Return the input gates, [T, B, X·H]."""
         if type(cell).input_gates is not Cell.input_gates:
             gates: Tensor = cell.input_gates(params, self.x)
-            return gates
-        return F.linear(self.x, params["weight_ih"], params["bias_ih"])  # one kernel for the product and the bias
+            return gates.to(self.x.dtype)
+        gates = F.linear(self.x, params["weight_ih"], params["bias_ih"])  # one kernel for the product and the bias
+        return gates.to(self.x.dtype)  # a product in bf16 does not change the precision of the state
 
     def input_gate_rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
         """Return (the input gates as rows [T·B, X·H], the row of each step and stream [T, B])."""
@@ -79,13 +80,18 @@ class Lookup:
         """Return the input gates, [T, B, X·H]."""
         if self.table.shape[0] > self.ids.numel():
             return Dense(self.values()).input_gates(cell, params)
-        return F.embedding(self.ids, cell.input_gates(params, self.table))
+        return F.embedding(self.ids, self._table_gates(cell, params))
+
+    def _table_gates(self, cell: Cell, params: Params) -> Tensor:
+        """Return the input gates of each row of the table, [V, X·H]."""
+        gates: Tensor = cell.input_gates(params, self.table)
+        return gates.to(self.table.dtype)
 
     def input_gate_rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
         """Return (the input gates as rows [V, X·H], the row of each step and stream [T, B])."""
         if self.table.shape[0] > self.ids.numel():
             return Dense(self.values()).input_gate_rows(cell, params)
-        return cell.input_gates(params, self.table), self.ids.contiguous()
+        return self._table_gates(cell, params), self.ids.contiguous()
 
 
 LayerBackend = Callable[[Cell, Params, Dense | Lookup, State], tuple[Tensor, State]]
@@ -242,7 +248,7 @@ def run_together(name: str, params: Params, x: Tensor, state: State) -> tuple[Te
         (outputs [M, T, B, H], *the parts of the state after the last step).
     """
     flat = torch.baddbmm(params["bias_ih"][:, None], x.flatten(1, 2), params["weight_ih"].transpose(1, 2))
-    gates = flat.view(*x.shape[:3], -1)
+    gates = flat.view(*x.shape[:3], -1).to(x.dtype)
     results: tuple[Tensor, ...] = members.FUNCTIONS[name].apply(  # type: ignore[no-untyped-call]
         gates, *state, params["weight_hh"], params["bias_hh"]
     )

@@ -256,6 +256,8 @@ def _settings(
     )
     chosen, config = choose_settings(inputs)
     _check_dropout(plan.model, chosen)
+    if config.precision == "bf16" and device != "cuda":
+        raise ConfigError(f"--precision bf16 needs a GPU with CUDA, but the device is {device}", "Leave it out.")
     return chosen, config
 
 

@@ -22,7 +22,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from chargen.config import TrainConfig
 from chargen.errors import ModelError
-from chargen.networks.cuda_runtime import NUM_WARM_UP_CALLS, Function, product_precision, record
+from chargen.networks.cuda_runtime import NUM_WARM_UP_CALLS, Function, bf16_products, product_precision, record
 from chargen.networks.draws import Draws
 from chargen.networks.network import Network, TableReads, reset
 from chargen.schema import format_count
@@ -82,7 +82,8 @@ class Update:
         draws = Draws(self.generator) if self._sum is None else Draws(self.generator, self.rows, targets)
         with product_precision(self.device, tf32=True):
             reads: list[TableReads] = []
-            loss, self._state_after = self._network.loss(inputs, own_targets, state, draws, reads)
+            with bf16_products(self.device, self._config.precision == "bf16"):
+                loss, self._state_after = self._network.loss(inputs, own_targets, state, draws, reads)
             self._optimizer.clear_gradients()
             loss.backward()  # type: ignore[no-untyped-call]
         self._reads = reads[0] if reads else None

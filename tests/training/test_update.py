@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from chargen.cells import CELLS
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.batches import Position, TextBatches
 from chargen.networks.network import Network
@@ -21,12 +22,12 @@ on_gpu = pytest.param(
 )
 
 
-def make_trainer(recorded: bool, device: str = "cpu", **shape: Any) -> Trainer:
+def make_trainer(recorded: bool, device: str = "cpu", precision: str = "tf32", **shape: Any) -> Trainer:
     """Return a trainer of a small network on random token ids; its windows have two lengths."""
     config = ModelConfig(V, **{"cell": "gru", "hidden_size": 24, "embedding_dim": 8, **shape})
     network = Network(config, torch.Generator().manual_seed(0)).to(device)
     ids = np.random.default_rng(0).integers(1, V, 4 * 65)
-    settings = TrainConfig(steps=40, batch_size=B, seq_len=T, learning_rate=2e-3, device=device)
+    settings = TrainConfig(steps=40, batch_size=B, seq_len=T, learning_rate=2e-3, precision=precision, device=device)
     return Trainer(network, TextBatches(ids, 0, B, T), settings, recorded)
 
 
@@ -35,6 +36,20 @@ def train(trainer: Trainer, first: int, last: int) -> dict[str, np.ndarray]:
     for step in range(first, last):
         trainer.train_step(step / 40)
     return trainer.tensors()
+
+
+@pytest.mark.parametrize("device", ["cpu", on_gpu])
+@pytest.mark.parametrize("cell", CELLS.names())
+def test_bf16_products_change_the_losses_little_and_no_type(cell: str, device: str) -> None:
+    """The processes of a CPU refuse bf16, but compute with the same code."""
+    losses = []
+    for precision in ("tf32", "bf16"):
+        trainer = make_trainer(False, device, precision=precision, cell=cell, num_layers=2, ngrams=2, ngram_rows=64)
+        found = train(trainer, 0, 20)
+        losses.append(trainer.since_validation.pop())
+        assert {str(array.dtype) for array in found.values()} == {"float32", "int64", "uint8"}
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
 
 
 SHAPES: list[dict[str, Any]] = [

@@ -17,7 +17,7 @@ from chargen.cli.commands.train.plan import TrainArguments, make_plan
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.cli.network_options import CONNECTION_OPTIONS, SHAPE_OPTIONS, network_options
-from chargen.config import DEFAULT_BUDGET_S, VAL_SPLITS, DataConfig, TrainConfig
+from chargen.config import DEFAULT_BUDGET_S, PRECISIONS, VAL_SPLITS, DataConfig, TrainConfig
 from chargen.tokenizers import TOKENIZERS
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     help="Weight decay of matrices.",
 )  # fmt: skip
 @optimization_option("--seed", type=TRAIN["seed"], default=0, show_default=True, metavar="N", help="Random seed.")
+@optimization_option(
+    "--precision", type=click.Choice(PRECISIONS), show_default="tf32",
+    help="Precision of products on a GPU. bf16 halves the memory of activations; weights and states stay float32. On a "
+    "CPU everything is float32.",
+)  # fmt: skip
 @resuming_option(
     "--more", callback=options.parse_duration, metavar="TIME",
     help="Add this time (90s, 5m) to the budget of a resumed run.",

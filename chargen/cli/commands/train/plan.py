@@ -26,7 +26,16 @@ DATA_SETTINGS = (
     "tokenizer", "encoding", "errors", "newline", "normalize", "documents", "text_field", "json_lines", "val_fraction",
     "val_split", "direction",
 )  # fmt: skip
-TRAIN_SETTINGS = ("batch_size", "seq_len", "learning_rate", "clip_norm", "weight_decay", "patience", "seed")
+TRAIN_SETTINGS = (
+    "batch_size",
+    "seq_len",
+    "learning_rate",
+    "clip_norm",
+    "weight_decay",
+    "patience",
+    "seed",
+    "precision",
+)
 # Arguments whose value may differ from that of the run that is resumed.
 ALLOWED_WITH_RESUME = (
     "corpus", "resume", "force", "init_from", "new_chars", "budget", "steps", "epochs", "patience", "more", "device",
@@ -65,6 +74,7 @@ class TrainArguments(NetworkArguments):
     clip_norm: float | None = None
     weight_decay: float | None = None
     seed: int = 0
+    precision: str | None = None
     more: float | None = None
     save_every: float = 60.0
     keep_state: str | None = None
