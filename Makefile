@@ -5,7 +5,7 @@
 #              chromium, curl and nginx, which the packages of the system contain (Debian: apt-get install chromium curl nginx)
 # make lint    set up, ruff and mypy
 # make docs    set up, build the documentation in docs/_build, run every example in it
-# make wheel   set up, build the package, install it in an empty environment, train, sample and score with it
+# make wheel   set up, build the package, install it in an empty environment, train, sample, score and export a page with it
 # make bench   set up, quality for time on the corpora that need no network
 
 PYTHON ?= python3
@@ -56,6 +56,10 @@ wheel: $(READY)
 	cd .wheel/run && ../bin/chargen train python-docs --steps 30 --seed 1 --name wheel
 	cd .wheel/run && ../bin/chargen sample -m wheel --length 100 --seed 1
 	cd .wheel/run && ../bin/chargen score -m wheel "one sentence" "another"
+	cd .wheel/run && ../bin/chargen export page wheel -o installed.html
+	cd .wheel/run && ../../$(BIN)/chargen export page wheel -o source.html && cmp source.html installed.html
+	cd .wheel/run && ../bin/chargen serve --help | grep 'pip install "chargen\[serve\]"'
+	cd .wheel/run && ! ../bin/chargen serve wheel 2> serve.log && grep "pip install 'chargen\[serve\]'" serve.log
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
