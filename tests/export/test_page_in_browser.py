@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +17,18 @@ from chargen.export.page import write_page
 from chargen.lm import LanguageModel
 from chargen.scoring.ranking import rank
 from tests.conftest import VERSE, random_model
-from tests.programs import CHROMIUM, needs_browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = [pytest.mark.slow, needs_browser]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed"),
+    pytest.mark.skipif(not HAS_PLAYWRIGHT, reason="playwright is not installed"),
+]
 
 LONG_VOCABULARY = "".join(map(chr, range(0x4E00, 0x4E00 + 5000)))
 

@@ -17,7 +17,7 @@ from tests.server.test_process import Server
 pytestmark = [pytest.mark.peers, needs_llm]
 
 Completed = subprocess.CompletedProcess[str]
-COMMAND = find_block("text", "llm -m docs").strip()
+(COMMAND,) = re.findall(r"`(llm -m docs .*?)`", GUIDE)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,10 @@ def server(folder: Path) -> Iterator[Server]:
 def llm(server: Server, tmp_path: Path) -> Callable[..., Completed]:
     """Return a function that runs a command of llm with the configuration of the guide."""
 
-    def run(command: str, server: Server = server, more_configuration: str = "") -> Completed:
-        configuration = with_address(find_block("yaml", "api_base"), server) + more_configuration
+    def run(command: str, server: Server = server, has_key: bool = False) -> Completed:
+        configuration = with_address(find_block("yaml", "api_base"), server)
+        if has_key:
+            configuration = configuration.replace("# api_key_name", "api_key_name")
         user_folder = run_in_shell('dirname "$(llm logs path)"', tmp_path, LLM_USER_PATH=str(tmp_path / "llm"))
         path = Path(user_folder.stdout.strip()) / "extra-openai-models.yaml"
         path.write_text(configuration, encoding="utf-8")
@@ -68,12 +70,11 @@ def test_a_conversation_goes_on(llm: Callable[..., Completed]) -> None:
 
 def test_a_key_is_stored_by_llm(llm: Callable[..., Completed], folder: Path) -> None:
     server = serve_guide_model(folder, "--api-key", "secret")
-    (line,) = re.findall(r"`(api_key_name: \w+)`", GUIDE)
     (store,) = re.findall(r"`(llm keys set \w+)`", GUIDE)
     try:
         done = llm(COMMAND, server)
         assert done.returncode != 0 and "the API key is wrong" in done.stderr
-        done = llm(f"{store} --value secret && {COMMAND}", server, f"  {line}\n")
+        done = llm(f"{store} --value secret && {COMMAND}", server, has_key=True)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout) > 1
     finally:
