@@ -119,6 +119,18 @@ def test_the_example_generates_in_its_frame(page: Page, site: str) -> None:
     frame.locator("#ranking tr >> nth=1").wait_for()
 
 
+def test_the_text_can_be_copied_from_the_frame(page: Page, site: str) -> None:
+    page.goto(f"{site}/")
+    text = generated_text(page)
+    page.evaluate("document.body.append(document.createElement('textarea'))")
+    for button, expected in (("#copy-text", text), ("#copy-link", f"{site}/{NAME}#prompt=")):
+        frame_of(page).click(button)
+        frame_of(page).locator("#write-status", has_text="Copied.").wait_for()
+        page.fill("textarea", "")
+        page.press("textarea", "Control+V")
+        assert page.input_value("textarea").startswith(expected)
+
+
 def test_the_page_in_the_frame_cannot_read_the_site(page: Page, site: str) -> None:
     page.goto(f"{site}/")
     generated_text(page)
