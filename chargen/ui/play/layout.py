@@ -31,25 +31,28 @@ class Cell(NamedTuple):
     is_typed: bool
     may_break: bool  #: whether a row may end after it
     must_break: bool = False  #: whether the row ends after it
-    is_unknown: bool = False  #: whether the model does not know it
+    is_unknown: bool = False  #: whether it is typed and the model does not know it
     shade: int | None = None  #: shade of its surprisal, see `probe/heat_map.py`; None: not coloured
 
 
 class Mark(NamedTuple):
-    """A part of the typed text of a row that is drawn in another style."""
+    """A part of a row that is drawn in another style."""
 
-    start: int  #: number of drawn characters of the row before it
+    start: int  #: number of drawn characters before it in the typed or the generated part of the row
     end: int
     is_unknown: bool  #: whether the model does not know it
     shade: int | None  #: shade of its surprisal; None: not coloured
+    is_typed: bool = True  #: whether it is in the typed part of the row
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What is marked in a typed text."""
+    """What is marked in a text and its continuation."""
 
     is_unknown: Callable[[str], bool] = lambda cluster: False  #: whether the model does not know a cluster
-    bits: Sequence[float] = ()  #: the surprisal of each character of the text, which is coloured by it; or empty
+    #: the surprisal of each character, by which they are coloured: of the text and of its continuation, of a part from
+    #: the start of the text, or of nothing
+    bits: Sequence[float] = ()
 
 
 NO_MARKS = Marks()
@@ -76,7 +79,7 @@ def lay_out(
         continuation: What follows it.
         width, height: The size of the screen.
         after_cursor: Number of characters of the text after the cursor.
-        marks: What is marked in the text.
+        marks: What is marked in the text and its continuation.
     """
     cursor = len(text) - after_cursor
     before = _visible_end(text[:cursor], width, height)
@@ -106,28 +109,26 @@ def lay_out(
 def _mark(cells: Iterable[tuple[str, Cell]], marks: Marks, start: int) -> Iterator[Cell]:
     """Yield the cells with their marks; `start` is the number of characters of the text before the first cell."""
     for cluster, cell in cells:
-        if cell.is_typed:
-            end = start + len(cluster)
-            tone = shade(sum(marks.bits[start:end])) if marks.bits else None
-            yield cell._replace(is_unknown=marks.is_unknown(cluster), shade=tone)
-            start = end
-        else:
-            yield cell
+        end = start + len(cluster)
+        tone = shade(sum(marks.bits[start:end])) if end <= len(marks.bits) else None
+        yield cell._replace(is_unknown=cell.is_typed and marks.is_unknown(cluster), shade=tone)
+        start = end
 
 
 def _row_marks(cells: list[Cell]) -> list[Mark]:
-    """Return the marks in the typed part of a row; adjacent cells with equal marks are one."""
+    """Return the marks in a row; adjacent cells with equal marks are one."""
     parts: list[Mark] = []
-    start = 0
-    for cell in cells:
-        end = start + len(cell.drawn)
-        if cell.drawn and (cell.is_unknown or cell.shade is not None):
-            mark = Mark(start, end, cell.is_unknown, cell.shade)
-            if parts and parts[-1].end == start and parts[-1][2:] == mark[2:]:
-                parts[-1] = mark._replace(start=parts[-1].start)
-            else:
-                parts.append(mark)
-        start = end
+    for is_typed in (True, False):
+        start = 0
+        for cell in (cell for cell in cells if cell.is_typed == is_typed):
+            end = start + len(cell.drawn)
+            if cell.drawn and (cell.is_unknown or cell.shade is not None):
+                mark = Mark(start, end, cell.is_unknown, cell.shade, is_typed)
+                if parts and parts[-1].end == start and parts[-1][2:] == mark[2:]:
+                    parts[-1] = mark._replace(start=parts[-1].start)
+                else:
+                    parts.append(mark)
+            start = end
     return parts
 
 
@@ -182,8 +183,8 @@ def _cells(text: str, continuation: str, width: int) -> Iterator[tuple[str, Cell
 
 @lru_cache(4096)
 def _cell(cluster: str, is_typed: bool, width: int) -> Cell:
-    if cluster == "\n":
-        return Cell("", 0, 1, is_typed, may_break=False, must_break=True)
+    if cluster.endswith("\n"):
+        return Cell("", 0, len(cluster), is_typed, may_break=False, must_break=True)
     drawn, cells = glyph(cluster)
     if cells > width:  # a character of double width on a screen with one column
         drawn, cells = "·", 1
