@@ -31,7 +31,8 @@ from chargen.ui.terminal_text import visible
 
 MAX_GENERATED_CHARS = 1_000_000_000  # effectively unlimited
 MIN_PROGRESS_TOKENS = 1000  # a text with fewer tokens is read too fast to show the progress
-SLICE_S = 0.025  # time of work between two updates: the first one shows some lines of a new continuation already
+SLICE_S = 0.025  # time of work between two updates
+KEY_SLICE_S = 0.006  # and before the first one after a key: it shows the start of a new continuation already
 IDLE_S = 0.2  # time between two checks of the terminal's size when there is nothing to do
 LEAVE_KEYS = ("escape", "ctrl-d")
 SIGNAL_KEYS = ("suspend", "resume")
@@ -210,7 +211,7 @@ class Session:
             if last_key:
                 return last_key
             if new_keys or not is_idle:
-                self._work_for(SLICE_S, keyboard, screen)
+                self._work_for(KEY_SLICE_S if new_keys else SLICE_S, keyboard, screen)
             is_idle = self._draw(screen)
 
     def _process(self, new_keys: list[Key]) -> str | None:
@@ -251,8 +252,8 @@ class Session:
         bars = _bars(self.draft, self._work, self._label(screen), screen)
         page, generated = self._lay_out(screen, len(bars), has_colours)
         self.draft = set_generated(self.draft, generated[: self._num_accepted + page.shown_chars])
-        screen.draw(page, bars)
         is_complete = page.is_full or page.shown_chars >= self._max_chars or self._work.has_ended
+        screen.draw(page, bars, is_growing=page.shown_chars > 0 and not is_complete)
         if not self._work.typed.has_read(self.draft.text) or not is_complete:
             return False
         self._complete = self.draft

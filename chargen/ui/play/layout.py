@@ -31,8 +31,6 @@ class Cell(NamedTuple):
     is_typed: bool
     may_break: bool  #: whether a row may end after it
     must_break: bool = False  #: whether the row ends after it
-    is_unknown: bool = False  #: whether it is typed and the model does not know it
-    shade: int | None = None  #: shade of its surprisal, see `probe/heat_map.py`; None: not coloured
 
 
 class Mark(NamedTuple):
@@ -41,7 +39,7 @@ class Mark(NamedTuple):
     start: int  #: number of drawn characters before it in the typed or the generated part of the row
     end: int
     is_unknown: bool  #: whether the model does not know it
-    shade: int | None  #: shade of its surprisal; None: not coloured
+    shade: int | None  #: shade of its surprisal, see `probe/heat_map.py`; None: not coloured
     is_typed: bool = True  #: whether it is in the typed part of the row
 
 
@@ -86,8 +84,7 @@ def lay_out(
     after = text[cursor : cursor + 2 * width * height]
     if len(after) < after_cursor:
         continuation = ""  # it is below the screen
-    cells = _mark(_cells(before + after, continuation, width), marks, cursor - len(before))
-    rows = list(wrap(cells, width))
+    rows = list(wrap(_cells(before + after, continuation, width), width))
     row, column, before_cursor = _cursor(rows, width, len(before), bool(after))
     if row == len(rows):
         rows.append([])
@@ -102,34 +99,40 @@ def lay_out(
         for cells in shown_rows
     ]
     is_full = shown_chars < len(continuation) or (len(shown_rows) == height and _row_width(shown_rows[-1]) >= width)
-    row_marks = [_row_marks(cells) for cells in shown_rows]
+    start = cursor - len(before) + sum(cell.num_chars for cells in rows[:top] for cell in cells)
+    row_marks = _list_marks(shown_rows, text + continuation, marks, start)
     return Page(parts, (row - top, column), shown_chars, is_full, before_cursor, row_marks)
 
 
-def _mark(cells: Iterable[tuple[str, Cell]], marks: Marks, start: int) -> Iterator[Cell]:
-    """Yield the cells with their marks; `start` is the number of characters of the text before the first cell."""
-    for cluster, cell in cells:
-        end = start + len(cluster)
-        tone = shade(sum(marks.bits[start:end])) if end <= len(marks.bits) else None
-        yield cell._replace(is_unknown=cell.is_typed and marks.is_unknown(cluster), shade=tone)
-        start = end
+def _list_marks(rows: list[list[Cell]], content: str, marks: Marks, start: int) -> list[list[Mark]]:
+    """Return the marks of each row; adjacent cells with equal marks are one.
 
-
-def _row_marks(cells: list[Cell]) -> list[Mark]:
-    """Return the marks in a row; adjacent cells with equal marks are one."""
-    parts: list[Mark] = []
-    for is_typed in (True, False):
-        start = 0
-        for cell in (cell for cell in cells if cell.is_typed == is_typed):
-            end = start + len(cell.drawn)
-            if cell.drawn and (cell.is_unknown or cell.shade is not None):
-                mark = Mark(start, end, cell.is_unknown, cell.shade, is_typed)
-                if parts and parts[-1].end == start and parts[-1][2:] == mark[2:]:
-                    parts[-1] = mark._replace(start=parts[-1].start)
-                else:
-                    parts.append(mark)
+    Args:
+        rows: The rows.
+        content: The text and its continuation.
+        marks: What is marked in them.
+        start: Number of characters of the content before the first row.
+    """
+    row_marks: list[list[Mark]] = []
+    for cells in rows:
+        parts: list[Mark] = []
+        drawn_chars = {True: 0, False: 0}  # of the typed and of the generated part of the row
+        for cell in cells:
+            end = start + cell.num_chars
+            is_unknown = cell.is_typed and marks.is_unknown(content[start:end])
+            tone = shade(sum(marks.bits[start:end])) if end <= len(marks.bits) else None
             start = end
-    return parts
+            mark_start = drawn_chars[cell.is_typed]
+            mark_end = drawn_chars[cell.is_typed] = mark_start + len(cell.drawn)
+            mark = Mark(mark_start, mark_end, is_unknown, tone, cell.is_typed)
+            if not cell.drawn or not (is_unknown or tone is not None):
+                continue
+            if parts and parts[-1].end == mark_start and parts[-1][2:] == mark[2:]:
+                parts[-1] = parts[-1]._replace(end=mark_end)
+            else:
+                parts.append(mark)
+        row_marks.append(parts)
+    return row_marks
 
 
 def wrap(cells: Iterable[Cell], width: int) -> Iterator[list[Cell]]:
@@ -158,8 +161,8 @@ def wrap(cells: Iterable[Cell], width: int) -> Iterator[list[Cell]]:
 
 def _visible_end(text: str, width: int, height: int) -> str:
     """Return a suffix of the text that fills the screen, cut at a newline, or else at a position that rarely moves."""
-    screen_chars = 2 * width * height
-    start = max(0, len(text) // screen_chars - 1) * screen_chars
+    screen_chars = width * height
+    start = max(0, len(text) // screen_chars - 2) * screen_chars
     newline = len(text)
     for _ in range(height):
         newline = text.rfind("\n", start, newline)
@@ -168,7 +171,7 @@ def _visible_end(text: str, width: int, height: int) -> str:
     return text[newline + 1 :]
 
 
-def _cells(text: str, continuation: str, width: int) -> Iterator[tuple[str, Cell]]:
+def _cells(text: str, continuation: str, width: int) -> Iterator[Cell]:
     column = 0  # since the last newline: tabs are set as if the line were not wrapped
     for part, is_typed in ((text, True), (continuation, False)):
         for cluster in clusters(part):
@@ -177,7 +180,7 @@ def _cells(text: str, continuation: str, width: int) -> Iterator[tuple[str, Cell
                 cell = Cell(" " * tab, tab, 1, is_typed, may_break=True)
             else:
                 cell = _cell(cluster, is_typed, width)
-            yield cluster, cell
+            yield cell
             column = 0 if cell.must_break else column + cell.width
 
 

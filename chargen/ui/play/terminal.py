@@ -255,7 +255,7 @@ class Screen:
         columns, rows = os.get_terminal_size(self._console.file.fileno())
         return (columns, rows) if columns and rows else UNKNOWN_SIZE
 
-    def draw(self, page: Page, bars: list[str]) -> None:
+    def draw(self, page: Page, bars: list[str], is_growing: bool = False) -> None:
         """Draw the page: the rows, the cursor, and the bars at the bottom.
 
         Only rows that changed are sent. The typed part of the cursor's row is sent last, so that the cursor is where
@@ -264,12 +264,16 @@ class Screen:
         Args:
             page: The rows, the cursor, and the marks.
             bars: The status line, and the line about the keys.
+            is_growing: Whether more rows follow soon: the rows below the page then stay as they are until they are
+                drawn over, because rows that are erased and drawn again would flicker.
         """
         width, height = self.size()
         new = [
             [*_marked(typed, marks, self.ramp), *_marked(generated, marks, self.ramp, is_typed=False)]
             for (typed, generated), marks in zip(page.rows, page.marks, strict=True)
         ]
+        if is_growing and self._size == (width, height):
+            new += self._shown[len(new) : height - len(bars)]
         new += [[]] * (height - len(bars) - len(new))
         new += [[Segment(set_cell_size(bar, width - 1), BAR if index == 0 else DIM)] for index, bar in enumerate(bars)]
         out: list[Segment] = []
