@@ -28,8 +28,8 @@ newline of a message's layout from one in a file name. So code that puts untrust
 
 The second part of the file divides a text into clusters: what a reader takes for one character. A letter and its
 combining marks are one cluster, as are the parts of an emoji and the two halves of a flag. Clusters (the grapheme
-clusters of UAX #29) and the widths of characters come from the package wcwidth. It takes 10 ms to import, so ASCII is
-divided and measured without it.
+clusters of UAX #29) and the widths of characters come from the package wcwidth. It takes 10 ms to import, so ASCII and
+Latin letters are divided and measured without it.
 """
 
 from __future__ import annotations
@@ -284,6 +284,7 @@ def is_shown() -> bool:
     return isinstance(cast(object, sys.stdout), VisibleStream)
 
 
+_LATIN = r"[\t\n -~\xa1-\xac\xae-\u02ff\u1e00-\u1eff]*"  # also Vietnamese; each character is a cluster of one cell
 SEPARATORS = "\u200b\u180e"  # those of _KEPT; they belong to the letter before them
 MAX_CLUSTER_CHARS = 16  # of a cluster at the end of a text that is shortened
 
@@ -294,7 +295,7 @@ def clusters(text: str) -> Iterator[str]:
     >>> [len(cluster) for cluster in clusters("e\\u0302!")]
     [2, 1]
     """
-    if text.isascii() and "\r" not in text:  # "\r\n" is one cluster
+    if re.fullmatch(_LATIN, text):
         yield from text
         return
     from wcwidth import iter_graphemes
@@ -323,7 +324,7 @@ def cells(text: str) -> int:
     >>> cells("là"), cells("漢")
     (2, 2)
     """
-    if text.isascii():
+    if re.fullmatch(_LATIN, text):
         return len(text)
     from wcwidth import wcswidth
 
@@ -367,7 +368,7 @@ def _fitting(parts: Iterable[str], width: int) -> list[str]:
 
 def _cluster_width(cluster: str) -> int:
     """Return the width of a cluster on a terminal that draws each character of it: an upper bound for all terminals."""
-    if cluster.isascii():
+    if re.fullmatch(_LATIN, cluster):
         return len(cluster)
     from wcwidth import wcwidth
 

@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import re
 import sys
 import threading
 import unicodedata
@@ -72,6 +73,13 @@ def test_a_shortened_text_fits_and_keeps_its_start_and_its_end(text: str, width:
 def test_clusters_are_what_a_reader_takes_for_one_character(text: str, expected: list[str]) -> None:
     assert list(clusters(text)) == expected
     assert sum(glyph(cluster)[1] for cluster in expected) == cells(text)
+
+
+def test_latin_letters_have_the_clusters_and_widths_of_other_scripts() -> None:
+    latin = "".join(char for char in ALL if re.fullmatch(visible_module._LATIN, char))
+    assert len(latin) == 959
+    assert list(clusters(latin)) == list(clusters(latin + "漢"))[:-1] == list(latin)
+    assert cells(latin) == cells(latin + "漢") - 2 == len(latin)
 
 
 def test_every_character_has_a_width() -> None:
