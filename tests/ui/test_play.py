@@ -365,13 +365,17 @@ def test_a_long_text_shows_its_end_and_leaves_a_third_of_the_page(text: str, wid
 def test_a_continuation_of_a_document_model_ends_with_the_document() -> None:
     lm = LanguageModel(random_model("ab\n", documents="line"))
     work, draft = BackgroundWork(lm), Draft(seed=3)
-    while not work.has_ended:
+    while not work.has_ended(draft):
         work.step(draft)
     assert work.typed.has_read(draft.text)
     assert work.generated(draft) == "".join(lm.stream("", temperature=1.0, seed=3))
     assert "\n" not in work.generated(draft)
     work.step(draft)  # nothing is left to do
-    assert work.has_ended
+    assert work.has_ended(draft)
+    typed = press(draft, Key("text", "a"))
+    assert not work.has_ended(typed)
+    work.step(typed)
+    assert work.typed.has_read("a") and not work.has_ended(typed)  # the end of the continuation before is not its end
 
 
 def test_without_a_terminal_it_says_so(chargen: Callable[..., Result]) -> None:

@@ -183,6 +183,8 @@ def test_a_key_opens_the_alternatives_and_enter_continues_from_one() -> None:
     assert played([*left, opened, opened], [Key("text", "x")])[0] == "The xking"
     assert played([*left, opened], [Key("text", "x")])[0] == "The xking"  # a letter closes the list and is inserted
     assert played([*left, opened, Key("home"), Key("enter"), Key("ctrl-z")])[0] == "The king"
+    accepted = played([Key("text", "s"), opened, Key("right")])[0]  # it closes the list and waits for the continuation
+    assert accepted == "The kings" + next(lm.stream("The kings", temperature=0.8, seed=5))
 
 
 @pytest.mark.usefixtures("screen")

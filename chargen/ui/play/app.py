@@ -92,8 +92,8 @@ class BackgroundWork:
         self._stream: Iterator[str] = iter(())
         self._stream_inputs: object = None  # inputs of the draft that is continued
         self._generated = ""
+        self._has_ended = False  # whether the model has nothing to add to `_generated`
         self.typed = TextReader(lm)  #: reads the text of the draft
-        self.has_ended = False  #: whether the continuation is complete
 
     def step(self, draft: Draft, has_colours: bool = False) -> None:
         """Do the next step of the work for a draft, which takes from some hundred microseconds to milliseconds.
@@ -113,12 +113,16 @@ class BackgroundWork:
             self._step_bits(draft.text + draft.continuation)
         else:
             piece = next(self._stream, None)
-            self.has_ended = piece is None
+            self._has_ended = piece is None
             self._generated += piece or ""
 
     def generated(self, draft: Draft) -> str:
         """Return the text that was generated after the draft's prompt so far."""
         return self._generated if self._stream_inputs == draft.inputs else ""
+
+    def has_ended(self, draft: Draft) -> bool:
+        """Return whether the model has nothing to add to what it generated for the draft."""
+        return self._has_ended and self._stream_inputs == draft.inputs
 
     def has_bits(self, draft: Draft) -> bool:
         """Return whether the surprisals of the draft's text and of its continuation are known."""
@@ -140,7 +144,7 @@ class BackgroundWork:
         )
         self._stream_inputs = draft.inputs
         self._generated = ""
-        self.has_ended = False
+        self._has_ended = False
 
     def _step_bits(self, text: str) -> None:
         self._shown.step(text)
@@ -229,10 +233,11 @@ class Session:
                 continue
             if key.name in LEAVE_KEYS:
                 return key.name
+            self._view = replace(self._view, menu=None)
             if self.draft != self._complete and needs_continuation(self.draft, key):
                 self._waiting = keys[number:]
                 return None
-            self._view, self.draft = replace(self._view, menu=None), press(self.draft, key)
+            self.draft = press(self.draft, key)
         return None
 
     def _work_for(self, duration_s: float, keyboard: Keyboard, screen: Screen) -> None:
@@ -245,14 +250,14 @@ class Session:
 
     def _draw(self, screen: Screen) -> bool:
         """Draw the view; return whether no work is left until a key is pressed."""
-        self._complete = None
         if self._view.is_help or self._view.menu:
             return _draw_view(self._view, screen)
+        self._complete = None
         has_colours = self._has_colours(screen)
         bars = _bars(self.draft, self._work, self._label(screen), screen)
         page, generated = self._lay_out(screen, len(bars), has_colours)
         self.draft = set_generated(self.draft, generated[: self._num_accepted + page.shown_chars])
-        is_complete = page.is_full or page.shown_chars >= self._max_chars or self._work.has_ended
+        is_complete = page.is_full or page.shown_chars >= self._max_chars or self._work.has_ended(self.draft)
         screen.draw(page, bars, is_growing=page.shown_chars > 0 and not is_complete)
         if not self._work.typed.has_read(self.draft.text) or not is_complete:
             return False

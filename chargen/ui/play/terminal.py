@@ -16,14 +16,13 @@ of the characters of an emoji: after one with joiners, it would draw and place t
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -182,11 +181,8 @@ def _discard_input(source: Input) -> None:
         return
     import termios
 
-    try:
+    with suppress(termios.error):  # the terminal was closed, so there is nothing to discard
         termios.tcflush(source.fileno(), termios.TCIFLUSH)
-    except termios.error as error:
-        if error.args[0] not in (errno.EIO, errno.ENOTTY, errno.EBADF):
-            raise  # these three mean that the terminal was closed
 
 
 @contextmanager
