@@ -11,8 +11,8 @@ A signal that stops the process leaves the screen first; when it is continued, t
 
 from __future__ import annotations
 
-import os
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -133,7 +133,10 @@ class BackgroundWork:
 
         While a changed text is read, these are the surprisals of the start that it shares with the text before.
         """
-        return self._bits[: len(os.path.commonprefix([self._coloured, text]))]
+        lengths = range(1, min(len(text), len(self._coloured)) + 1)
+        # A bisection, because comparing characters one by one takes milliseconds where the text is long.
+        num_equal = bisect_left(lengths, True, key=lambda length: text[:length] != self._coloured[:length])
+        return self._bits[:num_equal]
 
     def _start_stream(self, draft: Draft) -> None:
         self._stream = self._lm.stream(
