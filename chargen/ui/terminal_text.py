@@ -284,7 +284,7 @@ def is_shown() -> bool:
     return isinstance(cast(object, sys.stdout), VisibleStream)
 
 
-_LATIN = r"[\t\n -~\xa1-\xac\xae-\u02ff\u1e00-\u1eff]*"  # also Vietnamese; each character is a cluster of one cell
+_LATIN = r"[\t\n -~\xa1-\xac\xae-\u02ff\u1e00-\u1eff]*"  # Vietnamese, too; each is a cluster with a width of 1
 SEPARATORS = "\u200b\u180e"  # those of _KEPT; they belong to the letter before them
 MAX_CLUSTER_CHARS = 16  # of a cluster at the end of a text that is shortened
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from prompt_toolkit.input import Input, create_input
 from prompt_toolkit.key_binding import KeyPress
@@ -169,7 +169,7 @@ def _is_ready(source: Input, wait_s: float) -> bool:
     if sys.platform == "win32":
         from prompt_toolkit.eventloop.win32 import wait_for_handles
 
-        return wait_for_handles([source.handle], round(1000 * wait_s)) is not None
+        return wait_for_handles([cast(Any, source).handle], round(1000 * wait_s)) is not None
     import select
 
     return bool(select.select([source.fileno()], [], [], wait_s)[0])
