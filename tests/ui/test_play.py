@@ -438,6 +438,23 @@ def test_leaving_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         play(lm, "m", draft, 300, console, Script(keys, [Key("ctrl-c")]))
 
 
+def test_after_a_crash_the_screen_and_the_signals_are_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(self: BackgroundWork, draft: Draft, has_colours: bool) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Screen, "size", lambda self: (80, 24))
+    monkeypatch.setattr(BackgroundWork, "step", crash)
+    drawn = io.StringIO()
+    console = Console(file=drawn, force_terminal=True, width=80, height=24, color_system=None)
+    numbers = [signal.Signals[name] for name in ("SIGTSTP", "SIGCONT") if hasattr(signal, name)]
+    before = [signal.getsignal(number) for number in numbers]
+    with create_pipe_input() as pipe, pytest.raises(MemoryError):
+        play(LanguageModel(random_model()), "m", new_draft("", 0.8, 5), 300, console, Keyboard(pipe))
+    assert drawn.getvalue().startswith("\x1b[?1049h\x1b[H\x1b[?2004h\x1b[?7l")
+    assert drawn.getvalue().endswith("\x1b[?2004l\x1b[?7h\x1b[?1049l")
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 def test_bad_settings_are_wrong_usage(chargen: Callable[..., Result]) -> None:
     assert chargen("play", "--temp", "-1").status == 2
     assert chargen("play", "--length", "0").status == 2
