@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
 
 NO_LICENSE = "No licence is stated for this model or its corpus."
-SCRIPTS = ("engine.js", "tokenizers.js", "weights.js")  #: files of `assets/` that a model consists of
+SCRIPTS = ("engine.js", "direction.js", "tokenizers.js", "weights.js")  #: files of `assets/` that a model consists of
 SUBWORDS = "sp"  #: name of the sentencepiece tokenizer
 ALGORITHMS = ("unigram", "bpe", "char")  #: of sentencepiece, as in `createEncoder` of `assets/tokenizers.js`
 NGRAM_TABLE = "ngrams"  #: name of the table of the n-grams of length n among the arrays, followed by n
@@ -113,11 +113,6 @@ def make_payload(checkpoint: Checkpoint, name: str, weights: str = "int8", licen
 
 def _check_model(checkpoint: Checkpoint, name: str) -> None:
     tokenizer = checkpoint.tokenizer
-    if checkpoint.data.is_backward:
-        raise ModelError(
-            f"the model {name} reads texts backward, and a page continues a text at its end",
-            "Export a model that was trained with --direction forward.",
-        )
     if tokenizer.quantizer is not None:
         raise ModelError(
             f"the model {name} continues a series of numbers, and a page shows texts",
@@ -149,6 +144,7 @@ def describe_model(
         "num_parameters": count_parameters(checkpoint.config),
         "tokenizer": checkpoint.tokenizer.name,
         "documents": checkpoint.data.documents,
+        "direction": checkpoint.data.direction,
         "weights": weights,
     }
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,102 +14,14 @@ from chargen.export.page import write_page
 from chargen.lm import LanguageModel
 from chargen.scoring.ranking import rank
 from tests.conftest import VERSE, random_model
+from tests.export.browser import needs_browser
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed"),
-    pytest.mark.skipif(not HAS_PLAYWRIGHT, reason="playwright is not installed"),
-]
+pytestmark = [pytest.mark.slow, *needs_browser]
 
 LONG_VOCABULARY = "".join(map(chr, range(0x4E00, 0x4E00 + 5000)))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-class Opened:
-    """A page that was written and opened. Any error and any request that it makes fail the test."""
-
-    def __init__(self, browser: Browser, model: Checkpoint, folder: Path, link: str = "", **context: Any) -> None:
-        path = folder / "page.html"
-        self.lm = LanguageModel(model)
-        write_page(self.lm, path, "float32")
-        self.context = browser.new_context(**{"locale": "en", **context})
-        self.context.set_default_timeout(4_000)
-        self.page: Page = self.context.new_page()
-        self.problems: list[str] = []
-        self.page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", lambda request: self.add_request(request.url))
-        self.page.goto(path.as_uri() + link)
-        self.wait()
-
-    def add_request(self, url: str) -> None:
-        if not url.startswith(("file:", "data:")):
-            self.problems.append(f"request of {url}")
-
-    def wait_for(self, condition: str) -> None:
-        """Wait until a condition in JavaScript is true; the policy of the page forbids `page.wait_for_function`."""
-        is_true = self.page.evaluate(
-            f"""() => new Promise(resolve => {{
-              const end = performance.now() + 10000;
-              const check = () => ({condition}) || performance.now() > end ? resolve(performance.now() <= end)
-                : requestAnimationFrame(check);
-              check();
-            }})"""
-        )
-        assert is_true, f"{condition} was not true within 10 s; {self.problems}"
-
-    def wait(self, condition: str = "true") -> None:
-        """Wait until nothing is generated and a condition in JavaScript is true."""
-        self.wait_for(f"document.getElementById('stop').disabled && ({condition})")
-
-    @property
-    def text(self) -> str:
-        text: str = self.page.evaluate("document.getElementById('output').textContent")
-        return text
-
-    def type_prompt(self, prompt: str) -> None:
-        self.page.fill("#prompt", prompt)
-        self.wait(f"document.getElementById('output').textContent.startsWith({prompt!r})")
-
-    def open_character(self, index: int, view: str = "#output") -> None:
-        self.page.click(f"{view} span >> nth={index}")
-        self.page.wait_for_selector("#alternatives [role=option]")
-
-    def alternatives(self) -> list[tuple[str, str]]:
-        rows: list[list[str]] = self.page.evaluate(
-            "[...document.querySelectorAll('#alternatives [aria-selected]')].map(row =>"
-            " [row.querySelector('.glyph').textContent, row.querySelector('.percent').textContent])"
-        )
-        return [(glyph, percent) for glyph, percent in rows]
-
-
-@pytest.fixture
-def open_page(browser: Browser, tmp_path: Path) -> Iterator[Any]:
-    opened: list[Opened] = []
-
-    def open_one(model: Checkpoint | None = None, link: str = "", **context: Any) -> Opened:
-        opened.append(Opened(browser, model or random_model(VERSE, cell="gru"), tmp_path, link, **context))
-        return opened[-1]
-
-    yield open_one
-    for each in opened:
-        assert not each.problems
-        each.context.close()
 
 
 def test_it_generates_while_one_types_and_continues_from_a_chosen_character(open_page: Any) -> None:

@@ -31,9 +31,7 @@ ALGORITHMS = ["unigram", "bpe", "char"]
 
 def train(algorithm: str, **options: Any) -> bytes:
     written = io.BytesIO()
-    words = (
-        [] if algorithm == "unigram" else ["the", "th", "世界"]
-    )  # with unigram, they change which equal sum is first
+    words = [] if algorithm == "unigram" else ["the", "th", "世界"]  # they change the order of equal sums
     sentencepiece.SentencePieceTrainer.train(**{
         "sentence_iterator": iter(LINES), "model_writer": written, "model_type": algorithm, "vocab_size": 430,
         "hard_vocab_limit": False, "byte_fallback": True, "normalization_rule_name": "identity", "bos_id": -1,

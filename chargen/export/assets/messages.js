@@ -55,6 +55,22 @@ const MESSAGES = {
     factLicense: "Licence", factVocab: "Vocabulary size", factTrainChars: "Characters of training text",
     factNetwork: "Network", factParameters: "Parameters", factWeights: "Stored weights",
     noServer: "The server does not answer. Is it still running?",
+    factDirection: "Direction", forward: "forward: it continues a text",
+    backward: "backward: it writes the text before a prompt",
+    directionNote: "This model reads from the end to the start: it writes the text that comes before your prompt.",
+    promptBackward: "End of the text", readingBackward: "Reading the end of the text …",
+    continueButtonBackward: "Write more before it",
+    promptHintBackward: "Type the end of a text here: the model writes what comes before it.",
+    clickHintBackward: "Point at a character to see its probability. Click it to see what else it could have been, choose one, and the text before it is generated again.",
+    lengthHintBackward: "Maximum number of characters to generate before the prompt.",
+    stopsHintBackward: "One per line; \\n is a newline. The text starts after the first one that the model writes.",
+    surprisalHintBackward: "The surprisal of a character is −log₂ of its probability, in bits, given the text after it: the model reads from the end. Click a character and choose another: the model writes the text before it under “Write”.",
+    rankHintBackward: "Each line is scored as a text of its own, from its end to its start, as by “chargen score”.",
+    popoverHintBackward: "Enter or a click chooses a character, and the text before it is written from there.",
+    endBackward: "start of the text", endedStopBackward: "Starts after a stop string.",
+    endedBoundaryBackward: "The model has written the start of the text.",
+    longPromptBackward: "The prompt is longer than {most} characters: the model reads its start.",
+    partOfLetter: "The prompt starts with a combining mark or ends with a joiner. Give the whole letter: the model writes the text before it.",
     failed: "The page failed: {message}", noModel: "The model cannot be opened: {message}",
   },
   vi: {
@@ -112,15 +128,35 @@ const MESSAGES = {
     factLicense: "Giấy phép", factVocab: "Cỡ bộ từ vựng", factTrainChars: "Số ký tự của văn bản huấn luyện",
     factNetwork: "Mạng", factParameters: "Số tham số", factWeights: "Trọng số được lưu",
     noServer: "Máy chủ không trả lời. Nó còn đang chạy không?",
+    factDirection: "Hướng", forward: "xuôi: viết tiếp một văn bản", backward: "ngược: viết phần đứng trước một đoạn cho sẵn",
+    directionNote: "Mô hình này đọc từ cuối lên đầu: nó viết phần văn bản đứng trước đoạn bạn gõ.",
+    promptBackward: "Phần kết thúc", promptHintBackward: "Gõ phần cuối của văn bản vào đây: mô hình viết phần đứng trước.",
+    clickHintBackward: "Trỏ vào một ký tự để xem xác suất của nó. Nhấn vào ký tự để xem những ký tự khác có thể đứng ở đó, chọn một ký tự, và phần văn bản đứng trước được viết lại.",
+    lengthHintBackward: "Số ký tự tối đa được sinh trước đoạn cho sẵn.",
+    stopsHintBackward: "Mỗi dòng một chuỗi; \\n là ký tự xuống dòng. Văn bản bắt đầu sau chuỗi đầu tiên mà mô hình viết ra.",
+    surprisalHintBackward: "Độ bất ngờ của một ký tự là −log₂ xác suất của nó khi biết phần văn bản đứng sau, tính bằng bit: mô hình đọc từ cuối lên. Nhấn vào một ký tự và chọn ký tự khác: mô hình viết phần đứng trước ở mục “Viết”.",
+    rankHintBackward: "Mỗi dòng được chấm điểm như một văn bản riêng, từ cuối lên đầu, giống lệnh “chargen score”.",
+    popoverHintBackward: "Nhấn Enter hoặc nhấn chuột để chọn một ký tự; phần văn bản đứng trước được viết lại từ đó.",
+    continueButtonBackward: "Viết thêm", readingBackward: "Đang đọc phần kết thúc …",
+    endBackward: "bắt đầu văn bản", endedStopBackward: "Bắt đầu sau một chuỗi dừng.",
+    endedBoundaryBackward: "Mô hình đã viết phần bắt đầu của văn bản.",
+    longPromptBackward: "Phần kết thúc dài hơn {most} ký tự: mô hình chỉ đọc phần đầu của nó.",
+    partOfLetter: "Đoạn cho sẵn bắt đầu bằng một dấu kết hợp hoặc kết thúc bằng một ký tự nối. Hãy gõ cả chữ: mô hình viết phần đứng trước nó.",
     failed: "Trang gặp lỗi: {message}", noModel: "Không mở được mô hình: {message}",
   },
 };
 
-let language = "en";
+let language = "en", variant = "";
+
+/** Use the messages whose keys end with `name` where there are some: "Backward" for a model that reads backward. */
+function setVariant(name) {
+  variant = name;
+}
 
 /** Return a message in the language of the interface, with {name} replaced by the values. */
 function t(key, values = {}) {
-  return MESSAGES[language][key].replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  const message = MESSAGES[language][key + variant] ?? MESSAGES[language][key];
+  return message.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
 /** Format a number for the reader's language. */

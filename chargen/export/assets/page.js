@@ -5,6 +5,7 @@ const whole = number => format(number);
 // The facts that are shown: key in `about`, message, how the value is written.
 const FACTS = [
   ["name", "factName", String], ["corpus", "factCorpus", String], ["train_chars", "factTrainChars", whole],
+  ["direction", "factDirection", direction => t(direction)],
   ["bits_per_char", "factBits", number => format(number, 3)], ["network", "factNetwork", String],
   ["num_parameters", "factParameters", whole], ["vocab_size", "factVocab", whole], ["weights", "factWeights", String],
   ["license_note", "factLicense", String], ["version", "factVersion", String],
@@ -51,6 +52,8 @@ function copyBySelection(text) {
 class Page {
   constructor(model) {
     this.model = model;
+    setVariant(model.backward ? "Backward" : "");
+    find("direction").hidden = !model.backward;
     const popover = new Popover();
     const onChange = delayed(() => this.saveLink(), 400);
     this.writing = new WritePanel(model, popover, onChange);

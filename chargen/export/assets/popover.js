@@ -63,7 +63,7 @@ class Popover {
     this.piece = piece;
     const kind = t("kind" + piece.kind[0].toUpperCase() + piece.kind.slice(1));
     this.title.textContent = [
-      nameOf(piece.text), formatPercent(Math.exp(piece.nats)), t("bits", {bits: format(bitsOf(piece), 2)}),
+      nameOf(this.view.spell(piece.text)), formatPercent(Math.exp(piece.nats)), t("bits", {bits: format(bitsOf(piece), 2)}),
       ...(piece.isUnknown ? [t("unknown")] : kind ? [kind] : []),
     ].join(" · ");
     this.alternatives = [];
@@ -88,7 +88,7 @@ class Popover {
     this.parts.replaceChildren(...(size < 2 ? [] : this.view.pieces.slice(first, first + size).map((piece, i) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = glyphOf(piece.text);
+      button.textContent = glyphOf(this.view.spell(piece.text));
       button.setAttribute("aria-pressed", String(first + i === this.number));
       button.addEventListener("click", () => {
         this.explain(first + i);
@@ -101,9 +101,10 @@ class Popover {
   /** Fill the list with the alternatives that the reader searches for. */
   fill() {
     const searched = this.search.value.normalize("NFC");
-    const matches = searched
-      ? this.alternatives.filter(each => each.text.includes(searched) || each.text.includes(searched.toLowerCase()))
-      : this.alternatives;
+    const matches = this.alternatives.filter(each => {
+      const text = this.view.spell(each.text);
+      return text.includes(searched) || text.includes(searched.toLowerCase());
+    });
     const shown = matches.slice(0, this.isOpen ? this.numListed : NUM_PREVIEWED);
     const scale = this.alternatives.length ? this.alternatives[0].probability : 1;
     this.shown = shown;
@@ -124,7 +125,7 @@ class Popover {
     row.setAttribute("role", "option");
     row.setAttribute("aria-selected", String(alternative.text === this.piece.text));
     glyph.className = "glyph";
-    glyph.textContent = nameOf(alternative.text);
+    glyph.textContent = nameOf(this.view.spell(alternative.text));
     track.className = "track";
     bar.style.width = `${100 * alternative.probability / scale}%`;
     percent.className = "percent";
@@ -186,7 +187,7 @@ class Popover {
       this.keepFocus(event);
       return;
     } else if (event.target === this.list && [...event.key].length === 1) {
-      this.activate(this.shown.findIndex(each => each.text === event.key));
+      this.activate(this.shown.findIndex(each => this.view.spell(each.text) === event.key));
     } else return;
     event.preventDefault();
   }

@@ -30,7 +30,7 @@ function numberError(name, text) {
 function stopStrings() {
   const characters = {n: "\n", t: "\t", "\\": "\\"};
   return find("stops").value.split("\n").filter(line => line)
-    .map(line => line.replace(/\\([nt\\])/g, (whole, char) => characters[char]).normalize("NFC"));
+    .map(line => line.replace(/\\([nt\\])/g, (whole, char) => characters[char]));
 }
 
 /** Show the error of a field below it, or remove it. */
