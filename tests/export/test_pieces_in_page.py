@@ -35,8 +35,8 @@ def train(algorithm: str, **options: Any) -> bytes:
     sentencepiece.SentencePieceTrainer.train(**{
         "sentence_iterator": iter(LINES), "model_writer": written, "model_type": algorithm, "vocab_size": 430,
         "hard_vocab_limit": False, "byte_fallback": True, "normalization_rule_name": "identity", "bos_id": -1,
-        "add_dummy_prefix": False, "remove_extra_whitespaces": False, "allow_whitespace_only_pieces": True, "eos_id": -1,
-        "user_defined_symbols": ["\n", "\t", *words], "minloglevel": 2, **options,
+        "add_dummy_prefix": False, "remove_extra_whitespaces": False, "allow_whitespace_only_pieces": True,
+        "eos_id": -1, "user_defined_symbols": ["\n", "\t", *words], "minloglevel": 2, **options,
     })  # fmt: skip
     return written.getvalue()
 
