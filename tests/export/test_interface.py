@@ -12,6 +12,7 @@ from importlib.resources import files
 import pytest
 
 from chargen.export.interface import LOCAL_SCRIPTS, SCRIPTS, assemble_page
+from chargen.export.payload import NO_LICENSE
 from chargen.probe.heat_map import DARK, LIGHT, contrast
 
 EVIL = '</script><script>alert(1)</script> & "q" @@script@@ <b>'
@@ -38,6 +39,10 @@ def test_every_message_is_in_both_languages_with_the_same_values() -> None:
     for key, text in english.items():
         assert set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", vietnamese[key])), key
         assert key.startswith(("top", "min", "kindEnd", "endedLength", "tab")) or text != vietnamese[key], key
+
+
+def test_the_note_of_a_missing_licence_is_the_message_that_is_translated() -> None:
+    assert messages("en")["noLicense"] == NO_LICENSE
 
 
 def test_the_html_has_the_english_messages() -> None:

@@ -35,6 +35,8 @@ const MESSAGES = {
     kindPrompt: "your text", kindChosen: "your choice", kindGenerated: "generated", kindEnd: "",
     reading: "Reading the prompt …", generating: "Generating …", stopped: "Stopped.",
     generated: "{count} characters, {speed} per second, {bits} bits/char.",
+    generatedOne: "1 character, {speed} per second, {bits} bits/char.",
+    scoredOne: "{bits} bits/char, {total} bits, 1 character.", rankedOne: "1 line, {bits} bits/char.",
     endedLength: "", endedStop: "Ended before a stop string.", endedBoundary: "The model ended the text.",
     unknownInPrompt: "The model does not know {chars}: it reads an unknown character instead.",
     choose: "{char} was chosen.",
@@ -47,7 +49,7 @@ const MESSAGES = {
     scored: "{bits} bits/char, {total} bits, {count} characters.",
     scoredUnknown: "Not in the vocabulary (underlined): {count}.",
     ranked: "{count} lines, {bits} bits/char together.", rankingLines: "{done} of {count} lines are scored …",
-    tooManyLines: "{count} lines are too many: {most} of them are ranked.",
+    linesLeftOut: "Lines that are left out: {left}. At most {lines} lines with {chars} characters together are ranked.",
     longPrompt: "The prompt is longer than {most} characters: the model reads its end.",
     longText: "The text is longer than {most} characters: its first ones are read.",
     legend: "bits:", under1: "under 1",
@@ -55,6 +57,7 @@ const MESSAGES = {
     factLicense: "Licence", factVocab: "Vocabulary size", factTrainChars: "Characters of training text",
     factNetwork: "Network", factParameters: "Parameters", factWeights: "Stored weights",
     noServer: "The server does not answer. Is it still running?",
+    noLicense: "No licence is stated for this model or its corpus.",
     factDirection: "Direction", forward: "forward: it continues a text",
     backward: "backward: it writes the text before a prompt",
     directionNote: "This model reads from the end to the start: it writes the text that comes before your prompt.",
@@ -108,6 +111,8 @@ const MESSAGES = {
     kindPrompt: "văn bản của bạn", kindChosen: "bạn đã chọn", kindGenerated: "được sinh", kindEnd: "",
     reading: "Đang đọc phần mở đầu …", generating: "Đang sinh …", stopped: "Đã dừng.",
     generated: "{count} ký tự, {speed} ký tự mỗi giây, {bits} bit/ký tự.",
+    generatedOne: "1 ký tự, {speed} ký tự mỗi giây, {bits} bit/ký tự.",
+    scoredOne: "{bits} bit/ký tự, {total} bit, 1 ký tự.", rankedOne: "1 dòng, {bits} bit/ký tự.",
     endedLength: "", endedStop: "Kết thúc trước một chuỗi dừng.", endedBoundary: "Mô hình đã kết thúc văn bản.",
     unknownInPrompt: "Mô hình không biết {chars}: nó đọc một ký tự lạ thay vào đó.",
     choose: "Đã chọn {char}.",
@@ -120,7 +125,7 @@ const MESSAGES = {
     scored: "{bits} bit/ký tự, {total} bit, {count} ký tự.",
     scoredUnknown: "Không có trong bộ từ vựng (được gạch chân): {count}.",
     ranked: "{count} dòng, tổng cộng {bits} bit/ký tự.", rankingLines: "Đã chấm {done} trong {count} dòng …",
-    tooManyLines: "{count} dòng là quá nhiều: {most} dòng trong số đó được xếp hạng.",
+    linesLeftOut: "Số dòng bị bỏ qua: {left}. Tối đa {lines} dòng với tổng cộng {chars} ký tự được xếp hạng.",
     longPrompt: "Phần mở đầu dài hơn {most} ký tự: mô hình chỉ đọc phần cuối.",
     longText: "Văn bản dài hơn {most} ký tự: chỉ phần đầu được đọc.",
     legend: "bit:", under1: "dưới 1",
@@ -128,6 +133,7 @@ const MESSAGES = {
     factLicense: "Giấy phép", factVocab: "Cỡ bộ từ vựng", factTrainChars: "Số ký tự của văn bản huấn luyện",
     factNetwork: "Mạng", factParameters: "Số tham số", factWeights: "Trọng số được lưu",
     noServer: "Máy chủ không trả lời. Nó còn đang chạy không?",
+    noLicense: "Không có giấy phép nào được nêu cho mô hình này hoặc văn bản huấn luyện của nó.",
     factDirection: "Hướng", forward: "xuôi: viết tiếp một văn bản", backward: "ngược: viết phần đứng trước một đoạn cho sẵn",
     directionNote: "Mô hình này đọc từ cuối lên đầu: nó viết phần văn bản đứng trước đoạn bạn gõ.",
     promptBackward: "Phần kết thúc", promptHintBackward: "Gõ phần cuối của văn bản vào đây: mô hình viết phần đứng trước.",
@@ -155,7 +161,9 @@ function setVariant(name) {
 
 /** Return a message in the language of the interface, with {name} replaced by the values. */
 function t(key, values = {}) {
-  const message = MESSAGES[language][key + variant] ?? MESSAGES[language][key];
+  const messages = MESSAGES[language];
+  const keys = [variant && key + variant, values.count === "1" && key + "One", key]; // the most special one first
+  const message = messages[keys.find(each => each && messages[each])] ?? "";
   return message.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 

@@ -40,9 +40,11 @@ const isTooLong = string => [...string].length > MAX_READ_CHARS;
 const firstChars = string => [...string].slice(0, MAX_READ_CHARS).join("");
 const lastChars = string => [...string].slice(-MAX_READ_CHARS).join("");
 
-/** Return the unknown characters of a text, each once, for a message. */
-const unknownChars = pieces =>
-  [...new Set(pieces.filter(piece => piece.isUnknown).map(piece => glyphOf(piece.text)))].slice(0, 10).join(" ");
+/** Return the unknown characters of a text, each once, for a message; isolated, because they may be right-to-left. */
+const unknownChars = pieces => {
+  const chars = new Set(pieces.filter(piece => piece.isUnknown).map(piece => glyphOf(piece.text)));
+  return chars.size ? `\u2068${[...chars].slice(0, 10).join(" ")}\u2069` : "";
+};
 
 class WritePanel {
   constructor(model, popover, onChange) {
@@ -296,8 +298,9 @@ class RankPanel {
     const all = find("lines").value.split("\n").filter(line => line);
     const lines = [];
     for (let i = 0, chars = 0; i < Math.min(all.length, MAX_RANKED_LINES); i++) {
+      if (chars + all[i].length > MAX_RANKED_CHARS) continue;
       chars += all[i].length;
-      if (chars <= MAX_RANKED_CHARS) lines.push(all[i]);
+      lines.push(all[i]);
     }
     this.task.start(async signal => {
       const scores = [];
@@ -318,9 +321,10 @@ class RankPanel {
   report(numLines, scores) {
     const nats = scores.reduce((sum, each) => sum + each.nats, 0);
     const chars = scores.reduce((sum, each) => sum + each.numChars, 0);
-    find("rank-status").textContent = !chars ? "" : [
-      t("ranked", {count: format(scores.length), bits: format((0 - nats) / LN2 / chars, 3)}),
-      numLines > scores.length ? t("tooManyLines", {count: format(numLines), most: format(scores.length)}) : "",
+    const limits = {lines: format(MAX_RANKED_LINES), chars: format(MAX_RANKED_CHARS)};
+    find("rank-status").textContent = [
+      chars ? t("ranked", {count: format(scores.length), bits: format((0 - nats) / LN2 / chars, 3)}) : "",
+      numLines > scores.length ? t("linesLeftOut", {left: format(numLines - scores.length), ...limits}) : "",
     ].join(" ");
   }
 }
@@ -337,7 +341,6 @@ function rankRow(score, backward) {
   const line = row.lastChild;
   row.setAttribute("role", "row");
   line.lang = "";
-  line.dir = "auto";
   line.translate = false;
   let first = 0;
   for (const size of groupPieces(score.pieces, backward)) {

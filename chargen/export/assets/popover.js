@@ -10,6 +10,7 @@ class Popover {
     const find = id => document.getElementById(id);
     Object.assign(this, {box: find("popover"), title: find("popover-title"), parts: find("popover-parts"),
       list: find("alternatives"), search: find("find"), view: null, isOpen: false, controller: null});
+    this.close(); // a page that the browser saved may have it open
     find("popover-close").addEventListener("click", () => this.dismiss());
     this.list.addEventListener("click", event => this.clickOption(event));
     this.box.addEventListener("keydown", event => this.press(event));
@@ -45,6 +46,8 @@ class Popover {
     this.controller?.abort();
     this.group?.span.classList.remove("here");
     this.group = null;
+    this.list.replaceChildren(); // a page that the browser saves must not have styles of its own, which it forbids
+    for (const element of [this.list, this.box]) element.removeAttribute("style");
     this.box.hidden = true;
     this.isOpen = false;
   }
@@ -62,10 +65,12 @@ class Popover {
     const piece = this.view.pieces[number];
     this.piece = piece;
     const kind = t("kind" + piece.kind[0].toUpperCase() + piece.kind.slice(1));
-    this.title.textContent = [
-      nameOf(this.view.spell(piece.text)), formatPercent(Math.exp(piece.nats)), t("bits", {bits: format(bitsOf(piece), 2)}),
+    const glyph = document.createElement("bdi"); // a right-to-left character does not reorder what follows
+    glyph.textContent = nameOf(this.view.spell(piece.text));
+    this.title.replaceChildren(glyph, [
+      "", formatPercent(Math.exp(piece.nats)), t("bits", {bits: format(bitsOf(piece), 2)}),
       ...(piece.isUnknown ? [t("unknown")] : kind ? [kind] : []),
-    ].join(" · ");
+    ].join(" · "));
     this.alternatives = [];
     this.search.value = "";
     this.showParts();

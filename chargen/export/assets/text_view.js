@@ -173,8 +173,7 @@ class TextView {
   }
 
   startLine() {
-    const line = document.createElement("div");
-    line.dir = "auto";
+    const line = document.createElement("div"); // the style gives it its direction: dir="auto" takes time for each span
     this.element[this.backward ? "prepend" : "append"](line);
     return line;
   }
