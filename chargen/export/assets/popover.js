@@ -210,7 +210,7 @@ class Popover {
   place() {
     const margin = 8;
     const rect = this.group.span.getClientRects()[0] ?? this.group.span.getBoundingClientRect();
-    this.list.style.maxHeight = "";
+    this.list.removeAttribute("style");
     const {offsetWidth: width, offsetHeight: height} = this.box;
     const below = window.innerHeight - rect.bottom - margin, above = rect.top - margin;
     const isAbove = below < height && above > below;
