@@ -47,7 +47,7 @@ class Popover {
     this.group?.span.classList.remove("here");
     this.group = null;
     this.list.replaceChildren(); // a page that the browser saves must not have styles of its own, which it forbids
-    for (const element of [this.list, this.box]) element.removeAttribute("style");
+    for (const element of [this.list, this.box]) if (element.hasAttribute("style")) element.removeAttribute("style");
     this.box.hidden = true;
     this.isOpen = false;
   }
@@ -210,7 +210,7 @@ class Popover {
   place() {
     const margin = 8;
     const rect = this.group.span.getClientRects()[0] ?? this.group.span.getBoundingClientRect();
-    this.list.removeAttribute("style");
+    this.list.style.maxHeight = "";
     const {offsetWidth: width, offsetHeight: height} = this.box;
     const below = window.innerHeight - rect.bottom - margin, above = rect.top - margin;
     const isAbove = below < height && above > below;
