@@ -62,6 +62,12 @@ def test_every_message_that_the_scripts_use_exists() -> None:
     assert used - {"kind", "ended"} <= messages("en").keys()
 
 
+def test_a_title_cannot_reorder_what_is_seen() -> None:
+    page = page_of("\u202eevil\u2066 a\nb\x07 ש 👩\u200d👧")
+    assert page.count("\ufffdevil\ufffd a b\ufffd ש 👩\u200d👧</") == 2
+    assert "\u202e" not in page.partition("<script")[0]
+
+
 def test_nothing_of_a_title_or_a_model_becomes_markup() -> None:
     page = page_of(EVIL, name=EVIL)
     assert page.count("<script") == 3  # the model as JSON, its script and the script of the interface
