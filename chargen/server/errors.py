@@ -61,10 +61,32 @@ def too_many_requests(waiting: int, retry_after_s: int) -> ApiError:
     )
 
 
-def timed_out(seconds: float) -> ApiError:
+class OutOfTimeError(ApiError):
+    """The server ends a request before its texts are complete."""
+
+
+def timed_out(seconds: float) -> OutOfTimeError:
     """Return the error of a request that was not finished within the time limit."""
-    return ApiError(
+    return OutOfTimeError(
         408, f"the request was not finished within {seconds:g} s; ask for fewer tokens", code="timeout", kind="timeout"
+    )
+
+
+def server_ends() -> OutOfTimeError:
+    """Return the error of a request that was not finished before the server had to end."""
+    return OutOfTimeError(
+        503, "the server was stopped before the request was finished", code="server_stopped", kind="server_error"
+    )
+
+
+def too_many_connections(retry_after_s: int) -> ApiError:
+    """Return the error of a connection above the limit."""
+    return ApiError(
+        503,
+        f"the server has too many open connections; try again in {retry_after_s} s",
+        code="too_many_connections",
+        kind="server_error",
+        headers={"Retry-After": str(retry_after_s)},
     )
 
 

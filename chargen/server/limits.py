@@ -18,12 +18,15 @@ MAX_PARTICLES = 4096  #: texts that compete for a completion with `particles` or
 MAX_PARTICLE_STEPS = 1 << 21  #: particles × tokens × texts of a request
 MAX_SCORED_CHARS = 200_000  #: characters of the texts of a request to /v1/score
 MAX_BATCH_STREAMS = 128  #: streams that a model steps together
-MAX_CONNECTIONS = 900  #: below the usual limit of 1,024 open files of a process
+MAX_CONNECTIONS = 900  #: open connections; fewer where the process may open only few files
+MAX_BACKLOG = 256  #: connections that the system accepts at a time, before the server sees them
+RESERVED_FILES = 64  #: open files of the process besides the connections
 RETRY_AFTER_S = 1  #: when a client that found the queue full may try again
 HEADER_TIMEOUT_S = 10.0  #: within which a client must have sent the header of a request
 BODY_TIMEOUT_S = 20.0  #: within which a client must have sent the body, too
-SEND_TIMEOUT_S = 120.0  #: within which a client must have read a response that is complete
+SEND_TIMEOUT_S = 120.0  #: within which a client must go on reading a response
 SHUTDOWN_S = 30  #: how long running requests may take to finish when the server is stopped
+LAST_EVENTS_S = 5  #: the end of this time, in which requests that are not finished get an error
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -344,5 +345,22 @@ def test_a_request_that_takes_too_long_is_ended(serve: Serve) -> None:
     response = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 10**6})
     assert response.status_code == 408
     assert response.json()["error"]["code"] == "timeout"
-    stream = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 10**6, "stream": True}).text
-    assert json.loads(stream.strip().split("data: ")[-1])["error"]["code"] == "timeout"
+
+
+def test_a_stream_that_takes_too_long_ends_each_text_and_says_why(serve: Serve) -> None:
+    client = serve(limits=Limits(timeout_s=0.3, max_tokens=10**6))
+    response = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 10**6, "n": 3, "stream": True})
+    *events, error = [json.loads(part) for part in response.text.strip().split("data: ")[1:]]  # there is no [DONE]
+    assert error["error"]["code"] == "timeout"
+    for index in range(3):
+        reasons = [event["choices"][0]["finish_reason"] for event in events if event["choices"][0]["index"] == index]
+        assert reasons == [None] * (len(reasons) - 1) + ["length"] and len(reasons) > 1
+
+
+def test_the_time_limit_includes_the_wait_for_other_preparations(serve: Serve) -> None:
+    client = serve(limits=Limits(timeout_s=0.05))
+    is_done = Event()
+    client.app.state.server.preparations._executor.submit(is_done.wait)  # type: ignore[attr-defined]
+    response = client.post("/v1/completions", json={"prompt": "a", "regex": "a+"})
+    is_done.set()
+    assert response.status_code == 408

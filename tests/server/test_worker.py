@@ -147,3 +147,20 @@ def test_a_failing_step_fails_its_requests_and_the_thread_goes_on(
         NumpyEngine(lm.checkpoint.config, lm.checkpoint.weights).initial_state(1),
     )
     np.testing.assert_allclose([entry.log_prob_nats for entry in good.prompts[0].echoed], log_probs[:, 0], atol=1e-5)
+
+
+def test_a_prompt_counts_as_read_when_its_log_probabilities_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(random_model())
+    of_ids = TokenLogProbs.of_ids
+    ticket = batch.ticket(prompt=["The fox", "a dog"], echo=True, logprobs=1, max_tokens=0)
+
+    def checked(self: TokenLogProbs, *arguments: Any) -> Any:  # the event loop may read the streams at this moment
+        for stream in ticket.prompts:
+            assert not stream.is_read or len(stream.echoed) == len(stream.ids) - stream.echo_from
+        return of_ids(self, *arguments)
+
+    monkeypatch.setattr(TokenLogProbs, "of_ids", checked)
+    batch.worker.submit(ticket)
+    while not ticket.is_done:
+        batch.step()
+    assert all(stream.is_read for stream in ticket.prompts)
