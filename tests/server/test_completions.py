@@ -13,9 +13,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from chargen.checkpoint import Checkpoint
+from chargen.engines.numpy_engine import NumpyEngine
 from chargen.sampling.copy_filter import CopyIndex
 from chargen.server.limits import Limits
 from chargen.server.tokens import BEGIN, END
+from chargen.tokenizers.tokenizer import utf8_masks
 from tests.conftest import VERSE, random_model
 from tests.sampling.test_copy_filter import index_of
 from tests.server.conftest import Serve, language_model
@@ -108,6 +110,51 @@ def test_a_bias_forbids_and_demands_tokens(client: TestClient) -> None:
     assert complete(client, prompt="a", seed=1, logit_bias={t: 100})["choices"][0]["text"] == "T" * 16
     texts = [choice["text"] for choice in complete(client, prompt="a", seed=1, n=50, logit_bias={t: -100})["choices"]]
     assert "T" not in "".join(texts)
+
+
+@pytest.mark.parametrize("documents", ["none", "line"])
+@pytest.mark.parametrize("penalties", [(1.5, 0.0), (0.0, 0.7), (-0.5, 2.0)])
+def test_penalties_of_tokens_that_the_text_already_has(
+    serve: Serve, documents: str, penalties: tuple[float, float]
+) -> None:
+    lm = language_model(checkpoint=random_model(documents=documents))
+    presence, frequency = penalties
+    body = {"temperature": 0, "max_tokens": 40, "presence_penalty": presence, "frequency_penalty": frequency}
+    choice = complete(serve(lm), prompt="The fox", **body)["choices"][0]
+    # The definition of OpenAI, token by token.
+    checkpoint, tokenizer = lm.checkpoint, lm.tokenizer
+    engine = NumpyEngine(checkpoint.config, checkpoint.weights)
+    state, counts, text = engine.initial_state(1), np.zeros(tokenizer.vocab_size), ""
+    for token_id in [*checkpoint.start_ids, *tokenizer.encode("The fox")]:
+        logits, state = engine.step(np.array([token_id]), state)
+    mask = utf8_masks(tokenizer, documents == "line", False).logit_mask[0]
+    for _ in range(40):
+        token_id = int(np.argmax(logits[0] + mask - frequency * counts - presence * (counts > 0)))
+        if token_id == 0:
+            break
+        counts[token_id] += 1
+        text += tokenizer.decode([token_id])
+        logits, state = engine.step(np.array([token_id]), state)
+    assert choice["text"] == text
+    assert text != complete(serve(lm), prompt="The fox", temperature=0, max_tokens=40)["choices"][0]["text"]
+
+
+def test_biases_and_penalties_hold_for_competing_texts(client: TestClient) -> None:
+    (t,) = client.post("/tokenize", json={"prompt": "T"}).json()["tokens"]
+    for more in ({"particles": 4}, {"suffix": "dog"}):
+        body = {"prompt": "a", "seed": 1, "max_tokens": 9, "logit_bias": {t: 100}, **more}
+        assert set(complete(client, **body)["choices"][0]["text"]) <= {"T"}
+    body = {"prompt": "a", "seed": 1, "max_tokens": 9, "particles": 1, "temperature": 0}
+    plain, other = complete(client, **body), complete(client, **body, frequency_penalty=2, presence_penalty=2)
+    assert len(set(other["choices"][0]["text"])) > len(set(plain["choices"][0]["text"]))
+
+
+def test_fields_that_clients_always_send_are_accepted(client: TestClient) -> None:
+    body = {"prompt": "a", "seed": 1}
+    more = {"user": "me", "metadata": {"a": 1}, "repetition_penalty": 1.0, "typical_p": 1, "use_beam_search": False}
+    assert complete(client, **body, **more)["choices"] == complete(client, **body)["choices"]
+    null = dict.fromkeys(("n", "best_of", "stop", "suffix", "logprobs", "logit_bias", "stream_options", "user"))
+    assert complete(client, **body, **null)["choices"] == complete(client, **body)["choices"]
 
 
 # ── log probabilities ─────────────────────────────────────────────────────────
@@ -283,7 +330,11 @@ def test_particles_and_suffix(client: TestClient) -> None:
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"logit_bias": {str(k): 1 for k in range(50_001)}}, "logit_bias"), ({"logit_bias": {"5": 1000}}, "logit_bias"),
         ({"logit_bias": {"99999": 1}}, "logit_bias"), ({"stream_options": {}}, "stream_options"),
-        ({"frequency_penalty": 1}, "frequency_penalty"), ({"nonsense": 1}, "nonsense"), ({"model": 5}, "model"),
+        ({"frequency_penalty": 2.1}, "frequency_penalty"), ({"presence_penalty": -3}, "presence_penalty"),
+        ({"presence_penalty": True}, "presence_penalty"), ({"repetition_penalty": 1.2}, "repetition_penalty"),
+        ({"min_tokens": 5}, "min_tokens"), ({"skip_special_tokens": False}, "skip_special_tokens"),
+        ({"logit_bias": {"5": 1, "05": 2}}, "logit_bias"),
+        ({"nonsense": 1}, "nonsense"), ({"model": 5}, "model"),
         ({"suffix": "a", "logprobs": 1}, "logprobs"), ({"particles": 10**6}, "particles"),
         ({"echo": "yes"}, "echo"), ({"stream": 1}, "stream"),
     ],

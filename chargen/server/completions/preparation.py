@@ -12,7 +12,8 @@ from chargen.engines.interface import Engine
 from chargen.errors import ChargenError
 from chargen.lm import Notify
 from chargen.sampling.generate import Generator
-from chargen.sampling.logit_bias import LogitBias
+from chargen.sampling.openai_processors import CountPenalties, LogitBias
+from chargen.sampling.processors import LogitsProcessor
 from chargen.sampling.sequence import GenerationContext
 from chargen.sampling.settings import SampleConfig
 from chargen.server.batch.worker import PromptStream, Ticket
@@ -129,7 +130,7 @@ def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify 
     """
     checkpoint, config = prepared.model.checkpoint, prepared.config
     try:
-        return Generator(
+        generator = Generator(
             engine,
             checkpoint.tokenizer,
             checkpoint.start_ids,
@@ -140,6 +141,20 @@ def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify 
         )
     except ChargenError as error:
         raise from_chargen(error) from error
+    more = _openai_processors(prepared.request, prepared.model.tokenizer.vocab_size)
+    if more:
+        generator.context = replace(generator.context, processors=[*generator.context.processors, *more])
+    return generator
+
+
+def _openai_processors(request: CompletionRequest, vocab_size: int) -> list[LogitsProcessor]:
+    """Return the processors of the settings that only the protocol has."""
+    processors: list[LogitsProcessor] = []
+    if request.logit_bias:
+        processors.append(LogitBias(request.logit_bias, vocab_size))
+    if request.presence_penalty or request.frequency_penalty:
+        processors.append(CountPenalties(request.presence_penalty, request.frequency_penalty, vocab_size))
+    return processors
 
 
 def make_ticket(
@@ -157,9 +172,6 @@ def make_ticket(
     """
     request = prepared.request
     context = make_generator(prepared, prepared.model.engine, notify).context
-    if request.logit_bias:
-        bias = LogitBias(request.logit_bias, prepared.model.tokenizer.vocab_size)
-        context = replace(context, processors=[*context.processors, bias])
     streams = [_prompt_stream(prepared, context, prompt) for prompt in prepared.prompts]
     ticket = Ticket(streams, wake, is_streamed=request.stream)
     return ticket, [stream.texts for stream in streams]
