@@ -146,10 +146,11 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = f"{request.method} {request.url.path[:200]}"
     if error.status_code == 405:
-        message = f"{what} is not possible; the path takes {(error.headers or {}).get('Allow', 'another method')}"
+        allowed, code = (error.headers or {}).get("Allow", "another method"), "method_not_allowed"
+        message = f"{what} is not possible; the path takes {allowed}"
     else:
-        message = f"there is nothing at {what}"
-    return error_response(ApiError(error.status_code, message, code="not_found", headers=dict(error.headers or {})))
+        message, code = f"there is nothing at {what}", "not_found"
+    return error_response(ApiError(error.status_code, message, code=code, headers=dict(error.headers or {})))
 
 
 async def _on_defect(request: Request, error: Exception) -> Response:

@@ -16,6 +16,7 @@ from chargen.lm import LanguageModel, Notify
 from chargen.registry import did_you_mean
 from chargen.runs import MODEL_FILE
 from chargen.sampling.prefix_cache import model_fingerprint
+from chargen.schema import format_value
 from chargen.server.batch.jobs import StoppableEngine
 from chargen.server.batch.log_probs import TokenLogProbs
 from chargen.server.batch.worker import BatchWorker
@@ -154,7 +155,7 @@ class ServedModels:
         if name is None:
             return next(iter(self._by_id.values()))
         if name not in self._by_id:
-            shown = name if len(name) <= 100 and name.isprintable() else f"{name[:100]!r}…"
+            shown = name if name and len(name) <= 100 and name.isprintable() else format_value(name)
             hint = did_you_mean(name[:100], self._by_id) or f"Models: {', '.join(self._by_id)}."
             raise ApiError(404, f"there is no model {shown}. {hint}", "model", "model_not_found")
         return self._by_id[name]

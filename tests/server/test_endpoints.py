@@ -266,8 +266,15 @@ def test_other_paths_are_not_found(client: TestClient, path: str) -> None:
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
+def test_a_number_of_thousands_of_digits_is_named_too_large(client: TestClient) -> None:
+    response = client.post("/v1/completions", content=b'{"seed": ' + b"9" * 5000 + b"}")
+    assert response.json()["error"]["message"].endswith("its JSON contains a number that is too large")
+
+
 def test_another_method_is_refused(client: TestClient) -> None:
-    assert client.get("/v1/completions").status_code == 405
+    response = client.get("/v1/completions")
+    assert response.status_code == 405
+    assert response.json()["error"]["code"] == "method_not_allowed"
     assert client.delete("/v1/models").status_code == 405
 
 

@@ -141,6 +141,18 @@ def test_data_that_is_not_http_is_refused_where_a_response_is_due(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("http://localhost/health", 200), ("HTTP://localhost:8000/health?a=b", 200), ("https://127.0.0.1", 200),
+     ("http://evil.example/health", 400), ("http://localhost//health", 404), ("ftp://localhost/health", 404),
+     ("*", 404)],
+)  # fmt: skip
+def test_a_request_for_a_whole_url_is_one_for_its_path(address: tuple[str, int], target: str, status: int) -> None:
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        assert read_all(connection).startswith(f"HTTP/1.1 {status} ".encode())
+
+
 def test_connections_above_the_limit_are_refused(server: uvicorn.Server, address: tuple[str, int]) -> None:
     server.config.limit_concurrency = 3
     others = [socket.create_connection(address) for _ in range(2)]
