@@ -86,15 +86,16 @@ async def _run_threads(app: Starlette) -> AsyncIterator[None]:
 
 
 async def _watch_files(state: ServerState) -> None:
-    """Say once for each model that its file was replaced, and that the server keeps the model that it opened."""
+    """Say once for each model that its file was replaced or deleted, and that the server keeps the opened model."""
     replaced: set[str] = set()
     while state.notify is not None:
         await asyncio.sleep(CHECK_INTERVAL_S)
         for model in state.models:
             if model.is_replaced and model.id not in replaced:
                 replaced.add(model.id)
+                what = "deleted" if model.is_deleted else "replaced"
                 state.notify(
-                    f"note: the file of the model {model.id} was replaced; the server keeps the old one until it is "
+                    f"note: the file of the model {model.id} was {what}; the server keeps the old one until it is "
                     "started again"
                 )
 

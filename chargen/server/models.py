@@ -76,6 +76,11 @@ class ServedModel:
             self._is_replaced = _file_status(self._path) != self._opened
         return self._is_replaced
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file of the model cannot be found any more."""
+        return _file_status(self._path) is None
+
     def to_json(self) -> dict[str, Any]:
         """Return the model as OpenAI's protocol describes one."""
         return {"id": self.id, "object": "model", "created": self.created, "owned_by": "chargen"}
