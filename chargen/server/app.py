@@ -149,6 +149,11 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allowed, code = (error.headers or {}).get("Allow", "another method"), "method_not_allowed"
         message = f"{what} is not possible; the path takes {allowed}"
+    elif request.url.path.rstrip("/").endswith("/chat/completions"):
+        message, code = (
+            "the models of this server continue texts and do not chat; use POST /v1/completions",
+            "not_found",
+        )
     else:
         message, code = f"there is nothing at {what}", "not_found"
     return error_response(ApiError(error.status_code, message, code=code, headers=dict(error.headers or {})))

@@ -357,6 +357,13 @@ def test_what_the_model_cannot_do_is_unprocessable(client: TestClient) -> None:
         assert "/" not in response.json()["error"]["message"]
 
 
+def test_a_regex_without_its_package_says_what_is_missing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chargen.server.completions.preparation.find_spec", lambda name: None)
+    response = client.post("/v1/completions", json={"prompt": "a", "regex": "a+"})
+    assert response.status_code == 422
+    assert "chargen[regex]" in response.json()["error"]["message"]
+
+
 def use_training_text(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Let `max_copy` find this training text."""
 

@@ -271,6 +271,12 @@ def test_a_number_of_thousands_of_digits_is_named_too_large(client: TestClient) 
     assert response.json()["error"]["message"].endswith("its JSON contains a number that is too large")
 
 
+def test_a_client_that_chats_is_told_what_to_use(client: TestClient) -> None:
+    response = client.post("/v1/chat/completions", json={"messages": []})
+    assert response.status_code == 404
+    assert response.json()["error"]["message"].endswith("use POST /v1/completions")
+
+
 def test_another_method_is_refused(client: TestClient) -> None:
     response = client.get("/v1/completions")
     assert response.status_code == 405

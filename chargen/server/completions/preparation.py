@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -71,6 +72,10 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
     Raises:
         ApiError: If this model cannot satisfy the request.
     """
+    if request.settings.get("regex") and find_spec("outlines_core") is None:
+        raise ApiError(
+            422, "regex needs a package that the server does not have: pip install 'chargen[regex]'", "regex"
+        )
     tokenizer = model.tokenizer
     prompts = tuple(
         tokenizer.prompt_of_text(prompt) if isinstance(prompt, str) else tokenizer.prompt_of_ids(prompt)
