@@ -22,6 +22,7 @@ from chargen.lm import Notify
 from chargen.server.batch.jobs import JobRunner
 from chargen.server.completions.endpoint import create_completion
 from chargen.server.completions.response_format import JSON_TYPE, dump_json
+from chargen.server.connection.body import BodyReader
 from chargen.server.connection.guard import Access, Guard, error_response
 from chargen.server.errors import ApiError, internal_error
 from chargen.server.limits import Limits
@@ -44,7 +45,9 @@ def build_app(
         notify: Function that gets messages for the person who runs the server; None drops them.
     """
     limits, access = limits or Limits(), access or Access()
-    state = ServerState(models, limits, JobRunner(limits.max_waiting), JobRunner(limits.max_waiting), Metrics(), notify)
+    jobs, preparations = JobRunner(limits.max_waiting), JobRunner(limits.max_waiting)
+    bodies = BodyReader(limits.max_body_bytes)
+    state = ServerState(models, limits, jobs, preparations, Metrics(), bodies, notify)
     routes = [
         Route("/", _index),
         Route("/health", _health),

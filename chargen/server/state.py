@@ -7,6 +7,7 @@ from weakref import WeakSet
 
 from chargen.lm import Notify
 from chargen.server.batch.jobs import JobRunner
+from chargen.server.connection.body import BodyReader
 from chargen.server.connection.progress import Progress
 from chargen.server.limits import Limits
 from chargen.server.metrics import Metrics
@@ -22,6 +23,7 @@ class ServerState:
     jobs: JobRunner  #: texts that compete, and scores
     preparations: JobRunner  #: preparations that may take seconds: a regular expression, the index of a training text
     metrics: Metrics
+    bodies: BodyReader
     notify: Notify | None = None  #: gets messages for the person who runs the server
     num_log_probs: int = 0  #: numbers in the log probabilities of all requests that are being answered
     _open: WeakSet[Progress] = field(default_factory=WeakSet)

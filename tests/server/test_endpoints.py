@@ -259,6 +259,22 @@ def test_a_hostile_body_is_refused(client: TestClient, body: bytes, status: int)
         assert len(response.text) < 1000
 
 
+def test_long_bodies_take_bounded_memory_together(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = client.app.state.server.bodies  # type: ignore[attr-defined]
+    monkeypatch.setattr("chargen.server.connection.body.MAX_ALL_BODY_BYTES", 300_000)
+    long = b'{"prompt": ' + b" " * 200_000 + b'"a", "max_tokens": 1}'
+    wrong = [long[:-1], b'{"prompt": "\xff' + b"a" * 200_000, b"a" * 350_000, b" " * (1 << 21) + b"{}"]
+    for content, status in [(long, 200), *zip(wrong, (400, 400, 429, 413), strict=True), (long, 200)]:
+        response = client.post("/v1/completions", content=content)
+        assert response.status_code == status, response.text
+        assert bodies._num_long_bytes == 0
+    bodies._num_long_bytes = 200_000  # of another request
+    response = client.post("/v1/completions", content=long)
+    assert response.status_code == 429 and response.headers["Retry-After"]
+    assert client.post("/v1/completions", json={"prompt": "a", "max_tokens": 1}).status_code == 200  # a short one
+    assert bodies._num_long_bytes == 200_000
+
+
 @pytest.mark.parametrize("path", ["/nonsense", "/v1/completions/", "/../etc/passwd", "/v1/%2e%2e/x", "/static/../../x"])
 def test_other_paths_are_not_found(client: TestClient, path: str) -> None:
     response = client.get(path)

@@ -37,7 +37,6 @@ from chargen.server.completions.response_format import (
     make_prompt_log_probs,
     make_usage,
 )
-from chargen.server.connection.body import read_json
 from chargen.server.connection.progress import DisconnectedError, Progress
 from chargen.server.errors import ApiError, OutOfTimeError, from_chargen, internal_error, too_many_requests
 from chargen.server.limits import MAX_ALL_LOG_PROBS, RETRY_AFTER_S
@@ -56,7 +55,7 @@ async def create_completion(request: Request) -> Response:
         ApiError: If the request is refused.
     """
     state: ServerState = request.app.state.server
-    body = await read_json(request, state.limits.max_body_bytes)
+    body = await state.bodies.read_json(request)
     parsed = parse_completion_request(body, state.limits)
     model = state.models.find(body.get("model"))
     prepared = prepare(parsed, model) if is_quick(parsed) else await run_in_threadpool(prepare, parsed, model)
