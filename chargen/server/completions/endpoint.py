@@ -39,7 +39,7 @@ from chargen.server.completions.response_format import (
 )
 from chargen.server.connection.progress import DisconnectedError, Progress
 from chargen.server.errors import ApiError, OutOfTimeError, from_chargen, internal_error, too_many_requests
-from chargen.server.limits import MAX_ALL_LOG_PROBS, RETRY_AFTER_S
+from chargen.server.limits import RETRY_AFTER_S
 from chargen.server.state import ServerState
 
 SLOW_READER_S = 30.0  # how much longer than the time limit a client may take to read events
@@ -63,10 +63,13 @@ async def create_completion(request: Request) -> Response:
     if parsed.has_competing_texts:
         return await _create_competing(state, prepared, progress, request.receive)
     try:
-        ticket, texts = await _make_ticket(state, prepared, progress, request.receive)
-        if state.num_log_probs + prepared.num_log_probs > MAX_ALL_LOG_PROBS:
-            raise QueueFullError
-        model.worker.submit(ticket)
+        state.hold(prepared.num_held_values)
+        try:
+            ticket, texts = await _make_ticket(state, prepared, progress, request.receive)
+            model.worker.submit(ticket)
+        except BaseException:
+            state.release(prepared.num_held_values)
+            raise
     except QueueFullError:
         raise too_many_requests(model.worker.num_waiting, RETRY_AFTER_S) from None
     except DisconnectedError:
@@ -122,12 +125,11 @@ class _Answer:
         self._request, self._model = prepared.request, prepared.model
         self._envelope = Envelope(prepared.model)
         self._usage = {"usage": None} if self._request.include_usage else {}
-        state.num_log_probs += prepared.num_log_probs
 
     def close(self) -> None:
         """Tell the worker that nothing more is wanted, and count what was done."""
         self.ticket.is_cancelled = True
-        self._state.num_log_probs -= self._prepared.num_log_probs
+        self._state.release(self._prepared.num_held_values)
         self._state.metrics.observe_first_token(self.ticket.first_token_s)
 
     def raise_failure(self) -> None:

@@ -21,7 +21,7 @@ from chargen.server.batch.worker import PromptStream, Ticket
 from chargen.server.batch.written_text import WrittenChars, WrittenText
 from chargen.server.completions.request import CompletionRequest
 from chargen.server.errors import ApiError, from_chargen
-from chargen.server.limits import MAX_LOG_PROBS, MAX_PARTICLE_STEPS
+from chargen.server.limits import MAX_DRY_TOKENS, MAX_LOG_PROBS, MAX_PARTICLE_STEPS, VALUES_PER_TEXT
 from chargen.server.models import ServedModel
 from chargen.server.tokens import Prompt
 from chargen.text.documents import separator
@@ -48,6 +48,19 @@ class PreparedCompletion:
             return 0
         num_echoed = self.num_prompt_tokens if request.echo else 0
         return (num_echoed + request.num_texts * request.max_tokens) * (request.logprobs + 1)
+
+    @property
+    def num_indexed_tokens(self) -> int:
+        """Number of tokens in the indexes of prompts that `dry` makes for each text."""
+        if not self.config.dry:
+            return 0
+        num_texts = num_particles(self.request) if self.request.has_competing_texts else self.request.best_of
+        return num_texts * sum(len(prompt.read_ids) for prompt in self.prompts)
+
+    @property
+    def num_held_values(self) -> int:
+        """What the request holds in memory until it is answered, in values of about 100 bytes."""
+        return self.num_log_probs + self.num_indexed_tokens + VALUES_PER_TEXT * self.request.num_texts
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -93,6 +106,13 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
             400,
             f"logprobs would be {prepared.num_log_probs:,} numbers, but at most {MAX_LOG_PROBS:,} are allowed",
             "logprobs",
+        )
+    if prepared.num_indexed_tokens > MAX_DRY_TOKENS:
+        raise ApiError(
+            400,
+            f"dry would search {prepared.num_indexed_tokens:,} tokens of prompts for all texts, but at most "
+            f"{MAX_DRY_TOKENS:,} are allowed; ask for fewer texts, or shorten the prompts",
+            "dry",
         )
     return prepared
 
