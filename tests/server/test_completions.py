@@ -266,6 +266,20 @@ def test_a_stream_has_the_same_texts(client: TestClient) -> None:
     assert all(event["usage"] is None and event["object"] == "text_completion" for event in events)
 
 
+def test_an_event_is_one_line_for_every_client(serve: Serve) -> None:
+    vocabulary = (
+        "ab\x85\u2028\u2029\x0b\x0c\x1c\x1d\x1e\n"  # str.splitlines, which clients use, splits at each of the last nine
+    )
+    client = serve(language_model(checkpoint=random_model(vocabulary)))
+    body = {"prompt": "a", "max_tokens": 200, "seed": 1, "logprobs": 3}
+    text = complete(client, **body)["choices"][0]["text"]
+    assert set(vocabulary) <= set(text)
+    lines = client.post("/v1/completions", json={**body, "stream": True}).text.splitlines()
+    assert lines[1::2] == [""] * (len(lines) // 2) and lines[-2] == "data: [DONE]"
+    events = [json.loads(line.removeprefix("data: ")) for line in lines[:-2:2]]
+    assert "".join(event["choices"][0]["text"] for event in events) == text
+
+
 def test_a_stream_without_tokens_ends_at_once(client: TestClient) -> None:
     response = client.post("/v1/completions", json={"prompt": "ab", "max_tokens": 0, "echo": True, "stream": True})
     (event,) = events_of(response.text)
