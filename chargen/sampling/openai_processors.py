@@ -54,16 +54,18 @@ class CountPenalties(LogitsProcessor):
         self._presence, self._frequency, self._vocab_size = presence, frequency, vocab_size
 
     def initial_state(self, prompt: str, prompt_ids: Ids) -> ProcessorState:
-        """Return the number of times that each token id was generated, [V]: 0."""
-        return np.zeros(self._vocab_size, dtype=np.int32)
+        """Return None: no token id was generated."""
+        return None
 
     def advance(self, state: ProcessorState, token_id: int) -> ProcessorState:
-        """Return the numbers after one more token id, [V]."""
-        counts = state.copy()
+        """Return the number of times that each token id was generated, [V]."""
+        counts = np.zeros(self._vocab_size, dtype=np.int32) if state is None else state.copy()
         counts[token_id] += 1
         return counts
 
     def penalties_nats(self, state: ProcessorState) -> NDArray[np.float64] | None:
-        """Return how many nats each token id loses, [V]."""
+        """Return how many nats each token id loses, [V]; None at the start."""
+        if state is None:
+            return None
         nats: NDArray[np.float64] = self._frequency * state + self._presence * (state > 0)
         return nats

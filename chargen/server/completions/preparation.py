@@ -28,6 +28,7 @@ from chargen.text.documents import separator
 
 MAX_TOKEN_CHARS = 64  # characters of a token: almost none has more
 MAX_QUICK_CHARS = 4000  # characters of prompts and stop strings that are prepared in the event loop
+COUNTS_PER_VALUE = 25  # counts of tokens, of 4 bytes, that take the memory of one value
 DEFAULT_INFILL_PARTICLES = 64  # as `chargen sample --suffix`
 
 
@@ -60,7 +61,10 @@ class PreparedCompletion:
     @property
     def num_held_values(self) -> int:
         """What the request holds in memory until it is answered, in values of about 100 bytes."""
-        return self.num_log_probs + self.num_indexed_tokens + VALUES_PER_TEXT * self.request.num_texts
+        request = self.request
+        has_counts = bool(request.presence_penalty or request.frequency_penalty)
+        num_counts = self.model.tokenizer.vocab_size // COUNTS_PER_VALUE if has_counts else 0
+        return self.num_log_probs + self.num_indexed_tokens + (VALUES_PER_TEXT + num_counts) * request.num_texts
 
     @property
     def num_prompt_tokens(self) -> int:
