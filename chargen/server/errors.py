@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chargen.errors import ChargenError, ConfigError, TokenizerError
+from chargen.schema import format_count
 
 INVALID_REQUEST = "invalid_request_error"
 
@@ -51,10 +52,11 @@ def from_chargen(error: ChargenError, status: int = 422, param: str | None = Non
 
 
 def too_many_requests(waiting: int, retry_after_s: int) -> ApiError:
-    """Return the error of a request that finds the queue full."""
+    """Return the error of a request that finds the queue full, or too much memory in use by others."""
+    others = f": {format_count(waiting, 'request is', 'requests are')} waiting" if waiting else ""
     return ApiError(
         429,
-        f"the server is busy: {waiting:,} requests are waiting; try again in {retry_after_s} s",
+        f"the server is busy{others}; try again in {retry_after_s} s",
         code="queue_full",
         kind="rate_limit_error",
         headers={"Retry-After": str(retry_after_s)},

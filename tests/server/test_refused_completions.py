@@ -58,6 +58,18 @@ def test_a_wrong_value_is_refused_with_its_name(client: TestClient, body: dict[s
     assert "\n" not in error["message"] and len(error["message"]) < 300
 
 
+@pytest.mark.parametrize("token_id", [-1, 54, 2**31, 2**63, -(10**4000)])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_token_id_out_of_range_is_named_with_the_range(client: TestClient, token_id: int, is_nested: bool) -> None:
+    ids = [5, token_id]
+    response = client.post("/v1/completions", json={"prompt": [ids] if is_nested else ids})
+    assert response.status_code == 400
+    message = response.json()["error"]["message"]
+    last = client.get("/tokenizer_info").json()["bos_token_id"]
+    assert message.startswith("prompt has the token id ") and message.endswith(f", but ids are from 0 to {last}")
+    assert len(message) < 200
+
+
 def test_what_the_model_cannot_do_is_unprocessable(client: TestClient) -> None:
     pytest.importorskip("outlines_core")
     for settings in ({"regex": "☃+"}, {"regex": "("}, {"max_copy": 5}):

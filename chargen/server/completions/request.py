@@ -210,7 +210,7 @@ def _parse_prompts(prompt: Any) -> tuple[str | tuple[int, ...], ...]:
 
 
 def _are_ids(values: list[Any]) -> bool:
-    return all(type(value) is int and -(2**31) <= value < 2**31 for value in values)
+    return all(type(value) is int for value in values)
 
 
 def _prompt_error(prompt: Any) -> ApiError:
