@@ -49,6 +49,7 @@ class PromptStream:
     num_top: int  #: number of alternatives in each of these log probabilities
     echoed: list[TokenLogProb] = field(default_factory=list)  #: log probabilities of ids[echo_from:]
     position: int = 0  #: how many ids the model has read
+    is_read: bool = False  #: whether all is read, and `echoed` is complete; set last, for other threads
 
     @property
     def num_read_ids(self) -> int:
@@ -213,6 +214,7 @@ class BatchWorker:
                     num_streams += size
                     joining.append((ticket, prompt))
                 else:
+                    prompt.is_read = True
                     self._close(ticket, 1)
         if joining:
             new = self._engine.initial_state(len(joining))
@@ -243,6 +245,7 @@ class BatchWorker:
         self._echo(logits, scored)
         for ticket, each in self._rows:
             if isinstance(each, PromptStream) and each.position >= each.num_read_ids:
+                each.is_read = True
                 self._close(ticket, 1)
         kept += self._write(logits, writing)
         kept.sort(key=lambda entry: entry[0])
