@@ -200,3 +200,19 @@ def test_a_text_among_63_others_is_that_of_a_single_run(shape: dict[str, Any], t
     while not all(ticket.is_done for ticket in tickets):
         batch.step()
     assert [texts_of(ticket) for ticket in tickets] == alone
+
+
+def test_a_cancelled_request_that_waits_frees_its_place_while_the_batch_is_full() -> None:
+    batch = Batch(random_model())
+    running, first, second = (batch.ticket(n=128, max_tokens=100), batch.ticket(n=2), batch.ticket(n=2))
+    for ticket in (running, first, second):
+        batch.worker.submit(ticket)
+    batch.step()
+    assert (batch.worker.num_streams, batch.worker.num_waiting) == (1, 2)  # the prompt of 128 texts
+    first.is_cancelled = True
+    assert batch.worker.num_waiting == 1
+    second.is_cancelled = True
+    batch.step()
+    assert not batch.worker._waiting  # the memory of its texts is free before the batch has room
+    while not running.is_done:
+        batch.step()

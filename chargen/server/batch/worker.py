@@ -137,8 +137,7 @@ class BatchWorker:
             QueueFullError: If too many wait already.
         """
         with self._condition:
-            if len(self._waiting) >= self._max_waiting:
-                self._waiting = deque(each for each in self._waiting if not each.is_cancelled)
+            self._forget_cancelled()
             if len(self._waiting) >= self._max_waiting:
                 raise QueueFullError
             self._waiting.append(ticket)
@@ -147,7 +146,9 @@ class BatchWorker:
     @property
     def num_waiting(self) -> int:
         """Number of requests that wait for a stream."""
-        return len(self._waiting)
+        with self._condition:
+            self._forget_cancelled()
+            return len(self._waiting)
 
     @property
     def num_streams(self) -> int:
@@ -177,10 +178,17 @@ class BatchWorker:
             return not self._is_stopping
 
     def _remove_cancelled(self) -> None:
-        """Remove the streams of requests that were cancelled or have failed."""
+        """Remove the streams of requests that were cancelled or have failed, and what waits for one in vain."""
+        with self._condition:
+            self._forget_cancelled()
         rows = [row for row, (ticket, _) in enumerate(self._rows) if not (ticket.is_cancelled or ticket.error)]
         if len(rows) < len(self._rows):
             self._keep(rows, [self._rows[row] for row in rows])
+
+    def _forget_cancelled(self) -> None:
+        """Remove cancelled requests from the queue, whose lock is held: their texts would take memory."""
+        if any(each.is_cancelled for each in self._waiting):
+            self._waiting = deque(each for each in self._waiting if not each.is_cancelled)
 
     def _keep(self, sources: Sequence[int], rows: list[Row]) -> None:
         """Let the batch consist of these rows, whose states are those of the streams `sources`."""
