@@ -44,7 +44,10 @@ async def read_stream(port: int, seed: int) -> tuple[float, str]:
     write_request(writer, "/v1/completions", json.dumps(body).encode())
     data = b""
     while b"[DONE]" not in data[-40:]:
-        data += await reader.read(1 << 16)
+        part = await reader.read(1 << 16)
+        if not part:
+            raise ConnectionError(f"the stream ended early: {data[-300:]!r}")
+        data += part
         first_s = first_s or (time.perf_counter() - started if b"data: {" in data else 0.0)
     writer.close()
     events = [json.loads(part.split(b"\r\n")[0]) for part in data.split(b"data: ")[1:-1]]

@@ -350,8 +350,10 @@ def parse_json(text: str | bytes) -> Any:
         raise ConfigError("its JSON is nested too deeply") from error
     except ConfigError:
         raise
-    except ValueError as error:  # for example UnicodeDecodeError or JSONDecodeError
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"its JSON cannot be read: {error}") from error
+    except ValueError as error:  # Python reads no whole number of more than 4,300 digits
+        raise ConfigError("its JSON contains a number that is too large") from error
     _check_plain(value)
     return value
 

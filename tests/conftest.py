@@ -22,6 +22,7 @@ from chargen.text.long_text import LongText
 from chargen.tokenizers.tokenizer import Tokenizer, build_tokenizer
 from chargen.training.events import Finished, Report
 from chargen.training.run import Plan, train
+from tests.programs import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, hooks of pytest
 
 # Compiled code is kept between the tests; encoded texts are not (see `own_cache`).
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))

@@ -63,7 +63,7 @@ def run_page(page: Path, folder: Path) -> int:
             (folder / "example.py").write_text(body, encoding="utf-8")
             run(f"{sys.executable} example.py", folder)
         else:
-            assert language in ("sh", "text", "toml", "yaml", "json", "html"), language
+            assert language in ("sh", "text", "toml", "yaml", "json", "html", "nginx"), language
     return len(blocks)
 
 

@@ -19,6 +19,7 @@ import base64
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -30,6 +31,8 @@ from chargen.probe.heat_map import DARK, LIGHT, text_colour
 
 LOCAL_SCRIPTS = ("sampling", "vocabulary", "local_model")
 SERVER_SCRIPTS = ("sampling", "server_model")
+UNSEEN = ("Cc", "Cf", "Cs")  #: Unicode categories of control and format characters and of lone surrogates
+JOINERS = "\u200c\u200d"
 SCRIPTS = ("messages", "settings", "text_view", "popover", "panels", "page")
 
 
@@ -69,13 +72,21 @@ def _assemble(
     script = f'"use strict";\n{{\n{"".join(_read(f"{name}.js") for name in (*access, *SCRIPTS))}}}\n'
     parts = {
         "policy": _policy(style, [model_script, script]) + more_policy,
-        "title": escape(title),
+        "title": escape(_visible(title)),
         "style": style,
         "payload": json.dumps(payload, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
         "model": model_script,
         "script": script,
     }
     return re.sub("@@([a-z]+)@@", lambda match: parts[match[1]], _read("page.html"))
+
+
+def _visible(title: str) -> str:
+    """Return a title in one line, with U+FFFD for characters that are not seen and that may reorder what is seen."""
+    return "".join(
+        "\ufffd" if unicodedata.category(char) in UNSEEN and char not in JOINERS else char
+        for char in " ".join(title.split())
+    )
 
 
 def _read(name: str) -> str:

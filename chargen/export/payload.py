@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
 
 NO_LICENSE = "No licence is stated for this model or its corpus."
-SCRIPTS = ("engine.js", "tokenizers.js", "weights.js")  #: files of `assets/` that a model consists of
+SCRIPTS = ("engine.js", "direction.js", "tokenizers.js", "weights.js")  #: files of `assets/` that a model consists of
 SUBWORDS = "sp"  #: name of the sentencepiece tokenizer
+ALGORITHMS = ("unigram", "bpe", "char")  #: of sentencepiece, as in `createEncoder` of `assets/tokenizers.js`
 NGRAM_TABLE = "ngrams"  #: name of the table of the n-grams of length n among the arrays, followed by n
 MAX_DATA_BYTES = 1 << 28  #: bytes of weights; in base64 they must fit into a string of a browser, of 2²⁹ characters
 LIMB_BITS = 24  #: the multipliers of the hash are split into numbers of this size, because JavaScript has 53 bits
@@ -67,8 +68,8 @@ def make_payload(checkpoint: Checkpoint, name: str, weights: str = "int8", licen
         license_note: What the page says about the licence of the model; "" says that none is stated.
 
     Raises:
-        ModelError: If a page cannot run the model: it reads texts backward, is of series of numbers, has another
-            sentencepiece model than a unigram model, is too large, or has a cell without an operator graph.
+        ModelError: If a page cannot run the model: it is of series of numbers, has a sentencepiece model of words, is
+            too large, or has a cell without an operator graph.
     """
     _check_model(checkpoint, name)
     engine = NumpyEngine(checkpoint.config, checkpoint.weights)
@@ -112,20 +113,16 @@ def make_payload(checkpoint: Checkpoint, name: str, weights: str = "int8", licen
 
 def _check_model(checkpoint: Checkpoint, name: str) -> None:
     tokenizer = checkpoint.tokenizer
-    if checkpoint.data.is_backward:
-        raise ModelError(
-            f"the model {name} reads texts backward, and a page continues a text at its end",
-            "Export a model that was trained with --direction forward.",
-        )
     if tokenizer.quantizer is not None:
         raise ModelError(
             f"the model {name} continues a series of numbers, and a page shows texts",
             f"Continue the series with: chargen sample -m {name}",
         )
     subwords = _subword_tokenizer(tokenizer)
-    if subwords is not None and not subwords.is_unigram():
+    if subwords is not None and subwords.algorithm() not in ALGORITHMS:
         raise ModelError(
-            f"the sentencepiece model of {name} is not a unigram model, and a page can encode texts only with those",
+            f"the sentencepiece model of {name} encodes texts by another algorithm ({subwords.algorithm()}) than those "
+            f"of a page ({', '.join(ALGORITHMS)})",
             "Export a model that was trained with --tokenizer char, byte or sp:SIZE.",
         )
 
@@ -147,6 +144,7 @@ def describe_model(
         "num_parameters": count_parameters(checkpoint.config),
         "tokenizer": checkpoint.tokenizer.name,
         "documents": checkpoint.data.documents,
+        "direction": checkpoint.data.direction,
         "weights": weights,
     }
 
@@ -156,7 +154,8 @@ def _describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     subwords = _subword_tokenizer(tokenizer)
     if subwords is None:
         return tokenizer.to_json()
-    return {"name": subwords.name, "pieces": [list(piece) for piece in subwords.pieces()]}
+    pieces = [list(piece) for piece in subwords.pieces()]
+    return {"name": subwords.name, "algorithm": subwords.algorithm(), "pieces": pieces}
 
 
 def _subword_tokenizer(tokenizer: Tokenizer) -> SentencePieceTokenizer | None:

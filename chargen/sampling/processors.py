@@ -10,6 +10,7 @@ append it in `Generator` (`sampling/generate.py`).
     RegexProcessor       --regex: allows the token ids after which the whole text can still match
     RepetitionPenalty    --dry: takes nats from token ids that would continue a repetition
     CopyFilter           --max-copy, in `copy_filter.py`
+    LogitBias, CountPenalties    of the server, in `openai_processors.py`
 """
 
 from __future__ import annotations

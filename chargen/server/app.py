@@ -22,6 +22,7 @@ from chargen.lm import Notify
 from chargen.server.batch.jobs import JobRunner
 from chargen.server.completions.endpoint import create_completion
 from chargen.server.completions.response_format import JSON_TYPE, dump_json
+from chargen.server.connection.body import BodyReader
 from chargen.server.connection.guard import Access, Guard, error_response
 from chargen.server.errors import ApiError, internal_error
 from chargen.server.limits import Limits
@@ -44,7 +45,9 @@ def build_app(
         notify: Function that gets messages for the person who runs the server; None drops them.
     """
     limits, access = limits or Limits(), access or Access()
-    state = ServerState(models, limits, JobRunner(limits.max_waiting), JobRunner(limits.max_waiting), Metrics(), notify)
+    jobs, preparations = JobRunner(limits.max_waiting), JobRunner(limits.max_waiting)
+    bodies = BodyReader(limits.max_body_bytes)
+    state = ServerState(models, limits, jobs, preparations, Metrics(), bodies, notify)
     routes = [
         Route("/", _index),
         Route("/health", _health),
@@ -86,15 +89,16 @@ async def _run_threads(app: Starlette) -> AsyncIterator[None]:
 
 
 async def _watch_files(state: ServerState) -> None:
-    """Say once for each model that its file was replaced, and that the server keeps the model that it opened."""
+    """Say once for each model that its file was replaced or deleted, and that the server keeps the opened model."""
     replaced: set[str] = set()
     while state.notify is not None:
         await asyncio.sleep(CHECK_INTERVAL_S)
         for model in state.models:
             if model.is_replaced and model.id not in replaced:
                 replaced.add(model.id)
+                what = "deleted" if model.is_deleted else "replaced"
                 state.notify(
-                    f"note: the file of the model {model.id} was replaced; the server keeps the old one until it is "
+                    f"note: the file of the model {model.id} was {what}; the server keeps the old one until it is "
                     "started again"
                 )
 
@@ -146,10 +150,16 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = f"{request.method} {request.url.path[:200]}"
     if error.status_code == 405:
-        message = f"{what} is not possible; the path takes {(error.headers or {}).get('Allow', 'another method')}"
+        allowed, code = (error.headers or {}).get("Allow", "another method"), "method_not_allowed"
+        message = f"{what} is not possible; the path takes {allowed}"
+    elif request.url.path.rstrip("/").endswith("/chat/completions"):
+        message, code = (
+            "the models of this server continue texts and do not chat; use POST /v1/completions",
+            "not_found",
+        )
     else:
-        message = f"there is nothing at {what}"
-    return error_response(ApiError(error.status_code, message, code="not_found", headers=dict(error.headers or {})))
+        message, code = f"there is nothing at {what}", "not_found"
+    return error_response(ApiError(error.status_code, message, code=code, headers=dict(error.headers or {})))
 
 
 async def _on_defect(request: Request, error: Exception) -> Response:

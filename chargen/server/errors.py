@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chargen.errors import ChargenError, ConfigError, TokenizerError
+from chargen.schema import format_count
 
 INVALID_REQUEST = "invalid_request_error"
 
@@ -51,20 +52,43 @@ def from_chargen(error: ChargenError, status: int = 422, param: str | None = Non
 
 
 def too_many_requests(waiting: int, retry_after_s: int) -> ApiError:
-    """Return the error of a request that finds the queue full."""
+    """Return the error of a request that finds the queue full, or too much memory in use by others."""
+    others = f": {format_count(waiting, 'request is', 'requests are')} waiting" if waiting else ""
     return ApiError(
         429,
-        f"the server is busy: {waiting:,} requests are waiting; try again in {retry_after_s} s",
+        f"the server is busy{others}; try again in {retry_after_s} s",
         code="queue_full",
         kind="rate_limit_error",
         headers={"Retry-After": str(retry_after_s)},
     )
 
 
-def timed_out(seconds: float) -> ApiError:
+class OutOfTimeError(ApiError):
+    """The server ends a request before its texts are complete."""
+
+
+def timed_out(seconds: float) -> OutOfTimeError:
     """Return the error of a request that was not finished within the time limit."""
-    return ApiError(
+    return OutOfTimeError(
         408, f"the request was not finished within {seconds:g} s; ask for fewer tokens", code="timeout", kind="timeout"
+    )
+
+
+def server_ends() -> OutOfTimeError:
+    """Return the error of a request that was not finished before the server had to end."""
+    return OutOfTimeError(
+        503, "the server was stopped before the request was finished", code="server_stopped", kind="server_error"
+    )
+
+
+def too_many_connections(retry_after_s: int) -> ApiError:
+    """Return the error of a connection above the limit."""
+    return ApiError(
+        503,
+        f"the server has too many open connections; try again in {retry_after_s} s",
+        code="too_many_connections",
+        kind="server_error",
+        headers={"Retry-After": str(retry_after_s)},
     )
 
 

@@ -16,6 +16,7 @@ from chargen.lm import LanguageModel, Notify
 from chargen.registry import did_you_mean
 from chargen.runs import MODEL_FILE
 from chargen.sampling.prefix_cache import model_fingerprint
+from chargen.schema import format_value
 from chargen.server.batch.jobs import StoppableEngine
 from chargen.server.batch.log_probs import TokenLogProbs
 from chargen.server.batch.worker import BatchWorker
@@ -74,6 +75,11 @@ class ServedModel:
             self._next_check = now + CHECK_INTERVAL_S
             self._is_replaced = _file_status(self._path) != self._opened
         return self._is_replaced
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file of the model cannot be found any more."""
+        return _file_status(self._path) is None
 
     def to_json(self) -> dict[str, Any]:
         """Return the model as OpenAI's protocol describes one."""
@@ -154,7 +160,7 @@ class ServedModels:
         if name is None:
             return next(iter(self._by_id.values()))
         if name not in self._by_id:
-            shown = name if len(name) <= 100 and name.isprintable() else f"{name[:100]!r}…"
+            shown = name if name and len(name) <= 100 and name.isprintable() else format_value(name)
             hint = did_you_mean(name[:100], self._by_id) or f"Models: {', '.join(self._by_id)}."
             raise ApiError(404, f"there is no model {shown}. {hint}", "model", "model_not_found")
         return self._by_id[name]

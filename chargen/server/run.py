@@ -7,71 +7,14 @@ import errno
 import logging
 import os
 import socket
-from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.applications import Starlette
 
 from chargen.errors import ChargenError, ConfigError
-from chargen.server.limits import HEADER_TIMEOUT_S, MAX_CONNECTIONS, SEND_TIMEOUT_S, SHUTDOWN_S
-
-TIMEOUT_RESPONSE = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 107\r\n"
-    b"\r\n"
-    b'{"error":{"message":"the request did not arrive in time","type":"timeout","param":null,"code":"timeout"}}  '
-)
-
-
-class TimedProtocol(H11Protocol):
-    """HTTP/1.1 that closes the connections of slow clients.
-
-    The header of a request must arrive in time, and a complete response must be read in time.
-    """
-
-    _header_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """Expect a request."""
-        super().connection_made(transport)
-        self._expect_header()
-
-    def data_received(self, data: bytes) -> None:
-        """Read data; what follows a complete request is the start of the next one."""
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_timer()
-        elif self._header_timer is None:
-            self._expect_header()
-
-    def on_response_complete(self) -> None:
-        """Close the connection later if the client does not read the response."""
-        super().on_response_complete()
-        if self.transport.get_write_buffer_size():
-            self.loop.call_later(SEND_TIMEOUT_S, self._abort_if_unread)
-
-    def _abort_if_unread(self) -> None:
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _expect_header(self) -> None:
-        self._header_timer = self.loop.call_later(HEADER_TIMEOUT_S, self._on_timeout)
-
-    def _stop_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-    def _on_timeout(self) -> None:
-        self._header_timer = None
-        if not self.transport.is_closing():
-            self.transport.write(TIMEOUT_RESPONSE)
-            self.transport.close()
+from chargen.server.connection.protocol import TimedProtocol
+from chargen.server.limits import LAST_EVENTS_S, MAX_BACKLOG, MAX_CONNECTIONS, RESERVED_FILES, SHUTDOWN_S
+from chargen.server.state import ServerState
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -126,9 +69,32 @@ def url_of(server: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_server(app: ASGIApp) -> uvicorn.Server:
+class _Server(uvicorn.Server):
+    """A server that ends what is still running some seconds before uvicorn cancels it."""
+
+    def __init__(self, config: uvicorn.Config, state: ServerState) -> None:
+        super().__init__(config)
+        self._state = state
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the running requests."""
+        self._state.end_requests(SHUTDOWN_S - LAST_EVENTS_S)
+        await super().shutdown(sockets)
+
+
+class _DefectsOnly(logging.Filter):
+    """Lets only defects of the server pass: not what a client did wrong, nor that the server was told to end."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record has an exception other than a cancellation."""
+        kind = record.exc_info[0] if record.exc_info else None
+        return kind is not None and not issubclass(kind, asyncio.CancelledError)
+
+
+def make_server(app: Starlette) -> uvicorn.Server:
     """Return a server for an application; its attribute `should_exit` ends it."""
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a malformed request is no reason for a message
+    logging.getLogger("uvicorn.error").addFilter(_DefectsOnly())
+    num_connections, backlog = connection_limits(_max_open_files())
     config = uvicorn.Config(
         app,
         http=TimedProtocol,
@@ -137,13 +103,41 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=num_connections,
+        backlog=backlog,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
-    return uvicorn.Server(config)
+    return _Server(config, app.state.server)
 
 
-def run_server(app: ASGIApp, server: socket.socket) -> None:
+def connection_limits(num_files: int) -> tuple[int, int]:
+    """Return how many connections may be open, and how many more the system accepts for us at a time.
+
+    Both together never need more files than the process may open, so that no client makes `accept` fail.
+
+    Args:
+        num_files: Number of files that the process may open.
+    """
+    free = max(num_files - RESERVED_FILES, 8)
+    backlog = min(MAX_BACKLOG, free // 4)
+    return min(MAX_CONNECTIONS, free - backlog), backlog
+
+
+def _max_open_files() -> int:
+    """Return how many files this process may open, after raising this limit as far as connections need it."""
+    wanted = MAX_CONNECTIONS + MAX_BACKLOG + RESERVED_FILES
+    try:
+        import resource
+    except ImportError:  # a system without this limit
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < wanted:
+        soft = wanted if hard < 0 else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft < 0 else min(soft, wanted)
+
+
+def run_server(app: Starlette, server: socket.socket) -> None:
     """Answer requests until SIGINT or SIGTERM; then finish the running requests.
 
     Args:

@@ -17,8 +17,7 @@ from chargen.server.batch.jobs import JobStoppedError
 from chargen.server.batch.worker import QueueFullError
 from chargen.server.completions.request import check_fields
 from chargen.server.completions.response_format import JSON_TYPE, dump_json
-from chargen.server.connection.body import read_json
-from chargen.server.connection.progress import DisconnectedError, Progress
+from chargen.server.connection.progress import DisconnectedError
 from chargen.server.errors import ApiError, from_chargen, too_many_requests
 from chargen.server.limits import MAX_PROMPT_TOKENS, MAX_SCORED_CHARS, RETRY_AFTER_S
 from chargen.server.models import ServedModel
@@ -45,10 +44,10 @@ async def create_score(request: Request) -> Response:
         ApiError: If the request is refused.
     """
     state: ServerState = request.app.state.server
-    body = check_fields(await read_json(request, state.limits.max_body_bytes), FIELDS, ("texts",))
+    body = check_fields(await state.bodies.read_json(request), FIELDS, ("texts",))
     texts = _parse_texts(body.get("texts"), body.get("context", ""))
     model = state.models.find(body.get("model"))
-    progress = Progress(state.limits.timeout_s)
+    progress = state.start_request()
     try:
         scores = await progress.finish(state.jobs.run(lambda stop: _score(model, texts, body, stop)), request.receive)
     except DisconnectedError:

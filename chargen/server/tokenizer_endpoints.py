@@ -9,7 +9,6 @@ from starlette.responses import Response
 from chargen.schema import Boolean, Integer, ListOf, String
 from chargen.server.completions.request import check_fields
 from chargen.server.completions.response_format import JSON_TYPE, dump_json
-from chargen.server.connection.body import read_json
 from chargen.server.errors import ApiError
 from chargen.server.limits import MAX_BODY_BYTES, MAX_PROMPT_TOKENS
 from chargen.server.state import ServerState
@@ -47,7 +46,7 @@ async def tokenizer_info(request: Request) -> Response:
 async def tokenize(request: Request) -> Response:
     """Answer with the token ids of a text."""
     state: ServerState = request.app.state.server
-    body = check_fields(await read_json(request, state.limits.max_body_bytes), TOKENIZE)
+    body = check_fields(await state.bodies.read_json(request), TOKENIZE)
     if "prompt" not in body:
         raise ApiError(400, "the request has no prompt", "prompt")
     tokenizer = state.models.find(body.get("model")).tokenizer
@@ -68,7 +67,7 @@ def _tokenize(tokenizer: ServedTokenizer, text: str, has_begin: bool) -> bytes:
 async def detokenize(request: Request) -> Response:
     """Answer with the text of token ids."""
     state: ServerState = request.app.state.server
-    body = check_fields(await read_json(request, state.limits.max_body_bytes), DETOKENIZE)
+    body = check_fields(await state.bodies.read_json(request), DETOKENIZE)
     if "tokens" not in body:
         raise ApiError(400, "the request has no tokens", "tokens")
     text = state.models.find(body.get("model")).tokenizer.decode(body["tokens"])

@@ -19,6 +19,7 @@ import numpy as np
 
 from chargen.checkpoint import Checkpoint
 from chargen.errors import ChargenError
+from chargen.schema import format_value
 from chargen.server.errors import ApiError, from_chargen
 from chargen.server.limits import MAX_PROMPT_TOKENS
 from chargen.text.documents import separator
@@ -134,7 +135,9 @@ class ServedTokenizer:
         """
         if len(ids) and not 0 <= min(ids) <= max(ids) <= self.begin_id:
             wrong = next(token_id for token_id in ids if not 0 <= token_id <= self.begin_id)
-            raise ApiError(400, f"{name} has the token id {wrong}, but ids are from 0 to {self.begin_id}", name)
+            raise ApiError(
+                400, f"{name} has the token id {format_value(wrong)}, but ids are from 0 to {self.begin_id}", name
+            )
 
     def prompt_of_text(self, text: str) -> Prompt:
         """Return the prompt of a text; the empty text is the start of a text, <|begin|>.

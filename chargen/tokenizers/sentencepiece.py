@@ -157,12 +157,13 @@ class SentencePieceTokenizer(Tokenizer):
         fields = _read_fields(self._model, 0, len(self._model))
         return [_read_piece(self._model, field) for field in fields if field.number == PIECE]
 
-    def is_unigram(self) -> bool:
-        """Return whether the model encodes by the unigram algorithm, and not by BPE, as words or as characters."""
+    def algorithm(self) -> str:
+        """Return how the model encodes a text: "unigram", "bpe" (byte-pair encoding), "word" or "char"."""
+        number = UNIGRAM
         for field in _read_fields(self._model, _skip_short_pieces(self._model)[1], len(self._model)):
             if (field.number, field.kind) == (TRAINER, BYTES):
-                return _read_numbers(self._model, field).get(MODEL_TYPE, UNIGRAM) == UNIGRAM
-        return True
+                number = _read_numbers(self._model, field).get(MODEL_TYPE, UNIGRAM)
+        return ALGORITHMS.get(number, "unknown")
 
     def to_json(self) -> dict[str, Any]:
         """Return the description that `from_json` reads: the name, and the model file in base64."""
@@ -275,6 +276,7 @@ VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  #: types of fields
 
 
 MODEL_TYPE, UNIGRAM = 3, 1  #: field number in a trainer spec, and its default value
+ALGORITHMS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}  #: the values of MODEL_TYPE
 PIECE_TEXT, PIECE_SCORE, PIECE_KIND = 1, 2, 3  #: field numbers of a piece
 NORMAL, USER_DEFINED, BYTE = 1, 4, 6  #: kinds of pieces; NORMAL is the default
 

@@ -87,7 +87,7 @@ class RecipeInputs:
     @property
     def num_layers(self) -> int:
         """The number of layers of an ensemble member."""
-        return self.model.num_layers or 1
+        return self.model.num_layers or len(list_cells(self.cell, 1))
 
     def recurrent_weights(self, hidden_size: int) -> int:
         """Return the number of recurrent weights of a single ensemble member."""
@@ -234,14 +234,14 @@ def recurrent_weights(cell: str, num_layers: int, hidden_size: int) -> int:
 
     Args:
         cell: The name of the cell of all layers, or a name for each layer.
-        num_layers: The number of layers of an ensemble member.
+        num_layers: The number of layers of an ensemble member, if `cell` has one name.
         hidden_size: The hidden size.
 
     Raises:
         ConfigError: If there is no cell with one of these names.
     """
     kinds = [CELLS.get(name) for name in list_cells(cell, num_layers)]
-    sizes = [min(MAX_EMBEDDING_DIM, hidden_size), *([hidden_size] * (num_layers - 1))]
+    sizes = [min(MAX_EMBEDDING_DIM, hidden_size), *([hidden_size] * (len(kinds) - 1))]
     weights = [count_matrices(kind.parameter_shapes(E, hidden_size)) for kind, E in zip(kinds, sizes, strict=True)]
     if kinds[0].recurrent_names:
         weights[0].pop("weight_ih", None)

@@ -27,9 +27,9 @@ newline of a message's layout from one in a file name. So code that puts untrust
 (or `say`, which prints such a line).
 
 The second part of the file divides a text into clusters: what a reader takes for one character. A letter and its
-combining marks are one cluster, as are the parts of an emoji and the two halves of a flag. This is a part of Unicode's
-rules for grapheme clusters (UAX #29): a cluster is extended by characters without a width of their own, by what
-follows a joiner, and by the second half of a flag.
+combining marks are one cluster, as are the parts of an emoji and the two halves of a flag. Clusters (the grapheme
+clusters of UAX #29) and the widths of characters come from the package wcwidth. It takes 10 ms to import, so ASCII and
+Latin letters are divided and measured without it.
 """
 
 from __future__ import annotations
@@ -284,9 +284,8 @@ def is_shown() -> bool:
     return isinstance(cast(object, sys.stdout), VisibleStream)
 
 
-JOINER = "\u200d"
-FLAG_LETTERS = range(0x1F1E6, 0x1F200)
-SKIN_TONES = range(0x1F3FB, 0x1F400)
+_LATIN = r"[\t\n -~\xa1-\xac\xae-\u02ff\u1e00-\u1eff]*"  # Vietnamese, too; each is a cluster with a width of 1
+SEPARATORS = "\u200b\u180e"  # those of _KEPT; they belong to the letter before them
 MAX_CLUSTER_CHARS = 16  # of a cluster at the end of a text that is shortened
 
 
@@ -296,29 +295,27 @@ def clusters(text: str) -> Iterator[str]:
     >>> [len(cluster) for cluster in clusters("e\\u0302!")]
     [2, 1]
     """
-    if text.isascii():
+    if re.fullmatch(_LATIN, text):
         yield from text
         return
+    from wcwidth import iter_graphemes
+
     cluster = ""
-    for char in text:
-        if cluster and _joins(cluster, char):
-            cluster += char
-        else:
-            if cluster:
-                yield cluster
-            cluster = char
+    for part in iter_graphemes(text):
+        if cluster and part in SEPARATORS and visible(cluster[-1] + part)[-1] == part:
+            cluster += part
+            continue
+        if cluster:
+            yield cluster
+        cluster = part
     if cluster:
         yield cluster
 
 
 def glyph(cluster: str) -> tuple[str, int]:
-    """Return what is drawn for a cluster, and its width in cells of a terminal: 0, 1 or 2."""
-    if cluster.isascii() and cluster.isprintable():
-        return cluster, 1
-    from rich.cells import cell_len  # takes 4 ms; only commands that draw clusters need it
-
+    """Return what is drawn for a cluster, and its width in cells of a terminal: mostly 1 or 2."""
     drawn = visible(cluster)
-    return drawn, min(2, cell_len(drawn))
+    return drawn, cells(drawn)
 
 
 def cells(text: str) -> int:
@@ -327,7 +324,11 @@ def cells(text: str) -> int:
     >>> cells("là"), cells("漢")
     (2, 2)
     """
-    return sum(glyph(cluster)[1] for cluster in clusters(text))
+    if re.fullmatch(_LATIN, text):
+        return len(text)
+    from wcwidth import wcswidth
+
+    return wcswidth(visible(text))
 
 
 def shorten(text: str, width: int) -> str:
@@ -367,29 +368,13 @@ def _fitting(parts: Iterable[str], width: int) -> list[str]:
 
 def _cluster_width(cluster: str) -> int:
     """Return the width of a cluster on a terminal that draws each character of it: an upper bound for all terminals."""
-    if cluster.isascii():
+    if re.fullmatch(_LATIN, cluster):
         return len(cluster)
-    from rich.cells import cell_len
+    from wcwidth import wcwidth
 
-    return sum(map(cell_len, visible(cluster)))
+    return sum(map(wcwidth, visible(cluster)))
 
 
 def is_ideograph(cluster: str) -> bool:
     """Return whether a cluster belongs to a script of double width that has no spaces between words."""
     return not "\uac00" <= cluster[0] <= "\ud7a3" and unicodedata.east_asian_width(cluster[0]) in "WF"
-
-
-def _joins(cluster: str, char: str) -> bool:
-    """Return whether a character extends the cluster before it."""
-    if char.isascii() or unicodedata.category(cluster[-1]) == "Cc":
-        return False
-    if cluster.endswith(JOINER):
-        return unicodedata.category(char) == "So"
-    if ord(char) in FLAG_LETTERS:
-        return len(cluster) == 1 and ord(cluster) in FLAG_LETTERS
-    if ord(char) in SKIN_TONES:
-        return unicodedata.category(cluster[0]) == "So"
-    from rich.cells import cell_len
-
-    # A character that is shown as a symbol does not join.
-    return cell_len(char) == 0 and visible(cluster[-MAX_KEPT_CHARS:] + char)[-1] == char

@@ -90,7 +90,8 @@ def test_an_unknown_command_gets_a_suggestion(chargen: Chargen) -> None:
     ["--help", "train --help", "sample --length 50 --seed 1", "score one two", "info", "info verse", "corpora"],
 )
 def test_torch_is_not_imported_by_what_does_not_need_it(model: Path, tmp_path: Path, command: str) -> None:
-    slow = {"torch", "numba", "asyncio"} | ({"urllib.request"} if command != "corpora" else set())
+    slow = {"torch", "numba", "asyncio", "prompt_toolkit", "wcwidth"}
+    slow |= {"urllib.request"} if command != "corpora" else set()
     code = (
         "import sys\nfrom chargen.cli.main import run\nstatus = run(sys.argv[1:])\n"
         f"assert status == 0, status\nassert not {slow} & {{*sys.modules}}, {slow} & {{*sys.modules}}"

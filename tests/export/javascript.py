@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.programs import CHROMIUM, NODE, needs_chromium, needs_javascript
 
-NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
-needs_javascript = pytest.mark.skipif(not (NODE or CHROMIUM), reason="neither node nor chromium is installed")
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+__all__ = ["needs_chromium", "needs_javascript", "run_javascript"]
+
 CHROMIUM_OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--timeout=170000")
 
 

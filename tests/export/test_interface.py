@@ -12,6 +12,7 @@ from importlib.resources import files
 import pytest
 
 from chargen.export.interface import LOCAL_SCRIPTS, SCRIPTS, assemble_page
+from chargen.export.payload import NO_LICENSE
 from chargen.probe.heat_map import DARK, LIGHT, contrast
 
 EVIL = '</script><script>alert(1)</script> & "q" @@script@@ <b>'
@@ -40,6 +41,10 @@ def test_every_message_is_in_both_languages_with_the_same_values() -> None:
         assert key.startswith(("top", "min", "kindEnd", "endedLength", "tab")) or text != vietnamese[key], key
 
 
+def test_the_note_of_a_missing_licence_is_the_message_that_is_translated() -> None:
+    assert messages("en")["noLicense"] == NO_LICENSE
+
+
 def test_the_html_has_the_english_messages() -> None:
     english, html = messages("en"), ASSETS.joinpath("page.html").read_text(encoding="utf-8")
     texts = re.findall(r'data-t="(\w+)"[^>]*>([^<]*)<', html)
@@ -55,6 +60,12 @@ def test_the_html_has_the_english_messages() -> None:
 def test_every_message_that_the_scripts_use_exists() -> None:
     used = {key for source in SOURCES.values() for key in re.findall(r'\bt\("(\w+)"', source)}
     assert used - {"kind", "ended"} <= messages("en").keys()
+
+
+def test_a_title_cannot_reorder_what_is_seen() -> None:
+    page = page_of("\u202eevil\u2066 a\nb\x07 ש 👩\u200d👧")
+    assert page.count("\ufffdevil\ufffd a b\ufffd ש 👩\u200d👧</") == 2
+    assert "\u202e" not in page.partition("<script")[0]
 
 
 def test_nothing_of_a_title_or_a_model_becomes_markup() -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,102 +14,14 @@ from chargen.export.page import write_page
 from chargen.lm import LanguageModel
 from chargen.scoring.ranking import rank
 from tests.conftest import VERSE, random_model
+from tests.export.browser import needs_browser
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed"),
-    pytest.mark.skipif(not HAS_PLAYWRIGHT, reason="playwright is not installed"),
-]
+pytestmark = [pytest.mark.slow, *needs_browser]
 
 LONG_VOCABULARY = "".join(map(chr, range(0x4E00, 0x4E00 + 5000)))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-class Opened:
-    """A page that was written and opened. Any error and any request that it makes fail the test."""
-
-    def __init__(self, browser: Browser, model: Checkpoint, folder: Path, link: str = "", **context: Any) -> None:
-        path = folder / "page.html"
-        self.lm = LanguageModel(model)
-        write_page(self.lm, path, "float32")
-        self.context = browser.new_context(**{"locale": "en", **context})
-        self.context.set_default_timeout(4_000)
-        self.page: Page = self.context.new_page()
-        self.problems: list[str] = []
-        self.page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", lambda request: self.add_request(request.url))
-        self.page.goto(path.as_uri() + link)
-        self.wait()
-
-    def add_request(self, url: str) -> None:
-        if not url.startswith(("file:", "data:")):
-            self.problems.append(f"request of {url}")
-
-    def wait_for(self, condition: str) -> None:
-        """Wait until a condition in JavaScript is true; the policy of the page forbids `page.wait_for_function`."""
-        is_true = self.page.evaluate(
-            f"""() => new Promise(resolve => {{
-              const end = performance.now() + 10000;
-              const check = () => ({condition}) || performance.now() > end ? resolve(performance.now() <= end)
-                : requestAnimationFrame(check);
-              check();
-            }})"""
-        )
-        assert is_true, f"{condition} was not true within 10 s; {self.problems}"
-
-    def wait(self, condition: str = "true") -> None:
-        """Wait until nothing is generated and a condition in JavaScript is true."""
-        self.wait_for(f"document.getElementById('stop').disabled && ({condition})")
-
-    @property
-    def text(self) -> str:
-        text: str = self.page.evaluate("document.getElementById('output').textContent")
-        return text
-
-    def type_prompt(self, prompt: str) -> None:
-        self.page.fill("#prompt", prompt)
-        self.wait(f"document.getElementById('output').textContent.startsWith({prompt!r})")
-
-    def open_character(self, index: int, view: str = "#output") -> None:
-        self.page.click(f"{view} span >> nth={index}")
-        self.page.wait_for_selector("#alternatives [role=option]")
-
-    def alternatives(self) -> list[tuple[str, str]]:
-        rows: list[list[str]] = self.page.evaluate(
-            "[...document.querySelectorAll('#alternatives [aria-selected]')].map(row =>"
-            " [row.querySelector('.glyph').textContent, row.querySelector('.percent').textContent])"
-        )
-        return [(glyph, percent) for glyph, percent in rows]
-
-
-@pytest.fixture
-def open_page(browser: Browser, tmp_path: Path) -> Iterator[Any]:
-    opened: list[Opened] = []
-
-    def open_one(model: Checkpoint | None = None, link: str = "", **context: Any) -> Opened:
-        opened.append(Opened(browser, model or random_model(VERSE, cell="gru"), tmp_path, link, **context))
-        return opened[-1]
-
-    yield open_one
-    for each in opened:
-        assert not each.problems
-        each.context.close()
 
 
 def test_it_generates_while_one_types_and_continues_from_a_chosen_character(open_page: Any) -> None:
@@ -461,3 +370,110 @@ def test_without_live_nothing_is_generated_until_the_button_is_pressed(open_page
     assert opened.text == text
     opened.page.click("#generate")
     opened.wait("document.getElementById('output').textContent.startsWith('The')")
+
+
+CONTRASTS = """() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = colour => numbers(colour).slice(0, 3).map(value => value / 255)
+    .map(value => (value <= .03928 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4))
+    .reduce((sum, value, i) => sum + value * [.2126, .7152, .0722][i], 0);
+  const background = element => {
+    for (; element; element = element.parentElement) {
+      const colour = getComputedStyle(element).backgroundColor;
+      if ((numbers(colour)[3] ?? 1) === 1) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const low = [];
+  for (const element of document.querySelectorAll("body *")) {
+    if (!element.getClientRects().length) continue;
+    for (const part of [null, "::placeholder", "::before"]) {
+      const style = getComputedStyle(element, part);
+      if (part === "::before" && style.content === "none") continue;
+      if (!part && ![...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())) continue;
+      if (part === "::placeholder" && !element.placeholder) continue;
+      const levels = [style.color, background(element)].map(luminance).sort();
+      const contrast = (levels[1] + .05) / (levels[0] + .05);
+      if (contrast < 4.5) low.push([element.tagName, element.id, part, contrast]);
+    }
+  }
+  return low;
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_has_the_contrast_of_wcag_aa(open_page: Any, theme: str) -> None:
+    opened = open_page(
+        link="#length=300&colours=yes&temperature=3&prompt=a%E2%82%ACb&text=The%0Afox", color_scheme=theme
+    )
+    opened.page.fill("#topP", "0")
+    opened.page.wait_for_selector("#topP-error")
+    for tab in ("surprisal", "rank", "about", "write"):
+        opened.page.click(f"#tab-{tab}")
+        assert opened.page.evaluate(CONTRASTS) == []
+    opened.open_character(30)
+    assert opened.page.evaluate(CONTRASTS) == []
+
+
+def test_a_page_that_the_browser_saved_opens_again(open_page: Any, tmp_path: Path) -> None:
+    opened = open_page(link="#length=30&prompt=The")
+    text = opened.text
+    opened.open_character(5)
+    opened.page.keyboard.press("Escape")
+    opened.page.hover("#prompt")
+    opened.page.wait_for_selector("#popover", state="hidden")
+    saved = opened.page.evaluate("'<!doctype html>' + document.documentElement.outerHTML")
+    (tmp_path / "saved.html").write_text(saved, encoding="utf-8")
+    opened.page.goto((tmp_path / "saved.html").as_uri() + "#length=30&prompt=The")
+    opened.wait(f"document.getElementById('output').textContent === {text!r}")
+    assert opened.page.is_hidden("#popover") and opened.page.is_hidden("#failure")
+
+
+def test_long_pasted_texts_are_read_in_seconds(open_page: Any) -> None:
+    opened = open_page(link="#length=5&prompt=The")
+    paste = """([id, text]) => {
+      const field = document.getElementById(id);
+      field.value = text;
+      field.dispatchEvent(new Event("input", {bubbles: true}));
+    }"""
+    opened.page.set_default_timeout(30_000)
+    opened.page.click("#tab-rank")
+    opened.page.evaluate(paste, ["lines", "The fox\n" * 125_000])
+    opened.page.locator("#rank-status", has_text="Lines that are left out: 123,000.").wait_for()
+    opened.page.evaluate(paste, ["lines", "x" * 60_000 + "\nfox"])
+    opened.page.locator("#rank-status", has_text="1 line, ").wait_for()
+    opened.page.locator("#rank-status", has_text="Lines that are left out: 1.").wait_for()
+    opened.page.click("#tab-surprisal")
+    opened.page.evaluate(paste, ["scored", "The quick brown fox. " * 20_000])
+    opened.page.locator("#surprisal-status", has_text="longer than 20,000").wait_for()
+    opened.page.click("#tab-write")
+    opened.page.fill("#prompt", "fox")
+    opened.wait_for("location.hash.includes('prompt=fox')")
+    assert "text=" not in opened.page.evaluate("location.hash")
+
+
+def test_a_field_has_the_direction_of_its_first_letter(open_page: Any) -> None:
+    opened = open_page(link="#length=5&prompt=12+%D7%A9&text=abc")
+    assert opened.page.get_attribute("#prompt", "dir") == "rtl"
+    assert opened.page.get_attribute("#scored", "dir") == "ltr"
+    opened.page.fill("#prompt", "fox ש")
+    assert opened.page.get_attribute("#prompt", "dir") == "ltr"
+
+
+def test_a_right_to_left_character_does_not_reorder_the_title_of_the_box(open_page: Any) -> None:
+    opened = open_page(random_model("שלום " * 9, cell="gru"), link="#length=0&prompt=%D7%A9%D7%9C")
+    opened.open_character(1)
+    left_of = """([child, length]) => {
+      const range = document.createRange(), node = document.getElementById("popover-title").childNodes[child];
+      range.selectNodeContents(node);
+      if (length) range.setEnd(node, length);
+      return range.getBoundingClientRect().left;
+    }"""
+    assert opened.page.evaluate(left_of, [0, 0]) < opened.page.evaluate(left_of, [1, 5])
+    assert opened.page.inner_text("#popover-title").startswith("ל · ")
+
+
+def test_the_missing_licence_is_told_in_the_language_of_the_reader(open_page: Any) -> None:
+    opened = open_page(locale="vi")
+    opened.page.click("#tab-about")
+    assert "Không có giấy phép" in opened.page.inner_text("#facts")

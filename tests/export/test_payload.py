@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sentencepiece
 
 from chargen.cells import CELLS
 from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
@@ -24,7 +22,7 @@ from chargen.export.payload import Payload, make_payload
 from chargen.text.series.quantizer import Quantizer
 from chargen.tokenizers.mulaw import MuLawTokenizer
 from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
-from tests.conftest import VERSE, random_model, random_weights
+from tests.conftest import VERSE, random_model
 from tests.export.javascript import needs_chromium, needs_javascript, run_javascript
 
 SHAPES: list[dict[str, Any]] = [
@@ -183,7 +181,7 @@ def test_texts_become_the_token_ids_of_python(tokenizer: str, normalize: str, ne
     model = Checkpoint(model.config, model.tokenizer, model.weights, {"data": data.to_json()})
     ids = [np.random.default_rng(n).integers(0, model.config.vocab_size, 40).tolist() for n in range(20)]
     source = javascript_of(make_payload(model, "m"))
-    source += f"result = [{json.dumps(TEXTS)}.map((text) => Array.from(model.encode(text))), "
+    source += f"result = [{json.dumps(TEXTS)}.map((text) => Array.from(model.encode(model.prepare(text)))), "
     encoded, decoded = run_javascript(f"{source} {ids}.map(model.decodeAll)];", tmp_path)
     assert encoded == [model.tokenizer.encode(model.normalize(text)).tolist() for text in TEXTS]
     assert decoded == [model.tokenizer.decode(row) for row in ids]
@@ -254,36 +252,10 @@ def test_a_page_says_what_the_model_is() -> None:
     assert "No licence" in make_payload(model, "poems").values["about"]["license_note"]
 
 
-@pytest.mark.parametrize(
-    ("model", "reason"),
-    [
-        (
-            Checkpoint(
-                random_model().config,
-                random_model().tokenizer,
-                random_model().weights,
-                {"data": DataConfig(direction="backward").to_json()},
-            ),
-            "reads texts backward",
-        ),
-    ],
-)
-def test_a_model_that_a_page_cannot_run_is_refused(model: Checkpoint, reason: str) -> None:
-    with pytest.raises(ModelError, match=reason):
-        make_payload(model, "m")
-
-
-def test_a_sentencepiece_model_of_another_kind_is_refused() -> None:
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(VERSE.splitlines()), model_writer=written, model_type="bpe", vocab_size=320,
-        byte_fallback=True, normalization_rule_name="identity", add_dummy_prefix=False,
-        remove_extra_whitespaces=False, user_defined_symbols=["\n", "\t"], bos_id=-1, eos_id=-1, minloglevel=2,
-    )  # fmt: skip
-    tokenizer = SentencePieceTokenizer(written.getvalue())
-    config = ModelConfig(tokenizer.vocab_size, hidden_size=4, embedding_dim=4)
-    with pytest.raises(ModelError, match="is not a unigram model"):
-        make_payload(Checkpoint(config, tokenizer, random_weights(config)), "m")
+def test_a_sentencepiece_model_of_another_algorithm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SentencePieceTokenizer, "algorithm", lambda tokenizer: "word")
+    with pytest.raises(ModelError, match=r"by another algorithm \(word\) than those of a page"):
+        make_payload(random_model(VERSE * 9, "sp:270"), "m")
 
 
 def test_a_model_of_a_series_is_refused() -> None:

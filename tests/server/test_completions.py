@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from chargen.checkpoint import Checkpoint
-from chargen.sampling.copy_filter import CopyIndex
-from chargen.server.limits import Limits
+from chargen.engines.numpy_engine import NumpyEngine
 from chargen.server.tokens import BEGIN, END
+from chargen.tokenizers.tokenizer import utf8_masks
 from tests.conftest import VERSE, random_model
-from tests.sampling.test_copy_filter import index_of
 from tests.server.conftest import Serve, language_model
 
 KINDS = [("char", "none"), ("char", "line"), ("byte", "none"), ("byte", "line"), ("sp:300", "none"), ("sp:300", "line")]
@@ -107,6 +104,51 @@ def test_a_bias_forbids_and_demands_tokens(client: TestClient) -> None:
     assert complete(client, prompt="a", seed=1, logit_bias={t: 100})["choices"][0]["text"] == "T" * 16
     texts = [choice["text"] for choice in complete(client, prompt="a", seed=1, n=50, logit_bias={t: -100})["choices"]]
     assert "T" not in "".join(texts)
+
+
+@pytest.mark.parametrize("documents", ["none", "line"])
+@pytest.mark.parametrize("penalties", [(1.5, 0.0), (0.0, 0.7), (-0.5, 2.0)])
+def test_penalties_of_tokens_that_the_text_already_has(
+    serve: Serve, documents: str, penalties: tuple[float, float]
+) -> None:
+    lm = language_model(checkpoint=random_model(documents=documents))
+    presence, frequency = penalties
+    body = {"temperature": 0, "max_tokens": 40, "presence_penalty": presence, "frequency_penalty": frequency}
+    choice = complete(serve(lm), prompt="The fox", **body)["choices"][0]
+    # The definition of OpenAI, token by token.
+    checkpoint, tokenizer = lm.checkpoint, lm.tokenizer
+    engine = NumpyEngine(checkpoint.config, checkpoint.weights)
+    state, counts, text = engine.initial_state(1), np.zeros(tokenizer.vocab_size), ""
+    for token_id in [*checkpoint.start_ids, *tokenizer.encode("The fox")]:
+        logits, state = engine.step(np.array([token_id]), state)
+    mask = utf8_masks(tokenizer, documents == "line", False).logit_mask[0]
+    for _ in range(40):
+        token_id = int(np.argmax(logits[0] + mask - frequency * counts - presence * (counts > 0)))
+        if token_id == 0:
+            break
+        counts[token_id] += 1
+        text += tokenizer.decode([token_id])
+        logits, state = engine.step(np.array([token_id]), state)
+    assert choice["text"] == text
+    assert text != complete(serve(lm), prompt="The fox", temperature=0, max_tokens=40)["choices"][0]["text"]
+
+
+def test_biases_and_penalties_hold_for_competing_texts(client: TestClient) -> None:
+    (t,) = client.post("/tokenize", json={"prompt": "T"}).json()["tokens"]
+    for more in ({"particles": 4}, {"suffix": "dog"}):
+        body = {"prompt": "a", "seed": 1, "max_tokens": 9, "logit_bias": {t: 100}, **more}
+        assert set(complete(client, **body)["choices"][0]["text"]) <= {"T"}
+    body = {"prompt": "a", "seed": 1, "max_tokens": 9, "particles": 1, "temperature": 0}
+    plain, other = complete(client, **body), complete(client, **body, frequency_penalty=2, presence_penalty=2)
+    assert len(set(other["choices"][0]["text"])) > len(set(plain["choices"][0]["text"]))
+
+
+def test_fields_that_clients_always_send_are_accepted(client: TestClient) -> None:
+    body = {"prompt": "a", "seed": 1}
+    more = {"user": "me", "metadata": {"a": 1}, "repetition_penalty": 1.0, "typical_p": 1, "use_beam_search": False}
+    assert complete(client, **body, **more)["choices"] == complete(client, **body)["choices"]
+    null = dict.fromkeys(("n", "best_of", "stop", "suffix", "logprobs", "logit_bias", "stream_options", "user"))
+    assert complete(client, **body, **null)["choices"] == complete(client, **body)["choices"]
 
 
 # ── log probabilities ─────────────────────────────────────────────────────────
@@ -224,6 +266,20 @@ def test_a_stream_has_the_same_texts(client: TestClient) -> None:
     assert all(event["usage"] is None and event["object"] == "text_completion" for event in events)
 
 
+def test_an_event_is_one_line_for_every_client(serve: Serve) -> None:
+    vocabulary = (
+        "ab\x85\u2028\u2029\x0b\x0c\x1c\x1d\x1e\n"  # str.splitlines, which clients use, splits at each of the last nine
+    )
+    client = serve(language_model(checkpoint=random_model(vocabulary)))
+    body = {"prompt": "a", "max_tokens": 200, "seed": 1, "logprobs": 3}
+    text = complete(client, **body)["choices"][0]["text"]
+    assert set(vocabulary) <= set(text)
+    lines = client.post("/v1/completions", json={**body, "stream": True}).text.splitlines()
+    assert lines[1::2] == [""] * (len(lines) // 2) and lines[-2] == "data: [DONE]"
+    events = [json.loads(line.removeprefix("data: ")) for line in lines[:-2:2]]
+    assert "".join(event["choices"][0]["text"] for event in events) == text
+
+
 def test_a_stream_without_tokens_ends_at_once(client: TestClient) -> None:
     response = client.post("/v1/completions", json={"prompt": "ab", "max_tokens": 0, "echo": True, "stream": True})
     (event,) = events_of(response.text)
@@ -259,90 +315,3 @@ def test_particles_and_suffix(client: TestClient) -> None:
     assert choice["text"] == lm.infill(1, "The ", " dog", particles=64, length=9, seed=2)[0].text
     response = client.post("/v1/completions", json={"prompt": "a", "suffix": "b", "stream": True, "seed": 1})
     assert events_of(response.text)[0]["choices"][0]["finish_reason"] == "stop"
-
-
-# ── refused requests ──────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({"prompt": 5}, "prompt"), ({"prompt": []}, "prompt"), ({"prompt": ["a", 1]}, "prompt"),
-        ({"prompt": [10**6]}, "prompt"), ({"prompt": [-1]}, "prompt"), ({"prompt": [0]}, "prompt"),
-        ({"prompt": [True]}, "prompt"),
-        ({"prompt": [5] * 20_001}, "prompt"), ({"prompt": [[5] * 20_001]}, "prompt"),
-        ({"prompt": "a" * 20_001}, "prompt"), ({"prompt": ["a"] * 1025}, "prompt"),
-        ({"max_tokens": -1}, "max_tokens"), ({"max_tokens": 10**9}, "max_tokens"), ({"max_tokens": 1.5}, "max_tokens"),
-        ({"max_tokens": True}, "max_tokens"), ({"n": 0}, "n"), ({"n": 1000}, "n"),
-        ({"n": 3, "best_of": 2}, "best_of"), ({"best_of": 2, "stream": True}, "best_of"),
-        ({"temperature": "hot"}, "temperature"), ({"temperature": -1}, "temperature"), ({"top_p": 0}, "top_p"),
-        ({"logprobs": 10**6}, "logprobs"), ({"logprobs": -1}, "logprobs"), ({"logprobs": True}, "logprobs"),
-        ({"stop": 5}, "stop"), ({"stop": [""]}, "stop"), ({"stop": ["a", None]}, "stop"), ({"seed": -1}, "seed"),
-        ({"stop": ["ab"] * 100_000}, "stop"), ({"logit_bias": []}, "logit_bias"),
-        ({"logit_bias": {"x": 1}}, "logit_bias"),
-        ({"logit_bias": {str(k): 1 for k in range(50_001)}}, "logit_bias"), ({"logit_bias": {"5": 1000}}, "logit_bias"),
-        ({"logit_bias": {"99999": 1}}, "logit_bias"), ({"stream_options": {}}, "stream_options"),
-        ({"frequency_penalty": 1}, "frequency_penalty"), ({"nonsense": 1}, "nonsense"), ({"model": 5}, "model"),
-        ({"suffix": "a", "logprobs": 1}, "logprobs"), ({"particles": 10**6}, "particles"),
-        ({"echo": "yes"}, "echo"), ({"stream": 1}, "stream"),
-    ],
-    ids=lambda value: str(value)[:40],
-)  # fmt: skip
-def test_a_wrong_value_is_refused_with_its_name(client: TestClient, body: dict[str, Any], param: str) -> None:
-    response = client.post("/v1/completions", json={"prompt": "a", **body})
-    assert response.status_code == 400, response.text
-    error = response.json()["error"]
-    assert error["param"] == param
-    assert set(error) == {"message", "type", "param", "code"}
-    assert "\n" not in error["message"] and len(error["message"]) < 300
-
-
-def test_what_the_model_cannot_do_is_unprocessable(client: TestClient) -> None:
-    pytest.importorskip("outlines_core")
-    for settings in ({"regex": "☃+"}, {"regex": "("}, {"max_copy": 5}):
-        response = client.post("/v1/completions", json={"prompt": "a", **settings})
-        assert response.status_code == 422, response.text
-        assert "/" not in response.json()["error"]["message"]
-
-
-def use_training_text(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Let `max_copy` find this training text."""
-
-    def load(checkpoint: Checkpoint, max_copy: int, *others: Any) -> CopyIndex:
-        return index_of(text, max_copy, checkpoint.tokenizer)
-
-    monkeypatch.setattr("chargen.sampling.copy_filter.load_copy_index", load)
-
-
-def test_no_long_passage_is_copied(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_training_text(monkeypatch, VERSE)
-    choices = complete(client, prompt="The quick", max_copy=3, max_tokens=100, n=4, seed=1, temperature=0.5)["choices"]
-    for text in ("The quick" + choice["text"] for choice in choices):
-        assert not any(text[k : k + 4] in VERSE for k in range(len("The quick") - 3, len(text) - 3))
-
-
-def test_a_dead_end_fails_only_its_own_request(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_training_text(monkeypatch, "aabba")  # after any letter, each letter would be a copy of two
-    client = serve(language_model(checkpoint=random_model("ab")))
-    with ThreadPoolExecutor(8) as executor:
-        bodies = [{"prompt": "a", "max_tokens": 200, **({"max_copy": 1} if k % 2 else {})} for k in range(16)]
-        responses = list(executor.map(lambda body: client.post("/v1/completions", json=body), bodies))
-    assert [response.status_code for response in responses] == [200, 422] * 8
-    assert "every character is forbidden" in responses[1].json()["error"]["message"]
-    stream = client.post("/v1/completions", json={"prompt": "a", "max_copy": 1, "stream": True})
-    assert stream.status_code == 422
-
-
-def test_the_largest_request_is_answered(client: TestClient) -> None:
-    answer = complete(client, prompt=["The "] * 1024, n=2, max_tokens=2, seed=1)
-    assert [choice["index"] for choice in answer["choices"]] == list(range(2048))
-    assert len({choice["text"] for choice in answer["choices"][::2]}) == 1
-
-
-def test_a_request_that_takes_too_long_is_ended(serve: Serve) -> None:
-    client = serve(limits=Limits(timeout_s=0.05, max_tokens=10**6))
-    response = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 10**6})
-    assert response.status_code == 408
-    assert response.json()["error"]["code"] == "timeout"
-    stream = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 10**6, "stream": True}).text
-    assert json.loads(stream.strip().split("data: ")[-1])["error"]["code"] == "timeout"

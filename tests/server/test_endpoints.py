@@ -259,6 +259,22 @@ def test_a_hostile_body_is_refused(client: TestClient, body: bytes, status: int)
         assert len(response.text) < 1000
 
 
+def test_long_bodies_take_bounded_memory_together(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = client.app.state.server.bodies  # type: ignore[attr-defined]
+    monkeypatch.setattr("chargen.server.connection.body.MAX_ALL_BODY_BYTES", 300_000)
+    long = b'{"prompt": ' + b" " * 200_000 + b'"a", "max_tokens": 1}'
+    wrong = [long[:-1], b'{"prompt": "\xff' + b"a" * 200_000, b"a" * 350_000, b" " * (1 << 21) + b"{}"]
+    for content, status in [(long, 200), *zip(wrong, (400, 400, 429, 413), strict=True), (long, 200)]:
+        response = client.post("/v1/completions", content=content)
+        assert response.status_code == status, response.text
+        assert bodies._num_long_bytes == 0
+    bodies._num_long_bytes = 200_000  # of another request
+    response = client.post("/v1/completions", content=long)
+    assert response.status_code == 429 and response.headers["Retry-After"]
+    assert client.post("/v1/completions", json={"prompt": "a", "max_tokens": 1}).status_code == 200  # a short one
+    assert bodies._num_long_bytes == 200_000
+
+
 @pytest.mark.parametrize("path", ["/nonsense", "/v1/completions/", "/../etc/passwd", "/v1/%2e%2e/x", "/static/../../x"])
 def test_other_paths_are_not_found(client: TestClient, path: str) -> None:
     response = client.get(path)
@@ -266,8 +282,21 @@ def test_other_paths_are_not_found(client: TestClient, path: str) -> None:
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
+def test_a_number_of_thousands_of_digits_is_named_too_large(client: TestClient) -> None:
+    response = client.post("/v1/completions", content=b'{"seed": ' + b"9" * 5000 + b"}")
+    assert response.json()["error"]["message"].endswith("its JSON contains a number that is too large")
+
+
+def test_a_client_that_chats_is_told_what_to_use(client: TestClient) -> None:
+    response = client.post("/v1/chat/completions", json={"messages": []})
+    assert response.status_code == 404
+    assert response.json()["error"]["message"].endswith("use POST /v1/completions")
+
+
 def test_another_method_is_refused(client: TestClient) -> None:
-    assert client.get("/v1/completions").status_code == 405
+    response = client.get("/v1/completions")
+    assert response.status_code == 405
+    assert response.json()["error"]["code"] == "method_not_allowed"
     assert client.delete("/v1/models").status_code == 405
 
 

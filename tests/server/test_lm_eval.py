@@ -1,15 +1,12 @@
-"""The lm-evaluation-harness, unmodified, against a server: its numbers are those of `score`.
-
-The harness is no dependency of the project: set LM_EVAL_PYTHON to a Python that has `lm-eval[api]`.
-"""
+"""The lm-evaluation-harness, unmodified, against a server: its numbers are those of `score`."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
+import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +15,13 @@ import pytest
 from chargen.api import load
 from chargen.checkpoint import save_checkpoint
 from tests.conftest import VERSE, random_model
+from tests.programs import needs_lm_eval
+from tests.server.guide import GUIDE, MODEL, find_block, run_in_shell, serve_guide_model, with_address
 from tests.server.test_process import Server
 
-PYTHON = os.environ.get("LM_EVAL_PYTHON", sys.executable)
+pytestmark = [pytest.mark.peers, needs_lm_eval]
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 QUESTIONS = [
     {"question": "The quick brown", "choices": ["fox", "dog", "người"], "answer": 0},
     {"question": "Trăm năm trong", "choices": ["cõi người ta", "lazy", "0"], "answer": 0},
@@ -40,8 +41,6 @@ TASKS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    if subprocess.run([PYTHON, "-c", "import lm_eval, aiohttp, tenacity"], capture_output=True).returncode:
-        pytest.skip("lm-eval[api] is not installed; LM_EVAL_PYTHON names a Python that has it")
     for name, task in TASKS.items():
         records = QUESTIONS if name == "choose" else TEXTS
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
@@ -54,32 +53,30 @@ def run_harness(
     folder: Path, url: str, model_args: str, batch_size: int
 ) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """Return the results of the harness, and its samples by the name of the task."""
-    out = folder / "out"
     arguments = f"model=verse,base_url={url}/v1/completions,tokenizer_backend=remote,max_length=20000"
-    environment = {**os.environ, "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    environment.pop("PYTHONPATH", None)
-    words = ["--model", "local-completions", "--model_args", f"{arguments}{model_args}", "--tasks", ",".join(TASKS)]
-    words += [
-        "--batch_size",
-        str(batch_size),
-        "--include_path",
-        str(folder),
-        "--output_path",
-        str(out),
-        "--log_samples",
-    ]
-    command = [PYTHON, "-m", "lm_eval", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    command = (
+        f"lm_eval --model local-completions --model_args {arguments}{model_args} --tasks {','.join(TASKS)}"
+        f" --batch_size {batch_size} --include_path {shlex.quote(str(folder))}"
+    )
+    return run_and_read(command, folder, list(TASKS))
+
+
+def run_and_read(
+    command: str, folder: Path, tasks: Sequence[str], **environment: str
+) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Run a command of the harness; return its results, and its samples by the name of the task."""
+    out = folder / "out"
+    more = f" --output_path {shlex.quote(str(out))} --log_samples"
+    done = run_in_shell(command + more, folder, HF_HOME=str(folder / "hf"), **OFFLINE, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     (results,) = out.rglob("results_*.json")
     samples = {
         name: [json.loads(line) for line in next(out.rglob(f"samples_{name}_*.jsonl")).read_text().splitlines()]
-        for name in TASKS
+        for name in tasks
     }
     return json.loads(results.read_text())["results"], samples
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tokenizer", "documents", "model_args", "batch_size"),
     [
@@ -119,3 +116,28 @@ def test_the_numbers_of_the_harness_are_those_of_score(
         expected_text = "".join(lm.stream(prompt, length=40, temperature=0, stop=["z"]))
         assert expected_text.startswith(sample["resps"][0][0])
         assert sample["resps"][0][0] == expected_text or tokenizer == "byte"  # it counts bytes
+
+
+@pytest.mark.parametrize("key", ["", "secret"])
+def test_the_task_and_the_command_of_the_guide_work(tmp_path: Path, key: str) -> None:
+    (tmp_path / "tasks").mkdir()
+    task, question = find_block("yaml", "multiple_choice"), find_block("json", "choices")
+    (tmp_path / "tasks" / "my_task.yaml").write_text(task, encoding="utf-8")
+    (tmp_path / "tasks" / "my_task.jsonl").write_text(question, encoding="utf-8")
+    server = serve_guide_model(tmp_path, *(["--api-key", key] if key else []))
+    command = with_address(find_block("text", "lm_eval").strip(), server)
+    (variable, argument) = re.findall(r"reads it from the variable `(\w+)`.*needs `(,\w+=)KEY`", GUIDE, re.DOTALL)[0]
+    environment = {variable: key} if key else {}
+    try:
+        results, samples = run_and_read(
+            command + argument + key if key else command, tmp_path, ["my_task"], **environment
+        )
+    finally:
+        assert "Traceback" not in server.stop()
+    lm = load(tmp_path / "checkpoints" / MODEL)
+    (sample,) = samples["my_task"]
+    asked = json.loads(question)
+    scores = [lm.score(f" {choice}", context=asked["question"], end=False) for choice in asked["choices"]]
+    expected = [score.log_prob_nats for score in scores]
+    assert [float(each) for ((each, _),) in sample["resps"]] == pytest.approx(expected, abs=1e-4)
+    assert results["my_task"]["acc,none"] == (max(expected) == expected[asked["answer"]])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
-import shutil
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -17,18 +15,12 @@ from starlette.testclient import TestClient
 from chargen.api import load
 from chargen.checkpoint import save_checkpoint
 from tests.conftest import VERSE, random_model
+from tests.programs import CHROMIUM, needs_browser
 from tests.server.conftest import Serve, language_model
 from tests.server.test_process import Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-HAS_BROWSER = bool(CHROMIUM) and importlib.util.find_spec("playwright") is not None
-in_browser = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not HAS_BROWSER, reason="chromium or playwright is not installed"),
-]
 
 
 def test_the_start_page_is_a_page_of_the_model_that_talks_to_this_server_only(serve: Serve) -> None:
@@ -95,7 +87,7 @@ def wait_for_text(page: Page, num_characters: int) -> str:
 
 
 class TestInBrowser:
-    pytestmark = in_browser
+    pytestmark = [pytest.mark.slow, needs_browser]
 
     @pytest.mark.parametrize("name", ["verse", "bytes"])
     def test_the_text_is_that_of_sample_with_the_same_seed(

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -28,10 +28,10 @@ pytestmark = pytest.mark.slow
 class Server:
     """A running `chargen serve`."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, prefix: Sequence[str] = ()) -> None:
         paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        words = [sys.executable, "-m", "chargen", "serve", *arguments, "--port", "0", "--json"]
+        words = [*prefix, sys.executable, "-m", "chargen", "serve", *arguments, "--port", "0", "--json"]
         self.process = subprocess.Popen(
             words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -218,6 +218,21 @@ def test_running_requests_are_finished_at_the_end(folder: Path) -> None:
     assert server.process.returncode in (-signal.SIGTERM, 143)
 
 
+def test_a_deleted_file_is_reported_and_its_model_still_served(folder: Path) -> None:
+    import httpx
+
+    path = folder / "checkpoints" / "deleted" / "model.safetensors"
+    save_checkpoint(path, random_model())
+    server = Server(folder, "deleted")
+    path.unlink()
+    assert server.process.stderr is not None
+    assert server.process.stderr.readline().startswith(
+        "note: the file of the model deleted was deleted; the server keeps"
+    )
+    assert httpx.post(f"{server.url}/v1/completions", json={"prompt": "a"}).status_code == 200
+    server.stop()
+
+
 def test_a_replaced_file_is_reported_once(folder: Path) -> None:
     import httpx
 
@@ -259,6 +274,47 @@ def test_many_requests_at_once(server: Server) -> None:
         statuses = list(executor.map(ask, range(200)))
     assert [status == 400 for status in statuses] == [seed % 10 == 1 for seed in range(200)]
     assert set(statuses) == {200, 400}
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
+def test_a_server_that_is_stopped_writes_no_traceback(folder: Path, signals: tuple[int, ...]) -> None:
+    import httpx
+
+    server = Server(folder, "verse")
+    with ThreadPoolExecutor(2) as executor, suppress(httpx.TransportError):
+        bodies = ({"particles": 512, "max_tokens": 1000}, {"n": 100, "max_tokens": 4000, "stream": True})
+        for body in bodies:
+            executor.submit(httpx.post, f"{server.url}/v1/completions", json={"prompt": "a", **body}, timeout=60)
+        while "chargen_requests_open 3" not in httpx.get(f"{server.url}/metrics").text:
+            pass
+        for number in signals:
+            server.process.send_signal(number)
+            wait_until_it_stops_listening(server)
+    _, err = server.process.communicate(timeout=60)
+    assert "Traceback" not in err and "Error" not in err
+
+
+def wait_until_it_stops_listening(server: Server) -> None:
+    """Wait until a server accepts no more connections."""
+    with suppress(ConnectionError):
+        while True:
+            socket.create_connection(server.address).close()
+
+
+def test_a_process_with_few_files_refuses_connections_and_answers_later(folder: Path) -> None:
+    import httpx
+
+    if os.name != "posix":
+        pytest.skip("the system does not limit the files of a process")
+    server = Server(folder, "verse", prefix=("sh", "-c", 'ulimit -n 128; exec "$@"', "sh"))
+    connections = [socket.create_connection(server.address) for _ in range(200)]
+    assert httpx.get(f"{server.url}/health").status_code == 503
+    for connection in connections:
+        connection.close()
+    deadline = time.monotonic() + 20
+    while httpx.get(f"{server.url}/health").status_code != 200:
+        assert time.monotonic() < deadline
+    assert server.stop() in ("", "stopped\n")
 
 
 def test_a_port_in_use_is_an_error(chargen: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from chargen.server.completions.preparation import make_ticket, prepare
 from chargen.server.completions.request import parse_completion_request
 from chargen.server.limits import Limits
 from chargen.server.models import ServedModel
-from tests.conftest import random_model
+from tests.conftest import VERSE, random_model, random_weights
 from tests.server.conftest import language_model
 
 SHAPES: list[dict[str, Any]] = [
@@ -147,3 +148,71 @@ def test_a_failing_step_fails_its_requests_and_the_thread_goes_on(
         NumpyEngine(lm.checkpoint.config, lm.checkpoint.weights).initial_state(1),
     )
     np.testing.assert_allclose([entry.log_prob_nats for entry in good.prompts[0].echoed], log_probs[:, 0], atol=1e-5)
+
+
+def test_a_prompt_counts_as_read_when_its_log_probabilities_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(random_model())
+    of_ids = TokenLogProbs.of_ids
+    ticket = batch.ticket(prompt=["The fox", "a dog"], echo=True, logprobs=1, max_tokens=0)
+
+    def checked(self: TokenLogProbs, *arguments: Any) -> Any:  # the event loop may read the streams at this moment
+        for stream in ticket.prompts:
+            assert not stream.is_read or len(stream.echoed) == len(stream.ids) - stream.echo_from
+        return of_ids(self, *arguments)
+
+    monkeypatch.setattr(TokenLogProbs, "of_ids", checked)
+    batch.worker.submit(ticket)
+    while not ticket.is_done:
+        batch.step()
+    assert all(stream.is_read for stream in ticket.prompts)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"cell": "lstm"}, {"cell": "mgru", "ngrams": 3}, {"cell": "mingru"}, {"cell": "conv:4"}, {"ensemble_size": 3}],
+    ids=str,
+)
+@pytest.mark.parametrize("tokenizer", ["char", "byte"])
+def test_a_text_among_63_others_is_that_of_a_single_run(shape: dict[str, Any], tokenizer: str) -> None:
+    checkpoint = random_model(VERSE, tokenizer, hidden_size=32, **shape)
+    # With larger weights the state of a network is chaotic: it would amplify the rounding, which depends on the batch.
+    checkpoint = replace(checkpoint, weights=random_weights(checkpoint.config, scale=0.2))
+    batch = Batch(checkpoint)
+    batch.worker._max_waiting = 64
+    rng = np.random.default_rng(0)
+    bodies: list[dict[str, Any]] = []
+    for number in range(64):
+        start, size = (int(each) for each in rng.integers((0, 1), (9, 80)))
+        body = {"prompt": VERSE[start : start + size], "max_tokens": int(rng.integers(10, 90)), "seed": number}
+        body["temperature"] = (0.0, 0.8, 1.0)[number % 3]
+        body |= ({}, {"top_p": 0.9}, {"frequency_penalty": 0.5}, {"stop": "qz"}, {"dry": 1.0})[number % 5]
+        bodies.append(body)
+    alone = []
+    for body in bodies:
+        ticket = batch.ticket(**body)
+        batch.worker.submit(ticket)
+        while not ticket.is_done:
+            batch.step()
+        alone.append(texts_of(ticket))
+    tickets = [batch.ticket(**body) for body in bodies]
+    for ticket in tickets:
+        batch.worker.submit(ticket)
+    while not all(ticket.is_done for ticket in tickets):
+        batch.step()
+    assert [texts_of(ticket) for ticket in tickets] == alone
+
+
+def test_a_cancelled_request_that_waits_frees_its_place_while_the_batch_is_full() -> None:
+    batch = Batch(random_model())
+    running, first, second = (batch.ticket(n=128, max_tokens=100), batch.ticket(n=2), batch.ticket(n=2))
+    for ticket in (running, first, second):
+        batch.worker.submit(ticket)
+    batch.step()
+    assert (batch.worker.num_streams, batch.worker.num_waiting) == (1, 2)  # the prompt of 128 texts
+    first.is_cancelled = True
+    assert batch.worker.num_waiting == 1
+    second.is_cancelled = True
+    batch.step()
+    assert not batch.worker._waiting  # the memory of its texts is free before the batch has room
+    while not running.is_done:
+        batch.step()

@@ -212,11 +212,11 @@ def test_a_lossless_model_from_elsewhere_is_accepted(tmp_path, model_type):
     assert len(tokenizer.encode(TEXT)) < len(TEXT)
 
 
-@pytest.mark.parametrize(("model_type", "is_unigram"), [("unigram", True), ("bpe", False), ("char", False)])
-def test_the_pieces_and_the_kind_of_a_model_are_those_of_the_library(model_type, is_unigram):
+@pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
+def test_the_pieces_and_the_algorithm_of_a_model_are_those_of_the_library(model_type):
     model = train(**LOSSLESS, model_type=model_type, user_defined_symbols=["\n", "the"])
     tokenizer, library = SentencePieceTokenizer(model), sentencepiece.SentencePieceProcessor(model_proto=model)
-    assert tokenizer.is_unigram() == is_unigram
+    assert tokenizer.algorithm() == model_type
     pieces = tokenizer.pieces()
     ids = range(library.get_piece_size())
     assert [piece.text for piece in pieces] == [library.id_to_piece(i) for i in ids]

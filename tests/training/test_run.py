@@ -413,6 +413,12 @@ def test_a_first_step_that_compiles_its_loops_is_not_measured(monkeypatch: pytes
     assert speeds[0] == speeds[1]
 
 
+def test_the_layers_of_a_stack_are_counted_by_the_names_of_its_cells():
+    both = recurrent_weights("gru,lstm", 1, 64)
+    assert both == recurrent_weights("gru,lstm", 2, 64)
+    assert both > recurrent_weights("gru", 1, 64)
+
+
 def test_the_measured_speed_is_operations_divided_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = count(0.0, 0.25)  # every timed step takes a quarter of a second
     monkeypatch.setattr("chargen.training.calibration.time", SimpleNamespace(perf_counter=lambda: next(readings)))

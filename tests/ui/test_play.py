@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -18,14 +19,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prompt_toolkit.input import create_pipe_input
 from rich.console import Console
 
 from chargen.checkpoint import save_checkpoint
 from chargen.lm import LanguageModel
+from chargen.ui.play import terminal as terminal_module
 from chargen.ui.play.app import BackgroundWork, play
 from chargen.ui.play.draft import ACTIONS, MAX_HISTORY, Draft, first_word, new_draft, press, set_generated
 from chargen.ui.play.layout import Mark, Marks, lay_out
-from chargen.ui.play.terminal import PASTE, PASTE_END, Key, Screen, decode
+from chargen.ui.play.terminal import PASTE_END, Key, Keyboard, Screen
 from chargen.ui.terminal_text import clusters, glyph
 from tests.conftest import Result, random_model
 
@@ -179,6 +182,7 @@ def test_a_word_is_accepted_with_the_space_before_it(text: str, word: str) -> No
 
 # ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+PASTE = "\x1b[200~"
 SENT = [
     ("a", Key("text", "a")), ("ữ", Key("text", "ữ")), ("e\u0302\u0301", Key("text", "e\u0302\u0301")),
     ("春👍🏽", Key("text", "春👍🏽")), ("\r", Key("enter")), ("\n", Key("enter")), ("\x7f", Key("backspace")),
@@ -187,7 +191,7 @@ SENT = [
     ("\x1b\x1b[D", Key("left")), ("\x12", Key("ctrl-r")), ("\x1a", Key("ctrl-z")), ("\x03", Key("ctrl-c")),
     (f"{PASTE}Chào\r\nbạn\t\x1b\x03!{PASTE_END}", Key("text", "Chào\nbạn\t!")), (f"{PASTE}{PASTE_END}", None),
     ("\x1b[15~", None), ("\x1b[[A", None), ("\x1bOP", None), ("\x1bx", None), ("\x1b\x7f", None), ("\0", None),
-    ("\x1b[97;5u", None),
+    ("\x1b[97;5u", None), ("\x1b[3;5~", Key("delete")), ("\x1b[1;3C", Key("right")), ("\x1b\r", None), ("\x9b", None),
 ]  # fmt: skip
 
 
@@ -202,42 +206,81 @@ def merged(keys: list[Key]) -> list[Key]:
     return joined
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Replace the clock of the keyboard by one that this function sets forward."""
+    now_s = [1000.0]
+    monkeypatch.setattr(terminal_module.time, "monotonic", lambda: now_s[0])
+    return lambda seconds: now_s.append(now_s.pop() + seconds)
+
+
+def keys_of(*reads: bytes, clock: Callable[[float], None] | None = None) -> list[Key]:
+    """Return the keys of what a terminal sends in several reads, with the silence after them if there is a clock."""
+    with create_pipe_input() as pipe:
+        keyboard = Keyboard(pipe)
+        keys: list[Key] = []
+        for sent in reads:
+            pipe.send_bytes(sent)
+            keys += keyboard.read(0.0)
+        if clock is not None:
+            for silence_s in (0.06, 1.0):
+                clock(silence_s)
+                keys += keyboard.read(0.0)
+    return keys
+
+
 @given(st.lists(st.sampled_from(SENT), max_size=12), st.data())
 def test_keys_do_not_depend_on_how_the_input_is_split_into_reads(
     sent: list[tuple[str, Key | None]], data: st.DataObject
 ) -> None:
-    received = "".join(sequence for sequence, _ in sent)
+    received = "".join(sequence for sequence, _ in sent).encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(received)), max_size=6)))
-    keys, held = [], ""
-    for cut, end in zip([0, *cuts], [*cuts, len(received)], strict=True):
-        found, held = decode(held + received[cut:end])
-        keys += found
-    assert held == ""
-    assert merged(keys) == merged([key for _, key in sent if key])
+    reads = [received[start:end] for start, end in zip([0, *cuts], [*cuts, len(received)], strict=True)]
+    assert merged(keys_of(*reads)) == merged([key for _, key in sent if key])
 
 
-def test_escape_is_a_key_when_nothing_follows_it() -> None:
-    assert decode("a\x1b") == ([Key("text", "a")], "\x1b")
-    assert decode("\x1b", more=False) == ([Key("escape")], "")
-    assert decode("\x1b\x03", more=False) == ([Key("escape"), Key("ctrl-c")], "")
+@pytest.mark.parametrize(
+    ("sent", "keys"),
+    [
+        ("a\x1b", [Key("text", "a"), Key("escape")]),
+        ("\x1b\x03", [Key("escape"), Key("ctrl-c")]),
+        ("\x1b\x04", [Key("escape"), Key("ctrl-d")]),
+        ("\x1b[", []),
+        ("\x1bO", []),
+        ("\x1b[1;", []),
+        (f"{PASTE}Xin", [Key("text", "Xin")]),
+    ],
+)
+def test_what_is_not_complete_becomes_a_key_when_nothing_follows_it(
+    sent: str, keys: list[Key], clock: Callable[[float], None]
+) -> None:
+    assert keys_of(sent.encode(), clock=clock) == keys
 
 
-@pytest.mark.parametrize("sent", ["\x1b[", "\x1bO", "\x1b[1;"])
-def test_an_incomplete_sequence_is_no_escape(sent: str) -> None:
-    keys, held = decode(sent, more=False)
-    assert Key("escape") not in keys
-    assert held == ""
+def test_keys_after_a_paste_without_an_end_are_keys(clock: Callable[[float], None]) -> None:
+    with create_pipe_input() as pipe:
+        keyboard = Keyboard(pipe)
+        keys: list[Key] = []
+        for sent, silence_s in ((f"{PASTE}Xin", 1.5), ("\x1b[A", 1.5), ("\x1b", 0.1), ("", 1.5), ("b", 9.0)):
+            pipe.send_text(sent)
+            keys += keyboard.read(0.0)
+            clock(silence_s)
+            keys += keyboard.read(0.0)
+    assert keys == [Key("text", "Xin"), Key("up"), Key("escape"), Key("text", "b")]
 
 
-def test_a_paste_without_an_end_is_text_when_nothing_follows_it() -> None:
-    assert decode(f"{PASTE}Xin") == ([], f"{PASTE}Xin")
-    assert decode(f"{PASTE}Xin", more=False) == ([Key("text", "Xin")], "")
+def test_a_closed_terminal_is_ctrl_d() -> None:
+    with create_pipe_input() as pipe:
+        pipe.send_text("a")
+        pipe.close()
+        assert Keyboard(pipe).read(0.0) == [Key("text", "a"), Key("ctrl-d")]
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.booleans())
-def test_nothing_that_a_terminal_sends_is_an_error(received: str, more: bool) -> None:
-    _, held = decode(received, more)
-    assert more or not held
+@given(st.text() | st.text("\x1b[O;<M~1a\x03"), st.binary(max_size=20))
+def test_nothing_that_a_terminal_sends_is_an_error(text: str, invalid: bytes) -> None:
+    for key in keys_of(text.encode("utf-8", "replace"), invalid):
+        key.text.encode()
+        assert not set(key.text) & set("\x1b\x00\x7f\x9b\r")
 
 
 # ── pages ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -322,13 +365,17 @@ def test_a_long_text_shows_its_end_and_leaves_a_third_of_the_page(text: str, wid
 def test_a_continuation_of_a_document_model_ends_with_the_document() -> None:
     lm = LanguageModel(random_model("ab\n", documents="line"))
     work, draft = BackgroundWork(lm), Draft(seed=3)
-    while not work.has_ended:
+    while not work.has_ended(draft):
         work.step(draft)
-    assert work.has_read(draft)
+    assert work.typed.has_read(draft.text)
     assert work.generated(draft) == "".join(lm.stream("", temperature=1.0, seed=3))
     assert "\n" not in work.generated(draft)
     work.step(draft)  # nothing is left to do
-    assert work.has_ended
+    assert work.has_ended(draft)
+    typed = press(draft, Key("text", "a"))
+    assert not work.has_ended(typed)
+    work.step(typed)
+    assert work.typed.has_read("a") and not work.has_ended(typed)  # the end of the continuation before is not its end
 
 
 def test_without_a_terminal_it_says_so(chargen: Callable[..., Result]) -> None:
@@ -346,11 +393,8 @@ class Script:
     def __init__(self, *batches: list[Key]) -> None:
         self._batches = list(batches)
 
-    def __enter__(self) -> Script:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
+    def open(self) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
 
     def has_key(self, wait_s: float = 0.0) -> bool:
         return bool(self._batches)
@@ -384,7 +428,7 @@ def test_a_key_that_accepts_waits_for_the_continuation(
 
 def test_leaving_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Screen, "size", lambda self: (80, 24))
-    monkeypatch.setattr(BackgroundWork, "step", lambda self, draft: None)  # the model never answers
+    monkeypatch.setattr(BackgroundWork, "step", lambda self, draft, has_colours: None)  # the model never answers
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, color_system=None)
     draft = new_draft("", 0.8, 5)
     keys = [Key("text", "T"), Key("tab"), Key("text", "o")]
@@ -392,6 +436,23 @@ def test_leaving_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert play(lm, "m", draft, 300, console, Script(keys, [Key("escape")])) == "T"
     with pytest.raises(KeyboardInterrupt):
         play(lm, "m", draft, 300, console, Script(keys, [Key("ctrl-c")]))
+
+
+def test_after_a_crash_the_screen_and_the_signals_are_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(self: BackgroundWork, draft: Draft, has_colours: bool) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Screen, "size", lambda self: (80, 24))
+    monkeypatch.setattr(BackgroundWork, "step", crash)
+    drawn = io.StringIO()
+    console = Console(file=drawn, force_terminal=True, width=80, height=24, color_system=None)
+    numbers = [signal.Signals[name] for name in ("SIGTSTP", "SIGCONT") if hasattr(signal, name)]
+    before = [signal.getsignal(number) for number in numbers]
+    with create_pipe_input() as pipe, pytest.raises(MemoryError):
+        play(LanguageModel(random_model()), "m", new_draft("", 0.8, 5), 300, console, Keyboard(pipe))
+    assert drawn.getvalue().startswith("\x1b[?1049h\x1b[H\x1b[?2004h\x1b[?7l")
+    assert drawn.getvalue().endswith("\x1b[?2004l\x1b[?7h\x1b[?1049l")
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_bad_settings_are_wrong_usage(chargen: Callable[..., Result]) -> None:
@@ -546,6 +607,27 @@ def test_a_paste_in_many_scripts_is_text_and_is_printed_unchanged(terminal: Call
     play.press(PASTE_END)
     play.wait_for(lambda screen: f"{5 + len(pasted):,} characters" in screen[22] and "bits/char" in screen[22])
     assert play.leave("\x04") == (0, f"Đây: {pasted}\n")
+
+
+def test_a_stopped_process_leaves_the_terminal_as_it_was_and_comes_back(terminal: Callable[..., Terminal]) -> None:
+    play = terminal("--prompt", "kept", "--length", "10")
+    play.wait_for(lambda screen: screen[0].startswith("kept"))
+    raw = play.settings()
+    for number in (signal.SIGTSTP, signal.SIGSTOP):
+        play.process.send_signal(number)
+        os.waitid(os.P_PID, play.process.pid, os.WSTOPPED | os.WNOWAIT)
+        if number == signal.SIGTSTP:
+            play._read(0.0)
+            assert play.settings() == play.before
+            assert not any("kept" in line for line in play.screen())
+        play._lines = {}  # the shell and other programs use the screen
+        play.process.send_signal(signal.SIGCONT)
+        play.wait_for(lambda screen: screen[0].startswith("kept") and "^G help" in screen[-1])
+        play.press("!")
+        play.wait_for(lambda screen: screen[0].startswith("kept!"))
+        assert play.settings() == raw
+    assert play.leave("\x1b") == (0, "kept!!\n")
+    assert play.settings() == play.before
 
 
 @pytest.mark.parametrize(

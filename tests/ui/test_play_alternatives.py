@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from chargen.probe.heat_map import DARK, shade
 from chargen.probe.surprisal import Guess
 from chargen.sampling.prefix_cache import list_char_bits
 from chargen.ui.play.alternatives import Alternatives, menu_page, open_menu, select
-from chargen.ui.play.app import play
+from chargen.ui.play.app import BackgroundWork, play
 from chargen.ui.play.draft import choose, new_draft, press, set_generated
 from chargen.ui.play.layout import Mark, Marks, lay_out
 from chargen.ui.play.terminal import Key, Screen
@@ -120,10 +121,38 @@ def test_the_text_is_coloured_by_the_surprisal_of_its_characters() -> None:
     assert combined.marks == [[Mark(0, 2, False, 5)]]  # one letter for a reader: the bits of both
 
 
+def test_the_continuation_is_coloured_as_far_as_its_surprisals_are_known() -> None:
+    page = lay_out("ab", "cd\nef", 20, 9, marks=Marks(bits=[1.0, 1.0, 2.0, 2.0, 0.0, 3.0]))
+    assert page.marks == [[Mark(0, 2, False, 1), Mark(0, 2, False, 2, is_typed=False)], [Mark(0, 1, False, 3, False)]]
+    assert page.rows == [("ab", "cd"), ("", "ef")]
+    unknown = lay_out("€", "€", 20, 9, marks=Marks(lambda cluster: cluster == "€"))
+    assert unknown.marks == [[Mark(0, 1, True, None)]]  # only what a person types can be unknown
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "sp:300"])
+def test_the_colours_of_text_and_continuation_are_the_surprisals_of_the_model(tokenizer: str) -> None:
+    lm = LanguageModel(random_model(VERSE * 9, tokenizer=tokenizer))
+    work, draft = BackgroundWork(lm), new_draft("Trăm năm", 0.8, 5)
+    for edited in (draft, press(draft, Key("text", " €")), press(draft, Key("ctrl-l"))):
+        while len(work.generated(edited)) < 40:
+            work.step(edited, has_colours=True)
+        edited = set_generated(edited, work.generated(edited)[:40])
+        while not work.has_bits(edited):
+            work.step(edited, has_colours=True)
+        text = edited.text + edited.continuation
+        *_, prefix = lm.read_prefix(text)
+        np.testing.assert_allclose(work.char_bits(text), list_char_bits(lm.tokenizer, prefix), rtol=1e-5, atol=1e-6)
+        typed = press(edited, Key("text", "x"))  # the start that is known keeps its colours while a key is processed
+        assert work.char_bits(f"{typed.text}yz") == work.char_bits(text)[: len(edited.text)]
+
+
 def test_a_long_text_has_the_colours_of_its_end() -> None:
     text = "x" * 5000 + "y"
     page = lay_out(text, "", 20, 4, marks=Marks(bits=[0.0] * 5000 + [4.0]))
     assert page.marks[page.cursor[0]][-1].shade == 4
+
+
+ITALICS = re.compile(r"\x1b\[3;[0-9;]*48;2;")
 
 
 def played(*batches: list[Key], colour_system: Any = "truecolor", **settings: Any) -> tuple[str, str]:
@@ -154,6 +183,8 @@ def test_a_key_opens_the_alternatives_and_enter_continues_from_one() -> None:
     assert played([*left, opened, opened], [Key("text", "x")])[0] == "The xking"
     assert played([*left, opened], [Key("text", "x")])[0] == "The xking"  # a letter closes the list and is inserted
     assert played([*left, opened, Key("home"), Key("enter"), Key("ctrl-z")])[0] == "The king"
+    accepted = played([Key("text", "s"), opened, Key("right")])[0]  # it closes the list and waits for the continuation
+    assert accepted == "The kings" + next(lm.stream("The kings", temperature=0.8, seed=5))
 
 
 @pytest.mark.usefixtures("screen")
@@ -166,5 +197,6 @@ def test_a_key_switches_the_colours_on_and_off() -> None:
     assert colour not in plain
     assert colour in on
     assert on_and_off.count("48;2;") <= on.count("48;2;") and "The king" in on_and_off.rpartition("48;2;")[2]
+    assert not ITALICS.search(plain) and ITALICS.search(on)  # of the continuation
     assert "no colours here" in played([Key("ctrl-s")], colour_system=None)[1]
     assert "no colours here" in played([Key("ctrl-s")], no_color=True)[1]

@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import re
 import sys
 import threading
 import unicodedata
@@ -23,6 +24,9 @@ from chargen.ui.console import ProgressBar, live, status, stderr_console, stdout
 from chargen.ui.tables import plain_table
 from chargen.ui.terminal_text import (
     VisibleStream,
+    cells,
+    clusters,
+    glyph,
     install,
     is_shown,
     shorten,
@@ -45,11 +49,50 @@ ANY = st.text(st.characters(exclude_categories=()) | st.sampled_from(OFTEN))
 @given(ANY | st.text("ab水e\u0302👍\u200d🇻🇳", max_size=60), st.integers(1, 30))
 def test_a_shortened_text_fits_and_keeps_its_start_and_its_end(text: str, width: int) -> None:
     shown = shorten(text, width)
-    assert cell_len(shown) <= width
+    assert cells(shown) <= width
     assert shown.isprintable() or visible(shown) == shown
     if cell_len(visible(text)) > width:
         head, _, tail = shown.rpartition("…") if text.count("…") == 0 else ("", "", "")
         assert visible(text).startswith(head) and visible(text).endswith(tail)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Việt", ["V", "i", "ệ", "t"]),
+        ("Vie\u0323\u0302t", ["V", "i", "e\u0323\u0302", "t"]),
+        ("क्षत्रि", ["क्ष", "त्रि"]),  # conjuncts with their vowel signs
+        ("한\u1112\u1161\u11ab", ["한", "\u1112\u1161\u11ab"]),
+        ("👨\u200d👩\u200d👧🇻🇳🇫🇷❤\ufe0f1\ufe0f\u20e3", ["👨\u200d👩\u200d👧", "🇻🇳", "🇫🇷", "❤\ufe0f", "1\ufe0f\u20e3"]),
+        ("ភាសា\u200bខ្មែរ", ["ភា", "សា\u200b", "ខ្មែ", "រ"]),  # the separator belongs to the word before it
+        ("a\u200bb", ["a", "\u200b", "b"]),  # it is shown as a symbol here
+        ("a\r\nb\n\rc", ["a", "\r\n", "b", "\n", "\r", "c"]),
+        ("\x1b[2J\u0301", ["\x1b", "[", "2", "J\u0301"]),
+    ],
+)
+def test_clusters_are_what_a_reader_takes_for_one_character(text: str, expected: list[str]) -> None:
+    assert list(clusters(text)) == expected
+    assert sum(glyph(cluster)[1] for cluster in expected) == cells(text)
+
+
+def test_latin_letters_have_the_clusters_and_widths_of_other_scripts() -> None:
+    latin = "".join(char for char in ALL if re.fullmatch(visible_module._LATIN, char))
+    assert len(latin) == 959
+    assert list(clusters(latin)) == list(clusters(latin + "漢"))[:-1] == list(latin)
+    assert cells(latin) == cells(latin + "漢") - 2 == len(latin)
+
+
+def test_every_character_has_a_width() -> None:
+    assert {cells(char) for char in ALL} == {0, 1, 2}
+    assert [cells(text) for text in ("👨\u200d👩\u200d👧", "🇻🇳", "❤\ufe0f", "e\u0301", "漢", "\x1b\n", "\u202e")] == [
+        2,
+        2,
+        2,
+        1,
+        2,
+        2,
+        1,
+    ]
 
 
 def test_a_text_is_shortened_only_if_it_is_too_long() -> None:

@@ -98,7 +98,7 @@ def play_in_terminal(args: PlayArguments) -> None:
     from chargen.ui.console import stderr_console
     from chargen.ui.play.app import play as play_on
     from chargen.ui.play.draft import new_draft
-    from chargen.ui.play.terminal import TerminalKeyboard
+    from chargen.ui.play.terminal import Keyboard
 
     console = stderr_console()
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or console.is_dumb_terminal:
@@ -122,7 +122,7 @@ def play_in_terminal(args: PlayArguments) -> None:
     seed = secrets.randbelow(MAX_DRAWN_SEED) if args.seed is None else args.seed
     draft = new_draft(args.prompt, args.temperature, seed)
     with _exit_on_signals():
-        text = play_on(lm, name, draft, args.length, console, TerminalKeyboard())
+        text = play_on(lm, name, draft, args.length, console, Keyboard())
     sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
 
 

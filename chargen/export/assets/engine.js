@@ -19,6 +19,7 @@ function createModel(payload) {
   const historySize = ngrams ? payload.network.ngrams.length - 1 : 0;
   const unknownId = payload.unknown_id;
   const numUnknown = NUM_CHARACTERS - (tokenizer.tokens.length - 2);
+  const backward = payload.about.direction === "backward" ? backwardDirection : null;
   let loaded = null; // the state that is in the buffer of the network
 
   return {
@@ -32,8 +33,9 @@ function createModel(payload) {
     startIds: Int32Array.from(payload.start_ids),
     endIds: payload.end_ids && Int32Array.from(payload.end_ids),
     maskedIds: Int32Array.from(payload.masked_ids),
-    normalize: (text) => normalize(text, payload),
-    encode: (text) => tokenizer.encode(normalize(text, payload)),
+    backward, // null, or what reverses texts
+    prepare: (text) => (backward ? backward.reverse(normalize(text, payload)) : normalize(text, payload)),
+    encode: (prepared) => tokenizer.encode(prepared),
     tokenBytes: tokenizer.tokenBytes,
     decodeAll: (ids) => decodeAll(tokenizer, unknownId, ids),
 

@@ -1,15 +1,17 @@
 // The model of this page, as the interface sees it: texts that are read, continued and explained.
 //
-// The interface calls `openModel(payload)`, and then only what is listed here. A model on a server can replace the one in the page by another class
-// with the same members; everything that may take long is asynchronous.
+// The interface calls `openModel(payload)`, and then only what is listed here. A model on a server can replace the one in
+// the page by another class with the same members; everything that may take long is asynchronous.
 //
 //   model.about                    what the model is, see `createModel`
 //   model.models                   names of the models that the reader can choose between
 //   model.aboutMessage             key of the message that says where the model runs
 //   model.vocabSize                number of token ids
+//   model.backward                 null; of a model that reads texts backward, what reverses them (direction.js)
 //   model.hasDocuments             whether the model ends texts by itself
 //   model.openText() ─▶ text
-//     text.pieces                  [{text, ids, nats, isUnknown, kind}]; nats is log p, kind "prompt", "chosen", …
+//     text.pieces                  [{text, ids, nats, isUnknown, kind}]; nats is log p, kind "prompt", "chosen", …;
+//                                  in the order in which the model reads them, like their texts
 //     await text.read(prompt, kept, signal)     replaces everything by a prompt and a text after it
 //     await text.restore(pieces, signal)        replaces everything by pieces of this or an earlier text
 //     await text.append(piece, kind, signal)    adds a piece of `alternatives`
@@ -184,7 +186,8 @@ class LocalText {
     const {boundaryId} = this.vocabulary.model;
     const last = this.pieces[this.pieces.length - 1];
     this.ended = last && !last.text ? "boundary" : ""; // nothing follows the end of a document
-    const slices = new Slices(signal);
+    const slices = new Slices(signal), stops = settings.stop.map(stop => this.vocabulary.model.prepare(stop));
+    const promptStart = this.promptStart();
     let numShown = this.pieces.length, numLeft = settings.length, written = "";
     while (!this.ended) {
       await slices.next();
@@ -193,15 +196,16 @@ class LocalText {
       else if (piece.ids[0] === boundaryId) this.ended = "boundary";
       else {
         const text = [...piece.text].slice(0, numLeft).join(""); // a piece may have several characters
+        if (promptStart) piece.numHidden = this.numJoined(promptStart, written, text);
         written += text;
         numLeft -= [...text].length;
-        const start = findStop(written, text.length, settings.stop);
+        const start = findStop(written, text.length, stops);
         const numKept = start < 0 ? written.length : start;
         this.removeEnd(written.length - numKept + piece.text.length - text.length);
         if (start >= 0) this.ended = "stop";
       }
       if (this.ended || slices.isOver) {
-        const numReady = this.ended ? this.pieces.length : this.numReady(written, settings.stop);
+        const numReady = this.ended ? this.pieces.length : this.numReady(written, stops);
         if (numReady > numShown) yield this.pieces.slice(numShown, numReady);
         numShown = Math.max(numShown, numReady);
       }
@@ -240,7 +244,23 @@ class LocalText {
       length -= piece.text.length;
       this.sequence.cut(this.sequence.ids.length - piece.ids.length);
     }
-    for (const piece of this.vocabulary.split(left)) this.append(piece, "generated");
+    for (const piece of this.vocabulary.splitPrepared(left)) this.append(piece, "generated");
+  }
+
+  /** Return the first character of the prompt if a text is generated directly before it; "" otherwise. */
+  promptStart() {
+    const {backward} = this.vocabulary.model;
+    if (!backward || this.pieces[this.pieces.length - 1]?.kind !== "prompt") return "";
+    return String.fromCodePoint(backward.reverse(this.pieces.map(piece => piece.text).join("")).codePointAt(0));
+  }
+
+  /**
+   * Return how many UTF-16 units of a new text are marks that would change the first letter of the prompt. They are not
+   * shown, as they are left out by chargen/tokenizers/direction.py.
+   */
+  numJoined(promptStart, written, text) {
+    const letter = this.vocabulary.model.backward.letterLengths(promptStart + written + text)[0];
+    return Math.max(0, Math.min(text.length, letter - promptStart.length - written.length));
   }
 
   /** Return the number of pieces that cannot become part of a stop string. */
@@ -272,6 +292,7 @@ class LocalModel {
     this.aboutMessage = "aboutText";
     this.vocabulary = new Vocabulary(model);
     this.vocabSize = model.vocabSize;
+    this.backward = model.backward;
     this.hasDocuments = this.vocabulary.hasDocuments;
   }
 

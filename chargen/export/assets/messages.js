@@ -35,6 +35,8 @@ const MESSAGES = {
     kindPrompt: "your text", kindChosen: "your choice", kindGenerated: "generated", kindEnd: "",
     reading: "Reading the prompt …", generating: "Generating …", stopped: "Stopped.",
     generated: "{count} characters, {speed} per second, {bits} bits/char.",
+    generatedOne: "1 character, {speed} per second, {bits} bits/char.",
+    scoredOne: "{bits} bits/char, {total} bits, 1 character.", rankedOne: "1 line, {bits} bits/char.",
     endedLength: "", endedStop: "Ended before a stop string.", endedBoundary: "The model ended the text.",
     unknownInPrompt: "The model does not know {chars}: it reads an unknown character instead.",
     choose: "{char} was chosen.",
@@ -47,7 +49,7 @@ const MESSAGES = {
     scored: "{bits} bits/char, {total} bits, {count} characters.",
     scoredUnknown: "Not in the vocabulary (underlined): {count}.",
     ranked: "{count} lines, {bits} bits/char together.", rankingLines: "{done} of {count} lines are scored …",
-    tooManyLines: "{count} lines are too many: {most} of them are ranked.",
+    linesLeftOut: "Lines that are left out: {left}. At most {lines} lines with {chars} characters together are ranked.",
     longPrompt: "The prompt is longer than {most} characters: the model reads its end.",
     longText: "The text is longer than {most} characters: its first ones are read.",
     legend: "bits:", under1: "under 1",
@@ -55,6 +57,23 @@ const MESSAGES = {
     factLicense: "Licence", factVocab: "Vocabulary size", factTrainChars: "Characters of training text",
     factNetwork: "Network", factParameters: "Parameters", factWeights: "Stored weights",
     noServer: "The server does not answer. Is it still running?",
+    noLicense: "No licence is stated for this model or its corpus.",
+    factDirection: "Direction", forward: "forward: it continues a text",
+    backward: "backward: it writes the text before a prompt",
+    directionNote: "This model reads from the end to the start: it writes the text that comes before your prompt.",
+    promptBackward: "End of the text", readingBackward: "Reading the end of the text …",
+    continueButtonBackward: "Write more before it",
+    promptHintBackward: "Type the end of a text here: the model writes what comes before it.",
+    clickHintBackward: "Point at a character to see its probability. Click it to see what else it could have been, choose one, and the text before it is generated again.",
+    lengthHintBackward: "Maximum number of characters to generate before the prompt.",
+    stopsHintBackward: "One per line; \\n is a newline. The text starts after the first one that the model writes.",
+    surprisalHintBackward: "The surprisal of a character is −log₂ of its probability, in bits, given the text after it: the model reads from the end. Click a character and choose another: the model writes the text before it under “Write”.",
+    rankHintBackward: "Each line is scored as a text of its own, from its end to its start, as by “chargen score”.",
+    popoverHintBackward: "Enter or a click chooses a character, and the text before it is written from there.",
+    endBackward: "start of the text", endedStopBackward: "Starts after a stop string.",
+    endedBoundaryBackward: "The model has written the start of the text.",
+    longPromptBackward: "The prompt is longer than {most} characters: the model reads its start.",
+    partOfLetter: "The prompt starts with a combining mark or ends with a joiner. Give the whole letter: the model writes the text before it.",
     failed: "The page failed: {message}", noModel: "The model cannot be opened: {message}",
   },
   vi: {
@@ -92,6 +111,8 @@ const MESSAGES = {
     kindPrompt: "văn bản của bạn", kindChosen: "bạn đã chọn", kindGenerated: "được sinh", kindEnd: "",
     reading: "Đang đọc phần mở đầu …", generating: "Đang sinh …", stopped: "Đã dừng.",
     generated: "{count} ký tự, {speed} ký tự mỗi giây, {bits} bit/ký tự.",
+    generatedOne: "1 ký tự, {speed} ký tự mỗi giây, {bits} bit/ký tự.",
+    scoredOne: "{bits} bit/ký tự, {total} bit, 1 ký tự.", rankedOne: "1 dòng, {bits} bit/ký tự.",
     endedLength: "", endedStop: "Kết thúc trước một chuỗi dừng.", endedBoundary: "Mô hình đã kết thúc văn bản.",
     unknownInPrompt: "Mô hình không biết {chars}: nó đọc một ký tự lạ thay vào đó.",
     choose: "Đã chọn {char}.",
@@ -104,7 +125,7 @@ const MESSAGES = {
     scored: "{bits} bit/ký tự, {total} bit, {count} ký tự.",
     scoredUnknown: "Không có trong bộ từ vựng (được gạch chân): {count}.",
     ranked: "{count} dòng, tổng cộng {bits} bit/ký tự.", rankingLines: "Đã chấm {done} trong {count} dòng …",
-    tooManyLines: "{count} dòng là quá nhiều: {most} dòng trong số đó được xếp hạng.",
+    linesLeftOut: "Số dòng bị bỏ qua: {left}. Tối đa {lines} dòng với tổng cộng {chars} ký tự được xếp hạng.",
     longPrompt: "Phần mở đầu dài hơn {most} ký tự: mô hình chỉ đọc phần cuối.",
     longText: "Văn bản dài hơn {most} ký tự: chỉ phần đầu được đọc.",
     legend: "bit:", under1: "dưới 1",
@@ -112,15 +133,38 @@ const MESSAGES = {
     factLicense: "Giấy phép", factVocab: "Cỡ bộ từ vựng", factTrainChars: "Số ký tự của văn bản huấn luyện",
     factNetwork: "Mạng", factParameters: "Số tham số", factWeights: "Trọng số được lưu",
     noServer: "Máy chủ không trả lời. Nó còn đang chạy không?",
+    noLicense: "Không có giấy phép nào được nêu cho mô hình này hoặc văn bản huấn luyện của nó.",
+    factDirection: "Hướng", forward: "xuôi: viết tiếp một văn bản", backward: "ngược: viết phần đứng trước một đoạn cho sẵn",
+    directionNote: "Mô hình này đọc từ cuối lên đầu: nó viết phần văn bản đứng trước đoạn bạn gõ.",
+    promptBackward: "Phần kết thúc", promptHintBackward: "Gõ phần cuối của văn bản vào đây: mô hình viết phần đứng trước.",
+    clickHintBackward: "Trỏ vào một ký tự để xem xác suất của nó. Nhấn vào ký tự để xem những ký tự khác có thể đứng ở đó, chọn một ký tự, và phần văn bản đứng trước được viết lại.",
+    lengthHintBackward: "Số ký tự tối đa được sinh trước đoạn cho sẵn.",
+    stopsHintBackward: "Mỗi dòng một chuỗi; \\n là ký tự xuống dòng. Văn bản bắt đầu sau chuỗi đầu tiên mà mô hình viết ra.",
+    surprisalHintBackward: "Độ bất ngờ của một ký tự là −log₂ xác suất của nó khi biết phần văn bản đứng sau, tính bằng bit: mô hình đọc từ cuối lên. Nhấn vào một ký tự và chọn ký tự khác: mô hình viết phần đứng trước ở mục “Viết”.",
+    rankHintBackward: "Mỗi dòng được chấm điểm như một văn bản riêng, từ cuối lên đầu, giống lệnh “chargen score”.",
+    popoverHintBackward: "Nhấn Enter hoặc nhấn chuột để chọn một ký tự; phần văn bản đứng trước được viết lại từ đó.",
+    continueButtonBackward: "Viết thêm", readingBackward: "Đang đọc phần kết thúc …",
+    endBackward: "bắt đầu văn bản", endedStopBackward: "Bắt đầu sau một chuỗi dừng.",
+    endedBoundaryBackward: "Mô hình đã viết phần bắt đầu của văn bản.",
+    longPromptBackward: "Phần kết thúc dài hơn {most} ký tự: mô hình chỉ đọc phần đầu của nó.",
+    partOfLetter: "Đoạn cho sẵn bắt đầu bằng một dấu kết hợp hoặc kết thúc bằng một ký tự nối. Hãy gõ cả chữ: mô hình viết phần đứng trước nó.",
     failed: "Trang gặp lỗi: {message}", noModel: "Không mở được mô hình: {message}",
   },
 };
 
-let language = "en";
+let language = "en", variant = "";
+
+/** Use the messages whose keys end with `name` where there are some: "Backward" for a model that reads backward. */
+function setVariant(name) {
+  variant = name;
+}
 
 /** Return a message in the language of the interface, with {name} replaced by the values. */
 function t(key, values = {}) {
-  return MESSAGES[language][key].replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  const messages = MESSAGES[language];
+  const keys = [variant && key + variant, values.count === "1" && key + "One", key]; // the most special one first
+  const message = messages[keys.find(each => each && messages[each])] ?? "";
+  return message.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
 /** Format a number for the reader's language. */

@@ -40,14 +40,17 @@ const isTooLong = string => [...string].length > MAX_READ_CHARS;
 const firstChars = string => [...string].slice(0, MAX_READ_CHARS).join("");
 const lastChars = string => [...string].slice(-MAX_READ_CHARS).join("");
 
-/** Return the unknown characters of a text, each once, for a message. */
-const unknownChars = pieces =>
-  [...new Set(pieces.filter(piece => piece.isUnknown).map(piece => glyphOf(piece.text)))].slice(0, 10).join(" ");
+/** Return the unknown characters of a text, each once, for a message; isolated, because they may be right-to-left. */
+const unknownChars = pieces => {
+  const chars = new Set(pieces.filter(piece => piece.isUnknown).map(piece => glyphOf(piece.text)));
+  return chars.size ? `\u2068${[...chars].slice(0, 10).join(" ")}\u2069` : "";
+};
 
 class WritePanel {
   constructor(model, popover, onChange) {
     Object.assign(this, {model, onChange, text: model.openText(), task: new Task(), numKept: 0, history: []});
-    this.view = new TextView(find("output"), popover, (number, alternative) => this.choose(number, alternative));
+    const onChoose = (number, alternative) => this.choose(number, alternative);
+    this.view = new TextView(find("output"), popover, model.backward, onChoose);
     this.task.onFailure = () => this.idle(() => "");
     find("prompt").addEventListener("input", delayed(() => this.live(true), TYPING_DELAY_MS));
     connectSettings(delayed(() => this.live(false), TYPING_DELAY_MS));
@@ -65,7 +68,7 @@ class WritePanel {
   }
 
   string(first, end) {
-    return this.text.pieces.slice(first, end).map(piece => piece.text).join("");
+    return textOf(this.text.pieces.slice(first, end), this.model.backward);
   }
 
   /** The characters that the reader has kept after the prompt. */
@@ -101,6 +104,11 @@ class WritePanel {
   generate(kept = null) {
     const settings = readSettings();
     if (!settings) return this.refuse();
+    if (this.model.backward && !this.model.backward.isWhole(find("prompt").value)) {
+      this.stop();
+      this.say(() => t("partOfLetter"));
+      return;
+    }
     this.task.start(async signal => {
       this.busy("reading");
       await this.readPrompt(kept, signal);
@@ -116,7 +124,7 @@ class WritePanel {
       return;
     }
     this.prompt = undefined; // until it is read
-    await this.text.read(lastChars(prompt), kept ?? "", signal);
+    await this.text.read((this.model.backward ? firstChars : lastChars)(prompt), kept ?? "", signal);
     this.numKept = this.text.pieces.length - this.numPrompt;
     this.prompt = prompt;
   }
@@ -222,7 +230,7 @@ class WritePanel {
       this.keepAll();
       this.view.show(this.text);
       this.view.focusPiece(pieces.length);
-      find("announcement").textContent = t("choose", {char: nameOf(alternative.text)});
+      find("announcement").textContent = t("choose", {char: nameOf(this.view.spell(alternative.text))});
       if (alternative.text) await this.run(settings, signal);
       else this.idle(() => t("endedBoundary"));
       this.onChange();
@@ -256,7 +264,7 @@ class WritePanel {
 class SurprisalPanel {
   constructor(model, popover, onChange, onContinue) {
     Object.assign(this, {text: model.openText(), model, onChange, task: new Task()});
-    this.view = new TextView(find("heat"), popover, (number, alternative) => {
+    this.view = new TextView(find("heat"), popover, model.backward, (number, alternative) => {
       onContinue(this.view.pieces.slice(0, number), alternative);
     });
     find("scored").addEventListener("input", delayed(() => this.score(), TYPING_DELAY_MS));
@@ -290,8 +298,9 @@ class RankPanel {
     const all = find("lines").value.split("\n").filter(line => line);
     const lines = [];
     for (let i = 0, chars = 0; i < Math.min(all.length, MAX_RANKED_LINES); i++) {
+      if (chars + all[i].length > MAX_RANKED_CHARS) continue;
       chars += all[i].length;
-      if (chars <= MAX_RANKED_CHARS) lines.push(all[i]);
+      lines.push(all[i]);
     }
     this.task.start(async signal => {
       const scores = [];
@@ -303,7 +312,7 @@ class RankPanel {
         find("rank-status").textContent = t("rankingLines", {done: format(index + 1), count: format(lines.length)});
       });
       scores.sort((a, b) => b.nats / b.numChars - a.nats / a.numChars);
-      find("ranking").replaceChildren(...scores.map(rankRow));
+      find("ranking").replaceChildren(...scores.map(score => rankRow(score, this.model.backward)));
       this.report(all.length, scores);
       this.onChange();
     });
@@ -312,15 +321,16 @@ class RankPanel {
   report(numLines, scores) {
     const nats = scores.reduce((sum, each) => sum + each.nats, 0);
     const chars = scores.reduce((sum, each) => sum + each.numChars, 0);
-    find("rank-status").textContent = !chars ? "" : [
-      t("ranked", {count: format(scores.length), bits: format((0 - nats) / LN2 / chars, 3)}),
-      numLines > scores.length ? t("tooManyLines", {count: format(numLines), most: format(scores.length)}) : "",
+    const limits = {lines: format(MAX_RANKED_LINES), chars: format(MAX_RANKED_CHARS)};
+    find("rank-status").textContent = [
+      chars ? t("ranked", {count: format(scores.length), bits: format((0 - nats) / LN2 / chars, 3)}) : "",
+      numLines > scores.length ? t("linesLeftOut", {left: format(numLines - scores.length), ...limits}) : "",
     ].join(" ");
   }
 }
 
 /** Return the row of a score: the line is coloured by surprisal. */
-function rankRow(score) {
+function rankRow(score, backward) {
   const row = document.createElement("tr");
   const cells = [format(score.bitsPerChar, 3), format(score.nats, 2), format(score.numChars)];
   for (const text of [...cells, ""]) {
@@ -331,11 +341,10 @@ function rankRow(score) {
   const line = row.lastChild;
   row.setAttribute("role", "row");
   line.lang = "";
-  line.dir = "auto";
   line.translate = false;
   let first = 0;
-  for (const size of groupByCluster(score.pieces)) {
-    line.append(drawGroup(score.pieces.slice(first, first + size)));
+  for (const size of groupPieces(score.pieces, backward)) {
+    line[backward ? "prepend" : "append"](drawGroup(score.pieces.slice(first, first + size), backward));
     first += size;
   }
   return row;

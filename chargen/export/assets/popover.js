@@ -10,6 +10,7 @@ class Popover {
     const find = id => document.getElementById(id);
     Object.assign(this, {box: find("popover"), title: find("popover-title"), parts: find("popover-parts"),
       list: find("alternatives"), search: find("find"), view: null, isOpen: false, controller: null});
+    this.close(); // a page that the browser saved may have it open
     find("popover-close").addEventListener("click", () => this.dismiss());
     this.list.addEventListener("click", event => this.clickOption(event));
     this.box.addEventListener("keydown", event => this.press(event));
@@ -45,6 +46,8 @@ class Popover {
     this.controller?.abort();
     this.group?.span.classList.remove("here");
     this.group = null;
+    this.list.replaceChildren(); // a page that the browser saves must not have styles of its own, which it forbids
+    for (const element of [this.list, this.box]) if (element.hasAttribute("style")) element.removeAttribute("style");
     this.box.hidden = true;
     this.isOpen = false;
   }
@@ -62,10 +65,12 @@ class Popover {
     const piece = this.view.pieces[number];
     this.piece = piece;
     const kind = t("kind" + piece.kind[0].toUpperCase() + piece.kind.slice(1));
-    this.title.textContent = [
-      nameOf(piece.text), formatPercent(Math.exp(piece.nats)), t("bits", {bits: format(bitsOf(piece), 2)}),
+    const glyph = document.createElement("bdi"); // a right-to-left character does not reorder what follows
+    glyph.textContent = nameOf(this.view.spell(piece.text));
+    this.title.replaceChildren(glyph, [
+      "", formatPercent(Math.exp(piece.nats)), t("bits", {bits: format(bitsOf(piece), 2)}),
       ...(piece.isUnknown ? [t("unknown")] : kind ? [kind] : []),
-    ].join(" · ");
+    ].join(" · "));
     this.alternatives = [];
     this.search.value = "";
     this.showParts();
@@ -88,7 +93,7 @@ class Popover {
     this.parts.replaceChildren(...(size < 2 ? [] : this.view.pieces.slice(first, first + size).map((piece, i) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = glyphOf(piece.text);
+      button.textContent = glyphOf(this.view.spell(piece.text));
       button.setAttribute("aria-pressed", String(first + i === this.number));
       button.addEventListener("click", () => {
         this.explain(first + i);
@@ -101,9 +106,10 @@ class Popover {
   /** Fill the list with the alternatives that the reader searches for. */
   fill() {
     const searched = this.search.value.normalize("NFC");
-    const matches = searched
-      ? this.alternatives.filter(each => each.text.includes(searched) || each.text.includes(searched.toLowerCase()))
-      : this.alternatives;
+    const matches = this.alternatives.filter(each => {
+      const text = this.view.spell(each.text);
+      return text.includes(searched) || text.includes(searched.toLowerCase());
+    });
     const shown = matches.slice(0, this.isOpen ? this.numListed : NUM_PREVIEWED);
     const scale = this.alternatives.length ? this.alternatives[0].probability : 1;
     this.shown = shown;
@@ -124,7 +130,7 @@ class Popover {
     row.setAttribute("role", "option");
     row.setAttribute("aria-selected", String(alternative.text === this.piece.text));
     glyph.className = "glyph";
-    glyph.textContent = nameOf(alternative.text);
+    glyph.textContent = nameOf(this.view.spell(alternative.text));
     track.className = "track";
     bar.style.width = `${100 * alternative.probability / scale}%`;
     percent.className = "percent";
@@ -186,7 +192,7 @@ class Popover {
       this.keepFocus(event);
       return;
     } else if (event.target === this.list && [...event.key].length === 1) {
-      this.activate(this.shown.findIndex(each => each.text === event.key));
+      this.activate(this.shown.findIndex(each => this.view.spell(each.text) === event.key));
     } else return;
     event.preventDefault();
   }

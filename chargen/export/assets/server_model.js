@@ -106,7 +106,7 @@ class ServerText {
 
 class ServerModel {
   constructor({about, models, vocab_size: vocabSize, has_documents: hasDocuments}) {
-    Object.assign(this, {about, models, vocabSize, hasDocuments, aboutMessage: "aboutServer"});
+    Object.assign(this, {about, models, vocabSize, hasDocuments, aboutMessage: "aboutServer", backward: null});
   }
 
   openText() {

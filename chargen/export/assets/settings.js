@@ -30,7 +30,7 @@ function numberError(name, text) {
 function stopStrings() {
   const characters = {n: "\n", t: "\t", "\\": "\\"};
   return find("stops").value.split("\n").filter(line => line)
-    .map(line => line.replace(/\\([nt\\])/g, (whole, char) => characters[char]).normalize("NFC"));
+    .map(line => line.replace(/\\([nt\\])/g, (whole, char) => characters[char]));
 }
 
 /** Show the error of a field below it, or remove it. */
@@ -101,12 +101,24 @@ function connectSettings(onChange) {
 const LINKED_TEXTS = {prompt: "prompt", stop: "stops", text: "scored", lines: "lines"}; // key in the link → field
 const LINKED_BOXES = {live: true, colours: false}; // checkboxes with their initial values
 
-/** Return the part of the link after #: every setting that differs from its initial value. */
-function writeLink(tab, kept) {
+/** Return a link with at most MAX_LINK_CHARS characters: without the texts that are too long for it. */
+function writeShortLink(tab, kept) {
+  const sizeOf = key => (key === "kept" ? kept : find(LINKED_TEXTS[key]).value).length;
+  const keys = ["kept", ...Object.keys(LINKED_TEXTS)].sort((a, b) => sizeOf(a) - sizeOf(b));
+  while (keys.length && sizeOf(keys[keys.length - 1]) > MAX_LINK_CHARS) keys.pop();
+  let link = writeLink(tab, kept, keys);
+  while (link.length > MAX_LINK_CHARS && keys.pop()) link = writeLink(tab, kept, keys);
+  return link.length > MAX_LINK_CHARS ? "" : link;
+}
+
+/** Return the part of the link after #: every setting that differs from its initial value, and the texts of some keys. */
+function writeLink(tab, kept, keys = ["kept", ...Object.keys(LINKED_TEXTS)]) {
   const values = new URLSearchParams();
   if (tab !== "write") values.set("tab", tab);
-  for (const [key, id] of Object.entries(LINKED_TEXTS)) if (find(id).value) values.set(key, find(id).value);
-  if (kept) values.set("kept", kept);
+  for (const [key, id] of Object.entries(LINKED_TEXTS)) {
+    if (find(id).value && keys.includes(key)) values.set(key, find(id).value);
+  }
+  if (kept && keys.includes("kept")) values.set("kept", kept);
   for (const [name, {initial}] of Object.entries(NUMBERS)) {
     if (find(name).value !== String(initial)) values.set(name, find(name).value);
   }

@@ -56,11 +56,15 @@ function clusterLengths(text) {
   return lengths;
 }
 
-/** Group pieces into the smallest groups that are whole grapheme clusters; return the number of pieces of each. */
-function groupByCluster(pieces) {
+/**
+ * Group pieces into the smallest groups that are whole characters of a reader: grapheme clusters; in a text that is read
+ * backward the letters that keep their order. Return the number of pieces of each group.
+ */
+function groupPieces(pieces, backward) {
   const ends = new Set();
   let end = 0;
-  for (const length of clusterLengths(pieces.map(piece => piece.text).join(""))) ends.add(end += length);
+  const text = pieces.map(piece => piece.text).join("");
+  for (const length of backward ? backward.letterLengths(text) : clusterLengths(text)) ends.add(end += length);
   const groups = [];
   let size = 0;
   end = 0;
@@ -75,10 +79,16 @@ function groupByCluster(pieces) {
   return groups;
 }
 
+/** Return the text of pieces in reading order, without marks that are not shown. */
+function textOf(pieces, backward) {
+  const text = pieces.map(piece => piece.text.slice(piece.numHidden ?? 0)).join("");
+  return backward ? backward.reverse(text) : text;
+}
+
 /** Return the <span> of a group of pieces. */
-function drawGroup(group) {
+function drawGroup(group, backward) {
   const span = document.createElement("span");
-  const text = group.map(piece => piece.text).join("");
+  const text = textOf(group, backward);
   span.textContent = text === "\n" ? text : visible(text.replace(/\n$/, "")) + (text.endsWith("\n") ? "\n" : "");
   const classes = ["s" + shadeOf(group.reduce((sum, piece) => sum + bitsOf(piece), 0)), group[0].kind];
   if (group.some(piece => piece.isUnknown)) classes.push("unknown");
@@ -90,12 +100,14 @@ function drawGroup(group) {
 
 class TextView {
   /**
+   * The pieces and the groups are in the order of the model. Of a model that reads backward, the first one is shown last.
    * @param {Element} element - shows the text
    * @param {Popover} popover
+   * @param {?object} backward - of the model
    * @param {function(number, object)} onChoose - gets the index of a piece and the alternative that replaces it
    */
-  constructor(element, popover, onChoose) {
-    Object.assign(this, {element, popover, onChoose});
+  constructor(element, popover, backward, onChoose) {
+    Object.assign(this, {element, popover, backward, onChoose});
     this.clear();
     element.addEventListener("pointerover", event => this.point(event));
     element.addEventListener("pointerleave", () => this.leave());
@@ -122,39 +134,53 @@ class TextView {
     if (current >= 0 && this.groups.length) this.select(Math.min(current, this.groups.length - 1));
   }
 
-  /** Add pieces at the end; a piece may extend the last character. */
+  /** Add pieces after those that the model has read; a piece may extend the last characters. */
   add(pieces) {
-    const last = this.groups[this.groups.length - 1];
-    let first = last ? last.first : 0;
+    const open = this.groups.slice(this.backward ? -2 : -1); // a joiner is a group until its letter follows
+    let first = open.length ? open[0].first : 0;
     this.pieces.push(...pieces);
-    const sizes = groupByCluster(this.pieces.slice(first));
-    if (last && sizes[0] === last.size) first += sizes.shift();
-    else if (last) this.groups.pop().span.remove();
+    const sizes = groupPieces(this.pieces.slice(first), this.backward);
+    while (open.length && sizes[0] === open[0].size) {
+      first += sizes.shift();
+      open.shift();
+    }
+    for (const group of open) group.span.remove();
+    this.groups.length -= open.length;
     let spans = [];
     for (const size of sizes) {
-      const span = drawGroup(this.pieces.slice(first, first + size));
+      const span = drawGroup(this.pieces.slice(first, first + size), this.backward);
       span.groupIndex = this.groups.length;
       this.groups.push({first, size, span});
-      spans.push(span);
       first += size;
-      if (!span.classList.contains("newline")) continue;
-      this.addToLine(spans);
-      spans = [];
+      if (span.classList.contains("newline") && this.backward) {
+        this.addToLine(spans.splice(0)); // the newline is the end of the line above
+        this.startLine();
+      }
+      spans.push(span);
+      if (span.classList.contains("newline") && !this.backward) this.addToLine(spans.splice(0));
     }
-    if (spans.length) this.addToLine(spans);
+    this.addToLine(spans);
     if (this.groups[this.current]?.span.tabIndex === -1) this.select(this.current);
     if (this.current < 0 && this.groups.length) this.select(0);
   }
 
-  /** Add characters to the last line, or to a new one after a newline. Lines are laid out one by one, which is fast. */
+  /** Add characters to the line that is being written. Lines are laid out one by one, which is fast. */
   addToLine(spans) {
-    const last = this.element.lastChild;
-    const isOpen = last && !last.lastChild?.classList.contains("newline");
-    const line = isOpen ? last : document.createElement("div");
-    line.append(...spans);
-    if (isOpen) return;
-    line.dir = "auto";
-    this.element.append(line);
+    if (!spans.length) return;
+    const {firstChild, lastChild} = this.element;
+    if (this.backward) (firstChild ?? this.startLine()).prepend(...spans.reverse());
+    else (lastChild && !lastChild.lastChild?.classList.contains("newline") ? lastChild : this.startLine()).append(...spans);
+  }
+
+  startLine() {
+    const line = document.createElement("div"); // the style gives it its direction: dir="auto" takes time for each span
+    this.element[this.backward ? "prepend" : "append"](line);
+    return line;
+  }
+
+  /** Return a text of the model in reading order. */
+  spell(text) {
+    return this.backward ? this.backward.reverse(text) : text;
   }
 
   indexOf(target) {
@@ -187,7 +213,7 @@ class TextView {
     if (index < 0) return;
     const {first, size, span} = this.groups[index];
     const label = this.pieces.slice(first, first + size)
-      .map(piece => `${nameOf(piece.text)} ${formatPercent(Math.exp(piece.nats))}`).join(", ");
+      .map(piece => `${nameOf(this.spell(piece.text))} ${formatPercent(Math.exp(piece.nats))}`).join(", ");
     span.setAttribute("aria-label", label);
   }
 
@@ -232,18 +258,19 @@ class TextView {
   target(key) {
     const last = this.groups.length - 1;
     const {first} = this.groups[this.current];
-    const forward = RIGHT_TO_LEFT.test(this.pieces[first].text) ? "ArrowLeft" : "ArrowRight";
+    const next = RIGHT_TO_LEFT.test(this.pieces[first].text) ? "ArrowLeft" : "ArrowRight";
+    const step = this.backward ? -1 : 1; // to the next character in reading order
     switch (key) {
       case "ArrowLeft":
-      case "ArrowRight": return Math.min(last, Math.max(0, this.current + (key === forward ? 1 : -1)));
-      case "ArrowUp": return this.inLine(-1);
-      case "ArrowDown": return this.inLine(1);
-      case "Home": return 0;
-      case "End": return last;
+      case "ArrowRight": return Math.min(last, Math.max(0, this.current + (key === next ? step : -step)));
+      case "ArrowUp": return this.inLine(-step);
+      case "ArrowDown": return this.inLine(step);
+      case "Home": return this.backward ? last : 0;
+      case "End": return this.backward ? 0 : last;
     }
   }
 
-  /** Return the index of the nearest character in the line above (−1) or below (1). */
+  /** Return the index of the nearest character in the line that is reached by steps of −1 or 1. */
   inLine(step) {
     const from = this.groups[this.current].span.getBoundingClientRect();
     let best = this.current, bestDistance = Infinity, line;

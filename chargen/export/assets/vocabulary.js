@@ -32,12 +32,16 @@ class Vocabulary {
     return this.decoder.decode(Uint8Array.from(bytes));
   }
 
-  /** Split a text into pieces {text, ids, isUnknown}: one for each character. */
+  /** Split a text in reading order into pieces in the order of the model. */
   split(text) {
+    return this.splitPrepared(this.model.prepare(text));
+  }
+
+  /** Split a text in the order of the model into pieces {text, ids, isUnknown}: one for each character or token. */
+  splitPrepared(text) {
     const ids = [...this.model.encode(text)];
-    const normal = this.model.normalize(text);
     if (this.isCharLevel) {
-      return [...normal].map((char, i) => ({text: char, ids: [ids[i]], isUnknown: ids[i] === this.unknownId}));
+      return [...text].map((char, i) => ({text: char, ids: [ids[i]], isUnknown: ids[i] === this.unknownId}));
     }
     const pieces = [];
     let pending = [], bytes = [], state = 0;

@@ -49,6 +49,7 @@ class PromptStream:
     num_top: int  #: number of alternatives in each of these log probabilities
     echoed: list[TokenLogProb] = field(default_factory=list)  #: log probabilities of ids[echo_from:]
     position: int = 0  #: how many ids the model has read
+    is_read: bool = False  #: whether all is read, and `echoed` is complete; set last, for other threads
 
     @property
     def num_read_ids(self) -> int:
@@ -136,8 +137,7 @@ class BatchWorker:
             QueueFullError: If too many wait already.
         """
         with self._condition:
-            if len(self._waiting) >= self._max_waiting:
-                self._waiting = deque(each for each in self._waiting if not each.is_cancelled)
+            self._forget_cancelled()
             if len(self._waiting) >= self._max_waiting:
                 raise QueueFullError
             self._waiting.append(ticket)
@@ -146,7 +146,9 @@ class BatchWorker:
     @property
     def num_waiting(self) -> int:
         """Number of requests that wait for a stream."""
-        return len(self._waiting)
+        with self._condition:
+            self._forget_cancelled()
+            return len(self._waiting)
 
     @property
     def num_streams(self) -> int:
@@ -176,10 +178,17 @@ class BatchWorker:
             return not self._is_stopping
 
     def _remove_cancelled(self) -> None:
-        """Remove the streams of requests that were cancelled or have failed."""
+        """Remove the streams of requests that were cancelled or have failed, and what waits for one in vain."""
+        with self._condition:
+            self._forget_cancelled()
         rows = [row for row, (ticket, _) in enumerate(self._rows) if not (ticket.is_cancelled or ticket.error)]
         if len(rows) < len(self._rows):
             self._keep(rows, [self._rows[row] for row in rows])
+
+    def _forget_cancelled(self) -> None:
+        """Remove cancelled requests from the queue, whose lock is held: their texts would take memory."""
+        if any(each.is_cancelled for each in self._waiting):
+            self._waiting = deque(each for each in self._waiting if not each.is_cancelled)
 
     def _keep(self, sources: Sequence[int], rows: list[Row]) -> None:
         """Let the batch consist of these rows, whose states are those of the streams `sources`."""
@@ -213,6 +222,7 @@ class BatchWorker:
                     num_streams += size
                     joining.append((ticket, prompt))
                 else:
+                    prompt.is_read = True
                     self._close(ticket, 1)
         if joining:
             new = self._engine.initial_state(len(joining))
@@ -243,6 +253,7 @@ class BatchWorker:
         self._echo(logits, scored)
         for ticket, each in self._rows:
             if isinstance(each, PromptStream) and each.position >= each.num_read_ids:
+                each.is_read = True
                 self._close(ticket, 1)
         kept += self._write(logits, writing)
         kept.sort(key=lambda entry: entry[0])

@@ -34,7 +34,8 @@ class WrittenText:
         self.rng = np.random.default_rng([seed, number])
         self.group = _group_key(context)
         self.last_id = -1  #: the id that the model reads next
-        self.tokens: list[tuple[int, TokenLogProb | None]] = []  #: (position of its first character, log probability)
+        #: (position of its first character, log probability) of each token, if log probabilities are wanted
+        self.tokens: list[tuple[int, TokenLogProb | None]] = []
         self.num_tokens = 0
         self.ended = self.sequence.ended  #: why the text ended, as in `sampling/sequence.py`; "" while it grows
         self._max_tokens = max_tokens
@@ -52,7 +53,8 @@ class WrittenText:
         self.last_id = token_id
         if is_part or token_id == BOUNDARY_ID:
             self.num_tokens += 1
-            self.tokens.append((position, log_prob))
+            if self.num_top is not None:
+                self.tokens.append((position, log_prob))
         piece = sequence.pop_text()
         if not sequence.ended and self.num_tokens == self._max_tokens:
             piece += sequence.unpopped_text()

@@ -37,10 +37,9 @@ from chargen.server.completions.response_format import (
     make_prompt_log_probs,
     make_usage,
 )
-from chargen.server.connection.body import read_json
 from chargen.server.connection.progress import DisconnectedError, Progress
-from chargen.server.errors import ApiError, from_chargen, internal_error, too_many_requests
-from chargen.server.limits import MAX_ALL_LOG_PROBS, RETRY_AFTER_S
+from chargen.server.errors import ApiError, OutOfTimeError, from_chargen, internal_error, too_many_requests
+from chargen.server.limits import RETRY_AFTER_S
 from chargen.server.state import ServerState
 
 SLOW_READER_S = 30.0  # how much longer than the time limit a client may take to read events
@@ -56,20 +55,25 @@ async def create_completion(request: Request) -> Response:
         ApiError: If the request is refused.
     """
     state: ServerState = request.app.state.server
-    body = await read_json(request, state.limits.max_body_bytes)
+    body = await state.bodies.read_json(request)
     parsed = parse_completion_request(body, state.limits)
     model = state.models.find(body.get("model"))
     prepared = prepare(parsed, model) if is_quick(parsed) else await run_in_threadpool(prepare, parsed, model)
-    progress = Progress(state.limits.timeout_s)
+    progress = state.start_request()
     if parsed.has_competing_texts:
         return await _create_competing(state, prepared, progress, request.receive)
     try:
-        ticket, texts = await _make_ticket(state, prepared, progress)
-        if state.num_log_probs + prepared.num_log_probs > MAX_ALL_LOG_PROBS:
-            raise QueueFullError
-        model.worker.submit(ticket)
+        state.hold(prepared.num_held_values)
+        try:
+            ticket, texts = await _make_ticket(state, prepared, progress, request.receive)
+            model.worker.submit(ticket)
+        except BaseException:
+            state.release(prepared.num_held_values)
+            raise
     except QueueFullError:
         raise too_many_requests(model.worker.num_waiting, RETRY_AFTER_S) from None
+    except DisconnectedError:
+        return Response(status_code=499)  # it is not read
     answer = _Answer(state, prepared, ticket, texts)
     if parsed.stream:
         return EventStream(answer, progress)
@@ -78,13 +82,14 @@ async def create_completion(request: Request) -> Response:
 
 
 async def _make_ticket(
-    state: ServerState, prepared: PreparedCompletion, progress: Progress
+    state: ServerState, prepared: PreparedCompletion, progress: Progress, receive: Receive
 ) -> tuple[Ticket, list[list[WrittenText]]]:
     """Return the ticket of a request, and the texts of each prompt; what takes long is done in another thread."""
     if is_quick(prepared.request):
         return make_ticket(prepared, progress.wake, state.notify)
     if is_slow(prepared.request):
-        return await state.preparations.run(lambda stop: make_ticket(prepared, progress.wake, state.notify))
+        work = state.preparations.run(lambda stop: make_ticket(prepared, progress.wake, state.notify))
+        return await progress.finish(work, receive)
     return await run_in_threadpool(make_ticket, prepared, progress.wake, state.notify)
 
 
@@ -120,12 +125,11 @@ class _Answer:
         self._request, self._model = prepared.request, prepared.model
         self._envelope = Envelope(prepared.model)
         self._usage = {"usage": None} if self._request.include_usage else {}
-        state.num_log_probs += prepared.num_log_probs
 
     def close(self) -> None:
         """Tell the worker that nothing more is wanted, and count what was done."""
         self.ticket.is_cancelled = True
-        self._state.num_log_probs -= self._prepared.num_log_probs
+        self._state.release(self._prepared.num_held_values)
         self._state.metrics.observe_first_token(self.ticket.first_token_s)
 
     def raise_failure(self) -> None:
@@ -181,21 +185,28 @@ class _Answer:
 
         Raises:
             DisconnectedError: If the client is gone.
-            ApiError: If the request fails.
+            ApiError: If the request fails. If time is over, the texts get a last event before.
         """
         pending = [
             _StreamedText(len(self._best(0)) * number + k, number, stream, text)
             for number, stream in enumerate(self.ticket.prompts)
             for k, text in enumerate(self._best(number))
         ]
-        while pending:
-            self.raise_failure()
-            choices = [choice for each in pending if (choice := self._next_choice(each)) is not None]
-            pending = [each for each in pending if not each.is_complete]
-            for choice in choices:
-                yield self._event([choice], **self._usage)
-            if pending and not choices:
-                await progress.wait()
+        try:
+            while pending:
+                progress.check_time()
+                self.raise_failure()
+                choices = [choice for each in pending if (choice := self._next_choice(each)) is not None]
+                pending = [each for each in pending if not each.is_complete]
+                for choice in choices:
+                    yield self._event([choice], **self._usage)
+                if pending and not choices:
+                    await progress.wait()
+        except OutOfTimeError:
+            if any(each.has_started for each in pending):  # otherwise the error is the whole response
+                for each in pending:
+                    yield self._event([self._last_choice(each)], **self._usage)
+            raise
         if self._request.include_usage:
             yield self._event([], usage=make_usage(self._prepared.num_prompt_tokens, self._num_written))
         yield DONE
@@ -207,7 +218,7 @@ class _Answer:
         """Return what is new in a text, as a choice; None if there is nothing."""
         prompt, text, stream = self._prepared.prompts[each.number], each.text, each.stream
         wants_log_probs = self._request.logprobs is not None
-        if stream.position < stream.num_read_ids:
+        if not stream.is_read:
             return None  # the prompt comes first
         ended = "length" if text is None else text.ended  # read before the pieces: an ended text does not grow
         new, each.place = ("", 0) if text is None else text.read_text(each.place)
@@ -224,6 +235,11 @@ class _Answer:
             return None
         reason = None if not ended else "length" if text is None else text.finish_reason
         return make_choice(each.index, new, reason, log_probs)
+
+    def _last_choice(self, each: _StreamedText) -> dict[str, Any]:
+        """Return the end of a text for which no time is left."""
+        choice = self._next_choice(each) or make_choice(each.index, "", None)
+        return {**choice, "finish_reason": choice["finish_reason"] or "length"}
 
 
 class _StreamedText:

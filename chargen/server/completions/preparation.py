@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -12,20 +13,22 @@ from chargen.engines.interface import Engine
 from chargen.errors import ChargenError
 from chargen.lm import Notify
 from chargen.sampling.generate import Generator
-from chargen.sampling.logit_bias import LogitBias
+from chargen.sampling.openai_processors import CountPenalties, LogitBias
+from chargen.sampling.processors import LogitsProcessor
 from chargen.sampling.sequence import GenerationContext
 from chargen.sampling.settings import SampleConfig
 from chargen.server.batch.worker import PromptStream, Ticket
 from chargen.server.batch.written_text import WrittenChars, WrittenText
 from chargen.server.completions.request import CompletionRequest
 from chargen.server.errors import ApiError, from_chargen
-from chargen.server.limits import MAX_LOG_PROBS, MAX_PARTICLE_STEPS
+from chargen.server.limits import MAX_DRY_TOKENS, MAX_LOG_PROBS, MAX_PARTICLE_STEPS, VALUES_PER_TEXT
 from chargen.server.models import ServedModel
 from chargen.server.tokens import Prompt
 from chargen.text.documents import separator
 
 MAX_TOKEN_CHARS = 64  # characters of a token: almost none has more
 MAX_QUICK_CHARS = 4000  # characters of prompts and stop strings that are prepared in the event loop
+COUNTS_PER_VALUE = 25  # counts of tokens, of 4 bytes, that take the memory of one value
 DEFAULT_INFILL_PARTICLES = 64  # as `chargen sample --suffix`
 
 
@@ -46,6 +49,22 @@ class PreparedCompletion:
             return 0
         num_echoed = self.num_prompt_tokens if request.echo else 0
         return (num_echoed + request.num_texts * request.max_tokens) * (request.logprobs + 1)
+
+    @property
+    def num_indexed_tokens(self) -> int:
+        """Number of tokens in the indexes of prompts that `dry` makes for each text."""
+        if not self.config.dry:
+            return 0
+        num_texts = num_particles(self.request) if self.request.has_competing_texts else self.request.best_of
+        return num_texts * sum(len(prompt.read_ids) for prompt in self.prompts)
+
+    @property
+    def num_held_values(self) -> int:
+        """What the request holds in memory until it is answered, in values of about 100 bytes."""
+        request = self.request
+        has_counts = bool(request.presence_penalty or request.frequency_penalty)
+        num_counts = self.model.tokenizer.vocab_size // COUNTS_PER_VALUE if has_counts else 0
+        return self.num_log_probs + self.num_indexed_tokens + (VALUES_PER_TEXT + num_counts) * request.num_texts
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -70,6 +89,10 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
     Raises:
         ApiError: If this model cannot satisfy the request.
     """
+    if request.settings.get("regex") and find_spec("outlines_core") is None:
+        raise ApiError(
+            422, "regex needs a package that the server does not have: pip install 'chargen[regex]'", "regex"
+        )
     tokenizer = model.tokenizer
     prompts = tuple(
         tokenizer.prompt_of_text(prompt) if isinstance(prompt, str) else tokenizer.prompt_of_ids(prompt)
@@ -87,6 +110,13 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
             400,
             f"logprobs would be {prepared.num_log_probs:,} numbers, but at most {MAX_LOG_PROBS:,} are allowed",
             "logprobs",
+        )
+    if prepared.num_indexed_tokens > MAX_DRY_TOKENS:
+        raise ApiError(
+            400,
+            f"dry would search {prepared.num_indexed_tokens:,} tokens of prompts for all texts, but at most "
+            f"{MAX_DRY_TOKENS:,} are allowed; ask for fewer texts, or shorten the prompts",
+            "dry",
         )
     return prepared
 
@@ -129,7 +159,7 @@ def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify 
     """
     checkpoint, config = prepared.model.checkpoint, prepared.config
     try:
-        return Generator(
+        generator = Generator(
             engine,
             checkpoint.tokenizer,
             checkpoint.start_ids,
@@ -140,6 +170,20 @@ def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify 
         )
     except ChargenError as error:
         raise from_chargen(error) from error
+    more = _openai_processors(prepared.request, prepared.model.tokenizer.vocab_size)
+    if more:
+        generator.context = replace(generator.context, processors=[*generator.context.processors, *more])
+    return generator
+
+
+def _openai_processors(request: CompletionRequest, vocab_size: int) -> list[LogitsProcessor]:
+    """Return the processors of the settings that only the protocol has."""
+    processors: list[LogitsProcessor] = []
+    if request.logit_bias:
+        processors.append(LogitBias(request.logit_bias, vocab_size))
+    if request.presence_penalty or request.frequency_penalty:
+        processors.append(CountPenalties(request.presence_penalty, request.frequency_penalty, vocab_size))
+    return processors
 
 
 def make_ticket(
@@ -157,9 +201,6 @@ def make_ticket(
     """
     request = prepared.request
     context = make_generator(prepared, prepared.model.engine, notify).context
-    if request.logit_bias:
-        bias = LogitBias(request.logit_bias, prepared.model.tokenizer.vocab_size)
-        context = replace(context, processors=[*context.processors, bias])
     streams = [_prompt_stream(prepared, context, prompt) for prompt in prepared.prompts]
     ticket = Ticket(streams, wake, is_streamed=request.stream)
     return ticket, [stream.texts for stream in streams]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from chargen.server.limits import (
 
 DEFAULT_MAX_TOKENS = 16  #: default of max_tokens in OpenAI's protocol
 MAX_BIAS = 100.0
+MAX_COUNT_PENALTY = 2.0  # of presence_penalty and frequency_penalty, as in OpenAI's protocol
 MAX_BIASES = 50_000  # token ids of logit_bias
 MAX_STOP_STRINGS = 10_000  # as in SampleConfig
 RULES = ("temperature", "top_p", "top_k", "min_p", "typical", "dry", "regex", "max_copy")  #: fields of SampleConfig
@@ -39,11 +41,27 @@ FIELDS: Mapping[str, Spec] = {
     "logprobs": Integer(0),
     "suffix": String(MAX_STRING_LENGTH),
     "particles": Integer(1, MAX_PARTICLES),
-    "presence_penalty": Number(),
-    "frequency_penalty": Number(),
-    "user": String(10_000),
+    "presence_penalty": Number(-MAX_COUNT_PENALTY, MAX_COUNT_PENALTY),
+    "frequency_penalty": Number(-MAX_COUNT_PENALTY, MAX_COUNT_PENALTY),
 }
 OTHER_FIELDS = ("prompt", "stop", "logit_bias")  # they have several types
+# What clients send about a request and not about its texts. Any value is accepted.
+IGNORED_FIELDS = (
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+    "request_id", "priority",
+)  # fmt: skip
+# Settings of other servers that many clients always send: they are accepted with the value with which they do nothing.
+NEUTRAL_VALUES: Mapping[str, Any] = {
+    "repetition_penalty": 1, "repeat_penalty": 1, "length_penalty": 1, "typical_p": 1, "tfs": 1, "tfs_z": 1,
+    "top_a": 0, "epsilon_cutoff": 0, "eta_cutoff": 0, "mirostat": 0, "mirostat_mode": 0, "xtc_probability": 0,
+    "dynatemp_range": 0, "no_repeat_ngram_size": 0, "min_tokens": 0, "dry_multiplier": 0, "smoothing_factor": 0,
+    "use_beam_search": False, "early_stopping": False, "ignore_eos": False, "ban_eos_token": False,
+    "skip_special_tokens": True, "spaces_between_special_tokens": True, "include_stop_str_in_output": False,
+}  # fmt: skip
+INSTEAD = {  # what this server has instead of settings of other servers
+    "repetition_penalty": "frequency_penalty, or dry", "repeat_penalty": "frequency_penalty, or dry",
+    "no_repeat_ngram_size": "dry", "dry_multiplier": "dry", "typical_p": "typical", "use_beam_search": "best_of",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,8 @@ class CompletionRequest:
     logprobs: int | None = None
     suffix: str = ""
     particles: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
     @property
     def num_texts(self) -> int:
@@ -86,10 +106,7 @@ def parse_completion_request(body: Any, limits: Limits) -> CompletionRequest:
     Raises:
         ApiError: If a field is unknown, has another type or is out of range, or fields contradict each other.
     """
-    values = check_fields(body, FIELDS, OTHER_FIELDS)
-    for name in ("presence_penalty", "frequency_penalty"):
-        if values.get(name):
-            raise ApiError(400, f"{name} is not supported; dry is a penalty for repetitions", name)
+    values = check_fields(_without_effect_removed(body), FIELDS, OTHER_FIELDS)
     max_tokens = values.get("max_tokens", DEFAULT_MAX_TOKENS)
     if max_tokens > limits.max_tokens:
         raise ApiError(
@@ -111,9 +128,32 @@ def parse_completion_request(body: Any, limits: Limits) -> CompletionRequest:
         logprobs=values.get("logprobs"),
         suffix=values.get("suffix", ""),
         particles=values.get("particles"),
+        presence_penalty=values.get("presence_penalty", 0.0),
+        frequency_penalty=values.get("frequency_penalty", 0.0),
     )
     _check_combination(request, "stream_options" in values)
     return request
+
+
+def _without_effect_removed(body: Any) -> Any:
+    """Return the body without the fields of other servers that have no effect here.
+
+    Raises:
+        ApiError: If one of them has a value that would have an effect there.
+    """
+    if not isinstance(body, dict):
+        return body
+    for name, neutral in NEUTRAL_VALUES.items():
+        value = body.get(name)
+        if value is not None and (value != neutral or isinstance(value, bool) != isinstance(neutral, bool)):
+            hint = f". Use {INSTEAD[name]}" if name in INSTEAD else ""
+            raise ApiError(
+                400,
+                f"{name} is {format_value(value)}, but this server only takes {json.dumps(neutral)}, which has no "
+                f"effect{hint}",
+                name,
+            )
+    return {name: value for name, value in body.items() if name not in IGNORED_FIELDS and name not in NEUTRAL_VALUES}
 
 
 def check_fields(body: Any, fields: Mapping[str, Spec], others: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -170,7 +210,7 @@ def _parse_prompts(prompt: Any) -> tuple[str | tuple[int, ...], ...]:
 
 
 def _are_ids(values: list[Any]) -> bool:
-    return all(type(value) is int and -(2**31) <= value < 2**31 for value in values)
+    return all(type(value) is int for value in values)
 
 
 def _prompt_error(prompt: Any) -> ApiError:
@@ -208,7 +248,7 @@ def _parse_bias(bias: Any) -> dict[int, float]:
         raise ApiError(400, f"logit_bias has {len(bias):,} ids, but may have at most {MAX_BIASES:,}", "logit_bias")
     parsed = {}
     for key, value in bias.items():
-        if not (key.isascii() and key.isdecimal() and len(key) < 10):
+        if not (key.isascii() and key.isdecimal() and len(key) < 10 and str(int(key)) == key):
             raise ApiError(400, f"logit_bias has the key {format_value(key)}, which is no token id", "logit_bias")
         try:
             Number(-MAX_BIAS, MAX_BIAS).check(value, f"logit_bias[{key}]")
@@ -238,10 +278,14 @@ def _check_combination(request: CompletionRequest, has_stream_options: bool) -> 
         for name, is_given in (
             ("logprobs", request.logprobs is not None),
             ("best_of", request.best_of > request.n),
-            ("logit_bias", bool(request.logit_bias)),
         ):
             if is_given:
-                raise ApiError(400, f"{name} cannot be combined with suffix and particles", name)
+                raise ApiError(
+                    400,
+                    f"{name} cannot be combined with suffix and particles: a text is chosen as a whole among competing "
+                    "texts. /v1/score gives its log probability",
+                    name,
+                )
         if request.max_tokens == 0:
             raise ApiError(400, "max_tokens is 0, but suffix and particles need at least 1", "max_tokens")
     if request.settings.get("regex") and request.stop:

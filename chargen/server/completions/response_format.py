@@ -22,9 +22,15 @@ Token = tuple[int, TokenLogProb | None]  # (position of its first character, log
 JSON_TYPE = "application/json"
 
 
+LINE_ENDS = {char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}  # of Unicode, besides the control characters
+
+
 def dump_json(value: Any) -> bytes:
-    """Return a value as strict JSON in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    """Return a value as strict JSON in UTF-8, on one line also for clients that take U+2028 as the end of a line."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for char, escaped in () if text.isascii() else LINE_ENDS.items():
+        text = text.replace(char, escaped)
+    return text.encode()
 
 
 @dataclass(frozen=True)

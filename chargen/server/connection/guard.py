@@ -101,10 +101,13 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope, authority = split_absolute_target(scope)
         started, response = time.perf_counter(), _ObservedSend(send)
         self._metrics.num_open += 1
         try:
             try:
+                if authority is not None:
+                    self._access.check_host(authority)
                 self._check(scope)
             except ApiError as error:
                 await error_response(error)(scope, receive, response)
@@ -142,6 +145,19 @@ class _ObservedSend:
 def error_response(error: ApiError) -> Response:
     """Return the response for an error."""
     return Response(dump_json(error.to_json()), error.status, error.headers, JSON_TYPE)
+
+
+def split_absolute_target(scope: Scope) -> tuple[Scope, str | None]:
+    """Return a request with a path alone, and the host before it if the client sent a whole URL, as to a proxy.
+
+    RFC 9112, 3.2.2: a server must accept `GET http://localhost:8000/health HTTP/1.1`, too.
+    """
+    scheme, found, rest = scope["path"].partition("://")
+    if not found or scheme.lower() not in ("http", "https"):
+        return scope, None
+    authority, slash, path = rest.partition("/")
+    raw_path = scope["raw_path"].partition(b"://")[2].partition(b"/")[2]
+    return {**scope, "path": slash + path or "/", "raw_path": b"/" + raw_path}, authority
 
 
 def split_port(host: str) -> str:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from starlette.types import Receive
 
-from chargen.server.errors import timed_out
+from chargen.server.errors import server_ends, timed_out
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Progress:
     def __init__(self, timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._timeout_s, self._deadline = timeout_s, self._loop.time() + timeout_s
+        self._deadline, self._error = self._loop.time() + timeout_s, timed_out(timeout_s)
         self.is_disconnected = False
 
     def wake(self) -> None:
@@ -44,13 +44,28 @@ class Progress:
             DisconnectedError: If the client is gone.
             ApiError: If time is over.
         """
-        try:
-            await asyncio.wait_for(self._changed.wait(), self._deadline - self._loop.time())
-        except (asyncio.TimeoutError, TimeoutError) as error:
-            raise timed_out(self._timeout_s) from error
+        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), self.seconds_left)
+        self.check_time()
         self._changed.clear()
         if self.is_disconnected:
             raise DisconnectedError
+
+    def check_time(self) -> None:
+        """Check that time is left.
+
+        Raises:
+            ApiError: If none is.
+        """
+        if self.seconds_left <= 0:
+            raise self._error
+
+    def end_within(self, seconds: float) -> None:
+        """Give the request at most this time from now on, because the server is to end."""
+        deadline = self._loop.time() + seconds
+        if deadline < self._deadline:
+            self._deadline, self._error = deadline, server_ends()
+            self._changed.set()
 
     @property
     def seconds_left(self) -> float:
@@ -68,25 +83,22 @@ class Progress:
             DisconnectedError: If the client is gone.
             ApiError: If time is over.
         """
-        async with self.watch(receive) as is_gone:
+        async with self.watch(receive):
             job = asyncio.ensure_future(work)
-            await asyncio.wait([job, is_gone], timeout=self.seconds_left, return_when=asyncio.FIRST_COMPLETED)
-            if not job.done():
-                job.cancel()
-                if is_gone.done():
-                    raise DisconnectedError
-                raise timed_out(self._timeout_s)
+            job.add_done_callback(lambda _: self._changed.set())
+            try:
+                while not job.done():
+                    await self.wait()
+            finally:
+                job.cancel()  # it has no effect on a job that is done
         return job.result()
 
     @asynccontextmanager
-    async def watch(self, receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
-        """Watch the connection inside of the `with` block, once the body of the request was read.
-
-        Gives the task that ends when the client is gone.
-        """
+    async def watch(self, receive: Receive) -> AsyncIterator[None]:
+        """Watch the connection inside of the `with` block, once the body of the request was read."""
         task = asyncio.create_task(self._wait_for_disconnect(receive))
         try:
-            yield task
+            yield
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

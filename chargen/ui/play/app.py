@@ -5,12 +5,15 @@
 The model works in small steps and stops at once for a key, so that typing never waits for it. It first reads the text
 and then generates the continuation. A key that accepts what is not generated yet waits for it, with the keys after it;
 keys that leave do not wait.
+
+A signal that stops the process leaves the screen first; when it is continued, the screen is entered and drawn again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -23,14 +26,16 @@ from chargen.schema import format_count, format_number
 from chargen.ui.play.alternatives import MAX_ALTERNATIVES, MENU_HELP, Alternatives, menu_page, open_menu, select
 from chargen.ui.play.draft import Draft, choose, needs_continuation, press, set_generated
 from chargen.ui.play.layout import Marks, Page, lay_out
-from chargen.ui.play.terminal import Key, Keyboard, Screen, join_parts
+from chargen.ui.play.terminal import Key, Keyboard, Screen, join_parts, stop_process
 from chargen.ui.terminal_text import visible
 
 MAX_GENERATED_CHARS = 1_000_000_000  # effectively unlimited
 MIN_PROGRESS_TOKENS = 1000  # a text with fewer tokens is read too fast to show the progress
-SLICE_S = 0.025  # time of work between two updates: the first one shows some lines of a new continuation already
+SLICE_S = 0.025  # time of work between two updates
+KEY_SLICE_S = 0.006  # and before the first one after a key: it shows the start of a new continuation already
 IDLE_S = 0.2  # time between two checks of the terminal's size when there is nothing to do
 LEAVE_KEYS = ("escape", "ctrl-d")
+SIGNAL_KEYS = ("suspend", "resume")
 HELP_KEY, MENU_KEY, COLOUR_KEY = "ctrl-g", "ctrl-o", "ctrl-s"
 CHOOSE_KEYS = ("enter", "tab")
 KEY_HELP = ["Esc leave", "^G help", "Tab word", "↑↓ temp", "^R reroll", "^Z undo", "^O others", "^S colours", "End all"]
@@ -56,62 +61,99 @@ underlined: unknown to the model
 any key          back to the text"""
 
 
+class TextReader:
+    """Reads texts in small steps with a model; of each text, only what differs from the previous one is read."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self._lm = lm
+        self._steps: Iterator[PrefixCache] = iter(())
+        self.text: str | None = None  #: the text that is read
+        self.prefix: PrefixCache | None = None  #: what was read of it so far
+
+    def has_read(self, text: str) -> bool:
+        """Return whether `prefix` covers this text, and the whole of it."""
+        return self.text == text and self.prefix is not None and self.prefix.share == 1.0
+
+    def step(self, text: str) -> None:
+        """Do the next step of reading a text."""
+        if self.text != text:
+            self.text, self._steps = text, self._lm.read_prefix(text, self.prefix)
+        self.prefix = next(self._steps, self.prefix)
+
+
 class BackgroundWork:
     """The work of the model for a draft, in small steps; results are reused for the next draft where they agree."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm
-        self._steps: Iterator[None] = iter(())
-        self._steps_key: tuple[object, str] | None = None  # inputs and text of the draft that the steps are for
+        self._shown = TextReader(lm)  # reads the text with its continuation
+        self._coloured = ""  # the last text that it has read to its end
+        self._bits: list[float] = []  # the surprisals of the characters of this text, in bits
         self._stream: Iterator[str] = iter(())
         self._stream_inputs: object = None  # inputs of the draft that is continued
         self._generated = ""
-        self._read_text: str | None = None
-        self.has_ended = False  #: whether no work is left for the draft: the continuation is complete
-        self.prefix: PrefixCache | None = None  #: the newest one; for a moment it may be that of the previous draft
+        self._has_ended = False  # whether the model has nothing to add to `_generated`
+        self.typed = TextReader(lm)  #: reads the text of the draft
 
-    def step(self, draft: Draft) -> None:
-        """Do the next step of the work for a draft, which takes from some hundred microseconds to milliseconds."""
-        if self._steps_key != (draft.inputs, draft.text):
-            self._steps_key = (draft.inputs, draft.text)
-            self._steps = self._all_steps(draft)
-        self.has_ended = next(self._steps, self) is self
+    def step(self, draft: Draft, has_colours: bool = False) -> None:
+        """Do the next step of the work for a draft, which takes from some hundred microseconds to milliseconds.
+
+        Args:
+            draft: The draft.
+            has_colours: Whether the surprisals of the text and of the shown continuation are needed.
+        """
+        if draft.inputs != self._stream_inputs:
+            if not self.typed.has_read(draft.prompt):
+                self.typed.step(draft.prompt)
+                return
+            self._start_stream(draft)
+        if not self.typed.has_read(draft.text):
+            self.typed.step(draft.text)
+        elif has_colours and not self.has_bits(draft):
+            self._step_bits(draft.text + draft.continuation)
+        else:
+            piece = next(self._stream, None)
+            self._has_ended = piece is None
+            self._generated += piece or ""
 
     def generated(self, draft: Draft) -> str:
         """Return the text that was generated after the draft's prompt so far."""
         return self._generated if self._stream_inputs == draft.inputs else ""
 
-    def has_read(self, draft: Draft) -> bool:
-        """Return whether `prefix` covers the whole text of the draft."""
-        return self._read_text == draft.text
+    def has_ended(self, draft: Draft) -> bool:
+        """Return whether the model has nothing to add to what it generated for the draft."""
+        return self._has_ended and self._stream_inputs == draft.inputs
 
-    def char_bits(self, draft: Draft) -> list[float]:
-        """Return the surprisal of each character of the draft in bits; empty while it is not read."""
-        if self.prefix is None or not self.has_read(draft):
-            return []
-        return list_char_bits(self._lm.tokenizer, self.prefix)
+    def has_bits(self, draft: Draft) -> bool:
+        """Return whether the surprisals of the draft's text and of its continuation are known."""
+        return self._shown.has_read(draft.text + draft.continuation)
 
-    def _all_steps(self, draft: Draft) -> Iterator[None]:
-        if draft.inputs != self._stream_inputs:
-            yield from self._read(draft.prompt)
-            self._stream = self._lm.stream(
-                prefix_cache=self.prefix, temperature=draft.temperature, seed=draft.seed, length=MAX_GENERATED_CHARS
-            )  # fmt: skip
-            self._stream_inputs = draft.inputs
-            self._generated = ""
-        yield from self._read(draft.text)
-        for piece in self._stream:
-            self._generated += piece
-            yield
+    def char_bits(self, text: str) -> list[float]:
+        """Return the surprisal in bits of the characters of a text with its continuation, as far as it is known.
 
-    def _read(self, text: str) -> Iterator[None]:
-        if self._read_text == text:
-            return
-        self._read_text = None
-        for prefix in self._lm.read_prefix(text, self.prefix):
-            self.prefix = prefix
-            yield
-        self._read_text = text
+        While a changed text is read, these are the surprisals of the start that it shares with the text before.
+        """
+        lengths = range(1, min(len(text), len(self._coloured)) + 1)
+        # A bisection, because comparing characters one by one takes milliseconds where the text is long.
+        num_equal = bisect_left(lengths, True, key=lambda length: text[:length] != self._coloured[:length])
+        return self._bits[:num_equal]
+
+    def _start_stream(self, draft: Draft) -> None:
+        self._stream = self._lm.stream(
+            prefix_cache=self.typed.prefix,
+            temperature=draft.temperature,
+            seed=draft.seed,
+            length=MAX_GENERATED_CHARS,
+        )
+        self._stream_inputs = draft.inputs
+        self._generated = ""
+        self._has_ended = False
+
+    def _step_bits(self, text: str) -> None:
+        self._shown.step(text)
+        if self._shown.prefix is not None and self._shown.has_read(text):
+            bits = list_char_bits(self._lm.tokenizer, self._shown.prefix)
+            self._coloured, self._bits = text, bits if len(bits) == len(text) else []  # composing changes the length
 
 
 @dataclass(frozen=True)
@@ -120,7 +162,7 @@ class View:
 
     is_help: bool = False  #: whether the keys are shown in place of the text
     menu: Alternatives | None = None  #: the menu that is shown in place of the text
-    has_colours: bool = False  #: whether the text is coloured by surprisal
+    has_colours: bool = False  #: whether the text and its continuation are coloured by surprisal
 
 
 def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Console, keyboard: Keyboard) -> str:
@@ -137,40 +179,114 @@ def play(lm: LanguageModel, name: str, draft: Draft, max_chars: int, console: Co
     Raises:
         KeyboardInterrupt: If Ctrl-C is pressed.
     """
-    work, view, is_idle = BackgroundWork(lm), View(), False
-    waiting: list[Key] = []  # keys that accept what is not generated yet, and those after them
-    complete: Draft | None = None  # the last draft whose continuation is as long as it can be
-    is_unknown = lru_cache(4096)(lambda cluster: bool(lm.unknown_characters(cluster)))
-    with keyboard, Screen(console) as screen:
+    session = Session(lm, name, draft, max_chars)
+    while True:
+        with keyboard.open(), Screen(console).open() as screen:
+            last_key = session.run(keyboard, screen)
+        if last_key in LEAVE_KEYS:
+            return session.draft.text
+        if last_key == "suspend":
+            stop_process()
+
+
+class Session:
+    """What remains when the screen is left and entered again: the draft, the view and the work of the model."""
+
+    def __init__(self, lm: LanguageModel, name: str, draft: Draft, max_chars: int) -> None:
+        self._lm = lm
+        self._name = name
+        self._max_chars = max_chars
+        self._work = BackgroundWork(lm)
+        self._view = View()
+        self._waiting: list[Key] = []  # keys that accept what is not generated yet, and those after them
+        self._complete: Draft | None = None  # the last draft whose continuation is as long as it can be
+        self._is_unknown = lru_cache(4096)(lambda cluster: bool(lm.unknown_characters(cluster)))
+        self.draft = draft  #: the newest draft
+
+    def run(self, keyboard: Keyboard, screen: Screen) -> str:
+        """Process keys and draw until a key or a signal leaves the screen; return its name.
+
+        Raises:
+            KeyboardInterrupt: If Ctrl-C is pressed.
+        """
+        is_idle = False
         while True:
-            new_keys = keyboard.read(IDLE_S if is_idle and not waiting else 0.0)
+            new_keys = keyboard.read(IDLE_S if is_idle and not self._waiting else 0.0)
             if any(key.name == "ctrl-c" for key in new_keys):
                 raise KeyboardInterrupt
-            if waiting and any(key.name in LEAVE_KEYS for key in new_keys):
-                return draft.text
-            keys, waiting = waiting + new_keys, []
-            for number, key in enumerate(keys):
-                turned = _turn(view, draft, key, lm, work)
-                if turned:
-                    view, draft = turned
-                    continue
-                if key.name in LEAVE_KEYS:
-                    return draft.text
-                if draft != complete and needs_continuation(draft, key):
-                    waiting = keys[number:]
-                    break
-                view, draft = replace(view, menu=None), press(draft, key)
-            if keys or not is_idle:
-                until = time.monotonic() + SLICE_S
-                work.step(draft)
-                while time.monotonic() < until and not keyboard.has_key():
-                    work.step(draft)
-            if view.is_help or view.menu:
-                is_idle = _draw_view(view, screen)
-            else:
-                marks, label = _marks(view, draft, work, screen, is_unknown), _label(view, name, screen)
-                draft, is_idle = _draw(draft, work, label, max_chars, screen, marks)
-                complete = draft if is_idle else None
+            last_key = self._process(new_keys)
+            if last_key:
+                return last_key
+            if new_keys or not is_idle:
+                self._work_for(KEY_SLICE_S if new_keys else SLICE_S, keyboard, screen)
+            is_idle = self._draw(screen)
+
+    def _process(self, new_keys: list[Key]) -> str | None:
+        """Process keys; return the name of the one that leaves the screen, or None."""
+        leaving = LEAVE_KEYS + SIGNAL_KEYS if self._waiting else SIGNAL_KEYS  # these do not wait
+        last_key = next((key.name for key in new_keys if key.name in leaving), None)
+        if last_key:
+            self._waiting += [key for key in new_keys if key.name not in SIGNAL_KEYS]
+            return last_key
+        keys, self._waiting = self._waiting + new_keys, []
+        for number, key in enumerate(keys):
+            turned = _turn(self._view, self.draft, key, self._lm, self._work)
+            if turned:
+                self._view, self.draft = turned
+                continue
+            if key.name in LEAVE_KEYS:
+                return key.name
+            self._view = replace(self._view, menu=None)
+            if self.draft != self._complete and needs_continuation(self.draft, key):
+                self._waiting = keys[number:]
+                return None
+            self.draft = press(self.draft, key)
+        return None
+
+    def _work_for(self, duration_s: float, keyboard: Keyboard, screen: Screen) -> None:
+        """Let the model work for some time, or until a key is pressed."""
+        has_colours = self._has_colours(screen)
+        until = time.monotonic() + duration_s
+        self._work.step(self.draft, has_colours)
+        while time.monotonic() < until and not keyboard.has_key():
+            self._work.step(self.draft, has_colours)
+
+    def _draw(self, screen: Screen) -> bool:
+        """Draw the view; return whether no work is left until a key is pressed."""
+        if self._view.is_help or self._view.menu:
+            return _draw_view(self._view, screen)
+        self._complete = None
+        has_colours = self._has_colours(screen)
+        bars = _bars(self.draft, self._work, self._label(screen), screen)
+        page, generated = self._lay_out(screen, len(bars), has_colours)
+        self.draft = set_generated(self.draft, generated[: self._num_accepted + page.shown_chars])
+        is_complete = page.is_full or page.shown_chars >= self._max_chars or self._work.has_ended(self.draft)
+        screen.draw(page, bars, is_growing=page.shown_chars > 0 and not is_complete)
+        if not self._work.typed.has_read(self.draft.text) or not is_complete:
+            return False
+        self._complete = self.draft
+        return not has_colours or self._work.has_bits(self.draft)
+
+    def _lay_out(self, screen: Screen, num_bars: int, has_colours: bool) -> tuple[Page, str]:
+        """Return the page of the draft, and what was generated after its prompt."""
+        draft = self.draft
+        width, height = screen.size()
+        generated = max(draft.generated, self._work.generated(draft), key=len)  # after an undo the draft may have more
+        shown = generated[self._num_accepted :][: self._max_chars]
+        marks = Marks(self._is_unknown, self._work.char_bits(draft.text + shown) if has_colours else ())
+        return lay_out(draft.text, shown, width, height - num_bars, draft.after_cursor, marks), generated
+
+    @property
+    def _num_accepted(self) -> int:
+        """The number of characters of the generated text that were accepted."""
+        return len(self.draft.text) - self.draft.prompt_chars
+
+    def _has_colours(self, screen: Screen) -> bool:
+        return self._view.has_colours and screen.ramp is not None
+
+    def _label(self, screen: Screen) -> str:
+        """Return the name of the model, and a note if the colours of surprisal cannot be shown."""
+        return f"{self._name}, no colours here" if self._view.has_colours and screen.ramp is None else self._name
 
 
 def _turn(view: View, draft: Draft, key: Key, lm: LanguageModel, work: BackgroundWork) -> tuple[View, Draft] | None:
@@ -185,24 +301,11 @@ def _turn(view: View, draft: Draft, key: Key, lm: LanguageModel, work: Backgroun
             return closed, choose(draft, view.menu.chosen)
         return (closed, draft) if key.name in (MENU_KEY, "escape") else None
     if key.name == MENU_KEY:
-        *_, prefix = lm.read_prefix(draft.text[: draft.cursor], work.prefix)
+        *_, prefix = lm.read_prefix(draft.text[: draft.cursor], work.typed.prefix)
         return replace(view, menu=open_menu(draft, lm.guesses_after(prefix, MAX_ALTERNATIVES))), draft
     if key.name == COLOUR_KEY:
         return replace(view, has_colours=not view.has_colours), draft
     return None
-
-
-def _marks(view: View, draft: Draft, work: BackgroundWork, screen: Screen, is_unknown: Callable[[str], bool]) -> Marks:
-    """Return what is marked in the text: unknown characters, and the surprisals if they are shown and known."""
-    if not view.has_colours or screen.ramp is None:
-        return Marks(is_unknown)
-    bits = work.char_bits(draft)
-    return Marks(is_unknown, bits if len(bits) == len(draft.text) else ())  # composing characters changes the length
-
-
-def _label(view: View, name: str, screen: Screen) -> str:
-    """Return the name of the model, and a note if the colours of surprisal cannot be shown."""
-    return f"{name}, no colours here" if view.has_colours and screen.ramp is None else name
 
 
 def _draw_view(view: View, screen: Screen) -> bool:
@@ -217,28 +320,18 @@ def _draw_view(view: View, screen: Screen) -> bool:
     return True
 
 
-def _draw(
-    draft: Draft, work: BackgroundWork, name: str, max_chars: int, screen: Screen, marks: Marks
-) -> tuple[Draft, bool]:
-    """Draw, and return the draft with the part of its continuation that is shown, and whether no work is left."""
+def _bars(draft: Draft, work: BackgroundWork, name: str, screen: Screen) -> list[str]:
+    """Return the lines below the text: as many as the height of the screen allows."""
     width, height = screen.size()
     num_bars = 2 if height > 5 else 1 if height > 1 else 0
-    accepted = len(draft.text) - draft.prompt_chars
-    generated = max(draft.generated, work.generated(draft), key=len)  # after an undo the draft may have the longer one
-    shown = generated[accepted : accepted + max_chars]
-    page = lay_out(draft.text, shown, width, height - num_bars, draft.after_cursor, marks)
-    draft = set_generated(draft, generated[: accepted + page.shown_chars])
-    bars = [_status_line(draft, work, name, width - 1), join_parts(KEY_HELP, width - 1)]
-    screen.draw(page, bars[:num_bars])
-    is_complete = page.is_full or page.shown_chars >= max_chars or work.has_ended
-    return draft, work.has_read(draft) and is_complete
+    return [_status_line(draft, work, name, width - 1), join_parts(KEY_HELP, width - 1)][:num_bars]
 
 
 def _status_line(draft: Draft, work: BackgroundWork, name: str, width: int) -> str:
     """Return the line about the model and the text; in a narrow terminal the least important parts are left out."""
-    prefix = work.prefix
+    prefix = work.typed.prefix
     score, unknown = "– bits/char", 0
-    if prefix is not None and not work.has_read(draft):
+    if prefix is not None and not work.typed.has_read(draft.text):
         score = f"reading {prefix.share:.0%}" if prefix.num_ids > MIN_PROGRESS_TOKENS else score
     elif prefix is not None:
         bits, unknown = prefix.bits_per_char, prefix.unknown_chars

@@ -31,25 +31,26 @@ class Cell(NamedTuple):
     is_typed: bool
     may_break: bool  #: whether a row may end after it
     must_break: bool = False  #: whether the row ends after it
-    is_unknown: bool = False  #: whether the model does not know it
-    shade: int | None = None  #: shade of its surprisal, see `probe/heat_map.py`; None: not coloured
 
 
 class Mark(NamedTuple):
-    """A part of the typed text of a row that is drawn in another style."""
+    """A part of a row that is drawn in another style."""
 
-    start: int  #: number of drawn characters of the row before it
+    start: int  #: number of drawn characters before it in the typed or the generated part of the row
     end: int
     is_unknown: bool  #: whether the model does not know it
-    shade: int | None  #: shade of its surprisal; None: not coloured
+    shade: int | None  #: shade of its surprisal, see `probe/heat_map.py`; None: not coloured
+    is_typed: bool = True  #: whether it is in the typed part of the row
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What is marked in a typed text."""
+    """What is marked in a text and its continuation."""
 
     is_unknown: Callable[[str], bool] = lambda cluster: False  #: whether the model does not know a cluster
-    bits: Sequence[float] = ()  #: the surprisal of each character of the text, which is coloured by it; or empty
+    #: the surprisal of each character, by which they are coloured: of the text and of its continuation, of a part from
+    #: the start of the text, or of nothing
+    bits: Sequence[float] = ()
 
 
 NO_MARKS = Marks()
@@ -76,15 +77,14 @@ def lay_out(
         continuation: What follows it.
         width, height: The size of the screen.
         after_cursor: Number of characters of the text after the cursor.
-        marks: What is marked in the text.
+        marks: What is marked in the text and its continuation.
     """
     cursor = len(text) - after_cursor
     before = _visible_end(text[:cursor], width, height)
     after = text[cursor : cursor + 2 * width * height]
     if len(after) < after_cursor:
         continuation = ""  # it is below the screen
-    cells = _mark(_cells(before + after, continuation, width), marks, cursor - len(before))
-    rows = list(wrap(cells, width))
+    rows = list(wrap(_cells(before + after, continuation, width), width))
     row, column, before_cursor = _cursor(rows, width, len(before), bool(after))
     if row == len(rows):
         rows.append([])
@@ -99,36 +99,40 @@ def lay_out(
         for cells in shown_rows
     ]
     is_full = shown_chars < len(continuation) or (len(shown_rows) == height and _row_width(shown_rows[-1]) >= width)
-    row_marks = [_row_marks(cells) for cells in shown_rows]
+    start = cursor - len(before) + sum(cell.num_chars for cells in rows[:top] for cell in cells)
+    row_marks = _list_marks(shown_rows, text + continuation, marks, start)
     return Page(parts, (row - top, column), shown_chars, is_full, before_cursor, row_marks)
 
 
-def _mark(cells: Iterable[tuple[str, Cell]], marks: Marks, start: int) -> Iterator[Cell]:
-    """Yield the cells with their marks; `start` is the number of characters of the text before the first cell."""
-    for cluster, cell in cells:
-        if cell.is_typed:
-            end = start + len(cluster)
-            tone = shade(sum(marks.bits[start:end])) if marks.bits else None
-            yield cell._replace(is_unknown=marks.is_unknown(cluster), shade=tone)
+def _list_marks(rows: list[list[Cell]], content: str, marks: Marks, start: int) -> list[list[Mark]]:
+    """Return the marks of each row; adjacent cells with equal marks are one.
+
+    Args:
+        rows: The rows.
+        content: The text and its continuation.
+        marks: What is marked in them.
+        start: Number of characters of the content before the first row.
+    """
+    row_marks: list[list[Mark]] = []
+    for cells in rows:
+        parts: list[Mark] = []
+        drawn_chars = {True: 0, False: 0}  # of the typed and of the generated part of the row
+        for cell in cells:
+            end = start + cell.num_chars
+            is_unknown = cell.is_typed and marks.is_unknown(content[start:end])
+            tone = shade(sum(marks.bits[start:end])) if end <= len(marks.bits) else None
             start = end
-        else:
-            yield cell
-
-
-def _row_marks(cells: list[Cell]) -> list[Mark]:
-    """Return the marks in the typed part of a row; adjacent cells with equal marks are one."""
-    parts: list[Mark] = []
-    start = 0
-    for cell in cells:
-        end = start + len(cell.drawn)
-        if cell.drawn and (cell.is_unknown or cell.shade is not None):
-            mark = Mark(start, end, cell.is_unknown, cell.shade)
-            if parts and parts[-1].end == start and parts[-1][2:] == mark[2:]:
-                parts[-1] = mark._replace(start=parts[-1].start)
+            mark_start = drawn_chars[cell.is_typed]
+            mark_end = drawn_chars[cell.is_typed] = mark_start + len(cell.drawn)
+            mark = Mark(mark_start, mark_end, is_unknown, tone, cell.is_typed)
+            if not cell.drawn or not (is_unknown or tone is not None):
+                continue
+            if parts and parts[-1].end == mark_start and parts[-1][2:] == mark[2:]:
+                parts[-1] = parts[-1]._replace(end=mark_end)
             else:
                 parts.append(mark)
-        start = end
-    return parts
+        row_marks.append(parts)
+    return row_marks
 
 
 def wrap(cells: Iterable[Cell], width: int) -> Iterator[list[Cell]]:
@@ -157,8 +161,8 @@ def wrap(cells: Iterable[Cell], width: int) -> Iterator[list[Cell]]:
 
 def _visible_end(text: str, width: int, height: int) -> str:
     """Return a suffix of the text that fills the screen, cut at a newline, or else at a position that rarely moves."""
-    screen_chars = 2 * width * height
-    start = max(0, len(text) // screen_chars - 1) * screen_chars
+    screen_chars = width * height
+    start = max(0, len(text) // screen_chars - 2) * screen_chars
     newline = len(text)
     for _ in range(height):
         newline = text.rfind("\n", start, newline)
@@ -167,7 +171,7 @@ def _visible_end(text: str, width: int, height: int) -> str:
     return text[newline + 1 :]
 
 
-def _cells(text: str, continuation: str, width: int) -> Iterator[tuple[str, Cell]]:
+def _cells(text: str, continuation: str, width: int) -> Iterator[Cell]:
     column = 0  # since the last newline: tabs are set as if the line were not wrapped
     for part, is_typed in ((text, True), (continuation, False)):
         for cluster in clusters(part):
@@ -176,14 +180,14 @@ def _cells(text: str, continuation: str, width: int) -> Iterator[tuple[str, Cell
                 cell = Cell(" " * tab, tab, 1, is_typed, may_break=True)
             else:
                 cell = _cell(cluster, is_typed, width)
-            yield cluster, cell
+            yield cell
             column = 0 if cell.must_break else column + cell.width
 
 
 @lru_cache(4096)
 def _cell(cluster: str, is_typed: bool, width: int) -> Cell:
-    if cluster == "\n":
-        return Cell("", 0, 1, is_typed, may_break=False, must_break=True)
+    if cluster.endswith("\n"):
+        return Cell("", 0, len(cluster), is_typed, may_break=False, must_break=True)
     drawn, cells = glyph(cluster)
     if cells > width:  # a character of double width on a screen with one column
         drawn, cells = "·", 1

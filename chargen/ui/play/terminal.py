@@ -1,34 +1,35 @@
 """The terminal of `chargen play`: the keys that it sends, the keyboard that reads them, and the screen to draw on.
 
-`decode` turns what a terminal sends into keys:
+prompt_toolkit reads the keys, on POSIX systems and on Windows. `to_keys` turns its key presses into ours:
 
-    "abc"          Key("text", "abc")       several characters in one read are one key, and one step to undo
-    "\x1b[A"       Key("up")
-    "\x1b"         Key("escape"), if nothing follows it soon
-    "\x1b[200~Xin chào\r\x1b[201~"          Key("text", "Xin chào\n"): a paste is never interpreted as keys
+    "a" "b" "c"               Key("text", "abc")       several characters in one read are one key, and one step to undo
+    Keys.Up                   Key("up")
+    Keys.Escape               Key("escape"), if nothing follows it soon
+    Keys.BracketedPaste       Key("text", "Xin chào\n"): a paste is never interpreted as keys
 
-Sequences without a name here (function keys, Alt with a key) are read as a whole and dropped, so that no part of them
-gets into the text. Their form is that of ECMA-48, their meaning that of xterm.
+Keys without a name here are dropped. prompt_toolkit passes a sequence that it does not know on as Escape and
+characters, as it does with Alt and a letter; these are dropped, too, so that no part of them gets into the text.
 
-`TerminalKeyboard` reads keys, and tells whether one is waiting. `click.getchar` does not suffice: it reads 32 bytes,
-which can split a pasted letter of several bytes; it cannot tell whether a key is waiting; and between two keys it
-leaves the terminal echoing.
-
-`Screen` draws rows of text, the cursor, and two bars below them.
+`Screen` draws rows of text, the cursor, and two bars below them. It is not prompt_toolkit's, which adds up the widths
+of the characters of an emoji: after one with joiners, it would draw and place the cursor some columns too far right.
 """
 
 from __future__ import annotations
 
-import codecs
-import errno
 import os
 import re
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
-from types import TracebackType
-from typing import NamedTuple, Protocol
+from itertools import takewhile
+from typing import Any, NamedTuple, cast
 
+from prompt_toolkit.input import Input, create_input
+from prompt_toolkit.key_binding import KeyPress
+from prompt_toolkit.keys import Keys
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.control import Control
@@ -46,186 +47,172 @@ class Key(NamedTuple):
     text: str = ""
 
 
-PASTE, PASTE_END = "\x1b[200~", "\x1b[201~"
-NAMES = {
-    **{"A": "up", "B": "down", "C": "right", "D": "left", "F": "end", "H": "home", "Z": "shift-tab"},
-    **dict.fromkeys(["4~", "8~"], "end"),
-    **dict.fromkeys(["1~", "7~"], "home"),
-    "3~": "delete",
-    **{chr(code): f"ctrl-{chr(code + 96)}" for code in range(1, 27)},
-    **{"\t": "tab", "\r": "enter", "\n": "enter", "\b": "backspace", "\x7f": "backspace"},
-}
-TOKEN = re.compile(
-    r"(?P<text>[^\0-\x1f\x7f-\x9f]+)"
-    r"|\x1b\[\[[A-E]"  # F1 to F5 of a Linux console; they are no arrow keys
-    r"|\x1b?\x1b(?:\[(?P<parameters>[0-?]*)[ -/]*(?P<csi>[@-Z\\-~])|O(?P<ss3>[ -~]))"  # an arrow, also with Alt
-    r"|\x1b[^\x1b\x03\x04]"  # Alt with a key
-    r"|(?P<control>[\0-\x1f\x7f-\x9f])",
-    re.DOTALL,
-)
-INCOMPLETE = re.compile(r"\x1b?\x1b(?:\[\[?[0-?]*[ -/]*|O)?\Z")
-DROPPED = {code: None for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+NAMES = {"c-m": "enter", "c-j": "enter", "c-i": "tab", "c-h": "backspace", "s-tab": "shift-tab", "escape": "escape"}
+NAMES |= {f"c-{letter}": f"ctrl-{letter}" for letter in "abcdefgklnopqrstuvwxyz"}
+NAMES |= {f"{modifiers}{name}": name for modifiers in ("", "s-", "c-", "c-s-")
+          for name in ("up", "down", "left", "right", "home", "end", "delete")}  # fmt: skip
+AFTER_ESCAPE = re.compile(r"\[[0-?]*[ -/]*[@-~]?|O[ -~]?|.", re.DOTALL)  # the rest of a sequence of ECMA-48, or of Alt
+MAX_SEQUENCE_CHARS = 64
+LEAVE_PRESSES = (Keys.Escape, Keys.ControlC, Keys.ControlD)
+CLEANED = dict.fromkeys((*range(9), *range(11, 32), *range(0x7F, 0xA0)), "")
+CLEANED |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")  # bytes that are not text in the terminal's encoding
 
 
-def decode(received: str, more: bool = True) -> tuple[list[Key], str]:
-    """Return the keys in what was received, and the rest: the start of a key that is not complete.
-
-    Args:
-        received: The rest that the previous call returned, followed by what the terminal sent since.
-        more: Whether more bytes may follow soon; if not, the returned rest is empty.
-    """
+def to_keys(presses: list[KeyPress]) -> list[Key]:
+    """Return the keys of what was pressed between two reads."""
     keys: list[Key] = []
-    position = 0
-    while position < len(received):
-        if received.startswith(PASTE, position):
-            start = position + len(PASTE)
-            end = received.find(PASTE_END, position)
-            if end < 0 and more:
-                break
-            keys.append(Key("text", _pasted_text(received[start : end if end >= 0 else None])))
-            position = end + len(PASTE_END) if end >= 0 else len(received)
+    text, position = "", 0
+    while position < len(presses):
+        press = presses[position]
+        position += 1
+        if press.key is Keys.Escape and position < len(presses):
+            num_dropped = _sequence_length(presses, position)
+            position += num_dropped
+            if num_dropped or presses[position].key not in LEAVE_PRESSES:
+                continue
+        if press.key is Keys.BracketedPaste or not isinstance(press.key, Keys):
+            is_paste = press.key is Keys.BracketedPaste
+            text += (press.data.replace("\r\n", "\n").replace("\r", "\n") if is_paste else press.key).translate(CLEANED)
             continue
-        if more and INCOMPLETE.match(received, position):
-            break
-        token = TOKEN.match(received, position)
-        assert token is not None, "every character starts a token"
-        position = token.end()
-        name = _name(token)
-        if name:
-            keys.append(Key(name, token["text"] or ""))
-    return [key for key in keys if key != Key("text")], received[position:]
+        if text:
+            keys.append(Key("text", text))
+            text = ""
+        if press.key.value in NAMES:
+            keys.append(Key(NAMES[press.key.value]))
+    return [*keys, Key("text", text)] if text else keys
 
 
-def _name(token: re.Match[str]) -> str | None:
-    if token["text"]:
-        return "text"
-    if token["control"]:
-        return "escape" if token["control"] == "\x1b" else NAMES.get(token["control"])
-    if token["csi"] == "~":
-        return NAMES.get(token["parameters"].partition(";")[0] + "~")
-    return NAMES.get(token["csi"] or token["ss3"] or "")
-
-
-def _pasted_text(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n").translate(DROPPED)
+def _sequence_length(presses: list[KeyPress], start: int) -> int:
+    """Return how many presses from `start` on form one sequence with the Escape before them; 0 for a key that stays."""
+    text = "".join(
+        takewhile(lambda key: len(key) == 1, (press.key for press in presses[start : start + MAX_SEQUENCE_CHARS]))
+    )
+    sequence = AFTER_ESCAPE.match(text)
+    if sequence:
+        return len(sequence[0])
+    press = presses[start]
+    return int(press.key not in LEAVE_PRESSES and len(press.data) == 1)  # Alt with Enter or Backspace
 
 
 ESCAPE_WAIT_S = 0.05  # maximum time until a terminal has sent the rest of a key's sequence
 PASTE_WAIT_S = 1.0  # and the rest of a paste
-POLL_INTERVAL_S = 0.02  # time between two checks, where the system cannot wait for a key
+PASTE_END = "\x1b[201~"
+MAX_READS = 64  # of at most 1,024 bytes each, before the keys are processed
 
 
-class Keyboard(Protocol):
-    """A source of keys; used as a context manager."""
+class Keyboard:
+    """The keys of the terminal at standard input.
 
-    def __enter__(self) -> Keyboard: ...
+    Keys are not echoed, and no key sends a signal, so that the screen always shows what was drawn last. A signal that
+    stops the process is returned as Key("suspend"), and one that continues it as Key("resume").
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    Args:
+        source: prompt_toolkit's input; by default, it is standard input.
+    """
+
+    def __init__(self, source: Input | None = None) -> None:
+        self._input = source or create_input()
+        self._signals: list[Key] = []
+        self._read_at_s = 0.0  # when something was read last
+        self._is_held = False  # whether the start of a sequence or of a paste may be held back
+        self._escape: list[KeyPress] = []  # an Escape that was read last, and may belong to what follows it
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Set the terminal up for reading keys; at the end of the context, it is as it was before."""
+        with self._input.raw_mode():
+            try:
+                with _stop_signals(self._signals):
+                    yield
+            finally:
+                _discard_input(self._input)
 
     def has_key(self, wait_s: float = 0.0) -> bool:
         """Return whether a key is waiting; wait up to `wait_s` seconds for one."""
+        return bool(self._signals) or _is_ready(self._input, wait_s)
 
     def read(self, wait_s: float) -> list[Key]:
         """Return the keys that are waiting; wait up to `wait_s` seconds for one."""
+        if self._is_held:
+            wait_s = min(wait_s, ESCAPE_WAIT_S)
+        presses, self._escape = self._escape, []
+        num_reads = 0
+        while num_reads < MAX_READS and _is_ready(self._input, 0.0 if num_reads else wait_s):
+            presses += self._input.read_keys()
+            num_reads += 1
+            if self._input.closed:
+                return [*to_keys(presses), Key("ctrl-d")]
+        if num_reads:
+            self._read_at_s, self._is_held = time.monotonic(), True
+            if presses and presses[-1].key is Keys.Escape:
+                self._escape = [presses.pop()]
+        else:
+            presses = self._flush(presses, time.monotonic() - self._read_at_s)
+        signals, self._signals[:] = self._signals[:], []
+        return [*to_keys(presses), *signals]
+
+    def _flush(self, presses: list[KeyPress], silence_s: float) -> list[KeyPress]:
+        """Return the presses that were held back, if what they began was not continued for long enough."""
+        if silence_s < ESCAPE_WAIT_S:
+            self._escape = presses
+            return []
+        if self._is_held and silence_s >= PASTE_WAIT_S:
+            self._is_held = False
+            parser = getattr(self._input, "vt100_parser", None)  # the Windows console has no marks around a paste
+            if parser is not None:
+                parser.feed(PASTE_END)  # outside a paste it is an unknown sequence, which is dropped
+        return presses + self._input.flush_keys()
 
 
-if sys.platform == "win32":
-    import msvcrt
+def _is_ready(source: Input, wait_s: float) -> bool:
+    """Return whether an input can be read without waiting; wait up to `wait_s` seconds for that."""
+    if sys.platform == "win32":
+        from prompt_toolkit.eventloop.win32 import wait_for_handles
 
-    SEQUENCES = {"H": "A", "P": "B", "M": "C", "K": "D", "O": "F", "G": "H", "\x0f": "Z"}
-
-    class TerminalKeyboard:
-        """The keys of the Windows console.
-
-        The C runtime returns units of UTF-16, and two units for a key without a character.
-        """
-
-        def __enter__(self) -> TerminalKeyboard:
-            return self
-
-        def __exit__(
-            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-        ) -> None:
-            return None
-
-        def has_key(self, wait_s: float = 0.0) -> bool:
-            """Return whether a key is waiting; wait up to `wait_s` seconds for one."""
-            until = time.monotonic() + wait_s
-            while not msvcrt.kbhit():
-                if time.monotonic() >= until:
-                    return False
-                time.sleep(POLL_INTERVAL_S)
-            return True
-
-        def read(self, wait_s: float) -> list[Key]:
-            """Return the keys that are waiting; wait up to `wait_s` seconds for one."""
-            if not self.has_key(wait_s):
-                return []
-            units = ""
-            while msvcrt.kbhit():
-                unit = msvcrt.getwch()
-                if unit == "\0" or (unit == "\xe0" and msvcrt.kbhit()):  # without a second unit it is the letter à
-                    unit = f"\x1b[{SEQUENCES.get(msvcrt.getwch(), '0~')}"
-                units += unit
-            text = units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-            return decode(text, more=False)[0]
-
-else:
+        return wait_for_handles([cast(Any, source).handle], round(1000 * wait_s)) is not None
     import select
+
+    return bool(select.select([source.fileno()], [], [], wait_s)[0])
+
+
+def _discard_input(source: Input) -> None:
+    """Discard what was not read: the rest of a paste that arrives too late must not become a command for the shell."""
+    if sys.platform == "win32":
+        return
     import termios
 
-    class TerminalKeyboard:
-        """The keys of a POSIX terminal, read from standard input.
+    with suppress(termios.error):  # the terminal was closed, so there is nothing to discard
+        termios.tcflush(source.fileno(), termios.TCIFLUSH)
 
-        Keys are not echoed, and no key sends a signal, so that the screen always shows what was drawn last.
-        """
 
-        def __init__(self) -> None:
-            self._fd = sys.stdin.fileno()
-            self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-            self._rest = ""
+@contextmanager
+def _stop_signals(received: list[Key]) -> Iterator[None]:
+    """Append a key to `received` for each signal that stops or continues the process, where the system has them."""
+    if sys.platform == "win32":
+        yield
+        return
+    names = {signal.SIGTSTP: "suspend", signal.SIGCONT: "resume"}
 
-        def __enter__(self) -> TerminalKeyboard:
-            self._before = termios.tcgetattr(self._fd)
-            raw = termios.tcgetattr(self._fd)
-            raw[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.IXON | termios.ISTRIP)
-            raw[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG | termios.IEXTEN)
-            raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
-            termios.tcsetattr(self._fd, termios.TCSANOW, raw)
-            return self
+    def on_signal(number: int, frame: Any) -> None:
+        received.append(Key(names[signal.Signals(number)]))
 
-        def __exit__(
-            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-        ) -> None:
-            try:
-                # The rest of a paste that arrives too late must not become a command for the shell.
-                termios.tcflush(self._fd, termios.TCIFLUSH)
-                termios.tcsetattr(self._fd, termios.TCSANOW, self._before)
-            except termios.error as error_:
-                if error_.args[0] not in (errno.EIO, errno.ENOTTY, errno.EBADF):
-                    raise  # these three mean that the terminal was closed, so there are no settings to restore
+    handlers = {number: signal.signal(number, on_signal) for number in names}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
-        def has_key(self, wait_s: float = 0.0) -> bool:
-            """Return whether a key is waiting; wait up to `wait_s` seconds for one."""
-            return bool(select.select([self._fd], [], [], wait_s)[0])
 
-        def read(self, wait_s: float) -> list[Key]:
-            """Return the keys that are waiting; wait up to `wait_s` seconds for one."""
-            if self._rest:
-                wait_s = PASTE_WAIT_S if self._rest.startswith(PASTE) else ESCAPE_WAIT_S
-            if not self.has_key(wait_s):
-                keys, self._rest = decode(self._rest, more=False)
-                return keys
-            received = os.read(self._fd, 1 << 16)
-            if not received:
-                return [Key("ctrl-d")]  # the terminal was closed
-            keys, self._rest = decode(self._rest + self._utf8.decode(received))
-            return keys
+def stop_process() -> None:
+    """Stop this process as Ctrl-Z does in a shell; return when it is continued."""
+    if sys.platform != "win32":
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 DIM, BAR, UNKNOWN = Style(dim=True), Style(reverse=True), Style(underline=True, color="red")
+# Dim characters on a coloured background cannot be read, so a coloured continuation is in italics instead.
+ITALIC = Style(italic=True)
 # The terminal marks pastes, and does not wrap: a row that it finds longer than we do stays one row.
 MODES_ON, MODES_OFF = "\x1b[?2004h\x1b[?7l", "\x1b[?2004l\x1b[?7h"
 UNKNOWN_SIZE = (80, 24)
@@ -233,7 +220,7 @@ ERASE = Control((ControlType.ERASE_IN_LINE, 2)).segment
 
 
 class Screen:
-    """The alternate screen of a terminal; at the end of the context the main screen is as it was before.
+    """The alternate screen of a terminal.
 
     Args:
         console: The console to draw on; it must be a terminal.
@@ -248,23 +235,23 @@ class Screen:
         self._size = (0, 0)
         self._cursor = (0, 0)
 
-    def __enter__(self) -> Screen:
+    @contextmanager
+    def open(self) -> Iterator[Screen]:
+        """Enter the alternate screen; at the end of the context, leave it."""
         self._console.set_alt_screen(True)
-        self._set_mode(MODES_ON)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._set_mode(MODES_OFF)
-        self._console.set_alt_screen(False)
+        try:
+            self._set_mode(MODES_ON)
+            yield self
+        finally:
+            self._set_mode(MODES_OFF)
+            self._console.set_alt_screen(False)
 
     def size(self) -> tuple[int, int]:
         """Return the terminal's current numbers of columns and rows; the variable COLUMNS may be outdated."""
         columns, rows = os.get_terminal_size(self._console.file.fileno())
         return (columns, rows) if columns and rows else UNKNOWN_SIZE
 
-    def draw(self, page: Page, bars: list[str]) -> None:
+    def draw(self, page: Page, bars: list[str], is_growing: bool = False) -> None:
         """Draw the page: the rows, the cursor, and the bars at the bottom.
 
         Only rows that changed are sent. The typed part of the cursor's row is sent last, so that the cursor is where
@@ -273,12 +260,16 @@ class Screen:
         Args:
             page: The rows, the cursor, and the marks.
             bars: The status line, and the line about the keys.
+            is_growing: Whether more rows follow soon: the rows below the page then stay as they are until they are
+                drawn over, because rows that are erased and drawn again would flicker.
         """
         width, height = self.size()
         new = [
-            [*_marked(typed, marks, self.ramp), Segment(generated, DIM)]
+            [*_marked(typed, marks, self.ramp), *_marked(generated, marks, self.ramp, is_typed=False)]
             for (typed, generated), marks in zip(page.rows, page.marks, strict=True)
         ]
+        if is_growing and self._size == (width, height):
+            new += self._shown[len(new) : height - len(bars)]
         new += [[]] * (height - len(bars) - len(new))
         new += [[Segment(set_cell_size(bar, width - 1), BAR if index == 0 else DIM)] for index, bar in enumerate(bars)]
         out: list[Segment] = []
@@ -302,16 +293,19 @@ class Screen:
             self._console.file.flush()
 
 
-def _marked(text: str, marks: list[Mark], ramp: tuple[str, ...] | None) -> list[Segment]:
-    """Return the segments of a text, with its marked parts in their styles."""
+def _marked(text: str, marks: list[Mark], ramp: tuple[str, ...] | None, is_typed: bool = True) -> list[Segment]:
+    """Return the segments of the typed or the generated part of a row, with its marked parts in their styles."""
+    plain = None if is_typed else DIM
     segments, done = [], 0
     for mark in marks:
-        segments += [
-            Segment(text[done : mark.start]),
-            Segment(text[mark.start : mark.end], _style(mark.shade, mark.is_unknown, ramp)),
-        ]
-        done = mark.end
-    return [*(segment for segment in segments if segment.text), Segment(text[done:])]
+        if mark.is_typed == is_typed:
+            style = _style(mark.shade, mark.is_unknown, ramp)
+            segments += [
+                Segment(text[done : mark.start], plain),
+                Segment(text[mark.start : mark.end], style if is_typed or style is None else style + ITALIC),
+            ]
+            done = mark.end
+    return [*(segment for segment in segments if segment.text), Segment(text[done:], plain)]
 
 
 @lru_cache(maxsize=64)

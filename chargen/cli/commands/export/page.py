@@ -56,8 +56,8 @@ def page(**values: Any) -> None:
     as you type, shows the alternatives for each character, colours a text by its surprisal, and ranks lines.
 
     \b
-    MODEL       model file, run folder or run name: a model of texts that reads
-                forward
+    MODEL       model file, run folder or run name: a model of texts. The page of
+                a backward model writes the text before a prompt
     --weights   bits per weight: int8 8, float16 16, float32 32. Rows of the
                 n-gram table that training never used are left out
 

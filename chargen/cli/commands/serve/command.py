@@ -91,6 +91,8 @@ def serve(**values: Any) -> None:
 
     Without MODEL the newest model is served. The first model answers requests that name none.
 
+    The packages starlette and uvicorn are needed: pip install "chargen[serve]".
+
     \b
     GET  /v1/models         POST /v1/completions    GET  /health
     GET  /v1/models/{id}    POST /v1/score          GET  /metrics
