@@ -413,7 +413,7 @@ def test_a_first_step_that_compiles_its_loops_is_not_measured(monkeypatch: pytes
     assert speeds[0] == speeds[1]
 
 
-def test_the_layers_of_a_stack_are_counted_by_the_names_of_its_cells():
+def test_the_layers_of_a_stack_are_counted_by_the_names_of_its_cells() -> None:
     both = recurrent_weights("gru,lstm", 1, 64)
     assert both == recurrent_weights("gru,lstm", 2, 64)
     assert both > recurrent_weights("gru", 1, 64)
