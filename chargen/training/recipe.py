@@ -10,7 +10,8 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
                     higher their dropout rate and the shorter they are, since they would overfit; none if it is read
                     dozens of times
     batch           64 rows of 24 tokens; 48 tokens if the text is read often; fewer rows if there would be too few
-                    steps
+                    steps. On several processes, a time budget has as many times more rows, if enough steps remain,
+                    and a learning rate that is larger by the square root of that
     learning rate   1e-2, with a low β1: the direction of early steps changes quickly, and a low β1 forgets a bad one
                     quickly. Lower for an initial model, the less a new text differs from its own
     dropout         rises with the number of times that the text is read; so does the weight decay, from ten times on
@@ -62,6 +63,8 @@ MIN_LEARNING_RATE = 3e-4
 FULL_RATE_EXCESS_NATS = 250_000.0  #: an initial model is trained at the full learning rate from this excess loss on
 MIN_EPOCHS = 1e-6  #: a run of no whole step counts as this many epochs
 MIN_STEPS = 1_000  #: minimum number of steps of a run; smaller batches are used to reach it
+MIN_STEPS_OF_LARGE_BATCH = 650  #: a batch grows with the processes as long as the run has this many steps
+MAX_BATCH_GROWTH = 8  #: the largest factor that was measured (benchmarks/LOG.md)
 LONG_SEQ_LEN = 48  #: window length for a text that is read often
 GPU_BATCH_SIZE, GPU_SEQ_LEN = 128, 64
 
@@ -78,6 +81,7 @@ class RecipeInputs:
     train: TrainChoices = field(default_factory=TrainChoices)
     flops: float = 0.0  #: floating-point operations in matrix products that a run with a time budget can make
     excess_loss_nats: float | None = None  #: excess loss of an initial model (`calibration.py`), or None
+    num_processes: int = 1  #: processes that the batch rows are divided among (`training/ranks/`)
 
     @property
     def cell(self) -> str:
@@ -133,10 +137,13 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "weight_dropout": dropout(epochs) if any(cell.recurrent_names for cell in cells) else 0.0,
         **inputs.model.chosen(),
     }
+    rows, steps = batch_size(num_ids_read, epochs, inputs.device), seq_len(epochs, inputs.device)
+    growth = batch_growth(inputs, num_ids_read / (rows * steps))
+    rate = learning_rate(inputs.excess_loss_nats) * min(cell.learning_rate_factor for cell in cells)
     train = {
-        "batch_size": batch_size(num_ids_read, epochs, inputs.device),
-        "seq_len": seq_len(epochs, inputs.device),
-        "learning_rate": learning_rate(inputs.excess_loss_nats) * min(cell.learning_rate_factor for cell in cells),
+        "batch_size": growth * rows,
+        "seq_len": steps,
+        "learning_rate": float(f"{math.sqrt(growth) * rate:.2g}") if growth > 1 else rate,
         "weight_decay": weight_decay(epochs),
         "device": inputs.device,
         **inputs.length.chosen(),
@@ -267,6 +274,21 @@ def batch_size(num_ids_read: float, epochs: float, device: str) -> int:
         return TrainConfig.batch_size
     limit = num_ids_read / (LONG_SEQ_LEN * MIN_STEPS)
     return max((rows for rows in (16, 32, 64) if rows <= limit), default=16)
+
+
+def batch_growth(inputs: RecipeInputs, num_steps: float) -> int:
+    """Return by which factor the batch of a run with a time budget grows with the number of its processes.
+
+    The learning rate is multiplied by the square root of the factor. A run of a number of steps or epochs keeps its
+    batch, so that it gives the same model on any number of processes.
+
+    Args:
+        inputs: What is known about the run.
+        num_steps: The number of steps with the batch of a single process.
+    """
+    if inputs.length.budget_s is None or inputs.train.batch_size is not None:
+        return 1
+    return max(1, min(inputs.num_processes, MAX_BATCH_GROWTH, int(num_steps / MIN_STEPS_OF_LARGE_BATCH)))
 
 
 def seq_len(epochs: float, device: str) -> int:

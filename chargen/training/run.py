@@ -128,8 +128,6 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         # 1. Encode the text.
         tokenizer = saved.tokenizer if saved else initial.tokenizer if initial else None
         data = prepare_dataset(plan.corpus, plan.val_corpus, plan.data, tokenizer)
-        # The baselines take one core for seconds, most of which pass while this thread imports torch. They must end
-        # before training starts: next to another busy thread, training with two threads has a quarter of its speed.
         _check_stop(stop)
         pending_baselines = _measure_in_background(data)
         from chargen.networks.torch_runtime import ThreadTuner, check_run_fits, resolve_device
@@ -144,8 +142,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
 
         # 2. Choose the settings.
         threads = stack.enter_context(ThreadTuner(device == "cpu" and _has_budget(plan, saved)))
-        ranks = ranks or ALONE
-        model, config = _settings(plan, data, device, saved, initial, ranks.size)
+        model, config = _settings(plan, data, device, saved, initial, (ranks := ranks or ALONE).size)
         check_run_fits(model, config, len(data.train.ids))
         _check_stop(stop)
         batches = build_batch_source(data, config)
@@ -176,7 +173,11 @@ def _check_stop(stop: Callable[[], bool]) -> None:
 
 
 def _measure_in_background(data: Dataset) -> Future[Baselines]:
-    """Start to measure the baselines in a thread. A run that is stopped does not wait for it."""
+    """Start to measure the baselines in a thread. A run that is stopped does not wait for it.
+
+    They take one core for seconds, most of which pass while the main thread imports torch. They must end before training
+    starts: next to another busy thread, training with two threads has a quarter of its speed.
+    """
     future: Future[Baselines] = Future()
 
     def measure() -> None:
@@ -253,6 +254,7 @@ def _settings(
         train=plan.train,
         flops=flops,
         excess_loss_nats=excess_loss,
+        num_processes=num_processes,
     )
     chosen, config = choose_settings(inputs)
     _check_dropout(plan.model, chosen)

@@ -393,6 +393,18 @@ def test_the_recipe_chooses_more_members_dropout_and_weight_decay_for_more_epoch
     assert chosen({"budget_s": 60}, 10**4, flops=4e12)[1].weight_decay == 0.3
 
 
+def test_the_batch_of_a_time_budget_grows_with_the_processes_while_enough_steps_remain() -> None:
+    long = RecipeInputs(10**8, 100, RunLength(budget_s=3600), "cpu", flops=1e15)
+    one, four, many = (choose_settings(replace(long, num_processes=n))[1] for n in (1, 4, 100))
+    assert (one.batch_size, four.batch_size, many.batch_size) == (64, 256, 512)
+    assert four.learning_rate == pytest.approx(2 * one.learning_rate)
+    short = replace(long, flops=1e12, num_processes=4)
+    assert choose_settings(short)[1] == choose_settings(replace(short, num_processes=1))[1]
+    for kept in ({"length": RunLength(steps=10**5)}, {"train": TrainChoices(batch_size=32)}):
+        inputs = replace(long, **kept)
+        assert choose_settings(replace(inputs, num_processes=4)) == choose_settings(inputs)
+
+
 def test_the_recipe_chooses_shorter_ngrams_for_more_epochs_and_more_rows_for_longer_texts() -> None:
     models = [chosen({"epochs": n})[0] for n in (1, 3, 5, 30, 60)]
     assert [model.ngrams for model in models] == [6, 6, 6, 4, 0]

@@ -28,7 +28,7 @@ from chargen.text.documents import separator
 
 MAX_TOKEN_CHARS = 64  # characters of a token: almost none has more
 MAX_QUICK_CHARS = 4000  # characters of prompts and stop strings that are prepared in the event loop
-COUNTS_PER_VALUE = 25  # counts of tokens, of 4 bytes, that take the memory of one value
+COUNTS_PER_VALUE = 25  # counts of tokens, of 4 bytes, that take the memory of a single value
 DEFAULT_INFILL_PARTICLES = 64  # as `chargen sample --suffix`
 
 

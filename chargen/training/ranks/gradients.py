@@ -1,7 +1,7 @@
 """Add up the gradients of all ranks, with one message in each step.
 
 Everything is copied to one buffer, which an all-reduce adds up. A message over a network takes a millisecond or two
-whatever its size, up to about a million numbers; so one message is faster than one for each parameter.
+for any size up to about a million numbers; so one message is faster than one for each parameter.
 
     │ gradients of all parameters │ loss │ rows [P, 2(N − 1)] │ factors [P, N − 1] │ gradients of the features [P, D] │
 

@@ -25,11 +25,12 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from chargen.checkpoint import Tensors
 from chargen.errors import ConfigError, RankLostError
 from chargen.networks.draws import Rows
-from chargen.training.ranks.launch import local_rank
+from chargen.training.ranks import launch
 
 MAX_WAIT = timedelta(hours=24)  #: while the leader encodes a long text, the followers wait for it
 Item = TypeVar("Item")
@@ -140,7 +141,7 @@ class Ranks:
     def _join(self, own: Tensor, sizes: list[int]) -> Tensor:
         if not self.is_divided:
             return own
-        padded = own.new_zeros((max(sizes), *own.shape[1:]))  # gloo gathers tensors of one shape only
+        padded = own.new_zeros((max(sizes), *own.shape[1:]))  # gloo gathers only tensors of the same shape
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in sizes] if self.rank == 0 else None
         with _rank_lost():
@@ -192,14 +193,20 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         raise ConfigError("the device mps cannot be used by several processes", "Use --device cpu.")
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
-        if local_rank() >= torch.cuda.device_count():
+        number, num_gpus = launch.local_rank(), torch.cuda.device_count()
+        if number >= num_gpus:
             raise ConfigError(
-                f"process {local_rank()} of this machine has no GPU of its own: there are {torch.cuda.device_count()}",
+                f"process {number} of this machine has no GPU of its own: there are {num_gpus}",
                 "Start as many processes as the machine has GPUs: torchrun --nproc-per-node gpu",
             )
-        torch.cuda.set_device(local_rank())
+        torch.cuda.set_device(number)
     with _rank_lost():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=MAX_WAIT)
+        store, rank, size = next(rendezvous("env://"))
+        store = dist.distributed_c10d.PrefixStore(
+            launch.start_id(), store
+        )  # torchrun keeps the addresses of processes that have ended
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=MAX_WAIT)
     ranks = Ranks(dist.get_rank(), dist.get_world_size())
     try:
         yield ranks

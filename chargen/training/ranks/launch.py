@@ -34,6 +34,11 @@ def machine() -> str:
     return os.environ.get("GROUP_RANK", "0")
 
 
+def start_id() -> str:
+    """Return a name that differs for each start of the processes of a job."""
+    return f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} of {os.environ['WORLD_SIZE']} processes"
+
+
 def current_job() -> str | None:
     """Return a name that is the same for all starts of a job by one torchrun command; None without torchrun.
 
@@ -46,7 +51,7 @@ def current_job() -> str | None:
 
 
 def find_run_of_job(root: Path | None = None) -> Run | None:
-    """Return the run that an earlier start of this job has begun, if torchrun has started it again after a failure.
+    """Return the run that an earlier start of this job has started, if torchrun has started it again after a failure.
 
     Args:
         root: The folder of all runs; None for `checkpoints_folder()`.
