@@ -175,8 +175,8 @@ def _check_stop(stop: Callable[[], bool]) -> None:
 def _measure_in_background(data: Dataset) -> Future[Baselines]:
     """Start to measure the baselines in a thread. A run that is stopped does not wait for it.
 
-    They take one core for seconds, most of which pass while the main thread imports torch. They must end before training
-    starts: next to another busy thread, training with two threads has a quarter of its speed.
+    They take one core for seconds, most of which pass while the main thread imports torch. They must end before the
+    training starts: next to another busy thread, training with two threads has a quarter of its speed.
     """
     future: Future[Baselines] = Future()
 
