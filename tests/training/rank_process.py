@@ -1,6 +1,6 @@
 """A process of `test_ranks.py`: rank 0 trains networks on all ranks and writes what it found; the others follow it.
 
-python rank_process.py RANK SIZE STORE OUT CASE...
+python rank_process.py RANK SIZE local|gloo STORE OUT CASE...
 """
 
 from __future__ import annotations
@@ -71,12 +71,14 @@ def main() -> None:
     if size == 1:
         ranks = ALONE
     else:
-        store = dist.FileStore(sys.argv[3], size)
+        store = dist.FileStore(sys.argv[4], size)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
         ranks = Ranks(rank, size)
-    for number, name in enumerate(sys.argv[5:]):
+        if sys.argv[3] == "local":
+            ranks.connect_locally()
+    for number, name in enumerate(sys.argv[6:]):
         if rank == 0:
-            np.savez(f"{sys.argv[4]}-{number}.npz", **lead(name, ranks))
+            np.savez(f"{sys.argv[5]}-{number}.npz", **lead(name, ranks))
         else:
             follow(ranks, *build(name, ranks))
 

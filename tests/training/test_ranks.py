@@ -17,9 +17,12 @@ SHORT = ("gru, every dropout, n-grams", "documents")
 LONG = ("members", "a stack", "sampled softmax", *CELLS.names())
 
 
-def run_processes(folder: Path, size: int, cases: tuple[str, ...]) -> list[dict[str, np.ndarray]]:
-    """Train in some processes, and return what rank 0 found in each case."""
-    arguments = [str(size), folder / f"store{size}", folder / f"{size}", *cases]
+def run_processes(folder: Path, size: int, cases: tuple[str, ...], how: str = "local") -> list[dict[str, np.ndarray]]:
+    """Train in some processes, and return what rank 0 found in each case.
+
+    `how` is "local" for the connections of a single machine, and "gloo" for those of several.
+    """
+    arguments = [str(size), how, folder / f"store{size}", folder / f"{size}", *cases]
     processes = [subprocess.Popen([sys.executable, PROCESS, str(rank), *arguments]) for rank in range(size)]
     assert [process.wait(150) for process in processes] == [0] * size
     return [dict(np.load(folder / f"{size}-{k}.npz")) for k in range(len(cases))]
@@ -39,9 +42,9 @@ def test_two_processes_compute_what_one_computes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 3])
-def test_every_cell_is_trained_on_several_processes_as_on_one(tmp_path: Path, size: int) -> None:
-    for one, several in zip(*(run_processes(tmp_path, n, LONG) for n in (1, size)), strict=True):
+@pytest.mark.parametrize(("size", "how"), [(2, "gloo"), (3, "local")])
+def test_every_cell_is_trained_on_several_processes_as_on_one(tmp_path: Path, size: int, how: str) -> None:
+    for one, several in zip(*(run_processes(tmp_path, n, LONG, how) for n in (1, size)), strict=True):
         check_equal(several, one)
 
 

@@ -9,7 +9,8 @@ one clock, one budget and one set of files, however many ranks it has.
     rank 1   ◀── STEP ─────────── compute own rows ──▶ add up ──▶ … ◀── STATE ───────── send
     rank 2   ◀── STEP ─────────── compute own rows ──▶ add up ──▶ … ◀── STATE ───────── send
 
-Tensors on a GPU are exchanged by NCCL, everything else by gloo. With a single process nothing is sent.
+Tensors on a GPU are exchanged by NCCL, everything else by gloo; on a single machine, what every step needs has shorter
+paths (`local_link.py`, `shared_memory.py`). With a single process nothing is sent.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from chargen.checkpoint import Tensors
 from chargen.errors import ConfigError, RankLostError
 from chargen.networks.draws import Rows
 from chargen.training.ranks import launch
+from chargen.training.ranks.local_link import LOST, LocalLink, connect
+from chargen.training.ranks.shared_memory import SharedMemory
 
 MAX_WAIT = timedelta(hours=24)  #: while the leader encodes a long text, the followers wait for it
 Item = TypeVar("Item")
@@ -60,6 +63,12 @@ class Ranks:
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank = rank
         self.size = size
+        self._link: LocalLink | None = None
+        self._memory: SharedMemory | None = None
+
+    def connect_locally(self) -> None:
+        """Use faster connections if all ranks are on one machine; all of them call this together."""
+        self._link = connect(self) if self.is_divided else None
 
     @property
     def is_divided(self) -> bool:
@@ -78,12 +87,19 @@ class Ranks:
 
     def announce(self, command: Command, value: float = 0.0) -> None:
         """Tell the followers what to do next. A follower, and a single process, announces nothing."""
-        if self.is_divided and self.rank == 0:
+        if not self.is_divided or self.rank > 0:
+            return
+        if self._link:
+            self._link.announce(command, value)
+        else:
             with _rank_lost():
                 dist.broadcast(torch.tensor([float(command), value], dtype=torch.float64), src=0)
 
     def next_command(self) -> tuple[Command, float]:
         """Wait for the next announcement and return (the command, its value)."""
+        if self._link:
+            number, value = self._link.next_command()
+            return Command(number), value
         announced = torch.zeros(2, dtype=torch.float64)
         with _rank_lost():
             dist.broadcast(announced, src=0)
@@ -149,14 +165,18 @@ class Ranks:
         return torch.cat([part[:size] for part, size in zip(parts or [padded], sizes, strict=False)])
 
     def add_up(self, tensor: Tensor) -> None:
-        """Replace a tensor by the sum over all ranks, which is the same on each of them, bit for bit."""
+        """Replace a tensor, [n] of float32, by the sum over all ranks: the same on each of them, bit for bit."""
+        if self._link and tensor.device.type == "cpu" and self._shared_memory(self._link, len(tensor)).is_shared:
+            self._shared_memory(self._link, len(tensor)).add_up(tensor)
+            return
         with _rank_lost():
             dist.all_reduce(tensor)
 
-    def stack(self, own: Tensor, out: Tensor) -> None:
-        """Write the tensors of all ranks, [n, …], one after another to `out`, [size · n, …]."""
-        with _rank_lost():
-            dist.all_gather(list(out.chunk(self.size)), own)
+    def _shared_memory(self, link: LocalLink, capacity: int) -> SharedMemory:
+        """Return memory that holds an array of a size from each rank, if the ranks can share any."""
+        if self._memory is None or self._memory.capacity < capacity:
+            self._memory = SharedMemory(self, link, capacity)
+        return self._memory
 
 
 ALONE = Ranks()  #: a run of a single process
@@ -170,10 +190,7 @@ def _rank_lost() -> Iterator[None]:
     except RuntimeError as error:  # torch has no narrower class for gloo's errors
         if "out of memory" in str(error):
             raise
-        raise RankLostError(
-            "another process of this run has ended, or the connection to it is lost",
-            "Its own output says why.",
-        ) from error
+        raise RankLostError(LOST.message, LOST.hint) from error
 
 
 @contextmanager
@@ -208,6 +225,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=MAX_WAIT)
     ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    ranks.connect_locally()
     try:
         yield ranks
         ranks.end()
