@@ -1,4 +1,4 @@
-"""Add up arrays of the ranks of one machine through memory that they share.
+"""Add up arrays of the ranks of the same machine through memory that they share.
 
 Every rank writes its array to its place in the shared memory, tells the others, waits for them, and adds up all places:
 
