@@ -48,7 +48,8 @@ def joined(args: TrainArguments) -> Iterator[Ranks | None]:
         try:
             if "-" in args.corpus or args.val == "-":
                 raise ConfigError("standard input can be read by a single process only", "Name a file.")
-            ranks = stack.enter_context(joined_ranks(args.device))
+            with _ended_by_sigterm():
+                ranks = stack.enter_context(joined_ranks(args.device))
         except ConfigError as error:  # the same on all ranks: one of them says so
             if os.environ["RANK"] == "0":
                 raise
@@ -56,6 +57,19 @@ def joined(args: TrainArguments) -> Iterator[Ranks | None]:
         if ranks.rank > 0:
             _follow(args, ranks)
         yield ranks
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the process at once inside the `with` block.
+
+    While a process waits for others that have not connected yet, torch runs no Python code, so a handler would not run.
+    """
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _follow(args: TrainArguments, ranks: Ranks) -> None:
