@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,24 @@ from chargen.tokenizers.tokenizer import BOUNDARY_ID, COMPLETE, Ids, StreamingDe
 
 UNIFORMS_PER_BLOCK = 512  # random numbers that are drawn at a time for one text; they equal those of single calls
 FIRST_BLOCK = 64  # the same for the first block of a batch
+
+
+class BatchStart(Protocol):
+    """What a batch of texts starts from: one prompt, or a prompt for each text (`many_prompts.py`)."""
+
+    @property
+    def engine(self) -> Engine:
+        """The model."""
+
+    @property
+    def context(self) -> GenerationContext:
+        """What the texts share."""
+
+    def repeated_state(self, num_texts: int) -> EngineState:
+        """Return the state of several streams after the prompt."""
+
+    def repeated_logits(self, num_texts: int) -> Logits:
+        """Return the logits of several streams after the prompt, [B, V]."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +178,7 @@ def generate_tokens(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[
 
 
 def generate_batch(
-    prompt: PrimedPrompt, sequences: Sequence[GeneratedSequence], rngs: Sequence[np.random.Generator]
+    prompt: BatchStart, sequences: Sequence[GeneratedSequence], rngs: Sequence[np.random.Generator]
 ) -> Iterator[tuple[int, str]]:
     """Generate several texts at once with all settings, until all have ended.
 

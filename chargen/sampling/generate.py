@@ -95,16 +95,16 @@ class Generator:
         else:
             prompt_ids = prefix_cache.ids
         self.context = GenerationContext(tokenizer, config, processors, regex, prompt, prompt_ids, document_separator)
-        self._engine = engine
+        self.engine = engine
         self._prefix_cache = prefix_cache
 
     def stream(self, number: int = 0) -> Iterator[str]:
         """Yield one text piece by piece; `number` selects it among the texts of the seed."""
-        prompt, rng = self._prime(), self._rng(number)
+        prompt, rng = self.prime(), self.rng(number)
         if self._only_length_ends_texts():
             generate = generate_chars if self.context.tokenizer.is_char_level else generate_tokens
             return generate(prompt, rng)
-        return generate_text(prompt, self._new_sequence(), rng)
+        return generate_text(prompt, self.new_sequence(), rng)
 
     def samples(self, numbers: Sequence[int]) -> Iterator[Sample]:
         """Yield several texts; `numbers` select them among the texts of the seed.
@@ -115,24 +115,24 @@ class Generator:
         self.check_memory(1)
         if len(numbers) < MIN_BATCH_SIZE:
             for number in numbers:
-                sequence, text = self._new_sequence(), StringIO()  # 4 bytes per character; a list of pieces has 60
-                text.writelines(generate_text(self._prime(), sequence, self._rng(number)))
+                sequence, text = self.new_sequence(), StringIO()  # 4 bytes per character; a list of pieces has 60
+                text.writelines(generate_text(self.prime(), sequence, self.rng(number)))
                 yield Sample(text.getvalue(), sequence.ended, number, sequence.log_weight_nats)
             return
-        prompt, length = self._prime(), self.context.config.length
-        batch_size = max(1, min(self._engine.max_streams, MAX_HELD_CHARS // max(1, length)))
+        prompt, length = self.prime(), self.context.config.length
+        batch_size = max(1, min(self.engine.max_streams, MAX_HELD_CHARS // max(1, length)))
         for first in range(0, len(numbers), batch_size):
             yield from self._batch(prompt, numbers[first : first + batch_size], len(numbers) * length)
 
     def _batch(self, prompt: PrimedPrompt, numbers: Sequence[int], num_ids: int) -> Iterator[Sample]:
         """Yield the texts of a batch; `num_ids` token ids are drawn for all batches together."""
-        rngs = [self._rng(number) for number in numbers]
+        rngs = [self.rng(number) for number in numbers]
         if self._only_length_ends_texts() and self.context.tokenizer.is_char_level:
             ids = sample_ids(prompt, rngs, num_ids)
             rows = self.context.tokenizer.decode_rows(ids.T)
             yield from (Sample(row, "length", number, 0.0) for row, number in zip(rows, numbers, strict=True))
             return
-        sequences = [self._new_sequence() for _ in numbers]
+        sequences = [self.new_sequence() for _ in numbers]
         texts = [StringIO() for _ in numbers]
         for k, piece in generate_batch(prompt, sequences, rngs):
             texts[k].write(piece)
@@ -148,7 +148,7 @@ class Generator:
         num_particles = self._check_num_competing("num_particles", num_particles)
         from chargen.sampling.search import sample_particles
 
-        sequence, log_mass = sample_particles(self._prime(), self._new_sequence(), num_particles, self._rng(number))
+        sequence, log_mass = sample_particles(self.prime(), self.new_sequence(), num_particles, self.rng(number))
         return Sample(sequence.pop_text(), sequence.ended, number, log_mass)
 
     def beam(self, width: int) -> Sample:
@@ -174,7 +174,7 @@ class Generator:
         self._check_num_competing("width", width)
         from chargen.sampling.search import beam_search
 
-        sequences = beam_search(self._prime(), self._new_sequence(), width, count)
+        sequences = beam_search(self.prime(), self.new_sequence(), width, count)
         return [Sample(each.pop_text(), each.ended, rank, 0.0) for rank, each in enumerate(sequences)]
 
     def infill(self, suffix: str, number: int, num_particles: int) -> Infill:
@@ -197,8 +197,8 @@ class Generator:
             )
         from chargen.sampling.search import sample_infill
 
-        particles = [self._new_sequence() for _ in range(num_particles)]
-        return sample_infill(self._prime(), particles, suffix, self._rng(number))
+        particles = [self.new_sequence() for _ in range(num_particles)]
+        return sample_infill(self.prime(), particles, suffix, self.rng(number))
 
     def check_memory(self, num_texts: int) -> None:
         """Check that several texts fit into memory together.
@@ -242,16 +242,19 @@ class Generator:
         is_continuous = context.document_separator is None and config.until == "length"
         return is_continuous and not (context.processors or config.stop)
 
-    def _prime(self) -> PrimedPrompt:
+    def prime(self) -> PrimedPrompt:
+        """Let the model read the prompt."""
         cache = self._prefix_cache
         if cache is None:
-            return prime(self._engine, self.context, self.context.prompt_ids)
-        return prime(self._engine, self.context, cache.ids[-1:], cache.state)
+            return prime(self.engine, self.context, self.context.prompt_ids)
+        return prime(self.engine, self.context, cache.ids[-1:], cache.state)
 
-    def _new_sequence(self) -> GeneratedSequence:
+    def new_sequence(self) -> GeneratedSequence:
+        """Return a text that is still empty."""
         return GeneratedSequence(self.context)
 
-    def _rng(self, number: int) -> np.random.Generator:
+    def rng(self, number: int) -> np.random.Generator:
+        """Return the random numbers of a text of the seed, by its number."""
         return np.random.default_rng([self.context.config.seed, check_count("number", number, 0)])
 
 

@@ -315,23 +315,23 @@ def local_path(url: str) -> str | None:
     return path
 
 
-def open_remote(url: str) -> BinaryIO:
-    """Open a remote file.
-
-    Raises:
-        ChargenError: If fsspec or the package for this scheme is not installed.
-        CorpusError: If the scheme is not in SCHEMES, or the file cannot be opened.
-    """
+def fsspec_for(url: str) -> Any:
+    """Return the module fsspec, or raise a ChargenError if it is not installed or cannot read this URL."""
     scheme = url.partition("://")[0].lower()
     if scheme not in SCHEMES or "::" in url:
         what = "is a chain of file systems" if "::" in url else f"has the scheme {scheme!r}"
-        raise CorpusError(
-            f"{url} {what}, which chargen does not read", f"Give a path, or a URL: {_possible_schemes()}."
-        )
+        hint = f"Give a path, or a URL: {_possible_schemes()}."
+        raise CorpusError(f"{url} {what}, which chargen does not read", hint)
     fsspec = import_extra("fsspec", "remote", url)
     module, package = SCHEMES[scheme]
     if importlib.util.find_spec(module) is None:
         raise ChargenError(f"{url} needs a package that is not installed", f"pip install {package}")
+    return fsspec
+
+
+def open_remote(url: str) -> BinaryIO:
+    """Open a remote file; `fsspec_for` lists the errors, and a CorpusError says that it cannot be opened."""
+    fsspec = fsspec_for(url)
     try:
         return cast(BinaryIO, io.BufferedReader(_RemoteFile(fsspec.open(url, "rb").open(), url)))
     except Exception as error:  # each back end of fsspec has its own types of errors

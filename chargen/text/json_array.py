@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from chargen.errors import CorpusError
@@ -26,11 +26,15 @@ MAX_TOKEN_CHARS = 16  #: no name or escape that can be cut, as in "-Infinity", i
 
 
 class RecordParser:
-    """A parser of JSON records; see the top of the file."""
+    """A parser of JSON records; see the top of the file.
 
-    def __init__(self) -> None:
+    Args:
+        parse_int: What makes a number of the digits of a whole number.
+    """
+
+    def __init__(self, parse_int: Callable[[str], int | float] = float) -> None:
         self._repeated: list[str] = []  # keys that an object of the current record has twice
-        self._decoder = json.JSONDecoder(object_pairs_hook=self._make_object, parse_int=float)
+        self._decoder = json.JSONDecoder(object_pairs_hook=self._make_object, parse_int=parse_int)
 
     def parse(self, text: str, position: int = 0) -> tuple[Any, int, str]:
         """Return (the value that starts at a position, where it ends, what is wrong with it).

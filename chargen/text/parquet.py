@@ -54,7 +54,7 @@ def column_names(stream: BinaryIO, where: str) -> list[str]:
         CorpusError: If the file is damaged.
     """
     parquet = import_extra("pyarrow.parquet", "parquet", where)
-    with _errors_of_file(where, import_extra("pyarrow", "parquet", where)):
+    with errors_of_file(where, import_extra("pyarrow", "parquet", where)):
         names: list[str] = parquet.ParquetFile(stream).schema_arrow.names
     return names
 
@@ -78,9 +78,9 @@ def column_values(
     """
     arrow = import_extra("pyarrow", "parquet", where)
     num_bytes = 0
-    with _errors_of_file(where, arrow):
+    with errors_of_file(where, arrow):
         size = stream.seek(0, 2)
-        for batch in _batches(stream, where, column, limit, _is_name if as_names else _is_text):
+        for batch in _batches(stream, where, column, limit, _is_name if as_names else is_text):
             for value in batch:
                 text = value.as_py()
                 if as_names and isinstance(text, int):  # also true and false
@@ -105,7 +105,7 @@ def column_numbers(stream: BinaryIO, where: str, column: str, limit: ReadLimit) 
         CorpusError: If it is not a column of numbers.
     """
     arrow = import_extra("pyarrow", "parquet", where)
-    with _errors_of_file(where, arrow):
+    with errors_of_file(where, arrow):
         for batch in _batches(stream, where, column, limit, _is_number):
             values = np.asarray(batch.cast("float64", safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
             limit.add(values.nbytes, where)
@@ -113,7 +113,7 @@ def column_numbers(stream: BinaryIO, where: str, column: str, limit: ReadLimit) 
 
 
 @contextmanager
-def _errors_of_file(where: str, arrow: Any) -> Iterator[None]:
+def errors_of_file(where: str, arrow: Any) -> Iterator[None]:
     """Raise a CorpusError in place of what pyarrow raises for a file that cannot be read or is damaged."""
     try:
         yield
@@ -139,7 +139,7 @@ def _batches(
         yield batch.column(0)
 
 
-def _is_text(types: Any, kind: Any) -> bool:
+def is_text(types: Any, kind: Any) -> bool:
     """Return whether a type of pyarrow is that of texts."""
     kind = kind.value_type if types.is_dictionary(kind) else kind
     return bool(
@@ -149,7 +149,7 @@ def _is_text(types: Any, kind: Any) -> bool:
 
 def _is_name(types: Any, kind: Any) -> bool:
     """Return whether a type of pyarrow is that of texts, whole numbers, or true and false."""
-    return _is_text(types, kind) or bool(types.is_integer(kind) or types.is_boolean(kind))
+    return is_text(types, kind) or bool(types.is_integer(kind) or types.is_boolean(kind))
 
 
 def _is_number(types: Any, kind: Any) -> bool:
