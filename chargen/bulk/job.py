@@ -187,7 +187,10 @@ def _difference(old: Job, new: Job) -> str:
             return f"{name.replace('_', ' ')} was {_shown(before)}, and is now {_shown(now)}"
     before_files = {each.file.path: each for each in old.files}
     now_files = {each.file.path: each.file for each in new.files}
-    for verb, names in (("is new", now_files.keys() - before_files.keys()), ("is missing", before_files.keys() - now_files.keys())):
+    for verb, names in (
+        ("is new", now_files.keys() - before_files.keys()),
+        ("is missing", before_files.keys() - now_files.keys()),
+    ):
         if names:
             others = f", and {format_count(len(names) - 1, 'other file')}" if len(names) > 1 else ""
             return f"the input {min(names)} {verb}{others}"

@@ -17,8 +17,8 @@ from chargen.bulk.json_fields import kind_of, make_table, merge_kinds
 from chargen.bulk.slices import (
     MAX_SLICE_BYTES,
     MAX_SLICE_ROWS,
-    FilePlan,
     Failure,
+    FilePlan,
     Rows,
     Slice,
     check_columns,
@@ -205,7 +205,9 @@ class LineRows:
         if self._is_json and num_records:
             check_columns(list(kinds), self._text_column, self._added, self._path)
         elif self._is_json and rows:
-            raise CorpusError(f"{self._path} has no line that is a JSON object", "Its name says that it has JSON lines.")
+            raise CorpusError(
+                f"{self._path} has no line that is a JSON object", "Its name says that it has JSON lines."
+            )
         return FilePlan(tuple(slices), self._content.is_compressed, kinds)
 
     def read(self, part: Slice) -> Rows:
@@ -282,7 +284,9 @@ class LineRows:
         if hint or b"\0" in chunk[:MAX_BINARY_CHECK_BYTES]:
             raise BinaryFileError(f"{self._path} is a binary file, not a text", hint or "Extract its text first.")
         if self._is_json and chunk.lstrip().startswith(b"["):
-            raise CorpusError(f"{self._path} is a JSON array, not JSON lines", "Convert it: jq -c '.[]' FILE > NEW.jsonl")
+            raise CorpusError(
+                f"{self._path} is a JSON array, not JSON lines", "Convert it: jq -c '.[]' FILE > NEW.jsonl"
+            )
 
 
 def _parse_int(digits: str) -> int | float:
@@ -293,5 +297,3 @@ def _parse_int(digits: str) -> int | float:
 def _decode_lines(data: bytes) -> list[str]:
     """Return the lines of some data; invalid bytes become lone surrogates, which no text has."""
     return [line.decode("utf-8", "surrogateescape") for line in data.splitlines()]
-
-

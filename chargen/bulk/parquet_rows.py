@@ -22,7 +22,7 @@ from chargen.errors import CorpusError
 from chargen.registry import import_extra
 from chargen.text.inputs import is_remote, open_input
 from chargen.text.limits import ReadLimit, first_names
-from chargen.text.parquet import errors_of_file, is_text, largest_page, MAX_BATCH_BYTES, MAX_ROWS
+from chargen.text.parquet import MAX_BATCH_BYTES, MAX_ROWS, errors_of_file, is_text, largest_page
 
 
 class ParquetRows:

@@ -1,9 +1,9 @@
 """Open any file as rows, by the suffix of its name; compressed files end in .gz, .bz2, .xz or .zst after it.
 
-    *.jsonl, *.ndjson, *.json    JSON lines: the fields are columns
-    *.csv, *.tsv                 a table with a header; all values are text
-    *.parquet                    a table
-    all others                   plain text: each line is a row with one column
+*.jsonl, *.ndjson, *.json    JSON lines: the fields are columns
+*.csv, *.tsv                 a table with a header; all values are text
+*.parquet                    a table
+all others                   plain text: each line is a row with one column
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
@@ -100,7 +100,7 @@ def run_job(inputs: Sequence[str], output: str, task: Task, model_sha256: str, e
         yield from _write(job, folder, spec, engine, finished)
 
 
-def _plan(job: Job, task: Task, engine: BulkEngine) -> Iterator[Report]:  # type: ignore[misc]
+def _plan(job: Job, task: Task, engine: BulkEngine) -> Generator[Report, None, Job]:
     """Plan the files that have no plan, and return the job with their plans."""
     missing = [each.file.path for each in job.files if not each.plan.slices]
     plans: dict[str, FilePlan | str] = {}
@@ -173,5 +173,3 @@ def _check_output(inputs: Sequence[str], output: str) -> None:
         source = os.path.realpath(each)
         if os.path.isdir(source) and os.path.commonpath([source, target]) == source:
             raise ConfigError(f"--out {output} is inside the folder {each}, which is read", "Give a folder beside it.")
-
-

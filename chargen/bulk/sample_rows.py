@@ -76,7 +76,9 @@ class SampleTask:
         columns = {name: [value[j] for value in values] for j, name in enumerate(self.columns)}
         num_chars = sum(len(each.text) for found in samples.values() for each in found)
         counts = Counts(
-            rows_read=len(texts), rows_written=len(rows), null_texts=len(texts) - len(present),
+            rows_read=len(texts),
+            rows_written=len(rows),
+            null_texts=len(texts) - len(present),
             generated_chars=num_chars,
         )
         return Output(rows, columns, counts)

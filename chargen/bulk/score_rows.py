@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chargen.bulk.job import Counts
+from chargen.bulk.rows import open_rows
+from chargen.bulk.storage import find_inputs
 from chargen.bulk.task import FLOAT, INT, Output
+from chargen.errors import CorpusError
 
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel
@@ -27,7 +32,7 @@ class ScoreTask:
         scores_end: Whether the end of each text is scored; None: as `LanguageModel.score` does.
         keep_below: Only rows with fewer bits per character are written; None: all rows.
         reference_bits: Bits per character of the texts of a reference sample, sorted; None: there is none.
-        reference_sha256: The hash of the reference sample.
+        reference_sha256: The hash of these numbers.
     """
 
     text_column: str = "text"
@@ -97,7 +102,31 @@ def percentiles(bits: Sequence[float | None], reference: Sequence[float]) -> lis
     return [None if rate is None else next(ranks) for rate in bits]
 
 
-def reference_bits(lm: LanguageModel, texts: Sequence[str], scores_end: bool | None) -> tuple[float, ...]:
-    """Return the bits per character of the texts of a reference sample, sorted; empty texts are left out."""
-    rates = (score.bits_per_char for score in lm.score_stream(texts, end=scores_end))
-    return tuple(sorted(rate for rate in rates if rate is not None))
+def score_reference(task: ScoreTask, lm: LanguageModel, path: str) -> ScoreTask:
+    """Return a task that also adds the percentile against the texts of a file; empty texts and nulls are left out.
+
+    Args:
+        task: The task, which says how texts are scored.
+        lm: The model.
+        path: A file in any of the forms of `rows.py`; a table has the text in the column of the task.
+
+    Raises:
+        CorpusError: If the file cannot be read, or has no text or more than MAX_REFERENCE_TEXTS texts.
+    """
+    rates: list[float] = []
+    for file in find_inputs([path]):
+        with closing(open_rows(file.path, task.text_column, ())) as source:
+            plan = source.plan()
+            for part in plan.slices:
+                texts = [text for text in source.read(part).texts if text]
+                scores = lm.score_stream(texts, end=task.scores_end)
+                rates += [score.bits_per_char for score in scores if score.bits_per_char is not None]
+                if len(rates) > MAX_REFERENCE_TEXTS:
+                    raise CorpusError(
+                        f"{path} has more than {MAX_REFERENCE_TEXTS:,} texts", "Give a random sample of them."
+                    )
+    if not rates:
+        raise CorpusError(f"{path} has no text to compare with", "Give a file of texts, one per line or row.")
+    values = np.sort(np.array(rates))
+    digest = hashlib.sha256(values.tobytes()).hexdigest()
+    return replace(task, reference_bits=tuple(values.tolist()), reference_sha256=digest)

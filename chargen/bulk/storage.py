@@ -57,7 +57,9 @@ def find_inputs(arguments: Sequence[str]) -> list[InputFile]:
         path = local_path(argument) or argument
         files = list(_remote_files(path) if is_remote(path) and not os.path.exists(path) else _local_files(path))
         if not files:
-            raise CorpusError(f"there is no file in {argument}" if os.path.isdir(path) else f"no file matches {argument}")
+            raise CorpusError(
+                f"there is no file in {argument}" if os.path.isdir(path) else f"no file matches {argument}"
+            )
         found.update((file.path, file) for file in files)
     return list(found.values())
 

@@ -86,9 +86,7 @@ class TableRows:
             numbers.append(number)
         arrow = import_extra("pyarrow", "parquet", "bulk work")
         columns = zip(*cells, strict=True) if cells else [()] * len(self._header)
-        arrays = {
-            name: arrow.array(values, arrow.string()) for name, values in zip(self._header, columns, strict=True)
-        }
+        arrays = {name: arrow.array(values, arrow.string()) for name, values in zip(self._header, columns, strict=True)}
         return Rows(arrow.table(arrays), texts, numbers, failures)
 
     def close(self) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from chargen.bulk.job import JOB_FILE, Counts, Part
 from chargen.bulk.rows import open_rows
-from chargen.bulk.slices import Failure, FilePlan, RowSource, Rows
+from chargen.bulk.slices import Failure, FilePlan, Rows, RowSource
 from chargen.bulk.storage import open_folder
 from chargen.bulk.task import Output, Task
 from chargen.errors import ChargenError, ConfigError, StorageError, TokenizerError
@@ -83,7 +83,7 @@ class PartWriter:
             is_shared = False
         if not is_shared:
             raise ConfigError(
-                f"a worker does not find the job in {spec.output}: its machine has another folder of this name, or none",
+                f"a worker does not find the job in {spec.output}: its machine has another folder, or none",
                 "Give a folder that all machines share, or a URL, with --out.",
             )
         self._source: tuple[str, RowSource] | None = None

@@ -46,6 +46,7 @@ COMMANDS = {
     "rescore": ("chargen.cli.commands.rescore:rescore", "Add a model's score to N-best lists."),
     "classify": ("chargen.cli.commands.classify.command:classify", "Classify texts, and train classifiers."),
     "forecast": ("chargen.cli.commands.forecast:forecast", "Forecast series of numbers, and train forecasters."),
+    "bulk": ("chargen.cli.commands.bulk.group:bulk", "Score or continue the rows of many files."),
     "export": ("chargen.cli.commands.export.group:export", "Write a model for browsers and other programs."),
     "info": ("chargen.cli.commands.info:info", "List the models of all kinds, or describe one."),
     "probe": ("chargen.cli.commands.probe.group:probe", "Measure what recurrent networks learn and remember."),

@@ -1,0 +1,1 @@
+"""The commands of `chargen bulk`: score or continue the rows of many files."""
