@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ from chargen.registry import import_extra
 GROUPS_PER_WORKER = 4  #: parts of one sequential file are in so many groups that each worker gets some
 MAX_ATTEMPTS = 5  #: workers that may be lost with the same part, before it is given up
 MIN_OBJECT_STORE_BYTES = 1 << 28  #: memory that Ray's processes share: the model is in it, and little else
+CONNECT_TIMEOUT_S = 10.0
 #: Ray reads these when it is imported: it reports nothing to its makers, and writes no log lines of its own to stderr.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 LOGGERS = ("ray", "ray.data", "ray.util", "ray._private")
@@ -45,7 +47,7 @@ HOW_TO_GO_ON = "Run the same command again: it goes on where it stopped."
 
 
 class RayEngine:
-    """Plans files and writes parts on a Ray cluster. It is connected when it is made.
+    """Plans files and writes parts on a Ray cluster, to which it connects when there is work.
 
     Args:
         model_path: The model file, which is sent to the workers.
@@ -54,7 +56,8 @@ class RayEngine:
         address: Address of a cluster that runs; None starts a cluster of this machine, which ends with the engine.
 
     Raises:
-        ChargenError: If Ray is not installed, the cluster cannot be reached, or it has another version of Ray.
+        ChargenError: If Ray is not installed; when there is work, if the cluster cannot be reached, or has another
+            version of Ray.
     """
 
     def __init__(self, model_path: Path, device: str, num_workers: int | None, address: str | None) -> None:
@@ -62,25 +65,26 @@ class RayEngine:
             os.environ.setdefault(name, value)
         self._ray = import_extra("ray", "ray", "the engine 'ray'")
         self._data = import_extra("ray.data", "ray", "the engine 'ray'")
-        model = model_path.read_bytes()
-        _connect(self._ray, address, num_workers, len(model))
-        for name in LOGGERS:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        context = self._data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        num_cpus = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        self.num_workers = num_workers or num_cpus
-        self._num_at_start = min(self.num_workers, num_cpus)  # a cluster that grows gets the others later
-        self._device = device
-        self._model = self._ray.put(model)  # kept here, so that a worker that is started again can get it
-        self._attempts = self._ray.remote(num_cpus=0)(Attempts).remote()
+        self._model_path, self._device = model_path, device
+        self._num_workers, self._address = num_workers, address
+
+    def _start(self) -> int:
+        """Connect to the cluster, if that has not been done yet, and return its number of CPUs."""
+        if not self._ray.is_initialized():
+            _connect(self._ray, self._address, self._num_workers, self._model_path.stat().st_size)
+            for name in LOGGERS:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            context = self._data.DataContext.get_current()
+            context.enable_progress_bars = False
+            context.print_on_execution_start = False
+        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
     def plan(self, paths: Sequence[str], task: Task) -> Iterator[tuple[str, FilePlan | str]]:
         """Yield (path, plan or the reason why there is none) of each file; files are planned side by side."""
         if len(paths) == 1:
             yield paths[0], plan_file(paths[0], task)
             return
+        self._start()
 
         def plan(row: dict[str, Any]) -> dict[str, str]:
             found = plan_file(row["path"], task)
@@ -92,14 +96,20 @@ class RayEngine:
 
     def write(self, parts: Sequence[Part], spec: WorkerSpec) -> Iterator[PartResult]:
         """Yield the result of each part, after its group is written."""
-        groups = group_parts(parts, self.num_workers)
+        num_cpus = self._start()
+        num_workers = self._num_workers or num_cpus
+        model = self._ray.put(self._model_path.read_bytes())  # kept here: a worker that is started again needs it
+        attempts = self._ray.remote(num_cpus=0)(Attempts).remote()
+        groups = group_parts(parts, num_workers)
         items = [{"parts": json.dumps([asdict(part) for part in group])} for group in groups]
         dataset = self._data.from_items(items, override_num_blocks=len(items)).map_batches(
             RayWriter,
-            fn_constructor_args=([self._model], self._attempts, self._device, spec, chargen.__version__),
+            fn_constructor_args=([model], attempts, self._device, spec, chargen.__version__),
             batch_size=1,
             compute=self._data.ActorPoolStrategy(
-                min_size=min(self._num_at_start, len(items)), max_size=min(self.num_workers, len(items))
+                # A cluster that grows starts the other workers later.
+                min_size=min(num_workers, num_cpus, len(items)),
+                max_size=min(num_workers, len(items)),
             ),
             num_cpus=1,
             num_gpus=1 if self._device == "cuda" else 0,
@@ -229,6 +239,8 @@ def _connect(ray: Any, address: str | None, num_workers: int | None, model_bytes
         "include_dashboard": False,
         "object_store_memory": max(MIN_OBJECT_STORE_BYTES, 4 * model_bytes),
     }
+    if address is not None:
+        _check_address(address)
     settings = {"log_to_driver": False, "logging_level": logging.CRITICAL, **({} if address else own)}
     try:
         with _discarded_stderr():
@@ -243,6 +255,25 @@ def _connect(ray: Any, address: str | None, num_workers: int | None, model_bytes
         where = f"the Ray cluster at {address} cannot be reached" if address else "Ray cannot be started"
         hint = "Check --address; `ray status` shows a cluster." if address else "Use --engine local."
         raise ChargenError(f"{where}: {reason}", hint) from error
+
+
+def _check_address(address: str) -> None:
+    """Check that something answers at an address HOST:PORT. Ray itself tries for many minutes.
+
+    Raises:
+        ChargenError: If nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S):
+            return
+    except (OSError, OverflowError) as error:
+        raise ChargenError(
+            f"the Ray cluster at {address} cannot be reached: {getattr(error, 'strerror', None) or error}",
+            "Check --address: the port of a cluster is usually 6379.",
+        ) from error
 
 
 @contextmanager

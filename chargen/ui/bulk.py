@@ -51,10 +51,6 @@ class BulkDisplay:
         if self._bar:
             self._bar.__exit__(kind, error, trace)
 
-    def show_start(self) -> None:
-        """Show that Ray is being started or connected, which takes seconds."""
-        self._show("Ray is being started", 0.0, False)
-
     def show(self, report: Planning | Writing) -> None:
         """Show a report."""
         if isinstance(report, Planning):

@@ -136,8 +136,6 @@ def run_command(args: JobArguments, lm: LanguageModel, task: Task) -> None:
     assert lm.path is not None
     summary: dict[str, Any] = {}
     with BulkDisplay(stderr_console()) as display:
-        if args.engine == RAY:
-            display.show_start()
         engine = _make_engine(args, lm)
         try:
             for report in run_job(args.inputs, args.out, task, file_hash(lm.path), engine):
