@@ -59,7 +59,9 @@ class Content:
             CorpusError: If it cannot be read or is damaged.
         """
         self._open()
-        yield from self._blocks or self._plain_blocks()
+        for block in self._blocks or self._plain_blocks():
+            for start in range(0, len(block), READ_BYTES):
+                yield block[start : start + READ_BYTES]
         self.close()
 
     def read(self, start: int, end: int) -> bytes:
