@@ -40,8 +40,15 @@ GROUPS_PER_WORKER = 4  #: parts of one sequential file are in so many groups tha
 MAX_ATTEMPTS = 5  #: workers that may be lost with the same part, before it is given up
 MIN_OBJECT_STORE_BYTES = 1 << 28  #: memory that Ray's processes share: the model is in it, and little else
 CONNECT_TIMEOUT_S = 10.0
-#: Ray reads these when it is imported: it reports nothing to its makers, and writes no log lines of its own to stderr.
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+#: Ray reads these when it is imported. It reports nothing to its makers, and prints nothing of its own: it would write
+#: on stdout that a worker was lost, and why its work is repeated.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # each line matches, and is skipped
+    "RAY_SCHEDULER_EVENTS": "0",
+}
 LOGGERS = ("ray", "ray.data", "ray.util", "ray._private")
 HOW_TO_GO_ON = "Run the same command again: it goes on where it stopped."
 
@@ -63,8 +70,7 @@ class RayEngine:
     def __init__(self, model_path: Path, device: str, num_workers: int | None, address: str | None) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        self._ray = import_extra("ray", "ray", "the engine 'ray'")
-        self._data = import_extra("ray.data", "ray", "the engine 'ray'")
+        self._ray, self._data = _import_ray()
         self._model_path, self._device = model_path, device
         self._num_workers, self._address = num_workers, address
 
@@ -226,6 +232,18 @@ def _to_plan(value: Any) -> FilePlan | str:
     if isinstance(value, str):
         return value
     return FilePlan(tuple(Slice(**each) for each in value["slices"]), value["is_sequential"], value["fields"])
+
+
+def _import_ray() -> tuple[Any, Any]:
+    """Return the modules ray and ray.data.
+
+    Raises:
+        ChargenError: If they are not installed.
+    """
+    try:
+        return import_extra("ray", "ray", "the engine 'ray'"), import_extra("ray.data", "ray", "the engine 'ray'")
+    except ChargenError as error:
+        raise ChargenError(error.message, f"{error.hint}; or use --engine local, which needs no Ray") from error
 
 
 def _connect(ray: Any, address: str | None, num_workers: int | None, model_bytes: int) -> None:
