@@ -31,6 +31,7 @@ LAYERS: list[list[str]] = [
     ["lm"],
     ["api"],
     ["tasks"],
+    ["bulk"],
     ["export"],
     ["server"],
     ["ui"],

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import chargen
-from chargen.bulk.json_fields import merge_fields
-from chargen.bulk.slices import Failure, FilePlan, Slice
+from chargen.bulk.reading.json_fields import merge_fields
+from chargen.bulk.reading.slices import Failure, FilePlan, Slice
 from chargen.bulk.storage import Folder, InputFile
 from chargen.errors import ConfigError
 from chargen.schema import Boolean, Integer, ListOf, Nullable, Record, Spec, String, format_count, parse_json

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from chargen.bulk.job import Part
-from chargen.bulk.slices import FilePlan
+from chargen.bulk.reading.slices import FilePlan
 from chargen.bulk.task import Task
 from chargen.bulk.worker import PartResult, PartWriter, WorkerSpec, plan_file
 
@@ -32,8 +32,11 @@ class LocalEngine:
     def write(self, parts: Sequence[Part], spec: WorkerSpec) -> Iterator[PartResult]:
         """Yield the result of each part as soon as it is written."""
         writer = PartWriter(self._lm, spec)
-        for part in parts:
-            yield writer.write(part)
+        try:
+            for part in parts:
+                yield writer.write(part)
+        finally:
+            writer.close()
 
     def close(self) -> None:
         """Do nothing: there are no other processes."""

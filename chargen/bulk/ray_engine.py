@@ -10,7 +10,7 @@ files by the task that writes them. A job that was stopped would then write the 
 would not be known which rows are there. A part of chargen has the same name and content whenever it is written. So a
 task that Ray repeats, and a job that is started again, change nothing: each row is there once.
 
-A group is a run of parts of one file, where a part can be read only after the parts before it (`FilePlan`); otherwise
+A group is a run of parts of a file, where a part can be read only after the parts before it (`FilePlan`); otherwise
 it is a single part. An actor goes on in the file that it has open, so a compressed file is read about once per worker.
 """
 
@@ -30,13 +30,13 @@ from typing import Any
 
 import chargen
 from chargen.bulk.job import Part
-from chargen.bulk.slices import Failure, FilePlan, Slice
+from chargen.bulk.reading.slices import Failure, FilePlan, Slice
 from chargen.bulk.task import Task
 from chargen.bulk.worker import PartResult, PartWriter, WorkerSpec, plan_file
 from chargen.errors import ChargenError, ConfigError
 from chargen.registry import import_extra
 
-GROUPS_PER_WORKER = 4  #: parts of one sequential file are in so many groups that each worker gets some
+GROUPS_PER_WORKER = 4  #: groups of parts per worker, at least, where files can be divided
 MAX_ATTEMPTS = 5  #: workers that may be lost with the same part, before it is given up
 MIN_OBJECT_STORE_BYTES = 1 << 28  #: memory that Ray's processes share: the model is in it, and little else
 CONNECT_TIMEOUT_S = 10.0
@@ -142,7 +142,7 @@ class RayEngine:
 
 
 class Attempts:
-    """The actor that counts how often each part was begun. Ray repeats the work of a lost worker without an end."""
+    """The actor that counts how often each part was started. Ray repeats the work of a lost worker without an end."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}

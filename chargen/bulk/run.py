@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from chargen.bulk.job import JOB_FILE, SUMMARY_FILE, Counts, Job, Part, new_job, open_job, part_numbers
-from chargen.bulk.slices import FilePlan
+from chargen.bulk.reading.slices import FilePlan
 from chargen.bulk.storage import Folder, LocalFolder, find_inputs, open_folder
 from chargen.bulk.summary import summarize
 from chargen.bulk.task import Task
@@ -57,7 +57,7 @@ class Writing:
     num_finished: int  #: with those of earlier starts
     num_rows: int  #: rows of the parts that were written since this start
     num_chars: int
-    elapsed_s: float  #: since the first of them was begun
+    elapsed_s: float  #: since the first of them was started
 
 
 @dataclass(frozen=True)

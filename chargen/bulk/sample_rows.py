@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chargen.bulk.job import Counts
+from chargen.bulk.many_prompts import sample_prompts
 from chargen.bulk.task import INT, TEXT, Output
-from chargen.sampling.many_prompts import sample_prompts
 
 if TYPE_CHECKING:
     from chargen.lm import LanguageModel
@@ -61,9 +61,9 @@ class SampleTask:
         step = max(1, MAX_GROUP_TEXTS // self.number)
         for first in range(0, len(present), step):
             group = present[first : first + step]
-            prompts = [texts[k] or "" for k in group]
+            generators = [lm.generator(texts[k] or "", **self.settings) for k in group]
             ranges = [range(numbers[k] * self.number, (numbers[k] + 1) * self.number) for k in group]
-            samples.update(zip(group, sample_prompts(lm, prompts, ranges, self.settings), strict=True))
+            samples.update(zip(group, sample_prompts(generators, ranges), strict=True))
         rows: list[int] = []
         values: list[tuple[int | str | None, ...]] = []
         for k in range(len(texts)):

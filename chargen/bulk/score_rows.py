@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chargen.bulk.job import Counts
-from chargen.bulk.rows import open_rows
+from chargen.bulk.reading.rows import open_rows
 from chargen.bulk.storage import find_inputs
 from chargen.bulk.task import FLOAT, INT, Output
 from chargen.errors import CorpusError

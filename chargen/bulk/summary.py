@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from chargen.bulk.job import Counts, Job
-from chargen.bulk.slices import Failure
+from chargen.bulk.reading.slices import Failure
 from chargen.bulk.worker import PartResult
 from chargen.config import LN2
 

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from chargen.bulk.job import JOB_FILE, Counts, Part
-from chargen.bulk.rows import open_rows
-from chargen.bulk.slices import Failure, FilePlan, Rows, RowSource
+from chargen.bulk.reading.rows import open_rows
+from chargen.bulk.reading.slices import Failure, FilePlan, Rows, RowSource
 from chargen.bulk.storage import open_folder
 from chargen.bulk.task import Output, Task
 from chargen.errors import ChargenError, ConfigError, StorageError, TokenizerError
@@ -94,7 +94,7 @@ class PartWriter:
             rows = self._read(part)
             output, rows = self._run(part, rows)
         except ChargenError as error:
-            self._close()
+            self.close()
             return PartResult(part.number, error=Failure(part.path, error.message))
         counts = replace(output.counts, rows_failed=len(rows.failures))
         result = PartResult(part.number, counts, tuple(rows.failures[:MAX_FAILURES]))
@@ -106,7 +106,7 @@ class PartWriter:
 
     def _read(self, part: Part) -> Rows:
         if self._source is None or self._source[0] != part.path:
-            self._close()
+            self.close()
             task = self._spec.task
             self._source = part.path, open_rows(part.path, task.text_column, tuple(task.columns), self._spec.fields)
         return self._source[1].read(part.slice)
@@ -121,7 +121,8 @@ class PartWriter:
             numbers = [part.first_row + number for number in rows.numbers]
             return self._spec.task.run(self._lm, rows.texts, numbers), rows
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file that is open."""
         if self._source is not None:
             self._source[1].close()
             self._source = None

@@ -39,6 +39,7 @@ COMMAND_WORDS = {
     "compare": "diff versus vs",
     "rescore": "rerank re-rank nbest n-best",
     "classify": "classifier label categorize categorise detect identify",
+    "bulk": "batch map spark cluster corpus-filter ccnet",
     "export": "convert save-as publish share html browser page web deploy",
     "info": "list ls models model show describe summary status runs inspect stats",
     "rm": "delete del remove purge",
@@ -67,6 +68,10 @@ GROUP_WORDS = {
         "page": "html web browser site js javascript",
         "onnx": "onnxruntime ort",
         "hub": "huggingface hf push upload",
+    },
+    "bulk": {
+        "score": "rank filter perplexity ppl evaluate",
+        "sample": "generate continue complete",
     },
     "bench": {
         "cells": "cell networks rnn rnns architectures",

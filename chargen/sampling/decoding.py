@@ -30,7 +30,7 @@ FIRST_BLOCK = 64  # the same for the first block of a batch
 
 
 class BatchStart(Protocol):
-    """What a batch of texts starts from: one prompt, or a prompt for each text (`many_prompts.py`)."""
+    """What a batch of texts starts from: one prompt, or a prompt for each text (`bulk/many_prompts.py`)."""
 
     @property
     def engine(self) -> Engine:

@@ -16,7 +16,7 @@ import pytest
 
 from chargen.bulk.job import Part
 from chargen.bulk.ray_engine import Attempts, RayEngine, group_parts
-from chargen.bulk.slices import Slice
+from chargen.bulk.reading.slices import Slice
 from chargen.checkpoint import save_checkpoint
 from chargen.errors import ChargenError, ConfigError
 from tests.conftest import VERSE, Result, random_model
@@ -119,9 +119,7 @@ def test_an_address_where_nothing_answers_is_an_error_within_seconds(chargen: Ca
     assert "the Ray cluster at 127.0.0.1:1 cannot be reached: Connection refused" in result.err
 
 
-def test_without_ray_the_error_names_the_extra(
-    chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ray_the_error_names_the_extra(chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(Path("m.safetensors"), random_model())
     write_lines(3)
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -153,7 +151,7 @@ def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     write_lines(60_000)
     script = (
         "import sys\n"
-        "from chargen.bulk import line_rows\n"
+        "from chargen.bulk.reading import line_rows\n"
         "line_rows.MAX_SLICE_ROWS = 2000\n"
         "from chargen.cli.main import run\n"
         "sys.exit(run(sys.argv[1:]))"

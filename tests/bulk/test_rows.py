@@ -15,11 +15,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.bulk import line_rows, slices
-from chargen.bulk.json_fields import merge_fields
-from chargen.bulk.line_rows import count_lines
-from chargen.bulk.rows import open_rows
-from chargen.bulk.slices import Rows
+from chargen.bulk.reading import line_rows, slices
+from chargen.bulk.reading.json_fields import merge_fields
+from chargen.bulk.reading.line_rows import count_lines
+from chargen.bulk.reading.rows import open_rows
+from chargen.bulk.reading.slices import Rows
 from chargen.errors import CorpusError
 
 ADDED = ("chars",)
@@ -29,7 +29,7 @@ ADDED = ("chars",)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make slices of some rows, and blocks of some bytes."""
     for module in ("line_rows", "table_rows", "parquet_rows"):
-        monkeypatch.setattr(f"chargen.bulk.{module}.MAX_SLICE_ROWS", 7)
+        monkeypatch.setattr(f"chargen.bulk.reading.{module}.MAX_SLICE_ROWS", 7)
     monkeypatch.setattr(line_rows, "READ_BYTES", 16)
     monkeypatch.setattr("chargen.text.inputs.BLOCK_BYTES", 16)
 

@@ -36,8 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with three files of several slices each."""
     monkeypatch.chdir(tmp_path)
     for module in ("line_rows", "table_rows", "parquet_rows"):
-        monkeypatch.setattr(f"chargen.bulk.{module}.MAX_SLICE_ROWS", 8)
-    monkeypatch.setattr("chargen.bulk.line_rows.READ_BYTES", 64)
+        monkeypatch.setattr(f"chargen.bulk.reading.{module}.MAX_SLICE_ROWS", 8)
+    monkeypatch.setattr("chargen.bulk.reading.line_rows.READ_BYTES", 64)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text("\n".join(LINES))
     (tmp_path / "in" / "b.csv").write_text("id,text\n" + "".join(f'{n},"{line}"\n' for n, line in enumerate(LINES)))
@@ -289,7 +289,7 @@ def test_samples_do_not_depend_on_how_rows_are_divided(
 ) -> None:
     task = SampleTask(number=3, settings={"length": 12, "seed": 5})
     run(lm, task, "one", ("in/a.txt",))
-    monkeypatch.setattr("chargen.bulk.line_rows.MAX_SLICE_ROWS", 1000)
+    monkeypatch.setattr("chargen.bulk.reading.line_rows.MAX_SLICE_ROWS", 1000)
     run(lm, task, "two", ("in/a.txt",))
     assert len(parts("one")) > len(parts("two")) == 1
     assert rows("one") == rows("two")

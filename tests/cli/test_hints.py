@@ -128,17 +128,21 @@ def test_an_argument_that_is_given_as_an_option_and_an_option_of_another_command
 ) -> None:
     assert "Give it without an option: chargen train CORPUS" in chargen("train", "--data", "x").err
     assert "Give it without an option: chargen score SENTENCES" in chargen("score", "--text", "x").err
-    assert "It is an option of chargen sample and play." in chargen("train", "--temperature", "1").err
+    assert "It is an option of chargen sample, play and bulk sample." in chargen("train", "--temperature", "1").err
 
 
 @pytest.mark.parametrize(
     ("words", "owners"),
     [
-        ("train --model x", "sample, play, score, eval, rescore, classify and forecast"),
-        ("train --temp 1", "sample and play"),
-        ("sample --steps 4", "train, classify, forecast, probe gradients and probe memory"), ("score -n 3", "sample"),
-        ("probe memory --temp 1", "sample and play"), ("train --weight 1", "score and rescore"),
-        ("play --dry 1", "sample"), ("info --no-end", "score and rescore"),
+        (
+            "train --model x",
+            "sample, play, score, eval, rescore, classify, forecast, bulk score and bulk sample",
+        ),
+        ("train --temp 1", "sample, play and bulk sample"),
+        ("sample --steps 4", "train, classify, forecast, probe gradients and probe memory"),
+        ("score -n 3", "sample and bulk sample"),
+        ("probe memory --temp 1", "sample, play and bulk sample"), ("train --weight 1", "score and rescore"),
+        ("play --dry 1", "sample"), ("info --no-end", "score, rescore and bulk score"),
     ],
 )  # fmt: skip
 def test_an_option_of_another_command_is_not_taken_for_a_misspelled_one(

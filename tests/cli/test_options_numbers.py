@@ -31,6 +31,8 @@ BASE = {  # the arguments beside the option that is tried, by the command
     "forecast": ["--train", "hours.csv", "--column", "a", "--history", "3", "--hidden", "4", "--steps", "1"],
     "train": ["text.txt", "--name", "t", "--force", "--steps", "1", "--hidden", "4", "--embedding", "4"],
     "corpora check": ["text.txt"],
+    "bulk score": ["-m", "m", "text.txt", "--out", "out", "--engine", "local"],
+    "bulk sample": ["-m", "m", "text.txt", "--out", "out", "--engine", "local", "--length", "4"],
     "corpora ball": ["--balls", "2", "--frames", "2", "--output", "balls.csv"],
     "probe neurons": ["m", "text.txt", "-o", "page.html"],
     "probe gradients": [

@@ -52,6 +52,10 @@ LINES = {
         ["export", "hub", "m", "hub-folder"],
         ["export", "hub", "m", "hub-folder", "--json"],
     ],
+    "bulk": [
+        ["bulk", "score", "text.txt", "--out", "scores", "--engine", "local"],
+        ["bulk", "sample", "text.txt", "--out", "texts", "--engine", "local", "--length", "9", "--json"],
+    ],
     "info": [["info"], ["info", "m", "--json"]],
     "plot": [["plot", "curves"], ["plot", "curves", "-o", "new.svg", "--json"]],
     "probe": [

@@ -63,7 +63,8 @@ def files_and_model(text: str) -> Callable[[F], F]:
                 help="Folder or URL of the output. If it contains the same job, its missing parts are written.",
             ),
             options.basic_option(
-                "--text-column", type=options.NAME, default="text", show_default=True, metavar="NAME",
+                "--text-column", "--text-field", "text_column", type=options.NAME, default="text",
+                show_default=True, metavar="NAME",
                 help=f"Column or field with the {text} of a row. The lines of plain text get this name.",
             ),
         )[::-1]:  # fmt: skip
@@ -82,7 +83,8 @@ def workers(command: F) -> F:
         ),
         cluster_option(
             "--engine", type=click.Choice([RAY, LOCAL]), default=RAY, show_default=True,
-            help="ray: workers of one core each, on this machine or on a cluster. local: one process without Ray.",
+            help="How the work is done: by Ray workers with a core each (ray), on this machine or on a cluster; or in "
+            "one process without Ray (local).",
         ),
         cluster_option(
             "--workers", type=options.whole(1, MAX_WORKERS), metavar="N", show_default="one per CPU of the cluster",

@@ -87,8 +87,10 @@ def bulk_sample(**values: Any) -> None:
     INPUT is a file, a folder, a pattern such as 'data/*.csv', or a URL; several may be given. Plain text (a line is a
     prompt), JSON lines, CSV, TSV and Parquet are read, also compressed; the suffix of the name tells the form.
 
+    A row is written once for each of its texts.
+
     \b
-    Added columns; a row is written once for each of its texts:
+    Added columns:
       sample_number     number of the text in the row, from 0
       generated_text    the text, without the prompt
       generated_chars   number of its characters

@@ -1,4 +1,4 @@
-"""What a job is divided into: a slice is a run of rows of one file, and becomes one part of the output.
+"""What a job is divided into: a slice is a run of rows in a file, and becomes a part of the output.
 
     file    ├── slice 0 ──┤── slice 1 ──┤── slice 2 ──┤        by rows, and by bytes where rows are long
                part 17        part 18       part 19
@@ -75,7 +75,7 @@ class Rows:
 
 
 class RowSource(Protocol):
-    """The rows of one file."""
+    """The rows of a file."""
 
     def plan(self) -> FilePlan:
         """Read the whole file, and divide it into slices.
@@ -123,7 +123,7 @@ def check_columns(names: list[str], text_column: str, added: tuple[str, ...], wh
 
     Raises:
         CorpusError: If the text column is missing, a name occurs twice, there are too many columns, or a column has
-            the name of one that is added.
+            the name of an added column.
     """
     from chargen.text.limits import first_names
 

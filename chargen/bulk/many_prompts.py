@@ -9,22 +9,19 @@ Each text has its own random numbers, as in `generate.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chargen.engines.interface import Engine, EngineState, concatenate_states
 from chargen.engines.numpy_engine import NumpyEngine
+from chargen.sampling.backward import BackwardGenerator
 from chargen.sampling.decoding import generate_batch
 from chargen.sampling.generate import Generator, Sample
 from chargen.sampling.logits_rules import Logits
 from chargen.sampling.sequence import GenerationContext
-
-if TYPE_CHECKING:
-    from chargen.lm import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -45,30 +42,22 @@ class PrimedPrompts:
         return self.logits
 
 
-def sample_prompts(
-    lm: LanguageModel, prompts: Sequence[str], numbers: Sequence[range], settings: Mapping[str, Any]
-) -> list[list[Sample]]:
+def sample_prompts(generators: Sequence[Generator | BackwardGenerator], numbers: Sequence[range]) -> list[list[Sample]]:
     """Generate texts after several prompts.
 
     Args:
-        lm: The model.
-        prompts: P prompts.
+        generators: The generator of each prompt, [P], all with the same model and settings.
         numbers: The numbers, under the seed, of the texts of each prompt, [P].
-        settings: Fields of `SampleConfig`, with a seed.
 
     Returns:
         The texts of each prompt, [P].
-
-    Raises:
-        ChargenError: If a prompt cannot be encoded, or a setting is out of range.
     """
-    generators = [lm.generator(prompt, **settings) for prompt in prompts]
     batched = [each for each in generators if isinstance(each, Generator) and isinstance(each.engine, NumpyEngine)]
     if len(batched) < len(generators):  # states of other engines cannot be joined; a backward text is reordered
         return [list(each.samples(texts)) for each, texts in zip(generators, numbers, strict=True)]
     owners = [k for k, texts in enumerate(numbers) for _ in texts]
     if not owners:
-        return [[] for _ in prompts]
+        return [[] for _ in generators]
     primed = [each.prime() for each in batched]
     many = PrimedPrompts(
         batched[0].engine,
@@ -82,7 +71,7 @@ def sample_prompts(
     parts = [StringIO() for _ in owners]
     for k, piece in generate_batch(many, sequences, rngs):
         parts[k].write(piece)
-    found: list[list[Sample]] = [[] for _ in prompts]
+    found: list[list[Sample]] = [[] for _ in generators]
     for k, number, sequence, text in zip(owners, flat_numbers, sequences, parts, strict=True):
         found[k].append(Sample(text.getvalue(), sequence.ended, number, sequence.log_weight_nats))
     return found

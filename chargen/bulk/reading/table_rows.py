@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from chargen.bulk.line_rows import Content
-from chargen.bulk.slices import (
+from chargen.bulk.reading.line_rows import Content
+from chargen.bulk.reading.slices import (
     MAX_SLICE_BYTES,
     MAX_SLICE_ROWS,
     Failure,

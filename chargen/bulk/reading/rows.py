@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from chargen.bulk.line_rows import LineRows
-from chargen.bulk.parquet_rows import ParquetRows
-from chargen.bulk.slices import CSV, JSON, PARQUET, TEXT, TSV, RowSource
-from chargen.bulk.table_rows import TableRows
+from chargen.bulk.reading.line_rows import LineRows
+from chargen.bulk.reading.parquet_rows import ParquetRows
+from chargen.bulk.reading.slices import CSV, JSON, PARQUET, TEXT, TSV, RowSource
+from chargen.bulk.reading.table_rows import TableRows
 from chargen.text.readers import format_suffix
 
 FORMS = {".jsonl": JSON, ".ndjson": JSON, ".json": JSON, ".csv": CSV, ".tsv": TSV, ".parquet": PARQUET}

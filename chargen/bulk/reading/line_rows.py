@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from chargen.bulk.json_fields import kind_of, make_table, merge_kinds
-from chargen.bulk.slices import (
+from chargen.bulk.reading.json_fields import kind_of, make_table, merge_kinds
+from chargen.bulk.reading.slices import (
     MAX_SLICE_BYTES,
     MAX_SLICE_ROWS,
     Failure,

@@ -1,4 +1,4 @@
-"""The rows of a Parquet file, with all columns, also nested ones. A slice is a run of rows of one row group."""
+"""The rows of a Parquet file, with all columns, also nested ones. A slice is a run of rows in a row group."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from chargen.bulk.slices import (
+from chargen.bulk.reading.slices import (
     MAX_SLICE_BYTES,
     MAX_SLICE_ROW_BYTES,
     MAX_SLICE_ROWS,
