@@ -53,8 +53,8 @@ LINES = {
         ["export", "hub", "m", "hub-folder", "--json"],
     ],
     "bulk": [
-        ["bulk", "score", "text.txt", "--out", "scores", "--engine", "local"],
-        ["bulk", "sample", "text.txt", "--out", "texts", "--engine", "local", "--length", "9", "--json"],
+        ["bulk", "score", "text.txt", "--out", "new-rows", "--engine", "local", "--json"],
+        ["bulk", "sample", "text.txt", "--out", "new-rows", "--engine", "local", "--length", "9", "--json"],
     ],
     "info": [["info"], ["info", "m", "--json"]],
     "plot": [["plot", "curves"], ["plot", "curves", "-o", "new.svg", "--json"]],
@@ -70,7 +70,7 @@ LINES = {
         ["corpora", "ball", "--balls", "2", "-o", "-"],
     ],
 }  # fmt: skip
-TIMES = ("fit_s", "elapsed_s", "chars_per_s", "step_ms", "val_s")  # differ between two runs
+TIMES = ("fit_s", "elapsed_s", "chars_per_s", "rows_per_s", "step_ms", "val_s")  # differ between two runs
 
 
 def test_every_command_is_run() -> None:
@@ -145,6 +145,7 @@ def test_stdout_is_the_same_with_and_without_a_terminal(
         assert run(line) == 0
     shutil.rmtree("checkpoints")  # a command may have removed or trained a model
     shutil.copytree(kept, "checkpoints")
+    shutil.rmtree("new-rows", ignore_errors=True)
     screen = Screen(monkeypatch, tmp_path / "redirected")
     status = run(line)
     shown = screen.close()
