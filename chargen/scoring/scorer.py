@@ -275,6 +275,7 @@ def score_texts(
     text_ids = {text: tokenizer.encode(text) for text in dict.fromkeys(texts)}
     log_probs = id_log_probs(engine, tokenizer, context, [np.concatenate([ids, end_ids]) for ids in text_ids.values()])
     scores = {}
+    is_unknown: dict[str, bool] = {}  # by character
     for (text, ids), id_nats in zip(text_ids.items(), log_probs, strict=True):
         num_unknown = int(tokenizer.is_unknown(ids).sum())
         scores[text] = Score(
@@ -283,7 +284,7 @@ def score_texts(
             chars=len(text),
             bytes=utf8_size(text),
             unknown_chars=num_unknown,
-            unknown=unknown_characters(text, tokenizer) if num_unknown else "",
+            unknown=unknown_characters(text, tokenizer, is_unknown) if num_unknown else "",
             end_log_prob_nats=None if end is None else float(id_nats[len(ids) :].sum()),
             pieces=tuple(split_pieces(tokenizer, text, ids, id_nats[: len(ids)])) if with_pieces else None,
         )
@@ -365,9 +366,12 @@ def utf8_size(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def unknown_characters(text: str, tokenizer: Tokenizer) -> str:
-    """Return the characters of a text that a tokenizer does not know, each once, in the order of the text."""
-    return "".join(char for char in dict.fromkeys(text) if tokenizer.is_unknown(tokenizer.encode(char)).any())
+def unknown_characters(text: str, tokenizer: Tokenizer, found: dict[str, bool] | None = None) -> str:
+    """Return the characters of a text that a tokenizer does not know, each once; `found` keeps what is known of them."""
+    found = {} if found is None else found
+    chars = dict.fromkeys(text)
+    found.update((c, bool(tokenizer.is_unknown(tokenizer.encode(c)).any())) for c in chars if c not in found)
+    return "".join(char for char in chars if found[char])
 
 
 def split_pieces(tokenizer: Tokenizer, text: str, ids: Ids, log_probs: NDArray[np.float64]) -> list[tuple[str, float]]:
