@@ -82,40 +82,51 @@ def run_engine(model: str, lines: Path, out: Path, words: list[str], worker: str
     return {**json.loads(result), "whole_s": time.perf_counter() - start, "worker_peak_bytes": peak}
 
 
+ENGINES = {"local": (["--engine", "local", "--threads"], ""), "ray": (["--engine", "ray", "--workers"], "RayWriter")}
+
+
+def measure(engine: str, model: str, workers: int, folder: Path) -> dict[str, Any]:
+    """Run a job with an engine on a number of cores, and return its figures."""
+    words, worker = ENGINES[engine]
+    found = run_engine(model, folder / "lines.txt", folder / engine, [*words, str(workers)], worker)
+    return {
+        "engine": engine,
+        "elapsed_s": round(found["elapsed_s"], 1),
+        "whole_s": round(found["whole_s"], 1),
+        "chars_per_s": round(found["chars_per_s"]),
+        "rows_per_s": round(found["rows_per_s"]),
+        "rows_written": found["rows_written"],
+        "worker_peak_gb": round(found["worker_peak_bytes"] / 1e9, 3),
+    }
+
+
+def are_equal(first: Path, second: Path) -> bool:
+    """Return whether two folders have the same parts with the same content."""
+    parts = [sorted(folder.glob("part-*")) for folder in (first, second)]
+    return [part.name for part in parts[0]] == [part.name for part in parts[1]] and all(
+        one.read_bytes() == two.read_bytes() for one, two in zip(*parts, strict=True)
+    )
+
+
 def main() -> None:
-    """Run both engines and print the results as JSON."""
+    """Run the engines and print their figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("text", type=Path)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--engines", default="local,ray", help="engines to run, separated by commas")
+    parser.add_argument("--folder", type=Path, help="folder that is kept, to run the engines one by one")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        num_chars = write_lines(args.text, args.lines, folder / "lines.txt")
-        engines = {
-            "local": (["--engine", "local", "--threads", str(args.workers)], ""),
-            "ray": (["--engine", "ray", "--workers", str(args.workers)], "RayWriter"),
-        }
-        results = {}
-        for engine, (words, worker) in engines.items():
-            found = run_engine(args.model, folder / "lines.txt", folder / engine, words, worker)
-            results[engine] = {
-                "elapsed_s": round(found["elapsed_s"], 1),
-                "whole_s": round(found["whole_s"], 1),
-                "chars_per_s": round(found["chars_per_s"]),
-                "rows_per_s": round(found["rows_per_s"]),
-                "rows_written": found["rows_written"],
-                "worker_peak_gb": round(found["worker_peak_bytes"] / 1e9, 3),
-            }
-            print(json.dumps({"engine": engine, **results[engine]}), flush=True)
-        parts = [sorted((folder / engine).glob("part-*")) for engine in engines]
-        same = [part.name for part in parts[0]] == [part.name for part in parts[1]] and all(
-            one.read_bytes() == two.read_bytes() for one, two in zip(*parts, strict=True)
-        )
-        ratio = results["ray"]["elapsed_s"] and results["local"]["elapsed_s"] / results["ray"]["elapsed_s"]
-        print(json.dumps({"lines": args.lines, "chars": num_chars, "parts": len(parts[0]), "identical": same,
-                          "ray_to_local": round(ratio, 3)}))  # fmt: skip
+        folder = args.folder or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "lines.txt").exists():
+            write_lines(args.text, args.lines, folder / "lines.txt")
+        for engine in args.engines.split(","):
+            print(json.dumps(measure(engine, args.model, args.workers, folder)), flush=True)
+        if all((folder / engine).exists() for engine in ENGINES):
+            print(json.dumps({"identical": are_equal(folder / "local", folder / "ray")}))
 
 
 if __name__ == "__main__":

@@ -367,7 +367,7 @@ def utf8_size(text: str) -> int:
 
 
 def unknown_characters(text: str, tokenizer: Tokenizer, found: dict[str, bool] | None = None) -> str:
-    """Return the characters of a text that a tokenizer does not know, each once; `found` keeps what is known of them."""
+    """Return the characters of a text that a tokenizer does not know, each once; `found` keeps what it finds."""
     found = {} if found is None else found
     chars = dict.fromkeys(text)
     found.update((c, bool(tokenizer.is_unknown(tokenizer.encode(c)).any())) for c in chars if c not in found)
