@@ -48,6 +48,10 @@ ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # each line matches, and is skipped
     "RAY_SCHEDULER_EVENTS": "0",
+    # The first driver would wait without an end for workers that are started in advance, and which give up after 5 s on
+    # a machine that is very busy for a moment.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_gcs_rpc_server_connect_timeout_s": "60",
 }
 LOGGERS = ("ray", "ray.data", "ray.util", "ray._private")
 HOW_TO_GO_ON = "Run the same command again: it goes on where it stopped."
