@@ -1,4 +1,4 @@
-"""Throughput and memory of `chargen bulk score`: Ray with workers of one core each, against one process with threads.
+"""Throughput and memory of `chargen bulk score`: Ray workers with a core each, against one process with threads.
 
     python -m benchmarks.bulk MODEL TEXT --lines 1000000 --workers 2
 
