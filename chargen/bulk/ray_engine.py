@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -270,12 +271,17 @@ def _connect(ray: Any, address: str | None, num_workers: int | None, model_bytes
     except Exception as error:  # Ray raises errors of many types, also plain RuntimeError
         reason = " ".join(str(error).split())
         if "mismatch" in reason.lower():
+            found = re.search(r"Ray: (\d[\w.]*)", reason)
             raise ConfigError(
                 f"the cluster at {address} has another version of Ray or Python: {reason}",
-                f'Install its version here: pip install "ray[data]==VERSION". This is Ray {ray.__version__}.',
+                f'Install its version here: pip install "ray[data]=={found[1] if found else "VERSION"}"',
             ) from error
         where = f"the Ray cluster at {address} cannot be reached" if address else "Ray cannot be started"
-        hint = "Check --address; `ray status` shows a cluster." if address else "Use --engine local."
+        hint = (
+            "Check --address; `ray status` shows a cluster. If it checks tokens, set RAY_AUTH_MODE and the token as there."
+            if address
+            else "Use --engine local."
+        )
         raise ChargenError(f"{where}: {reason}", hint) from error
 
 

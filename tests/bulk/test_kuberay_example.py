@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "guides" / "bulk.md"
 EXAMPLE = ROOT / "docs" / "examples" / "rayjob.yaml"
 
-#: the fields of KubeRay's v1 API that the example may use (ray-operator/apis/ray/v1/rayjob_types.go, raycluster_types.go)
+#: the fields of KubeRay's v1 API that the example may use: rayjob_types.go and raycluster_types.go in its sources
 JOB = {
     "entrypoint", "submissionMode", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "backoffLimit",
     "rayClusterSpec", "runtimeEnvYAML", "activeDeadlineSeconds", "suspend",
