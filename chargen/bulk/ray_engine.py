@@ -54,6 +54,7 @@ ENVIRONMENT = {
     "RAY_prestart_worker_first_driver": "0",
     "RAY_gcs_rpc_server_connect_timeout_s": "60",
 }
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 LOGGERS = ("ray", "ray.data", "ray.util", "ray._private")
 HOW_TO_GO_ON = "Run the same command again: it goes on where it stopped."
 
@@ -178,9 +179,8 @@ class RayWriter:
 
         from chargen.checkpoint import load_checkpoint
         from chargen.lm import LanguageModel
-        from chargen.networks.torch_runtime import set_num_threads
 
-        set_num_threads(1)
+        _use_one_thread()
         self._begin: Callable[[int], int] = lambda number: int(ray.get(attempts.begin.remote(number)))
         self._error: ChargenError | None = None
         try:
@@ -212,6 +212,15 @@ class RayWriter:
             rows = f"rows {part.slice.first_row + 1:,} to {part.slice.first_row + part.slice.num_rows:,}"
             return PartResult(part.number, error=Failure(f"{part.path}, {rows}", reason))
         return self._writer.write(part)
+
+
+def _use_one_thread() -> None:
+    """Let this process compute on one thread. torch, which takes seconds to import, is imported when it is needed."""
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    if "torch" in sys.modules:
+        from chargen.networks.torch_runtime import set_num_threads
+
+        set_num_threads(1)
 
 
 def group_parts(parts: Sequence[Part], num_workers: int) -> list[list[Part]]:
@@ -278,7 +287,7 @@ def _connect(ray: Any, address: str | None, num_workers: int | None, model_bytes
             ) from error
         where = f"the Ray cluster at {address} cannot be reached" if address else "Ray cannot be started"
         hint = (
-            "Check --address; `ray status` shows a cluster. If it checks tokens, set RAY_AUTH_MODE and the token as there."
+            "Check --address; `ray status` shows a cluster. If it checks tokens, set RAY_AUTH_MODE and the token, too."
             if address
             else "Use --engine local."
         )
