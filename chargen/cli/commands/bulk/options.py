@@ -56,7 +56,7 @@ def files_and_model(text: str) -> Callable[[F], F]:
 
     def add(command: F) -> F:
         for decorate in (
-            click.argument("inputs", nargs=-1, required=True, metavar="INPUT..."),
+            click.argument("inputs", nargs=-1, required=True, type=options.FILE_NAME, metavar="INPUT..."),
             options.model,
             options.basic_option(
                 "--out", type=options.FILE_NAME, required=True, metavar="FOLDER",
@@ -77,7 +77,7 @@ def files_and_model(text: str) -> Callable[[F], F]:
 def workers(command: F) -> F:
     """Add the options of the engine and of the machine."""
     for decorate in (
-        cluster_option(
+        options.output_option(
             "--prefix", type=options.NAME, default=None, metavar="NAME",
             help="Start of the names of the added columns, where a name is taken already.",
         ),
