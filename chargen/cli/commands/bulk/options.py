@@ -67,6 +67,10 @@ def files_and_model(text: str) -> Callable[[F], F]:
                 show_default=True, metavar="NAME",
                 help=f"Column or field with the {text} of a row. The lines of plain text get this name.",
             ),
+            options.basic_option(
+                "--prefix", type=options.NAME, default=None, metavar="NAME",
+                help="Start of the names of the added columns, where a name is taken already.",
+            ),
         )[::-1]:  # fmt: skip
             command = decorate(command)
         return command
@@ -77,10 +81,6 @@ def files_and_model(text: str) -> Callable[[F], F]:
 def workers(command: F) -> F:
     """Add the options of the engine and of the machine."""
     for decorate in (
-        options.output_option(
-            "--prefix", type=options.NAME, default=None, metavar="NAME",
-            help="Start of the names of the added columns, where a name is taken already.",
-        ),
         cluster_option(
             "--engine", type=click.Choice([RAY, LOCAL]), default=RAY, show_default=True,
             help="How the work is done: by Ray workers with a core each (ray), on this machine or on a cluster; or in "
