@@ -29,6 +29,7 @@ class Started:
     first_step: int = 0  #: number of steps before the run was resumed
     selection_chars: int = 0  #: characters of the part of the held-out text on which validations are made
     elapsed_s: float = 0.0  #: seconds that the run took so far, start-up included
+    num_processes: int = 1  #: number of processes that the batch rows are divided among
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""

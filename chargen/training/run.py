@@ -321,6 +321,7 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
         first_step=loop.first_step,
         selection_chars=data.val[0].num_chars,
         elapsed_s=loop.budget.elapsed_s(),
+        num_processes=loop.trainer.ranks.size,
     )
 
 

@@ -238,6 +238,7 @@ def describe(report: Started) -> list[str]:
         length = format_count(report.total_steps, "step") + (
             f", from {report.first_step:,}" if report.first_step else ""
         )
+    processes = f", {format_count(report.num_processes, 'process', 'processes')}" if report.num_processes > 1 else ""
     ngram_dropout = f", n-gram dropout {model.ngram_dropout:g}" if model.ngrams else ""
     noun = "value" if report.data.is_series else "character"
     lines = [
@@ -247,7 +248,7 @@ def describe(report: Started) -> list[str]:
         f"{model}, {report.parameters:,} parameters, vocabulary {model.vocab_size:,}, "
         f"dropout {model.dropout:g}, weight dropout {model.weight_dropout:g}{ngram_dropout}; "
         f"batch size {train.batch_size} × {format_count(train.seq_len, 'token')}; "
-        f"{length} on {train.device}, seed {train.seed}",
+        f"{length} on {train.device}{processes}, seed {train.seed}",
     ]
     return [visible(line) for line in lines]
 
