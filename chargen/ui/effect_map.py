@@ -23,6 +23,7 @@ from rich.text import Text
 from chargen.probe.heat_map import LIGHT_ANSI_COLOURS, text_colour
 from chargen.schema import format_number
 from chargen.tasks.classification.explain import CharEffect, Explanation, strongest_runs
+from chargen.ui.fonts import MONOSPACED
 from chargen.ui.heatmap import PAGE_STYLE, group_by_cluster, group_glyph, visible
 
 BOUNDS = (0.1, 0.3, 1.0, 3.0)  #: effects in nats from which the shades 1, 2, 3 and 4 begin
@@ -156,7 +157,7 @@ def effect_page(explanations: Sequence[Explanation], model: str) -> Iterator[str
     yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     yield "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield f"<title>{title}</title>\n<style>\n{PAGE_STYLE}\n{TABLE_STYLE}\n{_shade_rules()}\n</style>\n"
+    yield f"<title>{title}</title>\n<style>\n{MONOSPACED}\n{PAGE_STYLE}\n{TABLE_STYLE}\n{_shade_rules()}\n</style>\n"
     yield f"</head>\n<body>\n<h1>{title}</h1>\n"
     yield "<p>Each character has the colour of its effect: by how much the log odds of the predicted label fall, in "
     yield "nats, if it is left out together with its neighbours. Blue characters speak for the label, orange ones "

@@ -25,6 +25,7 @@ from chargen.probe.heat_map import DARK, LIGHT, MAX_BITS, shade, terminal_ramp, 
 from chargen.probe.surprisal import CharSurprisal
 from chargen.schema import format_count, format_number
 from chargen.scoring.edits import Suggestion
+from chargen.ui.fonts import MONOSPACED
 from chargen.ui.terminal_text import clusters, glyph
 
 FULLWIDTH_DIGITS = str.maketrans(".0123456789", "．０１２３４５６７８９")  # noqa: RUF001 - they are meant
@@ -174,7 +175,7 @@ PAGE_STYLE = """
 @media (prefers-color-scheme: dark) { :root { --page: #111111; --text: #eee; --line: #444; } }
 body { background: var(--page); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto;
   max-width: 60rem; padding: 0 1rem 16rem; }
-.text { font: 1.15rem/1.9 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere;
+.text { font: 1.15rem/1.9 var(--mono); white-space: pre-wrap; overflow-wrap: anywhere;
   unicode-bidi: plaintext; margin: .5rem 0; }
 .text span, .legend span { border-radius: .15em; }
 .legend span { padding: .1em .5em; }
@@ -185,7 +186,7 @@ td { padding-right: 1.5rem; vertical-align: top; white-space: nowrap; }
 td + td { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 [data-why]:hover, [data-why]:focus { outline: 2px solid var(--text); }
 [data-why]:hover::after, [data-why]:focus::after { content: attr(data-why); position: fixed; left: 1rem; bottom: 1rem;
-  z-index: 1; white-space: pre; font: 1rem/1.5 ui-monospace, monospace; background: var(--page); color: var(--text);
+  z-index: 1; white-space: pre; font: 1rem/1.5 var(--mono); background: var(--page); color: var(--text);
   border: 1px solid var(--text); border-radius: .4rem; padding: .6rem 1rem; unicode-bidi: plaintext; direction: ltr; }
 """.strip()
 
@@ -204,7 +205,8 @@ def heat_page(
     yield '<!doctype html>\n<html>\n<head>\n<meta charset="utf-8">\n'
     yield "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield f"<title>Surprisal by {escape(model)}</title>\n<style>\n{PAGE_STYLE}\n{_shade_rules()}\n</style>\n"
+    yield f"<title>Surprisal by {escape(model)}</title>\n"
+    yield f"<style>\n{MONOSPACED}\n{PAGE_STYLE}\n{_shade_rules()}\n</style>\n"
     yield f"</head>\n<body>\n<h1>Surprisal by {escape(model)}</h1>\n"
     yield "<p>The surprisal of each character, given all before it, in bits. "
     yield "Point at a character, or move to it with Tab, to see the model’s best guesses.</p>\n"

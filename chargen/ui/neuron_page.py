@@ -26,6 +26,7 @@ import numpy as np
 from chargen.probe.heat_map import text_colour
 from chargen.probe.neurons import NeuronReport
 from chargen.schema import format_count
+from chargen.ui.fonts import MONOSPACED
 from chargen.ui.heatmap import group_by_cluster, group_glyph, visible
 from chargen.ui.neuron_script import NEURON_SCRIPT
 
@@ -63,7 +64,7 @@ select { font: inherit; max-width: 100%; }
 .legend i { display: inline-block; width: 1.3em; }
 .legend { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .bar label { margin: .2rem 0; }
-#text { font: 1.05rem/1.9 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere;
+#text { font: 1.05rem/1.9 var(--mono); white-space: pre-wrap; overflow-wrap: anywhere;
   unicode-bidi: plaintext; margin: .8rem 0; overflow: clip; }
 @media (max-width: 55rem) {
   main { grid-template-columns: minmax(0, 1fr); } .side { position: static; } #units { height: 14rem; } }
@@ -91,7 +92,7 @@ def neuron_page(report: NeuronReport, model: str, text_name: str) -> Iterator[st
         f"script-src 'sha256-{script_hash}'\">\n"
     )
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield f"<title>{title}</title>\n<style>\n{PAGE_STYLE}\n{_shade_rules()}\n</style>\n</head>\n<body>\n"
+    yield f"<title>{title}</title>\n<style>\n{MONOSPACED}\n{PAGE_STYLE}\n{_shade_rules()}\n</style>\n</head>\n<body>\n"
     yield f"<h1>{title}</h1>\n"
     yield from _explanation(report)
     yield _controls()

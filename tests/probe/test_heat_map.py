@@ -91,6 +91,14 @@ def test_the_ramp_of_a_terminal_follows_what_it_says_of_itself() -> None:
     assert terminal_ramp(None, {}) is None
 
 
+def test_a_page_takes_letters_with_two_marks_from_a_font_that_has_them() -> None:
+    """A browser draws the second mark of ế beside the letter if the monospaced font has no such letter."""
+    page = "".join(heat_page([[CharSurprisal("ế", -1.0)]], "verse"))
+    face = re.search(r"@font-face {([^}]*)}", page)
+    assert face and "U+1EA0-1EF9" in face[1]
+    assert all("var(--mono)" in font for font in re.findall(r"[{;]\s*font: ([^;]*mono[^;]*);", page))
+
+
 def test_the_page_has_the_background_of_its_ramp_in_both_themes() -> None:
     page = "".join(heat_page([[CharSurprisal("a", -1.0)]], "verse"))
     assert re.findall(r"--page: (#\w+)", page) == [LIGHT[0], DARK[0]]
