@@ -10,7 +10,7 @@ from rich.console import Console
 
 from chargen.bulk.run import Planning, Writing
 from chargen.config import LN2
-from chargen.schema import format_count, format_significant
+from chargen.schema import format_count, format_number, format_significant
 from chargen.ui.console import (
     PLAIN_EVERY_S,
     ProgressBar,
@@ -92,7 +92,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         rows.append(("rows failed", f"{summary['rows_failed']:,}"))
     if summary["chars"]:
         rows.append(("characters", f"{summary['chars']:,}" + _more(summary["unknown_chars"], "unknown")))
-        rows.append(("bits/char", f"{-summary['log_prob_nats'] / LN2 / summary['chars']:.3f}"))
+        rows.append(("bits/char", format_number(-summary["log_prob_nats"] / LN2 / summary["chars"], 3)))
     if summary["generated_chars"]:
         rows.append(("generated", format_count(summary["generated_chars"], "character")))
     speed = f", {format_significant(summary['chars_per_s'])} chars/s" if summary["chars_per_s"] else ""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chargen.checkpoint import save_checkpoint, save_tensors
 from chargen.cli.commands.export.page import KINDS
-from chargen.config import DataConfig
 from chargen.export import weights
 from chargen.ui.console import format_size
 from tests.conftest import Result, random_model
@@ -54,13 +52,10 @@ def test_the_kinds_of_the_option_are_those_of_the_package() -> None:
 
 
 def test_what_is_wrong_is_said_in_two_lines_at_most(chargen: Chargen, model: Path) -> None:
-    backward = replace(random_model(), about={"data": DataConfig(direction="backward").to_json()})
-    save_checkpoint(Path("back.safetensors"), backward)
     save_tensors(Path("encoder.safetensors"), {}, {"kind": "encoder"})
     for words, status, reason in [
         (["poems"], 2, "Missing option '-o' / '--output'"),
         (["poem", "-o", "p.html"], 1, "no model named 'poem' under checkpoints/ Did you mean 'poems'?"),
-        (["back.safetensors", "-o", "p.html"], 1, "the model back reads texts backward"),
         (["encoder.safetensors", "-o", "p.html"], 1, "is a bidirectional encoder"),
         (["poems", "-o", "missing/p.html"], 2, "there is no folder missing"),
         (["poems", "-o", str(model)], 2, "would overwrite"),

@@ -144,8 +144,8 @@ def test_a_torch_batch_equals_the_steps_of_its_engine() -> None:
 def test_many_long_texts_use_compiled_loops_or_else_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = LanguageModel(random_model(VERSE), device="cpu")
     monkeypatch.setattr(lm_module, "numba_installed", lambda: False)
-    assert isinstance(lm.generator(num_texts=9, length=100)._engine, NumpyEngine)
+    assert isinstance(lm.generator(num_texts=9, length=100).engine, NumpyEngine)
     monkeypatch.setattr(lm_module, "MAX_NUMPY_TOKENS", 800)
-    assert isinstance(lm.generator(num_texts=9, length=100)._engine, TorchEngine)
+    assert isinstance(lm.generator(num_texts=9, length=100).engine, TorchEngine)
     monkeypatch.setattr(lm_module, "numba_installed", lambda: True)
-    assert isinstance(lm.generator(num_texts=9, length=100)._engine, NumpyEngine)
+    assert isinstance(lm.generator(num_texts=9, length=100).engine, NumpyEngine)
