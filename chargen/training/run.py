@@ -153,7 +153,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
             name = plan.name or plan.corpus.name
             run_writer = stack.enter_context(create_run(name, force=plan.force, root=plan.root))
         keep_state = plan.keep_state or (saved.keep_state if saved else "always")
-        saver = RunSaver(run_writer, data, model, config, keep_state)
+        saver = RunSaver(run_writer, data, model, config, keep_state, ranks.job)
         budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
         weights = initial.weights if initial else None
         loop = build_loop(batches, saver, budget, threads, saved, weights, plan.save_every_s, ranks)

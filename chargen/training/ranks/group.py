@@ -32,6 +32,7 @@ from chargen.checkpoint import Tensors
 from chargen.errors import ConfigError, RankLostError
 from chargen.networks.draws import Rows
 from chargen.training.ranks import launch
+from chargen.training.ranks.job import name_job
 from chargen.training.ranks.local_link import LOST, LocalLink, connect
 from chargen.training.ranks.shared_memory import SharedMemory
 
@@ -58,11 +59,15 @@ class Ranks:
     Args:
         rank: The number of this process, from 0.
         size: The number of processes.
+        job: The name of the job that started them (`job.py`), on the leader; "" if it has none.
+        is_restarted: Whether the job has started them again after a failure, on the leader.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, job: str = "", is_restarted: bool = False) -> None:
         self.rank = rank
         self.size = size
+        self.job = job
+        self.is_restarted = is_restarted
         self._link: LocalLink | None = None
         self._memory: SharedMemory | None = None
 
@@ -210,21 +215,21 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         raise ConfigError("the device mps cannot be used by several processes", "Use --device cpu.")
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
-        number, num_gpus = launch.local_rank(), torch.cuda.device_count()
-        if number >= num_gpus:
+        num_local, num_gpus = launch.num_local_processes(), torch.cuda.device_count()
+        if num_local > num_gpus:
             raise ConfigError(
-                f"process {number} of this machine has no GPU of its own: there are {num_gpus}",
+                f"{num_local} processes of this machine need a GPU each, but there are {num_gpus}",
                 "Start as many processes as the machine has GPUs: torchrun --nproc-per-node gpu",
             )
-        torch.cuda.set_device(number)
+        torch.cuda.set_device(launch.local_rank())
     with _rank_lost():
-        store, rank, size = next(rendezvous("env://"))
-        store = dist.distributed_c10d.PrefixStore(
-            launch.start_id(), store
-        )  # torchrun keeps the addresses of processes that have ended
+        shared_store, rank, size = next(rendezvous("env://"))
+        job, is_restarted = name_job(shared_store) if rank == 0 else ("", False)
+        # torchrun keeps the addresses of processes that have ended
+        store = dist.distributed_c10d.PrefixStore(launch.start_id(), shared_store)
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=MAX_WAIT)
-    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    ranks = Ranks(rank, size, job, is_restarted)
     ranks.connect_locally()
     try:
         yield ranks

@@ -200,7 +200,7 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
     result: Finished | None = None
     settings: dict[str, Any] = {}
     with stop_on_signals() as stop, joined(args) as ranks:
-        plan = make_plan(resumed_after_restart(args) if ranks else args, started)
+        plan = make_plan(resumed_after_restart(args, ranks) if ranks else args, started)
         if ranks:
             check_others(ranks, args, plan)
         with make_display(console, _sample_text) as display:

@@ -6,7 +6,6 @@ them again (`--max-restarts`); rank 0 then resumes the run of its first start.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chargen.cli.commands.train.plan import TrainArguments, make_plan
+from chargen.cli.main import STOP_SIGNALS
 from chargen.errors import ConfigError, RankLostError
 from chargen.ui.terminal_text import say
 
@@ -35,6 +35,7 @@ def joined(args: TrainArguments) -> Iterator[Ranks | None]:
 
     Raises:
         click.exceptions.Exit: At the end of another rank than 0.
+        ConfigError: If the processes cannot join. All of the same machine raise it, and the first reports it.
         RankLostError: If a process of the run has ended.
     """
     from chargen.training.ranks.launch import is_started_by_torchrun
@@ -45,15 +46,10 @@ def joined(args: TrainArguments) -> Iterator[Ranks | None]:
     from chargen.training.ranks.group import joined_ranks
 
     with ExitStack() as stack:
-        try:
-            if "-" in args.corpus or args.val == "-":
-                raise ConfigError("standard input can be read by a single process only", "Name a file.")
-            with _ended_by_sigterm():
-                ranks = stack.enter_context(joined_ranks(args.device))
-        except ConfigError as error:  # the same on all ranks: one of them says so
-            if os.environ["RANK"] == "0":
-                raise
-            raise click.exceptions.Exit(1) from error
+        if "-" in args.corpus or args.val == "-":
+            raise ConfigError("standard input can be read by a single process only", "Name a file.")
+        with _ended_by_sigterm():
+            ranks = stack.enter_context(joined_ranks(args.device))
         if ranks.rank > 0:
             _follow(args, ranks)
         yield ranks
@@ -81,7 +77,7 @@ def _follow(args: TrainArguments, ranks: Ranks) -> None:
     """
     from chargen.training.ranks.follower import Follower
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # rank 0 decides what a signal means
     follower = Follower(ranks, lambda: make_plan(args, None), lambda plan: facts_of(args, plan))
     try:
@@ -123,11 +119,11 @@ def facts_of(args: TrainArguments, plan: Plan | None) -> Facts:
     return collect_facts(arguments, files, plan.corpus.sha256 + val)
 
 
-def resumed_after_restart(args: TrainArguments) -> TrainArguments:
+def resumed_after_restart(args: TrainArguments, ranks: Ranks) -> TrainArguments:
     """Return the arguments with the run to resume, if torchrun has started this job again after a failure."""
-    from chargen.training.ranks.launch import find_run_of_job
+    from chargen.training.ranks.job import find_run_of_job
 
-    run = None if args.resume else find_run_of_job()
+    run = find_run_of_job(ranks.job) if ranks.is_restarted and not args.resume else None
     if run is None:
         return args
     say(f"The run {run.name} is continued after a failure.")
