@@ -134,7 +134,8 @@ def _run(arguments: list[str] | None) -> int:
     except ChargenError as error:
         return _print_error(error, 1)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+        if not _has_reporter():
+            click.echo("stopped", err=True)
         return 130
     except BrokenPipeError:
         from chargen.ui.console import abandon_output
@@ -145,19 +146,24 @@ def _run(arguments: list[str] | None) -> int:
         return _print_error(ChargenError(f"{error.filename or 'output'}: {error.strerror or error}"), 1)
 
 
-def _is_reported_by_another() -> bool:
-    """Return whether another process, which torchrun has started with the same command, says what is wrong with it.
-
-    torchrun ends all processes as soon as one has failed, so this one first waits until it is ended by that.
-    """
+def _has_reporter() -> bool:
+    """Return whether another process, which torchrun has started with the same command, reports how it ends."""
     if "WORLD_SIZE" not in os.environ:
         return False
     from chargen.training.ranks.launch import is_silent
 
-    if is_silent():
-        time.sleep(MAX_REPORT_S)
-        return True
-    return False
+    return is_silent()
+
+
+def _is_reported_by_another() -> bool:
+    """Return whether another process says what is wrong with the command.
+
+    torchrun ends all processes as soon as one has failed, so this one first waits until it is ended by that.
+    """
+    if not _has_reporter():
+        return False
+    time.sleep(MAX_REPORT_S)
+    return True
 
 
 def _refuse_several_processes(command: str | None) -> None:
@@ -255,7 +261,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
         yield request
     except (StoppedError, EarlyStopError) as error:
         message = error.message if isinstance(error, StoppedError) else STOPPED_EARLY
-        say(f"{message[0].upper()}{message[1:]}.")
+        if not _has_reporter():
+            say(f"{message[0].upper()}{message[1:]}.")
         raise click.exceptions.Exit(request.status) from error
     finally:
         sys.unraisablehook = report_unraisable

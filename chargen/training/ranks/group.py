@@ -34,6 +34,7 @@ from chargen.networks.draws import Rows
 from chargen.training.ranks import launch
 from chargen.training.ranks.job import name_job
 from chargen.training.ranks.local_link import LOST, LocalLink, connect
+from chargen.training.ranks.meeting import meet
 from chargen.training.ranks.shared_memory import SharedMemory
 
 MAX_WAIT = timedelta(hours=24)  #: while the leader encodes a long text, the followers wait for it
@@ -225,8 +226,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     with _rank_lost():
         shared_store, rank, size = next(rendezvous("env://"))
         job, is_restarted = name_job(shared_store) if rank == 0 else ("", False)
-        # torchrun keeps the addresses of processes that have ended
-        store = dist.distributed_c10d.PrefixStore(launch.start_id(), shared_store)
+        store = meet(shared_store, rank, size)
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=MAX_WAIT)
     ranks = Ranks(rank, size, job, is_restarted)

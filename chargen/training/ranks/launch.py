@@ -102,8 +102,3 @@ def _number(name: str, minimum: int, maximum: int | None = None) -> int:
 def machine() -> str:
     """Return the number of this machine in the run."""
     return os.environ.get("GROUP_RANK", "0")
-
-
-def start_id() -> str:
-    """Return a name that differs for each start of the processes of a job."""
-    return f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} of {num_processes()} processes"
