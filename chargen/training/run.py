@@ -327,16 +327,19 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
 
 def _finish(loop: TrainingLoop, baselines: Baselines, is_new_network: bool) -> Finished:
     """Evaluate the best model, write the numbers into its file, and return the last report."""
+    from chargen.training.loop import hint_to_resume
+
     saver, trainer, budget = loop.saver, loop.trainer, loop.budget
     if not saver.best_weights:
         raise ModelError(
             f"the run {saver.run.name!r} has no model: no step was left to train",
             "Give more --steps or a longer --budget.",
         )
-    trainer.share_weights(saver.best_weights)
-    validation = evaluate_validation(loop.read, saver.data)
     sample = training_sample(saver.data)
-    train_loss = loss_nats_per_char(loop.read, saver.data, sample)
+    with hint_to_resume(saver):
+        trainer.share_weights(saver.best_weights)
+        validation = evaluate_validation(loop.read, saver.data)
+        train_loss = loss_nats_per_char(loop.read, saver.data, sample)
     result = Finished(
         run=saver.run.name,
         model_path=str(saver.run.model_path),

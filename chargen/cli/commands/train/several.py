@@ -120,11 +120,14 @@ def facts_of(args: TrainArguments, plan: Plan | None) -> Facts:
 
 
 def resumed_after_restart(args: TrainArguments, ranks: Ranks) -> TrainArguments:
-    """Return the arguments with the run to resume, if torchrun has started this job again after a failure."""
+    """Return the arguments with the run to resume, if torchrun has started this job again after a failure.
+
+    The time that `--more` adds is part of the run's budget by then, and a run to replace was replaced.
+    """
     from chargen.training.ranks.job import find_run_of_job
 
-    run = find_run_of_job(ranks.job) if ranks.is_restarted and not args.resume else None
+    run = find_run_of_job(ranks.job) if ranks.is_restarted else None
     if run is None:
         return args
     say(f"The run {run.name} is continued after a failure.")
-    return replace(args, resume=run.name, init_from=None)
+    return replace(args, resume=run.name, init_from=None, more=None, force=False)
