@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from chargen.cells import CELLS
-from chargen.training.ranks.group import Ranks
+from chargen.training.ranks.follower import follow
+from chargen.training.ranks.group import Command, Ranks
 
 PROCESS = Path(__file__).parent / "rank_process.py"
 SHORT = ("gru, every dropout, n-grams", "documents")
@@ -53,3 +54,25 @@ def test_every_row_belongs_to_one_rank(total: int, size: int) -> None:
     parts = [Ranks(rank, size).part(total) for rank in range(size)]
     assert [row for part in parts for row in part] == list(range(total))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_follower_knows_whether_the_run_has_ended_as_it_should(is_done: bool) -> None:
+    announced: list[tuple[Command, float]] = []
+    leader = Ranks(0, 2)
+    leader.announce = lambda *what: announced.append(what)  # type: ignore[assignment]
+    leader.end(is_done)
+    leader.end(not is_done)  # after an error in between: the followers have gone
+    assert len(announced) == 1
+    follower = Ranks(1, 2)
+    follower.next_command = lambda: announced[0]  # type: ignore[method-assign]
+    assert follow(follower, None, None) is is_done  # type: ignore[arg-type]
+
+
+def test_ranks_without_local_sockets_exchange_through_gloo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long_folder = tmp_path / ("d" * 120)  # the name of a socket in it is longer than the system allows
+    long_folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long_folder))
+    for one, two in zip(*(run_processes(tmp_path, size, SHORT[:1]) for size in (1, 2)), strict=True):
+        check_equal(two, one)
+    assert not list(long_folder.iterdir())

@@ -44,7 +44,7 @@ Item = TypeVar("Item")
 class Command(IntEnum):
     """What the leader announces."""
 
-    END = 0  #: the run is over
+    END = 0  #: the run is over; the value is 1 if it has ended as it should
     CHECK = 1  #: compare the arguments and the texts of the ranks
     SET_UP = 2  #: build the network
     STEP = 3  #: make a training step
@@ -69,6 +69,7 @@ class Ranks:
         self.size = size
         self.job = job
         self.is_restarted = is_restarted
+        self._has_ended = False
         self._link: LocalLink | None = None
         self._memory: SharedMemory | None = None
 
@@ -112,10 +113,16 @@ class Ranks:
         command, value = announced.tolist()
         return Command(int(command)), value
 
-    def end(self) -> None:
-        """Tell the followers that the run is over. A rank that has been lost is no error here."""
+    def end(self, is_done: bool) -> None:
+        """Tell the followers that the run is over. A rank that has been lost is no error here.
+
+        Args:
+            is_done: Whether the run has ended as it should, and was neither stopped nor refused.
+        """
         with suppress(RankLostError):
-            self.announce(Command.END)
+            if not self._has_ended:
+                self.announce(Command.END, float(is_done))
+            self._has_ended = True
 
     def send(self, item: Item | None) -> Item:
         """Return the leader's item, which can be any object that Python can pickle, on every rank."""
@@ -203,7 +210,7 @@ def _rank_lost() -> Iterator[None]:
 def joined_ranks(device: str) -> Iterator[Ranks]:
     """Join the processes that torchrun has started, while a `with` block runs.
 
-    The followers are told at its end that the run is over.
+    The followers are told at its end that the run is over, and whether the block has raised an error.
 
     Args:
         device: The device that the user chose: "auto", "cpu" or "cuda".
@@ -233,11 +240,11 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     ranks.connect_locally()
     try:
         yield ranks
-        ranks.end()
+        ranks.end(is_done=True)
     except RankLostError:  # nothing can be announced any more
         raise
     except BaseException:
-        ranks.end()
+        ranks.end(is_done=False)
         raise
     finally:
         dist.destroy_process_group()

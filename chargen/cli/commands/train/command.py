@@ -214,6 +214,8 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
                     settings = {key: values[key] for key in ("model", "data", "train", "parameters", "notes")}
                 if values["event"] == "finished":
                     result = report  # type: ignore[assignment]
+        if ranks:
+            ranks.end(is_done=result is not None and not result.interrupted)
     assert result is not None, "the last report of a run without an error is Finished"
     result = replace(result, model_path=os.path.abspath(result.model_path))  # it can be opened from any folder
     with ignore_closed_output():

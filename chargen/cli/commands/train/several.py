@@ -7,6 +7,7 @@ them again (`--max-restarts`); rank 0 then resumes the run of its first start.
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from chargen.training.ranks.group import Ranks
     from chargen.training.run import Plan
 
+REPORT_S = 3.0  # in which rank 0 prints its error: torchrun ends the processes of all machines when one has failed
 FILES = ("corpus", "val")  #: arguments that name files, which may have other names on another machine
 
 
@@ -71,22 +73,29 @@ def _ended_by_sigterm() -> Iterator[None]:
 def _follow(args: TrainArguments, ranks: Ranks) -> None:
     """Do the part of a rank other than 0, and end the process.
 
+    If rank 0 has ended with an error, the torchrun of each other machine has to know it: with `--max-restarts`, that
+    of rank 0 would otherwise start its processes again, and wait for machines that have finished.
+
     Raises:
         click.exceptions.Exit: Always, unless the rank reports that rank 0 is lost.
         RankLostError: On rank 1, if the connection to rank 0 is lost. The others say nothing more.
     """
     from chargen.training.ranks.follower import Follower
+    from chargen.training.ranks.launch import machine
 
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # rank 0 decides what a signal means
     follower = Follower(ranks, lambda: make_plan(args, None), lambda plan: facts_of(args, plan))
     try:
-        follower.run()
+        is_done = follower.run()
     except RankLostError as error:
         if ranks.rank == 1:
             raise RankLostError(f"rank 1 has lost rank 0: {error.message}", error.hint) from error
         raise click.exceptions.Exit(1) from error
-    raise click.exceptions.Exit(0)
+    if is_done or machine() == "0":  # torchrun knows the exit status of rank 0
+        raise click.exceptions.Exit(0)
+    time.sleep(REPORT_S)
+    raise click.exceptions.Exit(1)
 
 
 def check_others(ranks: Ranks, args: TrainArguments, plan: Plan) -> None:
