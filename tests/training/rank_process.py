@@ -81,6 +81,8 @@ def main() -> None:
             np.savez(f"{sys.argv[5]}-{number}.npz", **lead(name, ranks))
         else:
             follow(ranks, *build(name, ranks))
+    if size > 1:
+        dist.destroy_process_group()  # its threads would otherwise end the process with an error now and then
 
 
 if __name__ == "__main__":
