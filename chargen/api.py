@@ -91,6 +91,7 @@ def train(
 
     Raises:
         ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged.
+        ConfigError: If torchrun has started several processes; `chargen train` divides a run among them.
         TypeError: If an argument has another type.
 
     >>> model = chargen.train("poems.txt", budget="30s")  # doctest: +SKIP
@@ -141,10 +142,11 @@ def train_events(
     """
     from chargen.config import DataConfig
     from chargen.text.corpus import Corpus
+    from chargen.training import run
     from chargen.training.choices import ModelChoices, RunLength, TrainChoices
-    from chargen.training.run import Plan
-    from chargen.training.run import train as run_plan
+    from chargen.training.ranks.launch import refuse_several_processes
 
+    refuse_several_processes("chargen.train")
     _check_types(model, training, data, checkpoints)
     check_type(init_from, "init_from", str, Path)
     check_string(name, "name")
@@ -155,7 +157,7 @@ def train_events(
     data, quantizer = _series_settings(corpus, data, init_from)
     length = RunLength(budget_s=_parse_budget(budget), steps=steps, epochs=epochs)
     read = _read("corpus", corpus, data, quantizer)
-    plan = Plan(
+    plan = run.Plan(
         corpus=read,
         name=name,
         length=length,
@@ -168,7 +170,7 @@ def train_events(
         force=force,
         root=None if checkpoints is None else Path(checkpoints),
     )
-    return run_plan(plan)
+    return run.train(plan)
 
 
 def _series_settings(corpus: Texts, data: DataConfig, init_from: str | Path) -> tuple[DataConfig, Quantizer | None]:

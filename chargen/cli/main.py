@@ -33,6 +33,8 @@ from chargen.errors import STOPPED_EARLY, ChargenError, ConfigError, StoppedErro
 from chargen.ui.terminal_text import install, say, visible, visible_streams
 
 STARTED = time.perf_counter()  # when the process started: a time budget includes the start-up of Python
+MAX_REPORT_S = 20.0  # a process that torchrun has started waits at most so long for another one to report an error
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if os.name == "posix" else ()))
 COMPLETE_VARIABLE = "_CHARGEN_COMPLETE"  # a shell sets it when it asks for completions; the name is click's convention
 
 COMMANDS = {
@@ -77,7 +79,8 @@ Shell completion (bash; zsh and fish likewise, fish: … | source):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", prog_name="chargen")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Small language models of your own text: train, sample, score.
 
     \b
@@ -85,6 +88,7 @@ def cli() -> None:
       chargen sample --temp 0.8       generates text with it
       chargen score "a sentence"      prints how likely the sentence is
     """
+    _refuse_several_processes(context.invoked_subcommand)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -122,14 +126,16 @@ def _run(arguments: list[str] | None) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        _print_usage_error(error)
+        if not _is_reported_by_another():
+            _print_usage_error(error)
         return error.exit_code
     except ConfigError as error:
-        return _print_error(error, 2)
+        return 2 if _is_reported_by_another() else _print_error(error, 2)
     except ChargenError as error:
         return _print_error(error, 1)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+        if not _has_reporter():
+            click.echo("stopped", err=True)
         return 130
     except BrokenPipeError:
         from chargen.ui.console import abandon_output
@@ -138,6 +144,39 @@ def _run(arguments: list[str] | None) -> int:
         return status
     except OSError as error:
         return _print_error(ChargenError(f"{error.filename or 'output'}: {error.strerror or error}"), 1)
+
+
+def _has_reporter() -> bool:
+    """Return whether another process, which torchrun has started with the same command, reports how it ends."""
+    if "WORLD_SIZE" not in os.environ:
+        return False
+    from chargen.training.ranks.launch import is_silent
+
+    return is_silent()
+
+
+def _is_reported_by_another() -> bool:
+    """Return whether another process says what is wrong with the command.
+
+    torchrun ends all processes as soon as one has failed, so this one first waits until it is ended by that.
+    """
+    if not _has_reporter():
+        return False
+    time.sleep(MAX_REPORT_S)
+    return True
+
+
+def _refuse_several_processes(command: str | None) -> None:
+    """Check that a command other than `train` runs in a single process: each would do and write the same.
+
+    Raises:
+        ConfigError: If torchrun has started several.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ or command == "train":
+        return
+    from chargen.training.ranks.launch import refuse_several_processes
+
+    refuse_several_processes(f"chargen {command}")
 
 
 def _print_usage_error(error: click.ClickException) -> None:
@@ -206,8 +245,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         else:
             raise SystemExit(request.status)
 
-    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else [])]
-    handlers = {number: signal.getsignal(number) for number in numbers}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     report_unraisable = sys.unraisablehook
 
     def on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
@@ -223,7 +261,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
         yield request
     except (StoppedError, EarlyStopError) as error:
         message = error.message if isinstance(error, StoppedError) else STOPPED_EARLY
-        say(f"{message[0].upper()}{message[1:]}.")
+        if not _has_reporter():
+            say(f"{message[0].upper()}{message[1:]}.")
         raise click.exceptions.Exit(request.status) from error
     finally:
         sys.unraisablehook = report_unraisable

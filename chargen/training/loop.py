@@ -9,6 +9,7 @@ validations. Importing this module loads torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -93,12 +94,8 @@ class TrainingLoop:
             RankLostError: If another process of the run has ended.
         """
         try:
-            yield from self._steps(stop, stop_after)
-        except RankLostError as error:
-            if self.saver.keep_state == "never":
-                raise
-            more = f"To continue: start the same command with --resume {self.saver.run.name}."
-            raise RankLostError(error.message, f"{error.hint} {more}") from error
+            with hint_to_resume(self.saver):
+                yield from self._steps(stop, stop_after)
         finally:
             self.saver.background.wait()
 
@@ -269,6 +266,18 @@ class ThroughputMeter:
         """Return the mean training speed since the start of the process, in characters per second."""
         num_ids = self._trainer.ids_seen - self._first_ids
         return num_ids / max(1e-9, self._training_s) / self._ids_per_char
+
+
+@contextmanager
+def hint_to_resume(saver: RunSaver) -> Iterator[None]:
+    """Let the error of a `with` block that another process is lost say how to continue the run, if that is possible."""
+    try:
+        yield
+    except RankLostError as error:
+        if saver.keep_state == "never" or not saver.is_worth_keeping:
+            raise
+        more = f"Continue with: torchrun … -m chargen train --resume {saver.run.name}"
+        raise RankLostError(error.message, f"{error.hint} {more}") from error
 
 
 def build_loop(

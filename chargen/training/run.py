@@ -153,7 +153,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
             name = plan.name or plan.corpus.name
             run_writer = stack.enter_context(create_run(name, force=plan.force, root=plan.root))
         keep_state = plan.keep_state or (saved.keep_state if saved else "always")
-        saver = RunSaver(run_writer, data, model, config, keep_state)
+        saver = RunSaver(run_writer, data, model, config, keep_state, ranks.job)
         budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
         weights = initial.weights if initial else None
         loop = build_loop(batches, saver, budget, threads, saved, weights, plan.save_every_s, ranks)
@@ -327,16 +327,19 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
 
 def _finish(loop: TrainingLoop, baselines: Baselines, is_new_network: bool) -> Finished:
     """Evaluate the best model, write the numbers into its file, and return the last report."""
+    from chargen.training.loop import hint_to_resume
+
     saver, trainer, budget = loop.saver, loop.trainer, loop.budget
     if not saver.best_weights:
         raise ModelError(
             f"the run {saver.run.name!r} has no model: no step was left to train",
             "Give more --steps or a longer --budget.",
         )
-    trainer.share_weights(saver.best_weights)
-    validation = evaluate_validation(loop.read, saver.data)
     sample = training_sample(saver.data)
-    train_loss = loss_nats_per_char(loop.read, saver.data, sample)
+    with hint_to_resume(saver):
+        trainer.share_weights(saver.best_weights)
+        validation = evaluate_validation(loop.read, saver.data)
+        train_loss = loss_nats_per_char(loop.read, saver.data, sample)
     result = Finished(
         run=saver.run.name,
         model_path=str(saver.run.model_path),

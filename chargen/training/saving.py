@@ -22,7 +22,7 @@ from chargen.runs import Run
 from chargen.text.corpus import Corpus
 from chargen.training.budget import Budget
 from chargen.training.events import Finished, Report
-from chargen.training.ranks.launch import JOB, current_job
+from chargen.training.ranks.job import JOB
 from chargen.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class RunSaver:
         model: The shape of the network.
         train: The training settings.
         keep_state: How long the training state stays on disk, one of `KEEP_STATE`.
+        job: The name of the job that trains on several processes (`ranks/job.py`); "" for a single process.
     """
 
     def __init__(
@@ -75,12 +76,14 @@ class RunSaver:
         model: ModelConfig,
         train: TrainConfig,
         keep_state: str = "always",
+        job: str = "",
     ) -> None:
         self._run_writer = run_writer
         self.data = data
         self.model = model
         self.train = train
         self.keep_state = keep_state
+        self.job = job
         self.best_loss = math.inf  #: validation loss in nats per character
         self.best_step = 0
         self.best_weights: Tensors = {}  #: empty before the first validation
@@ -193,8 +196,8 @@ class RunSaver:
             "history": list(history),
             "keep_state": self.keep_state,
         }
-        if job := current_job():
-            described[JOB] = job
+        if self.job:
+            described[JOB] = self.job
         self._check_folder()
         path = self.run.state_path
         self.background.start(lambda: save_tensors(path, tensors, described, format_version(self.model)))

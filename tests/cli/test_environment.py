@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from chargen.api import train
 from chargen.checkpoint import save_checkpoint
 from chargen.cli import options
+from chargen.errors import ConfigError
+from chargen.text.corpus import Corpus
 from tests.conftest import VERSE, Result, random_model
 
 ROOT = Path(__file__).parents[2]
@@ -126,3 +129,82 @@ def test_the_model_variable_names_the_default_model(
     older = chargen("score", "người", "--json").out
     assert older != newer
     assert chargen("score", "người", "--json", "-m", "newer").out == newer
+
+
+SEVERAL = {
+    "WORLD_SIZE": "2",
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "29500",
+    "TORCHELASTIC_RUN_ID": "job",
+}
+
+
+def set_variables(monkeypatch: pytest.MonkeyPatch, **variables: str | None) -> None:
+    for name, value in variables.items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE is 'abc', but must be a whole number from 1"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0', but must be"),
+        ({"WORLD_SIZE": "\u0662"}, "WORLD_SIZE is '\u0662', but must be"),
+        ({"WORLD_SIZE": "9" * 5000}, "but must be a whole number from 1"),
+        ({"RANK": None}, "WORLD_SIZE is set, but RANK is not"),
+        ({"MASTER_ADDR": ""}, "WORLD_SIZE is set, but MASTER_ADDR is not"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT is 'http', but must be a whole number from 0 to 65535"),
+        ({"RANK": "2"}, "RANK is '2', but must be a whole number from 0 to 1"),
+        ({"RANK": "-1"}, "RANK is '-1', but must be a whole number from 0 to 1"),
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK is 'x', but must be a whole number from 0"),
+    ],
+)
+def test_variables_of_torchrun_that_are_wrong_are_refused(
+    chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, changed: dict[str, str | None], problem: str
+) -> None:
+    Path("verse.txt").write_text(VERSE * 4, encoding="utf-8")
+    set_variables(monkeypatch, **{**SEVERAL, "LOCAL_RANK": None, **changed})
+    result = chargen("train", "verse.txt", "--steps", "2")
+    assert result.status == 2
+    assert problem in result.err and "unset WORLD_SIZE" in result.err
+    assert not Path("checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("sample",), ("classify", "--train", "verse.txt"), ("probe", "memory"), ("bench", "cells")]
+)
+def test_only_train_runs_on_several_processes_and_one_of_them_says_so(
+    chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    set_variables(monkeypatch, **SEVERAL)
+    first = chargen(*arguments)
+    assert first.status == 2
+    assert f"torchrun has started 2 processes, but chargen {arguments[0]} runs in one" in first.err
+    set_variables(monkeypatch, RANK="1", LOCAL_RANK="1")
+    monkeypatch.setattr("chargen.cli.main.MAX_REPORT_S", 0.0)
+    second = chargen(*arguments)
+    assert second.status == 2 and second.out == second.err == ""
+    set_variables(monkeypatch, WORLD_SIZE="1", RANK="0", LOCAL_RANK="0")
+    assert "torchrun" not in chargen("info").err
+
+
+def test_only_the_first_process_of_a_machine_reports_a_wrong_option(
+    chargen: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_variables(monkeypatch, **SEVERAL)
+    assert "'abc' is not a whole number" in chargen("train", "--hidden", "abc").err
+    set_variables(monkeypatch, RANK="1", LOCAL_RANK="1")
+    monkeypatch.setattr("chargen.cli.main.MAX_REPORT_S", 0.0)
+    other = chargen("train", "--hidden", "abc")
+    assert other.status == 2 and other.err == ""
+
+
+def test_a_script_that_torchrun_starts_several_times_is_told_to_use_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_variables(monkeypatch, **SEVERAL)
+    with pytest.raises(ConfigError, match="torchrun has started 2 processes, but chargen.train runs in one"):
+        train(Corpus.from_text(VERSE * 4, "verse"), steps=2, checkpoints=tmp_path)
+    assert not list(tmp_path.iterdir())

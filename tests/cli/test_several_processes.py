@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from chargen.checkpoint import load_checkpoint
+from chargen.errors import RankLostError
+from chargen.training.loop import hint_to_resume
 from chargen.training.state import load_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="processes are killed with signals")]
@@ -88,6 +91,33 @@ def test_torchrun_starts_a_failed_run_again_and_it_is_continued(folder: Path) ->
     assert "The run again is continued after a failure." in errors
     assert [path.name for path in (folder / "checkpoints").glob("again*")] == ["again"]
     assert 1500 in validations(folder, "again")
+
+
+def test_a_restart_adds_no_second_time_to_the_budget_and_takes_no_run_of_another_job(folder: Path) -> None:
+    same_id = ["--rdzv-id", "same", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *same_id, "--nproc-per-node", "2", "--max-restarts", "1"]
+    command = [*launcher, "-m", "chargen", "train", *SMALL, "--save-every", "1s"]
+    assert run([*command, "--steps", "20"], folder).returncode == 0
+    started = start([*command, "--budget", "12s", "--stop-after", "60"], folder)
+    started.communicate(timeout=DEADLINE_S)
+    state = folder / "checkpoints/corpus-2/training_state.safetensors"
+    process = start([*command, "--resume", "corpus-2", "--more", "8s"], folder)
+    kill_rank(process.pid, 1, after=state)
+    _, errors = process.communicate(timeout=150)
+    assert process.returncode == 0, errors
+    assert "The run corpus-2 is continued after a failure." in errors
+    assert load_state(state).train.budget_s == 20.0
+
+
+def test_a_rank_that_is_lost_in_the_final_evaluation_is_reported_with_what_to_do(folder: Path) -> None:
+    saver = SimpleNamespace(keep_state="always", is_worth_keeping=True, run=SimpleNamespace(name="mine"))
+    with pytest.raises(RankLostError, match="lost") as raised, hint_to_resume(saver):  # type: ignore[arg-type]
+        raise RankLostError("a rank is lost", "Its output says why.")
+    assert raised.value.hint == "Its output says why. Continue with: torchrun … -m chargen train --resume mine"
+    saver.is_worth_keeping = False  # the folder is removed
+    with pytest.raises(RankLostError) as raised, hint_to_resume(saver):  # type: ignore[arg-type]
+        raise RankLostError("a rank is lost", "Its output says why.")
+    assert raised.value.hint == "Its output says why."
 
 
 def test_ranks_that_differ_are_refused_with_the_difference(folder: Path) -> None:

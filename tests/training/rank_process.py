@@ -18,7 +18,7 @@ from chargen.data.batches import build_batches
 from chargen.engines.torch_engine import TorchEngine
 from chargen.networks.network import Network
 from chargen.training.ranks.follower import follow
-from chargen.training.ranks.group import ALONE, Ranks
+from chargen.training.ranks.group import ALONE, Command, Ranks
 from chargen.training.ranks.reading import DividedReader
 from chargen.training.trainer import Trainer
 
@@ -61,7 +61,7 @@ def lead(name: str, ranks: Ranks) -> dict[str, np.ndarray]:
             trainer.share_state(trainer.tensors(), trainer.counters())
     text = np.random.default_rng(1).integers(0, 12, 3000)
     found = {"losses": np.array(losses), "log probabilities": reader.read(text), **trainer.tensors()}
-    ranks.end()
+    ranks.announce(Command.END)
     return found
 
 
@@ -81,6 +81,8 @@ def main() -> None:
             np.savez(f"{sys.argv[5]}-{number}.npz", **lead(name, ranks))
         else:
             follow(ranks, *build(name, ranks))
+    if size > 1:
+        dist.destroy_process_group()  # its threads would otherwise end the process with an error now and then
 
 
 if __name__ == "__main__":

@@ -101,21 +101,20 @@ class Follower:
         self._ranks, self._make_plan, self._make_facts = ranks, make_plan, make_facts
         self._plan: Plan | None = None
 
-    def run(self) -> None:
-        """Follow the leader to the end of the run.
+    def run(self) -> bool:
+        """Follow the leader to the end of the run, and return whether it has ended as it should.
 
         Raises:
             RankLostError: If the connection to the leader is lost.
         """
         while True:
-            command, _ = self._ranks.next_command()
+            command, value = self._ranks.next_command()
             if command == Command.END:
-                return
+                return bool(value)
             if command == Command.CHECK:
                 self._check()
             elif command == Command.SET_UP and (built := self._set_up()):
-                follow(self._ranks, *built)
-                return
+                return follow(self._ranks, *built)
 
     def _check(self) -> None:
         """Send the facts of this process to the leader."""
@@ -154,8 +153,8 @@ class Follower:
         return Trainer(network, batches, train, ranks=self._ranks), reader
 
 
-def follow(ranks: Ranks, trainer: Trainer, reader: DividedReader) -> None:
-    """Train and read texts as the leader announces, until the end of the run.
+def follow(ranks: Ranks, trainer: Trainer, reader: DividedReader) -> bool:
+    """Train and read texts as the leader announces, until the end of the run; return whether it ends as it should.
 
     Raises:
         RankLostError: If the connection to the leader is lost.
@@ -163,7 +162,7 @@ def follow(ranks: Ranks, trainer: Trainer, reader: DividedReader) -> None:
     while True:
         command, value = ranks.next_command()
         if command == Command.END:
-            return
+            return bool(value)
         if command == Command.STEP:
             with suppress(DivergenceError):  # the leader has the same loss, and decides what to do
                 trainer.train_step(value)

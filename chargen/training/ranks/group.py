@@ -32,7 +32,9 @@ from chargen.checkpoint import Tensors
 from chargen.errors import ConfigError, RankLostError
 from chargen.networks.draws import Rows
 from chargen.training.ranks import launch
+from chargen.training.ranks.job import name_job
 from chargen.training.ranks.local_link import LOST, LocalLink, connect
+from chargen.training.ranks.meeting import meet
 from chargen.training.ranks.shared_memory import SharedMemory
 
 MAX_WAIT = timedelta(hours=24)  #: while the leader encodes a long text, the followers wait for it
@@ -42,7 +44,7 @@ Item = TypeVar("Item")
 class Command(IntEnum):
     """What the leader announces."""
 
-    END = 0  #: the run is over
+    END = 0  #: the run is over; the value is 1 if it has ended as it should
     CHECK = 1  #: compare the arguments and the texts of the ranks
     SET_UP = 2  #: build the network
     STEP = 3  #: make a training step
@@ -58,11 +60,16 @@ class Ranks:
     Args:
         rank: The number of this process, from 0.
         size: The number of processes.
+        job: The name of the job that started them (`job.py`), on the leader; "" if it has none.
+        is_restarted: Whether the job has started them again after a failure, on the leader.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, job: str = "", is_restarted: bool = False) -> None:
         self.rank = rank
         self.size = size
+        self.job = job
+        self.is_restarted = is_restarted
+        self._has_ended = False
         self._link: LocalLink | None = None
         self._memory: SharedMemory | None = None
 
@@ -106,10 +113,16 @@ class Ranks:
         command, value = announced.tolist()
         return Command(int(command)), value
 
-    def end(self) -> None:
-        """Tell the followers that the run is over. A rank that has been lost is no error here."""
+    def end(self, is_done: bool) -> None:
+        """Tell the followers that the run is over. A rank that has been lost is no error here.
+
+        Args:
+            is_done: Whether the run has ended as it should, and was neither stopped nor refused.
+        """
         with suppress(RankLostError):
-            self.announce(Command.END)
+            if not self._has_ended:
+                self.announce(Command.END, float(is_done))
+            self._has_ended = True
 
     def send(self, item: Item | None) -> Item:
         """Return the leader's item, which can be any object that Python can pickle, on every rank."""
@@ -197,7 +210,7 @@ def _rank_lost() -> Iterator[None]:
 def joined_ranks(device: str) -> Iterator[Ranks]:
     """Join the processes that torchrun has started, while a `with` block runs.
 
-    The followers are told at its end that the run is over.
+    The followers are told at its end that the run is over, and whether the block has raised an error.
 
     Args:
         device: The device that the user chose: "auto", "cpu" or "cuda".
@@ -210,29 +223,28 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         raise ConfigError("the device mps cannot be used by several processes", "Use --device cpu.")
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
-        number, num_gpus = launch.local_rank(), torch.cuda.device_count()
-        if number >= num_gpus:
+        num_local, num_gpus = launch.num_local_processes(), torch.cuda.device_count()
+        if num_local > num_gpus:
             raise ConfigError(
-                f"process {number} of this machine has no GPU of its own: there are {num_gpus}",
+                f"{num_local} processes of this machine need a GPU each, but there are {num_gpus}",
                 "Start as many processes as the machine has GPUs: torchrun --nproc-per-node gpu",
             )
-        torch.cuda.set_device(number)
+        torch.cuda.set_device(launch.local_rank())
     with _rank_lost():
-        store, rank, size = next(rendezvous("env://"))
-        store = dist.distributed_c10d.PrefixStore(
-            launch.start_id(), store
-        )  # torchrun keeps the addresses of processes that have ended
+        shared_store, rank, size = next(rendezvous("env://"))
+        job, is_restarted = name_job(shared_store) if rank == 0 else ("", False)
+        store = meet(shared_store, rank, size)
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=MAX_WAIT)
-    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    ranks = Ranks(rank, size, job, is_restarted)
     ranks.connect_locally()
     try:
         yield ranks
-        ranks.end()
+        ranks.end(is_done=True)
     except RankLostError:  # nothing can be announced any more
         raise
     except BaseException:
-        ranks.end()
+        ranks.end(is_done=False)
         raise
     finally:
         dist.destroy_process_group()

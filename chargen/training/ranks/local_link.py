@@ -12,7 +12,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from chargen.errors import RankLostError
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from chargen.training.ranks.group import Ranks
 
 ANNOUNCEMENT = struct.Struct("<dd")  # the number of a command, and its value
-CONNECT_TIMEOUT_S = 60.0
 LOST = RankLostError(
     "another process of this run has ended, or the connection to it is lost", "Its own output says why."
 )
@@ -48,6 +47,19 @@ class LocalLink:
         command, value = ANNOUNCEMENT.unpack(_receive(self._connections[0], ANNOUNCEMENT.size))
         return int(command), value
 
+    def share_file(self, file: int | None) -> int | None:
+        """Return a descriptor of the leader's open file, on every rank; None if it has none. All call this together."""
+        if self._is_leader:
+            with _as_lost_rank():
+                for connection in self._connections:
+                    socket.send_fds(connection, [b"."], [] if file is None else [file])
+            return file
+        with _as_lost_rank():
+            message, files, _, _ = socket.recv_fds(self._connections[0], 1, 1)
+        if not message:
+            raise RankLostError(LOST.message, LOST.hint)
+        return files[0] if files else None
+
     def meet(self) -> None:
         """Wait until all ranks are here: the leader hears from each follower, and then tells them."""
         if not self._is_leader:
@@ -60,35 +72,48 @@ class LocalLink:
 
 
 def connect(ranks: Ranks) -> LocalLink | None:
-    """Connect the ranks, all of which call this together; None if they are not on the same machine.
+    """Connect the ranks, all of which call this together; None if they cannot, as on several machines.
 
     Raises:
         RankLostError: If a rank ends meanwhile.
     """
-    if not hasattr(socket, "AF_UNIX"):
-        return None
-    with tempfile.TemporaryDirectory(prefix="chargen-") as folder:
-        if ranks.rank == 0:
-            with socket.socket(socket.AF_UNIX) as server:
-                server.bind(os.path.join(folder, "ranks"))
-                server.listen(ranks.size)
-                server.settimeout(CONNECT_TIMEOUT_S)
-                path = ranks.send(os.path.join(folder, "ranks"))
-                if not all(ranks.collect(True)):
-                    return None
-                with _as_lost_rank():
-                    return LocalLink([_blocking(server.accept()[0]) for _ in range(ranks.size - 1)], is_leader=True)
-        path = ranks.send("")
-        if not all(ranks.collect(os.path.exists(path))):
+    with ExitStack() as stack:
+        own = _listen(stack, ranks.size) if ranks.rank == 0 else None
+        path = ranks.send(own[1] if own else "")
+        connection = _open(path) if ranks.rank > 0 else None
+        if not all(ranks.collect(bool(own or connection))):
+            if connection:
+                connection.close()
             return None
+        if connection:
+            return LocalLink([connection], is_leader=False)
+        assert own is not None, "the leader listens"
         with _as_lost_rank():
-            connection = socket.socket(socket.AF_UNIX)
-            connection.connect(path)
-        return LocalLink([connection], is_leader=False)
+            return LocalLink([own[0].accept()[0] for _ in range(ranks.size - 1)], is_leader=True)
 
 
-def _blocking(connection: socket.socket) -> socket.socket:
-    connection.settimeout(None)
+def _listen(stack: ExitStack, size: int) -> tuple[socket.socket, str] | None:
+    """Return (a socket to which this many processes can connect, its path), until a stack is closed; None without one.
+
+    No sockets of this kind exist on Windows, some file systems have none, and a long path is refused.
+    """
+    try:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chargen-"))
+        server = stack.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(os.path.join(folder, "ranks"))
+        server.listen(size)
+    except (OSError, AttributeError):
+        return None
+    return server, os.path.join(folder, "ranks")
+
+
+def _open(path: str) -> socket.socket | None:
+    """Return a connection to the leader, which waits until the leader accepts it; None if it cannot be reached."""
+    try:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(path)
+    except (OSError, AttributeError):
+        return None
     return connection
 
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from chargen.training.ranks.group import Ranks
     from chargen.training.ranks.local_link import LocalLink
 
-FOLDERS = ("/dev/shm", tempfile.gettempdir())  # the first one that exists; files in /dev/shm are in memory only
 FLOAT32_BYTES = 4
 
 
@@ -41,30 +38,11 @@ class SharedMemory:
         self._rank, self._link = ranks.rank, link
         self._half = 0
         size = 2 * ranks.size * capacity * FLOAT32_BYTES
-        path = ranks.send(self._create(size) if ranks.rank == 0 else None)
-        mapped = _open(path, size)
-        self.is_shared = all(ranks.collect(mapped is not None))  #: whether all ranks can open it
-        if ranks.rank == 0 and path:
-            Path(path).unlink()  # the memory is freed when the last process has ended
+        file = link.share_file(_create(size) if ranks.rank == 0 else None)
+        mapped = None if file is None else _map(file, size)
+        self.is_shared = all(ranks.collect(mapped is not None))  #: whether all ranks can use it
         if mapped is not None and self.is_shared:
             self._places = torch.frombuffer(mapped, dtype=torch.float32).view(2, ranks.size, capacity)
-
-    @staticmethod
-    def _create(size: int) -> str:
-        """Create the file that the ranks map, and return its path; "" if there is not enough memory for it."""
-        folder = next(folder for folder in FOLDERS if os.path.isdir(folder))
-        try:
-            file, path = tempfile.mkstemp(prefix="chargen-", dir=folder)
-        except OSError:
-            return ""
-        try:
-            os.posix_fallocate(file, 0, size)  # without it, a full disk would kill the process that writes
-        except OSError:
-            os.unlink(path)
-            return ""
-        finally:
-            os.close(file)
-        return path
 
     def add_up(self, tensor: Tensor) -> None:
         """Replace a tensor, [n] of float32 on the CPU, by the sum over all ranks."""
@@ -75,10 +53,29 @@ class SharedMemory:
         torch.sum(places, 0, out=tensor)
 
 
-def _open(path: str, size: int) -> mmap.mmap | None:
-    """Map a file of this size; return None if this process does not see it."""
+def _create(size: int) -> int | None:
+    """Return the descriptor of a file in memory; None if there is not enough memory, or no such files (except Linux).
+
+    The file has no name, so nothing of it is left when the processes have ended, even if they were killed.
+    """
+    if not hasattr(os, "memfd_create"):
+        return None
+    file = None
     try:
-        with open(path, "r+b") as file:
-            return mmap.mmap(file.fileno(), size)
+        file = os.memfd_create("chargen")
+        os.posix_fallocate(file, 0, size)  # without it, a lack of memory would kill the process that writes
+    except OSError:
+        if file is not None:
+            os.close(file)
+        return None
+    return file
+
+
+def _map(file: int, size: int) -> mmap.mmap | None:
+    """Map a file of this size, and close its descriptor; return None if this process has too little memory."""
+    try:
+        return mmap.mmap(file, size)
     except (OSError, ValueError):
         return None
+    finally:
+        os.close(file)

@@ -200,7 +200,7 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
     result: Finished | None = None
     settings: dict[str, Any] = {}
     with stop_on_signals() as stop, joined(args) as ranks:
-        plan = make_plan(resumed_after_restart(args) if ranks else args, started)
+        plan = make_plan(resumed_after_restart(args, ranks) if ranks else args, started)
         if ranks:
             check_others(ranks, args, plan)
         with make_display(console, _sample_text) as display:
@@ -214,6 +214,8 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
                     settings = {key: values[key] for key in ("model", "data", "train", "parameters", "notes")}
                 if values["event"] == "finished":
                     result = report  # type: ignore[assignment]
+        if ranks:
+            ranks.end(is_done=result is not None and not result.interrupted)
     assert result is not None, "the last report of a run without an error is Finished"
     result = replace(result, model_path=os.path.abspath(result.model_path))  # it can be opened from any folder
     with ignore_closed_output():

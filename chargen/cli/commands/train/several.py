@@ -6,8 +6,8 @@ them again (`--max-restarts`); rank 0 then resumes the run of its first start.
 
 from __future__ import annotations
 
-import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chargen.cli.commands.train.plan import TrainArguments, make_plan
+from chargen.cli.main import STOP_SIGNALS
 from chargen.errors import ConfigError, RankLostError
 from chargen.ui.terminal_text import say
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from chargen.training.ranks.group import Ranks
     from chargen.training.run import Plan
 
+REPORT_S = 3.0  # in which rank 0 prints its error: torchrun ends the processes of all machines when one has failed
 FILES = ("corpus", "val")  #: arguments that name files, which may have other names on another machine
 
 
@@ -35,6 +37,7 @@ def joined(args: TrainArguments) -> Iterator[Ranks | None]:
 
     Raises:
         click.exceptions.Exit: At the end of another rank than 0.
+        ConfigError: If the processes cannot join. All of the same machine raise it, and the first reports it.
         RankLostError: If a process of the run has ended.
     """
     from chargen.training.ranks.launch import is_started_by_torchrun
@@ -45,15 +48,10 @@ def joined(args: TrainArguments) -> Iterator[Ranks | None]:
     from chargen.training.ranks.group import joined_ranks
 
     with ExitStack() as stack:
-        try:
-            if "-" in args.corpus or args.val == "-":
-                raise ConfigError("standard input can be read by a single process only", "Name a file.")
-            with _ended_by_sigterm():
-                ranks = stack.enter_context(joined_ranks(args.device))
-        except ConfigError as error:  # the same on all ranks: one of them says so
-            if os.environ["RANK"] == "0":
-                raise
-            raise click.exceptions.Exit(1) from error
+        if "-" in args.corpus or args.val == "-":
+            raise ConfigError("standard input can be read by a single process only", "Name a file.")
+        with _ended_by_sigterm():
+            ranks = stack.enter_context(joined_ranks(args.device))
         if ranks.rank > 0:
             _follow(args, ranks)
         yield ranks
@@ -75,22 +73,29 @@ def _ended_by_sigterm() -> Iterator[None]:
 def _follow(args: TrainArguments, ranks: Ranks) -> None:
     """Do the part of a rank other than 0, and end the process.
 
+    If rank 0 has ended with an error, the torchrun of each other machine has to know it: with `--max-restarts`, that
+    of rank 0 would otherwise start its processes again, and wait for machines that have finished.
+
     Raises:
         click.exceptions.Exit: Always, unless the rank reports that rank 0 is lost.
         RankLostError: On rank 1, if the connection to rank 0 is lost. The others say nothing more.
     """
     from chargen.training.ranks.follower import Follower
+    from chargen.training.ranks.launch import machine
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # rank 0 decides what a signal means
     follower = Follower(ranks, lambda: make_plan(args, None), lambda plan: facts_of(args, plan))
     try:
-        follower.run()
+        is_done = follower.run()
     except RankLostError as error:
         if ranks.rank == 1:
             raise RankLostError(f"rank 1 has lost rank 0: {error.message}", error.hint) from error
         raise click.exceptions.Exit(1) from error
-    raise click.exceptions.Exit(0)
+    if is_done or machine() == "0":  # torchrun knows the exit status of rank 0
+        raise click.exceptions.Exit(0)
+    time.sleep(REPORT_S)
+    raise click.exceptions.Exit(1)
 
 
 def check_others(ranks: Ranks, args: TrainArguments, plan: Plan) -> None:
@@ -123,12 +128,15 @@ def facts_of(args: TrainArguments, plan: Plan | None) -> Facts:
     return collect_facts(arguments, files, plan.corpus.sha256 + val)
 
 
-def resumed_after_restart(args: TrainArguments) -> TrainArguments:
-    """Return the arguments with the run to resume, if torchrun has started this job again after a failure."""
-    from chargen.training.ranks.launch import find_run_of_job
+def resumed_after_restart(args: TrainArguments, ranks: Ranks) -> TrainArguments:
+    """Return the arguments with the run to resume, if torchrun has started this job again after a failure.
 
-    run = None if args.resume else find_run_of_job()
+    The time that `--more` adds is part of the run's budget by then, and a run to replace was replaced.
+    """
+    from chargen.training.ranks.job import find_run_of_job
+
+    run = find_run_of_job(ranks.job) if ranks.is_restarted else None
     if run is None:
         return args
     say(f"The run {run.name} is continued after a failure.")
-    return replace(args, resume=run.name, init_from=None)
+    return replace(args, resume=run.name, init_from=None, more=None, force=False)
