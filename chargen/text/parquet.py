@@ -222,8 +222,10 @@ def _column_chunks(stream: BinaryIO, size: int, columns: list[int]) -> Iterator[
     for group in footer[4]:
         for column in columns:
             metadata = group[1][column][3]
-            has_dictionary = metadata.get(11, 0) > 0
-            begin = min(metadata[9], metadata[11]) if has_dictionary else metadata[9]
+            offsets = [
+                offset for offset in (metadata[9], metadata.get(11, 0)) if offset > 0
+            ]  # 0: there is no such page
+            begin = min(offsets, default=0)
             yield begin, begin + metadata[7]
 
 

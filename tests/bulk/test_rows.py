@@ -213,3 +213,62 @@ def test_a_file_that_has_become_shorter_is_an_error(tmp_path: Path) -> None:
     path.write_text("one\n")
     with pytest.raises(CorpusError, match="is shorter than when the job was started"):
         source.read(plan.slices[0])
+
+
+def write_parquet(path: Path, column: pyarrow.Array) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"text": column}), path)
+
+
+def invalid_strings() -> pyarrow.Array:
+    """Return strings of which the second is no UTF-8, as some writers of Parquet make them."""
+    values = pyarrow.array([b"ok", b"\xff", b"fine", None])
+    return pyarrow.Array.from_buffers(pyarrow.string(), 4, values.buffers())
+
+
+NO_UNICODE: dict[str, tuple[str, Callable[[Path], object], list[str | None], int]] = {
+    "another field": (
+        "a.jsonl", lambda path: path.write_text('{"text": "a", "x": "\\ud800"}\n{"text": "b", "x": "c"}\n'), ["b"], 1,
+    ),
+    "name of a field": (
+        "a.jsonl", lambda path: path.write_text('{"text": "a", "\\uDC00": 1}\n{"text": "b"}\n'), ["b"], 1,
+    ),
+    "bytes in a nested value": (
+        "a.jsonl", lambda path: path.write_bytes(b'{"text": "a", "x": ["\xff"]}\n{"text": "b"}\n'), ["b"], 1,
+    ),
+    "bytes in another field": (
+        "a.jsonl", lambda path: path.write_bytes(b'{"text": "a", "x": "\xff"}\n{"text": "b"}\n'), ["b"], 1,
+    ),
+    "Parquet": ("a.parquet", lambda path: write_parquet(path, invalid_strings()), ["ok", "fine", None], 1),
+    "dictionary": (
+        "a.parquet", lambda path: write_parquet(path, invalid_strings().dictionary_encode()), ["ok", "fine", None], 1,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_UNICODE)
+def test_a_row_with_a_string_that_is_no_unicode_is_named_and_the_others_can_be_written(
+    tmp_path: Path, name: str
+) -> None:
+    file, write, expected, num_failures = NO_UNICODE[name]
+    write(tmp_path / file)
+    (rows,) = read_all(tmp_path / file)
+    assert rows.texts == expected
+    assert len(rows.failures) == num_failures
+    assert rows.table.num_rows == len(expected)
+    pyarrow.parquet.write_table(rows.table, tmp_path / "out.parquet")
+
+
+def test_a_header_that_is_no_unicode_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,\xff\n1,2\n")
+    with pytest.raises(CorpusError, match="a.csv, line 1 has invalid UTF-8"):
+        open_rows(str(tmp_path / "a.csv"), "text", ADDED).plan()
+
+
+def test_the_fields_of_a_first_line_after_a_byte_order_mark_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "a", "only_here": 1}\n{"text": "b"}\n')
+    assert open_rows(str(tmp_path / "a.jsonl"), "text", ADDED).plan().fields == {"text": "text", "only_here": "int"}
+
+
+def test_a_parquet_file_without_rows_has_no_slices(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", pyarrow.array([], pyarrow.string()))
+    assert open_rows(str(tmp_path / "a.parquet"), "text", ADDED).plan().slices == ()

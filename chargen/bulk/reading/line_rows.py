@@ -8,6 +8,7 @@ one ended.
 from __future__ import annotations
 
 import codecs
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -26,12 +27,13 @@ from chargen.bulk.reading.slices import (
 )
 from chargen.errors import CorpusError
 from chargen.registry import import_extra
-from chargen.schema import format_count
+from chargen.schema import format_count, is_unicode
 from chargen.text.decoding import WIDE_BOMS, BinaryFileError, binary_format
 from chargen.text.inputs import MAGIC_BYTES, MAGICS, decompress, is_remote, open_input
 from chargen.text.json_array import RecordParser
 from chargen.text.limits import MAX_TEXT_BYTES, ReadLimit
 
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 READ_BYTES = 1 << 16  #: size of a block; lines are counted in whole blocks
 MAX_BINARY_CHECK_BYTES = 1 << 12
 
@@ -198,7 +200,8 @@ class LineRows:
             position += len(chunk)
             rows += count_lines(chunk)
             if self._is_json:
-                num_records += self._add_kinds(kinds, chunk)
+                text = chunk if position > len(chunk) else chunk.removeprefix(codecs.BOM_UTF8)
+                num_records += self._add_kinds(kinds, text)
             if rows - first_row >= MAX_SLICE_ROWS or position - start >= MAX_SLICE_BYTES:
                 slices.append(Slice(first_row, rows - first_row, start, position))
                 first_row, start = rows, position
@@ -227,6 +230,8 @@ class LineRows:
                 continue
             try:
                 record = self._parse(line) if self._is_json else {}
+                if self._is_json and self._text_column not in record:
+                    raise CorpusError(f"has no field {self._text_column!r}")
                 texts.append(check_row_text(record[self._text_column] if self._is_json else line, self._text_column))
             except CorpusError as error:
                 failures.append(Failure.of(f"{self._path}, line {number + 1:,}", error))
@@ -245,31 +250,39 @@ class LineRows:
         self._content.close()
 
     def _parse(self, line: str) -> dict[str, Any]:
-        """Return the object of a line. A string in place of an object is the text itself."""
+        """Return the object of a line. A string in place of an object is the text itself.
+
+        Raises:
+            CorpusError: If the line is something else, or has a name or a string that is no Unicode.
+        """
         value, wrong = self._parser.parse_line(line)
         if wrong:
             raise CorpusError(wrong)
-        if isinstance(value, str):
-            return {self._text_column: value}
-        if not isinstance(value, dict):
+        record = {self._text_column: value} if isinstance(value, str) else value
+        if not isinstance(record, dict):
             raise CorpusError("is not a JSON object")
-        if self._text_column not in value:
-            raise CorpusError(f"has no field {self._text_column!r}")
-        return value
+        if not is_unicode(line):
+            raise CorpusError("the text has invalid UTF-8")
+        if SURROGATE_ESCAPE.search(line):
+            for name, item in record.items():
+                if not is_unicode(name) or (isinstance(item, str) and not is_unicode(item)):
+                    raise CorpusError(f"the field {name!r} has half of a surrogate pair")
+        return record
 
     def _add_kinds(self, kinds: dict[str, str], chunk: bytes) -> int:
         """Add the kinds of the fields in a chunk, and return how many records it has."""
         num_records = 0
         for line in _decode_lines(chunk):
-            value, wrong = self._parser.parse_line(line) if line.strip() else (None, "")
-            if isinstance(value, str):
-                value = {self._text_column: value}
-            if wrong or not isinstance(value, dict):
+            if not line.strip():
+                continue
+            try:
+                record = self._parse(line)
+            except CorpusError:  # `read` names it
                 continue
             num_records += 1
-            for name, item in value.items():
+            for name, item in record.items():
                 kinds[name] = merge_kinds(kinds.get(name, ""), kind_of(item))
-            if len(kinds) > 2 * len(value) and len(kinds) > 10_000:
+            if len(kinds) > 2 * len(record) and len(kinds) > 10_000:
                 raise CorpusError(f"{self._path} has more than 10,000 different fields", "Keep the data in values.")
         return num_records
 

@@ -75,7 +75,7 @@ class ParquetRows:
         texts: list[str | None] = []
         kept: list[int] = []
         failures: list[Failure] = []
-        for k, value in enumerate(table.column(self._text_column).to_pylist()):
+        for k, value in enumerate(self._values(table.column(self._text_column))):
             try:
                 texts.append(check_row_text(value, self._text_column))
                 kept.append(k)
@@ -89,6 +89,16 @@ class ParquetRows:
         """Close the file."""
         self._stack.close()
         self._file = None
+
+    def _values(self, column: Any) -> list[Any]:
+        """Return the texts of a column; invalid bytes become lone surrogates, which no text has."""
+        try:
+            values: list[Any] = column.to_pylist()
+        except UnicodeDecodeError:
+            binary = column.cast(self._arrow.large_string()).cast(self._arrow.large_binary())
+            data = binary.to_pylist()
+            return [None if value is None else value.decode("utf-8", "surrogateescape") for value in data]
+        return values
 
     def _batches(self, file: Any, part: Slice) -> Iterator[Any]:
         """Yield the batches of a slice, without the rows of the row group that are before and after it."""

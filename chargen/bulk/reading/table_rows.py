@@ -22,6 +22,7 @@ from chargen.bulk.reading.slices import (
 )
 from chargen.errors import CorpusError
 from chargen.registry import import_extra
+from chargen.schema import is_unicode
 from chargen.text.cleaning import CleaningReport
 from chargen.text.decoding import decode_marked, remove_bom
 from chargen.text.records import open_table
@@ -111,5 +112,7 @@ class TableRows:
         report = CleaningReport()
         pieces: Any = remove_bom(decode_marked(self._content.blocks(), self._path, "utf-8", report))
         self._header, rows = open_table(pieces, self._path, self._form)
+        if not all(map(is_unicode, self._header)):
+            raise CorpusError(f"{self._path}, line 1 has invalid UTF-8", "Convert it: iconv -t utf-8 FILE > NEW")
         check_columns(self._header, self._text_column, self._added, self._path)
         return rows
