@@ -86,10 +86,15 @@ class Part:
     """A part of the output: a slice of a file."""
 
     number: int
-    path: str  #: of the file
+    file: InputFile  #: as it was when the job was planned
     first_row: int  #: number of rows of the job before those of its file
     slice: Slice
     is_sequential: bool = False  #: see `FilePlan`
+
+    @property
+    def path(self) -> str:
+        """The path or the URL of the file that is read."""
+        return self.file.path
 
     @property
     def name(self) -> str:
@@ -108,7 +113,7 @@ class Job:
         """Yield all parts, in the order of their numbers."""
         for each in self.files:
             for k, part in enumerate(each.plan.slices):
-                yield Part(each.first_part + k, each.file.path, each.first_row, part, each.plan.is_sequential)
+                yield Part(each.first_part + k, each.file, each.first_row, part, each.plan.is_sequential)
 
     @property
     def fields(self) -> dict[str, str]:
@@ -117,7 +122,7 @@ class Job:
 
     def failures(self) -> list[Failure]:
         """Return the files that cannot be read."""
-        return [Failure(each.file.path, each.failure) for each in self.files if each.failure is not None]
+        return [Failure.of(each.file.path, each.failure) for each in self.files if each.failure is not None]
 
     def with_plans(self, plans: Mapping[str, FilePlan | str]) -> Job:
         """Return the job with the plans of files that had none, or with the reasons why there is none.

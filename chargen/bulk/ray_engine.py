@@ -32,6 +32,7 @@ from typing import Any
 import chargen
 from chargen.bulk.job import Part
 from chargen.bulk.reading.slices import Failure, FilePlan, Slice
+from chargen.bulk.storage import InputFile
 from chargen.bulk.task import Task
 from chargen.bulk.worker import PartResult, PartWriter, WorkerSpec, plan_file
 from chargen.errors import ChargenError, ConfigError
@@ -201,7 +202,8 @@ class RayWriter:
         """Write the parts of a batch of groups, and yield the result of each."""
         for text in batch["parts"]:
             for value in json.loads(str(text)):
-                yield {"result": [self._write(Part(**{**value, "slice": Slice(**value["slice"])})).to_json()]}
+                part = Part(**{**value, "file": InputFile(**value["file"]), "slice": Slice(**value["slice"])})
+                yield {"result": [self._write(part).to_json()]}
 
     def _write(self, part: Part) -> PartResult:
         if self._error is not None:

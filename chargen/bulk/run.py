@@ -110,9 +110,9 @@ def _plan(job: Job, task: Task, engine: BulkEngine) -> Generator[Report, None, J
             plans[path] = plan
             yield Planning(len(job.files), len(job.files) - len(missing) + len(plans))
     job = job.with_plans(plans)
-    failures = job.failures()
+    failures = [each.failure for each in job.files if each.failure is not None]
     if len(failures) == len(job.files):
-        message, _, hint = failures[0].reason.partition("\n")
+        message, _, hint = failures[0].partition("\n")
         others = f" And {len(failures) - 1:,} more cannot be read." if len(failures) > 1 else ""
         raise CorpusError(message, f"{hint}{others}".strip())
     if not any(each.plan.slices for each in job.files):

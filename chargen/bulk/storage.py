@@ -78,8 +78,7 @@ def _local_files(argument: str) -> Iterator[InputFile]:
         for file in inside:
             hidden = any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
             if not hidden and (file.is_file() or file == path):
-                status = file.stat()
-                yield InputFile(str(file), status.st_size, str(status.st_mtime_ns))
+                yield _local_file(file)
 
 
 def _remote_files(url: str) -> Iterator[InputFile]:
@@ -99,13 +98,51 @@ def _remote_files(url: str) -> Iterator[InputFile]:
             relative = name.removeprefix(url.rstrip("/") + "/") if name != url else ""
             if any(part.startswith((".", "_")) for part in relative.split("/") if part) and name.startswith(url):
                 continue
-            info = system.info(path)
-            version = info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or ""
-            yield InputFile(name, int(info.get("size") or 0), str(version))
+            yield _remote_file(system, path, name)
     except Exception as error:  # each back end of fsspec has its own types of errors
         if isinstance(error, ChargenError):
             raise
         raise CorpusError(f"{url} cannot be read: {describe_failure(error, url)}", "Check the address.") from error
+
+
+def _local_file(path: Path) -> InputFile:
+    """Return a file of this machine as it is now."""
+    status = path.stat()
+    return InputFile(str(path), status.st_size, str(status.st_mtime_ns))
+
+
+def _remote_file(system: Any, path: str, name: str) -> InputFile:
+    """Return a file of a storage as it is now.
+
+    Args:
+        system: The file system of fsspec.
+        path: The path in it.
+        name: The URL.
+    """
+    info = system.info(path)
+    version = info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or ""
+    return InputFile(name, int(info.get("size") or 0), str(version))
+
+
+def check_unchanged(file: InputFile) -> None:
+    """Check that a file is still as it was when the job was planned. A slice of other content has parts of its lines.
+
+    Raises:
+        CorpusError: If it has changed, or cannot be read.
+    """
+    try:
+        if is_remote(file.path) and not os.path.exists(file.path):
+            system = _remote_system(file.path)
+            system.invalidate_cache()
+            current = _remote_file(system, file.path, file.path)
+        else:
+            current = _local_file(Path(file.path))
+    except Exception as error:  # each back end of fsspec has its own types of errors
+        if isinstance(error, ChargenError):
+            raise
+        raise CorpusError(f"{file.path} cannot be read: {describe_failure(error, file.path)}") from error
+    if current != file:
+        raise CorpusError(f"{file.path} has changed since the job was started", "Start a job in a new folder.")
 
 
 def _remote_system(url: str) -> Any:

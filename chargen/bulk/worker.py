@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from chargen.bulk.job import JOB_FILE, Counts, Part
 from chargen.bulk.reading.rows import open_rows
 from chargen.bulk.reading.slices import Failure, FilePlan, Rows, RowSource
-from chargen.bulk.storage import open_folder
+from chargen.bulk.storage import check_unchanged, open_folder
 from chargen.bulk.task import Output, Task
 from chargen.errors import ChargenError, ConfigError, StorageError, TokenizerError
 from chargen.registry import import_extra
@@ -95,7 +95,7 @@ class PartWriter:
             output, rows = self._run(part, rows)
         except ChargenError as error:
             self.close()
-            return PartResult(part.number, error=Failure(part.path, error.message))
+            return PartResult(part.number, error=Failure.of(part.path, error.message))
         counts = replace(output.counts, rows_failed=len(rows.failures))
         result = PartResult(part.number, counts, tuple(rows.failures[:MAX_FAILURES]))
         try:
@@ -109,7 +109,13 @@ class PartWriter:
             self.close()
             task = self._spec.task
             self._source = part.path, open_rows(part.path, task.text_column, tuple(task.columns), self._spec.fields)
-        return self._source[1].read(part.slice)
+        try:
+            rows = self._source[1].read(part.slice)
+        except Exception:  # a file with other content gives errors of many types
+            check_unchanged(part.file)
+            raise
+        check_unchanged(part.file)
+        return rows
 
     def _run(self, part: Part, rows: Rows) -> tuple[Output, Rows]:
         """Run the task; rows that the model cannot read become failures."""

@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from chargen.bulk.job import Part
 from chargen.bulk.ray_engine import Attempts, RayEngine, group_parts
 from chargen.bulk.reading.slices import Slice
+from chargen.bulk.storage import InputFile
 from chargen.checkpoint import save_checkpoint
 from chargen.errors import ChargenError, ConfigError
 from tests.conftest import VERSE, Result, random_model
@@ -73,7 +75,7 @@ def test_a_job_on_ray_gives_the_parts_of_the_local_engine_and_prints_only_its_ow
 
 
 def part_of(number: int, path: str, is_sequential: bool) -> Part:
-    return Part(number, path, 0, Slice(number, 1), is_sequential)
+    return Part(number, InputFile(path, 1, ""), 0, Slice(number, 1), is_sequential)
 
 
 def test_parts_of_a_sequential_file_are_grouped_and_no_part_is_lost_or_doubled() -> None:
@@ -151,8 +153,7 @@ def test_a_worker_with_another_version_ends_the_job(folder: Path) -> None:
 
     writer = object.__new__(RayWriter)
     writer._error = ConfigError("a worker has chargen 0", "Install the same version on all machines.")
-    (result,) = writer({"parts": [json.dumps([{"number": 3, "path": "a", "first_row": 0, "slice": {
-        "first_row": 0, "num_rows": 1, "start": 0, "end": 0}, "is_sequential": False}])]})  # fmt: skip
+    (result,) = writer({"parts": [json.dumps([asdict(part_of(3, "a", False))])]})
     value = json.loads(result["result"][0])
     assert value["is_fatal"]
     assert value["error"]["where"] == "a worker has chargen 0"

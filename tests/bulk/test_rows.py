@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -260,8 +261,9 @@ def test_a_row_with_a_string_that_is_no_unicode_is_named_and_the_others_can_be_w
 
 def test_a_header_that_is_no_unicode_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"text,\xff\n1,2\n")
-    with pytest.raises(CorpusError, match="a.csv, line 1 has invalid UTF-8"):
-        open_rows(str(tmp_path / "a.csv"), "text", ADDED).plan()
+    source = open_rows(str(tmp_path / "a.csv"), "text", ADDED)
+    with closing(source), pytest.raises(CorpusError, match="a.csv, line 1 has invalid UTF-8"):
+        source.plan()
 
 
 def test_the_fields_of_a_first_line_after_a_byte_order_mark_are_kept(tmp_path: Path) -> None:

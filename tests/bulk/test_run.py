@@ -245,6 +245,35 @@ def test_a_file_that_disappears_during_the_job_is_named_and_done_later(lm: Langu
     assert [row["text"] for row in rows()] == LINES * 3
 
 
+@pytest.mark.parametrize("name", ["a.txt", "b.csv"])
+def test_a_file_that_changes_during_the_job_is_named_and_its_rows_are_not_mixed(
+    lm: LanguageModel, folder: Path, name: str
+) -> None:
+    reports = run_job((f"in/{name}", "in/c.parquet"), "out", ScoreTask(), HASH, LocalEngine(lm))
+    for report in reports:
+        if isinstance(report, Writing) and report.num_finished == 1:
+            (folder / "in" / name).write_text("other\n" * 200)
+        last = report
+    assert isinstance(last, Finished)
+    assert not last.summary["is_complete"]
+    assert last.summary["failures"][0]["where"].endswith(name)
+    assert last.summary["failures"][0]["reason"] == "has changed since the job was started"
+    assert not any(row["text"] == "other" for row in rows())
+    with pytest.raises(ConfigError, match=f"{name} has changed since"):
+        run(lm, ScoreTask(), inputs=(f"in/{name}", "in/c.parquet"))
+
+
+def test_fields_of_another_type_in_a_file_that_has_changed_are_no_traceback(lm: LanguageModel, folder: Path) -> None:
+    Path("n.jsonl").write_text("".join(f'{{"text": "t", "n": {n}}}\n' for n in range(40)))
+    reports = run_job(("n.jsonl",), "out", ScoreTask(), HASH, LocalEngine(lm))
+    for report in reports:
+        if isinstance(report, Writing) and report.num_finished == 1:
+            Path("n.jsonl").write_text('{"text": "t", "n": "x"}\n' * 40)
+        last = report
+    assert isinstance(last, Finished)
+    assert last.summary["parts_unwritten"] >= 1
+
+
 def test_rows_can_be_filtered_and_compared_with_a_reference(lm: LanguageModel, folder: Path) -> None:
     from chargen.bulk.score_rows import score_reference
 

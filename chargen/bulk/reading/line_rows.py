@@ -234,7 +234,7 @@ class LineRows:
                     raise CorpusError(f"has no field {self._text_column!r}")
                 texts.append(check_row_text(record[self._text_column] if self._is_json else line, self._text_column))
             except CorpusError as error:
-                failures.append(Failure.of(f"{self._path}, line {number + 1:,}", error))
+                failures.append(Failure.of(f"{self._path}, line {number + 1:,}", error.message))
                 continue
             records.append(record)
             numbers.append(number)

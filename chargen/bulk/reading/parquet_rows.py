@@ -80,7 +80,7 @@ class ParquetRows:
                 texts.append(check_row_text(value, self._text_column))
                 kept.append(k)
             except CorpusError as error:
-                failures.append(Failure.of(f"{self._path}, row {part.first_row + k + 1:,}", error))
+                failures.append(Failure.of(f"{self._path}, row {part.first_row + k + 1:,}", error.message))
         if failures:
             table = table.take(kept)
         return Rows(table, texts, [part.first_row + k for k in kept], failures)

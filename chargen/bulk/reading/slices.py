@@ -59,9 +59,9 @@ class Failure:
     reason: str
 
     @classmethod
-    def of(cls, where: str, error: CorpusError) -> Failure:
-        """Return the failure of an error, whose message usually starts with the place."""
-        return cls(where, error.message.removeprefix(where).lstrip(":, "))
+    def of(cls, where: str, message: str) -> Failure:
+        """Return the failure of the message of an error, which usually starts with the place."""
+        return cls(where, message.removeprefix(where).lstrip(":, "))
 
 
 @dataclass(frozen=True)

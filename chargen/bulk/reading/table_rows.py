@@ -81,7 +81,7 @@ class TableRows:
             try:
                 texts.append(self._check(row))
             except CorpusError as error:
-                failures.append(Failure.of(name, error))
+                failures.append(Failure.of(name, error.message))
                 continue
             cells.append(row)  # type: ignore[arg-type]
             numbers.append(number)
