@@ -20,17 +20,16 @@ import json
 import logging
 import os
 import re
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import chargen
 from chargen.bulk.job import Part
+from chargen.bulk.ray_address import check_address, discarded_stderr
 from chargen.bulk.reading.slices import Failure, FilePlan, Slice
 from chargen.bulk.storage import InputFile
 from chargen.bulk.task import Task
@@ -41,7 +40,6 @@ from chargen.registry import import_extra
 GROUPS_PER_WORKER = 4  #: groups of parts per worker, at least, where files can be divided
 MAX_ATTEMPTS = 5  #: workers that may be lost with the same part, before it is given up
 MIN_OBJECT_STORE_BYTES = 1 << 28  #: memory that Ray's processes share: the model is in it, and little else
-CONNECT_TIMEOUT_S = 10.0
 #: Ray reads these when it is imported. It reports nothing to its makers, and prints nothing of its own: it would write
 #: on stdout that a worker was lost, and why its work is repeated.
 ENVIRONMENT = {
@@ -143,9 +141,7 @@ class RayEngine:
         try:
             yield from dataset.iter_rows()
         except self._ray.exceptions.RayError as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            reason = lines[-1].strip() if lines else type(error).__name__
-            raise ChargenError(f"the work on the Ray cluster failed: {reason}", HOW_TO_GO_ON) from error
+            raise ChargenError(f"the work on the Ray cluster failed: {describe_error(error)}", HOW_TO_GO_ON) from error
 
 
 class Attempts:
@@ -243,6 +239,19 @@ def group_parts(parts: Sequence[Part], num_workers: int) -> list[list[Part]]:
     return groups
 
 
+def describe_error(error: Exception) -> str:
+    """Return the reason of an error of Ray in one line: the error in the worker, if there was one.
+
+    Ray puts a traceback before the reason, and advice about its own settings after it.
+    """
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        return ": ".join([type(cause).__name__, *lines[:1]])
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
 def _to_plan(value: Any) -> FilePlan | str:
     """Return the plan of a file from JSON."""
     if isinstance(value, str):
@@ -274,10 +283,10 @@ def _connect(ray: Any, address: str | None, num_workers: int | None, model_bytes
         "object_store_memory": max(MIN_OBJECT_STORE_BYTES, 4 * model_bytes),
     }
     if address is not None:
-        _check_address(address)
+        check_address(address)
     settings = {"log_to_driver": False, "logging_level": logging.CRITICAL, **({} if address else own)}
     try:
-        with _discarded_stderr():
+        with discarded_stderr():
             ray.init(address=address or "local", **settings)
     except Exception as error:  # Ray raises errors of many types, also plain RuntimeError
         reason = " ".join(str(error).split())
@@ -288,42 +297,5 @@ def _connect(ray: Any, address: str | None, num_workers: int | None, model_bytes
                 f'Install its version here: pip install "ray[data]=={found[1] if found else "VERSION"}"',
             ) from error
         where = f"the Ray cluster at {address} cannot be reached" if address else "Ray cannot be started"
-        hint = (
-            "Check --address; `ray status` shows a cluster. If it checks tokens, set RAY_AUTH_MODE and the token, too."
-            if address
-            else "Use --engine local."
-        )
+        hint = "Check --address; `ray status` shows a cluster." if address else "Use --engine local."
         raise ChargenError(f"{where}: {reason}", hint) from error
-
-
-def _check_address(address: str) -> None:
-    """Check that something answers at an address HOST:PORT. Ray itself tries for many minutes.
-
-    Raises:
-        ChargenError: If nothing does.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdigit()):
-        return
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S):
-            return
-    except (OSError, OverflowError) as error:
-        raise ChargenError(
-            f"the Ray cluster at {address} cannot be reached: {getattr(error, 'strerror', None) or error}",
-            "Check --address: the port of a cluster is usually 6379.",
-        ) from error
-
-
-@contextmanager
-def _discarded_stderr() -> Iterator[None]:
-    """Discard what is written to stderr meanwhile: Ray's library in C++ writes there that it reads its log level."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ from typing import Any
 import pytest
 
 from chargen.bulk.job import Part
-from chargen.bulk.ray_engine import Attempts, RayEngine, group_parts
+from chargen.bulk.ray_address import AUTH_VARIABLE, _is_this_machine, check_address
+from chargen.bulk.ray_engine import Attempts, RayEngine, describe_error, group_parts
 from chargen.bulk.reading.slices import Slice
 from chargen.bulk.storage import InputFile
 from chargen.checkpoint import save_checkpoint
@@ -126,6 +128,70 @@ def test_a_cluster_that_cannot_be_used_is_an_error_that_says_why(
     monkeypatch.setattr(engine, "_ray", FakeRay(error))
     with pytest.raises(ChargenError, match=f"(?s){message}"):
         engine._start()
+
+
+class FakeCluster:
+    """A cluster that accepts a token, or no token."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, accepted: str | None, own: str | None) -> None:
+        self._accepted, self._own, self._sent = accepted, own, None if not os.environ.get(AUTH_VARIABLE) else own
+        monkeypatch.setattr("chargen.bulk.ray_address.accepts_token", lambda address: self._sent == self._accepted)
+        monkeypatch.setattr("chargen.bulk.ray_address.send_token", self._send)
+
+    def _send(self) -> bool:
+        self._sent = self._own
+        return self._own is not None
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Return a port of this machine where something answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "own", "mode", "message"),
+    [
+        (None, "mine", None, ""), (None, None, None, ""), ("mine", "mine", None, ""), ("mine", "mine", "token", ""),
+        ("theirs", "mine", None, "checks tokens"), ("mine", None, None, "checks tokens"),
+        ("theirs", "mine", "token", "does not accept the token of this user"),
+    ],
+)  # fmt: skip
+def test_a_token_is_sent_to_a_cluster_of_this_machine_only_if_it_checks_tokens(
+    monkeypatch: pytest.MonkeyPatch, port: int, accepted: str | None, own: str | None, mode: str | None, message: str
+) -> None:
+    monkeypatch.delenv(AUTH_VARIABLE, raising=False)
+    if mode:
+        monkeypatch.setenv(AUTH_VARIABLE, mode)
+    FakeCluster(monkeypatch, accepted, own)
+    address = f"127.0.0.1:{port}"
+    if not message:
+        check_address(address)
+        return
+    with pytest.raises(ConfigError, match=f"(?s)the Ray cluster at {address} {message}.*Set RAY_AUTH_MODE=token"):
+        check_address(address)
+
+
+def test_a_token_is_not_sent_to_another_machine_without_being_asked(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    monkeypatch.delenv(AUTH_VARIABLE, raising=False)
+    FakeCluster(monkeypatch, "mine", "mine")
+    monkeypatch.setattr("chargen.bulk.ray_address._is_this_machine", lambda host: False)
+    with pytest.raises(ConfigError, match="checks tokens"):
+        check_address(f"127.0.0.1:{port}")
+
+
+def test_only_addresses_of_this_machine_are_its_own() -> None:
+    assert _is_this_machine("127.0.0.1")
+    assert _is_this_machine("localhost")
+    assert not _is_this_machine("192.0.2.77")  # an address for documentation, RFC 5737
+
+
+def test_the_reason_of_an_error_of_ray_is_that_of_the_worker() -> None:
+    error = Exception("Traceback\n  File\nKeyError: 'x'\nTo change retry attempts, configure ...")
+    error.cause = KeyError("x")  # type: ignore[attr-defined]
+    assert describe_error(error) == "KeyError: 'x'"
+    assert describe_error(Exception("Traceback\nThe actor died.\n")) == "The actor died."
 
 
 @pytest.mark.usefixtures("collected")
