@@ -88,6 +88,8 @@ def run_job(inputs: Sequence[str], output: str, task: Task, model_sha256: str, e
     files = find_inputs(inputs)
     _check_output(inputs, output)
     folder = open_folder(output)
+    if isinstance(folder, LocalFolder):  # a pattern such as 'data/*' also matches an output from an earlier start
+        files = [file for file in files if not is_inside(file.path, folder.path)]
     new = new_job({**task.identity(), "model_sha256": model_sha256}, files)
     with folder.lock():
         folder.remove_partial_files()
@@ -157,19 +159,27 @@ def _read_results(folder: Folder) -> dict[int, PartResult]:
     return results
 
 
+def is_inside(path: str, folder: str) -> bool:
+    """Return whether a path is inside a folder, after links were followed."""
+    inner, outer = os.path.realpath(path), os.path.realpath(folder)
+    return inner != outer and os.path.commonpath([inner, outer]) == outer
+
+
 def _check_output(inputs: Sequence[str], output: str) -> None:
-    """Refuse an output folder inside a folder that is read.
+    """Refuse an output folder inside a folder that is read, and an input that is named inside the output folder.
 
     Raises:
-        ConfigError: If it is one.
+        ConfigError: If there is one.
     """
     folder = open_folder(output)
     if not isinstance(folder, LocalFolder):
         return
     if os.path.lexists(folder.path) and not os.path.isdir(folder.path):
         raise ConfigError(f"--out {output} is a file, not a folder", "Give the name of a folder.")
-    target = os.path.realpath(folder.path)
     for each in inputs:
-        source = os.path.realpath(each)
-        if os.path.isdir(source) and os.path.commonpath([source, target]) == source:
+        if os.path.exists(each) and is_inside(each, folder.path):
+            raise ConfigError(f"{each} is inside the folder --out {output}", "Give another folder with --out.")
+        if os.path.isdir(each) and (
+            is_inside(folder.path, each) or os.path.realpath(each) == os.path.realpath(folder.path)
+        ):
             raise ConfigError(f"--out {output} is inside the folder {each}, which is read", "Give a folder beside it.")

@@ -166,6 +166,17 @@ def test_another_model_and_a_folder_with_other_files_are_refused(lm: LanguageMod
         run(lm, ScoreTask())
 
 
+def test_a_pattern_that_also_matches_the_output_reads_the_same_files_at_each_start(
+    lm: LanguageModel, folder: Path
+) -> None:
+    run(lm, ScoreTask(), "in/out", ("in/*",))
+    expected = parts("in/out")
+    assert run(lm, ScoreTask(), "in/out", ("in/*",))["parts_written_now"] == 0
+    assert parts("in/out") == expected
+    with pytest.raises(ConfigError, match="part-000000.parquet is inside the folder --out in/out"):
+        run(lm, ScoreTask(), "in/out", ("in/a.txt", "in/out/part-000000.parquet"))
+
+
 def test_two_jobs_cannot_write_one_folder_at_a_time(lm: LanguageModel, folder: Path) -> None:
     reports = run_job(("in",), "out", ScoreTask(), HASH, LocalEngine(lm))
     next(reports)
