@@ -20,8 +20,10 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -83,6 +85,7 @@ class RayEngine:
         """Connect to the cluster, if that has not been done yet, and return its number of CPUs."""
         if not self._ray.is_initialized():
             _connect(self._ray, self._address, self._num_workers, self._model_path.stat().st_size)
+            _end_on_sigterm()
             for name in LOGGERS:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             context = self._data.DataContext.get_current()
@@ -210,6 +213,12 @@ class RayWriter:
             rows = f"rows {part.slice.first_row + 1:,} to {part.slice.first_row + part.slice.num_rows:,}"
             return PartResult(part.number, error=Failure(f"{part.path}, {rows}", reason))
         return self._writer.write(part)
+
+
+def _end_on_sigterm() -> None:
+    """End this process on SIGTERM after it has disconnected. Ray's own handler prints the stack of its C++ code."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def _use_one_thread() -> None:

@@ -319,3 +319,15 @@ def test_a_job_that_is_killed_goes_on_where_it_stopped(start: Callable[..., subp
     assert summary["parts_written_now"] <= len(parts("one")) - 4
     assert summary["rows_written"] == 60_000
     assert parts("one") == parts("two")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_sigterm_ends_the_job_and_its_workers_and_prints_nothing(start: Callable[..., subprocess.Popen[str]]) -> None:
+    process = start(*command("out", "--workers", "1"))
+    wait_for_parts("out", 1, process)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert [line for line in err.splitlines() if not re.match(" *[0-9]+%", line)] == []
+    assert not worker_processes(process.pid)
