@@ -40,6 +40,7 @@ from chargen.errors import ChargenError, ConfigError
 from chargen.registry import import_extra
 
 GROUPS_PER_WORKER = 4  #: groups of parts per worker, at least, where files can be divided
+PLAN_BLOCKS_PER_CPU = 32  #: groups of files that are planned by one task, which takes Ray 10 ms
 MAX_ATTEMPTS = 5  #: workers that may be lost with the same part, before it is given up
 MIN_OBJECT_STORE_BYTES = 1 << 28  #: memory that Ray's processes share: the model is in it, and little else
 #: Ray reads these when it is imported. It reports nothing to its makers, and prints nothing of its own: it would write
@@ -98,13 +99,13 @@ class RayEngine:
         if len(paths) == 1:
             yield paths[0], plan_file(paths[0], task)
             return
-        self._start()
+        num_blocks = min(len(paths), self._start() * PLAN_BLOCKS_PER_CPU)
 
         def plan(row: dict[str, Any]) -> dict[str, str]:
             found = plan_file(row["path"], task)
             return {"path": row["path"], "plan": json.dumps(found if isinstance(found, str) else asdict(found))}
 
-        files = self._data.from_items([{"path": path} for path in paths], override_num_blocks=len(paths))
+        files = self._data.from_items([{"path": path} for path in paths], override_num_blocks=num_blocks)
         for row in self._rows(files.map(plan, num_cpus=1)):
             yield row["path"], _to_plan(json.loads(row["plan"]))
 
