@@ -219,7 +219,11 @@ class RayWriter:
 def _end_on_sigterm() -> None:
     """End this process on SIGTERM after it has disconnected. Ray's own handler prints the stack of its C++ code."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _use_one_thread() -> None:
