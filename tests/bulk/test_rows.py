@@ -20,7 +20,7 @@ from chargen.bulk.reading import line_rows, slices
 from chargen.bulk.reading.json_fields import merge_fields
 from chargen.bulk.reading.line_rows import count_lines
 from chargen.bulk.reading.rows import open_rows
-from chargen.bulk.reading.slices import Rows
+from chargen.bulk.reading.slices import FilePlan, Rows
 from chargen.errors import CorpusError
 
 ADDED = ("chars",)
@@ -35,13 +35,16 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chargen.text.inputs.BLOCK_BYTES", 16)
 
 
+def plan_of(path: Path, column: str = "text") -> FilePlan:
+    with closing(open_rows(str(path), column, ADDED)) as source:
+        return source.plan()
+
+
 def read_all(path: Path, column: str = "text", order: Callable[[list[Any]], list[Any]] = list) -> list[Rows]:
     """Return the rows of all slices, read in some order and returned in the order of the file."""
-    source = open_rows(str(path), column, ADDED)
-    plan = source.plan()
-    reader = open_rows(str(path), column, ADDED, merge_fields([plan.fields]))
-    found = {part.first_row: reader.read(part) for part in order(list(plan.slices))}
-    reader.close()
+    plan = plan_of(path, column)
+    with closing(open_rows(str(path), column, ADDED, merge_fields([plan.fields]))) as reader:
+        found = {part.first_row: reader.read(part) for part in order(list(plan.slices))}
     return [found[part.first_row] for part in plan.slices]
 
 
@@ -187,7 +190,7 @@ def test_a_file_that_cannot_be_read_is_an_error_that_says_what_to_do(tmp_path: P
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(CorpusError) as caught:
-        open_rows(str(path), "text", ADDED).plan()
+        plan_of(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -196,7 +199,7 @@ def test_a_parquet_column_that_is_no_text_is_refused_with_those_that_are(tmp_pat
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"text": [1, 2], "body": ["a", "b"]}), path)
     with pytest.raises(CorpusError, match="does not contain text\nName a column of strings.*there is: 'body'"):
-        open_rows(str(path), "text", ADDED).plan()
+        plan_of(path)
 
 
 def test_dictionary_columns_and_nulls_of_parquet_are_read(tmp_path: Path) -> None:
@@ -209,11 +212,11 @@ def test_dictionary_columns_and_nulls_of_parquet_are_read(tmp_path: Path) -> Non
 def test_a_file_that_has_become_shorter_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one\ntwo\n")
-    source = open_rows(str(path), "text", ADDED)
-    plan = source.plan()
-    path.write_text("one\n")
-    with pytest.raises(CorpusError, match="is shorter than when the job was started"):
-        source.read(plan.slices[0])
+    with closing(open_rows(str(path), "text", ADDED)) as source:
+        plan = source.plan()
+        path.write_text("one\n")
+        with pytest.raises(CorpusError, match="is shorter than when the job was started"):
+            source.read(plan.slices[0])
 
 
 def write_parquet(path: Path, column: pyarrow.Array) -> None:
@@ -268,9 +271,9 @@ def test_a_header_that_is_no_unicode_is_an_error(tmp_path: Path) -> None:
 
 def test_the_fields_of_a_first_line_after_a_byte_order_mark_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "a", "only_here": 1}\n{"text": "b"}\n')
-    assert open_rows(str(tmp_path / "a.jsonl"), "text", ADDED).plan().fields == {"text": "text", "only_here": "int"}
+    assert plan_of(tmp_path / "a.jsonl").fields == {"text": "text", "only_here": "int"}
 
 
 def test_a_parquet_file_without_rows_has_no_slices(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", pyarrow.array([], pyarrow.string()))
-    assert open_rows(str(tmp_path / "a.parquet"), "text", ADDED).plan().slices == ()
+    assert plan_of(tmp_path / "a.parquet").slices == ()
