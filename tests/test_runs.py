@@ -95,6 +95,7 @@ def chargen_process(*arguments: str, **how: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "chargen", *arguments], **how)
 
 
+@pytest.mark.slow
 def test_training_a_classifier_continues_when_its_output_is_closed(verse: str) -> None:
     Path("two.tsv").write_text("".join(f"{'ab'[n % 2]}\t{verse[n * 7 : n * 7 + 40]!r}\n" for n in range(80)))
     read_end, write_end = os.pipe()

@@ -62,7 +62,7 @@ def test_a_broken_file_is_named_in_an_error_after_the_others_are_done(chargen: C
     error = [line for line in result.err.splitlines() if not line.startswith("100%")]
     assert len(error) == 2
     assert "the output lacks 1 file that cannot be read: " in error[0]
-    assert "c.jsonl has no column 'text'" in error[0]
+    assert "c.jsonl: has no column 'text'" in error[0]
     assert error[1].startswith("Correct the cause and run the same command again")
 
 

@@ -31,6 +31,7 @@ def run_process(folder: Path, code: str, *arguments: str, **variables: str) -> s
 RUN = "import sys\nfrom chargen.cli.main import run\nstatus = run(sys.argv[1:])\n"
 
 
+@pytest.mark.slow
 def test_the_folder_of_the_runs_can_be_elsewhere(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "models" / "verse" / "model.safetensors", random_model())
     result = run_process(tmp_path, f"{RUN}sys.exit(status)", "info", "--json", CHARGEN_CHECKPOINTS="models")

@@ -251,6 +251,7 @@ def test_ids_in_memory_do_not_change_with_their_file() -> None:
     assert ids.tolist() == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".nbi", ".nbc"])
 def test_damaged_compiled_loops_are_compiled_again(ending: str) -> None:
     pytest.importorskip("numba")

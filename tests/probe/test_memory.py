@@ -113,6 +113,7 @@ def test_accuracy_does_not_depend_on_the_chunks(name: str, monkeypatch: pytest.M
     assert 0 <= whole <= 2 * task.chance
 
 
+@pytest.mark.slow
 def test_an_lstm_carries_the_symbol_of_the_reber_grammar_and_a_plain_rnn_does_not() -> None:
     lstm = list(measure_memory("lstm", MemorySettings(task=TASKS["reber"], lags=[5, 10, 20], steps=500)))
     assert all(point.accuracy >= 0.99 for point in lstm) and find_limit(lstm) is None

@@ -93,6 +93,7 @@ def wait_until(is_true: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_its_stream_is_disconnected(
     app: Starlette, server: uvicorn.Server, address: tuple[str, int]
 ) -> None:
@@ -178,6 +179,7 @@ def test_connections_need_no_more_files_than_a_process_may_open(num_files: int) 
     assert num_files < 4096 or (num_connections, backlog) == (900, 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_requests_that_are_not_finished_at_the_end_get_an_error(
     app: Starlette, server: uvicorn.Server, address: tuple[str, int], stream: bool

@@ -59,6 +59,7 @@ def test_too_few_parameters_are_refused() -> None:
         equal_hidden_size("gru", 5_000, 1, 1_000)
 
 
+@pytest.mark.slow
 def test_a_cell_is_trained_in_a_process_of_its_own(chargen: Callable[..., Result], folder: Path) -> None:
     result = chargen(
         "bench", "cells", "text.txt", "--budget", "1s", "--cells", "rnn", "--parameters", "10000", "--json"

@@ -73,6 +73,7 @@ def test_a_run_that_improves_does_not_stop_early(verse: str) -> None:
     assert finished.steps == 150
 
 
+@pytest.mark.slow
 def test_an_interruption_does_not_change_where_a_run_stops_early(noise: str) -> None:
     _, stopped = run_plan(plan(noise, 0.2))
     for at in (30, stopped.best_step + 10, stopped.steps - 10):
@@ -92,6 +93,7 @@ def test_a_resumed_run_that_stopped_early_makes_no_step_unless_it_is_given_more(
     assert (longer.stopped_early, longer.steps) == (False, stopped.steps + 10)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_time_budget_stops_early(noise: str) -> None:
     _, finished = run_plan(replace(plan(noise, 0.02), length=RunLength(budget_s=60.0)))
     assert finished.stopped_early

@@ -70,6 +70,7 @@ def test_a_follower_knows_whether_the_run_has_ended_as_it_should(is_done: bool) 
     assert follow(follower, None, None) is is_done  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_ranks_without_local_sockets_exchange_through_gloo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long_folder = tmp_path / ("d" * 120)  # the name of a socket in it is longer than the system allows
     long_folder.mkdir()

@@ -506,6 +506,7 @@ def test_the_best_model_is_kept_when_later_ones_are_worse() -> None:
         np.testing.assert_array_equal(saved.weights[name], weight)
 
 
+@pytest.mark.slow
 def test_a_resumed_budget_continues_where_it_stopped(verse: str) -> None:
     stopped_at = iter(range(10_000))
     reports, interrupted = run_plan(plan(verse, length={"budget_s": 4.0}), stop=lambda: next(stopped_at) >= 60)

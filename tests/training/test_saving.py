@@ -111,6 +111,7 @@ def test_a_full_disk_is_an_error_and_does_not_change_earlier_files(verse: str, m
     assert not list(Path("checkpoints/run").glob(".*"))
 
 
+@pytest.mark.slow
 def test_the_budget_of_a_resumed_run_can_be_extended(verse: str) -> None:
     _, first = run_plan(plan(verse, length={"budget_s": 2.0}))
     extra_s = first.elapsed_s + 1.0  # a slow machine can exceed the first budget while it imports torch

@@ -39,6 +39,7 @@ def labelled(path: Path) -> None:
     path.write_text("\n".join(rows) + "\n")
 
 
+@pytest.mark.slow
 def test_a_relation_between_both_ends_of_a_text_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = ModelChoices(hidden_size=24, embedding_dim=16, dropout=0.0)

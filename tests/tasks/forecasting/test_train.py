@@ -20,6 +20,7 @@ def test_of_a_linear_process_the_forecast_is_no_worse_than_the_linear_autoregres
     assert error_of(trained, FORECASTER) < 0.7 * error_of(trained, PERSISTENCE)
 
 
+@pytest.mark.slow
 def test_five_frames_of_a_ball_tell_where_it_goes_and_one_does_not(tmp_path: Path) -> None:
     five = train(balls(), tmp_path, 5, 10, steps=1500, network={"hidden_size": 64})
     one = train(balls(), tmp_path, 1, 10, steps=300, network={"hidden_size": 64})
