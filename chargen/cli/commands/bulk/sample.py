@@ -84,7 +84,7 @@ class BulkSampleArguments(JobArguments):
 def bulk_sample(**values: Any) -> None:
     """Continue the prompt in each row of INPUT, and write all columns with the texts as Parquet files.
 
-    INPUT is a file, a folder, a pattern such as 'data/*.csv', or a URL; several may be given. Plain text (a line is a
+    INPUT is a file, a folder, a pattern with wildcards, or a URL; several may be given. Plain text (a line is a
     prompt), JSON lines, CSV, TSV and Parquet are read, also compressed; the suffix of the name tells the form.
 
     A row is written once for each of its texts.

@@ -35,7 +35,7 @@ class BulkScoreArguments(JobArguments):
     cls=options.GroupedCommand,
     effects=EFFECTS,
     epilog="\b\nExamples:\n  chargen bulk score -m docs crawl/ --out scored\n"
-    "  chargen bulk score -m docs 'crawl/*.jsonl.gz' --text-column body --out scored --workers 8\n"
+    "  chargen bulk score -m docs crawl/pages.jsonl.gz --text-column body --out scored --workers 8\n"
     "  chargen bulk score -m docs s3://bucket/crawl/ --out s3://bucket/scored --address auto\n"
     "  chargen bulk score -m docs corpus.parquet --out good --keep-below 2.5 --engine local\n"
     "  chargen bulk score -m docs corpus.parquet --out scored --percentile-of good.txt",
@@ -55,7 +55,7 @@ class BulkScoreArguments(JobArguments):
 def bulk_score(**values: Any) -> None:
     """Score the text of each row of INPUT, and write all columns with the score as Parquet files.
 
-    INPUT is a file, a folder, a pattern such as 'data/*.csv', or a URL; several may be given. Plain text (a line is a
+    INPUT is a file, a folder, a pattern with wildcards, or a URL; several may be given. Plain text (a line is a
     row), JSON lines, CSV, TSV and Parquet are read, also compressed; the suffix of the name tells the form.
 
     \b
