@@ -225,7 +225,7 @@ class Counts:
     null_texts: int = 0  #: rows whose text is null
     chars: int = 0  #: characters of the texts that were scored
     unknown_chars: int = 0
-    log_prob_nats: float = 0.0  #: of all texts that were scored
+    log_prob_nats: float = 0.0  #: sum of the log probabilities of all scored texts, in nats
     generated_chars: int = 0
 
     def plus(self, other: Counts) -> Counts:

@@ -29,9 +29,11 @@ class PrimedPrompts:
     """Prompts that a model has read, in place of a `PrimedPrompt`: the first texts continue the first prompt."""
 
     engine: Engine
-    context: GenerationContext  #: of the first prompt; settings and kinds of processors are those of all
-    logits: Logits  #: of the first token id of each text, [B, V]
-    state: EngineState  #: of B streams
+    context: (
+        GenerationContext  #: the context of the first prompt; all prompts have its settings and its kinds of processors
+    )
+    logits: Logits  #: the logits of the first token id of each text, [B, V]
+    state: EngineState  #: the state of B streams
 
     def repeated_state(self, num_texts: int) -> EngineState:
         """Return the state of the streams."""

@@ -34,8 +34,8 @@ class WorkerSpec:
 
     task: Task
     output: str  #: folder of the output
-    job_sha256: str  #: of the file of the job, by which a worker recognises the folder
-    fields: Mapping[str, str] = field(default_factory=dict)  #: of the JSON lines of all files
+    job_sha256: str  #: SHA-256 of the file of the job, by which a worker recognises the folder
+    fields: Mapping[str, str] = field(default_factory=dict)  #: the fields of the JSON lines of all files: name → kind
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class TrainConfig(Config):
     clip_norm: float = 1.0  #: maximum global norm of the gradients; larger gradients are scaled down to it
     patience: float = 1.0  #: the run stops after this share of it without a better validation loss; 1: never
     seed: int = 0  #: seed of all random numbers
-    precision: str = "tf32"  #: of products on a GPU, "tf32" or "bf16"; on a CPU they are float32
+    precision: str = "tf32"  #: precision of products on a GPU, "tf32" or "bf16"; on a CPU they are float32
     device: str = "cpu"  #: "cpu", "cuda" or "mps"
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {

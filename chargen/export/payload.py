@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 NO_LICENSE = "No licence is stated for this model or its corpus."
 SCRIPTS = ("engine.js", "direction.js", "tokenizers.js", "weights.js")  #: files of `assets/` that a model consists of
 SUBWORDS = "sp"  #: name of the sentencepiece tokenizer
-ALGORITHMS = ("unigram", "bpe", "char")  #: of sentencepiece, as in `createEncoder` of `assets/tokenizers.js`
+ALGORITHMS = (
+    "unigram",
+    "bpe",
+    "char",
+)  #: the kinds of sentencepiece models, named as in `createEncoder` of `assets/tokenizers.js`
 NGRAM_TABLE = "ngrams"  #: name of the table of the n-grams of length n among the arrays, followed by n
 MAX_DATA_BYTES = 1 << 28  #: bytes of weights; in base64 they must fit into a string of a browser, of 2²⁹ characters
 LIMB_BITS = 24  #: the multipliers of the hash are split into numbers of this size, because JavaScript has 53 bits

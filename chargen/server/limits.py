@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from chargen.sampling.generate import MAX_PROMPT_IDS
 
 MAX_BODY_BYTES = 1 << 21  #: size of the body of a request: 2 MiB
-MAX_ALL_BODY_BYTES = 1 << 26  #: of the bodies of all requests that are being read, those above 64 KiB: 64 MiB
+MAX_ALL_BODY_BYTES = 1 << 26  #: maximum size of all bodies above 64 KiB that are being read together
 MAX_PROMPT_TOKENS = MAX_PROMPT_IDS  #: tokens of a prompt: what a model of chargen reads at most
 MAX_PROMPTS = 1024  #: prompts of a request
 MAX_TEXTS_PER_PROMPT = 128  #: `n` and `best_of`

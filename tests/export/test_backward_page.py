@@ -160,8 +160,10 @@ def test_a_prompt_that_is_not_made_of_whole_letters_is_refused(open_page: Any) -
     opened = open_page(backward_model(), link="#length=9&prompt=fox")
     opened.page.fill("#prompt", "\u0301fox")
     opened.page.locator("#write-status", has_text="combining mark").wait_for()
+    assert "\u0301fox" not in opened.page.inner_text("#output")
     opened.page.fill("#prompt", "dog")
     opened.wait("document.getElementById('output').textContent.endsWith('dog')")
+    assert "combining mark" not in opened.page.inner_text("#write-status")
 
 
 @in_browser

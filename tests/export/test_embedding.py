@@ -16,7 +16,7 @@ import pytest
 from chargen.export.page import write_page
 from chargen.lm import LanguageModel
 from tests.conftest import VERSE, random_model
-from tests.programs import CHROMIUM, needs_browser
+from tests.programs import needs_browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Frame, Page
@@ -55,16 +55,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -29,25 +29,32 @@ def run_processes(folder: Path, size: int, cases: tuple[str, ...], how: str = "l
     return [dict(np.load(folder / f"{size}-{k}.npz")) for k in range(len(cases))]
 
 
-def check_equal(several: dict[str, np.ndarray], one: dict[str, np.ndarray]) -> None:
-    assert several.keys() == one.keys()
-    np.testing.assert_allclose(several.pop("losses"), one["losses"], rtol=0, atol=1e-5)
-    for name, array in several.items():  # weights, moments, carried state, random state, log probabilities
-        assert array.shape == one[name].shape
-        rtol = 0 if name.startswith("weights.") else 1e-3
-        np.testing.assert_allclose(array, one[name], rtol=rtol, atol=1e-4, err_msg=name)
+def differs(several: dict[str, np.ndarray], one: dict[str, np.ndarray]) -> list[str]:
+    """Return the names of the arrays that differ: losses by more than 1e-5, weights by more than 1e-4.
+
+    The others (moments, carried state, random state, log probabilities) may differ by 1e-4 and a thousandth.
+    """
+    bounds = {"losses": (0.0, 1e-5), "weights": (0.0, 1e-4)}
+    found = []
+    for name, array in several.items():
+        rtol, atol = bounds.get(name.partition(".")[0], (1e-3, 1e-4))
+        if array.shape != one[name].shape or not np.allclose(array, one[name], rtol=rtol, atol=atol):
+            found.append(name)
+    return found
 
 
 def test_two_processes_compute_what_one_computes(tmp_path: Path) -> None:
     for one, two in zip(*(run_processes(tmp_path, size, SHORT) for size in (1, 2)), strict=True):
-        check_equal(two, one)
+        assert two.keys() == one.keys()
+        assert differs(two, one) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "how"), [(2, "gloo"), (3, "local")])
 def test_every_cell_is_trained_on_several_processes_as_on_one(tmp_path: Path, size: int, how: str) -> None:
     for one, several in zip(*(run_processes(tmp_path, n, LONG, how) for n in (1, size)), strict=True):
-        check_equal(several, one)
+        assert several.keys() == one.keys()
+        assert differs(several, one) == []
 
 
 @pytest.mark.parametrize(("total", "size"), [(1, 1), (5, 2), (7, 3), (64, 5)])

@@ -20,7 +20,7 @@ MAX_SLICE_ROWS = 1 << 15  #: rows of a slice; a little more where lines are coun
 MAX_SLICE_BYTES = 1 << 22  #: bytes of text of a slice, whichever limit comes first: under a minute of work for a core
 MAX_SLICE_ROW_BYTES = 1 << 26  #: bytes of all columns of a slice of a Parquet file
 MAX_TEXT_CHARS = 1 << 22  #: characters of a text; it is in memory some tens of times while it is scored
-MAX_COLUMNS = 1_000  #: of a file
+MAX_COLUMNS = 1_000  #: maximum number of columns of a file
 
 TEXT, JSON, CSV, TSV, PARQUET = "text", "json", "csv", "tsv", "parquet"  #: forms of files
 
@@ -48,7 +48,9 @@ class FilePlan:
 
     slices: tuple[Slice, ...] = ()
     is_sequential: bool = False  #: whether a slice can be read only after what is before it in the file
-    fields: Mapping[str, str] = field(default_factory=dict)  #: of JSON lines: name → kind, see `json_fields.py`
+    fields: Mapping[str, str] = field(
+        default_factory=dict
+    )  #: the fields of JSON lines: name → kind, see `json_fields.py`
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Rows:
     table: Any  #: pyarrow Table with all columns, N rows
     texts: list[str | None]  #: the text of each row; None for null, [N]
     numbers: list[int]  #: number of each row in its file, from 0, [N]
-    failures: list[Failure]  #: of the other rows
+    failures: list[Failure]  #: the rows that could not be read, with the reasons
 
 
 class RowSource(Protocol):
