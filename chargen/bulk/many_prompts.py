@@ -29,9 +29,7 @@ class PrimedPrompts:
     """Prompts that a model has read, in place of a `PrimedPrompt`: the first texts continue the first prompt."""
 
     engine: Engine
-    context: (
-        GenerationContext  #: the context of the first prompt; all prompts have its settings and its kinds of processors
-    )
+    context: GenerationContext  #: context of the first prompt, whose settings all prompts have
     logits: Logits  #: the logits of the first token id of each text, [B, V]
     state: EngineState  #: the state of B streams
 

@@ -41,7 +41,7 @@ ALGORITHMS = (
     "unigram",
     "bpe",
     "char",
-)  #: the kinds of sentencepiece models, named as in `createEncoder` of `assets/tokenizers.js`
+)  #: kinds of sentencepiece models, as in `assets/tokenizers.js`
 NGRAM_TABLE = "ngrams"  #: name of the table of the n-grams of length n among the arrays, followed by n
 MAX_DATA_BYTES = 1 << 28  #: bytes of weights; in base64 they must fit into a string of a browser, of 2²⁹ characters
 LIMB_BITS = 24  #: the multipliers of the hash are split into numbers of this size, because JavaScript has 53 bits

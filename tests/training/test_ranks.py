@@ -83,5 +83,6 @@ def test_ranks_without_local_sockets_exchange_through_gloo(tmp_path: Path, monke
     long_folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(long_folder))
     for one, two in zip(*(run_processes(tmp_path, size, SHORT[:1]) for size in (1, 2)), strict=True):
-        check_equal(two, one)
+        assert two.keys() == one.keys()
+        assert differs(two, one) == []
     assert not list(long_folder.iterdir())

@@ -48,9 +48,7 @@ class FilePlan:
 
     slices: tuple[Slice, ...] = ()
     is_sequential: bool = False  #: whether a slice can be read only after what is before it in the file
-    fields: Mapping[str, str] = field(
-        default_factory=dict
-    )  #: the fields of JSON lines: name → kind, see `json_fields.py`
+    fields: Mapping[str, str] = field(default_factory=dict)  #: fields of JSON lines: name → kind (`json_fields.py`)
 
 
 @dataclass(frozen=True)
