@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from chargen.checkpoint import Checkpoint
 from chargen.export.page import write_page
@@ -15,13 +11,6 @@ from chargen.lm import LanguageModel
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
-needs_browser = [
-    pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed"),
-    pytest.mark.skipif(not HAS_PLAYWRIGHT, reason="playwright is not installed"),
-]
 
 
 class Opened:

@@ -10,7 +10,8 @@ import pytest
 
 from chargen.checkpoint import Checkpoint
 from tests.conftest import VERSE, random_model
-from tests.export.browser import CHROMIUM, Opened
+from tests.export.browser import Opened
+from tests.programs import CHROMIUM
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

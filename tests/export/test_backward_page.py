@@ -17,8 +17,8 @@ from chargen.config import DataConfig
 from chargen.scoring.ranking import rank
 from chargen.tokenizers.direction import _has_parts_of_letters, reverse
 from tests.conftest import VERSE, random_model
-from tests.export.browser import needs_browser
 from tests.export.javascript import needs_javascript, run_javascript
+from tests.programs import needs_browser
 
 MARKED = "chữ tài e\u0302\u0301 x\u0301 👩\u200d👧 🇻🇳🇫🇷 กำลัง \u1112\u1161\u11ab שָׁלוֹם \r\n\t"
 
@@ -47,7 +47,7 @@ def test_letters_are_reversed_as_in_python(tmp_path: Path) -> None:
     assert found == [[reverse(text), not _has_parts_of_letters(text)] for text in texts]
 
 
-needs_playwright = [*needs_browser, pytest.mark.slow]
+needs_playwright = [needs_browser, pytest.mark.slow]
 
 
 def in_browser(function: Any) -> Any:

@@ -14,12 +14,12 @@ from chargen.export.page import write_page
 from chargen.lm import LanguageModel
 from chargen.scoring.ranking import rank
 from tests.conftest import VERSE, random_model
-from tests.export.browser import needs_browser
+from tests.programs import needs_browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = [pytest.mark.slow, *needs_browser]
+pytestmark = [pytest.mark.slow, needs_browser]
 
 LONG_VOCABULARY = "".join(map(chr, range(0x4E00, 0x4E00 + 5000)))
 
