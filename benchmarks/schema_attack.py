@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from chargen.checkpoint import FORMAT, Tensors, _checksum
+from chargen.checkpoint import FORMAT, _checksum
 from chargen.errors import DivergenceError, ModelError
+from chargen.storage.stored_weights import Tensors
 
 RAW = "@@RAW@@"  #: placeholder for text that `json.dumps` cannot write
 RAW_VALUES = ("NaN", "Infinity", "-Infinity", "1e999", "[" * 200_000, "[" * 50 + "]" * 50, "9" * 5000, "1" * 400, "01")

@@ -2,12 +2,13 @@
 
     model.safetensors
       header   {"chargen": JSON}: a single entry, so that the same model always gives the same bytes
-               JSON: {"format_version": 1 or 2, "sha256": …,
+               JSON: {"format_version": 1, 2 or 3, "sha256": …,
                       "model": {"config": …, "tokenizer": …, "about": how the model was trained, and on which text}}
-      tensors  the weights, with the names of `cells/weights.py`
+      tensors  the weights, with the names of `cells/weights.py`; in version 3 as `storage/stored_weights.py` says
 
 Version 2 is for networks that version 1 cannot describe: those with different cells, residual or skip connections, or
-layer normalization (`cells/stack.py`). Files of all other networks have version 1, so earlier releases read them.
+layer normalization (`cells/stack.py`). Version 3 is for files whose weights have fewer bits than float32. Other files
+have version 1, so earlier releases read them.
 
 The checksum covers "model" and the name, dtype, shape and bytes of every tensor, so it detects any flipped bit. There
 is no pickle, so opening a file cannot run code. Files are written atomically (`io.py`).
@@ -22,31 +23,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from chargen.about import MODEL_SPEC
-from chargen.cells.weights import (
-    FLOAT32_BYTES,
-    check_shapes,
-    check_weights,
-    count_parameters,
-    count_table_bytes,
-    mask_bias,
-)
-from chargen.config import DataConfig, ModelConfig
+from chargen.cells.weights import FLOAT32_BYTES, check_shapes, count_table_bytes, mask_bias, table_rows
+from chargen.config import FLOAT32, WEIGHT_STORAGES, DataConfig, ModelConfig
 from chargen.errors import KINDS, ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.io import replace_non_finite, write_atomically
 from chargen.schema import Integer, Record, String, format_value, parse_json
+from chargen.storage.stored_weights import (
+    StoredWeights,
+    TensorInfo,
+    Tensors,
+    describe_weights,
+    find_storage,
+    pack_weights,
+)
 from chargen.text.cleaning import check_given_text, normalize_text
 from chargen.text.documents import NONE
 from chargen.text.limits import GIB, check_memory
@@ -54,15 +57,15 @@ from chargen.tokenizers.direction import reverse
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer, start_ids, tokenizer_from_json
 
 FORMAT = "chargen"
-PLAIN_VERSION, STACK_VERSION = FORMAT_VERSIONS = (1, 2)  #: the format versions that this release reads
+#: the format versions that this release reads
+PLAIN_VERSION, STACK_VERSION, STORAGE_VERSION = FORMAT_VERSIONS = (1, 2, 3)
 DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: dtypes of tensors in any file, as safetensors names them
+STORAGE_DTYPES = ("F16", "I8")  #: and in files of version 3
 WEIGHT_DTYPE = "F32"  #: dtype of the weights of a model
 MAX_HEADER_BYTES = 1 << 25  #: a sentencepiece model may be most of it
 MAX_TENSORS = 1 << 15  #: a training state of `MAX_LAYERS` layers has 5,000
 MAX_TABLE_EXPANSION = 64  #: bytes of tables of an opened model per byte of weights; 4 tied networks have 16
 ALWAYS_ALLOWED_TABLE_BYTES = 1 << 28  #: tables up to this size are allowed for any size of the weights
-
-Tensors = dict[str, np.ndarray]  #: arrays by name
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,14 @@ class Checkpoint:
         tokenizer: The tokenizer with the vocabulary.
         weights: float32 arrays by name, see `cells/weights.py`.
         about: How the model was trained, as JSON: corpus, settings, steps, results. May be empty.
+        weight_storage: How a file stores the weights, see `storage/stored_weights.py`: one of WEIGHT_STORAGES.
     """
 
     config: ModelConfig
     tokenizer: Tokenizer = field(repr=False)
     weights: Mapping[str, np.ndarray] = field(repr=False)
     about: Mapping[str, Any] = field(default_factory=dict)
+    weight_storage: str = FLOAT32
 
     def __post_init__(self) -> None:
         """Mask the token ids that can never occur. Models of earlier versions were trained without this mask."""
@@ -154,10 +159,11 @@ class Checkpoint:
         return np.concatenate([self.start_ids, self.tokenizer.encode(text)])
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a model file atomically.
+def save_checkpoint(path: Path, checkpoint: Checkpoint, weight_storage: str | None = None) -> None:
+    """Write a model file atomically. `weight_storage` is that of the checkpoint if it is None.
 
     Raises:
+        ConfigError: If there is no such storage.
         StorageError: If the file cannot be written. An existing file is then unchanged.
     """
     metadata = {
@@ -165,11 +171,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "tokenizer": checkpoint.tokenizer.to_json(),
         "about": dict(checkpoint.about),
     }
-    save_tensors(path, dict(checkpoint.weights), metadata, format_version(checkpoint.config))
+    config, storage = checkpoint.config, weight_storage or checkpoint.weight_storage
+    String(choices=WEIGHT_STORAGES).check(storage, "weight_storage")
+    tensors = pack_weights(checkpoint.weights, storage, table_rows(config))
+    save_tensors(path, tensors, metadata, format_version(config, storage))
 
 
-def format_version(config: ModelConfig) -> int:
+def format_version(config: ModelConfig, weight_storage: str = FLOAT32) -> int:
     """Return the version of the files of a network: the lowest one that can describe it."""
+    if weight_storage != FLOAT32:
+        return STORAGE_VERSION
     return PLAIN_VERSION if config.is_plain_stack else STACK_VERSION
 
 
@@ -186,7 +197,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 raise WrongKindError.of(path, str(metadata["kind"]))
             MODEL_SPEC.check(metadata, "header")
             config = ModelConfig.from_json(metadata["config"])
-            check_header(config, file.tensors)
+            tables = table_rows(config)
+            check_header(config, file.tensors, tables)
             about = metadata.get("about", {})
             if "data" in about:
                 DataConfig.from_json(about["data"])
@@ -195,33 +207,35 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 raise ModelError(
                     f"its vocabulary has {tokenizer.vocab_size:,} token ids, its network {config.vocab_size:,}"
                 )
-            weights = file.read()
-            check_weights(config, weights)
+            weights = file.read_weights(tables)
         except ChargenError as error:
             if isinstance(error, (DamagedError, WrongKindError)):
                 raise
             raise ModelError(f"{path} cannot be used: {error.message}", error.hint) from error
-    return Checkpoint(config, tokenizer, weights, about)
+    return Checkpoint(config, tokenizer, weights, about, find_storage(weights.tensors, tables))
 
 
-def check_header(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> None:
+def check_header(config: ModelConfig, tensors: Mapping[str, TensorInfo], tables: Mapping[str, int]) -> None:
     """Check that the tensors in the header of a file are the weights of a network that this machine can open.
 
     Args:
         config: The settings in the header.
         tensors: The dtype and shape of each tensor in the header.
+        tables: The result of `table_rows`.
 
     Raises:
         ConfigError: If there is no such cell, or this machine has too little memory.
         ModelError: If a tensor is missing, is unknown, or has another dtype or shape, or if the tables of the opened
             model would be far larger than the weights.
     """
-    check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()})
-    for name, tensor in tensors.items():
-        if tensor.dtype != WEIGHT_DTYPE:
-            raise ModelError(f"the weight {name!r} is of type {tensor.dtype}, but must be {WEIGHT_DTYPE}")
+    weights = describe_weights(tensors, tables)
+    check_shapes(config, {name: weight.shape for name, weight in weights.items()})
+    for name, weight in weights.items():
+        if weight.dtype != WEIGHT_DTYPE:
+            raise ModelError(f"the weight {name!r} is of type {weight.dtype}, but must be {WEIGHT_DTYPE}")
     num_table_bytes = count_table_bytes(config)
-    if num_table_bytes > MAX_TABLE_EXPANSION * FLOAT32_BYTES * count_parameters(config) + ALWAYS_ALLOWED_TABLE_BYTES:
+    num_values = sum(math.prod(tensor.shape) for tensor in tensors.values())
+    if num_table_bytes > MAX_TABLE_EXPANSION * FLOAT32_BYTES * num_values + ALWAYS_ALLOWED_TABLE_BYTES:
         raise ModelError(f"its settings would make tables of {num_table_bytes / GIB:,.1f} GiB out of small weights")
     check_memory(num_table_bytes, "the model", "Open it on a machine with more memory.")
 
@@ -249,13 +263,6 @@ def save_tensors(
 
 class DamagedError(ModelError):
     """A file is missing, cannot be read, or was not written by `save_tensors`. The message contains its path."""
-
-
-class TensorInfo(NamedTuple):
-    """The dtype and shape of a tensor, from the header of a file."""
-
-    dtype: str  #: as safetensors names it, see `DTYPES`
-    shape: tuple[int, ...]
 
 
 class TensorFile:
@@ -288,6 +295,7 @@ class TensorFile:
             )
         Record({"sha256": String(64, 64), "model": Record()}).check(header, "header")
         self._sha256: str = header["sha256"]
+        self._dtypes = DTYPES + (STORAGE_DTYPES if header["format_version"] == STORAGE_VERSION else ())
         self.metadata: dict[str, Any] = header["model"]
         slices = ((name, file.get_slice(name)) for name in names)
         self.tensors = {name: TensorInfo(s.get_dtype(), tuple(s.get_shape())) for name, s in slices}
@@ -303,7 +311,7 @@ class TensorFile:
             DamagedError: If the content of the file does not match its checksum.
         """
         for name, tensor in self.tensors.items():
-            if tensor.dtype not in DTYPES:
+            if tensor.dtype not in self._dtypes:
                 raise ConfigError(f"the tensor {format_value(name)} has the type {format_value(tensor.dtype)}")
         size = os.path.getsize(self._path)  # a sparse file can have any size and still be consistent
         check_memory(size, f"{self._path}, of {size:,} bytes,", "Open it on a machine with more memory.")
@@ -314,6 +322,18 @@ class TensorFile:
                 "Use an earlier copy, or train again.",
             )
         return tensors
+
+    def read_weights(self, tables: Mapping[str, int]) -> StoredWeights:
+        """Read the arrays of a header that `describe_weights` has checked, and check their values.
+
+        Raises:
+            ConfigError, DamagedError: As for `read`; or if a weight has an invalid value.
+        """
+        weights = StoredWeights(self.read(), tables)
+        problem = weights.find_invalid()
+        if problem:
+            raise ConfigError(problem, "Train again with a lower --lr, which keeps weights small.")
+        return weights
 
 
 @contextmanager

@@ -75,16 +75,16 @@ class LanguageModel:
 
         return model_html(self.checkpoint)
 
-    def save(self, path: str | Path) -> None:
-        """Write the model to one file.
+    def save(self, path: str | Path, weight_storage: str | None = None) -> None:
+        """Write the model to the file `path`. An existing file is replaced.
 
         Args:
-            path: Path of the file; an existing file is replaced.
+            weight_storage: "float32", "float16" or "int8"; None for that of the file that the model was read from.
 
         Raises:
-            StorageError: If the file cannot be written.
+            ConfigError, StorageError: If there is no such storage, or the file cannot be written.
         """
-        save_checkpoint(Path(path), self.checkpoint)
+        save_checkpoint(Path(path), self.checkpoint, weight_storage)
 
     @takes_sample_settings
     def sample(self, prompt: str = "", *, number: int = 0, **settings: Unpack[GeneratorSettings]) -> str:

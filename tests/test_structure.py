@@ -18,6 +18,7 @@ LAYERS: list[list[str]] = [
     ["errors", "child", "folders", "io", "jit", "schema", "registry", "config"],
     ["text"],
     ["tokenizers", "cells"],
+    ["storage"],
     ["data"],
     ["networks"],
     ["graph"],
@@ -93,7 +94,7 @@ def test_every_part_of_the_package_has_a_layer() -> None:
     assert parts == set(LAYER)
 
 
-@pytest.mark.parametrize("layer", [0, 1, 2, 3])
+@pytest.mark.parametrize("layer", [0, 1, 2, 3, 4])
 def test_the_first_layers_do_not_import_torch(layer: int) -> None:
     for part in LAYERS[layer]:
         for file in [PACKAGE / f"{part}.py", *(PACKAGE / part).rglob("*.py")]:

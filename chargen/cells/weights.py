@@ -31,6 +31,7 @@ from chargen.schema import format_count
 MAX_WEIGHT = 1e6  #: absolute value; a product of three matrices with such weights is still a finite float32
 MASKED_LOGIT = -1e30  #: bias of a token id that can never occur: it is finite, and the probability is exactly 0
 FLOAT32_BYTES = 4
+NGRAM_TABLE = "ngrams.weight"  #: the array of which most rows may be zero: those that training never met
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -48,9 +49,14 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes["head.weight"] = (config.vocab_size, config.ensemble_size * config.head_size)
     shapes["head.bias"] = (config.vocab_size,)
     if config.ngrams:
-        shapes["ngrams.weight"] = ((config.ngrams - 1) * config.ngram_rows, config.ngram_dim)
+        shapes[NGRAM_TABLE] = ((config.ngrams - 1) * config.ngram_rows, config.ngram_dim)
         shapes["ngrams.head"] = (config.vocab_size, config.ngram_dim)
     return shapes
+
+
+def table_rows(config: ModelConfig) -> dict[str, int]:
+    """Return the number of rows of each array of which a file may leave out the rows of zeros (`storage/`)."""
+    return {NGRAM_TABLE: (config.ngrams - 1) * config.ngram_rows} if config.ngrams else {}
 
 
 def get_cells(config: ModelConfig) -> list[Cell]:

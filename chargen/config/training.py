@@ -112,6 +112,7 @@ class DataConfig(Config):
 
 
 PRECISIONS = ("tf32", "bf16")  #: precisions of products on a GPU
+INT8, FLOAT16, FLOAT32 = WEIGHT_STORAGES = ("int8", "float16", "float32")  #: how files store weights
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class TrainConfig(Config):
     patience: float = 1.0  #: the run stops after this share of it without a better validation loss; 1: never
     seed: int = 0  #: seed of all random numbers
     precision: str = "tf32"  #: precision of products on a GPU, "tf32" or "bf16"; on a CPU they are float32
+    weight_storage: str = FLOAT16  #: how the model file stores the weights: "int8", "float16" or "float32"
     device: str = "cpu"  #: "cpu", "cuda" or "mps"
 
     FIELDS: ClassVar[Mapping[str, Spec]] = {
@@ -154,6 +156,7 @@ class TrainConfig(Config):
         "patience": Number(0.0, 1.0, exclusive_low=True),
         "seed": Integer(0, MAX_SEED),
         "precision": String(choices=PRECISIONS),
+        "weight_storage": String(choices=WEIGHT_STORAGES),
         "device": String(100),
     }
 

@@ -25,10 +25,11 @@ from chargen.cells.weights import count_parameters
 from chargen.checkpoint import Checkpoint
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ModelError
-from chargen.export.weights import StoredArray, find_ngram_scale, join_arrays, store_array
+from chargen.export.weights import StoredArray, join_arrays, store_array
 from chargen.graph.graph import TraceError
 from chargen.graph.javascript_backend import build_javascript
 from chargen.graph.memory_plan import plan_memory
+from chargen.storage.rounding import find_ngram_scale
 from chargen.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def make_payload(checkpoint: Checkpoint, name: str, weights: str = "int8", licen
     Args:
         checkpoint: The model.
         name: Name of the model, as the page shows it.
-        weights: How the weights are stored: one of `weights.KINDS`.
+        weights: How the weights are stored: one of `config.WEIGHT_STORAGES`.
         license_note: What the page says about the licence of the model; "" says that none is stated.
 
     Raises:

@@ -16,8 +16,8 @@ Constants of an equation are arrays with a single number, because NumPy needs 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, lru_cache, partial
 from types import CodeType
 from typing import Any
 
@@ -29,6 +29,7 @@ from chargen.cells.ngram_features import find_ngram_rows, get_hash_shift, make_h
 from chargen.config import ModelConfig
 from chargen.graph.graph import CONSTANT, REDUCTIONS, TOKEN, Node, compute
 from chargen.graph.memory_plan import CACHE_LINE_FLOATS, ROW_MULTIPLE, Copy, Instruction, MemoryPlan, Product
+from chargen.storage.packed_rows import PackedRows
 
 Float = NDArray[np.float32]
 History = NDArray[np.int64]  #: the last token ids, [B, N − 1], the newest last
@@ -275,13 +276,19 @@ class NGramTable:
 
     Args:
         config: The config of a network with n-gram features.
-        weights: The weights of the network, in float32, by name.
+        head: The head of the n-gram features, [V, D].
+        rows: The table, [(N − 1)·R, D], as an array or as a file stores it.
     """
 
-    def __init__(self, config: ModelConfig, weights: Mapping[str, Float]) -> None:
-        self.head, self.table = weights["ngrams.head"], weights["ngrams.weight"]  # [V, D], [(N − 1)·R, D]
+    def __init__(self, config: ModelConfig, head: Float, rows: Float | PackedRows) -> None:
+        self.head, self.rows = head, rows
         self.num_rows, self.length = config.ngram_rows, config.ngrams - 1
         self.hashing = make_hash_parameters(config.ngrams, config.ngram_rows)
+
+    @cached_property
+    def table(self) -> Float:
+        """The whole table as an array, [(N − 1)·R, D]."""
+        return self.rows.expand() if isinstance(self.rows, PackedRows) else self.rows
 
     def initial_history(self, batch_size: int) -> History:
         """Return the history before the first token id, [B, N − 1]."""
@@ -290,8 +297,14 @@ class NGramTable:
     def read(self, ids: NDArray[Any], history: History) -> tuple[Float, History]:
         """Read one token id per stream, [B], and return (the features [B, D], the history after it)."""
         rows, history = find_ngram_rows(np, ids[None].astype(np.int64), history, self.hashing, self.num_rows)
-        features: Float = self.table[rows[0]].sum(1)
+        features: Float = self.rows[rows[0]].sum(1)
         return features, np.ascontiguousarray(history)
+
+    def reader(self, rows: NDArray[np.int64], out: Float) -> Callable[[], object]:
+        """Return a function that writes the rows with the numbers in a buffer, [N − 1], to another one, [N − 1, D]."""
+        if isinstance(self.rows, PackedRows):
+            return self.rows.reader(rows, out)
+        return partial(self.rows.take, rows, 0, out, "clip")
 
 
 class NGramReader:
@@ -311,9 +324,10 @@ class NGramReader:
     def _single_reader(self) -> Callable[[int], None]:
         """Return a function that computes what `_read_batch` computes, with calls that allocate nothing."""
         ngrams, last, out = self._ngrams, self._last, self._out
-        (multipliers, first), take = ngrams.hashing, ngrams.table.take
+        multipliers, first = ngrams.hashing
         bits, mask = np.array(get_hash_shift(ngrams.num_rows)), np.array(ngrams.num_rows - 1)
         rows, embeddings = np.zeros_like(first), np.zeros((len(first), len(out)), dtype=np.float32)
+        read_rows = ngrams.reader(rows, embeddings)
         older, newer, dot, copyto = last[1:], last[:-1].copy(), multipliers.dot, np.copyto
         add_up = np.ones(len(first), dtype=np.float32).dot
 
@@ -325,7 +339,7 @@ class NGramReader:
             np.right_shift(rows, bits, rows)
             np.bitwise_and(rows, mask, rows)
             np.add(rows, first, rows)
-            take(rows, 0, embeddings, "clip")
+            read_rows()
             add_up(embeddings, out)
 
         return read

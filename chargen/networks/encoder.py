@@ -114,6 +114,11 @@ class EncoderConfig(Config):
         """The number of units that the head reads."""
         return (4 if self.pooling == "meanmax" else 2) * self.hidden_size
 
+    @property
+    def table_rows(self) -> dict[str, int]:
+        """The number of rows of each array of which a file may leave out the rows of zeros (`storage/`)."""
+        return {BAG_TABLE: self.ngram_rows} if self.ngrams else {}
+
 
 def encoder_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of each weight by name: embedding.weight, layers.L.DIRECTION.NAME, head.weight, ….

@@ -10,12 +10,12 @@ import time
 
 import torch
 
-from chargen.checkpoint import Tensors
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.batches import TextBatches
 from chargen.data.dataset import Dataset, Part
 from chargen.engines.torch_engine import TorchEngine
 from chargen.networks.network import Network
+from chargen.storage.stored_weights import Tensors
 from chargen.training.recipe import FLOPS_PER_WEIGHT, GPU_MAX_MEMBERS, batch_size, recurrent_weights, seq_len
 from chargen.training.trainer import Trainer
 from chargen.training.validation import loss_nats_per_char, read_alone

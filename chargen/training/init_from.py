@@ -13,11 +13,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from chargen.cells.weights import mask_bias
-from chargen.checkpoint import Checkpoint, Tensors, load_metadata
+from chargen.checkpoint import Checkpoint, load_metadata
 from chargen.config import MULAW, ModelConfig
 from chargen.errors import ConfigError, TokenizerError
 from chargen.runs import find_model
 from chargen.schema import format_count
+from chargen.storage.stored_weights import Tensors
 from chargen.text.cleaning import quote_characters
 from chargen.text.documents import NONE
 from chargen.text.long_text import TextPart

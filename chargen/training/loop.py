@@ -14,12 +14,12 @@ from contextlib import contextmanager
 import torch
 
 from chargen.cells.weights import mask_bias
-from chargen.checkpoint import Tensors
 from chargen.data.batches import BatchSource
 from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import STOPPED_EARLY, DivergenceError, RankLostError, StoppedError
 from chargen.networks.network import Network
 from chargen.networks.torch_runtime import ThreadTuner, keep_freed_memory
+from chargen.storage.stored_weights import Tensors
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget, MovingRate
 from chargen.training.events import Evaluated, Progress

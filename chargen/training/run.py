@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chargen.cells.weights import count_parameters, get_cells
+from chargen.cells.weights import count_parameters, get_cells, table_rows
 from chargen.checkpoint import load_checkpoint
 from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig, format_duration_s
 from chargen.data.batches import BatchSource, DocumentBatches, build_batches
@@ -34,6 +34,7 @@ from chargen.errors import STOPPED_EARLY, ConfigError, ModelError, StoppedError
 from chargen.run_writer import create_run, resume_run
 from chargen.runs import find_model
 from chargen.schema import format_count, format_value
+from chargen.storage.stored_weights import round_weights
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget
@@ -336,8 +337,9 @@ def _finish(loop: TrainingLoop, baselines: Baselines, is_new_network: bool) -> F
             "Give more --steps or a longer --budget.",
         )
     sample = training_sample(saver.data)
+    stored_weights = round_weights(saver.best_weights, saver.train.weight_storage, table_rows(saver.model))
     with hint_to_resume(saver):
-        trainer.share_weights(saver.best_weights)
+        trainer.share_weights(stored_weights)
         validation = evaluate_validation(loop.read, saver.data)
         train_loss = loss_nats_per_char(loop.read, saver.data, sample)
     result = Finished(

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from chargen import __version__
 from chargen.cells.weights import find_invalid_weight
-from chargen.checkpoint import Checkpoint, Tensors, format_version, save_checkpoint, save_tensors
+from chargen.checkpoint import Checkpoint, format_version, save_checkpoint, save_tensors
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.dataset import Dataset
 from chargen.errors import DivergenceError, ModelError, StorageError
 from chargen.io import encode_file_name, make_storage_error, to_json_line
 from chargen.run_writer import RunWriter
 from chargen.runs import Run
+from chargen.storage.stored_weights import Tensors
 from chargen.text.corpus import Corpus
 from chargen.training.budget import Budget
 from chargen.training.events import Finished, Report
@@ -159,7 +160,7 @@ class RunSaver:
             "train": self.train.to_json(),
             **more,
         }
-        return Checkpoint(self.model, self.data.tokenizer, weights, about)
+        return Checkpoint(self.model, self.data.tokenizer, weights, about, self.train.weight_storage)
 
     def save_state(self, trainer: Trainer, budget: Budget, history: list[dict[str, float]]) -> None:
         """Write everything that a resumed run needs, in the background. `background.wait()` waits for it.

@@ -20,16 +20,18 @@ from typing import Any
 import numpy as np
 
 from chargen.cells.weights import count_tensors, find_invalid_weight, get_cells, parameter_shapes
-from chargen.checkpoint import DamagedError, TensorInfo, Tensors, open_tensors
+from chargen.checkpoint import DamagedError, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig, format_duration_s
 from chargen.errors import ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.io import decode_file_name
 from chargen.runs import Run
 from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple, format_count
+from chargen.storage.stored_weights import TensorInfo, Tensors
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 from chargen.training.choices import RunLength, TrainChoices, format_duration_option
 
-CHANGEABLE = ("patience",)  #: settings that may change when a run is resumed, besides its length and its device
+#: settings that may change when a run is resumed, besides its length and its device
+CHANGEABLE = ("patience", "weight_storage")
 MAX_GENERATOR_BYTES = 1 << 16  #: size limit of the state of a random generator; torch's on a CPU has 5,056 bytes
 LOSS = Nullable(Number())  #: null if it was not finite
 

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chargen.checkpoint import Tensors
 from chargen.config import TrainConfig
 from chargen.data.batches import BatchSource, Position, TextBatches
 from chargen.errors import DivergenceError, ModelError
 from chargen.networks.draws import Rows
 from chargen.networks.network import Network
+from chargen.storage.stored_weights import Tensors
 from chargen.training.optimizers import learning_rate_factor
 from chargen.training.ranks.group import ALONE, Command, Ranks
 from chargen.training.update import RecordedUpdate, Update

@@ -52,6 +52,7 @@ SCENARIOS = {
     "forecast": ["forecast", "-m", "f", "hours.csv"],
     "forecast --train": ["forecast", "--train", "hours.csv", "--column", "a"],
     "export onnx": ["export", "onnx", "m"],
+    "export model": ["export", "model", "m", "--output", "new.safetensors"],
     "export hub": ["export", "hub", "m", "new-folder"],
     "probe gradients": ["probe", "gradients", "text.txt"],
     "probe memory": ["probe", "memory"],
@@ -103,7 +104,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--seq-len": "9", "--lr": "0.5", "--clip": "0.5", "--weight-decay": "0.5", "--seed": "3", "--more": "9s",
         "--save-every": "9s", "--patience": "0.3", "--val-split": "random", "--keep-state": "never",
         "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown", "--direction": "backward",
-        "--log": "tensorboard", "--precision": "tf32",
+        "--log": "tensorboard", "--precision": "tf32", "--weights": "float32",
         **NETWORK, **READING, **MACHINE, "--json": None,
     },
     "sample": {
@@ -183,6 +184,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--typical": "0.7", "--min-p": "0.3", "--engine": "local", "--workers": "1", "--address": "127.0.0.1:1",
         **MACHINE, "--json": None,
     },
+    "export model": {"--weights": "float32", "--json": None},
     "export onnx": {"--output": "new.onnx", "--check": None, "--json": None},
     "export hub": {"--push": "person/new", "--json": None},
     "probe neurons": {

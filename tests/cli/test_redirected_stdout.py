@@ -49,6 +49,8 @@ LINES = {
     "export": [
         ["export", "page", "m", "-o", "page.html"],
         ["export", "page", "m", "-o", "page.html", "--json"],
+        ["export", "model", "m", "-o", "new.safetensors"],
+        ["export", "model", "m", "-o", "new.safetensors", "--json"],
         ["export", "hub", "m", "hub-folder"],
         ["export", "hub", "m", "hub-folder", "--json"],
     ],

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.export.weights import MAX_NOISE_NATS, find_ngram_scale, join_arrays, store_array
+from chargen.export.weights import join_arrays, store_array
+from chargen.storage.rounding import MAX_NOISE_NATS, find_ngram_scale
 
 
 @settings(max_examples=40, deadline=None)

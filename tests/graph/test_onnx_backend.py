@@ -116,7 +116,7 @@ def test_the_row_numbers_of_ngrams_are_exact_for_every_token_id(max_n: int, num_
     """Feature number n of this table is the row of the n-gram; token ids have up to 20 bits."""
     config = ModelConfig(1 << 20, ngrams=max_n, ngram_rows=num_rows, ngram_dim=max_n - 1)
     table = np.kron(np.eye(max_n - 1), np.arange(num_rows)[:, None]).astype(np.float32)
-    ngrams = NGramTable(config, {"ngrams.head": table[:0], "ngrams.weight": table})
+    ngrams = NGramTable(config, table[:0], table)
     writer = onnx_backend._GraphWriter(onnx, None)  # type: ignore[arg-type]
     writer.add_ngrams(ngrams)
     writer.add("Identity", writer._features, output="features")

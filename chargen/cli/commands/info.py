@@ -24,6 +24,8 @@ LABELS = {
     "path": "file",
     "trained_at": "trained",
     "size_bytes": "size",
+    "weight_storage": "weights stored as",
+    "stored_ngram_rows": "n-gram rows stored",
     "training_state_bytes": "training state",
     "corpus": "trained on",
     "train_chars": "characters for training",
@@ -185,9 +187,10 @@ def _facts(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: If it cannot be read.
     """
-    from chargen.cells.weights import count_parameters
+    from chargen.cells.weights import NGRAM_TABLE, count_parameters
     from chargen.checkpoint import load_checkpoint
     from chargen.runs import STATE_FILE
+    from chargen.storage.stored_weights import count_stored_rows
 
     checkpoint = load_checkpoint(path)
     state = path.with_name(STATE_FILE)
@@ -225,6 +228,8 @@ def _facts(path: Path) -> dict[str, Any]:
         "val_perplexity_per_char": result.get("val_perplexity_per_char"),
         "ngram_5_nats_per_char": result.get("ngram_5_nats_per_char"),
         "size_bytes": path.stat().st_size,
+        "weight_storage": checkpoint.weight_storage,
+        "stored_ngram_rows": count_stored_rows(checkpoint.weights, NGRAM_TABLE),
         "training_state_bytes": state.stat().st_size if state.is_file() else None,
         "trained_at": _modified_at(path),
         "written_by": f"chargen {about.get('chargen', '?')}",

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells.weights import find_invalid_weight
-from chargen.checkpoint import TensorFile, Tensors, open_tensors, save_tensors
+from chargen.checkpoint import STORAGE_VERSION, TensorFile, open_tensors, save_tensors
+from chargen.config import FLOAT16
 from chargen.errors import ChargenError, ConfigError, ModelError
 from chargen.io import to_json_line, write_atomically
 from chargen.run_writer import RunWriter, create_run, resume_run
 from chargen.runs import CLASSIFIER_FILE, ENCODER_FILE
 from chargen.schema import String, format_count, format_value
+from chargen.storage.stored_weights import Tensors, describe_weights, pack_weights, round_weights
 from chargen.tasks.classification.calibration import fit_temperature, log_priors
 from chargen.tasks.classification.classifier import ClassifierPlan, TextClassifier, TrainedClassifier
 from chargen.tasks.classification.encoder_recipe import (
@@ -115,6 +116,7 @@ def train_encoder(
         objective.num_final = sum(map(len, held_out.values())) + sum(map(len, choice.values()))
         fit = _fit(plan, settings, objective, writer, saved)
         yield from fit.reports(stop)
+        encoder.import_weights(round_weights(encoder.export_weights(), FLOAT16, encoder.config.table_rows))
         folder = writer.run.folder.absolute()
         trained = TrainedClassifier.measured(folder, KIND, classifier, choice, held_out)
         _save(folder, settings, encoder, trained)
@@ -235,7 +237,8 @@ def _save(folder: Path, settings: EncoderSettings, encoder: Encoder, trained: Tr
         "input": settings.text_input.to_json(),
         "class_weights": settings.class_weights,
     }
-    save_tensors(folder / ENCODER_FILE, encoder.export_weights(), metadata)
+    tensors = pack_weights(encoder.export_weights(), FLOAT16, encoder.config.table_rows)
+    save_tensors(folder / ENCODER_FILE, tensors, metadata, STORAGE_VERSION)
     description = {**trained.description(), "encoder": ENCODER_FILE}
     write_atomically(folder / CLASSIFIER_FILE, [to_json_line(description).encode()])
 
@@ -289,15 +292,11 @@ def _read_encoder(file: TensorFile) -> tuple[EncoderConfig, Tensors]:
     from chargen.networks.encoder import EncoderConfig, encoder_shapes
 
     config = EncoderConfig.from_json(file.metadata.get("encoder", {}))
-    if len(file.tensors) > 3 + 100 * config.num_layers or len(file.tensors) < 3 + 2 * config.num_layers:
+    if len(file.tensors) > 6 + 200 * config.num_layers or len(file.tensors) < 3 + 2 * config.num_layers:
         raise ConfigError(f"it has {len(file.tensors):,} weights, which do not fit {config}")
     expected = {name: ("F32", shape) for name, shape in encoder_shapes(config).items()}
-    found = {name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()}
+    found = describe_weights(file.tensors, config.table_rows)
     for name in {*expected, *found}:
         if expected.get(name) != found.get(name):
             raise ConfigError(f"the weight {format_value(name)} does not fit {config}")
-    weights = file.read()
-    problem = find_invalid_weight(weights.items())
-    if problem:
-        raise ConfigError(problem)
-    return config, weights
+    return config, dict(file.read_weights(config.table_rows))

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from chargen.cells.weights import find_invalid_weight
-from chargen.checkpoint import TensorFile, Tensors, open_tensors, save_tensors
+from chargen.checkpoint import STORAGE_VERSION, TensorFile, open_tensors, save_tensors
+from chargen.config import FLOAT16
 from chargen.config.series import SeriesConfig
 from chargen.errors import KINDS, ConfigError, ModelError, WrongKindError
 from chargen.folders import checkpoints_folder
@@ -23,6 +24,7 @@ from chargen.networks.torch_runtime import resolve_device
 from chargen.registry import did_you_mean
 from chargen.runs import find_classifier, find_forecaster, find_model, list_forecaster_files
 from chargen.schema import Integer, ListOf, Number, Record, Spec, String, format_value
+from chargen.storage.stored_weights import StoredWeights, Tensors, describe_weights, pack_weights
 from chargen.tasks.forecasting.forecaster import MAX_LEVELS, Forecaster
 from chargen.tasks.forecasting.settings import ForecastConfig
 from chargen.tasks.forecasting.windows import Scaling
@@ -66,7 +68,8 @@ def save_forecaster(path: Path, forecaster: Forecaster) -> None:
         "about": forecaster.about,
     }
     levels = {f"{LEVELS}{k}": each for k, each in enumerate(forecaster.levels) if each is not None}
-    save_tensors(path, {**weights, **scaling, **levels, "factors": forecaster.factors}, header)
+    tensors = {**pack_weights(weights, FLOAT16), **scaling, **levels, "factors": forecaster.factors}
+    save_tensors(path, tensors, header, STORAGE_VERSION)
 
 
 def load_forecaster(name: str, root: Path | None = None, device: str = "auto") -> Forecaster:
@@ -165,7 +168,7 @@ def _read(path: Path, file: TensorFile) -> tuple[ForecastConfig, SeriesConfig, T
     }
     C, F, K = columns, forecast.horizon, len(forecast.targets)
     expected |= {"scaling.mean": ("F64", (C,)), "scaling.std": ("F64", (C,)), "factors": ("F64", (F, K))}
-    found = {name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()}
+    found: dict[str, tuple[str, tuple[int, ...]]] = {**describe_weights(file.tensors, {})}
     for k in range(K):
         if (name := f"{LEVELS}{k}") in found:
             num_levels = found[name][1][0] if len(found[name][1]) == 1 else 0
@@ -173,7 +176,7 @@ def _read(path: Path, file: TensorFile) -> tuple[ForecastConfig, SeriesConfig, T
     for name in {*expected, *found}:
         if expected.get(name) != found.get(name):
             raise ConfigError(f"the weight {format_value(name)} does not fit {config}")
-    tensors = file.read()
+    tensors = dict(StoredWeights(file.read(), {}))
     _check_values(tensors)
     return forecast, config, tensors
 

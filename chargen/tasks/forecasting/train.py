@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from chargen import __version__
-from chargen.config import TrainConfig
+from chargen.config import FLOAT16, TrainConfig
 from chargen.config.series import SeriesConfig
 from chargen.errors import ConfigError, ModelError
 from chargen.networks.series_network import SeriesNetwork
@@ -28,6 +28,7 @@ from chargen.networks.torch_runtime import resolve_device
 from chargen.run_writer import RunWriter, create_run, resume_run
 from chargen.runs import FORECASTER_FILE
 from chargen.schema import format_count
+from chargen.storage.stored_weights import round_weights
 from chargen.tasks.forecasting.calendar import calendar_features, calendar_names
 from chargen.tasks.forecasting.comparison import Comparison, choose_windows, compare
 from chargen.tasks.forecasting.forecaster import Forecaster, window_arrays
@@ -184,6 +185,7 @@ class _Setup:
         config, series = self.config, self.plan.series
         network = self.fit.objective.network
         assert isinstance(network, SeriesNetwork)
+        network.import_weights(round_weights(network.export_weights(), FLOAT16))  # as the file stores them
         factors = np.ones((config.horizon, len(config.targets)))
         forecaster = Forecaster(config, network, self.scaling, factors, {}, (None,) * len(config.targets))
         choice, held_out = (

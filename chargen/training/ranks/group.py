@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from chargen.checkpoint import Tensors
 from chargen.errors import ConfigError, RankLostError
 from chargen.networks.draws import Rows
+from chargen.storage.stored_weights import Tensors
 from chargen.training.ranks import launch
 from chargen.training.ranks.job import name_job
 from chargen.training.ranks.local_link import LOST, LocalLink, connect

@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
-from chargen.checkpoint import Tensors, save_tensors
+from chargen.checkpoint import save_tensors
 from chargen.config import TrainConfig
 from chargen.errors import STOPPED_EARLY, DivergenceError, ModelError, StoppedError
 from chargen.io import make_storage_error, to_json_line
 from chargen.networks.torch_runtime import ThreadTuner
 from chargen.run_writer import RunWriter
+from chargen.storage.stored_weights import Tensors
 from chargen.training.budget import Budget, MovingRate
 from chargen.training.optimizers import AdamW, SparseAdagrad, learning_rate_factor
 from chargen.training.supervised.objective import Indices, Objective

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chargen.cells.weights import find_invalid_weight
-from chargen.checkpoint import DamagedError, Tensors, open_tensors
+from chargen.checkpoint import DamagedError, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, TrainConfig, format_duration_s
 from chargen.errors import ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.runs import Run
 from chargen.schema import Integer, ListOf, Nullable, Number, Record, Spec, String, Tuple, format_count
+from chargen.storage.stored_weights import Tensors
 from chargen.training.choices import RunLength
 
 LOSS = Nullable(Number())  #: null if it was not finite

@@ -10,6 +10,10 @@ import click
 from chargen.cli.command_table import CommandTable
 
 EXPORTS = {
+    "model": (
+        "chargen.cli.commands.export.model:export_model",
+        "Write a model file whose weights have more or fewer bits.",
+    ),
     "page": (
         "chargen.cli.commands.export.page:page",
         "Write a web page that runs a model in the browser.",
@@ -28,7 +32,8 @@ EXPORTS = {
 @click.group(
     cls=CommandTable,
     table=EXPORTS,
-    epilog="\b\nExamples:\n  chargen export page shakespeare -o story.html\n"
+    epilog="\b\nExamples:\n  chargen export model shakespeare -o small.safetensors --weights int8\n"
+    "  chargen export page shakespeare -o story.html\n"
     "  chargen export onnx shakespeare -o shakespeare.onnx --check\n"
     "  chargen export hub shakespeare shakespeare-hub",
 )

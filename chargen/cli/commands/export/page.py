@@ -12,9 +12,8 @@ from typing import Any
 import click
 
 from chargen.cli import options
+from chargen.config import WEIGHT_STORAGES
 from chargen.schema import format_count
-
-KINDS = ("int8", "float16", "float32")  # as `chargen.export.weights.KINDS`, which would import NumPy for --help
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class PageArguments:
     help="The HTML file. An existing file is replaced.",
 )  # fmt: skip
 @options.basic_option(
-    "--weights", type=click.Choice(KINDS), default="int8", show_default=True,
+    "--weights", type=click.Choice(WEIGHT_STORAGES), default="int8", show_default=True,
     help="How the weights are stored. int8 makes the smallest page, and float32 is exact.",
 )  # fmt: skip
 @options.basic_option(

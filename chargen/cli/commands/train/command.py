@@ -17,7 +17,7 @@ from chargen.cli.commands.train.plan import TrainArguments, make_plan
 from chargen.cli.effects import needs, no_effect, only_one
 from chargen.cli.main import STARTED, stop_on_signals
 from chargen.cli.network_options import CONNECTION_OPTIONS, SHAPE_OPTIONS, network_options
-from chargen.config import DEFAULT_BUDGET_S, PRECISIONS, VAL_SPLITS, DataConfig, TrainConfig
+from chargen.config import DEFAULT_BUDGET_S, PRECISIONS, VAL_SPLITS, WEIGHT_STORAGES, DataConfig, TrainConfig
 from chargen.tokenizers import TOKENIZERS
 
 if TYPE_CHECKING:
@@ -130,6 +130,11 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "--precision", type=click.Choice(PRECISIONS), show_default="tf32",
     help="Precision of products on a GPU. bf16 halves the memory of activations; weights and states stay float32. On a "
     "CPU everything is float32.",
+)  # fmt: skip
+@optimization_option(
+    "--weights", "weight_storage", type=click.Choice(WEIGHT_STORAGES), show_default="float16",
+    help="How the model file stores the weights. float16 and int8 make it smaller; float32 is exact, and is what "
+    "other programs read best. The training itself is in float32.",
 )  # fmt: skip
 @resuming_option(
     "--more", callback=options.parse_duration, metavar="TIME",

@@ -35,11 +35,12 @@ TRAIN_SETTINGS = (
     "patience",
     "seed",
     "precision",
+    "weight_storage",
 )
 # Arguments whose value may differ from that of the run that is resumed.
 ALLOWED_WITH_RESUME = (
-    "corpus", "resume", "force", "init_from", "new_chars", "budget", "steps", "epochs", "patience", "more", "device",
-    "threads", "save_every", "keep_state", "stop_after", "log", "as_json", "max_bytes",
+    "corpus", "resume", "force", "init_from", "new_chars", "budget", "steps", "epochs", "patience", "weight_storage",
+    "more", "device", "threads", "save_every", "keep_state", "stop_after", "log", "as_json", "max_bytes",
 )  # fmt: skip
 RESUMED_RUN = "a resumed run keeps the settings that it started with"
 
@@ -75,6 +76,7 @@ class TrainArguments(NetworkArguments):
     weight_decay: float | None = None
     seed: int = 0
     precision: str | None = None
+    weight_storage: str | None = None
     more: float | None = None
     save_every: float = 60.0
     keep_state: str | None = None

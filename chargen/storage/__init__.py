@@ -1,0 +1,1 @@
+"""How a file stores the weights of a network: with fewer bits, and without rows of zeros."""

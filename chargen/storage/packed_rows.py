@@ -1,0 +1,78 @@
+"""The rows of an n-gram table as a file stores them: int8 with a scale for each row, and only those that are not zero.
+
+    row of the table    0    1    2    3    4  …           bitmap    1 0 0 1 1 …
+    stored row          0    –    –    1    2  …           row r is scale[r] · stored[position[r]]; scale 0: not stored
+
+A step of a network reads N − 1 rows of some 100,000. So opening a model does not expand the table: it computes the
+positions and scales alone. The rows that are read have the same bits as those of the expanded table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.errors import ConfigError
+
+Float = NDArray[np.float32]
+
+
+class PackedRows:
+    """A table [N, D] of which M rows are stored.
+
+    Args:
+        stored: The stored rows, int8 or float32 [M, D].
+        scales: The scale of each stored row, float16 [M]; None if the rows are float32.
+        bitmap: Which rows are stored, uint8 [⌈N / 8⌉]; the lowest bit of a byte comes first.
+        num_rows: Number of rows of the table, N.
+
+    Raises:
+        ConfigError: If the bitmap has another number of rows.
+    """
+
+    def __init__(
+        self, stored: NDArray[Any], scales: NDArray[Any] | None, bitmap: NDArray[np.uint8], num_rows: int
+    ) -> None:
+        is_stored = np.unpackbits(bitmap, bitorder="little")
+        if np.count_nonzero(is_stored) != len(stored) or is_stored[num_rows:].any():
+            raise ConfigError("the bitmap of a table does not fit its rows")
+        self.num_stored = len(stored)
+        self.shape = (num_rows, stored.shape[1])
+        self._is_stored = is_stored[:num_rows].view(np.bool_)
+        self._stored = stored if len(stored) else np.zeros((1, stored.shape[1]), stored.dtype)
+        self._positions = np.cumsum(is_stored[:num_rows], dtype=np.int32)  # [N]; of a row that is not stored, any
+        self._positions -= 1
+        self._scales = np.zeros(num_rows, dtype=np.float32)
+        self._scales[self._is_stored] = 1.0 if scales is None else scales
+
+    def expand(self) -> Float:
+        """Return the whole table, [N, D]. The memory of rows of zeros is not touched."""
+        table = np.zeros(self.shape, dtype=np.float32)
+        table[self._is_stored] = self._stored[: self.num_stored] * self._scales[self._is_stored, None]
+        return table
+
+    def __getitem__(self, rows: NDArray[Any]) -> Float:
+        """Return the rows with the given numbers, [..., D]."""
+        values: Float = self._stored.take(self._positions[rows], 0, mode="clip") * self._scales[rows][..., None]
+        return values
+
+    def reader(self, rows: NDArray[np.int64], out: Float) -> Callable[[], None]:
+        """Return a function that writes the rows with the numbers in a buffer, [K], to another one, [K, D].
+
+        The function allocates no arrays.
+        """
+        positions, scales = np.zeros(len(rows), dtype=np.int32), np.zeros((len(rows), 1), dtype=np.float32)
+        flat_scales, stored_rows = scales[:, 0], np.zeros(out.shape, dtype=self._stored.dtype)
+        take_positions, take_scales, take_rows = self._positions.take, self._scales.take, self._stored.take
+        multiply = np.multiply
+
+        def read() -> None:
+            take_positions(rows, 0, positions, "clip")
+            take_scales(rows, 0, flat_scales, "clip")
+            take_rows(positions, 0, stored_rows, "clip")
+            multiply(stored_rows, scales, out)
+
+        return read
