@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from chargen.checkpoint import FORMAT, _checksum
+from chargen.checkpoint import FORMAT, PLAIN_VERSION, _checksum
 from chargen.errors import DivergenceError, ModelError
 from chargen.storage.stored_weights import Tensors
 
@@ -188,32 +188,36 @@ def change_tensors(tensors: Tensors, rng: np.random.Generator) -> tuple[Tensors,
         with np.errstate(invalid="ignore", over="ignore"):  # the masked bias of -1e30 does not fit into an integer
             changed[name] = tensor.astype(wanted) if tensor.dtype != wanted else tensor.astype(np.float32)
     else:
-        extremes = [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e7, -1e30] if tensor.dtype.kind == "f" else [255, 0, 127]
+        integers = [-128 if tensor.dtype == np.int8 else 255, 0, 127]
+        extremes = [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e7, -1e30] if tensor.dtype.kind == "f" else integers
         value = extremes[int(rng.integers(len(extremes)))]
         position = slice(None) if rng.random() < 0.5 or not tensor.size else int(rng.integers(tensor.size))
-        tensor.reshape(-1)[position] = value
+        with np.errstate(over="ignore"):  # float16 has no 1e7, which becomes infinity
+            tensor.reshape(-1)[position] = value
         changed[name] = tensor
     return changed, f"tensor {name} ({kind})"
 
 
-def write_tensors(path: Path, tensors: Tensors, text: str) -> None:
+def write_tensors(path: Path, tensors: Tensors, text: str, format_version: int = PLAIN_VERSION) -> None:
     """Write tensors and a JSON text with the matching checksum; with zeros if the text is not valid JSON."""
     try:
         sha256 = _checksum(json.loads(text), tensors)
     except (ValueError, RecursionError, TypeError):
         sha256 = "0" * 64
-    header = f'{{"format_version": 1, "sha256": "{sha256}", "model": {text}}}'
+    header = f'{{"format_version": {format_version}, "sha256": "{sha256}", "model": {text}}}'
     path.write_bytes(save({k: np.ascontiguousarray(t) for k, t in tensors.items()}, metadata={FORMAT: header}))
 
 
-def change_file(path: Path, tensors: Tensors, described: Any, rng: np.random.Generator) -> str:
+def change_file(
+    path: Path, tensors: Tensors, described: Any, rng: np.random.Generator, format_version: int = PLAIN_VERSION
+) -> str:
     """Write a file as `save_tensors` does, with a change to its JSON (3 in 4) or to a tensor; return a description."""
     if rng.random() < 0.75:
         text, change = change_json(described, rng)
-        write_tensors(path, tensors, text)
+        write_tensors(path, tensors, text, format_version)
     else:
         other, change = change_tensors(tensors, rng)
-        write_tensors(path, other, json.dumps(described))
+        write_tensors(path, other, json.dumps(described), format_version)
     return change
 
 
@@ -221,8 +225,8 @@ def change_file(path: Path, tensors: Tensors, described: Any, rng: np.random.Gen
 
 
 def attack_models(count: int, rng: np.random.Generator, original: Path) -> Outcome:
-    """Open `count` changed copies of a model file. A model that is accepted must score and sample."""
-    from chargen.checkpoint import load_checkpoint, load_tensors
+    """Open `count` changed copies of a model file of version 3. A model that is accepted must score and sample."""
+    from chargen.checkpoint import STORAGE_VERSION, load_checkpoint, load_tensors
     from chargen.lm import LanguageModel
 
     tensors, described = load_tensors(original)
@@ -240,7 +244,10 @@ def attack_models(count: int, rng: np.random.Generator, original: Path) -> Outco
             raise ArithmeticError(f"the log probability is {actual[0]}")
         return SAME if actual == expected else OTHER
 
-    return attack(count, lambda: change_file(path, tensors, described, rng), lambda: path.stat().st_size, use)
+    def change() -> str:
+        return change_file(path, tensors, described, rng, STORAGE_VERSION)
+
+    return attack(count, change, lambda: path.stat().st_size, use)
 
 
 def attack_states(count: int, rng: np.random.Generator, original: Path, text: str) -> Outcome:

@@ -288,7 +288,7 @@ class TensorFile:
         header = parse_json(text)
         Record({"format_version": Integer()}).check(header, "header")
         if header["format_version"] not in FORMAT_VERSIONS:
-            known = " and ".join(map(str, FORMAT_VERSIONS))
+            known = ", ".join(map(str, FORMAT_VERSIONS))
             raise DamagedError(
                 f"{path} has format {format_value(header['format_version'])}, but this version reads {known}",
                 "Update chargen: pip install --upgrade chargen.",

@@ -60,8 +60,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 # ── random changes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_changed_models_are_refused_or_equivalent(files: tuple[Path, Path, Path]) -> None:
-    outcome = attack_models(200, np.random.default_rng(1), files[0])
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_changed_models_are_refused_or_equivalent(files: tuple[Path, Path, Path], storage: str) -> None:
+    model = files[0].with_name(f"{storage}.safetensors")
+    save_checkpoint(model, load_checkpoint(files[0]), storage)
+    outcome = attack_models(200, np.random.default_rng(1), model)
     assert outcome.failures == []
     assert outcome.counts["refused"] > 100
     assert outcome.counts["the same"] > 10

@@ -141,7 +141,7 @@ def pack_weights(weights: Mapping[str, np.ndarray], storage: str, tables: Collec
 
 def _pack_array(name: str, array: Float, storage: str) -> Tensors:
     """Return the tensors of an array."""
-    kind, scales, stored, _ = round_matrix(array.reshape(len(array), -1), storage)
+    kind, scales, stored, _ = round_matrix(array.reshape(len(array), math.prod(array.shape[1:])), storage)
     tensors = {name: stored.reshape(array.shape)}
     return {**tensors, name + SCALES: scales} if kind == INT8 else tensors
 

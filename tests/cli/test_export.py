@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from chargen.checkpoint import save_checkpoint
+from chargen.ui.console import format_size
 from tests.conftest import Result, random_model
 
 Chargen = Callable[..., Result]
@@ -84,11 +86,52 @@ def test_hub_prints_the_files_and_keeps_what_is_there(chargen: Chargen) -> None:
     assert chargen("sample", "-m", "folder", "--length", "9").status == 0
 
 
-@pytest.mark.parametrize("words", [("onnx",), ("hub",)])
+def test_model_writes_a_file_of_another_size_and_says_what_it_is(chargen: Chargen) -> None:
+    sizes = {}
+    for storage in ("float32", "float16", "int8"):
+        result = chargen("export", "model", "m", "-o", f"{storage}.safetensors", "--weights", storage)
+        assert (result.status, result.err) == (0, "")
+        sizes[storage] = Path(f"{storage}.safetensors").stat().st_size
+        rows = "" if storage == "float32" else ", 16 n-gram rows"
+        assert result.out.startswith(f"{storage}.safetensors: ") and result.out.endswith(f" ({storage}{rows})\n")
+        assert f"{format_size(sizes[storage])} instead of {format_size(sizes['float32'])}" in result.out
+        assert chargen("sample", "-m", f"{storage}.safetensors", "--length", "9").status == 0
+        facts = json.loads(chargen("info", f"{storage}.safetensors", "--json").out)
+        stored = (facts["weight_storage"], facts["stored_ngram_rows"], facts["size_bytes"])
+        assert stored == (storage, None if storage == "float32" else 16, sizes[storage])
+    assert sizes["int8"] < sizes["float16"] < sizes["float32"]
+    assert Path("float32.safetensors").read_bytes() == Path("checkpoints/m/model.safetensors").read_bytes()
+    text = chargen("info", "int8.safetensors").out
+    assert re.search(r"weights stored as +int8", text) and re.search(r"n-gram rows stored +16", text)
+    assert "n-gram rows stored" not in chargen("info", "m").out
+    more = chargen("export", "model", "int8.safetensors", "-o", "x", "--weights", "float32", "--json")
+    assert "are stored as int8, and keep their values as float32" in more.err
+    assert json.loads(more.out) == {
+        "path": "x", "size_bytes": sizes["float32"], "original_size_bytes": sizes["int8"], "weight_storage": "float32",
+        "stored_ngram_rows": None,
+    }  # fmt: skip
+
+
+def test_model_refuses_what_cannot_be_written_or_read(chargen: Chargen) -> None:
+    path = Path("checkpoints/m/model.safetensors")
+    before = path.read_bytes()
+    assert "Missing option '-o'" in chargen("export", "model", "m").err
+    assert chargen("export", "model", "-o", "x").status == 2
+    for output in (str(path), "missing/x", "checkpoints", ""):
+        assert chargen("export", "model", "m", "-o", output).status == 2, output
+    refused = chargen("export", "model", "m", "-o", "x", "--weights", "int4")
+    assert refused.status == 2 and "'int4' is not one of" in refused.err
+    Path("damaged.safetensors").write_bytes(before[:-9])
+    refused = chargen("export", "model", "damaged.safetensors", "-o", "x")
+    assert refused.status == 1 and len(refused.err.splitlines()) <= 2
+    assert not Path("x").exists() and path.read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [("onnx",), ("hub",), ("model",)])
 def test_other_kinds_of_models_and_missing_models_are_refused(chargen: Chargen, words: tuple[str, ...]) -> None:
     from chargen.checkpoint import save_tensors
 
-    more = ("folder",) if words == ("hub",) else ()
+    more = {"hub": ("folder",), "model": ("-o", "folder")}.get(words[0], ())
     for kind, phrase in (("encoder", "is a bidirectional encoder"), ("forecaster", "is a forecaster")):
         save_tensors(Path(f"{kind}.safetensors"), {}, {"kind": kind})
         result = chargen("export", *words, f"{kind}.safetensors", *more)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from chargen.checkpoint import save_checkpoint, save_tensors
-from chargen.cli.commands.export.page import KINDS
-from chargen.export import weights
+from chargen.config import WEIGHT_STORAGES
 from chargen.ui.console import format_size
 from tests.conftest import Result, random_model
 
@@ -41,14 +40,10 @@ def test_json_has_the_size_in_bytes(chargen: Chargen, model: Path) -> None:
         "ngram_rows": 32,
     }  # fmt: skip
     sizes = {}
-    for kind in KINDS:
+    for kind in WEIGHT_STORAGES:
         written = chargen("export", "page", "poems", "-o", "p.html", "--weights", kind, "--json")
         sizes[kind] = json.loads(written.out)["size_bytes"]
     assert sizes["int8"] < sizes["float16"] < sizes["float32"]
-
-
-def test_the_kinds_of_the_option_are_those_of_the_package() -> None:
-    assert KINDS == weights.KINDS
 
 
 def test_what_is_wrong_is_said_in_two_lines_at_most(chargen: Chargen, model: Path) -> None:

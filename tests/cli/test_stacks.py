@@ -14,7 +14,7 @@ import chargen as library
 from chargen import checkpoint
 from chargen.checkpoint import load_checkpoint, load_tensors
 from chargen.errors import ConfigError, ModelError
-from chargen.training.choices import ModelChoices
+from chargen.training.choices import ModelChoices, TrainChoices
 from chargen.training.run import Plan
 from tests.conftest import Result, corpus_of, run_plan
 
@@ -111,8 +111,10 @@ def test_only_files_of_networks_that_need_it_have_the_new_version(
 ) -> None:
     choices = ModelChoices(hidden_size=4, **shape)
     library.train("verse.txt", steps=2, model=choices, name="run")
-    for name in (MODEL, STATE):
-        assert format_version(f"checkpoints/run/{name}") == version
+    library.train("verse.txt", steps=2, model=choices, training=TrainChoices(weight_storage="float32"), name="exact")
+    for file in (f"exact/{MODEL}", f"exact/{STATE}", f"run/{STATE}"):
+        assert format_version(f"checkpoints/{file}") == version
+    assert format_version(f"checkpoints/run/{MODEL}") == 3  # its weights are float16
     new = {"residual", "skip", "layer_norm"} & set(load_tensors(Path(f"checkpoints/run/{MODEL}"))[1]["config"])
     assert new == {name for name in shape if shape[name] is True}
 
@@ -120,7 +122,7 @@ def test_only_files_of_networks_that_need_it_have_the_new_version(
 def test_an_earlier_version_refuses_the_new_files_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     library.train("verse.txt", steps=2, model=ModelChoices(hidden_size=4, layer_norm=True), name="run")
     monkeypatch.setattr(checkpoint, "FORMAT_VERSIONS", (1,))
-    for name in (MODEL, STATE):
-        with pytest.raises(ModelError, match="has format 2, but this version reads 1") as caught:
+    for name, version in ((MODEL, 3), (STATE, 2)):
+        with pytest.raises(ModelError, match=f"has format {version}, but this version reads 1") as caught:
             load_tensors(Path(f"checkpoints/run/{name}"))
         assert caught.value.hint.startswith("Update chargen")

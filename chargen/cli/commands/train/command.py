@@ -146,7 +146,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )  # fmt: skip
 @resuming_option(
     "--keep-state", type=click.Choice(["always", "until-done", "never"]), show_default="always",
-    help="How long to keep the training state, which --resume needs and which is 2 to 4 times as large as the model: "
+    help="How long to keep the training state, which --resume needs and which is many times as large as the model: "
     "always, so that a finished run can be given --more time; until the run is done; or never, so that a run that "
     "is stopped cannot be resumed.",
 )  # fmt: skip
