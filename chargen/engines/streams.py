@@ -225,6 +225,8 @@ class TracedStream:
         """Continue with compiled loops. Return whether that is possible: it needs numba."""
         try:
             if numba_installed():
+                if self._reader is not None:
+                    self._reader.expand_table()
                 self._step = FastestOf(
                     [
                         build_compiled_step(self._model.compiled, self._buffer, split_products, self._reader)

@@ -17,7 +17,7 @@ Constants of an equation are arrays with a single number, because NumPy needs 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from types import CodeType
 from typing import Any
 
@@ -300,11 +300,22 @@ class NGramTable:
         features: Float = self.rows[rows[0]].sum(1)
         return features, np.ascontiguousarray(history)
 
-    def reader(self, rows: NDArray[np.int64], out: Float) -> Callable[[], object]:
-        """Return a function that writes the rows with the numbers in a buffer, [N − 1], to another one, [N − 1, D]."""
-        if isinstance(self.rows, PackedRows):
-            return self.rows.reader(rows, out)
-        return partial(self.rows.take, rows, 0, out, "clip")
+    def sum_reader(self, rows: NDArray[np.int64], out: Float, expands: bool) -> Callable[[], object]:
+        """Return a function that writes the sum of the rows with the numbers in a buffer, [N − 1], to another one, [D].
+
+        The function allocates no arrays. If it `expands` the table, which takes 7 ms for 300,000 rows, it has the same
+        result, and each call takes 1.5 µs less: 5 % of a step.
+        """
+        if isinstance(self.rows, PackedRows) and not expands:
+            return self.rows.sum_reader(rows, out)
+        embeddings, take = np.zeros((len(rows), len(out)), dtype=np.float32), self.table.take
+        add_up = np.ones(len(rows), dtype=np.float32).dot
+
+        def read() -> None:
+            take(rows, 0, embeddings, "clip")
+            add_up(embeddings, out)
+
+        return read
 
 
 class NGramReader:
@@ -319,17 +330,21 @@ class NGramReader:
     def __init__(self, ngrams: NGramTable, history: History, out: Float) -> None:
         self._ngrams, self._out, self._history = ngrams, out, history.copy()
         self._last = np.append(history[0, ::-1], 0)  # for one stream: the newest first
-        self.read = self._single_reader() if out.ndim == 1 else self._read_batch
+        self.read = self._single_reader(expands=False) if out.ndim == 1 else self._read_batch
 
-    def _single_reader(self) -> Callable[[int], None]:
+    def expand_table(self) -> None:
+        """Let a single stream read the expanded table: the same results, in less time if it reads many tokens."""
+        if self._out.ndim == 1:
+            self.read = self._single_reader(expands=True)
+
+    def _single_reader(self, expands: bool) -> Callable[[int], None]:
         """Return a function that computes what `_read_batch` computes, with calls that allocate nothing."""
         ngrams, last, out = self._ngrams, self._last, self._out
         multipliers, first = ngrams.hashing
         bits, mask = np.array(get_hash_shift(ngrams.num_rows)), np.array(ngrams.num_rows - 1)
-        rows, embeddings = np.zeros_like(first), np.zeros((len(first), len(out)), dtype=np.float32)
-        read_rows = ngrams.reader(rows, embeddings)
+        rows = np.zeros_like(first)
+        read_rows = ngrams.sum_reader(rows, out, expands)
         older, newer, dot, copyto = last[1:], last[:-1].copy(), multipliers.dot, np.copyto
-        add_up = np.ones(len(first), dtype=np.float32).dot
 
         def read(token_id: int) -> None:
             copyto(newer, last[:-1])
@@ -340,7 +355,6 @@ class NGramReader:
             np.bitwise_and(rows, mask, rows)
             np.add(rows, first, rows)
             read_rows()
-            add_up(embeddings, out)
 
         return read
 

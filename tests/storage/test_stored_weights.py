@@ -19,6 +19,7 @@ from chargen.config import WEIGHT_STORAGES, ModelConfig
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import ConfigError, ModelError
+from chargen.graph.numpy_backend import NGramReader
 from chargen.lm import LanguageModel
 from chargen.storage.rounding import choose_kind
 from chargen.storage.stored_weights import (
@@ -281,3 +282,23 @@ def test_the_storage_of_a_file_is_that_of_most_weights() -> None:
         "float16"
     )
     assert find_storage({"a": half, "t": np.ones((99, 9), np.int8)}, ["t"]) == "float16"
+
+
+def test_a_stream_reads_the_same_rows_before_and_after_the_table_is_expanded(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m", sparse_model(list(range(0, 192, 2))), "float16")
+    read = load_checkpoint(tmp_path / "m")
+    engine = NumpyEngine(read.config, read.weights)
+    traced = engine.traced
+    assert traced is not None
+    readers = []
+    for _ in range(2):
+        out = np.zeros(6, dtype=np.float32)
+        readers.append((NGramReader(traced.ngrams, engine.initial_state(1).ngram_history, out), out))  # type: ignore[arg-type]
+    (packed, first), (expanded, second) = readers
+    for number, token_id in enumerate(np.random.default_rng(0).integers(2, 40, 50).tolist()):
+        if number == 10:
+            expanded.expand_table()
+        packed.read(token_id)
+        expanded.read(token_id)
+        np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(packed.history(), expanded.history())
