@@ -7,9 +7,9 @@ error of one part does not affect the others. Its rows are read as they are meas
 limit keeps the rows that it has. By default everything together takes about seven minutes on an H100, of which three
 are the training run.
 
-The result folder has a log file for each part, `results.json` with all rows, details and tracebacks, and `results.md`,
-a table that is also printed at the end. With `--device cpu` every part runs with small sizes; its figures then mean
-nothing.
+The result folder gets `results.json`, with all rows, details and tracebacks, and `results.md`, a table that is also
+printed at the end. The work folder gets a log file for each part. With `--device cpu` every part runs with small sizes;
+its figures then mean nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PartResult:
     default=Path(tempfile.gettempdir()) / "chargen-gpu",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Folder of the models and texts that the parts make.",
+    help="Folder of the models, texts and logs that the parts make.",
 )
 @click.option(
     "--parts",
@@ -82,7 +82,7 @@ def main(
         time_limit_s = TIME_LIMITS_S[name] + (seconds - DEFAULT_SECONDS if name == "train" else 0.0)
         remaining_s = deadline - time.monotonic()
         report(f"{number}/{len(names)} {name}: at most {max(0.0, min(time_limit_s, remaining_s)):.0f} s")
-        results.append(run_part(name, settings, out, min(time_limit_s, remaining_s)))
+        results.append(run_part(name, settings, min(time_limit_s, remaining_s)))
         for row in results[-1].rows:
             report(f"    {row.what}: {format_value(row)}")
         report(f"    {results[-1].problem or 'done'}, {results[-1].elapsed_s:.1f} s")
@@ -95,11 +95,11 @@ def report(line: str) -> None:
     print(line, flush=True)
 
 
-def run_part(name: str, settings: Settings, out: Path, time_limit_s: float) -> PartResult:
+def run_part(name: str, settings: Settings, time_limit_s: float) -> PartResult:
     """Run a part in a process of its own, and return the rows that it has measured."""
     if time_limit_s <= 0:
         return PartResult(name, 0.0, "not started: the time of all parts is used up")
-    rows_path, log_path = out.resolve() / f"{name}.jsonl", out / f"{name}.log"
+    rows_path, log_path = (Path(settings.work) / f"{name}.{ending}" for ending in ("jsonl", "log"))
     rows_path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "benchmarks.gpu_parts", name, json.dumps(asdict(settings)), str(rows_path)]
     environment = {
@@ -167,15 +167,17 @@ def format_value(row: Row) -> str:
 
 def format_bar(row: Row) -> str:
     """Return the bar of a row; empty if it has none."""
-    if row.bar is None:
-        return ""
+    if row.bar is None or isinstance(row.bar, str):
+        return row.bar or ""
     return f"{'≤' if row.is_upper else '≥'} {format_number(row.bar)}"
 
 
 def is_met(row: Row) -> str:
     """Return "yes" or "no" for a row with a bar; empty for others."""
-    if row.bar is None or isinstance(row.value, str):
+    if row.bar is None:
         return ""
+    if isinstance(row.bar, str) or isinstance(row.value, str):
+        return "yes" if row.value == row.bar else "no"
     return "yes" if (row.value <= row.bar if row.is_upper else row.value >= row.bar) else "no"
 
 
