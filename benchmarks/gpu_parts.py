@@ -40,7 +40,6 @@ MAX_NATS = 1.36  #: bar for the loss after 180 s
 LONG_TEXT_BYTES, LONG_BUDGET_S = 100_000_000, 35.0  #: about 10 s of the budget pass before the first step
 NUM_STEPS, STOP_AFTER = 200, 123  #: of the run that is stopped and resumed
 TESTS_S = 95.0  #: seconds after which the tests are stopped
-TEST_FOLDERS = ("engines", "networks", "training")  #: the folders of tests/ whose files can have tests for a GPU
 
 
 @dataclass(frozen=True)
@@ -286,7 +285,7 @@ def compare_runs(settings: Settings, variant: str) -> str:
 
 def tests(settings: Settings) -> Iterator[Row]:
     """Run the tests marked `gpu`, all files at the same time; what has not ended after TESTS_S seconds is stopped."""
-    files = [path for folder in TEST_FOLDERS for path in sorted((ROOT / "tests" / folder).glob("test_*.py"))]
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
     files = [path for path in files if "pytest.mark.gpu" in path.read_text(encoding="utf-8")]
     # The ini file asks for plug-ins that need not be installed here, and without a GPU other tests are run instead.
     options = ["-v", "-rf", "-p", "no:cacheprovider", "-o", "addopts=", "-W", "ignore::pytest.PytestConfigWarning"]

@@ -301,7 +301,8 @@ def make_rngs(seed: int, numbers: Sequence[int]) -> list[np.random.Generator]:
     entropy += [np.zeros(len(numbers), np.uint32)] * (POOL_WORDS - len(entropy))
     words = _hash_entropy(entropy)
     states = (words[0::2].astype(np.uint64) | words[1::2].astype(np.uint64) << np.uint64(WORD_BITS)).T  # [N, 4]
-    return [np.random.Generator(np.random.PCG64(SeedWords(state))) for state in np.ascontiguousarray(states)]
+    seeds: Any = map(SeedWords, np.ascontiguousarray(states))  # PCG64 is annotated as if it took SeedSequence only
+    return [np.random.Generator(np.random.PCG64(each)) for each in seeds]
 
 
 def _hash_entropy(entropy: list[NDArray[np.uint32]]) -> NDArray[np.uint32]:
