@@ -3,7 +3,7 @@
     python -m benchmarks.gpu --text tinyshakespeare.txt --out gpu-results
 
 Each part (`gpu_parts.py`) runs in a process of its own with a time limit, the most important one first, so that an
-error of one part does not affect the others. Its rows are read as they are measured: a part that reaches its time
+error in a part does not affect the others. Its rows are read as they are measured: a part that reaches its time
 limit keeps the rows that it has. By default everything together takes about seven minutes on an H100, of which three
 are the training run.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -125,8 +126,8 @@ def run_part(name: str, settings: Settings, time_limit_s: float) -> PartResult:
         result.problem = f"stopped at its time limit of {time_limit_s:.0f} s"
     elif status:
         result.traceback = log_path.read_text(encoding="utf-8", errors="replace")[-6000:]
-        lines = result.traceback.strip().splitlines() or [f"no output, exit status {status}"]
-        result.problem = f"failed: {lines[-1][:300]}"
+        errors = re.findall(r"^[\w.]+(?:Error|Exception|Interrupt)\b.*$", result.traceback, re.MULTILINE)
+        result.problem = f"failed: {errors[-1][:300] if errors else f'exit status {status}'}"
     return result
 
 

@@ -61,6 +61,17 @@ class StandIn(draws.Draws):
         return torch.rand(whole, device="meta").narrow(row_axis, rows.first, rows.count)
 
 
+class TorchOfStandIn:
+    """The module torch, whose generators are on the CPU."""
+
+    @staticmethod
+    def Generator(device: Any) -> torch.Generator:  # noqa: N802
+        return torch.Generator()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
 class OneOfTwo(Ranks):
     """A rank whose gradients no one exchanges."""
 
@@ -71,9 +82,8 @@ class OneOfTwo(Ranks):
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the stand-in take the paths of a GPU."""
-    create = torch.Generator
     monkeypatch.setattr(update, "Draws", StandIn)
-    monkeypatch.setattr(update.torch, "Generator", lambda device=None: create())
+    monkeypatch.setattr(update, "torch", TorchOfStandIn())
     monkeypatch.setattr(network, "can_run_together", lambda name, device: name in members.FUNCTIONS)
     monkeypatch.setattr(network, "weight_dropout", lambda weight, p, _: weight * (torch.rand_like(weight) >= p))
     autocast = partial(torch.autocast, "cpu", torch.bfloat16, cache_enabled=False)
