@@ -4,8 +4,8 @@
 
 Each part (`gpu_parts.py`) runs in a process of its own with a time limit, the most important one first, so that an
 error in a part does not affect the others. Its rows are read as they are measured: a part that reaches its time
-limit keeps the rows that it has. By default everything together takes about seven minutes on an H100, of which three
-are the training run.
+limit keeps the rows that it has. The default sizes are chosen so that everything together takes about seven minutes on
+an H100, of which three are the training run. After `--limit` seconds no further part is started.
 
 The result folder gets `results.json`, with all rows, details and tracebacks, and `results.md`, a table that is also
 printed at the end. The work folder gets a log file for each part. With `--device cpu` every part runs with small sizes;
@@ -105,7 +105,7 @@ def run_part(name: str, settings: Settings, time_limit_s: float) -> PartResult:
     command = [sys.executable, "-m", "benchmarks.gpu_parts", name, json.dumps(asdict(settings)), str(rows_path)]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "CHARGEN_CACHE": str(Path(settings.work) / "cache"),
         "NUMBA_CACHE_DIR": str(Path(settings.work) / "cache" / "numba"),
     }
