@@ -272,7 +272,7 @@ STATE_START, STATE_FACTOR = 0x8B51F9DD, 0x58F38DED
 MIX_LEFT, MIX_RIGHT = 0xCA01F9DD, 0x4973F715
 
 
-class SeedWords(np.random.bit_generator.ISeedSequence):
+class SeedWords:
     """A seed sequence whose state is already computed, [4] of uint64."""
 
     def __init__(self, words: NDArray[np.uint64]) -> None:
@@ -299,6 +299,7 @@ def make_rngs(seed: int, numbers: Sequence[int]) -> list[np.random.Generator]:
     seed_words = [seed >> bits & WORD - 1 for bits in range(0, max(1, seed.bit_length()), WORD_BITS)]
     entropy = [np.full(len(numbers), word, np.uint32) for word in seed_words] + [np.array(numbers, np.uint32)]
     entropy += [np.zeros(len(numbers), np.uint32)] * (POOL_WORDS - len(entropy))
+    np.random.bit_generator.ISeedSequence.register(SeedWords)  # here: only generating imports np.random
     words = _hash_entropy(entropy)
     states = (words[0::2].astype(np.uint64) | words[1::2].astype(np.uint64) << np.uint64(WORD_BITS)).T  # [N, 4]
     seeds: Any = map(SeedWords, np.ascontiguousarray(states))  # PCG64 is annotated as if it took SeedSequence only
