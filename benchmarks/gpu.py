@@ -1,128 +1,194 @@
-"""Measure training and generation on a GPU, and compare training there with PyTorch's modules and with the CPU.
+"""Measure chargen on a GPU with one command: training, adaptation, generation, agreement with a CPU, and its tests.
 
-    python -m benchmarks.gpu
+    python -m benchmarks.gpu --text tinyshakespeare.txt --out gpu-results
 
-Each cell and size gives one line of JSON with the results of three measurements:
+Each part (`gpu_parts.py`) runs in a process of its own with a time limit, the most important one first, so that an
+error in a part does not affect the others. Its rows are read as they are measured: a part that reaches its time
+limit keeps the rows that it has. The default sizes are chosen so that everything together takes about seven minutes on
+an H100, of which three are the training run. After `--limit` seconds no further part is started.
 
-    training    ids per second of `Trainer`, and of a loop of nn.Embedding, nn.GRU or nn.LSTM (cuDNN), nn.Linear, the
-                loss, gradient clipping and fused AdamW; both in TF32, in turns
-    agreement   the largest difference of the losses of the first steps between the CPU and the GPU, with the same seed
-    writing     characters per second that `LanguageModel` generates in a single stream and in many, in float32
-
-With `--device cpu` the program can be tried without a GPU; its figures then mean nothing.
+The result folder gets `results.json`, with all rows, details and tracebacks, and `results.md`, a table that is also
+printed at the end. The work folder gets a log file for each part. With `--device cpu` every part runs with small sizes;
+its figures then mean nothing.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
+import os
+import re
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import click
-import torch
 
-from benchmarks.quality import describe_machine
-from benchmarks.sampling import TEMPERATURE, create_model
-from benchmarks.speed import EMBEDDING_DIM, VOCAB_SIZE, create_network, make_step, make_torch_step
-from chargen.config import ModelConfig, TrainConfig
-from chargen.data.batches import TextBatches
-from chargen.training.trainer import Trainer
+from benchmarks.gpu_parts import TIME_LIMITS_S, Row, Settings
 
-NUM_COMPARED_STEPS = 20  #: steps whose losses are compared between the devices
+ROOT = Path(__file__).parent.parent
+DEFAULT_SECONDS = 180.0  #: the training time that the limit of the part "train" is for
+
+
+@dataclass
+class PartResult:
+    """What a part has measured, and how its process ended."""
+
+    name: str
+    elapsed_s: float
+    problem: str = ""  #: why the part is incomplete; empty if it is complete
+    traceback: str = ""
+    rows: list[Row] = field(default_factory=list)
 
 
 @click.command()
+@click.option("--text", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The corpus.")
+@click.option("--out", default="gpu-results", show_default=True, type=click.Path(path_type=Path), help="Result folder.")
+@click.option(
+    "--work",
+    default=Path(tempfile.gettempdir()) / "chargen-gpu",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the models, texts and logs that the parts make.",
+)
+@click.option(
+    "--parts",
+    default=",".join(TIME_LIMITS_S),
+    show_default=True,
+    help="Parts to run, in this order. 'adapted' needs the model of 'train' in the work folder.",
+)
+@click.option("--seconds", default=DEFAULT_SECONDS, show_default=True, help="Time budget of the part 'train'.")
+@click.option("--options", default="", help="Additional options of `chargen train` for the part 'train'.")
+@click.option("--limit", default=560.0, show_default=True, help="Time limit of all parts together, in seconds.")
 @click.option(
     "--device", default="cuda", show_default=True, type=click.Choice(["cuda", "cpu"]), help="Device to measure."
 )
-@click.option("--shapes", default="lstm:512,gru:384,gru:512", show_default=True, help="Cells and hidden sizes.")
-@click.option("--batch-size", default=128, show_default=True, help="Batch size of training; a window has 64 ids.")
-@click.option("--steps", default=200, show_default=True, help="Training steps in each turn.")
-@click.option("--turns", default=5, show_default=True, help="Number of timed turns for each median.")
-@click.option("--texts", default=4096, show_default=True, help="Number of texts that are generated in parallel.")
-@click.option("--length", default=1000, show_default=True, help="Length of each text, in characters.")
-def main(device: str, shapes: str, batch_size: int, steps: int, turns: int, texts: int, length: int) -> None:
-    """Print one line of JSON for each cell and hidden size."""
-    device_name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    print(json.dumps({"machine": describe_machine(), "device": device_name}))
-    for shape in shapes.split(","):
-        cell, hidden = shape.split(":")[0], int(shape.split(":")[1])
-        result: dict[str, object] = {"cell": cell, "hidden": hidden}
-        result |= measure_generation(cell, hidden, device, texts, length, turns)
-        result |= compare_losses(cell, hidden, device)
-        torch.set_float32_matmul_precision("high")
-        result |= measure_training(cell, hidden, device, batch_size, steps, turns)
-        torch.set_float32_matmul_precision("highest")
-        print(json.dumps(result), flush=True)
+def main(
+    text: Path, out: Path, work: Path, parts: str, seconds: float, options: str, limit: float, device: str
+) -> None:
+    """Run the parts one after another, and print a table of what they have measured."""
+    names = parts.split(",")
+    unknown = set(names) - set(TIME_LIMITS_S)
+    if unknown:
+        raise click.BadParameter(f"no part {', '.join(sorted(unknown))}; there are {', '.join(TIME_LIMITS_S)}")
+    for folder in (out, work):
+        folder.mkdir(parents=True, exist_ok=True)
+    settings = Settings(device, str(text.resolve()), str(work.resolve()), seconds, options)
+    deadline = time.monotonic() + limit
+    results = []
+    for number, name in enumerate(names, 1):
+        time_limit_s = TIME_LIMITS_S[name] + (seconds - DEFAULT_SECONDS if name == "train" else 0.0)
+        remaining_s = deadline - time.monotonic()
+        report(f"{number}/{len(names)} {name}: at most {max(0.0, min(time_limit_s, remaining_s)):.0f} s")
+        results.append(run_part(name, settings, min(time_limit_s, remaining_s)))
+        for row in results[-1].rows:
+            report(f"    {row.what}: {format_value(row)}")
+        report(f"    {results[-1].problem or 'done'}, {results[-1].elapsed_s:.1f} s")
+        write_results(out, settings, results)
+    print((out / "results.md").read_text(encoding="utf-8"), flush=True)
 
 
-def measure_training(cell: str, hidden: int, device: str, B: int, steps: int, turns: int) -> dict[str, object]:
-    """Return the ids per second of `Trainer` and of PyTorch's modules, and the median of their ratios."""
-    T = 64
-    calls = {"ours": make_step(cell, B, T, hidden, device), "torch": make_torch_step(B, T, hidden, device, cell)}
-    speeds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(turns + 1):
-        for name, call in calls.items():
-            elapsed_s = measure_time(lambda call=call: [call() for _ in range(steps)], device)  # type: ignore[misc]
-            if turn:  # the first turn is a warm-up
-                speeds[name].append(B * T * steps / elapsed_s)
-    ratios = [ours / torch_speed for ours, torch_speed in zip(speeds["ours"], speeds["torch"], strict=True)]
-    return {
-        "trained_per_s": round(statistics.median(speeds["ours"])),
-        "library_per_s": round(statistics.median(speeds["torch"])),
-        "trained_over_library": round(statistics.median(ratios), 3),
+def report(line: str) -> None:
+    """Print a line of progress."""
+    print(line, flush=True)
+
+
+def run_part(name: str, settings: Settings, time_limit_s: float) -> PartResult:
+    """Run a part in a process of its own, and return the rows that it has measured."""
+    if time_limit_s <= 0:
+        return PartResult(name, 0.0, "not started: the time of all parts is used up")
+    rows_path, log_path = (Path(settings.work) / f"{name}.{ending}" for ending in ("jsonl", "log"))
+    rows_path.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "benchmarks.gpu_parts", name, json.dumps(asdict(settings)), str(rows_path)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "CHARGEN_CACHE": str(Path(settings.work) / "cache"),
+        "NUMBA_CACHE_DIR": str(Path(settings.work) / "cache" / "numba"),
     }
+    start = time.perf_counter()
+    with log_path.open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status: int | None = process.wait(time_limit_s)
+        except subprocess.TimeoutExpired:
+            status = None
+            end_group(process)
+    result = PartResult(name, time.perf_counter() - start)
+    if rows_path.exists():
+        result.rows = [Row(**json.loads(line)) for line in rows_path.read_text(encoding="utf-8").splitlines()]
+    if status is None:
+        result.problem = f"stopped at its time limit of {time_limit_s:.0f} s"
+    elif status:
+        result.traceback = log_path.read_text(encoding="utf-8", errors="replace")[-6000:]
+        errors = re.findall(r"^[\w.]+(?:Error|Exception|Interrupt)\b.*$", result.traceback, re.MULTILINE)
+        result.problem = f"failed: {errors[-1][:300] if errors else f'exit status {status}'}"
+    return result
 
 
-def compare_losses(cell: str, hidden: int, device: str) -> dict[str, object]:
-    """Return the largest difference of the losses of the first steps, in nats; a GPU trains with TF32 products."""
-    losses = []
-    ids = torch.randint(VOCAB_SIZE, (200_000,), generator=torch.Generator().manual_seed(0)).numpy()
-    for name in ("cpu", device):
-        config = ModelConfig(VOCAB_SIZE, cell, hidden_size=hidden, embedding_dim=EMBEDDING_DIM)
-        network = create_network(config, name)
-        settings = TrainConfig(steps=NUM_COMPARED_STEPS, batch_size=32, seq_len=32, learning_rate=1e-3, device=name)
-        trainer = Trainer(network, TextBatches(ids, 0, 32, 32), settings)
-        step_losses = []
-        for number in range(NUM_COMPARED_STEPS):
-            trainer.train_step(number / NUM_COMPARED_STEPS)
-            step_losses.append(trainer.recent.pop())
-        losses.append(step_losses)
-    return {"first_losses_apart_nats": max(abs(a - b) for a, b in zip(*losses, strict=True))}
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and the processes that it has started; it was started in a session of its own."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, 9)
+    else:
+        process.kill()
+    process.wait()
 
 
-def measure_generation(
-    cell: str, hidden: int, device: str, num_texts: int, length: int, turns: int
-) -> dict[str, object]:
-    """Return the characters per second of a single stream and of many, and the seconds to the first character."""
-    lm = create_model(cell, hidden)
-    lm.device = device
-    begin = time.perf_counter()
-    next(iter(lm.stream(length=10, seed=0)))
-    first_char_s = time.perf_counter() - begin
-    single_speeds = []
-    parallel_speeds = []
-    for turn in range(turns + 1):
-        single_s = measure_time(lambda: lm.sample(length=20 * length, seed=0, temperature=TEMPERATURE), device)
-        parallel_s = measure_time(lambda: lm.samples(num_texts, length=length, seed=0, temperature=TEMPERATURE), device)
-        if turn:  # the first turn is a warm-up
-            single_speeds.append(20 * length / single_s)
-            parallel_speeds.append(num_texts * length / parallel_s)
-    return {
-        "first_char_s": round(first_char_s, 2),
-        "one_stream_per_s": round(statistics.median(single_speeds)),
-        f"{num_texts}_streams_per_s": round(statistics.median(parallel_speeds)),
-    }
+def write_results(out: Path, settings: Settings, results: list[PartResult]) -> None:
+    """Write `results.json` and `results.md`."""
+    values: dict[str, Any] = {"settings": asdict(settings), "parts": [asdict(result) for result in results]}
+    (out / "results.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
+    (out / "results.md").write_text(format_table(results), encoding="utf-8")
 
 
-def measure_time(call: Callable[[], object], device: str) -> float:
-    """Return the time of a call in seconds, including the work that it launches on the device."""
-    begin = time.perf_counter()
-    call()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
+def format_table(results: list[PartResult]) -> str:
+    """Return a Markdown table with a row for each measured value, and one for each part that is incomplete."""
+    lines = ["| part | what | measured | bar | met |", "|---|---|---|---|---|"]
+    for result in results:
+        for row in result.rows:
+            lines.append(f"| {result.name} | {row.what} | {format_value(row)} | {format_bar(row)} | {is_met(row)} |")
+        if result.problem:
+            problem = result.problem.replace("|", "\\|")
+            lines.append(f"| {result.name} | {problem} | | | no |")
+    total_s = sum(result.elapsed_s for result in results)
+    times = ", ".join(f"{result.name} {result.elapsed_s:.0f}" for result in results)
+    return "\n".join([*lines, "", f"Seconds of each part: {times}; together {total_s:.0f}.", ""])
+
+
+def format_value(row: Row) -> str:
+    """Return the measured value with its unit."""
+    return f"{format_number(row.value)} {row.unit}".strip()
+
+
+def format_bar(row: Row) -> str:
+    """Return the bar of a row; empty if it has none."""
+    if row.bar is None or isinstance(row.bar, str):
+        return row.bar or ""
+    return f"{'≤' if row.is_upper else '≥'} {format_number(row.bar)}"
+
+
+def is_met(row: Row) -> str:
+    """Return "yes" or "no" for a row with a bar; empty for others."""
+    if row.bar is None:
+        return ""
+    if isinstance(row.bar, str) or isinstance(row.value, str):
+        return "yes" if row.value == row.bar else "no"
+    return "yes" if (row.value <= row.bar if row.is_upper else row.value >= row.bar) else "no"
+
+
+def format_number(value: float | str) -> str:
+    """Return a value with as many digits as can be read in a table."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.5g}"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,14 @@ from torch import Tensor
 from chargen.cells.cell import NetworkState
 from chargen.engines.interface import Draws, Engine, StreamBatch
 from chargen.engines.streams import PlainStreamBatch
-from chargen.networks.cuda_runtime import Function, product_precision, record, warm_up
+from chargen.networks.cuda_runtime import (
+    Function,
+    copy_to_device,
+    product_precision,
+    record,
+    start_copy_to_host,
+    warm_up,
+)
 from chargen.networks.layers import single_step_backend
 from chargen.networks.network import Network
 
@@ -83,9 +90,8 @@ class Recording:
         self._store(logits, state)
 
     def draw(self, uniforms: Tensor) -> Tensor:
-        """Launch draws with random numbers, [T, B]: → token ids of the same shape, int32, on the device."""
+        """Launch draws with random numbers on the device, [T, B]: → token ids of the same shape, int32."""
         T = len(uniforms)
-        uniforms = uniforms.to(self.device)
         drawn = torch.empty(uniforms.shape, dtype=torch.int32, device=self.device)
         start = 0
         while start < T:
@@ -155,12 +161,15 @@ class RecordedState:
     def start_draws(
         self, uniforms: NDArray[np.float64], added: NDArray[np.float64], inverse_temperature: float
     ) -> Iterator[Any]:
-        """Launch the same draws at once, and return an iterator that waits for all of them."""
+        """Launch the same draws at once, and return an iterator that waits for all of them.
+
+        More draws can be launched before the iterator is used, so that the GPU is never idle.
+        """
         recording = self._take_recording()
-        recording.added.copy_(torch.from_numpy(added * inverse_temperature))
+        recording.added.copy_(copy_to_device(added * inverse_temperature, recording.device))
         recording.inverse_temperature.fill_(inverse_temperature)
-        drawn = recording.draw(torch.from_numpy(uniforms))
-        return (ids for block in (drawn,) for ids in block.cpu().numpy())
+        drawn = start_copy_to_host(recording.draw(copy_to_device(uniforms, recording.device)))
+        return (ids for wait in (drawn,) for ids in wait())
 
     def _take_recording(self) -> Recording:
         recording = self._recording

@@ -1,7 +1,10 @@
-"""The CUDA runtime: recorded kernels, and the precision of products.
+"""The CUDA runtime: recorded kernels, copies that Python does not wait for, and the precision of products.
 
 Recorded kernels. A recurrent layer needs several kernels for each step of a window, most of which take 2 to 15 µs; to
 launch one from Python or from cuDNN takes 5 to 20 µs. Recorded once as a CUDA graph, they are all launched together.
+
+Copies. A plain copy between host and GPU waits for everything that was launched before it, and the GPU is idle until
+Python has launched more. From and to page-locked memory, a copy is launched like a kernel.
 
 Precision. Training allows TF32 products, whose inputs have 10 bits of mantissa: their noise does not affect the loss.
 With bf16, products take inputs of 7 bits of mantissa and half the memory, but for those of hand-written recurrences;
@@ -15,8 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 NUM_WARM_UP_CALLS = 3  #: before a recording, so that libraries allocate their workspaces outside of it
 
@@ -37,7 +43,8 @@ def record(function: Function, device: torch.device, generators: Sequence[torch.
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
+    # Other threads may use the GPU during the recording: those of NCCL, or of a server. "global" would refuse that.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         function()
     return graph.replay
 
@@ -52,6 +59,31 @@ def warm_up(function: Function, device: torch.device) -> None:
         for _ in range(NUM_WARM_UP_CALLS):
             function()
     torch.cuda.current_stream(device).wait_stream(side_stream)
+
+
+def copy_to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Return a copy of an array on a device. A GPU makes it after what was launched before; Python does not wait."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def start_copy_to_host(tensor: Tensor) -> Callable[[], NDArray[Any]]:
+    """Start to copy a tensor to the host, and return a function that waits for the copy and returns it.
+
+    What is launched afterwards does not delay the copy.
+    """
+    if tensor.device.type != "cuda":
+        return tensor.cpu().numpy
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    copy.copy_(tensor, non_blocking=True)
+    is_copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    is_copied.record()
+
+    def wait() -> NDArray[Any]:
+        is_copied.synchronize()
+        return copy.numpy()
+
+    return wait
 
 
 @contextmanager

@@ -213,7 +213,10 @@ class Encoder(TaskNetwork):
 
     def combine(self, parts: list[Tensor]) -> Tensor:
         """Return the weighted sum of the logits of the parts, [B, K]."""
-        return parts[0] if len(parts) == 1 else self.mix * parts[0] + (1.0 - self.mix) * parts[1]
+        if len(parts) == 1:
+            return parts[0]
+        mix = self.mix.to(parts[0].device)  # logits that were collected from several batches are on the CPU
+        return mix * parts[0] + (1.0 - mix) * parts[1]
 
     def _read(self, batch: EncoderBatch, draws: Draws | None) -> tuple[Tensor, Tensor]:
         """Run the layers: → (outputs [T, B, 2H], whether a step is inside its text [T, B])."""

@@ -13,14 +13,15 @@ processors, `generate_chars`, `generate_tokens` and `sample_ids` draw the same t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.engines.interface import Engine, EngineState, Stream
+from chargen.engines.interface import Draws, Engine, EngineState, Stream
 from chargen.sampling.logits_rules import Logits, check_finite, draw, draw_batch, make_draw, warp_logits
 from chargen.sampling.sequence import DEAD_END, GeneratedSequence, GenerationContext, apply_processors
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, COMPLETE, Ids, StreamingDecoder
@@ -238,27 +239,33 @@ def sample_ids(prompt: PrimedPrompt, rngs: Sequence[np.random.Generator], num_id
         compiled_draws = streams.draws(mask, 1.0 / config.temperature)
     if compiled_draws:
         streams.step(ids[0])
-    # While a GPU draws with the first short block, the random numbers of the next one are computed.
     sizes = [min(FIRST_BLOCK, config.length - 1)]
     sizes += [
         min(UNIFORMS_PER_BLOCK, config.length - start)
         for start in range(1 + FIRST_BLOCK, config.length, UNIFORMS_PER_BLOCK)
     ]
-    blocks = (_uniforms(rngs, size) for size in sizes)
-    t, uniforms = 1, next(blocks, None)
-    while uniforms is not None:
-        if compiled_draws:
-            drawn = compiled_draws(uniforms)
-            uniforms = next(blocks, None)
-            for row in drawn:
-                ids[t] = row
-                t += 1
-        else:
-            for row in uniforms:
-                ids[t] = draw_batch(warp_logits(streams.step(ids[t - 1]) + mask, config), row)
-                t += 1
-            uniforms = next(blocks, None)
+    blocks = (_uniforms(rngs, size) for size in sizes if size)
+    if compiled_draws:
+        for t, row in enumerate(_draw_ahead(compiled_draws, blocks), 1):
+            ids[t] = row
+        return ids
+    for t, row in enumerate((row for block in blocks for row in block), 1):
+        ids[t] = draw_batch(warp_logits(streams.step(ids[t - 1]) + mask, config), row)
     return ids
+
+
+def _draw_ahead(draws: Draws, blocks: Iterator[NDArray[np.float64]]) -> Iterator[Any]:
+    """Yield the token ids, [B], that are drawn with blocks of random numbers.
+
+    While a GPU draws with one block, the next one is launched, and the random numbers of the one after it are computed.
+    """
+    launched: deque[Iterator[Any]] = deque()
+    for uniforms in blocks:
+        launched.append(draws(uniforms))
+        if len(launched) > 1:
+            yield from launched.popleft()
+    while launched:
+        yield from launched.popleft()
 
 
 def _uniforms(rngs: Sequence[np.random.Generator], count: int) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from torch import Tensor
 from chargen.config import TrainConfig
 from chargen.data.batches import BatchSource, Position, TextBatches
 from chargen.errors import DivergenceError, ModelError
+from chargen.networks.cuda_runtime import copy_to_device
 from chargen.networks.draws import Rows
 from chargen.networks.network import Network
 from chargen.storage.stored_weights import Tensors
@@ -225,13 +226,10 @@ class DeviceLoader:
         if self._text is None or self._ids is None:
             batch = self._batches.get_batch(position)
             reset = batch.reset[self._rows]
-            reset_rows = torch.from_numpy(reset).to(self._device) if reset.any() else None
+            reset_rows = copy_to_device(reset, self._device) if reset.any() else None
             inputs = np.ascontiguousarray(batch.inputs[:, self._rows])
-            return self._to_device(inputs), self._to_device(batch.targets), reset_rows
+            return copy_to_device(inputs, self._device), copy_to_device(batch.targets, self._device), reset_rows
         offsets, length = self._text.window_offsets(position)
-        window = self._ids[self._to_device(offsets) + self._steps[: length + 1]].long()  # [T + 1, B]
+        window = self._ids[copy_to_device(offsets, self._device) + self._steps[: length + 1]].long()  # [T + 1, B]
         mask = self._text.reset_mask(position)[self._rows]
-        return window[:-1, self._rows], window[1:], self._to_device(mask) if mask.any() else None
-
-    def _to_device(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+        return window[:-1, self._rows], window[1:], copy_to_device(mask, self._device) if mask.any() else None

@@ -92,3 +92,18 @@ def test_balanced_weights_mean_equal_priors() -> None:
     priors = np.log([0.9, 0.1])
     assert trained_log_priors(priors, False) is priors
     assert trained_log_priors(priors, True) == pytest.approx([math.log(0.5)] * 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_an_encoder_on_a_gpu_has_the_loss_and_the_logits_of_one_on_a_cpu() -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        task = objective()
+        task.batches(1)
+        task._encoder.to(device)
+        loss = task.loss(np.arange(6), torch.Generator(device).manual_seed(0))
+        loss.backward()  # type: ignore[no-untyped-call]
+        found.append((float(loss), read_logits(task._encoder, task._input, task._training)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)
