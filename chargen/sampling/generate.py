@@ -27,13 +27,13 @@ from chargen.sampling.decoding import (
     prime,
     sample_ids,
 )
-from chargen.sampling.prefix_cache import PrefixCache
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext
 from chargen.sampling.settings import SampleConfig
 from chargen.schema import format_count
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 if TYPE_CHECKING:
+    from chargen.sampling.prefix_cache import PrefixCache
     from chargen.sampling.processors import LogitsProcessor, RegexProcessor
     from chargen.sampling.search import Infill
 
