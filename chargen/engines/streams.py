@@ -39,6 +39,7 @@ from chargen.graph.numpy_backend import (
     NGramTable,
     allocate_buffer,
     build_numpy_step,
+    large_matrices,
     load_state,
     store_state,
     uses_threads,
@@ -190,6 +191,8 @@ class TracedStream:
         self._layers = state.layers
         load_state(model.plan, self._buffer, state.layers)
         self._split_products = (False, True) if uses_threads(model.plan) else (False,)
+        if large_matrices(model.plan):
+            blas_threads.start_threads()
         self._step = FastestOf(
             [
                 build_numpy_step(model.plan, self._buffer, model.input_table, split_products, self._reader)

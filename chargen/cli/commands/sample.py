@@ -230,7 +230,10 @@ def write_samples(args: SampleArguments) -> None:
     Raises:
         ChargenError: If the model, the prompt or the training text cannot be read, or a setting is out of range.
     """
+    from chargen.engines.blas_threads import defer_threads
+
     options.use_threads(args.threads)
+    defer_threads()  # a single text, or some short ones, need only one
     from chargen.api import load
     from chargen.text.cleaning import quote_characters
 

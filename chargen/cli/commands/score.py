@@ -224,7 +224,10 @@ def score_texts(args: ScoreArguments) -> int:
         ModelError: If the model cannot be read.
         UsageError: If options contradict each other or have no effect.
     """
+    from chargen.engines.blas_threads import defer_threads
+
     options.use_threads(args.threads)
+    defer_threads()  # a single text, or some short ones, need only one
     from chargen.api import load
     from chargen.errors import CorpusError
     from chargen.scoring.scorer import split_chunks
