@@ -5,8 +5,8 @@
 
 All commands take turns. For each one, a line of JSON has the shortest and the median time in seconds, and the shortest
 time as a multiple of that of `python -c "import numpy"`. A first turn is not measured: it writes the compiled modules,
-which an installed package has, and reads all files into memory. `train` is measured from the start of the process to the line
-that is printed before the first training step; the process is then ended.
+which an installed package has, and reads all files into memory. `train` is measured from the start of the process to
+the line that is printed before the first training step; the process is then ended.
 """
 
 from __future__ import annotations

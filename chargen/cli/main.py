@@ -138,7 +138,7 @@ def _run(arguments: list[str] | None) -> int:
             click.echo("stopped", err=True)
         return 130
     except BrokenPipeError:
-        from chargen.ui.console import abandon_output
+        from chargen.ui.output import abandon_output
 
         abandon_output()  # the reader of the output has closed the pipe (`chargen sample | head`)
         return status
@@ -196,7 +196,7 @@ def _print_error(error: ChargenError, status: int) -> int:
         for line in filter(None, (f"error: {error.message}", error.hint)):
             say(line)
     except OSError:  # stderr is closed: only the exit status can report the error
-        from chargen.ui.console import abandon_output
+        from chargen.ui.output import abandon_output
 
         abandon_output()
     return status

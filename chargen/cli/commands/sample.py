@@ -230,10 +230,7 @@ def write_samples(args: SampleArguments) -> None:
     Raises:
         ChargenError: If the model, the prompt or the training text cannot be read, or a setting is out of range.
     """
-    from chargen.engines.blas_threads import defer_threads
-
-    options.use_threads(args.threads)
-    defer_threads()  # a single text, or some short ones, need only one
+    options.start_with_one_thread(args.threads)
     from chargen.api import load
     from chargen.text.cleaning import quote_characters
 
