@@ -27,10 +27,8 @@ from chargen.tokenizers.tokenizer import build_tokenizer
 Float = NDArray[np.float64]
 
 ORDER = 5  #: length of the longest n-grams
-MIN_TABLE_SIZE, MAX_TABLE_RATIO = (
-    1 << 20,
-    16,
-)  #: a table of all values up to the highest has at most this size, or ratio
+MIN_TABLE_SIZE = 1 << 20  #: a table of all values up to the highest always has at most this size, or else at most
+MAX_TABLE_RATIO = 16  #: this many entries for each value
 
 
 def lzma_nats_per_char(train: str, test: str) -> float:
