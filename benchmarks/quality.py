@@ -28,7 +28,7 @@ import torch
 from chargen import load, read_corpus
 from chargen.config import DataConfig, ModelConfig
 from chargen.data.dataset import split
-from chargen.graph.numba_backend import numba_installed
+from chargen.graph import numba_installed
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 

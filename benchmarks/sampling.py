@@ -40,7 +40,7 @@ from chargen.cells.weights import parameter_shapes
 from chargen.checkpoint import Checkpoint
 from chargen.config import ModelConfig
 from chargen.engines import streams
-from chargen.graph.numba_backend import numba_installed
+from chargen.graph import numba_installed
 from chargen.lm import LanguageModel
 from chargen.tokenizers.tokenizer import build_tokenizer
 

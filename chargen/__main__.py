@@ -16,6 +16,10 @@ def main() -> None:
         import signal
 
         gc.set_threshold(GC_THRESHOLD)
+        from chargen.cli.group_help import COMPLETE_VARIABLE, print_help
+
+        if COMPLETE_VARIABLE not in os.environ and print_help(sys.argv[1:]):
+            return
         from chargen.cli.main import main as run_and_exit
     except KeyboardInterrupt:
         _quit()

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,23 +19,23 @@ from chargen.checkpoint import Checkpoint, save_checkpoint
 from chargen.config import check_count
 from chargen.engines.interface import Engine, check_device, torch_device
 from chargen.engines.numpy_engine import NumpyEngine
-from chargen.graph.numba_backend import numba_installed
-from chargen.sampling.backward import BackwardGenerator
-from chargen.sampling.generate import Generator, Sample
-from chargen.sampling.prefix_cache import PrefixCache, check_prefix_cache, read_prefix
-from chargen.sampling.settings import SampleConfig, fill_missing, takes_sample_settings
+from chargen.graph import numba_installed
+from chargen.sampling.settings import SampleConfig, draw_seed, fill_missing, takes_sample_settings
 from chargen.schema import check_strings, iterate_strings
-from chargen.scoring.scorer import Score, check_score, score_batches, split_chunks, unknown_characters
-from chargen.text.documents import separator
+from chargen.tokenizers.tokenizer import unknown_characters
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # sampling needs no scoring, and scoring no sampling: each method imports what it needs
     from typing_extensions import Unpack  # a part of every type checker; Python has it from version 3.11 on
 
     from chargen.probe.surprisal import CharSurprisal, Guess
+    from chargen.sampling.backward import BackwardGenerator
     from chargen.sampling.copy_report import CopyReport
+    from chargen.sampling.generate import Generator, Sample
+    from chargen.sampling.prefix_cache import PrefixCache
     from chargen.sampling.search import Infill
     from chargen.sampling.settings import GeneratorSettings, SampleSettings
     from chargen.scoring.edits import Suggestion
+    from chargen.scoring.scorer import Score
     from chargen.scoring.whole_text import TextEvaluation
 
 MAX_NUMPY_TOKENS = 1_000_000  #: above this many tokens in total, generating several texts is faster in torch
@@ -195,10 +194,11 @@ class LanguageModel:
             num_texts: Approximate number of texts that are generated together.
         >>> model.generator("ROMEO:", length=80).beam(8).text  # doctest: +SKIP
         """
+        from chargen.sampling.backward import make_generator
+
         num_texts, prompt = check_count("num_texts", num_texts, 0), self.checkpoint.normalize(prompt, "prompt")
-        check_prefix_cache(prefix_cache, self.checkpoint, prompt=prompt)
         until = "length" if settings.get("regex") else self.checkpoint.default_until
-        config = SampleConfig.from_json(fill_missing(settings, seed=secrets.randbits(31), until=until))
+        config = SampleConfig.from_json(fill_missing(settings, seed=draw_seed(), until=until))
         copies = None
         if config.max_copy:
             from chargen.sampling.copy_filter import CopyFilter, load_copy_index  # imports the corpus readers
@@ -207,19 +207,8 @@ class LanguageModel:
         use_numpy = self.device in ("auto", "cpu")
         if num_texts > 1 and num_texts * config.length > MAX_NUMPY_TOKENS:  # compiled loops are faster than torch
             use_numpy = numba_installed() and torch_device(self.device) == "cpu"
-        generator = Generator(
-            self._numpy if use_numpy or prefix_cache else self._torch,
-            self.tokenizer,
-            self.checkpoint.start_ids,
-            self.checkpoint.reorder(prompt),
-            config.normalized(self.checkpoint.normalize, self.checkpoint.reorder),
-            self.checkpoint.reorder(separator(self.checkpoint.data.documents))
-            if self.checkpoint.has_documents
-            else None,
-            copies,
-            prefix_cache,
-        )
-        return BackwardGenerator(generator, prompt) if self.checkpoint.data.is_backward else generator
+        engine = self._numpy if use_numpy or prefix_cache is not None else self._torch
+        return make_generator(engine, self.checkpoint, prompt, config, copies, prefix_cache)
 
     def read_prefix(self, text: str, previous: PrefixCache | None = None) -> Iterator[PrefixCache]:
         """Read a text and yield caches of longer and longer prefixes; the last one holds the whole text.
@@ -233,6 +222,8 @@ class LanguageModel:
         >>> *_, cache = model.read_prefix("ROMEO: But soft")  # doctest: +SKIP
         >>> cache.bits_per_char, "".join(model.stream(prefix_cache=cache, length=20))  # doctest: +SKIP
         """
+        from chargen.sampling.prefix_cache import read_prefix
+
         return read_prefix(self._numpy, self.checkpoint, text, previous)
 
     @overload
@@ -273,6 +264,8 @@ class LanguageModel:
         Args:
             texts, context, end, pieces: As for `score`, which also lists the errors.
         """
+        from chargen.scoring.scorer import split_chunks
+
         batches = split_chunks(iterate_strings(texts, "texts"))
         return self.score_batches(batches, context=context, end=end, pieces=pieces)
 
@@ -285,6 +278,8 @@ class LanguageModel:
             batches: Lists of texts, for example the lines that can be read from a pipe without waiting.
             context, end, pieces: As for `score`, which also lists the errors.
         """
+        from chargen.scoring.scorer import score_batches
+
         context_ids = self.checkpoint.encode_context(context)
         end_ids = self.checkpoint.scored_end_ids(self.scores_end if end is None else end)
         return score_batches(self.checkpoint, self._select_engine, batches, context_ids, end_ids, pieces)
@@ -324,6 +319,7 @@ class LanguageModel:
         >>> [(char.text, char.surprisal_bits) for char in model.char_surprisals("To be")]  # doctest: +SKIP
         """
         from chargen.probe.surprisal import char_surprisals, text_guesses
+        from chargen.scoring.scorer import check_score
 
         num_guesses, normalized = check_count("num_guesses", num_guesses, 0), self.checkpoint.normalize(text)
         score = self.score(text, context=context, end=end, pieces=True) if score is None else score

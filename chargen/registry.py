@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -110,6 +111,14 @@ def import_object(path: str) -> Any:
     """Import the module of "package.module:attribute", and return the attribute."""
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+@lru_cache
+def is_installed(module: str) -> bool:
+    """Return whether a package is installed, without importing it."""
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
 
 
 def import_extra(module: str, extra: str, feature: str) -> ModuleType:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chargen.cli.main import COMMANDS
+from chargen.cli.group_help import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chargen"

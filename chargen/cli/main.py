@@ -1,7 +1,7 @@
 """`chargen`: the group of commands, exit statuses, and signals.
 
-To add a command: write `cli/commands/mine.py` with a click command, and add one line to `COMMANDS`. A command's module
-is imported when the command is called; `chargen --help` imports none of them.
+The commands are listed in `group_help.py`. A command's module is imported when the command is called; `chargen --help`
+imports none of them.
 
     exit status   0 done   1 an expected error   2 wrong usage   3 `score --fail-above`   130 Ctrl-C   143 SIGTERM
 
@@ -29,65 +29,25 @@ import click
 
 from chargen import __version__
 from chargen.cli.command_table import CommandTable
+from chargen.cli.group_help import ABOUT, COMMANDS, COMPLETE_VARIABLE, EPILOG
 from chargen.errors import STOPPED_EARLY, ChargenError, ConfigError, StoppedError
 from chargen.ui.terminal_text import install, say, visible, visible_streams
 
 STARTED = time.perf_counter()  # when the process started: a time budget includes the start-up of Python
 MAX_REPORT_S = 20.0  # a process that torchrun has started waits at most so long for another one to report an error
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if os.name == "posix" else ()))
-COMPLETE_VARIABLE = "_CHARGEN_COMPLETE"  # a shell sets it when it asks for completions; the name is click's convention
-
-COMMANDS = {
-    "train": ("chargen.cli.commands.train.command:train", "Train a model on a text."),
-    "sample": ("chargen.cli.commands.sample:sample", "Generate text with a model."),
-    "play": ("chargen.cli.commands.play:play", "Write with a model interactively in the terminal."),
-    "serve": ("chargen.cli.commands.serve.command:serve", "Serve models over HTTP, with the protocol of OpenAI."),
-    "score": ("chargen.cli.commands.score:score", "Print how likely sentences are, and rank them."),
-    "eval": ("chargen.cli.commands.eval:evaluate", "Evaluate a model on a whole text."),
-    "compare": ("chargen.cli.commands.compare:compare", "Compare models on a text."),
-    "rescore": ("chargen.cli.commands.rescore:rescore", "Add a model's score to N-best lists."),
-    "classify": ("chargen.cli.commands.classify.command:classify", "Classify texts, and train classifiers."),
-    "forecast": ("chargen.cli.commands.forecast:forecast", "Forecast series of numbers, and train forecasters."),
-    "bulk": ("chargen.cli.commands.bulk.group:bulk", "Score or continue the rows of many files."),
-    "export": ("chargen.cli.commands.export.group:export", "Write a model for browsers and other programs."),
-    "info": ("chargen.cli.commands.info:info", "List the models of all kinds, or describe one."),
-    "probe": ("chargen.cli.commands.probe.group:probe", "Measure what recurrent networks learn and remember."),
-    "plot": ("chargen.cli.commands.plot:plot", "Plot the loss curves of runs."),
-    "rm": ("chargen.cli.commands.rm:rm", "Remove runs, classifiers and forecasters."),
-    "corpora": ("chargen.cli.commands.corpora:corpora", "List, create and check corpora."),
-    "bench": ("chargen.cli.commands.bench:bench", "Compare all cells at equal parameters and time."),
-}
-
-EPILOG = """\b
-Environment variables:
-  CHARGEN_CHECKPOINTS   default of --checkpoints, the folder of the runs
-  CHARGEN_MODEL         default of --model
-  CHARGEN_CACHE         folder for encoded texts and compiled code
-  CHARGEN_DEVICE        default of --device
-  CHARGEN_THREADS       default of --threads
-
-\b
-Shell completion (bash; zsh and fish likewise, fish: … | source):
-  eval "$(_CHARGEN_COMPLETE=bash_source chargen)"
-"""
 
 
 @click.group(
     cls=CommandTable,
     table=COMMANDS,
+    help=ABOUT,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", prog_name="chargen")
 @click.pass_context
-def cli(context: click.Context) -> None:
-    """Small language models of your own text: train, sample, score.
-
-    \b
-      chargen train corpus.txt        trains the best model it can in five minutes
-      chargen sample --temp 0.8       generates text with it
-      chargen score "a sentence"      prints how likely the sentence is
-    """
+def cli(context: click.Context) -> None:  # noqa: D103 - its help is ABOUT
     _refuse_several_processes(context.invoked_subcommand)
 
 
@@ -138,7 +98,7 @@ def _run(arguments: list[str] | None) -> int:
             click.echo("stopped", err=True)
         return 130
     except BrokenPipeError:
-        from chargen.ui.console import abandon_output
+        from chargen.ui.output import abandon_output
 
         abandon_output()  # the reader of the output has closed the pipe (`chargen sample | head`)
         return status
@@ -196,7 +156,7 @@ def _print_error(error: ChargenError, status: int) -> int:
         for line in filter(None, (f"error: {error.message}", error.hint)):
             say(line)
     except OSError:  # stderr is closed: only the exit status can report the error
-        from chargen.ui.console import abandon_output
+        from chargen.ui.output import abandon_output
 
         abandon_output()
     return status

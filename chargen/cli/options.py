@@ -375,3 +375,14 @@ def use_threads(num_threads: int | None) -> None:
         from chargen.networks.torch_runtime import set_num_threads
 
         set_num_threads(num_threads)
+
+
+def start_with_one_thread(num_threads: int | None) -> None:
+    """Set the number of CPU threads as `use_threads` does; without one, import NumPy with the threads deferred.
+
+    For commands that mostly compute small products (`engines/blas_threads.py`).
+    """
+    use_threads(num_threads)
+    from chargen.engines.blas_threads import defer_threads
+
+    defer_threads()

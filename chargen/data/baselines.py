@@ -27,6 +27,8 @@ from chargen.tokenizers.tokenizer import build_tokenizer
 Float = NDArray[np.float64]
 
 ORDER = 5  #: length of the longest n-grams
+MIN_TABLE_SIZE = 1 << 20  #: a table of all values up to the highest always has at most this size, or else at most
+MAX_TABLE_RATIO = 16  #: this many entries for each value
 
 
 def lzma_nats_per_char(train: str, test: str) -> float:
@@ -60,7 +62,7 @@ def ngram_log_probs(train: NDArray[Any], test: NDArray[Any], vocab_size: int, or
     p = np.full(len(ids), 1.0 / vocab_size)
     context = np.zeros(len(ids), dtype=np.int64)  # at each index, the number of the (k−1)-gram that precedes it
     for k in range(1, order + 1):
-        grams, gram = np.unique(context * vocab_size + ids, return_inverse=True)
+        grams, gram = _number(context * vocab_size + ids)
         context_of_gram = grams // vocab_size
         # Only the training text is counted. Its first k−1 token ids have no complete context.
         gram_count = np.bincount(gram[k - 1 : N], minlength=len(grams))
@@ -72,6 +74,23 @@ def ngram_log_probs(train: NDArray[Any], test: NDArray[Any], vocab_size: int, or
         context[1:] = gram[:-1] + 1
         context[0] = 0
     return np.asarray(np.log(p[N:]))
+
+
+def _number(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what numpy.unique does with `return_inverse`: the distinct values, sorted, and the number of each value.
+
+    Small values are marked in a table, which is ten times as fast as sorting them.
+    """
+    size = int(values.max()) + 1
+    if size > max(MIN_TABLE_SIZE, MAX_TABLE_RATIO * len(values)):
+        distinct, numbers = np.unique(values, return_inverse=True)
+        return distinct, numbers
+    occurs = np.zeros(size, dtype=np.bool_)
+    occurs[values] = True
+    distinct = np.flatnonzero(occurs)
+    number_of = np.empty(size, dtype=np.int64)
+    number_of[distinct] = np.arange(len(distinct))
+    return distinct, number_of[values]
 
 
 def uniform_line_nats(lines: Sequence[str]) -> Float:

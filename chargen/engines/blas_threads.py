@@ -3,11 +3,15 @@
 Threads that share a product wait for each other at its end. Beside a process that uses one of two cores, a product of
 100 × 512 × 1,536 took 12 to 97 ms instead of 1.8 ms on one thread. The number of threads does not change the result:
 OpenBLAS divides the rows and columns of a product, and never the sum of an element.
+
+The import of NumPy starts one thread for each further core. They wait actively for work, and take time from the process
+that started them if there are fewer idle cores than threads. A command that computes small products only calls
+`defer_threads` first. The threads then start with the first product that is worth them (`start_threads`).
 """
 
 from __future__ import annotations
 
-import ctypes
+import os
 import sys
 import time
 from collections import deque
@@ -28,11 +32,49 @@ MAX_LOST_CALLS = 4  # time that all threads may lose before they are given up, i
 PAUSE_RATIO = 40  # pause before all threads are used again, in times that they lost
 CALLS_BETWEEN_TIMINGS = 512  # calls on all threads after which one thread is timed again
 
+NUM_THREADS_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")  # OpenBLAS reads these once
+
+
+class _State:
+    is_deferred = False  # whether NumPy was imported with one thread, and the others have not been started
+
+
+def defer_threads() -> None:
+    """Import NumPy with one thread, and let `start_threads` start the others.
+
+    Nothing happens if NumPy is imported already, or if an environment variable sets the number of threads.
+    """
+    if "numpy" in sys.modules or any(name in os.environ for name in NUM_THREADS_VARIABLES):
+        return
+    os.environ[NUM_THREADS_VARIABLES[0]] = "1"
+    try:
+        import numpy  # noqa: F401 - it reads the variable now; child processes must not get it
+    finally:
+        del os.environ[NUM_THREADS_VARIABLES[0]]
+    _State.is_deferred = True
+
+
+def start_threads() -> None:
+    """Start the threads that `defer_threads` has not started: call this before a large product."""
+    if not _State.is_deferred:
+        return
+    _State.is_deferred = False
+    functions = _functions()
+    if functions is not None:
+        functions[0](_num_cores())
+
 
 def num_threads() -> int:
-    """Return how many threads NumPy uses for a product; 1 if the number cannot be changed."""
+    """Return how many threads NumPy uses for a large product; 1 if the number cannot be changed."""
     functions = _functions()
-    return 1 if functions is None else int(functions[1]())
+    if functions is None:
+        return 1
+    return _num_cores() if _State.is_deferred else int(functions[1]())
+
+
+def _num_cores() -> int:
+    """Return how many cores this process may use, which is OpenBLAS's default number of threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def on_one_thread(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -78,6 +120,7 @@ class ThreadChooser:
             self._serial_s.append(time.perf_counter() - start)
             self._lost_s, self._num_calls = 0.0, 0
             return result
+        start_threads()
         result = function(argument)
         end = time.perf_counter()
         self._num_calls += 1
@@ -93,6 +136,8 @@ class ThreadChooser:
 @lru_cache(maxsize=1)
 def _functions() -> tuple[Callable[[int], Any], Callable[[], Any]] | None:
     """Return OpenBLAS's functions that set and get the number of threads; None if NumPy uses another library."""
+    import ctypes
+
     numpy_core = sys.modules.get("numpy._core._multiarray_umath") or sys.modules["numpy.core._multiarray_umath"]
     library = ctypes.CDLL(numpy_core.__file__)  # it finds the functions of the libraries it is linked to, too
     for name in SET_NUM_THREADS:

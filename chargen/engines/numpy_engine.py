@@ -34,6 +34,7 @@ from chargen.graph.trace import Layer, trace
 from chargen.storage.stored_weights import StoredWeights
 
 Float = NDArray[np.float32]
+MAX_SERIAL_PRODUCTS = 100_000_000  #: one thread computes tables of this many products of two numbers in about 2 ms
 NORMALIZE = partial(normalize, np)
 
 
@@ -59,6 +60,9 @@ class NumpyEngine:
             {name.rpartition(".")[2]: p for name, p in w.items() if name.startswith(f"layers.{layer}.")}
             for layer in range(config.total_layers)
         ]
+        gate_size = self._cells[0].num_input_gates * self._hidden_size
+        if config.vocab_size * config.embedding_dim * gate_size > MAX_SERIAL_PRODUCTS:
+            blas_threads.start_threads()
         self._tables = [
             self._cells[0].input_gates(params, w["embedding.weight"]) for params in self._layers[:: self._num_layers]
         ]

@@ -20,8 +20,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +29,9 @@ from numpy.typing import NDArray
 from chargen.cells.cell import NetworkState
 from chargen.engines import blas_threads
 from chargen.engines.interface import Draws, Engine, EngineState, Stream, log_softmax
+from chargen.graph import numba_installed
 from chargen.graph.graph import Graph, TraceError
 from chargen.graph.memory_plan import plan_memory
-from chargen.graph.numba_backend import (
-    CompiledModel,
-    Kernels,
-    build_compiled_draw,
-    build_compiled_step,
-    numba_installed,
-)
 from chargen.graph.numpy_backend import (
     Float,
     InputTable,
@@ -45,10 +39,14 @@ from chargen.graph.numpy_backend import (
     NGramTable,
     allocate_buffer,
     build_numpy_step,
+    large_matrices,
     load_state,
     store_state,
     uses_threads,
 )
+
+if TYPE_CHECKING:  # imported when a stream is compiled
+    from chargen.graph.numba_backend import CompiledModel
 
 COMPILE_AFTER_TOKENS = 30_000  # 0.6 s for 24 to 36 µs saved in each; 1.5 s more the first time
 COMPILE_BATCH_AFTER_TOKENS = 50_000  # 0.6 s for 10 to 20 µs saved with each token; 2 s more the first time
@@ -162,8 +160,14 @@ class TracedModel:
     ) -> None:
         self.plan = plan_memory(graph, hidden_size)
         self.input_table = InputTable(self.plan, tables)
-        self.compiled = CompiledModel(self.plan, self.input_table, Kernels(self.plan))
         self.ngrams = ngrams
+
+    @cached_property
+    def compiled(self) -> CompiledModel:
+        """What the compiled steps of all streams share."""
+        from chargen.graph.numba_backend import CompiledModel, Kernels
+
+        return CompiledModel(self.plan, self.input_table, Kernels(self.plan))
 
     def ngram_reader(self, buffer: Float, history: Any) -> NGramReader | None:
         """Return the reader that writes n-gram features to a buffer; None without n-grams."""
@@ -187,6 +191,8 @@ class TracedStream:
         self._layers = state.layers
         load_state(model.plan, self._buffer, state.layers)
         self._split_products = (False, True) if uses_threads(model.plan) else (False,)
+        if large_matrices(model.plan):
+            blas_threads.start_threads()
         self._step = FastestOf(
             [
                 build_numpy_step(model.plan, self._buffer, model.input_table, split_products, self._reader)
@@ -207,6 +213,8 @@ class TracedStream:
         """Return the function that draws token ids in compiled loops; None before the stream is compiled."""
         if not self._is_compiled:
             return None
+        from chargen.graph.numba_backend import build_compiled_draw
+
         return FastestOf(
             [
                 build_compiled_draw(
@@ -225,6 +233,8 @@ class TracedStream:
         """Continue with compiled loops. Return whether that is possible: it needs numba."""
         try:
             if numba_installed():
+                from chargen.graph.numba_backend import build_compiled_step
+
                 if self._reader is not None:
                     self._reader.expand_table()
                 self._step = FastestOf(
@@ -272,6 +282,8 @@ class PlainStreamBatch:
         """Return the function that draws token ids in compiled loops; None before the batch is compiled."""
         if self._buffer is None or self._model is None:
             return None
+        from chargen.graph.numba_backend import build_compiled_draw
+
         draw = build_compiled_draw(self._model.compiled, self._buffer, added, inverse_temperature, reader=self._reader)
         return partial(map, partial(self._threads.call, draw))
 
@@ -313,6 +325,8 @@ class PlainStreamBatch:
         return True
 
     def _use_buffer(self, buffer: Float, model: TracedModel, history: Any) -> None:
+        from chargen.graph.numba_backend import build_compiled_step
+
         self._reader = model.ngram_reader(buffer, history)
         self._step = build_compiled_step(model.compiled, buffer, reader=self._reader)
         self._buffer = buffer

@@ -29,3 +29,12 @@ A back end gets a `MemoryPlan`:
 A back end that needs no buffer (`onnx_backend.py`) reads the `Graph` instead: `graph.reachable` lists its nodes so that
 each one comes after its arguments.
 """
+
+from __future__ import annotations
+
+from chargen.registry import is_installed
+
+
+def numba_installed() -> bool:
+    """Return whether numba is installed, which `numba_backend.py` needs; neither of them is imported."""
+    return is_installed("numba")

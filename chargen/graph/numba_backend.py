@@ -31,7 +31,6 @@ This back end needs numba: pip install 'chargen[fast]'. It takes 0.5 s to import
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,12 +62,6 @@ OPERATORS = {
 }
 # These flags change results by rounding only. The rest of "fastmath" assumes that infinity and NaN do not occur.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
-
-
-@lru_cache(maxsize=1)
-def numba_installed() -> bool:
-    """Return whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
 
 
 @dataclass(frozen=True)

@@ -129,9 +129,14 @@ def _odd_lines(size: int) -> int:
 
 def uses_threads(plan: MemoryPlan) -> bool:
     """Return whether NumPy computes a product of the step on several threads, and each such product can be split."""
-    matrices = [product.matrix for product in plan.instructions if isinstance(product, Product)]
-    large = [matrix for matrix in matrices if matrix.size > MAX_SERIAL_WEIGHTS]
+    large = large_matrices(plan)
     return bool(large) and all(len(matrix) % ROW_MULTIPLE == 0 for matrix in large)
+
+
+def large_matrices(plan: MemoryPlan) -> list[Float]:
+    """Return the matrices whose products with a vector NumPy computes on several threads."""
+    matrices = [product.matrix for product in plan.instructions if isinstance(product, Product)]
+    return [matrix for matrix in matrices if matrix.size > MAX_SERIAL_WEIGHTS]
 
 
 def _write_mean(x: Float, out: Float) -> None:

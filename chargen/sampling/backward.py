@@ -12,12 +12,57 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chargen.checkpoint import Checkpoint
+from chargen.engines.interface import Engine
 from chargen.errors import ConfigError
 from chargen.sampling.generate import Generator, Sample
+from chargen.text.documents import separator
 from chargen.tokenizers.direction import check_prompt, text_before
 
 if TYPE_CHECKING:
+    from chargen.sampling.prefix_cache import PrefixCache
+    from chargen.sampling.processors import LogitsProcessor
     from chargen.sampling.search import Infill
+    from chargen.sampling.settings import SampleConfig
+
+
+def make_generator(
+    engine: Engine,
+    checkpoint: Checkpoint,
+    prompt: str,
+    config: SampleConfig,
+    copy_filter: LogitsProcessor | None = None,
+    prefix_cache: PrefixCache | None = None,
+) -> Generator | BackwardGenerator:
+    """Return the generator of a model, which is a `BackwardGenerator` for a backward model.
+
+    Args:
+        engine: The engine that runs the model.
+        checkpoint: The model.
+        prompt: The prompt in reading order, normalized.
+        config: The settings, with strings in any form.
+        copy_filter: The processor of `max_copy`, if that is set.
+        prefix_cache: The prompt, if the model has read it before.
+
+    Raises:
+        ConfigError: If settings contradict each other, or another model made the prefix cache.
+        TypeError: If `prefix_cache` is not a `PrefixCache`.
+    """
+    if prefix_cache is not None:
+        from chargen.sampling.prefix_cache import check_prefix_cache
+
+        check_prefix_cache(prefix_cache, checkpoint, prompt=prompt)
+    generator = Generator(
+        engine,
+        checkpoint.tokenizer,
+        checkpoint.start_ids,
+        checkpoint.reorder(prompt),
+        config.normalized(checkpoint.normalize, checkpoint.reorder),
+        checkpoint.reorder(separator(checkpoint.data.documents)) if checkpoint.has_documents else None,
+        copy_filter,
+        prefix_cache,
+    )
+    return BackwardGenerator(generator, prompt) if checkpoint.data.is_backward else generator
 
 
 class BackwardGenerator:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.engines.interface import Draws, Engine, EngineState, Stream
+from chargen.engines.uniforms import Uniforms
 from chargen.sampling.logits_rules import Logits, check_finite, draw, draw_batch, make_draw, warp_logits
 from chargen.sampling.sequence import DEAD_END, GeneratedSequence, GenerationContext, apply_processors
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, COMPLETE, Ids, StreamingDecoder
@@ -96,13 +97,13 @@ def prime(engine: Engine, context: GenerationContext, ids: Ids, state: EngineSta
 # ── one text ──────────────────────────────────────────────────────────────────
 
 
-def generate_text(prompt: PrimedPrompt, sequence: GeneratedSequence, rng: np.random.Generator) -> Iterator[str]:
+def generate_text(prompt: PrimedPrompt, sequence: GeneratedSequence, uniforms: Uniforms) -> Iterator[str]:
     """Generate one text with all settings.
 
     Args:
         prompt: The prompt. Its stream is stepped.
         sequence: A new sequence; afterwards it says why the text ended.
-        rng: Random numbers.
+        uniforms: Random numbers.
 
     Yields:
         The next characters of the text.
@@ -113,7 +114,7 @@ def generate_text(prompt: PrimedPrompt, sequence: GeneratedSequence, rng: np.ran
         logits = logits + masks[sequence.utf8_state]
         if context.processors:
             logits = apply_processors(logits[None], [sequence], context.config.temperature)[0]
-        token_id = draw(warp_logits(logits, context.config), rng.random())
+        token_id = draw(warp_logits(logits, context.config), uniforms.random())
         sequence.append(token_id)
         piece = sequence.pop_text()
         if piece:
@@ -124,7 +125,7 @@ def generate_text(prompt: PrimedPrompt, sequence: GeneratedSequence, rng: np.ran
             logits = stream.step(token_id).astype(np.float64)
 
 
-def generate_chars(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[str]:
+def generate_chars(prompt: PrimedPrompt, uniforms: Uniforms) -> Iterator[str]:
     """Generate one text that only its length ends, by a model with one character per token."""
     tokenizer, config = prompt.context.tokenizer, prompt.context.config
     texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
@@ -135,20 +136,20 @@ def generate_chars(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[s
     compiled_draws = None
     num_left = config.length
     while num_left > 0:
-        uniforms = rng.random(min(UNIFORMS_PER_BLOCK, num_left)).tolist()
+        block = uniforms.block(min(UNIFORMS_PER_BLOCK, num_left))
         if use_compiled and not compiled_draws:
             compiled_draws = stream.draws(mask, 1.0 / config.temperature)
         if compiled_draws:
-            yield from map(texts.__getitem__, compiled_draws(uniforms))
+            yield from map(texts.__getitem__, compiled_draws(block))
         else:
-            for uniform in uniforms:
+            for uniform in block:
                 token_id = draw_id(logits, uniform)
                 yield texts[token_id]
                 logits = stream.step(token_id)
         num_left -= UNIFORMS_PER_BLOCK
 
 
-def generate_tokens(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[str]:
+def generate_tokens(prompt: PrimedPrompt, uniforms: Uniforms) -> Iterator[str]:
     """Generate one text that only its length ends, by a model whose tokens are bytes or pieces of text."""
     tokenizer, config, utf8_masks = prompt.context.tokenizer, prompt.context.config, prompt.context.utf8_masks
     decoder = StreamingDecoder(tokenizer)
@@ -158,7 +159,7 @@ def generate_tokens(prompt: PrimedPrompt, rng: np.random.Generator) -> Iterator[
     stream, logits = prompt.stream, prompt.logits.astype(np.float32)
     num_left = config.length
     while num_left > 0:
-        for uniform in rng.random(UNIFORMS_PER_BLOCK).tolist():
+        for uniform in uniforms.block(UNIFORMS_PER_BLOCK):
             token_id = draw_functions[state](logits, uniform)
             previous, state = state, next_state[state][token_id]
             is_complete = previous == state == COMPLETE

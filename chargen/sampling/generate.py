@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from chargen.config import check_count
 from chargen.engines.interface import Engine
+from chargen.engines.uniforms import Uniforms
 from chargen.errors import ConfigError
 from chargen.sampling.decoding import (
     PrimedPrompt,
@@ -28,13 +29,13 @@ from chargen.sampling.decoding import (
     prime,
     sample_ids,
 )
-from chargen.sampling.prefix_cache import PrefixCache
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext
 from chargen.sampling.settings import SampleConfig
 from chargen.schema import format_count
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 if TYPE_CHECKING:
+    from chargen.sampling.prefix_cache import PrefixCache
     from chargen.sampling.processors import LogitsProcessor, RegexProcessor
     from chargen.sampling.search import Infill
 
@@ -101,11 +102,11 @@ class Generator:
 
     def stream(self, number: int = 0) -> Iterator[str]:
         """Yield one text piece by piece; `number` selects it among the texts of the seed."""
-        prompt, rng = self.prime(), self.rng(number)
+        prompt, uniforms = self.prime(), self.uniforms(number)
         if self._only_length_ends_texts():
             generate = generate_chars if self.context.tokenizer.is_char_level else generate_tokens
-            return generate(prompt, rng)
-        return generate_text(prompt, self.new_sequence(), rng)
+            return generate(prompt, uniforms)
+        return generate_text(prompt, self.new_sequence(), uniforms)
 
     def samples(self, numbers: Sequence[int]) -> Iterator[Sample]:
         """Yield several texts; `numbers` select them among the texts of the seed.
@@ -117,7 +118,7 @@ class Generator:
         if len(numbers) < MIN_BATCH_SIZE:
             for number in numbers:
                 sequence, text = self.new_sequence(), StringIO()  # 4 bytes per character; a list of pieces has 60
-                text.writelines(generate_text(self.prime(), sequence, self.rng(number)))
+                text.writelines(generate_text(self.prime(), sequence, self.uniforms(number)))
                 yield Sample(text.getvalue(), sequence.ended, number, sequence.log_weight_nats)
             return
         prompt, length = self.prime(), self.context.config.length
@@ -254,8 +255,12 @@ class Generator:
         """Return a text that is still empty."""
         return GeneratedSequence(self.context)
 
-    def rng(self, number: int) -> np.random.Generator:
+    def uniforms(self, number: int) -> Uniforms:
         """Return the random numbers of a text of the seed, by its number."""
+        return Uniforms(self.context.config.seed, check_count("number", number, 0))
+
+    def rng(self, number: int) -> np.random.Generator:
+        """Return the generator of the same random numbers."""
         return np.random.default_rng([self.context.config.seed, check_count("number", number, 0)])
 
     def rngs(self, numbers: Sequence[int]) -> list[np.random.Generator]:

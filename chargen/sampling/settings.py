@@ -7,6 +7,7 @@ of `LanguageModel` follow from the field. Its type is repeated in `SampleSetting
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -222,6 +223,11 @@ def fill_missing(settings: Mapping[str, Any], **defaults: Any) -> dict[str, Any]
     {'length': 9, 'seed': 3}
     """
     return {**settings, **{name: value for name, value in defaults.items() if settings.get(name) is None}}
+
+
+def draw_seed() -> int:
+    """Return a random seed from 0 to 2³¹ − 1. (The import of `secrets` takes 2 ms.)"""
+    return int.from_bytes(os.urandom(4), "big") >> 1
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -15,10 +15,11 @@ from __future__ import annotations
 import heapq
 import json
 import math
-import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from types import TracebackType
+from typing import IO
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class DiskRanking:
     def __init__(self, by: str = "per-char", order: str = BEST) -> None:
         self._by, self._order = by, order
         self._keys, self._offsets = array("d"), array("q")
-        self._file = tempfile.SpooledTemporaryFile(max_size=MAX_MEMORY_BYTES)  # noqa: SIM115 - closed in __exit__
+        self._file: IO[bytes] = BytesIO()
 
     def __enter__(self) -> DiskRanking:
         return self
@@ -121,8 +122,16 @@ class DiskRanking:
         record = {"position": position, **{key: getattr(score, key) for key in Score.__dataclass_fields__}}
         try:
             self._file.write(json.dumps(record).encode() + b"\n")
+            if isinstance(self._file, BytesIO) and self._file.tell() > MAX_MEMORY_BYTES:
+                self._move_to_disk(self._file)
         except OSError as error:
             raise temporary_storage_error(format_count(len(self._keys), "score"), error) from error
+
+    def _move_to_disk(self, memory: BytesIO) -> None:
+        import tempfile  # takes 3 ms, and most rankings stay in memory
+
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        self._file.write(memory.getbuffer())
 
     def ranked(self) -> Iterator[tuple[int, Score]]:
         """Yield (position, score) of all scores in their order; ties keep the order of the input."""

@@ -42,7 +42,7 @@ from chargen.engines.interface import Engine, EngineState
 from chargen.errors import ChargenError, ConfigError
 from chargen.schema import check_type, format_count, format_number, format_value, iterate_strings
 from chargen.tokenizers.direction import reverse, reverse_pieces
-from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
+from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer, unknown_characters
 
 BATCH_SIZE = 128  #: texts that are read together
 MAX_BATCH_IDS = 1 << 14  #: token ids of a batch that one call of the engine reads
@@ -364,14 +364,6 @@ def _read_batch(
 def utf8_size(text: str) -> int:
     """Return the number of bytes of a text in UTF-8."""
     return len(text.encode("utf-8", "surrogatepass"))
-
-
-def unknown_characters(text: str, tokenizer: Tokenizer, found: dict[str, bool] | None = None) -> str:
-    """Return the characters of a text that a tokenizer does not know, each once; `found` keeps what it finds."""
-    found = {} if found is None else found
-    chars = dict.fromkeys(text)
-    found.update((c, bool(tokenizer.is_unknown(tokenizer.encode(c)).any())) for c in chars if c not in found)
-    return "".join(char for char in chars if found[char])
 
 
 def split_pieces(tokenizer: Tokenizer, text: str, ids: Ids, log_probs: NDArray[np.float64]) -> list[tuple[str, float]]:

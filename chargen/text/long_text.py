@@ -15,8 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import shutil
-import tempfile
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -24,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +30,9 @@ from numpy.typing import NDArray
 from chargen.errors import CorpusError, StorageError
 from chargen.text.documents import MARK, OLD_MARK
 from chargen.text.limits import open_regular
-from chargen.text.workers import Arrays, map_blocks
+
+if TYPE_CHECKING:
+    from chargen.text.workers import Arrays
 
 BLOCK_BYTES = 1 << 16  #: bytes between two known positions
 TASK_BYTES = 1 << 20  #: bytes that are worth sending to another process
@@ -96,6 +96,8 @@ def collect_statistics(
     Returns:
         The statistics; None if the function refused a block.
     """
+    from chargen.text.workers import map_blocks  # with its imports, it takes 5 ms, and opening a model needs none of it
+
     digest = hashlib.sha256()
 
     def hash_and_yield() -> Iterator[bytes]:
@@ -202,6 +204,9 @@ class LongText:
         self.num_bytes += len(data)
 
     def _move_to_disk(self) -> None:
+        import shutil
+        import tempfile
+
         memory = self._file
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the text)
         weakref.finalize(self, self._file.close)
@@ -304,6 +309,8 @@ def _file_stamp(file: BinaryIO) -> tuple[int, int]:
 
 def temporary_storage_error(what: str, error: OSError) -> StorageError:
     """Return the error for data that cannot be written to a temporary file."""
+    import tempfile
+
     try:
         folder = tempfile.gettempdir()
     except OSError:  # Python found no folder that it can write to

@@ -28,7 +28,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,10 @@ from numpy.typing import NDArray
 from chargen.errors import TokenizerError
 from chargen.text.documents import MARK, NONE
 from chargen.text.long_text import LongText, TextPart
-from chargen.text.series.quantizer import Quantizer
 from chargen.tokenizers import TOKENIZERS
+
+if TYPE_CHECKING:
+    from chargen.text.series.quantizer import Quantizer
 
 BOUNDARY_ID = 0
 UNICODE_CHARACTERS = 0x110000 - 0x800  #: number of code points that a text can contain (surrogates are excluded)
@@ -223,6 +225,14 @@ def start_ids(tokenizer: Tokenizer, documents: str = NONE) -> Ids:
     ids = tokenizer.encode("\n")
     use_boundary = documents != NONE or tokenizer.is_unknown(ids).any()
     return np.array([BOUNDARY_ID], dtype=np.int32) if use_boundary else ids
+
+
+def unknown_characters(text: str, tokenizer: Tokenizer, found: dict[str, bool] | None = None) -> str:
+    """Return the characters of a text that a tokenizer does not know, each once; `found` keeps what it finds."""
+    found = {} if found is None else found
+    chars = dict.fromkeys(text)
+    found.update((c, bool(tokenizer.is_unknown(tokenizer.encode(c)).any())) for c in chars if c not in found)
+    return "".join(char for char in chars if found[char])
 
 
 COMPLETE = 0  #: the state in which no character is incomplete

@@ -14,12 +14,12 @@ from chargen.schema import format_count, format_number, format_significant
 from chargen.ui.console import (
     PLAIN_EVERY_S,
     ProgressBar,
-    abandon_output,
     can_redraw,
     format_duration,
     print_line,
     stdout_console,
 )
+from chargen.ui.output import abandon_output
 from chargen.ui.tables import key_value_table
 
 MAX_SHOWN_FAILURES = 5

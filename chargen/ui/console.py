@@ -15,7 +15,6 @@ There is no colour where the output is not a terminal.
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import sys
@@ -23,29 +22,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
 from chargen.config import LN2
-from chargen.io import to_json_line
 from chargen.schema import format_count, format_number
+from chargen.ui.output import FILE_WIDTH
 from chargen.ui.terminal_text import (
     VisibleStream,
-    is_shown,
     stream_below,
     terminal_width,
     visible,
-    visible_json,
     visible_text,
     wrap,
 )
 
 REFRESH_S = 0.1  # minimum time between two updates of a progress bar
 PLAIN_EVERY_S = 10.0  # time between two lines about the progress, where it cannot be redrawn in place
-FILE_WIDTH = 160  # columns of a table where stdout is not a terminal
 
 
 class _Console(Console):
@@ -229,37 +225,6 @@ class ProgressBar:
         if time.monotonic() - self._refreshed_s >= REFRESH_S:
             self._area.show(self._progress)
             self._refreshed_s = time.monotonic()
-
-
-@contextmanager
-def ignore_closed_output() -> Iterator[None]:
-    """Ignore that a pipe or a terminal was closed while the block printed."""
-    try:
-        yield
-    except OSError as error:
-        if not is_closed(error):
-            raise
-        abandon_output()
-
-
-def is_closed(error: OSError) -> bool:
-    """Return whether a write failed because a pipe or a terminal was closed."""
-    return isinstance(error, BrokenPipeError) or error.errno == errno.EIO
-
-
-def abandon_output() -> None:
-    """Discard what is still in the buffers of stdout and stderr, for those that can no longer be written."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def print_json(value: Any) -> None:
-    """Print a JSON document on one line of stdout."""
-    line = to_json_line(value)
-    sys.stdout.write((visible_json(line) if is_shown() else line) + "\n")
 
 
 def format_duration(seconds: float) -> str:

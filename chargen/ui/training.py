@@ -27,7 +27,6 @@ from chargen.training.events import Evaluated, Finished, Progress, Report, Start
 from chargen.ui.console import (
     PLAIN_EVERY_S,
     Paragraph,
-    abandon_output,
     can_redraw,
     format_bits,
     format_duration,
@@ -35,6 +34,7 @@ from chargen.ui.console import (
     print_line,
 )
 from chargen.ui.fitted_table import FittedTable
+from chargen.ui.output import abandon_output
 from chargen.ui.terminal_text import visible, visible_text
 
 WIDE = 76  # columns of a terminal on which rows have several facts

@@ -12,7 +12,8 @@ from click.shell_completion import ShellComplete
 
 from chargen.cells import CELLS
 from chargen.checkpoint import save_checkpoint
-from chargen.cli.main import COMMANDS, COMPLETE_VARIABLE, cli
+from chargen.cli.group_help import COMMANDS, COMPLETE_VARIABLE
+from chargen.cli.main import cli
 from chargen.tokenizers import TOKENIZERS
 from tests.conftest import random_model
 

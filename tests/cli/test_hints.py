@@ -13,8 +13,8 @@ import pytest
 
 from chargen import __version__
 from chargen.checkpoint import save_checkpoint
+from chargen.cli.group_help import COMMANDS
 from chargen.cli.hints import COMMAND_WORDS, GROUP_WORDS, OPTION_WORDS
-from chargen.cli.main import COMMANDS
 from tests.cli.test_options import commands
 from tests.conftest import Result, random_model
 

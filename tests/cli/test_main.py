@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from chargen.checkpoint import save_checkpoint
-from chargen.cli.main import COMMANDS, stop_on_signals
+from chargen.cli.group_help import COMMANDS, print_help
+from chargen.cli.main import cli as chargen_cli
+from chargen.cli.main import stop_on_signals
 from chargen.data.token_store import encoded_texts_folder
 from tests.conftest import VERSE, Result, random_model, wait_for_file
 
@@ -83,6 +85,59 @@ def test_help_of_the_group_names_every_command(chargen: Chargen) -> None:
 
 def test_an_unknown_command_gets_a_suggestion(chargen: Chargen) -> None:
     assert_error(chargen("smaple"), 2, "smaple", "'sample'")
+
+
+@pytest.mark.parametrize("columns", [None, "0", "-5", "x", "30", "79", "80", "81", "100", "101", "300"])
+def test_the_help_without_click_is_that_of_click(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], columns: str | None
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    expected = chargen_cli.get_help(chargen_cli.make_context("chargen", [], resilient_parsing=True)) + "\n"
+    for words in ([], ["-h"], ["--help"]):
+        is_printed = print_help(words)
+        assert is_printed == (columns not in ("30", "79"))
+        assert capfd.readouterr().out == (expected if is_printed else "")
+    assert not print_help(["sample"]) and not print_help(["--version"])
+
+
+HEAVY = {"torch", "numba", "rich", "asyncio", "prompt_toolkit", "wcwidth", "urllib.request"}
+UNUSED = {
+    "shutil",
+    "tempfile",
+    "logging",
+    "concurrent.futures",
+    "secrets",
+    "numpy.ma",
+    "numpy.random",
+    "chargen.training",
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "unused"),
+    [
+        ("", {"click", "typing", "numpy"}),
+        ("--help", {"click", "typing", "numpy"}),
+        ("sample --help", {"numpy"}),
+        ("score --help", {"numpy"}),
+        ("sample --length 50 --seed 1 --prompt a", {*UNUSED, "chargen.graph.numba_backend", "chargen.scoring"}),
+        ("sample --length 50", {*UNUSED, "chargen.graph.numba_backend", "chargen.scoring"}),
+        ("score one two", {*UNUSED, "chargen.graph.numba_backend", "chargen.sampling.generate"}),
+        ("score one --json", {*UNUSED, "chargen.graph.numba_backend", "chargen.sampling.generate"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(model: Path, tmp_path: Path, command: str, unused: set[str]) -> None:
+    code = (
+        "import sys\nbefore = set(sys.modules)\nfrom chargen.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"found = {HEAVY | unused} & (set(sys.modules) - before)\nassert not found, found"
+    )
+    words = [sys.executable, "-c", code, *command.split()]
+    environment = {**os.environ, "COLUMNS": "100"}
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import torch
 
 from chargen.checkpoint import save_checkpoint
 from chargen.cli import options
-from chargen.cli.main import COMMANDS, cli
+from chargen.cli.group_help import COMMANDS
+from chargen.cli.main import cli
 from tests.conftest import VERSE, Result, random_model
 
 Chargen = Callable[..., Result]

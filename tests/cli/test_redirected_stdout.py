@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chargen.checkpoint import save_checkpoint
-from chargen.cli.main import COMMANDS
+from chargen.cli.group_help import COMMANDS
 from tests.conftest import VERSE, random_model
 
 if sys.platform == "win32":

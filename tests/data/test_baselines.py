@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chargen.data import baselines
 from chargen.data.baselines import lzma_nats_per_char, ngram_nats_per_id
 from chargen.text.builtin_corpora import markov
 
@@ -16,6 +18,17 @@ laws = settings(deadline=None)
 V = 4
 runs = st.lists(st.integers(0, V - 1), max_size=25)
 nonempty_runs = st.lists(st.integers(0, V - 1), min_size=1, max_size=12)
+
+
+@laws
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=30), st.sampled_from([1, 1 << 20]))
+def test_values_are_numbered_by_a_table_as_by_sorting(values: list[int], min_table_size: int) -> None:
+    array = np.array(values, dtype=np.int64)
+    with patch.object(baselines, "MIN_TABLE_SIZE", min_table_size), patch.object(baselines, "MAX_TABLE_RATIO", 1):
+        distinct, numbers = baselines._number(array)
+    expected, inverse = np.unique(array, return_inverse=True)
+    assert np.array_equal(distinct, expected)
+    assert np.array_equal(numbers, inverse)
 
 
 def witten_bell(train: list[int], past: list[int], w: int, vocab_size: int, k: int) -> float:

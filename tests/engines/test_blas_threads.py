@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -97,3 +100,74 @@ def test_compiled_batches_choose_the_number_of_threads_and_selections_share_the_
     part = batch.select(np.array([0, 2]))
     part.step(np.arange(2))
     assert len(called) == 4 and len({chooser for chooser, _ in called}) == 1
+
+
+DEFERRED = """
+import os
+from chargen.engines.blas_threads import _functions, defer_threads, num_threads, start_threads
+
+defer_threads()
+import numpy
+
+get_number = _functions()[1]
+print(get_number(), num_threads(), sorted(name for name in os.environ if name.endswith("NUM_THREADS")))
+start_threads()
+print(get_number(), num_threads())
+"""
+
+
+def run_deferred(code: str = DEFERRED, **variables: str) -> list[str]:
+    """Run code in a new process, and return the lines that it prints."""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("NUM_THREADS")}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env={**environment, **variables}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+openblas = pytest.mark.skipif(blas_threads._functions() is None, reason="NumPy uses another library than OpenBLAS")
+
+
+@openblas
+def test_deferred_threads_are_started_later_and_child_processes_do_not_notice() -> None:
+    cores = blas_threads._num_cores()
+    assert run_deferred() == [f"1 {cores} []", f"{cores} {cores}"]
+
+
+@openblas
+def test_nothing_is_deferred_if_the_user_has_set_a_number_or_numpy_is_loaded() -> None:
+    assert run_deferred(OMP_NUM_THREADS="1") == ["1 1 ['OMP_NUM_THREADS']", "1 1"]
+    cores = blas_threads._num_cores()
+    assert run_deferred("import numpy" + DEFERRED) == [f"{cores} {cores} []", f"{cores} {cores}"]
+
+
+@openblas
+def test_a_chooser_starts_deferred_threads_after_its_calls_on_one_thread() -> None:
+    code = """
+from chargen.engines.blas_threads import NUM_SERIAL_CALLS, ThreadChooser, _functions, defer_threads
+
+defer_threads()
+chooser, numbers = ThreadChooser(), []
+for _ in range(NUM_SERIAL_CALLS + 1):
+    chooser.call(lambda argument: numbers.append(_functions()[1]()), None)
+print(numbers == [1] * NUM_SERIAL_CALLS + [numbers[-1]], numbers[-1])
+"""
+    assert run_deferred(code) == [f"True {blas_threads._num_cores()}"]
+
+
+@openblas
+@pytest.mark.parametrize("max_weights", [400, 10**6])
+def test_a_stream_of_large_matrices_starts_deferred_threads(max_weights: int) -> None:
+    code = f"""
+from chargen.engines.blas_threads import _functions, defer_threads
+
+defer_threads()
+from chargen.graph import numpy_backend
+from tests.graph.small_engines import engine
+
+numpy_backend.MAX_SERIAL_WEIGHTS = {max_weights}
+model = engine("gru")
+model.stream(model.initial_state(1))
+print(_functions()[1]())
+"""
+    assert run_deferred(code) == [str(blas_threads._num_cores() if max_weights == 400 else 1)]

@@ -1,9 +1,12 @@
 """Rankings of scores: in memory, on disk, and the N best agree; ties keep their order."""
 
+from unittest.mock import patch
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.lm import LanguageModel
+from chargen.scoring import ranking as ranking_module
 from chargen.scoring.ranking import BEST, BY, WORST, DiskRanking, Top, rank
 from chargen.scoring.scorer import Score
 from tests.conftest import random_model
@@ -16,12 +19,20 @@ SCORES = st.builds(
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(SCORES, max_size=30), st.integers(1, 8), st.sampled_from(BY), st.sampled_from([BEST, WORST]))
-def test_top_and_disk_ranking_agree_with_rank(scores: list[Score], size: int, by: str, order: str) -> None:
+@given(
+    st.lists(SCORES, max_size=30),
+    st.integers(1, 8),
+    st.sampled_from(BY),
+    st.sampled_from([BEST, WORST]),
+    st.sampled_from([1000, 1 << 20]),
+)
+def test_top_and_disk_ranking_agree_with_rank(
+    scores: list[Score], size: int, by: str, order: str, max_bytes: int
+) -> None:
     positions = {id(score): position for position, score in enumerate(scores)}
     expected = [(positions[id(score)], score) for score in rank(scores, by, order)]
     top = Top(size, by, order)
-    with DiskRanking(by, order) as ranking:
+    with patch.object(ranking_module, "MAX_MEMORY_BYTES", max_bytes), DiskRanking(by, order) as ranking:
         for position, score in enumerate(scores):
             top.add(position, score)
             ranking.add(position, score)

@@ -27,7 +27,7 @@ from chargen.networks.network import Network
 from chargen.scoring import scorer
 from chargen.scoring.scorer import Score, Total, id_log_probs, score_texts
 from chargen.tokenizers.tokenizer import start_ids
-from chargen.ui.tables import escaped, visible
+from chargen.ui.score_rows import escaped, visible
 from tests.conftest import VERSE, Result, random_model
 
 TEXTS = st.text(alphabet=sorted(set(VERSE)), max_size=30)

@@ -175,7 +175,7 @@ def bench_cells(args: BenchArguments) -> int:
 def _output(results: Sequence[CellResult], args: BenchArguments, corpus: str) -> None:
     """Print the results on stdout, and write the picture."""
     from chargen.ui.chart.files import write_chart
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     chart = _chart(results, corpus)
     if args.as_json:

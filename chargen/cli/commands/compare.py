@@ -254,7 +254,8 @@ def _print(
     about: dict[str, Any], rows: list[dict[str, Any]], line_differences: list[dict[str, Any]], num_models: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    from chargen.ui.console import Paragraph, print_json, stdout_console
+    from chargen.ui.console import Paragraph, stdout_console
+    from chargen.ui.output import print_json
 
     if as_json:
         models, baselines = rows[:num_models], rows[num_models:]

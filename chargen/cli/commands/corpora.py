@@ -66,7 +66,8 @@ def corpora(ctx: click.Context) -> None:
 def list_corpora(as_json: bool = False) -> None:
     """List the built-in corpora, which `chargen train` knows by name."""
     from chargen.text.builtin_corpora import BUILTIN_CORPORA
-    from chargen.ui.console import print_json, stdout_console
+    from chargen.ui.console import stdout_console
+    from chargen.ui.output import print_json
     from chargen.ui.tables import key_value_table
 
     if as_json:
@@ -91,7 +92,7 @@ def get(name: str, output: str | None = None, as_json: bool = False) -> None:
     """Write the built-in corpus NAME to a file."""
     from chargen.io import write_atomically
     from chargen.text.builtin_corpora import read_builtin
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     if output is not None and output != "-":
         options.check_output_file("--output", output)
@@ -144,7 +145,7 @@ def ball(balls: int, frames: int, seed: int, output: str | None = None, as_json:
 
     from chargen.io import write_atomically
     from chargen.tasks.forecasting.ball import ball_paths, ball_table, check_num_positions
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     if output is not None and output != "-":
         options.check_output_file("--output", output)
@@ -190,7 +191,8 @@ def check_corpus(args: CheckArguments) -> None:
     from chargen.config import DataConfig
     from chargen.data.quality import check_quality
     from chargen.text.corpus import check_text_field, read_corpus
-    from chargen.ui.console import print_json, stdout_console
+    from chargen.ui.console import stdout_console
+    from chargen.ui.output import print_json
     from chargen.ui.tables import key_value_table
 
     config = DataConfig(
@@ -226,7 +228,7 @@ def check_corpus(args: CheckArguments) -> None:
 def clean(as_json: bool = False) -> None:
     """Delete the cache of encoded texts, which runs share; they are encoded again when needed."""
     from chargen.data.token_store import clean_cache, encoded_texts_folder
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     num_files, size_bytes = clean_cache()
     if as_json:

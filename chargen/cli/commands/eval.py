@@ -118,7 +118,7 @@ def evaluate_model(args: EvalArguments) -> None:
     from chargen.config import DataConfig
     from chargen.text.cleaning import quote_characters
     from chargen.text.corpus import check_text_field, read_corpus
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     lm = load(args.model, args.device)
     options.note_newest_model(args.model, lm.path)

@@ -227,8 +227,9 @@ def train_forecaster_on(args: ForecastArguments, started: float | None = None) -
     """
     from chargen.tasks.forecasting.train import TrainedForecaster, train_forecaster
     from chargen.training.supervised.loop import FitEvaluated, FitProgress
-    from chargen.ui.console import ignore_closed_output, print_json, print_line, stderr_console, stdout_console
+    from chargen.ui.console import print_line, stderr_console, stdout_console
     from chargen.ui.forecasts import comparison_table, describe_comparison, trained_json
+    from chargen.ui.output import ignore_closed_output, print_json
     from chargen.ui.supervised import FitDisplay
     from chargen.ui.training import command_line, proposal
 
@@ -348,8 +349,9 @@ def forecast_file(args: ForecastArguments) -> None:
     _check_plot(args, args.file)
     from chargen.tasks.forecasting.next_values import forecast_next
     from chargen.tasks.forecasting.saved import load_forecaster
-    from chargen.ui.console import print_json, stdout_console
+    from chargen.ui.console import stdout_console
     from chargen.ui.forecasts import forecast_chart, forecast_json, forecast_table
+    from chargen.ui.output import print_json
 
     forecaster = load_forecaster(args.model, device=args.device)
     given: dict[str, Any] = {"time": args.time, "group": args.group, "where": args.where, "fill": args.fill}

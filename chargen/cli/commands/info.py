@@ -108,7 +108,7 @@ def describe_models(model: str | None = None, as_json: bool = False, explain: bo
         ModelError: If the model does not exist or cannot be read. Models of a table that cannot be read get a note.
     """
     from chargen.folders import checkpoints_folder
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     if model is not None:
         facts, parts = _facts_of(model, explain)

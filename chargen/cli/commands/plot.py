@@ -79,7 +79,8 @@ def plot_runs(args: PlotArguments) -> None:
     from chargen.runs import Run, find_model, find_run, split_run_path
     from chargen.training.logs.loss_curves import read_loss_curves
     from chargen.ui.chart.files import check_chart_file, write_chart
-    from chargen.ui.console import print_json, stdout_console
+    from chargen.ui.console import stdout_console
+    from chargen.ui.output import print_json
 
     names = list(dict.fromkeys(args.runs))
     runs = [find_run(name, root) for root, name in (split_run_path(name, checkpoints_folder()) for name in names)]

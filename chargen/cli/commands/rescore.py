@@ -241,7 +241,7 @@ def _tune(lists: list[list[ScoredHypothesis]], references: Mapping[str, str], ar
 
 def _print_tuned(tuned: TunedWeight, num_units: int, num_lists: int, error: str, as_json: bool) -> None:
     """Print the weight and the error rates: as JSON on stdout, or as a line on stderr."""
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     given, oracle = tuned.errors_before / num_units, tuned.errors_at_best / num_units
     after = tuned.errors / num_units

@@ -82,7 +82,7 @@ def remove_runs(names: Sequence[str], yes: bool = False, as_json: bool = False) 
         StorageError: If another process is writing a run, or a folder contains something that chargen did not write.
         UsageError: If the user cannot be asked, because standard input is not a terminal.
     """
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     with removable_runs(names) as runs:
         if not yes and not _confirm(runs):

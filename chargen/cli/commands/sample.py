@@ -17,7 +17,7 @@ from chargen.cli import options
 from chargen.cli.commands import sample_output
 from chargen.cli.effects import keeps_promise, needs, no_effect, only_one
 from chargen.cli.series_options import check_sample_options, series_output
-from chargen.sampling.settings import SAMPLING_RULES, SampleConfig
+from chargen.sampling.settings import SAMPLING_RULES, SampleConfig, draw_seed
 from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
@@ -230,9 +230,7 @@ def write_samples(args: SampleArguments) -> None:
     Raises:
         ChargenError: If the model, the prompt or the training text cannot be read, or a setting is out of range.
     """
-    import secrets
-
-    options.use_threads(args.threads)
+    options.start_with_one_thread(args.threads)
     from chargen.api import load
     from chargen.text.cleaning import quote_characters
 
@@ -248,7 +246,7 @@ def write_samples(args: SampleArguments) -> None:
         settings["until"] = "length" if ends_itself else lm.checkpoint.default_until
     seed_note = ""
     if "seed" not in settings:
-        settings["seed"] = secrets.randbits(31)
+        settings["seed"] = draw_seed()
         seed_note = "" if args.beam else f"seed {settings['seed']}"
     unknown = dict.fromkeys("".join(map(lm.unknown_characters, (*prompts, args.suffix))))
     if unknown:

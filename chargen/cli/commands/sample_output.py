@@ -219,7 +219,7 @@ def print_json_sample(
         report: which parts of the sample are copied, or None.
     """
     from chargen.sampling.settings import SampleConfig
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     values: dict[str, Any] = {"text": text, "prompt": prompt, "number": drawn.number}
     if args.suffix:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from chargen.scoring.scorer import Score
     from chargen.text.cleaning import CleaningReport
     from chargen.text.series.quantizer import Quantizer
-    from chargen.ui.tables import RowPrinter, RunningTotals
+    from chargen.ui.score_rows import RowPrinter, RunningTotals
 
 EXAMPLES = """\b
 Examples:
@@ -224,7 +224,7 @@ def score_texts(args: ScoreArguments) -> int:
         ModelError: If the model cannot be read.
         UsageError: If options contradict each other or have no effect.
     """
-    options.use_threads(args.threads)
+    options.start_with_one_thread(args.threads)
     from chargen.api import load
     from chargen.errors import CorpusError
     from chargen.scoring.scorer import split_chunks
@@ -330,21 +330,21 @@ def _flush_answers(batches: Iterable[list[str]]) -> Iterator[list[str]]:
 
 def _print(lm: LanguageModel, scores: Iterator[Score], args: ScoreArguments, report: CleaningReport) -> int:
     """Print the scores in the form of the arguments, then the notes and totals on stderr; return the exit status."""
-    from chargen.ui import tables
-    from chargen.ui.console import abandon_output, print_json, stdout_console
+    from chargen.ui import score_rows
+    from chargen.ui.output import abandon_output, print_json
 
     records: list[dict[str, Any]] = []  # content of the JSON document that is printed for sentences
     is_document = args.as_json and not (args.files or args.chars or args.suggest)
     print_row: RowPrinter
     if is_document:
-        print_row = tables.RecordList(records, args.words)
+        print_row = score_rows.RecordList(records, args.words)
     elif args.as_json:
-        print_row = tables.JsonLines(sys.stdout.write, args.words)
+        print_row = score_rows.JsonLines(sys.stdout.write, args.words)
     elif args.tsv:
-        print_row = tables.TsvRows(sys.stdout.write, args.words)
+        print_row = score_rows.TsvRows(sys.stdout.write, args.words)
     else:
-        print_row = tables.TableRows(stdout_console(), args.words, args.sort != INPUT)
-    totals = tables.RunningTotals(args.min_bits, args.fail_above)
+        print_row = score_rows.TableRows(args.words, args.sort != INPUT)
+    totals = score_rows.RunningTotals(args.min_bits, args.fail_above)
     try:
         _print_rows(lm, scores, args, print_row, totals)
         if is_document:

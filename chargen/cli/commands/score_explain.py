@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chargen.probe.surprisal import CharSurprisal
     from chargen.scoring.edits import Suggestion
     from chargen.scoring.scorer import Score
-    from chargen.ui.tables import RowPrinter
+    from chargen.ui.score_rows import RowPrinter
 
 MAX_PAGE_CHARS = 100_000  # limit of the texts on a page together; such a page has 20 MB
 
@@ -132,7 +132,7 @@ class ExplanationPrinter:
     """Prints the characters and the suggestions of texts, one text after the other, in the form of the arguments."""
 
     def __init__(self, lm: LanguageModel, args: ScoreArguments) -> None:
-        from chargen.ui.tables import CharRows
+        from chargen.ui.score_rows import CharRows
 
         self._lm = lm
         self._args = args
@@ -156,8 +156,8 @@ class ExplanationPrinter:
         self, rank: int | None, number: int, score: Score, chars: list[CharSurprisal],
         suggestions: list[Suggestion] | None,
     ) -> None:  # fmt: skip
-        from chargen.ui.console import print_json
-        from chargen.ui.tables import record
+        from chargen.ui.output import print_json
+        from chargen.ui.score_rows import record
 
         values = record(rank, number, replace(score, pieces=None), self._args.words)
         if self._args.chars:

@@ -24,13 +24,13 @@ for float32 and for machines with few cores, because one thread runs the pass. T
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from chargen.registry import is_installed
 
 MIN_SLICE_WIDTH = 32  # units: a product with fewer columns is slow with any number of threads
 MAX_NUMBA_THREADS = 4  # with more threads PyTorch's own operations are faster, because the threads share them
@@ -74,12 +74,7 @@ def tanh_backward(gradient: Tensor, output: Tensor, *, out: Tensor) -> None:
 
 def use_numba() -> bool:
     """Return whether the compiled passes are installed and faster than PyTorch's operations."""
-    return _numba_installed() and torch.get_num_threads() <= MAX_NUMBA_THREADS
-
-
-@lru_cache(maxsize=1)
-def _numba_installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
+    return is_installed("numba") and torch.get_num_threads() <= MAX_NUMBA_THREADS
 
 
 def run_forward(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from chargen.sampling.generate import Generator
 from chargen.sampling.openai_processors import CountPenalties, LogitBias
 from chargen.sampling.processors import LogitsProcessor
 from chargen.sampling.sequence import GenerationContext
-from chargen.sampling.settings import SampleConfig
+from chargen.sampling.settings import SampleConfig, draw_seed
 from chargen.server.batch.worker import PromptStream, Ticket
 from chargen.server.batch.written_text import WrittenChars, WrittenText
 from chargen.server.completions.request import CompletionRequest
@@ -136,7 +135,7 @@ def make_config(request: CompletionRequest, model: ServedModel) -> SampleConfig:
     values = {
         **request.settings,
         "length": request.max_tokens * (1 if counts_chars else MAX_TOKEN_CHARS),
-        "seed": secrets.randbits(31) if request.seed is None else request.seed,
+        "seed": draw_seed() if request.seed is None else request.seed,
         "stop": known,
         "until": "length" if has_regex or request.suffix else checkpoint.default_until,
     }

@@ -133,7 +133,8 @@ def run_command(args: JobArguments, lm: LanguageModel, task: Task) -> None:
     from chargen.errors import CorpusError
     from chargen.schema import format_count
     from chargen.ui.bulk import BulkDisplay, print_summary
-    from chargen.ui.console import print_json, stderr_console
+    from chargen.ui.console import stderr_console
+    from chargen.ui.output import print_json
 
     assert lm.path is not None
     summary: dict[str, Any] = {}

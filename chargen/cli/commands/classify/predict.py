@@ -122,7 +122,7 @@ def _explain(classifier: TextClassifier, texts: Sequence[str]) -> list[Explanati
 
 def _print_json(classifier: TextClassifier, texts: Sequence[str], explanations: Sequence[Explanation]) -> None:
     """Print each text as a JSON object on a line of its own."""
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     log_probs = classifier.log_probs(texts).tolist() if texts else []
     for number, (text, row) in enumerate(zip(texts, log_probs, strict=True)):

@@ -58,7 +58,7 @@ def print_report(
         more: Further values of the JSON output, at its start.
     """
     from chargen.tasks.classification.report import better_baseline, majority_baseline, report_json
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     compared = [majority_baseline(predictions), *baselines]
     quality = predictions.quality()

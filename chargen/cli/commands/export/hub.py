@@ -72,7 +72,8 @@ def write_hub_files(args: HubArguments) -> None:
     from chargen.export.hub import HUB_FILES, check_hub_folder, write_hub_folder
     from chargen.export.upload import check_repository, push_folder
     from chargen.runs import find_model
-    from chargen.ui.console import format_size, print_json, stdout_console
+    from chargen.ui.console import format_size, stdout_console
+    from chargen.ui.output import print_json
     from chargen.ui.tables import plain_table
 
     path, folder = find_model(args.model), Path(args.folder)

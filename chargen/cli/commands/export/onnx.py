@@ -77,7 +77,8 @@ def write_onnx_file(args: OnnxArguments) -> None:
     from chargen.io import write_atomically
     from chargen.registry import import_extra
     from chargen.runs import find_model
-    from chargen.ui.console import format_size, print_json, stdout_console
+    from chargen.ui.console import format_size, stdout_console
+    from chargen.ui.output import print_json
     from chargen.ui.tables import key_value_table
 
     path = find_model(args.model)

@@ -79,7 +79,7 @@ def export_page(args: PageArguments) -> None:
     from chargen.api import load
     from chargen.export.page import write_page
     from chargen.runs import find_model
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     path = find_model(args.model)
     options.check_output_file("--output", args.output, [path])

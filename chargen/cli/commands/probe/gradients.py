@@ -113,7 +113,7 @@ def probe_gradients(args: GradientArguments) -> None:
     from chargen.config import DataConfig
     from chargen.probe.gradient_comparison import MAX_CHARS, GradientSettings
     from chargen.text.corpus import check_text_field, read_corpus
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     settings = GradientSettings(
         max_lag=args.max_lag, num_positions=args.num_positions, num_layers=args.num_layers,

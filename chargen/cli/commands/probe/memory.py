@@ -78,7 +78,7 @@ def probe_memory(args: MemoryArguments) -> None:
     from chargen.cells import CELLS
     from chargen.probe.memory import GOOD_ACCURACY, MemorySettings, find_limit
     from chargen.probe.memory_tasks import find_task
-    from chargen.ui.console import print_json
+    from chargen.ui.output import print_json
 
     task = find_task(args.task)
     lags = args.lags or tuple(lag for lag in DEFAULT_LAGS if lag >= task.min_lag)

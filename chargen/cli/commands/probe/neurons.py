@@ -111,7 +111,8 @@ def show_neurons(args: NeuronsArguments) -> None:
     from chargen.probe.neurons import probe_neurons
     from chargen.runs import find_model
     from chargen.text.corpus import check_text_field, read_corpus
-    from chargen.ui.console import print_json, stdout_console
+    from chargen.ui.console import stdout_console
+    from chargen.ui.output import print_json
 
     if args.output is not None:
         options.check_output_file("--output", args.output, (args.corpus, find_model(args.model)))

@@ -127,7 +127,8 @@ def serve_models(args: ServeArguments) -> None:
     from chargen.server.limits import Limits
     from chargen.server.models import open_models
     from chargen.server.run import bind, run_server, url_of
-    from chargen.ui.console import print_json, stdout_console
+    from chargen.ui.console import stdout_console
+    from chargen.ui.output import print_json
     from chargen.ui.terminal_text import say
 
     limits = Limits(max_tokens=args.max_tokens, max_waiting=args.max_waiting, timeout_s=args.timeout_s)

@@ -198,7 +198,8 @@ def train_model(args: TrainArguments, started: float | None = None) -> int:
     from chargen.text.documents import NONE
     from chargen.training.logs.tensorboard import log_reports
     from chargen.training.run import train as run_training
-    from chargen.ui.console import ignore_closed_output, print_json, print_line, stderr_console, stdout_console
+    from chargen.ui.console import print_line, stderr_console, stdout_console
+    from chargen.ui.output import ignore_closed_output, print_json
     from chargen.ui.training import command_line, make_display, summary
 
     console = stderr_console()
