@@ -191,12 +191,13 @@ def resume(settings: Settings) -> Iterator[Row]:
     """Compare a run that was stopped and resumed with one that was not, byte for byte."""
     text = Path(settings.text).read_text(encoding="utf-8")
     resumed_text(settings).write_text(text[: 50_000 if settings.is_small else 300_000], encoding="utf-8", newline="")
-    runs = [(variant, kind) for variant in RESUMED for kind in ("whole", "cut")]
+    variants = list(RESUMED)[1:2] if settings.is_small else list(RESUMED)
+    runs = [(variant, kind) for variant in variants for kind in ("whole", "cut")]
     first = [start_steps(settings, *run) for run in runs]
     problems = {run: wait_for(process) for run, process in zip(runs, first, strict=True)}
-    second = {variant: start_steps(settings, variant, "resumed") for variant in RESUMED}
+    second = {variant: start_steps(settings, variant, "resumed") for variant in variants}
     problems |= {(variant, "resumed"): wait_for(process) for variant, process in second.items()}
-    for variant in RESUMED:
+    for variant in variants:
         failed = [f"{kind}: {problem}" for (of, kind), problem in problems.items() if of == variant and problem]
         what = f"model file of {NUM_STEPS} steps, stopped and resumed after {STOP_AFTER}: {variant}"
         bar = SAME_BYTES if RESUMED[variant][1] else None

@@ -149,7 +149,7 @@ def make_trainer(
 
 def sampling(settings: Settings) -> Iterator[Row]:
     """Measure the characters per second of a single stream and of many, with random weights."""
-    cells, H, length, turns = (["gru"], 16, 20, 2) if settings.is_small else (["gru", "lstm", "mgru"], 512, 1000, 4)
+    cells, H, length, turns = (["gru"], 16, 20, 2) if settings.is_small else (["gru", "lstm", "mgru"], 512, 1000, 3)
     for cell in cells:
         lm = create_model(cell, H)
         lm.device = settings.device
