@@ -37,7 +37,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from chargen.about import MODEL_SPEC
-from chargen.cells.weights import FLOAT32_BYTES, check_shapes, count_table_bytes, mask_bias, table_rows
+from chargen.cells.weights import (
+    FLOAT32_BYTES,
+    NGRAM_INDEX,
+    NGRAM_WORDS,
+    check_shapes,
+    count_table_bytes,
+    mask_bias,
+    table_rows,
+)
 from chargen.config import FLOAT32, WEIGHT_STORAGES, DataConfig, ModelConfig
 from chargen.errors import KINDS, ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.io import replace_non_finite, write_atomically
@@ -60,8 +68,9 @@ FORMAT = "chargen"
 #: the format versions that this release reads
 PLAIN_VERSION, STACK_VERSION, STORAGE_VERSION = FORMAT_VERSIONS = (1, 2, 3)
 DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: dtypes of tensors in any file, as safetensors names them
-STORAGE_DTYPES = ("F16", "I8")  #: and in files of version 3
+STORAGE_DTYPES = ("F16", "I8", "U16")  #: and in files of version 3
 WEIGHT_DTYPE = "F32"  #: dtype of the weights of a model
+FIXED_TYPES = {NGRAM_INDEX: "U16", NGRAM_WORDS: "U8"}  #: dtypes of the arrays that training does not change
 MAX_HEADER_BYTES = 1 << 25  #: a sentencepiece model may be most of it
 MAX_TENSORS = 1 << 15  #: a training state of `MAX_LAYERS` layers has 5,000
 MAX_TABLE_EXPANSION = 64  #: bytes of tables of an opened model per byte of weights; 4 tied networks have 16
@@ -179,7 +188,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, weight_storage: str | No
 
 def format_version(config: ModelConfig, weight_storage: str = FLOAT32) -> int:
     """Return the version of the files of a network: the lowest one that can describe it."""
-    if weight_storage != FLOAT32:
+    if weight_storage != FLOAT32 or config.ngram_index:
         return STORAGE_VERSION
     return PLAIN_VERSION if config.is_plain_stack else STACK_VERSION
 
@@ -231,8 +240,9 @@ def check_header(config: ModelConfig, tensors: Mapping[str, TensorInfo], tables:
     weights = describe_weights(tensors, tables)
     check_shapes(config, {name: weight.shape for name, weight in weights.items()})
     for name, weight in weights.items():
-        if weight.dtype != WEIGHT_DTYPE:
-            raise ModelError(f"the weight {name!r} is of type {weight.dtype}, but must be {WEIGHT_DTYPE}")
+        wanted = FIXED_TYPES.get(name, WEIGHT_DTYPE)
+        if weight.dtype != wanted:
+            raise ModelError(f"the weight {name!r} is of type {weight.dtype}, but must be {wanted}")
     num_table_bytes = count_table_bytes(config)
     num_values = sum(math.prod(tensor.shape) for tensor in tensors.values())
     if num_table_bytes > MAX_TABLE_EXPANSION * FLOAT32_BYTES * num_values + ALWAYS_ALLOWED_TABLE_BYTES:

@@ -5,11 +5,15 @@
     layers.{l}.norm_weight [H]      layers.{l}.norm_bias [H]        (only with layer normalization, see `stack.py`)
     head.weight [V, M·H] (missing with tied weights)                head.bias [V]
     ngrams.weight [(N − 1)·R, D]    ngrams.head [V, D]              (only with n-grams, see `ngram_features.py`)
+    ngrams.weight [R, D]    ngrams.index [R]    ngrams.words [V]    (with an index, see `ngram_index.py`)
 
     V vocabulary size, E embedding size, H hidden size, L layers per ensemble member, M ensemble size
     I input size of a layer: E for the first layer of a member, H for the others
     G and X: number of recurrent and input gates of the cell of the layer (`cell.py`)
-    N longest n-gram, R rows of the n-gram table for each n, D size of an n-gram embedding
+    N longest n-gram, R rows of the n-gram table for each n or in all, D size of an n-gram embedding
+
+The index and the kinds of token ids in words are whole numbers, which training does not change. All other arrays are
+float32.
 
 The first ensemble member has the layers 0 … L−1 and the first H columns of the head, the second member the layers
 L … 2L−1 and the next H columns, and so on. With skip connections, each member has L·H columns, H for each layer.
@@ -31,6 +35,8 @@ from chargen.schema import format_count
 MAX_WEIGHT = 1e6  #: absolute value; a product of three matrices with such weights is still a finite float32
 MASKED_LOGIT = -1e30  #: bias of a token id that can never occur: it is finite, and the probability is exactly 0
 FLOAT32_BYTES = 4
+NGRAM_INDEX, NGRAM_WORDS = "ngrams.index", "ngrams.words"  #: arrays of whole numbers
+FIXED_DTYPES = {NGRAM_INDEX: "uint16", NGRAM_WORDS: "uint8"}  #: dtypes of the arrays that training does not change
 NGRAM_TABLE = "ngrams.weight"  #: the array of which most rows may be zero: those that training never met
 
 
@@ -49,14 +55,17 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes["head.weight"] = (config.vocab_size, config.ensemble_size * config.head_size)
     shapes["head.bias"] = (config.vocab_size,)
     if config.ngrams:
-        shapes[NGRAM_TABLE] = ((config.ngrams - 1) * config.ngram_rows, config.ngram_dim)
+        shapes[NGRAM_TABLE] = (config.num_table_rows, config.ngram_dim)
         shapes["ngrams.head"] = (config.vocab_size, config.ngram_dim)
+    if config.ngrams and config.ngram_index:
+        shapes[NGRAM_INDEX] = (config.ngram_rows,)
+        shapes[NGRAM_WORDS] = (config.vocab_size,)
     return shapes
 
 
 def table_rows(config: ModelConfig) -> dict[str, int]:
     """Return the number of rows of each array of which a file may leave out the rows of zeros (`storage/`)."""
-    return {NGRAM_TABLE: (config.ngrams - 1) * config.ngram_rows} if config.ngrams else {}
+    return {NGRAM_TABLE: config.num_table_rows} if config.ngrams else {}
 
 
 def get_cells(config: ModelConfig) -> list[Cell]:
@@ -96,7 +105,7 @@ def count_parameters(config: ModelConfig) -> int:
     if not config.tie_weights:
         total += V * M * config.head_size
     if config.ngrams:
-        total += ((config.ngrams - 1) * config.ngram_rows + V) * config.ngram_dim
+        total += (config.num_table_rows + V) * config.ngram_dim
     return total
 
 
@@ -107,7 +116,8 @@ def count_tensors(config: ModelConfig) -> int:
         ConfigError: If no cell has the configured name.
     """
     per_member = sum(len(layer_shapes(config, level, cell)) for level, cell in enumerate(get_cells(config)))
-    return config.ensemble_size * per_member + 2 + (not config.tie_weights) + 2 * bool(config.ngrams)
+    num_ngram_arrays = (4 if config.ngram_index else 2) if config.ngrams else 0
+    return config.ensemble_size * per_member + 2 + (not config.tie_weights) + num_ngram_arrays
 
 
 def count_table_bytes(config: ModelConfig) -> int:

@@ -30,6 +30,7 @@ class NetworkArguments:
     ensemble_size: int | None = None
     embedding_dim: int | None = None
     ngrams: int | None = None
+    ngram_words: int | None = None
     tie_weights: bool | None = None
     dropout: float | None = None
     weight_dropout: float | None = None
@@ -54,7 +55,8 @@ class NetworkArguments:
 # Names of options, for tables of `effects.py`.
 CONNECTION_OPTIONS = "--residual --skip"  # they connect layers
 SHAPE_OPTIONS = (
-    f"--cell --layers --hidden --ensemble --embedding --ngrams --tie-weights {CONNECTION_OPTIONS} --layer-norm"
+    "--cell --layers --hidden --ensemble --embedding --ngrams --ngram-words --tie-weights "
+    f"{CONNECTION_OPTIONS} --layer-norm"
 )
 NETWORK_OPTIONS = f"{SHAPE_OPTIONS} --dropout --weight-dropout --ngram-dropout"
 
@@ -83,6 +85,9 @@ def network_options(command: F) -> F:
                   help="Size of the embedding."),
         by_recipe("--ngrams", type=NUMBERS["ngrams"], metavar="N",
                   help="Longest n-gram of characters that the output layer gets as hashed features; 0 for none."),
+        by_recipe("--ngram-words", type=NUMBERS["ngram_words"], metavar="N",
+                  help="N-grams that start with a word: 1 for those that start with the last word, 2 for those that "
+                  "start with the word before as well, and so on; 0 for none."),
         network_option("--tie-weights", is_flag=True, default=None,
                        help="Use one matrix for the embedding and the output layer."),
         by_recipe("--dropout", type=NUMBERS["dropout"], metavar="RATE",

@@ -19,6 +19,9 @@ STACK_FIELDS = ("cell", "num_layers", "residual", "skip", "tie_weights")  #: fie
 MAX_NGRAMS = 16  #: length of the longest n-gram, in tokens
 MAX_NGRAM_ROWS = 1 << 24  #: rows of the n-gram table for each n
 MAX_NGRAM_DIM = 1 << 12  #: size of an n-gram embedding
+MAX_NGRAM_WORDS = 4  #: words of the longest n-gram that starts with a word
+MIN_INDEXED_ROWS = 16  #: rows of an n-gram table with an index
+NGRAM_SWITCHES = ("ngram_words", "ngram_index")  #: fields of `ModelConfig` that are new in format version 3
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,12 @@ class ModelConfig(Config):
     ensemble_size: int = 1  #: number of networks that are trained together and whose logits are averaged
     tie_weights: bool = False  #: whether the head uses the embedding matrix; requires embedding_dim == hidden_size
     ngrams: int = 0  #: the head also reads hashed n-grams of the last tokens, from n = 2 to this n; 0: none
-    ngram_rows: int = 1 << 15  #: rows of the n-gram table for each n; a power of two
+    ngram_rows: int = 1 << 15  #: rows of the n-gram table, with an index in all, else for each n; a power of two
     ngram_dim: int = 16  #: size of an n-gram embedding
     ngram_dropout: float = 0.0  #: dropout rate in training, for whole n-grams at each position; 0: no dropout
+    #: n-grams that start with a word: 1: the letters from the start of the last word, 2: also from the word before, …
+    ngram_words: int = 0
+    ngram_index: bool = False  #: whether the table has rows for n-grams of an index only (`cells/ngram_index.py`)
     residual: bool = False  #: whether the output of each layer but the first is added to that of the layer below
     skip: bool = False  #: whether the head reads the outputs of all layers, not only that of the last one
     layer_norm: bool = False  #: whether the output of each layer is normalized where it is read
@@ -64,6 +70,8 @@ class ModelConfig(Config):
         "ngram_rows": Integer(1, MAX_NGRAM_ROWS),
         "ngram_dim": Integer(1, MAX_NGRAM_DIM),
         "ngram_dropout": DROPOUT_RATE,
+        "ngram_words": Integer(0, MAX_NGRAM_WORDS),
+        "ngram_index": Boolean(),
         "residual": Boolean(),
         "skip": Boolean(),
         "layer_norm": Boolean(),
@@ -79,6 +87,13 @@ class ModelConfig(Config):
         if self.ngram_rows.bit_count() != 1:
             raise ConfigError(
                 f"ngram_rows is {self.ngram_rows:,}, but must be a power of two, at most {MAX_NGRAM_ROWS:,}"
+            )
+        if self.ngram_index and self.ngram_rows < MIN_INDEXED_ROWS:
+            raise ConfigError(f"ngram_rows is {self.ngram_rows}, but with an index must be at least {MIN_INDEXED_ROWS}")
+        if self.ngram_words and not (self.ngrams and self.ngram_index):
+            raise ConfigError(
+                f"ngram_words is {self.ngram_words}, but n-grams that start with a word need ngrams and ngram_index",
+                "Leave out --ngram-words, or give --ngrams N.",
             )
         if self.total_layers > MAX_LAYERS:
             raise ConfigError(
@@ -101,9 +116,11 @@ class ModelConfig(Config):
     def to_json(self) -> dict[str, Any]:
         """Return the settings as a dict of JSON values.
 
-        The settings of `STACK_SWITCHES` are left out where they are off: earlier versions then read the file, too.
+        The settings that are new in a later version are left out where they are off: earlier versions then read the
+        file, too.
         """
-        return {name: value for name, value in asdict(self).items() if value or name not in STACK_SWITCHES}
+        new = (*STACK_SWITCHES, *NGRAM_SWITCHES)
+        return {name: value for name, value in asdict(self).items() if value or name not in new}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -127,6 +144,23 @@ class ModelConfig(Config):
     def head_size(self) -> int:
         """The number of units that the head of an ensemble member reads, without n-gram features."""
         return self.hidden_size * (self.num_layers if self.skip else 1)
+
+    @property
+    def num_ngrams(self) -> int:
+        """The number of n-grams that each position reads: for each n from 2 to N, and those that start with a word."""
+        return self.ngrams - 1 + self.ngram_words if self.ngrams else 0
+
+    @property
+    def num_history(self) -> int:
+        """The length of the n-gram history: the last N − 1 token ids, and a hash for each word; 0 without n-grams."""
+        return self.num_ngrams
+
+    @property
+    def num_table_rows(self) -> int:
+        """The number of rows of the n-gram table; 0 without n-grams."""
+        if not self.ngrams:
+            return 0
+        return self.ngram_rows if self.ngram_index else (self.ngrams - 1) * self.ngram_rows
 
     @property
     def is_plain_stack(self) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from chargen.cells.cell import NetworkState, State
 from chargen.cells.stack import connect, normalize
-from chargen.cells.weights import NGRAM_TABLE, get_cells
+from chargen.cells.weights import FIXED_DTYPES, NGRAM_TABLE, get_cells
 from chargen.config import ModelConfig
 from chargen.engines import blas_threads
 from chargen.engines.interface import Item, Result, Stream, log_softmax
@@ -29,7 +29,7 @@ from chargen.engines.streams import (
     read_stream,
 )
 from chargen.graph.graph import Graph, TraceError
-from chargen.graph.numpy_backend import NGramTable
+from chargen.graph.ngram_reader import NGramTable
 from chargen.graph.trace import Layer, trace
 from chargen.storage.stored_weights import StoredWeights
 
@@ -48,7 +48,8 @@ class NumpyEngine:
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> None:
         packed = weights.table(NGRAM_TABLE) if isinstance(weights, StoredWeights) else None
-        names = [name for name in weights if not (packed and name == NGRAM_TABLE)]  # it is expanded if it is read
+        skipped = {*FIXED_DTYPES, *([NGRAM_TABLE] if packed else [])}  # the table is expanded if it is read
+        names = [name for name in weights if name not in skipped]
         w = {name: np.ascontiguousarray(weights[name], dtype=np.float32) for name in names}
         self.vocab_size = config.vocab_size
         self.max_streams = MAX_STREAMS
@@ -70,7 +71,10 @@ class NumpyEngine:
         # [V, M·H], or [V, M·L·H] with skip connections: gives the mean of the logits of M networks
         self._head = head / np.float32(config.ensemble_size)
         self._head_bias = w["head.bias"]
-        self._ngrams = NGramTable(config, w["ngrams.head"], packed or w[NGRAM_TABLE]) if config.ngrams else None
+        self._ngrams: NGramTable | None = None
+        if config.ngrams:
+            fixed = (weights[name] for name in FIXED_DTYPES) if config.ngram_index else ()
+            self._ngrams = NGramTable(config, w["ngrams.head"], packed or w[NGRAM_TABLE], *fixed)
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """Return the state before the first token."""

@@ -32,11 +32,10 @@ from chargen.engines.interface import Draws, Engine, EngineState, Stream, log_so
 from chargen.graph import numba_installed
 from chargen.graph.graph import Graph, TraceError
 from chargen.graph.memory_plan import plan_memory
+from chargen.graph.ngram_reader import NGramReader, NGramTable
 from chargen.graph.numpy_backend import (
     Float,
     InputTable,
-    NGramReader,
-    NGramTable,
     allocate_buffer,
     build_numpy_step,
     large_matrices,

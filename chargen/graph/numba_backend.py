@@ -43,7 +43,8 @@ from numpy.typing import NDArray
 
 from chargen.graph.graph import REDUCTIONS, TOKEN, Node, TraceError, resolve_slice
 from chargen.graph.memory_plan import Copy, MemoryPlan, Product
-from chargen.graph.numpy_backend import Float, InputTable, NGramReader, SourceWriter, Step
+from chargen.graph.ngram_reader import NGramReader
+from chargen.graph.numpy_backend import Float, InputTable, SourceWriter, Step
 
 Kernel = Callable[..., Any]
 Draw = Callable[[Any], Any]  #: a random number → a token id, or [B] → [B], which the next draw overwrites

@@ -25,14 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.cells.cell import State
-from chargen.cells.ngram_features import find_ngram_rows, get_hash_shift, make_hash_parameters
-from chargen.config import ModelConfig
 from chargen.graph.graph import CONSTANT, REDUCTIONS, TOKEN, Node, compute
 from chargen.graph.memory_plan import CACHE_LINE_FLOATS, ROW_MULTIPLE, Copy, Instruction, MemoryPlan, Product
-from chargen.storage.packed_rows import PackedRows
+from chargen.graph.ngram_reader import NGramReader
 
 Float = NDArray[np.float32]
-History = NDArray[np.int64]  #: the last token ids, [B, N − 1], the newest last
 Step = Callable[
     [Any], Float
 ]  #: token id → logits [V], or token ids [B] → logits [B, V], which the next step overwrites
@@ -274,103 +271,3 @@ def build_numpy_step(
         writer.add_line("".join(f"r{n}, " for n in range(len(plan.token_nodes))) + "= input_table[token_id]")
     writer.add_instructions(plan.instructions)
     return writer.build("token_id", writer.logits())
-
-
-class NGramTable:
-    """The table of the n-gram features, and the part of the head that reads them.
-
-    Args:
-        config: The config of a network with n-gram features.
-        head: The head of the n-gram features, [V, D].
-        rows: The table, [(N − 1)·R, D], as an array or as a file stores it.
-    """
-
-    def __init__(self, config: ModelConfig, head: Float, rows: Float | PackedRows) -> None:
-        self.head, self.rows = head, rows
-        self.num_rows, self.length = config.ngram_rows, config.ngrams - 1
-        self.hashing = make_hash_parameters(config.ngrams, config.ngram_rows)
-
-    @cached_property
-    def table(self) -> Float:
-        """The whole table as an array, [(N − 1)·R, D]."""
-        return self.rows.expand() if isinstance(self.rows, PackedRows) else self.rows
-
-    def initial_history(self, batch_size: int) -> History:
-        """Return the history before the first token id, [B, N − 1]."""
-        return np.zeros((batch_size, self.length), dtype=np.int64)
-
-    def read(self, ids: NDArray[Any], history: History) -> tuple[Float, History]:
-        """Read one token id per stream, [B], and return (the features [B, D], the history after it)."""
-        rows, history = find_ngram_rows(np, ids[None].astype(np.int64), history, self.hashing, self.num_rows)
-        features: Float = self.rows[rows[0]].sum(1)
-        return features, np.ascontiguousarray(history)
-
-    def sum_reader(self, rows: NDArray[np.int64], out: Float, expands: bool) -> Callable[[], object]:
-        """Return a function that writes the sum of the rows with the numbers in a buffer, [N − 1], to another one, [D].
-
-        The function allocates no arrays. If it `expands` the table, which takes 7 ms for 300,000 rows, it has the same
-        result, and each call takes 1.5 µs less: 5 % of a step.
-        """
-        if isinstance(self.rows, PackedRows) and not expands:
-            return self.rows.sum_reader(rows, out)
-        embeddings, take = np.zeros((len(rows), len(out)), dtype=np.float32), self.table.take
-        add_up = np.ones(len(rows), dtype=np.float32).dot
-
-        def read() -> None:
-            take(rows, 0, embeddings, "clip")
-            add_up(embeddings, out)
-
-        return read
-
-
-class NGramReader:
-    """Computes the n-gram features of a single stream or of a batch, token by token, and writes them to a buffer.
-
-    Args:
-        ngrams: The table of the n-gram features.
-        history: The token ids before the first step, [B, N − 1].
-        out: The part of the buffer to which the features are written, [B, D], or [D] for a single stream.
-    """
-
-    def __init__(self, ngrams: NGramTable, history: History, out: Float) -> None:
-        self._ngrams, self._out, self._history = ngrams, out, history.copy()
-        self._last = np.append(history[0, ::-1], 0)  # for one stream: the newest first
-        self.read = self._single_reader(expands=False) if out.ndim == 1 else self._read_batch
-
-    def expand_table(self) -> None:
-        """Let a single stream read the expanded table: the same results, in less time if it reads many tokens."""
-        if self._out.ndim == 1:
-            self.read = self._single_reader(expands=True)
-
-    def _single_reader(self, expands: bool) -> Callable[[int], None]:
-        """Return a function that computes what `_read_batch` computes, with calls that allocate nothing."""
-        ngrams, last, out = self._ngrams, self._last, self._out
-        multipliers, first = ngrams.hashing
-        bits, mask = np.array(get_hash_shift(ngrams.num_rows)), np.array(ngrams.num_rows - 1)
-        rows = np.zeros_like(first)
-        read_rows = ngrams.sum_reader(rows, out, expands)
-        older, newer, dot, copyto = last[1:], last[:-1].copy(), multipliers.dot, np.copyto
-
-        def read(token_id: int) -> None:
-            copyto(newer, last[:-1])
-            copyto(older, newer)
-            last[0] = token_id
-            dot(last, rows)
-            np.right_shift(rows, bits, rows)
-            np.bitwise_and(rows, mask, rows)
-            np.add(rows, first, rows)
-            read_rows()
-
-        return read
-
-    def _read_batch(self, ids: NDArray[Any]) -> None:
-        self._out[:], self._history = self._ngrams.read(ids, self._history)
-
-    def history(self) -> History:
-        """Return the last token ids, [B, N − 1], the newest last."""
-        last: History = self._last[None, -2::-1].copy() if self._out.ndim == 1 else self._history
-        return last
-
-    def reset(self, rows: NDArray[np.intp]) -> None:
-        """Reset the history of these streams, which are rows of a batch, to the initial one."""
-        self._history[rows] = 0

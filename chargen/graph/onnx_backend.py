@@ -34,7 +34,8 @@ import numpy as np
 from chargen.errors import ChargenError
 from chargen.graph.graph import CONSTANT, TOKEN, Node, TraceError, reachable
 from chargen.graph.memory_plan import MemoryPlan
-from chargen.graph.numpy_backend import InputTable, NGramTable
+from chargen.graph.ngram_reader import NGramTable
+from chargen.graph.numpy_backend import InputTable
 from chargen.registry import import_extra
 
 OPSET = 17  #: version of the operators; onnxruntime 1.12 and later

@@ -23,8 +23,9 @@ from torch.nn import functional as F
 from chargen.cells import Cell
 from chargen.cells.cell import NetworkState
 from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
+from chargen.cells.ngram_index import BUCKET_ROWS, NgramIndex, find_indexed_rows
 from chargen.cells.stack import NORM_WEIGHT, connect
-from chargen.cells.weights import check_weights, get_cells, parameter_shapes
+from chargen.cells.weights import FIXED_DTYPES, NGRAM_INDEX, NGRAM_WORDS, check_weights, get_cells, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.networks.draws import Draws
 from chargen.networks.layers import (
@@ -45,12 +46,13 @@ NGRAM_TABLE = "ngrams__weight"  #: a window reads a few rows of this parameter: 
 class TableReads(NamedTuple):
     """What a window of P = T·B positions has read of the n-gram table, for an optimizer that changes these rows only.
 
-    A position reads one row for each n. After back-propagation, the gradient of a row at a position is its factor times
-    `features.grad` there.
+    A position reads one row for each of its K n-grams. After back-propagation, the gradient of a row at a position is
+    its factor times `features.grad` there.
     """
 
-    rows: Tensor  #: rows of the table, [P, N − 1]
-    factors: Tensor | None  #: 0 for a dropped n-gram, 1 / (1 − p) for the others, [P, N − 1]; None without dropout
+    rows: Tensor  #: rows of the table, [P, K]
+    #: 0 for an n-gram that is dropped or has no row, 1 / (1 − p) for the others, [P, K]; None: 1 for all
+    factors: Tensor | None
     features: Tensor  #: the sums of the rows, [P, D]
 
 
@@ -68,12 +70,18 @@ class Network(nn.Module):
         self.config = config
         self.cells = get_cells(config)  # of the layers of an ensemble member
         for name, shape in parameter_shapes(config).items():
+            if name in FIXED_DTYPES:
+                continue
             weight = _initial(self._cell_of(name), name, shape, config, generator)
             self.register_parameter(name.replace(".", "__"), nn.Parameter(weight))
         if config.ngrams:
             multipliers, first = make_hash_parameters(config.ngrams, config.ngram_rows)
             self.register_buffer("_multipliers", torch.from_numpy(multipliers), persistent=False)
             self.register_buffer("_first", torch.from_numpy(first), persistent=False)
+        if config.ngram_index:
+            tags = torch.zeros(config.ngram_rows // BUCKET_ROWS, BUCKET_ROWS, dtype=torch.int32)
+            self.register_buffer("_tags", tags, persistent=False)
+            self.register_buffer("_words", torch.zeros(config.vocab_size, dtype=torch.int64), persistent=False)
 
     def forward(
         self,
@@ -228,18 +236,29 @@ class Network(nn.Module):
         """Return ([the n-gram features of a window, [T, B, D]], the history after it); ([], None) without n-grams."""
         if history is None:
             return [], None
-        hashing_arrays = (self.get_buffer("_multipliers"), self.get_buffer("_first"))
-        rows, history = find_ngram_rows(torch, ids, history, hashing_arrays, self.config.ngram_rows)
+        rows, is_found, history = self._find_rows(ids, history)
         table = self.weight("ngrams.weight")
         kept = ngram_dropout(rows, table.dtype, self.config.ngram_dropout, draws)
+        if is_found is not None:
+            kept = is_found.to(table.dtype) if kept is None else kept * is_found
         factors = None if kept is None else kept.flatten(0, 1)
-        rows = rows.flatten(0, 1)  # [T·B, N − 1]
+        rows = rows.flatten(0, 1)  # [T·B, K]
         if reads is not None:
             table = table.detach()
         features = F.embedding_bag(rows, table, mode="sum", per_sample_weights=factors)
         if reads is not None:
             reads.append(TableReads(rows, factors, features.requires_grad_()))
         return [features.view(*ids.shape, -1)], history
+
+    def _find_rows(self, ids: Tensor, history: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return (the rows of the n-grams of a window, which of them have a row or None for all, the history after)."""
+        multipliers = self.get_buffer("_multipliers")
+        if self.config.ngram_index:
+            index = NgramIndex(multipliers, self.get_buffer("_words"), self.get_buffer("_tags"))
+            return find_indexed_rows(torch, ids, history, index)
+        hashing_arrays = (multipliers, self.get_buffer("_first"))
+        rows, history = find_ngram_rows(torch, ids, history, hashing_arrays, self.config.ngram_rows)
+        return rows, None, history
 
     def _with_ngrams(self, hidden: Tensor, outputs: list[Tensor]) -> Tensor:
         """Return the input of a head: the output of its top layer, concatenated with the n-gram features if any."""
@@ -262,7 +281,7 @@ class Network(nn.Module):
         layers = tuple(member * self.config.ensemble_size)
         if not self.config.ngrams:
             return NetworkState(layers)
-        history = torch.zeros(batch_size, self.config.ngrams - 1, dtype=torch.int64, device=bias.device)
+        history = torch.zeros(batch_size, self.config.num_history, dtype=torch.int64, device=bias.device)
         return NetworkState(layers, history)
 
     def weight(self, name: str) -> Tensor:
@@ -276,7 +295,11 @@ class Network(nn.Module):
 
     def export_weights(self) -> dict[str, np.ndarray]:
         """Return a copy of every weight, on the CPU, by its name in a model file."""
-        return {name.replace("__", "."): p.detach().cpu().numpy().copy() for name, p in self.named_parameters()}
+        weights = {name.replace("__", "."): p.detach().cpu().numpy().copy() for name, p in self.named_parameters()}
+        if self.config.ngram_index:
+            weights[NGRAM_INDEX] = self.get_buffer("_tags").cpu().numpy().ravel().astype(FIXED_DTYPES[NGRAM_INDEX])
+            weights[NGRAM_WORDS] = self.get_buffer("_words").cpu().numpy().astype(FIXED_DTYPES[NGRAM_WORDS])
+        return weights
 
     @torch.no_grad()
     def import_weights(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -287,7 +310,16 @@ class Network(nn.Module):
         """
         check_weights(self.config, weights)
         for name in parameter_shapes(self.config):
-            self.weight(name).copy_(torch.from_numpy(np.array(weights[name])))
+            if name not in FIXED_DTYPES:
+                self.weight(name).copy_(torch.from_numpy(np.array(weights[name])))
+        if self.config.ngram_index:
+            self.set_ngram_index(weights[NGRAM_INDEX], weights[NGRAM_WORDS])
+
+    def set_ngram_index(self, tags: np.ndarray, words: np.ndarray) -> None:
+        """Set the index of the n-gram table: the tag of each row [R], and the kind of each token id [V]."""
+        buffer = self.get_buffer("_tags")
+        buffer.copy_(torch.from_numpy(tags.astype(np.int32)).view(buffer.shape))
+        self.get_buffer("_words").copy_(torch.from_numpy(words.astype(np.int64)))
 
 
 def reset(state: NetworkState, is_reset: Tensor) -> NetworkState:
@@ -331,7 +363,7 @@ def ngram_dropout(rows: Tensor, dtype: torch.dtype, p: float, draws: Draws | Non
     Each position drops its own n-grams, so the network relies on no length alone, and its layers still learn.
 
     Args:
-        rows: The rows of the table that each position reads, [T, B, N − 1].
+        rows: The rows of the table that each position reads, [T, B, K].
         dtype: The type of the factors, which have the shape of `rows`.
         p: Dropout rate.
         draws: Draws the n-grams to drop; without it nothing is dropped.

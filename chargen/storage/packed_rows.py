@@ -59,8 +59,10 @@ class PackedRows:
         values: Float = self._stored.take(self._positions[rows], 0, mode="clip") * self._scales[rows][..., None]
         return values
 
-    def sum_reader(self, rows: NDArray[np.int64], out: Float) -> Callable[[], object]:
+    def sum_reader(self, rows: NDArray[np.int64], out: Float, factors: Float) -> Callable[[], object]:
         """Return a function that writes the sum of the rows with the numbers in a buffer, [K], to another one, [D].
+
+        Each row is multiplied by its factor in a third buffer, [K], which is 0 or 1.
 
         The function allocates no arrays. Its sum has the bits of a sum of expanded rows, because the product of an int8
         and a float16 is exact in float32.
@@ -69,11 +71,12 @@ class PackedRows:
         numbers = np.zeros((len(rows), len(out)), dtype=self._stored.dtype)
         values = np.zeros(numbers.shape, dtype=np.float32)
         take_positions, take_scales, take_numbers = self._positions.take, self._scales.take, self._stored.take
-        copyto, add_up = np.copyto, scales.dot
+        copyto, multiply, add_up = np.copyto, np.multiply, scales.dot
 
         def read() -> None:
             take_positions(rows, 0, positions, "clip")
             take_scales(rows, 0, scales, "clip")
+            multiply(scales, factors, scales)
             take_numbers(positions, 0, numbers, "clip")
             copyto(values, numbers)
             add_up(values, out)

@@ -77,9 +77,11 @@ class ModelChoices(Choices):
     ensemble_size: int | None = None  #: number of networks that are trained together and whose logits are averaged
     tie_weights: bool | None = None  #: whether the head uses the embedding matrix; false if left open
     ngrams: int | None = None  #: length of the longest hashed n-grams that the head reads; 0: none
-    ngram_rows: int | None = None  #: rows of the n-gram table for each n; a power of two
+    ngram_rows: int | None = None  #: rows of the n-gram table, with an index in all, else for each n; a power of two
     ngram_dim: int | None = None  #: size of an n-gram embedding
     ngram_dropout: float | None = None  #: dropout rate for whole n-grams at each position
+    ngram_words: int | None = None  #: number of n-grams that start with a word
+    ngram_index: bool | None = None  #: whether only the n-grams of an index have rows; true if left open
     residual: bool | None = None  #: whether a layer's output is added to that of the layer below; false if left open
     skip: bool | None = None  #: whether the head reads the outputs of all layers; false if left open
     layer_norm: bool | None = None  #: whether the output of each layer is normalized; false if left open

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from chargen.cells.weights import mask_bias
+from chargen.cells.weights import NGRAM_WORDS, mask_bias
 from chargen.checkpoint import Checkpoint, load_metadata
 from chargen.config import MULAW, ModelConfig
 from chargen.errors import ConfigError, TokenizerError
@@ -24,6 +24,7 @@ from chargen.text.documents import NONE
 from chargen.text.long_text import TextPart
 from chargen.text.series.quantizer import Quantizer
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
+from chargen.tokenizers.words import word_kinds
 from chargen.training.choices import ModelChoices
 
 NEW_CHARS = ("grow", "error", "unknown")  #: how to treat characters that the model does not know
@@ -95,7 +96,7 @@ def init_from_model(
         )
     if not num_new or new_chars == "unknown":
         return InitialModel(old, kept, _masked(checkpoint.weights, old, has_documents), own_loss, "")
-    weights = _masked(_grow_weights(checkpoint, map_ids(old, grown)), grown, has_documents)
+    weights = _masked(_grow_weights(checkpoint, grown, map_ids(old, grown)), grown, has_documents)
     return InitialModel(
         grown, kept, weights, own_loss, f"the vocabulary grew by {format_count(num_new, 'character')} of this text"
     )
@@ -148,7 +149,7 @@ def _masked(weights: Mapping[str, np.ndarray], tokenizer: Tokenizer, has_documen
     return {**weights, "head.bias": mask_bias(weights["head.bias"], tokenizer.masked_ids(has_documents))}
 
 
-def _grow_weights(checkpoint: Checkpoint, old_ids: np.ndarray) -> Tensors:
+def _grow_weights(checkpoint: Checkpoint, new: Tokenizer, old_ids: np.ndarray) -> Tensors:
     """Return the weights with a row for each new token id.
 
     The new rows of the embedding are random and as large as the others. The new rows of the head are zero, and their
@@ -156,11 +157,14 @@ def _grow_weights(checkpoint: Checkpoint, old_ids: np.ndarray) -> Tensors:
 
     Args:
         checkpoint: The model.
+        new: The tokenizer with the new token ids.
         old_ids: The old id of each token id, −1 for a new one, [V].
     """
     weights = dict(checkpoint.weights)
     rng = np.random.default_rng(0)
     is_new = old_ids < 0
+    if NGRAM_WORDS in weights:
+        weights[NGRAM_WORDS] = word_kinds(new)
     for name in ("embedding.weight", "head.weight", "ngrams.head"):
         if name in weights:
             old = weights[name]

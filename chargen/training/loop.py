@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
+from chargen.cells.ngram_index import build_index
 from chargen.cells.weights import mask_bias
 from chargen.data.batches import BatchSource
 from chargen.engines.torch_engine import TorchEngine
@@ -21,6 +22,7 @@ from chargen.networks.network import Network
 from chargen.networks.torch_runtime import ThreadTuner, keep_freed_memory
 from chargen.storage.stored_weights import Tensors
 from chargen.text.documents import NONE
+from chargen.tokenizers.words import word_kinds
 from chargen.training.budget import Budget, MovingRate
 from chargen.training.events import Evaluated, Progress
 from chargen.training.ranks.group import ALONE, Ranks
@@ -310,6 +312,9 @@ def build_loop(
     network = Network(saver.model, generator).to(saver.train.device)
     if weights:
         network.import_weights(weights)
+    elif saver.model.ngram_index and not saved:
+        words = word_kinds(saver.data.tokenizer)
+        network.set_ngram_index(build_index(saver.model, saver.data.train.ids, words), words)
     trainer = Trainer(network, batches, saver.train, ranks=ranks)
     history: list[dict[str, float]] = []
     if saved:

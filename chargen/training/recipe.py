@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chargen.cells import CELLS
 from chargen.config import MAX_EPOCHS, ModelConfig, TrainConfig, list_cells
@@ -55,8 +56,9 @@ WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.01, 0.3
 LONG_NGRAMS, MAX_LONG_NGRAM_EPOCHS = 6, 7.0  #: longest n-grams, up to this number of epochs
 SHORT_NGRAMS, MAX_SHORT_NGRAM_EPOCHS = 4, 35.0  #: the same for more epochs; beyond, there are no n-grams
 NGRAM_DROPOUT_PER_EPOCH, MAX_NGRAM_DROPOUT = 0.1, 0.6
-IDS_PER_NGRAM_ROW = 8  #: training tokens per row of the hash table of each n
-MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 16
+IDS_PER_NGRAM_ROW = 4  #: training tokens per row of the table, at least
+MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 18
+NGRAM_WORDS = 2  #: words in the n-grams that start with a word
 
 # Steps
 MIN_LEARNING_RATE = 3e-4
@@ -81,6 +83,7 @@ class RecipeInputs:
     train: TrainChoices = field(default_factory=TrainChoices)
     flops: float = 0.0  #: floating-point operations in matrix products that a run with a time budget can make
     excess_loss_nats: float | None = None  #: excess loss of an initial model (`calibration.py`), or None
+    has_words: bool = True  #: whether the corpus is text, not a series of numbers
     num_processes: int = 1  #: processes that the batch rows are divided among (`training/ranks/`)
 
     @property
@@ -130,8 +133,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "hidden_size": hidden_size,
         "embedding_dim": hidden_size if inputs.model.tie_weights else min(MAX_EMBEDDING_DIM, hidden_size),
         "ensemble_size": num_members,
-        "ngrams": ngram_order(epochs),
-        "ngram_rows": ngram_rows(inputs.num_train_ids),
+        **ngram_settings(inputs, epochs),
         "ngram_dropout": ngram_dropout(epochs),
         "dropout": dropout(epochs),
         "weight_dropout": dropout(epochs) if any(cell.recurrent_names for cell in cells) else 0.0,
@@ -298,6 +300,19 @@ def seq_len(epochs: float, device: str) -> int:
     return TrainConfig.seq_len if epochs < OVERFITTING_EPOCHS else LONG_SEQ_LEN
 
 
+def ngram_settings(inputs: RecipeInputs, epochs: float) -> dict[str, Any]:
+    """Return the settings of the n-grams that are not chosen; those that have no effect keep their defaults."""
+    chosen = inputs.model
+    length = ngram_order(epochs) if chosen.ngrams is None else chosen.ngrams
+    has_index = chosen.ngram_index is not False and length > 0
+    return {
+        "ngrams": length,
+        "ngram_rows": ngram_rows(inputs.num_train_ids),
+        "ngram_words": NGRAM_WORDS if has_index and inputs.has_words else 0,
+        "ngram_index": has_index,
+    }
+
+
 def ngram_order(epochs: float) -> int:
     """Return the length of the longest n-grams that the head reads; 0 for none."""
     if epochs <= MAX_LONG_NGRAM_EPOCHS:
@@ -306,8 +321,8 @@ def ngram_order(epochs: float) -> int:
 
 
 def ngram_rows(num_train_ids: int) -> int:
-    """Return the number of rows of the hash table of each n: a power of two."""
-    wanted = 1 << max(0, (num_train_ids // IDS_PER_NGRAM_ROW).bit_length() - 1)
+    """Return the number of rows of the n-gram table: a power of two."""
+    wanted = 1 << (num_train_ids // IDS_PER_NGRAM_ROW).bit_length()
     return min(MAX_NGRAM_ROWS, max(MIN_NGRAM_ROWS, wanted))
 
 

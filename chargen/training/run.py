@@ -255,6 +255,7 @@ def _settings(
         train=plan.train,
         flops=flops,
         excess_loss_nats=excess_loss,
+        has_words=not data.config.is_series,
         num_processes=num_processes,
     )
     chosen, config = choose_settings(inputs)

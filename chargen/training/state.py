@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from chargen.cells.weights import count_tensors, find_invalid_weight, get_cells, parameter_shapes
-from chargen.checkpoint import DamagedError, open_tensors
+from chargen.checkpoint import FIXED_TYPES, WEIGHT_DTYPE, DamagedError, open_tensors
 from chargen.config import MAX_SECONDS, MAX_STEPS, DataConfig, ModelConfig, TrainConfig, format_duration_s
 from chargen.errors import ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.io import decode_file_name
@@ -206,9 +206,12 @@ def _expected_tensors(model: ModelConfig, has_best: bool, batch_size: int) -> di
     """Return the type and shape of every tensor of a state, by name."""
     expected = {"dropout": TensorInfo("U8", (0,))}
     for name, shape in parameter_shapes(model).items():
-        expected[f"weights.{name}"] = TensorInfo("F32", shape)
+        dtype = FIXED_TYPES.get(name, WEIGHT_DTYPE)
+        expected[f"weights.{name}"] = TensorInfo(dtype, shape)
         if has_best:
-            expected[f"best.{name}"] = TensorInfo("F32", shape)
+            expected[f"best.{name}"] = TensorInfo(dtype, shape)
+        if name in FIXED_TYPES:
+            continue
         parameter = name.replace(".", "__")
         if name == "ngrams.weight":
             expected[f"squares.{parameter}"] = TensorInfo("F32", shape[:1])
@@ -220,7 +223,7 @@ def _expected_tensors(model: ModelConfig, has_best: bool, batch_size: int) -> di
         for part, _ in enumerate(cells[layer % model.num_layers].state_names):
             expected[f"state.{layer}.{part}"] = TensorInfo("F32", (batch_size, model.hidden_size))
     if model.ngrams:
-        expected[f"state.{model.total_layers}.0"] = TensorInfo("I64", (batch_size, model.ngrams - 1))
+        expected[f"state.{model.total_layers}.0"] = TensorInfo("I64", (batch_size, model.num_history))
     return expected
 
 
@@ -241,7 +244,8 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
             raise ModelError(f"the tensor {name!r} contains {low:g}, but must not be negative")
         if kind == "step" and high > MAX_STEPS:
             raise ModelError(f"the tensor {name!r} contains {high:g}, but must be at most {MAX_STEPS:g}")
-        if tensor.dtype == np.int64 and not 0 <= low <= high < model.vocab_size:
+        ids = tensor[:, : model.ngrams - 1] if tensor.dtype == np.int64 else tensor[:0]  # the rest are hashes
+        if ids.size and not 0 <= ids.min() <= ids.max() < model.vocab_size:
             raise ModelError(f"the tensor {name!r} contains token ids that are not in the vocabulary")
 
 

@@ -15,7 +15,7 @@ from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ChargenError
 from chargen.graph import onnx_backend
 from chargen.graph.graph import BINARY, UNARY
-from chargen.graph.numpy_backend import NGramTable
+from chargen.graph.ngram_reader import NGramTable
 from chargen.graph.onnx_backend import HISTORY, NEXT, STATE, TOKEN_IDS, build_onnx_model
 from tests.graph.small_engines import SHAPES, CustomCell, crossed, engine, random_state, traced
 

@@ -19,7 +19,7 @@ from chargen.config import WEIGHT_STORAGES, ModelConfig
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import ConfigError, ModelError
-from chargen.graph.numpy_backend import NGramReader
+from chargen.graph.ngram_reader import NGramReader
 from chargen.lm import LanguageModel
 from chargen.storage.rounding import choose_kind
 from chargen.storage.stored_weights import (
