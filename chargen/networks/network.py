@@ -28,6 +28,7 @@ from chargen.cells.stack import NORM_WEIGHT, connect
 from chargen.cells.weights import FIXED_DTYPES, NGRAM_INDEX, NGRAM_WORDS, check_weights, get_cells, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.networks.draws import Draws
+from chargen.networks.kernels import MIN_POSITIONS, use_numba
 from chargen.networks.layers import (
     Dense,
     LayerBackend,
@@ -255,6 +256,10 @@ class Network(nn.Module):
         multipliers = self.get_buffer("_multipliers")
         if self.config.ngram_index:
             index = NgramIndex(multipliers, self.get_buffer("_words"), self.get_buffer("_tags"))
+            if ids.device.type == "cpu" and ids.numel() >= MIN_POSITIONS and use_numba():
+                from chargen.networks.kernels.ngram_rows_numba import find_rows
+
+                return find_rows(ids, history, index)
             return find_indexed_rows(torch, ids, history, index)
         hashing_arrays = (multipliers, self.get_buffer("_first"))
         rows, history = find_ngram_rows(torch, ids, history, hashing_arrays, self.config.ngram_rows)
