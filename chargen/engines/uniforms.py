@@ -1,4 +1,4 @@
-"""The random numbers of one text: those of `numpy.random.default_rng([seed, number])`, without its import.
+"""The random numbers of a single text: those of `numpy.random.default_rng([seed, number])`, without its import.
 
 NumPy's default generator is PCG64 (O'Neill 2014, PCG-XSL-RR with 128 bits of state), seeded by a `SeedSequence`. The
 import of `numpy.random` takes at least 7 ms. So a text computes its first numbers with Python's integers, and then
