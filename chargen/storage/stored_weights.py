@@ -109,7 +109,9 @@ def _expand(tensor: NDArray[Any], scales: NDArray[Any] | None) -> np.ndarray:
     return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
 
 
-def pack_weights(weights: Mapping[str, np.ndarray], storage: str, tables: Collection[str] = ()) -> Tensors:
+def pack_weights(
+    weights: Mapping[str, np.ndarray], storage: str, tables: Collection[str] = (), exact: Collection[str] = ()
+) -> Tensors:
     """Return the tensors that a file stores for some weights.
 
     Weights that were read from a file are stored as they were there, so that they are not rounded a second time.
@@ -118,6 +120,7 @@ def pack_weights(weights: Mapping[str, np.ndarray], storage: str, tables: Collec
         weights: Arrays by name. Only float32 arrays are rounded.
         storage: One of WEIGHT_STORAGES.
         tables: Names of matrices of which most rows may be zero. They are int8 unless the storage is float32.
+        exact: Names of arrays that are not rounded.
     """
     if storage == FLOAT32:
         return dict(weights)
@@ -130,7 +133,7 @@ def pack_weights(weights: Mapping[str, np.ndarray], storage: str, tables: Collec
             tensors |= {part: weights.tensors[part] for part in parts if part in weights.tensors}
             continue
         array = weights[name]
-        if array.dtype != np.float32 or array.ndim == 1:
+        if array.dtype != np.float32 or array.ndim == 1 or name in exact:
             tensors[name] = array
         elif name in tables:
             tensors |= _pack_table(name, array)
@@ -162,10 +165,12 @@ def is_expandable(num_rows: int, num_stored: int, width: int) -> bool:
     return table_bytes <= MAX_EXPANSION * stored_bytes + ALWAYS_ALLOWED_BYTES
 
 
-def round_weights(weights: Mapping[str, np.ndarray], storage: str, tables: Collection[str] = ()) -> Tensors:
-    """Return weights with the values that they will have when they are read from a file with this storage."""
+def round_weights(
+    weights: Mapping[str, np.ndarray], storage: str, tables: Collection[str] = (), exact: Collection[str] = ()
+) -> Tensors:
+    """Return weights with the values that they will have when they are read from a file of `pack_weights`."""
     num_rows = {name: len(weights[name]) for name in tables if name in weights}
-    return dict(StoredWeights(pack_weights(weights, storage, tables), num_rows))
+    return dict(StoredWeights(pack_weights(weights, storage, tables, exact), num_rows))
 
 
 def describe_weights(tensors: Mapping[str, TensorInfo], tables: Mapping[str, int]) -> dict[str, TensorInfo]:
