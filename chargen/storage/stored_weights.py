@@ -101,6 +101,13 @@ def count_stored_rows(weights: Mapping[str, np.ndarray], table: str) -> int | No
     return packed.num_stored if packed else None
 
 
+def first_values(weights: Mapping[str, np.ndarray], name: str, count: int) -> np.ndarray:
+    """Return the first numbers of an array, at most `count` of them. A table is not expanded."""
+    packed = weights.table(name) if isinstance(weights, StoredWeights) else None
+    array = packed[np.arange(min(count, packed.shape[0]))] if packed else weights[name]
+    return array.ravel()[:count]
+
+
 def _expand(tensor: NDArray[Any], scales: NDArray[Any] | None) -> np.ndarray:
     """Return an array as float32; an array of another type that is not rounded, such as float64, is unchanged."""
     if scales is not None:
