@@ -86,9 +86,11 @@ class StoredWeights(Mapping[str, np.ndarray]):
     def find_invalid(self) -> str:
         """Return a sentence that names a weight with an invalid value (`find_invalid_weight`); "" if there is none."""
         for name in self:
-            values = self.tensors[name] if name in self._packed else self[name]
-            if name in self._packed and name + SCALES in self.tensors:  # |q| ≤ 128, so the table is not expanded
-                values = self.tensors[name + SCALES].astype(np.float32) * np.float32(MAX_INT8 + 1)
+            scales = self.tensors.get(name + SCALES)
+            if scales is not None:  # the numbers are at most 128, so the array is not expanded
+                values = scales.astype(np.float32) * np.float32(MAX_INT8 + 1)
+            else:
+                values = self.tensors[name] if name in self._packed else self[name]
             problem = find_invalid_weight([(name, values)]) if values.size else ""
             if problem:
                 return problem
