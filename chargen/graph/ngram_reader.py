@@ -201,7 +201,8 @@ class NGramReader:
         """Return the history after the last token id, [B, N − 1 + W]."""
         if self._out.ndim > 1:
             return self._history
-        return np.concatenate([self._last[-2::-1], self._words])[None]
+        history: History = np.concatenate([self._last[-2::-1], self._words])[None]
+        return history
 
     def reset(self, rows: NDArray[np.intp]) -> None:
         """Reset the history of these streams, which are rows of a batch, to the initial one."""
