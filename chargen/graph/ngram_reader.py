@@ -113,7 +113,8 @@ class NGramReader:
     """
 
     def __init__(self, ngrams: NGramTable, history: History, out: Float) -> None:
-        self._ngrams, self._out, self._history = ngrams, out, history.copy()
+        self._ngrams, self._out = ngrams, out
+        self._history: History = history.copy()
         num_ids = ngrams.config.ngrams - 1
         self._last = np.append(history[0, num_ids - 1 :: -1], 0)  # for one stream: the newest first
         self._words = history[0, num_ids:].copy()
@@ -201,8 +202,8 @@ class NGramReader:
         """Return the history after the last token id, [B, N − 1 + W]."""
         if self._out.ndim > 1:
             return self._history
-        history: History = np.concatenate([self._last[-2::-1], self._words])[None]
-        return history
+        history: History = np.concatenate([self._last[-2::-1], self._words])
+        return history[None]
 
     def reset(self, rows: NDArray[np.intp]) -> None:
         """Reset the history of these streams, which are rows of a batch, to the initial one."""
