@@ -14,9 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.cells.ngram_features import (
-    NO_WORD,
-    WORD,
-    WORD_START,
     find_ngram_rows,
     get_hash_shift,
     make_hash_parameters,
@@ -24,6 +21,7 @@ from chargen.cells.ngram_features import (
 )
 from chargen.cells.ngram_index import BUCKET_ROWS, TAG_BITS, NgramIndex, find_indexed_rows
 from chargen.config import ModelConfig
+from chargen.config.model import NO_WORD, WORD, WORD_START
 from chargen.storage.packed_rows import PackedRows
 
 Float = NDArray[np.float32]
