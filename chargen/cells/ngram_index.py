@@ -252,8 +252,8 @@ def _hash_from_word(
     np.multiply.accumulate(powers, out=powers)
     np.multiply.accumulate(inverses, out=inverses)
     sums = np.concatenate([[0], np.add.accumulate((ids * constants.a + constants.b) * inverses)])  # [N + 1]
-    number = np.searchsorted(starts, np.arange(len(ids)), side="right") - 1 - word  # of the word, −1 before the first
-    first = np.where(number >= 0, starts[number], 0) if len(starts) else np.zeros_like(ids)
+    num_starts = np.searchsorted(starts, np.arange(len(ids)), side="right")  # number of words up to each position
+    first = np.concatenate([np.zeros(word + 1, dtype=np.int64), starts])[num_starts]
     first = first if firsts is None else np.maximum(first, firsts)
     hashes: NDArray[np.int64] = (sums[1:] - sums[first]) * powers * constants.final[word]
     return hashes
