@@ -14,9 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.cells.ngram_features import (
-    NO_WORD,
-    WORD,
-    WORD_START,
     find_ngram_rows,
     get_hash_shift,
     make_hash_parameters,
@@ -24,6 +21,7 @@ from chargen.cells.ngram_features import (
 )
 from chargen.cells.ngram_index import BUCKET_ROWS, TAG_BITS, NgramIndex, find_indexed_rows
 from chargen.config import ModelConfig
+from chargen.config.model import NO_WORD, WORD, WORD_START
 from chargen.storage.packed_rows import PackedRows
 
 Float = NDArray[np.float32]
@@ -113,7 +111,8 @@ class NGramReader:
     """
 
     def __init__(self, ngrams: NGramTable, history: History, out: Float) -> None:
-        self._ngrams, self._out, self._history = ngrams, out, history.copy()
+        self._ngrams, self._out = ngrams, out
+        self._history: History = history.copy()
         num_ids = ngrams.config.ngrams - 1
         self._last = np.append(history[0, num_ids - 1 :: -1], 0)  # for one stream: the newest first
         self._words = history[0, num_ids:].copy()
@@ -201,7 +200,8 @@ class NGramReader:
         """Return the history after the last token id, [B, N − 1 + W]."""
         if self._out.ndim > 1:
             return self._history
-        return np.concatenate([self._last[-2::-1], self._words])[None]
+        history: History = np.concatenate([self._last[-2::-1], self._words])
+        return history[None]
 
     def reset(self, rows: NDArray[np.intp]) -> None:
         """Reset the history of these streams, which are rows of a batch, to the initial one."""

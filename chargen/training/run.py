@@ -41,7 +41,7 @@ from chargen.training.budget import Budget
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.diagnosis import Evidence, diagnose
 from chargen.training.events import Finished, Report, Started
-from chargen.training.init_from import InitialModel, check_same_quantizer, init_from_model
+from chargen.training.init_from import InitialModel, check_same_quantizer, fit_ngrams, init_from_model
 from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, recommended_settings
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import (
@@ -129,6 +129,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         # 1. Encode the text.
         tokenizer = saved.tokenizer if saved else initial.tokenizer if initial else None
         data = prepare_dataset(plan.corpus, plan.val_corpus, plan.data, tokenizer)
+        initial = initial and fit_ngrams(initial, data.train.ids)
         _check_stop(stop)
         pending_baselines = _measure_in_background(data)
         from chargen.networks.torch_runtime import ThreadTuner, check_run_fits, resolve_device
@@ -281,9 +282,7 @@ def _check_dropout(given: ModelChoices, chosen: ModelConfig) -> None:
 
 def _total_steps(config: TrainConfig, batches: BatchSource) -> int | None:
     """Return the number of steps of a run, or None for a run with a time budget."""
-    if config.epochs is not None:
-        return max(1, round(config.epochs * batches.windows_per_epoch))
-    return config.steps
+    return config.steps if config.epochs is None else max(1, round(config.epochs * batches.windows_per_epoch))
 
 
 def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialModel | None) -> Started:
