@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chargen.cells.weights import parameter_shapes
+from chargen.cells.ngram_features import NO_WORD
+from chargen.cells.ngram_index import build_index
+from chargen.cells.weights import FIXED_DTYPES, NGRAM_INDEX, NGRAM_WORDS, parameter_shapes
 from chargen.checkpoint import Checkpoint
 from chargen.config import DataConfig, ModelConfig
 from chargen.folders import cache_folder
@@ -32,6 +34,7 @@ VERSE = (
     "Chữ tài chữ mệnh khéo là ghét nhau.\n"
     "The quick brown fox jumps over the lazy dog; 0123456789.\n"
 )
+NUM_RANDOM_IDS = 2000  #: token ids from which the index of random weights is built
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +53,20 @@ def verse() -> str:
 
 
 def random_weights(config: ModelConfig, seed: int = 0, scale: float | None = None) -> dict[str, np.ndarray]:
-    """Return normally distributed weights for a network; smaller ones if nothing bounds the state of its cell."""
+    """Return normally distributed weights for a network; smaller ones if nothing bounds the state of its cell.
+
+    An index has rows for the frequent n-grams of random token ids.
+    """
     scale = scale or (0.2 if config.cell == "rnn-relu" else 0.5)
     rng = np.random.default_rng(seed)
-    return {n: rng.normal(0, scale, shape).astype(np.float32) for n, shape in parameter_shapes(config).items()}
+    shapes = {name: shape for name, shape in parameter_shapes(config).items() if name not in FIXED_DTYPES}
+    weights = {name: rng.normal(0, scale, shape).astype(np.float32) for name, shape in shapes.items()}
+    if not config.ngram_index:
+        return weights
+    kinds = rng.integers(0, 3, config.vocab_size, dtype=np.uint8)
+    kinds[0] = NO_WORD
+    index = build_index(config, rng.integers(0, config.vocab_size, NUM_RANDOM_IDS), kinds)
+    return {**weights, NGRAM_INDEX: index, NGRAM_WORDS: kinds}
 
 
 def random_model(

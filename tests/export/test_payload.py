@@ -13,7 +13,7 @@ import pytest
 
 from chargen.cells import CELLS
 from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
-from chargen.cells.weights import parameter_shapes
+from chargen.cells.weights import FIXED_DTYPES, parameter_shapes
 from chargen.checkpoint import Checkpoint
 from chargen.config import DataConfig, ModelConfig
 from chargen.engines.numpy_engine import NumpyEngine
@@ -30,6 +30,7 @@ SHAPES: list[dict[str, Any]] = [
     {"num_layers": 3, "residual": True, "skip": True, "layer_norm": True},
     {"ensemble_size": 3, "tie_weights": True, "embedding_dim": 12},
     {"ensemble_size": 2, "num_layers": 2, "ngrams": 4, "ngram_rows": 16, "ngram_dim": 3},
+    {"ngrams": 4, "ngram_rows": 1 << 10, "ngram_dim": 3, "ngram_words": 2, "ngram_index": True},
 ]
 #: JavaScript: the logits of token ids that are read one after the other; greedy(n) continues with the likeliest ids
 STEPS = """
@@ -67,9 +68,12 @@ def stable_model(cell: str, seed: int = 0, text: str = VERSE, **shape: Any) -> C
     """Return a model with random weights whose state forgets, as a trained one does, so that rounding does not grow."""
     model = random_model(text, seed=seed, cell=cell, **shape)
     rng = np.random.default_rng(seed)
-    scales = {name: 0.5 / math.sqrt(sizes[-1]) for name, sizes in parameter_shapes(model.config).items()}
-    weights = {name: rng.normal(0, scales[name], array.shape).astype("f4") for name, array in model.weights.items()}
-    return Checkpoint(model.config, model.tokenizer, weights, model.about)
+    trained = {name: array for name, array in model.weights.items() if name not in FIXED_DTYPES}
+    weights = {
+        name: rng.normal(0, 0.5 / math.sqrt(array.shape[-1]), array.shape).astype("f4")
+        for name, array in trained.items()
+    }
+    return Checkpoint(model.config, model.tokenizer, {**model.weights, **weights}, model.about)
 
 
 def greedy(engine: NumpyEngine, token_id: int, count: int) -> list[int]:

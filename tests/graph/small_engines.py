@@ -23,6 +23,8 @@ SHAPES = [
     {"hidden_size": 1},
     {"ensemble_size": 2, "ngrams": 4, "ngram_rows": 16, "ngram_dim": 3},
     {"num_layers": 2, "ngrams": 2, "ngram_rows": 1, "ngram_dim": 20},
+    {"ngrams": 4, "ngram_rows": 1 << 10, "ngram_dim": 3, "ngram_words": 2, "ngram_index": True},
+    {"ensemble_size": 2, "ngrams": 2, "ngram_rows": 16, "ngram_dim": 3, "ngram_index": True},
 ]
 numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 
