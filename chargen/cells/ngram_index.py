@@ -148,7 +148,7 @@ def _hash_kind(config: ModelConfig, ids: NDArray[np.int64], words: NDArray[np.ui
     """
     multipliers, _ = make_hash_parameters(config.ngrams, config.ngram_rows)
     if kind < len(multipliers):
-        hashes = ids * multipliers[kind, 0]
+        hashes: NDArray[np.int64] = ids * multipliers[kind, 0]
         for lag in range(1, kind + 2):
             hashes[lag:] += ids[:-lag] * multipliers[kind, lag]
         return hashes
@@ -178,4 +178,5 @@ def _hash_from_word(ids: NDArray[np.int64], words: NDArray[np.uint8], num_words:
     sums = np.concatenate([[0], np.add.accumulate((ids * constants.a + constants.b) * inverses)])  # [N + 1]
     number = np.searchsorted(starts, np.arange(len(ids)), side="right") - 1 - word  # of the word, −1 before the first
     before = np.where(number >= 0, sums[starts[number]] if len(starts) else 0, 0)
-    return (sums[1:] - before) * powers * constants.final[word]
+    hashes: NDArray[np.int64] = (sums[1:] - before) * powers * constants.final[word]
+    return hashes

@@ -55,7 +55,9 @@ def store_array(
     """
     matrix = np.ascontiguousarray(array, dtype="<f4").reshape(len(array), -1)
     kind, scales, stored, values = round_matrix(matrix, FLOAT32 if array.ndim == 1 else kind, rows_per_scale, min_scale)
-    is_kept = stored.any(axis=1) if is_sparse else np.ones(len(matrix), dtype=np.bool_)
+    is_kept: NDArray[np.bool_] = np.ones(len(matrix), dtype=np.bool_)
+    if is_sparse:
+        is_kept = np.asarray(stored.any(axis=1))
     bitmap = np.packbits(is_kept, bitorder="little").tobytes() if is_sparse else b""
     values_data, is_coded = _code(stored[is_kept])
     description = {

@@ -4,8 +4,9 @@
               state.NAME              float32 [B, H]             next_state.NAME              float32 [B, H]
               ngram_history           int64 [B, N − 1 + W]       next_ngram_history           int64 [B, N − 1 + W]
 
-B is the batch size and may differ from call to call; the n-gram history is there if the network has n-gram features: the
-last N − 1 token ids, and the W hashes of the n-grams that start with a word. A graph of the compiler has vectors; here each of them gets the batch axis in front:
+B is the batch size and may differ from call to call. The n-gram history is there if the network has n-gram features:
+the last N − 1 token ids, and the W hashes of the n-grams that start with a word. A graph of the compiler has vectors;
+here each of them gets the batch axis in front:
 
     product [N, K] · [K]     MatMul of [B, K] and the transposed matrix [K, N]
     vectors of a token id    one Gather from `InputTable.table`, [V, R], and a Slice for each vector

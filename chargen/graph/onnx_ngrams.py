@@ -3,11 +3,12 @@
 A hash is a number modulo 2⁶⁴ (`cells/ngram_features.py`), and no format says what an int64 product does when it
 overflows. So numbers of 64 bits are pairs (high, low) of halves, each an int64 tensor with values from 0 to 2³² − 1:
 
-    Σ w · id       high = (Σ w_high · id + ⌊Σ w_low · id / 2³²⌋) mod 2³²           low = (Σ w_low · id) mod 2³²
+    Σ w · id     high = (Σ w_high · id + ⌊Σ w_low · id / 2³²⌋) mod 2³²            low = (Σ w_low · id) mod 2³²
 
-    g · m + v      with m = Σ m_i 2^16i, the parts p_i: p_0 = g_low m_0            low = p_0 + (p_1 mod 2¹⁶) 2¹⁶ + v_low
-                   p_1 = g_low m_1   p_2 = g_low m_2 + g_high m_0
-                   p_3 = g_low m_3 + g_high m_1          high = p_2 + ⌊p_1 / 2¹⁶⌋ + (p_3 mod 2¹⁶) 2¹⁶ + ⌊low / 2³²⌋ + v_high
+    g · m        with m = Σ m_i 2^16i, the parts p_0 = g_low m_0                  low = p_0 + (p_1 mod 2¹⁶) 2¹⁶
+                 p_1 = g_low m_1   p_2 = g_low m_2 + g_high m_0                  high = p_2 + ⌊p_1 / 2¹⁶⌋
+                                   p_3 = g_low m_3 + g_high m_1                         + (p_3 mod 2¹⁶) 2¹⁶
+                 and then as above: (high + ⌊low / 2³²⌋) mod 2³², low mod 2³²
 
 A token id has at most 20 bits and an n-gram at most 16 token ids, so the sums stay below 2⁵⁷; those of the product stay
 below 2⁵¹. The state has a hash as one int64, from −2⁶³ to 2⁶³ − 1. A row number, a bucket and a tag are bits of

@@ -73,7 +73,8 @@ def write_model_file(args: ModelArguments) -> None:
     from chargen.checkpoint import load_checkpoint, save_checkpoint
     from chargen.runs import find_model
     from chargen.storage.stored_weights import count_stored_rows
-    from chargen.ui.console import format_size, print_json
+    from chargen.ui.console import format_size
+    from chargen.ui.output import print_json
 
     path, output = find_model(args.model), Path(args.output)
     options.check_output_file("--output", args.output, [path])
