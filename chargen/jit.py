@@ -20,7 +20,18 @@ import numpy as np
 
 from chargen.folders import cache_folder
 
-__all__ = ["NumbaError", "make_cache_folder", "float32", "float64", "int64", "njit", "sigmoid", "tanh"]
+__all__ = [
+    "NumbaError",
+    "make_cache_folder",
+    "float32",
+    "float64",
+    "int64",
+    "njit",
+    "sigmoid",
+    "tanh",
+    "uint8",
+    "uint16",
+]
 
 
 def make_cache_folder() -> Path | None:
@@ -86,7 +97,7 @@ class _CheckedFiles(_CacheFiles):  # type: ignore[misc]
 
 caching.IndexDataCacheFile = _CheckedFiles  # type: ignore[attr-defined, misc, unused-ignore]
 
-from numba import float32, float64, int64, njit  # noqa: E402
+from numba import float32, float64, int64, njit, uint8, uint16  # noqa: E402
 from numba.core.errors import NumbaError  # noqa: E402
 
 # The sigmoid function and tanh are computed as quotients of polynomials, because a compiler can vectorise those but not

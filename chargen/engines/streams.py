@@ -235,7 +235,7 @@ class TracedStream:
                 from chargen.graph.numba_backend import build_compiled_step
 
                 if self._reader is not None:
-                    self._reader.expand_table()
+                    self._reader.compile()
                 self._step = FastestOf(
                     [
                         build_compiled_step(self._model.compiled, self._buffer, split_products, self._reader)
@@ -327,5 +327,7 @@ class PlainStreamBatch:
         from chargen.graph.numba_backend import build_compiled_step
 
         self._reader = model.ngram_reader(buffer, history)
+        if self._reader is not None:
+            self._reader.compile()
         self._step = build_compiled_step(model.compiled, buffer, reader=self._reader)
         self._buffer = buffer

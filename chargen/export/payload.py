@@ -6,7 +6,7 @@ The payload is a JSON object. `createModel(payload)` in `assets/engine.js` makes
     about                            name, corpus, bits per character, version, licence note, …
     tokenizer, normalize, newline    how a text is turned into token ids, as `checkpoint.Checkpoint` does
     start_ids, end_ids, masked_ids, unknown_id
-    network    {arrays: descriptions (`weights.py`), data: their bytes in base64, ngrams: constants of the hash}
+    network    {arrays: descriptions (`weights.py`), data: their bytes in base64, ngrams: constants of the hashes}
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chargen import __version__
-from chargen.cells.ngram_features import make_hash_parameters
-from chargen.cells.weights import count_parameters
+from chargen.cells.ngram_features import make_hash_parameters, make_word_hashing
+from chargen.cells.weights import FIXED_DTYPES, NGRAM_INDEX, NGRAM_TABLE, NGRAM_WORDS, count_parameters
 from chargen.checkpoint import Checkpoint
+from chargen.config import ModelConfig
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ModelError
-from chargen.export.weights import StoredArray, join_arrays, store_array
+from chargen.export.weights import StoredArray, join_arrays, store_array, store_integers
 from chargen.graph.graph import TraceError
 from chargen.graph.javascript_backend import build_javascript
 from chargen.graph.memory_plan import plan_memory
@@ -43,7 +44,6 @@ ALGORITHMS = (
     "bpe",
     "char",
 )  #: kinds of sentencepiece models, as in `assets/tokenizers.js`
-NGRAM_TABLE = "ngrams"  #: name of the table of the n-grams of length n among the arrays, followed by n
 MAX_DATA_BYTES = 1 << 28  #: bytes of weights; in base64 they must fit into a string of a browser, of 2²⁹ characters
 LIMB_BITS = 24  #: the multipliers of the hash are split into numbers of this size, because JavaScript has 53 bits
 
@@ -88,6 +88,7 @@ def make_payload(checkpoint: Checkpoint, name: str, weights: str = "int8", licen
         ) from error
     arrays = [store_array(array, values, weights) for array, values in network.weights.items()]
     tables = _store_ngrams(checkpoint, weights)
+    num_rows = sum(table.num_rows for table in tables if table.description["is_sparse"])
     descriptions, data = join_arrays([*arrays, *tables])
     if len(data) > MAX_DATA_BYTES:
         raise ModelError(
@@ -107,13 +108,13 @@ def make_payload(checkpoint: Checkpoint, name: str, weights: str = "int8", licen
         "network": {
             "arrays": descriptions,
             "data": base64.b64encode(data).decode("ascii"),
-            "ngrams": _hash_constants(checkpoint) if tables else None,
+            "ngrams": _hash_constants(checkpoint.config) if tables else None,
         },
     }
     assets = files("chargen.export").joinpath("assets")
     script = "".join(assets.joinpath(file).read_text(encoding="utf-8") for file in SCRIPTS)
     script = f'const createModel = (() => {{\n"use strict";\n{network.source}{script}return createModel;\n}})();\n'
-    return Payload(values, script, sum(table.num_rows for table in tables))
+    return Payload(values, script, num_rows)
 
 
 def _check_model(checkpoint: Checkpoint, name: str) -> None:
@@ -174,27 +175,47 @@ def _subword_tokenizer(tokenizer: Tokenizer) -> SentencePieceTokenizer | None:
 
 
 def _store_ngrams(checkpoint: Checkpoint, weights: str) -> list[StoredArray]:
-    """Return the n-gram table as it is stored: an array for each n from 2 on; an empty list if the network has none."""
+    """Return the n-gram table as it is stored, and what belongs to it; an empty list if the network has none.
+
+    Without an index, there is an array for each n from 2 on. With an index, there are the table, the tags of its stored
+    rows, and the kinds of the token ids.
+    """
     config = checkpoint.config
     if not config.ngrams:
         return []
-    tables = np.split(np.asarray(checkpoint.weights["ngrams.weight"], dtype=np.float32), config.ngrams - 1)
-    scale = find_ngram_scale(checkpoint.weights["ngrams.head"], config.ngrams - 1)
-    return [
-        store_array(f"{NGRAM_TABLE}{n}", table, weights, config.ngram_rows, is_sparse=True, min_scale=scale)
-        for n, table in enumerate(tables, 2)
+    table = np.asarray(checkpoint.weights[NGRAM_TABLE], dtype=np.float32)
+    scale = find_ngram_scale(checkpoint.weights["ngrams.head"], config.num_ngrams)
+    parts = {NGRAM_TABLE: table}
+    if not config.ngram_index:
+        parts = {f"ngrams{n}": part for n, part in enumerate(np.split(table, config.ngrams - 1), 2)}
+    stored = [
+        store_array(name, part, weights, config.ngram_rows, is_sparse=True, min_scale=scale)
+        for name, part in parts.items()
     ]
+    if config.ngram_index:
+        tags, kinds = (np.asarray(checkpoint.weights[name], dtype=dtype) for name, dtype in FIXED_DTYPES.items())
+        stored += [store_integers(NGRAM_INDEX, tags[stored[0].is_stored]), store_integers(NGRAM_WORDS, kinds)]
+    return stored
 
 
-def _hash_constants(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the constants of the hash function; each multiplier as three numbers, the highest bits first."""
-    config = checkpoint.config
+def _hash_constants(config: ModelConfig) -> dict[str, Any]:
+    """Return the constants of the hash functions.
+
+    Each multiplier of n-grams of a fixed length is three numbers, the highest bits first. The constants of the n-grams
+    that start with a word are numbers of 64 bits as two, the higher half first: the multiplier, that of a token id,
+    what is added to it, and the last multiplier of each word.
+    """
     multipliers, _ = make_hash_parameters(config.ngrams, config.ngram_rows)
     used = [int(row[j]) for n, row in enumerate(multipliers.view(np.uint64), 2) for j in range(n)]
+    words = make_word_hashing(config.ngram_words)
+    of_words = [words.m, words.a, words.b, *words.final]
     return {
         "length": config.ngrams,
         "num_rows": config.ngram_rows,
         "multipliers": [limb for multiplier in used for limb in _split(multiplier)],
+        "has_index": config.ngram_index,
+        "num_words": config.ngram_words,
+        "word_constants": [half for number in of_words for half in (number >> 32 & 0xFFFFFFFF, number & 0xFFFFFFFF)],
     }
 
 

@@ -6,7 +6,8 @@ makes them fewer: most weights are small.
 The n-gram table is stored as one sparse array for each n. A row is 0 if training never met an n-gram with its hash.
 Such rows are left out, and a bitmap says which rows are stored. Rows that become 0 in int8 are left out, too. All rows
 of an array share a scale, which is as large as the logits allow (`find_ngram_scale`): most values then are small
-integers, which the entropy coding makes short.
+integers, which the entropy coding makes short. A table with an index is one such array, and the index is stored for the
+rows that are stored.
 
     the bytes of an array: [bitmap of the rows] [scales, float16] [frequencies, uint16] [values, row by row]
                            all little-endian; the frequencies are there if the values are entropy-coded
@@ -30,8 +31,13 @@ class StoredArray(NamedTuple):
 
     description: dict[str, Any]  #: what the page needs to decode it: name, rows, columns, kind, …
     data: bytes
-    values: Float  #: what the page decodes, in the shape of the array
-    num_rows: int  #: number of rows that are stored
+    values: NDArray[Any]  #: what the page decodes, in the shape of the array
+    is_stored: NDArray[np.bool_]  #: which rows are stored, [N]
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows that are stored."""
+        return int(np.count_nonzero(self.is_stored))
 
 
 def store_array(
@@ -49,7 +55,9 @@ def store_array(
     """
     matrix = np.ascontiguousarray(array, dtype="<f4").reshape(len(array), -1)
     kind, scales, stored, values = round_matrix(matrix, FLOAT32 if array.ndim == 1 else kind, rows_per_scale, min_scale)
-    is_kept = stored.any(axis=1) if is_sparse else np.ones(len(matrix), dtype=np.bool_)
+    is_kept: NDArray[np.bool_] = np.ones(len(matrix), dtype=np.bool_)
+    if is_sparse:
+        is_kept = np.asarray(stored.any(axis=1))
     bitmap = np.packbits(is_kept, bitorder="little").tobytes() if is_sparse else b""
     values_data, is_coded = _code(stored[is_kept])
     description = {
@@ -62,7 +70,14 @@ def store_array(
         "is_coded": is_coded,
     }
     data = bitmap + scales.tobytes() + values_data
-    return StoredArray(description, data, values.reshape(array.shape), int(is_kept.sum()))
+    return StoredArray(description, data, values.reshape(array.shape), is_kept)
+
+
+def store_integers(name: str, array: NDArray[Any]) -> StoredArray:
+    """Store a vector of type uint8 or uint16 as it is."""
+    description = {"name": name, "rows": len(array), "columns": 1, "kind": array.dtype.name, "is_sparse": False}
+    data = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    return StoredArray(description, data, array, np.ones(len(array), dtype=np.bool_))
 
 
 def _code(stored: NDArray[Any]) -> tuple[bytes, bool]:

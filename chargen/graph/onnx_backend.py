@@ -2,22 +2,17 @@
 
     inputs    token_ids               int64 [B]        outputs   logits                       float32 [B, V]
               state.NAME              float32 [B, H]             next_state.NAME              float32 [B, H]
-              ngram_history           int64 [B, N − 1]           next_ngram_history           int64 [B, N − 1]
+              ngram_history           int64 [B, N − 1 + W]       next_ngram_history           int64 [B, N − 1 + W]
 
-B is the batch size and may differ from call to call; the n-gram history is there if the network has n-gram features. A
-graph of the compiler has vectors; here each of them gets the batch axis in front:
+B is the batch size and may differ from call to call. The n-gram history is there if the network has n-gram features:
+the last N − 1 token ids, and the W hashes of the n-grams that start with a word. A graph of the compiler has vectors;
+here each of them gets the batch axis in front:
 
     product [N, K] · [K]     MatMul of [B, K] and the transposed matrix [K, N]
     vectors of a token id    one Gather from `InputTable.table`, [V, R], and a Slice for each vector
     slice, mean, tanh, …     the operators of `OPERATORS` over the last axis
 
-The row numbers of the n-grams are computed inside (`cells/ngram_features.py`). A hash is a sum modulo 2⁶⁴, and no
-format says what an int64 product does when it overflows. So each multiplier w is split into two halves of 32 bits:
-
-    Σ w · id mod 2⁶⁴ = (Σ w_high · id + ⌊Σ w_low · id / 2³²⌋) mod 2³² · 2³² + (Σ w_low · id) mod 2³²
-
-A token id has at most 20 bits and an n-gram at most 16 token ids, so no sum reaches 2⁵⁷. A row number is the highest
-bits of the hash: those of the first half alone.
+The row numbers of the n-grams are computed inside (`onnx_ngrams.py`).
 
 The graph is written with `onnx.helper`, in an operator set that onnxruntime reads from version 1.12 on.
 """
@@ -36,12 +31,12 @@ from chargen.graph.graph import CONSTANT, TOKEN, Node, TraceError, reachable
 from chargen.graph.memory_plan import MemoryPlan
 from chargen.graph.ngram_reader import NGramTable
 from chargen.graph.numpy_backend import InputTable
+from chargen.graph.onnx_ngrams import OnnxNgrams
 from chargen.registry import import_extra
 
 OPSET = 17  #: version of the operators; onnxruntime 1.12 and later
 IR_VERSION = 8  #: version of the file format that belongs to it
 MAX_FILE_BYTES = (1 << 31) - (1 << 20)  #: Protocol Buffers allow 2 GiB; the names and nodes need less than 1 MiB
-HALF = 1 << 32  #: the multipliers of the n-gram hashes are split into two halves of 32 bits
 
 TOKEN_IDS, LOGITS = "token_ids", "logits"
 STATE, HISTORY = "state.", "ngram_history"
@@ -168,26 +163,11 @@ class _GraphWriter:
             return
         rows = self.add("Gather", self.constant(input_table.table), TOKEN_IDS, axis=0)  # [B, R]
         for node, end in zip(nodes, accumulate(node.width for node in nodes), strict=True):
-            self._values[node] = self._slice(rows, end - node.width, end)
+            self._values[node] = self.slice(rows, end - node.width, end)
 
     def add_ngrams(self, ngrams: NGramTable) -> None:
         """Add the n-gram features of the last token ids, and the next history."""
-        multipliers, first_rows = ngrams.hashing  # [N − 1, N], for the newest token id first; [N − 1]
-        words = multipliers.view(np.uint64).T[::-1]  # [N, N − 1], for the oldest token id first
-        low, high = words % np.uint64(HALF), words // np.uint64(HALF)
-        newest = self.add("Unsqueeze", TOKEN_IDS, self.integers(1))
-        text = self.add("Concat", HISTORY, newest, axis=1)  # [B, N]
-        self._slice(text, 1, ngrams.length + 1, output=f"{NEXT}{HISTORY}")
-        half = self.constant(HALF, np.int64)
-        low_sum = self.add("MatMul", text, self.constant(low, np.int64))  # [B, N − 1]
-        high_sum = self.add("MatMul", text, self.constant(high, np.int64))
-        total = self.add("Add", high_sum, self.add("Div", low_sum, half))
-        high_half = self.add("Mod", total, half)  # the highest 32 bits of the hash
-        below = HALF // ngrams.num_rows  # a row number is what these bits are divided by
-        row = self.add("Div", high_half, self.constant(below, np.int64))
-        rows = self.add("Add", row, self.constant(first_rows, np.int64))
-        embeddings = self.add("Gather", self.constant(ngrams.table), rows, axis=0)  # [B, N − 1, D]
-        self._features = self.add("ReduceSum", embeddings, self.integers(1), keepdims=0)
+        self._features = OnnxNgrams(self, ngrams).add_features(TOKEN_IDS, HISTORY, f"{NEXT}{HISTORY}")
 
     def add_node(self, node: Node, state_names: Sequence[str]) -> None:
         """Add a node of the compiler's graph, whose arguments have been added. Token vectors are in the table already.
@@ -205,7 +185,7 @@ class _GraphWriter:
         elif node.op == "product":
             result = self.add("MatMul", args[0], self.constant(node.value.T))
         elif node.op == "slice":
-            result = self._slice(args[0], node.offset, node.offset + node.width)
+            result = self.slice(args[0], node.offset, node.offset + node.width)
         elif node.op == "mean":  # a single number for each stream; all elements of the node have this value
             mean = self.add("ReduceMean", args[0], axes=[1], keepdims=1)
             result = self.add("Expand", mean, self.add("Shape", args[0]))
@@ -221,7 +201,7 @@ class _GraphWriter:
             raise TraceError(f"ONNX has no operator for {node.op}")
         self._values[node] = result
 
-    def _slice(self, vectors: str, start: int, end: int, output: str = "") -> str:
+    def slice(self, vectors: str, start: int, end: int, output: str = "") -> str:
         """Add the columns from `start` to before `end`."""
         bounds = (self.integers(start), self.integers(end), self.integers(1))
         return self.add("Slice", vectors, *bounds, output=output)

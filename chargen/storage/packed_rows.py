@@ -10,6 +10,7 @@ positions and scales alone. The rows that are read have the same bits as those o
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,19 @@ class PackedRows:
         values: Float = self._stored.take(self._positions[rows], 0, mode="clip") * self._scales[rows][..., None]
         return values
 
-    def sum_reader(self, rows: NDArray[np.int64], out: Float, factors: Float) -> Callable[[], object]:
-        """Return a function that writes the sum of the rows with the numbers in a buffer, [K], to another one, [D].
+    def with_zero_rows(self, block: int) -> PackedRows:
+        """Return the table with a row of zeros after each block of this number of rows."""
 
-        Each row is multiplied by its factor in a third buffer, [K], which is 0 or 1.
+        def pad(array: NDArray[Any]) -> NDArray[Any]:
+            return np.pad(array.reshape(-1, block), ((0, 0), (0, 1))).ravel()
+
+        table = copy(self)
+        table._positions, table._scales, table._is_stored = map(pad, (self._positions, self._scales, self._is_stored))
+        table.shape = (len(table._positions), self.shape[1])
+        return table
+
+    def sum_reader(self, rows: NDArray[np.int64], out: Float) -> Callable[[], object]:
+        """Return a function that writes the sum of the rows with the numbers in a buffer, [K], to another one, [D].
 
         The function allocates no arrays. Its sum has the bits of a sum of expanded rows, because the product of an int8
         and a float16 is exact in float32.
@@ -71,12 +81,11 @@ class PackedRows:
         numbers = np.zeros((len(rows), len(out)), dtype=self._stored.dtype)
         values = np.zeros(numbers.shape, dtype=np.float32)
         take_positions, take_scales, take_numbers = self._positions.take, self._scales.take, self._stored.take
-        copyto, multiply, add_up = np.copyto, np.multiply, scales.dot
+        copyto, add_up = np.copyto, scales.dot
 
         def read() -> None:
             take_positions(rows, 0, positions, "clip")
             take_scales(rows, 0, scales, "clip")
-            multiply(scales, factors, scales)
             take_numbers(positions, 0, numbers, "clip")
             copyto(values, numbers)
             add_up(values, out)

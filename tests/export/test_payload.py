@@ -13,23 +13,25 @@ import pytest
 
 from chargen.cells import CELLS
 from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
-from chargen.cells.weights import parameter_shapes
+from chargen.cells.weights import FIXED_DTYPES, parameter_shapes
 from chargen.checkpoint import Checkpoint
 from chargen.config import DataConfig, ModelConfig
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ModelError
-from chargen.export.payload import Payload, make_payload
+from chargen.export.payload import Payload, _hash_constants, make_payload
 from chargen.text.series.quantizer import Quantizer
 from chargen.tokenizers.mulaw import MuLawTokenizer
 from chargen.tokenizers.sentencepiece import SentencePieceTokenizer
 from tests.conftest import VERSE, random_model
 from tests.export.javascript import needs_chromium, needs_javascript, run_javascript
+from tests.graph.small_engines import indexed_ngrams
 
 SHAPES: list[dict[str, Any]] = [
     {},
     {"num_layers": 3, "residual": True, "skip": True, "layer_norm": True},
     {"ensemble_size": 3, "tie_weights": True, "embedding_dim": 12},
     {"ensemble_size": 2, "num_layers": 2, "ngrams": 4, "ngram_rows": 16, "ngram_dim": 3},
+    {"ngrams": 4, "ngram_rows": 1 << 10, "ngram_dim": 3, "ngram_words": 2, "ngram_index": True},
 ]
 #: JavaScript: the logits of token ids that are read one after the other; greedy(n) continues with the likeliest ids
 STEPS = """
@@ -67,9 +69,12 @@ def stable_model(cell: str, seed: int = 0, text: str = VERSE, **shape: Any) -> C
     """Return a model with random weights whose state forgets, as a trained one does, so that rounding does not grow."""
     model = random_model(text, seed=seed, cell=cell, **shape)
     rng = np.random.default_rng(seed)
-    scales = {name: 0.5 / math.sqrt(sizes[-1]) for name, sizes in parameter_shapes(model.config).items()}
-    weights = {name: rng.normal(0, scales[name], array.shape).astype("f4") for name, array in model.weights.items()}
-    return Checkpoint(model.config, model.tokenizer, weights, model.about)
+    trained = {name: array for name, array in model.weights.items() if name not in FIXED_DTYPES}
+    weights = {
+        name: rng.normal(0, 0.5 / math.sqrt(array.shape[-1]), array.shape).astype("f4")
+        for name, array in trained.items()
+    }
+    return Checkpoint(model.config, model.tokenizer, {**model.weights, **weights}, model.about)
 
 
 def greedy(engine: NumpyEngine, token_id: int, count: int) -> list[int]:
@@ -165,6 +170,38 @@ def test_the_rows_of_n_grams_are_those_of_python_for_any_ids(max_n: int, num_row
     assert run_javascript(source, tmp_path) == expected.ravel().tolist()
 
 
+@needs_javascript
+@pytest.mark.parametrize(("num_words", "num_rows"), [(0, 16), (1, 1 << 21), (2, 1 << 12), (4, 1 << 10)])
+def test_the_features_of_an_index_are_those_of_python_for_any_ids(
+    num_words: int, num_rows: int, tmp_path: Path
+) -> None:
+    ngrams, ids = indexed_ngrams(num_words, num_rows, vocab_size=1 << 20)
+    assert ngrams.index is not None
+    history, expected = ngrams.initial_history(1), []
+    for token_id in ids:
+        features, history = ngrams.read(np.array([token_id]), history)
+        expected.append(features[0].tolist())
+    payload = make_payload(random_model(), "m", "float32")
+    source = payload.script.replace("return createModel;", "return createNGramReader;").replace(
+        "createModel =", "make ="
+    )
+    is_used = ngrams.index.tags.ravel() > 0
+    rows = np.where(is_used, np.cumsum(is_used) - 1, -1)
+    kinds = {int(token_id): int(ngrams.index.words[token_id]) for token_id in [0, *ids]}
+    tags = ngrams.index.tags.ravel()[is_used].tolist()
+    source += f"""
+    const arrays = {{"ngrams.words": {json.dumps(kinds)}, "ngrams.index": {tags},
+      "ngrams.weight": {{index: {rows.tolist()}, values: {ngrams.table[is_used].ravel().tolist()}}}}};
+    const out = new Float32Array(5), read = make({json.dumps(_hash_constants(ngrams.config))}, arrays, out);
+    const history = new Int32Array({2 + 2 * num_words});
+    result = {ids.tolist()}.map((id) => {{ read(history, id); return Array.from(out); }});
+    result.push(Array.from(history.subarray(2)));
+    """
+    *found, words = run_javascript(source, tmp_path)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+    assert words == np.flip(history[0, 2:].view(np.int32).reshape(-1, 2), 1).ravel().tolist()
+
+
 LINES = VERSE.splitlines(keepends=True)
 TEXTS = (
     "To be", "", "chữ\r\ntài\rmệnh \u0065\u0302\u0301 là", "a€b\U0001f600", "\ufeffx\0y", "é" * 30, "  a\t b\u2028c▁d",
@@ -240,6 +277,21 @@ def test_the_page_decodes_the_weights_that_python_rounded(weights: str, toleranc
     source = javascript_of(payload) + STEPS + f"result = read(model, {ids});"
     difference = np.array(run_javascript(source, tmp_path)) - logits_of(model, ids)
     assert 0 < np.abs(difference[:, 1:]).max() < tolerance
+
+
+@needs_javascript
+def test_a_page_leaves_out_rows_of_an_index_that_are_zero_after_rounding(tmp_path: Path) -> None:
+    shape = {"ngrams": 3, "ngram_rows": 1 << 10, "ngram_dim": 5, "ngram_words": 2, "ngram_index": True}
+    model = stable_model("gru", hidden_size=24, **shape)
+    table = model.weights["ngrams.weight"].copy()
+    table[::3] *= 1e-6
+    model = Checkpoint(model.config, model.tokenizer, {**model.weights, "ngrams.weight": table}, model.about)
+    payload = make_payload(model, "m", "int8")
+    assert 0 < payload.num_ngram_rows <= len(table) - len(table[::3])
+    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, 300).tolist()
+    source = javascript_of(payload) + STEPS + f"result = read(model, {ids});"
+    difference = np.array(run_javascript(source, tmp_path)) - logits_of(model, ids)
+    assert 0 < np.abs(difference).max() < 0.2
 
 
 def test_a_page_says_what_the_model_is() -> None:

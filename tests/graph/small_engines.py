@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from chargen.cells import CELLS, Cell
 from chargen.cells.cell import NetworkState, sigmoid
+from chargen.cells.ngram_features import NO_WORD
+from chargen.cells.ngram_index import build_index
 from chargen.config import ModelConfig
 from chargen.engines.interface import Stream
 from chargen.engines.numpy_engine import NumpyEngine
+from chargen.graph.ngram_reader import NGramTable
 from tests.conftest import random_weights
 
 SHAPES = [
@@ -23,6 +27,8 @@ SHAPES = [
     {"hidden_size": 1},
     {"ensemble_size": 2, "ngrams": 4, "ngram_rows": 16, "ngram_dim": 3},
     {"num_layers": 2, "ngrams": 2, "ngram_rows": 1, "ngram_dim": 20},
+    {"ngrams": 4, "ngram_rows": 1 << 10, "ngram_dim": 3, "ngram_words": 2, "ngram_index": True},
+    {"ensemble_size": 2, "ngrams": 2, "ngram_rows": 16, "ngram_dim": 3, "ngram_index": True},
 ]
 numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 
@@ -58,6 +64,20 @@ def random_state(ours: NumpyEngine, seed: int, batch_size: int = 1) -> Any:
 def drawn_like(part: Any, rng: np.random.Generator) -> Any:
     """Return random numbers for a part of a state: a hidden vector or the n-gram history."""
     return rng.integers(0, 19, part.shape) if part.dtype == np.int64 else rng.normal(size=part.shape).astype(np.float32)
+
+
+def indexed_ngrams(num_words: int, num_rows: int, vocab_size: int) -> tuple[NGramTable, NDArray[np.int64]]:
+    """Return a table with an index of random token ids that occur twice, and these ids, followed by other ones."""
+    config = ModelConfig(
+        vocab_size, ngrams=3, ngram_rows=num_rows, ngram_dim=5, ngram_words=num_words, ngram_index=True
+    )
+    rng = np.random.default_rng(num_words)
+    ids = np.tile(rng.integers(0, vocab_size, 300), 2)
+    kinds = rng.integers(0, 3, vocab_size, dtype=np.uint8)
+    kinds[0] = NO_WORD
+    table = rng.normal(size=(num_rows, config.ngram_dim)).astype(np.float32)
+    ngrams = NGramTable(config, table[:0], table, build_index(config, ids, kinds), kinds)
+    return ngrams, np.concatenate([ids, rng.integers(0, vocab_size, 100)])
 
 
 class CustomCell(Cell):

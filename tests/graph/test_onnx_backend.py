@@ -10,6 +10,7 @@ import pytest
 from chargen.cells import CELLS
 from chargen.cells.cell import NetworkState
 from chargen.cells.ngram_features import find_ngram_rows
+from chargen.cells.ngram_index import find_indexed_rows
 from chargen.config import ModelConfig
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ChargenError
@@ -17,7 +18,7 @@ from chargen.graph import onnx_backend
 from chargen.graph.graph import BINARY, UNARY
 from chargen.graph.ngram_reader import NGramTable
 from chargen.graph.onnx_backend import HISTORY, NEXT, STATE, TOKEN_IDS, build_onnx_model
-from tests.graph.small_engines import SHAPES, CustomCell, crossed, engine, random_state, traced
+from tests.graph.small_engines import SHAPES, CustomCell, crossed, engine, indexed_ngrams, random_state, traced
 
 onnx = pytest.importorskip("onnx", reason="the extra chargen[onnx] is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra chargen[onnx] is not installed")
@@ -26,6 +27,7 @@ STACKS = [
     {"num_layers": 3, "residual": True},
     {"num_layers": 2, "skip": True, "layer_norm": True, "ensemble_size": 2},
     {"num_layers": 2, "residual": True, "skip": True, "layer_norm": True, "ngrams": 3, "ngram_rows": 8},
+    {"num_layers": 2, "skip": True, "ngrams": 3, "ngram_rows": 256, "ngram_words": 3, "ngram_index": True},
 ]
 
 
@@ -117,17 +119,7 @@ def test_the_row_numbers_of_ngrams_are_exact_for_every_token_id(max_n: int, num_
     config = ModelConfig(1 << 20, ngrams=max_n, ngram_rows=num_rows, ngram_dim=max_n - 1)
     table = np.kron(np.eye(max_n - 1), np.arange(num_rows)[:, None]).astype(np.float32)
     ngrams = NGramTable(config, table[:0], table)
-    writer = onnx_backend._GraphWriter(onnx, None)  # type: ignore[arg-type]
-    writer.add_ngrams(ngrams)
-    writer.add("Identity", writer._features, output="features")
-    make, int64 = onnx.helper.make_tensor_value_info, onnx.TensorProto.INT64
-    inputs = [make(TOKEN_IDS, int64, ["batch"]), make(HISTORY, int64, ["batch", max_n - 1])]
-    outputs = [make("features", onnx.TensorProto.FLOAT, None), make(f"{NEXT}{HISTORY}", int64, None)]
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(writer.nodes, "rows", inputs, outputs, writer.initializers),
-        opset_imports=[onnx.helper.make_opsetid("", onnx_backend.OPSET)], ir_version=onnx_backend.IR_VERSION,
-    )  # fmt: skip
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(features_model(ngrams), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(max_n)
     ids, history = rng.integers(0, 1 << 20, 3000), rng.integers(0, 1 << 20, (3000, max_n - 1))
     ids[0], history[0] = (1 << 20) - 1, (1 << 20) - 1
@@ -136,6 +128,44 @@ def test_the_row_numbers_of_ngrams_are_exact_for_every_token_id(max_n: int, num_
     rows, expected_history = find_ngram_rows(np, ids[None], history, ngrams.hashing, num_rows)
     np.testing.assert_array_equal(features, rows[0] - ngrams.hashing[1])
     np.testing.assert_array_equal(after, expected_history)
+
+
+def features_model(ngrams: NGramTable) -> bytes:
+    """Return an ONNX model that computes the n-gram features of token ids and the history after them."""
+    writer = onnx_backend._GraphWriter(onnx, None)  # type: ignore[arg-type]
+    writer.add_ngrams(ngrams)
+    writer.add("Identity", writer._features, output="features")
+    make, int64 = onnx.helper.make_tensor_value_info, onnx.TensorProto.INT64
+    inputs = [make(TOKEN_IDS, int64, ["batch"]), make(HISTORY, int64, ["batch", ngrams.length])]
+    outputs = [make("features", onnx.TensorProto.FLOAT, None), make(f"{NEXT}{HISTORY}", int64, None)]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(writer.nodes, "features", inputs, outputs, writer.initializers),
+        opset_imports=[onnx.helper.make_opsetid("", onnx_backend.OPSET)], ir_version=onnx_backend.IR_VERSION,
+    )  # fmt: skip
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(("num_words", "num_rows"), [(0, 16), (1, 1 << 21), (2, 1 << 12), (4, 1 << 10)])
+def test_the_features_of_an_index_are_those_of_numpy_for_every_token_id_and_hash(num_words: int, num_rows: int) -> None:
+    """Half of the positions continue n-grams of the index; the others have any token ids and hashes before them."""
+    ngrams, ids = indexed_ngrams(num_words, num_rows, vocab_size=1 << 20)
+    assert ngrams.index is not None
+    history, rng = ngrams.initial_history(1), np.random.default_rng(num_rows)
+    known = []
+    for token_id in ids:
+        known.append(history)
+        history = ngrams.read(np.array([token_id]), history)[1]
+    unknown = rng.integers(-(1 << 63), 1 << 63, (len(ids), ngrams.length))
+    unknown[:, :2] %= 1 << 20
+    unknown[:3, 2:] = np.array([[-(1 << 63)], [(1 << 63) - 1], [-1]])
+    histories, ids = np.concatenate([*known, unknown]), np.tile(ids, 2)
+    session = onnxruntime.InferenceSession(features_model(ngrams), providers=["CPUExecutionProvider"])
+    features, after = session.run(None, {TOKEN_IDS: ids, HISTORY: histories})
+    expected, expected_history = ngrams.read(ids, histories)
+    np.testing.assert_array_equal(after, expected_history)
+    np.testing.assert_allclose(features, expected, rtol=0, atol=1e-6)
+    is_found = find_indexed_rows(np, ids[None], histories, ngrams.index)[1][0]
+    assert is_found.any(axis=0).all() and not is_found.all(axis=0).any()
 
 
 def every_operator(xp: Any, params: Any, x_gates: Any, state: Any) -> Any:

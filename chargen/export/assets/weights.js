@@ -10,7 +10,7 @@ function decodeBase64(text) {
 }
 
 // Return the weights by name: a Float32Array, or {values, index} for an array that lacks some rows: index has the
-// number of each row in the values, or -1. `weights.py` describes the format.
+// number of each row in the values, or -1. `weights.py` describes the format. Whole numbers are in an array of their type.
 function decodeArrays(descriptions, bytes) {
   const reader = { bytes, position: 0 };
   const arrays = {};
@@ -19,6 +19,8 @@ function decodeArrays(descriptions, bytes) {
     const stored = kept ? kept.length : rows;
     let values;
     if (kind === "float32") values = take(reader, Float32Array, stored * columns);
+    else if (kind === "uint16") values = take(reader, Uint16Array, rows);
+    else if (kind === "uint8") values = take(reader, Uint8Array, rows);
     else if (kind === "float16") values = Float32Array.from(take(reader, Uint16Array, stored * columns), decodeFloat16);
     else {
       const numScales = Math.ceil(rows / rows_per_scale);

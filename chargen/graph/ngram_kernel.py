@@ -1,0 +1,109 @@
+"""The compiled reader of n-gram features: one call hashes a token id, finds the rows, and adds them up.
+
+It computes what `NGramReader` computes with about 20 calls of NumPy, up to rounding. Its arguments are few, because
+numba inspects each array at each call. The constants of the hash functions are one vector:
+
+    [N, W, shift, multipliers of the n-grams of fixed lengths (N − 1)·N, m, a, b, final multipliers W]
+
+This module needs numba: pip install 'chargen[fast]'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.cells.ngram_features import (
+    NO_WORD,
+    WORD,
+    WORD_START,
+    get_hash_shift,
+    make_hash_parameters,
+    make_word_hashing,
+)
+from chargen.cells.ngram_index import BUCKET_ROWS, TAG_BITS
+from chargen.config import ModelConfig
+from chargen.jit import float32, int64, njit, uint8, uint16
+
+TAG_MASK = (1 << TAG_BITS) - 1
+FIRST_MULTIPLIER = 3  #: position of the multipliers in the constants
+
+
+def make_constants(config: ModelConfig) -> NDArray[np.int64]:
+    """Return the constants of the hash functions of a network, as one vector."""
+    multipliers, _ = make_hash_parameters(config.ngrams, config.ngram_rows)
+    words = make_word_hashing(config.ngram_words)
+    num_parts = config.ngram_rows // BUCKET_ROWS if config.ngram_index else config.ngram_rows
+    sizes = [config.ngrams, config.ngram_words, get_hash_shift(num_parts)]
+    return np.array([*sizes, *multipliers.ravel().tolist(), words.m, words.a, words.b, *words.final], dtype=np.int64)
+
+
+@lru_cache(maxsize=2)
+def compile_reader(batched: bool) -> Callable[..., None]:
+    """Return the compiled reader of a stream or of a batch of streams, or load it from numba's cache on disk.
+
+    Its arguments are (token id, history [N − 1 + W], constants, kinds of the token ids [V], tags of the rows
+    [R / 8, 8], table [R, D], features [D]). Without an index there are no kinds and no tags. Of a batch of B streams,
+    the first two and the last one are [B], [B, N − 1 + W] and [B, D]. The history and the features are changed.
+    """
+    shared = (int64[::1], uint8[::1], uint16[:, ::1], float32[:, ::1])
+    if batched:
+        signature = (int64[::1], int64[:, ::1], *shared, float32[:, :])
+        return njit(signature, cache=True)(_read_batch)
+    return njit((int64, int64[::1], *shared, float32[::1]), cache=True)(_read_one)
+
+
+def _read_one(token_id: int, history: Any, constants: Any, kinds: Any, tags: Any, table: Any, out: Any) -> None:
+    """Read the token id of a single stream."""
+    _read(token_id, history, constants, kinds, tags, table, out)
+
+
+def _read_batch(ids: Any, history: Any, constants: Any, kinds: Any, tags: Any, table: Any, out: Any) -> None:
+    """Read a token id for each stream of a batch."""
+    for b in range(len(ids)):
+        _read(ids[b], history[b], constants, kinds, tags, table, out[b])
+
+
+@njit
+def _read(token_id: int, history: Any, constants: Any, kinds: Any, tags: Any, table: Any, out: Any) -> None:
+    """Write the features of a token id to `out`, and change the history to that after it."""
+    N, num_words, shift = constants[0], constants[1], constants[2]
+    num_ids = N - 1
+    out[:] = 0
+    for n in range(2, N + 1):
+        first = FIRST_MULTIPLIER + (n - 2) * N
+        hashed = constants[first] * token_id
+        for lag in range(1, n):
+            hashed += constants[first + lag] * history[num_ids - lag]
+        if len(tags):
+            _add_indexed_row(hashed, shift, tags, table, out)
+        else:
+            num_rows = len(table) // num_ids
+            out += table[(hashed >> shift & (num_rows - 1)) + (n - 2) * num_rows]
+    if num_words:
+        g, after = history[num_ids:], constants[FIRST_MULTIPLIER + num_ids * N :]
+        if kinds[token_id] == WORD_START or (kinds[token_id] == WORD and kinds[history[num_ids - 1]] == NO_WORD):
+            for k in range(num_words - 1, 0, -1):
+                g[k] = g[k - 1]
+            g[0] = 0
+        for k in range(num_words):
+            g[k] = g[k] * after[0] + (after[1] * token_id + after[2])
+            _add_indexed_row(g[k] * after[3 + k], shift, tags, table, out)
+    for j in range(num_ids - 1):
+        history[j] = history[j + 1]
+    history[num_ids - 1] = token_id
+
+
+@njit
+def _add_indexed_row(hashed: int, shift: int, tags: Any, table: Any, out: Any) -> None:
+    """Add the row of an n-gram to `out` if it has one."""
+    bucket = hashed >> shift & (len(tags) - 1)
+    tag = max(hashed >> (shift - TAG_BITS) & TAG_MASK, 1)
+    for place in range(BUCKET_ROWS):
+        if tags[bucket, place] == tag:
+            out += table[bucket * BUCKET_ROWS + place]
+            break
