@@ -3,10 +3,10 @@
 Recorded kernels. A recurrent layer needs several kernels for each step of a window, most of which take 2 to 15 µs; to
 launch one from Python or from cuDNN takes 5 to 20 µs. Recorded once as a CUDA graph, they are all launched together.
 
-Precision. Training allows TF32 products, whose inputs have 10 bits of mantissa: their noise does not affect the loss.
-With bf16, products take inputs of 7 bits of mantissa and half the memory, but for those of hand-written recurrences;
-weights and states stay float32, and so do sums. Generating and scoring use float32, so that a GPU gives the numbers of
-a CPU.
+Precision. Training uses TF32 products by default, whose inputs have 10 bits of mantissa: their noise does not affect
+the loss. With bf16, products take inputs of 7 bits of mantissa and half the memory, but for those of hand-written
+recurrences; weights and states stay float32, and so do sums. Generating and scoring use float32, so that a GPU gives
+the numbers of a CPU.
 
 On other devices the functions of this module have no effect.
 """

@@ -76,11 +76,12 @@ def tanh_backward(gradient: Tensor, output: Tensor, *, out: Tensor) -> None:
 
 def use_numba() -> bool:
     """Return whether the compiled passes are installed and faster than PyTorch's operations."""
-    return _numba_installed() and torch.get_num_threads() <= MAX_NUMBA_THREADS
+    return numba_installed() and torch.get_num_threads() <= MAX_NUMBA_THREADS
 
 
 @lru_cache(maxsize=1)
-def _numba_installed() -> bool:
+def numba_installed() -> bool:
+    """Return whether numba is installed."""
     return importlib.util.find_spec("numba") is not None
 
 
