@@ -124,7 +124,8 @@ class Network(nn.Module):
             state: The state before the window.
             draws: Draws the dropout masks and the rows of the sampled softmax; without it neither is used.
             reads: Gets what is read of the n-gram table, which then has no gradient of its own.
-            product_dtype: The type of the products of the layers: float32, or bf16 on a CPU (`layers.choose_backend`).
+            product_dtype: The type of the products of the layers, and of those of the head in the backward pass:
+                float32, or bf16 on a CPU with compiled passes.
 
         Returns:
             (the mean cross-entropy of the members in nats per token, the state after the window).
@@ -135,7 +136,7 @@ class Network(nn.Module):
         outputs, after = self.run_layers(ids, state, draws, backends, reads)
         inputs = [self._with_ngrams(hidden, outputs) for hidden in outputs[: self.config.ensemble_size]]
         heads = [self._head_with_ngrams(head) for head in self._heads()]
-        member_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, draws)
+        member_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, draws, product_dtype)
         return torch.stack(member_losses).mean(), after
 
     def run_layers(
