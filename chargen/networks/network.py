@@ -120,6 +120,7 @@ class Network(nn.Module):
         state: NetworkState,
         draws: Draws | None = None,
         reads: list[TableReads] | None = None,
+        product_dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, NetworkState]:
         """Return the training loss of a window. A large vocabulary uses a sampled softmax (`sampled_softmax.py`).
 
@@ -132,14 +133,19 @@ class Network(nn.Module):
             state: The state before the window.
             draws: Draws the dropout masks and the rows of the sampled softmax; without it neither is used.
             reads: Gets what is read of the n-gram table, which then has no gradient of its own.
+            product_dtype: The type of the products of the layers, and of those of the head in the backward pass:
+                float32, or bf16 on a CPU with compiled passes.
 
         Returns:
             (the mean cross-entropy of the members in nats per token, the state after the window).
         """
-        outputs, after = self.run_layers(ids, state, draws, reads=reads)
+        backends = None
+        if product_dtype != torch.float32:
+            backends = [choose_backend(name, ids.device, product_dtype) for name in self.config.cell_names]
+        outputs, after = self.run_layers(ids, state, draws, backends, reads)
         inputs = [self._with_ngrams(hidden, outputs) for hidden in outputs[: self.config.ensemble_size]]
         heads = [self._head_with_ngrams(head) for head in self._heads()]
-        member_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, draws)
+        member_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, draws, product_dtype)
         return torch.stack(member_losses).mean(), after
 
     def run_layers(

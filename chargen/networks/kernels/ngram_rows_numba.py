@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chargen.cells.ngram_features import NO_WORD, WORD, WORD_START, get_hash_shift, make_word_hashing
+from chargen.cells.ngram_features import get_hash_shift, make_word_hashing
 from chargen.cells.ngram_index import BUCKET_ROWS, TAG_BITS, NgramIndex
+from chargen.config.model import NO_WORD, WORD, WORD_START
 from chargen.jit import njit
 
 TAG_MASK = (1 << TAG_BITS) - 1
@@ -73,11 +74,10 @@ def find_rows(ids: Tensor, history: Tensor, index: NgramIndex) -> tuple[Tensor, 
     constants = make_word_hashing(history.shape[1] - len(index.multipliers))
     rows = torch.empty(T, B, history.shape[1], dtype=torch.int64)
     is_found, after = torch.empty(rows.shape, dtype=torch.bool), torch.empty(history.shape, dtype=torch.int64)
-    tensors = (ids.contiguous(), history.contiguous(), index.multipliers, index.words, index.tags)
-    outputs = (rows, is_found, after)
+    final = np.array(constants.final, dtype=np.int64)
     _find_rows(
-        *(tensor.numpy() for tensor in tensors), constants.m, constants.a, constants.b,
-        np.array(constants.final, dtype=np.int64), get_hash_shift(len(index.tags)),
-        *(tensor.numpy() for tensor in outputs),
+        ids.contiguous().numpy(), history.contiguous().numpy(), index.multipliers.numpy(), index.words.numpy(),
+        index.tags.numpy(), constants.m, constants.a, constants.b, final, get_hash_shift(len(index.tags)),
+        rows.numpy(), is_found.numpy(), after.numpy(),
     )  # fmt: skip
     return rows, is_found, after
