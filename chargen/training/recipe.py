@@ -60,7 +60,7 @@ FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, a
 FULL_DROPOUT, LONG_TEXT_IDS = 0.05, 1e6  #: the full rate for a text of this length; it grows by as much per tenth
 MAX_DROPOUT_SHARE, MAX_DROPOUT = 1.3, 0.3
 LONG_NGRAMS, SHORT_NGRAMS, MIN_LONG_NGRAM_IDS = 6, 4, 200_000  #: longest n-grams, of texts from this length on, or less
-HALF_NGRAM_DROPOUT_EPOCHS = 6.0  #: epochs for which half of the n-grams are dropped
+HALF_NGRAM_DROPOUT_EPOCHS, MAX_NGRAM_DROPOUT = 6.0, 0.9  #: epochs for which half of the n-grams are dropped
 IDS_PER_NGRAM_ROW = 4  #: training tokens per row of the table, at least
 MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 18
 NGRAM_WORDS = 2  #: words in the n-grams that start with a word
@@ -339,7 +339,7 @@ def ngram_rows(num_train_ids: int) -> int:
 
 def ngram_dropout(epochs: float) -> float:
     """Return the dropout rate of the n-grams: the more often the text is read, the nearer to 1."""
-    return round(epochs / (epochs + HALF_NGRAM_DROPOUT_EPOCHS), 2)
+    return round(min(MAX_NGRAM_DROPOUT, epochs / (epochs + HALF_NGRAM_DROPOUT_EPOCHS)), 2)
 
 
 def learning_rate(excess_loss_nats: float | None) -> float:
