@@ -56,7 +56,7 @@ WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.01, 0.3
 LONG_NGRAMS, MAX_LONG_NGRAM_EPOCHS = 6, 7.0  #: longest n-grams, up to this number of epochs
 SHORT_NGRAMS, MAX_SHORT_NGRAM_EPOCHS = 4, 35.0  #: the same for more epochs; beyond, there are no n-grams
 NGRAM_DROPOUT_PER_EPOCH, MAX_NGRAM_DROPOUT = 0.1, 0.6
-IDS_PER_NGRAM_ROW = 4  #: training tokens per row of the table, at least
+IDS_PER_NGRAM_ROW = 4  #: training tokens per row of the table, at most
 MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 18
 NGRAM_WORDS = 2  #: words in the n-grams that start with a word
 
