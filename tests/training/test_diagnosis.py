@@ -30,9 +30,9 @@ BASELINES = Baselines(2.0, 2.5, UNIGRAM, UNIFORM)
 def result(val: float, train: float, **more: Any) -> Finished:
     values: dict[str, Any] = dict.fromkeys(Finished.__dataclass_fields__, 0.0)
     values |= {
-        "run": "r", "interrupted": False, "stopped_early": False, "reached_max_epochs": False, "steps": 300, "best_step": 300,
-        "diagnosis": "", "advice": (), "val_loss_nats_per_char": val, "train_loss_without_dropout_nats_per_char": train,
-        "entropy_nats_per_char": None,
+        "run": "r", "interrupted": False, "stopped_early": False, "reached_max_epochs": False, "steps": 300,
+        "best_step": 300, "diagnosis": "", "advice": (), "val_loss_nats_per_char": val,
+        "train_loss_without_dropout_nats_per_char": train, "entropy_nats_per_char": None,
     }  # fmt: skip
     return Finished(**{**values, **more})
 
