@@ -6,11 +6,16 @@ numba caches compiled code, and the index of the cache is a pickle: a person who
 therefore moves the cache from the source folder to the user's own cache folder, and adds checksums to its files. numba
 also reads `.numba_config.yaml` from the working directory, at import and before each compilation; this module disables
 that file.
+
+Compiled loops can be divided among threads (`prange`). numba knows several threading layers. `start_threads` starts the
+one of OpenMP or none, because another one would add a second pool of threads to that of torch.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -22,15 +27,21 @@ from chargen.folders import cache_folder
 
 __all__ = [
     "NumbaError",
-    "make_cache_folder",
     "float32",
     "float64",
+    "get_num_threads",
     "int64",
+    "make_cache_folder",
+    "narrow",
     "njit",
+    "prange",
+    "set_num_threads",
     "sigmoid",
+    "start_threads",
     "tanh",
     "uint8",
     "uint16",
+    "widen",
 ]
 
 
@@ -97,8 +108,48 @@ class _CheckedFiles(_CacheFiles):  # type: ignore[misc]
 
 caching.IndexDataCacheFile = _CheckedFiles  # type: ignore[attr-defined, misc, unused-ignore]
 
-from numba import float32, float64, int64, njit, uint8, uint16  # noqa: E402
+from numba import (  # noqa: E402
+    float32,
+    float64,
+    get_num_threads,
+    int64,
+    njit,
+    prange,
+    set_num_threads,
+    types,
+    uint8,
+    uint16,
+)
 from numba.core.errors import NumbaError  # noqa: E402
+from numba.extending import overload  # noqa: E402
+
+OPENMP = "omp"  #: name of numba's threading layer
+_config: Any = numba.core.config
+
+
+def start_threads() -> int:
+    """Start numba's threads, if its threading layer can be that of OpenMP, and return their maximum number.
+
+    The first parallel loop of the process, of any library, chooses the layer for good. As a side effect, OpenMP's
+    number of threads becomes the returned one in the calling thread.
+
+    Returns:
+        The number; 1 if there is no such layer, or if the process uses another one already.
+    """
+    has_layer = importlib.util.find_spec("numba.np.ufunc.omppool") is not None
+    if sys.platform != "linux" or not has_layer:  # elsewhere, torch and numba may bring two different libraries
+        return 1
+    before = _config.THREADING_LAYER
+    _config.THREADING_LAYER = OPENMP
+    try:
+        get_num_threads()  # starts the threads
+        is_openmp = numba.threading_layer() == OPENMP  # type: ignore[attr-defined, unused-ignore]
+    except (ImportError, ValueError):  # libgomp is not installed
+        return 1
+    finally:
+        _config.THREADING_LAYER = before
+    return int(_config.NUMBA_NUM_THREADS) if is_openmp else 1
+
 
 # The sigmoid function and tanh are computed as quotients of polynomials, because a compiler can vectorise those but not
 # exp. tanh is a continued fraction (Lambert 1761), truncated after NUM_TERMS terms:
@@ -147,3 +198,48 @@ def tanh(x: Any) -> Any:
 def sigmoid(x: Any) -> Any:
     """Return σ(x) = 1 / (1 + e⁻ˣ) of a float32."""
     return HALF + HALF * tanh(HALF * x)
+
+
+# numba has no type for bf16, which is the upper half of a float32: its arrays are passed as uint16.
+HALF_BITS, HALF_MASK, LOWEST_BIT = np.uint32(16), np.uint32(0x7FFF), np.uint32(1)
+
+
+def widen(x: Any) -> Any:
+    """Return the float32 whose upper half is x, a uint16; or x itself, if it is a float32."""
+    return (np.uint32(x) << HALF_BITS).view(np.float32) if isinstance(x, np.uint16) else x
+
+
+def narrow(x: Any, like: Any) -> Any:
+    """Return the upper half of x, a finite float32 that is rounded to bf16 (to the nearest, ties to even), as a uint16.
+
+    Args:
+        x: The number.
+        like: A number of the type of the result: a uint16, or a float32, for which the result is x itself.
+    """
+    if not isinstance(like, np.uint16):
+        return x
+    bits = np.float32(x).view(np.uint32)
+    return np.uint16((bits + HALF_MASK + ((bits >> HALF_BITS) & LOWEST_BIT)) >> HALF_BITS)
+
+
+@overload(widen, inline="always")
+def _compile_widen(x: Any) -> Any:
+    def unchanged(x: Any) -> Any:
+        return x
+
+    def widened(x: Any) -> Any:
+        return np.uint32(np.uint32(x) << HALF_BITS).view(np.float32)
+
+    return widened if x == types.uint16 else unchanged
+
+
+@overload(narrow, inline="always")
+def _compile_narrow(x: Any, like: Any) -> Any:
+    def unchanged(x: Any, like: Any) -> Any:
+        return x
+
+    def narrowed(x: Any, like: Any) -> Any:
+        bits = np.float32(x).view(np.uint32)
+        return np.uint16(np.uint32(bits + HALF_MASK + ((bits >> HALF_BITS) & LOWEST_BIT)) >> HALF_BITS)
+
+    return narrowed if like == types.uint16 else unchanged

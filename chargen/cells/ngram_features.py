@@ -33,10 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.cells.cell import Array
+from chargen.config.model import NO_WORD, WORD, WORD_START
 
 BITS = 64
 MASK = (1 << BITS) - 1
-NO_WORD, WORD, WORD_START = 0, 1, 2  #: kinds of token ids: outside of words, in words, always the start of a word
 _WORD_SEED = 1 << 16  # the multipliers of the words are other pseudorandom numbers than those of fixed lengths
 
 

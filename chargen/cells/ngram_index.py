@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 
 from chargen.cells.cell import Array
 from chargen.cells.ngram_features import (
-    NO_WORD,
-    WORD,
-    WORD_START,
     get_hash_shift,
     hash_ngrams,
     hash_words,
@@ -29,9 +26,11 @@ from chargen.cells.ngram_features import (
     make_word_hashing,
 )
 from chargen.config import ModelConfig
+from chargen.config.model import NO_WORD, WORD, WORD_START
 
 BUCKET_ROWS = 8
 TAG_BITS = 16
+BOUNDARY_ID = 0  #: the token id that starts a document
 MIN_COUNT = 2  #: occurrences of an n-gram in the training text from which on it has a row
 MAX_COUNTED_IDS = 1 << 21  #: token ids of the training text whose n-grams are counted
 NUM_EXCERPTS = 32  #: excerpts of a longer text that are counted
@@ -43,11 +42,6 @@ class NgramIndex(NamedTuple):
     multipliers: Array  #: of `make_hash_parameters`, int64 [N − 1, N]
     words: Array  #: kind of each token id, [V]: `NO_WORD`, `WORD` or `WORD_START`
     tags: Array  #: tag of the n-gram that owns each row, [R / 8, 8]; 0 if it is free
-
-    @property
-    def num_rows(self) -> int:
-        """The number of rows of the table, R."""
-        return int(self.tags.shape[0]) * BUCKET_ROWS
 
 
 def find_indexed_rows(xp: Any, ids: Array, history: Array, index: NgramIndex) -> tuple[Array, Array, Array]:
@@ -65,10 +59,15 @@ def find_indexed_rows(xp: Any, ids: Array, history: Array, index: NgramIndex) ->
         an n-gram that has none is the first one of its bucket.
     """
     hashes, history = hash_all(xp, ids, history, index.multipliers, index.words)
-    buckets, tags = find_bucket(hashes, index.num_rows)
-    matches = index.tags[buckets] == tags[..., None]  # [T, B, K, 8]
-    places = xp.argmax(matches + 0, -1)
-    return buckets * BUCKET_ROWS + places, matches.any(-1), history
+    rows, is_found = _match_tags(xp, hashes, index.tags)
+    return rows, is_found, history
+
+
+def _match_tags(xp: Any, hashes: Array, tags: Array) -> tuple[Array, Array]:
+    """Return (the row of each hash, whether it has one), given the tags of the rows, [R / 8, 8]."""
+    buckets, wanted = find_bucket(hashes, tags.shape[0] * BUCKET_ROWS)
+    matches = tags[buckets] == wanted[..., None]  # [..., 8]
+    return buckets * BUCKET_ROWS + xp.argmax(matches + 0, -1), matches.any(-1)
 
 
 def hash_all(xp: Any, ids: Array, history: Array, multipliers: Array, words: Array) -> tuple[Array, Array]:
@@ -90,49 +89,108 @@ def find_bucket(hashes: Array, num_rows: int) -> tuple[Array, Array]:
     return hashes >> shift & (num_buckets - 1), tags + (tags == 0)
 
 
-def build_index(config: ModelConfig, ids: NDArray[Any], words: NDArray[np.uint8]) -> NDArray[np.uint16]:
+def build_index(
+    config: ModelConfig, ids: NDArray[Any], words: NDArray[np.uint8], owned: NDArray[np.uint16] | None = None
+) -> NDArray[np.uint16]:
     """Return the tags of the rows of an n-gram table, uint16 [R].
 
     Args:
         config: The settings of a network with an index.
         ids: Token ids of the training text, [N]. Of a long text, some excerpts are counted.
         words: Kind of each token id, uint8 [V].
+        owned: Tags of rows that are owned already, uint16 [R]: the n-grams of the text get free rows only. None: all
+            rows are free.
     """
-    excerpts = _excerpts(ids)
+    excerpts = _cut_excerpts(ids)
     keys, counts = [], []
     for kind in range(config.num_ngrams):
         hashed = np.concatenate([_hash_kind(config, excerpt, words, kind) for excerpt in excerpts])
-        buckets, tags = find_bucket(hashed, config.ngram_rows)
-        ordered = np.sort((buckets << TAG_BITS | tags).astype(np.uint32))
+        ordered = np.sort(_join_keys(*find_bucket(hashed, config.ngram_rows)))
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
         count = np.diff(np.append(starts, len(ordered)))
         is_frequent = count >= MIN_COUNT
         keys.append(ordered[starts[is_frequent]])
         counts.append(count[is_frequent])
-    return _give_rows(np.concatenate(keys), np.concatenate(counts), config.ngram_rows)
+    tags = np.zeros(config.ngram_rows, dtype=np.uint16) if owned is None else owned.copy()
+    _give_rows(np.concatenate(keys), np.concatenate(counts), tags.reshape(-1, BUCKET_ROWS))
+    return tags
 
 
-def _give_rows(keys: NDArray[np.uint32], counts: NDArray[np.int64], num_rows: int) -> NDArray[np.uint16]:
-    """Return the tags of the rows, uint16 [R]: in each bucket, the most frequent n-grams have one.
+def move_rows(
+    config: ModelConfig,
+    ids: NDArray[Any],
+    old_ids: NDArray[np.int64],
+    index: tuple[NDArray[np.uint16], NDArray[np.uint8]] | None,
+    old_index: tuple[NDArray[np.uint16], NDArray[np.uint8]] | None,
+    table: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return an n-gram table for a vocabulary in which token ids have other numbers, [R, D].
+
+    The n-grams of a text keep their rows. All others get rows of zeros.
+
+    Args:
+        config: The settings of the network.
+        ids: Token ids of the text, [N]. Of a long text, the n-grams of some excerpts keep their rows.
+        old_ids: The number that each token id had before, [V].
+        index: The tags of the rows, uint16 [R], and the kinds of the token ids, uint8 [V]; None without an index.
+        old_index: The same with the numbers from before.
+        table: The table with the numbers from before, [R, D].
+    """
+    moved = np.zeros_like(table)
+    for excerpt in _cut_excerpts(ids):
+        for kind in range(config.num_ngrams):
+            rows, has_row = _find_rows_of_kind(config, excerpt, index, kind)
+            old_rows, had_row = _find_rows_of_kind(config, old_ids[excerpt], old_index, kind)
+            is_kept = has_row & had_row
+            moved[rows[is_kept]] = table[old_rows[is_kept]]
+    return moved
+
+
+def _find_rows_of_kind(
+    config: ModelConfig,
+    ids: NDArray[np.int64],
+    index: tuple[NDArray[np.uint16], NDArray[np.uint8]] | None,
+    kind: int,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return (the rows of the n-grams of one kind that end at each position of a text [N], which of them have one)."""
+    if index is None:
+        hashes = _hash_kind(config, ids, np.zeros(0, dtype=np.uint8), kind)
+        rows = hashes >> get_hash_shift(config.ngram_rows) & (config.ngram_rows - 1)
+        return rows + kind * config.ngram_rows, np.ones(len(ids), dtype=np.bool_)
+    tags, words = index
+    return _match_tags(np, _hash_kind(config, ids, words, kind), tags.reshape(-1, BUCKET_ROWS))
+
+
+def _join_keys(buckets: NDArray[np.int64], tags: NDArray[np.int64]) -> NDArray[Any]:
+    """Return a bucket and a tag as one number: of 32 bits if they fit, because they are sorted in half the time."""
+    keys = buckets << TAG_BITS | tags
+    return keys.astype(np.uint32) if not keys.size or keys.max() < 1 << 32 else keys
+
+
+def _give_rows(keys: NDArray[Any], counts: NDArray[np.int64], tags: NDArray[np.uint16]) -> None:
+    """Give free rows to n-grams, in each bucket to the most frequent ones.
 
     Args:
         keys: The bucket and the tag of n-grams, as one number.
         counts: How often each of them occurs.
-        num_rows: Number of rows, R.
+        tags: The tags of the rows of each bucket, [R / 8, 8], which the function changes; 0 for a free row.
     """
-    keys = keys[np.argsort(-counts, kind="stable")]
+    buckets, rows = np.nonzero(tags)
+    is_new = ~np.isin(keys, _join_keys(buckets, tags[buckets, rows].astype(np.int64)))
+    keys = keys[is_new][np.argsort(-counts[is_new], kind="stable")]
     _, first = np.unique(keys, return_index=True)  # n-grams with the same bucket and tag share a row
     keys = keys[np.sort(first)]
     keys = keys[np.argsort(keys >> TAG_BITS, kind="stable")]  # by bucket, in it the most frequent ones first
-    buckets = keys >> TAG_BITS
-    places = np.arange(len(keys)) - np.searchsorted(buckets, buckets)
-    fits = places < BUCKET_ROWS
-    tags = np.zeros(num_rows, dtype=np.uint16)
-    tags[buckets[fits].astype(np.int64) * BUCKET_ROWS + places[fits]] = keys[fits] & ((1 << TAG_BITS) - 1)
-    return tags
+    buckets = (keys >> TAG_BITS).astype(np.int64)
+    order = np.arange(len(keys)) - np.searchsorted(buckets, buckets)  # of the n-grams in their bucket
+    num_free = (tags == 0).sum(1)
+    free_first = np.argsort(tags != 0, axis=1, kind="stable")  # [R / 8, 8]: the places of each bucket
+    fits = order < num_free[buckets]
+    buckets, order = buckets[fits], order[fits]
+    tags[buckets, free_first[buckets, order]] = keys[fits] & ((1 << TAG_BITS) - 1)
 
 
-def _excerpts(ids: NDArray[Any]) -> list[NDArray[np.int64]]:
+def _cut_excerpts(ids: NDArray[Any]) -> list[NDArray[np.int64]]:
     """Return the whole text, or excerpts at equal distances of a long one."""
     if len(ids) <= MAX_COUNTED_IDS:
         return [np.asarray(ids, dtype=np.int64)]
@@ -144,18 +202,35 @@ def _excerpts(ids: NDArray[Any]) -> list[NDArray[np.int64]]:
 def _hash_kind(config: ModelConfig, ids: NDArray[np.int64], words: NDArray[np.uint8], kind: int) -> NDArray[np.int64]:
     """Return the hashes of the n-grams of one kind that end at each position of a text, [N].
 
-    They are those of `hash_all`, in an order of operations that is fast for long texts.
+    They are those of `hash_all`, in an order of operations that is fast for long texts. As in training, each document
+    starts at its boundary with a history of zeros.
+
+    Args:
+        config: The settings of a network.
+        ids: Token ids, [N].
+        words: Kind of each token id, uint8 [V]; not used without n-grams that start with a word.
+        kind: A number from 0 to K − 1: first the n-grams of fixed lengths, then those that start with a word.
     """
+    positions = np.arange(len(ids))
+    is_boundary = ids == BOUNDARY_ID
+    firsts = np.maximum.accumulate(np.where(is_boundary, positions, 0)) if is_boundary.any() else None
     multipliers, _ = make_hash_parameters(config.ngrams, config.ngram_rows)
-    if kind < len(multipliers):
-        hashes: NDArray[np.int64] = ids * multipliers[kind, 0]
-        for lag in range(1, kind + 2):
-            hashes[lag:] += ids[:-lag] * multipliers[kind, lag]
-        return hashes
-    return _hash_from_word(ids, words, config.ngram_words, kind - len(multipliers))
+    if kind >= len(multipliers):
+        return _hash_from_word(ids, words, config.ngram_words, kind - len(multipliers), firsts)
+    hashes: NDArray[np.int64] = ids * multipliers[kind, 0]
+    for lag in range(1, kind + 2):
+        earlier = ids[:-lag] * multipliers[kind, lag]
+        hashes[lag:] += earlier if firsts is None else np.where(positions[:-lag] >= firsts[lag:], earlier, 0)
+    return hashes
 
 
-def _hash_from_word(ids: NDArray[np.int64], words: NDArray[np.uint8], num_words: int, word: int) -> NDArray[np.int64]:
+def _hash_from_word(
+    ids: NDArray[np.int64],
+    words: NDArray[np.uint8],
+    num_words: int,
+    word: int,
+    firsts: NDArray[np.int64] | None,
+) -> NDArray[np.int64]:
     """Return the hashes of the n-grams that start with a word and end at each position of a text, [N].
 
     With the sums P_t = Σ_{i ≤ t} v_i m^{−i}, the hash of the tokens from s to t is (P_t − P_{s−1}) m^t: an odd m has an
@@ -166,6 +241,7 @@ def _hash_from_word(ids: NDArray[np.int64], words: NDArray[np.uint8], num_words:
         words: Kind of each token id, [V].
         num_words: The number of such n-grams, W.
         word: 0 for those that start with the last word, 1 for the word before, …
+        firsts: Position of the first token of the document at each position, [N]; None for 0.
     """
     constants = make_word_hashing(num_words)
     kinds = words[ids]
@@ -176,7 +252,8 @@ def _hash_from_word(ids: NDArray[np.int64], words: NDArray[np.uint8], num_words:
     np.multiply.accumulate(powers, out=powers)
     np.multiply.accumulate(inverses, out=inverses)
     sums = np.concatenate([[0], np.add.accumulate((ids * constants.a + constants.b) * inverses)])  # [N + 1]
-    number = np.searchsorted(starts, np.arange(len(ids)), side="right") - 1 - word  # of the word, −1 before the first
-    before = np.where(number >= 0, sums[starts[number]] if len(starts) else 0, 0)
-    hashes: NDArray[np.int64] = (sums[1:] - before) * powers * constants.final[word]
+    num_starts = np.searchsorted(starts, np.arange(len(ids)), side="right")  # number of words up to each position
+    first = np.concatenate([np.zeros(word + 1, dtype=np.int64), starts])[num_starts]
+    first = first if firsts is None else np.maximum(first, firsts)
+    hashes: NDArray[np.int64] = (sums[1:] - sums[first]) * powers * constants.final[word]
     return hashes

@@ -29,6 +29,7 @@ import numpy as np
 from chargen.cells import CELLS, Cell
 from chargen.cells.stack import NORM_BIAS, NORM_WEIGHT
 from chargen.config import ModelConfig
+from chargen.config.model import WORD_START
 from chargen.errors import ModelError
 from chargen.schema import format_count
 
@@ -179,7 +180,8 @@ def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Non
 def find_invalid_weight(weights: Iterable[tuple[str, np.ndarray]]) -> str:
     """Return a sentence that names a weight with NaN or an absolute value above `MAX_WEIGHT`, or "" if there is none.
 
-    The bias of the head may contain `MASKED_LOGIT`, but not for all token ids.
+    The bias of the head may contain `MASKED_LOGIT`, but not for all token ids. The kinds of token ids in words are at
+    most `WORD_START`.
     """
     for name, weight in weights:
         values = weight
@@ -188,6 +190,8 @@ def find_invalid_weight(weights: Iterable[tuple[str, np.ndarray]]) -> str:
             if not values.size:
                 return f"the weight {name!r} rules out every token id"
         low, high = float(values.min()), float(values.max())
+        if name == NGRAM_WORDS and high > WORD_START:
+            return f"the weight {name!r} holds {high:g}, but kinds of token ids must be at most {WORD_START}"
         if not (low >= -MAX_WEIGHT and high <= MAX_WEIGHT):  # true for NaN, too
             value = "NaN" if math.isnan(low) else f"{low if high <= MAX_WEIGHT else high:g}"
             return f"the weight {name!r} holds {value}, but weights must be within ±{MAX_WEIGHT:g}"

@@ -66,6 +66,7 @@ GROUP_WORDS = {
     },
     "export": {
         "page": "html web browser site js javascript",
+        "model": "safetensors quantize quantise convert int8 fp16 half",
         "onnx": "onnxruntime ort",
         "hub": "huggingface hf push upload",
     },

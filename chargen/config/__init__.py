@@ -35,6 +35,7 @@ from chargen.config.model import (
 )
 from chargen.config.training import (
     BACKWARD,
+    BF16,
     DEFAULT_BUDGET_S,
     DIRECTIONS,
     ERROR_MODES,
@@ -56,6 +57,7 @@ from chargen.config.training import (
     NORMALIZE_MODES,
     PRECISIONS,
     RANDOM,
+    TF32,
     VAL_SPLITS,
     WEIGHT_STORAGES,
     DataConfig,
@@ -98,7 +100,10 @@ __all__ = [
     "ModelConfig",
     "NEWLINE_MODES",
     "NORMALIZE_MODES",
+    "BF16",
+    "FLOAT32",
     "PRECISIONS",
+    "TF32",
     "RANDOM",
     "STACK_FIELDS",
     "STACK_SWITCHES",

@@ -20,6 +20,7 @@ MAX_NGRAMS = 16  #: length of the longest n-gram, in tokens
 MAX_NGRAM_ROWS = 1 << 24  #: rows of the n-gram table for each n
 MAX_NGRAM_DIM = 1 << 12  #: size of an n-gram embedding
 MAX_NGRAM_WORDS = 4  #: words of the longest n-gram that starts with a word
+NO_WORD, WORD, WORD_START = 0, 1, 2  #: kinds of token ids: outside of words, in words, always the start of a word
 MIN_INDEXED_ROWS = 16  #: rows of an n-gram table with an index
 NGRAM_SWITCHES = ("ngram_words", "ngram_index")  #: fields of `ModelConfig` that are new in format version 3
 

@@ -111,8 +111,9 @@ class DataConfig(Config):
         return super().from_json({"val_split": LAST, **values})
 
 
-PRECISIONS = ("tf32", "bf16")  #: precisions of products on a GPU
 INT8, FLOAT16, FLOAT32 = WEIGHT_STORAGES = ("int8", "float16", "float32")  #: how files store weights
+TF32, BF16 = "tf32", "bf16"
+PRECISIONS = (FLOAT32, TF32, BF16)  #: precisions of products in training
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,9 @@ class TrainConfig(Config):
     clip_norm: float = 1.0  #: maximum global norm of the gradients; larger gradients are scaled down to it
     patience: float = 1.0  #: the run stops after this share of it without a better validation loss; 1: never
     seed: int = 0  #: seed of all random numbers
-    precision: str = "tf32"  #: precision of products on a GPU, "tf32" or "bf16"; on a CPU they are float32
+    #: precision of products in training (`networks/precision.py`): "float32", "bf16", or on a GPU with CUDA "tf32",
+    #: which becomes "float32" on another device
+    precision: str = TF32
     weight_storage: str = FLOAT16  #: how the model file stores the weights: "int8", "float16" or "float32"
     device: str = "cpu"  #: "cpu", "cuda" or "mps"
 
@@ -165,3 +168,5 @@ class TrainConfig(Config):
         lengths = [name for name in ("budget_s", "steps", "epochs") if getattr(self, name) is not None]
         if len(lengths) != 1:
             raise ConfigError(f"give exactly one of budget_s, steps and epochs, not {lengths or 'none'}")
+        if self.precision == TF32 and self.device != "cuda":
+            object.__setattr__(self, "precision", FLOAT32)

@@ -1,8 +1,8 @@
-"""The random numbers of one text: those of `numpy.random.default_rng([seed, number])`, without its import.
+"""The random numbers of a single text: those of `numpy.random.default_rng([seed, number])`, without its import.
 
 NumPy's default generator is PCG64 (O'Neill 2014, PCG-XSL-RR with 128 bits of state), seeded by a `SeedSequence`. The
-import of `numpy.random` takes 7 ms, as long as 7,000 numbers computed here. So a text takes its first numbers from
-Python's integers, and then continues with NumPy from the same state.
+import of `numpy.random` takes at least 7 ms. So a text computes its first numbers with Python's integers, and then
+continues with NumPy from the same state.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-MAX_PYTHON_NUMBERS = 4096  #: numbers of a text that are computed here; each takes 1 µs, and 10 ns in NumPy
+MAX_PYTHON_NUMBERS = 4096  #: numbers of a text that are computed here; each takes 0.4 µs
 MASK_32, MASK_64, MASK_128 = (1 << 32) - 1, (1 << 64) - 1, (1 << 128) - 1
 MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645
 POOL_SIZE = 4  #: words of 32 bits in the pool of a `SeedSequence`

@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 
 from chargen.cells.ngram_features import (
     MASK,
-    NO_WORD,
-    WORD,
-    WORD_START,
     find_ngram_rows,
     get_hash_shift,
     make_hash_parameters,
@@ -27,6 +24,7 @@ from chargen.cells.ngram_features import (
 )
 from chargen.cells.ngram_index import BUCKET_ROWS, TAG_BITS, NgramIndex, find_indexed_rows
 from chargen.config import ModelConfig
+from chargen.config.model import NO_WORD, WORD, WORD_START
 from chargen.storage.packed_rows import PackedRows
 
 Float = NDArray[np.float32]
@@ -132,7 +130,8 @@ class NGramReader:
     """
 
     def __init__(self, ngrams: NGramTable, history: History, out: Float) -> None:
-        self._ngrams, self._out, self._history = ngrams, out, history.copy()
+        self._ngrams, self._out = ngrams, out
+        self._history: History = history.copy()
         self._is_compiled = False
         num_ids = ngrams.config.ngrams - 1
         self._last = np.append(history[0, num_ids - 1 :: -1], 0)  # for one stream: the newest first

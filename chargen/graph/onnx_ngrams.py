@@ -22,8 +22,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells.ngram_features import NO_WORD, WORD, WORD_START, make_word_hashing
+from chargen.cells.ngram_features import make_word_hashing
 from chargen.cells.ngram_index import BUCKET_ROWS, TAG_BITS, NgramIndex
+from chargen.config.model import NO_WORD, WORD, WORD_START
 from chargen.graph.ngram_reader import NGramTable
 
 HALF_BITS, LIMB_BITS, HIGHEST_BITS = 32, 16, 48  #: of half a number, of a part of a multiplier, of `_highest_bits`

@@ -6,10 +6,10 @@ launch one from Python or from cuDNN takes 5 to 20 µs. Recorded once as a CUDA 
 Copies. A plain copy between host and GPU waits for everything that was launched before it, and the GPU is idle until
 Python has launched more. From and to page-locked memory, a copy is launched like a kernel.
 
-Precision. Training allows TF32 products, whose inputs have 10 bits of mantissa: their noise does not affect the loss.
-With bf16, products take inputs of 7 bits of mantissa and half the memory, but for those of hand-written recurrences;
-weights and states stay float32, and so do sums. Generating and scoring use float32, so that a GPU gives the numbers of
-a CPU.
+Precision. Training uses TF32 products by default, whose inputs have 10 bits of mantissa: their noise does not affect
+the loss. With bf16, products take inputs of 7 bits of mantissa and half the memory, but for those of hand-written
+recurrences; weights and states stay float32, and so do sums. Generating and scoring use float32, so that a GPU gives
+the numbers of a CPU.
 
 On other devices the functions of this module have no effect.
 """

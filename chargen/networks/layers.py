@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +41,14 @@ Params = dict[str, Tensor]
 State = tuple[Tensor, ...]  #: the parts of a layer's state, each [B, H]
 
 
+class InputRows(NamedTuple):
+    """The input gates of a layer as rows, of which each step and stream reads one."""
+
+    rows: Tensor  #: [R, X·H]
+    ids: Tensor  #: the row of each step and stream, [T, B]
+    is_shared: bool  #: whether several of them may read the same row
+
+
 @dataclass(frozen=True)
 class Dense:
     """A layer's input as values, [T, B, I]."""
@@ -59,10 +67,15 @@ class Dense:
         gates = F.linear(self.x, params["weight_ih"], params["bias_ih"])  # one kernel for the product and the bias
         return gates.to(self.x.dtype)  # a product in bf16 does not change the precision of the state
 
-    def input_gate_rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
-        """Return (the input gates as rows [T·B, X·H], the row of each step and stream [T, B])."""
+    def input_gate_rows(self, cell: Cell, params: Params, product_dtype: torch.dtype = torch.float32) -> InputRows:
+        """Return the input gates as rows [T·B, X·H], with the product in float32 or bf16."""
         T, B = self.x.shape[:2]
-        return self.input_gates(cell, params).flatten(0, 1), torch.arange(T * B, device=self.x.device).view(T, B)
+        if product_dtype == torch.bfloat16:
+            product = F.linear(self.x.to(product_dtype), params["weight_ih"].to(product_dtype))
+            gates = product.to(self.x.dtype) + params["bias_ih"]
+        else:
+            gates = self.input_gates(cell, params)
+        return InputRows(gates.flatten(0, 1), torch.arange(T * B, device=self.x.device).view(T, B), is_shared=False)
 
 
 @dataclass(frozen=True)
@@ -87,11 +100,11 @@ class Lookup:
         gates: Tensor = cell.input_gates(params, self.table)
         return gates.to(self.table.dtype)
 
-    def input_gate_rows(self, cell: Cell, params: Params) -> tuple[Tensor, Tensor]:
-        """Return (the input gates as rows [V, X·H], the row of each step and stream [T, B])."""
+    def input_gate_rows(self, cell: Cell, params: Params, product_dtype: torch.dtype = torch.float32) -> InputRows:
+        """Return the input gates as rows [V, X·H]; their product is small, and always in float32."""
         if self.table.shape[0] > self.ids.numel():
-            return Dense(self.values()).input_gate_rows(cell, params)
-        return self._table_gates(cell, params), self.ids.contiguous()
+            return Dense(self.values()).input_gate_rows(cell, params, product_dtype)
+        return InputRows(self._table_gates(cell, params), self.ids.contiguous(), is_shared=True)
 
 
 LayerBackend = Callable[[Cell, Params, Dense | Lookup, State], tuple[Tensor, State]]
@@ -113,7 +126,7 @@ def run_scan(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -
     scanned in complex numbers.
     """
     assert isinstance(cell, LinearCell)
-    rows, ids = inputs.input_gate_rows(cell, params)
+    rows, ids, _ = inputs.input_gate_rows(cell, params)
     coefficients = cell.coefficients(torch, params, rows)
     if len(state) == 1 and rows.device.type == "cpu" and rows.dtype == torch.float32 and use_numba():
         from chargen.networks.kernels.scan_numba import RowScan
@@ -168,8 +181,12 @@ def bptt_backend(name: str) -> LayerBackend:
 
 
 @lru_cache
-def numba_backend(name: str) -> LayerBackend:
+def numba_backend(name: str, product_dtype: torch.dtype = torch.float32) -> LayerBackend:
     """Return the back end with compiled passes of a cell of NUMBA_CELLS; other dtypes than float32 use the plain one.
+
+    Args:
+        name: The cell.
+        product_dtype: The type of the products with float32 weights: float32, or bf16.
 
     Raises:
         ImportError: If numba is not installed.
@@ -183,8 +200,9 @@ def numba_backend(name: str) -> LayerBackend:
     def run(cell: Cell, params: Params, inputs: Dense | Lookup, state: State) -> tuple[Tensor, State]:
         if params["weight_hh"].dtype != torch.float32:
             return plain(cell, params, inputs, state)
+        rows, ids, is_shared = inputs.input_gate_rows(cell, params, product_dtype)
         outputs, *state_after = Function.apply(  # type: ignore[no-untyped-call]
-            *inputs.input_gate_rows(cell, params), *state, params["weight_hh"], params["bias_hh"]
+            rows, ids, *state, params["weight_hh"], params["bias_hh"], is_shared, product_dtype
         )
         return outputs, tuple(state_after)
 
@@ -205,8 +223,16 @@ def single_step_backend(name: str) -> LayerBackend:
     return run
 
 
-def choose_backend(name: str, device: torch.device) -> LayerBackend:
-    """Return the fastest back end for a cell on a device."""
+def choose_backend(name: str, device: torch.device, product_dtype: torch.dtype = torch.float32) -> LayerBackend:
+    """Return the fastest back end for a cell on a device.
+
+    Args:
+        name: The cell.
+        device: The device.
+        product_dtype: The type of the products with float32 weights. bf16 is for the cells of NUMBA_CELLS on a CPU.
+    """
+    if product_dtype == torch.bfloat16:
+        return numba_backend(name, product_dtype)
     if device.type == "cpu" and name in NUMBA_CELLS and use_numba():
         return numba_backend(name)
     if device.type == "cpu" and name in FUNCTIONS:

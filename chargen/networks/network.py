@@ -28,6 +28,7 @@ from chargen.cells.stack import NORM_WEIGHT, connect
 from chargen.cells.weights import FIXED_DTYPES, NGRAM_INDEX, NGRAM_WORDS, check_weights, get_cells, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.networks.draws import Draws
+from chargen.networks.kernels import MIN_POSITIONS, use_numba
 from chargen.networks.layers import (
     Dense,
     LayerBackend,
@@ -119,6 +120,7 @@ class Network(nn.Module):
         state: NetworkState,
         draws: Draws | None = None,
         reads: list[TableReads] | None = None,
+        product_dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, NetworkState]:
         """Return the training loss of a window. A large vocabulary uses a sampled softmax (`sampled_softmax.py`).
 
@@ -131,14 +133,19 @@ class Network(nn.Module):
             state: The state before the window.
             draws: Draws the dropout masks and the rows of the sampled softmax; without it neither is used.
             reads: Gets what is read of the n-gram table, which then has no gradient of its own.
+            product_dtype: The type of the products of the layers, and of those of the head in the backward pass:
+                float32, or bf16 on a CPU with compiled passes.
 
         Returns:
             (the mean cross-entropy of the members in nats per token, the state after the window).
         """
-        outputs, after = self.run_layers(ids, state, draws, reads=reads)
+        backends = None
+        if product_dtype != torch.float32:
+            backends = [choose_backend(name, ids.device, product_dtype) for name in self.config.cell_names]
+        outputs, after = self.run_layers(ids, state, draws, backends, reads)
         inputs = [self._with_ngrams(hidden, outputs) for hidden in outputs[: self.config.ensemble_size]]
         heads = [self._head_with_ngrams(head) for head in self._heads()]
-        member_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, draws)
+        member_losses = sampled_losses(inputs, heads, self.weight("head.bias"), targets, draws, product_dtype)
         return torch.stack(member_losses).mean(), after
 
     def run_layers(
@@ -255,6 +262,10 @@ class Network(nn.Module):
         multipliers = self.get_buffer("_multipliers")
         if self.config.ngram_index:
             index = NgramIndex(multipliers, self.get_buffer("_words"), self.get_buffer("_tags"))
+            if ids.device.type == "cpu" and ids.numel() >= MIN_POSITIONS and use_numba():
+                from chargen.networks.kernels.ngram_rows_numba import find_rows
+
+                return find_rows(ids, history, index)
             return find_indexed_rows(torch, ids, history, index)
         hashing_arrays = (multipliers, self.get_buffer("_first"))
         rows, history = find_ngram_rows(torch, ids, history, hashing_arrays, self.config.ngram_rows)

@@ -13,10 +13,11 @@ Generating and scoring always use the whole vocabulary.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from chargen.networks.draws import Draws
@@ -34,8 +35,36 @@ class SampledRows(NamedTuple):
     log_weights: Tensor  #: [R], is added to the logits: log(|absent| / S) for sampled token ids, else 0
 
 
+class LinearFunction(torch.autograd.Function):
+    """(x [t,B,H], weight [V,H], bias [V]) → x Wᵀ + b [t,B,V] in float32, with the products of the gradient in bf16.
+
+    Small changes of the logits change the loss, but small errors of a gradient are like those of a smaller batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return the logits."""
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of the inputs of `forward`, in the same order."""
+        x, weight = ctx.saved_tensors
+        flat = d_logits.flatten(0, 1)
+        rounded = flat.bfloat16()
+        d_x = (rounded @ weight.bfloat16()).to(x.dtype).view_as(x)
+        return d_x, (rounded.t() @ x.flatten(0, 1).bfloat16()).to(weight.dtype), flat.sum(0)
+
+
 def sampled_losses(
-    outputs: list[Tensor], heads: list[Tensor], bias: Tensor, targets: Tensor, draws: Draws | None
+    outputs: list[Tensor],
+    heads: list[Tensor],
+    bias: Tensor,
+    targets: Tensor,
+    draws: Draws | None,
+    product_dtype: torch.dtype = torch.float32,
 ) -> list[Tensor]:
     """Return the mean cross-entropy of each ensemble member, in nats per token.
 
@@ -47,14 +76,16 @@ def sampled_losses(
         bias: The output bias, which all heads share, [V].
         targets: The token ids to predict, [T, B]; negative targets are ignored.
         draws: Samples the absent token ids, for the targets of the whole batch; None for the full softmax.
+        product_dtype: The type of the products in the backward pass: float32, or bf16 on a CPU.
     """
+    linear = F.linear if product_dtype == torch.float32 else LinearFunction.apply
     of_batch = targets if draws is None or draws.all_targets is None else draws.all_targets
     steps = max(1, PIECE_TOKENS // of_batch.shape[1])
     own, whole = torch.split(targets, steps), torch.split(of_batch, steps)
     sampled = sample_rows(own, whole, len(bias), draws)
     count = (of_batch >= 0).sum()
     if not sampled:
-        logits = [F.linear(x, head, bias).flatten(0, 1) for x, head in zip(outputs, heads, strict=True)]
+        logits = [linear(x, head, bias).flatten(0, 1) for x, head in zip(outputs, heads, strict=True)]
         if of_batch is targets:
             return [F.cross_entropy(each, targets.flatten()) for each in logits]
         return [F.cross_entropy(each, targets.flatten(), reduction="sum") / count for each in logits]
@@ -64,7 +95,7 @@ def sampled_losses(
     for x, head in zip(outputs, heads, strict=True):
         pieces = zip(torch.split(x, steps), torch.split(F.embedding(ids, head), sizes), biases, sampled, strict=True)
         parts = [
-            F.cross_entropy(F.linear(inputs, rows, piece_bias).flatten(0, 1), piece.targets.flatten(), reduction="sum")
+            F.cross_entropy(linear(inputs, rows, piece_bias).flatten(0, 1), piece.targets.flatten(), reduction="sum")
             for inputs, rows, piece_bias, piece in pieces
         ]
         losses.append(torch.stack(parts).sum() / count)

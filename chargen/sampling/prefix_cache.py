@@ -23,6 +23,7 @@ from chargen.config import LN2
 from chargen.engines.interface import Engine, EngineState, common_prefix_length
 from chargen.errors import ConfigError
 from chargen.schema import check_type
+from chargen.storage.stored_weights import first_values
 from chargen.tokenizers.tokenizer import Ids, StreamingDecoder, Tokenizer
 
 FINGERPRINT_VALUES = 64  # values of each weight in the fingerprint of a model
@@ -65,7 +66,7 @@ def model_fingerprint(checkpoint: Checkpoint) -> str:
     """Return a hash of a model's config and the first FINGERPRINT_VALUES of each weight."""
     digest = hashlib.sha256(repr(checkpoint.config).encode())
     for name in sorted(checkpoint.weights):
-        digest.update(checkpoint.weights[name].ravel()[:FINGERPRINT_VALUES].tobytes())
+        digest.update(first_values(checkpoint.weights, name, FINGERPRINT_VALUES).tobytes())
     return digest.hexdigest()
 
 

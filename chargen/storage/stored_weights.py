@@ -86,9 +86,11 @@ class StoredWeights(Mapping[str, np.ndarray]):
     def find_invalid(self) -> str:
         """Return a sentence that names a weight with an invalid value (`find_invalid_weight`); "" if there is none."""
         for name in self:
-            values = self.tensors[name] if name in self._packed else self[name]
-            if name in self._packed and name + SCALES in self.tensors:  # |q| ≤ 128, so the table is not expanded
-                values = self.tensors[name + SCALES].astype(np.float32) * np.float32(MAX_INT8 + 1)
+            scales = self.tensors.get(name + SCALES)
+            if scales is not None:  # the numbers are at most 128, so the array is not expanded
+                values = scales.astype(np.float32) * np.float32(MAX_INT8 + 1)
+            else:
+                values = self.tensors[name] if name in self._packed else self[name]
             problem = find_invalid_weight([(name, values)]) if values.size else ""
             if problem:
                 return problem
@@ -101,6 +103,13 @@ def count_stored_rows(weights: Mapping[str, np.ndarray], table: str) -> int | No
     return packed.num_stored if packed else None
 
 
+def first_values(weights: Mapping[str, np.ndarray], name: str, count: int) -> np.ndarray:
+    """Return the first numbers of an array, at most `count` of them. A table is not expanded."""
+    packed = weights.table(name) if isinstance(weights, StoredWeights) else None
+    array = packed[np.arange(min(count, packed.shape[0]))] if packed else weights[name]
+    return array.ravel()[:count]
+
+
 def _expand(tensor: NDArray[Any], scales: NDArray[Any] | None) -> np.ndarray:
     """Return an array as float32; an array of another type that is not rounded, such as float64, is unchanged."""
     if scales is not None:
@@ -109,7 +118,9 @@ def _expand(tensor: NDArray[Any], scales: NDArray[Any] | None) -> np.ndarray:
     return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
 
 
-def pack_weights(weights: Mapping[str, np.ndarray], storage: str, tables: Collection[str] = ()) -> Tensors:
+def pack_weights(
+    weights: Mapping[str, np.ndarray], storage: str, tables: Collection[str] = (), exact: Collection[str] = ()
+) -> Tensors:
     """Return the tensors that a file stores for some weights.
 
     Weights that were read from a file are stored as they were there, so that they are not rounded a second time.
@@ -118,6 +129,7 @@ def pack_weights(weights: Mapping[str, np.ndarray], storage: str, tables: Collec
         weights: Arrays by name. Only float32 arrays are rounded.
         storage: One of WEIGHT_STORAGES.
         tables: Names of matrices of which most rows may be zero. They are int8 unless the storage is float32.
+        exact: Names of arrays that are not rounded.
     """
     if storage == FLOAT32:
         return dict(weights)
@@ -130,7 +142,7 @@ def pack_weights(weights: Mapping[str, np.ndarray], storage: str, tables: Collec
             tensors |= {part: weights.tensors[part] for part in parts if part in weights.tensors}
             continue
         array = weights[name]
-        if array.dtype != np.float32 or array.ndim == 1:
+        if array.dtype != np.float32 or array.ndim == 1 or name in exact:
             tensors[name] = array
         elif name in tables:
             tensors |= _pack_table(name, array)
@@ -162,10 +174,12 @@ def is_expandable(num_rows: int, num_stored: int, width: int) -> bool:
     return table_bytes <= MAX_EXPANSION * stored_bytes + ALWAYS_ALLOWED_BYTES
 
 
-def round_weights(weights: Mapping[str, np.ndarray], storage: str, tables: Collection[str] = ()) -> Tensors:
-    """Return weights with the values that they will have when they are read from a file with this storage."""
+def round_weights(
+    weights: Mapping[str, np.ndarray], storage: str, tables: Collection[str] = (), exact: Collection[str] = ()
+) -> Tensors:
+    """Return weights with the values that they will have when they are read from a file of `pack_weights`."""
     num_rows = {name: len(weights[name]) for name in tables if name in weights}
-    return dict(StoredWeights(pack_weights(weights, storage, tables), num_rows))
+    return dict(StoredWeights(pack_weights(weights, storage, tables, exact), num_rows))
 
 
 def describe_weights(tensors: Mapping[str, TensorInfo], tables: Mapping[str, int]) -> dict[str, TensorInfo]:

@@ -11,7 +11,7 @@ import unicodedata
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells.ngram_features import NO_WORD, WORD, WORD_START
+from chargen.config.model import NO_WORD, WORD, WORD_START
 from chargen.tokenizers.tokenizer import Tokenizer
 
 WORD_CATEGORIES = "LMN"  #: first letters of the Unicode categories of letters, marks and digits

@@ -10,11 +10,12 @@ import time
 
 import torch
 
-from chargen.config import ModelConfig, TrainConfig
+from chargen.config import BF16, FLOAT32, ModelConfig, TrainConfig
 from chargen.data.batches import TextBatches
 from chargen.data.dataset import Dataset, Part
 from chargen.engines.torch_engine import TorchEngine
 from chargen.networks.network import Network
+from chargen.networks.precision import has_bf16_passes
 from chargen.storage.stored_weights import Tensors
 from chargen.training.recipe import FLOPS_PER_WEIGHT, GPU_MAX_MEMBERS, batch_size, recurrent_weights, seq_len
 from chargen.training.trainer import Trainer
@@ -30,23 +31,27 @@ TRAINING_SHARE = 0.9  #: share of a run that such steps take; the rest is the op
 MAX_EXCESS_LOSS_IDS = 20_000  #: validation tokens on which the excess loss is measured
 
 
-def measure_flops_per_s(cell: str, device: str) -> float:
+def measure_flops_per_s(cell: str, device: str, precision: str = FLOAT32) -> float:
     """Return the speed of training on this machine: floating-point operations of the matrix products, per second.
 
     Args:
         cell: Name of the recurrent cell of all layers, or a name for each layer.
         device: "cpu", "cuda" or "mps".
+        precision: Precision of the products.
     """
-    seconds, num_members, num_ids = _time_recorded_steps(cell) if device == "cuda" else _time_steps(cell, device)
+    time_steps = _time_recorded_steps if device == "cuda" else _time_steps
+    seconds, num_members, num_ids = time_steps(cell, device, precision)
     flops_per_id = FLOPS_PER_WEIGHT * (recurrent_weights(cell, 1, HIDDEN_SIZE) + VOCAB_SIZE * HIDDEN_SIZE)
     return TRAINING_SHARE * flops_per_id * num_members * num_ids / seconds
 
 
-def _time_steps(cell: str, device: str) -> tuple[float, int, int]:
+def _time_steps(cell: str, device: str, precision: str) -> tuple[float, int, int]:
     """Return (seconds of the forward and backward pass of a step, ensemble members, token ids of a step)."""
     generator = torch.Generator().manual_seed(0)
     config = ModelConfig(VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM)
     network = Network(config, generator).to(device)
+    has_passes = has_bf16_passes(config.cell_names, device)
+    product_dtype = torch.bfloat16 if precision == BF16 and has_passes else torch.float32
     T = seq_len(0.0, device)
     B = batch_size(0.0, 0.0, device)
     ids = torch.randint(VOCAB_SIZE, (T, B), generator=generator).to(device)
@@ -57,7 +62,7 @@ def _time_steps(cell: str, device: str) -> tuple[float, int, int]:
         or (len(durations) < MIN_RUNS and sum(durations) < MAX_SECONDS)
     ):
         start = time.perf_counter()
-        loss, _ = network.loss(ids, ids, network.initial_state(B))
+        loss, _ = network.loss(ids, ids, network.initial_state(B), product_dtype=product_dtype)
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         float(gradients[0].sum())  # waits for an asynchronous device
         durations.append(time.perf_counter() - start)
@@ -66,15 +71,15 @@ def _time_steps(cell: str, device: str) -> tuple[float, int, int]:
     return statistics.median(durations), 1, T * B
 
 
-def _time_recorded_steps(cell: str) -> tuple[float, int, int]:
+def _time_recorded_steps(cell: str, device: str, precision: str) -> tuple[float, int, int]:
     """Return the same for a whole step of an ensemble on a GPU, which reads the members together."""
-    T, B = seq_len(0.0, "cuda"), batch_size(0.0, 0.0, "cuda")
+    T, B = seq_len(0.0, device), batch_size(0.0, 0.0, device)
     model = ModelConfig(
         VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM, ensemble_size=GPU_MAX_MEMBERS
     )
-    config = TrainConfig(steps=1, batch_size=B, seq_len=T, learning_rate=1e-4, device="cuda")
+    config = TrainConfig(steps=1, batch_size=B, seq_len=T, learning_rate=1e-4, precision=precision, device=device)
     ids = torch.randint(1, VOCAB_SIZE, (4 * T * B,), generator=torch.Generator().manual_seed(0)).numpy()
-    trainer = Trainer(Network(model).to("cuda"), TextBatches(ids, 0, B, T), config)
+    trainer = Trainer(Network(model).to(device), TextBatches(ids, 0, B, T), config)
     durations: list[float] = []
     while len(durations) < MIN_RUNS or sum(durations) * RECORDED_STEPS < MIN_SECONDS:
         start = time.perf_counter()

@@ -110,7 +110,7 @@ class TrainChoices(Choices):
     clip_norm: float | None = None  #: maximum global norm of the gradients
     patience: float | None = None  #: share of the run without a better validation loss after which it stops; 1: never
     seed: int | None = None  #: seed of all random numbers; 0 if left open
-    precision: str | None = None  #: precision of products on a GPU, "tf32" or "bf16"; "tf32" if left open
+    precision: str | None = None  #: precision of products: "float32", "bf16", or on a GPU "tf32"
     weight_storage: str | None = None  #: how the model file stores the weights; "float16" if left open
 
 

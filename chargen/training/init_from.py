@@ -8,11 +8,14 @@ ids represent, never by size or position: each row of the embedding and of the h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from chargen.cells.weights import NGRAM_WORDS, mask_bias
+from chargen.cells.ngram_index import build_index, move_rows
+from chargen.cells.weights import NGRAM_INDEX, NGRAM_TABLE, NGRAM_WORDS, mask_bias
 from chargen.checkpoint import Checkpoint, load_metadata
 from chargen.config import MULAW, ModelConfig
 from chargen.errors import ConfigError, TokenizerError
@@ -41,6 +44,9 @@ class InitialModel:
     weights: Tensors
     loss_nats_per_char: float  #: loss of the model on its own validation text
     note: str  #: message for the user, or empty
+    #: the number in the model of each token id, or that of the unknown character, [V]; None if no number has changed
+    old_ids: NDArray[np.int64] | None = None
+    old_words: NDArray[np.uint8] | None = None  #: kind of each token id of the model, [V]; None without an index
 
 
 def init_from_model(
@@ -96,10 +102,39 @@ def init_from_model(
         )
     if not num_new or new_chars == "unknown":
         return InitialModel(old, kept, _masked(checkpoint.weights, old, has_documents), own_loss, "")
-    weights = _masked(_grow_weights(checkpoint, grown, map_ids(old, grown)), grown, has_documents)
-    return InitialModel(
-        grown, kept, weights, own_loss, f"the vocabulary grew by {format_count(num_new, 'character')} of this text"
-    )
+    old_ids = map_ids(old, grown)
+    weights = _masked(_grow_weights(checkpoint, grown, old_ids), grown, has_documents)
+    note = f"the vocabulary grew by {format_count(num_new, 'character')} of this text"
+    is_appended = np.array_equal(old_ids[: old.vocab_size], np.arange(old.vocab_size))
+    as_read = np.where(old_ids < 0, old.unknown_id or 0, old_ids)
+    words = checkpoint.weights.get(NGRAM_WORDS)
+    return InitialModel(grown, kept, weights, own_loss, note, None if is_appended else as_read, words)
+
+
+def fit_ngrams(initial: InitialModel, ids: NDArray[Any]) -> InitialModel:
+    """Return the model with an n-gram table for the text of the new run.
+
+    The frequent n-grams of the text get the rows of the table that no n-gram owns. A vocabulary that grows gives token
+    ids other numbers, and so n-grams other hashes: those of the text take their rows with them, and the others, which
+    the text does not contain, lose theirs.
+
+    Args:
+        initial: The model.
+        ids: Token ids of the training text of the new run, [N].
+    """
+    old_ids, weights = initial.old_ids, dict(initial.weights)
+    config = ModelConfig(vocab_size=initial.tokenizer.vocab_size, **initial.shape.chosen())
+    if not config.ngrams or (old_ids is None and not config.ngram_index):
+        return initial
+    index = old_index = None
+    if config.ngram_index:
+        words, owned = weights[NGRAM_WORDS], weights[NGRAM_INDEX]
+        old_index = None if initial.old_words is None else (owned, initial.old_words)
+        weights[NGRAM_INDEX] = build_index(config, ids, words, owned if old_ids is None else None)
+        index = (weights[NGRAM_INDEX], words)
+    if old_ids is not None:
+        weights[NGRAM_TABLE] = move_rows(config, ids, old_ids, index, old_index, weights[NGRAM_TABLE])
+    return replace(initial, weights=weights)
 
 
 def read_quantizer(model: str) -> Quantizer | None:

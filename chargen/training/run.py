@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from chargen.cells.weights import count_parameters, get_cells, table_rows
 from chargen.checkpoint import load_checkpoint
-from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig, format_duration_s
+from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig, format_duration_s, list_cells
 from chargen.data.batches import BatchSource, DocumentBatches, build_batches
 from chargen.data.dataset import Dataset, prepare_dataset
 from chargen.errors import STOPPED_EARLY, ConfigError, ModelError, StoppedError
@@ -41,7 +41,7 @@ from chargen.training.budget import Budget
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.diagnosis import Evidence, diagnose
 from chargen.training.events import Finished, Report, Started
-from chargen.training.init_from import InitialModel, check_same_quantizer, init_from_model
+from chargen.training.init_from import InitialModel, check_same_quantizer, fit_ngrams, init_from_model
 from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, recommended_settings
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import (
@@ -129,6 +129,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         # 1. Encode the text.
         tokenizer = saved.tokenizer if saved else initial.tokenizer if initial else None
         data = prepare_dataset(plan.corpus, plan.val_corpus, plan.data, tokenizer)
+        initial = initial and fit_ngrams(initial, data.train.ids)
         _check_stop(stop)
         pending_baselines = _measure_in_background(data)
         from chargen.networks.torch_runtime import ThreadTuner, check_run_fits, resolve_device
@@ -225,26 +226,29 @@ def _settings(
     num_processes: int,
 ) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a resumed run, or choose those of a new one by the recipe."""
+    from chargen.networks.precision import check_precision, choose_precision
+    from chargen.training.calibration import excess_loss_nats, measure_flops_per_s
+
     if saved:
         check_same_settings({**plan.model.chosen(), **plan.train.chosen()}, saved, plan.resume)
-        return saved.model, resumed_train_config(plan.length, plan.train, plan.extra_budget_s, saved, device)
+        config = resumed_train_config(plan.length, plan.train, plan.extra_budget_s, saved, device)
+        check_precision(config.precision, saved.model.cell_names, device)
+        return saved.model, config
     if plan.extra_budget_s:
         raise ConfigError(
             "only the time budget of a stopped run can be extended", "Give --resume RUN, or a larger --budget."
         )
     length = plan.length if plan.length.chosen() else RunLength(budget_s=DEFAULT_BUDGET_S)
     model = replace(plan.model, **initial.shape.chosen()) if initial else plan.model
+    cell = model.cell or DEFAULT_CELL
+    precision = choose_precision(plan.train.precision, list_cells(cell, 1), device)
     excess_loss = None
     if initial and plan.train.learning_rate is None:
-        from chargen.training.calibration import excess_loss_nats
-
         shape = ModelConfig(vocab_size=data.tokenizer.vocab_size, **initial.shape.chosen())
         excess_loss = excess_loss_nats(data, shape, initial.weights, device, initial.loss_nats_per_char)
     flops = 0.0
     if length.budget_s is not None:
-        from chargen.training.calibration import measure_flops_per_s
-
-        flops_per_s = num_processes * measure_flops_per_s(model.cell or DEFAULT_CELL, device)
+        flops_per_s = num_processes * measure_flops_per_s(cell, device, precision)
         flops = flops_per_s * max(0.0, length.budget_s - (time.perf_counter() - plan.started))
     inputs = RecipeInputs(
         num_train_ids=len(data.train.ids),
@@ -252,7 +256,7 @@ def _settings(
         length=length,
         device=device,
         model=model,
-        train=plan.train,
+        train=replace(plan.train, precision=precision),
         flops=flops,
         excess_loss_nats=excess_loss,
         has_words=not data.config.is_series,
@@ -260,8 +264,6 @@ def _settings(
     )
     chosen, config = choose_settings(inputs)
     _check_dropout(plan.model, chosen)
-    if config.precision == "bf16" and device != "cuda":
-        raise ConfigError(f"--precision bf16 needs a GPU with CUDA, but the device is {device}", "Leave it out.")
     return chosen, config
 
 
@@ -281,9 +283,7 @@ def _check_dropout(given: ModelChoices, chosen: ModelConfig) -> None:
 
 def _total_steps(config: TrainConfig, batches: BatchSource) -> int | None:
     """Return the number of steps of a run, or None for a run with a time budget."""
-    if config.epochs is not None:
-        return max(1, round(config.epochs * batches.windows_per_epoch))
-    return config.steps
+    return config.steps if config.epochs is None else max(1, round(config.epochs * batches.windows_per_epoch))
 
 
 def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialModel | None) -> Started:

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from chargen.config import TrainConfig
+from chargen.config import BF16, FLOAT32, TrainConfig
 from chargen.errors import ModelError
 from chargen.networks.cuda_runtime import NUM_WARM_UP_CALLS, Function, bf16_products, product_precision, record
 from chargen.networks.draws import Draws
 from chargen.networks.network import Network, TableReads, reset
+from chargen.networks.precision import has_bf16_passes
 from chargen.schema import format_count
 from chargen.training.optimizers import AdamW, SparseAdagrad
 from chargen.training.ranks.gradients import GradientSum
@@ -54,6 +55,9 @@ class Update:
         self._ranks = ranks
         self._network = network
         self._config = config
+        has_passes = has_bf16_passes(network.config.cell_names, config.device)
+        self._product_dtype = torch.bfloat16 if config.precision == BF16 and has_passes else torch.float32
+        self._use_casts = config.precision == BF16 and not has_passes
         self._state = network.initial_state(self.rows.count).map(Tensor.clone)
         self._state_after = self._state
         self._optimizer = AdamW(network, config)
@@ -80,10 +84,12 @@ class Update:
         state = self._state if reset_rows is None else reset(self._state, reset_rows)
         own_targets = targets if self._sum is None else targets[:, self.rows.slice]
         draws = Draws(self.generator) if self._sum is None else Draws(self.generator, self.rows, targets)
-        with product_precision(self.device, tf32=True):
+        with product_precision(self.device, tf32=self._config.precision != FLOAT32):
             reads: list[TableReads] = []
-            with bf16_products(self.device, self._config.precision == "bf16"):
-                loss, self._state_after = self._network.loss(inputs, own_targets, state, draws, reads)
+            with bf16_products(self.device, self._use_casts):
+                loss, self._state_after = self._network.loss(
+                    inputs, own_targets, state, draws, reads, self._product_dtype
+                )
             self._optimizer.clear_gradients()
             loss.backward()  # type: ignore[no-untyped-call]
         self._reads = reads[0] if reads else None

@@ -1,4 +1,4 @@
-"""The random numbers of one text are those of NumPy's default generator, bit for bit."""
+"""The random numbers of a single text are those of NumPy's default generator, bit for bit."""
 
 from __future__ import annotations
 

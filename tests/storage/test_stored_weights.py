@@ -28,6 +28,7 @@ from chargen.storage.stored_weights import (
     count_stored_rows,
     describe_weights,
     find_storage,
+    first_values,
     is_expandable,
     pack_weights,
     round_weights,
@@ -304,3 +305,11 @@ def test_a_stream_reads_the_same_rows_before_and_after_it_is_compiled(tmp_path: 
         compiled.read(token_id)
         np.testing.assert_allclose(first, second, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(packed.history(), compiled.history())
+
+
+@pytest.mark.parametrize("count", [1, 7, 64, 10_000])
+def test_the_first_values_of_a_table_are_those_of_the_expanded_table(tmp_path: Path, count: int) -> None:
+    save_checkpoint(tmp_path / "m", sparse_model([0, 1, 5, 190]), "int8")
+    weights = load_checkpoint(tmp_path / "m").weights
+    for name in weights:
+        np.testing.assert_array_equal(first_values(weights, name, count), weights[name].ravel()[:count])

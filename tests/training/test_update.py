@@ -41,7 +41,7 @@ def train(trainer: Trainer, first: int, last: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("device", ["cpu", on_gpu])
 @pytest.mark.parametrize("cell", CELLS.names())
 def test_bf16_products_change_the_losses_little_and_no_type(cell: str, device: str) -> None:
-    """The processes of a CPU refuse bf16, but compute with the same code."""
+    """A run on a CPU refuses bf16 for cells without compiled passes; their losses test the code for a GPU."""
     losses = []
     for precision in ("tf32", "bf16"):
         trainer = make_trainer(False, device, precision=precision, cell=cell, num_layers=2, ngrams=2, ngram_rows=64)

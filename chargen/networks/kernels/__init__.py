@@ -16,8 +16,10 @@ slices, and the products become batches of smaller products, which the threads d
 
 The numba variants (`gru_numba.py`, `mgru_numba.py`) compile the elementwise part of each step to one pass. The plain
 variants need about five small operations per step, each a pass through memory with a cost of its own. The compiled pass
-also does in the step, while the numbers are in the cache, what the plain variants compute before their loop. They are
-for float32 and for machines with few cores, because one thread runs the pass. They need numba:
+also does in the step, while the numbers are in the cache, what the plain variants compute before their loop. All torch
+threads share a pass (`threads.py`). Their products can be in bf16: the weights and the vectors that they are multiplied
+with are rounded to 8 bits of mantissa, and so are the results; the state, the activations, the biases and all sums stay
+float32. Such a product is computed as a whole, not in slices. They need numba:
 
     pip install 'chargen[fast]'
 """
@@ -25,7 +27,7 @@ for float32 and for machines with few cores, because one thread runs the pass. T
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +35,7 @@ from torch import Tensor
 from chargen.registry import is_installed
 
 MIN_SLICE_WIDTH = 32  # units: a product with fewer columns is slow with any number of threads
+MIN_POSITIONS = 1_000  # positions of a window from which on a compiled pass finds the rows of their n-grams
 MAX_NUMBA_THREADS = 4  # with more threads PyTorch's own operations are faster, because the threads share them
 
 
@@ -77,39 +80,91 @@ def use_numba() -> bool:
     return is_installed("numba") and torch.get_num_threads() <= MAX_NUMBA_THREADS
 
 
-def run_forward(
-    step: Callable[..., None], inputs: Tensor, weight_t: Tensor, gates: Tensor, arrays: Sequence[Any]
-) -> None:
-    """Run a layer forward: at each step, the products of `inputs` with `weight_t`, then the compiled pass.
+class Products(NamedTuple):
+    """The products of the batch with the recurrent matrix at one step; each step overwrites them."""
+
+    weight: Tensor  #: float32: slices [P, K, N]; bf16: the whole matrix [K, P·N]
+    out: Tensor  #: float32: [P, B, N]; bf16: [B, P·N]
+
+    @classmethod
+    def forward(cls, weight_hh: Tensor, batch_size: int) -> Products:
+        """Return the products with Wᵀ, for weight_hh [G·H, H] in float32 or bf16."""
+        num_rows, H = weight_hh.shape
+        if weight_hh.dtype == torch.bfloat16:
+            return cls(weight_hh.t().contiguous(), weight_hh.new_empty(batch_size, num_rows))
+        P = num_rows // H * num_slices(H)
+        return cls(transposed_slices(weight_hh, P), weight_hh.new_empty(P, batch_size, num_rows // P))
+
+    @classmethod
+    def backward(cls, weight_hh: Tensor, batch_size: int) -> Products:
+        """Return the products with W."""
+        H = weight_hh.shape[1]
+        if weight_hh.dtype == torch.bfloat16:
+            return cls(weight_hh, weight_hh.new_empty(batch_size, H))
+        S = num_slices(H)
+        return cls(split_units(weight_hh, S).contiguous(), weight_hh.new_empty(S, batch_size, H // S))
+
+    def arrays(self, num_units: int) -> tuple[Any, int, int]:
+        """Return the arguments by which a pass finds the products.
+
+        Args:
+            num_units: The number of units H of the layer.
+
+        Returns:
+            (the products as rows [·, N], the distance of two slices, that of two batch rows). Slice p of batch row b is
+            the row `p · distance + b · distance`.
+        """
+        if self.out.ndim == 2:
+            return to_array(self.out.view(-1, num_units)), 1, self.out.shape[1] // num_units
+        return to_array(self.out.flatten(0, 1)), self.out.shape[1], 1
+
+    def operands(self, vectors: Tensor) -> Sequence[Tensor]:
+        """Return the operand of each step, of the vectors [T, B, K] that the matrix is multiplied with."""
+        if self.out.ndim == 2:
+            return vectors.unbind()
+        T, B, K = vectors.shape
+        return vectors.unsqueeze(1).expand(T, len(self.out), B, K).unbind()
+
+    def compute(self, operand: Tensor) -> None:
+        """Compute the products of a step."""
+        if self.out.ndim == 2:  # torch.bmm would copy the weight for each product in bf16
+            torch.mm(operand, self.weight, out=self.out)
+        else:
+            torch.bmm(operand, self.weight, out=self.out)
+
+
+def to_array(x: Tensor) -> Any:
+    """Return a tensor as an array that compiled code can read and write; bf16 as uint16."""
+    x = x.detach()
+    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def run_forward(step: Callable[..., None], products: Products, vectors: Tensor, arguments: Sequence[Any]) -> None:
+    """Run a layer forward: at each step, the products, then the compiled pass.
 
     Args:
-        step: The compiled pass, a function of (t, *arrays). It also computes the next step's inputs.
-        inputs: The vectors that the recurrent matrix is multiplied with, [T, B, H].
-        weight_t: The transposed recurrent matrix in slices, [P, H, N].
-        gates: Receives the products, [T, P, B, N].
-        arrays: The arguments of the pass.
+        step: The compiled pass, a function of (t, *arguments). It also computes the vectors of the next step.
+        products: The products.
+        vectors: The vectors that the recurrent matrix is multiplied with, [T, B, H].
+        arguments: The arguments of the pass.
     """
-    T, P = gates.shape[:2]
-    operands = inputs.unsqueeze(1).expand(T, P, *inputs.shape[1:]).unbind()
-    for t, (x, a) in enumerate(zip(operands, gates, strict=True)):
-        torch.bmm(x, weight_t, out=a)
-        step(t, *arrays)
+    for t, operand in enumerate(products.operands(vectors)):
+        products.compute(operand)
+        step(t, *arguments)
 
 
-def run_backward(step: Callable[..., None], d_a: Tensor, weight: Tensor, d_u: Tensor, arrays: Sequence[Any]) -> None:
+def run_backward(step: Callable[..., None], products: Products, d_a: Tensor, arguments: Sequence[Any]) -> None:
     """Run a layer backward: one pass for the last step, then the products and the pass of each step.
 
     Args:
-        step: The compiled pass, a function of (t, *arrays). It completes step t and starts step t − 1, for which it
+        step: The compiled pass, a function of (t, *arguments). It completes step t and starts step t − 1, for which it
             computes the row of `d_a`.
+        products: The products.
         d_a: The gradients of the gates, [T, B, G·H].
-        weight: The recurrent matrix in slices, [S, G·H, H/S].
-        d_u: Receives the products, [S, B, H/S].
-        arrays: The arguments of the pass.
+        arguments: The arguments of the pass.
     """
-    T, S = len(d_a), len(weight)
-    rows = d_a.unsqueeze(1).expand(T, S, *d_a.shape[1:]).unbind()
-    step(T, *arrays)
-    for t in range(T - 1, -1, -1):
-        torch.bmm(rows[t], weight, out=d_u)
-        step(t, *arrays)
+    operands = products.operands(d_a)
+    step(len(d_a), *arguments)
+    for t in range(len(d_a) - 1, -1, -1):
+        products.compute(operands[t])
+        step(t, *arguments)

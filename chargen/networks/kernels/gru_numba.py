@@ -11,111 +11,180 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chargen.jit import ONE, njit, sigmoid, tanh
-from chargen.networks.kernels import num_slices, run_backward, run_forward, split_units, transposed_slices
+from chargen.jit import ONE, narrow, njit, prange, sigmoid, tanh, widen
+from chargen.networks.kernels import Products, run_backward, run_forward, to_array
+from chargen.networks.kernels.threads import count_parts, on_threads, rows_of_part
+
+OPTIONS: dict[str, Any] = {"cache": True, "fastmath": True, "error_model": "numpy"}
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
-def forward_step(t: int, x: Any, ids: Any, bias: Any, gates: Any, ns: Any, hs: Any) -> None:
-    """Compute r, z, m and h_t from the products with h_{t−1} in gates[t]."""
-    B, H = hs.shape[1:]
-    S, N = gates.shape[1] // 3, gates.shape[3]
-    for b in range(B):
+@njit(**OPTIONS)
+def forward_rows(
+    part: int, num_parts: int, t: int, products: Any, slice_step: int, row_step: int,
+    x: Any, ids: Any, bias: Any, rs: Any, zs: Any, ms: Any, ns: Any, hs: Any, vectors: Any,
+) -> None:  # fmt: skip
+    """Compute r, z, m, n and h_t from the products with h_{t−1} in `products` (`Products.arrays`).
+
+    With products in bf16, `vectors` gets the rounded h_t. With products in float32 it is a part of `hs`.
+    """
+    T, _, H = rs.shape
+    N = products.shape[1]
+    S = H // N
+    first, last = rows_of_part(part, num_parts, hs.shape[1])
+    for b in range(first, last):
         row = x[ids[t, b]]
         for p in range(S):
-            i = p * N
-            r, z, m, n = gates[t, p, b], gates[t, S + p, b], gates[t, 2 * S + p, b], ns[t, p, b]
-            x_r, x_z, x_n = row[i : i + N], row[H + i : H + i + N], row[2 * H + i : 2 * H + i + N]
-            b_r, b_z, b_n = bias[i : i + N], bias[H + i : H + i + N], bias[2 * H + i : 2 * H + i + N]
-            h, h_next = hs[t, b, i : i + N], hs[t + 1, b, i : i + N]
+            i, e = p * N, (p + 1) * N
+            p_r = products[p * slice_step + b * row_step]
+            p_z = products[(S + p) * slice_step + b * row_step]
+            p_m = products[(2 * S + p) * slice_step + b * row_step]
+            x_r, x_z, x_n = row[i:e], row[H + i : H + e], row[2 * H + i : 2 * H + e]
+            b_r, b_z, b_n = bias[i:e], bias[H + i : H + e], bias[2 * H + i : 2 * H + e]
+            r, z, m, n = rs[t, b, i:e], zs[t, b, i:e], ms[t, b, i:e], ns[t, b, i:e]
+            h, h_next = hs[t, b, i:e], hs[t + 1, b, i:e]
             for j in range(N):
-                r[j] = sigmoid(r[j] + x_r[j] + b_r[j])
+                r[j] = sigmoid(widen(p_r[j]) + x_r[j] + b_r[j])
             for j in range(N):
-                z[j] = sigmoid(z[j] + x_z[j] + b_z[j])
+                z[j] = sigmoid(widen(p_z[j]) + x_z[j] + b_z[j])
             for j in range(N):
-                m[j] += b_n[j]
+                m[j] = widen(p_m[j]) + b_n[j]
             for j in range(N):
                 n[j] = tanh(x_n[j] + r[j] * m[j])
             for j in range(N):
                 h_next[j] = n[j] + z[j] * (h[j] - n[j])
-
-
-@njit(cache=True, fastmath=True, error_model="numpy")
-def backward_step(
-    t: int, ids: Any, d_out: Any, d_u: Any, gates: Any, ns: Any, hs: Any, d_h: Any, d_a: Any, d_x: Any
-) -> None:
-    """Complete step t, whose Wᵀ ∂a is in d_u, and start step t − 1: write ∂h_{t−1} to d_h and ∂a_{t−1} to d_a[t − 1].
-
-    The gradients of the input gates are added to d_x, which has one row for each token id.
-    """
-    T, B, H = d_out.shape
-    S, N = ns.shape[1], ns.shape[3]
-    for b in range(B):
-        for p in range(S):
-            i = p * N
-            dh = d_h[b, i : i + N]
-            if t < T:
-                z, du = gates[t, S + p, b], d_u[p, b]
+            if vectors.itemsize < hs.itemsize and t + 1 < T:
+                vector = vectors[t + 1, b, i:e]
                 for j in range(N):
-                    dh[j] = dh[j] * z[j] + du[j]
+                    vector[j] = narrow(h_next[j], vector[j])
+
+
+@njit(**OPTIONS)
+def backward_rows(
+    part: int, num_parts: int, t: int, products: Any, slice_step: int, row_step: int, ids: Any, d_out: Any,
+    rs: Any, zs: Any, ms: Any, ns: Any, hs: Any, d_h: Any, d_a: Any, d_xs: Any, d_biases: Any, buffers: Any,
+) -> None:  # fmt: skip
+    """Complete step t, with Wᵀ ∂a in `products`, and start step t − 1: write ∂h_{t−1} to d_h and its ∂a to d_a[t − 1].
+
+    The gradients of the input gates are added to d_xs[part], which has one row for each token id; or to d_xs[0], if no
+    two positions have the same row. ∂m is added to d_biases[part].
+    """
+    T, _, H = d_out.shape
+    N = products.shape[1]
+    S = H // N
+    d_x, d_bias, buffer = d_xs[part % d_xs.shape[0]], d_biases[part], buffers[part]
+    first, last = rows_of_part(part, num_parts, hs.shape[1])
+    for b in range(first, last):
+        for p in range(S):
+            i, e = p * N, (p + 1) * N
+            dh = d_h[b, i:e]
+            if t < T:
+                z, du = zs[t, b, i:e], products[p * slice_step + b * row_step]
+                for j in range(N):
+                    dh[j] = dh[j] * z[j] + widen(du[j])
             if t > 0:
-                out, h, n = d_out[t - 1, b, i : i + N], hs[t - 1, b, i : i + N], ns[t - 1, p, b]
-                r, z, m = gates[t - 1, p, b], gates[t - 1, S + p, b], gates[t - 1, 2 * S + p, b]
-                row, x_row = d_a[t - 1, b], d_x[ids[t - 1, b]]
-                a_r, a_z, a_n = row[i : i + N], row[H + i : H + i + N], row[2 * H + i : 2 * H + i + N]
-                x_n = x_row[2 * H + i : 2 * H + i + N]
+                out, h, n = d_out[t - 1, b, i:e], hs[t - 1, b, i:e], ns[t - 1, b, i:e]
+                r, z, m, d_b = rs[t - 1, b, i:e], zs[t - 1, b, i:e], ms[t - 1, b, i:e], d_bias[i:e]
+                a_r, a_z, a_m = buffer[i:e], buffer[H + i : H + e], buffer[2 * H + i : 2 * H + e]
+                x_n = d_x[ids[t - 1, b], 2 * H + i : 2 * H + e]
                 for j in range(N):
                     dh[j] += out[j]
-                for j in range(N):  # this is ∂n'; the loop after next multiplies it with r, which gives ∂m
-                    a_n[j] = dh[j] * (ONE - z[j]) * (ONE - n[j] * n[j])
+                for j in range(N):  # this is ∂n'; a later loop multiplies it with r, which gives ∂m
+                    a_m[j] = dh[j] * (ONE - z[j]) * (ONE - n[j] * n[j])
                 for j in range(N):
-                    x_n[j] += a_n[j]
+                    x_n[j] += a_m[j]
                 for j in range(N):
-                    a_r[j] = a_n[j] * m[j] * r[j] * (ONE - r[j])
+                    a_r[j] = a_m[j] * m[j] * r[j] * (ONE - r[j])
                 for j in range(N):
-                    a_n[j] *= r[j]
+                    a_m[j] *= r[j]
+                for j in range(N):
+                    d_b[j] += a_m[j]
                 for j in range(N):
                     a_z[j] = dh[j] * (h[j] - n[j]) * z[j] * (ONE - z[j])
         if t > 0:
-            r_z_row, a_row = d_x[ids[t - 1, b], : 2 * H], d_a[t - 1, b]
+            x_row, a_row = d_x[ids[t - 1, b], : 2 * H], d_a[t - 1, b]
             for k in range(2 * H):
-                r_z_row[k] += a_row[k]
+                x_row[k] += buffer[k]
+            for k in range(3 * H):
+                a_row[k] = narrow(buffer[k], a_row[k])
+
+
+@njit(parallel=True, **OPTIONS)
+def divided_forward(
+    num_parts: int, t: int, products: Any, slice_step: int, row_step: int,
+    x: Any, ids: Any, bias: Any, rs: Any, zs: Any, ms: Any, ns: Any, hs: Any, vectors: Any,
+) -> None:  # fmt: skip
+    """Run `forward_rows` on several threads."""
+    for k in prange(num_parts):
+        forward_rows(k, num_parts, t, products, slice_step, row_step, x, ids, bias, rs, zs, ms, ns, hs, vectors)
+
+
+@njit(parallel=True, **OPTIONS)
+def divided_backward(
+    num_parts: int, t: int, products: Any, slice_step: int, row_step: int, ids: Any, d_out: Any,
+    rs: Any, zs: Any, ms: Any, ns: Any, hs: Any, d_h: Any, d_a: Any, d_xs: Any, d_biases: Any, buffers: Any,
+) -> None:  # fmt: skip
+    """Run `backward_rows` on several threads."""
+    for k in prange(num_parts):
+        backward_rows(
+            k, num_parts, t, products, slice_step, row_step, ids, d_out,
+            rs, zs, ms, ns, hs, d_h, d_a, d_xs, d_biases, buffers,
+        )  # fmt: skip
 
 
 class GRUFunction(torch.autograd.Function):
     """A layer of the GRU over a window, with its hand-written gradient in compiled passes.
 
-    (x [V,3H], ids [T,B], h [B,H], weight_hh [3H,H], bias_hh [3H]) → (outputs [T,B,H], h [B,H]); all float32.
+    (x [V,3H], ids [T,B], h [B,H], weight_hh [3H,H], bias_hh [3H], is_shared, dtype)
+    → (outputs [T,B,H], h [B,H]); all float32.
 
-    Row `ids[t, b]` of x has the input gates of stream b at step t.
+    Row `ids[t, b]` of x has the input gates of stream b at step t. `is_shared`: whether two positions may have
+    the same row. `dtype` is that of the products.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, ids: Tensor, h: Tensor, weight_hh: Tensor, bias_hh: Tensor
+        ctx: Any,
+        x: Tensor,
+        ids: Tensor,
+        h: Tensor,
+        weight_hh: Tensor,
+        bias_hh: Tensor,
+        is_shared: bool,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         """Run the layer over a window, and keep what the backward pass needs."""
         (T, B), H = ids.shape, h.shape[1]
-        S = num_slices(H)
-        weight_t = transposed_slices(weight_hh, 3 * S)  # [3S,H,H/S]
-        gates, ns, hs = h.new_empty(T, 3 * S, B, H // S), h.new_empty(T, S, B, H // S), h.new_empty(T + 1, B, H)
+        weight = weight_hh.to(dtype)
+        products = Products.forward(weight, B)
+        rs, zs, ms, ns = (h.new_empty(T, B, H) for _ in range(4))
+        hs = h.new_empty(T + 1, B, H)
         hs[0] = h
-        arrays = [part.detach().numpy() for part in (x, ids, bias_hh, gates, ns, hs)]
-        run_forward(forward_step, hs[:-1], weight_t, gates, arrays)
-        ctx.save_for_backward(x, ids, gates, ns, hs, weight_hh)
+        vectors = hs[:-1]
+        if dtype != hs.dtype:
+            vectors = weight.new_empty(T, B, H)
+            vectors[0] = h
+        arrays = (to_array(part) for part in (x, ids, bias_hh, rs, zs, ms, ns, hs, vectors))
+        with on_threads(forward_rows, divided_forward, count_parts(B, H)) as step:
+            run_forward(step, products, vectors, (*products.arrays(H), *arrays))
+        ctx.save_for_backward(x, ids, rs, zs, ms, ns, hs, vectors, weight)
+        ctx.is_shared = is_shared
         return hs[1:], hs[T].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the inputs of `forward`, in the same order."""
-        x, ids, gates, ns, hs, weight_hh = ctx.saved_tensors
+        x, ids, rs, zs, ms, ns, hs, vectors, weight = ctx.saved_tensors
         T, B, H = d_outputs.shape
-        S = ns.shape[1]
-        weight = split_units(weight_hh, S).contiguous()  # [S,3H,H/S]
-        d_a, d_x = gates.new_empty(T, B, 3 * H), torch.zeros_like(x)
-        d_u, d_h = gates.new_empty(S, B, H // S), d_last.contiguous().clone()
-        parts = (ids, d_outputs.contiguous(), d_u, gates, ns, hs, d_h, d_a, d_x)
-        run_backward(backward_step, d_a, weight, d_u, [part.numpy() for part in parts])
-        d_all = d_a.view(T * B, 3 * H)
-        return d_x, None, d_h, d_all.t() @ hs[:-1].view(T * B, H), d_all.sum(0)
+        products = Products.backward(weight, B)
+        num_parts = count_parts(B, H)
+        d_a, d_h = vectors.new_empty(T, B, 3 * H), d_last.contiguous().clone()
+        d_xs = x.new_zeros(num_parts if ctx.is_shared else 1, *x.shape)
+        d_biases, buffers = x.new_zeros(num_parts, H), x.new_empty(num_parts, 3 * H)
+        parts = (ids, d_outputs.contiguous(), rs, zs, ms, ns, hs, d_h, d_a, d_xs, d_biases, buffers)
+        arrays = (to_array(part) for part in parts)
+        with on_threads(backward_rows, divided_backward, num_parts) as step:
+            run_backward(step, products, d_a, (*products.arrays(H), *arrays))
+        d_weight = (d_a.view(T * B, 3 * H).t() @ vectors.reshape(T * B, H)).float()
+        d_x = d_xs[0] if len(d_xs) == 1 else d_xs.sum(0)
+        return d_x, None, d_h, d_weight, torch.cat([d_x[:, : 2 * H].sum(0), d_biases.sum(0)]), None, None

@@ -23,7 +23,7 @@ from chargen import __version__
 from chargen.config import FLOAT16, TrainConfig
 from chargen.config.series import SeriesConfig
 from chargen.errors import ConfigError, ModelError
-from chargen.networks.series_network import SeriesNetwork
+from chargen.networks.series_network import FITTED, SeriesNetwork
 from chargen.networks.torch_runtime import resolve_device
 from chargen.run_writer import RunWriter, create_run, resume_run
 from chargen.runs import FORECASTER_FILE
@@ -185,7 +185,7 @@ class _Setup:
         config, series = self.config, self.plan.series
         network = self.fit.objective.network
         assert isinstance(network, SeriesNetwork)
-        network.import_weights(round_weights(network.export_weights(), FLOAT16))  # as the file stores them
+        network.import_weights(round_weights(network.export_weights(), FLOAT16, exact=FITTED))  # as in its file
         factors = np.ones((config.horizon, len(config.targets)))
         forecaster = Forecaster(config, network, self.scaling, factors, {}, (None,) * len(config.targets))
         choice, held_out = (

@@ -21,6 +21,7 @@ from chargen.data.token_store import load_encoded_ids, text_key
 from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import ChargenError, ConfigError, DivergenceError
 from chargen.networks.network import Network
+from chargen.networks.precision import check_precision
 from chargen.networks.torch_runtime import keep_freed_memory, resolve_device
 from chargen.schema import format_count
 from chargen.text.documents import NONE
@@ -143,6 +144,7 @@ class Follower:
 
     def _build(self, setup: SetUp) -> tuple[Trainer, DividedReader]:
         model, train = ModelConfig.from_json(setup.model), TrainConfig.from_json(setup.train)
+        check_precision(train.precision, model.cell_names, train.device)
         has_documents = DataConfig.from_json(setup.data).documents != NONE
         ids = load_encoded_ids(setup.text_key, model.vocab_size)
         batches = build_batches(ids, setup.start_ids[-1], has_documents, train.batch_size, train.seq_len, train.seed)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from chargen.cells import CELLS
-from chargen.checkpoint import load_tensors, save_tensors
+from chargen.checkpoint import STORAGE_VERSION, load_tensors, save_tensors
 from chargen.errors import ConfigError, ModelError, StoppedError, WrongKindError
+from chargen.storage.stored_weights import StoredWeights
 from chargen.tasks.classification.classifier import ClassifierPlan, EncoderChoices, TrainedClassifier
 from chargen.tasks.classification.encoder import load_encoder, train_encoder
 from chargen.tasks.classification.saved import load_classifier
@@ -61,6 +62,23 @@ def test_the_same_seed_gives_the_same_encoder(tmp_path: Path, monkeypatch: pytes
     weights = [load_tensors(Path(run.folder) / "encoder.safetensors")[0] for run in (first, again, other)]  # type: ignore[union-attr]
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not np.array_equal(weights[0]["head.weight"], weights[2]["head.weight"])
+
+
+def test_the_file_has_the_weights_that_were_measured_and_may_be_of_an_earlier_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    *_, trained = train_encoder(plan())
+    assert isinstance(trained, TrainedClassifier)
+    path = tmp_path / "checkpoints" / "pair" / "encoder.safetensors"
+    tensors, metadata = load_tensors(path)
+    assert tensors["ngrams.weight"].dtype == np.int8 and tensors["head.weight"].dtype == np.float16
+    num_rows = metadata["encoder"]["ngram_rows"]
+    assert 0 < len(tensors["ngrams.weight"]) < num_rows
+    texts = [*TEXTS["same"][:3], *TEXTS["other"][:3]]
+    np.testing.assert_array_equal(load_classifier(["pair"]).log_probs(texts), trained.classifier.log_probs(texts))
+    save_tensors(path, dict(StoredWeights(tensors, {"ngrams.weight": num_rows})), metadata, 1)
+    np.testing.assert_array_equal(load_classifier(["pair"]).log_probs(texts), trained.classifier.log_probs(texts))
 
 
 def test_an_encoder_cannot_be_sampled_and_says_why(chargen: Chargen, tmp_path: Path) -> None:
@@ -126,14 +144,14 @@ def test_damaged_encoders_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         ({"ngram_rows": 1 << 24}, weights),
     ]
     for change, tensors in changes:
-        save_tensors(path, tensors, {**metadata, "encoder": {**config, **change}})
+        save_tensors(path, tensors, {**metadata, "encoder": {**config, **change}}, STORAGE_VERSION)
         with pytest.raises(ModelError):
             load_encoder(path, 2)
     for values in ({"input": {}}, {"input": {"tokenizer": {"name": "byte"}, "max_length": 3}}, {"class_weights": "x"}):
-        save_tensors(path, weights, {**metadata, **values})
+        save_tensors(path, weights, {**metadata, **values}, STORAGE_VERSION)
         with pytest.raises(ModelError, match="Train|cannot be used"):
             load_encoder(path, 2)
-    save_tensors(path, weights, metadata)
+    save_tensors(path, weights, metadata, STORAGE_VERSION)
     with pytest.raises(ModelError, match="its classifier has 4"):
         load_encoder(path, 4)
     assert load_encoder(path, 2).encoder.config.num_labels == 2

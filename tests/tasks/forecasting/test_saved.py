@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chargen.checkpoint import open_tensors, save_tensors
+from chargen.checkpoint import STORAGE_VERSION, load_tensors, open_tensors, save_tensors
 from chargen.errors import ModelError, WrongKindError
+from chargen.networks.series_network import FITTED
 from chargen.runs import find_model
+from chargen.storage.stored_weights import round_weights
 from chargen.tasks.forecasting.forecaster import Forecaster
 from chargen.tasks.forecasting.saved import load_forecaster, read_forecaster, read_header, save_forecaster
 from tests.tasks.forecasting.test_forecaster import F, T, forecaster
@@ -33,17 +35,37 @@ def predictions(model: Forecaster) -> np.ndarray:
     return np.stack(model.forecast(history, np.zeros((3, T + F, 0), dtype=np.float32)))
 
 
+def as_stored(model: Forecaster) -> Forecaster:
+    """Return a forecaster with the weights that its file will have."""
+    model.network.import_weights(round_weights(model.network.export_weights(), "float16", exact=FITTED))
+    return model
+
+
 def test_a_forecaster_is_read_as_it_was_written(path: Path) -> None:
-    assert np.array_equal(predictions(read_forecaster(path)), predictions(forecaster(2)))
+    exact, stored = forecaster(2), as_stored(forecaster(2))
+    assert np.array_equal(predictions(read_forecaster(path)), predictions(stored))
+    np.testing.assert_allclose(predictions(stored), predictions(exact), atol=2e-3 * np.abs(predictions(exact)).max())
+    tensors, _ = load_tensors(path)
+    assert tensors["network.head.hidden.weight"].dtype == np.float16
+    np.testing.assert_array_equal(tensors["network.linear.weight"], exact.network.export_weights()["linear.weight"])
     for name in ("m", str(path), str(path.parent)):
-        assert load_forecaster(name, path.parent.parent).config == forecaster(2).config
-    rounded = replace(forecaster(2), levels=(np.array([-1.0, 0.5, 4.0]),))
+        assert load_forecaster(name, path.parent.parent).config == exact.config
+    rounded = replace(stored, levels=(np.array([-1.0, 0.5, 4.0]),))
     save_forecaster(path, rounded)
     assert np.array_equal(predictions(read_forecaster(path)), predictions(rounded))
     assert set(predictions(rounded)[0].flat) <= {-1.0, 0.5, 4.0}
     config, network, num_weights, _ = read_header(path)
     assert (config.history, network.horizon) == (T, F)
-    assert num_weights == sum(w.size for w in forecaster(2).network.export_weights().values())
+    assert num_weights == sum(w.size for w in exact.network.export_weights().values())
+
+
+def test_a_file_of_an_earlier_version_has_float32_weights(path: Path) -> None:
+    with open_tensors(path) as file:
+        header, tensors = file.metadata, file.read()
+    exact = forecaster(2)
+    weights = {f"network.{name}": weight for name, weight in exact.network.export_weights().items()}
+    save_tensors(path, {**tensors, **weights}, header, 1)
+    assert np.array_equal(predictions(read_forecaster(path)), predictions(exact))
 
 
 CHANGES: dict[str, Change] = {
@@ -84,7 +106,7 @@ def test_hostile_files_give_an_error(path: Path, change: Change) -> None:
         header, tensors = file.metadata, file.read()
     tensors = {name: value.copy() for name, value in tensors.items()}
     change(header, tensors)
-    save_tensors(path, tensors, header)
+    save_tensors(path, tensors, header, STORAGE_VERSION)
     for read in (read_forecaster, read_header):
         with pytest.raises(ModelError) as error:
             read(path)

@@ -1,6 +1,6 @@
 """`chargen export model`: write a model file whose weights have more or fewer bits.
 
-From Python: `export_model(ModelArguments(model="shakespeare", output="small.safetensors", weight_storage="int8"))`.
+From Python: `write_model_file(ModelArguments(model="shakespeare", output="small.safetensors", weight_storage="int8"))`.
 """
 
 from __future__ import annotations

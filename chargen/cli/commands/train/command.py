@@ -127,9 +127,10 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )  # fmt: skip
 @optimization_option("--seed", type=TRAIN["seed"], default=0, show_default=True, metavar="N", help="Random seed.")
 @optimization_option(
-    "--precision", type=click.Choice(PRECISIONS), show_default="tf32",
-    help="Precision of products on a GPU. bf16 halves the memory of activations; weights and states stay float32. On a "
-    "CPU everything is float32.",
+    "--precision", type=click.Choice(PRECISIONS), show_default="auto",
+    help="Precision of products in training; weights and states stay float32. The default is tf32 on a GPU. On a CPU "
+    "it is bf16 if the processor has instructions for it, numba is installed and the cell is mgru or gru; else it is "
+    "float32.",
 )  # fmt: skip
 @optimization_option(
     "--weights", "weight_storage", type=click.Choice(WEIGHT_STORAGES), show_default="float16",
