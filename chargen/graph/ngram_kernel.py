@@ -21,6 +21,7 @@ from chargen.cells.ngram_features import get_hash_shift, make_hash_parameters, m
 from chargen.cells.ngram_index import BUCKET_ROWS, TAG_BITS
 from chargen.config.model import NO_WORD, WORD, WORD_START
 from chargen.config import ModelConfig
+from chargen.config.model import NO_WORD, WORD, WORD_START
 from chargen.jit import float32, int64, njit, uint8, uint16
 
 TAG_MASK = (1 << TAG_BITS) - 1

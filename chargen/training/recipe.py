@@ -61,7 +61,7 @@ FULL_DROPOUT, LONG_TEXT_IDS = 0.05, 1e6  #: the full rate for a text of this len
 MAX_DROPOUT_SHARE, MAX_DROPOUT = 1.3, 0.3
 LONG_NGRAMS, SHORT_NGRAMS, MIN_LONG_NGRAM_IDS = 6, 4, 200_000  #: longest n-grams, of texts from this length on, or less
 HALF_NGRAM_DROPOUT_EPOCHS, MAX_NGRAM_DROPOUT = 6.0, 0.9  #: epochs for which half of the n-grams are dropped
-IDS_PER_NGRAM_ROW = 4  #: training tokens per row of the table, at least
+IDS_PER_NGRAM_ROW = 4  #: training tokens per row of the table, at most
 MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 18
 NGRAM_WORDS = 2  #: words in the n-grams that start with a word
 

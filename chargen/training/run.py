@@ -114,8 +114,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         ranks: The processes of the run, of which this one is the leader (`ranks/`); None for a single process.
 
     Raises:
-        ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged. The best
-            model before that is on disk.
+        ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged.
         StoppedError: If the run was stopped before its first validation, and before its first steps were saved
             (`save_every_s`). A new run leaves no files then; a run to resume or to replace is unchanged.
     """
