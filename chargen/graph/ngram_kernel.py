@@ -17,16 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.cells.ngram_features import (
-    NO_WORD,
-    WORD,
-    WORD_START,
-    get_hash_shift,
-    make_hash_parameters,
-    make_word_hashing,
-)
+from chargen.cells.ngram_features import get_hash_shift, make_hash_parameters, make_word_hashing
 from chargen.cells.ngram_index import BUCKET_ROWS, TAG_BITS
 from chargen.config import ModelConfig
+from chargen.config.model import NO_WORD, WORD, WORD_START
 from chargen.jit import float32, int64, njit, uint8, uint16
 
 TAG_MASK = (1 << TAG_BITS) - 1
