@@ -7,7 +7,7 @@ The table has `num_rows` rows for each n from 2 to N. This is multilinear hashin
 about 1 / num_rows. Before the start of a text, the history consists of zeros, the id of the document boundary.
 
 Other n-grams have no fixed length: they start with a word, the last one, the one before, and so on. Their hash starts
-anew with each word, and is else that of the token before:
+again with each word, and otherwise continues that of the token before:
 
     g_k(t) = g_{k−1}(t − 1) · m + v_t  if a word starts at t, with g_0 = 0        v_t = a · id_t + b
     g_k(t) = g_k(t − 1) · m + v_t      if not

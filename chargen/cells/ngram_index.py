@@ -152,7 +152,7 @@ def _find_rows_of_kind(
     index: tuple[NDArray[np.uint16], NDArray[np.uint8]] | None,
     kind: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return (the rows of the n-grams of one kind that end at each position of a text [N], which of them have one)."""
+    """Return (the rows of the n-grams of a kind that end at each position of a text [N], which of them have one)."""
     if index is None:
         hashes = _hash_kind(config, ids, np.zeros(0, dtype=np.uint8), kind)
         rows = hashes >> get_hash_shift(config.ngram_rows) & (config.ngram_rows - 1)
@@ -200,7 +200,7 @@ def _cut_excerpts(ids: NDArray[Any]) -> list[NDArray[np.int64]]:
 
 
 def _hash_kind(config: ModelConfig, ids: NDArray[np.int64], words: NDArray[np.uint8], kind: int) -> NDArray[np.int64]:
-    """Return the hashes of the n-grams of one kind that end at each position of a text, [N].
+    """Return the hashes of the n-grams of a kind that end at each position of a text, [N].
 
     They are those of `hash_all`, in an order of operations that is fast for long texts. As in training, each document
     starts at its boundary with a history of zeros.

@@ -126,6 +126,7 @@ class TrainConfig(Config):
     budget_s: float | None = None  #: wall-clock time of the whole run in seconds, including start-up
     steps: int | None = None  #: number of optimizer steps
     epochs: float | None = None  #: number of passes over the training text
+    max_epochs: float | None = None  #: passes after which a run with a time budget ends before its time; None: no limit
     batch_size: int = 64  #: number of batch rows B; each is a separate stream of text
     seq_len: int = 24  #: length T of a BPTT window, in tokens: gradients flow back at most this far
     learning_rate: float = 1e-2  #: peak learning rate
@@ -147,6 +148,7 @@ class TrainConfig(Config):
         "budget_s": Nullable(Number(0.0, MAX_SECONDS, exclusive_low=True)),
         "steps": Nullable(Integer(1, MAX_STEPS)),
         "epochs": Nullable(Number(0.0, MAX_EPOCHS, exclusive_low=True)),
+        "max_epochs": Nullable(Number(0.0, MAX_EPOCHS, exclusive_low=True)),
         "batch_size": Integer(1, MAX_BATCH_SIZE),
         "seq_len": Integer(1, MAX_SEQ_LEN),
         "learning_rate": Number(0.0, MAX_LEARNING_RATE, exclusive_low=True),
@@ -168,5 +170,7 @@ class TrainConfig(Config):
         lengths = [name for name in ("budget_s", "steps", "epochs") if getattr(self, name) is not None]
         if len(lengths) != 1:
             raise ConfigError(f"give exactly one of budget_s, steps and epochs, not {lengths or 'none'}")
+        if self.max_epochs is not None and self.budget_s is None:
+            raise ConfigError("max_epochs limits a run with a time budget, and this run has none")
         if self.precision == TF32 and self.device != "cuda":
             object.__setattr__(self, "precision", FLOAT32)

@@ -1,4 +1,4 @@
-"""Words in any script, as token ids show them: which token ids are inside of words, and which always start one.
+"""Words in any script: which token ids are inside of words, and which always start one.
 
 A word is a sequence of letters, marks, digits, apostrophes and underscores. In a script without spaces between words,
 it reaches from one punctuation mark to the next.

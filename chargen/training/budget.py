@@ -18,7 +18,7 @@ EXIT_S = 0.3  #: seconds to write the files and end the process
 
 @dataclass
 class Budget:
-    """The clock of a run. Exactly one of `budget_s` and `total_steps` is set.
+    """The clock of a run. With both `budget_s` and `total_steps`, the run ends with the first that is used up.
 
     Args:
         started: When the budget started, by `time.perf_counter`.
@@ -56,16 +56,18 @@ class Budget:
         if self.first_step_s is None:
             self.first_step_s = now
         end = self.budget_s - self.final_evaluation_s()
-        return 1.0 if now >= end else (now - self.first_step_s) / (end - self.first_step_s)
+        share = 1.0 if now >= end else (now - self.first_step_s) / (end - self.first_step_s)
+        return max(share, min(1.0, step / self.total_steps)) if self.total_steps else share
 
     def remaining_s(self, step: int, steps_per_s: float) -> float:
-        """Return the estimated seconds until the last step, or, with a time budget, the rest of it.
+        """Return the estimated seconds until the last step, or, with a time budget, the rest of it if that is less.
 
         The rest includes the final evaluation, so that elapsed and remaining time add up to the budget.
         """
+        of_steps = math.inf if self.total_steps is None else (self.total_steps - step) / max(1e-9, steps_per_s)
         if self.budget_s is None:
-            return ((self.total_steps or 0) - step) / max(1e-9, steps_per_s)
-        return max(0.0, self.budget_s - self.elapsed_s())
+            return of_steps
+        return max(0.0, min(of_steps + self.final_evaluation_s(), self.budget_s - self.elapsed_s()))
 
     def final_evaluation_s(self) -> float:
         """Return the estimated seconds from the last step to the end of the process."""

@@ -6,15 +6,17 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
     hidden size     the largest one for which the run reads enough tokens per weight and the text has enough tokens
     ensemble size   twice the reading gives √2 times as many members, each of which reads √2 times as
                     many tokens; a member is smaller than a single network
-    n-grams         hashed n-grams of up to six characters next to the layers. The more often the text is read, the
-                    higher their dropout rate and the shorter they are, since they would overfit; none if it is read
-                    dozens of times
+    n-grams         n-grams of up to six characters next to the layers, up to four for a short text, and those that
+                    start with the last word and the word before. The more often the text is read, the higher their
+                    dropout rate, since they would overfit
     batch           64 rows of 24 tokens; 48 tokens if the text is read often; fewer rows if there would be too few
                     steps. On several processes, a time budget has as many times more rows, if enough steps remain,
                     and a learning rate that is larger by the square root of that
     learning rate   1e-2, with a low β1: the direction of early steps changes quickly, and a low β1 forgets a bad one
                     quickly. Lower for an initial model, the less a new text differs from its own
-    dropout         rises with the number of times that the text is read; so does the weight decay, from ten times on
+    weight decay    rises with the number of times that the text is read
+    dropout         rises with that number as well, and is higher for a shorter text
+    end             a run with a time budget ends early when it has read the text MAX_USEFUL_EPOCHS times
 
 The number of tokens that a run with a time budget can read follows from the measured speed of the machine
 (`calibration.py`).
@@ -47,16 +49,19 @@ MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble me
 HIDDEN_SIZES = range(32, 2049, 32)
 MAX_EMBEDDING_DIM = 64
 EPOCHS_PER_SQUARED_MEMBER = 2  #: the number of members is √(epochs of a single member / this)
-MAX_MEMBERS, GPU_MAX_MEMBERS = 4, 8
+MAX_MEMBERS = GPU_MAX_MEMBERS = 8
 
 # Regularization
 OVERFITTING_EPOCHS = 2.5  #: a text that is read more often than this begins to be memorized
-DROPOUT_PER_DOUBLING, MAX_DROPOUT = 0.055, 0.3
-WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.01, 0.3
-LONG_NGRAMS, MAX_LONG_NGRAM_EPOCHS = 6, 7.0  #: longest n-grams, up to this number of epochs
-SHORT_NGRAMS, MAX_SHORT_NGRAM_EPOCHS = 4, 35.0  #: the same for more epochs; beyond, there are no n-grams
-NGRAM_DROPOUT_PER_EPOCH, MAX_NGRAM_DROPOUT = 0.1, 0.6
-IDS_PER_NGRAM_ROW = 4  #: training tokens per row of the table, at least
+MAX_USEFUL_EPOCHS = 24.0  #: more passes over the text of a run with a time budget overfit, or gain little
+MIN_CAPPED_STEPS = 600  #: a tiny text is read as often as this number of steps needs
+WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
+FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, and has its full rate at the second one
+FULL_DROPOUT, LONG_TEXT_IDS = 0.05, 1e6  #: the full rate for a text of this length; it grows by as much per tenth
+MAX_DROPOUT_SHARE, MAX_DROPOUT = 1.3, 0.3
+LONG_NGRAMS, SHORT_NGRAMS, MIN_LONG_NGRAM_IDS = 6, 4, 200_000  #: longest n-grams, of texts from this length on, or less
+HALF_NGRAM_DROPOUT_EPOCHS, MAX_NGRAM_DROPOUT = 6.0, 0.9  #: epochs for which half of the n-grams are dropped
+IDS_PER_NGRAM_ROW = 4  #: training tokens per row of the table, at most
 MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 18
 NGRAM_WORDS = 2  #: words in the n-grams that start with a word
 
@@ -127,6 +132,15 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
     hidden_size, num_members = network_size(inputs)
     num_ids_read = inputs.num_ids_read(hidden_size, num_members)
     epochs = num_ids_read / max(1, inputs.num_train_ids)
+    max_epochs = None
+    if inputs.length.budget_s is None:
+        rows, steps = batch_size(num_ids_read, epochs, inputs.device), seq_len(epochs, inputs.device)
+    else:
+        useful_ids = min(num_ids_read, MAX_USEFUL_EPOCHS * inputs.num_train_ids)
+        rows, steps = batch_size(useful_ids, epochs, inputs.device), seq_len(epochs, inputs.device)
+        max_epochs = most_useful_epochs(inputs.num_train_ids, rows * steps)
+        epochs = min(epochs, max_epochs)
+    rates = dropout(epochs, inputs.num_train_ids)
     model = {
         "vocab_size": inputs.vocab_size,
         "cell": inputs.cell,
@@ -135,11 +149,10 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "ensemble_size": num_members,
         **ngram_settings(inputs, epochs),
         "ngram_dropout": ngram_dropout(epochs),
-        "dropout": dropout(epochs),
-        "weight_dropout": dropout(epochs) if any(cell.recurrent_names for cell in cells) else 0.0,
+        "dropout": rates,
+        "weight_dropout": rates if any(cell.recurrent_names for cell in cells) else 0.0,
         **inputs.model.chosen(),
     }
-    rows, steps = batch_size(num_ids_read, epochs, inputs.device), seq_len(epochs, inputs.device)
     growth = batch_growth(inputs, num_ids_read / (rows * steps))
     rate = learning_rate(inputs.excess_loss_nats) * min(cell.learning_rate_factor for cell in cells)
     train = {
@@ -148,6 +161,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "learning_rate": float(f"{math.sqrt(growth) * rate:.2g}") if growth > 1 else rate,
         "weight_decay": weight_decay(epochs),
         "device": inputs.device,
+        "max_epochs": max_epochs,
         **inputs.length.chosen(),
         **inputs.train.chosen(),
     }
@@ -270,12 +284,11 @@ def batch_size(num_ids_read: float, epochs: float, device: str) -> int:
         epochs: How many times it reads the text.
         device: "cpu", "cuda" or "mps".
     """
-    if device != "cpu":
-        return GPU_BATCH_SIZE
+    largest = TrainConfig.batch_size if device == "cpu" else GPU_BATCH_SIZE
     if epochs < OVERFITTING_EPOCHS:
-        return TrainConfig.batch_size
-    limit = num_ids_read / (LONG_SEQ_LEN * MIN_STEPS)
-    return max((rows for rows in (16, 32, 64) if rows <= limit), default=16)
+        return largest
+    limit = num_ids_read / (seq_len(epochs, device) * MIN_STEPS)
+    return max((rows for rows in (16, 32, 64, 128) if rows <= min(limit, largest)), default=16)
 
 
 def batch_growth(inputs: RecipeInputs, num_steps: float) -> int:
@@ -303,7 +316,7 @@ def seq_len(epochs: float, device: str) -> int:
 def ngram_settings(inputs: RecipeInputs, epochs: float) -> dict[str, Any]:
     """Return the settings of the n-grams that are not chosen; those that have no effect keep their defaults."""
     chosen = inputs.model
-    length = ngram_order(epochs) if chosen.ngrams is None else chosen.ngrams
+    length = ngram_order(inputs.num_train_ids) if chosen.ngrams is None else chosen.ngrams
     has_index = chosen.ngram_index is not False and length > 0
     return {
         "ngrams": length,
@@ -313,11 +326,9 @@ def ngram_settings(inputs: RecipeInputs, epochs: float) -> dict[str, Any]:
     }
 
 
-def ngram_order(epochs: float) -> int:
-    """Return the length of the longest n-grams that the head reads; 0 for none."""
-    if epochs <= MAX_LONG_NGRAM_EPOCHS:
-        return LONG_NGRAMS
-    return SHORT_NGRAMS if epochs <= MAX_SHORT_NGRAM_EPOCHS else 0
+def ngram_order(num_train_ids: int) -> int:
+    """Return the length of the longest n-grams of a fixed length that the head reads."""
+    return LONG_NGRAMS if num_train_ids >= MIN_LONG_NGRAM_IDS else SHORT_NGRAMS
 
 
 def ngram_rows(num_train_ids: int) -> int:
@@ -327,8 +338,8 @@ def ngram_rows(num_train_ids: int) -> int:
 
 
 def ngram_dropout(epochs: float) -> float:
-    """Return the dropout rate of the n-grams: proportional to the epochs, up to a maximum."""
-    return round(min(MAX_NGRAM_DROPOUT, NGRAM_DROPOUT_PER_EPOCH * epochs), 2)
+    """Return the dropout rate of the n-grams: the more often the text is read, the nearer to 1."""
+    return round(min(MAX_NGRAM_DROPOUT, epochs / (epochs + HALF_NGRAM_DROPOUT_EPOCHS)), 2)
 
 
 def learning_rate(excess_loss_nats: float | None) -> float:
@@ -337,12 +348,28 @@ def learning_rate(excess_loss_nats: float | None) -> float:
     return max(MIN_LEARNING_RATE, float(f"{TrainConfig.learning_rate * share:.1e}"))
 
 
-def dropout(epochs: float) -> float:
-    """Return the dropout rate of units and weights: 0 for few epochs, then a constant more per doubling of them."""
-    doublings = math.log2(max(1.0, epochs / OVERFITTING_EPOCHS))
-    return round(min(MAX_DROPOUT, DROPOUT_PER_DOUBLING * doublings), 2)
+def dropout(epochs: float, num_train_ids: int) -> float:
+    """Return the dropout rate of units and weights.
+
+    Args:
+        epochs: How many times the run reads the text.
+        num_train_ids: Length of the text in tokens.
+    """
+    share = max(0.0, (epochs - FEW_EPOCHS) / (MANY_EPOCHS - FEW_EPOCHS))
+    full = FULL_DROPOUT * max(0.0, 1.0 + math.log10(LONG_TEXT_IDS / max(1, num_train_ids)))
+    return round(min(MAX_DROPOUT, full * min(share, MAX_DROPOUT_SHARE)), 2)
+
+
+def most_useful_epochs(num_train_ids: int, num_step_ids: int) -> float:
+    """Return how many times a run with a time budget reads its text at most.
+
+    Args:
+        num_train_ids: Length of the text in tokens.
+        num_step_ids: Tokens of a step.
+    """
+    return max(MAX_USEFUL_EPOCHS, float(round(MIN_CAPPED_STEPS * num_step_ids / max(1, num_train_ids))))
 
 
 def weight_decay(epochs: float) -> float:
-    """Return the weight decay: the default, or more for a text that is read dozens of times."""
+    """Return the weight decay: the default, or more for a text that is read more than once or twice."""
     return round(min(MAX_WEIGHT_DECAY, max(TrainConfig.weight_decay, WEIGHT_DECAY_PER_EPOCH * epochs)), 2)

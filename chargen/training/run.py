@@ -114,8 +114,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         ranks: The processes of the run, of which this one is the leader (`ranks/`); None for a single process.
 
     Raises:
-        ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged. The best
-            model before that is on disk.
+        ChargenError: If the corpus, the settings or the disk do not allow the run, or if the loss diverged.
         StoppedError: If the run was stopped before its first validation, and before its first steps were saved
             (`save_every_s`). A new run leaves no files then; a run to resume or to replace is unchanged.
     """
@@ -282,8 +281,9 @@ def _check_dropout(given: ModelChoices, chosen: ModelConfig) -> None:
 
 
 def _total_steps(config: TrainConfig, batches: BatchSource) -> int | None:
-    """Return the number of steps of a run, or None for a run with a time budget."""
-    return config.steps if config.epochs is None else max(1, round(config.epochs * batches.windows_per_epoch))
+    """Return the maximum number of steps of a run, or None for a run that only its time budget ends."""
+    epochs = config.max_epochs if config.epochs is None else config.epochs
+    return config.steps if epochs is None else max(1, round(epochs * batches.windows_per_epoch))
 
 
 def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialModel | None) -> Started:
@@ -319,7 +319,7 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
         model=saver.model,
         data=plan.data,
         train=replace(saver.train, batch_size=batches.batch_size, seq_len=batches.seq_len),  # those in use
-        total_steps=loop.budget.total_steps,
+        total_steps=None if saver.train.budget_s is not None else loop.budget.total_steps,
         first_step=loop.first_step,
         selection_chars=data.val[0].num_chars,
         elapsed_s=loop.budget.elapsed_s(),

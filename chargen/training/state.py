@@ -252,7 +252,8 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
 def is_finished(saved: TrainingState) -> bool:
     """Return whether a run was trained for its whole length."""
     if saved.train.budget_s is not None:
-        return saved.elapsed_s >= saved.train.budget_s
+        has_read_enough = saved.train.max_epochs is not None and saved.trainer["epoch"] >= saved.train.max_epochs
+        return has_read_enough or saved.elapsed_s >= saved.train.budget_s
     return saved.train.steps is not None and saved.trainer["step"] >= saved.train.steps
 
 
@@ -333,5 +334,7 @@ def resumed_train_config(
                 "Give this run a larger number of --steps or --epochs.",
             )
         length = RunLength(budget_s=length.budget_s + extra_budget_s)
-    changed = {name: value for name, value in train.chosen().items() if name in CHANGEABLE}
+    changed: dict[str, Any] = {name: value for name, value in train.chosen().items() if name in CHANGEABLE}
+    if length != own_length:  # more time was asked for, or another kind of length
+        changed["max_epochs"] = None
     return TrainConfig.from_json({**saved.train.to_json(), **asdict(length), **changed, "device": device})

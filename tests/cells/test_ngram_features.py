@@ -67,7 +67,8 @@ def test_ngrams_share_rows_no_more_often_than_random_ones(n: int, count: int) ->
     assert num_used > 0.9 * R * (1 - np.exp(-count / R))
 
 
-def test_trigrams_learn_a_source_of_order_two_faster(tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("has_index", [False, True])
+def test_trigrams_learn_a_source_of_order_two_faster(tmp_path: Path, monkeypatch: Any, has_index: bool) -> None:
     monkeypatch.chdir(tmp_path)
     rng, text = np.random.default_rng(0), "ab"
     after = {a + b: "".join(rng.choice(list("abcdef"), 6)) for a in "abcdef" for b in "abcdef"}
@@ -75,14 +76,21 @@ def test_trigrams_learn_a_source_of_order_two_faster(tmp_path: Path, monkeypatch
         text += after[text[-2:]][int(rng.integers(6))]
     losses = []
     for ngrams in (0, 3):
-        training = plan(text, f"run{ngrams}", 150, model={"hidden_size": 8, "ngrams": ngrams, "ngram_rows": 4096})
+        shape = {"hidden_size": 8, "ngrams": ngrams, "ngram_rows": 4096, "ngram_index": has_index and ngrams > 0}
+        training = plan(text, f"run{ngrams}", 150, model=shape)
         train = TrainChoices(learning_rate=1e-2, batch_size=16, seq_len=16)
         _, finished = run_plan(replace(training, train=train))
         losses.append(finished.val_loss_nats_per_char)
     assert losses[1] < losses[0] - 0.1
     model = load_checkpoint(Path("checkpoints/run3/model.safetensors"))
     used = np.abs(model.weights["ngrams.weight"]).sum(1) > 0
-    assert 30 <= used[:4096].sum() < 50  # 36 pairs; the other rows stay zero
+    if has_index:
+        is_owned = model.weights["ngrams.index"] > 0
+        assert 36 + 36 <= is_owned.sum() <= 36 + 216 + 4  # pairs, triples, and few n-grams from the start of the text
+        assert not used[~is_owned].any()
+        assert used.sum() > 0.9 * is_owned.sum()
+    else:
+        assert 30 <= used[:4096].sum() < 50  # 36 pairs; the other rows stay zero
 
 
 def test_dynamic_evaluation_does_not_change_the_ngram_table() -> None:

@@ -411,8 +411,12 @@ def test_the_recipe_chooses_shorter_ngrams_for_more_epochs_and_more_rows_for_lon
     assert [model.ngrams for model in models] == [6, 6, 6, 4, 0]
     assert [model.ngram_dropout for model in models] == [0.1, 0.3, 0.5, 0.6, 0.6]
     rows = [chosen({"epochs": 1}, n)[0].ngram_rows for n in (100, 10**4, 10**5, 10**6, 10**9)]
-    assert rows == [256, 1024, 8192, 65536, 65536]
+    assert rows == [256, 4096, 32768, 262144, 262144]
     assert chosen({"epochs": 1}, model={"ngrams": 0})[0].ngrams == 0
+    assert [(model.ngram_words, model.ngram_index) for model in models] == [(2, True)] * 4 + [(0, False)]
+    assert chosen({"epochs": 1}, has_words=False)[0].ngram_words == 0  # a series of numbers
+    plain, _ = chosen({"epochs": 1}, model={"ngram_index": False})
+    assert (plain.ngrams, plain.ngram_words) == (6, 0)
 
 
 def test_a_first_step_that_compiles_its_loops_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

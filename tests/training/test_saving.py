@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.survival import damage, open_damaged_files
 from chargen.api import load
-from chargen.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from chargen.checkpoint import STORAGE_VERSION, Checkpoint, load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from chargen.cli.main import run as command_line
 from chargen.config import DataConfig, ModelConfig, TrainConfig
 from chargen.engines.interface import log_softmax
@@ -315,7 +315,7 @@ def test_a_run_of_an_earlier_version_on_documents_keeps_its_held_out_part() -> N
     state = Path("checkpoints/cut/training_state.safetensors")
     tensors, header = load_tensors(state)
     header["data"].pop("val_split")
-    save_tensors(state, tensors, header)
+    save_tensors(state, tensors, header, STORAGE_VERSION)
     saved = load_state(state)
     assert saved.data == data
     run_plan(Plan(corpus, "cut", resume="cut", data=saved.data))

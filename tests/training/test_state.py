@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chargen.api import load
-from chargen.checkpoint import load_tensors, save_tensors
+from chargen.checkpoint import STORAGE_VERSION, load_tensors, save_tensors
 from chargen.config import MAX_SEED, DataConfig, TrainConfig
 from chargen.errors import ConfigError, DivergenceError, ModelError
 from chargen.networks.network import Network
@@ -108,7 +108,7 @@ def test_a_state_that_does_not_fit_its_text_is_an_error_before_training(
         (tensors, {**described, "corpus_sha256": "0" * 64}),
     ]
     for changed, header in wrong:
-        save_tensors(state, changed, header)
+        save_tensors(state, changed, header, STORAGE_VERSION)
         with pytest.raises(ModelError):
             run_plan(Plan(corpus, "run", data=data, resume="run"))
 
@@ -118,7 +118,7 @@ def test_a_state_of_another_device_is_a_clear_error(tmp_path: Path, chargen: Cha
     assert chargen("train", "v.txt", "--steps", "4", "--stop-after", "2", "--hidden", "8", "--name", "r").status == 130
     state = Path("checkpoints/r/training_state.safetensors")
     tensors, described = load_tensors(state)
-    save_tensors(state, {**tensors, "dropout": np.zeros(16, np.uint8)}, described)  # the size of a GPU's state
+    save_tensors(state, {**tensors, "dropout": np.zeros(16, np.uint8)}, described, STORAGE_VERSION)  # of a GPU
     result = chargen("train", "--resume", "r")
     assert result.status == 1
     assert "Resume on the device that it was trained on" in result.err
