@@ -1,6 +1,6 @@
 """The compiled reader of n-gram features: one call hashes a token id, finds the rows, and adds them up.
 
-It computes what `NGramReader` computes with about 20 calls of NumPy, up to rounding. Its arguments are few, because
+It computes what `NGramReader` computes with 15 calls of NumPy or more, up to rounding. Its arguments are few, because
 numba inspects each array at each call. The constants of the hash functions are one vector:
 
     [N, W, shift, multipliers of the n-grams of fixed lengths (N − 1)·N, m, a, b, final multipliers W]
