@@ -85,6 +85,7 @@ NETWORK = {
     "--cell": "lstm", "--layers": "2", "--hidden": "9", "--ensemble": "2", "--embedding": "7", "--ngrams": "3",
     "--residual": None, "--skip": None, "--layer-norm": None,
     "--tie-weights": None, "--dropout": "0.3", "--weight-dropout": "0.3", "--ngram-dropout": "0.3",
+    "--ngram-words": "1",
 }  # fmt: skip
 READING = {
     "--encoding": "cp1258", "--newline": "keep", "--normalize": "none", "--documents": "line",
@@ -226,6 +227,7 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("info", "--explain"): ["m"],
     ("train", "--new-chars"): ["--init-from", "m2"],
     ("train", "--ngram-dropout"): ["--ngrams", "3"],
+    ("train", "--ngram-words"): ["--ngrams", "3"],
     ("train", "--residual"): ["--layers", "2"],
     ("train", "--skip"): ["--layers", "2"],
     ("train", "--text-field"): ["records.jsonl"],
@@ -273,6 +275,7 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("classify", "--label-field"): ["--labelled", "labels.jsonl"],
     ("classify", "--html"): ["--explain"],
     ("classify --train", "--ngram-dropout"): ["--ngrams", "3"],
+    ("classify --train", "--ngram-words"): ["--ngrams", "3"],
     ("classify --train", "--residual"): ["--layers", "2"],
     ("classify --train", "--skip"): ["--layers", "2"],
 }
