@@ -17,7 +17,7 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
     dropout         rises with the number of times that the text is read; so does the weight decay, from ten times on
 
 The number of tokens that a run with a time budget can read follows from the measured speed of the machine
-(`calibration.py`).
+(`calibration.py`). The precision of products does not depend on the length of the run (`networks/precision.py`).
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def plan(text: str, name: str, wanted: str | None, steps: int = 60, cell: str = 
 def test_a_run_in_bf16_learns_what_one_in_float32_learns(cell: str, verse: str) -> None:
     pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
     losses = [run_plan(plan(verse, p, p, 200, cell))[1].val_loss_nats_per_char for p in (FLOAT32, BF16)]
-    assert losses[0] < 2.0  # 3.9 before the training
+    assert losses[0] < 2.0  # a uniform distribution has more than 3
     assert losses[1] != losses[0]
     assert losses[1] == pytest.approx(losses[0], abs=0.03)
 

@@ -35,7 +35,8 @@ import torch
 from torch import Tensor
 
 MIN_SLICE_WIDTH = 32  # units: a product with fewer columns is slow with any number of threads
-MAX_NUMBA_THREADS = 4  # with more threads PyTorch's own operations are faster, because the threads share them
+# With more threads, PyTorch's own operations were faster than passes on one thread. Divided passes were not measured there.
+MAX_NUMBA_THREADS = 4
 
 
 def num_slices(hidden_size: int) -> int:
