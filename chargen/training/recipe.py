@@ -19,7 +19,7 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
     end             a run with a time budget ends early when it has read the text MAX_USEFUL_EPOCHS times
 
 The number of tokens that a run with a time budget can read follows from the measured speed of the machine
-(`calibration.py`).
+(`calibration.py`). The precision of products does not depend on the length of the run (`networks/precision.py`).
 """
 
 from __future__ import annotations

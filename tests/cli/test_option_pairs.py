@@ -105,7 +105,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--seq-len": "9", "--lr": "0.5", "--clip": "0.5", "--weight-decay": "0.5", "--seed": "3", "--more": "9s",
         "--save-every": "9s", "--patience": "0.3", "--val-split": "random", "--keep-state": "never",
         "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown", "--direction": "backward",
-        "--log": "tensorboard", "--precision": "tf32", "--weights": "float32",
+        "--log": "tensorboard", "--precision": "bf16", "--weights": "float32",
         **NETWORK, **READING, **MACHINE, "--json": None,
     },
     "sample": {
@@ -292,7 +292,6 @@ UNSEEN: dict[str, dict[str, str]] = {
         **HERE,
         "--json": "it changes what is printed at the end",
         "--log": "tests/training/logs/test_tensorboard.py reads the files that it writes during a training",
-        "--precision": DEFAULT,
     },
     "bench cells": {
         **HERE,
