@@ -48,6 +48,10 @@ class Budget:
         """Return whether a time budget has no time left for a step."""
         return self.budget_s is not None and self.elapsed_s() >= self.budget_s - self.final_evaluation_s()
 
+    def has_reached_max_steps(self, step: int) -> bool:
+        """Return whether a run with a time budget has made as many steps as it may."""
+        return self.budget_s is not None and self.total_steps is not None and step >= self.total_steps
+
     def progress(self, step: int) -> float:
         """Return the completed share of the training after `step` steps, 0 to 1."""
         if self.budget_s is None:

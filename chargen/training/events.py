@@ -80,6 +80,7 @@ class Finished:
     model_path: str  #: path of the best model
     interrupted: bool
     stopped_early: bool  #: the validation loss had not improved for the share of the run that `patience` allows
+    reached_max_epochs: bool  #: a run with a time budget ended before its time: it had read the text `max_epochs` times
     steps: int
     best_step: int
     epochs: float

@@ -138,7 +138,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
     else:
         useful_ids = min(num_ids_read, MAX_USEFUL_EPOCHS * inputs.num_train_ids)
         rows, steps = batch_size(useful_ids, epochs, inputs.device), seq_len(epochs, inputs.device)
-        max_epochs = most_useful_epochs(inputs.num_train_ids, rows * steps)
+        max_epochs = max_useful_epochs(inputs.num_train_ids, rows * steps)
         epochs = min(epochs, max_epochs)
     rates = dropout(epochs, inputs.num_train_ids)
     model = {
@@ -202,7 +202,7 @@ def largest_hidden_size(inputs: RecipeInputs, num_members: int, weights_per_sqrt
 
 
 def recommended_settings(
-    model: ModelConfig, train: TrainConfig, num_train_ids: int, epochs: float
+    model: ModelConfig, train: TrainConfig, num_train_ids: int, epochs: float, share_of_budget: float = 1.0
 ) -> tuple[ModelConfig, TrainConfig, int]:
     """Return the settings that the recipe would choose for a run that has ended.
 
@@ -215,6 +215,7 @@ def recommended_settings(
         train: The training settings of the run.
         num_train_ids: Number of tokens of the training text.
         epochs: How many times the run read the text.
+        share_of_budget: Share of the time budget that the run used; less than 1 if `max_epochs` ended it.
 
     Returns:
         The settings of the network and of the training, and the largest hidden size that the recipe chooses for a text
@@ -231,7 +232,7 @@ def recommended_settings(
         inputs,
         length=RunLength(budget_s=train.budget_s),
         model=replace(choices, ngrams=None if model.ngrams else 0),
-        flops=num_flops(model, epochs * num_train_ids),
+        flops=num_flops(model, epochs * num_train_ids) / share_of_budget,
     )
     hidden_size = choose_settings(timed)[0].hidden_size
     return replace(recommended_model, hidden_size=hidden_size), recommended_train, max_hidden_size
@@ -360,7 +361,7 @@ def dropout(epochs: float, num_train_ids: int) -> float:
     return round(min(MAX_DROPOUT, full * min(share, MAX_DROPOUT_SHARE)), 2)
 
 
-def most_useful_epochs(num_train_ids: int, num_step_ids: int) -> float:
+def max_useful_epochs(num_train_ids: int, num_step_ids: int) -> float:
     """Return how many times a run with a time budget reads its text at most.
 
     Args:

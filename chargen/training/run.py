@@ -6,7 +6,7 @@
     4. make steps until the time or the steps are used up; validate now
        and then, and write the best model so far to disk                   loop.py, budget.py, saving.py
     5. evaluate the best model on the whole validation text, compare it
-       with the baselines, and explain the numbers                         validation.py, diagnosis.py
+       with the baselines, and explain the numbers                         validation.py, diagnosis/
 
 `train` yields reports and prints nothing. To stop a run (Ctrl-C), the caller's `stop()` returns True; the run then
 validates once more, keeps the best model, and ends as usual.
@@ -39,10 +39,11 @@ from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.training.budget import Budget
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
-from chargen.training.diagnosis import Evidence, diagnose
+from chargen.training.diagnosis.evidence import collect_evidence
+from chargen.training.diagnosis.rules import diagnose
 from chargen.training.events import Finished, Report, Started
 from chargen.training.init_from import InitialModel, check_same_quantizer, fit_ngrams, init_from_model
-from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, recommended_settings
+from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import (
     TrainingState,
@@ -348,6 +349,7 @@ def _finish(loop: TrainingLoop, baselines: Baselines, is_new_network: bool) -> F
         model_path=str(saver.run.model_path),
         interrupted=loop.is_interrupted,
         stopped_early=loop.has_stopped_early,
+        reached_max_epochs=budget.has_reached_max_steps(trainer.step),
         steps=trainer.step,
         best_step=saver.best_step,
         epochs=trainer.epoch,
@@ -367,34 +369,9 @@ def _finish(loop: TrainingLoop, baselines: Baselines, is_new_network: bool) -> F
         first_step=loop.first_step,
     )
     difficulty = relative_difficulty(saver.data, sample)
-    diagnosis = diagnose(_evidence(loop, result, baselines, difficulty, is_new_network))
+    diagnosis = diagnose(collect_evidence(loop, result, baselines, difficulty, is_new_network))
     result = replace(result, diagnosis=diagnosis.summary, advice=diagnosis.advice, elapsed_s=budget.elapsed_s())
     saver.write_best(result)
     saver.remove_state(is_done=not loop.is_interrupted)
     saver.log(result)
     return result
-
-
-def _evidence(
-    loop: TrainingLoop, result: Finished, baselines: Baselines, difficulty: float, is_new_network: bool
-) -> Evidence:
-    """Return what the diagnosis needs to know. `difficulty` is the `relative_difficulty` of the validation text."""
-    saver = loop.saver
-    recommended_model, recommended_train, max_hidden_size = recommended_settings(
-        saver.model, saver.train, len(saver.data.train.ids), result.epochs
-    )
-    return Evidence(
-        result=result,
-        progress=loop.budget.progress(result.steps),
-        overhead_s=(loop.budget.first_step_s or 0.0) + loop.budget.final_evaluation_s(),
-        history=loop.history,
-        val_chars=sum(part.num_chars for part in saver.data.val),
-        baselines=baselines,
-        model=saver.model,
-        train=saver.train,
-        recommended_model=recommended_model,
-        recommended_train=recommended_train,
-        max_hidden_size=max_hidden_size,
-        is_new_network=is_new_network,
-        relative_difficulty=difficulty,
-    )

@@ -45,6 +45,7 @@ STOPPED_EARLY = (
     "The validation loss had not improved for the share of the run that --patience allows. To continue all the same:"
 )
 NO_TIME_LEFT = "the start of the program took all the time that was left."
+TEXT_READ = "the run has read the text as often as a run with a time budget does."
 NO_STEP_LEFT = "the run already has all of its steps."
 
 Sampler = Callable[[Checkpoint], str]  #: returns a few lines that the model generates
@@ -232,6 +233,8 @@ def describe(report: Started) -> list[str]:
     model, train = report.model, report.train
     if report.total_steps is None:
         length = f"a budget of {format_duration_s(train.budget_s or 0)}"
+        if train.max_epochs is not None:
+            length += f" (at most {format_count(round(train.max_epochs), 'epoch')})"
         if report.first_step:
             length += f", {format_duration_s(max(0.0, (train.budget_s or 0) - report.elapsed_s))} of it left"
     else:
@@ -264,7 +267,7 @@ def summary(report: Finished, has_documents: bool, has_budget: bool, quantizer: 
         has_budget: Whether the length of the run is a time.
         quantizer: That of a model of a series.
     """
-    from chargen.training.diagnosis import continue_run
+    from chargen.training.diagnosis.rules import continue_run
 
     rows: list[tuple[str, float | None]] = [
         ("this model, on the held-out text, all of it", report.val_loss_nats_per_char),
@@ -297,8 +300,9 @@ def summary(report: Finished, has_documents: bool, has_budget: bool, quantizer: 
         parts += [Paragraph(STOPPED_EARLY), _unwrapped([to_continue])]
     if report.steps == report.first_step:
         longer = ("--more", "5m") if has_budget else ("--steps", str(2 * report.steps))
+        reason = TEXT_READ if report.reached_max_epochs else NO_TIME_LEFT if has_budget else NO_STEP_LEFT
         parts += [
-            Paragraph(f"No step was made: {NO_TIME_LEFT if has_budget else NO_STEP_LEFT} To continue the training:"),
+            Paragraph(f"No step was made: {reason} To continue the training:"),
             _unwrapped([command_line("train", "--resume", report.run, *longer)]),
         ]
     parts += map(Paragraph, (report.diagnosis, *advice))

@@ -15,7 +15,8 @@ import pytest
 from chargen.config import ModelConfig, TrainConfig
 from chargen.text.builtin_corpora import markov
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
-from chargen.training.diagnosis import Evidence, diagnose
+from chargen.training.diagnosis.evidence import Evidence
+from chargen.training.diagnosis.rules import diagnose
 from chargen.training.events import Finished
 from chargen.training.recipe import num_flops, recommended_settings
 from chargen.training.run import Plan
@@ -29,9 +30,9 @@ BASELINES = Baselines(2.0, 2.5, UNIGRAM, UNIFORM)
 def result(val: float, train: float, **more: Any) -> Finished:
     values: dict[str, Any] = dict.fromkeys(Finished.__dataclass_fields__, 0.0)
     values |= {
-        "run": "r", "interrupted": False, "stopped_early": False, "steps": 300, "best_step": 300, "diagnosis": "",
-        "advice": (), "val_loss_nats_per_char": val, "train_loss_without_dropout_nats_per_char": train,
-        "entropy_nats_per_char": None,
+        "run": "r", "interrupted": False, "stopped_early": False, "reached_max_epochs": False, "steps": 300,
+        "best_step": 300, "diagnosis": "", "advice": (), "val_loss_nats_per_char": val,
+        "train_loss_without_dropout_nats_per_char": train, "entropy_nats_per_char": None,
     }  # fmt: skip
     return Finished(**{**values, **more})
 

@@ -12,13 +12,15 @@
     the validation loss rose, while the training loss fell                  the recipe's settings, or a shorter run
     settings slow the learning down: a learning rate far from the
         recipe's, far more dropout, a network too large for the time        the recipe's settings
+    the run ended before its time, since it had read the text often enough  more text
     the validation loss was still falling at the end                        a longer run
         more than twice as high as the training loss                        or, better, more text
     it was level, far above the training loss                               the recipe's settings, or more text
     it was level, near the training loss                                    a larger network, if this one is small
 
 The recipe's settings are those that `recipe.py` chooses for the same text and length. Its rules are measured, so a run
-that has these settings already is not told to change them, and a run with others is not told that nothing will help. A
+that has these settings already is not told to change them, and a run with others is not told that nothing will help. So
+the rule for a run that ended before its time applies only if no other setting and no larger network would help. A
 shorter run is better than the best model of a run that overfitted, because its learning rate has fallen by then.
 `benchmarks/LOG.md` has runs in which the advice was followed.
 """
@@ -26,17 +28,13 @@ shorter run is better than the best model of a run that overfitted, because its 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from chargen.config import LN2, ModelConfig, TrainConfig
+from chargen.config import LN2, format_duration_s
 from chargen.schema import format_count
 from chargen.training.choices import length_option
-from chargen.training.events import Finished
+from chargen.training.diagnosis.evidence import NOTHING_LEARNED, Evidence
 from chargen.training.recipe import MAX_DROPOUT
-from chargen.training.validation import Baselines
 
 MAX_RISE = 0.02  #: nats per character; if the last validation loss is further above the best one, it rose
 # The loss falls about as the logarithm of the time does. So twice the time lowers it by ln 2 / ln 1.5 = 1.7 times as
@@ -55,83 +53,13 @@ LESS_DROPOUT = 0.05  #: difference from which a dropout rate counts as lower tha
 OTHER_DROPOUT = 0.1  #: the same for a run whose loss still falls, which a little dropout does not change
 MORE_DROPOUT = 0.1  #: difference above the highest rate of the recipe from which dropout slows the learning down
 DIFFERENT = 1.5  #: factor between the costs of two parts of the text from which they are of different kinds
-NOTHING_LEARNED = 0.98  #: share of the loss by character frequencies that a model or a 5-gram must fall below
 LAST_PART = 1 / 3  #: share of the run whose fall of the validation loss is measured
+TEXT_USED_UP = "Text used up"
 UNPREDICTABLE = (
     "A 5-gram, too, predicts the held-out text no better than the frequencies of the characters do: the text is "
     "random, or its parts are of different kinds."
 )
 NO_SETTING_HELPS = "No setting will help. If the parts differ, give a validation text of the same kind (--val)."
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known at the end of a run. Losses are in nats per character."""
-
-    result: Finished
-    progress: float  #: completed share of the run, 0 to 1
-    overhead_s: float  #: seconds before the first step and after the last one
-    history: Sequence[Mapping[str, float]]  #: all validations in order: {"step", "train", "val"}
-    val_chars: int  #: characters of the validation text
-    baselines: Baselines
-    model: ModelConfig
-    train: TrainConfig
-    recommended_model: ModelConfig  #: by the recipe, for the same text and the same length (`collect_evidence`)
-    recommended_train: TrainConfig
-    max_hidden_size: int  #: the largest that the recipe chooses for a text of this length, however long the run is
-    is_new_network: bool = True  #: False if the weights came, or may have come, from a trained model
-    relative_difficulty: float = 1.0  #: loss by character frequencies: validated text / sample of the training text
-
-    @property
-    def gap(self) -> float:
-        """The validation loss of the best model above its training loss, on an equal footing.
-
-        The loss is that on the part of the validation text that is validated during the run: it follows the training
-        text directly, and is as long as the sample of it.
-        """
-        train_loss = self.result.train_loss_without_dropout_nats_per_char
-        return self._min_val_loss() - train_loss * self.relative_difficulty
-
-    @property
-    def is_useless(self) -> bool:
-        """Whether the model predicts the held-out text no better than the frequencies of the characters do."""
-        return self.result.val_loss_nats_per_char >= NOTHING_LEARNED * self.baselines.unigram_nats_per_char
-
-    @property
-    def is_unpredictable(self) -> bool:
-        """Whether a 5-gram predicts the held-out text no better than the frequencies of the characters do."""
-        ngram = self.baselines.ngram_5_nats_per_char
-        return ngram is not None and ngram >= NOTHING_LEARNED * self.baselines.unigram_nats_per_char
-
-    @property
-    def is_worse_than_ngram(self) -> bool:
-        """Whether a 5-gram predicts the held-out text better than the model does."""
-        ngram = self.baselines.ngram_5_nats_per_char
-        return ngram is not None and ngram < self.result.val_loss_nats_per_char
-
-    @property
-    def rise(self) -> float:
-        """The last validation loss above the best one; infinite if the last one was not finite."""
-        rise = self.history[-1]["val"] - self._min_val_loss()
-        return rise if math.isfinite(rise) else math.inf
-
-    def fall(self, part: float) -> float:
-        """Return by how much this last part of the run lowered the validation loss, from 0 to 1.
-
-        The loss at the start of the part is interpolated between two validations. If the first validation came later,
-        the fall since then is scaled up; if it came much later, the run was short, and the fall counts as infinite.
-        """
-        steps = np.array([v["step"] for v in self.history])
-        losses = np.array([v["val"] for v in self.history])
-        start = max(self.result.steps * (1 - part), float(steps[0]))
-        known = 1 - start / self.result.steps
-        if known < 0.499 * part:
-            return math.inf
-        before, last = float(np.interp(start, steps, losses)), float(losses[-1])
-        return (before - last) * part / known
-
-    def _min_val_loss(self) -> float:
-        return min(v["val"] for v in self.history if math.isfinite(v["val"]))
 
 
 @dataclass(frozen=True)
@@ -144,11 +72,11 @@ class Diagnosis:
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Explain the numbers of a run, and name what would lower its loss, or say that nothing will."""
-    for rule in (_nothing_left, _too_little_text, _interrupted, _nothing_learned, _risen):
-        found = rule(evidence)
-        if found:
-            return found
-    return _falling_or_level(evidence)
+    rules = (_nothing_left, _too_little_text, _interrupted, _nothing_learned, _risen, _falling_or_level)
+    found = next(filter(None, (rule(evidence) for rule in rules)))
+    if evidence.result.reached_max_epochs and not found.summary.startswith(TEXT_USED_UP):
+        return replace(found, summary=f"{found.summary} The run ended early: {_text_read(evidence)}.")
+    return found
 
 
 def _nothing_left(evidence: Evidence) -> Diagnosis | None:
@@ -239,6 +167,9 @@ def _falling_or_level(evidence: Evidence) -> Diagnosis:
     regularization = _more_regularization(evidence) if memorizes else {}
     settings = _use({**regularization, **slow})
     notes = (*_compared_with_baselines(evidence), *_different_parts(evidence))
+    if evidence.result.reached_max_epochs and not settings and is_falling:
+        course = f"was still falling at the end, {comparison} the training loss without dropout"
+        return _text_used_up(evidence, course, ("More text will help most.", *notes))
     if is_falling:
         # With the recipe's settings, a longer run gets more dropout. Without dropout, it may overfit.
         mostly_memorizes = evidence.gap > MOST * evidence.history[-1]["val"]
@@ -256,6 +187,9 @@ def _falling_or_level(evidence: Evidence) -> Diagnosis:
         )
     hidden_size = evidence.recommended_model.hidden_size
     is_small = hidden_size >= (FAR_SIZE if memorizes else LARGER) * evidence.model.hidden_size
+    if evidence.result.reached_max_epochs and not settings and memorizes and not is_small:
+        course = f"has stopped falling, {comparison} the training loss without dropout"
+        return _text_used_up(evidence, course, ("Only more text will help.", *_different_parts(evidence)))
     if memorizes and not is_small:
         return Diagnosis(
             f"Limited by the text: the validation loss has stopped falling, {comparison} the training loss without "
@@ -273,6 +207,24 @@ def _falling_or_level(evidence: Evidence) -> Diagnosis:
         "or another setting will hardly help.",
         notes,
     )
+
+
+def _text_used_up(evidence: Evidence, course: str, advice: tuple[str, ...]) -> Diagnosis:
+    """Return the diagnosis of a run that ended before its time, since it had read its text often enough.
+
+    Args:
+        evidence: What is known about the run.
+        course: What the validation loss did, after "the validation loss".
+        advice: What would help; how to read the text more often is added.
+    """
+    summary = f"{TEXT_USED_UP}: {_text_read(evidence)}. The validation loss {course}."
+    return Diagnosis(summary, (*advice, f"To read this text more often all the same: {_length(evidence, 2.0)}."))
+
+
+def _text_read(evidence: Evidence) -> str:
+    """Return how often a run that ended before its time read the text, and in which part of the time."""
+    elapsed, budget = (format_duration_s(round(s)) for s in (evidence.result.elapsed_s, evidence.train.budget_s or 0.0))
+    return f"the text was read {format_count(round(evidence.result.epochs), 'time')} in {elapsed} of its {budget}"
 
 
 def _is_falling(evidence: Evidence) -> bool:
@@ -395,4 +347,8 @@ def _shorter(evidence: Evidence) -> str:
 
 
 def _length(evidence: Evidence, factor: float) -> str:
-    return length_option(evidence.train, factor, evidence.result.steps, evidence.overhead_s)
+    """Return the option for a run that is `factor` times as long, in the unit that ended this one."""
+    train = evidence.train
+    if evidence.result.reached_max_epochs:
+        train = replace(train, budget_s=None, epochs=train.max_epochs, max_epochs=None)
+    return length_option(train, factor, evidence.result.steps, evidence.overhead_s)
