@@ -37,15 +37,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from chargen.about import MODEL_SPEC
-from chargen.cells.weights import (
-    FLOAT32_BYTES,
-    NGRAM_INDEX,
-    NGRAM_WORDS,
-    check_shapes,
-    count_table_bytes,
-    mask_bias,
-    table_rows,
-)
+from chargen.cells.weights import FIXED_DTYPES, FLOAT32_BYTES, check_shapes, count_table_bytes, mask_bias, table_rows
 from chargen.config import FLOAT32, WEIGHT_STORAGES, DataConfig, ModelConfig
 from chargen.errors import KINDS, ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.io import replace_non_finite, write_atomically
@@ -70,7 +62,8 @@ PLAIN_VERSION, STACK_VERSION, STORAGE_VERSION = FORMAT_VERSIONS = (1, 2, 3)
 DTYPES = ("F32", "F64", "I64", "I32", "U8")  #: dtypes of tensors in any file, as safetensors names them
 STORAGE_DTYPES = ("F16", "I8", "U16")  #: and in files of version 3
 WEIGHT_DTYPE = "F32"  #: dtype of the weights of a model
-FIXED_TYPES = {NGRAM_INDEX: "U16", NGRAM_WORDS: "U8"}  #: dtypes of the arrays that training does not change
+#: dtypes of the arrays that training does not change
+FIXED_TYPES = {name: dtype.replace("uint", "U") for name, dtype in FIXED_DTYPES.items()}
 MAX_HEADER_BYTES = 1 << 25  #: a sentencepiece model may be most of it
 MAX_TENSORS = 1 << 15  #: a training state of `MAX_LAYERS` layers has 5,000
 MAX_TABLE_EXPANSION = 64  #: bytes of tables of an opened model per byte of weights; 4 tied networks have 16

@@ -28,6 +28,7 @@ from chargen.folders import cache_folder
 __all__ = [
     "NumbaError",
     "float32",
+    "float32_row",
     "float64",
     "get_num_threads",
     "int64",
@@ -222,6 +223,11 @@ def narrow(x: Any, like: Any) -> Any:
     return np.uint16((bits + HALF_MASK + ((bits >> HALF_BITS) & LOWEST_BIT)) >> HALF_BITS)
 
 
+def float32_row(row: Any, buffer: Any) -> Any:
+    """Return where to write numbers that are then rounded to a row: the row itself if it is float32, else a buffer."""
+    return buffer if row.dtype == np.uint16 else row
+
+
 @overload(widen, inline="always")
 def _compile_widen(x: Any) -> Any:
     def unchanged(x: Any) -> Any:
@@ -243,3 +249,14 @@ def _compile_narrow(x: Any, like: Any) -> Any:
         return np.uint16(np.uint32(bits + HALF_MASK + ((bits >> HALF_BITS) & LOWEST_BIT)) >> HALF_BITS)
 
     return narrowed if like == types.uint16 else unchanged
+
+
+@overload(float32_row, inline="always")
+def _compile_float32_row(row: Any, buffer: Any) -> Any:
+    def row_itself(row: Any, buffer: Any) -> Any:
+        return row
+
+    def other_row(row: Any, buffer: Any) -> Any:
+        return buffer
+
+    return other_row if row.dtype == types.uint16 else row_itself

@@ -55,7 +55,7 @@ WITHIN_LAYER = {
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 # 135 files after the restructuring of November 2026, and about 80 for cells, probes, directions and charts. A new
 # feature may add files; one idea may not be cut into several.
-MAX_FILES = 390  # the last ones: the index of n-grams, and compiled passes
+MAX_FILES = 395  # the last ones: the index of n-grams, and compiled passes
 MAX_FOLDER_FILES, MAX_FILE_LINES, MAX_FUNCTION_LINES = 16, 400, 60
 
 

@@ -138,7 +138,8 @@ class NetworkState(NamedTuple):
     """
 
     layers: tuple[State, ...]  #: one state per layer, each part [B, H]
-    ngram_history: Array | None = None  #: the last N − 1 token ids, [B, N − 1], the newest last; None without n-grams
+    #: the last N − 1 token ids, the newest last, and the hashes of words, [B, N − 1 + W]; None without n-grams
+    ngram_history: Array | None = None
 
     @property
     def batch_size(self) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from chargen.cells.weights import parameter_shapes
+from chargen.cells.weights import FIXED_DTYPES, parameter_shapes
 from chargen.config import ModelConfig
 
 # Sizes of the network that is asked. No small multiple of a size is a multiple of another size.
@@ -49,6 +49,8 @@ def explain_parameters(config: ModelConfig) -> list[PartCount]:
     parts: dict[str, list[str]] = {}
     shapes = parameter_shapes(config)
     for name in shapes:
+        if name in FIXED_DTYPES:  # the index is not trained
+            continue
         parts.setdefault(name.rpartition(".")[0], []).append(name)
     return [
         PartCount(

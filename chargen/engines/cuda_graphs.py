@@ -10,6 +10,7 @@ without graphs the same functions are called directly.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from chargen.cells.cell import NetworkState
 from chargen.engines.interface import Draws, Engine, StreamBatch
 from chargen.engines.streams import PlainStreamBatch
+from chargen.engines.uniform_rows import Blocks, UniformRows, jump_table
 from chargen.networks.cuda_runtime import (
     Function,
     copy_to_device,
@@ -38,7 +40,8 @@ TOKENS_PER_LAUNCH = 32  # a launch costs 10 µs, and the copy of the drawn token
 class Recording:
     """The recorded steps and draws of a network for one batch size, and the memory that they read and write.
 
-    Streams use the memory in turns. `owner` is the state of the streams that use it now.
+    Streams use the memory in turns. `owner` is the state of the streams that use it now,
+    or None if no one needs that state.
 
     Args:
         network: The network. Its weights must not change after the recording.
@@ -48,7 +51,7 @@ class Recording:
     @torch.no_grad()
     def __init__(self, network: Network, batch_size: int) -> None:
         self.device = network.weight("head.bias").device
-        self.owner: RecordedState | None = None
+        self._owner: weakref.ref[RecordedState] | None = None  # a reference cycle would keep GPU memory
         V = network.config.vocab_size
         self.state = network.initial_state(batch_size).map(Tensor.clone)
         self.logits = torch.zeros(batch_size, V, device=self.device)
@@ -63,6 +66,15 @@ class Recording:
             self.read = self._record(self._read)
             self.draw_one = self._record(lambda: self._draw(1))
             self.draw_many = self._record(lambda: self._draw(TOKENS_PER_LAUNCH))
+
+    @property
+    def owner(self) -> RecordedState | None:
+        """The state of the streams that use the memory now."""
+        return None if self._owner is None else self._owner()
+
+    @owner.setter
+    def owner(self, state: RecordedState | None) -> None:
+        self._owner = None if state is None else weakref.ref(state)
 
     def _record(self, function: Function) -> Function:
         warm_up(function, self.device)
@@ -159,23 +171,26 @@ class RecordedState:
             yield from self.start_draws(uniforms[start : start + TOKENS_PER_LAUNCH], added, inverse_temperature)
 
     def start_draws(
-        self, uniforms: NDArray[np.float64], added: NDArray[np.float64], inverse_temperature: float
+        self, uniforms: NDArray[np.float64] | Tensor, added: NDArray[np.float64], inverse_temperature: float
     ) -> Iterator[Any]:
         """Launch the same draws at once, and return an iterator that waits for all of them.
 
+        The random numbers may be on the device.
         More draws can be launched before the iterator is used, so that the GPU is never idle.
         """
         recording = self._take_recording()
         recording.added.copy_(copy_to_device(added * inverse_temperature, recording.device))
         recording.inverse_temperature.fill_(inverse_temperature)
-        drawn = start_copy_to_host(recording.draw(copy_to_device(uniforms, recording.device)))
+        if isinstance(uniforms, np.ndarray):
+            uniforms = copy_to_device(uniforms, recording.device)
+        drawn = start_copy_to_host(recording.draw(uniforms))
         return (ids for wait in (drawn,) for ids in wait())
 
     def _take_recording(self) -> Recording:
         recording = self._recording
         if recording.owner is not self:
-            if recording.owner is not None:
-                recording.owner.save()
+            if (owner := recording.owner) is not None:
+                owner.save()
             recording.load_state(self._state)
             recording.logits.copy_(self._logits)
             recording.owner = self
@@ -204,6 +219,29 @@ class RecordedStream:
         return draw
 
 
+class DeviceUniforms:
+    """Computes the random numbers of texts on a device: those of `UniformRows.blocks`.
+
+    Args:
+        rows: The random numbers of B texts.
+        device: The device.
+    """
+
+    def __init__(self, rows: UniformRows, device: torch.device) -> None:
+        self._device = device
+        self._states = rows.states().map(self._copy)
+
+    def __call__(self, count: int) -> Tensor:
+        """Return the next random numbers, float64 [count, B]."""
+        table = jump_table(count).map(self._copy)
+        numbers: Tensor = self._states.block(table)
+        self._states = self._states.after(table)
+        return numbers.double() * 2.0**-53
+
+    def _copy(self, array: NDArray[np.int64]) -> Tensor:
+        return copy_to_device(array, self._device)
+
+
 class RecordedStreamBatch:
     """Streams that are stepped together in a recording. `select` returns a batch that its engine steps instead."""
 
@@ -218,6 +256,10 @@ class RecordedStreamBatch:
     def draws(self, added: NDArray[np.float64], inverse_temperature: float) -> Draws:
         """Return the function of `StreamBatch.draws`."""
         return lambda uniforms: self._recorded.start_draws(uniforms, added, inverse_temperature)
+
+    def uniform_blocks(self, rows: UniformRows) -> Blocks:
+        """Return a function that computes the next random numbers of each stream on the device."""
+        return DeviceUniforms(rows, self._recording.device)
 
     def select(self, rows: NDArray[np.intp]) -> StreamBatch:
         """Return a batch of these streams only."""

@@ -24,13 +24,16 @@ document (`document_log_probs`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chargen.cells.cell import NetworkState
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
+
+if TYPE_CHECKING:  # imported for several texts
+    from chargen.engines.uniform_rows import Blocks, UniformRows
 
 Draws = Callable[[Any], Iterator[Any]]  #: random numbers → the same number of token ids
 EngineState = NetworkState  #: the name that code above the engines uses
@@ -69,6 +72,9 @@ class StreamBatch(Protocol):
 
         The next draw overwrites an array that was yielded.
         """
+
+    def uniform_blocks(self, rows: UniformRows) -> Blocks:
+        """Return a function that computes the next random numbers of each stream, where `draws` needs them."""
 
     def select(self, rows: NDArray[np.intp]) -> StreamBatch:
         """Return a batch of these streams only."""

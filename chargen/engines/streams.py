@@ -44,7 +44,8 @@ from chargen.graph.numpy_backend import (
     uses_threads,
 )
 
-if TYPE_CHECKING:  # imported when a stream is compiled
+if TYPE_CHECKING:  # imported when a stream is compiled, or for several texts
+    from chargen.engines.uniform_rows import Blocks, UniformRows
     from chargen.graph.numba_backend import CompiledModel
 
 COMPILE_AFTER_TOKENS = 30_000  # 0.6 s for 24 to 36 µs saved in each; 1.5 s more the first time
@@ -285,6 +286,10 @@ class PlainStreamBatch:
 
         draw = build_compiled_draw(self._model.compiled, self._buffer, added, inverse_temperature, reader=self._reader)
         return partial(map, partial(self._threads.call, draw))
+
+    def uniform_blocks(self, rows: UniformRows) -> Blocks:
+        """Return a function that computes the next random numbers of each stream."""
+        return rows.blocks()
 
     def select(self, rows: NDArray[np.intp]) -> PlainStreamBatch:
         """Return a batch of these streams only."""

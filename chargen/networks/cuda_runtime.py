@@ -16,6 +16,8 @@ On other devices the functions of this module have no effect.
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -28,9 +30,15 @@ NUM_WARM_UP_CALLS = 3  #: before a recording, so that libraries allocate their w
 
 Function = Callable[[], None]
 
+_RECORDING = threading.Lock()  # held while a thread records, so that it alone switches the garbage collection
+
 
 def record(function: Function, device: torch.device, generators: Sequence[torch.Generator] = ()) -> Function:
     """Return a function that repeats the kernels of another function in one launch, if the device has CUDA graphs.
+
+    The recording has the addresses of the tensors that `function` uses, but it does not keep these tensors: the caller
+    keeps them for as long as it repeats the kernels. A repetition with freed memory has ended a process with a
+    segmentation fault.
 
     Args:
         function: Function that launches kernels on the device and never waits for them. Its kernels are recorded, not
@@ -43,10 +51,29 @@ def record(function: Function, device: torch.device, generators: Sequence[torch.
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
+    # A stream of its own: cuBLAS has a workspace for each stream. When a graph is freed, torch frees the workspace of
+    # its stream, even if another graph was recorded on the same stream and still uses it (pytorch issue 193402).
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     # Other threads may use the GPU during the recording: those of NCCL, or of a server. "global" would refuse that.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    recording = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+    with _RECORDING, no_garbage_collection(), recording:
         function()
     return graph.replay
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Free no reference cycles inside the `with` block.
+
+    To free a graph is refused while another one is recorded, and the recording fails (pytorch pull request 161037).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def warm_up(function: Function, device: torch.device) -> None:

@@ -11,7 +11,6 @@ The state is an argument and a result; the module keeps none. Time is the first 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,10 +23,11 @@ from chargen.cells import Cell
 from chargen.cells.cell import NetworkState
 from chargen.cells.ngram_features import find_ngram_rows, make_hash_parameters
 from chargen.cells.ngram_index import BUCKET_ROWS, NgramIndex, find_indexed_rows
-from chargen.cells.stack import NORM_WEIGHT, connect
+from chargen.cells.stack import connect
 from chargen.cells.weights import FIXED_DTYPES, NGRAM_INDEX, NGRAM_WORDS, check_weights, get_cells, parameter_shapes
 from chargen.config import ModelConfig
 from chargen.networks.draws import Draws
+from chargen.networks.initial_weights import draw_weight
 from chargen.networks.kernels import MIN_POSITIONS, use_numba
 from chargen.networks.layers import (
     Dense,
@@ -73,7 +73,7 @@ class Network(nn.Module):
         for name, shape in parameter_shapes(config).items():
             if name in FIXED_DTYPES:
                 continue
-            weight = _initial(self._cell_of(name), name, shape, config, generator)
+            weight = draw_weight(self._cell_of(name), name, shape, config, generator)
             self.register_parameter(name.replace(".", "__"), nn.Parameter(weight))
         if config.ngrams:
             multipliers, first = make_hash_parameters(config.ngrams, config.ngram_rows)
@@ -383,31 +383,3 @@ def ngram_dropout(rows: Tensor, dtype: torch.dtype, p: float, draws: Draws | Non
         return None
     kept = draws.uniform(tuple(rows.shape), row_axis=1) >= p
     return kept.to(rows.device, dtype).div_(1.0 - p)
-
-
-def _initial(
-    cell: Cell | None, name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator | None
-) -> Tensor:
-    """Draw one weight: as its cell wants it, or else normal for the embedding, uniform in ±1/√(inputs) for matrices,
-    and zero for vectors and n-grams.
-
-    Layer normalization starts with the factors 1 and the summands 0.
-    """
-
-    def uniform(shape: tuple[int, ...]) -> Tensor:
-        return torch.rand(shape, generator=generator)
-
-    own: Tensor | None = None
-    if cell is not None:
-        own = cell.initial_weight(torch, name.rpartition(".")[2], shape, uniform)
-    if own is not None:
-        return own
-    if name.endswith(NORM_WEIGHT):
-        return torch.ones(shape)
-    if len(shape) == 1 or name == "ngrams.weight":
-        return torch.zeros(shape)
-    if name == "embedding.weight":
-        scale = 1.0 / math.sqrt(config.embedding_dim) if config.tie_weights else 1.0
-        return torch.randn(shape, generator=generator) * scale
-    inputs = config.head_size if name == "head.weight" else shape[1]
-    return (2.0 * uniform(shape) - 1.0) / math.sqrt(inputs)

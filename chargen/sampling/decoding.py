@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,12 @@ from chargen.sampling.logits_rules import Logits, check_finite, draw, draw_batch
 from chargen.sampling.sequence import DEAD_END, GeneratedSequence, GenerationContext, apply_processors
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, COMPLETE, Ids, StreamingDecoder
 
+if TYPE_CHECKING:  # imported for several texts
+    from chargen.engines.uniform_rows import UniformRows
+
 UNIFORMS_PER_BLOCK = 512  # random numbers that are drawn at a time for one text; they equal those of single calls
 FIRST_BLOCK = 64  # the same for the first block of a batch
+STORED_TOGETHER = 64  # steps of a batch whose token ids are transposed together
 
 
 class BatchStart(Protocol):
@@ -216,46 +220,58 @@ def generate_batch(
             logits = streams.step(np.array(ids)).astype(np.float64)
 
 
-def sample_ids(prompt: PrimedPrompt, rngs: Sequence[np.random.Generator], num_ids: int) -> Ids:
+def sample_ids(prompt: PrimedPrompt, rows: UniformRows, num_ids: int) -> Ids:
     """Draw as many token ids for each text as its length in characters, where only the length ends a text.
 
     Args:
         prompt: The prompt.
-        rngs: A random number generator for each text.
+        rows: The random numbers of the texts.
         num_ids: How many token ids are drawn in total, for these texts and others. The engine compiles its loops if
             that pays off.
 
     Returns:
-        Token ids, [T, B]: the ones that `generate_batch` draws.
+        Token ids, [B, T]: the ones that `generate_batch` draws.
     """
     config, mask = prompt.context.config, prompt.context.utf8_masks.logit_mask[COMPLETE]
-    ids = np.empty((config.length, len(rngs)), dtype=np.int32)
-    if not config.length:
+    first_uniforms = rows.first()
+    B, T = len(first_uniforms), config.length
+    ids = np.empty((B, T), dtype=np.int32)
+    if not T:
         return ids
-    first_logits = np.tile(prompt.logits + mask, (len(rngs), 1))
-    ids[0] = draw_batch(warp_logits(first_logits, config), _uniforms(rngs, 1)[0])
-    streams = prompt.engine.stream_batch(prompt.repeated_state(len(rngs)), num_ids)
+    first_logits = np.tile(prompt.logits + mask, (B, 1))
+    ids[:, 0] = last = draw_batch(warp_logits(first_logits, config), first_uniforms)
+    streams = prompt.engine.stream_batch(prompt.repeated_state(B), num_ids)
     compiled_draws = None
     if config.temperature > 0.0 and not config.active_rules:
         compiled_draws = streams.draws(mask, 1.0 / config.temperature)
+    sizes = [min(FIRST_BLOCK, T - 1)]
+    sizes += [min(UNIFORMS_PER_BLOCK, T - start) for start in range(1 + FIRST_BLOCK, T, UNIFORMS_PER_BLOCK)]
+    next_block = streams.uniform_blocks(rows) if compiled_draws else rows.blocks()
+    blocks = (next_block(size) for size in sizes if size)
     if compiled_draws:
-        streams.step(ids[0])
-    sizes = [min(FIRST_BLOCK, config.length - 1)]
-    sizes += [
-        min(UNIFORMS_PER_BLOCK, config.length - start)
-        for start in range(1 + FIRST_BLOCK, config.length, UNIFORMS_PER_BLOCK)
-    ]
-    blocks = (_uniforms(rngs, size) for size in sizes if size)
-    if compiled_draws:
-        for t, row in enumerate(_draw_ahead(compiled_draws, blocks), 1):
-            ids[t] = row
+        streams.step(last)
+        _store_rows(_draw_ahead(compiled_draws, blocks), ids)
         return ids
-    for t, row in enumerate((row for block in blocks for row in block), 1):
-        ids[t] = draw_batch(warp_logits(streams.step(ids[t - 1]) + mask, config), row)
+    for t, uniforms in enumerate((row for block in blocks for row in block), 1):
+        ids[:, t] = last = draw_batch(warp_logits(streams.step(last) + mask, config), uniforms)
     return ids
 
 
-def _draw_ahead(draws: Draws, blocks: Iterator[NDArray[np.float64]]) -> Iterator[Any]:
+def _store_rows(drawn: Iterator[Any], ids: Ids) -> None:
+    """Store the token ids of each step, [B], in the columns of `ids`, [B, T], from the second one on.
+
+    The ids of several steps are transposed together, and while a GPU draws.
+    """
+    B, T = ids.shape
+    buffer = np.empty((min(STORED_TOGETHER, T), B), dtype=ids.dtype)
+    for start in range(1, T, STORED_TOGETHER):
+        count = min(STORED_TOGETHER, T - start)
+        for k in range(count):
+            buffer[k] = next(drawn)
+        ids[:, start : start + count] = buffer[:count].T
+
+
+def _draw_ahead(draws: Draws, blocks: Iterator[Any]) -> Iterator[Any]:
     """Yield the token ids, [B], that are drawn with blocks of random numbers.
 
     While a GPU draws with one block, the next one is launched, and the random numbers of the one after it are computed.
@@ -267,11 +283,6 @@ def _draw_ahead(draws: Draws, blocks: Iterator[NDArray[np.float64]]) -> Iterator
             yield from launched.popleft()
     while launched:
         yield from launched.popleft()
-
-
-def _uniforms(rngs: Sequence[np.random.Generator], count: int) -> NDArray[np.float64]:
-    """Return the next random numbers of each generator, [count, B]: the same as by single calls."""
-    return np.stack([rng.random(count) for rng in rngs], axis=1)
 
 
 # ── single steps ──────────────────────────────────────────────────────────────

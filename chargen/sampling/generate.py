@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chargen.config import check_count
 from chargen.engines.interface import Engine
@@ -35,6 +34,7 @@ from chargen.schema import format_count
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
 
 if TYPE_CHECKING:
+    from chargen.engines.uniform_rows import UniformRows
     from chargen.sampling.prefix_cache import PrefixCache
     from chargen.sampling.processors import LogitsProcessor, RegexProcessor
     from chargen.sampling.search import Infill
@@ -128,15 +128,14 @@ class Generator:
 
     def _batch(self, prompt: PrimedPrompt, numbers: Sequence[int], num_ids: int) -> Iterator[Sample]:
         """Yield the texts of a batch; `num_ids` token ids are drawn for all batches together."""
-        rngs = self.rngs(numbers)
         if self._only_length_ends_texts() and self.context.tokenizer.is_char_level:
-            ids = sample_ids(prompt, rngs, num_ids)
-            rows = self.context.tokenizer.decode_rows(ids.T)
+            ids = sample_ids(prompt, self.uniform_rows(numbers), num_ids)
+            rows = self.context.tokenizer.decode_rows(ids)
             yield from (Sample(row, "length", number, 0.0) for row, number in zip(rows, numbers, strict=True))
             return
         sequences = [self.new_sequence() for _ in numbers]
         texts = [StringIO() for _ in numbers]
-        for k, piece in generate_batch(prompt, sequences, rngs):
+        for k, piece in generate_batch(prompt, sequences, self.rngs(numbers)):
             texts[k].write(piece)
         for text, sequence, number in zip(texts, sequences, numbers, strict=True):
             yield Sample(text.getvalue(), sequence.ended, number, sequence.log_weight_nats)
@@ -265,77 +264,15 @@ class Generator:
 
     def rngs(self, numbers: Sequence[int]) -> list[np.random.Generator]:
         """Return the random numbers of several texts of the seed: the generators that `rng` returns."""
+        from chargen.engines.uniform_rows import make_rngs
+
         return make_rngs(self.context.config.seed, [check_count("number", number, 0) for number in numbers])
 
+    def uniform_rows(self, numbers: Sequence[int]) -> UniformRows:
+        """Return the same random numbers for all texts together."""
+        from chargen.engines.uniform_rows import UniformRows
 
-# ── random numbers of many texts ──────────────────────────────────────────────
-
-WORD, WORD_BITS = 1 << 32, 32
-POOL_WORDS, STATE_WORDS = 4, 8  # of a SeedSequence, and of what a PCG64 generator is seeded with
-HASH_START, HASH_FACTOR = 0x43B0D7E5, 0x931E8875
-STATE_START, STATE_FACTOR = 0x8B51F9DD, 0x58F38DED
-MIX_LEFT, MIX_RIGHT = 0xCA01F9DD, 0x4973F715
-
-
-class SeedWords:
-    """A seed sequence whose state is already computed, [4] of uint64."""
-
-    def __init__(self, words: NDArray[np.uint64]) -> None:
-        self._words = words
-
-    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> NDArray[np.uint64]:
-        """Return the state, which has the size that PCG64 asks for."""
-        return self._words
-
-
-def make_rngs(seed: int, numbers: Sequence[int]) -> list[np.random.Generator]:
-    """Return `np.random.default_rng([seed, number])` for each number, six times as fast.
-
-    NumPy hashes each seed by itself, in 15 to 25 µs, which was a fifth of the time of 4,096 texts on a GPU. Here the
-    hash of `np.random.SeedSequence` (O'Neill 2015, "Developing a seed_seq alternative"), whose results NumPy promises
-    to keep, is computed for all numbers together.
-
-    Args:
-        seed: The seed, not negative, of at most three words of 32 bits.
-        numbers: The numbers, not negative.
-    """
-    if len(numbers) < MIN_BATCH_SIZE or max(numbers) >= WORD:
-        return [np.random.default_rng([seed, number]) for number in numbers]
-    seed_words = [seed >> bits & WORD - 1 for bits in range(0, max(1, seed.bit_length()), WORD_BITS)]
-    entropy = [np.full(len(numbers), word, np.uint32) for word in seed_words] + [np.array(numbers, np.uint32)]
-    entropy += [np.zeros(len(numbers), np.uint32)] * (POOL_WORDS - len(entropy))
-    np.random.bit_generator.ISeedSequence.register(SeedWords)  # here: only generating imports np.random
-    words = _hash_entropy(entropy)
-    states = (words[0::2].astype(np.uint64) | words[1::2].astype(np.uint64) << np.uint64(WORD_BITS)).T  # [N, 4]
-    seeds: Any = map(SeedWords, np.ascontiguousarray(states))  # PCG64 is annotated as if it took SeedSequence only
-    return [np.random.Generator(np.random.PCG64(each)) for each in seeds]
-
-
-def _hash_entropy(entropy: list[NDArray[np.uint32]]) -> NDArray[np.uint32]:
-    """Return the state of `np.random.SeedSequence` for POOL_WORDS words of entropy, [STATE_WORDS, N]."""
-    constants = _constants(HASH_START, HASH_FACTOR)
-    pool = [_hash(words, *next(constants)) for words in entropy]
-    for source in range(POOL_WORDS):
-        for target in range(POOL_WORDS):
-            if source != target:
-                hashed = _hash(pool[source], *next(constants))
-                mixed = np.uint32(MIX_LEFT) * pool[target] - np.uint32(MIX_RIGHT) * hashed
-                pool[target] = mixed ^ mixed >> np.uint32(16)
-    constants = _constants(STATE_START, STATE_FACTOR)
-    return np.stack([_hash(pool[k % POOL_WORDS], *next(constants)) for k in range(STATE_WORDS)])
-
-
-def _constants(start: int, factor: int) -> Iterator[tuple[np.uint32, np.uint32]]:
-    """Yield each constant of a sequence with the one that follows it, modulo 2³²."""
-    while True:
-        following = start * factor % WORD
-        yield np.uint32(start), np.uint32(following)
-        start = following
-
-
-def _hash(words: NDArray[np.uint32], before: np.uint32, after: np.uint32) -> NDArray[np.uint32]:
-    hashed = (words ^ before) * after
-    return np.asarray(hashed ^ hashed >> np.uint32(16))
+        return UniformRows(self.context.config.seed, [check_count("number", number, 0) for number in numbers])
 
 
 def check_settings(config: SampleConfig, tokenizer: Tokenizer, document_separator: str | None) -> None:

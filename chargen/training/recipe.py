@@ -19,7 +19,7 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
     end             a run with a time budget ends early when it has read the text MAX_USEFUL_EPOCHS times
 
 The number of tokens that a run with a time budget can read follows from the measured speed of the machine
-(`calibration.py`).
+(`calibration.py`). The precision of products does not depend on the length of the run (`networks/precision.py`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MAX_WEIGHTS_PER_SQRT_ID = 900  #: recurrent weights per square root of the train
 MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble members
 HIDDEN_SIZES = range(32, 2049, 32)
 MAX_EMBEDDING_DIM = 64
-EPOCHS_PER_SQUARED_MEMBER = 2  #: the number of members is √(epochs of a single member / this)
+EPOCHS_PER_SQUARED_MEMBER = 3  #: the number of members is √(epochs of a single member / this)
 MAX_MEMBERS = GPU_MAX_MEMBERS = 8
 
 # Regularization
@@ -69,7 +69,7 @@ NGRAM_WORDS = 2  #: words in the n-grams that start with a word
 MIN_LEARNING_RATE = 3e-4
 FULL_RATE_EXCESS_NATS = 250_000.0  #: an initial model is trained at the full learning rate from this excess loss on
 MIN_EPOCHS = 1e-6  #: a run of no whole step counts as this many epochs
-MIN_STEPS = 1_000  #: minimum number of steps of a run; smaller batches are used to reach it
+MIN_STEPS = 1_400  #: minimum number of steps of a run; smaller batches are used to reach it
 MIN_STEPS_OF_LARGE_BATCH = 650  #: a batch grows with the processes as long as the run has this many steps
 MAX_BATCH_GROWTH = 8  #: the largest factor that was measured (benchmarks/LOG.md)
 LONG_SEQ_LEN = 48  #: window length for a text that is read often

@@ -15,7 +15,8 @@ from chargen.checkpoint import save_checkpoint
 from chargen.config import ModelConfig
 from tests.conftest import random_model
 
-SHAPES = [{}, {"num_layers": 3}, {"ensemble_size": 2, "num_layers": 2}, {"ngrams": 5, "ngram_rows": 8, "ngram_dim": 3}]
+SHAPES = [{}, {"num_layers": 3}, {"ensemble_size": 2, "num_layers": 2}, {"ngrams": 5, "ngram_rows": 8, "ngram_dim": 3},
+          {"ngrams": 5, "ngram_rows": 64, "ngram_dim": 3, "ngram_words": 2, "ngram_index": True}]  # fmt: skip
 
 
 @pytest.mark.parametrize("tie_weights", [False, True])
@@ -54,6 +55,8 @@ def test_the_formulas_name_what_each_weight_is() -> None:
     assert parts["layers.1"].formula == "3H·H + 3H·H + 3H + 3H"
     assert parts["head"].formula == "V·H + V"
     assert parts["ngrams"].formula == "5R·D + V·D"
+    indexed = explain_parameters(ModelConfig(65, "gru", 2, 256, 64, ngrams=6, ngram_index=True))
+    assert [part.formula for part in indexed if part.part == "ngrams"] == ["R·D + V·D"]
 
 
 def test_the_sizes_of_the_network_that_is_asked_cannot_be_confused() -> None:

@@ -85,6 +85,7 @@ NETWORK = {
     "--cell": "lstm", "--layers": "2", "--hidden": "9", "--ensemble": "2", "--embedding": "7", "--ngrams": "3",
     "--residual": None, "--skip": None, "--layer-norm": None,
     "--tie-weights": None, "--dropout": "0.3", "--weight-dropout": "0.3", "--ngram-dropout": "0.3",
+    "--ngram-words": "1",
 }  # fmt: skip
 READING = {
     "--encoding": "cp1258", "--newline": "keep", "--normalize": "none", "--documents": "line",
@@ -104,7 +105,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--seq-len": "9", "--lr": "0.5", "--clip": "0.5", "--weight-decay": "0.5", "--seed": "3", "--more": "9s",
         "--save-every": "9s", "--patience": "0.3", "--val-split": "random", "--keep-state": "never",
         "--stop-after": "3", "--init-from": "m", "--new-chars": "unknown", "--direction": "backward",
-        "--log": "tensorboard", "--precision": "tf32", "--weights": "float32",
+        "--log": "tensorboard", "--precision": "bf16", "--weights": "float32",
         **NETWORK, **READING, **MACHINE, "--json": None,
     },
     "sample": {
@@ -226,6 +227,7 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("info", "--explain"): ["m"],
     ("train", "--new-chars"): ["--init-from", "m2"],
     ("train", "--ngram-dropout"): ["--ngrams", "3"],
+    ("train", "--ngram-words"): ["--ngrams", "3"],
     ("train", "--residual"): ["--layers", "2"],
     ("train", "--skip"): ["--layers", "2"],
     ("train", "--text-field"): ["records.jsonl"],
@@ -273,6 +275,7 @@ WITH: dict[tuple[str, str], list[str]] = {
     ("classify", "--label-field"): ["--labelled", "labels.jsonl"],
     ("classify", "--html"): ["--explain"],
     ("classify --train", "--ngram-dropout"): ["--ngrams", "3"],
+    ("classify --train", "--ngram-words"): ["--ngrams", "3"],
     ("classify --train", "--residual"): ["--layers", "2"],
     ("classify --train", "--skip"): ["--layers", "2"],
 }
@@ -289,7 +292,6 @@ UNSEEN: dict[str, dict[str, str]] = {
         **HERE,
         "--json": "it changes what is printed at the end",
         "--log": "tests/training/logs/test_tensorboard.py reads the files that it writes during a training",
-        "--precision": DEFAULT,
     },
     "bench cells": {
         **HERE,

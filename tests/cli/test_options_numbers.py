@@ -55,6 +55,7 @@ WITH = {
     "dry_allowed": ["--dry", "1"],
     "more": ["--resume", "stopped"],
     "ngram_dropout": ["--ngrams", "2"],
+    "ngram_words": ["--ngrams", "2"],
     "seed of classify": ["--labelled", "labels.tsv"],
 }  # options that another option needs to have an effect
 MODES = [[], ["--suffix", "b"], ["--json", "-n", "5"]]  # of `sample`, where they may make a difference

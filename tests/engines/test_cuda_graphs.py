@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,6 +149,21 @@ def test_recordings_of_the_last_two_batch_sizes_are_kept(device: str) -> None:
     for count in (1, 2, 3, 2, 4):
         recorded.stream_batch(recorded.initial_state(count))
     assert len(recorded._recordings) == 2
+
+
+def test_a_recording_is_freed_with_its_last_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collection could free a graph while another one is recorded, which the library refuses."""
+    monkeypatch.setattr(cuda_graphs, "record", lambda function, device: lambda: None)  # a graph refers to no object
+    _, recorded = engines("cpu", "lstm")
+    batch = recorded.stream_batch(recorded.initial_state(4))
+    recording = weakref.ref(recorded._recordings[4])
+    batch.step(np.array([1, 2, 3, 4]))
+    gc.disable()
+    try:
+        del recorded, batch
+        assert recording() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_p": 0.9}, {"stop": ("e ",)}, {"temperature": 0.0}])

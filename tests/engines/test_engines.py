@@ -21,6 +21,7 @@ SHAPES = [
     {"ensemble_size": 2, "num_layers": 2},
     {"ensemble_size": 3, "tie_weights": True, "embedding_dim": 12},
     {"ensemble_size": 2, "ngrams": 3, "ngram_rows": 32, "ngram_dim": 5},
+    {"ngrams": 3, "ngram_rows": 512, "ngram_dim": 5, "ngram_words": 2, "ngram_index": True},
 ]
 
 

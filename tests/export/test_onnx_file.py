@@ -44,6 +44,7 @@ MODELS = {
     "documents": lambda: random_model(documents="line"),
     "backward": backward,
     "series": series,
+    "n-grams with an index": lambda: random_model(ngrams=4, ngram_rows=512, ngram_words=2, ngram_index=True),
     "ensemble of stacks": lambda: random_model(cell="lstm,gru", ensemble_size=2, ngrams=3, ngram_rows=64, skip=True),
 }
 
@@ -75,7 +76,7 @@ def test_a_program_that_knows_the_metadata_alone_writes_the_greedy_text(kind: st
         logits = stepper.step(np.array(ids[-1:]))[0]
     vocabulary = [v.encode() if isinstance(v, str) else bytes(v) for v in properties["vocabulary"]]
     assert b"".join(vocabulary[token_id] for token_id in ids) == b"".join(map(model.tokenizer.token_bytes, ids))
-    if kind in ("characters", "ensemble of stacks") and properties["unknown_id"] not in ids:
+    if kind in ("characters", "n-grams with an index", "ensemble of stacks") and properties["unknown_id"] not in ids:
         text = "".join(properties["vocabulary"][token_id] for token_id in ids)
         assert LanguageModel(model).sample(temperature=0, length=40) == text
 

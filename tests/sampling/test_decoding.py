@@ -5,12 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.config import MAX_SEED
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.errors import ConfigError
 from chargen.lm import LanguageModel
 from chargen.sampling import decoding
-from chargen.sampling.generate import make_rngs
 from chargen.sampling.logits_rules import apply_temperature, draw, softmax
 from chargen.sampling.settings import SampleConfig
 from tests.conftest import random_model
@@ -132,26 +130,7 @@ def test_first_character_follows_the_model_distribution(verse: str) -> None:
     assert chi_squared(counts, n * p) < 18.5  # 2 degrees of freedom: p = 1e-4
 
 
-# ── random numbers of many texts ──────────────────────────────────────────────
-
-
-@given(
-    st.integers(0, MAX_SEED),
-    st.lists(st.one_of(st.integers(0, 5000), st.integers(0, 2**32 - 1)), min_size=3, max_size=9),
-    st.integers(0, 1),
-)
-def test_generators_of_many_texts_are_those_of_single_texts(seed: int, numbers: list[int], excess: int) -> None:
-    numbers = [*numbers, 2**32 - 1 + excess]  # a larger number has two words of entropy
-    found = make_rngs(seed, numbers)
-    for rng, number in zip(found, numbers, strict=True):
-        assert rng.bit_generator.state == np.random.default_rng([seed, number]).bit_generator.state
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**32, MAX_SEED])
-def test_generators_of_edge_seeds_are_those_of_single_texts(seed: int) -> None:
-    numbers = [0, 1, 2, 2**16, 2**32 - 1]
-    for rng, number in zip(make_rngs(seed, numbers), numbers, strict=True):
-        np.testing.assert_array_equal(rng.random(3), np.random.default_rng([seed, number]).random(3))
+# ── many texts at once ────────────────────────────────────────────────────────
 
 
 def test_the_next_block_is_launched_before_the_ids_of_a_block_are_used() -> None:

@@ -27,6 +27,7 @@ from tests.server.conftest import language_model
 SHAPES: list[dict[str, Any]] = [
     {}, {"cell": "lstm", "num_layers": 2}, {"ensemble_size": 2}, {"ngrams": 3}, {"cell": "mlp:4"}, {"cell": "lru"},
     {"cell": "gru,rnn", "num_layers": 2, "residual": True, "skip": True},
+    {"ngrams": 3, "ngram_rows": 512, "ngram_words": 2, "ngram_index": True},
 ]  # fmt: skip
 
 
@@ -169,7 +170,15 @@ def test_a_prompt_counts_as_read_when_its_log_probabilities_are_there(monkeypatc
 
 @pytest.mark.parametrize(
     "shape",
-    [{}, {"cell": "lstm"}, {"cell": "mgru", "ngrams": 3}, {"cell": "mingru"}, {"cell": "conv:4"}, {"ensemble_size": 3}],
+    [
+        {},
+        {"cell": "lstm"},
+        {"cell": "mgru", "ngrams": 3},
+        {"cell": "mingru"},
+        {"cell": "conv:4"},
+        {"ensemble_size": 3},
+        {"cell": "mgru", "ngrams": 3, "ngram_rows": 512, "ngram_words": 2, "ngram_index": True},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("tokenizer", ["char", "byte"])

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from chargen.cells import CELLS
+from chargen.cells.ngram_index import build_index
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.batches import build_batches
 from chargen.engines.torch_engine import TorchEngine
@@ -29,6 +30,7 @@ CASES: dict[str, tuple[dict[str, object], int, bool]] = {
     "gru, every dropout, n-grams": ({"cell": "gru", **ALL_DROPOUTS}, 5, False),
     "members": ({"cell": "mgru", "ensemble_size": 2, **ALL_DROPOUTS}, 4, False),
     "documents": ({"cell": "mingru", "dropout": 0.1, "ngrams": 2, "ngram_rows": 64}, 3, True),
+    "index": ({"cell": "mgru", **ALL_DROPOUTS, "ngram_words": 2, "ngram_index": True}, 5, True),
     "a stack": ({"cell": "lstm,rnn", "num_layers": 2, "residual": True, "layer_norm": True}, 4, False),
     "sampled softmax": ({"cell": "gru", "vocab_size": 1200, "dropout": 0.1}, 6, False),
     **{name: ({"cell": name, "dropout": 0.2}, 4, False) for name in CELLS.names()},
@@ -46,6 +48,9 @@ def build(name: str, ranks: Ranks) -> tuple[Trainer, DividedReader]:
     batches = build_batches(ids, 1, has_documents, batch_size, 10, seed=3)
     train = TrainConfig(steps=STEPS, batch_size=batch_size, seq_len=10, learning_rate=2e-3, seed=1)
     network = Network(config, torch.Generator().manual_seed(0))
+    if config.ngram_index and ranks.rank == 0:  # the others get it with the weights
+        words = (np.arange(config.vocab_size) % 3).astype(np.uint8)
+        network.set_ngram_index(build_index(config, ids, words), words)
     reader = DividedReader(TorchEngine(network), np.array([1]), has_documents, ranks)
     return Trainer(network, batches, train, ranks=ranks), reader
 
@@ -53,6 +58,8 @@ def build(name: str, ranks: Ranks) -> tuple[Trainer, DividedReader]:
 def lead(name: str, ranks: Ranks) -> dict[str, np.ndarray]:
     """Train, save the state halfway and restore it, read a text, and return everything that was computed."""
     trainer, reader = build(name, ranks)
+    if ranks.is_divided:
+        trainer.share_weights(trainer.network.export_weights())
     losses = []
     for step in range(STEPS):
         trainer.train_step(step / STEPS)

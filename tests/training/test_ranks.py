@@ -14,7 +14,7 @@ from chargen.training.ranks.follower import follow
 from chargen.training.ranks.group import Command, Ranks
 
 PROCESS = Path(__file__).parent / "rank_process.py"
-SHORT = ("gru, every dropout, n-grams", "documents")
+SHORT = ("gru, every dropout, n-grams", "documents", "index")
 LONG = ("members", "a stack", "sampled softmax", *CELLS.names())
 
 

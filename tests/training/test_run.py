@@ -394,12 +394,15 @@ def test_a_text_in_device_memory_gives_the_same_batches(windows: int) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("cell", CELLS.names())
 def test_a_run_on_a_gpu_starts_like_a_run_on_a_cpu(verse: str, cell: str) -> None:
+    """TF32 rounds weights and gradients by up to 2⁻¹¹. On a CPU, relative noise of this size changes the loss after 20
+    steps by at most 0.03 %, and by 0.6 % for rnn-relu. After 60 steps of rnn-relu, noise of 10⁻⁶ is enough for 2.6 %.
+    """
     losses = []
     for device in ("cpu", "cuda"):
-        planned = plan(verse, device, steps=60, model={"cell": cell, "ensemble_size": 2}, train={"batch_size": 8})
+        planned = plan(verse, device, steps=20, model={"cell": cell, "ensemble_size": 2}, train={"batch_size": 8})
         reports, _ = run_plan(replace(planned, device=device))
         losses.append([r.val_loss_nats_per_char for r in reports if isinstance(r, Evaluated)][-1])
-    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02 if cell == "rnn-relu" else 0.002)
 
 
 @pytest.mark.gpu

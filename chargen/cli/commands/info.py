@@ -35,6 +35,7 @@ LABELS = {
     "dropout": "dropout",
     "weight_dropout": "weight dropout",
     "ngram_dropout": "n-gram dropout",
+    "ngram_words": "n-gram words",
     "tokenizer": "tokenizer",
     "series": "series",
     "vocab_size": "vocabulary",
@@ -70,7 +71,7 @@ LABELS = {
 HELD_OUT = ("texts", "accuracy", "macro_f1", "log_loss_nats", "expected_calibration_error")
 
 #: Properties that say nothing about a model in which another one is 0: they are not shown to a person.
-ONLY_WITH = {"ngram_dropout": "ngrams"}
+ONLY_WITH = {"ngram_dropout": "ngrams", "ngram_words": "ngram_words"}
 
 #: Columns of the table of models that a narrow terminal does not show, the least important one first.
 MODEL_OPTIONAL = ("size", "parameters", "trained")
@@ -211,6 +212,8 @@ def _facts(path: Path) -> dict[str, Any]:
         "dropout": config.dropout,
         "weight_dropout": config.weight_dropout,
         "ngram_dropout": config.ngram_dropout,
+        "ngram_words": config.ngram_words,
+        "ngram_index": config.ngram_index,
         "residual": config.residual,
         "skip": config.skip,
         "layer_norm": config.layer_norm,

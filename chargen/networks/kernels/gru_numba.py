@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chargen.jit import ONE, narrow, njit, prange, sigmoid, tanh, widen
+from chargen.jit import ONE, float32_row, narrow, njit, prange, sigmoid, tanh, widen
 from chargen.networks.kernels import Products, run_backward, run_forward, to_array
 from chargen.networks.kernels.threads import count_parts, on_threads, rows_of_part
 
@@ -84,7 +84,8 @@ def backward_rows(
             if t > 0:
                 out, h, n = d_out[t - 1, b, i:e], hs[t - 1, b, i:e], ns[t - 1, b, i:e]
                 r, z, m, d_b = rs[t - 1, b, i:e], zs[t - 1, b, i:e], ms[t - 1, b, i:e], d_bias[i:e]
-                a_r, a_z, a_m = buffer[i:e], buffer[H + i : H + e], buffer[2 * H + i : 2 * H + e]
+                row = float32_row(d_a[t - 1, b], buffer)
+                a_r, a_z, a_m = row[i:e], row[H + i : H + e], row[2 * H + i : 2 * H + e]
                 x_n = d_x[ids[t - 1, b], 2 * H + i : 2 * H + e]
                 for j in range(N):
                     dh[j] += out[j]
@@ -102,10 +103,12 @@ def backward_rows(
                     a_z[j] = dh[j] * (h[j] - n[j]) * z[j] * (ONE - z[j])
         if t > 0:
             x_row, a_row = d_x[ids[t - 1, b], : 2 * H], d_a[t - 1, b]
+            gradient = float32_row(a_row, buffer)
             for k in range(2 * H):
-                x_row[k] += buffer[k]
-            for k in range(3 * H):
-                a_row[k] = narrow(buffer[k], a_row[k])
+                x_row[k] += gradient[k]
+            if a_row.itemsize < gradient.itemsize:
+                for k in range(3 * H):
+                    a_row[k] = narrow(gradient[k], a_row[k])
 
 
 @njit(parallel=True, **OPTIONS)

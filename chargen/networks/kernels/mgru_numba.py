@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chargen.jit import FOUR, ONE, TWO, narrow, njit, prange, sigmoid, widen
+from chargen.jit import FOUR, ONE, TWO, float32_row, narrow, njit, prange, sigmoid, widen
 from chargen.networks.kernels import Products, run_backward, run_forward, sigmoid_backward, to_array
 from chargen.networks.kernels.threads import count_parts, on_threads, rows_of_part
 
@@ -78,15 +78,16 @@ def backward_rows(
             i, e = p * N, (p + 1) * N
             dh = d_h[b, i:e]
             if t < T:
-                row, d_row = s[ids[t, b], i:e], d_x[ids[t, b], 2 * H + i : 2 * H + e]
+                s_row, d_row = s[ids[t, b], i:e], d_x[ids[t, b], 2 * H + i : 2 * H + e]
                 z, h, du = zs[t, b, i:e], hs[t, b, i:e], products[p * slice_step + b * row_step]
                 for j in range(N):
                     d_row[j] += widen(du[j]) * h[j]
                 for j in range(N):
-                    dh[j] = dh[j] * z[j] + widen(du[j]) * row[j]
+                    dh[j] = dh[j] * z[j] + widen(du[j]) * s_row[j]
             if t > 0:
                 out, h, z, q = d_out[t - 1, b, i:e], hs[t - 1, b, i:e], zs[t - 1, b, i:e], qs[t - 1, b, i:e]
-                d_z, d_n = buffer[i:e], buffer[H + i : H + e]
+                row = float32_row(d_a[t - 1, b], buffer)
+                d_z, d_n = row[i:e], row[H + i : H + e]
                 for j in range(N):
                     dh[j] += out[j]
                 for j in range(N):
@@ -95,10 +96,12 @@ def backward_rows(
                     d_n[j] = dh[j] * FOUR * (ONE - z[j]) * q[j] * (ONE - q[j])
         if t > 0:
             x_row, a_row = d_x[ids[t - 1, b], : 2 * H], d_a[t - 1, b]
+            gradient = float32_row(a_row, buffer)
             for k in range(2 * H):
-                x_row[k] += buffer[k]
-            for k in range(2 * H):
-                a_row[k] = narrow(buffer[k], a_row[k])
+                x_row[k] += gradient[k]
+            if a_row.itemsize < gradient.itemsize:
+                for k in range(2 * H):
+                    a_row[k] = narrow(gradient[k], a_row[k])
 
 
 @njit(parallel=True, **OPTIONS)

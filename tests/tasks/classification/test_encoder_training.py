@@ -104,6 +104,6 @@ def test_an_encoder_on_a_gpu_has_the_loss_and_the_logits_of_one_on_a_cpu() -> No
         task._encoder.to(device)
         loss = task.loss(np.arange(6), torch.Generator(device).manual_seed(0))
         loss.backward()  # type: ignore[no-untyped-call]
-        found.append((float(loss), read_logits(task._encoder, task._input, task._training)))
+        found.append((float(loss.detach()), read_logits(task._encoder, task._input, task._training)))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)

@@ -44,7 +44,7 @@ EFFECTS = [
     no_effect(ENCODER_OPTIONS, beside="--method=generative", why="a language model per label has no such part"),
     no_effect("--tokenizer --cell --hidden --embedding", beside="--init-from", why="the model's weights determine it"),
     no_effect(
-        "--ensemble --tie-weights --weight-dropout --residual --skip --layer-norm",
+        "--ensemble --tie-weights --weight-dropout --ngram-words --residual --skip --layer-norm",
         beside="--method=encoder",
         why="an encoder has no such part",
     ),
