@@ -43,7 +43,7 @@ from chargen.training.diagnosis.evidence import collect_evidence
 from chargen.training.diagnosis.rules import diagnose
 from chargen.training.events import Finished, Report, Started
 from chargen.training.init_from import InitialModel, check_same_quantizer, fit_ngrams, init_from_model
-from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings
+from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, limit_epochs
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import (
     TrainingState,
@@ -148,6 +148,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         check_run_fits(model, config, len(data.train.ids))
         _check_stop(stop)
         batches = build_batch_source(data, config)
+        config = config if saved else limit_epochs(config, batches.windows_per_epoch)
         set_up_ranks(ranks, data, model, config, batches.batch_size)
 
         # 3. Build the network. All inputs are checked by now, so files may be written.
