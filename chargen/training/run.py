@@ -105,6 +105,11 @@ class Plan:
                     "For example: Plan(corpus, length=RunLength(steps=100), model=ModelChoices(hidden_size=64)).",
                 )
 
+    @property
+    def run_name(self) -> str:
+        """The name of the run, to which a new run may append a number."""
+        return self.resume or self.name or self.corpus.name
+
 
 def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | None = None) -> Iterator[Report]:
     """Train a model and yield reports. The last report is `Finished`.
@@ -153,8 +158,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
 
         # 3. Build the network. All inputs are checked by now, so files may be written.
         if run_writer is None:
-            name = plan.name or plan.corpus.name
-            run_writer = stack.enter_context(create_run(name, force=plan.force, root=plan.root))
+            run_writer = stack.enter_context(create_run(plan.run_name, force=plan.force, root=plan.root))
         keep_state = plan.keep_state or (saved.keep_state if saved else "always")
         saver = RunSaver(run_writer, data, model, config, keep_state, ranks.job)
         budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
@@ -294,9 +298,8 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
     notes = [*plan.corpus.notes, *plan.corpus.repeated_files, *data.notes]
     if plan.data.is_backward:
         notes.append("the model reads the text backward, from its end")
-    name = plan.resume or plan.name or plan.corpus.name
-    if saver.run.name != name and not plan.resume:
-        notes.append(f"the name {name!r} is taken; this run is named {saver.run.name!r}")
+    if saver.run.name != plan.run_name and not plan.resume:
+        notes.append(f"the name {plan.run_name!r} is taken; this run is named {saver.run.name!r}")
     if isinstance(batches, DocumentBatches):
         notes.append(
             f"{format_count(batches.num_documents, 'document')} for training, in windows of "
