@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 MIN_SLICE_WIDTH = 32  # units: a product with fewer columns is slow with any number of threads
-# With more threads, PyTorch's own operations were faster than passes on one thread. Divided passes were not measured there.
+# With more threads, PyTorch's own operations were faster than undivided passes; divided ones were not measured there.
 MAX_NUMBA_THREADS = 4
 
 
