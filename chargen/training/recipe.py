@@ -132,13 +132,14 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
     hidden_size, num_members = network_size(inputs)
     num_ids_read = inputs.num_ids_read(hidden_size, num_members)
     epochs = num_ids_read / max(1, inputs.num_train_ids)
+    if inputs.length.budget_s is not None:
+        num_ids_read = min(num_ids_read, MAX_USEFUL_EPOCHS * inputs.num_train_ids)
+    rows, steps = batch_size(num_ids_read, epochs, inputs.device), seq_len(epochs, inputs.device)
+    growth = batch_growth(inputs, num_ids_read / (rows * steps))
     max_epochs = None
-    if inputs.length.budget_s is None:
-        rows, steps = batch_size(num_ids_read, epochs, inputs.device), seq_len(epochs, inputs.device)
-    else:
-        useful_ids = min(num_ids_read, MAX_USEFUL_EPOCHS * inputs.num_train_ids)
-        rows, steps = batch_size(useful_ids, epochs, inputs.device), seq_len(epochs, inputs.device)
-        max_epochs = max_useful_epochs(inputs.num_train_ids, rows * steps)
+    if inputs.length.budget_s is not None:
+        num_step_ids = (inputs.train.batch_size or growth * rows) * (inputs.train.seq_len or steps)
+        max_epochs = max_useful_epochs(inputs.num_train_ids, num_step_ids)
         epochs = min(epochs, max_epochs)
     rates = dropout(epochs, inputs.num_train_ids)
     model = {
@@ -153,7 +154,6 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "weight_dropout": rates if any(cell.recurrent_names for cell in cells) else 0.0,
         **inputs.model.chosen(),
     }
-    growth = batch_growth(inputs, num_ids_read / (rows * steps))
     rate = learning_rate(inputs.excess_loss_nats) * min(cell.learning_rate_factor for cell in cells)
     train = {
         "batch_size": growth * rows,
@@ -368,7 +368,8 @@ def max_useful_epochs(num_train_ids: int, num_step_ids: int) -> float:
         num_train_ids: Length of the text in tokens.
         num_step_ids: Tokens of a step.
     """
-    return max(MAX_USEFUL_EPOCHS, float(round(MIN_CAPPED_STEPS * num_step_ids / max(1, num_train_ids))))
+    needed = float(round(MIN_CAPPED_STEPS * num_step_ids / max(1, num_train_ids)))
+    return min(MAX_EPOCHS, max(MAX_USEFUL_EPOCHS, needed))
 
 
 def weight_decay(epochs: float) -> float:

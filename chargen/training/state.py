@@ -251,9 +251,11 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
 
 def is_finished(saved: TrainingState) -> bool:
     """Return whether a run was trained for its whole length."""
+    limit = saved.train.max_epochs if saved.train.epochs is None else saved.train.epochs
+    if limit is not None and saved.trainer["epoch"] >= limit:
+        return True
     if saved.train.budget_s is not None:
-        has_read_enough = saved.train.max_epochs is not None and saved.trainer["epoch"] >= saved.train.max_epochs
-        return has_read_enough or saved.elapsed_s >= saved.train.budget_s
+        return saved.elapsed_s >= saved.train.budget_s
     return saved.train.steps is not None and saved.trainer["step"] >= saved.train.steps
 
 

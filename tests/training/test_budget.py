@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chargen.training.budget import Budget, MovingRate
 
@@ -32,3 +36,50 @@ def test_elapsed_and_remaining_time_add_up_to_the_budget() -> None:
     assert budget.elapsed_s() + budget.remaining_s(10, 1.0) == pytest.approx(60.0, abs=0.01)
     late = Budget(time.perf_counter() - 70.0, 60.0, None, 1000)
     assert late.remaining_s(10, 1.0) == 0.0
+
+
+NOW = 1000.0
+
+
+@pytest.fixture(scope="module")
+def stopped_clock() -> Iterator[None]:
+    """Let the clock of all budgets stand still."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chargen.training.budget.time", SimpleNamespace(perf_counter=lambda: NOW))
+        yield
+
+
+@pytest.mark.usefixtures("stopped_clock")
+class TestTwoLimits:
+    """A budget with a number of steps as well ends with the first of them."""
+
+    def test_a_run_ends_with_the_first_of_two_limits(self) -> None:
+        slow = Budget(NOW - 100.0, 90.0, 40, 100)
+        assert slow.progress(3) == 1.0  # its time is over
+        assert not slow.has_reached_max_steps(3)
+        fast = Budget(NOW - 1.0, 90.0, 40, 100)
+        assert [fast.progress(step) for step in (10, 20, 40, 50)] == [0.25, 0.5, 1.0, 1.0]
+        assert [fast.has_reached_max_steps(step) for step in (39, 40, 41)] == [False, True, True]
+
+    def test_only_steps_that_limit_a_time_budget_use_up_a_text(self) -> None:
+        for budget_s, steps in ((None, 40), (90.0, None)):
+            assert not Budget(NOW, budget_s, steps, 100).has_reached_max_steps(40)
+
+    @given(st.floats(2.0, 95.0), st.floats(0.0, 10.0), st.integers(0, 120), st.integers(0, 20))
+    def test_the_progress_never_falls_and_is_that_of_the_nearer_limit(
+        self, elapsed_s: float, more_s: float, step: int, more_steps: int
+    ) -> None:
+        def progress(seconds: float, num_steps: int, total_steps: int | None) -> float:
+            return Budget(NOW - seconds, 90.0, total_steps, 100, first_step_s=2.0).progress(num_steps)
+
+        now = progress(elapsed_s, step, 100)
+        assert now <= progress(elapsed_s + more_s, step + more_steps, 100) <= 1.0
+        assert now == max(progress(elapsed_s, step, None), min(1.0, step / 100))
+
+    def test_the_remaining_time_is_that_of_the_nearer_limit(self) -> None:
+        budget = Budget(NOW - 20.0, 60.0, 100, 1000, s_per_eval_id=0.001)
+        final_s = budget.final_evaluation_s()
+        assert final_s > 1.0
+        assert budget.remaining_s(90, 1.0) == pytest.approx(10.0 + final_s)  # ten steps, one per second
+        assert budget.remaining_s(10, 1.0) == pytest.approx(40.0)  # what the budget leaves
+        assert budget.remaining_s(100, 1.0) == pytest.approx(final_s)

@@ -18,7 +18,7 @@ KINDS: list[type[Choices]] = [RunLength, ModelChoices, TrainChoices]
 
 @pytest.mark.parametrize(
     ("config", "kinds", "others"),
-    [(ModelConfig, [ModelChoices], {"vocab_size"}), (TrainConfig, [RunLength, TrainChoices], {"device"})],
+    [(ModelConfig, [ModelChoices], {"vocab_size"}), (TrainConfig, [RunLength, TrainChoices], {"device", "max_epochs"})],
 )
 def test_every_setting_of_a_run_can_be_chosen(
     config: type[Config], kinds: list[type[Choices]], others: set[str]

@@ -22,9 +22,9 @@ import torch
 import chargen
 from chargen.api import load
 from chargen.cells import CELLS
-from chargen.cells.weights import count_parameters
+from chargen.cells.weights import table_rows
 from chargen.checkpoint import load_checkpoint, load_tensors
-from chargen.config import DataConfig, ModelConfig, TrainConfig
+from chargen.config import DataConfig
 from chargen.data.batches import Position, TextBatches
 from chargen.data.dataset import prepare_dataset, split
 from chargen.errors import ConfigError, CorpusError, DeviceError, DivergenceError, ModelError, StoppedError
@@ -42,9 +42,7 @@ from chargen.training.optimizers import learning_rate_factor
 from chargen.training.recipe import (
     DEFAULT_CELL,
     FLOPS_PER_WEIGHT,
-    RecipeInputs,
     batch_size,
-    choose_settings,
     recurrent_weights,
     seq_len,
 )
@@ -361,64 +359,6 @@ def test_progress_is_measured_in_steps_or_in_seconds() -> None:
     assert by_time.progress(3) == 1.0
 
 
-def chosen(length: dict[str, Any], num_ids: int = 10**6, **more: Any) -> tuple[ModelConfig, TrainConfig]:
-    """The settings that the recipe chooses on a CPU, for a vocabulary of 67."""
-    choices = {"model": ModelChoices(**more.pop("model", {})), "train": TrainChoices(**more.pop("train", {}))}
-    return choose_settings(RecipeInputs(num_ids, 67, RunLength(**length), "cpu", **choices, **more))
-
-
-def test_the_recipe_never_changes_the_choices_of_the_user() -> None:
-    model, train = chosen({"steps": 100}, model={"cell": "rnn", "hidden_size": 48}, train={"learning_rate": 0.5})
-    assert (model.cell, model.hidden_size, train.learning_rate, train.steps) == ("rnn", 48, 0.5, 100)
-
-
-def test_the_recipe_chooses_a_larger_network_for_more_time_and_for_more_text() -> None:
-    def parameters(ids: int, budget_s: float) -> int:
-        model, _ = chosen({"budget_s": budget_s}, ids, model={"ngrams": 0}, flops=6e10 * budget_s)
-        return count_parameters(model)
-
-    assert parameters(10**6, 20) < parameters(10**6, 90) < parameters(10**6, 600)
-    assert parameters(10**4, 300) < parameters(10**6, 300)
-
-
-def test_the_recipe_chooses_more_members_dropout_and_weight_decay_for_more_epochs() -> None:
-    settings = [chosen({"budget_s": s}, flops=6e10 * s) for s in (20, 40, 300, 600, 3000)]
-    models, decays = zip(*((model, train.weight_decay) for model, train in settings), strict=True)
-    assert [model.ensemble_size for model in models] == [1, 1, 2, 3, 4]
-    rates = [model.dropout for model in models]
-    assert rates[:2] == [0.0, 0.0]
-    assert rates == sorted(rates)
-    assert 0.0 < rates[2] < rates[4] <= 0.3
-    assert decays[:4] == (0.1, 0.1, 0.1, 0.1)
-    assert 0.1 < decays[4] <= 0.3
-    assert chosen({"budget_s": 60}, 10**4, flops=4e12)[1].weight_decay == 0.3
-
-
-def test_the_batch_of_a_time_budget_grows_with_the_processes_while_enough_steps_remain() -> None:
-    long = RecipeInputs(10**8, 100, RunLength(budget_s=3600), "cpu", flops=1e15)
-    one, four, many = (choose_settings(replace(long, num_processes=n))[1] for n in (1, 4, 100))
-    assert (one.batch_size, four.batch_size, many.batch_size) == (64, 256, 512)
-    assert four.learning_rate == pytest.approx(2 * one.learning_rate)
-    short = replace(long, flops=1e12, num_processes=4)
-    assert choose_settings(short)[1] == choose_settings(replace(short, num_processes=1))[1]
-    for kept in ({"length": RunLength(steps=10**5)}, {"train": TrainChoices(batch_size=32)}):
-        inputs = replace(long, **kept)
-        assert choose_settings(replace(inputs, num_processes=4)) == choose_settings(inputs)
-
-
-def test_the_recipe_chooses_shorter_ngrams_for_more_epochs_and_more_rows_for_longer_texts() -> None:
-    models = [chosen({"epochs": n})[0] for n in (1, 3, 5, 30, 60)]
-    assert [model.ngrams for model in models] == [6, 6, 6, 4, 0]
-    assert [model.ngram_dropout for model in models] == [0.1, 0.3, 0.5, 0.6, 0.6]
-    rows = [chosen({"epochs": 1}, n)[0].ngram_rows for n in (100, 10**4, 10**5, 10**6, 10**9)]
-    assert rows == [256, 4096, 32768, 262144, 262144]
-    assert chosen({"epochs": 1}, model={"ngrams": 0})[0].ngrams == 0
-    assert [(model.ngram_words, model.ngram_index) for model in models] == [(2, True)] * 4 + [(0, False)]
-    assert chosen({"epochs": 1}, has_words=False)[0].ngram_words == 0  # a series of numbers
-    plain, _ = chosen({"epochs": 1}, model={"ngram_index": False})
-    assert (plain.ngrams, plain.ngram_words) == (6, 0)
-
-
 def test_a_first_step_that_compiles_its_loops_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     durations = iter([20.0, *[0.25] * 100])
     speeds = []
@@ -428,12 +368,6 @@ def test_a_first_step_that_compiles_its_loops_is_not_measured(monkeypatch: pytes
         monkeypatch.setattr("chargen.training.calibration.time", clock)
         speeds.append(measure_flops_per_s("gru", "cpu"))
     assert speeds[0] == speeds[1]
-
-
-def test_the_layers_of_a_stack_are_counted_by_the_names_of_its_cells() -> None:
-    both = recurrent_weights("gru,lstm", 1, 64)
-    assert both == recurrent_weights("gru,lstm", 2, 64)
-    assert both > recurrent_weights("gru", 1, 64)
 
 
 def test_the_measured_speed_is_operations_divided_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -510,7 +444,7 @@ def test_the_best_model_is_kept_when_later_ones_are_worse() -> None:
     assert finished.best_step == best.step < 200
     assert "Overfitting" in finished.diagnosis
     saved = load_checkpoint(Path("checkpoints/run/model.safetensors"))
-    for name, weight in round_weights(best.checkpoint.weights, "float16").items():
+    for name, weight in round_weights(best.checkpoint.weights, "float16", table_rows(saved.config)).items():
         np.testing.assert_array_equal(saved.weights[name], weight)
 
 
