@@ -15,7 +15,7 @@ import pytest
 from chargen.config import ModelConfig, TrainConfig
 from chargen.text.builtin_corpora import markov
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
-from chargen.training.diagnosis.evidence import Evidence
+from chargen.training.diagnosis.evidence import Evidence, share_of_budget
 from chargen.training.diagnosis.rules import diagnose
 from chargen.training.events import Finished
 from chargen.training.recipe import num_flops, recommended_settings
@@ -321,6 +321,94 @@ def test_the_size_for_a_time_is_that_for_the_same_computation() -> None:
         recommended_settings(again, TrainConfig(budget_s=20.0), 720_000, 20.0 / ratio)[0].hidden_size
         == again.hidden_size
     )
+
+
+# ── runs that ended before their time ─────────────────────────────────────────────────────────────────────────────────
+
+TIMED = TrainConfig(budget_s=90.0, max_epochs=24.0)
+LEVEL = [1.5, 1.32, 1.31, 1.305, 1.301, 1.3]
+FALLING = [2.5, 2.0, 1.6, 1.3]
+READ = "the text was read 24 times in 41 s of its 1 min 30 s"
+
+
+def used_up(curve: Sequence[float], train: float, **more: Any) -> Evidence:
+    """Return the evidence of a run that had read its text 24 times after 41 of 90 seconds."""
+    ended = {"reached_max_epochs": True, "epochs": 24.0, "elapsed_s": 41.2}
+    return replace(evidence(curve, train, **{**ended, **more}), train=TIMED)
+
+
+def test_a_run_that_used_up_its_text_asks_for_more_text_and_not_for_more_time() -> None:
+    found = diagnose(used_up(LEVEL, 1.0))
+    assert found.summary == (
+        f"Text used up: {READ}. The validation loss has stopped falling, 0.43 bits above the training loss without "
+        "dropout."
+    )
+    more_often = "To read this text more often all the same: --epochs 48."
+    assert found.advice == ("Only more text will help.", more_often)
+    falling = diagnose(used_up(FALLING, 1.0))
+    assert falling.summary.startswith(f"Text used up: {READ}. The validation loss was still falling at the end")
+    assert falling.advice == ("More text will help most.", more_often)
+
+
+def test_a_run_that_its_time_ended_does_not_say_that_its_text_is_used_up() -> None:
+    for curve, expected in ((LEVEL, "Limited by the text"), (FALLING, "Underfitting")):
+        found = diagnose(used_up(curve, 1.0, reached_max_epochs=False))
+        assert found.summary.startswith(expected)
+        assert "was read" not in found.summary
+
+
+@pytest.mark.parametrize("curve", [LEVEL, FALLING])
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ({"train": replace(TIMED, learning_rate=0.0002)}, "--lr 0.01"),
+        ({"model": ModelConfig(50, "gru", hidden_size=128, dropout=0.7, weight_dropout=0.6)}, "--dropout 0.2"),
+        ({"model": ModelConfig(50, "gru", hidden_size=128)}, "--dropout 0.2"),
+    ],
+)
+def test_settings_far_from_the_recipe_are_named_before_the_text(
+    curve: Sequence[float], change: dict[str, Any], advice: str
+) -> None:
+    found = diagnose(replace(used_up(curve, 1.0), **change))
+    assert found.summary.endswith(f"The run ended early: {READ}.")
+    assert not found.summary.startswith("Text used up")
+    assert f"Use the settings that suit this text: {advice}" in found.advice[0]
+    assert "--budget" not in " ".join(found.advice)
+
+
+def test_a_network_that_is_too_small_for_the_unused_time_is_named_before_the_text() -> None:
+    small = replace(used_up(LEVEL, 1.0), model=ModelConfig(50, "gru", hidden_size=32, dropout=0.2, weight_dropout=0.2))
+    found = diagnose(small)
+    assert found.summary.startswith("Limited by the network")
+    assert found.summary.endswith(f"The run ended early: {READ}.")
+    assert found.advice == ("Use a larger network: --hidden 128.",)
+
+
+@pytest.mark.parametrize(
+    ("found", "start", "advice"),
+    [
+        (used_up([1.5, 1.3, 1.35, 1.5], 0.8), "Overfitting", "Train shorter: --epochs 15"),
+        (used_up([2.99], 2.99), "Nothing learned", "Train longer: --epochs 96"),
+        (used_up(FALLING, 1.0, val_chars=12), "Too little text", "longer text"),
+        (used_up([0.5, 0.003], 0.003), "Fully predicted", ""),
+        (replace(used_up(LEVEL, 1.0), relative_difficulty=1.25), "Learned", ""),
+    ],
+)
+def test_every_other_diagnosis_says_why_the_run_ended_early(found: Evidence, start: str, advice: str) -> None:
+    diagnosis = diagnose(found)
+    assert diagnosis.summary.startswith(start)
+    assert diagnosis.summary.endswith(f"The run ended early: {READ}.")
+    assert advice in " ".join(diagnosis.advice)
+    assert "--budget" not in " ".join(diagnosis.advice)
+
+
+def test_the_share_of_the_budget_is_that_of_the_time_for_training() -> None:
+    ended = result(1.3, 1.0, reached_max_epochs=True, elapsed_s=30.0)
+    assert share_of_budget(ended, TIMED, 10.0) == pytest.approx(20.0 / 80.0)
+    assert share_of_budget(replace(ended, elapsed_s=95.0), TIMED, 10.0) == 1.0
+    assert share_of_budget(replace(ended, elapsed_s=2.0), TIMED, 10.0) > 0.0
+    assert share_of_budget(ended, TIMED, 100.0) == 1.0
+    assert share_of_budget(replace(ended, reached_max_epochs=False), TIMED, 10.0) == 1.0
 
 
 # ── whole runs ────────────────────────────────────────────────────────────────────────────────────────────────────────

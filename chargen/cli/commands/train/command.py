@@ -59,7 +59,8 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @click.argument("corpus", nargs=-1, type=options.CORPUS_NAME)
 @options.basic_option(
     "--budget", callback=options.parse_duration, metavar="TIME", show_default=f"{DEFAULT_BUDGET_S / 60:g}m",
-    help="Time limit of the whole run (wall clock): 90s, 5m, 1h30m. A number without a unit is in seconds.",
+    help="Time limit of the whole run (wall clock): 90s, 5m, 1h30m. A number without a unit is in seconds. A run ends "
+    "earlier when it has read its text as often as helps.",
 )  # fmt: skip
 @options.basic_option(
     "--name", type=options.NAME,
