@@ -106,6 +106,7 @@ def run_part(name: str, settings: Settings, time_limit_s: float) -> PartResult:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONFAULTHANDLER": "1",  # a segmentation fault prints where it happened
         "CHARGEN_CACHE": str(Path(settings.work) / "cache"),
         "NUMBA_CACHE_DIR": str(Path(settings.work) / "cache" / "numba"),
     }
@@ -127,7 +128,9 @@ def run_part(name: str, settings: Settings, time_limit_s: float) -> PartResult:
     elif status:
         result.traceback = log_path.read_text(encoding="utf-8", errors="replace")[-6000:]
         errors = re.findall(r"^[\w.]+(?:Error|Exception|Interrupt)\b.*$", result.traceback, re.MULTILINE)
-        result.problem = f"failed: {errors[-1][:300] if errors else f'exit status {status}'}"
+        fatal = re.findall(r"^Fatal Python error: (.*)$", result.traceback, re.MULTILINE)
+        ended = f"exit status {status}" + "".join(f", {error}" for error in fatal[:1])
+        result.problem = f"failed: {errors[-1][:300] if errors else ended}"
     return result
 
 

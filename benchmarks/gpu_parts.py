@@ -27,19 +27,22 @@ ROOT = Path(__file__).parent.parent
 TIME_LIMITS_S = {
     "train": 220.0,
     "sampling": 60.0,
-    "throughput": 60.0,
+    "throughput": 45.0,
+    "launches": 30.0,
     "adapted": 110.0,
     "resume": 70.0,
     "agreement": 50.0,
     "long": 80.0,
     "precision": 45.0,
     "tests": 110.0,
+    "graph_loop": 30.0,
 }
 RUN_NAME = "timed"  #: the run of the part "train", which "adapted" evaluates
 MAX_NATS = 1.36  #: bar for the loss after 180 s
 LONG_TEXT_BYTES, LONG_BUDGET_S = 100_000_000, 30.0  #: several seconds of the budget pass before the first step
 NUM_STEPS, STOP_AFTER = 200, 123  #: of the run that is stopped and resumed
 TESTS_S = 95.0  #: seconds after which the tests are stopped
+MAX_FAILURE_LINES = 40  #: lines that the results keep of each failed test
 
 
 @dataclass(frozen=True)
@@ -289,7 +292,17 @@ def tests(settings: Settings) -> Iterator[Row]:
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     files = [path for path in files if "pytest.mark.gpu" in path.read_text(encoding="utf-8")]
     # The ini file asks for plug-ins that need not be installed here, and without a GPU other tests are run instead.
-    options = ["-v", "-rf", "-p", "no:cacheprovider", "-o", "addopts=", "-W", "ignore::pytest.PytestConfigWarning"]
+    options = [
+        "-v",
+        "-rfE",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+        "-W",
+        "ignore::pytest.PytestConfigWarning",
+    ]
     options += ["-k", "members"] if settings.is_small else ["-m", "gpu"]
     running = {}
     for path in files:
@@ -308,7 +321,18 @@ def tests(settings: Settings) -> Iterator[Row]:
             del running[log]
             output = log.read_text(encoding="utf-8")
             print(output)
-            yield Row(log.stem, summarize_tests(output, is_stopped))
+            details = {"failures": failure_lines(output)}
+            yield Row(log.stem, summarize_tests(output, is_stopped), details=details)
+
+
+def failure_lines(output: str) -> list[str]:
+    """Return the last MAX_FAILURE_LINES lines about each failed test, which end with the assertion or the error."""
+    sections = re.split(r"^_{3,} (.+?) _{3,}$|^=+ short test summary", output, flags=re.MULTILINE)
+    lines = []
+    for name, text in zip(sections[1::2], sections[2::2], strict=True):
+        if name:
+            lines += [name, *text.strip().splitlines()[-MAX_FAILURE_LINES:]]
+    return lines
 
 
 def summarize_tests(output: str, is_stopped: bool) -> str:

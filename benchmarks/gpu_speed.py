@@ -25,8 +25,9 @@ from benchmarks.sampling import TEMPERATURE, create_model
 from benchmarks.speed import EMBEDDING_DIM, VOCAB_SIZE, create_network, make_step, make_torch_step
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.batches import TextBatches
+from chargen.engines.cuda_graphs import DeviceUniforms
 from chargen.networks import kernels
-from chargen.networks.cuda_runtime import NUM_WARM_UP_CALLS, record, warm_up
+from chargen.networks.cuda_runtime import NUM_WARM_UP_CALLS, Function, record, warm_up
 from chargen.tokenizers.tokenizer import build_tokenizer
 from chargen.training import update
 from chargen.training.ranks.group import ALONE, Ranks
@@ -64,25 +65,41 @@ def measure_turns(calls: dict[str, Call], count: int, turns: int, device: str) -
 def throughput(settings: Settings) -> Iterator[Row]:
     """Compare the training steps of `Trainer` with a bare loop of cuDNN, in TF32."""
     yield Row("machine", describe_machine())
-    device, is_small = settings.device, settings.is_small
-    if device == "cuda":
+    if settings.device == "cuda":
         yield Row("device", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
-    torch.set_float32_matmul_precision("high")
-    B, T, H, count, turns = (4, 8, 16, 3, 2) if is_small else (128, 64, 512, 60, 4)
-    for is_recorded in (False, True):  # the bar is that of the plain loop, which is measured first
-        other, bar = ("bare loop as a CUDA graph", None) if is_recorded else ("bare loop", MIN_BARE_RATIO)
-        for cell in ("gru", "lstm"):
-            make = make_recorded_torch_step if is_recorded else make_torch_step
-            calls = {"chargen": make_step(cell, B, T, H, device), other: make(B, T, H, device, cell)}
-            times = measure_turns(calls, count, turns, device)
-            for name, values in times.items():
-                speed = B * T / statistics.median(values)
-                yield Row(f"{cell} 1×{H}, {B} × {T}: {name}", speed, "characters/s", details={"seconds": values})
-            ratios = [theirs / ours for ours, theirs in zip(times["chargen"], times[other], strict=True)]
-            yield Row(f"{cell} 1×{H}: speed divided by that of the {other}", statistics.median(ratios), bar=bar)
+    yield from compare_with_loop(settings, "bare loop", make_torch_step, MIN_BARE_RATIO)
+
+
+def launches(settings: Settings) -> Iterator[Row]:
+    """Measure how much of a training step Python needs to launch it."""
+    B, T, H = (4, 8, 16) if settings.is_small else (128, 64, 512)
     for shape in ({"cell": "gru"}, {"cell": "mgru", "ensemble_size": 8}, {"cell": "mgru", "ngrams": 4}):
-        trainer = make_trainer(synthetic_ids(200_000), B, T, device, hidden_size=H, **shape)
-        yield from measure_waiting(trainer, str(trainer.network.config), 5 if is_small else 100, device)
+        trainer = make_trainer(synthetic_ids(200_000), B, T, settings.device, hidden_size=H, **shape)
+        yield from measure_waiting(
+            trainer, str(trainer.network.config), 5 if settings.is_small else 100, settings.device
+        )
+
+
+def graph_loop(settings: Settings) -> Iterator[Row]:
+    """Compare the training steps of `Trainer` with the bare loop as a CUDA graph, which has no bar."""
+    yield from compare_with_loop(settings, "bare loop as a CUDA graph", make_recorded_torch_step, None)
+
+
+def compare_with_loop(
+    settings: Settings, name: str, make: Callable[[int, int, int, str, str], Call], bar: float | None
+) -> Iterator[Row]:
+    """Let the training steps of `Trainer` and those of another loop take turns."""
+    device = settings.device
+    torch.set_float32_matmul_precision("high")
+    B, T, H, count, turns = (4, 8, 16, 3, 2) if settings.is_small else (128, 64, 512, 60, 4)
+    for cell in ("gru", "lstm"):
+        calls = {"chargen": make_step(cell, B, T, H, device), name: make(B, T, H, device, cell)}
+        times = measure_turns(calls, count, turns, device)
+        for loop, values in times.items():
+            speed = B * T / statistics.median(values)
+            yield Row(f"{cell} 1×{H}, {B} × {T}: {loop}", speed, "characters/s", details={"seconds": values})
+        ratios = [theirs / ours for ours, theirs in zip(times["chargen"], times[name], strict=True)]
+        yield Row(f"{cell} 1×{H}: speed divided by that of the {name}", statistics.median(ratios), bar=bar)
 
 
 def make_recorded_torch_step(B: int, T: int, H: int, device: str, cell: str) -> Call:
@@ -102,7 +119,13 @@ def make_recorded_torch_step(B: int, T: int, H: int, device: str, cell: str) -> 
         optimizer.step()
 
     warm_up(step, torch.device(device))
-    return record(step, torch.device(device))
+    repeat = record(step, torch.device(device))
+
+    def call() -> Function:
+        repeat()
+        return step  # this function keeps the tensors of the recording, which does not keep them itself
+
+    return call
 
 
 def measure_waiting(trainer: Trainer, name: str, count: int, device: str) -> Iterator[Row]:
@@ -182,22 +205,19 @@ def sampling(settings: Settings) -> Iterator[Row]:
 
 
 def measure_host_work(length: int, settings: Settings) -> Iterator[Row]:
-    """Measure what the host does for many streams, beside the kernels."""
-    lm = create_model("gru", 16)
+    """Measure what many streams need beside the kernels of their steps."""
+    lm, device = create_model("gru", 16), torch.device(settings.device)
     generator = lm.generator("", length=length, seed=0, num_texts=NUM_STREAMS)
-    start = time.perf_counter()
-    rngs = generator.rngs(range(NUM_STREAMS))
-    yield Row(f"host: {NUM_STREAMS:,} random generators", 1e3 * (time.perf_counter() - start), "ms")
-    start = time.perf_counter()
-    uniforms = np.stack([rng.random(length) for rng in rngs], axis=1)
-    yield Row(f"host: {length:,} random numbers of each", 1e3 * (time.perf_counter() - start), "ms")
-    ids = (uniforms * (lm.tokenizer.vocab_size - 2)).astype(np.int32) + 2
-    start = time.perf_counter()
-    lm.tokenizer.decode_rows(ids.T)
-    yield Row(f"host: decoding {ids.size:,} token ids", 1e3 * (time.perf_counter() - start), "ms")
-    if settings.device == "cuda":
-        times = [measure_time(lambda: torch.from_numpy(uniforms).to("cuda"), "cuda") for _ in range(3)]
-        yield Row(f"copying {uniforms.nbytes / 1e6:.0f} MB to the GPU", 1e3 * statistics.median(times), "ms")
+    rows = generator.uniform_rows(range(NUM_STREAMS))
+    ids = np.random.default_rng(0).integers(2, lm.tokenizer.vocab_size, (NUM_STREAMS, length), dtype=np.int32)
+    calls: dict[str, Call] = {
+        f"host: {NUM_STREAMS:,} seeds": lambda: generator.uniform_rows(range(NUM_STREAMS)),
+        f"host: {NUM_STREAMS:,} states on the device": lambda: DeviceUniforms(rows, device),
+        f"device: these, and {length:,} random numbers of each": lambda: DeviceUniforms(rows, device)(length),
+        f"host: decoding {ids.size:,} token ids": lambda: lm.tokenizer.decode_rows(ids),
+    }
+    for name, seconds in measure_turns(calls, 1, 3, settings.device).items():
+        yield Row(name, 1e3 * statistics.median(seconds), "ms")
 
 
 # ── agreement of a CPU and a GPU ──────────────────────────────────────────────

@@ -149,6 +149,8 @@ def start_threads() -> int:
         return 1
     finally:
         _config.THREADING_LAYER = before
+    # numba would refuse to compile anything once NUMBA_NUM_THREADS has changed, as by `cli.options.use_threads`.
+    _config.reload_config = lambda: None
     return int(_config.NUMBA_NUM_THREADS) if is_openmp else 1
 
 

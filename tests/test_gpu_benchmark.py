@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from benchmarks import gpu_speed
 from benchmarks.gpu import PartResult, format_table, is_met, run_part
-from benchmarks.gpu_parts import Row, Settings, generate_text, summarize_tests
+from benchmarks.gpu_parts import Row, Settings, failure_lines, generate_text, summarize_tests
 
 
 def test_a_part_that_fails_reports_its_error(tmp_path: Path) -> None:
@@ -66,3 +70,32 @@ def test_the_tests_of_a_file_are_counted() -> None:
     output = "t.py::test_a PASSED [ 50%]\nt.py::test_b[1] FAILED [100%]\n\nFAILED t.py::test_b[1] - x\n== 1 failed ==\n"
     assert summarize_tests(output, is_stopped=False) == "1 passed, 1 failed (test_b[1]); 1 failed"
     assert summarize_tests(output[:60], is_stopped=True) == "1 passed, 1 failed (test_b[1]); stopped before its end"
+
+
+def test_the_error_of_each_failed_test_is_kept() -> None:
+    lines = "x\n" * 60
+    output = (
+        "t.py::test_a PASSED\nt.py::test_b FAILED\n=== FAILURES ===\n"
+        "____ test_b ____\nt.py:3: in test_b\n    assert 1 == 2\nE   assert 1 == 2\n"
+        f"____ test_c[cuda] ____\n{lines}E   UserWarning: y\n=== short test summary info ===\nFAILED t.py::test_b\n"
+    )
+    expected = ["test_b", "t.py:3: in test_b", "    assert 1 == 2", "E   assert 1 == 2", "test_c[cuda]"]
+    assert failure_lines(output) == [*expected, *["x"] * 39, "E   UserWarning: y"]
+    assert failure_lines("t.py::test_a PASSED\n=== 1 passed ===\n") == []
+
+
+def test_the_tensors_of_a_recorded_loop_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph has addresses only. When the tensors were freed, repeating it ended the process."""
+    kept: list[weakref.ref[object]] = []
+
+    def record(function: Callable[[], None], device: object) -> Callable[[], None]:
+        kept.append(weakref.ref(function))
+        return lambda: None
+
+    monkeypatch.setattr(gpu_speed, "record", record)
+    call = gpu_speed.make_recorded_torch_step(2, 3, 4, "cpu", "gru")
+    gc.collect()
+    assert kept[0]() is not None
+    del call
+    gc.collect()
+    assert kept[0]() is None

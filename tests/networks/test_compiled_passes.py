@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from chargen.cells import CELLS
+from chargen.cli.options import THREAD_VARIABLES
 from chargen.networks import layers
 from chargen.networks.layers import Dense, Lookup
 from chargen.networks.sampled_softmax import LinearFunction
@@ -131,11 +133,10 @@ def test_bf16_numbers_are_rounded_as_by_torch() -> None:
     assert narrow(values[0], values[0]) == widen(values[0]) == values[0]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.usefixtures("two_threads")
 def test_a_forked_process_runs_its_passes_on_one_thread() -> None:
     """OpenMP would wait for threads that the child does not have; with one thread it trains as the parent does."""
-    if not hasattr(__import__("os"), "fork"):
-        pytest.skip("the system has no fork")
     script = (
         "import os, torch\n"
         "from chargen.networks.kernels import threads\n"
@@ -152,8 +153,21 @@ def test_a_forked_process_runs_its_passes_on_one_thread() -> None:
         "    os._exit(7)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    environment = {name: value for name, value in os.environ.items() if name not in THREAD_VARIABLES}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.stdout == "7\n", done.stderr
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_code_is_compiled_after_the_number_of_threads_was_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+
+    @njit
+    def doubled(x: float) -> float:
+        return x + x
+
+    assert doubled(2.0) == 4.0
 
 
 def test_another_number_of_threads_of_torch_is_kept() -> None:

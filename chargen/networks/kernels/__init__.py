@@ -36,7 +36,7 @@ from chargen.registry import is_installed
 
 MIN_SLICE_WIDTH = 32  # units: a product with fewer columns is slow with any number of threads
 MIN_POSITIONS = 1_000  # positions of a window from which on a compiled pass finds the rows of their n-grams
-# With more threads, PyTorch's own operations were faster than passes on one thread; divided passes were not measured.
+# With more threads, PyTorch's own operations were faster than undivided passes; divided ones were not measured there.
 MAX_NUMBA_THREADS = 4
 
 
