@@ -34,7 +34,7 @@ MIN_SECONDS = 0.4  #: minimum total duration of the timed steps
 MIN_RUNS = 4  #: minimum number of timed steps
 MAX_SECONDS = 3.0  #: duration of the timed steps after which fewer are enough: a slow machine, or a busy one
 RECORDED_STEPS = 20  #: steps on a GPU that are timed together; the first of them are not recorded
-COMPILED_FACTOR = 5.0  #: a first step that takes this many times as long as another one has compiled its loops
+WARM_UP_STEPS = 2  #: steps that are not timed; they compile loops and start threads
 TRAINING_SHARE = 0.85  #: share of a run that steps take; the rest is the start, validation and files
 MAX_EXCESS_LOSS_IDS = 20_000  #: validation tokens on which the excess loss is measured
 
@@ -56,18 +56,15 @@ def measure_flops_per_s(cell: str, device: str, precision: str = FLOAT32) -> flo
 def _time_steps(cell: str, device: str, precision: str) -> tuple[float, int, int]:
     """Return (seconds of a training step, ensemble members, token ids of a step)."""
     trainer, num_ids = _make_trainer(cell, device, precision, 1)
+    for _ in range(WARM_UP_STEPS):
+        trainer.train_step(0.5)
+    trainer.recent.pop()  # waits for an asynchronous device
     durations: list[float] = []
-    while (
-        len(durations) < 2
-        or sum(durations) < MIN_SECONDS
-        or (len(durations) < MIN_RUNS and sum(durations) < MAX_SECONDS)
-    ):
+    while (sum(durations) < MIN_SECONDS or len(durations) < MIN_RUNS) and sum(durations) < MAX_SECONDS:
         start = time.perf_counter()
         trainer.train_step(0.5)
-        trainer.recent.pop()  # waits for an asynchronous device
+        trainer.recent.pop()
         durations.append(time.perf_counter() - start)
-    if durations[0] > COMPILED_FACTOR * min(durations[1:]):
-        durations = durations[1:]
     return statistics.median(durations), 1, num_ids
 
 
