@@ -10,24 +10,32 @@ import time
 
 import torch
 
-from chargen.config import BF16, FLOAT32, ModelConfig, TrainConfig
+from chargen.config import FLOAT32, ModelConfig, TrainConfig
 from chargen.data.batches import TextBatches
 from chargen.data.dataset import Dataset, Part
 from chargen.engines.torch_engine import TorchEngine
 from chargen.networks.network import Network
-from chargen.networks.precision import has_bf16_passes
 from chargen.storage.stored_weights import Tensors
-from chargen.training.recipe import FLOPS_PER_WEIGHT, GPU_MAX_MEMBERS, batch_size, recurrent_weights, seq_len
+from chargen.training.recipe import (
+    FLOPS_PER_WEIGHT,
+    GPU_MAX_MEMBERS,
+    LONG_NGRAMS,
+    NGRAM_WORDS,
+    batch_size,
+    recurrent_weights,
+    seq_len,
+)
 from chargen.training.trainer import Trainer
 from chargen.training.validation import loss_nats_per_char, read_alone
 
-HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 512, 64, 64  #: shape of the temporary network
+HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 384, 64, 64  #: shape of the temporary network
+NGRAM_ROWS = 1 << 12  #: rows of its n-gram table
 MIN_SECONDS = 0.4  #: minimum total duration of the timed steps
 MIN_RUNS = 4  #: minimum number of timed steps
 MAX_SECONDS = 3.0  #: duration of the timed steps after which fewer are enough: a slow machine, or a busy one
 RECORDED_STEPS = 20  #: steps on a GPU that are timed together; the first of them are not recorded
-COMPILED_FACTOR = 5.0  #: a first step that takes this many times as long as another one has compiled its loops
-TRAINING_SHARE = 0.9  #: share of a run that such steps take; the rest is the optimizer, validation and files
+WARM_UP_STEPS = 2  #: steps that are not timed; they compile loops and start threads
+TRAINING_SHARE = 0.85  #: share of a run that steps take; the rest is the start, validation and files
 MAX_EXCESS_LOSS_IDS = 20_000  #: validation tokens on which the excess loss is measured
 
 
@@ -46,40 +54,23 @@ def measure_flops_per_s(cell: str, device: str, precision: str = FLOAT32) -> flo
 
 
 def _time_steps(cell: str, device: str, precision: str) -> tuple[float, int, int]:
-    """Return (seconds of the forward and backward pass of a step, ensemble members, token ids of a step)."""
-    generator = torch.Generator().manual_seed(0)
-    config = ModelConfig(VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM)
-    network = Network(config, generator).to(device)
-    has_passes = has_bf16_passes(config.cell_names, device)
-    product_dtype = torch.bfloat16 if precision == BF16 and has_passes else torch.float32
-    T = seq_len(0.0, device)
-    B = batch_size(0.0, 0.0, device)
-    ids = torch.randint(VOCAB_SIZE, (T, B), generator=generator).to(device)
+    """Return (seconds of a training step, ensemble members, token ids of a step)."""
+    trainer, num_ids = _make_trainer(cell, device, precision, 1)
+    for _ in range(WARM_UP_STEPS):
+        trainer.train_step(0.5)
+    trainer.recent.pop()  # waits for an asynchronous device
     durations: list[float] = []
-    while (
-        len(durations) < 2
-        or sum(durations) < MIN_SECONDS
-        or (len(durations) < MIN_RUNS and sum(durations) < MAX_SECONDS)
-    ):
+    while (sum(durations) < MIN_SECONDS or len(durations) < MIN_RUNS) and sum(durations) < MAX_SECONDS:
         start = time.perf_counter()
-        loss, _ = network.loss(ids, ids, network.initial_state(B), product_dtype=product_dtype)
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
-        float(gradients[0].sum())  # waits for an asynchronous device
+        trainer.train_step(0.5)
+        trainer.recent.pop()
         durations.append(time.perf_counter() - start)
-    if durations[0] > COMPILED_FACTOR * min(durations[1:]):
-        durations = durations[1:]
-    return statistics.median(durations), 1, T * B
+    return statistics.median(durations), 1, num_ids
 
 
 def _time_recorded_steps(cell: str, device: str, precision: str) -> tuple[float, int, int]:
-    """Return the same for a whole step of an ensemble on a GPU, which reads the members together."""
-    T, B = seq_len(0.0, device), batch_size(0.0, 0.0, device)
-    model = ModelConfig(
-        VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM, ensemble_size=GPU_MAX_MEMBERS
-    )
-    config = TrainConfig(steps=1, batch_size=B, seq_len=T, learning_rate=1e-4, precision=precision, device=device)
-    ids = torch.randint(1, VOCAB_SIZE, (4 * T * B,), generator=torch.Generator().manual_seed(0)).numpy()
-    trainer = Trainer(Network(model).to(device), TextBatches(ids, 0, B, T), config)
+    """Return the same for an ensemble on a GPU, which reads the members together."""
+    trainer, num_ids = _make_trainer(cell, device, precision, GPU_MAX_MEMBERS)
     durations: list[float] = []
     while len(durations) < MIN_RUNS or sum(durations) * RECORDED_STEPS < MIN_SECONDS:
         start = time.perf_counter()
@@ -87,7 +78,19 @@ def _time_recorded_steps(cell: str, device: str, precision: str) -> tuple[float,
             trainer.train_step(0.5)
         trainer.recent.pop()  # waits for the device
         durations.append((time.perf_counter() - start) / RECORDED_STEPS)
-    return statistics.median(durations[1:]), GPU_MAX_MEMBERS, T * B
+    return statistics.median(durations[1:]), GPU_MAX_MEMBERS, num_ids
+
+
+def _make_trainer(cell: str, device: str, precision: str, num_members: int) -> tuple[Trainer, int]:
+    """Return a trainer of a temporary network on random token ids, and the token ids of a step."""
+    T, B = seq_len(0.0, device), batch_size(0.0, 0.0, device)
+    model = ModelConfig(
+        VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM, ensemble_size=num_members,
+        ngrams=LONG_NGRAMS, ngram_rows=NGRAM_ROWS, ngram_words=NGRAM_WORDS, ngram_index=True, ngram_dropout=0.3,
+    )  # fmt: skip
+    config = TrainConfig(steps=1, batch_size=B, seq_len=T, learning_rate=1e-4, precision=precision, device=device)
+    ids = torch.randint(1, VOCAB_SIZE, (4 * T * B,), generator=torch.Generator().manual_seed(0)).numpy()
+    return Trainer(Network(model).to(device), TextBatches(ids, 0, B, T), config), T * B
 
 
 def excess_loss_nats(data: Dataset, config: ModelConfig, weights: Tensors, device: str, own_loss: float) -> float:

@@ -41,18 +41,18 @@ DEFAULT_CELL = "mgru"
 KEPT_FIELDS = ("cell", "num_layers", "ensemble_size", "residual", "skip", "layer_norm")
 
 # Network size
-MIN_IDS_PER_WEIGHT = 10.0  #: tokens read per recurrent weight; with fewer, a large network stays undertrained
-MIN_IDS_PER_WEIGHT_NO_NGRAMS = 4.5  #: the same for a network without n-grams
+MIN_IDS_PER_WEIGHT = 7.0  #: tokens read per recurrent weight; with fewer, a large network stays undertrained
+MIN_IDS_PER_WEIGHT_NO_NGRAMS = 3.0  #: the same for a network without n-grams
 SMALL_VOCAB, HEAD_SHARE = 256, 0.5  #: rows of the head beyond this vocabulary size count as this share of their weights
 MAX_WEIGHTS_PER_SQRT_ID = 900  #: recurrent weights per square root of the training tokens; a larger network overfits
 MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble members
 HIDDEN_SIZES = range(32, 2049, 32)
 MAX_EMBEDDING_DIM = 64
-EPOCHS_PER_SQUARED_MEMBER = 3  #: the number of members is √(epochs of a single member / this)
+EPOCHS_PER_SQUARED_MEMBER = 2  #: the number of members is √(epochs of a single member / this)
 MAX_MEMBERS = GPU_MAX_MEMBERS = 8
 
 # Regularization
-OVERFITTING_EPOCHS = 2.5  #: a text that is read more often than this begins to be memorized
+OVERFITTING_EPOCHS = 1.8  #: a text that is read more often than this begins to be memorized
 MAX_USEFUL_EPOCHS = 24.0  #: more passes over the text of a run with a time budget overfit, or gain little
 MIN_CAPPED_STEPS = 600  #: a tiny text is read as often as this number of steps needs
 WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
@@ -69,7 +69,7 @@ NGRAM_WORDS = 2  #: words in the n-grams that start with a word
 MIN_LEARNING_RATE = 3e-4
 FULL_RATE_EXCESS_NATS = 250_000.0  #: an initial model is trained at the full learning rate from this excess loss on
 MIN_EPOCHS = 1e-6  #: a run of no whole step counts as this many epochs
-MIN_STEPS = 1_400  #: minimum number of steps of a run; smaller batches are used to reach it
+MIN_STEPS = 900  #: minimum number of steps of a run; smaller batches are used to reach it
 MIN_STEPS_OF_LARGE_BATCH = 650  #: a batch grows with the processes as long as the run has this many steps
 MAX_BATCH_GROWTH = 8  #: the largest factor that was measured (benchmarks/LOG.md)
 LONG_SEQ_LEN = 48  #: window length for a text that is read often
