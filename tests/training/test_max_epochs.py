@@ -17,6 +17,7 @@ from chargen.errors import ConfigError
 from chargen.text.corpus import read_corpus
 from chargen.training import recipe
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
+from chargen.training.diagnosis.evidence import Evidence, collect_evidence
 from chargen.training.events import Progress, Started
 from chargen.training.run import Plan
 from chargen.training.state import check_length, is_finished, load_state, resumed_train_config
@@ -110,6 +111,22 @@ def test_documents_are_counted_in_passes_as_well() -> None:
     assert finished.reached_max_epochs
     assert f"the text was read {EPOCHS} times in " in finished.diagnosis
     assert is_finished(load_state(STATE))
+
+
+def test_a_tiny_network_is_to_be_as_large_as_the_whole_time_allows(verse: str) -> None:
+    evidence: list[Evidence] = []
+
+    def collected(*found: Any, **more: Any) -> Evidence:
+        evidence.append(collect_evidence(*found, **more))
+        return evidence[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chargen.training.run.collect_evidence", collected)
+        run_plan(plan(verse, timed()))
+        run_plan(plan(verse, RunLength(epochs=float(EPOCHS)), "counted"))
+    in_time, by_epochs = (found.recommended_model.hidden_size for found in evidence)
+    assert in_time >= 2 * 16
+    assert in_time > by_epochs
 
 
 def test_patience_may_end_a_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
