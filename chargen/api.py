@@ -72,8 +72,7 @@ def train(
     Args:
         corpus: File, folder, URL or built-in corpus; several of them, which are concatenated; or what `read_corpus`
             returns.
-        budget: Time limit of the whole run: "30s", "5m", "1h30m", or a number of seconds. The default is 5 minutes. A
-            run ends earlier when it has read its text as often as helps (`reached_max_epochs` of the report Finished).
+        budget: Time limit of the whole run: "30s", "1h30m" or seconds; default 5 minutes. A short text ends it earlier.
         steps: Number of optimizer steps, instead of a time.
         epochs: Number of passes over the text, instead of a time.
         name: Name of the run; the corpus name if it is empty. If it is taken, -2, -3, … is appended (see `notify`).

@@ -139,7 +139,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
     max_epochs = None
     if inputs.length.budget_s is not None:
         num_step_ids = (inputs.train.batch_size or growth * rows) * (inputs.train.seq_len or steps)
-        max_epochs = max_useful_epochs(inputs.num_train_ids, num_step_ids)
+        max_epochs = max_useful_epochs(max(1.0, inputs.num_train_ids / num_step_ids))
         epochs = min(epochs, max_epochs)
     rates = dropout(epochs, inputs.num_train_ids)
     model = {
@@ -361,15 +361,23 @@ def dropout(epochs: float, num_train_ids: int) -> float:
     return round(min(MAX_DROPOUT, full * min(share, MAX_DROPOUT_SHARE)), 2)
 
 
-def max_useful_epochs(num_train_ids: int, num_step_ids: int) -> float:
+def limit_epochs(train: TrainConfig, windows_per_epoch: int) -> TrainConfig:
+    """Return the settings of a run with the limit of its epochs for the windows that its text has in fact.
+
+    The recipe estimates their number. A text of short documents has more windows, and a short text may have fewer rows.
+    """
+    if train.max_epochs is None:
+        return train
+    return replace(train, max_epochs=max_useful_epochs(windows_per_epoch))
+
+
+def max_useful_epochs(windows_per_epoch: float) -> float:
     """Return how many times a run with a time budget reads its text at most.
 
     Args:
-        num_train_ids: Length of the text in tokens.
-        num_step_ids: Tokens of a step.
+        windows_per_epoch: Number of steps in which the text is read once.
     """
-    needed = float(round(MIN_CAPPED_STEPS * num_step_ids / max(1, num_train_ids)))
-    return min(MAX_EPOCHS, max(MAX_USEFUL_EPOCHS, needed))
+    return min(MAX_EPOCHS, max(MAX_USEFUL_EPOCHS, float(math.ceil(MIN_CAPPED_STEPS / windows_per_epoch))))
 
 
 def weight_decay(epochs: float) -> float:

@@ -43,7 +43,7 @@ from chargen.training.diagnosis.evidence import collect_evidence
 from chargen.training.diagnosis.rules import diagnose
 from chargen.training.events import Finished, Report, Started
 from chargen.training.init_from import InitialModel, check_same_quantizer, fit_ngrams, init_from_model
-from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings
+from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, limit_epochs
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import (
     TrainingState,
@@ -105,6 +105,11 @@ class Plan:
                     "For example: Plan(corpus, length=RunLength(steps=100), model=ModelChoices(hidden_size=64)).",
                 )
 
+    @property
+    def run_name(self) -> str:
+        """The name of the run, to which a new run may append a number."""
+        return self.resume or self.name or self.corpus.name
+
 
 def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | None = None) -> Iterator[Report]:
     """Train a model and yield reports. The last report is `Finished`.
@@ -148,12 +153,12 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         check_run_fits(model, config, len(data.train.ids))
         _check_stop(stop)
         batches = build_batch_source(data, config)
+        config = config if saved else limit_epochs(config, batches.windows_per_epoch)
         set_up_ranks(ranks, data, model, config, batches.batch_size)
 
         # 3. Build the network. All inputs are checked by now, so files may be written.
         if run_writer is None:
-            name = plan.name or plan.corpus.name
-            run_writer = stack.enter_context(create_run(name, force=plan.force, root=plan.root))
+            run_writer = stack.enter_context(create_run(plan.run_name, force=plan.force, root=plan.root))
         keep_state = plan.keep_state or (saved.keep_state if saved else "always")
         saver = RunSaver(run_writer, data, model, config, keep_state, ranks.job)
         budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
@@ -293,9 +298,8 @@ def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialMode
     notes = [*plan.corpus.notes, *plan.corpus.repeated_files, *data.notes]
     if plan.data.is_backward:
         notes.append("the model reads the text backward, from its end")
-    name = plan.resume or plan.name or plan.corpus.name
-    if saver.run.name != name and not plan.resume:
-        notes.append(f"the name {name!r} is taken; this run is named {saver.run.name!r}")
+    if saver.run.name != plan.run_name and not plan.resume:
+        notes.append(f"the name {plan.run_name!r} is taken; this run is named {saver.run.name!r}")
     if isinstance(batches, DocumentBatches):
         notes.append(
             f"{format_count(batches.num_documents, 'document')} for training, in windows of "

@@ -192,6 +192,7 @@ class RunSaver:
             "train": self.train.to_json(),
             "trainer": trainer.counters(),
             "best": [self.best_loss if self.best_weights else None, self.best_step],
+            "total_steps": budget.total_steps,
             "elapsed_s": budget.elapsed_s(),
             "first_step_s": budget.first_step_s,
             "history": list(history),

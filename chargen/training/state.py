@@ -65,6 +65,7 @@ STATE_SPEC: Spec = Record(
         "corpus_files": FILES,
         "val_files": FILES,
         "job": String(),
+        "total_steps": Nullable(Integer(0, MAX_STEPS)),
     },  # new since the first version
 )
 
@@ -88,6 +89,7 @@ class TrainingState:
     trainer: Mapping[str, Any]  #: `Trainer.counters()`: step, epoch, window, losses
     best_loss: float  #: nats per character; infinite before the first validation
     best_step: int
+    total_steps: int | None  #: number of steps after which the run ends; None: only its time ends it, or not recorded
     elapsed_s: float
     first_step_s: float | None  #: see `Budget`
     keep_state: str  #: how long this file stays on disk
@@ -157,6 +159,7 @@ def load_state(path: Path) -> TrainingState:
             trainer=header["trainer"],
             best_loss=math.inf if best_loss is None else float(best_loss),
             best_step=best_step,
+            total_steps=header.get("total_steps", train.steps),
             elapsed_s=float(header["elapsed_s"]),
             first_step_s=header["first_step_s"],
             keep_state=header.get("keep_state", "always"),
@@ -251,12 +254,15 @@ def _check_values(model: ModelConfig, tensors: Tensors) -> None:
 
 def is_finished(saved: TrainingState) -> bool:
     """Return whether a run was trained for its whole length."""
-    limit = saved.train.max_epochs if saved.train.epochs is None else saved.train.epochs
-    if limit is not None and saved.trainer["epoch"] >= limit:
+    if saved.total_steps is not None and saved.trainer["step"] >= saved.total_steps:
         return True
-    if saved.train.budget_s is not None:
-        return saved.elapsed_s >= saved.train.budget_s
-    return saved.train.steps is not None and saved.trainer["step"] >= saved.train.steps
+    return saved.train.budget_s is not None and saved.elapsed_s >= saved.train.budget_s
+
+
+def extendable_budget_s(saved: TrainingState) -> float | None:
+    """Return the time that more time is added to: the budget of a run, or what it used of it if it ended early."""
+    budget_s = saved.train.budget_s
+    return min(budget_s, saved.elapsed_s) if budget_s is not None and is_finished(saved) else budget_s
 
 
 def check_length(length: RunLength, saved: TrainingState, run: str, extra_budget_s: float = 0.0) -> None:
@@ -276,7 +282,7 @@ def check_length(length: RunLength, saved: TrainingState, run: str, extra_budget
     """
     budget_s = length.budget_s
     if extra_budget_s and (budget_s or saved.train.budget_s):
-        budget_s = (budget_s or saved.train.budget_s or 0.0) + extra_budget_s
+        budget_s = (budget_s or extendable_budget_s(saved) or 0.0) + extra_budget_s
     step, position = saved.trainer["step"], (saved.trainer["epoch"], saved.trainer["window"])
     if budget_s is not None and saved.elapsed_s >= budget_s:
         more = format_duration_option(saved.elapsed_s if extra_budget_s else budget_s)
@@ -328,15 +334,17 @@ def resumed_train_config(
         ConfigError: If time is to be added to a run without a time budget.
     """
     own_length = RunLength(budget_s=saved.train.budget_s, steps=saved.train.steps, epochs=saved.train.epochs)
-    length = length if length.chosen() else own_length
     if extra_budget_s:
-        if not length.budget_s:
+        budget_s = length.budget_s if length.chosen() else extendable_budget_s(saved)
+        if not budget_s:
             raise ConfigError(
                 "only a run with a time budget can be given more time",
                 "Give this run a larger number of --steps or --epochs.",
             )
-        length = RunLength(budget_s=length.budget_s + extra_budget_s)
+        length = RunLength(budget_s=budget_s + extra_budget_s)
+    elif not length.chosen():
+        length = own_length
     changed: dict[str, Any] = {name: value for name, value in train.chosen().items() if name in CHANGEABLE}
-    if length != own_length:  # more time was asked for, or another kind of length
+    if extra_budget_s or length != own_length:  # more time was asked for, or another kind of length
         changed["max_epochs"] = None
     return TrainConfig.from_json({**saved.train.to_json(), **asdict(length), **changed, "device": device})

@@ -19,7 +19,7 @@ from chargen.training import recipe
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Progress, Started
 from chargen.training.run import Plan
-from chargen.training.state import is_finished, load_state, resumed_train_config
+from chargen.training.state import check_length, is_finished, load_state, resumed_train_config
 from tests.conftest import VERSE, Result, corpus_of, run_plan
 
 EPOCHS = 3
@@ -109,6 +109,7 @@ def test_documents_are_counted_in_passes_as_well() -> None:
     assert finished.epochs == pytest.approx(EPOCHS, abs=0.2)  # a pass has a few windows more than the average
     assert finished.reached_max_epochs
     assert f"the text was read {EPOCHS} times in " in finished.diagnosis
+    assert is_finished(load_state(STATE))
 
 
 def test_patience_may_end_a_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +139,7 @@ def test_an_interrupted_run_keeps_its_limit_and_ends_as_if_it_was_never_stopped(
 
 def test_a_finished_run_makes_no_step_unless_it_is_given_more(verse: str) -> None:
     _, ended = run_plan(plan(verse, timed()))
+    used_s = load_state(STATE).elapsed_s
     assert is_finished(load_state(STATE))
     _, again = run_plan(plan(verse, resume="run"))
     assert (again.steps, again.first_step, again.reached_max_epochs) == (ended.steps, ended.steps, True)
@@ -145,7 +147,7 @@ def test_a_finished_run_makes_no_step_unless_it_is_given_more(verse: str) -> Non
     _, longer = run_plan(plan(verse, resume="run", extra_budget_s=60.0, stop_after=ended.steps + 5))
     assert (longer.steps, longer.reached_max_epochs) == (ended.steps + 5, False)
     saved = load_state(STATE).train
-    assert (saved.max_epochs, saved.budget_s) == (None, LONG_S + 60.0)
+    assert (saved.max_epochs, saved.budget_s) == (None, used_s + 60.0)
     _, counted = run_plan(plan(verse, RunLength(epochs=2.0 * EPOCHS), resume="run"))
     assert (counted.epochs, counted.reached_max_epochs) == (2 * EPOCHS, False)
 
@@ -173,24 +175,42 @@ def test_a_run_without_a_budget_has_no_limit_of_epochs() -> None:
             TrainConfig(max_epochs=3.0, **length)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("length", "epoch", "elapsed_s", "expected"), [
-    ({"budget_s": 90.0, "max_epochs": 24.0}, 24, 40.0, True),
-    ({"budget_s": 90.0, "max_epochs": 24.0}, 23, 40.0, False),
-    ({"budget_s": 90.0, "max_epochs": 24.0}, 3, 90.0, True),
-    ({"budget_s": 90.0}, 100, 40.0, False),
-    ({"epochs": 3.0}, 3, 40.0, True),
-    ({"epochs": 3.0}, 2, 40.0, False),
-    ({"steps": 200}, 100, 40.0, False),
-    ({"steps": 100}, 2, 40.0, True),
+@pytest.mark.parametrize(("length", "total_steps", "elapsed_s", "expected"), [
+    ({"budget_s": 90.0, "max_epochs": 24.0}, 100, 40.0, True),
+    ({"budget_s": 90.0, "max_epochs": 24.0}, 101, 40.0, False),
+    ({"budget_s": 90.0, "max_epochs": 24.0}, 101, 90.0, True),
+    ({"budget_s": 90.0}, None, 40.0, False),
+    ({"epochs": 3.0}, 100, 40.0, True),
+    ({"epochs": 3.0}, 101, 40.0, False),
+    ({"steps": 200}, 200, 40.0, False),
+    ({"steps": 100}, 100, 40.0, True),
 ])  # fmt: skip
 def test_a_run_is_finished_with_the_first_of_its_limits(
-    length: dict[str, Any], epoch: int, elapsed_s: float, expected: bool, verse: str
+    length: dict[str, Any], total_steps: int | None, elapsed_s: float, expected: bool, verse: str
 ) -> None:
     run_plan(plan(verse, RunLength(steps=2)))
     saved = load_state(STATE)
-    trainer = {**saved.trainer, "epoch": epoch, "step": 100}
-    state = replace(saved, train=TrainConfig(**length), trainer=trainer, elapsed_s=elapsed_s)
+    trainer = {**saved.trainer, "step": 100}
+    config = TrainConfig(**length)
+    state = replace(saved, train=config, trainer=trainer, total_steps=total_steps, elapsed_s=elapsed_s)
     assert is_finished(state) is expected
+
+
+def test_more_time_is_added_to_the_time_that_a_run_used_and_lifts_the_limit(verse: str) -> None:
+    run_plan(plan(verse, RunLength(steps=2)))
+    limited = TrainConfig(budget_s=90.0, max_epochs=24.0)
+    ended = replace(load_state(STATE), train=limited, total_steps=2, elapsed_s=30.0)
+    for more_s, saved, expected_s in (
+        (20.0, ended, 50.0),
+        (60.0, ended, 90.0),  # as long as its own budget
+        (20.0, replace(ended, total_steps=3), 110.0),  # interrupted
+        (20.0, replace(ended, elapsed_s=91.0), 110.0),  # it used its whole time
+    ):
+        config = resumed_train_config(RunLength(), TrainChoices(), more_s, saved, "cpu")
+        assert (config.budget_s, config.max_epochs) == (expected_s, None)
+        check_length(RunLength(), saved, "run", more_s)
+    with pytest.raises(ConfigError, match="the budget of 1 min 31 s is already used up"):
+        check_length(RunLength(), replace(ended, total_steps=3, elapsed_s=95.0), "run", 1.0)
 
 
 def test_a_new_run_that_starts_from_a_model_has_a_limit_of_its_own(verse: str) -> None:

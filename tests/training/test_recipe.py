@@ -21,6 +21,7 @@ from chargen.training.recipe import (
     MIN_STEPS_OF_LARGE_BATCH,
     RecipeInputs,
     choose_settings,
+    limit_epochs,
     max_useful_epochs,
     recommended_settings,
     recurrent_weights,
@@ -214,25 +215,32 @@ def test_a_long_text_has_longer_ngrams_and_only_texts_with_words_have_ngrams_of_
 # ── the end of a run with a time budget ───────────────────────────────────────────────────────────────────────────────
 
 
-@given(IDS, st.integers(1, 10**7), st.floats(1.0, 1000.0))
-def test_a_shorter_text_may_be_read_more_often_and_never_less_often_than_the_limit(
-    num_ids: int, num_step_ids: int, factor: float
-) -> None:
-    epochs = max_useful_epochs(num_ids, num_step_ids)
+@given(st.integers(1, 10**9), st.integers(0, 10**6))
+def test_a_shorter_text_may_be_read_more_often_and_never_less_often_than_the_limit(windows: int, more: int) -> None:
+    epochs = max_useful_epochs(windows)
     assert epochs >= MAX_USEFUL_EPOCHS
     assert epochs == round(epochs)
-    assert max_useful_epochs(round(factor * num_ids), num_step_ids) <= epochs
-    assert max_useful_epochs(num_ids, round(factor * num_step_ids)) >= epochs
-    assert epochs * num_ids / num_step_ids >= 0.97 * min(MIN_CAPPED_STEPS, 1e9 * num_ids / num_step_ids)
+    assert max_useful_epochs(windows + more) <= epochs
+    assert epochs * windows >= MIN_CAPPED_STEPS
+    assert (epochs - 1) * windows < MIN_CAPPED_STEPS or epochs == MAX_USEFUL_EPOCHS
 
 
 @given(RUNS)
 @settings(max_examples=200, deadline=None)
 def test_a_run_that_its_epochs_end_has_enough_steps(inputs: RecipeInputs) -> None:
     _, train = choose_settings(replace(inputs, length=RunLength(budget_s=60.0)))
+    windows = max(1.0, inputs.num_train_ids / (train.batch_size * train.seq_len))
     assert train.max_epochs is not None
-    num_steps = train.max_epochs * inputs.num_train_ids / (train.batch_size * train.seq_len)
-    assert num_steps >= 0.97 * MIN_CAPPED_STEPS
+    assert train.max_epochs * windows >= MIN_CAPPED_STEPS
+    in_fact = limit_epochs(train, math.ceil(10 * windows)).max_epochs  # a text of short documents has more windows
+    assert in_fact is not None
+    assert MAX_USEFUL_EPOCHS <= in_fact <= train.max_epochs
+
+
+def test_only_a_run_with_a_time_budget_has_a_limit_of_epochs() -> None:
+    for length in ({"steps": 10}, {"epochs": 100.0}):
+        _, train = chosen(length)
+        assert limit_epochs(train, 1) == train
 
 
 @given(SHORT_IDS, st.floats(1.0, 1000.0))
@@ -243,6 +251,7 @@ def test_time_beyond_the_last_useful_epoch_changes_no_regularization(num_ids: in
     runs = [chosen({"budget_s": 60.0}, num_ids, model=shape, flops=flops) for flops in (enough, factor * enough)]
     assert runs[0] == runs[1]
     epochs = runs[0][1].max_epochs
+    assert epochs is not None
     by_epochs, _ = chosen({"epochs": epochs}, num_ids, model=shape)
     assert by_epochs == runs[0][0]
 

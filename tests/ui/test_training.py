@@ -177,7 +177,7 @@ def test_the_start_line_has_the_units_of_the_budget_and_the_lengths_in_use(
     assert started.train.seq_len < 600  # the one that is used
     assert sum("used up the budget of 0.01 s" in note and "5m" in note for note in started.notes) == 1
     lines = "\n".join(describe(started))
-    assert "a budget of 0.01 s on cpu" in lines and f"× {started.train.seq_len} tokens" in lines
+    assert "a budget of 0.01 s (at most 600 epochs) on cpu" in lines and f"× {started.train.seq_len} tokens" in lines
     assert f"({started.selection_chars} of them choose the best model)" in lines
     assert finished.steps == 1
 

@@ -140,7 +140,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )  # fmt: skip
 @resuming_option(
     "--more", callback=options.parse_duration, metavar="TIME",
-    help="Add this time (90s, 5m) to the budget of a resumed run.",
+    help="Add this time (90s, 5m) to the budget of a resumed run, or to the time that it used if it ended early.",
 )  # fmt: skip
 @resuming_option(
     "--save-every", callback=options.parse_duration, default="60s", show_default=True, metavar="TIME",
