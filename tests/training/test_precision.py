@@ -63,7 +63,7 @@ def test_a_resumed_run_refuses_another_precision(verse: str) -> None:
 def test_a_run_in_bf16_is_not_resumed_without_numba(verse: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
     run_plan(plan(verse, "cut", BF16, stop_after=5))
-    monkeypatch.setattr(precision, "numba_installed", lambda: False)
+    monkeypatch.setattr(precision, "is_installed", lambda name: False)
     with pytest.raises(ConfigError, match="needs numba"):
         run_plan(plan(verse, "", None, steps=0, resume="cut"))
 
