@@ -47,7 +47,7 @@ from chargen.training.recipe import (
     seq_len,
 )
 from chargen.training.run import Plan, train
-from chargen.training.trainer import DeviceLoader
+from chargen.training.trainer import DeviceLoader, Trainer
 from tests.conftest import corpus_of, run_plan
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "embedding_dim": 8}
@@ -360,12 +360,18 @@ def test_progress_is_measured_in_steps_or_in_seconds() -> None:
 
 
 def test_a_first_step_that_compiles_its_loops_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    durations = iter([20.0, *[0.25] * 100])
+    train_step, clock = Trainer.train_step, SimpleNamespace(now=0.0, durations=iter(()))
+
+    def timed_step(trainer: Trainer, progress: float) -> None:
+        train_step(trainer, progress)
+        clock.now += next(clock.durations)
+
+    monkeypatch.setattr(Trainer, "train_step", timed_step)
+    readings = SimpleNamespace(perf_counter=lambda: clock.now)
+    monkeypatch.setattr("chargen.training.calibration.time", readings)
     speeds = []
-    for _ in range(2):  # the first measurement contains the slow step, the second one does not
-        readings = (moment for duration in durations for moment in (0.0, duration))
-        clock = SimpleNamespace(perf_counter=lambda readings=readings: next(readings))
-        monkeypatch.setattr("chargen.training.calibration.time", clock)
+    for first_s in (20.0, 0.25):
+        clock.durations = iter([first_s, *[0.25] * 100])
         speeds.append(measure_flops_per_s("gru", "cpu"))
     assert speeds[0] == speeds[1]
 
