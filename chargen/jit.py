@@ -27,6 +27,8 @@ from chargen.folders import cache_folder
 
 __all__ = [
     "NumbaError",
+    "address_of",
+    "call_at",
     "float32",
     "float32_row",
     "float64",
@@ -117,12 +119,14 @@ from numba import (  # noqa: E402
     njit,
     prange,
     set_num_threads,
+    typeof,
     types,
     uint8,
     uint16,
 )
+from numba.core import cgutils  # noqa: E402
 from numba.core.errors import NumbaError  # noqa: E402
-from numba.extending import overload  # noqa: E402
+from numba.extending import intrinsic, overload  # noqa: E402
 
 OPENMP = "omp"  #: name of numba's threading layer
 _config: Any = numba.core.config
@@ -152,6 +156,32 @@ def start_threads() -> int:
     # numba would refuse to compile anything once NUMBA_NUM_THREADS has changed, as by `cli.options.use_threads`.
     _config.reload_config = lambda: None
     return int(_config.NUMBA_NUM_THREADS) if is_openmp else 1
+
+
+def address_of(function: Any, arguments: tuple[Any, ...]) -> int:
+    """Return the address of a compiled function, in the variant for arguments of these types, for `call_at`."""
+    result = function.get_compile_result(types.none(*map(typeof, arguments)))
+    return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+
+@intrinsic
+def _call_at(typing_context: Any, address: Any, arguments: Any) -> Any:
+    """Call the compiled function at an address, which returns None and raises nothing, from compiled code.
+
+    The types of the arguments must be those for which `address_of` has returned the address.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        convention, kinds = context.call_conv, tuple(arguments)
+        function = builder.inttoptr(values[0], convention.get_function_type(types.none, kinds).as_pointer())
+        parts = cgutils.unpack_tuple(builder, values[1])  # type: ignore[no-untyped-call]
+        convention.call_function(builder, function, types.none, kinds, parts)
+        return context.get_dummy_value()
+
+    return types.none(address, arguments), generate
+
+
+call_at: Any = _call_at
 
 
 # The sigmoid function and tanh are computed as quotients of polynomials, because a compiler can vectorise those but not

@@ -31,6 +31,7 @@ from chargen.config.model import NO_WORD, WORD, WORD_START
 BUCKET_ROWS = 8
 TAG_BITS = 16
 BOUNDARY_ID = 0  #: the token id that starts a document
+MAX_LOAD = 0.85  #: share of the rows that is given away at most: a full bucket leaves out frequent n-grams
 MIN_COUNT = 2  #: occurrences of an n-gram in the training text from which on it has a row
 MAX_COUNTED_IDS = 1 << 21  #: token ids of the training text whose n-grams are counted
 NUM_EXCERPTS = 32  #: excerpts of a longer text that are counted
@@ -112,7 +113,9 @@ def build_index(
         keys.append(ordered[starts[is_frequent]])
         counts.append(count[is_frequent])
     tags = np.zeros(config.ngram_rows, dtype=np.uint16) if owned is None else owned.copy()
-    _give_rows(np.concatenate(keys), np.concatenate(counts), tags.reshape(-1, BUCKET_ROWS))
+    key, count = np.concatenate(keys), np.concatenate(counts)
+    chosen = np.argsort(-count, kind="stable")[: int(MAX_LOAD * config.ngram_rows)]
+    _give_rows(key[chosen], count[chosen], tags.reshape(-1, BUCKET_ROWS))
     return tags
 
 

@@ -149,7 +149,8 @@ def test_exactly_the_ngrams_that_occur_twice_have_rows_of_their_own(words: int, 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_most_frequent_ngrams_get_the_rows_of_a_full_bucket(seed: int) -> None:
+def test_the_most_frequent_ngrams_get_the_rows_of_a_full_bucket(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngram_index, "MAX_LOAD", 100.0)
     config, ids = config_of(4, 2, 64), random_ids(seed, 1500)
     tags = build_index(config, ids, KINDS)
     counts = Counter(ngram for at in exact_ngrams(config, ids) for ngram in at)
@@ -165,6 +166,20 @@ def test_the_most_frequent_ngrams_get_the_rows_of_a_full_bucket(seed: int) -> No
         assert set(owned) <= set(wanted[bucket])
         lowest = min(wanted[bucket][tag] for tag in owned)
         assert all(count <= lowest for tag, count in wanted[bucket].items() if tag not in owned)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_share_of_the_rows_goes_to_the_most_frequent_ngrams(seed: int) -> None:
+    config, ids = config_of(4, 2, 256), random_ids(seed, 3000)
+    num_owned = int(ngram_index.MAX_LOAD * 256)
+    keys = [[exact_hash(config, ngram) >> 64 - 5 - 16 for ngram in at] for at in exact_ngrams(config, ids)]
+    counts = Counter(key for at in keys for key in at)  # of a bucket and a tag: a few n-grams share them
+    lowest = sorted(counts.values(), reverse=True)[num_owned - 1]
+    assert lowest >= 2
+    tags = build_index(config, ids, KINDS)
+    assert 0.7 * num_owned < np.count_nonzero(tags) <= num_owned  # full buckets leave out some
+    for row in np.flatnonzero(tags).tolist():
+        assert counts[row // BUCKET_ROWS << 16 | int(tags[row])] >= lowest
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 5, 20])

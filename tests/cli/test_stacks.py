@@ -104,26 +104,23 @@ def test_a_stack_that_cannot_be_or_has_no_effect_is_refused(
 @pytest.mark.parametrize(
     ("shape", "version"),
     [({"num_layers": 2}, 1), ({"cell": "lstm,gru"}, 2), ({"num_layers": 2, "residual": True}, 2),
-     ({"num_layers": 2, "skip": True}, 2), ({"layer_norm": True}, 2),
-     ({"ngram_index": True}, 3), ({"layer_norm": True, "ngram_index": True}, 3)],
+     ({"num_layers": 2, "skip": True}, 2), ({"layer_norm": True}, 2), ({"ngrams": 3}, 3)],
 )  # fmt: skip
 def test_only_files_of_networks_that_need_it_have_the_new_version(
     shape: dict[str, Any], version: int, chargen: Chargen
 ) -> None:
-    choices = ModelChoices(hidden_size=4, **{"ngram_index": False, **shape})
+    choices = ModelChoices(**{"hidden_size": 4, "ngrams": 0, **shape})
     library.train("verse.txt", steps=2, model=choices, name="run")
     library.train("verse.txt", steps=2, model=choices, training=TrainChoices(weight_storage="float32"), name="exact")
     for file in (f"exact/{MODEL}", f"exact/{STATE}", f"run/{STATE}"):
         assert format_version(f"checkpoints/{file}") == version
     assert format_version(f"checkpoints/run/{MODEL}") == 3  # its weights are float16
     new = {"residual", "skip", "layer_norm"} & set(load_tensors(Path(f"checkpoints/run/{MODEL}"))[1]["config"])
-    assert new == {name for name in shape if shape[name] is True} - {"ngram_index"}
+    assert new == {name for name in shape if shape[name] is True}
 
 
 def test_an_earlier_version_refuses_the_new_files_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    library.train(
-        "verse.txt", steps=2, model=ModelChoices(hidden_size=4, layer_norm=True, ngram_index=False), name="run"
-    )
+    library.train("verse.txt", steps=2, model=ModelChoices(hidden_size=4, ngrams=0, layer_norm=True), name="run")
     monkeypatch.setattr(checkpoint, "FORMAT_VERSIONS", (1,))
     for name, version in ((MODEL, 3), (STATE, 2)):
         with pytest.raises(ModelError, match=f"has format {version}, but this version reads 1") as caught:

@@ -19,7 +19,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A machine with numba and with instructions for bf16, whose parts a test can change."""
     monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 amx_tile\n")
-    monkeypatch.setattr(precision, "numba_installed", lambda: True)
+    monkeypatch.setattr(precision, "is_installed", lambda name: True)
     monkeypatch.setattr(precision, "use_numba", lambda: True)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     precision._processor_has_bf16.cache_clear()
@@ -60,9 +60,9 @@ def test_a_processor_without_the_instructions_has_float32(info: str | None) -> N
     assert choose_precision(BF16, ["mgru"], "cpu") == BF16  # slow, but it was asked for
 
 
-@pytest.mark.parametrize("part", ["numba_installed", "use_numba"])
+@pytest.mark.parametrize("part", ["is_installed", "use_numba"])
 def test_without_compiled_passes_the_default_is_float32(part: str, machine: pytest.MonkeyPatch) -> None:
-    machine.setattr(precision, part, lambda: False)
+    machine.setattr(precision, part, lambda *names: False)
     assert choose_precision(None, ["mgru"], "cpu") == FLOAT32
 
 
@@ -85,7 +85,7 @@ def test_cells_without_compiled_passes_are_named() -> None:
 
 
 def test_a_missing_numba_is_named_with_its_command(machine: pytest.MonkeyPatch) -> None:
-    machine.setattr(precision, "numba_installed", lambda: False)
+    machine.setattr(precision, "is_installed", lambda name: False)
     with pytest.raises(ConfigError, match="needs numba on a CPU") as raised:
         choose_precision(BF16, ["mgru"], "cpu")
     assert "pip install 'chargen[fast]'" in raised.value.hint

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chargen.jit import ONE, float32_row, narrow, njit, prange, sigmoid, tanh, widen
+from chargen.jit import ONE, float32_row, narrow, njit, sigmoid, tanh, widen
 from chargen.networks.kernels import Products, run_backward, run_forward, to_array
 from chargen.networks.kernels.threads import count_parts, on_threads, rows_of_part
 
@@ -111,29 +111,6 @@ def backward_rows(
                     a_row[k] = narrow(gradient[k], a_row[k])
 
 
-@njit(parallel=True, **OPTIONS)
-def divided_forward(
-    num_parts: int, t: int, products: Any, slice_step: int, row_step: int,
-    x: Any, ids: Any, bias: Any, rs: Any, zs: Any, ms: Any, ns: Any, hs: Any, vectors: Any,
-) -> None:  # fmt: skip
-    """Run `forward_rows` on several threads."""
-    for k in prange(num_parts):
-        forward_rows(k, num_parts, t, products, slice_step, row_step, x, ids, bias, rs, zs, ms, ns, hs, vectors)
-
-
-@njit(parallel=True, **OPTIONS)
-def divided_backward(
-    num_parts: int, t: int, products: Any, slice_step: int, row_step: int, ids: Any, d_out: Any,
-    rs: Any, zs: Any, ms: Any, ns: Any, hs: Any, d_h: Any, d_a: Any, d_xs: Any, d_biases: Any, buffers: Any,
-) -> None:  # fmt: skip
-    """Run `backward_rows` on several threads."""
-    for k in prange(num_parts):
-        backward_rows(
-            k, num_parts, t, products, slice_step, row_step, ids, d_out,
-            rs, zs, ms, ns, hs, d_h, d_a, d_xs, d_biases, buffers,
-        )  # fmt: skip
-
-
 class GRUFunction(torch.autograd.Function):
     """A layer of the GRU over a window, with its hand-written gradient in compiled passes.
 
@@ -167,7 +144,7 @@ class GRUFunction(torch.autograd.Function):
             vectors = weight.new_empty(T, B, H)
             vectors[0] = h
         arrays = (to_array(part) for part in (x, ids, bias_hh, rs, zs, ms, ns, hs, vectors))
-        with on_threads(forward_rows, divided_forward, count_parts(B, H)) as step:
+        with on_threads(forward_rows, count_parts(B, H)) as step:
             run_forward(step, products, vectors, (*products.arrays(H), *arrays))
         ctx.save_for_backward(x, ids, rs, zs, ms, ns, hs, vectors, weight)
         ctx.is_shared = is_shared
@@ -186,7 +163,7 @@ class GRUFunction(torch.autograd.Function):
         d_biases, buffers = x.new_zeros(num_parts, H), x.new_empty(num_parts, 3 * H)
         parts = (ids, d_outputs.contiguous(), rs, zs, ms, ns, hs, d_h, d_a, d_xs, d_biases, buffers)
         arrays = (to_array(part) for part in parts)
-        with on_threads(backward_rows, divided_backward, num_parts) as step:
+        with on_threads(backward_rows, num_parts) as step:
             run_backward(step, products, d_a, (*products.arrays(H), *arrays))
         d_weight = (d_a.view(T * B, 3 * H).t() @ vectors.reshape(T * B, H)).float()
         d_x = d_xs[0] if len(d_xs) == 1 else d_xs.sum(0)

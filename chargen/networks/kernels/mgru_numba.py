@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chargen.jit import FOUR, ONE, TWO, float32_row, narrow, njit, prange, sigmoid, widen
+from chargen.jit import FOUR, ONE, TWO, float32_row, narrow, njit, sigmoid, widen
 from chargen.networks.kernels import Products, run_backward, run_forward, sigmoid_backward, to_array
 from chargen.networks.kernels.threads import count_parts, on_threads, rows_of_part
 
@@ -104,28 +104,6 @@ def backward_rows(
                     a_row[k] = narrow(gradient[k], a_row[k])
 
 
-@njit(parallel=True, **OPTIONS)
-def divided_forward(
-    num_parts: int, t: int, products: Any, slice_step: int, row_step: int,
-    x: Any, s: Any, ids: Any, bias: Any, zs: Any, qs: Any, hs: Any, us: Any,
-) -> None:  # fmt: skip
-    """Run `forward_rows` on several threads."""
-    for k in prange(num_parts):
-        forward_rows(k, num_parts, t, products, slice_step, row_step, x, s, ids, bias, zs, qs, hs, us)
-
-
-@njit(parallel=True, **OPTIONS)
-def divided_backward(
-    num_parts: int, t: int, products: Any, slice_step: int, row_step: int,
-    s: Any, ids: Any, d_out: Any, zs: Any, qs: Any, hs: Any, d_h: Any, d_a: Any, d_xs: Any, buffers: Any,
-) -> None:  # fmt: skip
-    """Run `backward_rows` on several threads."""
-    for k in prange(num_parts):
-        backward_rows(
-            k, num_parts, t, products, slice_step, row_step, s, ids, d_out, zs, qs, hs, d_h, d_a, d_xs, buffers
-        )
-
-
 class MGRUFunction(torch.autograd.Function):
     """A layer of the multiplicative gated unit over a window, with its hand-written gradient in compiled passes.
 
@@ -158,7 +136,7 @@ class MGRUFunction(torch.autograd.Function):
         arrays = [to_array(part) for part in (x, s, ids, bias_hh, zs, qs, hs, us)]
         arguments = (*products.arrays(H), *arrays)
         scale(0, 1, 0, *arrays[1:3], *arrays[6:])
-        with on_threads(forward_rows, divided_forward, count_parts(B, H)) as step:
+        with on_threads(forward_rows, count_parts(B, H)) as step:
             run_forward(step, products, us, arguments)
         ctx.save_for_backward(s, ids, zs, qs, us, hs, weight)
         ctx.is_shared = is_shared
@@ -176,7 +154,7 @@ class MGRUFunction(torch.autograd.Function):
         d_xs = s.new_zeros(num_parts if ctx.is_shared else 1, len(s), 3 * H)
         parts = (s, ids, d_outputs.contiguous(), zs, qs, hs, d_h, d_a, d_xs, s.new_empty(num_parts, 2 * H))
         arguments = (*products.arrays(H), *(to_array(part) for part in parts))
-        with on_threads(backward_rows, divided_backward, num_parts) as step:
+        with on_threads(backward_rows, num_parts) as step:
             run_backward(step, products, d_a, arguments)
         d_x = d_xs[0] if len(d_xs) == 1 else d_xs.sum(0)
         d_bias = d_x[:, : 2 * H].sum(0)

@@ -23,9 +23,10 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 
-from chargen.jit import get_num_threads, njit, start_threads
+from chargen.jit import address_of, call_at, get_num_threads, njit, prange, start_threads
 from chargen.jit import set_num_threads as set_loop_threads
 from chargen.networks.torch_runtime import set_num_threads
 
@@ -55,15 +56,13 @@ def count_parts(batch_size: int, hidden_size: int) -> int:
 
 
 @contextmanager
-def on_threads(
-    rows: Callable[..., None], divided: Callable[..., None], num_parts: int
-) -> Iterator[Callable[..., None]]:
+def on_threads(rows: Any, num_parts: int) -> Iterator[Callable[..., None]]:
     """Yield a compiled pass over all batch rows, a function of (*arguments) for use inside the `with` block.
 
     Args:
-        rows: The pass over some of the rows: a function of (number of the part, number of parts, *arguments).
-        divided: The same on several threads: a function of (number of parts, *arguments).
-        num_parts: The number of parts.
+        rows: The pass over some of the rows, a compiled function of (number of the part, number of parts, *arguments).
+            It must not raise an exception.
+        num_parts: The number of parts, each on a thread of its own.
     """
     if num_parts == 1:
         yield partial(rows, 0, 1)
@@ -71,9 +70,30 @@ def on_threads(
     before = get_num_threads()
     set_loop_threads(num_parts)  # of the calling Python thread
     try:
-        yield partial(divided, num_parts)
+        yield DividedPass(rows, num_parts)
     finally:
         set_loop_threads(before)
+
+
+class DividedPass:
+    """A compiled pass that is divided among threads. All calls have arguments of the same types."""
+
+    def __init__(self, rows: Any, num_parts: int) -> None:
+        self._rows, self._num_parts = rows, num_parts
+        self._address = 0
+
+    def __call__(self, *arguments: Any) -> None:
+        """Run the pass over all batch rows."""
+        if not self._address:
+            self._address = address_of(self._rows, (0, self._num_parts, *arguments))
+        divided(self._num_parts, self._address, arguments)
+
+
+@njit(parallel=True, cache=True)
+def divided(num_parts: int, address: int, arguments: Any) -> None:
+    """Run a pass on several threads. It is called by its address: else it would be compiled again, for 2.5 s each."""
+    for part in prange(num_parts):
+        call_at(address, (np.int64(part), num_parts, *arguments))
 
 
 @njit(inline="always")
