@@ -346,6 +346,8 @@ ALIKE = [
     ("score", "--no-sort", "--chars --suggest", DEFAULT),
     ("score", "--encoding", "--errors", "each byte can be decoded"),
     ("score", "--by", "--end", "the order is the same"),
+    ("score of a file", "--by", "--field", "the order is the same"),
+    ("rescore of Kaldi", "--sort", "--by", "the order is the same"),
     ("score of a file", "--no-sort", "--chars --suggest", DEFAULT),
     ("score of a file", "--encoding", "--errors", "each byte can be decoded"),
     ("score of a file", "--null", "--top --by --sort --worst", "the file is one text"),
