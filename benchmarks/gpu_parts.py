@@ -40,7 +40,7 @@ TIME_LIMITS_S = {
 RUN_NAME = "timed"  #: the run of the part "train", which "adapted" evaluates
 MAX_NATS = 1.36  #: bar for the loss after 180 s
 LONG_TEXT_BYTES, LONG_BUDGET_S = 100_000_000, 30.0  #: several seconds of the budget pass before the first step
-NUM_STEPS, STOP_AFTER = 200, 123  #: of the run that is stopped and resumed
+NUM_STEPS, STOP_AFTER = 200, 123  #: steps of the run that is resumed: in all, and before it is stopped
 TESTS_S = 95.0  #: seconds after which the tests are stopped
 MAX_FAILURE_LINES = 40  #: lines that the results keep of each failed test
 

@@ -17,7 +17,6 @@ from unittest import mock
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from benchmarks.gpu_parts import Row, Settings
 from benchmarks.quality import describe_machine
@@ -104,19 +103,10 @@ def compare_with_loop(
 
 def make_recorded_torch_step(B: int, T: int, H: int, device: str, cell: str) -> Call:
     """Return a call that repeats the step of `make_torch_step` as a CUDA graph: a loop without the cost of launches."""
-    embedding, head = nn.Embedding(VOCAB_SIZE, EMBEDDING_DIM).to(device), nn.Linear(H, VOCAB_SIZE).to(device)
-    layer = {"gru": nn.GRU, "lstm": nn.LSTM}[cell](EMBEDDING_DIM, H).to(device)
-    parameters = [*embedding.parameters(), *layer.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True, capturable=device == "cuda")
-    ids = torch.randint(VOCAB_SIZE, (T + 1, B), device=device)
+    make_one_step = make_torch_step(B, T, H, device, cell, is_recorded=True)
 
     def step() -> None:
-        outputs, _ = layer(embedding(ids[:-1]))
-        loss = nn.functional.cross_entropy(head(outputs).flatten(0, 1), ids[1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        make_one_step()
 
     warm_up(step, torch.device(device))
     repeat = record(step, torch.device(device))

@@ -146,13 +146,16 @@ def make_torch_layer(B: int, T: int, H: int) -> Call:
     return call
 
 
-def make_torch_step(B: int, T: int, H: int, device: str = "cpu", cell: str = "gru") -> Call:
-    """Return a call that makes one training step with PyTorch's own modules and optimizer."""
+def make_torch_step(B: int, T: int, H: int, device: str = "cpu", cell: str = "gru", is_recorded: bool = False) -> Call:
+    """Return a call that makes one training step with PyTorch's own modules and optimizer.
+
+    `is_recorded`: whether a GPU will record the step as a CUDA graph.
+    """
     embedding, head = nn.Embedding(VOCAB_SIZE, EMBEDDING_DIM).to(device), nn.Linear(H, VOCAB_SIZE).to(device)
     layer = {"gru": nn.GRU, "lstm": nn.LSTM}[cell](EMBEDDING_DIM, H).to(device)
     parameters = [*embedding.parameters(), *layer.parameters(), *head.parameters()]
     on_gpu = device == "cuda"
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=on_gpu)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=on_gpu, capturable=on_gpu and is_recorded)
     ids = torch.randint(VOCAB_SIZE, (T + 1, B), device=device)
 
     def call() -> object:

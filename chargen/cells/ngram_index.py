@@ -40,7 +40,7 @@ NUM_EXCERPTS = 32  #: excerpts of a longer text that are counted
 class NgramIndex(NamedTuple):
     """The arrays that find the rows of n-grams."""
 
-    multipliers: Array  #: of `make_hash_parameters`, int64 [N − 1, N]
+    multipliers: Array  #: the multipliers that `make_hash_parameters` returns, int64 [N − 1, N]
     words: Array  #: kind of each token id, [V]: `NO_WORD`, `WORD` or `WORD_START`
     tags: Array  #: tag of the n-gram that owns each row, [R / 8, 8]; 0 if it is free
 

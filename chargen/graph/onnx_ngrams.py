@@ -27,7 +27,8 @@ from chargen.cells.ngram_index import BUCKET_ROWS, TAG_BITS, NgramIndex
 from chargen.config.model import NO_WORD, WORD, WORD_START
 from chargen.graph.ngram_reader import NGramTable
 
-HALF_BITS, LIMB_BITS, HIGHEST_BITS = 32, 16, 48  #: of half a number, of a part of a multiplier, of `_highest_bits`
+HALF_BITS, LIMB_BITS = 32, 16  #: bits in half a number, bits in a part of a multiplier
+HIGHEST_BITS = 48  #: bits that `_highest_bits` returns
 HALF, LIMB = 1 << HALF_BITS, 1 << LIMB_BITS
 INT32_TYPE, FLOAT_TYPE = 6, 1  #: numbers of the types in `onnx.TensorProto`
 
