@@ -57,7 +57,8 @@ MAX_USEFUL_EPOCHS = 24.0  #: more passes over the text of a run with a time budg
 MIN_CAPPED_STEPS = 600  #: a tiny text is read as often as this number of steps needs
 WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
 FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, and has its full rate at the second one
-FULL_DROPOUT, LONG_TEXT_IDS = 0.05, 1e6  #: the full rate for a text of this length; it grows by as much per tenth
+#: the full rate for a text of this length; a tenth of the length doubles it, a hundredth triples it
+FULL_DROPOUT, LONG_TEXT_IDS = 0.05, 1e6
 MAX_DROPOUT_SHARE, MAX_DROPOUT = 1.3, 0.3
 LONG_NGRAMS, SHORT_NGRAMS, MIN_LONG_NGRAM_IDS = 6, 4, 200_000  #: longest n-grams, of texts from this length on, or less
 HALF_NGRAM_DROPOUT_EPOCHS, MAX_NGRAM_DROPOUT = 6.0, 0.9  #: epochs for which half of the n-grams are dropped
@@ -141,7 +142,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         num_step_ids = (inputs.train.batch_size or growth * rows) * (inputs.train.seq_len or steps)
         max_epochs = max_useful_epochs(max(1.0, inputs.num_train_ids / num_step_ids))
         epochs = min(epochs, max_epochs)
-    rates = dropout(epochs, inputs.num_train_ids)
+    dropout_rate = dropout(epochs, inputs.num_train_ids)
     model = {
         "vocab_size": inputs.vocab_size,
         "cell": inputs.cell,
@@ -150,8 +151,8 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "ensemble_size": num_members,
         **ngram_settings(inputs, epochs),
         "ngram_dropout": ngram_dropout(epochs),
-        "dropout": rates,
-        "weight_dropout": rates if any(cell.recurrent_names for cell in cells) else 0.0,
+        "dropout": dropout_rate,
+        "weight_dropout": dropout_rate if any(cell.recurrent_names for cell in cells) else 0.0,
         **inputs.model.chosen(),
     }
     rate = learning_rate(inputs.excess_loss_nats) * min(cell.learning_rate_factor for cell in cells)
