@@ -7,8 +7,9 @@
 
 In each of them, weights, states and sums are float32, and so are validation, scoring and generated text.
 
-Some processors have instructions for products in bf16, which take half as long as those in float32. Others compute them
-in float32 and round, which takes longer. So bf16 is the default only where `/proc/cpuinfo` lists such an instruction.
+On some processors a product in bf16 takes half as long as one in float32, on others twice as long. So bf16 is the
+default only on those that `/proc/cpuinfo` shows to be fast: with AMX, or with AVX-512 for bf16 if AMD made them.
+Intel's processors with AVX-512 for bf16 but without AMX are slow.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from chargen.networks.layers import NUMBA_CELLS
 from chargen.registry import is_installed
 
 CPU_INFO = Path("/proc/cpuinfo")  #: Linux only
-BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+#: a processor with the flag computes products in bf16 fast if this company made it; None stands for all companies
+FAST_BF16 = {"amx_bf16": None, "avx512_bf16": "AuthenticAMD"}
 LEAVE_OUT = f"Leave it out, or use --precision {FLOAT32}."
 
 
@@ -48,7 +50,7 @@ def choose_precision(wanted: str | None, cells: Sequence[str], device: str) -> s
         return wanted
     if device == "cuda":
         return TF32
-    is_fast = has_bf16_passes(cells, device) and use_numba() and _processor_has_bf16()
+    is_fast = has_bf16_passes(cells, device) and use_numba() and _has_fast_bf16()
     return BF16 if is_fast else FLOAT32
 
 
@@ -58,15 +60,17 @@ def has_bf16_passes(cells: Sequence[str], device: str) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _processor_has_bf16() -> bool:
+def _has_fast_bf16() -> bool:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     try:
         text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
     except OSError:  # another system
         return False
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return not BF16_FLAGS.isdisjoint(flags.split())
+    lines = [line.partition(":") for line in reversed(text.splitlines())]
+    values = {name.strip(): value.split() for name, _, value in lines}  # the first processor's
+    flags, vendor = values.get("flags", []), values.get("vendor_id", [])
+    return any(flag in flags and (maker is None or maker in vendor) for flag, maker in FAST_BF16.items())
 
 
 def check_precision(precision: str, cells: Sequence[str], device: str) -> None:

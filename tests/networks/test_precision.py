@@ -16,15 +16,15 @@ from chargen.networks.precision import choose_precision
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A machine with numba and with instructions for bf16, whose parts a test can change."""
+    """A machine with numba and with a processor that computes bf16 fast, whose parts a test can change."""
     monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
-    (tmp_path / "cpuinfo").write_text("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 amx_tile\n")
+    (tmp_path / "cpuinfo").write_text("processor : 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512f avx512_bf16\n")
     monkeypatch.setattr(precision, "is_installed", lambda name: True)
     monkeypatch.setattr(precision, "use_numba", lambda: True)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    precision._processor_has_bf16.cache_clear()
+    precision._has_fast_bf16.cache_clear()
     yield monkeypatch
-    precision._processor_has_bf16.cache_clear()
+    precision._has_fast_bf16.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -46,18 +46,32 @@ def test_the_default_depends_on_the_cells_and_the_device(cells: list[str], devic
 @pytest.mark.parametrize(
     "info",
     [
-        "flags : fpu avx512f avx512_bf16_other\nbugs : avx512_bf16\n",
+        "vendor_id : AuthenticAMD\nflags : fpu avx512f avx512_bf16_other\nbugs : avx512_bf16\n",
+        "vendor_id : GenuineIntel\nflags : fpu avx512f avx512_bf16\n",
+        "flags : fpu avx512f avx512_bf16\n",
         "Features : fp asimd bf16\n",
         "",
         None,
     ],
 )
-def test_a_processor_without_the_instructions_has_float32(info: str | None) -> None:
+def test_a_processor_without_fast_instructions_has_float32(info: str | None) -> None:
     precision.CPU_INFO.unlink()
     if info is not None:
         precision.CPU_INFO.write_text(info)
     assert choose_precision(None, ["mgru"], "cpu") == FLOAT32
     assert choose_precision(BF16, ["mgru"], "cpu") == BF16  # slow, but it was asked for
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        "vendor_id : GenuineIntel\nflags : fpu avx512_bf16 amx_bf16\n",
+        "vendor_id : AuthenticAMD\nflags : fpu avx512_bf16\n\nvendor_id : Other\nflags : fpu\n",
+    ],
+)
+def test_a_processor_with_fast_instructions_has_bf16(info: str) -> None:
+    precision.CPU_INFO.write_text(info)
+    assert choose_precision(None, ["mgru"], "cpu") == BF16
 
 
 @pytest.mark.parametrize("part", ["is_installed", "use_numba"])

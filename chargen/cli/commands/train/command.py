@@ -130,8 +130,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @optimization_option(
     "--precision", type=click.Choice(PRECISIONS), show_default="auto",
     help="Precision of products in training; weights and states stay float32. The default is tf32 on a GPU. On a CPU "
-    "it is bf16 if the processor has instructions for it, numba is installed and the cell is mgru or gru; else it is "
-    "float32.",
+    "it is bf16 if the processor computes it fast, numba is installed and the cell is mgru or gru; else it is float32.",
 )  # fmt: skip
 @optimization_option(
     "--weights", "weight_storage", type=click.Choice(WEIGHT_STORAGES), show_default="float16",
