@@ -31,7 +31,7 @@ from chargen.config.model import NO_WORD, WORD, WORD_START
 BUCKET_ROWS = 8
 TAG_BITS = 16
 BOUNDARY_ID = 0  #: the token id that starts a document
-MAX_LOAD = 0.85  #: share of the rows that is given away at most: a full bucket leaves out frequent n-grams
+MAX_LOAD = 0.8  #: share of the rows that is given away at most: a full bucket leaves out frequent n-grams
 MIN_COUNT = 2  #: occurrences of an n-gram in the training text from which on it has a row
 MAX_COUNTED_IDS = 1 << 21  #: token ids of the training text whose n-grams are counted
 NUM_EXCERPTS = 32  #: excerpts of a longer text that are counted
