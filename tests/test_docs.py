@@ -13,6 +13,7 @@ program of `examples/` and is copied to a folder of this name. The pages of `doc
 runs them, `make test` runs the README alone.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,8 +21,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from chargen.jit import make_cache_folder
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -41,7 +40,7 @@ def run(command: str, folder: Path, fails: bool = False) -> str:
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "COLUMNS": "100", "HOME": str(folder)}
     environment["PYTHONPATH"] = str(ROOT)  # this tree, also where another one is installed
     # Compiled loops are those of earlier runs on this machine: compiling them takes as long as a short budget.
-    environment["NUMBA_CACHE_DIR"] = str(make_cache_folder() or folder)
+    environment["NUMBA_CACHE_DIR"] = os.environ["NUMBA_CACHE_DIR"]  # `conftest.py` sets it
     command = BUDGET.sub(SHORT_BUDGET, TRAIN_WITHOUT_LENGTH.sub(rf"\1 {SHORT_BUDGET}", command))
     command = SECONDS.sub("--seconds 2", command)
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
