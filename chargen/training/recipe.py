@@ -16,7 +16,8 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
                     quickly. Lower for an initial model, the less a new text differs from its own
     weight decay    rises with the number of times that the text is read
     dropout         rises with that number as well, and is higher for a shorter text
-    end             a run with a time budget ends early when it has read the text MAX_USEFUL_EPOCHS times
+    end             a run with a time budget ends early when it has read the text MAX_USEFUL_EPOCHS times, or a shorter
+                    text less often
 
 The number of tokens that a run with a time budget can read follows from the measured speed of the machine
 (`calibration.py`). The precision of products does not depend on the length of the run (`networks/precision.py`).
@@ -45,7 +46,8 @@ MIN_IDS_PER_WEIGHT = 7.0  #: tokens read per recurrent weight; with fewer, a lar
 MIN_IDS_PER_WEIGHT_NO_NGRAMS = 3.0  #: the same for a network without n-grams
 SMALL_VOCAB, HEAD_SHARE = 256, 0.5  #: rows of the head beyond this vocabulary size count as this share of their weights
 MAX_WEIGHTS_PER_SQRT_ID = 900  #: recurrent weights per square root of the training tokens; a larger network overfits
-MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble members
+MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble members, of a text of MEMBER_IDS or more
+MEMBER_IDS, SHORT_MEMBER_POWER = 1e6, 0.1  #: of a shorter text, it falls with this power of the length
 HIDDEN_SIZES = range(32, 2049, 32)
 MAX_EMBEDDING_DIM = 64
 EPOCHS_PER_SQUARED_MEMBER = 2  #: the number of members is √(epochs of a single member / this)
@@ -54,7 +56,8 @@ MAX_MEMBERS = GPU_MAX_MEMBERS = 8
 # Regularization
 OVERFITTING_EPOCHS = 1.8  #: a text that is read more often than this begins to be memorized
 MAX_USEFUL_EPOCHS = 24.0  #: more passes over the text of a run with a time budget overfit, or gain little
-MIN_CAPPED_STEPS = 600  #: a tiny text is read as often as this number of steps needs
+USEFUL_IDS, USEFUL_POWER = 2e5, 0.3  #: for a text shorter than this, it falls with this power of the length
+MIN_CAPPED_STEPS = 150  #: a tiny text is read as often as this number of steps needs
 WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
 FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, and has its full rate at the second one
 #: the full rate for a text of this length; a tenth of the length doubles it, a hundredth triples it
@@ -134,13 +137,13 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
     num_ids_read = inputs.num_ids_read(hidden_size, num_members)
     epochs = num_ids_read / max(1, inputs.num_train_ids)
     if inputs.length.budget_s is not None:
-        num_ids_read = min(num_ids_read, MAX_USEFUL_EPOCHS * inputs.num_train_ids)
+        num_ids_read = min(num_ids_read, useful_epochs(inputs.num_train_ids) * inputs.num_train_ids)
     rows, steps = batch_size(num_ids_read, epochs, inputs.device), seq_len(epochs, inputs.device)
     growth = batch_growth(inputs, num_ids_read / (rows * steps))
     max_epochs = None
     if inputs.length.budget_s is not None:
         num_step_ids = (inputs.train.batch_size or growth * rows) * (inputs.train.seq_len or steps)
-        max_epochs = max_useful_epochs(max(1.0, inputs.num_train_ids / num_step_ids))
+        max_epochs = max_useful_epochs(inputs.num_train_ids, max(1.0, inputs.num_train_ids / num_step_ids))
         epochs = min(epochs, max_epochs)
     dropout_rate = dropout(epochs, inputs.num_train_ids)
     model = {
@@ -171,16 +174,17 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
 
 def network_size(inputs: RecipeInputs) -> tuple[int, int]:
     """Return the hidden size and the number of ensemble members."""
-    single = largest_hidden_size(inputs, 1, MAX_MEMBER_WEIGHTS_PER_SQRT_ID)
+    member_weights = MAX_MEMBER_WEIGHTS_PER_SQRT_ID * min(1.0, inputs.num_train_ids / MEMBER_IDS) ** SHORT_MEMBER_POWER
+    single = largest_hidden_size(inputs, 1, member_weights)
     epochs = inputs.num_ids_read(single, 1) / max(1, inputs.num_train_ids)
     ideal = math.sqrt(max(0.0, epochs / EPOCHS_PER_SQUARED_MEMBER))
     max_members = GPU_MAX_MEMBERS if inputs.device == "cuda" else MAX_MEMBERS
     num_members = inputs.model.ensemble_size or round(max(1.0, min(max_members, ideal)))
-    weights_per_sqrt_id = MAX_WEIGHTS_PER_SQRT_ID if num_members == 1 else MAX_MEMBER_WEIGHTS_PER_SQRT_ID
+    weights_per_sqrt_id = MAX_WEIGHTS_PER_SQRT_ID if num_members == 1 else member_weights
     return largest_hidden_size(inputs, num_members, weights_per_sqrt_id), num_members
 
 
-def largest_hidden_size(inputs: RecipeInputs, num_members: int, weights_per_sqrt_id: int) -> int:
+def largest_hidden_size(inputs: RecipeInputs, num_members: int, weights_per_sqrt_id: float) -> int:
     """Return the hidden size that the user chose, or the largest one that is neither undertrained nor overfits.
 
     Args:
@@ -362,23 +366,31 @@ def dropout(epochs: float, num_train_ids: int) -> float:
     return round(min(MAX_DROPOUT, full * min(share, MAX_DROPOUT_SHARE)), 2)
 
 
-def limit_epochs(train: TrainConfig, windows_per_epoch: int) -> TrainConfig:
+def limit_epochs(train: TrainConfig, num_train_ids: int, windows_per_epoch: int) -> TrainConfig:
     """Return the settings of a run with the limit of its epochs for the windows that its text has in fact.
 
     The recipe estimates their number. A text of short documents has more windows, and a short text may have fewer rows.
     """
     if train.max_epochs is None:
         return train
-    return replace(train, max_epochs=max_useful_epochs(windows_per_epoch))
+    return replace(train, max_epochs=max_useful_epochs(num_train_ids, windows_per_epoch))
 
 
-def max_useful_epochs(windows_per_epoch: float) -> float:
+def max_useful_epochs(num_train_ids: int, windows_per_epoch: float) -> float:
     """Return how many times a run with a time budget reads its text at most.
 
     Args:
+        num_train_ids: Length of the text in tokens.
         windows_per_epoch: Number of steps in which the text is read once.
     """
-    return min(MAX_EPOCHS, max(MAX_USEFUL_EPOCHS, float(math.ceil(MIN_CAPPED_STEPS / windows_per_epoch))))
+    enough_steps = float(math.ceil(MIN_CAPPED_STEPS / windows_per_epoch))
+    return min(MAX_EPOCHS, max(useful_epochs(num_train_ids), enough_steps))
+
+
+def useful_epochs(num_train_ids: int) -> float:
+    """Return how many passes over a text of this length help: fewer of a short one, which is memorized sooner."""
+    share = min(1.0, num_train_ids / USEFUL_IDS)
+    return max(1.0, float(round(MAX_USEFUL_EPOCHS * share**USEFUL_POWER)))
 
 
 def weight_decay(epochs: float) -> float:

@@ -33,6 +33,7 @@ def short_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs with a time budget read their text three times at most, and work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recipe, "MAX_USEFUL_EPOCHS", float(EPOCHS))
+    monkeypatch.setattr(recipe, "USEFUL_POWER", 0.0)
     monkeypatch.setattr(recipe, "MIN_CAPPED_STEPS", 20)
 
 

@@ -25,6 +25,7 @@ from chargen.training.recipe import (
     max_useful_epochs,
     recommended_settings,
     recurrent_weights,
+    useful_epochs,
 )
 
 SPEED = 6e10  #: floating-point operations per second, those of two cores
@@ -215,14 +216,21 @@ def test_a_long_text_has_longer_ngrams_and_only_texts_with_words_have_ngrams_of_
 # ── the end of a run with a time budget ───────────────────────────────────────────────────────────────────────────────
 
 
-@given(st.integers(1, 10**9), st.integers(0, 10**6))
-def test_a_shorter_text_may_be_read_more_often_and_never_less_often_than_the_limit(windows: int, more: int) -> None:
-    epochs = max_useful_epochs(windows)
-    assert epochs >= MAX_USEFUL_EPOCHS
+@given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(0, 10**6))
+def test_a_text_is_read_as_often_as_helps_or_as_enough_steps_need(num_ids: int, windows: int, more: int) -> None:
+    epochs = max_useful_epochs(num_ids, windows)
+    assert epochs >= useful_epochs(num_ids)
     assert epochs == round(epochs)
-    assert max_useful_epochs(windows + more) <= epochs
+    assert max_useful_epochs(num_ids, windows + more) <= epochs
+    assert max_useful_epochs(num_ids + more, windows) >= epochs
     assert epochs * windows >= MIN_CAPPED_STEPS
-    assert (epochs - 1) * windows < MIN_CAPPED_STEPS or epochs == MAX_USEFUL_EPOCHS
+    assert (epochs - 1) * windows < MIN_CAPPED_STEPS or epochs == useful_epochs(num_ids)
+
+
+@given(st.integers(0, 10**9))
+def test_a_short_text_is_read_less_often_than_a_long_one_and_at_least_once(num_ids: int) -> None:
+    assert 1 <= useful_epochs(num_ids) <= useful_epochs(num_ids + 1) <= MAX_USEFUL_EPOCHS
+    assert useful_epochs(10**4) < useful_epochs(10**5) < useful_epochs(10**6) == MAX_USEFUL_EPOCHS
 
 
 @given(RUNS)
@@ -232,15 +240,17 @@ def test_a_run_that_its_epochs_end_has_enough_steps(inputs: RecipeInputs) -> Non
     windows = max(1.0, inputs.num_train_ids / (train.batch_size * train.seq_len))
     assert train.max_epochs is not None
     assert train.max_epochs * windows >= MIN_CAPPED_STEPS
-    in_fact = limit_epochs(train, math.ceil(10 * windows)).max_epochs  # a text of short documents has more windows
+    in_fact = limit_epochs(
+        train, inputs.num_train_ids, math.ceil(10 * windows)
+    ).max_epochs  # a text of short documents has more windows
     assert in_fact is not None
-    assert MAX_USEFUL_EPOCHS <= in_fact <= train.max_epochs
+    assert useful_epochs(inputs.num_train_ids) <= in_fact <= train.max_epochs
 
 
 def test_only_a_run_with_a_time_budget_has_a_limit_of_epochs() -> None:
     for length in ({"steps": 10}, {"epochs": 100.0}):
         _, train = chosen(length)
-        assert limit_epochs(train, 1) == train
+        assert limit_epochs(train, 10**5, 1) == train
 
 
 @given(SHORT_IDS, st.floats(1.0, 1000.0))
@@ -258,7 +268,7 @@ def test_time_beyond_the_last_useful_epoch_changes_no_regularization(num_ids: in
 
 def test_a_long_text_is_not_read_more_often_than_the_limit_and_a_tiny_one_is() -> None:
     assert timed(300, 10**6)[1].max_epochs == MAX_USEFUL_EPOCHS
-    assert timed(300, 500)[1].max_epochs > 10 * MAX_USEFUL_EPOCHS
+    assert timed(300, 500)[1].max_epochs > 5 * MAX_USEFUL_EPOCHS
     assert all(chosen(length)[1].max_epochs is None for length in ({"steps": 10}, {"epochs": 100}))
 
 
@@ -286,7 +296,7 @@ def test_a_batch_that_has_grown_leaves_enough_steps_until_the_text_is_used_up(
     one, several = (choose_settings(replace(inputs, num_processes=n))[1] for n in (1, num_processes))
     assert several.batch_size % one.batch_size == 0
     if several.batch_size > one.batch_size:
-        num_steps = MAX_USEFUL_EPOCHS * num_ids / (several.batch_size * several.seq_len)
+        num_steps = useful_epochs(num_ids) * num_ids / (several.batch_size * several.seq_len)
         assert num_steps >= MIN_STEPS_OF_LARGE_BATCH
         assert several.learning_rate > one.learning_rate
 
