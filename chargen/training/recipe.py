@@ -56,7 +56,8 @@ MAX_MEMBERS = GPU_MAX_MEMBERS = 8
 # Regularization
 OVERFITTING_EPOCHS = 1.8  #: a text that is read more often than this begins to be memorized
 MAX_USEFUL_EPOCHS = 24.0  #: more passes over the text of a run with a time budget overfit, or gain little
-USEFUL_IDS, USEFUL_POWER = 2e5, 0.3  #: for a text shorter than this, it falls with this power of the length
+#: for a text shorter than the first number, it falls with this power of the length, down to the last number
+USEFUL_IDS, USEFUL_POWER, MIN_USEFUL_EPOCHS = 2e5, 0.3, 12.0
 MIN_CAPPED_STEPS = 150  #: a tiny text is read as often as this number of steps needs
 WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
 FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, and has its full rate at the second one
@@ -390,7 +391,7 @@ def max_useful_epochs(num_train_ids: int, windows_per_epoch: float) -> float:
 def useful_epochs(num_train_ids: int) -> float:
     """Return how many passes over a text of this length help: fewer of a short one, which is memorized sooner."""
     share = min(1.0, num_train_ids / USEFUL_IDS)
-    return max(1.0, float(round(MAX_USEFUL_EPOCHS * share**USEFUL_POWER)))
+    return max(MIN_USEFUL_EPOCHS, float(round(MAX_USEFUL_EPOCHS * share**USEFUL_POWER)))
 
 
 def weight_decay(epochs: float) -> float:

@@ -34,6 +34,7 @@ def short_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recipe, "MAX_USEFUL_EPOCHS", float(EPOCHS))
     monkeypatch.setattr(recipe, "USEFUL_POWER", 0.0)
+    monkeypatch.setattr(recipe, "MIN_USEFUL_EPOCHS", 1.0)
     monkeypatch.setattr(recipe, "MIN_CAPPED_STEPS", 20)
 
 
