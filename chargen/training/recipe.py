@@ -14,7 +14,7 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
                     and a learning rate that is larger by the square root of that
     learning rate   1e-2, with a low β1: the direction of early steps changes quickly, and a low β1 forgets a bad one
                     quickly. Lower for an initial model, the less a new text differs from its own
-    weight decay    rises with the number of times that the text is read
+    weight decay    rises with the number of times that the text is read, further if its token ids are rare
     dropout         rises with that number as well, and is higher for a shorter text
     end             a run with a time budget ends early when it has read the text MAX_USEFUL_EPOCHS times, or a shorter
                     text less often
@@ -33,6 +33,7 @@ from typing import Any
 from chargen.cells import CELLS
 from chargen.config import MAX_EPOCHS, ModelConfig, TrainConfig, list_cells
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
+from chargen.training.regularization import dropout, max_useful_epochs, ngram_dropout, useful_epochs, weight_decay
 
 FLOPS_PER_WEIGHT = 6  #: per token: multiply and add, in the forward pass, the input gradient and the weight gradient
 SAMPLED_HEAD_ROWS = 500  #: approximate rows of a large head that a step computes (`networks/sampled_softmax.py`)
@@ -53,24 +54,14 @@ MAX_EMBEDDING_DIM = 64
 EPOCHS_PER_SQUARED_MEMBER = 2  #: the number of members is √(epochs of a single member / this)
 MAX_MEMBERS = GPU_MAX_MEMBERS = 8
 
-# Regularization
-OVERFITTING_EPOCHS = 1.8  #: a text that is read more often than this begins to be memorized
-MAX_USEFUL_EPOCHS = 24.0  #: more passes over the text of a run with a time budget overfit, or gain little
-#: for a text shorter than the first number, it falls with this power of the length, down to the last number
-USEFUL_IDS, USEFUL_POWER, MIN_USEFUL_EPOCHS = 2e5, 0.3, 12.0
-MIN_CAPPED_STEPS = 150  #: a tiny text is read as often as this number of steps needs
-WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
-FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, and has its full rate at the second one
-#: the full rate for a text of this length; a tenth of the length doubles it, a hundredth triples it
-FULL_DROPOUT, LONG_TEXT_IDS = 0.05, 1e6
-MAX_DROPOUT_SHARE, MAX_DROPOUT = 1.3, 0.3
+# N-grams
 LONG_NGRAMS, SHORT_NGRAMS, MIN_LONG_NGRAM_IDS = 6, 4, 200_000  #: longest n-grams, of texts from this length on, or less
-HALF_NGRAM_DROPOUT_EPOCHS, MAX_NGRAM_DROPOUT = 6.0, 0.9  #: epochs for which half of the n-grams are dropped
 IDS_PER_NGRAM_ROW = 4  #: training tokens per row of the table, at most
 MIN_NGRAM_ROWS, MAX_NGRAM_ROWS = 1 << 8, 1 << 18
 NGRAM_WORDS = 2  #: words in the n-grams that start with a word
 
 # Steps
+OVERFITTING_EPOCHS = 1.8  #: a text that is read more often than this begins to be memorized
 MIN_LEARNING_RATE = 3e-4
 FULL_RATE_EXCESS_NATS = 250_000.0  #: an initial model is trained at the full learning rate from this excess loss on
 MIN_EPOCHS = 1e-6  #: a run of no whole step counts as this many epochs
@@ -164,7 +155,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "batch_size": growth * rows,
         "seq_len": steps,
         "learning_rate": float(f"{math.sqrt(growth) * rate:.2g}") if growth > 1 else rate,
-        "weight_decay": weight_decay(epochs),
+        "weight_decay": weight_decay(epochs, inputs.num_train_ids, inputs.vocab_size),
         "device": inputs.device,
         "max_epochs": max_epochs,
         **inputs.length.chosen(),
@@ -344,56 +335,7 @@ def ngram_rows(num_train_ids: int) -> int:
     return min(MAX_NGRAM_ROWS, max(MIN_NGRAM_ROWS, wanted))
 
 
-def ngram_dropout(epochs: float) -> float:
-    """Return the dropout rate of the n-grams: the more often the text is read, the nearer to 1."""
-    return round(min(MAX_NGRAM_DROPOUT, epochs / (epochs + HALF_NGRAM_DROPOUT_EPOCHS)), 2)
-
-
 def learning_rate(excess_loss_nats: float | None) -> float:
     """Return the learning rate: the full one for a new network (None), less for an initial model that fits the text."""
     share = 1.0 if excess_loss_nats is None else min(1.0, excess_loss_nats / FULL_RATE_EXCESS_NATS)
     return max(MIN_LEARNING_RATE, float(f"{TrainConfig.learning_rate * share:.1e}"))
-
-
-def dropout(epochs: float, num_train_ids: int) -> float:
-    """Return the dropout rate of units and weights.
-
-    Args:
-        epochs: How many times the run reads the text.
-        num_train_ids: Length of the text in tokens.
-    """
-    share = max(0.0, (epochs - FEW_EPOCHS) / (MANY_EPOCHS - FEW_EPOCHS))
-    full = FULL_DROPOUT * max(0.0, 1.0 + math.log10(LONG_TEXT_IDS / max(1, num_train_ids)))
-    return round(min(MAX_DROPOUT, full * min(share, MAX_DROPOUT_SHARE)), 2)
-
-
-def limit_epochs(train: TrainConfig, num_train_ids: int, windows_per_epoch: int) -> TrainConfig:
-    """Return the settings of a run with the limit of its epochs for the windows that its text has in fact.
-
-    The recipe estimates their number. A text of short documents has more windows, and a short text may have fewer rows.
-    """
-    if train.max_epochs is None:
-        return train
-    return replace(train, max_epochs=max_useful_epochs(num_train_ids, windows_per_epoch))
-
-
-def max_useful_epochs(num_train_ids: int, windows_per_epoch: float) -> float:
-    """Return how many times a run with a time budget reads its text at most.
-
-    Args:
-        num_train_ids: Length of the text in tokens.
-        windows_per_epoch: Number of steps in which the text is read once.
-    """
-    enough_steps = float(math.ceil(MIN_CAPPED_STEPS / windows_per_epoch))
-    return min(MAX_EPOCHS, max(useful_epochs(num_train_ids), enough_steps))
-
-
-def useful_epochs(num_train_ids: int) -> float:
-    """Return how many passes over a text of this length help: fewer of a short one, which is memorized sooner."""
-    share = min(1.0, num_train_ids / USEFUL_IDS)
-    return max(MIN_USEFUL_EPOCHS, float(round(MAX_USEFUL_EPOCHS * share**USEFUL_POWER)))
-
-
-def weight_decay(epochs: float) -> float:
-    """Return the weight decay: the default, or more for a text that is read more than once or twice."""
-    return round(min(MAX_WEIGHT_DECAY, max(TrainConfig.weight_decay, WEIGHT_DECAY_PER_EPOCH * epochs)), 2)

@@ -43,7 +43,8 @@ from chargen.training.diagnosis.evidence import collect_evidence
 from chargen.training.diagnosis.rules import diagnose
 from chargen.training.events import Finished, Report, Started
 from chargen.training.init_from import InitialModel, check_same_quantizer, fit_ngrams, init_from_model
-from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, limit_epochs
+from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings
+from chargen.training.regularization import limit_epochs
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import (
     TrainingState,

@@ -15,7 +15,7 @@ from chargen.checkpoint import load_tensors
 from chargen.config import DataConfig, TrainConfig
 from chargen.errors import ConfigError
 from chargen.text.corpus import read_corpus
-from chargen.training import recipe
+from chargen.training import regularization
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.diagnosis.evidence import Evidence, collect_evidence
 from chargen.training.events import Progress, Started
@@ -32,10 +32,10 @@ STATE = Path("checkpoints/run/training_state.safetensors")
 def short_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs with a time budget read their text three times at most, and work in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recipe, "MAX_USEFUL_EPOCHS", float(EPOCHS))
-    monkeypatch.setattr(recipe, "USEFUL_POWER", 0.0)
-    monkeypatch.setattr(recipe, "MIN_USEFUL_EPOCHS", 1.0)
-    monkeypatch.setattr(recipe, "MIN_CAPPED_STEPS", 20)
+    monkeypatch.setattr(regularization, "MAX_USEFUL_EPOCHS", float(EPOCHS))
+    monkeypatch.setattr(regularization, "USEFUL_POWER", 0.0)
+    monkeypatch.setattr(regularization, "MIN_USEFUL_EPOCHS", 1.0)
+    monkeypatch.setattr(regularization, "MIN_CAPPED_STEPS", 20)
 
 
 def plan(text: str, length: RunLength | None = None, name: str = "run", **more: Any) -> Plan:
@@ -132,7 +132,7 @@ def test_a_tiny_network_is_to_be_as_large_as_the_whole_time_allows(verse: str) -
 
 
 def test_patience_may_end_a_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "MAX_USEFUL_EPOCHS", 80.0)
+    monkeypatch.setattr(regularization, "MAX_USEFUL_EPOCHS", 80.0)
     noise = "".join(np.random.default_rng(0).choice(list("abcdef"), 1000))  # it can only be memorized
     hasty = plan(noise, timed(), train={"patience": 0.1, "learning_rate": 2e-2})
     hasty = replace(hasty, model=replace(hasty.model, hidden_size=32, dropout=0.0, weight_dropout=0.0))

@@ -16,17 +16,20 @@ from chargen.cells.weights import count_parameters
 from chargen.config import ModelConfig, TrainConfig
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.recipe import (
-    MAX_USEFUL_EPOCHS,
-    MIN_CAPPED_STEPS,
     MIN_STEPS_OF_LARGE_BATCH,
-    MIN_USEFUL_EPOCHS,
     RecipeInputs,
     choose_settings,
-    limit_epochs,
-    max_useful_epochs,
     recommended_settings,
     recurrent_weights,
+)
+from chargen.training.regularization import (
+    MAX_USEFUL_EPOCHS,
+    MIN_CAPPED_STEPS,
+    MIN_USEFUL_EPOCHS,
+    limit_epochs,
+    max_useful_epochs,
     useful_epochs,
+    weight_decay,
 )
 
 SPEED = 6e10  #: floating-point operations per second, those of two cores
@@ -182,6 +185,21 @@ def test_a_longer_text_that_is_read_as_often_gets_no_more_dropout(num_ids: int, 
     assert short.ngram_dropout == long.ngram_dropout
     assert_rises([short.ngrams, long.ngrams])
     assert_rises([short.ngram_rows, long.ngram_rows])
+
+
+@given(EPOCHS, SHORT_IDS, st.integers(2, 10**4), st.integers(0, 10**4), st.integers(0, 10**6))
+def test_the_rarer_the_token_ids_of_a_text_the_higher_is_its_weight_decay(
+    epochs: float, num_ids: int, vocab_size: int, more_ids: int, longer: int
+) -> None:
+    rates = [weight_decay(epochs, n, v) for n, v in ((num_ids + longer, vocab_size), (num_ids, vocab_size))]
+    assert_rises([*rates, weight_decay(epochs, num_ids, vocab_size + more_ids)])
+    assert TrainConfig.weight_decay <= rates[0] <= rates[1] <= 0.8
+
+
+def test_weight_decay_is_high_for_a_short_text_in_chinese_and_not_for_a_long_one() -> None:
+    assert weight_decay(10, 10**4, 1000) > weight_decay(10, 10**5, 1500) > weight_decay(10, 10**5, 100) == 0.3
+    assert weight_decay(10, 10**7, 4000) == 0.3
+    assert weight_decay(1, 10**4, 1000) == TrainConfig.weight_decay  # read once
 
 
 def test_a_text_that_is_read_once_is_hardly_regularized_and_one_that_is_read_often_is() -> None:

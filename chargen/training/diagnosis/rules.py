@@ -34,7 +34,7 @@ from chargen.config import LN2, format_duration_s
 from chargen.schema import format_count
 from chargen.training.choices import length_option
 from chargen.training.diagnosis.evidence import NOTHING_LEARNED, Evidence
-from chargen.training.recipe import MAX_DROPOUT
+from chargen.training.regularization import MAX_DROPOUT
 
 MAX_RISE = 0.02  #: nats per character; if the last validation loss is further above the best one, it rose
 # The loss falls about as the logarithm of the time does. So twice the time lowers it by ln 2 / ln 1.5 = 1.7 times as

@@ -1,0 +1,82 @@
+"""The rules of the recipe that keep a network from memorizing its text: weight decay, dropout, and the last epoch.
+
+They depend on how often the text is read, how long it is, and how rare its token ids are. `benchmarks/LOG.md` has the
+measurements behind them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from chargen.config import MAX_EPOCHS, TrainConfig
+
+MAX_USEFUL_EPOCHS = 24.0  #: more passes over the text of a run with a time budget overfit, or gain little
+#: for a text shorter than the first number, it falls with this power of the length, down to the last number
+USEFUL_IDS, USEFUL_POWER, MIN_USEFUL_EPOCHS = 2e5, 0.3, 12.0
+MIN_CAPPED_STEPS = 150  #: a tiny text is read as often as this number of steps needs
+WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
+#: a token id that occurs less often than this on average is rare; the maximum then rises with this power of the ratio
+RARE_OCCURRENCES, RARE_POWER, MAX_RARE_WEIGHT_DECAY = 200.0, 0.4, 0.8
+FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, and has its full rate at the second one
+#: the full rate for a text of this length; a tenth of the length doubles it, a hundredth triples it
+FULL_DROPOUT, LONG_TEXT_IDS = 0.05, 1e6
+MAX_DROPOUT_SHARE, MAX_DROPOUT = 1.3, 0.3
+HALF_NGRAM_DROPOUT_EPOCHS, MAX_NGRAM_DROPOUT = 6.0, 0.9  #: epochs for which half of the n-grams are dropped
+
+
+def weight_decay(epochs: float, num_train_ids: int, vocab_size: int) -> float:
+    """Return the weight decay: the default, or more for a text that is read more than once or twice.
+
+    Args:
+        epochs: How many times the run reads the text.
+        num_train_ids: Length of the text in tokens.
+        vocab_size: Number of token ids. Of a short text with many, such as one in Chinese, most are rare.
+    """
+    rarity = max(1.0, RARE_OCCURRENCES * vocab_size / max(1, num_train_ids))
+    maximum = min(MAX_RARE_WEIGHT_DECAY, MAX_WEIGHT_DECAY * math.pow(rarity, RARE_POWER))
+    return round(min(maximum, max(TrainConfig.weight_decay, WEIGHT_DECAY_PER_EPOCH * epochs)), 2)
+
+
+def dropout(epochs: float, num_train_ids: int) -> float:
+    """Return the dropout rate of units and weights.
+
+    Args:
+        epochs: How many times the run reads the text.
+        num_train_ids: Length of the text in tokens.
+    """
+    share = max(0.0, (epochs - FEW_EPOCHS) / (MANY_EPOCHS - FEW_EPOCHS))
+    full = FULL_DROPOUT * max(0.0, 1.0 + math.log10(LONG_TEXT_IDS / max(1, num_train_ids)))
+    return round(min(MAX_DROPOUT, full * min(share, MAX_DROPOUT_SHARE)), 2)
+
+
+def ngram_dropout(epochs: float) -> float:
+    """Return the dropout rate of the n-grams: the more often the text is read, the nearer to 1."""
+    return round(min(MAX_NGRAM_DROPOUT, epochs / (epochs + HALF_NGRAM_DROPOUT_EPOCHS)), 2)
+
+
+def useful_epochs(num_train_ids: int) -> float:
+    """Return how many passes over a text of this length help: fewer of a short one, which is memorized sooner."""
+    share = min(1.0, num_train_ids / USEFUL_IDS)
+    return max(MIN_USEFUL_EPOCHS, float(round(MAX_USEFUL_EPOCHS * math.pow(share, USEFUL_POWER))))
+
+
+def max_useful_epochs(num_train_ids: int, windows_per_epoch: float) -> float:
+    """Return how many times a run with a time budget reads its text at most.
+
+    Args:
+        num_train_ids: Length of the text in tokens.
+        windows_per_epoch: Number of steps in which the text is read once.
+    """
+    enough_steps = float(math.ceil(MIN_CAPPED_STEPS / windows_per_epoch))
+    return min(MAX_EPOCHS, max(useful_epochs(num_train_ids), enough_steps))
+
+
+def limit_epochs(train: TrainConfig, num_train_ids: int, windows_per_epoch: int) -> TrainConfig:
+    """Return the settings of a run with the limit of its epochs for the windows that its text has in fact.
+
+    The recipe estimates their number. A text of short documents has more windows, and a short text may have fewer rows.
+    """
+    if train.max_epochs is None:
+        return train
+    return replace(train, max_epochs=max_useful_epochs(num_train_ids, windows_per_epoch))
