@@ -16,8 +16,8 @@ MAX_USEFUL_EPOCHS = 24.0  #: more passes over the text of a run with a time budg
 USEFUL_IDS, USEFUL_POWER, MIN_USEFUL_EPOCHS = 2e5, 0.3, 12.0
 MIN_CAPPED_STEPS = 150  #: a tiny text is read as often as this number of steps needs
 WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
-#: a token id that occurs less often than this on average is rare; the maximum then rises with this power of the ratio
-RARE_OCCURRENCES, RARE_POWER, MAX_RARE_WEIGHT_DECAY = 200.0, 0.4, 0.8
+#: the maximum rises with this power of the number of token ids beyond an alphabet, if each has fewer tokens than this
+RARE_OCCURRENCES, RARE_POWER, ALPHABET_SIZE, MAX_RARE_WEIGHT_DECAY = 200.0, 0.4, 256, 0.8
 FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, and has its full rate at the second one
 #: the full rate for a text of this length; a tenth of the length doubles it, a hundredth triples it
 FULL_DROPOUT, LONG_TEXT_IDS = 0.05, 1e6
@@ -31,9 +31,10 @@ def weight_decay(epochs: float, num_train_ids: int, vocab_size: int) -> float:
     Args:
         epochs: How many times the run reads the text.
         num_train_ids: Length of the text in tokens.
-        vocab_size: Number of token ids. Of a short text with many, such as one in Chinese, most are rare.
+        vocab_size: Number of token ids. Of a short text with many, such as one in Chinese, most are rare, and rare ones
+            are memorized.
     """
-    rarity = max(1.0, RARE_OCCURRENCES * vocab_size / max(1, num_train_ids))
+    rarity = max(1.0, RARE_OCCURRENCES * max(0, vocab_size - ALPHABET_SIZE) / max(1, num_train_ids))
     maximum = min(MAX_RARE_WEIGHT_DECAY, MAX_WEIGHT_DECAY * math.pow(rarity, RARE_POWER))
     return round(min(maximum, max(TrainConfig.weight_decay, WEIGHT_DECAY_PER_EPOCH * epochs)), 2)
 

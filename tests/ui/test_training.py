@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from chargen.config import format_duration_s, parse_duration_s
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Evaluated, Progress, Started
+from chargen.training.regularization import MIN_CAPPED_STEPS
 from chargen.training.run import Plan
 from chargen.ui.console import ProgressBar, status, stderr_console, stdout_console
 from chargen.ui.terminal_text import say, visible_streams
@@ -177,7 +178,10 @@ def test_the_start_line_has_the_units_of_the_budget_and_the_lengths_in_use(
     assert started.train.seq_len < 600  # the one that is used
     assert sum("used up the budget of 0.01 s" in note and "5m" in note for note in started.notes) == 1
     lines = "\n".join(describe(started))
-    assert "a budget of 0.01 s (at most 600 epochs) on cpu" in lines and f"× {started.train.seq_len} tokens" in lines
+    assert (
+        f"a budget of 0.01 s (at most {MIN_CAPPED_STEPS} epochs) on cpu" in lines
+        and f"× {started.train.seq_len} tokens" in lines
+    )
     assert f"({started.selection_chars} of them choose the best model)" in lines
     assert finished.steps == 1
 
