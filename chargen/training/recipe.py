@@ -166,12 +166,12 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
 
 def network_size(inputs: RecipeInputs) -> tuple[int, int]:
     """Return the hidden size and the number of ensemble members."""
-    member_weights = MAX_MEMBER_WEIGHTS_PER_SQRT_ID * min(1.0, inputs.num_train_ids / MEMBER_IDS) ** SHORT_MEMBER_POWER
-    single = largest_hidden_size(inputs, 1, member_weights)
+    single = largest_hidden_size(inputs, 1, MAX_MEMBER_WEIGHTS_PER_SQRT_ID)
     epochs = inputs.num_ids_read(single, 1) / max(1, inputs.num_train_ids)
     ideal = math.sqrt(max(0.0, epochs / EPOCHS_PER_SQUARED_MEMBER))
     max_members = GPU_MAX_MEMBERS if inputs.device == "cuda" else MAX_MEMBERS
     num_members = inputs.model.ensemble_size or round(max(1.0, min(max_members, ideal)))
+    member_weights = MAX_MEMBER_WEIGHTS_PER_SQRT_ID * min(1.0, inputs.num_train_ids / MEMBER_IDS) ** SHORT_MEMBER_POWER
     weights_per_sqrt_id = MAX_WEIGHTS_PER_SQRT_ID if num_members == 1 else member_weights
     return largest_hidden_size(inputs, num_members, weights_per_sqrt_id), num_members
 

@@ -17,7 +17,7 @@ USEFUL_IDS, USEFUL_POWER, MIN_USEFUL_EPOCHS = 2e5, 0.3, 12.0
 MIN_CAPPED_STEPS = 150  #: a tiny text is read as often as this number of steps needs
 WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
 #: the maximum rises with this power of the number of token ids beyond an alphabet, if each has fewer tokens than this
-RARE_OCCURRENCES, RARE_POWER, ALPHABET_SIZE, MAX_RARE_WEIGHT_DECAY = 200.0, 0.4, 256, 0.8
+RARE_OCCURRENCES, RARE_POWER, ALPHABET_SIZE, MAX_RARE_WEIGHT_DECAY = 100.0, 0.4, 256, 0.8
 FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, and has its full rate at the second one
 #: the full rate for a text of this length; a tenth of the length doubles it, a hundredth triples it
 FULL_DROPOUT, LONG_TEXT_IDS = 0.05, 1e6
