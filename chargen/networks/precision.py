@@ -27,7 +27,7 @@ from chargen.networks.layers import NUMBA_CELLS
 from chargen.registry import is_installed
 
 CPU_INFO = Path("/proc/cpuinfo")  #: Linux only
-#: a processor with the flag computes products in bf16 fast if this company made it; None stands for all companies
+#: flags of processors that compute products in bf16 fast, and the vendor for which this holds; None: for every vendor
 FAST_BF16 = {"amx_bf16": None, "avx512_bf16": "AuthenticAMD"}
 LEAVE_OUT = f"Leave it out, or use --precision {FLOAT32}."
 

@@ -14,7 +14,7 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
                     and a learning rate that is larger by the square root of that
     learning rate   1e-2, with a low β1: the direction of early steps changes quickly, and a low β1 forgets a bad one
                     quickly. Lower for an initial model, the less a new text differs from its own
-    weight decay    rises with the number of times that the text is read, further if its token ids are rare
+    weight decay    rises with the number of times that the text is read, and further if many token ids are rare
     dropout         rises with that number as well, and is higher for a shorter text
     end             a run with a time budget ends early when it has read the text MAX_USEFUL_EPOCHS times, or a shorter
                     text less often
@@ -47,8 +47,9 @@ MIN_IDS_PER_WEIGHT = 7.0  #: tokens read per recurrent weight; with fewer, a lar
 MIN_IDS_PER_WEIGHT_NO_NGRAMS = 3.0  #: the same for a network without n-grams
 SMALL_VOCAB, HEAD_SHARE = 256, 0.5  #: rows of the head beyond this vocabulary size count as this share of their weights
 MAX_WEIGHTS_PER_SQRT_ID = 900  #: recurrent weights per square root of the training tokens; a larger network overfits
-MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble members, of a text of MEMBER_IDS or more
-MEMBER_IDS, SHORT_MEMBER_POWER = 1e6, 0.1  #: of a shorter text, it falls with this power of the length
+MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble members
+#: if a text has fewer tokens than the first number, the maximum of a member is multiplied by (tokens / number) ** power
+MEMBER_IDS, SHORT_MEMBER_POWER = 1e6, 0.1
 HIDDEN_SIZES = range(32, 2049, 32)
 MAX_EMBEDDING_DIM = 64
 EPOCHS_PER_SQUARED_MEMBER = 2  #: the number of members is √(epochs of a single member / this)

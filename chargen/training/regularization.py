@@ -12,11 +12,13 @@ from dataclasses import replace
 from chargen.config import MAX_EPOCHS, TrainConfig
 
 MAX_USEFUL_EPOCHS = 24.0  #: more passes over the text of a run with a time budget overfit, or gain little
-#: for a text shorter than the first number, it falls with this power of the length, down to the last number
+#: if a text has fewer tokens than the first number, the maximum is multiplied by (tokens / number) ** power; at least
+#: the last number remains
 USEFUL_IDS, USEFUL_POWER, MIN_USEFUL_EPOCHS = 2e5, 0.3, 12.0
 MIN_CAPPED_STEPS = 150  #: a tiny text is read as often as this number of steps needs
 WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
-#: the maximum rises with this power of the number of token ids beyond an alphabet, if each has fewer tokens than this
+#: if a text has fewer tokens than the first number for each token id beyond the alphabet, the maximum is multiplied
+#: by (first number / tokens for each such token id) ** power, up to the last number
 RARE_OCCURRENCES, RARE_POWER, ALPHABET_SIZE, MAX_RARE_WEIGHT_DECAY = 100.0, 0.4, 256, 0.8
 FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, and has its full rate at the second one
 #: the full rate for a text of this length; a tenth of the length doubles it, a hundredth triples it

@@ -259,9 +259,8 @@ def test_a_run_that_its_epochs_end_has_enough_steps(inputs: RecipeInputs) -> Non
     windows = max(1.0, inputs.num_train_ids / (train.batch_size * train.seq_len))
     assert train.max_epochs is not None
     assert train.max_epochs * windows >= MIN_CAPPED_STEPS
-    in_fact = limit_epochs(
-        train, inputs.num_train_ids, math.ceil(10 * windows)
-    ).max_epochs  # a text of short documents has more windows
+    of_documents = math.ceil(10 * windows)  # a text of short documents has more windows
+    in_fact = limit_epochs(train, inputs.num_train_ids, of_documents).max_epochs
     assert in_fact is not None
     assert useful_epochs(inputs.num_train_ids) <= in_fact <= train.max_epochs
 
