@@ -428,14 +428,26 @@ def run(text: str, steps: int, model: dict[str, Any] | None = None, **train: Any
 
 
 @pytest.mark.slow
-def test_the_advice_after_overfitting_lowers_the_loss() -> None:
+@pytest.mark.parametrize(
+    ("hidden", "option", "advice"),
+    [
+        (96, "hidden", r"Use the settings that suit this text: --hidden (\d+)\."),
+        (64, "steps", r"Train shorter: --steps (\d+)\."),
+    ],
+)
+def test_the_advice_after_overfitting_lowers_the_loss(hidden: int, option: str, advice: str) -> None:
     text = markov(2).generate(2500, np.random.default_rng(0))
-    model = {"hidden_size": 96, "dropout": 0.2, "weight_dropout": 0.2}
-    found = run(text, 600, model)
+    choices = {"hidden": hidden, "steps": 600}
+
+    def finish() -> Finished:
+        return run(text, choices["steps"], {"hidden_size": choices["hidden"], "dropout": 0.2, "weight_dropout": 0.2})
+
+    found = finish()
     assert found.diagnosis.startswith("Overfitting")
-    steps = re.fullmatch(r"Train shorter: --steps (\d+)\.", found.advice[0])
-    assert steps, found.advice
-    assert run(text, int(steps[1]), model).val_loss_nats_per_char < found.val_loss_nats_per_char
+    advised = re.fullmatch(advice, found.advice[0])
+    assert advised, found.advice
+    choices[option] = int(advised[1])
+    assert finish().val_loss_nats_per_char < found.val_loss_nats_per_char
 
 
 def test_a_run_with_a_huge_learning_rate_is_not_underfitting(verse: str) -> None:
