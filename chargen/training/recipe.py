@@ -8,7 +8,7 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
                     many tokens; a member is smaller than a single network
     n-grams         n-grams of up to six characters next to the layers, up to four for a short text, and those that
                     start with the last word and the word before. The more often the text is read, the higher their
-                    dropout rate, since they would overfit
+                    dropout rate, since they would overfit, up to a limit that is lower for a short text
     batch           64 rows of 24 tokens; 48 tokens if the text is read often; fewer rows if there would be too few
                     steps. On several processes, a time budget has as many times more rows, if enough steps remain,
                     and a learning rate that is larger by the square root of that
@@ -146,7 +146,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "embedding_dim": hidden_size if inputs.model.tie_weights else min(MAX_EMBEDDING_DIM, hidden_size),
         "ensemble_size": num_members,
         **ngram_settings(inputs, epochs),
-        "ngram_dropout": ngram_dropout(epochs),
+        "ngram_dropout": ngram_dropout(epochs, inputs.num_train_ids),
         "dropout": dropout_rate,
         "weight_dropout": dropout_rate if any(cell.recurrent_names for cell in cells) else 0.0,
         **inputs.model.chosen(),

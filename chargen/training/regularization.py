@@ -24,7 +24,10 @@ FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, a
 #: the full rate for a text of this length; a tenth of the length doubles it, a hundredth triples it
 FULL_DROPOUT, LONG_TEXT_IDS = 0.05, 1e6
 MAX_DROPOUT_SHARE, MAX_DROPOUT = 1.3, 0.3
-HALF_NGRAM_DROPOUT_EPOCHS, MAX_NGRAM_DROPOUT = 6.0, 0.9  #: epochs for which half of the n-grams are dropped
+HALF_NGRAM_DROPOUT_EPOCHS = 6.0  #: epochs for which half of the n-grams are dropped
+#: the maximum for a text of this length; ten times the length adds the last number, within the limits
+MID_NGRAM_DROPOUT, MID_NGRAM_IDS, NGRAM_DROPOUT_PER_DECADE = 0.53, 1e5, 0.27
+MIN_NGRAM_LIMIT, MAX_NGRAM_LIMIT = 0.4, 0.9
 
 
 def weight_decay(epochs: float, num_train_ids: int, vocab_size: int) -> float:
@@ -53,9 +56,18 @@ def dropout(epochs: float, num_train_ids: int) -> float:
     return round(min(MAX_DROPOUT, full * min(share, MAX_DROPOUT_SHARE)), 2)
 
 
-def ngram_dropout(epochs: float) -> float:
-    """Return the dropout rate of the n-grams: the more often the text is read, the nearer to 1."""
-    return round(min(MAX_NGRAM_DROPOUT, epochs / (epochs + HALF_NGRAM_DROPOUT_EPOCHS)), 2)
+def ngram_dropout(epochs: float, num_train_ids: int) -> float:
+    """Return the dropout rate of the n-grams: the more often the text is read, the higher, up to a limit.
+
+    The limit rises with the length of the text: a short one teaches a network little besides its n-grams.
+
+    Args:
+        epochs: How many times the run reads the text.
+        num_train_ids: Length of the text in tokens.
+    """
+    limit = MID_NGRAM_DROPOUT + NGRAM_DROPOUT_PER_DECADE * math.log10(max(1, num_train_ids) / MID_NGRAM_IDS)
+    limit = min(MAX_NGRAM_LIMIT, max(MIN_NGRAM_LIMIT, limit))
+    return round(min(limit, epochs / (epochs + HALF_NGRAM_DROPOUT_EPOCHS)), 2)
 
 
 def useful_epochs(num_train_ids: int) -> float:
