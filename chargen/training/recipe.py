@@ -14,10 +14,9 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
                     and a learning rate that is larger by the square root of that
     learning rate   1e-2, with a low β1: the direction of early steps changes quickly, and a low β1 forgets a bad one
                     quickly. Lower for an initial model, the less a new text differs from its own
-    weight decay    rises with the number of times that the text is read, and further if many token ids are rare
+    weight decay    rises with the number of times that the text is read, and further for a short text or rare token ids
     dropout         rises with that number as well, and is higher for a shorter text
-    end             a run with a time budget ends early when it has read the text MAX_USEFUL_EPOCHS times, or a shorter
-                    text less often
+    end             a run with a time budget ends early when it has read the text MAX_USEFUL_EPOCHS times
 
 The number of tokens that a run with a time budget can read follows from the measured speed of the machine
 (`calibration.py`). The precision of products does not depend on the length of the run (`networks/precision.py`).
@@ -33,7 +32,13 @@ from typing import Any
 from chargen.cells import CELLS
 from chargen.config import MAX_EPOCHS, ModelConfig, TrainConfig, list_cells
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
-from chargen.training.regularization import dropout, max_useful_epochs, ngram_dropout, useful_epochs, weight_decay
+from chargen.training.regularization import (
+    MAX_USEFUL_EPOCHS,
+    dropout,
+    max_useful_epochs,
+    ngram_dropout,
+    weight_decay,
+)
 
 FLOPS_PER_WEIGHT = 6  #: per token: multiply and add, in the forward pass, the input gradient and the weight gradient
 SAMPLED_HEAD_ROWS = 500  #: approximate rows of a large head that a step computes (`networks/sampled_softmax.py`)
@@ -130,13 +135,13 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
     num_ids_read = inputs.num_ids_read(hidden_size, num_members)
     epochs = num_ids_read / max(1, inputs.num_train_ids)
     if inputs.length.budget_s is not None:
-        num_ids_read = min(num_ids_read, useful_epochs(inputs.num_train_ids) * inputs.num_train_ids)
+        num_ids_read = min(num_ids_read, MAX_USEFUL_EPOCHS * inputs.num_train_ids)
     rows, steps = batch_size(num_ids_read, epochs, inputs.device), seq_len(epochs, inputs.device)
     growth = batch_growth(inputs, num_ids_read / (rows * steps))
     max_epochs = None
     if inputs.length.budget_s is not None:
         num_step_ids = (inputs.train.batch_size or growth * rows) * (inputs.train.seq_len or steps)
-        max_epochs = max_useful_epochs(inputs.num_train_ids, max(1.0, inputs.num_train_ids / num_step_ids))
+        max_epochs = max_useful_epochs(max(1.0, inputs.num_train_ids / num_step_ids))
         epochs = min(epochs, max_epochs)
     dropout_rate = dropout(epochs, inputs.num_train_ids)
     model = {

@@ -12,13 +12,13 @@ from dataclasses import replace
 from chargen.config import MAX_EPOCHS, TrainConfig
 
 MAX_USEFUL_EPOCHS = 24.0  #: more passes over the text of a run with a time budget overfit, or gain little
-#: if a text has fewer tokens than the first number, the maximum is multiplied by (tokens / number) ** power; at least
-#: the last number remains
-USEFUL_IDS, USEFUL_POWER, MIN_USEFUL_EPOCHS = 2e5, 0.3, 12.0
 MIN_CAPPED_STEPS = 150  #: a tiny text is read as often as this number of steps needs
 WEIGHT_DECAY_PER_EPOCH, MAX_WEIGHT_DECAY = 0.075, 0.3
+#: if a text has fewer tokens than the first number, the maximum is multiplied by (first number / tokens) ** power, at
+#: most by the last number
+DECAY_IDS, DECAY_POWER, MAX_DECAY_FACTOR = 2e5, 0.3, 1.5
 #: if a text has fewer tokens than the first number for each token id beyond the alphabet, the maximum is multiplied
-#: by (first number / tokens for each such token id) ** power, up to the last number
+#: by (first number / tokens for each such token id) ** power as well; the product is the last number at most
 RARE_OCCURRENCES, RARE_POWER, ALPHABET_SIZE, MAX_RARE_WEIGHT_DECAY = 100.0, 0.4, 256, 0.8
 FEW_EPOCHS, MANY_EPOCHS = 4.0, 12.0  #: dropout begins after the first number, and has its full rate at the second one
 #: the full rate for a text of this length; a tenth of the length doubles it, a hundredth triples it
@@ -40,7 +40,9 @@ def weight_decay(epochs: float, num_train_ids: int, vocab_size: int) -> float:
             are memorized.
     """
     rarity = max(1.0, RARE_OCCURRENCES * max(0, vocab_size - ALPHABET_SIZE) / max(1, num_train_ids))
-    maximum = min(MAX_RARE_WEIGHT_DECAY, MAX_WEIGHT_DECAY * math.pow(rarity, RARE_POWER))
+    shortness = max(1.0, DECAY_IDS / max(1, num_train_ids))
+    factor = min(MAX_DECAY_FACTOR, math.pow(shortness, DECAY_POWER)) * math.pow(rarity, RARE_POWER)
+    maximum = min(MAX_RARE_WEIGHT_DECAY, MAX_WEIGHT_DECAY * factor)
     return round(min(maximum, max(TrainConfig.weight_decay, WEIGHT_DECAY_PER_EPOCH * epochs)), 2)
 
 
@@ -70,28 +72,21 @@ def ngram_dropout(epochs: float, num_train_ids: int) -> float:
     return round(min(limit, epochs / (epochs + HALF_NGRAM_DROPOUT_EPOCHS)), 2)
 
 
-def useful_epochs(num_train_ids: int) -> float:
-    """Return how many passes over a text of this length help: fewer of a short one, which is memorized sooner."""
-    share = min(1.0, num_train_ids / USEFUL_IDS)
-    return max(MIN_USEFUL_EPOCHS, float(round(MAX_USEFUL_EPOCHS * math.pow(share, USEFUL_POWER))))
-
-
-def max_useful_epochs(num_train_ids: int, windows_per_epoch: float) -> float:
+def max_useful_epochs(windows_per_epoch: float) -> float:
     """Return how many times a run with a time budget reads its text at most.
 
     Args:
-        num_train_ids: Length of the text in tokens.
         windows_per_epoch: Number of steps in which the text is read once.
     """
     enough_steps = float(math.ceil(MIN_CAPPED_STEPS / windows_per_epoch))
-    return min(MAX_EPOCHS, max(useful_epochs(num_train_ids), enough_steps))
+    return min(MAX_EPOCHS, max(MAX_USEFUL_EPOCHS, enough_steps))
 
 
-def limit_epochs(train: TrainConfig, num_train_ids: int, windows_per_epoch: int) -> TrainConfig:
+def limit_epochs(train: TrainConfig, windows_per_epoch: int) -> TrainConfig:
     """Return the settings of a run with the limit of its epochs for the windows that its text has in fact.
 
     The recipe estimates their number. A text of short documents has more windows, and a short text may have fewer rows.
     """
     if train.max_epochs is None:
         return train
-    return replace(train, max_epochs=max_useful_epochs(num_train_ids, windows_per_epoch))
+    return replace(train, max_epochs=max_useful_epochs(windows_per_epoch))

@@ -154,7 +154,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         check_run_fits(model, config, len(data.train.ids))
         _check_stop(stop)
         batches = build_batch_source(data, config)
-        config = config if saved else limit_epochs(config, len(data.train.ids), batches.windows_per_epoch)
+        config = config if saved else limit_epochs(config, batches.windows_per_epoch)
         set_up_ranks(ranks, data, model, config, batches.batch_size)
 
         # 3. Build the network. All inputs are checked by now, so files may be written.

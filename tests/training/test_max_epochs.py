@@ -33,8 +33,6 @@ def short_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs with a time budget read their text three times at most, and work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(regularization, "MAX_USEFUL_EPOCHS", float(EPOCHS))
-    monkeypatch.setattr(regularization, "USEFUL_POWER", 0.0)
-    monkeypatch.setattr(regularization, "MIN_USEFUL_EPOCHS", 1.0)
     monkeypatch.setattr(regularization, "MIN_CAPPED_STEPS", 20)
 
 

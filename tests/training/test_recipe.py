@@ -25,10 +25,8 @@ from chargen.training.recipe import (
 from chargen.training.regularization import (
     MAX_USEFUL_EPOCHS,
     MIN_CAPPED_STEPS,
-    MIN_USEFUL_EPOCHS,
     limit_epochs,
     max_useful_epochs,
-    useful_epochs,
     weight_decay,
 )
 
@@ -197,7 +195,8 @@ def test_the_rarer_the_token_ids_of_a_text_the_higher_is_its_weight_decay(
 
 
 def test_weight_decay_is_high_for_a_short_text_in_chinese_and_not_for_a_long_one() -> None:
-    assert weight_decay(10, 10**4, 1000) > weight_decay(10, 10**5, 1500) > weight_decay(10, 10**5, 100) == 0.3
+    assert weight_decay(10, 10**4, 1000) > weight_decay(10, 10**5, 1500) > weight_decay(10, 10**5, 100)
+    assert weight_decay(10, 10**4, 100) > weight_decay(10, 10**5, 100) > weight_decay(10, 10**6, 100) == 0.3
     assert weight_decay(10, 10**7, 4000) == 0.3
     assert weight_decay(1, 10**4, 1000) == TrainConfig.weight_decay  # read once
 
@@ -236,21 +235,14 @@ def test_a_long_text_has_longer_ngrams_and_only_texts_with_words_have_ngrams_of_
 # ── the end of a run with a time budget ───────────────────────────────────────────────────────────────────────────────
 
 
-@given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(0, 10**6))
-def test_a_text_is_read_as_often_as_helps_or_as_enough_steps_need(num_ids: int, windows: int, more: int) -> None:
-    epochs = max_useful_epochs(num_ids, windows)
-    assert epochs >= useful_epochs(num_ids)
+@given(st.integers(1, 10**9), st.integers(0, 10**6))
+def test_a_text_is_read_as_often_as_helps_or_as_enough_steps_need(windows: int, more: int) -> None:
+    epochs = max_useful_epochs(windows)
+    assert epochs >= MAX_USEFUL_EPOCHS
     assert epochs == round(epochs)
-    assert max_useful_epochs(num_ids, windows + more) <= epochs
-    assert max_useful_epochs(num_ids + more, windows) >= epochs
+    assert max_useful_epochs(windows + more) <= epochs
     assert epochs * windows >= MIN_CAPPED_STEPS
-    assert (epochs - 1) * windows < MIN_CAPPED_STEPS or epochs == useful_epochs(num_ids)
-
-
-@given(st.integers(0, 10**9))
-def test_a_short_text_is_read_less_often_than_a_long_one(num_ids: int) -> None:
-    assert MIN_USEFUL_EPOCHS <= useful_epochs(num_ids) <= useful_epochs(num_ids + 1) <= MAX_USEFUL_EPOCHS
-    assert useful_epochs(10**4) < useful_epochs(10**5) < useful_epochs(10**6) == MAX_USEFUL_EPOCHS
+    assert (epochs - 1) * windows < MIN_CAPPED_STEPS or epochs == MAX_USEFUL_EPOCHS
 
 
 @given(RUNS)
@@ -261,15 +253,15 @@ def test_a_run_that_its_epochs_end_has_enough_steps(inputs: RecipeInputs) -> Non
     assert train.max_epochs is not None
     assert train.max_epochs * windows >= MIN_CAPPED_STEPS
     of_documents = math.ceil(10 * windows)  # a text of short documents has more windows
-    in_fact = limit_epochs(train, inputs.num_train_ids, of_documents).max_epochs
+    in_fact = limit_epochs(train, of_documents).max_epochs
     assert in_fact is not None
-    assert useful_epochs(inputs.num_train_ids) <= in_fact <= train.max_epochs
+    assert MAX_USEFUL_EPOCHS <= in_fact <= train.max_epochs
 
 
 def test_only_a_run_with_a_time_budget_has_a_limit_of_epochs() -> None:
     for length in ({"steps": 10}, {"epochs": 100.0}):
         _, train = chosen(length)
-        assert limit_epochs(train, 10**5, 1) == train
+        assert limit_epochs(train, 1) == train
 
 
 @given(SHORT_IDS, st.floats(1.0, 1000.0))
@@ -315,7 +307,7 @@ def test_a_batch_that_has_grown_leaves_enough_steps_until_the_text_is_used_up(
     one, several = (choose_settings(replace(inputs, num_processes=n))[1] for n in (1, num_processes))
     assert several.batch_size % one.batch_size == 0
     if several.batch_size > one.batch_size:
-        num_steps = useful_epochs(num_ids) * num_ids / (several.batch_size * several.seq_len)
+        num_steps = MAX_USEFUL_EPOCHS * num_ids / (several.batch_size * several.seq_len)
         assert num_steps >= MIN_STEPS_OF_LARGE_BATCH
         assert several.learning_rate > one.learning_rate
 
