@@ -4,8 +4,8 @@ The rules in short; `benchmarks/LOG.md` has the measurements behind them:
 
     cell            mgru, the best one for its time
     hidden size     the largest one for which the run reads enough tokens per weight and the text has enough tokens
-    ensemble size   twice the reading gives √2 times as many members, each of which reads √2 times as
-                    many tokens; a member is smaller than a single network
+    ensemble size   twice the reading gives √2 times as many members, each of which reads √2 times as many tokens; a
+                    short text gets fewer members that read it more often. A member is smaller than a single network
     n-grams         n-grams of up to six characters next to the layers, up to four for a short text, and those that
                     start with the last word and the word before. The more often the text is read, the higher their
                     dropout rate, since they would overfit, up to a limit that is lower for a short text
@@ -57,7 +57,9 @@ MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble me
 MEMBER_IDS, SHORT_MEMBER_POWER = 1e6, 0.1
 HIDDEN_SIZES = range(32, 2049, 32)
 MAX_EMBEDDING_DIM = 64
-EPOCHS_PER_SQUARED_MEMBER = 2  #: the number of members is √(epochs of a single member / this)
+#: the number of members is √(epochs of a single member / the first number); for a text of fewer tokens than the second
+#: one, the first is multiplied by (second number / tokens) ** power, at most to the last number
+EPOCHS_PER_SQUARED_MEMBER, SINGLE_IDS, SINGLE_POWER, MAX_EPOCHS_PER_SQUARED_MEMBER = 2.0, 1e6, 0.57, 5.0
 MAX_MEMBERS = GPU_MAX_MEMBERS = 8
 
 # N-grams
@@ -174,7 +176,8 @@ def network_size(inputs: RecipeInputs) -> tuple[int, int]:
     """Return the hidden size and the number of ensemble members."""
     single = largest_hidden_size(inputs, 1, MAX_MEMBER_WEIGHTS_PER_SQRT_ID)
     epochs = inputs.num_ids_read(single, 1) / max(1, inputs.num_train_ids)
-    ideal = math.sqrt(max(0.0, epochs / EPOCHS_PER_SQUARED_MEMBER))
+    shortness = math.pow(max(1.0, SINGLE_IDS / max(1, inputs.num_train_ids)), SINGLE_POWER)
+    ideal = math.sqrt(max(0.0, epochs / min(MAX_EPOCHS_PER_SQUARED_MEMBER, EPOCHS_PER_SQUARED_MEMBER * shortness)))
     max_members = GPU_MAX_MEMBERS if inputs.device == "cuda" else MAX_MEMBERS
     num_members = inputs.model.ensemble_size or round(max(1.0, min(max_members, ideal)))
     member_weights = MAX_MEMBER_WEIGHTS_PER_SQRT_ID * min(1.0, inputs.num_train_ids / MEMBER_IDS) ** SHORT_MEMBER_POWER

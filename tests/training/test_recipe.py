@@ -152,6 +152,17 @@ def test_a_text_that_is_read_more_often_gets_more_members_up_to_a_limit() -> Non
     assert members[0] == 1 < members[2] < members[-1] == members[-2]
 
 
+def test_a_short_text_gets_fewer_members_for_as_many_epochs_of_a_single_one() -> None:
+    def members(num_ids: int) -> int:
+        single = recurrent_weights("mgru", 1, 64) + 67 * 64  # the head has a row for each token id
+        flops = 6.0 * single * 60 * num_ids
+        return chosen({"budget_s": 60.0}, num_ids, model={"hidden_size": 64}, flops=flops)[0].ensemble_size
+
+    counts = [members(num_ids) for num_ids in (10**4, 2 * 10**5, 5 * 10**5, 10**6, 10**7)]
+    assert_rises(counts)
+    assert counts[0] == counts[1] < counts[2] < counts[3] == counts[4]
+
+
 def test_the_layers_of_a_stack_are_counted_by_the_names_of_its_cells() -> None:
     both = recurrent_weights("gru,lstm", 1, 64)
     assert both == recurrent_weights("gru,lstm", 2, 64)
