@@ -61,7 +61,7 @@ def dropout(epochs: float, num_train_ids: int) -> float:
 def ngram_dropout(epochs: float, num_train_ids: int) -> float:
     """Return the dropout rate of the n-grams: the more often the text is read, the higher, up to a limit.
 
-    The limit rises with the length of the text: a short one teaches a network little besides its n-grams.
+    The limit rises with the length of the text: a high rate costs a short text more than it prevents overfitting.
 
     Args:
         epochs: How many times the run reads the text.
