@@ -440,7 +440,8 @@ def test_the_advice_after_overfitting_lowers_the_loss(hidden: int, option: str, 
     choices = {"hidden": hidden, "steps": 600}
 
     def finish() -> Finished:
-        return run(text, choices["steps"], {"hidden_size": choices["hidden"], "dropout": 0.2, "weight_dropout": 0.2})
+        model = {"hidden_size": choices["hidden"], "ensemble_size": 8, "dropout": 0.2, "weight_dropout": 0.2}
+        return run(text, choices["steps"], model, weight_decay=0.1)
 
     found = finish()
     assert found.diagnosis.startswith("Overfitting")
