@@ -437,10 +437,10 @@ def run(text: str, steps: int, model: dict[str, Any] | None = None, **train: Any
 )
 def test_the_advice_after_overfitting_lowers_the_loss(hidden: int, option: str, advice: str) -> None:
     text = markov(2).generate(2500, np.random.default_rng(0))
-    choices = {"hidden": hidden, "steps": 600}
+    choices = {"hidden": hidden, "steps": 1200}
 
     def finish() -> Finished:
-        model = {"hidden_size": choices["hidden"], "ensemble_size": 8, "dropout": 0.2, "weight_dropout": 0.2}
+        model = {"hidden_size": choices["hidden"], "ensemble_size": 2, "dropout": 0.2, "weight_dropout": 0.2}
         return run(text, choices["steps"], model, weight_decay=0.1)
 
     found = finish()
