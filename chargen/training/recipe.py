@@ -57,9 +57,9 @@ MAX_MEMBER_WEIGHTS_PER_SQRT_ID = 420  #: the same for one of several ensemble me
 MEMBER_IDS, SHORT_MEMBER_POWER = 1e6, 0.1
 HIDDEN_SIZES = range(32, 2049, 32)
 MAX_EMBEDDING_DIM = 64
-#: the number of members is √(epochs of a single member / the first number); for a text of fewer tokens than the second
-#: one, the first is multiplied by (second number / tokens) ** power, at most to the last number
-EPOCHS_PER_SQUARED_MEMBER, SINGLE_IDS, SINGLE_POWER, MAX_EPOCHS_PER_SQUARED_MEMBER = 2.0, 1e6, 0.57, 5.0
+#: the number of members is √(epochs of a single member / the first number); if a text has fewer than MEMBER_IDS tokens,
+#: the first number is multiplied by (MEMBER_IDS / tokens) ** power, and is the last number at most
+EPOCHS_PER_SQUARED_MEMBER, SHORT_EPOCHS_POWER, MAX_EPOCHS_PER_SQUARED_MEMBER = 2.0, 0.57, 5.0
 MAX_MEMBERS = GPU_MAX_MEMBERS = 8
 
 # N-grams
@@ -176,11 +176,12 @@ def network_size(inputs: RecipeInputs) -> tuple[int, int]:
     """Return the hidden size and the number of ensemble members."""
     single = largest_hidden_size(inputs, 1, MAX_MEMBER_WEIGHTS_PER_SQRT_ID)
     epochs = inputs.num_ids_read(single, 1) / max(1, inputs.num_train_ids)
-    shortness = math.pow(max(1.0, SINGLE_IDS / max(1, inputs.num_train_ids)), SINGLE_POWER)
-    ideal = math.sqrt(max(0.0, epochs / min(MAX_EPOCHS_PER_SQUARED_MEMBER, EPOCHS_PER_SQUARED_MEMBER * shortness)))
+    shortness = max(1.0, MEMBER_IDS / max(1, inputs.num_train_ids))
+    epochs_per_squared_member = EPOCHS_PER_SQUARED_MEMBER * shortness**SHORT_EPOCHS_POWER
+    ideal = math.sqrt(max(0.0, epochs / min(MAX_EPOCHS_PER_SQUARED_MEMBER, epochs_per_squared_member)))
     max_members = GPU_MAX_MEMBERS if inputs.device == "cuda" else MAX_MEMBERS
     num_members = inputs.model.ensemble_size or round(max(1.0, min(max_members, ideal)))
-    member_weights = MAX_MEMBER_WEIGHTS_PER_SQRT_ID * min(1.0, inputs.num_train_ids / MEMBER_IDS) ** SHORT_MEMBER_POWER
+    member_weights = MAX_MEMBER_WEIGHTS_PER_SQRT_ID / shortness**SHORT_MEMBER_POWER
     weights_per_sqrt_id = MAX_WEIGHTS_PER_SQRT_ID if num_members == 1 else member_weights
     return largest_hidden_size(inputs, num_members, weights_per_sqrt_id), num_members
 

@@ -61,7 +61,7 @@ def dropout(epochs: float, num_train_ids: int) -> float:
 def ngram_dropout(epochs: float, num_train_ids: int) -> float:
     """Return the dropout rate of the n-grams: the more often the text is read, the higher, up to a limit.
 
-    The limit rises with the length of the text: a high rate costs a short text more than it prevents overfitting.
+    The limit rises with the length of the text: on short texts a high rate raised the validation loss.
 
     Args:
         epochs: How many times the run reads the text.
