@@ -113,7 +113,7 @@ EXAMPLES: dict[str, dict[str, str | None]] = {
         "--prompt-file": "prompt.txt", "--suffix": "e", "--stop": "b", "--until": "newline", "--top-k": "2",
         "--top-p": "0.7", "--typical": "0.7", "--min-p": "0.3", "--dry": "0.5", "--dry-base": "8", "--dry-allowed": "1",
         "--regex": "[a-e \n]{30}",
-        "--ban": "ba", "--max-copy": "2", "--corpus": "text.txt", "--allow-invalid-utf8": None,
+        "--ban": "a", "--max-copy": "2", "--corpus": "text.txt", "--allow-invalid-utf8": None,
         "--particles": "3", "--beam": "3", "--best-of": "9", "--report": None, "--prompts": "prompts.txt",
         "--no-prompt": None, "--sep": "x", "--null": None, "--output": "new.wav", "--numbers": None, **MACHINE,
         **OUTPUT,
@@ -328,7 +328,7 @@ UNSEEN: dict[str, dict[str, str]] = {
 #: pairs whose effects happen to coincide in this example: the scenario, an option, others, and the reason
 ALIKE = [
     ("sample", "--length", "--stop --until --regex", "the text ends before its length"),
-    ("sample", "--until", "--stop --ban --min-p --max-copy --dry-base --dry-allowed", "the text ends too soon"),
+    ("sample", "--until", "--stop --min-p --max-copy --dry-base --dry-allowed", "the text ends too soon"),
     ("sample", "--stop", "--ban --max-copy --dry-base --dry-allowed", "the text ends too soon"),
     ("sample", "--allow-invalid-utf8", "--stop --until --dry-base --dry-allowed --regex", "nothing is repeated"),
     ("sample", "--best-of", "--prompt --no-prompt", "the first text is the best one"),
