@@ -35,7 +35,7 @@ def plan(text: str, patience: float | None, steps: int = STEPS, **more: Any) -> 
     train, model = TrainChoices(patience=patience), ModelChoices()
     if not more.get("resume"):
         train = replace(train, batch_size=8, seq_len=32, learning_rate=2e-2)
-        model = ModelChoices(hidden_size=32, embedding_dim=8)
+        model = ModelChoices(hidden_size=32, embedding_dim=8, ensemble_size=1)
     return Plan(corpus_of(text), "run", RunLength(steps=steps), model=model, train=train, device="cpu", **more)
 
 
