@@ -7,8 +7,8 @@
       tensors  the weights, with the names of `cells/weights.py`; in version 3 as `storage/stored_weights.py` says
 
 Version 2 is for networks that version 1 cannot describe: those with different cells, residual or skip connections, or
-layer normalization (`cells/stack.py`). Version 3 is for files whose weights have fewer bits than float32. Other files
-have version 1, so earlier releases read them.
+layer normalization (`cells/stack.py`). Version 3 is for files whose weights have fewer bits than float32, and for
+networks with an index of n-grams. Other files have version 1, so earlier releases read them.
 
 The checksum covers "model" and the name, dtype, shape and bytes of every tensor, so it detects any flipped bit. There
 is no pickle, so opening a file cannot run code. Files are written atomically (`io.py`).

@@ -3,7 +3,7 @@
     row of the table    0    1    2    3    4  …           bitmap    1 0 0 1 1 …
     stored row          0    –    –    1    2  …           row r is scale[r] · stored[position[r]]; scale 0: not stored
 
-A step of a network reads N − 1 rows of some 100,000. So opening a model does not expand the table: it computes the
+A step of a network reads a few rows of up to 262,144. So opening a model does not expand the table: it computes the
 positions and scales alone. The rows that are read have the same bits as those of the expanded table.
 """
 

@@ -84,7 +84,7 @@ def find_ngram_scale(head: Float, num_ngrams: int) -> float:
 
     Args:
         head: The head of the n-gram features, [V, D].
-        num_ngrams: Number of rows that are added up, N − 1.
+        num_ngrams: Number of rows that are added up.
     """
     row_norm = math.sqrt(float(np.square(head, dtype=np.float64).sum(axis=1).mean()))
     return min(MAX_NOISE_NATS * math.sqrt(12 / num_ngrams) / max(row_norm, TINY), MAX_SCALE)

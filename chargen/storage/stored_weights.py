@@ -8,8 +8,9 @@
 
 A row of an int8 array is its numbers times its scale. Bit k of byte j of `stored_rows` says whether row 8j + k of the
 table is stored; the others are zero. Vectors, and arrays that would lose more than others, are stored exactly under
-their own names (`rounding.py`); of a table, only the rows that are not zero. Files whose storage is float32 have the
-earlier versions of the format, so that any program that reads safetensors files can use them.
+their own names (`rounding.py`); of a table, only the rows that are not zero. Files whose storage is float32 have one
+float32 tensor for each weight, so that any program that reads safetensors files can use them. They have an earlier
+version of the format if the network has no index of n-grams.
 """
 
 from __future__ import annotations

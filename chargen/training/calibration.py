@@ -18,8 +18,8 @@ from chargen.networks.network import Network
 from chargen.storage.stored_weights import Tensors
 from chargen.training.recipe import (
     FLOPS_PER_WEIGHT,
-    GPU_MAX_MEMBERS,
     LONG_NGRAMS,
+    MAX_MEMBERS,
     NGRAM_WORDS,
     batch_size,
     recurrent_weights,
@@ -70,7 +70,7 @@ def _time_steps(cell: str, device: str, precision: str) -> tuple[float, int, int
 
 def _time_recorded_steps(cell: str, device: str, precision: str) -> tuple[float, int, int]:
     """Return the same for an ensemble on a GPU, which reads the members together."""
-    trainer, num_ids = _make_trainer(cell, device, precision, GPU_MAX_MEMBERS)
+    trainer, num_ids = _make_trainer(cell, device, precision, MAX_MEMBERS)
     durations: list[float] = []
     while len(durations) < MIN_RUNS or sum(durations) * RECORDED_STEPS < MIN_SECONDS:
         start = time.perf_counter()
@@ -78,7 +78,7 @@ def _time_recorded_steps(cell: str, device: str, precision: str) -> tuple[float,
             trainer.train_step(0.5)
         trainer.recent.pop()  # waits for the device
         durations.append((time.perf_counter() - start) / RECORDED_STEPS)
-    return statistics.median(durations[1:]), GPU_MAX_MEMBERS, num_ids
+    return statistics.median(durations[1:]), MAX_MEMBERS, num_ids
 
 
 def _make_trainer(cell: str, device: str, precision: str, num_members: int) -> tuple[Trainer, int]:

@@ -11,7 +11,7 @@ The update itself is torch's fused kernel. `torch.optim.AdamW` is not used for t
 tensors with names, which can be saved and restored; and creating a `torch.optim.AdamW` loads torch's compiler, which
 takes about as long as importing torch (3.1 s against 3.3 s, on a busy machine).
 
-The n-gram table has about a hundred thousand rows, of which a window reads a few thousand. Its rule is Adagrad (Duchi,
+The n-gram table has up to 262,144 rows, of which a window reads a few thousand. Its rule is Adagrad (Duchi,
 Hazan & Singer 2011) with one accumulator G per row:
 
     G_r ← G_r + Σ mean g²        w_r ← w_r − η Σ g / √(δ + G_r)        g: gradient of the window's summed loss at

@@ -60,7 +60,7 @@ MAX_EMBEDDING_DIM = 64
 #: the number of members is √(epochs of a single member / the first number); if a text has fewer than MEMBER_IDS tokens,
 #: the first number is multiplied by (MEMBER_IDS / tokens) ** power, and is the last number at most
 EPOCHS_PER_SQUARED_MEMBER, SHORT_EPOCHS_POWER, MAX_EPOCHS_PER_SQUARED_MEMBER = 2.0, 0.57, 5.0
-MAX_MEMBERS = GPU_MAX_MEMBERS = 8
+MAX_MEMBERS = 8
 
 # N-grams
 LONG_NGRAMS, SHORT_NGRAMS, MIN_LONG_NGRAM_IDS = 6, 4, 200_000  #: longest n-grams, of texts from this length on, or less
@@ -179,8 +179,7 @@ def network_size(inputs: RecipeInputs) -> tuple[int, int]:
     shortness = max(1.0, MEMBER_IDS / max(1, inputs.num_train_ids))
     epochs_per_squared_member = EPOCHS_PER_SQUARED_MEMBER * shortness**SHORT_EPOCHS_POWER
     ideal = math.sqrt(max(0.0, epochs / min(MAX_EPOCHS_PER_SQUARED_MEMBER, epochs_per_squared_member)))
-    max_members = GPU_MAX_MEMBERS if inputs.device == "cuda" else MAX_MEMBERS
-    num_members = inputs.model.ensemble_size or round(max(1.0, min(max_members, ideal)))
+    num_members = inputs.model.ensemble_size or round(max(1.0, min(MAX_MEMBERS, ideal)))
     member_weights = MAX_MEMBER_WEIGHTS_PER_SQRT_ID / shortness**SHORT_MEMBER_POWER
     weights_per_sqrt_id = MAX_WEIGHTS_PER_SQRT_ID if num_members == 1 else member_weights
     return largest_hidden_size(inputs, num_members, weights_per_sqrt_id), num_members

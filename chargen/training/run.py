@@ -11,7 +11,7 @@
 `train` yields reports and prints nothing. To stop a run (Ctrl-C), the caller's `stop()` returns True; the run then
 validates once more, keeps the best model, and ends as usual.
 
-Importing this module does not load torch. It is loaded in step 2, while the baselines are computed.
+Importing this module does not load torch. It is loaded at the end of step 1, while the baselines are computed.
 """
 
 from __future__ import annotations

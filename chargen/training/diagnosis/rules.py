@@ -11,7 +11,7 @@
     the validation loss rose, and the training loss with it                 a lower learning rate
     the validation loss rose, while the training loss fell                  the recipe's settings, or a shorter run
     settings slow the learning down: a learning rate far from the
-        recipe's, far more dropout, a network too large for the time        the recipe's settings
+        recipe's, far more dropout, a network far too large or small        the recipe's settings
     the run ended before its time, since it had read the text often enough  more text
     the validation loss was still falling at the end                        a longer run
         more than twice as high as the training loss                        or, better, more text
@@ -20,9 +20,9 @@
 
 The recipe's settings are those that `recipe.py` chooses for the same text and length. Its rules are measured, so a run
 that has these settings already is not told to change them, and a run with others is not told that nothing will help. So
-the rule for a run that ended before its time applies only if no other setting and no larger network would help. A
-shorter run is better than the best model of a run that overfitted, because its learning rate has fallen by then.
-`benchmarks/LOG.md` has runs in which the advice was followed.
+the rule for a run that ended before its time applies only if no other setting would help, and, if the loss has stopped
+falling, no larger network. A shorter run is better than the best model of a run that overfitted, because its learning
+rate has fallen by then. `benchmarks/LOG.md` has runs in which the advice was followed.
 """
 
 from __future__ import annotations

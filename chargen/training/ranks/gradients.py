@@ -3,11 +3,12 @@
 Everything is copied to one buffer, which an all-reduce adds up. A message over a network takes a millisecond or two
 for any size up to about a million numbers; so one message is faster than one for each parameter.
 
-    │ gradients of all parameters │ loss │ rows [P, 2(N − 1)] │ factors [P, N − 1] │ gradients of the features [P, D] │
+    │ gradients of all parameters │ loss │ rows [P, 2K] │ factors [P, K] │ gradients of the features [P, D] │
 
-The last three are what the n-gram table needs (`TableReads`), for the positions of all batch rows. Each rank fills the
-places of its own rows and leaves zeros in the others, so the sum puts the parts of all ranks together. A row number can
-be larger than the integers that float32 holds exactly, so it is sent as a quotient and a remainder.
+The last three are what the n-gram table needs (`TableReads`), for the positions of all batch rows: at each of P
+positions, the features are the sum of K rows. Each rank fills the places of its own rows and leaves zeros in the
+others, so the sum puts the parts of all ranks together. A row number can be larger than the integers that float32 holds
+exactly, so it is sent as a quotient and a remainder.
 
 `pack` launches kernels on fixed buffers only, so a GPU can repeat them as a recording; `exchange` follows it.
 """

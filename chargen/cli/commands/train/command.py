@@ -77,7 +77,7 @@ def _refuse_label(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @options.documents(options.basic_option)
 @options.basic_option(
     "--resume", type=options.RUN_NAME, metavar="RUN",
-    help="Continue a stopped run. The result is the same as without the interruption.",
+    help="Continue a stopped run. With --steps or --epochs, the result is the same as without the interruption.",
 )  # fmt: skip
 @options.encoding
 @options.errors
