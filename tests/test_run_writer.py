@@ -103,6 +103,7 @@ def test_force_leaves_the_old_run_if_the_new_one_is_not_finished(verse: str) -> 
     assert files_of() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_force_leaves_the_old_run_if_the_process_is_killed_and_the_next_run_removes_its_files(verse: str) -> None:
     run_plan(plan(verse))
@@ -458,7 +459,9 @@ def start_training(*more: str, **how) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no such signals")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_signals_end_a_run_with_its_state_saved(number: int, status: int, verse: str) -> None:
     Path("verse.txt").write_text(verse, encoding="utf-8")
     process = start_training("--steps", "1000000", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -481,6 +484,7 @@ def test_a_run_continues_when_its_output_is_closed(verse: str) -> None:
     assert load("run").checkpoint.about["result"]["steps"] == 60
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_the_next_run_removes_the_files_of_a_killed_classifier_training(verse: str) -> None:
     Path("two.tsv").write_text("".join(f"{'ab'[n % 2]}\t{verse[n * 7 : n * 7 + 40]!r}\n" for n in range(80)))

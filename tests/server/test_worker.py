@@ -181,7 +181,7 @@ def test_a_prompt_counts_as_read_when_its_log_probabilities_are_there(monkeypatc
     ],
     ids=str,
 )
-@pytest.mark.parametrize("tokenizer", ["char", "byte"])
+@pytest.mark.parametrize("tokenizer", ["char", pytest.param("byte", marks=pytest.mark.slow)])
 def test_a_text_among_63_others_is_that_of_a_single_run(shape: dict[str, Any], tokenizer: str) -> None:
     checkpoint = random_model(VERSE, tokenizer, hidden_size=32, **shape)
     # With larger weights the state of a network is chaotic: it would amplify the rounding, which depends on the batch.

@@ -25,7 +25,9 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(text: str, name: str, wanted: str | None, steps: int = 60, cell: str = "mgru", **more: Any) -> Plan:
-    shape = ModelChoices(cell=cell, hidden_size=33, embedding_dim=8, num_layers=2, ngrams=2, ngram_rows=64)
+    shape = ModelChoices(
+        cell=cell, hidden_size=33, embedding_dim=8, num_layers=2, ensemble_size=1, ngrams=2, ngram_rows=64
+    )
     training = TrainChoices(batch_size=4, seq_len=16, precision=wanted)
     length = RunLength(steps=steps) if steps else RunLength()
     return Plan(corpus_of(text), name, length, model=shape, train=training, device="cpu", **more)

@@ -110,7 +110,7 @@ def test_importing_the_module_does_not_load_torch() -> None:
         for tokenizer in ("char", "byte", "sp:320")
     ],
 )
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.slow), 0.2])
 def test_a_resumed_run_equals_the_unstopped_run(cell: str, dropout: float, tokenizer: str, verse: str) -> None:
     members = 2 if dropout else 1
     shape = {"cell": cell, "dropout": dropout, "weight_dropout": dropout, "num_layers": 2, "ensemble_size": members}

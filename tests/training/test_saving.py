@@ -253,6 +253,7 @@ def test_the_initial_model_is_kept_if_training_does_not_improve_it(verse: str) -
     assert all(np.array_equal(kept.weights[name], weight) for name, weight in first.weights.items())
 
 
+@pytest.mark.slow
 def test_the_learning_rate_of_an_initial_model_rises_with_the_excess_loss_of_the_new_text(verse: str) -> None:
     text = "the quick brown fox, and then the lazy dog. " * 400
     run_plan(plan(text, length={"steps": 300}, train={"learning_rate": 1e-2}))

@@ -28,6 +28,7 @@ def test_five_frames_of_a_ball_tell_where_it_goes_and_one_does_not(tmp_path: Pat
     assert one.comparison.measures[0].mae.min() > 0.08
 
 
+@pytest.mark.slow
 def test_a_network_learns_what_a_linear_map_cannot(tmp_path: Path) -> None:
     x = np.empty(2500)  # the logistic map: no linear function of the past tells the next value
     x[0] = 0.3
