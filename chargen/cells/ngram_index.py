@@ -12,6 +12,8 @@ An n-gram without a row seems to have one with a probability of 8 / 2¹⁶.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +93,11 @@ def find_bucket(hashes: Array, num_rows: int) -> tuple[Array, Array]:
 
 
 def build_index(
-    config: ModelConfig, ids: NDArray[Any], words: NDArray[np.uint8], owned: NDArray[np.uint16] | None = None
+    config: ModelConfig,
+    ids: NDArray[Any],
+    words: NDArray[np.uint8],
+    owned: NDArray[np.uint16] | None = None,
+    num_threads: int = 1,
 ) -> NDArray[np.uint16]:
     """Return the tags of the rows of an n-gram table, uint16 [R].
 
@@ -101,17 +107,14 @@ def build_index(
         words: Kind of each token id, uint8 [V].
         owned: Tags of rows that are owned already, uint16 [R]: the n-grams of the text get free rows only. None: all
             rows are free.
+        num_threads: How many kinds of n-grams are counted at the same time; the index does not depend on it.
     """
+    from concurrent.futures import ThreadPoolExecutor  # only here: generating a text does not need it
+
     excerpts = _cut_excerpts(ids)
-    keys, counts = [], []
-    for kind in range(config.num_ngrams):
-        hashed = np.concatenate([_hash_kind(config, excerpt, words, kind) for excerpt in excerpts])
-        ordered = np.sort(_join_keys(*find_bucket(hashed, config.ngram_rows)))
-        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-        count = np.diff(np.append(starts, len(ordered)))
-        is_frequent = count >= MIN_COUNT
-        keys.append(ordered[starts[is_frequent]])
-        counts.append(count[is_frequent])
+    with ThreadPoolExecutor(num_threads) as pool:
+        counted = list(pool.map(partial(_count_kind, config, excerpts, words), range(config.num_ngrams)))
+    keys, counts = zip(*counted, strict=True)
     tags = np.zeros(config.ngram_rows, dtype=np.uint16) if owned is None else owned.copy()
     key, count = np.concatenate(keys), np.concatenate(counts)
     chosen = np.argsort(-count, kind="stable")[: int(MAX_LOAD * config.ngram_rows)]
@@ -147,6 +150,21 @@ def move_rows(
             is_kept = has_row & had_row
             moved[rows[is_kept]] = table[old_rows[is_kept]]
     return moved
+
+
+def _count_kind(
+    config: ModelConfig, excerpts: Sequence[NDArray[np.int64]], words: NDArray[np.uint8], kind: int
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the n-grams of a kind that occur at least MIN_COUNT times, and how often each of them occurs.
+
+    An n-gram is its bucket and its tag as one number.
+    """
+    hashed = np.concatenate([_hash_kind(config, excerpt, words, kind) for excerpt in excerpts])
+    ordered = np.sort(_join_keys(*find_bucket(hashed, config.ngram_rows)))
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    counts = np.diff(np.append(starts, len(ordered)))
+    is_frequent = counts >= MIN_COUNT
+    return ordered[starts[is_frequent]], counts[is_frequent]
 
 
 def _find_rows_of_kind(
@@ -249,13 +267,14 @@ def _hash_from_word(
     constants = make_word_hashing(num_words)
     kinds = words[ids]
     earlier = np.concatenate([[NO_WORD], kinds[:-1]])
-    starts = np.flatnonzero((kinds == WORD_START) | ((kinds == WORD) & (earlier == NO_WORD)))
+    is_start = (kinds == WORD_START) | ((kinds == WORD) & (earlier == NO_WORD))
+    starts = np.flatnonzero(is_start)
     powers, inverses = np.full(len(ids), constants.m), np.full(len(ids), pow(constants.m, -1, 1 << 64)).view(np.int64)
     powers[:1] = inverses[:1] = 1
     np.multiply.accumulate(powers, out=powers)
     np.multiply.accumulate(inverses, out=inverses)
     sums = np.concatenate([[0], np.add.accumulate((ids * constants.a + constants.b) * inverses)])  # [N + 1]
-    num_starts = np.searchsorted(starts, np.arange(len(ids)), side="right")  # number of words up to each position
+    num_starts = np.cumsum(is_start)  # number of words up to each position
     first = np.concatenate([np.zeros(word + 1, dtype=np.int64), starts])[num_starts]
     first = first if firsts is None else np.maximum(first, firsts)
     hashes: NDArray[np.int64] = (sums[1:] - sums[first]) * powers * constants.final[word]

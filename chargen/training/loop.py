@@ -314,7 +314,8 @@ def build_loop(
         network.import_weights(weights)
     elif saver.model.ngram_index and not saved:
         words = word_kinds(saver.data.tokenizer)
-        network.set_ngram_index(build_index(saver.model, saver.data.train.ids, words), words)
+        index = build_index(saver.model, saver.data.train.ids, words, num_threads=torch.get_num_threads())
+        network.set_ngram_index(index, words)
     trainer = Trainer(network, batches, saver.train, ranks=ranks)
     history: list[dict[str, float]] = []
     if saved:

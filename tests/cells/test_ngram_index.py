@@ -205,6 +205,14 @@ def test_excerpts_of_a_long_text_are_counted_from_its_start_to_its_end(monkeypat
         assert rows_of(config, np.array(pair), tags, kinds)[1][1, 0] == has_row
 
 
+def test_the_number_of_threads_does_not_change_the_index() -> None:
+    config, ids = config_of(5, 2, 1 << 12), random_ids(3, 3000)
+    one = build_index(config, ids, KINDS)
+    assert np.count_nonzero(one)
+    for num_threads in (2, 3, 20):
+        np.testing.assert_array_equal(build_index(config, ids, KINDS, num_threads=num_threads), one)
+
+
 def test_a_second_text_gets_the_free_rows_only() -> None:
     config = config_of(4, 2, 1 << 12)
     first, second = random_ids(1, 800), random_ids(2, 800)[::-1].copy()
