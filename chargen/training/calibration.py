@@ -30,7 +30,7 @@ from chargen.training.validation import loss_nats_per_char, read_alone
 
 HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 384, 64, 64  #: shape of the temporary network
 NGRAM_ROWS = 1 << 12  #: rows of its n-gram table
-MIN_SECONDS = 0.4  #: minimum total duration of the timed steps
+MIN_SECONDS = 0.2  #: minimum total duration of the timed steps
 MIN_RUNS = 4  #: minimum number of timed steps
 MAX_SECONDS = 3.0  #: duration of the timed steps after which fewer are enough: a slow machine, or a busy one
 RECORDED_STEPS = 20  #: steps on a GPU that are timed together; the first of them are not recorded
