@@ -57,7 +57,7 @@ def random_weights(config: ModelConfig, seed: int = 0, scale: float | None = Non
 
     An index has rows for the frequent n-grams of random token ids.
     """
-    scale = scale or (0.2 if config.cell == "rnn-relu" else 0.5)
+    scale = scale or (0.2 if "rnn-relu" in config.cell_names else 0.5)
     rng = np.random.default_rng(seed)
     shapes = {name: shape for name, shape in parameter_shapes(config).items() if name not in FIXED_DTYPES}
     weights = {name: rng.normal(0, scale, shape).astype(np.float32) for name, shape in shapes.items()}
