@@ -108,21 +108,7 @@ def test_a_patience_that_is_no_share_is_an_error(noise: str, patience: float) ->
 
 def test_the_command_says_that_it_stopped_early(chargen: Any, noise: str) -> None:
     Path("noise.txt").write_text(noise, encoding="utf-8")
-    options = (
-        "noise.txt",
-        "--steps",
-        str(STEPS),
-        "--hidden",
-        "32",
-        "--ensemble",
-        "1",
-        "--batch",
-        "8",
-        "--lr",
-        "0.02",
-        "--name",
-        "n",
-    )
+    options = f"noise.txt --steps {STEPS} --hidden 32 --ensemble 1 --batch 8 --lr 0.02 --name n".split()
     shown: Result = chargen("train", *options, "--patience", "0.2")
     assert shown.status == 0
     assert "Stopped early after" in shown.out
