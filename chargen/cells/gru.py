@@ -4,7 +4,8 @@
     z = σ(W_iz x + b_iz + W_hz h + b_hz)        h' = (1 − z) ∘ n + z ∘ h
 
 r is the reset gate, z the update gate, n the candidate state. The reset gate multiplies the product W_hn h
-(arXiv:1406.1078 version 1) instead of h itself, so that W_hh h is a single matrix product for all three gates.
+(arXiv:1406.1078 version 1) instead of h itself, so that W_hh h is a single matrix product for the two gates and the
+candidate.
 
 Shapes: weight_ih [3H, I] and weight_hh [3H, H], with the gates stacked in the order r, z, n.
 """
