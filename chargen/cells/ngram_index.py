@@ -37,6 +37,7 @@ MAX_LOAD = 0.8  #: share of the rows that is given away at most: a full bucket l
 MIN_COUNT = 2  #: occurrences of an n-gram in the training text from which on it has a row
 MAX_COUNTED_IDS = 1 << 21  #: token ids of the training text whose n-grams are counted
 NUM_EXCERPTS = 32  #: excerpts of a longer text that are counted
+MAX_THREADS = 4  #: kinds of n-grams that are counted at the same time: each needs several arrays as long as the text
 
 
 class NgramIndex(NamedTuple):
@@ -107,12 +108,13 @@ def build_index(
         words: Kind of each token id, uint8 [V].
         owned: Tags of rows that are owned already, uint16 [R]: the n-grams of the text get free rows only. None: all
             rows are free.
-        num_threads: How many kinds of n-grams are counted at the same time; the index does not depend on it.
+        num_threads: How many kinds of n-grams are counted at the same time, at most MAX_THREADS; the index does not
+            depend on it.
     """
     from concurrent.futures import ThreadPoolExecutor  # only here: generating a text does not need it
 
     excerpts = _cut_excerpts(ids)
-    with ThreadPoolExecutor(num_threads) as pool:
+    with ThreadPoolExecutor(min(num_threads, MAX_THREADS)) as pool:
         counted = list(pool.map(partial(_count_kind, config, excerpts, words), range(config.num_ngrams)))
     keys, counts = zip(*counted, strict=True)
     tags = np.zeros(config.ngram_rows, dtype=np.uint16) if owned is None else owned.copy()

@@ -19,8 +19,12 @@ its gradient is mostly noise, and no tokens are left over.
     row 1   [doc 0 ·· end ‒‒‒‒‒‒‒‒][doc 5 ···│·········│·· end ‒‒]         ‒ is padding: no target, no loss
 
 A document starts at the start of a window, from the initial state and the boundary id, and ends with the boundary id.
-The rest of its last window is padding. A row always ends with a whole document; rows that end early are filled up with
-empty windows.
+The rest of its last window is padding. Rows that end early are filled up with empty windows.
+
+All rows should have nearly the same number of windows: in the windows that only some rows have, a step learns from
+fewer tokens and takes as long. So a document that is longer than a row is divided into pieces, which are read like
+documents: each from the initial state, but a later piece after the token id before it. Long documents and pieces are
+packed first, the longest first, each into the row with the fewest windows so far; the short ones then fill up the rows.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from heapq import heapreplace
 from typing import Any
 
 import numpy as np
@@ -143,18 +148,20 @@ class TextBatches(BatchSource):
 
 NO_TARGET = -100  #: target id that the cross-entropy ignores
 LENGTH_QUANTILE = 0.95  #: windows are shortened to the length below which this share of the documents is
+MIN_ROW_WINDOWS = 32  #: windows that a row has at least if documents are divided; shorter documents are never divided
+SMALL_SHARE = 64  #: documents with at most this fraction of a row's windows, 1/64, fill up the rows
 
 
 @dataclass(frozen=True)
 class EpochLayout:
-    """The order of an epoch's documents and their division into rows.
+    """The order of an epoch's pieces and their division into rows.
 
-    The windows of all documents, in order, are numbered 0, 1, 2, …; these numbers are called slots. Window k of row b
-    is slot `row_starts[b] + k`.
+    The windows of all pieces, in order, are numbered 0, 1, 2, …; these numbers are called slots. Window k of row b is
+    slot `row_starts[b] + k`.
     """
 
-    order: NDArray[np.int64]  #: [documents]: document numbers, shuffled
-    slots: NDArray[np.int64]  #: [documents + 1]: the first slot of each document in `order`, and the number of slots
+    order: NDArray[np.int64]  #: [pieces]: numbers of pieces, row by row, shuffled within each row
+    slots: NDArray[np.int64]  #: [pieces + 1]: the first slot of each piece in `order`, and the number of slots
     row_starts: NDArray[np.int64]  #: [B + 1]: the first slot of each row, and the number of slots
 
 
@@ -163,7 +170,8 @@ class DocumentBatches(BatchSource):
 
     Args:
         ids: Token ids, [N]; the boundary id follows each document.
-        batch_size: Requested number of batch rows; at most the number of documents is used.
+        batch_size: Requested number of batch rows. It is reduced if there are fewer documents, unless these are so long
+            that each row has MIN_ROW_WINDOWS windows.
         seq_len: T, the maximum window length. It is reduced if nearly all documents are shorter.
         seed: Seed of the shuffling.
 
@@ -177,20 +185,22 @@ class DocumentBatches(BatchSource):
             raise CorpusError("there is no complete document to train on", "Give more text, or --documents none.")
         self._ids = ids
         self._seed = seed
-        self._starts = np.concatenate([[0], ends[:-1] + 1])
-        self._lengths = ends + 1 - self._starts  # the boundary id is the last target
-        self.seq_len = max(1, min(seq_len, int(np.quantile(self._lengths, LENGTH_QUANTILE, method="higher"))))
-        self._windows = -(-self._lengths // self.seq_len)  # [documents]: the number of windows of each
-        self.batch_size = max(1, min(batch_size, len(ends)))
+        self.num_documents = len(ends)  #: number of complete documents
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        lengths = ends + 1 - starts  # the boundary id is the last target
+        self.seq_len = max(1, min(seq_len, int(np.quantile(lengths, LENGTH_QUANTILE, method="higher"))))
+        num_windows = int((-(-lengths // self.seq_len)).sum())
+        self.batch_size = max(1, min(batch_size, max(len(ends), num_windows // MIN_ROW_WINDOWS)))
+        row_windows = -(-num_windows // self.batch_size)
+        self._starts, self._lengths = _divide(starts, lengths, self.seq_len, max(MIN_ROW_WINDOWS, row_windows))
+        self._windows = -(-self._lengths // self.seq_len)  # [pieces]: the number of windows of each
+        self._is_small = self._windows * SMALL_SHARE <= row_windows
+        large = np.sort(self._windows[~self._is_small])[::-1]
+        loads = np.bincount(_pack(large, self.batch_size), large, self.batch_size)
+        # Small documents fill up the rows. They may not fit exactly: an epoch can have up to 2 % more windows.
+        self.windows_per_epoch = max(row_windows, int(loads.max()))
         self.num_ids = self.ids_per_epoch = int(ends[-1]) + 1
-        # An estimate: whole documents do not divide evenly into rows, so an epoch can have a few windows more.
-        self.windows_per_epoch = int(-(-self._windows.sum() // self.batch_size))
         self._layout = lru_cache(maxsize=2)(self._build_layout)
-
-    @property
-    def num_documents(self) -> int:
-        """The number of complete documents."""
-        return len(self._starts)
 
     def num_ids_before(self, position: Position) -> int:
         """Return an estimate of the number of targets in the windows of this epoch that precede a position."""
@@ -212,22 +222,73 @@ class DocumentBatches(BatchSource):
         has_slot = slots < layout.row_starts[1:]  # [B]: whether the row still has a window
         rank = np.searchsorted(layout.slots, np.minimum(slots, layout.slots[-1] - 1), side="right") - 1
         window = np.where(has_slot, slots - layout.slots[rank], 0)
-        document = layout.order[rank]
-        offsets = window * self.seq_len + np.arange(self.seq_len)[:, None]  # [T, B], from the start of the document
-        has_target = has_slot & (offsets < self._lengths[document])
+        piece = layout.order[rank]
+        offsets = window * self.seq_len + np.arange(self.seq_len)[:, None]  # [T, B], from the start of the piece
+        has_target = has_slot & (offsets < self._lengths[piece])
         length = int(has_target.any(axis=1).sum())  # steps after the last target of all rows are left out
-        offsets = offsets[:length]
         has_target = has_target[:length]
-        target_index = np.where(has_target, self._starts[document] + offsets, 0)
+        target_index = np.where(has_target, self._starts[piece] + offsets[:length], 0)
         pairs = self._ids[np.stack([np.maximum(target_index - 1, 0), target_index])].astype(np.int64)
-        inputs = np.where(has_target & (offsets > 0), pairs[0], BOUNDARY_ID)
+        inputs = np.where(target_index > 0, pairs[0], BOUNDARY_ID)  # before a document is the boundary id of another
         return Batch(inputs, np.where(has_target, pairs[1], NO_TARGET), window == 0)
 
     def _build_layout(self, epoch: int) -> EpochLayout:
-        order = np.random.default_rng([self._seed, epoch]).permutation(self.num_documents)
-        slots = np.concatenate([[0], np.cumsum(self._windows[order])])
-        ideal = np.arange(self.batch_size + 1) * slots[-1] // self.batch_size  # rows of equal length split documents
-        return EpochLayout(order, slots, slots[np.searchsorted(slots, ideal)])
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._starts))
+        windows, is_small = self._windows[order], self._is_small[order]
+        rows = np.empty(len(order), dtype=np.int32)
+        large = np.flatnonzero(~is_small)
+        large = large[np.argsort(-windows[large], kind="stable")]
+        rows[large] = _pack(windows[large], self.batch_size)
+        if is_small.any():
+            free = self.windows_per_epoch - np.bincount(rows[large], windows[large], self.batch_size)  # [B]
+            read = np.cumsum(windows[is_small])
+            row_ends = np.cumsum(free) / free.sum() * read[-1]
+            rows[is_small] = np.searchsorted(row_ends, read - windows[is_small] / 2)
+        by_row = np.argsort(rows, kind="stable")
+        slots = np.concatenate([[0], np.cumsum(windows[by_row])])
+        row_starts = slots[np.searchsorted(rows[by_row], np.arange(self.batch_size + 1))]
+        return EpochLayout(order[by_row], slots, row_starts)
+
+
+def _divide(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], seq_len: int, max_windows: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide documents that have too many windows into pieces of nearly equal length, each a number of whole windows.
+
+    Args:
+        starts: Index of the first target of each document, [documents].
+        lengths: Number of targets of each document, [documents].
+        seq_len: Length of a window.
+        max_windows: Maximum number of windows of a piece.
+
+    Returns:
+        The same for each piece, [pieces].
+    """
+    windows = -(-lengths // seq_len)
+    piece_len = -(-windows // -(-windows // max_windows)) * seq_len  # [documents]: of all pieces but the last
+    num_pieces = -(-lengths // piece_len)
+    document = np.repeat(np.arange(len(starts)), num_pieces)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(num_pieces) - num_pieces, num_pieces)
+    offsets = number * piece_len[document]
+    return starts[document] + offsets, np.minimum(piece_len[document], lengths[document] - offsets)
+
+
+def _pack(windows: NDArray[np.int64], num_rows: int) -> NDArray[np.int32]:
+    """Return the row of each piece: of the rows with the fewest windows so far the first.
+
+    With the longest piece first this is the LPT rule (Graham 1969): the longest row has at most 4/3 of the minimum.
+
+    Args:
+        windows: Number of windows of each piece, the longest first, [pieces].
+        num_rows: Number of rows.
+    """
+    loads = [(0, row) for row in range(num_rows)]  # a heap
+    rows = np.empty(len(windows), dtype=np.int32)
+    for index, count in enumerate(windows.tolist()):
+        load, row = loads[0]
+        rows[index] = row
+        heapreplace(loads, (load + count, row))
+    return rows
 
 
 def build_batches(

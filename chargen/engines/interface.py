@@ -218,7 +218,13 @@ def windows_log_probs(
     return log_probs
 
 
-def document_log_probs(engine: Engine, ids: NDArray[Any], batch_size: int = 64) -> NDArray[np.float64]:
+def document_log_probs(
+    engine: Engine,
+    ids: NDArray[Any],
+    batch_size: int = 64,
+    part_size: int | None = None,
+    warmup: int = WARMUP,
+) -> NDArray[np.float64]:
     """Return log p of each token id given those before it in its document, [N], in nats.
 
     Args:
@@ -226,11 +232,19 @@ def document_log_probs(engine: Engine, ids: NDArray[Any], batch_size: int = 64) 
         ids: Token ids of documents, [N]. Each document is followed by the boundary, which is scored too; after the
             last document it is optional.
         batch_size: Number of documents in a batch; documents of similar length are read together.
+        part_size: Number of tokens above which a document is read in parts, each after a warm-up, as
+            `carried_log_probs` reads a text; None to read every document as one stream.
+        warmup: Number of tokens before a part that are read to warm up its state.
     """
     ends = np.flatnonzero(ids == BOUNDARY_ID)
     starts = np.concatenate([[0], ends + 1])
     lengths = np.diff(np.append(starts, len(ids)))
-    starts, lengths = starts[lengths > 0], lengths[lengths > 0]
+    num_parts = -(-lengths // (part_size or max(1, len(ids))))  # of a document; 0 of an empty one
+    document = np.repeat(np.arange(len(starts)), num_parts)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(num_parts) - num_parts, num_parts)
+    scored = starts[document] + number * lengths[document] // num_parts[document]  # the first token that a part scores
+    starts = np.maximum(starts[document], scored - warmup)  # the first one that it reads
+    lengths = np.append(scored[1:], len(ids)) - starts
     order = np.argsort(lengths, kind="stable")
     log_probs = np.empty(len(ids))
     for first in range(0, len(order), batch_size):
@@ -239,11 +253,11 @@ def document_log_probs(engine: Engine, ids: NDArray[Any], batch_size: int = 64) 
         state = engine.initial_state(len(batch))
         for offset in range(0, max_length, READ_STEPS):
             steps = np.arange(offset, min(offset + READ_STEPS, max_length))[:, None]  # [T, 1]
-            is_inside = steps < lengths[batch]  # [T, B]
-            positions = starts[batch] + np.minimum(steps, lengths[batch] - 1)
-            inputs = np.where(steps > 0, ids[np.maximum(positions - 1, 0)], BOUNDARY_ID).astype(np.int64)
+            positions = starts[batch] + np.minimum(steps, lengths[batch] - 1)  # [T, B]
+            inputs = np.where(positions > 0, ids[np.maximum(positions - 1, 0)], BOUNDARY_ID).astype(np.int64)
             read_log_probs, state = engine.read(inputs, ids[positions].astype(np.int64), state)
-            log_probs[positions[is_inside]] = read_log_probs[is_inside]
+            is_scored = (steps < lengths[batch]) & (positions >= scored[batch])
+            log_probs[positions[is_scored]] = read_log_probs[is_scored]
     return log_probs
 
 

@@ -129,7 +129,7 @@ class ThreadTuner:
 
     def observe(self, ids_per_s: float) -> None:
         """Record the speed since the last call, and change the number of threads if that helps or may help."""
-        if not self._adapt:
+        if not self._adapt or not ids_per_s:  # a report without tokens says nothing about the speed
             return
         self._reports_since_trial += 1
         if self._speed_before_trial:

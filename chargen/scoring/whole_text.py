@@ -32,6 +32,7 @@ from chargen.tokenizers.tokenizer import Ids, Tokenizer, encoder
 
 NUM_PARTS = 32  #: parts of a continuous text that torch reads side by side
 WARMUP = 512  #: tokens that each part but the first reads before its own, to restore the state
+MAX_DOCUMENT_IDS = 8192  #: longer documents are read in parts by torch, too
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,12 @@ def evaluate_lines(
 def carried_protocol(engine: Engine, checkpoint: Checkpoint, ids: Ids) -> NDArray[np.float64]:
     """Return log p of each token id of a text by the carried protocol, in nats, [N].
 
-    Torch reads documents in batches, and NUM_PARTS parts of a continuous text side by side, each after the last WARMUP
-    tokens of the part before it. The NumPy engine reads a continuous text as one stream, which is exact.
+    Torch reads documents in batches, long ones in parts, and NUM_PARTS parts of a continuous text side by side, each
+    after the last WARMUP tokens of the part before it. The NumPy engine reads a document, or a continuous text, as one
+    stream, which is exact.
     """
+    is_exact = isinstance(engine, NumpyEngine)
     if checkpoint.has_documents:
-        return document_log_probs(engine, ids)
-    num_parts = 1 if isinstance(engine, NumpyEngine) else NUM_PARTS
+        return document_log_probs(engine, ids, part_size=None if is_exact else MAX_DOCUMENT_IDS)
+    num_parts = 1 if is_exact else NUM_PARTS
     return carried_log_probs(engine, ids, checkpoint.start_ids, num_parts, WARMUP)

@@ -110,7 +110,7 @@ class TrainingLoop:
                 self._evaluate()
             self._save_state()  # if the process is killed from now on, the run can be resumed
         # If loading torch has used up the whole budget, one step is made, so that there is a model.
-        is_done = budget.progress(trainer.step) >= 1.0 and self.saver.best_step > 0
+        is_done = budget.progress(trainer.step) >= 1.0 and trainer.step > 0 and bool(self.saver.best_weights)
         self.has_stopped_early = not is_done and self._is_patience_used_up()
         while not (is_done or self.has_stopped_early or self.is_interrupted):
             validations_before = self._num_validations_due()
@@ -136,7 +136,8 @@ class TrainingLoop:
             if self.is_interrupted or validation_due:
                 yield self.validate()
                 self.has_stopped_early = not (is_done or self.is_interrupted) and self._is_patience_used_up()
-            if validation_due or budget.elapsed_s() - self._saved_at_s > self._save_every_s:
+            is_state_old = budget.elapsed_s() - self._saved_at_s > self._save_every_s
+            if validation_due or (is_state_old and not self.is_interrupted):
                 self._save_state()
 
     def _discard_if_stopped_early(self) -> None:

@@ -26,6 +26,7 @@ Read = Callable[[Ids], NDArray[np.float64]]  #: token ids of a text [N] → log 
 
 NUM_STREAMS = 32  #: number of parallel streams that the validation text is divided into
 WARMUP_IDS = 256  #: tokens that a stream reads before its part; benchmarks/LOG.md has the effect on accuracy
+MAX_DOCUMENT_IDS = 4096  #: longer documents are divided among several streams, too
 MAX_BASELINE_TRAIN_BYTES = 1 << 20  #: approximate maximum size of the training text of the baselines (its end)
 MAX_BASELINE_VAL_CHARS = 1 << 17  #: maximum size of the validation text of the baselines (its start)
 # An .xz file grows in steps of four bytes: of 40 characters, one step is 0.8 bits per character. And an n-gram model of
@@ -78,7 +79,8 @@ def read_text(
     ends = np.flatnonzero(ids == BOUNDARY_ID) + 1
     cuts = [0, *ends[: len(ends) - bool(len(ends) and ends[-1] == len(ids))], len(ids)]
     documents = choose_parts(len(cuts) - 1)
-    return document_log_probs(engine, ids[cuts[documents.start] : cuts[documents.stop]])
+    own = ids[cuts[documents.start] : cuts[documents.stop]]
+    return document_log_probs(engine, own, part_size=MAX_DOCUMENT_IDS, warmup=WARMUP_IDS)
 
 
 def read_alone(engine: Engine, data: Dataset) -> Read:

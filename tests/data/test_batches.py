@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.data.batches import NO_TARGET, Batch, DocumentBatches, Position, TextBatches
+from chargen.data.batches import MIN_ROW_WINDOWS, NO_TARGET, Batch, DocumentBatches, Position, TextBatches
 from chargen.data.token_store import write_store
 from chargen.errors import CorpusError
 from chargen.tokenizers.tokenizer import BOUNDARY_ID
@@ -250,3 +250,57 @@ def test_documents_are_shuffled_for_each_epoch():
     first, second = ([targets[0] for _, targets in an_epoch(stream, epoch)] for epoch in (0, 1))
     assert first != second != sorted(second)
     assert stream.seq_len == 2  # and a window is no longer than they are
+
+
+uneven_lengths = st.lists(st.one_of(st.integers(1, 12), st.integers(200, 2000)), min_size=1, max_size=30)
+
+
+@laws
+@given(uneven_lengths, st.integers(1, 8), st.integers(1, 6), st.integers(0, 3))
+def test_long_documents_are_divided_and_every_token_is_a_target_once(lengths, batch_size, seq_len, epoch):
+    ids = np.array([i for length in lengths for i in [*range(1, length + 1), BOUNDARY_ID]], dtype=np.int32)
+    numbers = np.where(ids == BOUNDARY_ID, 0, np.arange(1, len(ids) + 1)).astype(np.int32)  # a token id for each place
+    stream = DocumentBatches(numbers, batch_size, seq_len, seed=1)
+    position, targets, before = Position(epoch), [], {row: None for row in range(stream.batch_size)}
+    while position.epoch == epoch:
+        batch = stream.get_batch(position)
+        for row in range(stream.batch_size):
+            inside = batch.targets[:, row] != NO_TARGET
+            inputs, read = batch.inputs[inside, row].tolist(), batch.targets[inside, row].tolist()
+            for first, following in zip(inputs, read, strict=True):
+                assert following == BOUNDARY_ID or first == BOUNDARY_ID or following == first + 1
+            if inside.any() and not batch.reset[row]:
+                assert inputs[0] == before[row]
+            before[row] = read[-1] if read else None
+            targets += read
+        position = stream.next_position(position)
+    assert sorted(targets) == sorted(numbers.tolist())
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [1_000_000, 10_000, 10_000],
+        [100_000, *[100] * 20_000],
+        [40_000] * 7,
+        [*range(1, 400)],
+        [30_000, 20_000, *[5] * 300_000],
+    ],
+    ids=["one long", "a book and names", "seven books", "all lengths", "books and words"],
+)
+def test_rows_of_uneven_documents_have_nearly_the_same_number_of_windows(lengths):
+    ids = np.concatenate([np.r_[np.ones(length, dtype=np.int32), BOUNDARY_ID] for length in lengths])
+    stream = DocumentBatches(ids, 64, 24, seed=0)
+    assert stream.batch_size == 64
+    for epoch in (0, 1):
+        rows = np.diff(stream._layout(epoch).row_starts)
+        assert rows.max() <= 1.05 * rows.mean() + 1 or rows.max() <= MIN_ROW_WINDOWS
+        assert rows.max() <= 1.02 * stream.windows_per_epoch + 1
+
+
+def test_few_short_documents_are_not_divided():
+    ids = np.concatenate([np.r_[np.ones(length, dtype=np.int32), BOUNDARY_ID] for length in (90, 20, 300, 150)])
+    stream = DocumentBatches(ids, 64, 10, seed=0)
+    assert stream.batch_size == 4
+    assert sorted(np.diff(stream._layout(0).row_starts).tolist()) == [3, 10, 16, 31]
+    assert stream.windows_per_epoch == 31

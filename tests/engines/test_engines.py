@@ -8,9 +8,16 @@ from hypothesis import strategies as st
 
 from chargen.cells import CELLS
 from chargen.engines import blas_threads, torch_engine
-from chargen.engines.interface import Engine, carried_log_probs, log_softmax, windows_log_probs
+from chargen.engines.interface import (
+    Engine,
+    carried_log_probs,
+    document_log_probs,
+    log_softmax,
+    windows_log_probs,
+)
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.engines.torch_engine import TorchEngine
+from chargen.tokenizers.tokenizer import BOUNDARY_ID
 from tests.conftest import random_model
 
 START = np.array([3])
@@ -150,6 +157,38 @@ def test_parts_with_a_long_warmup_come_close_to_one_stream() -> None:
     ids = model.tokenizer.encode(text)
     one = carried_log_probs(engine, ids, START)
     np.testing.assert_allclose(carried_log_probs(engine, ids, START, num_parts=7, warmup=60), one, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    part_size=st.one_of(st.none(), st.integers(1, 50)),
+    batch_size=st.integers(1, 4),
+    ends_with_boundary=st.booleans(),
+)
+def test_documents_are_read_from_the_boundary_in_any_number_of_parts(
+    lengths: list[int], part_size: int | None, batch_size: int, ends_with_boundary: bool
+) -> None:
+    engine, _ = engines()
+    rng = np.random.default_rng(sum(lengths))
+    documents = [np.append(rng.integers(1, engine.vocab_size, length), BOUNDARY_ID) for length in lengths]
+    if not ends_with_boundary:
+        documents[-1] = documents[-1][:-1]
+    expected = np.concatenate([one_by_one(engine, np.array([BOUNDARY_ID]), ids) for ids in documents])
+    found = document_log_probs(engine, np.concatenate(documents), batch_size, part_size, warmup=40)  # a whole document
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_long_document_is_read_in_parts_after_a_warmup(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model("abc" * 400, seed=1)
+    engine = NumpyEngine(model.config, {n: w * 0.3 for n, w in model.weights.items()})  # forgets within the warm-up
+    ids = np.concatenate([model.tokenizer.encode("abc" * 400), [BOUNDARY_ID], model.tokenizer.encode("cab")])
+    one = document_log_probs(engine, ids)
+    shapes = []
+    read = engine.read
+    monkeypatch.setattr(engine, "read", lambda inputs, *rest: (shapes.append(inputs.shape), read(inputs, *rest))[1])
+    np.testing.assert_allclose(document_log_probs(engine, ids, part_size=200, warmup=60), one, atol=1e-5)
+    assert sum(steps for steps, _ in shapes) <= 300  # seven parts side by side, not 1,201 steps
 
 
 @settings(max_examples=20, deadline=None)

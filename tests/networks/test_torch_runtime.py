@@ -73,6 +73,19 @@ def test_a_network_that_is_faster_on_one_thread_of_an_idle_machine_gets_one_thre
     assert set(observe(threads, machine, 60)[-4:]) == {1}
 
 
+def test_reports_without_tokens_end_no_trial_and_start_none(threads: ThreadTuner, machine: Machine) -> None:
+    for _ in range(50):
+        threads.observe(0.0)
+        assert torch.get_num_threads() == 2
+    counts = observe(threads, machine, 20)
+    assert counts.count(1) == 1
+    while torch.get_num_threads() == 2:  # until the next trial starts
+        threads.observe(machine.speed() / 2)
+    for _ in range(5):
+        threads.observe(0.0)
+    assert torch.get_num_threads() == 1
+
+
 def test_free_cores_are_measured_without_changing_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     for seconds_of_two, is_free in ((0.5, True), (1.0, False), (50.0, False)):

@@ -88,6 +88,13 @@ def test_the_state_is_saved_before_the_first_step_and_at_the_given_interval(vers
     assert len(saved) == 2
 
 
+def test_the_state_of_an_interrupted_run_does_not_contain_the_validation_that_the_interruption_adds(verse: str) -> None:
+    run_plan(plan(verse, save_every_s=1e-9, stop_after=17))
+    state = load_state(Path("checkpoints/run/training_state.safetensors"))
+    assert state.trainer["step"] == 17
+    assert 17 not in [validation["step"] for validation in state.history]
+
+
 def test_an_error_in_the_background_is_raised() -> None:
     background = BackgroundWriter()
     background.start(lambda: None)
@@ -251,6 +258,8 @@ def test_the_initial_model_is_kept_if_training_does_not_improve_it(verse: str) -
     assert after.diagnosis.startswith("No improvement")
     first, kept = (load_checkpoint(Path(found.model_path)) for found in (before, after))
     assert all(np.array_equal(kept.weights[name], weight) for name, weight in first.weights.items())
+    _, again = run_plan(plan(verse, resume=after.run, length={}, model={}, train={}))
+    assert (again.steps, again.best_step) == (3, 0)  # the run is done, although its best model made no step
 
 
 @pytest.mark.slow
