@@ -167,6 +167,45 @@ def test_numbers_of_json_lines_keep_their_values(tmp_path: Path) -> None:
     ]
 
 
+def test_a_row_that_is_refused_does_not_change_the_types_of_the_columns(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first.write_text('{"text": "Xin chào", "n": 1}\n{"text": null, "n": 2}\n', encoding="utf-8")
+    second.write_text(
+        '{"text": 5, "n": "x"}\n{"text": "là", "n": 3}\n{"n": 0.5}\n{"text": ["a"], "n": 1}\n', encoding="utf-8"
+    )
+    fields = merge_fields([plan_of(first).fields, plan_of(second).fields])
+    assert fields == {"text": "text", "n": "int"}
+    for path, expected in (
+        (first, [{"text": "Xin chào", "n": 1}, {"text": None, "n": 2}]), (second, [{"text": "là", "n": 3}]),
+    ):  # fmt: skip
+        with closing(open_rows(str(path), "text", ADDED, fields)) as source:
+            (part,) = plan_of(path).slices
+            rows = source.read(part)
+        assert rows.table.to_pylist() == expected
+        assert rows.texts == [row["text"] for row in expected]
+    assert [failure.reason for failure in rows.failures] == [
+        "the field 'text' is no string", "has no field 'text'", "the field 'text' is no string",
+    ]  # fmt: skip
+
+
+def test_a_text_that_is_too_long_does_not_change_the_types_of_the_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "MAX_TEXT_CHARS", 5)
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "longer", "n": "x"}\n{"text": "short", "n": 1}\n')
+    (rows,) = read_all(path)
+    assert rows.table.to_pylist() == [{"text": "short", "n": 1}]
+
+
+def test_a_file_in_which_every_row_is_refused_has_the_column_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": 5}\n{"text": []}\n')
+    (rows,) = read_all(path)
+    assert (rows.texts, len(rows.failures)) == ([], 2)
+    assert rows.table.schema.field("text").type == "string"
+
+
 WRONG: dict[str, tuple[bytes, str]] = {
     "no-column.csv": (
         b"id,words\n1,a\n",

@@ -1,10 +1,13 @@
 """The types of the fields of JSON lines, so that all parts of a job have the same columns.
 
-A field has the type that fits all its values:
+A field has the type that fits all its values in the rows that can be read:
 
     bool    true and false                 int     whole numbers of 64 bits
     float   numbers of both kinds          text    strings; also a field that is always null
     json    objects, lists, larger numbers, and fields of several types: the column has their JSON as text
+
+The field of the text is always text: a row in which it is neither a string nor null cannot be read, and the values of
+such a row change no type.
 """
 
 from __future__ import annotations

@@ -229,10 +229,8 @@ class LineRows:
             if self._is_json and not line.strip():
                 continue
             try:
-                record = self._parse(line) if self._is_json else {}
-                if self._is_json and self._text_column not in record:
-                    raise CorpusError(f"has no field {self._text_column!r}")
-                texts.append(check_row_text(record[self._text_column] if self._is_json else line, self._text_column))
+                record = self._parse(line) if self._is_json else {self._text_column: line}
+                texts.append(self._text_of(record))
             except CorpusError as error:
                 failures.append(Failure.of(f"{self._path}, line {number + 1:,}", error.message))
                 continue
@@ -269,8 +267,29 @@ class LineRows:
                     raise CorpusError(f"the field {name!r} has half of a surrogate pair")
         return record
 
+    def _text_of(self, record: dict[str, Any]) -> str | None:
+        """Return the text of a record.
+
+        Raises:
+            CorpusError: If there is no field with this name, or it is not a valid text; the record is then no row.
+        """
+        if self._text_column not in record:
+            raise CorpusError(f"has no field {self._text_column!r}")
+        return check_row_text(record[self._text_column], self._text_column)
+
+    def _is_row(self, record: dict[str, Any]) -> bool:
+        """Return whether `read` returns a record as a row."""
+        try:
+            self._text_of(record)
+        except CorpusError:  # `read` names it
+            return False
+        return True
+
     def _add_kinds(self, kinds: dict[str, str], chunk: bytes) -> int:
-        """Add the kinds of the fields in a chunk, and return how many records it has."""
+        """Add the kinds of the fields in a chunk, and return how many records it has.
+
+        The values of a record that is no row count as null: they are not written, so no column needs to fit them.
+        """
         num_records = 0
         for line in _decode_lines(chunk):
             if not line.strip():
@@ -280,8 +299,9 @@ class LineRows:
             except CorpusError:  # `read` names it
                 continue
             num_records += 1
+            is_row = self._is_row(record)
             for name, item in record.items():
-                kinds[name] = merge_kinds(kinds.get(name, ""), kind_of(item))
+                kinds[name] = merge_kinds(kinds.get(name, ""), kind_of(item) if is_row else "")
             if len(kinds) > 2 * len(record) and len(kinds) > 10_000:
                 raise CorpusError(f"{self._path} has more than 10,000 different fields", "Keep the data in values.")
         return num_records
