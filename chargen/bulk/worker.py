@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from chargen.bulk.job import JOB_FILE, Counts, Part
 from chargen.bulk.reading.rows import open_rows
-from chargen.bulk.reading.slices import Failure, FilePlan, Rows, RowSource
+from chargen.bulk.reading.slices import Failure, FilePlan, Rows, RowSource, take_rows
 from chargen.bulk.storage import check_unchanged, open_folder
 from chargen.bulk.task import Output, Task
 from chargen.errors import ChargenError, ConfigError, StorageError, TokenizerError
@@ -145,7 +145,7 @@ def _without_unreadable(lm: LanguageModel, path: str, rows: Rows) -> Rows:
         except TokenizerError as error:
             failures.append(Failure(f"{path}, row {rows.numbers[k] + 1:,}", error.message))
     texts, numbers = [rows.texts[k] for k in kept], [rows.numbers[k] for k in kept]
-    return Rows(rows.table.take(kept), texts, numbers, failures)
+    return Rows(take_rows(rows.table, kept), texts, numbers, failures)
 
 
 def encode_part(rows: Rows, output: Output, task: Task, result: PartResult) -> bytes:
@@ -154,7 +154,7 @@ def encode_part(rows: Rows, output: Output, task: Task, result: PartResult) -> b
     parquet = import_extra("pyarrow.parquet", "parquet", "bulk work")
     table = rows.table
     if list(output.rows) != list(range(table.num_rows)):
-        table = table.take(arrow.array(output.rows, arrow.int64()))
+        table = take_rows(table, output.rows)
     for name, kind in task.columns.items():
         table = table.append_column(name, arrow.array(output.columns[name], arrow.type_for_alias(kind)))
     metadata = {**(table.schema.metadata or {}), METADATA_KEY: result.to_json().encode()}

@@ -316,3 +316,14 @@ def test_the_fields_of_a_first_line_after_a_byte_order_mark_are_kept(tmp_path: P
 def test_a_parquet_file_without_rows_has_no_slices(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", pyarrow.array([], pyarrow.string()))
     assert plan_of(tmp_path / "a.parquet").slices == ()
+
+
+def test_a_slice_of_parquet_in_which_every_row_is_refused_has_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "MAX_TEXT_CHARS", 5)
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["longer", "longest"], "tags": [{"a": [1]}, None]}), path)
+    (rows,) = read_all(path)
+    assert (rows.texts, rows.numbers, len(rows.failures)) == ([], [], 2)
+    assert (rows.table.num_rows, rows.table.schema.names) == (0, ["text", "tags"])

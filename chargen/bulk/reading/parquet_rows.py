@@ -17,6 +17,7 @@ from chargen.bulk.reading.slices import (
     Slice,
     check_columns,
     check_row_text,
+    take_rows,
 )
 from chargen.errors import CorpusError
 from chargen.registry import import_extra
@@ -82,7 +83,7 @@ class ParquetRows:
             except CorpusError as error:
                 failures.append(Failure.of(f"{self._path}, row {part.first_row + k + 1:,}", error.message))
         if failures:
-            table = table.take(kept)
+            table = take_rows(table, kept)
         return Rows(table, texts, [part.first_row + k for k in kept], failures)
 
     def close(self) -> None:

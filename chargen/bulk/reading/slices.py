@@ -9,11 +9,12 @@ at each start, with any number of workers, and can be written again without a ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from chargen.errors import CorpusError
+from chargen.registry import import_extra
 from chargen.schema import format_count, is_unicode
 
 MAX_SLICE_ROWS = 1 << 15  #: rows of a slice; a little more where lines are counted in blocks
@@ -93,6 +94,15 @@ class RowSource(Protocol):
 
     def close(self) -> None:
         """Close the file."""
+
+
+def take_rows(table: Any, indices: Sequence[int]) -> Any:
+    """Return the rows of a pyarrow Table with these indices, which may be none.
+
+    The type of the indices is given: pyarrow finds no type for an empty list, and then refuses it.
+    """
+    arrow = import_extra("pyarrow", "parquet", "bulk work")
+    return table.take(arrow.array(indices, arrow.int64()))
 
 
 def check_row_text(text: object, column: str) -> str | None:
