@@ -82,6 +82,15 @@ def decode_file_name(encoded: str) -> str:
     return os.fsdecode(unquote_to_bytes(encoded[1:])) if encoded.startswith("\0") else encoded
 
 
+def escape_surrogates(message: str) -> str:
+    r"""Return a message for people as a string that UTF-8 can encode: file names in it may have lone surrogates.
+
+    >>> print(escape_surrogates("caf\udce9.txt cannot be read"))
+    caf\udce9.txt cannot be read
+    """
+    return message.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @contextmanager
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces `path` when the `with` block ends without an exception.

@@ -21,16 +21,18 @@ from chargen.bulk.reading.json_fields import merge_fields
 from chargen.bulk.reading.slices import Failure, FilePlan, Slice
 from chargen.bulk.storage import Folder, InputFile
 from chargen.errors import ConfigError
+from chargen.io import escape_surrogates
 from chargen.schema import Boolean, Integer, ListOf, Nullable, Record, Spec, String, format_count, parse_json
 
 JOB_FILE, SUMMARY_FILE = "_job.json", "_summary.json"
 PART_NAME = re.compile(r"part-(\d{6,})\.parquet")
 JOB_FORMAT = 1
 NEW_FOLDER = "Give another folder with --out, or remove this one."
+MAX_PATH_CHARS = 40_000  #: a path has up to 4,096 characters, and each may become up to three escapes of 3 characters
 
 FILE_SPEC = Record(
     {
-        "path": String(10_000),
+        "path": String(MAX_PATH_CHARS),
         "size_bytes": Integer(),
         "version": String(1_000),
         "first_part": Integer(),
@@ -70,15 +72,14 @@ class PlannedFile:
             "is_sequential": self.plan.is_sequential,
             "slices": [[part.first_row, part.num_rows, part.start, part.end] for part in self.plan.slices],
             "fields": self.plan.fields,
-            "failure": self.failure,
+            "failure": None if self.failure is None else escape_surrogates(self.failure),  # it names the file
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PlannedFile:
         """Return the file that `to_json` described."""
-        file = InputFile(value["path"], value["size_bytes"], value["version"])
         plan = FilePlan(tuple(Slice(*numbers) for numbers in value["slices"]), value["is_sequential"], value["fields"])
-        return cls(file, value["first_part"], value["first_row"], plan, value["failure"])
+        return cls(InputFile.from_json(value), value["first_part"], value["first_row"], plan, value["failure"])
 
 
 @dataclass(frozen=True)

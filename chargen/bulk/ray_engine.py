@@ -37,6 +37,7 @@ from chargen.bulk.storage import InputFile
 from chargen.bulk.task import Task
 from chargen.bulk.worker import PartResult, PartWriter, WorkerSpec, plan_file
 from chargen.errors import ChargenError, ConfigError
+from chargen.io import decode_file_name, encode_file_name
 from chargen.registry import import_extra
 
 GROUPS_PER_WORKER = 4  #: groups of parts per worker, at least, where files can be divided
@@ -102,12 +103,13 @@ class RayEngine:
         num_blocks = min(len(paths), self._start() * PLAN_BLOCKS_PER_CPU)
 
         def plan(row: dict[str, Any]) -> dict[str, str]:
-            found = plan_file(row["path"], task)
+            found = plan_file(decode_file_name(row["path"]), task)
             return {"path": row["path"], "plan": json.dumps(found if isinstance(found, str) else asdict(found))}
 
-        files = self._data.from_items([{"path": path} for path in paths], override_num_blocks=num_blocks)
+        items = [{"path": encode_file_name(path)} for path in paths]  # Ray moves them as UTF-8
+        files = self._data.from_items(items, override_num_blocks=num_blocks)
         for row in self._rows(files.map(plan, num_cpus=1)):
-            yield row["path"], _to_plan(json.loads(row["plan"]))
+            yield decode_file_name(row["path"]), _to_plan(json.loads(row["plan"]))
 
     def write(self, parts: Sequence[Part], spec: WorkerSpec) -> Iterator[PartResult]:
         """Yield the result of each part, after its group is written."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,14 @@ from typing import Any, Protocol
 import filelock
 
 from chargen.errors import ChargenError, ConfigError, CorpusError, RunInUseError, StorageError
-from chargen.io import PARTIAL_SUFFIX, make_storage_error, remove_stale_partial_files, write_atomically
+from chargen.io import (
+    PARTIAL_SUFFIX,
+    decode_file_name,
+    encode_file_name,
+    make_storage_error,
+    remove_stale_partial_files,
+    write_atomically,
+)
 from chargen.registry import did_you_mean_file
 from chargen.text.inputs import describe_failure, fsspec_for, is_remote, local_path
 
@@ -35,8 +42,13 @@ class InputFile:
     version: str  #: changes if the file is written again: the time of the last change, or what the storage states
 
     def to_json(self) -> dict[str, Any]:
-        """Return the file as JSON values."""
-        return {"path": self.path, "size_bytes": self.size_bytes, "version": self.version}
+        """Return the file as JSON values; its path may have bytes that are not UTF-8, and JSON has none."""
+        return {"path": encode_file_name(self.path), "size_bytes": self.size_bytes, "version": self.version}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> InputFile:
+        """Return the file that `to_json` described; other keys are ignored."""
+        return cls(decode_file_name(value["path"]), value["size_bytes"], value["version"])
 
 
 def find_inputs(arguments: Sequence[str]) -> list[InputFile]:

@@ -10,6 +10,7 @@ from chargen.bulk.job import Counts, Job
 from chargen.bulk.reading.slices import Failure
 from chargen.bulk.worker import PartResult
 from chargen.config import LN2
+from chargen.io import encode_file_name
 
 MAX_NAMED_FAILURES = 1_000
 
@@ -17,7 +18,7 @@ MAX_NAMED_FAILURES = 1_000
 def summarize(
     job: Job, output: str, results: Iterable[PartResult], written: Sequence[PartResult], elapsed_s: float
 ) -> dict[str, Any]:
-    """Return the summary of a job.
+    """Return the summary of a job. Names of files that are not UTF-8 are encoded (`io.encode_file_name`).
 
     Args:
         job: The job.
@@ -38,7 +39,7 @@ def summarize(
         recent = recent.plus(result.counts)
     num_chars = recent.chars + recent.generated_chars
     return {
-        "output": output,
+        "output": encode_file_name(output),
         "is_complete": not (unwritten or files),
         "files": len(job.files),
         "files_failed": len(files),
@@ -50,5 +51,5 @@ def summarize(
         "parts_written_now": sum(each.error is None for each in written),
         "chars_per_s": num_chars / elapsed_s if elapsed_s else None,
         "rows_per_s": recent.rows_read / elapsed_s if elapsed_s else None,
-        "failures": [asdict(each) for each in dict.fromkeys([*files, *unwritten, *rows])][:MAX_NAMED_FAILURES],
+        "failures": [each.to_json() for each in dict.fromkeys([*files, *unwritten, *rows])][:MAX_NAMED_FAILURES],
     }

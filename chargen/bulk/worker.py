@@ -50,14 +50,15 @@ class PartResult:
 
     def to_json(self) -> str:
         """Return the result as JSON."""
-        return json.dumps(asdict(self))
+        error = self.error.to_json() if self.error else None
+        return json.dumps({**asdict(self), "failures": [each.to_json() for each in self.failures], "error": error})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PartResult:
         """Return the result that `to_json` described."""
         value = json.loads(text)
-        error = Failure(**value["error"]) if value["error"] else None
-        failures = tuple(Failure(**each) for each in value["failures"])
+        error = Failure.from_json(value["error"]) if value["error"] else None
+        failures = tuple(Failure.from_json(each) for each in value["failures"])
         return cls(value["number"], Counts(**value["counts"]), failures, error, value["is_fatal"])
 
 
@@ -178,7 +179,7 @@ def read_result(stream: Any, where: str) -> PartResult:
     try:
         metadata = parquet.read_schema(stream).metadata or {}
         return PartResult.from_json(metadata[METADATA_KEY])
-    except (arrow.lib.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+    except (arrow.lib.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(
             f"{where} is damaged ({error})", "Remove this file, and start the job again: it is written again."
         ) from error

@@ -8,8 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
+from chargen.bulk.reading.slices import Failure
 from chargen.bulk.run import Planning, Writing
 from chargen.config import LN2
+from chargen.io import decode_file_name
 from chargen.schema import format_count, format_number, format_significant
 from chargen.ui.console import (
     PLAIN_EVERY_S,
@@ -78,8 +80,9 @@ class BulkDisplay:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the summary of a job as a table, with its first failures."""
+    output = decode_file_name(summary["output"])
     rows = [
-        ("output", str(summary["output"])),
+        ("output", output),
         (
             "files",
             f"{summary['files']:,}" + (f", {summary['files_failed']:,} failed" if summary["files_failed"] else ""),
@@ -99,9 +102,9 @@ def print_summary(summary: dict[str, Any]) -> None:
     rows.append(("time", format_duration(summary["elapsed_s"]) + speed))
     failures = summary["failures"]
     shown = failures[:MAX_SHOWN_FAILURES]
-    rows += [("failed", f"{each['where']}: {each['reason'].splitlines()[0]}") for each in shown]
+    rows += [("failed", Failure.from_json(each).to_line()) for each in shown]
     if len(failures) > len(shown):
-        rows.append(("", f"{len(failures) - len(shown):,} more in {summary['output']}/_summary.json"))
+        rows.append(("", f"{len(failures) - len(shown):,} more in {output}/_summary.json"))
     stdout_console().print(key_value_table(rows))
 
 

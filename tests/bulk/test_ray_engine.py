@@ -23,6 +23,7 @@ from chargen.bulk.job import Part
 from chargen.bulk.ray_address import AUTH_VARIABLE, _is_this_machine, check_address
 from chargen.bulk.ray_engine import Attempts, RayEngine, describe_error, group_parts
 from chargen.bulk.reading.slices import Slice
+from chargen.bulk.score_rows import ScoreTask
 from chargen.bulk.storage import InputFile
 from chargen.checkpoint import save_checkpoint
 from chargen.errors import ChargenError, ConfigError
@@ -128,6 +129,36 @@ def test_a_cluster_that_cannot_be_used_is_an_error_that_says_why(
     monkeypatch.setattr(engine, "_ray", FakeRay(error))
     with pytest.raises(ChargenError, match=f"(?s){message}"):
         engine._start()
+
+
+class FakeDataset:
+    """A dataset of Ray Data in this process. Its rows are in UTF-8, as those of Arrow are."""
+
+    def __init__(self, rows: list[dict[str, str]]) -> None:
+        self._rows = [{name: value.encode() for name, value in row.items()} for row in rows]
+
+    def map(self, function: Callable[[dict[str, str]], dict[str, str]], num_cpus: int) -> FakeDataset:
+        return FakeDataset([function(row) for row in self.iter_rows()])
+
+    def iter_rows(self) -> Iterator[dict[str, str]]:
+        for row in self._rows:
+            yield {name: value.decode() for name, value in row.items()}
+
+
+class FakeData:
+    def from_items(self, items: list[dict[str, str]], override_num_blocks: int) -> FakeDataset:
+        return FakeDataset(items)
+
+
+def test_files_whose_names_are_not_utf8_are_planned_by_the_workers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = RayEngine(folder / "m.safetensors", "cpu", 1, None)
+    monkeypatch.setattr(engine, "_data", FakeData())
+    monkeypatch.setattr(engine, "_start", lambda: 1)
+    plans = dict(engine.plan(["caf\udce9.txt", "a.txt"], ScoreTask()))
+    assert list(plans) == ["caf\udce9.txt", "a.txt"]
+    assert all(str(plan).startswith(f"{path} cannot be read") for path, plan in plans.items())  # there are no files
 
 
 class FakeCluster:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from chargen.checkpoint import save_checkpoint
+from chargen.io import decode_file_name
 from tests.conftest import Result, random_model
 
 Chargen = Callable[..., Result]
@@ -72,6 +76,29 @@ def test_rows_that_fail_are_counted_and_named_in_the_summary(chargen: Chargen) -
     assert result.status == 0
     assert "rows failed   4" in result.out
     assert "d.jsonl, line 2: is not JSON: " in result.out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a file name")
+def test_inputs_and_an_output_whose_names_are_not_utf8_are_used_and_a_job_goes_on(chargen: Chargen) -> None:
+    name, broken, folder = "caf\udce9.jsonl", "th\udce9.jsonl", "r\udce9sultat"
+    Path(name).write_text('{"text": "ab"}\n{"text": 5}\n')
+    Path(broken).write_text('{"body": "ab"}\n')
+    first = score(chargen, name, broken, "--out", folder, "--json")
+    assert first.status == 1
+    assert "th\ufffd.jsonl: has no column 'text'" in first.err
+    summary = json.loads(first.out)
+    assert decode_file_name(summary["output"]) == os.path.abspath(folder)
+    where = [decode_file_name(failure["where"]) for failure in summary["failures"]]
+    assert where == [os.path.abspath(broken), f"{os.path.abspath(name)}, line 2"]
+    written = json.loads(Path(folder, "_summary.json").read_text(encoding="utf-8"))
+    assert {"engine": "local", **written} == summary
+    Path(broken).write_text('{"text": "ba"}\n')
+    again = score(chargen, name, broken, "--out", folder)
+    assert (again.status, again.err.count("error")) == (0, 0)
+    shown = "".join(again.out.split())  # the table breaks long paths
+    assert "caf\ufffd.jsonl,line2:thefield'text'isnostring" in shown
+    parts = [BytesIO(path.read_bytes()) for path in sorted(Path(folder).glob("part-*"))]  # pyarrow cannot open the path
+    assert [row["text"] for part in parts for row in pyarrow.parquet.read_table(part).to_pylist()] == ["ab", "ba"]
 
 
 @pytest.mark.parametrize(

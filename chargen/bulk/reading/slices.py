@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from chargen.errors import CorpusError
+from chargen.io import decode_file_name, encode_file_name, escape_surrogates
 from chargen.registry import import_extra
 from chargen.schema import format_count, is_unicode
 
@@ -63,6 +64,22 @@ class Failure:
     def of(cls, where: str, message: str) -> Failure:
         """Return the failure of the message of an error, which usually starts with the place."""
         return cls(where, message.removeprefix(where).lstrip(":, "))
+
+    def to_json(self) -> dict[str, str]:
+        """Return the failure as JSON values.
+
+        A file name may have bytes that are not UTF-8. Then `where` is encoded, and the reason has escapes for them.
+        """
+        return {"where": encode_file_name(self.where), "reason": escape_surrogates(self.reason)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, str]) -> Failure:
+        """Return the failure that `to_json` described."""
+        return cls(decode_file_name(value["where"]), value["reason"])
+
+    def to_line(self) -> str:
+        """Return the failure for people, without the hint that may follow the reason on another line."""
+        return f"{self.where}: {self.reason.splitlines()[0]}"
 
 
 @dataclass(frozen=True)

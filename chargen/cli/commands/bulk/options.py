@@ -128,6 +128,7 @@ def run_command(args: JobArguments, lm: LanguageModel, task: Task) -> None:
         ChargenError: If the job cannot be run. If it is run, but not all of its files could be read, the error is
             raised after the summary was printed.
     """
+    from chargen.bulk.reading.slices import Failure
     from chargen.bulk.run import Finished, run_job
     from chargen.bulk.storage import file_hash
     from chargen.errors import CorpusError
@@ -153,14 +154,13 @@ def run_command(args: JobArguments, lm: LanguageModel, task: Task) -> None:
     else:
         print_summary(summary)
     if not summary["is_complete"]:
-        first = summary["failures"][0]
         what = [
             format_count(summary["files_failed"], "file that cannot be read", "files that cannot be read"),
             format_count(summary["parts_unwritten"], "part"),
         ]
         lacking = " and ".join(text for text in what if not text.startswith("0 "))
         raise CorpusError(
-            f"the output lacks {lacking}: {first['where']}: {first['reason'].splitlines()[0]}",
+            f"the output lacks {lacking}: {Failure.from_json(summary['failures'][0]).to_line()}",
             "Correct the cause and run the same command again: it adds what is missing.",
         )
 
