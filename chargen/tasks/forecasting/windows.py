@@ -12,6 +12,9 @@ The future of a window belongs to one part, so no value is both learned and meas
 part before: at that time it is known. No window crosses from one group to the next. With MIN_GROUPS groups or more,
 such as the paths of many balls, whole groups belong to a part; otherwise each group is split by time.
 
+The length of the periods depends on the horizon. A recursive forecast is trained on futures of a single step, and
+calibrated and measured on futures of the whole horizon: the windows of both have the periods of the whole horizon.
+
 The values are standardized with the mean and the standard deviation of the training rows alone.
 """
 
@@ -70,7 +73,10 @@ def group_bounds(starts: Sequence[int], num_rows: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], num_rows], strict=True))
 
 
-def split_windows(starts: Sequence[int], is_filled: NDArray[np.bool_], history: int, horizon: int) -> Split:
+def split_windows(
+    starts: Sequence[int], is_filled: NDArray[np.bool_], history: int, horizon: int, *,
+    period_horizon: int | None = None,
+) -> Split:  # fmt: skip
     """Return the windows of a series, split by time or by whole groups.
 
     Args:
@@ -78,6 +84,8 @@ def split_windows(starts: Sequence[int], is_filled: NDArray[np.bool_], history: 
         is_filled: Whether a value of the row was missing in the file, [N]. Such rows may be learned, but not measured.
         history: Steps of a window.
         horizon: Steps after it that are forecast.
+        period_horizon: Horizon that the periods are long enough for; None for `horizon`. Two splits of a series have
+            the same periods only if it is the same.
 
     Raises:
         CorpusError: If a part has no window.
@@ -87,7 +95,7 @@ def split_windows(starts: Sequence[int], is_filled: NDArray[np.bool_], history: 
     parts: tuple[list[Indices], ...] = ([], [], [])
     training_rows = np.zeros(num_rows, dtype=bool)
     for number, bound in enumerate(bounds):
-        for kind, low, high in _segments(number, len(bounds), *bound, horizon):
+        for kind, low, high in _segments(number, len(bounds), *bound, period_horizon or horizon):
             first = max(bound[0], low - history)  # the futures of the windows are within low … high
             parts[kind].append(np.arange(first, high - history - horizon + 1, dtype=np.int64))
             if kind == TRAINING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chargen.errors import CorpusError
@@ -35,6 +35,25 @@ def test_a_future_belongs_to_one_part_and_a_window_to_one_group(
     assert not set(np.flatnonzero(parts.training_rows).tolist()) & (futures[1] | futures[2])
     for part in (parts.training, parts.choice, parts.held_out):
         assert (part // length == (part + history + horizon - 1) // length).all()
+
+
+@given(
+    num_groups=st.sampled_from([1, 3]), rows_per_step=st.integers(40, 450), history=st.integers(1, 12),
+    horizon=st.integers(1, 24),
+)  # fmt: skip
+@example(num_groups=1, rows_per_step=83, history=24, horizon=24)  # two periods for 24 steps, ten for one step
+def test_windows_of_one_step_are_in_the_periods_of_a_longer_horizon(
+    num_groups: int, rows_per_step: int, history: int, horizon: int
+) -> None:
+    length = rows_per_step * horizon
+    starts, is_filled = tuple(range(0, num_groups * length, length)), np.zeros(num_groups * length, dtype=bool)
+    whole = split_windows(starts, is_filled, history, horizon)
+    single = split_windows(starts, is_filled, history, 1, period_horizon=horizon)
+    assert np.array_equal(single.training_rows, whole.training_rows)
+    is_learned = np.zeros(len(is_filled), dtype=bool)
+    is_learned[single.training + history] = True
+    for part in (whole.choice, whole.held_out):
+        assert not is_learned[part[:, None] + history + np.arange(horizon)].any()
 
 
 def test_the_held_out_part_is_the_end_of_the_time() -> None:
