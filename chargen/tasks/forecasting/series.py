@@ -28,6 +28,7 @@ from chargen.tasks.forecasting.reading.sampling import (
     fill_missing,
     insert_rows,
     known_range,
+    needs_later_value,
     usual_step,
 )
 from chargen.tasks.forecasting.reading.times import MEAN_MONTH_S, MICROSECONDS, TimeColumns
@@ -52,6 +53,7 @@ class Series:
         starts: First row of each group, ascending; (0,) without groups.
         groups: The value of the group column, for each group; ("",) without groups.
         is_filled: [N] whether a target of the row was filled.
+        is_interpolated: [N] whether a value of the row, of a target or an input, was computed from one in a later row.
         notes: What was found and changed, as phrases for the user.
         sha256: Hash of the names, the values, the times and the starts.
     """
@@ -65,6 +67,7 @@ class Series:
     starts: tuple[int, ...]
     groups: tuple[str, ...]
     is_filled: NDArray[np.bool_]
+    is_interpolated: NDArray[np.bool_]
     notes: tuple[str, ...]
     sha256: str
 
@@ -222,9 +225,10 @@ def _filled(rows: Rows, regular: _Regular, choice: RowChoice, fill: str | None, 
         values, index, starts = insert_rows(values, index, starts, regular.step)
         notes.append(_describe_filling(rows, regular, choice, is_missing, fill))
     is_filled: NDArray[np.bool_] = np.any(np.isnan(values[:, : len(choice.columns)]), axis=1)
+    is_interpolated = _interpolated_rows(values, starts, fill)
     if fill is not None and np.isnan(values).any():
         values, kept, num_cut = _fill_groups(values, starts, choice, rows, fill)
-        index, is_filled = index[kept], is_filled[kept]
+        index, is_filled, is_interpolated = index[kept], is_filled[kept], is_interpolated[kept]
         starts = np.searchsorted(kept, starts)
         if num_cut:
             rows_text = format_count(num_cut, "row without known values", "rows without known values")
@@ -235,7 +239,7 @@ def _filled(rows: Rows, regular: _Regular, choice: RowChoice, fill: str | None, 
     digest = _hash(names, values, times, starts_tuple)
     return Series(
         choice.columns, choice.inputs, values, times, step_s, step_months, starts_tuple, rows.groups, is_filled,
-        tuple(notes), digest,
+        is_interpolated, tuple(notes), digest,
     )  # fmt: skip
 
 
@@ -286,6 +290,15 @@ def _fill_groups(
         kept.append(np.arange(start + first, start + last))
     indices = np.concatenate(kept)
     return filled[indices], indices, len(values) - len(indices)
+
+
+def _interpolated_rows(values: NDArray[np.float64], starts: NDArray[np.int64], fill: str | None) -> NDArray[np.bool_]:
+    """Return the rows of which a missing value will be computed from one in a later row, [N]."""
+    is_interpolated = np.zeros(len(values), np.bool_)
+    if fill == LINEAR:
+        for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
+            is_interpolated[start:end] = needs_later_value(values[start:end])
+    return is_interpolated
 
 
 def _times_of(

@@ -208,9 +208,12 @@ def split_series(series: Series, config: ForecastConfig) -> tuple[Split, Split]:
         CorpusError: If a part has no window.
     """
     whole, training = (
-        split_windows(series.starts, series.is_filled, config.history, horizon, period_horizon=config.horizon)
+        split_windows(
+            series.starts, series.is_filled, config.history, horizon,
+            is_interpolated=series.is_interpolated, period_horizon=config.horizon,
+        )
         for horizon in (config.horizon, config.num_direct_steps)
-    )
+    )  # fmt: skip
     return training, whole
 
 

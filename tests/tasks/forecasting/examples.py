@@ -30,6 +30,7 @@ def make_series(values: np.ndarray, num_inputs: int = 0, starts: tuple[int, ...]
         starts=starts,
         groups=tuple(str(number) if len(starts) > 1 else "" for number in range(len(starts))),
         is_filled=np.zeros(len(values), dtype=bool),
+        is_interpolated=np.zeros(len(values), dtype=bool),
         notes=(),
         sha256="0" * 64,
     )

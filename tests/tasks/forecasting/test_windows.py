@@ -79,6 +79,38 @@ def test_filled_rows_are_learned_but_not_measured() -> None:
     assert 100 in future_rows(parts.training, 10, 5)
 
 
+def test_no_window_ends_in_a_row_that_was_filled_from_a_later_one() -> None:
+    late = [100, 610, 611, 790, 900]
+    is_filled, is_interpolated = np.zeros(1000, dtype=bool), np.zeros(1000, dtype=bool)
+    is_interpolated[late] = True  # of a further input: the targets are known
+    parts, without = (split_windows((0,), is_filled, 10, 5, is_interpolated=rows) for rows in (is_interpolated, None))
+    num_left_out = 0
+    for name in ("training", "choice", "held_out"):
+        found, usual = getattr(parts, name), getattr(without, name)
+        assert found.tolist() == [start for start in usual.tolist() if start + 9 not in late]
+        num_left_out += len(usual) - len(found)
+    assert num_left_out == len(late)
+    assert {100, 610} <= {row for start in parts.training.tolist() for row in range(start, start + 9)}
+
+
+def test_rows_that_were_filled_from_a_value_of_the_next_part_are_not_learned() -> None:
+    is_interpolated = np.zeros(1000, dtype=bool)
+    is_interpolated[[100, 137, 138, 139]] = True  # the first period of training ends before row 140
+    parts = split_windows((0,), is_interpolated, 10, 5, is_interpolated=is_interpolated)
+    learned = future_rows(parts.training, 10, 5)
+    assert {100, 136} <= learned
+    assert not {137, 138, 139} & learned
+    assert np.flatnonzero(~parts.training_rows[:140]).tolist() == [137, 138, 139]
+
+
+def test_a_series_with_too_many_gaps_says_so() -> None:
+    is_filled = np.zeros(1000, dtype=bool)
+    is_filled[800:] = True
+    with pytest.raises(CorpusError, match="0 windows of 10") as caught:
+        split_windows((0,), is_filled, 10, 5)
+    assert "fewer gaps" in caught.value.hint
+
+
 @pytest.mark.parametrize(("num_rows", "history", "horizon"), [(30, 24, 1), (60, 5, 24), (7, 5, 1), (1, 1, 1)])
 def test_a_series_that_is_too_short_is_refused(num_rows: int, history: int, horizon: int) -> None:
     with pytest.raises(CorpusError, match=f"{num_rows} row.*{history} \\+ {horizon} steps"):
