@@ -48,6 +48,7 @@ class Series:
         inputs: Names of further columns, of which only the past is known.
         values: [N, C] the targets, then the inputs; float64, all finite.
         times: [N] the times in seconds (microseconds if they have fractions); None if they are no dates.
+        is_utc: Whether the times were converted to UTC, as times with an offset are; others are as in the file.
         step_s: The distance of two times in seconds; of months, their mean. None without dates.
         step_months: The distance of two times in months; 0 if the distance in seconds is constant.
         starts: First row of each group, ascending; (0,) without groups.
@@ -62,6 +63,7 @@ class Series:
     inputs: tuple[str, ...]
     values: NDArray[np.float64]
     times: NDArray[np.datetime64] | None
+    is_utc: bool
     step_s: float | None
     step_months: int
     starts: tuple[int, ...]
@@ -238,8 +240,8 @@ def _filled(rows: Rows, regular: _Regular, choice: RowChoice, fill: str | None, 
     step_months = regular.step if regular.calendar else 0
     digest = _hash(names, values, times, starts_tuple)
     return Series(
-        choice.columns, choice.inputs, values, times, step_s, step_months, starts_tuple, rows.groups, is_filled,
-        is_interpolated, tuple(notes), digest,
+        choice.columns, choice.inputs, values, times, rows.is_utc, step_s, step_months, starts_tuple, rows.groups,
+        is_filled, is_interpolated, tuple(notes), digest,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ def make_series(values: np.ndarray, num_inputs: int = 0, starts: tuple[int, ...]
         inputs=names[num_targets:],
         values=values.astype(np.float64),
         times=times.astype("datetime64[s]") if hours else None,
+        is_utc=False,
         step_s=3600.0 if hours else None,
         step_months=0,
         starts=starts,

@@ -83,6 +83,10 @@ class Table(ABC):
         """Return the place of a row, for a message."""
         return f"{self.where}, {self.unit} {number:,}"
 
+    def has_zone(self, name: str) -> bool:
+        """Return whether a column has a type with a time zone, so that its times are read as UTC."""
+        return False
+
     def check_column(self, name: str, option: str) -> None:
         """Check that the table has a column of this name, once.
 
