@@ -6,7 +6,8 @@
     whole     the whole input is one text, without the one newline at its end
     json      each line is a JSON object, and one of its fields is the text; blank lines are skipped
     array     a JSON array of such objects; or JSON lines, if it does not start with "["
-    csv, tsv  a table with a header, and one of its columns is the text (RFC 4180; CSV with ";" is recognised)
+    csv, tsv  a table with a header, and one of its columns is the text (RFC 4180; CSV with ";" is recognised);
+              in a table with one column, a blank line is an empty text, except at the end
     parquet   a table, and one of its columns is the text
 
 A JSON string in place of an object is the text itself. A text that is null is left out and counted. In the form
@@ -343,18 +344,29 @@ def open_table(
 def _table_rows(
     reader: Any, header: list[str], where: str, form: str, delimiter: str
 ) -> Iterator[tuple[str, list[str] | CorpusError]]:
+    """Yield (name, the cells or an error) of each row.
+
+    A blank line is no row. But in a table with one column it is an empty cell, as spreadsheets write it, unless only
+    blank lines follow.
+    """
+    num_blank = 0  # blank lines before the next row of a table with one column
     while True:
-        name = f"{where}, line {reader.line_num + 1:,}"
+        line = reader.line_num + 1
+        name = f"{where}, line {line:,}"
+        row: list[str] | CorpusError
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield name, CorpusError(f"{name} is not {form.upper()}: {error}", f"Correct that line. {HOW_TO_SKIP}")
+            row = CorpusError(f"{name} is not {form.upper()}: {error}", f"Correct that line. {HOW_TO_SKIP}")
+        if not row:
+            num_blank += len(header) == 1
             continue
-        if len(row) == len(header):
-            yield name, row
-        elif row:
+        yield from ((f"{where}, line {number:,}", [""]) for number in range(line - num_blank, line))
+        num_blank = 0
+        if isinstance(row, list) and len(row) != len(header):
             hint = f"Put a text that contains {delimiter!r} in quotes, or correct that line. {HOW_TO_SKIP}"
             columns = format_count(len(row), "column")
-            yield name, CorpusError(f"{name} has {columns}, but the header has {len(header):,}", hint)
+            row = CorpusError(f"{name} has {columns}, but the header has {len(header):,}", hint)
+        yield name, row

@@ -100,7 +100,7 @@ def forecast_table(forecasts: Sequence[NextValues], config: ForecastConfig) -> F
 
 
 def forecast_json(forecasts: Sequence[NextValues], config: ForecastConfig) -> list[dict[str, Any]]:
-    """Return the forecast values as JSON, one object for each step and column."""
+    """Return the forecast values as JSON, one object for each step and column. Times in UTC end with "Z" (ISO 8601)."""
     objects = []
     for each in forecasts:
         for step in range(config.horizon):
@@ -109,7 +109,7 @@ def forecast_json(forecasts: Sequence[NextValues], config: ForecastConfig) -> li
                 described: dict[str, Any] = {"group": each.group} if config.group else {}
                 described["step"] = step + 1
                 if each.times is not None:
-                    described["time"] = str(each.times[step])
+                    described["time"] = str(each.times[step]) + ("Z" if each.is_utc else "")
                 described |= {"column": column, "value": value, "low": low, "high": high, "coverage": config.coverage}
                 objects.append(described)
     return objects

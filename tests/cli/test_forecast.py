@@ -52,6 +52,9 @@ def test_json_has_the_figures_and_the_forecast(chargen: Chargen) -> None:
     values = json.loads(chargen("forecast", "-m", "hours", "hours.csv", "--json").out)
     assert [each["time"] for each in values] == [f"2021-03-26T0{hour}:00:00" for hour in range(3)]
     assert all(each["low"] < each["value"] < each["high"] for each in values)
+    Path("utc.csv").write_text(Path("hours.csv").read_text().replace(":00,", ":00Z,"))
+    in_utc = json.loads(chargen("forecast", "-m", "hours", "utc.csv", "--json").out)
+    assert in_utc == [{**each, "time": f"{each['time']}Z"} for each in values]
     expected = 10 + 5 * np.sin(2 * np.pi * np.arange(600, 603) / 24)
     assert np.allclose([each["value"] for each in values], expected, atol=1.5)
     info = json.loads(chargen("info", "hours", "--json").out)

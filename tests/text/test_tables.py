@@ -42,6 +42,26 @@ def test_a_quoted_separator_is_a_part_of_the_text_and_an_empty_line_is_no_row() 
     assert texts("a.csv") == (["one, two", "three"], ())
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_a_blank_line_of_a_table_with_one_column_is_an_empty_text_except_at_the_end(newline: str) -> None:
+    lines = ["text", "one", "", "", '"two', "", 'lines"', '""', "", "three", "", ""]
+    Path("a.csv").write_bytes(newline.join([*lines, ""]).encode())
+    found, notes = texts("a.csv")
+    assert [text.replace("\r\n", "\n") for text in found] == ["one", "", "", "two\n\nlines", "", "", "three"]
+    assert notes == ()
+    Path("a.tsv").write_text("text\n\na\n", encoding="utf-8")
+    assert texts("a.tsv") == (["", "a"], ())
+    Path("b.csv").write_text("text\n\n\n", encoding="utf-8")
+    assert texts("b.csv") == ([], ())
+
+
+def test_an_error_after_blank_lines_names_its_line() -> None:
+    Path("a.csv").write_text("text\none\n\n\ntwo,2\n\nthree\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match="a.csv, line 5 has 2 columns, but the header has 1\n"):
+        texts("a.csv")
+    assert texts("a.csv", errors="skip")[0] == ["one", "", "", "", "three"]
+
+
 def test_a_header_with_the_column_twice_is_refused() -> None:
     Path("a.csv").write_text("text,text\none,two\n", encoding="utf-8")
     with pytest.raises(CorpusError, match="a.csv has 2 columns 'text'\n"):

@@ -25,6 +25,7 @@ class NextValues:
     history_times: NDArray[np.datetime64] | None  #: [T]
     history: NDArray[np.float64]  #: the last values of the columns that are forecast, [T, K]
     forecast: Forecast  #: [1, F, K]
+    is_utc: bool  #: whether the times are in UTC, also where those of the file have another offset
 
 
 def forecast_next(forecaster: Forecaster, series: Series) -> list[NextValues]:
@@ -53,7 +54,7 @@ def forecast_next(forecaster: Forecaster, series: Series) -> list[NextValues]:
             calendar = features.astype(np.float32)
         forecast = forecaster.forecast(series.values[None, rows], calendar[None])
         history_times = None if series.times is None else series.times[rows]
-        results.append(NextValues(name, later, history_times, series.values[rows, :K], forecast))
+        results.append(NextValues(name, later, history_times, series.values[rows, :K], forecast, series.is_utc))
     return results
 
 

@@ -28,6 +28,7 @@ from chargen.tasks.forecasting.reading.sampling import (
     fill_missing,
     insert_rows,
     known_range,
+    needs_later_value,
     usual_step,
 )
 from chargen.tasks.forecasting.reading.times import MEAN_MONTH_S, MICROSECONDS, TimeColumns
@@ -47,11 +48,13 @@ class Series:
         inputs: Names of further columns, of which only the past is known.
         values: [N, C] the targets, then the inputs; float64, all finite.
         times: [N] the times in seconds (microseconds if they have fractions); None if they are no dates.
+        is_utc: Whether the times were converted to UTC, as times with an offset are; others are as in the file.
         step_s: The distance of two times in seconds; of months, their mean. None without dates.
         step_months: The distance of two times in months; 0 if the distance in seconds is constant.
         starts: First row of each group, ascending; (0,) without groups.
         groups: The value of the group column, for each group; ("",) without groups.
         is_filled: [N] whether a target of the row was filled.
+        is_interpolated: [N] whether a value of the row, of a target or an input, was computed from one in a later row.
         notes: What was found and changed, as phrases for the user.
         sha256: Hash of the names, the values, the times and the starts.
     """
@@ -60,11 +63,13 @@ class Series:
     inputs: tuple[str, ...]
     values: NDArray[np.float64]
     times: NDArray[np.datetime64] | None
+    is_utc: bool
     step_s: float | None
     step_months: int
     starts: tuple[int, ...]
     groups: tuple[str, ...]
     is_filled: NDArray[np.bool_]
+    is_interpolated: NDArray[np.bool_]
     notes: tuple[str, ...]
     sha256: str
 
@@ -222,9 +227,10 @@ def _filled(rows: Rows, regular: _Regular, choice: RowChoice, fill: str | None, 
         values, index, starts = insert_rows(values, index, starts, regular.step)
         notes.append(_describe_filling(rows, regular, choice, is_missing, fill))
     is_filled: NDArray[np.bool_] = np.any(np.isnan(values[:, : len(choice.columns)]), axis=1)
+    is_interpolated = _interpolated_rows(values, starts, fill)
     if fill is not None and np.isnan(values).any():
         values, kept, num_cut = _fill_groups(values, starts, choice, rows, fill)
-        index, is_filled = index[kept], is_filled[kept]
+        index, is_filled, is_interpolated = index[kept], is_filled[kept], is_interpolated[kept]
         starts = np.searchsorted(kept, starts)
         if num_cut:
             rows_text = format_count(num_cut, "row without known values", "rows without known values")
@@ -234,8 +240,8 @@ def _filled(rows: Rows, regular: _Regular, choice: RowChoice, fill: str | None, 
     step_months = regular.step if regular.calendar else 0
     digest = _hash(names, values, times, starts_tuple)
     return Series(
-        choice.columns, choice.inputs, values, times, step_s, step_months, starts_tuple, rows.groups, is_filled,
-        tuple(notes), digest,
+        choice.columns, choice.inputs, values, times, rows.is_utc, step_s, step_months, starts_tuple, rows.groups,
+        is_filled, is_interpolated, tuple(notes), digest,
     )  # fmt: skip
 
 
@@ -286,6 +292,15 @@ def _fill_groups(
         kept.append(np.arange(start + first, start + last))
     indices = np.concatenate(kept)
     return filled[indices], indices, len(values) - len(indices)
+
+
+def _interpolated_rows(values: NDArray[np.float64], starts: NDArray[np.int64], fill: str | None) -> NDArray[np.bool_]:
+    """Return the rows of which a missing value will be computed from one in a later row, [N]."""
+    is_interpolated = np.zeros(len(values), np.bool_)
+    if fill == LINEAR:
+        for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
+            is_interpolated[start:end] = needs_later_value(values[start:end])
+    return is_interpolated
 
 
 def _times_of(

@@ -36,7 +36,7 @@ from chargen.tasks.forecasting.linear_map import fit_linear_map, unexplained_sha
 from chargen.tasks.forecasting.objective import ForecastObjective, SeriesData
 from chargen.tasks.forecasting.saved import KIND, save_forecaster
 from chargen.tasks.forecasting.series import Series
-from chargen.tasks.forecasting.settings import DIRECT, ForecastConfig
+from chargen.tasks.forecasting.settings import ForecastConfig
 from chargen.tasks.forecasting.windows import Scaling, Split, split_windows
 from chargen.training.choices import RunLength
 from chargen.training.supervised.loop import SAVE_EVERY_S, Fit, FitPlan, FitReport
@@ -122,16 +122,16 @@ def train_forecaster(
     Raises:
         ChargenError: If the series, the settings or the disk do not allow it, or it was stopped before its first step.
     """
-    split = split_windows(plan.series.starts, plan.series.is_filled, plan.config.history, plan.config.horizon)
+    training, whole = split_series(plan.series, plan.config)
     with resume_run(plan.resume) if plan.resume else create_run(plan.name) as writer:
         saved = load_supervised_state(writer.run, KIND) if plan.resume else None
-        setup = _Setup.of(plan, split, saved, writer)
+        setup = _Setup.of(plan, training, saved, writer)
         yield from setup.fit.reports(stop)
         notes = setup.keep_linear_map()
-        forecaster, comparison = setup.finish(split)
+        forecaster, comparison = setup.finish(whole)
         save_forecaster(writer.run.folder / FORECASTER_FILE, forecaster)
         writer.commit()
-    notes += _notes(comparison, split)
+    notes += _notes(comparison, whole)
     fit = setup.fit
     yield TrainedForecaster(
         writer.run.folder.absolute(), forecaster, comparison, fit.step, fit.interrupted, tuple(notes)
@@ -158,7 +158,7 @@ class _Setup:
         config = (
             _task(saved)[0] if saved else replace(plan.config, calendar=_calendar(plan, split), step_s=series.step_s)
         )
-        data = SeriesData(scaling.apply(series.values), calendar_of(series, config.calendar), _split_for(plan, split))
+        data = SeriesData(scaling.apply(series.values), calendar_of(series, config.calendar), split)
         recipe = choose_recipe(config, data)
         network_config = _task(saved)[1] if saved else choose_network(config, data, recipe, plan.network)
         train = _train_config(plan, recipe, saved, device)
@@ -198,6 +198,25 @@ class _Setup:
         return replace(forecaster, about=about), comparison
 
 
+def split_series(series: Series, config: ForecastConfig) -> tuple[Split, Split]:
+    """Return the windows of the training, and those that calibrate and measure the forecasts of the whole horizon.
+
+    They differ for a recursive forecast, whose network is trained on futures of a single step. Both have the same
+    periods, so no value that calibrates the interval was learned.
+
+    Raises:
+        CorpusError: If a part has no window.
+    """
+    whole, training = (
+        split_windows(
+            series.starts, series.is_filled, config.history, horizon,
+            is_interpolated=series.is_interpolated, period_horizon=config.horizon,
+        )
+        for horizon in (config.horizon, config.num_direct_steps)
+    )  # fmt: skip
+    return training, whole
+
+
 def calendar_of(series: Series, names: tuple[str, ...]) -> NDArray[np.float32]:
     """Return the calendar features of the rows of a series, [N, D]; D = 0 without names."""
     if not names or series.times is None:
@@ -210,13 +229,6 @@ def _calendar(plan: ForecasterPlan, split: Split) -> tuple[str, ...]:
     if not plan.use_calendar:
         return ()
     return calendar_names(plan.series.step_s, int(split.training_rows.sum()) // len(plan.series.starts))
-
-
-def _split_for(plan: ForecasterPlan, split: Split) -> Split:
-    """Return the windows for the training: those of a recursive forecast have futures with a single step."""
-    if plan.config.strategy == DIRECT:
-        return split
-    return split_windows(plan.series.starts, plan.series.is_filled, plan.config.history, 1)
 
 
 def choose_recipe(config: ForecastConfig, data: SeriesData) -> Recipe:

@@ -12,6 +12,13 @@ The future of a window belongs to one part, so no value is both learned and meas
 part before: at that time it is known. No window crosses from one group to the next. With MIN_GROUPS groups or more,
 such as the paths of many balls, whole groups belong to a part; otherwise each group is split by time.
 
+The length of the periods depends on the horizon. A recursive forecast is trained on futures of a single step, and
+calibrated and measured on futures of the whole horizon: the windows of both have the periods of the whole horizon.
+
+A value that was filled by a straight line was computed from the next known one. A window whose last row has such a
+value, in any column, would contain what it is to forecast. It belongs to no part. For the same reason, the rows of a
+gap at the end of a training period are not learned: the line through them ends at a value of the next part.
+
 The values are standardized with the mean and the standard deviation of the training rows alone.
 """
 
@@ -70,7 +77,10 @@ def group_bounds(starts: Sequence[int], num_rows: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], num_rows], strict=True))
 
 
-def split_windows(starts: Sequence[int], is_filled: NDArray[np.bool_], history: int, horizon: int) -> Split:
+def split_windows(
+    starts: Sequence[int], is_filled: NDArray[np.bool_], history: int, horizon: int, *,
+    is_interpolated: NDArray[np.bool_] | None = None, period_horizon: int | None = None,
+) -> Split:  # fmt: skip
     """Return the windows of a series, split by time or by whole groups.
 
     Args:
@@ -78,6 +88,10 @@ def split_windows(starts: Sequence[int], is_filled: NDArray[np.bool_], history: 
         is_filled: Whether a value of the row was missing in the file, [N]. Such rows may be learned, but not measured.
         history: Steps of a window.
         horizon: Steps after it that are forecast.
+        is_interpolated: Whether a value of the row was computed from one in a later row, [N]. No window ends in such a
+            row: its history would contain a value that is forecast. None stands for no such rows.
+        period_horizon: Horizon that the periods are long enough for; None for `horizon`. Two splits of a series have
+            the same periods only if it is the same.
 
     Raises:
         CorpusError: If a part has no window.
@@ -86,20 +100,25 @@ def split_windows(starts: Sequence[int], is_filled: NDArray[np.bool_], history: 
     bounds = group_bounds(starts, num_rows)
     parts: tuple[list[Indices], ...] = ([], [], [])
     training_rows = np.zeros(num_rows, dtype=bool)
+    is_late = np.zeros(num_rows, dtype=bool) if is_interpolated is None else is_interpolated
     for number, bound in enumerate(bounds):
-        for kind, low, high in _segments(number, len(bounds), *bound, horizon):
+        for kind, low, high in _segments(number, len(bounds), *bound, period_horizon or horizon):
+            while kind == TRAINING and high > low and is_late[high - 1]:
+                high -= 1  # the line through these rows ends at a value of the next part
             first = max(bound[0], low - history)  # the futures of the windows are within low … high
             parts[kind].append(np.arange(first, high - history - horizon + 1, dtype=np.int64))
             if kind == TRAINING:
                 training_rows[low:high] = True
     training, choice, held_out = (np.concatenate(part) if part else np.zeros(0, dtype=np.int64) for part in parts)
     choice, held_out = (_without_filled(part, is_filled, history, horizon) for part in (choice, held_out))
+    training, choice, held_out = (part[~is_late[part + history - 1]] for part in (training, choice, held_out))
     if not (len(training) and len(choice) and len(held_out)):
+        longer = "a longer series with fewer gaps" if (is_filled | is_late).any() else "a longer series"
         raise CorpusError(
             f"the series is too short: {format_count(num_rows, 'row')} in {format_count(len(bounds), 'group')} have "
             f"{len(training):,}, {len(choice):,} and {len(held_out):,} windows of {history:,} + {horizon:,} steps to "
             "train, to choose and to measure, but each part needs one",
-            "Give a longer series, or a shorter --history or --horizon.",
+            f"Give {longer}, or a shorter --history or --horizon.",
         )
     return Split(training, choice, held_out, training_rows)
 

@@ -25,11 +25,13 @@ def make_series(values: np.ndarray, num_inputs: int = 0, starts: tuple[int, ...]
         inputs=names[num_targets:],
         values=values.astype(np.float64),
         times=times.astype("datetime64[s]") if hours else None,
+        is_utc=False,
         step_s=3600.0 if hours else None,
         step_months=0,
         starts=starts,
         groups=tuple(str(number) if len(starts) > 1 else "" for number in range(len(starts))),
         is_filled=np.zeros(len(values), dtype=bool),
+        is_interpolated=np.zeros(len(values), dtype=bool),
         notes=(),
         sha256="0" * 64,
     )

@@ -9,7 +9,8 @@ import pytest
 
 from chargen.errors import ConfigError, ModelError
 from chargen.tasks.forecasting.comparison import FORECASTER, LINEAR, PERSISTENCE, SEASONAL
-from chargen.tasks.forecasting.settings import ForecastConfig
+from chargen.tasks.forecasting.settings import RECURSIVE, ForecastConfig
+from chargen.tasks.forecasting.train import split_series
 from tests.tasks.forecasting.examples import autoregressive, balls, error_of, make_series, train
 
 
@@ -64,6 +65,15 @@ def test_strategies_and_outputs_cover_what_they_promise(tmp_path: Path, more: di
     assert own.coverage is not None
     assert own.coverage[0] == pytest.approx(more.get("coverage", 0.9), abs=0.05)
     assert error_of(trained, FORECASTER) < 1.03 * error_of(trained, LINEAR)
+
+
+def test_no_value_that_calibrates_a_recursive_forecast_was_learned() -> None:
+    T, F = 24, 24
+    training, whole = split_series(make_series(np.zeros((2000, 1))), ForecastConfig(("c0",), (), T, F, RECURSIVE))
+    learned = training.training + T  # each window has a future of one step
+    calibrated = np.unique(whole.choice[:, None] + T + np.arange(F))
+    assert len(learned) > 1000 and len(calibrated) == 200
+    assert not np.isin(learned, calibrated).any()
 
 
 def test_a_better_baseline_is_named_and_a_constant_series_is_no_problem(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chargen.errors import CorpusError
@@ -37,6 +37,25 @@ def test_a_future_belongs_to_one_part_and_a_window_to_one_group(
         assert (part // length == (part + history + horizon - 1) // length).all()
 
 
+@given(
+    num_groups=st.sampled_from([1, 3]), rows_per_step=st.integers(40, 450), history=st.integers(1, 12),
+    horizon=st.integers(1, 24),
+)  # fmt: skip
+@example(num_groups=1, rows_per_step=83, history=24, horizon=24)  # two periods for 24 steps, ten for one step
+def test_windows_of_one_step_are_in_the_periods_of_a_longer_horizon(
+    num_groups: int, rows_per_step: int, history: int, horizon: int
+) -> None:
+    length = rows_per_step * horizon
+    starts, is_filled = tuple(range(0, num_groups * length, length)), np.zeros(num_groups * length, dtype=bool)
+    whole = split_windows(starts, is_filled, history, horizon)
+    single = split_windows(starts, is_filled, history, 1, period_horizon=horizon)
+    assert np.array_equal(single.training_rows, whole.training_rows)
+    is_learned = np.zeros(len(is_filled), dtype=bool)
+    is_learned[single.training + history] = True
+    for part in (whole.choice, whole.held_out):
+        assert not is_learned[part[:, None] + history + np.arange(horizon)].any()
+
+
 def test_the_held_out_part_is_the_end_of_the_time() -> None:
     parts = split((0,), 1000, 10, 5)
     assert future_rows(parts.held_out, 10, 5) == set(range(800, 1000))
@@ -58,6 +77,38 @@ def test_filled_rows_are_learned_but_not_measured() -> None:
     assert 900 not in future_rows(parts.held_out, 10, 5)
     assert 790 not in future_rows(parts.choice, 10, 5)
     assert 100 in future_rows(parts.training, 10, 5)
+
+
+def test_no_window_ends_in_a_row_that_was_filled_from_a_later_one() -> None:
+    late = [100, 610, 611, 790, 900]
+    is_filled, is_interpolated = np.zeros(1000, dtype=bool), np.zeros(1000, dtype=bool)
+    is_interpolated[late] = True  # of a further input: the targets are known
+    parts, without = (split_windows((0,), is_filled, 10, 5, is_interpolated=rows) for rows in (is_interpolated, None))
+    num_left_out = 0
+    for name in ("training", "choice", "held_out"):
+        found, usual = getattr(parts, name), getattr(without, name)
+        assert found.tolist() == [start for start in usual.tolist() if start + 9 not in late]
+        num_left_out += len(usual) - len(found)
+    assert num_left_out == len(late)
+    assert {100, 610} <= {row for start in parts.training.tolist() for row in range(start, start + 9)}
+
+
+def test_rows_that_were_filled_from_a_value_of_the_next_part_are_not_learned() -> None:
+    is_interpolated = np.zeros(1000, dtype=bool)
+    is_interpolated[[100, 137, 138, 139]] = True  # the first period of training ends before row 140
+    parts = split_windows((0,), is_interpolated, 10, 5, is_interpolated=is_interpolated)
+    learned = future_rows(parts.training, 10, 5)
+    assert {100, 136} <= learned
+    assert not {137, 138, 139} & learned
+    assert np.flatnonzero(~parts.training_rows[:140]).tolist() == [137, 138, 139]
+
+
+def test_a_series_with_too_many_gaps_says_so() -> None:
+    is_filled = np.zeros(1000, dtype=bool)
+    is_filled[800:] = True
+    with pytest.raises(CorpusError, match="0 windows of 10") as caught:
+        split_windows((0,), is_filled, 10, 5)
+    assert "fewer gaps" in caught.value.hint
 
 
 @pytest.mark.parametrize(("num_rows", "history", "horizon"), [(30, 24, 1), (60, 5, 24), (7, 5, 1), (1, 1, 1)])

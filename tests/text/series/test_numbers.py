@@ -30,6 +30,7 @@ def read(content: str | bytes, name: str = "x.txt", field: str = "", quantizer: 
         read(TABLE, "x.csv", "temp"),
         read(TABLE.replace(",", "\t"), "x.tsv", "temp"), read(TABLE.replace(",", ";"), "x.CSV", "temp"),
         read(gzip.compress(TABLE.encode()), "x.csv.gz", "temp"), read("\ufeff1.5\n-2e3\n7\n"),
+        read("temp\n1.5\n-2e3\n7\n\n\n", "x.csv", "temp"),
     ],
 )  # fmt: skip
 def test_all_forms_have_the_same_numbers(series):
@@ -78,6 +79,7 @@ def test_a_column_of_a_parquet_file_is_read_with_its_nulls_refused(tmp_path):
         (TABLE, "x.csv", "wind", "x.csv has no column 'wind'"),
         (TABLE, "x.csv", "time", "row 1 of the column 'time': '2024-01-01' is not a number"),
         ("t\n1\nNA\n", "x.csv", "t", r"row 2 of the column 't': the value is missing \('NA'\)"),
+        ("t\n1\n\n3\n", "x.csv", "t", r"row 2 of the column 't': the value is missing \(''\)"),
         ("", "x.txt", "", "x.txt is empty: it has no numbers"),
         ("\n\n", "x.txt", "", "x.txt is empty: it has no numbers"),
         ("", "x.wav", "", "x.wav is empty"),

@@ -58,6 +58,13 @@ class ParquetTable(Table):
         """
         return self._read(names, CHUNK_ROWS)
 
+    def has_zone(self, name: str) -> bool:
+        """Return whether a column has a type with a time zone, so that its times are read as UTC."""
+        schema, types = self._file.schema_arrow, self._arrow.types
+        kind = schema.types[schema.names.index(name)]
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        return bool(types.is_timestamp(kind) and kind.tz is not None)
+
     def _read(self, names: Sequence[str], max_rows: int) -> Iterator[Chunk]:
         row = 1
         try:

@@ -14,7 +14,13 @@ from chargen.registry import did_you_mean
 from chargen.schema import format_value
 from chargen.tasks.forecasting.reading.numbers import MISSING, parse_numbers
 from chargen.tasks.forecasting.reading.table import NUMBER, Cells, Chunk, Table, open_table
-from chargen.tasks.forecasting.reading.times import TimeColumns, find_times, format_time, parse_times
+from chargen.tasks.forecasting.reading.times import (
+    TimeColumns,
+    find_times,
+    format_time,
+    mixed_zones_error,
+    parse_times,
+)
 from chargen.text.cleaning import CleaningReport
 from chargen.text.limits import check_memory, first_names
 
@@ -48,6 +54,7 @@ class Rows:
         values: [N, C] the numbers; NaN where none is known.
         ticks: [N] the times in microseconds, ascending in each group; None without times.
         times: The columns of times; None without times.
+        is_utc: Whether the times were converted to UTC.
         starts: First row of each group.
         groups: Name of each group.
         places: [N] the places of the rows in the file.
@@ -60,6 +67,7 @@ class Rows:
     values: NDArray[np.float64]
     ticks: NDArray[np.int64] | None
     times: TimeColumns | None
+    is_utc: bool
     starts: tuple[int, ...]
     groups: tuple[str, ...]
     places: NDArray[np.int64]
@@ -79,6 +87,7 @@ class _Parts:
     ticks: list[NDArray[np.int64]] = field(default_factory=list)
     codes: list[NDArray[np.int64]] = field(default_factory=list)
     places: list[NDArray[np.int64]] = field(default_factory=list)
+    is_utc: set[bool] = field(default_factory=set)  # what `parse_times` returned: one value for a correct file
 
 
 def read_rows(path: str, choice: RowChoice, encoding: str) -> Rows:
@@ -96,7 +105,6 @@ def read_rows(path: str, choice: RowChoice, encoding: str) -> Rows:
     """
     report = CleaningReport()
     parts, codes = _Parts(), dict[str, int]()
-    is_converted = False
     with open_table(path, encoding, report) as table:
         for option, names in (("--column", choice.columns), ("--with", choice.inputs)):
             for name in names:
@@ -120,20 +128,22 @@ def read_rows(path: str, choice: RowChoice, encoding: str) -> Rows:
             if times:
                 ticks, is_utc = parse_times(chunk, times, table)
                 parts.ticks.append(ticks)
-                is_converted = is_converted or is_utc
+                parts.is_utc.add(is_utc)
             if choice.group is not None:
                 parts.codes.append(_group_codes(chunk.columns[choice.group], codes))
         if not num_rows:
             raise filters.no_rows_error()
-    notes = [*report.notes(), *_time_notes(table, times, choice, is_converted)]
+    if times and len(parts.is_utc) > 1:
+        raise mixed_zones_error(table, ",".join(times.names))
+    notes = [*report.notes(), *_time_notes(table, times, choice, True in parts.is_utc)]
     return _sorted(parts, table, times, tuple(codes) or ("",), tuple(notes))
 
 
-def _time_notes(table: Table, times: TimeColumns | None, choice: RowChoice, is_converted: bool) -> list[str]:
+def _time_notes(table: Table, times: TimeColumns | None, choice: RowChoice, is_utc: bool) -> list[str]:
     notes = []
     if times and choice.time is None:
         notes.append(f"the times are those of {', '.join(map(repr, times.names))}; --time names another column")
-    if is_converted:
+    if is_utc:
         notes.append("the times are in UTC")
     return notes
 
@@ -169,7 +179,7 @@ def _sorted(
     is_sorted = bool(np.array_equal(order, by_group))
     starts = np.searchsorted(codes[order], np.arange(len(groups)))
     return Rows(
-        table.where, table.unit, values[order], ticks[order] if times else None, times,
+        table.where, table.unit, values[order], ticks[order] if times else None, times, True in parts.is_utc,
         tuple(int(start) for start in starts), groups, places[order], is_sorted, notes,
     )  # fmt: skip
 

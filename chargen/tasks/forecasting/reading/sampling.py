@@ -128,3 +128,18 @@ def fill_missing(values: Floats, method: str) -> Floats:
             before = np.maximum(np.searchsorted(known, rows, side="right") - 1, 0)
             filled[:, column] = values[known[before], column]
     return filled
+
+
+def needs_later_value(values: Floats) -> NDArray[np.bool_]:
+    """Return the rows of a group, [N], of which LINEAR fills a value from a known one in a later row.
+
+    At the time of such a row, that value was not known yet. Values that are missing up to the end of a column are
+    filled with the last known one, so they need no later value.
+
+    Args:
+        values: [N, C] the values, with NaN where none is known.
+    """
+    is_known = ~np.isnan(values)
+    is_known_later = np.logical_or.accumulate(is_known[::-1], axis=0)[::-1]
+    needs_later: NDArray[np.bool_] = np.any(is_known_later & ~is_known, axis=1)
+    return needs_later

@@ -7,7 +7,8 @@
     any other name       CSV: a comma separates the columns; or ";" or a tab, if the first line has no comma
 
 All but Parquet may be compressed, and "-" is standard input. The first line of CSV and TSV has the names of the
-columns. Cells are texts. Only the columns of a Parquet file have types: its numbers and times are arrays.
+columns. A blank line is no row; but in a table with one column it is an empty cell, except at the end of the file.
+Cells are texts. Only the columns of a Parquet file have types: its numbers and times are arrays.
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ class Table(ABC):
     def place(self, number: int) -> str:
         """Return the place of a row, for a message."""
         return f"{self.where}, {self.unit} {number:,}"
+
+    def has_zone(self, name: str) -> bool:
+        """Return whether a column has a type with a time zone, so that its times are read as UTC."""
+        return False
 
     def check_column(self, name: str, option: str) -> None:
         """Check that the table has a column of this name, once.
@@ -199,11 +204,15 @@ def _is_value(name: str) -> bool:
 
 
 def _csv_rows(reader: Any, where: str, width: int, delimiter: str) -> Iterator[tuple[list[Any], NDArray[np.int64]]]:
-    """Yield chunks of rows, without blank ones, and the number of the first line of each row.
+    """Yield chunks of rows, and the number of the first line of each row.
+
+    A blank line is no row. But in a table with one column it is an empty cell, as spreadsheets write it, unless only
+    blank lines follow.
 
     Raises:
         CorpusError: If a row is not CSV, or has another number of columns than the header.
     """
+    num_blank = 0  # blank lines before the next chunk of a table with one column
     while True:
         begin = reader.line_num
         try:
@@ -216,6 +225,8 @@ def _csv_rows(reader: Any, where: str, width: int, delimiter: str) -> Iterator[t
         if reader.line_num != begin + len(rows):  # cells in quotes contain newlines
             lengths = np.array([1 + sum(cell.count("\n") for cell in row) for row in rows])
             places = begin + 1 + np.cumsum(lengths) - lengths
+        if width == 1:
+            rows, places, num_blank = _with_empty_cells(rows, places, num_blank)
         if set(map(len, rows)) != {width}:
             kept = [k for k, row in enumerate(rows) if row]
             rows, places = [rows[k] for k in kept], places[kept]
@@ -224,6 +235,27 @@ def _csv_rows(reader: Any, where: str, width: int, delimiter: str) -> Iterator[t
                     raise _width_error(f"{where}, line {place:,}", row, width, delimiter)
         if rows:
             yield rows, places
+
+
+def _with_empty_cells(
+    rows: list[list[str]], places: NDArray[np.int64], num_blank: int
+) -> tuple[list[list[str]], NDArray[np.int64], int]:
+    """Return a chunk of a table with one column, with an empty cell for each blank line that a row follows.
+
+    Args:
+        rows: The rows; a blank line is an empty list.
+        places: Their lines.
+        num_blank: Blank lines just before them that were not returned yet.
+
+    Returns:
+        The rows, their lines, and the number of blank lines at the end that are not returned yet.
+    """
+    end = max((k for k, row in enumerate(rows, 1) if row), default=0)
+    if not end:
+        return [], places[:0], num_blank + len(rows)
+    before = np.arange(places[0] - num_blank, places[0])
+    cells = [[""]] * num_blank + [row or [""] for row in rows[:end]]
+    return cells, np.concatenate([before, places[:end]]), len(rows) - end
 
 
 def _width_error(name: str, row: list[str], width: int, delimiter: str) -> CorpusError:

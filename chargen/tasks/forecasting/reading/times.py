@@ -6,8 +6,8 @@
     year, month, day, hour, minute                                               a column for each
     0, 1, 2, …                                                                   any number that counts the rows
 
-A time with an offset ("+01:00", "Z") is converted to UTC. All times are whole numbers inside this package:
-microseconds since 1970, or for `COUNTER` the number itself in millionths.
+A time with an offset ("+01:00", "Z") is converted to UTC, and so is a column of Parquet with a time zone. All times are
+whole numbers inside this package: microseconds since 1970, or for `COUNTER` the number itself in millionths.
 
 Times that are months or years apart are not at equal distances in seconds. So they are compared as months: the same
 day of each month, or the last one.
@@ -213,7 +213,7 @@ def parse_times(chunk: Chunk, source: TimeColumns, table: Table) -> tuple[NDArra
         cells = [" ".join(parts) for parts in zip(*(map(str, chunk.columns[n]) for n in source.names), strict=True)]
     if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":
         _refuse_missing(np.isnat(cells), chunk, name, table)
-        return cells.astype("datetime64[us]").astype(np.int64), False
+        return cells.astype("datetime64[us]").astype(np.int64), table.has_zone(name)
     if source.kind == ISO:
         return _parse_iso([str(cell) for cell in cells], chunk, name, table)
     numbers = _whole_parts(cells, chunk, name, table)
@@ -270,11 +270,16 @@ def _parse_iso(cells: list[str], chunk: Chunk, name: str, table: Table) -> tuple
             raise _no_time(cells[k], table.place(chunk.places[k]), name)
         zoned.append(match["zone"] is not None)
     if any(zoned) and not all(zoned):
-        raise CorpusError(
-            f"{table.where}: some times of the column {name!r} have a UTC offset and some have none",
-            "Write all of them with an offset (2013-01-31T06:00+01:00), or none.",
-        )
+        raise mixed_zones_error(table, name)
     return ticks, any(zoned)
+
+
+def mixed_zones_error(table: Table, name: str) -> CorpusError:
+    """Return the error for a column of times of which some can be converted to UTC and some cannot."""
+    return CorpusError(
+        f"{table.where}: some times of the column {name!r} have a UTC offset and some have none",
+        "Write all of them with an offset (2013-01-31T06:00+01:00), or none.",
+    )
 
 
 def _parse_shape(cells: list[str], match: re.Match[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
