@@ -1,6 +1,6 @@
 """Read texts with labels from a folder or a file, in the form that its name states.
 
-    folder/LABEL/*                    each file is one text
+    folder/LABEL/*                    each file is one text, also those in sub-folders; hidden ones are left out
     folder/LABEL.txt                  each line is one text
     file.csv, .tsv, .parquet          each row has a text and a label         (labelled_records.py)
     file.jsonl, .ndjson, .json        each object has a text and a label
@@ -137,7 +137,7 @@ def _read_folder(
     for entry in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if entry.is_dir():
             label = entry.name
-            files = sorted(p for p in entry.rglob("*") if p.is_file() and not p.name.startswith("."))
+            files = [path for path in sorted(entry.rglob("*")) if path.is_file() and not _is_hidden(path, entry)]
             whole = replace(record_format, form=LINES)
             found = ["\n".join(_read_regular_file(file, whole, report)).rstrip("\n") for file in files]
         elif entry.is_file():  # reading a pipe or a device could block
@@ -152,6 +152,11 @@ def _read_folder(
         check_unicode(label, f"the name {label!a}")
     note_empty(str(folder), num_empty, report)
     return texts
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Return whether a path in a folder has a name that starts with a dot, or is in a sub-folder with such a name."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _read_regular_file(path: Path, record_format: RecordFormat, report: CleaningReport) -> list[str]:
