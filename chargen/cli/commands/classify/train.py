@@ -91,9 +91,7 @@ def _plan(args: ClassifyArguments, started: float) -> ClassifierPlan:
     data = Path(args.data or "")
     report = CleaningReport()
     texts = read_labelled(data, args.record_format(), report, args.label_field or "")
-    for note in (*report.notes(), *describe_repeated_texts(texts)):
-        say(f"note: {note}")
-    return ClassifierPlan(
+    plan = ClassifierPlan(
         texts,
         args.name or corpus_name([str(data)]),
         length,
@@ -104,6 +102,9 @@ def _plan(args: ClassifyArguments, started: float) -> ClassifierPlan:
         encoder=args.encoder_choices(),
         resume=args.resume or "",
     )
+    for note in (*report.notes(), *describe_repeated_texts(plan.texts)):
+        say(f"note: {note}")
+    return plan
 
 
 def _saved_seed(name: str) -> int:

@@ -1,7 +1,8 @@
-"""Labelled texts: which files of a folder are texts."""
+"""Labelled texts: which files of a folder are texts, and which labels are the same."""
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from chargen.tasks.classification.reading.labelled_data import read_labelled
@@ -18,3 +19,10 @@ def test_hidden_files_and_folders_are_no_texts(tmp_path: Path) -> None:
         "a": ["text of a/1.txt", "text of a/deep/er/2.txt"],
         "b": ["text of b/1.txt"],
     }
+
+
+def test_a_label_in_two_unicode_forms_is_one_label(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "việt") for form in ("NFC", "NFD"))
+    path = tmp_path / "texts.tsv"
+    path.write_text(f"{decomposed}\tone\nen\ttwo\n{composed}\tthree\n", encoding="utf-8")
+    assert read_labelled(path) == {"en": ["two"], composed: ["one", "three"]}
