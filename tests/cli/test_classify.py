@@ -214,6 +214,25 @@ def test_labelled_texts_in_two_unicode_forms_are_evaluated_once(chargen: Chargen
     assert json.loads(result.out)["held_out"]["texts"] == 2 * 20 / 2
 
 
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_the_most_frequent_label_is_that_of_the_texts_that_fit_the_temperature(
+    chargen: Chargen, tmp_path: Path, order: str
+) -> None:
+    for seed, name in enumerate("ab"):
+        save_checkpoint(tmp_path / "checkpoints" / name / "model.safetensors", random_model(seed=seed))
+    lines = [f"{label}\ttext {n} of {label}\n" for label, count in (("a", 8), ("b", 24)) for n in range(count)]
+    (tmp_path / "l.tsv").write_text("".join(lines))
+    models = [word for name in order for word in ("-m", name)]
+    result = chargen("classify", *models, "--labelled", "l.tsv", "--json")
+    assert result.status == 0, result.err
+    found = json.loads(result.out)
+    (majority,) = [baseline["quality"] for baseline in found["baselines"]]
+    assert majority["accuracy"] == found["held_out"]["majority_class_accuracy"] == 12 / 16
+    # The fitting half has 4 and 12 texts of the labels, and each gets one more, so that no share is 0.
+    expected = -(4 * np.log(5 / 18) + 12 * np.log(13 / 18)) / 16
+    assert majority["log_loss_nats"] == pytest.approx(expected)
+
+
 def test_a_resumed_encoder_keeps_its_split_and_is_reported_alike(chargen: Chargen, data: Path) -> None:
     train(chargen, "--method", "encoder", "--epochs", "2", "--seed", "5", "--name", "whole", "--json")
     first = json.loads(train(chargen, "--method", "encoder", "--epochs", "1", "--seed", "5", "--json").out)

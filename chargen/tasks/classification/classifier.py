@@ -50,6 +50,11 @@ class TextClassifier(ABC):
     temperature: float
     is_calibrated: bool  #: whether the temperature was fitted to labelled texts
 
+    @property
+    def log_frequencies(self) -> NDArray[np.float64]:
+        """Log of the share of each label in texts, [K]: what the baseline of the most frequent label knows."""
+        return self.log_priors
+
     @abstractmethod
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return log p(text | label) in nats, [N, K], up to a constant of each text."""
@@ -86,7 +91,7 @@ class TextClassifier(ABC):
             ConfigError: If the classifier does not have one of the labels.
         """
         text_list, right = self.flatten(texts)
-        return Predictions(self.labels, tuple(text_list), right, self.log_probs(text_list), self.log_priors)
+        return Predictions(self.labels, tuple(text_list), right, self.log_probs(text_list), self.log_frequencies)
 
     def evaluate(self, texts: Texts) -> Quality:
         """Return how good the probabilities are on labelled texts.
@@ -137,7 +142,7 @@ class Predictions:
     texts: tuple[str, ...]
     right: NDArray[np.int64]  #: number of the right label of each text, [N]
     log_probs: NDArray[np.float64]  #: log p(label | text) in nats, [N, K]
-    log_priors: NDArray[np.float64]  #: log p(label), [K]
+    log_priors: NDArray[np.float64]  #: log of the share of each label, [K], for the baseline that ignores the texts
 
     def quality(self) -> Quality:
         """Return how good the probabilities are."""

@@ -57,6 +57,23 @@ class GenerativeClassifier(TextClassifier):
     log_priors: NDArray[np.float64]
     temperature: float = 1.0
     is_calibrated: bool = False
+    has_fitted_priors: bool = True  #: whether the priors are shares of texts; if not, all labels are equally probable
+    log_shares: NDArray[np.float64] | None = None  #: without such priors: those of the texts that calibrated it, [K]
+
+    @property
+    def log_frequencies(self) -> NDArray[np.float64]:
+        """Log of the share of each label in texts, [K]; the priors, until there are any texts."""
+        return self.log_priors if self.log_shares is None else self.log_shares
+
+    def calibrate(self, texts: Texts) -> GenerativeClassifier:
+        """Return the classifier with the temperature fitted to labelled texts, and with the shares of their labels.
+
+        Raises:
+            ConfigError: If the classifier does not have one of the labels.
+        """
+        _, right = self.flatten(texts)
+        shares = None if self.has_fitted_priors else log_priors(np.bincount(right, minlength=len(self.labels)).tolist())
+        return replace(super().calibrate(texts), log_shares=shares)
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return log p(text | model of label) in nats, [N, K]."""

@@ -1,4 +1,4 @@
-"""The form of the texts that classifiers learn and read: one Unicode form, and one kind of newline."""
+"""The form of the texts that classifiers learn and read, and the frequencies of the labels."""
 
 from __future__ import annotations
 
@@ -87,3 +87,15 @@ def test_a_label_may_be_in_another_unicode_form() -> None:
     )
     assert texts == ["a", "b", "c"]
     assert right.tolist() == [1, 1, 0]
+
+
+def test_priors_that_were_fitted_stay_the_frequencies_of_the_labels() -> None:
+    models = tuple(LanguageModel(random_model(seed=seed)) for seed in (1, 2))
+    texts = {"a": ["the fox"], "b": ["the dog", "chữ tài", "quick"]}
+    trained = GenerativeClassifier(("a", "b"), models, np.log([0.9, 0.1]), 2.0, True)
+    assert np.exp(trained.calibrate(texts).predict(texts).log_priors) == pytest.approx([0.9, 0.1])
+    given = GenerativeClassifier(("a", "b"), models, log_priors([0, 0]), has_fitted_priors=False)
+    calibrated = given.calibrate(texts)
+    assert np.exp(calibrated.predict(texts).log_priors) == pytest.approx([2 / 6, 4 / 6])
+    assert np.exp(calibrated.log_priors) == pytest.approx([0.5, 0.5]), "all labels stay equally probable"
+    assert calibrated.evaluate(texts).majority_class_accuracy == 3 / 4
