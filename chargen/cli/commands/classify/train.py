@@ -17,6 +17,8 @@ from chargen.ui.terminal_text import say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import Console
+
     from chargen.cli.commands.classify.command import ClassifyArguments
     from chargen.tasks.classification.auto import MethodTrained, Step
     from chargen.tasks.classification.classifier import ClassifierPlan, TrainedClassifier
@@ -47,9 +49,9 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
     check_files(args)
     plan = _plan(args, begin)
     method = "encoder" if args.resume else args.method
-    with stop_on_signals() as stop, _Display(plan) as display:
-        trained = display.show_all(_steps(method, plan, stop.is_set))
     console = stderr_console()
+    with stop_on_signals() as stop, _Display(console, plan) as display:
+        trained = display.show_all(_steps(method, plan, stop.is_set))
     for note in trained.classifier.notes(trained.quality):
         print_line(console, f"note: {note}")
     if trained.was_stopped:
@@ -143,10 +145,16 @@ def _loss_or_problem(result: MethodTrained) -> dict[str, Any]:
 
 
 class _Display:
-    """Shows the training on stderr: a bar for the method that is being trained, and a line when it has ended."""
+    """Shows the training: a bar for the method that is being trained, and a line when it has ended.
 
-    def __init__(self, plan: ClassifierPlan) -> None:
-        self._plan = plan
+    Args:
+        console: The console on stderr. The lines have to be printed on that of the bars: then they stand above the bar,
+            which is erased at its end. The lines of another console would be erased in its place.
+        plan: What is trained.
+    """
+
+    def __init__(self, console: Console, plan: ClassifierPlan) -> None:
+        self._console, self._plan = console, plan
         self._stack = ExitStack()
         self._fit: FitDisplay | None = None
         self._bar: ProgressBar | None = None
@@ -190,19 +198,18 @@ class _Display:
             self._say(f"{result.method}: log loss {loss} nats on the texts that choose the method")
 
     def _show_fit(self, report: Any) -> None:
-        from chargen.ui.console import stderr_console
         from chargen.ui.supervised import FitDisplay
 
         if self._fit is None:
-            self._fit = self._stack.enter_context(FitDisplay(stderr_console(), LOSS_NAME))
+            self._fit = self._stack.enter_context(FitDisplay(self._console, LOSS_NAME))
         self._fit.show(report)
 
     def _show_model(self, label: str, report: Any) -> None:
         """Show a report of the language model of a label."""
-        from chargen.ui.console import ProgressBar, stderr_console
+        from chargen.ui.console import ProgressBar
 
         if self._bar is None:
-            self._bar = self._stack.enter_context(ProgressBar(stderr_console(), len(self._plan.texts)))
+            self._bar = self._stack.enter_context(ProgressBar(self._console, len(self._plan.texts)))
         values = report.to_json()
         if values["event"] == "progress":
             self._bar.show(label, self._num_done + values["progress"])
@@ -215,9 +222,9 @@ class _Display:
             self._bar.show("evaluating", self._num_done)
 
     def _say(self, line: str) -> None:
-        from chargen.ui.console import print_line, stderr_console
+        from chargen.ui.console import print_line
 
-        print_line(stderr_console(), line)
+        print_line(self._console, line)
 
     def _close(self) -> None:
         self._stack.close()
