@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chargen.cli.main import stop_on_signals
+from chargen.cli.main import StopRequest, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
 from chargen.errors import ChargenError
 from chargen.schema import format_count, format_number
@@ -29,35 +29,67 @@ if TYPE_CHECKING:
 LOSS_NAME = "log loss in nats"
 
 
-def train_classifier_on(args: ClassifyArguments, started: float | None = None) -> None:
+def train_classifier_on(args: ClassifyArguments, started: float | None = None) -> int:
     """Train a classifier on `args.data`, and print how good it is.
 
     Args:
         args: The arguments of the command.
         started: When the budget started to count, as a value of `time.perf_counter`; None for now.
 
+    Returns:
+        The exit status: 0, or 128 + the signal's number if a signal stopped the training.
+
     Raises:
-        ChargenError: If the texts, the settings or the disk do not allow it, or a signal stopped it.
+        ChargenError: If the texts, the settings or the disk do not allow it.
+        Exit: If a signal stopped it before there was a classifier. Its message has been printed.
         UsageError: If a file cannot be written.
     """
-    from chargen.cli.commands.classify.report import check_files, print_report
-    from chargen.ui.console import print_line, stderr_console, stdout_console
-    from chargen.ui.terminal_text import visible
-    from chargen.ui.training import command_line, proposal
+    from chargen.cli.commands.classify.report import check_files
+    from chargen.ui.console import print_line, stderr_console
+    from chargen.ui.output import ignore_closed_output
 
     begin = time.perf_counter() if started is None else started
     check_files(args)
-    plan = _plan(args, begin)
     method = "encoder" if args.resume else args.method
     console = stderr_console()
-    with stop_on_signals() as stop, _Display(console, plan) as display:
-        trained = display.show_all(_steps(method, plan, stop.is_set))
+    with stop_on_signals() as stop:
+        plan = _plan(args, begin)
+        with _Display(console, plan) as display:
+            trained = display.show_all(_defer_stop(_steps(method, plan, stop.is_set), stop))
     for note in trained.classifier.notes(trained.quality):
         print_line(console, f"note: {note}")
     if trained.was_stopped:
-        print_line(console, "note: the training was stopped; the best weights so far are kept")
+        print_line(console, "note: the training was stopped; the best classifier so far is kept")
     baselines = _baselines(plan, trained)
-    losses = {result.method: _loss_or_problem(result) for result in display.results}
+    with ignore_closed_output():
+        _print_result(args, trained, baselines, display.results)
+    return stop.status if trained.was_stopped else 0
+
+
+def _defer_stop(steps: Iterator[Step], stop: StopRequest) -> Iterator[Step]:
+    """Yield the steps of a training. From the first one on, a signal asks it to end, and it keeps what it has.
+
+    Before that, a signal ends the command at once, because there is nothing to keep.
+    """
+    from chargen.tasks.classification.classifier import TrainedClassifier
+
+    for step in steps:
+        stop.is_deferred = True
+        if not isinstance(step, TrainedClassifier):  # after that one, nothing is left to be stopped
+            stop.announce()
+        yield step
+
+
+def _print_result(
+    args: ClassifyArguments, trained: TrainedClassifier, baselines: Sequence[Baseline], results: Sequence[MethodTrained]
+) -> None:
+    """Print on stdout how good a classifier is, and where it is."""
+    from chargen.cli.commands.classify.report import print_report
+    from chargen.ui.console import stdout_console
+    from chargen.ui.terminal_text import visible
+    from chargen.ui.training import command_line, proposal
+
+    losses = {result.method: _loss_or_problem(result) for result in results}
     more = {
         "classifier": str(trained.folder),
         "method": trained.method,
@@ -66,17 +98,18 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
         "was_stopped": trained.was_stopped,
     }
     print_report(args, trained.predictions, trained.classifier, baselines, more)
-    if not args.as_json:
-        name = trained.folder.name
-        lines = [
-            f"The classifier is {trained.folder}",
-            *proposal(
-                command_line("classify", "-m", name, "a text"),
-                command_line("classify", "-m", name, "--explain", "a text"),
-            ),
-        ]
-        for line in lines:
-            stdout_console().print(visible(line), soft_wrap=True)
+    if args.as_json:
+        return
+    name = trained.folder.name
+    lines = [
+        f"The classifier is {trained.folder}",
+        *proposal(
+            command_line("classify", "-m", name, "a text"),
+            command_line("classify", "-m", name, "--explain", "a text"),
+        ),
+    ]
+    for line in lines:
+        stdout_console().print(visible(line), soft_wrap=True)
 
 
 def _plan(args: ClassifyArguments, started: float) -> ClassifierPlan:
