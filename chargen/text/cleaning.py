@@ -93,7 +93,7 @@ def clean_text(pieces: Iterable[str], where: str, config: DataConfig, report: Cl
 
 def normalize_text(text: str, config: DataConfig) -> str:
     """Return a text with the newlines and the composed characters that the settings require."""
-    if text.isascii() and "\r" not in text:
+    if "\r" not in text and (text.isascii() or unicodedata.is_normalized("NFC", text)):
         return text  # such a text is the same in every form
     return "".join(clean_text([text], "", config, CleaningReport()))
 

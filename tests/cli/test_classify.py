@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -196,6 +197,40 @@ def test_labelled_texts_of_any_form_evaluate_models(chargen: Chargen, data: Path
     assert found["event"] == "measured"
     assert found["held_out"]["accuracy"] > 0.9
     assert [baseline["name"] for baseline in found["baselines"]] == ["majority"]
+
+
+def test_labelled_texts_in_two_unicode_forms_are_evaluated_once(chargen: Chargen, tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        save_checkpoint(tmp_path / "checkpoints" / name / "model.safetensors", random_model(seed=seed))
+    lines = [
+        f"{label}\t{unicodedata.normalize(form, f'chữ tài {label} {n}')}\n"
+        for form in ("NFC", "NFD")
+        for label in "ab"
+        for n in range(20)
+    ]
+    (tmp_path / "l.tsv").write_text("".join(lines), encoding="utf-8")
+    result = chargen("classify", "-m", "a", "-m", "b", "--labelled", "l.tsv", "--json")
+    assert result.status == 0, result.err
+    assert json.loads(result.out)["held_out"]["texts"] == 2 * 20 / 2
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_the_most_frequent_label_is_that_of_the_texts_that_fit_the_temperature(
+    chargen: Chargen, tmp_path: Path, order: str
+) -> None:
+    for seed, name in enumerate("ab"):
+        save_checkpoint(tmp_path / "checkpoints" / name / "model.safetensors", random_model(seed=seed))
+    lines = [f"{label}\ttext {n} of {label}\n" for label, count in (("a", 8), ("b", 24)) for n in range(count)]
+    (tmp_path / "l.tsv").write_text("".join(lines))
+    models = [word for name in order for word in ("-m", name)]
+    result = chargen("classify", *models, "--labelled", "l.tsv", "--json")
+    assert result.status == 0, result.err
+    found = json.loads(result.out)
+    (majority,) = [baseline["quality"] for baseline in found["baselines"]]
+    assert majority["accuracy"] == found["held_out"]["majority_class_accuracy"] == 12 / 16
+    # The fitting half has 4 and 12 texts of the labels, and each gets one more, so that no share is 0.
+    expected = -(4 * np.log(5 / 18) + 12 * np.log(13 / 18)) / 16
+    assert majority["log_loss_nats"] == pytest.approx(expected)
 
 
 def test_a_resumed_encoder_keeps_its_split_and_is_reported_alike(chargen: Chargen, data: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +106,26 @@ def test_the_table_has_the_lowest_loss_first(
     assert "note: gru has no result: the loss is not finite" in result.err
     assert "time (s)" in Path("cells.svg").read_text(encoding="utf-8")
     assert measured == [CellBenchmark(tuple(RESULTS))]
+
+
+@pytest.mark.parametrize("num_done", [0, 2])
+def test_a_signal_keeps_the_cells_before_it(
+    chargen: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch, num_done: int
+) -> None:
+    def benchmark(settings: CellBenchmark, corpus: object) -> Iterator[CellResult]:
+        yield from [RESULTS[name] for name in settings.cells][:num_done]
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the signal ends the benchmark")
+
+    monkeypatch.setattr(cell_benchmark, "benchmark_cells", benchmark)
+    result = chargen("bench", "cells", "text.txt", "--cells", ",".join(RESULTS), "--json")
+    assert result.status == 130
+    if num_done:
+        assert [cell["cell"] for cell in json.loads(result.out)["cells"]] == list(RESULTS)[:num_done]
+        assert "Stopped after 2 cells." in result.err and "nothing was saved" not in result.err
+    else:
+        assert result.out == ""
+        assert "nothing was saved or changed." in result.err
 
 
 def test_all_cells_are_the_default_and_no_result_is_status_1(

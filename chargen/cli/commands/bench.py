@@ -15,7 +15,7 @@ import click
 from chargen.cells import CELLS
 from chargen.cli import options
 from chargen.cli.command_table import CommandTable
-from chargen.cli.main import stop_on_signals
+from chargen.cli.main import EarlyStopError, stop_on_signals
 from chargen.config import LN2, format_duration_s
 from chargen.schema import format_count, format_number
 from chargen.ui.terminal_text import say
@@ -131,7 +131,7 @@ def bench_cells(args: BenchArguments) -> int:
         args: The arguments of the command.
 
     Returns:
-        The exit status: 0, or 1 if no cell could be trained.
+        The exit status: 0; 1 if no cell could be trained; or 128 + the number of the signal that stopped it.
 
     Raises:
         ChargenError: If the text cannot be read, there is no such cell, the network would be too small, or the picture
@@ -163,12 +163,19 @@ def bench_cells(args: BenchArguments) -> int:
     )  # fmt: skip
     results: list[CellResult] = []
     try:
-        with stop_on_signals():
-            for result in _with_progress(benchmark, benchmark_cells(benchmark, corpus)):
-                results.append(result)  # noqa: PERF402 - those before a signal are printed, too
+        with stop_on_signals() as stop:
+            try:
+                for result in _with_progress(benchmark, benchmark_cells(benchmark, corpus)):
+                    results.append(result)  # noqa: PERF402 - those before a signal are printed, too
+            except EarlyStopError:
+                if not results:
+                    raise
+                say(f"Stopped after {format_count(len(results), 'cell')}.")
     finally:
         if results:
             _output(results, args, corpus.name)
+    if stop.is_set():
+        return stop.status
     return 0 if any(not result.error for result in results) else 1
 
 

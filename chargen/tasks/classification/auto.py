@@ -44,7 +44,8 @@ Step = FitReport | tuple[str, Report] | MethodTrained | TrainedClassifier
 def train_both(plan: ClassifierPlan, stop: Callable[[], bool] = lambda: False) -> Iterator[Step]:
     """Train by both methods. Yield their reports, a `MethodTrained` after each, and last the classifier that is kept.
 
-    A method that cannot be trained on these texts is left out, and so is the second one if the first was stopped.
+    A method that cannot be trained on these texts is left out, and so is the second one if the first was stopped. If
+    the second one is stopped, the first one is kept, and was stopped, too: the choice between both was not made.
 
     Args:
         plan: Texts and settings. A time budget is that of both methods together; steps and epochs are those of each.
@@ -58,6 +59,7 @@ def train_both(plan: ClassifierPlan, stop: Callable[[], bool] = lambda: False) -
     with stage_run(plan.name, plan.root) as writer:
         folder = writer.run.folder
         results: list[MethodTrained] = []
+        was_stopped = False
         for method, train in (("encoder", train_encoder), ("generative", train_generative)):
             sub_plan = _plan_of(method, replace(plan, name=method, root=folder))
             result = MethodTrained(method, None)
@@ -71,12 +73,14 @@ def train_both(plan: ClassifierPlan, stop: Callable[[], bool] = lambda: False) -
                 if not any(result.trained for result in results):
                     raise
                 result = MethodTrained(method, None, "it was stopped")
+                was_stopped = True
             except (CorpusError, DivergenceError) as error:
                 result = MethodTrained(method, None, error.message)
                 failure: ChargenError = error
             results.append(result)
             yield result
             if result.trained and result.trained.was_stopped:
+                was_stopped = True
                 break
         trained = [result.trained for result in results if result.trained]
         if not trained:
@@ -84,7 +88,7 @@ def train_both(plan: ClassifierPlan, stop: Callable[[], bool] = lambda: False) -
         kept = min(trained, key=lambda each: each.choice_log_loss_nats)
         _keep_only(folder, kept.folder)
         writer.commit()
-    yield replace(kept, folder=writer.run.folder.absolute())
+    yield replace(kept, folder=writer.run.folder.absolute(), was_stopped=was_stopped)
 
 
 def _plan_of(method: str, plan: ClassifierPlan) -> ClassifierPlan:

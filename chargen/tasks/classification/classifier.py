@@ -4,6 +4,9 @@
                            10 % ─▶ fit the temperature
                            10 % ─▶ measure accuracy, log loss, calibration      (nothing else uses these texts)
 
+A text is learned and read in one form: composed characters (NFC), and LF newlines. So the same text in two forms is one
+text, of which no copy is on the other side of the split, and both forms get the same answer.
+
 The methods are `generative.py` and `encoder.py`; `saved.py` opens what they have written.
 """
 
@@ -20,6 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.config import DataConfig
 from chargen.errors import ConfigError
 from chargen.schema import format_count
 from chargen.tasks.classification.calibration import (
@@ -29,9 +33,11 @@ from chargen.tasks.classification.calibration import (
     measure_quality,
     split_labelled,
 )
+from chargen.text.cleaning import normalize_text, to_nfc
 from chargen.training.choices import ModelChoices, RunLength
 
 HELD_OUT_FRACTIONS = (0.1, 0.1)  #: fractions of the texts for the temperature and for the evaluation
+TEXT_FORM = DataConfig()  #: its newlines and its Unicode form are those of the texts that a classifier is trained on
 Texts = Mapping[str, Sequence[str]]
 C = TypeVar("C", bound="TextClassifier")
 
@@ -44,9 +50,18 @@ class TextClassifier(ABC):
     temperature: float
     is_calibrated: bool  #: whether the temperature was fitted to labelled texts
 
+    @property
+    def log_frequencies(self) -> NDArray[np.float64]:
+        """Log of the share of each label in texts, [K]: what the baseline of the most frequent label knows."""
+        return self.log_priors
+
     @abstractmethod
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return log p(text | label) in nats, [N, K], up to a constant of each text."""
+
+    def normalize(self, text: str) -> str:
+        """Return a text in the form in which it is read; `scores` is the same for both."""
+        return normalize_text(text, TEXT_FORM)
 
     def log_probs(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return log p(label | text) in nats, [N, K]."""
@@ -76,7 +91,7 @@ class TextClassifier(ABC):
             ConfigError: If the classifier does not have one of the labels.
         """
         text_list, right = self.flatten(texts)
-        return Predictions(self.labels, tuple(text_list), right, self.log_probs(text_list), self.log_priors)
+        return Predictions(self.labels, tuple(text_list), right, self.log_probs(text_list), self.log_frequencies)
 
     def evaluate(self, texts: Texts) -> Quality:
         """Return how good the probabilities are on labelled texts.
@@ -106,12 +121,17 @@ class TextClassifier(ABC):
         return []
 
     def flatten(self, texts: Texts) -> tuple[list[str], NDArray[np.int64]]:
-        """Return (all texts, [N]; the number of the label of each, [N])."""
-        for label in texts:
-            if label not in self.labels:
+        """Return (all texts, [N]; the number of the label of each, [N]). A label may be in another Unicode form."""
+        numbers = {to_nfc(label): number for number, label in enumerate(self.labels)}
+        all_texts: list[str] = []
+        right: list[int] = []
+        for label, label_texts in texts.items():
+            number = numbers.get(to_nfc(label))
+            if number is None:
                 raise ConfigError(f"no model has the label {label!r}", f"There are {', '.join(self.labels)}.")
-        pairs = [(text, self.labels.index(label)) for label, label_texts in texts.items() for text in label_texts]
-        return [text for text, _ in pairs], np.array([number for _, number in pairs], dtype=np.int64)
+            all_texts += label_texts
+            right += [number] * len(label_texts)
+        return all_texts, np.array(right, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -122,7 +142,7 @@ class Predictions:
     texts: tuple[str, ...]
     right: NDArray[np.int64]  #: number of the right label of each text, [N]
     log_probs: NDArray[np.float64]  #: log p(label | text) in nats, [N, K]
-    log_priors: NDArray[np.float64]  #: log p(label), [K]
+    log_priors: NDArray[np.float64]  #: log of the share of each label, [K], for the baseline that ignores the texts
 
     def quality(self) -> Quality:
         """Return how good the probabilities are."""
@@ -149,7 +169,7 @@ class EncoderChoices:
 class ClassifierPlan:
     """What to train a classifier on, and how."""
 
-    texts: Texts  #: texts of each label
+    texts: Texts  #: texts of each label; they are brought to the form in which a classifier reads them, `TEXT_FORM`
     name: str  #: name of the folder under checkpoints/; if it is taken, -2, -3, … is appended
     length: RunLength  #: the budget of all models together, or the steps or epochs of each
     model: ModelChoices = field(default_factory=ModelChoices)  #: settings of the models
@@ -160,6 +180,10 @@ class ClassifierPlan:
     resume: str = ""  #: name or folder of an encoder whose training is continued; "" for a new one
     stop_after: int | None = None  #: the step after which the training of an encoder is interrupted, for tests
     root: Path | None = None  #: folder of the runs; None for `checkpoints_folder()`
+
+    def __post_init__(self) -> None:
+        texts = {label: [normalize_text(text, TEXT_FORM) for text in many] for label, many in self.texts.items()}
+        object.__setattr__(self, "texts", texts)
 
     def split(self) -> tuple[Texts, Texts, Texts]:
         """Return the texts for training, those for the choice (of the weights, the temperature and the method), and

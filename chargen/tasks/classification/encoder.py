@@ -72,6 +72,7 @@ class EncoderClassifier(TextClassifier):
 
         if not texts:
             return np.zeros((0, len(self.labels)))
+        texts = [self.normalize(text) for text in texts]
         encoded = LabelledTexts.encoded(texts, np.zeros(len(texts), np.int64), self.text_input)
         logits = read_logits(self.encoder, self.text_input, encoded)
         scores: NDArray[np.float64] = logits - trained_log_priors(self.log_priors, self.is_balanced)

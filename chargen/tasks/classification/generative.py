@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.api import load
-from chargen.config import DataConfig
 from chargen.errors import StoppedError
 from chargen.io import to_json_line, write_atomically
 from chargen.lm import LanguageModel
@@ -32,6 +31,7 @@ from chargen.run_writer import stage_run
 from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER
 from chargen.tasks.classification.calibration import Quality, log_priors
 from chargen.tasks.classification.classifier import (
+    TEXT_FORM,
     ClassifierPlan,
     TextClassifier,
     Texts,
@@ -43,7 +43,7 @@ from chargen.training.choices import RunLength, TrainChoices
 from chargen.training.events import Finished, Report
 from chargen.training.run import Plan, train
 
-DATA_CONFIG = DataConfig(tokenizer="byte")
+DATA_CONFIG = replace(TEXT_FORM, tokenizer="byte")  #: how the texts of a label are read by its model
 LOSS_UNITS = {"byte": "byte", "char": "char"}  #: the unit of which a token of a tokenizer is exactly one
 MIN_LEARNED = 0.95  #: a model whose loss is above this share of that of the uniform distribution learned nothing
 
@@ -57,6 +57,23 @@ class GenerativeClassifier(TextClassifier):
     log_priors: NDArray[np.float64]
     temperature: float = 1.0
     is_calibrated: bool = False
+    has_fitted_priors: bool = True  #: whether the priors are shares of texts; if not, all labels are equally probable
+    log_shares: NDArray[np.float64] | None = None  #: without such priors: those of the texts that calibrated it, [K]
+
+    @property
+    def log_frequencies(self) -> NDArray[np.float64]:
+        """Log of the share of each label in texts, [K]; the priors, until there are any texts."""
+        return self.log_priors if self.log_shares is None else self.log_shares
+
+    def calibrate(self, texts: Texts) -> GenerativeClassifier:
+        """Return the classifier with the temperature fitted to labelled texts, and with the shares of their labels.
+
+        Raises:
+            ConfigError: If the classifier does not have one of the labels.
+        """
+        _, right = self.flatten(texts)
+        shares = None if self.has_fitted_priors else log_priors(np.bincount(right, minlength=len(self.labels)).tolist())
+        return replace(super().calibrate(texts), log_shares=shares)
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return log p(text | model of label) in nats, [N, K]."""
@@ -64,6 +81,15 @@ class GenerativeClassifier(TextClassifier):
         for k, model in enumerate(self.models):
             scores[:, k] = [score.log_prob_nats for score in model.score(list(texts))]
         return scores
+
+    def normalize(self, text: str) -> str:
+        """Return a text in the form in which all models read it.
+
+        It is unchanged if the forms of the models differ, for example if only some were trained with --normalize none:
+        `scores` brings it to the form of each.
+        """
+        forms = {model.checkpoint.normalize(text) for model in self.models}
+        return forms.pop() if len(forms) == 1 else text
 
     def notes(self, quality: Quality | None = None) -> list[str]:
         """Return messages about models that learned nothing, and about scores that do not tell the labels apart.

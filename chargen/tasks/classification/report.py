@@ -2,8 +2,11 @@
 
 The baselines are what a classifier must be better than:
 
-    majority                     always the most frequent label, with the priors as probabilities
+    majority                     always the most frequent label, with the shares of the labels as probabilities
     tfidf_logistic_regression    TF-IDF of character n-grams with logistic regression        (baseline.py)
+
+The shares of the labels are those of the training texts. Several models that the user combines have none: theirs are
+the shares in the texts that the temperature was fitted to.
 """
 
 from __future__ import annotations
@@ -103,7 +106,7 @@ def confident_mistakes(predictions: Predictions, limit: int = MAX_MISTAKES) -> l
 
 
 def majority_baseline(predictions: Predictions) -> Baseline:
-    """Return the quality of always answering the most frequent label, with the priors as probabilities."""
+    """Return the quality of always answering the most frequent label, with the shares of all as probabilities."""
     log_probs = np.tile(predictions.log_priors, (len(predictions.right), 1))
     return Baseline(MAJORITY, measure_quality(log_probs, predictions.right, predictions.log_priors))
 

@@ -77,7 +77,8 @@ def load_classifier(models: Sequence[str], root: Path | None = None, device: str
         if len(set(models)) < len(models):
             raise ConfigError("a model is named twice", "Give each one once.")
         priors = log_priors([0] * len(models))
-        return GenerativeClassifier(tuple(models), tuple(load(model, device) for model in models), priors)
+        given = tuple(load(model, device) for model in models)
+        return GenerativeClassifier(tuple(models), given, priors, has_fitted_priors=False)
     root = root or checkpoints_folder()
     path = find_classifier(models[0], root) if models else None
     if path is None:

@@ -198,7 +198,7 @@ class ClassifyArguments(NetworkArguments):
 )  # fmt: skip
 @options.output_option("--html", type=options.FILE_NAME, metavar="FILE", help="Write the explanations as a web page.")
 @options.as_json
-def classify(**values: Any) -> None:
+def classify(**values: Any) -> int:
     """Classify texts with probabilities, or train a classifier on labelled texts.
 
     \b
@@ -220,8 +220,8 @@ def classify(**values: Any) -> None:
     if args.data:
         from chargen.cli.commands.classify.train import train_classifier_on
 
-        train_classifier_on(args, STARTED)
-    else:
-        from chargen.cli.commands.classify.predict import classify_texts
+        return train_classifier_on(args, STARTED)
+    from chargen.cli.commands.classify.predict import classify_texts
 
-        classify_texts(args)
+    classify_texts(args)
+    return 0

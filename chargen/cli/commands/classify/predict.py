@@ -88,7 +88,8 @@ def _calibrate(
         without_fields = replace(record_format, form=AUTO, field="")
         if record_form(path, without_fields, "") == LINES:
             record_format = without_fields
-    labelled = read_labelled(path, record_format, report, args.label_field or "")
+    found = read_labelled(path, record_format, report, args.label_field or "")
+    labelled = {label: [classifier.normalize(text) for text in texts] for label, texts in found.items()}
     for_temperature, unseen = split_labelled(labelled, CALIBRATION_SHARES, args.seed)
     calibrated = classifier.calibrate(for_temperature)
     return calibrated, calibrated.predict(unseen)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chargen.cli.main import stop_on_signals
+from chargen.cli.main import StopRequest, stop_on_signals
 from chargen.config import DEFAULT_BUDGET_S
 from chargen.errors import ChargenError
 from chargen.schema import format_count, format_number
@@ -16,6 +16,8 @@ from chargen.ui.terminal_text import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.console import Console
 
     from chargen.cli.commands.classify.command import ClassifyArguments
     from chargen.tasks.classification.auto import MethodTrained, Step
@@ -27,35 +29,67 @@ if TYPE_CHECKING:
 LOSS_NAME = "log loss in nats"
 
 
-def train_classifier_on(args: ClassifyArguments, started: float | None = None) -> None:
+def train_classifier_on(args: ClassifyArguments, started: float | None = None) -> int:
     """Train a classifier on `args.data`, and print how good it is.
 
     Args:
         args: The arguments of the command.
         started: When the budget started to count, as a value of `time.perf_counter`; None for now.
 
+    Returns:
+        The exit status: 0, or 128 + the signal's number if a signal stopped the training.
+
     Raises:
-        ChargenError: If the texts, the settings or the disk do not allow it, or a signal stopped it.
+        ChargenError: If the texts, the settings or the disk do not allow it.
+        Exit: If a signal stopped it before there was a classifier. Its message has been printed.
         UsageError: If a file cannot be written.
     """
-    from chargen.cli.commands.classify.report import check_files, print_report
-    from chargen.ui.console import print_line, stderr_console, stdout_console
-    from chargen.ui.terminal_text import visible
-    from chargen.ui.training import command_line, proposal
+    from chargen.cli.commands.classify.report import check_files
+    from chargen.ui.console import print_line, stderr_console
+    from chargen.ui.output import ignore_closed_output
 
     begin = time.perf_counter() if started is None else started
     check_files(args)
-    plan = _plan(args, begin)
     method = "encoder" if args.resume else args.method
-    with stop_on_signals() as stop, _Display(plan) as display:
-        trained = display.show_all(_steps(method, plan, stop.is_set))
     console = stderr_console()
+    with stop_on_signals() as stop:
+        plan = _plan(args, begin)
+        with _Display(console, plan) as display:
+            trained = display.show_all(_defer_stop(_steps(method, plan, stop.is_set), stop))
     for note in trained.classifier.notes(trained.quality):
         print_line(console, f"note: {note}")
     if trained.was_stopped:
-        print_line(console, "note: the training was stopped; the best weights so far are kept")
+        print_line(console, "note: the training was stopped; the best classifier so far is kept")
     baselines = _baselines(plan, trained)
-    losses = {result.method: _loss_or_problem(result) for result in display.results}
+    with ignore_closed_output():
+        _print_result(args, trained, baselines, display.results)
+    return stop.status if trained.was_stopped else 0
+
+
+def _defer_stop(steps: Iterator[Step], stop: StopRequest) -> Iterator[Step]:
+    """Yield the steps of a training. From the first one on, a signal asks it to end, and it keeps what it has.
+
+    Before that, a signal ends the command at once, because there is nothing to keep.
+    """
+    from chargen.tasks.classification.classifier import TrainedClassifier
+
+    for step in steps:
+        stop.is_deferred = True
+        if not isinstance(step, TrainedClassifier):  # after that one, nothing is left to be stopped
+            stop.announce()
+        yield step
+
+
+def _print_result(
+    args: ClassifyArguments, trained: TrainedClassifier, baselines: Sequence[Baseline], results: Sequence[MethodTrained]
+) -> None:
+    """Print on stdout how good a classifier is, and where it is."""
+    from chargen.cli.commands.classify.report import print_report
+    from chargen.ui.console import stdout_console
+    from chargen.ui.terminal_text import visible
+    from chargen.ui.training import command_line, proposal
+
+    losses = {result.method: _loss_or_problem(result) for result in results}
     more = {
         "classifier": str(trained.folder),
         "method": trained.method,
@@ -64,17 +98,18 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
         "was_stopped": trained.was_stopped,
     }
     print_report(args, trained.predictions, trained.classifier, baselines, more)
-    if not args.as_json:
-        name = trained.folder.name
-        lines = [
-            f"The classifier is {trained.folder}",
-            *proposal(
-                command_line("classify", "-m", name, "a text"),
-                command_line("classify", "-m", name, "--explain", "a text"),
-            ),
-        ]
-        for line in lines:
-            stdout_console().print(visible(line), soft_wrap=True)
+    if args.as_json:
+        return
+    name = trained.folder.name
+    lines = [
+        f"The classifier is {trained.folder}",
+        *proposal(
+            command_line("classify", "-m", name, "a text"),
+            command_line("classify", "-m", name, "--explain", "a text"),
+        ),
+    ]
+    for line in lines:
+        stdout_console().print(visible(line), soft_wrap=True)
 
 
 def _plan(args: ClassifyArguments, started: float) -> ClassifierPlan:
@@ -91,9 +126,7 @@ def _plan(args: ClassifyArguments, started: float) -> ClassifierPlan:
     data = Path(args.data or "")
     report = CleaningReport()
     texts = read_labelled(data, args.record_format(), report, args.label_field or "")
-    for note in (*report.notes(), *describe_repeated_texts(texts)):
-        say(f"note: {note}")
-    return ClassifierPlan(
+    plan = ClassifierPlan(
         texts,
         args.name or corpus_name([str(data)]),
         length,
@@ -104,6 +137,9 @@ def _plan(args: ClassifyArguments, started: float) -> ClassifierPlan:
         encoder=args.encoder_choices(),
         resume=args.resume or "",
     )
+    for note in (*report.notes(), *describe_repeated_texts(plan.texts)):
+        say(f"note: {note}")
+    return plan
 
 
 def _saved_seed(name: str) -> int:
@@ -142,10 +178,16 @@ def _loss_or_problem(result: MethodTrained) -> dict[str, Any]:
 
 
 class _Display:
-    """Shows the training on stderr: a bar for the method that is being trained, and a line when it has ended."""
+    """Shows the training: a bar for the method that is being trained, and a line when it has ended.
 
-    def __init__(self, plan: ClassifierPlan) -> None:
-        self._plan = plan
+    Args:
+        console: The console on stderr. The lines have to be printed on that of the bars: then they stand above the bar,
+            which is erased at its end. The lines of another console would be erased in its place.
+        plan: What is trained.
+    """
+
+    def __init__(self, console: Console, plan: ClassifierPlan) -> None:
+        self._console, self._plan = console, plan
         self._stack = ExitStack()
         self._fit: FitDisplay | None = None
         self._bar: ProgressBar | None = None
@@ -189,19 +231,18 @@ class _Display:
             self._say(f"{result.method}: log loss {loss} nats on the texts that choose the method")
 
     def _show_fit(self, report: Any) -> None:
-        from chargen.ui.console import stderr_console
         from chargen.ui.supervised import FitDisplay
 
         if self._fit is None:
-            self._fit = self._stack.enter_context(FitDisplay(stderr_console(), LOSS_NAME))
+            self._fit = self._stack.enter_context(FitDisplay(self._console, LOSS_NAME))
         self._fit.show(report)
 
     def _show_model(self, label: str, report: Any) -> None:
         """Show a report of the language model of a label."""
-        from chargen.ui.console import ProgressBar, stderr_console
+        from chargen.ui.console import ProgressBar
 
         if self._bar is None:
-            self._bar = self._stack.enter_context(ProgressBar(stderr_console(), len(self._plan.texts)))
+            self._bar = self._stack.enter_context(ProgressBar(self._console, len(self._plan.texts)))
         values = report.to_json()
         if values["event"] == "progress":
             self._bar.show(label, self._num_done + values["progress"])
@@ -214,9 +255,9 @@ class _Display:
             self._bar.show("evaluating", self._num_done)
 
     def _say(self, line: str) -> None:
-        from chargen.ui.console import print_line, stderr_console
+        from chargen.ui.console import print_line
 
-        print_line(stderr_console(), line)
+        print_line(self._console, line)
 
     def _close(self) -> None:
         self._stack.close()

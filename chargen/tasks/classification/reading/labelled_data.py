@@ -1,13 +1,14 @@
 """Read texts with labels from a folder or a file, in the form that its name states.
 
-    folder/LABEL/*                    each file is one text
+    folder/LABEL/*                    each file is one text, also those in sub-folders; hidden ones are left out
     folder/LABEL.txt                  each line is one text
     file.csv, .tsv, .parquet          each row has a text and a label         (labelled_records.py)
     file.jsonl, .ndjson, .json        each object has a text and a label
     any other file                    each line is label<TAB>text
 
 A .tsv file has a header if its fields are named, or if its first line has columns "text" and "label"; otherwise its
-lines are label<TAB>text. Every form may be compressed. A text that consists of white space is left out and counted.
+lines are label<TAB>text. Every form may be compressed. A text that consists of white space is left out and counted. A
+label in two Unicode forms is one label. Texts are not changed: a classifier brings them to the form that it reads.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from chargen.tasks.classification.reading.labelled_records import (
     note_empty,
     read_labelled_records,
 )
-from chargen.text.cleaning import CleaningReport, check_unicode
+from chargen.text.cleaning import CleaningReport, check_unicode, to_nfc
 from chargen.text.limits import ReadLimit
 from chargen.text.readers import COMPRESSED_SUFFIXES, FORMS, FORMS_WITH_FIELD, format_suffix, open_lines
 from chargen.text.records import JSON, LINES, TSV, RecordFormat
@@ -40,7 +41,7 @@ def read_labelled(
     report: CleaningReport | None = None,
     label_field: str = "",
 ) -> dict[str, list[str]]:
-    """Return the texts of each label, with the labels in alphabetical order.
+    """Return the texts of each label, with the labels composed (NFC) and in alphabetical order.
 
     Args:
         path: Path of a folder or a file.
@@ -54,12 +55,15 @@ def read_labelled(
     report = report or CleaningReport()
     try:
         if path.is_dir():
-            texts = _read_folder(path, record_format, report, label_field)
+            found = _read_folder(path, record_format, report, label_field)
         else:
-            texts = _read_file(path, record_format, report, label_field)
+            found = _read_file(path, record_format, report, label_field)
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
-    texts = {label: label_texts for label, label_texts in sorted(texts.items()) if label_texts}
+    merged: dict[str, list[str]] = {}
+    for label, label_texts in found.items():
+        merged.setdefault(to_nfc(label), []).extend(label_texts)
+    texts = {label: label_texts for label, label_texts in sorted(merged.items()) if label_texts}
     if not texts:
         raise CorpusError(f"{path} has no text with a label", "Give each label a few texts that are not empty.")
     if len(texts) < 2:
@@ -137,7 +141,7 @@ def _read_folder(
     for entry in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if entry.is_dir():
             label = entry.name
-            files = sorted(p for p in entry.rglob("*") if p.is_file() and not p.name.startswith("."))
+            files = [path for path in sorted(entry.rglob("*")) if path.is_file() and not _is_hidden(path, entry)]
             whole = replace(record_format, form=LINES)
             found = ["\n".join(_read_regular_file(file, whole, report)).rstrip("\n") for file in files]
         elif entry.is_file():  # reading a pipe or a device could block
@@ -152,6 +156,11 @@ def _read_folder(
         check_unicode(label, f"the name {label!a}")
     note_empty(str(folder), num_empty, report)
     return texts
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Return whether a path in a folder has a name that starts with a dot, or is in a sub-folder with such a name."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _read_regular_file(path: Path, record_format: RecordFormat, report: CleaningReport) -> list[str]:
