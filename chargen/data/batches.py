@@ -129,7 +129,8 @@ class TextBatches(BatchSource):
         """Return the offset of each row's first input in `ids_with_start()`, [B], and the length of the window."""
         start = self._bounds[position.window]
         end = self._bounds[position.window + 1]
-        parts = (np.arange(self.batch_size) + position.epoch) % self.batch_size  # the part of the text each row reads
+        rows = np.arange(self.batch_size, dtype=np.int64)
+        parts = (rows + position.epoch) % self.batch_size  # the part of the text that each row reads
         return parts * self.row_len + start, end - start
 
     def reset_mask(self, position: Position) -> NDArray[np.bool_]:

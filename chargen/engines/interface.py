@@ -209,7 +209,7 @@ def windows_log_probs(
     """Return log p of each token id given those before it in its window and the one before the window, [N], in nats."""
     inputs = np.concatenate([start[-1:], ids[:-1]]).astype(np.int64)
     log_probs = np.empty(len(ids))
-    window_starts = np.arange(0, len(ids), window)
+    window_starts = np.arange(0, len(ids), window, dtype=np.int64)
     for first in range(0, len(window_starts), batch_size):
         positions = window_starts[first : first + batch_size] + np.arange(window)[:, None]  # [T, B]
         readable = np.minimum(positions, len(ids) - 1)  # a short last window reads the last token id again, unscored
@@ -280,7 +280,7 @@ def _read_parts(
     part_length = warmup + scored_per_part
     log_probs = np.empty(N)
     state = engine.initial_state(len(parts))
-    numbers = np.arange(parts.start, parts.stop)
+    numbers = np.arange(parts.start, parts.stop, dtype=np.int64)
     for offset in range(0, part_length, READ_STEPS):
         steps = np.arange(offset, min(offset + READ_STEPS, part_length))[:, None]  # [T, 1]
         positions = numbers * scored_per_part + steps  # [T, B]
