@@ -15,11 +15,13 @@ from chargen.checkpoint import Checkpoint, load_checkpoint
 from chargen.config import DataConfig
 from chargen.data.token_store import clean_cache, encoded_texts_folder, load_or_encode_ids
 from chargen.errors import ConfigError, CorpusError
+from chargen.lm import LanguageModel
 from chargen.sampling import copy_filter as copy_filter_module
 from chargen.sampling import copy_report as copy_report_module
 from chargen.sampling import training_text_index
 from chargen.sampling.copy_filter import INITIAL_STATE, CopyFilter, CopyIndex, load_copy_index
 from chargen.sampling.copy_report import make_copy_report
+from chargen.sampling.generate import Generator
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext, apply_processors
 from chargen.sampling.settings import SampleConfig
 from chargen.sampling.training_text_index import find_training_text, window_hashes
@@ -216,6 +218,16 @@ def test_validation_text_is_not_forbidden_and_the_cached_index_is_reused(corpus_
     np.testing.assert_array_equal(again._hashes, index._hashes)
     with pytest.raises(CorpusError, match="was not found"):
         load_copy_index(model, 9)
+
+
+def test_a_copy_that_begins_in_a_cached_text_is_not_continued(corpus_file: Path) -> None:
+    lm = LanguageModel(model_of("verse.txt"))
+    *_, cache = lm.read_prefix("The quick br")
+    generator = lm.generator(prefix_cache=cache, max_copy=8)
+    assert isinstance(generator, Generator)
+    mask = generator.new_sequence().forbidden_mask()
+    assert mask is not None
+    assert lm.tokenizer.decode(np.flatnonzero(mask)) == "o"
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
