@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,20 @@ def test_damaged_index_is_rebuilt(corpus_file: Path, damage: str) -> None:
     path.unlink()
     path.write_bytes({"cut": data[:-8], "flip": data, "empty": b""}[damage])
     np.testing.assert_array_equal(load_copy_index(model, 8)._hashes, hashes)
+
+
+def test_the_newest_indexes_of_a_text_are_kept(corpus_file: Path) -> None:
+    Path("other.txt").write_text(VERSE * 9, encoding="utf-8")
+    load_copy_index(model_of("other.txt"), 6)
+    model = model_of("verse.txt")
+    for number, max_copy in enumerate((8, 3, 5, 9, 4, 7)):
+        load_copy_index(model, max_copy)
+        (path,) = encoded_texts_folder().glob(f"*-{max_copy}.copies")
+        os.utime(path, (number, number))
+    kept = {path.stem.rpartition("-")[2] for path in encoded_texts_folder().glob("*.copies")}
+    assert kept == {"5", "9", "4", "7"} | {"6"}  # that of another text
+    index = load_copy_index(model, 8)  # is made again
+    assert index.forbidden_mask(index.state_after("quick br")).any()
 
 
 def test_cleaning_the_cache_removes_indices(corpus_file: Path) -> None:
