@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,27 @@ def chargen(
         return Result(status, captured.out, captured.err)
 
     return call
+
+
+class WindowsNumPy:
+    """NumPy as it is before 2.0 on Windows: an array of whole numbers is int32 if no other type is stated."""
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(np, name)
+        if name not in ("arange", "array", "full"):
+            return function
+
+        def make(*args: Any, **kwargs: Any) -> np.ndarray:
+            array: np.ndarray = function(*args, **kwargs)
+            return array.astype(np.int32) if array.dtype == np.int64 and "dtype" not in kwargs else array
+
+        return make
+
+
+@pytest.fixture
+def use_windows_numpy(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], None]:
+    """Return a function that lets a module use `WindowsNumPy`."""
+    return lambda module: monkeypatch.setattr(module, "np", WindowsNumPy())
 
 
 def run_plan(plan: Plan, stop: Callable[[], bool] = lambda: False) -> tuple[list[Report], Finished]:

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 # Names of the function in the builds of OpenBLAS that NumPy's wheels have contained, the newest first.
@@ -36,7 +37,12 @@ NUM_THREADS_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_TH
 
 
 class _State:
+    """The number of threads belongs to the process, and several threads of Python may change it."""
+
+    lock = Lock()  # of all that follows, and of changes of the number
     is_deferred = False  # whether NumPy was imported with one thread, and the others have not been started
+    num_serial_calls = 0  # calls of `on_one_thread` that are running
+    num_threads = 1  # number of threads that the last of these calls restores
 
 
 def defer_threads() -> None:
@@ -58,18 +64,26 @@ def start_threads() -> None:
     """Start the threads that `defer_threads` has not started: call this before a large product."""
     if not _State.is_deferred:
         return
-    _State.is_deferred = False
     functions = _functions()
-    if functions is not None:
-        functions[0](_num_cores())
+    with _State.lock:
+        _State.is_deferred = False
+        _State.num_threads = _num_cores()
+        if functions is not None and not _State.num_serial_calls:  # else the last of these calls starts them
+            functions[0](_State.num_threads)
 
 
 def num_threads() -> int:
-    """Return how many threads NumPy uses for a large product; 1 if the number cannot be changed."""
+    """Return how many threads NumPy uses for a large product outside of `on_one_thread`.
+
+    This is 1 if the number cannot be changed.
+    """
     functions = _functions()
     if functions is None:
         return 1
-    return _num_cores() if _State.is_deferred else int(functions[1]())
+    with _State.lock:
+        if _State.is_deferred:
+            return _num_cores()
+        return _State.num_threads if _State.num_serial_calls else int(functions[1]())
 
 
 def _num_cores() -> int:
@@ -78,19 +92,29 @@ def _num_cores() -> int:
 
 
 def on_one_thread(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a function that calls another one while NumPy computes products on one thread."""
+    """Return a function that calls another one while NumPy computes products on one thread.
+
+    Several threads may call it at the same time: the first one that enters changes the number of threads, and the last
+    one that leaves restores it. If each restored what it had found, the last one could leave one thread for ever.
+    """
     functions = _functions()
     if functions is None:
         return function
     set_number, get_number = functions
 
     def call(argument: Any) -> Any:
-        before = get_number()
-        set_number(1)
+        with _State.lock:
+            if not _State.num_serial_calls:
+                _State.num_threads = get_number()
+                set_number(1)
+            _State.num_serial_calls += 1
         try:
             return function(argument)
         finally:
-            set_number(before)
+            with _State.lock:
+                _State.num_serial_calls -= 1
+                if not _State.num_serial_calls:
+                    set_number(_State.num_threads)
 
     return call
 

@@ -60,7 +60,7 @@ def find_ngrams(texts: Sequence[str], max_n: int, num_rows: int, idf: NDArray[np
     """
     padded = [f" {' '.join(text[:MAX_CHARS].lower().split())} " for text in texts]
     codes = code_points("".join(padded)).astype(np.int64)
-    owner = np.repeat(np.arange(len(texts)), [len(text) for text in padded])  # the text of each character
+    owner = np.repeat(np.arange(len(texts), dtype=np.int64), [len(text) for text in padded])  # each character's text
     shift, multipliers = get_hash_shift(num_rows), _multipliers(max_n)
     keys = []
     for n in range(1, max_n + 1):

@@ -74,7 +74,7 @@ class CopyTask(MemoryTask):
         symbols = rng.integers(2, 2 + NUM_SYMBOLS, (NUM_COPIED, num_rows))
         inputs = np.concatenate([symbols, np.zeros((lag, num_rows), np.int64), np.ones((1, num_rows), np.int64)])
         inputs = np.concatenate([inputs, symbols[:-1]])  # while it answers, it reads its own correct answers
-        answers = np.full(inputs.shape, NO_TARGET)
+        answers = np.full(inputs.shape, NO_TARGET, dtype=np.int64)
         answers[-NUM_COPIED:] = symbols
         return inputs, answers, answers
 
@@ -97,7 +97,7 @@ class AddingTask(MemoryTask):
         inputs = np.concatenate([1 + digits, np.zeros((1, num_rows), np.int64)])
         inputs[first, columns] += MAX_DIGIT + 1
         inputs[second, columns] += MAX_DIGIT + 1
-        answers = np.full(inputs.shape, NO_TARGET)
+        answers = np.full(inputs.shape, NO_TARGET, dtype=np.int64)
         answers[-1] = 1 + 2 * (MAX_DIGIT + 1) + sums
         return inputs, answers, answers
 
@@ -126,7 +126,7 @@ class ReberTask(MemoryTask):
         first, last = (np.full((1, num_rows), SYMBOLS.index(symbol)) for symbol in "BE")
         strings = np.concatenate([first, outer[None], inner, outer[None], last])
         inputs, targets = strings[:-1], strings[1:]
-        answers = np.full(inputs.shape, NO_TARGET)
+        answers = np.full(inputs.shape, NO_TARGET, dtype=np.int64)
         answers[-2] = outer
         return inputs, targets, answers
 

@@ -42,10 +42,11 @@ def make_generator(
         prompt: The prompt in reading order, normalized.
         config: The settings, with strings in any form.
         copy_filter: The processor of `max_copy`, if that is set.
-        prefix_cache: The prompt, if the model has read it before.
+        prefix_cache: The prompt, if the model has read it before; `prompt` is empty then.
 
     Raises:
-        ConfigError: If settings contradict each other, or another model made the prefix cache.
+        ConfigError: If settings contradict each other, another model made the prefix cache, or the prompt of a backward
+            model is not made of whole letters.
         TypeError: If `prefix_cache` is not a `PrefixCache`.
     """
     if prefix_cache is not None:
@@ -62,7 +63,9 @@ def make_generator(
         copy_filter,
         prefix_cache,
     )
-    return BackwardGenerator(generator, prompt) if checkpoint.data.is_backward else generator
+    if not checkpoint.data.is_backward:
+        return generator
+    return BackwardGenerator(generator, checkpoint.reorder(generator.context.prompt))  # of a prefix cache, its text
 
 
 class BackwardGenerator:

@@ -24,7 +24,6 @@ import numpy as np
 
 from chargen.checkpoint import Checkpoint
 from chargen.config import check_count
-from chargen.data import token_store
 from chargen.data.held_out import training_keys
 from chargen.errors import ConfigError, CorpusError
 from chargen.sampling.processors import LogitsProcessor, Mask
@@ -32,6 +31,7 @@ from chargen.sampling.training_text_index import (
     NUM_CODE_POINTS,
     TrainingText,
     find_training_text,
+    index_path,
     open_index,
     window_hashes,
     write_index,
@@ -237,8 +237,9 @@ def load_copy_index(
     # The hash is of the clean text, so it covers the effect of all data settings.
     part = " ".join(training_keys(learned.data, learned.num_chars)).removeprefix("0 ")
     part = reversed_key(part) if learned.data.is_backward else part
-    key = hashlib.sha256(f"copies 1 {learned.sha256} {part} {max_copy}".encode()).hexdigest()
-    path = token_store.encoded_texts_folder() / f"{key[:32]}{token_store.INDEX_SUFFIX}"
+    what = f"copies 1 {learned.sha256} {part}"
+    text_key, key = (hashlib.sha256(each.encode()).hexdigest() for each in (what, f"{what} {max_copy}"))
+    path = index_path(text_key, max_copy)
     hashes = open_index(path, key, note or (lambda text: None))
     if hashes is None:
         text = text or find_training_text(checkpoint, (), model_path)

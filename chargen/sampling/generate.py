@@ -95,7 +95,7 @@ class Generator:
         if prefix_cache is None:
             prompt_ids = np.concatenate([start_ids, tokenizer.encode(_last_part(prompt))])[-MAX_PROMPT_IDS:]
         else:
-            prompt_ids = prefix_cache.ids
+            prompt, prompt_ids = prefix_cache.get_read_text(tokenizer), prefix_cache.ids
         self.context = GenerationContext(tokenizer, config, processors, regex, prompt, prompt_ids, document_separator)
         self.engine = engine
         self._prefix_cache = prefix_cache

@@ -43,6 +43,7 @@ class PrefixCache:
     log_probs: NDArray[np.float64] = field(repr=False)  #: log p of each token id but the first, in nats, [N − 1]
     num_start_ids: int  #: number of start ids: the token ids that every text starts after
     num_ids: int  #: token ids of the whole text, start ids included
+    text: str = field(repr=False)  #: the whole text, normalised, in the order in which the model reads it
     num_chars: int  #: characters of the whole text
     unknown_chars: int  #: how many characters of the whole text the model does not know
     unk_log_prob_nats: float  #: what these characters add to the text's log probability
@@ -60,6 +61,20 @@ class PrefixCache:
             return None
         nats = float(self.log_probs[self.num_start_ids - 1 :].sum()) + self.unk_log_prob_nats
         return -nats / LN2 / self.num_chars
+
+    def get_read_text(self, tokenizer: Tokenizer) -> str:
+        """Return the characters that were read completely: the whole text, or its start if only a part was read.
+
+        Args:
+            tokenizer: Tokenizer of the model.
+        """
+        if len(self.ids) == self.num_ids:
+            return self.text
+        read_ids = self.ids[self.num_start_ids :]
+        if tokenizer.is_char_level:
+            return self.text[: len(read_ids)]
+        num_bytes = sum(len(tokenizer.token_bytes(token_id)) for token_id in read_ids.tolist())
+        return self.text.encode()[:num_bytes].decode("utf-8", "ignore")  # without the start of a character
 
 
 def model_fingerprint(checkpoint: Checkpoint) -> str:
@@ -134,6 +149,7 @@ def _read_prefix(
         log_probs=log_probs,
         num_start_ids=len(start_ids),
         num_ids=len(ids),
+        text=text,
         num_chars=len(text),
         unknown_chars=int(tokenizer.is_unknown(text_ids).sum()),
         unk_log_prob_nats=float(tokenizer.unk_log_prob_nats(text_ids).sum()),

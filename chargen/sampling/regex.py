@@ -10,8 +10,9 @@ of any match after it is known, so `allowed_mask` is one comparison. A character
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ from chargen.sampling.regex_automaton import byte_automaton, literals, too_large
 from chargen.text.cleaning import check_unicode, quote_characters
 from chargen.tokenizers.tokenizer import Tokenizer
 
-MAX_CELLS = 1 << 24  # states × token ids, 8 bytes each
+MAX_CELLS = 1 << 24  # states × token ids, 8 bytes each; also of all automata together that are kept for later calls
+MAX_KEPT = 8  # automata that are kept for later calls
 DEAD = -1  # marks that no match is possible
 NEVER = np.iinfo(np.int32).max  # characters to a match where there is none
 
@@ -85,18 +87,36 @@ class Constraint:
         return bool(self.accepts[state])
 
 
-@lru_cache(maxsize=8)
+_kept: OrderedDict[tuple[str, Tokenizer], Constraint] = OrderedDict()  # automata of the last calls, the newest last
+_kept_lock = Lock()  # requests of a server compile in several threads
+
+
 def compile_regex(pattern: str, tokenizer: Tokenizer) -> Constraint:
     r"""Compile a regular expression to an automaton over a tokenizer's token ids.
 
     The syntax is that of Rust's `regex`: nearly Python's, without look-around, back-references and \b, with \p{Greek}
     and [\w&&[^_]]. \w, \d, \s and (?i) follow Unicode; `.` matches all but \n, (?s:.) matches all. The whole text
-    has to match.
+    has to match. The automata of the last calls are kept, as far as they fit into MAX_CELLS together.
 
     Raises:
         ChargenError: If the extra chargen[regex] is not installed.
         ConfigError: If the pattern is not valid or too large, or the model's characters cannot write a match.
     """
+    key = pattern, tokenizer
+    with _kept_lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    constraint = _compile(pattern, tokenizer)
+    with _kept_lock:
+        _kept[key] = constraint
+        while len(_kept) > MAX_KEPT or sum(each.cost.size for each in _kept.values()) > MAX_CELLS:
+            _kept.popitem(last=False)
+    return constraint
+
+
+def _compile(pattern: str, tokenizer: Tokenizer) -> Constraint:
+    """Compile a regular expression, as `compile_regex` does, which also lists the errors."""
     check_unicode(pattern, "the regular expression")
     words = _token_words(tokenizer)
     table, column_of_byte, start, accepting = _byte_table(pattern, words)

@@ -7,7 +7,8 @@ for it in this order, and accepts only the same text, character for character:
     ─▶ the token ids that training left in the cache, decoded
 
 The index holds the sorted hashes of all windows of W characters, so that a binary search tells whether a window occurs
-in the text. It takes 8 bytes per character, in a store with checksums (`data/token_store.py`).
+in the text. It takes 8 bytes per character, in a store with checksums (`data/token_store.py`). Of the indexes of
+a text, one for each W that was asked for, the newest MAX_INDEXES are kept.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import codecs
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from chargen.tokenizers.tokenizer import BOUNDARY_ID, Tokenizer
 UNKNOWN_CHAR = "\ud801"  # stands for a character that the vocabulary lacks; like MARK, it occurs in no text
 DECODE_BLOCK = 1 << 16  # token ids that are decoded at a time
 MAX_SORTED_HASHES = 1 << 24  # hashes that are sorted in memory at a time: 128 MiB
+MAX_INDEXES = 4  # indexes of a text that are kept: 8 GiB for the longest text
 NUM_CODE_POINTS = 0x110000  # the hashes of windows that differ in their last character only differ by less than this
 
 
@@ -182,14 +184,44 @@ def _decode_ids(tokenizer: Tokenizer, ids: NDArray[Any], learned: TrainingText) 
 # ── the index ─────────────────────────────────────────────────────────────────
 
 
+def index_path(text_key: str, max_copy: int) -> Path:
+    """Return the file of an index in the cache.
+
+    Args:
+        text_key: Hash of the text in hexadecimal digits.
+        max_copy: The longest run that may be copied; the windows of the index are longer by one character.
+    """
+    return token_store.encoded_texts_folder() / f"{text_key[:32]}-{max_copy}{token_store.INDEX_SUFFIX}"
+
+
 def write_index(path: Path, parts: Iterator[Hashes], about: Mapping[str, Any]) -> Hashes:
-    """Write sorted hashes to a file, and return them as a memory map.
+    """Write sorted hashes to a file, delete the oldest indexes of the text, and return the hashes as a memory map.
+
+    Args:
+        path: The file; see `index_path`.
+        parts: The hashes, in blocks.
+        about: Metadata; it must be serializable as JSON.
 
     Raises:
         StorageError: If the file cannot be written.
     """
     token_store.remove_old_store(path)
-    return np.asarray(token_store.write_store(path, parts, 1 << 64, about).ids)
+    hashes = np.asarray(token_store.write_store(path, parts, 1 << 64, about).ids)
+    _delete_old_indexes(path)
+    return hashes
+
+
+def _delete_old_indexes(newest: Path) -> None:
+    """Delete the oldest indexes of a text, so that MAX_INDEXES are left with the newest one."""
+    text_key = newest.name.partition("-")[0]
+    times_ns: dict[Path, int] = {}
+    for path in newest.parent.glob(f"{text_key}-*{token_store.INDEX_SUFFIX}"):
+        with suppress(OSError):  # another process has deleted it
+            times_ns[path] = path.lstat().st_mtime_ns
+    times_ns.pop(newest, None)
+    for path in sorted(times_ns, key=times_ns.__getitem__, reverse=True)[MAX_INDEXES - 1 :]:
+        with suppress(OSError):  # on Windows, a file that a process has mapped cannot be deleted
+            path.unlink()
 
 
 def open_index(path: Path, key: str, note: Callable[[str], object]) -> Hashes | None:

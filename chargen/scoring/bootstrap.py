@@ -99,7 +99,7 @@ def _merge_lines(table: Float) -> Float:
     L = table.shape[1]
     if L <= MAX_UNITS:
         return table
-    return np.add.reduceat(table, np.arange(MAX_UNITS) * L // MAX_UNITS, axis=1)
+    return np.add.reduceat(table, np.arange(MAX_UNITS, dtype=np.int64) * L // MAX_UNITS, axis=1)
 
 
 def _resampled_sums(table: Float, resamples: int, rng: np.random.Generator) -> Iterator[Float]:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
 from chargen.engines import blas_threads
-from chargen.engines.blas_threads import CALLS_BETWEEN_TIMINGS, NUM_SERIAL_CALLS, PAUSE_RATIO, ThreadChooser
+from chargen.engines.blas_threads import (
+    CALLS_BETWEEN_TIMINGS,
+    NUM_SERIAL_CALLS,
+    PAUSE_RATIO,
+    ThreadChooser,
+    on_one_thread,
+    start_threads,
+)
 from tests.graph.small_engines import engine, numba
 
 
@@ -76,6 +84,48 @@ def test_an_error_leaves_the_number_of_threads_as_it_was(monkeypatch: pytest.Mon
     with pytest.raises(ZeroDivisionError):
         ThreadChooser().call(lambda argument: 1 // argument, 0)
     assert machine.num_threads == 2
+
+
+def test_calls_of_several_threads_restore_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, first_runs, second_runs = Machine(monkeypatch), Event(), Event()
+
+    def first(argument: None) -> None:
+        first_runs.set()
+        assert second_runs.wait(10)
+
+    def second(argument: None) -> int:
+        second_runs.set()
+        thread.join(10)  # the first call leaves before this one
+        return machine.num_threads
+
+    thread = Thread(target=on_one_thread(first), args=(None,))
+    thread.start()
+    assert first_runs.wait(10)
+    assert on_one_thread(second)(None) == 1
+    assert machine.num_threads == 2
+
+
+def test_threads_that_are_started_during_a_call_on_one_thread_are_used_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch, max_threads=1)
+    monkeypatch.setattr(blas_threads._State, "is_deferred", True)
+    monkeypatch.setattr(blas_threads, "_num_cores", lambda: 4)
+
+    def start(argument: None) -> int:
+        start_threads()
+        return machine.num_threads
+
+    assert on_one_thread(start)(None) == 1
+    assert machine.num_threads == 4
+
+
+def test_a_chooser_that_is_made_during_a_call_on_one_thread_uses_all_threads_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.run(on_one_thread(lambda argument: ThreadChooser())(None), NUM_SERIAL_CALLS + 1)
+    assert machine.calls == [1] * NUM_SERIAL_CALLS + [2]
 
 
 @numba

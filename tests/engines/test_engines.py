@@ -258,7 +258,8 @@ def test_numpy_computes_on_one_thread_only_inside_the_function(monkeypatch: pyte
     monkeypatch.setattr(blas_threads, "_functions", lambda: (numbers.append, lambda: numbers[-1]))
 
     def fail(argument: object) -> None:
-        assert blas_threads.num_threads() == 1
+        assert numbers[-1] == 1
+        assert blas_threads.num_threads() == 4  # outside of the function
         raise KeyError(argument)
 
     with pytest.raises(KeyError):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chargen.networks import ngram_bag
 from chargen.networks.ngram_bag import compute_idf, find_ngrams
 
 TEXTS = ["good film", "", "a", "A  GOOD\nfilm", "好电影 好", "aaaaaaaaaa"]
@@ -29,6 +32,13 @@ def test_they_are_the_ngrams_of_the_text_with_their_amounts(max_n: int) -> None:
         expected = sorted(1.0 + math.log(count) for count in count_ngrams(text, max_n).values())
         norm = math.sqrt(sum(amount**2 for amount in expected))
         assert sorted(bag.amounts[start:end].tolist()) == pytest.approx([amount / norm for amount in expected])
+
+
+def test_many_texts_have_rows_of_their_own_in_a_large_table(use_windows_numpy: Callable[[ModuleType], None]) -> None:
+    use_windows_numpy(ngram_bag)
+    alone, many = find_ngrams(TEXTS[:1], 3, LARGE), find_ngrams(TEXTS[:1] * 200, 3, LARGE)  # 200 · LARGE > 2³¹
+    assert many.rows.tolist() == alone.rows.tolist() * 200
+    assert many.starts.tolist() == [len(alone.rows) * k for k in range(200)]
 
 
 def test_the_idf_weighs_ngrams_by_the_texts_that_have_them() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from chargen.cli.commands.probe.memory import TASK_NAMES
 from chargen.config import ModelConfig, TrainConfig
 from chargen.data.batches import NO_TARGET, Position
 from chargen.errors import ConfigError
-from chargen.probe import memory
+from chargen.probe import memory, memory_tasks
 from chargen.probe.memory import MemoryPoint, MemorySettings, find_limit, measure_accuracy, measure_memory
 from chargen.probe.memory_tasks import (
     END,
@@ -41,6 +43,15 @@ def walk(string: str) -> int | None:
             return None
         node = following
     return node
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_inputs_and_answers_have_the_type_that_torch_demands(
+    name: str, use_windows_numpy: Callable[[ModuleType], None]
+) -> None:
+    use_windows_numpy(memory_tasks)
+    for ids in TASKS[name].sample(np.random.default_rng(0), 10, 3):
+        assert ids.dtype == np.int64
 
 
 @given(st.integers(1, 40), st.integers(0, 9))

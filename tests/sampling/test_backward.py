@@ -22,6 +22,7 @@ from chargen.errors import ConfigError
 from chargen.lm import LanguageModel
 from chargen.probe.gradient_comparison import GradientSettings, measure_model
 from chargen.probe.neurons import read_activations
+from chargen.sampling.backward import BackwardGenerator
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK
 from chargen.tokenizers.direction import reverse, reverse_pieces, text_before
@@ -144,6 +145,21 @@ def test_stops_bans_and_lines_are_those_of_the_text() -> None:
     (line,) = backward.samples(1, "x", length=5000, seed=1, until="newline")
     assert line.ended == "newline"
     assert "\n" not in line.text
+
+
+def test_a_prefix_cache_counts_as_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, backward = twins()
+    *_, cache = backward.read_prefix("bog")
+    generator = backward.generator(prefix_cache=cache, ban=["ab"], length=4)
+    assert isinstance(generator, BackwardGenerator)
+    mask = generator._generator.new_sequence().forbidden_mask()
+    assert mask is not None
+    assert backward.tokenizer.decode(np.flatnonzero(mask)) == "a"
+    monkeypatch.setattr(generator._generator, "stream", lambda number: iter(["\u0301cba"]))
+    assert list(generator.stream()) == [text_before("bog", "\u0301cba")] == ["abc"]  # the mark would change the "b"
+    *_, cache = backward.read_prefix("\u0301a")
+    with pytest.raises(ConfigError, match="whole letters"):
+        backward.generator(prefix_cache=cache)
 
 
 @pytest.mark.parametrize("settings", [{"regex": "[ab]+"}, {"prompt": "\u0301a"}, {"prompt": "a\u200d"}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from chargen.checkpoint import Checkpoint, load_checkpoint
 from chargen.config import DataConfig
 from chargen.data.token_store import clean_cache, encoded_texts_folder, load_or_encode_ids
 from chargen.errors import ConfigError, CorpusError
+from chargen.lm import LanguageModel
 from chargen.sampling import copy_filter as copy_filter_module
 from chargen.sampling import copy_report as copy_report_module
 from chargen.sampling import training_text_index
 from chargen.sampling.copy_filter import INITIAL_STATE, CopyFilter, CopyIndex, load_copy_index
 from chargen.sampling.copy_report import make_copy_report
+from chargen.sampling.generate import Generator
 from chargen.sampling.sequence import GeneratedSequence, GenerationContext, apply_processors
 from chargen.sampling.settings import SampleConfig
 from chargen.sampling.training_text_index import find_training_text, window_hashes
@@ -218,6 +221,16 @@ def test_validation_text_is_not_forbidden_and_the_cached_index_is_reused(corpus_
         load_copy_index(model, 9)
 
 
+def test_a_copy_that_begins_in_a_cached_text_is_not_continued(corpus_file: Path) -> None:
+    lm = LanguageModel(model_of("verse.txt"))
+    *_, cache = lm.read_prefix("The quick br")
+    generator = lm.generator(prefix_cache=cache, max_copy=8)
+    assert isinstance(generator, Generator)
+    mask = generator.new_sequence().forbidden_mask()
+    assert mask is not None
+    assert lm.tokenizer.decode(np.flatnonzero(mask)) == "o"
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
 def test_damaged_index_is_rebuilt(corpus_file: Path, damage: str) -> None:
     model = model_of("verse.txt")
@@ -229,6 +242,20 @@ def test_damaged_index_is_rebuilt(corpus_file: Path, damage: str) -> None:
     path.unlink()
     path.write_bytes({"cut": data[:-8], "flip": data, "empty": b""}[damage])
     np.testing.assert_array_equal(load_copy_index(model, 8)._hashes, hashes)
+
+
+def test_the_newest_indexes_of_a_text_are_kept(corpus_file: Path) -> None:
+    Path("other.txt").write_text(VERSE * 9, encoding="utf-8")
+    load_copy_index(model_of("other.txt"), 6)
+    model = model_of("verse.txt")
+    for number, max_copy in enumerate((8, 3, 5, 9, 4, 7)):
+        load_copy_index(model, max_copy)
+        (path,) = encoded_texts_folder().glob(f"*-{max_copy}.copies")
+        os.utime(path, (number, number))
+    kept = {path.stem.rpartition("-")[2] for path in encoded_texts_folder().glob("*.copies")}
+    assert kept == {"5", "9", "4", "7"} | {"6"}  # that of another text
+    index = load_copy_index(model, 8)  # is made again
+    assert index.forbidden_mask(index.state_after("quick br")).any()
 
 
 def test_cleaning_the_cache_removes_indices(corpus_file: Path) -> None:

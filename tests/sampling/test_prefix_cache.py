@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargen.lm import LanguageModel
+from chargen.sampling.backward import BackwardGenerator
+from chargen.sampling.generate import Generator
 from chargen.sampling.prefix_cache import STRIDE, PrefixCache
 from tests.conftest import VERSE, random_model
 
@@ -51,6 +53,34 @@ def test_continuing_a_cache_equals_continuing_its_text(lm: LanguageModel) -> Non
         for _ in range(2):  # a cache is a value
             found = "".join(lm.stream(prefix_cache=cache, length=50, seed=3))
             assert found == "".join(lm.stream(text, length=50, seed=3))
+
+
+def first_mask(generator: Generator | BackwardGenerator) -> np.ndarray:
+    """Return which token ids must not come first, [V]."""
+    assert isinstance(generator, Generator)
+    mask = generator.new_sequence().forbidden_mask()
+    assert mask is not None
+    return mask
+
+
+@pytest.mark.parametrize("lm", MODELS.values(), ids=MODELS)
+def test_a_banned_string_that_begins_in_a_cached_text_is_not_completed(lm: LanguageModel) -> None:
+    text, options = "Chữ tài ", {"ban": ["i T"], "length": 50, "seed": 3}
+    cache = whole(lm, text)
+    mask = first_mask(lm.generator(prefix_cache=cache, **options))
+    assert mask[lm.tokenizer.encode("T")[-1]]
+    np.testing.assert_array_equal(mask, first_mask(lm.generator(text, **options)))
+    assert "".join(lm.stream(prefix_cache=cache, **options)) == "".join(lm.stream(text, **options))
+
+
+@pytest.mark.parametrize("lm", MODELS.values(), ids=MODELS)
+def test_a_cache_of_a_part_knows_the_characters_that_were_read(lm: LanguageModel) -> None:
+    caches = list(lm.read_prefix(VERSE * 3))
+    for cache in caches:
+        read = lm.tokenizer.decode(cache.ids[cache.num_start_ids :])
+        assert cache.get_read_text(lm.tokenizer) == read.rstrip("\ufffd")  # stands for the start of a character
+    assert len(caches) > 1
+    assert caches[-1].get_read_text(lm.tokenizer) == VERSE * 3
 
 
 @pytest.mark.parametrize("lm", [*MODELS.values(), LSTM])

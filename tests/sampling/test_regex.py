@@ -214,6 +214,16 @@ def test_automaton_has_a_size_limit(monkeypatch: pytest.MonkeyPatch, cells: int,
         compile_regex("a{30}", AB)
 
 
+def test_all_automata_that_are_kept_fit_into_the_limit_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regex_module, "MAX_CELLS", 400)  # a state has five token ids
+    small, medium = compile_regex("b{30}", AB), compile_regex("b{40}", AB)
+    assert compile_regex("b{30}", AB) is small and compile_regex("b{40}", AB) is medium
+    large = compile_regex("b{70}", AB)
+    assert sum(each.cost.size for each in regex_module._kept.values()) <= 400
+    assert compile_regex("b{70}", AB) is large
+    assert compile_regex("b{40}", AB) is not medium
+
+
 def test_missing_package_error_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ChargenError, match=r"pip install 'chargen\[regex\]'"):

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from chargen.config import DataConfig
 from chargen.data.baselines import lzma_text_nats, ngram_line_nats, ngram_nats_per_id, uniform_line_nats
 from chargen.data.dataset import encode_lines, split_lines
 from chargen.lm import LanguageModel
+from chargen.scoring import bootstrap
 from chargen.scoring.bootstrap import MAX_UNITS, bits_per_byte, most_different_lines, paired_bootstrap
 from chargen.scoring.scorer import utf8_size
 from chargen.text.documents import MARK, split_documents
@@ -102,6 +104,14 @@ def test_lines_beyond_max_units_are_merged_and_the_difference_stays_exact() -> N
     count = MAX_UNITS * 2 + 7
     nats = np.random.default_rng(4).random((2, count))
     (found,) = paired_bootstrap(nats, np.ones(count), 100)
+    assert found.bits_per_byte == pytest.approx(float(nats[1].mean() - nats[0].mean()) / math.log(2))
+
+
+def test_more_lines_than_int32_products_allow_are_merged(use_windows_numpy: Callable[[ModuleType], None]) -> None:
+    use_windows_numpy(bootstrap)
+    count = (1 << 31) // (MAX_UNITS - 1) + 1
+    nats = np.random.default_rng(5).random((2, count))
+    (found,) = paired_bootstrap(nats, np.ones(count), 10)
     assert found.bits_per_byte == pytest.approx(float(nats[1].mean() - nats[0].mean()) / math.log(2))
 
 

@@ -74,7 +74,7 @@ def _random_part(sizes: Sequence[int], seed: int) -> list[int]:
     if sum(sizes) <= MAX_CHARS:
         return list(range(len(sizes)))
     order = np.random.default_rng(seed).permutation(len(sizes))
-    count = int(np.searchsorted(np.cumsum(np.array(sizes)[order]), MAX_CHARS))
+    count = int(np.searchsorted(np.cumsum(np.array(sizes, dtype=np.int64)[order]), MAX_CHARS))
     return sorted(order[: max(1, count)].tolist())
 
 

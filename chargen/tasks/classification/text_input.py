@@ -78,7 +78,7 @@ class TextInput:
 
         from chargen.networks.encoder import EncoderBatch
 
-        lengths = np.array([len(each) for each in ids])
+        lengths = np.array([len(each) for each in ids], dtype=np.int64)
         padded = np.zeros((len(ids), int(lengths.max())), dtype=np.int64)
         padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(ids)
         rows, amounts, starts = np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(len(ids), np.int64)

@@ -91,7 +91,7 @@ class Series:
             months = calendar.to_months(ticks[row : row + 1]) + self.step_months * np.arange(1, count + 1)
             later = calendar.to_ticks(months).astype("datetime64[us]")
             return later.astype(self.times.dtype)
-        steps = np.arange(1, count + 1) * round(self.step_s * MICROSECONDS)
+        steps = np.arange(1, count + 1, dtype=np.int64) * round(self.step_s * MICROSECONDS)
         later = last.astype("datetime64[us]") + steps.astype("timedelta64[us]")
         return later.astype(self.times.dtype)
 

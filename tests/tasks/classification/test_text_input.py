@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
+
 import numpy as np
 import pytest
+import torch
 
 from chargen.errors import ChargenError, ConfigError
+from chargen.networks.encoder import Encoder, EncoderConfig
+from chargen.tasks.classification import text_input as text_input_module
 from chargen.tasks.classification.text_input import TextInput
 
 TEXTS = ["the film was good", "the film was bad", "é was good"] * 30
@@ -35,3 +41,14 @@ def test_unknown_tokenizers_and_lengths_are_refused() -> None:
 def test_damaged_descriptions_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError if values.get("tokenizer") != {} else ChargenError):
         TextInput.from_json(values)
+
+
+def test_the_lengths_of_texts_index_a_tensor(use_windows_numpy: Callable[[ModuleType], None]) -> None:
+    use_windows_numpy(text_input_module)
+    text_input = TextInput.build("char", TEXTS, 20)
+    vocab_size = text_input.tokenizer.vocab_size
+    config = EncoderConfig(vocab_size=vocab_size, num_labels=2, hidden_size=4, embedding_dim=4, pooling="last")
+    encoder = Encoder(config, torch.Generator().manual_seed(0))
+    batch = text_input.batch([text_input.encode(text) for text in TEXTS[:3]], TEXTS[:3], encoder)
+    assert batch.lengths.dtype == torch.int64
+    assert encoder(batch).shape == (3, 2)

@@ -3,8 +3,10 @@
 import gzip
 import importlib.util
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, CorpusError
+from chargen.tasks.forecasting import series as series_module
+from chargen.tasks.forecasting.reading import sampling
 from chargen.tasks.forecasting.reading.sampling import MonthCalendar, fill_missing
 from chargen.tasks.forecasting.reading.table import Chunk, TextTable
 from chargen.tasks.forecasting.reading.times import ISO, TimeColumns, parse_times
@@ -217,6 +221,19 @@ def test_the_times_after_a_row_continue_at_the_step() -> None:
     series = read_series(hourly(["1", "2", "3"]), ["temp"])
     assert str(series.times_after(2, 2)) == "['2013-01-01T03:00:00' '2013-01-01T04:00:00']"
     assert read("x,y\n1,2\n2,3\n").times_after(1, 2) is None
+
+
+def test_times_are_exact_for_more_microseconds_than_int32_holds(
+    use_windows_numpy: Callable[[ModuleType], None],
+) -> None:
+    seconds = read_series(table([f"2013-01-01 00:00:0{k},{k}" for k in range(3)]), ["temp"])
+    use_windows_numpy(series_module)
+    use_windows_numpy(sampling)
+    later = seconds.times_after(2, 3000)
+    assert later is not None and str(later[-1]) == "2013-01-01T00:50:02"
+    index = np.delete(1_000_000 * np.arange(3000, dtype=np.int64), 1500)
+    _, filled, _ = sampling.insert_rows(np.ones((2999, 1)), index, np.array([0]), 1_000_000)
+    assert filled.tolist() == [1_000_000 * k for k in range(3000)]
 
 
 def test_numbers_can_count_the_rows() -> None:

@@ -93,7 +93,7 @@ def insert_rows(values: Floats, index: Ints, starts: Ints, step: int) -> tuple[F
     rows = new_starts[group] + (index - index[starts][group]) // step
     filled = np.full((int(sizes.sum()), values.shape[1]), np.nan)
     filled[rows] = values
-    new_index = np.repeat(index[starts] - new_starts * step, sizes) + np.arange(len(filled)) * step
+    new_index = np.repeat(index[starts] - new_starts * step, sizes) + np.arange(len(filled), dtype=np.int64) * step
     return filled, new_index, new_starts
 
 
