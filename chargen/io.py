@@ -7,8 +7,9 @@ either the old file or the complete new one. The path decides what happens:
     device, FIFO, socket           It is opened and written directly, because a rename would replace it by a file.
     read-only file, folder         An error is raised.
 
-The name of a partial file contains the machine and the id of the process that writes it. Partial files of killed
-processes can therefore be recognised and removed (`remove_stale_partial_files`).
+The name of a partial file contains the machine, the process and the thread that writes it. So threads that write the
+same file at the same time have different partial files, and the one that ends last replaces the others. Partial files
+of killed processes can be recognised and removed (`remove_stale_partial_files`).
 
 JSON is written on one line, with characters of all scripts unescaped, and with null for numbers that are not finite.
 """
@@ -27,6 +28,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import Any, BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -38,7 +40,9 @@ MAX_PARTIAL_AGE_S = 24 * 3600  #: an older partial file is stale, even if its pr
 OPEN_FILE_PREFIXES = ("/dev/std", "/dev/fd/", "/proc/")  #: paths of files that are already open; never replaced
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-_PARTIAL_NAME = re.compile(r"\.(?P<target>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<process_id>\d+)\.part", re.DOTALL)
+#: End of the name of a partial file, as a regular expression. Earlier versions had no thread, and before that no host.
+PARTIAL_NAME_END = r"\.(?:(?P<host>[0-9a-f]{8})-(?P<process_id>\d+)(?:-\d+)?|\d+)\.part"
+_PARTIAL_NAME = re.compile(rf"\.(?P<target>.+){PARTIAL_NAME_END}", re.DOTALL)
 
 HINTS = {
     errno.ENOSPC: "The disk is full. Free some space, or work in another folder.",
@@ -212,7 +216,7 @@ def _partial_name(name: str) -> str:
     """Return the name of the partial file for a target; a long name is replaced by its checksum."""
     if len(name) > MAX_PARTIAL_NAME_LENGTH or len(os.fsencode(name)) > 2 * MAX_PARTIAL_NAME_LENGTH:
         name = f"{zlib.crc32(os.fsencode(name)):08x}"
-    return f".{name}.{_HOST}-{os.getpid()}{PARTIAL_SUFFIX}"
+    return f".{name}.{_HOST}-{os.getpid()}-{get_ident()}{PARTIAL_SUFFIX}"
 
 
 def _flush_folder(folder: Path) -> None:
