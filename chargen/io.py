@@ -37,6 +37,8 @@ from chargen.errors import StorageError
 PARTIAL_SUFFIX = ".part"  #: suffix of the name of a file that is being written
 MAX_PARTIAL_NAME_LENGTH = 100  #: characters of the target's name that the partial file's name may contain
 MAX_PARTIAL_AGE_S = 24 * 3600  #: an older partial file is stale, even if its process may still run
+MAX_REPLACE_WAIT_S = 2.0  #: how long a rename is repeated on Windows, while a process has the old file open
+REPLACE_PAUSE_S = 0.02  #: between two attempts
 OPEN_FILE_PREFIXES = ("/dev/std", "/dev/fd/", "/proc/")  #: paths of files that are already open; never replaced
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
@@ -189,12 +191,29 @@ def _replacement_file(target: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, target)
+        _replace(partial, target)
     except BaseException:
         if os.path.lexists(partial) and os.access(target.parent, os.W_OK):
             partial.unlink()
         raise
     _flush_folder(target.parent)
+
+
+def _replace(partial: Path, target: Path) -> None:
+    """Rename a partial file to its target. Windows refuses this while a process has the target open.
+
+    Raises:
+        OSError: If it fails; on Windows, if it is refused for `MAX_REPLACE_WAIT_S` seconds.
+    """
+    deadline = time.monotonic() + MAX_REPLACE_WAIT_S
+    while True:
+        try:
+            os.replace(partial, target)
+            return
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() >= deadline:
+                raise
+        time.sleep(REPLACE_PAUSE_S)
 
 
 def _writable_status(target: Path) -> os.stat_result | None:

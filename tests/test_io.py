@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chargen.io import _HOST, _PARTIAL_NAME, _partial_name, open_atomically, remove_stale_partial_files, to_json_line
+from chargen.io import (
+    _HOST,
+    _PARTIAL_NAME,
+    _partial_name,
+    _replace,
+    open_atomically,
+    remove_stale_partial_files,
+    to_json_line,
+)
 
 DEAD = 2**22 + 1  #: above the highest process id of Linux
 
@@ -113,3 +123,58 @@ def test_partial_files_of_this_version_and_of_earlier_ones_are_removed(tmp_path:
     for path in tmp_path.iterdir():
         os.utime(path, (0, 0))
     assert remove_stale_partial_files(tmp_path) == (2, 8)
+
+
+@pytest.mark.parametrize(("system", "num_refusals", "num_calls"), [("nt", 2, 3), ("nt", 0, 1), ("posix", 0, 1)])
+def test_a_file_is_replaced_on_windows_as_soon_as_no_process_has_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, num_refusals: int, num_calls: int
+) -> None:
+    partial, target = tmp_path / "partial", tmp_path / "target"
+    partial.write_bytes(b"new")
+    target.write_bytes(b"old")
+    calls = refuse_to_replace(monkeypatch, num_refusals)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", system)  # only here, because pathlib reads it
+        _replace(partial, target)
+    assert len(calls) == num_calls
+    assert target.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("system", "num_calls"), [("nt", 4), ("posix", 1)])
+def test_a_file_that_stays_open_is_an_error_on_windows_after_two_seconds_and_elsewhere_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, num_calls: int
+) -> None:
+    partial, target = tmp_path / "partial", tmp_path / "target"
+    partial.write_bytes(b"new")
+    target.write_bytes(b"old")
+    calls = refuse_to_replace(monkeypatch, 10)
+    error = None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", system)
+        try:
+            _replace(partial, target)
+        except PermissionError as caught:
+            error = caught
+    assert error is not None
+    assert len(calls) == num_calls
+    assert target.read_bytes() == b"old"
+
+
+def refuse_to_replace(monkeypatch: pytest.MonkeyPatch, num_times: int) -> list[object]:
+    """Let the first calls of `os.replace` fail, and return a list that gets the target of each call.
+
+    The clock of chargen.io advances by half a second whenever it is read, and no time is spent on waiting.
+    """
+    calls: list[object] = []
+    replace = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) <= num_times:
+            raise PermissionError(errno.EACCES, "another process has the file open")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    clock = SimpleNamespace(monotonic=(k / 2 for k in range(10)).__next__, sleep=lambda seconds: None)
+    monkeypatch.setattr("chargen.io.time", clock)
+    return calls
