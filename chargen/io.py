@@ -7,8 +7,9 @@ either the old file or the complete new one. The path decides what happens:
     device, FIFO, socket           It is opened and written directly, because a rename would replace it by a file.
     read-only file, folder         An error is raised.
 
-The name of a partial file contains the machine and the id of the process that writes it. Partial files of killed
-processes can therefore be recognised and removed (`remove_stale_partial_files`).
+The name of a partial file contains the machine, the process and the thread that writes it. So threads that write the
+same file at the same time have different partial files, and the one that ends last replaces the others. Partial files
+of killed processes can be recognised and removed (`remove_stale_partial_files`).
 
 JSON is written on one line, with characters of all scripts unescaped, and with null for numbers that are not finite.
 """
@@ -27,6 +28,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import Any, BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -35,10 +37,14 @@ from chargen.errors import StorageError
 PARTIAL_SUFFIX = ".part"  #: suffix of the name of a file that is being written
 MAX_PARTIAL_NAME_LENGTH = 100  #: characters of the target's name that the partial file's name may contain
 MAX_PARTIAL_AGE_S = 24 * 3600  #: an older partial file is stale, even if its process may still run
+MAX_REPLACE_WAIT_S = 2.0  #: how long a rename is repeated on Windows, while a process has the old file open
+REPLACE_PAUSE_S = 0.02  #: between two attempts
 OPEN_FILE_PREFIXES = ("/dev/std", "/dev/fd/", "/proc/")  #: paths of files that are already open; never replaced
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-_PARTIAL_NAME = re.compile(r"\.(?P<target>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<process_id>\d+)\.part", re.DOTALL)
+#: End of the name of a partial file, as a regular expression. Earlier versions had no thread, and before that no host.
+PARTIAL_NAME_END = r"\.(?:(?P<host>[0-9a-f]{8})-(?P<process_id>\d+)(?:-\d+)?|\d+)\.part"
+_PARTIAL_NAME = re.compile(rf"\.(?P<target>.+){PARTIAL_NAME_END}", re.DOTALL)
 
 HINTS = {
     errno.ENOSPC: "The disk is full. Free some space, or work in another folder.",
@@ -194,12 +200,29 @@ def _replacement_file(target: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, target)
+        _replace(partial, target)
     except BaseException:
         if os.path.lexists(partial) and os.access(target.parent, os.W_OK):
             partial.unlink()
         raise
     _flush_folder(target.parent)
+
+
+def _replace(partial: Path, target: Path) -> None:
+    """Rename a partial file to its target. Windows refuses this while a process has the target open.
+
+    Raises:
+        OSError: If it fails; on Windows, if it is refused for `MAX_REPLACE_WAIT_S` seconds.
+    """
+    deadline = time.monotonic() + MAX_REPLACE_WAIT_S
+    while True:
+        try:
+            os.replace(partial, target)
+            return
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() >= deadline:
+                raise
+        time.sleep(REPLACE_PAUSE_S)
 
 
 def _writable_status(target: Path) -> os.stat_result | None:
@@ -221,7 +244,7 @@ def _partial_name(name: str) -> str:
     """Return the name of the partial file for a target; a long name is replaced by its checksum."""
     if len(name) > MAX_PARTIAL_NAME_LENGTH or len(os.fsencode(name)) > 2 * MAX_PARTIAL_NAME_LENGTH:
         name = f"{zlib.crc32(os.fsencode(name)):08x}"
-    return f".{name}.{_HOST}-{os.getpid()}{PARTIAL_SUFFIX}"
+    return f".{name}.{_HOST}-{os.getpid()}-{get_ident()}{PARTIAL_SUFFIX}"
 
 
 def _flush_folder(folder: Path) -> None:

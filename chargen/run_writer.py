@@ -21,7 +21,7 @@ from types import TracebackType
 
 from chargen.errors import RunInUseError, StoppedError, StorageError
 from chargen.folders import checkpoints_folder
-from chargen.io import make_storage_error, remove_stale_partial_files, write_atomically
+from chargen.io import PARTIAL_NAME_END, make_storage_error, remove_stale_partial_files, write_atomically
 from chargen.run_lock import RunLock, locked
 from chargen.runs import (
     CLASSIFIER_FILE,
@@ -42,7 +42,6 @@ MAX_NAME_SUFFIX = 10_000  #: limit of the number in NAME-2, NAME-3, …
 _RUN_FILE_PATTERN = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run, as a regular expression
 #: these names, and those of the models of tasks
 FILE_PATTERN = "|".join([_RUN_FILE_PATTERN, *map(re.escape, (CLASSIFIER_FILE, ENCODER_FILE, FORECASTER_FILE))])
-PARTIAL_SUFFIX_PATTERN = r"(?:[0-9a-f]{8}-)?\d+\.part"  #: end of the name of a partial file, as a regular expression
 
 
 class RunWriter:
@@ -293,9 +292,7 @@ def _run_files(folder: Path) -> Iterator[Path]:
         StorageError: If the folder contains anything else than the files that chargen writes, by their exact names.
     """
     for path in folder.iterdir():
-        is_ours = re.fullmatch(
-            rf"(?:{_RUN_FILE_PATTERN})|\.(?:{_RUN_FILE_PATTERN})\.{PARTIAL_SUFFIX_PATTERN}", path.name
-        )
+        is_ours = re.fullmatch(rf"(?:{_RUN_FILE_PATTERN})|\.(?:{_RUN_FILE_PATTERN}){PARTIAL_NAME_END}", path.name)
         if not is_ours or path.is_dir():
             raise StorageError(
                 f"{folder} contains {path.name!r}, which no run wrote", "Remove it yourself, or give another --name."

@@ -142,14 +142,18 @@ class DocumentSelection(TextPart):
         return b"".join(self._utf8_pieces(first, last)).decode("utf-8", UTF8_ERRORS)
 
     def excerpt(self, num_chars: int) -> str:
-        """Return whole documents from many places, at most `num_chars` characters together; a list may be sorted."""
+        """Return stretches of text from many places, at most `num_chars` characters together; a list may be sorted.
+
+        The first and the last document of a stretch may be cut there. Without them, only the short documents of a text
+        would remain, or none. A MARK also follows a cut document, so a baseline sees NUM_STRETCHES wrong starts and
+        ends of documents: one in 16,000 characters of an excerpt of 1 MB.
+        """
         if num_chars >= self.num_chars:
             return self.read()
-        size = num_chars // NUM_STRETCHES
+        size = max(0, num_chars // NUM_STRETCHES - 1)  # without the MARK after the last document
         starts = [k * self.num_chars // NUM_STRETCHES for k in range(NUM_STRETCHES)]
-        stretches = [self.read(start, start + size) for start in starts]
-        # The first document of a stretch may begin before it, and the last one may end after it.
-        return "".join(stretch[stretch.find(MARK) + 1 : stretch.rfind(MARK) + 1] for stretch in stretches)
+        stretches = [self.read(start, start + size).strip(MARK) for start in starts]
+        return "".join([stretch + MARK for stretch in stretches if stretch])
 
     def _utf8_pieces(self, begin: int, end: int) -> Iterator[bytes]:
         """Yield the characters from one position of the part to another."""

@@ -94,6 +94,35 @@ def document_hashes(text: TextPart) -> NDArray[np.int64]:
     return np.concatenate(hashes)
 
 
+def _stripped_lines(text: TextPart, max_chars: int) -> Iterator[list[str]]:
+    """Yield the lines of a text without the white space around them, for each piece of the text those that end in it.
+
+    The whole text can be a single line that is longer than memory. So not much more than `max_chars` characters of a
+    line are kept.
+
+    Args:
+        text: The text.
+        max_chars: Of a line with more characters, something else is yielded: "", or a part that is also longer.
+    """
+    parts: list[str] = []  # of the incomplete line, without the white space before it
+    num_chars = 0  # of the parts
+    is_too_long = False  # whether something other than white space follows the parts
+    for piece in text.pieces():
+        first, *others = piece.split("\n")
+        if num_chars <= max_chars:
+            first = first if num_chars else first.lstrip()
+            parts.append(first)
+            num_chars += len(first)
+        elif first.strip():
+            is_too_long = True
+        if others:
+            *complete, last = others
+            yield ["" if is_too_long else "".join(parts).strip(), *map(str.strip, complete)]
+            last = last.lstrip()
+            parts, num_chars, is_too_long = [last], len(last), False
+    yield ["" if is_too_long else "".join(parts).strip()]
+
+
 MIN_LINE_CHARS = 20  #: shorter lines of two texts are often equal by chance
 MIN_SHARED_LINES = 0.1  #: share of common lines from which on there is a message
 MAX_BLOCK_CHARS = 1 << 24  #: how much of a training text is searched for a validation text without lines
@@ -119,11 +148,10 @@ def describe_overlap(train: TextPart, val: TextPart) -> str:
             if share >= MIN_SHARED_LINES:
                 return f"{share:.0%} of the validation text is also in the training text, {what}"
         lines = [line for line in lines if len(line) >= MIN_LINE_CHARS] or lines
-        wanted, found, pending = set(lines), set(), ""
-        for piece in train.pieces():
-            *complete, pending = (pending + piece).split("\n")
-            found |= wanted.intersection(map(str.strip, complete))
-        found |= wanted.intersection([pending.strip()])
+        wanted = set(lines)
+        found: set[str] = set()
+        for train_lines in _stripped_lines(train, max(map(len, wanted), default=0)):
+            found |= wanted.intersection(train_lines)
         num_shared, num_parts, noun = sum(line in found for line in lines), len(lines), "line"
     if num_shared < MIN_SHARED_LINES * num_parts or not num_shared:
         return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ MAX_SHOWN = 10  #: limit of the characters that a finding names
 MAX_REPEATED_SHARE, MAX_SHARED_SHARE = 0.05, 0.01  #: shares of repeated text above which there is a finding
 ZERO_WIDTH = "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\ufeff"
 SEPARATORS = ("<|endoftext|>", "<|startoftext|>", "</s>", "[SEP]", "***", "---")  #: lines that often separate documents
+MAX_SEPARATOR_CHARS = max(map(len, SEPARATORS))
 MIN_LINES = 100  #: a text with fewer lines is not reported as a list
 MAX_SHORT_LINE_CHARS = 60  #: median line length up to which a text can be a list
 MAX_SINGLE_LINE_CHARS = 10_000  #: a longer text that is one line is reported
@@ -86,36 +88,52 @@ def check_quality(corpus: Corpus, config: DataConfig) -> tuple[TextSummary, list
 
 def _summarize(text: TextPart, hashes: NDArray[np.int64] | None) -> tuple[TextSummary, dict[str, int]]:
     """Return the sizes of a text, and how often each line that may separate documents occurs."""
-    lengths = np.zeros(1, dtype=np.int64)  # number of lines by length
+    lengths: Counter[int] = Counter()  # number of lines by length
     separators = dict.fromkeys(SEPARATORS, 0)
-    blank, last = 0, ""
+    num_blank = 0
+    # Of the line that is not complete: its length, whether it has only white space, and its first characters. The whole
+    # text can be a single line that is longer than memory.
+    size, is_blank, start = 0, True, ""
     for piece in text.pieces():
-        *lines, last = (last + piece).split("\n")
-        if lines:
-            counts = np.bincount([len(line) for line in lines])
-            lengths = np.pad(lengths, (0, max(0, len(counts) - len(lengths))))
-            lengths[: len(counts)] += counts
-            blank += sum(not line.strip() for line in lines)
-            for line in lines:
+        first, *others = piece.split("\n")
+        size += len(first)
+        is_blank = is_blank and not first.strip()
+        start = (start + first)[: MAX_SEPARATOR_CHARS + 1]
+        if others:
+            *complete, last = others
+            lengths.update([size, *map(len, complete)])
+            num_blank += is_blank + sum(not line.strip() for line in complete)
+            for line in (start, *complete):
                 if line in separators:
                     separators[line] += 1
-    if last:
-        lengths = np.pad(lengths, (0, max(0, len(last) + 1 - len(lengths))))
-        lengths[len(last)] += 1
+            size, is_blank, start = len(last), not last.strip(), last[: MAX_SEPARATOR_CHARS + 1]
+    if size:
+        lengths[size] += 1
     statistics = text.text.statistics
     summary = TextSummary(
         chars=statistics.num_chars,
         bytes=statistics.num_bytes,
-        lines=int(lengths.sum()),
-        longest_line_chars=int(np.flatnonzero(lengths).max(initial=0)),
-        median_line_chars=int(np.searchsorted(np.cumsum(lengths), lengths.sum() / 2)),
-        blank_lines=blank,
+        lines=lengths.total(),
+        longest_line_chars=max(lengths, default=0),
+        median_line_chars=_median(lengths),
+        blank_lines=num_blank,
         distinct_chars=int((text.counts() > 0).sum()),
         documents=None if hashes is None else len(hashes),
         repeated_documents=None if hashes is None else len(hashes) - len(np.unique(hashes)),
         sha256=statistics.sha256,
     )
     return summary, {line: count for line, count in separators.items() if count}
+
+
+def _median(counts: Counter[int]) -> int:
+    """Return the median of numbers, given how often each occurs: the lower of two medians; 0 if there are none."""
+    half = counts.total() / 2
+    num_lower = 0
+    for number in sorted(counts):
+        num_lower += counts[number]
+        if num_lower >= half:
+            return number
+    return 0
 
 
 def _check_characters(text: TextPart) -> Iterator[Finding]:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from chargen.errors import CorpusError
 from chargen.folders import cache_folder
-from chargen.io import open_atomically, remove_stale_partial_files
+from chargen.io import make_storage_error, open_atomically, remove_stale_partial_files
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
 from chargen.text.long_text import TASK_BYTES, UTF8_ERRORS, TextPart
@@ -157,13 +157,16 @@ def _split_blocks(parts: Iterable[bytes], end: bytes) -> Iterator[bytes]:
 
 
 def clean_cache(folder: Path | None = None) -> tuple[int, int]:
-    """Delete all cache files that no process is writing.
+    """Delete all cache files that no process is writing. Windows keeps those that a process has open.
 
     Args:
         folder: Folder of the files; None for `encoded_texts_folder()`.
 
     Returns:
         The number of deleted files and their total size in bytes.
+
+    Raises:
+        StorageError: If another file cannot be deleted.
     """
     folder = folder or encoded_texts_folder()
     count, size = remove_stale_partial_files(folder)
@@ -172,7 +175,12 @@ def clean_cache(folder: Path | None = None) -> tuple[int, int]:
         if stat.S_ISDIR(status.st_mode):
             continue  # chargen creates no folders here
         if path.suffix in (SUFFIX, INDEX_SUFFIX):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                if os.name == "nt" and isinstance(error, PermissionError):
+                    continue
+                raise make_storage_error(path, error) from error
             count += 1
             size += status.st_size
     return count, size
@@ -349,11 +357,19 @@ def _are_valid_ids(ids: NDArray[Any], checksums: Sequence[Any], vocab_size: int)
 def remove_old_store(path: Path) -> None:
     """Remove a file or a link at the path of a store, and partial files that killed processes left in its folder.
 
-    A folder is not removed. If the path is a link, the link is removed and its target is not.
+    A folder is not removed. If the path is a link, the link is removed and its target is not. A regular file that
+    cannot be removed stays, as on Windows one that is in use: `write_store` replaces it, or raises the error.
+
+    Raises:
+        StorageError: If a link or a device cannot be removed: `write_store` would write to what it leads to.
     """
     remove_stale_partial_files(path.parent)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            if path.is_symlink() or not path.is_file():
+                raise make_storage_error(path, error) from error
 
 
 def load_cached_store(

@@ -68,14 +68,16 @@ def _replace_invalid(pieces: Iterable[str], where: str, report: CleaningReport) 
 
 def _skip_invalid_lines(pieces: Iterable[str], where: str, report: CleaningReport) -> Iterator[str]:
     """Yield a text without the lines that contain a lone surrogate. A line may be long: it is kept in memory."""
-    num_skipped = 0
-    pending = ""
+    num_skipped, cr = 0, ""  # a CR at the end of the text so far: an LF may follow
+    pending: list[str] = []  # pieces of the incomplete line
     for piece in _with_none(pieces):
-        *lines, pending = _AFTER_NEWLINE.split(pending + (piece or ""))
-        if piece is None:
-            lines, pending = [*lines, pending], ""
-        elif not pending and lines and lines[-1].endswith("\r"):
-            pending = lines.pop()  # an LF may follow
+        text = cr + (piece or "")
+        cr = "\r" if piece is not None and text.endswith("\r") else ""
+        first, *lines = _AFTER_NEWLINE.split(text.removesuffix(cr))
+        pending.append(first)
+        if lines or piece is None:
+            lines = ["".join(pending), *lines]
+            pending = [] if piece is None else [lines.pop()]
         good = [line for line in lines if line.isascii() or not LONE_SURROGATE.search(line)]
         num_skipped += len(lines) - len(good)
         yield "".join(good)

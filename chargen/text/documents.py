@@ -98,13 +98,13 @@ def _replace_separators(pieces: Iterable[str], kind: str) -> Iterator[str]:
     pending = ""  # the end of the text so far, which may be the start of a separator
     for piece in pieces:
         text, done = pending + piece, 0
+        end = len(text.rstrip(whitespace))  # found once, not by a copy of the rest for each match: a piece may be long
         for match in pattern.finditer(text):
-            if not text[match.end() :].strip(whitespace):
+            if match.end() >= end:
                 break  # the separator may continue in the next piece
             yield text[done : match.start()] + MARK
             done = match.end()
-        tail = len(text.rstrip(whitespace)) if whitespace else len(text) - len(kind) - 2
-        cut = max(done, tail)
+        cut = max(done, end if whitespace else len(text) - len(kind) - 2)
         yield text[done:cut]
         pending = text[cut:]
     yield pattern.sub(MARK, pending.rstrip(whitespace) if whitespace else pending)

@@ -21,6 +21,7 @@ def root(tmp_path: Path) -> Path:
     for path in (
         *(f"full/{name}" for name in RUN_FILES),
         f"full/.{MODEL_FILE}.0123abcd-17.part",
+        f"full/.{MODEL_FILE}.0123abcd-17-140737353963328.part",
         f"stopped/{METRICS_FILE}",
         f"letters/{CLASSIFIER_FILE}",
         *(f"letters/{label}/{MODEL_FILE}" for label in ("english", "français")),
@@ -47,7 +48,7 @@ def test_runs_and_classifiers_are_listed_without_folders_of_the_user(root: Path)
     assert list_removable_names(root) == ["full", "letters", "stopped"]
 
 
-@pytest.mark.parametrize(("name", "num_files"), [("full", 4), ("stopped", 1), ("letters", 3)])
+@pytest.mark.parametrize(("name", "num_files"), [("full", 5), ("stopped", 1), ("letters", 3)])
 def test_a_run_is_removed_with_all_its_files_and_nothing_else(root: Path, name: str, num_files: int) -> None:
     others = [path for path in everything(root) if path.split("/")[0] != name]
     assert remove(root, name) == num_files
@@ -60,7 +61,7 @@ def test_several_runs_are_removed_and_a_name_given_twice_counts_once(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root.parent)
-    assert remove(root, "full", "checkpoints/full", str(root / "full"), "stopped") == 5
+    assert remove(root, "full", "checkpoints/full", str(root / "full"), "stopped") == 6
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_a_run_that_is_being_written_is_refused(root: Path) -> None:
         with pytest.raises(RunInUseError, match="being written"):
             remove(root, "full", "new")
     assert (root / "full" / STATE_FILE).exists()
-    assert remove(root, "full", "new") == 5
+    assert remove(root, "full", "new") == 6
 
 
 def test_a_classifier_whose_run_is_being_written_is_refused(root: Path) -> None:

@@ -90,14 +90,27 @@ def test_the_validation_text_of_a_long_list_is_a_sample_of_the_whole_list(monkey
     assert len(documents_of(train)) == len(names) * 9 // 10  # the others are held out, too
 
 
-def test_an_excerpt_consists_of_whole_documents_from_everywhere():
-    names = sorted_names()
-    train, _ = hold_out(text_of(names), LINES)
+@pytest.mark.parametrize(("num_documents", "num_repeats"), [(2600, 1), (260, 10), (104, 1000)])
+def test_an_excerpt_has_documents_from_everywhere_and_the_size_that_was_asked_for(num_documents, num_repeats):
+    train, _ = hold_out(text_of([name * num_repeats for name in sorted_names(num_documents)]), LINES)
     excerpt = train.excerpt(5000)
-    assert 3000 < len(excerpt) <= 5000
-    assert set(excerpt.split(MARK)[:-1]) <= set(documents_of(train))
-    assert {name[0] for name in excerpt.split(MARK)[:-1]} == set(string.ascii_lowercase)
+    assert 4800 < len(excerpt) <= 5000
+    *found, rest = excerpt.split(MARK)
+    assert rest == "" and all(found)
+    documents = documents_of(train)
+    assert all(any(part in document for document in documents) for part in found)
+    assert len(set(excerpt) & set(string.ascii_lowercase)) >= 24
     assert train.excerpt(10**6) == train.read()
+    assert [train.excerpt(size) for size in (0, 63, 64)] == ["", "", ""]
+
+
+def test_long_and_short_documents_have_their_share_of_an_excerpt():
+    """If the documents that a stretch cuts were left out, the excerpt would consist of short documents alone."""
+    documents = (["l" * 300] + ["s" * 10] * 3) * 100
+    train, _ = hold_out(text_of(documents), LINES)
+    excerpt = train.excerpt(5000)
+    assert train.read().count("s") / train.num_chars == pytest.approx(0.09, abs=0.02)
+    assert 0.02 < excerpt.count("s") / len(excerpt) < 0.2
 
 
 @pytest.mark.parametrize("position", [0, 3, 7])

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chargen.data import overlap
-from chargen.data.overlap import WIDTH, Shared, describe_overlap, document_hashes, find_shared, repeated_share
+from chargen.data.overlap import (
+    WIDTH,
+    Shared,
+    _stripped_lines,
+    describe_overlap,
+    document_hashes,
+    find_shared,
+    repeated_share,
+)
+from chargen.text import long_text
 from chargen.text.documents import MARK
 from chargen.text.hashing import BLOCK_CHARS
 from chargen.text.long_text import LongText, Span
@@ -83,3 +96,33 @@ def test_documents_of_the_validation_text_are_compared_as_wholes():
 def test_short_lines_that_are_equal_by_chance_do_not_count():
     train, val = "}\n" * 100 + "the first long line of code\n", "}\n" * 100 + "another long line of the code\n"
     assert describe_overlap(span(train), span(val)) == ""
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("ab \t\x85é", max_size=12), min_size=1), st.integers(0, 8), st.integers(4, 20))
+def test_the_lines_of_a_text_are_the_same_wherever_a_block_ends_up_to_the_wanted_length(lines, max_chars, block_bytes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_text, "BLOCK_BYTES", block_bytes)
+        found = sum(_stripped_lines(span("\n".join(lines)), max_chars), [])
+    assert len(found) == len(lines)
+    for found_line, line in zip(found, map(str.strip, lines), strict=True):
+        if len(line) <= max_chars:
+            assert found_line == line
+        else:
+            assert found_line == "" or len(found_line) > max_chars
+
+
+def test_a_training_text_without_newlines_is_compared_in_bounded_memory():
+    """If each piece were added to the line so far, the time would grow with the square of the length, too."""
+    train, val = span("word " * 400_000), span("the first long line of a poem\nand the second line of it\n")
+    tracemalloc.start()
+    assert describe_overlap(train, val) == ""
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20 < train.num_chars
+
+
+def test_a_line_that_is_divided_among_many_blocks_is_found(monkeypatch):
+    monkeypatch.setattr(long_text, "BLOCK_BYTES", 7)
+    train, val = "x" * 99 + "\n  \t the first long line of a poem  \n" + "y" * 99, "the first long line of a poem"
+    assert describe_overlap(span(train), span(val + "\nthe second long line of a poem")).startswith("1 of 2 lines of ")

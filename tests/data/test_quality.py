@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chargen.config import DataConfig
 from chargen.data.overlap import repeated_share
-from chargen.data.quality import Finding, TextSummary, check_quality, describe_list
+from chargen.data.quality import SEPARATORS, Finding, TextSummary, _summarize, check_quality, describe_list
 from chargen.text import long_text
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.documents import MARK, OLD_MARK
 from chargen.text.long_text import LongText
+
+LINES = ["", " ", "\t ", "ab", "é", "a longer line", *SEPARATORS, f"{SEPARATORS[0]}x"]
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +55,33 @@ def test_the_summary_states_the_sizes_of_the_text():
         5,
     )
     assert (summary.longest_line_chars, summary.median_line_chars) == (4, 1)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(LINES), min_size=1), st.integers(4, 40))
+def test_the_summary_counts_the_same_lines_wherever_a_block_ends(lines, block_bytes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_text, "BLOCK_BYTES", block_bytes)
+        summary, separators = _summarize(LongText.from_string("\n".join(lines)).span(), None)
+    complete, last = lines[:-1], lines[-1]
+    lengths = sorted(map(len, complete + [last] * bool(last)))
+    assert summary.lines == len(lengths)
+    assert summary.longest_line_chars == max(lengths, default=0)
+    assert summary.median_line_chars == (lengths[(len(lengths) - 1) // 2] if lengths else 0)
+    assert summary.blank_lines == sum(not line.strip() for line in complete)
+    assert separators == {line: complete.count(line) for line in SEPARATORS if line in complete}
+
+
+def test_a_text_without_newlines_is_summarized_in_bounded_memory():
+    """If each piece were added to the line so far, the time would grow with the square of the length, too."""
+    text = LongText.from_string("word " * 400_000).span()
+    assert text.text.statistics.num_chars == 2_000_000
+    tracemalloc.start()
+    summary, _ = _summarize(text, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (summary.lines, summary.longest_line_chars) == (1, 2_000_000)
+    assert peak < 1 << 20
 
 
 def test_unusual_characters_are_named_with_their_first_position():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargen.data.token_store import ALIGNMENT, MAGIC, open_store, smallest_dtype, write_store
+from chargen.data.token_store import (
+    ALIGNMENT,
+    MAGIC,
+    clean_cache,
+    open_store,
+    remove_old_store,
+    smallest_dtype,
+    write_store,
+)
 from chargen.errors import CorpusError, StorageError
 
 VOCAB_SIZES = [1, 256, 257, 1 << 15, (1 << 15) + 1, 1 << 20]
@@ -120,6 +129,51 @@ def test_a_disk_that_is_full_leaves_the_file_that_was_there(tmp_path, monkeypatc
     with pytest.raises(StorageError, match="No space left on device"):
         write_store(tmp_path / "x.ids", [np.arange(3)], 5, {})
     assert files_below(tmp_path) == ["x.ids"]
+    assert open_store(tmp_path / "x.ids").ids.tolist() == [0, 1, 2, 3, 4]
+
+
+# ── files that cannot be removed ────────────────────────────────────────────────────
+
+
+def keep_in_use(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the removal of files with this name fail, as on Windows while a process has them open."""
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "another process has the file open")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+
+
+def test_on_windows_the_files_of_the_cache_that_are_in_use_stay(tmp_path, monkeypatch):
+    for name in ("used.ids", "free.ids", "free.copies"):
+        write_store(tmp_path / name, [np.arange(5)], 5, {})
+    keep_in_use(monkeypatch, "used.ids")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")  # only here, because pathlib reads it
+        num_files, _ = clean_cache(tmp_path)
+    assert num_files == 2
+    assert files_below(tmp_path) == ["used.ids"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such files stay")
+def test_a_file_of_the_cache_that_cannot_be_removed_is_a_storage_error(tmp_path, monkeypatch):
+    write_store(tmp_path / "x.ids", [np.arange(5)], 5, {})
+    keep_in_use(monkeypatch, "x.ids")
+    with pytest.raises(StorageError, match=r"x\.ids cannot be written: another process"):
+        clean_cache(tmp_path)
+
+
+def test_an_old_store_that_is_in_use_stays_but_a_link_in_its_place_is_never_followed(tmp_path, monkeypatch):
+    write_store(tmp_path / "x.ids", [np.arange(5)], 5, {})
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "x.ids").symlink_to(tmp_path / "x.ids")
+    keep_in_use(monkeypatch, "x.ids")
+    remove_old_store(tmp_path / "x.ids")
+    with pytest.raises(StorageError, match=r"x\.ids cannot be written: another process"):
+        remove_old_store(tmp_path / "link" / "x.ids")
     assert open_store(tmp_path / "x.ids").ids.tolist() == [0, 1, 2, 3, 4]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 import sys
 import unicodedata
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from chargen.config import DataConfig
 from chargen.errors import CorpusError
-from chargen.text.cleaning import CleaningReport, has_boundary_before, normalize_text
+from chargen.text.cleaning import CleaningReport, _skip_invalid_lines, has_boundary_before, normalize_text
 from chargen.text.corpus import Corpus, read_corpus
 from chargen.text.limits import ReadLimit
 from chargen.text.long_text import LongText
@@ -141,6 +142,32 @@ def test_the_offset_counts_the_byte_order_mark_too():
     data = b"\xef\xbb\xbfab\nc\xffd"
     for encoding in ("utf-8", "utf-8-sig"):
         assert "byte 0xFF at offset 7 (line 2)" in refused(data, encoding=encoding).message
+
+
+# ── lines that are left out ───────────────────────────────────────────────────
+
+
+@settings(deadline=None)
+@given(st.text("ab\r\n", max_size=30), st.integers(1, 6))
+def test_the_lines_with_invalid_bytes_are_left_out_wherever_the_text_is_divided(text, size):
+    text = text.replace("b", "\udcff")
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    found = "".join(_skip_invalid_lines(pieces, "x", CleaningReport()))
+    lines = re.split("(?<=\n)|(?<=\r)(?!\n)", text)
+    assert found == "".join(line for line in lines if "\udcff" not in line)
+
+
+def test_lines_are_left_out_in_linear_time_where_there_are_no_newlines():
+    lengths: list[int] = []  # of the strings that pieces were added to
+
+    class Piece(str):
+        def __radd__(self, text: str) -> str:
+            lengths.append(len(text))
+            return text + str(self)
+
+    pieces = [Piece("a" * 100)] * 64
+    assert "".join(_skip_invalid_lines(pieces, "x", CleaningReport())) == "a" * 6400
+    assert sum(lengths) <= 6400
 
 
 # ── line ends and normal forms ────────────────────────────────────────────────

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +45,20 @@ def test_documents_are_split_at_their_separators(kind, text, expected, block):
 def test_documents_do_not_depend_on_where_blocks_are_split_and_are_not_empty(text, kind, block):
     assert documents(text, kind, block) == documents(text, kind)
     assert all(documents(text, kind))
+
+
+def test_a_text_of_many_documents_is_split_in_linear_time():
+    """`chargen eval` splits a text as one piece. A copy of the rest at each separator would take quadratic time."""
+
+    def measure_s(num_documents: int) -> float:
+        text, times = "ab\n" * num_documents, []
+        for _ in range(2):
+            start = time.process_time()
+            assert sum(map(len, split_documents([text], "line"))) == len(text)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert measure_s(160_000) < 40 * measure_s(10_000)
 
 
 @pytest.mark.parametrize("spec", ["char", "byte", "sp:300"])

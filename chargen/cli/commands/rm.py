@@ -27,10 +27,10 @@ from chargen.cli import options
 from chargen.cli.value_types import Name
 from chargen.errors import ConfigError, ModelError, StorageError
 from chargen.folders import checkpoints_folder
-from chargen.io import make_storage_error
+from chargen.io import PARTIAL_NAME_END, make_storage_error
 from chargen.registry import did_you_mean
 from chargen.run_lock import RunLock
-from chargen.run_writer import FILE_PATTERN, PARTIAL_SUFFIX_PATTERN, finish_interrupted_exchange
+from chargen.run_writer import FILE_PATTERN, finish_interrupted_exchange
 from chargen.runs import CLASSIFIER_FILE, FORECASTER_FILE, LOCKS_FOLDER, RUN_FILES, check_name, get_staging_marker
 from chargen.ui.terminal_text import say, visible
 
@@ -254,7 +254,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _checked(path: Path) -> Path:
     """Return the path of a file if it is one that chargen writes into runs, classifiers and forecasters."""
-    is_ours = re.fullmatch(rf"(?:{FILE_PATTERN})|\.(?:{FILE_PATTERN})\.{PARTIAL_SUFFIX_PATTERN}", path.name)
+    is_ours = re.fullmatch(rf"(?:{FILE_PATTERN})|\.(?:{FILE_PATTERN}){PARTIAL_NAME_END}", path.name)
     if not is_ours or not stat.S_ISREG(path.lstat().st_mode):
         raise _foreign(path)
     return path
