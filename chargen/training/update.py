@@ -63,7 +63,7 @@ class Update:
         self._optimizer = AdamW(network, config)
         self._ngram_optimizer = SparseAdagrad(network, batch_size * seq_len)
         self._reads: TableReads | None = None  # of the last window
-        self._sum = GradientSum(ranks, self.rows, self._optimizer.parameters()) if ranks.is_divided else None
+        self._sum = GradientSum(ranks, self.rows, self._optimizer.parameters(), seq_len) if ranks.is_divided else None
 
     @property
     def is_divided(self) -> bool:
