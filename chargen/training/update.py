@@ -30,8 +30,8 @@ from chargen.schema import format_count
 from chargen.training.optimizers import AdamW, SparseAdagrad
 from chargen.training.ranks.gradients import GradientSum
 from chargen.training.ranks.group import ALONE, Ranks
+from chargen.training.state import DROPOUT
 
-DROPOUT = "dropout"  #: name of the random state in a training state
 MAX_RECORDINGS = 2  #: the windows of a text have at most two lengths; each recording holds the memory of a step
 
 
@@ -135,11 +135,11 @@ class Update:
         return named
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Restore the arrays that `tensors()` returned.
+        """Restore the arrays that `tensors()` returned. Without the random state, the masks start again from the seed.
 
         Raises:
-            KeyError: If an array is missing.
-            ModelError: If an array has another shape, or if the random state belongs to another device.
+            KeyError: If another array is missing.
+            ModelError: If an array has another shape, or if the random state does not fit the device.
         """
         weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
         self._network.import_weights(weights)
@@ -153,12 +153,15 @@ class Update:
                     f"need {self.rows.total:,}"
                 )
             part.copy_(torch.from_numpy(saved[self.rows.slice].copy()))
+        if DROPOUT not in tensors:  # the state of another device: `TrainingState.for_device`
+            self.generator.manual_seed(self._config.seed + 1)
+            return
         try:
             self.generator.set_state(torch.from_numpy(tensors[DROPOUT].copy()))
         except RuntimeError as error:
             raise ModelError(
-                f"the random state of the training state does not fit a generator of the device {self.device}",
-                "Resume on the device that it was trained on.",
+                f"the random state of the training state does not fit a generator of its device {self.device}",
+                "Start a new run; --init-from uses its model.",
             ) from error
 
     def _named_state(self) -> dict[str, Tensor]:

@@ -6,7 +6,8 @@
 
 The loop yields reports and prints nothing. As in `training/loop.py`, a stopped run validates once more and ends as
 usual, and a resumed run makes the same steps as a run that was never stopped, bit for bit. That holds for lengths in
-steps and epochs: with a time budget, the learning rate follows the clock.
+steps and epochs: with a time budget, the learning rate follows the clock. On another device, a resumed run starts its
+dropout masks again from the seed.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class Fit:
         self._optimizer = AdamW(objective.network, train)
         rule = objective.ngram_rule
         self._ngram_optimizer = SparseAdagrad(objective.network, train.batch_size, rule.rate_factor, rule.damping)
-        self._generator = torch.Generator(device=train.device if train.device == "cuda" else "cpu")
+        self._generator = torch.Generator(device=_generator_device(train))
         self._generator.manual_seed(train.seed)
         self.step, self._epoch, self._batch = 0, 0, 0
         self._loss_sum, self._loss_steps, self._examples = 0.0, 0, 0  # since the last validation
@@ -304,7 +305,8 @@ class Fit:
                     raise KeyError("best weights of this network")
             self._optimizer.restore(saved.tensors)
             self._ngram_optimizer.restore(saved.tensors)
-            self._generator.set_state(torch.from_numpy(saved.tensors["generator"].copy()))
+            if _generator_device(saved.train) == _generator_device(self.plan.train):
+                self._generator.set_state(torch.from_numpy(saved.tensors["generator"].copy()))
         except (KeyError, RuntimeError) as error:
             raise ModelError(
                 f"the training state of {self._writer.run.name!r} does not fit its network: {error}", "Train again."
@@ -326,3 +328,8 @@ class Fit:
                 file.write(to_json_line(report.to_json()) + "\n")
         except OSError as error:
             raise make_storage_error(path, error) from error
+
+
+def _generator_device(train: TrainConfig) -> str:
+    """Return the device of the random generator of the dropout masks."""
+    return train.device if train.device == "cuda" else "cpu"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,19 @@ def test_a_resumed_run_equals_the_run_that_was_never_stopped(tmp_path: Path, sto
     assert parts.best_step == whole.best_step
     for name, weight in whole.objective.network.export_weights().items():
         assert np.array_equal(weight, parts.objective.network.export_weights()[name])
+
+
+def test_a_run_of_another_device_is_continued_with_dropout_masks_of_its_seed(tmp_path: Path) -> None:
+    run(tmp_path, "line", plan(steps=37, stop_after=7))
+    with resume_run("line", tmp_path) as writer:
+        saved = load_supervised_state(writer.run, "line")
+        generator = np.zeros(16, np.uint8)  # the size of the random state on a GPU
+        on_gpu = replace(
+            saved, train=replace(saved.train, device="cuda"), tensors={**saved.tensors, "generator": generator}
+        )
+        fit = Fit(Regression(), plan(steps=37), writer, on_gpu)
+        list(fit.reports())
+    assert (fit.first_step, fit.step) == (7, 37)
 
 
 def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
