@@ -30,7 +30,7 @@ from chargen.checkpoint import load_checkpoint
 from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig, format_duration_s, list_cells
 from chargen.data.batches import BatchSource, DocumentBatches, build_batches
 from chargen.data.dataset import Dataset, prepare_dataset
-from chargen.errors import STOPPED_EARLY, ConfigError, ModelError, StoppedError
+from chargen.errors import STOPPED_EARLY, ConfigError, DivergenceError, StoppedError
 from chargen.run_writer import create_run, resume_run
 from chargen.runs import find_model
 from chargen.schema import format_count, format_value
@@ -348,9 +348,9 @@ def _finish(loop: TrainingLoop, baselines: Baselines, is_new_network: bool) -> F
 
     saver, trainer, budget = loop.saver, loop.trainer, loop.budget
     if not saver.best_weights:
-        raise ModelError(
-            f"the run {saver.run.name!r} has no model: no step was left to train",
-            "Give more --steps or a longer --budget.",
+        raise DivergenceError(
+            f"the run {saver.run.name!r} has no model: none of its validation losses was a finite number",
+            "Use a lower learning rate (--lr) or a lower gradient clipping norm (--clip).",
         )
     sample = training_sample(saver.data)
     stored_weights = round_weights(saver.best_weights, saver.train.weight_storage, table_rows(saver.model))
