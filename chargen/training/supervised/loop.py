@@ -37,6 +37,7 @@ SAVE_EVERY_S = 60.0  #: maximum time between two saves of the training state
 SPEED_WINDOW_S = 10.0
 VALIDATION_COST = 4  #: examples that are trained on, at least, for each one that a validation reads
 MAX_VALIDATION_SHARE = 0.05  #: a validation is due after this share of a run, even within the first epoch
+DIVERGED = "Search the data for extreme values, or try another --seed."  #: hint of an error: the tasks have no --lr
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Fit:
 
         Raises:
             StoppedError: If the run was stopped before its first step.
-            DivergenceError: If the loss is not a finite number.
+            DivergenceError: If a training loss, or every validation loss, is not a finite number.
             StorageError: If a file cannot be written.
         """
         reported_s = saved_s = time.perf_counter()
@@ -176,6 +177,11 @@ class Fit:
             self.save_state()  # before the last validation, which a run that is continued does not make
             if self._loss_steps:
                 yield self._validate()
+        if not self.best_weights:
+            raise DivergenceError(
+                f"the run {self._writer.run.name!r} has no model: none of its validation losses was a finite number",
+                DIVERGED,
+            )
         self.objective.network.import_weights(self.best_weights)
 
     def _progress(self) -> float:
@@ -199,7 +205,7 @@ class Fit:
         if not (math.isfinite(value) and math.isfinite(float(norm))):
             raise DivergenceError(
                 f"the loss is {value:g} and the gradient norm is {float(norm):g} at step {self.step + 1:,}",
-                "Use a lower learning rate (--lr).",
+                DIVERGED,
             )
         self._learning_rate = train.learning_rate * factor
         self._optimizer.step(self._learning_rate)
@@ -223,7 +229,7 @@ class Fit:
         started = time.perf_counter()
         loss = self.objective.validation_loss()
         self._budget.record_validation(self.objective.num_validated, time.perf_counter() - started)
-        is_best = not self.best_weights or loss < self.best_loss
+        is_best = loss < self.best_loss  # never true for NaN
         if is_best:
             self.best_loss, self.best_step = loss, self.step
             self.best_weights = self.objective.network.export_weights()

@@ -114,6 +114,21 @@ def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
     assert fit.history[0]["val"] > 5.0
 
 
+def test_a_validation_loss_that_is_not_finite_is_never_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validation_loss, first = Regression.validation_loss, [math.nan, math.inf]
+    monkeypatch.setattr(Regression, "validation_loss", lambda self: first.pop(0) if first else validation_loss(self))
+    fit = run(tmp_path, "line", plan(steps=37))
+    best = min(fit.history[2:], key=lambda validation: validation["val"])
+    assert (fit.best_loss, fit.best_step) == (best["val"], best["step"])
+    assert math.isfinite(fit.best_loss)
+    monkeypatch.setattr(Regression, "validation_loss", lambda self: math.nan)
+    with pytest.raises(DivergenceError, match="none of its validation losses was a finite number"):
+        run(tmp_path, "none", plan(steps=37))
+    assert (tmp_path / "none" / "training_state.safetensors").exists()
+
+
 def test_a_time_budget_ends_with_the_time_or_with_the_epochs(tmp_path: Path) -> None:
     started = time.perf_counter()
     fit = run(tmp_path, "time", plan(budget_s=1.0))
